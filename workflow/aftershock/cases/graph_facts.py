@@ -1,0 +1,77 @@
+"""An index over the facts that cases are made of."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import pandas as pd
+
+
+@dataclass(frozen=True, order=True)
+class Fact:
+    """(subject, relation, object), by id."""
+
+    subject_id: str
+    relation_id: str
+    object_id: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(subject, relation)."""
+        return self.subject_id, self.relation_id
+
+
+@dataclass(frozen=True)
+class FactIndex:
+    """The true facts of a graph with their labels, and the part of them that the unedited model knows."""
+
+    facts: frozenset[Fact]
+    labels: dict[str, str]
+    known: frozenset[Fact] = field(default_factory=frozenset)
+
+    @classmethod
+    def from_frames(cls, facts: pd.DataFrame, verified: pd.DataFrame) -> "FactIndex":
+        """Index the kept rows of `facts` (FACTS) and the known rows of `verified` (VERIFIED)."""
+        kept = facts[facts["kept"]]
+        labels = dict(zip(kept["subject_id"], kept["subject"], strict=True))
+        labels.update(zip(kept["object_id"], kept["object"], strict=True))
+        return cls(frozenset(as_facts(kept)), labels, frozenset(as_facts(verified[verified["known"]])))
+
+    @cached_property
+    def objects(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        """Sorted true objects of each (subject, relation)."""
+        return _group((fact.key, fact.object_id) for fact in self.facts)
+
+    @cached_property
+    def pools(self) -> dict[str, tuple[str, ...]]:
+        """Sorted objects of each relation."""
+        return _group((fact.relation_id, fact.object_id) for fact in self.facts)
+
+    @cached_property
+    def by_relation(self) -> dict[str, tuple[Fact, ...]]:
+        """Sorted facts of each relation."""
+        return _group((fact.relation_id, fact) for fact in self.facts)
+
+    @cached_property
+    def by_subject(self) -> dict[str, tuple[Fact, ...]]:
+        """Sorted facts of each subject."""
+        return _group((fact.subject_id, fact) for fact in self.facts)
+
+    def knows(self, fact: Fact) -> bool:
+        """Whether the unedited model was found to know `fact`."""
+        return fact in self.known
+
+
+def as_facts(frame: pd.DataFrame) -> list[Fact]:
+    """The fact of each row."""
+    return [
+        Fact(*row) for row in zip(frame["subject_id"], frame["relation_id"], frame["object_id"], strict=True)
+    ]
+
+
+def _group(pairs: Iterable[tuple]) -> dict:
+    groups = defaultdict(set)
+    for key, value in pairs:
+        groups[key].add(value)
+    return {key: tuple(sorted(groups[key])) for key in sorted(groups)}

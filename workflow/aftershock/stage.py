@@ -1,0 +1,147 @@
+"""What every script does around its work: log, threads, seed, provenance, timing."""
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import random
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TextIO
+
+from aftershock.output import write_text
+from aftershock.process import watch_parent
+
+VERSIONED = ("numpy", "pandas", "pyarrow", "pyoxigraph", "torch", "transformers")
+TIMINGS = Path("results/timings")
+
+
+@dataclass
+class Run:
+    """One execution of a stage: what it writes beside its outputs, and where it computes."""
+
+    provenance: dict[str, Any]
+    console: TextIO = field(repr=False)
+    """The terminal's stderr, for a progress bar; everything else printed goes to the log."""
+
+    @cached_property
+    def device(self) -> str:
+        """`cuda` where the job has a GPU, else `cpu`; noted in the provenance."""
+        import torch
+
+        self.provenance["device"] = "cuda" if torch.cuda.is_available() else "cpu"
+        return self.provenance["device"]
+
+
+@contextmanager
+def stage(snakemake: Any) -> Iterator[Run]:
+    """Yield the Run of a script, with its log open, its threads limited and its random numbers seeded.
+
+    stdout, stderr, logging and warnings go to the rule's log file. An error leaves its traceback at the end of
+    the log and one line on the terminal. Seconds and peak memory are written to results/timings/.
+    """
+    watch_parent()
+    started = time.perf_counter()
+    with _logged(snakemake.log[0], snakemake.rule) as console:
+        _limit_threads(snakemake.threads)
+        seed = snakemake.params.get("seed")
+        if seed is not None:
+            _seed(int(seed))
+        yield Run(_provenance(snakemake, seed), console)
+    _write_timing(snakemake, time.perf_counter() - started)
+
+
+@contextmanager
+def _logged(path: str, rule: str) -> Iterator[TextIO]:
+    """Send all output of this process, that of compiled code too, to `path`; yield the terminal's stderr."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    with open(path, "w", encoding="utf-8", buffering=1) as log, open(saved[1], "w", buffering=1) as console:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        handler = logging.StreamHandler(log)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        root = logging.getLogger()
+        level = root.level
+        root.addHandler(handler)
+        root.setLevel(logging.INFO)
+        logging.captureWarnings(True)
+        try:
+            with redirect_stdout(log), redirect_stderr(log):
+                yield console
+        except Exception:
+            traceback.print_exc(file=log)
+            sys.excepthook = _one_line(rule, path)
+            raise
+        finally:
+            logging.captureWarnings(False)
+            root.removeHandler(handler)
+            root.setLevel(level)
+            os.dup2(saved[0], 1)
+            os.dup2(saved[1], 2)
+            os.close(saved[0])
+
+
+def _one_line(rule: str, path: str) -> Any:
+    """An excepthook that names the error only: its traceback is in the log."""
+
+    def hook(kind: type[BaseException], error: BaseException, _: Any) -> None:
+        print(f"{rule}: {kind.__name__}: {error} (traceback in {path})", file=sys.stderr)
+
+    return hook
+
+
+def _limit_threads(threads: int) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed % 2**32)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed)
+
+
+def _provenance(snakemake: Any, seed: int | None) -> dict[str, Any]:
+    """What made an output; equal for equal settings, code and software, so it holds no time and no path."""
+    params = dict(snakemake.params.items())
+    settings = json.dumps(params, sort_keys=True, default=str)
+    return {
+        "rule": snakemake.rule,
+        "wildcards": dict(snakemake.wildcards.items()),
+        "config": hashlib.sha256(settings.encode()).hexdigest(),
+        "code": params.get("code"),
+        "seed": seed,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in VERSIONED if name in sys.modules},
+        },
+    }
+
+
+def _write_timing(snakemake: Any, seconds: float) -> None:
+    """One JSON file per job, which the report gathers."""
+    wildcards = dict(snakemake.wildcards.items())
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
+    timing = {
+        "rule": snakemake.rule,
+        "wildcards": wildcards,
+        "seconds": round(seconds, 3),
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+    }
+    name = ".".join(wildcards.values()) or "all"
+    write_text(TIMINGS / snakemake.rule / f"{name}.json", json.dumps(timing, indent=1))

@@ -1,0 +1,337 @@
+"""The schema of every parquet file, declared once.
+
+Stages read and write through these tables, so that a wrong column, type or key fails in the stage that made it.
+One row per observation (long form), one table per meaning. A type ending in `?` may be null.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from aftershock.output import whole_file
+
+ARROW_TYPES = {
+    "string": pa.string(),
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "bool": pa.bool_(),
+    "list<float64>": pa.list_(pa.float64()),
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns, their types and the key of one kind of parquet file."""
+
+    name: str
+    key: tuple[str, ...]
+    columns: Mapping[str, str]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema, in column order."""
+        return pa.schema(
+            pa.field(column, ARROW_TYPES[kind.rstrip("?")], nullable=kind.endswith("?"))
+            for column, kind in self.columns.items()
+        )
+
+    def check(self, frame: pd.DataFrame) -> pa.Table:
+        """Return `frame` as an Arrow table of this schema; raise ValueError on any difference."""
+        missing = [c for c in self.columns if c not in frame.columns]
+        surplus = [c for c in frame.columns if c not in self.columns]
+        if missing or surplus:
+            raise ValueError(f"table {self.name}: missing columns {missing}, unknown columns {surplus}")
+        try:
+            arrow = pa.Table.from_pandas(frame[list(self.columns)], schema=self.schema, preserve_index=False)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise ValueError(f"table {self.name}: {error}") from error
+        for column, kind in self.columns.items():
+            if not kind.endswith("?") and arrow[column].null_count:
+                row = frame[column].isna().to_numpy().argmax()
+                raise ValueError(f"table {self.name}: column {column} is empty in row {row}")
+        repeated = frame.duplicated(list(self.key))
+        if repeated.any():
+            first = frame.loc[repeated, list(self.key)].iloc[0].to_dict()
+            raise ValueError(f"table {self.name}: {int(repeated.sum())} repeated keys, the first is {first}")
+        return arrow
+
+    def write(
+        self, frame: pd.DataFrame, path: str | PathLike, provenance: Mapping[str, Any] | None = None
+    ) -> None:
+        """Check `frame`, then write it whole or not at all, with `provenance` in the file's metadata."""
+        arrow = self.check(frame)
+        metadata = {"aftershock": json.dumps({"table": self.name, **(provenance or {})}, sort_keys=True)}
+        with whole_file(path) as part:
+            pq.write_table(arrow.replace_schema_metadata(metadata), part, compression="zstd")
+
+    def read(self, *paths: str | PathLike) -> pd.DataFrame:
+        """Return the rows of all `paths`; raise ValueError naming a file that is not of this table."""
+        frames = []
+        for path in paths:
+            try:
+                arrow = pq.read_table(path)
+            except (pa.ArrowInvalid, OSError) as error:
+                raise ValueError(
+                    f"{path} cannot be read as table {self.name}: {error}; delete it and run again"
+                ) from error
+            if arrow.schema.names != list(self.columns):
+                raise ValueError(f"{path} is not a table {self.name}: its columns are {arrow.schema.names}")
+            frames.append(arrow.to_pandas())
+        return pd.concat(frames, ignore_index=True) if frames else self.empty()
+
+    def empty(self) -> pd.DataFrame:
+        """A frame with these columns and no row."""
+        return self.schema.empty_table().to_pandas()
+
+
+def provenance_of(path: str | PathLike) -> dict[str, Any]:
+    """What was written beside the rows of a parquet file about how it was made."""
+    metadata = pq.read_schema(path).metadata or {}
+    return json.loads(metadata.get(b"aftershock", b"{}"))
+
+
+# --- kg: what the graph says -------------------------------------------------------------------------------
+FACT_KEY = ("subject_id", "relation_id", "object_id")
+
+SAMPLE = Table("sample", FACT_KEY, dict.fromkeys(FACT_KEY, "string"))
+"""Facts between entities, by id, before any filter."""
+
+RELATIONS = Table(
+    "relations",
+    ("relation_id",),
+    {
+        "relation_id": "string",
+        "facts": "int64",
+        "subjects": "int64",
+        "objects": "int64",
+        "functionality": "float64",  # subjects / facts: 1.0 when every subject has one object
+    },
+)
+
+RULES = Table(
+    "rules",
+    ("rule",),
+    {
+        "rule": "string",  # P22>P40 or P25&P26>P22
+        "body": "string",  # r, the first body relation
+        "body2": "string?",  # r1, null for a binary rule
+        "head": "string",
+        "support": "int64",
+        "head_coverage": "float64",
+        "std_confidence": "float64",
+        "pca_confidence": "float64",
+        "status": "string",  # keep, drop (both from rules.tsv) or review
+        "reason": "string?",
+    },
+)
+
+COMBINATIONS = Table(
+    "combinations",
+    ("rule", "x_id", "y_id", "z_id"),
+    {"rule": "string", "x_id": "string", "y_id": "string", "z_id": "string"},  # binary rules: z is x
+)
+
+OBJECTS = Table("objects", FACT_KEY, dict.fromkeys(FACT_KEY, "string"))
+
+LABELS = Table(
+    "labels",
+    ("entity_id",),
+    {"entity_id": "string", "label": "string?", "language": "string?", "redirect": "string?"},
+)
+
+FACTS = Table(
+    "facts",
+    FACT_KEY,
+    {
+        **dict.fromkeys(FACT_KEY, "string"),
+        "subject": "string?",
+        "object": "string?",
+        "kept": "bool",
+        "reason": "string?",
+    },
+)
+
+INSTANCES = Table(
+    "instances",
+    ("rule", "x_id", "y_id", "z_id"),
+    {**COMBINATIONS.columns, "kept": "bool", "reason": "string?"},
+)
+
+PROMPTS = Table(
+    "prompts",
+    ("relation_id", "prompt_id"),
+    {
+        "relation_id": "string",
+        "prompt_id": "int64",  # 0 is the edit prompt, 1 to 10 are paraphrases
+        "template": "string",  # one {} for the subject
+        "source": "string",
+    },
+)
+
+# --- models: what a model knows ----------------------------------------------------------------------------
+TAUGHT = Table(
+    "taught",
+    FACT_KEY,
+    {**dict.fromkeys(FACT_KEY, "string"), "subject": "string", "object": "string"},
+)
+"""The facts that a model was trained on from scratch."""
+
+RECALL = Table(
+    "recall",
+    (*FACT_KEY, "prompt_id"),
+    {
+        **dict.fromkeys(FACT_KEY, "string"),
+        "prompt_id": "int64",
+        "group": "string",  # seen, held_out_fact (H1), held_out_relation (H2)
+        "correct": "bool",
+        "logprob": "float64",
+    },
+)
+
+VERIFIED = Table(
+    "verified",
+    FACT_KEY,
+    {
+        **dict.fromkeys(FACT_KEY, "string"),
+        "continuation": "string",
+        "known": "bool",  # the greedy continuation of the edit prompt contains the object's label
+        "probability": "float64",  # geometric mean over tokens, arithmetic mean over prompts
+    },
+)
+
+OBJECT_SCORES = Table(
+    "object_scores",
+    FACT_KEY,
+    {
+        **dict.fromkeys(FACT_KEY, "string"),
+        "probability": "float64",
+        "rank": "int64",  # 1 = the likeliest of the relation's objects
+        "known": "bool",
+        "similarity": "float64?",  # mean cosine to the other true objects of the same key
+    },
+)
+
+# --- cases -------------------------------------------------------------------------------------------------
+CASES = Table(
+    "cases",
+    ("case_id",),
+    {
+        "case_id": "int64",  # position in the dataset: test cases first, then dev, then train
+        "split": "string",
+        "rule": "string",  # P22>P40, P25&P26>P22 or 1-N@P69
+        "strict": "bool",  # old and new cannot both hold
+        "functionality": "float64",  # of the relation that makes it so
+        "cluster": "int64",  # connected component of the entities of edits and tied fact
+        "tied_known": "bool?",  # the unedited model knows the tied fact; null where there is none
+        "n_objects": "int64",  # true objects of a round case, else 0
+        "n_known": "int64",  # those that the unedited model knows
+    },
+)
+
+EDITS = Table(
+    "edits",
+    ("case_id", "edit", "position"),
+    {
+        "case_id": "int64",
+        "edit": "string",  # e1, e2, multi (all true objects in place of e2), control (in place of e2)
+        "position": "int64",
+        "subject_id": "string",
+        "subject": "string",
+        "relation_id": "string",
+        "prompt": "string",
+        "target_new_id": "string",
+        "target_new": "string",
+        "target_true_id": "string",
+        "target_true": "string",
+    },
+)
+
+PROBES = Table(
+    "probes",
+    ("case_id", "role", "position"),
+    {
+        "case_id": "int64",
+        "role": "string",  # see cases/probes.py
+        "position": "int64",
+        "probe_id": "int64",  # equal for equal facts of one case: each is scored once
+        "subject_id": "string",
+        "subject": "string",
+        "relation_id": "string",
+        "object_id": "string",
+        "object": "string",
+        "prompts": "string",  # all, or edit when only the edit prompt is scored
+    },
+)
+
+# --- observations and what follows from them ---------------------------------------------------------------
+OBSERVATIONS = Table(
+    "observations",
+    ("case_id", "state", "probe_id", "prompt_id"),
+    {
+        "case_id": "int64",
+        "state": "string",  # 0, 1, 2, e2_only, control, random
+        "probe_id": "int64",
+        "prompt_id": "int64",
+        "logprob": "float64",  # sum over the target's tokens, natural log
+        "n_tokens": "int64",
+        "token_logprobs": "list<float64>",
+        "argmax_match": "bool",  # every target token is the likeliest one
+    },
+)
+
+TELEMETRY = Table(
+    "telemetry",
+    ("case_id", "state"),
+    {
+        "case_id": "int64",
+        "state": "string",
+        "steps": "int64",
+        "loss": "float64",
+        "delta_norm": "float64",
+        "reason": "string?",  # why the edit failed
+    },
+)
+
+TRIALS = Table(
+    "trials",
+    ("trial",),
+    {
+        "trial": "int64",
+        "settings": "string",  # JSON
+        "success": "float64",
+        "paraphrase": "float64",
+        "locality": "float64",
+        "objective": "float64",
+        "chosen": "bool",
+    },
+)
+
+SCORES = Table(
+    "scores",
+    ("case_id", "metric"),
+    {"case_id": "int64", "metric": "string", "value": "float64?"},
+)
+
+SUMMARY = Table(
+    "summary",
+    ("model", "dataset", "editor", "seed", "subset", "metric"),
+    {
+        "model": "string",
+        "dataset": "string",
+        "editor": "string",
+        "seed": "int64",
+        "subset": "string",  # all or strict
+        "metric": "string",
+        "value": "float64?",
+        "low": "float64?",
+        "high": "float64?",
+        "n": "int64",
+        "clusters": "int64",
+    },
+)
