@@ -1,7 +1,7 @@
 """A process that ends when the run it belongs to has ended.
 
-A killed Snakemake leaves its jobs running. So a run names itself in the environment (`name_run`), and every stage
-watches it and the processes in between (`watch_parent`), and looks once more before an output appears
+A killed Snakemake leaves its jobs running. So a run names itself in the environment (`name_run`), and every
+stage watches it and the processes in between (`watch_parent`), and looks once more before an output appears
 (`check_parent`).
 """
 
@@ -18,7 +18,7 @@ import psutil
 
 RUN = "AFTERSHOCK_RUN"
 POLL_SECONDS = 0.2
-CLOCK_SECONDS = 60.0  # how far the start time of one process may differ between two readers, clock steps included
+CLOCK_SECONDS = 60.0  # two readers of one process's start time differ by as much as the clock was set
 PR_SET_PDEATHSIG = 1
 
 _watched: list[psutil.Process] = []
@@ -59,7 +59,7 @@ def watch_parent() -> None:
 
 
 def watch(processes: Iterable[psutil.Process]) -> None:
-    """Kill this process once one of `processes` has ended; at once for the direct parent, where Linux tells."""
+    """Kill this process once one of `processes` has ended; at once for the direct parent, on Linux."""
     first = not _watched
     _watched.extend(processes)
     if sys.platform == "linux" and any(p.pid == os.getppid() for p in _watched):

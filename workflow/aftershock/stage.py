@@ -10,6 +10,7 @@ import random
 import resource
 import sys
 import time
+import tomllib
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -23,6 +24,7 @@ from aftershock.process import watch_parent
 
 VERSIONED = ("numpy", "pandas", "pyarrow", "pyoxigraph", "torch", "transformers")
 TIMINGS = Path("results/timings")
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 
 @dataclass
@@ -127,6 +129,7 @@ def _provenance(snakemake: Any, seed: int | None) -> dict[str, Any]:
         "code": params.get("code"),
         "seed": seed,
         "versions": {
+            "aftershock": tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["version"],
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in VERSIONED if name in sys.modules},
         },
