@@ -5,7 +5,7 @@ One row per observation (long form), one table per meaning. A type ending in `?`
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -70,20 +70,26 @@ class Table:
         with whole_file(path) as part:
             pq.write_table(arrow.replace_schema_metadata(metadata), part, compression="zstd")
 
-    def read(self, *paths: str | PathLike) -> pd.DataFrame:
-        """Return the rows of all `paths`; raise ValueError naming a file that is not of this table."""
+    def read(self, *paths: str | PathLike, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return the rows of all `paths`; raise ValueError naming a file that is not of this table.
+
+        With `columns`, only these are kept: observations carry lists that most readers do not need.
+        """
         frames = []
         for path in paths:
             try:
-                arrow = pq.read_table(path)
+                names = pq.read_schema(path).names
+                arrow = pq.read_table(path, columns=list(columns) if columns else None)
             except (pa.ArrowInvalid, OSError) as error:
                 raise ValueError(
                     f"{path} cannot be read as table {self.name}: {error}; delete it and run again"
                 ) from error
-            if arrow.schema.names != list(self.columns):
-                raise ValueError(f"{path} is not a table {self.name}: its columns are {arrow.schema.names}")
+            if names != list(self.columns):
+                raise ValueError(f"{path} is not a table {self.name}: its columns are {names}")
             frames.append(arrow.to_pandas())
-        return pd.concat(frames, ignore_index=True) if frames else self.empty()
+        if not frames:
+            return self.empty()[list(columns or self.columns)]
+        return pd.concat(frames, ignore_index=True)
 
     def empty(self) -> pd.DataFrame:
         """A frame with these columns and no row."""
@@ -205,7 +211,27 @@ VERIFIED = Table(
     },
 )
 
-OBJECT_SCORES = Table(
+OBJECT_PROBABILITIES = Table(
+    "probabilities",
+    ("case_id", "role", "position", "state"),
+    {
+        "case_id": "int64",
+        "role": "string",
+        "position": "int64",
+        "state": "string",
+        "subject": "string",
+        "relation_id": "string",
+        "object": "string",
+        "prompts": "string",  # all, or edit when only the edit prompt was scored
+        "probability": "float64",  # geometric mean over tokens, arithmetic mean over the scored prompts
+        "edit_probability": "float64",  # of the edit prompt alone
+        "exact": "bool",  # greedy decoding gives the object after the edit prompt
+        "paraphrase": "float64?",  # share of the ten paraphrases for which it does
+        "held_out": "float64?",  # share of the last three of them
+    },
+)
+
+SCORES = Table(
     "object_scores",
     FACT_KEY,
     {
@@ -312,6 +338,26 @@ TRIALS = Table(
     },
 )
 
+PROBABILITIES = Table(
+    "probabilities",
+    ("case_id", "role", "position", "state"),
+    {
+        "case_id": "int64",
+        "role": "string",
+        "position": "int64",
+        "state": "string",
+        "subject": "string",
+        "relation_id": "string",
+        "object": "string",
+        "prompts": "string",  # all, or edit when only the edit prompt was scored
+        "probability": "float64",  # geometric mean over tokens, arithmetic mean over the scored prompts
+        "edit_probability": "float64",  # of the edit prompt alone
+        "exact": "bool",  # greedy decoding gives the object after the edit prompt
+        "paraphrase": "float64?",  # share of the ten paraphrases for which it does
+        "held_out": "float64?",  # share of the last three of them
+    },
+)
+
 SCORES = Table(
     "scores",
     ("case_id", "metric"),
@@ -331,7 +377,8 @@ SUMMARY = Table(
         "value": "float64?",
         "low": "float64?",
         "high": "float64?",
-        "n": "int64",
-        "clusters": "int64",
+        "n": "int64",  # cases with a value
+        "clusters": "int64",  # among them
+        "n_effective": "float64",  # independent cases that would give as wide an interval
     },
 )
