@@ -1,7 +1,7 @@
 """A hash of the package code that a result depends on.
 
-Snakemake sees a changed script but not a changed import, so rules carry `code_hash` of the modules they call in
-`params:`. Modules are parsed, never imported: no torch is needed.
+Snakemake sees a changed script but not a changed import, so rules carry `code_hash` of the modules they call
+in `params:`. Modules are parsed, never imported: no torch is needed.
 """
 
 import ast

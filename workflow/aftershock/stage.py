@@ -19,12 +19,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 
+import psutil
+
 from aftershock.output import write_text
 from aftershock.process import watch_parent
 
 VERSIONED = ("numpy", "pandas", "pyarrow", "pyoxigraph", "torch", "transformers")
 TIMINGS = Path("results/timings")
-PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
 
 @dataclass
@@ -48,18 +50,17 @@ class Run:
 def stage(snakemake: Any) -> Iterator[Run]:
     """Yield the Run of a script, with its log open, its threads limited and its random numbers seeded.
 
-    stdout, stderr, logging and warnings go to the rule's log file. An error leaves its traceback at the end of
-    the log and one line on the terminal. Seconds and peak memory are written to results/timings/.
+    stdout, stderr, logging and warnings go to the rule's log file. An error leaves its traceback at the end
+    of the log and one line on the terminal. Seconds and peak memory are written to results/timings/.
     """
     watch_parent()
-    started = time.perf_counter()
     with _logged(snakemake.log[0], snakemake.rule) as console:
         _limit_threads(snakemake.threads)
         seed = snakemake.params.get("seed")
         if seed is not None:
             _seed(int(seed))
         yield Run(_provenance(snakemake, seed), console)
-    _write_timing(snakemake, time.perf_counter() - started)
+    _write_timing(snakemake)
 
 
 @contextmanager
@@ -121,12 +122,13 @@ def _seed(seed: int) -> None:
 def _provenance(snakemake: Any, seed: int | None) -> dict[str, Any]:
     """What made an output; equal for equal settings, code and software, so it holds no time and no path."""
     params = dict(snakemake.params.items())
+    code = params.pop("code", None)
     settings = json.dumps(params, sort_keys=True, default=str)
     return {
         "rule": snakemake.rule,
         "wildcards": dict(snakemake.wildcards.items()),
         "config": hashlib.sha256(settings.encode()).hexdigest(),
-        "code": params.get("code"),
+        "code": code,
         "seed": seed,
         "versions": {
             "aftershock": tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["version"],
@@ -136,14 +138,14 @@ def _provenance(snakemake: Any, seed: int | None) -> dict[str, Any]:
     }
 
 
-def _write_timing(snakemake: Any, seconds: float) -> None:
-    """One JSON file per job, which the report gathers."""
+def _write_timing(snakemake: Any) -> None:
+    """One JSON file per job, which the report gathers; the imports before the stage count as well."""
     wildcards = dict(snakemake.wildcards.items())
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
     timing = {
         "rule": snakemake.rule,
         "wildcards": wildcards,
-        "seconds": round(seconds, 3),
+        "seconds": round(time.time() - psutil.Process().create_time(), 2),
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
     }
     name = ".".join(wildcards.values()) or "all"

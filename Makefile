@@ -1,0 +1,49 @@
+# make demo     the offline demo, from nothing to results/report/index.html
+# make test     the tests
+# make run      a study:                    make run CONFIG=resources/studies/NAME.yaml
+# make golden   recorded editing cases:     make golden DIR=FOLDER
+# make lint     what ruff, snakefmt and Snakemake say about the code
+#
+# The environment in .venv is made first where it is missing or out of date. PIP_ARGS goes to pip, CORES and ARGS to
+# Snakemake, PYTEST_ARGS to pytest.
+
+PYTHON ?= python3
+VENV := .venv
+CORES ?= 2
+
+PIP = $(VENV)/bin/python -m pip install $(PIP_ARGS) -c constraints.txt
+LAUNCH = @PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.launch --cores $(CORES)
+
+.PHONY: demo run test golden lint environment
+
+demo: environment
+	$(LAUNCH) $(ARGS)
+
+run: environment
+	@test -n "$(CONFIG)" || { echo "make run needs a study: make run CONFIG=resources/studies/NAME.yaml" >&2; exit 1; }
+	$(LAUNCH) --configfile $(CONFIG) $(ARGS)
+
+test: environment
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+golden: environment
+	@test -n "$(DIR)" || { echo "make golden needs a folder of recorded cases: make golden DIR=FOLDER" >&2; exit 1; }
+	PYTHONPATH=workflow $(VENV)/bin/python tests/golden.py $(DIR)
+
+lint: environment
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/snakefmt --check Snakefile workflow/rules
+	$(VENV)/bin/snakemake --lint
+
+environment: $(VENV)/.installed
+
+# Written last, so that an installation cut short is taken up again.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "Aftershock needs Python 3.11 or later; $(PYTHON) is `$(PYTHON) --version 2>&1`." >&2; \
+	    echo "Name another one: make PYTHON=python3.11 ..." >&2; exit 1; }
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) pip
+	$(PIP) --group dev
+	@touch $@
