@@ -16,16 +16,26 @@ PACKAGE = Path(__file__).parent
 def code_hash(*modules: str) -> str:
     """A sha256 over `modules`, given as `aftershock.room.module`, and all they import inside the package.
 
-    Comments, docstrings and layout do not count. Modules named in data, such as an editor in the table of
-    methods, are invisible to it and have to be passed. ValueError when a module has no file.
+    `aftershock.room` stands for all modules of the room. Comments, docstrings and layout do not count. Modules
+    named in data, such as an editor in the table of methods, are invisible to it and have to be passed.
+    ValueError when a module has no file.
     """
     digest = hashlib.sha256()
-    for module in sorted(_closure(modules)):
+    for module in sorted(_closure([part for module in modules for part in _parts(module)])):
         digest.update(f"{module} {_module_hash(module)}\n".encode())
     return digest.hexdigest()
 
 
-def _closure(modules: tuple[str, ...]) -> set[str]:
+def _parts(module: str) -> list[str]:
+    """The module itself and, of a package, every module in it."""
+    file = _file(module)
+    if file is None or file.name != "__init__.py":
+        return [module]
+    below = (path.relative_to(file.parent).with_suffix("").parts for path in file.parent.rglob("*.py"))
+    return [module, *(".".join((module, *parts)) for parts in below if parts[-1] != "__init__")]
+
+
+def _closure(modules: list[str]) -> set[str]:
     found: set[str] = set()
     waiting = list(modules)
     while waiting:
