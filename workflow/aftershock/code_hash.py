@@ -16,12 +16,13 @@ PACKAGE = Path(__file__).parent
 def code_hash(*modules: str) -> str:
     """A sha256 over `modules`, given as `aftershock.room.module`, and all they import inside the package.
 
-    `aftershock.room` stands for all modules of the room. Comments, docstrings and layout do not count. Modules
-    named in data, such as an editor in the table of methods, are invisible to it and have to be passed.
-    ValueError when a module has no file.
+    `aftershock.room` stands for all modules of the room. Comments, docstrings and layout do not count.
+    Modules named in data, such as an editor in the table of methods, are invisible to it and have to be
+    passed. ValueError when a module has no file.
     """
     digest = hashlib.sha256()
-    for module in sorted(_closure([part for module in modules for part in _parts(module)])):
+    named = [part for name in modules for part in _parts(name)]
+    for module in sorted(_closure(named)):
         digest.update(f"{module} {_module_hash(module)}\n".encode())
     return digest.hexdigest()
 
