@@ -211,27 +211,7 @@ VERIFIED = Table(
     },
 )
 
-OBJECT_PROBABILITIES = Table(
-    "probabilities",
-    ("case_id", "role", "position", "state"),
-    {
-        "case_id": "int64",
-        "role": "string",
-        "position": "int64",
-        "state": "string",
-        "subject": "string",
-        "relation_id": "string",
-        "object": "string",
-        "prompts": "string",  # all, or edit when only the edit prompt was scored
-        "probability": "float64",  # geometric mean over tokens, arithmetic mean over the scored prompts
-        "edit_probability": "float64",  # of the edit prompt alone
-        "exact": "bool",  # greedy decoding gives the object after the edit prompt
-        "paraphrase": "float64?",  # share of the ten paraphrases for which it does
-        "held_out": "float64?",  # share of the last three of them
-    },
-)
-
-SCORES = Table(
+OBJECT_SCORES = Table(
     "object_scores",
     FACT_KEY,
     {
