@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from aftershock.cases.graph_facts import Fact, FactIndex
+from aftershock.cases.graph_facts import Context, Fact
 from aftershock.cases.split import split_of
 from aftershock.cases.targets import Targets
 from aftershock.seeds import generator
@@ -56,15 +56,9 @@ class ConflictCase:
 class Selection:
     """Which candidates may become cases."""
 
-    functionality: Mapping[str, float]  # of every relation
-    threshold: float  # a relation at or above it counts as functional
+    context: Context
     strict_only: bool
     max_per_first_edit: int
-    seed: int
-
-    def strict(self, case: ConflictCase) -> bool:
-        """Whether old and new fact of `case` cannot both hold."""
-        return self.functionality.get(case.clash, 0.0) >= self.threshold
 
 
 def parse_rule(rule: str) -> tuple[tuple[str, ...], str]:
@@ -124,7 +118,6 @@ def select(
     split: str,
     quota: int,
     instances: pd.DataFrame,
-    index: FactIndex,
     splits: Mapping[str, str],
     selection: Selection,
 ) -> tuple[list[ConflictCase], Counter]:
@@ -133,7 +126,8 @@ def select(
     Rules take turns, so that none dominates. The model must know the fact that the first edit changes and the
     tied fact: without them nothing could come into conflict.
     """
-    rng = generator(selection.seed, "conflict", dataset, split)
+    index = selection.context.index
+    rng = generator(selection.context.seed, "conflict", dataset, split)
     inside = [
         split_of((x, y), splits) == split for x, y in zip(instances["x_id"], instances["y_id"], strict=True)
     ]
@@ -145,7 +139,7 @@ def select(
     firsts: Counter = Counter()
     pairs = set()
     for case in propose(dataset, ordered, Targets(index, splits, split), rng):
-        reason = _objection(case, index, selection, firsts, pairs)
+        reason = _objection(case, selection, firsts, pairs)
         if not reason and len(cases) >= quota:
             reason = "beyond the quota"
         if reason:
@@ -157,10 +151,9 @@ def select(
     return cases, dropped
 
 
-def _objection(
-    case: ConflictCase, index: FactIndex, selection: Selection, firsts: Counter, pairs: set
-) -> str | None:
-    if selection.strict_only and not selection.strict(case):
+def _objection(case: ConflictCase, selection: Selection, firsts: Counter, pairs: set) -> str | None:
+    index = selection.context.index
+    if selection.strict_only and not selection.context.strict(case.clash):
         return "old and new fact can both hold (relation is not functional)"
     if not index.knows(case.first.old):
         return "the model does not know the fact that the first edit changes"

@@ -1,7 +1,7 @@
 """An index over the facts that cases are made of."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -61,6 +61,43 @@ class FactIndex:
     def knows(self, fact: Fact) -> bool:
         """Whether the unedited model was found to know `fact`."""
         return fact in self.known
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is known about the facts that cases are made of."""
+
+    index: FactIndex
+    prompts: Mapping[str, str]  # edit prompt of each relation
+    functionality: Mapping[str, float] = field(default_factory=dict)  # measured, of each relation
+    functional: frozenset[str] = frozenset()  # relations that the sheet calls functional
+    threshold: float = 1.0  # functionality that such a relation must also reach
+    seed: int = 0
+
+    @classmethod
+    def from_frames(
+        cls,
+        index: FactIndex,
+        prompts: pd.DataFrame,
+        measured: pd.DataFrame,
+        sheet: pd.DataFrame,
+        threshold: float,
+        seed: int,
+    ) -> "Context":
+        """Take edit prompts from PROMPTS, functionality from RELATIONS, and what is functional from the sheet."""
+        first = prompts[prompts["prompt_id"] == 0]
+        return cls(
+            index,
+            dict(zip(first["relation_id"], first["template"], strict=True)),
+            dict(zip(measured["relation_id"], measured["functionality"], strict=True)),
+            frozenset(sheet.loc[sheet["functional"] == "yes", "relation_id"]),
+            threshold,
+            seed,
+        )
+
+    def strict(self, relation_id: str) -> bool:
+        """Whether two different objects of `relation_id` contradict each other."""
+        return relation_id in self.functional and self.functionality.get(relation_id, 0.0) >= self.threshold
 
 
 def as_facts(frame: pd.DataFrame) -> list[Fact]:

@@ -63,7 +63,9 @@ def read_paraphrases(folder: str | Path, kind: str) -> dict[str, list[str]]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} cannot be read ({error}); it holds the paraphrases of each relation") from error
+        raise ValueError(
+            f"{path} cannot be read ({error}); it holds the paraphrases of each relation"
+        ) from error
 
 
 def to_case(dataset: str, row: Row) -> ConflictCase | RoundCase:
@@ -123,7 +125,11 @@ def edit_prompts(rows: Iterable[Row]) -> dict[str, str]:
     """The edit prompt of each relation that occurs."""
     found = {}
     for row in rows:
-        for part in (*row.get("triples", ()), *row.get("edits", ()), *([row["edit"]] if "edit" in row else ())):
+        for part in (
+            *row.get("triples", ()),
+            *row.get("edits", ()),
+            *([row["edit"]] if "edit" in row else ()),
+        ):
             found[part["relation"]["id"]] = part["relation"]["prompt"]
     return found
 
@@ -146,7 +152,9 @@ def write_rows(
     for case in cases.itertuples(index=False):
         mine = by_case[case.case_id]
         parts = {name: part.to_dict("records") for name, part in mine.groupby("edit")}
-        rows.append(make(dataset, case, parts, tied.loc[case.case_id] if case.case_id in tied.index else None, about))
+        rows.append(
+            make(dataset, case, parts, tied.loc[case.case_id] if case.case_id in tied.index else None, about)
+        )
     return json.dumps(rows)
 
 

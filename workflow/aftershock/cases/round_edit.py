@@ -46,12 +46,12 @@ def candidates(scores: pd.DataFrame, min_known: int) -> tuple[dict[str, pd.DataF
     n_keys = len(scores[["subject_id", "relation_id"]].drop_duplicates())
     n_usable = len(usable[["subject_id", "relation_id"]].drop_duplicates())
     dropped = Counter({f"fewer than {min_known} objects known to the model": n_keys - n_usable})
-    median = usable.groupby("relation_id")["similarity"].transform("median")
     ordered = usable.sort_values(["subject_id", "relation_id", "similarity", "object_id"])
+    alike = ordered["similarity"] >= ordered.groupby("relation_id")["similarity"].transform("median")
     by_key = ["subject_id", "relation_id"]
     return {
-        "round_easy": ordered[ordered["similarity"] >= median].drop_duplicates(by_key, keep="last"),
-        "round_hard": ordered[ordered["similarity"] < median].drop_duplicates(by_key, keep="first"),
+        "round_easy": ordered[alike].drop_duplicates(by_key, keep="last"),
+        "round_hard": ordered[~alike].drop_duplicates(by_key, keep="first"),
     }, dropped
 
 
@@ -94,13 +94,16 @@ def _matched(
     queues = {}
     for name, frame in options.items():
         queues[name] = defaultdict(list)
-        order = sorted(frame.index, key=lambda i: derive(seed, "round order", *frame.loc[i, ["subject_id", "relation_id"]]))
-        for i in order:
-            queues[name][sizes[frame.loc[i, "subject_id"], frame.loc[i, "relation_id"]]].append(i)
+        keys = dict(
+            zip(frame.index, zip(frame["subject_id"], frame["relation_id"], strict=True), strict=True)
+        )
+        for i in sorted(keys, key=lambda i: derive(seed, "round order", *keys[i])):
+            queues[name][sizes[keys[i]]].append(i)
     mine = queues[dataset]
     shared = {n: min(len(queue[n]) for queue in queues.values()) for n in sorted(mine)}
     share = min(1.0, quota / max(1, sum(shared.values())))
     picked = [i for n in shared for i in mine[n][: round(share * shared[n])]]
-    rest = [i for n in sorted(mine) for i in mine[n] if i not in set(picked)]
+    taken = set(picked)
+    rest = [i for n in sorted(mine) for i in mine[n] if i not in taken]
     rest.sort(key=lambda i: derive(seed, "round rest", i))
     return options[dataset].loc[(picked + rest)[:quota]]

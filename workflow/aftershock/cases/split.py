@@ -40,7 +40,10 @@ def split_entities(
     are handed out from the largest to the smallest, each to the split that is furthest behind its share.
     """
     weight = Counter(instances["x_id"]) + Counter(objects["subject_id"].drop_duplicates())
-    pairs = [*zip(instances["x_id"], instances["y_id"], strict=True), *((e, e) for e in objects["subject_id"])]
+    pairs = [
+        *zip(instances["x_id"], instances["y_id"], strict=True),
+        *((e, e) for e in objects["subject_id"]),
+    ]
     groups = defaultdict(list)
     for entity, representative in components(pairs).items():
         groups[representative].append(entity)
@@ -56,7 +59,9 @@ def split_entities(
     filled = dict.fromkeys(shares, 0.0)
     assigned = {}
     for size, _, members in units:
-        behind = min((name for name in shares if shares[name] > 0), key=lambda name: filled[name] / shares[name])
+        behind = min(
+            (name for name in shares if shares[name] > 0), key=lambda name: filled[name] / shares[name]
+        )
         filled[behind] += size + 1e-6  # weightless units are spread as well
         assigned.update(dict.fromkeys(members, behind))
     return assigned

@@ -31,5 +31,7 @@ class Targets:
         true = self.index.objects.get((subject_id, relation_id), ())
         labels = self.index.labels
         excluded = {labels[entity].casefold() for entity in (subject_id, *true, *avoid) if entity in labels}
-        pool = [entity for entity in self.pools.get(relation_id, ()) if labels[entity].casefold() not in excluded]
+        pool = [
+            entity for entity in self.pools.get(relation_id, ()) if labels[entity].casefold() not in excluded
+        ]
         return str(rng.choice(pool)) if pool else None
