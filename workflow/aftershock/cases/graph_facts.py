@@ -84,7 +84,7 @@ class Context:
         threshold: float,
         seed: int,
     ) -> "Context":
-        """Take edit prompts from PROMPTS, functionality from RELATIONS, and what is functional from the sheet."""
+        """From PROMPTS (edit prompts), RELATIONS (functionality) and the sheet (what is functional)."""
         first = prompts[prompts["prompt_id"] == 0]
         return cls(
             index,
