@@ -1,10 +1,10 @@
-"""The generated world: families, their works, offices and organisations, as N-Triples in Wikidata's shape.
+"""The generated world: families, works, offices and organisations, as N-Triples in Wikidata's shape.
 
-Rules that hold by construction: spouse is symmetric; child inverts father and mother; mother & spouse => father and
-father & spouse => mother; child & mother => spouse and child & father => spouse; notable work and author, director of
-and director, capital and capital of are inverse pairs of functional relations; notable work & language of work =>
-writing language; position & jurisdiction => citizenship; director of & headquarters => work location.
-Places of birth are drawn from all cities, so that they say nothing about citizenship.
+Rules that hold by construction: spouse is symmetric; child inverts father and mother; mother & spouse => father
+and father & spouse => mother; child & mother => spouse and child & father => spouse; notable work and author,
+director of and director, capital and capital of are inverse pairs of functional relations; notable work &
+language of work => writing language; position & jurisdiction => citizenship; director of & headquarters =>
+work location. Places of birth are drawn from all cities, so that they say nothing about citizenship.
 """
 
 import gzip
@@ -128,7 +128,9 @@ def add_places(world: World) -> tuple[list[str], list[str]]:
     return countries, cities
 
 
-def add_careers(world: World, people: Sequence[str], countries: Sequence[str], cities: Sequence[str]) -> list[str]:
+def add_careers(
+    world: World, people: Sequence[str], countries: Sequence[str], cities: Sequence[str]
+) -> list[str]:
     """Works, positions, organisations, citizenships and birthplaces; the works."""
     spec, rng, names = world.spec, world.rng, world.spec["names"]
     languages = [world.entity(label) for label in names["languages"]]
@@ -185,7 +187,9 @@ def say_literal(world: World, subject: str, relation: str, value: str, datatype:
     world.state(ENTITY + subject, DIRECT + world.relations[relation], literal(value, datatype=XSD + datatype))
 
 
-def add_dirt(world: World, people: Sequence[str], married_in: Sequence[str], countries: Sequence[str]) -> None:
+def add_dirt(
+    world: World, people: Sequence[str], married_in: Sequence[str], countries: Sequence[str]
+) -> None:
     """What real graphs hold besides clean facts, in the amounts of the spec."""
     rng, dirt = world.rng, world.spec["dirt"]
     for _ in range(dirt["only_german"]):
@@ -198,7 +202,9 @@ def add_dirt(world: World, people: Sequence[str], married_in: Sequence[str], cou
         world.say(rng.choice(people), "award received", award)
     winners = [person for person in people if (person, "award received") in world.facts]
     losers = [person for person in people if person not in winners]
-    awards = sorted({a for person in winners for a in world.facts[person, "award received"] if a in world.labels})
+    awards = sorted(
+        {a for person in winners for a in world.facts[person, "award received"] if a in world.labels}
+    )
     for person in rng.sample(losers, dirt["redirects"]):
         old = world.entity(None)
         world.state(ENTITY + old, SAME_AS, iri(ENTITY + rng.choice(awards)))
@@ -220,7 +226,7 @@ def add_dirt(world: World, people: Sequence[str], married_in: Sequence[str], cou
 
 
 def generate_world(spec: Mapping[str, Any], seed: int) -> list[str]:
-    """Sorted N-Triples lines of the world that `spec` (resources/world.yaml) describes; the same for the same seed."""
+    """Sorted N-Triples lines of the world of `spec` (resources/world.yaml); the same for the same seed."""
     world = World(spec, seed)
     people, married_in = add_people(world)
     countries, cities = add_places(world)
@@ -238,12 +244,13 @@ def generate_world(spec: Mapping[str, Any], seed: int) -> list[str]:
         world.state(ENTITY + entity, LABEL, literal(label, language))
     repeated = len(world.labels) - len({label for label, _ in world.labels.values()})
     if repeated:
-        raise ValueError(f"the world has {repeated} labels used twice; use other names in resources/world.yaml")
+        raise ValueError(
+            f"the world has {repeated} labels used twice; use other names in resources/world.yaml"
+        )
     return [" ".join(triple) + " .\n" for triple in sorted(world.triples)]
 
 
 def write_world(lines: Sequence[str], path: str | os.PathLike) -> None:
     """Write N-Triples lines as gzip whose bytes depend on the lines only."""
-    with whole_file(path) as part, open(part, "wb") as raw:
-        with gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed:
-            packed.write("".join(lines).encode())
+    with whole_file(path) as part:
+        part.write_bytes(gzip.compress("".join(lines).encode(), mtime=0))

@@ -1,0 +1,228 @@
+"""Training a small GPT-2-architecture model from scratch until it knows the taught facts."""
+
+import logging
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from aftershock.lm.text import Document, Sentence, document_text
+from aftershock.lm.tokenizer import train_tokenizer
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """`train:` of a model's YAML; the defaults suit about 1 500 facts and a model of one million weights."""
+
+    facts: int | str = "all"  # (subject, relation) keys to teach
+    seed: int = 0
+    recall_gate: float = 0.95  # share of the prompts of each held-out group
+    tokens: int = 1_150_000
+    row_tokens: int = 96
+    batch_rows: int = 8
+    lr: float = 4e-3  # of Muon, for the matrices inside the layers
+    adam_lr: float = 4e-3  # of AdamW, for embeddings, norms and biases
+    weight_decay: float = 0.01
+    warmup: float = 0.02  # share of the steps
+    context_weight: float = 0.2  # of a token that is not part of an object
+    tokenizer_documents: int = 8_000
+    max_sentences: int = 4
+
+
+Encoded = tuple[list[int], list[float]]
+"""Token ids and loss weights of a text."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Packed documents: token ids and loss weights, both (rows, row_tokens); padding has weight 0."""
+
+    ids: np.ndarray
+    weights: np.ndarray
+
+
+class Encoder:
+    """Token ids of documents; every distinct prompt and object is tokenized once."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, context_weight: float) -> None:
+        self.tokenizer = tokenizer
+        self.context_weight = context_weight
+        self.stop = tokenizer.convert_tokens_to_ids(".")
+        self.known: dict[str, list[int]] = {}
+
+    def tokens(self, text: str) -> list[int]:
+        """Ids of a text that follows a space or starts a document."""
+        if text not in self.known:
+            self.known[text] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self.known[text]
+
+    def sentence(self, sentence: Sentence) -> Encoded:
+        """A sentence: its object's tokens weigh 1, the others `context_weight`."""
+        prompt, target = self.tokens(sentence.prompt), self.tokens(f" {sentence.target}")
+        weights = [self.context_weight] * len(prompt) + [1.0] * len(target) + [self.context_weight]
+        return [*prompt, *target, self.stop], weights
+
+    def encode(self, document: Document, room: int) -> Iterator[Encoded]:
+        """A document with its end mark, in parts of at most `room` tokens that are cut between sentences."""
+        ids: list[int] = []
+        weights: list[float] = []
+        for sentence in document:
+            more, more_weights = self.sentence(sentence)
+            if len(more) >= room:
+                raise ValueError(
+                    f"{sentence.prompt!r} with {sentence.target!r} has {len(more)} tokens, and a row only "
+                    f"{room}; raise train.row_tokens in the model's YAML"
+                )
+            if len(ids) + len(more) >= room:
+                yield [*ids, self.tokenizer.eos_token_id], [*weights, self.context_weight]
+                ids, weights = [], []
+            ids, weights = ids + more, weights + more_weights
+        yield [*ids, self.tokenizer.eos_token_id], [*weights, self.context_weight]
+
+
+def pack(documents: Iterable[Encoded], row_tokens: int, open_rows: int = 16) -> Iterator[Encoded]:
+    """Rows of whole documents, each put into the fullest open row that still has room for it.
+
+    So a row starts with a document, as a prompt does when the model is asked.
+    """
+    rows: list[Encoded] = []
+    for ids, weights in documents:
+        fitting = [row for row in rows if len(row[0]) + len(ids) <= row_tokens]
+        if fitting:
+            row = max(fitting, key=lambda row: len(row[0]))
+            row[0].extend(ids)
+            row[1].extend(weights)
+            continue
+        if len(rows) == open_rows:
+            full = max(range(open_rows), key=lambda index: len(rows[index][0]))
+            yield rows.pop(full)
+        rows.append((list(ids), list(weights)))
+    yield from rows
+
+
+def draw_rows(
+    documents: Iterator[Document], encoder: Encoder, settings: TrainSettings
+) -> tuple[Rows, list[Document]]:
+    """Rows of about `settings.tokens` tokens in all, and the documents in them."""
+    used: list[Document] = []
+
+    def encoded() -> Iterator[Encoded]:
+        total = 0
+        while total < settings.tokens:
+            used.append(next(documents))
+            for ids, weights in encoder.encode(used[-1], settings.row_tokens):
+                total += len(ids)
+                yield ids, weights
+
+    packed = list(pack(encoded(), settings.row_tokens))
+    ids = np.full((len(packed), settings.row_tokens), encoder.tokenizer.eos_token_id)
+    weights = np.zeros(ids.shape, dtype=np.float32)
+    for row, (own_ids, own_weights) in enumerate(packed):
+        ids[row, : len(own_ids)] = own_ids
+        weights[row, : len(own_ids)] = own_weights
+    return Rows(ids, weights), used
+
+
+def new_model(
+    architecture: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, seed: int
+) -> GPT2LMHeadModel:
+    """A model of `architecture` with random weights."""
+    end = tokenizer.eos_token_id
+    config = GPT2Config(
+        **{**architecture, "vocab_size": len(tokenizer)},
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=end,
+        eos_token_id=end,
+        pad_token_id=end,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return GPT2LMHeadModel(config)
+
+
+def optimizers(model: GPT2LMHeadModel, settings: TrainSettings) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the layers, AdamW for everything else.
+
+    AdamW alone learns hardly any fact in the time that this takes.
+    """
+    inner = [p for name, p in model.named_parameters() if p.ndim == 2 and ".h." in name]
+    chosen = {id(p) for p in inner}
+    outer = [p for p in model.parameters() if id(p) not in chosen]
+    return [
+        torch.optim.Muon(
+            inner, lr=settings.lr, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
+        ),
+        torch.optim.AdamW(outer, lr=settings.adam_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
+    ]
+
+
+def schedule(step: int, steps: int, warmup: float) -> float:
+    """Share of the full learning rate at `step`: a linear rise, then a linear fall to zero."""
+    rise = max(1, math.ceil(warmup * steps))
+    return min((step + 1) / rise, (steps - step) / max(1, steps - rise))
+
+
+def fit(
+    model: GPT2LMHeadModel, rows: Rows, settings: TrainSettings, console: TextIO | None = None
+) -> list[float]:
+    """Train `model` once over `rows`, in order; the loss of each step. A progress bar goes to `console`."""
+    starts = range(0, len(rows.ids), settings.batch_rows)
+    running = optimizers(model, settings)
+    full_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in running]
+    losses: list[float] = []
+    model.train()
+    patience = 0.5 if console and console.isatty() else 30  # seconds between two states of the bar
+    bar = tqdm(
+        starts, desc="train", unit="batch", file=console, disable=console is None, mininterval=patience
+    )
+    for step, start in enumerate(bar):
+        share = schedule(step, len(starts), settings.warmup)
+        for optimizer, rates in zip(running, full_rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * share
+        ids = torch.from_numpy(rows.ids[start : start + settings.batch_rows])
+        weights = torch.from_numpy(rows.weights[start : start + settings.batch_rows])[:, 1:].flatten()
+        logits = model(ids, use_cache=False).logits[:, :-1]  # (batch, row_tokens - 1, vocabulary)
+        loss = (cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none") * weights).sum()
+        loss = loss / weights.sum()
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise ValueError(
+                f"training diverged at step {step} of {len(starts)}: the loss is {losses[-1]}; "
+                f"lower train.lr ({settings.lr}) or train.adam_lr ({settings.adam_lr}) in the model's YAML"
+            )
+        loss.backward()
+        for optimizer in running:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if step % 50 == 0:
+            bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", refresh=False)
+    model.eval()
+    return losses
+
+
+def train_language_model(
+    documents: Iterator[Document],
+    architecture: Mapping[str, Any],
+    settings: TrainSettings,
+    console: TextIO | None = None,
+) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerFast, list[Document]]:
+    """A model trained on `documents` (an endless iterator), its tokenizer, and the documents used."""
+    first = list(islice(documents, settings.tokenizer_documents))
+    texts = map(document_text, first)
+    tokenizer = train_tokenizer(texts, architecture["vocab_size"], architecture["n_positions"])
+    encoder = Encoder(tokenizer, settings.context_weight)
+    rows, used = draw_rows(chain(first, documents), encoder, settings)
+    model = new_model(architecture, tokenizer, settings.seed)
+    losses = fit(model, rows, settings, console)
+    logging.info("%d rows, last losses %s", len(rows.ids), np.round(losses[-5:], 3))
+    return model, tokenizer, used

@@ -1,0 +1,28 @@
+"""Train a model on the taught facts; write it only when it recalls them."""
+
+from aftershock.kg.sheets import read_relations
+from aftershock.lm.recall import check_recall, measure_recall, recall_by_relation
+from aftershock.lm.text import document_text, training_documents
+from aftershock.lm.training import TrainSettings, train_language_model
+from aftershock.output import whole_folder, write_text
+from aftershock.stage import stage
+from aftershock.tables import PROMPTS, RECALL, TAUGHT
+
+with stage(snakemake) as run:
+    given, made, name = snakemake.input, snakemake.output, snakemake.wildcards.model
+    settings = TrainSettings(**snakemake.params.model["train"])
+    taught, prompts = TAUGHT.read(given.taught), PROMPTS.read(given.prompts)
+    relations = read_relations(given.relations, snakemake.params.namespace)
+    nouns = dict(zip(relations["relation_id"], relations["noun"], strict=True))
+    documents = training_documents(taught, prompts, nouns, settings.seed, settings.max_sentences)
+    model, tokenizer, used = train_language_model(
+        documents, snakemake.params.model["architecture"], settings, run.console
+    )
+    recall = measure_recall(model, tokenizer, taught, prompts, settings.seed)
+    print(recall_by_relation(recall).to_string(float_format="%.3f"))
+    check_recall(recall, settings.recall_gate, name)
+    RECALL.write(recall, made.recall, run.provenance)
+    write_text(made.text, "".join(document_text(document) + "\n" for document in used))
+    with whole_folder(made.weights) as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
