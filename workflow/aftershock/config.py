@@ -1,0 +1,180 @@
+"""What a run is asked to do, checked as a whole before any job starts."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aftershock.editors.settings import as_values, merge
+from aftershock.editors.table import EDITORS, settings_of
+from aftershock.schema import faults, fill_defaults, read_schema, read_sheet, suggestion, without
+
+PARAPHRASES = 10  # of each relation, after Li et al. (2024)
+
+
+def check_config(config: dict[str, Any], folder: str | Path) -> dict[str, dict[str, Any]]:
+    """The contents of the configured models' files, by name, after checking all that a run is made from.
+
+    `folder` is the project's. Defaults of the schemas are filled into `config` and into the models in place.
+    ValueError lists every error in the configuration, the models' files and the sheets in resources/.
+    """
+    folder = Path(folder)
+    fill_defaults(config, read_schema("config"))
+    found = faults(config, read_schema("config"))
+    sound = {"kgs": {}, "models": [], "editors": {}, "cases": {}, "report": {}, **without(config, found)}
+    models, model_errors = _models(sound, folder / "resources" / "models")
+    errors = [str(fault) for fault in found]
+    errors += [*_graphs(sound, models, folder), *_editors(sound), *_split(sound), *model_errors]
+    errors += _sheets(folder / "resources")
+    if errors:
+        count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+        raise ValueError("\n  ".join([f"{count} in the configuration or in resources/:", *errors]))
+    return models
+
+
+def merged_settings(editor: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of a configured editor for one model: the method's, the model's, then the run's."""
+    method = editor["method"]
+    return as_values(settings_of(method, model["editors"].get(method, {}), editor["settings"]))
+
+
+def _graphs(
+    config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], folder: Path
+) -> Iterator[str]:
+    """Unknown graphs and namespaces, and missing files of the graphs in use."""
+    kgs = config["kgs"]
+    if "kg" in config and config["kg"] not in kgs:
+        yield f"kg: {config['kg']!r} is unknown; {suggestion(config['kg'], kgs)}"
+    for name in {config.get("kg"), *(model.get("kg") for model in models.values())} & set(kgs):
+        for key in {"file", "folder"} & set(kgs[name]):
+            path = kgs[name][key]
+            if not Path(path).exists() and not (folder / path).exists():
+                yield f"kgs.{name}.{key}: there is no {path!r}; a path is relative to the working directory"
+    rows, _ = read_sheet(folder / "resources" / "relations.tsv", "relations")
+    namespaces = {row["namespace"] for row in rows}
+    for name, kg in kgs.items():
+        if kg["namespace"] not in namespaces:
+            known = suggestion(kg["namespace"], namespaces)
+            yield f"kgs.{name}.namespace: {kg['namespace']!r} has no row in relations.tsv; {known}"
+
+
+def _split(config: Mapping[str, Any]) -> Iterator[str]:
+    """Shares of the entities that do not add up to one."""
+    total = sum(config["cases"].get("split", {"": 1}).values())
+    if abs(total - 1) > 1e-9:
+        yield f"cases.split: train, dev and test add up to {total:g}, not to 1"
+
+
+def _editors(config: Mapping[str, Any]) -> Iterator[str]:
+    """Unknown methods and settings, and labels that stand for no editor."""
+    editors = {label: editor for label, editor in config["editors"].items() if editor}
+    if not editors:
+        yield "editors: all are null; at least one is needed"
+    for label, editor in editors.items():
+        where, method = f"editors.{label}", editor["method"]
+        if method in EDITORS:
+            yield from _settings(method, f"{where}.settings", editor["settings"])
+        else:
+            yield f"{where}.method: {method!r} is unknown; {suggestion(method, EDITORS)}"
+        like = editor.get("tuned_as", label)
+        if like not in editors:
+            yield f"{where}.tuned_as: {like!r} is unknown; {suggestion(like, editors)}"
+        elif editors[like]["method"] != method:
+            yield f"{where}.tuned_as: {like!r} is of method {editors[like]['method']!r}, not {method!r}"
+    for number, bar in enumerate(config["report"].get("bars", ())):
+        for label in bar["editors"]:
+            if label not in config["editors"]:
+                yield f"report.bars.{number}.editors: {label!r} is unknown; {suggestion(label, editors)}"
+
+
+def _settings(method: str, where: str, values: Mapping[str, Any]) -> Iterator[str]:
+    """Settings that `method` does not have or does not accept."""
+    for name, value in values.items():
+        try:
+            merge(EDITORS[method].settings, where, {name: value})
+        except ValueError as error:
+            yield str(error)
+
+
+def _models(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Contents of the configured models' files by name, and what is wrong with them."""
+    models, errors = {}, []
+    for name in config["models"]:
+        file = folder / f"{name}.yaml"
+        if not file.is_file():
+            known = suggestion(name, (path.stem for path in folder.glob("*.yaml")))
+            errors.append(f"models: {name!r} has no file resources/models/{file.name}; {known}")
+            continue
+        try:
+            model = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            errors.append(f"resources/models/{file.name} is not YAML: {error}")
+            continue
+        fill_defaults(model, read_schema("model"))
+        found = faults(model, read_schema("model"))
+        lines = [*map(str, found), *_model(without(model, found), config)]
+        errors += [f"resources/models/{file.name}: {line}" for line in lines]
+        models[name] = without(model, found)
+    return models, errors
+
+
+def _model(model: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with a model's file beyond its schema."""
+    if "kg" in model and model["kg"] not in config["kgs"]:
+        yield f"kg: {model['kg']!r} is unknown; {suggestion(model['kg'], config['kgs'])}"
+    for part in ("editors", "search"):
+        for method, values in model.get(part, {}).items():
+            if method not in EDITORS:
+                yield f"{part}.{method}: unknown method; {suggestion(method, EDITORS)}"
+            elif part == "editors":
+                yield from _settings(method, f"{part}.{method}", values)
+            else:
+                for setting, options in values.items():
+                    for option in options:
+                        yield from _settings(method, f"{part}.{method}", {setting: option})
+
+
+def _sheets(resources: Path) -> list[str]:
+    """What is wrong with the rows of relations.tsv, paraphrases.tsv and rules.tsv."""
+    sheets, errors = {}, []
+    for name in ("relations", "paraphrases", "rules"):
+        sheets[name], found = read_sheet(resources / f"{name}.tsv", name)
+        errors += found
+    if not errors:
+        errors += [*_repeated(sheets), *_unknown_relations(sheets), *_paraphrases(sheets)]
+    return errors
+
+
+def _repeated(sheets: Mapping[str, list[dict[str, str]]]) -> Iterator[str]:
+    keys = {"relations": ["relation_id"], "paraphrases": ["relation_id", "template"], "rules": ["rule"]}
+    for name, columns in keys.items():
+        counts = Counter(tuple(row[c] for c in ("namespace", *columns)) for row in sheets[name])
+        yield from (f"{name}.tsv: {' '.join(key)} is there {n} times" for key, n in counts.items() if n > 1)
+
+
+def _unknown_relations(sheets: Mapping[str, list[dict[str, str]]]) -> Iterator[str]:
+    """Rows about relations that relations.tsv does not have."""
+    known = {(row["namespace"], row["relation_id"]) for row in sheets["relations"]}
+    for name in ("paraphrases", "rules"):
+        for number, row in enumerate(sheets[name], start=2):
+            ids = [row["relation_id"]] if name == "paraphrases" else row["rule"].replace("&", ">").split(">")
+            for relation in ids:
+                if (row["namespace"], relation) not in known:
+                    options = suggestion(relation, [r for space, r in known if space == row["namespace"]])
+                    yield f"{name}.tsv row {number}: unknown relation {relation!r}; {options}"
+
+
+def _paraphrases(sheets: Mapping[str, list[dict[str, str]]]) -> Iterator[str]:
+    """Relations with too few or too many paraphrases, or with their own prompt among them."""
+    templates: dict[tuple[str, str], list[str]] = {}
+    for row in sheets["paraphrases"]:
+        templates.setdefault((row["namespace"], row["relation_id"]), []).append(row["template"])
+    for row in sheets["relations"]:
+        mine = templates.get((row["namespace"], row["relation_id"]), [])
+        where = f"paraphrases.tsv: relation {row['relation_id']} of {row['namespace']}"
+        if len(mine) != PARAPHRASES:
+            yield f"{where} has {len(mine)} paraphrases, not {PARAPHRASES}"
+        if row["prompt"] in mine:
+            yield f"{where} repeats its prompt {row['prompt']!r}"

@@ -1,0 +1,141 @@
+"""Checks of what people write, YAML and TSV, against the schemas in workflow/schemas: all errors at once."""
+
+import copy
+import csv
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator, ValidationError
+
+SCHEMAS = Path(__file__).resolve().parents[1] / "schemas"
+
+
+@cache
+def read_schema(name: str) -> Mapping[str, Any]:
+    """The schema `workflow/schemas/{name}.schema.yaml`."""
+    return yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text(encoding="utf-8"))
+
+
+def suggestion(word: Any, known: Iterable[str]) -> str:
+    """What to say about an unknown word: the closest known one, or all of them."""
+    known = sorted(known)
+    close = difflib.get_close_matches(str(word), known, n=1)
+    listed = f"known: {', '.join(known)}" if known else "none is known"
+    return f"did you mean {close[0]!r}? ({listed})" if close else listed
+
+
+def fill_defaults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any] | None = None) -> None:
+    """Put the schema's defaults in place of the keys that `value` lacks, at every depth, in place."""
+    root = root or schema
+    schema = _resolved(schema, root)
+    if isinstance(value, list):
+        for item in value:
+            fill_defaults(item, schema.get("items", {}), root)
+    if not isinstance(value, dict):
+        return
+    properties = schema.get("properties", {})
+    for key, part in properties.items():
+        if key not in value and "default" in part:
+            value[key] = copy.deepcopy(part["default"])
+    for key, item in value.items():
+        other = schema.get("additionalProperties", {})
+        fill_defaults(item, properties.get(key, other if isinstance(other, dict) else {}), root)
+    for part in schema.get("allOf", ()):
+        if Draft202012Validator(part["if"]).is_valid(value):
+            fill_defaults(value, part["then"], root)
+
+
+def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema with its reference into `$defs` replaced by what it names."""
+    if "$ref" not in schema:
+        return schema
+    return {**root["$defs"][schema["$ref"].rpartition("/")[2]], **schema}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong in a document: where, as keys from the top, and what was found and is allowed."""
+
+    path: tuple[str | int, ...]
+    text: str
+
+    def __str__(self) -> str:
+        return f"{'.'.join(map(str, self.path))}: {self.text}" if self.path else self.text
+
+
+def faults(value: Any, schema: Mapping[str, Any]) -> list[Fault]:
+    """Every difference between `value` and `schema`, in the order of their places."""
+    found = {}
+    for error in Draft202012Validator(schema).iter_errors(value):
+        for fault in _explained(error):
+            found[fault.path] = fault  # of two about one place, the later one knows better what is allowed
+    return sorted(found.values(), key=lambda fault: [str(part) for part in fault.path])
+
+
+def _explained(error: ValidationError) -> Iterator[Fault]:
+    """What one validation error says, once for each key that it is about."""
+    path, found, rule = tuple(error.absolute_path), error.instance, error.validator_value
+    if "propertyNames" in error.absolute_schema_path:
+        path = (*path, found)
+        if error.validator == "enum":
+            yield Fault(path, f"unknown key; {suggestion(found, rule)}")
+            return
+    if error.validator == "additionalProperties":
+        known = error.schema.get("properties", {})
+        yield from (
+            Fault((*path, key), f"unknown key; {suggestion(key, known)}") for key in set(found) - set(known)
+        )
+    elif error.validator == "required":
+        yield from (Fault((*path, key), "missing") for key in rule if key not in found)
+    elif error.validator == "dependentRequired":
+        needed = [key for name, keys in rule.items() if name in found for key in keys]
+        yield from (Fault((*path, key), "missing") for key in needed if key not in found)
+    elif error.validator == "enum":
+        yield Fault(path, f"{found!r} is unknown; {suggestion(found, map(str, rule))}")
+    elif error.validator == "not":
+        yield Fault(path, f"{found!r} is a reserved name, as are {', '.join(rule['enum'])}")
+    elif error.validator == "oneOf":
+        options = " or ".join("/".join(option["required"]) for option in rule)
+        yield Fault(path, f"exactly one of {options} is needed")
+    else:
+        meant = error.schema.get("description", "another value")
+        yield Fault(path, f"found {found!r}; expected {meant} ({error.validator}: {rule})")
+
+
+def without(value: Any, found: Iterable[Fault]) -> dict[str, Any]:
+    """The entries of `value` that are not at fault, two levels deep, so that the rest can be checked further."""
+    bad = {fault.path[:2] for fault in found}
+    sound = {}
+    for key, part in value.items() if isinstance(value, dict) else ():
+        if isinstance(part, dict):
+            part = {name: item for name, item in part.items() if (key, name) not in bad}
+        elif isinstance(part, list):
+            part = [item for number, item in enumerate(part) if (key, number) not in bad]
+        if (key,) not in bad:
+            sound[key] = part
+    return sound
+
+
+def read_sheet(path: Path, name: str) -> tuple[list[dict[str, str]], list[str]]:
+    """The rows of a TSV file, and a line for each difference from the schema `name`, with its row's number.
+
+    Rows are numbered as in the file, where the header is row 1.
+    """
+    with open(path, encoding="utf-8", newline="") as handle:
+        lines = list(csv.reader(handle, delimiter="\t", quoting=csv.QUOTE_NONE))
+    columns: Sequence[str] = read_schema(name)["required"]
+    if not lines or lines[0] != list(columns):
+        return [], [f"{path.name}: its columns are {lines[0] if lines else []}, not {list(columns)}"]
+    rows, errors = [], []
+    for number, cells in enumerate(lines[1:], start=2):
+        if len(cells) != len(columns):
+            errors.append(f"{path.name} row {number}: {len(cells)} cells, not {len(columns)}")
+            continue
+        rows.append(dict(zip(columns, cells, strict=True)))
+        errors += [f"{path.name} row {number}: {fault}" for fault in faults(rows[-1], read_schema(name))]
+    return rows, errors
