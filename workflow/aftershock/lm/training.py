@@ -191,7 +191,10 @@ def fit(
                 group["lr"] = rate * share
         ids = torch.from_numpy(rows.ids[start : start + settings.batch_rows])
         weights = torch.from_numpy(rows.weights[start : start + settings.batch_rows])[:, 1:].flatten()
-        logits = model(ids, use_cache=False).logits[:, :-1]  # (batch, row_tokens - 1, vocabulary)
+        mask = torch.ones_like(ids)  # padding comes last in a row and weighs nothing
+        logits = model(ids, attention_mask=mask, use_cache=False).logits[
+            :, :-1
+        ]  # (batch, row_tokens - 1, vocabulary)
         loss = (cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none") * weights).sum()
         loss = loss / weights.sum()
         losses.append(loss.item())
