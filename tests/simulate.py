@@ -1,0 +1,219 @@
+"""Made-up runs with the shape of real ones: cases, probes, observations of several editors, and what
+surrounds them.
+
+Nothing is edited: an editor is a handful of numbers that say how far a fact's log-probability moves. Used to
+test metrics, figures and the report without a model.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from aftershock.metrics.run import CONFLICT
+from aftershock.seeds import generator
+from aftershock.tables import CASES, OBSERVATIONS, PROBES, SCORES, TELEMETRY
+
+PROMPTS = 11
+FIRST_NAMES = (
+    "Ada",
+    "Bela",
+    "Cleo",
+    "Dario",
+    "Edda",
+    "Falk",
+    "Gesa",
+    "Hugo",
+    "Ines",
+    "Jorin",
+    "Kaja",
+    "Levin",
+)
+SURNAMES = ("Abendrot", "Birkner", "Castellan", "Dornfeld", "Eskildsen", "Falkenau", "Grimsby", "Holloway")
+THINGS = (
+    "glassblowing",
+    "Order of the Heron",
+    "Northern Academy",
+    "cartography",
+    "Silver Quill",
+    "Tallin Institute",
+)
+HOSTILE = ("<script>alert(1)</script>", "{} & \"quotes\" 'n' $x_{", "\u202eevil\x07", "E17", "Ünïcödé 漢字")
+RULES = {
+    "coverage": ("R1", "R2"),
+    "reverse": ("R1>R2", "R3>R4"),
+    "composite": ("R1&R2>R3", "R4&R5>R6"),
+    "round_easy": ("1-N@R7",),
+    "round_hard": ("1-N@R8",),
+}
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How an editor moves log-probabilities: what it writes, what it removes, what it spills over to others."""
+
+    write: float = 5.0
+    erase: float = 3.0
+    spill: float = 0.2
+    others: float = -1.0
+    noise: float = 0.3
+
+
+EDITORS = {
+    "ft": Behaviour(write=6.0, erase=4.0, spill=-1.2, others=-1.6),
+    "rome": Behaviour(write=5.5, erase=2.5, spill=-0.25, others=-1.2),
+    "memit": Behaviour(write=4.6, erase=2.2, spill=-0.15, others=-0.9),
+    "memit_mle": Behaviour(write=3.6, erase=1.8, spill=-0.1, others=0.25),
+}
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """One dataset with what each editor's run observed."""
+
+    dataset: str
+    cases: pd.DataFrame
+    probes: pd.DataFrame
+    unedited: pd.DataFrame
+    observations: dict[str, pd.DataFrame]
+    telemetry: dict[str, pd.DataFrame]
+
+
+def simulate(
+    dataset: str, n: int = 40, seed: int = 0, editors: dict[str, Behaviour] = EDITORS, strict: float = 0.7
+) -> Simulated:
+    """`n` test cases of `dataset`, about three to a cluster, as every editor leaves them."""
+    rng = generator(seed, dataset)
+    cases = pd.DataFrame(
+        {
+            "case_id": np.arange(n),
+            "split": "test",
+            "rule": rng.choice(RULES[dataset], n),
+            "strict": rng.random(n) < strict,
+            "functionality": rng.uniform(0.5, 1, n).round(3),
+            "cluster": rng.integers(0, max(1, n // 3), n),
+            "tied_known": pd.array(
+                rng.random(n) < 0.9 if dataset == "composite" else [None] * n, dtype="boolean"
+            ),
+            "n_objects": 0,
+            "n_known": 0,
+        },
+        columns=list(CASES.columns),
+    ).astype({"strict": bool})
+    probes = pd.concat(
+        [_probes(dataset, case, rng) for case in range(n)] or [PROBES.empty()], ignore_index=True
+    )
+    if dataset not in CONFLICT:
+        objects = probes[probes["role"].isin(["original", "object"])].groupby("case_id").size()
+        cases["n_objects"] = cases["n_known"] = objects.reindex(cases["case_id"]).to_numpy()
+    facts = probes.drop_duplicates(["case_id", "probe_id"])[["case_id", "probe_id", "role", "prompts"]]
+    prompts = pd.DataFrame({"prompt_id": range(PROMPTS)})
+    rows = facts.merge(prompts, how="cross")
+    rows = rows[(rows["prompts"] == "all") | (rows["prompt_id"] == 0)].reset_index(drop=True)
+    known = rows["role"].isin(["e1_true", "e2_true", "tied", "original", "object"]) | _control(rows["role"])
+    fact = rows.groupby(["case_id", "probe_id"]).ngroup().to_numpy()
+    of_fact = rng.normal(0, 0.8, len(facts))[fact]
+    base = np.where(known, -1.2, -5.0) + of_fact + rng.normal(0, 0.5, len(rows))
+    tokens = rng.integers(1, 4, len(facts))[fact]
+    unedited = _observe(rows, "0", base, tokens)
+    observations, telemetry = {}, {}
+    for name, behaviour in editors.items():
+        own = generator(seed, dataset, name)
+        states = _states(dataset, rows, behaviour)
+        observations[name] = pd.concat(
+            [_observe(rows, s, base + shift + own.normal(0, behaviour.noise, len(rows)), tokens)
+             for s, shift in states.items()],
+            ignore_index=True,
+        )  # fmt: skip
+        telemetry[name] = pd.DataFrame(
+            [(case, state, 25, 0.05, 1.0, None) for case in range(n) for state in states],
+            columns=list(TELEMETRY.columns),
+        )
+    return Simulated(dataset, cases, probes, unedited, observations, telemetry)
+
+
+def failed(run: Simulated) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Observations and telemetry of a method whose first edit and single edit fail on every case."""
+    rows = [
+        (case, state, 0, 0.0, 0.0, "the loss is not a number")
+        for case in run.cases["case_id"]
+        for state in ("1", "2", "e2_only", "control", "random")
+    ]
+    return OBSERVATIONS.empty(), pd.DataFrame(rows, columns=list(TELEMETRY.columns))
+
+
+def scores_of(values: dict[str, list[float | None]]) -> pd.DataFrame:
+    """SCORES of cases 0, 1, 2, … from the values of each metric."""
+    rows = [(case, name, value) for name, column in values.items() for case, value in enumerate(column)]
+    return pd.DataFrame(rows, columns=list(SCORES.columns)).astype({"value": float})
+
+
+def _control(role: pd.Series) -> pd.Series:
+    return role.str.startswith("control") | role.isin(["neighbour", "same_subject"])
+
+
+def _states(dataset: str, rows: pd.DataFrame, how: Behaviour) -> dict[str, np.ndarray]:
+    """What each state adds to the unedited log-probabilities per token, by row."""
+    role = rows["role"].to_numpy()
+
+    def shift(**by_role: float) -> np.ndarray:
+        return np.array([by_role.get(r, how.spill) for r in role])
+
+    write, erase = how.write, how.erase
+    if dataset not in CONFLICT:
+        return {
+            "1": shift(target=write, original=-erase, object=how.others, control_object=how.spill / 4),
+            "2": shift(target=1.0, original=0.8, object=how.others / 2, control_object=how.spill / 4),
+            "random": shift(target=0.0, original=0.0, object=0.0, control_object=0.0),
+        }
+    together = -erase if dataset == "coverage" else (-0.2 if dataset == "reverse" else -erase / 3)
+    implied = {"coverage": write, "reverse": 0.3, "composite": write / 2}[dataset]
+    return {
+        "1": shift(old=write, e1_true=-erase, new_exp=0.1, new_imp=0.1),
+        "2": shift(
+            old=write + together, e1_true=-erase, new_exp=write, new_imp=implied, tied=2 * how.spill - 0.3
+        ),
+        "e2_only": shift(old=0.2, new_exp=write, new_imp=implied / 2, tied=how.spill),
+        "control": shift(old=write - 0.1, e1_true=-erase, new_exp=0.1, new_imp=0.1, tied=how.spill / 2),
+    }
+
+
+def _observe(rows: pd.DataFrame, state: str, per_token: np.ndarray, tokens: np.ndarray) -> pd.DataFrame:
+    per_token = -np.log1p(np.exp(-np.clip(per_token + 1.0, -30, 30)))
+    return pd.DataFrame(
+        {
+            "case_id": rows["case_id"],
+            "state": state,
+            "probe_id": rows["probe_id"],
+            "prompt_id": rows["prompt_id"],
+            "logprob": per_token * tokens,
+            "n_tokens": tokens,
+            "token_logprobs": [[value] * n for value, n in zip(per_token, tokens, strict=True)],
+            "argmax_match": per_token > np.log(0.45),
+        },
+        columns=list(OBSERVATIONS.columns),
+    )
+
+
+def _probes(dataset: str, case: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Roles and facts of one case; in coverage the implied fact is the explicit one, so it is scored once."""
+    if dataset in CONFLICT:
+        roles = ["old", "new_exp", "new_imp", "e1_true"]
+        if dataset != "coverage":
+            roles.append("e2_true")
+        if dataset == "composite":
+            roles += ["tied", "control_same", "control_unrelated"]
+        if dataset == "coverage":
+            roles += ["neighbour"] * 5 + ["same_subject"] * 3
+    else:
+        roles = ["target", "original", *["object"] * int(rng.integers(1, 5)), *["control_object"] * 2]
+    labels = rng.choice([*THINGS, *FIRST_NAMES, *HOSTILE], len(roles))
+    subject = f"{rng.choice(FIRST_NAMES)} {rng.choice(SURNAMES)}"
+    rows, seen = [], {}
+    for number, (role, label) in enumerate(zip(roles, labels, strict=True)):
+        probe = number - 1 if dataset == "coverage" and role == "new_imp" else number
+        position = seen[role] = seen.get(role, -1) + 1
+        only_edit = role in ("neighbour", "same_subject") or (role == "control_same" and case % 2)
+        prompts = "edit" if only_edit else "all"
+        fact = (f"E{case}", subject, "R7", f"E{case}.{probe}", label)
+        rows.append((case, role, position, probe, *fact, prompts))
+    return pd.DataFrame(rows, columns=list(PROBES.columns))

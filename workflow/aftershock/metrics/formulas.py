@@ -1,0 +1,56 @@
+"""The arithmetic of the metrics: pure functions of aligned series, empty where an input is.
+
+A quotient whose denominator is zero is infinite or not a number, as in the released code; `Scores` turns both
+into an empty value.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy.special import rel_entr
+from scipy.stats import binom
+
+
+def exceeds(p: pd.Series, other: pd.Series) -> pd.Series:
+    """1.0 where `p` is strictly the larger one, else 0.0: a tie is no success."""
+    return (p > other).astype(float).where(p.notna() & other.notna())
+
+
+def ties(p: pd.Series, other: pd.Series) -> pd.Series:
+    """1.0 where both are exactly equal, else 0.0."""
+    return (p == other).astype(float).where(p.notna() & other.notna())
+
+
+def relative_drop(before: pd.Series, after: pd.Series) -> pd.Series:
+    """What share of `before` is gone: Li et al. (2024), Eq. 8. At most 1, unbounded below."""
+    return (before - after) / before
+
+
+def log_ratio(before: pd.Series, after: pd.Series) -> pd.Series:
+    """ln(before / after): a drop on a scale where halving and doubling weigh the same."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(before) - np.log(after)
+
+
+def shares(p: pd.Series, key: pd.Index) -> pd.Series:
+    """`p` divided by its sum over the rows of equal `key`."""
+    return p / p.groupby(key).transform("sum")
+
+
+def divergence_terms(share: pd.Series, other: pd.Series) -> pd.Series:
+    """What each object adds to the Jensen-Shannon divergence of two distributions, in nats; never negative.
+
+    Li et al. (2024), Eq. 11, is the sum over a case's objects. Their code divides it by the number of
+    objects, because the `batchmean` of PyTorch's KLDivLoss takes a vector for a batch.
+    """
+    middle = (share + other) / 2
+    return (rel_entr(share, middle) + rel_entr(other, middle)) / 2
+
+
+def majority(rate: pd.Series) -> pd.Series:
+    """1.0 where more than half is lost, else 0.0; exactly half is not a failure."""
+    return (rate > 0.5).astype(float).where(rate.notna())
+
+
+def majority_by_chance(n: pd.Series) -> pd.Series:
+    """How often more than half of `n` objects lose probability when each does so with even chance."""
+    return pd.Series(binom.sf(n // 2, n, 0.5), index=n.index).where(n > 0)
