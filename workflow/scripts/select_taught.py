@@ -5,12 +5,12 @@ from aftershock.stage import stage
 from aftershock.tables import FACTS, INSTANCES, OBJECTS, TAUGHT
 
 with stage(snakemake) as run:
-    given, wanted = snakemake.input, snakemake.params.facts
+    given = snakemake.input
     taught = select_taught(
         INSTANCES.read(given.instances),
         OBJECTS.read(given.objects),
         FACTS.read(given.facts),
-        None if wanted == "all" else wanted,
+        snakemake.params.facts,
         snakemake.params.seed,
     )
     TAUGHT.write(taught, snakemake.output[0], run.provenance)

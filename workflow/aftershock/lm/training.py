@@ -21,7 +21,7 @@ from aftershock.lm.tokenizer import train_tokenizer
 class TrainSettings:
     """`train:` of a model's YAML; the defaults suit about 1 500 facts and a model of one million weights."""
 
-    facts: int | str = "all"  # (subject, relation) keys to teach
+    facts: int | None = None  # (subject, relation) keys to teach; None: all
     seed: int = 0
     recall_gate: float = 0.95  # share of the prompts of each held-out group
     tokens: int = 1_150_000
