@@ -9,6 +9,7 @@ import yaml
 
 from aftershock.editors.settings import as_values, merge
 from aftershock.editors.table import EDITORS, settings_of
+from aftershock.kg.graph import GRAPHS
 from aftershock.schema import faults, fill_defaults, read_schema, read_sheet, suggestion, without
 
 PARAPHRASES = 10  # of each relation, after Li et al. (2024)
@@ -52,12 +53,10 @@ def _graphs(
             path = kgs[name][key]
             if not Path(path).exists() and not (folder / path).exists():
                 yield f"kgs.{name}.{key}: there is no {path!r}; a path is relative to the working directory"
-    rows, _ = read_sheet(folder / "resources" / "relations.tsv", "relations")
-    namespaces = {row["namespace"] for row in rows}
     for name, kg in kgs.items():
-        if kg["namespace"] not in namespaces:
-            known = suggestion(kg["namespace"], namespaces)
-            yield f"kgs.{name}.namespace: {kg['namespace']!r} has no row in relations.tsv; {known}"
+        if kg["namespace"] not in GRAPHS:
+            known = suggestion(kg["namespace"], GRAPHS)
+            yield f"kgs.{name}.namespace: {kg['namespace']!r} is unknown; {known}"
 
 
 def _split(config: Mapping[str, Any]) -> Iterator[str]:
@@ -70,7 +69,7 @@ def _split(config: Mapping[str, Any]) -> Iterator[str]:
 def _editors(config: Mapping[str, Any]) -> Iterator[str]:
     """Unknown methods and settings, and labels that stand for no editor."""
     editors = {label: editor for label, editor in config["editors"].items() if editor}
-    if not editors:
+    if config["editors"] and not editors:
         yield "editors: all are null; at least one is needed"
     for label, editor in editors.items():
         where, method = f"editors.{label}", editor["method"]

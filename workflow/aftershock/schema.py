@@ -40,6 +40,7 @@ def fill_defaults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]
         return
     properties = schema.get("properties", {})
     for key, part in properties.items():
+        part = _resolved(part, root)
         if key not in value and "default" in part:
             value[key] = copy.deepcopy(part["default"])
     for key, item in value.items():
@@ -72,8 +73,10 @@ def faults(value: Any, schema: Mapping[str, Any]) -> list[Fault]:
     """Every difference between `value` and `schema`, in the order of their places."""
     found = {}
     for error in Draft202012Validator(schema).iter_errors(value):
+        narrow = "propertyNames" in error.absolute_schema_path  # knows best which keys are allowed here
         for fault in _explained(error):
-            found[fault.path] = fault  # of two about one place, the later one knows better what is allowed
+            if narrow or fault.path not in found:
+                found[fault.path] = fault
     return sorted(found.values(), key=lambda fault: [str(part) for part in fault.path])
 
 
@@ -108,7 +111,7 @@ def _explained(error: ValidationError) -> Iterator[Fault]:
 
 
 def without(value: Any, found: Iterable[Fault]) -> dict[str, Any]:
-    """The entries of `value` that are not at fault, two levels deep, so that the rest can be checked further."""
+    """The entries of `value` that are not at fault, two levels deep; they can be checked further."""
     bad = {fault.path[:2] for fault in found}
     sound = {}
     for key, part in value.items() if isinstance(value, dict) else ():

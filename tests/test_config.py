@@ -1,0 +1,261 @@
+"""Bad configurations: every error is found before a job starts, with its place and what was meant."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from aftershock.cases import DATASETS
+from aftershock.config import check_config, merged_settings
+from aftershock.schema import faults, fill_defaults, read_schema
+from jsonschema import Draft202012Validator
+
+ROOT = Path(__file__).parents[1]
+SHEETS = {
+    "relations": [
+        "namespace\trelation_id\tlabel\tprompt\tquery\tsubject_type\tobject_type\tfunctional\tone_to_many\tnoun",
+        "world\tR1\tspouse\t{} is married to\tWho is {} married to?\tperson\tperson\tyes\tno\tspouse",
+        "world\tR2\tchild\t{} is a parent of\tWho is a child of {}?\tperson\tperson\tno\tyes\tchild",
+    ],
+    "paraphrases": [
+        "namespace\trelation_id\ttemplate",
+        *(f"world\tR1\t{{}} said yes, {n}, to" for n in range(10)),
+        *(f"world\tR2\tNumber {n} of {{}} is" for n in range(10)),
+    ],
+    "rules": ["namespace\trule\tstatus\treason", "world\tR1>R1\tkeep\tboth are married"],
+}
+CONFIG = """
+kg: toy
+kgs:
+  toy: {source: generated, namespace: world, file: resources/toy.yaml}
+  theirs: {source: released, namespace: world, folder: elsewhere}
+models: [tiny]
+datasets: [coverage, round_easy]
+editors:
+  rome: {method: rome, settings: {layers: [1]}}
+  memit: {method: memit}
+  mle: {method: memit, second_edit: multi_label, tuned_as: memit}
+  ft: null
+"""
+MODEL = """
+kg: toy
+architecture: {vocab_size: 300, n_positions: 64, n_embd: 32, n_layer: 2, n_head: 2}
+train: {tokens: 1000}
+editors: {rome: {layers: [0], lr: 0.1}}
+search: {rome: {layers: [[0], [1]], lr: [0.1, 0.5]}}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with the resources of a small project."""
+    (tmp_path / "resources" / "models").mkdir(parents=True)
+    (tmp_path / "resources" / "toy.yaml").write_text("people: 3\n")
+    (tmp_path / "resources" / "models" / "tiny.yaml").write_text(MODEL)
+    for name, lines in SHEETS.items():
+        (tmp_path / "resources" / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def errors(project: Path, text: str = CONFIG, **changes: Any) -> list[str]:
+    """The lines that checking a configuration comes up with."""
+    with pytest.raises(ValueError, match=r"errors? in the configuration") as caught:
+        check_config({**yaml.safe_load(text), **changes}, project)
+    return [line.strip() for line in str(caught.value).splitlines()[1:]]
+
+
+def test_defaults_are_filled_in(project: Path) -> None:
+    config = yaml.safe_load(CONFIG)
+    models = check_config(config, project)
+    assert config["study"] is None
+    assert config["seeds"] == [0]
+    assert config["kgs"]["toy"]["seed"] == 0
+    assert config["kgs"]["theirs"]["sample"] == 50
+    assert config["editors"]["mle"]["settings"] == {}
+    assert config["mining"]["max_facts"] == 1_000_000
+    assert config["cases"]["quotas"]["dev"] == {}
+    assert models["tiny"]["train"] == {"tokens": 1000, "seed": 0, "facts": None}
+
+
+def test_settings_are_merged_method_model_run(project: Path) -> None:
+    config = yaml.safe_load(CONFIG)
+    models = check_config(config, project)
+    settings = merged_settings(config["editors"]["rome"], models["tiny"])
+    assert list(settings["layers"]) == [1]
+    assert settings["lr"] == 0.1
+    assert settings["clamp"] == 4.0
+
+
+def test_all_errors_at_once_with_suggestions(project: Path) -> None:
+    found = errors(
+        project,
+        mining={"max_fact": 3, "min_support": 0},
+        kg="tory",
+        models=["tinny"],
+        datasets=["coverge"],
+        editors={
+            "a": {"method": "roem"},
+            "b": {"method": "rome", "settings": {"layrs": [1], "lr": -1}},
+            "c": {"methd": "rome"},
+            "d": {"method": "ft", "tuned_as": "e"},
+            "report": {"method": "ft"},
+        },
+        shards={"cases": 50},
+        cases={"split": {"train": 0.5, "dev": 0.4, "test": 0.2}},
+        surplus=1,
+    )
+    expected = [
+        ("mining.max_fact: unknown key", "max_facts"),
+        ("mining.min_support: found 0", "from 1"),
+        ("kg: 'tory' is unknown", "toy"),
+        ("models: 'tinny' has no file", "tiny"),
+        ("datasets.0: 'coverge' is unknown", "coverage"),
+        ("editors.a.method: 'roem' is unknown", "rome"),
+        ("editors.b.settings.layrs: unknown setting", "layers"),
+        ("editors.b.settings.lr: ", "greater than 0"),
+        ("editors.c.method: missing", ""),
+        ("editors.c.methd: unknown key", "method"),
+        ("editors.d.tuned_as: 'e' is unknown", "known: a, b, d"),
+        ("editors.report: 'report' is a reserved name", ""),
+        ("shards.cases: found 50", "multiple of 32"),
+        ("cases.split: ", "1.1"),
+        ("surplus: unknown key", "known: cases"),
+    ]
+    for start, part in expected:
+        assert [line for line in found if line.startswith(start) and part in line], (start, found)
+    assert len(found) == len(expected)
+
+
+@pytest.mark.parametrize("name", ["kg", "models", "report", "logs", "cases", "mend", "abilities", "timings"])
+def test_reserved_names(project: Path, name: str) -> None:
+    graphs = {name: {"source": "generated", "namespace": "world", "file": "resources/toy.yaml"}}
+    found = errors(project, study=name, kgs=graphs)
+    assert f"study: {name!r} is a reserved name" in "\n".join(found)
+    assert f"kgs.{name}: {name!r} is a reserved name" in "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("graph", "expected"),
+    [
+        ({"source": "ntriples", "namespace": "world"}, "kgs.toy.file: missing"),
+        (
+            {"source": "ntriples", "namespace": "world", "file": "gone.nt"},
+            "kgs.toy.file: there is no 'gone.nt'",
+        ),
+        (
+            {"source": "released", "namespace": "world", "folder": "gone"},
+            "kgs.toy.folder: there is no 'gone'",
+        ),
+        ({"source": "endpoint", "namespace": "world", "url": "https://q"}, "kgs.toy.contact: missing"),
+        ({"source": "generatd", "namespace": "world"}, "kgs.toy.source: 'generatd' is unknown; did you mean"),
+        (
+            {"source": "ntriples", "namespace": "world", "file": "resources/toy.yaml", "sample": 3},
+            "kgs.toy.sample: unknown key; known: file, namespace, source",
+        ),
+        (
+            {"source": "ntriples", "namespace": "wrld", "file": "resources/toy.yaml"},
+            "kgs.toy.namespace: 'wrld' is unknown; did you mean 'world'",
+        ),
+    ],
+)
+def test_graphs(project: Path, graph: Mapping[str, Any], expected: str) -> None:
+    assert any(line.startswith(expected) for line in errors(project, kgs={"toy": graph}))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{", "resources/models/tiny.yaml is not YAML"),
+        ("[]", "resources/models/tiny.yaml: found []; expected A model"),
+        (MODEL.replace("tokens:", "tokns:"), "tiny.yaml: train.tokns: unknown key; did you mean 'tokens'"),
+        (MODEL.replace("kg: toy", "kg: toi"), "tiny.yaml: kg: 'toi' is unknown; did you mean 'toy'"),
+        (MODEL.replace("kg: toy", ""), "tiny.yaml: kg: missing"),
+        (
+            MODEL + "source: {repo: o/n, revision: abc}\n",
+            "tiny.yaml: exactly one of train or source is needed",
+        ),
+        (MODEL.replace("editors: {rome", "editors: {rom"), "tiny.yaml: editors.rom: unknown method; did you"),
+        (MODEL.replace("lr: 0.1", "lr: x"), "tiny.yaml: editors.rome.lr: "),
+        (MODEL.replace("lr: [0.1, 0.5]", "lr: [-1]"), "tiny.yaml: search.rome.lr: "),
+        (
+            MODEL.replace("search: {rome: {layers", "search: {rome: {layer"),
+            "tiny.yaml: search.rome.layer: unk",
+        ),
+    ],
+)
+def test_model_files(project: Path, text: str, expected: str) -> None:
+    (project / "resources" / "models" / "tiny.yaml").write_text(text)
+    assert any(expected in line for line in errors(project))
+
+
+@pytest.mark.parametrize(
+    ("sheet", "old", "new", "expected"),
+    [
+        ("rules", "R1>R1", "R1>R3", "rules.tsv row 2: unknown relation 'R3'; known: R1, R2"),
+        ("rules", "R1>R1", "R1-R1", "rules.tsv row 2: rule: found 'R1-R1'; expected r1>r2"),
+        ("rules", "keep", "kept", "rules.tsv row 2: status: 'kept' is unknown; did you mean 'keep'"),
+        ("rules", "reason\n", "why\n", "rules.tsv: its columns are"),
+        (
+            "relations",
+            "{} is married to",
+            "is married to",
+            "relations.tsv row 2: prompt: found 'is married to'",
+        ),
+        ("relations", "{} is married to", "{} is married to ", "relations.tsv row 2: prompt: found"),
+        ("relations", "\tspouse\n", "\n", "relations.tsv row 2: 9 cells, not 10"),
+        ("relations", "world\tR2", "world\tR1", "relations.tsv: world R1 is there 2 times"),
+        (
+            "paraphrases",
+            "said yes, 3,",
+            "said yes, 4,",
+            "paraphrases.tsv: world R1 {} said yes, 4, to is there 2",
+        ),
+        (
+            "paraphrases",
+            "world\tR2\tNumber 9 of {} is\n",
+            "",
+            "relation R2 of world has 9 paraphrases, not 10",
+        ),
+        ("paraphrases", "Number 9 of {} is", "{} is a parent of", "relation R2 of world repeats its prompt"),
+    ],
+)
+def test_sheets(project: Path, sheet: str, old: str, new: str, expected: str) -> None:
+    file = project / "resources" / f"{sheet}.tsv"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+    assert any(expected in line for line in errors(project))
+
+
+def test_the_configuration_that_ships_is_sound() -> None:
+    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    config["models"] = [file.stem for file in (ROOT / "resources" / "models").glob("*.yaml")]
+    assert set(check_config(config, ROOT)) == set(config["models"])
+
+
+def described(
+    schema: Mapping[str, Any], root: Mapping[str, Any], place: str = ""
+) -> Iterator[tuple[str, bool]]:
+    """Every key that a schema allows, and whether it or what it refers to has a description."""
+    for key, part in schema.get("properties", {}).items():
+        target = root["$defs"][part["$ref"].rpartition("/")[2]] if "$ref" in part else {}
+        if place or "source" not in key:
+            yield f"{place}{key}", "description" in {**target, **part}
+        yield from described(part, root, f"{place}{key}.")
+
+
+@pytest.mark.parametrize("name", ["config", "model", "relations", "paraphrases", "rules"])
+def test_schemas(name: str) -> None:
+    schema = read_schema(name)
+    Draft202012Validator.check_schema(schema)
+    assert all(has for _, has in described(schema, schema))
+    filled: dict[str, Any] = {}
+    fill_defaults(filled, schema)
+    assert not [fault for fault in faults(filled, schema) if fault.text != "missing" and fault.path]
+
+
+def test_datasets_of_the_schema_are_those_that_are_built() -> None:
+    schema = read_schema("config")
+    assert tuple(schema["$defs"]["dataset"]["enum"]) == DATASETS
+    assert tuple(schema["$defs"]["quotas"]["properties"]) == DATASETS

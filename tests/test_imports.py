@@ -1,0 +1,98 @@
+"""Imports point one way, and what Snakemake loads needs no torch."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "workflow" / "aftershock"
+TENSORS = {"torch", "transformers", "tokenizers", "safetensors"}
+ALLOWED = {
+    "kg": {"kg"},
+    "cases": {"cases", "kg"},
+    "metrics": {"metrics"},
+    "lm": {"lm"},
+    "editors": {"editors", "lm"},
+}
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Full names of all that a file imports, names taken from a module included."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are written in full"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def rooms_of(names: Iterator[str]) -> set[str]:
+    found = {name.split(".")[1] for name in names if name.startswith("aftershock.")}
+    return found & set(ALLOWED)
+
+
+def modules(room: str) -> list[Path]:
+    found = sorted((PACKAGE / room).rglob("*.py"))
+    assert found, f"no module in {room}"
+    return found
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_rooms_import_only_what_lies_below(room: str) -> None:
+    for file in modules(room):
+        assert rooms_of(imports(file)) <= ALLOWED[room], file.name
+
+
+@pytest.mark.parametrize("room", ["kg", "cases", "metrics"])
+def test_rooms_without_tensors(room: str) -> None:
+    for file in modules(room):
+        assert not {name.split(".")[0] for name in imports(file)} & TENSORS, file.name
+
+
+def test_no_editor_imports_another() -> None:
+    from aftershock.editors.table import EDITORS
+
+    methods = {method.module for method in EDITORS.values()}
+    for module in methods:
+        file = PACKAGE / (module.removeprefix("aftershock.").replace(".", "/") + ".py")
+        taken = {other for other in methods - {module} for name in imports(file) if name.startswith(other)}
+        assert not taken, file.name
+
+
+def workflow_imports() -> list[str]:
+    """The import statements of the Snakefile and all .smk files that concern the package."""
+    lines = []
+    for file in [ROOT / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]:
+        lines += re.findall(r"^(?:from|import) aftershock.*$", file.read_text(encoding="utf-8"), flags=re.M)
+    return lines
+
+
+def test_snakemake_files_load_no_tensor_library() -> None:
+    lines = workflow_imports()
+    assert lines
+    loaded = "import sys; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    found = subprocess.run(
+        [sys.executable, "-c", "\n".join([*lines, loaded])],
+        env={"PYTHONPATH": str(ROOT / "workflow")},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert not set(found.stdout.split()) & (TENSORS | {"matplotlib"})
+
+
+def test_nothing_read_is_executed() -> None:
+    for file in sorted(PACKAGE.rglob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        calls = {
+            node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and hasattr(node.func, "id")
+        }
+        keywords = [node for node in ast.walk(tree) if isinstance(node, ast.keyword)]
+        assert not {name.split(".")[0] for name in imports(file)} & {"pickle", "joblib", "shelve"}, file
+        assert not calls & {"eval", "exec"}, file
+        assert not [k for k in keywords if k.arg in ("shell", "trust_remote_code") and k.value.value], file
