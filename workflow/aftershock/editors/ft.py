@@ -1,0 +1,203 @@
+"""FT: fine-tuning MLP output projections on the edit alone, optionally within a box around the old weights.
+
+The released code (`objective: prompt_last`) reads all tokens of a target at the prompt's last position, so that
+only the first can be learned; `target_new` reads each where it belongs. Both train weight and bias with Adam,
+skip a step whose loss is below 0.01, and stop after a pass over the requests whose mean loss is below it.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aftershock.editors.base import Editor, EditResult
+from aftershock.editors.settings import FtSettings
+from aftershock.lm.deltas import EMPTY, DenseDelta, State, edited, select
+from aftershock.lm.hooks import resumed, watch
+from aftershock.lm.model import LanguageModel
+from aftershock.requests import EditRequest
+
+ENOUGH = 1e-2  # constant of the released code
+DENSE_BYTES = 1 << 30  # for weights, gradients and Adam's two moments of the cases that train together
+
+
+class Ft(Editor):
+    """Cases train side by side, each with weights of its own."""
+
+    def edit(self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY) -> EditResult:
+        """One dense delta per layer."""
+        size = sum(self.lm.weight(self.lm.projection(layer)).numel() for layer in self.settings.layers)
+        together = max(1, DENSE_BYTES // (4 * size * self.lm.dtype.itemsize))
+        parts = []
+        for start in range(0, len(cases), together):
+            some = range(start, min(start + together, len(cases)))
+            parts.append(self._train([cases[i] for i in some], select(state, some)))
+        delta = tuple(_joined(same) for same in zip(*(part.delta for part in parts), strict=True))
+        names = ("steps", "losses", "reasons", "details")
+        return EditResult(delta, *(sum((getattr(part, name) for part in parts), ()) for name in names))
+
+    def _train(self, cases: Sequence[Sequence[EditRequest]], state: State) -> EditResult:
+        settings, n = self.settings, len(cases)
+        weights = _Weights(self.lm, settings, n, state)
+        starts = range(0, max(map(len, cases)), settings.batch_size)
+        batches = [
+            _read(self.lm, [c[i : i + settings.batch_size] for c in cases], settings, state) for i in starts
+        ]
+        requests = sum(batch.requests for batch in batches)
+        live = torch.ones(n, dtype=torch.bool)
+        losses, steps = torch.zeros(n), torch.zeros(n, dtype=torch.long)
+        reasons: list[str | None] = [None] * n
+        trace = []
+        for epoch in range(settings.steps):
+            total = torch.zeros(n)
+            for batch in batches:
+                chosen = (live & (batch.requests > 0)).nonzero()[:, 0]
+                loss, learned = weights.learn(batch, chosen)
+                total[chosen] += loss * batch.requests[chosen]
+                steps[chosen] += learned
+                trace.append(torch.full((n,), math.nan).index_put((chosen,), loss))
+            losses = torch.where(live, total / requests, losses)
+            for i in (live & ~losses.isfinite()).nonzero()[:, 0].tolist():
+                reasons[i] = f"the loss was {losses[i].item()} at step {epoch}"
+            live &= losses >= ENOUGH  # not so for NaN
+            live &= losses.isfinite()
+            if not live.any():
+                break
+        failed = torch.tensor([reason is not None for reason in reasons])
+        details = ({"losses": torch.stack(trace)},)
+        return EditResult(
+            weights.deltas(failed), tuple(steps.tolist()), tuple(losses.tolist()), tuple(reasons), details
+        )
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Some requests of every case, sorted by case, and where their target tokens are read."""
+
+    ids: Tensor  # (rows, seq)
+    mask: Tensor  # (rows, seq)
+    below: (
+        Tensor | None
+    )  # the stream that enters the first trained layer, None where that is the first of all
+    cases: Tensor  # (rows,)
+    positions: Tensor  # (rows, targets)
+    tokens: Tensor  # (rows, targets)
+    shares: Tensor  # (rows, targets): 1 / the row's number of target tokens, 0 where padded
+    requests: Tensor  # rows of each case, (n,)
+
+
+@torch.no_grad()
+def _read(
+    lm: LanguageModel, cases: Sequence[Sequence[EditRequest]], settings: FtSettings, state: State
+) -> _Batch:
+    requests = [request for case in cases for request in case]
+    prompts = lm.encode([request.text for request in requests])
+    targets = lm.encode_targets([request.target_new for request in requests])
+    each = settings.objective == "target_new"
+    shape = (len(requests), max(map(len, targets)))
+    positions, tokens = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
+    shares = torch.zeros(shape, dtype=lm.dtype)
+    for i, (request, prompt, target) in enumerate(zip(requests, prompts, targets, strict=True)):
+        lm.check_length([*prompt, *target], f"{request.text} {request.target_new}")
+        size = len(target)
+        positions[i, :size] = len(prompt) - 1 + (torch.arange(size) if each else 0)
+        tokens[i, :size], shares[i, :size] = torch.tensor(target), 1.0 / size
+    rows = [[*p, *t[:-1]] if each else p for p, t in zip(prompts, targets, strict=True)]
+    ids, mask = lm.pad(rows)
+    sizes = torch.tensor([len(case) for case in cases])
+    owner = torch.arange(len(cases)).repeat_interleave(sizes).to(lm.device)
+    below = None
+    if first := min(settings.layers):
+        stream = lm.layer(first - 1)
+        with edited(lm, state, owner), watch(lm, outputs=[stream], stop=stream) as seen:
+            lm.run(ids, mask, use_cache=False)
+        below = seen["out", stream]
+    return _Batch(ids, mask, below, owner, *(t.to(lm.device) for t in (positions, tokens, shares)), sizes)
+
+
+class _Weights:
+    """The weights' changes of n cases in training, with one Adam per case, since cases stop at different steps."""
+
+    def __init__(self, lm: LanguageModel, settings: FtSettings, n: int, state: State) -> None:
+        self.lm, self.settings, self.state = lm, settings, state
+        self.change: dict[tuple[str, str], Tensor] = {}
+        self.start: dict[tuple[str, str], Tensor] = {}  # what the change is added to
+        for layer in sorted(settings.layers):
+            name = lm.projection(layer)
+            before = [delta for delta in state if delta.module == name]
+            self.start[name, "weight"] = lm.weight(name) + sum(delta.dense() for delta in before)
+            if (bias := lm.bias(name)) is not None:
+                changes = [d.bias for d in before if isinstance(d, DenseDelta) and d.bias is not None]
+                self.start[name, "bias"] = bias + sum(changes)
+            for key in [key for key in self.start if key not in self.change]:
+                shape = (lm.weight(name) if key[1] == "weight" else lm.bias(name)).shape
+                self.change[key] = torch.zeros(n, *shape, dtype=lm.dtype, device=lm.device)
+        self.views = [{key: change[i] for key, change in self.change.items()} for i in range(n)]
+        self.adams = [torch.optim.Adam(list(v.values()), lr=settings.lr, fused=True) for v in self.views]
+
+    def learn(self, batch: _Batch, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Train the cases `chosen` on a batch, once: their losses before, and whether they changed."""
+        chosen = chosen.to(self.lm.device)
+        everyone = len(chosen) == len(self.views)
+        leaves = {
+            key: (change if everyone else change[chosen]).detach().requires_grad_()
+            for key, change in self.change.items()
+        }
+        losses = self._losses(batch, chosen, leaves)
+        learned = losses.isfinite() & (losses >= ENOUGH)
+        if learned.any():
+            gradients = torch.autograd.grad(losses[learned].sum(), list(leaves.values()))
+            for key, gradient in zip(leaves, gradients, strict=True):
+                if decay := self.settings.weight_decay:
+                    start = self.start[key]
+                    whole = start[chosen] if start.ndim == leaves[key].ndim else start
+                    gradient = gradient + decay * (whole + leaves[key].detach())
+                for row in learned.nonzero()[:, 0].tolist():
+                    # the fused update walks through memory, so that a transposed gradient would be misread
+                    self.views[chosen[row]][key].grad = gradient[row].contiguous()
+            for row in learned.nonzero()[:, 0].tolist():
+                self.adams[chosen[row]].step()
+        if (box := self.settings.norm_constraint) is not None:
+            for change in self.change.values():
+                change.clamp_(-box, box)
+        return losses.detach().float().cpu(), learned.cpu()
+
+    def _losses(self, batch: _Batch, chosen: Tensor, leaves: dict[tuple[str, str], Tensor]) -> Tensor:
+        """Mean over a case's rows of the mean negative log-probability of their target tokens, (chosen,)."""
+        place = torch.full((len(self.views),), -1, device=self.lm.device)
+        place[chosen] = torch.arange(len(chosen), device=self.lm.device)
+        rows = (place[batch.cases] >= 0).nonzero()[:, 0]
+        cases = place[batch.cases[rows]]
+        trained = tuple(
+            DenseDelta(name, weight, leaves.get((name, "bias")))
+            for (name, part), weight in leaves.items()
+            if part == "weight"
+        )
+        first = min(self.settings.layers)
+        below = batch.below[rows] if batch.below is not None else batch.shares
+        with edited(self.lm, select(self.state, chosen) + trained, cases), resumed(self.lm, first - 1, below):
+            hidden = self.lm.run(batch.ids[rows], batch.mask[rows], use_cache=False)
+        positions = batch.positions[rows]
+        index = positions[..., None].expand(-1, -1, hidden.shape[-1])
+        log_p = self.lm.logits(hidden.gather(1, index)).log_softmax(dim=-1)
+        nll = -(log_p.gather(2, batch.tokens[rows][..., None])[..., 0] * batch.shares[rows]).sum(dim=1)
+        return nll.new_zeros(len(chosen)).index_add(0, cases, nll) / torch.bincount(
+            cases, minlength=len(chosen)
+        )
+
+    def deltas(self, failed: Tensor) -> State:
+        """The changes so far, zero where a case `failed`."""
+        failed = failed.to(self.lm.device)
+        done = {k: c.masked_fill(failed.view(-1, *[1] * (c.ndim - 1)), 0.0) for k, c in self.change.items()}
+        return tuple(
+            DenseDelta(n, w, done.get((n, "bias"))) for (n, part), w in done.items() if part == "weight"
+        )
+
+
+def _joined(deltas: Sequence[DenseDelta]) -> DenseDelta:
+    """Deltas of one module as one, their cases one after the other."""
+    biases = [delta.bias for delta in deltas if delta.bias is not None]
+    bias = torch.cat(biases) if biases else None
+    return DenseDelta(deltas[0].module, torch.cat([delta.weight for delta in deltas]), bias)

@@ -1,0 +1,108 @@
+"""ROME: one rank-one change at one layer (Meng et al., 2022)."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from aftershock.editors.base import PLAIN, Contexts, Editor, EditResult, sample_contexts
+from aftershock.editors.settings import RomeSettings
+from aftershock.lm.deltas import EMPTY, LowRankDelta, State
+from aftershock.lm.model import LanguageModel
+from aftershock.lm.moments import Moment
+from aftershock.lm.values import Objective, solve_values
+from aftershock.requests import EditRequest
+
+
+class Rome(Editor):
+    """Several requests of a case are written one after the other, each on top of the ones before."""
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        settings: RomeSettings,
+        moments: Mapping[int, Moment] | None = None,
+        seed: int = 0,
+        contexts: Contexts | None = None,
+    ) -> None:
+        if contexts is None:
+            sampled = sample_contexts(lm, settings.context_openings, settings.context_lengths, seed)
+            contexts = [[PLAIN], sampled]
+        super().__init__(lm, settings, moments, seed, contexts)
+
+    def edit(self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY) -> EditResult:
+        """One rank-one delta per request and layer."""
+        delta: State = EMPTY
+        steps, losses = [0] * len(cases), [0.0] * len(cases)
+        reasons: list[str | None] = [None] * len(cases)
+        details = []
+        for position in range(max(map(len, cases))):
+            asked = {i: case[position] for i, case in enumerate(cases) if position < len(case)}
+            for layer in self.settings.layers:
+                change, found = self._write(len(cases), asked, layer, state + delta)
+                delta += (change,)
+                details.append(found)
+                for row, i in enumerate(asked):
+                    steps[i] += int(found["updates"][row])
+                    losses[i] = float(found["loss"][row])
+                    reasons[i] = reasons[i] or found["reasons"][row]
+        failed = torch.tensor([reason is not None for reason in reasons], device=self.lm.device)
+        delta = tuple(LowRankDelta(d.module, d.U, d.V.masked_fill(failed[:, None, None], 0.0)) for d in delta)
+        return EditResult(delta, tuple(steps), tuple(losses), tuple(reasons), tuple(details))
+
+    def _write(
+        self, n_cases: int, asked: Mapping[int, EditRequest], layer: int, state: State
+    ) -> tuple[LowRankDelta, dict]:
+        """The change at `layer` that writes request `asked[i]` in case i, and how it came about."""
+        settings = self.settings
+        values = solve_values(
+            self.lm,
+            list(asked.values()),
+            [template for kind in self.contexts for template in kind],
+            Objective(
+                layer,
+                "mlp",
+                settings.steps,
+                settings.lr,
+                settings.weight_decay,
+                settings.clamp,
+                settings.kl_factor,
+            ),
+            state,
+            list(asked),
+        )
+        mean_key = values.keys.double().mean(dim=1)  # (N, d_in)
+        u = self._direction(layer, mean_key)  # (N, d_in)
+        k, o = values.keys[:, 0].double(), values.projected.double()  # k0 and what is written there now
+        right = (values.target.double() - o) / (k * u).sum(dim=1, keepdim=True)  # (N, d_out)
+        reasons = [
+            reason or (None if bool(row.isfinite().all()) else "the key has no component along the update")
+            for reason, row in zip(values.reasons, right, strict=True)
+        ]
+        U = u.new_zeros(n_cases, 1, u.shape[1])
+        V = right.new_zeros(n_cases, 1, right.shape[1])
+        rows = list(asked)
+        U[rows, 0], V[rows, 0] = u, right
+        found = {
+            "layer": layer,
+            "v0": values.init,
+            "delta": values.delta,
+            "v": values.target,
+            "k": mean_key,
+            "k0": values.keys[:, 0],
+            "o0": values.projected,
+            "u": u,
+            "right": right,
+            "log_p0": values.log_p0,
+            "losses": values.losses,
+            "loss": values.final_losses,
+            "updates": values.updates,
+            "reasons": reasons,
+        }
+        return LowRankDelta(self.lm.projection(layer), U.to(self.lm.dtype), V.to(self.lm.dtype)), found
+
+    def _direction(self, layer: int, k: Tensor) -> Tensor:
+        """u: the mean keys `k` (N, d_in), whitened if so set, of norm one; float64."""
+        if self.settings.mom2_adjustment:
+            k = torch.cholesky_solve(k.T, self.factor(layer)).T
+        return k / k.norm(dim=1, keepdim=True)

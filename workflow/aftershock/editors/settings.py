@@ -1,0 +1,106 @@
+"""The hyperparameters of every method, with their defaults. Nothing here loads a tensor library.
+
+Defaults are the released ones for GPT2-XL where the released code has them. They give way to the model's
+(`editors:` in resources/models/<model>.yaml), these to the run's (config.yaml), these to the chosen trial.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+STRICT = ConfigDict(extra="forbid")
+
+Layers = tuple[Annotated[int, Field(ge=0)], ...]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class FtSettings:
+    """Fine-tuning of MLP output projections, weight and bias, on the edit alone."""
+
+    layers: Layers = (0,)
+    objective: Literal["prompt_last", "target_new"] = "prompt_last"
+    """`prompt_last` (released): all target tokens at the prompt's last position; `target_new`: each in turn."""
+    steps: Count = 25
+    lr: Positive = 5e-4
+    weight_decay: NotNegative = 0.0
+    norm_constraint: Positive | None = 5e-4
+    """Largest change of any single weight; null for none."""
+    batch_size: Count = 64
+    """Requests of one case per update."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class RomeSettings:
+    """Rank-one model editing."""
+
+    layers: Layers = (17,)
+    steps: Count = 20
+    """Evaluations of the loss; updates are one fewer."""
+    lr: Positive = 0.5
+    weight_decay: NotNegative = 0.5
+    clamp: Positive = 4.0
+    """Largest norm of the value's change, in norms of the value."""
+    kl_factor: NotNegative = 0.0625
+    mom2_adjustment: bool = True
+    """Whether the key is whitened with the second moments."""
+    context_lengths: tuple[tuple[Count, Count], ...] = ((5, 10), (10, 10))
+    """(tokens, texts) sampled from the model to read the prompt after; the plain prompt is always there too."""
+    context_openings: tuple[str, ...] = ()
+    """Words such texts begin with; without any, the end-of-text token."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class MemitSettings:
+    """Mass-editing memory in a transformer: the last layer's value, spread over several layers."""
+
+    layers: Layers = (13, 14, 15, 16, 17)
+    steps: Count = 20
+    """Evaluations of the loss; updates are one fewer."""
+    lr: Positive = 0.5
+    weight_decay: NotNegative = 0.5
+    clamp: Positive = 0.75
+    """Largest norm of the value's change, in norms of the value."""
+    kl_factor: NotNegative = 0.0625
+    loss_layer: Annotated[int, Field(ge=0)] | None = None
+    """The layer that the target's probability is read from; null for the last."""
+    mom2_weight: Positive = 20000.0
+    """Weight of the second moments against the keys of the edit (lambda)."""
+    context_lengths: tuple[tuple[Count, Count], ...] = ((10, 1),)
+    """(tokens, texts per opening) sampled from the model to read the prompt after."""
+    context_openings: tuple[str, ...] = ("The", "Therefore", "Because", "I", "You")
+
+
+def merge(kind: type, name: str, *layers: Mapping[str, Any]) -> Any:
+    """Settings of class `kind` from its defaults and `layers`, later ones first; `name` is for error texts.
+
+    ValueError lists every unknown key, with the likeliest one meant, and every value that does not fit.
+    """
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values.update(layer)
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        known = [field.name for field in fields(kind)]
+        raise ValueError("; ".join(_problem(name, e, known) for e in error.errors())) from error
+
+
+def as_values(settings: Any) -> dict[str, Any]:
+    """Settings as plain values for JSON; `merge` takes them back."""
+    return asdict(settings)
+
+
+def _problem(name: str, error: Mapping[str, Any], known: list[str]) -> str:
+    where = ".".join(map(str, error["loc"]))
+    if error["type"] != "unexpected_keyword_argument":
+        return f"{name}.{where}: {error['msg']}, found {error['input']!r}"
+    close = difflib.get_close_matches(where, known, 1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+    return f"{name}.{where}: unknown setting; {hint}"

@@ -1,0 +1,47 @@
+"""The editing methods by name. Nothing here loads a tensor library: the method's module is imported when used."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from aftershock.editors.settings import FtSettings, MemitSettings, RomeSettings, merge
+
+if TYPE_CHECKING:
+    from aftershock.editors.base import Editor
+
+SECOND_EDITS = ("plain", "multi_label")
+"""What follows the first edit of a round case: its way back, or all true objects at once."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """Where a method's code is, which settings it takes, and what must be made before it can run."""
+
+    module: str
+    editor: str
+    settings: type
+    needs: tuple[str, ...] = ()
+
+    def load(self) -> type["Editor"]:
+        """The editor's class."""
+        return getattr(import_module(self.module), self.editor)
+
+
+EDITORS: dict[str, Method] = {
+    "ft": Method("aftershock.editors.ft", "Ft", FtSettings),
+    "memit": Method("aftershock.editors.memit", "Memit", MemitSettings, needs=("moments",)),
+    "rome": Method("aftershock.editors.rome", "Rome", RomeSettings, needs=("moments",)),
+}
+
+
+def method_of(name: str) -> Method:
+    """The method called `name`; ValueError naming the known ones."""
+    if name not in EDITORS:
+        raise ValueError(f"unknown editor {name!r}; known editors: {', '.join(sorted(EDITORS))}")
+    return EDITORS[name]
+
+
+def settings_of(name: str, *layers: Mapping[str, Any]) -> Any:
+    """The settings of method `name`: its defaults, overridden by each of `layers` in turn."""
+    return merge(method_of(name).settings, name, *layers)

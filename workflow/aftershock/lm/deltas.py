@@ -1,0 +1,176 @@
+"""Weight changes of many cases at once, applied while a model runs and never written into its weights.
+
+A state is a tuple of deltas, each with a leading case axis; the unedited model is the empty tuple, and a model
+after two edits is the deltas of both side by side. Undoing an edit is leaving its deltas out.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from aftershock.lm.model import LanguageModel
+
+
+@dataclass(frozen=True)
+class LowRankDelta:
+    """The change V^T U of a projection's weight, of rank r, for each of B cases."""
+
+    module: str
+    U: Tensor  # (B, r, d_in)
+    V: Tensor  # (B, r, d_out)
+
+    def __len__(self) -> int:
+        return len(self.U)
+
+    def change(self, x: Tensor, rows: Tensor) -> Tensor:
+        """What the change adds to the module's output at input `x` (batch, seq, d_in)."""
+        return (x @ self.U[rows].mT) @ self.V[rows]
+
+    def dense(self) -> Tensor:
+        """The change as matrices, (B, d_out, d_in)."""
+        return self.V.mT @ self.U
+
+    def select(self, indices: Tensor) -> "LowRankDelta":
+        """The change of some of the cases."""
+        return replace(self, U=self.U[indices], V=self.V[indices])
+
+
+@dataclass(frozen=True)
+class DenseDelta:
+    """A change of a projection's whole weight, and of its bias where it has one, for each of B cases."""
+
+    module: str
+    weight: Tensor  # (B, d_out, d_in)
+    bias: Tensor | None = None  # (B, d_out)
+
+    def __len__(self) -> int:
+        return len(self.weight)
+
+    def change(self, x: Tensor, rows: Tensor) -> Tensor:
+        """What the change adds to the module's output at input `x` (batch, seq, d_in)."""
+        share, rest = divmod(len(rows), len(self))
+        every = torch.arange(len(self), device=rows.device)
+        if not rest and torch.equal(rows, every.repeat_interleave(share)):
+            added = (x.reshape(len(self), -1, x.shape[-1]) @ self.weight.mT).reshape(*x.shape[:2], -1)
+        else:  # one product per case: a matrix for every row would not fit
+            added = x.new_empty(*x.shape[:2], self.weight.shape[1])
+            for case in rows.unique().tolist():
+                mine = rows == case
+                added[mine] = x[mine] @ self.weight[case].T
+        return added if self.bias is None else added + self.bias[rows][:, None]
+
+    def dense(self) -> Tensor:
+        """The change as matrices, (B, d_out, d_in); the bias is left out."""
+        return self.weight
+
+    def select(self, indices: Tensor) -> "DenseDelta":
+        """The change of some of the cases."""
+        bias = None if self.bias is None else self.bias[indices]
+        return replace(self, weight=self.weight[indices], bias=bias)
+
+
+Delta = LowRankDelta | DenseDelta
+State = tuple[Delta, ...]
+EMPTY: State = ()
+
+
+@contextmanager
+def edited(lm: LanguageModel, state: State, rows: Tensor) -> Iterator[None]:
+    """Inside, row i of a batch runs with the weights of case `rows[i]` of `state`."""
+    handles = []
+    try:
+        for delta in state:
+            module = lm.model.get_submodule(delta.module)
+            handles.append(module.register_forward_hook(_adder(delta, rows)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _adder(delta: Delta, rows: Tensor):
+    def hook(module, args, output):
+        return output + delta.change(args[0], rows)
+
+    return hook
+
+
+def select(state: State, indices: Sequence[int]) -> State:
+    """The state of some of the cases, in the order of `indices`."""
+    return tuple(delta.select(torch.as_tensor(indices, device=_device(delta))) for delta in state)
+
+
+def state_norm(state: State) -> Tensor:
+    """Frobenius norm of each case's whole change, (B,), float64; the deltas of one module add up first."""
+    total = sum(_squared(deltas) for deltas in _by_module(state).values())
+    return torch.as_tensor(total, dtype=torch.float64).sqrt()
+
+
+def random_like(state: State, seeds: Sequence[int]) -> State:
+    """A random change that equals `state` in modules, in their ranks, and in each module's norm, per case.
+
+    One seed per case, so that a case's draw does not depend on the cases beside it.
+    """
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    drawn = []
+    for module, deltas in _by_module(state).items():
+        if any(isinstance(delta, DenseDelta) for delta in deltas):
+            bias = next((d.bias for d in deltas if isinstance(d, DenseDelta)), None)
+            shape = deltas[0].dense().shape[1:]
+            noise = DenseDelta(
+                module,
+                _normal(generators, shape, deltas[0]),
+                None if bias is None else _normal(generators, bias.shape[1:], deltas[0]),
+            )
+        else:
+            u, v = (torch.cat([getattr(d, name) for d in deltas], dim=1) for name in "UV")
+            noise = LowRankDelta(
+                module,
+                _normal(generators, u.shape[1:], deltas[0]),
+                _normal(generators, v.shape[1:], deltas[0]),
+            )
+        scale = (_squared(deltas) / _squared([noise])).sqrt()
+        drawn.append(_scaled(noise, scale))
+    return tuple(drawn)
+
+
+def _by_module(state: State) -> dict[str, list[Delta]]:
+    groups: dict[str, list[Delta]] = {}
+    for delta in state:
+        groups.setdefault(delta.module, []).append(delta)
+    return groups
+
+
+def _squared(deltas: Sequence[Delta]) -> Tensor:
+    """Squared norm of the sum of one module's deltas, (B,), float64, without building low-rank matrices."""
+    if any(isinstance(delta, DenseDelta) for delta in deltas):
+        squared = sum(delta.dense().double() for delta in deltas).square().sum(dim=(1, 2))
+        biases = [d.bias.double() for d in deltas if isinstance(d, DenseDelta) and d.bias is not None]
+        return squared + sum(biases).square().sum(dim=1) if biases else squared
+    u, v = (torch.cat([getattr(d, name) for d in deltas], dim=1).double() for name in "UV")
+    return ((u @ u.mT) * (v @ v.mT)).sum(dim=(1, 2)).clamp(min=0.0)
+
+
+def _normal(generators: Sequence[torch.Generator], shape: Sequence[int], like: Delta) -> Tensor:
+    """Standard normal numbers, (cases, *shape): drawn on the CPU, so that a seed means the same everywhere."""
+    drawn = torch.stack([torch.randn(tuple(shape), generator=g) for g in generators])
+    return drawn.to(device=_device(like), dtype=_dtype(like))
+
+
+def _scaled(delta: Delta, factor: Tensor) -> Delta:
+    factor = factor.to(_dtype(delta))
+    if isinstance(delta, LowRankDelta):
+        return replace(delta, V=delta.V * factor[:, None, None])
+    bias = None if delta.bias is None else delta.bias * factor[:, None]
+    return replace(delta, weight=delta.weight * factor[:, None, None], bias=bias)
+
+
+def _device(delta: Delta) -> torch.device:
+    return (delta.U if isinstance(delta, LowRankDelta) else delta.weight).device
+
+
+def _dtype(delta: Delta) -> torch.dtype:
+    return (delta.U if isinstance(delta, LowRankDelta) else delta.weight).dtype

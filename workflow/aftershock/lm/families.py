@@ -1,0 +1,66 @@
+"""Model families: what their modules are called, and which way round they store weights.
+
+This is the one place that knows a family by its name. A new family is one entry, provided that a layer adds
+the output of its MLP to the residual stream as it is (no norm in between): `lm/values.py` relies on that.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Family:
+    """Module names of one architecture; `{}` stands for the layer number."""
+
+    layer: str
+    mlp: str
+    projection: str  # the MLP's last matrix, from inner width d_in to model width d_out
+    norm: str  # before the head
+    transposed: bool = False  # weights are stored (d_in, d_out), as in GPT-2's Conv1D
+    tuples: bool = False  # a layer returns its hidden states in a tuple
+
+    def weight(self, module: nn.Module) -> Tensor:
+        """A view of the weight of a projection, (d_out, d_in)."""
+        return module.weight.T if self.transposed else module.weight
+
+
+FAMILIES = {
+    "gpt2": Family(
+        layer="transformer.h.{}",
+        mlp="transformer.h.{}.mlp",
+        projection="transformer.h.{}.mlp.c_proj",
+        norm="transformer.ln_f",
+        transposed=True,
+    ),
+    "gptj": Family(
+        layer="transformer.h.{}",
+        mlp="transformer.h.{}.mlp",
+        projection="transformer.h.{}.mlp.fc_out",
+        norm="transformer.ln_f",
+        tuples=True,
+    ),
+    "gpt_neox": Family(
+        layer="gpt_neox.layers.{}",
+        mlp="gpt_neox.layers.{}.mlp",
+        projection="gpt_neox.layers.{}.mlp.dense_4h_to_h",
+        norm="gpt_neox.final_layer_norm",
+    ),
+    "llama": Family(
+        layer="model.layers.{}",
+        mlp="model.layers.{}.mlp",
+        projection="model.layers.{}.mlp.down_proj",
+        norm="model.norm",
+    ),
+}
+"""By `model_type` of the model's configuration."""
+
+
+def family_of(model_type: str) -> Family:
+    """The family of a `model_type`; ValueError naming the known ones."""
+    if model_type not in FAMILIES:
+        known = ", ".join(sorted(FAMILIES))
+        raise ValueError(
+            f"unknown model type {model_type!r}; known: {known} (one entry in lm/families.py adds it)"
+        )
+    return FAMILIES[model_type]

@@ -1,0 +1,63 @@
+"""Text that a model continues: greedily, or sampled with a seed."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from aftershock.lm.model import LanguageModel
+
+BATCH_ROWS = 256
+
+
+def continue_greedily(lm: LanguageModel, prompts: Sequence[str], n_tokens: int) -> list[str]:
+    """The likeliest continuation of each prompt, token by token; it ends where the model ends the text."""
+    by_length = defaultdict(list)
+    encoded = lm.encode(prompts)
+    for i, ids in enumerate(encoded):
+        lm.check_length([*ids, *[0] * n_tokens], prompts[i])
+        by_length[len(ids)].append(i)
+    texts = [""] * len(prompts)
+    for rows in by_length.values():
+        for start in range(0, len(rows), BATCH_ROWS):
+            chosen = rows[start : start + BATCH_ROWS]
+            ids = torch.tensor([encoded[i] for i in chosen], device=lm.device)
+            grown = _grow(lm, ids, n_tokens, lambda scores: scores.argmax(dim=-1))
+            for i, row in zip(chosen, grown[:, ids.shape[1] :].tolist(), strict=True):
+                end = row.index(lm.tokenizer.eos_token_id) if lm.tokenizer.eos_token_id in row else None
+                texts[i] = lm.tokenizer.decode(row[:end])
+    return texts
+
+
+def sample(
+    lm: LanguageModel, start: Sequence[int], n_tokens: int, count: int, top_k: int, seed: int
+) -> list[str]:
+    """`count` texts that begin with the tokens `start` and have `n_tokens` in all, `start` included.
+
+    Each next token is drawn from the `top_k` likeliest. Special tokens are left out of the texts.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(scores: Tensor) -> Tensor:
+        best = scores.topk(min(top_k, scores.shape[-1]), dim=-1)
+        choice = torch.multinomial(best.values.softmax(dim=-1).cpu(), 1, generator=generator)
+        return best.indices.gather(1, choice.to(lm.device))[:, 0]
+
+    ids = torch.tensor([list(start)] * count, device=lm.device)
+    grown = _grow(lm, ids, max(0, n_tokens - len(start)), draw)
+    return [lm.tokenizer.decode(row, skip_special_tokens=True) for row in grown.tolist()]
+
+
+@torch.no_grad()
+def _grow(lm: LanguageModel, ids: Tensor, n_tokens: int, pick: Callable[[Tensor], Tensor]) -> Tensor:
+    """`ids` (batch, seq) with `n_tokens` more, each chosen by `pick` from the scores (batch, vocabulary)."""
+    cache = DynamicCache()
+    fresh = ids
+    for _ in range(n_tokens):
+        seen = torch.ones(ids.shape, dtype=torch.long, device=lm.device)
+        hidden = lm.run(fresh, seen, past_key_values=cache, use_cache=True)
+        fresh = pick(lm.logits(hidden[:, -1]))[:, None]
+        ids = torch.cat([ids, fresh], dim=1)
+    return ids

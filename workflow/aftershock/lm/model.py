@@ -1,0 +1,117 @@
+"""A causal language model with its tokenizer, loaded from a local folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+
+from aftershock.lm.families import family_of
+
+
+class LanguageModel:
+    """A frozen model: its weights are read, never written. Batches are padded on the right."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+        if not tokenizer.is_fast:
+            raise ValueError(
+                f"tokenizer {tokenizer.name_or_path!r} is a slow one; a tokenizer.json is needed"
+            )
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.family = family_of(model.config.model_type)
+        self.device = model.device
+        self.dtype = model.dtype
+        self.n_layers: int = model.config.num_hidden_layers
+        self.d_model: int = model.config.hidden_size
+        self.context: int = model.config.max_position_embeddings
+        self.pad_id: int = (
+            tokenizer.pad_token_id or tokenizer.eos_token_id or 0
+        )  # any id will do: it is masked
+
+    @classmethod
+    def load(
+        cls, folder: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> "LanguageModel":
+        """Load a folder in Hugging Face layout; ValueError when it is incomplete or not safetensors."""
+        folder = Path(folder)
+        if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+            raise ValueError(
+                f"{folder} is no model folder: it needs config.json, tokenizer.json and *.safetensors"
+            )
+        options = {"local_files_only": True, "trust_remote_code": False}
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+        )
+        if found["missing_keys"] or found["mismatched_keys"]:
+            wrong = sorted(map(str, [*found["missing_keys"], *found["mismatched_keys"]]))
+            raise ValueError(f"{folder} lacks weights or has them in another shape: {', '.join(wrong[:5])}")
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="right", **options)
+        return cls(model.to(device), tokenizer)
+
+    def layer(self, number: int) -> str:
+        """Name of a decoder layer."""
+        return self.family.layer.format(number)
+
+    def mlp(self, number: int) -> str:
+        """Name of a layer's MLP."""
+        return self.family.mlp.format(number)
+
+    def projection(self, number: int) -> str:
+        """Name of a layer's MLP output projection, the matrix that editors change."""
+        return self.family.projection.format(number)
+
+    def weight(self, module: str) -> Tensor:
+        """A view of a projection's weight, (d_out, d_in)."""
+        return self.family.weight(self.model.get_submodule(module))
+
+    def bias(self, module: str) -> Tensor | None:
+        """A projection's bias, (d_out,), or None."""
+        return self.model.get_submodule(module).bias
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, with whatever token the tokenizer puts in front."""
+        return self.tokenizer(list(texts))["input_ids"] if texts else []
+
+    def encode_targets(self, targets: Sequence[str]) -> list[list[int]]:
+        """Token ids of each target alone, after one space, as the released protocol appends it to a prompt."""
+        spaced = [target if target.startswith(" ") else f" {target}" for target in targets]
+        ids = self.tokenizer(spaced, add_special_tokens=False)["input_ids"] if spaced else []
+        for target, row in zip(targets, ids, strict=True):
+            if not target.strip() or not row:
+                raise ValueError(f"target {target!r} has no tokens; a target needs at least one")
+        return ids
+
+    def check_length(self, ids: Sequence[int], text: str) -> None:
+        """Raise ValueError when `ids`, the tokens of `text`, do not fit the model."""
+        if len(ids) > self.context:
+            raise ValueError(
+                f"{text!r} has {len(ids)} tokens, more than the model's context of {self.context}"
+            )
+
+    def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Ids and mask of `rows`, both (rows, longest), padded on the right."""
+        width = max(map(len, rows))
+        ids = torch.full((len(rows), width), self.pad_id)
+        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row)
+            mask[i, : len(row)] = 1
+        return ids.to(self.device), mask.to(self.device)
+
+    def run(self, ids: Tensor, mask: Tensor, **options) -> Tensor:
+        """Hidden states after the final norm, (batch, seq, d_model).
+
+        `mask` is (batch, seq), or (batch, 1, queries, keys) as `attention` makes it.
+        """
+        return self.model.base_model(input_ids=ids, attention_mask=mask, **options).last_hidden_state
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Next-token scores at hidden states after the final norm: apply it only where they are needed."""
+        return self.model.get_output_embeddings()(hidden)
+
+    def attention(self, allowed: Tensor) -> Tensor:
+        """The additive mask of a boolean one, (batch, queries, keys) -> (batch, 1, queries, keys)."""
+        mask = torch.zeros(allowed.shape, dtype=self.dtype, device=self.device)
+        return mask.masked_fill_(~allowed, torch.finfo(self.dtype).min)[:, None]

@@ -1,0 +1,150 @@
+"""Log-probabilities of targets after prompts, many cases at once.
+
+The released protocol: a target is the tokens of " " + target alone, appended to the tokens of the prompt as
+written. A prompt is run once for all its targets: they follow it in one row, each blind to the others.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aftershock.lm.deltas import EMPTY, State, edited
+from aftershock.lm.hooks import batches
+from aftershock.lm.model import LanguageModel
+from aftershock.requests import Query
+
+BATCH_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class Score:
+    """How likely a target was after its prompt."""
+
+    token_logprobs: tuple[float, ...]  # natural logarithm
+    argmax_match: bool  # each target token is the likeliest one after those before it
+
+    @property
+    def logprob(self) -> float:
+        """Log-probability of the whole target."""
+        return math.fsum(self.token_logprobs)
+
+    @property
+    def probability(self) -> float:
+        """Geometric mean of the token probabilities."""
+        return math.exp(self.logprob / len(self.token_logprobs))
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A prompt in one case, and all targets asked for after it."""
+
+    prompt: list[int]
+    case: int
+    targets: list[list[int]]
+    queries: list[list[int]]  # which queries ask for each target
+
+    @property
+    def width(self) -> int:
+        """Tokens to run: a target's last token is predicted, never read."""
+        return len(self.prompt) + sum(len(target) - 1 for target in self.targets)
+
+
+def score(
+    lm: LanguageModel, queries: Sequence[Query], state: State = EMPTY, batch_tokens: int = BATCH_TOKENS
+) -> list[Score]:
+    """The score of every query, in their order; query q runs with the weights of case `q.case` of `state`.
+
+    ValueError names a prompt or target without tokens, and a text longer than the model's context.
+    """
+    rows = sorted(_rows(lm, queries), key=lambda row: (row.width, row.case))
+    scores: list[Score | None] = [None] * len(queries)
+    for chosen in batches([row.width for row in rows], batch_tokens):
+        for row, found in zip(
+            rows[chosen.start : chosen.stop], _run(lm, rows[chosen.start : chosen.stop], state), strict=True
+        ):
+            for asked, result in zip(row.queries, found, strict=True):
+                for i in asked:
+                    scores[i] = result
+    return scores
+
+
+def _rows(lm: LanguageModel, queries: Sequence[Query]) -> list[_Row]:
+    """Queries grouped by case and prompt; a target asked for twice is scored once."""
+    prompts = list(dict.fromkeys(query.prompt for query in queries))
+    targets = list(dict.fromkeys(query.target for query in queries))
+    prompt_ids = dict(zip(prompts, lm.encode(prompts), strict=True))
+    target_ids = dict(zip(targets, lm.encode_targets(targets), strict=True))
+    groups: dict[tuple[int, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for i, query in enumerate(queries):
+        groups[query.case, query.prompt][query.target].append(i)
+    rows = []
+    for (case, prompt), asked in groups.items():
+        ids = prompt_ids[prompt]
+        if not ids:
+            raise ValueError(f"prompt {prompt!r} has no tokens; a target needs something to follow")
+        for target in asked:
+            lm.check_length([*ids, *target_ids[target]], f"{prompt} {target}")
+        for some in _fitting(list(asked), target_ids, lm.context):
+            rows.append(_Row(ids, case, [target_ids[t] for t in some], [asked[t] for t in some]))
+    return rows
+
+
+def _fitting(targets: Sequence[str], ids: dict[str, list[int]], limit: int) -> list[list[str]]:
+    """Targets in groups of at most `limit` tokens, so that no row grows without bound."""
+    groups, size = [[]], 0
+    for target in targets:
+        if groups[-1] and size + len(ids[target]) > limit:
+            groups, size = [*groups, []], 0
+        groups[-1].append(target)
+        size += len(ids[target])
+    return groups
+
+
+@torch.no_grad()
+def _run(lm: LanguageModel, rows: Sequence[_Row], state: State) -> list[list[Score]]:
+    """Scores of each row's targets."""
+    ids, mask = lm.pad([[*row.prompt, *(t for target in row.targets for t in target[:-1])] for row in rows])
+    positions, part = torch.zeros(ids.shape, dtype=torch.long), torch.full(ids.shape, -1)
+    where: list[tuple[int, int]] = []  # row and position of each predicted token
+    tokens: list[int] = []
+    for i, row in enumerate(rows):
+        start = size = len(row.prompt)
+        positions[i, :size], part[i, :size] = torch.arange(size), 0
+        for number, target in enumerate(row.targets, 1):
+            more = len(target) - 1
+            positions[i, start : start + more] = size + torch.arange(more)
+            part[i, start : start + more] = number
+            where += [(i, size - 1), *((i, start + t) for t in range(more))]
+            tokens += target
+            start += more
+    where_at = torch.tensor(where, device=lm.device)
+    with edited(lm, state, torch.tensor([row.case for row in rows], device=lm.device)):
+        hidden = lm.run(
+            ids, _visible(lm, part.to(lm.device)), position_ids=positions.to(lm.device), use_cache=False
+        )
+    logits = lm.logits(hidden[where_at[:, 0], where_at[:, 1]])
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    wanted = torch.tensor(tokens, device=lm.device)
+    log_p = logits.log_softmax(dim=-1).gather(1, wanted[:, None])[:, 0].tolist()
+    match = (logits.argmax(dim=-1) == wanted).tolist()
+    scores, start = [], 0
+    for row in rows:
+        found = []
+        for target in row.targets:
+            end = start + len(target)
+            found.append(Score(tuple(log_p[start:end]), all(match[start:end])))
+            start = end
+        scores.append(found)
+    return scores
+
+
+def _visible(lm: LanguageModel, part: Tensor) -> Tensor:
+    """The attention mask of rows whose tokens belong to the prompt (0), a target (1, 2, ...) or padding (-1)."""
+    seq = torch.arange(part.shape[1], device=part.device)
+    earlier = seq[:, None] >= seq
+    same = part[:, :, None] == part[:, None, :]
+    return lm.attention(earlier & (same | (part[:, None, :] == 0)))
