@@ -1,0 +1,27 @@
+import sys
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+sys.path.insert(0, f"{workflow.basedir}/workflow")
+
+
+configfile: f"{workflow.basedir}/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/facts.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/cases.smk"
+include: "workflow/rules/edit.smk"
+include: "workflow/rules/report.smk"
+
+
+localrules:
+    all,
+
+
+rule all:
+    default_target: True
+    input:
+        f"{REPORT}/index.html",

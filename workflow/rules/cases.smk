@@ -1,0 +1,144 @@
+"""What a model knows, and the cases that are made of it."""
+
+
+rule list_facts:
+    input:
+        facts="results/kg/{kg}/facts.parquet",
+        instances="results/kg/{kg}/instances.parquet",
+        objects="results/kg/{kg}/objects.parquet",
+        taught=taught,
+    output:
+        facts="results/{kg}/{model}/asked/facts.parquet",
+        objects="results/{kg}/{model}/asked/objects.parquet",
+    wildcard_constraints:
+        kg=any_of(MINED),
+    log:
+        "results/logs/list_facts/{kg}.{model}.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        code=code_hash("aftershock.cases.asked"),
+    script:
+        "../scripts/list_facts.py"
+
+
+rule read_released:
+    input:
+        released_files,
+    output:
+        facts="results/kg/{kg}/facts.parquet",
+        relations="results/kg/{kg}/relations.parquet",
+        asked="results/kg/{kg}/asked.facts.parquet",
+        objects="results/kg/{kg}/asked.objects.parquet",
+        conflict="results/kg/{kg}/prompts.conflict.parquet",
+        round="results/kg/{kg}/prompts.round.parquet",
+        findings="results/kg/{kg}/findings.csv",
+    wildcard_constraints:
+        kg=any_of(RELEASED),
+    log:
+        "results/logs/read_released/{kg}.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        folder=released_folder,
+        datasets=config["datasets"],
+        sample=lambda wildcards: graph(wildcards)["sample"],
+        seed=config["cases"]["seed"],
+        code=code_hash("aftershock.cases.released_study"),
+    script:
+        "../scripts/read_released.py"
+
+
+rule verify_facts:
+    input:
+        weights="results/models/{model}/weights",
+        facts=asked_facts,
+        prompts=prompts_for_facts,
+    output:
+        "results/{kg}/{model}/verified.parquet",
+    log:
+        "results/logs/verify_facts/{kg}.{model}.log",
+    conda:
+        "../../envs/models.yaml"
+    params:
+        tokens=config["cases"]["continuation_tokens"],
+        code=code_hash("aftershock.lm.knowledge"),
+    script:
+        "../scripts/verify_facts.py"
+
+
+rule score_objects:
+    input:
+        weights="results/models/{model}/weights",
+        objects=asked_objects,
+        prompts=prompts_for_objects,
+    output:
+        "results/{kg}/{model}/objects.parquet",
+    log:
+        "results/logs/score_objects/{kg}.{model}.log",
+    conda:
+        "../../envs/models.yaml"
+    params:
+        code=code_hash("aftershock.lm.knowledge"),
+    script:
+        "../scripts/score_objects.py"
+
+
+rule build_cases:
+    input:
+        facts="results/kg/{kg}/facts.parquet",
+        instances="results/kg/{kg}/instances.parquet",
+        measured="results/kg/{kg}/relations.parquet",
+        relations=f"{RESOURCES}/relations.tsv",
+        prompts=prompts,
+        verified="results/{kg}/{model}/verified.parquet",
+        objects="results/{kg}/{model}/objects.parquet",
+    output:
+        cases="results/{kg}/{model}/cases/{dataset}.parquet",
+        edits="results/{kg}/{model}/cases/{dataset}.edits.parquet",
+        probes="results/{kg}/{model}/cases/{dataset}.probes.parquet",
+        released="results/{kg}/{model}/cases/{dataset}.json",
+        counts="results/{kg}/{model}/cases/{dataset}.counts.csv",
+    wildcard_constraints:
+        kg=any_of(MINED),
+    log:
+        "results/logs/build_cases/{kg}.{model}.{dataset}.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        namespace=lambda wildcards: graph(wildcards)["namespace"],
+        settings=config["cases"],
+        code=code_hash("aftershock.cases.build", "aftershock.cases.released"),
+    script:
+        "../scripts/build_cases.py"
+
+
+rule build_released_cases:
+    input:
+        files=released_files,
+        facts="results/kg/{kg}/facts.parquet",
+        measured="results/kg/{kg}/relations.parquet",
+        relations=f"{RESOURCES}/relations.tsv",
+        prompts=prompts,
+        verified="results/{kg}/{model}/verified.parquet",
+        objects="results/{kg}/{model}/objects.parquet",
+    output:
+        cases="results/{kg}/{model}/cases/{dataset}.parquet",
+        edits="results/{kg}/{model}/cases/{dataset}.edits.parquet",
+        probes="results/{kg}/{model}/cases/{dataset}.probes.parquet",
+        counts="results/{kg}/{model}/cases/{dataset}.counts.csv",
+    wildcard_constraints:
+        kg=any_of(RELEASED),
+    log:
+        "results/logs/build_released_cases/{kg}.{model}.{dataset}.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        folder=released_folder,
+        namespace=lambda wildcards: graph(wildcards)["namespace"],
+        sample=lambda wildcards: graph(wildcards)["sample"],
+        functionality=config["cases"]["functionality"],
+        seed=config["cases"]["seed"],
+        code=code_hash("aftershock.cases.released_study"),
+    script:
+        "../scripts/build_released_cases.py"

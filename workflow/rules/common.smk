@@ -1,0 +1,248 @@
+"""Named input functions, what the configuration selects, and wildcard constraints."""
+
+from pathlib import Path
+
+import yaml
+
+from aftershock.cases import CONFLICT, ROUND
+from aftershock.cases.released import FILES, PROMPT_FILES
+from aftershock.code_hash import code_hash
+from aftershock.config import check_config, merged_settings
+from aftershock.editors.table import EDITORS
+from aftershock.kg.sheets import kept_rules, one_to_many_relations
+from snakemake.exceptions import WorkflowError
+
+RESOURCES = f"{workflow.basedir}/resources"
+
+try:
+    MODELS = check_config(config, workflow.basedir)
+except ValueError as error:
+    raise WorkflowError(str(error)) from None
+
+KG = config["kg"]
+EDITOR_LABELS = {label: editor for label, editor in config["editors"].items() if editor}
+REPORT = f"results/report/{config['study']}" if config["study"] else "results/report"
+RELEASED = [name for name, kg in config["kgs"].items() if kg["source"] == "released"]
+MINED = [name for name in config["kgs"] if name not in RELEASED]
+BLOCK = 32
+
+
+def any_of(names):
+    """A pattern that matches one of `names` and nothing else."""
+    return "|".join(re.escape(name) for name in sorted(names)) or "(?!)"
+
+
+wildcard_constraints:
+    kg=any_of(config["kgs"]),
+    model=any_of(MODELS),
+    dataset=any_of(CONFLICT + ROUND),
+    editor=any_of(EDITOR_LABELS),
+    seed=r"\d+",
+    shard=r"\d{5}-\d{5}",
+
+
+# --- graphs -----------------------------------------------------------------------------------------------
+
+
+def resource_path(path):
+    """A path of the configuration: relative to the working directory, else to the project."""
+    return path if Path(path).exists() else f"{workflow.basedir}/{path}"
+
+
+def graph(wildcards):
+    """The configuration of the graph."""
+    return config["kgs"][wildcards.kg]
+
+
+def graph_file(wildcards):
+    """The RDF file of a graph: made from a world's description, or the user's own."""
+    kg = graph(wildcards)
+    return f"results/kg/{wildcards.kg}/world.nt.gz" if kg["source"] == "generated" else resource_path(kg["file"])
+
+
+def graph_store(wildcards):
+    """The store that a mining job serves; an endpoint elsewhere needs none."""
+    return [] if graph(wildcards)["source"] == "endpoint" else f"results/kg/{wildcards.kg}/store"
+
+
+def rule_file(rule):
+    """A logic rule as part of a file name."""
+    return rule.replace("&", "-").replace(">", "-")
+
+
+def combinations(wildcards):
+    """One file per rule that resources/rules.tsv keeps."""
+    rules = kept_rules(RESOURCES, graph(wildcards)["namespace"])
+    return [f"results/kg/{wildcards.kg}/combinations/{rule_file(rule)}.parquet" for rule in rules]
+
+
+def one_to_many(wildcards):
+    """One file per relation with several objects."""
+    relations = one_to_many_relations(RESOURCES, graph(wildcards)["namespace"])
+    return [f"results/kg/{wildcards.kg}/objects/{relation}.parquet" for relation in relations]
+
+
+def rule_of_file(wildcards):
+    """The logic rule that a file name stands for."""
+    rules = kept_rules(RESOURCES, graph(wildcards)["namespace"])
+    return {rule_file(rule): rule for rule in rules}[wildcards.rule_file]
+
+
+def released_folder(wildcards):
+    """The folder of published files."""
+    return graph(wildcards)["folder"]
+
+
+def released_files(wildcards):
+    """The published files that this run reads."""
+    folder = Path(released_folder(wildcards))
+    return [folder / name for name in (*(FILES[d] for d in config["datasets"]), *PROMPT_FILES.values())]
+
+
+def prompts_of(wildcards, kind):
+    """The prompts of a graph; published files have a set for conflict and one for round datasets."""
+    name = f"prompts.{kind}" if wildcards.kg in RELEASED else "prompts"
+    return f"results/kg/{wildcards.kg}/{name}.parquet"
+
+
+def prompts(wildcards):
+    """The prompts of a dataset."""
+    return prompts_of(wildcards, "round" if wildcards.dataset in ROUND else "conflict")
+
+
+def prompts_for_facts(wildcards):
+    """The prompts of the facts behind conflict cases."""
+    return prompts_of(wildcards, "conflict")
+
+
+def prompts_for_objects(wildcards):
+    """The prompts of one-to-many facts."""
+    return prompts_of(wildcards, "round")
+
+
+def asked_facts(wildcards):
+    """The facts that a model is asked about before conflict cases are built."""
+    if wildcards.kg in RELEASED:
+        return f"results/kg/{wildcards.kg}/asked.facts.parquet"
+    return f"results/{wildcards.kg}/{wildcards.model}/asked/facts.parquet"
+
+
+def asked_objects(wildcards):
+    """The one-to-many facts that a model is asked about before round cases are built."""
+    if wildcards.kg in RELEASED:
+        return f"results/kg/{wildcards.kg}/asked.objects.parquet"
+    return f"results/{wildcards.kg}/{wildcards.model}/asked/objects.parquet"
+
+
+# --- models -----------------------------------------------------------------------------------------------
+
+
+def model(wildcards):
+    """The contents of resources/models/{model}.yaml."""
+    return MODELS[wildcards.model]
+
+
+def taught(wildcards):
+    """What a model trained on this very graph was taught; nothing for other models."""
+    if model(wildcards).get("kg") == wildcards.kg:
+        return f"results/models/{wildcards.model}/taught.parquet"
+    return []
+
+
+def moments_text(wildcards):
+    """The text behind the second moments: what the model was trained on, or a file that its YAML names."""
+    if "train" in model(wildcards):
+        return f"results/models/{wildcards.model}/text.txt"
+    return resource_path(model(wildcards)["moments"]["text"])
+
+
+# --- cases and editors ------------------------------------------------------------------------------------
+
+
+def shards(dataset):
+    """Ranges of test cases, each a job; no range cuts a block of 32 cases."""
+    kg = config["kgs"][KG]
+    n = kg["sample"] if kg["source"] == "released" else config["cases"]["quotas"]["test"].get(dataset, 0)
+    step = config["shards"]["cases"]
+    return [f"{start:05d}-{min(start + step, n) - 1:05d}" for start in range(0, n, step)]
+
+
+def editors_of(dataset):
+    """The editors that `dataset` is made for: multi-label editing needs several true objects."""
+    return [
+        label
+        for label, editor in EDITOR_LABELS.items()
+        if dataset in ROUND or editor.get("second_edit", "plain") == "plain"
+    ]
+
+
+def tuned_label(wildcards):
+    """The editor whose trials choose the settings."""
+    return EDITOR_LABELS[wildcards.editor].get("tuned_as", wildcards.editor)
+
+
+def trials(wildcards):
+    """The trials of an editor, when there is something to choose from."""
+    label = tuned_label(wildcards)
+    searched = model(wildcards).get("search", {}).get(EDITOR_LABELS[label]["method"])
+    if config["tuning"]["trials"] > 1 and searched and wildcards.kg not in RELEASED:
+        return f"results/{wildcards.kg}/{wildcards.model}/tune/{label}.parquet"
+    return []
+
+
+def moments(wildcards):
+    """Second moments, for editors that need them."""
+    needs = EDITORS[EDITOR_LABELS[wildcards.editor]["method"]].needs
+    return f"results/models/{wildcards.model}/moments.safetensors" if "moments" in needs else []
+
+
+def editor_settings(wildcards):
+    """Method, settings and second edit of an editor for one model."""
+    editor = EDITOR_LABELS[wildcards.editor]
+    return {
+        "method": editor["method"],
+        "second_edit": editor.get("second_edit", "plain"),
+        "settings": merged_settings(editor, model(wildcards)),
+    }
+
+
+def editor_code(wildcards):
+    """A hash of what an editor's results depend on; its module is named because the table hides it."""
+    method = EDITOR_LABELS[wildcards.editor]["method"]
+    return code_hash("aftershock.editors.protocol", EDITORS[method].module)
+
+
+def moment_layers(wildcards):
+    """Every layer whose moments a configured editor needs for this model."""
+    layers = set()
+    for editor in EDITOR_LABELS.values():
+        if "moments" in EDITORS[editor["method"]].needs:
+            layers |= set(merged_settings(editor, model(wildcards))["layers"])
+            layers |= {
+                layer
+                for choice in model(wildcards).get("search", {}).get(editor["method"], {}).get("layers", [])
+                for layer in choice
+            }
+    return sorted(layers)
+
+
+def results(kind, models=None, datasets=None):
+    """Paths of one `kind` of file for every model, dataset, editor and seed of this run."""
+    return [
+        f"results/{KG}/{model}/{dataset}/{editor}/s{seed}/{kind}"
+        for model in models or config["models"]
+        for dataset in datasets or config["datasets"]
+        for editor in editors_of(dataset)
+        for seed in config["seeds"]
+    ]
+
+
+def shard_files(wildcards, kind):
+    """The files of all shards of one editor on one dataset."""
+    folder = f"results/{wildcards.kg}/{wildcards.model}/{wildcards.dataset}/{wildcards.editor}/s{wildcards.seed}"
+    return [f"{folder}/{kind}/{shard}.parquet" for shard in shards(wildcards.dataset)]
+
+
+def search_space(wildcards):
+    """The values that tuning may choose from, by setting."""
+    return model(wildcards).get("search", {}).get(EDITOR_LABELS[wildcards.editor]["method"], {})

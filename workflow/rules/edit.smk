@@ -1,0 +1,91 @@
+"""Edits and what a model says before and after them."""
+
+
+rule baseline:
+    input:
+        weights="results/models/{model}/weights",
+        cases="results/{kg}/{model}/cases/{dataset}.parquet",
+        probes="results/{kg}/{model}/cases/{dataset}.probes.parquet",
+        prompts=prompts,
+    output:
+        "results/{kg}/{model}/{dataset}/unedited.parquet",
+    log:
+        "results/logs/baseline/{kg}.{model}.{dataset}.log",
+    conda:
+        "../../envs/models.yaml"
+    params:
+        code=code_hash("aftershock.editors.protocol"),
+    script:
+        "../scripts/baseline.py"
+
+
+rule tune:
+    input:
+        weights="results/models/{model}/weights",
+        cases="results/{kg}/{model}/cases/coverage.parquet",
+        edits="results/{kg}/{model}/cases/coverage.edits.parquet",
+        probes="results/{kg}/{model}/cases/coverage.probes.parquet",
+        prompts=prompts_for_facts,
+        moments=moments,
+    output:
+        "results/{kg}/{model}/tune/{editor}.parquet",
+    log:
+        "results/logs/tune/{kg}.{model}.{editor}.log",
+    conda:
+        "../../envs/models.yaml"
+    params:
+        editor=editor_settings,
+        search=search_space,
+        trials=config["tuning"]["trials"],
+        cases=config["tuning"]["cases"],
+        seed=config["tuning"]["seed"],
+        code=editor_code,
+    script:
+        "../scripts/tune.py"
+
+
+rule edit:
+    input:
+        weights="results/models/{model}/weights",
+        cases="results/{kg}/{model}/cases/{dataset}.parquet",
+        edits="results/{kg}/{model}/cases/{dataset}.edits.parquet",
+        probes="results/{kg}/{model}/cases/{dataset}.probes.parquet",
+        prompts=prompts,
+        moments=moments,
+        trials=trials,
+    output:
+        observations="results/{kg}/{model}/{dataset}/{editor}/s{seed}/observations/{shard}.parquet",
+        telemetry="results/{kg}/{model}/{dataset}/{editor}/s{seed}/telemetry/{shard}.parquet",
+    log:
+        "results/logs/edit/{kg}.{model}.{dataset}.{editor}.s{seed}.{shard}.log",
+    conda:
+        "../../envs/models.yaml"
+    params:
+        editor=editor_settings,
+        dataset="{dataset}",
+        seed=lambda wildcards: int(wildcards.seed),
+        code=editor_code,
+    script:
+        "../scripts/edit.py"
+
+
+rule score:
+    input:
+        cases="results/{kg}/{model}/cases/{dataset}.parquet",
+        probes="results/{kg}/{model}/cases/{dataset}.probes.parquet",
+        objects="results/{kg}/{model}/objects.parquet",
+        unedited="results/{kg}/{model}/{dataset}/unedited.parquet",
+        observations=lambda wildcards: shard_files(wildcards, "observations"),
+        telemetry=lambda wildcards: shard_files(wildcards, "telemetry"),
+    output:
+        scores="results/{kg}/{model}/{dataset}/{editor}/s{seed}/scores.parquet",
+        probabilities="results/{kg}/{model}/{dataset}/{editor}/s{seed}/probabilities.parquet",
+    log:
+        "results/logs/score/{kg}.{model}.{dataset}.{editor}.s{seed}.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        ranges=lambda wildcards: shards(wildcards.dataset),
+        code=code_hash("aftershock.metrics.run"),
+    script:
+        "../scripts/score.py"

@@ -1,0 +1,165 @@
+"""Facts and logic rules from a graph."""
+
+
+rule make_world:
+    input:
+        lambda wildcards: resource_path(graph(wildcards)["file"]),
+    output:
+        "results/kg/{kg}/world.nt.gz",
+    log:
+        "results/logs/make_world/{kg}.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        seed=lambda wildcards: graph(wildcards)["seed"],
+        code=code_hash("aftershock.kg.world"),
+    script:
+        "../scripts/make_world.py"
+
+
+rule load_kg:
+    input:
+        graph_file,
+    output:
+        directory("results/kg/{kg}/store"),
+    log:
+        "results/logs/load_kg/{kg}.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        code=code_hash("aftershock.kg.store"),
+    script:
+        "../scripts/load_kg.py"
+
+
+rule sample_facts:
+    input:
+        store=graph_store,
+        relations=f"{RESOURCES}/relations.tsv",
+    output:
+        "results/kg/{kg}/sample.parquet",
+    log:
+        "results/logs/sample_facts/{kg}.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        source=graph,
+        max_facts=config["mining"]["max_facts"],
+        seed=config["mining"]["seed"],
+        code=code_hash("aftershock.kg.sample", "aftershock.kg.source"),
+    script:
+        "../scripts/sample_facts.py"
+
+
+rule mine_rules:
+    input:
+        sample="results/kg/{kg}/sample.parquet",
+        rules=f"{RESOURCES}/rules.tsv",
+        relations=f"{RESOURCES}/relations.tsv",
+    output:
+        rules="results/kg/{kg}/rules.parquet",
+        relations="results/kg/{kg}/relations.parquet",
+    log:
+        "results/logs/mine_rules/{kg}.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        source=graph,
+        thresholds={name: config["mining"][name] for name in config["mining"] if name.startswith("min_")},
+        code=code_hash("aftershock.kg.rules"),
+    script:
+        "../scripts/mine_rules.py"
+
+
+rule mine_combinations:
+    input:
+        store=graph_store,
+    output:
+        "results/kg/{kg}/combinations/{rule_file}.parquet",
+    log:
+        "results/logs/mine_combinations/{kg}.{rule_file}.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        source=graph,
+        rule=lambda wildcards: rule_of_file(wildcards),
+        max_combinations=config["mining"]["max_combinations"],
+        seed=config["mining"]["seed"],
+        code=code_hash("aftershock.kg.combinations", "aftershock.kg.source"),
+    script:
+        "../scripts/mine_combinations.py"
+
+
+rule mine_objects:
+    input:
+        store=graph_store,
+    output:
+        "results/kg/{kg}/objects/{relation}.parquet",
+    log:
+        "results/logs/mine_objects/{kg}.{relation}.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        source=graph,
+        code=code_hash("aftershock.kg.combinations", "aftershock.kg.source"),
+    script:
+        "../scripts/mine_objects.py"
+
+
+rule mine_labels:
+    input:
+        store=graph_store,
+        sample="results/kg/{kg}/sample.parquet",
+        combinations=combinations,
+        objects=one_to_many,
+    output:
+        "results/kg/{kg}/labels.parquet",
+    log:
+        "results/logs/mine_labels/{kg}.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        source=graph,
+        code=code_hash("aftershock.kg.labels", "aftershock.kg.source"),
+    script:
+        "../scripts/mine_labels.py"
+
+
+rule filter_facts:
+    input:
+        sample="results/kg/{kg}/sample.parquet",
+        rules="results/kg/{kg}/rules.parquet",
+        labels="results/kg/{kg}/labels.parquet",
+        combinations=combinations,
+        objects=one_to_many,
+    output:
+        facts="results/kg/{kg}/facts.parquet",
+        instances="results/kg/{kg}/instances.parquet",
+        objects="results/kg/{kg}/objects.parquet",
+        summary="results/kg/{kg}/summary.csv",
+    log:
+        "results/logs/filter_facts/{kg}.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        source=graph,
+        code=code_hash("aftershock.kg.filters"),
+    script:
+        "../scripts/filter_facts.py"
+
+
+rule paraphrase:
+    input:
+        relations=f"{RESOURCES}/relations.tsv",
+        paraphrases=f"{RESOURCES}/paraphrases.tsv",
+    output:
+        "results/kg/{kg}/prompts.parquet",
+    log:
+        "results/logs/paraphrase/{kg}.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        source=graph,
+        code=code_hash("aftershock.kg.sheets"),
+    script:
+        "../scripts/paraphrase.py"

@@ -1,0 +1,73 @@
+"""Models: trained from scratch on a graph, or fetched; and what editing needs to know about them."""
+
+
+rule select_taught:
+    input:
+        facts=lambda wildcards: f"results/kg/{model(wildcards)['kg']}/facts.parquet",
+        instances=lambda wildcards: f"results/kg/{model(wildcards)['kg']}/instances.parquet",
+        objects=lambda wildcards: f"results/kg/{model(wildcards)['kg']}/objects.parquet",
+    output:
+        "results/models/{model}/taught.parquet",
+    log:
+        "results/logs/select_taught/{model}.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        facts=lambda wildcards: model(wildcards)["train"]["facts"],
+        seed=lambda wildcards: model(wildcards)["train"]["seed"],
+        code=code_hash("aftershock.kg.taught"),
+    script:
+        "../scripts/select_taught.py"
+
+
+rule train_lm:
+    input:
+        taught="results/models/{model}/taught.parquet",
+        prompts=lambda wildcards: f"results/kg/{model(wildcards)['kg']}/prompts.parquet",
+        relations=f"{RESOURCES}/relations.tsv",
+    output:
+        weights=directory("results/models/{model}/weights"),
+        text="results/models/{model}/text.txt",
+        recall="results/models/{model}/recall.parquet",
+    log:
+        "results/logs/train_lm/{model}.log",
+    conda:
+        "../../envs/models.yaml"
+    params:
+        model=model,
+        namespace=lambda wildcards: config["kgs"][model(wildcards)["kg"]]["namespace"],
+        seed=lambda wildcards: model(wildcards)["train"]["seed"],
+        code=code_hash("aftershock.lm.training"),
+    script:
+        "../scripts/train_lm.py"
+
+
+rule fetch_model:
+    output:
+        directory("results/models/{model}/weights"),
+    log:
+        "results/logs/fetch_model/{model}.log",
+    conda:
+        "../../envs/models.yaml"
+    params:
+        source=lambda wildcards: model(wildcards)["source"],
+        code=code_hash("aftershock.lm.model"),
+    script:
+        "../scripts/fetch_model.py"
+
+
+rule moments:
+    input:
+        weights="results/models/{model}/weights",
+        text=moments_text,
+    output:
+        "results/models/{model}/moments.safetensors",
+    log:
+        "results/logs/moments/{model}.log",
+    conda:
+        "../../envs/models.yaml"
+    params:
+        layers=moment_layers,
+        code=code_hash("aftershock.lm.moments"),
+    script:
+        "../scripts/moments.py"

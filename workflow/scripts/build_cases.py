@@ -1,0 +1,31 @@
+"""Build one dataset for one model."""
+
+from aftershock.cases.build import build
+from aftershock.cases.graph_facts import Context, FactIndex
+from aftershock.cases.invariants import require
+from aftershock.cases.released import write_rows
+from aftershock.kg.sheets import read_relations
+from aftershock.output import write_text
+from aftershock.stage import stage
+from aftershock.tables import CASES, EDITS, FACTS, INSTANCES, OBJECT_SCORES, PROBES, PROMPTS, RELATIONS, VERIFIED
+
+with stage(snakemake) as run:
+    given, settings, name = snakemake.input, snakemake.params.settings, snakemake.wildcards.dataset
+    relations = read_relations(given.relations, snakemake.params.namespace)
+    index = FactIndex.from_frames(FACTS.read(given.facts), VERIFIED.read(given.verified))
+    context = Context.from_frames(
+        index,
+        PROMPTS.read(given.prompts),
+        RELATIONS.read(given.measured),
+        relations,
+        settings["functionality"],
+        settings["seed"],
+    )
+    built = build(name, INSTANCES.read(given.instances), OBJECT_SCORES.read(given.objects), context, settings)
+    require(name, built.edits, built.probes, index)
+    CASES.write(built.cases, snakemake.output.cases, run.provenance)
+    EDITS.write(built.edits, snakemake.output.edits, run.provenance)
+    PROBES.write(built.probes, snakemake.output.probes, run.provenance)
+    test = built.cases[built.cases["split"] == "test"]
+    write_text(snakemake.output.released, write_rows(name, test, built.edits, built.probes, relations))
+    write_text(snakemake.output.counts, built.counts.to_csv(index=False))

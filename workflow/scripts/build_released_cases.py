@@ -1,0 +1,25 @@
+"""Turn the sampled rows of a published file into cases for one model."""
+
+from aftershock.cases.graph_facts import Context, FactIndex
+from aftershock.cases.released_study import Folder, build_released
+from aftershock.kg.sheets import read_relations
+from aftershock.output import write_text
+from aftershock.stage import stage
+from aftershock.tables import CASES, EDITS, FACTS, OBJECT_SCORES, PROBES, PROMPTS, RELATIONS, VERIFIED
+
+with stage(snakemake) as run:
+    given, params, name = snakemake.input, snakemake.params, snakemake.wildcards.dataset
+    folder = Folder.read(params.folder, [name], params.sample, params.seed)
+    context = Context.from_frames(
+        FactIndex.from_frames(FACTS.read(given.facts), VERIFIED.read(given.verified)),
+        PROMPTS.read(given.prompts),
+        RELATIONS.read(given.measured),
+        read_relations(given.relations, params.namespace),
+        params.functionality,
+        params.seed,
+    )
+    built = build_released(name, folder, OBJECT_SCORES.read(given.objects), context)
+    CASES.write(built.cases, snakemake.output.cases, run.provenance)
+    EDITS.write(built.edits, snakemake.output.edits, run.provenance)
+    PROBES.write(built.probes, snakemake.output.probes, run.provenance)
+    write_text(snakemake.output.counts, built.counts.to_csv(index=False))
