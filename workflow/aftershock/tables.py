@@ -362,3 +362,24 @@ SUMMARY = Table(
         "n_effective": "float64",  # independent cases that would give as wide an interval
     },
 )
+
+FIGURES = {"value": "float64?", "low": "float64?", "high": "float64?", "n": "int64", "clusters": "int64"}
+
+CONTROLS = Table(
+    "controls",
+    ("model", "editor", "seed", "subset", "dataset", "metric", "control"),
+    {
+        **dict.fromkeys(("model", "editor", "dataset", "subset", "metric", "control", "compared_with"), "string"),
+        "seed": "int64",
+        **FIGURES,
+        **{f"control_{name}": kind for name, kind in FIGURES.items()},
+        **{f"difference_{name}": kind for name, kind in FIGURES.items()},
+    },
+)
+"""A metric, the same under a condition without the conflict, and their paired difference."""
+
+RECALL_SUMMARY = Table(
+    "recall_summary",
+    ("model", "relation", "group"),
+    {**dict.fromkeys(("model", "relation", "group"), "string"), **FIGURES, "n_effective": "float64"},
+)
