@@ -369,8 +369,9 @@ CONTROLS = Table(
     "controls",
     ("model", "editor", "seed", "subset", "dataset", "metric", "control"),
     {
-        **dict.fromkeys(("model", "editor", "dataset", "subset", "metric", "control", "compared_with"), "string"),
+        **dict.fromkeys(("model", "editor", "subset", "dataset"), "string"),
         "seed": "int64",
+        **dict.fromkeys(("metric", "control", "compared_with"), "string"),
         **FIGURES,
         **{f"control_{name}": kind for name, kind in FIGURES.items()},
         **{f"difference_{name}": kind for name, kind in FIGURES.items()},
