@@ -1,0 +1,59 @@
+"""The entities for which a kept logic rule holds, and those with several objects."""
+
+import logging
+from collections import Counter
+
+import pandas as pd
+
+from aftershock.kg.client import Client
+from aftershock.kg.logic import LogicRule
+from aftershock.kg.pages import count, fetch, fetch_values, list_values
+from aftershock.kg.queries import facts, instances
+from aftershock.kg.sampling import hash_limit, iri_hash
+
+log = logging.getLogger(__name__)
+
+
+def find_combinations(
+    client: Client, rule: LogicRule, max_combinations: int, seed: int
+) -> tuple[pd.DataFrame, Counter]:
+    """COMBINATIONS rows of one rule, x, y and z distinct (z is x in a binary rule), and what was left out.
+
+    Of more than `max_combinations` those with the smallest seeded hashes are taken.
+    """
+    pattern = instances(rule)
+    limit = hash_limit(max_combinations, count(client, pattern))
+    if limit:
+        pattern = pattern.hashed_below(seed, limit, pattern.variables)
+    found = fetch(client, pattern, by=("y", "x"))
+    ids = found.ids
+    if len(ids) > max_combinations:
+        iri = client.graph.iri
+        ids = sorted(sorted(ids, key=lambda row: iri_hash(seed, *map(iri, row)))[:max_combinations])
+    if not ids:
+        log.warning("rule %s of rules.tsv has no instance in this graph", rule)
+    log.info("%d instances of %s; left out: %s", len(ids), rule, dict(found.odd) or "nothing")
+    rows = [(str(rule), *row, *row[: 3 - len(row)]) for row in ids]
+    return pd.DataFrame(rows, columns=["rule", "x_id", "y_id", "z_id"]), found.odd
+
+
+def find_objects(
+    client: Client, relation_id: str, least: int = 2, most: int = 10
+) -> tuple[pd.DataFrame, Counter]:
+    """OBJECTS rows of one relation: all objects of the subjects that have 2 to 10 of them; what was left out.
+
+    The paper says "below 10", its released files go up to 10.
+    """
+    pattern = facts(relation_id)
+    listed = list_values(client, pattern, "s", count(client, pattern))
+    counts = {client.graph.entity_id(s): number for s, number in listed.items() if number >= least}
+    counts.pop(None, None)
+    found = fetch_values(client, pattern, "s", counts)
+    frame = pd.DataFrame(found.ids, columns=["subject_id", "object_id"])
+    frame.insert(1, "relation_id", relation_id)
+    numbers = frame.groupby("subject_id")["object_id"].transform("size")
+    frame = frame[numbers.between(least, most)].reset_index(drop=True)
+    if frame.empty:
+        log.warning("no subject of %s has %d to %d objects in this graph", relation_id, least, most)
+    log.info("%d subjects of %s; left out: %s", frame["subject_id"].nunique(), relation_id, dict(found.odd))
+    return frame, found.odd

@@ -1,0 +1,95 @@
+"""Graphs: where their entities and relations live, and how the ids look.
+
+Queries are written with the prefixes wd: and wdt: for every graph; only what these stand for differs.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+UNKNOWN_VALUE = "/.well-known/genid/"
+
+
+class Term(NamedTuple):
+    """One value of a query's answer."""
+
+    kind: str  # uri, literal or bnode
+    value: str
+    language: str | None = None
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A namespace of entities and of truthy (best-rank) properties."""
+
+    namespace: str
+    entities: str  # IRI prefix
+    properties: str  # IRI prefix of truthy properties
+    entity_letter: str
+    relation_letter: str
+
+    @cached_property
+    def prefixes(self) -> str:
+        """The PREFIX lines of every query."""
+        return (
+            f"PREFIX wd: <{self.entities}>\n"
+            f"PREFIX wdt: <{self.properties}>\n"
+            "PREFIX rdfs: <http://www.w3.org/2000/01/rdf-schema#>\n"
+            "PREFIX owl: <http://www.w3.org/2002/07/owl#>\n"
+        )
+
+    def entity_id(self, term: Term | None) -> str | None:
+        """Id of the entity that `term` names; None when it names none."""
+        return self._id(term, self.entities, self.entity_letter)
+
+    def relation_id(self, term: Term | None) -> str | None:
+        """Id of the relation whose truthy property `term` names; None when it names none."""
+        return self._id(term, self.properties, self.relation_letter)
+
+    def is_entity_id(self, text: str) -> bool:
+        """Whether `text` has the form of an entity's id."""
+        return _is_id(text, self.entity_letter)
+
+    def is_relation_id(self, text: str) -> bool:
+        """Whether `text` has the form of a relation's id."""
+        return _is_id(text, self.relation_letter)
+
+    def iri(self, entity_id: str) -> str:
+        """IRI of an entity."""
+        return self.entities + entity_id
+
+    def oddity(self, term: Term | None) -> str:
+        """What a term that names no entity of this graph is, in words."""
+        if term is None or term.kind == "bnode" or UNKNOWN_VALUE in term.value:
+            return "unknown value"
+        return "literal" if term.kind == "literal" else "IRI that is no entity"
+
+    def _id(self, term: Term | None, prefix: str, letter: str) -> str | None:
+        if term is None or term.kind != "uri" or not term.value.startswith(prefix):
+            return None
+        name = term.value[len(prefix) :]
+        return name if _is_id(name, letter) else None
+
+
+def _is_id(text: str, letter: str) -> bool:
+    return text.startswith(letter) and text[1:].isascii() and text[1:].isdigit()
+
+
+GRAPHS = {
+    graph.namespace: graph
+    for graph in (
+        Graph(
+            "world", "https://aftershock.invalid/entity/", "https://aftershock.invalid/prop/direct/", "E", "R"
+        ),
+        Graph(
+            "wikidata", "http://www.wikidata.org/entity/", "http://www.wikidata.org/prop/direct/", "Q", "P"
+        ),
+    )
+}
+
+
+def find_graph(namespace: str) -> Graph:
+    """The graph of a namespace; ValueError when there is none."""
+    if namespace not in GRAPHS:
+        raise ValueError(f"unknown namespace {namespace!r}; known namespaces: {', '.join(sorted(GRAPHS))}")
+    return GRAPHS[namespace]

@@ -1,0 +1,75 @@
+"""The queries, in standard SPARQL 1.1 and without PREFIX lines: these alone differ between graphs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from aftershock.kg.logic import LogicRule
+
+PROPERTY = "p"  # the one variable that stands for a property; all others stand for entities
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """What holds between the variables of a query; its solutions are distinct."""
+
+    variables: tuple[str, ...]
+    where: str
+
+    def among(self, variable: str, entity_ids: Sequence[str]) -> "Pattern":
+        """The solutions in which `variable` is one of some entities."""
+        values = " ".join(f"wd:{entity_id}" for entity_id in entity_ids)
+        return replace(self, where=f"VALUES ?{variable} {{ {values} }} {self.where}")
+
+    def hashed_below(self, seed: int, limit: str, variables: Sequence[str]) -> "Pattern":
+        """The solutions whose seeded hash of `variables` starts with hexadecimal digits below `limit`."""
+        parts = ", ".join(f"STR(?{variable})" for variable in variables)
+        condition = f'SUBSTR(MD5(CONCAT("{seed}", {parts})), 1, {len(limit)}) < "{limit}"'
+        return replace(self, where=f"{self.where} FILTER({condition})")
+
+    @property
+    def rows(self) -> str:
+        """Asks for the solutions."""
+        return f"SELECT {_list(self.variables)} WHERE {{ {self.where} }}"
+
+    @property
+    def total(self) -> str:
+        """Asks how many solutions there are."""
+        return f"SELECT (COUNT(*) AS ?rows) WHERE {{ {self.where} }}"
+
+    def counts(self, variable: str) -> str:
+        """Asks how many solutions there are per value of `variable`."""
+        return f"SELECT ?{variable} (COUNT(*) AS ?rows) WHERE {{ {self.where} }} GROUP BY ?{variable}"
+
+
+def facts(relation_id: str) -> Pattern:
+    """Subject and object of every truthy fact of a relation."""
+    return Pattern(("s", "o"), f"?s wdt:{relation_id} ?o .")
+
+
+def neighbourhood(relation_ids: Sequence[str]) -> Pattern:
+    """Subject, property and object of every truthy fact of some relations."""
+    values = " ".join(f"wdt:{relation_id}" for relation_id in relation_ids)
+    return Pattern(("s", PROPERTY, "o"), f"VALUES ?{PROPERTY} {{ {values} }} ?s ?{PROPERTY} ?o .")
+
+
+def instances(rule: LogicRule) -> Pattern:
+    """The entities for which body and head of `rule` hold, all of them distinct."""
+    variables = ("x", "y", "z")[: len(rule.body) + 1]
+    triples = " ".join(f"?{s} wdt:{relation_id} ?{o} ." for s, relation_id, o in rule.facts)
+    distinct = " && ".join(f"?{one} != ?{other}" for one, other in combinations(variables, 2))
+    return Pattern(variables, f"{triples} FILTER({distinct})")
+
+
+def names(entity_ids: Sequence[str]) -> str:
+    """Asks for label and redirection of entities; the answer has a row for each of them."""
+    pattern = Pattern(
+        ("e", "label", "target"),
+        'OPTIONAL { ?e rdfs:label ?label . FILTER(LANG(?label) IN ("en", "mul")) } '
+        "OPTIONAL { ?e owl:sameAs ?target }",
+    )
+    return pattern.among("e", entity_ids).rows
+
+
+def _list(variables: Sequence[str]) -> str:
+    return " ".join(f"?{variable}" for variable in variables)

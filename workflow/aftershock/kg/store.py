@@ -1,0 +1,61 @@
+"""An on-disk store: made from an RDF file, opened for reading."""
+
+import gzip
+import os
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+import pyoxigraph
+
+
+class LineCounter:
+    """A binary file that counts the lines read from it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.lines = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes of the file."""
+        data = self.file.read(size)
+        self.lines += data.count(b"\n")
+        return data
+
+
+def load_triples(source: str | os.PathLike, folder: str | os.PathLike) -> int:
+    """Number of triples loaded from an N-Triples file (.nt, .nt.gz) into a new store in `folder`.
+
+    Raises ValueError naming the file and the line when the file is broken or ends early.
+    """
+    source = Path(source)
+    opener = gzip.open if source.name.endswith(".nt.gz") else open
+    if not source.name.endswith((".nt", ".nt.gz")):
+        raise ValueError(f"{source} is not named .nt or .nt.gz; give an N-Triples file")
+    store = pyoxigraph.Store(str(folder))
+    with opener(source, "rb") as file:
+        counter = LineCounter(file)
+        try:
+            store.bulk_load(input=counter, format=pyoxigraph.RdfFormat.N_TRIPLES)
+        except SyntaxError as error:
+            raise ValueError(
+                f"{source}, line {error.lineno}: {error.msg}. The file is broken or ends early; "
+                "get a whole copy, one N-Triples statement per line"
+            ) from error
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(
+                f"{source}, after line {counter.lines}: {error}. The compressed file is broken or ends "
+                f"early; get a whole copy (gzip -t {source.name} tests one)"
+            ) from error
+    store.flush()
+    if not len(store):
+        raise ValueError(f"{source} holds no triple; give an N-Triples file with facts and labels")
+    return len(store)
+
+
+def open_store(folder: str | os.PathLike) -> pyoxigraph.Store:
+    """The store in `folder`, read-only, so that any number of jobs can open it."""
+    try:
+        return pyoxigraph.Store.read_only(os.fspath(folder))
+    except OSError as error:
+        raise ValueError(f"{folder} is no store ({error}); delete it and run again") from error

@@ -1,0 +1,15 @@
+"""Find the entities for which one logic rule holds."""
+
+from aftershock.kg.combinations import find_combinations
+from aftershock.kg.logic import LogicRule
+from aftershock.kg.source import connect
+from aftershock.stage import stage
+from aftershock.tables import COMBINATIONS
+
+with stage(snakemake) as run:
+    params = snakemake.params
+    with connect(params.source, snakemake.input.store) as client:
+        found, odd = find_combinations(
+            client, LogicRule.parse(params.rule), params.max_combinations, params.seed
+        )
+    COMBINATIONS.write(found, snakemake.output[0], {**run.provenance, "left_out": odd})

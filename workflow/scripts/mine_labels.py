@@ -1,0 +1,14 @@
+"""Look up the names of all entities that were found."""
+
+from aftershock.kg.labels import find_labels
+from aftershock.kg.source import connect
+from aftershock.stage import stage
+from aftershock.tables import COMBINATIONS, LABELS, OBJECTS, SAMPLE
+
+with stage(snakemake) as run:
+    given = snakemake.input
+    frames = SAMPLE.read(given.sample), COMBINATIONS.read(*given.combinations), OBJECTS.read(*given.objects)
+    columns = ("subject_id", "object_id", "x_id", "y_id", "z_id")
+    seen = {entity for frame in frames for c in columns if c in frame for entity in frame[c].unique()}
+    with connect(snakemake.params.source, given.store) as client:
+        LABELS.write(find_labels(client, seen), snakemake.output[0], run.provenance)
