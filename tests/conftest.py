@@ -2,6 +2,12 @@
 
 import os
 import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 os.environ.update(TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1", MPLBACKEND="agg")
@@ -17,3 +23,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.fail(f"{', '.join(missing)} is missing; add its package to .ci/apt.txt", pytrace=False)
         if missing:
             pytest.skip(f"needs {', '.join(missing)}")
+
+
+@pytest.fixture
+def python() -> Callable[..., subprocess.Popen]:
+    """Start a new interpreter that runs some code with the package at hand."""
+
+    def start(code: str, **options: Any) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "workflow")},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+
+    return start

@@ -172,7 +172,7 @@ def test_graphs(project: Path, graph: Mapping[str, Any], expected: str) -> None:
         (MODEL.replace("kg: toy", "kg: toi"), "tiny.yaml: kg: 'toi' is unknown; did you mean 'toy'"),
         (MODEL.replace("kg: toy", ""), "tiny.yaml: kg: missing"),
         (
-            MODEL + "source: {repo: o/n, revision: abc}\n",
+            MODEL + "source: {hub: o/n, revision: abc}\n",
             "tiny.yaml: exactly one of train or source is needed",
         ),
         (MODEL.replace("editors: {rome", "editors: {rom"), "tiny.yaml: editors.rom: unknown method; did you"),

@@ -47,14 +47,14 @@ class Table:
         surplus = [c for c in frame.columns if c not in self.columns]
         if missing or surplus:
             raise ValueError(f"table {self.name}: missing columns {missing}, unknown columns {surplus}")
+        for column, kind in self.columns.items():
+            empty = frame[column].isna().to_numpy()
+            if not kind.endswith("?") and empty.any():
+                raise ValueError(f"table {self.name}: column {column} is empty in row {empty.argmax()}")
         try:
             arrow = pa.Table.from_pandas(frame[list(self.columns)], schema=self.schema, preserve_index=False)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise ValueError(f"table {self.name}: {error}") from error
-        for column, kind in self.columns.items():
-            if not kind.endswith("?") and arrow[column].null_count:
-                row = frame[column].isna().to_numpy().argmax()
-                raise ValueError(f"table {self.name}: column {column} is empty in row {row}")
         repeated = frame.duplicated(list(self.key))
         if repeated.any():
             first = frame.loc[repeated, list(self.key)].iloc[0].to_dict()

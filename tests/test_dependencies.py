@@ -1,0 +1,117 @@
+"""pyproject.toml, constraints.txt and envs/ name the same dependencies, which are those that the code imports."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import distribution, packages_distributions
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+RUN_NOT_IMPORTED = {"pip", "ruff", "snakefmt"}
+
+
+def group(name: str) -> set[str]:
+    """Canonical names of a dependency group, those of the groups it includes among them."""
+    found = set()
+    for entry in PYPROJECT["dependency-groups"][name]:
+        found |= {canonicalize_name(entry)} if isinstance(entry, str) else group(entry["include-group"])
+    return found
+
+
+def pins(lines: list[str]) -> dict[str, str]:
+    """Versions by canonical name of lines `name==version`."""
+    found = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in found}
+
+
+CONSTRAINTS = pins((ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())
+
+
+def test_torch_has_no_local_version() -> None:
+    assert CONSTRAINTS["torch"] == "2.13.0"
+    assert not [version for version in CONSTRAINTS.values() if Version(version).local]
+
+
+def test_everything_installed_is_constrained() -> None:
+    waiting, seen = [Requirement(name) for name in sorted(group("dev"))], set()
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if name in seen or "==" in str(requirement.specifier) and name not in CONSTRAINTS:
+            continue  # CUDA libraries, which torch itself pins where it needs them
+        seen.add(name)
+        assert name in CONSTRAINTS, f"{name} is in no line of constraints.txt"
+        for text in distribution(name).requires or ():
+            below = Requirement(text)
+            extras = requirement.extras or {""}
+            if below.marker is None or any(below.marker.evaluate({"extra": extra}) for extra in extras):
+                waiting.append(below)
+    assert set(CONSTRAINTS) == seen
+
+
+def test_what_is_installed_has_the_tested_version() -> None:
+    for name, version in CONSTRAINTS.items():
+        assert Version(distribution(name).version).public == version, name
+
+
+@pytest.mark.parametrize("name", ["tables", "models"])
+def test_conda_environments_are_the_groups(name: str) -> None:
+    environment = yaml.safe_load((ROOT / "envs" / f"{name}.yaml").read_text(encoding="utf-8"))
+    *others, with_pip = environment["dependencies"]
+    assert others == ["python=3.11", "pip"]
+    assert pins(with_pip["pip"]) == {package: CONSTRAINTS[package] for package in group(name)}
+
+
+def imported(folder: Path, pattern: str) -> set[str]:
+    """Canonical names of the distributions that the Python files of a folder import."""
+    names = set()
+    for file in folder.rglob(pattern):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names.add(node.module.split(".")[0])
+    ours = {"aftershock", *(file.stem for file in (ROOT / "tests").glob("*.py"))}
+    owners = packages_distributions()
+    return {canonicalize_name(owners[name][0]) for name in names - ours - set(sys.stdlib_module_names)}
+
+
+def test_the_code_imports_what_is_declared() -> None:
+    used = imported(ROOT / "workflow", "*.py")
+    assert used == group("workflow")
+
+
+def test_rooms_without_tensors_need_only_the_tables_environment() -> None:
+    used = set()
+    for room in ("kg", "cases", "metrics"):
+        used |= imported(ROOT / "workflow" / "aftershock" / room, "*.py")
+    assert used <= group("tables")
+
+
+def test_the_tests_import_what_is_declared() -> None:
+    undeclared = imported(ROOT / "tests", "*.py") - group("dev")
+    assert not undeclared
+    assert group("dev") - group("workflow") - imported(ROOT / "tests", "*.py") == RUN_NOT_IMPORTED
+
+
+@pytest.mark.parametrize(
+    "file", ["Makefile", "constraints.txt", "envs/tables.yaml", "envs/models.yaml", ".ci/run"]
+)
+def test_no_address_or_path_of_a_machine(file: str) -> None:
+    text = (ROOT / file).read_text(encoding="utf-8")
+    assert "://" not in text
+    assert not re.search(r"index-url|find-links|/home/|/root/", text)
+
+
+def test_the_citation_names_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == PYPROJECT["project"]["version"]
+    assert citation["license"] == PYPROJECT["project"]["license"]
