@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from aftershock import code_hash as hashing
 from aftershock.code_hash import code_hash
 from aftershock.output import write_text

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
+
 from aftershock.cases import DATASETS
 from aftershock.config import check_config, merged_settings
 from aftershock.schema import faults, fill_defaults, read_schema
-from jsonschema import Draft202012Validator
 
 ROOT = Path(__file__).parents[1]
 SHEETS = {

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+
 from aftershock.output import whole_file, whole_folder, write_text
 from aftershock.tables import CASES, OBSERVATIONS, provenance_of
 

@@ -12,6 +12,7 @@ from subprocess import Popen
 
 import psutil
 import pytest
+
 from aftershock.launch import clear_up
 from aftershock.output import write_text
 from aftershock.process import alive
