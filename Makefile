@@ -1,6 +1,6 @@
 # make demo     the offline demo, from nothing to results/report/index.html
 # make test     the tests
-# make run      a study:                    make run CONFIG=resources/studies/NAME.yaml
+# make run      a study:                    make run CONFIG=resources/studies/NAME.yaml (or several files, the last wins)
 # make golden   recorded editing cases:     make golden DIR=FOLDER
 # make lint     what ruff, snakefmt and Snakemake say about the code
 #
@@ -21,7 +21,7 @@ demo: environment
 
 run: environment
 	@test -n "$(CONFIG)" || { echo "make run needs a study: make run CONFIG=resources/studies/NAME.yaml" >&2; exit 1; }
-	$(LAUNCH) --configfile $(CONFIG) $(ARGS)
+	$(LAUNCH) $(ARGS) --configfile $(CONFIG)
 
 test: environment
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)

@@ -1,4 +1,4 @@
-"""pyproject.toml, constraints.txt and envs/ name the same dependencies, which are those that the code imports."""
+"""pyproject.toml, constraints.txt and envs/ name the same dependencies: those that the code imports."""
 
 import ast
 import re
