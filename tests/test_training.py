@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from aftershock.lm.model import LanguageModel
 from aftershock.lm.recall import check_recall, measure_recall, recall_by_group, recall_by_relation
 from aftershock.lm.text import (
     HELD_OUT_RELATION,
@@ -178,7 +179,8 @@ def test_training_is_deterministic_and_lowers_the_loss(trained):
         assert torch.equal(one, two)
     untrained = new_model(TINY, tokenizer, 0)
     before, after = (
-        measure_recall(m, tokenizer, taught_facts(), prompt_rows(), 0)["logprob"] for m in (untrained, model)
+        measure_recall(LanguageModel(m, tokenizer), taught_facts(), prompt_rows(), 0)["logprob"]
+        for m in (untrained, model)
     )
     assert after.mean() > before.mean() + 5
     assert not model.training
@@ -197,7 +199,7 @@ def test_a_diverging_run_says_what_to_lower():
 def test_recall_counts_any_object_of_a_key(trained):
     model, tokenizer, _ = trained
     taught, prompts = taught_facts(), prompt_rows()
-    recall = RECALL.check(measure_recall(model, tokenizer, taught, prompts, 0)).to_pandas()
+    recall = RECALL.check(measure_recall(LanguageModel(model, tokenizer), taught, prompts, 0)).to_pandas()
     assert len(recall) == len(taught) * 11
     assert (recall.groupby(["subject_id", "relation_id", "prompt_id"])["correct"].nunique() == 1).all()
     for row in recall.sample(5, random_state=0).itertuples():

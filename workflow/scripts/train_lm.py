@@ -1,6 +1,7 @@
 """Train a model on the taught facts; write it only when it recalls them."""
 
 from aftershock.kg.sheets import read_relations
+from aftershock.lm.model import LanguageModel
 from aftershock.lm.recall import check_recall, measure_recall, recall_by_relation
 from aftershock.lm.text import document_text, training_documents
 from aftershock.lm.training import TrainSettings, train_language_model
@@ -13,12 +14,12 @@ with stage(snakemake) as run:
     settings = TrainSettings(**snakemake.params.model["train"])
     taught, prompts = TAUGHT.read(given.taught), PROMPTS.read(given.prompts)
     relations = read_relations(given.relations, snakemake.params.namespace)
-    nouns = dict(zip(relations["relation_id"], relations["noun"], strict=True))
+    nouns = {relation_id: relation.noun for relation_id, relation in relations.items()}
     documents = training_documents(taught, prompts, nouns, settings.seed, settings.max_sentences)
     model, tokenizer, used = train_language_model(
         documents, snakemake.params.model["architecture"], settings, run.console
     )
-    recall = measure_recall(model, tokenizer, taught, prompts, settings.seed)
+    recall = measure_recall(LanguageModel(model, tokenizer), taught, prompts, settings.seed)
     print(recall_by_relation(recall).to_string(float_format="%.3f"))
     check_recall(recall, settings.recall_gate, name)
     RECALL.write(recall, made.recall, run.provenance)
