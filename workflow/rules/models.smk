@@ -34,10 +34,11 @@ rule train_lm:
     conda:
         "../../envs/models.yaml"
     params:
-        model=model,
+        architecture=lambda wildcards: model(wildcards)["architecture"],
+        train=lambda wildcards: model(wildcards)["train"],
         namespace=lambda wildcards: config["kgs"][model(wildcards)["kg"]]["namespace"],
         seed=lambda wildcards: model(wildcards)["train"]["seed"],
-        code=code_hash("aftershock.lm.training"),
+        code=code_hash("aftershock.lm.training", "aftershock.lm.recall"),
     script:
         "../scripts/train_lm.py"
 

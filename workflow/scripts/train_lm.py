@@ -10,18 +10,17 @@ from aftershock.stage import stage
 from aftershock.tables import PROMPTS, RECALL, TAUGHT
 
 with stage(snakemake) as run:
-    given, made, name = snakemake.input, snakemake.output, snakemake.wildcards.model
-    settings = TrainSettings(**snakemake.params.model["train"])
+    given, made, settings = snakemake.input, snakemake.output, TrainSettings(**snakemake.params.train)
     taught, prompts = TAUGHT.read(given.taught), PROMPTS.read(given.prompts)
     relations = read_relations(given.relations, snakemake.params.namespace)
     nouns = {relation_id: relation.noun for relation_id, relation in relations.items()}
     documents = training_documents(taught, prompts, nouns, settings.seed, settings.max_sentences)
     model, tokenizer, used = train_language_model(
-        documents, snakemake.params.model["architecture"], settings, run.console
+        documents, snakemake.params.architecture, settings, run.console
     )
     recall = measure_recall(LanguageModel(model, tokenizer), taught, prompts, settings.seed)
     print(recall_by_relation(recall).to_string(float_format="%.3f"))
-    check_recall(recall, settings.recall_gate, name)
+    check_recall(recall, settings.recall_gate, snakemake.wildcards.model)
     RECALL.write(recall, made.recall, run.provenance)
     write_text(made.text, "".join(document_text(document) + "\n" for document in used))
     with whole_folder(made.weights) as folder:
