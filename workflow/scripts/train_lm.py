@@ -13,7 +13,7 @@ with stage(snakemake) as run:
     given, made, settings = snakemake.input, snakemake.output, TrainSettings(**snakemake.params.train)
     taught, prompts = TAUGHT.read(given.taught), PROMPTS.read(given.prompts)
     relations = read_relations(given.relations, snakemake.params.namespace)
-    nouns = {relation_id: relation.noun for relation_id, relation in relations.items()}
+    nouns = dict(zip(relations["relation_id"], relations["noun"], strict=True))
     documents = training_documents(taught, prompts, nouns, settings.seed, settings.max_sentences)
     model, tokenizer, used = train_language_model(
         documents, snakemake.params.architecture, settings, run.console
