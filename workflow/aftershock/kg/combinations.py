@@ -22,14 +22,19 @@ def find_combinations(
     Of more than `max_combinations` those with the smallest seeded hashes are taken.
     """
     pattern = instances(rule)
-    limit = hash_limit(max_combinations, count(client, pattern))
-    if limit:
-        pattern = pattern.hashed_below(seed, limit, pattern.variables)
-    found = fetch(client, pattern, by=("y", "x"))
+    total = count(client, pattern)
+    limit = hash_limit(max_combinations, total)
+
+    def hashed(ids: tuple[str, ...]) -> str:
+        return iri_hash(seed, *map(client.graph.iri, ids))
+
+    def usable(ids: tuple[str, ...]) -> bool:
+        return len(set(ids)) == len(ids) and (limit is None or hashed(ids) < limit)
+
+    found = fetch(client, pattern, by=("y", "x"), total=total, keep=usable)
     ids = found.ids
     if len(ids) > max_combinations:
-        iri = client.graph.iri
-        ids = sorted(sorted(ids, key=lambda row: iri_hash(seed, *map(iri, row)))[:max_combinations])
+        ids = sorted(sorted(ids, key=hashed)[:max_combinations])
     if not ids:
         log.warning("rule %s of rules.tsv has no instance in this graph", rule)
     log.info("%d instances of %s; left out: %s", len(ids), rule, dict(found.odd) or "nothing")

@@ -6,13 +6,15 @@ each value has is asked first, and a page that brings another number is an error
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from aftershock.kg.answers import EndpointError, QueryTooLargeError, Row
+from aftershock.kg.answers import EndpointError, QueryTooLargeError
 from aftershock.kg.client import Client
 from aftershock.kg.graph import Term
 from aftershock.kg.queries import PROPERTY, Pattern
+
+Ids = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class PageSize:
 class Found:
     """Solutions by id, and how many were left out because a value is no entity, by what it is."""
 
-    ids: list[tuple[str, ...]] = field(default_factory=list)
+    ids: list[Ids] = field(default_factory=list)
     odd: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "Found") -> None:
@@ -36,12 +38,21 @@ class Found:
         self.odd += other.odd
 
 
-def fetch(client: Client, pattern: Pattern, by: Sequence[str], size: PageSize | None = None) -> Found:
-    """All solutions of `pattern`, sorted.
+def fetch(
+    client: Client,
+    pattern: Pattern,
+    by: Sequence[str],
+    total: int | None = None,
+    keep: Callable[[Ids], bool] | None = None,
+    size: PageSize | None = None,
+) -> Found:
+    """All solutions of `pattern`, sorted; of many only those to `keep`, so that they need not fit in memory.
 
-    Pages are cut by the variables `by`, each where the one before is too coarse.
+    Pages are cut by the variables `by`, each where the one before is too coarse. `total`, when known, is not
+    asked for.
     """
-    found = _fetch(client, pattern, by, count(client, pattern), size or PageSize())
+    total = count(client, pattern) if total is None else total
+    found = _Reader(client, size or PageSize(), keep).read(pattern, by, total)
     found.ids.sort()
     return found
 
@@ -50,9 +61,7 @@ def fetch_values(
     client: Client, pattern: Pattern, variable: str, counts: Mapping[str, int], size: PageSize | None = None
 ) -> Found:
     """The solutions, sorted, in which `variable` is an entity of `counts`, which tells how many each has."""
-    found = Found()
-    for values in _pack(counts, size or PageSize()):
-        found.add(_fetch_values(client, pattern, (variable,), values, size or PageSize()))
+    found = _Reader(client, size or PageSize()).read_values(pattern, (variable,), counts)
     found.ids.sort()
     return found
 
@@ -71,66 +80,75 @@ def list_values(client: Client, pattern: Pattern, variable: str, total: int) -> 
     return counts
 
 
-def _fetch(client: Client, pattern: Pattern, by: Sequence[str], total: int, size: PageSize) -> Found:
-    if total <= size.rows or not by:
-        rows = set(client.select(pattern.rows)) if total else set()
-        _expect(total, len(rows), client, pattern.rows)
-        return _identify(client, pattern.variables, rows)
-    found = Found()
-    entities = {}
-    for value, number in list_values(client, pattern, by[0], total).items():
-        entity_id = client.graph.entity_id(value)
-        if entity_id is None:
-            found.odd[client.graph.oddity(value)] += number
-        else:
-            entities[entity_id] = number
-    for values in _pack(entities, size):
-        found.add(_fetch_values(client, pattern, by, values, size))
-    return found
+@dataclass(frozen=True)
+class _Reader:
+    """Reads pages of one size from one endpoint."""
 
+    client: Client
+    size: PageSize
+    keep: Callable[[Ids], bool] | None = None
 
-def _fetch_values(
-    client: Client, pattern: Pattern, by: Sequence[str], counts: Mapping[str, int], size: PageSize
-) -> Found:
-    """One page, or its halves when it takes the endpoint too long."""
-    try:
-        return _fetch(client, pattern.among(by[0], list(counts)), by[1:], sum(counts.values()), size)
-    except QueryTooLargeError:
-        if len(counts) == 1:
-            raise
-    middle = len(counts) // 2
-    items = list(counts.items())
-    found = _fetch_values(client, pattern, by, dict(items[:middle]), size)
-    found.add(_fetch_values(client, pattern, by, dict(items[middle:]), size))
-    return found
+    def read(self, pattern: Pattern, by: Sequence[str], total: int) -> Found:
+        """The `total` solutions of `pattern`."""
+        if total <= self.size.rows or not by:
+            return self.read_page(pattern, total)
+        entities = {}
+        found = Found()
+        for value, number in list_values(self.client, pattern, by[0], total).items():
+            entity_id = self.client.graph.entity_id(value)
+            if entity_id is None:
+                found.odd[self.client.graph.oddity(value)] += number
+            else:
+                entities[entity_id] = number
+        found.add(self.read_values(pattern, by, entities))
+        return found
 
+    def read_values(self, pattern: Pattern, by: Sequence[str], counts: Mapping[str, int]) -> Found:
+        """The solutions in which the first variable of `by` is one of the entities counted."""
+        found = Found()
+        for values in self.pack(counts):
+            found.add(self.read_group(pattern, by, values))
+        return found
 
-def _pack(counts: Mapping[str, int], size: PageSize) -> Iterator[dict[str, int]]:
-    """The values of a variable in groups that each make one page."""
-    page: dict[str, int] = {}
-    rows = 0
-    for value in sorted(counts):
-        if page and (len(page) == size.values or rows + counts[value] > size.rows):
+    def read_group(self, pattern: Pattern, by: Sequence[str], counts: Mapping[str, int]) -> Found:
+        """The same for entities that make one page; its halves when it takes the endpoint too long."""
+        try:
+            return self.read(pattern.among(by[0], list(counts)), by[1:], sum(counts.values()))
+        except QueryTooLargeError:
+            if len(counts) == 1:
+                raise
+        items = list(counts.items())
+        found = self.read_group(pattern, by, dict(items[: len(items) // 2]))
+        found.add(self.read_group(pattern, by, dict(items[len(items) // 2 :])))
+        return found
+
+    def read_page(self, pattern: Pattern, total: int) -> Found:
+        """The `total` solutions of `pattern`, in one request."""
+        rows = set(self.client.select(pattern.rows)) if total else set()
+        _expect(total, len(rows), self.client, pattern.rows)
+        graph = self.client.graph
+        readers = [graph.relation_id if name == PROPERTY else graph.entity_id for name in pattern.variables]
+        found = Found()
+        for row in rows:
+            ids = tuple(read(term) for read, term in zip(readers, row, strict=True))
+            if None in ids:
+                found.odd[graph.oddity(row[ids.index(None)])] += 1
+            elif self.keep is None or self.keep(ids):
+                found.ids.append(ids)
+        return found
+
+    def pack(self, counts: Mapping[str, int]) -> Iterator[dict[str, int]]:
+        """The entities in groups that each make one page."""
+        page: dict[str, int] = {}
+        rows = 0
+        for value in sorted(counts):
+            if page and (len(page) == self.size.values or rows + counts[value] > self.size.rows):
+                yield page
+                page, rows = {}, 0
+            page[value] = counts[value]
+            rows += counts[value]
+        if page:
             yield page
-            page, rows = {}, 0
-        page[value] = counts[value]
-        rows += counts[value]
-    if page:
-        yield page
-
-
-def _identify(client: Client, variables: Sequence[str], rows: set[Row]) -> Found:
-    """The ids that rows stand for."""
-    graph = client.graph
-    readers = [graph.relation_id if variable == PROPERTY else graph.entity_id for variable in variables]
-    found = Found()
-    for row in rows:
-        ids = tuple(read(term) for read, term in zip(readers, row, strict=True))
-        if None in ids:
-            found.odd[graph.oddity(row[ids.index(None)])] += 1
-        else:
-            found.ids.append(ids)
-    return found
 
 
 def _number(term: Term | None) -> int:

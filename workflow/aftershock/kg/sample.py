@@ -43,6 +43,8 @@ def sample_facts(
     else:
         log.info("%d facts are more than max_facts = %d: sampling", sum(totals.values()), max_facts)
         found, odd = _facts_by_entity(client, totals, max_facts, seed)
+        if not found:
+            raise ValueError(f"max_facts = {max_facts} is less than the facts around one entity; raise it")
     log.info("%d facts; left out: %s", len(found), dict(odd) or "nothing")
     frame = pd.DataFrame(sorted(found), columns=["subject_id", "relation_id", "object_id"])
     return frame, odd
