@@ -529,11 +529,13 @@ def test_the_summary_counts_what_there_is_what_has_labels_and_what_is_kept(label
     rules, _ = mine_rules(
         as_sample({("E1", "R1", "E2"), ("E2", "R2", "E1")}), ["R1", "R2"], sheet, Thresholds()
     )
-    summary = summarize(judged, objects, kept, rules, names_).set_index("rule")
+    everything = {"R3": objects, "R4": objects[:0]}
+    summary = summarize(rules, judged, everything, kept, names_).set_index("rule")
     counts = summary[["instances", "instances_labelled", "kept"]]
     assert counts.loc["R1>R2"].tolist() == [3, 2, 1]
     assert counts.loc["R2>R1"].tolist() == [0, 0, 0]
     assert counts.loc["1-N@R3"].tolist() == [2, 1, 0]
+    assert counts.loc["1-N@R4"].tolist() == [0, 0, 0]
     assert "R1>R1" not in summary.index
     assert summary.loc["R1>R2", ["support", "head_coverage"]].tolist() == [1, 1.0]
     assert summary.loc[["1-N@R3"], "support"].isna().all()

@@ -78,16 +78,17 @@ def mined(tmp_path_factory) -> Mined:
         combinations = pd.concat([find_combinations(client, rule, 50_000, 0)[0] for rule in rules])
         combinations = combinations.reset_index(drop=True)
         keys = one_to_many_relations(resources, "wikidata")
-        objects = pd.concat([find_objects(client, relation_id)[0] for relation_id in keys], ignore_index=True)
+        objects = {relation_id: find_objects(client, relation_id)[0] for relation_id in keys}
         entities = [
             frame.drop(columns=["rule", "relation_id"], errors="ignore")
-            for frame in (sample, combinations, objects)
+            for frame in (sample, combinations, *objects.values())
         ]
         seen = set(pd.concat([frame.melt()["value"] for frame in entities]))
         names = Names(find_labels(client, seen), GRAPHS["wikidata"])
     found, _ = mine_rules(sample, relation_ids, read_rules(resources / "rules.tsv", "wikidata"), Thresholds())
     instances = filter_instances(combinations, filter_facts(sample, names), names)
-    summary = summarize(instances, objects, filter_objects(objects, names)[0], found, names)
+    kept, _ = filter_objects(pd.concat(objects.values()), names)
+    summary = summarize(found, instances, objects, kept, names)
     return Mined(sample, combinations, found.set_index("rule"), summary.set_index("rule"))
 
 

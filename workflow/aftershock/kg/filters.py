@@ -7,6 +7,7 @@ cannot tell apart.
 import logging
 import unicodedata
 from collections import Counter
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -108,6 +109,7 @@ def filter_instances(combinations: pd.DataFrame, facts: pd.DataFrame, names: Nam
 
 def filter_objects(objects: pd.DataFrame, names: Names) -> tuple[pd.DataFrame, Counter]:
     """OBJECTS rows of the keys that keep two objects or more, and how many rows were dropped by reason."""
+    objects = objects.reset_index(drop=True)
     reason = names.fault(objects["subject_id"], objects["object_id"])
     reason = _mark_twins(objects.assign(object=names.of(objects["object_id"])), reason)
     kept = objects[reason.isna()]
@@ -118,11 +120,16 @@ def filter_objects(objects: pd.DataFrame, names: Names) -> tuple[pd.DataFrame, C
 
 
 def summarize(
-    instances: pd.DataFrame, objects: pd.DataFrame, kept: pd.DataFrame, rules: pd.DataFrame, names: Names
+    rules: pd.DataFrame,
+    instances: pd.DataFrame,
+    objects: Mapping[str, pd.DataFrame],
+    kept: pd.DataFrame,
+    names: Names,
 ) -> pd.DataFrame:
-    """One row per kept rule and per one-to-many relation, from all rows and the kept ones.
+    """One row per kept rule of RULES and per one-to-many relation.
 
-    `instances` of a one-to-many relation are its keys with two to ten objects, `instances_labelled` those
+    `instances` are INSTANCES rows; `objects` are all OBJECTS rows by relation, `kept` those that are kept.
+    In the result, `instances` of a relation are its keys with two to ten objects, `instances_labelled` those
     whose subject and at least two objects have a label.
     """
     rows = []
@@ -131,7 +138,7 @@ def summarize(
         labelled = pd.concat([names.of(found[name]).notna() for name in ("x_id", "y_id", "z_id")], axis=1)
         numbers = len(found), int(labelled.all(axis=1).sum()), int(found["kept"].sum())
         rows.append((rule.rule, *numbers, *(getattr(rule, name) for name in MEASURES)))
-    for relation_id, found in objects.groupby("relation_id"):
+    for relation_id, found in objects.items():
         labelled = found[names.of(found["subject_id"]).notna() & names.of(found["object_id"]).notna()]
         numbers = (
             found["subject_id"].nunique(),
@@ -139,7 +146,8 @@ def summarize(
             kept.loc[kept["relation_id"] == relation_id, "subject_id"].nunique(),
         )
         rows.append((f"1-N@{relation_id}", *numbers, *(None for _ in MEASURES)))
-    return pd.DataFrame(rows, columns=["rule", "instances", "instances_labelled", "kept", *MEASURES])
+    summary = pd.DataFrame(rows, columns=["rule", "instances", "instances_labelled", "kept", *MEASURES])
+    return summary.astype({"support": "Int64"})
 
 
 def _judged(frame: pd.DataFrame, reason: pd.Series) -> pd.DataFrame:
