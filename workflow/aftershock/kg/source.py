@@ -5,9 +5,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from aftershock.kg.client import Client
+from aftershock.kg.client import Client, Patience
 from aftershock.kg.endpoint import serve
 from aftershock.kg.graph import find_graph
+
+LOCAL_SECONDS = 600  # for one query: nobody else waits for a store of our own
 
 
 @contextmanager
@@ -20,5 +22,5 @@ def connect(source: Mapping[str, Any], store: str | os.PathLike | None) -> Itera
     if "url" in source:
         yield Client(source["url"], graph, source["contact"])
     else:
-        with serve(store) as url:
-            yield Client(url, graph)
+        with serve(store, LOCAL_SECONDS) as url:
+            yield Client(url, graph, patience=Patience(seconds=LOCAL_SECONDS + 15))
