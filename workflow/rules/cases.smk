@@ -10,14 +10,16 @@ rule list_facts:
     output:
         facts="results/{kg}/{model}/asked/facts.parquet",
         objects="results/{kg}/{model}/asked/objects.parquet",
-    wildcard_constraints:
-        kg=any_of(MINED),
     log:
         "results/logs/list_facts/{kg}.{model}.log",
+    wildcard_constraints:
+        kg=any_of(MINED),
     conda:
         "../../envs/tables.yaml"
     params:
         code=code_hash("aftershock.cases.asked"),
+    message:
+        "Listing what {wildcards.model} is asked about {wildcards.kg}"
     script:
         "../scripts/list_facts.py"
 
@@ -33,10 +35,10 @@ rule read_released:
         conflict="results/kg/{kg}/prompts.conflict.parquet",
         round="results/kg/{kg}/prompts.round.parquet",
         findings="results/kg/{kg}/findings.csv",
-    wildcard_constraints:
-        kg=any_of(RELEASED),
     log:
         "results/logs/read_released/{kg}.log",
+    wildcard_constraints:
+        kg=any_of(RELEASED),
     conda:
         "../../envs/tables.yaml"
     params:
@@ -45,6 +47,8 @@ rule read_released:
         sample=lambda wildcards: graph(wildcards)["sample"],
         seed=config["cases"]["seed"],
         code=code_hash("aftershock.cases.released_study"),
+    message:
+        "Reading the published files of {wildcards.kg}"
     script:
         "../scripts/read_released.py"
 
@@ -63,6 +67,8 @@ rule verify_facts:
     params:
         tokens=config["cases"]["continuation_tokens"],
         code=code_hash("aftershock.lm.knowledge"),
+    message:
+        "Asking {wildcards.model} which facts of {wildcards.kg} it knows"
     script:
         "../scripts/verify_facts.py"
 
@@ -80,6 +86,8 @@ rule score_objects:
         "../../envs/models.yaml"
     params:
         code=code_hash("aftershock.lm.knowledge"),
+    message:
+        "Asking {wildcards.model} which objects in {wildcards.kg} it knows"
     script:
         "../scripts/score_objects.py"
 
@@ -99,16 +107,18 @@ rule build_cases:
         probes="results/{kg}/{model}/cases/{dataset}.probes.parquet",
         released="results/{kg}/{model}/cases/{dataset}.json",
         counts="results/{kg}/{model}/cases/{dataset}.counts.csv",
-    wildcard_constraints:
-        kg=any_of(MINED),
     log:
         "results/logs/build_cases/{kg}.{model}.{dataset}.log",
+    wildcard_constraints:
+        kg=any_of(MINED),
     conda:
         "../../envs/tables.yaml"
     params:
         namespace=lambda wildcards: graph(wildcards)["namespace"],
         settings=config["cases"],
         code=code_hash("aftershock.cases.build", "aftershock.cases.released"),
+    message:
+        "Building {wildcards.dataset} for {wildcards.model}"
     script:
         "../scripts/build_cases.py"
 
@@ -127,10 +137,10 @@ rule build_released_cases:
         edits="results/{kg}/{model}/cases/{dataset}.edits.parquet",
         probes="results/{kg}/{model}/cases/{dataset}.probes.parquet",
         counts="results/{kg}/{model}/cases/{dataset}.counts.csv",
-    wildcard_constraints:
-        kg=any_of(RELEASED),
     log:
         "results/logs/build_released_cases/{kg}.{model}.{dataset}.log",
+    wildcard_constraints:
+        kg=any_of(RELEASED),
     conda:
         "../../envs/tables.yaml"
     params:
@@ -140,5 +150,7 @@ rule build_released_cases:
         functionality=config["cases"]["functionality"],
         seed=config["cases"]["seed"],
         code=code_hash("aftershock.cases.released_study"),
+    message:
+        "Building {wildcards.dataset} for {wildcards.model} from published rows"
     script:
         "../scripts/build_released_cases.py"

@@ -1,8 +1,7 @@
 """Named input functions, what the configuration selects, and wildcard constraints."""
 
+import re
 from pathlib import Path
-
-import yaml
 
 from aftershock.cases import CONFLICT, ROUND
 from aftershock.cases.released import FILES, PROMPT_FILES
@@ -10,7 +9,10 @@ from aftershock.code_hash import code_hash
 from aftershock.config import check_config, merged_settings
 from aftershock.editors.table import EDITORS
 from aftershock.kg.sheets import kept_rules, one_to_many_relations
+from aftershock.process import name_run
 from snakemake.exceptions import WorkflowError
+
+name_run()  # so that no job outlives this run
 
 RESOURCES = f"{workflow.basedir}/resources"
 
@@ -24,7 +26,8 @@ EDITOR_LABELS = {label: editor for label, editor in config["editors"].items() if
 REPORT = f"results/report/{config['study']}" if config["study"] else "results/report"
 RELEASED = [name for name, kg in config["kgs"].items() if kg["source"] == "released"]
 MINED = [name for name in config["kgs"] if name not in RELEASED]
-BLOCK = 32
+TRAINED = [name for name, model in MODELS.items() if "train" in model]
+FETCHED = [name for name in MODELS if name not in TRAINED]
 
 
 def any_of(names):
@@ -57,7 +60,9 @@ def graph(wildcards):
 def graph_file(wildcards):
     """The RDF file of a graph: made from a world's description, or the user's own."""
     kg = graph(wildcards)
-    return f"results/kg/{wildcards.kg}/world.nt.gz" if kg["source"] == "generated" else resource_path(kg["file"])
+    return (
+        f"results/kg/{wildcards.kg}/world.nt.gz" if kg["source"] == "generated" else resource_path(kg["file"])
+    )
 
 
 def graph_store(wildcards):
@@ -239,7 +244,9 @@ def results(kind, models=None, datasets=None):
 
 def shard_files(wildcards, kind):
     """The files of all shards of one editor on one dataset."""
-    folder = f"results/{wildcards.kg}/{wildcards.model}/{wildcards.dataset}/{wildcards.editor}/s{wildcards.seed}"
+    folder = (
+        f"results/{wildcards.kg}/{wildcards.model}/{wildcards.dataset}/{wildcards.editor}/s{wildcards.seed}"
+    )
     return [f"{folder}/{kind}/{shard}.parquet" for shard in shards(wildcards.dataset)]
 
 

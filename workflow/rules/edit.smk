@@ -15,6 +15,8 @@ rule baseline:
         "../../envs/models.yaml"
     params:
         code=code_hash("aftershock.editors.protocol"),
+    message:
+        "Scoring {wildcards.dataset} in the unedited {wildcards.model}"
     script:
         "../scripts/baseline.py"
 
@@ -40,6 +42,8 @@ rule tune:
         cases=config["tuning"]["cases"],
         seed=config["tuning"]["seed"],
         code=editor_code,
+    message:
+        "Tuning {wildcards.editor} on {wildcards.model}"
     script:
         "../scripts/tune.py"
 
@@ -65,6 +69,8 @@ rule edit:
         dataset="{dataset}",
         seed=lambda wildcards: int(wildcards.seed),
         code=editor_code,
+    message:
+        "Editing {wildcards.model} with {wildcards.editor}: {wildcards.dataset} {wildcards.shard}, seed {wildcards.seed}"
     script:
         "../scripts/edit.py"
 
@@ -87,5 +93,7 @@ rule score:
     params:
         ranges=lambda wildcards: shards(wildcards.dataset),
         code=code_hash("aftershock.metrics.run"),
+    message:
+        "Scoring {wildcards.editor} on {wildcards.dataset}, seed {wildcards.seed}"
     script:
         "../scripts/score.py"

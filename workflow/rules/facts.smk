@@ -13,6 +13,8 @@ rule make_world:
     params:
         seed=lambda wildcards: graph(wildcards)["seed"],
         code=code_hash("aftershock.kg.world"),
+    message:
+        "Generating the world {wildcards.kg}"
     script:
         "../scripts/make_world.py"
 
@@ -28,6 +30,8 @@ rule load_kg:
         "../../envs/tables.yaml"
     params:
         code=code_hash("aftershock.kg.store"),
+    message:
+        "Loading the graph {wildcards.kg}"
     script:
         "../scripts/load_kg.py"
 
@@ -47,6 +51,8 @@ rule sample_facts:
         max_facts=config["mining"]["max_facts"],
         seed=config["mining"]["seed"],
         code=code_hash("aftershock.kg.sample", "aftershock.kg.source"),
+    message:
+        "Reading the facts of {wildcards.kg}"
     script:
         "../scripts/sample_facts.py"
 
@@ -67,6 +73,8 @@ rule mine_rules:
         source=graph,
         thresholds={name: config["mining"][name] for name in config["mining"] if name.startswith("min_")},
         code=code_hash("aftershock.kg.rules"),
+    message:
+        "Mining logic rules in {wildcards.kg}"
     script:
         "../scripts/mine_rules.py"
 
@@ -86,6 +94,8 @@ rule mine_combinations:
         max_combinations=config["mining"]["max_combinations"],
         seed=config["mining"]["seed"],
         code=code_hash("aftershock.kg.combinations", "aftershock.kg.source"),
+    message:
+        "Finding instances of {wildcards.rule_file} in {wildcards.kg}"
     script:
         "../scripts/mine_combinations.py"
 
@@ -102,6 +112,8 @@ rule mine_objects:
     params:
         source=graph,
         code=code_hash("aftershock.kg.combinations", "aftershock.kg.source"),
+    message:
+        "Finding subjects with several objects of {wildcards.relation} in {wildcards.kg}"
     script:
         "../scripts/mine_objects.py"
 
@@ -121,6 +133,8 @@ rule mine_labels:
     params:
         source=graph,
         code=code_hash("aftershock.kg.labels", "aftershock.kg.source"),
+    message:
+        "Looking up labels in {wildcards.kg}"
     script:
         "../scripts/mine_labels.py"
 
@@ -144,6 +158,8 @@ rule filter_facts:
     params:
         source=graph,
         code=code_hash("aftershock.kg.filters"),
+    message:
+        "Filtering the facts of {wildcards.kg}"
     script:
         "../scripts/filter_facts.py"
 
@@ -161,5 +177,7 @@ rule paraphrase:
     params:
         source=graph,
         code=code_hash("aftershock.kg.sheets"),
+    message:
+        "Listing the prompts of {wildcards.kg}"
     script:
         "../scripts/paraphrase.py"

@@ -16,6 +16,8 @@ rule select_taught:
         facts=lambda wildcards: model(wildcards)["train"]["facts"],
         seed=lambda wildcards: model(wildcards)["train"]["seed"],
         code=code_hash("aftershock.kg.taught"),
+    message:
+        "Choosing what {wildcards.model} is taught"
     script:
         "../scripts/select_taught.py"
 
@@ -31,6 +33,8 @@ rule train_lm:
         recall="results/models/{model}/recall.parquet",
     log:
         "results/logs/train_lm/{model}.log",
+    wildcard_constraints:
+        model=any_of(TRAINED),
     conda:
         "../../envs/models.yaml"
     params:
@@ -39,6 +43,8 @@ rule train_lm:
         namespace=lambda wildcards: config["kgs"][model(wildcards)["kg"]]["namespace"],
         seed=lambda wildcards: model(wildcards)["train"]["seed"],
         code=code_hash("aftershock.lm.training", "aftershock.lm.recall"),
+    message:
+        "Training {wildcards.model}"
     script:
         "../scripts/train_lm.py"
 
@@ -48,11 +54,15 @@ rule fetch_model:
         directory("results/models/{model}/weights"),
     log:
         "results/logs/fetch_model/{model}.log",
+    wildcard_constraints:
+        model=any_of(FETCHED),
     conda:
         "../../envs/models.yaml"
     params:
         source=lambda wildcards: model(wildcards)["source"],
         code=code_hash("aftershock.lm.model"),
+    message:
+        "Fetching {wildcards.model}"
     script:
         "../scripts/fetch_model.py"
 
@@ -70,5 +80,7 @@ rule moments:
     params:
         layers=moment_layers,
         code=code_hash("aftershock.lm.moments"),
+    message:
+        "Collecting second moments of {wildcards.model}"
     script:
         "../scripts/moments.py"
