@@ -119,6 +119,7 @@ def test_conflict_metrics_by_hand():
         "e1_exact": 1,
         "e2_exact": 1,
         "e1_failed": 0,
+        "known": 1,
         "probability_old_before": 0.1,
         "probability_tied": 0.1,
     }
@@ -193,7 +194,8 @@ ROUND = {
 
 
 def test_round_metrics_by_hand():
-    got = values(score_round(cases(), observed(ROUND)))
+    table = cases().assign(n_objects=3, n_known=2)
+    got = values(score_round(table, observed(ROUND)))
     # Unedited (.5, .25, .25), after both (.6, .15, .25): mean (.55, .2, .25).
     edited = (0.6 * math.log(0.6 / 0.55) + 0.5 * math.log(0.5 / 0.55)) / 2
     lost = (0.15 * math.log(0.15 / 0.2) + 0.25 * math.log(0.25 / 0.2)) / 2
@@ -219,6 +221,7 @@ def test_round_metrics_by_hand():
         "e2_exact": 1,
         "any_exact": 1,
         "any_exact_before": 0,
+        "known": 2 / 3,
         "probability_others_before": 0.2,
     }
     assert got[list(expected)].to_dict() == pytest.approx(expected)

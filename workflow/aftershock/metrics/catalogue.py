@@ -153,6 +153,12 @@ BASE = (
         "The first edit did not make its object likelier.",
         better="down",
     ),
+    Metric(
+        "known",
+        "known to the unedited model",
+        "What a case is built on is known before any edit: for coverage and reverse the fact that the first "
+        "edit replaces, for composite the tied fact, for round cases the share of the true objects.",
+    ),
     Metric("edit_failed", "edit broke off", "An edit of the case ended without a result.", better="down"),
     Metric(
         "single_success", "single edit, success", "An edit's object is likelier than in the unedited model."

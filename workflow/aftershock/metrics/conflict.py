@@ -33,10 +33,11 @@ def score_conflict(cases: pd.DataFrame, probabilities: pd.DataFrame, dataset: st
         **_written("e1", read, "old", FIRST),
         **_written("e2", read, "new_exp", SECOND),
         "e1_failed": 1 - formulas.exceeds(old[FIRST], old[UNEDITED]),
+        "known": read.one("e1_true", "exact")[UNEDITED],
     }
     if "tied" in read.roles:
         known = cases.set_index("case_id")["tied_known"].eq(True)
-        columns |= _tied_fact(read, known)
+        columns |= _tied_fact(read, known) | {"known": known.astype(float)}
     if single:
         columns |= _single(read)
     for name, role in (("old", old), ("new_exp", new), ("new_imp", implied)):

@@ -31,6 +31,7 @@ def score_round(
     it no metric is restricted to these.
     """
     read = Readings(cases, probabilities)
+    about = cases.set_index("case_id")
     target, original, others = read.one("target"), read.one("original"), read.many("object")
     columns = {
         **_success(target, original),
@@ -40,6 +41,7 @@ def score_round(
         **_distribution(read, others),
         "ignore_rate_tie": case_mean(formulas.ties(others[UNEDITED], others[SECOND]), read.cases),
         "failure_rate_by_chance": _by_chance(read.cases, others),
+        "known": (about["n_known"] / about["n_objects"]).clip(upper=1),
     }
     for suffix, state in (("after_first", FIRST), ("random", RANDOM)):
         columns |= _distorted(read, others, state, suffix) | _ignored(

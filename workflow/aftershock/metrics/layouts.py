@@ -1,0 +1,210 @@
+"""SUMMARY rows arranged as tables: those of the paper, single edits, controls, and the unedited model's
+recall.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from aftershock.metrics.catalogue import metric
+from aftershock.metrics.intervals import SHARE, estimate
+from aftershock.seeds import generator
+from aftershock.tables import CONTROLS, FIGURES, RECALL_SUMMARY, Table
+
+RUN = ["model", "editor", "seed", "subset"]
+ALL = "all relations"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric of one dataset, under a short header in a group of columns."""
+
+    group: str
+    header: str
+    dataset: str
+    metric: str
+
+    @property
+    def name(self) -> str:
+        """What the column is called in a file."""
+        return f"{self.dataset}.{self.metric}"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A table: its title and its columns, as the paper defines them and as its code computes them."""
+
+    title: str
+    columns: Mapping[str, tuple[Column, ...]]
+
+    def schema(self, name: str, definition: str) -> Table:
+        """The parquet file that `table` makes under one definition."""
+        run = {"model": "string", "editor": "string", "seed": "int64", "subset": "string"}
+        return Table(
+            name,
+            tuple(run),
+            run | {f"{c.name}.{f}": k for c in self.columns[definition] for f, k in FIGURES.items()},
+        )
+
+
+def _conflict_columns(success: str, magnitude: str, damage: str) -> tuple[Column, ...]:
+    explicit, implicit = "conflict_score_exp", "conflict_score_imp"
+    return (
+        Column("Single", "Succ", "coverage", success),
+        Column("Coverage", "CS", "coverage", explicit),
+        Column("Coverage", "CM", "coverage", magnitude),
+        Column("Reverse", "CS exp", "reverse", explicit),
+        Column("Reverse", "CS imp", "reverse", implicit),
+        Column("Reverse", "CM", "reverse", magnitude),
+        Column("Composite", "CS exp", "composite", explicit),
+        Column("Composite", "CS imp", "composite", implicit),
+        Column("Composite", "CM", "composite", magnitude),
+        Column("Composite", "TFD", "composite", damage),
+    )
+
+
+def _round_columns(success: str, distortion: str) -> tuple[Column, ...]:
+    return tuple(
+        Column(group, header, dataset, name)
+        for group, dataset in (("Easy", "round_easy"), ("Hard", "round_hard"))
+        for header, name in (
+            ("Succ", success),
+            ("D", distortion),
+            ("IR", "ignore_rate"),
+            ("FR", "failure_rate"),
+        )
+    )
+
+
+PAPER, RELEASED = "paper", "released"
+SINGLE = tuple(
+    Column(group, header, "coverage", name)
+    for group, header, name in (
+        ("Written", "Exact", "single_exact"),
+        ("Written", "Paraphrases", "single_paraphrase"),
+        ("Written", "Held-out", "single_held_out"),
+        ("Kept", "Neighbours", "single_neighbours_kept"),
+        ("Kept", "Same subject", "single_same_subject_kept"),
+        ("Second edit", "Exact", "e2_exact"),
+        ("Second edit", "Held-out", "e2_held_out"),
+    )
+)
+LAYOUTS = {
+    "single": Layout("Single edits", {PAPER: SINGLE}),
+    "table1": Layout(
+        "Table 1: knowledge conflict",
+        {
+            PAPER: _conflict_columns("single_success", "conflict_magnitude", "tied_fact_damage"),
+            RELEASED: _conflict_columns(
+                "success_released", "conflict_magnitude_released", "tied_fact_damage_released"
+            ),
+        },
+    ),
+    "table2": Layout(
+        "Table 2: knowledge distortion",
+        {
+            PAPER: _round_columns("success", "distortion"),
+            RELEASED: _round_columns("success_released", "distortion_released"),
+        },
+    ),
+}
+"""Single edits, and the paper's two tables in its columns and order."""
+
+CONTROLLED = (
+    ("conflict_magnitude", "conflict_magnitude_control", "the second edit of another case"),
+    ("tied_fact_damage", "tied_fact_damage_control", "the second edit of another case"),
+    ("tied_fact_damage", "tied_fact_damage_same", "other facts of the same subject"),
+    ("tied_fact_damage", "tied_fact_damage_unrelated", "tied facts of unrelated cases"),
+    ("conflict_score_exp", "conflict_score_exp_before", "the unedited model"),
+    ("conflict_score_imp", "conflict_score_imp_before", "the unedited model"),
+    ("distortion", "distortion_random", "a random change of equal size"),
+    ("distortion", "distortion_control", "the objects of another subject and relation"),
+    ("ignore_rate", "ignore_rate_random", "a random change of equal size"),
+    ("ignore_rate", "ignore_rate_control", "the objects of another subject and relation"),
+    ("failure_rate", "failure_rate_random", "a random change of equal size"),
+)
+"""Metrics, what each is compared with, and that in words."""
+
+
+def difference(name: str, control: str) -> str:
+    """The metric that holds a metric minus its control, case by case."""
+    if control.endswith("_before"):
+        return f"{name}_change"
+    return f"{control}_difference"
+
+
+def table(summary: pd.DataFrame, runs: Sequence[Mapping], layout: Layout, definition: str) -> pd.DataFrame:
+    """One row per model, editor, seed and subset with value, interval and n of every column of `layout`.
+
+    `runs` names every model, dataset, editor and seed that was asked for; one without a value keeps an empty
+    cell.
+    """
+    columns = layout.columns[definition]
+    datasets = {column.dataset for column in columns}
+    wanted = pd.DataFrame([run for run in runs if run["dataset"] in datasets], columns=["dataset", *RUN[:3]])
+    rows = wanted[RUN[:3]].drop_duplicates().merge(pd.DataFrame({"subset": ["all", "strict"]}), how="cross")
+    for column in columns:
+        chosen = summary[(summary["dataset"] == column.dataset) & (summary["metric"] == column.metric)]
+        named = chosen[[*RUN, *FIGURES]].rename(
+            columns={figure: f"{column.name}.{figure}" for figure in FIGURES}
+        )
+        rows = rows.merge(named, on=RUN, how="left")
+        counts = [f"{column.name}.n", f"{column.name}.clusters"]
+        rows[counts] = rows[counts].fillna(0).astype("int64")
+    return rows[list(layout.schema("", definition).columns)]
+
+
+def control_table(summary: pd.DataFrame) -> pd.DataFrame:
+    """One row per run, subset and controlled metric: raw value, control and difference, each with its
+    interval.
+    """
+    key = [*RUN, "dataset"]
+    by_metric = summary.set_index("metric")
+    parts = []
+    for name, control, words in CONTROLLED:
+        part = None
+        for prefix, chosen in (("", name), ("control_", control), ("difference_", difference(name, control))):
+            rows = by_metric.loc[by_metric.index == chosen, [*key, *FIGURES]]
+            rows = rows.rename(columns={figure: prefix + figure for figure in FIGURES})
+            part = rows if part is None else part.merge(rows, on=key, how="inner")
+        parts.append(part.assign(metric=name, control=control, compared_with=words))
+    return pd.concat(parts, ignore_index=True)[list(CONTROLS.columns)]
+
+
+def recall_table(recall: pd.DataFrame, labels: Mapping[str, str], model: str, seed: int = 0) -> pd.DataFrame:
+    """Share of facts that the unedited model gives greedily, by relation and group of templates, with
+    intervals.
+
+    Clusters are subjects: a model that has seen little of one knows few of its facts.
+    """
+    rows = []
+    relations = [(ALL, recall)] + [(labels.get(r, r), part) for r, part in recall.groupby("relation_id")]
+    for relation, part in relations:
+        for group, facts in part.groupby("group", sort=False):
+            values = facts[["correct"]].astype(float)
+            rng = generator(seed, model, relation, group)
+            found = estimate(values, facts["subject_id"], {"correct": SHARE}, rng)["correct"]
+            rows.append({"model": model, "relation": relation, "group": group, **vars(found)})
+    return pd.DataFrame(rows, columns=list(RECALL_SUMMARY.columns))
+
+
+def all_tables(
+    summary: pd.DataFrame, runs: Sequence[Mapping], recall: pd.DataFrame
+) -> dict[str, tuple[Table, pd.DataFrame]]:
+    """Every table of a report by file name, each with its schema; `recall` has RECALL_SUMMARY."""
+    tables = {}
+    for name, layout in LAYOUTS.items():
+        for definition in layout.columns:
+            title = name if definition == PAPER else f"{name}_{definition}"
+            tables[title] = (layout.schema(title, definition), table(summary, runs, layout, definition))
+    return tables | {"controls": (CONTROLS, control_table(summary)), "recall": (RECALL_SUMMARY, recall)}
+
+
+def definitions(names: Sequence[str]) -> pd.DataFrame:
+    """Title, better direction and definition of each metric."""
+    entries = [metric(name) for name in sorted(set(names))]
+    return pd.DataFrame(
+        [(e.name, e.title, e.better, e.about) for e in entries],
+        columns=["metric", "title", "better", "about"],
+    )

@@ -1,0 +1,33 @@
+"""Write the page of a run."""
+
+import json
+from pathlib import Path
+
+from aftershock.figures import figure_name
+from aftershock.output import write_text
+from aftershock.report import Material, of_run, page
+from aftershock.stage import TIMINGS, stage
+from aftershock.tables import RECALL_SUMMARY, SUMMARY, TRIALS, provenance_of
+
+with stage(snakemake) as run:
+    given, params = snakemake.input, snakemake.params
+    keys = dict.fromkeys(
+        (r["model"], r["dataset"], kind) for r in params.runs for kind in ("metrics", "objects")
+    )
+    figures = {key: Path(given.figures, f"{figure_name(*key)}.svg") for key in keys}
+    timings = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(TIMINGS.rglob("*.json"))]
+    material = Material(
+        title=params.title,
+        summary=SUMMARY.read(given.summary),
+        recall=RECALL_SUMMARY.read(Path(given.tables, "recall.parquet")),
+        runs=params.runs,
+        bars=params.bars,
+        figures={key: path.read_bytes() for key, path in figures.items() if path.exists()},
+        trials={
+            tuple(label): TRIALS.read(path) for label, path in zip(params.tuned, given.trials, strict=True)
+        },
+        timings=of_run(timings, params.kg, [r["model"] for r in params.runs]),
+        config=params.config,
+        provenance={"report": run.provenance, "summary": provenance_of(given.summary)},
+    )
+    write_text(snakemake.output[0], page(material))
