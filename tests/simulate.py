@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
 from aftershock.metrics.run import CONFLICT
 from aftershock.seeds import generator
 from aftershock.tables import CASES, OBSERVATIONS, PROBES, SCORES, TELEMETRY
@@ -49,7 +50,7 @@ RULES = {
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How an editor moves log-probabilities: what it writes, what it removes, what it spills over to others."""
+    """How an editor moves log-probabilities: what it writes, removes and spills over to others."""
 
     write: float = 5.0
     erase: float = 3.0
@@ -145,6 +146,11 @@ def scores_of(values: dict[str, list[float | None]]) -> pd.DataFrame:
     """SCORES of cases 0, 1, 2, … from the values of each metric."""
     rows = [(case, name, value) for name, column in values.items() for case, value in enumerate(column)]
     return pd.DataFrame(rows, columns=list(SCORES.columns)).astype({"value": float})
+
+
+def values(scores, case=0):
+    """The value of each metric for one case."""
+    return scores[scores["case_id"] == case].set_index("metric")["value"]
 
 
 def _control(role: pd.Series) -> pd.Series:

@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest, bootstrap
+
 from aftershock.metrics.intervals import (
     FEW,
     SHARE,
@@ -15,7 +17,6 @@ from aftershock.metrics.intervals import (
     students,
     wilson,
 )
-from scipy.stats import binomtest, bootstrap
 
 DROP = Scale(-1, 1, most=1)
 

@@ -103,7 +103,10 @@ def look(editors: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 def printable(label: str, longest: int = 34) -> str:
     """`label` on one line, without control characters and those that turn the direction of text."""
-    clean = "".join("�" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co") else c for c in label)
+    clean = "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co") else c
+        for c in label
+    )
     return clean if len(clean) <= longest else clean[: longest - 1] + "…"
 
 
