@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 from aftershock.cases import CONFLICT, ROUND
 from aftershock.cases.released import FILES, PROMPT_FILES
@@ -23,6 +24,7 @@ except ValueError as error:
 
 KG = config["kg"]
 EDITOR_LABELS = {label: editor for label, editor in config["editors"].items() if editor}
+STUDY = config["study"] or "default"
 REPORT = f"results/report/{config['study']}" if config["study"] else "results/report"
 RELEASED = [name for name, kg in config["kgs"].items() if kg["source"] == "released"]
 MINED = [name for name in config["kgs"] if name not in RELEASED]
@@ -231,17 +233,6 @@ def moment_layers(wildcards):
     return sorted(layers)
 
 
-def results(kind, models=None, datasets=None):
-    """Paths of one `kind` of file for every model, dataset, editor and seed of this run."""
-    return [
-        f"results/{KG}/{model}/{dataset}/{editor}/s{seed}/{kind}"
-        for model in models or config["models"]
-        for dataset in datasets or config["datasets"]
-        for editor in editors_of(dataset)
-        for seed in config["seeds"]
-    ]
-
-
 def shard_files(wildcards, kind):
     """The files of all shards of one editor on one dataset."""
     folder = (
@@ -253,3 +244,33 @@ def shard_files(wildcards, kind):
 def search_space(wildcards):
     """The values that tuning may choose from, by setting."""
     return model(wildcards).get("search", {}).get(EDITOR_LABELS[wildcards.editor]["method"], {})
+
+
+# --- the report -------------------------------------------------------------------------------------------
+
+RUNS = [
+    {"model": name, "dataset": dataset, "editor": editor, "seed": seed}
+    for name in config["models"]
+    for dataset in config["datasets"]
+    for editor in editors_of(dataset)
+    for seed in config["seeds"]
+]
+
+
+def results(kind):
+    """One `kind` of file of every run: a model, dataset, editor and seed."""
+    return [f"results/{KG}/{r['model']}/{r['dataset']}/{r['editor']}/s{r['seed']}/{kind}" for r in RUNS]
+
+
+def tuned():
+    """Model and editor of every tuning, with its trials."""
+    found = {}
+    for name in config["models"]:
+        for label in EDITOR_LABELS:
+            path = trials(SimpleNamespace(kg=KG, model=name, editor=label))
+            if path:
+                found[path] = (name, EDITOR_LABELS[label].get("tuned_as", label))
+    return [(label, path) for path, label in found.items()]
+
+
+TUNED = tuned()

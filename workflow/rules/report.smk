@@ -1,1 +1,76 @@
 """Tables, figures and the report."""
+
+
+rule tables:
+    input:
+        scores=results("scores.parquet"),
+        cases=[f"results/{KG}/{run['model']}/cases/{run['dataset']}.parquet" for run in RUNS],
+        recall=[f"results/models/{name}/recall.parquet" for name in TRAINED],
+        relations=f"{RESOURCES}/relations.tsv",
+    output:
+        summary=f"{REPORT}/summary.parquet",
+        tables=directory(f"{REPORT}/tables"),
+    log:
+        f"results/logs/tables/{STUDY}.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        runs=RUNS,
+        recalled=TRAINED,
+        namespace=config["kgs"][KG]["namespace"],
+        seed=config["cases"]["seed"],
+        code=code_hash("aftershock.metrics.summary", "aftershock.metrics.layouts"),
+    message:
+        "Summarising the scores"
+    script:
+        "../scripts/tables.py"
+
+
+rule figures:
+    input:
+        summary=f"{REPORT}/summary.parquet",
+        probabilities=results("probabilities.parquet"),
+        relations=f"{RESOURCES}/relations.tsv",
+    output:
+        figures=directory(f"{REPORT}/figures"),
+    log:
+        f"results/logs/figures/{STUDY}.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        runs=RUNS,
+        round=list(ROUND),
+        namespace=config["kgs"][KG]["namespace"],
+        examples=config["report"]["examples"],
+        seed=config["cases"]["seed"],
+        code=code_hash("aftershock.figures"),
+    message:
+        "Drawing the figures"
+    script:
+        "../scripts/figures.py"
+
+
+rule report:
+    input:
+        summary=f"{REPORT}/summary.parquet",
+        tables=f"{REPORT}/tables",
+        figures=f"{REPORT}/figures",
+        trials=[path for _, path in TUNED],
+    output:
+        f"{REPORT}/index.html",
+    log:
+        f"results/logs/report/{STUDY}.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        title=config["study"] or "The embedded default",
+        runs=RUNS,
+        bars=config["report"]["bars"],
+        tuned=[label for label, _ in TUNED],
+        kg=KG,
+        config=config,
+        code=code_hash("aftershock.report"),
+    message:
+        "Writing the report"
+    script:
+        "../scripts/report.py"
