@@ -188,14 +188,25 @@ def test_bars_are_met_or_missed_by_the_value_itself(recall):
     ]
     results = verdicts(summary, recall, bars, [MODEL])
     assert [(bar.who, bar.met, bar.n) for bar in results] == [
-        ("rome on demo", True, 10),
-        ("ft on demo", False, 0),
+        ("rome", True, 10),
+        ("ft", False, 0),
         ("demo", False, 40),
     ]
     lines = missed(summary, results, [run_of("coverage")])
     assert len(lines) == 2
-    assert "ft on demo: single edit, exact (coverage) has no value" in lines[0]
+    assert "ft: single edit, exact (coverage) has no value" in lines[0]
     assert lines[1].startswith("demo: recall on templates held out")
+
+
+def test_a_bar_on_something_unknown_is_missed_not_a_crash(recall):
+    summary = summary_of({"single_exact": [1.0]}, "coverage")
+    bars = [
+        {"metric": "charm", "dataset": name, "editors": ["rome"], "at_least": 0.5}
+        for name in ("coverage", "recall")
+    ]
+    lines = missed(summary, verdicts(summary, recall, bars, [MODEL]), [run_of("coverage")])
+    assert len(lines) == 2
+    assert all("charm, which is no metric here" in line for line in lines)
 
 
 def test_little_known_makes_a_table_a_format_check():
@@ -208,7 +219,7 @@ def test_little_known_makes_a_table_a_format_check():
 def test_failed_edits_and_missing_cases_are_said(simulated):
     runs, summary, _ = simulated
     lines = missed(summary, [], [*runs, run_of("composite", "mend")])
-    assert any(line.startswith("ft broke off on 100.0") and "no value there" in line for line in lines)
+    assert any(line.startswith("ft broke off in 100.0") and "no value there" in line for line in lines)
     assert "No cases: composite has no test case for mend." in lines
 
 
@@ -351,7 +362,7 @@ def test_the_page_stands_alone_and_escapes(simulated, recall, drawn):
 def test_the_page_says_what_was_found_and_missed(simulated, recall, drawn):
     text = "".join(Page(page(material(simulated, recall, drawn))).text)
     assert text.index("What was missed") < text.index("Does a single edit take")
-    assert "ft broke off on 100.0" in text
+    assert "ft broke off in 100.0" in text
     for words in (
         "Table 1: knowledge conflict",
         "Table 2: knowledge distortion",

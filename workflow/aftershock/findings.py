@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import pandas as pd
 
-from aftershock.metrics.catalogue import NATS, metric
+from aftershock.metrics.catalogue import NATS, find_metric, metric
 from aftershock.metrics.layouts import ALL
 
 ENOUGH_KNOWN = 0.3
@@ -31,10 +32,8 @@ TEMPLATES = {
 class Verdict:
     """A bar set in the configuration and what one editor reached."""
 
-    model: str
+    who: str
     dataset: str
-    editor: str
-    metric: str
     title: str
     at_least: float
     value: float
@@ -51,11 +50,6 @@ class Verdict:
     def what(self) -> str:
         """The metric in words."""
         return self.title if self.dataset == RECALL else f"{self.title} ({DATASETS[self.dataset]})"
-
-    @property
-    def who(self) -> str:
-        """Whose value it is."""
-        return self.model if self.editor == UNEDITED else f"{self.editor} on {self.model}"
 
 
 @dataclass(frozen=True)
@@ -100,16 +94,25 @@ def verdicts(
     rows = (
         pd.concat([_first_seed(summary)[key + figures], of_model[key + figures]]).set_index(key).sort_index()
     )
+    nothing = pd.Series({"value": float("nan"), "low": float("nan"), "high": float("nan"), "n": 0})
     results = []
     for bar, model in product(bars, models):
-        title = TEMPLATES[bar["metric"]] if bar["dataset"] == RECALL else metric(bar["metric"]).title
+        title = _title(bar)
         for editor in bar.get("editors", [UNEDITED]):
             where = (model, bar["dataset"], editor, bar["metric"])
             reached = (
                 rows.loc[where] if where in rows.index else pd.Series(float("nan"), figures).fillna({"n": 0})
             )
-            results.append(Verdict(*where, title, bar["at_least"], **reached.to_dict()))
+            who = model if editor == UNEDITED else _named(editor, model, len(models))
+            results.append(Verdict(who, bar["dataset"], title, bar["at_least"], **reached.to_dict()))
     return results
+
+
+def _title(bar: Mapping[str, Any]) -> str:
+    """What a bar is about. A misspelt metric is said here: it must not end a run that has edited for hours."""
+    entry = find_metric(bar["metric"])
+    title = TEMPLATES.get(bar["metric"]) if bar["dataset"] == RECALL else entry and entry.title
+    return title or f"{bar['metric']}, which is no metric here,"
 
 
 def missed(summary: pd.DataFrame, bars: Sequence[Verdict], runs: Sequence[Mapping]) -> list[str]:
@@ -144,11 +147,18 @@ def _empty(rows: pd.DataFrame, runs: Sequence[Mapping]) -> list[str]:
 
 def _failed(rows: pd.DataFrame) -> list[str]:
     broken = rows[(rows["metric"] == "edit_failed") & (rows["value"] > 0)]
+    models = rows["model"].nunique()
     return [
-        f"{row.editor} broke off on {percent(row.value)} of the {row.n} {DATASETS[row.dataset]} cases"
+        f"{_named(row.editor, row.model, models)} broke off in {percent(row.value)} of the {row.n} "
+        f"{DATASETS[row.dataset]} cases"
         f"{' and has no value there' if row.value == 1 else '; its other values leave these out'}."
         for row in broken.itertuples()
     ]
+
+
+def _named(editor: str, model: str, models: int) -> str:
+    """An editor, with its model where there are several."""
+    return editor if models == 1 else f"{editor} on {model}"
 
 
 def _below(bars: Sequence[Verdict]) -> list[str]:

@@ -25,6 +25,7 @@ with stage(snakemake) as run:
     recall = pd.concat(recalls or [RECALL_SUMMARY.empty()], ignore_index=True)
     SUMMARY.write(summary, snakemake.output.summary, run.provenance)
     with whole_folder(snakemake.output.tables) as folder:
+        summary.to_csv(folder / "summary.csv", index=False)
         for name, (schema, table) in all_tables(summary, params.runs, recall).items():
             schema.write(table, folder / f"{name}.parquet", run.provenance)
             table.to_csv(folder / f"{name}.csv", index=False)

@@ -305,15 +305,25 @@ own.
 """
 
 
-@lru_cache
+BY_NAME = {entry.name: entry for entry in BASE}
+
+
 def metric(name: str) -> Metric:
     """The entry of `name`, made from its base where it ends in a suffix; ValueError for an unknown one."""
-    by_name = {entry.name: entry for entry in BASE}
-    if name in by_name:
-        return by_name[name]
+    entry = find_metric(name)
+    if entry is None:
+        raise ValueError(f"metric {name!r} is in no catalogue; describe it in metrics/catalogue.py")
+    return entry
+
+
+@lru_cache
+def find_metric(name: str) -> Metric | None:
+    """The entry of `name`, or None."""
+    if name in BY_NAME:
+        return BY_NAME[name]
     for ending, title, about, scale in SUFFIXES:
-        if name.endswith(ending):
-            base = metric(name.removesuffix(ending))
+        base = find_metric(name.removesuffix(ending)) if name.endswith(ending) else None
+        if base:
             variant = replace(base, name=name, title=base.title + title, about=f"{about} {base.about}")
             return replace(variant, scale=scale) if scale else variant
-    raise ValueError(f"metric {name!r} is in no catalogue; describe it in metrics/catalogue.py")
+    return None
