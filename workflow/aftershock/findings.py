@@ -100,16 +100,14 @@ def verdicts(
         title = _title(bar)
         for editor in bar.get("editors", [UNEDITED]):
             where = (model, bar["dataset"], editor, bar["metric"])
-            reached = (
-                rows.loc[where] if where in rows.index else pd.Series(float("nan"), figures).fillna({"n": 0})
-            )
+            reached = rows.loc[where] if where in rows.index else nothing
             who = model if editor == UNEDITED else _named(editor, model, len(models))
             results.append(Verdict(who, bar["dataset"], title, bar["at_least"], **reached.to_dict()))
     return results
 
 
 def _title(bar: Mapping[str, Any]) -> str:
-    """What a bar is about. A misspelt metric is said here: it must not end a run that has edited for hours."""
+    """What a bar is about. A misspelt metric is only said here: it must not end a run of hours."""
     entry = find_metric(bar["metric"])
     title = TEMPLATES.get(bar["metric"]) if bar["dataset"] == RECALL else entry and entry.title
     return title or f"{bar['metric']}, which is no metric here,"
