@@ -10,8 +10,10 @@ import yaml
 from aftershock.editors.settings import as_values, merge
 from aftershock.editors.table import EDITORS, settings_of
 from aftershock.kg.graph import GRAPHS
+from aftershock.metrics.catalogue import BY_NAME, find_metric
 from aftershock.schema import faults, fill_defaults, read_schema, read_sheet, suggestion, without
 
+TEMPLATES = ("seen", "held_out_fact", "held_out_relation")  # that recall is measured on
 PARAPHRASES = 10  # of each relation, after Li et al. (2024)
 
 
@@ -27,7 +29,7 @@ def check_config(config: dict[str, Any], folder: str | Path) -> dict[str, dict[s
     sound = {"kgs": {}, "models": [], "editors": {}, "cases": {}, "report": {}, **without(config, found)}
     models, model_errors = _models(sound, folder / "resources" / "models")
     errors = [str(fault) for fault in found]
-    errors += [*_graphs(sound, models, folder), *_editors(sound), *_split(sound), *model_errors]
+    errors += [*_graphs(sound, models, folder), *_editors(sound), *_split(sound), *_bars(sound), *model_errors]
     errors += _sheets(folder / "resources")
     if errors:
         count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
@@ -82,10 +84,19 @@ def _editors(config: Mapping[str, Any]) -> Iterator[str]:
             yield f"{where}.tuned_as: {like!r} is unknown; {suggestion(like, editors)}"
         elif editors[like]["method"] != method:
             yield f"{where}.tuned_as: {like!r} is of method {editors[like]['method']!r}, not {method!r}"
+
+
+def _bars(config: Mapping[str, Any]) -> Iterator[str]:
+    """Bars of metrics or editors that are unknown."""
+    editors = [label for label, editor in config["editors"].items() if editor]
     for number, bar in enumerate(config["report"].get("bars", ())):
-        for label in bar["editors"]:
+        where, metric = f"report.bars.{number}", bar["metric"]
+        known = TEMPLATES if bar["dataset"] == "recall" else BY_NAME
+        if metric not in known and (known is TEMPLATES or not find_metric(metric)):
+            yield f"{where}.metric: {metric!r} is unknown; {suggestion(metric, known)}"
+        for label in bar.get("editors", ()):
             if label not in config["editors"]:
-                yield f"report.bars.{number}.editors: {label!r} is unknown; {suggestion(label, editors)}"
+                yield f"{where}.editors: {label!r} is unknown; {suggestion(label, editors)}"
 
 
 def _settings(method: str, where: str, values: Mapping[str, Any]) -> Iterator[str]:

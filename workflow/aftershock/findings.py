@@ -9,6 +9,7 @@ import pandas as pd
 
 from aftershock.metrics.catalogue import NATS, find_metric, metric
 from aftershock.metrics.layouts import ALL
+from aftershock.metrics.scales import NATS
 
 ENOUGH_KNOWN = 0.3
 """Below this share of known facts a table shows that the files can be run, and nothing about editing."""

@@ -56,6 +56,7 @@ rule report:
         tables=f"{REPORT}/tables",
         figures=f"{REPORT}/figures",
         trials=[path for _, path in TUNED],
+        templates=sorted(Path(workflow.basedir).glob("workflow/aftershock/templates/*")),
     output:
         f"{REPORT}/index.html",
     log:

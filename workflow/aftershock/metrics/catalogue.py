@@ -3,13 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-import numpy as np
-
-from aftershock.metrics.intervals import SHARE, Scale
-
-DROP = Scale(-1, 1, most=1)
-NATS = Scale(0, np.log(2), 0, np.log(2))
-DIFFERENCE = Scale(-1, 1)
+from aftershock.metrics.scales import DIFFERENCE, DROP, NATS, SHARE, Scale
 
 
 @dataclass(frozen=True)

@@ -13,23 +13,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm, t
 
+from aftershock.metrics.scales import SHARE, Scale
+
 LEVEL = 0.95
 RESAMPLES = 2000
 FEW = 10
 """A bootstrap over fewer clusters than this knows too few different means."""
-
-
-@dataclass(frozen=True)
-class Scale:
-    """What values a metric can take (`least` to `most`) and usually takes (`low` to `high`)."""
-
-    low: float
-    high: float
-    least: float = -np.inf
-    most: float = np.inf
-
-
-SHARE = Scale(0, 1, 0, 1)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from aftershock.metrics.catalogue import metric
-from aftershock.metrics.intervals import SHARE, estimate
+from aftershock.metrics.intervals import estimate
+from aftershock.metrics.scales import SHARE
 from aftershock.seeds import generator
 from aftershock.tables import CONTROLS, FIGURES, RECALL_SUMMARY, Table
 
