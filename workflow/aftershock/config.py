@@ -29,7 +29,8 @@ def check_config(config: dict[str, Any], folder: str | Path) -> dict[str, dict[s
     sound = {"kgs": {}, "models": [], "editors": {}, "cases": {}, "report": {}, **without(config, found)}
     models, model_errors = _models(sound, folder / "resources" / "models")
     errors = [str(fault) for fault in found]
-    errors += [*_graphs(sound, models, folder), *_editors(sound), *_split(sound), *_bars(sound), *model_errors]
+    errors += [*_graphs(sound, models, folder), *_editors(sound), *_split(sound), *_bars(sound)]
+    errors += model_errors
     errors += _sheets(folder / "resources")
     if errors:
         count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"

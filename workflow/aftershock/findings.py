@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from aftershock.metrics.catalogue import NATS, find_metric, metric
+from aftershock.metrics.catalogue import find_metric, metric
 from aftershock.metrics.layouts import ALL
 from aftershock.metrics.scales import NATS
 

@@ -7,7 +7,17 @@ from aftershock.cases.released import write_rows
 from aftershock.kg.sheets import read_relations
 from aftershock.output import write_text
 from aftershock.stage import stage
-from aftershock.tables import CASES, EDITS, FACTS, INSTANCES, OBJECT_SCORES, PROBES, PROMPTS, RELATIONS, VERIFIED
+from aftershock.tables import (
+    CASES,
+    EDITS,
+    FACTS,
+    INSTANCES,
+    OBJECT_SCORES,
+    PROBES,
+    PROMPTS,
+    RELATIONS,
+    VERIFIED,
+)
 
 with stage(snakemake) as run:
     given, settings, name = snakemake.input, snakemake.params.settings, snakemake.wildcards.dataset

@@ -1,7 +1,7 @@
 """The JSON format of the published ConflictEdit and RoundEdit files (Li et al., 2024), in and out.
 
-A folder holds `coverage_edit.json`, `reverse_edit.json`, `composite_edit.json`, `easy.json`, `hard.json`, each a
-list of rows on one line, and `conflict_prompts.json`, `round_prompts.json` with paraphrases by relation.
+A folder holds `coverage_edit.json`, `reverse_edit.json`, `composite_edit.json`, `easy.json` and `hard.json`,
+each a list of rows on one line, and `conflict_prompts.json`, `round_prompts.json`, paraphrases by relation.
 Known differences between the published models' files are read as they are: the composite rows of one model
 carry `true_object` in the second edit, those of the other do not, and `object` there is the original object.
 """
