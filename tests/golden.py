@@ -2,8 +2,8 @@
 
     python tests/golden.py DIR
 
-DIR holds models/ and cases/<method>-<arch>/<case>/ (or any part of them). A row is printed per case; methods that
-are not implemented here are listed and not counted. Exit status 1 when a case is out of tolerance.
+DIR holds models/ and cases/<method>-<arch>/<case>/ (or any part of them). A row is printed per case; methods
+that are not implemented here are listed and not counted. Exit status 1 when a case is out of tolerance.
 """
 
 import argparse
@@ -287,7 +287,7 @@ def check_rome(case: Recorded) -> Iterator[Check]:
         for ours, theirs in names.items():
             yield Check(ours, relative(found[ours][0], wanted[theirs]), tolerances.get(ours, VALUE))
         if settings.mom2_adjustment:
-            # The recorded u holds the rounding of a float32 inverse, 6e-5 at the recorded conditions of C; ours is
+            # The recorded u holds the rounding of a float32 inverse, 6e-5 at these conditions of C; ours is
             # solved in float64. From our keys through such an inverse, the recorded direction must come out.
             k = found["k"][0].float()
             whitened = torch.inverse(case.moments[found["layer"]].matrix) @ k

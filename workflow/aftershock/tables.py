@@ -298,7 +298,7 @@ TELEMETRY = Table(
         "case_id": "int64",
         "state": "string",
         "steps": "int64",
-        "loss": "float64",
+        "loss": "float64?",  # null for a random change and where it was not finite
         "delta_norm": "float64",
         "reason": "string?",  # why the edit failed
     },

@@ -24,7 +24,7 @@ SAMPLED_FROM = 5  # the likeliest tokens that context text is drawn from (releas
 
 @dataclass(frozen=True)
 class EditResult:
-    """What an editor did for B cases: one delta with a case axis, and one entry per case of all but `details`.
+    """What an editor did for B cases: one delta with a case axis, and one entry per case of all else.
 
     A case that failed has a reason, and zeros in the delta. `details` are the intermediate quantities by the
     papers' letters, one mapping per optimisation or layer, for whoever checks or studies a method.

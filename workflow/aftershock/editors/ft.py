@@ -1,8 +1,9 @@
 """FT: fine-tuning MLP output projections on the edit alone, optionally within a box around the old weights.
 
-The released code (`objective: prompt_last`) reads all tokens of a target at the prompt's last position, so that
-only the first can be learned; `target_new` reads each where it belongs. Both train weight and bias with Adam,
-skip a step whose loss is below 0.01, and stop after a pass over the requests whose mean loss is below it.
+The released code (`objective: prompt_last`) reads all tokens of a target at the prompt's last position, so
+that only the first can be learned; `target_new` reads each where it belongs. Both train weight and bias with
+Adam, skip a step whose loss is below 0.01, and stop after a pass over the requests whose mean loss is below
+it.
 """
 
 import math
@@ -61,8 +62,7 @@ class Ft(Editor):
             losses = torch.where(live, total / requests, losses)
             for i in (live & ~losses.isfinite()).nonzero()[:, 0].tolist():
                 reasons[i] = f"the loss was {losses[i].item()} at step {epoch}"
-            live &= losses >= ENOUGH  # not so for NaN
-            live &= losses.isfinite()
+            live &= losses.isfinite() & (losses >= ENOUGH)
             if not live.any():
                 break
         failed = torch.tensor([reason is not None for reason in reasons])
@@ -78,9 +78,7 @@ class _Batch:
 
     ids: Tensor  # (rows, seq)
     mask: Tensor  # (rows, seq)
-    below: (
-        Tensor | None
-    )  # the stream that enters the first trained layer, None where that is the first of all
+    below: Tensor | None  # what enters the first trained layer; None where that is the first of all
     cases: Tensor  # (rows,)
     positions: Tensor  # (rows, targets)
     tokens: Tensor  # (rows, targets)
@@ -118,7 +116,7 @@ def _read(
 
 
 class _Weights:
-    """The weights' changes of n cases in training, with one Adam per case, since cases stop at different steps."""
+    """The weights' changes of n cases in training; one Adam per case, since cases stop at different steps."""
 
     def __init__(self, lm: LanguageModel, settings: FtSettings, n: int, state: State) -> None:
         self.lm, self.settings, self.state = lm, settings, state
@@ -189,10 +187,10 @@ class _Weights:
 
     def deltas(self, failed: Tensor) -> State:
         """The changes so far, zero where a case `failed`."""
-        failed = failed.to(self.lm.device)
-        done = {k: c.masked_fill(failed.view(-1, *[1] * (c.ndim - 1)), 0.0) for k, c in self.change.items()}
         return tuple(
-            DenseDelta(n, w, done.get((n, "bias"))) for (n, part), w in done.items() if part == "weight"
+            DenseDelta(name, weight, self.change.get((name, "bias"))).without(failed)
+            for (name, part), weight in self.change.items()
+            if part == "weight"
         )
 
 

@@ -46,8 +46,8 @@ class Rome(Editor):
                     steps[i] += int(found["updates"][row])
                     losses[i] = float(found["loss"][row])
                     reasons[i] = reasons[i] or found["reasons"][row]
-        failed = torch.tensor([reason is not None for reason in reasons], device=self.lm.device)
-        delta = tuple(LowRankDelta(d.module, d.U, d.V.masked_fill(failed[:, None, None], 0.0)) for d in delta)
+        failed = torch.tensor([reason is not None for reason in reasons])
+        delta = tuple(change.without(failed) for change in delta)
         return EditResult(delta, tuple(steps), tuple(losses), tuple(reasons), tuple(details))
 
     def _write(

@@ -26,7 +26,7 @@ class FtSettings:
 
     layers: Layers = (0,)
     objective: Literal["prompt_last", "target_new"] = "prompt_last"
-    """`prompt_last` (released): all target tokens at the prompt's last position; `target_new`: each in turn."""
+    """Where target tokens are read: all at the prompt's last position (released), or each in its turn."""
     steps: Count = 25
     lr: Positive = 5e-4
     weight_decay: NotNegative = 0.0
@@ -51,7 +51,7 @@ class RomeSettings:
     mom2_adjustment: bool = True
     """Whether the key is whitened with the second moments."""
     context_lengths: tuple[tuple[Count, Count], ...] = ((5, 10), (10, 10))
-    """(tokens, texts) sampled from the model to read the prompt after; the plain prompt is always there too."""
+    """(tokens, texts) sampled from the model to read the prompt after, beside the plain prompt."""
     context_openings: tuple[str, ...] = ()
     """Words such texts begin with; without any, the end-of-text token."""
 

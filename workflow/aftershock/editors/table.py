@@ -1,4 +1,4 @@
-"""The editing methods by name. Nothing here loads a tensor library: the method's module is imported when used."""
+"""The editing methods by name. Nothing here loads a tensor library: a method's module is imported late."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

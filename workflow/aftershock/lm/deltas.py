@@ -1,7 +1,7 @@
 """Weight changes of many cases at once, applied while a model runs and never written into its weights.
 
-A state is a tuple of deltas, each with a leading case axis; the unedited model is the empty tuple, and a model
-after two edits is the deltas of both side by side. Undoing an edit is leaving its deltas out.
+A state is a tuple of deltas, each with a leading case axis; the unedited model is the empty tuple, and a
+model after two edits is the deltas of both side by side. Undoing an edit is leaving its deltas out.
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,6 +37,10 @@ class LowRankDelta:
         """The change of some of the cases."""
         return replace(self, U=self.U[indices], V=self.V[indices])
 
+    def without(self, cases: Tensor) -> "LowRankDelta":
+        """The change with zeros in the cases that are true in `cases` (B,)."""
+        return replace(self, V=self.V.masked_fill(cases.to(self.V.device)[:, None, None], 0.0))
+
 
 @dataclass(frozen=True)
 class DenseDelta:
@@ -70,6 +74,12 @@ class DenseDelta:
         """The change of some of the cases."""
         bias = None if self.bias is None else self.bias[indices]
         return replace(self, weight=self.weight[indices], bias=bias)
+
+    def without(self, cases: Tensor) -> "DenseDelta":
+        """The change with zeros in the cases that are true in `cases` (B,)."""
+        cases = cases.to(self.weight.device)
+        bias = None if self.bias is None else self.bias.masked_fill(cases[:, None], 0.0)
+        return replace(self, weight=self.weight.masked_fill(cases[:, None, None], 0.0), bias=bias)
 
 
 Delta = LowRankDelta | DenseDelta
@@ -155,7 +165,7 @@ def _squared(deltas: Sequence[Delta]) -> Tensor:
 
 
 def _normal(generators: Sequence[torch.Generator], shape: Sequence[int], like: Delta) -> Tensor:
-    """Standard normal numbers, (cases, *shape): drawn on the CPU, so that a seed means the same everywhere."""
+    """Normal numbers, (cases, *shape): drawn on the CPU, so that a seed means the same everywhere."""
     drawn = torch.stack([torch.randn(tuple(shape), generator=g) for g in generators])
     return drawn.to(device=_device(like), dtype=_dtype(like))
 

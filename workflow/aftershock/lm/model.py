@@ -26,9 +26,7 @@ class LanguageModel:
         self.n_layers: int = model.config.num_hidden_layers
         self.d_model: int = model.config.hidden_size
         self.context: int = model.config.max_position_embeddings
-        self.pad_id: int = (
-            tokenizer.pad_token_id or tokenizer.eos_token_id or 0
-        )  # any id will do: it is masked
+        self.pad_id: int = tokenizer.pad_token_id or 0  # any id will do, since padding is masked
 
     @classmethod
     def load(
@@ -75,7 +73,7 @@ class LanguageModel:
         return self.tokenizer(list(texts))["input_ids"] if texts else []
 
     def encode_targets(self, targets: Sequence[str]) -> list[list[int]]:
-        """Token ids of each target alone, after one space, as the released protocol appends it to a prompt."""
+        """Token ids of each target alone, after one space: as the released protocol appends it."""
         spaced = [target if target.startswith(" ") else f" {target}" for target in targets]
         ids = self.tokenizer(spaced, add_special_tokens=False)["input_ids"] if spaced else []
         for target, row in zip(targets, ids, strict=True):

@@ -5,6 +5,7 @@ both are named in the file by their hashes, and a file of another model or text 
 """
 
 import hashlib
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from aftershock.lm.model import LanguageModel
 from aftershock.output import whole_file
 
 BATCH_TOKENS = 4096
+VECTORS_PER_DIMENSION = 200
+"""Tokens sampled for each dimension of a second moment; 2 to 10 are enough (Li et al., 2025, FastMEMIT)."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,26 @@ class Moment:
     count: int
 
 
+def sample_documents(
+    lm: LanguageModel, documents: Sequence[str], layers: Sequence[int], seed: int = 0
+) -> list[str]:
+    """Documents drawn without repeat until they hold VECTORS_PER_DIMENSION tokens per dimension."""
+    wanted = VECTORS_PER_DIMENSION * max(lm.weight(lm.projection(layer)).shape[1] for layer in layers)
+    order = random.Random(seed).sample(range(len(documents)), len(documents))
+    chosen: list[str] = []
+    for start in range(0, len(order), 1000):
+        some = [documents[i] for i in order[start : start + 1000]]
+        for document, ids in zip(some, lm.encode(some), strict=True):
+            if wanted <= 0:
+                return chosen
+            chosen.append(document)
+            wanted -= min(len(ids), lm.context)
+    return chosen
+
+
 @torch.no_grad()
 def second_moments(lm: LanguageModel, documents: Iterable[str], layers: Sequence[int]) -> dict[int, Moment]:
-    """C of all `layers` from one pass over `documents`, each cut to the model's context; empty ones are skipped.
+    """C of all `layers` from one pass over `documents`, each cut to the model's context.
 
     Products are float32, their sum over batches float64, the result float32.
     """
@@ -65,9 +85,12 @@ def save_moments(
 
 
 def load_moments(
-    path: str | Path, layers: Sequence[int], weights_sha256: str, text_sha256: str | None = None
+    path: str | Path, layers: Sequence[int] | None, weights_sha256: str, text_sha256: str | None = None
 ) -> dict[int, Moment]:
-    """The moments of `layers`; ValueError when the file is of other weights or text, or lacks a layer."""
+    """The moments of `layers`, None for all; ValueError when the file is of another model or lacks a layer.
+
+    The text's hash is compared where it is given: an editor has no need of the text.
+    """
     with safe_open(path, framework="pt") as file:
         found = file.metadata() or {}
         for name, wanted in (("weights_sha256", weights_sha256), ("text_sha256", text_sha256)):
@@ -75,8 +98,10 @@ def load_moments(
                 raise ValueError(
                     f"{path} was made with {name} {found.get(name)}, not {wanted}; delete it and run again"
                 )
-        stored = set(file.keys())
-        missing = [layer for layer in layers if f"moment.{layer}" not in stored]
+        names = list(file.keys())
+        stored = {int(key.removeprefix("moment.")) for key in names if key.startswith("moment.")}
+        layers = sorted(stored) if layers is None else layers
+        missing = sorted(set(layers) - stored)
         if missing:
             raise ValueError(f"{path} has no moments of layers {missing}; delete it and run again")
         return {

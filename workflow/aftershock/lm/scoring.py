@@ -143,7 +143,7 @@ def _run(lm: LanguageModel, rows: Sequence[_Row], state: State) -> list[list[Sco
 
 
 def _visible(lm: LanguageModel, part: Tensor) -> Tensor:
-    """The attention mask of rows whose tokens belong to the prompt (0), a target (1, 2, ...) or padding (-1)."""
+    """The attention mask of rows whose tokens are of the prompt (0), a target (1, 2, ...) or padding (-1)."""
     seq = torch.arange(part.shape[1], device=part.device)
     earlier = seq[:, None] >= seq
     same = part[:, :, None] == part[:, None, :]

@@ -1,7 +1,7 @@
 """Texts of which only the end is run again and again.
 
-A vector added at a subject's last token cannot be seen by the tokens before. So these are run once, their keys
-and values are kept, and every further pass starts at that token and above the edited layer.
+A vector added at a subject's last token cannot be seen by the tokens before. So these are run once, their
+keys and values are kept, and every further pass starts at that token and above the edited layer.
 """
 
 from collections.abc import Sequence

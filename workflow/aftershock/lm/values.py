@@ -117,10 +117,11 @@ def solve_values(
     cases: Sequence[int] | None = None,
     key_layer: int | None = None,
 ) -> Values:
-    """The values of `requests`, each read through all `contexts`: templates for the prompt, the first one plain.
+    """The values of `requests`, each read through all `contexts`: templates for the prompt, the first plain.
 
     Request i starts from case `cases[i]` of `state`. `key_layer` (by default the edited one) names the layer
-    whose keys are returned: they come free with the first pass. A request whose loss is not finite fails alone.
+    whose keys are returned: they come free with the first pass. A request whose loss is not finite fails
+    alone.
     """
     texts = _texts(lm, requests, contexts)
     index = torch.tensor(cases if cases is not None else [0] * len(requests), device=lm.device)
@@ -184,7 +185,7 @@ def _prepare(
     scored = torch.zeros((n, m + 1), dtype=torch.long)
     tokens, weights = torch.zeros((n, m), dtype=torch.long), torch.zeros((n, m), dtype=lm.dtype)
     for i, (rows, target) in enumerate(texts):
-        # the first target token is predicted by the prompt's last token: the row ends with all targets but one
+        # the first target token is predicted by the prompt's last one; the row ends with all but the last
         first = [r * width + len(row.ids) - len(target) - row.subject for r, row in enumerate(rows[:-1])]
         where = [start + t for start in first for t in range(len(target))]
         scored[i, : len(where)] = torch.tensor(where)

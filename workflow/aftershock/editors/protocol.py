@@ -1,0 +1,187 @@
+"""Running cases through their states: which edits come first, what is scored when, and what is written down.
+
+Cases are independent. They are edited and scored in blocks of 32 consecutive case ids, whatever the shard, so
+that a number does not depend on how a run was divided.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+
+from aftershock.editors.base import Editor
+from aftershock.lm.deltas import EMPTY, State, random_like, select, state_norm
+from aftershock.lm.model import LanguageModel
+from aftershock.lm.scoring import Score, score
+from aftershock.prompts import fill
+from aftershock.requests import EditRequest, Query
+from aftershock.seeds import derive
+from aftershock.tables import OBSERVATIONS, TELEMETRY
+
+BLOCK = 32
+CONFLICT_STATES = ("1", "2", "e2_only", "control")
+ROUND_STATES = ("1", "2", "random")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One observation to make: a probe's object after one of its prompts."""
+
+    case_id: int
+    probe_id: int
+    prompt_id: int
+    prompt: str
+    target: str
+
+
+def run_cases(
+    lm: LanguageModel,
+    editor: Editor,
+    edits: pd.DataFrame,
+    probes: pd.DataFrame,
+    prompts: pd.DataFrame,
+    states: Sequence[str],
+    second_edit: str = "plain",
+    seed: int = 0,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """OBSERVATIONS and TELEMETRY of all cases in `edits` (EDITS rows), in each of `states`.
+
+    State "1" follows edit e1; "2" adds e2, or with `second_edit` multi_label all true objects at once;
+    "e2_only" is e2 alone; "control" adds the control edit to e1; "random" is a random change as large as that
+    of state "2". A case whose edit failed has the reason in its telemetry, and no observations in the states
+    that hold it.
+    """
+    asked = list_asked(probes, prompts)
+    second = {"plain": "e2", "multi_label": "multi"}[second_edit]
+    observations, telemetry = [], []
+    for _, block in edits.groupby(edits["case_id"] // BLOCK, sort=True):
+        case_ids = sorted(block["case_id"].unique().tolist())
+        for state in _states(editor, block, case_ids, states, second, seed):
+            telemetry += state.telemetry(case_ids)
+            rows = [a for i in state.sound for a in asked.get(case_ids[i], [])]
+            place = {case_id: i for i, case_id in enumerate(case_ids)}
+            queries = [Query(a.prompt, a.target, place[a.case_id]) for a in rows]
+            observations += _rows(state.name, rows, score(lm, queries, state.delta))
+    return (
+        pd.DataFrame(observations, columns=list(OBSERVATIONS.columns)),
+        pd.DataFrame(telemetry, columns=list(TELEMETRY.columns)),
+    )
+
+
+def score_unedited(lm: LanguageModel, probes: pd.DataFrame, prompts: pd.DataFrame) -> pd.DataFrame:
+    """OBSERVATIONS of all `probes` in state "0"; a fact that several cases ask for is scored once."""
+    rows = [a for asked in list_asked(probes, prompts).values() for a in asked]
+    scores = score(lm, [Query(a.prompt, a.target) for a in rows])
+    return pd.DataFrame(_rows("0", rows, scores), columns=list(OBSERVATIONS.columns))
+
+
+def list_asked(probes: pd.DataFrame, prompts: pd.DataFrame) -> dict[int, list[Asked]]:
+    """What to observe, by case: each fact once, after its edit prompt and, if so marked, its paraphrases."""
+    templates: dict[str, list[tuple[int, str]]] = {}
+    for row in prompts.sort_values(["relation_id", "prompt_id"]).itertuples(index=False):
+        templates.setdefault(row.relation_id, []).append((row.prompt_id, row.template))
+    asked: dict[int, list[Asked]] = {}
+    for row in probes.drop_duplicates(["case_id", "probe_id"]).itertuples(index=False):
+        if row.relation_id not in templates:
+            raise ValueError(f"relation {row.relation_id} of a probe of case {row.case_id} has no prompts")
+        for prompt_id, template in templates[row.relation_id]:
+            if prompt_id == 0 or row.prompts == "all":
+                prompt = fill(template, row.subject)
+                asked.setdefault(row.case_id, []).append(
+                    Asked(row.case_id, row.probe_id, prompt_id, prompt, row.object)
+                )
+    return asked
+
+
+def requests_of(edits: pd.DataFrame, name: str, case_ids: Sequence[int]) -> list[list[EditRequest]]:
+    """The requests called `name` of each case, in order; an empty list for a case without any."""
+    by_case: dict[int, list[EditRequest]] = {case_id: [] for case_id in case_ids}
+    rows = edits[edits["edit"] == name].sort_values(["case_id", "position"])
+    for row in rows.itertuples(index=False):
+        by_case[row.case_id].append(EditRequest(row.prompt, row.subject, row.target_new, row.target_true))
+    return list(by_case.values())
+
+
+@dataclass(frozen=True)
+class _State:
+    """The cases of a block after some edits. Cases that never had the edit are not in `tried`."""
+
+    name: str
+    delta: State
+    tried: tuple[int, ...]
+    steps: Mapping[int, int]
+    losses: Mapping[int, float]
+    reasons: Mapping[int, str | None]
+
+    @property
+    def sound(self) -> list[int]:
+        """Cases whose edits all worked."""
+        return [i for i in self.tried if self.reasons[i] is None]
+
+    def telemetry(self, case_ids: Sequence[int]) -> Iterator[tuple]:
+        """TELEMETRY rows; a random change has no steps and no loss."""
+        norms = state_norm(self.delta).tolist()
+        for i in self.tried:
+            loss = self.losses.get(i)
+            yield case_ids[i], self.name, self.steps.get(i, 0), loss, norms[i], self.reasons[i]
+
+
+def _states(
+    editor: Editor, edits: pd.DataFrame, case_ids: Sequence[int], names: Sequence[str], second: str, seed: int
+) -> Iterator[_State]:
+    """The states of one block, each as soon as it is reached."""
+    first = _edit(editor, "1", requests_of(edits, "e1", case_ids))
+    if "1" in names:
+        yield first
+    if {"2", "random"} & set(names):
+        both = _edit(editor, "2", requests_of(edits, second, case_ids), first)
+        if "2" in names:
+            yield both
+        if "random" in names:
+            seeds = [derive(seed, "random change", case_id) for case_id in case_ids]
+            yield _State("random", random_like(both.delta, seeds), both.tried, {}, {}, both.reasons)
+    if "e2_only" in names:
+        yield _edit(editor, "e2_only", requests_of(edits, "e2", case_ids))
+    if "control" in names:
+        yield _edit(editor, "control", requests_of(edits, "control", case_ids), first)
+
+
+def _edit(
+    editor: Editor, name: str, requests: Sequence[Sequence[EditRequest]], before: _State | None = None
+) -> _State:
+    """Edit every case of a block that has requests and whose edits `before` worked."""
+    tried = [i for i, asked in enumerate(requests) if asked]
+    reasons: dict[int, str | None] = dict.fromkeys(tried)
+    if before:
+        for i in tried:
+            if (reason := before.reasons.get(i, "it was not asked for")) is not None:
+                reasons[i] = f"after a failed first edit: {reason}"
+    able = [i for i in tried if reasons[i] is None]
+    start = before.delta if before else EMPTY
+    if not able:
+        return _State(name, start, tuple(tried), {}, {}, reasons)
+    result = editor.edit([requests[i] for i in able], select(start, able))
+    reasons.update(zip(able, result.reasons, strict=True))
+    delta = start + _spread(result.delta, able, len(requests))
+    steps, losses = (dict(zip(able, values, strict=True)) for values in (result.steps, result.losses))
+    return _State(name, delta, tuple(tried), steps, losses, reasons)
+
+
+def _spread(state: State, indices: Sequence[int], size: int) -> State:
+    """`state` of the cases `indices` as that of a block of `size`, nothing changed in the other cases."""
+    if len(indices) == size:
+        return state
+    place = [0] * size
+    for row, i in enumerate(indices):
+        place[i] = row
+    absent = torch.ones(size, dtype=torch.bool)
+    absent[list(indices)] = False
+    return tuple(delta.without(absent) for delta in select(state, place))
+
+
+def _rows(state: str, asked: Sequence[Asked], scores: Sequence[Score]) -> Iterator[tuple]:
+    """OBSERVATIONS rows."""
+    for a, s in zip(asked, scores, strict=True):
+        logprobs = list(s.token_logprobs)
+        yield a.case_id, state, a.probe_id, a.prompt_id, s.logprob, len(logprobs), logprobs, s.argmax_match

@@ -1,0 +1,14 @@
+"""Score every probe of a dataset's test cases in the unedited model."""
+
+from aftershock.editors.protocol import score_unedited
+from aftershock.lm.model import LanguageModel
+from aftershock.stage import stage
+from aftershock.tables import CASES, OBSERVATIONS, PROBES, PROMPTS
+
+with stage(snakemake) as run:
+    given = snakemake.input
+    lm = LanguageModel.load(given.weights, run.device)
+    cases, probes = CASES.read(given.cases), PROBES.read(given.probes)
+    test = set(cases.loc[cases["split"] == "test", "case_id"])
+    observations = score_unedited(lm, probes[probes["case_id"].isin(test)], PROMPTS.read(given.prompts))
+    OBSERVATIONS.write(observations, snakemake.output[0], run.provenance)

@@ -1,0 +1,29 @@
+"""Choose an editor's settings on dev cases of coverage."""
+
+from aftershock.editors.tuning import tune
+from aftershock.lm.model import LanguageModel
+from aftershock.lm.moments import load_moments, sha256_of_weights
+from aftershock.stage import stage
+from aftershock.tables import CASES, EDITS, PROBES, PROMPTS, TRIALS
+
+with stage(snakemake) as run:
+    given, params = snakemake.input, snakemake.params
+    lm = LanguageModel.load(given.weights, run.device)
+    moments = load_moments(given.moments, None, sha256_of_weights(given.weights)) if given.moments else None
+    cases = CASES.read(given.cases)
+    dev = cases.loc[cases["split"] == "dev", "case_id"].sort_values().head(params.cases)
+    edits, probes = (table.read(path) for table, path in ((EDITS, given.edits), (PROBES, given.probes)))
+    trials = tune(
+        lm,
+        params.editor["method"],
+        params.editor["settings"],
+        params.search,
+        params.trials,
+        edits[edits["case_id"].isin(dev)],
+        probes[probes["case_id"].isin(dev)],
+        PROMPTS.read(given.prompts),
+        moments,
+        params.seed,
+    )
+    print(trials.to_string(index=False, float_format="%.3f"))
+    TRIALS.write(trials, snakemake.output[0], run.provenance)
