@@ -232,7 +232,7 @@ def test_sheets(project: Path, sheet: str, old: str, new: str, expected: str) ->
 def test_the_configuration_that_ships_is_sound() -> None:
     config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     config["models"] = [file.stem for file in (ROOT / "resources" / "models").glob("*.yaml")]
-    config["kgs"]["wikidata"] = {"source": "ntriples", "namespace": "wikidata", "file": "resources/world.yaml"}
+    config["kgs"]["wikidata"] = {"source": "ntriples", "namespace": "wikidata", "file": "config.yaml"}
     assert set(check_config(config, ROOT)) == set(config["models"])
 
 
