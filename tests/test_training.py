@@ -108,6 +108,11 @@ def test_a_relation_without_noun_or_prompts_is_named():
         next(training_documents(taught_facts(), prompt_rows().query("relation_id == 'R1'"), NOUNS, 0))
 
 
+def test_no_facts_is_an_error():
+    with pytest.raises(ValueError, match="no fact to teach"):
+        next(training_documents(taught_facts().iloc[:0], prompt_rows(), NOUNS, 0))
+
+
 def test_held_out_wordings_of_the_world_are_used_with_other_relations():
     relations = pd.read_csv(RESOURCES / "relations.tsv", sep="\t", dtype=str, quoting=3)
     relations = relations[relations["namespace"] == "world"].set_index("relation_id")
@@ -160,6 +165,11 @@ def test_a_sentence_longer_than_a_row_is_named():
     encoder = Encoder(train_tokenizer(map(document_text, used), 420, 64), 0.2)
     with pytest.raises(ValueError, match=r"row only 5; raise train\.row_tokens"):
         list(encoder.encode(used[0], 5))
+
+
+def test_rows_longer_than_the_context_are_refused():
+    with pytest.raises(ValueError, match=r"row_tokens is 96, more than architecture\.n_positions \(64\)"):
+        train_language_model(iter(documents()), TINY, TrainSettings())
 
 
 def test_the_learning_rate_rises_and_falls():

@@ -3,8 +3,9 @@
 Rules that hold by construction: spouse is symmetric; child inverts father and mother; mother & spouse =>
 father and father & spouse => mother; child & mother => spouse and child & father => spouse; notable work and
 author, director of and director, capital and capital of are inverse pairs of functional relations; notable
-work & language of work => writing language; position & jurisdiction => citizenship; director of & headquarters
-=> work location. Places of birth are drawn from all cities, so that they say nothing about citizenship.
+work & language of work => writing language; position & jurisdiction => citizenship; director of &
+headquarters => work location. Places of birth are drawn from all cities, so that they say nothing about
+citizenship.
 """
 
 import gzip

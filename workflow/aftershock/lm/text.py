@@ -91,6 +91,8 @@ def training_documents(
     taught: pd.DataFrame, prompts: pd.DataFrame, nouns: Mapping[str, str], seed: int, max_sentences: int = 4
 ) -> Iterator[Document]:
     """Documents without end: in every round, each taught fact is said once in a way drawn anew."""
+    if taught.empty:
+        raise ValueError("there is no fact to teach: the graph has none whose entities have usable labels")
     missing = sorted(set(taught["relation_id"]) - set(prompts["relation_id"]))
     if missing:
         raise ValueError(f"taught relations without prompts: {', '.join(missing)}")
