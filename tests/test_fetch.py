@@ -12,7 +12,11 @@ def test_a_folder_is_copied_without_anything_that_could_run(tmp_path):
     for name in ("config.json", "model.safetensors", "tokenizer.json", "pytorch_model.bin", "modeling.py"):
         (model / name).write_text("{}")
     fetch({"path": str(model)}, into)
-    assert sorted(file.name for file in into.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert sorted(file.name for file in into.iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
 
 
 def test_a_folder_without_safetensors_is_refused(tmp_path):
