@@ -67,6 +67,8 @@ rule mine_rules:
         relations="results/kg/{kg}/relations.parquet",
     log:
         "results/logs/mine_rules/{kg}.log",
+    wildcard_constraints:
+        kg=any_of(MINED),
     conda:
         "../../envs/tables.yaml"
     params:
@@ -153,6 +155,8 @@ rule filter_facts:
         summary="results/kg/{kg}/summary.csv",
     log:
         "results/logs/filter_facts/{kg}.log",
+    wildcard_constraints:
+        kg=any_of(MINED),
     conda:
         "../../envs/tables.yaml"
     params:

@@ -1,0 +1,72 @@
+"""The workflow as its users start it."""
+
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2"]
+    return subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def planned(folder: Path, *arguments: str) -> Counter:
+    """How often each rule would run."""
+    run = snakemake(folder, "--dry-run", "--quiet", "rules", *arguments)
+    assert run.returncode == 0, run.stdout + run.stderr
+    table = re.search(r"-----\n(.*?)\ntotal", run.stdout + run.stderr, re.DOTALL)
+    return Counter({rule: int(n) for rule, n in map(str.split, table[1].splitlines())} if table else {})
+
+
+def test_the_demo_is_planned_without_a_model_or_a_graph(tmp_path):
+    jobs = planned(tmp_path)
+    editors = yaml.safe_load((ROOT / "config.yaml").read_text())["editors"]
+    plain = [name for name, editor in editors.items() if "second_edit" not in editor]
+    assert jobs["score"] == 3 * len(plain) + 2 * len(editors)
+    assert jobs["train_lm"] == jobs["report"] == 1
+    assert jobs["tune"] == len(plain)
+
+
+def test_all_errors_of_a_configuration_come_at_once(tmp_path):
+    study = {"kg": "wrold", "models": ["demo-4x12"], "cases": {"sed": 1}, "editors": {"rome": {"method": "rom"}}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study | {"datasets": ["covrage"]}))
+    run = snakemake(tmp_path, "--dry-run", "--configfile", "study.yaml")
+    assert run.returncode == 1
+    said = run.stdout + run.stderr
+    for hint in ("'world'", "'demo-4x128'", "'seed'", "'rome'", "'coverage'"):
+        assert re.search(f"did you mean {hint}", said), said
+    assert "Traceback" not in said
+
+
+def test_published_files_replace_mining_and_building(tmp_path):
+    names = ["coverage_edit", "reverse_edit", "composite_edit", "easy", "hard"]
+    folder = tmp_path / "published"
+    folder.mkdir()
+    for name in (*names, "conflict_prompts", "round_prompts"):
+        (folder / f"{name}.json").write_text("[]")
+    study = {"kg": "released", "study": "released", "report": {"bars": []}}
+    study["kgs"] = {"released": {"source": "released", "namespace": "wikidata", "folder": str(folder)}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    jobs = planned(tmp_path, "--configfile", "study.yaml")
+    assert jobs["read_released"] == 1
+    assert jobs["build_released_cases"] == 5
+    assert "build_cases" not in jobs
+
+
+@pytest.mark.slow
+def test_the_whole_demo_runs_once_and_repeats_only_what_changed(tmp_path):
+    run = snakemake(tmp_path)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert (tmp_path / "results/report/index.html").stat().st_size > 100_000
+    assert planned(tmp_path) == Counter()
+    changed = planned(tmp_path, "--config", "editors=" + json.dumps({"ft": {"settings": {"steps": 20}}}))
+    assert set(changed) == {"tune", "edit", "score", "tables", "figures", "report", "all"}
+    assert changed["edit"] == 6
