@@ -32,6 +32,10 @@ class Material:
         default_factory=dict
     )  # SVG by model, dataset and kind
     trials: Mapping[tuple[str, str], pd.DataFrame] = field(default_factory=dict)
+    counts: Mapping[tuple[str, str], pd.DataFrame] = field(default_factory=dict)
+    """Candidates kept and dropped (split, reason, candidates), by model and dataset."""
+    oddities: pd.DataFrame | None = None
+    """What was found in published files (dataset, kind, rows, first_row)."""
     timings: Sequence[Mapping[str, Any]] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -68,6 +72,8 @@ def context(material: Material) -> dict[str, Any]:
         "templates": TEMPLATES,
         "figures": [_figure(*key, svg) for key, svg in material.figures.items()],
         "trials": [_trials(*label, rows) for label, rows in material.trials.items()],
+        "counts": [_counts(*key, rows) for key, rows in material.counts.items()],
+        "oddities": None if material.oddities is None else material.oddities.to_dict("records"),
         "timings": stages(material.timings),
         "definitions": definitions(),
         "config": yaml.safe_dump(dict(material.config), sort_keys=False, allow_unicode=True),
@@ -97,6 +103,15 @@ def _trials(model: str, editor: str, rows: pd.DataFrame) -> dict[str, Any]:
     names = list(dict.fromkeys(name for row in records for name in row["settings"]))
     varied = [name for name in names if len({json.dumps(row["settings"].get(name)) for row in records}) > 1]
     return {"model": model, "editor": editor, "rows": records, "settings": varied or names}
+
+
+def _counts(model: str, dataset: str, rows: pd.DataFrame) -> dict[str, Any]:
+    """Candidates of each reason, kept ones first, with a column per split that has any."""
+    wide = rows.pivot_table(index="reason", columns="split", values="candidates", aggfunc="sum", fill_value=0)
+    splits = [split for split in ("test", "dev", "train") if split in wide]
+    reasons = sorted(wide.index, key=lambda reason: (reason != "kept", reason))
+    lines = [{"reason": reason, "counts": [int(wide.at[reason, s]) for s in splits]} for reason in reasons]
+    return {"model": model, "dataset": dataset, "splits": splits, "lines": lines}
 
 
 def of_run(timings: Sequence[Mapping[str, Any]], kg: str, models: Sequence[str]) -> list[Mapping[str, Any]]:

@@ -56,6 +56,8 @@ rule report:
         tables=f"{REPORT}/tables",
         figures=f"{REPORT}/figures",
         trials=[path for _, path in TUNED],
+        counts=[f"results/{KG}/{run['model']}/cases/{run['dataset']}.counts.csv" for run in RUNS],
+        findings=f"results/kg/{KG}/findings.csv" if KG in RELEASED else [],
         templates=sorted(Path(workflow.basedir).glob("workflow/aftershock/templates/*")),
     output:
         f"{REPORT}/index.html",

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pandas as pd
+
 from aftershock.figures import figure_name
 from aftershock.output import write_text
 from aftershock.report import Material, of_run, page
@@ -26,6 +28,11 @@ with stage(snakemake) as run:
         trials={
             tuple(label): TRIALS.read(path) for label, path in zip(params.tuned, given.trials, strict=True)
         },
+        counts={
+            (r["model"], r["dataset"]): pd.read_csv(path)
+            for r, path in zip(params.runs, given.counts, strict=True)
+        },
+        oddities=pd.read_csv(given.findings) if given.findings else None,
         timings=of_run(timings, params.kg, [r["model"] for r in params.runs]),
         config=params.config,
         provenance={"report": run.provenance, "summary": provenance_of(given.summary)},
