@@ -82,19 +82,21 @@ class Editor(ABC):
 
 def sample_contexts(
     lm: LanguageModel, openings: Sequence[str], lengths: Sequence[tuple[int, int]], seed: int
-) -> list[str]:
-    """Templates for a prompt: texts that the model itself writes, followed by ". {}".
+) -> Contexts:
+    """Templates for a prompt: the plain one, then texts that the model itself writes, followed by ". {}".
 
-    For each (tokens, count) and each opening, `count` texts of `tokens` tokens, the opening included. Without
-    an opening a text starts from the token that separates documents. Braces are removed from the texts.
+    A kind for each (tokens, count): `count` texts per opening, of `tokens` tokens with the opening. Without an
+    opening a text starts from the token that separates documents. Braces are removed from the texts.
     """
     starts = dict(zip(openings, lm.encode(openings), strict=True))
     if not starts:
         if lm.tokenizer.eos_token_id is None:
             raise ValueError("the tokenizer has no end-of-text token to sample contexts from; give openings")
         starts = {"": [lm.tokenizer.eos_token_id]}
-    texts = []
+    kinds = [[PLAIN]]
     for tokens, count in lengths:
+        texts: list[str] = []
         for opening, ids in starts.items():
             texts += sample(lm, ids, tokens, count, SAMPLED_FROM, derive(seed, "contexts", tokens, opening))
-    return [" ".join(text.replace("{", " ").replace("}", " ").split()) + ". {}" for text in texts]
+        kinds.append([" ".join(t.replace("{", " ").replace("}", " ").split()) + ". {}" for t in texts])
+    return kinds

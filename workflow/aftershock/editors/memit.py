@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from aftershock.editors.base import PLAIN, Contexts, Editor, EditResult, sample_contexts
+from aftershock.editors.base import Contexts, Editor, EditResult, sample_contexts
 from aftershock.editors.settings import MemitSettings
 from aftershock.lm.deltas import EMPTY, LowRankDelta, State
 from aftershock.lm.hooks import at_subjects
@@ -33,8 +33,7 @@ class Memit(Editor):
         contexts: Contexts | None = None,
     ) -> None:
         if contexts is None:
-            sampled = sample_contexts(lm, settings.context_openings, settings.context_lengths, seed)
-            contexts = [[PLAIN], sampled] if sampled else [[PLAIN]]
+            contexts = sample_contexts(lm, settings.context_openings, settings.context_lengths, seed)
         super().__init__(lm, settings, moments, seed, contexts)
 
     def edit(self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY) -> EditResult:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from aftershock.editors.base import PLAIN, Contexts, Editor, EditResult, sample_contexts
+from aftershock.editors.base import Contexts, Editor, EditResult, sample_contexts
 from aftershock.editors.settings import RomeSettings
 from aftershock.lm.deltas import EMPTY, LowRankDelta, State
 from aftershock.lm.model import LanguageModel
@@ -26,8 +26,7 @@ class Rome(Editor):
         contexts: Contexts | None = None,
     ) -> None:
         if contexts is None:
-            sampled = sample_contexts(lm, settings.context_openings, settings.context_lengths, seed)
-            contexts = [[PLAIN], sampled]
+            contexts = sample_contexts(lm, settings.context_openings, settings.context_lengths, seed)
         super().__init__(lm, settings, moments, seed, contexts)
 
     def edit(self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY) -> EditResult:
