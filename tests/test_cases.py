@@ -14,6 +14,7 @@ from aftershock.cases.invariants import require, violations
 from aftershock.cases.released import edit_prompts, labels_of, read_rows, to_case, triples, write_rows
 from aftershock.cases.released_study import Folder
 from aftershock.cases.split import components, split_entities, split_of
+from aftershock.cases.targets import Targets
 from aftershock.seeds import generator
 from aftershock.tables import CASES, EDITS, FACT_KEY, OBJECT_SCORES, PROBES, VERIFIED
 
@@ -176,6 +177,37 @@ def test_labels_may_hold_anything(graph):
     built = build("reverse", instances, scores, Context(index, *list(vars(context).values())[1:]), SETTINGS)
     assert len(built.cases) == 8
     assert built.edits["subject"].str.startswith("{}{0} <b>").all()
+
+
+def test_a_fact_that_a_filter_dropped_is_never_a_target():
+    facts, labels = families(3)
+    rows = frame(facts, reason=None, kept=[f.relation_id != "R5" or f.subject_id != "A0" for f in facts])
+    rows["subject"], rows["object"] = rows["subject_id"].map(labels), rows["object_id"].map(labels)
+    index = FactIndex.from_frames(rows, frame([], known=True))
+    assert Fact("A0", "R5", "T0") not in index.facts
+    targets = Targets(index, {}, "test")
+    drawn = {targets.draw("A0", "R5", (), generator(i, "draw")) for i in range(30)}
+    assert drawn == {"T1", "T2", "T3"}
+
+
+def test_a_published_prompt_without_a_slot_is_named(tmp_path):
+    entity = {"id": "Q1", "label": "one"}
+    relation = {"id": "P69", "label": "educated at", "prompt": "studied at", "query": "?"}
+    others = [{"id": "Q2", "label": "two"}, {"id": "Q3", "label": "three"}]
+    edit = {
+        "relation": relation,
+        "subject": entity,
+        "object": others[0],
+        "new_object": {"id": "Q4", "label": "four"},
+    }
+    row = {"type": "1-2@P69", "edit": edit, "true_objects": others}
+    (tmp_path / "easy.json").write_text(json.dumps([row]))
+    (tmp_path / "round_prompts.json").write_text(json.dumps({"P69": ["{} went to"]}))
+    folder = Folder.read(str(tmp_path), ["round_easy"], 1, 0)
+    with pytest.raises(
+        ValueError, match=r"relation P69 in round_prompts.json or in a row: template 'studied at'"
+    ):
+        folder.prompts(str(tmp_path), "round")
 
 
 def test_probes_of_one_fact_share_a_number():

@@ -36,8 +36,9 @@ def test_the_demo_is_planned_without_a_model_or_a_graph(tmp_path):
 
 
 def test_all_errors_of_a_configuration_come_at_once(tmp_path):
-    study = {"kg": "wrold", "models": ["demo-4x12"], "cases": {"sed": 1}, "editors": {"rome": {"method": "rom"}}}
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study | {"datasets": ["covrage"]}))
+    study = {"kg": "wrold", "models": ["demo-4x12"], "datasets": ["covrage"]}
+    study |= {"cases": {"sed": 1}, "editors": {"rome": {"method": "rom"}}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
     run = snakemake(tmp_path, "--dry-run", "--configfile", "study.yaml")
     assert run.returncode == 1
     said = run.stdout + run.stderr

@@ -24,24 +24,31 @@ class Fact:
 
 @dataclass(frozen=True)
 class FactIndex:
-    """The true facts of a graph with their labels, and the part of them that the unedited model knows."""
+    """The true facts of a graph with their labels, and the part of them that the unedited model knows.
+
+    `unusable` facts are true as well, but a filter dropped them: nothing is made of them, and no target may
+    happen to be one.
+    """
 
     facts: frozenset[Fact]
     labels: dict[str, str]
     known: frozenset[Fact] = field(default_factory=frozenset)
+    unusable: frozenset[Fact] = field(default_factory=frozenset)
 
     @classmethod
     def from_frames(cls, facts: pd.DataFrame, verified: pd.DataFrame) -> "FactIndex":
-        """Index the kept rows of `facts` (FACTS) and the known rows of `verified` (VERIFIED)."""
-        kept = facts[facts["kept"]]
+        """Index the rows of `facts` (FACTS) and the known rows of `verified` (VERIFIED)."""
+        kept, dropped = facts[facts["kept"]], facts[~facts["kept"]]
         labels = dict(zip(kept["subject_id"], kept["subject"], strict=True))
         labels.update(zip(kept["object_id"], kept["object"], strict=True))
-        return cls(frozenset(as_facts(kept)), labels, frozenset(as_facts(verified[verified["known"]])))
+        known = verified[verified["known"]]
+        true, said, unusable = (frozenset(as_facts(rows)) for rows in (kept, known, dropped))
+        return cls(true, labels, said, unusable)
 
     @cached_property
     def objects(self) -> dict[tuple[str, str], tuple[str, ...]]:
         """Sorted true objects of each (subject, relation)."""
-        return _group((fact.key, fact.object_id) for fact in self.facts)
+        return _group((fact.key, fact.object_id) for fact in self.facts | self.unusable)
 
     @cached_property
     def pools(self) -> dict[str, tuple[str, ...]]:

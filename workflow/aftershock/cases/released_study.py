@@ -10,6 +10,7 @@ from aftershock.cases import released as fmt
 from aftershock.cases.build import Dataset, tabulate
 from aftershock.cases.graph_facts import Context, Fact, FactIndex
 from aftershock.cases.invariants import violations
+from aftershock.prompts import split
 from aftershock.seeds import generator
 from aftershock.tables import FACTS, PROMPTS, RELATIONS, TAUGHT
 
@@ -87,6 +88,14 @@ class Folder:
         rows = []
         for relation_id, template in sorted(first.items()):
             texts = [template, *paraphrases.get(relation_id, [])]
+            for text in texts:
+                try:
+                    split(text)
+                except ValueError as error:
+                    name = fmt.PROMPT_FILES[kind]
+                    raise ValueError(
+                        f"{path}: relation {relation_id} in {name} or in a row: {error}"
+                    ) from error
             rows += [(relation_id, i, text, "released") for i, text in enumerate(texts)]
         return pd.DataFrame(rows, columns=list(PROMPTS.columns))
 
