@@ -85,8 +85,8 @@ def sample_contexts(
 ) -> Contexts:
     """Templates for a prompt: the plain one, then texts that the model itself writes, followed by ". {}".
 
-    A kind for each (tokens, count): `count` texts per opening, of `tokens` tokens with the opening. Without an
-    opening a text starts from the token that separates documents. Braces are removed from the texts.
+    A kind for each (tokens, count): `count` texts per opening, of `tokens` tokens with the opening. Without
+    an opening a text starts from the token that separates documents. Braces are removed from the texts.
     """
     starts = dict(zip(openings, lm.encode(openings), strict=True))
     if not starts:

@@ -97,8 +97,8 @@ def list_asked(probes: pd.DataFrame, prompts: pd.DataFrame) -> dict[int, list[As
 def requests_of(edits: pd.DataFrame, name: str, case_ids: Sequence[int]) -> list[list[EditRequest]]:
     """The requests called `name` of each case, in order; an empty list for a case without any."""
     by_case: dict[int, list[EditRequest]] = {case_id: [] for case_id in case_ids}
-    rows = edits[edits["edit"] == name].sort_values(["case_id", "position"])
-    for row in rows.itertuples(index=False):
+    asked = edits[(edits["edit"] == name) & edits["case_id"].isin(case_ids)]
+    for row in asked.sort_values(["case_id", "position"]).itertuples(index=False):
         by_case[row.case_id].append(EditRequest(row.prompt, row.subject, row.target_new, row.target_true))
     return list(by_case.values())
 

@@ -73,8 +73,8 @@ class MemitSettings:
     mom2_weight: Positive = 20000.0
     """Weight of the second moments against the keys of the edit (lambda)."""
     context_lengths: tuple[tuple[Count, Count], ...] = ((10, 1),)
-    """(tokens, texts per opening) sampled from the model to read the prompt after; each is a kind, weighted as
-    much as the plain prompt."""
+    """(tokens, texts per opening) sampled from the model to read the prompt after, each pair weighted as the
+    plain prompt is."""
     context_openings: tuple[str, ...] = ("The", "Therefore", "Because", "I", "You")
 
 

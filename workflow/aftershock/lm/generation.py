@@ -13,18 +13,22 @@ BATCH_ROWS = 256
 
 
 def continue_greedily(lm: LanguageModel, prompts: Sequence[str], n_tokens: int) -> list[str]:
-    """The likeliest continuation of each prompt, token by token; it ends where the model ends the text."""
+    """The likeliest continuation of each prompt, up to `n_tokens` tokens.
+
+    It ends earlier where the model ends the text and where its context ends.
+    """
     by_length = defaultdict(list)
     encoded = lm.encode(prompts)
     for i, ids in enumerate(encoded):
-        lm.check_length([*ids, *[0] * n_tokens], prompts[i])
+        lm.check_length([*ids, 0], prompts[i])
         by_length[len(ids)].append(i)
     texts = [""] * len(prompts)
-    for rows in by_length.values():
+    for length, rows in by_length.items():
+        more = min(n_tokens, lm.context - length)
         for start in range(0, len(rows), BATCH_ROWS):
             chosen = rows[start : start + BATCH_ROWS]
             ids = torch.tensor([encoded[i] for i in chosen], device=lm.device)
-            grown = _grow(lm, ids, n_tokens, lambda scores: scores.argmax(dim=-1))
+            grown = _grow(lm, ids, more, lambda scores: scores.argmax(dim=-1))
             for i, row in zip(chosen, grown[:, ids.shape[1] :].tolist(), strict=True):
                 end = row.index(lm.tokenizer.eos_token_id) if lm.tokenizer.eos_token_id in row else None
                 texts[i] = lm.tokenizer.decode(row[:end])

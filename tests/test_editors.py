@@ -1,0 +1,540 @@
+"""One contract for every editor, their algebra, the protocol and the choice of settings."""
+
+import copy
+import json
+import math
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import torch
+
+from aftershock.editors import ft, protocol
+from aftershock.editors.base import Editor, EditResult, sample_contexts
+from aftershock.editors.memit import adjust
+from aftershock.editors.protocol import CONFLICT_STATES, ROUND_STATES, list_asked, run_cases, score_unedited
+from aftershock.editors.settings import FtSettings, MemitSettings, RomeSettings, as_values, merge
+from aftershock.editors.table import EDITORS, method_of, settings_of
+from aftershock.editors.tuning import draw_trials, tune
+from aftershock.lm.deltas import EMPTY, LowRankDelta, edited, select, state_norm
+from aftershock.lm.hooks import watch
+from aftershock.lm.moments import Moment
+from aftershock.lm.scoring import score
+from aftershock.lm.tokens import locate
+from aftershock.prompts import fill
+from aftershock.requests import EditRequest, Query
+from aftershock.tables import EDITS, OBSERVATIONS, PROBES, PROMPTS, TELEMETRY, TRIALS
+from tiny import CITIES, FAMILIES, NAMES, TEMPLATES, moments, requests, tiny, written
+
+CONTEXTS = [["{}"], ["It rains. {}", "As they say in Graz. {}"]]
+VALUES = {"steps": 12, "lr": 0.2, "weight_decay": 0.01, "clamp": 4.0}
+SETTINGS = {
+    "ft": {"layers": [0], "steps": 5, "lr": 0.02, "norm_constraint": None, "objective": "target_new"},
+    "rome": {"layers": [0], **VALUES},
+    "memit": {"layers": [0, 1], **VALUES, "mom2_weight": 1e-3},
+}
+
+
+def make(method, lm, contexts=CONTEXTS, **changes):
+    settings = settings_of(method, SETTINGS[method], changes)
+    return method_of(method).load()(lm, settings, moments(lm), contexts=contexts)
+
+
+def singles(n, template=0):
+    return [[request] for request in requests(n, template)]
+
+
+def log_probs(lm, cases, state):
+    queries = [Query(case[0].text, case[0].target_new, i) for i, case in enumerate(cases)]
+    return torch.tensor([s.logprob for s in score(lm, queries, state)])
+
+
+def close(state, other, tolerance=1e-6):
+    """Whether two states make equal changes, relative to their size."""
+    assert [d.module for d in state] == [d.module for d in other]
+    for one, two in zip(state, other, strict=True):
+        difference = (one.dense() - two.dense()).flatten(1).norm(dim=1)
+        if (difference > tolerance * two.dense().flatten(1).norm(dim=1).clamp(min=1e-12)).any():
+            return False
+    return True
+
+
+# --- the contract ------------------------------------------------------------------------------------------
+def test_every_method_has_settings_here():
+    assert set(SETTINGS) == set(EDITORS)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", sorted(EDITORS))
+def test_an_edit_makes_its_target_likelier_and_leaves_the_model_alone(method, family):
+    lm = tiny(family)
+    before = copy.deepcopy(lm.model.state_dict())
+    cases = singles(5)
+    result = make(method, lm, contexts=[["{}"]], layers=[0]).edit(cases)
+    assert isinstance(result, EditResult)
+    assert result.reasons == (None,) * 5
+    assert all(step > 0 for step in result.steps)
+    assert all(len(delta) == 5 for delta in result.delta)
+    gain = log_probs(lm, cases, result.delta) - log_probs(lm, cases, EMPTY)
+    # in a random model other tokens have similar keys, so that one case in five may lose by what these change
+    assert (gain > 0).sum() >= 4
+    assert gain.mean() > 0.1
+    after = lm.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not any(m._forward_hooks or "forward" in vars(m) for m in lm.model.modules())
+    assert [delta.module for delta in result.delta] == [lm.projection(0)]
+
+
+@pytest.mark.parametrize("method", sorted(EDITORS))
+def test_a_batch_of_cases_equals_the_cases_alone(method):
+    lm = tiny()
+    editor, cases = make(method, lm), singles(6)
+    together = editor.edit(cases)
+    for i, case in enumerate(cases):
+        alone = editor.edit([case])
+        assert close(select(together.delta, [i]), alone.delta), i
+        assert alone.losses[0] == pytest.approx(together.losses[i], abs=1e-6)
+        assert alone.steps[0] == together.steps[i]
+
+
+@pytest.mark.parametrize("method", sorted(EDITORS))
+def test_the_order_of_cases_does_not_matter(method):
+    lm = tiny()
+    editor, cases, order = make(method, lm), singles(6), [3, 0, 5, 4, 1, 2]
+    shuffled = editor.edit([cases[i] for i in order])
+    assert close(shuffled.delta, select(editor.edit(cases).delta, order))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("method", sorted(EDITORS))
+def test_a_second_edit_starts_from_the_first(method, family):
+    lm = tiny(family)
+    editor = make(method, lm)
+    first = editor.edit(singles(3)).delta
+    second = editor.edit(singles(3, template=1), first).delta
+    for case in range(3):
+        model = written(lm, first, case)
+        fresh = method_of(method).load()(model, editor.settings, moments(lm), contexts=CONTEXTS)
+        alone = fresh.edit(singles(3, template=1)[case : case + 1]).delta
+        assert close(select(second, [case]), alone), case
+    assert not close(second, editor.edit(singles(3, template=1)).delta)
+
+
+@pytest.mark.parametrize("method", sorted(EDITORS))
+def test_a_case_of_several_requests_is_one_edit(method):
+    lm = tiny()
+    editor = make(method, lm)
+    name, cities = NAMES[1], CITIES[:3]
+    several = [EditRequest(TEMPLATES[0], name, city) for city in cities]
+    cases = [[requests(1)[0]], several, requests(2, template=1)]
+    result = editor.edit(cases)
+    assert result.reasons == (None,) * 3
+    for i, case in enumerate(cases):
+        alone = editor.edit([case])
+        assert torch.allclose(state_norm(select(result.delta, [i])), state_norm(alone.delta), rtol=1e-6)
+        queries = [Query(r.text, r.target_new, i) for r in case]
+        found = [s.logprob for s in score(lm, queries, result.delta)]
+        wanted = [s.logprob for s in score(lm, [Query(q.prompt, q.target) for q in queries], alone.delta)]
+        assert found == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("method", sorted(EDITORS))
+def test_a_broken_case_fails_alone_and_changes_nothing(method):
+    lm = tiny()
+    editor, cases = make(method, lm), singles(3)
+    width = lm.weight(lm.projection(1)).shape[1]
+    bad = torch.zeros(3, 1, width, dtype=lm.dtype)
+    bad[1] = math.nan
+    state = (LowRankDelta(lm.projection(1), bad, torch.ones(3, 1, lm.d_model, dtype=lm.dtype)),)
+    result = editor.edit(cases, state)
+    assert [reason is None for reason in result.reasons] == [True, False, True]
+    assert "nan" in result.reasons[1]
+    assert state_norm(result.delta)[1] == 0
+    assert close(select(result.delta, [0, 2]), editor.edit([cases[0], cases[2]], select(state, [0, 2])).delta)
+
+
+@pytest.mark.parametrize("method", sorted(EDITORS))
+def test_layers_that_the_model_lacks_are_refused(method):
+    lm = tiny()
+    with pytest.raises(ValueError, match=r"layers \[0, 7\]: the model has layers 0 to 2"):
+        make(method, lm, layers=[0, 7])
+
+
+@pytest.mark.parametrize("method", ["rome", "memit"])
+def test_missing_and_singular_moments_are_refused(method):
+    lm = tiny()
+    settings = settings_of(method, SETTINGS[method], {"layers": [0]})
+    kind = method_of(method).load()
+    with pytest.raises(ValueError, match=r"no second moments of layer 0; given: \[1\]"):
+        kind(lm, settings, {1: moments(lm)[1]}, contexts=CONTEXTS).edit(singles(1))
+    k = torch.randn(10, 64)
+    flat = {0: Moment(k.T @ k / 10, 10)}
+    with pytest.raises(
+        ValueError, match=r"layer 0 \(10 tokens\) are singular: collect them from more documents"
+    ):
+        kind(lm, settings, flat, contexts=CONTEXTS).edit(singles(1))
+
+
+# --- each method's algebra ---------------------------------------------------------------------------------
+def key_and_output(lm, template, subject, layer):
+    (row,) = locate(lm, [(template, subject)])
+    ids, mask = lm.pad([row.ids])
+    with torch.no_grad(), watch(lm, [lm.projection(layer)], [lm.projection(layer), lm.layer(layer)]) as seen:
+        lm.run(ids, mask)
+    projection, stream = lm.projection(layer), lm.layer(layer)
+    return (
+        seen["in", projection][0, row.subject],
+        seen["out", projection][0, row.subject],
+        seen["out", stream][0, row.subject],
+    )
+
+
+def test_rome_is_the_dense_rank_one_update():
+    lm = tiny()
+    editor, request = make("rome", lm), requests(1)[0]
+    result = editor.edit([[request]])
+    keys = [
+        key_and_output(lm, fill(context, request.prompt), request.subject, 0)[0]
+        for kind in CONTEXTS
+        for context in kind
+    ]
+    u = torch.linalg.inv(moments(lm)[0].matrix.double()) @ torch.stack(keys).mean(dim=0)
+    u = u / u.norm()
+    k, o, _ = key_and_output(lm, request.prompt, request.subject, 0)
+    target = result.details[0]["v"][0]
+    change = torch.outer((target - o) / (k @ u), u)
+    assert torch.allclose(result.delta[0].dense()[0], change, atol=1e-9)
+    with torch.no_grad():  # at the plain prompt's key the layer now writes v*
+        assert torch.allclose((lm.weight(lm.projection(0)) + change) @ k + lm.bias(lm.projection(0)), target)
+    plain = make("rome", lm, mom2_adjustment=False).edit([[request]]).delta[0]
+    mean = torch.stack(keys).mean(dim=0)
+    assert torch.allclose(plain.U[0, 0], mean / mean.norm())
+
+
+def test_memit_is_the_dense_least_squares_update():
+    lm = tiny()
+    editor = make("memit", lm)
+    case = requests(3)
+    result = editor.edit([case])
+    target = result.details[0]["z"]
+    model = copy.deepcopy(lm)
+    for done, layer in enumerate([0, 1]):
+        keys, rows = [], []
+        for request, z in zip(case, target, strict=True):
+            kinds = [
+                torch.stack(
+                    [key_and_output(model, fill(c, request.prompt), request.subject, layer)[0] for c in kind]
+                )
+                for kind in CONTEXTS
+            ]
+            keys.append(torch.stack([kind.mean(dim=0) for kind in kinds]).mean(dim=0))
+            rows.append((z - key_and_output(model, request.prompt, request.subject, 1)[2]) / (2 - done))
+        K, R = torch.stack(keys, dim=1), torch.stack(rows, dim=1)
+        inverse = torch.linalg.inv(1e-3 * moments(lm)[layer].matrix.double() + K @ K.T)
+        change = R @ (inverse @ K).T
+        assert torch.allclose(result.delta[done].dense()[0], change, atol=1e-8)
+        model.weight(model.projection(layer)).add_(change)
+
+
+def test_woodbury_equals_the_dense_solve():
+    torch.manual_seed(0)
+    a = torch.randn(40, 30, dtype=torch.float64)
+    moment, keys = a.T @ a / 40, torch.randn(3, 4, 30, dtype=torch.float64)
+    keys[1, 2:] = 0.0  # a case with fewer requests
+    keys[2, 1] = keys[2, 0]  # the same key twice
+    found = adjust(torch.linalg.cholesky(moment), 0.7, keys)
+    for k, solved in zip(keys, found, strict=True):
+        wanted = torch.linalg.solve(0.7 * moment + k.T @ k, k.T).T
+        assert torch.allclose(solved, wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"norm_constraint": 0.01}, {"weight_decay": 0.1}, {"objective": "prompt_last"}]
+)
+def test_ft_is_adam_on_the_model_itself(changes):
+    lm = tiny()
+    case = requests(3)
+    settings = {"layers": [0, 1], "steps": 4, "batch_size": 2, **changes}
+    editor = make("ft", lm, **settings)
+    result = editor.edit([case])
+    model = copy.deepcopy(lm)
+    trained = {}
+    for layer in (0, 1):
+        module = model.model.get_submodule(model.projection(layer))
+        for name in ("weight", "bias"):
+            trained[layer, name] = getattr(module, name).requires_grad_()
+    start = {key: p.detach().clone() for key, p in trained.items()}
+    adam = torch.optim.Adam(trained.values(), lr=0.02, weight_decay=changes.get("weight_decay", 0.0))
+    losses = []
+    for _ in range(4):
+        for batch in (case[:2], case[2:]):
+            loss = 0.0
+            for request in batch:
+                prompt, target = lm.encode([request.text])[0], lm.encode_targets([request.target_new])[0]
+                each = "objective" not in changes
+                ids = prompt + target[:-1] if each else prompt
+                log_p = model.model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+                for t, token in enumerate(target):
+                    position = len(prompt) - 1 + (t if each else 0)
+                    loss = loss - log_p[position, token] / len(target) / len(batch)
+            losses.append(loss.item())
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            if box := changes.get("norm_constraint"):
+                for key, p in trained.items():
+                    p.data = p.data.clamp(start[key] - box, start[key] + box)
+    assert result.details[0]["losses"][:, 0].tolist() == pytest.approx(losses, abs=1e-5)
+    for delta, layer in zip(result.delta, (0, 1), strict=True):
+        weight = (trained[layer, "weight"] - start[layer, "weight"]).T
+        assert torch.allclose(delta.weight[0], weight, atol=1e-7)
+        assert torch.allclose(delta.bias[0], trained[layer, "bias"] - start[layer, "bias"], atol=1e-7)
+
+
+def test_ft_stops_each_case_when_its_loss_is_low(monkeypatch):
+    monkeypatch.setattr(ft, "ENOUGH", 3.0)
+    lm = tiny()
+    result = make("ft", lm, steps=12).edit(singles(5))
+    assert len(set(result.steps)) > 1
+    assert all(loss < 3.0 for loss, step in zip(result.losses, result.steps, strict=True) if step < 12)
+    for i, case in enumerate(singles(5)):
+        assert close(select(result.delta, [i]), make("ft", lm, steps=12).edit([case]).delta)
+
+
+def test_ft_divides_cases_by_memory(monkeypatch):
+    lm = tiny()
+    whole = make("ft", lm).edit(singles(5))
+    monkeypatch.setattr(ft, "DENSE_BYTES", 3 * 4 * 8 * lm.weight(lm.projection(0)).numel())
+    parts = make("ft", lm).edit(singles(5))
+    assert len(parts.details) == 2
+    assert close(parts.delta, whole.delta)
+    assert parts.losses == pytest.approx(whole.losses, abs=1e-6)
+
+
+def test_multi_label_editing_moves_to_the_mean_of_the_values():
+    lm = tiny()
+    case = [EditRequest(TEMPLATES[0], NAMES[0], city) for city in CITIES[:4]]
+    result = make("memit", lm, layers=[0], mom2_weight=1e-6).edit([case])
+    z, h = result.details[0]["z"].mean(dim=0), result.details[1]["hidden"][0]
+    k = result.details[1]["K"][0, 0]
+    # with equal keys and little weight on the moments, the key is mapped to the mean of the values
+    assert torch.allclose(result.delta[0].dense()[0] @ k, z - h, rtol=1e-4, atol=1e-5)
+
+
+# --- contexts and settings ---------------------------------------------------------------------------------
+def test_contexts_are_sampled_by_seed_and_hold_one_slot():
+    lm = tiny()
+    kinds = sample_contexts(lm, ["The", "It {"], [(6, 2), (9, 1)], seed=3)
+    assert [len(kind) for kind in kinds] == [1, 4, 2]
+    assert kinds[0] == ["{}"]
+    assert all(text.endswith(". {}") and text.count("{") == 1 for kind in kinds[1:] for text in kind)
+    assert kinds == sample_contexts(lm, ["The", "It {"], [(6, 2), (9, 1)], seed=3)
+    assert kinds != sample_contexts(lm, ["The", "It {"], [(6, 2), (9, 1)], seed=4)
+    assert sample_contexts(lm, [], [], seed=0) == [["{}"]]
+    assert len(sample_contexts(lm, [], [(5, 3)], seed=0)[1]) == 3
+
+
+def test_settings_are_overridden_layer_by_layer_and_checked_at_once():
+    found = settings_of("rome", {"lr": 0.1, "layers": [3]}, {"lr": 0.2})
+    assert (found.lr, found.layers, found.steps) == (0.2, (3,), RomeSettings().steps)
+    assert merge(RomeSettings, "rome", as_values(found)) == found
+    assert (
+        merge(MemitSettings, "memit", json.loads(json.dumps(as_values(MemitSettings())))) == MemitSettings()
+    )
+    with pytest.raises(ValueError, match=r"rome.steps: .*found 0; rome.v_lr: .*did you mean 'lr'"):
+        merge(RomeSettings, "rome", {"v_lr": 1.0, "steps": 0})
+    with pytest.raises(ValueError, match="unknown editor 'rom'; known editors: ft, memit, rome"):
+        method_of("rom")
+    with pytest.raises(ValueError, match="ft.objective"):
+        merge(FtSettings, "ft", {"objective": "both"})
+
+
+# --- the protocol ------------------------------------------------------------------------------------------
+TEMPLATE_ROWS = pd.DataFrame(
+    [("R1", i, template, "sheet") for i, template in enumerate(TEMPLATES)], columns=list(PROMPTS.columns)
+)
+
+
+def tables(n, round_case=False):
+    """Edits and probes of n cases; some without a control edit."""
+    edits, probes = [], []
+    for case_id in range(n):
+        name = NAMES[case_id % 8]
+        o1, o2, o3 = (CITIES[(case_id + j) % 8] for j in range(3))
+        made = {"e1": [(o2, o1)], "e2": [(o1, o2) if round_case else (o3, o2)]}
+        if round_case:
+            made["multi"] = [(o1, o2), (o3, o2)]
+        elif case_id % 3:
+            made["control"] = [(o1, o3)]
+        for edit, targets in made.items():
+            subject = NAMES[(case_id + 4) % 8] if edit == "control" else name
+            edits += [
+                (case_id, edit, i, f"E{subject}", subject, "R1", TEMPLATES[0], f"C{new}", new, f"C{old}", old)
+                for i, (new, old) in enumerate(targets)
+            ]
+        asked = [("old", name, o2, "all"), ("new_exp", name, o3, "all"), ("new_imp", name, o3, "all")]
+        asked += [("neighbour", NAMES[(case_id + 1) % 8], o1, "edit")]
+        numbers = {("old"): 0, ("new_exp"): 1, ("new_imp"): 1, ("neighbour"): 2}
+        probes += [
+            (case_id, role, 0, numbers[role], f"E{subject}", subject, "R1", f"C{city}", city, prompts)
+            for role, subject, city, prompts in asked
+        ]
+    return pd.DataFrame(edits, columns=list(EDITS.columns)), pd.DataFrame(
+        probes, columns=list(PROBES.columns)
+    )
+
+
+def test_conflict_cases_go_through_their_states():
+    lm = tiny()
+    edits, probes = tables(4)
+    editor = make("rome", lm)
+    observations, telemetry = run_cases(lm, editor, edits, probes, TEMPLATE_ROWS, CONFLICT_STATES)
+    OBSERVATIONS.check(observations)
+    TELEMETRY.check(telemetry)
+    counts = observations.groupby("state").size().to_dict()
+    assert counts == {
+        "1": 28,
+        "2": 28,
+        "e2_only": 28,
+        "control": 14,
+    }  # 3 + 3 + 1 per case; two without control
+    request = {name: protocol.requests_of(edits, name, [2]) for name in ("e1", "e2", "control")}
+    first = editor.edit(request["e1"]).delta
+    states = {
+        "1": first,
+        "2": first + editor.edit(request["e2"], first).delta,
+        "e2_only": editor.edit(request["e2"]).delta,
+        "control": first + editor.edit(request["control"], first).delta,
+    }
+    wanted = list_asked(probes, TEMPLATE_ROWS)[2]
+    for name, state in states.items():
+        rows = observations[(observations["case_id"] == 2) & (observations["state"] == name)]
+        scores = score(lm, [Query(a.prompt, a.target) for a in wanted], state)
+        assert rows["logprob"].tolist() == pytest.approx([s.logprob for s in scores], abs=1e-6)
+        assert rows["argmax_match"].tolist() == [s.argmax_match for s in scores]
+        norm = telemetry.set_index(["case_id", "state"]).loc[(2, name), "delta_norm"]
+        assert norm == pytest.approx(state_norm(state).item(), rel=1e-6)
+
+
+def test_round_cases_end_in_a_random_change_of_equal_size():
+    lm = tiny()
+    edits, probes = tables(3, round_case=True)
+    editor = make("memit", lm)
+    plain, telemetry = run_cases(lm, editor, edits, probes, TEMPLATE_ROWS, ROUND_STATES)
+    norms = telemetry.pivot(index="case_id", columns="state", values="delta_norm")
+    assert norms["random"].tolist() == pytest.approx(norms["2"].tolist())
+    assert telemetry.loc[telemetry["state"] == "random", "loss"].isna().all()
+    several, _ = run_cases(lm, editor, edits, probes, TEMPLATE_ROWS, ROUND_STATES, "multi_label")
+    both = plain.merge(several, on=["case_id", "state", "probe_id", "prompt_id"])
+    same = (both["logprob_x"] - both["logprob_y"]).abs() < 1e-9
+    assert same[both["state"] == "1"].all()
+    assert not same[both["state"] == "2"].any()
+    other, _ = run_cases(lm, editor, edits, probes, TEMPLATE_ROWS, ROUND_STATES, seed=1)
+    both = plain.merge(other, on=["case_id", "state", "probe_id", "prompt_id"])
+    same = (both["logprob_x"] - both["logprob_y"]).abs() < 1e-9
+    assert same.groupby(both["state"]).all().to_dict() == {"1": True, "2": True, "random": False}
+
+
+def test_shards_that_cut_no_block_give_the_same_numbers():
+    lm = tiny(dtype=torch.float32)
+    edits, probes = tables(40)
+    editor = make("ft", lm, steps=2)
+    whole, _ = run_cases(lm, editor, edits, probes, TEMPLATE_ROWS, ("1",))
+    parts = [
+        run_cases(lm, editor, edits[part(edits)], probes[part(probes)], TEMPLATE_ROWS, ("1",))[0]
+        for part in (lambda f: f["case_id"] < 32, lambda f: f["case_id"] >= 32)
+    ]
+    pd.testing.assert_frame_equal(whole, pd.concat(parts, ignore_index=True))
+
+
+class Stubborn(Editor):
+    """Refuses some subjects."""
+
+    def edit(self, cases, state=EMPTY):
+        d_out, d_in = self.lm.weight(self.lm.projection(0)).shape
+        u, v = (torch.ones(len(cases), 1, d, dtype=self.lm.dtype) for d in (d_in, d_out))
+        reasons = tuple("no" if case[0].target_new in self.settings.refused else None for case in cases)
+        delta = LowRankDelta(self.lm.projection(0), u, v).without(
+            torch.tensor([r is not None for r in reasons])
+        )
+        return EditResult((delta,), (1,) * len(cases), (0.5,) * len(cases), reasons)
+
+
+def test_failed_edits_leave_a_reason_and_no_observations():
+    lm = tiny()
+    edits, probes = tables(3)
+    refused = {CITIES[1], CITIES[4]}  # the first edit of case 0, the second of case 2
+    editor = Stubborn(lm, SimpleNamespace(layers=(0,), refused=refused))
+    observations, telemetry = run_cases(lm, editor, edits, probes, TEMPLATE_ROWS, ("1", "2", "e2_only"))
+    found = set(zip(observations["case_id"], observations["state"], strict=True))
+    assert found == {(0, "e2_only"), (1, "1"), (1, "2"), (1, "e2_only"), (2, "1")}
+    reasons = telemetry.set_index(["case_id", "state"])["reason"].dropna().to_dict()
+    assert reasons == {
+        (0, "1"): "no",
+        (0, "2"): "after a failed first edit: no",
+        (2, "2"): "no",
+        (2, "e2_only"): "no",
+    }
+    norms = telemetry.set_index(["case_id", "state"])["delta_norm"]
+    assert norms[1, "2"] == pytest.approx(2 * norms[1, "1"])
+    assert norms[2, "2"] == norms[2, "1"]
+
+
+def test_the_unedited_model_is_asked_the_same():
+    lm = tiny()
+    _, probes = tables(5)
+    found = score_unedited(lm, probes, TEMPLATE_ROWS)
+    OBSERVATIONS.check(found)
+    assert len(found) == 5 * 7
+    a = list_asked(probes, TEMPLATE_ROWS)[3][2]
+    row = found.set_index(["case_id", "probe_id", "prompt_id"]).loc[(3, a.probe_id, a.prompt_id)]
+    assert row["logprob"] == pytest.approx(score(lm, [Query(a.prompt, a.target)])[0].logprob)
+    with pytest.raises(ValueError, match="relation R1 of a probe of case 0 has no prompts"):
+        score_unedited(lm, probes, TEMPLATE_ROWS[:0])
+
+
+# --- tuning ------------------------------------------------------------------------------------------------
+GRID = {"lr": [0.02, 0.5], "steps": [2, 3]}
+
+
+def test_trials_begin_with_the_given_settings_and_do_not_repeat():
+    given = {**SETTINGS["ft"], "steps": 2}
+    drawn = draw_trials("ft", given, GRID, 4, seed=0)
+    assert drawn[0] == {"lr": 0.02, "steps": 2}
+    assert len({json.dumps(values, sort_keys=True) for values in drawn}) == 4
+    assert drawn == draw_trials("ft", given, GRID, 4, seed=0)
+    assert draw_trials("ft", given, {}, 1, seed=0) == [{}]
+    with pytest.raises(
+        ValueError, match="5 trials need 4 settings besides the given ones, but its search grid has 3"
+    ):
+        draw_trials("ft", given, GRID, 5, seed=0)
+
+
+def test_the_best_trial_is_marked():
+    lm = tiny()
+    edits, probes = tables(8)
+    near = probes["role"] == "neighbour"
+    # a model that says the same city of everyone: its neighbours are known
+    (oslo,) = lm.encode_targets(["Oslo"])[0]
+    lm.model.transformer.ln_f.bias += 4 * lm.model.get_input_embeddings().weight[oslo]
+    probes.loc[near, "object"] = "Oslo"
+    trials = tune(lm, "ft", SETTINGS["ft"], GRID, 3, edits, probes, TEMPLATE_ROWS)
+    TRIALS.check(trials)
+    assert trials["chosen"].sum() == 1
+    assert trials.loc[trials["chosen"], "objective"].item() == trials["objective"].max()
+    product = trials["success"] * trials["paraphrase"] * trials["locality"]
+    assert trials["objective"].tolist() == pytest.approx(product.tolist())
+    chosen = json.loads(trials.loc[trials["chosen"], "settings"].item())
+    assert set(chosen) == {"lr", "steps"}
+    with pytest.raises(ValueError, match="no dev case to tune on"):
+        tune(lm, "ft", SETTINGS["ft"], GRID, 1, edits[:0], probes, TEMPLATE_ROWS)
+    with pytest.raises(ValueError, match="knows no neighbour"):
+        tune(lm, "ft", SETTINGS["ft"], GRID, 1, edits, probes[~near], TEMPLATE_ROWS)
+
+
+def test_observed_states_hold_for_edited_rows_only():
+    lm = tiny()
+    ids, mask = lm.pad(lm.encode(["Ada Vex was born in", "Dario was born in"]))
+    result = make("rome", lm).edit(singles(1))
+    with torch.no_grad(), edited(lm, result.delta, torch.tensor([0, 0])):
+        assert not torch.allclose(lm.run(ids, mask), lm.run(ids[:, :3], mask[:, :3])[:, :1])

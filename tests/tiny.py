@@ -1,0 +1,176 @@
+"""Three-layer random models of every family, with a tokenizer trained here, and slow, obvious code."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPTJConfig,
+    GPTNeoXConfig,
+    LlamaConfig,
+)
+
+from aftershock.lm import values
+from aftershock.lm.deltas import DenseDelta, State
+from aftershock.lm.model import LanguageModel
+from aftershock.lm.moments import Moment, second_moments
+from aftershock.lm.tokenizer import train_tokenizer
+from aftershock.prompts import fill
+from aftershock.requests import EditRequest
+
+FAMILIES = ("gpt2", "gptj", "gpt_neox", "llama")
+ROUNDING = {"gpt2": 1e-9, "gptj": 1e-5, "gpt_neox": 1e-9, "llama": 1e-9}
+"""How exact a float64 model of each family is: GPT-J computes attention in float32 whatever it is asked."""
+CONTEXT = 48
+NAMES = [
+    "Ada Vex",
+    "Bruno Quill",
+    "Clara Å. Moss",
+    "Dario",
+    "Edith {Oak} Tull",
+    "Felix Zorn",
+    "Greta",
+    "Hugo Lind",
+]
+CITIES = ["Oslo", "Old Mill Town", "Rome", "Greenfield", "Lisbon", "New Castle upon Tyne", "Graz", "Ulm"]
+TEMPLATES = ["{} was born in", "The city where {} was born is", "As for {}, home is"]
+TEXTS = [fill(t, name) + f" {city}." for t in TEMPLATES for name in NAMES for city in CITIES]
+
+
+@cache
+def _tokenizer():
+    return train_tokenizer(TEXTS, 420, CONTEXT)
+
+
+def _config(family: str):
+    size, common = len(_tokenizer()), {"bos_token_id": 0, "eos_token_id": 0}
+    if family in ("gpt2", "gptj"):
+        kind = {"gpt2": GPT2Config, "gptj": GPTJConfig}[family]
+        rotary = {"rotary_dim": 4} if family == "gptj" else {}
+        drops = {"resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1}
+        sizes = {"n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": CONTEXT}
+        return kind(vocab_size=size, **sizes, **drops, **rotary, **common)
+    kind = {"gpt_neox": GPTNeoXConfig, "llama": LlamaConfig}[family]
+    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 40}
+    return kind(vocab_size=size, max_position_embeddings=CONTEXT, **sizes, **common)
+
+
+def tiny(family: str = "gpt2", dtype: torch.dtype = torch.float64, seed: int = 0) -> LanguageModel:
+    """A random model whose weights are large enough that texts differ."""
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(_config(family)).to(dtype)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.25)
+            else:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    return LanguageModel(model, _tokenizer())
+
+
+def requests(n: int, template: int = 0) -> list[EditRequest]:
+    """Requests about different names, whose targets have different numbers of tokens."""
+    return [
+        EditRequest(
+            TEMPLATES[(template + i) % len(TEMPLATES)],
+            NAMES[i % len(NAMES)],
+            CITIES[(i + template) % len(CITIES)],
+        )
+        for i in range(n)
+    ]
+
+
+def moments(lm: LanguageModel) -> dict[int, Moment]:
+    """Second moments of all layers, on texts of many tokens: GPT-J's first keys depend on little else."""
+    g = torch.Generator().manual_seed(0)
+    letters = [chr(i) for i in torch.randint(33, 0x180, (3000,), generator=g)]
+    noise = ["".join(letters[i : i + 15]) for i in range(0, len(letters), 15)]
+    return second_moments(lm, [*TEXTS, *noise], range(lm.n_layers))
+
+
+def written(lm: LanguageModel, state: State, case: int) -> LanguageModel:
+    """A copy of the model with one case's changes written into its weights."""
+    model = copy.deepcopy(lm.model)
+    with torch.no_grad():
+        for delta in state:
+            module = model.get_submodule(delta.module)
+            lm.family.weight(module).add_(delta.dense()[case])
+            if isinstance(delta, DenseDelta) and delta.bias is not None:
+                module.bias.add_(delta.bias[case])
+    return LanguageModel(model, lm.tokenizer)
+
+
+def next_log_probs(lm: LanguageModel, ids: Sequence[int]) -> torch.Tensor:
+    """Log-probabilities at every position of one unpadded text, (seq, vocabulary)."""
+    with torch.no_grad():
+        return lm.model(input_ids=torch.tensor([list(ids)])).logits[0].log_softmax(-1)
+
+
+def obvious_value(
+    lm: LanguageModel,
+    request: EditRequest,
+    contexts: Sequence[str],
+    layer: int,
+    site: str,
+    settings: Mapping[str, float],
+) -> tuple[torch.Tensor, torch.Tensor, list[float]]:
+    """v0, delta and the losses of one value: whole texts one by one, torch's Adam, a hook that adds delta."""
+    (target,) = lm.encode_targets([request.target_new])
+    prompts = [fill(fill(context, request.prompt), request.subject) for context in contexts]
+    rows = [
+        (lm.encode([p])[0] + target[:-1], p.index(request.subject) + len(request.subject)) for p in prompts
+    ]
+    essence = fill("{} is a", request.subject)
+    rows.append((lm.encode([essence])[0], len(request.subject)))
+    texts = [*prompts, essence]
+    subjects = []
+    for text, (_, end) in zip(texts, rows, strict=True):
+        spans = lm.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+        subjects.append(max(i for i, (first, last) in enumerate(spans) if first < end and last > first))
+    module = lm.model.get_submodule(lm.mlp(layer) if site == "mlp" else lm.layer(layer))
+    delta = torch.zeros(lm.d_model, dtype=lm.dtype, requires_grad=True)
+    adam = torch.optim.Adam([delta], lr=settings["lr"])
+    losses, v0, p0 = [], None, None
+    for step in range(settings["steps"]):
+        outputs = []
+        for (ids, _), at in zip(rows, subjects, strict=True):
+            seen = {}
+
+            def add(module, args, output, at=at, seen=seen):
+                hidden = output[0] if isinstance(output, tuple) else output
+                seen["v0"] = hidden[0, at].detach()
+                hidden = hidden.clone()
+                hidden[0, at] += delta
+                return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+            handle = module.register_forward_hook(add)
+            outputs.append(lm.model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1))
+            handle.remove()
+            v0 = seen["v0"] if v0 is None else v0
+        nll = 0.0
+        for (ids, _), log_p in zip(rows[:-1], outputs[:-1], strict=True):
+            start = len(ids) - len(target)
+            for t, token in enumerate(target):
+                nll = nll - log_p[start + t, token] / len(target) / len(contexts)
+        log_p = outputs[-1][subjects[-1]]
+        p0 = log_p.detach() if p0 is None else p0
+        kl = (log_p.exp() * (log_p - p0)).sum()
+        loss = (
+            nll
+            + settings["kl_factor"] * kl
+            + settings["weight_decay"] * torch.norm(delta) / torch.norm(v0) ** 2
+        )
+        losses.append(loss.item())
+        if loss.item() < values.ENOUGH or step == settings["steps"] - 1:
+            break
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        limit = settings["clamp"] * v0.norm()
+        if delta.norm() > limit:
+            with torch.no_grad():
+                delta.mul_(limit / delta.norm())
+    return v0, delta.detach(), losses
