@@ -1,6 +1,6 @@
 """The schema of every parquet file, declared once.
 
-Stages read and write through these tables, so that a wrong column, type or key fails in the stage that made it.
+Stages read and write through these tables, so a wrong column, type or key fails in the stage that made it.
 One row per observation (long form), one table per meaning. A type ending in `?` may be null.
 """
 
