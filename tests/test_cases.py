@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from aftershock.cases import CONFLICT, DATASETS
-from aftershock.cases.asked import facts_of_instances, with_labels
+from aftershock.cases.asked import facts_of_instances, only_taught, with_labels
 from aftershock.cases.build import build, tabulate
 from aftershock.cases.graph_facts import Context, Fact, FactIndex, as_facts
 from aftershock.cases.invariants import require, violations
 from aftershock.cases.released import edit_prompts, labels_of, read_rows, to_case, triples, write_rows
-from aftershock.cases.released_study import Folder
+from aftershock.cases.released_study import Folder, build_released
 from aftershock.cases.split import components, split_entities, split_of
 from aftershock.cases.targets import Targets
 from aftershock.seeds import generator
@@ -250,6 +250,16 @@ def test_facts_that_a_model_is_asked_about():
     assert set(with_labels(asked, table, taught)["subject_id"]) == {"A0", "A1"}
 
 
+def test_a_taught_part_of_a_graph_is_all_that_cases_are_made_of():
+    facts, labels = families(3)
+    rows = frame(facts, kept=True, reason=None)
+    rows["subject"], rows["object"] = rows["subject_id"].map(labels), rows["object_id"].map(labels)
+    some = rows[rows["subject_id"] != "M2"]
+    index = FactIndex.from_frames(only_taught(rows, some), frame([], known=True))
+    assert index.facts == set(as_facts(some))
+    assert index.objects["M2", "R1"] == ("F2",)  # true all the same
+
+
 def test_broken_rows_are_named(tmp_path):
     (tmp_path / "easy.json").write_text(json.dumps([{"type": "1-2@P69", "edit": {}, "true_objects": []}]))
     with pytest.raises(
@@ -289,6 +299,23 @@ def test_published_rows_come_back_as_they_were(dataset):
     relations = pd.DataFrame(sheet.values()).rename(columns={"id": "relation_id"})
     back = json.loads(write_rows(dataset, tables.cases, tables.edits, tables.probes, relations))
     assert back == rows
+
+
+@needs_released
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_published_rows_become_cases(dataset):
+    folder = Folder.read(str(RELEASED), [dataset], 20, 0)
+    facts, asked = folder.fact_table(), folder.asked()
+    verified = asked.assign(continuation="", known=True, probability=1.0)
+    objects = folder.asked_objects().assign(probability=0.1, rank=1, known=True, similarity=0.0)
+    kind = "conflict" if dataset in CONFLICT else "round"
+    prompts, measured = folder.prompts(str(RELEASED), kind), folder.relations()
+    index = FactIndex.from_frames(facts, verified)
+    context = Context.from_frames(index, prompts, measured, SHEET.assign(functional="no"), 0.9, 0)
+    built = build_released(dataset, folder, objects, context)
+    assert len(CASES.check(built.cases)) == 20
+    assert EDITS.check(built.edits).num_rows >= 40
+    assert PROBES.check(built.probes).num_rows >= 60
 
 
 @needs_released

@@ -96,6 +96,7 @@ rule build_cases:
     input:
         facts="results/kg/{kg}/facts.parquet",
         instances="results/kg/{kg}/instances.parquet",
+        taught=taught,
         measured="results/kg/{kg}/relations.parquet",
         relations=f"{RESOURCES}/relations.tsv",
         prompts=prompts,
@@ -116,7 +117,7 @@ rule build_cases:
     params:
         namespace=lambda wildcards: graph(wildcards)["namespace"],
         settings=config["cases"],
-        code=code_hash("aftershock.cases.build", "aftershock.cases.released"),
+        code=code_hash("aftershock.cases.build", "aftershock.cases.asked", "aftershock.cases.released"),
     message:
         "Building {wildcards.dataset} for {wildcards.model}"
     script:

@@ -1,5 +1,6 @@
 """Build one dataset for one model."""
 
+from aftershock.cases.asked import only_taught
 from aftershock.cases.build import build
 from aftershock.cases.graph_facts import Context, FactIndex
 from aftershock.cases.invariants import require
@@ -16,13 +17,17 @@ from aftershock.tables import (
     PROBES,
     PROMPTS,
     RELATIONS,
+    TAUGHT,
     VERIFIED,
 )
 
 with stage(snakemake) as run:
     given, settings, name = snakemake.input, snakemake.params.settings, snakemake.wildcards.dataset
     relations = read_relations(given.relations, snakemake.params.namespace)
-    index = FactIndex.from_frames(FACTS.read(given.facts), VERIFIED.read(given.verified))
+    facts = FACTS.read(given.facts)
+    if given.taught:
+        facts = only_taught(facts, TAUGHT.read(given.taught))
+    index = FactIndex.from_frames(facts, VERIFIED.read(given.verified))
     context = Context.from_frames(
         index,
         PROMPTS.read(given.prompts),

@@ -37,3 +37,13 @@ def with_labels(asked: pd.DataFrame, facts: pd.DataFrame, taught: pd.DataFrame |
     if taught is not None:
         rows = rows.merge(taught[KEY], on=KEY)
     return rows[list(TAUGHT.columns)].sort_values(KEY, ignore_index=True)
+
+
+def only_taught(facts: pd.DataFrame, taught: pd.DataFrame) -> pd.DataFrame:
+    """`facts` (FACTS) of which only those that a model was `taught` count as kept.
+
+    A small model trained on part of a graph cannot write the name of an entity that it never met, so targets
+    and probes have to come from that part. The other facts stay true.
+    """
+    met = facts[KEY].merge(taught[KEY].assign(met=True), on=KEY, how="left")["met"].notna().to_numpy()
+    return facts.assign(kept=facts["kept"] & met, reason=facts["reason"].where(met, "not taught"))

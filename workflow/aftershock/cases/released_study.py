@@ -121,6 +121,8 @@ def build_released(dataset: str, folder: Folder, objects: pd.DataFrame, context:
 
     `objects` are OBJECT_SCORES rows: they say which true objects the model knows.
     """
+    labels = {**context.index.labels, **folder.labels}  # targets are in no true fact
+    context = replace(context, index=replace(context.index, labels=labels))
     cases = folder.chosen(dataset)
     if dataset not in CONFLICT:
         known = objects[objects["known"]]
