@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from golden import Check, main, worst
+from golden import main
+from recorded import Check, worst
 
 GOLDEN = Path(__file__).parents[1].parent / "shared" / "golden"
 recorded = pytest.mark.skipif(

@@ -1,0 +1,122 @@
+"""Recorded cases of the released code, and how far an output may be from the recorded one."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from aftershock.lm.model import LanguageModel
+from aftershock.lm.moments import Moment
+from aftershock.requests import EditRequest
+
+CLOSED_FORM, VALUE, DELTA = 1e-5, 1e-3, 5e-4  # relative, of norms
+LOSS, LOGPROB = 1e-4, 1e-3  # absolute
+PROBABILITY = 1e-5  # relative
+EXACT = 0.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """How far one output is from the recorded one."""
+
+    output: str
+    error: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is within tolerance; NaN is not."""
+        return self.error <= self.tolerance
+
+
+class NotCoveredError(Exception):
+    """A recorded case asks for something that no implemented method does."""
+
+
+def relative(found: Tensor, wanted: Tensor) -> float:
+    """|found - wanted| / |wanted|."""
+    found, wanted = found.double().flatten(), wanted.double().flatten()
+    if found.shape != wanted.shape:
+        return float("inf")
+    return float((found - wanted).norm() / wanted.norm().clamp(min=1e-30))
+
+
+def absolute(found: Sequence[float] | Tensor, wanted: Sequence[float] | Tensor) -> float:
+    """The largest difference; infinite when the lengths differ."""
+    found, wanted = torch.as_tensor(found).double(), torch.as_tensor(wanted).double()
+    return float((found - wanted).abs().max()) if found.shape == wanted.shape else float("inf")
+
+
+def worst(checks: Sequence[Check]) -> list[Check]:
+    """One check per output: the largest error, NaN above all."""
+    by_output: dict[str, Check] = {}
+    for check in checks:
+        old = by_output.get(check.output)
+        if old is None or not check.error <= old.error:
+            by_output[check.output] = check
+    return list(by_output.values())
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A case folder: inputs, outputs and tensors."""
+
+    path: Path
+    root: Path
+    inputs: Mapping[str, Any]
+    outputs: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+
+    @classmethod
+    def read(cls, path: Path, root: Path) -> "Recorded":
+        """Read a case of the collection at `root`."""
+        inputs, outputs = (json.loads((path / f"{name}.json").read_text()) for name in ("inputs", "outputs"))
+        tensors = path / "golden.safetensors"
+        return cls(path, root, inputs, outputs, load_file(tensors) if tensors.is_file() else {})
+
+    @property
+    def lm(self) -> LanguageModel:
+        """The case's model."""
+        return load(str(self.root / self.inputs["model"]))
+
+    @property
+    def requests(self) -> list[EditRequest]:
+        """The case's requests."""
+        return [
+            EditRequest(
+                r["prompt"], r["subject"], r["target_new"]["str"], r.get("target_true", {}).get("str", "")
+            )
+            for r in self.inputs["requests"]
+        ]
+
+    @property
+    def moments(self) -> dict[int, Moment]:
+        """The recorded second moments, by layer."""
+        path = self.path / "mom2.safetensors"
+        found = load_file(path) if path.is_file() else {}
+        return {
+            layer: Moment(found[f"mom2.{name}"], int(found[f"count.{name}"]))
+            for layer in range(self.lm.n_layers)
+            if f"mom2.{(name := self.lm.projection(layer))}" in found
+        }
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """The tensors recorded under one prefix."""
+        return {k.removeprefix(f"{name}."): v for k, v in self.tensors.items() if k.startswith(f"{name}.")}
+
+    @property
+    def optimisations(self) -> list[Mapping[str, Any]]:
+        """The recorded value optimisations, in order."""
+        return [x for x in self.inputs["intermediate"] if "target_ids" in x]
+
+
+@cache
+def load(folder: str) -> LanguageModel:
+    """A model, loaded once."""
+    return LanguageModel.load(folder)
