@@ -301,6 +301,15 @@ def test_ft_stops_each_case_when_its_loss_is_low(monkeypatch):
         assert close(select(result.delta, [i]), make("ft", lm, steps=12).edit([case]).delta)
 
 
+def test_ft_goes_on_with_the_case_that_has_more_requests(monkeypatch):
+    monkeypatch.setattr(ft, "ENOUGH", 5.0)
+    lm = tiny()
+    cases = [requests(1), requests(5), requests(2, template=1)]
+    together = make("ft", lm, batch_size=2, steps=6).edit(cases)
+    for i, case in enumerate(cases):
+        assert close(select(together.delta, [i]), make("ft", lm, batch_size=2, steps=6).edit([case]).delta), i
+
+
 def test_ft_divides_cases_by_memory(monkeypatch):
     lm = tiny()
     whole = make("ft", lm).edit(singles(5))

@@ -55,6 +55,8 @@ class Ft(Editor):
             total = torch.zeros(n)
             for batch in batches:
                 chosen = (live & (batch.requests > 0)).nonzero()[:, 0]
+                if not len(chosen):
+                    continue
                 loss, learned = weights.learn(batch, chosen)
                 total[chosen] += loss * batch.requests[chosen]
                 steps[chosen] += learned

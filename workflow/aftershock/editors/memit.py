@@ -5,6 +5,8 @@ requests this is the multi-label edit of Li et al. (2024): equal keys, so the ch
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from aftershock.lm.hooks import at_subjects
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.moments import Moment
 from aftershock.lm.tokens import locate
-from aftershock.lm.values import Objective, solve_values
+from aftershock.lm.values import Objective, Values, solve_values
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest
 
@@ -38,90 +40,109 @@ class Memit(Editor):
 
     def edit(self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY) -> EditResult:
         """One delta per layer, of the rank of the largest case."""
-        settings, layers = self.settings, sorted(self.settings.layers)
-        requests = [request for case in cases for request in case]
-        owner = torch.tensor([i for i, case in enumerate(cases) for _ in case], device=self.lm.device)
-        slot = torch.tensor([j for case in cases for j in range(len(case))], device=self.lm.device)
-        values = solve_values(
-            self.lm,
-            requests,
-            [template for kind in self.contexts for template in kind],
-            Objective(
-                layers[-1],
-                "layer",
-                settings.steps,
-                settings.lr,
-                settings.weight_decay,
-                settings.clamp,
-                settings.kl_factor,
-                settings.loss_layer,
-            ),
-            state,
-            owner.tolist(),
-            key_layer=layers[0],
+        asked = _Asked(
+            [request for case in cases for request in case],
+            torch.tensor([i for i, case in enumerate(cases) for _ in case], device=self.lm.device),
+            torch.tensor([j for case in cases for j in range(len(case))], device=self.lm.device),
         )
-        details: list[dict] = [{"v0": values.init, "delta": values.delta, "z": values.target}]
-        details[0] |= {"log_p0": values.log_p0, "losses": values.losses}
+        values = self._solve(asked, state)
         reasons: list[str | None] = [None] * len(cases)
-        for i, reason in zip(owner.tolist(), values.reasons, strict=True):
+        steps, losses = [0] * len(cases), [0.0] * len(cases)
+        for i, reason, updates, loss in zip(
+            asked.owner.tolist(),
+            values.reasons,
+            values.updates.tolist(),
+            values.final_losses.tolist(),
+            strict=True,
+        ):
             reasons[i] = reasons[i] or reason
+            steps[i] += updates
+            losses[i] += loss / len(cases[i])
         failed = torch.tensor([reason is not None for reason in reasons], device=self.lm.device)
+        delta, details = self._spread(asked, values, failed, state)
+        solved = {"v0": values.init, "delta": values.delta, "z": values.target}
+        solved |= {"log_p0": values.log_p0, "losses": values.losses}
+        return EditResult(delta, tuple(steps), tuple(losses), tuple(reasons), (solved, *details))
 
+    def _solve(self, asked: "_Asked", state: State) -> Values:
+        """What the last layer should put out at each request's subject, and the keys of the first layer."""
+        settings, layers = self.settings, sorted(self.settings.layers)
+        objective = Objective(
+            layers[-1],
+            "layer",
+            settings.steps,
+            settings.lr,
+            settings.weight_decay,
+            settings.clamp,
+            settings.kl_factor,
+            settings.loss_layer,
+        )
+        contexts = [template for kind in self.contexts for template in kind]
+        return solve_values(
+            self.lm, asked.requests, contexts, objective, state, asked.owner.tolist(), key_layer=layers[0]
+        )
+
+    def _spread(
+        self, asked: "_Asked", values: Values, failed: Tensor, state: State
+    ) -> tuple[State, list[dict[str, Any]]]:
+        """The change of each layer in turn: a share of what is then missing, nothing in `failed` cases."""
+        layers, owner, slot = sorted(self.settings.layers), asked.owner, asked.slot
+        lost = failed[owner, None]
         delta: State = EMPTY
+        details = []
         keys, hidden = self._mean_keys(values.keys), values.init  # those of the first layer are known already
         for done, layer in enumerate(layers):
             if done:
-                keys, hidden = self._look(requests, owner, layer, state + delta)
-            residual = (values.target.double() - hidden.double()).masked_fill(failed[owner, None], 0.0)
+                keys, hidden = self._look(asked, layer, state + delta)
+            residual = (values.target.double() - hidden.double()).masked_fill(lost, 0.0)
             spread = residual / (len(layers) - done)
-            K = keys.new_zeros(len(cases), int(slot.max()) + 1, keys.shape[1], dtype=torch.float64)
+            K = keys.new_zeros(len(failed), int(slot.max()) + 1, keys.shape[1], dtype=torch.float64)
             R = K.new_zeros(*K.shape[:2], spread.shape[1])
-            K[owner, slot], R[owner, slot] = keys.double().masked_fill(failed[owner, None], 0.0), spread
-            adjusted = adjust(self.factor(layer), settings.mom2_weight, K)
-            delta += (
-                LowRankDelta(self.lm.projection(layer), adjusted.to(self.lm.dtype), R.to(self.lm.dtype)),
-            )
+            K[owner, slot], R[owner, slot] = keys.double().masked_fill(lost, 0.0), spread
+            adjusted = adjust(self.factor(layer), self.settings.mom2_weight, K)
+            U, V = adjusted.to(self.lm.dtype), R.to(self.lm.dtype)
+            delta += (LowRankDelta(self.lm.projection(layer), U, V),)
             details.append(
                 {"layer": layer, "K": K, "hidden": hidden, "residual": residual, "R": R, "adj_k": adjusted}
             )
-        steps, losses = [0] * len(cases), [0.0] * len(cases)
-        for i, updates, loss in zip(
-            owner.tolist(), values.updates.tolist(), values.final_losses.tolist(), strict=True
-        ):
-            steps[i] += updates
-            losses[i] += loss / len(cases[i])
-        return EditResult(delta, tuple(steps), tuple(losses), tuple(reasons), tuple(details))
+        return delta, details
 
     def _mean_keys(self, keys: Tensor) -> Tensor:
         """The mean over kinds of contexts of the mean within each: (N, contexts, d_in) -> (N, d_in)."""
         kinds = keys.split([len(kind) for kind in self.contexts], dim=1)
         return torch.stack([kind.mean(dim=1) for kind in kinds]).mean(dim=0)
 
-    def _look(
-        self, requests: Sequence[EditRequest], owner: Tensor, layer: int, state: State
-    ) -> tuple[Tensor, Tensor]:
+    def _look(self, asked: "_Asked", layer: int, state: State) -> tuple[Tensor, Tensor]:
         """Mean keys at `layer` (N, d_in) and the last edited layer's output for the plain prompt (N, d)."""
         templates = [template for kind in self.contexts for template in kind]
-        seen: dict[tuple[int, str, str], int] = {}  # requests that share subject and prompt share their keys
-        for i, request in zip(owner.tolist(), requests, strict=True):
-            seen.setdefault((i, request.prompt, request.subject), len(seen))
-        rows = locate(self.lm, [(fill(t, prompt), subject) for _, prompt, subject in seen for t in templates])
+        wanted = [(i, r.prompt, r.subject) for i, r in zip(asked.owner.tolist(), asked.requests, strict=True)]
+        texts = list(
+            dict.fromkeys(wanted)
+        )  # requests of a case that share subject and prompt share their keys
         projection, last = self.lm.projection(layer), self.lm.layer(max(self.settings.layers))
         found = at_subjects(
             self.lm,
-            rows,
+            locate(self.lm, [(fill(t, prompt), subject) for _, prompt, subject in texts for t in templates]),
             state,
-            [i for i, _, _ in seen for _ in templates],
+            [i for i, _, _ in texts for _ in templates],
             inputs=[projection],
             outputs=[last],
             stop=last,
         )
-        back = [
-            seen[i, request.prompt, request.subject]
-            for i, request in zip(owner.tolist(), requests, strict=True)
-        ]
-        keys = self._mean_keys(found["in", projection].unflatten(0, (len(seen), -1)))
-        return keys[back], found["out", last].unflatten(0, (len(seen), -1))[back, 0]
+        keys, hidden = (
+            found[key].unflatten(0, (len(texts), -1)) for key in (("in", projection), ("out", last))
+        )
+        back = [texts.index(text) for text in wanted]
+        return self._mean_keys(keys)[back], hidden[back, 0]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The requests of all cases in a row: N requests, the case of each, and its place in that case."""
+
+    requests: list[EditRequest]
+    owner: Tensor  # (N,)
+    slot: Tensor  # (N,)
 
 
 def adjust(factor: Tensor, weight: float, keys: Tensor) -> Tensor:
