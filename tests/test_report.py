@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from aftershock import figures
-from aftershock.findings import found, missed, verdicts
+from aftershock.findings import found
 from aftershock.metrics.layouts import (
     CONTROLLED,
     LAYOUTS,
@@ -27,6 +27,7 @@ from aftershock.metrics.summary import summarise
 from aftershock.report import Material, of_run, page, stages
 from aftershock.report_tables import cell, controls, tables
 from aftershock.tables import RECALL, RECALL_SUMMARY, SUMMARY, TRIALS
+from aftershock.verdicts import missed, verdicts
 from simulate import EDITORS, HOSTILE, failed, scores_of, simulate
 
 MODEL = "demo"

@@ -1,56 +1,11 @@
-"""What a run found and what it missed, in plain words, from its SUMMARY rows."""
+"""What a run found, in plain words, from its SUMMARY rows."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
-from typing import Any
 
 import pandas as pd
 
-from aftershock.metrics.catalogue import find_metric, metric
-from aftershock.metrics.layouts import ALL
-from aftershock.metrics.scales import NATS
-
-ENOUGH_KNOWN = 0.3
-"""Below this share of known facts a table shows that the files can be run, and nothing about editing."""
-
-DATASETS = {
-    "coverage": "coverage",
-    "reverse": "reverse",
-    "composite": "composite",
-    "round_easy": "round, easy",
-    "round_hard": "round, hard",
-}
-RECALL, UNEDITED = "recall", "unedited model"
-TEMPLATES = {
-    "seen": "recall on templates seen in training",
-    "held_out_fact": "recall on templates held out of the fact's training text",
-    "held_out_relation": "recall on templates never seen with the relation",
-}
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A bar set in the configuration and what one editor reached."""
-
-    who: str
-    dataset: str
-    title: str
-    at_least: float
-    value: float
-    low: float
-    high: float
-    n: int
-
-    @property
-    def met(self) -> bool:
-        """Whether the value itself reaches the bar; a missing value does not."""
-        return bool(self.value >= self.at_least)
-
-    @property
-    def what(self) -> str:
-        """The metric in words."""
-        return self.title if self.dataset == RECALL else f"{self.title} ({DATASETS[self.dataset]})"
+from aftershock.verdicts import first_seed
+from aftershock.words import listed, rounded
 
 
 @dataclass(frozen=True)
@@ -61,116 +16,6 @@ class Finding:
     sentences: tuple[str, ...]
     editors: tuple[str, ...]
     rows: tuple[tuple[str, dict[str, str]], ...]
-
-
-def percent(value: float) -> str:
-    """A share as text, such as 91.5 %; no line breaks in it."""
-    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%".replace("-", "−")
-
-
-def shown(value: float, name: str) -> str:
-    """The value of a metric as text, times 100 unless it has another unit."""
-    entry = metric(name)
-    if entry.scale == NATS:
-        return f"{100 * value:.2f}".replace("-", "−")
-    return percent(value) if entry.percent else f"{value:.2f}".replace("-", "−")
-
-
-def listed(names: Sequence[str]) -> str:
-    """`a`, `a and b` or `a, b and c`."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def verdicts(
-    summary: pd.DataFrame, recall: pd.DataFrame, bars: Sequence[Mapping], models: Sequence[str]
-) -> list[Verdict]:
-    """Every bar for each of its editors and models, over all cases and the lowest seed.
-
-    A bar on the dataset `recall` names a group of templates and asks `recall` (RECALL_SUMMARY) about it.
-    """
-    key = ["model", "dataset", "editor", "metric"]
-    of_model = recall[recall["relation"] == ALL].rename(columns={"group": "metric"})
-    of_model = of_model.assign(dataset=RECALL, editor=UNEDITED)
-    figures = ["value", "low", "high", "n"]
-    rows = (
-        pd.concat([_first_seed(summary)[key + figures], of_model[key + figures]]).set_index(key).sort_index()
-    )
-    nothing = pd.Series({"value": float("nan"), "low": float("nan"), "high": float("nan"), "n": 0})
-    results = []
-    for bar, model in product(bars, models):
-        title = _title(bar)
-        for editor in bar.get("editors", [UNEDITED]):
-            where = (model, bar["dataset"], editor, bar["metric"])
-            reached = rows.loc[where] if where in rows.index else nothing
-            who = model if editor == UNEDITED else _named(editor, model, len(models))
-            results.append(Verdict(who, bar["dataset"], title, bar["at_least"], **reached.to_dict()))
-    return results
-
-
-def _title(bar: Mapping[str, Any]) -> str:
-    """What a bar is about. A misspelt metric is only said here: it must not end a run of hours."""
-    entry = find_metric(bar["metric"])
-    title = TEMPLATES.get(bar["metric"]) if bar["dataset"] == RECALL else entry and entry.title
-    return title or f"{bar['metric']}, which is no metric here,"
-
-
-def missed(summary: pd.DataFrame, bars: Sequence[Verdict], runs: Sequence[Mapping]) -> list[str]:
-    """Everything a reader has to know before trusting a table, the gravest first."""
-    rows = _first_seed(summary)
-    return [*_unknown(rows), *_empty(rows, runs), *_failed(rows), *_below(bars)]
-
-
-def _unknown(rows: pd.DataFrame) -> list[str]:
-    known = rows[(rows["metric"] == "known") & (rows["value"] < ENOUGH_KNOWN)]
-    return [
-        f"Format check only: {model} knows {percent(part['value'].iloc[0])} of what the {DATASETS[dataset]} "
-        f"cases are built on, less than the {percent(ENOUGH_KNOWN)} that a finding needs. Its rows show that "
-        "the files can be run; they say nothing about editing."
-        for (model, dataset), part in known.groupby(["model", "dataset"], sort=False)
-    ]
-
-
-def _empty(rows: pd.DataFrame, runs: Sequence[Mapping]) -> list[str]:
-    found = set(zip(rows["model"], rows["dataset"], rows["editor"], strict=True))
-    lines = []
-    for dataset in dict.fromkeys(run["dataset"] for run in runs):
-        empty = {
-            run["editor"]: None
-            for run in runs
-            if run["dataset"] == dataset and (run["model"], dataset, run["editor"]) not in found
-        }
-        if empty:
-            lines.append(f"No cases: {DATASETS[dataset]} has no test case for {listed(list(empty))}.")
-    return lines
-
-
-def _failed(rows: pd.DataFrame) -> list[str]:
-    broken = rows[(rows["metric"] == "edit_failed") & (rows["value"] > 0)]
-    models = rows["model"].nunique()
-    return [
-        f"{_named(row.editor, row.model, models)} broke off in {percent(row.value)} of the {row.n} "
-        f"{DATASETS[row.dataset]} cases"
-        f"{' and has no value there' if row.value == 1 else '; its other values leave these out'}."
-        for row in broken.itertuples()
-    ]
-
-
-def _named(editor: str, model: str, models: int) -> str:
-    """An editor, with its model where there are several."""
-    return editor if models == 1 else f"{editor} on {model}"
-
-
-def _below(bars: Sequence[Verdict]) -> list[str]:
-    lines = []
-    for bar in bars:
-        if bar.met:
-            continue
-        reached = "has no value"
-        if bar.n:
-            interval = f"{percent(bar.low)} to {percent(bar.high)}, n = {bar.n:.0f}"
-            reached = f"reaches {percent(bar.value)} ({interval})"
-        lines.append(f"{bar.who}: {bar.what} {reached}; the bar is {percent(bar.at_least)}.")
-    return lines
 
 
 @dataclass(frozen=True)
@@ -272,7 +117,7 @@ QUESTIONS = (
 
 def found(summary: pd.DataFrame, model: str) -> list[Finding]:
     """The answers of one model's runs, over all cases and the lowest seed; none where there is no value."""
-    rows = _first_seed(summary[(summary["model"] == model) & (summary["n"] > 0)])
+    rows = first_seed(summary[(summary["model"] == model) & (summary["n"] > 0)])
     findings = []
     for question in QUESTIONS:
         answers = rows[rows["dataset"] == question.dataset]
@@ -296,13 +141,6 @@ def found(summary: pd.DataFrame, model: str) -> list[Finding]:
 
 def _by_editor(rows: pd.DataFrame, name: str) -> dict[str, str]:
     return {row.editor: rounded(row.value, name) for row in rows.itertuples()}
-
-
-def rounded(value: float, name: str) -> str:
-    """The value of a metric for a sentence: whole percentages."""
-    if metric(name).scale == NATS:
-        return shown(value, name)
-    return f"{100 * value:.0f}\N{NO-BREAK SPACE}%".replace("-", "−")
 
 
 def _range(sentence: str, rows: pd.DataFrame, name: str) -> str:
@@ -332,8 +170,3 @@ def _beyond(rows: pd.DataFrame, question: Question) -> str:
         for i, (words, editors) in enumerate(parts)
     ]
     return f"{question.what} {'; it '.join(said)}."
-
-
-def _first_seed(summary: pd.DataFrame) -> pd.DataFrame:
-    rows = summary[summary["subset"] == "all"]
-    return rows[rows["seed"] == rows["seed"].min()]

@@ -11,10 +11,12 @@ import pandas as pd
 import yaml
 
 from aftershock.figures import figure_name
-from aftershock.findings import DATASETS, TEMPLATES, Verdict, found, missed, percent, verdicts
+from aftershock.findings import found
 from aftershock.metrics.catalogue import metric
 from aftershock.metrics.layouts import CONTROLLED, LAYOUTS, PAPER, RELEASED
 from aftershock.report_tables import ARROWS, SUBSETS, cell, controls, datasets, recall_rows, tables
+from aftershock.verdicts import Verdict, missed, verdicts
+from aftershock.words import DATASETS, TEMPLATES, percent
 
 DEFINITIONS = {PAPER: "as the paper defines them", RELEASED: "as the released code computes them"}
 

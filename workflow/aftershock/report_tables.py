@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from aftershock.findings import DATASETS, TEMPLATES, percent, shown
 from aftershock.metrics.catalogue import NATS, metric
 from aftershock.metrics.layouts import ALL, CONTROLLED, LAYOUTS, PAPER, Column, control_table, table
 from aftershock.tables import FIGURES
+from aftershock.words import DATASETS, TEMPLATES, percent, shown
 
 SUBSETS = {"all": "all cases", "strict": "strict cases"}
 ARROWS = {"up": "↑", "down": "↓", "": ""}

@@ -16,7 +16,7 @@ from torch import Tensor
 from aftershock.editors.base import Editor, EditResult
 from aftershock.editors.settings import FtSettings
 from aftershock.lm.deltas import EMPTY, DenseDelta, State, edited, select
-from aftershock.lm.hooks import resumed, watch
+from aftershock.lm.hooks import narrowed, resumed, watch
 from aftershock.lm.model import LanguageModel
 from aftershock.requests import EditRequest
 
@@ -85,6 +85,8 @@ class _Batch:
     positions: Tensor  # (rows, targets)
     tokens: Tensor  # (rows, targets)
     shares: Tensor  # (rows, targets): 1 / the row's number of target tokens, 0 where padded
+    read: Tensor  # (rows, k): each of `positions` once
+    valid: Tensor  # (rows, k), 0 where padded
     requests: Tensor  # rows of each case, (n,)
 
 
@@ -99,11 +101,13 @@ def _read(
     shape = (len(requests), max(map(len, targets)))
     positions, tokens = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
     shares = torch.zeros(shape, dtype=lm.dtype)
+    valid = torch.zeros_like(shares)
     for i, (request, prompt, target) in enumerate(zip(requests, prompts, targets, strict=True)):
         lm.check_length([*prompt, *target], f"{request.text} {request.target_new}")
         size = len(target)
         positions[i, :size] = len(prompt) - 1 + (torch.arange(size) if each else 0)
         tokens[i, :size], shares[i, :size] = torch.tensor(target), 1.0 / size
+        valid[i, : size if each else 1] = 1.0
     rows = [[*p, *t[:-1]] if each else p for p, t in zip(prompts, targets, strict=True)]
     ids, mask = lm.pad(rows)
     sizes = torch.tensor([len(case) for case in cases])
@@ -114,7 +118,9 @@ def _read(
         with edited(lm, state, owner), watch(lm, outputs=[stream], stop=stream) as seen:
             lm.run(ids, mask, use_cache=False)
         below = seen["out", stream]
-    return _Batch(ids, mask, below, owner, *(t.to(lm.device) for t in (positions, tokens, shares)), sizes)
+    read = positions if each else positions[:, :1]
+    tensors = (positions, tokens, shares, read, valid[:, : read.shape[1]])
+    return _Batch(ids, mask, below, owner, *(tensor.to(lm.device) for tensor in tensors), sizes)
 
 
 class _Weights:
@@ -177,7 +183,11 @@ class _Weights:
         )
         first = min(self.settings.layers)
         below = batch.below[rows] if batch.below is not None else batch.shares
-        with edited(self.lm, select(self.state, chosen) + trained, cases), resumed(self.lm, first - 1, below):
+        with (
+            edited(self.lm, select(self.state, chosen) + trained, cases),
+            resumed(self.lm, first - 1, below),
+            narrowed(self.lm, batch.read[rows], batch.valid[rows]),
+        ):
             hidden = self.lm.run(batch.ids[rows], batch.mask[rows], use_cache=False)
         positions = batch.positions[rows]
         index = positions[..., None].expand(-1, -1, hidden.shape[-1])

@@ -65,6 +65,28 @@ def resumed(lm: LanguageModel, after: int, hidden: Tensor) -> Iterator[None]:
             del layer.forward
 
 
+@contextmanager
+def narrowed(lm: LanguageModel, positions: Tensor, valid: Tensor) -> Iterator[None]:
+    """Inside, the last layer's MLP is computed at `positions` (batch, k) only, and adds nothing elsewhere.
+
+    No later layer looks at the other positions, so that the hidden states at `positions` are those of a whole
+    pass. `valid` (batch, k) is false where a row of `positions` is padded.
+    """
+    mlp = lm.model.get_submodule(lm.mlp(lm.n_layers - 1))
+    whole = mlp.forward
+
+    def forward(hidden: Tensor) -> Tensor:
+        index = positions[..., None].expand(-1, -1, hidden.shape[-1])
+        made = whole(hidden.gather(1, index)) * valid[..., None]
+        return torch.zeros_like(hidden).scatter_add(1, index, made)
+
+    mlp.forward = forward
+    try:
+        yield
+    finally:
+        del mlp.forward
+
+
 @torch.no_grad()
 def at_subjects(
     lm: LanguageModel,

@@ -91,12 +91,9 @@ class LanguageModel:
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Ids and mask of `rows`, both (rows, longest), padded on the right."""
         width = max(map(len, rows))
-        ids = torch.full((len(rows), width), self.pad_id)
-        mask = torch.zeros((len(rows), width), dtype=torch.long)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)] = torch.tensor(row)
-            mask[i, : len(row)] = 1
-        return ids.to(self.device), mask.to(self.device)
+        ids = torch.tensor([[*row, *[self.pad_id] * (width - len(row))] for row in rows], device=self.device)
+        length = torch.tensor([len(row) for row in rows], device=self.device)
+        return ids, (torch.arange(width, device=self.device) < length[:, None]).long()
 
     def run(self, ids: Tensor, mask: Tensor, **options) -> Tensor:
         """Hidden states after the final norm, (batch, seq, d_model).

@@ -4,6 +4,7 @@ The released protocol: a target is the tokens of " " + target alone, appended to
 written. A prompt is run once for all its targets: they follow it in one row, each blind to the others.
 """
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from aftershock.lm.deltas import EMPTY, State, edited
-from aftershock.lm.hooks import batches
+from aftershock.lm.hooks import batches, narrowed
 from aftershock.lm.model import LanguageModel
 from aftershock.requests import Query
 
@@ -107,39 +108,61 @@ def _fitting(targets: Sequence[str], ids: dict[str, list[int]], limit: int) -> l
 @torch.no_grad()
 def _run(lm: LanguageModel, rows: Sequence[_Row], state: State) -> list[list[Score]]:
     """Scores of each row's targets."""
-    ids, mask = lm.pad([[*row.prompt, *(t for target in row.targets for t in target[:-1])] for row in rows])
-    positions, part = torch.zeros(ids.shape, dtype=torch.long), torch.full(ids.shape, -1)
-    where: list[tuple[int, int]] = []  # row and position of each predicted token
-    tokens: list[int] = []
-    for i, row in enumerate(rows):
-        start = size = len(row.prompt)
-        positions[i, :size], part[i, :size] = torch.arange(size), 0
-        for number, target in enumerate(row.targets, 1):
-            more = len(target) - 1
-            positions[i, start : start + more] = size + torch.arange(more)
-            part[i, start : start + more] = number
-            where += [(i, size - 1), *((i, start + t) for t in range(more))]
-            tokens += target
-            start += more
-    where_at = torch.tensor(where, device=lm.device)
-    with edited(lm, state, torch.tensor([row.case for row in rows], device=lm.device)):
-        hidden = lm.run(
-            ids, _visible(lm, part.to(lm.device)), position_ids=positions.to(lm.device), use_cache=False
+    laid = [_lay_out(row) for row in rows]
+    ids, _ = lm.pad([row.ids for row in laid])
+    width, k = ids.shape[1], max(len(row.read) for row in laid)
+    place, part, read, valid = (
+        torch.tensor([[*values, *[fill] * (size - len(values))] for values in columns], device=lm.device)
+        for columns, fill, size in (
+            ([row.places for row in laid], 0, width),
+            ([row.parts for row in laid], -1, width),
+            ([row.read for row in laid], 0, k),
+            ([[True] * len(row.read) for row in laid], False, k),
         )
-    logits = lm.logits(hidden[where_at[:, 0], where_at[:, 1]])
+    )
+    cases = torch.tensor([row.case for row in rows], device=lm.device)
+    with edited(lm, state, cases), narrowed(lm, read, valid):
+        hidden = lm.run(ids, _visible(lm, part), position_ids=place, use_cache=False)
+    hidden = hidden.gather(1, read[..., None].expand(-1, -1, hidden.shape[-1]))
+    logits = lm.logits(hidden[valid])
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    wanted = torch.tensor(tokens, device=lm.device)
-    log_p = logits.log_softmax(dim=-1).gather(1, wanted[:, None])[:, 0].tolist()
-    match = (logits.argmax(dim=-1) == wanted).tolist()
-    scores, start = [], 0
-    for row in rows:
-        found = []
-        for target in row.targets:
-            end = start + len(target)
-            found.append(Score(tuple(log_p[start:end]), all(match[start:end])))
-            start = end
-        scores.append(found)
-    return scores
+    start = [0, *itertools.accumulate(len(row.read) for row in laid)]
+    at = torch.tensor([start[i] + slot for i, row in enumerate(laid) for slot in row.slots], device=lm.device)
+    tokens = torch.tensor([t for row in rows for target in row.targets for t in target], device=lm.device)
+    found = iter(logits.log_softmax(dim=-1)[at, tokens].tolist())
+    match = iter((logits.argmax(dim=-1)[at] == tokens).tolist())
+    return [
+        [
+            Score(tuple(itertools.islice(found, len(t))), all(list(itertools.islice(match, len(t)))))
+            for t in row.targets
+        ]
+        for row in rows
+    ]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """A row as the model reads it."""
+
+    ids: list[int]  # the prompt, then all targets without their last tokens
+    places: list[int]  # position of each token in its own text
+    parts: list[int]  # 0 for the prompt, 1, 2, ... for the targets
+    read: list[int]  # where something is predicted
+    slots: list[int]  # for each target token in turn, the index in `read` of what predicts it
+
+
+def _lay_out(row: _Row) -> _Layout:
+    size = len(row.prompt)
+    ids, places, parts = list(row.prompt), list(range(size)), [0] * size
+    read, slots = [size - 1], []
+    for number, target in enumerate(row.targets, 1):
+        more = len(target) - 1
+        slots += [0, *range(len(read), len(read) + more)]  # the prompt's last token predicts every first one
+        read += range(len(ids), len(ids) + more)
+        ids += target[:-1]
+        places += range(size, size + more)
+        parts += [number] * more
+    return _Layout(ids, places, parts, read, slots)
 
 
 def _visible(lm: LanguageModel, part: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from aftershock.lm.deltas import State, edited
-from aftershock.lm.hooks import resumed, watch
+from aftershock.lm.hooks import narrowed, resumed, watch
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.tokens import Located
 
@@ -35,11 +35,18 @@ class Suffixes:
         return replace(self, past=tuple((k[keep], v[keep]) for k, v in self.past), **tensors)
 
     def run(
-        self, lm: LanguageModel, state: State, added: Tensor, also: str | None = None
+        self,
+        lm: LanguageModel,
+        state: State,
+        added: Tensor,
+        read: Tensor,
+        valid: Tensor,
+        also: str | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Hidden states with `added` (N, d) at every group's subject tokens, (N, R * S, d).
 
-        The first ones are after the final norm, the second ones those that module `also` put out.
+        The first ones are after the final norm, and right at `read` (N, R, k) where that is `valid`; the second
+        ones those that module `also` put out.
         """
         n = len(self.ids)
         first = self.hidden[:, :, :1] + added[:, None, None]
@@ -48,6 +55,7 @@ class Suffixes:
         with (
             edited(lm, state, self.cases.flatten()),
             resumed(lm, self.layer, hidden),
+            narrowed(lm, read.flatten(0, 1), valid.flatten(0, 1)),
             watch(lm, outputs=[also] if also else []) as seen,
         ):
             out = lm.run(

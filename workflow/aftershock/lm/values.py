@@ -77,6 +77,8 @@ class _Problem:
     """N values: their texts, where these predict the target, and what limits the values."""
 
     suffixes: Suffixes
+    read: Tensor  # (N, R, k) suffix positions that predict something
+    valid: Tensor  # (N, R, k), false where padded
     scored: Tensor  # (N, M + 1) positions in R * S: M that predict target tokens, then the subject of ESSENCE
     tokens: Tensor  # (N, M)
     weights: Tensor  # (N, M): 1 / (contexts * target tokens), 0 where padded
@@ -91,7 +93,7 @@ class _Problem:
         """Log-probabilities at the scored positions, (N, M + 1, vocabulary)."""
         early = objective.loss_layer
         also = lm.layer(early) if early is not None and early < lm.n_layers - 1 else None
-        hidden, lens = self.suffixes.run(lm, state, delta, also)
+        hidden, lens = self.suffixes.run(lm, state, delta, self.read, self.valid, also)
         index = self.scored[..., None].expand(-1, -1, hidden.shape[-1])
         chosen = hidden.gather(1, index)
         if lens is not None:
@@ -181,19 +183,26 @@ def _prepare(
     suffixes, seen = cut(lm, groups, objective.layer, state, cases, [site, projection])
     width = suffixes.ids.shape[2]
     n, contexts = len(texts), len(groups[0]) - 1
-    m = contexts * max(len(target) for _, target in texts)
+    k = max(len(target) for _, target in texts)
+    m = contexts * k
+    read, valid = torch.zeros((n, contexts + 1, k), dtype=torch.long), torch.zeros((n, contexts + 1, k))
+    valid[:, contexts, 0] = 1.0  # ESSENCE is read at its subject, where its suffix begins
     scored = torch.zeros((n, m + 1), dtype=torch.long)
     tokens, weights = torch.zeros((n, m), dtype=torch.long), torch.zeros((n, m), dtype=lm.dtype)
     for i, (rows, target) in enumerate(texts):
         # the first target token is predicted by the prompt's last one; the row ends with all but the last
         first = [r * width + len(row.ids) - len(target) - row.subject for r, row in enumerate(rows[:-1])]
         where = [start + t for start in first for t in range(len(target))]
+        read[i, :contexts, : len(target)] = torch.tensor(where).view(contexts, -1) % width
+        valid[i, :contexts, : len(target)] = 1.0
         scored[i, : len(where)] = torch.tensor(where)
         scored[i, m] = contexts * width
         tokens[i, : len(where)] = torch.tensor(target * contexts)
         weights[i, : len(where)] = 1.0 / len(where)
     problem = _Problem(
         suffixes=suffixes,
+        read=read.to(lm.device),
+        valid=valid.to(lm.device, lm.dtype),
         scored=scored.to(lm.device),
         tokens=tokens.to(lm.device),
         weights=weights.to(lm.device),
