@@ -16,7 +16,7 @@ from aftershock.lm.hooks import batches, resumed, watch
 from aftershock.lm.knowledge import label_embeddings, names, score_objects, verify_facts
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.moments import Moment, load_moments, sample_documents, save_moments, second_moments
-from aftershock.lm.scoring import score
+from aftershock.lm.scoring import score, score_states
 from aftershock.lm.tokens import locate
 from aftershock.lm.values import Objective, solve_values
 from aftershock.prompts import fill
@@ -216,6 +216,21 @@ def test_scores_do_not_depend_on_order_repetition_or_company():
     assert score(lm, queries[:1])[0].token_logprobs == pytest.approx(
         found[queries[0]].token_logprobs, abs=1e-10
     )
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gptj"])
+def test_states_are_scored_together_as_one_by_one(family):
+    lm = tiny(family)
+    queries = [
+        Query(fill(t, n), c, i % 2) for t in TEMPLATES for i, n in enumerate(NAMES) for c in CITIES[:3]
+    ]
+    high = [(dense(lm, 2, 2),), (low_rank(lm, 1, 2), low_rank(lm, 2, 2, seed=4)), ()]
+    for states in (high, [*high, (low_rank(lm, 0, 2),)], [(), ()], high[2:]):
+        together = score_states(lm, queries, states)
+        for state, found in zip(states, together, strict=True):
+            wanted = score(lm, queries, state)
+            for one, other in zip(found, wanted, strict=True):
+                assert one.token_logprobs == pytest.approx(other.token_logprobs, abs=ROUNDING[family])
 
 
 def test_many_targets_of_one_prompt_do_not_outgrow_the_context():

@@ -182,7 +182,7 @@ class _Weights:
             if part == "weight"
         )
         first = min(self.settings.layers)
-        below = batch.below[rows] if batch.below is not None else batch.shares
+        below = None if batch.below is None else batch.below[rows]
         with (
             edited(self.lm, select(self.state, chosen) + trained, cases),
             resumed(self.lm, first - 1, below),

@@ -4,7 +4,7 @@ Cases are independent. They are edited and scored in blocks of 32 consecutive ca
 that a number does not depend on how a run was divided.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -13,7 +13,7 @@ import torch
 from aftershock.editors.base import Editor
 from aftershock.lm.deltas import EMPTY, State, random_like, select, state_norm
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.scoring import Score, score
+from aftershock.lm.scoring import Score, score, score_states
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query
 from aftershock.seeds import derive
@@ -57,12 +57,15 @@ def run_cases(
     observations, telemetry = [], []
     for _, block in edits.groupby(edits["case_id"] // BLOCK, sort=True):
         case_ids = sorted(block["case_id"].unique().tolist())
-        for state in _states(editor, block, case_ids, states, second, seed):
+        reached = list(_states(editor, block, case_ids, states, second, seed))
+        rows = [(i, a) for i, case_id in enumerate(case_ids) for a in asked.get(case_id, [])]
+        queries = [Query(a.prompt, a.target, i) for i, a in rows]
+        found = score_states(lm, queries, [state.delta for state in reached])
+        for state, scores in zip(reached, found, strict=True):
             telemetry += state.telemetry(case_ids)
-            rows = [a for i in state.sound for a in asked.get(case_ids[i], [])]
-            place = {case_id: i for i, case_id in enumerate(case_ids)}
-            queries = [Query(a.prompt, a.target, place[a.case_id]) for a in rows]
-            observations += _rows(state.name, rows, score(lm, queries, state.delta))
+            sound = state.sound
+            kept = ((a, s) for (i, a), s in zip(rows, scores, strict=True) if i in sound)
+            observations += _rows(state.name, kept)
     return (
         pd.DataFrame(observations, columns=list(OBSERVATIONS.columns)),
         pd.DataFrame(telemetry, columns=list(TELEMETRY.columns)),
@@ -73,7 +76,7 @@ def score_unedited(lm: LanguageModel, probes: pd.DataFrame, prompts: pd.DataFram
     """OBSERVATIONS of all `probes` in state "0"; a fact that several cases ask for is scored once."""
     rows = [a for asked in list_asked(probes, prompts).values() for a in asked]
     scores = score(lm, [Query(a.prompt, a.target) for a in rows])
-    return pd.DataFrame(_rows("0", rows, scores), columns=list(OBSERVATIONS.columns))
+    return pd.DataFrame(_rows("0", zip(rows, scores, strict=True)), columns=list(OBSERVATIONS.columns))
 
 
 def list_asked(probes: pd.DataFrame, prompts: pd.DataFrame) -> dict[int, list[Asked]]:
@@ -115,9 +118,9 @@ class _State:
     reasons: Mapping[int, str | None]
 
     @property
-    def sound(self) -> list[int]:
+    def sound(self) -> set[int]:
         """Cases whose edits all worked."""
-        return [i for i in self.tried if self.reasons[i] is None]
+        return {i for i in self.tried if self.reasons[i] is None}
 
     def telemetry(self, case_ids: Sequence[int]) -> Iterator[tuple]:
         """TELEMETRY rows; a random change has no steps and no loss."""
@@ -180,8 +183,8 @@ def _spread(state: State, indices: Sequence[int], size: int) -> State:
     return tuple(delta.without(absent) for delta in select(state, place))
 
 
-def _rows(state: str, asked: Sequence[Asked], scores: Sequence[Score]) -> Iterator[tuple]:
+def _rows(state: str, found: Iterable[tuple[Asked, Score]]) -> Iterator[tuple]:
     """OBSERVATIONS rows."""
-    for a, s in zip(asked, scores, strict=True):
+    for a, s in found:
         logprobs = list(s.token_logprobs)
         yield a.case_id, state, a.probe_id, a.prompt_id, s.logprob, len(logprobs), logprobs, s.argmax_match

@@ -49,7 +49,7 @@ def watch(
 
 
 @contextmanager
-def resumed(lm: LanguageModel, after: int, hidden: Tensor) -> Iterator[None]:
+def resumed(lm: LanguageModel, after: int, hidden: Tensor | None) -> Iterator[None]:
     """Inside, a forward pass computes the layers above `after` only, starting from `hidden` (batch, seq, d).
 
     Nothing is skipped with `after` = -1.

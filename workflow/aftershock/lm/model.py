@@ -60,6 +60,10 @@ class LanguageModel:
         """Name of a layer's MLP output projection, the matrix that editors change."""
         return self.family.projection.format(number)
 
+    def layer_of(self, projection: str) -> int:
+        """The number of the layer that a projection belongs to."""
+        return next(number for number in range(self.n_layers) if self.projection(number) == projection)
+
     def weight(self, module: str) -> Tensor:
         """A view of a projection's weight, (d_out, d_in)."""
         return self.family.weight(self.model.get_submodule(module))

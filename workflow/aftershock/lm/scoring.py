@@ -7,14 +7,14 @@ written. A prompt is run once for all its targets: they follow it in one row, ea
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from aftershock.lm.deltas import EMPTY, State, edited
-from aftershock.lm.hooks import batches, narrowed
+from aftershock.lm.hooks import batches, narrowed, resumed, watch
 from aftershock.lm.model import LanguageModel
 from aftershock.requests import Query
 
@@ -61,15 +61,25 @@ def score(
 
     ValueError names a prompt or target without tokens, and a text longer than the model's context.
     """
+    return score_states(lm, queries, [state], batch_tokens)[0]
+
+
+def score_states(
+    lm: LanguageModel,
+    queries: Sequence[Query],
+    states: Sequence[State],
+    batch_tokens: int = BATCH_TOKENS,
+) -> list[list[Score]]:
+    """The scores of the same queries in several states; what no state changes is computed once."""
     rows = sorted(_rows(lm, queries), key=lambda row: (row.width, row.case))
-    scores: list[Score | None] = [None] * len(queries)
+    scores: list[list[Score | None]] = [[None] * len(queries) for _ in states]
     for chosen in batches([row.width for row in rows], batch_tokens):
-        for row, found in zip(
-            rows[chosen.start : chosen.stop], _run(lm, rows[chosen.start : chosen.stop], state), strict=True
-        ):
-            for asked, result in zip(row.queries, found, strict=True):
-                for i in asked:
-                    scores[i] = result
+        some = rows[chosen.start : chosen.stop]
+        for mine, found in zip(scores, _run(lm, some, states), strict=True):
+            for row, results in zip(some, found, strict=True):
+                for asked, result in zip(row.queries, results, strict=True):
+                    for i in asked:
+                        mine[i] = result
     return scores
 
 
@@ -106,8 +116,8 @@ def _fitting(targets: Sequence[str], ids: dict[str, list[int]], limit: int) -> l
 
 
 @torch.no_grad()
-def _run(lm: LanguageModel, rows: Sequence[_Row], state: State) -> list[list[Score]]:
-    """Scores of each row's targets."""
+def _run(lm: LanguageModel, rows: Sequence[_Row], states: Sequence[State]) -> Iterator[list[list[Score]]]:
+    """Scores of each row's targets, in each of `states`."""
     laid = [_lay_out(row) for row in rows]
     ids, _ = lm.pad([row.ids for row in laid])
     width, k = ids.shape[1], max(len(row.read) for row in laid)
@@ -120,24 +130,35 @@ def _run(lm: LanguageModel, rows: Sequence[_Row], state: State) -> list[list[Sco
             ([[True] * len(row.read) for row in laid], False, k),
         )
     )
-    cases = torch.tensor([row.case for row in rows], device=lm.device)
-    with edited(lm, state, cases), narrowed(lm, read, valid):
-        hidden = lm.run(ids, _visible(lm, part), position_ids=place, use_cache=False)
-    hidden = hidden.gather(1, read[..., None].expand(-1, -1, hidden.shape[-1]))
-    logits = lm.logits(hidden[valid])
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     start = [0, *itertools.accumulate(len(row.read) for row in laid)]
     at = torch.tensor([start[i] + slot for i, row in enumerate(laid) for slot in row.slots], device=lm.device)
     tokens = torch.tensor([t for row in rows for target in row.targets for t in target], device=lm.device)
-    found = iter(logits.log_softmax(dim=-1)[at, tokens].tolist())
-    match = iter((logits.argmax(dim=-1)[at] == tokens).tolist())
-    return [
-        [
-            Score(tuple(itertools.islice(found, len(t))), all(list(itertools.islice(match, len(t)))))
-            for t in row.targets
-        ]
-        for row in rows
-    ]
+    cases = torch.tensor([row.case for row in rows], device=lm.device)
+    index = read[..., None].expand(-1, -1, lm.d_model)
+    visible = _visible(lm, part)
+
+    def run() -> Tensor:
+        return lm.run(ids, visible, position_ids=place, use_cache=False)
+
+    unchanged = min((lm.layer_of(delta.module) for state in states for delta in state), default=0) - 1
+    below = None
+    if unchanged >= 0:
+        with watch(lm, stop=(stream := lm.layer(unchanged))) as seen:
+            run()
+        below = seen["out", stream]
+    for state in states:
+        with edited(lm, state, cases), resumed(lm, unchanged, below), narrowed(lm, read, valid):
+            hidden = run()
+        logits = lm.logits(hidden.gather(1, index)[valid])
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        found = iter(logits.log_softmax(dim=-1)[at, tokens].tolist())
+        match = iter((logits.argmax(dim=-1)[at] == tokens).tolist())
+        yield [[_take(found, match, len(target)) for target in row.targets] for row in rows]
+
+
+def _take(found: Iterator[float], match: Iterator[bool], size: int) -> Score:
+    """The next target's score."""
+    return Score(tuple(itertools.islice(found, size)), all(list(itertools.islice(match, size))))
 
 
 @dataclass(frozen=True)

@@ -45,8 +45,8 @@ class Suffixes:
     ) -> tuple[Tensor, Tensor | None]:
         """Hidden states with `added` (N, d) at every group's subject tokens, (N, R * S, d).
 
-        The first ones are after the final norm, and right at `read` (N, R, k) where that is `valid`; the second
-        ones those that module `also` put out.
+        The first ones are after the final norm, and right at `read` (N, R, k) where that is `valid`; the
+        second ones those that module `also` put out.
         """
         n = len(self.ids)
         first = self.hidden[:, :, :1] + added[:, None, None]
