@@ -216,7 +216,7 @@ def editor_settings(wildcards):
 def editor_code(wildcards):
     """A hash of what an editor's results depend on; its module is named because the table hides it."""
     method = EDITOR_LABELS[wildcards.editor]["method"]
-    return code_hash("aftershock.editors.protocol", EDITORS[method].module)
+    return code_hash("aftershock.editors.protocol", "aftershock.editors.tuning", EDITORS[method].module)
 
 
 def moment_layers(wildcards):
