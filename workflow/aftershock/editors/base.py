@@ -80,6 +80,22 @@ class Editor(ABC):
         return self._factors[layer]
 
 
+class ContextEditor(Editor):
+    """An editor that reads a prompt after several texts; without `contexts` the model writes them itself."""
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        settings: Any,
+        moments: Mapping[int, Moment] | None = None,
+        seed: int = 0,
+        contexts: Contexts | None = None,
+    ) -> None:
+        if contexts is None:
+            contexts = sample_contexts(lm, settings.context_openings, settings.context_lengths, seed)
+        super().__init__(lm, settings, moments, seed, contexts)
+
+
 def sample_contexts(
     lm: LanguageModel, openings: Sequence[str], lengths: Sequence[tuple[int, int]], seed: int
 ) -> Contexts:

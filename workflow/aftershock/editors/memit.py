@@ -4,39 +4,24 @@ A case with several requests is one edit of all of them at once. With all true o
 requests this is the multi-label edit of Li et al. (2024): equal keys, so the change moves towards the mean.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from aftershock.editors.base import Contexts, Editor, EditResult, sample_contexts
-from aftershock.editors.settings import MemitSettings
+from aftershock.editors.base import ContextEditor, EditResult
 from aftershock.lm.deltas import EMPTY, LowRankDelta, State
 from aftershock.lm.hooks import at_subjects
-from aftershock.lm.model import LanguageModel
-from aftershock.lm.moments import Moment
 from aftershock.lm.tokens import locate
 from aftershock.lm.values import Objective, Values, solve_values
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest
 
 
-class Memit(Editor):
+class Memit(ContextEditor):
     """The second moments stay those of the unedited model, whatever state an edit starts from."""
-
-    def __init__(
-        self,
-        lm: LanguageModel,
-        settings: MemitSettings,
-        moments: Mapping[int, Moment] | None = None,
-        seed: int = 0,
-        contexts: Contexts | None = None,
-    ) -> None:
-        if contexts is None:
-            contexts = sample_contexts(lm, settings.context_openings, settings.context_lengths, seed)
-        super().__init__(lm, settings, moments, seed, contexts)
 
     def edit(self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY) -> EditResult:
         """One delta per layer, of the rank of the largest case."""

@@ -5,29 +5,14 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from aftershock.editors.base import Contexts, Editor, EditResult, sample_contexts
-from aftershock.editors.settings import RomeSettings
+from aftershock.editors.base import ContextEditor, EditResult
 from aftershock.lm.deltas import EMPTY, LowRankDelta, State
-from aftershock.lm.model import LanguageModel
-from aftershock.lm.moments import Moment
 from aftershock.lm.values import Objective, solve_values
 from aftershock.requests import EditRequest
 
 
-class Rome(Editor):
+class Rome(ContextEditor):
     """Several requests of a case are written one after the other, each on top of the ones before."""
-
-    def __init__(
-        self,
-        lm: LanguageModel,
-        settings: RomeSettings,
-        moments: Mapping[int, Moment] | None = None,
-        seed: int = 0,
-        contexts: Contexts | None = None,
-    ) -> None:
-        if contexts is None:
-            contexts = sample_contexts(lm, settings.context_openings, settings.context_lengths, seed)
-        super().__init__(lm, settings, moments, seed, contexts)
 
     def edit(self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY) -> EditResult:
         """One rank-one delta per request and layer."""
