@@ -31,6 +31,8 @@ rule figures:
     input:
         summary=f"{REPORT}/summary.parquet",
         probabilities=results("probabilities.parquet"),
+        scores=results("scores.parquet"),
+        cases=[f"results/{KG}/{run['model']}/cases/{run['dataset']}.parquet" for run in RUNS],
         relations=f"{RESOURCES}/relations.tsv",
         curves=[str(Path(path).with_name("curve.parquet")) for path in HYPERNETWORKS],
     output:
@@ -44,6 +46,7 @@ rule figures:
         round=list(ROUND),
         trained=[(name, Path(path).parent.name) for path, name in HYPERNETWORKS.items()],
         namespace=config["kgs"][KG]["namespace"],
+        kg=KG,
         examples=config["report"]["examples"],
         seed=config["cases"]["seed"],
         code=code_hash("aftershock.figures", "aftershock.training_figure"),
