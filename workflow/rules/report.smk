@@ -8,6 +8,9 @@ rule tables:
         recall=[f"results/models/{name}/recall.parquet" for name in TRAINED],
         precision=precisions(),
         relations=f"{RESOURCES}/relations.tsv",
+        paper=[f"{RESOURCES}/paper/{name}" for name in ("reported.csv", "study.yaml", "claims.yaml")],
+        published=published(),
+        scored=list(SCORED.values()),
     output:
         summary=f"{REPORT}/summary.parquet",
         tables=directory(f"{REPORT}/tables"),
@@ -20,7 +23,14 @@ rule tables:
         recalled=TRAINED,
         namespace=config["kgs"][KG]["namespace"],
         seed=config["cases"]["seed"],
-        code=code_hash("aftershock.metrics.summary", "aftershock.metrics.layouts"),
+        paper=circumstances(),
+        scored=list(SCORED),
+        code=code_hash(
+            "aftershock.metrics.summary",
+            "aftershock.metrics.layouts",
+            "aftershock.paper_tables",
+            "aftershock.study_tables",
+        ),
     message:
         "Summarising the scores"
     script:

@@ -11,7 +11,8 @@ from aftershock.figures.draw import Drawn, draw_all
 from aftershock.figures.metrics import bars
 from aftershock.figures.names import KINDS, WHOLE, figure_name
 from aftershock.figures.objects import objects, sample_cases
-from aftershock.figures.style import COLOURS, look, printable, save, style
+from aftershock.figures.style import COLOURS, look, save, style
+from aftershock.labels import printable
 
 __all__ = [
     "COLOURS",

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from aftershock.figures.style import DARK, GREY, Look, capital, heading, look, printable, style
+from aftershock.figures.style import DARK, GREY, Look, capital, heading, look, style
+from aftershock.labels import printable
 from aftershock.metrics.catalogue import NATS, metric
 from aftershock.words import DATASETS
 

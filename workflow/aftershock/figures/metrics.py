@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aftershock.figures.style import DARK, GREY, Look, capital, heading, look, printable, style
+from aftershock.figures.style import DARK, GREY, Look, capital, heading, look, style
+from aftershock.labels import printable
 from aftershock.metrics.catalogue import NATS, metric
 from aftershock.words import DATASETS
 

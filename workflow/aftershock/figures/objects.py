@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 
-from aftershock.figures.style import DARK, Look, heading, look, printable, style
+from aftershock.figures.style import DARK, Look, heading, look, style
+from aftershock.labels import printable
 from aftershock.seeds import generator
 
 STATES = {

@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aftershock.figures.style import DARK, GREY, capital, heading, interval_line, look, printable, style
+from aftershock.figures.style import DARK, GREY, capital, heading, interval_line, look, style
+from aftershock.labels import printable
 from aftershock.metrics.catalogue import NATS, metric
 from aftershock.metrics.intervals import estimate
 from aftershock.seeds import generator

@@ -5,7 +5,6 @@ from its neighbours, in grey and for the colour-blind too. Labels are data and a
 markup.
 """
 
-import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -72,18 +71,6 @@ def look(editors: Sequence[str]) -> dict[str, Look]:
         editor: Look(*(kind[i % len(kind)] for kind in (COLOURS, HATCHES, MARKERS, DASHES)))
         for i, editor in enumerate(dict.fromkeys(editors))
     }
-
-
-UNPRINTABLE = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
-"""Categories of characters that XML forbids, that break a line or turn the direction of text."""
-
-
-def printable(label: str, longest: int = 34) -> str:
-    """`label` on one line, without control characters and those that turn the direction of text."""
-    clean = "".join(
-        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in UNPRINTABLE else c for c in label
-    )
-    return clean if len(clean) <= longest else clean[: longest - 1] + "…"
 
 
 def heading(figure: Figure, text: str) -> None:

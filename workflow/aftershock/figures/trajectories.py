@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from aftershock.figures.style import COLOURS, DARK, Look, capital, heading, interval_line, printable, style
+from aftershock.figures.style import COLOURS, DARK, Look, capital, heading, interval_line, style
+from aftershock.labels import printable
 from aftershock.words import DATASETS
 
 STATES = (("_before", "unedited"), ("_after_first", "first\nedit"), ("", "both\nedits"))
