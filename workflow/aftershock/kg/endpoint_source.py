@@ -9,7 +9,7 @@ from aftershock.kg.names import find_names
 from aftershock.kg.pages import Found, Ids, count, fetch, fetch_values, list_values
 from aftershock.kg.queries import facts, instances, neighbourhood
 
-SUBJECTS = 100  # of one request about all relations
+SUBJECTS = 400  # of one request about all relations: some thousand rows
 
 
 class EndpointSource:
