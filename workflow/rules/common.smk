@@ -11,6 +11,7 @@ from aftershock.code_hash import code_hash
 from aftershock.config import check_config, merged_settings
 from aftershock.editors.settings import as_values, is_sequential
 from aftershock.editors.table import EDITORS, mend_training, settings_of
+from aftershock.figure_names import KINDS
 from aftershock.kg.graph import find_graph
 from aftershock.kg.sheets import kept_rules, one_to_many_relations, read_relations
 from aftershock.metrics.precision import CASES_NEEDED

@@ -13,7 +13,13 @@ rule tables:
         scored=list(SCORED.values()),
     output:
         summary=f"{REPORT}/summary.parquet",
-        tables=directory(f"{REPORT}/tables"),
+        tables=report(
+            directory(f"{REPORT}/tables"),
+            patterns=["{table}.csv"],
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
     log:
         f"results/logs/tables/{STUDY}.log",
     conda:
@@ -46,7 +52,14 @@ rule figures:
         relations=f"{RESOURCES}/relations.tsv",
         curves=[str(Path(path).with_name("curve.parquet")) for path in HYPERNETWORKS],
     output:
-        figures=directory(f"{REPORT}/figures"),
+        figures=report(
+            directory(f"{REPORT}/figures"),
+            patterns=["{model}.{dataset}.{kind}.svg"],
+            caption="../report/figure.rst",
+            category="Figures",
+            subcategory="{model}",
+            labels={"dataset": "{dataset}", "figure": "{kind}"},
+        ),
     log:
         f"results/logs/figures/{STUDY}.log",
     conda:
@@ -58,6 +71,7 @@ rule figures:
         namespace=config["kgs"][KG]["namespace"],
         kg=KG,
         examples=config["report"]["examples"],
+        about={kind: words.about for kind, words in KINDS.items()},
         seed=config["cases"]["seed"],
         code=code_hash("aftershock.figures", "aftershock.training_figure"),
     message:

@@ -127,6 +127,9 @@ def _label(axis: Axes, rows: pd.DataFrame) -> None:
     to_panel = axis.transData + axis.transAxes.inverted()
     places = to_panel.transform(np.column_stack([rows["seconds"], 100 * rows["value"]]))
     taken = [(x - 0.025, y - 0.03, x + 0.025, y + 0.03) for x, y in places]
+    for figure in ("low", "high"):
+        ends = to_panel.transform(np.column_stack([rows["seconds"], 100 * rows[figure]]))
+        taken += [(x, min(y, end), x, max(y, end)) for (x, y), (_, end) in zip(places, ends, strict=True)]
     for (x, y), row in zip(places, rows.itertuples(), strict=True):
         text = printable(row.editor, 16) + ("" if np.isnan(row.written) else f" {100 * row.written:.0f} %")
         boxes = [_box(x + right, y + up, WIDTH * len(text), right < 0) for right, up in SIDES]

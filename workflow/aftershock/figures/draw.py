@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from aftershock.figure_names import WHOLE, figure_name
 from aftershock.figures.cost import cost, costs
 from aftershock.figures.metrics import bars
-from aftershock.figures.names import WHOLE, figure_name
 from aftershock.figures.objects import objects, sample_cases
 from aftershock.figures.sizes import by_size, sizes
 from aftershock.figures.style import save
