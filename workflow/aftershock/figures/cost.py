@@ -125,16 +125,23 @@ SIDES = ((0.03, 0.02), (0.03, -0.1), (-0.03, 0.02), (-0.03, -0.1), (0.03, 0.1), 
 def _label(axis: Axes, rows: pd.DataFrame) -> None:
     """Write each method's name and success beside its point, where no other point or label stands."""
     to_panel = axis.transData + axis.transAxes.inverted()
-    places = to_panel.transform(np.column_stack([rows["seconds"], 100 * rows["value"]]))
+    places, lows, highs = (
+        to_panel.transform(np.column_stack([rows["seconds"], 100 * rows[figure]]))
+        for figure in ("value", "low", "high")
+    )
+    lines = [(x, low, x, high) for (x, low), (_, high) in zip(lows, highs, strict=True)]
     taken = [(x - 0.025, y - 0.03, x + 0.025, y + 0.03) for x, y in places]
-    for figure in ("low", "high"):
-        ends = to_panel.transform(np.column_stack([rows["seconds"], 100 * rows[figure]]))
-        taken += [(x, min(y, end), x, max(y, end)) for (x, y), (_, end) in zip(places, ends, strict=True)]
     for (x, y), row in zip(places, rows.itertuples(), strict=True):
         text = printable(row.editor, 16) + ("" if np.isnan(row.written) else f" {100 * row.written:.0f} %")
         boxes = [_box(x + right, y + up, WIDTH * len(text), right < 0) for right, up in SIDES]
-        free = [n for n, box in enumerate(boxes) if _inside(box) and not any(_meet(box, t) for t in taken)]
-        side = free[0] if free else 0
+        # Text over text cannot be read, text over a line can.
+        hits = [
+            1000 * (not _inside(box))
+            + 100 * sum(_meet(box, other) for other in taken)
+            + sum(_meet(box, line) for line in lines)
+            for box in boxes
+        ]
+        side = hits.index(min(hits))
         taken.append(boxes[side])
         left, bottom, right, _ = boxes[side]
         to_left = SIDES[side][0] < 0
