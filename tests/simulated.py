@@ -63,5 +63,5 @@ def simulated_run(model="demo", n=24, editors=EDITORS, fails=(), datasets=DATASE
             made.probabilities.append(probabilities)
             made.scores.append(scores)
             made.cases.append(sim.cases)
-            summaries.append(summarise(scores, sim.cases, made.runs[-1], resamples=200))
+            summaries.append(summarise(scores, sim.cases, made.runs[-1]))
     return SimulatedRun(**{**vars(made), "summary": pd.concat(summaries, ignore_index=True)})
