@@ -38,11 +38,11 @@ datasets: environment
 
 validate: environment
 	@test -n "$(RELEASED)" || { echo "make validate needs a folder: make validate RELEASED=FOLDER" >&2; exit 1; }
-	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.cases.validate $(RELEASED)
+	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.cases.validate "$(RELEASED)"
 
 convert: environment
 	@test -n "$(FROM)" -a -n "$(TO)" || { echo "make convert needs two folders: make convert FROM=FOLDER TO=NEW_FOLDER" >&2; exit 1; }
-	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.cases.convert $(FROM) $(TO)
+	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.cases.convert "$(FROM)" "$(TO)"
 
 test: environment
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)

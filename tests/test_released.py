@@ -17,7 +17,7 @@ from aftershock.cases.export import export, notice
 from aftershock.cases.graph_facts import Context, FactIndex, as_facts
 from aftershock.cases.released import ALL_FILES, FILES, PROMPT_FILES, read_cases, read_prompts, write_cases
 from aftershock.cases.statements import cases_of, publish
-from aftershock.tables import RELEASED_ROWS, STATEMENTS
+from aftershock.tables import RELEASED_FILES, RELEASED_ROWS, STATEMENTS
 from published import (
     RELEASED,
     built,
@@ -123,14 +123,26 @@ def test_converting_says_what_became_of_each_file(tmp_path, capsys):
     STATEMENTS.write(STATEMENTS.read(table).assign(subject="Somebody else"), table)
     main([str(tmp_path / "tables"), str(tmp_path / "out")])
     said = capsys.readouterr().out
-    assert f"easy.json: 1 rows, {CHANGED}" in said
-    assert "hard.json: 1 rows, same content, laid out anew" in said
+    assert f"easy.json: {CHANGED}" in said
+    assert "hard.json: same content, laid out anew" in said
     assert read(tmp_path / "out" / "hard.json") == [several()]
     with pytest.raises(SystemExit, match="out exists; name a new folder"):
         main([str(tmp_path / "tables"), str(tmp_path / "out")])
     with pytest.raises(SystemExit, match="gone is not a folder"):
         main([str(tmp_path / "gone"), str(tmp_path / "new")])
     assert not (tmp_path / "new").exists()
+
+
+def test_broken_tables_are_named(tmp_path):
+    to_tables(exported(tmp_path / "export"), tmp_path / "tables")
+    (tmp_path / "tables" / "hard.rows.parquet").unlink()
+    with pytest.raises(ValueError, match=r"hard\.rows\.parquet cannot be read as table released_rows"):
+        to_files(tmp_path / "tables", tmp_path / "files")
+    files = tmp_path / "tables" / "files.parquet"
+    RELEASED_FILES.write(RELEASED_FILES.read(files).assign(file=lambda t: "../" + t["file"]), files)
+    with pytest.raises(ValueError, match=r"files\.parquet lists '\.\./composite_edit\.json'; known names"):
+        to_files(tmp_path / "tables", tmp_path / "files")
+    assert not (tmp_path / "files").exists()
 
 
 # --- our own datasets ---------------------------------------------------------------------------------------

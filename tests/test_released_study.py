@@ -1,5 +1,7 @@
 """A study on published files: their rows become cases, and a model is asked what they presume."""
 
+import re
+
 import pytest
 
 from aftershock.cases import CONFLICT, DATASETS
@@ -7,9 +9,12 @@ from aftershock.cases.graph_facts import Context, FactIndex
 from aftershock.cases.released import read_cases
 from aftershock.cases.released_study import Folder, build_released
 from aftershock.cases.statements import cases_of
-from aftershock.tables import CASES, EDITS, OBJECT_SCORES, PROBES, VERIFIED
+from aftershock.cases.validate import findings
+from aftershock.report import Material, page
+from aftershock.tables import CASES, EDITS, OBJECT_SCORES, PROBES, RECALL_SUMMARY, SUMMARY, VERIFIED
 from published import RELEASED, composite, needs_released, several, write
 from test_cases import SHEET
+from test_report import run_of
 
 
 def test_a_published_prompt_without_a_slot_is_named(tmp_path):
@@ -72,3 +77,14 @@ def test_a_sample_says_what_a_model_is_asked():
     objects = folder.asked_objects().assign(probability=0.1, rank=1, known=True, similarity=0.0)
     OBJECT_SCORES.check(objects[list(OBJECT_SCORES.columns)])
     assert all(name in CONFLICT or folder.chosen(name)[0].object_ids for name in DATASETS)
+
+
+def test_the_report_shows_what_is_odd_in_the_files(tmp_path):
+    row = several()
+    row["edit"]["new_object"]["label"] = "80/81"
+    write(tmp_path / "easy.json", [several(), row])
+    oddities = findings({"round_easy": read_cases(tmp_path, "round_easy")}, {})
+    html = page(
+        Material("Odd", SUMMARY.empty(), RECALL_SUMMARY.empty(), [run_of("coverage")], oddities=oddities)
+    )
+    assert re.search("label without a letter.*easy.json.*quality.*>1<.*>1<", html)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from aftershock.cases.released import (
+    ALL_FILES,
     FILES,
     PROMPT_FILES,
     Published,
@@ -58,9 +59,12 @@ def to_tables(source: Path, target: Path) -> pd.DataFrame:
 def to_files(source: Path, target: Path) -> pd.DataFrame:
     """Write the tables of `source` as published files to the new folder `target`.
 
-    Returns RELEASED_FILES with a column `result`: whether a file is what was read, byte for byte.
+    Returns RELEASED_FILES with a column `result`: whether a file is what was read, byte for byte. ValueError
+    when a table is missing or another one.
     """
     table = RELEASED_FILES.read(source / LIST)
+    if unknown := sorted(set(table["file"]) - set(ALL_FILES)):
+        raise ValueError(f"{source / LIST} lists {unknown[0]!r}; known names: {', '.join(ALL_FILES)}")
     results = []
     with whole_folder(target) as folder:
         for file in table.itertuples(index=False):
@@ -101,10 +105,12 @@ def main(arguments: Sequence[str]) -> None:
     try:
         if (options.source / LIST).is_file():
             for row in to_files(options.source, options.target).itertuples(index=False):
-                print(f"{row.file}: {row.rows} rows, {row.result}")
+                print(f"{row.file}: {row.result}")
         else:
             for row in to_tables(options.source, options.target).itertuples(index=False):
-                print(f"{row.file}: {row.rows} rows")
+                print(
+                    f"{row.file}: {row.rows} {'relations' if row.file in PROMPT_FILES.values() else 'rows'}"
+                )
     except ValueError as error:
         sys.exit(f"make convert: {error}")
 

@@ -9,6 +9,7 @@ from aftershock.cases.build import Dataset
 from aftershock.cases.datasheet import WHAT
 from aftershock.cases.released import FILES, PROMPT_FILES, prompt_kind, write_cases, write_prompts
 from aftershock.cases.statements import publish
+from aftershock.tables import STATEMENTS
 
 NOTICE = "NOTICE.md"
 PARAPHRASES = 10
@@ -37,6 +38,7 @@ def export(
     for dataset, built in datasets.items():
         cases = built.cases[built.cases["split"] == split]
         published = publish(dataset, cases, built.edits, built.probes, about)
+        STATEMENTS.check(published.statements)
         asked[prompt_kind(dataset)] |= set(published.statements["relation_id"])
         (folder / FILES[dataset]).write_text(write_cases(published), encoding="utf-8")
         sizes[FILES[dataset]] = len(cases)
