@@ -241,3 +241,17 @@ def test_no_op_and_repeated_targets_are_found():
     edits = pd.DataFrame([row | {"edit": "e1"}, row | {"edit": "e2"}])
     found = set(violations("coverage", edits, pd.DataFrame(columns=list(PROBES.columns)), index)["kind"])
     assert {"no-op first edit", "first edit's target is a true object", "no-op second edit"} <= found
+
+
+def test_a_fault_of_the_builder_stops_the_build(graph):
+    built = build("round_easy", *graph, SETTINGS)
+    second = (built.edits["edit"] == "e2") & (built.edits["case_id"] == 3)
+    other = built.edits.loc[second, ["subject_id", "subject"]].to_numpy()
+    built.edits.loc[second, ["target_new_id", "target_new"]] = other
+    found = violations("round_easy", built.edits, built.probes, graph[2].index)
+    kinds = ["new object is the subject", "second edit does not undo the first"]
+    assert found.to_numpy().tolist() == [[3, kind] for kind in kinds]
+    with pytest.raises(
+        ValueError, match=r"round_easy breaks its invariants \(new object .*: 1\); first case 3"
+    ):
+        require("round_easy", built.edits, built.probes, graph[2].index)
