@@ -190,6 +190,66 @@ PROMPTS = Table(
     },
 )
 
+PARAPHRASE_REQUESTS = Table(
+    "paraphrase_requests",
+    ("relation_id", "request"),
+    {
+        "relation_id": "string",
+        "request": "int64",  # 1 is the first; more where an answer did not hold enough
+        "backend": "string",  # openai or local
+        "base_url": "string?",
+        "model": "string",  # as asked for
+        "model_returned": "string?",  # as the service calls it, with its version
+        "request_id": "string?",
+        "temperature": "float64?",
+        "seed": "int64?",
+        "asked": "int64",  # texts asked for
+        "returned": "int64",
+        "kept": "int64",  # that are candidates
+        "problem": "string?",
+        "finish": "string?",  # why the answer ended: stop, length, content_filter
+        "prompt_tokens": "int64?",
+        "completion_tokens": "int64?",
+        "cost": "float64?",  # when the answer was paid for, in the currency of the configured prices
+    },
+)
+
+PARAPHRASE_CANDIDATES = Table(
+    "paraphrase_candidates",
+    ("relation_id", "candidate"),
+    {
+        "relation_id": "string",
+        "candidate": "int64",
+        "request": "int64",
+        "template": "string",  # as it came, its hidden characters written out
+        "kept": "bool",
+        "reason": "string?",  # why it is no paraphrase
+    },
+)
+
+PARAPHRASE_SCORES = Table(
+    "paraphrase_scores",
+    ("relation_id", "candidate"),
+    {
+        "relation_id": "string",
+        "candidate": "int64",
+        "logprob": "float64",  # of true objects under the ranking model, per token, mean over facts
+        "facts": "int64",
+    },
+)
+
+PARAPHRASES = Table(
+    "paraphrases",
+    ("relation_id", "candidate"),
+    {
+        **PARAPHRASE_CANDIDATES.columns,
+        "rank": "int64?",  # 1 differs most from what was there; null is not chosen
+        "ranking_model": "string?",
+        "logprob": "float64?",
+        "facts": "int64?",
+    },
+)
+
 # --- models: what a model knows ----------------------------------------------------------------------------
 TAUGHT = Table(
     "taught",

@@ -46,6 +46,7 @@ wildcard_constraints:
     model=any_of(MODELS),
     dataset=any_of(CONFLICT + ROUND),
     editor=any_of(EDITOR_LABELS),
+    backend="openai|local",
     kind="all|conflict|round",
     split="|".join(SPLITS),
     seed=r"\d+",
@@ -213,6 +214,43 @@ def prompts_for_facts(wildcards):
 def prompts_for_objects(wildcards):
     """The prompts of one-to-many facts."""
     return prompts_of(wildcards, "round")
+
+
+def paraphrase_settings(*names):
+    """Some of the settings of `paraphrases`."""
+    return {name: config["paraphrases"][name] for name in names}
+
+
+def paraphrase_origin():
+    """Who writes paraphrases in this run, in words; nobody by default."""
+    backend, model, address = paraphrase_settings("backend", "model", "base_url").values()
+    return {"openai": f"{model} at {address}", "local": f"local model {model}"}.get(backend)
+
+
+def weights_of(key):
+    """The weights of the model that `paraphrases` names under `key`; nothing where it names none."""
+    name = config["paraphrases"][key]
+    return f"results/models/{name}/weights" if name in MODELS else []
+
+
+def paraphrase_candidates(wildcards):
+    """What the configured back end wrote."""
+    backend = config["paraphrases"]["backend"]
+    if backend is None:
+        raise WorkflowError("paraphrases.backend is null, which asks nobody; set it to openai or local")
+    return f"results/kg/{wildcards.kg}/paraphrases/{backend}/candidates.parquet"
+
+
+def paraphrase_scores(wildcards):
+    """How likely true objects are after the candidates, where a model ranks them."""
+    backend, ranking_model = paraphrase_settings("backend", "ranking_model").values()
+    return f"results/kg/{wildcards.kg}/paraphrases/{backend}/scores.parquet" if ranking_model else []
+
+
+def generated_paraphrases(wildcards):
+    """Paraphrases for relations with fewer than ten reviewed ones, where somebody is asked for them."""
+    backend = config["paraphrases"]["backend"]
+    return f"results/kg/{wildcards.kg}/paraphrases.parquet" if backend else []
 
 
 def asked_facts(wildcards):
