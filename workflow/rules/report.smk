@@ -19,8 +19,9 @@ rule tables:
         runs=RUNS,
         recalled=TRAINED,
         namespace=config["kgs"][KG]["namespace"],
-        seed=config["cases"]["seed"],
-        code=code_hash("aftershock.metrics.summary", "aftershock.metrics.layouts"),
+        seed=config["statistics"]["seed"],
+        statistics=config["statistics"],
+        code=code_hash("aftershock.metrics.analysis"),
     message:
         "Summarising the scores"
     script:
