@@ -363,6 +363,19 @@ def shard_files(wildcards, kind):
     return [f"{folder}/{kind}/{shard}.parquet" for shard in shards(wildcards)]
 
 
+def scored_files(wildcards, kind):
+    """The files of the shards that are scored: all, or of an incomplete run those that are there."""
+    pairs = list(zip(*(shard_files(wildcards, name) for name in ("observations", "telemetry"))))
+    if config["report"]["incomplete"]:
+        pairs = [pair for pair in pairs if all(Path(path).exists() for path in pair)]
+    return [pair[kind == "telemetry"] for pair in pairs]
+
+
+def graph_facts(wildcards):
+    """The facts of a mined graph, which say how much it knows of an entity."""
+    return [] if wildcards.kg in RELEASED else f"results/kg/{wildcards.kg}/facts.parquet"
+
+
 def compared_shards(wildcards):
     """(dataset, shard) of the cases on which precisions are compared: of each dataset in turn, until enough."""
     names = [name for name in config["datasets"] if wildcards.editor in editors_of(name)]
