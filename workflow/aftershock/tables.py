@@ -75,21 +75,23 @@ class Table:
 
         With `columns`, only these are kept: observations carry lists that most readers do not need.
         """
-        frames = []
-        for path in paths:
-            try:
-                names = pq.read_schema(path).names
-                arrow = pq.read_table(path, columns=list(columns) if columns else None)
-            except (pa.ArrowInvalid, OSError) as error:
-                raise ValueError(
-                    f"{path} cannot be read as table {self.name}: {error}; delete it and run again"
-                ) from error
-            if names != list(self.columns):
-                raise ValueError(f"{path} is not a table {self.name}: its columns are {names}")
-            frames.append(arrow.to_pandas())
+        frames = [self.read_arrow(path, columns).to_pandas() for path in paths]
         if not frames:
             return self.empty()[list(columns or self.columns)]
         return pd.concat(frames, ignore_index=True)
+
+    def read_arrow(self, path: str | PathLike, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of one file as an Arrow table, which takes a fraction of the memory; errors as `read`."""
+        try:
+            names = pq.read_schema(path).names
+            arrow = pq.read_table(path, columns=list(columns) if columns else None)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ValueError(
+                f"{path} cannot be read as table {self.name}: {error}; delete it and run again"
+            ) from error
+        if names != list(self.columns):
+            raise ValueError(f"{path} is not a table {self.name}: its columns are {names}")
+        return arrow
 
     def empty(self) -> pd.DataFrame:
         """A frame with these columns and no row."""
@@ -156,6 +158,10 @@ LABELS = Table(
     ("entity_id",),
     {"entity_id": "string", "label": "string?", "language": "string?", "redirect": "string?"},
 )
+
+LIVING = Table("living", ("entity_id",), {"entity_id": "string"})
+
+LABEL_SCORES = Table("label scores", ("text",), {"text": "string", "score": "float64"})
 
 FACTS = Table(
     "facts",
@@ -301,13 +307,13 @@ PROBES = Table(
         "case_id": "int64",
         "role": "string",  # see cases/probes.py
         "position": "int64",
-        "probe_id": "int64",  # equal for equal facts of one case: each is scored once
+        "probe_id": "int64",  # equal for equal facts of one case, asked alike: each is scored once
         "subject_id": "string",
         "subject": "string",
         "relation_id": "string",
         "object_id": "string",
         "object": "string",
-        "prompts": "string",  # all, or edit when only the edit prompt is scored
+        "prompts": "string",  # all; edit: only the edit prompt; context: that one, after other facts
     },
 )
 
@@ -324,6 +330,8 @@ OBSERVATIONS = Table(
         "n_tokens": "int64",
         "token_logprobs": "list<float64>",
         "argmax_match": "bool",  # every target token is the likeliest one
+        "tokens_matched": "int64",  # target tokens that are the likeliest one after those before them
+        "continuation": "string?",  # what greedy decoding says after the prompt, where asked for
     },
 )
 
@@ -397,11 +405,24 @@ PROBABILITIES = Table(
         "relation_id": "string",
         "object": "string",
         "prompts": "string",  # all, or edit when only the edit prompt was scored
+        "n_tokens": "int64",  # of the object
         "probability": "float64",  # geometric mean over tokens, arithmetic mean over the scored prompts
+        "log_probability": "float64",  # its natural log, also where it is too small for a number
         "edit_probability": "float64",  # of the edit prompt alone
+        "paraphrase_probability": "float64?",  # mean over the paraphrases
+        "joint_probability": "float64",  # the same three of the product over tokens
+        "joint_edit_probability": "float64",
+        "joint_paraphrase_probability": "float64?",
+        "first_probability": "float64",  # the same three of the first token
+        "first_edit_probability": "float64",
+        "first_paraphrase_probability": "float64?",
         "exact": "bool",  # greedy decoding gives the object after the edit prompt
         "paraphrase": "float64?",  # share of the ten paraphrases for which it does
         "held_out": "float64?",  # share of the last three of them
+        "token_accuracy": "float64",  # share of the object's tokens that greedy decoding gives, edit prompt
+        "paraphrase_token_accuracy": "float64?",  # mean over the paraphrases
+        "continuation": "string?",  # what the model goes on to say after the edit prompt, where recorded
+        "generated": "bool?",  # it begins with the object
     },
 )
 
@@ -410,6 +431,39 @@ SCORES = Table(
     ("case_id", "metric"),
     {"case_id": "int64", "metric": "string", "value": "float64?"},
 )
+
+VARIANTS = Table(
+    "variants",
+    ("case_id", "metric", "scoring", "prompts"),
+    {
+        "case_id": "int64",
+        "metric": "string",
+        "scoring": "string",  # of an object's tokens: geometric_mean (as in SCORES), joint, first_token
+        "prompts": "string",  # all (as in SCORES), edit, paraphrases
+        "value": "float64?",
+    },
+)
+"""The headline metrics under other ways to turn tokens and prompts into one probability."""
+
+FACETS = Table(
+    "facets",
+    ("case_id", "facet"),
+    {"case_id": "int64", "facet": "string", "level": "string"},
+)
+"""What cases differ in, see `metrics/facets.py`; a case of which a facet is not known has no row."""
+
+HOLES = Table(
+    "holes",
+    ("case_id", "state"),
+    {
+        "case_id": "int64",
+        "state": "string",
+        "shard": "string",  # its range, or unedited
+        "reason": "string",
+        "failed": "bool",  # the edit failed; otherwise something is wrong with what was observed
+    },
+)
+"""Every state of a case that could not be scored, and why."""
 
 SUMMARY = Table(
     "summary",
