@@ -4,6 +4,8 @@
 rule tables:
     input:
         scores=results("scores.parquet"),
+        facets=results("facets.parquet"),
+        variants=results("variants.parquet"),
         cases=[f"results/{KG}/{run['model']}/cases/{run['dataset']}.parquet" for run in RUNS],
         recall=[f"results/models/{name}/recall.parquet" for name in TRAINED],
         precision=precisions(),

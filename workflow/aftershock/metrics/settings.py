@@ -9,7 +9,7 @@ class Statistics:
 
     seed: int = 0
     resamples: int = 2000
-    permutations: int = 9999
+    permutations: int = 19999
     level: float = 0.95
     power: float = 0.8
     correction: str = "holm"

@@ -46,6 +46,7 @@ def stability(
 
 def _of_block(block: Block, equal: set[int], settings: Statistics) -> pd.DataFrame:
     columns = [column for column in block.columns if metric(column[0]).better]
+    columns.sort(key=lambda column: (column[0], column[1:] != BASE[:2], column[1:]))
     groups = [(*column, pairs) for pairs in ("all", EQUAL) for column in columns]
     editors = list(block.editors)
     if not groups:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from aftershock.metrics.layouts import CONTROLLED, LAYOUTS, PAPER, difference
-from aftershock.metrics.summary import by_case
+from aftershock.metrics.summary import about_cases, by_case
 
 CONTROLS = "controls"
 """The family of paired differences from controls."""
@@ -40,7 +40,7 @@ class Block:
 
     def about(self, column: str) -> np.ndarray:
         """A column of CASES by case."""
-        return self.cases.set_index("case_id")[column].reindex(self.case_ids).to_numpy()
+        return about_cases(self.cases, self.case_ids, column)
 
     def values(self, editor: str, columns: Sequence[Any], seeds: Iterable[int] | None = None) -> np.ndarray:
         """(seeds, cases, columns) of one editor, empty where it has no value."""

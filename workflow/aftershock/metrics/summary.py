@@ -19,6 +19,16 @@ def by_case(scores: pd.DataFrame) -> pd.DataFrame:
     return scores.pivot(index="case_id", columns="metric", values="value").astype(float)
 
 
+def about_cases(cases: pd.DataFrame, case_ids: pd.Index, column: str) -> np.ndarray:
+    """A column of CASES for each of `case_ids`; ValueError when a case is not among `cases`."""
+    if len(unknown := case_ids.difference(cases["case_id"])):
+        raise ValueError(
+            f"case {unknown[0]} has scores but is no case of this dataset; score its runs again, as they are "
+            "older than the cases"
+        )
+    return cases.set_index("case_id")[column].reindex(case_ids).to_numpy()
+
+
 def summarise(
     scores: pd.DataFrame,
     cases: pd.DataFrame,
@@ -31,7 +41,7 @@ def summarise(
     and seed. A metric that no case has a value for keeps its row, with n = 0.
     """
     values = by_case(scores)
-    strict = cases.set_index("case_id")["strict"].reindex(values.index).to_numpy(dtype=bool)
+    strict = about_cases(cases, values.index, "strict").astype(bool)
     parts = {("all",): np.ones(len(values), dtype=bool), ("strict",): strict}
     rows = _masked(values, cases, run, parts, ["subset"], settings)
     return rows[list(SUMMARY.columns)]
@@ -70,7 +80,7 @@ def _masked(
 
     All see the same resamples of a dataset's clusters, whatever the editor.
     """
-    clusters = cases.set_index("case_id")["cluster"].reindex(values.index).to_numpy()
+    clusters = about_cases(cases, values.index, "cluster")
     keys = [(*part, name) for part in parts for name in values.columns]
     columns = [np.where(mask[:, None], values.to_numpy(), np.nan) for mask in parts.values()]
     wide = np.concatenate(columns, axis=1) if columns else np.empty((len(values), 0))
