@@ -1,0 +1,59 @@
+"""What probes and states are called on the page."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Role:
+    """The group that a probe is shown in, and what it is."""
+
+    group: str
+    words: str
+
+
+OLD, NEW, TIED, OBJECTS, CONTROLS, OTHERS = GROUPS = (
+    "Old fact",
+    "New fact",
+    "Tied fact",
+    "Objects",
+    "Controls",
+    "Other probes",
+)
+ROLES = {
+    "old": Role(OLD, "written by the first edit"),
+    "e1_true": Role(OLD, "true before; the first edit replaces it"),
+    "new_exp": Role(NEW, "explicit: written by the second edit"),
+    "new_imp": Role(NEW, "implicit: what follows from the second edit for the first one's relation"),
+    "e2_true": Role(NEW, "what the second edit replaces"),
+    "tied": Role(TIED, "neither edit touches it"),
+    "target": Role(OBJECTS, "edited in and out again"),
+    "original": Role(OBJECTS, "true; replaced, then edited back"),
+    "object": Role(OBJECTS, "true; no edit touches it"),
+    "control_same": Role(CONTROLS, "another fact of the tied fact's subject"),
+    "control_unrelated": Role(CONTROLS, "the tied fact of an unrelated case"),
+    "control_object": Role(CONTROLS, "a true object of another subject and relation"),
+    "neighbour": Role(CONTROLS, "the same relation of another subject"),
+    "same_subject": Role(CONTROLS, "another fact of the edited subject"),
+}
+
+STATES = {
+    "0": "before any edit",
+    "1": "after the first edit",
+    "2": "after both edits",
+    "e2_only": "the second edit alone",
+    "control": "after the first edit and one borrowed from another case",
+    "random": "after a random change of equal size",
+}
+
+EDITS = {
+    "e1": "First edit",
+    "e2": "Second edit",
+    "control": "Control: a second edit borrowed from another case",
+    "multi": "Second edit of methods that write all true objects at once",
+    "related": "Related fact",
+}
+
+
+def role(name: str) -> Role:
+    """The role called `name`; one that is not listed stands in a group of its own."""
+    return ROLES.get(name, Role(OTHERS, name.replace("_", " ")))
