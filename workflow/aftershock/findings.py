@@ -131,8 +131,12 @@ QUESTIONS = (
 )  # fmt: skip
 
 
-def found(summary: pd.DataFrame, model: str) -> list[Finding]:
-    """The answers of one model's runs, over all cases and the lowest seed; none where there is no value."""
+def found(summary: pd.DataFrame, model: str, comparisons: pd.DataFrame | None = None) -> list[Finding]:
+    """The answers of one model's runs, over all cases and the lowest seed; none where there is no value.
+
+    `comparisons` has COMPARISONS: with it a difference between methods is said to be one only where its
+    corrected test finds it, without it where their intervals are apart.
+    """
     rows = first_seed(summary[(summary["model"] == model) & (summary["n"] > 0)])
     findings = []
     for question in QUESTIONS:
@@ -142,7 +146,7 @@ def found(summary: pd.DataFrame, model: str) -> list[Finding]:
         if not shown:
             continue
         said = [
-            _range(sentence, by_metric[name], name)
+            _range(sentence, by_metric[name], name, comparisons)
             for sentence, name in question.sayings
             if name in by_metric
         ]
@@ -176,11 +180,8 @@ def _span(values: pd.Series) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def _range(sentence: str, rows: pd.DataFrame, name: str) -> str:
-    """`sentence` with the lowest and the highest value, their editors and intervals, or the one value of all.
-
-    Two editors whose intervals overlap are not said to differ.
-    """
+def _range(sentence: str, rows: pd.DataFrame, name: str, comparisons: pd.DataFrame | None) -> str:
+    """`sentence` with the lowest and the highest value, their editors and intervals, or the one value of all."""
     least, most = rows.iloc[rows["value"].argmin()], rows.iloc[rows["value"].argmax()]
     low, high = rounded(least["value"], name), rounded(most["value"], name)
     if low == high:
@@ -192,7 +193,23 @@ def _range(sentence: str, rows: pd.DataFrame, name: str) -> str:
         for value, row in ((low, least), (high, most))
     ]
     said = sentence.replace("{}", " to ".join(ends))
-    return said if least["high"] < most["low"] else f"{said} These intervals overlap."
+    return f"{said} {_apart(least, most, comparisons)}".rstrip()
+
+
+def _apart(least: pd.Series, most: pd.Series, comparisons: pd.DataFrame | None) -> str:
+    """Whether two rows of SUMMARY differ by more than chance, as far as that was tested."""
+    key = ["model", "dataset", "metric", "subset"]
+    if comparisons is not None:
+        same = (comparisons[key] == most[key]).all(axis=1)
+        pairs = zip(comparisons["editor"], comparisons["other"], strict=True)
+        both = [{editor, other} == {least["editor"], most["editor"]} for editor, other in pairs]
+        tested = comparisons[same & both].dropna(subset="p_adjusted")
+        if len(tested):
+            row = tested.loc[tested["p_adjusted"].idxmax()]  # of all families that it belongs to
+            p = "below 0.001" if row["p_adjusted"] < 0.001 else f"{row['p_adjusted']:.3f}"
+            can = "cannot" if row["significant"] else "can"
+            return f"Chance {can} explain the difference (corrected p {p})."
+    return "" if least["high"] < most["low"] else "These intervals overlap."
 
 
 def _beyond(rows: pd.DataFrame, question: Question) -> str:
@@ -226,8 +243,8 @@ def certainty(
     lines = []
     if config.get("kgs", {}).get(config.get("kg"), {}).get("source") == "generated":
         lines.append(
-            "The graph is generated and the model was made for it. The run shows that the measurements work and "
-            "how these methods behave here; it is no evidence about large models."
+            "The graph is generated and the model was made for it. The run shows that the measurements work "
+            "and how these methods behave here; it is no evidence about large models."
         )
     if len(models) == 1:
         lines.append("One model was edited: nothing here says how another would behave.")
@@ -241,7 +258,8 @@ def certainty(
         few = int((rows["n_effective"] < FEW).sum())
         least = f"the least is {rows['n_effective'].min():.0f}"
         lines.append(
-            "Intervals are 95 %, each on its own: among many, some miss. Cases that share entities count together; "
-            f"{few} of the {len(rows)} values below rest on fewer than {FEW} independent cases ({least})."
+            "Intervals are 95 %, each on its own: among many, some miss. Cases that share entities count "
+            f"together; {few} of the {len(rows)} values above rest on fewer than {FEW} independent cases "
+            f"({least})."
         )
     return lines

@@ -106,7 +106,9 @@ def context(material: Material) -> dict[str, Any]:
         "nav": [(id, text) for id, text in NAVIGATION.items() if id not in INTRODUCTIONS or sections[id]],
         "tuned": bool(material.trials),
         "certainty": certainty(material.summary, runs, material.config),
-        "findings": {model: found(material.summary, model) for model in models},
+        "findings": {
+            model: found(material.summary, model, material.tables.get("comparisons")) for model in models
+        },
         "missed": [*explorer.holes, *missed(material.summary, bars, runs)],
         "bars": len(bars),
         "sections": {name: [made["id"] for made in part] for name, part in sections.items()},
@@ -180,7 +182,9 @@ def _bars(bars: Sequence[Verdict]) -> Table | None:
     frame = frame.rename(columns={"value": "x.value", "low": "x.low", "high": "x.high", "n": "x.n"})
     columns: list[Column] = [plain(frame["bar"], "bar"), plain(frame["of"], "of")]
     columns.append(plain(frame["at_least"], "at_least") | {"metric": "known"})
-    columns.append(estimate(frame, "x.value", "x.low", "x.high", "reached") | {"metric": "known", "group": ""})
+    columns.append(
+        estimate(frame, "x.value", "x.low", "x.high", "reached") | {"metric": "known", "group": ""}
+    )
     columns.append(plain(frame["met"], "met"))
     caption = "What the configuration asks of this run. The value itself decides, not its interval."
     return table("bars", "Bars of this run", caption, columns, len(frame))
@@ -209,7 +213,8 @@ def _definitions(names: Sequence[str] | set[str]) -> list[dict[str, str]]:
     ordered = names if isinstance(names, list) else sorted(names)
     entries = [metric(name) for name in ordered]
     return [
-        {"name": e.name, "title": e.title, "about": e.about, "arrow": layouts.ARROWS[e.better]} for e in entries
+        {"name": e.name, "title": e.title, "about": e.about, "arrow": layouts.ARROWS[e.better]}
+        for e in entries
     ]
 
 

@@ -66,6 +66,7 @@ rule report:
         counts=of_settings("results/{kg}/{model}/cases/{dataset}.counts.csv"),
         unedited=of_settings("results/{kg}/{model}/{dataset}/unedited.parquet"),
         prompts=[prompts(SimpleNamespace(kg=KG, dataset=dataset)) for _, dataset in SETTINGS],
+        relations=f"{RESOURCES}/relations.tsv",
         trials=[path for _, path in TUNED],
         curves=[str(Path(path).with_name("curve.parquet")) for path in HYPERNETWORKS],
         findings=f"results/kg/{KG}/findings.csv" if KG in RELEASED else [],
@@ -85,6 +86,7 @@ rule report:
         tuned=[label for label, _ in TUNED],
         trained=[(name, Path(path).parent.name) for path, name in HYPERNETWORKS.items()],
         kg=KG,
+        namespace=config["kgs"][KG]["namespace"],
         config=config,
         code=code_hash("aftershock.report", "aftershock.page"),
     message:

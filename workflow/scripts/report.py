@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from aftershock.figures import figure_name
+from aftershock.kg.sheets import read_relations
 from aftershock.output import whole_folder, write_text
 from aftershock.page.explorer import Outcome, Setting, explore
 from aftershock.page.layouts import of_run
@@ -37,13 +38,19 @@ def settings(given, params):
             for about, probabilities, scores in outcomes
             if (about["model"], about["dataset"]) == (model, dataset)
         ]
-        tables = CASES.read(given.cases[place]), EDITS.read(given.edits[place]), PROBES.read(given.probes[place])
+        tables = (
+            CASES.read(given.cases[place]),
+            EDITS.read(given.edits[place]),
+            PROBES.read(given.probes[place]),
+        )
         yield Setting(model, dataset, *tables, PROMPTS.read(given.prompts[place]), runs)
 
 
 with stage(snakemake) as run:
     given, params, output = snakemake.input, snakemake.params, snakemake.output
-    explorer = explore(settings(given, params))
+    relations = read_relations(given.relations, params.namespace)
+    labels = dict(zip(relations["relation_id"], relations["label"], strict=True))
+    explorer = explore(settings(given, params), labels)
     keys = dict.fromkeys(
         (r["model"], r["dataset"], kind) for r in params.runs for kind in ("metrics", "objects")
     )

@@ -112,7 +112,12 @@ def plain(values: pd.Series, name: str, label: str | None = None) -> Column:
     return column | ({"shown": shown} if shown != words.texts else {})
 
 
+SUBSETS = {"all": "all cases", "strict": "strict cases"}
+
+
 def _in_words(name: str, word: str) -> str:
+    if name == "subset":
+        return SUBSETS.get(word, word)
     if name == "dataset":
         return DATASETS.get(word, word)
     if name == "metric" or name.endswith("_metric"):

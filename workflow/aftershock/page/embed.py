@@ -27,7 +27,17 @@ def visible(text: str) -> str:
 
 
 def _hidden(character: str) -> bool:
-    turning = unicodedata.bidirectional(character) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+    turning = unicodedata.bidirectional(character) in (
+        "LRE",
+        "RLE",
+        "LRO",
+        "RLO",
+        "PDF",
+        "LRI",
+        "RLI",
+        "FSI",
+        "PDI",
+    )
     return turning or unicodedata.category(character) in ("Cc", "Cs")
 
 

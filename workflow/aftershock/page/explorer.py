@@ -14,7 +14,7 @@ import pandas as pd
 from aftershock.metrics.catalogue import find_metric
 from aftershock.page.embed import Words, embedded, numbers
 from aftershock.page.outcomes import flags, lacking, outcomes_in
-from aftershock.page.roles import EDITS, GROUPS, STATES, role
+from aftershock.page.roles import EDITS, GROUPS, STATES, role, rule_words
 
 PAIRS = 2_000
 """A page with more case-method pairs keeps its chunks in files beside it."""
@@ -68,19 +68,26 @@ class Explorer:
         return self.pairs <= PAIRS
 
 
-def explore(settings: Iterable[Setting], chunk: int = CHUNK) -> Explorer:
-    """The explorer of all `settings`, with about `chunk` pairs to a chunk."""
+def explore(
+    settings: Iterable[Setting], labels: Mapping[str, str] | None = None, chunk: int = CHUNK
+) -> Explorer:
+    """The explorer of all `settings`, with about `chunk` pairs to a chunk; `labels` name relations."""
     words, names = Words(), Words()
     parts, chunks, holes, pairs = [], [], [], 0
     for setting in settings:
         cases = setting.cases[setting.cases["split"] == "test"].sort_values("case_id")
-        found = {place: flags(of.scores, cases["case_id"].to_numpy()) for place, of in enumerate(setting.runs)}
+        found = {
+            place: flags(of.scores, cases["case_id"].to_numpy()) for place, of in enumerate(setting.runs)
+        }
         for place, of in enumerate(setting.runs):
             for name in of.scores["metric"].unique():
                 names.place(name)
             holes.append(lacking(of.run, cases["case_id"].tolist(), found[place]))
         size = max(1, chunk // max(1, len(setting.runs)))
-        parts.append(_of_index(setting, cases, found, words) | {"first": len(chunks), "size": size})
+        rules = [words.place(rule_words(rule, labels or {})) for rule in cases["rule"]]
+        parts.append(
+            _of_index(setting, cases, found, words) | {"rules": rules} | {"first": len(chunks), "size": size}
+        )
         chunks += [embedded(made) for made in _chunks(setting, cases, size)]
         pairs += len(cases) * len(setting.runs)
     index = {
@@ -105,7 +112,6 @@ def _of_index(
         "model": setting.model,
         "dataset": setting.dataset,
         "cases": cases["case_id"].tolist(),
-        "rules": [words.place(rule) for rule in cases["rule"]],
         "strict": cases["strict"].astype(int).tolist(),
         "subjects": [words.place(text) for text in first["subject"].fillna("")],
         "targets": [words.place(text) for text in first["target_new"].fillna("")],
@@ -149,9 +155,7 @@ def _shown(probes: pd.DataFrame, cases: np.ndarray) -> pd.DataFrame:
     rows = probes[probes["case_id"].isin(cases)]
     repeat = rows.duplicated(["case_id", "probe_id"])
     also = rows[repeat].drop_duplicates(["case_id", "probe_id"])[["case_id", "probe_id", "role"]]
-    rows = rows[~repeat].merge(
-        also.rename(columns={"role": "also"}), on=["case_id", "probe_id"], how="left"
-    )
+    rows = rows[~repeat].merge(also.rename(columns={"role": "also"}), on=["case_id", "probe_id"], how="left")
     rows["group"] = [GROUPS.index(role(name).group) for name in rows["role"]]
     return rows.sort_values(["case_id", "group"], kind="stable").reset_index(drop=True)
 

@@ -18,7 +18,7 @@ DEFINITIONS = {"paper": "as the paper defines them", "released": "as the release
 ABOUT_CONTROLS = (
     "A metric minus the same under a condition that lacks the conflict, case by case; below each its 95 % "
     "interval and both sides. A loss can be blamed on a conflict only as far as it exceeds its control. By "
-    "chance alone the ignore rate is 50 %."
+    "chance alone the ignore rate is 50 %. Blue: beyond control; orange: below it; grey: not told apart."
 )
 
 
@@ -97,11 +97,13 @@ def controls(summary: pd.DataFrame, files: Sequence[str]) -> dict[str, Any] | No
     for editor in dict.fromkeys(rows["editor"]):
         part = keys.merge(rows[rows["editor"] == editor], on=key, how="left")
         column = estimate(part, "difference_value", "difference_low", "difference_high", editor)
-        column["sides"] = [list(pair) for pair in zip(_sides(part["value"]), _sides(part["control_value"]), strict=True)]
+        column["sides"] = [
+            list(pair) for pair in zip(_sides(part["value"]), _sides(part["control_value"]), strict=True)
+        ]
         columns.append(column | {"id": editor, "by": "metric", "signed": True})
     return table(
         "controls", "Against controls", ABOUT_CONTROLS, columns, len(keys), files_of(files, "controls"),
-        chosen={"subset": "all"}, legend="signed",
+        chosen={"subset": "all"},
     )  # fmt: skip
 
 
@@ -135,7 +137,9 @@ def trials(model: str, editor: str, rows: pd.DataFrame) -> dict[str, Any]:
     given = [json.loads(text) for text in rows["settings"]]
     names = list(dict.fromkeys(name for settings in given for name in settings))
     varied = [n for n in names if len({json.dumps(settings.get(n)) for settings in given}) > 1] or names
-    frame = pd.DataFrame({n: [_setting(settings.get(n)) for settings in given] for n in varied}, index=rows.index)
+    frame = pd.DataFrame(
+        {n: [_setting(settings.get(n)) for settings in given] for n in varied}, index=rows.index
+    )
     frame.insert(0, "trial", rows["trial"])
     for name in ("success", "paraphrase", "locality", "objective", "chosen"):
         frame[name] = rows[name]
@@ -194,7 +198,10 @@ def counts(made: Mapping[tuple[str, str], pd.DataFrame]) -> dict[str, Any] | Non
     frame = pd.concat(parts, ignore_index=True)
     splits = [split for split in ("test", "dev", "train") if split in frame]
     frame[splits] = frame[splits].fillna(0).astype("int64")
-    caption = "How many candidates became cases, and why others did not. Only test cases are reported; dev cases choose settings."
+    caption = (
+        "How many candidates became cases, and why others did not. Only test cases are reported; dev cases "
+        "choose settings."
+    )
     return of_frame(
         "candidates", frame[["dataset", "model", "reason", *splits]], "From candidates to cases", caption
     )
@@ -213,7 +220,10 @@ def stages(timings: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         columns=["rule", "seconds", "peak_bytes"],
     )
     found = rows.groupby("rule").agg(
-        jobs=("seconds", "size"), total=("seconds", "sum"), slowest=("seconds", "max"), memory=("peak_bytes", "max")
+        jobs=("seconds", "size"),
+        total=("seconds", "sum"),
+        slowest=("seconds", "max"),
+        memory=("peak_bytes", "max"),
     )
     found = found.sort_values("total", ascending=False).reset_index()
     return found.assign(memory=(found["memory"] / 2**20).round())
@@ -230,13 +240,18 @@ def times(timings: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     if not timings:
         return None
     frame = stages(timings).rename(
-        columns={"rule": "stage", "total": "seconds in all", "slowest": "slowest job (s)", "memory": "most memory (MiB)"}
+        columns={
+            "rule": "stage",
+            "total": "seconds in all",
+            "slowest": "slowest job (s)",
+            "memory": "most memory (MiB)",
+        }
     )
     return of_frame("times", frame, "Time and memory")
 
 
 def datasets(summary: pd.DataFrame) -> dict[str, Any] | None:
-    """Per model and dataset: cases, those strict, clusters, and what the unedited model knows; None without."""
+    """Per model and dataset: cases, those strict, clusters, and what the unedited model knows."""
     rows = summary[summary["metric"] == "edit_failed"]
     if rows.empty:
         return None
@@ -248,7 +263,7 @@ def datasets(summary: pd.DataFrame) -> dict[str, Any] | None:
         figures = {f"x.{f}": of_case[f].squeeze() if len(of_case) else None for f in ("value", "low", "high")}
         lines.append(
             {"dataset": dataset, "model": model, "test cases": int(whole["n"]),
-             "strict": int(strict["n"].max()) if len(strict) else 0, "clusters": int(whole["clusters"])} | figures
+             "strict": int(strict["n"].sum()), "clusters": int(whole["clusters"])} | figures
         )  # fmt: skip
     frame = pd.DataFrame(lines)
     columns: list[Column] = [
@@ -257,7 +272,7 @@ def datasets(summary: pd.DataFrame) -> dict[str, Any] | None:
     known_before = estimate(frame, "x.value", "x.low", "x.high", "known before")
     columns.append(known_before | {"id": "known", "metric": "known", "about": metric("known").about})
     caption = (
-        "In a strict case the old and the new fact cannot both hold. Cases that share entities form a cluster; "
-        "intervals treat clusters, not cases, as independent."
+        "In a strict case the old and the new fact cannot both hold. Cases that share entities form a "
+        "cluster; intervals treat clusters, not cases, as independent."
     )
     return table("tested", "What was tested", caption, columns, len(frame))

@@ -51,7 +51,7 @@ ABOUT_COMPARISONS = {
     "wins": "Cases with the higher value for the method; higher is not always better.",
     "losses": "Cases with the lower value for the method.",
     "ties": "Cases with equal values.",
-    "detectable": "The smallest difference that this run would have found with the power it is set to, by one test.",
+    "detectable": "The smallest difference that one test would have found with the power that is set.",
     "detectable_family": "The same when p is corrected for the family.",
 }
 ABOUT_SEEDS = {
@@ -82,9 +82,9 @@ TABLES = (
     Listed(
         "comparisons",
         "Methods against each other",
-        "The same cases under two methods: mean difference with its 95 % interval, and a paired test corrected "
-        "for all comparisons of its family. A difference that is not told from zero may still be there: the "
-        "smallest that this run would have found stands beside it.",
+        "The same cases under two methods: mean difference with its 95 % interval, and a paired test "
+        "corrected for all comparisons of its family. A difference that is not told from zero may still be "
+        "there: the smallest that this run would have found stands beside it.",
         CERTAINTY,
         ABOUT_COMPARISONS,
         "difference",
@@ -119,14 +119,12 @@ TABLES = (
         PAPER,
         centre="difference",
     ),
-    Listed(
-        "reported_notes", "What does not match", "Where this run and the paper's differ, by part.", PAPER
-    ),
+    Listed("reported_notes", "What does not match", "Where this run and the paper's differ, by part.", PAPER),
     Listed(
         "breakdowns",
         "Broken down",
-        "The same metrics over parts of the cases. Small parts have wide intervals, and a part that stands out "
-        "among many may do so by chance.",
+        "The same metrics over parts of the cases. Small parts have wide intervals, and a part that stands "
+        "out among many may do so by chance.",
         DETAIL,
         ABOUT_BREAKDOWNS,
     ),

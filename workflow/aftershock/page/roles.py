@@ -1,5 +1,7 @@
-"""What probes and states are called on the page."""
+"""What probes, states and rules are called on the page."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -37,13 +39,14 @@ ROLES = {
 }
 
 STATES = {
-    "0": "before any edit",
-    "1": "after the first edit",
-    "2": "after both edits",
-    "e2_only": "the second edit alone",
-    "control": "after the first edit and one borrowed from another case",
-    "random": "after a random change of equal size",
+    "0": ("before", "The unedited model."),
+    "1": ("after the first", "After the first edit."),
+    "2": ("after both", "After the first and the second edit."),
+    "e2_only": ("second alone", "After the second edit alone, made in the unedited model."),
+    "control": ("control", "After the first edit and a second one that is borrowed from another case."),
+    "random": ("random", "After a random change of the weights as large as both edits."),
 }
+"""Short words and a definition for each state of a model."""
 
 EDITS = {
     "e1": "First edit",
@@ -57,3 +60,13 @@ EDITS = {
 def role(name: str) -> Role:
     """The role called `name`; one that is not listed stands in a group of its own."""
     return ROLES.get(name, Role(OTHERS, name.replace("_", " ")))
+
+
+def rule_words(rule: str, labels: Mapping[str, str]) -> str:
+    """A logic rule with the labels of its relations, and as it is written, such as P22>P40."""
+    relations = [labels.get(part, part) for part in re.split("[&>@]", rule) if part != "1-N"]
+    if "@" in rule:
+        return f"{relations[0]}, several objects ({rule})"
+    if ">" not in rule:
+        return f"{relations[0]} ({rule})"
+    return f"{' and '.join(relations[:-1])} → {relations[-1]} ({rule})"

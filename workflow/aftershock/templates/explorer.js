@@ -42,7 +42,7 @@ const settings = index.settings.map((given) => ({
 const lower = index.words.map((word) => word.toLowerCase());
 const distinct = (values) => [...new Set(values)];
 
-// Every pair that `wanted` lets through, as three columns: place of the setting, of the run, of the case.
+// The cases of which `wanted` lets a run through: places of the setting, the case and these runs.
 function matching(wanted) {
   const needle = wanted.text.trim().toLowerCase();
   const hits = needle ? Uint8Array.from(lower, (word) => word.includes(needle)) : null;
@@ -59,14 +59,16 @@ function matching(wanted) {
       if (wanted.strict && !setting.strict[c]) continue;
       if (wanted.rule && setting.rules[c] !== rule) continue;
       if (hits && !hits[setting.subjects[c]] && !hits[setting.targets[c]] && setting.cases[c] !== number) continue;
-      for (const [run, r] of runs) {
-        const flags = run.flags[c];
-        if (outcome === "missing" ? flags >= 0 : outcome && digit(flags, Number(outcome)) !== Number(answer)) continue;
-        found.push([s, r, c]);
-      }
+      const fitting = runs.filter(([run]) => fits(run.flags[c], outcome, answer)).map(([, r]) => r);
+      if (fitting.length) found.push({ s, c, runs: fitting });
     }
   });
   return found;
+}
+
+function fits(flags, outcome, answer) {
+  if (!outcome) return true;
+  return outcome === "missing" ? flags < 0 : digit(flags, Number(outcome)) === Number(answer);
 }
 
 const address = ([s, r, c]) => {
@@ -102,6 +104,7 @@ class Explorer {
     this.pager = make("div", { class: "pager" });
     this.detail = make("div", { class: "case" }, make("p", { class: "note" }, "Choose a case to see its edits and every probe."));
     place.replaceChildren(this.controls(), make("div", { class: "split" }, make("div", { class: "side" }, this.status, this.list, this.pager), this.detail));
+    this.pairs = settings.reduce((sum, setting) => sum + setting.cases.length * setting.runs.length, 0);
     this.filter();
     addEventListener("hashchange", () => this.follow(true));
     this.follow(false);
@@ -143,9 +146,9 @@ class Explorer {
 
   draw() {
     const last = Math.min(this.from + LISTED, this.found.length);
-    const all = settings.reduce((sum, setting) => sum + setting.cases.length * setting.runs.length, 0);
-    this.status.textContent = whole(this.found.length) + " of " + whole(all) + " case-method pairs";
-    this.list.replaceChildren(...this.found.slice(this.from, last).map((pair) => this.item(pair)));
+    const shown = this.found.reduce((sum, { runs }) => sum + runs.length, 0);
+    this.status.textContent = whole(shown) + " of " + whole(this.pairs) + " case-method pairs, " + whole(this.found.length) + " cases";
+    this.list.replaceChildren(...this.found.slice(this.from, last).map((found) => this.item(found)));
     const turn = (by) => () => { this.from += by; this.draw(); };
     const back = make("button", { type: "button", disabled: this.from === 0, click: turn(-LISTED) }, "Previous");
     const on = make("button", { type: "button", disabled: last === this.found.length, click: turn(LISTED) }, "Next");
@@ -153,14 +156,17 @@ class Explorer {
     this.pager.replaceChildren(back, make("span", {}, where), on);
   }
 
-  item(pair) {
-    const [s, r, c] = pair;
+  item({ s, c, runs }) {
     const setting = settings[s];
-    const run = setting.runs[r];
     const edit = [label(index.words[setting.subjects[c]]), " \u2192 ", label(index.words[setting.targets[c]])];
-    const about = [datasetWords(setting.dataset), String(setting.cases[c]), run.editor].join(" · ");
-    const state = run.flags[c] < 0 ? " · not observed" : "";
-    return make("li", {}, make("a", { href: address(pair), "aria-current": same(pair, this.open) && "true" }, make("span", {}, edit), make("small", {}, visible(about) + state)));
+    const where = datasetWords(setting.dataset) + ", case " + setting.cases[c];
+    const links = runs.map((r) => {
+      const pair = [s, r, c];
+      const open = same(pair, this.open);
+      const absent = setting.runs[r].flags[c] < 0;
+      return make("a", { href: address(pair), "aria-current": open && "true", "aria-label": where + ", " + setting.runs[r].editor, class: absent && "absent" }, visible(runName(setting.runs[r], setting)));
+    });
+    return make("li", {}, make("span", {}, edit), make("small", {}, where), make("span", { class: "methods" }, links));
   }
 
   // Up and down move through the list.
@@ -197,15 +203,21 @@ class Explorer {
     const record = chunk.cases[c % setting.size];
     if (record.id !== setting.cases[c]) return this.say("The folder cases/ belongs to another page; write the report again.");
     this.detail.replaceChildren(...caseView(pair, record, chunk, this.neighbours(pair)));
+    const at = this.found.findIndex((found) => found.s === s && found.c === c);
+    if (at >= 0) this.from = at - (at % LISTED);
     this.draw();
-    const narrow = matchMedia("(max-width: 860px)").matches;
-    if (asked) this.detail.querySelector("h3").focus({ preventScroll: !narrow });
-    if (narrow || !asked) this.detail.scrollIntoView();
+    if (asked) this.detail.querySelector("h3").focus({ preventScroll: true });
+    const top = this.detail.getBoundingClientRect().top;
+    if (!asked || top < 0 || top > innerHeight / 2) this.detail.scrollIntoView();
   }
 
-  neighbours(pair) {
-    const at = this.found.findIndex((other) => same(other, pair));
-    return at < 0 ? [] : [this.found[at - 1], this.found[at + 1]];
+  // The cases before and after in the list, under the same method where the list has it.
+  neighbours([s, r, c]) {
+    const at = this.found.findIndex((found) => found.s === s && found.c === c);
+    return (at < 0 ? [] : [at - 1, at + 1]).map((place) => {
+      const next = this.found[place];
+      return next && [next.s, next.s === s && next.runs.includes(r) ? r : next.runs[0], next.c];
+    });
   }
 }
 
@@ -216,7 +228,7 @@ function caseView(pair, record, chunk, [before, after]) {
   const run = setting.runs[r];
   const word = (place) => chunk.words[place];
   const title = [datasetWords(setting.dataset), "case " + record.id, run.editor].join(" · ");
-  const more = [settings.some((other) => other.model !== setting.model) && setting.model, "rule " + index.words[setting.rules[c]],
+  const more = [settings.some((other) => other.model !== setting.model) && setting.model, index.words[setting.rules[c]],
     setting.strict[c] ? "strict: old and new cannot both hold" : "not strict: old and new could both hold"];
   const links = setting.runs.map((other, place) => make("a", { href: address([s, place, c]), "aria-current": place === r && "true" }, visible(runName(other, setting))));
   const step = (to, text) => to && make("a", { href: address(to) }, text);
@@ -226,7 +238,7 @@ function caseView(pair, record, chunk, [before, after]) {
     make("p", { class: "note" }, visible(more.filter(Boolean).join(" · "))),
     make("p", { class: "methods" }, "Same case: ", links, step(before, "\u2190 previous"), step(after, "next \u2192")),
     run.flags[c] < 0 && make("p", { class: "mark" }, "This run has no observations of this case."),
-    own.why && make("ul", { class: "mark" }, own.why.map(([state, why]) => make("li", {}, (index.states[state] || state) + ": ", label(word(why))))),
+    own.why && make("ul", { class: "mark" }, own.why.map(([state, why]) => make("li", {}, (index.states[state] || [state])[0] + ": ", label(word(why))))),
     outcomeList(run.flags[c]),
     ...editList(record, word),
     make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Probes" }, probeTable(record, own, word)),
@@ -238,10 +250,11 @@ function caseView(pair, record, chunk, [before, after]) {
 const runName = (run, setting) => run.editor + (setting.runs.some((other) => other.editor === run.editor && other.seed !== run.seed) ? " (seed " + run.seed + ")" : "");
 
 function outcomeList(flags) {
-  const said = index.outcomes.map((outcome) => [outcome, digit(flags, outcome.place)]).filter(([, answer]) => answer !== NONE);
+  const said = index.outcomes.map((outcome) => [outcome, digit(flags, outcome.place)])
+    .filter(([outcome, answer]) => answer === YES || (answer === NO && outcome.name !== "edit_failed"));
   return said.length > 0 && make("ul", { class: "outcomes" }, said.map(([outcome, answer]) => {
     const text = make("a", { href: "#metric-" + outcome.name, class: "term", "data-about": outcome.about }, outcome.words);
-    return make("li", { class: answer === YES ? "is" : "isnot" }, make("b", {}, answer === YES ? "yes " : "no "), text);
+    return make("li", { class: answer === YES ? "is" : "isnot" }, make("b", {}, answer === YES ? "\u2713 " : "\u2717 ", make("span", { class: "unseen" }, answer === YES ? "yes: " : "no: ")), text);
   }));
 }
 
@@ -266,7 +279,10 @@ function editList(record, word) {
 
 function probeTable(record, own, word) {
   const states = Object.keys(index.states).filter((state) => state === "0" || own.p[state]);
-  const head = make("tr", {}, make("th", { scope: "col", class: "text" }, "Probe"), states.map((state) => make("th", { scope: "col" }, index.states[state])));
+  const head = make("tr", {}, make("th", { scope: "col", class: "text" }, "Probe"), states.map((state) => {
+    const [words, about] = index.states[state];
+    return make("th", { scope: "col" }, make("span", { class: "term", tabindex: "0", "data-about": about }, words));
+  }));
   const bodies = index.groups.map((group, place) => {
     const rows = record.probes.map((probe, i) => [probe, i]).filter(([probe]) => probe[0] === place);
     return rows.length > 0 && make("tbody", {},
@@ -285,7 +301,7 @@ function probeRow([, role, template, subject, object, editOnly], i, states, reco
     const bar = make("span", { class: "bar", "aria-hidden": "true" }, make("i"));
     bar.firstChild.style.width = 100 * (value || 0) + "%";
     const exact = own.x[state] && own.x[state][i] === "1";
-    return make("td", {}, make("b", {}, chance(value)), exact && make("span", { class: "tick", title: "the greedy answer" }, " \u2713"), bar,
+    return make("td", {}, make("b", {}, chance(value)), exact && make("span", { class: "tick", title: "the greedy answer" }, SPACE + "\u2713"), bar,
       said && make("q", {}, label(said)));
   }));
 }

@@ -43,7 +43,7 @@ class TableView {
     const made = this.columns.filter((c) => c.kind === "text" && this.choosable(c)).map((column) => {
       const codes = column.words.map((_, code) => code);
       const options = codes.map((code) => option(String(code), named(column, code) || "(none)"));
-      const label = chooser(column.label, [option("-1", "all"), ...options], (value) => {
+      const label = chooser(column.label, [option("-1", "any"), ...options], (value) => {
         if (value === "-1") this.chosen.delete(column);
         else this.chosen.set(column, Number(value));
         this.restart();
