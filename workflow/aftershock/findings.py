@@ -181,7 +181,7 @@ def _span(values: pd.Series) -> str:
 
 
 def _range(sentence: str, rows: pd.DataFrame, name: str, comparisons: pd.DataFrame | None) -> str:
-    """`sentence` with the lowest and the highest value, their editors and intervals, or the one value of all."""
+    """`sentence` with the lowest and the highest value and who has them, or with the one value of all."""
     least, most = rows.iloc[rows["value"].argmin()], rows.iloc[rows["value"].argmax()]
     low, high = rounded(least["value"], name), rounded(most["value"], name)
     if low == high:

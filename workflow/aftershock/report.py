@@ -85,7 +85,7 @@ def page(material: Material) -> str:
 
 def context(material: Material) -> dict[str, Any]:
     """What the template shows."""
-    runs, explorer = material.runs, material.explorer
+    runs, explorer, tested = material.runs, material.explorer, material.tables.get("comparisons")
     models = list(dict.fromkeys(run["model"] for run in runs))
     bars = verdicts(material.summary, material.recall, material.bars, models)
     sections = _sections(material, bars)
@@ -106,9 +106,7 @@ def context(material: Material) -> dict[str, Any]:
         "nav": [(id, text) for id, text in NAVIGATION.items() if id not in INTRODUCTIONS or sections[id]],
         "tuned": bool(material.trials),
         "certainty": certainty(material.summary, runs, material.config),
-        "findings": {
-            model: found(material.summary, model, material.tables.get("comparisons")) for model in models
-        },
+        "findings": {model: found(material.summary, model, tested) for model in models},
         "missed": [*explorer.holes, *missed(material.summary, bars, runs)],
         "bars": len(bars),
         "sections": {name: [made["id"] for made in part] for name, part in sections.items()},
