@@ -43,7 +43,7 @@ class Browser:
         command = [shutil.which("chromium") or "chromium", *SWITCHES, f"--user-data-dir={profile}"]
         # The browser reads descriptor 3 and writes to descriptor 4.
         self._process = subprocess.Popen(
-            ["sh", "-c", f'exec "$@" 3<&{asked} 4>&{told}', "sh", *command, "about:blank"],
+            ["bash", "-c", f'exec "$@" 3<&{asked} 4>&{told}', "bash", *command, "about:blank"],
             pass_fds=(asked, told),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -56,6 +56,7 @@ class Browser:
         self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.ask(f"{domain}.enable")
+        self.ask("Emulation.setFocusEmulationEnabled", enabled=True)
         self.resize(width, height)
 
     def __enter__(self) -> Self:

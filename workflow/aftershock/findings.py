@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from aftershock.metrics.catalogue import metric
@@ -171,13 +172,12 @@ def _counts(rows: pd.DataFrame) -> str:
     """How many cases the rows rest on, and how many independent ones these are worth."""
     low, high = rows["n_effective"].min(), rows["n_effective"].max()
     worth = f"{low:.0f}" if round(low) == round(high) else f"{low:.0f} to {high:.0f}"
-    n, clusters = _span(rows["n"]), _span(rows["clusters"])
-    return f"{n} cases in {clusters} clusters, worth {worth} independent ones"
+    return f"{_span(rows['n'], 'case')} in {_span(rows['clusters'], 'cluster')}, worth {worth} independent"
 
 
-def _span(values: pd.Series) -> str:
+def _span(values: pd.Series, noun: str) -> str:
     low, high = values.min(), values.max()
-    return f"{low}" if low == high else f"{low} to {high}"
+    return f"{low}{'' if low == high else f' to {high}'} {noun}{'' if high == 1 else 's'}"
 
 
 def _range(sentence: str, rows: pd.DataFrame, name: str, comparisons: pd.DataFrame | None) -> str:
@@ -202,13 +202,14 @@ def _apart(least: pd.Series, most: pd.Series, comparisons: pd.DataFrame | None) 
     if comparisons is not None:
         same = (comparisons[key] == most[key]).all(axis=1)
         pairs = zip(comparisons["editor"], comparisons["other"], strict=True)
-        both = [{editor, other} == {least["editor"], most["editor"]} for editor, other in pairs]
+        asked = {least["editor"], most["editor"]}
+        both = np.array([{editor, other} == asked for editor, other in pairs], dtype=bool)
         tested = comparisons[same & both].dropna(subset="p_adjusted")
         if len(tested):
             row = tested.loc[tested["p_adjusted"].idxmax()]  # of all families that it belongs to
             p = "below 0.001" if row["p_adjusted"] < 0.001 else f"{row['p_adjusted']:.3f}"
-            can = "cannot" if row["significant"] else "can"
-            return f"Chance {can} explain the difference (corrected p {p})."
+            told = "is" if row["significant"] else "is not"
+            return f"The difference {told} told from chance (corrected p {p})."
     return "" if least["high"] < most["low"] else "These intervals overlap."
 
 
