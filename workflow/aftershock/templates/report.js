@@ -2,4 +2,4 @@
 startTips();
 startTables();
 const explorerPlace = document.getElementById("explorer");
-if (explorerPlace) new Explorer(explorerPlace);
+const explorer = explorerPlace && new Explorer(explorerPlace);
