@@ -60,7 +60,7 @@ class TableView {
 
   choosable(column) {
     const words = column.words.length;
-    return words > 1 && words <= 80 && (this.chosen.has(column) || words * 1.5 <= this.spec.rows);
+    return words > 1 && words <= 300 && (this.chosen.has(column) || words * 1.5 <= this.spec.rows);
   }
 
   files() {
