@@ -51,7 +51,16 @@ LABELS = {
 }
 
 
-IN_UNIT = ("value", "other_value", "detectable", "detectable_family", "sd_seeds", "sd_cases", "sd_rest")
+IN_UNIT = (
+    "value",
+    "other_value",
+    "reported",
+    "detectable",
+    "detectable_family",
+    "sd_seeds",
+    "sd_cases",
+    "sd_rest",
+)
 """Numbers in the unit of their row's metric."""
 
 
@@ -64,11 +73,13 @@ def columns_of(
     that plain `low` and `high` belong to.
     """
     about = {**ABOUT, **(about or {})}
-    made, taken = [], set()
+    made, taken = [], {"low", "high"} if centre in frame.columns else set()
     for name in frame.columns:
-        if name in taken or name in ("low", "high"):
+        if name in taken:
             continue
-        ends = ("low", "high") if name == centre and "low" in frame.columns else _ends(name, frame.columns)
+        ends = _ends(name, frame.columns)
+        if name == centre and {"low", "high"} <= set(frame.columns):
+            ends = ("low", "high")
         if ends:
             taken |= set(ends)
             column = estimate(frame, name, *ends)
@@ -88,9 +99,9 @@ def columns_of(
 
 def _ends(name: str, names: Sequence[str]) -> tuple[str, str] | None:
     """The columns with the ends of the interval of column `name`."""
-    stem = name.removesuffix("value")
+    stem = name.removesuffix("value") if name.endswith("value") else f"{name}_"
     both = (f"{stem}low", f"{stem}high")
-    return both if stem not in ("", name) and set(both) <= set(names) else None
+    return both if stem and set(both) <= set(names) else None
 
 
 def label_of(name: str) -> str:

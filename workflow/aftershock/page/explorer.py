@@ -168,14 +168,14 @@ def _slices(column: pd.Series, cases: np.ndarray) -> list[slice]:
 
 
 def _probe(row: Sequence[Any], templates: Mapping[str, str], words: Words) -> list[Any]:
-    """Group, role in words, template, subject, object, and whether only the edit prompt was scored."""
+    """Group, role in words, template, subject, object, and 1 where fewer prompts were scored than usual."""
     name, relation, subject, target, prompts, also = row
     about = role(name).words
     if isinstance(also, str):
         about = f"{about}; {role(also).words}"
     template = templates.get(relation, f"{{}} [{relation}]")
     texts = [words.place(text) for text in (about, template, subject, target)]
-    return [GROUPS.index(role(name).group), *texts, int(prompts == "edit")]
+    return [GROUPS.index(role(name).group), *texts, int(prompts != "all")]
 
 
 def _before(runs: Sequence[Outcome], probes: pd.DataFrame) -> list[float | None]:

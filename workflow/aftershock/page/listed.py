@@ -22,8 +22,8 @@ CERTAINTY, PAPER, DETAIL = "certainty", "paper", "detail"
 class Listed:
     """One table of the page.
 
-    `about` defines columns that only it has, `centre` names the column that `low` and `high` belong to, and
-    `family` is chosen among its families at first.
+    `about` defines columns that only it has, `centre` names the column that `low` and `high` belong to,
+    `family` is chosen among its families at first, and `hidden` columns stay in its files.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Listed:
     about: Mapping[str, str] = field(default_factory=dict)
     centre: str = "value"
     family: str = ""
+    hidden: tuple[str, ...] = ()
 
 
 ABOUT_COMPARISONS = {
@@ -78,6 +79,19 @@ ABOUT_BREAKDOWNS = {
     "facet": "What the cases are divided by.",
     "level": "The part of the cases.",
 }
+ABOUT_CLAIMS = {
+    "part": "What is compared.",
+    "verdict": "Supported, not supported, or not testable with this run.",
+    "evidence": "The values that the verdict rests on.",
+    "source": "Where the paper says it.",
+}
+ABOUT_REPORTED = {
+    "reported": "The figure in the paper.",
+    "reported_n": "Comparisons behind it.",
+    "value": "This run's figure, computed as the released code does.",
+    "difference": "This run's figure minus the reported one; with an interval for rates.",
+    "flag": "Why the reported figure cannot be right.",
+}
 TABLES = (
     Listed(
         "comparisons",
@@ -111,13 +125,15 @@ TABLES = (
         "What the paper claims",
         "Each claim, and whether this run supports it, does not, or cannot test it.",
         PAPER,
+        ABOUT_CLAIMS,
+        hidden=("value", "low", "high"),
     ),
     Listed(
         "reported",
         "Reported figures beside ours",
         "Figures of the paper with their place in it. A difference is given only where model and data match.",
         PAPER,
-        centre="difference",
+        ABOUT_REPORTED,
     ),
     Listed("reported_notes", "What does not match", "Where this run and the paper's differ, by part.", PAPER),
     Listed(
@@ -147,7 +163,8 @@ def listed(frames: Mapping[str, pd.DataFrame], files: Sequence[str]) -> Iterator
         entry = BY_NAME.get(name, Listed(name, name.replace("_", " ").capitalize(), "", DETAIL))
         more = {"chosen": {"family": entry.family}} if entry.family else {}
         about, links = entry.about, files_of(files, name)
-        made = of_frame(name, frames[name], entry.title, entry.caption, about, links, entry.centre, **more)
+        shown = frames[name].drop(columns=[c for c in entry.hidden if c in frames[name]])
+        made = of_frame(name, shown, entry.title, entry.caption, about, links, entry.centre, **more)
         yield entry.section, made
 
 

@@ -31,10 +31,12 @@ ROLES = {
     "target": Role(OBJECTS, "edited in and out again"),
     "original": Role(OBJECTS, "true; replaced, then edited back"),
     "object": Role(OBJECTS, "true; no edit touches it"),
+    "in_context": Role(NEW, "what the second edit replaces, asked after the facts that it follows from"),
     "control_same": Role(CONTROLS, "another fact of the tied fact's subject"),
     "control_unrelated": Role(CONTROLS, "the tied fact of an unrelated case"),
     "control_object": Role(CONTROLS, "a true object of another subject and relation"),
     "neighbour": Role(CONTROLS, "the same relation of another subject"),
+    "neighbour_new": Role(CONTROLS, "what the second edit writes, for a neighbour"),
     "same_subject": Role(CONTROLS, "another fact of the edited subject"),
 }
 

@@ -242,7 +242,7 @@ function caseView(pair, record, chunk, [before, after]) {
     outcomeList(run.flags[c]),
     ...editList(record, word),
     make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Probes" }, probeTable(record, own, word)),
-    make("p", { class: "note" }, "Each number is a probability: the mean over the fact's wordings, or the edit's own wording where marked. \u2713: greedy decoding gives this object."),
+    make("p", { class: "note" }, "Each number is a probability: the mean over the fact's wordings, or of the edit's own where it says so. \u2713: greedy decoding gives this object."),
     ...metricTables(chunk.metrics[r], own.m),
   ].filter(Boolean);
 }
@@ -294,7 +294,7 @@ function probeTable(record, own, word) {
 
 function probeRow([, role, template, subject, object, editOnly], i, states, record, own, word) {
   const fact = make("th", { scope: "row", class: "text" }, filled(word(template), word(subject)), " ", make("strong", {}, label(word(object))),
-    make("small", {}, word(role) + (editOnly ? "; its own wording only" : "")));
+    make("small", {}, word(role) + (editOnly ? "; one wording only" : "")));
   return make("tr", {}, fact, states.map((state) => {
     const value = state === "0" ? record.before[i] : own.p[state][i];
     const said = own.c && own.c[state] && own.c[state][i] >= 0 ? word(own.c[state][i]) : "";
