@@ -41,7 +41,13 @@ ABOUT = {
     "value": "The mean over cases, with its 95 % interval.",
     "metric": "What is measured; the definition appears on hover or focus.",
 }
+FREE = ("order", "best", "base_best", "note", "statement", "evidence", "source", "flag", "reported", "here")
+"""Texts that are read and searched, not chosen from."""
+
 LABELS = {
+    "p_adjusted": "p corrected",
+    "tau": "τ",
+    "tau_resampled": "τ by chance",
     "editor": "method",
     "n_effective": "effective n",
     "dataset": "setting",
@@ -119,6 +125,8 @@ def plain(values: pd.Series, name: str, label: str | None = None) -> Column:
     words = Words()
     codes = [words.place("" if pd.isna(value) else str(value)) for value in values]
     column |= {"kind": "text", "words": words.texts, "codes": codes}
+    if name in FREE:
+        column["free"] = True
     shown = [_in_words(name, word) for word in words.texts]
     return column | ({"shown": shown} if shown != words.texts else {})
 

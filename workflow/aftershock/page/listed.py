@@ -23,7 +23,7 @@ class Listed:
     """One table of the page.
 
     `about` defines columns that only it has, `centre` names the column that `low` and `high` belong to,
-    `family` is chosen among its families at first, and `hidden` columns stay in its files.
+    `chosen` rows are shown at first, `first` columns come first and `hidden` ones stay in its files.
     """
 
     name: str
@@ -32,7 +32,8 @@ class Listed:
     section: str
     about: Mapping[str, str] = field(default_factory=dict)
     centre: str = "value"
-    family: str = ""
+    chosen: Mapping[str, str] = field(default_factory=dict)
+    first: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
 
 
@@ -102,7 +103,27 @@ TABLES = (
         CERTAINTY,
         ABOUT_COMPARISONS,
         "difference",
-        "table1",
+        {"family": "table1"},
+        (
+            "model",
+            "subset",
+            "family",
+            "dataset",
+            "metric",
+            "editor",
+            "other",
+            "value",
+            "other_value",
+            "difference",
+            "low",
+            "high",
+            "p_adjusted",
+            "significant",
+            "detectable_family",
+            "n",
+            "clusters",
+        ),
+        ("kish", "interval"),
     ),
     Listed(
         "seeds",
@@ -126,7 +147,9 @@ TABLES = (
         "Each claim, and whether this run supports it, does not, or cannot test it.",
         PAPER,
         ABOUT_CLAIMS,
-        hidden=("value", "low", "high"),
+        chosen={"part": "all parts together"},
+        first=("model", "claim", "verdict", "part", "evidence", "statement"),
+        hidden=("value", "low", "high", "n"),
     ),
     Listed(
         "reported",
@@ -144,7 +167,13 @@ TABLES = (
         DETAIL,
         ABOUT_BREAKDOWNS,
     ),
-    Listed("summary", "Every metric", "All metrics of all runs, with their intervals.", DETAIL),
+    Listed(
+        "summary",
+        "Every metric",
+        "All metrics of all runs, with their intervals.",
+        DETAIL,
+        hidden=("kish", "interval"),
+    ),
 )
 BY_NAME = {entry.name: entry for entry in TABLES}
 OWN = ("single", "table1", "table1_released", "table2", "table2_released", "controls", "recall")
@@ -161,11 +190,19 @@ def listed(frames: Mapping[str, pd.DataFrame], files: Sequence[str]) -> Iterator
     known = [entry.name for entry in TABLES if entry.name in frames]
     for name in [*known, *sorted(set(frames) - set(known) - set(OWN))]:
         entry = BY_NAME.get(name, Listed(name, name.replace("_", " ").capitalize(), "", DETAIL))
-        more = {"chosen": {"family": entry.family}} if entry.family else {}
         about, links = entry.about, files_of(files, name)
-        shown = frames[name].drop(columns=[c for c in entry.hidden if c in frames[name]])
-        made = of_frame(name, shown, entry.title, entry.caption, about, links, entry.centre, **more)
+        made = of_frame(
+            name, _arranged(frames[name], entry), entry.title, entry.caption, about, links, entry.centre,
+            chosen=dict(entry.chosen),
+        )  # fmt: skip
         yield entry.section, made
+
+
+def _arranged(frame: pd.DataFrame, entry: Listed) -> pd.DataFrame:
+    """The columns of `frame` that the page shows, in its order."""
+    front = [name for name in entry.first if name in frame]
+    rest = [name for name in frame if name not in (*front, *entry.hidden)]
+    return frame[front + rest]
 
 
 def read_tables(paths: Sequence[Path]) -> dict[str, pd.DataFrame]:

@@ -60,7 +60,7 @@ class TableView {
 
   choosable(column) {
     const words = column.words.length;
-    return words > 1 && words <= 300 && (this.chosen.has(column) || words * 1.5 <= this.spec.rows);
+    return !column.free && words > 1 && words <= 300 && (this.chosen.has(column) || words * 1.5 <= this.spec.rows);
   }
 
   files() {
@@ -98,9 +98,12 @@ class TableView {
     });
   }
 
-  // Columns that say the same in every row only take room.
+  // Columns that say the same in every row, or nothing, only take room.
   visibleColumns() {
-    return this.columns.filter((c) => c.kind !== "text" || !(this.chosen.has(c) || (c.words.length < 2 && this.spec.rows > 1)));
+    return this.columns.filter((column) => {
+      if (column.kind === "number") return !this.spec.rows || column.values.some((value) => value != null);
+      return column.kind !== "text" || !(this.chosen.has(column) || (column.words.length < 2 && this.spec.rows > 1));
+    });
   }
 
   draw() {
@@ -165,12 +168,13 @@ class TableView {
       const code = column.codes[row];
       const isMetric = column.id === "metric" || column.id.endsWith("_metric");
       const content = isMetric ? term(column.words[code], named(column, code)) : label(named(column, code));
-      return make(head ? "th" : "td", { class: "text", scope: head && "row" }, content);
+      const kind = isMetric || column.free ? "text long" : "text";
+      return make(head ? "th" : "td", { class: kind, scope: head && "row" }, content);
     }
     if (column.kind === "estimate") return estimateCell(column, row, this, scales);
     const value = column.values[row];
     if (column.kind === "flag") return make("td", { class: value ? "yes" : "no" }, value == null ? "\u2013" : value ? "yes" : "no");
-    return make("td", {}, column.metric ? figure(value, unitOf(column.metric), true) : plainNumber(column.id, value));
+    return make("td", {}, column.metric || column.by ? figure(value, this.unit(column, row), true) : plainNumber(column.id, value));
   }
 
   unit(column, row) {
