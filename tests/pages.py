@@ -87,7 +87,7 @@ def explorer(cases: int = CASES) -> Explorer:
 def summary_of(given: tuple[Setting, ...]) -> pd.DataFrame:
     """SUMMARY of all runs of some settings."""
     return pd.concat(
-        [summarise(of.scores, s.cases, dict(of.run), resamples=200) for s in given for of in s.runs],
+        [summarise(of.scores, s.cases, dict(of.run)) for s in given for of in s.runs],
         ignore_index=True,
     )
 

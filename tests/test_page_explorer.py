@@ -155,10 +155,14 @@ def test_missing_cases_and_their_reasons_are_kept():
     setting = pages.settings()[2]
     run = setting.runs[0]
     gone = run.scores["case_id"] < 20
-    holes = pd.DataFrame({"case_id": [21], "state": ["1"], "shard": ["00000-00031"], "reason": [HOSTILE[0]]})
+    holes = pd.DataFrame(
+        {"case_id": [21, 3], "state": ["1", "2"], "shard": "00000-00031", "failed": [False, True]}
+    )
+    holes["reason"] = [HOSTILE[0], "no loss"]
     part = Outcome(run.run, run.probabilities, run.scores[gone], holes)
     found = explore([Setting(**vars(setting) | {"runs": [part, setting.runs[1]]})])
-    assert found.holes == ["Incomplete: ft on demo has 20 of 24 composite cases; missing: 20–23."]
+    why = f"00000-00031: {HOSTILE[0]}"
+    assert found.holes == [f"Incomplete: ft on demo has 20 of 24 composite cases; missing: 20–23 ({why})."]
     chunk = json.loads(found.chunks[0])
     ((state, word),) = chunk["cases"][21]["runs"][0]["why"]
     assert (state, chunk["words"][word]) == ("1", HOSTILE[0])

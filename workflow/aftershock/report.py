@@ -220,7 +220,7 @@ def versions(provenance: Mapping[str, Any]) -> dict[str, str]:
     """The software that made this run, by name: every version that a stage noted."""
     found: dict[str, set[str]] = {}
     for stage in provenance.values():
-        for name, version in (stage.get("versions", {}) if isinstance(stage, Mapping) else {}).items():
+        for name, version in stage.get("versions", {}).items():
             found.setdefault(name, set()).add(version)
     return {name: ", ".join(sorted(of)) for name, of in sorted(found.items())}
 

@@ -81,7 +81,11 @@ with stage(snakemake) as run:
         oddities=pd.read_csv(given.findings) if given.findings else None,
         timings=of_run(timings, params.kg, [r["model"] for r in params.runs]),
         config=params.config,
-        provenance=made_by | {"models": [provenance_of(path) for path in given.unedited]},
+        provenance=made_by
+        | {
+            f"unedited {model}, {dataset}": provenance_of(path)
+            for (model, dataset), path in zip(params.settings, given.unedited, strict=True)
+        },
     )
     with whole_folder(output.cases) as folder:
         for name, text in chunk_files(explorer).items():

@@ -82,7 +82,7 @@ def explore(
         for place, of in enumerate(setting.runs):
             for name in of.scores["metric"].unique():
                 names.place(name)
-            holes.append(lacking(of.run, cases["case_id"].tolist(), found[place]))
+            holes.append(lacking(of.run, cases["case_id"].tolist(), found[place], of.holes))
         size = max(1, chunk // max(1, len(setting.runs)))
         rules = [words.place(rule_words(rule, labels or {})) for rule in cases["rule"]]
         parts.append(

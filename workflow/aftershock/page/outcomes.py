@@ -57,16 +57,31 @@ def _missing(wide: pd.DataFrame) -> np.ndarray:
     return wide["missing"].to_numpy(dtype=float) == 1
 
 
-def lacking(run: Mapping[str, Any], cases: Sequence[int], found: Sequence[int]) -> str | None:
-    """A sentence about the test cases that a run has no scores of; None for a complete run."""
+def lacking(
+    run: Mapping[str, Any], cases: Sequence[int], found: Sequence[int], holes: pd.DataFrame | None = None
+) -> str | None:
+    """A sentence about the test cases that a run has no scores of; None for a complete run.
+
+    `holes` has HOLES, whose reasons are given where it is not a failed edit.
+    """
     absent = [case for case, flag in zip(cases, found, strict=True) if flag == ABSENT]
     if not absent:
         return None
     seed = f", seed {run['seed']}" if run["seed"] else ""
     return (
         f"Incomplete: {run['editor']} on {run['model']}{seed} has {len(cases) - len(absent)} of "
-        f"{len(cases)} {DATASETS[run['dataset']]} cases; missing: {spans(absent)}."
+        f"{len(cases)} {DATASETS[run['dataset']]} cases; missing: {spans(absent)}{_why(holes)}."
     )
+
+
+def _why(holes: pd.DataFrame | None, most: int = 3) -> str:
+    """The shards of `holes` with their reasons, the first `most` of them."""
+    if holes is None or holes["failed"].all():
+        return ""
+    pairs = holes.loc[~holes["failed"], ["shard", "reason"]].drop_duplicates()
+    told = [f"{shard}: {reason}" for shard, reason in pairs.head(most).itertuples(index=False)]
+    more = [f"and {len(pairs) - most} more"] if len(pairs) > most else []
+    return f" ({'; '.join([*told, *more])})"
 
 
 def spans(cases: Sequence[int], most: int = 6) -> str:
