@@ -122,7 +122,8 @@ class Browser:
     def open(self, address: str) -> None:
         """Load a page and wait until it and what it asked for are there."""
         self._events.clear()
-        self.ask("Page.navigate", url=address)
+        if "loaderId" not in self.ask("Page.navigate", url=address):
+            return  # within the page that is there
         while not any(event["method"] == "Page.loadEventFired" for event in self._events):
             self._next()
 

@@ -23,7 +23,7 @@ from aftershock.words import DATASETS
 
 Column = dict[str, Any]
 
-LONGEST = 20_000
+LONGEST = 8_000
 """Rows of one table that the page holds; the files beside it hold all."""
 
 AS_TEXT = ("seed", "k", "N", "n_objects")

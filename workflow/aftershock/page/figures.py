@@ -4,7 +4,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-INSIDE = 2_000_000
+INSIDE = 1_300_000
 """Bytes of pictures that the page holds itself; further ones stay in `figures/` beside it."""
 
 

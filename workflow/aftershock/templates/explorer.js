@@ -229,7 +229,7 @@ function caseView(pair, record, chunk, [before, after]) {
   const word = (place) => chunk.words[place];
   const title = [datasetWords(setting.dataset), "case " + record.id, run.editor].join(" · ");
   const more = [settings.some((other) => other.model !== setting.model) && setting.model, index.words[setting.rules[c]],
-    setting.strict[c] ? "strict: old and new cannot both hold" : "not strict: old and new could both hold"];
+    setting.strict.includes(0) && (setting.strict[c] ? "strict: old and new cannot both hold" : "not strict: old and new could both hold")];
   const links = setting.runs.map((other, place) => make("a", { href: address([s, place, c]), "aria-current": place === r && "true" }, visible(runName(other, setting))));
   const step = (to, text) => to && make("a", { href: address(to) }, text);
   const own = record.runs[r];
