@@ -41,7 +41,20 @@ ABOUT = {
     "value": "The mean over cases, with its 95 % interval.",
     "metric": "What is measured; the definition appears on hover or focus.",
 }
-FREE = ("order", "best", "base_best", "note", "statement", "evidence", "source", "flag", "reported", "here")
+FREE = (
+    "order",
+    "best",
+    "base_best",
+    "note",
+    "statement",
+    "evidence",
+    "source",
+    "flag",
+    "reported",
+    "here",
+    "first_rows",
+    "examples",
+)
 """Texts that are read and searched, not chosen from."""
 
 LABELS = {
