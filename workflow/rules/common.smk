@@ -504,6 +504,15 @@ def results(kind):
     return [f"results/{KG}/{r['model']}/{r['dataset']}/{r['editor']}/s{r['seed']}/{kind}" for r in RUNS]
 
 
+SETTINGS = list(dict.fromkeys((run["model"], run["dataset"]) for run in RUNS))
+"""Every model and dataset of the run."""
+
+
+def of_settings(pattern):
+    """One file of every model and dataset."""
+    return [pattern.format(kg=KG, model=name, dataset=dataset) for name, dataset in SETTINGS]
+
+
 def tuned():
     """Model and editor of every tuning, with its trials."""
     found = {}
