@@ -192,6 +192,11 @@ def test_what_is_no_encoder_or_brings_code_is_refused(modules, change, message, 
     assert not (tmp_path / "encoder").exists()
 
 
+def test_a_folder_that_is_not_there_is_said(tmp_path) -> None:
+    with pytest.raises(ValueError, match="there is no folder 'nowhere'; a path is relative"):
+        fetch_encoder({"path": "nowhere"}, tmp_path / "encoder")
+
+
 def test_a_hub_that_is_away_is_said(tmp_path, monkeypatch) -> None:
     with loopback_hub() as gone:
         gone.stand_in(monkeypatch)

@@ -21,7 +21,7 @@ def gather(table: Table, paths: Sequence[str | PathLike], wanted: pd.DataFrame) 
             frames.append(table.read(path).assign(path=str(path)))
         except ValueError as error:
             Path(path).unlink(missing_ok=True)
-            damaged.append(str(error).partition("\n")[0])
+            damaged.append(str(error).partition("\n")[0].removesuffix("; delete it and run again"))
     if damaged:
         raise ValueError(f"{'; '.join(damaged)}. Removed what was damaged: run again, which makes it anew")
     found, key = pd.concat(frames, ignore_index=True), list(table.key)

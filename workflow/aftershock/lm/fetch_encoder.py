@@ -26,6 +26,11 @@ def fetch_encoder(source: Mapping[str, str], into: Path) -> None:
     """
     if "path" in source:
         folder = Path(source["path"])
+        if not folder.is_dir():
+            raise ValueError(
+                f"cases.label_encoder: there is no folder {str(folder)!r}; a path is relative to the working "
+                "directory"
+            )
         names = [file.relative_to(folder).as_posix() for file in sorted(folder.rglob("*")) if file.is_file()]
         origin = _Origin(str(folder), names, lambda some: {name: folder / name for name in some}, _copy)
         _take(origin, into, dict(source))
