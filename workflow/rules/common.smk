@@ -268,6 +268,28 @@ def asked_objects(wildcards):
     return f"results/{wildcards.kg}/{wildcards.model}/asked/objects.parquet"
 
 
+def answers(wildcards, kind):
+    """What a model said about facts or objects, in as many files as there are jobs."""
+    n, folder = config["shards"]["questions"], f"results/{wildcards.kg}/{wildcards.model}/answers"
+    return [f"{folder}/{kind}.{i}-of-{n}.parquet" for i in range(1, n + 1)]
+
+
+def asked_instances(wildcards):
+    """The instances of logic rules behind the facts that a model is asked about; published files have none."""
+    return [] if wildcards.kg in RELEASED else f"results/kg/{wildcards.kg}/instances.parquet"
+
+
+def label_encoder(wildcards):
+    """The folder of the sentence encoder; none where the model's own embeddings are taken."""
+    return [] if config["cases"]["label_encoder"] == "model" else "results/encoder"
+
+
+def encoder_source(wildcards):
+    """Where the sentence encoder comes from."""
+    source = config["cases"]["label_encoder"]
+    return {"path": resource_path(source["path"])} if "path" in source else source
+
+
 # --- models -----------------------------------------------------------------------------------------------
 
 
@@ -438,6 +460,19 @@ def shard_files(wildcards, kind):
     return [f"{folder}/{kind}/{shard}.parquet" for shard in shards(wildcards)]
 
 
+def scored_files(wildcards, kind):
+    """The files of the shards that are scored: all, or of an incomplete run those that are there."""
+    pairs = list(zip(*(shard_files(wildcards, name) for name in ("observations", "telemetry"))))
+    if config["report"]["incomplete"]:
+        pairs = [pair for pair in pairs if all(Path(path).exists() for path in pair)]
+    return [pair[kind == "telemetry"] for pair in pairs]
+
+
+def graph_facts(wildcards):
+    """The facts of a mined graph, which say how much it knows of an entity."""
+    return [] if wildcards.kg in RELEASED else f"results/kg/{wildcards.kg}/facts.parquet"
+
+
 def compared_shards(wildcards):
     """(dataset, shard) of the cases on which precisions are compared: of each dataset in turn, until enough."""
     names = [name for name in config["datasets"] if wildcards.editor in editors_of(name)]
@@ -489,6 +524,15 @@ def precisions():
 def results(kind):
     """One `kind` of file of every run: a model, dataset, editor and seed."""
     return [f"results/{KG}/{r['model']}/{r['dataset']}/{r['editor']}/s{r['seed']}/{kind}" for r in RUNS]
+
+
+SETTINGS = list(dict.fromkeys((run["model"], run["dataset"]) for run in RUNS))
+"""Every model and dataset of the run."""
+
+
+def of_settings(pattern):
+    """One file of every model and dataset."""
+    return [pattern.format(kg=KG, model=name, dataset=dataset) for name, dataset in SETTINGS]
 
 
 def tuned():
