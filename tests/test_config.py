@@ -28,6 +28,7 @@ SHEETS = {
         *(f"world\tR2\tNumber {n} of {{}} is" for n in range(10)),
     ],
     "rules": ["namespace\trule\tstatus\treason", "world\tR1>R1\tkeep\tboth are married"],
+    "screen": ["text\tdecision\treason", "Cockburn\tkeep\ta family name"],
 }
 CONFIG = """
 kg: toy
@@ -56,6 +57,7 @@ def project(tmp_path: Path) -> Path:
     """A folder with the resources of a small project."""
     (tmp_path / "resources" / "models").mkdir(parents=True)
     (tmp_path / "resources" / "toy.yaml").write_text("people: 3\n")
+    (tmp_path / "resources" / "offensive_words.txt").write_text("cock*\n")
     (tmp_path / "resources" / "models" / "tiny.yaml").write_text(MODEL)
     for name, lines in SHEETS.items():
         (tmp_path / "resources" / f"{name}.tsv").write_text("\n".join(lines) + "\n")

@@ -1,7 +1,5 @@
 """From a graph to tables: facts, rules, instances, one-to-many keys."""
 
-import bz2
-import gzip
 import itertools
 import random
 from collections.abc import Iterator
@@ -23,7 +21,6 @@ from aftershock.kg.queries import Pattern, facts, instances, neighbourhood
 from aftershock.kg.rules import Thresholds, mine_rules
 from aftershock.kg.sample import sample_facts
 from aftershock.kg.sampling import iri_hash
-from aftershock.kg.store import load_triples
 from aftershock.tables import (
     COMBINATIONS,
     OBJECTS,
@@ -82,48 +79,6 @@ def client(seed: int) -> Iterator[Client]:
     store.load(input=dirty_triples(seed).encode(), format=pyoxigraph.RdfFormat.N_TRIPLES)
     with serve(store) as url:
         yield Client(url, WORLD)
-
-
-# --- loading --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["graph.nt", "graph.nt.gz", "graph.nt.bz2"])
-def test_a_file_becomes_a_store(tmp_path, name: str) -> None:
-    text = dirty_triples(0).encode()
-    pack = {"nt": bytes, "gz": gzip.compress, "bz2": bz2.compress}[name.rpartition(".")[2]]
-    (tmp_path / name).write_bytes(pack(text))
-    assert load_triples(tmp_path / name, tmp_path / "store") == len(text.splitlines())
-
-
-BROKEN = {
-    "cut.nt": (
-        lambda text: text[: text.index(b"\n", 500) - 7],
-        "cut.nt, line [0-9]+: .*ends early; get a whole copy",
-    ),
-    "cut.nt.gz": (
-        lambda text: gzip.compress(text)[:-30],
-        "cut.nt.gz, after line [0-9]+: .*gzip -t cut.nt.gz",
-    ),
-    "flipped.nt.gz": (
-        lambda text: gzip.compress(text)[:60] + b"\xff\xff" + gzip.compress(text)[62:],
-        "after line 0",
-    ),
-    "plain.nt.gz": (lambda text: text, "Not a gzipped file"),
-    "cut.nt.bz2": (lambda text: bz2.compress(text)[:-30], "after line [0-9]+: .*bzip2 -t cut.nt.bz2"),
-    "plain.nt.bz2": (lambda text: text, "Invalid data stream"),
-    "table.nt": (lambda text: text + b"subject\tpredicate\n", "table.nt, line 1[0-9]+: "),
-    "latin.nt": (lambda text: text.replace(b'"1970"', b'"\xe4"'), "latin.nt, line [0-9]+: .*UTF-8"),
-    "empty.nt": (lambda text: b"", "holds no triple"),
-    "graph.ttl": (lambda text: text, "is not named .nt or .nt.gz or .nt.bz2"),
-}
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_file_is_named_with_the_line(tmp_path, name: str) -> None:
-    spoil, message = BROKEN[name]
-    (tmp_path / name).write_bytes(spoil(dirty_triples(0).encode()))
-    with pytest.raises(ValueError, match=message):
-        load_triples(tmp_path / name, tmp_path / "store")
 
 
 # --- row sets: endpoint, DuckDB, rdflib ------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The embedded endpoint, and a client that takes no broken answer for data."""
+"""A client that takes no broken answer for data."""
 
 import json
 import socket
@@ -12,21 +12,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from email.utils import formatdate
 
-import pyoxigraph
 import pytest
 
 from aftershock.kg.answers import EndpointError, QueryTooLargeError
 from aftershock.kg.client import PYPROJECT, Client, PageSize, Patience
-from aftershock.kg.endpoint import serve
 from aftershock.kg.endpoint_source import EndpointSource
 from aftershock.kg.graph import GRAPHS, Term
 from aftershock.kg.labels import find_labels
 from aftershock.kg.pages import count, fetch
 from aftershock.kg.queries import facts
-from aftershock.kg.source import connect
 
 WORLD = GRAPHS["world"]
-TRIPLE = f"<{WORLD.iri('E1')}> <{WORLD.properties}R1> <{WORLD.iri('E2')}> .\n"
 QUERY = "SELECT ?s ?o WHERE { ?s wdt:R1 ?o }"
 ROW = {
     "s": {"type": "uri", "value": WORLD.iri("E1")},
@@ -117,78 +113,6 @@ def ask(url: str, waits: list[float] | None = None, **patience: float) -> list:
     """What a client gets for one query; `waits` receives how long it would have waited."""
     sleep = (waits if waits is not None else []).append
     return Client(url, WORLD, patience=Patience(**patience), sleep=sleep).select(QUERY)
-
-
-# --- the endpoint ---------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    store = pyoxigraph.Store()
-    store.load(input=TRIPLE.encode(), format=pyoxigraph.RdfFormat.N_TRIPLES)
-    with serve(store) as address:
-        yield address
-
-
-def http(url: str, data: bytes | None = None, kind: str = "") -> tuple[int, str]:
-    request = urllib.request.Request(url, data, {"Content-Type": kind} if data is not None else {})
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
-def test_endpoint_answers_all_three_kinds_of_request(url: str) -> None:
-    query = WORLD.prefixes + QUERY
-    form = urllib.parse.urlencode({"query": query})
-    answers = [
-        http(f"{url}?{form}"),
-        http(url, form.encode(), "application/x-www-form-urlencoded"),
-        http(url, query.encode(), "application/sparql-query; charset=utf-8"),
-    ]
-    assert len(set(answers)) == 1
-    status, body = answers[0]
-    assert status == 200
-    assert json.loads(body)["results"]["bindings"][0]["o"] == {"type": "uri", "value": WORLD.iri("E2")}
-
-
-@pytest.mark.parametrize(
-    ("path", "data", "kind", "status", "message"),
-    [
-        ("", b"SELECT nonsense", "application/sparql-query", 400, "malformed query"),
-        ("", b"CONSTRUCT WHERE {?s ?p ?o}", "application/sparql-query", 400, "SELECT and ASK"),
-        ("", b"INSERT DATA {<a:a> <a:a> <a:a>}", "application/sparql-query", 400, "malformed query"),
-        ("", b"update=x", "application/x-www-form-urlencoded", 400, "one query is needed"),
-        ("", b"x", "text/plain", 415, "text/plain"),
-        ("/elsewhere", b"ASK {}", "application/sparql-query", 404, "/sparql"),
-    ],
-)
-def test_endpoint_says_what_is_wrong(url, path, data, kind, status, message) -> None:
-    found, body = http(url.removesuffix("/sparql") + (path or "/sparql"), data, kind)
-    assert found == status
-    assert message in body
-
-
-def test_endpoint_ends_with_its_block_and_long_answers_with_their_time() -> None:
-    store = pyoxigraph.Store()
-    store.extend(
-        pyoxigraph.Quad(pyoxigraph.NamedNode(f"a:{i}"), pyoxigraph.NamedNode("a:p"), pyoxigraph.Literal(i))
-        for i in range(300)
-    )
-    with serve(store, seconds=0.2) as url, pytest.raises(QueryTooLargeError, match="took longer than 0.2 s"):
-        Client(url, WORLD).select("SELECT * WHERE { ?a <a:p> ?b . ?c <a:p> ?d . ?e <a:p> ?f }")
-    with pytest.raises(EndpointError, match="ConnectionRefusedError"):
-        ask(url)
-
-
-def test_store_is_opened_read_only_and_a_wrong_folder_is_named(tmp_path) -> None:
-    with pytest.raises(ValueError, match="is no store .* delete it and run again"), serve(tmp_path / "none"):
-        pass
-    pyoxigraph.Store(str(tmp_path / "store")).flush()
-    source = {"namespace": "world"}
-    with connect(source, tmp_path / "store") as one, connect(source, tmp_path / "store") as other:
-        assert one.client.select(QUERY) == other.client.select(QUERY) == []
 
 
 # --- requests -------------------------------------------------------------------------------------------

@@ -98,6 +98,8 @@ def ask(dump: Path, relation_ids: list[str]) -> dict[str, Any]:
         times["sample"] = {**seconds, "rows": len(sample)}
         for rule in kept_rules(RESOURCES, "wikidata"):
             logic = LogicRule.parse(rule)
+            if not {relation_id for _, relation_id, _ in logic.facts} <= set(relation_ids):
+                continue
             seconds, (found, _) = timed(lambda logic=logic: find_combinations(source, logic, 50_000, 0))
             times[rule] = {**seconds, "rows": len(found), "of": source.count_instances(logic)}
         for relation_id in one_to_many_relations(RESOURCES, "wikidata"):

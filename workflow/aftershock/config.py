@@ -40,7 +40,7 @@ def check_config(config: dict[str, Any], folder: str | Path) -> dict[str, dict[s
     errors += [*_graphs(sound, models, folder), *_editors(sound), *_split(sound), *_bars(sound)]
     errors += model_errors
     errors += _mend(sound, models, folder)
-    errors += _sheets(folder / "resources", sound)
+    errors += [*_sheets(folder / "resources", sound), *_screen(sound, folder)]
     if errors:
         count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
         raise ValueError("\n  ".join([f"{count} in the configuration or in resources/:", *errors]))
@@ -256,6 +256,21 @@ def _sheets(resources: Path, config: Mapping[str, Any]) -> list[str]:
         errors += [*_repeated(sheets), *_unknown_relations(sheets), *_paraphrases(sheets)]
         errors += _chosen_rules(sheets, config)
     return errors
+
+
+def _screen(config: Mapping[str, Any], folder: Path) -> Iterator[str]:
+    """What is wrong with the screen's files, and with leaving the living out."""
+    screen = config.get("screen", {})
+    words = screen.get("words")
+    if words and not (Path(words).is_file() or (folder / words).is_file()):
+        yield f"screen.words: {words} does not exist; name a file of words, or null for none"
+    yield from read_sheet(folder / "resources" / "screen.tsv", "screen")[1]
+    kg = config["kgs"].get(config.get("kg"), {})
+    graph = GRAPHS.get(kg.get("namespace"))
+    if screen.get("exclude_living") and kg.get("source") != "generated" and graph and not graph.of_lives:
+        yield f"screen.exclude_living: graph {config['kg']!r} does not tell who lives; set it to false"
+    if screen.get("exclude_living") and kg.get("source") == "released":
+        yield "screen.exclude_living: published rows do not tell who lives; set it to false"
 
 
 def _chosen_rules(sheets: Mapping[str, list[dict[str, str]]], config: Mapping[str, Any]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """What every script does around its work: log, threads, seed, provenance, timing."""
 
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -26,6 +27,7 @@ from aftershock.process import watch_parent
 
 VERSIONED = ("numpy", "pandas", "pyarrow", "pyoxigraph", "torch", "transformers")
 TIMINGS = Path("results/timings")
+FULL = "Free some space or raise the quota, then run again: finished files stay"
 PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
 
@@ -100,9 +102,16 @@ def _one_line(rule: str, path: str) -> Any:
     """An excepthook that names the error only: its traceback is in the log."""
 
     def hook(kind: type[BaseException], error: BaseException, _: Any) -> None:
-        print(f"{rule}: {kind.__name__}: {error} (traceback in {path})", file=sys.stderr)
+        remedy = f". {FULL}" if is_full(error) else ""
+        print(f"{rule}: {kind.__name__}: {error}{remedy} (traceback in {path})", file=sys.stderr)
 
     return hook
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a disk, quota or file size limit stopped a write; databases tell it in words only."""
+    limits = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return getattr(error, "errno", None) in limits or os.strerror(errno.ENOSPC) in str(error)
 
 
 def _limit_threads(threads: int) -> None:

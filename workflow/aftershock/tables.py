@@ -157,6 +157,10 @@ LABELS = Table(
     {"entity_id": "string", "label": "string?", "language": "string?", "redirect": "string?"},
 )
 
+LIVING = Table("living", ("entity_id",), {"entity_id": "string"})
+
+LABEL_SCORES = Table("label scores", ("text",), {"text": "string", "score": "float64"})
+
 FACTS = Table(
     "facts",
     FACT_KEY,

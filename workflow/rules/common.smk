@@ -11,6 +11,7 @@ from aftershock.code_hash import code_hash
 from aftershock.config import check_config, merged_settings
 from aftershock.editors.settings import as_values, is_sequential
 from aftershock.editors.table import EDITORS, mend_training, settings_of
+from aftershock.kg.graph import find_graph
 from aftershock.kg.sheets import kept_rules, one_to_many_relations, read_relations
 from aftershock.metrics.precision import CASES_NEEDED
 from aftershock.process import name_run
@@ -80,7 +81,9 @@ def graph_store(wildcards):
 
 def listed_relations(wildcards):
     """The relations that resources/relations.tsv lists for a graph."""
-    return sorted(read_relations(f"{RESOURCES}/relations.tsv", graph(wildcards)["namespace"])["relation_id"])
+    namespace = graph(wildcards)["namespace"]
+    listed = set(read_relations(f"{RESOURCES}/relations.tsv", namespace)["relation_id"])
+    return sorted(listed | (find_graph(namespace).of_lives if config["screen"]["exclude_living"] else set()))
 
 
 def rule_file(rule):
@@ -118,6 +121,28 @@ def one_to_many(wildcards):
     """One file per relation with several objects."""
     relations = one_to_many_ids(wildcards)
     return [f"results/kg/{wildcards.kg}/objects/{relation}.parquet" for relation in relations]
+
+
+def screened_words(wildcards):
+    """The file of words that keep a label out, if there is one."""
+    words = config["screen"]["words"]
+    return resource_path(words) if words else []
+
+
+def label_scores(wildcards):
+    """What the classifier of texts says of a graph's labels, if there is one."""
+    return f"results/kg/{wildcards.kg}/label_scores.parquet" if config["screen"]["classifier"] else []
+
+
+def screen_threshold():
+    """The score from which on a label is left out."""
+    return (config["screen"]["classifier"] or {"threshold": 1.0})["threshold"]
+
+
+def living(wildcards):
+    """Who lives, when that matters."""
+    excluded = config["screen"]["exclude_living"] and find_graph(graph(wildcards)["namespace"]).death
+    return f"results/kg/{wildcards.kg}/living.parquet" if excluded else []
 
 
 def described_file(wildcards):

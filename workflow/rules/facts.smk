@@ -175,11 +175,16 @@ rule filter_facts:
         labels="results/kg/{kg}/labels.parquet",
         combinations=combinations,
         objects=one_to_many,
+        words=screened_words,
+        screen=f"{RESOURCES}/screen.tsv",
+        scores=label_scores,
+        living=living,
     output:
         facts="results/kg/{kg}/facts.parquet",
         instances="results/kg/{kg}/instances.parquet",
         objects="results/kg/{kg}/objects.parquet",
         summary="results/kg/{kg}/summary.csv",
+        screened="results/kg/{kg}/screened.tsv",
     log:
         "results/logs/filter_facts/{kg}.log",
     wildcard_constraints:
@@ -191,6 +196,7 @@ rule filter_facts:
         source=graph,
         rules=taken_rules,
         one_to_many=one_to_many_ids,
+        threshold=screen_threshold(),
         code=code_hash("aftershock.kg.filters", "aftershock.kg.labels", "aftershock.kg.summary"),
     message:
         "Filtering the facts of {wildcards.kg}"

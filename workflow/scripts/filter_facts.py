@@ -15,6 +15,7 @@ from aftershock.kg.filters import (
 )
 from aftershock.kg.graph import find_graph
 from aftershock.kg.labels import Redirections
+from aftershock.kg.screen import read_screen
 from aftershock.kg.summary import summarize
 from aftershock.output import write_text
 from aftershock.stage import stage
@@ -22,7 +23,9 @@ from aftershock.tables import (
     COMBINATIONS,
     FACTS,
     INSTANCES,
+    LABEL_SCORES,
     LABELS,
+    LIVING,
     OBJECTS,
     RELATIONS,
     RULES,
@@ -34,7 +37,10 @@ with stage(snakemake) as run:
     given, made, params = snakemake.input, snakemake.output, snakemake.params
     graph = find_graph(params.source["namespace"])
     labels = LABELS.read(given.labels)
-    names, moved = Names(labels, graph), Redirections(labels)
+    scores = LABEL_SCORES.read(given.scores) if given.scores else None
+    screen = read_screen(given.words or None, given.screen, scores, params.threshold)
+    living = LIVING.read(given.living)["entity_id"] if given.living else ()
+    names, moved = Names(labels, graph, screen, living), Redirections(labels)
     rules = RULES.read(given.rules)
     combinations = moved.follow(COMBINATIONS.read(*given.combinations))
     read = [moved.follow(OBJECTS.read(path)) for path in given.objects]
@@ -60,6 +66,7 @@ with stage(snakemake) as run:
     FACTS.write(facts, made.facts, {**run.provenance, "redirected": moved.rows})
     INSTANCES.write(instances, made.instances, run.provenance)
     OBJECTS.write(kept, made.objects, {**run.provenance, "left_out": dropped})
+    write_text(made.screened, screen.sheet(names.labels[entity_id] for entity_id in names.faults))
     write_text(made.summary, summary.to_csv(index=False))
     logging.info("rows with a redirected entity, which its target replaces: %d", moved.rows)
     logging.info("facts left out: %s", facts["reason"].value_counts().to_dict())

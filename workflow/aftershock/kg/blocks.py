@@ -4,6 +4,7 @@ import bz2
 import os
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,7 +27,7 @@ def read_blocks(path: str | os.PathLike) -> Iterator[bytes]:
     with open(path, "rb") as file:
         carry: list[bytes] = []
         carried = 0
-        pieces = decode(file)
+        pieces = _ahead(decode(file))
         while True:
             try:
                 data = next(pieces, None)
@@ -49,6 +50,15 @@ def read_blocks(path: str | os.PathLike) -> Iterator[bytes]:
         rest = b"".join(carry)
         if rest:
             yield rest + b"\n"
+
+
+def _ahead(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same pieces, each made while the one before is used: decompressing leaves other threads alone."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        coming = pool.submit(next, pieces, None)
+        while (piece := coming.result()) is not None:
+            coming = pool.submit(next, pieces, None)
+            yield piece
 
 
 def _cat(file: BinaryIO) -> Iterator[bytes]:

@@ -111,6 +111,21 @@ class DumpSource:
         )
         return {entity_id: tuple(rest) for entity_id, *rest in rows.fetchall()}
 
+    def living(self, entity_ids: Iterable[str]) -> set[str]:
+        """Those of some entities that are human beings of whom no death is told."""
+        if self.graph.human is None or self.graph.death is None:
+            raise ValueError(f"nothing in namespace {self.graph.namespace!r} tells who lives")
+        relation_id, human = self.graph.human
+        kinds, deaths = self._facts(relation_id), self._facts(self.graph.death)
+        self._want(entity_ids)
+        rows = self.db.execute(
+            f"""
+            SELECT {self._id("s")} FROM ({kinds})
+            WHERE s IN (FROM wanted) AND o = $human AND s NOT IN (SELECT s FROM ({deaths}))""",
+            {"human": int(human[1:])},
+        )
+        return {entity_id for (entity_id,) in rows.fetchall()}
+
     def _want(self, entity_ids: Iterable[str]) -> None:
         """Make the table `wanted` of the numbers of some entities."""
         numbers = sorted({int(entity_id[1:]) for entity_id in entity_ids})

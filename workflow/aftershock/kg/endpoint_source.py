@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from aftershock.kg.client import Client
 from aftershock.kg.graph import Graph, Term
 from aftershock.kg.logic import LogicRule
-from aftershock.kg.names import find_names
+from aftershock.kg.names import find_living, find_names
 from aftershock.kg.pages import Found, Ids, count, fetch, fetch_values, list_values
 from aftershock.kg.queries import facts, instances, neighbourhood
 
-SUBJECTS = 100  # of one request about all relations
+SUBJECTS = 400  # of one request about all relations: some thousand rows
 
 
 class EndpointSource:
@@ -67,6 +67,10 @@ class EndpointSource:
     def names(self, entity_ids: Iterable[str]) -> dict[str, tuple[str | None, str | None, str | None]]:
         """Label, its language and the redirect's target of each entity, None where there is none."""
         return find_names(self.client, entity_ids)
+
+    def living(self, entity_ids: Iterable[str]) -> set[str]:
+        """Those of some entities that are human beings of whom no death is told."""
+        return find_living(self.client, entity_ids)
 
     def _counts(self, listed: Mapping[Term | None, int]) -> dict[str, int]:
         """Numbers by id, of the entities among some terms."""

@@ -15,6 +15,7 @@ import pandas as pd
 from aftershock.kg.graph import Graph
 from aftershock.kg.logic import BodyRule, LogicRule
 from aftershock.kg.sampling import iri_hash
+from aftershock.kg.screen import Screen
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ UNREADABLE = "label with control characters, line breaks or spaces around it"
 IDENTICAL = "identical subject and object"
 SAME_LABEL = "two entities with the same label"
 TWIN = "duplicate label among the true objects"
+LIVING = "living person"
 LONELY = "the only object left of its key"
 RULE_DROPPED = "the rule was dropped after it was measured"
 SEVERAL_ANSWERS = "the head's subject has several objects"
@@ -51,15 +53,23 @@ def label_fault(label: str, graph: Graph) -> str | None:
 class Names:
     """Labels of entities, and what is wrong with them."""
 
-    def __init__(self, labels: pd.DataFrame, graph: Graph) -> None:
-        """From LABELS rows."""
+    def __init__(
+        self,
+        labels: pd.DataFrame,
+        graph: Graph,
+        screen: Screen | None = None,
+        living: Collection[str] = (),
+    ) -> None:
+        """From LABELS rows; what `screen` finds in a label, and who is among the `living`, is a fault."""
         self.graph = graph
+        screen, living = screen or Screen(), set(living)
         self.labels: dict[str, str | None] = {}
         self.faults: dict[str, str] = {}
         for row in labels.itertuples(index=False):
             label = row.label if isinstance(row.label, str) else None
             self.labels[row.entity_id] = label
-            fault = MISSING if label is None else label_fault(label, graph)
+            fault = MISSING if label is None else label_fault(label, graph) or screen.fault(label)
+            fault = LIVING if row.entity_id in living else fault
             fault = REDIRECT if isinstance(row.redirect, str) else fault
             if fault:
                 self.faults[row.entity_id] = fault

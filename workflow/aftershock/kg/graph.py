@@ -28,6 +28,8 @@ class Graph:
     properties: str  # IRI prefix of truthy properties
     entity_letter: str
     relation_letter: str
+    human: tuple[str, str] | None = None  # the relation and object that make an entity a human being
+    death: str | None = None  # the relation that tells when somebody died
 
     @cached_property
     def prefixes(self) -> str:
@@ -38,6 +40,11 @@ class Graph:
             "PREFIX rdfs: <http://www.w3.org/2000/01/rdf-schema#>\n"
             "PREFIX owl: <http://www.w3.org/2002/07/owl#>\n"
         )
+
+    @property
+    def of_lives(self) -> set[str]:
+        """The relations that tell who lives."""
+        return {self.human[0], self.death} if self.human and self.death else set()
 
     def entity_id(self, term: Term | None) -> str | None:
         """Id of the entity that `term` names; None when it names none."""
@@ -86,7 +93,13 @@ GRAPHS = {
             "world", "https://aftershock.invalid/entity/", "https://aftershock.invalid/prop/direct/", "E", "R"
         ),
         Graph(
-            "wikidata", "http://www.wikidata.org/entity/", "http://www.wikidata.org/prop/direct/", "Q", "P"
+            "wikidata",
+            "http://www.wikidata.org/entity/",
+            "http://www.wikidata.org/prop/direct/",
+            "Q",
+            "P",
+            human=("P31", "Q5"),
+            death="P570",
         ),
     )
 }

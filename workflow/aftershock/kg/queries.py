@@ -87,5 +87,17 @@ def names(entity_ids: Sequence[str], entities: str) -> str:
     )
 
 
+def lives(entity_ids: Sequence[str], human: tuple[str, str], death: str) -> str:
+    """Asks of entities how often they are called human and how often a death is told: one row each."""
+    values = " ".join(f"wd:{entity_id}" for entity_id in entity_ids)
+    relation_id, kind = human
+    return (
+        f"SELECT ?e (COUNT(?kind) AS ?human) (COUNT(?died) AS ?dead) WHERE {{ VALUES ?e {{ {values} }} "
+        f"OPTIONAL {{ ?e wdt:{relation_id} ?kind . FILTER(?kind = wd:{kind}) }} "
+        f"OPTIONAL {{ ?e wdt:{death} ?died }} "
+        "} GROUP BY ?e"
+    )
+
+
 def _list(variables: Sequence[str]) -> str:
     return " ".join(f"?{variable}" for variable in variables)

@@ -60,6 +60,9 @@ class Source(Protocol):
         The English label, else the one for all languages; of several the first in the order of code points.
         """
 
+    def living(self, entity_ids: Iterable[str]) -> set[str]:
+        """Those of some entities that are human beings of whom no death is told, not even an unknown one."""
+
 
 @contextmanager
 def connect(
