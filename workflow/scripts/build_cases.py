@@ -45,7 +45,8 @@ with stage(snakemake) as run:
     splits = splits_of(SPLIT.read(given.split))
     instances, scores = INSTANCES.read(given.instances), OBJECT_SCORES.read(given.objects)
     built = build(name, instances, scores, splits, context, settings)
-    require(name, built.edits, built.probes, index)
+    if len(built.cases):
+        require(name, built.edits, built.probes, index)
     CASES.write(built.cases, snakemake.output.cases, run.provenance)
     EDITS.write(built.edits, snakemake.output.edits, run.provenance)
     PROBES.write(built.probes, snakemake.output.probes, run.provenance)

@@ -1,6 +1,6 @@
 """A dataset of cases, as the tables CASES, EDITS and PROBES."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -10,10 +10,11 @@ import pandas as pd
 
 from aftershock.cases import CONFLICT, conflict, round_edit
 from aftershock.cases.conflict import ConflictCase, Selection
-from aftershock.cases.graph_facts import Context, Fact, rows_of
+from aftershock.cases.graph_facts import Context, Fact
 from aftershock.cases.probes import Neighbours, Probe, conflict_probes, round_probes
 from aftershock.cases.round_edit import RoundCase, RoundSelection
 from aftershock.cases.split import components, home_of
+from aftershock.cases.targets import nth_left
 from aftershock.seeds import generator
 from aftershock.tables import CASES, EDITS, PROBES
 
@@ -46,23 +47,20 @@ def build(
     candidates were dropped.
     """
     kept = instances[instances["kept"]].sort_values(conflict.COLUMNS)
-    homes = {
-        "instances": home_of(kept, splits),
-        "scores": [splits.get(e) for (e,) in rows_of(scores, ["subject_id"])],
-    }
+    homes, homes_of_keys = home_of(kept, splits), scores["subject_id"].map(splits)
     context = replace(context, rules=frozenset(kept["rule"]))
     rows = _Rows(dataset, context, splits)
     counts = []
     for split in SPLITS:
         quotas = settings["quotas"][split]
         if dataset in CONFLICT:
-            mine = kept[homes["instances"] == split]
+            mine = kept[homes == split]
             quota = quotas.get(dataset, 0)
             chosen, dropped = conflict.select(
                 dataset, split, quota, mine, splits, _selection(context, settings)
             )
         else:
-            mine = scores[[home == split for home in homes["scores"]]]
+            mine = scores[homes_of_keys == split]
             selection = round_selection(settings, context.seed)
             chosen, dropped = round_edit.select(
                 dataset, split, quotas, mine, context.index, splits, selection
@@ -118,6 +116,9 @@ class _Rows:
 
     def add(self, split: str, chosen: Sequence[ConflictCase | RoundCase]) -> None:
         self.near = self.near.of(split)
+        self.places = defaultdict(list)
+        for place, case in enumerate(chosen):
+            self.places[case.entities[0]].append(place)
         add = self._add_conflict if self.dataset in CONFLICT else self._add_round
         for position, case in enumerate(chosen):
             add(split, case, chosen, generator(self.context.seed, "controls", self.dataset, split, position))
@@ -141,12 +142,13 @@ class _Rows:
     def _add_round(
         self, split: str, case: RoundCase, chosen: Sequence[RoundCase], rng: np.random.Generator
     ) -> None:
-        strangers = [other for other in chosen if other.subject_id != case.subject_id]
-        control = strangers[rng.integers(len(strangers))] if strangers else None
+        own = self.places[case.subject_id]
+        left = len(chosen) - len(own)
+        control = chosen[nth_left(int(rng.integers(left)), own)] if left else None
         # The way back restores a truth: nothing false is left that could hold beside it.
         counts = {"n_objects": len(case.object_ids), "n_known": len(case.known_ids)}
         case_id = self._case(split, case.rule, True, case.relation_id, **counts)
-        self.entities.append((case.subject_id,))
+        self.entities.append(case.entities)
         self._edit(case_id, "e1", 0, Fact(*case.key, case.target_id), case.original_id)
         self._edit(case_id, "e2", 0, Fact(*case.key, case.original_id), case.target_id)
         for i, object_id in enumerate(case.object_ids):
@@ -235,7 +237,7 @@ def unrelated(
     def kind(other: ConflictCase) -> tuple[str, str]:
         return other.rule, other.second.relation_id
 
-    shuffled = [chosen[i] for i in rng.permutation(len(chosen))]
-    alike = (other for other in shuffled if kind(other) == kind(case) and is_stranger(other))
-    different = (other for other in shuffled if kind(other) != kind(case) and is_stranger(other))
+    order = rng.permutation(len(chosen))
+    alike = (chosen[i] for i in order if kind(chosen[i]) == kind(case) and is_stranger(chosen[i]))
+    different = (chosen[i] for i in order if kind(chosen[i]) != kind(case) and is_stranger(chosen[i]))
     return list(islice(chain(alike, different), STRANGERS))

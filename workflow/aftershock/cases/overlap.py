@@ -46,6 +46,7 @@ def seen_elsewhere(
         "subjects of edits": {(s,): s for s in written["subject_id"]},
         "false objects written": {(o,): o for o in _false(written)},
         "true facts edited or tied": _facts(own),
+        "objects of these": {(o,): o for o in own["object_id"]},
         "facts of neighbours and controls": _facts(near),
     }
     return [

@@ -75,7 +75,10 @@ def round_probes(case: RoundCase, control: RoundCase | None) -> Iterator[Probe]:
 
 
 class Neighbours:
-    """Facts of a relation about subjects of one split, or of none: on others models are trained or tuned."""
+    """Facts of a relation about subjects of one split: on those of others settings are tuned or MEND trained.
+
+    Without splits every subject will do.
+    """
 
     def __init__(self, index: FactIndex, splits: Mapping[str, str], split: str | None = None) -> None:
         self.index, self.splits, self.split = index, splits, split
@@ -99,7 +102,7 @@ class Neighbours:
         if relation_id not in self._by_relation:
             known, unknown = [], []
             for fact in self.index.by_relation.get(relation_id, ()):
-                if self.splits.get(fact.subject_id, self.split) == self.split:
+                if not self.splits or self.splits.get(fact.subject_id) == self.split:
                     (known if self.index.knows(fact) else unknown).append(fact)
             self._by_relation[relation_id] = known, unknown
         return self._by_relation[relation_id]

@@ -37,6 +37,11 @@ class RoundCase:
         return self.subject_id, self.relation_id
 
     @property
+    def entities(self) -> tuple[str, ...]:
+        """The entities that decide the cluster."""
+        return (self.subject_id,)
+
+    @property
     def rule(self) -> str:
         """How the case is filed among the rules."""
         return rule_of(self.relation_id)

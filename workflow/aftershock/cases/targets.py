@@ -43,7 +43,7 @@ class Targets:
             return self._deal(relation_id, pool, excluded, rng)
         taken = sorted(place for label in excluded for place in pool.places.get(label, ()))
         left = len(pool.entities) - len(taken)
-        return pool.entities[_skip(int(rng.integers(left)), taken)] if left else None
+        return pool.entities[nth_left(int(rng.integers(left)), taken)] if left else None
 
     def use(self, relation_id: str, entity_id: str) -> None:
         """Say that a drawn object is written by a case."""
@@ -83,7 +83,7 @@ class _Pool:
             self.places[labels[entity].casefold()].append(place)
 
 
-def _skip(place: int, taken: list[int]) -> int:
+def nth_left(place: int, taken: list[int]) -> int:
     """The number of the `place`-th number from 0 that is not in `taken`, which is sorted."""
     for number in taken:
         place += number <= place
