@@ -9,13 +9,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aftershock.cases import CONFLICT
+from aftershock.cases import CONFLICT, SPLITS
 from aftershock.cases.datasheet import Built, easy_and_hard
 from aftershock.cases.round_edit import PROFILES
 from aftershock.figures import COLOURS, HATCHES, printable, style
 from aftershock.words import DATASETS
 
-SPLITS = ("test", "dev", "train")
 LISTED = 16  # rules that get a bar of their own
 BINS = 24
 

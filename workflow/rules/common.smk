@@ -5,12 +5,13 @@ from itertools import zip_longest
 from pathlib import Path
 from types import SimpleNamespace
 
-from aftershock.cases import CONFLICT, ROUND
+from aftershock.cases import CONFLICT, ROUND, SPLITS
 from aftershock.cases.released import FILES, PROMPT_FILES
 from aftershock.code_hash import code_hash
 from aftershock.config import check_config, merged_settings
 from aftershock.editors.settings import as_values, is_sequential
 from aftershock.editors.table import EDITORS, mend_training, settings_of
+from aftershock.figure_names import KINDS
 from aftershock.kg.graph import find_graph
 from aftershock.kg.sheets import kept_rules, one_to_many_relations, read_relations
 from aftershock.metrics.precision import CASES_NEEDED
@@ -46,7 +47,9 @@ wildcard_constraints:
     model=any_of(MODELS),
     dataset=any_of(CONFLICT + ROUND),
     editor=any_of(EDITOR_LABELS),
+    backend="openai|local",
     kind="all|conflict|round",
+    split="|".join(SPLITS),
     seed=r"\d+",
     shard=r"\d{5}-\d{5}",
 
@@ -157,14 +160,24 @@ def facts_of_run():
 
 
 def datasets_of_run():
-    """The datasets of this run for each model, with their datasheets; published cases have none."""
-    kinds = [".parquet"] if KG in RELEASED else [".parquet", ".json", ".md"]
-    return [
+    """The datasets of this run for each model, with their datasheets and in the published format; published
+    cases have neither.
+    """
+    kinds = [".parquet"] if KG in RELEASED else [".parquet", ".md"]
+    cases = [
         f"results/{KG}/{name}/cases/{dataset}{kind}"
         for name in config["models"]
         for dataset in config["datasets"]
         for kind in kinds
     ]
+    splits = [] if KG in RELEASED else exported_splits()
+    return cases + [f"results/{KG}/{name}/released/{split}" for name in config["models"] for split in splits]
+
+
+def exported_splits():
+    """The splits that any dataset of this run has cases in; test in any case."""
+    quotas = config["cases"]["quotas"]
+    return [s for s in SPLITS if s == "test" or any(quotas[s].get(d, 0) for d in config["datasets"])]
 
 
 def rule_of_file(wildcards):
@@ -202,6 +215,43 @@ def prompts_for_facts(wildcards):
 def prompts_for_objects(wildcards):
     """The prompts of one-to-many facts."""
     return prompts_of(wildcards, "round")
+
+
+def paraphrase_settings(*names):
+    """Some of the settings of `paraphrases`."""
+    return {name: config["paraphrases"][name] for name in names}
+
+
+def paraphrase_origin():
+    """Who writes paraphrases in this run, in words; nobody by default."""
+    backend, model, address = paraphrase_settings("backend", "model", "base_url").values()
+    return {"openai": f"{model} at {address}", "local": f"local model {model}"}.get(backend)
+
+
+def weights_of(key):
+    """The weights of the model that `paraphrases` names under `key`; nothing where it names none."""
+    name = config["paraphrases"][key]
+    return f"results/models/{name}/weights" if name in MODELS else []
+
+
+def paraphrase_candidates(wildcards):
+    """What the configured back end wrote."""
+    backend = config["paraphrases"]["backend"]
+    if backend is None:
+        raise WorkflowError("paraphrases.backend is null, which asks nobody; set it to openai or local")
+    return f"results/kg/{wildcards.kg}/paraphrases/{backend}/candidates.parquet"
+
+
+def paraphrase_scores(wildcards):
+    """How likely true objects are after the candidates, where a model ranks them."""
+    backend, ranking_model = paraphrase_settings("backend", "ranking_model").values()
+    return f"results/kg/{wildcards.kg}/paraphrases/{backend}/scores.parquet" if ranking_model else []
+
+
+def generated_paraphrases(wildcards):
+    """Paraphrases for relations with fewer than ten reviewed ones, where somebody is asked for them."""
+    backend = config["paraphrases"]["backend"]
+    return f"results/kg/{wildcards.kg}/paraphrases.parquet" if backend else []
 
 
 def asked_facts(wildcards):
@@ -388,6 +438,19 @@ def shard_files(wildcards, kind):
     return [f"{folder}/{kind}/{shard}.parquet" for shard in shards(wildcards)]
 
 
+def scored_files(wildcards, kind):
+    """The files of the shards that are scored: all, or of an incomplete run those that are there."""
+    pairs = list(zip(*(shard_files(wildcards, name) for name in ("observations", "telemetry"))))
+    if config["report"]["incomplete"]:
+        pairs = [pair for pair in pairs if all(Path(path).exists() for path in pair)]
+    return [pair[kind == "telemetry"] for pair in pairs]
+
+
+def graph_facts(wildcards):
+    """The facts of a mined graph, which say how much it knows of an entity."""
+    return [] if wildcards.kg in RELEASED else f"results/kg/{wildcards.kg}/facts.parquet"
+
+
 def compared_shards(wildcards):
     """(dataset, shard) of the cases on which precisions are compared: of each dataset in turn, until enough."""
     names = [name for name in config["datasets"] if wildcards.editor in editors_of(name)]
@@ -441,6 +504,15 @@ def results(kind):
     return [f"results/{KG}/{r['model']}/{r['dataset']}/{r['editor']}/s{r['seed']}/{kind}" for r in RUNS]
 
 
+SETTINGS = list(dict.fromkeys((run["model"], run["dataset"]) for run in RUNS))
+"""Every model and dataset of the run."""
+
+
+def of_settings(pattern):
+    """One file of every model and dataset."""
+    return [pattern.format(kg=KG, model=name, dataset=dataset) for name, dataset in SETTINGS]
+
+
 def tuned():
     """Model and editor of every tuning, with its trials."""
     found = {}
@@ -459,3 +531,37 @@ HYPERNETWORKS = {
     if "mend" in EDITORS[EDITOR_LABELS[run["editor"]]["method"]].needs
 }
 """The model of every hypernetwork that this run edits with."""
+
+
+def published():
+    """The published files that reported figures ask about; none for cases that were built."""
+    return released_files(SimpleNamespace(kg=KG)) if KG in RELEASED else []
+
+
+SCORED = {
+    name: f"results/{KG}/{name}/{config['datasets'][0]}/unedited.parquet"
+    for name in config["models"]
+    if KG in RELEASED
+}
+"""A table that each model was loaded for, whose provenance names the software; for published files only."""
+
+
+def circumstances():
+    """What reported figures have to know about this run; see reported.py."""
+    engine, mend = config["engine"], config["mend"]
+    texts = {
+        name: model.get("moments", {}).get("text") or "what it was trained on"
+        for name, model in MODELS.items()
+    }
+    return {
+        "hubs": {name: MODELS[name].get("source", {}).get("hub") for name in config["models"]},
+        "editors": EDITOR_LABELS,
+        "folder": released_folder(SimpleNamespace(kg=KG)) if KG in RELEASED else None,
+        "here": {
+            "target_ids": f"{engine['target_ids']} (target_ids); precision {engine['precision']}",
+            "templates": "texts sampled from the model with the run's seed",
+            "mend": f"trained on facts of {mend['kg'] or KG}, locality from {mend['locality_file'] or 'the graph'}",
+            "mend_vocabulary": "the model's own",
+        },
+        "models": {name: {"moments": f"text: {texts[name]}"} for name in config["models"]},
+    }

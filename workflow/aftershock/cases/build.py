@@ -8,17 +8,16 @@ from itertools import chain, islice
 import numpy as np
 import pandas as pd
 
-from aftershock.cases import CONFLICT, conflict, round_edit
+from aftershock.cases import CONFLICT, SPLITS, conflict, round_edit
 from aftershock.cases.conflict import ConflictCase, Selection
 from aftershock.cases.graph_facts import Context, Fact
-from aftershock.cases.probes import Neighbours, Probe, conflict_probes, round_probes
+from aftershock.cases.probes import IN_CONTEXT, Neighbours, Probe, conflict_probes, round_probes
 from aftershock.cases.round_edit import RoundCase, RoundSelection
 from aftershock.cases.split import components, home_of
 from aftershock.cases.targets import nth_left
 from aftershock.seeds import generator
 from aftershock.tables import CASES, EDITS, PROBES
 
-SPLITS = ("test", "dev", "train")
 COUNTS = ["split", "rule", "reason", "candidates"]
 STRANGERS = 8  # unrelated cases that lend a case its controls
 
@@ -30,7 +29,7 @@ class Dataset:
     cases: pd.DataFrame
     edits: pd.DataFrame
     probes: pd.DataFrame
-    counts: pd.DataFrame  # COUNTS
+    counts: pd.DataFrame | None = None  # COUNTS; None when read back
 
 
 def build(
@@ -190,7 +189,8 @@ class _Rows:
 
     def _probes(self, case_id: int, probes: Sequence[Probe]) -> None:
         probes = list(probes)
-        numbers = {fact: i for i, fact in enumerate(dict.fromkeys(fact for _, fact, _ in probes))}
+        asked = dict.fromkeys((fact, prompts == IN_CONTEXT) for _, fact, prompts in probes)
+        numbers = {key: i for i, key in enumerate(asked)}
         wide = {fact for _, fact, prompts in probes if prompts == "all"}
         positions: Counter = Counter()
         for role, fact, prompts in probes:
@@ -199,13 +199,13 @@ class _Rows:
                     "case_id": case_id,
                     "role": role,
                     "position": positions[role],
-                    "probe_id": numbers[fact],
+                    "probe_id": numbers[fact, prompts == IN_CONTEXT],
                     "subject_id": fact.subject_id,
                     "subject": self.index.labels[fact.subject_id],
                     "relation_id": fact.relation_id,
                     "object_id": fact.object_id,
                     "object": self.index.labels[fact.object_id],
-                    "prompts": "all" if fact in wide else prompts,
+                    "prompts": "all" if fact in wide and prompts != IN_CONTEXT else prompts,
                 }
             )
             positions[role] += 1

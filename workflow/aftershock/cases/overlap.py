@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from aftershock.cases import SPLITS
 from aftershock.cases.split import home_of, splits_of
 
-SPLITS = ("test", "dev", "train")
 CONTROLS = ("neighbour", "same_subject", "control_same", "control_unrelated", "control_object")
 
 
