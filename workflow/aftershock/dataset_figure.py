@@ -8,15 +8,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from aftershock.cases import CONFLICT, SPLITS
 from aftershock.cases.datasheet import Built, easy_and_hard
 from aftershock.cases.round_edit import PROFILES
-from aftershock.figures import COLOURS, HATCHES, printable, style
+from aftershock.figures.style import COLOURS, HATCHES, style
+from aftershock.labels import printable
 from aftershock.words import DATASETS
 
 LISTED = 16  # rules that get a bar of their own
 BINS = 24
+EASY_HARD = (COLOURS[7], COLOURS[4])
 
 
 def draw_dataset(built: Built, model: str, settings: Mapping[str, Any]) -> Figure:
@@ -92,6 +95,7 @@ def _stacks(axis: Axes, numbers: pd.DataFrame, names: Sequence[str]) -> None:
     axis.set_yticks(range(len(numbers)), names, fontsize=7.5)
     axis.set_ylim(len(numbers) - 0.4, -0.6)
     axis.set_xlim(0, max(left.max(initial=1) * 1.12, 1))
+    axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axis.grid(axis="x")
     if len(numbers):
         axis.legend(loc="lower right", frameon=False, fontsize=7.5)
@@ -103,7 +107,7 @@ def _spread(sizes: Axes, similarities: Axes, built: Built, settings: Mapping[str
     largest = max([10, *(int(rows["n_objects"].max()) for rows in chosen.values() if len(rows))])
     places = np.arange(2, largest + 1)
     for i, (name, rows) in enumerate(chosen.items()):
-        look = {"color": COLOURS[i + 3], "hatch": HATCHES[i], "edgecolor": "white", "linewidth": 0}
+        look = {"color": EASY_HARD[i], "hatch": HATCHES[i], "edgecolor": "white", "linewidth": 0}
         label = f"{name.removeprefix('round_')}: {len(rows)}"
         share = rows["n_objects"].value_counts(normalize=True).reindex(places, fill_value=0)
         sizes.bar(places + (i - 0.5) * 0.38, share, 0.38, label=label, **look)
@@ -131,13 +135,14 @@ def _similarities(axis: Axes, chosen: Mapping[str, pd.DataFrame]) -> None:
             bins,
             histtype="stepfilled",
             alpha=0.6,
-            facecolor=COLOURS[i + 3],
+            facecolor=EASY_HARD[i],
             hatch=HATCHES[i],
-            edgecolor=COLOURS[i + 3],
+            edgecolor=EASY_HARD[i],
             label=name.removeprefix("round_"),
         )
         if len(mine):
-            axis.axvline(mine.median(), color=COLOURS[i + 3], linewidth=1.5, linestyle=("-", "--")[i])
+            axis.axvline(mine.median(), color=EASY_HARD[i], linewidth=1.5, linestyle=("-", "--")[i])
+    axis.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axis.set_title("Edited object: similarity to the other true ones")
     axis.set_xlabel("mean cosine of labels; lines: medians", color="#555555")
     axis.set_ylabel("test cases", color="#555555")
