@@ -7,9 +7,10 @@ import pytest
 
 from aftershock.lm import knowledge, scoring
 from aftershock.lm.generation import continue_greedily
-from aftershock.lm.knowledge import Part, Ranking, blocks, names, score_objects, verify_facts
+from aftershock.lm.knowledge import Part, Ranking, blocks, score_objects, verify_facts
 from aftershock.lm.label_encoder import ModelEncoder
 from aftershock.lm.scoring import score
+from aftershock.matching import names
 from aftershock.prompts import fill
 from aftershock.requests import Query
 from aftershock.tables import FACT_ANSWERS, FACT_KEY, OBJECT_ANSWERS

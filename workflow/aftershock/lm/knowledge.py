@@ -4,8 +4,6 @@ Rows are asked about in blocks of about BLOCK: sorted by relation and subject, n
 takes whole blocks, so that a row is in the same batches, and gets the same numbers, with any number of jobs.
 """
 
-import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +16,7 @@ from aftershock.lm.label_encoder import LabelEncoder, mean_cosines
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import Score, score
 from aftershock.lm.tokens import encode_pairs
+from aftershock.matching import names
 from aftershock.prompts import fill
 from aftershock.requests import Query
 from aftershock.seeds import generator
@@ -111,15 +110,6 @@ def score_objects(
             found.loc[rows.index, "similarity"] = mean_cosines(rows, encode_within(relation_id))
         parts.append(found)
     return pd.concat(parts)[list(OBJECT_ANSWERS.columns)] if parts else OBJECT_ANSWERS.empty()
-
-
-def names(text: str, label: str) -> bool:
-    """Whether `label` occurs in `text` as whole words, whatever the case and spacing."""
-    return re.search(rf"(?<!\w){re.escape(_normal(label))}(?!\w)", _normal(text)) is not None
-
-
-def _normal(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def blocks(facts: pd.DataFrame, part: Part = WHOLE) -> Iterator[pd.DataFrame]:
