@@ -694,3 +694,49 @@ STABILITY = Table(
     },
 )
 """Whether the order of editors hangs on how tokens and prompts become one probability."""
+
+REPORTED = Table(
+    "reported",
+    ("model", "editor", "seed", "dataset", "metric"),
+    {
+        **dict.fromkeys(("model", "editor"), "string"),
+        "seed": "int64",
+        **dict.fromkeys(("dataset", "metric"), "string"),
+        "reported": "float64",  # a fraction or nats, as SUMMARY
+        "reported_n": "int64",  # comparisons behind it
+        "value": "float64?",
+        "low": "float64?",
+        "high": "float64?",
+        "n": "int64",
+        "difference": "float64?",  # value - reported
+        "difference_low": "float64?",  # of rates only: a mean comes without its spread
+        "difference_high": "float64?",
+        **dict.fromkeys(("reported_model", "reported_method", "source"), "string"),
+        "flag": "string?",  # why the reported figure cannot be right
+    },
+)
+"""A reported figure beside that of the same method, model and file, as the released code computes it."""
+
+REPORTED_NOTES = Table(
+    "reported_notes",
+    ("model", "dataset", "editor", "about"),
+    dict.fromkeys(("model", "dataset", "editor", "about", "reported", "here"), "string"),
+)
+"""Why reported figures do not stand beside a run's (about = no comparison), or what differs where they do."""
+
+CLAIMS = Table(
+    "claims",
+    ("model", "claim", "part"),
+    {
+        "model": "string",
+        "claim": "string",
+        "part": "string",  # what is compared, or "all parts together"
+        "statement": "string",
+        "verdict": "string",  # supported, not supported, not testable with this run
+        "evidence": "string",
+        **dict.fromkeys(("value", "low", "high"), "float64?"),
+        "n": "int64",
+        "source": "string",
+    },
+)
+"""What the paper claims, and what this run says about it."""

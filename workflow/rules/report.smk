@@ -10,9 +10,18 @@ rule tables:
         recall=[f"results/models/{name}/recall.parquet" for name in TRAINED],
         precision=precisions(),
         relations=f"{RESOURCES}/relations.tsv",
+        paper=[f"{RESOURCES}/paper/{name}" for name in ("reported.csv", "study.yaml", "claims.yaml")],
+        published=published(),
+        scored=list(SCORED.values()),
     output:
         summary=f"{REPORT}/summary.parquet",
-        tables=directory(f"{REPORT}/tables"),
+        tables=report(
+            directory(f"{REPORT}/tables"),
+            patterns=["{table}.csv"],
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
     log:
         f"results/logs/tables/{STUDY}.log",
     conda:
@@ -23,7 +32,13 @@ rule tables:
         namespace=config["kgs"][KG]["namespace"],
         seed=config["statistics"]["seed"],
         statistics=config["statistics"],
-        code=code_hash("aftershock.metrics.analysis"),
+        paper=circumstances(),
+        scored=list(SCORED),
+        code=code_hash(
+            "aftershock.metrics.analysis",
+            "aftershock.paper_tables",
+            "aftershock.study_tables",
+        ),
     message:
         "Summarising the scores"
     script:
@@ -34,10 +49,19 @@ rule figures:
     input:
         summary=f"{REPORT}/summary.parquet",
         probabilities=results("probabilities.parquet"),
+        scores=results("scores.parquet"),
+        cases=[f"results/{KG}/{run['model']}/cases/{run['dataset']}.parquet" for run in RUNS],
         relations=f"{RESOURCES}/relations.tsv",
         curves=[str(Path(path).with_name("curve.parquet")) for path in HYPERNETWORKS],
     output:
-        figures=directory(f"{REPORT}/figures"),
+        figures=report(
+            directory(f"{REPORT}/figures"),
+            patterns=["{model}.{dataset}.{kind}.svg"],
+            caption="../report/figure.rst",
+            category="Figures",
+            subcategory="{model}",
+            labels={"dataset": "{dataset}", "figure": "{kind}"},
+        ),
     log:
         f"results/logs/figures/{STUDY}.log",
     conda:
@@ -47,7 +71,9 @@ rule figures:
         round=list(ROUND),
         trained=[(name, Path(path).parent.name) for path, name in HYPERNETWORKS.items()],
         namespace=config["kgs"][KG]["namespace"],
+        kg=KG,
         examples=config["report"]["examples"],
+        about={kind: words.about for kind, words in KINDS.items()},
         seed=config["cases"]["seed"],
         code=code_hash("aftershock.figures", "aftershock.training_figure"),
     message:

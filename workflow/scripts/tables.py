@@ -1,5 +1,7 @@
 """Summarise the scores of all runs, say how sure they are, and lay them out as tables."""
 
+from pathlib import Path
+
 import pandas as pd
 
 from aftershock.kg.sheets import read_relations
@@ -7,7 +9,9 @@ from aftershock.metrics.analysis import analyse
 from aftershock.metrics.layouts import all_tables, recall_table
 from aftershock.metrics.settings import Statistics
 from aftershock.output import whole_folder
+from aftershock.paper_tables import paper_tables
 from aftershock.stage import stage
+from aftershock.study_tables import study_tables
 from aftershock.tables import CASES, FACETS, RECALL, RECALL_SUMMARY, SCORES, VARIANTS
 
 with stage(snakemake) as run:
@@ -29,8 +33,14 @@ with stage(snakemake) as run:
     recall = pd.concat(recalls or [RECALL_SUMMARY.empty()], ignore_index=True)
     schema, summary = tables.pop("summary")
     schema.write(summary, snakemake.output.summary, run.provenance)
+    scored = dict(zip(params.scored, given.scored, strict=True))
+    tables |= all_tables(summary, params.runs, recall)
+    folder, compared = Path(given.paper[0]).parent, tables["comparisons"][1]
+    tables |= study_tables(summary, params.runs, folder, params.paper, scored, compared)
     with whole_folder(snakemake.output.tables) as folder:
         summary.to_csv(folder / "summary.csv", index=False)
-        for name, (schema, table) in (all_tables(summary, params.runs, recall) | tables).items():
+        for name, text in paper_tables(summary, params.runs).items():
+            Path(folder, name).write_text(text, encoding="utf-8")
+        for name, (schema, table) in tables.items():
             schema.write(table, folder / f"{name}.parquet", run.provenance)
             table.to_csv(folder / f"{name}.csv", index=False)
