@@ -1,12 +1,9 @@
-"""Tables, findings and figures: what they show, and that nothing in the data can break them."""
-
-import warnings
+"""Tables and findings: what they show, and that nothing in the data can break them."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from aftershock import figures
 from aftershock.findings import certainty, found
 from aftershock.metrics.layouts import (
     CONTROLLED,
@@ -272,54 +269,3 @@ def test_what_limits_the_findings_is_said():
     runs = [run_of("coverage", seed=s, model=m) for s in (0, 1) for m in ("a", "b")]
     assert len(certainty(exact_answers(), runs, {})) == 1
     assert certainty(SUMMARY.empty(), runs, {}) == []
-
-
-# --- figures ----------------------------------------------------------------------------------------------
-@pytest.fixture(scope="module")
-def drawn(simulated, tmp_path_factory):
-    runs, summary, readings = simulated
-    folder = tmp_path_factory.mktemp("figures")
-    rounds = [
-        r if run["dataset"].startswith("round") else None for run, r in zip(runs, readings, strict=True)
-    ]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")
-        figures.draw_all(folder, summary, runs, rounds, {"R7": "award $received$"}, 2, 0)
-    return folder
-
-
-def test_figures_come_as_svg_pdf_and_png(drawn):
-    names = {path.name for path in drawn.iterdir()}
-    assert {f"demo.{d}.metrics.{k}" for d in DATASETS for k in ("svg", "pdf", "png")} <= names
-    assert {f"demo.{d}.objects.svg" for d in ("round_easy", "round_hard")} <= names
-    assert "award $received$" in (drawn / "demo.round_easy.objects.svg").read_text()
-    assert (drawn / "demo.coverage.metrics.svg").stat().st_size < 100_000
-
-
-def test_a_figure_is_the_same_each_time(simulated, tmp_path):
-    _, summary, _ = simulated
-    for name in ("a", "b"):
-        figures.save(figures.bars(summary, MODEL, "reverse", ["ft", "rome"]), tmp_path, name)
-    for kind in ("svg", "pdf"):
-        assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
-
-
-def test_a_ratio_far_below_zero_and_a_method_without_values_can_be_drawn(tmp_path):
-    summary = summary_of({"conflict_magnitude": [-50.0, -30.0]}, "reverse")
-    figures.save(figures.bars(summary, MODEL, "reverse", ["rome", "ft"]), tmp_path, "far")
-    text = (tmp_path / "far.svg").read_text()
-    assert "◀ -4000" in text
-    assert "no value" in text
-
-
-def test_labels_lose_what_would_break_a_line():
-    assert figures.printable("a\nb\u202ec\x07") == "a�b�c�"
-    assert figures.printable("x" * 50, 10) == "x" * 9 + "…"
-
-
-def test_sampled_cases_are_complete_for_every_editor(simulated):
-    runs, _, readings = simulated
-    easy = {r["editor"]: t for r, t in zip(runs, readings, strict=True) if r["dataset"] == "round_easy"}
-    easy["ft"] = easy["ft"][(easy["ft"]["case_id"] < 2) | (easy["ft"]["state"] != "2")]
-    assert set(figures.sample_cases(easy, 5, 0)) == {0, 1}
-    assert figures.sample_cases({}, 5, 0) == []
