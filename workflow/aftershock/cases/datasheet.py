@@ -34,8 +34,8 @@ SELECTION = (
     "objects of its subject and relation; {encoder}. Keys with at least {known} objects known to the model "
     "take part. Of a key's known objects, the {end} similar one is edited, provided that its similarity is "
     "{side} the median over the known objects of the relation in its split: the threshold below. The false "
-    "object is drawn from the relation's other objects and is the same for the easy and the hard case of a key. "
-    "{counts}"
+    "object is drawn from the relation's other objects and is the same for the easy and the hard case of a "
+    "key. {counts}"
 )
 OWN_LABELS = "a label is the mean of its tokens' input embeddings, less the mean over the relation's labels"
 COUNTS = {
