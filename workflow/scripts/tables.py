@@ -33,13 +33,14 @@ with stage(snakemake) as run:
     recall = pd.concat(recalls or [RECALL_SUMMARY.empty()], ignore_index=True)
     schema, summary = tables.pop("summary")
     schema.write(summary, snakemake.output.summary, run.provenance)
-    paper, scored = Path(given.paper[0]).parent, dict(zip(params.scored, given.scored, strict=True))
-    compared = tables["comparisons"][1]
-    tables |= study_tables(summary, params.runs, paper, params.paper, scored, compared)
+    scored = dict(zip(params.scored, given.scored, strict=True))
+    tables |= all_tables(summary, params.runs, recall)
+    folder, compared = Path(given.paper[0]).parent, tables["comparisons"][1]
+    tables |= study_tables(summary, params.runs, folder, params.paper, scored, compared)
     with whole_folder(snakemake.output.tables) as folder:
         summary.to_csv(folder / "summary.csv", index=False)
         for name, text in paper_tables(summary, params.runs, settings.level).items():
             Path(folder, name).write_text(text, encoding="utf-8")
-        for name, (schema, table) in (all_tables(summary, params.runs, recall) | tables).items():
+        for name, (schema, table) in tables.items():
             schema.write(table, folder / f"{name}.parquet", run.provenance)
             table.to_csv(folder / f"{name}.csv", index=False)
