@@ -36,7 +36,6 @@ rule tables:
         scored=list(SCORED),
         code=code_hash(
             "aftershock.metrics.analysis",
-            "aftershock.metrics.layouts",
             "aftershock.paper_tables",
             "aftershock.study_tables",
         ),
