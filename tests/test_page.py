@@ -9,7 +9,7 @@ import pages
 from aftershock.page.columns import LONGEST, columns_of, of_frame
 from aftershock.page.explorer import explore
 from aftershock.page.figures import INSIDE, Picture, shown
-from aftershock.page.layouts import controls, of_run, stages
+from aftershock.page.layouts import controls, datasets, of_run, stages
 from aftershock.page.listed import files_of, listed
 from aftershock.report import Material, chunk_files, page
 from aftershock.tables import RECALL_SUMMARY, SUMMARY
@@ -132,6 +132,14 @@ def test_controls_hold_the_difference_and_both_sides():
     assert columns["rome"]["low"][at] > 0
     assert {columns["ft"]["value"][i] for i, key in enumerate(keys) if key[0] == "reverse"} == {None}
     assert controls(SUMMARY.empty(), []) is None
+
+
+def test_what_was_tested_is_counted_once_for_all_methods():
+    columns = by_id(datasets(pages.summary()))
+    assert columns["test cases"]["values"] == [pages.CASES] * 5
+    assert columns["strict"]["values"] == [int(s.cases["strict"].sum()) for s in pages.settings()]
+    assert columns["clusters"]["values"] == [s.cases["cluster"].nunique() for s in pages.settings()]
+    assert datasets(SUMMARY.empty()) is None
 
 
 def test_stages_add_up_and_other_studies_stay_out():
