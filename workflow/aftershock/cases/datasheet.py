@@ -31,13 +31,16 @@ CARE = (
 )
 SELECTION = (
     "The similarity of a true object is the mean cosine between its label and those of the other true "
-    "objects of its subject and relation; {encoder}. Keys with at least {known} objects known to the model take "
-    "part. Of a key's known objects, the {end} similar one is edited, provided that its similarity is {side} "
-    "the median over the known objects of the relation in its split: the threshold below. The false object "
-    "is drawn from the relation's other objects and is the same for the easy and the hard case of a key. "
-    "{counts}"
+    "objects of its subject and relation; {encoder}. Keys with at least {known} objects known to the model "
+    "take part. Of a key's known objects, the {end} similar one is edited, provided that its similarity is "
+    "{side} the median over the known objects of the relation in its split: the threshold below. The false "
+    "object is drawn from the relation's other objects and is the same for the easy and the hard case of a "
+    "key. {counts}"
 )
-OWN_LABELS = "a label is the mean of the model's input embeddings of its tokens, less the mean over the relation's labels"
+OWN_LABELS = (
+    "a label is the mean of the model's input embeddings of its tokens, "
+    "less the mean over the relation's labels"
+)
 COUNTS = {
     "matched": "Easy and hard cases are matched by the number of true objects as far as both have them.",
     "paper": "Numbers of true objects are spread as in the released files, alike in easy and hard.",
