@@ -37,7 +37,10 @@ SELECTION = (
     "object is drawn from the relation's other objects and is the same for the easy and the hard case of a "
     "key. {counts}"
 )
-OWN_LABELS = "a label is the mean of its tokens' input embeddings, less the mean over the relation's labels"
+OWN_LABELS = (
+    "a label is the mean of the model's input embeddings of its tokens, "
+    "less the mean over the relation's labels"
+)
 COUNTS = {
     "matched": "Easy and hard cases are matched by the number of true objects as far as both have them.",
     "paper": "Numbers of true objects are spread as in the released files, alike in easy and hard.",
