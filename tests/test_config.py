@@ -23,9 +23,9 @@ SHEETS = {
         "world\tR2\tchild\t{} is a parent of\tWho is a child of {}?\tperson\tperson\tno\tyes\tchild\t30",
     ],
     "paraphrases": [
-        "namespace\trelation_id\ttemplate",
-        *(f"world\tR1\t{{}} said yes, {n}, to" for n in range(10)),
-        *(f"world\tR2\tNumber {n} of {{}} is" for n in range(10)),
+        "namespace\trelation_id\ttemplate\tstatus\tsource",
+        *(f"world\tR1\t{{}} said yes, {n}, to\tkeep\tours" for n in range(10)),
+        *(f"world\tR2\tNumber {n} of {{}} is\tkeep\tours" for n in range(10)),
     ],
     "rules": ["namespace\trule\tstatus\treason", "world\tR1>R1\tkeep\tboth are married"],
     "screen": ["text\tdecision\treason", "Cockburn\tkeep\ta family name"],
@@ -233,10 +233,11 @@ def test_model_files(project: Path, text: str, expected: str) -> None:
         ),
         (
             "paraphrases",
-            "world\tR2\tNumber 9 of {} is\n",
-            "",
-            "relation R2 of world has 9 paraphrases, not 10",
+            "world\tR2\tNumber 9 of {} is\tkeep",
+            "world\tR2\tNumber 9 of {} is\tdrop",
+            "relation R2 of world has 9 paraphrases, not 10; keep more rows, or set a paraphrases.backend",
         ),
+        ("paraphrases", "9 of {} is\tkeep", "9 of {} is\tkept", "paraphrases.tsv row 21: status: 'kept'"),
         ("paraphrases", "Number 9 of {} is", "{} is a parent of", "relation R2 of world repeats its prompt"),
     ],
 )

@@ -273,7 +273,8 @@ def test_wrong_rows_are_named_all_at_once(tmp_path) -> None:
     with pytest.raises(ValueError, match="(?s)rules.tsv row 2: status: 'kept'.*keep.*rules.tsv row 3: rule"):
         read_rules(sheet, "world")
     sheet = tmp_path / "paraphrases.tsv"
-    sheet.write_text("namespace\trelation_id\ttemplate\nworld\tR1\tno slot\nworld\tR1\t{} and {}\n")
+    columns = "namespace\trelation_id\ttemplate\tstatus\tsource"
+    sheet.write_text(f"{columns}\nworld\tR1\tno slot\tkeep\tx\nworld\tR1\t{{}} and {{}}\tkeep\tx\n")
     with pytest.raises(ValueError, match="(?s)paraphrases.tsv row 2: template.*paraphrases.tsv row 3"):
         read_paraphrases(sheet, "world")
 

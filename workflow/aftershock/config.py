@@ -11,13 +11,13 @@ from aftershock.editors.depth import VARIANTS, default_layers
 from aftershock.editors.settings import as_values, merge
 from aftershock.editors.table import EDITORS, mend_training, settings_of
 from aftershock.kg.graph import GRAPHS
+from aftershock.kg.sheets import PARAPHRASES
 from aftershock.metrics.catalogue import BY_NAME, find_metric
 from aftershock.schema import Fault, faults, fill_defaults, read_schema, read_sheet, suggestion, without
 
 TEMPLATES = ("seen", "held_out_fact", "held_out_relation")  # that recall is measured on
 TRIPLES = ("ntriples", "dump")  # sources that are files of triples
 ENDINGS = (".nt", ".nt.gz", ".nt.bz2")
-PARAPHRASES = 10  # of each relation, after Li et al. (2024)
 NO_CONTACT = (
     "missing; a public service wants to know whom to write to. Give your mail or web address in a file of "
     "your own, named last on the command line: kgs: {{{name}: {{contact: you@example.org}}}}"
@@ -27,8 +27,9 @@ NO_CONTACT = (
 def check_config(config: dict[str, Any], folder: str | Path) -> dict[str, dict[str, Any]]:
     """The contents of the configured models' files, by name, after checking all that a run is made from.
 
-    `folder` is the project's. Defaults of the schemas are filled into `config` and into the models in place.
-    ValueError lists every error in the configuration, the models' files and the sheets in resources/.
+    Those of models that write or rank paraphrases are among them. `folder` is the project's. Defaults of the
+    schemas are filled into `config` and into the models in place. ValueError lists every error in the
+    configuration, the models' files and the sheets in resources/.
     """
     folder = Path(folder)
     fill_defaults(config, read_schema("config"))
@@ -40,11 +41,13 @@ def check_config(config: dict[str, Any], folder: str | Path) -> dict[str, dict[s
     errors += [*_graphs(sound, models, folder), *_editors(sound), *_split(sound), *_bars(sound)]
     errors += model_errors
     errors += _mend(sound, models, folder)
+    helpers, helper_errors = _helpers(sound, folder / "resources" / "models")
+    errors += helper_errors
     errors += [*_sheets(folder / "resources", sound), *_screen(sound, folder)]
     if errors:
         count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
         raise ValueError("\n  ".join([f"{count} in the configuration or in resources/:", *errors]))
-    return models
+    return {**helpers, **models}
 
 
 def merged_settings(editor: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,6 +171,31 @@ def _training_settings(where: str, values: Mapping[str, Any]) -> Iterator[str]:
             yield str(error).replace("mend.", f"{where}.", 1)
 
 
+def _helpers(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Contents of the files of models that write or rank paraphrases, and what is wrong with them."""
+    settings, models, errors = config.get("paraphrases", {}), {}, []
+    if settings.get("backend") and not settings.get("model"):
+        errors.append(f"paraphrases.model: missing; backend {settings['backend']} needs one")
+    keys = ["ranking_model", *(["model"] if settings.get("backend") == "local" else [])]
+    for key in keys:
+        name = settings.get(key)
+        if not name:
+            continue
+        file = folder / f"{name}.yaml"
+        if not file.is_file():
+            known = suggestion(name, (path.stem for path in folder.glob("*.yaml")))
+            errors.append(f"paraphrases.{key}: {name!r} has no file resources/models/{file.name}; {known}")
+            continue
+        found, wrong = _models({"models": [name], "kgs": config["kgs"], "editors": {}}, folder)
+        errors += [line for line in wrong if name not in config["models"]]
+        models |= found
+        if "train" in found.get(name, {}):
+            errors.append(
+                f"paraphrases.{key}: {name!r} is trained here on these very prompts; take one with a `source`"
+            )
+    return models, errors
+
+
 def _bars(config: Mapping[str, Any]) -> Iterator[str]:
     """Bars of metrics or editors that are unknown."""
     editors = [label for label, editor in config["editors"].items() if editor]
@@ -253,7 +281,7 @@ def _sheets(resources: Path, config: Mapping[str, Any]) -> list[str]:
         sheets[name], found = read_sheet(resources / f"{name}.tsv", name)
         errors += found
     if not errors:
-        errors += [*_repeated(sheets), *_unknown_relations(sheets), *_paraphrases(sheets)]
+        errors += [*_repeated(sheets), *_unknown_relations(sheets), *_paraphrases(sheets, config)]
         errors += _chosen_rules(sheets, config)
     return errors
 
@@ -306,15 +334,22 @@ def _unknown_relations(sheets: Mapping[str, list[dict[str, str]]]) -> Iterator[s
                     )
 
 
-def _paraphrases(sheets: Mapping[str, list[dict[str, str]]]) -> Iterator[str]:
+def _paraphrases(sheets: Mapping[str, list[dict[str, str]]], config: Mapping[str, Any]) -> Iterator[str]:
     """Relations with too few or too many paraphrases, or with their own prompt among them."""
+    settings = config.get("paraphrases", {})
     templates: dict[tuple[str, str], list[str]] = {}
     for row in sheets["paraphrases"]:
-        templates.setdefault((row["namespace"], row["relation_id"]), []).append(row["template"])
+        if row["status"] == "keep":
+            templates.setdefault((row["namespace"], row["relation_id"]), []).append(row["template"])
     for row in sheets["relations"]:
         mine = templates.get((row["namespace"], row["relation_id"]), [])
         where = f"paraphrases.tsv: relation {row['relation_id']} of {row['namespace']}"
-        if len(mine) != PARAPHRASES:
-            yield f"{where} has {len(mine)} paraphrases, not {PARAPHRASES}"
+        if len(mine) > PARAPHRASES or len(mine) < PARAPHRASES and not settings.get("backend"):
+            more = "" if len(mine) > PARAPHRASES else "; keep more rows, or set a paraphrases.backend"
+            yield f"{where} has {len(mine)} paraphrases, not {PARAPHRASES}{more}"
         if row["prompt"] in mine:
             yield f"{where} repeats its prompt {row['prompt']!r}"
+    known = [row["relation_id"] for row in sheets["relations"]]
+    for relation in settings.get("relations") or ():
+        if relation not in known:
+            yield f"paraphrases.relations: {relation!r} is unknown; {suggestion(relation, known)}"

@@ -192,6 +192,66 @@ PROMPTS = Table(
     },
 )
 
+PARAPHRASE_REQUESTS = Table(
+    "paraphrase_requests",
+    ("relation_id", "request"),
+    {
+        "relation_id": "string",
+        "request": "int64",  # 1 is the first; more where an answer did not hold enough
+        "backend": "string",  # openai or local
+        "base_url": "string?",
+        "model": "string",  # as asked for
+        "model_returned": "string?",  # as the service calls it, with its version
+        "request_id": "string?",
+        "temperature": "float64?",
+        "seed": "int64?",
+        "asked": "int64",  # texts asked for
+        "returned": "int64",
+        "kept": "int64",  # that are candidates
+        "problem": "string?",
+        "finish": "string?",  # why the answer ended: stop, length, content_filter
+        "prompt_tokens": "int64?",
+        "completion_tokens": "int64?",
+        "cost": "float64?",  # when the answer was paid for, in the currency of the configured prices
+    },
+)
+
+PARAPHRASE_CANDIDATES = Table(
+    "paraphrase_candidates",
+    ("relation_id", "candidate"),
+    {
+        "relation_id": "string",
+        "candidate": "int64",
+        "request": "int64",
+        "template": "string",  # as it came, its hidden characters written out
+        "kept": "bool",
+        "reason": "string?",  # why it is no paraphrase
+    },
+)
+
+PARAPHRASE_SCORES = Table(
+    "paraphrase_scores",
+    ("relation_id", "candidate"),
+    {
+        "relation_id": "string",
+        "candidate": "int64",
+        "logprob": "float64",  # of true objects under the ranking model, per token, mean over facts
+        "facts": "int64",
+    },
+)
+
+PARAPHRASES = Table(
+    "paraphrases",
+    ("relation_id", "candidate"),
+    {
+        **PARAPHRASE_CANDIDATES.columns,
+        "rank": "int64?",  # 1 differs most from what was there; null is not chosen
+        "ranking_model": "string?",
+        "logprob": "float64?",
+        "facts": "int64?",
+    },
+)
+
 # --- models: what a model knows ----------------------------------------------------------------------------
 TAUGHT = Table(
     "taught",
@@ -316,6 +376,54 @@ PROBES = Table(
         "prompts": "string",  # all; edit: only the edit prompt; context: that one, after other facts
     },
 )
+
+RELEASED_FILES = Table(
+    "released_files",
+    ("file",),
+    {
+        "file": "string",
+        "rows": "int64",  # cases, or relations of a prompt file
+        "sha256": "string",
+        "style": "string?",  # JSON: how the file is laid out; null where that is not kept
+    },
+)
+"""The files of a folder in the published format."""
+
+RELEASED_ROWS = Table(
+    "released_rows",
+    ("row",),
+    {
+        "row": "int64",
+        "type": "string?",
+        "rule": "string?",
+        "prerequisites": "string?",  # JSON
+        "layout": "string",  # JSON: the keys in their order, null in place of each value
+        "extra": "string?",  # JSON: [path, value] of every key that the format does not have
+    },
+)
+
+STATEMENTS = Table(
+    "statements",
+    ("row", "part", "position"),
+    {
+        "row": "int64",
+        "part": "string",  # triples, edits; of round cases edit, true_objects
+        "position": "int64",
+        "relation_id": "string",
+        "relation": "string?",
+        "prompt": "string",
+        "query": "string?",
+        "subject_id": "string",
+        "subject": "string",
+        "object_id": "string",
+        "object": "string",
+        "new_object_id": "string?",
+        "new_object": "string?",
+        "true_object_id": "string?",
+        "true_object": "string?",
+    },
+)
+"""The triples, edits and true objects of a published file's rows."""
 
 # --- observations and what follows from them ---------------------------------------------------------------
 OBSERVATIONS = Table(

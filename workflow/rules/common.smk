@@ -5,7 +5,7 @@ from itertools import zip_longest
 from pathlib import Path
 from types import SimpleNamespace
 
-from aftershock.cases import CONFLICT, ROUND
+from aftershock.cases import CONFLICT, ROUND, SPLITS
 from aftershock.cases.released import FILES, PROMPT_FILES
 from aftershock.code_hash import code_hash
 from aftershock.config import check_config, merged_settings
@@ -46,7 +46,9 @@ wildcard_constraints:
     model=any_of(MODELS),
     dataset=any_of(CONFLICT + ROUND),
     editor=any_of(EDITOR_LABELS),
+    backend="openai|local",
     kind="all|conflict|round",
+    split="|".join(SPLITS),
     seed=r"\d+",
     shard=r"\d{5}-\d{5}",
 
@@ -157,14 +159,24 @@ def facts_of_run():
 
 
 def datasets_of_run():
-    """The datasets of this run for each model, with their datasheets; published cases have none."""
-    kinds = [".parquet"] if KG in RELEASED else [".parquet", ".json", ".md"]
-    return [
+    """The datasets of this run for each model, with their datasheets and in the published format; published
+    cases have neither.
+    """
+    kinds = [".parquet"] if KG in RELEASED else [".parquet", ".md"]
+    cases = [
         f"results/{KG}/{name}/cases/{dataset}{kind}"
         for name in config["models"]
         for dataset in config["datasets"]
         for kind in kinds
     ]
+    splits = [] if KG in RELEASED else exported_splits()
+    return cases + [f"results/{KG}/{name}/released/{split}" for name in config["models"] for split in splits]
+
+
+def exported_splits():
+    """The splits that any dataset of this run has cases in; test in any case."""
+    quotas = config["cases"]["quotas"]
+    return [s for s in SPLITS if s == "test" or any(quotas[s].get(d, 0) for d in config["datasets"])]
 
 
 def rule_of_file(wildcards):
@@ -202,6 +214,43 @@ def prompts_for_facts(wildcards):
 def prompts_for_objects(wildcards):
     """The prompts of one-to-many facts."""
     return prompts_of(wildcards, "round")
+
+
+def paraphrase_settings(*names):
+    """Some of the settings of `paraphrases`."""
+    return {name: config["paraphrases"][name] for name in names}
+
+
+def paraphrase_origin():
+    """Who writes paraphrases in this run, in words; nobody by default."""
+    backend, model, address = paraphrase_settings("backend", "model", "base_url").values()
+    return {"openai": f"{model} at {address}", "local": f"local model {model}"}.get(backend)
+
+
+def weights_of(key):
+    """The weights of the model that `paraphrases` names under `key`; nothing where it names none."""
+    name = config["paraphrases"][key]
+    return f"results/models/{name}/weights" if name in MODELS else []
+
+
+def paraphrase_candidates(wildcards):
+    """What the configured back end wrote."""
+    backend = config["paraphrases"]["backend"]
+    if backend is None:
+        raise WorkflowError("paraphrases.backend is null, which asks nobody; set it to openai or local")
+    return f"results/kg/{wildcards.kg}/paraphrases/{backend}/candidates.parquet"
+
+
+def paraphrase_scores(wildcards):
+    """How likely true objects are after the candidates, where a model ranks them."""
+    backend, ranking_model = paraphrase_settings("backend", "ranking_model").values()
+    return f"results/kg/{wildcards.kg}/paraphrases/{backend}/scores.parquet" if ranking_model else []
+
+
+def generated_paraphrases(wildcards):
+    """Paraphrases for relations with fewer than ten reviewed ones, where somebody is asked for them."""
+    backend = config["paraphrases"]["backend"]
+    return f"results/kg/{wildcards.kg}/paraphrases.parquet" if backend else []
 
 
 def asked_facts(wildcards):

@@ -14,6 +14,8 @@ from aftershock.kg.graph import find_graph
 from aftershock.kg.logic import LogicRule
 from aftershock.schema import read_schema, read_sheet
 
+PARAPHRASES = 10  # of each relation, after Li et al. (2024)
+
 
 def read_relations(path: str | os.PathLike, namespace: str) -> pd.DataFrame:
     """The rows of relations.tsv about a namespace, in the sheet's order, all columns as text."""
@@ -21,7 +23,7 @@ def read_relations(path: str | os.PathLike, namespace: str) -> pd.DataFrame:
 
 
 def read_paraphrases(path: str | os.PathLike, namespace: str) -> pd.DataFrame:
-    """The rows of paraphrases.tsv about a namespace, in the sheet's order."""
+    """The rows of paraphrases.tsv about a namespace, kept and dropped ones, in the sheet's order."""
     return _read(path, "paraphrases", namespace)
 
 
@@ -57,12 +59,35 @@ def one_to_many_relations(resources: str | os.PathLike, namespace: str) -> list[
     return relations.loc[relations["one_to_many"] == "yes", "relation_id"].tolist()
 
 
-def list_prompts(relations: pd.DataFrame, paraphrases: pd.DataFrame) -> pd.DataFrame:
-    """PROMPTS rows: number 0 is the edit prompt of relations.tsv, 1 to 10 its paraphrases."""
+def list_prompts(
+    relations: pd.DataFrame,
+    paraphrases: pd.DataFrame,
+    generated: pd.DataFrame | None = None,
+    generator: str = "generated",
+) -> pd.DataFrame:
+    """PROMPTS rows: number 0 is the edit prompt of relations.tsv, 1 to 10 its paraphrases.
+
+    These are the kept rows of paraphrases.tsv; where there are fewer than ten, ranked rows of `generated`
+    (PARAPHRASES, by a model called `generator`) follow them. ValueError names relations that then lack some.
+    """
     given = relations[["relation_id", "prompt"]].rename(columns={"prompt": "template"})
     given = given.assign(prompt_id=0, source="relations.tsv")
-    more = paraphrases[["relation_id", "template"]].assign(source="paraphrases.tsv")
+    kept = paraphrases[paraphrases["status"] == "keep"]
+    more = [kept[["relation_id", "template"]].assign(source="paraphrases.tsv")]
+    if generated is not None:
+        ranked = generated.dropna(subset=["rank"]).sort_values("rank", kind="stable")
+        more.append(ranked[["relation_id", "template"]].assign(source=generator))
+    more = pd.concat(more)
     more["prompt_id"] = more.groupby("relation_id").cumcount() + 1
+    more = more[more["prompt_id"] <= PARAPHRASES]
+    counts = more["relation_id"].value_counts().reindex(relations["relation_id"], fill_value=0)
+    short = [f"{relation_id} has {n}" for relation_id, n in counts.items() if n < PARAPHRASES]
+    if short:
+        raise ValueError(
+            f"relations need {PARAPHRASES} paraphrases each: {', '.join(short)}. Add rows to paraphrases.tsv "
+            "or set more paraphrases.requests or another model; paraphrases.parquet says why candidates were "
+            "dropped"
+        )
     prompts = pd.concat([given, more])[["relation_id", "prompt_id", "template", "source"]]
     return prompts.sort_values(["relation_id", "prompt_id"], ignore_index=True)
 

@@ -18,7 +18,7 @@ from aftershock.lm.hub import Repository, find_repository, place
 from aftershock.output import whole_folder
 
 BIN, BIN_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
-SETTINGS = ("config.json", "generation_config.json")
+SETTINGS = ("config.json", "generation_config.json", "chat_template.jinja")
 TOKENIZER = (
     "tokenizer",
     "vocab",

@@ -1,0 +1,205 @@
+"""What comes of asking a service for paraphrases: tables, a sheet to review, and no key anywhere."""
+
+import gzip
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from aftershock.paraphrases.asking import Effort, Relation, ask_all, report
+from aftershock.paraphrases.endpoint import Endpoint
+from aftershock.paraphrases.kept import KeptAnswers
+from aftershock.tables import FACTS, PARAPHRASE_CANDIDATES, PARAPHRASE_REQUESTS, PARAPHRASES, PROMPTS
+from chatty import (
+    KEY,
+    PASSING,
+    STOPPING,
+    Handler,
+    Service,
+    Step,
+    chatty,
+    completion,
+    listing,
+    scripted,
+    wordings,
+)
+
+ROOT = Path(__file__).parents[1]
+SPOUSE = Relation("R1", "spouse", "{} is married to", "spouse", "person", "person", lacks=10)
+COLUMNS = {"backend": "openai", "base_url": "http://x/v1", "model": "m", "temperature": 1.0, "seed": 0}
+
+
+def asked(
+    folder: Path, *steps: Step, relation: Relation = SPOUSE, **effort: int
+) -> tuple[pd.DataFrame, pd.DataFrame, Service, str]:
+    """The tables of one relation, the service that was asked, and what is said about it."""
+    with chatty(scripted(*steps)) as service:
+        answers = KeptAnswers(Endpoint(service.address, "m", key=None), folder)
+        prices = {"input": 2.0, "output": 10.0}
+        requests, candidates = ask_all([relation], answers, Effort(**effort), COLUMNS, prices)
+    PARAPHRASE_REQUESTS.check(requests)
+    PARAPHRASE_CANDIDATES.check(candidates)
+    return requests, candidates, service, report(requests, candidates, answers)
+
+
+def test_one_good_answer_is_enough(tmp_path: Path) -> None:
+    requests, candidates, _, said = asked(tmp_path)
+    (row,) = requests.to_dict("records")
+    assert (row["asked"], row["returned"], row["kept"], row["problem"]) == (20, 20, 20, None)
+    assert row["cost"] == pytest.approx((200 * 2 + 300 * 10) / 1e6)
+    assert (row["model_returned"], row["request_id"], row["seed"]) == ("m-2026-05-01", "req-1", 0)
+    assert candidates["template"].tolist() == wordings(20)
+    assert "1 requests, 1 of them sent now" in said
+    assert "20 candidates, 20 of them good" in said
+
+
+def test_missing_texts_are_asked_for_a_bounded_number_of_times(tmp_path: Path) -> None:
+    steps = [listing(wordings(8)), listing(wordings(7, 8)), listing(wordings(2, 15))]
+    requests, candidates, service, _ = asked(tmp_path, *steps)
+    assert requests["asked"].tolist() == [20, 12, 5]
+    assert requests["returned"].tolist() == [8, 7, 2]
+    assert requests["problem"].tolist() == ["8 of 20 texts", "7 of 12 texts", "2 of 5 texts"]
+    assert candidates["template"].tolist() == wordings(17)
+    for text in wordings(8):
+        assert text not in service.asked[0]["messages"][1]["content"]
+        assert text in service.asked[1]["messages"][1]["content"]
+
+
+def test_too_few_good_ones_are_asked_for_again(tmp_path: Path) -> None:
+    bad = [f"Number {n} is" for n in range(14)]
+    steps = [listing([*wordings(6), *bad]), listing(wordings(4, 6))]
+    requests, candidates, _, said = asked(tmp_path, *steps)
+    assert requests["asked"].tolist() == [20, 4]
+    assert candidates["kept"].sum() == 10
+    assert candidates["reason"].value_counts().to_dict() == {"no slot {}": 14}
+    assert "14 dropped: no slot {}" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "problem"),
+    [
+        ("I cannot help with that.", "stop", "no list of texts"),
+        (None, "content_filter", "no list of texts (ended by content_filter)"),
+        (listing(wordings(9))[:-1] + ', "The wife', "length", "9 of 20 texts (ended by length)"),
+        (listing(wordings(30) * 2), "stop", "60 texts for 20, of which the first 40 were read"),
+    ],
+)
+def test_odd_answers_are_counted(tmp_path: Path, text: str | None, finish: str, problem: str) -> None:
+    def step(handler: Handler) -> None:
+        handler.send_json(completion(text, finish=finish))
+
+    requests, candidates, _, _ = asked(tmp_path, step)
+    assert requests["problem"][0] == problem
+    assert candidates["kept"].sum() >= 20
+
+
+def test_a_service_that_never_delivers_is_left_alone(tmp_path: Path) -> None:
+    requests, candidates, service, _ = asked(tmp_path, *["No."] * 9, requests=4)
+    assert len(service.asked) == len(requests) == 4
+    assert len({str(body["messages"]) for body in service.asked}) == 4
+    assert candidates.empty
+
+
+BAD = {
+    "{} is married to Ålund": "names an object of the relation",
+    "{} \x00 is": "control or invisible characters",
+    "{} is {x} the": "braces beside the slot",
+    "{} has {} and": "more than one slot {}",
+    "The wife of {} is.": "does not end where the object follows",
+    "The wife is": "no slot {}",
+    "{} est mariée à": "not English",
+    "{} IS married to": "repeats the prompt",
+}
+
+
+def test_every_bad_template_is_listed_with_its_reason(tmp_path: Path) -> None:
+    texts = [*BAD, {"template": "{} is"}, *wordings(2), wordings(1)[0]]
+    answer = f"Here it comes:\n```json\n{listing(texts)}\n```\nGood luck!"
+    relation = replace(SPOUSE, objects=("Ålund",), lacks=0)
+    _, candidates, _, said = asked(tmp_path, answer, relation=relation, candidates=12)
+    expected = [*BAD.values(), "not a text", "", "", "repeats another paraphrase"]
+    assert candidates["reason"].fillna("").tolist() == expected
+    assert candidates["template"][1] == "{} \\u0000 is"
+    assert said.count("1 dropped: ") == 10
+
+
+# --- a run, and the key in it ------------------------------------------------------------------------------
+SETTINGS = {"backend": "openai", "model": "m", "key": "MY_KEY", "relations": ["R1", "R4"], "patience": 5}
+TARGETS = ["results/kg/world/suggested_paraphrases.tsv", "results/kg/world/prompts.parquet"]
+STAGES = ["ask_paraphrases", "choose_paraphrases", "paraphrase"]
+
+
+def run(folder: Path, address: str, key: str | None) -> tuple[int, str]:
+    """Exit status and output of the stages behind the prompts of the world, whose facts are there."""
+    (folder / "study.yaml").write_text(yaml.safe_dump({"paraphrases": {**SETTINGS, "base_url": address}}))
+    facts = pd.DataFrame([("E1", "R1", "E2", "Ada", "Hugo Ålund", True, None)], columns=list(FACTS.columns))
+    if not (folder / "results/kg/world/facts.parquet").exists():
+        FACTS.write(facts, folder / "results/kg/world/facts.parquet")
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1"]
+    found = subprocess.run(
+        [*command, *TARGETS, "--allowed-rules", *STAGES, "--configfile", "study.yaml"],
+        cwd=folder,
+        env={**os.environ, "OPENAI_LOG": "debug"} | ({"MY_KEY": key} if key else {}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return found.returncode, found.stdout + found.stderr
+
+
+def everything(folder: Path) -> bytes:
+    """All that lies below a folder, compressed files as they are and as they were, with the files' names."""
+    parts = []
+    for path in sorted(folder.rglob("*")):
+        parts.append(str(path).encode())
+        if path.is_file():
+            content = path.read_bytes()
+            parts += [content, gzip.decompress(content) if content[:2] == b"\x1f\x8b" else b""]
+            if path.suffix == ".parquet":
+                parts.append(str(pd.read_parquet(path).to_dict()).encode())
+    return b"\n".join(parts)
+
+
+def test_a_run_leaves_suggestions_and_no_key(tmp_path: Path) -> None:
+    leaky = listing([*wordings(18), f"The key {KEY} of {{}} is", KEY])
+
+    def script(asked: dict[str, Any], number: int) -> Step:
+        if number == 1:
+            return PASSING["429 without a time"]
+        return lambda h: h.send_json(completion(leaky), x_request_id=f"for {h.headers['Authorization']}")
+
+    folder = tmp_path / "results/kg/world"
+    with chatty(script) as service:
+        status, said = run(tmp_path, service.address, KEY)
+        assert status == 0, said
+        assert len(service.asked) == 3
+        shutil.rmtree(folder / "paraphrases")
+        for path in (folder / "paraphrases.parquet", tmp_path / TARGETS[0]):
+            path.unlink()
+        status, again = run(tmp_path, service.address, None)
+        assert status == 0, again
+        assert len(service.asked) == 3
+    log = (tmp_path / "results/logs/ask_paraphrases/world.log").read_text()
+    assert "0 of them sent now, 2 answered earlier" in log
+    chosen = PARAPHRASES.read(folder / "paraphrases.parquet")
+    assert chosen.groupby("relation_id")["rank"].count().to_dict() == {"R1": 10, "R4": 10}
+    columns = (tmp_path / TARGETS[0]).read_text().splitlines()[0]
+    assert columns == (ROOT / "resources/paraphrases.tsv").read_text().splitlines()[0]
+    prompts = PROMPTS.read(folder / "prompts.parquet")
+    assert set(prompts["source"]) == {"relations.tsv", "paraphrases.tsv"}
+    (tmp_path / "refused").mkdir()
+    with chatty(scripted(STOPPING["401"][0])) as service:
+        status, refused = run(tmp_path / "refused", service.address, KEY)
+    assert status != 0
+    assert "refuses the key in MY_KEY (401)" in refused
+    written, printed = everything(tmp_path), said + again + refused
+    assert written.count(b"[key]") >= 3
+    marks = [KEY, KEY[3:], KEY[3:15]]
+    assert not [mark for mark in marks if mark.encode() in written or mark in printed]
