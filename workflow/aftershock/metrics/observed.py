@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from scipy.special import logsumexp
 
-from aftershock.matching import begins_with
+from aftershock.matching import goes_on_with
 from aftershock.tables import OBSERVATIONS, PROBABILITIES
 
 LEAN = [
@@ -128,10 +128,9 @@ def probabilities(probes: pd.DataFrame, observations: pd.DataFrame) -> Facts:
         row=np.arange(len(keys)),
     )
     table = probes.merge(facts.astype({"state": "str"}), on=["case_id", "probe_id"])
-    said = zip(*(table[name].astype(object) for name in ("continuation", "object")), strict=True)
-    table["generated"] = pd.array(
-        [begins_with(text, label) if isinstance(text, str) else None for text, label in said], dtype="boolean"
-    )
+    said, labels = (table[name].astype(object) for name in ("continuation", "object"))
+    found = map(goes_on_with, said.where(said.notna(), None), labels)
+    table["generated"] = pd.array(list(found), dtype="boolean")
     return Facts(table[list(PROBABILITIES.columns)], np.exp(logs["geometric_mean"])[table["row"]])
 
 
