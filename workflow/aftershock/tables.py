@@ -68,7 +68,9 @@ class Table:
         arrow = self.check(frame)
         metadata = {"aftershock": json.dumps({"table": self.name, **(provenance or {})}, sort_keys=True)}
         with whole_file(path) as part:
-            pq.write_table(arrow.replace_schema_metadata(metadata), part, compression="zstd")
+            pq.write_table(
+                arrow.replace_schema_metadata(metadata), part, compression="zstd", write_page_checksum=True
+            )
 
     def read(self, *paths: str | PathLike, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Return the rows of all `paths`; raise ValueError naming a file that is not of this table.
@@ -84,7 +86,9 @@ class Table:
         """The rows of one file as an Arrow table, which takes a fraction of the memory; errors as `read`."""
         try:
             names = pq.read_schema(path).names
-            arrow = pq.read_table(path, columns=list(columns) if columns else None)
+            arrow = pq.read_table(
+                path, columns=list(columns) if columns else None, page_checksum_verification=True
+            )
         except (pa.ArrowInvalid, OSError) as error:
             raise ValueError(
                 f"{path} cannot be read as table {self.name}: {error}; delete it and run again"
@@ -272,16 +276,37 @@ RECALL = Table(
     },
 )
 
-VERIFIED = Table(
-    "verified",
+FACT_ANSWERS = Table(
+    "fact_answers",
     FACT_KEY,
     {
         **dict.fromkeys(FACT_KEY, "string"),
         "continuation": "string",
-        "known": "bool",  # the greedy continuation of the edit prompt contains the object's label
+        "said": "bool",  # the greedy continuation of the edit prompt contains the object's label
         "probability": "float64",  # geometric mean over tokens, arithmetic mean over prompts
+        "rank": "int64",  # after the edit prompt, 1 = the likeliest; other true objects do not count
+        "candidates": "int64",  # labels of the relation that the rank is among, the object's own included
     },
 )
+"""What a model was found to say about facts, before anything is decided."""
+
+VERIFIED = Table(
+    "verified",
+    FACT_KEY,
+    {**FACT_ANSWERS.columns, "known": "bool"},  # by the configured criterion
+)
+
+OBJECT_ANSWERS = Table(
+    "object_answers",
+    FACT_KEY,
+    {
+        **dict.fromkeys(FACT_KEY, "string"),
+        "probability": "float64",
+        "rank": "int64",
+        "similarity": "float64?",
+    },
+)
+"""What a model was found to say about several true objects, before anything is decided."""
 
 OBJECT_SCORES = Table(
     "object_scores",
@@ -289,7 +314,7 @@ OBJECT_SCORES = Table(
     {
         **dict.fromkeys(FACT_KEY, "string"),
         "probability": "float64",
-        "rank": "int64",  # 1 = the likeliest of the relation's objects
+        "rank": "int64",  # 1 = the likeliest of the relation's objects, or of the sample that was compared
         "known": "bool",
         "similarity": "float64?",  # mean cosine to the other true objects of the same key
     },
@@ -589,6 +614,9 @@ SUMMARY = Table(
         "n": "int64",  # cases with a value
         "clusters": "int64",  # among them
         "n_effective": "float64",  # independent cases that would give as wide an interval
+        "kish": "float64",  # the same if the cases of a cluster were copies of one another
+        "empty": "int64",  # cases without a value
+        "interval": "string?",  # how it was made: wilson, bca, t, range; null without a value
     },
 )
 
@@ -613,3 +641,127 @@ RECALL_SUMMARY = Table(
     ("model", "relation", "group"),
     {**dict.fromkeys(("model", "relation", "group"), "string"), **FIGURES, "n_effective": "float64"},
 )
+
+BREAKDOWNS = Table(
+    "breakdowns",
+    ("model", "dataset", "editor", "seed", "facet", "level", "metric"),
+    {
+        **dict.fromkeys(("model", "dataset", "editor"), "string"),
+        "seed": "int64",
+        **dict.fromkeys(("facet", "level", "metric"), "string"),
+        **FIGURES,
+        **{"n_effective": "float64", "kish": "float64", "empty": "int64", "interval": "string?"},
+    },
+)
+"""SUMMARY over the cases of one level of a facet."""
+
+COMPARISONS = Table(
+    "comparisons",
+    ("model", "subset", "family", "dataset", "metric", "editor", "other"),
+    {
+        **dict.fromkeys(("model", "subset"), "string"),
+        "family": "string",  # the table that it belongs to: its comparisons are corrected together
+        **dict.fromkeys(("dataset", "metric", "editor", "other"), "string"),
+        "seeds": "int64",  # over which values were averaged first
+        "n": "int64",  # cases in which both have a value
+        "clusters": "int64",
+        "n_effective": "float64",
+        "value": "float64?",  # the editor's mean over these cases
+        "other_value": "float64?",
+        **dict.fromkeys(("difference", "low", "high"), "float64?"),  # editor minus other, by case
+        "p": "float64?",  # two-sided, of flipping the signs of whole clusters
+        "exact": "bool",  # all flips were counted
+        "p_adjusted": "float64?",  # for the comparisons of the family
+        "significant": "bool",
+        "dz": "float64?",  # Cohen's d_z: mean over standard deviation of the cases' differences
+        "rank_biserial": "float64?",  # of matched pairs
+        **dict.fromkeys(("wins", "losses", "ties"), "int64"),  # cases where the editor's value is higher
+        "detectable": "float64?",  # smallest difference that one such test would have found
+        "detectable_family": "float64?",  # likewise after Bonferroni's correction for the family
+        "note": "string?",  # why something is empty
+    },
+)
+"""Two editors on the same cases."""
+
+SEEDS = Table(
+    "seeds",
+    ("model", "dataset", "editor", "subset", "metric"),
+    {
+        **dict.fromkeys(("model", "dataset", "editor", "subset", "metric"), "string"),
+        "seeds": "int64",
+        "n": "int64",  # cases with a value for every seed
+        "empty": "int64",
+        "clusters": "int64",
+        **dict.fromkeys(("value", "low", "high"), "float64?"),  # mean over seeds and cases; as cases vary
+        **dict.fromkeys(("low_with_seeds", "high_with_seeds"), "float64?"),  # as cases and seeds vary
+        **dict.fromkeys(("sd_seeds", "sd_cases", "sd_rest"), "float64?"),  # components of variance
+        "note": "string?",
+    },
+)
+"""A metric over several seeds of an editor, and how much of its spread they make up."""
+
+STABILITY = Table(
+    "stability",
+    ("model", "dataset", "metric", "scoring", "prompts", "pairs"),
+    {
+        **dict.fromkeys(("model", "dataset", "metric"), "string"),
+        "scoring": "string",
+        "prompts": "string",
+        "pairs": "string",  # all, or equal_tokens: cases whose compared objects have equally many tokens
+        **dict.fromkeys(("methods", "n", "clusters"), "int64"),
+        "tau": "float64?",  # Kendall's tau-b with the order under the base variant
+        "tau_resampled": "float64?",  # mean of that between this order and those of resampled clusters
+        "order": "string",  # best first, as in: rome > memit = ft
+        "best": "string?",
+        "base_best": "string?",
+        "same_best": "bool?",
+        "note": "string?",
+    },
+)
+"""Whether the order of editors hangs on how tokens and prompts become one probability."""
+
+REPORTED = Table(
+    "reported",
+    ("model", "editor", "seed", "dataset", "metric"),
+    {
+        **dict.fromkeys(("model", "editor"), "string"),
+        "seed": "int64",
+        **dict.fromkeys(("dataset", "metric"), "string"),
+        "reported": "float64",  # a fraction or nats, as SUMMARY
+        "reported_n": "int64",  # comparisons behind it
+        "value": "float64?",
+        "low": "float64?",
+        "high": "float64?",
+        "n": "int64",
+        "difference": "float64?",  # value - reported
+        "difference_low": "float64?",  # of rates only: a mean comes without its spread
+        "difference_high": "float64?",
+        **dict.fromkeys(("reported_model", "reported_method", "source"), "string"),
+        "flag": "string?",  # why the reported figure cannot be right
+    },
+)
+"""A reported figure beside that of the same method, model and file, as the released code computes it."""
+
+REPORTED_NOTES = Table(
+    "reported_notes",
+    ("model", "dataset", "editor", "about"),
+    dict.fromkeys(("model", "dataset", "editor", "about", "reported", "here"), "string"),
+)
+"""Why reported figures do not stand beside a run's (about = no comparison), or what differs where they do."""
+
+CLAIMS = Table(
+    "claims",
+    ("model", "claim", "part"),
+    {
+        "model": "string",
+        "claim": "string",
+        "part": "string",  # what is compared, or "all parts together"
+        "statement": "string",
+        "verdict": "string",  # supported, not supported, not testable with this run
+        "evidence": "string",
+        **dict.fromkeys(("value", "low", "high"), "float64?"),
+        "n": "int64",
+        "source": "string",
+    },
+)
+"""What the paper claims, and what this run says about it."""

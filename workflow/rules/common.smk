@@ -11,6 +11,7 @@ from aftershock.code_hash import code_hash
 from aftershock.config import check_config, merged_settings
 from aftershock.editors.settings import as_values, is_sequential
 from aftershock.editors.table import EDITORS, mend_training, settings_of
+from aftershock.figure_names import KINDS
 from aftershock.kg.graph import find_graph
 from aftershock.kg.sheets import kept_rules, one_to_many_relations, read_relations
 from aftershock.metrics.precision import CASES_NEEDED
@@ -267,6 +268,28 @@ def asked_objects(wildcards):
     return f"results/{wildcards.kg}/{wildcards.model}/asked/objects.parquet"
 
 
+def answers(wildcards, kind):
+    """What a model said about facts or objects, in as many files as there are jobs."""
+    n, folder = config["shards"]["questions"], f"results/{wildcards.kg}/{wildcards.model}/answers"
+    return [f"{folder}/{kind}.{i}-of-{n}.parquet" for i in range(1, n + 1)]
+
+
+def asked_instances(wildcards):
+    """The instances of logic rules behind the facts that a model is asked about; published files have none."""
+    return [] if wildcards.kg in RELEASED else f"results/kg/{wildcards.kg}/instances.parquet"
+
+
+def label_encoder(wildcards):
+    """The folder of the sentence encoder; none where the model's own embeddings are taken."""
+    return [] if config["cases"]["label_encoder"] == "model" else "results/encoder"
+
+
+def encoder_source(wildcards):
+    """Where the sentence encoder comes from."""
+    source = config["cases"]["label_encoder"]
+    return {"path": resource_path(source["path"])} if "path" in source else source
+
+
 # --- models -----------------------------------------------------------------------------------------------
 
 
@@ -503,6 +526,15 @@ def results(kind):
     return [f"results/{KG}/{r['model']}/{r['dataset']}/{r['editor']}/s{r['seed']}/{kind}" for r in RUNS]
 
 
+SETTINGS = list(dict.fromkeys((run["model"], run["dataset"]) for run in RUNS))
+"""Every model and dataset of the run."""
+
+
+def of_settings(pattern):
+    """One file of every model and dataset."""
+    return [pattern.format(kg=KG, model=name, dataset=dataset) for name, dataset in SETTINGS]
+
+
 def tuned():
     """Model and editor of every tuning, with its trials."""
     found = {}
@@ -521,3 +553,37 @@ HYPERNETWORKS = {
     if "mend" in EDITORS[EDITOR_LABELS[run["editor"]]["method"]].needs
 }
 """The model of every hypernetwork that this run edits with."""
+
+
+def published():
+    """The published files that reported figures ask about; none for cases that were built."""
+    return released_files(SimpleNamespace(kg=KG)) if KG in RELEASED else []
+
+
+SCORED = {
+    name: f"results/{KG}/{name}/{config['datasets'][0]}/unedited.parquet"
+    for name in config["models"]
+    if KG in RELEASED
+}
+"""A table that each model was loaded for, whose provenance names the software; for published files only."""
+
+
+def circumstances():
+    """What reported figures have to know about this run; see reported.py."""
+    engine, mend = config["engine"], config["mend"]
+    texts = {
+        name: model.get("moments", {}).get("text") or "what it was trained on"
+        for name, model in MODELS.items()
+    }
+    return {
+        "hubs": {name: MODELS[name].get("source", {}).get("hub") for name in config["models"]},
+        "editors": EDITOR_LABELS,
+        "folder": released_folder(SimpleNamespace(kg=KG)) if KG in RELEASED else None,
+        "here": {
+            "target_ids": f"{engine['target_ids']} (target_ids); precision {engine['precision']}",
+            "templates": "texts sampled from the model with the run's seed",
+            "mend": f"trained on facts of {mend['kg'] or KG}, locality from {mend['locality_file'] or 'the graph'}",
+            "mend_vocabulary": "the model's own",
+        },
+        "models": {name: {"moments": f"text: {texts[name]}"} for name in config["models"]},
+    }

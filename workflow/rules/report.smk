@@ -4,13 +4,24 @@
 rule tables:
     input:
         scores=results("scores.parquet"),
+        facets=results("facets.parquet"),
+        variants=results("variants.parquet"),
         cases=[f"results/{KG}/{run['model']}/cases/{run['dataset']}.parquet" for run in RUNS],
         recall=[f"results/models/{name}/recall.parquet" for name in TRAINED],
         precision=precisions(),
         relations=f"{RESOURCES}/relations.tsv",
+        paper=[f"{RESOURCES}/paper/{name}" for name in ("reported.csv", "study.yaml", "claims.yaml")],
+        published=published(),
+        scored=list(SCORED.values()),
     output:
         summary=f"{REPORT}/summary.parquet",
-        tables=directory(f"{REPORT}/tables"),
+        tables=report(
+            directory(f"{REPORT}/tables"),
+            patterns=["{table}.csv"],
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
     log:
         f"results/logs/tables/{STUDY}.log",
     conda:
@@ -19,8 +30,16 @@ rule tables:
         runs=RUNS,
         recalled=TRAINED,
         namespace=config["kgs"][KG]["namespace"],
-        seed=config["cases"]["seed"],
-        code=code_hash("aftershock.metrics.summary", "aftershock.metrics.layouts"),
+        seed=config["statistics"]["seed"],
+        statistics=config["statistics"],
+        paper=circumstances(),
+        scored=list(SCORED),
+        code=code_hash(
+            "aftershock.metrics.analysis",
+            "aftershock.metrics.layouts",
+            "aftershock.paper_tables",
+            "aftershock.study_tables",
+        ),
     message:
         "Summarising the scores"
     script:
@@ -31,10 +50,19 @@ rule figures:
     input:
         summary=f"{REPORT}/summary.parquet",
         probabilities=results("probabilities.parquet"),
+        scores=results("scores.parquet"),
+        cases=[f"results/{KG}/{run['model']}/cases/{run['dataset']}.parquet" for run in RUNS],
         relations=f"{RESOURCES}/relations.tsv",
         curves=[str(Path(path).with_name("curve.parquet")) for path in HYPERNETWORKS],
     output:
-        figures=directory(f"{REPORT}/figures"),
+        figures=report(
+            directory(f"{REPORT}/figures"),
+            patterns=["{model}.{dataset}.{kind}.svg"],
+            caption="../report/figure.rst",
+            category="Figures",
+            subcategory="{model}",
+            labels={"dataset": "{dataset}", "figure": "{kind}"},
+        ),
     log:
         f"results/logs/figures/{STUDY}.log",
     conda:
@@ -44,7 +72,9 @@ rule figures:
         round=list(ROUND),
         trained=[(name, Path(path).parent.name) for path, name in HYPERNETWORKS.items()],
         namespace=config["kgs"][KG]["namespace"],
+        kg=KG,
         examples=config["report"]["examples"],
+        about={kind: words.about for kind, words in KINDS.items()},
         seed=config["cases"]["seed"],
         code=code_hash("aftershock.figures", "aftershock.training_figure"),
     message:
@@ -58,13 +88,22 @@ rule report:
         summary=f"{REPORT}/summary.parquet",
         tables=f"{REPORT}/tables",
         figures=f"{REPORT}/figures",
+        probabilities=results("probabilities.parquet"),
+        scores=results("scores.parquet"),
+        cases=of_settings("results/{kg}/{model}/cases/{dataset}.parquet"),
+        edits=of_settings("results/{kg}/{model}/cases/{dataset}.edits.parquet"),
+        probes=of_settings("results/{kg}/{model}/cases/{dataset}.probes.parquet"),
+        counts=of_settings("results/{kg}/{model}/cases/{dataset}.counts.csv"),
+        unedited=of_settings("results/{kg}/{model}/{dataset}/unedited.parquet"),
+        prompts=[prompts(SimpleNamespace(kg=KG, dataset=dataset)) for _, dataset in SETTINGS],
+        relations=f"{RESOURCES}/relations.tsv",
         trials=[path for _, path in TUNED],
         curves=[str(Path(path).with_name("curve.parquet")) for path in HYPERNETWORKS],
-        counts=[f"results/{KG}/{run['model']}/cases/{run['dataset']}.counts.csv" for run in RUNS],
         findings=f"results/kg/{KG}/findings.csv" if KG in RELEASED else [],
         templates=sorted(Path(workflow.basedir).glob("workflow/aftershock/templates/*")),
     output:
-        f"{REPORT}/index.html",
+        page=f"{REPORT}/index.html",
+        cases=directory(f"{REPORT}/cases"),
     log:
         f"results/logs/report/{STUDY}.log",
     conda:
@@ -72,12 +111,14 @@ rule report:
     params:
         title=config["study"] or "The embedded default",
         runs=RUNS,
+        settings=SETTINGS,
         bars=config["report"]["bars"],
         tuned=[label for label, _ in TUNED],
         trained=[(name, Path(path).parent.name) for path, name in HYPERNETWORKS.items()],
         kg=KG,
+        namespace=config["kgs"][KG]["namespace"],
         config=config,
-        code=code_hash("aftershock.report"),
+        code=code_hash("aftershock.report", "aftershock.page"),
     message:
         "Writing the report"
     script:
