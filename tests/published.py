@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,12 @@ import pandas as pd
 import pytest
 
 from aftershock.cases import DATASETS
-from aftershock.cases.build import Dataset, build
+from aftershock.cases.build import Dataset
 from aftershock.cases.export import export
-from aftershock.cases.graph_facts import Context, FactIndex
-from test_cases import PROMPTS_BY_RELATION, SETTINGS, SHEET, families, instances_of, scores_of
+from families import PROMPTS_BY_RELATION, SHEET, context_of, dataset_of, families, instances_of, scores_of
 
 RELEASED = Path(__file__).parents[2] / "shared" / "data" / "released" / "GPT2-XL"
 needs_released = pytest.mark.skipif(not RELEASED.is_dir(), reason=f"published files are not at {RELEASED}")
-ONCE = SETTINGS | {"max_per_first_edit": 1}
 
 
 def prompts() -> pd.DataFrame:
@@ -32,10 +31,9 @@ def prompts() -> pd.DataFrame:
 def built(seed: int = 7) -> dict[str, Dataset]:
     """All datasets of the hand-made graph."""
     facts, labels = families(24)
-    index = FactIndex(frozenset(facts), labels, frozenset(facts))
-    functional = dict.fromkeys(["R1", "R2", "R3", "R5"], 1.0) | {"R4": 0.4}
-    context = Context(index, PROMPTS_BY_RELATION, functional, frozenset(["R1", "R2", "R3"]), 0.9, seed)
-    return {name: build(name, instances_of(24), scores_of(facts), context, ONCE) for name in DATASETS}
+    context = replace(context_of(facts, labels), seed=seed)
+    given = instances_of(24), scores_of(facts), context
+    return {name: dataset_of(name, *given, max_per_first_edit=1) for name in DATASETS}
 
 
 def exported(folder: Path, split: str = "test", seed: int = 7) -> Path:

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,22 @@ import pytest
 import yaml
 
 from aftershock.cases import DATASETS
-from aftershock.cases.build import build
-from aftershock.cases.datasheet import Built, describe_dataset, thresholds
-from aftershock.cases.graph_facts import Context, FactIndex
+from aftershock.cases.datasheet import Built, describe_dataset, easy_and_hard, edited_objects, thresholds
 from aftershock.cases.round_edit import candidates
 from aftershock.config import check_config
+from aftershock.dataset_figure import draw_dataset
+from aftershock.figures import save
 from aftershock.kg.datasheet import Mined, describe_graph, file_origin, markdown, time_of
-from test_cases import PROMPTS_BY_RELATION, SETTINGS, families, frame, instances_of, scores_of
+from families import (
+    SETTINGS,
+    context_of,
+    dataset_of,
+    division,
+    families,
+    frame,
+    instances_of,
+    scores_of,
+)
 from test_workflow import planned, snakemake
 
 ROOT = Path(__file__).parents[1]
@@ -124,15 +134,14 @@ def test_times_are_those_of_the_file_in_utc(tmp_path: Path) -> None:
 # --- a dataset ------------------------------------------------------------------------------------------
 
 
-def built(dataset: str) -> Built:
+def built(dataset: str, **changes: Any) -> Built:
     facts, labels = families(24)
-    index = FactIndex(frozenset(facts), labels, frozenset(facts))
-    functional = dict.fromkeys(["R1", "R2", "R3", "R5"], 1.0) | {"R4": 0.4}
-    context = Context(index, PROMPTS_BY_RELATION, functional, frozenset(["R1", "R2", "R3"]), 0.9, 7)
-    scores = scores_of(facts)
-    made = build(dataset, instances_of(24), scores, context, SETTINGS)
+    instances, scores, context = instances_of(24), scores_of(facts), context_of(facts, labels)
+    made = dataset_of(dataset, instances, scores, context, **changes)
     known = frame(facts, known=[i % 4 > 0 for i in range(len(facts))])
-    return Built(dataset, made.cases, made.edits, made.counts, instances_of(24), scores, known, STAGE)
+    split = division(instances, scores, context)
+    tables = (made.cases, made.edits, made.probes, made.counts)
+    return Built(dataset, *tables, split, instances, scores, known, STAGE)
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -149,13 +158,59 @@ def test_a_dataset_is_described_by_its_cases_and_what_was_dropped(dataset: str) 
     cases = rows_below(page, "## Cases")
     assert sum(int(row[2]) for row in cases) == len(data.cases)
     assert {(row[0], row[1]) for row in cases} == set(map(tuple, data.cases[["split", "rule"]].to_numpy()))
-    dropped = [[str(cell) for cell in row] for row in data.counts.to_numpy()]
-    assert rows_below(page, "Candidates") == dropped
+    totals = data.counts.groupby(["split", "reason"], sort=False)["candidates"].sum().reset_index()
+    assert rows_below(page, "Kept, or dropped") == [[str(c) for c in row] for row in totals.to_numpy()]
+    by_rule = [sum(map(int, row[1:])) for row in rows_below(page, "By rule")]
+    assert sum(by_rule) == data.counts["candidates"].sum()
+    assert f"![figure]({dataset}.svg)" in page
+    assert sum(int(row[2]) for row in rows_below(page, "One split")) == len(data.split)
+    shared = {row[0]: row[1:] for row in rows_below(page, "What test cases have in common")}
+    assert shared["subjects of edits"][1:] == ["0", "0"]
+    controls = {row[0]: int(row[1]) for row in rows_below(page, "Controls")}
+    kind = "probe `control_object`" if dataset.startswith("round") else "second edit of another case"
+    assert controls[kind] > 0
     if dataset.startswith("round"):
         edited = rows_below(page, "Similarity of the edited objects")
         assert sum(int(row[3]) for row in edited) == len(data.cases)
         sizes = rows_below(page, "True objects of a case")
         assert sum(int(row[2]) for row in sizes) == len(data.cases)
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_a_dataset_has_a_figure(dataset: str, tmp_path: Path) -> None:
+    data = built(dataset)
+    for folder in (tmp_path / "once", tmp_path / "twice"):
+        folder.mkdir()
+        save(draw_dataset(data, "tiny", SETTINGS | {"seed": 7}), folder, dataset)
+    drawn = (tmp_path / "once" / f"{dataset}.svg").read_text(encoding="utf-8")
+    assert drawn == (tmp_path / "twice" / f"{dataset}.svg").read_text(encoding="utf-8")
+    assert f"Cases by rule: {len(data.cases)}" in drawn
+    assert f"kept or dropped: {data.counts['candidates'].sum()}" in drawn
+    assert ("released files" in drawn) == dataset.startswith("round")
+
+
+@pytest.mark.parametrize("dataset", ["reverse", "round_hard"])
+def test_a_dataset_without_a_case_is_described_all_the_same(dataset: str, tmp_path: Path) -> None:
+    data = built(dataset, quotas={"test": {dataset: 9}, "dev": {}, "train": {}})
+    nothing = data.instances.assign(kept=False), data.scores.iloc[:0]
+    facts, labels = families(24)
+    made = dataset_of(dataset, *nothing, context_of(facts, labels))
+    tables = {name: getattr(made, name) for name in ("cases", "edits", "probes", "counts")}
+    data = replace(data, **tables, instances=nothing[0], scores=nothing[1])
+    page = describe_dataset(data, "tiny", "", SETTINGS | {"seed": 7}, "# Facts")
+    assert f"* {dataset}, test: 0 of 8 cases found" in page
+    save(draw_dataset(data, "tiny", SETTINGS | {"seed": 7}), tmp_path, dataset)
+
+
+def test_easy_and_hard_in_a_figure_are_the_cases_that_were_built() -> None:
+    shown = easy_and_hard(built("round_easy"), SETTINGS | {"seed": 7})
+    key = ["subject_id", "relation_id", "object_id"]
+    for dataset, rows in shown.items():
+        data = built(dataset)
+        mine = edited_objects(data)
+        mine = mine[mine["split"] == "test"]
+        assert set(map(tuple, mine[key].to_numpy())) == set(map(tuple, rows[key].to_numpy()))
+        assert sorted(rows["n_objects"]) == sorted(data.cases["n_objects"])
 
 
 def test_edits_that_change_nothing_are_counted() -> None:

@@ -11,7 +11,8 @@ import torch
 
 from aftershock.cases.graph_facts import FactIndex
 from aftershock.cases.locality import read_locality
-from aftershock.cases.mend import divide, graph_locality, training_edits
+from aftershock.cases.mend import graph_locality, training_edits
+from aftershock.cases.split import split_entities, splits_of
 from aftershock.editors import mend_training
 from aftershock.editors.mend_checkpoint import load_checkpoint
 from aftershock.editors.mend_data import Pool, train_hypernetwork
@@ -86,11 +87,16 @@ def graph():
 SHARES = {"test": 0.5, "dev": 0.25, "train": 0.25}
 
 
+def divide(instances, objects, shares):
+    facts = pd.DataFrame(columns=["object_id", "relation_id"]).assign(kept=pd.Series(dtype=bool))
+    return splits_of(split_entities(instances, objects, facts, shares, 0))
+
+
 def test_train_and_dev_share_no_subject_with_each_other_or_with_test():
     instances, objects, prompts, index = graph()
-    splits = divide(instances, objects, SHARES, 0)
-    edits = training_edits("all", instances, objects, prompts, index, SHARES)
-    local = graph_locality(instances, objects, prompts, index, SHARES)
+    splits = divide(instances, objects, SHARES)
+    edits = training_edits("all", instances, objects, prompts, index, splits)
+    local = graph_locality(instances, objects, prompts, index, splits)
     test = {index.labels[entity] for entity, split in splits.items() if split == "test"}
     people = {}
     for split in ("train", "dev"):
@@ -112,17 +118,19 @@ def test_train_and_dev_share_no_subject_with_each_other_or_with_test():
 
 def test_kinds_are_the_facts_behind_each_kind_of_case():
     instances, objects, prompts, index = graph()
+    splits = divide(instances, objects, SHARES)
     found = {
-        kind: training_edits(kind, instances, objects, prompts, index, SHARES)
+        kind: training_edits(kind, instances, objects, prompts, index, splits)
         for kind in ("all", "conflict", "round")
     }
     assert set(found["conflict"]["relation_id"]) == {"R1"}
     assert set(found["round"]["relation_id"]) == {"R2"}
     assert len(found["all"]) == len(found["conflict"]) + len(found["round"])
-    again = training_edits("all", instances, objects, prompts, index, SHARES)
+    again = training_edits("all", instances, objects, prompts, index, splits)
     pd.testing.assert_frame_equal(found["all"], again)
+    no_dev = divide(instances, objects, {"test": 0.5, "train": 0.5})
     with pytest.raises(ValueError, match=r"no edit .* in split 'dev' of kind 'round': raise cases.split"):
-        training_edits("round", instances, objects, prompts, index, {"test": 0.5, "train": 0.5})
+        training_edits("round", instances, objects, prompts, index, no_dev)
 
 
 COUNTERFACT = {

@@ -61,7 +61,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, python: Callable[...,
                 print(type(error).__name__)
         attempt(write_text, "a.txt", "n" * 10_000)
         frame = pd.DataFrame({c: range(9999) for c in CASES.columns})
-        frame["split"] = frame["rule"] = frame["case_id"].astype(str).map(hash).astype(str)
+        frame["split"] = frame["rule"] = frame["implied"] = frame["case_id"].astype(str).map(hash).astype(str)
         attempt(CASES.write, frame.assign(strict=True, functionality=0.5), "cases.parquet")
     """
     out, err = python(code, cwd=tmp_path, preexec_fn=no_more_than_a_page).communicate(timeout=60)

@@ -9,7 +9,7 @@ import pages
 from aftershock.page.columns import LONGEST, columns_of, of_frame
 from aftershock.page.explorer import explore
 from aftershock.page.figures import INSIDE, Picture, shown
-from aftershock.page.layouts import controls, of_run, stages
+from aftershock.page.layouts import controls, datasets, of_run, stages
 from aftershock.page.listed import files_of, listed
 from aftershock.report import Material, chunk_files, page
 from aftershock.tables import RECALL_SUMMARY, SUMMARY
@@ -134,6 +134,14 @@ def test_controls_hold_the_difference_and_both_sides():
     assert controls(SUMMARY.empty(), []) is None
 
 
+def test_what_was_tested_is_counted_once_for_all_methods():
+    columns = by_id(datasets(pages.summary()))
+    assert columns["test cases"]["values"] == [pages.CASES] * 5
+    assert columns["strict"]["values"] == [int(s.cases["strict"].sum()) for s in pages.settings()]
+    assert columns["clusters"]["values"] == [s.cases["cluster"].nunique() for s in pages.settings()]
+    assert datasets(SUMMARY.empty()) is None
+
+
 def test_stages_add_up_and_other_studies_stay_out():
     timings = [
         {
@@ -196,7 +204,7 @@ def test_the_page_says_what_was_found_and_how_sure(html):
     assert "python 3.11" in text
 
 
-def test_a_missing_case_is_said_first_and_marks_the_tables():
+def test_a_missing_case_is_said_first_and_marks_the_tables(html):
     setting = pages.settings()[2]
     run = setting.runs[0]
     part = type(run)(run.run, run.probabilities, run.scores[run.scores["case_id"] < 20])
@@ -208,7 +216,7 @@ def test_a_missing_case_is_said_first_and_marks_the_tables():
         "Incomplete" in tables[name]["marks"][0] for name in ("table1", "table2", "controls", "summary")
     )
     assert "marks" not in tables["trials-demo-rome"]
-    assert "marks" not in Page(page(material())).data("data")["tables"]["table1"]
+    assert "marks" not in Page(html).data("data")["tables"]["table1"]
 
 
 def test_little_known_marks_the_tables_that_rest_on_it():
@@ -222,7 +230,7 @@ def test_little_known_marks_the_tables_that_rest_on_it():
     assert "marks" not in tables["table1"]
 
 
-def test_a_trained_hypernetwork_is_shown_with_its_curve():
+def test_a_trained_hypernetwork_is_shown_with_its_curve(html):
     made = page(material(curves={(HOSTILE[0], "all"): pages.curve_of()}))
     parsed = Page(made)
     columns = by_id(parsed.data("data")["tables"]["mend_training"])
@@ -230,7 +238,20 @@ def test_a_trained_hypernetwork_is_shown_with_its_curve():
     assert columns["targets said"]["values"] == [0.75]
     assert "<script>alert" not in made
     assert "Training of MEND" in parsed.text
-    assert "Training of MEND" not in Page(page(material())).text
+    assert "Training of MEND" not in Page(html).text
+
+
+def test_optional_tables_are_there_only_when_given(html):
+    names = set(Page(html).data("data")["tables"])
+    assert not {"comparisons", "claims", "oddities", "candidates"} & names
+    odd = pd.DataFrame(
+        {"file": ["easy"], "finding": ["twice the same"], "rows": [3], "examples": ["<i>x</i>"]}
+    )
+    counts = pd.DataFrame({"split": ["test", "dev"], "reason": ["kept", "unknown"], "candidates": [5, 2]})
+    given = Page(page(material(oddities=odd, counts={(MODEL, "coverage"): counts}))).data("data")["tables"]
+    assert by_id(given["oddities"])["examples"]["words"] == ["<i>x</i>"]
+    assert by_id(given["candidates"])["reason"]["words"] == ["kept", "unknown"]
+    assert by_id(given["candidates"])["dev"]["values"] == [0, 2]
 
 
 def test_every_address_inside_the_page_leads_somewhere(html):

@@ -87,8 +87,9 @@ def test_intervals_stand_beside_the_values():
     )  # fmt: skip
     assert line[0].entries == (Entry("50.0", "25.0", "75.0", False),)
     columns = [type(TABLE2[0])("G", "IR", "c", "ignore_rate")]
-    assert "$50.0\\,^{75.0}_{25.0}$" in latex(line, columns, "t", "l", intervals=True)
-    assert "50.0 (25.0 to 75.0)" in markdown(line, columns, "t", intervals=True)
+    assert "$50.0\\,^{75.0}_{25.0}$" in latex(line, columns, "t", "l", intervals=0.95)
+    assert "of 90\\,\\% intervals" in latex(line, columns, "t", "l", intervals=0.9)
+    assert "50.0 (25.0 to 75.0)" in markdown(line, columns, "t", intervals=0.95)
 
 
 def test_what_is_printed_decides_which_is_best():

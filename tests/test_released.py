@@ -18,6 +18,7 @@ from aftershock.cases.graph_facts import Context, FactIndex, as_facts
 from aftershock.cases.released import ALL_FILES, FILES, PROMPT_FILES, read_cases, read_prompts, write_cases
 from aftershock.cases.statements import cases_of, publish
 from aftershock.tables import RELEASED_FILES, RELEASED_ROWS, STATEMENTS
+from families import SHEET
 from published import (
     RELEASED,
     built,
@@ -31,7 +32,6 @@ from published import (
     several,
     write,
 )
-from test_cases import SHEET
 from test_workflow import planned
 
 ROOT = Path(__file__).parents[1]

@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 
 from aftershock.metrics.scales import DIFFERENCE
 from aftershock.metrics.settings import Statistics
-from aftershock.metrics.spread import NO_CASE, ONE_CASE, ONE_SEED, components, over_seeds, spread
+from aftershock.metrics.spread import NO_CASE, ONE_CASE, ONE_CLUSTER, ONE_SEED, components, over_seeds, spread
 from aftershock.tables import SEEDS
 from test_comparisons import block_of, cases_of
 
@@ -122,6 +122,13 @@ def test_one_case_and_none():
     assert (found["n"], found["empty"], found["note"]) == (0, 2, NO_CASE)
     assert pd.isna([found["value"], found["low"], found["sd_cases"]]).all()
     assert spread([]).empty
+
+
+def test_one_cluster_has_no_interval_over_both():
+    found = row_of([[0.5, 0.1], [0.6, 0.2]], cases_of(2, [7, 7]))
+    assert (found["note"], found["clusters"]) == (ONE_CLUSTER, 1)
+    assert pd.isna([found["low_with_seeds"], found["high_with_seeds"]]).all()
+    assert found["low"] < found["value"] < found["high"]
 
 
 def test_strict_cases_apart_and_order_of_cases():

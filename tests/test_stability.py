@@ -91,6 +91,15 @@ def test_editors_are_ranked_on_the_cases_that_all_have():
     assert np.isnan([alone["tau"], alone["tau_resampled"]]).all()
 
 
+def test_ties_of_all_are_no_order():
+    found = ranked({"a": variants_of([0.5, 0.5, 0.1]), "b": variants_of([0.5, 0.5, 0.2])})
+    for scoring in ("joint", "first_token"):
+        row = found.loc[scoring, "all", "all"]
+        assert np.isnan(row["tau"])
+        assert row["note"] == "all are tied, here or in the base"
+    assert found.loc["joint", "all", "all"]["order"] == "a = b"
+
+
 def test_no_cases_and_no_runs():
     assert ranked({"a": variants_of([0.5] * 3, n=0), "b": variants_of([0.5] * 3, n=0)}, n=0).empty
     assert stability([], {}, QUICK).empty

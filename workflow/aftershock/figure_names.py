@@ -18,21 +18,21 @@ KINDS = {
     "cost": Kind(
         "cost against harm",
         "Seconds that a case takes (loading, edits and the scoring of every probe) against what an edit "
-        "damages; near the lower left corner is best. Lines are 95 % intervals. The percentage beside a "
+        "damages; near the lower left corner is best. Lines are intervals. The percentage beside a "
         "method says how often the model gives what was written last, or for round cases a true object.",
     ),
     "metrics": Kind(
         "metrics by method",
-        "Bars are means over all cases, lines 95 % intervals, diamonds show a comparison.",
+        "Bars are means over all cases, lines intervals, diamonds show a comparison.",
     ),
     "trajectories": Kind(
         "old and new facts from state to state",
         "Mean probability of each fact in the unedited model, after the first edit and after both, with "
-        "95 % intervals.",
+        "intervals.",
     ),
     "sizes": Kind(
         "by number of true objects",
-        "Means over the cases with as many true objects, with 95 % intervals. The released code divides the "
+        "Means over the cases with as many true objects, with intervals. The released code divides the "
         "distortion by that number.",
     ),
     "objects": Kind(

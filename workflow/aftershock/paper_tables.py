@@ -12,6 +12,7 @@ import pandas as pd
 
 from aftershock.labels import for_latex, for_markdown
 from aftershock.metrics.catalogue import NATS, metric
+from aftershock.metrics.intervals import LEVEL
 from aftershock.metrics.layouts import LAYOUTS, PAPER, Column, Layout, table
 
 DEFINITIONS = {PAPER: "as the paper defines them", "released": "as the released code computes them"}
@@ -37,8 +38,10 @@ class Line:
     entries: tuple[Entry, ...]
 
 
-def paper_tables(summary: pd.DataFrame, runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Text by file name: every layout and definition as .tex and .md, each also with intervals.
+def paper_tables(
+    summary: pd.DataFrame, runs: Sequence[Mapping[str, Any]], level: float = LEVEL
+) -> dict[str, str]:
+    """Text by file name: every layout and definition as .tex and .md, each also with intervals of `level`.
 
     `summary` has SUMMARY rows and `runs` names every run that was asked for; all cases count.
     """
@@ -50,7 +53,7 @@ def paper_tables(summary: pd.DataFrame, runs: Sequence[Mapping[str, Any]]) -> di
             lines = body(rows, columns)
             title = caption(layout, definition, rows)
             file = name if definition == PAPER else f"{name}_{definition}"
-            for suffix, intervals in (("", False), ("_intervals", True)):
+            for suffix, intervals in (("", None), ("_intervals", level)):
                 files[f"{file}{suffix}.tex"] = latex(lines, columns, title, f"{file}{suffix}", intervals)
                 files[f"{file}{suffix}.md"] = markdown(lines, columns, title, intervals)
     return files
@@ -110,9 +113,9 @@ def _number(value: float, name: str) -> str:
 
 # --- LaTeX ------------------------------------------------------------------------------------------------
 def latex(
-    lines: Sequence[Line], columns: Sequence[Column], title: str, label: str, intervals: bool = False
+    lines: Sequence[Line], columns: Sequence[Column], title: str, label: str, intervals: float | None = None
 ) -> str:
-    """A floating table of booktabs rules; every label in it is escaped."""
+    """A floating table of booktabs rules, with intervals of the level `intervals`; labels are escaped."""
     groups = [(name, len(list(part))) for name, part in groupby(columns, key=lambda column: column.group)]
     heads, rules, place = [], [], 3
     for name, width in groups:
@@ -124,7 +127,9 @@ def latex(
     if intervals:
         size = "\\footnotesize\\setlength{\\tabcolsep}{2pt}\\renewcommand{\\arraystretch}{1.3}"
     note = " Bold: best of a model's methods."
-    note += " Upper and lower ends of 95\\,\\% intervals beside the values." if intervals else ""
+    note += (
+        f" Beside values: upper and lower ends of {100 * intervals:g}\\,\\% intervals." if intervals else ""
+    )
     text = [
         "% \\usepackage{booktabs}",
         "\\begin{table*}[t]",
@@ -140,7 +145,7 @@ def latex(
     for model, part in groupby(lines, key=lambda line: line.model):
         text.append("    \\midrule")
         for place, line in enumerate(part):
-            cells = [_tex_cell(entry, intervals) for entry in line.entries]
+            cells = [_tex_cell(entry, bool(intervals)) for entry in line.entries]
             about = ["" if place else for_latex(model), for_latex(line.method)]
             text.append(f"    {' & '.join([*about, *cells])} \\\\")
     return "\n".join([*text, "    \\bottomrule", "  \\end{tabular}", "\\end{table*}", ""])
@@ -154,16 +159,24 @@ def _tex_cell(entry: Entry, intervals: bool) -> str:
 
 
 # --- Markdown ---------------------------------------------------------------------------------------------
-def markdown(lines: Sequence[Line], columns: Sequence[Column], title: str, intervals: bool = False) -> str:
-    """A table with pipes, groups and headers in one line; every label in it is escaped."""
-    note = " **Bold**: best of a model's methods." + (" In brackets: 95 % intervals." if intervals else "")
+def markdown(
+    lines: Sequence[Line], columns: Sequence[Column], title: str, intervals: float | None = None
+) -> str:
+    """A table with pipes, groups and headers in one line, intervals as in `latex`; labels are escaped."""
+    note = " **Bold**: best of a model's methods." + (
+        f" In brackets: {100 * intervals:g} % intervals." if intervals else ""
+    )
     names = [
         f"{for_markdown(c.group)} {for_markdown(c.header)} {ARROWS[metric(c.metric).better][1]}".strip()
         for c in columns
     ]
     rows = [["Model", "Method", *names], ["---", "---", *["---:"] * len(columns)]]
     rows += [
-        [for_markdown(line.model), for_markdown(line.method), *(_cell(e, intervals) for e in line.entries)]
+        [
+            for_markdown(line.model),
+            for_markdown(line.method),
+            *(_cell(e, bool(intervals)) for e in line.entries),
+        ]
         for line in lines
     ]
     return "\n".join([f"{for_markdown(title)}{note}", "", *(f"| {' | '.join(row)} |" for row in rows), ""])

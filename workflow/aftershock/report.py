@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from aftershock.figures import figure_name
+from aftershock.figure_names import KINDS, WHOLE, figure_name
 from aftershock.findings import certainty, found
 from aftershock.metrics.catalogue import metric
 from aftershock.metrics.layouts import CONTROLLED, LAYOUTS
@@ -60,7 +60,7 @@ class Material:
     runs: Sequence[Mapping[str, Any]]
     bars: Sequence[Mapping[str, Any]] = ()
     figures: Mapping[tuple[str, str, str], bytes] = field(default_factory=dict)
-    """SVG by model, dataset and kind."""
+    """SVG by model, dataset (or WHOLE) and kind of figure, in the order of the page."""
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """Tables to show as they are, by file name without ending."""
     files: Sequence[str] = ()
@@ -226,22 +226,20 @@ def versions(provenance: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _figures(material: Material) -> list[dict[str, str]]:
-    about = {
-        "metrics": "Bars are means over all cases, lines 95 % intervals, diamonds show a comparison.",
-        "objects": "Probability of each true object before any edit, after the first and after both.",
-    }
-    return shown(
-        [
-            Picture(
-                figure_name(model, dataset, kind),
-                DATASETS[dataset].capitalize() + (", object by object" if kind == "objects" else ""),
-                about[kind],
-                model,
-                svg,
-            )
-            for (model, dataset, kind), svg in material.figures.items()
-        ]
-    )
+    """Pictures of whole runs first, then of each dataset, as the kinds of figures come."""
+    made = [
+        Picture(
+            figure_name(model, dataset, kind),
+            (
+                KINDS[kind].title if dataset == WHOLE else f"{DATASETS[dataset]}: {KINDS[kind].title}"
+            ).capitalize(),
+            KINDS[kind].about,
+            model,
+            svg,
+        )
+        for (model, dataset, kind), svg in material.figures.items()
+    ]
+    return shown(made)
 
 
 def _curve(model: str, kind: str, svg: bytes) -> dict[str, str]:

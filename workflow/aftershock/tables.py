@@ -196,6 +196,17 @@ PROMPTS = Table(
     },
 )
 
+SPLIT = Table(
+    "split",
+    ("entity_id",),
+    {
+        "entity_id": "string",  # that can be the subject of an edit; all others belong to every split
+        "component": "string",  # the smallest entity that facts tie it to, directly or not
+        "split": "string",  # train, dev or test
+        "assigned": "string",  # with its whole component, or by a cut through it
+    },
+)
+
 PARAPHRASE_REQUESTS = Table(
     "paraphrase_requests",
     ("relation_id", "request"),
@@ -362,6 +373,7 @@ CASES = Table(
         "functionality": "float64",  # of the relation that makes it so
         "cluster": "int64",  # connected component of the entities of edits and tied fact
         "tied_known": "bool?",  # the unedited model knows the tied fact; null where there is none
+        "implied": "string?",  # how new_imp follows from e2: stated, deduced, abduced; null in rounds
         "n_objects": "int64",  # true objects of a round case, else 0
         "n_known": "int64",  # those that the unedited model knows
     },

@@ -53,10 +53,34 @@ rule read_released:
         "../scripts/read_released.py"
 
 
+rule split_entities:
+    input:
+        facts="results/kg/{kg}/facts.parquet",
+        instances="results/kg/{kg}/instances.parquet",
+        objects="results/kg/{kg}/objects.parquet",
+    output:
+        "results/kg/{kg}/split.parquet",
+    log:
+        "results/logs/split_entities/{kg}.log",
+    wildcard_constraints:
+        kg=any_of(MINED),
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        shares=config["cases"]["split"],
+        seed=config["cases"]["seed"],
+        code=code_hash("aftershock.cases.split"),
+    message:
+        "Dividing the entities of {wildcards.kg}"
+    script:
+        "../scripts/split_entities.py"
+
+
 rule build_cases:
     input:
         facts="results/kg/{kg}/facts.parquet",
         instances="results/kg/{kg}/instances.parquet",
+        split="results/kg/{kg}/split.parquet",
         taught=taught,
         measured="results/kg/{kg}/relations.parquet",
         relations=f"{RESOURCES}/relations.tsv",
@@ -77,7 +101,7 @@ rule build_cases:
     params:
         namespace=lambda wildcards: graph(wildcards)["namespace"],
         settings=config["cases"],
-        code=code_hash("aftershock.cases.build", "aftershock.cases.asked"),
+        code=code_hash("aftershock.cases.build", "aftershock.cases.asked", "aftershock.cases.shortfall"),
     message:
         "Building {wildcards.dataset} for {wildcards.model}"
     script:

@@ -39,12 +39,15 @@ rule describe_dataset:
         graph="results/kg/{kg}/datasheet.md",
         cases="results/{kg}/{model}/cases/{dataset}.parquet",
         edits="results/{kg}/{model}/cases/{dataset}.edits.parquet",
+        probes="results/{kg}/{model}/cases/{dataset}.probes.parquet",
         counts="results/{kg}/{model}/cases/{dataset}.counts.csv",
+        split="results/kg/{kg}/split.parquet",
         instances="results/kg/{kg}/instances.parquet",
         verified="results/{kg}/{model}/verified.parquet",
         objects="results/{kg}/{model}/objects.parquet",
     output:
-        "results/{kg}/{model}/cases/{dataset}.md",
+        page="results/{kg}/{model}/cases/{dataset}.md",
+        figures=multiext("results/{kg}/{model}/cases/{dataset}", ".svg", ".pdf", ".png"),
     log:
         "results/logs/describe_dataset/{kg}.{model}.{dataset}.log",
     wildcard_constraints:
@@ -53,7 +56,7 @@ rule describe_dataset:
         "../../envs/tables.yaml"
     params:
         settings=config["cases"],
-        code=code_hash("aftershock.cases.datasheet"),
+        code=code_hash("aftershock.cases.datasheet", "aftershock.dataset_figure"),
     message:
         "Describing {wildcards.dataset} for {wildcards.model}"
     script:

@@ -36,7 +36,6 @@ rule tables:
         scored=list(SCORED),
         code=code_hash(
             "aftershock.metrics.analysis",
-            "aftershock.metrics.layouts",
             "aftershock.paper_tables",
             "aftershock.study_tables",
         ),
@@ -90,6 +89,7 @@ rule report:
         figures=f"{REPORT}/figures",
         probabilities=results("probabilities.parquet"),
         scores=results("scores.parquet"),
+        holes=results("holes.parquet"),
         cases=of_settings("results/{kg}/{model}/cases/{dataset}.parquet"),
         edits=of_settings("results/{kg}/{model}/cases/{dataset}.edits.parquet"),
         probes=of_settings("results/{kg}/{model}/cases/{dataset}.probes.parquet"),

@@ -1,9 +1,13 @@
 """Build one dataset for one model."""
 
+import gc
+
 from aftershock.cases.asked import only_taught
 from aftershock.cases.build import build
 from aftershock.cases.graph_facts import Context, FactIndex
 from aftershock.cases.invariants import require
+from aftershock.cases.shortfall import shortfalls
+from aftershock.cases.split import splits_of
 from aftershock.kg.sheets import read_relations
 from aftershock.output import write_text
 from aftershock.stage import stage
@@ -16,11 +20,13 @@ from aftershock.tables import (
     PROBES,
     PROMPTS,
     RELATIONS,
+    SPLIT,
     TAUGHT,
     VERIFIED,
 )
 
 with stage(snakemake) as run:
+    gc.disable()  # looking for cycles among millions of facts that all stay takes a third of the time
     given, settings, name = snakemake.input, snakemake.params.settings, snakemake.wildcards.dataset
     relations = read_relations(given.relations, snakemake.params.namespace)
     facts = FACTS.read(given.facts)
@@ -35,9 +41,15 @@ with stage(snakemake) as run:
         settings["functionality"],
         settings["seed"],
     )
-    built = build(name, INSTANCES.read(given.instances), OBJECT_SCORES.read(given.objects), context, settings)
-    require(name, built.edits, built.probes, index)
+    splits = splits_of(SPLIT.read(given.split))
+    instances, scores = INSTANCES.read(given.instances), OBJECT_SCORES.read(given.objects)
+    built = build(name, instances, scores, splits, context, settings)
+    if len(built.cases):
+        require(name, built.edits, built.probes, index)
     CASES.write(built.cases, snakemake.output.cases, run.provenance)
     EDITS.write(built.edits, snakemake.output.edits, run.provenance)
     PROBES.write(built.probes, snakemake.output.probes, run.provenance)
+    for line in shortfalls(name, built.counts, settings["quotas"]):
+        print(line)
+        print(line, file=run.console)
     write_text(snakemake.output.counts, built.counts.to_csv(index=False))

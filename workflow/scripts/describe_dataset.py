@@ -5,10 +5,12 @@ from pathlib import Path
 import pandas as pd
 
 from aftershock.cases.datasheet import Built, describe_dataset
+from aftershock.dataset_figure import draw_dataset
+from aftershock.figures import save
 from aftershock.kg.datasheet import time_of
 from aftershock.output import write_text
 from aftershock.stage import stage
-from aftershock.tables import CASES, EDITS, INSTANCES, OBJECT_SCORES, VERIFIED, provenance_of
+from aftershock.tables import CASES, EDITS, INSTANCES, OBJECT_SCORES, PROBES, SPLIT, VERIFIED, provenance_of
 
 with stage(snakemake):
     given, wildcards = snakemake.input, snakemake.wildcards
@@ -16,7 +18,9 @@ with stage(snakemake):
         wildcards.dataset,
         cases=CASES.read(given.cases),
         edits=EDITS.read(given.edits),
-        counts=pd.read_csv(given.counts),
+        probes=PROBES.read(given.probes),
+        counts=pd.read_csv(given.counts, keep_default_na=False),
+        split=SPLIT.read(given.split),
         instances=INSTANCES.read(given.instances),
         scores=OBJECT_SCORES.read(given.objects),
         verified=VERIFIED.read(given.verified),
@@ -24,4 +28,6 @@ with stage(snakemake):
     )
     graph = Path(given.graph).read_text(encoding="utf-8")
     page = describe_dataset(built, wildcards.model, time_of(given.cases), snakemake.params.settings, graph)
-    write_text(snakemake.output[0], page)
+    figure = draw_dataset(built, wildcards.model, snakemake.params.settings)
+    save(figure, Path(snakemake.output.page).parent, wildcards.dataset)
+    write_text(snakemake.output.page, page)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from aftershock.figures import figure_name
+from aftershock.figure_names import KINDS, WHOLE, figure_name
 from aftershock.kg.sheets import read_relations
 from aftershock.output import whole_folder, write_text
 from aftershock.page.explorer import Outcome, Setting, explore
@@ -16,6 +16,7 @@ from aftershock.stage import TIMINGS, stage
 from aftershock.tables import (
     CASES,
     EDITS,
+    HOLES,
     MEND_CURVE,
     PROBABILITIES,
     PROBES,
@@ -31,11 +32,11 @@ from aftershock.training_figure import curve_name
 
 def settings(given, params):
     """The settings of the run one by one, each with the results of its methods."""
-    outcomes = list(zip(params.runs, given.probabilities, given.scores, strict=True))
+    outcomes = list(zip(params.runs, given.probabilities, given.scores, given.holes, strict=True))
     for place, (model, dataset) in enumerate(params.settings):
         runs = [
-            Outcome(about, PROBABILITIES.read(probabilities), SCORES.read(scores))
-            for about, probabilities, scores in outcomes
+            Outcome(about, PROBABILITIES.read(probabilities), SCORES.read(scores), HOLES.read(holes))
+            for about, probabilities, scores, holes in outcomes
             if (about["model"], about["dataset"]) == (model, dataset)
         ]
         tables = (
@@ -51,9 +52,8 @@ with stage(snakemake) as run:
     relations = read_relations(given.relations, params.namespace)
     labels = dict(zip(relations["relation_id"], relations["label"], strict=True))
     explorer = explore(settings(given, params), labels)
-    keys = dict.fromkeys(
-        (r["model"], r["dataset"], kind) for r in params.runs for kind in ("metrics", "objects")
-    )
+    places = dict.fromkeys((model, WHOLE) for model, _ in params.settings) | dict.fromkeys(params.settings)
+    keys = [(*place, kind) for place in places for kind in KINDS]
     figures = {key: Path(given.figures, f"{figure_name(*key)}.svg") for key in keys}
     timings = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(TIMINGS.rglob("*.json"))]
     summary, tables = SUMMARY.read(given.summary), sorted(Path(given.tables).iterdir())

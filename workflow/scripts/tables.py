@@ -34,11 +34,13 @@ with stage(snakemake) as run:
     schema, summary = tables.pop("summary")
     schema.write(summary, snakemake.output.summary, run.provenance)
     scored = dict(zip(params.scored, given.scored, strict=True))
-    tables |= study_tables(summary, params.runs, Path(given.paper[0]).parent, params.paper, scored)
+    tables |= all_tables(summary, params.runs, recall)
+    folder, compared = Path(given.paper[0]).parent, tables["comparisons"][1]
+    tables |= study_tables(summary, params.runs, folder, params.paper, scored, compared)
     with whole_folder(snakemake.output.tables) as folder:
         summary.to_csv(folder / "summary.csv", index=False)
-        for name, text in paper_tables(summary, params.runs).items():
+        for name, text in paper_tables(summary, params.runs, settings.level).items():
             Path(folder, name).write_text(text, encoding="utf-8")
-        for name, (schema, table) in (all_tables(summary, params.runs, recall) | tables).items():
+        for name, (schema, table) in tables.items():
             schema.write(table, folder / f"{name}.parquet", run.provenance)
             table.to_csv(folder / f"{name}.csv", index=False)

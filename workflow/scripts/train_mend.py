@@ -6,13 +6,14 @@ from aftershock.cases.asked import only_taught
 from aftershock.cases.graph_facts import FactIndex
 from aftershock.cases.locality import read_locality
 from aftershock.cases.mend import graph_locality, training_edits
+from aftershock.cases.split import splits_of
 from aftershock.editors.mend_data import train_hypernetwork
 from aftershock.editors.settings import MendTraining
 from aftershock.lm.hypernetwork import save_hypernetwork
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.moments import sha256_of_weights
 from aftershock.stage import stage
-from aftershock.tables import FACTS, INSTANCES, MEND_CURVE, OBJECT_SCORES, PROMPTS, TAUGHT, VERIFIED
+from aftershock.tables import FACTS, INSTANCES, MEND_CURVE, OBJECT_SCORES, PROMPTS, SPLIT, TAUGHT, VERIFIED
 
 with stage(snakemake) as run:
     given, made, params = snakemake.input, snakemake.output, snakemake.params
@@ -21,11 +22,12 @@ with stage(snakemake) as run:
         facts = only_taught(facts, TAUGHT.read(given.taught))
     graph = (INSTANCES.read(given.instances), OBJECT_SCORES.read(given.objects), PROMPTS.read(given.prompts))
     index = FactIndex.from_frames(facts, VERIFIED.empty())
-    edits = training_edits(snakemake.wildcards.kind, *graph, index, params.split, params.cases_seed)
+    splits = splits_of(SPLIT.read(given.split))
+    edits = training_edits(snakemake.wildcards.kind, *graph, index, splits, params.cases_seed)
     local = (
         read_locality(given.locality, params.seed)
         if given.locality
-        else graph_locality(*graph, index, params.split, params.cases_seed)
+        else graph_locality(*graph, index, splits)
     )
     print(edits.groupby("split").size().to_string(), local.groupby("split").size().to_string(), sep="\n")
     lm = LanguageModel.load(given.weights, run.device, **params.engine)

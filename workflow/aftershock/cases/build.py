@@ -1,22 +1,24 @@
 """A dataset of cases, as the tables CASES, EDITS and PROBES."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 import numpy as np
 import pandas as pd
 
 from aftershock.cases import CONFLICT, SPLITS, conflict, round_edit
-from aftershock.cases.conflict import ConflictCase
+from aftershock.cases.conflict import ConflictCase, Selection
 from aftershock.cases.graph_facts import Context, Fact
-from aftershock.cases.probes import IN_CONTEXT, Probe, conflict_probes, round_probes
-from aftershock.cases.round_edit import RoundCase
-from aftershock.cases.split import components, split_entities
+from aftershock.cases.probes import IN_CONTEXT, Neighbours, Probe, conflict_probes, round_probes
+from aftershock.cases.round_edit import RoundCase, RoundSelection
+from aftershock.cases.split import components, home_of
+from aftershock.cases.targets import nth_left
 from aftershock.seeds import generator
 from aftershock.tables import CASES, EDITS, PROBES
 
+COUNTS = ["split", "rule", "reason", "candidates"]
 STRANGERS = 8  # unrelated cases that lend a case its controls
 
 
@@ -27,69 +29,95 @@ class Dataset:
     cases: pd.DataFrame
     edits: pd.DataFrame
     probes: pd.DataFrame
-    counts: pd.DataFrame | None = None  # split, reason, candidates; None when read back
+    counts: pd.DataFrame | None = None  # COUNTS; None when read back
 
 
 def build(
-    dataset: str, instances: pd.DataFrame, objects: pd.DataFrame, context: Context, settings: Mapping
+    dataset: str,
+    instances: pd.DataFrame,
+    scores: pd.DataFrame,
+    splits: Mapping[str, str],
+    context: Context,
+    settings: Mapping,
 ) -> Dataset:
     """Build `dataset` from INSTANCES and OBJECT_SCORES with the `cases` section of the configuration.
 
-    Fewer cases than the quota are no error: `counts` says why candidates were dropped.
+    `splits` has the split of each entity. Fewer cases than the quota are no error: `counts` says why
+    candidates were dropped.
     """
-    instances = instances[instances["kept"]]
-    splits = split_entities(instances, objects, settings["split"], context.seed)
-    rows = _Rows(dataset, context)
+    kept = instances[instances["kept"]].sort_values(conflict.COLUMNS)
+    homes, homes_of_keys = home_of(kept, splits), scores["subject_id"].map(splits)
+    context = replace(context, rules=frozenset(kept["rule"]))
+    rows = _Rows(dataset, context, splits)
     counts = []
     for split in SPLITS:
-        quota = settings["quotas"][split].get(dataset, 0)
+        quotas = settings["quotas"][split]
         if dataset in CONFLICT:
+            mine = kept[homes == split]
+            quota = quotas.get(dataset, 0)
             chosen, dropped = conflict.select(
-                dataset,
-                split,
-                quota,
-                instances,
-                splits,
-                conflict.Selection(context, settings["strict_only"], settings["max_per_first_edit"]),
+                dataset, split, quota, mine, splits, _selection(context, settings)
             )
         else:
+            mine = scores[homes_of_keys == split]
+            selection = round_selection(settings, context.seed)
             chosen, dropped = round_edit.select(
-                dataset,
-                split,
-                quota,
-                objects,
-                context.index,
-                splits,
-                settings["min_known_objects"],
-                context.seed,
+                dataset, split, quotas, mine, context.index, splits, selection
             )
         rows.add(split, chosen)
-        counts += [
-            (split, "kept", len(chosen)),
-            *((split, reason, n) for reason, n in sorted(dropped.items())),
-        ]
-    return rows.tables(pd.DataFrame(counts, columns=["split", "reason", "candidates"]))
+        counts += _counts(split, chosen, dropped)
+    return rows.tables(pd.DataFrame(counts, columns=COUNTS))
+
+
+def _selection(context: Context, settings: Mapping) -> Selection:
+    return Selection(
+        context,
+        settings["strict_only"],
+        settings["max_per_first_edit"],
+        settings["max_per_tied_fact"],
+        settings["max_per_object"],
+        settings["balance_targets"],
+    )
+
+
+def round_selection(settings: Mapping, seed: int) -> RoundSelection:
+    """What the `cases` section of the configuration says about round cases."""
+    return RoundSelection(
+        settings["min_known_objects"], settings["object_counts"], settings["balance_targets"], seed
+    )
+
+
+def _counts(split: str, chosen: Sequence[ConflictCase | RoundCase], dropped: Counter) -> list[tuple]:
+    """COUNTS rows: kept candidates by rule, then the others by reason and rule."""
+    kept = Counter(case.rule for case in chosen)
+    rows = [(split, rule, "kept", n) for rule, n in sorted(kept.items())] or [(split, "", "kept", 0)]
+    lost = sorted((reason, rule, n) for (rule, reason), n in dropped.items() if n)
+    return [*rows, *((split, rule, reason, n) for reason, rule, n in lost)]
 
 
 def tabulate(dataset: str, cases: Sequence[ConflictCase | RoundCase], context: Context) -> Dataset:
     """The tables of given `cases`, all of them test cases."""
-    rows = _Rows(dataset, context)
+    rows = _Rows(dataset, context, {})
     rows.add("test", cases)
-    counts = [("test", "kept", len(cases))]
-    return rows.tables(pd.DataFrame(counts, columns=["split", "reason", "candidates"]))
+    return rows.tables(pd.DataFrame(_counts("test", cases, Counter()), columns=COUNTS))
 
 
 class _Rows:
     """Collects the rows of the three tables while cases are added in order."""
 
-    def __init__(self, dataset: str, context: Context) -> None:
+    def __init__(self, dataset: str, context: Context, splits: Mapping[str, str]) -> None:
         self.dataset, self.context, self.index = dataset, context, context.index
+        self.near = Neighbours(context.index, splits)
         self.cases: list[dict] = []
         self.edits: list[dict] = []
         self.probes: list[dict] = []
         self.entities: list[tuple[str, ...]] = []
 
     def add(self, split: str, chosen: Sequence[ConflictCase | RoundCase]) -> None:
+        self.near = self.near.of(split)
+        self.places = defaultdict(list)
+        for place, case in enumerate(chosen):
+            self.places[case.entities[0]].append(place)
         add = self._add_conflict if self.dataset in CONFLICT else self._add_round
         for position, case in enumerate(chosen):
             add(split, case, chosen, generator(self.context.seed, "controls", self.dataset, split, position))
@@ -99,25 +127,27 @@ class _Rows:
     ) -> None:
         others = unrelated(case, chosen, rng)
         strict = self.context.strict(case.clash)
-        tied_known = self.index.knows(case.tied) if case.tied else None
-        case_id = self._case(split, case.rule, strict, case.clash, tied_known=tied_known)
+        more = {"tied_known": self.index.knows(case.tied) if case.tied else None}
+        more["implied"] = self.context.inference(case.rule) if self.dataset != "coverage" else "stated"
+        case_id = self._case(split, case.rule, strict, case.clash, **more)
         self.entities.append(case.entities)
         edits = {"e1": case.first, "e2": case.second}
         if others:
             edits["control"] = others[0].second
         for name, edit in edits.items():
             self._edit(case_id, name, 0, edit.new, edit.old_id)
-        self._probes(case_id, conflict_probes(self.dataset, case, others, self.index, rng))
+        self._probes(case_id, conflict_probes(self.dataset, case, others, self.near, rng))
 
     def _add_round(
         self, split: str, case: RoundCase, chosen: Sequence[RoundCase], rng: np.random.Generator
     ) -> None:
-        strangers = [other for other in chosen if other.subject_id != case.subject_id]
-        control = strangers[rng.integers(len(strangers))] if strangers else None
+        own = self.places[case.subject_id]
+        left = len(chosen) - len(own)
+        control = chosen[nth_left(int(rng.integers(left)), own)] if left else None
         # The way back restores a truth: nothing false is left that could hold beside it.
         counts = {"n_objects": len(case.object_ids), "n_known": len(case.known_ids)}
-        case_id = self._case(split, f"1-N@{case.relation_id}", True, case.relation_id, **counts)
-        self.entities.append((case.subject_id,))
+        case_id = self._case(split, case.rule, True, case.relation_id, **counts)
+        self.entities.append(case.entities)
         self._edit(case_id, "e1", 0, Fact(*case.key, case.target_id), case.original_id)
         self._edit(case_id, "e2", 0, Fact(*case.key, case.original_id), case.target_id)
         for i, object_id in enumerate(case.object_ids):
@@ -132,11 +162,11 @@ class _Rows:
         alike = other is not None and labels[other].casefold() == labels[object_id].casefold()
         return object_id, None if alike else other
 
-    def _case(self, split: str, rule: str, strict: bool, clash: str, **counts) -> int:
+    def _case(self, split: str, rule: str, strict: bool, clash: str, **more) -> int:
         case_id = len(self.cases)
         row = {"case_id": case_id, "split": split, "rule": rule, "strict": strict}
         row["functionality"] = self.context.functionality.get(clash, 0.0)
-        self.cases.append(row | {"tied_known": None, "n_objects": 0, "n_known": 0} | counts)
+        self.cases.append(row | {"tied_known": None, "implied": None, "n_objects": 0, "n_known": 0} | more)
         return case_id
 
     def _edit(self, case_id: int, name: str, position: int, new: Fact, old_id: str) -> None:
@@ -207,7 +237,7 @@ def unrelated(
     def kind(other: ConflictCase) -> tuple[str, str]:
         return other.rule, other.second.relation_id
 
-    shuffled = [chosen[i] for i in rng.permutation(len(chosen))]
-    alike = (other for other in shuffled if kind(other) == kind(case) and is_stranger(other))
-    different = (other for other in shuffled if kind(other) != kind(case) and is_stranger(other))
+    order = rng.permutation(len(chosen))
+    alike = (chosen[i] for i in order if kind(chosen[i]) == kind(case) and is_stranger(chosen[i]))
+    different = (chosen[i] for i in order if kind(chosen[i]) != kind(case) and is_stranger(chosen[i]))
     return list(islice(chain(alike, different), STRANGERS))

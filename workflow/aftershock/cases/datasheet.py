@@ -8,7 +8,11 @@ import pandas as pd
 import yaml
 
 from aftershock.cases import CONFLICT
-from aftershock.cases.split import split_entities
+from aftershock.cases.build import round_selection
+from aftershock.cases.overlap import crossing, divided, seen_elsewhere
+from aftershock.cases.round_edit import choose
+from aftershock.cases.shortfall import shortfalls
+from aftershock.cases.split import splits_of
 from aftershock.kg.datasheet import bullets, fenced, markdown
 
 WHAT = {
@@ -27,12 +31,22 @@ CARE = (
 )
 SELECTION = (
     "The similarity of a true object is the mean cosine between its label and those of the other true "
-    "objects of its subject and relation; a label is the mean of the model's input embeddings of its tokens, "
-    "less the mean over the relation's labels. Keys with at least {known} objects known to the model take "
-    "part. Of a key's known objects, the {end} similar one is edited, provided that its similarity is {side} "
-    "the median over the known objects of the relation in its split: the threshold below. The false object "
-    "is drawn from the relation's other objects and is the same for the easy and the hard case of a key. "
-    "Easy and hard cases are matched by the number of true objects as far as both have them."
+    "objects of its subject and relation; {encoder}. Keys with at least {known} objects known to the model "
+    "take part. Of a key's known objects, the {end} similar one is edited, provided that its similarity is "
+    "{side} the median over the known objects of the relation in its split: the threshold below. The false "
+    "object is drawn from the relation's other objects and is the same for the easy and the hard case of a "
+    "key. {counts}"
+)
+OWN_LABELS = "a label is the mean of its tokens' input embeddings, less the mean over the relation's labels"
+COUNTS = {
+    "matched": "Easy and hard cases are matched by the number of true objects as far as both have them.",
+    "paper": "Numbers of true objects are spread as in the released files, alike in easy and hard.",
+}
+WEIGHTS = "Numbers of true objects are spread by the weights above, alike in easy and hard."
+CONTROL_ROLES = ("control_same", "control_unrelated", "neighbour", "same_subject", "control_object")
+INFERENCE = (
+    "What the second edit entails for the first one's relation (`new_imp`) is stated by the edit itself, "
+    "deduced by a rule of the graph, or abduced: it follows only from the converse of the case's rule."
 )
 KEY = ["subject_id", "relation_id"]
 
@@ -44,7 +58,9 @@ class Built:
     dataset: str
     cases: pd.DataFrame
     edits: pd.DataFrame
+    probes: pd.DataFrame
     counts: pd.DataFrame  # {dataset}.counts.csv
+    split: pd.DataFrame  # SPLIT
     instances: pd.DataFrame
     scores: pd.DataFrame  # OBJECT_SCORES
     verified: pd.DataFrame
@@ -67,10 +83,14 @@ def describe_dataset(built: Built, model: str, built_at: str, settings: Mapping[
             ]
         ),
         fenced(yaml.safe_dump(dict(settings), sort_keys=True)),
+        f"![figure]({built.dataset}.svg)",
         "## Cases",
         _cases(built.cases),
-        "Candidates, kept or dropped with the reason:",
-        markdown(list(built.counts.columns), built.counts.itertuples(index=False, name=None)),
+        _controls(built),
+        "## Candidates",
+        *_candidates(built, settings),
+        "## Train, dev and test",
+        *_division(built),
         "## What the model knew",
         _known(built),
     ]
@@ -89,24 +109,81 @@ def _no_ops(edits: pd.DataFrame) -> str:
 
 
 def _cases(cases: pd.DataFrame) -> str:
-    columns = ["split", "rule", "cases", "strict", "functionality", "clusters"]
+    columns = ["split", "rule", "cases", "strict", "functionality", "new_imp is", "clusters"]
     rows = [
         (
             split,
             rule,
             len(group),
             int(group["strict"].sum()),
-            group["functionality"].iloc[0],
+            group["functionality"].min(),
+            group["implied"].iloc[0],
             group["cluster"].nunique(),
         )
         for (split, rule), group in cases.groupby(["split", "rule"], sort=True)
     ]
     note = (
         "Strict: old and new cannot both hold. Functionality: subjects divided by facts, of the relation "
-        "that has to be unique for that. Clusters: connected components of the entities that facts tie "
-        "together."
+        "that has to be unique for that, the least where a rule's cases differ. Clusters: connected "
+        "components of the entities that facts tie together."
     )
+    if cases["implied"].notna().any():
+        note = f"{note} {INFERENCE}"
     return f"{len(cases)} cases. {note}\n\n{markdown(columns, rows)}"
+
+
+def _controls(built: Built) -> str:
+    """How many cases have each control, and how well it matches."""
+    rows = []
+    if built.dataset in CONFLICT:
+        e2, control = (
+            built.edits[built.edits["edit"] == name].set_index("case_id")["relation_id"]
+            for name in ("e2", "control")
+        )
+        rows.append(("second edit of another case", len(control), len(built.cases)))
+        same = int((control == e2.reindex(control.index)).sum())
+        rows.append(("second edit of another case, of the same relation", same, len(built.cases)))
+    for role in CONTROL_ROLES:
+        found = built.probes.loc[built.probes["role"] == role, "case_id"].nunique()
+        if found:
+            rows.append((f"probe `{role}`", found, len(built.cases)))
+    return "Controls:\n\n" + markdown(["control", "cases with it", "of"], rows)
+
+
+def _candidates(built: Built, settings: Mapping[str, Any]) -> list[str]:
+    """What became of the candidates, with a line for each split that has too few."""
+    totals = built.counts.groupby(["split", "reason"], sort=False)["candidates"].sum().reset_index()
+    rules = built.counts[built.counts["rule"] != ""].pivot_table(
+        index="rule", columns="reason", values="candidates", aggfunc="sum", fill_value=0
+    )
+    named = ["kept", *(reason for reason in sorted(rules.columns) if reason != "kept")]
+    rows = [(rule, *(int(rules.at[rule, n]) for n in named)) for rule in rules.index] if len(rules) else []
+    short = list(shortfalls(built.dataset, built.counts, settings["quotas"]))
+    return [
+        "Kept, or dropped with the reason:",
+        markdown(list(totals.columns), totals.itertuples(index=False, name=None)),
+        "By rule, in all splits:",
+        markdown(["rule", *named], rows),
+        *([bullets(short)] if short else []),
+    ]
+
+
+def _division(built: Built) -> list[str]:
+    """How entities were divided, and what is seen on more than one side all the same."""
+    lost, kept = crossing(built.instances, built.split)
+    header = ["what", "distinct in test cases", "of another split", "of none: seen in all splits"]
+    return [
+        "One split of the graph's entities serves all datasets, the tuning of settings (dev) and MEND's "
+        "training (train). It follows connected components over the subjects of rule instances; an entity "
+        "that no edit can be about belongs to every split.",
+        markdown(
+            ["split", "assigned", "entities", "components", "instances"],
+            divided(built.instances, built.split),
+        ),
+        f"Instances lost because a component had to be cut: {lost} of {kept}.",
+        "What test cases have in common with other splits:",
+        markdown(header, seen_elsewhere(built.cases, built.edits, built.probes, splits_of(built.split))),
+    ]
 
 
 def _known(built: Built) -> str:
@@ -120,31 +197,49 @@ def _known(built: Built) -> str:
 
 def _round(built: Built, settings: Mapping[str, Any]) -> list[str]:
     """The rule that chooses between easy and hard, its thresholds, and what came of it."""
-    easy = built.dataset == "round_easy"
+    easy, counts = built.dataset == "round_easy", settings["object_counts"]
+    encoder = settings.get("label_encoder", "model")
     rule = SELECTION.format(
         known=settings["min_known_objects"],
         end="most" if easy else "least",
         side="at or above" if easy else "below",
+        encoder=OWN_LABELS if encoder == "model" else f"labels are encoded by {encoder['hub']}",
+        counts=COUNTS[counts] if isinstance(counts, str) else WEIGHTS,
     )
-    kept = built.instances[built.instances["kept"]]
-    splits = split_entities(kept, built.scores, settings["split"], settings["seed"])
-    return [rule, _thresholds(built, splits, settings["min_known_objects"]), _sizes(built.cases)]
+    return [rule, _thresholds(built, settings["min_known_objects"]), _sizes(built.cases)]
 
 
-def _thresholds(built: Built, splits: Mapping[str, str], min_known: int) -> str:
+def scores_in(built: Built, split: str) -> pd.DataFrame:
+    """The OBJECT_SCORES rows of one split."""
+    return built.scores[built.scores["subject_id"].map(splits_of(built.split)).eq(split)]
+
+
+def _thresholds(built: Built, min_known: int) -> str:
     """Per split and relation the threshold, and the similarities of the edited objects."""
-    first = built.edits[built.edits["edit"] == "e1"].merge(built.cases[["case_id", "split"]], on="case_id")
-    chosen = first.rename(columns={"target_true_id": "object_id"})[["split", *KEY, "object_id"]]
-    chosen = chosen.merge(built.scores, on=[*KEY, "object_id"])
     rows = []
-    for split, cases in chosen.groupby("split", sort=True):
-        scores = built.scores[[splits.get(subject) == split for subject in built.scores["subject_id"]]]
-        limits = thresholds(scores, min_known)
+    for split, cases in edited_objects(built).groupby("split", sort=True):
+        limits = thresholds(scores_in(built, split), min_known)
         for relation_id, group in cases.groupby("relation_id", sort=True):
             quartiles = group["similarity"].quantile([0, 0.25, 0.5, 0.75, 1])
             rows.append((split, relation_id, float(limits[relation_id]), len(group), *map(float, quartiles)))
     header = ["split", "relation", "threshold", "cases", "least", "25 %", "median", "75 %", "most"]
     return "Similarity of the edited objects:\n\n" + markdown(header, rows)
+
+
+def edited_objects(built: Built) -> pd.DataFrame:
+    """The OBJECT_SCORES row of each case's edited object, with its split."""
+    first = built.edits[built.edits["edit"] == "e1"].merge(built.cases[["case_id", "split"]], on="case_id")
+    chosen = first.rename(columns={"target_true_id": "object_id"})[["split", *KEY, "object_id"]]
+    return chosen.merge(built.scores, on=[*KEY, "object_id"])
+
+
+def easy_and_hard(built: Built, settings: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """The edited objects of both round datasets' test cases, with their key's size as `n_objects`."""
+    scores = scores_in(built, "test")
+    sizes = scores.groupby(KEY).size().rename("n_objects").reset_index()
+    selection = round_selection(settings, settings["seed"])
+    found = choose(scores, settings["quotas"]["test"], selection)
+    return {name: chosen.rows.merge(sizes, on=KEY) for name, chosen in found.items()}
 
 
 def thresholds(scores: pd.DataFrame, min_known: int) -> pd.Series:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from aftershock.cases.asked import facts_of_instances
 from aftershock.cases.graph_facts import Fact, FactIndex
-from aftershock.cases.split import split_entities, split_of
+from aftershock.cases.split import split_of
 from aftershock.cases.targets import Targets
 from aftershock.prompts import fill
 from aftershock.seeds import generator
@@ -32,22 +32,22 @@ def training_edits(
     objects: pd.DataFrame,
     prompts: pd.DataFrame,
     index: FactIndex,
-    shares: Mapping[str, float],
+    splits: Mapping[str, str],
     seed: int = 0,
     targets: int = TARGETS,
 ) -> pd.DataFrame:
     """EDIT_COLUMNS: `prompts` are filled with the subject, the edit prompt first, paraphrases after it.
 
-    `instances` are INSTANCES rows, `objects` OBJECTS or OBJECT_SCORES. A fact belongs to a split when its
+    `instances` are INSTANCES rows, `objects` OBJECTS or OBJECT_SCORES, `splits` has the split of each entity
+    that can be the subject of an edit, the same as when cases are built. A fact belongs to a split when its
     subject does and its object does not lie in another one; so does the false object that is written.
     """
-    splits = divide(instances, objects, shares, seed)
     texts = templates(prompts)
     rows = []
     for split in SPLITS:
         pool = Targets(index, splits, split)
         for fact in _facts(kind, instances, objects, index, splits, split):
-            rng = generator(seed, "mend targets", split, *vars(fact).values())
+            rng = generator(seed, "mend targets", split, *fact)
             subject = index.labels[fact.subject_id]
             avoid: list[str] = []
             for _ in range(targets):
@@ -72,11 +72,9 @@ def graph_locality(
     objects: pd.DataFrame,
     prompts: pd.DataFrame,
     index: FactIndex,
-    shares: Mapping[str, float],
-    seed: int = 0,
+    splits: Mapping[str, str],
 ) -> pd.DataFrame:
     """LOCAL_COLUMNS: every true fact of train and dev after every prompt that training may use."""
-    splits = divide(instances, objects, shares, seed)
     texts, labels = templates(prompts), index.labels
     rows = [
         (
@@ -91,13 +89,6 @@ def graph_locality(
         for template in texts[fact.relation_id]
     ]
     return pd.DataFrame(rows, columns=LOCAL_COLUMNS)
-
-
-def divide(
-    instances: pd.DataFrame, objects: pd.DataFrame, shares: Mapping[str, float], seed: int
-) -> dict[str, str]:
-    """The split of every entity, the same as when cases are built."""
-    return split_entities(instances[instances["kept"]], objects, shares, seed)
 
 
 def templates(prompts: pd.DataFrame) -> dict[str, Sequence[str]]:

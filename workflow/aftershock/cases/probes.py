@@ -19,7 +19,8 @@ Roles of a round case: `original` (o1), `target` (o*), `object` (the other true 
 `control_object` (all true objects of another key).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -37,10 +38,11 @@ def conflict_probes(
     dataset: str,
     case: ConflictCase,
     others: Sequence[ConflictCase],
-    index: FactIndex,
+    near: "Neighbours",
     rng: np.random.Generator,
 ) -> Iterator[Probe]:
-    """The probes of `case`; `others` are unrelated cases that lend their tied facts."""
+    """The probes of `case`; `others` are unrelated cases, which lend tied facts; `near` has neighbours."""
+    index = near.index
     yield "old", case.first.new, ALL_PROMPTS
     yield "new_exp", case.second.new, ALL_PROMPTS
     yield "new_imp", case.implicit, ALL_PROMPTS
@@ -57,10 +59,10 @@ def conflict_probes(
         yield from _some("control_unrelated", tied, 1, ALL_PROMPTS, index, rng)
     if dataset == "coverage":
         key = case.first.old.key
-        near = [f for f in index.by_relation[key[1]] if f.subject_id != key[0]]
-        chosen = list(_some("neighbour", near, NEIGHBOURS, EDIT_PROMPT, index, rng))
-        yield from chosen
-        for _, fact, _ in chosen:
+        chosen = near.draw(*key, NEIGHBOURS, rng)
+        for fact in chosen:
+            yield "neighbour", fact, EDIT_PROMPT
+        for fact in chosen:
             new = Fact(fact.subject_id, fact.relation_id, case.second.new_id)
             yield "neighbour_new", new, EDIT_PROMPT
         same = [f for f in index.by_subject[key[0]] if f.relation_id != key[1]]
@@ -77,6 +79,40 @@ def round_probes(case: RoundCase, control: RoundCase | None) -> Iterator[Probe]:
     if control:
         for object_id in control.object_ids:
             yield "control_object", Fact(*control.key, object_id), ALL_PROMPTS
+
+
+class Neighbours:
+    """Facts of a relation about subjects of one split: on those of others settings are tuned or MEND trained.
+
+    Without splits every subject will do.
+    """
+
+    def __init__(self, index: FactIndex, splits: Mapping[str, str], split: str | None = None) -> None:
+        self.index, self.splits, self.split = index, splits, split
+        self._by_relation: dict[str, tuple[list[Fact], list[Fact]]] = {}
+
+    def of(self, split: str) -> "Neighbours":
+        """Those of `split`."""
+        return self if split == self.split else Neighbours(self.index, self.splits, split)
+
+    def draw(self, subject_id: str, relation_id: str, n: int, rng: np.random.Generator) -> list[Fact]:
+        """Up to `n` random facts of other subjects, those that the model knows first."""
+        found: list[Fact] = []
+        for facts in self._facts(relation_id):
+            order = rng.permutation(len(facts))
+            others = (facts[i] for i in order if facts[i].subject_id != subject_id)
+            found += islice(others, n - len(found))
+        return found
+
+    def _facts(self, relation_id: str) -> tuple[list[Fact], list[Fact]]:
+        """The known and the other facts of a relation, each sorted."""
+        if relation_id not in self._by_relation:
+            known, unknown = [], []
+            for fact in self.index.by_relation.get(relation_id, ()):
+                if not self.splits or self.splits.get(fact.subject_id) == self.split:
+                    (known if self.index.knows(fact) else unknown).append(fact)
+            self._by_relation[relation_id] = known, unknown
+        return self._by_relation[relation_id]
 
 
 def _some(

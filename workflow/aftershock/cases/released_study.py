@@ -109,7 +109,7 @@ class Folder:
         return pd.DataFrame(rows, columns=list(PROMPTS.columns))
 
     def _labelled(self, facts: Sequence[Fact]) -> pd.DataFrame:
-        rows = [(*vars(f).values(), self.labels[f.subject_id], self.labels[f.object_id]) for f in facts]
+        rows = [(*f, self.labels[f.subject_id], self.labels[f.object_id]) for f in facts]
         return pd.DataFrame(rows, columns=list(TAUGHT.columns))
 
 

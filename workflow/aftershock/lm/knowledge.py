@@ -29,9 +29,9 @@ NAMED = 5  # of the labels that cannot be asked about, in an error
 
 @dataclass(frozen=True)
 class Ranking:
-    """Among which labels an object is ranked: all of its relation's, or a seeded sample of them.
+    """Among which labels an object is ranked: `cap` of its relation's at most, the true objects first.
 
-    A sample has the true objects in it, and those of one relation are as alike as that allows.
+    Where there are more, the others come from one sample of the relation's labels, drawn by `seed`.
     """
 
     cap: int
@@ -114,7 +114,7 @@ def score_objects(
 
 def blocks(facts: pd.DataFrame, part: Part = WHOLE) -> Iterator[pd.DataFrame]:
     """The blocks of `facts` that `part` takes: every `part.of`-th one."""
-    ordered = facts.sort_values(["relation_id", "subject", "subject_id", "object_id"])
+    ordered = facts.sort_values(["relation_id", "subject", "subject_id", "object_id"], ignore_index=True)
     place = np.arange(len(ordered))
     repeats = ordered.duplicated(["relation_id", "subject"]).to_numpy()
     start = np.maximum.accumulate(np.where(repeats, 0, place)) if len(ordered) else place

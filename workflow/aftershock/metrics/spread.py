@@ -18,6 +18,7 @@ from aftershock.tables import SEEDS
 
 ONE_SEED = "one seed: how much seeds vary is not known"
 ONE_CASE = "one case: its seeds' spread cannot be told from noise"
+ONE_CLUSTER = "one cluster: no interval over cases and seeds"
 NO_CASE = "no case has a value for every seed"
 
 
@@ -40,10 +41,18 @@ def _of_editor(block: Block, editor: str, subset: str, settings: Statistics) -> 
     rng = generator(settings.seed, "resamples", block.model, block.dataset)
     scales = [metric(name).scale for name in metrics]
     rows = over_seeds(values, block.about("cluster"), scales, rng, settings)
-    one = len(values) < 2
-    notes = [NO_CASE if n == 0 else ONE_SEED if one else ONE_CASE if n == 1 else None for n in rows["n"]]
+    notes = [_note(row.n, row.clusters, len(values)) for row in rows.itertuples()]
     about = {"model": block.model, "dataset": block.dataset, "editor": editor, "subset": subset}
     return rows.assign(**about, metric=metrics, seeds=len(values), empty=mask.sum() - rows["n"], note=notes)
+
+
+def _note(n: int, clusters: int, seeds: int) -> str | None:
+    """Why something is empty."""
+    if n == 0:
+        return NO_CASE
+    if seeds < 2:
+        return ONE_SEED
+    return ONE_CASE if n == 1 else ONE_CLUSTER if clusters == 1 else None
 
 
 def over_seeds(

@@ -71,10 +71,10 @@ def _of_block(block: Block, equal: set[int], settings: Statistics) -> pd.DataFra
         base, who = means[place[name, *BASE]], present[i]
         order, best = _order(means[i], who, editors, metric(name).better)
         base_best = _order(base, present[place[name, *BASE]], editors, metric(name).better)[1]
+        tau, by_chance = _tau(means[i], base), resampled_tau(means[i, who], drawn[:, i, who])
         rows.append(
-            (name, *variant, who.sum(), n[i], clusters[i], _tau(means[i], base),
-             resampled_tau(means[i, who], drawn[:, i, who]), order, best, base_best,
-             best == base_best if best and base_best else None, _note(n[i], who, editors))
+            (name, *variant, who.sum(), n[i], clusters[i], tau, by_chance, order, best, base_best,
+             best == base_best if best and base_best else None, _note(n[i], who, editors, tau))
         )  # fmt: skip
     names = [name for name in STABILITY.columns if name not in ("model", "dataset")]
     return pd.DataFrame(rows, columns=names).assign(model=block.model, dataset=block.dataset)
@@ -121,10 +121,14 @@ def _order(means: np.ndarray, who: np.ndarray, editors: Sequence[str], better: s
     return " > ".join(" = ".join(names) for names in ties), ", ".join(ties[0]) if ties else None
 
 
-def _note(n: int, who: np.ndarray, editors: Sequence[str]) -> str | None:
+def _note(n: int, who: np.ndarray, editors: Sequence[str], tau: float) -> str | None:
     """Who is left out, and why there may be no order."""
-    absent = [editor for editor, here in zip(editors, who, strict=True) if not here]
     if not n:
         return "no case that the editors have in common"
+    absent = [editor for editor, here in zip(editors, who, strict=True) if not here]
     notes = [f"without {', '.join(absent)}, which has no value"] if absent else []
-    return "; ".join([*notes, "one editor has no order"] if who.sum() < 2 else notes) or None
+    if who.sum() < 2:
+        notes.append("one editor has no order")
+    elif np.isnan(tau):
+        notes.append("all are tied, here or in the base")
+    return "; ".join(notes) or None

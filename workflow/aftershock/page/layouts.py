@@ -257,13 +257,17 @@ def datasets(summary: pd.DataFrame) -> dict[str, Any] | None:
     known = summary[(summary["metric"] == "known") & (summary["subset"] == "all")]
     lines = []
     for (model, dataset), part in rows.groupby(["model", "dataset"], sort=False):
-        whole, strict = part[part["subset"] == "all"].iloc[0], part[part["subset"] == "strict"]
+        whole, strict = (part[part["subset"] == subset] for subset in ("all", "strict"))
         of_case = known[(known["model"] == model) & (known["dataset"] == dataset)].head(1)
         figures = {f"x.{f}": of_case[f].squeeze() if len(of_case) else None for f in ("value", "low", "high")}
-        lines.append(
-            {"dataset": dataset, "model": model, "test cases": int(whole["n"]),
-             "strict": int(strict["n"].sum()), "clusters": int(whole["clusters"])} | figures
-        )  # fmt: skip
+        counted = {
+            "dataset": dataset,
+            "model": model,
+            "test cases": int(whole["n"].max()),
+            "strict": int(strict["n"].max() if len(strict) else 0),
+            "clusters": int(whole["clusters"].max()),
+        }
+        lines.append(counted | figures)
     frame = pd.DataFrame(lines)
     columns: list[Column] = [
         plain(frame[name], name) for name in ("dataset", "model", "test cases", "strict", "clusters")

@@ -19,7 +19,8 @@ const label = (text) => make("bdi", {}, visible(text));
 
 const SPACE = "\u00a0";
 const minus = (text) => text.replace("-", "\u2212");
-const whole = (value) => minus(value.toLocaleString("en"));
+const grouped = new Intl.NumberFormat("en");
+const whole = (value) => minus(grouped.format(value));
 
 // A value of a metric: shares as percentages, distortions times 100.
 function figure(value, unit, suffix) {

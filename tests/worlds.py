@@ -1,0 +1,140 @@
+"""Graphs mined as a run mines them, small enough for tests."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from aftershock.cases import DATASETS
+from aftershock.cases.asked import facts_of_instances
+from aftershock.cases.build import Dataset, build
+from aftershock.cases.graph_facts import Context, FactIndex
+from aftershock.cases.split import split_entities, splits_of
+from aftershock.kg.combinations import find_combinations, find_objects
+from aftershock.kg.filters import Limits, Names, complete, filter_facts, filter_instances, filter_objects
+from aftershock.kg.graph import GRAPHS
+from aftershock.kg.labels import find_labels
+from aftershock.kg.logic import LogicRule
+from aftershock.kg.rules import Thresholds, mine_rules
+from aftershock.kg.sample import sample_facts
+from aftershock.kg.sheets import kept_rules, one_to_many_relations, read_relations, read_rules
+from aftershock.kg.source import connect
+from aftershock.kg.store import load_triples
+from aftershock.kg.world import generate_world, write_world
+from aftershock.seeds import generator
+from aftershock.tables import INSTANCES
+
+ROOT = Path(__file__).parents[1]
+RESOURCES = ROOT / "resources"
+SLICE = ROOT.parent / "shared" / "data" / "wikidata-slice.nt.gz"
+SHARES = {"test": 0.6, "dev": 0.2, "train": 0.2}
+
+
+@dataclass(frozen=True)
+class Mined:
+    """What a run knows of a graph before a model is asked."""
+
+    namespace: str
+    facts: pd.DataFrame
+    instances: pd.DataFrame
+    objects: pd.DataFrame
+    relations: pd.DataFrame  # measured
+
+    @property
+    def sheet(self) -> pd.DataFrame:
+        """The graph's rows of relations.tsv."""
+        return read_relations(RESOURCES / "relations.tsv", self.namespace)
+
+    def context(self, seed: int = 0) -> Context:
+        """All facts are known to the model."""
+        index = FactIndex.from_frames(self.facts, facts_of_instances(self.instances).assign(known=True))
+        prompts = self.sheet.rename(columns={"prompt": "template"}).assign(prompt_id=0)
+        return Context.from_frames(index, prompts, self.relations, self.sheet, 0.9, seed)
+
+    def scores(self, seed: int = 0) -> pd.DataFrame:
+        """OBJECT_SCORES of a model that knows every object; similarities are random."""
+        found = self.objects.assign(probability=0.5, rank=1, known=True)
+        return found.assign(similarity=generator(seed, "similarity").random(len(found)))
+
+    def division(self, seed: int = 0) -> pd.DataFrame:
+        """SPLIT rows."""
+        return split_entities(self.instances, self.objects, self.facts, SHARES, seed)
+
+
+def mine(file: Path, namespace: str, store: Path) -> Mined:
+    """Mine an N-Triples file with the rules and relations of the sheets."""
+    load_triples(file, store)
+    relation_ids = read_relations(RESOURCES / "relations.tsv", namespace)["relation_id"].tolist()
+    with connect({"namespace": namespace}, store) as client:
+        sample, _ = sample_facts(client, relation_ids, 1_000_000, seed=0)
+        rules = [LogicRule.parse(rule) for rule in kept_rules(RESOURCES, namespace)]
+        combinations = pd.concat([find_combinations(client, rule, 50_000, 0)[0] for rule in rules])
+        combinations = combinations.reset_index(drop=True)
+        keys = one_to_many_relations(RESOURCES, namespace)
+        every = pd.concat([find_objects(client, key)[0] for key in keys], ignore_index=True)
+        whole = complete(sample, combinations, every, head_holds=True)
+        ids = [whole[["subject_id", "object_id"]], combinations[["x_id", "y_id", "z_id"]]]
+        seen = {entity for part in ids for entity in pd.unique(part.to_numpy().ravel())}
+        names = Names(find_labels(client, seen), GRAPHS[namespace])
+    sheet = read_rules(RESOURCES / "rules.tsv", namespace)
+    _, relations = mine_rules(sample, relation_ids, sheet, Thresholds())
+    facts = filter_facts(whole, names)
+    instances = filter_instances(combinations, facts, names, Limits(100, 10))
+    return Mined(namespace, facts, instances, filter_objects(every, names)[0], relations)
+
+
+def mine_world(folder: Path, seed: int = 0) -> Mined:
+    """The generated world of resources/world.yaml."""
+    spec = yaml.safe_load((RESOURCES / "world.yaml").read_text(encoding="utf-8"))
+    write_world(generate_world(spec, seed), folder / "world.nt.gz")
+    return mine(folder / "world.nt.gz", "world", folder / "store")
+
+
+def joined(sample: pd.DataFrame, rules: list[str]) -> pd.DataFrame:
+    """The instances of `rules` among facts, by following every fact."""
+    facts = list(sample[["subject_id", "relation_id", "object_id"]].itertuples(index=False, name=None))
+    true, after = set(facts), {}
+    for s, r, o in facts:
+        after.setdefault((s, r), []).append(o)
+    rows = set()
+    for text in rules:
+        rule = LogicRule.parse(text)
+        for x, _, y in (fact for fact in facts if fact[1] == rule.body[0]):
+            if len(rule.body) == 1 and (y, rule.head, x) in true:
+                rows.add((text, x, y, x))
+            for z in after.get((y, rule.body[1]), ()) if len(rule.body) == 2 else ():
+                if (x, rule.head, z) in true and len({x, y, z}) == 3:
+                    rows.add((text, x, y, z))
+    return pd.DataFrame(sorted(rows), columns=["rule", "x_id", "y_id", "z_id"])
+
+
+def random_world(seed: int) -> Mined:
+    """A few dozen facts without rhyme or reason, some entities sharing a label, filtered like mined ones."""
+    rng = generator(seed, "random world")
+    people, things = [f"E{i}" for i in range(1, 15)], [f"E{i}" for i in range(20, 28)]
+    rows = set()
+    for _ in range(70):
+        s, o = rng.choice(people, 2)
+        relation_id = str(rng.choice(["R1", "R2", "R3"]))
+        rows |= {(str(s), relation_id, str(o))} | ({(str(o), "R1", str(s))} if relation_id == "R1" else set())
+        rows.add((str(s), str(rng.choice(["R20", "R21"])), str(rng.choice(things))))
+    sample = pd.DataFrame(sorted(rows), columns=["subject_id", "relation_id", "object_id"])
+    sample = sample[sample["subject_id"] != sample["object_id"]].reset_index(drop=True)
+    names = {e: f"Name {rng.integers(20)}" for e in people} | {e: f"Thing {rng.integers(12)}" for e in things}
+    table = pd.DataFrame({"entity_id": list(names), "label": list(names.values())})
+    labels = Names(table.assign(language="en", redirect=None), GRAPHS["world"])
+    facts = filter_facts(sample, labels)
+    found = joined(sample, ["R1>R1", "R2>R3", "R2&R1>R3", "R3&R1>R2"])
+    instances = filter_instances(found.reset_index(drop=True), facts, labels, Limits(100, 10))
+    several = sample[sample["relation_id"].isin(["R20", "R21"])]
+    objects, _ = filter_objects(several.reset_index(drop=True), labels)
+    relations = pd.DataFrame({"relation_id": ["R1", "R2", "R3"], "functionality": rng.random(3)})
+    return Mined("world", facts, instances[list(INSTANCES.columns)], objects, relations)
+
+
+def build_all(mined: Mined, settings: Mapping, seed: int = 0) -> dict[str, Dataset]:
+    """Every dataset, with one split for all."""
+    splits, context, scores = splits_of(mined.division(seed)), mined.context(seed), mined.scores(seed)
+    return {name: build(name, mined.instances, scores, splits, context, settings) for name in DATASETS}
