@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import knowledge, models, paper
+from benchmarks import knowledge, models, paper, scale
 from benchmarks.bench import main
 from benchmarks.measure import Clock, cost
 from benchmarks.plain import Plain
@@ -116,6 +116,18 @@ def test_hours_are_counts_over_rates():
     assert hours.loc["rome: 28500 edits", "plain"] == pytest.approx(28_500 * 4 / 1.0 / 3600)
     assert hours.loc["training: 3600", "engine"] == pytest.approx(36 / 3600)
     assert hours.loc["all", "engine"] == pytest.approx(hours["engine"].iloc[:-1].sum())
+
+
+def test_scoring_at_scale_is_measured(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "runs"
+    monkeypatch.setattr("sys.argv", ["scale.py", str(folder), "--cases", "24"])
+    scale.main()
+    found = json.loads(capsys.readouterr().out)
+    assert found["runs"] == 25
+    assert found["observations"] > 24 * 5 * 100
+    assert found["scores"] > 24 * 5 * 80
+    assert found["cpu_seconds"] > 0
+    assert found["peak_mib"] > 50
 
 
 def test_asking_is_compared_with_a_direct_call_of_the_same_questions(capsys):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aftershock.matching import begins_with, names
+from aftershock.matching import begins_with, goes_on_with, names
 from aftershock.metrics.conflict import score_conflict
 from aftershock.metrics.observed import Facts, lean, probabilities
 from aftershock.metrics.released import released_metrics
@@ -113,6 +113,15 @@ def test_a_probability_too_small_for_a_number_keeps_its_logarithm():
 def test_what_a_continuation_names(text, label, begins, inside):
     assert begins_with(text, label) == begins
     assert names(text, label) == inside
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(" Order of the Heron.", True), (" Order of", None), (" Order of the Her", None), (" Order, of", False),
+     ("", False), (None, None), (" order of the heron", True)],
+)  # fmt: skip
+def test_a_continuation_that_ends_within_an_object_says_nothing(text, said):
+    assert goes_on_with(text, "Order of the Heron") is said
 
 
 # --- conflict ----------------------------------------------------------------------------------------------

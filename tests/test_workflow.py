@@ -45,6 +45,20 @@ def test_a_run_of_reduced_precision_is_compared_with_a_strict_one(tmp_path):
     assert reduced["edit_strict"] == reduced["edit"] == strict["edit"]  # few cases: all are compared
 
 
+def test_an_incomplete_run_is_reported_without_making_what_is_missing(tmp_path):
+    whole = planned(tmp_path)
+    (tmp_path / "study.yaml").write_text("report: {incomplete: true}")
+    found = planned(tmp_path, "--configfile", "study.yaml")
+    assert "edit" not in found
+    assert found["score"] == whole["score"]
+    assert found["report"] == 1
+    folder = tmp_path / "results/world/demo-4x128/coverage/rome/s0"
+    for kind in ("observations", "telemetry"):
+        (folder / kind).mkdir(parents=True)
+        (folder / kind / "00000-00099.parquet").touch()
+    assert planned(tmp_path, "--configfile", "study.yaml")["edit"] == 1
+
+
 def test_all_errors_of_a_configuration_come_at_once(tmp_path):
     study = {"kg": "wrold", "models": ["demo-4x12"], "datasets": ["covrage"]}
     study |= {"cases": {"sed": 1}, "editors": {"rome": {"method": "rom"}}}

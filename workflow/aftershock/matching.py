@@ -14,6 +14,18 @@ def begins_with(text: str, label: str) -> bool:
     return re.match(rf"{re.escape(normal(label))}(?!\w)", normal(text)) is not None
 
 
+def goes_on_with(continuation: str | None, label: str) -> bool | None:
+    """Whether a continuation begins with `label`; None without one, and where it is cut off within."""
+    if continuation is None:
+        return None
+    said = normal(continuation)
+    return (
+        None
+        if said and said != normal(label) and normal(label).startswith(said)
+        else begins_with(said, label)
+    )
+
+
 def normal(text: str) -> str:
     """`text` in one form of letters, without case, with single spaces and none at its ends."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

@@ -567,7 +567,7 @@ PROBABILITIES = Table(
         "token_accuracy": "float64",  # share of the object's tokens that greedy decoding gives, edit prompt
         "paraphrase_token_accuracy": "float64?",  # mean over the paraphrases
         "continuation": "string?",  # what the model goes on to say after the edit prompt, where recorded
-        "generated": "bool?",  # it begins with the object
+        "generated": "bool?",  # it begins with the object; null where it ends within
     },
 )
 

@@ -4,6 +4,7 @@ Observations of one run are laid out as a grid, a row per (case, state, probe) a
 every mean over prompts is one operation on an array.
 """
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from scipy.special import logsumexp
 
-from aftershock.matching import begins_with
+from aftershock.matching import goes_on_with
 from aftershock.tables import OBSERVATIONS, PROBABILITIES
 
 LEAN = [
@@ -81,10 +82,6 @@ class Facts:
         np.ndarray
     )  # (rows, prompts): probability after each prompt, not a number where it was not asked
 
-    def only(self, name: str) -> "Facts":
-        """The same with another column of the table as `probability`."""
-        return Facts(self.table.assign(probability=self.table[name]), self.by_prompt)
-
 
 def probabilities(probes: pd.DataFrame, observations: pd.DataFrame) -> Facts:
     """p(k) and exact matches of every probe in every state it was observed in, from lean OBSERVATIONS rows.
@@ -131,10 +128,9 @@ def probabilities(probes: pd.DataFrame, observations: pd.DataFrame) -> Facts:
         row=np.arange(len(keys)),
     )
     table = probes.merge(facts.astype({"state": "str"}), on=["case_id", "probe_id"])
-    said = zip(table["continuation"], table["object"], strict=True)
-    table["generated"] = pd.array(
-        [begins_with(text, label) if isinstance(text, str) else None for text, label in said], dtype="boolean"
-    )
+    said, labels = (table[name].astype(object) for name in ("continuation", "object"))
+    found = map(goes_on_with, said.where(said.notna(), None), labels)
+    table["generated"] = pd.array(list(found), dtype="boolean")
     return Facts(table[list(PROBABILITIES.columns)], np.exp(logs["geometric_mean"])[table["row"]])
 
 
@@ -170,17 +166,16 @@ class Readings:
         self.cases = pd.Index(cases["case_id"], name="case_id")
         self.roles = set(facts.table["role"])
         self._facts = facts
-        self._places = {role: self._place(rows) for role, rows in facts.table.groupby("role", sort=False)}
+        self._probability = "probability"
+        states = pd.Categorical(facts.table["state"], categories=STATES).codes
+        rows = facts.table[["case_id", "position"]].assign(state=states)
+        self._places = {role: _place(rows.loc[of]) for role, of in facts.table.groupby("role").groups.items()}
 
-    @staticmethod
-    def _place(rows: pd.DataFrame) -> tuple[pd.MultiIndex, np.ndarray]:
-        """The (case_id, position) of a role, and the table's row of each in each state, -1 where none is."""
-        index = pd.MultiIndex.from_frame(rows[["case_id", "position"]])
-        distinct = index.unique().sort_values()
-        place = np.full((len(distinct), len(STATES)), -1)
-        state = pd.Categorical(rows["state"], categories=STATES).codes
-        place[distinct.get_indexer(index), state] = rows.index
-        return distinct, place
+    def under(self, name: str) -> "Readings":
+        """The same with another column of PROBABILITIES as `probability`."""
+        other = copy(self)
+        other._probability = name
+        return other
 
     def many(self, role: str, quantity: str = "probability") -> pd.DataFrame:
         """`quantity` by (case_id, position)."""
@@ -188,7 +183,8 @@ class Readings:
             index = pd.MultiIndex.from_arrays([[], []], names=["case_id", "position"])
             return pd.DataFrame(index=index, columns=list(STATES), dtype=float)
         index, place = self._places[role]
-        values = self._facts.table[quantity].astype("float64").to_numpy(dtype=float, na_value=np.nan)
+        column = self._probability if quantity == "probability" else quantity
+        values = self._facts.table[column].to_numpy(dtype=float, na_value=np.nan)
         return pd.DataFrame(np.append(values, np.nan)[place], index=index, columns=list(STATES))
 
     def one(self, role: str, quantity: str = "probability") -> pd.DataFrame:
@@ -211,6 +207,15 @@ class Readings:
             return pd.Series(dtype=str)
         index, place = self._places[role]
         return pd.Series(self._facts.table["prompts"].to_numpy()[place.max(axis=1)], index=index)
+
+
+def _place(rows: pd.DataFrame) -> tuple[pd.MultiIndex, np.ndarray]:
+    """The (case_id, position) of a role, and the table's row of each in each state, -1 where none is."""
+    size = 1 + rows["position"].max()
+    codes, at = np.unique(rows["case_id"] * size + rows["position"], return_inverse=True)
+    place = np.full((len(codes), len(STATES)), -1)
+    place[at, rows["state"]] = rows.index
+    return pd.MultiIndex.from_arrays(np.divmod(codes, size), names=["case_id", "position"]), place
 
 
 def scores(columns: dict[str, pd.Series]) -> pd.DataFrame:

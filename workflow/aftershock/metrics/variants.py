@@ -13,10 +13,11 @@ from aftershock.tables import VARIANTS
 
 def score_variants(cases: pd.DataFrame, facts: Facts, conflict: bool, single: bool) -> pd.DataFrame:
     """VARIANTS of `cases`; those of the geometric mean over all prompts are the values in SCORES."""
+    every = Readings(cases, facts)
     parts = [VARIANTS.empty()]
     for scoring in SCORINGS:
         for prompts in PROMPTS:
-            read = Readings(cases, facts.only(column(scoring, prompts)))
+            read = every.under(column(scoring, prompts))
             found = conflict_headlines(read, single) if conflict else round_headlines(read)
             parts.append(scores(found).assign(scoring=scoring, prompts=prompts))
     return pd.concat(parts, ignore_index=True)[list(VARIANTS.columns)].astype({"case_id": "int64"})
