@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, GPT2Config
 from transformers.utils.import_utils import is_serve_available
 
 from aftershock.lm.chat import PLAIN_ENDING, reply
+from aftershock.lm.fetch import fetch
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.tokenizer import train_tokenizer
 from aftershock.lm.wordings import score_wordings
@@ -98,6 +99,16 @@ def test_a_chat_template_is_used_where_there_is_one() -> None:
     assert reply(plain, MESSAGES, 12, seed=3).text.startswith("[")
     assert reply(lm, MESSAGES, 12, seed=3) == said
     assert reply(lm, MESSAGES, 12, seed=4) != said
+
+
+def test_a_fetched_model_brings_its_chat_template(tmp_path: Path) -> None:
+    lm = chat_model()
+    lm.model.save_pretrained(tmp_path / "there")
+    lm.tokenizer.save_pretrained(tmp_path / "there")
+    fetch({"path": str(tmp_path / "there")}, tmp_path / "here")
+    here = LanguageModel.load(tmp_path / "here")
+    assert here.tokenizer.chat_template == TEMPLATE
+    assert reply(here, MESSAGES, 12, seed=3) == reply(lm, MESSAGES, 12, seed=3)
 
 
 def test_an_answer_ends_where_the_model_ends_it() -> None:

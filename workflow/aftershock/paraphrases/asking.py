@@ -151,10 +151,11 @@ def ask_all(
 def report(requests: pd.DataFrame, candidates: pd.DataFrame, answers: KeptAnswers) -> str:
     """What was asked, what it took, and how many candidates each reason dropped."""
     sums = requests[["prompt_tokens", "completion_tokens", "cost"]].sum(min_count=1)
+    known = [f"{name} {value:g}" for name, value in sums.items() if pd.notna(value)]
     counts = candidates["reason"].value_counts()
     lines = [
         f"{len(requests)} requests, {answers.asked} of them sent now, {answers.cached} answered earlier",
-        f"{sums.to_string(na_rep='not known')} (all of them, when they were sent)",
+        f"all of them, when they were sent: {', '.join(known) or 'tokens not known'}",
         f"{len(candidates)} candidates, {int(candidates['kept'].sum())} of them good",
         *(f"  {count} dropped: {reason}" for reason, count in counts.items()),
     ]
