@@ -3,6 +3,8 @@
 # make run      a study:                    make run CONFIG=resources/studies/NAME.yaml (or several files, the last wins)
 # make queries  what a study would ask of its service, with nothing sent: make queries STUDY=resources/studies/NAME.yaml
 # make datasets its facts and cases only:   make datasets STUDY=resources/studies/NAME.yaml (TO=facts: without models)
+# make validate what is odd in a folder of published or exported files: make validate RELEASED=FOLDER
+# make convert  published files as parquet tables, or tables as files:   make convert FROM=FOLDER TO=NEW_FOLDER
 # make golden   recorded editing cases:     make golden DIR=FOLDER
 # make bench    engine against plain path:  make bench ARGS='--models tiny --methods rome,score-5 --quick'
 # make lint     what ruff, snakefmt and Snakemake say about the code
@@ -17,7 +19,7 @@ CORES ?= 2
 PIP = $(VENV)/bin/python -m pip install $(PIP_ARGS) -c constraints.txt
 LAUNCH = @PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.launch --cores $(CORES)
 
-.PHONY: demo run datasets queries test golden bench lint environment
+.PHONY: demo run datasets queries validate convert test golden bench lint environment
 
 demo: environment
 	$(LAUNCH) $(ARGS)
@@ -33,6 +35,14 @@ queries: environment
 datasets: environment
 	@test -n "$(STUDY)" || { echo "make datasets needs a study: make datasets STUDY=resources/studies/NAME.yaml" >&2; exit 1; }
 	$(LAUNCH) $(or $(TO),datasets) $(ARGS) --keep-going --configfile $(STUDY)
+
+validate: environment
+	@test -n "$(RELEASED)" || { echo "make validate needs a folder: make validate RELEASED=FOLDER" >&2; exit 1; }
+	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.cases.validate "$(RELEASED)"
+
+convert: environment
+	@test -n "$(FROM)" -a -n "$(TO)" || { echo "make convert needs two folders: make convert FROM=FOLDER TO=NEW_FOLDER" >&2; exit 1; }
+	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.cases.convert "$(FROM)" "$(TO)"
 
 test: environment
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)

@@ -1,25 +1,18 @@
-"""Cases built from a small hand-made graph, and the published files where they are at hand."""
-
-import json
-from pathlib import Path
+"""Cases built from a small hand-made graph."""
 
 import pandas as pd
 import pytest
 
-from aftershock.cases import CONFLICT, DATASETS
+from aftershock.cases import DATASETS
 from aftershock.cases.asked import facts_of_instances, only_taught, with_labels
-from aftershock.cases.build import build, tabulate
+from aftershock.cases.build import build
 from aftershock.cases.graph_facts import Context, Fact, FactIndex, as_facts
 from aftershock.cases.invariants import require, violations
-from aftershock.cases.released import edit_prompts, labels_of, read_rows, to_case, triples, write_rows
-from aftershock.cases.released_study import Folder, build_released
 from aftershock.cases.split import components, split_entities, split_of
 from aftershock.cases.targets import Targets
 from aftershock.seeds import generator
-from aftershock.tables import CASES, EDITS, FACT_KEY, OBJECT_SCORES, PROBES, VERIFIED
+from aftershock.tables import CASES, EDITS, FACT_KEY, PROBES
 
-RELEASED = Path(__file__).parents[2] / "shared" / "data" / "released" / "GPT2-XL"
-needs_released = pytest.mark.skipif(not RELEASED.is_dir(), reason=f"published files are not at {RELEASED}")
 SETTINGS = {
     "split": {"test": 0.5, "dev": 0.25, "train": 0.25},
     "quotas": {"test": dict.fromkeys(DATASETS, 8), "dev": {"coverage": 4}, "train": {}},
@@ -190,26 +183,6 @@ def test_a_fact_that_a_filter_dropped_is_never_a_target():
     assert drawn == {"T1", "T2", "T3"}
 
 
-def test_a_published_prompt_without_a_slot_is_named(tmp_path):
-    entity = {"id": "Q1", "label": "one"}
-    relation = {"id": "P69", "label": "educated at", "prompt": "studied at", "query": "?"}
-    others = [{"id": "Q2", "label": "two"}, {"id": "Q3", "label": "three"}]
-    edit = {
-        "relation": relation,
-        "subject": entity,
-        "object": others[0],
-        "new_object": {"id": "Q4", "label": "four"},
-    }
-    row = {"type": "1-2@P69", "edit": edit, "true_objects": others}
-    (tmp_path / "easy.json").write_text(json.dumps([row]))
-    (tmp_path / "round_prompts.json").write_text(json.dumps({"P69": ["{} went to"]}))
-    folder = Folder.read(str(tmp_path), ["round_easy"], 1, 0)
-    with pytest.raises(
-        ValueError, match=r"relation P69 in round_prompts.json or in a row: template 'studied at'"
-    ):
-        folder.prompts(str(tmp_path), "round")
-
-
 def test_probes_of_one_fact_share_a_number():
     facts, labels = families(4)
     index = FactIndex(frozenset(facts), labels, frozenset(facts))
@@ -260,16 +233,6 @@ def test_a_taught_part_of_a_graph_is_all_that_cases_are_made_of():
     assert index.objects["M2", "R1"] == ("F2",)  # true all the same
 
 
-def test_broken_rows_are_named(tmp_path):
-    (tmp_path / "easy.json").write_text(json.dumps([{"type": "1-2@P69", "edit": {}, "true_objects": []}]))
-    with pytest.raises(
-        ValueError, match=r"easy.json: row 0 is not a round_easy case \(KeyError: 'subject'\)"
-    ):
-        read_rows(tmp_path, "round_easy")
-    with pytest.raises(ValueError, match="hard.json does not exist"):
-        read_rows(tmp_path, "round_hard")
-
-
 def test_no_op_and_repeated_targets_are_found():
     facts, labels = families(2)
     index = FactIndex(frozenset(facts), labels)
@@ -277,61 +240,18 @@ def test_no_op_and_repeated_targets_are_found():
     row |= {"subject_id": "M0", "target_new_id": "F0", "target_true_id": "F0"}
     edits = pd.DataFrame([row | {"edit": "e1"}, row | {"edit": "e2"}])
     found = set(violations("coverage", edits, pd.DataFrame(columns=list(PROBES.columns)), index)["kind"])
-    assert {"no-op first edit", "target is another true object", "no-op second edit"} <= found
+    assert {"no-op first edit", "first edit's target is a true object", "no-op second edit"} <= found
 
 
-@needs_released
-@pytest.mark.parametrize("dataset", DATASETS)
-def test_published_rows_come_back_as_they_were(dataset):
-    rows = read_rows(RELEASED, dataset)[:60]
-    facts = frozenset(fact for row in rows for fact in triples(row))
-    labels = {entity: label for row in rows for entity, label in labels_of(row).items()}
-    cases = [to_case(dataset, row) for row in rows]
-    tables = tabulate(dataset, cases, Context(FactIndex(facts, labels), edit_prompts(rows)))
-    sheet = {}
-    for row in rows:
-        for part in (
-            *row.get("triples", ()),
-            *row.get("edits", ()),
-            *([row["edit"]] if "edit" in row else ()),
-        ):
-            sheet[part["relation"]["id"]] = part["relation"]
-    relations = pd.DataFrame(sheet.values()).rename(columns={"id": "relation_id"})
-    back = json.loads(write_rows(dataset, tables.cases, tables.edits, tables.probes, relations))
-    assert back == rows
-
-
-@needs_released
-@pytest.mark.parametrize("dataset", DATASETS)
-def test_published_rows_become_cases(dataset):
-    folder = Folder.read(str(RELEASED), [dataset], 20, 0)
-    facts, asked = folder.fact_table(), folder.asked()
-    verified = asked.assign(continuation="", known=True, probability=1.0)
-    objects = folder.asked_objects().assign(probability=0.1, rank=1, known=True, similarity=0.0)
-    kind = "conflict" if dataset in CONFLICT else "round"
-    prompts, measured = folder.prompts(str(RELEASED), kind), folder.relations()
-    index = FactIndex.from_frames(facts, verified)
-    context = Context.from_frames(index, prompts, measured, SHEET.assign(functional="no"), 0.9, 0)
-    built = build_released(dataset, folder, objects, context)
-    assert len(CASES.check(built.cases)) == 20
-    assert EDITS.check(built.edits).num_rows >= 40
-    assert PROBES.check(built.probes).num_rows >= 60
-
-
-@needs_released
-def test_findings_in_the_published_files():
-    folder = Folder.read(str(RELEASED), DATASETS, 50, 0)
-    found = folder.findings().set_index(["dataset", "kind"])["rows"]
-    assert found["composite", "no-op first edit"] == 24
-    assert found["coverage", "no-op first edit"] == 1
-    assert found["composite", "label without a letter"] == 3
-    assert found["round_easy", "duplicate labels among the true objects"] == 2
-    assert found["round_hard", "duplicate labels among the true objects"] == 6
-    assert (found["coverage", "label is an id"], found["reverse", "label is an id"]) == (88, 83)
-    assert all(len(folder.chosen(name)) == 50 for name in DATASETS)
-    assert set(folder.asked()["relation_id"]) <= set(folder.prompts(str(RELEASED), "conflict")["relation_id"])
-    verified = folder.asked().assign(continuation="", known=True, probability=1.0)
-    VERIFIED.check(verified[list(VERIFIED.columns)])
-    objects = folder.asked_objects().assign(probability=0.1, rank=1, known=True, similarity=0.0)
-    OBJECT_SCORES.check(objects[list(OBJECT_SCORES.columns)])
-    assert all(name in CONFLICT or folder.chosen(name)[0].object_ids for name in DATASETS)
+def test_a_fault_of_the_builder_stops_the_build(graph):
+    built = build("round_easy", *graph, SETTINGS)
+    second = (built.edits["edit"] == "e2") & (built.edits["case_id"] == 3)
+    other = built.edits.loc[second, ["subject_id", "subject"]].to_numpy()
+    built.edits.loc[second, ["target_new_id", "target_new"]] = other
+    found = violations("round_easy", built.edits, built.probes, graph[2].index)
+    kinds = ["new object is the subject", "second edit does not undo the first"]
+    assert found.to_numpy().tolist() == [[3, kind] for kind in kinds]
+    with pytest.raises(
+        ValueError, match=r"round_easy breaks its invariants \(new object .*: 1\); first case 3"
+    ):
+        require("round_easy", built.edits, built.probes, graph[2].index)

@@ -375,6 +375,54 @@ PROBES = Table(
     },
 )
 
+RELEASED_FILES = Table(
+    "released_files",
+    ("file",),
+    {
+        "file": "string",
+        "rows": "int64",  # cases, or relations of a prompt file
+        "sha256": "string",
+        "style": "string?",  # JSON: how the file is laid out; null where that is not kept
+    },
+)
+"""The files of a folder in the published format."""
+
+RELEASED_ROWS = Table(
+    "released_rows",
+    ("row",),
+    {
+        "row": "int64",
+        "type": "string?",
+        "rule": "string?",
+        "prerequisites": "string?",  # JSON
+        "layout": "string",  # JSON: the keys in their order, null in place of each value
+        "extra": "string?",  # JSON: [path, value] of every key that the format does not have
+    },
+)
+
+STATEMENTS = Table(
+    "statements",
+    ("row", "part", "position"),
+    {
+        "row": "int64",
+        "part": "string",  # triples, edits; of round cases edit, true_objects
+        "position": "int64",
+        "relation_id": "string",
+        "relation": "string?",
+        "prompt": "string",
+        "query": "string?",
+        "subject_id": "string",
+        "subject": "string",
+        "object_id": "string",
+        "object": "string",
+        "new_object_id": "string?",
+        "new_object": "string?",
+        "true_object_id": "string?",
+        "true_object": "string?",
+    },
+)
+"""The triples, edits and true objects of a published file's rows."""
+
 # --- observations and what follows from them ---------------------------------------------------------------
 OBSERVATIONS = Table(
     "observations",

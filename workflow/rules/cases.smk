@@ -46,7 +46,7 @@ rule read_released:
         datasets=config["datasets"],
         sample=lambda wildcards: graph(wildcards)["sample"],
         seed=config["cases"]["seed"],
-        code=code_hash("aftershock.cases.released_study"),
+        code=code_hash("aftershock.cases.released_study", "aftershock.cases.validate"),
     message:
         "Reading the published files of {wildcards.kg}"
     script:
@@ -108,7 +108,6 @@ rule build_cases:
         cases="results/{kg}/{model}/cases/{dataset}.parquet",
         edits="results/{kg}/{model}/cases/{dataset}.edits.parquet",
         probes="results/{kg}/{model}/cases/{dataset}.probes.parquet",
-        released="results/{kg}/{model}/cases/{dataset}.json",
         counts="results/{kg}/{model}/cases/{dataset}.counts.csv",
     log:
         "results/logs/build_cases/{kg}.{model}.{dataset}.log",
@@ -119,7 +118,7 @@ rule build_cases:
     params:
         namespace=lambda wildcards: graph(wildcards)["namespace"],
         settings=config["cases"],
-        code=code_hash("aftershock.cases.build", "aftershock.cases.asked", "aftershock.cases.released"),
+        code=code_hash("aftershock.cases.build", "aftershock.cases.asked"),
     message:
         "Building {wildcards.dataset} for {wildcards.model}"
     script:

@@ -5,7 +5,7 @@ from itertools import zip_longest
 from pathlib import Path
 from types import SimpleNamespace
 
-from aftershock.cases import CONFLICT, ROUND
+from aftershock.cases import CONFLICT, ROUND, SPLITS
 from aftershock.cases.released import FILES, PROMPT_FILES
 from aftershock.code_hash import code_hash
 from aftershock.config import check_config, merged_settings
@@ -48,6 +48,7 @@ wildcard_constraints:
     editor=any_of(EDITOR_LABELS),
     backend="openai|local",
     kind="all|conflict|round",
+    split="|".join(SPLITS),
     seed=r"\d+",
     shard=r"\d{5}-\d{5}",
 
@@ -158,14 +159,24 @@ def facts_of_run():
 
 
 def datasets_of_run():
-    """The datasets of this run for each model, with their datasheets; published cases have none."""
-    kinds = [".parquet"] if KG in RELEASED else [".parquet", ".json", ".md"]
-    return [
+    """The datasets of this run for each model, with their datasheets and in the published format; published
+    cases have neither.
+    """
+    kinds = [".parquet"] if KG in RELEASED else [".parquet", ".md"]
+    cases = [
         f"results/{KG}/{name}/cases/{dataset}{kind}"
         for name in config["models"]
         for dataset in config["datasets"]
         for kind in kinds
     ]
+    splits = [] if KG in RELEASED else exported_splits()
+    return cases + [f"results/{KG}/{name}/released/{split}" for name in config["models"] for split in splits]
+
+
+def exported_splits():
+    """The splits that any dataset of this run has cases in; test in any case."""
+    quotas = config["cases"]["quotas"]
+    return [s for s in SPLITS if s == "test" or any(quotas[s].get(d, 0) for d in config["datasets"])]
 
 
 def rule_of_file(wildcards):

@@ -60,6 +60,32 @@ rule describe_dataset:
         "../scripts/describe_dataset.py"
 
 
+rule export_cases:
+    input:
+        cases=expand("results/{{kg}}/{{model}}/cases/{name}.parquet", name=config["datasets"]),
+        edits=expand("results/{{kg}}/{{model}}/cases/{name}.edits.parquet", name=config["datasets"]),
+        probes=expand("results/{{kg}}/{{model}}/cases/{name}.probes.parquet", name=config["datasets"]),
+        relations=f"{RESOURCES}/relations.tsv",
+        prompts="results/kg/{kg}/prompts.parquet",
+    output:
+        directory("results/{kg}/{model}/released/{split}"),
+    log:
+        "results/logs/export_cases/{kg}.{model}.{split}.log",
+    wildcard_constraints:
+        kg=any_of(MINED),
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        datasets=config["datasets"],
+        namespace=lambda wildcards: graph(wildcards)["namespace"],
+        invented=lambda wildcards: graph(wildcards)["source"] == "generated",
+        code=code_hash("aftershock.cases.export", "aftershock.cases.validate"),
+    message:
+        "Writing the {wildcards.split} cases for {wildcards.model} in the published format"
+    script:
+        "../scripts/export_cases.py"
+
+
 rule facts:
     input:
         facts_of_run(),

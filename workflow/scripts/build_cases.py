@@ -4,7 +4,6 @@ from aftershock.cases.asked import only_taught
 from aftershock.cases.build import build
 from aftershock.cases.graph_facts import Context, FactIndex
 from aftershock.cases.invariants import require
-from aftershock.cases.released import write_rows
 from aftershock.kg.sheets import read_relations
 from aftershock.output import write_text
 from aftershock.stage import stage
@@ -41,6 +40,4 @@ with stage(snakemake) as run:
     CASES.write(built.cases, snakemake.output.cases, run.provenance)
     EDITS.write(built.edits, snakemake.output.edits, run.provenance)
     PROBES.write(built.probes, snakemake.output.probes, run.provenance)
-    test = built.cases[built.cases["split"] == "test"]
-    write_text(snakemake.output.released, write_rows(name, test, built.edits, built.probes, relations))
     write_text(snakemake.output.counts, built.counts.to_csv(index=False))

@@ -1,6 +1,8 @@
 """Read published ConflictEdit and RoundEdit files, check every row and draw the sample."""
 
+from aftershock.cases.released import PROMPT_FILES, read_prompts
 from aftershock.cases.released_study import Folder
+from aftershock.cases.validate import findings
 from aftershock.output import write_text
 from aftershock.stage import stage
 from aftershock.tables import FACTS, PROMPTS, RELATIONS, TAUGHT
@@ -14,4 +16,5 @@ with stage(snakemake) as run:
     TAUGHT.write(folder.asked_objects(), snakemake.output.objects, run.provenance)
     PROMPTS.write(folder.prompts(path, "conflict"), snakemake.output.conflict, run.provenance)
     PROMPTS.write(folder.prompts(path, "round"), snakemake.output.round, run.provenance)
-    write_text(snakemake.output.findings, folder.findings().to_csv(index=False))
+    prompts = {kind: read_prompts(path, kind)[0] for kind in PROMPT_FILES}
+    write_text(snakemake.output.findings, findings(folder.files, prompts).to_csv(index=False))

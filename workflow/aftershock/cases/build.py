@@ -8,7 +8,7 @@ from itertools import chain, islice
 import numpy as np
 import pandas as pd
 
-from aftershock.cases import CONFLICT, conflict, round_edit
+from aftershock.cases import CONFLICT, SPLITS, conflict, round_edit
 from aftershock.cases.conflict import ConflictCase
 from aftershock.cases.graph_facts import Context, Fact
 from aftershock.cases.probes import Probe, conflict_probes, round_probes
@@ -17,7 +17,6 @@ from aftershock.cases.split import components, split_entities
 from aftershock.seeds import generator
 from aftershock.tables import CASES, EDITS, PROBES
 
-SPLITS = ("test", "dev", "train")
 STRANGERS = 8  # unrelated cases that lend a case its controls
 
 
@@ -28,7 +27,7 @@ class Dataset:
     cases: pd.DataFrame
     edits: pd.DataFrame
     probes: pd.DataFrame
-    counts: pd.DataFrame  # split, reason, candidates
+    counts: pd.DataFrame | None = None  # split, reason, candidates; None when read back
 
 
 def build(

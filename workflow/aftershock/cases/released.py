@@ -1,21 +1,25 @@
 """The JSON format of the published ConflictEdit and RoundEdit files (Li et al., 2024), in and out.
 
 A folder holds `coverage_edit.json`, `reverse_edit.json`, `composite_edit.json`, `easy.json` and `hard.json`,
-each a list of rows on one line, and `conflict_prompts.json`, `round_prompts.json`, paraphrases by relation.
-Known differences between the published models' files are read as they are: the composite rows of one model
-carry `true_object` in the second edit, those of the other do not, and `object` there is the original object.
+each a list of rows, and `conflict_prompts.json`, `round_prompts.json`, ten paraphrases by relation. The
+published models' files differ: composite rows of one carry `true_object` in the second edit, those of the
+other do not, and coverage rows have no `rule`. Keys that nobody has described yet are kept as they are.
+
+A file is held as two tables, RELEASED_ROWS and STATEMENTS. A row's layout says which keys it has in which
+order, and the values come from the columns: so a file is written byte for byte as it was read.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from aftershock.cases import CONFLICT
-from aftershock.cases.conflict import ConflictCase, Edit
-from aftershock.cases.graph_facts import Fact
-from aftershock.cases.round_edit import RoundCase
+from aftershock.tables import PROMPTS, RELEASED_ROWS, STATEMENTS
 
 FILES = {
     "coverage": "coverage_edit.json",
@@ -25,7 +29,61 @@ FILES = {
     "round_hard": "hard.json",
 }
 PROMPT_FILES = {"conflict": "conflict_prompts.json", "round": "round_prompts.json"}
-Row = Mapping
+ALL_FILES = (*FILES.values(), *PROMPT_FILES.values())
+TRIPLES = {"coverage": 1, "reverse": 2, "composite": 3}
+
+# What is read into columns, key by key; a string or a number has its type here.
+ENTITY = {"id": str, "label": str}
+RELATION = {"id": str, "prompt": str, "query": str, "label": str}
+TRIPLE = {"relation": RELATION, "subject": ENTITY, "object": ENTITY}
+EDIT = {**TRIPLE, "true_object": ENTITY, "new_object": ENTITY}
+CONFLICT_ROW = {"rule": str, "triples": [TRIPLE], "prerequisites": [int], "type": str, "edits": [EDIT]}
+ROUND_ROW = {"type": str, "edit": EDIT, "true_objects": [ENTITY]}
+NAMES = {str: "a string", int: "a number", list: "a list", dict: "an object"}
+
+COLUMNS = {
+    ("relation", "id"): "relation_id",
+    ("relation", "label"): "relation",
+    ("relation", "prompt"): "prompt",
+    ("relation", "query"): "query",
+    **{
+        (part, key): f"{part}_id" if key == "id" else part
+        for part in ("subject", "object", "new_object", "true_object")
+        for key in ENTITY
+    },
+}
+OPTIONAL = {"relation", "query", "true_object_id", "true_object"}
+TRUTHS = ("triples", "true_objects")  # parts whose statements are true facts
+LINE = {"indent": None, "separators": [", ", ": "], "ensure_ascii": True, "ending": ""}
+PAGE = {"indent": 4, "separators": [",", ":"], "ensure_ascii": True, "ending": "\n"}
+Path_ = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Published:
+    """One file of cases."""
+
+    rows: pd.DataFrame  # RELEASED_ROWS
+    statements: pd.DataFrame  # STATEMENTS
+    style: Mapping[str, Any] | None = None  # how its JSON is laid out; None: as nothing here writes it
+
+    def take(self, numbers: Sequence[int]) -> "Published":
+        """Only the rows of these numbers."""
+        return Published(*(table[table["row"].isin(numbers)] for table in (self.rows, self.statements)))
+
+    @property
+    def truths(self) -> pd.DataFrame:
+        """The statements that are true facts."""
+        return self.statements[self.statements["part"].isin(TRUTHS)]
+
+    @property
+    def entities(self) -> pd.DataFrame:
+        """Every mention of an entity: row, entity_id, label."""
+        found = []
+        for name in ("subject", "object", "new_object", "true_object"):
+            part = self.statements[["row", f"{name}_id", name]].dropna()
+            found.append(part.set_axis(["row", "entity_id", "label"], axis=1))
+        return pd.concat(found).drop_duplicates(ignore_index=True)
 
 
 def prompt_kind(dataset: str) -> str:
@@ -33,190 +91,216 @@ def prompt_kind(dataset: str) -> str:
     return "conflict" if dataset in CONFLICT else "round"
 
 
-def read_rows(folder: str | Path, dataset: str) -> list[Row]:
-    """The rows of one file; ValueError naming file, row and what is missing when one is not of the format."""
+def names_in(folder: str | Path) -> tuple[list[str], list[str]]:
+    """The names of the format in a folder, and those of other JSON files; ValueError without any of them."""
+    if not Path(folder).is_dir():
+        raise ValueError(f"{folder} is not a folder")
+    there = sorted(path.name for path in Path(folder).iterdir())
+    known = [name for name in ALL_FILES if name in there]
+    if not known:
+        found = f"it holds {', '.join(there[:5])}" if there else "it is empty"
+        raise ValueError(f"{folder} holds no published file: {found}; known names: {', '.join(ALL_FILES)}")
+    return known, [name for name in there if name.endswith(".json") and name not in known]
+
+
+# --- in -----------------------------------------------------------------------------------------------------
+def read_cases(folder: str | Path, dataset: str) -> Published:
+    """The rows of one file; ValueError naming file, row and field where one is not of the format."""
     path = Path(folder) / FILES[dataset]
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ValueError(f"{path} does not exist; `folder` must hold {', '.join(FILES.values())}") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error}); fetch it again") from error
-    for number, row in enumerate(rows):
+    text, data = _json(path)
+    if not isinstance(data, list):
+        raise ValueError(f"{path} is not a list of rows")
+    rows, statements = [], []
+    for number, row in enumerate(data):
         try:
-            case = to_case(dataset, row)
-            list(triples(row))
-            if not all(isinstance(label, str) and label.strip() for label in labels_of(row).values()):
-                raise ValueError("an entity has an empty label")
-            if dataset not in CONFLICT and not case.object_ids:
-                raise ValueError("true_objects is empty")
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path}: row {number} is not a {dataset} case ({type(error).__name__}: {error})"
-            ) from error
-    return rows
-
-
-def read_paraphrases(folder: str | Path, kind: str) -> dict[str, list[str]]:
-    """Paraphrases of each relation from `conflict_prompts.json` or `round_prompts.json`."""
-    path = Path(folder) / PROMPT_FILES[kind]
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{path} cannot be read ({error}); it holds the paraphrases of each relation"
-        ) from error
-
-
-def to_case(dataset: str, row: Row) -> ConflictCase | RoundCase:
-    """The case that a row describes.
-
-    In composite rows the tied fact is `triples[0]` and the second edit starts from the original object: no
-    released metric reads the field in which the published files differ.
-    """
-    if dataset not in CONFLICT:
-        edit = row["edit"]
-        objects = tuple(entity["id"] for entity in row["true_objects"])
-        key = (edit["subject"]["id"], edit["relation"]["id"])
-        return RoundCase(*key, edit["object"]["id"], edit["new_object"]["id"], objects, frozenset())
-    first, second = (
-        Edit(e["subject"]["id"], e["relation"]["id"], e["object"]["id"], e["new_object"]["id"])
-        for e in row["edits"]
+            record, parts = _parse(dataset, row)
+        except ValueError as error:
+            raise ValueError(f"{path}: row {number} is not a {dataset} case: {error}") from error
+        rows.append({"row": number, **record})
+        statements += [{"row": number, **part} for part in parts]
+    return Published(
+        pd.DataFrame(rows, columns=list(RELEASED_ROWS.columns)),
+        pd.DataFrame(statements, columns=list(STATEMENTS.columns)),
+        style_of(text, data),
     )
-    if dataset == "coverage":
-        return ConflictCase(f"{first.relation_id}", first, second, first.relation_id, second.new)
-    if dataset == "reverse":
-        implied = Fact(second.new_id, first.relation_id, first.new_id)
-        return ConflictCase(row["rule"], first, second, second.relation_id, implied)
-    implied = Fact(first.subject_id, first.relation_id, second.new_id)
-    tied = Fact(*_triple_ids(row["triples"][0]))
-    return ConflictCase(row["rule"], first, second, second.relation_id, implied, tied)
 
 
-def triples(row: Row) -> Iterator[Fact]:
-    """The true facts that a row states."""
-    if "triples" in row:
-        yield from (Fact(*_triple_ids(triple)) for triple in row["triples"])
-    else:
-        edit = row["edit"]
-        for entity in row["true_objects"]:
-            yield Fact(edit["subject"]["id"], edit["relation"]["id"], entity["id"])
+def read_prompts(folder: str | Path, kind: str) -> tuple[pd.DataFrame, Mapping[str, Any] | None]:
+    """PROMPTS rows of `conflict_prompts.json` or `round_prompts.json`, in their order, and the file's style.
 
-
-def labels_of(row: Row) -> dict[str, str]:
-    """Labels by id of all entities of a row."""
-    found = {}
-
-    def walk(value: object) -> None:
-        if isinstance(value, Mapping):
-            if "id" in value and "prompt" not in value:
-                found[value["id"]] = value["label"]
-            for child in value.values():
-                walk(child)
-        elif isinstance(value, list):
-            for child in value:
-                walk(child)
-
-    walk(row)
-    return found
-
-
-def edit_prompts(rows: Iterable[Row]) -> dict[str, str]:
-    """The edit prompt of each relation that occurs."""
-    found = {}
-    for row in rows:
-        for part in (
-            *row.get("triples", ()),
-            *row.get("edits", ()),
-            *([row["edit"]] if "edit" in row else ()),
-        ):
-            found[part["relation"]["id"]] = part["relation"]["prompt"]
-    return found
-
-
-def write_rows(
-    dataset: str, cases: pd.DataFrame, edits: pd.DataFrame, probes: pd.DataFrame, relations: pd.DataFrame
-) -> str:
-    """The rows of CASES in the released format, as one line of ASCII JSON.
-
-    `relations` has relation_id, label, prompt and query. Composite second edits carry `true_object`.
+    Paraphrases are numbered from 1; number 0, the edit prompt, is in the rows of the cases.
     """
-    about = {
-        row.relation_id: {"id": row.relation_id, "prompt": row.prompt, "query": row.query, "label": row.label}
-        for row in relations.itertuples(index=False)
-    }
-    by_case = {case_id: rows for case_id, rows in edits.groupby("case_id")}
-    tied = probes[probes["role"] == "tied"].set_index("case_id")
-    make = _conflict_row if dataset in CONFLICT else _round_row
-    rows = []
-    for case in cases.itertuples(index=False):
-        mine = by_case[case.case_id]
-        parts = {name: part.to_dict("records") for name, part in mine.groupby("edit")}
-        rows.append(
-            make(dataset, case, parts, tied.loc[case.case_id] if case.case_id in tied.index else None, about)
-        )
-    return json.dumps(rows)
+    path = Path(folder) / PROMPT_FILES[kind]
+    text, data = _json(path)
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} is not an object of lists of templates by relation")
+    found = []
+    for relation_id, templates in data.items():
+        if not isinstance(templates, list) or not templates or not all(map(_is_text, templates)):
+            raise ValueError(f"{path}: {relation_id} is not a list of templates")
+        found += [(relation_id, i, text, "released") for i, text in enumerate(templates, start=1)]
+    return pd.DataFrame(found, columns=list(PROMPTS.columns)), style_of(text, data)
 
 
-def _conflict_row(dataset: str, case, parts: dict, tied, about: dict) -> dict:
-    first, second = parts["e1"][0], parts["e2"][0]
-    facts = [_triple(first, about)]
-    edits = [_edit(first, about), _edit(second, about)]
-    if dataset == "reverse":
-        reverse = {"relation_id": second["relation_id"], **_swap(first)}
-        facts.append(_triple(reverse, about))
-    if dataset == "composite":
-        facts = [
-            {
-                "relation": about[tied["relation_id"]],
-                "subject": _entity(tied, "subject"),
-                "object": _entity(tied, "object"),
-            },
-            *facts,
-            _triple(second, about),
-        ]
-        edits[1]["true_object"] = edits[0]["new_object"]
-    row = {} if dataset == "coverage" else {"rule": case.rule}
-    return row | {
-        "triples": facts,
-        "prerequisites": [0] if dataset == "composite" else [],
-        "type": dataset,
-        "edits": edits,
-    }
+def style_of(text: str, data: object) -> Mapping[str, Any] | None:
+    """How `text` lays out `data`, as `dump` takes it; None where that is a way which is not known."""
+    ending = text[len(text.rstrip()) :]
+    choices = product((None, 4, 2, 1), ([", ", ": "], [",", ":"], [",", ": "]), (True, False))
+    for indent, separators, ascii_only in choices:
+        style = {"indent": indent, "separators": separators, "ensure_ascii": ascii_only, "ending": ending}
+        if dump(data, style) == text:
+            return style
+    return None
 
 
-def _round_row(dataset: str, case, parts: dict, tied, about: dict) -> dict:
-    objects = [_entity(edit, "target_new") for edit in parts["multi"]]
-    edit = _edit(parts["e1"][0], about)
-    ordered = {name: edit[name] for name in ("relation", "subject", "new_object", "object")}
-    relation_id = parts["e1"][0]["relation_id"]
-    return {"type": f"1-{len(objects)}@{relation_id}", "edit": ordered, "true_objects": objects}
+def _json(path: Path) -> tuple[str, Any]:
+    try:
+        text = path.read_bytes().decode("utf-8")
+        return text, json.loads(text)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} does not exist; the folder must hold {', '.join(ALL_FILES)}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read as JSON ({error}); fetch it again") from error
 
 
-def _swap(edit: Mapping) -> dict:
+def _parse(dataset: str, row: object) -> tuple[dict, list[dict]]:
+    """The RELEASED_ROWS record of a row and its STATEMENTS."""
+    known: dict[Path_, Any] = {}
+    extra: dict[Path_, Any] = {}
+    layout = _take(row, CONFLICT_ROW if dataset in CONFLICT else ROUND_ROW, (), known, extra)
+    if dataset in ("reverse", "composite"):
+        _required(("rule",), known)
+    numbers = {"triples": TRIPLES[dataset], "edits": 2} if dataset in CONFLICT else {"edit": 1}
+    parts = []
+    for name, number in numbers.items():
+        found = layout.get(name)
+        if found is None or (name != "edit" and len(found) != number):
+            raise ValueError(f"{name} is missing" if found is None else f"{name} has not {number} entries")
+        for i in range(number):
+            path = (name,) if name == "edit" else (name, i)
+            parts.append({"part": name, "position": i, **_statement(path, known)})
+    if dataset not in CONFLICT:
+        if not layout.get("true_objects"):
+            raise ValueError("true_objects is missing or empty")
+        about = {c: v for c, v in parts[0].items() if not c.startswith(("object", "new_", "true_"))}
+        for i in range(len(layout["true_objects"])):
+            own = {"object_id": ("id",), "object": ("label",)}
+            entity = {column: _required(("true_objects", i, *key), known) for column, key in own.items()}
+            parts.append({**about, "part": "true_objects", "position": i, **entity})
+    prerequisites = layout.get("prerequisites")
     return {
-        "subject_id": edit["target_true_id"],
-        "subject": edit["target_true"],
-        "target_true_id": edit["subject_id"],
-        "target_true": edit["subject"],
-    }
+        "type": known.get(("type",)),
+        "rule": known.get(("rule",)),
+        "prerequisites": None
+        if prerequisites is None
+        else json.dumps([known["prerequisites", i] for i in range(len(prerequisites))]),
+        "layout": json.dumps(layout),
+        "extra": json.dumps([[list(path), value] for path, value in extra.items()]) if extra else None,
+    }, parts
 
 
-def _entity(row: Mapping, name: str) -> dict:
-    return {"id": row[f"{name}_id"], "label": row[name]}
+def _take(value: object, shape: Any, path: Path_, known: dict, extra: dict) -> Any:
+    """The layout of `value`, with null in place of what goes into `known` and `extra` by its path."""
+    kind = shape if isinstance(shape, type) else type(shape)
+    if not isinstance(value, kind) or isinstance(value, bool) or (kind is str and not _is_text(value)):
+        raise ValueError(f"{_shown(path)} is {json.dumps(value)[:40]}, {NAMES[kind]} was expected")
+    if kind is list:
+        return [_take(item, shape[0], (*path, i), known, extra) for i, item in enumerate(value)]
+    if kind is not dict:
+        known[path] = value
+        return None
+    layout = {}
+    for key, item in value.items():
+        if key in shape:
+            layout[key] = _take(item, shape[key], (*path, key), known, extra)
+        else:
+            layout[key], extra[*path, key] = None, item
+    return layout
 
 
-def _triple(edit: Mapping, about: dict) -> dict:
-    return {
-        "relation": about[edit["relation_id"]],
-        "subject": _entity(edit, "subject"),
-        "object": _entity(edit, "target_true"),
-    }
+def _statement(path: Path_, known: Mapping[Path_, str]) -> dict[str, str | None]:
+    """The columns of a triple or an edit."""
+    needed = ("relation", "subject", "object") if path[0] == "triples" else tuple(EDIT)
+    found = {}
+    for key, column in COLUMNS.items():
+        if column in OPTIONAL or key[0] not in needed:
+            found[column] = known.get((*path, *key))
+        else:
+            found[column] = _required((*path, *key), known)
+    for one, other in (("id", "label"), ("label", "id")):
+        if (*path, "true_object", one) in known:
+            _required((*path, "true_object", other), known)
+    return found
 
 
-def _edit(edit: Mapping, about: dict) -> dict:
-    return {**_triple(edit, about), "new_object": _entity(edit, "target_new")}
+def _required(path: Path_, known: Mapping[Path_, str]) -> str:
+    if path not in known:
+        raise ValueError(f"{_shown(path)} is missing")
+    return known[path]
 
 
-def _triple_ids(triple: Mapping) -> tuple[str, str, str]:
-    return triple["subject"]["id"], triple["relation"]["id"], triple["object"]["id"]
+def _shown(path: Path_) -> str:
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)
+    return text.removeprefix(".") or "the row"
+
+
+def _is_text(value: object) -> bool:
+    """Whether `value` is a string that can be written as UTF-8: JSON may hold halves of characters."""
+    try:
+        return isinstance(value, str) and (value.isascii() or bool(value.encode()))
+    except UnicodeEncodeError:
+        return False
+
+
+# --- out ----------------------------------------------------------------------------------------------------
+def dump(data: object, style: Mapping[str, Any] | None = None) -> str:
+    """`data` as JSON, by default on one line of ASCII as the published cases are."""
+    style = style or LINE
+    text = json.dumps(
+        data,
+        indent=style["indent"],
+        separators=tuple(style["separators"]),
+        ensure_ascii=style["ensure_ascii"],
+    )
+    return text + style["ending"]
+
+
+def write_cases(published: Published) -> str:
+    """The text of a file of cases."""
+    return dump(list(_rows(published)), published.style)
+
+
+def write_prompts(prompts: pd.DataFrame, style: Mapping[str, Any] | None = PAGE) -> str:
+    """The text of a prompt file with the paraphrases of PROMPTS."""
+    more = prompts[prompts["prompt_id"] > 0].sort_values("prompt_id", kind="stable")
+    order = prompts["relation_id"].drop_duplicates()
+    by_relation = more.groupby("relation_id")["template"].agg(list)
+    return dump({relation: by_relation[relation] for relation in order if relation in by_relation}, style)
+
+
+def _rows(published: Published) -> Iterator[dict]:
+    values: dict[int, dict[Path_, Any]] = {number: {} for number in published.rows["row"]}
+    for record in published.statements.to_dict("records"):
+        part, path = record["part"], (record["part"], record["position"])
+        if part == "true_objects":
+            own = {("id",): record["object_id"], ("label",): record["object"]}
+        else:
+            own = {key: record[column] for key, column in COLUMNS.items()}
+        prefix = (part,) if part == "edit" else path
+        values[record["row"]].update({(*prefix, *key): value for key, value in own.items()})
+    for row in published.rows.to_dict("records"):
+        mine = values[row["row"]]
+        mine |= {("type",): row["type"], ("rule",): row["rule"]}
+        if isinstance(row["prerequisites"], str):
+            mine |= {("prerequisites", i): n for i, n in enumerate(json.loads(row["prerequisites"]))}
+        if isinstance(row["extra"], str):
+            mine |= {tuple(path): value for path, value in json.loads(row["extra"])}
+        yield _fill(json.loads(row["layout"]), (), mine)
+
+
+def _fill(layout: Any, path: Path_, values: Mapping[Path_, Any]) -> Any:
+    if isinstance(layout, dict):
+        return {key: _fill(part, (*path, key), values) for key, part in layout.items()}
+    if isinstance(layout, list):
+        return [_fill(part, (*path, i), values) for i, part in enumerate(layout)]
+    return values[path]

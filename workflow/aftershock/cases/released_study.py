@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from aftershock.cases import CONFLICT, DATASETS
-from aftershock.cases import released as fmt
 from aftershock.cases.build import Dataset, tabulate
-from aftershock.cases.graph_facts import Context, Fact, FactIndex
-from aftershock.cases.invariants import violations
+from aftershock.cases.conflict import ConflictCase
+from aftershock.cases.graph_facts import Context, Fact, as_facts
+from aftershock.cases.released import FILES, PROMPT_FILES, Published, prompt_kind, read_cases, read_prompts
+from aftershock.cases.round_edit import RoundCase
+from aftershock.cases.statements import cases_of
 from aftershock.prompts import split
 from aftershock.seeds import generator
 from aftershock.tables import FACTS, PROMPTS, RELATIONS, TAUGHT
@@ -19,31 +21,34 @@ from aftershock.tables import FACTS, PROMPTS, RELATIONS, TAUGHT
 class Folder:
     """The sampled rows of each file of a folder, and what all its rows say."""
 
-    rows: Mapping[str, Sequence[fmt.Row]]  # all rows, by dataset
+    files: Mapping[str, Published]  # all rows, by dataset
     sampled: Mapping[str, Sequence[int]]  # row numbers in the sample, by dataset
     facts: frozenset[Fact]
     labels: Mapping[str, str]
 
     @classmethod
     def read(cls, path: str, datasets: Sequence[str], sample: int, seed: int) -> "Folder":
-        """Read and check the files of `datasets` and draw up to `sample` rows of each."""
+        """Read the files of `datasets` and draw up to `sample` rows of each; no label may be empty."""
         unknown = sorted(set(datasets) - set(DATASETS))
         if unknown:
             raise ValueError(f"unknown datasets {unknown}; known: {', '.join(DATASETS)}")
-        rows = {name: fmt.read_rows(path, name) for name in datasets}
-        every = [row for part in rows.values() for row in part]
-        sampled = {
-            name: sorted(generator(seed, "released", name).permutation(len(part))[:sample].tolist())
-            for name, part in rows.items()
-        }
-        labels = {}
-        for row in every:
-            labels |= fmt.labels_of(row)
-        return cls(rows, sampled, frozenset(f for row in every for f in fmt.triples(row)), labels)
+        files = {name: read_cases(path, name) for name in datasets}
+        sampled, facts, labels = {}, set(), {}
+        for name, published in files.items():
+            order = generator(seed, "released", name).permutation(len(published.rows))
+            sampled[name] = sorted(order[:sample].tolist())
+            facts.update(as_facts(published.truths))
+            entities = published.entities
+            empty = entities[entities["label"].str.strip() == ""]
+            if len(empty):
+                row, entity_id, _ = empty.iloc[0]
+                raise ValueError(f"{path}/{FILES[name]}: row {row}: {entity_id} has an empty label")
+            labels |= dict(zip(entities["entity_id"], entities["label"], strict=True))
+        return cls(files, sampled, frozenset(facts), labels)
 
-    def chosen(self, dataset: str) -> list:
+    def chosen(self, dataset: str) -> list[ConflictCase] | list[RoundCase]:
         """The sampled cases of `dataset`."""
-        return [fmt.to_case(dataset, self.rows[dataset][i]) for i in self.sampled[dataset]]
+        return cases_of(dataset, self.files[dataset].take(self.sampled[dataset]))
 
     def fact_table(self) -> pd.DataFrame:
         """Every stated fact as a FACTS row."""
@@ -53,7 +58,7 @@ class Folder:
     def asked(self) -> pd.DataFrame:
         """TAUGHT rows of the tied facts and first edits' facts of the sample: what a model must know."""
         facts = set()
-        for dataset in self.rows:
+        for dataset in self.files:
             if dataset in CONFLICT:
                 for case in self.chosen(dataset):
                     facts |= {case.first.old} | ({case.tied} if case.tied else set())
@@ -63,7 +68,7 @@ class Folder:
         """TAUGHT rows of all true objects of the sampled round cases."""
         facts = {
             Fact(*case.key, object_id)
-            for dataset in self.rows
+            for dataset in self.files
             if dataset not in CONFLICT
             for case in self.chosen(dataset)
             for object_id in case.object_ids
@@ -83,9 +88,12 @@ class Folder:
 
     def prompts(self, path: str, kind: str) -> pd.DataFrame:
         """PROMPTS rows of one of the two prompt files, with the edit prompts that the rows carry."""
-        names = [name for name in self.rows if fmt.prompt_kind(name) == kind]
-        first = fmt.edit_prompts(row for name in names for row in self.rows[name])
-        paraphrases = fmt.read_paraphrases(path, kind)
+        names = [name for name in self.files if prompt_kind(name) == kind]
+        first = {}
+        for name in names:
+            statements = self.files[name].statements
+            first |= dict(zip(statements["relation_id"], statements["prompt"], strict=True))
+        paraphrases = read_prompts(path, kind)[0].groupby("relation_id")["template"].agg(list)
         rows = []
         for relation_id, template in sorted(first.items()):
             texts = [template, *paraphrases.get(relation_id, [])]
@@ -93,24 +101,12 @@ class Folder:
                 try:
                     split(text)
                 except ValueError as error:
-                    name = fmt.PROMPT_FILES[kind]
+                    name = PROMPT_FILES[kind]
                     raise ValueError(
                         f"{path}: relation {relation_id} in {name} or in a row: {error}"
                     ) from error
             rows += [(relation_id, i, text, "released") for i, text in enumerate(texts)]
         return pd.DataFrame(rows, columns=list(PROMPTS.columns))
-
-    def findings(self) -> pd.DataFrame:
-        """Oddities of every row: dataset, kind, rows, and the first row number."""
-        index = FactIndex(self.facts, dict(self.labels))
-        found = []
-        for dataset, rows in self.rows.items():
-            cases = [fmt.to_case(dataset, row) for row in rows]
-            tables = tabulate(dataset, cases, Context(index, fmt.edit_prompts(rows)))
-            broken = violations(dataset, tables.edits, tables.probes, index)
-            for kind, part in broken.groupby("kind"):
-                found.append((dataset, kind, len(part), int(part["case_id"].min())))
-        return pd.DataFrame(found, columns=["dataset", "kind", "rows", "first_row"])
 
     def _labelled(self, facts: Sequence[Fact]) -> pd.DataFrame:
         rows = [(*vars(f).values(), self.labels[f.subject_id], self.labels[f.object_id]) for f in facts]

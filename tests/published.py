@@ -1,0 +1,92 @@
+"""Folders in the published format: one built from the hand-made graph, and the published one where it is."""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from aftershock.cases import DATASETS
+from aftershock.cases.build import Dataset, build
+from aftershock.cases.export import export
+from aftershock.cases.graph_facts import Context, FactIndex
+from test_cases import PROMPTS_BY_RELATION, SETTINGS, SHEET, families, instances_of, scores_of
+
+RELEASED = Path(__file__).parents[2] / "shared" / "data" / "released" / "GPT2-XL"
+needs_released = pytest.mark.skipif(not RELEASED.is_dir(), reason=f"published files are not at {RELEASED}")
+ONCE = SETTINGS | {"max_per_first_edit": 1}
+
+
+def prompts() -> pd.DataFrame:
+    """PROMPTS of the hand-made graph: the edit prompt and ten wordings of ours."""
+    rows = [(r, 0, text, "sheet") for r, text in PROMPTS_BY_RELATION.items()]
+    wordings = [f"{r}, wording {{}} no. {i}: it is" for r in PROMPTS_BY_RELATION for i in range(1, 11)]
+    rows += [(text[:2], 1 + i % 10, text, "ours") for i, text in enumerate(wordings)]
+    return pd.DataFrame(rows, columns=["relation_id", "prompt_id", "template", "source"])
+
+
+@cache
+def built(seed: int = 7) -> dict[str, Dataset]:
+    """All datasets of the hand-made graph."""
+    facts, labels = families(24)
+    index = FactIndex(frozenset(facts), labels, frozenset(facts))
+    functional = dict.fromkeys(["R1", "R2", "R3", "R5"], 1.0) | {"R4": 0.4}
+    context = Context(index, PROMPTS_BY_RELATION, functional, frozenset(["R1", "R2", "R3"]), 0.9, seed)
+    return {name: build(name, instances_of(24), scores_of(facts), context, ONCE) for name in DATASETS}
+
+
+def exported(folder: Path, split: str = "test", seed: int = 7) -> Path:
+    """The folder, with the hand-made graph's cases of one split in it."""
+    folder.mkdir(exist_ok=True)
+    export(folder, built(seed), split, SHEET, prompts())
+    return folder
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write(path: Path, data: Any, **style: Any) -> None:
+    path.write_text(json.dumps(data, **style), encoding="utf-8")
+
+
+def entity(id_: str, **more: Any) -> dict:
+    return {"id": id_, "label": f"Label {id_}", **more}
+
+
+def triple(subject: str, relation: str, object_: str, **more: Any) -> dict:
+    about = {
+        "id": relation,
+        "prompt": f"{relation} of {{}} is",
+        "query": f"{relation} of {{}}?",
+        "label": relation,
+    }
+    return {"relation": about, "subject": entity(subject), "object": entity(object_), **more}
+
+
+def composite(true_object: bool) -> dict:
+    """A composite row as the one or the other published model has it."""
+    first = triple("Y", "P2", "Z", new_object=entity("Z2"))
+    more: Mapping[str, Any] = {"true_object": entity("Z2")} if true_object else {}
+    return {
+        "rule": "P1&P2>P3",
+        "triples": [triple("X", "P1", "Y"), triple("Y", "P2", "Z"), triple("X", "P3", "Z")],
+        "prerequisites": [0],
+        "type": "composite",
+        "edits": [first, triple("X", "P3", "Z", **more, new_object=entity("Z3"))],
+    }
+
+
+def coverage() -> dict:
+    """A coverage row, which has no rule."""
+    edits = [triple("S", "P1", "A", new_object=entity("B")), triple("S", "P1", "B", new_object=entity("C"))]
+    return {"triples": [triple("S", "P1", "A")], "prerequisites": [], "type": "coverage", "edits": edits}
+
+
+def several() -> dict:
+    """A round row."""
+    edit = triple("S", "P9", "O1", new_object=entity("N"))
+    return {"type": "1-3@P9", "edit": edit, "true_objects": [entity(f"O{i}") for i in (2, 1, 3)]}

@@ -1,0 +1,23 @@
+"""Write one split of all datasets of a model in the published format."""
+
+from aftershock.cases.build import Dataset
+from aftershock.cases.export import NOTICE, export, notice
+from aftershock.cases.validate import findings, read_folder, render
+from aftershock.kg.sheets import read_relations
+from aftershock.output import whole_folder
+from aftershock.stage import stage
+from aftershock.tables import CASES, EDITS, PROBES, PROMPTS
+
+with stage(snakemake):
+    given, params, wildcards = snakemake.input, snakemake.params, snakemake.wildcards
+    tables = zip(params.datasets, given.cases, given.edits, given.probes, strict=True)
+    datasets = {
+        name: Dataset(CASES.read(cases), EDITS.read(edits), PROBES.read(probes))
+        for name, cases, edits, probes in tables
+    }
+    relations = read_relations(given.relations, params.namespace)
+    with whole_folder(snakemake.output[0]) as folder:
+        sizes = export(folder, datasets, wildcards.split, relations, PROMPTS.read(given.prompts))
+        page = notice(sizes, wildcards.split, wildcards.kg, wildcards.model, params.invented)
+        (folder / NOTICE).write_text(page, encoding="utf-8")
+        print(render(findings(*read_folder(folder))))
