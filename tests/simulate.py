@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from aftershock.metrics.run import CONFLICT
+from aftershock.metrics.run import CONFLICT, score_run
 from aftershock.seeds import generator
 from aftershock.tables import CASES, OBSERVATIONS, PROBES, SCORES, TELEMETRY
 
@@ -46,6 +46,9 @@ RULES = {
     "round_easy": ("1-N@R7",),
     "round_hard": ("1-N@R8",),
 }
+
+
+NEARBY = ("neighbour", "neighbour_new", "same_subject")
 
 
 @dataclass(frozen=True)
@@ -106,11 +109,14 @@ def simulate(
     if dataset not in CONFLICT:
         objects = probes[probes["role"].isin(["original", "object"])].groupby("case_id").size()
         cases["n_objects"] = cases["n_known"] = objects.reindex(cases["case_id"]).to_numpy()
-    facts = probes.drop_duplicates(["case_id", "probe_id"])[["case_id", "probe_id", "role", "prompts"]]
+    facts = probes.drop_duplicates(["case_id", "probe_id"])
+    facts = facts[["case_id", "probe_id", "role", "prompts", "object"]]
     prompts = pd.DataFrame({"prompt_id": range(PROMPTS)})
     rows = facts.merge(prompts, how="cross")
     rows = rows[(rows["prompts"] == "all") | (rows["prompt_id"] == 0)].reset_index(drop=True)
-    known = rows["role"].isin(["e1_true", "e2_true", "tied", "original", "object"]) | _control(rows["role"])
+    known = rows["role"].isin(["e1_true", "e2_true", "in_context", "tied", "original", "object"]) | _control(
+        rows["role"]
+    )
     fact = rows.groupby(["case_id", "probe_id"]).ngroup().to_numpy()
     of_fact = rng.normal(0, 0.8, len(facts))[fact]
     base = np.where(known, -1.2, -5.0) + of_fact + rng.normal(0, 0.5, len(rows))
@@ -140,6 +146,26 @@ def failed(run: Simulated) -> tuple[pd.DataFrame, pd.DataFrame]:
         for state in ("1", "2", "e2_only", "control", "random")
     ]
     return OBSERVATIONS.empty(), pd.DataFrame(rows, columns=list(TELEMETRY.columns))
+
+
+def run(dataset, n=12, seed=0, behaviour=None, shards=("00000-00007", "00008-00015"), **changed):
+    """Probabilities and scores of a simulated run, cut into shards."""
+    sim = simulate(dataset, n, seed, {"editor": behaviour or Behaviour()})
+    rows = changed.pop("observations", sim.observations["editor"])
+    cut = {}
+    for shard in shards:
+        first, last = map(int, shard.split("-"))
+        cut[shard] = rows[rows["case_id"].between(first, last)]
+    arguments = {
+        "cases": sim.cases,
+        "probes": sim.probes,
+        "unedited": sim.unedited,
+        "shards": cut,
+        "telemetry": sim.telemetry["editor"],
+        "dataset": dataset,
+        "ranges": list(shards),
+    }
+    return sim, *score_run(**arguments | changed)
 
 
 def scores_of(values: dict[str, list[float | None]]) -> pd.DataFrame:
@@ -195,9 +221,16 @@ def _observe(rows: pd.DataFrame, state: str, per_token: np.ndarray, tokens: np.n
             "n_tokens": tokens,
             "token_logprobs": [[value] * n for value, n in zip(per_token, tokens, strict=True)],
             "argmax_match": per_token > np.log(0.45),
+            "tokens_matched": np.where(per_token > np.log(0.45), tokens, tokens // 2),
+            "continuation": np.where(rows["prompt_id"] == 0, _said(rows["object"], per_token), None),
         },
         columns=list(OBSERVATIONS.columns),
     )
+
+
+def _said(labels: pd.Series, per_token: np.ndarray) -> np.ndarray:
+    """A continuation that begins with the label where it is likely."""
+    return np.where(per_token > np.log(0.4), " " + labels + " and", " nothing of the kind")
 
 
 def _probes(dataset: str, case: int, rng: np.random.Generator) -> pd.DataFrame:
@@ -207,9 +240,9 @@ def _probes(dataset: str, case: int, rng: np.random.Generator) -> pd.DataFrame:
         if dataset != "coverage":
             roles.append("e2_true")
         if dataset == "composite":
-            roles += ["tied", "control_same", "control_unrelated"]
+            roles += ["tied", "control_same", "control_unrelated", "in_context"]
         if dataset == "coverage":
-            roles += ["neighbour"] * 5 + ["same_subject"] * 3
+            roles += ["neighbour"] * 5 + ["same_subject"] * 3 + ["neighbour_new"] * 5
     else:
         roles = ["target", "original", *["object"] * int(rng.integers(1, 5)), *["control_object"] * 2]
     labels = rng.choice([*THINGS, *FIRST_NAMES, *HOSTILE], len(roles))
@@ -218,8 +251,8 @@ def _probes(dataset: str, case: int, rng: np.random.Generator) -> pd.DataFrame:
     for number, (role, label) in enumerate(zip(roles, labels, strict=True)):
         probe = number - 1 if dataset == "coverage" and role == "new_imp" else number
         position = seen[role] = seen.get(role, -1) + 1
-        only_edit = role in ("neighbour", "same_subject") or (role == "control_same" and case % 2)
-        prompts = "edit" if only_edit else "all"
+        only_edit = role in NEARBY or (role == "control_same" and case % 2)
+        prompts = "context" if role == "in_context" else "edit" if only_edit else "all"
         fact = (f"E{case}", subject, "R7", f"E{case}.{probe}", label)
         rows.append((case, role, position, probe, *fact, prompts))
     return pd.DataFrame(rows, columns=list(PROBES.columns))

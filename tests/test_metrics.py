@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from aftershock.matching import begins_with, names
 from aftershock.metrics.conflict import score_conflict
-from aftershock.metrics.observed import probabilities
+from aftershock.metrics.observed import Facts, lean, probabilities
 from aftershock.metrics.released import released_metrics
-from aftershock.metrics.rounds import known_objects, score_round
+from aftershock.metrics.rounds import held_out_objects, known_objects, score_round
 from aftershock.tables import OBJECT_SCORES, OBSERVATIONS, PROBABILITIES, PROBES
 from simulate import values
 
@@ -20,27 +21,24 @@ GOLDEN = Path(__file__).parents[1].parent / "shared/golden/cases/metrics"
 
 # --- helpers -----------------------------------------------------------------------------------------------
 def observed(facts, case=0):
-    """PROBABILITIES of one case from {(role, position): {state: p}}."""
+    """Facts of one case from {(role, position): {state: p}}: p after every one of three prompts."""
     rows = [
-        (
-            case,
-            role,
-            position,
-            state,
-            "s",
-            "R1",
-            f"o{position}",
-            "all",
-            p,
-            p,
-            p > 0.5,
-            float(p > 0.5),
-            float(p > 0.5),
-        )
+        {"role": role, "position": position, "state": state, "object": f"o{position}", "p": p}
         for (role, position), by_state in facts.items()
         for state, p in by_state.items()
     ]
-    return pd.DataFrame(rows, columns=list(PROBABILITIES.columns))
+    frame = pd.DataFrame(rows)
+    likely = frame["p"] > 0.5
+    with np.errstate(divide="ignore"):
+        logs = np.log(frame["p"])
+    frame = frame.assign(case_id=case, subject="s", relation_id="R1", prompts="all", n_tokens=2)
+    frame = frame.assign(log_probability=logs, exact=likely, generated=likely.astype("boolean"))
+    for column in PROBABILITIES.columns:
+        if column.endswith("probability") and column not in frame:
+            frame[column] = frame["p"]
+        elif column not in frame:
+            frame[column] = None if column == "continuation" else likely.astype(float)
+    return Facts(frame[list(PROBABILITIES.columns)], np.tile(frame[["p"]], 3))
 
 
 def cases(n=1):
@@ -51,16 +49,70 @@ def cases(n=1):
 # --- p(k) --------------------------------------------------------------------------------------------------
 def test_probability_is_a_mean_over_prompts_of_geometric_means_over_tokens():
     # Prompt 0: tokens .5 and .125, geometric mean .25; prompts 8 and 9: .5 and 1.
-    logprobs = {0: (math.log(0.5 * 0.125), 2), 8: (math.log(0.5), 1), 9: (0.0, 3)}
-    observations = pd.DataFrame(
-        [(0, "1", 0, prompt, lp, n, [], prompt == 8) for prompt, (lp, n) in logprobs.items()],
-        columns=list(OBSERVATIONS.columns),
+    tokens = {0: (0.5, 0.125), 8: (0.5,), 9: (1.0, 1.0, 1.0)}
+    said = " Oslo, and so on"
+    rows = [
+        (
+            0,
+            "1",
+            0,
+            prompt,
+            math.log(math.prod(ps)),
+            len(ps),
+            np.log(ps).tolist(),
+            prompt == 8,
+            len(ps) - 1,
+            None,
+        )
+        for prompt, ps in tokens.items()
+    ]
+    observations = pd.DataFrame(rows, columns=list(OBSERVATIONS.columns))
+    observations["continuation"] = [said, None, None]
+    probes = pd.DataFrame(
+        [(0, "old", 0, 0, "E1", "s", "R1", "E2", "oslo", "all")], columns=list(PROBES.columns)
     )
-    probes = pd.DataFrame([(0, "old", 0, 0, "E1", "s", "R1", "E2", "o", "all")], columns=list(PROBES.columns))
-    row = probabilities(probes, observations).iloc[0]
+    facts = probabilities(probes, lean(observations))
+    row = facts.table.iloc[0]
     assert row["probability"] == pytest.approx((0.25 + 0.5 + 1) / 3)
+    assert row["log_probability"] == pytest.approx(math.log((0.25 + 0.5 + 1) / 3))
     assert row["edit_probability"] == pytest.approx(0.25)
+    assert row["paraphrase_probability"] == pytest.approx(0.75)
+    assert row["joint_probability"] == pytest.approx((0.0625 + 0.5 + 1) / 3)
+    assert row["joint_edit_probability"] == pytest.approx(0.0625)
+    assert row["first_probability"] == pytest.approx((0.5 + 0.5 + 1) / 3)
+    assert row["first_paraphrase_probability"] == pytest.approx(0.75)
     assert (row["exact"], row["paraphrase"], row["held_out"]) == (False, 0.5, 0.5)
+    assert row["token_accuracy"] == 0.5
+    assert row["paraphrase_token_accuracy"] == pytest.approx((0 + 2 / 3) / 2)
+    assert (row["continuation"], row["generated"]) == (said, True)
+    assert facts.by_prompt[0, [0, 8, 9]] == pytest.approx([0.25, 0.5, 1])
+    assert np.isnan(facts.by_prompt[0, 1:8]).all()
+
+
+def test_a_probability_too_small_for_a_number_keeps_its_logarithm():
+    rows = [(0, "1", 0, prompt, -2000.0, 1, [-2000.0], False, 0, None) for prompt in range(4)]
+    observations = pd.DataFrame(rows, columns=list(OBSERVATIONS.columns))
+    probes = pd.DataFrame([(0, "old", 0, 0, "E1", "s", "R1", "E2", "o", "all")], columns=list(PROBES.columns))
+    row = probabilities(probes, lean(observations)).table.iloc[0]
+    assert row["probability"] == 0
+    assert row["log_probability"] == pytest.approx(-2000)
+    assert pd.isna(row["generated"])
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "begins", "inside"),
+    [
+        (" Oslo.", "Oslo", True, True),
+        ("\n OSLO  Fjord", "oslo fjord", True, True),
+        (" Oslofjord", "Oslo", False, False),
+        (" in Oslo", "Oslo", False, True),
+        (" the (C++) guild", "the (C++)", True, True),
+        ("", "Oslo", False, False),
+    ],
+)
+def test_what_a_continuation_names(text, label, begins, inside):
+    assert begins_with(text, label) == begins
+    assert names(text, label) == inside
 
 
 # --- conflict ----------------------------------------------------------------------------------------------
@@ -69,6 +121,7 @@ CONFLICT = {
     ("new_exp", 0): {"0": 0.05, "1": 0.05, "2": 0.6, "e2_only": 0.7, "control": 0.05},
     ("new_imp", 0): {"0": 0.2, "1": 0.2, "2": 0.2, "e2_only": 0.1, "control": 0.1},
     ("e2_true", 0): {"0": 0.9, "1": 0.9, "2": 0.6, "e2_only": 0.5, "control": 0.9},
+    ("e1_true", 0): {"0": 0.9, "1": 0.8, "2": 0.1, "e2_only": 0.9, "control": 0.8},
     ("tied", 0): {"0": 0.5, "1": 0.4, "2": 0.1, "e2_only": 0.25, "control": 0.3},
     ("control_same", 0): {"0": 0.5, "1": 0.5, "2": 0.4, "e2_only": 0.5, "control": 0.5},
     ("control_same", 1): {"0": 0.5, "1": 0.5, "2": 0.3, "e2_only": 0.5, "control": 0.5},
@@ -111,6 +164,25 @@ def test_conflict_metrics_by_hand():
         "e2_exact": 1,
         "e1_failed": 0,
         "known": 1,
+        "conflict_score_exp_control": 0,  # .05 < .4
+        "conflict_score_exp_control_difference": 1,
+        "conflict_score_imp_control_difference": 0,
+        "success_tie": 0,
+        "success_released_before": 0,  # .05 < .9
+        "conflict_magnitude_log_ratio_control_difference": math.log(2),
+        "tied_fact_damage_clamped": 0.75,
+        "tied_fact_damage_log_ratio_control": math.log(4 / 3),
+        "conflict_magnitude_given_e1": 0.75,
+        "tied_fact_damage_released_given_e1": 0.8,
+        "e1_efficacy": 0,  # .8 against .8: a tie
+        "e1_efficacy_before": 0,
+        "e1_efficacy_magnitude": 0,
+        "e1_paraphrase_efficacy": 0,
+        "e2_efficacy": 0,  # .6 against .6
+        "e2_efficacy_magnitude_before": 0.05 - 0.9,
+        "e2_token_accuracy": 1,
+        "e2_generated": 1,
+        "e2_generated_before": 0,
         "probability_old_before": 0.1,
         "probability_tied": 0.1,
     }
@@ -125,6 +197,28 @@ def test_magnitude_is_unbounded_and_its_released_form_stops_at_minus_one():
     assert got["conflict_magnitude_released"] == -1
     assert got["conflict_magnitude_log_ratio"] == pytest.approx(math.log(0.2))
     assert got["e1_failed"] == 1
+    given = [name for name in got.index if name.endswith("_given_e1")]
+    assert "conflict_magnitude_given_e1" in given
+    assert got[given].isna().all()
+
+
+def test_damage_has_no_limit_but_one_in_its_clamped_form():
+    facts = CONFLICT | {("tied", 0): {"0": 0.1, "1": 0.1, "2": 0.4, "e2_only": 0.1, "control": 0.1}}
+    got = values(score_conflict(cases(), observed(facts), "composite"))
+    assert got["tied_fact_damage"] == pytest.approx(-3)
+    assert got["tied_fact_damage_released"] == pytest.approx(-3)
+    assert got[["tied_fact_damage_clamped", "tied_fact_damage_released_clamped"]].tolist() == [-1, -1]
+
+
+def test_a_vanishing_probability_still_has_a_log_ratio():
+    facts = observed(CONFLICT)
+    old = facts.table["role"] == "old"
+    logs = facts.table["state"].map({"0": -2000.0, "1": -1000.0, "2": -1900.0}).fillna(-1000.0)
+    facts.table.loc[old, "probability"] = 0.0
+    facts.table.loc[old, "log_probability"] = logs
+    got = values(score_conflict(cases(), facts, "reverse"))
+    assert got["conflict_magnitude_log_ratio"] == pytest.approx(900)
+    assert np.isnan(got["conflict_magnitude"])
 
 
 def test_nothing_to_divide_by_is_empty_but_minus_one_where_the_released_code_clamps():
@@ -137,11 +231,12 @@ def test_nothing_to_divide_by_is_empty_but_minus_one_where_the_released_code_cla
 
 
 def test_a_control_scored_on_the_edit_prompt_is_compared_on_it():
-    rows = observed(CONFLICT)
+    facts = observed(CONFLICT)
+    rows = facts.table
     rows.loc[rows["role"] == "control_same", "prompts"] = "edit"
     tied = rows["role"] == "tied"
     rows.loc[tied, "edit_probability"] = rows.loc[tied, "state"].map({"1": 0.5, "2": 0.4}).fillna(0.5)
-    got = values(score_conflict(cases(), rows, "composite"))
+    got = values(score_conflict(cases(), facts, "composite"))
     assert got["tied_fact_damage_same_difference"] == pytest.approx(
         0.2 - 0.3
     )  # (.5 - .4) / .5 on that prompt
@@ -159,6 +254,10 @@ def test_single_by_hand():
         ("neighbour", 0): {"0": 0.9, "1": 0.9, "2": 0.9, "e2_only": 0.9},
         ("neighbour", 1): {"0": 0.9, "1": 0.9, "2": 0.9, "e2_only": 0.2},
         ("neighbour", 2): {"0": 0.2, "1": 0.9, "2": 0.9, "e2_only": 0.9},  # unknown before: does not count
+        ("e1_true", 0): {"0": 0.9, "1": 0.5, "2": 0.5, "e2_only": 0.3},
+        ("neighbour_new", 0): {"0": 0.1, "1": 0.1, "2": 0.1, "e2_only": 0.95},
+        ("neighbour_new", 1): {"0": 0.1, "1": 0.1, "2": 0.1, "e2_only": 0.1},
+        ("neighbour_new", 2): {"0": 0.2, "1": 0.2, "2": 0.2, "e2_only": 0.1},  # the neighbour's own object
         ("same_subject", 0): {"0": 0.1, "1": 0.1, "2": 0.1, "e2_only": 0.1},
     }
     got = values(score_conflict(cases(), observed(facts), "coverage"))
@@ -167,7 +266,17 @@ def test_single_by_hand():
         "single_success": 1,
         "single_exact": 1,
         "single_held_out": 1,
+        "single_efficacy": 1,  # .7 > .3
+        "single_efficacy_before": 0,
+        "single_efficacy_magnitude": 0.4,
+        "single_paraphrase_efficacy": 1,
         "single_neighbours_kept": 0.5,
+        "single_neighbours_efficacy": 0.5,  # .9 < .95 and .2 > .1
+        "single_neighbours_efficacy_before": 1,
+        "single_neighbours_token_accuracy": 2 / 3,
+        "single_neighbours_token_accuracy_before": 2 / 3,
+        "single_neighbours_log_ratio": (math.log(0.2 / 0.9) + math.log(0.9 / 0.2)) / 3,
+        "single_same_subject_log_ratio": 0,
     }
     assert got[list(expected)].to_dict() == pytest.approx(expected)
     assert np.isnan(got["single_same_subject_kept"])
@@ -196,7 +305,13 @@ def test_round_metrics_by_hand():
         "distortion": edited + lost,
         "distortion_released": (edited + lost) / 3,
         "distortion_overshoot": edited,
-        "distortion_loss": lost,
+        "distortion_undershoot": 0,
+        "distortion_loss": (0.15 * math.log(0.15 / 0.2) + 0.25 * math.log(0.25 / 0.2)) / 2,
+        "distortion_gain": 0,
+        "distortion_given_e1": edited + lost,
+        "ignore_count": 1,
+        "ignore_rate_by_chance": 0.5,
+        "success_tie": 0,
         "ignore_rate": 0.5,
         "failure_rate": 0,  # exactly half is no failure
         "ignore_rate_margin": 0.5,
@@ -208,6 +323,8 @@ def test_round_metrics_by_hand():
         "ignore_rate_control": 0.5,
         "ignore_rate_margin_control": 0.5,  # ln .9 is below -.1
         "failure_rate_by_chance": 0.25,  # two objects: both must lose
+        "failure_rate_by_chance_difference": -0.25,
+        "ignore_rate_by_chance_difference": 0,
         "e1_exact": 1,
         "e2_exact": 1,
         "any_exact": 1,
@@ -238,6 +355,25 @@ def test_known_objects_restrict_the_metrics():
     assert got["distortion_known"] == pytest.approx(divergence)
     nothing = values(score_round(cases(), observed(ROUND), ~known & False))
     assert nothing[["ignore_rate_known", "distortion_known", "failure_rate_known"]].isna().all()
+
+
+def test_held_out_objects_are_those_that_the_second_edit_was_not_given():
+    probes = pd.DataFrame(
+        [(0, "object", i, i, "E1", "s", "R1", f"E{i}", f"o{i}", "all") for i in range(2)],
+        columns=list(PROBES.columns),
+    )
+    second = pd.DataFrame({"case_id": [0, 0], "target_new": ["o1", "original"]})
+    held_out = held_out_objects(probes, second)
+    assert held_out.tolist() == [True, False]
+    got = values(score_round(cases(), observed(ROUND), held_out=held_out))
+    assert got["ignore_rate_held_out"] == 1  # .2 -> .15
+    # (.4, .2) and (.6, .15) as distributions
+    p, q = np.array([2 / 3, 1 / 3]), np.array([0.8, 0.2])
+    middle = (p + q) / 2
+    divergence = (p * np.log(p / middle) + q * np.log(q / middle)).sum() / 2
+    assert got["distortion_held_out"] == pytest.approx(divergence)
+    nothing = values(score_round(cases(), observed(ROUND), held_out=held_out & False))
+    assert nothing[["ignore_rate_held_out", "distortion_held_out"]].isna().all()
 
 
 def test_objects_that_are_not_listed_are_not_known():

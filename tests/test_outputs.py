@@ -70,9 +70,12 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, python: Callable[...,
     assert (tmp_path / "a.txt").read_text() == "old"
 
 
+SAID = {"tokens_matched": 2, "continuation": " Oslo"}
+
+
 def observations(**changes: Any) -> pd.DataFrame:
     row = {"case_id": 0, "state": "1", "probe_id": 2, "prompt_id": 0, "logprob": -1.5, "n_tokens": 2}
-    return pd.DataFrame([{**row, "token_logprobs": [-1.0, -0.5], "argmax_match": True, **changes}])
+    return pd.DataFrame([{**row, "token_logprobs": [-1.0, -0.5], "argmax_match": True, **SAID, **changes}])
 
 
 def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:

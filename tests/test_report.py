@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import subprocess
-import warnings
 from html.parser import HTMLParser
 
 import numpy as np
@@ -255,50 +254,13 @@ def test_findings_name_the_extremes_and_what_is_beyond_control():
 def drawn(simulated, tmp_path_factory):
     runs, summary, readings = simulated
     folder = tmp_path_factory.mktemp("figures")
-    rounds = [
-        r if run["dataset"].startswith("round") else None for run, r in zip(runs, readings, strict=True)
-    ]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")
-        figures.draw_all(folder, summary, runs, rounds, {"R7": "award $received$"}, 2, 0)
+    nothing = [None] * len(runs)
+    figures.draw_all(folder, figures.Drawn(summary, runs, _of_rounds(runs, readings), nothing, nothing))
     return folder
 
 
-def test_figures_come_as_svg_pdf_and_png(drawn):
-    names = {path.name for path in drawn.iterdir()}
-    assert {f"demo.{d}.metrics.{k}" for d in DATASETS for k in ("svg", "pdf", "png")} <= names
-    assert {f"demo.{d}.objects.svg" for d in ("round_easy", "round_hard")} <= names
-    assert "award $received$" in (drawn / "demo.round_easy.objects.svg").read_text()
-    assert (drawn / "demo.coverage.metrics.svg").stat().st_size < 100_000
-
-
-def test_a_figure_is_the_same_each_time(simulated, tmp_path):
-    _, summary, _ = simulated
-    for name in ("a", "b"):
-        figures.save(figures.bars(summary, MODEL, "reverse", ["ft", "rome"]), tmp_path, name)
-    for kind in ("svg", "pdf"):
-        assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
-
-
-def test_a_ratio_far_below_zero_and_a_method_without_values_can_be_drawn(tmp_path):
-    summary = summary_of({"conflict_magnitude": [-50.0, -30.0]}, "reverse")
-    figures.save(figures.bars(summary, MODEL, "reverse", ["rome", "ft"]), tmp_path, "far")
-    text = (tmp_path / "far.svg").read_text()
-    assert "◀ -4000" in text
-    assert "no value" in text
-
-
-def test_labels_lose_what_would_break_a_line():
-    assert figures.printable("a\nb\u202ec\x07") == "a�b�c�"
-    assert figures.printable("x" * 50, 10) == "x" * 9 + "…"
-
-
-def test_sampled_cases_are_complete_for_every_editor(simulated):
-    runs, _, readings = simulated
-    easy = {r["editor"]: t for r, t in zip(runs, readings, strict=True) if r["dataset"] == "round_easy"}
-    easy["ft"] = easy["ft"][(easy["ft"]["case_id"] < 2) | (easy["ft"]["state"] != "2")]
-    assert set(figures.sample_cases(easy, 5, 0)) == {0, 1}
-    assert figures.sample_cases({}, 5, 0) == []
+def _of_rounds(runs, tables):
+    return [t if run["dataset"].startswith("round") else None for run, t in zip(runs, tables, strict=True)]
 
 
 # --- the page ---------------------------------------------------------------------------------------------

@@ -78,6 +78,9 @@ def test_the_whole_demo_runs_once_and_repeats_only_what_changed(tmp_path):
     assert run.returncode == 0, run.stdout + run.stderr
     assert (tmp_path / "results/report/index.html").stat().st_size > 100_000
     assert planned(tmp_path) == Counter()
+    made = snakemake(tmp_path, "--report", "report.html")
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert "against what an edit damages" in (tmp_path / "report.html").read_text(encoding="utf-8")
     changed = planned(tmp_path, "--config", "editors=" + json.dumps({"ft": {"settings": {"steps": 20}}}))
     assert set(changed) == {"tune", "edit", "score", "tables", "figures", "report", "all"}
     assert changed["edit"] == 6

@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aftershock.figures import COLOURS, printable, style
+from aftershock.figures import COLOURS, style
+from aftershock.labels import printable
 from aftershock.metrics.intervals import estimate
 from aftershock.metrics.scales import DIFFERENCE
 from aftershock.seeds import generator

@@ -75,21 +75,23 @@ class Table:
 
         With `columns`, only these are kept: observations carry lists that most readers do not need.
         """
-        frames = []
-        for path in paths:
-            try:
-                names = pq.read_schema(path).names
-                arrow = pq.read_table(path, columns=list(columns) if columns else None)
-            except (pa.ArrowInvalid, OSError) as error:
-                raise ValueError(
-                    f"{path} cannot be read as table {self.name}: {error}; delete it and run again"
-                ) from error
-            if names != list(self.columns):
-                raise ValueError(f"{path} is not a table {self.name}: its columns are {names}")
-            frames.append(arrow.to_pandas())
+        frames = [self.read_arrow(path, columns).to_pandas() for path in paths]
         if not frames:
             return self.empty()[list(columns or self.columns)]
         return pd.concat(frames, ignore_index=True)
+
+    def read_arrow(self, path: str | PathLike, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of one file as an Arrow table, which takes a fraction of the memory; errors as `read`."""
+        try:
+            names = pq.read_schema(path).names
+            arrow = pq.read_table(path, columns=list(columns) if columns else None)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ValueError(
+                f"{path} cannot be read as table {self.name}: {error}; delete it and run again"
+            ) from error
+        if names != list(self.columns):
+            raise ValueError(f"{path} is not a table {self.name}: its columns are {names}")
+        return arrow
 
     def empty(self) -> pd.DataFrame:
         """A frame with these columns and no row."""
@@ -365,13 +367,13 @@ PROBES = Table(
         "case_id": "int64",
         "role": "string",  # see cases/probes.py
         "position": "int64",
-        "probe_id": "int64",  # equal for equal facts of one case: each is scored once
+        "probe_id": "int64",  # equal for equal facts of one case, asked alike: each is scored once
         "subject_id": "string",
         "subject": "string",
         "relation_id": "string",
         "object_id": "string",
         "object": "string",
-        "prompts": "string",  # all, or edit when only the edit prompt is scored
+        "prompts": "string",  # all; edit: only the edit prompt; context: that one, after other facts
     },
 )
 
@@ -436,6 +438,8 @@ OBSERVATIONS = Table(
         "n_tokens": "int64",
         "token_logprobs": "list<float64>",
         "argmax_match": "bool",  # every target token is the likeliest one
+        "tokens_matched": "int64",  # target tokens that are the likeliest one after those before them
+        "continuation": "string?",  # what greedy decoding says after the prompt, where asked for
     },
 )
 
@@ -509,11 +513,24 @@ PROBABILITIES = Table(
         "relation_id": "string",
         "object": "string",
         "prompts": "string",  # all, or edit when only the edit prompt was scored
+        "n_tokens": "int64",  # of the object
         "probability": "float64",  # geometric mean over tokens, arithmetic mean over the scored prompts
+        "log_probability": "float64",  # its natural log, also where it is too small for a number
         "edit_probability": "float64",  # of the edit prompt alone
+        "paraphrase_probability": "float64?",  # mean over the paraphrases
+        "joint_probability": "float64",  # the same three of the product over tokens
+        "joint_edit_probability": "float64",
+        "joint_paraphrase_probability": "float64?",
+        "first_probability": "float64",  # the same three of the first token
+        "first_edit_probability": "float64",
+        "first_paraphrase_probability": "float64?",
         "exact": "bool",  # greedy decoding gives the object after the edit prompt
         "paraphrase": "float64?",  # share of the ten paraphrases for which it does
         "held_out": "float64?",  # share of the last three of them
+        "token_accuracy": "float64",  # share of the object's tokens that greedy decoding gives, edit prompt
+        "paraphrase_token_accuracy": "float64?",  # mean over the paraphrases
+        "continuation": "string?",  # what the model goes on to say after the edit prompt, where recorded
+        "generated": "bool?",  # it begins with the object
     },
 )
 
@@ -522,6 +539,39 @@ SCORES = Table(
     ("case_id", "metric"),
     {"case_id": "int64", "metric": "string", "value": "float64?"},
 )
+
+VARIANTS = Table(
+    "variants",
+    ("case_id", "metric", "scoring", "prompts"),
+    {
+        "case_id": "int64",
+        "metric": "string",
+        "scoring": "string",  # of an object's tokens: geometric_mean (as in SCORES), joint, first_token
+        "prompts": "string",  # all (as in SCORES), edit, paraphrases
+        "value": "float64?",
+    },
+)
+"""The headline metrics under other ways to turn tokens and prompts into one probability."""
+
+FACETS = Table(
+    "facets",
+    ("case_id", "facet"),
+    {"case_id": "int64", "facet": "string", "level": "string"},
+)
+"""What cases differ in, see `metrics/facets.py`; a case of which a facet is not known has no row."""
+
+HOLES = Table(
+    "holes",
+    ("case_id", "state"),
+    {
+        "case_id": "int64",
+        "state": "string",
+        "shard": "string",  # its range, or unedited
+        "reason": "string",
+        "failed": "bool",  # the edit failed; otherwise something is wrong with what was observed
+    },
+)
+"""Every state of a case that could not be scored, and why."""
 
 SUMMARY = Table(
     "summary",
@@ -539,6 +589,9 @@ SUMMARY = Table(
         "n": "int64",  # cases with a value
         "clusters": "int64",  # among them
         "n_effective": "float64",  # independent cases that would give as wide an interval
+        "kish": "float64",  # the same if the cases of a cluster were copies of one another
+        "empty": "int64",  # cases without a value
+        "interval": "string?",  # how it was made: wilson, bca, t, range; null without a value
     },
 )
 
@@ -563,3 +616,127 @@ RECALL_SUMMARY = Table(
     ("model", "relation", "group"),
     {**dict.fromkeys(("model", "relation", "group"), "string"), **FIGURES, "n_effective": "float64"},
 )
+
+BREAKDOWNS = Table(
+    "breakdowns",
+    ("model", "dataset", "editor", "seed", "facet", "level", "metric"),
+    {
+        **dict.fromkeys(("model", "dataset", "editor"), "string"),
+        "seed": "int64",
+        **dict.fromkeys(("facet", "level", "metric"), "string"),
+        **FIGURES,
+        **{"n_effective": "float64", "kish": "float64", "empty": "int64", "interval": "string?"},
+    },
+)
+"""SUMMARY over the cases of one level of a facet."""
+
+COMPARISONS = Table(
+    "comparisons",
+    ("model", "subset", "family", "dataset", "metric", "editor", "other"),
+    {
+        **dict.fromkeys(("model", "subset"), "string"),
+        "family": "string",  # the table that it belongs to: its comparisons are corrected together
+        **dict.fromkeys(("dataset", "metric", "editor", "other"), "string"),
+        "seeds": "int64",  # over which values were averaged first
+        "n": "int64",  # cases in which both have a value
+        "clusters": "int64",
+        "n_effective": "float64",
+        "value": "float64?",  # the editor's mean over these cases
+        "other_value": "float64?",
+        **dict.fromkeys(("difference", "low", "high"), "float64?"),  # editor minus other, by case
+        "p": "float64?",  # two-sided, of flipping the signs of whole clusters
+        "exact": "bool",  # all flips were counted
+        "p_adjusted": "float64?",  # for the comparisons of the family
+        "significant": "bool",
+        "dz": "float64?",  # Cohen's d_z: mean over standard deviation of the cases' differences
+        "rank_biserial": "float64?",  # of matched pairs
+        **dict.fromkeys(("wins", "losses", "ties"), "int64"),  # cases where the editor's value is higher
+        "detectable": "float64?",  # smallest difference that one such test would have found
+        "detectable_family": "float64?",  # likewise after Bonferroni's correction for the family
+        "note": "string?",  # why something is empty
+    },
+)
+"""Two editors on the same cases."""
+
+SEEDS = Table(
+    "seeds",
+    ("model", "dataset", "editor", "subset", "metric"),
+    {
+        **dict.fromkeys(("model", "dataset", "editor", "subset", "metric"), "string"),
+        "seeds": "int64",
+        "n": "int64",  # cases with a value for every seed
+        "empty": "int64",
+        "clusters": "int64",
+        **dict.fromkeys(("value", "low", "high"), "float64?"),  # mean over seeds and cases; as cases vary
+        **dict.fromkeys(("low_with_seeds", "high_with_seeds"), "float64?"),  # as cases and seeds vary
+        **dict.fromkeys(("sd_seeds", "sd_cases", "sd_rest"), "float64?"),  # components of variance
+        "note": "string?",
+    },
+)
+"""A metric over several seeds of an editor, and how much of its spread they make up."""
+
+STABILITY = Table(
+    "stability",
+    ("model", "dataset", "metric", "scoring", "prompts", "pairs"),
+    {
+        **dict.fromkeys(("model", "dataset", "metric"), "string"),
+        "scoring": "string",
+        "prompts": "string",
+        "pairs": "string",  # all, or equal_tokens: cases whose compared objects have equally many tokens
+        **dict.fromkeys(("methods", "n", "clusters"), "int64"),
+        "tau": "float64?",  # Kendall's tau-b with the order under the base variant
+        "tau_resampled": "float64?",  # mean of that between this order and those of resampled clusters
+        "order": "string",  # best first, as in: rome > memit = ft
+        "best": "string?",
+        "base_best": "string?",
+        "same_best": "bool?",
+        "note": "string?",
+    },
+)
+"""Whether the order of editors hangs on how tokens and prompts become one probability."""
+
+REPORTED = Table(
+    "reported",
+    ("model", "editor", "seed", "dataset", "metric"),
+    {
+        **dict.fromkeys(("model", "editor"), "string"),
+        "seed": "int64",
+        **dict.fromkeys(("dataset", "metric"), "string"),
+        "reported": "float64",  # a fraction or nats, as SUMMARY
+        "reported_n": "int64",  # comparisons behind it
+        "value": "float64?",
+        "low": "float64?",
+        "high": "float64?",
+        "n": "int64",
+        "difference": "float64?",  # value - reported
+        "difference_low": "float64?",  # of rates only: a mean comes without its spread
+        "difference_high": "float64?",
+        **dict.fromkeys(("reported_model", "reported_method", "source"), "string"),
+        "flag": "string?",  # why the reported figure cannot be right
+    },
+)
+"""A reported figure beside that of the same method, model and file, as the released code computes it."""
+
+REPORTED_NOTES = Table(
+    "reported_notes",
+    ("model", "dataset", "editor", "about"),
+    dict.fromkeys(("model", "dataset", "editor", "about", "reported", "here"), "string"),
+)
+"""Why reported figures do not stand beside a run's (about = no comparison), or what differs where they do."""
+
+CLAIMS = Table(
+    "claims",
+    ("model", "claim", "part"),
+    {
+        "model": "string",
+        "claim": "string",
+        "part": "string",  # what is compared, or "all parts together"
+        "statement": "string",
+        "verdict": "string",  # supported, not supported, not testable with this run
+        "evidence": "string",
+        **dict.fromkeys(("value", "low", "high"), "float64?"),
+        "n": "int64",
+        "source": "string",
+    },
+)
+"""What the paper claims, and what this run says about it."""

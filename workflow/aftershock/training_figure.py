@@ -5,7 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from aftershock.figures import COLOURS, printable, style
+from aftershock.figures import COLOURS, style
+from aftershock.labels import printable
 
 LINES = {
     "val_edit": ("edit, dev", COLOURS[0], "-", "o"),

@@ -11,6 +11,7 @@ from aftershock.code_hash import code_hash
 from aftershock.config import check_config, merged_settings
 from aftershock.editors.settings import as_values, is_sequential
 from aftershock.editors.table import EDITORS, mend_training, settings_of
+from aftershock.figure_names import KINDS
 from aftershock.kg.graph import find_graph
 from aftershock.kg.sheets import kept_rules, one_to_many_relations, read_relations
 from aftershock.metrics.precision import CASES_NEEDED
@@ -437,6 +438,19 @@ def shard_files(wildcards, kind):
     return [f"{folder}/{kind}/{shard}.parquet" for shard in shards(wildcards)]
 
 
+def scored_files(wildcards, kind):
+    """The files of the shards that are scored: all, or of an incomplete run those that are there."""
+    pairs = list(zip(*(shard_files(wildcards, name) for name in ("observations", "telemetry"))))
+    if config["report"]["incomplete"]:
+        pairs = [pair for pair in pairs if all(Path(path).exists() for path in pair)]
+    return [pair[kind == "telemetry"] for pair in pairs]
+
+
+def graph_facts(wildcards):
+    """The facts of a mined graph, which say how much it knows of an entity."""
+    return [] if wildcards.kg in RELEASED else f"results/kg/{wildcards.kg}/facts.parquet"
+
+
 def compared_shards(wildcards):
     """(dataset, shard) of the cases on which precisions are compared: of each dataset in turn, until enough."""
     names = [name for name in config["datasets"] if wildcards.editor in editors_of(name)]
@@ -508,3 +522,37 @@ HYPERNETWORKS = {
     if "mend" in EDITORS[EDITOR_LABELS[run["editor"]]["method"]].needs
 }
 """The model of every hypernetwork that this run edits with."""
+
+
+def published():
+    """The published files that reported figures ask about; none for cases that were built."""
+    return released_files(SimpleNamespace(kg=KG)) if KG in RELEASED else []
+
+
+SCORED = {
+    name: f"results/{KG}/{name}/{config['datasets'][0]}/unedited.parquet"
+    for name in config["models"]
+    if KG in RELEASED
+}
+"""A table that each model was loaded for, whose provenance names the software; for published files only."""
+
+
+def circumstances():
+    """What reported figures have to know about this run; see reported.py."""
+    engine, mend = config["engine"], config["mend"]
+    texts = {
+        name: model.get("moments", {}).get("text") or "what it was trained on"
+        for name, model in MODELS.items()
+    }
+    return {
+        "hubs": {name: MODELS[name].get("source", {}).get("hub") for name in config["models"]},
+        "editors": EDITOR_LABELS,
+        "folder": released_folder(SimpleNamespace(kg=KG)) if KG in RELEASED else None,
+        "here": {
+            "target_ids": f"{engine['target_ids']} (target_ids); precision {engine['precision']}",
+            "templates": "texts sampled from the model with the run's seed",
+            "mend": f"trained on facts of {mend['kg'] or KG}, locality from {mend['locality_file'] or 'the graph'}",
+            "mend_vocabulary": "the model's own",
+        },
+        "models": {name: {"moments": f"text: {texts[name]}"} for name in config["models"]},
+    }

@@ -15,6 +15,7 @@ rule baseline:
         "../../envs/models.yaml"
     params:
         engine=config["engine"],
+        continuations=config["continuations"],
         code=code_hash("aftershock.editors.protocol"),
     message:
         "Scoring {wildcards.dataset} in the unedited {wildcards.model}"
@@ -104,6 +105,7 @@ rule edit:
     params:
         engine=config["engine"],
         editor=editor_settings,
+        continuations=config["continuations"],
         dataset="{dataset}",
         seed=lambda wildcards: int(wildcards.seed),
         code=editor_code,
@@ -116,21 +118,30 @@ rule edit:
 rule score:
     input:
         cases="results/{kg}/{model}/cases/{dataset}.parquet",
+        edits="results/{kg}/{model}/cases/{dataset}.edits.parquet",
         probes="results/{kg}/{model}/cases/{dataset}.probes.parquet",
+        facts=graph_facts,
         objects="results/{kg}/{model}/objects.parquet",
         unedited="results/{kg}/{model}/{dataset}/unedited.parquet",
-        observations=lambda wildcards: shard_files(wildcards, "observations"),
-        telemetry=lambda wildcards: shard_files(wildcards, "telemetry"),
+        observations=lambda wildcards: scored_files(wildcards, "observations"),
+        telemetry=lambda wildcards: scored_files(wildcards, "telemetry"),
     output:
         scores="results/{kg}/{model}/{dataset}/{editor}/s{seed}/scores.parquet",
         probabilities="results/{kg}/{model}/{dataset}/{editor}/s{seed}/probabilities.parquet",
+        variants="results/{kg}/{model}/{dataset}/{editor}/s{seed}/variants.parquet",
+        facets="results/{kg}/{model}/{dataset}/{editor}/s{seed}/facets.parquet",
+        holes="results/{kg}/{model}/{dataset}/{editor}/s{seed}/holes.parquet",
     log:
         "results/logs/score/{kg}.{model}.{dataset}.{editor}.s{seed}.log",
     conda:
         "../../envs/tables.yaml"
     params:
         ranges=shards,
-        code=code_hash("aftershock.metrics.run"),
+        second_edit=lambda wildcards: EDITOR_LABELS[wildcards.editor].get("second_edit", "plain"),
+        labels=lambda wildcards: EDITOR_LABELS[wildcards.editor].get("labels", "all"),
+        ignore_margin=config["report"]["ignore_margin"],
+        incomplete=config["report"]["incomplete"],
+        code=code_hash("aftershock.metrics.run", "aftershock.second_edit"),
     message:
         "Scoring {wildcards.editor} on {wildcards.dataset}, seed {wildcards.seed}"
     script:

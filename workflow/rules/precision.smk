@@ -10,6 +10,7 @@ use rule baseline as baseline_strict with:
         "results/logs/baseline_strict/{kg}.{model}.{dataset}.log",
     params:
         engine=STRICT,
+        continuations=config["continuations"],
         code=code_hash("aftershock.editors.protocol"),
     message:
         "Scoring {wildcards.dataset} in the unedited {wildcards.model}, exactly"
@@ -24,6 +25,7 @@ use rule edit as edit_strict with:
     params:
         engine=STRICT,
         editor=editor_settings,
+        continuations=config["continuations"],
         dataset="{dataset}",
         seed=lambda wildcards: int(wildcards.seed),
         code=editor_code,

@@ -4,13 +4,24 @@
 rule tables:
     input:
         scores=results("scores.parquet"),
+        facets=results("facets.parquet"),
+        variants=results("variants.parquet"),
         cases=[f"results/{KG}/{run['model']}/cases/{run['dataset']}.parquet" for run in RUNS],
         recall=[f"results/models/{name}/recall.parquet" for name in TRAINED],
         precision=precisions(),
         relations=f"{RESOURCES}/relations.tsv",
+        paper=[f"{RESOURCES}/paper/{name}" for name in ("reported.csv", "study.yaml", "claims.yaml")],
+        published=published(),
+        scored=list(SCORED.values()),
     output:
         summary=f"{REPORT}/summary.parquet",
-        tables=directory(f"{REPORT}/tables"),
+        tables=report(
+            directory(f"{REPORT}/tables"),
+            patterns=["{table}.csv"],
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
     log:
         f"results/logs/tables/{STUDY}.log",
     conda:
@@ -19,8 +30,16 @@ rule tables:
         runs=RUNS,
         recalled=TRAINED,
         namespace=config["kgs"][KG]["namespace"],
-        seed=config["cases"]["seed"],
-        code=code_hash("aftershock.metrics.summary", "aftershock.metrics.layouts"),
+        seed=config["statistics"]["seed"],
+        statistics=config["statistics"],
+        paper=circumstances(),
+        scored=list(SCORED),
+        code=code_hash(
+            "aftershock.metrics.analysis",
+            "aftershock.metrics.layouts",
+            "aftershock.paper_tables",
+            "aftershock.study_tables",
+        ),
     message:
         "Summarising the scores"
     script:
@@ -31,10 +50,19 @@ rule figures:
     input:
         summary=f"{REPORT}/summary.parquet",
         probabilities=results("probabilities.parquet"),
+        scores=results("scores.parquet"),
+        cases=[f"results/{KG}/{run['model']}/cases/{run['dataset']}.parquet" for run in RUNS],
         relations=f"{RESOURCES}/relations.tsv",
         curves=[str(Path(path).with_name("curve.parquet")) for path in HYPERNETWORKS],
     output:
-        figures=directory(f"{REPORT}/figures"),
+        figures=report(
+            directory(f"{REPORT}/figures"),
+            patterns=["{model}.{dataset}.{kind}.svg"],
+            caption="../report/figure.rst",
+            category="Figures",
+            subcategory="{model}",
+            labels={"dataset": "{dataset}", "figure": "{kind}"},
+        ),
     log:
         f"results/logs/figures/{STUDY}.log",
     conda:
@@ -44,7 +72,9 @@ rule figures:
         round=list(ROUND),
         trained=[(name, Path(path).parent.name) for path, name in HYPERNETWORKS.items()],
         namespace=config["kgs"][KG]["namespace"],
+        kg=KG,
         examples=config["report"]["examples"],
+        about={kind: words.about for kind, words in KINDS.items()},
         seed=config["cases"]["seed"],
         code=code_hash("aftershock.figures", "aftershock.training_figure"),
     message:

@@ -1,6 +1,6 @@
 """Score every probe of a dataset's test cases in the unedited model."""
 
-from aftershock.editors.protocol import score_unedited
+from aftershock.editors.protocol import Continuations, score_unedited
 from aftershock.lm.model import LanguageModel
 from aftershock.stage import stage
 from aftershock.tables import CASES, OBSERVATIONS, PROBES, PROMPTS
@@ -10,5 +10,7 @@ with stage(snakemake) as run:
     lm = LanguageModel.load(given.weights, run.device, **snakemake.params.engine)
     cases, probes = CASES.read(given.cases), PROBES.read(given.probes)
     test = set(cases.loc[cases["split"] == "test", "case_id"])
-    observations = score_unedited(lm, probes[probes["case_id"].isin(test)], PROMPTS.read(given.prompts))
+    asked = probes[probes["case_id"].isin(test)]
+    continuations = Continuations(**snakemake.params.continuations)
+    observations = score_unedited(lm, asked, PROMPTS.read(given.prompts), continuations)
     OBSERVATIONS.write(observations, snakemake.output[0], run.provenance)

@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from aftershock.metrics.observed import COLUMNS, cases_in
+from aftershock.metrics.holes import cases_in
+from aftershock.metrics.observed import LEAN, lean
 from aftershock.metrics.precision import compare_precisions, require_accepted
 from aftershock.metrics.run import score_run
 from aftershock.stage import stage
@@ -16,8 +17,8 @@ with stage(snakemake) as run:
             _, table = score_run(
                 CASES.read(given.cases[i]),
                 PROBES.read(given.probes[i]),
-                OBSERVATIONS.read(given[f"unedited{kind}"][i], columns=COLUMNS),
-                {shard: OBSERVATIONS.read(given[f"observations{kind}"][i], columns=COLUMNS)},
+                lean(OBSERVATIONS.read_arrow(given[f"unedited{kind}"][i], LEAN)),
+                {shard: lean(OBSERVATIONS.read_arrow(given[f"observations{kind}"][i], LEAN))},
                 TELEMETRY.read(given[f"telemetry{kind}"][i]),
                 dataset,
                 [shard],

@@ -3,7 +3,7 @@
 import json
 
 from aftershock.cases import CONFLICT
-from aftershock.editors.protocol import CONFLICT_STATES, ROUND_STATES, run_cases
+from aftershock.editors.protocol import CONFLICT_STATES, ROUND_STATES, Continuations, run_cases
 from aftershock.editors.table import method_of, settings_of
 from aftershock.lm.hypernetwork import load_hypernetwork
 from aftershock.lm.model import LanguageModel
@@ -38,6 +38,7 @@ with stage(snakemake) as run:
         params.editor["second_edit"],
         params.seed,
         params.editor["labels"],
+        Continuations(**params.continuations),
     )
     OBSERVATIONS.write(observations, made.observations, run.provenance)
     TELEMETRY.write(telemetry, made.telemetry, run.provenance)

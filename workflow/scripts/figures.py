@@ -1,22 +1,36 @@
 """Draw the figures of a report."""
 
-from aftershock.figures import draw_all, save
+import json
+
+from aftershock.figures import Drawn, draw_all, save
 from aftershock.kg.sheets import read_relations
 from aftershock.output import whole_folder
-from aftershock.stage import stage
-from aftershock.tables import MEND_CURVE, PROBABILITIES, SUMMARY
+from aftershock.stage import TIMINGS, stage
+from aftershock.tables import CASES, MEND_CURVE, PROBABILITIES, SCORES, SUMMARY, Table
 from aftershock.training_figure import curve_name, training_curve
 
 with stage(snakemake) as run:
     given, params = snakemake.input, snakemake.params
     relations = read_relations(given.relations, params.namespace)
-    labels = dict(zip(relations["relation_id"], relations["label"], strict=True))
-    drawn = [
-        PROBABILITIES.read(path) if about["dataset"] in params.round else None
-        for path, about in zip(given.probabilities, params.runs, strict=True)
-    ]
+
+    def of_rounds(table: Table, paths):
+        """The tables of round datasets, by run."""
+        about = zip(paths, params.runs, strict=True)
+        return [table.read(path) if run["dataset"] in params.round else None for path, run in about]
+
+    drawn = Drawn(
+        summary=SUMMARY.read(given.summary),
+        runs=params.runs,
+        probabilities=of_rounds(PROBABILITIES, given.probabilities),
+        scores=of_rounds(SCORES, given.scores),
+        cases=of_rounds(CASES, given.cases),
+        labels=dict(zip(relations["relation_id"], relations["label"], strict=True)),
+        timings=[json.loads(p.read_text(encoding="utf-8")) for p in sorted(TIMINGS.glob("edit/*.json"))],
+        kg=params.kg,
+        examples=params.examples,
+        seed=params.seed,
+    )
     with whole_folder(snakemake.output.figures) as folder:
-        summary = SUMMARY.read(given.summary)
-        draw_all(folder, summary, params.runs, drawn, labels, params.examples, params.seed)
+        draw_all(folder, drawn)
         for (model, kind), path in zip(params.trained, given.curves, strict=True):
             save(training_curve(MEND_CURVE.read(path), model, kind), folder, curve_name(model, kind))

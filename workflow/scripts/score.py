@@ -1,24 +1,45 @@
-"""Turn the observations of one run into probabilities and scores."""
+"""Turn the observations of one run into probabilities, scores and what breakdowns of them need."""
 
 from pathlib import Path
 
-from aftershock.metrics.observed import COLUMNS
-from aftershock.metrics.run import score_run
+from aftershock.metrics.observed import LEAN, lean
+from aftershock.metrics.run import score_cases
+from aftershock.second_edit import second_rows
 from aftershock.stage import stage
-from aftershock.tables import CASES, OBJECT_SCORES, OBSERVATIONS, PROBABILITIES, PROBES, SCORES, TELEMETRY
+from aftershock.tables import (
+    CASES,
+    EDITS,
+    FACETS,
+    FACTS,
+    HOLES,
+    OBJECT_SCORES,
+    OBSERVATIONS,
+    PROBABILITIES,
+    PROBES,
+    SCORES,
+    TELEMETRY,
+    VARIANTS,
+)
 
 with stage(snakemake) as run:
-    given = snakemake.input
-    objects = given.get("objects")
-    probabilities, scores = score_run(
+    given, made, params = snakemake.input, snakemake.output, snakemake.params
+    edits = EDITS.read(given.edits)
+    scored = score_cases(
         CASES.read(given.cases),
         PROBES.read(given.probes),
-        OBSERVATIONS.read(given.unedited, columns=COLUMNS),
-        {Path(path).stem: OBSERVATIONS.read(path, columns=COLUMNS) for path in given.observations},
+        lean(OBSERVATIONS.read_arrow(given.unedited, LEAN)),
+        {Path(path).stem: lean(OBSERVATIONS.read_arrow(path, LEAN)) for path in given.observations},
         TELEMETRY.read(*given.telemetry),
         snakemake.wildcards.dataset,
-        snakemake.params.ranges,
-        OBJECT_SCORES.read(objects) if objects else None,
+        params.ranges,
+        OBJECT_SCORES.read(given.objects),
+        params.ignore_margin,
+        second_rows(edits, params.second_edit, params.labels),
+        params.incomplete,
     )
-    PROBABILITIES.write(probabilities, snakemake.output.probabilities, run.provenance)
-    SCORES.write(scores, snakemake.output.scores, run.provenance)
+    graph = FACTS.read(given.facts, columns=["subject_id", "object_id"]) if given.facts else None
+    PROBABILITIES.write(scored.facts.table, made.probabilities, run.provenance)
+    SCORES.write(scored.scores, made.scores, run.provenance)
+    VARIANTS.write(scored.variants(), made.variants, run.provenance)
+    FACETS.write(scored.facets(edits, graph), made.facets, run.provenance)
+    HOLES.write(scored.holes, made.holes, run.provenance)

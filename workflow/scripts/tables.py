@@ -1,31 +1,44 @@
-"""Summarise the scores of all runs and lay them out as tables."""
+"""Summarise the scores of all runs, say how sure they are, and lay them out as tables."""
+
+from pathlib import Path
 
 import pandas as pd
 
 from aftershock.kg.sheets import read_relations
+from aftershock.metrics.analysis import analyse
 from aftershock.metrics.layouts import all_tables, recall_table
-from aftershock.metrics.summary import summarise
+from aftershock.metrics.settings import Statistics
 from aftershock.output import whole_folder
+from aftershock.paper_tables import paper_tables
 from aftershock.stage import stage
-from aftershock.tables import CASES, RECALL, RECALL_SUMMARY, SCORES, SUMMARY
+from aftershock.study_tables import study_tables
+from aftershock.tables import CASES, FACETS, RECALL, RECALL_SUMMARY, SCORES, VARIANTS
 
 with stage(snakemake) as run:
     given, params = snakemake.input, snakemake.params
     relations = read_relations(given.relations, params.namespace)
     labels = dict(zip(relations["relation_id"], relations["label"], strict=True))
-    parts = [
-        summarise(SCORES.read(scores), CASES.read(cases), about, params.seed)
-        for scores, cases, about in zip(given.scores, given.cases, params.runs, strict=True)
-    ]
-    summary = pd.concat(parts or [SUMMARY.empty()], ignore_index=True)
+    by_run = [
+        [table.read(path) for path in paths]
+        for table, paths in (
+            (CASES, given.cases), (SCORES, given.scores), (FACETS, given.facets), (VARIANTS, given.variants)
+        )
+    ]  # fmt: skip
+    settings = Statistics(**params.statistics)
+    tables = analyse(params.runs, *by_run, settings)
     recalls = [
-        recall_table(RECALL.read(path), labels, model, params.seed)
+        recall_table(RECALL.read(path), labels, model, settings.seed, settings.level)
         for path, model in zip(given.recall, params.recalled, strict=True)
     ]
     recall = pd.concat(recalls or [RECALL_SUMMARY.empty()], ignore_index=True)
-    SUMMARY.write(summary, snakemake.output.summary, run.provenance)
+    schema, summary = tables.pop("summary")
+    schema.write(summary, snakemake.output.summary, run.provenance)
+    scored = dict(zip(params.scored, given.scored, strict=True))
+    tables |= study_tables(summary, params.runs, Path(given.paper[0]).parent, params.paper, scored)
     with whole_folder(snakemake.output.tables) as folder:
         summary.to_csv(folder / "summary.csv", index=False)
-        for name, (schema, table) in all_tables(summary, params.runs, recall).items():
+        for name, text in paper_tables(summary, params.runs).items():
+            Path(folder, name).write_text(text, encoding="utf-8")
+        for name, (schema, table) in (all_tables(summary, params.runs, recall) | tables).items():
             schema.write(table, folder / f"{name}.parquet", run.provenance)
             table.to_csv(folder / f"{name}.csv", index=False)

@@ -11,7 +11,7 @@ import pandas as pd
 from aftershock.cases import CONFLICT, SPLITS, conflict, round_edit
 from aftershock.cases.conflict import ConflictCase
 from aftershock.cases.graph_facts import Context, Fact
-from aftershock.cases.probes import Probe, conflict_probes, round_probes
+from aftershock.cases.probes import IN_CONTEXT, Probe, conflict_probes, round_probes
 from aftershock.cases.round_edit import RoundCase
 from aftershock.cases.split import components, split_entities
 from aftershock.seeds import generator
@@ -159,7 +159,8 @@ class _Rows:
 
     def _probes(self, case_id: int, probes: Sequence[Probe]) -> None:
         probes = list(probes)
-        numbers = {fact: i for i, fact in enumerate(dict.fromkeys(fact for _, fact, _ in probes))}
+        asked = dict.fromkeys((fact, prompts == IN_CONTEXT) for _, fact, prompts in probes)
+        numbers = {key: i for i, key in enumerate(asked)}
         wide = {fact for _, fact, prompts in probes if prompts == "all"}
         positions: Counter = Counter()
         for role, fact, prompts in probes:
@@ -168,13 +169,13 @@ class _Rows:
                     "case_id": case_id,
                     "role": role,
                     "position": positions[role],
-                    "probe_id": numbers[fact],
+                    "probe_id": numbers[fact, prompts == IN_CONTEXT],
                     "subject_id": fact.subject_id,
                     "subject": self.index.labels[fact.subject_id],
                     "relation_id": fact.relation_id,
                     "object_id": fact.object_id,
                     "object": self.index.labels[fact.object_id],
-                    "prompts": "all" if fact in wide else prompts,
+                    "prompts": "all" if fact in wide and prompts != IN_CONTEXT else prompts,
                 }
             )
             positions[role] += 1

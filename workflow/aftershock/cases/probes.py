@@ -8,9 +8,11 @@ Roles of a conflict case:
     tied            k_f, the tied fact (composite)
     e1_true         the true fact that the first edit replaces
     e2_true         the second edit's old object at its own prompt
+    in_context      e2_true again, asked after the facts that it is deduced from: tied and e1_true (composite)
     control_same    another fact of the tied fact's subject
     control_unrelated   a tied fact of an unrelated case
     neighbour       the same relation of other subjects (coverage)
+    neighbour_new   the second edit's new object for the neighbour's subject, in the neighbours' order
     same_subject    other facts of the same subject (coverage)
 
 Roles of a round case: `original` (o1), `target` (o*), `object` (the other true objects) and
@@ -25,7 +27,7 @@ from aftershock.cases.conflict import ConflictCase
 from aftershock.cases.graph_facts import Fact, FactIndex
 from aftershock.cases.round_edit import RoundCase
 
-ALL_PROMPTS, EDIT_PROMPT = "all", "edit"
+ALL_PROMPTS, EDIT_PROMPT, IN_CONTEXT = "all", "edit", "context"
 Probe = tuple[str, Fact, str]  # role, fact, which prompts are scored
 NEIGHBOURS = 5
 SAME_SUBJECT = 4
@@ -47,6 +49,7 @@ def conflict_probes(
         yield "e2_true", case.second.old, ALL_PROMPTS
     if case.tied:
         yield "tied", case.tied, ALL_PROMPTS
+        yield "in_context", case.second.old, IN_CONTEXT
         touched = {case.tied.relation_id, case.second.relation_id}
         same = [f for f in index.by_subject[case.tied.subject_id] if f.relation_id not in touched]
         yield from _some("control_same", same, 1, ALL_PROMPTS, index, rng)
@@ -55,7 +58,11 @@ def conflict_probes(
     if dataset == "coverage":
         key = case.first.old.key
         near = [f for f in index.by_relation[key[1]] if f.subject_id != key[0]]
-        yield from _some("neighbour", near, NEIGHBOURS, EDIT_PROMPT, index, rng)
+        chosen = list(_some("neighbour", near, NEIGHBOURS, EDIT_PROMPT, index, rng))
+        yield from chosen
+        for _, fact, _ in chosen:
+            new = Fact(fact.subject_id, fact.relation_id, case.second.new_id)
+            yield "neighbour_new", new, EDIT_PROMPT
         same = [f for f in index.by_subject[key[0]] if f.relation_id != key[1]]
         yield from _some("same_subject", same, SAME_SUBJECT, EDIT_PROMPT, index, rng)
 

@@ -7,16 +7,25 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from aftershock.lm.deltas import EMPTY, State, edited
 from aftershock.lm.model import LanguageModel
 
 BATCH_ROWS = 256
 
 
-def continue_greedily(lm: LanguageModel, prompts: Sequence[str], n_tokens: int) -> list[str]:
+def continue_greedily(
+    lm: LanguageModel,
+    prompts: Sequence[str],
+    n_tokens: int,
+    state: State = EMPTY,
+    cases: Sequence[int] | None = None,
+) -> list[str]:
     """The likeliest continuation of each prompt, up to `n_tokens` tokens.
 
-    It ends earlier where the model ends the text and where its context ends.
+    It ends earlier where the model ends the text and where its context ends. Prompt i runs with the weights
+    of case `cases[i]` of `state`.
     """
+    case_of = torch.tensor(cases if cases is not None else [0] * len(prompts), device=lm.device)
     by_length = defaultdict(list)
     encoded = lm.encode(prompts)
     for i, ids in enumerate(encoded):
@@ -28,7 +37,8 @@ def continue_greedily(lm: LanguageModel, prompts: Sequence[str], n_tokens: int) 
         for start in range(0, len(rows), BATCH_ROWS):
             chosen = rows[start : start + BATCH_ROWS]
             ids = torch.tensor([encoded[i] for i in chosen], device=lm.device)
-            grown = _grow(lm, ids, more, lambda scores: scores.argmax(dim=-1))
+            with edited(lm, state, case_of[chosen]):
+                grown = _grow(lm, ids, more, lambda scores: scores.argmax(dim=-1))
             for i, row in zip(chosen, grown[:, ids.shape[1] :].tolist(), strict=True):
                 end = row.index(lm.tokenizer.eos_token_id) if lm.tokenizer.eos_token_id in row else None
                 texts[i] = lm.tokenizer.decode(row[:end])

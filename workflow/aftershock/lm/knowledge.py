@@ -1,7 +1,5 @@
 """What a model knows before any edit: facts it says, and how likely each of several true objects is."""
 
-import re
-import unicodedata
 from collections.abc import Sequence
 
 import pandas as pd
@@ -11,6 +9,7 @@ from torch import Tensor
 from aftershock.lm.generation import continue_greedily
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
+from aftershock.matching import names
 from aftershock.prompts import fill
 from aftershock.requests import Query
 from aftershock.tables import FACT_KEY, OBJECT_SCORES, VERIFIED
@@ -35,15 +34,6 @@ def verify_facts(
         probability=_probabilities(lm, facts, templates),
     )
     return frame[list(VERIFIED.columns)]
-
-
-def names(text: str, label: str) -> bool:
-    """Whether `label` occurs in `text` as whole words, whatever the case and spacing."""
-    return re.search(rf"(?<!\w){re.escape(_normal(label))}(?!\w)", _normal(text)) is not None
-
-
-def _normal(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def score_objects(lm: LanguageModel, objects: pd.DataFrame, prompts: pd.DataFrame) -> pd.DataFrame:

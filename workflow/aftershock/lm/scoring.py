@@ -27,7 +27,12 @@ class Score:
     """How likely a target was after its prompt."""
 
     token_logprobs: tuple[float, ...]  # natural logarithm
-    argmax_match: bool  # each target token is the likeliest one after those before it
+    token_matches: tuple[bool, ...]  # the target's token is the likeliest one after those before it
+
+    @property
+    def argmax_match(self) -> bool:
+        """Greedy decoding gives the target."""
+        return all(self.token_matches)
 
     @property
     def logprob(self) -> float:
@@ -159,7 +164,7 @@ def _run(lm: LanguageModel, rows: Sequence[_Row], states: Sequence[State]) -> It
 
 def _take(found: Iterator[float], match: Iterator[bool], size: int) -> Score:
     """The next target's score."""
-    return Score(tuple(itertools.islice(found, size)), all(list(itertools.islice(match, size))))
+    return Score(tuple(itertools.islice(found, size)), tuple(itertools.islice(match, size)))
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,14 @@
 `observed` joins shards and turns log-probabilities into p(k) of every fact in every state; `formulas` holds
 the arithmetic, one function per formula; `conflict` and `rounds` score ConflictEdit and RoundEdit cases with
 it; `run` scores what one editor did to one dataset; `released` scores the result files of the study's own
-code; `intervals` says how sure a mean is; `summary` turns scores into one row per metric; `layouts` arranges
-these rows as tables; `catalogue` says what each metric means.
+code; `layouts` arranges summary rows as tables; `catalogue` says what each metric means.
+
+How sure all this is, from scores alone: `analysis` makes every table of it. `summary` has one row per metric,
+and one per level of what cases differ in; `comparisons` sets two editors side by side on the same cases;
+`spread` tells what varies between seeds from what varies between cases; `stability` asks whether the order
+of editors survives another scoring. `intervals` and `resampling` are below them: cases that share entities
+answer alike, so whole clusters are drawn and flipped, for all metrics of a run in one matrix product. `study`
+brings runs together, `settings` says how sure is sure.
 
 A metric is added in one place: a line in `conflict` or `rounds` that computes it per case, and an entry in
 `catalogue` that says what it is.

@@ -3,35 +3,55 @@
 import pandas as pd
 
 from aftershock.metrics import formulas
-from aftershock.metrics.observed import ALONE, CONTROL, FIRST, SECOND, UNEDITED, Readings, case_mean, scores
+from aftershock.metrics.efficacy import kept, written
+from aftershock.metrics.observed import (
+    ALONE,
+    CONTROL,
+    FIRST,
+    SECOND,
+    UNEDITED,
+    Facts,
+    Readings,
+    case_mean,
+    scores,
+)
 
-LOWEST_MAGNITUDE = -1.0
+LOWEST_DROP = -1.0
 """The released code lets no case's conflict magnitude fall below this; the paper's Eq. 8 has no such limit.
 """
 
+CONDITIONAL = (
+    "success",
+    "success_released",
+    "conflict_score_exp",
+    "conflict_score_imp",
+    "conflict_magnitude",
+    "conflict_magnitude_released",
+    "conflict_magnitude_log_ratio",
+    "tied_fact_damage",
+    "tied_fact_damage_released",
+    "tied_fact_damage_log_ratio",
+)
+"""Metrics that are also given for the cases whose first edit worked."""
 
-def score_conflict(cases: pd.DataFrame, probabilities: pd.DataFrame, dataset: str) -> pd.DataFrame:
-    """SCORES of coverage, reverse or composite cases from PROBABILITIES.
+
+def score_conflict(cases: pd.DataFrame, facts: Facts, dataset: str) -> pd.DataFrame:
+    """SCORES of coverage, reverse or composite cases.
 
     k_o (`old`) is what the first edit wrote, k_n what the second one wrote (`new_exp`, its own fact) or what
     follows from it for the first edit's relation (`new_imp`), k_f (`tied`) the fact that joins both.
     """
-    read = Readings(cases, probabilities)
-    old, new, implied = read.one("old"), read.one("new_exp"), read.one("new_imp")
-    # Where the second edit replaces what the first one wrote, as in coverage, that fact has no probe of its
-    # own.
-    replaced = read.one("e2_true").combine_first(old)
+    read = Readings(cases, facts)
     single = dataset == "coverage"
-    model = ALONE if single else SECOND
+    old, new, implied = read.one("old"), read.one("new_exp"), read.one("new_imp")
     columns = {
-        "success": formulas.exceeds(new[SECOND], new[UNEDITED]),
-        "success_released": formulas.exceeds(new[model], replaced[model]),
-        "success_released_tie": formulas.ties(new[model], replaced[model]),
+        **conflict_headlines(read, single),
+        **_ties(read, single),
         **_conflict_score("exp", new, old),
         **_conflict_score("imp", implied, old),
-        **_magnitude(old),
-        **_written("e1", read, "old", FIRST),
-        **_written("e2", read, "new_exp", SECOND),
+        **_magnitude(read),
+        **written("e1", read, "old", ["e1_true"], FIRST),
+        **written("e2", read, "new_exp", ["e2_true", "old"], SECOND),
         "e1_failed": 1 - formulas.exceeds(old[FIRST], old[UNEDITED]),
         "known": read.one("e1_true", "exact")[UNEDITED],
     }
@@ -39,10 +59,52 @@ def score_conflict(cases: pd.DataFrame, probabilities: pd.DataFrame, dataset: st
         known = cases.set_index("case_id")["tied_known"].eq(True)
         columns |= _tied_fact(read, known) | {"known": known.astype(float)}
     if single:
-        columns |= _single(read)
+        columns |= written("single", read, "new_exp", ["e1_true"], ALONE) | kept(read)
     for name, role in (("old", old), ("new_exp", new), ("new_imp", implied)):
         columns |= before_and_after(name, role)
-    return scores(columns)
+    return scores(columns | given_first(columns, CONDITIONAL))
+
+
+def conflict_headlines(read: Readings, single: bool) -> dict[str, pd.Series]:
+    """The metrics that the paper's Table 1 shows, as it defines them and as its code computes them."""
+    old, new, implied = read.one("old"), read.one("new_exp"), read.one("new_imp")
+    replaced = _replaced(read)
+    model = ALONE if single else SECOND
+    magnitude = formulas.relative_drop(old[FIRST], old[SECOND])
+    columns = {
+        "success": formulas.exceeds(new[SECOND], new[UNEDITED]),
+        "success_released": formulas.exceeds(new[model], replaced[model]),
+        "conflict_score_exp": formulas.exceeds(new[SECOND], old[SECOND]),
+        "conflict_score_imp": formulas.exceeds(implied[SECOND], old[SECOND]),
+        "conflict_magnitude": magnitude,
+        "conflict_magnitude_released": magnitude.clip(lower=LOWEST_DROP),
+    }
+    if "tied" in read.roles:
+        tied = read.one("tied")
+        columns["tied_fact_damage"] = formulas.relative_drop(tied[FIRST], tied[SECOND])
+        columns["tied_fact_damage_released"] = formulas.relative_drop(tied[UNEDITED], tied[SECOND])
+    if single:
+        columns["single_success"] = formulas.exceeds(new[ALONE], new[UNEDITED])
+    return columns
+
+
+def _replaced(read: Readings) -> pd.DataFrame:
+    """The fact that the second edit replaces; in coverage that of the first edit, without its own probe."""
+    return read.one("e2_true").combine_first(read.one("old"))
+
+
+def _ties(read: Readings, single: bool) -> dict[str, pd.Series]:
+    """How often a comparison is undecided, and the one that needs no earlier state before any edit."""
+    new, replaced = read.one("new_exp"), _replaced(read)
+    model = ALONE if single else SECOND
+    columns = {
+        "success_tie": formulas.ties(new[SECOND], new[UNEDITED]),
+        "success_released_tie": formulas.ties(new[model], replaced[model]),
+        "success_released_before": formulas.exceeds(new[UNEDITED], replaced[UNEDITED]),
+    }
+    if single:
+        columns["single_success_tie"] = formulas.ties(new[ALONE], new[UNEDITED])
+    return columns
 
 
 def before_and_after(name: str, fact: pd.DataFrame) -> dict[str, pd.Series]:
@@ -54,63 +116,66 @@ def before_and_after(name: str, fact: pd.DataFrame) -> dict[str, pd.Series]:
     }
 
 
-def _written(edit: str, read: Readings, role: str, state: str) -> dict[str, pd.Series]:
-    """Does greedy decoding give what the edit wrote: after its prompt, and for which share of paraphrases?"""
-    return {
-        f"{edit}_exact": read.one(role, "exact")[state],
-        f"{edit}_paraphrase": read.one(role, "paraphrase")[state],
-        f"{edit}_held_out": read.one(role, "held_out")[state],
-    }
+def given_first(columns: dict[str, pd.Series], names: tuple[str, ...]) -> dict[str, pd.Series]:
+    """Those of `names` that there are, for cases whose first edit worked; the others are empty."""
+    worked = columns["e1_failed"] == 0
+    return {f"{name}_given_e1": columns[name].where(worked) for name in names if name in columns}
 
 
 def _conflict_score(kind: str, new: pd.DataFrame, old: pd.DataFrame) -> dict[str, pd.Series]:
-    """Li et al. (2024), Eq. 6 and 7, with the same comparison before the second and before both edits."""
+    """Li et al. (2024), Eq. 6 and 7: the same comparison in other states, and how the score differs there."""
     name = f"conflict_score_{kind}"
     after = formulas.exceeds(new[SECOND], old[SECOND])
     before = formulas.exceeds(new[UNEDITED], old[UNEDITED])
+    control = formulas.exceeds(new[CONTROL], old[CONTROL])
     return {
-        name: after,
         f"{name}_before": before,
         f"{name}_after_first": formulas.exceeds(new[FIRST], old[FIRST]),
         f"{name}_change": after - before,
+        f"{name}_control": control,
+        f"{name}_control_difference": after - control,
         f"{name}_tie": formulas.ties(new[SECOND], old[SECOND]),
     }
 
 
-def _magnitude(old: pd.DataFrame) -> dict[str, pd.Series]:
-    """Li et al. (2024), Eq. 8: how much of the old fact the second edit removes; beside it what a control
-    does.
-    """
+def _magnitude(read: Readings) -> dict[str, pd.Series]:
+    """Li et al. (2024), Eq. 8: how much of the old fact the second edit removes, and a control does."""
     columns = {}
-    for name, drop in (
-        ("conflict_magnitude", formulas.relative_drop),
-        ("conflict_magnitude_log_ratio", formulas.log_ratio),
+    for name, fact, drop in (
+        ("conflict_magnitude", read.one("old"), formulas.relative_drop),
+        ("conflict_magnitude_log_ratio", read.one("old", "log_probability"), formulas.log_drop),
     ):
-        raw, control = drop(old[FIRST], old[SECOND]), drop(old[FIRST], old[CONTROL])
-        columns |= {name: raw, f"{name}_control": control, f"{name}_control_difference": raw - control}
-    columns["conflict_magnitude_released"] = columns["conflict_magnitude"].clip(lower=LOWEST_MAGNITUDE)
+        columns |= _controlled(name, drop(fact[FIRST], fact[SECOND]), drop(fact[FIRST], fact[CONTROL]))
     return columns
+
+
+def _controlled(name: str, raw: pd.Series, control: pd.Series) -> dict[str, pd.Series]:
+    return {name: raw, f"{name}_control": control, f"{name}_control_difference": raw - control}
 
 
 def _tied_fact(read: Readings, known: pd.Series) -> dict[str, pd.Series]:
     """How much of the tied fact is lost, and of facts that are not tied to the conflict.
 
     The paper defines the loss like Eq. 8, from after the first to after the second edit; the released code
-    starts from the unedited model. `known` says whose tied fact the unedited model knows: another cannot be
-    lost.
+    starts from the unedited model. Neither has a lower limit; `_clamped` has that of the released conflict
+    magnitude. `known` says whose tied fact the unedited model knows: another cannot be lost.
     """
-    tied = read.one("tied")
+    tied, logs = read.one("tied"), read.one("tied", "log_probability")
     damage = formulas.relative_drop(tied[FIRST], tied[SECOND])
+    released = formulas.relative_drop(tied[UNEDITED], tied[SECOND])
     columns = {
-        "tied_fact_damage": damage,
+        **_controlled("tied_fact_damage", damage, formulas.relative_drop(tied[FIRST], tied[CONTROL])),
+        **_controlled(
+            "tied_fact_damage_log_ratio",
+            formulas.log_drop(logs[FIRST], logs[SECOND]),
+            formulas.log_drop(logs[FIRST], logs[CONTROL]),
+        ),
         "tied_fact_damage_known": damage.where(known),
-        "tied_fact_damage_released": formulas.relative_drop(tied[UNEDITED], tied[SECOND]),
+        "tied_fact_damage_clamped": damage.clip(lower=LOWEST_DROP),
+        "tied_fact_damage_released_clamped": released.clip(lower=LOWEST_DROP),
         "tied_fact_damage_e2_only": formulas.relative_drop(tied[UNEDITED], tied[ALONE]),
-        "tied_fact_damage_log_ratio": formulas.log_ratio(tied[FIRST], tied[SECOND]),
-        "tied_fact_damage_control": formulas.relative_drop(tied[FIRST], tied[CONTROL]),
         **before_and_after("tied", tied),
     }
-    columns["tied_fact_damage_control_difference"] = damage - columns["tied_fact_damage_control"]
     edit_prompt = read.one("tied", "edit_probability")
     edit_damage = formulas.relative_drop(edit_prompt[FIRST], edit_prompt[SECOND])
     for kind in ("same", "unrelated"):
@@ -127,20 +192,3 @@ def _tied_fact(read: Readings, known: pd.Series) -> dict[str, pd.Series]:
             like.set_axis(fact.index) - control, read.cases
         )
     return columns
-
-
-def _single(read: Readings) -> dict[str, pd.Series]:
-    """The second edit alone on the unedited model: is it written, and what stays?"""
-    new = read.one("new_exp")
-    return {
-        "single_success": formulas.exceeds(new[ALONE], new[UNEDITED]),
-        **_written("single", read, "new_exp", ALONE),
-        "single_neighbours_kept": _kept(read, "neighbour"),
-        "single_same_subject_kept": _kept(read, "same_subject"),
-    }
-
-
-def _kept(read: Readings, role: str) -> pd.Series:
-    """Of the facts that the unedited model gives exactly, the share it still gives after the single edit."""
-    exact = read.many(role, "exact")
-    return case_mean(exact[ALONE].where(exact[UNEDITED] == 1), read.cases)

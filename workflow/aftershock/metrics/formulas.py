@@ -4,7 +4,6 @@ A quotient whose denominator is zero is infinite or not a number, as in the rele
 into an empty value.
 """
 
-import numpy as np
 import pandas as pd
 from scipy.special import rel_entr
 from scipy.stats import binom
@@ -25,10 +24,12 @@ def relative_drop(before: pd.Series, after: pd.Series) -> pd.Series:
     return (before - after) / before
 
 
-def log_ratio(before: pd.Series, after: pd.Series) -> pd.Series:
-    """ln(before / after): a drop on a scale where halving and doubling weigh the same."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.log(before) - np.log(after)
+def log_drop(before: pd.Series, after: pd.Series) -> pd.Series:
+    """ln p before minus ln p after, given both: a drop on a scale where halving and doubling weigh the same.
+
+    Logarithms stay finite where the probability itself is too small for a number.
+    """
+    return before - after
 
 
 def shares(p: pd.Series, key: pd.Index) -> pd.Series:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from aftershock.metrics.catalogue import metric
-from aftershock.metrics.intervals import estimate
+from aftershock.metrics.intervals import LEVEL, estimate
 from aftershock.metrics.scales import SHARE
 from aftershock.seeds import generator
 from aftershock.tables import CONTROLS, FIGURES, RECALL_SUMMARY, Table
@@ -119,11 +119,15 @@ CONTROLLED = (
     ("tied_fact_damage", "tied_fact_damage_unrelated", "tied facts of unrelated cases"),
     ("conflict_score_exp", "conflict_score_exp_before", "the unedited model"),
     ("conflict_score_imp", "conflict_score_imp_before", "the unedited model"),
+    ("conflict_score_exp", "conflict_score_exp_control", "the second edit of another case"),
+    ("conflict_score_imp", "conflict_score_imp_control", "the second edit of another case"),
     ("distortion", "distortion_random", "a random change of equal size"),
     ("distortion", "distortion_control", "the objects of another subject and relation"),
     ("ignore_rate", "ignore_rate_random", "a random change of equal size"),
     ("ignore_rate", "ignore_rate_control", "the objects of another subject and relation"),
     ("failure_rate", "failure_rate_random", "a random change of equal size"),
+    ("ignore_rate", "ignore_rate_by_chance", "even chance"),
+    ("failure_rate", "failure_rate_by_chance", "even chance"),
 )
 """Metrics, what each is compared with, and that in words."""
 
@@ -173,7 +177,9 @@ def control_table(summary: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[list(CONTROLS.columns)]
 
 
-def recall_table(recall: pd.DataFrame, labels: Mapping[str, str], model: str, seed: int = 0) -> pd.DataFrame:
+def recall_table(
+    recall: pd.DataFrame, labels: Mapping[str, str], model: str, seed: int = 0, level: float = LEVEL
+) -> pd.DataFrame:
     """Share of facts that the unedited model gives greedily, by relation and group of templates, with
     intervals.
 
@@ -185,7 +191,7 @@ def recall_table(recall: pd.DataFrame, labels: Mapping[str, str], model: str, se
         for group, facts in part.groupby("group", sort=False):
             values = facts[["correct"]].astype(float)
             rng = generator(seed, model, relation, group)
-            found = estimate(values, facts["subject_id"], {"correct": SHARE}, rng)["correct"]
+            found = estimate(values, facts["subject_id"], {"correct": SHARE}, rng, level=level)["correct"]
             rows.append({"model": model, "relation": relation, "group": group, **vars(found)})
     return pd.DataFrame(rows, columns=list(RECALL_SUMMARY.columns))
 

@@ -1,149 +1,230 @@
-"""What was observed, checked for holes, and turned into probabilities."""
+"""What was observed, turned into the probabilities of facts.
 
-from collections.abc import Mapping, Sequence
+Observations of one run are laid out as a grid, a row per (case, state, probe) and a column per prompt: then
+every mean over prompts is one operation on an array.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from scipy.special import logsumexp
 
-from aftershock.tables import PROBABILITIES
+from aftershock.matching import begins_with
+from aftershock.tables import OBSERVATIONS, PROBABILITIES
 
-COLUMNS = ["case_id", "state", "probe_id", "prompt_id", "logprob", "n_tokens", "argmax_match"]
+LEAN = [
+    "case_id",
+    "state",
+    "probe_id",
+    "prompt_id",
+    "logprob",
+    "n_tokens",
+    "token_logprobs",
+    "argmax_match",
+    "tokens_matched",
+    "continuation",
+]
 """The columns of OBSERVATIONS that metrics need."""
 
 UNEDITED, FIRST, SECOND, ALONE, CONTROL, RANDOM = STATES = ("0", "1", "2", "e2_only", "control", "random")
-BUILDS_ON = {FIRST: (FIRST,), SECOND: (FIRST, SECOND), ALONE: (ALONE,)}
-"""States that every edited case must have, and the edits whose failure excuses their absence."""
 
 HELD_OUT = (8, 9, 10)
 """Paraphrases that no stage before scoring shows to a model or uses for a choice."""
 
 KEY = ["case_id", "state", "probe_id"]
 
+SCORINGS = {"geometric_mean": "", "joint": "joint_", "first_token": "first_"}
+PROMPTS = {"all": "", "edit": "edit_", "paraphrases": "paraphrase_"}
+"""How tokens and prompts become one probability, with what each choice adds to a column of PROBABILITIES."""
 
-def gather(
-    cases: pd.DataFrame,
-    unedited: pd.DataFrame,
-    shards: Mapping[str, pd.DataFrame],
-    ranges: Sequence[str],
-    failed: pd.DataFrame,
-    states: Sequence[str],
-) -> pd.DataFrame:
-    """All observations of a run, state 0 among them; ValueError when a case is missing, twice or incomplete.
 
-    `shards` maps the range in a shard's file name to its OBSERVATIONS rows, `ranges` lists the shards there
-    must be, `failed` has the TELEMETRY rows with a reason: their states may be absent. `states` must
-    otherwise be there for each test case of the ranges, with the probes and prompts of the unedited model.
+def column(scoring: str = "geometric_mean", prompts: str = "all") -> str:
+    """The column of PROBABILITIES with p(k) under this scoring and these prompts."""
+    return f"{SCORINGS[scoring]}{PROMPTS[prompts]}probability"
+
+
+def lean(observations: pa.Table | pd.DataFrame) -> pd.DataFrame:
+    """OBSERVATIONS rows without their lists: of these only the first one's `first_logprob` is kept.
+
+    ValueError for a state that has no name here.
     """
-    if missing := sorted(set(ranges) - set(shards)):
-        raise ValueError(f"shard {missing[0]} is missing; run its edits before scoring")
-    tested = set(cases.loc[cases["split"] == "test", "case_id"])
-    seen: dict[int, str] = {}
-    for shard, rows in shards.items():
-        for case in rows["case_id"].unique():
-            if case not in tested:
-                raise ValueError(f"shard {shard} holds case {case}, which is no test case of this dataset")
-            if case in seen:
-                raise ValueError(f"case {case} is in the shards {seen[case]} and {shard}; delete one of them")
-            seen[case] = shard
-    expected = {case: shard for shard in ranges for case in cases_in(shard) if case in tested}
-    rows = pd.concat([*shards.values(), unedited[unedited["case_id"].isin(expected)]], ignore_index=True)
-    _check_complete(rows, expected, failed, states)
-    return rows
-
-
-def cases_in(shard: str) -> range:
-    """The case ids of a shard named `00400-00499`, both ends included."""
-    first, last = shard.split("-")
-    return range(int(first), int(last) + 1)
-
-
-def _check_complete(
-    rows: pd.DataFrame, expected: Mapping[int, str], failed: pd.DataFrame, states: Sequence[str]
-) -> None:
-    unusable = rows["logprob"].isna() | rows["n_tokens"].lt(1)
-    if unusable.any():
-        raise ValueError(
-            f"an observation has no log-probability: {rows.loc[unusable, KEY].iloc[0].to_dict()}"
-        )
-    key = [*KEY, "prompt_id"]
-    if (repeated := rows.duplicated(key)).any():
-        raise ValueError(f"an observation is there twice: {rows.loc[repeated, key].iloc[0].to_dict()}")
-    counts = rows.groupby(["case_id", "state"]).size().unstack(fill_value=0)
-    counts = counts.reindex(index=sorted(expected), columns=list(STATES), fill_value=0)
-    excused = set(zip(failed["case_id"], failed["state"], strict=True))
-    for state in (UNEDITED, *states):
-        for case in counts.index[counts[state] == 0]:
-            if not any((case, edit) in excused for edit in BUILDS_ON.get(state, ())):
-                raise ValueError(f"shard {expected[case]} lacks case {case} in state {state}; run it again")
-    for state in STATES:
-        partial = (counts[state] > 0) & (counts[state] != counts[UNEDITED])
-        if partial.any():
-            case = partial.idxmax()
-            found, wanted = counts.loc[case, [state, UNEDITED]]
-            raise ValueError(
-                f"shard {expected[case]}: case {case} has {found} observations in state {state} and "
-                f"{wanted} in the unedited model; run both again"
-            )
-
-
-def probabilities(probes: pd.DataFrame, observations: pd.DataFrame) -> pd.DataFrame:
-    """PROBABILITIES: p(k) and exact matches of every probe in every state it was observed in."""
-    rows = observations.assign(
-        probability=np.exp(observations["logprob"] / observations["n_tokens"]),
-        match=observations["argmax_match"].astype(float),
+    if isinstance(observations, pd.DataFrame):
+        fields = [OBSERVATIONS.schema.field(name).with_nullable(True) for name in LEAN]
+        frame = observations[LEAN].astype({"token_logprobs": object})
+        observations = pa.Table.from_pandas(frame, pa.schema(fields), preserve_index=False)
+    states = observations["state"].to_pandas()
+    if unknown := sorted(set(states.unique()) - set(STATES)):
+        raise ValueError(f"observations of state {unknown[0]!r}; known states: {', '.join(STATES)}")
+    first = [_first(chunk) for chunk in observations["token_logprobs"].chunks]
+    rows = observations.drop_columns(["token_logprobs", "state"]).to_pandas()
+    return rows.assign(
+        state=pd.Categorical(states, categories=STATES),
+        first_logprob=np.concatenate(first) if first else np.empty(0),
     )
-    edit = rows[rows["prompt_id"] == 0].set_index(KEY)
-    paraphrases = rows[rows["prompt_id"] > 0]
-    held_out = rows[rows["prompt_id"].isin(HELD_OUT)]
-    facts = pd.DataFrame(
-        {
-            "probability": rows.groupby(KEY)["probability"].mean(),
-            "edit_probability": edit["probability"],
-            "exact": edit["match"],
-            "paraphrase": paraphrases.groupby(KEY)["match"].mean(),
-            "held_out": held_out.groupby(KEY)["match"].mean(),
-        }
+
+
+def _first(lists: pa.ListArray) -> np.ndarray:
+    """The first value of each list, not a number where it is empty."""
+    starts, ends = np.asarray(lists.offsets[:-1]), np.asarray(lists.offsets[1:])
+    values = np.append(lists.values.to_numpy(zero_copy_only=False), np.nan)
+    return np.where(ends > starts, values[starts], np.nan)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts of a run in every state they were observed in."""
+
+    table: pd.DataFrame  # PROBABILITIES
+    by_prompt: (
+        np.ndarray
+    )  # (rows, prompts): probability after each prompt, not a number where it was not asked
+
+    def only(self, name: str) -> "Facts":
+        """The same with another column of the table as `probability`."""
+        return Facts(self.table.assign(probability=self.table[name]), self.by_prompt)
+
+
+def probabilities(probes: pd.DataFrame, observations: pd.DataFrame) -> Facts:
+    """p(k) and exact matches of every probe in every state it was observed in, from lean OBSERVATIONS rows.
+
+    ValueError when a fact was not observed after its edit prompt.
+    """
+    keys, fact = _facts(observations)
+    size = (len(keys), 1 + int(observations["prompt_id"].max()) if len(observations) else 1)
+    at = fact, observations["prompt_id"].to_numpy()
+
+    def grid(values: pd.Series) -> np.ndarray:
+        laid = np.full(size, np.nan)
+        laid[at] = values
+        return laid
+
+    tokens = observations["n_tokens"]
+    logs = {
+        "geometric_mean": grid(observations["logprob"] / tokens),
+        "joint": grid(observations["logprob"]),
+        "first_token": grid(observations["first_logprob"]),
+    }
+    matched = grid(observations["argmax_match"].astype(float))
+    accuracy = grid(observations["tokens_matched"] / tokens)
+    held_out = [prompt for prompt in HELD_OUT if prompt < size[1]]
+    if (without := np.isnan(matched[:, 0])).any():
+        raise ValueError(f"no observation of the edit prompt for {keys[without].iloc[0].to_dict()}")
+    asked = pd.DataFrame({"fact": fact, "prompt": at[1], "n": tokens, "said": observations["continuation"]})
+    asked = asked[asked["prompt"] == 0].set_index("fact")
+    facts = keys.assign(
+        n_tokens=asked["n"],
+        log_probability=logsumexp(_zero(logs["geometric_mean"]), axis=1)
+        - np.log(np.isfinite(matched).sum(axis=1)),
+        **{
+            column(scoring, prompts): _mean(np.exp(part))
+            for scoring, values in logs.items()
+            for prompts, part in (("all", values), ("edit", values[:, :1]), ("paraphrases", values[:, 1:]))
+        },
+        exact=matched[:, 0] == 1,
+        paraphrase=_mean(matched[:, 1:]),
+        held_out=_mean(matched[:, held_out]),
+        token_accuracy=accuracy[:, 0],
+        paraphrase_token_accuracy=_mean(accuracy[:, 1:]),
+        continuation=asked["said"].astype("str"),
+        row=np.arange(len(keys)),
     )
-    if (without := facts["exact"].isna()).any():
-        raise ValueError(
-            f"no observation of the edit prompt for {dict(zip(KEY, without.idxmax(), strict=True))}"
-        )
-    table = probes.merge(facts.reset_index(), on=["case_id", "probe_id"])
-    return table.assign(exact=table["exact"].astype(bool))[list(PROBABILITIES.columns)]
+    table = probes.merge(facts.astype({"state": "str"}), on=["case_id", "probe_id"])
+    said = zip(table["continuation"], table["object"], strict=True)
+    table["generated"] = pd.array(
+        [begins_with(text, label) if isinstance(text, str) else None for text, label in said], dtype="boolean"
+    )
+    return Facts(table[list(PROBABILITIES.columns)], np.exp(logs["geometric_mean"])[table["row"]])
+
+
+def _facts(observations: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+    """The distinct (case, state, probe), and which of them each row is about."""
+    probes = 1 + int(observations["probe_id"].max()) if len(observations) else 1
+    states = observations["state"].cat.codes.to_numpy().astype("int64")
+    codes = (observations["case_id"].to_numpy() * len(STATES) + states) * probes + observations["probe_id"]
+    found, fact = np.unique(codes.to_numpy(), return_inverse=True)
+    case_state, probe = np.divmod(found, probes)
+    case, state = np.divmod(case_state, len(STATES))
+    keys = {"case_id": case, "state": np.array(STATES)[state], "probe_id": probe}
+    return pd.DataFrame(keys), fact
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the columns that have a value, not a number in a row without any."""
+    there = np.isfinite(values)
+    count = there.sum(axis=1)
+    total = np.where(there, values, 0.0).sum(axis=1)
+    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
+
+
+def _zero(logs: np.ndarray) -> np.ndarray:
+    """`logs` with the logarithm of nothing where there is no value."""
+    return np.where(np.isnan(logs), -np.inf, logs)
 
 
 class Readings:
-    """Probabilities by role: `one` for roles with a fact per case, `many` for several; a column per state."""
+    """Facts by role: `one` for roles with a fact per case, `many` for several; a column per state."""
 
-    def __init__(self, cases: pd.DataFrame, probabilities: pd.DataFrame) -> None:
+    def __init__(self, cases: pd.DataFrame, facts: Facts) -> None:
         self.cases = pd.Index(cases["case_id"], name="case_id")
-        self.roles = set(probabilities["role"])
-        self._rows = probabilities.set_index(["role", "case_id", "position"]).sort_index()
+        self.roles = set(facts.table["role"])
+        self._facts = facts
+        self._places = {role: self._place(rows) for role, rows in facts.table.groupby("role", sort=False)}
+
+    @staticmethod
+    def _place(rows: pd.DataFrame) -> tuple[pd.MultiIndex, np.ndarray]:
+        """The (case_id, position) of a role, and the table's row of each in each state, -1 where none is."""
+        index = pd.MultiIndex.from_frame(rows[["case_id", "position"]])
+        distinct = index.unique().sort_values()
+        place = np.full((len(distinct), len(STATES)), -1)
+        state = pd.Categorical(rows["state"], categories=STATES).codes
+        place[distinct.get_indexer(index), state] = rows.index
+        return distinct, place
 
     def many(self, role: str, quantity: str = "probability") -> pd.DataFrame:
         """`quantity` by (case_id, position)."""
         if role not in self.roles:
             index = pd.MultiIndex.from_arrays([[], []], names=["case_id", "position"])
             return pd.DataFrame(index=index, columns=list(STATES), dtype=float)
-        rows = self._rows.loc[role].set_index("state", append=True)[quantity].astype(float)
-        return rows.unstack("state").reindex(columns=list(STATES))
+        index, place = self._places[role]
+        values = self._facts.table[quantity].astype("float64").to_numpy(dtype=float, na_value=np.nan)
+        return pd.DataFrame(np.append(values, np.nan)[place], index=index, columns=list(STATES))
 
     def one(self, role: str, quantity: str = "probability") -> pd.DataFrame:
         """`quantity` by case_id, empty for a case without this role."""
         return self.many(role, quantity).droplevel("position").reindex(self.cases)
 
+    def by_prompt(self, role: str, state: str) -> pd.DataFrame:
+        """The probability after each prompt (columns) of a role with a fact per case, by case_id."""
+        prompts = self._facts.by_prompt.shape[1]
+        if role not in self.roles:
+            return pd.DataFrame(index=self.cases, columns=range(prompts), dtype=float)
+        index, place = self._places[role]
+        values = np.vstack([self._facts.by_prompt, np.full((1, prompts), np.nan)])
+        rows = pd.DataFrame(values[place[:, STATES.index(state)]], index=index.droplevel("position"))
+        return rows.reindex(self.cases)
+
     def prompts(self, role: str) -> pd.Series:
         """Which prompts were scored, by (case_id, position)."""
-        rows = self._rows.loc[role]["prompts"] if role in self.roles else pd.Series(dtype=str)
-        return rows[~rows.index.duplicated()]
+        if role not in self.roles:
+            return pd.Series(dtype=str)
+        index, place = self._places[role]
+        return pd.Series(self._facts.table["prompts"].to_numpy()[place.max(axis=1)], index=index)
 
 
-def scores(columns: Mapping[str, pd.Series]) -> pd.DataFrame:
+def scores(columns: dict[str, pd.Series]) -> pd.DataFrame:
     """SCORES in long form, from a series per metric; an infinite value (nothing to divide by) is empty."""
-    wide = pd.DataFrame(dict(columns)).rename_axis(index="case_id", columns="metric")
-    wide = wide.astype(float).replace([np.inf, -np.inf], np.nan)
-    long = wide.stack(future_stack=True).rename("value").reset_index()
-    return long.astype({"case_id": "int64", "metric": "str"})
+    wide = pd.DataFrame(columns).rename_axis(index="case_id", columns="metric")
+    values = wide.to_numpy(dtype=float).copy()
+    values[~np.isfinite(values)] = np.nan
+    return pd.DataFrame(
+        {
+            "case_id": np.repeat(wide.index.to_numpy(dtype="int64"), wide.shape[1]),
+            "metric": pd.array(np.tile(np.asarray(wide.columns, dtype=object), len(wide)), dtype="str"),
+            "value": values.ravel(),
+        }
+    )
 
 
 def case_sum(values: pd.Series, cases: pd.Index) -> pd.Series:

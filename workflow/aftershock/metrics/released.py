@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from aftershock.metrics import formulas
-from aftershock.metrics.conflict import LOWEST_MAGNITUDE
+from aftershock.metrics.conflict import LOWEST_DROP
 
 EXPECTED = "expected.json"
 BASELINE = "_model"
@@ -74,7 +74,7 @@ def conflict_rows(records: list[dict[str, Any]]) -> pd.DataFrame:
     rows |= {"cm_pre": column("CM_pre"), "cm_post": column("CM_post")}
     rows["CS"] = formulas.exceeds(rows["cs_post"], rows["cs_pre"])
     rows["CM_unclamped"] = formulas.relative_drop(rows["cm_pre"], rows["cm_post"])
-    rows["CM"] = rows["CM_unclamped"].clip(lower=LOWEST_MAGNITUDE)
+    rows["CM"] = rows["CM_unclamped"].clip(lower=LOWEST_DROP)
     if "S_post" in records[0]:
         rows |= {"s_pre": column("S_pre"), "s_post": column("S_post")}
         rows["Succ"] = formulas.exceeds(rows["s_post"], rows["s_pre"])

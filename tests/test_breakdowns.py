@@ -1,0 +1,80 @@
+"""Means over the cases of each level of a facet."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aftershock.metrics.settings import Statistics
+from aftershock.metrics.study import shown
+from aftershock.metrics.summary import breakdown, summarise
+from aftershock.tables import BREAKDOWNS
+from simulate import scores_of
+from test_comparisons import cases_of
+
+RUN = {"model": "m", "dataset": "reverse", "editor": "a", "seed": 0}
+QUICK = Statistics(resamples=200)
+
+
+def facets_of(**levels):
+    rows = [(case, facet, level) for facet, by_case in levels.items() for case, level in enumerate(by_case)
+            if level is not None]  # fmt: skip
+    return pd.DataFrame(rows, columns=["case_id", "facet", "level"])
+
+
+def broken_down(scores, facets, metrics=("conflict_score_exp", "conflict_magnitude"), cases=None):
+    cases = cases_of(scores["case_id"].max() + 1 if len(scores) else 0) if cases is None else cases
+    table = breakdown(scores, cases, facets, RUN, metrics, QUICK)
+    BREAKDOWNS.check(table)
+    return table.set_index(["facet", "level", "metric"])
+
+
+def test_levels_by_hand():
+    scores = scores_of(
+        {"conflict_score_exp": [1.0, 0.0, 1.0, 1.0], "conflict_magnitude": [0.5, None, 0.25, None]}
+    )
+    table = broken_down(scores, facets_of(rule=["x", "x", "y", "y"], popularity=["low", None, None, "high"]))
+    assert table.loc[("rule", "x", "conflict_score_exp"), "value"] == 0.5
+    assert table.loc[("rule", "y", "conflict_score_exp"), "value"] == 1
+    some = table.loc["rule", "x", "conflict_magnitude"]
+    assert (some["value"], some["n"], some["empty"]) == (0.5, 1, 1)
+    none = table.loc["popularity", "high", "conflict_magnitude"]
+    assert (none["n"], none["empty"], none["clusters"]) == (0, 1, 0)
+    assert pd.isna(none["value"])
+    assert set(table.loc["popularity"].index.get_level_values("level")) == {"low", "high"}
+
+
+def test_a_level_is_a_summary_of_its_cases_alone():
+    rng = np.random.default_rng(1)
+    scores = scores_of({"conflict_score_exp": rng.integers(0, 2, 90), "conflict_magnitude": rng.random(90)})
+    level = rng.choice(["x", "y"], 90)
+    cases = cases_of(90, rng.integers(0, 40, 90))
+    table = broken_down(scores, facets_of(rule=level.tolist()), cases=cases)
+    for name in ("x", "y"):
+        part = scores[scores["case_id"].isin(np.flatnonzero(level == name))]
+        alone = summarise(part, cases, RUN, QUICK).set_index(["subset", "metric"]).loc["all"]
+        for metric in ("conflict_score_exp", "conflict_magnitude"):
+            mine = table.loc[("rule", name, metric)]
+            for field in ("value", "n", "clusters", "n_effective", "kish", "interval"):
+                assert mine[field] == (
+                    alone.loc[metric, field]
+                    if field == "interval"
+                    else pytest.approx(alone.loc[metric, field])
+                )
+            # The clusters drawn are those of all cases, so a level's own number of them varies a little more.
+            width = alone.loc[metric, "high"] - alone.loc[metric, "low"]
+            assert mine["high"] - mine["low"] == pytest.approx(width, rel=0.25)
+
+
+def test_cases_of_other_runs_and_no_case():
+    scores = scores_of({"conflict_score_exp": [1.0, 0.0]})
+    table = broken_down(scores, facets_of(rule=["x", "x", "z"]))
+    assert table.index.get_level_values("level").unique().tolist() == ["x"]
+    assert broken_down(scores_of({}), facets_of(rule=["x"])).empty
+    assert broken_down(scores, facets_of()).empty
+
+
+def test_what_is_shown_is_what_tables_have():
+    known = shown("reverse", ["conflict_magnitude", "known", "conflict_score_exp", "e1_exact"])
+    assert known == ["conflict_score_exp", "conflict_magnitude", "known"]
+    assert "tied_fact_damage_known" in shown("composite", ["tied_fact_damage", "tied_fact_damage_known"])
+    assert shown("reverse", []) == []

@@ -1,0 +1,200 @@
+"""The paper's claims: each verdict follows from an interval, and what cannot be decided stays open."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from aftershock.claims import OPEN, REFUTED, SUPPORTED, WHOLE, claims, decide, read_claims
+from aftershock.metrics.catalogue import find_metric
+from aftershock.metrics.differences import between
+from aftershock.reported import Study
+from aftershock.tables import CLAIMS, SUMMARY
+from simulated import simulated_run
+
+PAPER = Path(__file__).parents[1] / "resources" / "paper"
+STUDY = Study.read(PAPER)
+STATED = read_claims(PAPER / "claims.yaml")
+EDITORS = {
+    "ft": {"method": "ft"},
+    "rome": {"method": "rome"},
+    "memit": {"method": "memit"},
+    "memit_mle": {"method": "memit", "second_edit": "multi_label"},
+}
+
+
+def row(dataset, editor, metric, value, low, high, n=50, seed=0, model="demo"):
+    run = {"model": model, "dataset": dataset, "editor": editor, "seed": seed, "subset": "all"}
+    figures = {"metric": metric, "value": value, "low": low, "high": high, "n": n, "clusters": n}
+    filler = {name: None for name in SUMMARY.columns}
+    return {**filler, **run, **figures, "n_effective": float(n)}
+
+
+def asked(rows, part, editors=EDITORS, comparisons=None):
+    """The answers to a claim with one part, and the verdict on the whole."""
+    stated = [{"claim": "c", "statement": "s", "source": "here", "parts": [part]}]
+    table = claims(pd.DataFrame(rows), editors, stated, STUDY, comparisons)
+    CLAIMS.check(table)
+    whole = table[table["part"] == WHOLE]
+    return table[table["part"] != WHOLE].reset_index(drop=True), whole["verdict"].item()
+
+
+# --- what is asked ----------------------------------------------------------------------------------------
+def test_every_claim_asks_about_known_methods_datasets_and_one_thing():
+    questions = {"within", "above", "below", "above_dataset", "not_above_dataset"}
+    names = [claim["claim"] for claim in STATED]
+    assert len(names) == len(set(names)) == 8
+    for claim in STATED:
+        assert {"claim", "statement", "source", "parts"} == set(claim)
+        for part in claim["parts"]:
+            assert len(questions & set(part)) == 1
+            named = [*part["methods"], *part.get("above", ()), *part.get("below", ())]
+            assert set(named) <= set(STUDY.methods)
+            assert find_metric(part["metric"].removesuffix("_held_out"))
+            assert {"metric", "dataset", "methods"} <= set(part)
+
+
+@pytest.mark.parametrize(
+    ("interval", "ends", "verdict"),
+    [
+        ((-0.01, 0.02), {"least": -0.05, "most": 0.05}, SUPPORTED),
+        ((-0.06, 0.02), {"least": -0.05, "most": 0.05}, OPEN),
+        ((0.06, 0.2), {"least": -0.05, "most": 0.05}, REFUTED),
+        ((-0.3, -0.2), {"least": -0.05, "most": 0.05}, REFUTED),
+        ((0.01, 0.2), {"least": 0.0}, SUPPORTED),
+        ((0.0, 0.2), {"least": 0.0}, OPEN),
+        ((-0.2, -0.1), {"least": 0.0}, REFUTED),
+        ((-0.2, -0.1), {"most": 0.0}, SUPPORTED),
+        ((float("nan"), float("nan")), {"least": 0.0}, OPEN),
+    ],
+)
+def test_an_interval_decides_or_leaves_open(interval, ends, verdict):
+    assert decide(*interval, **ends) == verdict
+
+
+# --- how it is answered -----------------------------------------------------------------------------------
+NEAR = {"metric": "conflict_score_imp", "dataset": "reverse", "methods": ["ROME", "MEMIT"], "within": 0.05}
+
+
+def test_about_zero():
+    rows = [
+        row("reverse", "rome", NEAR["metric"], 0.01, 0.0, 0.04),
+        row("reverse", "memit", NEAR["metric"], 0.02, 0.0, 0.03),
+    ]
+    answers, whole = asked(rows, NEAR)
+    assert (list(answers["verdict"]), whole) == ([SUPPORTED] * 2, SUPPORTED)
+    assert answers.loc[0, "part"] == "conflict score, implicit (reverse): rome within 5.0\xa0% of zero"
+    assert answers.loc[0, "evidence"] == "1.0\xa0% (0.0\xa0% to 4.0\xa0%, n = 50)"
+    rows[1].update(value=0.2, low=0.1, high=0.3)
+    answers, whole = asked(rows, NEAR)
+    assert (list(answers["verdict"]), whole) == ([SUPPORTED, REFUTED], REFUTED)
+    rows[1].update(value=0.04, low=0.0, high=0.2)
+    answers, whole = asked(rows, NEAR)
+    assert (list(answers["verdict"]), whole) == ([SUPPORTED, OPEN], OPEN)
+
+
+def test_a_missing_method_or_value_leaves_a_claim_open():
+    rows = [row("reverse", "rome", NEAR["metric"], 0.01, 0.0, 0.04)]
+    answers, whole = asked(rows, NEAR)
+    assert (list(answers["verdict"]), whole) == ([SUPPORTED, OPEN], OPEN)
+    assert answers.loc[1, "evidence"] == "MEMIT was not run"
+    rows.append(row("reverse", "memit", NEAR["metric"], None, None, None, n=0))
+    assert asked(rows, NEAR)[0].loc[1, "evidence"] == "memit has no value for reverse"
+
+
+def test_a_model_that_knows_too_little_tests_nothing():
+    rows = [row("reverse", "rome", NEAR["metric"], 0.01, 0.0, 0.04)]
+    rows.append(row("reverse", "rome", "known", 0.1, 0.05, 0.2))
+    answers, whole = asked(rows, {**NEAR, "methods": ["ROME"]})
+    assert whole == OPEN
+    assert answers.loc[0, "evidence"].startswith("format check only: demo knows 10.0")
+
+
+ABOVE = {"metric": "conflict_score_exp", "dataset": "composite", "methods": ["FT"], "above": ["ROME"]}
+
+
+def test_methods_are_compared_on_the_same_cases_where_that_was_done():
+    sides = [
+        row("composite", "ft", ABOVE["metric"], 0.6, 0.45, 0.75),
+        row("composite", "rome", ABOVE["metric"], 0.5, 0.35, 0.65),
+    ]
+    answers, whole = asked(sides, ABOVE)
+    assert whole == OPEN  # each alone is too unsure
+    low, high = between(0.6, 0.45, 0.75, 0.5, 0.35, 0.65)
+    assert answers.loc[0, ["value", "low", "high"]].tolist() == pytest.approx([0.1, low, high])
+    pair = {"model": "demo", "subset": "all", "dataset": "composite", "metric": ABOVE["metric"], "n": 48}
+    paired = {**pair, "editor": "rome", "other": "ft", "difference": -0.1, "low": -0.15, "high": -0.05}
+    answers, whole = asked(sides, ABOVE, comparisons=pd.DataFrame([paired]))
+    assert whole == SUPPORTED
+    assert answers.loc[0, ["value", "low", "high", "n"]].tolist() == [0.1, 0.05, 0.15, 48]
+    assert (
+        "paired difference 10.0\xa0points (5.0\xa0points to 15.0\xa0points, n = 48)"
+        in answers.loc[0, "evidence"]
+    )
+    below = {**ABOVE, "below": ABOVE["above"]}
+    del below["above"]
+    assert asked(sides, below, comparisons=pd.DataFrame([paired]))[1] == REFUTED
+    strict = pd.DataFrame([{**paired, "subset": "strict"}])
+    assert asked(sides, ABOVE, comparisons=strict)[1] == OPEN
+
+
+def test_datasets_are_compared_by_their_intervals():
+    part = {
+        "metric": "ignore_rate",
+        "dataset": "round_hard",
+        "methods": ["ROME"],
+        "above_dataset": "round_easy",
+    }
+    rows = [
+        row("round_hard", "rome", "ignore_rate", 0.8, 0.75, 0.85),
+        row("round_easy", "rome", "ignore_rate", 0.5, 0.45, 0.55),
+    ]
+    assert asked(rows, part)[1] == SUPPORTED
+    same = {**part, "not_above_dataset": "round_easy", "margin": 0.05}
+    del same["above_dataset"]
+    assert asked(rows, same)[1] == REFUTED
+    rows[0].update(value=0.5, low=0.48, high=0.52)
+    rows[1].update(value=0.5, low=0.48, high=0.52)
+    assert asked(rows, same)[1] == SUPPORTED
+    assert asked(rows, part)[1] == OPEN
+
+
+def test_every_label_of_a_method_is_asked_and_numbers_of_labels_count_as_some():
+    editors = {
+        **EDITORS,
+        "rome_slow": {"method": "rome"},
+        "three": {"method": "memit", "second_edit": "multi_label", "labels": 3},
+    }
+    rows = [
+        row("reverse", label, NEAR["metric"], 0.01, 0.0, 0.04) for label in ("rome", "rome_slow", "three")
+    ]
+    assert len(asked(rows, {**NEAR, "methods": ["ROME"]}, editors)[0]) == 2
+    assert len(asked(rows, {**NEAR, "methods": ["MLE of some labels"]}, editors)[0]) == 1
+
+
+def test_only_the_lowest_seed_speaks():
+    rows = [
+        row("reverse", "rome", NEAR["metric"], 0.01, 0.0, 0.04),
+        row("reverse", "rome", NEAR["metric"], 0.9, 0.8, 0.95, seed=1),
+    ]
+    assert asked(rows, {**NEAR, "methods": ["ROME"]})[1] == SUPPORTED
+
+
+# --- a whole run ------------------------------------------------------------------------------------------
+def test_a_simulated_run_is_asked_everything():
+    made = simulated_run(n=60, fails=[("ft", "reverse")])
+    table = claims(made.summary, EDITORS, STATED, STUDY)
+    CLAIMS.check(table)
+    whole = table[table["part"] == WHOLE].set_index("claim")["verdict"]
+    assert list(whole.index) == [claim["claim"] for claim in STATED]
+    # memit_mle is simulated to give the other objects back; all other methods take them away.
+    assert whole["writing all labels lowers distortion"] == SUPPORTED
+    assert whole["MEND keeps the contradicted fact too"] == OPEN
+    counted = table[table["part"] != WHOLE].groupby("claim")["verdict"].value_counts()
+    assert counted["writing all labels lowers distortion", SUPPORTED] == 6
+
+
+def test_no_run_asks_nothing():
+    table = claims(SUMMARY.empty(), {}, STATED, STUDY)
+    CLAIMS.check(table)
+    assert table.empty

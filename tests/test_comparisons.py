@@ -1,0 +1,231 @@
+"""Two editors on the same cases: hand-worked figures, slow versions, what a run can detect, and bad input."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import t, ttest_1samp, wilcoxon
+
+from aftershock.metrics.comparisons import adjusted, cohens_dz, compare, detectable, rank_biserial
+from aftershock.metrics.intervals import cluster_variance
+from aftershock.metrics.resampling import sign_flips
+from aftershock.metrics.settings import Statistics
+from aftershock.metrics.study import CONTROLS, families, score_blocks
+from aftershock.tables import COMPARISONS
+from simulate import scores_of
+
+QUICK = Statistics(resamples=200, permutations=999)
+
+
+def cases_of(n, clusters=None, strict=None):
+    clusters = range(n) if clusters is None else clusters
+    strict = [True] * n if strict is None else strict
+    return pd.DataFrame({"case_id": range(n), "cluster": clusters, "strict": strict})
+
+
+def block_of(editors, cases, dataset="reverse"):
+    """A study of one dataset from the values of each editor's metrics, or of each of its seeds'."""
+    runs, scores = [], []
+    for editor, metrics in editors.items():
+        for seed, values in enumerate(metrics if isinstance(metrics, list) else [metrics]):
+            runs.append({"model": "m", "dataset": dataset, "editor": editor, "seed": seed})
+            scores.append(scores_of(values) if isinstance(values, dict) else values)
+    return score_blocks(runs, [cases] * len(runs), scores)
+
+
+def compared(editors, cases, settings=QUICK, dataset="reverse"):
+    rows = compare(block_of(editors, cases, dataset), settings)
+    COMPARISONS.check(rows)
+    return rows
+
+
+def row(rows, metric="conflict_magnitude", family="table1", subset="all"):
+    chosen = (rows["metric"] == metric) & (rows["family"] == family) & (rows["subset"] == subset)
+    (found,) = rows[chosen].to_dict("records")
+    return found
+
+
+def test_a_comparison_by_hand():
+    ours, theirs = [0.9, 0.5, 0.4, 0.6], [0.6, 0.3, 0.5, 0.6]  # differences .3, .2, -.1, 0
+    found = row(
+        compared({"a": {"conflict_magnitude": ours}, "b": {"conflict_magnitude": theirs}}, cases_of(4))
+    )
+    assert (found["n"], found["clusters"], found["seeds"]) == (4, 4, 1)
+    assert pd.isna(found["note"])
+    assert (found["value"], found["other_value"]) == pytest.approx((0.6, 0.5))
+    assert found["difference"] == pytest.approx(0.1)
+    assert found["dz"] == pytest.approx(0.1 / np.std([0.3, 0.2, -0.1, 0.0], ddof=1))
+    assert found["rank_biserial"] == pytest.approx((3 + 2 - 1) / 6)
+    assert (found["wins"], found["losses"], found["ties"]) == (2, 1, 1)
+    # Totals of +-.3 +-.2 +-.1 at least .4 from 0: .6, .4 and their mirrors, 4 of 8.
+    assert (found["p"], found["exact"]) == (0.5, True)
+    assert found["low"] < 0.1 < found["high"]
+    error = np.std([0.3, 0.2, -0.1, 0.0], ddof=1) / 2
+    assert found["detectable"] == pytest.approx((t.ppf(0.975, 3) + t.ppf(0.8, 3)) * error)
+
+
+def test_a_cluster_counts_once():
+    values = {"a": {"conflict_magnitude": [0.5] * 12}, "b": {"conflict_magnitude": [0.1] * 12}}
+    apart = row(compared(values, cases_of(12), Statistics()))
+    alike = row(compared(values, cases_of(12, [i // 4 for i in range(12)])))
+    assert apart["p"] == pytest.approx(2 / 2**12)
+    assert alike["p"] == pytest.approx(2 / 2**3)
+    assert (alike["n"], alike["clusters"]) == (12, 3)
+
+
+def test_seeds_are_averaged_over_those_that_both_have():
+    a = [{"conflict_magnitude": [0.2, 0.4]}, {"conflict_magnitude": [0.4, None]}]
+    b = [{"conflict_magnitude": [0.1, 0.1]}, {"conflict_magnitude": [0.1, 0.3]}]
+    found = row(compared({"a": a, "b": b}, cases_of(2)))
+    assert (found["seeds"], found["n"]) == (2, 1)  # a has no value of the second case for its second seed
+    assert found["difference"] == pytest.approx(0.3 - 0.1)
+    found = row(compared({"a": a, "b": b[:1]}, cases_of(2)))
+    assert (found["seeds"], found["n"]) == (1, 2)
+    assert found["difference"] == pytest.approx((0.1 + 0.3) / 2)
+
+
+def test_cases_that_only_one_has_are_left_out():
+    a, b = scores_of({"conflict_magnitude": [0.5] * 6}), scores_of({"conflict_magnitude": [0.25] * 9})
+    found = row(compared({"a": a, "b": b[b["case_id"] > 1]}, cases_of(9)))
+    assert (found["n"], found["difference"]) == (4, 0.25)
+
+
+def test_strict_cases_are_compared_apart():
+    values = {"a": {"conflict_magnitude": [0.5, 0.7]}, "b": {"conflict_magnitude": [0.1, 0.1]}}
+    rows = compared(values, cases_of(2, strict=[True, False]))
+    assert row(rows, subset="strict")["difference"] == pytest.approx(0.4)
+    assert row(rows, subset="strict")["note"] == "one cluster: no test can tell"
+    assert row(rows)["difference"] == pytest.approx(0.5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.one_of(st.just(float("nan")), st.integers(-4, 4).map(float)), min_size=1, max_size=12))
+def test_effect_sizes_are_those_of_loops_and_scipys(values):
+    column = np.array(values)[:, None]
+    seen = [x for x in values if x == x]
+    if len(seen) > 1 and np.std(seen) > 0:
+        assert cohens_dz(column)[0] == pytest.approx(
+            ttest_1samp(seen, 0).statistic / np.sqrt(len(seen)), nan_ok=True
+        )
+    else:
+        assert np.isnan(cohens_dz(column)[0])
+    moved = [x for x in seen if x]
+    if not moved:
+        assert np.isnan(rank_biserial(column)[0])
+        return
+    sizes = sorted(abs(x) for x in moved)
+    rank = {s: np.mean([i + 1 for i, other in enumerate(sizes) if other == s]) for s in sizes}
+    expected = sum(rank[abs(x)] * np.sign(x) for x in moved) / sum(rank[abs(x)] for x in moved)
+    assert rank_biserial(column)[0] == pytest.approx(expected)
+    plus = wilcoxon(moved, alternative="greater").statistic
+    assert expected == pytest.approx(2 * plus / (len(moved) * (len(moved) + 1) / 2) - 1)
+
+
+def test_holm_by_hand():
+    # Sorted .01, .02, .03, .04: times 4, 3, 2, 1 is .04, .06, .06, .04, never falling: .04, .06, .06, .06.
+    p = np.array([0.04, 0.01, 0.03, 0.02])
+    assert adjusted(p, "holm") == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert adjusted(np.array([0.6, 0.9]), "holm").tolist() == [1.0, 1.0]
+    assert adjusted(p, "none").tolist() == p.tolist()
+    assert adjusted(p, "benjamini_hochberg") == pytest.approx([0.04, 0.04, 0.04, 0.04])
+    with pytest.raises(ValueError, match="unknown correction 'sidak'; known corrections: holm"):
+        adjusted(p, "sidak")
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=15), st.floats(0.01, 0.2))
+def test_holm_rejects_what_stepping_down_rejects(p, alpha):
+    p, rejected = np.array(p), set()
+    for step, place in enumerate(np.argsort(p, kind="stable")):
+        if p[place] * (len(p) - step) > alpha:
+            break
+        rejected.add(int(place))
+    assert set(np.flatnonzero(adjusted(p, "holm") <= alpha).tolist()) == rejected
+
+
+def test_a_family_is_one_table_of_one_model_and_subset():
+    rng = np.random.default_rng(0)
+    names = families("reverse", [])["table1"]
+    values = {e: {name: rng.random(30).tolist() for name in names} for e in "abc"}
+    rows = compared(values, cases_of(30, strict=[True] * 20 + [False] * 10))
+    part = rows[(rows["family"] == "table1") & (rows["subset"] == "strict")]
+    assert len(part) == 3 * len(names)
+    assert part["p_adjusted"].to_numpy() == pytest.approx(adjusted(part["p"].to_numpy(), "holm"))
+    assert (part["significant"] == (part["p_adjusted"] <= 0.05)).all()
+
+
+def test_differences_from_controls_are_a_family_where_there_are_any():
+    name = "conflict_magnitude_control_difference"
+    assert CONTROLS not in families("reverse", [])
+    assert families("reverse", [name])[CONTROLS] == [name]
+    values = {"a": {name: [0.5, 0.25]}, "b": {name: [0.0, 0.0]}}
+    assert row(compared(values, cases_of(2)), name, CONTROLS)["difference"] == 0.375
+
+
+def test_what_is_detectable_is_detected_four_times_in_five():
+    """Planted in 1000 studies, the smallest detectable difference is found in 80 % of them."""
+    rng, repeated, clusters = np.random.default_rng(6), 1000, 40
+    noise = rng.normal(0, 1, (clusters, repeated)) * 0.3
+    smallest = detectable(0.3 / np.sqrt(clusters), clusters, 0.05, 0.8)
+    p, _ = sign_flips(noise + smallest, rng, 499)
+    assert (p <= 0.05).mean() == pytest.approx(0.8, abs=3.5 * np.sqrt(0.8 * 0.2 / repeated))
+
+
+def test_equal_results_do_not_claim_that_anything_could_be_detected():
+    values = {"conflict_score_imp": [0.0] * 30, "conflict_score_exp": [1.0] * 30}
+    rows = compared({"a": values, "b": values}, cases_of(30))
+    found = row(rows, "conflict_score_exp")
+    assert (found["difference"], found["p"], found["ties"]) == (0.0, 1.0, 30)
+    assert np.isnan([found["dz"], found["rank_biserial"]]).all()
+    assert -0.2 < found["low"] < 0 < found["high"] < 0.2
+    # As if of 32 clusters one differed by 1 and another by -1.
+    variance = cluster_variance(np.array([0.0] * 30 + [1, -1]), np.ones(32))
+    assert found["detectable"] == pytest.approx(detectable(np.sqrt(variance), 30, 0.05, 0.8))
+    family = detectable(np.sqrt(variance), 30, 0.05 / 2, 0.8)  # both scores are one table
+    assert found["detectable_family"] == pytest.approx(family)
+
+
+def test_what_cannot_be_compared_says_why():
+    nothing, some = {"conflict_magnitude": [None] * 3}, {"conflict_magnitude": [0.5, 0.25, None]}
+    last = {"conflict_magnitude": [None, None, 1.0]}
+    rows = compared({"some": some, "none": nothing, "last": last, "void": scores_of({})}, cases_of(3))
+    rows = rows[(rows["metric"] == "conflict_magnitude") & (rows["family"] == "table1")]
+    notes = rows[rows["subset"] == "all"].set_index(["editor", "other"])["note"]
+    assert notes["some", "none"] == "none has no value"
+    assert notes["none", "last"] == "none has no value"
+    assert notes["some", "last"] == "no case has a value from both"
+    assert notes["none", "void"] == "neither has a value"
+    assert (rows["n"] == 0).all()
+    assert rows[["value", "difference", "low", "p", "p_adjusted", "detectable", "dz"]].isna().all(axis=None)
+    assert not rows["significant"].any()
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_no_case_and_a_single_case(n):
+    values = {"conflict_magnitude": [0.5] * n, "conflict_score_exp": [1.0] * n}
+    rows = compared({"a": values, "b": values}, cases_of(n))
+    assert (rows["n"] <= n).all()
+    assert rows["note"].notna().all()
+
+
+def test_one_editor_and_none_have_nothing_to_compare():
+    assert compared({"a": {"conflict_magnitude": [0.5]}}, cases_of(1)).empty
+    assert compare([]).empty
+
+
+def test_seed_and_order_of_rows():
+    rng = np.random.default_rng(9)
+    scores = [scores_of({"conflict_magnitude": rng.random(60).tolist()}) for _ in range(2)]
+    cases = cases_of(60, rng.integers(0, 25, 60))
+
+    def run(order=slice(None), seed=0):
+        parts = {name: rows.iloc[order] for name, rows in zip("ab", scores, strict=True)}
+        return compared(parts, cases.iloc[order], Statistics(seed=seed, resamples=200, permutations=999))
+
+    first = run()
+    pd.testing.assert_frame_equal(first, run())
+    pd.testing.assert_frame_equal(first, run(rng.permutation(60)))
+    other = row(run(seed=1))
+    assert (other["low"], other["p"]) != (row(first)["low"], row(first)["p"])
+    assert other["difference"] == row(first)["difference"]

@@ -1,0 +1,235 @@
+"""Figures: all kinds are drawn, equal each time, and nothing in the data can break them."""
+
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aftershock import figures
+from aftershock.figures.cost import HARM, cost, costs, seconds_per_case
+from aftershock.figures.sizes import by_size, groups, sizes
+from aftershock.figures.style import COLOURS, look
+from aftershock.figures.trajectories import trajectories
+from aftershock.metrics.run import DATASETS
+from aftershock.metrics.summary import summarise
+from aftershock.tables import SUMMARY
+from simulate import HOSTILE, scores_of
+from simulated import simulated_run
+
+MODEL = "demo"
+NASTY = (
+    *HOSTILE,
+    "costs $5 and $10",
+    "a_b^c \\frac{1}{2}",
+    "x" * 400,
+    "ירושלים العربية",
+    "北京市朝阳区",
+    "nul\x00 \ufffe \u2028 line\nbreak",
+    "",
+)
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return simulated_run(fails=[("ft", "reverse")])
+
+
+@pytest.fixture(scope="module")
+def small():
+    return simulated_run(n=8, datasets=("composite", "round_hard"))
+
+
+@pytest.fixture(scope="module")
+def drawn(simulated, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("figures")
+    figures.draw_all(folder, simulated.drawn(labels={"R7": "award $received$"}))
+    return folder
+
+
+def test_every_kind_comes_as_svg_pdf_and_png(drawn):
+    names = {path.name for path in drawn.iterdir()}
+    rounds = ("round_easy", "round_hard")
+    expected = {(d, kind) for d in DATASETS for kind in ("metrics", "trajectories")}
+    expected |= {(d, kind) for d in rounds for kind in ("sizes", "objects")} | {(figures.WHOLE, "cost")}
+    made = {figures.figure_name(MODEL, *key) for key in expected}
+    assert names == {f"{name}.{ending}" for name in made for ending in ("svg", "pdf", "png")}
+    assert {kind for _, kind in expected} == set(figures.KINDS)
+    assert "award $received$" in (drawn / "demo.round_easy.objects.svg").read_text()
+    assert max(path.stat().st_size for path in drawn.glob("*.svg")) < 150_000
+
+
+def test_figures_are_the_same_each_time_and_hold_no_date(small, drawn, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        figures.draw_all(tmp_path / name, small.drawn())
+    made = list((tmp_path / "a").iterdir())
+    assert len(made) == 3 * 7
+    for path in made:
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+    assert b"CreationDate" not in (drawn / "demo.all.cost.pdf").read_bytes()
+    assert "<dc:date>" not in (drawn / "demo.all.cost.svg").read_text()
+
+
+def renamed(simulated, names):
+    """The run with its editors, subjects, objects and relations called as in `names`, and one model."""
+    editors = dict(zip(dict.fromkeys(run["editor"] for run in simulated.runs), names, strict=False))
+    model = "org/model $1_{"
+    summary = simulated.summary.assign(model=model, editor=simulated.summary["editor"].map(editors))
+    runs = [{**run, "editor": editors[run["editor"]], "model": model} for run in simulated.runs]
+    tables = [
+        table.assign(object=[names[i % len(names)] for i in range(len(table))], subject=names[-3])
+        for table in simulated.probabilities
+    ]
+    part = type(simulated)(runs, summary, tables, simulated.scores, simulated.cases)
+    return part.drawn(labels=dict.fromkeys(["R7"], names[3]))
+
+
+@pytest.mark.parametrize("shift", range(0, len(NASTY), 4))
+def test_hostile_labels_break_no_figure(small, tmp_path, shift):
+    names = [*NASTY[shift:], *NASTY[:shift]]
+    figures.draw_all(tmp_path, renamed(small, names))
+    drawn = list(tmp_path.glob("*.svg"))
+    assert len(drawn) == 2 * 2 + 2 + 1
+    for path in drawn:
+        ElementTree.parse(path)  # XML, whatever the labels hold
+    # No label widens a figure beyond what a page can show.
+    widths = [float(ElementTree.parse(p).getroot().get("width").removesuffix("pt")) for p in drawn]
+    assert max(widths) < 1100
+
+
+def test_labels_lose_what_would_break_a_line_or_the_file():
+    assert figures.printable("a\nb\u202ec\x07") == "a�b�c�"
+    assert figures.printable("\ufffe\ud800\u2028") == "���"
+    assert figures.printable("x" * 50, 10) == "x" * 9 + "…"
+    assert figures.printable("北京 $x$ العربية") == "北京 $x$ العربية"
+
+
+def luminance(colour):
+    """Relative luminance of sRGB (WCAG 2.1)."""
+    parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_methods_can_be_told_apart_without_colour():
+    looks = look([f"m{i}" for i in range(len(COLOURS))])
+    for part in ("colour", "hatch", "marker", "dash"):
+        assert len({str(getattr(how, part)) for how in looks.values()}) == len(COLOURS), part
+    # Neighbours in the order of methods differ in lightness too.
+    shades = [luminance(how.colour) for how in looks.values()]
+    contrast = [(max(pair) + 0.05) / (min(pair) + 0.05) for pair in zip(shades, shades[1:], strict=False)]
+    assert min(contrast) > 1.3
+
+
+def test_a_method_keeps_its_look_where_others_are_missing(simulated):
+    order = ["memit_mle", "ft", "rome", "memit"]
+    bar = figures.bars(simulated.summary, MODEL, "coverage", ["ft", "rome"], order).axes[0].patches
+    assert [patch.get_facecolor()[:3] for patch in bar[:2]] == [
+        tuple(int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)) for c in COLOURS[1:3]
+    ]
+
+
+def one_run(values, dataset="reverse", editor="rome"):
+    n = len(next(iter(values.values())))
+    cases = pd.DataFrame({"case_id": range(n), "cluster": range(n), "strict": True})
+    run = {"model": MODEL, "dataset": dataset, "editor": editor, "seed": 0}
+    return summarise(scores_of(values), cases, run)
+
+
+def test_a_ratio_far_below_zero_and_a_method_without_values_can_be_drawn(tmp_path):
+    summary = one_run({"conflict_magnitude": [-50.0, -30.0]})
+    figures.save(figures.bars(summary, MODEL, "reverse", ["rome", "ft"]), tmp_path, "far")
+    text = (tmp_path / "far.svg").read_text()
+    assert "◀ -4000" in text
+    assert "no value" in text
+
+
+def test_trajectories_go_through_the_summarys_values():
+    values = {"probability_old_before": [0.1, 0.3], "probability_old_after_first": [0.8, 1.0]}
+    values |= {"probability_old": [0.4, 0.6]}
+    figure = trajectories(one_run(values), MODEL, "reverse", ["rome", "ft"])
+    (line,) = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 3]
+    assert list(line.get_ydata()) == pytest.approx([0.2, 0.9, 0.5])
+    assert [text.get_text() for text in figure.axes[1].texts] == ["no value"]
+
+
+def test_the_rarest_numbers_of_objects_are_drawn_together():
+    sizes_of = pd.Series([2] * 9 + [3] * 6 + [4] * 3 + [5] * 1 + [9] * 2)
+    found = groups(sizes_of)
+    assert {name: int(mask.sum()) for name, mask in found.items()} == {"2": 9, "3": 6, "4+": 6}
+    assert {name: int(mask.sum()) for name, mask in groups(pd.Series([2, 2, 3])).items()} == {"2+": 3}
+    assert groups(pd.Series([], dtype=int)) == {}
+
+
+def test_distortion_by_number_of_objects_is_the_mean_of_these_cases():
+    cases = pd.DataFrame({"case_id": range(12), "cluster": range(12), "n_objects": [2] * 6 + [3] * 6})
+    values = [0.1, 0.2] * 3 + [0.3, 0.5] * 3
+    rows = by_size(scores_of({"distortion": values}), cases, 0).set_index("objects")
+    assert rows["value"].to_dict() == pytest.approx({"2": 0.15, "3": 0.4})
+    assert rows["n"].to_dict() == {"2": 6, "3": 6}
+    assert (rows["low"] < rows["value"]).all()
+    assert (rows["high"] > rows["value"]).all()
+    figure = sizes({"rome": rows.reset_index()}, MODEL, "round_easy", ["ft", "rome"])
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["2\nn = 6", "3\nn = 6"]
+    assert sizes({}, MODEL, "round_easy", ["rome"]) is None
+
+
+def test_seconds_per_case_count_the_editing_jobs_of_one_run():
+    run = {"model": "m", "dataset": "coverage", "editor": "rome", "seed": 0}
+    job = {"kg": "world", "model": "m", "dataset": "coverage", "editor": "rome", "seed": "0"}
+    jobs = [
+        {"rule": "edit", "seconds": 30.0, "wildcards": {**job, "shard": "00000-00099"}},
+        {"rule": "edit", "seconds": 6.0, "wildcards": {**job, "shard": "00100-00119"}},
+        {"rule": "edit", "seconds": 99.0, "wildcards": {**job, "shard": "00000-00099", "kg": "other"}},
+        {"rule": "score", "seconds": 99.0, "wildcards": job},
+    ]
+    assert seconds_per_case(jobs, run, "world") == pytest.approx(36 / 120)
+    assert np.isnan(seconds_per_case(jobs, {**run, "editor": "ft"}, "world"))
+
+
+def test_harm_is_what_was_lost(simulated):
+    given = simulated.drawn()
+    rows = costs(given.summary, given.runs, given.timings, "world")
+    assert set(rows["dataset"]) == {panel[0] for panel in HARM}
+    row = rows[(rows["editor"] == "rome") & (rows["dataset"] == "coverage")].iloc[0]
+    summary = given.summary.set_index(["dataset", "editor", "subset", "metric"])
+    kept = summary.loc[("coverage", "rome", "all", "single_neighbours_kept")]
+    assert (row["value"], row["low"]) == pytest.approx((1 - kept["value"], 1 - kept["high"]))
+    assert row["seconds"] == pytest.approx(30 / 24)
+    assert costs(given.summary, given.runs, [], "world").empty
+    assert cost(rows, "another model", ["rome"]) is None
+    assert costs(SUMMARY.empty(), [], [], "world").empty
+
+
+def test_labels_of_points_do_not_cover_each_other():
+    points = {"value": 0.1, "low": 0.05, "high": 0.2, "written": 0.9, "model": "m", "dataset": "coverage"}
+    rows = pd.DataFrame([{**points, "editor": f"editor{i}", "seconds": 1.0 + 0.01 * i} for i in range(4)])
+    figure = cost(rows, "m", list(rows["editor"]))
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == 4
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i])
+
+
+def test_sampled_cases_are_complete_for_every_editor(simulated):
+    pairs = zip(simulated.runs, simulated.probabilities, strict=True)
+    easy = {run["editor"]: table for run, table in pairs if run["dataset"] == "round_easy"}
+    easy["ft"] = easy["ft"][(easy["ft"]["case_id"] < 2) | (easy["ft"]["state"] != "2")]
+    assert set(figures.sample_cases(easy, 5, 0)) == {0, 1}
+    assert figures.sample_cases({}, 5, 0) == []
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_single_case_is_drawn(tmp_path, n):
+    figures.draw_all(tmp_path, simulated_run(n=n, datasets=("coverage", "round_hard")).drawn())
+    assert (tmp_path / "demo.round_hard.sizes.svg").exists()
+
+
+def test_no_run_and_no_case_draw_nothing(tmp_path):
+    given = figures.Drawn(SUMMARY.empty(), [], [], [], [])
+    figures.draw_all(tmp_path, given)
+    run = {"model": MODEL, "dataset": "round_easy", "editor": "rome", "seed": 0}
+    figures.draw_all(tmp_path, figures.Drawn(SUMMARY.empty(), [run], [None], [None], [None]))
+    assert list(tmp_path.iterdir()) == []

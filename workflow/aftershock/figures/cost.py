@@ -1,0 +1,168 @@
+"""What a method costs against what it damages: the picture that helps to choose one."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from aftershock.figures.style import DARK, GREY, Look, capital, heading, look, style
+from aftershock.labels import printable
+from aftershock.metrics.catalogue import NATS, metric
+from aftershock.words import DATASETS
+
+HARM = (
+    ("coverage", "single_neighbours_kept", "neighbours lost", "single_exact"),
+    ("composite", "tied_fact_damage", "tied fact lost", "e2_exact"),
+    ("round_easy", "distortion", "distortion", "any_exact"),
+    ("round_hard", "distortion", "distortion", "any_exact"),
+)
+"""Dataset, what is damaged, that in words, and how often the model then says what the edits wrote."""
+
+
+def seconds_per_case(timings: Sequence[Mapping[str, Any]], run: Mapping[str, Any], kg: str) -> float:
+    """Seconds that the editing jobs of one run took, by case; empty where no timing of them was kept.
+
+    `timings` has one record per job, as results/timings/ has. A job loads the model, makes every edit of its
+    cases and scores every probe in every state: what differs between methods is editing.
+    """
+    wanted = {"kg": kg, **{key: str(value) for key, value in run.items()}}
+    jobs = [
+        job
+        for job in timings
+        if job["rule"] == "edit" and all(job["wildcards"].get(key) == value for key, value in wanted.items())
+    ]
+    cases = sum(_cases(job["wildcards"]["shard"]) for job in jobs)
+    return sum(job["seconds"] for job in jobs) / cases if cases else np.nan
+
+
+def _cases(shard: str) -> int:
+    first, last = map(int, shard.split("-"))
+    return last - first + 1
+
+
+def costs(
+    summary: pd.DataFrame, runs: Sequence[Mapping[str, Any]], timings: Sequence[Mapping[str, Any]], kg: str
+) -> pd.DataFrame:
+    """A row per model, editor and dataset of HARM: seconds per case, harm with interval, and share written.
+
+    Several seeds are averaged. Kept shares are turned into lost ones; a run without timings or value is left
+    out.
+    """
+    means = summary[summary["subset"] == "all"].groupby(["model", "dataset", "editor", "metric"])
+    means = means[["value", "low", "high"]].mean()
+    rows = []
+    for dataset, name, _, written in HARM:
+        of_dataset = [run for run in runs if run["dataset"] == dataset]
+        for model, editor in dict.fromkeys((run["model"], run["editor"]) for run in of_dataset):
+            seeds = [run for run in of_dataset if (run["model"], run["editor"]) == (model, editor)]
+            seconds = np.mean([seconds_per_case(timings, run, kg) for run in seeds])
+            found = means.reindex([(model, dataset, editor, key) for key in (name, written)])
+            value, low, high = found.iloc[0]
+            if metric(name).better == "up":
+                value, low, high = 1 - value, 1 - high, 1 - low
+            rows.append((model, editor, dataset, seconds, value, low, high, found["value"].iloc[1]))
+    columns = ["model", "editor", "dataset", "seconds", "value", "low", "high", "written"]
+    return pd.DataFrame(rows, columns=columns).dropna(subset=["seconds", "value"])
+
+
+def cost(rows: pd.DataFrame, model: str, order: Sequence[str]) -> Figure | None:
+    """A panel per kind of harm: seconds per case to the right, damage upwards; `rows` as `costs` gives them.
+
+    `order` names all methods of the run, whose looks stay the same. None where `model` has no row.
+    """
+    rows = rows[rows["model"] == model]
+    panels = [panel for panel in HARM if (rows["dataset"] == panel[0]).any()]
+    if not panels:
+        return None
+    span = rows["seconds"].min() / 1.8, rows["seconds"].max() * 1.8
+    with style():
+        figure = Figure(figsize=(2.7 * len(panels) + 0.3, 3.0), layout="constrained")
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axis, (dataset, name, words, _) in zip(axes, panels, strict=True):
+            part = rows[rows["dataset"] == dataset].sort_values("value")
+            for row in part.itertuples():
+                _point(axis, row, look(order)[row.editor])
+            _finish(axis, part, span, metric(name).scale == NATS)
+            _label(axis, part)
+            axis.set_title(f"{capital(words)} ↓")
+            axis.set_xlabel(f"seconds per case ({DATASETS[dataset]})", color=DARK)
+        heading(figure, f"Cost against harm, best at the lower left — {printable(model)}")
+    return figure
+
+
+def _point(axis: Axes, row: Any, how: Look) -> None:
+    value, low, high = (100 * x for x in (row.value, row.low, row.high))
+    axis.plot([row.seconds] * 2, [low, high], color=how.colour, linewidth=1.3, zorder=2)
+    axis.plot(
+        row.seconds, value, how.marker, color=how.colour, markersize=7, markeredgecolor="black", zorder=3
+    )
+
+
+def _finish(axis: Axes, rows: pd.DataFrame, span: tuple[float, float], nats: bool) -> None:
+    axis.set_xscale("log")
+    axis.set_xlim(span)
+    top = 100 * max(rows["high"].max(), rows["value"].max())
+    lowest = 100 * min(rows["low"].min(), 0.0)
+    axis.set_ylim(lowest - 0.06 * (top - lowest), top + 0.12 * (top - lowest) + 1e-9)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.axhline(0, color=GREY, linewidth=0.8)
+    axis.grid(axis="both", which="major")
+    axis.set_ylabel("100 × nats" if nats else "%", color=DARK)
+
+
+WIDTH, HEIGHT = 0.033, 0.085
+"""Of a letter and of a line of a label, in parts of a panel."""
+SIDES = ((0.03, 0.02), (0.03, -0.1), (-0.03, 0.02), (-0.03, -0.1), (0.03, 0.1), (-0.03, 0.1), (0.03, -0.18))
+"""Where a label may stand beside its point; a negative first number puts it to the left."""
+
+
+def _label(axis: Axes, rows: pd.DataFrame) -> None:
+    """Write each method's name and success beside its point, where no other point or label stands."""
+    to_panel = axis.transData + axis.transAxes.inverted()
+    places, lows, highs = (
+        to_panel.transform(np.column_stack([rows["seconds"], 100 * rows[figure]]))
+        for figure in ("value", "low", "high")
+    )
+    lines = [(x, low, x, high) for (x, low), (_, high) in zip(lows, highs, strict=True)]
+    taken = [(x - 0.025, y - 0.03, x + 0.025, y + 0.03) for x, y in places]
+    for (x, y), row in zip(places, rows.itertuples(), strict=True):
+        text = printable(row.editor, 16) + ("" if np.isnan(row.written) else f" {100 * row.written:.0f} %")
+        boxes = [_box(x + right, y + up, WIDTH * len(text), right < 0) for right, up in SIDES]
+        # Text over text cannot be read, text over a line can.
+        hits = [
+            1000 * (not _inside(box))
+            + 100 * sum(_meet(box, other) for other in taken)
+            + sum(_meet(box, line) for line in lines)
+            for box in boxes
+        ]
+        side = hits.index(min(hits))
+        taken.append(boxes[side])
+        left, bottom, right, _ = boxes[side]
+        to_left = SIDES[side][0] < 0
+        axis.text(
+            right if to_left else left,
+            bottom + 0.02,
+            text,
+            ha="right" if to_left else "left",
+            fontsize=7.5,
+            transform=axis.transAxes,
+        )
+
+
+def _box(x: float, y: float, width: float, to_left: bool) -> tuple[float, float, float, float]:
+    """Left, bottom, right and top of a label."""
+    return (x - width, y, x, y + HEIGHT) if to_left else (x, y, x + width, y + HEIGHT)
+
+
+def _inside(box: tuple[float, float, float, float]) -> bool:
+    return box[0] >= 0 and box[1] >= 0 and box[2] <= 1.02 and box[3] <= 1.02
+
+
+def _meet(box: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    return box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]

@@ -1,0 +1,78 @@
+"""All figures of a run, written to a folder."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from aftershock.figure_names import WHOLE, figure_name
+from aftershock.figures.cost import cost, costs
+from aftershock.figures.metrics import bars
+from aftershock.figures.objects import objects, sample_cases
+from aftershock.figures.sizes import by_size, sizes
+from aftershock.figures.style import save
+from aftershock.figures.trajectories import trajectories
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What the figures of a run are made from; tables go by run, and are None where they are not needed."""
+
+    summary: pd.DataFrame
+    runs: Sequence[Mapping[str, Any]]
+    probabilities: Sequence[pd.DataFrame | None]
+    """PROBABILITIES of round datasets."""
+    scores: Sequence[pd.DataFrame | None]
+    """SCORES of round datasets."""
+    cases: Sequence[pd.DataFrame | None]
+    """CASES of round datasets."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels of relations by id."""
+    timings: Sequence[Mapping[str, Any]] = ()
+    kg: str = ""
+    examples: int = 3
+    """Round cases of each dataset that are drawn object by object, for the lowest seed."""
+    seed: int = 0
+
+
+def draw_all(folder: Path, drawn: Drawn) -> None:
+    """Write every figure of a run to `folder`, as SVG, PDF and PNG."""
+    editors = list(dict.fromkeys(run["editor"] for run in drawn.runs))
+    filled = drawn.summary[drawn.summary["n"] > 0]
+    filled = set(zip(filled["model"], filled["dataset"], strict=True))
+    for model, dataset in dict.fromkeys((run["model"], run["dataset"]) for run in drawn.runs):
+        mine = [run["editor"] for run in drawn.runs if (run["model"], run["dataset"]) == (model, dataset)]
+        mine = list(dict.fromkeys(mine))
+        figures = {}
+        if (model, dataset) in filled:
+            figures["metrics"] = bars(drawn.summary, model, dataset, mine, editors)
+            figures["trajectories"] = trajectories(drawn.summary, model, dataset, mine)
+            tables = _of(drawn, drawn.scores, drawn.cases, model=model, dataset=dataset)
+            by_editor = {editor: by_size(*pair, drawn.seed) for editor, pair in tables.items()}
+            figures["sizes"] = sizes(by_editor, model, dataset, editors)
+        tables = {e: t for e, (t,) in _of(drawn, drawn.probabilities, model=model, dataset=dataset).items()}
+        complete = {e: t for e, t in tables.items() if (t["state"] == "2").any()}
+        if cases := sample_cases(complete, drawn.examples, drawn.seed):
+            figures["objects"] = objects(complete, cases, drawn.labels, editors)
+        for kind, figure in figures.items():
+            if figure is not None:
+                save(figure, folder, figure_name(model, dataset, kind))
+    spent = costs(drawn.summary, drawn.runs, drawn.timings, drawn.kg)
+    for model in dict.fromkeys(run["model"] for run in drawn.runs):
+        if figure := cost(spent, model, editors):
+            save(figure, folder, figure_name(model, WHOLE, "cost"))
+
+
+def _of(
+    drawn: Drawn, *tables: Sequence[pd.DataFrame | None], model: str, dataset: str
+) -> dict[str, tuple[pd.DataFrame, ...]]:
+    """The tables of one model and dataset by editor, for the lowest seed, of runs that have them all."""
+    first = min((run["seed"] for run in drawn.runs), default=0)
+    return {
+        run["editor"]: given
+        for run, *given in zip(drawn.runs, *tables, strict=True)
+        if (run["model"], run["dataset"], run["seed"]) == (model, dataset, first)
+        and all(table is not None and len(table) for table in given)
+    }

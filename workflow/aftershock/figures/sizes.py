@@ -1,0 +1,89 @@
+"""What the number of true objects changes: distortion and ignore rate of round cases by that number."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from aftershock.figures.style import DARK, GREY, capital, heading, interval_line, look, style
+from aftershock.labels import printable
+from aftershock.metrics.catalogue import NATS, metric
+from aftershock.metrics.intervals import estimate
+from aftershock.seeds import generator
+from aftershock.words import DATASETS
+
+SHOWN = ("distortion", "distortion_released", "ignore_rate")
+ENOUGH = 5
+"""The largest numbers of objects are drawn together until so many cases have them."""
+
+
+def groups(sizes: pd.Series, enough: int = ENOUGH) -> dict[str, np.ndarray]:
+    """Which cases have how many objects: masks by "2", "3", …, and the rarest large numbers as one "7+"."""
+    counts = sizes.value_counts().sort_index()
+    last = len(counts) - 1
+    while last > 0 and counts.iloc[last:].sum() < enough:
+        last -= 1
+    found = {str(size): (sizes == size).to_numpy() for size in counts.index[:last]}
+    if len(counts):
+        least = counts.index[last]
+        name = str(least) if last == len(counts) - 1 else f"{least}+"
+        found[name] = (sizes >= least).to_numpy()
+    return found
+
+
+def by_size(scores: pd.DataFrame, cases: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Value, low, high and n of each of SHOWN by number of true objects; SCORES and CASES of one run."""
+    values = scores[scores["metric"].isin(SHOWN)].pivot(index="case_id", columns="metric", values="value")
+    about = cases.set_index("case_id").loc[values.index]
+    rng = generator(seed, "by_size")
+    rows = []
+    for name, mask in groups(about["n_objects"]).items():
+        scales = {column: metric(column).scale for column in values}
+        found = estimate(values[mask], about.loc[mask, "cluster"], scales, rng)
+        rows += [(name, column, e.value, e.low, e.high, e.n) for column, e in found.items()]
+    return pd.DataFrame(rows, columns=["objects", "metric", "value", "low", "high", "n"])
+
+
+def sizes(runs: Mapping[str, pd.DataFrame], model: str, dataset: str, order: Sequence[str]) -> Figure | None:
+    """A line per method over the number of true objects, a panel per metric; `runs` has `by_size` by editor.
+
+    `order` names all methods of the run, whose looks stay the same. None where no run has a case.
+    """
+    shown = [editor for editor in order if editor in runs and len(runs[editor])]
+    if not shown:
+        return None
+    names = list(dict.fromkeys(name for editor in shown for name in runs[editor]["objects"]))
+    counts = pd.concat([runs[editor] for editor in shown]).groupby("objects")["n"].max()
+    with style():
+        figure = Figure(figsize=(2.5 * len(SHOWN) + 1.4, 2.6), layout="constrained")
+        for axis, name in zip(figure.subplots(1, len(SHOWN)), SHOWN, strict=True):
+            for place, editor in enumerate(shown):
+                rows = runs[editor]
+                rows = rows[rows["metric"] == name].set_index("objects").reindex(names)
+                apart = 0.5 * (place / max(len(shown) - 1, 1) - 0.5)
+                points = 100 * rows[["value", "low", "high"]].to_numpy()
+                interval_line(
+                    axis, np.arange(len(names)) + apart, points, look(order)[editor], printable(editor)
+                )
+            _finish(axis, name, names, counts)
+        figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper", frameon=False)
+        title = f"{capital(DATASETS[dataset])}: by number of true objects — {printable(model)}"
+        heading(figure, title)
+    return figure
+
+
+def _finish(axis: Axes, name: str, names: Sequence[str], counts: pd.Series) -> None:
+    entry = metric(name)
+    axis.set_title(f"{capital(entry.title)} {'↑' if entry.better == 'up' else '↓'}")
+    axis.set_xticks(range(len(names)), [f"{size}\nn = {counts[size]}" for size in names], fontsize=7.5)
+    axis.set_xlim(-0.5, len(names) - 0.5)
+    axis.set_ylim(bottom=0)
+    axis.grid(axis="y")
+    axis.set_xlabel("true objects", color=DARK)
+    axis.set_ylabel("100 × nats" if entry.scale == NATS else "%", color=DARK)
+    if name == "ignore_rate":
+        axis.set_ylim(0, 102)
+        axis.axhline(50, color=GREY, linewidth=0.9, linestyle="--")
+        axis.text(-0.45, 48, "by chance", va="top", fontsize=7.5, color=DARK)

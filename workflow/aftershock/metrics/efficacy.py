@@ -1,0 +1,72 @@
+"""Was an edit written, does it hold for other wordings, and what of its surroundings stays? By case.
+
+Each question has several answers in use, told apart by name: an object is likelier than the one it replaces
+(`efficacy`, Meng et al., 2022), it is what greedy decoding gives token by token (`exact`), the share of its
+tokens for which that holds (`token_accuracy`), or the model, left to itself, goes on with it (`generated`).
+"""
+
+from functools import reduce
+
+import pandas as pd
+
+from aftershock.metrics import formulas
+from aftershock.metrics.observed import ALONE, UNEDITED, Readings, case_mean
+
+NEAR = {"neighbours": "neighbour", "same_subject": "same_subject"}
+"""Roles of facts that an edit should leave alone, by how metrics call them."""
+
+
+def written(edit: str, read: Readings, new: str, replaced: list[str], state: str) -> dict[str, pd.Series]:
+    """What `state` says of the object of role `new`, each with the same in the unedited model.
+
+    The object is compared with that of the first role of `replaced` that a case has.
+    """
+    columns = {}
+    for ending, when in (("", state), ("_before", UNEDITED)):
+        found = _written(read, new, replaced, when)
+        columns |= {f"{edit}_{name}{ending}": values for name, values in found.items()}
+    return columns
+
+
+def _written(read: Readings, new: str, replaced: list[str], state: str) -> dict[str, pd.Series]:
+    mine, other = (
+        read.by_prompt(new, state),
+        reduce(pd.DataFrame.combine_first, (read.by_prompt(role, state) for role in replaced)),
+    )
+    wins = formulas.exceeds(mine, other)
+    return {
+        "efficacy": wins[0],
+        "efficacy_magnitude": mine[0] - other[0],
+        "paraphrase_efficacy": wins.iloc[:, 1:].mean(axis=1),
+        "exact": read.one(new, "exact")[state],
+        "paraphrase": read.one(new, "paraphrase")[state],
+        "held_out": read.one(new, "held_out")[state],
+        "token_accuracy": read.one(new, "token_accuracy")[state],
+        "paraphrase_token_accuracy": read.one(new, "paraphrase_token_accuracy")[state],
+        "generated": read.one(new, "generated")[state],
+    }
+
+
+def kept(read: Readings) -> dict[str, pd.Series]:
+    """Locality of the single edit: what the unedited model said of facts nearby and what is left of it.
+
+    Of the facts that it gives exactly, the share still given; the share of their tokens and how their
+    probability changes, over all; and, for neighbours, how often their own object is likelier than the one
+    that the edit wrote for its subject, those aside whose own object that is.
+    """
+    columns = {}
+    for name, role in NEAR.items():
+        exact, tokens = read.many(role, "exact"), read.many(role, "token_accuracy")
+        change = read.many(role, "log_probability")
+        columns |= {
+            f"single_{name}_kept": case_mean(exact[ALONE].where(exact[UNEDITED] == 1), read.cases),
+            f"single_{name}_token_accuracy": case_mean(tokens[ALONE], read.cases),
+            f"single_{name}_token_accuracy_before": case_mean(tokens[UNEDITED], read.cases),
+            f"single_{name}_log_ratio": case_mean(change[ALONE] - change[UNEDITED], read.cases),
+        }
+    own, other = (read.many(role, "edit_probability") for role in ("neighbour", "neighbour_new"))
+    other = other.reindex(own.index)
+    for ending, state in (("", ALONE), ("_before", UNEDITED)):
+        holds = formulas.exceeds(own[state], other[state]).where(own[UNEDITED] != other[UNEDITED])
+        columns[f"single_neighbours_efficacy{ending}"] = case_mean(holds, read.cases)
+    return columns

@@ -1,0 +1,23 @@
+"""How sure is sure: the settings of intervals, tests and corrections."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """`seed` draws resamples and permutations; `level` is that of intervals, 1 - `level` that of tests."""
+
+    seed: int = 0
+    resamples: int = 2000
+    permutations: int = 19999
+    level: float = 0.95
+    power: float = 0.8
+    correction: str = "holm"
+
+    @property
+    def alpha(self) -> float:
+        """How often a test may call a difference where there is none."""
+        return 1 - self.level
+
+
+DEFAULTS = Statistics()
