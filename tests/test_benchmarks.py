@@ -1,12 +1,13 @@
 """The benchmark runs to its end on a stand-in model, and its numbers are what they are called."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
 import torch
 
-from benchmarks import models, paper
+from benchmarks import knowledge, models, paper
 from benchmarks.bench import main
 from benchmarks.measure import Clock, cost
 from benchmarks.plain import Plain
@@ -115,3 +116,14 @@ def test_hours_are_counts_over_rates():
     assert hours.loc["rome: 28500 edits", "plain"] == pytest.approx(28_500 * 4 / 1.0 / 3600)
     assert hours.loc["training: 3600", "engine"] == pytest.approx(36 / 3600)
     assert hours.loc["all", "engine"] == pytest.approx(hours["engine"].iloc[:-1].sum())
+
+
+def test_asking_is_compared_with_a_direct_call_of_the_same_questions(capsys):
+    options = ["--model", "stub", "--facts", "40", "--candidates", "3", "--rounds", "1"]
+    assert knowledge.main(options) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"40 facts, \d+ prompts, (\d+) \(prompt, target\) pairs", out)
+    assert float(re.search(r"ratio ([\d.]+)", out)[1]) > 0
+    assert knowledge.main([*options, "--memory"]) == 0
+    found = re.search(r"(\d+) MiB before, (\d+) MiB at most", capsys.readouterr().out)
+    assert int(found[2]) >= int(found[1]) > 0

@@ -1,10 +1,9 @@
-"""Models, deltas, scoring, values and knowledge against slow, obvious versions."""
+"""Models, deltas, scoring and values against slow, obvious versions."""
 
 import copy
 import itertools
 import math
 
-import pandas as pd
 import pytest
 import torch
 
@@ -12,14 +11,12 @@ from aftershock.lm import scoring, values
 from aftershock.lm.deltas import LowRankDelta, edited, random_like, select, state_norm
 from aftershock.lm.generation import continue_greedily, sample
 from aftershock.lm.hooks import batches, watch
-from aftershock.lm.knowledge import label_embeddings, names, score_objects, verify_facts
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score, score_states
 from aftershock.lm.tokens import locate
 from aftershock.lm.values import Objective, solve_values
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query
-from aftershock.tables import OBJECT_SCORES, VERIFIED
 from tiny import (
     CITIES,
     CONTEXT,
@@ -322,59 +319,6 @@ def test_a_broken_value_fails_alone():
     assert found.reasons[1] == "the loss of the value was nan at step 0"
     alone = solve_values(lm, [asked[0], asked[2]], CONTEXTS, Objective(0, "mlp", **BASE), state, [0, 2])
     assert torch.allclose(found.delta[[0, 2]], alone.delta, atol=1e-9)
-
-
-# --- knowledge ---------------------------------------------------------------------------------------------
-def test_a_label_is_named_as_whole_words():
-    assert names(" the  OSLO region.", "Oslo")
-    assert names("in São Paulo", "São  Paulo")
-    assert names('by "C++ (Ltd.)".', "C++ (Ltd.)")
-    assert not names("Oslofjord", "Oslo")
-    assert not names("Os lo", "Oslo")
-
-
-PROMPTS = pd.DataFrame(
-    [("R1", i, template, "sheet") for i, template in enumerate(TEMPLATES)],
-    columns=["relation_id", "prompt_id", "template", "source"],
-)
-
-
-def facts(rows):
-    return pd.DataFrame(
-        [(f"E{NAMES.index(s)}", "R1", f"C{CITIES.index(o)}", s, o) for s, o in rows],
-        columns=["subject_id", "relation_id", "object_id", "subject", "object"],
-    )
-
-
-def test_facts_are_verified_by_what_the_model_says():
-    lm = tiny()
-    said = continue_greedily(lm, [fill(TEMPLATES[0], NAMES[0])], 6)[0]
-    asked = facts([(NAMES[0], CITIES[0]), (NAMES[1], CITIES[1])])
-    asked.loc[0, "object"] = said.split()[0].strip(".,")
-    found = verify_facts(lm, asked, PROMPTS, 6)
-    VERIFIED.check(found)
-    assert found["known"].tolist()[0]
-    queries = [Query(fill(template, NAMES[1]), CITIES[1]) for template in TEMPLATES]
-    wanted = sum(s.probability for s in score(lm, queries)) / len(queries)
-    assert found["probability"][1] == pytest.approx(wanted)
-    with pytest.raises(ValueError, match="relations without prompts: R9"):
-        verify_facts(lm, asked.assign(relation_id="R9"), PROMPTS, 6)
-
-
-def test_objects_are_ranked_among_those_of_their_relation():
-    lm = tiny()
-    objects = facts([(NAMES[0], c) for c in CITIES[:3]] + [(NAMES[1], CITIES[4]), (NAMES[2], CITIES[2])])
-    found = score_objects(lm, objects, PROMPTS)
-    OBJECT_SCORES.check(found)
-    labels = sorted({*CITIES[:3], CITIES[4]})
-    p = {label: score(lm, [Query(fill(TEMPLATES[0], NAMES[0]), label)])[0].probability for label in labels}
-    order = sorted(labels, key=p.get, reverse=True)
-    assert found["rank"].tolist()[:3] == [order.index(city) + 1 for city in CITIES[:3]]
-    vectors = dict(zip(labels, label_embeddings(lm, labels), strict=True))
-    cosine = sum(float(vectors[CITIES[0]] @ vectors[city]) for city in CITIES[1:3]) / 2
-    assert found["similarity"][0] == pytest.approx(cosine)
-    assert found["similarity"].isna().tolist() == [False, False, False, True, True]
-    assert score_objects(lm, objects[:0], PROMPTS).empty
 
 
 def test_labels_with_braces_are_data():

@@ -73,6 +73,7 @@ def test_a_sample_says_what_a_model_is_asked():
     assert all(len(folder.chosen(name)) == 50 for name in DATASETS)
     assert set(folder.asked()["relation_id"]) <= set(folder.prompts(str(RELEASED), "conflict")["relation_id"])
     verified = folder.asked().assign(continuation="", known=True, probability=1.0)
+    verified = verified.assign(said=True, rank=1, candidates=1)
     VERIFIED.check(verified[list(VERIFIED.columns)])
     objects = folder.asked_objects().assign(probability=0.1, rank=1, known=True, similarity=0.0)
     OBJECT_SCORES.check(objects[list(OBJECT_SCORES.columns)])

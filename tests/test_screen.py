@@ -25,7 +25,7 @@ from aftershock.config import check_config
 from aftershock.kg.filters import LIVING, Names, filter_facts
 from aftershock.kg.graph import GRAPHS
 from aftershock.kg.partitions import load_dump
-from aftershock.kg.screen import OFFENSIVE, REVIEWED, TOXIC, Screen, normal, read_screen
+from aftershock.kg.screen import OFFENSIVE, REVIEWED, TOXIC, Screen, read_screen
 from aftershock.kg.sheets import read_paraphrases, read_relations
 from aftershock.kg.source import connect
 from aftershock.kg.store import load_triples
@@ -128,10 +128,6 @@ def test_shipped_texts_pass_the_shipped_screen() -> None:
     labels = {line.split('"')[1] for line in lines if "label>" in line}
     assert len(labels) > 300
     assert {label: fault for label in labels if (fault := screen.fault(label))} == {}
-
-
-def test_reading_ignores_case_and_spacing() -> None:
-    assert normal("  ＡＢ \t c ") == "ab c"
 
 
 # --- the living -------------------------------------------------------------------------------------------

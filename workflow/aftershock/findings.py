@@ -1,21 +1,38 @@
-"""What a run found, in plain words, from its SUMMARY rows."""
+"""What a run found, in plain words and with how sure it is, from its SUMMARY rows."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from aftershock.metrics.catalogue import metric
 from aftershock.verdicts import first_seed
-from aftershock.words import listed, rounded
+from aftershock.words import between, listed, rounded
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value and its 95 % interval, as text."""
+
+    text: str
+    interval: str
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A question and the answer of this run: sentences, and rows of words with a value per editor."""
+    """A question and the answer of this run: sentences, rows of words with a value per editor, and counts.
+
+    `about` defines the metric of each row.
+    """
 
     question: str
     sentences: tuple[str, ...]
     editors: tuple[str, ...]
-    rows: tuple[tuple[str, dict[str, str]], ...]
+    rows: tuple[tuple[str, dict[str, Value]], ...]
+    about: tuple[str, ...]
+    counts: str
 
 
 @dataclass(frozen=True)
@@ -115,42 +132,85 @@ QUESTIONS = (
 )  # fmt: skip
 
 
-def found(summary: pd.DataFrame, model: str) -> list[Finding]:
-    """The answers of one model's runs, over all cases and the lowest seed; none where there is no value."""
+def found(summary: pd.DataFrame, model: str, comparisons: pd.DataFrame | None = None) -> list[Finding]:
+    """The answers of one model's runs, over all cases and the lowest seed; none where there is no value.
+
+    `comparisons` has COMPARISONS: with it a difference between methods is said to be one only where its
+    corrected test finds it, without it where their intervals are apart.
+    """
     rows = first_seed(summary[(summary["model"] == model) & (summary["n"] > 0)])
     findings = []
     for question in QUESTIONS:
         answers = rows[rows["dataset"] == question.dataset]
         by_metric = {name: part for name, part in answers.groupby("metric", sort=False)}
-        table = [
-            (words, _by_editor(by_metric[name], name)) for words, name in question.rows if name in by_metric
-        ]
-        if not table:
+        shown = [(words, name) for words, name in question.rows if name in by_metric]
+        if not shown:
             continue
         said = [
-            _range(sentence, by_metric[name], name)
+            _range(sentence, by_metric[name], name, comparisons)
             for sentence, name in question.sayings
             if name in by_metric
         ]
         if question.difference in by_metric:
             said.append(_beyond(by_metric[question.difference], question))
+        table = tuple((words, _by_editor(by_metric[name], name)) for words, name in shown)
         editors = list(dict.fromkeys(editor for _, values in table for editor in values))
-        findings.append(Finding(question.text, tuple(said), tuple(editors), tuple(table)))
+        about = tuple(metric(name).about for _, name in shown)
+        counts = _counts(pd.concat([by_metric[name] for _, name in shown]))
+        findings.append(Finding(question.text, tuple(said), tuple(editors), table, about, counts))
     return findings
 
 
-def _by_editor(rows: pd.DataFrame, name: str) -> dict[str, str]:
-    return {row.editor: rounded(row.value, name) for row in rows.itertuples()}
+def _by_editor(rows: pd.DataFrame, name: str) -> dict[str, Value]:
+    return {
+        row.editor: Value(rounded(row.value, name), between(row.low, row.high, name))
+        for row in rows.itertuples()
+    }
 
 
-def _range(sentence: str, rows: pd.DataFrame, name: str) -> str:
-    """`sentence` with the lowest and the highest value and their editors, or with the one value of all."""
+def _counts(rows: pd.DataFrame) -> str:
+    """How many cases the rows rest on, and how many independent ones these are worth."""
+    low, high = rows["n_effective"].min(), rows["n_effective"].max()
+    worth = f"{low:.0f}" if round(low) == round(high) else f"{low:.0f} to {high:.0f}"
+    return f"{_span(rows['n'], 'case')} in {_span(rows['clusters'], 'cluster')}, worth {worth} independent"
+
+
+def _span(values: pd.Series, noun: str) -> str:
+    low, high = values.min(), values.max()
+    return f"{low}{'' if low == high else f' to {high}'} {noun}{'' if high == 1 else 's'}"
+
+
+def _range(sentence: str, rows: pd.DataFrame, name: str, comparisons: pd.DataFrame | None) -> str:
+    """`sentence` with the lowest and the highest value and who has them, or with the one value of all."""
     least, most = rows.iloc[rows["value"].argmin()], rows.iloc[rows["value"].argmax()]
     low, high = rounded(least["value"], name), rounded(most["value"], name)
     if low == high:
-        said = sentence.replace("{}", low)
-        return said if len(rows) == 1 else f"{said.removesuffix('.')}, whatever the method."
-    return sentence.replace("{}", f"{low} ({least['editor']}) to {high} ({most['editor']})")
+        ends = between(rows["low"].min(), rows["high"].max(), name)
+        who = "" if len(rows) == 1 else ", whatever the method"
+        return f"{sentence.replace('{}', low).removesuffix('.')}{who} (95 % interval {ends})."
+    ends = [
+        f"{value} ({row['editor']}; {between(row['low'], row['high'], name)})"
+        for value, row in ((low, least), (high, most))
+    ]
+    said = sentence.replace("{}", " to ".join(ends))
+    return f"{said} {_apart(least, most, comparisons)}".rstrip()
+
+
+def _apart(least: pd.Series, most: pd.Series, comparisons: pd.DataFrame | None) -> str:
+    """Whether two rows of SUMMARY differ by more than chance, as far as that was tested."""
+    key = ["model", "dataset", "metric", "subset"]
+    if comparisons is not None:
+        same = (comparisons[key] == most[key]).all(axis=1)
+        pairs = zip(comparisons["editor"], comparisons["other"], strict=True)
+        asked = {least["editor"], most["editor"]}
+        both = np.array([{editor, other} == asked for editor, other in pairs], dtype=bool)
+        tested = comparisons[same & both].dropna(subset="p_adjusted")
+        if len(tested):
+            row = tested.loc[tested["p_adjusted"].idxmax()]  # of all families that it belongs to
+            p = "below 0.001" if row["p_adjusted"] < 0.001 else f"{row['p_adjusted']:.3f}"
+            told = "is" if row["significant"] else "is not"
+            return f"The difference {told} told from chance (corrected p {p})."
+    return "" if least["high"] < most["low"] else "These intervals overlap."
 
 
 def _beyond(rows: pd.DataFrame, question: Question) -> str:
@@ -170,3 +230,37 @@ def _beyond(rows: pd.DataFrame, question: Question) -> str:
         for i, (words, editors) in enumerate(parts)
     ]
     return f"{question.what} {'; it '.join(said)}."
+
+
+FEW = 30
+"""Fewer independent cases than this leave an interval of a rate some 36 points wide at one half."""
+
+
+def certainty(
+    summary: pd.DataFrame, runs: Sequence[Mapping[str, Any]], config: Mapping[str, Any]
+) -> list[str]:
+    """What limits how far the findings reach, the widest limit first."""
+    models, seeds = ({run[key] for run in runs} for key in ("model", "seed"))
+    lines = []
+    if config.get("kgs", {}).get(config.get("kg"), {}).get("source") == "generated":
+        lines.append(
+            "The graph is generated and the model was made for it. The run shows that the measurements work "
+            "and how these methods behave here; it is no evidence about large models."
+        )
+    if len(models) == 1:
+        lines.append("One model was edited: nothing here says how another would behave.")
+    if len(seeds) == 1:
+        lines.append("One seed was run: intervals are over cases and leave out what a repeat would change.")
+    rows = first_seed(summary[summary["n"] > 0])
+    asked = {(question.dataset, name) for question in QUESTIONS for _, name in question.rows}
+    pairs = pd.Series(list(zip(rows["dataset"], rows["metric"], strict=True)), index=rows.index, dtype=object)
+    rows = rows[pairs.isin(asked)]
+    if len(rows):
+        few = int((rows["n_effective"] < FEW).sum())
+        least = f"the least is {rows['n_effective'].min():.0f}"
+        lines.append(
+            "Intervals are 95 %, each on its own: among many, some miss. Cases that share entities count "
+            f"together; {few} of the {len(rows)} values above rest on fewer than {FEW} independent cases "
+            f"({least})."
+        )
+    return lines

@@ -1,25 +1,53 @@
-"""The page of a run: one HTML file that needs no network and no other file."""
+"""The page of a run: one HTML file that needs no network, and no other file unless it has very many cases."""
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import jinja2
 import pandas as pd
 import yaml
 
 from aftershock.figures import figure_name
-from aftershock.findings import found
+from aftershock.findings import certainty, found
 from aftershock.metrics.catalogue import metric
-from aftershock.metrics.layouts import CONTROLLED, LAYOUTS, PAPER, RELEASED
-from aftershock.report_tables import ARROWS, SUBSETS, cell, controls, datasets, recall_rows, tables
+from aftershock.metrics.layouts import CONTROLLED, LAYOUTS
+from aftershock.metrics.scales import NATS
+from aftershock.page import layouts
+from aftershock.page.columns import Column, estimate, metric_names, plain, table
+from aftershock.page.embed import embedded, environment
+from aftershock.page.explorer import Explorer, explore
+from aftershock.page.figures import Picture, inline, shown
+from aftershock.page.listed import CERTAINTY, DETAIL, PAPER, listed
 from aftershock.training_figure import curve_name, kept_row
-from aftershock.verdicts import Verdict, missed, verdicts
-from aftershock.words import DATASETS, TEMPLATES, percent
+from aftershock.verdicts import ENOUGH_KNOWN, Verdict, first_seed, missed, verdicts
+from aftershock.words import DATASETS
 
-DEFINITIONS = {PAPER: "as the paper defines them", RELEASED: "as the released code computes them"}
+Table = dict[str, Any]
+
+NAVIGATION = {
+    "tables": "Tables",
+    "cases": "Cases",
+    "figures": "Figures",
+    "controls": "Controls",
+    CERTAINTY: "How sure",
+    PAPER: "Beside the paper",
+    DETAIL: "In detail",
+    "making": "Making of",
+    "definitions": "Definitions",
+    "run": "Run",
+}
+"""Sections below the summary; one of tables alone is left out where it has none."""
+
+INTRODUCTIONS = {
+    "tables": "Bold marks the best value of a column, which is no test: look at the intervals, and at the "
+    "comparisons where there are any.",
+    "controls": "What the same edits do where there is no conflict.",
+    CERTAINTY: "Differences that chance explains are no findings. These tables say which remain.",
+    PAPER: "What Li et al. (2024) report and claim, beside this run.",
+    DETAIL: "For looking things up. The files beside the page hold every digit.",
+    "making": "How cases came about, what the model knew before, and how methods were set up.",
+}
 
 
 @dataclass(frozen=True)
@@ -31,16 +59,20 @@ class Material:
     recall: pd.DataFrame
     runs: Sequence[Mapping[str, Any]]
     bars: Sequence[Mapping[str, Any]] = ()
-    figures: Mapping[tuple[str, str, str], bytes] = field(
-        default_factory=dict
-    )  # SVG by model, dataset and kind
+    figures: Mapping[tuple[str, str, str], bytes] = field(default_factory=dict)
+    """SVG by model, dataset and kind."""
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    """Tables to show as they are, by file name without ending."""
+    files: Sequence[str] = ()
+    """Names of all files in the folder `tables/` beside the page."""
+    explorer: Explorer = field(default_factory=lambda: explore([]))
     trials: Mapping[tuple[str, str], pd.DataFrame] = field(default_factory=dict)
     curves: Mapping[tuple[str, str], tuple[pd.DataFrame, bytes]] = field(default_factory=dict)
     """MEND_CURVE and its SVG by model and kind."""
     counts: Mapping[tuple[str, str], pd.DataFrame] = field(default_factory=dict)
     """Candidates kept and dropped (split, reason, candidates), by model and dataset."""
     oddities: pd.DataFrame | None = None
-    """What was found in published files (dataset, kind, rows, first_row)."""
+    """What was found in published files (columns of cases/validate.py)."""
     timings: Sequence[Mapping[str, Any]] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -48,135 +80,169 @@ class Material:
 
 def page(material: Material) -> str:
     """The HTML of the report; every label in it is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("aftershock", "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    template = environment.get_template("report.html.j2")
-    return template.render(context(material))
+    return environment().get_template("report.html.j2").render(context(material))
 
 
 def context(material: Material) -> dict[str, Any]:
     """What the template shows."""
-    models = list(dict.fromkeys(run["model"] for run in material.runs))
+    runs, explorer, tested = material.runs, material.explorer, material.tables.get("comparisons")
+    models = list(dict.fromkeys(run["model"] for run in runs))
     bars = verdicts(material.summary, material.recall, material.bars, models)
+    sections = _sections(material, bars)
+    tables = [made for part in sections.values() for made in part]
+    names = _metrics(tables, explorer)
+    data = {
+        "tables": {made["id"]: made for made in tables},
+        "metrics": {name: _told(name) for name in sorted(names)},
+        "main": _main(),
+        "datasets": DATASETS,
+    }
     return {
         "title": material.title,
         "models": models,
-        "editors": list(dict.fromkeys(run["editor"] for run in material.runs)),
-        "findings": {model: found(material.summary, model) for model in models},
-        "missed": missed(material.summary, bars, material.runs),
-        "bars": [_bar(bar) for bar in bars],
-        "datasets": datasets(material.summary),
-        "tables": tables(material.summary, material.runs),
-        "controls": controls(material.summary),
-        "recall": recall_rows(material.recall),
-        "templates": TEMPLATES,
-        "figures": [_figure(*key, svg) for key, svg in material.figures.items()],
-        "trials": [_trials(*label, rows) for label, rows in material.trials.items()],
-        "curves": [_curve(*key, *made) for key, made in material.curves.items()],
-        "counts": [_counts(*key, rows) for key, rows in material.counts.items()],
-        "oddities": None if material.oddities is None else material.oddities.to_dict("records"),
-        "timings": stages(material.timings),
-        "definitions": definitions(),
+        "editors": list(dict.fromkeys(run["editor"] for run in runs)),
+        "pairs": explorer.pairs,
+        "beside": not explorer.inside,
+        "nav": [(id, text) for id, text in NAVIGATION.items() if id not in INTRODUCTIONS or sections[id]],
+        "tuned": bool(material.trials),
+        "certainty": certainty(material.summary, runs, material.config),
+        "findings": {model: found(material.summary, model, tested) for model in models},
+        "missed": [*explorer.holes, *missed(material.summary, bars, runs)],
+        "bars": len(bars),
+        "sections": {name: [made["id"] for made in part] for name, part in sections.items()},
+        "introductions": INTRODUCTIONS,
+        "figures": _figures(material),
+        "curves": [_curve(*key, svg) for key, (_, svg) in material.curves.items()],
+        "definitions": {"main": _definitions(_main()), "all": _definitions(names - set(_main()))},
+        "versions": versions(material.provenance),
         "config": yaml.safe_dump(dict(material.config), sort_keys=False, allow_unicode=True),
         "provenance": json.dumps(material.provenance, indent=1, sort_keys=True, ensure_ascii=False),
-        "subsets": SUBSETS,
-        "words": DEFINITIONS,
-        "dataset_words": DATASETS,
+        "data": embedded(data),
+        "index": embedded(explorer.index | {"chunks": len(explorer.chunks), "inside": explorer.inside}),
+        "chunks": explorer.chunks if explorer.inside else [],
     }
 
 
-def _bar(bar: Verdict) -> dict[str, Any]:
-    reached = cell("known", bar.value, bar.low, bar.high, int(bar.n), 0)
-    return {
-        "what": bar.what,
-        "who": bar.who,
-        "reached": f"{reached.text} ({reached.interval}; n = {bar.n:.0f})" if bar.n else "no value",
-        "at_least": percent(bar.at_least),
-        "met": bar.met,
+def chunk_files(explorer: Explorer) -> dict[str, str]:
+    """Scripts by file name that hand the page one chunk each; none where the page holds them itself."""
+    if explorer.inside:
+        return {}
+    return {f"{place:03}.js": f"takeCases({place},{text});\n" for place, text in enumerate(explorer.chunks)}
+
+
+def _sections(material: Material, bars: Sequence[Verdict]) -> dict[str, list[Table]]:
+    """The tables of each section, those about results marked where they are incomplete or too weak."""
+    summary, files = material.summary, material.files
+    sections: dict[str, list[Table | None]] = {
+        "summary": [layouts.datasets(summary), _bars(bars)],
+        "tables": list(layouts.paper_tables(summary, material.runs, files)),
+        "controls": [layouts.controls(summary, files)],
+        CERTAINTY: [],
+        PAPER: [],
+        DETAIL: [],
     }
-
-
-def _trials(model: str, editor: str, rows: pd.DataFrame) -> dict[str, Any]:
-    records = [
-        {**row, "settings": json.loads(row["settings"])}
-        for row in rows.sort_values("objective", ascending=False).to_dict("records")
+    for section, made in listed(material.tables, files):
+        sections[section].append(made)
+    marked = {name: [_marked(t, material) for t in part if t] for name, part in sections.items()}
+    kept = [
+        (model, kind, rows.to_dict("records")[kept_row(rows)], rows.to_dict("records")[-1])
+        for (model, kind), (rows, _) in material.curves.items()
     ]
-    names = list(dict.fromkeys(name for row in records for name in row["settings"]))
-    varied = [name for name in names if len({json.dumps(row["settings"].get(name)) for row in records}) > 1]
-    return {"model": model, "editor": editor, "rows": records, "settings": varied or names}
+    making = [
+        layouts.counts(material.counts),
+        None if material.oddities is None else layouts.oddities(material.oddities),
+        layouts.recall(material.recall, files),
+        *(layouts.trials(*label, rows) for label, rows in material.trials.items()),
+        layouts.curves(kept) if kept else None,
+    ]
+    times = [layouts.times(material.timings)]
+    return marked | {"making": [t for t in making if t], "run": [t for t in times if t]}
 
 
-def _curve(model: str, kind: str, rows: pd.DataFrame, svg: bytes) -> dict[str, Any]:
-    """The last look at dev and the one whose state was kept."""
-    records = rows.to_dict("records")
-    return {
-        "model": model,
-        "kind": kind,
-        "kept": records[kept_row(rows)],
-        "last": records[-1],
-        "file": curve_name(model, kind),
-        "image": _inline(svg),
-    }
+def _marked(made: Table, material: Material) -> Table:
+    """`made`, with what a reader has to know about it before its figures."""
+    rows = first_seed(material.summary) if len(material.summary) else material.summary
+    weak = set(rows.loc[(rows["metric"] == "known") & (rows["value"] < ENOUGH_KNOWN), "dataset"])
+    words = [w for c in made["columns"] if c["id"] == "dataset" for w in c["words"]]
+    marks = []
+    if material.explorer.holes:
+        marks.append("Incomplete: some cases are missing, see the summary.")
+    if about := [DATASETS[d] for d in made.get("datasets", words) if d in weak]:
+        marks.append(f"Format check only for {', '.join(about)}: too little was known before any edit.")
+    return made | ({"marks": marks} if marks else {})
 
 
-def _counts(model: str, dataset: str, rows: pd.DataFrame) -> dict[str, Any]:
-    """Candidates of each reason, kept ones first, with a column per split that has any."""
-    wide = rows.pivot_table(index="reason", columns="split", values="candidates", aggfunc="sum", fill_value=0)
-    splits = [split for split in ("test", "dev", "train") if split in wide]
-    reasons = sorted(wide.index, key=lambda reason: (reason != "kept", reason))
-    lines = [{"reason": reason, "counts": [int(wide.at[reason, s]) for s in splits]} for reason in reasons]
-    return {"model": model, "dataset": dataset, "splits": splits, "lines": lines}
-
-
-def of_run(timings: Sequence[Mapping[str, Any]], kg: str, models: Sequence[str]) -> list[Mapping[str, Any]]:
-    """Those of `timings` that are about this graph and these models; `results/` may hold other studies."""
-    wanted = {"kg": {kg}, "model": set(models)}
-    return [t for t in timings if all(t["wildcards"].get(name) in {None, *of} for name, of in wanted.items())]
-
-
-def stages(timings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Jobs, seconds in all, of the slowest job, and most memory, by rule."""
-    if not timings:
-        return []
-    rows = pd.DataFrame([{key: t[key] for key in ("rule", "seconds", "peak_bytes")} for t in timings])
-    stages = rows.groupby("rule").agg(
-        jobs=("seconds", "size"),
-        total=("seconds", "sum"),
-        slowest=("seconds", "max"),
-        memory=("peak_bytes", "max"),
+def _bars(bars: Sequence[Verdict]) -> Table | None:
+    """The bars of the run; None without any."""
+    if not bars:
+        return None
+    frame = pd.DataFrame([{**vars(bar), "bar": bar.what, "of": bar.who, "met": bar.met} for bar in bars])
+    frame = frame.rename(columns={"value": "x.value", "low": "x.low", "high": "x.high", "n": "x.n"})
+    columns: list[Column] = [plain(frame["bar"], "bar"), plain(frame["of"], "of")]
+    columns.append(plain(frame["at_least"], "at_least") | {"metric": "known"})
+    columns.append(
+        estimate(frame, "x.value", "x.low", "x.high", "reached") | {"metric": "known", "group": ""}
     )
-    stages = stages.sort_values("total", ascending=False).reset_index()
-    longest = stages["total"].max()
-    return stages.assign(share=(100 * stages["total"] / longest).round(1)).to_dict("records")
+    columns.append(plain(frame["met"], "met"))
+    caption = "What the configuration asks of this run. The value itself decides, not its interval."
+    return table("bars", "Bars of this run", caption, columns, len(frame))
 
 
-def definitions() -> list[dict[str, str]]:
-    """Every metric of the tables and controls, in their order."""
+def _main() -> list[str]:
+    """Every metric of the layouts and controls, in their order."""
     names = [c.metric for layout in LAYOUTS.values() for columns in layout.columns.values() for c in columns]
-    names += [name for row in CONTROLLED for name in row[:2]]
-    entries = [metric(name) for name in dict.fromkeys(names)]
-    return [{"name": e.name, "title": e.title, "about": e.about, "arrow": ARROWS[e.better]} for e in entries]
+    return list(dict.fromkeys(names + [name for row in CONTROLLED for name in row[:2]]))
 
 
-def _figure(model: str, dataset: str, kind: str, svg: bytes) -> dict[str, str]:
+def _metrics(tables: Sequence[Table], explorer: Explorer) -> set[str]:
+    """Every metric that the page names."""
+    named = set().union(*(metric_names(made["columns"]) for made in tables)) if tables else set()
+    return named | set(_main()) | set(explorer.metrics)
+
+
+def _told(name: str) -> dict[str, str]:
+    """A metric's title, unit, better direction and definition, for scripts."""
+    entry = metric(name)
+    unit = "nats" if entry.scale == NATS else "percent" if entry.percent else "plain"
+    return {"title": entry.title, "unit": unit, "better": entry.better, "about": entry.about}
+
+
+def _definitions(names: Sequence[str] | set[str]) -> list[dict[str, str]]:
+    ordered = names if isinstance(names, list) else sorted(names)
+    entries = [metric(name) for name in ordered]
+    return [
+        {"name": e.name, "title": e.title, "about": e.about, "arrow": layouts.ARROWS[e.better]}
+        for e in entries
+    ]
+
+
+def versions(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """The software that made this run, by name: every version that a stage noted."""
+    found: dict[str, set[str]] = {}
+    for stage in provenance.values():
+        for name, version in stage.get("versions", {}).items():
+            found.setdefault(name, set()).add(version)
+    return {name: ", ".join(sorted(of)) for name, of in sorted(found.items())}
+
+
+def _figures(material: Material) -> list[dict[str, str]]:
     about = {
         "metrics": "Bars are means over all cases, lines 95 % intervals, diamonds show a comparison.",
         "objects": "Probability of each true object before any edit, after the first and after both.",
     }
-    return {
-        "title": DATASETS[dataset].capitalize() + (", object by object" if kind == "objects" else ""),
-        "model": model,
-        "about": about[kind],
-        "file": figure_name(model, dataset, kind),
-        "image": _inline(svg),
-    }
+    return shown(
+        [
+            Picture(
+                figure_name(model, dataset, kind),
+                DATASETS[dataset].capitalize() + (", object by object" if kind == "objects" else ""),
+                about[kind],
+                model,
+                svg,
+            )
+            for (model, dataset, kind), svg in material.figures.items()
+        ]
+    )
 
 
-def _inline(svg: bytes) -> str:
-    """An SVG as the address of an image: inside one, no script runs and no identifier meets another's."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")
+def _curve(model: str, kind: str, svg: bytes) -> dict[str, str]:
+    return {"model": model, "file": curve_name(model, kind), "image": inline(svg)}

@@ -68,7 +68,9 @@ class Table:
         arrow = self.check(frame)
         metadata = {"aftershock": json.dumps({"table": self.name, **(provenance or {})}, sort_keys=True)}
         with whole_file(path) as part:
-            pq.write_table(arrow.replace_schema_metadata(metadata), part, compression="zstd")
+            pq.write_table(
+                arrow.replace_schema_metadata(metadata), part, compression="zstd", write_page_checksum=True
+            )
 
     def read(self, *paths: str | PathLike, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Return the rows of all `paths`; raise ValueError naming a file that is not of this table.
@@ -84,7 +86,9 @@ class Table:
         """The rows of one file as an Arrow table, which takes a fraction of the memory; errors as `read`."""
         try:
             names = pq.read_schema(path).names
-            arrow = pq.read_table(path, columns=list(columns) if columns else None)
+            arrow = pq.read_table(
+                path, columns=list(columns) if columns else None, page_checksum_verification=True
+            )
         except (pa.ArrowInvalid, OSError) as error:
             raise ValueError(
                 f"{path} cannot be read as table {self.name}: {error}; delete it and run again"
@@ -272,16 +276,37 @@ RECALL = Table(
     },
 )
 
-VERIFIED = Table(
-    "verified",
+FACT_ANSWERS = Table(
+    "fact_answers",
     FACT_KEY,
     {
         **dict.fromkeys(FACT_KEY, "string"),
         "continuation": "string",
-        "known": "bool",  # the greedy continuation of the edit prompt contains the object's label
+        "said": "bool",  # the greedy continuation of the edit prompt contains the object's label
         "probability": "float64",  # geometric mean over tokens, arithmetic mean over prompts
+        "rank": "int64",  # after the edit prompt, 1 = the likeliest; other true objects do not count
+        "candidates": "int64",  # labels of the relation that the rank is among, the object's own included
     },
 )
+"""What a model was found to say about facts, before anything is decided."""
+
+VERIFIED = Table(
+    "verified",
+    FACT_KEY,
+    {**FACT_ANSWERS.columns, "known": "bool"},  # by the configured criterion
+)
+
+OBJECT_ANSWERS = Table(
+    "object_answers",
+    FACT_KEY,
+    {
+        **dict.fromkeys(FACT_KEY, "string"),
+        "probability": "float64",
+        "rank": "int64",
+        "similarity": "float64?",
+    },
+)
+"""What a model was found to say about several true objects, before anything is decided."""
 
 OBJECT_SCORES = Table(
     "object_scores",
@@ -289,7 +314,7 @@ OBJECT_SCORES = Table(
     {
         **dict.fromkeys(FACT_KEY, "string"),
         "probability": "float64",
-        "rank": "int64",  # 1 = the likeliest of the relation's objects
+        "rank": "int64",  # 1 = the likeliest of the relation's objects, or of the sample that was compared
         "known": "bool",
         "similarity": "float64?",  # mean cosine to the other true objects of the same key
     },

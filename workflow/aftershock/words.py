@@ -12,6 +12,7 @@ DATASETS = {
     "round_easy": "round, easy",
     "round_hard": "round, hard",
 }
+PERCENT = "\N{NO-BREAK SPACE}%"
 TEMPLATES = {
     "seen": "recall on templates seen in training",
     "held_out_fact": "recall on templates held out of the fact's training text",
@@ -21,7 +22,7 @@ TEMPLATES = {
 
 def percent(value: float) -> str:
     """A share as text, such as 91.5 %; no line breaks in it."""
-    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%".replace("-", "−")
+    return f"{100 * value:.1f}{PERCENT}".replace("-", "−")
 
 
 def shown(value: float, name: str) -> str:
@@ -41,4 +42,10 @@ def rounded(value: float, name: str) -> str:
     """The value of a metric for a sentence: whole percentages."""
     if metric(name).scale == NATS:
         return shown(value, name)
-    return f"{100 * value:.0f}\N{NO-BREAK SPACE}%".replace("-", "−")
+    return f"{round(100 * value)}{PERCENT}".replace("-", "−")
+
+
+def between(low: float, high: float, name: str) -> str:
+    """An interval for a sentence, such as 0 to 13 %."""
+    ends = [rounded(end, name) for end in (low, high)]
+    return f"{ends[0].removesuffix(PERCENT)} to {ends[1]}"

@@ -1,4 +1,4 @@
-"""What a model knows, and the cases that are made of it."""
+"""What a model is asked about, and the cases that are made of what it knows."""
 
 
 rule list_facts:
@@ -51,47 +51,6 @@ rule read_released:
         "Reading the published files of {wildcards.kg}"
     script:
         "../scripts/read_released.py"
-
-
-rule verify_facts:
-    input:
-        weights="results/models/{model}/weights",
-        facts=asked_facts,
-        prompts=prompts_for_facts,
-    output:
-        "results/{kg}/{model}/verified.parquet",
-    log:
-        "results/logs/verify_facts/{kg}.{model}.log",
-    conda:
-        "../../envs/models.yaml"
-    params:
-        engine=config["engine"],
-        tokens=config["cases"]["continuation_tokens"],
-        code=code_hash("aftershock.lm.knowledge"),
-    message:
-        "Asking {wildcards.model} which facts of {wildcards.kg} it knows"
-    script:
-        "../scripts/verify_facts.py"
-
-
-rule score_objects:
-    input:
-        weights="results/models/{model}/weights",
-        objects=asked_objects,
-        prompts=prompts_for_objects,
-    output:
-        "results/{kg}/{model}/objects.parquet",
-    log:
-        "results/logs/score_objects/{kg}.{model}.log",
-    conda:
-        "../../envs/models.yaml"
-    params:
-        engine=config["engine"],
-        code=code_hash("aftershock.lm.knowledge"),
-    message:
-        "Asking {wildcards.model} which objects in {wildcards.kg} it knows"
-    script:
-        "../scripts/score_objects.py"
 
 
 rule build_cases:

@@ -268,6 +268,28 @@ def asked_objects(wildcards):
     return f"results/{wildcards.kg}/{wildcards.model}/asked/objects.parquet"
 
 
+def answers(wildcards, kind):
+    """What a model said about facts or objects, in as many files as there are jobs."""
+    n, folder = config["shards"]["questions"], f"results/{wildcards.kg}/{wildcards.model}/answers"
+    return [f"{folder}/{kind}.{i}-of-{n}.parquet" for i in range(1, n + 1)]
+
+
+def asked_instances(wildcards):
+    """The instances of logic rules behind the facts that a model is asked about; published files have none."""
+    return [] if wildcards.kg in RELEASED else f"results/kg/{wildcards.kg}/instances.parquet"
+
+
+def label_encoder(wildcards):
+    """The folder of the sentence encoder; none where the model's own embeddings are taken."""
+    return [] if config["cases"]["label_encoder"] == "model" else "results/encoder"
+
+
+def encoder_source(wildcards):
+    """Where the sentence encoder comes from."""
+    source = config["cases"]["label_encoder"]
+    return {"path": resource_path(source["path"])} if "path" in source else source
+
+
 # --- models -----------------------------------------------------------------------------------------------
 
 
@@ -502,6 +524,15 @@ def precisions():
 def results(kind):
     """One `kind` of file of every run: a model, dataset, editor and seed."""
     return [f"results/{KG}/{r['model']}/{r['dataset']}/{r['editor']}/s{r['seed']}/{kind}" for r in RUNS]
+
+
+SETTINGS = list(dict.fromkeys((run["model"], run["dataset"]) for run in RUNS))
+"""Every model and dataset of the run."""
+
+
+def of_settings(pattern):
+    """One file of every model and dataset."""
+    return [pattern.format(kg=KG, model=name, dataset=dataset) for name, dataset in SETTINGS]
 
 
 def tuned():

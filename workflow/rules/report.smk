@@ -88,13 +88,22 @@ rule report:
         summary=f"{REPORT}/summary.parquet",
         tables=f"{REPORT}/tables",
         figures=f"{REPORT}/figures",
+        probabilities=results("probabilities.parquet"),
+        scores=results("scores.parquet"),
+        cases=of_settings("results/{kg}/{model}/cases/{dataset}.parquet"),
+        edits=of_settings("results/{kg}/{model}/cases/{dataset}.edits.parquet"),
+        probes=of_settings("results/{kg}/{model}/cases/{dataset}.probes.parquet"),
+        counts=of_settings("results/{kg}/{model}/cases/{dataset}.counts.csv"),
+        unedited=of_settings("results/{kg}/{model}/{dataset}/unedited.parquet"),
+        prompts=[prompts(SimpleNamespace(kg=KG, dataset=dataset)) for _, dataset in SETTINGS],
+        relations=f"{RESOURCES}/relations.tsv",
         trials=[path for _, path in TUNED],
         curves=[str(Path(path).with_name("curve.parquet")) for path in HYPERNETWORKS],
-        counts=[f"results/{KG}/{run['model']}/cases/{run['dataset']}.counts.csv" for run in RUNS],
         findings=f"results/kg/{KG}/findings.csv" if KG in RELEASED else [],
         templates=sorted(Path(workflow.basedir).glob("workflow/aftershock/templates/*")),
     output:
-        f"{REPORT}/index.html",
+        page=f"{REPORT}/index.html",
+        cases=directory(f"{REPORT}/cases"),
     log:
         f"results/logs/report/{STUDY}.log",
     conda:
@@ -102,12 +111,14 @@ rule report:
     params:
         title=config["study"] or "The embedded default",
         runs=RUNS,
+        settings=SETTINGS,
         bars=config["report"]["bars"],
         tuned=[label for label, _ in TUNED],
         trained=[(name, Path(path).parent.name) for path, name in HYPERNETWORKS.items()],
         kg=KG,
+        namespace=config["kgs"][KG]["namespace"],
         config=config,
-        code=code_hash("aftershock.report"),
+        code=code_hash("aftershock.report", "aftershock.page"),
     message:
         "Writing the report"
     script:

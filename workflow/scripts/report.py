@@ -6,26 +6,68 @@ from pathlib import Path
 import pandas as pd
 
 from aftershock.figures import figure_name
-from aftershock.output import write_text
-from aftershock.report import Material, of_run, page
+from aftershock.kg.sheets import read_relations
+from aftershock.output import whole_folder, write_text
+from aftershock.page.explorer import Outcome, Setting, explore
+from aftershock.page.layouts import of_run
+from aftershock.page.listed import read_tables
+from aftershock.report import Material, chunk_files, page
 from aftershock.stage import TIMINGS, stage
-from aftershock.tables import MEND_CURVE, RECALL_SUMMARY, SUMMARY, TRIALS, provenance_of
+from aftershock.tables import (
+    CASES,
+    EDITS,
+    MEND_CURVE,
+    PROBABILITIES,
+    PROBES,
+    PROMPTS,
+    RECALL_SUMMARY,
+    SCORES,
+    SUMMARY,
+    TRIALS,
+    provenance_of,
+)
 from aftershock.training_figure import curve_name
 
+
+def settings(given, params):
+    """The settings of the run one by one, each with the results of its methods."""
+    outcomes = list(zip(params.runs, given.probabilities, given.scores, strict=True))
+    for place, (model, dataset) in enumerate(params.settings):
+        runs = [
+            Outcome(about, PROBABILITIES.read(probabilities), SCORES.read(scores))
+            for about, probabilities, scores in outcomes
+            if (about["model"], about["dataset"]) == (model, dataset)
+        ]
+        tables = (
+            CASES.read(given.cases[place]),
+            EDITS.read(given.edits[place]),
+            PROBES.read(given.probes[place]),
+        )
+        yield Setting(model, dataset, *tables, PROMPTS.read(given.prompts[place]), runs)
+
+
 with stage(snakemake) as run:
-    given, params = snakemake.input, snakemake.params
+    given, params, output = snakemake.input, snakemake.params, snakemake.output
+    relations = read_relations(given.relations, params.namespace)
+    labels = dict(zip(relations["relation_id"], relations["label"], strict=True))
+    explorer = explore(settings(given, params), labels)
     keys = dict.fromkeys(
         (r["model"], r["dataset"], kind) for r in params.runs for kind in ("metrics", "objects")
     )
     figures = {key: Path(given.figures, f"{figure_name(*key)}.svg") for key in keys}
     timings = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(TIMINGS.rglob("*.json"))]
+    summary, tables = SUMMARY.read(given.summary), sorted(Path(given.tables).iterdir())
+    made_by = {"report": run.provenance, "summary": provenance_of(given.summary)}
     material = Material(
         title=params.title,
-        summary=SUMMARY.read(given.summary),
+        summary=summary,
         recall=RECALL_SUMMARY.read(Path(given.tables, "recall.parquet")),
         runs=params.runs,
         bars=params.bars,
         figures={key: path.read_bytes() for key, path in figures.items() if path.exists()},
+        tables={"summary": summary, **read_tables(tables)},
+        files=["summary.parquet", *(f"tables/{path.name}" for path in tables)],
+        explorer=explorer,
         trials={
             tuple(label): TRIALS.read(path) for label, path in zip(params.tuned, given.trials, strict=True)
         },
@@ -34,12 +76,18 @@ with stage(snakemake) as run:
             for key, path in zip(params.trained, given.curves, strict=True)
         },
         counts={
-            (r["model"], r["dataset"]): pd.read_csv(path)
-            for r, path in zip(params.runs, given.counts, strict=True)
+            tuple(key): pd.read_csv(path) for key, path in zip(params.settings, given.counts, strict=True)
         },
         oddities=pd.read_csv(given.findings) if given.findings else None,
         timings=of_run(timings, params.kg, [r["model"] for r in params.runs]),
         config=params.config,
-        provenance={"report": run.provenance, "summary": provenance_of(given.summary)},
+        provenance=made_by
+        | {
+            f"unedited {model}, {dataset}": provenance_of(path)
+            for (model, dataset), path in zip(params.settings, given.unedited, strict=True)
+        },
     )
-    write_text(snakemake.output[0], page(material))
+    with whole_folder(output.cases) as folder:
+        for name, text in chunk_files(explorer).items():
+            (folder / name).write_text(text, encoding="utf-8")
+    write_text(output.page, page(material))

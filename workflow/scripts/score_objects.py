@@ -1,13 +1,19 @@
-"""Score all true objects of every one-to-many key."""
+"""Score a part of the true objects of every one-to-many key."""
 
-from aftershock.lm.knowledge import score_objects
+from aftershock.lm.knowledge import Part, Ranking, score_objects
+from aftershock.lm.label_encoder import ModelEncoder, SentenceEncoder
 from aftershock.lm.model import LanguageModel
 from aftershock.stage import stage
-from aftershock.tables import OBJECT_SCORES, PROMPTS, TAUGHT
+from aftershock.tables import OBJECT_ANSWERS, PROMPTS, TAUGHT
 
 with stage(snakemake) as run:
-    given = snakemake.input
-    lm = LanguageModel.load(given.weights, run.device, **snakemake.params.engine)
-    found = score_objects(lm, TAUGHT.read(given.objects), PROMPTS.read(given.prompts))
-    print(found["known"].agg(["size", "mean"]).to_string())
-    OBJECT_SCORES.write(found, snakemake.output[0], run.provenance)
+    given, params = snakemake.input, snakemake.params
+    folder = given.get("encoder")
+    encoder = SentenceEncoder(folder, run.device) if folder else None
+    lm = LanguageModel.load(given.weights, run.device, **params.engine)
+    objects, prompts = TAUGHT.read(given.objects), PROMPTS.read(given.prompts)
+    ranking = Ranking(params.candidates, params.seed)
+    part = Part.parse(snakemake.wildcards.part)
+    found = score_objects(lm, objects, prompts, encoder or ModelEncoder(lm), ranking, part)
+    print(f"{len(found)} of {len(objects)} objects asked about")
+    OBJECT_ANSWERS.write(found, snakemake.output[0], run.provenance)

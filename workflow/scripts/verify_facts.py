@@ -1,13 +1,16 @@
-"""Ask the model for every fact behind the conflict cases."""
+"""Ask the model for a part of the facts behind the conflict cases."""
 
-from aftershock.lm.knowledge import verify_facts
+from aftershock.lm.knowledge import Part, Ranking, verify_facts
 from aftershock.lm.model import LanguageModel
 from aftershock.stage import stage
-from aftershock.tables import PROMPTS, TAUGHT, VERIFIED
+from aftershock.tables import FACT_ANSWERS, PROMPTS, TAUGHT
 
 with stage(snakemake) as run:
-    given = snakemake.input
-    lm = LanguageModel.load(given.weights, run.device, **snakemake.params.engine)
-    found = verify_facts(lm, TAUGHT.read(given.facts), PROMPTS.read(given.prompts), snakemake.params.tokens)
-    print(found["known"].agg(["size", "mean"]).to_string())
-    VERIFIED.write(found, snakemake.output[0], run.provenance)
+    given, params = snakemake.input, snakemake.params
+    lm = LanguageModel.load(given.weights, run.device, **params.engine)
+    facts, prompts = TAUGHT.read(given.facts), PROMPTS.read(given.prompts)
+    ranking = Ranking(params.candidates, params.seed)
+    part = Part.parse(snakemake.wildcards.part)
+    found = verify_facts(lm, facts, prompts, params.tokens, ranking, part)
+    print(f"{len(found)} of {len(facts)} facts asked about, {found['said'].sum()} said")
+    FACT_ANSWERS.write(found, snakemake.output[0], run.provenance)

@@ -6,13 +6,13 @@ in which no listed word was found.
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
+from aftershock.matching import normal
 from aftershock.schema import read_sheet
 
 OFFENSIVE = "offensive word"
@@ -69,11 +69,6 @@ def read_screen(
     decisions = {normal(row["text"]): row["decision"] for row in rows}
     found = {} if scores is None else dict(zip(scores["text"], scores["score"], strict=True))
     return Screen(_pattern(_lines(Path(words))) if words else NOTHING, decisions, found, threshold)
-
-
-def normal(text: str) -> str:
-    """Text as it is compared: compatible forms, case and spacing do not matter."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def _lines(path: Path) -> list[str]:

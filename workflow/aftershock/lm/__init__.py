@@ -7,6 +7,7 @@ describes changes of weights that apply per row of a batch and are never written
 `suffix` run parts of a model, `values` optimises what a layer should write through the texts of a `problem`,
 `memory` says how much runs at once, `moments` collects second moments of a sample of `documents`, `gradients`
 what a loss says to a matrix and `hypernetwork` makes edits of that, `knowledge` and `recall` say what a model
-knows and `tracing` in which layers, `text`, `tokenizer` and `training` make the small models, `fetch` gets
-the others through `hub` and `convert`, `hashes` tells files apart by what they hold.
+knows, `label_encoder` how alike labels are and `tracing` which layers hold what is known, `text`, `tokenizer`
+and `training` make the small models, `fetch` gets the others through `hub` and `convert`, `fetch_encoder` a
+sentence encoder, `hashes` tells files apart by what they hold.
 """

@@ -1,63 +1,207 @@
-"""What a model knows before any edit: facts it says, and how likely each of several true objects is."""
+"""What a model knows before any edit: facts it says, and how likely each of several true objects is.
 
-from collections.abc import Sequence
+Rows are asked about in blocks of about BLOCK: sorted by relation and subject, no prompt in two of them. A job
+takes whole blocks, so that a row is in the same batches, and gets the same numbers, with any number of jobs.
+"""
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
 from aftershock.lm.generation import continue_greedily
+from aftershock.lm.label_encoder import LabelEncoder, mean_cosines
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.scoring import score
+from aftershock.lm.scoring import Score, score
+from aftershock.lm.tokens import encode_pairs
 from aftershock.matching import names
 from aftershock.prompts import fill
 from aftershock.requests import Query
-from aftershock.tables import FACT_KEY, OBJECT_SCORES, VERIFIED
+from aftershock.seeds import generator
+from aftershock.tables import FACT_ANSWERS, FACT_KEY, OBJECT_ANSWERS
 
-KEY = ["subject_id", "relation_id"]
-KNOWN_PROBABILITY = 0.01  # of a one-to-many object, geometric mean over tokens, mean over prompts
+BLOCK = 1024
+"""Rows that are asked about together: enough to fill batches, and all that is in memory at a time."""
+NAMED = 5  # of the labels that cannot be asked about, in an error
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Among which labels an object is ranked: all of its relation's, or a seeded sample of them.
+
+    A sample has the true objects in it, and those of one relation are as alike as that allows.
+    """
+
+    cap: int
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of several jobs, counted from 1. One without blocks has nothing to do."""
+
+    number: int = 1
+    of: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> "Part":
+        """From `2-of-3`."""
+        return cls(*map(int, text.split("-of-")))
+
+
+WHOLE = Part()
 
 
 def verify_facts(
-    lm: LanguageModel, facts: pd.DataFrame, prompts: pd.DataFrame, n_tokens: int
+    lm: LanguageModel,
+    facts: pd.DataFrame,
+    prompts: pd.DataFrame,
+    n_tokens: int,
+    ranking: Ranking,
+    part: Part = WHOLE,
 ) -> pd.DataFrame:
-    """VERIFIED rows of `facts` (TAUGHT rows): whether the greedy continuation names the object.
+    """FACT_ANSWERS rows of one part of `facts` (TAUGHT rows): what the model says, and how likely that is.
 
-    The continuation of the edit prompt has `n_tokens` tokens, fewer where the model's context ends.
+    The greedy continuation of the edit prompt has `n_tokens` tokens, fewer where the model's context ends. An
+    object's rank is by geometric mean token probability after the edit prompt; other objects of the same
+    prompt are true as well and do not compete (the filtered rank of Bordes et al., 2013). ValueError names
+    relations without prompts and labels without tokens.
     """
-    templates = _templates(prompts, facts)
-    asked = [fill(templates[f.relation_id][0], f.subject) for f in facts.itertuples(index=False)]
-    said = dict(zip(asked, continue_greedily(lm, asked, n_tokens), strict=True))
-    frame = facts[list(FACT_KEY)].assign(
-        continuation=[said[prompt] for prompt in asked],
-        known=[names(said[prompt], label) for prompt, label in zip(asked, facts["object"], strict=True)],
-        probability=_probabilities(lm, facts, templates),
-    )
-    return frame[list(VERIFIED.columns)]
-
-
-def score_objects(lm: LanguageModel, objects: pd.DataFrame, prompts: pd.DataFrame) -> pd.DataFrame:
-    """OBJECT_SCORES rows of `objects` (TAUGHT rows): all true objects of (subject, relation) keys.
-
-    The rank is among all labels of the relation's objects, by geometric mean token probability after the edit
-    prompt. An object is known when its rank is within twice the number of the key's true objects and its
-    probability over all prompts reaches KNOWN_PROBABILITY (the rank alone says little where labels are few).
-    Similarity is the mean cosine of its label's embedding to those of the key's other objects.
-    """
-    templates = _templates(prompts, objects)
+    asked = _Asked(lm, facts, prompts, ranking)
     parts = []
-    for relation_id, rows in objects.groupby("relation_id", sort=True):
-        labels = sorted(set(rows["object"]))
-        ranks = _ranks(lm, rows, labels, templates[relation_id][0])
-        similarities = _similarities(rows, labels, label_embeddings(lm, labels))
-        parts.append(rows.assign(rank=ranks, similarity=similarities))
-    if not parts:
-        return OBJECT_SCORES.empty()
-    frame = pd.concat(parts).loc[objects.index]
-    frame["probability"] = _probabilities(lm, objects, templates)
-    true = frame.groupby(KEY)["object_id"].transform("size")
-    frame["known"] = (frame["rank"] <= 2 * true) & (frame["probability"] >= KNOWN_PROBABILITY)
-    return frame[list(OBJECT_SCORES.columns)]
+    for block in blocks(facts, part):
+        first = [asked.edit_prompt(relation_id, subject) for relation_id, subject in _prompts_of(block)]
+        said = dict(zip(_unique(first), continue_greedily(lm, _unique(first), n_tokens), strict=True))
+        texts = [said[prompt] for prompt in first]
+        named = [names(text, label) for text, label in zip(texts, block["object"], strict=True)]
+        measured = asked.measure(block, among_true=False)
+        parts.append(block[list(FACT_KEY)].assign(continuation=texts, said=named, **measured))
+    return pd.concat(parts)[list(FACT_ANSWERS.columns)] if parts else FACT_ANSWERS.empty()
+
+
+def score_objects(
+    lm: LanguageModel,
+    objects: pd.DataFrame,
+    prompts: pd.DataFrame,
+    encoder: LabelEncoder,
+    ranking: Ranking,
+    part: Part = WHOLE,
+) -> pd.DataFrame:
+    """OBJECT_ANSWERS rows of one part of `objects` (TAUGHT rows), all true objects of their keys.
+
+    An object's rank is by geometric mean token probability after the edit prompt, the key's other objects
+    among the competitors. Its similarity is the mean cosine of its label, as `encoder` has it, to those of
+    the key's other objects. ValueError as for `verify_facts`.
+    """
+    asked = _Asked(lm, objects, prompts, ranking)
+
+    @lru_cache(maxsize=1)  # blocks are in the order of their relations
+    def encode_within(relation_id: str):
+        return encoder.within(asked.labels[relation_id])
+
+    parts = []
+    for block in blocks(objects, part):
+        measured = asked.measure(block, among_true=True)
+        del measured["candidates"]
+        found = block[list(FACT_KEY)].assign(**measured)
+        for relation_id, rows in block.groupby("relation_id", sort=True):
+            found.loc[rows.index, "similarity"] = mean_cosines(rows, encode_within(relation_id))
+        parts.append(found)
+    return pd.concat(parts)[list(OBJECT_ANSWERS.columns)] if parts else OBJECT_ANSWERS.empty()
+
+
+def blocks(facts: pd.DataFrame, part: Part = WHOLE) -> Iterator[pd.DataFrame]:
+    """The blocks of `facts` that `part` takes: every `part.of`-th one."""
+    ordered = facts.sort_values(["relation_id", "subject", "subject_id", "object_id"])
+    place = np.arange(len(ordered))
+    repeats = ordered.duplicated(["relation_id", "subject"]).to_numpy()
+    start = np.maximum.accumulate(np.where(repeats, 0, place)) if len(ordered) else place
+    for number, (_, block) in enumerate(ordered.groupby(start // BLOCK, sort=True)):
+        if number % part.of == part.number - 1:
+            yield block
+
+
+class _Asked:
+    """The questions about all rows of a table, put to a model block by block."""
+
+    def __init__(
+        self, lm: LanguageModel, facts: pd.DataFrame, prompts: pd.DataFrame, ranking: Ranking
+    ) -> None:
+        self.lm, self.ranking = lm, ranking
+        self.templates = _templates(prompts, facts)
+        self.labels: Mapping[str, list[str]] = {
+            relation_id: sorted(set(rows)) for relation_id, rows in facts.groupby("relation_id")["object"]
+        }
+        _check_labels(lm, facts)
+        self.samples = {
+            relation_id: _sample(labels, ranking, relation_id) for relation_id, labels in self.labels.items()
+        }
+
+    def edit_prompt(self, relation_id: str, subject: str) -> str:
+        """The prompt that an edit of this subject and relation has."""
+        return fill(self.templates[relation_id][0], subject)
+
+    def measure(self, block: pd.DataFrame, among_true: bool) -> dict[str, list]:
+        """Columns of `block`: probability (mean over prompts of the geometric mean over tokens), rank,
+        candidates.
+
+        With `among_true`, other true objects of the same prompt are among the candidates.
+        """
+        true: dict[tuple[str, str], dict[str, None]] = {}
+        for key, label in zip(_prompts_of(block), block["object"], strict=True):
+            true.setdefault(key, {})[label] = None
+        compared = {key: self._candidates(key[0], list(labels)) for key, labels in true.items()}
+        queries = []
+        for (relation_id, subject), labels in compared.items():
+            first, *others = [fill(template, subject) for template in self.templates[relation_id]]
+            queries += [Query(first, label) for label in labels]
+            queries += [Query(text, label) for text in others for label in true[relation_id, subject]]
+        scores = iter(score(self.lm, queries))
+        found: dict[tuple[str, str, str], tuple[float, int, int]] = {}
+        for key, labels in compared.items():
+            first = {label: next(scores) for label in labels}
+            others = [[next(scores) for _ in true[key]] for _ in self.templates[key[0]][1:]]
+            rivals = sorted(
+                _mean_logprob(s) for label, s in first.items() if among_true or label not in true[key]
+            )
+            for i, label in enumerate(true[key]):
+                values = [first[label].probability, *(row[i].probability for row in others)]
+                better = len(rivals) - int(np.searchsorted(rivals, _mean_logprob(first[label]), side="right"))
+                n_candidates = len(rivals) + (not among_true)
+                found[*key, label] = sum(values) / len(values), 1 + better, n_candidates
+        rows = [found[*key, label] for key, label in zip(_prompts_of(block), block["object"], strict=True)]
+        return dict(
+            zip(("probability", "rank", "candidates"), map(list, zip(*rows, strict=True)), strict=True)
+        )
+
+    def _candidates(self, relation_id: str, true: Sequence[str]) -> list[str]:
+        """The true labels, then others of the relation up to the cap."""
+        mine = set(true)
+        others = [label for label in self.samples[relation_id] if label not in mine]
+        return [*true, *others[: max(0, self.ranking.cap - len(true))]]
+
+
+def _mean_logprob(found: Score) -> float:
+    return found.logprob / len(found.token_logprobs)
+
+
+def _prompts_of(block: pd.DataFrame) -> list[tuple[str, str]]:
+    """(relation, subject) of each row: what its prompts are made of."""
+    return list(zip(block["relation_id"], block["subject"], strict=True))
+
+
+def _unique(texts: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(texts))
+
+
+def _sample(labels: Sequence[str], ranking: Ranking, relation_id: str) -> list[str]:
+    """As many of a relation's labels as are compared at most, in a seeded order where they are not all."""
+    if len(labels) <= ranking.cap:
+        return list(labels)
+    order = generator(ranking.seed, "candidates", relation_id).permutation(len(labels))
+    return [labels[i] for i in order[: ranking.cap]]
 
 
 def _templates(prompts: pd.DataFrame, facts: pd.DataFrame) -> dict[str, list[str]]:
@@ -70,48 +214,22 @@ def _templates(prompts: pd.DataFrame, facts: pd.DataFrame) -> dict[str, list[str
     return templates
 
 
-def _probabilities(lm: LanguageModel, facts: pd.DataFrame, templates: dict[str, list[str]]) -> list[float]:
-    """p(k) of each fact: mean over prompts of the geometric mean of token probabilities."""
-    queries, sizes = [], []
-    for fact in facts.itertuples(index=False):
-        asked = [Query(fill(template, fact.subject), fact.object) for template in templates[fact.relation_id]]
-        queries += asked
-        sizes.append(len(asked))
-    values = iter([s.probability for s in score(lm, queries)])
-    return [sum(next(values) for _ in range(size)) / size for size in sizes]
+def _check_labels(lm: LanguageModel, facts: pd.DataFrame) -> None:
+    """ValueError names the labels that are no target for this model, before anything is computed."""
+    ids = dict(zip(facts["object"], facts["object_id"], strict=True))
 
+    def fault(labels: Sequence[str]) -> str:
+        try:
+            encode_pairs(lm, [("The", label) for label in labels])
+        except ValueError as error:
+            return str(error)
+        return ""
 
-def _ranks(lm: LanguageModel, rows: pd.DataFrame, labels: Sequence[str], template: str) -> pd.Series:
-    """Rank of each row's object among `labels` for its subject, 1 the likeliest."""
-    subjects = sorted(set(rows["subject"]))
-    queries = [Query(fill(template, subject), label) for subject in subjects for label in labels]
-    found = torch.tensor([s.logprob / len(s.token_logprobs) for s in score(lm, queries)])
-    table = found.view(len(subjects), len(labels))
-    by_subject = dict(zip(subjects, table, strict=True))
-    column = {label: i for i, label in enumerate(labels)}
-    ranks = [
-        1 + int((by_subject[row.subject] > by_subject[row.subject][column[row.object]]).sum())
-        for row in rows.itertuples(index=False)
-    ]
-    return pd.Series(ranks, index=rows.index)
-
-
-def label_embeddings(lm: LanguageModel, labels: Sequence[str]) -> Tensor:
-    """Mean input embedding of each label's tokens, less the mean over labels, of norm one; (labels, d)."""
-    table = lm.model.get_input_embeddings().weight
-    means = torch.stack([table[torch.tensor(ids)].mean(dim=0) for ids in lm.encode_targets(labels)])
-    centred = means - means.mean(dim=0)
-    return centred / centred.norm(dim=1, keepdim=True).clamp(min=1e-12)
-
-
-def _similarities(rows: pd.DataFrame, labels: Sequence[str], embeddings: Tensor) -> pd.Series:
-    """Mean cosine of each row's object to the other objects of its subject; missing where there is none."""
-    column = {label: i for i, label in enumerate(labels)}
-    result = pd.Series(float("nan"), index=rows.index)
-    for _, key in rows.groupby("subject_id"):
-        if len(key) > 1:
-            vectors = embeddings[[column[label] for label in key["object"]]]
-            cosines = vectors @ vectors.T
-            others = (cosines.sum(dim=1) - cosines.diagonal()) / (len(key) - 1)
-            result[key.index] = others.tolist()
-    return result
+    labels = sorted(ids)
+    if not any(fault(labels[start : start + BLOCK]) for start in range(0, len(labels), BLOCK)):
+        return
+    wrong = [f"{ids[label]}: {text}" for label in labels if (text := fault([label]))]
+    raise ValueError(
+        f"{len(wrong)} of {len(labels)} objects cannot be asked about ({'; '.join(wrong[:NAMED])}); "
+        "leave them out with a row of resources/screen.tsv, or give them another label in the graph"
+    )

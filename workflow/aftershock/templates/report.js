@@ -1,18 +1,5 @@
-(function () {
-  "use strict";
-  var switches = document.querySelector(".switches");
-  var panels = Array.prototype.slice.call(document.querySelectorAll(".panel"));
-  function chosen(name) {
-    return document.querySelector("input[name=" + name + "]:checked").value;
-  }
-  function show() {
-    panels.forEach(function (panel) {
-      var data = panel.dataset;
-      var other = data.definition && data.definition !== chosen("definition");
-      panel.hidden = data.subset !== chosen("subset") || other;
-    });
-  }
-  switches.hidden = false;
-  switches.addEventListener("change", show);
-  show();
-})();
+// Start: definitions, tables and explorer; later parts of the page do not wait for what is not there.
+startTips();
+startTables();
+const explorerPlace = document.getElementById("explorer");
+const explorer = explorerPlace && new Explorer(explorerPlace);

@@ -1,0 +1,181 @@
+"""The data of the case explorer: every pair, every probe, and nothing that a label could break."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import pages
+from aftershock.page.embed import embedded, numbers, visible
+from aftershock.page.explorer import Outcome, Setting, explore
+from aftershock.page.outcomes import ABSENT, OUTCOMES, flags, lacking, spans
+from aftershock.page.roles import GROUPS, rule_words
+from simulate import EDITORS, HOSTILE, scores_of, simulate
+
+
+def test_json_in_a_page_cannot_end_its_script_and_says_the_same():
+    value = {
+        "a": ["</script><script>", "\u2028\u2029", "<!--", "&amp;", "\ud800", "é漢\u202e", 'q"\\'],
+        "b": None,
+    }
+    text = embedded(value)
+    assert text.isascii()
+    assert not set("<>&\n") & set(text)
+    assert json.loads(text) == value
+    with pytest.raises(ValueError, match="JSON"):
+        embedded(float("nan"))
+
+
+def test_numbers_are_short_and_holes_are_none():
+    found = numbers([1.0, 0.123456, float("nan"), float("inf"), -0.0, 1.66e-5, 2500], 3)
+    assert found == [1, 0.123, None, None, 0, 1.66e-5, 2500]
+    assert [type(x) for x in found[:2]] == [int, float]
+
+
+def test_control_and_turning_characters_get_a_mark():
+    assert visible("a\x07\u202eb\u2066c\ud800\n\td é漢") == "a��b�c�\n\td é漢"
+
+
+def test_outcomes_are_digits_of_one_number():
+    scores = scores_of({"success": [1.0, 0.5, None], "edit_failed": [0.0, 0.0, 1.0], "charm": [1.0] * 3})
+    found = flags(scores, np.array([0, 1, 2, 7]))
+    place = {name: place for place, (name, _) in enumerate(OUTCOMES)}
+
+    def answers(value):
+        return {name: value // 4 ** place[name] % 4 for name in ("success", "edit_failed", "e2_exact")}
+
+    assert answers(found[0]) == {"success": 2, "edit_failed": 1, "e2_exact": 0}
+    assert answers(found[1]) == {"success": 1, "edit_failed": 1, "e2_exact": 0}
+    assert answers(found[2]) == {"success": 0, "edit_failed": 2, "e2_exact": 0}
+    assert found[3] == ABSENT
+    assert max(4 ** len(OUTCOMES), 0) < 2**31  # fits a script's array of 32-bit numbers
+
+
+def test_cases_that_scores_call_missing_are_absent():
+    scores = scores_of({"success": [1.0, None], "missing": [0.0, 1.0]})
+    assert flags(scores, np.array([0, 1]))[1] == ABSENT
+
+
+def test_missing_cases_are_said_in_spans():
+    assert spans([5, 1, 2, 3, 9]) == "1–3, 5, 9"
+    assert spans(list(range(0, 40, 2)), most=2) == "0, 2 and 18 more spans"
+    run = pages.run_of("composite", "ft")
+    said = lacking(run, [0, 1, 2, 3], [5, ABSENT, ABSENT, 0])
+    assert said == "Incomplete: ft on demo has 2 of 4 composite cases; missing: 1–2."
+    assert lacking(run, [0, 1], [5, 0]) is None
+
+
+def test_rules_are_said_with_the_labels_of_their_relations():
+    labels = {"P22": "father", "P26": "spouse"}
+    assert rule_words("P22&P26>P25", labels) == "father and spouse → P25 (P22&P26>P25)"
+    assert rule_words("1-N@P26", labels) == "spouse, several objects (1-N@P26)"
+    assert rule_words("P22", labels) == "father (P22)"
+
+
+def slow(run, case, state):
+    """(subject, object, probability) of one case and state, row by row."""
+    return sorted(
+        (subject, target, float(f"{p:.3g}")) for c, s, subject, target, p in run if (c, s) == (case, state)
+    )
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_every_probe_of_every_run_is_there_in_every_state(place):
+    setting = pages.settings()[place]
+    found = explore([setting], chunk=30)
+    part = found.index["settings"][0]
+    columns = ["case_id", "state", "subject", "object", "probability"]
+    once = setting.probes.drop_duplicates(["case_id", "probe_id"])  # a fact probed twice is shown once
+    shown_rows = [of.probabilities.merge(once[["case_id", "role", "position"]]) for of in setting.runs]
+    rows = [of[columns].itertuples(index=False, name=None) for of in shown_rows]
+    rows = [[row for row in of if row[0] % 6 == 0] for of in rows]
+    unique = once.groupby("case_id").size()
+    scores = [of.scores.set_index(["case_id", "metric"])["value"] for of in setting.runs]
+    assert found.pairs == pages.CASES * len(setting.runs)
+    assert len(found.chunks) == -(-pages.CASES // part["size"])
+    for chunk_place, text in enumerate(found.chunks):
+        chunk = json.loads(text)
+        for within, record in enumerate(chunk["cases"]):
+            case = part["cases"][chunk_place * part["size"] + within]
+            assert record["id"] == case
+            facts = [(chunk["words"][p[3]], chunk["words"][p[4]]) for p in record["probes"]]
+            groups = [p[0] for p in record["probes"]]
+            assert groups == sorted(groups)
+            if case % 6:
+                continue
+            for number, own in enumerate(record["runs"]):
+                for state, values in {"0": record["before"], **own["p"]}.items():
+                    shown = [(*fact, p) for fact, p in zip(facts, values, strict=True) if p is not None]
+                    wanted = slow(rows[number], case, state) or slow(rows[-1], case, state)
+                    assert len(shown) == unique[case]
+                    assert set(shown) == set(wanted)
+                for name, value in zip(chunk["metrics"][number], own["m"], strict=True):
+                    expected = scores[number][case, name]
+                    assert (value is None) == bool(pd.isna(expected))
+                    if value is not None:
+                        assert value == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_fact_probed_in_two_roles_is_shown_once_with_both():
+    chunk = json.loads(explore([pages.settings()[0]]).chunks[0])
+    record = chunk["cases"][0]
+    roles = [chunk["words"][p[1]] for p in record["probes"]]
+    both = [text for text in roles if text.startswith("explicit") and "implicit" in text]
+    assert len(both) == 1
+    assert {GROUPS[p[0]] for p in record["probes"]} == {"Old fact", "New fact", "Controls"}
+
+
+def test_greedy_answers_and_continuations_stand_beside_their_probe():
+    setting = pages.settings()[2]
+    run = setting.runs[1]
+    said = run.probabilities.assign(continuation=[f"says {i}" for i in range(len(run.probabilities))])
+    found = explore([Setting(**vars(setting) | {"runs": [Outcome(run.run, said, run.scores)]})])
+    chunk = json.loads(found.chunks[0])
+    record, own = chunk["cases"][3], chunk["cases"][3]["runs"][0]
+    rows = said[(said["case_id"] == 3) & (said["role"] == "tied")].set_index("state")
+    place = next(i for i, p in enumerate(record["probes"]) if GROUPS[p[0]] == "Tied fact")
+    for state in ("0", "1", "2"):
+        assert chunk["words"][own["c"][state][place]] == rows.loc[state, "continuation"]
+        assert own["x"][state][place] == str(int(rows.loc[state, "exact"]))
+
+
+def test_a_method_that_failed_everywhere_keeps_its_cases():
+    setting = pages.settings()[1]
+    found = explore([setting])
+    ft = found.index["settings"][0]["runs"][0]
+    assert ft["editor"] == "ft"
+    assert {flag % 4 for flag in ft["flags"]} == {2}  # edit_failed: yes
+    own = json.loads(found.chunks[0])["cases"][0]["runs"][0]
+    assert set(own["p"]) == set()
+    assert found.holes == []
+
+
+def test_missing_cases_and_their_reasons_are_kept():
+    setting = pages.settings()[2]
+    run = setting.runs[0]
+    gone = run.scores["case_id"] < 20
+    holes = pd.DataFrame(
+        {"case_id": [21, 3], "state": ["1", "2"], "shard": "00000-00031", "failed": [False, True]}
+    )
+    holes["reason"] = [HOSTILE[0], "no loss"]
+    part = Outcome(run.run, run.probabilities, run.scores[gone], holes)
+    found = explore([Setting(**vars(setting) | {"runs": [part, setting.runs[1]]})])
+    why = f"00000-00031: {HOSTILE[0]}"
+    assert found.holes == [f"Incomplete: ft on demo has 20 of 24 composite cases; missing: 20–23 ({why})."]
+    chunk = json.loads(found.chunks[0])
+    ((state, word),) = chunk["cases"][21]["runs"][0]["why"]
+    assert (state, chunk["words"][word]) == ("1", HOSTILE[0])
+    assert found.index["settings"][0]["runs"][0]["flags"][20:] == [ABSENT] * 4
+
+
+def test_no_case_one_case_and_no_run_make_an_explorer():
+    nothing = explore([])
+    assert (nothing.pairs, nothing.chunks, nothing.inside) == (0, [], True)
+    one = explore([pages.setting_of(simulate("round_easy", 1), ["rome"])])
+    assert (one.pairs, len(one.chunks)) == (1, 1)
+    none = explore([pages.setting_of(simulate("coverage", 1), [])])
+    assert none.pairs == 0
+    empty = pages.setting_of(simulate("coverage", 2), list(EDITORS)[:1])
+    dev = empty.cases.assign(split="dev")
+    assert explore([Setting(**vars(empty) | {"cases": dev})]).pairs == 0

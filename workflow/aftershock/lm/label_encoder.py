@@ -1,0 +1,106 @@
+"""How alike labels are: by the edited model's own embeddings, or by a sentence encoder of the Hub."""
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from aftershock.lm.model import LanguageModel
+
+CHUNK = 4096  # labels that are embedded together
+NEEDS_LIBRARY = (
+    "cases.label_encoder needs the package sentence-transformers: install the dependency group `encoder` "
+    "(pip install --group encoder -c constraints.txt), or take cases.label_encoder: model"
+)
+
+Encode = Callable[[Sequence[str]], Tensor]
+"""Vectors of norm one, (labels, d)."""
+
+
+class LabelEncoder(Protocol):
+    """What makes vectors of labels."""
+
+    def within(self, labels: Sequence[str]) -> Encode:
+        """The encoding of some of `labels`, all those that belong to one relation."""
+
+
+class ModelEncoder:
+    """Mean input embedding of a label's tokens, less the mean over all labels of the relation."""
+
+    def __init__(self, lm: LanguageModel) -> None:
+        self.lm = lm
+        self.table = lm.model.get_input_embeddings().weight
+
+    def within(self, labels: Sequence[str]) -> Encode:
+        """As LabelEncoder has it; the labels are read in chunks, so that their number costs no memory."""
+        chunks = [labels[start : start + CHUNK] for start in range(0, len(labels), CHUNK)]
+        mean = sum(self._means(chunk).sum(dim=0) for chunk in chunks) / max(1, len(labels))
+
+        def encode(some: Sequence[str]) -> Tensor:
+            centred = self._means(some) - mean
+            return centred / centred.norm(dim=1, keepdim=True).clamp(min=1e-12)
+
+        return encode
+
+    def _means(self, labels: Sequence[str]) -> Tensor:
+        return torch.stack(
+            [self.table[torch.tensor(ids)].mean(dim=0) for ids in self.lm.encode_targets(labels)]
+        )
+
+
+class SentenceEncoder:
+    """A model of sentence-transformers, from a folder that `lm.fetch_encoder` made."""
+
+    def __init__(self, folder: str | Path, device: str = "cpu") -> None:
+        """ValueError when the library or the files are missing."""
+        require_library()
+        from sentence_transformers import SentenceTransformer
+
+        if not (Path(folder) / "modules.json").is_file():
+            raise ValueError(
+                f"{folder} is no sentence encoder: it has no modules.json; delete it and run again, which "
+                "fetches it anew"
+            )
+        try:
+            self.model = SentenceTransformer(
+                str(folder), device=device, local_files_only=True, trust_remote_code=False
+            )
+        except (OSError, ValueError, ImportError) as error:
+            said = str(error).strip().partition("\n")[0][:200]
+            raise ValueError(
+                f"{folder} cannot be loaded as a sentence encoder ({type(error).__name__}: {said}); delete "
+                "it and run again, which fetches it anew, or name another in cases.label_encoder"
+            ) from error
+
+    def within(self, labels: Sequence[str]) -> Encode:
+        """As LabelEncoder has it; a label's vector does not depend on the others."""
+        return lambda some: self.model.encode(
+            list(some), convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=False
+        ).float()
+
+
+def require_library() -> None:
+    """ValueError unless sentence-transformers can be imported."""
+    if find_spec("sentence_transformers") is None:
+        raise ValueError(NEEDS_LIBRARY)
+
+
+def mean_cosines(rows: pd.DataFrame, encode: Encode) -> pd.Series:
+    """Mean cosine of each row's object to the other objects of its subject; missing where there is none.
+
+    `rows` (TAUGHT columns) are of one relation.
+    """
+    labels = sorted(set(rows["object"]))
+    vectors, column = encode(labels), {label: i for i, label in enumerate(labels)}
+    result = pd.Series(float("nan"), index=rows.index)
+    for _, key in rows.groupby("subject_id"):
+        if len(key) > 1:
+            mine = vectors[[column[label] for label in key["object"]]]
+            cosines = mine @ mine.T
+            others = (cosines.sum(dim=1) - cosines.diagonal()) / (len(key) - 1)
+            result[key.index] = others.tolist()
+    return result

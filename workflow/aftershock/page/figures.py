@@ -1,0 +1,37 @@
+"""Pictures inside the page, or beside it where they are large."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+INSIDE = 1_300_000
+"""Bytes of pictures that the page holds itself; further ones stay in `figures/` beside it."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure: its file's name without ending, title, what it shows, the model, and its SVG."""
+
+    file: str
+    title: str
+    about: str
+    model: str
+    svg: bytes
+
+
+def shown(pictures: Sequence[Picture]) -> list[dict[str, str]]:
+    """What the page says about each picture, and the address of its image."""
+    held, made = 0, []
+    for picture in pictures:
+        held += len(picture.svg)
+        address = inline(picture.svg) if held <= INSIDE else f"figures/{picture.file}.svg"
+        made.append(
+            {"file": picture.file, "title": picture.title, "about": picture.about, "model": picture.model,
+             "image": address}
+        )  # fmt: skip
+    return made
+
+
+def inline(svg: bytes) -> str:
+    """An SVG as the address of an image: inside one, no script runs and no identifier meets another's."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")

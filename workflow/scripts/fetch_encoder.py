@@ -1,0 +1,11 @@
+"""Fetch the files of a sentence encoder."""
+
+from pathlib import Path
+
+from aftershock.lm.fetch_encoder import fetch_encoder
+from aftershock.lm.label_encoder import require_library
+from aftershock.stage import stage
+
+with stage(snakemake):
+    require_library()
+    fetch_encoder(snakemake.params.source, Path(snakemake.output[0]))
