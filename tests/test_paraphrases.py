@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from aftershock.kg.screen import read_screen
 from aftershock.kg.sheets import PARAPHRASES, list_prompts, read_paraphrases, read_relations
 from aftershock.kg.world import generate_world
 from aftershock.paraphrases.answers import read_list
@@ -80,6 +81,14 @@ def test_a_candidate_is_tidied_before_it_is_judged() -> None:
     assert tidy(' "The wife  of {} is" ') == "The wife of {} is"
     assert tidy("e\u0301 {}") == "é {}"
     assert normal("{}'s WIFE, Ⅷ:") == ("{}", "s", "wife", "viii")
+
+
+def test_what_the_screen_drops_is_no_paraphrase(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("bast*\n")
+    screen = read_screen(tmp_path / "words.txt", RESOURCES / "screen.tsv")
+    validator = Validator("{} is a child of", screen=screen)
+    assert validator.judge("{} is the bastard of")[1] == "offensive word"
+    assert validator.judge("{} is the offspring of")[1] is None
 
 
 def test_words_of_the_relation_give_no_object_away() -> None:

@@ -1,5 +1,7 @@
 """Paraphrases from a model on this machine, as a back end, as a judge, and behind a real service."""
 
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,10 +14,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import yaml
 from transformers import AutoModelForCausalLM, GenerationConfig, GPT2Config
 from transformers.utils.import_utils import is_serve_available
 
 from aftershock.lm.chat import PLAIN_ENDING, reply
+from aftershock.lm.fetch import fetch
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.tokenizer import train_tokenizer
 from aftershock.lm.wordings import score_wordings
@@ -28,6 +32,7 @@ from aftershock.tables import FACTS, PARAPHRASE_CANDIDATES, PARAPHRASE_REQUESTS,
 from chatty import wordings
 from tiny import TEXTS, next_log_probs, tiny
 
+ROOT = Path(__file__).parents[1]
 SPOUSE = Relation("R1", "spouse", "{} is married to", "spouse", "person", "person", lacks=10)
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Ada Vex was born in"}]
 TEMPLATE = (
@@ -98,6 +103,16 @@ def test_a_chat_template_is_used_where_there_is_one() -> None:
     assert reply(plain, MESSAGES, 12, seed=3).text.startswith("[")
     assert reply(lm, MESSAGES, 12, seed=3) == said
     assert reply(lm, MESSAGES, 12, seed=4) != said
+
+
+def test_a_fetched_model_brings_its_chat_template(tmp_path: Path) -> None:
+    lm = chat_model()
+    lm.model.save_pretrained(tmp_path / "there")
+    lm.tokenizer.save_pretrained(tmp_path / "there")
+    fetch({"path": str(tmp_path / "there")}, tmp_path / "here")
+    here = LanguageModel.load(tmp_path / "here")
+    assert here.tokenizer.chat_template == TEMPLATE
+    assert reply(here, MESSAGES, 12, seed=3) == reply(lm, MESSAGES, 12, seed=3)
 
 
 def test_an_answer_ends_where_the_model_ends_it() -> None:
@@ -179,6 +194,52 @@ def test_scores_are_those_of_whole_passes() -> None:
         assert row.logprob == pytest.approx(sum(means) / 2, abs=1e-9)
     assert len(score_wordings(lm, candidates.assign(kept=False), frame, 50, 0)) == 0
     assert set(score_wordings(lm, candidates, frame, 1, 0)["facts"]) == {1}
+
+
+# --- as stages of a run ------------------------------------------------------------------------------------
+SETTINGS = {"backend": "local", "model": "chatty", "ranking_model": "chatty"}
+SETTINGS |= {"relations": ["R1"], "max_tokens": 30, "requests": 1}
+TARGET = "results/kg/world/suggested_paraphrases.tsv"
+STAGES = ["fetch_model", "sample_paraphrases", "score_paraphrases", "choose_paraphrases"]
+
+
+def project(folder: Path) -> list[str]:
+    """A copy of the project with a model of its own, and the command that makes its suggestions."""
+    skip = shutil.ignore_patterns("__pycache__")
+    for name in ("workflow", "resources", "envs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=skip)
+    for name in ("Snakefile", "config.yaml", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
+    lm = chat_model()
+    lm.model.save_pretrained(folder / "chatty")
+    lm.tokenizer.save_pretrained(folder / "chatty")
+    (folder / "resources/models/chatty.yaml").write_text("source: {path: chatty}\n")
+    (folder / "study.yaml").write_text(
+        yaml.safe_dump({"paraphrases": SETTINGS | {"ranking_model": "chatty"}})
+    )
+    facts = pd.DataFrame([("E1", "R1", "E2", "Ada", "Bo", True, None)], columns=list(FACTS.columns))
+    FACTS.write(facts, folder / "results/kg/world/facts.parquet")
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", TARGET, "--allowed-rules", *STAGES]
+    return [*command, "--configfile", "study.yaml"]
+
+
+def test_a_local_model_is_fetched_asked_and_ranks(tmp_path: Path) -> None:
+    command = project(tmp_path)
+    plan = subprocess.run(
+        [*command, "--dry-run"], cwd=tmp_path, capture_output=True, text=True, check=False
+    ).stdout
+    assert set(re.findall(r"^(\w+) +1$", plan, re.MULTILINE)) == set(STAGES)
+
+
+@pytest.mark.slow
+def test_a_local_model_leaves_tables_and_a_sheet(tmp_path: Path) -> None:
+    done = subprocess.run(project(tmp_path), cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = tmp_path / "results/kg/world/paraphrases/local"
+    requests = PARAPHRASE_REQUESTS.read(folder / "requests.parquet")
+    assert requests["completion_tokens"].tolist() == [30]
+    assert PARAPHRASE_SCORES.read(folder / "scores.parquet").empty  # noise holds no good template
+    assert (tmp_path / TARGET).read_text().startswith("namespace\trelation_id\ttemplate\tstatus\tsource\n")
 
 
 # --- a real service ----------------------------------------------------------------------------------------

@@ -13,9 +13,11 @@ import pandas as pd
 import pytest
 import yaml
 
+from aftershock.config import check_config
 from aftershock.paraphrases.asking import Effort, Relation, ask_all, report
 from aftershock.paraphrases.endpoint import Endpoint
 from aftershock.paraphrases.kept import KeptAnswers
+from aftershock.paraphrases.ranking import choose, suggestions
 from aftershock.tables import FACTS, PARAPHRASE_CANDIDATES, PARAPHRASE_REQUESTS, PARAPHRASES, PROMPTS
 from chatty import (
     KEY,
@@ -130,13 +132,60 @@ def test_every_bad_template_is_listed_with_its_reason(tmp_path: Path) -> None:
     assert said.count("1 dropped: ") == 10
 
 
+def test_nothing_to_ask_makes_empty_tables(tmp_path: Path) -> None:
+    answers = KeptAnswers(Endpoint("http://127.0.0.1:9/v1", "m"), tmp_path)
+    requests, candidates = ask_all([], answers, Effort(), COLUMNS)
+    PARAPHRASE_REQUESTS.write(requests, tmp_path / "requests.parquet")
+    PARAPHRASE_CANDIDATES.write(candidates, tmp_path / "candidates.parquet")
+    assert "0 requests" in report(requests, candidates, answers)
+    chosen = choose([], PARAPHRASE_CANDIDATES.read(tmp_path / "candidates.parquet"), 10)
+    assert len(PARAPHRASES.check(chosen)) == len(suggestions(chosen, "world", "m")) == 0
+
+
+# --- the configuration -------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"backend": "openai"}, "paraphrases.model: missing; backend openai needs one"),
+        ({"backend": "open"}, "paraphrases.backend: 'open' is unknown; did you mean 'openai'"),
+        ({"key": KEY}, "paraphrases.key: found another value; expected name of the environment variable"),
+        (
+            {"base_url": f"https://me:{KEY}@x/v1"},
+            "paraphrases.base_url: found another value; expected",
+        ),
+        ({"base_url": f"https://x/v1?key={KEY}"}, "paraphrases.base_url: found another value"),
+        ({"prices": {"input": 1}}, "paraphrases.prices.output: missing"),
+        ({"relations": ["R99"]}, "paraphrases.relations: 'R99' is unknown; did you mean"),
+        (
+            {"ranking_model": "gpt2"},
+            "paraphrases.ranking_model: 'gpt2' has no file resources/models/gpt2",
+        ),
+        ({"ranking_model": "demo-4x128"}, "'demo-4x128' is trained here on these very prompts"),
+        ({"backend": "local", "model": "demo-4x12"}, "paraphrases.model: 'demo-4x12' has no file"),
+    ],
+)
+def test_settings_that_cannot_be(settings: dict[str, Any], expected: str) -> None:
+    config = yaml.safe_load((ROOT / "config.yaml").read_text()) | {"paraphrases": settings}
+    with pytest.raises(ValueError, match="1 error in the configuration") as caught:
+        check_config(config, ROOT)
+    assert expected in str(caught.value)
+    assert KEY not in str(caught.value)
+
+
+def test_models_that_write_and_rank_are_fetched_like_others() -> None:
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config["paraphrases"] = {"backend": "local", "model": "llama-2-7b", "ranking_model": "gpt2-xl"}
+    assert set(check_config(config, ROOT)) == {"demo-4x128", "llama-2-7b", "gpt2-xl"}
+    assert config["models"] == ["demo-4x128"]
+
+
 # --- a run, and the key in it ------------------------------------------------------------------------------
 SETTINGS = {"backend": "openai", "model": "m", "key": "MY_KEY", "relations": ["R1", "R4"], "patience": 5}
 TARGETS = ["results/kg/world/suggested_paraphrases.tsv", "results/kg/world/prompts.parquet"]
 STAGES = ["ask_paraphrases", "choose_paraphrases", "paraphrase"]
 
 
-def run(folder: Path, address: str, key: str | None) -> tuple[int, str]:
+def run(folder: Path, address: str, key: str | None, *targets: str) -> tuple[int, str]:
     """Exit status and output of the stages behind the prompts of the world, whose facts are there."""
     (folder / "study.yaml").write_text(yaml.safe_dump({"paraphrases": {**SETTINGS, "base_url": address}}))
     facts = pd.DataFrame([("E1", "R1", "E2", "Ada", "Hugo Ålund", True, None)], columns=list(FACTS.columns))
@@ -144,7 +193,7 @@ def run(folder: Path, address: str, key: str | None) -> tuple[int, str]:
         FACTS.write(facts, folder / "results/kg/world/facts.parquet")
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1"]
     found = subprocess.run(
-        [*command, *TARGETS, "--allowed-rules", *STAGES, "--configfile", "study.yaml"],
+        [*command, *targets, "--allowed-rules", *STAGES, "--configfile", "study.yaml"],
         cwd=folder,
         env={**os.environ, "OPENAI_LOG": "debug"} | ({"MY_KEY": key} if key else {}),
         capture_output=True,
@@ -177,13 +226,13 @@ def test_a_run_leaves_suggestions_and_no_key(tmp_path: Path) -> None:
 
     folder = tmp_path / "results/kg/world"
     with chatty(script) as service:
-        status, said = run(tmp_path, service.address, KEY)
+        status, said = run(tmp_path, service.address, KEY, *TARGETS)
         assert status == 0, said
         assert len(service.asked) == 3
         shutil.rmtree(folder / "paraphrases")
         for path in (folder / "paraphrases.parquet", tmp_path / TARGETS[0]):
             path.unlink()
-        status, again = run(tmp_path, service.address, None)
+        status, again = run(tmp_path, service.address, None, TARGETS[0])
         assert status == 0, again
         assert len(service.asked) == 3
     log = (tmp_path / "results/logs/ask_paraphrases/world.log").read_text()
@@ -196,7 +245,7 @@ def test_a_run_leaves_suggestions_and_no_key(tmp_path: Path) -> None:
     assert set(prompts["source"]) == {"relations.tsv", "paraphrases.tsv"}
     (tmp_path / "refused").mkdir()
     with chatty(scripted(STOPPING["401"][0])) as service:
-        status, refused = run(tmp_path / "refused", service.address, KEY)
+        status, refused = run(tmp_path / "refused", service.address, KEY, TARGETS[0])
     assert status != 0
     assert "refuses the key in MY_KEY (401)" in refused
     written, printed = everything(tmp_path), said + again + refused

@@ -107,7 +107,8 @@ def _explained(error: ValidationError) -> Iterator[Fault]:
         yield Fault(path, f"exactly one of {options} is needed")
     else:
         meant = error.schema.get("description", "another value")
-        yield Fault(path, f"found {found!r}; expected {meant} ({error.validator}: {rule})")
+        shown = "another value" if error.schema.get("writeOnly") else repr(found)  # which may be a secret
+        yield Fault(path, f"found {shown}; expected {meant} ({error.validator}: {rule})")
 
 
 def without(value: Any, found: Iterable[Fault]) -> dict[str, Any]:

@@ -215,6 +215,8 @@ rule ask_paraphrases:
     input:
         relations=f"{RESOURCES}/relations.tsv",
         paraphrases=f"{RESOURCES}/paraphrases.tsv",
+        words=screened_words,
+        screen=f"{RESOURCES}/screen.tsv",
         facts="results/kg/{kg}/facts.parquet",
     output:
         requests="results/kg/{kg}/paraphrases/openai/requests.parquet",
@@ -241,6 +243,8 @@ rule sample_paraphrases:
     input:
         relations=f"{RESOURCES}/relations.tsv",
         paraphrases=f"{RESOURCES}/paraphrases.tsv",
+        words=screened_words,
+        screen=f"{RESOURCES}/screen.tsv",
         facts="results/kg/{kg}/facts.parquet",
         weights=weights_of("model"),
     output:

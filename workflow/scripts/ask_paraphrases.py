@@ -1,5 +1,6 @@
 """Ask a service for paraphrases of a graph's prompts."""
 
+from aftershock.kg.screen import read_screen
 from aftershock.kg.sheets import PARAPHRASES, read_paraphrases, read_relations
 from aftershock.paraphrases.asking import Effort, ask_all, relations_to_ask, report
 from aftershock.paraphrases.endpoint import Endpoint, Patience
@@ -19,9 +20,10 @@ with stage(snakemake) as run:
     service = dict(params.service)
     backend = Endpoint(**{**service, "patience": Patience(total=service["patience"])})
     answers = KeptAnswers(backend, answers_folder(snakemake.wildcards.kg))
+    screen = read_screen(given.words or None, given.screen)
     columns = {name: service[name] for name in ("base_url", "model", "temperature", "seed")}
     requests, candidates = ask_all(
-        relations, answers, Effort(**params.effort), {"backend": "openai", **columns}, params.prices
+        relations, answers, Effort(**params.effort), {"backend": "openai", **columns}, params.prices, screen
     )
     print(report(requests, candidates, answers))
     PARAPHRASE_REQUESTS.write(requests, snakemake.output.requests, run.provenance)

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from aftershock.kg.screen import read_screen
 from aftershock.kg.sheets import PARAPHRASES, read_paraphrases, read_relations
 from aftershock.lm.chat import reply
 from aftershock.lm.hashes import sha256_of_weights
@@ -24,9 +25,14 @@ with stage(snakemake) as run:
     lm = LanguageModel.load(given.weights, run.device, **params.engine)
     backend = Local(weights=sha256_of_weights(given.weights), reply=partial(reply, lm), **params.model)
     answers = KeptAnswers(backend, answers_folder(snakemake.wildcards.kg))
+    screen = read_screen(given.words or None, given.screen)
     columns = {name: params.model[name] for name in ("model", "temperature", "seed")}
     requests, candidates = ask_all(
-        relations, answers, Effort(**params.effort), {"backend": "local", "base_url": None, **columns}
+        relations,
+        answers,
+        Effort(**params.effort),
+        {"backend": "local", "base_url": None, **columns},
+        screen=screen,
     )
     print(report(requests, candidates, answers))
     PARAPHRASE_REQUESTS.write(requests, snakemake.output.requests, run.provenance)

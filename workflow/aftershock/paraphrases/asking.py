@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from aftershock.kg.screen import Screen
 from aftershock.paraphrases.answers import read_list
 from aftershock.paraphrases.kept import AskingError, Completion, KeptAnswers, Message
 from aftershock.paraphrases.validation import Validator
@@ -74,13 +75,19 @@ def messages_for(relation: Relation, count: int, number: int, earlier: Sequence[
 
 
 def ask_for(
-    relation: Relation, answers: KeptAnswers, effort: Effort, prices: Mapping[str, float] | None = None
+    relation: Relation,
+    answers: KeptAnswers,
+    effort: Effort,
+    prices: Mapping[str, float] | None = None,
+    screen: Screen | None = None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows of PARAPHRASE_REQUESTS and of PARAPHRASE_CANDIDATES about one relation.
 
     It is asked again while fewer texts came than wanted, or too few of them are any good.
     """
-    validator = Validator(relation.prompt, relation.reviewed, relation.objects, relation.wording)
+    validator = Validator(
+        relation.prompt, relation.reviewed, relation.objects, relation.wording, screen or Screen()
+    )
     requests: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
     for number in range(1, effort.requests + 1):
@@ -124,15 +131,18 @@ def ask_all(
     effort: Effort,
     settings: Mapping[str, Any],
     prices: Mapping[str, float] | None = None,
+    screen: Screen | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """PARAPHRASE_REQUESTS and PARAPHRASE_CANDIDATES of all relations; `settings` are columns of the former.
+
+    `prices` are those of a million tokens, `input` and `output`; what `screen` finds offensive is dropped.
 
     AskingError names the relation at which it stopped; the answers before are kept.
     """
     requests, found = [], []
     for relation in relations:
         try:
-            more, texts = ask_for(relation, answers, effort, prices)
+            more, texts = ask_for(relation, answers, effort, prices, screen)
         except AskingError as error:
             raise AskingError(f"relation {relation.relation_id}: {error}") from None
         requests += more
@@ -151,10 +161,11 @@ def ask_all(
 def report(requests: pd.DataFrame, candidates: pd.DataFrame, answers: KeptAnswers) -> str:
     """What was asked, what it took, and how many candidates each reason dropped."""
     sums = requests[["prompt_tokens", "completion_tokens", "cost"]].sum(min_count=1)
+    known = [f"{name} {value:g}" for name, value in sums.items() if pd.notna(value)]
     counts = candidates["reason"].value_counts()
     lines = [
         f"{len(requests)} requests, {answers.asked} of them sent now, {answers.cached} answered earlier",
-        f"{sums.to_string(na_rep='not known')} (all of them, when they were sent)",
+        f"all of them, when they were sent: {', '.join(known) or 'tokens not known'}",
         f"{len(candidates)} candidates, {int(candidates['kept'].sum())} of them good",
         *(f"  {count} dropped: {reason}" for reason, count in counts.items()),
     ]

@@ -63,7 +63,7 @@ class Endpoint:
 
         What is None is not sent.
         """
-        self.address = base_url
+        self.address = base_url.rstrip("/")
         self.model = model
         self.key_name = key
         self.sampling = {"temperature": temperature, "seed": seed, "max_tokens": max_tokens}

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
+from aftershock.kg.screen import OFFENSIVE, REVIEWED, Screen
 from aftershock.paraphrases.language import ENGLISH, is_english
 from aftershock.prompts import SLOT
 
@@ -26,7 +27,7 @@ ENDING = "does not end where the object follows"
 LEAK = "names an object of the relation"
 LANGUAGE = "not English"
 PROMPT = "repeats the prompt"
-REVIEWED = "already in paraphrases.tsv"
+KNOWN = "already in paraphrases.tsv"
 REPEATED = "repeats another paraphrase"
 REASONS = (
     NO_TEXT,
@@ -40,8 +41,10 @@ REASONS = (
     ENDING,
     LEAK,
     LANGUAGE,
-    PROMPT,
+    OFFENSIVE,
     REVIEWED,
+    PROMPT,
+    KNOWN,
     REPEATED,
 )
 
@@ -95,6 +98,8 @@ class Validator:
     """Known labels of the relation's objects."""
     wording: str = ""
     """Words that speak of the relation itself, beside those of its prompt."""
+    screen: Screen = Screen()
+    """Says what is offensive."""
     accepted: set[tuple[str, ...]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
@@ -115,12 +120,14 @@ class Validator:
         words = normal(template)
         if self._labels.within(template):
             return LEAK
+        if fault := self.screen.fault(template):
+            return fault
         if not is_english(template):
             return LANGUAGE
         if words == normal(self.prompt):
             return PROMPT
         if words in self._reviewed:
-            return REVIEWED
+            return KNOWN
         return REPEATED if words in self.accepted else None
 
 
