@@ -1,0 +1,37 @@
+"""Fixtures of a browser with a page of simulated runs."""
+
+import pytest
+
+import pages
+from aftershock.report import page
+from browser import Browser
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with Browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder of a page of simulated runs."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "index.html").write_text(page(pages.material()), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def tab(browser, site):
+    """The page, freshly opened, without errors afterwards and without a request beyond itself."""
+    browser.resize(1200)
+    browser.problems.clear()
+    browser.requests.clear()
+    browser.open("about:blank")
+    browser.open((site / "index.html").as_uri())
+    yield browser
+    assert browser.problems == []
+    assert {r for r in browser.requests if not r.startswith(("data:", "blob:"))} <= {
+        "about:blank",
+        (site / "index.html").as_uri(),
+    }
