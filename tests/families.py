@@ -7,7 +7,7 @@ from aftershock.cases.build import Dataset, build
 from aftershock.cases.graph_facts import Context, Fact, FactIndex
 from aftershock.cases.split import split_entities, splits_of
 from aftershock.seeds import generator
-from aftershock.tables import FACT_KEY
+from aftershock.tables.graph import FACT_KEY
 
 SETTINGS = {
     "split": {"test": 0.5, "dev": 0.25, "train": 0.25},

@@ -16,12 +16,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 
-import torch  # noqa: E402
+import torch
 
-from recorded import Check, NotCoveredError, Recorded, worst  # noqa: E402
-from recorded_edits import check_ft, check_memit, check_mle, check_rome, check_rrome  # noqa: E402
-from recorded_mend import check_mend  # noqa: E402
-from recorded_results import check_metrics, check_scoring  # noqa: E402
+from recorded import Check, NotCoveredError, Recorded, worst
+from recorded_edits import check_ft, check_memit, check_mle, check_rome, check_rrome
+from recorded_mend import check_mend
+from recorded_results import check_metrics, check_scoring
 
 CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "ft": check_ft,

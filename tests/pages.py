@@ -13,7 +13,8 @@ from aftershock.metrics.run import DATASETS, score_run
 from aftershock.metrics.summary import summarise
 from aftershock.page.explorer import Explorer, Outcome, Setting, explore
 from aftershock.report import Material
-from aftershock.tables import MEND_CURVE, RECALL, TRIALS
+from aftershock.tables.models import RECALL
+from aftershock.tables.runs import MEND_CURVE, TRIALS
 from aftershock.training_figure import training_curve
 from simulate import EDITORS, HOSTILE, Simulated, failed, simulate
 

@@ -12,7 +12,8 @@ import pandas as pd
 
 from aftershock.metrics.run import CONFLICT, score_run
 from aftershock.seeds import generator
-from aftershock.tables import CASES, OBSERVATIONS, PROBES, SCORES, TELEMETRY
+from aftershock.tables.cases import CASES, PROBES
+from aftershock.tables.runs import OBSERVATIONS, SCORES, TELEMETRY
 
 PROMPTS = 11
 FIRST_NAMES = (

@@ -11,7 +11,7 @@ from aftershock.metrics.run import DATASETS, score_cases
 from aftershock.metrics.settings import Statistics
 from aftershock.metrics.stability import BASE
 from aftershock.metrics.summary import summarise
-from aftershock.tables import SCORES
+from aftershock.tables.runs import SCORES
 from benchmarks import certainty
 from simulate import EDITORS, failed, scores_of, simulate
 

@@ -7,7 +7,7 @@ import pytest
 from aftershock.metrics.settings import Statistics
 from aftershock.metrics.study import shown
 from aftershock.metrics.summary import breakdown, summarise
-from aftershock.tables import BREAKDOWNS
+from aftershock.tables.report import BREAKDOWNS
 from simulate import scores_of
 from test_comparisons import cases_of
 

@@ -10,7 +10,7 @@ from aftershock.cases.invariants import require
 from aftershock.cases.shortfall import shortfalls
 from aftershock.cases.split import splits_of
 from aftershock.kg.logic import LogicRule
-from aftershock.tables import CASES, EDITS, PROBES
+from aftershock.tables.cases import CASES, EDITS, PROBES
 from families import SETTINGS, context_of, dataset_of, families, instances_of, scores_of
 from worlds import SHARES, build_all, random_world
 

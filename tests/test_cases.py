@@ -9,7 +9,7 @@ from aftershock.cases import DATASETS
 from aftershock.cases.asked import facts_of_instances, only_taught, with_labels
 from aftershock.cases.graph_facts import Context, FactIndex, as_facts
 from aftershock.cases.invariants import require, violations
-from aftershock.tables import CASES, EDITS, PROBES
+from aftershock.tables.cases import CASES, EDITS, PROBES
 from families import context_of, dataset_of, families, frame, instances_of, scores_of
 
 

@@ -9,7 +9,7 @@ from aftershock.claims import OPEN, REFUTED, SUPPORTED, WHOLE, claims, decide, r
 from aftershock.metrics.catalogue import find_metric
 from aftershock.metrics.differences import between
 from aftershock.reported import Study
-from aftershock.tables import CLAIMS, SUMMARY
+from aftershock.tables.report import CLAIMS, SUMMARY
 from simulated import simulated_run
 
 PAPER = Path(__file__).parents[1] / "resources" / "paper"

@@ -12,7 +12,7 @@ from aftershock.metrics.intervals import cluster_variance
 from aftershock.metrics.resampling import sign_flips
 from aftershock.metrics.settings import Statistics
 from aftershock.metrics.study import CONTROLS, families, score_blocks
-from aftershock.tables import COMPARISONS
+from aftershock.tables.report import COMPARISONS
 from simulate import scores_of
 
 QUICK = Statistics(resamples=200, permutations=999)

@@ -15,7 +15,9 @@ from aftershock.editors.protocol import (
 )
 from aftershock.lm.generation import continue_greedily
 from aftershock.prompts import fill
-from aftershock.tables import OBSERVATIONS, PROBES, PROMPTS
+from aftershock.tables.cases import PROBES
+from aftershock.tables.graph import PROMPTS
+from aftershock.tables.runs import OBSERVATIONS
 from editing import make
 from test_cases import SETTINGS, graph  # noqa: F401
 from test_protocol import TEMPLATE_ROWS, tables

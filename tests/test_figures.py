@@ -13,7 +13,7 @@ from aftershock.figures.style import COLOURS, look
 from aftershock.figures.trajectories import trajectories
 from aftershock.metrics.run import DATASETS
 from aftershock.metrics.summary import summarise
-from aftershock.tables import SUMMARY
+from aftershock.tables.report import SUMMARY
 from simulate import HOSTILE, scores_of
 from simulated import simulated_run
 

@@ -21,13 +21,7 @@ from aftershock.kg.queries import Pattern, facts, instances, neighbourhood
 from aftershock.kg.rules import Thresholds, mine_rules
 from aftershock.kg.sample import sample_facts
 from aftershock.kg.sampling import iri_hash
-from aftershock.tables import (
-    COMBINATIONS,
-    OBJECTS,
-    RELATIONS,
-    RULES,
-    SAMPLE,
-)
+from aftershock.tables.graph import COMBINATIONS, OBJECTS, RELATIONS, RULES, SAMPLE
 
 WORLD, WIKIDATA = GRAPHS["world"], GRAPHS["wikidata"]
 RELATIONS_USED = ("R1", "R2", "R3", "R4")

@@ -31,13 +31,7 @@ from aftershock.kg.sheets import (
 )
 from aftershock.kg.summary import summarize
 from aftershock.prompts import fill
-from aftershock.tables import (
-    FACTS,
-    INSTANCES,
-    LABELS,
-    OBJECTS,
-    PROMPTS,
-)
+from aftershock.tables.graph import FACTS, INSTANCES, LABELS, OBJECTS, PROMPTS
 
 RESOURCES = Path(__file__).parents[1] / "resources"
 WORLD = GRAPHS["world"]

@@ -30,7 +30,7 @@ from aftershock.kg.logic import BodyRule, LogicRule
 from aftershock.kg.rules import Thresholds, mine_rules, suggest
 from aftershock.kg.sampling import iri_hash
 from aftershock.kg.sheets import kept_rules, read_relations, read_rules
-from aftershock.tables import RELATIONS, RULES
+from aftershock.tables.graph import RELATIONS, RULES
 
 RESOURCES = Path(__file__).parents[1] / "resources"
 WORLD = GRAPHS["world"]

@@ -13,7 +13,8 @@ from aftershock.lm.scoring import score
 from aftershock.matching import names
 from aftershock.prompts import fill
 from aftershock.requests import Query
-from aftershock.tables import FACT_ANSWERS, FACT_KEY, OBJECT_ANSWERS
+from aftershock.tables.graph import FACT_KEY
+from aftershock.tables.models import FACT_ANSWERS, OBJECT_ANSWERS
 from tiny import CITIES, NAMES, TEMPLATES, tiny
 
 RELATIONS = {"R1": TEMPLATES, "R2": ["{} lives in", "Ask for {} in", "The home of {} is"]}

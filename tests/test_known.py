@@ -15,7 +15,8 @@ from aftershock.cases.known import (
     shortages,
 )
 from aftershock.shards import gather
-from aftershock.tables import FACT_ANSWERS, FACT_KEY, INSTANCES, OBJECT_ANSWERS, OBJECT_SCORES, VERIFIED
+from aftershock.tables.graph import FACT_KEY, INSTANCES
+from aftershock.tables.models import FACT_ANSWERS, OBJECT_ANSWERS, OBJECT_SCORES, VERIFIED
 from test_workflow import planned
 
 KEY = list(FACT_KEY)

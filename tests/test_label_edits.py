@@ -14,7 +14,7 @@ from aftershock.lm.problem import write_texts
 from aftershock.lm.scoring import score
 from aftershock.lm.values import Objective, solve_values
 from aftershock.requests import EditRequest, Query
-from aftershock.tables import EDITS
+from aftershock.tables.cases import EDITS
 from tiny import CITIES, NAMES, TEMPLATES, moments, requests, tiny
 
 CONTEXTS = [["{}"], ["It rains. {}"]]

@@ -20,7 +20,8 @@ from aftershock.lm.hypernetwork import (
 )
 from aftershock.lm.tokens import encode_pairs
 from aftershock.requests import EditRequest
-from aftershock.tables import EDITS, PROBES, PROMPTS
+from aftershock.tables.cases import EDITS, PROBES
+from aftershock.tables.graph import PROMPTS
 from tiny import CITIES, FAMILIES, NAMES, ROUNDING, TEMPLATES, descent, requests, tiny, written
 
 

@@ -32,7 +32,9 @@ from aftershock.lm.gradients import Texts
 from aftershock.lm.hypernetwork import Hypernetwork
 from aftershock.prompts import fill
 from aftershock.seeds import generator
-from aftershock.tables import FACTS, INSTANCES, MEND_CURVE, OBJECTS, PROMPTS, VERIFIED
+from aftershock.tables.graph import FACTS, INSTANCES, OBJECTS, PROMPTS
+from aftershock.tables.models import VERIFIED
+from aftershock.tables.runs import MEND_CURVE
 from tiny import CITIES, NAMES, TEMPLATES, next_log_probs, tiny, written
 
 QUICK = {"rank": 8, "edit_lr": -0.05, "lr": 3e-3, "cedit": 1.0, "accumulate": 2, "batch_edits": 3}

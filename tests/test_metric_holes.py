@@ -6,7 +6,9 @@ import pytest
 
 from aftershock.metrics.run import DATASETS, score_cases
 from aftershock.metrics.summary import summarise
-from aftershock.tables import EDITS, FACETS, HOLES, PROBABILITIES, SCORES, SUMMARY, VARIANTS
+from aftershock.tables.cases import EDITS
+from aftershock.tables.report import SUMMARY
+from aftershock.tables.runs import FACETS, HOLES, PROBABILITIES, SCORES, VARIANTS
 from simulate import Behaviour, failed, run, simulate, values
 
 BOTH = ("00000-00007", "00008-00015")

@@ -12,7 +12,10 @@ from aftershock.metrics.catalogue import metric
 from aftershock.metrics.definitions import BASE
 from aftershock.metrics.run import DATASETS, score_cases
 from aftershock.metrics.summary import summarise
-from aftershock.tables import EDITS, FACETS, OBJECT_SCORES, PROBABILITIES, SCORES, SUMMARY, VARIANTS
+from aftershock.tables.cases import EDITS
+from aftershock.tables.models import OBJECT_SCORES
+from aftershock.tables.report import SUMMARY
+from aftershock.tables.runs import FACETS, PROBABILITIES, SCORES, VARIANTS
 from simulate import Behaviour, run, scores_of, simulate, values
 from slow_metrics import Case, metrics_of, variants_of
 

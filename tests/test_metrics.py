@@ -13,7 +13,9 @@ from aftershock.metrics.conflict import score_conflict
 from aftershock.metrics.observed import Facts, lean, probabilities
 from aftershock.metrics.released import released_metrics
 from aftershock.metrics.rounds import held_out_objects, known_objects, score_round
-from aftershock.tables import OBJECT_SCORES, OBSERVATIONS, PROBABILITIES, PROBES
+from aftershock.tables.cases import PROBES
+from aftershock.tables.models import OBJECT_SCORES
+from aftershock.tables.runs import OBSERVATIONS, PROBABILITIES
 from simulate import values
 
 GOLDEN = Path(__file__).parents[1].parent / "shared/golden/cases/metrics"

@@ -21,7 +21,7 @@ from aftershock.lm.moments import (
     save_sums,
     second_moments,
 )
-from aftershock.tables import MOMENTS
+from aftershock.tables.models import MOMENTS
 from tiny import CONTEXT, FAMILIES, TEXTS, tiny
 
 MIXED = [*TEXTS[:40], "", " ", "Oslo " * 60]

@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 
 from aftershock.output import whole_file, whole_folder, write_text
-from aftershock.tables import CASES, OBSERVATIONS, provenance_of
+from aftershock.tables import provenance_of
+from aftershock.tables.cases import CASES
+from aftershock.tables.runs import OBSERVATIONS
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -53,7 +55,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, python: Callable[...,
     code = """
         import pandas as pd
         from aftershock.output import write_text
-        from aftershock.tables import CASES
+        from aftershock.tables.cases import CASES
         def attempt(write, *arguments):
             try:
                 write(*arguments)

@@ -12,7 +12,7 @@ from aftershock.page.figures import INSIDE, Picture, shown
 from aftershock.page.layouts import controls, datasets, of_run, stages
 from aftershock.page.listed import files_of, listed
 from aftershock.report import Material, chunk_files, page
-from aftershock.tables import RECALL_SUMMARY, SUMMARY
+from aftershock.tables.report import RECALL_SUMMARY, SUMMARY
 from pages import MODEL, Page, material, run_of
 from simulate import HOSTILE, simulate
 

@@ -11,7 +11,7 @@ from aftershock.labels import for_latex, for_markdown
 from aftershock.metrics.layouts import LAYOUTS
 from aftershock.metrics.summary import summarise
 from aftershock.paper_tables import Entry, body, latex, markdown, paper_tables
-from aftershock.tables import SUMMARY
+from aftershock.tables.report import SUMMARY
 from simulate import HOSTILE, scores_of
 from simulated import simulated_run
 

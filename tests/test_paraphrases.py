@@ -16,8 +16,8 @@ from aftershock.paraphrases.language import ENGLISH, FOREIGN, is_english
 from aftershock.paraphrases.ranking import choose, distance, most_diverse, shingles, suggestions
 from aftershock.paraphrases.validation import REASONS, Validator, normal, tidy
 from aftershock.schema import faults, read_schema, read_sheet
-from aftershock.tables import FACTS, PARAPHRASE_CANDIDATES, PARAPHRASE_SCORES, PROMPTS
-from aftershock.tables import PARAPHRASES as CHOSEN
+from aftershock.tables.graph import FACTS, PARAPHRASE_CANDIDATES, PARAPHRASE_SCORES, PROMPTS
+from aftershock.tables.graph import PARAPHRASES as CHOSEN
 
 RESOURCES = Path(__file__).parents[1] / "resources"
 SPOUSE = Relation("R1", "spouse", "{} is married to", "spouse", "person", "person")

@@ -28,7 +28,7 @@ from aftershock.paraphrases.endpoint import Endpoint
 from aftershock.paraphrases.kept import KeptAnswers
 from aftershock.paraphrases.local import Local
 from aftershock.prompts import fill
-from aftershock.tables import FACTS, PARAPHRASE_CANDIDATES, PARAPHRASE_REQUESTS, PARAPHRASE_SCORES
+from aftershock.tables.graph import FACTS, PARAPHRASE_CANDIDATES, PARAPHRASE_REQUESTS, PARAPHRASE_SCORES
 from chatty import wordings
 from tiny import TEXTS, next_log_probs, tiny
 

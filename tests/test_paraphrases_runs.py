@@ -18,7 +18,7 @@ from aftershock.paraphrases.asking import Effort, Relation, ask_all, report
 from aftershock.paraphrases.endpoint import Endpoint
 from aftershock.paraphrases.kept import KeptAnswers
 from aftershock.paraphrases.ranking import choose, suggestions
-from aftershock.tables import FACTS, PARAPHRASE_CANDIDATES, PARAPHRASE_REQUESTS, PARAPHRASES, PROMPTS
+from aftershock.tables.graph import FACTS, PARAPHRASE_CANDIDATES, PARAPHRASE_REQUESTS, PARAPHRASES, PROMPTS
 from chatty import (
     KEY,
     PASSING,

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from aftershock.metrics.precision import CASES_NEEDED, compare_precisions, require_accepted
-from aftershock.tables import PRECISION
+from aftershock.tables.runs import PRECISION
 
 
 def scores(values, dataset="coverage", metric="success"):

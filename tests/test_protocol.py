@@ -14,7 +14,9 @@ from aftershock.editors.tuning import draw_trials, tune
 from aftershock.lm.deltas import EMPTY, LowRankDelta, edited, state_norm
 from aftershock.lm.scoring import score
 from aftershock.requests import Query
-from aftershock.tables import EDITS, OBSERVATIONS, PROBES, PROMPTS, TELEMETRY, TRIALS
+from aftershock.tables.cases import EDITS, PROBES
+from aftershock.tables.graph import PROMPTS
+from aftershock.tables.runs import OBSERVATIONS, TELEMETRY, TRIALS
 from editing import SETTINGS, make, singles
 from tiny import CITIES, NAMES, TEMPLATES, tiny
 

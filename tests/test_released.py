@@ -17,7 +17,7 @@ from aftershock.cases.export import export, notice
 from aftershock.cases.graph_facts import Context, FactIndex, as_facts
 from aftershock.cases.released import ALL_FILES, FILES, PROMPT_FILES, read_cases, read_prompts, write_cases
 from aftershock.cases.statements import cases_of, publish
-from aftershock.tables import RELEASED_FILES, RELEASED_ROWS, STATEMENTS
+from aftershock.tables.cases import RELEASED_FILES, RELEASED_ROWS, STATEMENTS
 from families import SHEET
 from published import (
     RELEASED,

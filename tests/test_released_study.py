@@ -1,6 +1,5 @@
 """A study on published files: their rows become cases, and a model is asked what they presume."""
 
-
 import pytest
 
 from aftershock.cases import CONFLICT, DATASETS
@@ -10,7 +9,9 @@ from aftershock.cases.released_study import Folder, build_released
 from aftershock.cases.statements import cases_of
 from aftershock.cases.validate import findings
 from aftershock.report import Material, page
-from aftershock.tables import CASES, EDITS, OBJECT_SCORES, PROBES, RECALL_SUMMARY, SUMMARY, VERIFIED
+from aftershock.tables.cases import CASES, EDITS, PROBES
+from aftershock.tables.models import OBJECT_SCORES, VERIFIED
+from aftershock.tables.report import RECALL_SUMMARY, SUMMARY
 from families import SHEET
 from published import RELEASED, composite, needs_released, several, write
 from test_report import run_of

@@ -16,7 +16,8 @@ from aftershock.metrics.layouts import (
 )
 from aftershock.metrics.run import DATASETS, score_run
 from aftershock.metrics.summary import summarise
-from aftershock.tables import RECALL, RECALL_SUMMARY, SUMMARY
+from aftershock.tables.models import RECALL
+from aftershock.tables.report import RECALL_SUMMARY, SUMMARY
 from aftershock.verdicts import missed, verdicts
 from simulate import EDITORS, failed, scores_of, simulate
 

@@ -13,7 +13,7 @@ from aftershock.cases.mend import graph_locality, training_edits
 from aftershock.cases.overlap import crossing, divided, seen_elsewhere
 from aftershock.cases.split import components, home_of, split_entities, split_of, splits_of
 from aftershock.seeds import generator
-from aftershock.tables import SPLIT
+from aftershock.tables.graph import SPLIT
 from families import SETTINGS, context_of, dataset_of, division, families, frame, instances_of, scores_of
 from worlds import SHARES, SLICE, Mined, build_all, mine, mine_world
 

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from aftershock.metrics.scales import DIFFERENCE
 from aftershock.metrics.settings import Statistics
 from aftershock.metrics.spread import NO_CASE, ONE_CASE, ONE_CLUSTER, ONE_SEED, components, over_seeds, spread
-from aftershock.tables import SEEDS
+from aftershock.tables.report import SEEDS
 from test_comparisons import block_of, cases_of
 
 QUICK = Statistics(resamples=200)

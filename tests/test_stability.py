@@ -9,7 +9,7 @@ from scipy.stats import kendalltau
 
 from aftershock.metrics.settings import Statistics
 from aftershock.metrics.stability import resampled_tau, stability, variant_blocks
-from aftershock.tables import STABILITY
+from aftershock.tables.report import STABILITY
 from test_comparisons import cases_of
 
 QUICK = Statistics(resamples=200)

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from aftershock.kg.taught import select_taught
-from aftershock.tables import FACT_KEY, INSTANCES, TAUGHT
+from aftershock.tables.graph import FACT_KEY, INSTANCES
+from aftershock.tables.models import TAUGHT
 
 
 def graph(families: int = 40) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:

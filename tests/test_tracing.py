@@ -14,7 +14,7 @@ from aftershock.lm import tracing
 from aftershock.lm.tracing import Fact, known_facts, trace
 from aftershock.prompts import fill
 from aftershock.seeds import derive
-from aftershock.tables import LAYERS
+from aftershock.tables.models import LAYERS
 from tiny import CITIES, FAMILIES, NAMES, ROUNDING, TEMPLATES, tiny
 
 FACTS = [Fact(TEMPLATES[i % 3], NAMES[i], CITIES[(3 * i) % 8]) for i in range(5)]

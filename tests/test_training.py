@@ -29,7 +29,7 @@ from aftershock.lm.training import (
     train_language_model,
 )
 from aftershock.prompts import fill
-from aftershock.tables import RECALL, TAUGHT
+from aftershock.tables.models import RECALL, TAUGHT
 
 RESOURCES = Path(__file__).parents[1] / "resources"
 NOUNS = {"R1": "friend", "R2": "colour"}

@@ -24,7 +24,7 @@ from aftershock.kg.source import connect
 from aftershock.kg.store import load_triples
 from aftershock.kg.world import generate_world, write_world
 from aftershock.seeds import generator
-from aftershock.tables import INSTANCES
+from aftershock.tables.graph import INSTANCES
 
 ROOT = Path(__file__).parents[1]
 RESOURCES = ROOT / "resources"

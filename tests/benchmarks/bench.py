@@ -32,12 +32,12 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 
-import pandas as pd  # noqa: E402
-import torch  # noqa: E402
+import pandas as pd
+import torch
 
-from benchmarks import models, paper  # noqa: E402
-from benchmarks.measure import Clock, cost, machine  # noqa: E402
-from benchmarks.tasks import EDITS, SCORES, difference, task  # noqa: E402
+from benchmarks import models, paper
+from benchmarks.measure import Clock, cost, machine
+from benchmarks.tasks import EDITS, SCORES, difference, task
 
 ROUNDS = 3
 BATCHES = {"tiny": (1, 8, 32, 128), "small": (1, 8)}

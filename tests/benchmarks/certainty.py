@@ -22,16 +22,18 @@ ROOT = Path(__file__).resolve().parents[2]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
+import numpy as np
+import pandas as pd
 
-from aftershock.metrics.analysis import analyse  # noqa: E402
-from aftershock.metrics.run import DATASETS, score_run  # noqa: E402
-from aftershock.metrics.stability import EQUAL  # noqa: E402
-from aftershock.metrics.study import families  # noqa: E402
-from aftershock.seeds import generator  # noqa: E402
-from aftershock.tables import CASES, FACETS, SCORES, VARIANTS, Table  # noqa: E402
-from simulate import EDITORS, Behaviour, simulate  # noqa: E402
+from aftershock.metrics.analysis import analyse
+from aftershock.metrics.run import DATASETS, score_run
+from aftershock.metrics.stability import EQUAL
+from aftershock.metrics.study import families
+from aftershock.seeds import generator
+from aftershock.tables import Table
+from aftershock.tables.cases import CASES
+from aftershock.tables.runs import FACETS, SCORES, VARIANTS
+from simulate import EDITORS, Behaviour, simulate
 
 SMALL = 96
 METHODS = {**EDITORS, "mend": Behaviour(write=4.0, erase=3.0, spill=-0.6, others=-1.4)}

@@ -26,18 +26,19 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 
-import pandas as pd  # noqa: E402
-import torch  # noqa: E402
+import pandas as pd
+import torch
 
-from aftershock.lm import knowledge  # noqa: E402
-from aftershock.lm.generation import continue_greedily  # noqa: E402
-from aftershock.lm.knowledge import Ranking, verify_facts  # noqa: E402
-from aftershock.lm.model import LanguageModel  # noqa: E402
-from aftershock.lm.scoring import score  # noqa: E402
-from aftershock.requests import Query  # noqa: E402
-from aftershock.tables import FACT_ANSWERS, PROMPTS, TAUGHT  # noqa: E402
-from benchmarks import models  # noqa: E402
-from benchmarks.measure import Clock, machine  # noqa: E402
+from aftershock.lm import knowledge
+from aftershock.lm.generation import continue_greedily
+from aftershock.lm.knowledge import Ranking, verify_facts
+from aftershock.lm.model import LanguageModel
+from aftershock.lm.scoring import score
+from aftershock.requests import Query
+from aftershock.tables.graph import PROMPTS
+from aftershock.tables.models import FACT_ANSWERS, TAUGHT
+from benchmarks import models
+from benchmarks.measure import Clock, machine
 
 TOKENS, RELATIONS = 24, 14
 

@@ -23,15 +23,15 @@ ROOT = Path(__file__).resolve().parents[2]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
+import numpy as np
+import pandas as pd
 
-import pages  # noqa: E402
-from aftershock.metrics.run import DATASETS  # noqa: E402
-from aftershock.page.columns import LONGEST  # noqa: E402
-from aftershock.page.explorer import Outcome, Setting, explore  # noqa: E402
-from aftershock.report import chunk_files, page  # noqa: E402
-from browser import Browser  # noqa: E402
+import pages
+from aftershock.metrics.run import DATASETS
+from aftershock.page.columns import LONGEST
+from aftershock.page.explorer import Outcome, Setting, explore
+from aftershock.report import chunk_files, page
+from browser import Browser
 
 SEEN = 24
 METHODS = ("ft", "rome", "memit", "mend", "memit_mle")

@@ -19,24 +19,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 
-import pandas as pd  # noqa: E402
+import pandas as pd
 
-from aftershock.metrics.observed import LEAN, lean  # noqa: E402
-from aftershock.metrics.run import ROUND, score_cases  # noqa: E402
-from aftershock.tables import (  # noqa: E402
-    CASES,
-    EDITS,
-    FACETS,
-    HOLES,
-    OBSERVATIONS,
-    PROBABILITIES,
-    PROBES,
-    SCORES,
-    TELEMETRY,
-    VARIANTS,
-    rows_of,
-)
-from simulate import EDITORS, Behaviour, simulate  # noqa: E402
+from aftershock.metrics.observed import LEAN, lean
+from aftershock.metrics.run import ROUND, score_cases
+from aftershock.tables import rows_of
+from aftershock.tables.cases import CASES, EDITS, PROBES
+from aftershock.tables.runs import FACETS, HOLES, OBSERVATIONS, PROBABILITIES, SCORES, TELEMETRY, VARIANTS
+from simulate import EDITORS, Behaviour, simulate
 
 SHARES = {"coverage": 5, "reverse": 5, "composite": 4, "round_easy": 5, "round_hard": 5}
 BEHAVIOURS = EDITORS | {"mend": Behaviour(write=4.0, erase=1.5, spill=-0.5)}

@@ -13,7 +13,7 @@ from aftershock.labels import printable
 from aftershock.metrics.intervals import estimate
 from aftershock.metrics.scales import DIFFERENCE
 from aftershock.seeds import generator
-from aftershock.tables import LAYERS
+from aftershock.tables.models import LAYERS
 
 TRACING = "tracing"
 WORDS = {"hidden": "output of a layer", "mlp": "output of its MLP"}

@@ -22,7 +22,7 @@ from aftershock.cases.released import FILES, PROMPT_FILES, prompt_kind
 from aftershock.metrics.differences import newcombe
 from aftershock.metrics.layouts import LAYOUTS
 from aftershock.metrics.layouts import RELEASED as DEFINITION
-from aftershock.tables import REPORTED, REPORTED_NOTES
+from aftershock.tables.report import REPORTED, REPORTED_NOTES
 from aftershock.words import DATASETS
 
 RATE = "rate"

@@ -9,7 +9,8 @@ import pandas as pd
 
 from aftershock.claims import claims, read_claims
 from aftershock.reported import Circumstances, Study, reported
-from aftershock.tables import CLAIMS, REPORTED, REPORTED_NOTES, Table, provenance_of
+from aftershock.tables import Table, provenance_of
+from aftershock.tables.report import CLAIMS, REPORTED, REPORTED_NOTES
 
 
 def study_tables(

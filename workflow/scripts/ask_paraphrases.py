@@ -6,7 +6,7 @@ from aftershock.paraphrases.asking import Effort, ask_all, relations_to_ask, rep
 from aftershock.paraphrases.endpoint import Endpoint, Patience
 from aftershock.paraphrases.kept import KeptAnswers, answers_folder
 from aftershock.stage import stage
-from aftershock.tables import FACTS, PARAPHRASE_CANDIDATES, PARAPHRASE_REQUESTS
+from aftershock.tables.graph import FACTS, PARAPHRASE_CANDIDATES, PARAPHRASE_REQUESTS
 
 with stage(snakemake) as run:
     given, params, namespace = snakemake.input, snakemake.params, snakemake.params.source["namespace"]

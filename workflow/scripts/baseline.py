@@ -3,7 +3,9 @@
 from aftershock.editors.protocol import Continuations, score_unedited
 from aftershock.lm.model import LanguageModel
 from aftershock.stage import stage
-from aftershock.tables import CASES, OBSERVATIONS, PROBES, PROMPTS
+from aftershock.tables.cases import CASES, PROBES
+from aftershock.tables.graph import PROMPTS
+from aftershock.tables.runs import OBSERVATIONS
 
 with stage(snakemake) as run:
     given = snakemake.input

@@ -11,19 +11,9 @@ from aftershock.cases.split import splits_of
 from aftershock.kg.sheets import read_relations
 from aftershock.output import write_text
 from aftershock.stage import stage
-from aftershock.tables import (
-    CASES,
-    EDITS,
-    FACTS,
-    INSTANCES,
-    OBJECT_SCORES,
-    PROBES,
-    PROMPTS,
-    RELATIONS,
-    SPLIT,
-    TAUGHT,
-    VERIFIED,
-)
+from aftershock.tables.cases import CASES, EDITS, PROBES
+from aftershock.tables.graph import FACTS, INSTANCES, PROMPTS, RELATIONS, SPLIT
+from aftershock.tables.models import OBJECT_SCORES, TAUGHT, VERIFIED
 
 with stage(snakemake) as run:
     gc.disable()  # looking for cycles among millions of facts that all stay takes a third of the time

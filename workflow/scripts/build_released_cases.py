@@ -5,7 +5,9 @@ from aftershock.cases.released_study import Folder, build_released
 from aftershock.kg.sheets import read_relations
 from aftershock.output import write_text
 from aftershock.stage import stage
-from aftershock.tables import CASES, EDITS, FACTS, OBJECT_SCORES, PROBES, PROMPTS, RELATIONS, VERIFIED
+from aftershock.tables.cases import CASES, EDITS, PROBES
+from aftershock.tables.graph import FACTS, PROMPTS, RELATIONS
+from aftershock.tables.models import OBJECT_SCORES, VERIFIED
 
 with stage(snakemake) as run:
     given, params, name = snakemake.input, snakemake.params, snakemake.wildcards.dataset

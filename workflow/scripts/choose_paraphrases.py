@@ -6,7 +6,7 @@ from aftershock.output import write_text
 from aftershock.paraphrases.asking import relations_to_ask
 from aftershock.paraphrases.ranking import choose, suggestions
 from aftershock.stage import stage
-from aftershock.tables import PARAPHRASE_CANDIDATES, PARAPHRASE_SCORES, PARAPHRASES
+from aftershock.tables.graph import PARAPHRASE_CANDIDATES, PARAPHRASE_SCORES, PARAPHRASES
 
 with stage(snakemake) as run:
     given, params, namespace = snakemake.input, snakemake.params, snakemake.params.source["namespace"]

@@ -4,7 +4,7 @@ import pandas as pd
 
 from aftershock.lm.classifier import classify
 from aftershock.stage import stage
-from aftershock.tables import LABEL_SCORES, LABELS
+from aftershock.tables.graph import LABEL_SCORES, LABELS
 
 with stage(snakemake) as run:
     given = snakemake.input

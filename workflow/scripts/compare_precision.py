@@ -7,7 +7,9 @@ from aftershock.metrics.observed import LEAN, lean
 from aftershock.metrics.precision import compare_precisions, require_accepted
 from aftershock.metrics.run import score_run
 from aftershock.stage import stage
-from aftershock.tables import CASES, OBJECT_SCORES, OBSERVATIONS, PRECISION, PROBES, TELEMETRY
+from aftershock.tables.cases import CASES, PROBES
+from aftershock.tables.models import OBJECT_SCORES
+from aftershock.tables.runs import OBSERVATIONS, PRECISION, TELEMETRY
 
 with stage(snakemake) as run:
     given, compared = snakemake.input, snakemake.params.compared

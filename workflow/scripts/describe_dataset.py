@@ -10,7 +10,10 @@ from aftershock.figures import save
 from aftershock.kg.datasheet import time_of
 from aftershock.output import write_text
 from aftershock.stage import stage
-from aftershock.tables import CASES, EDITS, INSTANCES, OBJECT_SCORES, PROBES, SPLIT, VERIFIED, provenance_of
+from aftershock.tables import provenance_of
+from aftershock.tables.cases import CASES, EDITS, PROBES
+from aftershock.tables.graph import INSTANCES, SPLIT
+from aftershock.tables.models import OBJECT_SCORES, VERIFIED
 
 with stage(snakemake):
     given, wildcards = snakemake.input, snakemake.wildcards

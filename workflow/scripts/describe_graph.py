@@ -11,7 +11,8 @@ from aftershock.kg.labels import Redirections
 from aftershock.kg.sheets import read_relations
 from aftershock.output import write_text
 from aftershock.stage import stage
-from aftershock.tables import FACTS, INSTANCES, LABELS, OBJECTS, RELATIONS, RULES, provenance_of, rows_of
+from aftershock.tables import provenance_of, rows_of
+from aftershock.tables.graph import FACTS, INSTANCES, LABELS, OBJECTS, RELATIONS, RULES
 
 with stage(snakemake):
     given, params = snakemake.input, snakemake.params

@@ -9,7 +9,9 @@ from aftershock.lm.hypernetwork import load_hypernetwork
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.moments import load_moments, sha256_of_weights
 from aftershock.stage import stage
-from aftershock.tables import CASES, EDITS, OBSERVATIONS, PROBES, PROMPTS, TELEMETRY, TRIALS
+from aftershock.tables.cases import CASES, EDITS, PROBES
+from aftershock.tables.graph import PROMPTS
+from aftershock.tables.runs import OBSERVATIONS, TELEMETRY, TRIALS
 
 with stage(snakemake) as run:
     given, made, params = snakemake.input, snakemake.output, snakemake.params

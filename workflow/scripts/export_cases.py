@@ -6,7 +6,8 @@ from aftershock.cases.validate import findings, read_folder, render
 from aftershock.kg.sheets import read_relations
 from aftershock.output import whole_folder
 from aftershock.stage import stage
-from aftershock.tables import CASES, EDITS, PROBES, PROMPTS
+from aftershock.tables.cases import CASES, EDITS, PROBES
+from aftershock.tables.graph import PROMPTS
 
 with stage(snakemake):
     given, params, wildcards = snakemake.input, snakemake.params, snakemake.wildcards

@@ -6,7 +6,10 @@ from aftershock.figures import Drawn, draw_all, save
 from aftershock.kg.sheets import read_relations
 from aftershock.output import whole_folder
 from aftershock.stage import TIMINGS, stage
-from aftershock.tables import CASES, MEND_CURVE, PROBABILITIES, SCORES, SUMMARY, Table
+from aftershock.tables import Table
+from aftershock.tables.cases import CASES
+from aftershock.tables.report import SUMMARY
+from aftershock.tables.runs import MEND_CURVE, PROBABILITIES, SCORES
 from aftershock.training_figure import curve_name, training_curve
 
 with stage(snakemake) as run:

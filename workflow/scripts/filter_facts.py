@@ -19,7 +19,8 @@ from aftershock.kg.screen import read_screen
 from aftershock.kg.summary import summarize
 from aftershock.output import write_text
 from aftershock.stage import stage
-from aftershock.tables import (
+from aftershock.tables import provenance_of
+from aftershock.tables.graph import (
     COMBINATIONS,
     FACTS,
     INSTANCES,
@@ -30,7 +31,6 @@ from aftershock.tables import (
     RELATIONS,
     RULES,
     SAMPLE,
-    provenance_of,
 )
 
 with stage(snakemake) as run:

@@ -13,7 +13,9 @@ from aftershock.lm.model import LanguageModel
 from aftershock.lm.moments import add_up
 from aftershock.lm.tracing import known_facts, trace
 from aftershock.stage import stage
-from aftershock.tables import CASES, EDITS, LAYERS, PROBES, PROMPTS
+from aftershock.tables.cases import CASES, EDITS, PROBES
+from aftershock.tables.graph import PROMPTS
+from aftershock.tables.models import LAYERS
 
 with stage(snakemake) as run:
     given, params, settings = snakemake.input, snakemake.params, snakemake.params.settings

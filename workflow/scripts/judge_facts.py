@@ -4,7 +4,8 @@ from aftershock.cases.known import count_facts, judge_facts, shortages
 from aftershock.output import write_text
 from aftershock.shards import gather
 from aftershock.stage import stage
-from aftershock.tables import FACT_ANSWERS, INSTANCES, TAUGHT, VERIFIED
+from aftershock.tables.graph import INSTANCES
+from aftershock.tables.models import FACT_ANSWERS, TAUGHT, VERIFIED
 
 with stage(snakemake) as run:
     given, settings = snakemake.input, snakemake.params.settings

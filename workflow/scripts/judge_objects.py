@@ -4,7 +4,7 @@ from aftershock.cases.known import count_objects, judge_objects, object_shortage
 from aftershock.output import write_text
 from aftershock.shards import gather
 from aftershock.stage import stage
-from aftershock.tables import OBJECT_ANSWERS, OBJECT_SCORES, TAUGHT
+from aftershock.tables.models import OBJECT_ANSWERS, OBJECT_SCORES, TAUGHT
 
 with stage(snakemake) as run:
     given, params = snakemake.input, snakemake.params

@@ -2,7 +2,8 @@
 
 from aftershock.cases.asked import facts_of_instances, with_labels
 from aftershock.stage import stage
-from aftershock.tables import FACTS, INSTANCES, OBJECTS, TAUGHT
+from aftershock.tables.graph import FACTS, INSTANCES, OBJECTS
+from aftershock.tables.models import TAUGHT
 
 with stage(snakemake) as run:
     facts = FACTS.read(snakemake.input.facts)

@@ -5,7 +5,7 @@ from aftershock.kg.combinations import find_combinations
 from aftershock.kg.logic import LogicRule
 from aftershock.kg.source import connect
 from aftershock.stage import stage
-from aftershock.tables import COMBINATIONS
+from aftershock.tables.graph import COMBINATIONS
 
 with stage(snakemake) as run:
     params = snakemake.params

@@ -4,7 +4,7 @@ from aftershock.kg.cache import cache_folder
 from aftershock.kg.labels import find_labels
 from aftershock.kg.source import connect
 from aftershock.stage import stage
-from aftershock.tables import COMBINATIONS, LABELS, OBJECTS, SAMPLE
+from aftershock.tables.graph import COMBINATIONS, LABELS, OBJECTS, SAMPLE
 
 with stage(snakemake) as run:
     given = snakemake.input

@@ -7,7 +7,7 @@ import pandas as pd
 from aftershock.kg.cache import cache_folder
 from aftershock.kg.source import connect
 from aftershock.stage import stage
-from aftershock.tables import LABELS, LIVING
+from aftershock.tables.graph import LABELS, LIVING
 
 with stage(snakemake) as run:
     given = snakemake.input

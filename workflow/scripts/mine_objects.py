@@ -4,7 +4,7 @@ from aftershock.kg.cache import cache_folder
 from aftershock.kg.combinations import find_objects
 from aftershock.kg.source import connect
 from aftershock.stage import stage
-from aftershock.tables import OBJECTS
+from aftershock.tables.graph import OBJECTS
 
 with stage(snakemake) as run:
     params = snakemake.params

@@ -4,7 +4,7 @@ from aftershock.kg.rules import Thresholds, mine_rules, suggest
 from aftershock.kg.sheets import read_relations, read_rules
 from aftershock.output import write_text
 from aftershock.stage import stage
-from aftershock.tables import RELATIONS, RULES, SAMPLE
+from aftershock.tables.graph import RELATIONS, RULES, SAMPLE
 
 with stage(snakemake) as run:
     given, namespace = snakemake.input, snakemake.params.source["namespace"]

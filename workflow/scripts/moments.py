@@ -14,7 +14,7 @@ from aftershock.lm.moments import (
     sha256_of_weights,
 )
 from aftershock.stage import stage
-from aftershock.tables import MOMENTS
+from aftershock.tables.models import MOMENTS
 
 with stage(snakemake) as run:
     given, params, sample = snakemake.input, snakemake.params, snakemake.params.sample

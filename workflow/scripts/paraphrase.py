@@ -2,7 +2,7 @@
 
 from aftershock.kg.sheets import list_prompts, read_paraphrases, read_relations
 from aftershock.stage import stage
-from aftershock.tables import PARAPHRASES, PROMPTS
+from aftershock.tables.graph import PARAPHRASES, PROMPTS
 
 with stage(snakemake) as run:
     given, namespace = snakemake.input, snakemake.params.source["namespace"]

@@ -5,7 +5,8 @@ from aftershock.cases.released_study import Folder
 from aftershock.cases.validate import findings
 from aftershock.output import write_text
 from aftershock.stage import stage
-from aftershock.tables import FACTS, PROMPTS, RELATIONS, TAUGHT
+from aftershock.tables.graph import FACTS, PROMPTS, RELATIONS
+from aftershock.tables.models import TAUGHT
 
 with stage(snakemake) as run:
     path, params = snakemake.params.folder, snakemake.params

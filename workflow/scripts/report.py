@@ -13,20 +13,11 @@ from aftershock.page.layouts import of_run
 from aftershock.page.listed import read_tables
 from aftershock.report import Material, chunk_files, page
 from aftershock.stage import TIMINGS, stage
-from aftershock.tables import (
-    CASES,
-    EDITS,
-    HOLES,
-    MEND_CURVE,
-    PROBABILITIES,
-    PROBES,
-    PROMPTS,
-    RECALL_SUMMARY,
-    SCORES,
-    SUMMARY,
-    TRIALS,
-    provenance_of,
-)
+from aftershock.tables import provenance_of
+from aftershock.tables.cases import CASES, EDITS, PROBES
+from aftershock.tables.graph import PROMPTS
+from aftershock.tables.report import RECALL_SUMMARY, SUMMARY
+from aftershock.tables.runs import HOLES, MEND_CURVE, PROBABILITIES, SCORES, TRIALS
 from aftershock.training_figure import curve_name
 
 

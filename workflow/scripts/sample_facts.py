@@ -5,7 +5,7 @@ from aftershock.kg.sample import sample_facts
 from aftershock.kg.sheets import read_relations
 from aftershock.kg.source import connect
 from aftershock.stage import stage
-from aftershock.tables import SAMPLE
+from aftershock.tables.graph import SAMPLE
 
 with stage(snakemake) as run:
     given, params = snakemake.input, snakemake.params

@@ -6,20 +6,10 @@ from aftershock.metrics.observed import LEAN, lean
 from aftershock.metrics.run import score_cases
 from aftershock.second_edit import second_rows
 from aftershock.stage import stage
-from aftershock.tables import (
-    CASES,
-    EDITS,
-    FACETS,
-    FACTS,
-    HOLES,
-    OBJECT_SCORES,
-    OBSERVATIONS,
-    PROBABILITIES,
-    PROBES,
-    SCORES,
-    TELEMETRY,
-    VARIANTS,
-)
+from aftershock.tables.cases import CASES, EDITS, PROBES
+from aftershock.tables.graph import FACTS
+from aftershock.tables.models import OBJECT_SCORES
+from aftershock.tables.runs import FACETS, HOLES, OBSERVATIONS, PROBABILITIES, SCORES, TELEMETRY, VARIANTS
 
 with stage(snakemake) as run:
     given, made, params = snakemake.input, snakemake.output, snakemake.params

@@ -4,7 +4,8 @@ from aftershock.lm.knowledge import Part, Ranking, score_objects
 from aftershock.lm.label_encoder import ModelEncoder, SentenceEncoder
 from aftershock.lm.model import LanguageModel
 from aftershock.stage import stage
-from aftershock.tables import OBJECT_ANSWERS, PROMPTS, TAUGHT
+from aftershock.tables.graph import PROMPTS
+from aftershock.tables.models import OBJECT_ANSWERS, TAUGHT
 
 with stage(snakemake) as run:
     given, params = snakemake.input, snakemake.params

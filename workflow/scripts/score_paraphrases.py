@@ -3,7 +3,7 @@
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.wordings import score_wordings
 from aftershock.stage import stage
-from aftershock.tables import FACTS, PARAPHRASE_CANDIDATES, PARAPHRASE_SCORES
+from aftershock.tables.graph import FACTS, PARAPHRASE_CANDIDATES, PARAPHRASE_SCORES
 
 with stage(snakemake) as run:
     given, params = snakemake.input, snakemake.params

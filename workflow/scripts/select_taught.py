@@ -2,7 +2,8 @@
 
 from aftershock.kg.taught import select_taught
 from aftershock.stage import stage
-from aftershock.tables import FACTS, INSTANCES, OBJECTS, TAUGHT
+from aftershock.tables.graph import FACTS, INSTANCES, OBJECTS
+from aftershock.tables.models import TAUGHT
 
 with stage(snakemake) as run:
     given = snakemake.input

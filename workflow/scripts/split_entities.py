@@ -4,7 +4,7 @@ import gc
 
 from aftershock.cases.split import split_entities
 from aftershock.stage import stage
-from aftershock.tables import FACTS, INSTANCES, OBJECTS, SPLIT
+from aftershock.tables.graph import FACTS, INSTANCES, OBJECTS, SPLIT
 
 with stage(snakemake) as run:
     gc.disable()  # looking for cycles among millions of facts that all stay takes a third of the time

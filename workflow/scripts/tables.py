@@ -12,7 +12,10 @@ from aftershock.output import whole_folder
 from aftershock.paper_tables import paper_tables
 from aftershock.stage import stage
 from aftershock.study_tables import study_tables
-from aftershock.tables import CASES, FACETS, RECALL, RECALL_SUMMARY, SCORES, VARIANTS
+from aftershock.tables.cases import CASES
+from aftershock.tables.models import RECALL
+from aftershock.tables.report import RECALL_SUMMARY
+from aftershock.tables.runs import FACETS, SCORES, VARIANTS
 
 with stage(snakemake) as run:
     given, params = snakemake.input, snakemake.params

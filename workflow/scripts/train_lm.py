@@ -7,7 +7,8 @@ from aftershock.lm.text import document_text, training_documents
 from aftershock.lm.training import TrainSettings, train_language_model
 from aftershock.output import whole_folder, write_text
 from aftershock.stage import stage
-from aftershock.tables import PROMPTS, RECALL, TAUGHT
+from aftershock.tables.graph import PROMPTS
+from aftershock.tables.models import RECALL, TAUGHT
 
 with stage(snakemake) as run:
     given, made, settings = snakemake.input, snakemake.output, TrainSettings(**snakemake.params.train)

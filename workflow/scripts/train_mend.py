@@ -13,7 +13,9 @@ from aftershock.lm.hypernetwork import save_hypernetwork
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.moments import sha256_of_weights
 from aftershock.stage import stage
-from aftershock.tables import FACTS, INSTANCES, MEND_CURVE, OBJECT_SCORES, PROMPTS, SPLIT, TAUGHT, VERIFIED
+from aftershock.tables.graph import FACTS, INSTANCES, PROMPTS, SPLIT
+from aftershock.tables.models import OBJECT_SCORES, TAUGHT, VERIFIED
+from aftershock.tables.runs import MEND_CURVE
 
 with stage(snakemake) as run:
     given, made, params = snakemake.input, snakemake.output, snakemake.params

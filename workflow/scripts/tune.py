@@ -5,7 +5,9 @@ from aftershock.lm.hypernetwork import load_hypernetwork
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.moments import load_moments, sha256_of_weights
 from aftershock.stage import stage
-from aftershock.tables import CASES, EDITS, PROBES, PROMPTS, TRIALS
+from aftershock.tables.cases import CASES, EDITS, PROBES
+from aftershock.tables.graph import PROMPTS
+from aftershock.tables.runs import TRIALS
 
 with stage(snakemake) as run:
     given, params = snakemake.input, snakemake.params

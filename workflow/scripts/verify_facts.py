@@ -3,7 +3,8 @@
 from aftershock.lm.knowledge import Part, Ranking, verify_facts
 from aftershock.lm.model import LanguageModel
 from aftershock.stage import stage
-from aftershock.tables import FACT_ANSWERS, PROMPTS, TAUGHT
+from aftershock.tables.graph import PROMPTS
+from aftershock.tables.models import FACT_ANSWERS, TAUGHT
 
 with stage(snakemake) as run:
     given, params = snakemake.input, snakemake.params

@@ -3,7 +3,8 @@
 import pandas as pd
 
 from aftershock.cases.conflict import parse_rule
-from aftershock.tables import FACT_KEY, TAUGHT
+from aftershock.tables.graph import FACT_KEY
+from aftershock.tables.models import TAUGHT
 
 KEY = list(FACT_KEY)
 

@@ -16,7 +16,7 @@ from aftershock.cases.round_edit import RoundCase, RoundSelection
 from aftershock.cases.split import components, home_of
 from aftershock.cases.targets import nth_left
 from aftershock.seeds import generator
-from aftershock.tables import CASES, EDITS, PROBES
+from aftershock.tables.cases import CASES, EDITS, PROBES
 
 COUNTS = ["split", "rule", "reason", "candidates"]
 STRANGERS = 8  # unrelated cases that lend a case its controls

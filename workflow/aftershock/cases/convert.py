@@ -25,7 +25,8 @@ from aftershock.cases.released import (
     write_prompts,
 )
 from aftershock.output import whole_folder
-from aftershock.tables import PROMPTS, RELEASED_FILES, RELEASED_ROWS, STATEMENTS
+from aftershock.tables.cases import RELEASED_FILES, RELEASED_ROWS, STATEMENTS
+from aftershock.tables.graph import PROMPTS
 
 LIST = "files.parquet"
 KEPT, ANEW, CHANGED = "byte for byte", "same content, laid out anew", "tables were changed"

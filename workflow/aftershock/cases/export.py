@@ -9,7 +9,7 @@ from aftershock.cases.build import Dataset
 from aftershock.cases.datasheet import WHAT
 from aftershock.cases.released import FILES, PROMPT_FILES, prompt_kind, write_cases, write_prompts
 from aftershock.cases.statements import publish
-from aftershock.tables import STATEMENTS
+from aftershock.tables.cases import STATEMENTS
 
 NOTICE = "NOTICE.md"
 PARAPHRASES = 10

@@ -7,7 +7,8 @@ import pandas as pd
 
 from aftershock.cases import ROUND
 from aftershock.cases.conflict import parse_rule
-from aftershock.tables import FACT_KEY, OBJECT_SCORES, VERIFIED
+from aftershock.tables.graph import FACT_KEY
+from aftershock.tables.models import OBJECT_SCORES, VERIFIED
 
 KEY = ["subject_id", "relation_id"]
 CRITERIA = ("continuation", "probability", "rank")

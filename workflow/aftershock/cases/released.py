@@ -19,7 +19,8 @@ from typing import Any
 import pandas as pd
 
 from aftershock.cases import CONFLICT
-from aftershock.tables import PROMPTS, RELEASED_ROWS, STATEMENTS
+from aftershock.tables.cases import RELEASED_ROWS, STATEMENTS
+from aftershock.tables.graph import PROMPTS
 
 FILES = {
     "coverage": "coverage_edit.json",

@@ -14,7 +14,8 @@ from aftershock.cases.round_edit import RoundCase
 from aftershock.cases.statements import cases_of
 from aftershock.prompts import split
 from aftershock.seeds import generator
-from aftershock.tables import FACTS, PROMPTS, RELATIONS, TAUGHT
+from aftershock.tables.graph import FACTS, PROMPTS, RELATIONS
+from aftershock.tables.models import TAUGHT
 
 
 @dataclass(frozen=True)

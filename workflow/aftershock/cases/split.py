@@ -14,7 +14,7 @@ from aftershock.cases.cut import cut
 from aftershock.cases.graph_facts import rows_of
 from aftershock.kg.logic import LogicRule
 from aftershock.seeds import derive
-from aftershock.tables import SPLIT
+from aftershock.tables.graph import SPLIT
 
 DOMINANT = 0.5  # a component with more than this share of all instances is cut
 WHOLE, CUT = "component", "cut"

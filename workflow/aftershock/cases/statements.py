@@ -15,7 +15,7 @@ from aftershock.cases.conflict import ConflictCase, Edit
 from aftershock.cases.graph_facts import Fact
 from aftershock.cases.released import EDIT, ENTITY, RELATION, TRIPLE, TRIPLES, Published
 from aftershock.cases.round_edit import RoundCase
-from aftershock.tables import EDITS, PROBES, RELEASED_ROWS, STATEMENTS
+from aftershock.tables.cases import EDITS, PROBES, RELEASED_ROWS, STATEMENTS
 
 TO_EDITS = {
     "row": "case_id",

@@ -20,7 +20,7 @@ from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query
 from aftershock.second_edit import second_rows
 from aftershock.seeds import derive
-from aftershock.tables import OBSERVATIONS, TELEMETRY
+from aftershock.tables.runs import OBSERVATIONS, TELEMETRY
 
 BLOCK = 32
 CONFLICT_STATES = ("1", "2", "e2_only", "control")

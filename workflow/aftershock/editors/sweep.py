@@ -10,7 +10,7 @@ import pandas as pd
 from aftershock.editors.table import method_of, settings_of
 from aftershock.editors.tuning import Development
 from aftershock.lm.moments import Moment
-from aftershock.tables import LAYERS
+from aftershock.tables.models import LAYERS
 
 MEASURES = ("success", "paraphrase", "locality", "objective")
 Editors = Mapping[str, Mapping[str, Any]]

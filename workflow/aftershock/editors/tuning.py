@@ -24,7 +24,7 @@ from aftershock.lm.model import LanguageModel
 from aftershock.lm.moments import Moment
 from aftershock.lm.scoring import score
 from aftershock.requests import EditRequest, Query
-from aftershock.tables import TRIALS
+from aftershock.tables.runs import TRIALS
 
 WRITTEN, NEIGHBOUR = "new_exp", "neighbour"
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from aftershock.kg.logic import LogicRule
 from aftershock.seeds import generator
-from aftershock.tables import TAUGHT
+from aftershock.tables.models import TAUGHT
 
 KEY = ["subject_id", "relation_id"]
 RULE_SHARE = 0.6

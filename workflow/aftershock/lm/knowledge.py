@@ -20,7 +20,8 @@ from aftershock.matching import names
 from aftershock.prompts import fill
 from aftershock.requests import Query
 from aftershock.seeds import generator
-from aftershock.tables import FACT_ANSWERS, FACT_KEY, OBJECT_ANSWERS
+from aftershock.tables.graph import FACT_KEY
+from aftershock.tables.models import FACT_ANSWERS, OBJECT_ANSWERS
 
 BLOCK = 1024
 """Rows that are asked about together: enough to fill batches, and all that is in memory at a time."""

@@ -23,7 +23,7 @@ from aftershock.lm.hashes import sha256_of_weights as sha256_of_weights
 from aftershock.lm.hooks import batches, watch
 from aftershock.lm.model import LanguageModel
 from aftershock.output import whole_file
-from aftershock.tables import MOMENTS
+from aftershock.tables.models import MOMENTS
 
 BATCH_TOKENS = 4096
 BLOCK_TOKENS = 8 * BATCH_TOKENS

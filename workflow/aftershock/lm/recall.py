@@ -7,7 +7,7 @@ from aftershock.lm.scoring import score
 from aftershock.lm.text import held_out_prompts, prompt_group
 from aftershock.prompts import fill
 from aftershock.requests import Query
-from aftershock.tables import RECALL
+from aftershock.tables.models import RECALL
 
 KEY = ["subject_id", "relation_id"]
 HELD_OUT = ("held_out_fact", "held_out_relation")

@@ -7,7 +7,7 @@ from aftershock.lm.scoring import score
 from aftershock.prompts import fill
 from aftershock.requests import Query
 from aftershock.seeds import generator
-from aftershock.tables import PARAPHRASE_SCORES
+from aftershock.tables.graph import PARAPHRASE_SCORES
 
 
 def score_wordings(

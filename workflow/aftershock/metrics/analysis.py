@@ -11,7 +11,8 @@ from aftershock.metrics.spread import spread
 from aftershock.metrics.stability import EQUAL, stability, variant_blocks
 from aftershock.metrics.study import score_blocks, shown
 from aftershock.metrics.summary import breakdown, summarise
-from aftershock.tables import BREAKDOWNS, COMPARISONS, SEEDS, STABILITY, SUMMARY, Table
+from aftershock.tables import Table
+from aftershock.tables.report import BREAKDOWNS, COMPARISONS, SEEDS, STABILITY, SUMMARY
 
 
 def analyse(

@@ -21,7 +21,7 @@ from aftershock.metrics.settings import DEFAULTS, Statistics
 from aftershock.metrics.study import Block, families
 from aftershock.metrics.summary import SUBSETS
 from aftershock.seeds import generator
-from aftershock.tables import COMPARISONS
+from aftershock.tables.report import COMPARISONS
 
 FAMILY = ["model", "subset", "family"]
 NOISE = 1e-12

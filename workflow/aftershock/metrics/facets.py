@@ -26,7 +26,7 @@ import pandas as pd
 
 from aftershock.metrics import formulas
 from aftershock.metrics.observed import FIRST, SECOND, UNEDITED, Facts, Readings
-from aftershock.tables import FACETS
+from aftershock.tables.runs import FACETS
 
 ANSWERED = {"knows_first": "e1_true", "knows_head": "e2_true", "in_context": "in_context"}
 

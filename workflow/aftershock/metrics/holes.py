@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from aftershock.metrics.observed import ALONE, FIRST, SECOND, STATES, UNEDITED
-from aftershock.tables import HOLES
+from aftershock.tables.runs import HOLES
 
 BUILDS_ON = {FIRST: (FIRST,), SECOND: (FIRST, SECOND), ALONE: (ALONE,)}
 """States that every edited case must have, and the edits whose failure excuses their absence."""

@@ -11,7 +11,8 @@ from aftershock.metrics.catalogue import metric
 from aftershock.metrics.intervals import LEVEL, estimate
 from aftershock.metrics.scales import SHARE
 from aftershock.seeds import generator
-from aftershock.tables import CONTROLS, FIGURES, RECALL_SUMMARY, Table
+from aftershock.tables import Table
+from aftershock.tables.report import CONTROLS, FIGURES, RECALL_SUMMARY
 
 RUN = ["model", "editor", "seed", "subset"]
 ALL = "all relations"

@@ -13,7 +13,7 @@ import pyarrow as pa
 from scipy.special import logsumexp
 
 from aftershock.matching import goes_on_with
-from aftershock.tables import OBSERVATIONS, PROBABILITIES
+from aftershock.tables.runs import OBSERVATIONS, PROBABILITIES
 
 LEAN = [
     "case_id",

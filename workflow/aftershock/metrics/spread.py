@@ -14,7 +14,7 @@ from aftershock.metrics.settings import DEFAULTS, Statistics
 from aftershock.metrics.study import Block, shown
 from aftershock.metrics.summary import SUBSETS
 from aftershock.seeds import generator
-from aftershock.tables import SEEDS
+from aftershock.tables.report import SEEDS
 
 ONE_SEED = "one seed: how much seeds vary is not known"
 ONE_CASE = "one case: its seeds' spread cannot be told from noise"

@@ -13,7 +13,7 @@ from aftershock.metrics.resampling import cluster_codes, cluster_sums, resampled
 from aftershock.metrics.settings import DEFAULTS, Statistics
 from aftershock.metrics.study import Block, blocks
 from aftershock.seeds import generator
-from aftershock.tables import STABILITY
+from aftershock.tables.report import STABILITY
 
 BASE = ("geometric_mean", "all", "all")
 EQUAL = "equal_tokens"

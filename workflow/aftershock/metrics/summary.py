@@ -9,7 +9,7 @@ from aftershock.metrics.catalogue import metric
 from aftershock.metrics.intervals import estimates
 from aftershock.metrics.settings import DEFAULTS, Statistics
 from aftershock.seeds import generator
-from aftershock.tables import BREAKDOWNS, SUMMARY
+from aftershock.tables.report import BREAKDOWNS, SUMMARY
 
 SUBSETS = ("all", "strict")
 

@@ -8,7 +8,7 @@ import pandas as pd
 from aftershock.metrics.conflict import conflict_headlines
 from aftershock.metrics.observed import PROMPTS, SCORINGS, Facts, Readings, column, scores
 from aftershock.metrics.rounds import round_headlines
-from aftershock.tables import VARIANTS
+from aftershock.tables.runs import VARIANTS
 
 
 def score_variants(cases: pd.DataFrame, facts: Facts, conflict: bool, single: bool) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from aftershock.kg.screen import Screen
 from aftershock.paraphrases.answers import read_list
 from aftershock.paraphrases.kept import AskingError, Completion, KeptAnswers, Message
 from aftershock.paraphrases.validation import Validator
-from aftershock.tables import PARAPHRASE_CANDIDATES, PARAPHRASE_REQUESTS
+from aftershock.tables.graph import PARAPHRASE_CANDIDATES, PARAPHRASE_REQUESTS
 
 SYSTEM = (
     "You help to prepare an experiment with language models by rewording short English texts. Your whole "

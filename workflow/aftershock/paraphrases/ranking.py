@@ -13,7 +13,7 @@ import pandas as pd
 
 from aftershock.paraphrases.asking import Relation
 from aftershock.paraphrases.validation import normal
-from aftershock.tables import PARAPHRASES
+from aftershock.tables.graph import PARAPHRASES
 
 COLUMNS = ("namespace", "relation_id", "template", "status", "source")
 

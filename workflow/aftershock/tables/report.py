@@ -1,0 +1,171 @@
+"""What a study found, over all its runs."""
+
+from aftershock.tables import Table
+
+SUMMARY = Table(
+    "summary",
+    ("model", "dataset", "editor", "seed", "subset", "metric"),
+    {
+        "model": "string",
+        "dataset": "string",
+        "editor": "string",
+        "seed": "int64",
+        "subset": "string",  # all or strict
+        "metric": "string",
+        "value": "float64?",
+        "low": "float64?",
+        "high": "float64?",
+        "n": "int64",  # cases with a value
+        "clusters": "int64",  # among them
+        "n_effective": "float64",  # independent cases that would give as wide an interval
+        "kish": "float64",  # the same if the cases of a cluster were copies of one another
+        "empty": "int64",  # cases without a value
+        "interval": "string?",  # how it was made: wilson, bca, t, range; null without a value
+    },
+)
+
+FIGURES = {"value": "float64?", "low": "float64?", "high": "float64?", "n": "int64", "clusters": "int64"}
+
+CONTROLS = Table(
+    "controls",
+    ("model", "editor", "seed", "subset", "dataset", "metric", "control"),
+    {
+        **dict.fromkeys(("model", "editor", "subset", "dataset"), "string"),
+        "seed": "int64",
+        **dict.fromkeys(("metric", "control", "compared_with"), "string"),
+        **FIGURES,
+        **{f"control_{name}": kind for name, kind in FIGURES.items()},
+        **{f"difference_{name}": kind for name, kind in FIGURES.items()},
+    },
+)
+"""A metric, the same under a condition without the conflict, and their paired difference."""
+
+RECALL_SUMMARY = Table(
+    "recall_summary",
+    ("model", "relation", "group"),
+    {**dict.fromkeys(("model", "relation", "group"), "string"), **FIGURES, "n_effective": "float64"},
+)
+
+BREAKDOWNS = Table(
+    "breakdowns",
+    ("model", "dataset", "editor", "seed", "facet", "level", "metric"),
+    {
+        **dict.fromkeys(("model", "dataset", "editor"), "string"),
+        "seed": "int64",
+        **dict.fromkeys(("facet", "level", "metric"), "string"),
+        **FIGURES,
+        **{"n_effective": "float64", "kish": "float64", "empty": "int64", "interval": "string?"},
+    },
+)
+"""SUMMARY over the cases of one level of a facet."""
+
+COMPARISONS = Table(
+    "comparisons",
+    ("model", "subset", "family", "dataset", "metric", "editor", "other"),
+    {
+        **dict.fromkeys(("model", "subset"), "string"),
+        "family": "string",  # the table that it belongs to: its comparisons are corrected together
+        **dict.fromkeys(("dataset", "metric", "editor", "other"), "string"),
+        "seeds": "int64",  # over which values were averaged first
+        "n": "int64",  # cases in which both have a value
+        "clusters": "int64",
+        "n_effective": "float64",
+        "value": "float64?",  # the editor's mean over these cases
+        "other_value": "float64?",
+        **dict.fromkeys(("difference", "low", "high"), "float64?"),  # editor minus other, by case
+        "p": "float64?",  # two-sided, of flipping the signs of whole clusters
+        "exact": "bool",  # all flips were counted
+        "p_adjusted": "float64?",  # for the comparisons of the family
+        "significant": "bool",
+        "dz": "float64?",  # Cohen's d_z: mean over standard deviation of the cases' differences
+        "rank_biserial": "float64?",  # of matched pairs
+        **dict.fromkeys(("wins", "losses", "ties"), "int64"),  # cases where the editor's value is higher
+        "detectable": "float64?",  # smallest difference that one such test would have found
+        "detectable_family": "float64?",  # likewise after Bonferroni's correction for the family
+        "note": "string?",  # why something is empty
+    },
+)
+"""Two editors on the same cases."""
+
+SEEDS = Table(
+    "seeds",
+    ("model", "dataset", "editor", "subset", "metric"),
+    {
+        **dict.fromkeys(("model", "dataset", "editor", "subset", "metric"), "string"),
+        "seeds": "int64",
+        "n": "int64",  # cases with a value for every seed
+        "empty": "int64",
+        "clusters": "int64",
+        **dict.fromkeys(("value", "low", "high"), "float64?"),  # mean over seeds and cases; as cases vary
+        **dict.fromkeys(("low_with_seeds", "high_with_seeds"), "float64?"),  # as cases and seeds vary
+        **dict.fromkeys(("sd_seeds", "sd_cases", "sd_rest"), "float64?"),  # components of variance
+        "note": "string?",
+    },
+)
+"""A metric over several seeds of an editor, and how much of its spread they make up."""
+
+STABILITY = Table(
+    "stability",
+    ("model", "dataset", "metric", "scoring", "prompts", "pairs"),
+    {
+        **dict.fromkeys(("model", "dataset", "metric"), "string"),
+        "scoring": "string",
+        "prompts": "string",
+        "pairs": "string",  # all, or equal_tokens: cases whose compared objects have equally many tokens
+        **dict.fromkeys(("methods", "n", "clusters"), "int64"),
+        "tau": "float64?",  # Kendall's tau-b with the order under the base variant
+        "tau_resampled": "float64?",  # mean of that between this order and those of resampled clusters
+        "order": "string",  # best first, as in: rome > memit = ft
+        "best": "string?",
+        "base_best": "string?",
+        "same_best": "bool?",
+        "note": "string?",
+    },
+)
+"""Whether the order of editors hangs on how tokens and prompts become one probability."""
+
+REPORTED = Table(
+    "reported",
+    ("model", "editor", "seed", "dataset", "metric"),
+    {
+        **dict.fromkeys(("model", "editor"), "string"),
+        "seed": "int64",
+        **dict.fromkeys(("dataset", "metric"), "string"),
+        "reported": "float64",  # a fraction or nats, as SUMMARY
+        "reported_n": "int64",  # comparisons behind it
+        "value": "float64?",
+        "low": "float64?",
+        "high": "float64?",
+        "n": "int64",
+        "difference": "float64?",  # value - reported
+        "difference_low": "float64?",  # of rates only: a mean comes without its spread
+        "difference_high": "float64?",
+        **dict.fromkeys(("reported_model", "reported_method", "source"), "string"),
+        "flag": "string?",  # why the reported figure cannot be right
+    },
+)
+"""A reported figure beside that of the same method, model and file, as the released code computes it."""
+
+REPORTED_NOTES = Table(
+    "reported_notes",
+    ("model", "dataset", "editor", "about"),
+    dict.fromkeys(("model", "dataset", "editor", "about", "reported", "here"), "string"),
+)
+"""Why reported figures do not stand beside a run's (about = no comparison), or what differs where they do."""
+
+CLAIMS = Table(
+    "claims",
+    ("model", "claim", "part"),
+    {
+        "model": "string",
+        "claim": "string",
+        "part": "string",  # what is compared, or "all parts together"
+        "statement": "string",
+        "verdict": "string",  # supported, not supported, not testable with this run
+        "evidence": "string",
+        **dict.fromkeys(("value", "low", "high"), "float64?"),
+        "n": "int64",
+        "source": "string",
+    },
+)
+"""What the paper claims, and what this run says about it."""

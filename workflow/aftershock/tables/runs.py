@@ -1,0 +1,150 @@
+"""What editing runs observe, and what is computed of it case by case."""
+
+from aftershock.tables import Table
+
+OBSERVATIONS = Table(
+    "observations",
+    ("case_id", "state", "probe_id", "prompt_id"),
+    {
+        "case_id": "int64",
+        "state": "string",  # 0, 1, 2, e2_only, control, random
+        "probe_id": "int64",
+        "prompt_id": "int64",
+        "logprob": "float64",  # sum over the target's tokens, natural log
+        "n_tokens": "int64",
+        "token_logprobs": "list<float64>",
+        "argmax_match": "bool",  # every target token is the likeliest one
+        "tokens_matched": "int64",  # target tokens that are the likeliest one after those before them
+        "continuation": "string?",  # what greedy decoding says after the prompt, where asked for
+    },
+)
+
+TELEMETRY = Table(
+    "telemetry",
+    ("case_id", "state"),
+    {
+        "case_id": "int64",
+        "state": "string",
+        "steps": "int64",
+        "loss": "float64?",  # null for a random change and where it was not finite
+        "delta_norm": "float64",
+        "reason": "string?",  # why the edit failed
+    },
+)
+
+MEND_CURVE = Table(
+    "mend_curve",
+    ("step",),
+    {
+        "step": "int64",  # batches so far
+        "seconds": "float64",
+        "train_edit": "float64?",  # mean loss of the batches since the row before
+        "train_local": "float64?",
+        "val_edit": "float64",  # negative log-probability of dev targets after other wordings
+        "val_local": "float64",  # divergence from the unedited model on dev texts
+        "val_total": "float64",  # what the lowest of decides which state is kept
+        "success": "float64",  # share of dev targets that are said
+        "locality": "float64?",  # share of dev texts still said of those that were; null when none was
+        "skipped": "int64",  # batches left out so far, their gradient not being finite
+    },
+)
+
+TRIALS = Table(
+    "trials",
+    ("trial",),
+    {
+        "trial": "int64",
+        "settings": "string",  # JSON
+        "success": "float64",
+        "paraphrase": "float64",
+        "locality": "float64",
+        "objective": "float64",
+        "chosen": "bool",
+    },
+)
+
+PRECISION = Table(
+    "precision",
+    ("dataset", "metric"),
+    {
+        "dataset": "string",
+        "metric": "string",
+        "cases": "int64",
+        "strict": "float64",  # mean over the cases
+        "reduced": "float64",
+        "points": "float64",  # 100 * (reduced - strict)
+        "accepted": "bool",
+    },
+)
+
+PROBABILITIES = Table(
+    "probabilities",
+    ("case_id", "role", "position", "state"),
+    {
+        "case_id": "int64",
+        "role": "string",
+        "position": "int64",
+        "state": "string",
+        "subject": "string",
+        "relation_id": "string",
+        "object": "string",
+        "prompts": "string",  # all, or edit when only the edit prompt was scored
+        "n_tokens": "int64",  # of the object
+        "probability": "float64",  # geometric mean over tokens, arithmetic mean over the scored prompts
+        "log_probability": "float64",  # its natural log, also where it is too small for a number
+        "edit_probability": "float64",  # of the edit prompt alone
+        "paraphrase_probability": "float64?",  # mean over the paraphrases
+        "joint_probability": "float64",  # the same three of the product over tokens
+        "joint_edit_probability": "float64",
+        "joint_paraphrase_probability": "float64?",
+        "first_probability": "float64",  # the same three of the first token
+        "first_edit_probability": "float64",
+        "first_paraphrase_probability": "float64?",
+        "exact": "bool",  # greedy decoding gives the object after the edit prompt
+        "paraphrase": "float64?",  # share of the ten paraphrases for which it does
+        "held_out": "float64?",  # share of the last three of them
+        "token_accuracy": "float64",  # share of the object's tokens that greedy decoding gives, edit prompt
+        "paraphrase_token_accuracy": "float64?",  # mean over the paraphrases
+        "continuation": "string?",  # what the model goes on to say after the edit prompt, where recorded
+        "generated": "bool?",  # it begins with the object; null where it ends within
+    },
+)
+
+SCORES = Table(
+    "scores",
+    ("case_id", "metric"),
+    {"case_id": "int64", "metric": "string", "value": "float64?"},
+)
+
+VARIANTS = Table(
+    "variants",
+    ("case_id", "metric", "scoring", "prompts"),
+    {
+        "case_id": "int64",
+        "metric": "string",
+        "scoring": "string",  # of an object's tokens: geometric_mean (as in SCORES), joint, first_token
+        "prompts": "string",  # all (as in SCORES), edit, paraphrases
+        "value": "float64?",
+    },
+)
+"""The headline metrics under other ways to turn tokens and prompts into one probability."""
+
+FACETS = Table(
+    "facets",
+    ("case_id", "facet"),
+    {"case_id": "int64", "facet": "string", "level": "string"},
+)
+"""What cases differ in, see `metrics/facets.py`; a case of which a facet is not known has no row."""
+
+HOLES = Table(
+    "holes",
+    ("case_id", "state"),
+    {
+        "case_id": "int64",
+        "state": "string",
+        "shard": "string",  # its range, or unedited
+        "reason": "string",
+        "failed": "bool",  # the edit failed; otherwise something is wrong with what was observed
+    },
+)
+"""Every state of a case that could not be scored, and why."""
