@@ -10,8 +10,9 @@ configfile: f"{workflow.basedir}/config.yaml"
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/facts.smk"
 include: "workflow/rules/screen.smk"
+include: "workflow/rules/facts.smk"
+include: "workflow/rules/paraphrases.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/cases.smk"
 include: "workflow/rules/knowledge.smk"

@@ -1,13 +1,38 @@
-"""Facts, logic rules and prompts from a graph."""
+"""Facts and logic rules from a graph."""
 
-SAMPLED = ("model", "temperature", "seed", "max_tokens")
-EFFORT = ("candidates", "requests")
+from aftershock.kg.graph import find_graph
+from aftershock.kg.sheets import read_relations
+
 FILTERING = ("max_per_subject", "max_per_tied_fact", "max_keys", "unique_answers", "head_holds", "seed")
 
 
-# It needs a network and a key, which jobs on a cluster may not have.
-localrules:
-    ask_paraphrases,
+def graph_file(wildcards):
+    """The RDF file of a graph: made from a world's description, or the user's own."""
+    kg = graph(wildcards)
+    return (
+        f"results/kg/{wildcards.kg}/world.nt.gz" if kg["source"] == "generated" else resource_path(kg["file"])
+    )
+
+
+def listed_relations(wildcards):
+    """The relations that resources/relations.tsv lists for a graph."""
+    namespace = graph(wildcards)["namespace"]
+    listed = set(read_relations(f"{RESOURCES}/relations.tsv", namespace)["relation_id"])
+    return sorted(listed | (find_graph(namespace).of_lives if config["screen"]["exclude_living"] else set()))
+
+
+def thresholds():
+    """What a logic rule must reach to be suggested."""
+    mining = config["mining"]
+    found = {name: mining[name] for name in mining if name.startswith("min_")}
+    if mining["functional_heads"]:
+        found["min_functionality"] = config["cases"]["functionality"]
+    return found
+
+
+def rule_of_file(wildcards):
+    """The logic rule that a file name stands for."""
+    return {rule_file(rule): rule for rule in taken_rules(wildcards)}[wildcards.rule_file]
 
 
 rule make_world:
@@ -209,128 +234,3 @@ rule filter_facts:
         "Filtering the facts of {wildcards.kg}"
     script:
         "../scripts/filter_facts.py"
-
-
-rule ask_paraphrases:
-    input:
-        relations=f"{RESOURCES}/relations.tsv",
-        paraphrases=f"{RESOURCES}/paraphrases.tsv",
-        words=screened_words,
-        screen=f"{RESOURCES}/screen.tsv",
-        facts="results/kg/{kg}/facts.parquet",
-    output:
-        requests="results/kg/{kg}/paraphrases/openai/requests.parquet",
-        candidates="results/kg/{kg}/paraphrases/openai/candidates.parquet",
-    log:
-        "results/logs/ask_paraphrases/{kg}.log",
-    wildcard_constraints:
-        kg=any_of(MINED),
-    conda:
-        "../../envs/tables.yaml"
-    params:
-        **paraphrase_settings("relations", "prices"),
-        source=graph,
-        service=paraphrase_settings(*SAMPLED, "base_url", "key", "patience"),
-        effort=paraphrase_settings(*EFFORT),
-        code=code_hash("aftershock.paraphrases.asking", "aftershock.paraphrases.endpoint"),
-    message:
-        "Asking a service for paraphrases of the prompts of {wildcards.kg}"
-    script:
-        "../scripts/ask_paraphrases.py"
-
-
-rule sample_paraphrases:
-    input:
-        relations=f"{RESOURCES}/relations.tsv",
-        paraphrases=f"{RESOURCES}/paraphrases.tsv",
-        words=screened_words,
-        screen=f"{RESOURCES}/screen.tsv",
-        facts="results/kg/{kg}/facts.parquet",
-        weights=weights_of("model"),
-    output:
-        requests="results/kg/{kg}/paraphrases/local/requests.parquet",
-        candidates="results/kg/{kg}/paraphrases/local/candidates.parquet",
-    log:
-        "results/logs/sample_paraphrases/{kg}.log",
-    wildcard_constraints:
-        kg=any_of(MINED),
-    conda:
-        "../../envs/models.yaml"
-    params:
-        **paraphrase_settings("relations"),
-        source=graph,
-        model=paraphrase_settings(*SAMPLED),
-        effort=paraphrase_settings(*EFFORT),
-        engine=config["engine"],
-        code=code_hash("aftershock.paraphrases.asking", "aftershock.paraphrases.local", "aftershock.lm.chat"),
-    message:
-        "Sampling paraphrases of the prompts of {wildcards.kg}"
-    script:
-        "../scripts/sample_paraphrases.py"
-
-
-rule score_paraphrases:
-    input:
-        candidates="results/kg/{kg}/paraphrases/{backend}/candidates.parquet",
-        facts="results/kg/{kg}/facts.parquet",
-        weights=weights_of("ranking_model"),
-    output:
-        "results/kg/{kg}/paraphrases/{backend}/scores.parquet",
-    log:
-        "results/logs/score_paraphrases/{kg}.{backend}.log",
-    conda:
-        "../../envs/models.yaml"
-    params:
-        engine=config["engine"],
-        facts=config["paraphrases"]["ranking_facts"],
-        seed=config["paraphrases"]["seed"],
-        code=code_hash("aftershock.lm.wordings"),
-    message:
-        "Scoring paraphrases of the prompts of {wildcards.kg}"
-    script:
-        "../scripts/score_paraphrases.py"
-
-
-rule choose_paraphrases:
-    input:
-        relations=f"{RESOURCES}/relations.tsv",
-        paraphrases=f"{RESOURCES}/paraphrases.tsv",
-        candidates=paraphrase_candidates,
-        scores=paraphrase_scores,
-    output:
-        table="results/kg/{kg}/paraphrases.parquet",
-        sheet="results/kg/{kg}/suggested_paraphrases.tsv",
-    log:
-        "results/logs/choose_paraphrases/{kg}.log",
-    conda:
-        "../../envs/tables.yaml"
-    params:
-        **paraphrase_settings("relations", "ranking_model"),
-        source=graph,
-        origin=paraphrase_origin(),
-        code=code_hash("aftershock.paraphrases.ranking"),
-    message:
-        "Choosing among paraphrases of the prompts of {wildcards.kg}"
-    script:
-        "../scripts/choose_paraphrases.py"
-
-
-rule paraphrase:
-    input:
-        relations=f"{RESOURCES}/relations.tsv",
-        paraphrases=f"{RESOURCES}/paraphrases.tsv",
-        generated=generated_paraphrases,
-    output:
-        "results/kg/{kg}/prompts.parquet",
-    log:
-        "results/logs/paraphrase/{kg}.log",
-    conda:
-        "../../envs/tables.yaml"
-    params:
-        source=graph,
-        origin=paraphrase_origin(),
-        code=code_hash("aftershock.kg.sheets"),
-    message:
-        "Listing the prompts of {wildcards.kg}"
-    script:
-        "../scripts/paraphrase.py"

@@ -1,0 +1,171 @@
+"""Paraphrases that a language model is asked for where reviewed ones are few, and the prompts of a graph."""
+
+SAMPLED = ("model", "temperature", "seed", "max_tokens")
+EFFORT = ("candidates", "requests")
+
+
+def paraphrase_settings(*names):
+    """Some of the settings of `paraphrases`."""
+    return {name: config["paraphrases"][name] for name in names}
+
+
+def paraphrase_origin():
+    """Who writes paraphrases in this run, in words; nobody by default."""
+    backend, model, address = paraphrase_settings("backend", "model", "base_url").values()
+    return {"openai": f"{model} at {address}", "local": f"local model {model}"}.get(backend)
+
+
+def weights_of(key):
+    """The weights of the model that `paraphrases` names under `key`; nothing where it names none."""
+    name = config["paraphrases"][key]
+    return f"results/models/{name}/weights" if name in MODELS else []
+
+
+def paraphrase_candidates(wildcards):
+    """What the configured back end wrote."""
+    backend = config["paraphrases"]["backend"]
+    if backend is None:
+        raise WorkflowError("paraphrases.backend is null, which asks nobody; set it to openai or local")
+    return f"results/kg/{wildcards.kg}/paraphrases/{backend}/candidates.parquet"
+
+
+def paraphrase_scores(wildcards):
+    """How likely true objects are after the candidates, where a model ranks them."""
+    backend, ranking_model = paraphrase_settings("backend", "ranking_model").values()
+    return f"results/kg/{wildcards.kg}/paraphrases/{backend}/scores.parquet" if ranking_model else []
+
+
+def generated_paraphrases(wildcards):
+    """Paraphrases for relations with fewer than ten reviewed ones, where somebody is asked for them."""
+    backend = config["paraphrases"]["backend"]
+    return f"results/kg/{wildcards.kg}/paraphrases.parquet" if backend else []
+
+
+# It needs a network and a key, which jobs on a cluster may not have.
+localrules:
+    ask_paraphrases,
+
+
+rule ask_paraphrases:
+    input:
+        relations=f"{RESOURCES}/relations.tsv",
+        paraphrases=f"{RESOURCES}/paraphrases.tsv",
+        words=screened_words,
+        screen=f"{RESOURCES}/screen.tsv",
+        facts="results/kg/{kg}/facts.parquet",
+    output:
+        requests="results/kg/{kg}/paraphrases/openai/requests.parquet",
+        candidates="results/kg/{kg}/paraphrases/openai/candidates.parquet",
+    log:
+        "results/logs/ask_paraphrases/{kg}.log",
+    wildcard_constraints:
+        kg=any_of(MINED),
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        **paraphrase_settings("relations", "prices"),
+        source=graph,
+        service=paraphrase_settings(*SAMPLED, "base_url", "key", "patience"),
+        effort=paraphrase_settings(*EFFORT),
+        code=code_hash("aftershock.paraphrases.asking", "aftershock.paraphrases.endpoint"),
+    message:
+        "Asking a service for paraphrases of the prompts of {wildcards.kg}"
+    script:
+        "../scripts/ask_paraphrases.py"
+
+
+rule sample_paraphrases:
+    input:
+        relations=f"{RESOURCES}/relations.tsv",
+        paraphrases=f"{RESOURCES}/paraphrases.tsv",
+        words=screened_words,
+        screen=f"{RESOURCES}/screen.tsv",
+        facts="results/kg/{kg}/facts.parquet",
+        weights=weights_of("model"),
+    output:
+        requests="results/kg/{kg}/paraphrases/local/requests.parquet",
+        candidates="results/kg/{kg}/paraphrases/local/candidates.parquet",
+    log:
+        "results/logs/sample_paraphrases/{kg}.log",
+    wildcard_constraints:
+        kg=any_of(MINED),
+    conda:
+        "../../envs/models.yaml"
+    params:
+        **paraphrase_settings("relations"),
+        source=graph,
+        model=paraphrase_settings(*SAMPLED),
+        effort=paraphrase_settings(*EFFORT),
+        engine=config["engine"],
+        code=code_hash("aftershock.paraphrases.asking", "aftershock.paraphrases.local", "aftershock.lm.chat"),
+    message:
+        "Sampling paraphrases of the prompts of {wildcards.kg}"
+    script:
+        "../scripts/sample_paraphrases.py"
+
+
+rule score_paraphrases:
+    input:
+        candidates="results/kg/{kg}/paraphrases/{backend}/candidates.parquet",
+        facts="results/kg/{kg}/facts.parquet",
+        weights=weights_of("ranking_model"),
+    output:
+        "results/kg/{kg}/paraphrases/{backend}/scores.parquet",
+    log:
+        "results/logs/score_paraphrases/{kg}.{backend}.log",
+    conda:
+        "../../envs/models.yaml"
+    params:
+        engine=config["engine"],
+        facts=config["paraphrases"]["ranking_facts"],
+        seed=config["paraphrases"]["seed"],
+        code=code_hash("aftershock.lm.wordings"),
+    message:
+        "Scoring paraphrases of the prompts of {wildcards.kg}"
+    script:
+        "../scripts/score_paraphrases.py"
+
+
+rule choose_paraphrases:
+    input:
+        relations=f"{RESOURCES}/relations.tsv",
+        paraphrases=f"{RESOURCES}/paraphrases.tsv",
+        candidates=paraphrase_candidates,
+        scores=paraphrase_scores,
+    output:
+        table="results/kg/{kg}/paraphrases.parquet",
+        sheet="results/kg/{kg}/suggested_paraphrases.tsv",
+    log:
+        "results/logs/choose_paraphrases/{kg}.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        **paraphrase_settings("relations", "ranking_model"),
+        source=graph,
+        origin=paraphrase_origin(),
+        code=code_hash("aftershock.paraphrases.ranking"),
+    message:
+        "Choosing among paraphrases of the prompts of {wildcards.kg}"
+    script:
+        "../scripts/choose_paraphrases.py"
+
+
+rule paraphrase:
+    input:
+        relations=f"{RESOURCES}/relations.tsv",
+        paraphrases=f"{RESOURCES}/paraphrases.tsv",
+        generated=generated_paraphrases,
+    output:
+        "results/kg/{kg}/prompts.parquet",
+    log:
+        "results/logs/paraphrase/{kg}.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        source=graph,
+        origin=paraphrase_origin(),
+        code=code_hash("aftershock.kg.sheets"),
+    message:
+        "Listing the prompts of {wildcards.kg}"
+    script:
+        "../scripts/paraphrase.py"
