@@ -1,0 +1,16 @@
+"""What a run is asked to do, checked as a whole before any job starts. Nothing here loads torch.
+
+    run        check_config: the schema first, then every check below; all errors are listed at once
+    graphs     the graphs in use, their files, and what the screen leaves out
+    models     the models' files, those of models that write or rank paraphrases among them
+    editors    labels, methods, and what hinders the training of a hypernetwork
+    settings   the settings of a method for one model: the method's, the model's, the run's
+    sheets     relations.tsv, rules.tsv and paraphrases.tsv, and what a run takes from them
+
+A check is a function that yields one line per error, naming the key and what to do about it.
+"""
+
+from aftershock.config.run import check_config
+from aftershock.config.settings import merged_settings
+
+__all__ = ["check_config", "merged_settings"]

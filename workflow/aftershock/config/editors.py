@@ -1,0 +1,61 @@
+"""The editors of a run, and the hypernetwork that some of them share."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from aftershock.config.settings import merged_settings, setting_errors, training_errors
+from aftershock.editors.table import EDITORS
+from aftershock.schema import suggestion
+
+
+def editor_errors(config: Mapping[str, Any]) -> Iterator[str]:
+    """Unknown methods and settings, and labels that stand for no editor."""
+    editors = {label: editor for label, editor in config["editors"].items() if editor}
+    if config["editors"] and not editors:
+        yield "editors: all are null; at least one is needed"
+    for label, editor in editors.items():
+        where, method = f"editors.{label}", editor["method"]
+        if method in EDITORS:
+            yield from setting_errors(method, f"{where}.settings", editor["settings"])
+        else:
+            yield f"{where}.method: {method!r} is unknown; {suggestion(method, EDITORS)}"
+        like = editor.get("tuned_as", label)
+        if like not in editors:
+            yield f"{where}.tuned_as: {like!r} is unknown; {suggestion(like, editors)}"
+        elif editors[like]["method"] != method:
+            yield f"{where}.tuned_as: {like!r} is of method {editors[like]['method']!r}, not {method!r}"
+        released = config["kgs"].get(config.get("kg"), {}).get("source") == "released"
+        if editor.get("labels") == "related" and released:
+            yield f"{where}.labels: published files name no neighbours of objects; take all, or a number"
+        if editor.get("labels", "all") != "all" and editor.get("second_edit") != "multi_label":
+            yield f"{where}.labels: it needs second_edit: multi_label"
+
+
+def mend_errors(
+    config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], folder: Path
+) -> Iterator[str]:
+    """What hinders the training of a hypernetwork."""
+    mend, kgs = config.get("mend", {}), config["kgs"]
+    yield from training_errors("mend.settings", mend.get("settings", {}))
+    path = mend.get("locality_file")
+    if path and not Path(path).exists() and not (folder / path).exists():
+        yield f"mend.locality_file: there is no {path!r}; a path is relative to the working directory"
+    editors = {
+        label: editor
+        for label, editor in config["editors"].items()
+        if editor and editor["method"] in EDITORS and "mend" in EDITORS[editor["method"]].needs
+    }
+    source = mend.get("kg") or config.get("kg")
+    if mend.get("kg") and source not in kgs:
+        yield f"mend.kg: {source!r} is unknown; {suggestion(source, kgs)}"
+    elif editors and source in kgs and kgs[source].get("source") == "released":
+        label = next(iter(editors))
+        yield f"mend.kg: published files have no train split; editors.{label} needs a graph that is mined"
+    for name, model in models.items():
+        try:
+            layers = {tuple(merged_settings(editor, model)["layers"]) for editor in editors.values()}
+        except (KeyError, ValueError):
+            continue  # said elsewhere
+        if len(layers) > 1:
+            yield f"editors: {', '.join(editors)} share {name}'s hypernetwork, so they need the same layers"

@@ -1,0 +1,46 @@
+"""The graphs of a run, and what is left out of them."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from aftershock.kg.graph import GRAPHS
+from aftershock.schema import read_sheet, suggestion
+
+TRIPLES = ("ntriples", "dump")  # sources that are files of triples
+ENDINGS = (".nt", ".nt.gz", ".nt.bz2")
+
+
+def graph_errors(
+    config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], folder: Path
+) -> Iterator[str]:
+    """Unknown graphs and namespaces, and missing files of the graphs in use."""
+    kgs = config["kgs"]
+    if "kg" in config and config["kg"] not in kgs:
+        yield f"kg: {config['kg']!r} is unknown; {suggestion(config['kg'], kgs)}"
+    for name in {config.get("kg"), *(model.get("kg") for model in models.values())} & set(kgs):
+        for key in {"file", "folder"} & set(kgs[name]):
+            path = kgs[name][key]
+            if not Path(path).exists() and not (folder / path).exists():
+                yield f"kgs.{name}.{key}: there is no {path!r}; a path is relative to the working directory"
+        if kgs[name]["source"] in TRIPLES and not kgs[name]["file"].endswith(ENDINGS):
+            yield f"kgs.{name}.file: {kgs[name]['file']!r} is not named {' or '.join(ENDINGS)}"
+    for name, kg in kgs.items():
+        if kg["namespace"] not in GRAPHS:
+            known = suggestion(kg["namespace"], GRAPHS)
+            yield f"kgs.{name}.namespace: {kg['namespace']!r} is unknown; {known}"
+
+
+def screen_errors(config: Mapping[str, Any], folder: Path) -> Iterator[str]:
+    """What is wrong with the screen's files, and with leaving the living out."""
+    screen = config.get("screen", {})
+    words = screen.get("words")
+    if words and not (Path(words).is_file() or (folder / words).is_file()):
+        yield f"screen.words: {words} does not exist; name a file of words, or null for none"
+    yield from read_sheet(folder / "resources" / "screen.tsv", "screen")[1]
+    kg = config["kgs"].get(config.get("kg"), {})
+    graph = GRAPHS.get(kg.get("namespace"))
+    if screen.get("exclude_living") and kg.get("source") != "generated" and graph and not graph.of_lives:
+        yield f"screen.exclude_living: graph {config['kg']!r} does not tell who lives; set it to false"
+    if screen.get("exclude_living") and kg.get("source") == "released":
+        yield "screen.exclude_living: published rows do not tell who lives; set it to false"

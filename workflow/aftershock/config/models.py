@@ -1,0 +1,92 @@
+"""The models' files: those that are edited, and those that write or rank paraphrases."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aftershock.config.settings import depth, setting_errors, suited_layers, training_errors
+from aftershock.editors.table import EDITORS
+from aftershock.schema import faults, fill_defaults, read_schema, suggestion, without
+
+
+def read_models(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Contents of the configured models' files by name, and what is wrong with them."""
+    models, errors = {}, []
+    for name in config["models"]:
+        file = folder / f"{name}.yaml"
+        if not file.is_file():
+            known = suggestion(name, (path.stem for path in folder.glob("*.yaml")))
+            errors.append(f"models: {name!r} has no file resources/models/{file.name}; {known}")
+            continue
+        try:
+            model = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            errors.append(f"resources/models/{file.name} is not YAML: {error}")
+            continue
+        fill_defaults(model, read_schema("model"))
+        found = faults(model, read_schema("model"))
+        lines = [*map(str, found), *_model(without(model, found), config)]
+        errors += [f"resources/models/{file.name}: {line}" for line in lines]
+        models[name] = without(model, found)
+    return models, errors
+
+
+def _model(model: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with a model's file beyond its schema."""
+    if "kg" in model and model["kg"] not in config["kgs"]:
+        yield f"kg: {model['kg']!r} is unknown; {suggestion(model['kg'], config['kgs'])}"
+    if (n := depth(model)) is not None:
+        for method, values in model.get("editors", {}).items():
+            layers = values.get("layers", ())
+            beyond = [layer for layer in layers if isinstance(layer, int) and layer >= n]
+            if beyond:
+                yield f"editors.{method}.layers: {beyond} are not among the model's layers 0 to {n - 1}"
+    yield from _without_layers(model, config)
+    yield from training_errors("mend", model.get("mend", {}))
+    for part in ("editors", "search"):
+        for method, values in model.get(part, {}).items():
+            if method not in EDITORS:
+                yield f"{part}.{method}: unknown method; {suggestion(method, EDITORS)}"
+            elif part == "editors":
+                yield from setting_errors(method, f"{part}.{method}", values)
+            else:
+                for setting, options in values.items():
+                    for option in options:
+                        yield from setting_errors(method, f"{part}.{method}", {setting: option})
+
+
+def _without_layers(model: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
+    """Configured editors whose layers neither a file nor the model's depth can tell."""
+    for label, editor in config["editors"].items():
+        method = editor["method"] if editor else None
+        if method not in EDITORS or depth(model) is not None or "layers" in editor["settings"]:
+            continue
+        if "layers" not in {**suited_layers(method, model), **model.get("editors", {}).get(method, {})}:
+            yield f"editors.{method}.layers: missing, for editor {label}; give them, or n_layers"
+
+
+def read_helpers(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Contents of the files of models that write or rank paraphrases, and what is wrong with them."""
+    settings, models, errors = config.get("paraphrases", {}), {}, []
+    if settings.get("backend") and not settings.get("model"):
+        errors.append(f"paraphrases.model: missing; backend {settings['backend']} needs one")
+    keys = ["ranking_model", *(["model"] if settings.get("backend") == "local" else [])]
+    for key in keys:
+        name = settings.get(key)
+        if not name:
+            continue
+        file = folder / f"{name}.yaml"
+        if not file.is_file():
+            known = suggestion(name, (path.stem for path in folder.glob("*.yaml")))
+            errors.append(f"paraphrases.{key}: {name!r} has no file resources/models/{file.name}; {known}")
+            continue
+        found, wrong = read_models({"models": [name], "kgs": config["kgs"], "editors": {}}, folder)
+        errors += [line for line in wrong if name not in config["models"]]
+        models |= found
+        if "train" in found.get(name, {}):
+            errors.append(
+                f"paraphrases.{key}: {name!r} is trained here on these very prompts; take one with a `source`"
+            )
+    return models, errors

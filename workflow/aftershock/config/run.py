@@ -1,0 +1,74 @@
+"""What a run is asked to do, checked as a whole before any job starts."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from aftershock.config.editors import editor_errors, mend_errors
+from aftershock.config.graphs import graph_errors, screen_errors
+from aftershock.config.models import read_helpers, read_models
+from aftershock.config.sheets import sheet_errors
+from aftershock.metrics.catalogue import BY_NAME, find_metric
+from aftershock.schema import Fault, faults, fill_defaults, read_schema, suggestion, without
+
+TEMPLATES = ("seen", "held_out_fact", "held_out_relation")  # that recall is measured on
+NO_CONTACT = (
+    "missing; a public service wants to know whom to write to. Give your mail or web address in a file of "
+    "your own, named last on the command line: kgs: {{{name}: {{contact: you@example.org}}}}"
+)
+
+
+def check_config(config: dict[str, Any], folder: str | Path) -> dict[str, dict[str, Any]]:
+    """The contents of the configured models' files, by name, after checking all that a run is made from.
+
+    Those of models that write or rank paraphrases are among them. `folder` is the project's. Defaults of the
+    schemas are filled into `config` and into the models in place. ValueError lists every error in the
+    configuration, the models' files and the sheets in resources/.
+    """
+    folder = Path(folder)
+    fill_defaults(config, read_schema("config"))
+    found = faults(config, read_schema("config"))
+    sound = {"kgs": {}, "models": [], "editors": {}, "cases": {}, "report": {}}
+    sound |= without(config, [fault for fault in found if not _is_contact(fault)])
+    models, model_errors = read_models(sound, folder / "resources" / "models")
+    errors = [*_without_contact(found), *(str(fault) for fault in found if not _is_contact(fault))]
+    errors += [*graph_errors(sound, models, folder), *editor_errors(sound), *_split(sound), *_bars(sound)]
+    errors += model_errors
+    errors += mend_errors(sound, models, folder)
+    helpers, helper_errors = read_helpers(sound, folder / "resources" / "models")
+    errors += helper_errors
+    errors += [*sheet_errors(folder / "resources", sound), *screen_errors(sound, folder)]
+    if errors:
+        count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+        raise ValueError("\n  ".join([f"{count} in the configuration or in resources/:", *errors]))
+    return {**helpers, **models}
+
+
+def _is_contact(fault: Fault) -> bool:
+    return fault.path[::2] == ("kgs", "contact") and fault.text == "missing"
+
+
+def _without_contact(found: Iterable[Fault]) -> Iterator[str]:
+    """What to do about each service that nobody answers for."""
+    for fault in filter(_is_contact, found):
+        yield f"{'.'.join(map(str, fault.path))}: {NO_CONTACT.format(name=fault.path[1])}"
+
+
+def _split(config: Mapping[str, Any]) -> Iterator[str]:
+    """Shares of the entities that do not add up to one."""
+    total = sum(config["cases"].get("split", {"": 1}).values())
+    if abs(total - 1) > 1e-9:
+        yield f"cases.split: train, dev and test add up to {total:g}, not to 1"
+
+
+def _bars(config: Mapping[str, Any]) -> Iterator[str]:
+    """Bars of metrics or editors that are unknown."""
+    editors = [label for label, editor in config["editors"].items() if editor]
+    for number, bar in enumerate(config["report"].get("bars", ())):
+        where, metric = f"report.bars.{number}", bar["metric"]
+        known = TEMPLATES if bar["dataset"] == "recall" else BY_NAME
+        if metric not in known and (known is TEMPLATES or not find_metric(metric)):
+            yield f"{where}.metric: {metric!r} is unknown; {suggestion(metric, known)}"
+        for label in bar.get("editors", ()):
+            if label not in config["editors"]:
+                yield f"{where}.editors: {label!r} is unknown; {suggestion(label, editors)}"
