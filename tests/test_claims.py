@@ -5,10 +5,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from aftershock.claims import OPEN, REFUTED, SUPPORTED, WHOLE, claims, decide, read_claims
 from aftershock.metrics.catalogue import find_metric
 from aftershock.metrics.differences import between
-from aftershock.reported import Study
+from aftershock.paper.claims import OPEN, REFUTED, SUPPORTED, WHOLE, claims, decide, read_claims
+from aftershock.paper.reported import Study
 from aftershock.tables.report import CLAIMS, SUMMARY
 from simulated import simulated_run
 

@@ -10,7 +10,7 @@ import pytest
 from aftershock.labels import for_latex, for_markdown
 from aftershock.metrics.layouts import LAYOUTS
 from aftershock.metrics.summary import summarise
-from aftershock.paper_tables import Entry, body, latex, markdown, paper_tables
+from aftershock.paper.tables import Entry, body, latex, markdown, paper_tables
 from aftershock.tables.report import SUMMARY
 from simulate import HOSTILE, scores_of
 from simulated import simulated_run

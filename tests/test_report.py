@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aftershock.findings import certainty, found
 from aftershock.metrics.layouts import (
     CONTROLLED,
     LAYOUTS,
@@ -16,6 +15,7 @@ from aftershock.metrics.layouts import (
 )
 from aftershock.metrics.run import DATASETS, score_run
 from aftershock.metrics.summary import summarise
+from aftershock.page.findings import certainty, found
 from aftershock.tables.models import RECALL
 from aftershock.tables.report import RECALL_SUMMARY, SUMMARY
 from aftershock.verdicts import missed, verdicts

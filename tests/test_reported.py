@@ -9,7 +9,7 @@ import pytest
 
 from aftershock.cases.released import FILES, PROMPT_FILES
 from aftershock.metrics.differences import between, newcombe
-from aftershock.reported import NOTHING, Circumstances, Study, is_published, reported
+from aftershock.paper.reported import NOTHING, Circumstances, Study, is_published, reported
 from aftershock.tables.report import REPORTED, REPORTED_NOTES, SUMMARY
 from simulated import simulated_run
 

@@ -9,7 +9,6 @@ import pandas as pd
 import yaml
 
 from aftershock.figure_names import KINDS, WHOLE, figure_name
-from aftershock.findings import certainty, found
 from aftershock.metrics.catalogue import metric
 from aftershock.metrics.layouts import CONTROLLED, LAYOUTS
 from aftershock.metrics.scales import NATS
@@ -18,6 +17,7 @@ from aftershock.page.columns import Column, estimate, metric_names, plain, table
 from aftershock.page.embed import embedded, environment
 from aftershock.page.explorer import Explorer, explore
 from aftershock.page.figures import Picture, inline, shown
+from aftershock.page.findings import certainty, found
 from aftershock.page.listed import CERTAINTY, DETAIL, PAPER, listed
 from aftershock.training_figure import curve_name, kept_row
 from aftershock.verdicts import ENOUGH_KNOWN, Verdict, first_seed, missed, verdicts

@@ -69,7 +69,7 @@ SCORED = {
 
 
 def circumstances():
-    """What reported figures have to know about this run; see reported.py."""
+    """What reported figures have to know about this run; see paper/reported.py."""
     engine, mend = config["engine"], config["mend"]
     texts = {
         name: model.get("moments", {}).get("text") or "what it was trained on"
@@ -124,8 +124,8 @@ rule tables:
         scored=list(SCORED),
         code=code_hash(
             "aftershock.metrics.analysis",
-            "aftershock.paper_tables",
-            "aftershock.study_tables",
+            "aftershock.paper.tables",
+            "aftershock.paper.study_tables",
         ),
     message:
         "Summarising the scores"

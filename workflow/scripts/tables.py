@@ -9,9 +9,9 @@ from aftershock.metrics.analysis import analyse
 from aftershock.metrics.layouts import all_tables, recall_table
 from aftershock.metrics.settings import Statistics
 from aftershock.output import whole_folder
-from aftershock.paper_tables import paper_tables
+from aftershock.paper.study_tables import study_tables
+from aftershock.paper.tables import paper_tables
 from aftershock.stage import stage
-from aftershock.study_tables import study_tables
 from aftershock.tables.cases import CASES
 from aftershock.tables.models import RECALL
 from aftershock.tables.report import RECALL_SUMMARY

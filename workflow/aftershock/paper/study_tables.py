@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from aftershock.claims import claims, read_claims
-from aftershock.reported import Circumstances, Study, reported
+from aftershock.paper.claims import claims, read_claims
+from aftershock.paper.reported import Circumstances, Study, reported
 from aftershock.tables import Table, provenance_of
 from aftershock.tables.report import CLAIMS, REPORTED, REPORTED_NOTES
 

@@ -16,7 +16,7 @@ import yaml
 
 from aftershock.metrics.catalogue import find_metric
 from aftershock.metrics.differences import between
-from aftershock.reported import Study
+from aftershock.paper.reported import Study
 from aftershock.tables.report import CLAIMS
 from aftershock.verdicts import ENOUGH_KNOWN, first_seed
 from aftershock.words import DATASETS, percent, shown
