@@ -139,9 +139,12 @@ def _mend(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], fo
     """What hinders the training of a hypernetwork."""
     mend, kgs = config.get("mend", {}), config["kgs"]
     yield from _training_settings("mend.settings", mend.get("settings", {}))
-    path = mend.get("locality_file")
-    if path and not Path(path).exists() and not (folder / path).exists():
-        yield f"mend.locality_file: there is no {path!r}; a path is relative to the working directory"
+    for section in ("cases", "mend"):
+        path = config.get(section, {}).get("locality_file")
+        if path and not Path(path).exists() and not (folder / path).exists():
+            yield (
+                f"{section}.locality_file: there is no {path!r}; a path is relative to the working directory"
+            )
     editors = {
         label: editor
         for label, editor in config["editors"].items()

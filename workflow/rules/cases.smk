@@ -87,6 +87,7 @@ rule build_cases:
         prompts=prompts,
         verified="results/{kg}/{model}/verified.parquet",
         objects="results/{kg}/{model}/objects.parquet",
+        texts=locality_texts,
     output:
         cases="results/{kg}/{model}/cases/{dataset}.parquet",
         edits="results/{kg}/{model}/cases/{dataset}.edits.parquet",
@@ -101,7 +102,12 @@ rule build_cases:
     params:
         namespace=lambda wildcards: graph(wildcards)["namespace"],
         settings=config["cases"],
-        code=code_hash("aftershock.cases.build", "aftershock.cases.asked", "aftershock.cases.shortfall"),
+        code=code_hash(
+            "aftershock.cases.build",
+            "aftershock.cases.asked",
+            "aftershock.cases.locality",
+            "aftershock.cases.shortfall",
+        ),
     message:
         "Building {wildcards.dataset} for {wildcards.model}"
     script:
@@ -117,6 +123,7 @@ rule build_released_cases:
         prompts=prompts,
         verified="results/{kg}/{model}/verified.parquet",
         objects="results/{kg}/{model}/objects.parquet",
+        texts=locality_texts,
     output:
         cases="results/{kg}/{model}/cases/{dataset}.parquet",
         edits="results/{kg}/{model}/cases/{dataset}.edits.parquet",
@@ -134,7 +141,7 @@ rule build_released_cases:
         sample=lambda wildcards: graph(wildcards)["sample"],
         functionality=config["cases"]["functionality"],
         seed=config["cases"]["seed"],
-        code=code_hash("aftershock.cases.released_study"),
+        code=code_hash("aftershock.cases.released_study", "aftershock.cases.locality"),
     message:
         "Building {wildcards.dataset} for {wildcards.model} from published rows"
     script:

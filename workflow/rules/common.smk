@@ -274,6 +274,12 @@ def answers(wildcards, kind):
     return [f"{folder}/{kind}.{i}-of-{n}.parquet" for i in range(1, n + 1)]
 
 
+def counts_of_known(wildcards):
+    """How much a model knows of what a dataset is made of."""
+    name = "objects" if wildcards.dataset in ROUND else "verified"
+    return f"results/{wildcards.kg}/{wildcards.model}/{name}.csv"
+
+
 def asked_instances(wildcards):
     """The instances of logic rules behind the facts that a model is asked about; published files have none."""
     return [] if wildcards.kg in RELEASED else f"results/kg/{wildcards.kg}/instances.parquet"
@@ -390,6 +396,12 @@ def mend_layers(wildcards):
 def mend_settings(wildcards):
     """How a model's hypernetwork is trained: the defaults, the model's settings, then the run's."""
     return as_values(mend_training(model(wildcards)["mend"], config["mend"]["settings"]))
+
+
+def locality_texts(wildcards):
+    """The file of texts that coverage cases ask about, if there is one."""
+    path = config["cases"]["locality_file"]
+    return resource_path(path) if path and wildcards.dataset == "coverage" else []
 
 
 def locality_file(wildcards):

@@ -43,7 +43,9 @@ rule describe_dataset:
         counts="results/{kg}/{model}/cases/{dataset}.counts.csv",
         split="results/kg/{kg}/split.parquet",
         instances="results/kg/{kg}/instances.parquet",
-        verified="results/{kg}/{model}/verified.parquet",
+        known=counts_of_known,
+        facts="results/kg/{kg}/facts.parquet",
+        screened="results/kg/{kg}/screened.tsv",
         objects="results/{kg}/{model}/objects.parquet",
     output:
         page="results/{kg}/{model}/cases/{dataset}.md",
