@@ -204,6 +204,16 @@ def test_a_round_dataset_says_what_encodes_labels(encoder, said) -> None:
     assert said in describe_dataset(built("round_hard"), "tiny", "", settings, "# Facts")
 
 
+def test_rules_of_which_nothing_was_kept_are_counted_all_the_same(tmp_path: Path) -> None:
+    counts = [("test", "", "kept", 0), ("test", "R1>R1", "unknown", 5), ("test", "R2>R4", "unknown", 3)]
+    data = built("reverse", quotas={"test": {}, "dev": {}, "train": {}})
+    data = replace(data, counts=pd.DataFrame(counts, columns=data.counts.columns))
+    settings = SETTINGS | {"seed": 7}
+    page = describe_dataset(data, "tiny", "", settings, "# Facts")
+    assert rows_below(page, "By rule") == [["R1>R1", "0", "5"], ["R2>R4", "0", "3"]]
+    save(draw_dataset(data, "tiny", settings), tmp_path, "reverse")
+
+
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_a_dataset_has_a_figure(dataset: str, tmp_path: Path) -> None:
     data = built(dataset)

@@ -174,6 +174,7 @@ def _candidates(built: Built, settings: Mapping[str, Any]) -> list[str]:
         index="rule", columns="reason", values="candidates", aggfunc="sum", fill_value=0
     )
     named = ["kept", *(reason for reason in sorted(rules.columns) if reason != "kept")]
+    rules = rules.reindex(columns=named, fill_value=0)
     rows = [(rule, *(int(rules.at[rule, n]) for n in named)) for rule in rules.index] if len(rules) else []
     short = list(shortfalls(built.dataset, built.counts, settings["quotas"]))
     return [
