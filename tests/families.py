@@ -18,6 +18,7 @@ SETTINGS = {
     "max_per_object": None,
     "balance_targets": False,
     "min_known_objects": 2,
+    "verification": {"criterion": "continuation"},
     "object_counts": "matched",
 }
 PROMPTS_BY_RELATION = {"R1": "The spouse of {} is", "R2": "The mother of {} is", "R3": "The father of {} is"}
@@ -85,9 +86,14 @@ def division(
 
 
 def dataset_of(
-    dataset: str, instances: pd.DataFrame, scores: pd.DataFrame, context: Context, **changes
+    dataset: str,
+    instances: pd.DataFrame,
+    scores: pd.DataFrame,
+    context: Context,
+    texts: pd.DataFrame | None = None,
+    **changes,
 ) -> Dataset:
-    """A dataset of the families, with some of SETTINGS changed."""
+    """A dataset of the families, with some of SETTINGS changed, and `texts` to leave alone."""
     settings = SETTINGS | changes
     splits = splits_of(division(instances, scores, context, settings))
-    return build(dataset, instances, scores, splits, context, settings)
+    return build(dataset, instances, scores, splits, context, settings, texts)

@@ -49,7 +49,7 @@ RULES = {
 }
 
 
-NEARBY = ("neighbour", "neighbour_new", "same_subject")
+NEARBY = ("neighbour", "neighbour_new", "same_subject", "locality_text")
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,16 @@ class Simulated:
 
 
 def simulate(
-    dataset: str, n: int = 40, seed: int = 0, editors: dict[str, Behaviour] = EDITORS, strict: float = 0.7
+    dataset: str,
+    n: int = 40,
+    seed: int = 0,
+    editors: dict[str, Behaviour] = EDITORS,
+    strict: float = 0.7,
+    texts: int = 0,
 ) -> Simulated:
-    """`n` test cases of `dataset`, about three to a cluster, as every editor leaves them."""
+    """`n` test cases of `dataset`, about three to a cluster, as every editor leaves them; `texts` of a file
+    for each coverage case.
+    """
     rng = generator(seed, dataset)
     cases = pd.DataFrame(
         {
@@ -105,7 +112,7 @@ def simulate(
         columns=list(CASES.columns),
     ).astype({"strict": bool})
     probes = pd.concat(
-        [_probes(dataset, case, rng) for case in range(n)] or [PROBES.empty()], ignore_index=True
+        [_probes(dataset, case, rng, texts) for case in range(n)] or [PROBES.empty()], ignore_index=True
     )
     if dataset not in CONFLICT:
         objects = probes[probes["role"].isin(["original", "object"])].groupby("case_id").size()
@@ -181,7 +188,7 @@ def values(scores, case=0):
 
 
 def _control(role: pd.Series) -> pd.Series:
-    return role.str.startswith("control") | role.isin(["neighbour", "same_subject"])
+    return role.str.startswith("control") | role.isin(["neighbour", "same_subject", "locality_text"])
 
 
 def _states(dataset: str, rows: pd.DataFrame, how: Behaviour) -> dict[str, np.ndarray]:
@@ -234,7 +241,7 @@ def _said(labels: pd.Series, per_token: np.ndarray) -> np.ndarray:
     return np.where(per_token > np.log(0.4), " " + labels + " and", " nothing of the kind")
 
 
-def _probes(dataset: str, case: int, rng: np.random.Generator) -> pd.DataFrame:
+def _probes(dataset: str, case: int, rng: np.random.Generator, texts: int) -> pd.DataFrame:
     """Roles and facts of one case; in coverage the implied fact is the explicit one, so it is scored once."""
     if dataset in CONFLICT:
         roles = ["old", "new_exp", "new_imp", "e1_true"]
@@ -244,6 +251,7 @@ def _probes(dataset: str, case: int, rng: np.random.Generator) -> pd.DataFrame:
             roles += ["tied", "control_same", "control_unrelated", "in_context"]
         if dataset == "coverage":
             roles += ["neighbour"] * 5 + ["same_subject"] * 3 + ["neighbour_new"] * 5
+            roles += ["locality_text"] * texts
     else:
         roles = ["target", "original", *["object"] * int(rng.integers(1, 5)), *["control_object"] * 2]
     labels = rng.choice([*THINGS, *FIRST_NAMES, *HOSTILE], len(roles))

@@ -208,8 +208,11 @@ def conflict(case, dataset):
 def single(case):
     found = written("single", case, "new_exp", ["e1_true"], "e2_only")
     found["single_success_tie"] = same(case.p("new_exp", "e2_only"), case.p("new_exp", "0"))
-    for name, role in (("neighbours", "neighbour"), ("same_subject", "same_subject")):
+    near = [("neighbours", "neighbour"), ("same_subject", "same_subject"), ("texts", "locality_text")]
+    for name, role in near:
         places = case.positions(role)
+        if role == "locality_text" and not places:
+            continue
         known = [i for i in places if case.exact(role, "0", i) == 1]
         found[f"single_{name}_kept"] = average([case.exact(role, "e2_only", i) for i in known])
         for ending, state in (("", "e2_only"), ("_before", "0")):

@@ -126,6 +126,14 @@ def test_no_op_and_repeated_targets_are_found():
     assert {"no-op first edit", "first edit's target is a true object", "no-op second edit"} <= found
 
 
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_tables_without_a_case_break_no_invariant(graph, dataset):
+    built = dataset_of(dataset, *graph, quotas={"test": {}, "dev": {}, "train": {}})
+    assert built.cases.empty
+    require(dataset, built.edits, built.probes, graph[2].index)
+    require(dataset, EDITS.empty(), PROBES.empty(), graph[2].index)
+
+
 def test_a_fault_of_the_builder_stops_the_build(graph):
     built = dataset_of("round_easy", *graph)
     second = (built.edits["edit"] == "e2") & (built.edits["case_id"] == 3)

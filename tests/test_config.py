@@ -316,10 +316,12 @@ def test_what_hinders_mends_training_is_said_at_once(project: Path) -> None:
         project,
         editors={**MEND, "b": {"method": "mend", "settings": {"layers": [1]}}},
         mend={"locality_file": "nowhere.json", "settings": {"steps": 0}, "kg": "tory"},
+        cases={"locality_file": "none.json"},
     )
     for line in (
         "mend.settings.steps: Input should be greater than or equal to 1, found 0",
         "mend.locality_file: there is no 'nowhere.json'",
+        "cases.locality_file: there is no 'none.json'",
         "mend.kg: 'tory' is unknown; did you mean 'toy'?",
         "editors: a, b share tiny's hypernetwork, so they need the same layers",
         "resources/models/tiny.yaml: mend.lrr: unknown setting; did you mean 'lr'?",

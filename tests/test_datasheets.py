@@ -10,20 +10,22 @@ import pandas as pd
 import pytest
 import yaml
 
-from aftershock.cases import DATASETS
+from aftershock.cases import CONFLICT, DATASETS
 from aftershock.cases.datasheet import Built, describe_dataset, easy_and_hard, edited_objects, thresholds
+from aftershock.cases.known import count_objects
 from aftershock.cases.round_edit import candidates
 from aftershock.config import check_config
 from aftershock.dataset_figure import draw_dataset
 from aftershock.figures import save
 from aftershock.kg.datasheet import Mined, describe_graph, file_origin, markdown, time_of
+from aftershock.kg.filters import LIVING
+from aftershock.kg.screen import OFFENSIVE
 from families import (
     SETTINGS,
     context_of,
     dataset_of,
     division,
     families,
-    frame,
     instances_of,
     scores_of,
 )
@@ -138,10 +140,19 @@ def built(dataset: str, **changes: Any) -> Built:
     facts, labels = families(24)
     instances, scores, context = instances_of(24), scores_of(facts), context_of(facts, labels)
     made = dataset_of(dataset, instances, scores, context, **changes)
-    known = frame(facts, known=[i % 4 > 0 for i in range(len(facts))])
+    known = count_objects(scores, 2)
+    if dataset in CONFLICT:
+        known = pd.DataFrame(
+            [("relation", "P1", 9, 8, 7, 6, 8), ("rule", "P1>P2", 5, 4, 3, 2, 4)],
+            columns=["of", "name", "asked", "continuation", "probability", "rank", "known"],
+        )
+    reasons = [OFFENSIVE] * 3 + [LIVING, "missing label", None]
+    screened = pd.DataFrame({"text": ["Bad", "Worse"], "decision": "review", "reason": "holds it"})
     split = division(instances, scores, context)
     tables = (made.cases, made.edits, made.probes, made.counts)
-    return Built(dataset, *tables, split, instances, scores, known, STAGE)
+    return Built(
+        dataset, *tables, split, instances, scores, known, pd.DataFrame({"reason": reasons}), screened, STAGE
+    )
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -162,6 +173,10 @@ def test_a_dataset_is_described_by_its_cases_and_what_was_dropped(dataset: str) 
     assert rows_below(page, "Kept, or dropped") == [[str(c) for c in row] for row in totals.to_numpy()]
     by_rule = [sum(map(int, row[1:])) for row in rows_below(page, "By rule")]
     assert sum(by_rule) == data.counts["candidates"].sum()
+    known = rows_below(page, "## What the model knew")
+    assert known == [[str(c) for c in row] for row in data.known.astype(str).to_numpy()]
+    assert "(listed in screened.tsv): 2." in page
+    assert [row[1] for row in rows_below(page, "## Screened labels")] == ["3", "0", "0", "1"]
     assert f"![figure]({dataset}.svg)" in page
     assert sum(int(row[2]) for row in rows_below(page, "One split")) == len(data.split)
     shared = {row[0]: row[1:] for row in rows_below(page, "What test cases have in common")}
@@ -174,6 +189,29 @@ def test_a_dataset_is_described_by_its_cases_and_what_was_dropped(dataset: str) 
         assert sum(int(row[3]) for row in edited) == len(data.cases)
         sizes = rows_below(page, "True objects of a case")
         assert sum(int(row[2]) for row in sizes) == len(data.cases)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "said"),
+    [
+        ("model", "a label is the mean of the model's input embeddings"),
+        ({"path": "my/encoder"}, "labels are encoded by `my/encoder`."),
+        ({"hub": "some/one", "revision": "a" * 40}, f"encoded by some/one (revision `{'a' * 40}`)."),
+    ],
+)
+def test_a_round_dataset_says_what_encodes_labels(encoder, said) -> None:
+    settings = SETTINGS | {"seed": 7, "label_encoder": encoder}
+    assert said in describe_dataset(built("round_hard"), "tiny", "", settings, "# Facts")
+
+
+def test_rules_of_which_nothing_was_kept_are_counted_all_the_same(tmp_path: Path) -> None:
+    counts = [("test", "", "kept", 0), ("test", "R1>R1", "unknown", 5), ("test", "R2>R4", "unknown", 3)]
+    data = built("reverse", quotas={"test": {}, "dev": {}, "train": {}})
+    data = replace(data, counts=pd.DataFrame(counts, columns=data.counts.columns))
+    settings = SETTINGS | {"seed": 7}
+    page = describe_dataset(data, "tiny", "", settings, "# Facts")
+    assert rows_below(page, "By rule") == [["R1>R1", "0", "5"], ["R2>R4", "0", "3"]]
+    save(draw_dataset(data, "tiny", settings), tmp_path, "reverse")
 
 
 @pytest.mark.parametrize("dataset", DATASETS)

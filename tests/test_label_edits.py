@@ -163,3 +163,8 @@ def test_the_neighbour_of_an_object_is_what_many_share():
     assert context.neighbour("city1") == "A"
     assert context.neighbour("m1") is None
     assert context.neighbour("nowhere") is None
+    splits = {"A": "dev", "m1": "test"}
+    assert context.neighbour("city1", splits, "test") == "m1"
+    assert context.neighbour("city1", splits, "dev") == "A"
+    assert context.neighbour("city2", splits, "train") == "m2"
+    assert context.neighbour("city3", splits, "train") == "B"

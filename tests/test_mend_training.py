@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from aftershock.cases.graph_facts import FactIndex
-from aftershock.cases.locality import read_locality
+from aftershock.cases.locality import texts_to_ask, texts_to_learn
 from aftershock.cases.mend import graph_locality, training_edits
 from aftershock.cases.split import split_entities, splits_of
 from aftershock.editors import mend_training
@@ -156,13 +156,15 @@ def test_locality_files_of_both_forms(tmp_path, record):
         text = json.dumps(record).replace("Ada", f"Ada{number}")
         records.append(json.loads(text))
     path.write_text(json.dumps(records))
-    found = read_locality(path)
+    found = texts_to_learn(path)
     assert set(found["target"]) == {"chess"}
     assert set(found["prompt"]) <= {"Bruno plays", "Clara plays"}
     subjects = {split: set(part["subject"]) for split, part in found.groupby("split")}
     assert set(subjects) == {"train", "dev"}
     assert not subjects["train"] & subjects["dev"]
-    assert len(subjects["train"] | subjects["dev"]) == 30
+    held = set(texts_to_ask(path)["subject"])
+    assert held
+    assert not held & (subjects["train"] | subjects["dev"])
 
 
 @pytest.mark.parametrize(
@@ -182,7 +184,7 @@ def test_a_locality_file_of_another_form_is_refused(tmp_path, text, said):
     path = tmp_path / "loc.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=said):
-        read_locality(path)
+        texts_to_learn(path)
 
 
 def test_texts_to_leave_alone_are_about_other_subjects():

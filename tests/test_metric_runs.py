@@ -79,9 +79,10 @@ behaviours = st.builds(
     seed=st.integers(0, 10**6),
     n=st.integers(1, 5),
     behaviour=behaviours,
+    texts=st.sampled_from([0, 3]),
 )
-def test_every_metric_equals_its_slow_twin(dataset, seed, n, behaviour):
-    sim = simulate(dataset, n, seed, {"editor": behaviour})
+def test_every_metric_equals_its_slow_twin(dataset, seed, n, behaviour, texts):
+    sim = simulate(dataset, n, seed, {"editor": behaviour}, texts=texts)
     scored, second = known_and_given(sim, np.random.default_rng(seed))
     shards = {"00000-00007": sim.observations["editor"]}
     given_ = sim.cases, sim.probes, sim.unedited, shards, sim.telemetry["editor"], dataset, list(shards)
@@ -101,7 +102,7 @@ def test_every_metric_equals_its_slow_twin(dataset, seed, n, behaviour):
 def test_every_entry_of_the_catalogue_has_a_slow_twin():
     twins = set()
     for dataset in DATASETS:
-        sim = simulate(dataset, 1, editors={"editor": Behaviour()})
+        sim = simulate(dataset, 1, editors={"editor": Behaviour()}, texts=1)
         for _, slow in slow_cases(sim, *known_and_given(sim, np.random.default_rng(0))):
             twins |= set(metrics_of(slow, dataset))
     assert {entry.name for entry in BASE} <= twins

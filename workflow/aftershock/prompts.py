@@ -1,6 +1,8 @@
 """Prompt templates: one `{}` where the subject goes. Labels are data and never parsed as templates."""
 
 SLOT = "{}"
+TEXT = "text"
+"""In place of a relation: the subject is a whole prompt, asked as it stands."""
 
 
 def fill(template: str, subject: str) -> str:

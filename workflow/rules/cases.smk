@@ -1,6 +1,12 @@
 """What a model is asked about, and the cases that are made of what it knows."""
 
 
+def locality_texts(wildcards):
+    """The file of texts that coverage cases ask about, if there is one."""
+    path = config["cases"]["locality_file"]
+    return resource_path(path) if path and wildcards.dataset == "coverage" else []
+
+
 rule list_facts:
     input:
         facts="results/kg/{kg}/facts.parquet",
@@ -87,6 +93,7 @@ rule build_cases:
         prompts=prompts,
         verified="results/{kg}/{model}/verified.parquet",
         objects="results/{kg}/{model}/objects.parquet",
+        texts=locality_texts,
     output:
         cases="results/{kg}/{model}/cases/{dataset}.parquet",
         edits="results/{kg}/{model}/cases/{dataset}.edits.parquet",
@@ -101,7 +108,12 @@ rule build_cases:
     params:
         namespace=lambda wildcards: graph(wildcards)["namespace"],
         settings=config["cases"],
-        code=code_hash("aftershock.cases.build", "aftershock.cases.asked", "aftershock.cases.shortfall"),
+        code=code_hash(
+            "aftershock.cases.build",
+            "aftershock.cases.asked",
+            "aftershock.cases.locality",
+            "aftershock.cases.shortfall",
+        ),
     message:
         "Building {wildcards.dataset} for {wildcards.model}"
     script:
@@ -117,6 +129,7 @@ rule build_released_cases:
         prompts=prompts,
         verified="results/{kg}/{model}/verified.parquet",
         objects="results/{kg}/{model}/objects.parquet",
+        texts=locality_texts,
     output:
         cases="results/{kg}/{model}/cases/{dataset}.parquet",
         edits="results/{kg}/{model}/cases/{dataset}.edits.parquet",
@@ -134,7 +147,7 @@ rule build_released_cases:
         sample=lambda wildcards: graph(wildcards)["sample"],
         functionality=config["cases"]["functionality"],
         seed=config["cases"]["seed"],
-        code=code_hash("aftershock.cases.released_study"),
+        code=code_hash("aftershock.cases.released_study", "aftershock.cases.locality"),
     message:
         "Building {wildcards.dataset} for {wildcards.model} from published rows"
     script:

@@ -33,6 +33,12 @@ def datasets_of_run():
     return cases + [f"results/{KG}/{name}/released/{split}" for name in config["models"] for split in splits]
 
 
+def counts_of_known(wildcards):
+    """How much a model knows of what a dataset is made of."""
+    name = "objects" if wildcards.dataset in ROUND else "verified"
+    return f"results/{wildcards.kg}/{wildcards.model}/{name}.csv"
+
+
 rule describe_graph:
     input:
         file=described_file,
@@ -75,7 +81,9 @@ rule describe_dataset:
         counts="results/{kg}/{model}/cases/{dataset}.counts.csv",
         split="results/kg/{kg}/split.parquet",
         instances="results/kg/{kg}/instances.parquet",
-        verified="results/{kg}/{model}/verified.parquet",
+        known=counts_of_known,
+        facts="results/kg/{kg}/facts.parquet",
+        screened="results/kg/{kg}/screened.tsv",
         objects="results/{kg}/{model}/objects.parquet",
     output:
         page="results/{kg}/{model}/cases/{dataset}.md",

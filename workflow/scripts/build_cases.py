@@ -6,6 +6,7 @@ from aftershock.cases.asked import only_taught
 from aftershock.cases.build import build
 from aftershock.cases.graph_facts import Context, FactIndex
 from aftershock.cases.invariants import require
+from aftershock.cases.locality import texts_to_ask
 from aftershock.cases.shortfall import shortfalls
 from aftershock.cases.split import splits_of
 from aftershock.kg.sheets import read_relations
@@ -33,9 +34,9 @@ with stage(snakemake) as run:
     )
     splits = splits_of(SPLIT.read(given.split))
     instances, scores = INSTANCES.read(given.instances), OBJECT_SCORES.read(given.objects)
-    built = build(name, instances, scores, splits, context, settings)
-    if len(built.cases):
-        require(name, built.edits, built.probes, index)
+    texts = texts_to_ask(given.texts) if given.texts else None
+    built = build(name, instances, scores, splits, context, settings, texts)
+    require(name, built.edits, built.probes, index)
     CASES.write(built.cases, snakemake.output.cases, run.provenance)
     EDITS.write(built.edits, snakemake.output.edits, run.provenance)
     PROBES.write(built.probes, snakemake.output.probes, run.provenance)

@@ -1,6 +1,7 @@
 """Turn the sampled rows of a published file into cases for one model."""
 
 from aftershock.cases.graph_facts import Context, FactIndex
+from aftershock.cases.locality import texts_to_ask
 from aftershock.cases.released_study import Folder, build_released
 from aftershock.kg.sheets import read_relations
 from aftershock.output import write_text
@@ -20,7 +21,8 @@ with stage(snakemake) as run:
         params.functionality,
         params.seed,
     )
-    built = build_released(name, folder, OBJECT_SCORES.read(given.objects), context)
+    texts = texts_to_ask(given.texts) if given.texts else None
+    built = build_released(name, folder, OBJECT_SCORES.read(given.objects), context, texts)
     CASES.write(built.cases, snakemake.output.cases, run.provenance)
     EDITS.write(built.edits, snakemake.output.edits, run.provenance)
     PROBES.write(built.probes, snakemake.output.probes, run.provenance)

@@ -1,5 +1,6 @@
 """Write the datasheet of a built dataset."""
 
+import csv
 from pathlib import Path
 
 import pandas as pd
@@ -12,8 +13,8 @@ from aftershock.output import write_text
 from aftershock.stage import stage
 from aftershock.tables import provenance_of
 from aftershock.tables.cases import CASES, EDITS, PROBES
-from aftershock.tables.graph import INSTANCES, SPLIT
-from aftershock.tables.models import OBJECT_SCORES, VERIFIED
+from aftershock.tables.graph import FACTS, INSTANCES, SPLIT
+from aftershock.tables.models import OBJECT_SCORES
 
 with stage(snakemake):
     given, wildcards = snakemake.input, snakemake.wildcards
@@ -26,7 +27,11 @@ with stage(snakemake):
         split=SPLIT.read(given.split),
         instances=INSTANCES.read(given.instances),
         scores=OBJECT_SCORES.read(given.objects),
-        verified=VERIFIED.read(given.verified),
+        known=pd.read_csv(given.known),
+        facts=FACTS.read(given.facts),
+        screened=pd.read_csv(
+            given.screened, sep="\t", dtype=str, quoting=csv.QUOTE_NONE, keep_default_na=False
+        ),
         provenance=provenance_of(given.cases),
     )
     graph = Path(given.graph).read_text(encoding="utf-8")

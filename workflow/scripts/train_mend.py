@@ -4,7 +4,7 @@ from pathlib import Path
 
 from aftershock.cases.asked import only_taught
 from aftershock.cases.graph_facts import FactIndex
-from aftershock.cases.locality import read_locality
+from aftershock.cases.locality import texts_to_learn
 from aftershock.cases.mend import graph_locality, training_edits
 from aftershock.cases.split import splits_of
 from aftershock.editors.mend_data import train_hypernetwork
@@ -26,11 +26,7 @@ with stage(snakemake) as run:
     index = FactIndex.from_frames(facts, VERIFIED.empty())
     splits = splits_of(SPLIT.read(given.split))
     edits = training_edits(snakemake.wildcards.kind, *graph, index, splits, params.cases_seed)
-    local = (
-        read_locality(given.locality, params.seed)
-        if given.locality
-        else graph_locality(*graph, index, splits)
-    )
+    local = texts_to_learn(given.locality) if given.locality else graph_locality(*graph, index, splits)
     print(edits.groupby("split").size().to_string(), local.groupby("split").size().to_string(), sep="\n")
     lm = LanguageModel.load(given.weights, run.device, **params.engine)
     hashed = sha256_of_weights(given.weights)

@@ -11,7 +11,15 @@ import pandas as pd
 from aftershock.cases import CONFLICT, SPLITS, conflict, round_edit
 from aftershock.cases.conflict import ConflictCase, Selection
 from aftershock.cases.graph_facts import Context, Fact
-from aftershock.cases.probes import IN_CONTEXT, Neighbours, Probe, conflict_probes, round_probes
+from aftershock.cases.probes import (
+    IN_CONTEXT,
+    TEXTS,
+    Neighbours,
+    Probe,
+    Texts,
+    conflict_probes,
+    round_probes,
+)
 from aftershock.cases.round_edit import RoundCase, RoundSelection
 from aftershock.cases.split import components, home_of
 from aftershock.cases.targets import nth_left
@@ -39,16 +47,17 @@ def build(
     splits: Mapping[str, str],
     context: Context,
     settings: Mapping,
+    texts: pd.DataFrame | None = None,
 ) -> Dataset:
     """Build `dataset` from INSTANCES and OBJECT_SCORES with the `cases` section of the configuration.
 
-    `splits` has the split of each entity. Fewer cases than the quota are no error: `counts` says why
-    candidates were dropped.
+    `splits` has the split of each entity, `texts` (LOCAL_COLUMNS) what edits should leave alone. Fewer cases
+    than the quota are no error: `counts` says why candidates were dropped.
     """
     kept = instances[instances["kept"]].sort_values(conflict.COLUMNS)
     homes, homes_of_keys = home_of(kept, splits), scores["subject_id"].map(splits)
     context = replace(context, rules=frozenset(kept["rule"]))
-    rows = _Rows(dataset, context, splits)
+    rows = _Rows(dataset, context, splits, texts)
     counts = []
     for split in SPLITS:
         quotas = settings["quotas"][split]
@@ -95,9 +104,14 @@ def _counts(split: str, chosen: Sequence[ConflictCase | RoundCase], dropped: Cou
     return [*rows, *((split, rule, reason, n) for reason, rule, n in lost)]
 
 
-def tabulate(dataset: str, cases: Sequence[ConflictCase | RoundCase], context: Context) -> Dataset:
-    """The tables of given `cases`, all of them test cases."""
-    rows = _Rows(dataset, context, {})
+def tabulate(
+    dataset: str,
+    cases: Sequence[ConflictCase | RoundCase],
+    context: Context,
+    texts: pd.DataFrame | None = None,
+) -> Dataset:
+    """The tables of given `cases`, all of them test cases; `texts` as in `build`."""
+    rows = _Rows(dataset, context, {}, texts)
     rows.add("test", cases)
     return rows.tables(pd.DataFrame(_counts("test", cases, Counter()), columns=COUNTS))
 
@@ -105,8 +119,12 @@ def tabulate(dataset: str, cases: Sequence[ConflictCase | RoundCase], context: C
 class _Rows:
     """Collects the rows of the three tables while cases are added in order."""
 
-    def __init__(self, dataset: str, context: Context, splits: Mapping[str, str]) -> None:
+    def __init__(
+        self, dataset: str, context: Context, splits: Mapping[str, str], texts: pd.DataFrame | None
+    ) -> None:
         self.dataset, self.context, self.index = dataset, context, context.index
+        self.texts = Texts(texts) if texts is not None and dataset == "coverage" else None
+        self.labels = {**self.index.labels, **self.texts.labels} if self.texts else self.index.labels
         self.near = Neighbours(context.index, splits)
         self.cases: list[dict] = []
         self.edits: list[dict] = []
@@ -136,7 +154,12 @@ class _Rows:
             edits["control"] = others[0].second
         for name, edit in edits.items():
             self._edit(case_id, name, 0, edit.new, edit.old_id)
-        self._probes(case_id, conflict_probes(self.dataset, case, others, self.near, rng))
+        probes = list(conflict_probes(self.dataset, case, others, self.near, rng))
+        if self.texts and split == "test":
+            subjects = {self.labels[edit.subject_id] for edit in (case.first, case.second)}
+            own = generator(self.context.seed, "locality texts", case_id)
+            probes += self.texts.draw(subjects, TEXTS, own)
+        self._probes(case_id, probes)
 
     def _add_round(
         self, split: str, case: RoundCase, chosen: Sequence[RoundCase], rng: np.random.Generator
@@ -154,11 +177,12 @@ class _Rows:
             self._edit(case_id, "multi", i, Fact(*case.key, object_id), case.target_id)
         for i, object_id in enumerate(filter(None, self._related(case.original_id))):
             self._edit(case_id, "related", i, Fact(*case.key, object_id), case.target_id)
-        self._probes(case_id, round_probes(case, control))
+        self._probes(case_id, list(round_probes(case, control)))
 
     def _related(self, object_id: str) -> tuple[str, str | None]:
-        """An object and its neighbour, unless that has the same label."""
-        other, labels = self.context.neighbour(object_id), self.index.labels
+        """An object and its neighbour in the same split, unless that has the same label."""
+        other = self.context.neighbour(object_id, self.near.splits, self.near.split)
+        labels = self.index.labels
         alike = other is not None and labels[other].casefold() == labels[object_id].casefold()
         return object_id, None if alike else other
 
@@ -188,7 +212,6 @@ class _Rows:
         )
 
     def _probes(self, case_id: int, probes: Sequence[Probe]) -> None:
-        probes = list(probes)
         asked = dict.fromkeys((fact, prompts == IN_CONTEXT) for _, fact, prompts in probes)
         numbers = {key: i for i, key in enumerate(asked)}
         wide = {fact for _, fact, prompts in probes if prompts == "all"}
@@ -201,10 +224,10 @@ class _Rows:
                     "position": positions[role],
                     "probe_id": numbers[fact, prompts == IN_CONTEXT],
                     "subject_id": fact.subject_id,
-                    "subject": self.index.labels[fact.subject_id],
+                    "subject": self.labels[fact.subject_id],
                     "relation_id": fact.relation_id,
                     "object_id": fact.object_id,
-                    "object": self.index.labels[fact.object_id],
+                    "object": self.labels[fact.object_id],
                     "prompts": "all" if fact in wide and prompts != IN_CONTEXT else prompts,
                 }
             )

@@ -14,6 +14,8 @@ from aftershock.cases.round_edit import choose
 from aftershock.cases.shortfall import shortfalls
 from aftershock.cases.split import splits_of
 from aftershock.kg.datasheet import bullets, fenced, markdown
+from aftershock.kg.filters import LIVING
+from aftershock.kg.screen import OFFENSIVE, REVIEWED, TOXIC
 
 WHAT = {
     "coverage": "Two edits of one fact, (s, r: o1 -> o2) and (s, r: o2 -> o3): the second covers the first.",
@@ -46,7 +48,15 @@ COUNTS = {
     "paper": "Numbers of true objects are spread as in the released files, alike in easy and hard.",
 }
 WEIGHTS = "Numbers of true objects are spread by the weights above, alike in easy and hard."
-CONTROL_ROLES = ("control_same", "control_unrelated", "neighbour", "same_subject", "control_object")
+CONTROL_ROLES = (
+    "control_same",
+    "control_unrelated",
+    "neighbour",
+    "same_subject",
+    "locality_text",
+    "control_object",
+)
+SCREENED = (OFFENSIVE, TOXIC, REVIEWED, LIVING)
 INFERENCE = (
     "What the second edit entails for the first one's relation (`new_imp`) is stated by the edit itself, "
     "deduced by a rule of the graph, or abduced: it follows only from the converse of the case's rule."
@@ -66,7 +76,9 @@ class Built:
     split: pd.DataFrame  # SPLIT
     instances: pd.DataFrame
     scores: pd.DataFrame  # OBJECT_SCORES
-    verified: pd.DataFrame
+    known: pd.DataFrame  # verified.csv of conflict datasets, objects.csv of round ones
+    facts: pd.DataFrame  # FACTS, kept and not
+    screened: pd.DataFrame  # screened.tsv
     provenance: Mapping[str, Any]
 
 
@@ -95,7 +107,9 @@ def describe_dataset(built: Built, model: str, built_at: str, settings: Mapping[
         "## Train, dev and test",
         *_division(built),
         "## What the model knew",
-        _known(built),
+        _known(built, settings),
+        "## Screened labels",
+        _screened(built),
     ]
     if built.dataset not in CONFLICT:
         parts += ["## Which object is edited", *_round(built, settings)]
@@ -160,6 +174,7 @@ def _candidates(built: Built, settings: Mapping[str, Any]) -> list[str]:
         index="rule", columns="reason", values="candidates", aggfunc="sum", fill_value=0
     )
     named = ["kept", *(reason for reason in sorted(rules.columns) if reason != "kept")]
+    rules = rules.reindex(columns=named, fill_value=0)
     rows = [(rule, *(int(rules.at[rule, n]) for n in named)) for rule in rules.index] if len(rules) else []
     short = list(shortfalls(built.dataset, built.counts, settings["quotas"]))
     return [
@@ -189,13 +204,30 @@ def _division(built: Built) -> list[str]:
     ]
 
 
-def _known(built: Built) -> str:
-    table = built.verified if built.dataset in CONFLICT else built.scores
-    rows = [
-        (relation_id, len(group), int(group["known"].sum()), float(group["known"].mean()))
-        for relation_id, group in table.groupby("relation_id", sort=True)
-    ]
-    return markdown(["relation", "facts asked", "known", "share"], rows)
+def _known(built: Built, settings: Mapping[str, Any]) -> str:
+    """How much the model was asked and knew: of facts by each criterion, of several objects by all limits."""
+    if built.dataset in CONFLICT:
+        note = (
+            "Facts by relation; by rule, instances of which the model knows all that a case needs. Each "
+            f"criterion is counted; `known` is by {settings['verification']['criterion']}."
+        )
+    else:
+        note = (
+            "A key is a subject and relation, usable when the model knows at least "
+            f"{settings['min_known_objects']} of its objects."
+        )
+    rows = built.known.itertuples(index=False, name=None)
+    return f"{note}\n\n{markdown(list(built.known.columns), rows)}"
+
+
+def _screened(built: Built) -> str:
+    """What the screen left out of the graph's facts, and how many labels await a person's judgement."""
+    reasons = built.facts["reason"].value_counts()
+    rows = [(reason, int(reasons.get(reason, 0))) for reason in SCREENED]
+    return (
+        f"Labels left out until somebody judges them (listed in screened.tsv): {len(built.screened)}. Facts "
+        f"left out because of a label or a person:\n\n{markdown(['reason', 'facts'], rows)}"
+    )
 
 
 def _round(built: Built, settings: Mapping[str, Any]) -> list[str]:
@@ -206,10 +238,17 @@ def _round(built: Built, settings: Mapping[str, Any]) -> list[str]:
         known=settings["min_known_objects"],
         end="most" if easy else "least",
         side="at or above" if easy else "below",
-        encoder=OWN_LABELS if encoder == "model" else f"labels are encoded by {encoder['hub']}",
+        encoder=OWN_LABELS if encoder == "model" else f"labels are encoded by {_origin(encoder)}",
         counts=COUNTS[counts] if isinstance(counts, str) else WEIGHTS,
     )
     return [rule, _thresholds(built, settings["min_known_objects"]), _sizes(built.cases)]
+
+
+def _origin(encoder: Mapping[str, str]) -> str:
+    """A sentence encoder's name, and its revision where it comes from the Hub."""
+    if "path" in encoder:
+        return f"`{encoder['path']}`"
+    return f"{encoder['hub']} (revision `{encoder['revision']}`)"
 
 
 def scores_in(built: Built, split: str) -> pd.DataFrame:

@@ -119,13 +119,20 @@ class Context:
         body, _, head = rule.partition(">")
         return "deduced" if f"{head}>{body}" in self.rules else "abduced"
 
-    def neighbour(self, entity_id: str) -> str | None:
+    def neighbour(
+        self, entity_id: str, splits: Mapping[str, str] | None = None, split: str | None = None
+    ) -> str | None:
         """What an entity belongs to, such as the country of a city; None where the graph has no such fact.
 
         Of the entity's facts whose relation allows one object, the one whose relation has fewest objects in
-        all: many entities share each of these.
+        all: many entities share each of these. With `splits`, the split of each entity, objects of another
+        split than `split` are passed over; those of none are shared by all.
         """
-        facts = [fact for fact in self.index.by_subject.get(entity_id, ()) if self.strict(fact.relation_id)]
+        facts = [
+            fact
+            for fact in self.index.by_subject.get(entity_id, ())
+            if self.strict(fact.relation_id) and (splits or {}).get(fact.object_id, split) == split
+        ]
         general = min(
             facts, key=lambda f: (len(self.index.pools[f.relation_id]), f.relation_id), default=None
         )

@@ -36,7 +36,10 @@ def violations(dataset: str, edits: pd.DataFrame, probes: pd.DataFrame, index: F
 
 
 def require(dataset: str, edits: pd.DataFrame, probes: pd.DataFrame, index: FactIndex) -> None:
-    """Raise ValueError when a built case breaks an invariant: that would be a fault of the builder."""
+    """Raise ValueError when a built case breaks an invariant: that would be a fault of the builder.
+
+    Tables without a case break none.
+    """
     found = violations(dataset, edits, probes, index)
     if len(found):
         counts = ", ".join(f"{kind}: {n}" for kind, n in found["kind"].value_counts().items())

@@ -10,33 +10,52 @@ import pandas as pd
 from aftershock.cases.mend import LOCAL_COLUMNS
 from aftershock.seeds import derive
 
-DEV_SHARE = 5  # one subject of so many is kept for dev
+SHARES = ("dev", "test", "train", "train", "train")  # each a fifth of the subjects
 
 
-def read_locality(path: str | Path, seed: int = 0) -> pd.DataFrame:
-    """LOCAL_COLUMNS of a JSON file, train and dev disjoint by subject; no relation is known.
+def texts_to_learn(path: str | Path) -> pd.DataFrame:
+    """LOCAL_COLUMNS of the train and dev texts of `mend.locality_file`, see `read_locality`."""
+    return _of_splits(f"mend.locality_file {path}", path, ("train", "dev"))
+
+
+def texts_to_ask(path: str | Path) -> pd.DataFrame:
+    """LOCAL_COLUMNS of the test texts of `cases.locality_file`, each once: MEND never learns one of these."""
+    found = _of_splits(f"cases.locality_file {path}", path, ("test",))
+    return found.drop_duplicates(["prompt", "target"], ignore_index=True)
+
+
+def _of_splits(where: str, path: str | Path, splits: tuple[str, ...]) -> pd.DataFrame:
+    found = read_locality(path, where)
+    for split in splits:
+        if split not in set(found["split"]):
+            raise ValueError(
+                f"{where} has too few subjects for split {split!r}: give a file with more of them"
+            )
+    return found[found["split"].isin(splits)].reset_index(drop=True)
+
+
+def read_locality(path: str | Path, where: str) -> pd.DataFrame:
+    """LOCAL_COLUMNS of a JSON file, splits disjoint by subject; no relation is known.
 
     Records are those of the published CounterFact (neighbours and the object that they share) or of the flat
-    form that EasyEdit reads (one text and its answer). ValueError names the record that is neither.
+    form that EasyEdit reads (one text and its answer). ValueError names the file, as `where`, and the record
+    that is neither. A subject's split depends on nothing but its name: what one setting trains on is never
+    what another one tests.
     """
     try:
         records = json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"mend.locality_file {path} is not JSON: {error}") from error
+        raise ValueError(f"{where} is not JSON: {error}") from error
     if not isinstance(records, list) or not records:
-        raise ValueError(f"mend.locality_file {path} holds no list of records, as CounterFact's file does")
+        raise ValueError(f"{where} holds no list of records, as CounterFact's file does")
     rows = []
     for number, record in enumerate(records):
         if not isinstance(record, dict):
-            raise ValueError(f"mend.locality_file {path}: record {number} is {record!r}, not an object")
-        for subject, prompt, target in _texts(record, f"mend.locality_file {path}: record {number}"):
-            split = "train" if derive(seed, "mend locality", subject) % DEV_SHARE else "dev"
+            raise ValueError(f"{where}: record {number} is {record!r}, not an object")
+        for subject, prompt, target in _texts(record, f"{where}: record {number}"):
+            split = SHARES[derive(0, "locality", subject) % len(SHARES)]
             rows.append((split, subject, "", prompt, target))
-    found = pd.DataFrame(rows, columns=LOCAL_COLUMNS)
-    for split in ("train", "dev"):
-        if split not in set(found["split"]):
-            raise ValueError(f"mend.locality_file {path} has too few subjects for split {split!r}")
-    return found
+    return pd.DataFrame(rows, columns=LOCAL_COLUMNS)
 
 
 def _texts(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, str, str]]:

@@ -14,24 +14,28 @@ Roles of a conflict case:
     neighbour       the same relation of other subjects (coverage)
     neighbour_new   the second edit's new object for the neighbour's subject, in the neighbours' order
     same_subject    other facts of the same subject (coverage)
+    locality_text   texts of a file that have nothing to do with the edits (coverage, where a file is given)
 
 Roles of a round case: `original` (o1), `target` (o*), `object` (the other true objects) and
 `control_object` (all true objects of another key).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 
 import numpy as np
+import pandas as pd
 
 from aftershock.cases.conflict import ConflictCase
 from aftershock.cases.graph_facts import Fact, FactIndex
 from aftershock.cases.round_edit import RoundCase
+from aftershock.prompts import TEXT
 
 ALL_PROMPTS, EDIT_PROMPT, IN_CONTEXT = "all", "edit", "context"
 Probe = tuple[str, Fact, str]  # role, fact, which prompts are scored
 NEIGHBOURS = 5
 SAME_SUBJECT = 4
+TEXTS = 5
 
 
 def conflict_probes(
@@ -79,6 +83,27 @@ def round_probes(case: RoundCase, control: RoundCase | None) -> Iterator[Probe]:
     if control:
         for object_id in control.object_ids:
             yield "control_object", Fact(*control.key, object_id), ALL_PROMPTS
+
+
+class Texts:
+    """Texts of a file, LOCAL_COLUMNS, as facts: their prompts are asked as they stand."""
+
+    def __init__(self, texts: pd.DataFrame) -> None:
+        pairs = list(zip(texts["prompt"], texts["target"], strict=True))
+        self.facts = [Fact(f"text {i}", TEXT, f"answer {i}") for i in range(len(pairs))]
+        self.labels = {
+            name: label
+            for fact, pair in zip(self.facts, pairs, strict=True)
+            for name, label in zip((fact.subject_id, fact.object_id), pair, strict=True)
+        }
+        self._folded = [prompt.casefold() for prompt, _ in pairs]
+
+    def draw(self, subjects: Collection[str], n: int, rng: np.random.Generator) -> Iterator[Probe]:
+        """Up to `n` random texts in which none of the labels `subjects` stands."""
+        names = [subject.casefold() for subject in subjects]
+        order = rng.permutation(len(self.facts))
+        apart = (self.facts[i] for i in order if not any(name in self._folded[i] for name in names))
+        return (("locality_text", fact, EDIT_PROMPT) for fact in islice(apart, n))
 
 
 class Neighbours:

@@ -114,10 +114,17 @@ class Folder:
         return pd.DataFrame(rows, columns=list(TAUGHT.columns))
 
 
-def build_released(dataset: str, folder: Folder, objects: pd.DataFrame, context: Context) -> Dataset:
+def build_released(
+    dataset: str,
+    folder: Folder,
+    objects: pd.DataFrame,
+    context: Context,
+    texts: pd.DataFrame | None = None,
+) -> Dataset:
     """The sampled rows of one file as a dataset of test cases; nothing is dropped.
 
-    `objects` are OBJECT_SCORES rows: they say which true objects the model knows.
+    `objects` are OBJECT_SCORES rows: they say which true objects the model knows. `texts` (LOCAL_COLUMNS) are
+    what edits should leave alone.
     """
     labels = {**context.index.labels, **folder.labels}  # targets are in no true fact
     context = replace(context, index=replace(context.index, labels=labels))
@@ -126,4 +133,4 @@ def build_released(dataset: str, folder: Folder, objects: pd.DataFrame, context:
         known = objects[objects["known"]]
         ids = known.groupby(["subject_id", "relation_id"])["object_id"].agg(frozenset).to_dict()
         cases = [replace(case, known_ids=ids.get(case.key, frozenset())) for case in cases]
-    return tabulate(dataset, cases, context)
+    return tabulate(dataset, cases, context, texts)

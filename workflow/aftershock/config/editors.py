@@ -38,9 +38,12 @@ def mend_errors(
     """What hinders the training of a hypernetwork."""
     mend, kgs = config.get("mend", {}), config["kgs"]
     yield from training_errors("mend.settings", mend.get("settings", {}))
-    path = mend.get("locality_file")
-    if path and not Path(path).exists() and not (folder / path).exists():
-        yield f"mend.locality_file: there is no {path!r}; a path is relative to the working directory"
+    for section in ("cases", "mend"):
+        path = config.get(section, {}).get("locality_file")
+        if path and not Path(path).exists() and not (folder / path).exists():
+            yield (
+                f"{section}.locality_file: there is no {path!r}; a path is relative to the working directory"
+            )
     editors = {
         label: editor
         for label, editor in config["editors"].items()

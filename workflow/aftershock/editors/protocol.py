@@ -16,7 +16,7 @@ from aftershock.lm.generation import continue_greedily
 from aftershock.lm.memory import byte_budget
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import Score, score, score_states
-from aftershock.prompts import fill
+from aftershock.prompts import SLOT, TEXT, fill
 from aftershock.requests import EditRequest, Query
 from aftershock.second_edit import second_rows
 from aftershock.seeds import derive
@@ -135,7 +135,7 @@ def list_asked(probes: pd.DataFrame, prompts: pd.DataFrame) -> dict[int, list[As
 
     A fact asked in context has the case's tied fact and the first edit's true one before its edit prompt.
     """
-    templates: dict[str, list[tuple[int, str]]] = {}
+    templates: dict[str, list[tuple[int, str]]] = {TEXT: [(0, SLOT)]}
     for row in prompts.sort_values(["relation_id", "prompt_id"]).itertuples(index=False):
         templates.setdefault(row.relation_id, []).append((row.prompt_id, row.template))
     context = _contexts(probes, templates)

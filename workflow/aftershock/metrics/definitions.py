@@ -91,6 +91,7 @@ def _nearby() -> Iterator[Metric]:
     for name, title, facts in (
         ("neighbours", "neighbours", "facts of other subjects with the edited relation"),
         ("same_subject", "same subject's other facts", "facts of the edited subject with other relations"),
+        ("texts", "other texts", "texts of a file that are about something else"),
     ):
         yield Metric(
             f"single_{name}_token_accuracy",
@@ -235,6 +236,12 @@ BASE = (
         "same subject's other facts kept",
         "Of facts of the edited subject with other relations that the unedited model gives exactly, the "
         "share it still gives.",
+    ),
+    Metric(
+        "single_texts_kept",
+        "other texts kept",
+        "Of texts of a file that are about something else and that the unedited model completes exactly, the "
+        "share it still does.",
     ),
     Metric(
         "single_neighbours_efficacy",

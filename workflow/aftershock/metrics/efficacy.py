@@ -12,8 +12,10 @@ import pandas as pd
 from aftershock.metrics import formulas
 from aftershock.metrics.observed import ALONE, UNEDITED, Readings, case_mean
 
-NEAR = {"neighbours": "neighbour", "same_subject": "same_subject"}
+NEAR = {"neighbours": "neighbour", "same_subject": "same_subject", "texts": "locality_text"}
 """Roles of facts that an edit should leave alone, by how metrics call them."""
+GIVEN = {"locality_text"}
+"""Those of them that only a run with a file of texts has."""
 
 
 def written(edit: str, read: Readings, new: str, replaced: list[str], state: str) -> dict[str, pd.Series]:
@@ -56,6 +58,8 @@ def kept(read: Readings) -> dict[str, pd.Series]:
     """
     columns = {}
     for name, role in NEAR.items():
+        if role in GIVEN - read.roles:
+            continue
         exact, tokens = read.many(role, "exact"), read.many(role, "token_accuracy")
         change = read.many(role, "log_probability")
         columns |= {

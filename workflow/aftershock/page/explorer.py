@@ -15,6 +15,7 @@ from aftershock.metrics.catalogue import find_metric
 from aftershock.page.embed import Words, embedded, numbers
 from aftershock.page.outcomes import flags, lacking, outcomes_in
 from aftershock.page.roles import EDITS, GROUPS, STATES, role, rule_words
+from aftershock.prompts import SLOT, TEXT
 
 PAIRS = 2_000
 """A page with more case-method pairs keeps its chunks in files beside it."""
@@ -129,7 +130,7 @@ def _chunks(setting: Setting, cases: pd.DataFrame, size: int) -> Iterable[dict[s
     edits = setting.edits[setting.edits["case_id"].isin(wanted)].sort_values(["case_id"], kind="stable")
     of_probes, of_edits = _slices(probes["case_id"], wanted), _slices(edits["case_id"], wanted)
     templates = setting.prompts[setting.prompts["prompt_id"] == 0]
-    templates = dict(zip(templates["relation_id"], templates["template"], strict=True))
+    templates = {TEXT: SLOT, **dict(zip(templates["relation_id"], templates["template"], strict=True))}
     probe_rows = probes[["role", "relation_id", "subject", "object", "prompts", "also"]].to_numpy().tolist()
     edit_rows = edits[["edit", "prompt", "subject", "target_true", "target_new"]].to_numpy().tolist()
     before = _before(setting.runs, probes)

@@ -37,6 +37,7 @@ ROLES = {
     "control_object": Role(CONTROLS, "a true object of another subject and relation"),
     "neighbour": Role(CONTROLS, "the same relation of another subject"),
     "neighbour_new": Role(CONTROLS, "what the second edit writes, for a neighbour"),
+    "locality_text": Role(CONTROLS, "a text of a file that is about something else"),
     "same_subject": Role(CONTROLS, "another fact of the edited subject"),
 }
 
