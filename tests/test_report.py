@@ -258,6 +258,14 @@ def test_a_test_decides_whether_methods_differ_where_there_is_one(p, significant
     assert finding.sentences[0].endswith(words)
 
 
+def test_a_method_without_any_value_keeps_its_column():
+    lost = exact_answers()
+    lost.loc[lost["editor"] == "ft", ["value", "low", "high", "n"]] = [None, None, None, 0]
+    (finding,) = found(lost, MODEL)
+    assert finding.editors == tuple(dict.fromkeys(lost["editor"]))
+    assert all(set(values) == {"rome"} for _, values in finding.rows)
+
+
 def test_texts_name_the_level_of_the_run():
     runs, config = [run_of("reverse"), run_of("reverse", "ft")], {"statistics": {"level": 0.9}}
     assert "Intervals are 90 %, each on its own" in certainty(exact_answers(), runs, config)[-1]

@@ -139,9 +139,11 @@ def found(
     """The answers of one model's runs, over all cases and the lowest seed; none where there is no value.
 
     `comparisons` has COMPARISONS: with it a difference between methods is said to be one only where its
-    corrected test finds it, without it where their intervals are apart. `level` is that of the intervals.
+    corrected test finds it, without it where their intervals are apart. A method without any value is among
+    the editors all the same. `level` is that of the intervals.
     """
-    rows = first_seed(summary[(summary["model"] == model) & (summary["n"] > 0)])
+    asked = summary[summary["model"] == model]
+    rows = first_seed(asked[asked["n"] > 0])
     findings = []
     for question in QUESTIONS:
         answers = rows[rows["dataset"] == question.dataset]
@@ -157,7 +159,7 @@ def found(
         if question.difference in by_metric:
             said.append(_beyond(by_metric[question.difference], question))
         table = tuple((words, _by_editor(by_metric[name], name)) for words, name in shown)
-        editors = list(dict.fromkeys(editor for _, values in table for editor in values))
+        editors = list(dict.fromkeys(asked.loc[asked["dataset"] == question.dataset, "editor"]))
         about = tuple(metric(name).about for _, name in shown)
         counts = _counts(pd.concat([by_metric[name] for _, name in shown]))
         findings.append(Finding(question.text, tuple(said), tuple(editors), table, about, counts))
