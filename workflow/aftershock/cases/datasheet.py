@@ -160,7 +160,8 @@ def _candidates(built: Built, settings: Mapping[str, Any]) -> list[str]:
         index="rule", columns="reason", values="candidates", aggfunc="sum", fill_value=0
     )
     named = ["kept", *(reason for reason in sorted(rules.columns) if reason != "kept")]
-    rows = [(rule, *(int(rules.at[rule, n]) for n in named)) for rule in rules.index] if len(rules) else []
+    rules = rules.reindex(columns=named, fill_value=0)  # "kept" too, where no rule has a case
+    rows = [(rule, *(int(rules.at[rule, n]) for n in named)) for rule in rules.index]
     short = list(shortfalls(built.dataset, built.counts, settings["quotas"]))
     return [
         "Kept, or dropped with the reason:",
