@@ -185,7 +185,7 @@ def test_a_dataset_has_a_figure(dataset: str, tmp_path: Path) -> None:
     drawn = (tmp_path / "once" / f"{dataset}.svg").read_text(encoding="utf-8")
     assert drawn == (tmp_path / "twice" / f"{dataset}.svg").read_text(encoding="utf-8")
     assert f"Cases by rule: {len(data.cases)}" in drawn
-    assert f"kept or dropped: {data.counts['candidates'].sum()}" in drawn
+    assert f"Candidates: {data.counts['candidates'].sum()}" in drawn
     assert ("released files" in drawn) == dataset.startswith("round")
 
 

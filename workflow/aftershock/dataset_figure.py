@@ -69,7 +69,7 @@ def _candidates(axis: Axes, counts: pd.DataFrame) -> None:
     numbers = numbers.reindex(columns=[s for s in SPLITS if s in numbers])
     order = sorted(numbers.index, key=lambda reason: (reason != "kept", -numbers.loc[reason].sum()))
     _stacks(axis, numbers.loc[order], [fill(reason, 34) for reason in order])
-    axis.set_title(f"Candidates, kept or dropped: {int(numbers.to_numpy().sum())}")
+    axis.set_title(f"Candidates: {int(numbers.to_numpy().sum())}")
 
 
 def _stacks(axis: Axes, numbers: pd.DataFrame, names: Sequence[str]) -> None:
@@ -98,7 +98,8 @@ def _stacks(axis: Axes, numbers: pd.DataFrame, names: Sequence[str]) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axis.grid(axis="x")
     if len(numbers):
-        axis.legend(loc="lower right", frameon=False, fontsize=7.5)
+        room = {"handlelength": 1.2, "columnspacing": 1.0, "handletextpad": 0.4, "borderaxespad": 0.0}
+        axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=7.5, **room)
 
 
 def _spread(sizes: Axes, similarities: Axes, built: Built, settings: Mapping[str, Any]) -> None:

@@ -302,7 +302,7 @@ function probeRow([, role, template, subject, object, editOnly], i, states, reco
     bar.firstChild.style.width = 100 * (value || 0) + "%";
     const exact = own.x[state] && own.x[state][i] === "1";
     return make("td", {}, make("b", {}, chance(value)), exact && make("span", { class: "tick", title: "the greedy answer" }, SPACE + "\u2713"), bar,
-      said && make("q", {}, label(said)));
+      said && make("q", {}, label(said.trim())));
   }));
 }
 
