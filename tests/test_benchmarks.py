@@ -118,16 +118,24 @@ def test_hours_are_counts_over_rates():
     assert hours.loc["all", "engine"] == pytest.approx(hours["engine"].iloc[:-1].sum())
 
 
-def test_scoring_at_scale_is_measured(tmp_path, capsys, monkeypatch):
+def test_the_way_from_observations_to_tables_is_measured(tmp_path, capsys, monkeypatch):
     folder = tmp_path / "runs"
-    monkeypatch.setattr("sys.argv", ["scale.py", str(folder), "--cases", "24"])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(scale, "METHODS", ("ft", "rome"))
+    monkeypatch.setattr("sys.argv", ["scale.py", str(folder), "--cases", "24", "--roles", "few"])
+    scale.make(folder, 24, few=True)
     scale.main()
     found = json.loads(capsys.readouterr().out)
-    assert found["runs"] == 25
-    assert found["observations"] > 24 * 5 * 100
-    assert found["scores"] > 24 * 5 * 80
-    assert found["cpu_seconds"] > 0
-    assert found["peak_mib"] > 50
+    assert found["score"]["processes"] == 10
+    assert found["tables"]["processes"] == 1
+    assert found["all"]["cpu_seconds"] == found["score"]["cpu_seconds"] + found["tables"]["cpu_seconds"] > 0
+    assert 50 < found["all"]["peak_mib"] < 3000
+    rows = found["rows"]
+    assert rows["cases"] == 24
+    assert rows["observations"] > 24 * 2 * 50
+    assert rows["scores"] > 24 * 2 * 80
+    assert min(rows[name] for name in ("summary", "comparisons", "claims", "table1", "table2")) > 0
+    assert (folder / "tables" / "table1.tex").is_file()
 
 
 def test_asking_is_compared_with_a_direct_call_of_the_same_questions(capsys):

@@ -73,6 +73,13 @@ def test_cases_of_other_runs_and_no_case():
     assert broken_down(scores, facets_of()).empty
 
 
+def test_numbers_come_in_the_order_of_their_size():
+    scores = scores_of({"conflict_score_exp": [1.0, 0.0, 1.0, 1.0]})
+    table = broken_down(scores, facets_of(n_objects=["10", "9", "100", "2"], rule=["z", "b", "10x", "a"]))
+    levels = table.index.to_frame(index=False).groupby("facet", sort=False)["level"].agg(list).to_dict()
+    assert levels == {"n_objects": ["2", "9", "10", "100"], "rule": ["10x", "a", "b", "z"]}
+
+
 def test_what_is_shown_is_what_tables_have():
     known = shown("reverse", ["conflict_magnitude", "known", "conflict_score_exp", "e1_exact"])
     assert known == ["conflict_score_exp", "conflict_magnitude", "known"]

@@ -141,6 +141,12 @@ def test_reserved_names(project: Path, name: str) -> None:
     assert f"kgs.{name}: {name!r} is a reserved name" in "\n".join(found)
 
 
+@pytest.mark.parametrize("name", ["tables", "figures", "cases", "index.html", "summary.parquet"])
+def test_a_study_is_not_called_like_a_part_of_the_report(project: Path, name: str) -> None:
+    (found,) = errors(project, study=name)
+    assert found.startswith(f"study: {name!r} is a reserved name, as are ")
+
+
 @pytest.mark.parametrize(
     ("graph", "expected"),
     [

@@ -240,6 +240,15 @@ def test_a_dataset_without_a_case_is_described_all_the_same(dataset: str, tmp_pa
     save(draw_dataset(data, "tiny", SETTINGS | {"seed": 7}), tmp_path, dataset)
 
 
+def test_a_quota_of_none_is_described() -> None:
+    data = built("round_hard", quotas={"test": {"round_hard": 0}, "dev": {}, "train": {}})
+    assert data.cases.empty
+    assert "beyond the quota" in set(data.counts["reason"])
+    page = describe_dataset(data, "tiny", "", SETTINGS | {"seed": 7}, "# Facts")
+    (header,) = [line for line in page.splitlines() if line.startswith("| rule | kept |")]
+    assert "beyond the quota" in header
+
+
 def test_easy_and_hard_in_a_figure_are_the_cases_that_were_built() -> None:
     shown = easy_and_hard(built("round_easy"), SETTINGS | {"seed": 7})
     key = ["subject_id", "relation_id", "object_id"]

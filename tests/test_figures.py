@@ -168,6 +168,8 @@ def test_distortion_by_number_of_objects_is_the_mean_of_these_cases():
     rows = by_size(scores_of({"distortion": values}), cases, 0).set_index("objects")
     assert rows["value"].to_dict() == pytest.approx({"2": 0.15, "3": 0.4})
     assert rows["n"].to_dict() == {"2": 6, "3": 6}
+    half = by_size(scores_of({"distortion": values}), cases, 0, 0.5).set_index("objects")
+    assert (half["high"] - half["low"] < rows["high"] - rows["low"]).all()
     assert (rows["low"] < rows["value"]).all()
     assert (rows["high"] > rows["value"]).all()
     figure = sizes({"rome": rows.reset_index()}, MODEL, "round_easy", ["ft", "rome"])

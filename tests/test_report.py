@@ -16,6 +16,7 @@ from aftershock.metrics.layouts import (
 from aftershock.metrics.run import DATASETS, score_run
 from aftershock.metrics.summary import summarise
 from aftershock.page.findings import certainty, found
+from aftershock.report import Material, context, page
 from aftershock.tables.models import RECALL
 from aftershock.tables.report import RECALL_SUMMARY, SUMMARY
 from aftershock.verdicts import missed, verdicts
@@ -255,6 +256,24 @@ def test_a_test_decides_whether_methods_differ_where_there_is_one(p, significant
     other = {**about, "metric": "e1_exact", **pair, "p_adjusted": 0.9}
     (finding,) = found(exact_answers(), MODEL, pd.DataFrame([{**about, **pair}, other]))
     assert finding.sentences[0].endswith(words)
+
+
+def test_a_method_without_any_value_keeps_its_column():
+    lost = exact_answers()
+    lost.loc[lost["editor"] == "ft", ["value", "low", "high", "n"]] = [None, None, None, 0]
+    (finding,) = found(lost, MODEL)
+    assert finding.editors == tuple(dict.fromkeys(lost["editor"]))
+    assert all(set(values) == {"rome"} for _, values in finding.rows)
+
+
+def test_texts_name_the_level_of_the_run():
+    runs, config = [run_of("reverse"), run_of("reverse", "ft")], {"statistics": {"level": 0.9}}
+    assert "Intervals are 90 %, each on its own" in certainty(exact_answers(), runs, config)[-1]
+    shown = context(Material("t", two_editors(), RECALL_SUMMARY.empty(), runs, config=config))
+    assert "(90 % interval 0 to" in shown["findings"][MODEL][0].sentences[0]
+    text = page(Material("t", two_editors(), RECALL_SUMMARY.empty(), runs, config=config))
+    assert "Small: 90 % intervals." in text
+    assert "95 %" not in text
 
 
 def test_what_limits_the_findings_is_said():

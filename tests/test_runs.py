@@ -107,6 +107,7 @@ def test_an_output_of_a_dead_run_does_not_appear(tmp_path: Path, python: Callabl
         other = subprocess.Popen(["sleep", "60"])
         process._watched.append(psutil.Process(other.pid))
         other.kill()
+        other.wait()
         write_text("a.txt", "late")
     """
     _, err = python(code, cwd=tmp_path).communicate(timeout=DEADLINE)

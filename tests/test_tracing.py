@@ -185,6 +185,8 @@ def test_effects_have_intervals_over_facts_and_the_best_layer_is_said(tmp_path):
     assert rows.loc[("hidden", 1), "value"] == pytest.approx(draws[:, 1].mean())
     half = 1.96 * 0.05 / 60**0.5
     assert rows.loc[("hidden", 1), "high"] - draws[:, 1].mean() == pytest.approx(half, rel=0.4)
+    narrow = tracing_rows({"hidden": draws}, windows, clusters, seed=0, level=0.5)
+    assert narrow["high"][1] - narrow["value"][1] == pytest.approx(half * 0.674 / 1.96, rel=0.4)
     assert rows.loc[("mlp", 1), "layers"] == "[0, 1]"
     assert rows.loc[("hidden", 1), "layers"] == "[1]"
     assert rows.loc[("hidden", 2), ["low", "high"]].isna().all()

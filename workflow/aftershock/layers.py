@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from aftershock.figures import COLOURS, style
 from aftershock.labels import printable
-from aftershock.metrics.intervals import estimate
+from aftershock.metrics.intervals import LEVEL, estimate
 from aftershock.metrics.scales import DIFFERENCE
 from aftershock.seeds import generator
 from aftershock.tables.models import LAYERS
@@ -20,7 +20,11 @@ WORDS = {"hidden": "output of a layer", "mlp": "output of its MLP"}
 
 
 def tracing_rows(
-    effects: Mapping[str, np.ndarray], windows: Sequence[Sequence[int]], clusters: pd.Series, seed: int
+    effects: Mapping[str, np.ndarray],
+    windows: Sequence[Sequence[int]],
+    clusters: pd.Series,
+    seed: int,
+    level: float = LEVEL,
 ) -> pd.DataFrame:
     """LAYERS rows of indirect effects by measure, (facts, layers) each: means with intervals by cluster.
 
@@ -30,7 +34,7 @@ def tracing_rows(
     for measure, values in effects.items():
         frame = pd.DataFrame(values)
         scales = dict.fromkeys(frame.columns, DIFFERENCE)
-        found = estimate(frame, clusters, scales, generator(seed, "find_layers", measure))
+        found = estimate(frame, clusters, scales, generator(seed, "find_layers", measure), level=level)
         for layer, e in found.items():
             layers = list(windows[layer]) if measure == "mlp" else [layer]
             low, high = (e.low, e.high) if frame[layer].nunique() > 1 else (np.nan, np.nan)

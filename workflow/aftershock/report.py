@@ -17,7 +17,7 @@ from aftershock.page.columns import Column, estimate, metric_names, plain, table
 from aftershock.page.embed import embedded, environment
 from aftershock.page.explorer import Explorer, explore
 from aftershock.page.figures import Picture, inline, shown
-from aftershock.page.findings import certainty, found
+from aftershock.page.findings import certainty, found, level_of
 from aftershock.page.listed import CERTAINTY, DETAIL, PAPER, listed
 from aftershock.training_figure import curve_name, kept_row
 from aftershock.verdicts import ENOUGH_KNOWN, Verdict, first_seed, missed, verdicts
@@ -86,7 +86,7 @@ def page(material: Material) -> str:
 def context(material: Material) -> dict[str, Any]:
     """What the template shows."""
     runs, explorer, tested = material.runs, material.explorer, material.tables.get("comparisons")
-    models = list(dict.fromkeys(run["model"] for run in runs))
+    models, level = list(dict.fromkeys(run["model"] for run in runs)), level_of(material.config)
     bars = verdicts(material.summary, material.recall, material.bars, models)
     sections = _sections(material, bars)
     tables = [made for part in sections.values() for made in part]
@@ -106,7 +106,8 @@ def context(material: Material) -> dict[str, Any]:
         "nav": [(id, text) for id, text in NAVIGATION.items() if id not in INTRODUCTIONS or sections[id]],
         "tuned": bool(material.trials),
         "certainty": certainty(material.summary, runs, material.config),
-        "findings": {model: found(material.summary, model, tested) for model in models},
+        "findings": {model: found(material.summary, model, tested, level) for model in models},
+        "level": f"{100 * level:g}",
         "missed": [*explorer.holes, *missed(material.summary, bars, runs)],
         "bars": len(bars),
         "sections": {name: [made["id"] for made in part] for name, part in sections.items()},

@@ -190,6 +190,7 @@ rule find_layers:
         sample=moments_sample,
         engine=config["engine"],
         seed=config["find_layers"]["seed"],
+        level=config["statistics"]["level"],
         code=code_hash(
             "aftershock.layers",
             "aftershock.lm.tracing",

@@ -163,6 +163,7 @@ rule figures:
         examples=config["report"]["examples"],
         about={kind: words.about for kind, words in KINDS.items()},
         seed=config["cases"]["seed"],
+        level=config["statistics"]["level"],
         code=code_hash("aftershock.figures", "aftershock.training_figure"),
     message:
         "Drawing the figures"

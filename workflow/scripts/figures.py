@@ -32,6 +32,7 @@ with stage(snakemake) as run:
         kg=params.kg,
         examples=params.examples,
         seed=params.seed,
+        level=params.level,
     )
     with whole_folder(snakemake.output.figures) as folder:
         draw_all(folder, drawn)

@@ -34,7 +34,7 @@ with stage(snakemake) as run:
     print(f"p(object): {traces.clean.mean():.3f} clean, {traces.corrupted.mean():.3f} with noise")
     effects = {name: values.numpy() for name, values in traces.indirect_effects().items()}
     clusters = dev.set_index("case_id")["cluster"][[case for case, _ in facts]].reset_index(drop=True)
-    traced = tracing_rows(effects, traces.windows, clusters, settings["seed"])
+    traced = tracing_rows(effects, traces.windows, clusters, settings["seed"], params.level)
 
     some = dev["case_id"].head(settings["cases"])
     chosen = (rows[rows["case_id"].isin(some)] for rows in (edits, probes))

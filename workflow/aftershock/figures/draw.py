@@ -14,6 +14,7 @@ from aftershock.figures.objects import objects, sample_cases
 from aftershock.figures.sizes import by_size, sizes
 from aftershock.figures.style import save
 from aftershock.figures.trajectories import trajectories
+from aftershock.metrics.intervals import LEVEL
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Drawn:
     examples: int = 3
     """Round cases of each dataset that are drawn object by object, for the lowest seed."""
     seed: int = 0
+    level: float = LEVEL
+    """Of intervals."""
 
 
 def draw_all(folder: Path, drawn: Drawn) -> None:
@@ -50,7 +53,7 @@ def draw_all(folder: Path, drawn: Drawn) -> None:
             figures["metrics"] = bars(drawn.summary, model, dataset, mine, editors)
             figures["trajectories"] = trajectories(drawn.summary, model, dataset, mine)
             tables = _of(drawn, drawn.scores, drawn.cases, model=model, dataset=dataset)
-            by_editor = {editor: by_size(*pair, drawn.seed) for editor, pair in tables.items()}
+            by_editor = {editor: by_size(*pair, drawn.seed, drawn.level) for editor, pair in tables.items()}
             figures["sizes"] = sizes(by_editor, model, dataset, editors)
         tables = {e: t for e, (t,) in _of(drawn, drawn.probabilities, model=model, dataset=dataset).items()}
         complete = {e: t for e, t in tables.items() if (t["state"] == "2").any()}

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from aftershock.figures.style import DARK, GREY, capital, heading, interval_line, look, style
 from aftershock.labels import printable
 from aftershock.metrics.catalogue import NATS, metric
-from aftershock.metrics.intervals import estimate
+from aftershock.metrics.intervals import LEVEL, estimate
 from aftershock.seeds import generator
 from aftershock.words import DATASETS
 
@@ -33,7 +33,7 @@ def groups(sizes: pd.Series, enough: int = ENOUGH) -> dict[str, np.ndarray]:
     return found
 
 
-def by_size(scores: pd.DataFrame, cases: pd.DataFrame, seed: int) -> pd.DataFrame:
+def by_size(scores: pd.DataFrame, cases: pd.DataFrame, seed: int, level: float = LEVEL) -> pd.DataFrame:
     """Value, low, high and n of each of SHOWN by number of true objects; SCORES and CASES of one run."""
     values = scores[scores["metric"].isin(SHOWN)].pivot(index="case_id", columns="metric", values="value")
     about = cases.set_index("case_id").loc[values.index]
@@ -41,7 +41,7 @@ def by_size(scores: pd.DataFrame, cases: pd.DataFrame, seed: int) -> pd.DataFram
     rows = []
     for name, mask in groups(about["n_objects"]).items():
         scales = {column: metric(column).scale for column in values}
-        found = estimate(values[mask], about.loc[mask, "cluster"], scales, rng)
+        found = estimate(values[mask], about.loc[mask, "cluster"], scales, rng, level=level)
         rows += [(name, column, e.value, e.low, e.high, e.n) for column, e in found.items()]
     return pd.DataFrame(rows, columns=["objects", "metric", "value", "low", "high", "n"])
 

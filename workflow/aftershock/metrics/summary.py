@@ -1,5 +1,6 @@
 """Scores in one row per metric, with intervals: over all cases, strict ones, and by what cases differ in."""
 
+import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -58,14 +59,19 @@ def breakdown(
     """BREAKDOWNS rows of one run: the mean of each of `metrics` over the cases of each level in FACETS.
 
     A level whose cases have no value of a metric keeps its row, with n = 0; a metric that the run does not
-    have has none.
+    have has none. Levels that are numbers come in their order.
     """
     values = by_case(scores)
     values = values[[name for name in metrics if name in values]]
-    levels = facets.groupby(["facet", "level"])["case_id"]
+    levels = sorted(facets.groupby(["facet", "level"])["case_id"], key=lambda part: _natural(part[0]))
     parts = {name: values.index.isin(part) for name, part in levels if values.index.isin(part).any()}
     rows = _masked(values, cases, run, parts, ["facet", "level"], settings)
     return rows[list(BREAKDOWNS.columns)]
+
+
+def _natural(names: Sequence[str]) -> list[tuple[int, str]]:
+    """A key that puts numbers in order of size, before other names in order of the alphabet."""
+    return [(int(name) if name.isdecimal() else sys.maxsize, name) for name in names]
 
 
 def _masked(

@@ -38,7 +38,7 @@ ABOUT = {
     "n": "Cases with a value.",
     "clusters": "Groups of cases that share entities; intervals treat these as independent, not cases.",
     "n_effective": "So many independent cases would give as wide an interval.",
-    "value": "The mean over cases, with its 95 % interval.",
+    "value": "The mean over cases, with its interval.",
     "metric": "What is measured; the definition appears on hover or focus.",
 }
 FREE = (

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 
 from aftershock.metrics.catalogue import metric
+from aftershock.metrics.intervals import LEVEL
 from aftershock.verdicts import first_seed
 from aftershock.words import between, listed, rounded
 
 
 @dataclass(frozen=True)
 class Value:
-    """A value and its 95 % interval, as text."""
+    """A value and its interval, as text."""
 
     text: str
     interval: str
@@ -132,13 +133,17 @@ QUESTIONS = (
 )  # fmt: skip
 
 
-def found(summary: pd.DataFrame, model: str, comparisons: pd.DataFrame | None = None) -> list[Finding]:
+def found(
+    summary: pd.DataFrame, model: str, comparisons: pd.DataFrame | None = None, level: float = LEVEL
+) -> list[Finding]:
     """The answers of one model's runs, over all cases and the lowest seed; none where there is no value.
 
     `comparisons` has COMPARISONS: with it a difference between methods is said to be one only where its
-    corrected test finds it, without it where their intervals are apart.
+    corrected test finds it, without it where their intervals are apart. A method without any value is among
+    the editors all the same. `level` is that of the intervals.
     """
-    rows = first_seed(summary[(summary["model"] == model) & (summary["n"] > 0)])
+    asked = summary[summary["model"] == model]
+    rows = first_seed(asked[asked["n"] > 0])
     findings = []
     for question in QUESTIONS:
         answers = rows[rows["dataset"] == question.dataset]
@@ -147,14 +152,14 @@ def found(summary: pd.DataFrame, model: str, comparisons: pd.DataFrame | None = 
         if not shown:
             continue
         said = [
-            _range(sentence, by_metric[name], name, comparisons)
+            _range(sentence, by_metric[name], name, comparisons, level)
             for sentence, name in question.sayings
             if name in by_metric
         ]
         if question.difference in by_metric:
             said.append(_beyond(by_metric[question.difference], question))
         table = tuple((words, _by_editor(by_metric[name], name)) for words, name in shown)
-        editors = list(dict.fromkeys(editor for _, values in table for editor in values))
+        editors = list(dict.fromkeys(asked.loc[asked["dataset"] == question.dataset, "editor"]))
         about = tuple(metric(name).about for _, name in shown)
         counts = _counts(pd.concat([by_metric[name] for _, name in shown]))
         findings.append(Finding(question.text, tuple(said), tuple(editors), table, about, counts))
@@ -180,14 +185,16 @@ def _span(values: pd.Series, noun: str) -> str:
     return f"{low}{'' if low == high else f' to {high}'} {noun}{'' if high == 1 else 's'}"
 
 
-def _range(sentence: str, rows: pd.DataFrame, name: str, comparisons: pd.DataFrame | None) -> str:
+def _range(
+    sentence: str, rows: pd.DataFrame, name: str, comparisons: pd.DataFrame | None, level: float
+) -> str:
     """`sentence` with the lowest and the highest value and who has them, or with the one value of all."""
     least, most = rows.iloc[rows["value"].argmin()], rows.iloc[rows["value"].argmax()]
     low, high = rounded(least["value"], name), rounded(most["value"], name)
     if low == high:
         ends = between(rows["low"].min(), rows["high"].max(), name)
         who = "" if len(rows) == 1 else ", whatever the method"
-        return f"{sentence.replace('{}', low).removesuffix('.')}{who} (95 % interval {ends})."
+        return f"{sentence.replace('{}', low).removesuffix('.')}{who} ({100 * level:g} % interval {ends})."
     ends = [
         f"{value} ({row['editor']}; {between(row['low'], row['high'], name)})"
         for value, row in ((low, least), (high, most))
@@ -232,6 +239,11 @@ def _beyond(rows: pd.DataFrame, question: Question) -> str:
     return f"{question.what} {'; it '.join(said)}."
 
 
+def level_of(config: Mapping[str, Any]) -> float:
+    """The level of a run's intervals."""
+    return config.get("statistics", {}).get("level", LEVEL)
+
+
 FEW = 30
 """Fewer independent cases than this leave an interval of a rate some 36 points wide at one half."""
 
@@ -259,7 +271,8 @@ def certainty(
         few = int((rows["n_effective"] < FEW).sum())
         least = f"the least is {rows['n_effective'].min():.0f}"
         lines.append(
-            "Intervals are 95 %, each on its own: among many, some miss. Cases that share entities count "
+            f"Intervals are {100 * level_of(config):g} %, each on its own: among many, some miss. Cases that "
+            "share entities count "
             f"together; {few} of the {len(rows)} values above rest on fewer than {FEW} independent cases "
             f"({least})."
         )

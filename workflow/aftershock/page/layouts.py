@@ -16,7 +16,7 @@ from aftershock.words import DATASETS, TEMPLATES
 ARROWS = {"up": "↑", "down": "↓", "": ""}
 DEFINITIONS = {"paper": "as the paper defines them", "released": "as the released code computes them"}
 ABOUT_CONTROLS = (
-    "A metric minus the same under a condition that lacks the conflict, case by case; below each its 95 % "
+    "A metric minus the same under a condition that lacks the conflict, case by case; below each its "
     "interval and both sides. A loss can be blamed on a conflict only as far as it exceeds its control. By "
     "chance alone the ignore rate is 50 %. Blue: beyond control; orange: below it; grey: not told apart."
 )
@@ -55,7 +55,7 @@ def _paper_table(
             }
         )
     names = [name if d == PAPER else f"{name}_{d}" for d in layout.columns]
-    caption = "Means over cases, 95 % intervals below. Percentages; distortions are 100 × nats."
+    caption = "Means over cases, intervals below. Percentages; distortions are 100 × nats."
     made = table(name, layout.title, caption, columns, len(about), files_of(files, *names))
     return made | {"chosen": {"subset": "all", "definition": PAPER}, "datasets": _datasets(layout)}
 

@@ -43,7 +43,7 @@ ABOUT_COMPARISONS = {
     "other": "The method it is compared with, on the same cases.",
     "value": "The method's mean over the cases that both have a value for.",
     "other_value": "The other method's mean over these cases.",
-    "difference": "Mean over cases of the difference, with its 95 % interval, which is not corrected.",
+    "difference": "Mean over cases of the difference, with its interval, which is not corrected.",
     "p": "How often chance alone gives so large a difference: the signs of whole clusters are flipped.",
     "p_adjusted": "p, corrected for all comparisons of the family.",
     "exact": "Whether p is from all flips of signs, or from a sample of them.",
@@ -58,7 +58,8 @@ ABOUT_COMPARISONS = {
 }
 ABOUT_SEEDS = {
     "value": "Mean over seeds and cases, with an interval over cases.",
-    "cases": "Cases with a value under every seed.",
+    "n": "Cases with a value under every seed.",
+    "empty": "Cases without a value under some seed.",
     "sd_seeds": "Standard deviation between seeds.",
     "sd_cases": "Standard deviation between cases.",
     "sd_rest": "What neither explains.",
@@ -97,7 +98,7 @@ TABLES = (
     Listed(
         "comparisons",
         "Methods against each other",
-        "The same cases under two methods: mean difference with its 95 % interval, and a paired test "
+        "The same cases under two methods: mean difference with its interval, and a paired test "
         "corrected for all comparisons of its family. A difference that is not told from zero may still be "
         "there: the smallest that this run would have found stands beside it.",
         CERTAINTY,

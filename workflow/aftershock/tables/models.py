@@ -89,7 +89,7 @@ LAYERS = Table(
         "layer": "int64",  # the middle one of those restored, the last one of those edited
         "layers": "string",  # all of them, JSON
         "value": "float64",
-        "low": "float64?",  # 95 % interval over facts, by cluster; null for editors and if nothing varies
+        "low": "float64?",  # of statistics.level, by cluster; null for editors and if nothing varies
         "high": "float64?",
         "n": "int64",  # facts, or dev cases
     },

@@ -42,6 +42,7 @@ class TableView {
   controls() {
     const made = this.columns.filter((c) => c.kind === "text" && this.choosable(c)).map((column) => {
       const codes = column.words.map((_, code) => code);
+      if (column.id === "level") codes.sort((a, b) => collator.compare(named(column, a), named(column, b)));
       const options = codes.map((code) => option(String(code), named(column, code) || "(none)"));
       const label = chooser(column.label, [option("-1", "any"), ...options], (value) => {
         if (value === "-1") this.chosen.delete(column);
