@@ -45,7 +45,7 @@ convert: environment
 	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.cases.convert "$(FROM)" "$(TO)"
 
 test: environment
-	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -n $(CORES) --dist loadfile $(PYTEST_ARGS)
 
 golden: environment
 	@test -n "$(DIR)" || { echo "make golden needs a folder of recorded cases: make golden DIR=FOLDER" >&2; exit 1; }

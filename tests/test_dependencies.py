@@ -16,7 +16,16 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-RUN_NOT_IMPORTED = {"accelerate", "fastapi", "opentelemetry-api", "pip", "ruff", "snakefmt", "uvicorn"}
+RUN_NOT_IMPORTED = {
+    "accelerate",
+    "fastapi",
+    "opentelemetry-api",
+    "pip",
+    "pytest-xdist",
+    "ruff",
+    "snakefmt",
+    "uvicorn",
+}
 OF_ENCODER = {"cloudpickle", "joblib", "narwhals", "scikit-learn", "sentence-transformers", "threadpoolctl"}
 
 

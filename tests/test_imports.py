@@ -68,7 +68,7 @@ def test_no_editor_imports_another() -> None:
 def workflow_imports() -> list[str]:
     """The import statements of the Snakefile and all .smk files that concern the package."""
     lines = []
-    for file in [ROOT / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]:
+    for file in [ROOT / "Snakefile", *sorted((ROOT / "workflow" / "rules").rglob("*.smk"))]:
         lines += re.findall(r"^(?:from|import) aftershock.*$", file.read_text(encoding="utf-8"), flags=re.M)
     return lines
 

@@ -1,10 +1,7 @@
 """What a model is asked about, and the cases that are made of what it knows."""
 
 
-def locality_texts(wildcards):
-    """The file of texts that coverage cases ask about, if there is one."""
-    path = config["cases"]["locality_file"]
-    return resource_path(path) if path and wildcards.dataset == "coverage" else []
+include: "common/cases.smk"
 
 
 rule list_facts:

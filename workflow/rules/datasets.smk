@@ -1,42 +1,7 @@
 """Facts and datasets as ends in themselves, each with a datasheet."""
 
 
-def described_file(wildcards):
-    """The RDF file behind a graph; a service has none."""
-    return [] if graph(wildcards)["source"] == "endpoint" else graph_file(wildcards)
-
-
-def facts_of_run():
-    """What the graph of this run gives, with its datasheet."""
-    names = ["findings.csv"] if KG in RELEASED else ["datasheet.md", "summary.csv", "suggested_rules.tsv"]
-    return [f"results/kg/{KG}/{name}" for name in names]
-
-
-def exported_splits():
-    """The splits that any dataset of this run has cases in; test in any case."""
-    quotas = config["cases"]["quotas"]
-    return [s for s in SPLITS if s == "test" or any(quotas[s].get(d, 0) for d in config["datasets"])]
-
-
-def datasets_of_run():
-    """The datasets of this run for each model, with their datasheets and in the published format; published
-    cases have neither.
-    """
-    kinds = [".parquet"] if KG in RELEASED else [".parquet", ".md"]
-    cases = [
-        f"results/{KG}/{name}/cases/{dataset}{kind}"
-        for name in config["models"]
-        for dataset in config["datasets"]
-        for kind in kinds
-    ]
-    splits = [] if KG in RELEASED else exported_splits()
-    return cases + [f"results/{KG}/{name}/released/{split}" for name in config["models"] for split in splits]
-
-
-def counts_of_known(wildcards):
-    """How much a model knows of what a dataset is made of."""
-    name = "objects" if wildcards.dataset in ROUND else "verified"
-    return f"results/{wildcards.kg}/{wildcards.model}/{name}.csv"
+include: "common/datasets.smk"
 
 
 rule describe_graph:

@@ -1,56 +1,7 @@
 """Edits and what a model says before and after them."""
 
-from aftershock.editors.settings import as_values
-from aftershock.editors.table import mend_training
 
-
-def moments(wildcards):
-    """Second moments, for editors that need them."""
-    needs = EDITORS[EDITOR_LABELS[wildcards.editor]["method"]].needs
-    return f"results/models/{wildcards.model}/moments.safetensors" if "moments" in needs else []
-
-
-def mend_layers(wildcards):
-    """The layers that the model's configured editors want a hypernetwork for: the same for all."""
-    editor = next(e for e in EDITOR_LABELS.values() if "mend" in EDITORS[e["method"]].needs)
-    return merged_settings(editor, model(wildcards))["layers"]
-
-
-def mend_settings(wildcards):
-    """How a model's hypernetwork is trained: the defaults, the model's settings, then the run's."""
-    return as_values(mend_training(model(wildcards)["mend"], config["mend"]["settings"]))
-
-
-def locality_file(wildcards):
-    """The file of texts that MEND should learn to leave alone; none where they come from the graph."""
-    path = config["mend"]["locality_file"]
-    return resource_path(path) if path else []
-
-
-def search_space(wildcards):
-    """The values that tuning may choose from, by setting."""
-    return model(wildcards).get("search", {}).get(EDITOR_LABELS[wildcards.editor]["method"], {})
-
-
-def shard_files(wildcards, kind):
-    """The files of all shards of one editor on one dataset."""
-    folder = (
-        f"results/{wildcards.kg}/{wildcards.model}/{wildcards.dataset}/{wildcards.editor}/s{wildcards.seed}"
-    )
-    return [f"{folder}/{kind}/{shard}.parquet" for shard in shards(wildcards)]
-
-
-def scored_files(wildcards, kind):
-    """The files of the shards that are scored: all, or of an incomplete run those that are there."""
-    pairs = list(zip(*(shard_files(wildcards, name) for name in ("observations", "telemetry"))))
-    if config["report"]["incomplete"]:
-        pairs = [pair for pair in pairs if all(Path(path).exists() for path in pair)]
-    return [pair[kind == "telemetry"] for pair in pairs]
-
-
-def graph_facts(wildcards):
-    """The facts of a mined graph, which say how much it knows of an entity."""
-    return [] if wildcards.kg in RELEASED else f"results/kg/{wildcards.kg}/facts.parquet"
+include: "common/edit.smk"
 
 
 rule baseline:

@@ -1,38 +1,10 @@
 """Facts and logic rules from a graph."""
 
-from aftershock.kg.graph import find_graph
-from aftershock.kg.sheets import read_relations
+
+include: "common/facts.smk"
+
 
 FILTERING = ("max_per_subject", "max_per_tied_fact", "max_keys", "unique_answers", "head_holds", "seed")
-
-
-def graph_file(wildcards):
-    """The RDF file of a graph: made from a world's description, or the user's own."""
-    kg = graph(wildcards)
-    return (
-        f"results/kg/{wildcards.kg}/world.nt.gz" if kg["source"] == "generated" else resource_path(kg["file"])
-    )
-
-
-def listed_relations(wildcards):
-    """The relations that resources/relations.tsv lists for a graph."""
-    namespace = graph(wildcards)["namespace"]
-    listed = set(read_relations(f"{RESOURCES}/relations.tsv", namespace)["relation_id"])
-    return sorted(listed | (find_graph(namespace).of_lives if config["screen"]["exclude_living"] else set()))
-
-
-def thresholds():
-    """What a logic rule must reach to be suggested."""
-    mining = config["mining"]
-    found = {name: mining[name] for name in mining if name.startswith("min_")}
-    if mining["functional_heads"]:
-        found["min_functionality"] = config["cases"]["functionality"]
-    return found
-
-
-def rule_of_file(wildcards):
-    """The logic rule that a file name stands for."""
-    return {rule_file(rule): rule for rule in taken_rules(wildcards)}[wildcards.rule_file]
 
 
 rule make_world:

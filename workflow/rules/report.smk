@@ -4,6 +4,10 @@ from types import SimpleNamespace
 
 from aftershock.figure_names import KINDS
 
+
+include: "common/report.smk"
+
+
 RUNS = [
     {"model": name, "dataset": dataset, "editor": editor, "seed": seed}
     for name in config["models"]
@@ -13,37 +17,8 @@ RUNS = [
 ]
 
 
-def precisions():
-    """What has to be compared before the report: nothing in a strict run."""
-    if config["engine"]["precision"] == "strict":
-        return []
-    runs = {(run["model"], run["editor"], run["seed"]) for run in RUNS}
-    return [f"results/{KG}/{name}/precision/{editor}.s{seed}.parquet" for name, editor, seed in sorted(runs)]
-
-
-def results(kind):
-    """One `kind` of file of every run: a model, dataset, editor and seed."""
-    return [f"results/{KG}/{r['model']}/{r['dataset']}/{r['editor']}/s{r['seed']}/{kind}" for r in RUNS]
-
-
 SETTINGS = list(dict.fromkeys((run["model"], run["dataset"]) for run in RUNS))
 """Every model and dataset of the run."""
-
-
-def of_settings(pattern):
-    """One file of every model and dataset."""
-    return [pattern.format(kg=KG, model=name, dataset=dataset) for name, dataset in SETTINGS]
-
-
-def tuned():
-    """Model and editor of every tuning, with its trials."""
-    found = {}
-    for name in config["models"]:
-        for label in EDITOR_LABELS:
-            path = trials(SimpleNamespace(kg=KG, model=name, editor=label))
-            if path:
-                found[path] = (name, EDITOR_LABELS[label].get("tuned_as", label))
-    return [(label, path) for path, label in found.items()]
 
 
 TUNED = tuned()
@@ -55,38 +30,12 @@ HYPERNETWORKS = {
 """The model of every hypernetwork that this run edits with."""
 
 
-def published():
-    """The published files that reported figures ask about; none for cases that were built."""
-    return released_files(SimpleNamespace(kg=KG)) if KG in RELEASED else []
-
-
 SCORED = {
     name: f"results/{KG}/{name}/{config['datasets'][0]}/unedited.parquet"
     for name in config["models"]
     if KG in RELEASED
 }
 """A table that each model was loaded for, whose provenance names the software; for published files only."""
-
-
-def circumstances():
-    """What reported figures have to know about this run; see paper/reported.py."""
-    engine, mend = config["engine"], config["mend"]
-    texts = {
-        name: model.get("moments", {}).get("text") or "what it was trained on"
-        for name, model in MODELS.items()
-    }
-    return {
-        "hubs": {name: MODELS[name].get("source", {}).get("hub") for name in config["models"]},
-        "editors": EDITOR_LABELS,
-        "folder": released_folder(SimpleNamespace(kg=KG)) if KG in RELEASED else None,
-        "here": {
-            "target_ids": f"{engine['target_ids']} (target_ids); precision {engine['precision']}",
-            "templates": "texts sampled from the model with the run's seed",
-            "mend": f"trained on facts of {mend['kg'] or KG}, locality from {mend['locality_file'] or 'the graph'}",
-            "mend_vocabulary": "the model's own",
-        },
-        "models": {name: {"moments": f"text: {texts[name]}"} for name in config["models"]},
-    }
 
 
 rule tables:

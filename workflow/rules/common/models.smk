@@ -1,0 +1,59 @@
+"""What the rules of models.smk ask of the configuration."""
+
+
+def moments_text(wildcards):
+    """The text behind the second moments: files or a data set that the model's YAML names, else what it was
+    trained on."""
+    named = model(wildcards)["moments"].get("text")
+    if isinstance(named, dict):
+        return f"results/models/{wildcards.model}/text"
+    if named:
+        return [resource_path(path) for path in ([named] if isinstance(named, str) else named)]
+    if "train" in model(wildcards):
+        return f"results/models/{wildcards.model}/text.txt"
+    raise WorkflowError(
+        f"{wildcards.model} needs text for second moments: name some in resources/models/"
+        f"{wildcards.model}.yaml, as moments: {{text: file}}"
+    )
+
+
+def moments_sample(wildcards):
+    """How the text behind the second moments is sampled."""
+    return {name: value for name, value in model(wildcards)["moments"].items() if name != "text"}
+
+
+def moment_layers(wildcards):
+    """Every layer whose moments a configured editor needs for this model."""
+    layers = set()
+    for editor in EDITOR_LABELS.values():
+        if "moments" in EDITORS[editor["method"]].needs:
+            layers |= set(merged_settings(editor, model(wildcards))["layers"])
+            layers |= {
+                layer
+                for choice in model(wildcards).get("search", {}).get(editor["method"], {}).get("layers", [])
+                for layer in choice
+            }
+    return sorted(layers)
+
+
+def swept_editors(wildcards):
+    """The editors that find_layers tries at each layer, by label."""
+    labels = config["find_layers"]["editors"]
+    if labels is None:
+        labels = [name for name, e in EDITOR_LABELS.items() if e.get("second_edit", "plain") == "plain"]
+    if unknown := sorted(set(labels) - set(EDITOR_LABELS)):
+        known = ", ".join(EDITOR_LABELS)
+        raise WorkflowError(f"find_layers.editors: {', '.join(unknown)} is unknown; known: {known}")
+    return {
+        label: {
+            "method": EDITOR_LABELS[label]["method"],
+            "settings": merged_settings(EDITOR_LABELS[label], model(wildcards)),
+        }
+        for label in labels
+    }
+
+
+def swept_text(wildcards):
+    """The text behind second moments, when an editor that find_layers tries needs them."""
+    methods = [editor["method"] for editor in swept_editors(wildcards).values()]
+    return moments_text(wildcards) if any("moments" in EDITORS[m].needs for m in methods) else []
