@@ -3,7 +3,8 @@
 from dataclasses import replace
 from functools import lru_cache
 
-from aftershock.metrics.definitions import BASE, Metric
+from aftershock.metrics.definitions import BASE
+from aftershock.metrics.metric import Metric
 from aftershock.metrics.scales import DIFFERENCE, NATS
 
 __all__ = ["BY_NAME", "NATS", "SUFFIXES", "Metric", "find_metric", "metric"]

@@ -1,0 +1,17 @@
+"""What a metric is."""
+
+from dataclasses import dataclass
+
+from aftershock.metrics.scales import SHARE, Scale
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric; `better` is up, down or empty, `percent` says that it is printed times 100."""
+
+    name: str
+    title: str
+    about: str
+    better: str = "up"
+    scale: Scale = SHARE
+    percent: bool = True
