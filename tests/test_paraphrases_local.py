@@ -16,7 +16,6 @@ import pytest
 import torch
 import yaml
 from transformers import AutoModelForCausalLM, GenerationConfig, GPT2Config
-from transformers.utils.import_utils import is_serve_available
 
 from aftershock.lm.chat import PLAIN_ENDING, reply
 from aftershock.lm.fetch import fetch
@@ -246,8 +245,6 @@ def test_a_local_model_leaves_tables_and_a_sheet(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """Address and model of transformers' own server on this machine, with a random model."""
-    if not is_serve_available():
-        pytest.skip("`transformers serve` needs fastapi, uvicorn and accelerate, which are no dependencies")
     folder = tmp_path_factory.mktemp("served")
     lm = chat_model()
     lm.model.save_pretrained(folder)
