@@ -133,7 +133,7 @@ def test_all_errors_at_once_with_suggestions(project: Path) -> None:
     assert len(found) == len(expected)
 
 
-@pytest.mark.parametrize("name", ["kg", "models", "report", "logs", "cases", "mend", "abilities", "timings"])
+@pytest.mark.parametrize("name", ["kg", "models", "report", "logs", "cases", "mend", "abilities", "jobs"])
 def test_reserved_names(project: Path, name: str) -> None:
     graphs = {name: {"source": "generated", "namespace": "world", "file": "resources/toy.yaml"}}
     found = errors(project, study=name, kgs=graphs)

@@ -4,13 +4,20 @@ import errno
 import json
 import os
 import random
+import signal
 import sys
+import time
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from aftershock import progress
+from aftershock.jobs import record
+from aftershock.output import whole_file
+from aftershock.progress import Progress
 from aftershock.stage import stage
 
 
@@ -42,11 +49,58 @@ def test_a_stage_logs_seeds_and_times(job: SimpleNamespace, capfd: pytest.Captur
     assert "printed" in log
     assert "compiled" in log
     assert capfd.readouterr() == ("", "bar\nbar\n")
-    timing = json.loads(Path("results/timings/edit/toy.5.json").read_text())
-    assert timing["rule"] == "edit"
-    assert timing["wildcards"] == {"kg": "toy", "seed": "5"}
-    assert timing["seconds"] > 0
-    assert timing["peak_bytes"] > 10**7
+    record = json.loads(Path("results/jobs/edit/toy.5.json").read_text())
+    assert record["rule"] == "edit"
+    assert record["wildcards"] == {"kg": "toy", "seed": "5"}
+    assert record["state"] == "done"
+    assert record["seconds"] > 0
+    assert record["peak_bytes"] > 10**7
+
+
+def test_a_record_follows_a_job(job: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "WRITE_SECONDS", 0.01)
+    path, deadline = Path("results/jobs/edit/toy.5.json"), time.monotonic() + 30
+    with stage(job) as run:
+        assert json.loads(path.read_text())["done"] is None
+        run.progress.begin("Editing", 5, "case")
+        run.progress.step(2)
+        while (found := json.loads(path.read_text()))["done"] != 2:
+            assert time.monotonic() < deadline
+        assert (found["state"], found["total"], found["unit"]) == ("running", 5, "case")
+        assert found["pid"] == os.getpid()
+
+
+def test_a_job_that_is_told_to_end_leaves_nothing_half_written(job: SimpleNamespace) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def told_to_end() -> None:
+        with stage(job), whole_file("results/a.txt") as part:
+            part.write_text("half")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit):
+        told_to_end()
+    assert signal.getsignal(signal.SIGTERM) == handler
+    assert json.loads(Path("results/jobs/edit/toy.5.json").read_text())["state"] == "stopped"
+    assert not [path for path in Path("results").iterdir() if path.is_file()]
+
+
+def test_a_log_has_a_line_now_and_then_and_a_terminal_a_bar(
+    job: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    console = StringIO()
+    with stage(job) as run:
+        run.progress.begin("Editing", 5, "case")
+        run.progress.step(2, loss=0.5)
+        monkeypatch.setattr(console, "isatty", lambda: True)
+        bar = Progress(console)
+        bar.begin("Editing", 5, "case")
+        bar.step(5)
+        bar.end()
+    assert "Editing: 2 of 5 cases" in Path(job.log[0]).read_text()
+    assert "loss 0.5" in Path(job.log[0]).read_text()
+    assert "5/5" in console.getvalue()
 
 
 def test_provenance_depends_on_settings_and_code_only(job: SimpleNamespace) -> None:
@@ -74,7 +128,10 @@ def test_an_error_is_one_line_on_the_terminal_and_a_traceback_in_the_log(
     log = Path(job.log[0]).read_text()
     assert log.startswith("Traceback")
     assert log.endswith("ValueError: no relation P22\n")
-    assert not Path("results/timings").exists()
+    found = json.loads(Path("results/jobs/edit/toy.5.json").read_text())
+    assert found["state"] == "failed"
+    assert found["error"]["kind"] == "ValueError"
+    assert found["error"]["text"] == "no relation P22"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What every script does around its work: log, threads, seed, provenance, timing."""
+"""What every script does around its work: log, threads, seed, provenance, the job's record."""
 
 import errno
 import hashlib
@@ -8,9 +8,8 @@ import logging
 import os
 import platform
 import random
-import resource
+import signal
 import sys
-import time
 import tomllib
 import traceback
 from collections.abc import Iterator
@@ -20,13 +19,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 
-import psutil
-
-from aftershock.output import write_text
+from aftershock.jobs.record import Record
 from aftershock.process import watch_parent
+from aftershock.progress import Progress
 
 VERSIONED = ("numpy", "pandas", "pyarrow", "pyoxigraph", "torch", "transformers")
-TIMINGS = Path("results/timings")
 FULL = "Free some space or raise the quota, then run again: finished files stay"
 PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
@@ -37,7 +34,9 @@ class Run:
 
     provenance: dict[str, Any]
     console: TextIO = field(repr=False)
-    """The terminal's stderr, for a progress bar; everything else printed goes to the log."""
+    """The terminal's stderr, for what a user should see at once; everything printed goes to the log."""
+    progress: Progress = field(repr=False)
+    """Counts the steps of a long computation."""
 
     @cached_property
     def device(self) -> str:
@@ -53,16 +52,37 @@ def stage(snakemake: Any) -> Iterator[Run]:
     """Yield the Run of a script, with its log open, its threads limited and its random numbers seeded.
 
     stdout, stderr, logging and warnings go to the rule's log file. An error leaves its traceback at the end
-    of the log and one line on the terminal. Seconds and peak memory are written to results/timings/.
+    of the log and one line on the terminal. Time, memory, progress and the end are in the job's record, see
+    `jobs.record`.
     """
     watch_parent()
-    with _logged(snakemake.log[0], snakemake.rule) as console:
+    with _logged(snakemake.log[0], snakemake.rule) as console, _recorded(snakemake) as record:
         _limit_threads(snakemake.threads)
         seed = snakemake.params.get("seed")
         if seed is not None:
             _seed(int(seed))
-        yield Run(_provenance(snakemake, seed), console)
-    _write_timing(snakemake)
+        progress = Progress(console, record.count)
+        yield Run(_provenance(snakemake, seed), console, progress)
+        progress.end()
+
+
+@contextmanager
+def _recorded(snakemake: Any) -> Iterator[Record]:
+    """Keep the job's record while it runs. Told to end, it unwinds, so that nothing half-written stays."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    record = Record(snakemake.rule, dict(snakemake.wildcards.items()), snakemake.log[0])
+    record.open()
+    try:
+        yield record
+    except BaseException as error:
+        try:
+            record.close(error)
+        except OSError as full:  # the error itself matters more
+            print(f"the job's record could not be written: {full}")
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    record.close()
 
 
 @contextmanager
@@ -145,17 +165,3 @@ def _provenance(snakemake: Any, seed: int | None) -> dict[str, Any]:
             **{name: importlib.metadata.version(name) for name in VERSIONED if name in sys.modules},
         },
     }
-
-
-def _write_timing(snakemake: Any) -> None:
-    """One JSON file per job, which the report gathers; the imports before the stage count as well."""
-    wildcards = dict(snakemake.wildcards.items())
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
-    timing = {
-        "rule": snakemake.rule,
-        "wildcards": wildcards,
-        "seconds": round(time.time() - psutil.Process().create_time(), 2),
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
-    }
-    name = ".".join(wildcards.values()) or "all"
-    write_text(TIMINGS / snakemake.rule / f"{name}.json", json.dumps(timing, indent=1))

@@ -14,5 +14,5 @@ with stage(snakemake) as run:
     test = set(cases.loc[cases["split"] == "test", "case_id"])
     asked = probes[probes["case_id"].isin(test)]
     continuations = Continuations(**snakemake.params.continuations)
-    observations = score_unedited(lm, asked, PROMPTS.read(given.prompts), continuations)
+    observations = score_unedited(lm, asked, PROMPTS.read(given.prompts), continuations, run.progress)
     OBSERVATIONS.write(observations, snakemake.output[0], run.provenance)

@@ -41,6 +41,7 @@ with stage(snakemake) as run:
         params.seed,
         params.editor["labels"],
         Continuations(**params.continuations),
+        run.progress,
     )
     OBSERVATIONS.write(observations, made.observations, run.provenance)
     TELEMETRY.write(telemetry, made.telemetry, run.provenance)

@@ -1,11 +1,10 @@
 """Draw the figures of a report."""
 
-import json
-
 from aftershock.figures import Drawn, draw_all, save
+from aftershock.jobs.record import finished_jobs
 from aftershock.kg.sheets import read_relations
 from aftershock.output import whole_folder
-from aftershock.stage import TIMINGS, stage
+from aftershock.stage import stage
 from aftershock.tables import Table
 from aftershock.tables.cases import CASES
 from aftershock.tables.report import SUMMARY
@@ -28,7 +27,7 @@ with stage(snakemake) as run:
         scores=of_rounds(SCORES, given.scores),
         cases=of_rounds(CASES, given.cases),
         labels=dict(zip(relations["relation_id"], relations["label"], strict=True)),
-        timings=[json.loads(p.read_text(encoding="utf-8")) for p in sorted(TIMINGS.glob("edit/*.json"))],
+        timings=[job for job in finished_jobs() if job["rule"] == "edit"],
         kg=params.kg,
         examples=params.examples,
         seed=params.seed,

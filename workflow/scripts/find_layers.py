@@ -30,7 +30,7 @@ with stage(snakemake) as run:
 
     facts = known_facts(lm, probes, prompts, settings["facts"])
     how = {name: settings[name] for name in ("samples", "noise", "window", "seed")}
-    traces = trace(lm, [fact for _, fact in facts], **how, console=run.console)
+    traces = trace(lm, [fact for _, fact in facts], **how, progress=run.progress)
     print(f"p(object): {traces.clean.mean():.3f} clean, {traces.corrupted.mean():.3f} with noise")
     effects = {name: values.numpy() for name, values in traces.indirect_effects().items()}
     clusters = dev.set_index("case_id")["cluster"][[case for case, _ in facts]].reset_index(drop=True)
@@ -45,7 +45,7 @@ with stage(snakemake) as run:
             params.sample[name] for name in ("column", "documents", "vectors_per_dimension", "seed")
         )
         documents = sample_documents(text_files(given.text), column, limit, seed)
-        moments = add_up(lm, documents, needed, enough, console=run.console).moments()
+        moments = add_up(lm, documents, needed, enough, progress=run.progress).moments()
     swept = sweep(development, params.editors, layers, moments, settings["seed"])
 
     table = pd.concat([traced, swept], ignore_index=True)

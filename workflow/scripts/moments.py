@@ -39,7 +39,7 @@ with stage(snakemake) as run:
         sample["vectors_per_dimension"],
         load_sums(part, key, lm.device),
         lambda so_far: save_sums(so_far, part, key),
-        console=run.console,
+        progress=run.progress,
     )
     table = describe(sums)
     print(table.to_string(index=False))

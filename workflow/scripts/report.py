@@ -1,18 +1,18 @@
 """Write the page of a run."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
 
 from aftershock.figure_names import KINDS, WHOLE, figure_name
+from aftershock.jobs.record import finished_jobs
 from aftershock.kg.sheets import read_relations
 from aftershock.output import whole_folder, write_text
 from aftershock.page.explorer import Outcome, Setting, explore
 from aftershock.page.layouts import of_run
 from aftershock.page.listed import read_tables
 from aftershock.report import Material, chunk_files, page
-from aftershock.stage import TIMINGS, stage
+from aftershock.stage import stage
 from aftershock.tables import provenance_of
 from aftershock.tables.cases import CASES, EDITS, PROBES
 from aftershock.tables.graph import PROMPTS
@@ -46,7 +46,6 @@ with stage(snakemake) as run:
     places = dict.fromkeys((model, WHOLE) for model, _ in params.settings) | dict.fromkeys(params.settings)
     keys = [(*place, kind) for place in places for kind in KINDS]
     figures = {key: Path(given.figures, f"{figure_name(*key)}.svg") for key in keys}
-    timings = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(TIMINGS.rglob("*.json"))]
     summary, tables = SUMMARY.read(given.summary), sorted(Path(given.tables).iterdir())
     made_by = {"report": run.provenance, "summary": provenance_of(given.summary)}
     material = Material(
@@ -70,7 +69,7 @@ with stage(snakemake) as run:
             tuple(key): pd.read_csv(path) for key, path in zip(params.settings, given.counts, strict=True)
         },
         oddities=pd.read_csv(given.findings) if given.findings else None,
-        timings=of_run(timings, params.kg, [r["model"] for r in params.runs]),
+        timings=of_run(finished_jobs(), params.kg, [r["model"] for r in params.runs]),
         config=params.config,
         provenance=made_by
         | {

@@ -15,6 +15,6 @@ with stage(snakemake) as run:
     objects, prompts = TAUGHT.read(given.objects), PROMPTS.read(given.prompts)
     ranking = Ranking(params.candidates, params.seed)
     part = Part.parse(snakemake.wildcards.part)
-    found = score_objects(lm, objects, prompts, encoder or ModelEncoder(lm), ranking, part)
+    found = score_objects(lm, objects, prompts, encoder or ModelEncoder(lm), ranking, part, run.progress)
     print(f"{len(found)} of {len(objects)} objects asked about")
     OBJECT_ANSWERS.write(found, snakemake.output[0], run.provenance)

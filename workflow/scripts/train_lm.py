@@ -17,7 +17,7 @@ with stage(snakemake) as run:
     nouns = dict(zip(relations["relation_id"], relations["noun"], strict=True))
     documents = training_documents(taught, prompts, nouns, settings.seed, settings.max_sentences)
     model, tokenizer, used = train_language_model(
-        documents, snakemake.params.architecture, settings, run.console
+        documents, snakemake.params.architecture, settings, run.progress
     )
     recall = measure_recall(LanguageModel(model, tokenizer), taught, prompts, settings.seed)
     print(recall_by_relation(recall).to_string(float_format="%.3f"))

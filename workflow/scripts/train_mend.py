@@ -40,7 +40,7 @@ with stage(snakemake) as run:
         params.seed,
         hashed,
         checkpoint,
-        run.console,
+        run.progress,
     )
     MEND_CURVE.write(curve, made.curve, run.provenance)
     save_hypernetwork(net, made.hypernetwork, hashed, run.provenance)

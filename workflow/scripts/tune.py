@@ -31,6 +31,7 @@ with stage(snakemake) as run:
         moments,
         params.seed,
         made_for,
+        run.progress,
     )
     print(trials.to_string(index=False, float_format="%.3f"))
     TRIALS.write(trials, snakemake.output[0], run.provenance)

@@ -12,6 +12,6 @@ with stage(snakemake) as run:
     facts, prompts = TAUGHT.read(given.facts), PROMPTS.read(given.prompts)
     ranking = Ranking(params.candidates, params.seed)
     part = Part.parse(snakemake.wildcards.part)
-    found = verify_facts(lm, facts, prompts, params.tokens, ranking, part)
+    found = verify_facts(lm, facts, prompts, params.tokens, ranking, part, run.progress)
     print(f"{len(found)} of {len(facts)} facts asked about, {found['said'].sum()} said")
     FACT_ANSWERS.write(found, snakemake.output[0], run.provenance)

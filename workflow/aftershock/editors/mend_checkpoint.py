@@ -16,7 +16,7 @@ from aftershock.output import whole_file
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """What training carries from batch to batch beside the network and its optimizer.
 
     Random numbers depend on the batch's number, so that this is all of their state.
@@ -32,7 +32,7 @@ class Progress:
     best: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def start(cls, net: Hypernetwork) -> "Progress":
+    def start(cls, net: Hypernetwork) -> "TrainingState":
         """Before the first batch."""
         return cls(best=_copied(net))
 
@@ -61,14 +61,14 @@ SAVED = ("step", "seconds", "best_step", "best_total", "skipped", "since", "curv
 
 
 def save_checkpoint(
-    path: Path, net: Hypernetwork, optimizer: torch.optim.Adam, progress: Progress, identity: str
+    path: Path, net: Hypernetwork, optimizer: torch.optim.Adam, state: TrainingState, identity: str
 ) -> None:
     """Write all of it, whole or not at all. To be called between an update and the next batch."""
     tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
-    tensors |= {f"best.{name}": value for name, value in progress.best.items()}
+    tensors |= {f"best.{name}": value for name, value in state.best.items()}
     for number, values in optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{number}.{name}": value for name, value in values.items()}
-    about = {"identity": identity, "progress": json.dumps({name: getattr(progress, name) for name in SAVED})}
+    about = {"identity": identity, "progress": json.dumps({name: getattr(state, name) for name in SAVED})}
     with whole_file(path) as part:
         save_file(
             {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}, part, metadata=about
@@ -77,8 +77,8 @@ def save_checkpoint(
 
 def load_checkpoint(
     path: Path, net: Hypernetwork, optimizer: torch.optim.Adam, identity: str
-) -> Progress | None:
-    """The progress in a file, its tensors put into `net` and `optimizer`; None when there is none.
+) -> TrainingState | None:
+    """The state in a file, its tensors put into `net` and `optimizer`; None when there is none.
 
     A checkpoint of other weights, settings or data is left alone and said to be discarded.
     """
@@ -100,9 +100,9 @@ def load_checkpoint(
         number, _, key = name.partition(".")
         state["state"].setdefault(int(number), {})[key] = tensor
     optimizer.load_state_dict(state)
-    progress = Progress(**json.loads(about["progress"]), best=parts["best"])
-    logging.info("going on from %s at batch %d", path, progress.step)
-    return progress
+    found = TrainingState(**json.loads(about["progress"]), best=parts["best"])
+    logging.info("going on from %s at batch %d", path, found.step)
+    return found
 
 
 def _copied(net: Hypernetwork) -> dict[str, Tensor]:

@@ -12,20 +12,19 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from aftershock.editors.mend_checkpoint import Progress, load_checkpoint, save_checkpoint
+from aftershock.editors.mend_checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from aftershock.editors.settings import MendTraining
 from aftershock.lm.deltas import State, edited
 from aftershock.lm.gradients import Texts, module_gradients, read_targets
 from aftershock.lm.hooks import resumed, watch
 from aftershock.lm.hypernetwork import Hypernetwork
 from aftershock.lm.model import LanguageModel
+from aftershock.progress import Progress
 from aftershock.seeds import generator
 
 CHECKPOINT_SECONDS = 30.0
@@ -122,7 +121,7 @@ def train(
     seed: int = 0,
     checkpoint: Path | None = None,
     identity: str = "",
-    console: TextIO | None = None,
+    progress: Progress | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> tuple[Hypernetwork, list[dict[str, float]]]:
     """The hypernetwork with the lowest dev loss, and the training curve: a row for every look at dev.
@@ -131,44 +130,37 @@ def train(
     training goes on from a `checkpoint` as if nothing had happened. One with another `identity` is discarded.
     """
     optimizer = new_optimizer(net, settings)
-    progress = Progress.start(net)
+    state = TrainingState.start(net)
     if checkpoint is not None:
-        progress = load_checkpoint(checkpoint, net, optimizer, identity) or progress
-    started, saved = time.monotonic() - progress.seconds, time.monotonic()
-    bar = tqdm(
-        total=settings.steps,
-        initial=progress.step,
-        desc="train_mend",
-        unit="batch",
-        file=console,
-        disable=console is None,
-        mininterval=0.5 if console and console.isatty() else 30,
-    )
-    while progress.step < settings.steps and progress.step - progress.best_step < settings.patience:
-        step = progress.step
+        state = load_checkpoint(checkpoint, net, optimizer, identity) or state
+    started, saved = time.monotonic() - state.seconds, time.monotonic()
+    progress = progress or Progress()
+    progress.begin("MEND", settings.steps, "batch", state.step)
+    while state.step < settings.steps and state.step - state.best_step < settings.patience:
+        step = state.step
         batch = draw(generator(seed, "mend batch", step))
-        progress.add(train_step(lm, net, batch, settings, optimizer, step))
-        progress.step += 1
-        progress.seconds = time.monotonic() - started
-        bar.update()
-        if progress.step % settings.val_interval == 0 or progress.step == settings.steps:
-            progress.look(net, validate(lm, net, development, settings))
-            last = progress.curve[-1]
+        state.add(train_step(lm, net, batch, settings, optimizer, step))
+        state.step += 1
+        state.seconds = time.monotonic() - started
+        if state.step % settings.val_interval == 0 or state.step == settings.steps:
+            state.look(net, validate(lm, net, development, settings))
+            last = state.curve[-1]
             logging.info("%s", {name: round(value, 4) for name, value in last.items()})
-            bar.set_postfix(loss=f"{last['val_total']:.3f}", success=f"{last['success']:.2f}", refresh=False)
+            progress.step(loss=f"{last['val_total']:.3f}", success=f"{last['success']:.2f}")
+        else:
+            progress.step()
         waiting = any(p.grad is not None for p in net.parameters())
         if checkpoint is not None and not waiting and time.monotonic() - saved >= checkpoint_seconds:
-            save_checkpoint(checkpoint, net, optimizer, progress, identity)
+            save_checkpoint(checkpoint, net, optimizer, state, identity)
             saved = time.monotonic()
-    bar.close()
-    if not progress.curve or not math.isfinite(progress.best_total):
+    if not state.curve or not math.isfinite(state.best_total):
         raise ValueError(
-            f"training MEND ended without a finite dev loss after {progress.step} batches "
-            f"({progress.skipped} skipped); lower mend.lr ({settings.lr}) or edit_lr ({settings.edit_lr})"
+            f"training MEND ended without a finite dev loss after {state.step} batches "
+            f"({state.skipped} skipped); lower mend.lr ({settings.lr}) or edit_lr ({settings.edit_lr})"
         )
     best = copy.deepcopy(net)
-    best.load_state_dict(progress.best)
-    return best, progress.curve
+    best.load_state_dict(state.best)
+    return best, state.curve
 
 
 def new_optimizer(net: Hypernetwork, settings: MendTraining) -> torch.optim.Adam:

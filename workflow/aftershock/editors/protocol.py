@@ -16,6 +16,7 @@ from aftershock.lm.generation import continue_greedily
 from aftershock.lm.memory import byte_budget
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import Score, score, score_states
+from aftershock.progress import Progress
 from aftershock.prompts import SLOT, TEXT, fill
 from aftershock.requests import EditRequest, Query
 from aftershock.second_edit import second_rows
@@ -60,6 +61,7 @@ def run_cases(
     seed: int = 0,
     labels: int | str = "all",
     continuations: Continuations = SILENT,
+    progress: Progress | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """OBSERVATIONS and TELEMETRY of all cases in `edits` (EDITS rows), in each of `states`.
 
@@ -72,7 +74,9 @@ def run_cases(
     asked = list_asked(probes, prompts)
     spoken = _spoken(probes, continuations)
     observations, telemetry = [], []
-    for case_ids in _blocks(sorted(edits["case_id"].unique().tolist()), editor, len(states)):
+    all_ids, progress = sorted(edits["case_id"].unique().tolist()), progress or Progress()
+    progress.begin("Editing", len(all_ids), "case")
+    for case_ids in _blocks(all_ids, editor, len(states)):
         block = edits[edits["case_id"].isin(case_ids)]
         second = second_requests(block, case_ids, second_edit, labels)
         reached = list(_states(editor, block, case_ids, states, second, seed))
@@ -85,6 +89,7 @@ def run_cases(
             kept = [(i, a, s) for (i, a), s in zip(rows, scores, strict=True) if i in sound]
             said = _continue(lm, [(i, a) for i, a, _ in kept], spoken, continuations.tokens, state.delta)
             observations += _rows(state.name, ((a, s) for _, a, s in kept), said)
+        progress.step(len(case_ids))
     return (
         pd.DataFrame(observations, columns=list(OBSERVATIONS.columns)),
         pd.DataFrame(telemetry, columns=list(TELEMETRY.columns)),
@@ -92,11 +97,15 @@ def run_cases(
 
 
 def score_unedited(
-    lm: LanguageModel, probes: pd.DataFrame, prompts: pd.DataFrame, continuations: Continuations = SILENT
+    lm: LanguageModel,
+    probes: pd.DataFrame,
+    prompts: pd.DataFrame,
+    continuations: Continuations = SILENT,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """OBSERVATIONS of all `probes` in state "0"; a fact that several cases ask for is scored once."""
     rows = [a for asked in list_asked(probes, prompts).values() for a in asked]
-    scores = score(lm, [Query(a.prompt, a.target) for a in rows])
+    scores = score(lm, [Query(a.prompt, a.target) for a in rows], progress=progress)
     spoken = _spoken(probes, continuations)
     said = _continue(lm, [(0, a) for a in rows], spoken, continuations.tokens)
     return pd.DataFrame(_rows("0", zip(rows, scores, strict=True), said), columns=list(OBSERVATIONS.columns))

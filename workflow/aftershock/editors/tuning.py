@@ -23,6 +23,7 @@ from aftershock.lm.deltas import EMPTY, State
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.moments import Moment
 from aftershock.lm.scoring import score
+from aftershock.progress import Progress
 from aftershock.requests import EditRequest, Query
 from aftershock.tables.runs import TRIALS
 
@@ -41,6 +42,7 @@ def tune(
     moments: Mapping[int, Moment] | None = None,
     seed: int = 0,
     made_for: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """TRIALS rows: `settings` first, then draws from `search`; the best is marked, the earliest of equals.
 
@@ -48,13 +50,15 @@ def tune(
     `made_for` is what an editor needs beside its settings, by the name it takes it under.
     """
     development = Development.read(lm, edits, probes, prompts)
-    rows = []
+    rows, progress = [], progress or Progress()
+    progress.begin("Tuning", trials, "trial")
     for trial, values in enumerate(draw_trials(method, settings, search, trials, seed)):
         editor = method_of(method).load()(
             lm, settings_of(method, settings, values), moments, seed, **(made_for or {})
         )
         found = development.measure(editor)
         rows.append((trial, json.dumps(values, sort_keys=True), *found, math.prod(found), False))
+        progress.step()
     frame = pd.DataFrame(rows, columns=list(TRIALS.columns))
     frame.loc[frame["objective"].idxmax(), "chosen"] = True
     return frame

@@ -26,7 +26,7 @@ HARM = (
 def seconds_per_case(timings: Sequence[Mapping[str, Any]], run: Mapping[str, Any], kg: str) -> float:
     """Seconds that the editing jobs of one run took, by case; empty where no timing of them was kept.
 
-    `timings` has one record per job, as results/timings/ has. A job loads the model, makes every edit of its
+    `timings` has one record per job, as results/jobs/ has. A job loads the model, makes every edit of its
     cases and scores every probe in every state: what differs between methods is editing.
     """
     wanted = {"kg": kg, **{key: str(value) for key, value in run.items()}}

@@ -17,6 +17,7 @@ from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import Score, score
 from aftershock.lm.tokens import encode_pairs
 from aftershock.matching import names
+from aftershock.progress import Progress
 from aftershock.prompts import fill
 from aftershock.requests import Query
 from aftershock.seeds import generator
@@ -62,6 +63,7 @@ def verify_facts(
     n_tokens: int,
     ranking: Ranking,
     part: Part = WHOLE,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """FACT_ANSWERS rows of one part of `facts` (TAUGHT rows): what the model says, and how likely that is.
 
@@ -71,7 +73,8 @@ def verify_facts(
     relations without prompts and labels without tokens.
     """
     asked = _Asked(lm, facts, prompts, ranking)
-    parts = []
+    parts, progress = [], progress or Progress()
+    progress.begin("Asking", -(-len(facts) // part.of), "fact")
     for block in blocks(facts, part):
         first = [asked.edit_prompt(relation_id, subject) for relation_id, subject in _prompts_of(block)]
         said = dict(zip(_unique(first), continue_greedily(lm, _unique(first), n_tokens), strict=True))
@@ -79,6 +82,7 @@ def verify_facts(
         named = [names(text, label) for text, label in zip(texts, block["object"], strict=True)]
         measured = asked.measure(block, among_true=False)
         parts.append(block[list(FACT_KEY)].assign(continuation=texts, said=named, **measured))
+        progress.step(len(block))
     return pd.concat(parts)[list(FACT_ANSWERS.columns)] if parts else FACT_ANSWERS.empty()
 
 
@@ -89,6 +93,7 @@ def score_objects(
     encoder: LabelEncoder,
     ranking: Ranking,
     part: Part = WHOLE,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """OBJECT_ANSWERS rows of one part of `objects` (TAUGHT rows), all true objects of their keys.
 
@@ -102,7 +107,8 @@ def score_objects(
     def encode_within(relation_id: str):
         return encoder.within(asked.labels[relation_id])
 
-    parts = []
+    parts, progress = [], progress or Progress()
+    progress.begin("Asking", -(-len(objects) // part.of), "object")
     for block in blocks(objects, part):
         measured = asked.measure(block, among_true=True)
         del measured["candidates"]
@@ -110,6 +116,7 @@ def score_objects(
         for relation_id, rows in block.groupby("relation_id", sort=True):
             found.loc[rows.index, "similarity"] = mean_cosines(rows, encode_within(relation_id))
         parts.append(found)
+        progress.step(len(block))
     return pd.concat(parts)[list(OBJECT_ANSWERS.columns)] if parts else OBJECT_ANSWERS.empty()
 
 

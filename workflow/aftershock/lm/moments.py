@@ -10,19 +10,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
 
 import pandas as pd
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from aftershock.lm.hashes import sha256_of_weights as sha256_of_weights
 from aftershock.lm.hooks import batches, watch
 from aftershock.lm.model import LanguageModel
 from aftershock.output import whole_file
+from aftershock.progress import Progress
 from aftershock.tables.models import MOMENTS
 
 BATCH_TOKENS = 4096
@@ -73,40 +72,34 @@ def add_up(
     sums: Sums | None = None,
     keep: Callable[[Sums], None] | None = None,
     keep_seconds: float = KEEP_SECONDS,
-    console: TextIO | None = None,
+    progress: Progress | None = None,
 ) -> Sums:
     """The sums of k k^T of all `layers` from one pass that ends at the highest of them.
 
     Products of a batch are float32, their sum over batches float64. The pass ends with the documents, or with
     the one that brings the tokens to `vectors_per_dimension` times the largest d_in. It goes on from `sums`
     where given, bit for bit as if it had never stopped, and hands what it has to `keep` every `keep_seconds`.
-    A progress bar goes to `console`. ValueError when no document has a token.
+    ValueError when no document has a token.
     """
     sums = sums or Sums()
     names = {layer: lm.projection(layer) for layer in sorted(set(layers))}
     wanted = math.inf
     if vectors_per_dimension is not None:
         wanted = vectors_per_dimension * max(lm.weight(name).shape[1] for name in names.values())
-    bar = tqdm(
-        total=len(documents) if wanted == math.inf else wanted,
-        initial=sums.place if wanted == math.inf else sums.tokens,
-        desc="Second moments",
-        unit="document" if wanted == math.inf else "token",
-        unit_scale=True,
-        file=console,
-        disable=console is None,
-        mininterval=0.5 if console and console.isatty() else 30,
-    )
+    progress = progress or Progress()
+    if wanted == math.inf:
+        progress.begin("Second moments", len(documents), "document", sums.place)
+    else:
+        progress.begin("Second moments", wanted, "token", sums.tokens)
     kept = time.monotonic()
-    with bar:
-        for place, rows in _blocks(lm, documents, sums.place, wanted - sums.tokens):
-            _add(lm, rows, names, sums.matrices)
-            tokens = sum(map(len, rows))
-            bar.update(place - sums.place if wanted == math.inf else tokens)
-            sums.place, sums.tokens, sums.documents = place, sums.tokens + tokens, sums.documents + len(rows)
-            if keep and time.monotonic() - kept >= keep_seconds:
-                keep(sums)
-                kept = time.monotonic()
+    for place, rows in _blocks(lm, documents, sums.place, wanted - sums.tokens):
+        _add(lm, rows, names, sums.matrices)
+        tokens = sum(map(len, rows))
+        progress.step(place - sums.place if wanted == math.inf else tokens)
+        sums.place, sums.tokens, sums.documents = place, sums.tokens + tokens, sums.documents + len(rows)
+        if keep and time.monotonic() - kept >= keep_seconds:
+            keep(sums)
+            kept = time.monotonic()
     if not sums.tokens:
         raise ValueError("second moments need text, but every document is empty")
     return sums

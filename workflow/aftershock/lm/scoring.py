@@ -17,6 +17,7 @@ from aftershock.lm.hooks import narrowed, resumed, watch
 from aftershock.lm.memory import batch_limit, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.tokens import encode_pairs
+from aftershock.progress import Progress
 from aftershock.requests import Query
 
 CPU_TOKENS = 4096  # that are run together; more gain a CPU nothing
@@ -65,22 +66,32 @@ class _Row:
         return self.width * per_token + 3 * read * lm.model.config.vocab_size * max(4, lm.dtype.itemsize)
 
 
-def score(lm: LanguageModel, queries: Sequence[Query], state: State = EMPTY) -> list[Score]:
+def score(
+    lm: LanguageModel, queries: Sequence[Query], state: State = EMPTY, progress: Progress | None = None
+) -> list[Score]:
     """The score of every query, in their order; query q runs with the weights of case `q.case` of `state`.
 
     ValueError names a prompt or target without tokens, and a text longer than the model's context.
     """
-    return score_states(lm, queries, [state])[0]
+    return score_states(lm, queries, [state], progress)[0]
 
 
-def score_states(lm: LanguageModel, queries: Sequence[Query], states: Sequence[State]) -> list[list[Score]]:
+def score_states(
+    lm: LanguageModel, queries: Sequence[Query], states: Sequence[State], progress: Progress | None = None
+) -> list[list[Score]]:
     """The scores of the same queries in several states; what no state changes is computed once."""
     rows = sorted(_rows(lm, queries), key=lambda row: (row.width, row.case))
     limit = batch_limit(lm, token_bytes(lm, 1, lm.context, backward=False), CPU_TOKENS)
     per_token = token_bytes(lm, 1, max((row.width for row in rows), default=0), backward=False)
 
+    if progress:
+        progress.begin("Scoring", len(rows), "prompt")
+
     def run(part: range) -> list[list[list[Score]]]:
-        return list(_run(lm, rows[part.start : part.stop], states))
+        found = list(_run(lm, rows[part.start : part.stop], states))
+        if progress:
+            progress.step(len(part))
+        return found
 
     scores: list[list[Score | None]] = [[None] * len(queries) for _ in states]
     for part, by_state in run_in_parts([row.cost(lm, per_token) for row in rows], limit, run, "scoring"):

@@ -8,17 +8,16 @@ effect of that state. The states are the output of a layer, and the outputs of a
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TextIO
 
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from aftershock.lm.hooks import batches, resumed, watch
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
 from aftershock.lm.tokens import locate_pairs
+from aftershock.progress import Progress
 from aftershock.prompts import fill, split
 from aftershock.requests import Query
 from aftershock.seeds import derive
@@ -92,7 +91,7 @@ def trace(
     noise: float = 3.0,
     window: int = 1,
     seed: int = 0,
-    console: TextIO | None = None,
+    progress: Progress | None = None,
 ) -> Traces:
     """The Traces of `facts` in all layers, each over `samples` draws of noise.
 
@@ -112,20 +111,13 @@ def trace(
     )
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
     found: list[Mapping[str, Tensor]] = []
-    bar = tqdm(
-        total=len(rows),
-        desc="Tracing",
-        unit="fact",
-        file=console,
-        disable=console is None,
-        mininterval=0.5 if console and console.isatty() else 30,
-    )
-    with bar:
-        for chosen in batches([len(rows[i].ids) * samples for i in order], BATCH_TOKENS):
-            some = [order[i] for i in chosen]
-            blurs = [_blur(lm, rows[i], facts[i], spread, samples, seed) for i in some]
-            found.append(_trace(lm, [rows[i] for i in some], torch.cat(blurs), samples, windows))
-            bar.update(len(some))
+    progress = progress or Progress()
+    progress.begin("Tracing", len(rows), "fact")
+    for chosen in batches([len(rows[i].ids) * samples for i in order], BATCH_TOKENS):
+        some = [order[i] for i in chosen]
+        blurs = [_blur(lm, rows[i], facts[i], spread, samples, seed) for i in some]
+        found.append(_trace(lm, [rows[i] for i in some], torch.cat(blurs), samples, windows))
+        progress.step(len(some))
     back = torch.argsort(torch.tensor(order))
     parts = {name: torch.cat([part[name] for part in found])[back] for name in found[0]}
     return Traces(**parts, windows=windows)

@@ -6,17 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
-from tqdm import tqdm
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from aftershock.lm.text import Document, Sentence, document_text
 from aftershock.lm.tokenizer import train_tokenizer
+from aftershock.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -183,24 +183,18 @@ def object_loss(model: GPT2LMHeadModel, ids: torch.Tensor, weights: torch.Tensor
 
 
 def fit(
-    model: GPT2LMHeadModel, rows: Rows, settings: TrainSettings, console: TextIO | None = None
+    model: GPT2LMHeadModel, rows: Rows, settings: TrainSettings, progress: Progress | None = None
 ) -> list[float]:
-    """Train `model` once over `rows`, in order; the loss of each step. A progress bar goes to `console`."""
+    """Train `model` once over `rows`, in order; the loss of each step."""
     starts = range(0, len(rows.ids), settings.batch_rows)
     running = optimizers(model, settings)
     share = partial(schedule, steps=len(starts), warmup=settings.warmup)
     rates = [LambdaLR(optimizer, share) for optimizer in running]
     losses: list[float] = []
     model.train()
-    bar = tqdm(
-        starts,
-        desc="train",
-        unit="batch",
-        file=console,
-        disable=console is None,
-        mininterval=0.5 if console and console.isatty() else 30,
-    )
-    for step, start in enumerate(bar):
+    progress = progress or Progress()
+    progress.begin("Training", len(starts), "batch")
+    for step, start in enumerate(starts):
         chosen = slice(start, start + settings.batch_rows)
         loss = object_loss(model, torch.from_numpy(rows.ids[chosen]), torch.from_numpy(rows.weights[chosen]))
         losses.append(loss.item())
@@ -214,8 +208,7 @@ def fit(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             rate.step()
-        if step % 50 == 0:
-            bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", refresh=False)
+        progress.step(loss=f"{np.mean(losses[-50:]):.3f}")
     model.eval()
     return losses
 
@@ -224,7 +217,7 @@ def train_language_model(
     documents: Iterator[Document],
     architecture: Mapping[str, Any],
     settings: TrainSettings,
-    console: TextIO | None = None,
+    progress: Progress | None = None,
 ) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerFast, list[Document]]:
     """A model trained on `documents` (an endless iterator), its tokenizer, and the documents used."""
     if settings.row_tokens > architecture["n_positions"]:
@@ -238,6 +231,6 @@ def train_language_model(
     encoder = Encoder(tokenizer, settings.context_weight)
     rows, used = draw_rows(chain(first, documents), encoder, settings)
     model = new_model(architecture, tokenizer, settings.seed)
-    losses = fit(model, rows, settings, console)
+    losses = fit(model, rows, settings, progress)
     logging.info("%d rows, last losses %s", len(rows.ids), np.round(losses[-5:], 3))
     return model, tokenizer, used

@@ -1,0 +1,126 @@
+"""What each job says of itself: a JSON file below results/jobs/, from its start to its end.
+
+A job that nobody could tell about its end, because it was killed, stays `running` in its file.
+"""
+
+import json
+import os
+import resource
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from aftershock.output import write_text
+
+FOLDER = Path("results/jobs")
+WRITE_SECONDS = 10.0
+"""Seconds between two looks of a running job at itself."""
+
+
+class Record:
+    """One job's file. Its fields:
+
+    rule, wildcards, log: what the job is, and where it writes
+    state: running, done, failed (an error of its own) or stopped (told to end)
+    host, pid, started (seconds since 1970), slurm_job, gpu (as CUDA_VISIBLE_DEVICES has it, null without one)
+    done, total, unit: how far it is; null where it does not count
+    seconds, peak_bytes, gpu_peak_bytes: its age and most memory so far
+    error: kind, text and place of the error; null without one
+    """
+
+    def __init__(self, rule: str, wildcards: Mapping[str, str], log: str) -> None:
+        self.path = record_path(rule, wildcards)
+        self._born = psutil.Process().create_time()  # what was imported before the stage counts as well
+        self.fields: dict[str, Any] = {
+            "rule": rule,
+            "wildcards": dict(wildcards),
+            "log": log,
+            "state": "running",
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": round(self._born, 2),
+            "slurm_job": os.environ.get("SLURM_JOB_ID"),
+            "gpu": os.environ.get("CUDA_VISIBLE_DEVICES") or None,
+            "done": None,
+            "total": None,
+            "unit": None,
+            "error": None,
+        }
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+
+    def open(self) -> None:
+        """Write the file, and again every WRITE_SECONDS until the job ends."""
+        self._write()
+        threading.Thread(target=self._follow, name="record", daemon=True).start()
+
+    def count(self, done: float, total: float | None, unit: str) -> None:
+        """Note how far the job is; written with the next look."""
+        self.fields |= {"done": done, "total": total, "unit": unit}
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Write how the job ended."""
+        self._ended.set()
+        with self._lock:
+            if error is None:
+                self.fields["state"] = "done"
+            else:
+                self.fields["state"] = "failed" if isinstance(error, Exception) else "stopped"
+                self.fields["error"] = _described(error)
+        self._write()
+
+    def _follow(self) -> None:
+        while not self._ended.wait(WRITE_SECONDS):
+            try:
+                self._write()
+            except OSError as error:  # a full disk ends the job where it writes its results
+                print(f"the job's record could not be written: {error}", file=sys.stderr)
+
+    def _write(self) -> None:
+        with self._lock:
+            self.fields |= {"seconds": round(time.time() - self._born, 2), **_peaks()}
+            write_text(self.path, json.dumps(self.fields, indent=1))
+
+
+def record_path(rule: str, wildcards: Mapping[str, str]) -> Path:
+    """Where the record of a job is."""
+    return FOLDER / rule / f"{'.'.join(wildcards.values()) or 'all'}.json"
+
+
+def finished_jobs(folder: Path = FOLDER) -> list[dict[str, Any]]:
+    """The records of jobs that are done."""
+    return [record for record in read_records(folder) if record["state"] == "done"]
+
+
+def read_records(folder: Path = FOLDER) -> Iterator[dict[str, Any]]:
+    """All records below `folder`, those that were damaged left out: a job writes its own anew."""
+    for path in sorted(folder.glob("*/*.json")):
+        try:
+            yield json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError:
+            continue
+
+
+def _described(error: BaseException) -> dict[str, str]:
+    """Kind, text and the innermost place of ours."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "/aftershock/" in f.filename]
+    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return {"kind": type(error).__name__, "text": str(error), "place": where}
+
+
+def _peaks() -> dict[str, int | None]:
+    """Most memory of this process so far, in bytes, on host and GPU."""
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
+    torch = sys.modules.get("torch")
+    used = torch is not None and hasattr(torch, "cuda") and torch.cuda.is_initialized()
+    return {
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        "gpu_peak_bytes": torch.cuda.max_memory_allocated() if used else None,
+    }
