@@ -4,10 +4,11 @@
 include: "common/models.smk"
 
 
-# They need a network, which jobs on a cluster may not have.
+# What fetches needs a network, which jobs on a cluster may not have; select_taught is light.
 localrules:
     fetch_model,
     fetch_text,
+    select_taught,
 
 
 rule select_taught:
