@@ -52,12 +52,13 @@ def check_cluster(wanted: Wanted) -> tuple[str, list[str]]:
     known = slurm.partitions()
     limits = _read_partitions(wanted.partition_file)
     accounting = slurm.has_accounting(config)
-    problems = [*_wrong_partitions(wanted, limits, known), *_wrong_gpus(wanted.gpus, known)]
-    warnings: list[str] = []
+    problems = [*_wrong_partitions(wanted, limits, known), *_wrong_gpus(wanted.gpus, limits, known)]
+    warnings = list(_beyond(limits, known))
     if accounting:
         problems += _wrong_accounts(wanted.accounts)
     else:
-        warnings, wrong = _forgotten_jobs(slurm.min_job_age(config), wanted.first_look)
+        forgotten, wrong = _forgotten_jobs(slurm.min_job_age(config), wanted.first_look)
+        warnings += forgotten
         problems += wrong
     if not problems:
         problems += _refusals(wanted, {**dict.fromkeys(wanted.partitions, {}), **limits})
@@ -82,39 +83,50 @@ def _read_partitions(path: Path | None) -> dict[str, dict[str, Any]]:
 def _wrong_partitions(
     wanted: Wanted, limits: dict[str, dict[str, Any]], known: dict[str, slurm.Partition]
 ) -> Iterator[str]:
-    source = wanted.partition_file or "the profile"
     for name in dict.fromkeys((*limits, *wanted.partitions)):
+        where = wanted.partition_file if name in limits else "resource slurm_partition"
         if name not in known:
-            where = wanted.partition_file if name in limits else "resource slurm_partition"
             yield f"partition {name!r} ({where}) does not exist.{_meant(name, known)} Known: {_listed(known)}"
         elif not known[name].up:
-            yield f"partition {name!r} ({source}) takes no jobs now (state down). Wait, or take it out"
-        elif name in limits:
-            yield from (f"{source}: {text}" for text in _beyond(name, limits[name], known[name]))
+            yield f"partition {name!r} ({where}) takes no jobs now: it is down. Wait, or take it out"
     if not limits and not wanted.partitions and not any(p.default for p in known.values()):
         yield f"this cluster has no default partition. Name one in partitions.yaml. Known: {_listed(known)}"
 
 
-def _beyond(name: str, limits: dict[str, Any], partition: slurm.Partition) -> Iterator[str]:
-    """What a file of partitions promises beyond what SLURM has: such jobs would wait for ever."""
-    most = {
-        "max_runtime": partition.minutes,
-        "max_mem_mb": partition.mem_mb,
-        "max_gpu": sum(partition.gpus.values()),
-    }
-    for key, has in most.items():
-        if isinstance(limits.get(key), int | float) and limits[key] > has:
-            yield f"{key} of {name!r} is {limits[key]:g}, but SLURM has {has:g} there. Set at most that"
-    for kind in limits.get("available_gpu_models") or []:
-        if kind not in partition.gpus:
-            yield f"no node of {name!r} has a GPU of type {kind!r}.{_others(kind, partition.gpus)}"
+def _beyond(limits: dict[str, dict[str, Any]], known: dict[str, slurm.Partition]) -> Iterator[str]:
+    """What a file of partitions promises beyond what SLURM has."""
+    for name, promised in limits.items():
+        if name not in known:
+            continue
+        has = {
+            "max_runtime": known[name].minutes,
+            "max_mem_mb": known[name].mem_mb,
+            "max_gpu": sum(known[name].gpus.values()),
+        }
+        for key, most in has.items():
+            if isinstance(promised.get(key), int | float) and promised[key] > most:
+                yield (
+                    f"partitions.yaml: {key} of {name!r} is {promised[key]:g}, but SLURM has {most:g}: a job that "
+                    "asks for more is refused, or waits for ever"
+                )
 
 
-def _wrong_gpus(wanted: Iterable[str], known: dict[str, slurm.Partition]) -> Iterator[str]:
-    types = {kind for partition in known.values() for kind in partition.gpus}
-    for kind in wanted:
-        if kind not in types:
-            yield f"config gpus: no node has a GPU of type {kind!r}.{_others(kind, types)}"
+def _wrong_gpus(
+    wanted: Iterable[str], limits: dict[str, dict[str, Any]], known: dict[str, slurm.Partition]
+) -> Iterator[str]:
+    """Types of GPU that are asked for and that no node has."""
+    everywhere = {kind for partition in known.values() for kind in partition.gpus}
+    asked = [(kind, "config gpus", everywhere) for kind in wanted]
+    for name, promised in limits.items():
+        kinds = known[name].gpus if name in known else {}
+        asked += [
+            (kind, f"partition {name!r}", set(kinds)) for kind in promised.get("available_gpu_models") or ()
+        ]
+    for kind, where, kinds in asked:
+        if kind not in kinds:
+            named = sorted(other for other in kinds if other)
+            listed = _listed(named) or "none; leave the type out"
+            yield f"{where}: no node has a GPU of type {kind!r}.{_meant(kind, named)} Types there: {listed}"
 
 
 def _wrong_accounts(wanted: Iterable[str]) -> Iterator[str]:
@@ -166,8 +178,3 @@ def _meant(name: str, known: Iterable[str]) -> str:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
-
-
-def _others(kind: str, kinds: Iterable[str]) -> str:
-    named = [other for other in kinds if other]
-    return f"{_meant(kind, named)} Types there: {_listed(named) or 'none; leave the type out'}"
