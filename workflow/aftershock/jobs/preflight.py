@@ -106,8 +106,8 @@ def _beyond(limits: dict[str, dict[str, Any]], known: dict[str, slurm.Partition]
         for key, most in has.items():
             if isinstance(promised.get(key), int | float) and promised[key] > most:
                 yield (
-                    f"partitions.yaml: {key} of {name!r} is {promised[key]:g}, but SLURM has {most:g}: a job that "
-                    "asks for more is refused, or waits for ever"
+                    f"partitions.yaml: {key} of {name!r} is {promised[key]:g}, but SLURM has {most:g}: a job "
+                    "that asks for more is refused, or waits for ever"
                 )
 
 
