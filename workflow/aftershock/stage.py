@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from aftershock.jobs.gpus import take_gpus
-from aftershock.jobs.record import Record
+from aftershock.jobs.record import Record, params_hash
 from aftershock.process import watch_parent
 from aftershock.progress import Progress
 
@@ -72,7 +72,8 @@ def stage(snakemake: Any) -> Iterator[Run]:
 def _recorded(snakemake: Any) -> Iterator[Record]:
     """Keep the job's record while it runs. Told to end, it unwinds, so that nothing half-written stays."""
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    record = Record(snakemake.rule, dict(snakemake.wildcards.items()), snakemake.log[0])
+    params = params_hash(dict(snakemake.params.items()))
+    record = Record(snakemake.rule, dict(snakemake.wildcards.items()), snakemake.log[0], params)
     record.open()
     try:
         yield record
