@@ -70,7 +70,8 @@ def stage(snakemake: Any) -> Iterator[Run]:
 def _recorded(snakemake: Any) -> Iterator[Record]:
     """Keep the job's record while it runs. Told to end, it unwinds, so that nothing half-written stays."""
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    record = Record(snakemake.rule, dict(snakemake.wildcards.items()), snakemake.log[0])
+    resources = dict(snakemake.resources.items())
+    record = Record(snakemake.rule, dict(snakemake.wildcards.items()), snakemake.log[0], resources)
     record.open()
     try:
         yield record
