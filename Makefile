@@ -5,6 +5,7 @@
 # make datasets its facts and cases only:   make datasets STUDY=resources/studies/NAME.yaml (TO=facts: without models)
 # make validate what is odd in a folder of published or exported files: make validate RELEASED=FOLDER
 # make convert  published files as parquet tables, or tables as files:   make convert FROM=FOLDER TO=NEW_FOLDER
+# make slurm-test  faults on a SLURM cluster of the tests' own, with accounting: needs slurmctld slurmd munge slurmdbd mariadb
 # make golden   recorded editing cases:     make golden DIR=FOLDER
 # make bench    engine against plain path:  make bench ARGS='--models tiny --methods rome,score-5 --quick'
 # make lint     what ruff, snakefmt and Snakemake say about the code
@@ -19,7 +20,7 @@ CORES ?= 2
 PIP = $(VENV)/bin/python -m pip install $(PIP_ARGS) -c constraints.txt
 LAUNCH = @PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.launch --cores $(CORES)
 
-.PHONY: demo run datasets queries validate convert test golden bench lint environment
+.PHONY: demo run datasets queries validate convert test slurm-test golden bench lint environment
 
 demo: environment
 	$(LAUNCH) $(ARGS)
@@ -46,6 +47,9 @@ convert: environment
 
 test: environment
 	$(VENV)/bin/python -m pytest -n $(CORES) --dist loadfile $(PYTEST_ARGS)
+
+slurm-test: environment
+	$(VENV)/bin/python -m pytest -m slurm $(PYTEST_ARGS) tests/slurm
 
 golden: environment
 	@test -n "$(DIR)" || { echo "make golden needs a folder of recorded cases: make golden DIR=FOLDER" >&2; exit 1; }

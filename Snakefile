@@ -24,8 +24,6 @@ include: "workflow/rules/report.smk"
 
 localrules:
     all,
-    facts,
-    datasets,
 
 
 rule all:

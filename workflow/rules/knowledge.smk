@@ -4,9 +4,11 @@
 include: "common/knowledge.smk"
 
 
-# It needs a network, which jobs on a cluster may not have.
+# fetch_encoder needs a network, which jobs on a cluster may not have; the others are light.
 localrules:
     fetch_encoder,
+    judge_facts,
+    judge_objects,
 
 
 rule fetch_encoder:
@@ -38,6 +40,8 @@ rule verify_facts:
         part=r"\d+-of-\d+",
     conda:
         "../../envs/models.yaml"
+    resources:
+        **gpu_job("verify_facts"),
     params:
         engine=config["engine"],
         tokens=config["cases"]["continuation_tokens"],
@@ -86,6 +90,8 @@ rule score_objects:
         part=r"\d+-of-\d+",
     conda:
         f"../../envs/{'models' if config['cases']['label_encoder'] == 'model' else 'encoder'}.yaml"
+    resources:
+        **gpu_job("score_objects"),
     params:
         engine=config["engine"],
         candidates=config["cases"]["rank_candidates"],

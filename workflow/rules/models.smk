@@ -4,10 +4,11 @@
 include: "common/models.smk"
 
 
-# They need a network, which jobs on a cluster may not have.
+# What fetches needs a network, which jobs on a cluster may not have; select_taught is light.
 localrules:
     fetch_model,
     fetch_text,
+    select_taught,
 
 
 rule select_taught:
@@ -46,6 +47,8 @@ rule train_lm:
         model=any_of(TRAINED),
     conda:
         "../../envs/models.yaml"
+    resources:
+        **gpu_job("train_lm"),
     params:
         architecture=lambda wildcards: model(wildcards)["architecture"],
         train=lambda wildcards: model(wildcards)["train"],
@@ -103,8 +106,10 @@ rule moments:
         "results/logs/moments/{model}.log",
     conda:
         "../../envs/models.yaml"
+    resources:
+        **gpu_job("moments"),
     params:
-        layers=moment_layers,
+        layers=layers_with_moments,
         sample=moments_sample,
         device_map=config["engine"]["device_map"],
         code=code_hash("aftershock.lm.moments", "aftershock.lm.documents"),
@@ -129,6 +134,8 @@ rule find_layers:
         "results/logs/find_layers/{kg}.{model}.log",
     conda:
         "../../envs/models.yaml"
+    resources:
+        **gpu_job("find_layers"),
     params:
         settings=config["find_layers"],
         editors=swept_editors,

@@ -8,9 +8,11 @@ SAMPLED = ("model", "temperature", "seed", "max_tokens")
 EFFORT = ("candidates", "requests")
 
 
-# It needs a network and a key, which jobs on a cluster may not have.
+# ask_paraphrases needs a network and a key, which jobs on a cluster may not have; the others are light.
 localrules:
     ask_paraphrases,
+    choose_paraphrases,
+    paraphrase,
 
 
 rule ask_paraphrases:
@@ -58,6 +60,8 @@ rule sample_paraphrases:
         kg=any_of(MINED),
     conda:
         "../../envs/models.yaml"
+    resources:
+        **gpu_job("sample_paraphrases"),
     params:
         **paraphrase_settings("relations"),
         source=graph,
@@ -82,6 +86,8 @@ rule score_paraphrases:
         "results/logs/score_paraphrases/{kg}.{backend}.log",
     conda:
         "../../envs/models.yaml"
+    resources:
+        **gpu_job("score_paraphrases"),
     params:
         engine=config["engine"],
         facts=config["paraphrases"]["ranking_facts"],

@@ -4,9 +4,10 @@
 include: "common/screen.smk"
 
 
-# It needs a network, which jobs on a cluster may not have.
+# They may need a network, which jobs on a cluster may not have.
 localrules:
     fetch_classifier,
+    mine_living,
 
 
 rule fetch_classifier:
@@ -35,6 +36,8 @@ rule classify_labels:
         "results/logs/classify_labels/{kg}.log",
     conda:
         "../../envs/models.yaml"
+    resources:
+        **gpu_job("classify_labels"),
     params:
         label=lambda wildcards: config["screen"]["classifier"]["label"],
         code=code_hash("aftershock.lm.classifier"),
