@@ -3,6 +3,7 @@
 A job that nobody could tell about its end, because it was killed, stays `running` in its file.
 """
 
+import hashlib
 import json
 import os
 import resource
@@ -37,10 +38,16 @@ class Record:
     began: its age in seconds and `done` when it began to count these
     seconds, peak_bytes, gpu_peak_bytes: its age and most memory so far
     error: kind, text and place of the error; null without one
+    params: a hash of the rule's parameters, settings and code included
     """
 
     def __init__(
-        self, rule: str, wildcards: Mapping[str, str], log: str, resources: Mapping[str, Any]
+        self,
+        rule: str,
+        wildcards: Mapping[str, str],
+        log: str,
+        resources: Mapping[str, Any],
+        params: str | None = None,
     ) -> None:
         self.path = record_path(rule, wildcards)
         self._born = psutil.Process().create_time()  # what was imported before the stage counts as well
@@ -60,6 +67,7 @@ class Record:
             "unit": None,
             "began": None,
             "error": None,
+            "params": params,
         }
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -108,6 +116,12 @@ class Record:
 def record_path(rule: str, wildcards: Mapping[str, str]) -> Path:
     """Where the record of a job is."""
     return FOLDER / rule / f"{'.'.join(wildcards.values()) or 'all'}.json"
+
+
+def params_hash(params: Mapping[str, Any]) -> str:
+    """A hash of a rule's parameters; equal for equal values."""
+    text = json.dumps(dict(params), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def finished_jobs(folder: Path = FOLDER) -> list[dict[str, Any]]:
