@@ -3,6 +3,8 @@
 # make run      a study:                    make run CONFIG=resources/studies/NAME.yaml (or several files, the last wins)
 #               elsewhere than on this machine's cores: make run CONFIG=... PROFILE=slurm, or workstation
 # make resume   the last run goes on: its SLURM jobs are waited for, or cancelled with ORPHANS=cancel
+# make status   how far the run of this folder is, drawn again and again on a terminal until it ends (ARGS=--once)
+# make why      why jobs failed and what to change, a line each
 # make queries  what a study would ask of its service, with nothing sent: make queries STUDY=resources/studies/NAME.yaml
 # make datasets its facts and cases only:   make datasets STUDY=resources/studies/NAME.yaml (TO=facts: without models)
 # make validate what is odd in a folder of published or exported files: make validate RELEASED=FOLDER
@@ -24,7 +26,7 @@ LAUNCHER = @PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.launch
 PROFILES = $(if $(PROFILE),--profile $(if $(findstring /,$(PROFILE)),$(PROFILE),workflow/profiles/$(PROFILE)))
 LAUNCH = $(LAUNCHER) $(if $(PROFILE),$(PROFILES),--cores $(CORES))
 
-.PHONY: demo run resume datasets queries validate convert test slurm-test golden bench lint environment
+.PHONY: demo run resume why status manifest verify datasets queries validate convert test slurm-test golden bench lint environment
 
 demo: environment
 	$(LAUNCH) $(ARGS)
@@ -35,6 +37,12 @@ run: environment
 
 resume: environment
 	$(LAUNCHER) --resume $(if $(ORPHANS),--orphans $(ORPHANS)) $(ARGS)
+
+status: environment
+	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.jobs.status $(ARGS)
+
+why: environment
+	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.jobs.why $(ARGS)
 
 queries: environment
 	@test -n "$(STUDY)" || { echo "make queries needs a study: make queries STUDY=resources/studies/NAME.yaml" >&2; exit 1; }

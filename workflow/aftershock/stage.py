@@ -72,8 +72,10 @@ def stage(snakemake: Any) -> Iterator[Run]:
 def _recorded(snakemake: Any) -> Iterator[Record]:
     """Keep the job's record while it runs. Told to end, it unwinds, so that nothing half-written stays."""
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    params = params_hash(dict(snakemake.params.items()))
-    record = Record(snakemake.rule, dict(snakemake.wildcards.items()), snakemake.log[0], params)
+    wildcards, resources, params = (
+        dict(given.items()) for given in (snakemake.wildcards, snakemake.resources, snakemake.params)
+    )
+    record = Record(snakemake.rule, wildcards, snakemake.log[0], resources, params_hash(params))
     record.open()
     try:
         yield record
