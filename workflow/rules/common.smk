@@ -6,19 +6,22 @@ from pathlib import Path
 from aftershock.cases import CONFLICT, ROUND, SPLITS
 from aftershock.cases.released import FILES, PROMPT_FILES
 from aftershock.code_hash import code_hash
-from aftershock.config import check_config, merged_settings
+from aftershock.config import check_config, check_fetched, merged_settings
 from aftershock.editors.settings import is_sequential
 from aftershock.editors.table import EDITORS, settings_of
 from aftershock.kg.sheets import kept_rules, one_to_many_relations
+from aftershock.offline import go_offline
 from aftershock.process import name_run
 from snakemake.exceptions import WorkflowError
 
 name_run()  # so that no job outlives this run
+go_offline()  # so that no job asks a network for what it lacks
 
 RESOURCES = f"{workflow.basedir}/resources"
 
 try:
     MODELS = check_config(config, workflow.basedir)
+    check_fetched(config, MODELS)
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
