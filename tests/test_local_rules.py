@@ -70,6 +70,11 @@ def test_the_rest_is_local_unless_it_computes_with_tensors_or_is_heavy(
     assert set(rules) >= HEAVY
 
 
+def test_what_is_submitted_asks_for_a_gpu_or_is_heavy(rules: dict[str, tuple[Rule, bool]]) -> None:
+    submitted = {name for name, (_, local) in rules.items() if not local}
+    assert submitted == HEAVY | {name for name, (rule, _) in rules.items() if "gpu" in rule.resources}
+
+
 def test_a_local_rule_loads_no_model(rules: dict[str, tuple[Rule, bool]]) -> None:
     for name, (rule, local) in rules.items():
         if local:

@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 
+from aftershock.jobs.gpus import take_gpus
 from aftershock.jobs.record import Record
 from aftershock.process import watch_parent
 from aftershock.progress import Progress
@@ -57,6 +58,7 @@ def stage(snakemake: Any) -> Iterator[Run]:
     """
     watch_parent()
     with _logged(snakemake.log[0], snakemake.rule) as console, _recorded(snakemake) as record:
+        take_gpus(int(snakemake.resources.get("gpu", 0)))
         _limit_threads(snakemake.threads)
         seed = snakemake.params.get("seed")
         if seed is not None:

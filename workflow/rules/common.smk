@@ -7,8 +7,9 @@ from aftershock.cases import CONFLICT, ROUND, SPLITS
 from aftershock.cases.released import FILES, PROMPT_FILES
 from aftershock.code_hash import code_hash
 from aftershock.config import check_config, check_fetched, merged_settings
-from aftershock.editors.settings import is_sequential
-from aftershock.editors.table import EDITORS, settings_of
+from aftershock.config.settings import moment_layers
+from aftershock.editors.table import EDITORS
+from aftershock.jobs.sharding import editors_of_dataset, shard_ranges, shard_sizes, test_cases
 from aftershock.kg.sheets import kept_rules, one_to_many_relations
 from aftershock.offline import go_offline
 from aftershock.process import name_run
@@ -33,6 +34,12 @@ RELEASED = [name for name, kg in config["kgs"].items() if kg["source"] == "relea
 MINED = [name for name in config["kgs"] if name not in RELEASED]
 TRAINED = [name for name, model in MODELS.items() if "train" in model]
 FETCHED = [name for name in MODELS if name not in TRAINED]
+
+
+SHARDS = shard_sizes(config, MODELS)
+
+
+include: "common/resources.smk"
 
 
 def any_of(names):
@@ -151,25 +158,15 @@ def taught(wildcards):
 
 
 def shards(wildcards):
-    """Ranges of test cases, each a job; no range cuts a block of 32 cases.
-
-    An editor whose edits depend on those before them is one job.
-    """
-    kg, editor = config["kgs"][KG], EDITOR_LABELS[wildcards.editor]
-    quotas = config["cases"]["quotas"]["test"]
-    n = kg["sample"] if kg["source"] == "released" else quotas.get(wildcards.dataset, 0)
-    settings = settings_of(editor["method"], merged_settings(editor, model(wildcards)))
-    step = max(n, 1) if is_sequential(settings) else config["shards"]["cases"]
-    return [f"{start:05d}-{min(start + step, n) - 1:05d}" for start in range(0, n, step)]
+    """Ranges of test cases, each a job; no range cuts a block of 32 cases."""
+    return shard_ranges(
+        test_cases(config, wildcards.dataset), SHARDS[wildcards.model, wildcards.dataset, wildcards.editor]
+    )
 
 
 def editors_of(dataset):
     """The editors that `dataset` is made for: multi-label editing needs several true objects."""
-    return [
-        label
-        for label, editor in EDITOR_LABELS.items()
-        if dataset in ROUND or editor.get("second_edit", "plain") == "plain"
-    ]
+    return editors_of_dataset(config, dataset)
 
 
 def tuned_label(wildcards):

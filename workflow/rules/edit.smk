@@ -20,6 +20,8 @@ rule baseline:
         "results/logs/baseline/{kg}.{model}.{dataset}.log",
     conda:
         "../../envs/models.yaml"
+    resources:
+        **gpu_job("baseline"),
     params:
         engine=config["engine"],
         continuations=config["continuations"],
@@ -50,6 +52,8 @@ rule train_mend:
     priority: 1  # all edits of this method wait for it
     conda:
         "../../envs/models.yaml"
+    resources:
+        **gpu_job("train_mend"),
     params:
         engine=config["engine"],
         layers=mend_layers,
@@ -78,6 +82,8 @@ rule tune:
         "results/logs/tune/{kg}.{model}.{editor}.log",
     conda:
         "../../envs/models.yaml"
+    resources:
+        **gpu_job("tune"),
     params:
         engine=config["engine"],
         editor=editor_settings,
@@ -109,6 +115,8 @@ rule edit:
         "results/logs/edit/{kg}.{model}.{dataset}.{editor}.s{seed}.{shard}.log",
     conda:
         "../../envs/models.yaml"
+    resources:
+        **gpu_job("edit"),
     params:
         engine=config["engine"],
         editor=editor_settings,

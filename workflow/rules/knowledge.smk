@@ -40,6 +40,8 @@ rule verify_facts:
         part=r"\d+-of-\d+",
     conda:
         "../../envs/models.yaml"
+    resources:
+        **gpu_job("verify_facts"),
     params:
         engine=config["engine"],
         tokens=config["cases"]["continuation_tokens"],
@@ -88,6 +90,8 @@ rule score_objects:
         part=r"\d+-of-\d+",
     conda:
         f"../../envs/{'models' if config['cases']['label_encoder'] == 'model' else 'encoder'}.yaml"
+    resources:
+        **gpu_job("score_objects"),
     params:
         engine=config["engine"],
         candidates=config["cases"]["rank_candidates"],

@@ -47,6 +47,8 @@ rule train_lm:
         model=any_of(TRAINED),
     conda:
         "../../envs/models.yaml"
+    resources:
+        **gpu_job("train_lm"),
     params:
         architecture=lambda wildcards: model(wildcards)["architecture"],
         train=lambda wildcards: model(wildcards)["train"],
@@ -104,8 +106,10 @@ rule moments:
         "results/logs/moments/{model}.log",
     conda:
         "../../envs/models.yaml"
+    resources:
+        **gpu_job("moments"),
     params:
-        layers=moment_layers,
+        layers=layers_with_moments,
         sample=moments_sample,
         device_map=config["engine"]["device_map"],
         code=code_hash("aftershock.lm.moments", "aftershock.lm.documents"),
@@ -130,6 +134,8 @@ rule find_layers:
         "results/logs/find_layers/{kg}.{model}.log",
     conda:
         "../../envs/models.yaml"
+    resources:
+        **gpu_job("find_layers"),
     params:
         settings=config["find_layers"],
         editors=swept_editors,

@@ -60,6 +60,8 @@ rule sample_paraphrases:
         kg=any_of(MINED),
     conda:
         "../../envs/models.yaml"
+    resources:
+        **gpu_job("sample_paraphrases"),
     params:
         **paraphrase_settings("relations"),
         source=graph,
@@ -84,6 +86,8 @@ rule score_paraphrases:
         "results/logs/score_paraphrases/{kg}.{backend}.log",
     conda:
         "../../envs/models.yaml"
+    resources:
+        **gpu_job("score_paraphrases"),
     params:
         engine=config["engine"],
         facts=config["paraphrases"]["ranking_facts"],

@@ -16,6 +16,8 @@ use rule baseline as baseline_strict with:
         "results/{kg}/{model}/{dataset}/strict/unedited.parquet",
     log:
         "results/logs/baseline_strict/{kg}.{model}.{dataset}.log",
+    resources:
+        **gpu_job("baseline_strict"),
     params:
         engine=STRICT,
         continuations=config["continuations"],
@@ -30,6 +32,8 @@ use rule edit as edit_strict with:
         telemetry="results/{kg}/{model}/{dataset}/{editor}/s{seed}/strict/telemetry/{shard}.parquet",
     log:
         "results/logs/edit_strict/{kg}.{model}.{dataset}.{editor}.s{seed}.{shard}.log",
+    resources:
+        **gpu_job("edit_strict"),
     params:
         engine=STRICT,
         editor=editor_settings,

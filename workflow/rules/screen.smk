@@ -36,6 +36,8 @@ rule classify_labels:
         "results/logs/classify_labels/{kg}.log",
     conda:
         "../../envs/models.yaml"
+    resources:
+        **gpu_job("classify_labels"),
     params:
         label=lambda wildcards: config["screen"]["classifier"]["label"],
         code=code_hash("aftershock.lm.classifier"),

@@ -9,6 +9,7 @@ from aftershock.config.fetched import source_errors
 from aftershock.config.graphs import graph_errors, screen_errors
 from aftershock.config.models import read_helpers, read_models
 from aftershock.config.sheets import sheet_errors
+from aftershock.jobs.devices import device_errors
 from aftershock.metrics.catalogue import BY_NAME, find_metric
 from aftershock.schema import Fault, faults, fill_defaults, read_schema, suggestion, without
 
@@ -34,6 +35,7 @@ def check_config(config: dict[str, Any], folder: str | Path) -> dict[str, dict[s
     models, model_errors = read_models(sound, folder / "resources" / "models")
     errors = [*_without_contact(found), *(str(fault) for fault in found if not _is_contact(fault))]
     errors += [*graph_errors(sound, models, folder), *editor_errors(sound), *_split(sound), *_bars(sound)]
+    errors += device_errors(sound)
     errors += model_errors
     errors += mend_errors(sound, models, folder)
     helpers, helper_errors = read_helpers(sound, folder / "resources" / "models")

@@ -19,6 +19,17 @@ def merged_settings(editor: Mapping[str, Any], model: Mapping[str, Any]) -> dict
     return as_values(settings_of(method, suited_layers(method, model), suited, editor["settings"]))
 
 
+def moment_layers(editors: Mapping[str, Mapping[str, Any] | None], model: Mapping[str, Any]) -> list[int]:
+    """Every layer whose second moments a configured editor needs for a model, tuning included."""
+    layers = set()
+    for editor in filter(None, editors.values()):
+        if "moments" in EDITORS[editor["method"]].needs:
+            layers |= set(merged_settings(editor, model)["layers"])
+            searched = model["search"].get(editor["method"], {}).get("layers", [])
+            layers |= {layer for choice in searched for layer in choice}
+    return sorted(layers)
+
+
 def depth(model: Mapping[str, Any]) -> int | None:
     """How many layers a model's file says it has; None where it does not say."""
     return model.get("architecture", {}).get("n_layer") or model.get("n_layers")

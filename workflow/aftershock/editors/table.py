@@ -24,11 +24,14 @@ SECOND_EDITS = ("plain", "multi_label")
 
 @dataclass(frozen=True)
 class Method:
-    """Where a method's code is, which settings it takes, and what must be made before it can run."""
+    """Where a method's code is, which settings it takes, what an edit costs (one of jobs/edits.py's KINDS),
+    and what must be made before it can run.
+    """
 
     module: str
     editor: str
     settings: type
+    cost: str
     needs: tuple[str, ...] = ()
 
     def load(self) -> type["Editor"]:
@@ -37,11 +40,11 @@ class Method:
 
 
 EDITORS: dict[str, Method] = {
-    "ft": Method("aftershock.editors.ft", "Ft", FtSettings),
-    "memit": Method("aftershock.editors.memit", "Memit", MemitSettings, needs=("moments",)),
-    "mend": Method("aftershock.editors.mend", "Mend", MendSettings, needs=("mend",)),
-    "r_rome": Method("aftershock.editors.rome", "RRome", RRomeSettings, needs=("moments",)),
-    "rome": Method("aftershock.editors.rome", "Rome", RomeSettings, needs=("moments",)),
+    "ft": Method("aftershock.editors.ft", "Ft", FtSettings, "dense"),
+    "memit": Method("aftershock.editors.memit", "Memit", MemitSettings, "spread", needs=("moments",)),
+    "mend": Method("aftershock.editors.mend", "Mend", MendSettings, "gradient", needs=("mend",)),
+    "r_rome": Method("aftershock.editors.rome", "RRome", RRomeSettings, "value", needs=("moments",)),
+    "rome": Method("aftershock.editors.rome", "Rome", RomeSettings, "value", needs=("moments",)),
 }
 
 

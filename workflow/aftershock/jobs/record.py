@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from aftershock.jobs.gpus import VISIBLE
 from aftershock.output import write_text
 
 FOLDER = Path("results/jobs")
@@ -47,7 +48,7 @@ class Record:
             "pid": os.getpid(),
             "started": round(self._born, 2),
             "slurm_job": os.environ.get("SLURM_JOB_ID"),
-            "gpu": os.environ.get("CUDA_VISIBLE_DEVICES") or None,
+            "gpu": None,
             "done": None,
             "total": None,
             "unit": None,
@@ -85,6 +86,7 @@ class Record:
 
     def _write(self) -> None:
         with self._lock:
+            self.fields["gpu"] = os.environ.get(VISIBLE) or None
             self.fields |= {"seconds": round(time.time() - self._born, 2), **_peaks()}
             write_text(self.path, json.dumps(self.fields, indent=1))
 

@@ -103,8 +103,11 @@ class Table:
 
 
 def provenance_of(path: str | PathLike) -> dict[str, Any]:
-    """What was written beside the rows of a parquet file about how it was made."""
-    metadata = pq.read_schema(path).metadata or {}
+    """What was written beside the rows of a parquet file about how it was made; ValueError if unreadable."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path} cannot be read: {error}; delete it and run again") from error
     return json.loads(metadata.get(b"aftershock", b"{}"))
 
 

@@ -29,18 +29,9 @@ def moments_sample(wildcards):
     return {name: value for name, value in model(wildcards)["moments"].items() if name != "text"}
 
 
-def moment_layers(wildcards):
+def layers_with_moments(wildcards):
     """Every layer whose moments a configured editor needs for this model."""
-    layers = set()
-    for editor in EDITOR_LABELS.values():
-        if "moments" in EDITORS[editor["method"]].needs:
-            layers |= set(merged_settings(editor, model(wildcards))["layers"])
-            layers |= {
-                layer
-                for choice in model(wildcards).get("search", {}).get(editor["method"], {}).get("layers", [])
-                for layer in choice
-            }
-    return sorted(layers)
+    return moment_layers(EDITOR_LABELS, model(wildcards))
 
 
 def swept_editors(wildcards):

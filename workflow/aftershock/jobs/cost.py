@@ -1,0 +1,307 @@
+"""What each job that needs a GPU costs: work, bytes that it loads, memory, and what it leaves on disk.
+
+Counts follow from the configuration, the model's sizes, and a few averages named here. None is measured
+when a job is reckoned, so the same configuration gives the same figures everywhere.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from aftershock.config.settings import merged_settings, moment_layers
+from aftershock.editors.settings import is_sequential
+from aftershock.editors.table import EDITORS, mend_training, settings_of
+from aftershock.jobs.devices import Device
+from aftershock.jobs.edits import KINDS, Editing, hypernetwork, network_weights
+from aftershock.jobs.work import DOUBLE, FLOAT, NOTHING, Room, Sizes, Texts, Work, run, texts_within
+
+BLOCK = 32  # cases that are edited and scored together (editors/protocol.py)
+GB = 10**9
+TEXTS = Texts()
+PROMPTS = 11  # of a fact: the edit's own and ten paraphrases
+LENGTHS = 6  # different lengths among the prompts of a block that a model goes on from: each is a batch
+OBJECTS = 3.0  # true objects of a round case
+HOST, DEVICE = 1.2 * GB, 1.5 * GB  # what libraries and tables take
+ROW_BYTES = 25  # of a table of observations, compressed (20 to 27 in the embedded study)
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What is asked of a case in each state (cases/probes.py): prompts, objects after them, edit prompts."""
+
+    prompts: float
+    pairs: float
+    spoken: float
+    edits: tuple[str, ...] = ("e1", "e2", "e2", "control")
+    states: int = 4
+
+
+_round = Probes(2 * PROMPTS, (2 * OBJECTS + 1) * PROMPTS, 1, ("e1", "second"), 3)
+PROBES = {
+    "coverage": Probes(PROMPTS + 9, 3 * PROMPTS + 14, 1),
+    "reverse": Probes(3 * PROMPTS, 5 * PROMPTS, 3),
+    "composite": Probes(5 * PROMPTS + 1, 8 * PROMPTS + 1, 3),
+    "round_easy": _round,
+    "round_hard": _round,
+}
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one job needs."""
+
+    work: Work
+    """Beside starting and loading."""
+    read: float
+    """Bytes of weights, moments and the like that it loads."""
+    host: float
+    """Bytes of host memory."""
+    gpu: float
+    """Bytes of GPU memory at least, on a device of its own."""
+    disk: float = 0.0
+    """Bytes that it leaves."""
+    on_host: bool = False
+    """It computes on the processor whatever there is beside it."""
+
+    def seconds(self, device: Device, host: Device, precision: str) -> float:
+        """What the job takes on `device`, or on `host` where it runs there."""
+        on = host if self.on_host else device
+        return on.loading(self.read) + on.seconds(self.work, precision)
+
+
+class Costs:
+    """The costs of one model's jobs on a device, as a configuration has them."""
+
+    def __init__(self, config: Mapping[str, Any], model: Mapping[str, Any], device: Device) -> None:
+        self.config, self.model, self.device = config, model, device
+        self.sizes = Sizes.of(model)
+        self.room: Room = device.room(self.sizes)
+
+    # --- before edits ---------------------------------------------------------------------------------------
+
+    def train_lm(self) -> Need:
+        """Every token and all gradients, and Muon's five iterations on each matrix of every step."""
+        train, sizes = self.model["train"], self.sizes
+        tokens, step = (
+            train.get("tokens", 1_000_000),
+            train.get("batch_rows", 8) * train.get("row_tokens", 96),
+        )
+        keys = train.get("row_tokens", 96)
+        whole = run(sizes, tokens / step, tokens, sizes.layers, keys, read=tokens, backward=True)
+        own = Work(flops=2 * tokens * (sizes.layers * sizes.layer + sizes.vocabulary * sizes.width))
+        d, wide = sizes.width, (3 * sizes.width, sizes.width, sizes.inner, sizes.inner)
+        muon = sum(5 * (4 * d * d * max(d, n) + 2 * d**3) for n in wide) * sizes.layers
+        adam = Work(flops=muon, bytes=10 * sizes.weight_bytes, passes=4 * sizes.layers) * (tokens / step)
+        return self._need(whole + own + adam, read=0.0, disk=sizes.weight_bytes + 5 * tokens, on_host=True)
+
+    def moments(self, layers: Sequence[int] | None = None) -> Need:
+        """One pass up to the highest of `layers`, a product of keys for each, and the eigenvalues of each."""
+        sizes, sample = self.sizes, self.model["moments"]
+        if layers is None:
+            layers = moment_layers(self.config["editors"], self.model)
+        tokens = sample["documents"] * TEXTS.document
+        if sample["vectors_per_dimension"]:
+            tokens = min(tokens, sample["vectors_per_dimension"] * sizes.inner)
+        found = run(sizes, tokens / 4096, tokens, max(layers, default=-1) + 1, TEXTS.document)
+        found += Work(flops=2 * tokens * sizes.inner**2, exact=9 * sizes.inner**3) * len(layers)
+        kept = len(layers) * sizes.inner**2
+        return self._need(found, gpu=2 * kept * DOUBLE, host=kept * (FLOAT + DOUBLE), disk=kept * FLOAT)
+
+    def train_mend(self) -> Need:
+        """All batches of the training, as if it did not end early, and its looks at the dev split."""
+        sizes, s = self.sizes, self.training
+        layers = self._mend_layers
+        above = sizes.layers - min(layers)
+        width = TEXTS.prompt + TEXTS.target - 1
+        edits, others = s.batch_edits, s.batch_edits * s.locality_texts
+
+        def edited(tokens: float, read: float, backward: bool) -> Work:
+            below = run(sizes, 1, tokens, sizes.layers - above, width)
+            return below + run(sizes, 1, tokens, above, width, read, narrow=True, backward=backward)
+
+        def batch(edits: float, others: float, backward: bool) -> Work:
+            tokens, local = edits * width, others * (width + 1)
+            found = edited(tokens, edits * TEXTS.target, True)
+            found += hypernetwork(sizes, s, len(layers), tokens, 1) * (3 if backward else 1)
+            found += edited(tokens, edits * TEXTS.target, backward)
+            found += run(sizes, 1, local, sizes.layers, width, read=local)
+            return found + run(sizes, 1, local, above, width, read=local, backward=backward)
+
+        kept = (2 + sizes.gated) * network_weights(sizes, s)
+        step = batch(edits, others, True) + Work(bytes=(4 + 10 / s.accumulate) * kept * FLOAT)
+        looks = s.steps / s.val_interval * s.val_edits / BLOCK
+        look = batch(BLOCK, BLOCK * s.locality_texts, False)
+        look += edited(BLOCK * width, BLOCK * TEXTS.target, False) * (1 + 2 * s.locality_texts)
+        memory = 5 * kept * FLOAT + (edits + others) * width * sizes.token_bytes(above + 1, width)
+        memory += 6 * others * width * sizes.vocabulary * FLOAT
+        return self._need(step * s.steps + look * looks, gpu=memory, disk=kept * FLOAT)
+
+    def verify_facts(self, facts: float) -> Need:
+        """Facts asked after all prompts, ranked among other labels after one, and said freely."""
+        cases = self.config["cases"]
+        found = self._asked(facts, cases["rank_candidates"])
+        return self._need(found + self._continued(facts, cases["continuation_tokens"], 1024), disk=60 * facts)
+
+    def score_objects(self, objects: float) -> Need:
+        """Objects asked as facts are; several share a prompt."""
+        return self._need(
+            self._asked(objects, self.config["cases"]["rank_candidates"], OBJECTS), disk=60 * objects
+        )
+
+    def baseline(self, dataset: str, cases: int) -> Need:
+        """All probes of a dataset's test cases in one state."""
+        found = self._scored(PROBES[dataset], cases, 1, 0) + self._said(PROBES[dataset], cases, 1)
+        return self._need(found, disk=cases * PROBES[dataset].pairs * ROW_BYTES)
+
+    # --- edits ----------------------------------------------------------------------------------------------
+
+    def edit(self, editor: Mapping[str, Any], dataset: str, cases: int) -> Need:
+        """Edits of `cases` cases and their probes in every state."""
+        method, settings, probes = *self._method(editor), PROBES[dataset]
+        n = 1.0 if is_sequential(settings) else float(BLOCK)
+        kind = KINDS[method.cost]
+        change = len(settings.layers) * self.sizes.matrix * FLOAT * kind.delta
+        if change and self.room.accelerator:
+            n = max(1.0, min(n, self.room.budget // (probes.states * change)))
+        one = self._editing(settings, n)
+        block = NOTHING
+        for name in probes.edits:
+            block += kind.work(replace(one, requests=self._labels(editor)) if name == "second" else one)
+        block += self._scored(probes, n, probes.states, min(settings.layers)) + self._said(
+            probes, n, probes.states
+        )
+        largest = replace(one, requests=self._labels(editor) if "second" in probes.edits else 1.0)
+        return self._with_needs(
+            method,
+            settings,
+            block * (cases / n),
+            kind.bytes(largest) + probes.states * change,
+            cases * probes.pairs * probes.states * ROW_BYTES,
+        )
+
+    def tune(self, editor: Mapping[str, Any]) -> Need:
+        """Single edits of dev cases in every trial, their prompts, and five neighbours."""
+        method, settings = self._method(editor)
+        tuning = self.config["tuning"]
+        one = self._editing(settings, float(BLOCK))
+        asked = Probes(PROMPTS + 5, PROMPTS + 5, 0)
+        block = KINDS[method.cost].work(one) + self._scored(asked, BLOCK, 1, min(settings.layers))
+        found = block * (tuning["trials"] * tuning["cases"] / BLOCK)
+        return self._with_needs(method, settings, found, KINDS[method.cost].bytes(one), 1e4)
+
+    def find_layers(self) -> Need:
+        """Editors at every layer on dev cases, and second moments of all layers."""
+        found, sweep = self.moments(range(self.sizes.layers)), self.config["find_layers"]
+        labels = sweep["editors"] or [name for name, editor in self.config["editors"].items() if editor]
+        for label in labels:
+            trial = self.tune(self.config["editors"][label])
+            share = len(sweep["layers"] or range(self.sizes.layers)) / self.config["tuning"]["trials"]
+            found = replace(found, work=found.work + trial.work * share, gpu=max(found.gpu, trial.gpu))
+        return found
+
+    def sampled(self, texts: float, tokens: int) -> Need:
+        """`texts` continued by `tokens` tokens, one at a time."""
+        return self._need(self._continued(texts, tokens, 1))
+
+    def classified(self) -> Need:
+        """Labels judged by a small classifier."""
+        return Need(Work(rows=1e5), read=GB, host=4 * GB, gpu=4 * GB)
+
+    # --- parts ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def training(self) -> Any:
+        """How the model's hypernetwork is trained."""
+        return mend_training(self.model["mend"], self.config["mend"]["settings"])
+
+    @cached_property
+    def _mend_layers(self) -> tuple[int, ...]:
+        needing = (e for e in self.config["editors"].values() if e and "mend" in EDITORS[e["method"]].needs)
+        return self._method(next(needing))[1].layers
+
+    def _method(self, editor: Mapping[str, Any]) -> tuple[Any, Any]:
+        name = editor["method"]
+        return EDITORS[name], settings_of(name, merged_settings(editor, self.model))
+
+    def _editing(self, settings: Any, cases: float) -> Editing:
+        return Editing(self.sizes, self.room, settings, self.training, cases)
+
+    def _labels(self, editor: Mapping[str, Any]) -> float:
+        """Requests of an editor's second edit of a round case."""
+        if editor.get("second_edit", "plain") == "plain":
+            return 1.0
+        labels = editor.get("labels", "all")
+        return {"all": OBJECTS, "related": 2.0}.get(labels) or min(float(labels), OBJECTS)
+
+    def _scored(self, probes: Probes, cases: float, states: int, unchanged: int) -> Work:
+        """Probes of `cases` cases in several states, layers below `unchanged` once for all."""
+        sizes, rows = self.sizes, cases * probes.prompts
+        more = probes.pairs / probes.prompts * (TEXTS.target - 1)
+        width, read = TEXTS.prompt + more, 1 + more
+        batches = texts_within(sizes, self.room, rows, width, read)
+        once = run(sizes, batches, rows * width, unchanged, width)
+        above = run(sizes, batches, rows * width, sizes.layers - unchanged, width, rows * read, narrow=True)
+        return once + (above + Work(rows=cases * probes.pairs)) * states
+
+    def _said(self, probes: Probes, cases: float, states: int) -> Work:
+        return self._continued(cases * probes.spoken, self.config["continuations"]["tokens"], BLOCK) * states
+
+    def _continued(self, texts: float, tokens: int, block: int) -> Work:
+        """Greedy continuations of prompts, `block` of them or fewer at a time, a batch for each length."""
+        if not tokens or not texts:
+            return NOTHING
+        groups = max(1.0, texts / block) * min(LENGTHS, texts)
+        sizes = self.sizes
+        first = run(sizes, groups, texts * TEXTS.prompt, sizes.layers, TEXTS.prompt, read=texts)
+        return first + run(sizes, groups, texts, sizes.layers, TEXTS.prompt + tokens, read=texts) * (
+            tokens - 1
+        )
+
+    def _asked(self, facts: float, candidates: int, share: float = 1.0) -> Work:
+        """`facts`, `share` of them to a prompt, after all prompts; `candidates` labels after the first."""
+        sizes, keys = self.sizes, facts / share
+        more = (candidates + (PROMPTS - 1) * share) * (TEXTS.target - 1)
+        tokens, read = keys * (PROMPTS * TEXTS.prompt + more), keys * (PROMPTS + more)
+        rows = keys * PROMPTS
+        batches = texts_within(sizes, self.room, rows, tokens / rows, read / rows)
+        found = run(sizes, batches, tokens, sizes.layers, TEXTS.prompt + more / PROMPTS, read, narrow=True)
+        return found + Work(rows=keys * (candidates + (PROMPTS - 1) * share))
+
+    def _with_needs(self, method: Any, settings: Any, work: Work, case: float, disk: float) -> Need:
+        """A job that edits: it loads what its method needs first, and factorises second moments once."""
+        matrices, square = len(settings.layers), self.sizes.inner**2
+        moments = (
+            matrices * square * ("moments" in method.needs and getattr(settings, "mom2_adjustment", True))
+        )
+        trained = (
+            (2 + self.sizes.gated) * network_weights(self.sizes, self.training) * ("mend" in method.needs)
+        )
+        return self._need(
+            work + Work(exact=moments * self.sizes.inner / 3),
+            read=self.sizes.weight_bytes + (moments + trained) * FLOAT,
+            host=moments * FLOAT,
+            gpu=moments * DOUBLE + trained * FLOAT + case,
+            disk=disk,
+        )
+
+    def _need(
+        self,
+        work: Work,
+        read: float | None = None,
+        host: float = 0.0,
+        gpu: float = 0.0,
+        disk: float = 0.0,
+        on_host: bool = False,
+    ) -> Need:
+        weights = self.sizes.weight_bytes
+        # without a GPU, what would be in its memory is in the host's
+        beside = 0.0 if self.device.accelerator and not on_host else gpu
+        return Need(
+            work,
+            weights if read is None else read,
+            HOST + 1.1 * weights + host + beside,
+            DEVICE + weights + 1.1 * gpu,
+            disk,
+            on_host,
+        )

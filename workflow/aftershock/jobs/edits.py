@@ -1,0 +1,196 @@
+"""What editing costs, by what a method does.
+
+A method names one of KINDS beside its settings in editors/table.py (`cost`), and has the settings that the
+function here reads; a method that does something else adds a function. These are not with the methods because
+a better estimate changes no result.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from aftershock.jobs.work import CONTEXT, DOUBLE, FLOAT, NOTHING, Room, Sizes, Texts, Work, run
+
+STEPS_MADE = 0.55
+"""Share of its steps after which fine-tuning's loss is low enough (0.46 to 0.69 in the embedded study)."""
+TOUCHED_BY_ADAM = 16  # times that each trained weight, or what Adam keeps of it, is read or written in a step
+VALUE_TOKENS, DENSE_TOKENS, GRADIENT_TOKENS = 1024, 512, 4096  # that a processor computes with at a time
+
+
+@dataclass(frozen=True)
+class Editing:
+    """Cases of so many requests each that are edited side by side."""
+
+    sizes: Sizes
+    room: Room
+    settings: Any
+    training: Any
+    """MendTraining of the model's hypernetwork."""
+    cases: float
+    requests: float = 1.0
+    texts: Texts = Texts()
+    steps_made: float = STEPS_MADE
+
+
+def dense(e: Editing) -> Work:
+    """Whole matrices trained for each case by itself, under Adam."""
+    s, sizes, texts = e.settings, e.sizes, e.texts
+    each = s.objective == "target_new"
+    width = texts.prompt + (texts.target - 1 if each else 0)
+    rows = e.cases * e.requests
+    tokens, read = rows * width, rows * (texts.target if each else 1)
+    first, trained = min(s.layers), len(s.layers) * sizes.matrix
+    above = sizes.layers - 1 - first
+    case = dense_bytes(e)
+    batches = e.room.batches(e.cases * case, case, case / (e.requests * width), DENSE_TOKENS)
+    look = run(sizes, batches, tokens, first + 1, width)
+    step = run(sizes, batches, tokens, above, width, read, narrow=True, backward=True)
+    # a product with each trained matrix, the gradient of it, and one of the input where it is not the first
+    own = Work(
+        2 * tokens * sizes.matrix * (3 * len(s.layers) - 1), bytes=e.cases * trained * TOUCHED_BY_ADAM * FLOAT
+    )
+    return look + (step + own) * (s.steps * e.steps_made)
+
+
+def value(e: Editing) -> Work:
+    """A value optimised for each request and layer in turn, and a change of rank one."""
+    total = NOTHING
+    for layer in e.settings.layers:
+        total += _values(replace(e, requests=1.0), layer) + _whitening(e, e.cases)
+    return total * e.requests
+
+
+def spread(e: Editing) -> Work:
+    """A value optimised for each request, spread over several layers that are looked at in turn."""
+    s, sizes = e.settings, e.sizes
+    if s.multi_label == "sequential" and e.requests > 1:
+        return spread(replace(e, requests=1.0)) * e.requests
+    labels = e.requests if s.multi_label == "mixture" else 1.0
+    together = replace(e, requests=1.0 if s.multi_label == "mixture" else e.requests)
+    layers = sorted(s.layers)
+    total = _values(together, layers[-1], labels) + _whitening(e, together.cases * together.requests)
+    contexts = _contexts(s)
+    rows = e.cases * len(contexts) * (1.0 if s.multi_label != "joint" else e.requests)
+    width = max(contexts) + e.texts.prompt
+    below = 0
+    for layer in layers[1:]:
+        total += run(sizes, 1, rows * width, layers[-1] + 1 - below, width)
+        total += _whitening(e, e.cases * e.requests)
+        below = layer
+    return total
+
+
+def gradient(e: Editing) -> Work:
+    """One gradient of each case, bent by a hypernetwork."""
+    sizes, width = e.sizes, e.texts.prompt + e.texts.target - 1
+    rows = e.cases * e.requests
+    above = sizes.layers - min(e.settings.layers)
+    per_token = sizes.token_bytes(above, width)
+    one_by_one = getattr(e.settings, "variant", "") == "released"
+    batches = (
+        e.cases
+        if one_by_one
+        else e.room.batches(rows * width * per_token, per_token, per_token, GRADIENT_TOKENS)
+    )
+    tokens, read = rows * width, rows * e.texts.target
+    whole = run(sizes, batches, tokens, sizes.layers - above, width)
+    bent = hypernetwork(sizes, e.training, len(e.settings.layers), tokens, batches)
+    return whole + run(sizes, batches, tokens, above, width, read, narrow=True, backward=True) + bent
+
+
+def hypernetwork(sizes: Sizes, training: Any, layers: int, tokens: float, batches: float) -> Work:
+    """One pass of `tokens` through MEND's networks, for all matrices of `layers` layers."""
+    matrices = layers * (2 + sizes.gated)
+    return Work(
+        flops=2 * tokens * matrices * network_weights(sizes, training),
+        bytes=batches * matrices * network_weights(sizes, training) * FLOAT,
+        passes=batches * matrices,
+    )
+
+
+def network_weights(sizes: Sizes, training: Any) -> int:
+    """Weights of one of MEND's networks; matrices of one shape share it."""
+    wide = sizes.width + sizes.inner
+    return (training.n_hidden + 1) * 2 * wide * min(training.rank, wide)
+
+
+def _contexts(settings: Any) -> list[float]:
+    """Tokens before the prompt in each text that it is read in."""
+    openings = max(1, len(settings.context_openings))
+    return [
+        0.0,
+        *(tokens + 1.0 for tokens, count in settings.context_lengths for _ in range(count * openings)),
+    ]
+
+
+def _values(e: Editing, layer: int, labels: float = 1.0) -> Work:
+    """Optimising what `layer` adds at the subject, for every case and request, as lm/values.py does."""
+    s, sizes, texts = e.settings, e.sizes, e.texts
+    contexts = _contexts(s)
+    n, rows = e.cases * e.requests, len(contexts) * labels + 1
+    whole = max(contexts) + texts.prompt + texts.target - 1
+    suffix = texts.after + texts.target
+    above = sizes.layers - 1 - layer
+    read = len(contexts) * labels * texts.target + 1
+    cost = _value_bytes(e, layer, labels)
+    batches = e.room.batches(n * cost, cost, sizes.token_bytes(above, CONTEXT), VALUE_TOKENS)
+    before = run(sizes, batches, n * rows * whole, sizes.layers, whole)
+    options = n * rows * suffix, above, whole, n * read
+    forth, both = (run(sizes, batches, *options, narrow=True, backward=back) for back in (False, True))
+    return before + both * (s.steps - 1) + forth
+
+
+def _whitening(e: Editing, keys: float) -> Work:
+    """Solving for `keys` keys of one layer with the factor of its second moments."""
+    if not getattr(e.settings, "mom2_adjustment", True):
+        return NOTHING
+    return Work(exact=2 * keys * e.sizes.inner**2, bytes=2 * DOUBLE * e.sizes.inner**2)
+
+
+def dense_bytes(e: Editing) -> float:
+    """Weights of one case with gradients and moments, and what a backward pass keeps."""
+    width = e.texts.prompt + e.texts.target - 1
+    above = e.sizes.layers - min(e.settings.layers)
+    kept = width * e.sizes.token_bytes(above, width) + 4 * e.texts.target * e.sizes.vocabulary * FLOAT
+    return 4 * len(e.settings.layers) * e.sizes.matrix * FLOAT + e.requests * kept
+
+
+def value_bytes(e: Editing) -> float:
+    """What optimising one value keeps."""
+    labels = e.requests if getattr(e.settings, "multi_label", "") == "mixture" else 1.0
+    return _value_bytes(e, max(e.settings.layers), labels)
+
+
+def gradient_bytes(e: Editing) -> float:
+    """What one case's gradient keeps, beside the hypernetwork."""
+    width = e.texts.prompt + e.texts.target - 1
+    kept = e.requests * width * e.sizes.token_bytes(e.sizes.layers - min(e.settings.layers), width)
+    networks = (1 + e.sizes.gated + 1) * network_weights(e.sizes, e.training) * FLOAT
+    return kept + networks
+
+
+def _value_bytes(e: Editing, layer: int, labels: float) -> float:
+    sizes, contexts = e.sizes, _contexts(e.settings)
+    above, suffix = sizes.layers - 1 - layer, e.texts.after + e.texts.target
+    whole = max(contexts) + e.texts.prompt + e.texts.target - 1
+    kept = 2 * FLOAT * sizes.width * above * (whole - suffix) + suffix * sizes.token_bytes(above, whole)
+    read = len(contexts) * labels * e.texts.target + 1
+    return (len(contexts) * labels + 1) * kept + 4 * read * sizes.vocabulary * FLOAT
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What edits of a kind take: work of many cases, and bytes of one."""
+
+    work: Callable[[Editing], Work]
+    bytes: Callable[[Editing], float]
+    delta: bool = False
+    """Whether a case's change is as large as the matrices that it changes."""
+
+
+KINDS: dict[str, Kind] = {
+    "dense": Kind(dense, dense_bytes, delta=True),
+    "value": Kind(value, value_bytes),
+    "spread": Kind(spread, value_bytes),
+    "gradient": Kind(gradient, gradient_bytes),
+}

@@ -1,0 +1,150 @@
+"""What a rule's job asks of a scheduler: memory, minutes, a GPU; by the rule's name and its wildcards."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from aftershock.jobs.cost import Costs, Need
+from aftershock.jobs.devices import MB, Device, choose_gpu, find_device, shipped
+from aftershock.jobs.questions import most_asked
+from aftershock.jobs.sharding import editors_of_dataset, test_cases
+
+FLOOR_MB, FLOOR_MINUTES = 2000, 30
+MARGIN = 3.0
+"""Times the estimated minutes that a job asks for."""
+
+
+class Needs:
+    """The needs of all jobs of a configuration, on the devices that it names."""
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        models: Mapping[str, Mapping[str, Any]],
+        folder: str | Path,
+        device: Device | None = None,
+    ) -> None:
+        self.config, self.models, self.folder = config, models, Path(folder)
+        self.device = device or find_device(config["shards"]["device"])
+        self._costs: dict[str, Costs] = {}
+        self._found: dict[tuple, Need] = {}
+        self._asked: dict[tuple, int | str] = {}
+
+    def of(self, rule: str, what: str, wildcards: Mapping[str, str], attempt: int = 1) -> int | str:
+        """`what` a job of `rule` asks for: mem_mb, runtime (minutes), gpu_mb, or gpu_model.
+
+        Memory and minutes grow with every attempt. ValueError when no type of `gpus` is large enough.
+        """
+        key = (rule, what, attempt, *_distinct(wildcards))
+        if key not in self._asked:
+            self._asked[key] = self._of(rule, what, wildcards, attempt)
+        return self._asked[key]
+
+    def need(self, rule: str, wildcards: Mapping[str, str]) -> Need:
+        """What a job of `rule` needs; jobs that differ in their seed or graph need the same."""
+        key = (rule, *_distinct(wildcards))
+        if key not in self._found:
+            self._found[key] = RULES[rule](self, dict(zip(NAMES, key[1:], strict=True)))
+        return self._found[key]
+
+    def costs(self, model: str) -> Costs:
+        """The costs of a model's jobs."""
+        if model not in self._costs:
+            self._costs[model] = Costs(self.config, self.models[model], self.device)
+        return self._costs[model]
+
+    def editor(self, label: str) -> Mapping[str, Any]:
+        """A configured editor."""
+        return self.config["editors"][label]
+
+    @cached_property
+    def asked(self) -> dict[str, float]:
+        """Facts and objects of one job that asks a model."""
+        return {
+            kind: most_asked(self.config, self.folder, kind) / self.config["shards"]["questions"]
+            for kind in ("facts", "objects")
+        }
+
+    def check_gpus(self) -> None:
+        """ValueError when a model that is edited fits none of the types in `gpus`."""
+        for rule, wildcards in self._largest():
+            self.of(rule, "gpu_model", wildcards)
+
+    def _largest(self) -> Iterator[tuple[str, Mapping[str, str]]]:
+        for model in self.config["models"]:
+            for dataset in self.config["datasets"]:
+                for label in editors_of_dataset(self.config, dataset):
+                    yield (
+                        "edit",
+                        {"model": model, "dataset": dataset, "editor": label, "shard": "00000-00031"},
+                    )
+
+    def _of(self, rule: str, what: str, wildcards: Mapping[str, str], attempt: int) -> int | str:
+        need = self.need(rule, wildcards)
+        if what == "mem_mb":
+            return max(FLOOR_MB, round(need.host / MB)) * attempt
+        least = 0.0 if need.on_host else need.gpu
+        if what == "gpu_mb":
+            return round(least / MB)
+        kind = choose_gpu(self.config["gpus"], least, self._name(rule, wildcards))
+        if what == "gpu_model":
+            return kind
+        device = shipped()[self.config["gpus"][kind]] if kind else self.device
+        precision = "strict" if rule.endswith("_strict") else self.config["engine"]["precision"]
+        seconds = need.seconds(device, shipped()["cpu"], precision)
+        return max(FLOOR_MINUTES, round(MARGIN * seconds / 60)) * attempt
+
+    def _name(self, rule: str, wildcards: Mapping[str, str]) -> str:
+        """A job in the words of an error."""
+        model = wildcards.get("model")
+        unknown = model in self.models and not self.costs(model).sizes.known
+        remedy = (
+            ", taken for a model of seven billion weights because its file has no `shape`," if unknown else ""
+        )
+        by = f" by {wildcards['editor']}" if "editor" in wildcards else ""
+        return f"{rule} of {model}{by}{remedy}" if model else rule
+
+
+NAMES = ("model", "dataset", "editor", "cases")
+
+
+def _distinct(wildcards: Mapping[str, str]) -> tuple[str | int | None, ...]:
+    """What tells the needs of jobs of a rule apart, in the order of NAMES."""
+    shard = wildcards.get("shard")
+    first, last = map(int, shard.split("-")) if shard else (1, 0)
+    return *(wildcards.get(name) for name in NAMES[:3]), last - first + 1
+
+
+def _helper(needs: Needs, key: str, texts: float, tokens: int) -> Need:
+    """Generating or scoring with the model that `paraphrases` names under `key`."""
+    name = needs.config["paraphrases"][key]
+    return needs.costs(name).sampled(texts, tokens)
+
+
+def _cases(needs: Needs, dataset: str) -> int:
+    return test_cases(needs.config, dataset)
+
+
+RELATIONS = 60  # whose paraphrases are written, about
+
+RULES: dict[str, Callable[[Needs, Mapping[str, Any]], Need]] = {
+    "train_lm": lambda n, w: n.costs(w["model"]).train_lm(),
+    "moments": lambda n, w: n.costs(w["model"]).moments(),
+    "train_mend": lambda n, w: n.costs(w["model"]).train_mend(),
+    "verify_facts": lambda n, w: n.costs(w["model"]).verify_facts(n.asked["facts"]),
+    "score_objects": lambda n, w: n.costs(w["model"]).score_objects(n.asked["objects"]),
+    "baseline": lambda n, w: n.costs(w["model"]).baseline(w["dataset"], _cases(n, w["dataset"])),
+    "tune": lambda n, w: n.costs(w["model"]).tune(n.editor(w["editor"])),
+    "edit": lambda n, w: n.costs(w["model"]).edit(n.editor(w["editor"]), w["dataset"], w["cases"]),
+    "find_layers": lambda n, w: n.costs(w["model"]).find_layers(),
+    "classify_labels": lambda n, w: n.costs(n.config["models"][0]).classified(),
+    "sample_paraphrases": lambda n, w: _helper(
+        n, "model", RELATIONS * n.config["paraphrases"]["requests"], 600
+    ),
+    "score_paraphrases": lambda n, w: _helper(
+        n, "ranking_model", RELATIONS * n.config["paraphrases"]["ranking_facts"], 20
+    ),
+}
+"""What each rule that asks for a GPU needs."""
+RULES |= {f"{name}_strict": RULES[name] for name in ("baseline", "edit")}

@@ -1,0 +1,90 @@
+"""How the cases of a run are divided into jobs: by what they cost, for a device that the configuration names.
+
+Where a study runs and what was measured there have no part in it, so a study is cut the same everywhere. A
+size is 32, 64, 128 and so on cases, so that a slightly better estimate renames no file.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from aftershock.cases import ROUND
+from aftershock.config.settings import merged_settings
+from aftershock.editors.settings import is_sequential
+from aftershock.editors.table import settings_of
+from aftershock.jobs.cost import BLOCK, Costs
+from aftershock.jobs.devices import find_device
+
+OF_RUN, OF_DATASET, OF_STUDY = 2, 7, 120
+"""Jobs beside those that edit, about: of each run its scores, of each model and dataset its cases and
+baseline, and of the study its facts, models and report."""
+
+Key = tuple[str, str, str]
+"""Model, dataset, label of an editor."""
+
+
+def test_cases(config: Mapping[str, Any], dataset: str) -> int:
+    """Test cases of a dataset that a run edits."""
+    kg = config["kgs"][config["kg"]]
+    return kg["sample"] if kg["source"] == "released" else config["cases"]["quotas"]["test"].get(dataset, 0)
+
+
+def editors_of_dataset(config: Mapping[str, Any], dataset: str) -> list[str]:
+    """The editors that `dataset` is made for: multi-label editing needs several true objects."""
+    return [
+        label
+        for label, editor in config["editors"].items()
+        if editor and (dataset in ROUND or editor.get("second_edit", "plain") == "plain")
+    ]
+
+
+def shard_ranges(n: int, size: int) -> list[str]:
+    """Ranges of `n` cases, `size` to each: `00000-00127`."""
+    return [f"{start:05d}-{min(start + size, n) - 1:05d}" for start in range(0, n, size)]
+
+
+def shard_sizes(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> dict[Key, int]:
+    """Cases of each job that edits, by model, dataset and editor: a multiple of 32, or all of them.
+
+    All are one job where an edit depends on those before it. Else it is the largest of 32, 64, 128 and so on
+    that `shards.device` edits in `shards.minutes`; all sizes double while the study has more jobs than
+    `shards.max_jobs`. With `shards.cases` every job has as many.
+    """
+    wanted, sizes, whole = config["shards"], {}, set()
+    for key, editor, n in _runs(config):
+        sequential = is_sequential(settings_of(editor["method"], merged_settings(editor, models[key[0]])))
+        if sequential or not n:
+            whole.add(key)
+            sizes[key] = max(n, 1)
+        else:
+            sizes[key] = wanted["cases"] or _size(config, models[key[0]], editor, key[1], n)
+    if wanted["cases"]:
+        return sizes
+    counts = {key: n for key, _, n in _runs(config)}
+    others = OF_STUDY + OF_RUN * len(sizes) * len(config["seeds"])
+    others += OF_DATASET * len(config["models"]) * len(config["datasets"])
+    while True:
+        jobs = {key: -(-counts[key] // size) for key, size in sizes.items()}
+        cut = [key for key, number in jobs.items() if number > 1 and key not in whole]
+        if not cut or others + len(config["seeds"]) * sum(jobs.values()) <= wanted["max_jobs"]:
+            return sizes
+        sizes |= {key: 2 * sizes[key] for key in cut}
+
+
+def _runs(config: Mapping[str, Any]) -> Iterator[tuple[Key, Mapping[str, Any], int]]:
+    for model in config["models"]:
+        for dataset in config["datasets"]:
+            for label in editors_of_dataset(config, dataset):
+                yield (model, dataset, label), config["editors"][label], test_cases(config, dataset)
+
+
+def _size(
+    config: Mapping[str, Any], model: Mapping[str, Any], editor: Mapping[str, Any], dataset: str, n: int
+) -> int:
+    """The largest step of the ladder that is edited in time, and no larger than `n` cases need."""
+    device = find_device(config["shards"]["device"])
+    work = Costs(config, model, device).edit(editor, dataset, BLOCK).work
+    blocks = config["shards"]["minutes"] * 60 / device.seconds(work, config["engine"]["precision"])
+    size = BLOCK
+    while size < n and 2 * size <= blocks * BLOCK:
+        size *= 2
+    return size
