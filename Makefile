@@ -62,6 +62,7 @@ convert: environment
 
 test: environment
 	$(VENV)/bin/python -m pytest -n $(CORES) --dist loadfile $(PYTEST_ARGS)
+	$(if $(PYTEST_ARGS),,$(VENV)/bin/python -m pytest -m cluster tests/slurm)
 
 slurm-test: environment
 	$(VENV)/bin/python -m pytest -m slurm $(PYTEST_ARGS) tests/slurm
