@@ -31,7 +31,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         log=["results/logs/edit/toy.log"],
         threads=1,
         params={"seed": 5, "lr": 0.1, "code": "c0de"},
-        resources={},
+        resources={"mem_mb": 2000, "tmpdir": "/tmp"},
         wildcards={"kg": "toy", "seed": "5"},
     )
 

@@ -1,11 +1,12 @@
 """What several phases share: what the configuration selects, wildcard constraints, and input functions."""
 
+import atexit
 import re
 from pathlib import Path
 
 from aftershock.cases import CONFLICT, ROUND, SPLITS
 from aftershock.cases.released import FILES, PROMPT_FILES
-from aftershock.code_hash import code_hash
+from aftershock.code_hash import code_hash, keep_parsed
 from aftershock.config import check_config, check_fetched, merged_settings
 from aftershock.config.settings import moment_layers
 from aftershock.editors.table import EDITORS
@@ -17,6 +18,7 @@ from snakemake.exceptions import WorkflowError
 
 name_run()  # so that no job outlives this run
 go_offline()  # so that no job asks a network for what it lacks
+atexit.register(keep_parsed)
 
 RESOURCES = f"{workflow.basedir}/resources"
 
