@@ -89,7 +89,14 @@ lint: environment
 	$(VENV)/bin/snakefmt --check Snakefile workflow/rules
 	$(VENV)/bin/snakemake --lint
 
+ifdef AFTERSHOCK_IMAGE # in a container of containers/, whose environment stays as it is
+VENV := $(AFTERSHOCK_IMAGE)/.venv
+environment:
+	@cmp -s constraints.txt $(AFTERSHOCK_IMAGE)/constraints.txt || { \
+	    echo "This container was built with other versions than constraints.txt names; build it again." >&2; exit 1; }
+else
 environment: $(VENV)/.installed
+endif
 
 # Written last, so that an installation cut short is taken up again.
 $(VENV)/.installed: pyproject.toml constraints.txt
