@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from aftershock.jobs.sizes import duration
+from aftershock.jobs.sizes import duration, plural
 
 STATUS = re.compile(r"SLURM status is: '(\w+)'")
 AGAIN = "run again: `make resume`"
@@ -56,7 +56,7 @@ class Evidence:
     def progress(self) -> str:
         """How far it came, such as "7 of 32 cases done"; "" where it does not count."""
         done, total = self.record.get("done"), self.record.get("total")
-        return f"{done:g} of {total:g} {self.record['unit']}s done" if done and total else ""
+        return f"{done:g} of {total:g} {plural(self.record['unit'])} done" if done and total else ""
 
     @property
     def age(self) -> str:
