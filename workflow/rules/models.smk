@@ -88,7 +88,7 @@ rule fetch_text:
         "../../envs/models.yaml"
     params:
         source=lambda wildcards: model(wildcards)["moments"]["text"],
-        code=code_hash("aftershock.lm.hub"),
+        code=code_hash("aftershock.lm.fetch_text"),
     message:
         "Fetching text for {wildcards.model}"
     script:
