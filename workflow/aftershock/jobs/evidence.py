@@ -39,6 +39,8 @@ class Evidence:
     """Bytes, which only accounting knows."""
     node: str = ""
     restarts: int = 0
+    run_died: bool = False
+    """Whether the run that it belonged to was killed."""
     log_end: str = ""
     """The end of the rule's log."""
 
@@ -77,7 +79,7 @@ class Evidence:
         """`remedy` under SLURM. Elsewhere nobody holds jobs to what they ask for: they share a machine."""
         if self.slurm_job:
             return remedy
-        return f"{AGAIN} with fewer jobs at once (CORES=1), or take a machine with more memory"
+        return f"fewer jobs at once, with CORES=1, or a machine with more memory; {AGAIN}"
 
 
 def rounded(mb: float) -> int:
