@@ -94,7 +94,7 @@ CASES = {
     "a full disk on which no record could be written": (
         job(
             vanished(),
-            log_end="Traceback (most recent call last):\n  File x\nOSError: [Errno 28] No space left on device\n",
+            log_end="Traceback (most recent call last):\n  x\nOSError: [Errno 28] No space left on device",
         ),
         "disk",
         "[Errno 28]",
@@ -132,8 +132,8 @@ CASES = {
     ),
     "SLURM's limits of an account": (
         job(
-            message="SLURM sbatch failed. The error message was 'sbatch: error: QOSMaxSubmitJobPerUserLimit "
-            "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit)'"
+            message="SLURM sbatch failed. The error message was 'sbatch: error: QOSMaxSubmitJobPerUserLimit sbatch: "
+            "error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit)'"
             ". sbatch call: x"
         ),
         "rejected",
