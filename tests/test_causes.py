@@ -130,15 +130,24 @@ CASES = {
         "TypeError at memit.py:88: unsupported operand",
         "traceback in results/logs/edit/a.log",
     ),
-    "SLURM's limits of an account": (
+    "SLURM's limits of a user": (
         job(
-            message="SLURM sbatch failed. The error message was 'sbatch: error: QOSMaxSubmitJobPerUserLimit sbatch: "
-            "error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit)'"
-            ". sbatch call: x"
+            message="SLURM sbatch failed. The error message was 'sbatch: error: AssocMaxSubmitJobLimit "
+            "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit "
+            "limit, user's size and/or time limits)'. sbatch call: x"
         ),
         "rejected",
-        "SLURM did not take it: Job violates accounting/QOS policy (job submit limit)",
+        "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
         "`jobs:` in p/config.yaml",
+    ),
+    "a quality of service that is unknown": (
+        job(
+            message="SLURM sbatch failed. The error message was 'sbatch: error: Batch job submission failed: "
+            "Invalid qos specification'. sbatch call: x"
+        ),
+        "rejected",
+        "SLURM did not take it: Invalid qos specification",
+        "as `qos` in p/config.yaml",
     ),
     "an account that is nobody's": (
         job(

@@ -20,7 +20,7 @@ from aftershock.jobs.liveness import RunInfo, is_running
 from aftershock.jobs.sizes import duration, megabytes
 from aftershock.jobs.slurm_jobs import SlurmJob
 from aftershock.jobs.snakemake_log import RunLog, read_run, read_runs
-from aftershock.jobs.snapshot import EDITS, Gpu, Job, Snapshot, Stage, parse_gpus, stages_of, take
+from aftershock.jobs.snapshot import EDITS, Gpu, Job, SlurmUse, Snapshot, Stage, parse_gpus, stages_of, take
 from aftershock.jobs.status import main
 from aftershock.jobs.view import draw
 
@@ -126,7 +126,7 @@ EXAMPLE = Snapshot(
         Stage("report", 1),
     ],
     gpus=[Gpu("0", "NVIDIA H100", 97, 40_960, 81_920)],
-    slurm=(2, 5, 2),
+    slurm=SlurmUse(2, 2, {"Resources": 4, "PartitionTimeLimit": 1}),
     disk=(50 * 2**30, 200 * 2**30),
     gpu_peak=("edit wikidata.gpt2-xl.coverage.memit.s0.00000-00255", 30 * 2**30),
 )
@@ -148,7 +148,7 @@ running, the slowest first
   edit wikidata.gpt2-xl.round_easy.rome.s0.00000-00255: 20 s (node1 GPU 1)
 
 GPU 0 NVIDIA H100: 97 % busy, 40.0 of 80.0 GB
-SLURM: 2 jobs running with 2 GPUs, 5 waiting
+SLURM: 2 jobs running with 2 GPUs; 4 waiting (Resources), 1 waiting (PartitionTimeLimit)
 most GPU memory of a job: 30.0 GB (edit wikidata.gpt2-xl.coverage.memit.s0.00000-00255)
 disk: 50.0 of 200.0 GB free
 """

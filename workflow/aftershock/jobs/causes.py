@@ -29,6 +29,7 @@ LONGER, LONGEST = 2.0, 20.0
 UNKNOWN_MINUTES = 60
 
 REFUSALS = (
+    (r"invalid qos", "name one of yours (`sacctmgr show associations format=QOS`) as `qos` in {profile}"),
     (
         r"qos|submit.?limit|policy|job.?limit",
         "stay below your limits (`sacctmgr show qos`): `jobs:` in {profile}",

@@ -111,6 +111,16 @@ class Gpu:
 
 
 @dataclass
+class SlurmUse:
+    """What the jobs of a folder have of a cluster."""
+
+    running: int
+    gpus: int
+    waiting: dict[str, int]
+    """Waiting jobs by the reason that SLURM gives."""
+
+
+@dataclass
 class Snapshot:
     """A run at one moment."""
 
@@ -120,8 +130,7 @@ class Snapshot:
     run: RunLog | None = None
     stages: list[Stage] = field(default_factory=list)
     gpus: list[Gpu] = field(default_factory=list)
-    slurm: tuple[int, int, int] | None = None
-    """Running and waiting jobs of this folder, and the GPUs that they hold; None without SLURM."""
+    slurm: SlurmUse | None = None
     disk: tuple[int, int] | None = None
     """Bytes free and in all, where results/ is."""
     gpu_peak: tuple[str, int] | None = None

@@ -105,7 +105,7 @@ def _total(found: Snapshot) -> list[Line]:
     parts = [f"{done} of {planned} jobs done ({100 * done // planned} %)" if planned else f"{done} jobs done"]
     parts.append(f"{len(found.running)} running")
     if found.slurm:
-        parts.append(f"{found.slurm[1]} waiting for SLURM")
+        parts.append(f"{sum(found.slurm.waiting.values())} waiting for SLURM")
     lines = [Line(", ".join(parts) + _left(found))]
     if failed:
         lines.append(Line(f"{failed} failed: `make why` tells why", "bad"))
@@ -216,8 +216,9 @@ def _machine(found: Snapshot) -> list[Line]:
         used, total = gpu.used_mb / 1024, gpu.total_mb / 1024
         lines.append(f"GPU {gpu.index} {gpu.name}: {gpu.percent:.0f} % busy, {used:.1f} of {total:.1f} GB")
     if found.slurm:
-        running, waiting, gpus = found.slurm
-        lines.append(f"SLURM: {running} jobs running with {gpus} GPUs, {waiting} waiting")
+        waiting = ", ".join(f"{n} waiting ({reason})" for reason, n in found.slurm.waiting.items())
+        held = f"SLURM: {found.slurm.running} jobs running with {found.slurm.gpus} GPUs"
+        lines.append(f"{held}; {waiting or 'none waiting'}")
     if found.gpu_peak:
         lines.append(f"most GPU memory of a job: {megabytes(found.gpu_peak[1])} ({found.gpu_peak[0]})")
     if found.disk:
