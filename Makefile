@@ -5,6 +5,8 @@
 # make resume   the last run goes on: its SLURM jobs are waited for, or cancelled with ORPHANS=cancel
 # make status   how far the run of this folder is, drawn again and again on a terminal until it ends (ARGS=--once)
 # make why      why jobs failed and what to change, a line each
+# make manifest what a run made, file by file, in results/manifest.json; every run that succeeds leaves one
+# make verify   results against their manifest, then a random sample made again: make verify SAMPLE=3 SEED=0 (SAMPLE=0: no run)
 # make queries  what a study would ask of its service, with nothing sent: make queries STUDY=resources/studies/NAME.yaml
 # make datasets its facts and cases only:   make datasets STUDY=resources/studies/NAME.yaml (TO=facts: without models)
 # make validate what is odd in a folder of published or exported files: make validate RELEASED=FOLDER
@@ -44,6 +46,13 @@ status: environment
 why: environment
 	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.jobs.why $(ARGS)
 
+manifest: environment
+	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.jobs.manifest $(CONFIG)
+
+verify: environment
+	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.jobs.verify $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) \
+	    $(if $(PROFILE),$(PROFILES),--cores $(CORES)) $(ARGS)
+
 queries: environment
 	@test -n "$(STUDY)" || { echo "make queries needs a study: make queries STUDY=resources/studies/NAME.yaml" >&2; exit 1; }
 	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.kg.plan $(STUDY) $(if $(TO),--to $(TO))
@@ -62,6 +71,7 @@ convert: environment
 
 test: environment
 	$(VENV)/bin/python -m pytest -n $(CORES) --dist loadfile $(PYTEST_ARGS)
+	$(if $(PYTEST_ARGS),,$(VENV)/bin/python -m pytest -m cluster tests/slurm)
 
 slurm-test: environment
 	$(VENV)/bin/python -m pytest -m slurm $(PYTEST_ARGS) tests/slurm

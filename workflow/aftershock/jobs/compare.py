@@ -29,7 +29,7 @@ CLOCKS = {"seconds"}
 
 @dataclass
 class Comparison:
-    """What one table or file of two runs has in common. `differences` and `decisions` hold one line each."""
+    """What one table or file of two runs has in common. `differences` and `decisions` hold a line for each."""
 
     name: str
     rows: int = 0
@@ -37,6 +37,7 @@ class Comparison:
     differences: list[str] = field(default_factory=list)
     decisions: list[str] = field(default_factory=list)
     undecided: bool = False
+    notes: list[str] = field(default_factory=list)
 
     @property
     def verdict(self) -> str:
@@ -53,7 +54,7 @@ class Comparison:
         for found in (self.differences, self.decisions):
             lines += [f"  {line}" for line in found[:SHOWN]]
             lines += [f"  and {len(found) - SHOWN} more"] * (len(found) > SHOWN)
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
 
 def compare_tables(a: pd.DataFrame, b: pd.DataFrame, table: Table, name: str | None = None) -> Comparison:

@@ -149,7 +149,7 @@ class Snapshot:
 def take(slurm: Mapping[str, SlurmJob] | None = None) -> Snapshot:
     """The current folder's run now. `slurm` has this folder's jobs, where SLURM was asked."""
     info, records = liveness.read_run_info(), liveness.read_jobs(slurm)
-    run = next(iter(reversed(read_runs())), None)
+    run = _shown(read_runs())
     if run and info and info.alive and run.started < info.started - START_SECONDS:
         run = None  # the log of the run before: this one is still looking at what is there
     disk = shutil.disk_usage("results" if Path("results").is_dir() else ".")
@@ -166,6 +166,14 @@ def take(slurm: Mapping[str, SlurmJob] | None = None) -> Snapshot:
     if peaks and max(peaks)[0]:
         found.gpu_peak = max(peaks)[1], max(peaks)[0]
     return found
+
+
+def _shown(runs: Sequence[RunLog]) -> RunLog | None:
+    """The newest run; the one before it where that had nothing to do."""
+    newest = runs[-1] if runs else None
+    if newest and newest.complete and not newest.planned:
+        return next((run for run in reversed(runs) if run.planned and run.complete), newest)
+    return newest
 
 
 def stages_of(

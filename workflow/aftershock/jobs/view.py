@@ -159,7 +159,8 @@ def _columns(found: Snapshot) -> list[Column]:
         Column("left", _stage_left, since=60),
         Column("rate", _stage_rate, left=True, since=90),
     ]
-    return [column for column in columns if column.title != "waiting" or found.slurm]
+    shown = {"waiting": found.slurm, "left": found.at_work}
+    return [column for column in columns if shown.get(column.title, True)]
 
 
 def _bar(stage: Stage) -> str:

@@ -102,12 +102,7 @@ class Table:
                 f"{path} is not a table {self.name}: its columns are {schema.names}; delete it and run again"
             )
         with _naming(path, f" as table {self.name}"):
-            _check_place(path, schema)
-            arrow = pq.read_table(
-                path, columns=list(columns) if columns else None, page_checksum_verification=True
-            )
-            _check_columns(arrow)
-        return arrow
+            return _read(path, columns)
 
     def empty(self) -> pd.DataFrame:
         """A frame with these columns and no row."""
@@ -145,6 +140,14 @@ def sha256_of_column(column: pa.ChunkedArray) -> str:
     return digest.hexdigest()
 
 
+def _read(path: str | PathLike, columns: Sequence[str] | None = None) -> pa.Table:
+    """A file's rows, checked to be those that were written, for this place."""
+    arrow = pq.read_table(path, columns=list(columns) if columns else None, page_checksum_verification=True)
+    _check_place(path, arrow.schema)
+    _check_columns(arrow)
+    return arrow
+
+
 def _check_columns(arrow: pa.Table) -> None:
     """Raise ValueError when a column is not what was written; files of older versions say nothing."""
     written = json.loads((arrow.schema.metadata or {}).get(b"sha256", b"{}"))
@@ -173,6 +176,14 @@ def provenance_of(path: str | PathLike) -> dict[str, Any]:
     """What was written beside the rows of a parquet file about how it was made; ValueError if unreadable."""
     with _naming(path):
         return _provenance(pq.read_schema(path))
+
+
+def sha256_of_rows(path: str | PathLike) -> tuple[int, str]:
+    """The number of a file's rows and a hash of them, whatever wrote the file; errors as `Table.read`."""
+    with _naming(path):
+        arrow = _read(path)
+    columns = {name: sha256_of_column(arrow[name]) for name in arrow.column_names}
+    return len(arrow), hashlib.sha256(json.dumps(columns).encode()).hexdigest()
 
 
 def rows_of(path: str | PathLike) -> int:
