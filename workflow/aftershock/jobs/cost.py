@@ -123,7 +123,7 @@ class Costs:
         def batch(edits: float, others: float, backward: bool) -> Work:
             tokens, local = edits * width, others * (width + 1)
             found = edited(tokens, edits * TEXTS.target, True)
-            found += hypernetwork(sizes, s, len(layers), tokens, 1) * (3 if backward else 1)
+            found += hypernetwork(sizes, s, len(layers), len(layers) * tokens, 1) * (3 if backward else 1)
             found += edited(tokens, edits * TEXTS.target, backward)
             found += run(sizes, 1, local, sizes.layers, width, read=local)
             return found + run(sizes, 1, local, above, width, read=local, backward=backward)
@@ -151,7 +151,7 @@ class Costs:
 
     def baseline(self, dataset: str, cases: int) -> Need:
         """All probes of a dataset's test cases in one state."""
-        found = self._scored(PROBES[dataset], cases, 1, 0) + self._said(PROBES[dataset], cases, 1)
+        found = self.scored(PROBES[dataset], cases, 1, 0) + self._said(PROBES[dataset], cases, 1)
         return self._need(found, disk=cases * PROBES[dataset].pairs * ROW_BYTES)
 
     # --- edits ----------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ class Costs:
         block = NOTHING
         for name in probes.edits:
             block += kind.work(replace(one, requests=self._labels(editor)) if name == "second" else one)
-        block += self._scored(probes, n, probes.states, min(settings.layers)) + self._said(
+        block += self.scored(probes, n, probes.states, min(settings.layers)) + self._said(
             probes, n, probes.states
         )
         largest = replace(one, requests=self._labels(editor) if "second" in probes.edits else 1.0)
@@ -186,7 +186,7 @@ class Costs:
         tuning = self.config["tuning"]
         one = self._editing(settings, float(BLOCK))
         asked = Probes(PROMPTS + 5, PROMPTS + 5, 0)
-        block = KINDS[method.cost].work(one) + self._scored(asked, BLOCK, 1, min(settings.layers))
+        block = KINDS[method.cost].work(one) + self.scored(asked, BLOCK, 1, min(settings.layers))
         found = block * (tuning["trials"] * tuning["cases"] / BLOCK)
         return self._with_needs(method, settings, found, KINDS[method.cost].bytes(one), 1e4)
 
@@ -234,7 +234,7 @@ class Costs:
         labels = editor.get("labels", "all")
         return {"all": OBJECTS, "related": 2.0}.get(labels) or min(float(labels), OBJECTS)
 
-    def _scored(self, probes: Probes, cases: float, states: int, unchanged: int) -> Work:
+    def scored(self, probes: Probes, cases: float, states: int, unchanged: int) -> Work:
         """Probes of `cases` cases in several states, layers below `unchanged` once for all."""
         sizes, rows = self.sizes, cases * probes.prompts
         more = probes.pairs / probes.prompts * (TEXTS.target - 1)
