@@ -1,10 +1,17 @@
 # make demo     the offline demo, from nothing to results/report/index.html
 # make test     the tests
 # make run      a study:                    make run CONFIG=resources/studies/NAME.yaml (or several files, the last wins)
+#               elsewhere than on this machine's cores: make run CONFIG=... PROFILE=slurm, or workstation
+# make resume   the last run goes on: its SLURM jobs are waited for, or cancelled with ORPHANS=cancel
+# make status   how far the run of this folder is, drawn again and again on a terminal until it ends (ARGS=--once)
+# make why      why jobs failed and what to change, a line each
+# make manifest what a run made, file by file, in results/manifest.json; every run that succeeds leaves one
+# make verify   results against their manifest, then a random sample made again: make verify SAMPLE=3 SEED=0 (SAMPLE=0: no run)
 # make queries  what a study would ask of its service, with nothing sent: make queries STUDY=resources/studies/NAME.yaml
 # make datasets its facts and cases only:   make datasets STUDY=resources/studies/NAME.yaml (TO=facts: without models)
 # make validate what is odd in a folder of published or exported files: make validate RELEASED=FOLDER
 # make convert  published files as parquet tables, or tables as files:   make convert FROM=FOLDER TO=NEW_FOLDER
+# make slurm-test  faults on a SLURM cluster of the tests' own, with accounting: needs slurmctld slurmd munge slurmdbd mariadb
 # make golden   recorded editing cases:     make golden DIR=FOLDER
 # make bench    engine against plain path:  make bench ARGS='--models tiny --methods rome,score-5 --quick'
 # make lint     what ruff, snakefmt and Snakemake say about the code
@@ -17,9 +24,11 @@ VENV := .venv
 CORES ?= 2
 
 PIP = $(VENV)/bin/python -m pip install $(PIP_ARGS) -c constraints.txt
-LAUNCH = @PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.launch --cores $(CORES)
+LAUNCHER = @PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.launch
+PROFILES = $(if $(PROFILE),--profile $(if $(findstring /,$(PROFILE)),$(PROFILE),workflow/profiles/$(PROFILE)))
+LAUNCH = $(LAUNCHER) $(if $(PROFILE),$(PROFILES),--cores $(CORES))
 
-.PHONY: demo run datasets queries validate convert test golden bench lint environment
+.PHONY: demo run resume why status manifest verify datasets queries validate convert test slurm-test golden bench lint environment
 
 demo: environment
 	$(LAUNCH) $(ARGS)
@@ -27,6 +36,22 @@ demo: environment
 run: environment
 	@test -n "$(CONFIG)" || { echo "make run needs a study: make run CONFIG=resources/studies/NAME.yaml" >&2; exit 1; }
 	$(LAUNCH) $(ARGS) --configfile $(CONFIG)
+
+resume: environment
+	$(LAUNCHER) --resume $(if $(ORPHANS),--orphans $(ORPHANS)) $(ARGS)
+
+status: environment
+	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.jobs.status $(ARGS)
+
+why: environment
+	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.jobs.why $(ARGS)
+
+manifest: environment
+	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.jobs.manifest $(CONFIG)
+
+verify: environment
+	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.jobs.verify $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) \
+	    $(if $(PROFILE),$(PROFILES),--cores $(CORES)) $(ARGS)
 
 queries: environment
 	@test -n "$(STUDY)" || { echo "make queries needs a study: make queries STUDY=resources/studies/NAME.yaml" >&2; exit 1; }
@@ -46,6 +71,10 @@ convert: environment
 
 test: environment
 	$(VENV)/bin/python -m pytest -n $(CORES) --dist loadfile $(PYTEST_ARGS)
+	$(if $(PYTEST_ARGS),,$(VENV)/bin/python -m pytest -m cluster tests/slurm)
+
+slurm-test: environment
+	$(VENV)/bin/python -m pytest -m slurm $(PYTEST_ARGS) tests/slurm
 
 golden: environment
 	@test -n "$(DIR)" || { echo "make golden needs a folder of recorded cases: make golden DIR=FOLDER" >&2; exit 1; }
@@ -60,7 +89,14 @@ lint: environment
 	$(VENV)/bin/snakefmt --check Snakefile workflow/rules
 	$(VENV)/bin/snakemake --lint
 
+ifdef AFTERSHOCK_IMAGE # in a container of containers/, whose environment stays as it is
+VENV := $(AFTERSHOCK_IMAGE)/.venv
+environment:
+	@cmp -s constraints.txt $(AFTERSHOCK_IMAGE)/constraints.txt || { \
+	    echo "This container was built with other versions than constraints.txt names; build it again." >&2; exit 1; }
+else
 environment: $(VENV)/.installed
+endif
 
 # Written last, so that an installation cut short is taken up again.
 $(VENV)/.installed: pyproject.toml constraints.txt

@@ -24,8 +24,6 @@ include: "workflow/rules/report.smk"
 
 localrules:
     all,
-    facts,
-    datasets,
 
 
 rule all:
@@ -33,3 +31,9 @@ rule all:
     input:
         f"{REPORT}/index.html",
         datasets_of_run(),
+
+
+onsuccess:
+    from aftershock.jobs.manifest import leave_manifest
+
+    leave_manifest(config)

@@ -28,6 +28,8 @@ class Hub:
     """Files of which half is sent; the rest waits for the event."""
     gets: list[tuple[str, str]] = field(default_factory=list)
     """(file, the range asked for) of every answer that had content."""
+    asked: list[str] = field(default_factory=list)
+    """The address of every request, answered or not."""
 
     def stand_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Let this process take the hub for the real one."""
@@ -71,6 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET(body=False)
 
     def do_GET(self, body: bool = True) -> None:
+        self.hub.asked.append(self.path)
         parts = unquote(urlsplit(self.path).path).strip("/").split("/")
         if parts[0] == "api":
             kind = parts[1].removesuffix("s")

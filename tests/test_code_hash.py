@@ -27,12 +27,16 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name, text in files.items():
         write_text(folder / name, text)
     monkeypatch.setattr(hashing, "PACKAGE", folder)
+    monkeypatch.chdir(tmp_path)
     yield folder
     forget()
 
 
 def forget() -> None:
-    for function in (hashing._tree, hashing._imports, hashing._module_hash):
+    """As a new process begins."""
+    hashing._kept.clear()
+    hashing._known.clear()
+    for function in (hashing._parsed, hashing._imports):
         function.cache_clear()
 
 
@@ -71,3 +75,28 @@ def test_hash_of_a_room_is_of_all_its_modules(package: Path) -> None:
 def test_hash_of_nothing_is_an_error(package: Path, name: str) -> None:
     with pytest.raises(ValueError, match=f"no file of module '{name}'"):
         code_hash(name)
+
+
+def test_what_was_parsed_is_known_to_the_next_start(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget()
+    before = code_hash("aftershock.room")
+    hashing.keep_parsed()
+    forget()
+    monkeypatch.setattr(hashing.ast, "parse", lambda *_, **__: pytest.fail("parsed again"))
+    assert code_hash("aftershock.room") == before
+    monkeypatch.undo()
+    monkeypatch.setattr(hashing, "PACKAGE", package)
+    assert hash_after(package / "room" / "one.py", "q = 1\n") != before
+    hashing.KEPT.write_text('{"half')
+    forget()
+    assert code_hash("aftershock.room.two")
+
+
+def test_a_name_becomes_a_module_when_its_file_appears(package: Path) -> None:
+    forget()
+    (package / "room" / "main.py").write_text("from aftershock.room import late\n")
+    before = code_hash("aftershock.room.main")
+    hashing.keep_parsed()
+    write_text(package / "room" / "late.py", "a = 1\n")
+    forget()
+    assert code_hash("aftershock.room.main") != before

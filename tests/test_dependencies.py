@@ -24,6 +24,7 @@ RUN_NOT_IMPORTED = {
     "pytest-xdist",
     "ruff",
     "snakefmt",
+    "snakemake-executor-plugin-slurm",
     "uvicorn",
 }
 OF_ENCODER = {"cloudpickle", "joblib", "narwhals", "scikit-learn", "sentence-transformers", "threadpoolctl"}

@@ -138,8 +138,13 @@ def test_missing_files_of_an_encoder_are_said(encoder_folder, tmp_path) -> None:
     with pytest.raises(ValueError, match="has no modules.json; delete it and run again"):
         SentenceEncoder(tmp_path)
     shutil.copytree(encoder_folder, tmp_path / "lame")
-    (tmp_path / "lame" / "model.safetensors").unlink()
+    (tmp_path / "lame" / "config.json").write_text("{")
     with pytest.raises(ValueError, match="cannot be loaded as a sentence encoder.*delete it and run again"):
+        SentenceEncoder(tmp_path / "lame")
+    (tmp_path / "lame" / "model.safetensors").unlink()
+    with pytest.raises(
+        ValueError, match=r"has no \*\.safetensors; delete it and run again: rule fetch_encoder"
+    ):
         SentenceEncoder(tmp_path / "lame")
 
 

@@ -118,7 +118,7 @@ def test_an_output_of_a_dead_run_does_not_appear(tmp_path: Path, python: Callabl
 def test_a_second_run_is_refused_until_the_first_has_ended(
     tmp_path: Path, python: Callable[..., Popen]
 ) -> None:
-    hold = "from aftershock.launch import hold, LOCK; hold(LOCK); print('held', flush=True); input()"
+    hold = "from aftershock.lock import hold, LOCK; hold(LOCK); print('held', flush=True); input()"
     first = python(hold, cwd=tmp_path)
     assert first.stdout.readline() == "held\n"
     second = python(hold, cwd=tmp_path)

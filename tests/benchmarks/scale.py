@@ -170,7 +170,9 @@ def run_script(job: dict[str, Any]) -> None:
         get = property(lambda self: vars(self).get)
 
     given = {name: Items(**job[name]) for name in ("wildcards", "input", "output", "params")}
-    snakemake = SimpleNamespace(**given, rule=job["rule"], log=[f"logs/{job['rule']}.log"], threads=1)
+    snakemake = SimpleNamespace(
+        **given, rule=job["rule"], log=[f"logs/{job['rule']}.log"], threads=1, resources={}
+    )
     runpy.run_path(str(ROOT / "workflow" / "scripts" / f"{job['rule']}.py"), {"snakemake": snakemake})
 
 

@@ -1,102 +1,188 @@
 """Run Snakemake as the only run in this folder: `python -m aftershock.launch [snakemake arguments]`.
 
-The lock is held by the process, so it goes with it, however it ends. What a killed run left behind
-(Snakemake's own lock, half-written files) is cleared away before the next one starts.
+    --resume                 the last run's arguments again, and those given here
+    --orphans wait|cancel    with --resume: what to do about its SLURM jobs that are still running
+
+The lock is held by the process, so it goes with it, however it ends. What a killed run left behind (SLURM
+jobs, Snakemake's own lock, half-written files) is cleared away before the next one starts. What would stop
+the run later is said first, see `jobs.folder` and `jobs.preflight`.
 """
 
-import fcntl
-import os
+import argparse
+import io
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NoReturn
 
-import psutil
+from aftershock.jobs import orphans, preflight
+from aftershock.jobs.arguments import chosen_executor, wanted
+from aftershock.jobs.folder import PreflightError, check_dates, check_writable
+from aftershock.jobs.slurm import SlurmError
+from aftershock.lock import LOCK, hold, others_at_work
+from aftershock.process import ancestors_up_to_make, name_run, watch
 
-from aftershock.process import alive, name_run, watch
-
-LOCK = Path("results/.lock")
-SNAKEMAKE_LOCKS = Path(".snakemake/locks")
-ORPHAN_SECONDS = 5.0  # what belongs to a killed run has ended long before
+SNAKEMAKE = Path(".snakemake")
+SNAKEMAKE_LOCKS = SNAKEMAKE / "locks"
 ALWAYS = ("--quiet", "host", "reason", "--rerun-incomplete")
+READ_ONLY = (
+    *("dryrun", "lint", "list_rules", "list_target_rules", "dag", "rulegraph", "filegraph", "summary"),
+    *("detailed_summary", "report", "list_code_changes", "list_input_changes", "list_params_changes"),
+    *("list_untracked", "print_compilation", "containerize", "export_cwl"),
+)
+"""Options of Snakemake with which it makes no output: they may be used beside a run."""
+NO_JOBS = (
+    *("unlock", "touch", "cleanup_metadata", "cleanup_shadow", "delete_all_output", "delete_temp_output"),
+    *(
+        "conda_create_envs_only",
+        "conda_cleanup_envs",
+        "container_cleanup_images",
+        "list_conda_envs",
+        "archive",
+    ),
+)
+"""Options with which it changes the folder, but runs no job."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Take the lock, clear up after a killed run, then be Snakemake."""
-    watch(_ancestors_up_to_make())
-    hold(LOCK)
+    watch(ancestors_up_to_make())
+    try:
+        _launch(*_own(arguments))
+    except (PreflightError, SlurmError) as error:
+        sys.exit(f"{error}.")
+
+
+def _own(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The launcher's options, and all other arguments."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--orphans", choices=("wait", "cancel"), default="wait")
+    return parser.parse_known_args(arguments)
+
+
+def _launch(own: argparse.Namespace, arguments: list[str]) -> NoReturn:
+    if own.resume:
+        now = _take_folder()
+        arguments = [*_last_arguments(), *arguments]
+    submits = chosen_executor(arguments) == "slurm"
+    if submits:
+        preflight.check_installed(arguments)
+    options = _options(arguments)
+    if options is None or _any(options, READ_ONLY):
+        _be_snakemake(arguments)
+    if not own.resume:
+        now = _take_folder()
+    if _any(options, NO_JOBS):
+        _be_snakemake(arguments)
+    check_dates(LOCK.parent, now)
+    prefix = orphans.job_prefix(Path.cwd())
+    plugin_arguments = _preflight(options, prefix) if submits else []
+    last = orphans.read_run()
+    left = orphans.find_orphans(prefix, last, required=submits)
+    if own.resume:
+        orphans.settle_orphans(prefix, left, cancel=own.orphans == "cancel")
+    else:
+        orphans.refuse_orphans(left)
     clear_up(arguments)
     name_run()
+    if last is not None and last.exit != 0:
+        from aftershock.jobs.adopt import adopt_finished
+
+        adopt_finished()
+    run = orphans.begin_run(arguments, prefix if submits else None)
+    try:
+        _be_snakemake(_before_targets(arguments, plugin_arguments))
+    except SystemExit as end:
+        orphans.end_run(run, end.code if isinstance(end.code, int) else 1)
+        raise
+
+
+def _take_folder() -> float:
+    """Lock this folder, which must be writable; the time of its file system."""
+    now = check_writable(LOCK.parent)
+    check_writable(SNAKEMAKE)
+    hold(LOCK)
+    return now
+
+
+def _last_arguments() -> list[str]:
+    """What the last run was started with. Raises PreflightError where that is not known."""
+    last = orphans.read_run()
+    if last is None:
+        raise PreflightError(
+            "no run was started in this folder yet, so there is nothing to resume. Start one: make run"
+        )
+    if last.arguments is None:
+        raise PreflightError(
+            "the last run's arguments hold a secret and were not kept. Start it as before: make run"
+        )
+    return last.arguments
+
+
+def _options(arguments: list[str]) -> argparse.Namespace | None:
+    """What Snakemake makes of its arguments, profiles included; None when it prints help or an error."""
+    from snakemake.cli import parse_args
+    from snakemake.exceptions import WorkflowError
+
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            return parse_args(arguments)[1]
+    except (SystemExit, WorkflowError):
+        return None
+
+
+def _any(options: argparse.Namespace, names: Sequence[str]) -> bool:
+    return any(getattr(options, name, None) not in (None, False) for name in names)
+
+
+def _preflight(options: argparse.Namespace, prefix: str) -> list[str]:
+    """Arguments of the executor plugin for this cluster; PreflightError when that cannot take the run."""
+    status_command, warnings = preflight.check_cluster(wanted(options))
+    for warning in warnings:
+        print(f"Warning: {warning}.", file=sys.stderr)
+    return [f"--slurm-jobname-prefix={prefix}", f"--slurm-status-command={status_command}"]
+
+
+def _before_targets(arguments: list[str], more: list[str]) -> list[str]:
+    """`more` after all other options, so that it counts, and before a "--" that ends them."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return [*arguments[:end], *more, *arguments[end:]]
+
+
+def _be_snakemake(arguments: Sequence[str]) -> NoReturn:
     from snakemake.cli import main as snakemake
 
     sys.argv = ["snakemake", *ALWAYS, *arguments]
     snakemake(sys.argv[1:])
-
-
-def hold(path: Path) -> None:
-    """Take the lock at `path` for as long as this process lives; exit naming the holder when it is taken."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid, _, started = path.read_text(encoding="utf-8").partition(" ")
-        sys.exit(
-            f"another run is working in {path.parent}/: process {pid}, started {started}. "
-            f"Wait until it has finished, or end it with: kill {pid}"
-        )
-    os.ftruncate(handle, 0)
-    os.write(handle, f"{os.getpid()} {time.strftime('%Y-%m-%d %H:%M:%S')}".encode())
+    sys.exit()
 
 
 def clear_up(arguments: Sequence[str]) -> None:
     """Remove what a killed run left; exit when a Snakemake started without this launcher is at work here."""
     if SNAKEMAKE_LOCKS.is_dir() and any(SNAKEMAKE_LOCKS.iterdir()):
-        working = _wait_for_others()
+        working = others_at_work()
         if working:
             numbers = ", ".join(str(process.pid) for process in working)
             sys.exit(
                 f"a Snakemake run is working in this folder (process {numbers}); wait until it has finished"
             )
         print("Clearing up after a run that was killed.", file=sys.stderr)
-        unlock = [sys.executable, "-m", "snakemake", *arguments, "--quiet", "all", "--unlock"]
+        unlock = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            *_before_targets(list(arguments), ["--quiet", "all", "--unlock"]),
+        ]
         subprocess.run(unlock, check=True)
     for part in list(LOCK.parent.rglob(".*.part")):
         if part.is_dir():
             shutil.rmtree(part)
         else:
             part.unlink(missing_ok=True)
-
-
-def _wait_for_others() -> list[psutil.Process]:
-    """Other Snakemake processes and stages of this folder that are still there after a few seconds."""
-    deadline = time.monotonic() + ORPHAN_SECONDS
-    others = [process for process in psutil.process_iter() if _works_here(process)]
-    while others and time.monotonic() < deadline:
-        time.sleep(0.1)
-        others = [process for process in others if alive(process)]
-    return others
-
-
-def _works_here(process: psutil.Process) -> bool:
-    """Whether another process of this user is Snakemake, or a script it started, in the current folder."""
-    if process.pid == os.getpid():
-        return False
-    try:
-        words = process.cmdline()
-        here = process.cwd() == os.getcwd()
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return False
-    return here and any(Path(word).name == "snakemake" or ".snakemake/scripts/" in word for word in words)
-
-
-def _ancestors_up_to_make() -> list[psutil.Process]:
-    """The processes between this one and the nearest make, make included; none when make did not start it."""
-    chain = psutil.Process().parents()
-    names = [process.name() for process in chain]
-    return next((chain[: i + 1] for i, name in enumerate(names) if name in ("make", "gmake")), [])
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 A killed Snakemake leaves its jobs running. So a run names itself in the environment (`name_run`), and every
 stage watches it and the processes in between (`watch_parent`), and looks once more before an output appears
 (`check_parent`).
+
+A SLURM job belongs to the scheduler, also where it shares a host with the run that submitted it: its first
+Snakemake names itself as the run of what is in the job.
 """
 
 import ctypes
@@ -17,6 +20,8 @@ from collections.abc import Iterable
 import psutil
 
 RUN = "AFTERSHOCK_RUN"
+NO_RUN = " 0 0 -"  # host, process id, its start in seconds since 1970, SLURM job or "-"
+STEP = "slurmstepd"
 POLL_SECONDS = 0.2
 CLOCK_SECONDS = 60.0  # two readers of one process's start time differ by as much as the clock was set
 PR_SET_PDEATHSIG = 1
@@ -30,20 +35,24 @@ class RunGoneError(RuntimeError):
 
 def name_run() -> None:
     """Name this process in the environment as the run of all it starts, unless it belongs to a live run."""
-    host, _ = _named()
-    if host != socket.gethostname() or _run() is None:
+    if not _belongs() or _run() is None:
         me = psutil.Process()
-        os.environ[RUN] = f"{socket.gethostname()} {me.pid} {me.create_time():.2f}"
+        os.environ[RUN] = f"{socket.gethostname()} {me.pid} {me.create_time():.2f} {slurm_job()}"
 
 
 def watch_parent() -> None:
     """End this process when its run, or a process between the two, has ended; nothing to do outside a run.
 
-    A run on another host is left to the scheduler that connects the two. Raises RunGoneError when the run has
-    ended already.
+    A run on another host, or that submitted the SLURM job which this process is in, is left to the scheduler
+    that connects the two; in a SLURM job only what lies between this process and its step is watched then.
+    Raises RunGoneError when the run has ended already.
     """
-    host, pid = _named()
-    if host != socket.gethostname() or pid == os.getpid():
+    _, pid, _, _ = _named()
+    if pid == os.getpid():
+        return
+    if not _belongs():
+        if slurm_job() != "-":
+            watch(_up_to_step())
         return
     run = _run()
     if run is None:
@@ -84,24 +93,52 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
+def slurm_job() -> str:
+    """The SLURM job that this process is in; "-" outside one."""
+    return os.environ.get("SLURM_JOB_ID") or "-"
+
+
+def ancestors_up_to_make() -> list[psutil.Process]:
+    """The processes between this one and the nearest make, make included; none when make did not start it."""
+    chain = psutil.Process().parents()
+    names = [process.name() for process in chain]
+    return next((chain[: i + 1] for i, name in enumerate(names) if name in ("make", "gmake")), [])
+
+
 def _poll() -> None:
     while all(alive(process) for process in _watched):
         time.sleep(POLL_SECONDS)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _named() -> tuple[str, int]:
-    """Host and process id of the run named in the environment; ("", 0) when there is none."""
-    host, pid, _ = os.environ.get(RUN, " 0 0").split(" ")
-    return host, int(pid)
+def _named() -> tuple[str, int, float, str]:
+    """Host, process id, start and SLURM job of the run named in the environment; NO_RUN's without one."""
+    host, pid, started, job = os.environ.get(RUN, NO_RUN).split(" ")
+    return host, int(pid), float(started), job
+
+
+def _belongs() -> bool:
+    """Whether this process can belong to the named run: same host, and no SLURM job between the two.
+
+    A run inside a SLURM job takes SLURM's variables out of the environment of the jobs it runs itself.
+    """
+    host, _, _, job = _named()
+    return host == socket.gethostname() and slurm_job() in ("-", job)
+
+
+def _up_to_step() -> list[psutil.Process]:
+    """The processes between this one and its SLURM step, which is not one of them."""
+    parents = psutil.Process().parents()
+    names = [process.name() for process in parents]
+    return parents[: names.index(STEP)] if STEP in names else parents[:1]
 
 
 def _run() -> psutil.Process | None:
     """The named run, when it is alive on this host."""
-    _, pid, started = os.environ.get(RUN, " 0 0").split(" ")
+    _, pid, started, _ = _named()
     try:
-        process = psutil.Process(int(pid))
+        process = psutil.Process(pid)
     except psutil.NoSuchProcess:
         return None
-    same = abs(process.create_time() - float(started)) < CLOCK_SECONDS
+    same = abs(process.create_time() - started) < CLOCK_SECONDS
     return process if same and alive(process) else None

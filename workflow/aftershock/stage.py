@@ -19,7 +19,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 
-from aftershock.jobs.record import Record
+from aftershock.jobs.gpus import take_gpus
+from aftershock.jobs.record import Record, params_hash
 from aftershock.process import watch_parent
 from aftershock.progress import Progress
 
@@ -40,10 +41,13 @@ class Run:
 
     @cached_property
     def device(self) -> str:
-        """`cuda` where the job has a GPU, else `cpu`; noted in the provenance."""
+        """`cuda` where the job has a GPU, else `cpu`; noted in the provenance, with the GPU's name."""
         import torch
 
         self.provenance["device"] = "cuda" if torch.cuda.is_available() else "cpu"
+        if torch.cuda.is_available():
+            _make_deterministic()
+            self.provenance["gpu"] = torch.cuda.get_device_name()
         return self.provenance["device"]
 
 
@@ -57,20 +61,26 @@ def stage(snakemake: Any) -> Iterator[Run]:
     """
     watch_parent()
     with _logged(snakemake.log[0], snakemake.rule) as console, _recorded(snakemake) as record:
+        take_gpus(int(snakemake.resources.get("gpu", 0)))
         _limit_threads(snakemake.threads)
         seed = snakemake.params.get("seed")
         if seed is not None:
             _seed(int(seed))
         progress = Progress(console, record.count)
-        yield Run(_provenance(snakemake, seed), console, progress)
+        run = Run(_provenance(snakemake, seed), console, progress)
+        yield run
         progress.end()
+        record.fields |= {"outputs": list(snakemake.output), "provenance": run.provenance}
 
 
 @contextmanager
 def _recorded(snakemake: Any) -> Iterator[Record]:
     """Keep the job's record while it runs. Told to end, it unwinds, so that nothing half-written stays."""
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    record = Record(snakemake.rule, dict(snakemake.wildcards.items()), snakemake.log[0])
+    wildcards, resources, params = (
+        dict(given.items()) for given in (snakemake.wildcards, snakemake.resources, snakemake.params)
+    )
+    record = Record(snakemake.rule, wildcards, snakemake.log[0], resources, params_hash(params))
     record.open()
     try:
         yield record
@@ -148,11 +158,36 @@ def _seed(seed: int) -> None:
         sys.modules["torch"].manual_seed(seed)
 
 
+def _make_deterministic() -> None:
+    """Let CUDA compute the same bits every time, and float32 in full; the processor does so anyway.
+
+    Kernels without a deterministic form are named in the log. See "Reproducibility" in PyTorch's manual.
+    """
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # only of use to find errors
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cuda.matmul.fp32_precision = "ieee"  # whatever the environment asks for
+
+
+def processor() -> str:
+    """The name of this machine's processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
 def _provenance(snakemake: Any, seed: int | None) -> dict[str, Any]:
     """What made an output; equal for equal settings, code and software, so it holds no time and no path."""
     params = dict(snakemake.params.items())
     code = params.pop("code", None)
     settings = json.dumps(params, sort_keys=True, default=str)
+    torch = sys.modules.get("torch")
     return {
         "rule": snakemake.rule,
         "wildcards": dict(snakemake.wildcards.items()),
@@ -164,4 +199,5 @@ def _provenance(snakemake: Any, seed: int | None) -> dict[str, Any]:
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in VERSIONED if name in sys.modules},
         },
+        **({"threads": torch.get_num_threads(), "processor": processor()} if torch else {}),
     }

@@ -4,6 +4,14 @@
 include: "common/cases.smk"
 
 
+localrules:
+    list_facts,
+    read_released,
+    split_entities,
+    build_cases,
+    build_released_cases,
+
+
 rule list_facts:
     input:
         facts="results/kg/{kg}/facts.parquet",

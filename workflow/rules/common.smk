@@ -1,25 +1,30 @@
 """What several phases share: what the configuration selects, wildcard constraints, and input functions."""
 
+import atexit
 import re
 from pathlib import Path
 
 from aftershock.cases import CONFLICT, ROUND, SPLITS
 from aftershock.cases.released import FILES, PROMPT_FILES
-from aftershock.code_hash import code_hash
-from aftershock.config import check_config, merged_settings
+from aftershock.code_hash import code_hash, keep_parsed
+from aftershock.config import check_config, check_fetched, merged_settings
 from aftershock.config.settings import moment_layers
 from aftershock.editors.table import EDITORS
 from aftershock.jobs.sharding import editors_of_dataset, shard_ranges, shard_sizes, test_cases
 from aftershock.kg.sheets import kept_rules, one_to_many_relations
+from aftershock.offline import go_offline
 from aftershock.process import name_run
 from snakemake.exceptions import WorkflowError
 
 name_run()  # so that no job outlives this run
+go_offline()  # so that no job asks a network for what it lacks
+atexit.register(keep_parsed)
 
 RESOURCES = f"{workflow.basedir}/resources"
 
 try:
     MODELS = check_config(config, workflow.basedir)
+    check_fetched(config, MODELS)
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 

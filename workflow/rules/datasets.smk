@@ -4,6 +4,14 @@
 include: "common/datasets.smk"
 
 
+localrules:
+    describe_graph,
+    describe_dataset,
+    export_cases,
+    facts,
+    datasets,
+
+
 rule describe_graph:
     input:
         file=described_file,

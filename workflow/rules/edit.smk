@@ -4,6 +4,10 @@
 include: "common/edit.smk"
 
 
+localrules:
+    score,
+
+
 rule baseline:
     input:
         weights="results/models/{model}/weights",

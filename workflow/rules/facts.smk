@@ -4,6 +4,18 @@
 include: "common/facts.smk"
 
 
+# Mining may need a network, and the rest is light; load_dump reads a file of any size.
+localrules:
+    make_world,
+    load_kg,
+    sample_facts,
+    mine_rules,
+    mine_combinations,
+    mine_objects,
+    mine_labels,
+    filter_facts,
+
+
 FILTERING = ("max_per_subject", "max_per_tied_fact", "max_keys", "unique_answers", "head_holds", "seed")
 
 

@@ -4,9 +4,11 @@
 include: "common/knowledge.smk"
 
 
-# It needs a network, which jobs on a cluster may not have.
+# fetch_encoder needs a network, which jobs on a cluster may not have; the others are light.
 localrules:
     fetch_encoder,
+    judge_facts,
+    judge_objects,
 
 
 rule fetch_encoder:

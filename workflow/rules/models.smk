@@ -4,10 +4,11 @@
 include: "common/models.smk"
 
 
-# They need a network, which jobs on a cluster may not have.
+# What fetches needs a network, which jobs on a cluster may not have; select_taught is light.
 localrules:
     fetch_model,
     fetch_text,
+    select_taught,
 
 
 rule select_taught:
@@ -87,7 +88,7 @@ rule fetch_text:
         "../../envs/models.yaml"
     params:
         source=lambda wildcards: model(wildcards)["moments"]["text"],
-        code=code_hash("aftershock.lm.hub"),
+        code=code_hash("aftershock.lm.fetch_text"),
     message:
         "Fetching text for {wildcards.model}"
     script:

@@ -8,9 +8,11 @@ SAMPLED = ("model", "temperature", "seed", "max_tokens")
 EFFORT = ("candidates", "requests")
 
 
-# It needs a network and a key, which jobs on a cluster may not have.
+# ask_paraphrases needs a network and a key, which jobs on a cluster may not have; the others are light.
 localrules:
     ask_paraphrases,
+    choose_paraphrases,
+    paraphrase,
 
 
 rule ask_paraphrases:

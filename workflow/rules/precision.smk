@@ -4,6 +4,10 @@
 include: "common/precision.smk"
 
 
+localrules:
+    compare_precision,
+
+
 STRICT = config["engine"] | {"precision": "strict"}
 
 

@@ -8,6 +8,12 @@ from aftershock.figure_names import KINDS
 include: "common/report.smk"
 
 
+localrules:
+    tables,
+    figures,
+    report,
+
+
 RUNS = [
     {"model": name, "dataset": dataset, "editor": editor, "seed": seed}
     for name in config["models"]

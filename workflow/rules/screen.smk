@@ -4,9 +4,10 @@
 include: "common/screen.smk"
 
 
-# It needs a network, which jobs on a cluster may not have.
+# They may need a network, which jobs on a cluster may not have.
 localrules:
     fetch_classifier,
+    mine_living,
 
 
 rule fetch_classifier:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from aftershock.lm.fetch import fetch
+from aftershock.offline import online
 from aftershock.stage import stage
 
-with stage(snakemake):
+with stage(snakemake), online():
     fetch(snakemake.params.source, Path(snakemake.output[0]))

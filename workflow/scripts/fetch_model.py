@@ -4,7 +4,8 @@ from pathlib import Path
 
 from aftershock.lm.families import family_of
 from aftershock.lm.fetch import fetch
+from aftershock.offline import online
 from aftershock.stage import stage
 
-with stage(snakemake):
+with stage(snakemake), online():
     fetch(snakemake.params.source, Path(snakemake.output[0]), family_of)

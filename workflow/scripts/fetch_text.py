@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from aftershock.lm.documents import fetch_text
+from aftershock.lm.fetch_text import fetch_text
+from aftershock.offline import online
 from aftershock.stage import stage
 
-with stage(snakemake):
+with stage(snakemake), online():
     fetch_text(snakemake.params.source, Path(snakemake.output[0]))

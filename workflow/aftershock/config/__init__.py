@@ -5,12 +5,14 @@
     models     the models' files, those of models that write or rank paraphrases among them
     editors    labels, methods, and what hinders the training of a hypernetwork
     settings   the settings of a method for one model: the method's, the model's, the run's
+    fetched    sources on disk; check_fetched: folders of weights that are there and cannot be used
     sheets     relations.tsv, rules.tsv and paraphrases.tsv, and what a run takes from them
 
 A check is a function that yields one line per error, naming the key and what to do about it.
 """
 
+from aftershock.config.fetched import check_fetched
 from aftershock.config.run import check_config
 from aftershock.config.settings import merged_settings
 
-__all__ = ["check_config", "merged_settings"]
+__all__ = ["check_config", "check_fetched", "merged_settings"]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from aftershock.config.editors import editor_errors, mend_errors
+from aftershock.config.fetched import source_errors
 from aftershock.config.graphs import graph_errors, screen_errors
 from aftershock.config.models import read_helpers, read_models
 from aftershock.config.sheets import sheet_errors
@@ -40,6 +41,7 @@ def check_config(config: dict[str, Any], folder: str | Path) -> dict[str, dict[s
     helpers, helper_errors = read_helpers(sound, folder / "resources" / "models")
     errors += helper_errors
     errors += [*sheet_errors(folder / "resources", sound), *screen_errors(sound, folder)]
+    errors += source_errors(sound, {**helpers, **models}, folder)
     if errors:
         count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
         raise ValueError("\n  ".join([f"{count} in the configuration or in resources/:", *errors]))

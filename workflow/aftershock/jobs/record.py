@@ -3,6 +3,7 @@
 A job that nobody could tell about its end, because it was killed, stays `running` in its file.
 """
 
+import hashlib
 import json
 import os
 import resource
@@ -17,9 +18,11 @@ from typing import Any
 
 import psutil
 
+from aftershock.jobs.gpus import VISIBLE
 from aftershock.output import write_text
 
 FOLDER = Path("results/jobs")
+ASKED = ("mem_mb", "runtime", "gpu")
 WRITE_SECONDS = 10.0
 """Seconds between two looks of a running job at itself."""
 
@@ -30,12 +33,22 @@ class Record:
     rule, wildcards, log: what the job is, and where it writes
     state: running, done, failed (an error of its own) or stopped (told to end)
     host, pid, started (seconds since 1970), slurm_job, gpu (as CUDA_VISIBLE_DEVICES has it, null without one)
+    asked: the ASKED ones of its resources, runtime in minutes
     done, total, unit: how far it is; null where it does not count
+    began: its age in seconds and `done` when it began to count these
     seconds, peak_bytes, gpu_peak_bytes: its age and most memory so far
     error: kind, text and place of the error; null without one
+    params: a hash of the rule's parameters, settings and code included
     """
 
-    def __init__(self, rule: str, wildcards: Mapping[str, str], log: str) -> None:
+    def __init__(
+        self,
+        rule: str,
+        wildcards: Mapping[str, str],
+        log: str,
+        resources: Mapping[str, Any],
+        params: str | None = None,
+    ) -> None:
         self.path = record_path(rule, wildcards)
         self._born = psutil.Process().create_time()  # what was imported before the stage counts as well
         self.fields: dict[str, Any] = {
@@ -47,11 +60,14 @@ class Record:
             "pid": os.getpid(),
             "started": round(self._born, 2),
             "slurm_job": os.environ.get("SLURM_JOB_ID"),
-            "gpu": os.environ.get("CUDA_VISIBLE_DEVICES") or None,
+            "gpu": None,
+            "asked": {name: resources[name] for name in ASKED if name in resources},
             "done": None,
             "total": None,
             "unit": None,
+            "began": None,
             "error": None,
+            "params": params,
         }
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -63,7 +79,14 @@ class Record:
 
     def count(self, done: float, total: float | None, unit: str) -> None:
         """Note how far the job is; written with the next look."""
-        self.fields |= {"done": done, "total": total, "unit": unit}
+        fields = self.fields
+        if (
+            fields["began"] is None
+            or (fields["total"], fields["unit"]) != (total, unit)
+            or done < fields["done"]
+        ):
+            fields["began"] = [round(time.time() - self._born, 2), done]
+        fields |= {"done": done, "total": total, "unit": unit}
 
     def close(self, error: BaseException | None = None) -> None:
         """Write how the job ended."""
@@ -85,6 +108,7 @@ class Record:
 
     def _write(self) -> None:
         with self._lock:
+            self.fields["gpu"] = os.environ.get(VISIBLE) or None
             self.fields |= {"seconds": round(time.time() - self._born, 2), **_peaks()}
             write_text(self.path, json.dumps(self.fields, indent=1))
 
@@ -92,6 +116,12 @@ class Record:
 def record_path(rule: str, wildcards: Mapping[str, str]) -> Path:
     """Where the record of a job is."""
     return FOLDER / rule / f"{'.'.join(wildcards.values()) or 'all'}.json"
+
+
+def params_hash(params: Mapping[str, Any]) -> str:
+    """A hash of a rule's parameters; equal for equal values."""
+    text = json.dumps(dict(params), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def finished_jobs(folder: Path = FOLDER) -> list[dict[str, Any]]:
@@ -110,7 +140,11 @@ def read_records(folder: Path = FOLDER) -> Iterator[dict[str, Any]]:
 
 def _described(error: BaseException) -> dict[str, str]:
     """Kind, text and the innermost place of ours."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "/aftershock/" in f.filename]
+    frames = [
+        f
+        for f in traceback.extract_tb(error.__traceback__)
+        if "/aftershock/" in f.filename and not f.filename.endswith("/stage.py")
+    ]
     where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     return {"kind": type(error).__name__, "text": str(error), "place": where}
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from aftershock.lm.folders import fault_of_model
+
 TOKENS_PER_BATCH = 8192  # padding included
 LONGEST = 512  # tokens; more of a text is not read
 
@@ -18,6 +20,8 @@ def classify(
     A sigmoid over its logit where the classifier gives several labels to a text or has one only, else a
     softmax. ValueError when it has no such label, or has labels without a trained head.
     """
+    if fault := fault_of_model(folder):
+        raise ValueError(f"{folder} {fault}; delete it and run again: rule fetch_classifier makes it")
     model, info = AutoModelForSequenceClassification.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False, output_loading_info=True
     )

@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from aftershock.lm.folders import INDEX, SINGLE
+
 SHARD_BYTES = 5_000_000_000
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 def convert(files: Sequence[Path], into: Path, shard_bytes: int = SHARD_BYTES) -> None:

@@ -1,25 +1,20 @@
 """Documents out of text files, and a random sample of them that never holds more than itself.
 
 A file is .txt (a document a line), .jsonl (a JSON object a line) or .parquet; the first two may be packed, as
-.txt.gz and .jsonl.gz. Data sets of the Hub are fetched as such files.
+.txt.gz and .jsonl.gz. `lm.fetch_text` makes such files of a data set of the Hub.
 """
 
 import gzip
 import hashlib
 import json
 import random
-import shutil
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatch
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-from aftershock.lm.hub import find_repository, place
-from aftershock.output import whole_folder
 
 KINDS = (".txt", ".jsonl", ".parquet")
 
@@ -66,38 +61,12 @@ def text_files(given: str | Path | Sequence[str | Path]) -> list[Path]:
     """The text files that are meant: those given, and those below a folder given, in order of name."""
     found = []
     for path in [Path(given)] if isinstance(given, str | Path) else map(Path, given):
-        found += sorted(p for p in path.rglob("*") if _kind(p) in KINDS) if path.is_dir() else [path]
+        found += sorted(p for p in path.rglob("*") if kind_of(p) in KINDS) if path.is_dir() else [path]
     return found
 
 
-def fetch_text(source: Mapping[str, Any], into: Path) -> None:
-    """Make the folder `into`: the files of a data set of the Hub whose names fit one of the patterns.
-
-    `source` is {hub: id, revision: commit, tag or branch, files: [patterns such as data/train-*.parquet]}.
-    What has arrived when a run is killed lies in a hidden folder beside `into`, where the next run goes on.
-    """
-    repository = find_repository(source["hub"], source["revision"], kind="dataset")
-    names = [
-        name
-        for name in repository.sha256
-        if any(fnmatch(name, pattern) for pattern in source["files"]) and ".." not in name.split("/")
-    ]
-    if not names or any(_kind(Path(name)) not in KINDS for name in names):
-        listed = ", ".join(sorted(names or repository.sha256)[:8])
-        raise ValueError(
-            f"{repository}: files {source['files']} must fit some and only {', '.join(KINDS)}; among "
-            f"{'those that fit' if names else 'its files'}: {listed}"
-        )
-    work = into.with_name(f".{into.name}.{repository.commit[:12]}.fetching")
-    paths = repository.download(names, work)
-    with whole_folder(into) as folder:
-        for name, path in paths.items():
-            place(path, folder / name)
-    for unfinished in into.parent.glob(f".{into.name}.*.fetching"):
-        shutil.rmtree(unfinished)
-
-
-def _kind(path: Path) -> str:
+def kind_of(path: Path) -> str:
+    """The ending that says how a file is read, one of KINDS where it can be."""
     return Path(path.name.removesuffix(".gz")).suffix
 
 
@@ -108,7 +77,7 @@ def _open(path: Path) -> BinaryIO:
 def _count(path: Path) -> int:
     if not path.is_file():
         raise ValueError(f"there is no text file {path}")
-    if _kind(path) not in KINDS:
+    if kind_of(path) not in KINDS:
         raise ValueError(f"{path}: text is read from {', '.join(KINDS)}, and .gz of the first two")
     if path.suffix == ".parquet":
         return _parquet(path).metadata.num_rows
@@ -136,7 +105,7 @@ def _take(path: Path, column: str, wanted: Sequence[int]) -> Iterator[str]:
 def _text(path: Path, column: str, place: int, line: bytes) -> str:
     where = f"{path} line {place + 1}"
     try:
-        if _kind(path) == ".txt":
+        if kind_of(path) == ".txt":
             return line.decode("utf-8").rstrip("\r\n")
         text = json.loads(line)[column] if line.strip() else ""
     except KeyError as error:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from aftershock.lm.convert import INDEX, SHARD_BYTES, SINGLE, convert
+from aftershock.lm.convert import SHARD_BYTES, convert
+from aftershock.lm.folders import INDEX, PROVENANCE, SINGLE
 from aftershock.lm.hashes import sha256_of, sha256_of_weights
 from aftershock.lm.hub import Repository, find_repository, place
 from aftershock.output import whole_folder
@@ -29,7 +30,6 @@ TOKENIZER = (
     "sentencepiece",
 )
 ENDINGS = (".json", ".txt", ".model")
-PROVENANCE = "provenance.json"
 
 
 class _Origin(Protocol):

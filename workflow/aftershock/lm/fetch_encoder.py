@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from aftershock.lm.fetch import PROVENANCE
+from aftershock.lm.folders import PROVENANCE
 from aftershock.lm.hub import find_repository, place
 from aftershock.output import whole_folder
 

@@ -226,7 +226,7 @@ def load_hypernetwork(path: str | Path, lm: LanguageModel, weights_sha256: str) 
         if found.get("weights_sha256") != weights_sha256:
             raise ValueError(
                 f"{path} was trained for a model with weights_sha256 {found.get('weights_sha256')}, not "
-                f"{weights_sha256}; delete it and run again"
+                f"{weights_sha256}; delete it and run again: rule train_mend makes it"
             )
         net = Hypernetwork(json.loads(found["shapes"]), int(found["rank"]), int(found["n_hidden"]))
         net = _cast(net, torch.promote_types(lm.dtype, torch.float32))

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from aftershock.lm.folders import fault_of_encoder
 from aftershock.lm.model import LanguageModel
 
 CHUNK = 4096  # labels that are embedded together
@@ -60,11 +61,8 @@ class SentenceEncoder:
         require_library()
         from sentence_transformers import SentenceTransformer
 
-        if not (Path(folder) / "modules.json").is_file():
-            raise ValueError(
-                f"{folder} is no sentence encoder: it has no modules.json; delete it and run again, which "
-                "fetches it anew"
-            )
+        if fault := fault_of_encoder(folder):
+            raise ValueError(f"{folder} {fault}; delete it and run again: rule fetch_encoder makes it")
         try:
             self.model = SentenceTransformer(
                 str(folder), device=device, local_files_only=True, trust_remote_code=False

@@ -13,10 +13,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.activations import NewGELUActivation
 
 from aftershock.lm.families import family_of
+from aftershock.lm.folders import fault_of_model
 
 TargetIds = Literal["text", "released"]
 Precision = Literal["strict", "tf32", "bf16"]
 DeviceMap = str | dict[str, int | str]
+MAKERS = "rule fetch_model or train_lm"
 
 
 def fuse_activations(model: nn.Module) -> nn.Module:
@@ -71,10 +73,8 @@ class LanguageModel:
         every weight on some device.
         """
         folder = Path(folder)
-        if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
-            raise ValueError(
-                f"{folder} is no model folder: it needs config.json, tokenizer.json and *.safetensors"
-            )
+        if fault := fault_of_model(folder):
+            raise ValueError(f"{folder} {fault}; delete it and run again: {MAKERS} makes it")
         options = {"local_files_only": True, "trust_remote_code": False}
         if device_map is not None and find_spec("accelerate") is None:
             raise ValueError(
@@ -90,7 +90,10 @@ class LanguageModel:
         )
         if found["missing_keys"] or found["mismatched_keys"]:
             wrong = sorted(map(str, [*found["missing_keys"], *found["mismatched_keys"]]))
-            raise ValueError(f"{folder} lacks weights or has them in another shape: {', '.join(wrong[:5])}")
+            raise ValueError(
+                f"{folder} lacks weights or has them in another shape than its config.json says: "
+                f"{', '.join(wrong[:5])}; delete it and run again: {MAKERS} makes it"
+            )
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="right", **options)
         if device_map is None:
             model = model.to(device)

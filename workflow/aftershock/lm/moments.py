@@ -208,14 +208,17 @@ def load_moments(
         for name, wanted in (("weights_sha256", weights_sha256), ("text_sha256", text_sha256)):
             if wanted is not None and found.get(name) != wanted:
                 raise ValueError(
-                    f"{path} was made with {name} {found.get(name)}, not {wanted}; delete it and run again"
+                    f"{path} is of another model or text ({name} {found.get(name)}, not {wanted}); delete it "
+                    "and run again: rule moments makes it"
                 )
         names = list(file.keys())
         stored = {int(key.removeprefix("moment.")) for key in names if key.startswith("moment.")}
         layers = sorted(stored) if layers is None else layers
         missing = sorted(set(layers) - stored)
         if missing:
-            raise ValueError(f"{path} has no moments of layers {missing}; delete it and run again")
+            raise ValueError(
+                f"{path} has no moments of layers {missing}; delete it and run again: rule moments makes it"
+            )
         return {
             layer: Moment(file.get_tensor(f"moment.{layer}"), int(file.get_tensor(f"count.{layer}")))
             for layer in layers

@@ -4,14 +4,19 @@ Stages read and write through these tables, so a wrong column, type or key fails
 One row per observation (long form), one table per meaning. A type ending in `?` may be null.
 """
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aftershock.output import whole_file
@@ -64,9 +69,15 @@ class Table:
     def write(
         self, frame: pd.DataFrame, path: str | PathLike, provenance: Mapping[str, Any] | None = None
     ) -> None:
-        """Check `frame`, then write it whole or not at all, with `provenance` in the file's metadata."""
+        """Check `frame`, then write it whole or not at all, with `provenance` in the file's metadata.
+
+        A checksum of each column is there too: those of pages do not cover what tells where pages lie.
+        """
         arrow = self.check(frame)
-        metadata = {"aftershock": json.dumps({"table": self.name, **(provenance or {})}, sort_keys=True)}
+        metadata = {
+            "aftershock": json.dumps({"table": self.name, **(provenance or {})}, sort_keys=True),
+            "sha256": json.dumps({name: sha256_of_column(arrow[name]) for name in self.columns}),
+        }
         with whole_file(path) as part:
             pq.write_table(
                 arrow.replace_schema_metadata(metadata), part, compression="zstd", write_page_checksum=True
@@ -84,28 +95,95 @@ class Table:
 
     def read_arrow(self, path: str | PathLike, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of one file as an Arrow table, which takes a fraction of the memory; errors as `read`."""
-        try:
-            names = pq.read_schema(path).names
-            arrow = pq.read_table(
-                path, columns=list(columns) if columns else None, page_checksum_verification=True
-            )
-        except (pa.ArrowInvalid, OSError) as error:
+        with _naming(path, f" as table {self.name}"):
+            schema = pq.read_schema(path)
+        if schema.names != list(self.columns):
             raise ValueError(
-                f"{path} cannot be read as table {self.name}: {error}; delete it and run again"
-            ) from error
-        if names != list(self.columns):
-            raise ValueError(f"{path} is not a table {self.name}: its columns are {names}")
-        return arrow
+                f"{path} is not a table {self.name}: its columns are {schema.names}; delete it and run again"
+            )
+        with _naming(path, f" as table {self.name}"):
+            return _read(path, columns)
 
     def empty(self) -> pd.DataFrame:
         """A frame with these columns and no row."""
         return self.schema.empty_table().to_pandas()
 
 
+@contextmanager
+def _naming(path: str | PathLike, table: str = "") -> Iterator[None]:
+    """Turn what is wrong with a file into one error that names it."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read{table}: {error}; delete it and run again") from error
+
+
+def sha256_of_column(column: pa.ChunkedArray) -> str:
+    """A hash of a column's type and values, whatever the file and the chunks they are in."""
+    lists = pa.types.is_list(column.type)  # files rename what is in them
+    kind = f"list {column.type.value_type}" if lists else str(column.type)
+    digest = hashlib.sha256(f"{kind} {len(column)}".encode())
+    digest.update(column.is_null().to_numpy())
+    if lists:
+        digest.update(pc.list_value_length(column).fill_null(0).to_numpy())
+        column = pc.list_flatten(column)
+    if pa.types.is_string(column.type):
+        column = column.fill_null("")
+        digest.update(pc.binary_length(column).to_numpy())
+        for chunk in column.chunks:
+            _, offsets, text = chunk.buffers()
+            ends = np.frombuffer(offsets, np.int32)[[chunk.offset, chunk.offset + len(chunk)]]
+            digest.update(memoryview(text or b"")[ends[0] : ends[1]])
+    else:
+        zero = pa.scalar(0, pa.int64()).cast(column.type)
+        digest.update(np.ascontiguousarray(column.fill_null(zero).to_numpy()))
+    return digest.hexdigest()
+
+
+def _read(path: str | PathLike, columns: Sequence[str] | None = None) -> pa.Table:
+    """A file's rows, checked to be those that were written, for this place."""
+    arrow = pq.read_table(path, columns=list(columns) if columns else None, page_checksum_verification=True)
+    _check_place(path, arrow.schema)
+    _check_columns(arrow)
+    return arrow
+
+
+def _check_columns(arrow: pa.Table) -> None:
+    """Raise ValueError when a column is not what was written; files of older versions say nothing."""
+    written = json.loads((arrow.schema.metadata or {}).get(b"sha256", b"{}"))
+    for name in arrow.column_names if written else ():
+        if written.get(name) != sha256_of_column(arrow[name]):
+            raise ValueError(f"the values of column {name} are not those that were written")
+
+
+def _check_place(path: str | PathLike, schema: pa.Schema) -> None:
+    """Raise ValueError when a file says that it was made for another path.
+
+    Every wildcard of the job that made it is a folder of its path (`s0` for seed 0) or a part of its name.
+    """
+    *folders, name = Path(path).parts
+    for wildcard, value in _provenance(schema).get("wildcards", {}).items():
+        words = {value, f"s{value}"} if wildcard == "seed" else {value}
+        if not any(word in folders or f".{word}." in f".{name}" for word in words):
+            raise ValueError(f"it holds what was made for {wildcard} {value}")
+
+
+def _provenance(schema: pa.Schema) -> dict[str, Any]:
+    return json.loads((schema.metadata or {}).get(b"aftershock", b"{}"))
+
+
 def provenance_of(path: str | PathLike) -> dict[str, Any]:
-    """What was written beside the rows of a parquet file about how it was made."""
-    metadata = pq.read_schema(path).metadata or {}
-    return json.loads(metadata.get(b"aftershock", b"{}"))
+    """What was written beside the rows of a parquet file about how it was made; ValueError if unreadable."""
+    with _naming(path):
+        return _provenance(pq.read_schema(path))
+
+
+def sha256_of_rows(path: str | PathLike) -> tuple[int, str]:
+    """The number of a file's rows and a hash of them, whatever wrote the file; errors as `Table.read`."""
+    with _naming(path):
+        arrow = _read(path)
+    columns = {name: sha256_of_column(arrow[name]) for name in arrow.column_names}
+    return len(arrow), hashlib.sha256(json.dumps(columns).encode()).hexdigest()
 
 
 def rows_of(path: str | PathLike) -> int:

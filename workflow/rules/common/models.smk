@@ -4,16 +4,23 @@
 def moments_text(wildcards):
     """The text behind the second moments: files or a data set that the model's YAML names, else what it was
     trained on."""
+    folder, file = f"results/models/{wildcards.model}", f"resources/models/{wildcards.model}.yaml"
     named = model(wildcards)["moments"].get("text")
     if isinstance(named, dict):
-        return f"results/models/{wildcards.model}/text"
+        return f"{folder}/text"
     if named:
-        return [resource_path(path) for path in ([named] if isinstance(named, str) else named)]
+        files = {path: resource_path(path) for path in ([named] if isinstance(named, str) else named)}
+        missing = [path for path, found in files.items() if not Path(found).exists()]
+        if missing and not Path(folder, "moments.safetensors").exists():
+            raise WorkflowError(
+                f"{file}: moments.text: there is no {', no '.join(missing)}, which editors with second moments "
+                "need; a path is relative to the working directory. Put the text there, or name a data set"
+            )
+        return list(files.values())
     if "train" in model(wildcards):
-        return f"results/models/{wildcards.model}/text.txt"
+        return f"{folder}/text.txt"
     raise WorkflowError(
-        f"{wildcards.model} needs text for second moments: name some in resources/models/"
-        f"{wildcards.model}.yaml, as moments: {{text: file}}"
+        f"{file}: moments.text: missing, and editors with second moments need it; name a file or a data set"
     )
 
 

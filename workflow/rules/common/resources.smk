@@ -11,7 +11,7 @@ except ValueError as error:
 
 
 def gpu_job(rule):
-    """The resources of a rule whose jobs use one GPU: memory, minutes, and which GPU where types are named."""
+    """The resources of jobs that use one GPU: memory, minutes, and which GPU where types are named."""
     asked = ["mem_mb", "runtime", "gpu_mb", *(["gpu_model"] if config["gpus"] else [])]
 
     def function(what):

@@ -1,0 +1,260 @@
+"""What goes wrong on a cluster, done to a real one. Nothing is lost, and the tables are those of a calm run.
+
+Each test makes some edits of a finished run anew, with something in the way.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from aftershock.jobs.equality import compare_folders
+from slurm.cluster import Cluster
+from slurm.project import TABLES, copy_project, launch, on_cluster, run_environment
+
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.program("slurmctld", "slurmd", "munged", "slurmdbd", "mariadbd", "squeue"),
+]
+REDONE = ("ft", "memit")
+EDITED = Path("results/world/small/coverage")
+OBSERVED = Path("s0/observations/00000-00009.parquet")
+SECONDS = 400
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, without a cluster."""
+    folder = copy_project(tmp_path_factory.mktemp("calm") / "project")
+    run = launch(folder, "--cores", "2", TABLES)
+    assert run.returncode == 0, run.stdout
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Cluster(tmp_path_factory.mktemp("cluster"), accounting=True) as started:
+        yield started
+
+
+@pytest.fixture
+def folder(calm: Path, tmp_path: Path) -> Path:
+    """The finished run without the edits of two methods on one dataset, and what was made of them."""
+    copy = tmp_path / "project"
+    shutil.copytree(calm, copy, symlinks=True)
+    for editor in REDONE:
+        shutil.rmtree(copy / EDITED / editor)
+    return copy
+
+
+@pytest.fixture
+def begin(folder: Path, cluster: Cluster) -> Iterator[Callable[..., "Run"]]:
+    """Start a run on the cluster; what is left of it ends with the test."""
+    started: list[Run] = []
+
+    def start(*arguments: str) -> Run:
+        started.append(Run(folder, cluster, on_cluster(*arguments, TABLES)))
+        return started[-1]
+
+    yield start
+    for run in started:
+        run.process.kill()
+        run.process.communicate()
+    cluster.run("scancel", "--me", check=False)
+
+
+class Run:
+    """A run on the cluster that goes on beside the test."""
+
+    def __init__(self, folder: Path, cluster: Cluster, arguments: list[str]) -> None:
+        self.folder, self.cluster = folder, cluster
+        self.output = folder / "output.txt"
+        with open(self.output, "a", encoding="utf-8") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "aftershock.launch", "--configfile", "small.yaml", *arguments],
+                cwd=folder,
+                env=run_environment(folder, cluster.environment),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def stages(self) -> list[psutil.Process]:
+        """The scripts of this folder that edit."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                words = process.cmdline()
+                if process.cwd() == str(self.folder) and any(
+                    "/scripts/" in w and "edit.py" in w for w in words
+                ):
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return found
+
+    def wait_for_stages(self, count: int) -> list[psutil.Process]:
+        """The scripts that edit, once there are so many; they stand still from then on."""
+        stopped: dict[int, psutil.Process] = {}
+
+        def enough() -> bool:
+            for process in self.stages():
+                if process.pid not in stopped:
+                    process.suspend()
+                    stopped[process.pid] = process
+            return len(stopped) >= count
+
+        self.cluster.wait_until(enough, 120, f"no {count} jobs at work: {self.said()}")
+        return list(stopped.values())
+
+    def end(self, seconds: float = SECONDS) -> int:
+        """The run's exit status."""
+        return self.process.wait(seconds)
+
+    def said(self) -> str:
+        """All that was printed so far."""
+        return self.output.read_text(encoding="utf-8")
+
+
+def same(calm: Path, folder: Path) -> None:
+    found = compare_folders(calm / "results", folder / "results")
+    assert found.equal, str(found)
+    assert not list((folder / "results").rglob("*.part"))
+
+
+def why(folder: Path, cluster: Cluster) -> str:
+    """What `make why` says."""
+    command = [sys.executable, "-m", "aftershock.jobs.why"]
+    environment = run_environment(folder, cluster.environment)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True).stdout
+
+
+def test_a_killed_job_is_tried_again(calm: Path, folder: Path, begin: Callable[..., Run]) -> None:
+    run = begin()
+    for process in run.wait_for_stages(2):
+        process.kill()
+    assert run.end() == 0, run.said()
+    same(calm, folder)
+
+
+def test_a_node_that_goes_down_and_comes_back(
+    calm: Path, folder: Path, begin: Callable[..., Run], cluster: Cluster
+) -> None:
+    run = begin()
+    stages = run.wait_for_stages(2)
+    cluster.stop_daemon("slurmd", signal.SIGKILL)
+    for process in stages:
+        for ancestor in [process, *process.parents()]:
+            if ancestor.name() == "slurmstepd":
+                ancestor.kill()
+        process.kill()
+    cluster.wait_until(
+        lambda: "down" in cluster.run("sinfo", "--noheader", "--format", "%T"), 60, "the node stays up"
+    )
+    cluster.start_daemon("slurmd")
+    assert run.end() == 0, run.said()
+    same(calm, folder)
+
+
+def test_a_job_that_hangs_meets_its_time_limit_and_is_tried_again(
+    calm: Path, folder: Path, begin: Callable[..., Run]
+) -> None:
+    run = begin("--set-resources", "edit:runtime=attempt")
+    run.wait_for_stages(2)
+    assert run.end() == 0, run.said()
+    assert "TIMEOUT" in run.said()
+    same(calm, folder)
+
+
+def test_too_little_memory_is_told_with_the_peak(
+    calm: Path, folder: Path, begin: Callable[..., Run], cluster: Cluster
+) -> None:
+    run = begin("--retries", "0", "--set-resources", "edit:mem_mb=400")
+    assert run.end() != 0
+    told = why(folder, cluster)
+    assert len(re.findall(r"^edit .*out of memory.* 400 M", told, re.MULTILINE)) == 2, told
+    again = begin("--set-resources", "edit:mem_mb=400 if attempt < 2 else 3000")
+    assert again.end() == 0, again.said()
+    same(calm, folder)
+
+
+def test_a_run_is_taken_up_after_its_controller_was_killed(
+    calm: Path, folder: Path, begin: Callable[..., Run], cluster: Cluster
+) -> None:
+    run = begin()
+    stages = run.wait_for_stages(2)
+    run.process.kill()
+    run.process.wait()
+    time.sleep(2)
+    assert all(process.is_running() for process in stages)
+    refused = begin()
+    assert refused.end() != 0
+    assert "make resume" in refused.said()
+    for process in stages:
+        process.resume()
+    resumed = launch_resume(folder, cluster)
+    assert resumed.returncode == 0, resumed.stdout
+    same(calm, folder)
+
+
+def launch_resume(folder: Path, cluster: Cluster) -> subprocess.CompletedProcess:
+    """`make resume`, which knows the arguments of the run before."""
+    return subprocess.run(
+        [sys.executable, "-m", "aftershock.launch", "--resume"],
+        cwd=folder,
+        env=run_environment(folder, cluster.environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+def test_a_full_disk(calm: Path, folder: Path, begin: Callable[..., Run], cluster: Cluster) -> None:
+    small = folder / EDITED / "ft"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(small)], check=True)
+    try:
+        run = begin("--retries", "0")
+        assert run.end() != 0
+        told = why(folder, cluster)
+        assert re.search(r"^edit .*ft.*(full|No space left)", told, re.MULTILINE), told
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+    again = begin()
+    assert again.end() == 0, again.said()
+    same(calm, folder)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "another"])
+def test_a_damaged_shard_is_named_and_made_anew(
+    calm: Path, folder: Path, begin: Callable[..., Run], damage: str
+) -> None:
+    for editor in REDONE:
+        shutil.copytree(calm / EDITED / editor, folder / EDITED / editor)
+        (folder / EDITED / editor / "s0" / "scores.parquet").unlink()
+    shard = folder / EDITED / "memit" / OBSERVED
+    times = shard.stat()
+    content = bytearray(shard.read_bytes())
+    if damage == "flipped":
+        content[len(content) // 3] ^= 0xFF
+    elif damage == "cut":
+        del content[len(content) // 2 :]
+    else:
+        content = bytearray((folder / EDITED / "ft" / OBSERVED).read_bytes())
+    shard.write_bytes(content)
+    os.utime(shard, ns=(times.st_atime_ns, times.st_mtime_ns))  # as a failing disk does it
+    run = begin("--retries", "0")
+    assert run.end() != 0
+    assert f"memit/{OBSERVED}" in run.said()
+    again = begin()
+    assert again.end() == 0, again.said()
+    same(calm, folder)

@@ -1,0 +1,24 @@
+"""The whole pipeline, to its tables, through a real SLURM: equal to a run without it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from aftershock.jobs.equality import compare_folders
+from slurm.cluster import Cluster
+from slurm.project import TABLES, copy_project, launch, on_cluster
+
+pytestmark = [pytest.mark.cluster, pytest.mark.program("slurmctld", "slurmd", "munged", "squeue")]
+
+
+def test_tables_are_those_of_a_run_without_slurm(tmp_path: Path) -> None:
+    here, there = copy_project(tmp_path / "here"), copy_project(tmp_path / "there")
+    alone = launch(here, "--cores", "2", TABLES)
+    assert alone.returncode == 0, alone.stdout
+    with Cluster(tmp_path / "cluster") as cluster:
+        run = launch(there, *on_cluster(TABLES), environment=cluster.environment)
+    assert run.returncode == 0, run.stdout
+    assert len(re.findall(r"has been submitted with SLURM jobid", run.stdout)) >= 18
+    found = compare_folders(here / "results", there / "results")
+    assert found.equal, str(found)

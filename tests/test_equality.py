@@ -1,0 +1,191 @@
+"""When the results of two runs count as equal."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import save_file
+
+from aftershock.jobs.compare import compare_tables
+from aftershock.jobs.equality import compare_folders, main
+from aftershock.tables.models import FACT_ANSWERS
+from aftershock.tables.runs import OBSERVATIONS, PROBABILITIES, SCORES, TELEMETRY
+
+
+def observed(cases: range = range(4)) -> pd.DataFrame:
+    """Two tokens of each target; the second is said with probability 0.49995, 0.4, 0.4, ..."""
+    rows = []
+    for case in cases:
+        tokens = np.log([0.9, 0.49995 if case == 0 else 0.4])
+        rows.append((case, "1", 0, 0, tokens.sum(), 2, tokens, True, 2, "Rome"))
+    return pd.DataFrame(rows, columns=list(OBSERVATIONS.columns))
+
+
+def changed(rows: pd.DataFrame, row: int, **values: object) -> pd.DataFrame:
+    """A copy in which one row has other values."""
+    rows = rows.copy()
+    for column, value in values.items():
+        rows.at[row, column] = value
+    return rows
+
+
+def verdict(a: pd.DataFrame, b: pd.DataFrame, table=OBSERVATIONS) -> str:
+    return compare_tables(a, b, table).verdict
+
+
+def test_the_order_of_rows_does_not_count() -> None:
+    rows = observed()
+    assert verdict(rows, rows[::-1]) == "identical"
+
+
+@pytest.mark.parametrize("column", ["logprob", "token_logprobs"])
+@pytest.mark.parametrize(("off", "expected"), [(1e-9, "equal"), (9e-4, "equal"), (1.1e-3, "different")])
+def test_log_probabilities_may_be_off_by_less_than_a_thousandth(column, off, expected) -> None:
+    rows = observed()
+    value = rows.loc[2, column] + (off if column == "logprob" else np.array([0.0, off]))
+    found = compare_tables(rows, changed(rows, 2, **{column: value}), OBSERVATIONS)
+    assert found.verdict == expected
+    assert found.largest == {column: pytest.approx(off)}
+    if expected == "different":
+        assert f"case_id 2, state 1, probe_id 0, prompt_id 0: {column} is " in str(found)
+
+
+def test_a_missing_a_surplus_and_a_repeated_key_are_named() -> None:
+    rows = observed()
+    found = compare_tables(rows.drop(index=1), rows.drop(index=3), OBSERVATIONS)
+    assert found.differences == [
+        "only in the first: case_id 3, state 1, probe_id 0, prompt_id 0",
+        "only in the second: case_id 1, state 1, probe_id 0, prompt_id 0",
+    ]
+    twice = compare_tables(rows, pd.concat([rows, rows[:1]]), OBSERVATIONS)
+    assert twice.differences == ["twice in the second: case_id 0, state 1, probe_id 0, prompt_id 0"]
+    assert verdict(rows, rows.drop(columns="continuation")) == "different"
+
+
+def test_a_decision_that_differs_is_listed_with_what_is_known_of_its_margin() -> None:
+    rows = observed()
+    # p = 0.49995: the likeliest token has at most 0.50005, so it is ahead by at most 2e-4
+    found = compare_tables(rows, changed(rows, 0, argmax_match=False, tokens_matched=1), OBSERVATIONS)
+    assert found.verdict == "equal"
+    assert len(found.decisions) == 2
+    assert "argmax_match is True and False (margin at most 0.0002)" in found.decisions[0]
+    # p = 0.4: at most log(0.6 / 0.4), which says nothing
+    found = compare_tables(rows, changed(rows, 1, argmax_match=False), OBSERVATIONS)
+    assert found.verdict == "undecided"
+    assert "(margin at most 0.41)" in found.decisions[0]
+    found = compare_tables(rows, changed(rows, 1, continuation="Paris"), OBSERVATIONS)
+    assert found.verdict == "undecided"
+    assert "continuation is 'Rome' and 'Paris' (the margin is not in the table)" in found.decisions[0]
+
+
+def test_a_decision_that_the_probabilities_rule_out_is_a_difference() -> None:
+    tokens = np.log([0.9, 0.6])
+    sure = changed(observed(), 3, token_logprobs=tokens, logprob=tokens.sum())
+    found = compare_tables(sure, changed(sure, 3, argmax_match=False), OBSERVATIONS)
+    assert found.verdict == "different"
+    assert "every token has more than half the probability" in found.differences[0]
+
+
+def test_a_value_that_one_side_lacks_or_a_list_of_another_length_is_a_difference() -> None:
+    rows = observed()
+    assert verdict(rows, changed(rows, 1, continuation=None)) == "different"
+    assert verdict(rows, changed(rows, 1, logprob=np.nan)) == "different"
+    assert verdict(rows, changed(rows, 1, token_logprobs=np.zeros(3))) == "different"
+    assert verdict(rows, changed(rows, 1, n_tokens=1)) == "different"
+
+
+def test_probabilities_and_scores_may_be_off_by_what_follows() -> None:
+    columns = {name: [0] if kind == "int64" else ["a"] for name, kind in PROBABILITIES.columns.items()}
+    floats = [name for name, kind in PROBABILITIES.columns.items() if kind.startswith("float64")]
+    row = pd.DataFrame({**columns, **dict.fromkeys(floats, [1e-6]), "exact": [True], "generated": [True]})
+    near, far = (changed(row, 0, probability=1e-6 * (1 + off)) for off in (9e-4, 2e-3))
+    assert [verdict(row, other, PROBABILITIES) for other in (near, far)] == ["equal", "different"]
+    scores = pd.DataFrame({"case_id": [0, 1], "metric": "conflict_magnitude", "value": [-9.0, np.nan]})
+    near, far = (changed(scores, 0, value=-9 - off) for off in (0.019, 0.021))  # 2e-3 (1 + 9)
+    assert [verdict(scores, other, SCORES) for other in (near, far)] == ["equal", "different"]
+    assert verdict(changed(scores, 0, value=np.inf), scores, SCORES) == "different"
+    assert verdict(*[changed(scores, 0, value=np.inf)] * 2, SCORES) == "identical"
+
+
+def write(folder: Path, shards: list[range], rows: pd.DataFrame, telemetry: pd.DataFrame) -> None:
+    """A run's files, cut into `shards`."""
+    run = folder / "world/tiny/coverage/rome/s0"
+    for cases in shards:
+        name = f"{cases.start:05d}-{cases.stop - 1:05d}.parquet"
+        mine = rows["case_id"].isin(cases)
+        OBSERVATIONS.write(rows[mine], run / "observations" / name, {"shard": name})
+        TELEMETRY.write(telemetry[telemetry["case_id"].isin(cases)], run / "telemetry" / name)
+
+
+@pytest.fixture
+def telemetry() -> pd.DataFrame:
+    return pd.DataFrame(
+        {"case_id": range(7), "state": "1", "steps": 5, "loss": 0.5, "delta_norm": 2.0, "reason": None}
+    )
+
+
+def test_runs_that_are_cut_differently_are_equal(tmp_path: Path, telemetry: pd.DataFrame) -> None:
+    rows = observed(range(7))
+    write(tmp_path / "one", [range(7)], rows, telemetry)
+    write(tmp_path / "seven", [range(n, n + 1) for n in range(7)], rows, telemetry)
+    report = compare_folders(tmp_path / "one", tmp_path / "seven")
+    assert (report.equal, str(report), len(report.parts)) == (True, "2 identical", 2)
+    off = changed(rows, 5, logprob=rows.loc[5, "logprob"] + 0.1)
+    write(tmp_path / "seven", [range(5, 6)], off, telemetry)
+    report = compare_folders(tmp_path / "one", tmp_path / "seven")
+    assert not report.equal
+    assert "different: world/tiny/coverage/rome/s0/observations.parquet (logprob by up to 0.1)" in str(report)
+    assert "case_id 5" in str(report)
+    (tmp_path / "seven/world/tiny/coverage/rome/s0/observations/00003-00003.parquet").unlink()
+    report = compare_folders(tmp_path / "one", tmp_path / "seven", ["observations"])
+    assert "only in the first: case_id 3" in str(report)
+
+
+def test_answers_in_parts_are_one_table(tmp_path: Path) -> None:
+    columns = {name: ["a", "b"] for name in FACT_ANSWERS.columns}
+    rows = pd.DataFrame({**columns, "said": True, "probability": 0.5, "rank": 1, "candidates": 9})
+    FACT_ANSWERS.write(rows, tmp_path / "one/answers/facts.1-of-1.parquet")
+    for i in (0, 1):
+        FACT_ANSWERS.write(rows[i : i + 1], tmp_path / f"two/answers/facts.{i + 1}-of-2.parquet")
+    report = compare_folders(tmp_path / "one", tmp_path / "two")
+    assert [part.verdict for part in report.parts] == ["identical"]
+
+
+def test_tensors(tmp_path: Path) -> None:
+    c = np.eye(3, dtype=np.float32)
+    for folder, off in (("one", 0), ("near", 1e-5), ("far", 1e-2)):
+        for name in ("moments", "model"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            save_file({"3": c + np.float32(off)}, tmp_path / folder / f"{name}.safetensors")
+    shutil.copytree(tmp_path / "one", tmp_path / "same")
+    for folder, expected in (
+        ("same", {"moments": "identical", "model": "identical"}),
+        ("near", {"moments": "equal", "model": "different"}),
+        ("far", {"moments": "different", "model": "different"}),
+    ):
+        report = compare_folders(tmp_path / "one", tmp_path / folder)
+        assert {Path(part.name).stem: part.verdict for part in report.parts} == expected
+
+
+def test_a_file_that_cannot_be_read_and_one_that_is_missing_are_differences(
+    tmp_path: Path, telemetry: pd.DataFrame
+) -> None:
+    for folder in ("one", "two"):
+        write(tmp_path / folder, [range(7)], observed(range(7)), telemetry)
+    path = tmp_path / "two/world/tiny/coverage/rome/s0/observations/00000-00006.parquet"
+    path.write_bytes(path.read_bytes()[:-9])
+    assert "cannot be read" in str(compare_folders(tmp_path / "one", tmp_path / "two"))
+    path.unlink()
+    assert "only in the first folder" in str(compare_folders(tmp_path / "one", tmp_path / "two"))
+    with pytest.raises(ValueError, match="no tables to compare"):
+        compare_folders(tmp_path / "none", tmp_path / "nil")
+
+
+def test_the_program_says_what_differs(tmp_path: Path, telemetry: pd.DataFrame, capsys) -> None:
+    write(tmp_path / "one", [range(7)], observed(range(7)), telemetry)
+    with pytest.raises(SystemExit) as ended:
+        main([str(tmp_path / "one"), str(tmp_path / "one")])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == "2 identical\n"

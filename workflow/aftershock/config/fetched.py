@@ -1,0 +1,66 @@
+"""What a run fetches: sources that are not there, and what earlier runs or people left in its place."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from aftershock.config.settings import depth
+from aftershock.lm.folders import fault_of_encoder, fault_of_model, fault_of_origin
+
+ENCODER, CLASSIFIER = Path("results/encoder"), Path("results/screen/classifier")
+
+
+def weights_folder(model: str) -> Path:
+    """Where a model's weights lie."""
+    return Path("results/models", model, "weights")
+
+
+def source_errors(
+    config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], folder: Path
+) -> Iterator[str]:
+    """Folders on disk that something is to be copied from and that do not exist; none once it is copied."""
+    for name, model in models.items():
+        yield from _missing(
+            f"resources/models/{name}.yaml: source", model.get("source"), weights_folder(name)
+        )
+    encoder = _encoder(config)
+    if encoder and not (folder / encoder.get("path", "")).is_dir():
+        yield from _missing("cases.label_encoder", encoder, ENCODER)
+    yield from _missing("screen.classifier.source", _classifier(config), CLASSIFIER)
+
+
+def check_fetched(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> None:
+    """ValueError when a folder of weights is there and cannot be used: not whole, or of another model."""
+    if errors := [*_fetched(config, models)]:
+        raise ValueError("\n  ".join(["delete what cannot be used, and run again:", *errors]))
+
+
+def _fetched(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for name, model in models.items():
+        folder = weights_folder(name)
+        if not folder.exists():
+            continue
+        source = model.get("source")
+        fault = fault_of_model(folder) or (source and fault_of_origin(folder, source, depth(model)))
+        if fault:
+            yield f"{folder} {fault}; rule {'fetch_model' if source else 'train_lm'} makes it anew"
+    if _encoder(config) and ENCODER.exists() and (fault := fault_of_encoder(ENCODER)):
+        yield f"{ENCODER} {fault}; rule fetch_encoder makes it anew"
+    if _classifier(config) and CLASSIFIER.exists() and (fault := fault_of_model(CLASSIFIER)):
+        yield f"{CLASSIFIER} {fault}; rule fetch_classifier makes it anew"
+
+
+def _missing(key: str, source: Mapping[str, str] | None, made: Path) -> Iterator[str]:
+    path = (source or {}).get("path")
+    if path and not made.exists() and not Path(path).is_dir():
+        yield f"{key}.path: there is no folder {path!r}; a path is relative to the working directory"
+
+
+def _encoder(config: Mapping[str, Any]) -> Mapping[str, str] | None:
+    encoder = config.get("cases", {}).get("label_encoder", "model")
+    return None if encoder == "model" else encoder
+
+
+def _classifier(config: Mapping[str, Any]) -> Mapping[str, str] | None:
+    classifier = config.get("screen", {}).get("classifier")
+    return classifier["source"] if classifier else None

@@ -1,0 +1,176 @@
+"""The rows of two runs compared, column by column; see `equality`."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+import pandas as pd
+
+from aftershock.tables import Table
+
+TOLERANCE = 1e-3
+"""Of a log-probability, natural log; so of a probability, relative to it."""
+
+VERDICTS = ("identical", "equal", "undecided", "different")
+"""undecided: equal within the tolerance but for decisions whose margin the tables do not hold."""
+
+SHOWN = 5
+LOGARITHMS = {"logprob", "token_logprobs", "log_probability", "loss"}
+DECISIONS = {
+    *("argmax_match", "tokens_matched", "continuation", "steps"),  # observations, telemetry
+    *("exact", "paraphrase", "held_out", "token_accuracy", "paraphrase_token_accuracy", "generated"),
+    *("said", "rank", "known", "correct", "chosen"),
+}
+"""Columns that say which token is the likeliest, or what follows from it."""
+CLOCKS = {"seconds"}
+"""Columns of times, which no two runs share."""
+
+
+@dataclass
+class Comparison:
+    """What one table or file of two runs has in common. `differences` and `decisions` hold a line for each."""
+
+    name: str
+    rows: int = 0
+    largest: dict[str, float] = field(default_factory=dict)  # column or tensor: largest difference
+    differences: list[str] = field(default_factory=list)
+    decisions: list[str] = field(default_factory=list)
+    undecided: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> str:
+        """One of VERDICTS."""
+        if self.differences:
+            return "different"
+        if self.undecided:
+            return "undecided"
+        return "equal" if self.largest or self.decisions else "identical"
+
+    def __str__(self) -> str:
+        what = ", ".join(f"{column} by up to {value:.2g}" for column, value in self.largest.items())
+        lines = [f"{self.verdict}: {self.name}{f' ({what})' if what else ''}"]
+        for found in (self.differences, self.decisions):
+            lines += [f"  {line}" for line in found[:SHOWN]]
+            lines += [f"  and {len(found) - SHOWN} more"] * (len(found) > SHOWN)
+        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+
+
+def compare_tables(a: pd.DataFrame, b: pd.DataFrame, table: Table, name: str | None = None) -> Comparison:
+    """Compare the rows of two runs by their keys; their order does not count."""
+    found = Comparison(name or table.name, len(a))
+    key = list(table.key)
+    if missing := [f"only one side has the column {c}" for c in table.columns if (c in a) != (c in b)]:
+        found.differences = missing
+        return found
+    a, b = (rows.set_index(key).sort_index() for rows in (a, b))
+    for rows, side in ((a, "first"), (b, "second")):
+        if twice := _keys(rows.index[rows.index.duplicated()], key):
+            found.differences += [f"twice in the {side}: {where}" for where in twice]
+    if not a.index.equals(b.index):
+        for rows, other, side in ((a, b, "first"), (b, a, "second")):
+            gone = _keys(rows.index.difference(other.index), key)
+            found.differences += [f"only in the {side}: {where}" for where in gone]
+    if found.differences:
+        return found
+    for column, kind in table.columns.items():
+        if column not in (*key, *CLOCKS):
+            _compare_column(found, table, column, kind.rstrip("?"), a, b)
+    return found
+
+
+def _compare_column(
+    found: Comparison, table: Table, column: str, kind: str, a: pd.DataFrame, b: pd.DataFrame
+) -> None:
+    one, two = a[column], b[column]
+    differs = (one.isna() != two.isna()).to_numpy(copy=True)
+    both = ~(one.isna() | two.isna()).to_numpy()
+    if kind == "float64" and column not in DECISIONS:
+        x, y = one.to_numpy(float), two.to_numpy(float)
+        off = np.abs(np.subtract(x, y, where=both & (x != y), out=np.zeros(len(x))))
+        differs |= ~(off <= _allowed(column, x, y)) & both
+    elif kind == "list<float64>":
+        off = _furthest(one, two)
+        differs |= ~(off < TOLERANCE)
+    else:
+        off = np.zeros(len(one))
+        other = both & (one != two).to_numpy()
+        if column in DECISIONS:
+            _list_decisions(found, table, column, a[other], b[other])
+        else:
+            differs |= other
+    if (largest := off.max(initial=0)) > 0:
+        found.largest[column] = float(largest)
+    found.differences += _lines(table, column, a[differs], b[differs])
+
+
+def _furthest(one: pd.Series, two: pd.Series) -> np.ndarray:
+    """The largest difference between the lists of each row; infinite where they differ in length."""
+    lengths, others = one.map(len).to_numpy(), two.map(len).to_numpy()
+    off = np.where(lengths == others, 0.0, np.inf)
+    same = (lengths == others) & (lengths > 0)
+    if same.any():
+        x, y = (np.concatenate(lists[same].to_list()) for lists in (one, two))
+        starts = np.cumsum(lengths[same]) - lengths[same]
+        off[same] = np.maximum.reduceat(np.abs(x - y), starts)
+    return off
+
+
+def _allowed(column: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """How far a number may be off.
+
+    With log p off by e, p is off by e p; a mean over prompts too. A difference or a ratio of two such, its
+    logarithm, one minus it, and means of those over cases are off by at most 2 e (1 + |value|).
+    """
+    size = np.maximum(np.abs(x), np.abs(y))
+    size[~np.isfinite(size)] = 0
+    if column in LOGARITHMS:
+        return np.full(len(x), TOLERANCE)
+    return TOLERANCE * size if "probability" in column else 2 * TOLERANCE * (1 + size)
+
+
+def _list_decisions(found: Comparison, table: Table, column: str, a: pd.DataFrame, b: pd.DataFrame) -> None:
+    """Add decisions that differ to those listed; one that its log-probabilities rule out is a difference.
+
+    A token of probability p that is not the likeliest has log p less than log((1 - p) / p) below that of the
+    likeliest one: a bound of the margin, below 0 for p > 1/2.
+    """
+    if column not in ("argmax_match", "tokens_matched") or "token_logprobs" not in a:
+        margins: Iterable[float] = [np.inf] * len(a)
+    else:
+        fewer = np.where(a[column] < b[column], a["token_logprobs"], b["token_logprobs"])
+        margins = [_margin_bound(np.asarray(logprobs)) for logprobs in fewer]
+    for line, margin in zip(_lines(table, column, a, b, len(a)), margins, strict=True):
+        if margin < -TOLERANCE:
+            found.differences.append(f"{line}, although every token has more than half the probability")
+            continue
+        found.undecided |= margin >= TOLERANCE
+        said = "the margin is not in the table" if margin == np.inf else f"margin at most {margin:.2g}"
+        found.decisions.append(f"{line} ({said})")
+
+
+def _margin_bound(logprobs: np.ndarray) -> float:
+    least = logprobs.min()
+    return float(np.log(-np.expm1(least)) - least) if least < 0 else -np.inf
+
+
+def _lines(table: Table, column: str, a: pd.DataFrame, b: pd.DataFrame, n: int | None = None) -> list[str]:
+    """One line for each row, which differs; beyond those shown, only their number matters."""
+    keys = _keys(a.index, list(table.key), len(a) if n is None else n)
+    values = zip(a[column], b[column], strict=True)
+    return [
+        f"{where}: {column} is {_text(x)} and {_text(y)}" for where, (x, y) in zip(keys, values, strict=True)
+    ]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"[{', '.join(f'{x:.6g}' for x in value)}]"
+    return f"{value:.6g}" if isinstance(value, float) else repr(value)
+
+
+def _keys(index: pd.Index, names: Sequence[str], n: int | None = None) -> list[str]:
+    """The keys of an index in words."""
+    rows = (row if isinstance(row, tuple) else (row,) for row in islice(index, n))
+    return [", ".join(f"{name} {value}" for name, value in zip(names, row, strict=True)) for row in rows]

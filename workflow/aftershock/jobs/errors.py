@@ -1,0 +1,101 @@
+"""What an error means that a stage ended with: its kind and text, as the job's record or log has them."""
+
+import re
+
+from aftershock.jobs.evidence import AGAIN, Cause, Evidence, rounded
+from aftershock.jobs.sizes import megabytes
+
+PROGRAM = {
+    *("ArithmeticError", "AssertionError", "AttributeError", "BufferError", "EOFError", "IndexError"),
+    *("KeyError", "LookupError", "NameError", "NotImplementedError", "RecursionError", "RuntimeError"),
+    *("StopIteration", "SyntaxError", "SystemError", "TypeError", "UnboundLocalError", "ZeroDivisionError"),
+}
+"""Errors that say nothing about data or settings."""
+MEMORY = re.compile(
+    r"out of memory|OutOfMemoryError|MemoryError|can't allocate memory|Cannot allocate memory|std::bad_alloc",
+    re.IGNORECASE,
+)
+GPU_MEMORY = re.compile(r"CUDA|HIP|GPU \d")
+FULL = re.compile(r"No space left on device|Disk quota exceeded|File too large|Errno (28|122|27)\b")
+READ_ONLY = re.compile(r"Read-only file system|Permission denied")
+DAMAGED = re.compile(r"Parquet magic bytes|deserializing header|ArrowInvalid|SafetensorError|JSONDecodeError")
+NAN = re.compile(r"\bnan\b|\bfinite\b|diverge", re.IGNORECASE)
+
+
+def cause_of_error(job: Evidence, kind: str, text: str) -> Cause:
+    """The first of `JUDGES` that knows the error; one that none knows is an error of the program."""
+    for judge in JUDGES:
+        if cause := judge(job, kind, text):
+            return cause
+    place = (job.record.get("error") or {}).get("place")
+    where = f" at {place}" if place else ""
+    return Cause("program", f"{kind}{where}: {text}", f"an error of the program: traceback in {job.log}")
+
+
+def _memory(job: Evidence, kind: str, text: str) -> Cause | None:
+    if not MEMORY.search(kind) and not MEMORY.search(text):
+        return None
+    if GPU_MEMORY.search(text):
+        held = megabytes(job.record.get("gpu_peak_bytes"))
+        remedy = "take a GPU with more memory (key `gpus`, and its partition), or a smaller model"
+        return Cause("gpu memory", f"out of GPU memory, {held} in use before: {text}", remedy)
+    used, asked = megabytes(job.record.get("peak_bytes")), job.asked("mem_mb")
+    remedy = (
+        job.more("mem_mb", rounded(2 * asked)) if asked else f"more mem_mb for {job.rule} in {job.profile}"
+    )
+    what = f"out of memory, {used} in use before: {text}"
+    return Cause("memory", what, job.fewer_at_once(f"give it more: {remedy}"))
+
+
+def _disk(job: Evidence, kind: str, text: str) -> Cause | None:
+    if FULL.search(text):
+        remedy = f"free some space or raise the quota, then {AGAIN} (finished files stay)"
+        return Cause("disk", f"the disk is full or its quota used up: {text}", remedy)
+    if kind in ("OSError", "PermissionError") and READ_ONLY.search(text):
+        remedy = (
+            f"make that place writable on {job.record.get('host', 'the machine of the job')}, then {AGAIN}"
+        )
+        return Cause("read-only", text, remedy)
+    return None
+
+
+def _missing(job: Evidence, kind: str, text: str) -> Cause | None:
+    if kind != "FileNotFoundError":
+        return None
+    host = job.record.get("host", "the machine of the job")
+    remedy = f"{AGAIN}, which makes deleted files anew; if it is there, {host} does not see this folder"
+    return Cause("missing input", text, remedy)
+
+
+def _damaged(job: Evidence, kind: str, text: str) -> Cause | None:
+    if not DAMAGED.search(f"{kind}: {text}"):
+        return None
+    return Cause(
+        "damaged file", f"{kind}: {text}", f"delete the file that it read (see {job.log}), then {AGAIN}"
+    )
+
+
+def _environment(job: Evidence, kind: str, text: str) -> Cause | None:
+    if kind not in ("ModuleNotFoundError", "ImportError"):
+        return None
+    host = job.record.get("host", "the machine of the job")
+    return Cause(
+        "environment", f"{kind}: {text}", f"{host} lacks it: `make environment`, or a container that has it"
+    )
+
+
+def _nan(job: Evidence, kind: str, text: str) -> Cause | None:
+    if kind in PROGRAM or not NAN.search(text):
+        return None
+    return Cause("nan", text, f"change the settings it names, then {AGAIN}")
+
+
+def _input(job: Evidence, kind: str, text: str) -> Cause | None:
+    """Errors of our own name the thing and the remedy."""
+    if kind in PROGRAM:
+        return None
+    what = text if kind == "ValueError" else f"{kind}: {text}"
+    return Cause("input", what, f"put right what it names, then {AGAIN}")
+
+
+JUDGES = (_memory, _disk, _missing, _damaged, _environment, _nan, _input)

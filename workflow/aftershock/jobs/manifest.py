@@ -1,0 +1,225 @@
+"""What a run made, file by file: `results/manifest.json`.
+
+It names every file that a stage made with its size, its sha256 and what made it (rule, hashes of settings and
+code, seed, versions, device), and on top the study, its configuration, the software and the machine. Tables
+have a hash of their rows beside that of their bytes, which does not depend on what wrote the file.
+
+    python -m aftershock.jobs.manifest [STUDY.yaml ...]
+
+Written after every run that succeeded. Tables are read whole and one that is damaged, or that was made for
+another place, stops it. Files whose size and time are those of last time are not read again.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aftershock.jobs.record import finished_jobs
+from aftershock.kg.plan import ROOT, read_study
+from aftershock.output import write_text
+from aftershock.stage import processor
+from aftershock.tables import provenance_of, sha256_of_rows
+
+RESULTS = Path("results")
+MANIFEST = RESULTS / "manifest.json"
+KNOWN = RESULTS / ".manifest.json"
+"""What was found of each file, with its size and time."""
+
+NOT_MADE = ("logs", "jobs", "timings")
+"""Folders of results/ that hold no results."""
+KEPT = ("cache", "answers")
+"""Folders of a graph with what services said, which no stage owns."""
+PROGRAM_SECONDS = 30.0
+
+
+class ManifestError(Exception):
+    """There is no manifest, or none can be written."""
+
+
+def write_manifest(config: Mapping[str, Any], results: Path = RESULTS) -> Path:
+    """Write the manifest of all that is below `results`; ManifestError names every damaged file."""
+    known = _read_known(results / KNOWN.name)
+    made_by = dict(_made_by(results))
+    files, damaged = {}, []
+    for path in made_files(results):
+        name = path.relative_to(results).as_posix()
+        stamp = _stamp(path)
+        if name not in known or known[name]["stamp"] != stamp:
+            try:
+                known[name] = {"stamp": stamp, "found": describe(path)}
+            except ValueError as error:
+                damaged.append(str(error))
+                continue
+        by = known[name]["found"].get("by") or made_by.get(name)
+        files[name] = {**known[name]["found"], "by": by}
+    if damaged:
+        raise ManifestError("\n".join(["damaged files, so no manifest was written:", *damaged]))
+    text = json.dumps({**_circumstances(config, results), "files": files}, indent=1, default=str)
+    write_text(results / MANIFEST.name, f"{text}\n")
+    write_text(results / KNOWN.name, json.dumps({name: known[name] for name in files}))
+    return results / MANIFEST.name
+
+
+def leave_manifest(config: Mapping[str, Any]) -> None:
+    """Write the manifest at the end of a run; a run is no failure for want of it, so it is only told."""
+    try:
+        write_manifest(config)
+    except (ManifestError, OSError) as error:
+        print(f"{MANIFEST}: {error}", file=sys.stderr)
+
+
+def read_manifest(results: Path = RESULTS) -> dict[str, Any]:
+    """The manifest of a folder of results; ManifestError when there is none or it is damaged."""
+    path = results / MANIFEST.name
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {**found, "files": dict(found["files"])}
+    except FileNotFoundError:
+        raise ManifestError(f"there is no {path}; finish the run, or write it with: make manifest") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ManifestError(f"{path} cannot be read: {error}; write it anew with: make manifest") from None
+
+
+def made_files(results: Path) -> Iterator[Path]:
+    """Every file that a stage made, in order: no logs, job records, caches, hidden or unfinished files."""
+    for folder, below, names in os.walk(results):
+        parts = Path(folder).relative_to(results).parts
+        below[:] = sorted(n for n in below if not n.startswith(".") and not _left_out((*parts, n)))
+        for name in sorted(names):
+            if not name.startswith(".") and (*parts, name) != (MANIFEST.name,):
+                yield Path(folder, name)
+
+
+def _left_out(parts: Sequence[str]) -> bool:
+    return parts[0] in NOT_MADE or (len(parts) == 3 and parts[0] == "kg" and parts[2] in KEPT)
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Size and sha256 of a file; of a table its rows, their hash and what made it, of tensors what they name.
+
+    ValueError naming the file when a table cannot be read or was made for another place.
+    """
+    found: dict[str, Any] = {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
+    if path.suffix == ".parquet":
+        found["rows"], found["content"] = sha256_of_rows(path)
+        found["by"] = provenance_of(path)
+    elif path.suffix == ".safetensors":
+        found["tensors"] = _tensor_metadata(path)
+    return found
+
+
+def sha256_of_file(path: Path) -> str:
+    """The sha256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_config(config: Mapping[str, Any]) -> str:
+    """One hash of a whole configuration, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _stamp(path: Path) -> list[int]:
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _read_known(path: Path) -> dict[str, Any]:
+    """What is known from last time; nothing when that file is missing or damaged."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _tensor_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > os.fstat(file.fileno()).st_size:
+            raise ValueError(f"{path} cannot be read: it is cut off; delete it and run again")
+        try:
+            return json.loads(file.read(length)).get("__metadata__", {})
+        except ValueError as error:
+            raise ValueError(f"{path} cannot be read: {error}; delete it and run again") from error
+
+
+def _made_by(results: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What made each file, as the records of jobs tell it."""
+    for record in finished_jobs(results / "jobs"):
+        for output in record.get("outputs", ()):
+            path = results.parent / output
+            for file in made_files(path) if path.is_dir() else [path]:
+                if file.is_relative_to(results):
+                    yield file.relative_to(results).as_posix(), record["provenance"]
+
+
+# --- the run and its machine -------------------------------------------------------------------------------
+def _circumstances(config: Mapping[str, Any], results: Path) -> dict[str, Any]:
+    return {
+        "study": config.get("study") or "default",
+        "config_sha256": sha256_of_config(config),
+        "project": _project(),
+        "software": {
+            "python": platform.python_version(),
+            **{d.name: d.version for d in sorted(importlib.metadata.distributions(), key=_name)},
+        },
+        "machine": {"system": platform.platform(), "processor": processor(), "gpus": _gpus()},
+        "fetched_models": _models(results),
+        "config": config,
+    }
+
+
+def _name(distribution: importlib.metadata.Distribution) -> str:
+    return distribution.name.lower()
+
+
+def _models(results: Path) -> dict[str, Any]:
+    """Where fetched models came from: hub, revision and commit, or a folder; the sha256 of their weights."""
+    paths = sorted(results.glob("models/*/weights/provenance.json"))
+    return {path.parts[-3]: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def _project() -> dict[str, Any]:
+    """The commit of the code, and whether files differ from it; null outside a git checkout."""
+    commit = _said("git", "-C", str(ROOT), "rev-parse", "HEAD")
+    changed = _said("git", "-C", str(ROOT), "status", "--porcelain")
+    return {"commit": commit or None, "changed": changed.splitlines() if commit else None}
+
+
+def _gpus() -> list[str]:
+    return _said("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
+
+
+def _said(*command: str) -> str:
+    """What a program answers; nothing when it is missing, fails or does not end."""
+    if shutil.which(command[0]) is None:
+        return ""
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=PROGRAM_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return ""
+    return ended.stdout.strip() if ended.returncode == 0 else ""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Write the manifest; of the studies given, else of the configuration of the manifest there is."""
+    try:
+        config = read_study(arguments) if arguments or not MANIFEST.exists() else read_manifest()["config"]
+        path = write_manifest(config)
+    except (ManifestError, ValueError) as error:
+        sys.exit(str(error))
+    files = read_manifest()["files"].values()
+    print(f"{path}: {len(files)} files, {sum(f['bytes'] for f in files) / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

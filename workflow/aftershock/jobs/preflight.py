@@ -1,0 +1,180 @@
+"""What would stop a run on a cluster later, said before anything is submitted.
+
+Every check raises PreflightError, or slurm.SlurmError, with the thing, what was found and what to do.
+"""
+
+import difflib
+import getpass
+import importlib.util
+import re
+import shutil
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aftershock.jobs import slurm
+from aftershock.jobs.arguments import Wanted
+from aftershock.jobs.folder import PreflightError
+
+PLUGIN = "snakemake_executor_plugin_slurm"
+LONGEST_PAUSE = 180
+"""Seconds between two looks of the executor plugin at its jobs, at most."""
+REFUSED = re.compile(r"invalid (account|qos|partition)|violates accounting|QOS", re.IGNORECASE)
+
+
+def check_installed(arguments: Sequence[str]) -> None:
+    """Raise PreflightError where this machine cannot submit jobs, SlurmError where the controller is silent.
+
+    A dry run needs no cluster.
+    """
+    if importlib.util.find_spec(PLUGIN) is None:
+        name = PLUGIN.replace("_", "-")
+        raise PreflightError(f"Snakemake's slurm executor is not installed. Install it: pip install {name}")
+    if set(arguments) & {"-n", "--dry-run", "--dryrun"}:
+        return
+    if not slurm.is_here():
+        raise PreflightError(
+            f"no SLURM on {socket.gethostname()}: sinfo or sbatch is missing. {slurm.NOT_HERE}"
+        )
+    slurm.settings()
+
+
+def check_cluster(wanted: Wanted) -> tuple[str, list[str]]:
+    """Compare what a run will ask for with what the cluster has.
+
+    The program that tells what became of jobs comes back, and warnings. Raises PreflightError with all that
+    does not fit, a line each.
+    """
+    config = slurm.settings()
+    known = slurm.partitions()
+    limits = _read_partitions(wanted.partition_file)
+    accounting = slurm.has_accounting(config)
+    problems = [*_wrong_partitions(wanted, limits, known), *_wrong_gpus(wanted.gpus, limits, known)]
+    warnings = list(_beyond(limits, known))
+    if accounting:
+        problems += _wrong_accounts(wanted.accounts)
+    else:
+        forgotten, wrong = _forgotten_jobs(slurm.min_job_age(config), wanted.first_look)
+        warnings += forgotten
+        problems += wrong
+    if not problems:
+        problems += _refusals(wanted, {**dict.fromkeys(wanted.partitions, {}), **limits})
+    if problems:
+        raise PreflightError("\n".join(problems))
+    return "sacct" if accounting else "squeue", warnings
+
+
+def _read_partitions(path: Path | None) -> dict[str, dict[str, Any]]:
+    """Limits by partition as the plugin's file has them."""
+    if path is None:
+        return {}
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))["partitions"]
+        return {str(name): dict(limits or {}) for name, limits in found.items()}
+    except (OSError, yaml.YAMLError, TypeError, KeyError, ValueError, AttributeError) as error:
+        raise PreflightError(
+            f"{path} is no file of partitions ({error}). It needs a key `partitions` with one entry for each"
+        ) from None
+
+
+def _wrong_partitions(
+    wanted: Wanted, limits: dict[str, dict[str, Any]], known: dict[str, slurm.Partition]
+) -> Iterator[str]:
+    for name in dict.fromkeys((*limits, *wanted.partitions)):
+        where = wanted.partition_file if name in limits else "resource slurm_partition"
+        if name not in known:
+            yield f"partition {name!r} ({where}) does not exist.{_meant(name, known)} Known: {_listed(known)}"
+        elif not known[name].up:
+            yield f"partition {name!r} ({where}) takes no jobs now: it is down. Wait, or take it out"
+    if not limits and not wanted.partitions and not any(p.default for p in known.values()):
+        yield f"this cluster has no default partition. Name one in partitions.yaml. Known: {_listed(known)}"
+
+
+def _beyond(limits: dict[str, dict[str, Any]], known: dict[str, slurm.Partition]) -> Iterator[str]:
+    """What a file of partitions promises beyond what SLURM has."""
+    for name, promised in limits.items():
+        if name not in known:
+            continue
+        has = {
+            "max_runtime": known[name].minutes,
+            "max_mem_mb": known[name].mem_mb,
+            "max_gpu": sum(known[name].gpus.values()),
+        }
+        for key, most in has.items():
+            if isinstance(promised.get(key), int | float) and promised[key] > most:
+                yield (
+                    f"partitions.yaml: {key} of {name!r} is {promised[key]:g}, but SLURM has {most:g}: a job "
+                    "that asks for more is refused, or waits for ever"
+                )
+
+
+def _wrong_gpus(
+    wanted: Iterable[str], limits: dict[str, dict[str, Any]], known: dict[str, slurm.Partition]
+) -> Iterator[str]:
+    """Types of GPU that are asked for and that no node has."""
+    everywhere = {kind for partition in known.values() for kind in partition.gpus}
+    asked = [(kind, "config gpus", everywhere) for kind in wanted]
+    for name, promised in limits.items():
+        kinds = known[name].gpus if name in known else {}
+        asked += [
+            (kind, f"partition {name!r}", set(kinds)) for kind in promised.get("available_gpu_models") or ()
+        ]
+    for kind, where, kinds in asked:
+        if kind not in kinds:
+            named = sorted(other for other in kinds if other)
+            listed = _listed(named) or "none; leave the type out"
+            yield f"{where}: no node has a GPU of type {kind!r}.{_meant(kind, named)} Types there: {listed}"
+
+
+def _wrong_accounts(wanted: Iterable[str]) -> Iterator[str]:
+    found = slurm.accounts() if wanted else None
+    for account in wanted if found is not None else ():
+        if account.lower() not in {name.lower() for name in found}:
+            yield (
+                f"account {account!r} is not known for {getpass.getuser()}.{_meant(account, found)} "
+                f"Known: {_listed(found) or 'none; ask who runs the cluster for one'}"
+            )
+
+
+def _forgotten_jobs(age: int | None, first_look: int) -> tuple[list[str], list[str]]:
+    """Warnings and problems when SLURM has no accounting and forgets ended jobs early.
+
+    Then the plugin asks sacct although it was told to ask squeue, for ever; see `get_min_job_age` there.
+    """
+    forgets = f"SLURM has no accounting here and forgets ended jobs after {age} s (MinJobAge)"
+    if age is not None and age < 3 * first_look and shutil.which("sacct"):
+        return [], [
+            f"{forgets}: the run would never hear of them. Set slurm-init-seconds-before-status-checks "
+            f"in the profile to at most {max(1, age // 3)}"
+        ]
+    if age is not None and age < LONGEST_PAUSE:
+        return [f"{forgets}: a run that waits for one of them should be ended and taken up: make resume"], []
+    return [], []
+
+
+def _refusals(wanted: Wanted, limits: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """What SLURM itself says to a small job in each partition, when it is about who may submit."""
+    common = [
+        *(f"--account={name}" for name in wanted.accounts[:1]),
+        *(f"--qos={name}" for name in wanted.qos[:1]),
+    ]
+    for name, limit in limits.items():
+        gpu = ["--gpus=1"] if limit.get("max_gpu") else []
+        said = slurm.refusal([f"--partition={name}", *gpu, *common])
+        if said and REFUSED.search(said):
+            yield (
+                f"SLURM refuses jobs in partition {name!r}: {said}. Check slurm_account and qos in the "
+                "profile; with too many jobs submitted already, wait for some to end, then: make resume"
+            )
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, [k for k in known if k], n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))

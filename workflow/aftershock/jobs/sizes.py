@@ -1,0 +1,20 @@
+"""Bytes and seconds as a person reads them."""
+
+
+def megabytes(n: float | None) -> str:
+    """Bytes in MB up to 10 GB; an MB is 2**20 bytes, as SLURM has it."""
+    if n is None:
+        return "an unknown amount"
+    mb = n / 2**20
+    return f"{mb:.0f} MB" if mb < 10_000 else f"{mb / 1024:.1f} GB"
+
+
+def duration(seconds: float) -> str:
+    """Such as 12 s, 3 min, 2.5 h, 4.1 days."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:.1f} days"

@@ -1,0 +1,285 @@
+"""How far a run is at one moment: what `make status` shows, before it is drawn."""
+
+import shutil
+import subprocess
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aftershock.cases import CONFLICT, ROUND
+from aftershock.jobs import liveness
+from aftershock.jobs.liveness import RunInfo
+from aftershock.jobs.slurm_jobs import SlurmJob
+from aftershock.jobs.snakemake_log import RunLog, read_runs
+
+EDITS = {**dict.fromkeys(CONFLICT, 4), **dict.fromkeys(ROUND, 2)}
+"""Edits of a case, by dataset: both edits, the second alone and the control edit; or both."""
+START_SECONDS = 60.0
+"""How much older than its run a log may seem."""
+NVIDIA_SMI = ("nvidia-smi", "--query-gpu=index,name,utilization.gpu,memory.used,memory.total")
+NVIDIA_SECONDS = 3.0
+
+
+@dataclass
+class Job:
+    """A job that is running."""
+
+    name: str
+    age: float
+    """Seconds."""
+    done: float | None = None
+    total: float | None = None
+    unit: str = ""
+    rate: float | None = None
+    """Units a second."""
+    edits: int = 0
+    """Edits of one unit."""
+    peak_bytes: int | None = None
+    gpu_peak_bytes: int | None = None
+    where: str = ""
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until it is done, as far as it counts."""
+        if not self.rate or self.total is None or self.done is None:
+            return None
+        return max(self.total - self.done, 0) / self.rate
+
+
+@dataclass
+class Stage:
+    """The jobs of one rule."""
+
+    rule: str
+    planned: int | None = None
+    done: int = 0
+    failed: int = 0
+    waiting: int = 0
+    """Submitted, but not started by SLURM."""
+    running: list[Job] = field(default_factory=list)
+    job_seconds: float | None = None
+    """What a job takes, on average."""
+    finished_rate: tuple[float, str, int] | None = None
+    """Units a second of a job that is done, the unit, and edits of one unit."""
+
+    @property
+    def is_finished(self) -> bool:
+        return self.planned is not None and self.done >= self.planned
+
+    @property
+    def is_begun(self) -> bool:
+        return bool(self.done or self.running or self.failed or self.waiting)
+
+    @property
+    def to_come(self) -> int:
+        """Jobs that have not started."""
+        return max((self.planned or 0) - self.done - self.failed - len(self.running), 0)
+
+    @property
+    def work(self) -> float | None:
+        """Seconds of one worker for all that is left; None where nothing tells what a job takes."""
+        lefts = [job.left for job in self.running]
+        per_job = self.job_seconds
+        if per_job is None:
+            known = [
+                job.age + left for job, left in zip(self.running, lefts, strict=True) if left is not None
+            ]
+            per_job = sum(known) / len(known) if known else None
+        if per_job is None:
+            return None if self.to_come or self.running else 0.0
+        rest = [
+            max(per_job - job.age, 0) if left is None else left
+            for job, left in zip(self.running, lefts, strict=True)
+        ]
+        return sum(rest) + self.to_come * per_job
+
+
+@dataclass
+class Gpu:
+    """A GPU of this machine."""
+
+    index: str
+    name: str
+    percent: float
+    used_mb: float
+    total_mb: float
+
+
+@dataclass
+class Snapshot:
+    """A run at one moment."""
+
+    now: float
+    folder: str
+    info: RunInfo | None = None
+    run: RunLog | None = None
+    stages: list[Stage] = field(default_factory=list)
+    gpus: list[Gpu] = field(default_factory=list)
+    slurm: tuple[int, int, int] | None = None
+    """Running and waiting jobs of this folder, and the GPUs that they hold; None without SLURM."""
+    disk: tuple[int, int] | None = None
+    """Bytes free and in all, where results/ is."""
+    gpu_peak: tuple[str, int] | None = None
+    """The job with most GPU memory, and its bytes."""
+
+    @property
+    def running(self) -> list[Job]:
+        """All running jobs, the oldest first."""
+        jobs = [job for stage in self.stages for job in stage.running]
+        return sorted(jobs, key=lambda job: -job.age)
+
+    @property
+    def at_work(self) -> bool:
+        """Whether the run goes on."""
+        if self.info and self.info.alive is not None:
+            return self.info.alive
+        return bool(self.running) or bool(self.run and not self.run.ended and self.run.planned)
+
+    @property
+    def left(self) -> tuple[float, int]:
+        """Seconds until the end if as many jobs run as now, and how many stages nothing is known of."""
+        works = [stage.work for stage in self.stages if not stage.is_finished]
+        known = [work for work in works if work is not None]
+        return sum(known) / max(len(self.running), 1), len(works) - len(known)
+
+
+def take(slurm: Mapping[str, SlurmJob] | None = None) -> Snapshot:
+    """The current folder's run now. `slurm` has this folder's jobs, where SLURM was asked."""
+    info, records = liveness.read_run_info(), liveness.read_jobs(slurm)
+    run = _shown(read_runs())
+    if run and info and info.alive and run.started < info.started - START_SECONDS:
+        run = None  # the log of the run before: this one is still looking at what is there
+    disk = shutil.disk_usage("results" if Path("results").is_dir() else ".")
+    found = Snapshot(time.time(), str(Path.cwd()), info, run, disk=(disk.free, disk.total), gpus=gpus_here())
+    found.stages = stages_of(run, records, slurm or {}, found.now)
+    if slurm:
+        working = [job for job in slurm.values() if job.running]
+        found.slurm = (
+            len(working),
+            sum(job.waiting for job in slurm.values()),
+            sum(job.gpus for job in working),
+        )
+    peaks = [(record.get("gpu_peak_bytes") or 0, _name(record)) for record in records]
+    if peaks and max(peaks)[0]:
+        found.gpu_peak = max(peaks)[1], max(peaks)[0]
+    return found
+
+
+def _shown(runs: Sequence[RunLog]) -> RunLog | None:
+    """The newest run; the one before it where that had nothing to do."""
+    newest = runs[-1] if runs else None
+    if newest and newest.complete and not newest.planned:
+        return next((run for run in reversed(runs) if run.planned and run.complete), newest)
+    return newest
+
+
+def stages_of(
+    run: RunLog | None, records: Sequence[Mapping[str, Any]], slurm: Mapping[str, SlurmJob], now: float
+) -> list[Stage]:
+    """The stages that a run planned, in its order; without its log those that have records."""
+    stages = {rule: Stage(rule, planned=n) for rule, n in run.planned.items()} if run else {}
+    by_rule: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for record in records:
+        by_rule[record["rule"]].append(record)
+    if not stages:
+        stages = {rule: Stage(rule) for rule in by_rule}
+    for rule, stage in stages.items():
+        mine = by_rule[rule]
+        done = [record for record in mine if record["state"] == "done"]
+        stage.running = [_job(record, now) for record in mine if record["state"] == "running"]
+        stage.waiting = sum(job.waiting and job.rule == rule for job in slurm.values())
+        stage.done = run.done[rule] if run and run.planned else len(done)
+        stage.failed = _failed(run, rule, mine)
+        if done:
+            stage.job_seconds = sum(record["seconds"] for record in done) / len(done)
+            stage.finished_rate = _finished_rate(done)
+    return list(stages.values())
+
+
+def gpus_here() -> list[Gpu]:
+    """The GPUs of this machine; none where nvidia-smi is missing or does not answer."""
+    if shutil.which(NVIDIA_SMI[0]) is None:
+        return []
+    try:
+        said = subprocess.run(
+            [*NVIDIA_SMI, "--format=csv,noheader,nounits"],
+            capture_output=True,
+            text=True,
+            timeout=NVIDIA_SECONDS,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return parse_gpus(said)
+
+
+def parse_gpus(text: str) -> list[Gpu]:
+    """GPUs out of nvidia-smi's lines; one that does not tell its use counts as idle."""
+    found = []
+    for line in text.splitlines():
+        parts = [part.strip() for part in line.split(",")]
+        if len(parts) == 5:
+            numbers = [float(part) if part.replace(".", "", 1).isdigit() else 0.0 for part in parts[2:]]
+            found.append(Gpu(parts[0], parts[1], *numbers))
+    return found
+
+
+def _job(record: Mapping[str, Any], now: float) -> Job:
+    age, total = max(now - record["started"], 0.0), record.get("total")
+    gpu = f"GPU {record['gpu']}" if record.get("gpu") else ""
+    return Job(
+        name=_name(record),
+        age=age,
+        done=record.get("done"),
+        total=total,
+        unit=record.get("unit") or "",
+        rate=_rate(record),
+        edits=_edits(record),
+        peak_bytes=record.get("peak_bytes"),
+        gpu_peak_bytes=record.get("gpu_peak_bytes"),
+        where=" ".join(part for part in (record["host"], gpu) if part),
+    )
+
+
+def _name(record: Mapping[str, Any]) -> str:
+    return f"{record['rule']} {Path(record['log']).stem}"
+
+
+def _edits(record: Mapping[str, Any]) -> int:
+    """Edits of one case, for jobs that edit."""
+    return EDITS.get(record.get("wildcards", {}).get("dataset"), 0) if record["rule"] == "edit" else 0
+
+
+def _rate(record: Mapping[str, Any]) -> float | None:
+    """Units a second since the job began to count; None before it has counted any."""
+    seconds, done = record.get("began") or (0.0, 0)
+    if not record.get("done") or record["seconds"] <= seconds:
+        return None
+    return (record["done"] - done) / (record["seconds"] - seconds) or None
+
+
+def _finished_rate(done: Sequence[Mapping[str, Any]]) -> tuple[float, str, int] | None:
+    """Units a second, over all jobs that are done and count the same."""
+    rated = [(rate, record["unit"], _edits(record)) for record in done if (rate := _rate(record))]
+    if not rated or len({unit for _, unit, _ in rated}) > 1:
+        return None
+    edits = {edits for _, _, edits in rated}
+    return sum(rate for rate, _, _ in rated) / len(rated), rated[0][1], edits.pop() if len(edits) == 1 else 0
+
+
+def _failed(run: RunLog | None, rule: str, records: Sequence[Mapping[str, Any]]) -> int:
+    """Jobs that failed and are not being made again."""
+    if run is None or not run.planned:
+        return sum(record["state"] in ("failed", "stopped", "gone") for record in records)
+    newest = {record["log"]: record for record in records}
+    last = {failure.log: failure for failure in run.failures if failure.rule == rule}
+    return sum(
+        not failure.restarted
+        and not (
+            log in newest and newest[log]["started"] > failure.ended and newest[log]["state"] == "running"
+        )
+        for log, failure in last.items()
+    )

@@ -1,0 +1,234 @@
+"""The text of `make status`: lines no longer than the terminal is wide."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from aftershock.jobs.sizes import duration, megabytes
+from aftershock.jobs.snapshot import Job, Snapshot, Stage
+
+BAR = 10
+JOBS = 6
+"""Running jobs that are shown one by one."""
+STYLES = {"bold": "\x1b[1m", "bad": "\x1b[31m", "dim": "\x1b[2m", "good": "\x1b[32m"}
+RESET = "\x1b[0m"
+
+
+class Line(NamedTuple):
+    """A line of text in one style."""
+
+    text: str
+    style: str = ""
+
+
+class Column(NamedTuple):
+    """A column of the table of stages."""
+
+    title: str
+    cell: Callable[[Stage], str]
+    left: bool = False
+    since: int = 0
+    """Width of a terminal from which on there is room for it."""
+
+
+def draw(found: Snapshot, width: int, height: int | None = None, colour: bool = False) -> list[str]:
+    """Lines of at most `width` characters; above `height` lines, idle stages are summed up."""
+    stages = found.stages
+    lines = _lines(found, stages, [], width)
+    if height is not None and len(lines) > height:
+        ended = [stage for stage in stages if stage.is_finished]
+        stages = [stage for stage in stages if not stage.is_finished]
+        lines = _lines(found, stages, [_sum("finished", ended)], width)
+    if height is not None and len(lines) > height:
+        later = [stage for stage in stages if not stage.is_begun]
+        stages = [stage for stage in stages if stage.is_begun]
+        lines = _lines(found, stages, [_sum("finished", ended), _sum("to come", later)], width)[:height]
+    return [_painted(line, width, colour) for line in lines]
+
+
+def _painted(line: Line, width: int, colour: bool) -> str:
+    text = line.text if len(line.text) <= width else f"{line.text[: width - 1]}…"
+    return f"{STYLES[line.style]}{text}{RESET}" if colour and line.style and text else text.rstrip()
+
+
+def _lines(found: Snapshot, stages: Sequence[Stage], sums: Sequence[str], width: int) -> list[Line]:
+    lines = [*_head(found), *_total(found)]
+    if found.stages:
+        lines += [Line(""), *_table(stages, found, width)]
+        lines += [Line(text, "dim") for text in sums if text]
+    if found.running:
+        lines += [Line(""), Line("running, the slowest first", "bold")]
+        lines += [Line(_told(job)) for job in found.running[:JOBS]]
+        if len(found.running) > JOBS:
+            lines.append(Line(f"  and {len(found.running) - JOBS} more", "dim"))
+    return [*lines, *_machine(found)]
+
+
+def _head(found: Snapshot) -> list[Line]:
+    """Whose run it is, and what it last said."""
+    info, run = found.info, found.run
+    if info is None and run is None:
+        return [Line("No run has left anything here yet.", "bold")]
+    lines = [Line(f"{_what(found)}   {found.folder}", "bold")]
+    if run and run.last:
+        at = time.strftime("%H:%M:%S", time.localtime(run.last_time))
+        lines.append(Line(f"{at}  {run.last}"))
+    return lines
+
+
+def _what(found: Snapshot) -> str:
+    """Whether the run is at work, or how it ended."""
+    info, run = found.info, found.run
+    if found.at_work:
+        since = info.started if info else (run.started if run else found.now)
+        by = f", process {info.pid} on {info.host}" if info else ""
+        return f"running for {duration(found.now - since)}{by}"
+    if run is None:
+        return "no run is at work"
+    at = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.last_time))
+    took = duration(run.last_time - run.started)
+    if run.complete:
+        return f"finished {at} after {took}"
+    if run.stopped:
+        return f"ended by its user {at} after {took} (`make resume` goes on)"
+    if run.ended or run.error:
+        return f"ended {at} after {took} with failures (`make why` tells of them)"
+    return f"killed after {at} (`make resume` goes on)"
+
+
+def _total(found: Snapshot) -> list[Line]:
+    """Jobs in all, and when they may be done."""
+    stages, planned = found.stages, sum(stage.planned or 0 for stage in found.stages)
+    if not stages:
+        return [Line("looking at what is there")] if found.at_work else []
+    done, failed = sum(stage.done for stage in stages), sum(stage.failed for stage in stages)
+    parts = [f"{done} of {planned} jobs done ({100 * done // planned} %)" if planned else f"{done} jobs done"]
+    parts.append(f"{len(found.running)} running")
+    if found.slurm:
+        parts.append(f"{found.slurm[1]} waiting for SLURM")
+    lines = [Line(", ".join(parts) + _left(found))]
+    if failed:
+        lines.append(Line(f"{failed} failed: `make why` tells why", "bad"))
+    return lines
+
+
+def _left(found: Snapshot) -> str:
+    if not found.at_work:
+        return ""
+    seconds, unknown = found.left
+    if unknown:
+        return f"; at least {duration(seconds)} left ({unknown} stages cannot be told yet)"
+    return f"; about {duration(seconds)} left"
+
+
+def _table(stages: Sequence[Stage], found: Snapshot, width: int) -> list[Line]:
+    """A row for each stage; columns that find no room are left out."""
+    columns = [column for column in _columns(found) if width >= column.since]
+    rows = [[column.title for column in columns], *([c.cell(stage) for c in columns] for stage in stages)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
+    texts = [
+        "  ".join(
+            cell.ljust(size) if column.left else cell.rjust(size)
+            for cell, size, column in zip(row, widths, columns, strict=True)
+        )
+        for row in rows
+    ]
+    styles = ["bold", *map(_style, stages)]
+    return [Line(text, style) for text, style in zip(texts, styles, strict=True)]
+
+
+def _style(stage: Stage) -> str:
+    if stage.failed:
+        return "bad"
+    if stage.running:
+        return ""
+    return "good" if stage.is_finished else "dim"
+
+
+def _columns(found: Snapshot) -> list[Column]:
+    number = lambda n: str(n) if n else "-"  # noqa: E731
+    columns = [
+        Column("stage", lambda s: s.rule, left=True),
+        Column("done", lambda s: str(s.done)),
+        Column("of", lambda s: "?" if s.planned is None else str(s.planned)),
+        Column("running", lambda s: number(len(s.running))),
+        Column("waiting", lambda s: number(s.waiting)),
+        Column("failed", lambda s: number(s.failed)),
+        Column("", _bar, left=True, since=70),
+        Column("a job takes", lambda s: duration(s.job_seconds) if s.job_seconds else "", since=80),
+        Column("left", _stage_left, since=60),
+        Column("rate", _stage_rate, left=True, since=90),
+    ]
+    shown = {"waiting": found.slurm, "left": found.at_work}
+    return [column for column in columns if shown.get(column.title, True)]
+
+
+def _bar(stage: Stage) -> str:
+    """How much is done; running jobs count as far as they are."""
+    if not stage.planned:
+        return ""
+    parts = sum(job.done / job.total for job in stage.running if job.done and job.total)
+    full = int(BAR * min((stage.done + parts) / stage.planned, 1.0))
+    return "#" * full + "." * (BAR - full)
+
+
+def _stage_left(stage: Stage) -> str:
+    """Until the stage is done, if as many of its jobs run as now."""
+    if stage.is_finished or stage.planned is None:
+        return ""
+    return "" if stage.work is None else duration(stage.work / max(len(stage.running), 1))
+
+
+def _stage_rate(stage: Stage) -> str:
+    """All running jobs together, or one that is done."""
+    rated = [job for job in stage.running if job.rate]
+    if rated and len({job.unit for job in rated}) == 1:
+        edits = sum(job.rate * job.edits for job in rated)
+        return _rate(sum(job.rate for job in rated), rated[0].unit, edits)
+    if stage.finished_rate:
+        rate, unit, edits = stage.finished_rate
+        return _rate(rate, unit, rate * edits) + " a job"
+    return ""
+
+
+def _rate(rate: float, unit: str, edits: float = 0) -> str:
+    return f"{rate:.3g} {unit}s/s" + (f", {edits:.3g} edits/s" if edits else "")
+
+
+def _told(job: Job) -> str:
+    """A running job in a line: what changes comes first, as its name may be cut off."""
+    parts = [duration(job.age)]
+    if job.done is not None and job.total:
+        parts.append(f"{job.done:g} of {job.total:g} {job.unit}s")
+    if job.rate:
+        parts.append(_rate(job.rate, job.unit, job.rate * job.edits))
+    if job.left is not None:
+        parts.append(f"{duration(job.left)} left")
+    if job.peak_bytes:
+        parts.append(megabytes(job.peak_bytes))
+    return f"  {job.name}: {', '.join(parts)}" + (f" ({job.where})" if job.where else "")
+
+
+def _machine(found: Snapshot) -> list[Line]:
+    """GPUs and disk."""
+    lines = []
+    for gpu in found.gpus:
+        used, total = gpu.used_mb / 1024, gpu.total_mb / 1024
+        lines.append(f"GPU {gpu.index} {gpu.name}: {gpu.percent:.0f} % busy, {used:.1f} of {total:.1f} GB")
+    if found.slurm:
+        running, waiting, gpus = found.slurm
+        lines.append(f"SLURM: {running} jobs running with {gpus} GPUs, {waiting} waiting")
+    if found.gpu_peak:
+        lines.append(f"most GPU memory of a job: {megabytes(found.gpu_peak[1])} ({found.gpu_peak[0]})")
+    if found.disk:
+        free, total = found.disk
+        lines.append(f"disk: {free / 2**30:.1f} of {total / 2**30:.1f} GB free")
+    return [Line(""), *map(Line, lines)] if lines else []
+
+
+def _sum(what: str, stages: Sequence[Stage]) -> str:
+    """Stages that are not listed."""
+    if not stages:
+        return ""
+    jobs = sum(stage.planned or stage.done for stage in stages)
+    return f"{len(stages)} stages {what} ({jobs} jobs): {', '.join(stage.rule for stage in stages)}"

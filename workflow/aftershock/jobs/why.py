@@ -1,0 +1,271 @@
+"""Why jobs failed, a line each: `python -m aftershock.jobs.why [--all] [--json]`.
+
+Reads the records of jobs, the logs of rules, Snakemake and SLURM, and asks SLURM where it is there. Changes
+nothing, so it may be asked while a run is at work. Exits with 1 when something failed, else with 0.
+"""
+
+import argparse
+import dataclasses
+import json
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from aftershock.jobs import liveness, slurm_jobs
+from aftershock.jobs.causes import cause_of
+from aftershock.jobs.evidence import Cause, Evidence
+from aftershock.jobs.liveness import RunInfo
+from aftershock.jobs.sizes import megabytes
+from aftershock.jobs.slurm_jobs import SlurmJob
+from aftershock.jobs.snakemake_log import Failure, RunLog, read_runs
+
+SLURM_LOGS = Path(".snakemake/slurm_logs")
+TAIL_BYTES = 20_000
+LISTED = 10
+"""Jobs of one rule with one cause that are listed; `--all` lists the others too."""
+FULL_BYTES = 50 * 2**20
+
+
+@dataclasses.dataclass
+class Job:
+    """A job with all its failed attempts."""
+
+    rule: str
+    log: str
+    failures: list[Failure] = dataclasses.field(default_factory=list)
+    record: dict[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.rule} {Path(self.log).stem}"
+
+    @property
+    def ended(self) -> float:
+        """When it last failed, in seconds since 1970."""
+        last = self.failures[-1].ended if self.failures else 0.0
+        record = self.record
+        return max(last, record["started"] + record["seconds"]) if record and not self.is_fixed() else last
+
+    def is_newer(self) -> bool:
+        """Whether the record is of an attempt after the last failure that Snakemake told of."""
+        if not self.record:
+            return False
+        return not self.failures or self.record["started"] > self.failures[-1].ended
+
+    def is_fixed(self) -> bool:
+        """Whether a later attempt or run has made it."""
+        if self.record and self.is_newer():
+            return self.record["state"] == "done"
+        outputs = [Path(path) for path in self.failures[-1].outputs] if self.failures else []
+        times = [path.stat().st_mtime for path in outputs if path.exists()]
+        return bool(outputs) and len(times) == len(outputs) and min(times) > self.failures[-1].ended
+
+    def is_under_way(self, run: RunInfo | None, jobs: dict[str, SlurmJob]) -> bool:
+        """Whether it is being made again, or waits for that."""
+        number = self.record.get("slurm_job") if self.record else None
+        if number in jobs and jobs[number].waiting:
+            return True
+        if self.record and self.is_newer():
+            return self.record["state"] == "running"
+        return bool(run and run.alive and self.failures and self.failures[-1].restarted)
+
+
+@dataclasses.dataclass
+class Findings:
+    """What `look` found."""
+
+    failed: list[tuple[Job, Cause]]
+    run: list[str]
+    """What is to be said of the run itself, and of its disk."""
+    fixed: int = 0
+    under_way: int = 0
+    earlier: int = 0
+    """Failures before a run that made all it was asked for."""
+    nothing_yet: bool = False
+
+    @property
+    def good(self) -> bool:
+        return not self.failed and not self.run
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print what failed in the current folder."""
+    parser = argparse.ArgumentParser(prog="make why", description=__doc__.split("\n")[0])
+    parser.add_argument("--all", action="store_true", help="list every job, and failures of earlier runs")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a job instead")
+    options = parser.parse_args(arguments)
+    found = look(options.all)
+    if options.json:
+        for job, cause in found.failed:
+            facts = {"rule": job.rule, "log": job.log, "attempts": max(len(job.failures), 1)}
+            print(json.dumps(facts | dataclasses.asdict(cause)))
+    else:
+        print("\n".join(told(found, options.all)))
+    return 0 if found.good else 1
+
+
+def look(everything: bool = False) -> Findings:
+    """What failed in the current folder; with `everything` also before a run that went well."""
+    runs, info = read_runs(), liveness.read_run_info()
+    known = slurm_jobs.known_jobs(Path.cwd()) if _has_slurm(runs) else None
+    records = liveness.read_jobs(known)
+    jobs = _jobs(runs, records)
+    found = Findings([], _of_the_run(runs, info, records), nothing_yet=not runs and not records)
+    good_until = max((run.last_time for run in runs if run.complete), default=0.0)
+    failed = []
+    for job in jobs:
+        if job.is_fixed():
+            found.fixed += 1
+        elif job.is_under_way(info, known or {}):
+            found.under_way += 1
+        elif job.ended < good_until and not everything:
+            found.earlier += 1
+        else:
+            failed.append(job)
+    unknown = [number for job in failed if (number := _number(job)) and number not in (known or {})]
+    known = (known or {}) | (slurm_jobs.ended_jobs(unknown) if known is not None else {})
+    found.failed = [(job, cause_of(_evidence(job, info, known))) for job in failed]
+    return found
+
+
+def told(found: Findings, everything: bool = False) -> list[str]:
+    """The findings in lines."""
+    lines = [f"The run: {line}" for line in found.run]
+    if found.failed:
+        number = f"{len(found.failed)} jobs" if len(found.failed) > 1 else "1 job"
+        lines.append(f"{number} failed:")
+    seen: Counter[tuple[str, str]] = Counter()
+    for job, cause in found.failed:
+        seen[job.rule, cause.kind] += 1
+        if everything or seen[job.rule, cause.kind] <= LISTED:
+            tries = f" ({len(job.failures)} attempts)" if len(job.failures) > 1 else ""
+            lines.append(f"{job.name}{tries}: {_sentence(cause.what)} -> {cause.remedy}")
+    for (rule, kind), n in seen.items():
+        if n > LISTED and not everything:
+            lines.append(f"{rule}: {n - LISTED} more with the same cause ({kind}); ARGS=--all lists them")
+    if found.good:
+        lines.append("No run has left anything here yet." if found.nothing_yet else "Nothing failed.")
+    if found.under_way:
+        lines.append(f"{_jobs_were(found.under_way)} failed before and run again or wait for it.")
+    if found.fixed:
+        lines.append(f"{_jobs_were(found.fixed)} failed before and were made later.")
+    if found.earlier:
+        lines.append(
+            f"{_jobs_were(found.earlier)} failed in runs before one that made all it was asked for; "
+            "ARGS=--all lists them."
+        )
+    return lines
+
+
+def _jobs(runs: Sequence[RunLog], records: Sequence[dict[str, Any]]) -> list[Job]:
+    """All jobs with a failed attempt, or whose record says that it failed, in the order of their failures."""
+    jobs: dict[str, Job] = {}
+    for run in runs:
+        for failure in run.failures:
+            job = jobs.setdefault(failure.log or failure.rule, Job(failure.rule, failure.log or failure.rule))
+            job.failures.append(failure)
+    for record in records:
+        if record["log"] in jobs:
+            jobs[record["log"]].record = record
+        elif record["state"] in ("failed", "stopped", "gone"):
+            jobs[record["log"]] = Job(record["rule"], record["log"], record=record)
+    return sorted(jobs.values(), key=lambda job: job.ended)
+
+
+def _evidence(job: Job, info: RunInfo | None, jobs: dict[str, SlurmJob]) -> Evidence:
+    """What is known of a job."""
+    last = job.failures[-1] if job.failures and not job.is_newer() else None
+    number = _number(job)
+    submitted = last is None or "ubmission failed" not in last.message and "sbatch failed" not in last.message
+    state = jobs.get(number or "", SlurmJob("", ""))
+    logs = {Path(failure.slurm_log) for failure in job.failures if failure.slurm_log}
+    if number and (own := _slurm_log(job, number)):
+        logs.add(own)
+    in_order = sorted(logs, key=lambda path: (len(path.stem), path.stem))
+    profile = info.profile if info else ""
+    return Evidence(
+        rule=job.rule,
+        log=job.log,
+        profile=f"{profile.rstrip('/')}/config.yaml" if profile else Evidence.profile,
+        attempts=len(job.failures) + (job.is_newer() and bool(job.failures)) or 1,
+        record=(job.record if submitted and _fits(job, last) else None) or {},
+        message=f"{last.message} {last.said}" if last else "",
+        slurm_job=number,
+        slurm_logs=[_tail(path) for path in in_order] if submitted else [],
+        slurm_state=state.state if state.state not in ("FAILED", "COMPLETED", "RUNNING") else "",
+        slurm_peak=state.peak_bytes,
+        node=state.node,
+        restarts=state.restarts,
+        log_end=_tail(Path(job.log)),
+    )
+
+
+def _fits(job: Job, last: Failure | None) -> bool:
+    """Whether the record is of the attempt that failed last."""
+    if job.record is None or last is None or not last.slurm_job or not job.record.get("slurm_job"):
+        return True
+    return job.record["slurm_job"] == last.slurm_job
+
+
+def _number(job: Job) -> str | None:
+    """The SLURM job of the last attempt."""
+    if job.record and job.is_newer():
+        return job.record.get("slurm_job")
+    return job.failures[-1].slurm_job if job.failures else None
+
+
+def _slurm_log(job: Job, number: str) -> Path | None:
+    return next(SLURM_LOGS.glob(f"rule_{job.rule}/**/{number}.log"), None)
+
+
+def _of_the_run(runs: Sequence[RunLog], info: RunInfo | None, records: Sequence[dict[str, Any]]) -> list[str]:
+    """What is wrong with the newest run as a whole, and with the disk."""
+    lines = []
+    free = shutil.disk_usage(Path("results") if Path("results").exists() else Path()).free
+    if free < FULL_BYTES:
+        lines.append(
+            f"the disk of results/ is full ({megabytes(free)} free) -> free some space or raise the quota"
+        )
+    if not runs or (info and info.alive):
+        return lines
+    run = runs[-1]
+    at = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.last_time))
+    if run.error and not run.failures:
+        lines.append(f"stopped at {at} before its first job: {run.error} -> put right what it names")
+    elif run.stopped:
+        lines.append(f"ended by its user at {at} -> `make resume` goes on")
+    elif not run.ended and not run.complete and (info is None or info.alive is False):
+        running = sum(record["state"] == "running" for record in records)
+        left = f"; {running} of its jobs are still at work" if running else ""
+        lines.append(f"its Snakemake was killed after {at}{left} -> `make resume` goes on")
+    return lines
+
+
+def _has_slurm(runs: Sequence[RunLog]) -> bool:
+    return SLURM_LOGS.is_dir() or any(run.submitted for run in runs)
+
+
+def _tail(path: Path) -> str:
+    """The end of a log; "" where it is gone."""
+    try:
+        with open(path, "rb") as handle:
+            handle.seek(max(path.stat().st_size - TAIL_BYTES, 0))
+            return handle.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _sentence(text: str) -> str:
+    return text.rstrip(" .;")
+
+
+def _jobs_were(n: int) -> str:
+    return "1 job" if n == 1 else f"{n} jobs"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

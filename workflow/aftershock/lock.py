@@ -1,0 +1,81 @@
+"""The one run of a folder: a lock that ends with its process, and who else is at work here."""
+
+import errno
+import fcntl
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from aftershock.process import alive, slurm_job
+
+LOCK = Path("results/.lock")
+ORPHAN_SECONDS = 5.0  # what belongs to a killed run on this host has ended long before
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+PROGRAMS = ("snakemake", "sbatch")
+
+
+def hold(path: Path) -> None:
+    """Take the lock at `path` for as long as this process lives; exit naming the holder when it is taken.
+
+    Over hosts that share the file system too, where it passes locks on, as NFS does.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"another run is working in {path.parent}/{_holder(path)}")
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        sys.exit(
+            f"{path.parent}/ is on a file system without file locks ({error.strerror}): two runs could not "
+            "be kept apart. Mount it with locks (Lustre: -o flock; NFS: without nolock), or move "
+            f"{path.parent}/ to another disk and leave a link in its place"
+        )
+    os.ftruncate(handle, os.pwrite(handle, _described(), 0))
+    os.fsync(handle)  # for readers on other hosts
+
+
+def _described() -> bytes:
+    return f"{os.getpid()} {socket.gethostname()} {time.strftime('%Y-%m-%d %H:%M:%S')}".encode()
+
+
+def _holder(path: Path) -> str:
+    """Who wrote the lock, and how to end it."""
+    pid, host, started = [*path.read_text(encoding="utf-8").split(" ", 2), "", "", ""][:3]
+    if not started:
+        return ". Wait until it has finished"
+    if host == socket.gethostname():
+        return f": process {pid}, started {started}. Wait until it has finished, or end it with: kill {pid}"
+    return (
+        f": process {pid} on {host}, started {started}. Wait until it has finished, or on {host}: kill {pid}"
+    )
+
+
+def others_at_work() -> list[psutil.Process]:
+    """Other Snakemake processes and stages of this folder that are still there after a few seconds."""
+    deadline = time.monotonic() + ORPHAN_SECONDS
+    others = [process for process in psutil.process_iter() if _works_here(process)]
+    while others and time.monotonic() < deadline:
+        time.sleep(0.1)
+        others = [process for process in others if alive(process)]
+    return others
+
+
+def _works_here(process: psutil.Process) -> bool:
+    """Whether another process, in no SLURM job, is Snakemake or was started by it in the current folder."""
+    if process.pid == os.getpid():
+        return False
+    try:
+        words = process.cmdline()
+        here = process.cwd() == os.getcwd()
+        elsewhere = process.environ().get("SLURM_JOB_ID", "-") not in ("-", slurm_job()) if here else False
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+    ours = any(Path(word).name in PROGRAMS or ".snakemake/scripts/" in word for word in words)
+    return here and ours and not elsewhere

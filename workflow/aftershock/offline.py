@@ -1,0 +1,33 @@
+"""Jobs work on what lies in the folder: only rules that fetch may ask the Hub for more.
+
+Nodes of a cluster often have no network, where a library that looks for a newer file waits long or fails with
+a message about connections; and where they have one, it may find another file than the one that was fetched.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+UNTRACKED = ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK")
+
+
+def go_offline() -> None:
+    """Keep this process and all it starts off the Hub, whatever the environment said.
+
+    Libraries read these variables when they are imported, so this comes first: Snakemake calls it when it
+    reads the workflow, in the process that starts a job, here or on another machine.
+    """
+    os.environ.update(dict.fromkeys((*OFFLINE, *UNTRACKED), "1"))
+
+
+@contextmanager
+def online() -> Iterator[None]:
+    """Inside, this process may ask the Hub."""
+    from huggingface_hub import constants
+
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, False
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
