@@ -1,11 +1,12 @@
 """How fast this machine is, in the figures of resources/devices.yaml: an entry for `make plan`.
 
-Edits and scorings of random models are timed, and what each needs is reckoned as `aftershock.jobs` does. Rates
-of products and of memory, and the time of a layer and of an observation, are those not below zero that explain
-the times best (least squares of relative errors). Products in other precisions are timed by themselves, and as
-much of that is taken to be reached as in float32.
+Edits and scorings of random models are timed, and what each needs is reckoned as `aftershock.jobs` does.
+Rates of products and of memory, and the time of a layer and of an observation, are those not below zero that
+explain the times best (least squares of relative errors). Products in other precisions are timed by
+themselves, and as much of that is taken to be reached as in float32.
 """
 
+import resource
 import subprocess
 import sys
 import tempfile
@@ -75,8 +76,14 @@ def work_of(lm: LanguageModel, done: Edits | Scores, method: str, cases: int) ->
     """What the first `cases` cases of a task are reckoned to need."""
     sizes, texts = sizes_of(lm), texts_of(lm, done.requests[:cases])
     if isinstance(done, Scores):
+        asked = [text for texts, _ in done.asked[:cases] for text in texts]
+        targets = [target for _, some in done.asked[:cases] for target in some]
+        texts = Texts(
+            prompt=float(np.mean([len(ids) for ids in lm.encode(asked)])),
+            target=float(np.mean([len(ids) for ids in lm.encode([f" {t}" for t in targets])])),
+        )
         named = {"n_layer": sizes.layers, "n_embd": sizes.width, "vocab_size": sizes.vocabulary}
-        costs = Costs({}, {"architecture": named}, _nowhere(lm))
+        costs = Costs({}, {"architecture": named}, _nowhere(lm), texts)
         unchanged = lm.layer_of(done.module)
         return costs.scored(Probes(PROMPTS, PROMPTS * SCORES[method], 0), cases, 1, unchanged)
     asked = Editing(sizes, room_of(lm), done.settings, MendTraining(), cases, texts=texts, steps_made=1.0)
@@ -180,18 +187,22 @@ def _start(device: str) -> float:
     """Seconds from nothing to a job that may load its model."""
     gpu = "torch.zeros(1, device='cuda'); " if device == "cuda" else ""
     code = f"import torch, transformers, pandas; {gpu}import transformers.modeling_utils"
-    started = time.perf_counter()
+    started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
-    return time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    own = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return own if device == "cpu" else time.perf_counter() - started
 
 
 def _reading() -> float:
-    """Bytes of weights in a second that a job reads and checks."""
+    """Bytes of weights in a second that a job checks; reading them from a disk may take longer."""
     with tempfile.TemporaryDirectory() as folder:
         save_file({"weight": torch.ones(1 << 25)}, Path(folder) / "model.safetensors")
-        started = time.perf_counter()
+        clock = Clock("cpu")
+        clock.start()
         sha256_of_weights(folder)
-        return 4 * (1 << 25) / (time.perf_counter() - started)
+        clock.stop()
+        return 4 * (1 << 25) / clock.total
 
 
 def _host_memory() -> int:

@@ -127,6 +127,9 @@ class Texts:
     """Of the text behind second moments."""
 
 
+AVERAGE = Texts()
+
+
 @dataclass(frozen=True)
 class Room:
     """What a device has for a batch, in bytes; a processor gains nothing from many tokens."""
