@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> None:
     try:
         _launch(*_own(arguments))
     except (PreflightError, SlurmError) as error:
-        sys.exit(f"{error}.")
+        sys.exit(str(error))
 
 
 def _own(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -45,8 +45,8 @@ def check_installed(arguments: Sequence[str]) -> None:
 def check_cluster(wanted: Wanted) -> tuple[list[str], list[str]]:
     """Compare what a run will ask for with what the cluster has.
 
-    Arguments for Snakemake come back (the program that tells what became of jobs, and how many may be submitted
-    where that is limited), and warnings. Raises PreflightError with all that does not fit, a line each.
+    Arguments for Snakemake come back (the program that tells what became of jobs, and how many to submit where
+    that is limited), and warnings. Raises PreflightError with all that does not fit, a line each.
     """
     config = slurm.settings()
     known = slurm.partitions()
@@ -176,8 +176,8 @@ def _refusals(wanted: Wanted, limits: dict[str, dict[str, Any]]) -> Iterator[str
             refused.setdefault(said, []).append(name)
     for said, names in refused.items():
         yield (
-            f"SLURM refuses jobs in {_listed(names)}: {said}. Check slurm_account and qos in the profile; with "
-            "too many jobs submitted already, wait for some to end, then: make resume"
+            f"SLURM refuses jobs in {_listed(names)}: {said}. Check slurm_account and qos in the profile; "
+            "with too many jobs submitted already, wait for some to end, then: make resume"
         )
 
 
