@@ -159,8 +159,8 @@ def test_without_slurm(folder: Path) -> None:
         "memory": "memory",
     }
     assert "killed by SIGKILL" in causes["killed"].what
-    assert "CORES=1" in causes["killed"].remedy
-    assert "CORES=1" in causes["memory"].remedy
+    assert "--cores 1" in causes["killed"].remedy
+    assert "--cores 1" in causes["memory"].remedy
 
 
 @pytest.mark.parametrize("damage", ["records", "slurm_logs", "half_log", "no_log"])
@@ -312,8 +312,16 @@ def test_no_slurm_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 def test_accounting_knows_steps_and_their_memory() -> None:
-    """Lines of sacct as its manual page has them."""
-    text = "7|OUT_OF_MEMORY|30||node1\n7.batch|OUT_OF_MEMORY|30|1536K|node1\n7.0|FAILED|20|3.5G|node1\n"
-    jobs = parse_ended(f"{text}8|CANCELLED by 0|5||node2\nodd\n")
-    assert (jobs["7"].state, jobs["7"].peak_bytes) == ("OUT_OF_MEMORY", int(3.5 * 2**30))
-    assert jobs["8"].state == "CANCELLED"
+    """Recorded from SLURM 22.05, the last line apart."""
+    jobs = parse_ended(
+        "5|FAILED|0||None assigned\n8|CANCELLED by 0|20||node1\n8.batch|CANCELLED|20|177172K|node1\n"
+        "8.0|FAILED|16|194192K|node1\n11|FAILED|22||node1\n11.batch|FAILED|22|176984K|node1\n"
+        "11.0|CANCELLED by 0|13|1053952K|node1\nodd\n"
+    )
+    assert {number: job.state for number, job in jobs.items()} == {
+        "5": "FAILED",
+        "8": "CANCELLED",
+        "11": "FAILED",
+    }
+    assert (jobs["5"].peak_bytes, jobs["11"].peak_bytes) == (None, 1053952 * 1024)
+    assert parse_ended("7|OUT_OF_MEMORY|1|3.5G|node1")["7"].peak_bytes == int(3.5 * 2**30)
