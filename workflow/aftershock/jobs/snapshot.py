@@ -180,11 +180,8 @@ def take(slurm: Mapping[str, SlurmJob] | None = None) -> Snapshot:
     found.stages = stages_of(run, records, slurm or {}, found.now)
     if slurm is not None:
         working = [job for job in slurm.values() if job.running]
-        found.slurm = (
-            len(working),
-            sum(job.waiting for job in slurm.values()),
-            sum(job.gpus for job in working),
-        )
+        waiting = Counter(job.reason for job in slurm.values() if job.waiting)
+        found.slurm = SlurmUse(len(working), sum(job.gpus for job in working), dict(waiting))
     peaks = [(record.get("gpu_peak_bytes") or 0, _name(record)) for record in records]
     if peaks and max(peaks)[0]:
         found.gpu_peak = max(peaks)[1], max(peaks)[0]
