@@ -276,14 +276,26 @@ def test_many_jobs_with_one_cause_are_summed_up(folder: Path) -> None:
 
 
 def test_two_thousand_records_take_no_two_seconds(folder: Path) -> None:
-    text = (FAULTS / "cluster/jobs/value/00000-00031.json").read_text()
-    place = Path("results/jobs/value")
-    place.mkdir(parents=True)
+    """All of them failed on a cluster, with a log of SLURM each."""
+    text = (FAULTS / "cluster/jobs/killed/00000-00031.json").read_text()
+    slurm_log = (FAULTS / "cluster/slurm_logs/rule_oom/00000-00031/19.log").read_text()
+    said = []
     for i in range(2000):
-        (place / f"{i}.json").write_text(text.replace("00000-00031.log", f"{i}.log"))
+        logs = Path(f".snakemake/slurm_logs/rule_edit/{i}")
+        logs.mkdir(parents=True)
+        (logs / f"{i}.log").write_text(slurm_log)
+        record = Path(f"results/jobs/edit/{i}.json")
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(text.replace("killed/toy.00000-00031.log", f"edit/{i}.log"))
+        said += ["[Sat Nov 21 15:22:43 2026]", "Error in rule edit:", f"    message: SLURM-job '{i}' failed."]
+        said += [f"    jobid: {i}", f"    log: results/logs/edit/{i}.log, {folder}/{logs}/{i}.log"]
+        said += [f"    external_jobid: {i}"]
+    log(folder, "Building DAG of jobs...\nJob stats:\nedit  2000\ntotal  2000\n" + "\n".join(said))
     started = time.process_time()
-    assert len(look().failed) == 2000
+    found = look()
     assert time.process_time() - started < 2
+    assert {cause.kind for _, cause in found.failed} == {"memory"}
+    assert len(found.failed) == 2000
 
 
 def test_squeue_as_it_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

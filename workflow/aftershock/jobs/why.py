@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,8 @@ def look(everything: bool = False) -> Findings:
     unknown = [number for job in failed if (number := _number(job)) and number not in (known or {})]
     known = (known or {}) | (slurm_jobs.ended_jobs(unknown) if known is not None else {})
     died = bool(runs) and _died(runs[-1], info)
-    found.failed = [(job, cause_of(_evidence(job, info, known, died))) for job in failed]
+    logs = {number: Path(path) for run in runs for number, path in run.submitted.items()}
+    found.failed = [(job, cause_of(_evidence(job, info, known, logs, died))) for job in failed]
     return found
 
 
@@ -177,15 +178,21 @@ def _jobs(runs: Sequence[RunLog], records: Sequence[dict[str, Any]]) -> list[Job
     return sorted(jobs.values(), key=lambda job: job.ended)
 
 
-def _evidence(job: Job, info: RunInfo | None, jobs: dict[str, SlurmJob], died: bool) -> Evidence:
+def _evidence(
+    job: Job,
+    info: RunInfo | None,
+    jobs: Mapping[str, SlurmJob],
+    slurm_logs: Mapping[str, Path],
+    died: bool,
+) -> Evidence:
     """What is known of a job."""
     last = job.failures[-1] if job.failures and not job.is_newer() else None
     number = _number(job)
     submitted = last is None or "ubmission failed" not in last.message and "sbatch failed" not in last.message
     state = jobs.get(number or "", SlurmJob("", ""))
     logs = {Path(failure.slurm_log) for failure in job.failures if failure.slurm_log}
-    if number and (own := _slurm_log(job, number)):
-        logs.add(own)
+    if number in slurm_logs:
+        logs.add(slurm_logs[number])
     in_order = sorted(logs, key=lambda path: (len(path.stem), path.stem))
     profile = info.profile if info else ""
     return Evidence(
@@ -218,10 +225,6 @@ def _number(job: Job) -> str | None:
     if job.record and job.is_newer():
         return job.record.get("slurm_job")
     return job.failures[-1].slurm_job if job.failures else None
-
-
-def _slurm_log(job: Job, number: str) -> Path | None:
-    return next(SLURM_LOGS.glob(f"rule_{job.rule}/**/{number}.log"), None)
 
 
 def _of_the_run(runs: Sequence[RunLog], info: RunInfo | None, records: Sequence[dict[str, Any]]) -> list[str]:
