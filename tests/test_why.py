@@ -244,6 +244,28 @@ def test_a_run_without_its_input(folder: Path) -> None:
     assert "resources/nothing.tsv" in line
 
 
+def test_a_run_with_a_wrong_configuration(folder: Path) -> None:
+    log(
+        folder,
+        'WorkflowError in file "/study/workflow/rules/common.smk", line 29:\n'
+        '1 error in the configuration or in resources/:\n  nonsense: unknown key; known: cases\n  File "/study/x.smk", line 29, in <module>\n',
+    )
+    said = "1 error in the configuration or in resources/: nonsense: unknown key; known: cases"
+    assert look().run == [
+        f"stopped at 2026-11-21 14:56 before its first job: {said} -> put right what it names"
+    ]
+
+
+def test_foreign_text_is_no_command_to_a_terminal(folder: Path) -> None:
+    lay_out(folder, "workstation")
+    record = next(Path("results/jobs/value").iterdir())
+    fields = json.loads(record.read_text())
+    fields["error"]["text"] = "no label \x1b[2J\u202eab\nc"
+    record.write_text(json.dumps(fields))
+    (line,) = [line for line in told(look()) if line.startswith("value")]
+    assert "no label ?[2J?ab c -> " in line
+
+
 def test_a_full_disk_is_said_whatever_else_is_known(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 0))
     assert "the disk of results/ is full (0 MB free)" in look().run[0]

@@ -153,10 +153,9 @@ def _notice(run: RunLog, line: str, after: list[str]) -> None:
     elif line.startswith("Terminating processes on user request"):
         run.stopped = True
     elif (found := IN_THE_END.match(line)) and found[1] != "RuleException":
-        said = [text.strip() for text in _block(after)]
-        text = " ".join(text for text in said if text)
+        text = " ".join(said.strip() for said in _block(after) if not said.strip().startswith('File "'))
         if text and text != "At least one job did not complete successfully.":
-            run.error = f"{line.rstrip(':')}: {text}"
+            run.error = text if found[1] == "WorkflowError" else f"{found[1]}: {text}"
 
 
 def _block(lines: list[str]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from aftershock.jobs import liveness, slurm_jobs
 from aftershock.jobs.causes import cause_of
 from aftershock.jobs.evidence import Cause, Evidence
 from aftershock.jobs.liveness import RunInfo
-from aftershock.jobs.sizes import megabytes
+from aftershock.jobs.sizes import megabytes, printable
 from aftershock.jobs.slurm_jobs import SlurmJob
 from aftershock.jobs.snakemake_log import Failure, RunLog, read_runs
 
@@ -136,7 +136,7 @@ def look(everything: bool = False) -> Findings:
 
 def told(found: Findings, everything: bool = False) -> list[str]:
     """The findings in lines."""
-    lines = [f"The run: {line}" for line in found.run]
+    lines = [f"The run: {printable(line)}" for line in found.run]
     if found.failed:
         number = f"{len(found.failed)} jobs" if len(found.failed) > 1 else "1 job"
         lines.append(f"{number} failed:")
@@ -145,7 +145,8 @@ def told(found: Findings, everything: bool = False) -> list[str]:
         seen[job.rule, cause.kind] += 1
         if everything or seen[job.rule, cause.kind] <= LISTED:
             tries = f" ({len(job.failures)} attempts)" if len(job.failures) > 1 else ""
-            lines.append(f"{job.name}{tries}: {_sentence(cause.what)} -> {cause.remedy}")
+            what = printable(cause.what).rstrip(" .;")
+            lines.append(f"{job.name}{tries}: {what} -> {cause.remedy}")
     for (rule, kind), n in seen.items():
         if n > LISTED and not everything:
             lines.append(f"{rule}: {n - LISTED} more with the same cause ({kind}); ARGS=--all lists them")
@@ -268,10 +269,6 @@ def _tail(path: Path) -> str:
             return handle.read().decode("utf-8", errors="replace")
     except OSError:
         return ""
-
-
-def _sentence(text: str) -> str:
-    return text.rstrip(" .;")
 
 
 def _jobs_were(n: int) -> str:
