@@ -19,7 +19,7 @@ from aftershock.jobs import liveness, snapshot
 from aftershock.jobs.liveness import RunInfo, is_running
 from aftershock.jobs.sizes import duration, megabytes
 from aftershock.jobs.slurm_jobs import SlurmJob
-from aftershock.jobs.snakemake_log import RunLog, read_run, read_runs
+from aftershock.jobs.snakemake_log import RunLog, newest_runs, read_run
 from aftershock.jobs.snapshot import EDITS, Gpu, Job, SlurmUse, Snapshot, Stage, parse_gpus, stages_of, take
 from aftershock.jobs.status import main
 from aftershock.jobs.view import draw
@@ -327,7 +327,7 @@ def test_runs_with_nothing_to_do_and_dry_ones(folder: Path) -> None:
     )
     log(folder, f"{LOG}\nThis was a dry-run (flag -n).\n", "2026-11-21T120000.1")
     log(folder, "Congratulations, your workflow is in a good condition!\n", "2026-11-21T130000.1")
-    assert [run.path.name[:13] for run in read_runs()] == ["2026-11-21T10", "2026-11-21T11"]
+    assert [run.path.name[:13] for run in newest_runs()] == ["2026-11-21T11", "2026-11-21T10"]
     assert take().run.planned["edit"] == 4
 
 

@@ -19,6 +19,7 @@ from aftershock.jobs.why import look, main, told
 
 FAULTS = Path(__file__).parent / "faults"
 PLACES = {"log": ".snakemake/log", "slurm_logs": ".snakemake/slurm_logs", "jobs": "results/jobs"}
+RECORDED = 1_795_275_000
 JOB = "toy.00000-00031"
 IN_PROFILE = "in profile/config.yaml"
 CLUSTER = {
@@ -81,6 +82,7 @@ def lay_out(folder: Path, name: str) -> None:
             target = folder / place / path.relative_to(FAULTS / name / kind)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(path.read_text().replace("/study/", f"{folder}/"))
+            os.utime(target, (RECORDED, RECORDED))
     arguments = ["--profile", "profile"] if name != "workstation" else ["--cores", "2"]
     run = {"arguments": arguments, "host": "node1", "pid": 1, "started": "2026-11-21 15:17:36", "exit": 1}
     (folder / "results/.run.json").write_text(json.dumps(run))
@@ -248,7 +250,8 @@ def test_a_run_with_a_wrong_configuration(folder: Path) -> None:
     log(
         folder,
         'WorkflowError in file "/study/workflow/rules/common.smk", line 29:\n'
-        '1 error in the configuration or in resources/:\n  nonsense: unknown key; known: cases\n  File "/study/x.smk", line 29, in <module>\n',
+        "1 error in the configuration or in resources/:\n  nonsense: unknown key; known: cases\n"
+        '  File "/study/x.smk", line 29, in <module>\n',
     )
     said = "1 error in the configuration or in resources/: nonsense: unknown key; known: cases"
     assert look().run == [

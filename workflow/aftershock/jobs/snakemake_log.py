@@ -85,10 +85,12 @@ class RunLog:
         return not self.dry and bool(self.planned or self.ended or self.error)
 
 
-def read_runs(folder: Path = FOLDER) -> list[RunLog]:
-    """All runs that have a log below `folder`, oldest first; dry runs and such are left out."""
-    runs = [read_run(path) for path in sorted(folder.glob("*.snakemake.log"))]
-    return [run for run in runs if run.is_run]
+def newest_runs(folder: Path = FOLDER) -> Iterator[RunLog]:
+    """The runs that have a log below `folder`, newest first; dry runs and such are left out."""
+    for path in sorted(folder.glob("*.snakemake.log"), reverse=True):
+        run = read_run(path)
+        if run.is_run:
+            yield run
 
 
 def read_run(path: Path) -> RunLog:

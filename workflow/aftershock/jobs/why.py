@@ -21,7 +21,7 @@ from aftershock.jobs.evidence import Cause, Evidence
 from aftershock.jobs.liveness import RunInfo
 from aftershock.jobs.sizes import megabytes, printable
 from aftershock.jobs.slurm_jobs import SlurmJob
-from aftershock.jobs.snakemake_log import Failure, RunLog, read_runs
+from aftershock.jobs.snakemake_log import Failure, RunLog, newest_runs
 
 SLURM_LOGS = Path(".snakemake/slurm_logs")
 TAIL_BYTES = 20_000
@@ -84,7 +84,7 @@ class Findings:
     fixed: int = 0
     under_way: int = 0
     earlier: int = 0
-    """Failures before a run that made all it was asked for."""
+    """Records of failures before a run that made all it was asked for."""
     nothing_yet: bool = False
 
     @property
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def look(everything: bool = False) -> Findings:
     """What failed in the current folder; with `everything` also before a run that went well."""
-    runs, info = read_runs(), liveness.read_run_info()
+    runs, info = _runs(everything), liveness.read_run_info()
     known = slurm_jobs.known_jobs(Path.cwd()) if _has_slurm(runs) else None
     records = liveness.read_jobs(known)
     jobs = _jobs(runs, records)
@@ -162,6 +162,16 @@ def told(found: Findings, everything: bool = False) -> list[str]:
             "ARGS=--all lists them."
         )
     return lines
+
+
+def _runs(everything: bool) -> list[RunLog]:
+    """The runs since the last that made all it was asked for, that one first; with `everything` all."""
+    runs = []
+    for run in newest_runs():
+        runs.append(run)
+        if run.complete and not everything:
+            break
+    return runs[::-1]
 
 
 def _jobs(runs: Sequence[RunLog], records: Sequence[dict[str, Any]]) -> list[Job]:
