@@ -13,6 +13,7 @@
 # make convert  published files as parquet tables, or tables as files:   make convert FROM=FOLDER TO=NEW_FOLDER
 # make slurm-test  faults on a SLURM cluster of the tests' own, with accounting: needs slurmctld slurmd munge slurmdbd mariadb
 # make golden   recorded editing cases:     make golden DIR=FOLDER
+# make plan     what a study would take:  make plan CONFIG=… GPU=h100-80gb GPUS=8 (devices: resources/devices.yaml)
 # make bench    engine against plain path:  make bench ARGS='--models tiny --methods rome,score-5 --quick'
 # make lint     what ruff, snakefmt and Snakemake say about the code
 #
@@ -28,7 +29,7 @@ LAUNCHER = @PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.launch
 PROFILES = $(if $(PROFILE),--profile $(if $(findstring /,$(PROFILE)),$(PROFILE),workflow/profiles/$(PROFILE)))
 LAUNCH = $(LAUNCHER) $(if $(PROFILE),$(PROFILES),--cores $(CORES))
 
-.PHONY: demo run resume why status manifest verify datasets queries validate convert test slurm-test golden bench lint environment
+.PHONY: demo run plan resume why status manifest verify datasets queries validate convert test slurm-test golden bench lint environment
 
 demo: environment
 	$(LAUNCH) $(ARGS)
@@ -53,6 +54,10 @@ verify: environment
 	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.jobs.verify $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) \
 	    $(if $(PROFILE),$(PROFILES),--cores $(CORES)) $(ARGS)
 
+plan: environment
+	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.jobs.plan $(CONFIG) $(if $(GPU),--gpu $(GPU)) \
+	    $(if $(GPUS),--gpus $(GPUS)) $(if $(CALIBRATION),--calibration $(CALIBRATION)) $(ARGS)
+
 queries: environment
 	@test -n "$(STUDY)" || { echo "make queries needs a study: make queries STUDY=resources/studies/NAME.yaml" >&2; exit 1; }
 	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.kg.plan $(STUDY) $(if $(TO),--to $(TO))
@@ -71,6 +76,7 @@ convert: environment
 
 test: environment
 	$(VENV)/bin/python -m pytest -n $(CORES) --dist loadfile $(PYTEST_ARGS)
+	$(if $(PYTEST_ARGS),,$(VENV)/bin/python -m pytest -m cluster tests/slurm)
 
 slurm-test: environment
 	$(VENV)/bin/python -m pytest -m slurm $(PYTEST_ARGS) tests/slurm
@@ -88,7 +94,14 @@ lint: environment
 	$(VENV)/bin/snakefmt --check Snakefile workflow/rules
 	$(VENV)/bin/snakemake --lint
 
+ifdef AFTERSHOCK_IMAGE # in a container of containers/, whose environment stays as it is
+VENV := $(AFTERSHOCK_IMAGE)/.venv
+environment:
+	@cmp -s constraints.txt $(AFTERSHOCK_IMAGE)/constraints.txt || { \
+	    echo "This container was built with other versions than constraints.txt names; build it again." >&2; exit 1; }
+else
 environment: $(VENV)/.installed
+endif
 
 # Written last, so that an installation cut short is taken up again.
 $(VENV)/.installed: pyproject.toml constraints.txt

@@ -24,7 +24,6 @@ RUN_NOT_IMPORTED = {
     "pytest-xdist",
     "ruff",
     "snakefmt",
-    "snakemake-executor-plugin-slurm",
     "uvicorn",
 }
 OF_ENCODER = {"cloudpickle", "joblib", "narwhals", "scikit-learn", "sentence-transformers", "threadpoolctl"}
@@ -95,7 +94,7 @@ def imported(folder: Path, pattern: str) -> set[str]:
                 names |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 names.add(node.module.split(".")[0])
-    ours = {"aftershock", "benchmarks", *(file.stem for file in (ROOT / "tests").rglob("*.py"))}
+    ours = {"aftershock", "benchmarks", "slurm", *(file.stem for file in (ROOT / "tests").rglob("*.py"))}
     owners = packages_distributions()
     return {
         canonicalize_name(owners.get(name, [name])[0]) for name in names - ours - set(sys.stdlib_module_names)

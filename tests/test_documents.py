@@ -58,6 +58,9 @@ def test_a_sample_is_of_all_files_together(tmp_path: Path) -> None:
     files[1].write_text("")
     assert text_files(tmp_path) == files
     assert text_files([str(file) for file in files]) == files
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty holds no text; delete it and run again: rule fetch_text"):
+        text_files(tmp_path / "empty")
     whole = sample_documents([written(tmp_path, "txt", TEXTS, "whole")], "text", 50, 1)
     assert sample_documents(files, "text", 50, 1) == whole
     assert sha256_of_documents(whole) != sha256_of_documents(whole[::-1])

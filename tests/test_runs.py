@@ -1,11 +1,8 @@
 """One run at a time in a folder; a killed one leaves nothing running, and the next takes up where it was."""
 
-import os
+import json
 import random
-import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import Popen
@@ -13,42 +10,11 @@ from subprocess import Popen
 import psutil
 import pytest
 
+from aftershock.jobs.orphans import read_run
 from aftershock.launch import clear_up
 from aftershock.output import write_text
-from aftershock.process import alive
+from small_workflow import DEADLINE, LAUNCH, gone, kill_in_last, start
 
-ROOT = Path(__file__).parents[1]
-DEADLINE = 60  # seconds that starting interpreters are given on a busy machine
-LAUNCH = (sys.executable, "-m", "aftershock.launch", "--cores", "1")
-SNAKEFILE = f"""
-import sys
-sys.path.insert(0, {str(ROOT / "workflow")!r})
-from aftershock.process import name_run
-name_run()
-rule all:
-    input: "results/last.txt"
-rule first:
-    output: "results/first.txt"
-    log: "results/logs/first.log"
-    params: seed=1
-    script: "work.py"
-rule last:
-    input: "results/first.txt"
-    output: "results/last.txt"
-    log: "results/logs/last.log"
-    params: seed=1
-    script: "work.py"
-"""
-WORK = """
-import os, random, signal
-from aftershock.output import whole_file
-from aftershock.stage import stage
-with stage(snakemake) as run, whole_file(snakemake.output[0]) as part:
-    part.write_text(f"{snakemake.rule} {random.random()}")
-    print("written", file=run.console, flush=True)
-    if snakemake.rule == os.environ.get("STOP_IN"):
-        signal.pause()
-"""
 STAGE = """
 import os, signal
 from aftershock.process import watch_parent
@@ -62,14 +28,6 @@ from aftershock.process import name_run
 name_run()
 subprocess.run(["sh", "-c", '"$0" -c "$1"; true', sys.executable, {STAGE!r}])
 """
-
-
-def gone(processes: list[psutil.Process], within: float) -> bool:
-    """Whether all have ended before so many seconds are over; a process that nobody reaps has ended too."""
-    pause, deadline = threading.Event(), time.monotonic() + within
-    while any(alive(process) for process in processes) and time.monotonic() < deadline:
-        pause.wait(0.02)
-    return not any(alive(process) for process in processes)
 
 
 @pytest.mark.parametrize("victim", ["run", "between"])
@@ -115,22 +73,6 @@ def test_an_output_of_a_dead_run_does_not_appear(tmp_path: Path, python: Callabl
     assert not list(tmp_path.iterdir())
 
 
-def test_a_second_run_is_refused_until_the_first_has_ended(
-    tmp_path: Path, python: Callable[..., Popen]
-) -> None:
-    hold = "from aftershock.lock import hold, LOCK; hold(LOCK); print('held', flush=True); input()"
-    first = python(hold, cwd=tmp_path)
-    assert first.stdout.readline() == "held\n"
-    second = python(hold, cwd=tmp_path)
-    _, err = second.communicate(timeout=DEADLINE)
-    assert second.returncode == 1
-    assert f"another run is working in results/: process {first.pid}, started 2" in err
-    first.kill()
-    first.communicate(timeout=DEADLINE)
-    third = python(hold, cwd=tmp_path)
-    assert third.communicate("\n", timeout=DEADLINE)[0] == "held\n"
-
-
 def test_half_written_outputs_are_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_text("results/a/.b.parquet.12.part", "half")
@@ -138,32 +80,6 @@ def test_half_written_outputs_are_cleared_away(tmp_path: Path, monkeypatch: pyte
     write_text("results/a/c.parquet", "whole")
     clear_up([])
     assert [p.name for p in Path("results/a").iterdir()] == ["c.parquet"]
-
-
-def start(folder: Path, *command: str, **environment: str) -> Popen:
-    """A run of the small workflow above."""
-    for name, text in (("Snakefile", SNAKEFILE), ("work.py", WORK)):
-        if not (folder / name).exists():  # a script written anew counts as changed
-            (folder / name).write_text(text)
-    return Popen(
-        command,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "workflow"), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def kill_in_last(run: Popen) -> None:
-    """Kill a run while its second stage is at work, and see that nothing of it is left within a second."""
-    for _ in ("first", "last"):
-        assert "written\n" in iter(run.stdout.readline, "")
-    below = psutil.Process(run.pid).children(recursive=True)
-    assert below
-    run.kill()
-    assert gone(below, within=1)
-    run.communicate(timeout=DEADLINE)
 
 
 def test_a_killed_run_is_taken_up_where_it_was(tmp_path: Path) -> None:
@@ -196,3 +112,59 @@ def test_a_run_without_the_launcher_is_left_alone(tmp_path: Path) -> None:
 def test_nothing_outlives_make(tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text(f"demo:\n\t@{' '.join(LAUNCH)}\n")
     kill_in_last(start(tmp_path, "make", STOP_IN="last"))
+
+
+def test_resuming_takes_the_last_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    resume = (*LAUNCH[:3], "--resume")
+    refused = start(tmp_path, *resume)
+    assert "no run was started in this folder yet" in refused.communicate(timeout=DEADLINE)[0]
+    kill_in_last(start(tmp_path, *LAUNCH, "--config", "seed=5", STOP_IN="last"))
+    monkeypatch.chdir(tmp_path)
+    assert read_run().arguments == ["--cores", "1", "--config", "seed=5"]
+    assert read_run().exit is None
+    resumed = start(tmp_path, *resume)
+    assert "Clearing up after a run that was killed" in resumed.communicate(timeout=DEADLINE)[0]
+    assert (tmp_path / "results" / "last.txt").read_text() == f"last {random.Random(5).random()}"
+    assert read_run().arguments == ["--cores", "1", "--config", "seed=5"]
+    assert read_run().exit == 0
+
+
+def test_a_run_that_lives_is_not_resumed(tmp_path: Path) -> None:
+    first = start(tmp_path, *LAUNCH, STOP_IN="last")
+    for _ in ("first", "last"):
+        assert "written\n" in iter(first.stdout.readline, "")
+    second = start(tmp_path, *LAUNCH[:3], "--resume")
+    said = second.communicate(timeout=DEADLINE)[0]
+    assert said.startswith(f"another run is working in results/: process {first.pid}, started 2")
+    dry = start(tmp_path, *LAUNCH, "--dry-run")  # makes nothing, so it may look
+    assert "This was a dry-run" in dry.communicate(timeout=DEADLINE)[0]
+    assert dry.returncode == 0
+    first.kill()
+    first.communicate(timeout=DEADLINE)
+
+
+def test_outputs_without_a_record_are_taken_over_only_when_known(tmp_path: Path) -> None:
+    """As a SLURM job leaves them that ended after its run: whole, by its own record done."""
+
+    def forget() -> None:
+        metadata = (tmp_path / ".snakemake" / "metadata").iterdir()
+        (file,) = [file for file in metadata if json.loads(file.read_text())["rule"] == "last"]
+        file.unlink()
+
+    def run(*more: str) -> str:
+        record = tmp_path / "results" / ".run.json"
+        if record.exists():
+            record.write_text(record.read_text().replace('"exit": 0', '"exit": null'))
+        return start(tmp_path, *LAUNCH, *more).communicate(timeout=DEADLINE)[0]
+
+    run()
+    forget()
+    said = run()
+    assert "Taken over from jobs of the last run that ended without it: 1." in said
+    assert "Nothing to be done" in said
+    run("--config", "seed=5")  # a change that is seen because the output was taken over
+    assert (tmp_path / "results" / "last.txt").read_text() == f"last {random.Random(5).random()}"
+    forget()
+    said = run("--config", "seed=6")
+    assert "Made again, as nothing tells what they were made from: 1, such as results/last.txt." in said
+    assert (tmp_path / "results" / "last.txt").read_text() == f"last {random.Random(6).random()}"

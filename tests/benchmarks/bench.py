@@ -1,7 +1,7 @@
 """The engine against the plain path, in one process and one thread, on random models.
 
     python tests/benchmarks/bench.py [--device cpu|cuda] [--models tiny,small] [--methods rome,score-5]
-                                     [--quick]
+                                     [--quick] [--calibrate [--name h100-80gb]]
 
 For every method and batch size: cases per second of both paths and their ratio (over three rounds that take
 turns, so that a busy machine slows both; the engine's of a batch are medians), the largest sum of tensors
@@ -12,7 +12,8 @@ are the process's own computing time.
 
 On a GPU the plain path runs in float32 and the engine in each precision, with products per second, and the
 time that the whole paper would take is projected from these rates (see `paper`). Tables also go to
-results/bench/.
+results/bench/, and a run of all models and methods ends with the machine's entry for `make plan`,
+results/bench/device.yaml (see `calibrate`); with --calibrate that is all.
 """
 
 import argparse
@@ -35,7 +36,7 @@ sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 import pandas as pd
 import torch
 
-from benchmarks import models, paper
+from benchmarks import calibrate, models, paper
 from benchmarks.measure import Clock, cost, machine
 from benchmarks.tasks import EDITS, SCORES, difference, task
 
@@ -53,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     methods = args.methods or [*EDITS, *SCORES]
     names = args.models or (["tiny", "small"] if args.device == "cpu" else ["gpt2-xl", "gpt-j"])
     print(machine(args.device), flush=True)
+    if args.calibrate:
+        _write_device(args)
+        return 0
     rows: list[dict[str, Any]] = []
     for name in names:
         for precision in args.precision or (("strict",) if args.device == "cpu" else PRECISIONS):
@@ -69,7 +73,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = {"machine": machine(args.device), "rows": rows, "paper": times.to_dict("records")}
     Path(f"{stem}.json").write_text(json.dumps(found, indent=1))
     print(f"written: {stem}.csv, {stem}.json")
+    if not (args.models or args.methods):
+        _write_device(args)
     return 0
+
+
+def _write_device(args: argparse.Namespace) -> None:
+    """What `make plan` reads about this machine."""
+    entry = calibrate.calibrate(args.device, args.quick)
+    if args.name:
+        entry = {args.name: next(iter(entry.values()))}
+    calibrate.write(entry, args.out / "device.yaml")
+    print(f"written: {args.out / 'device.yaml'} ({', '.join(entry)})")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,6 +109,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, help="evaluations of the loss, for every method")
     parser.add_argument("--precision", type=known(*PRECISIONS), help=f"of {', '.join(PRECISIONS)}")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench")
+    parser.add_argument("--calibrate", action="store_true", help="only measure what make plan needs")
+    parser.add_argument("--name", help="what to call the device, such as one of resources/devices.yaml")
     parser.add_argument("--project", action="store_true", help=argparse.SUPPRESS)  # on a CPU: in tests
     return parser
 

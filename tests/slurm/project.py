@@ -33,7 +33,7 @@ MODEL = {
 
 CONFIG = {
     "models": ["small"],
-    "editors": {"mend": None},
+    "editors": {"rome": None, "mend": None},
     "cases": {
         "quotas": {"test": dict.fromkeys(DATASETS, 10), "dev": {"coverage": 0}, "train": {}},
         "verification": {"criterion": "rank"},

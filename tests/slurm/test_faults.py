@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.slurm,
     pytest.mark.program("slurmctld", "slurmd", "munged", "slurmdbd", "mariadbd", "squeue"),
 ]
-REDONE = ("ft", "rome")
+REDONE = ("ft", "memit")
 EDITED = Path("results/world/small/coverage")
 OBSERVED = Path("s0/observations/00000-00009.parquet")
 SECONDS = 400
@@ -241,7 +241,7 @@ def test_a_damaged_shard_is_named_and_made_anew(
     for editor in REDONE:
         shutil.copytree(calm / EDITED / editor, folder / EDITED / editor)
         (folder / EDITED / editor / "s0" / "scores.parquet").unlink()
-    shard = folder / EDITED / "rome" / OBSERVED
+    shard = folder / EDITED / "memit" / OBSERVED
     times = shard.stat()
     content = bytearray(shard.read_bytes())
     if damage == "flipped":
@@ -254,7 +254,7 @@ def test_a_damaged_shard_is_named_and_made_anew(
     os.utime(shard, ns=(times.st_atime_ns, times.st_mtime_ns))  # as a failing disk does it
     run = begin("--retries", "0")
     assert run.end() != 0
-    assert f"rome/{OBSERVED}" in run.said()
+    assert f"memit/{OBSERVED}" in run.said()
     again = begin()
     assert again.end() == 0, again.said()
     same(calm, folder)

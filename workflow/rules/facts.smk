@@ -63,6 +63,8 @@ rule load_dump:
         "results/logs/load_dump/{kg}.log",
     conda:
         "../../envs/tables.yaml"
+    resources:
+        runtime=24 * 60,  # a whole graph takes hours
     params:
         source=graph,
         relations=listed_relations,

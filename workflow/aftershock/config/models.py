@@ -8,7 +8,7 @@ import yaml
 
 from aftershock.config.settings import depth, setting_errors, suited_layers, training_errors
 from aftershock.editors.table import EDITORS
-from aftershock.schema import faults, fill_defaults, read_schema, suggestion, without
+from aftershock.schema import faults, fill_defaults, read_schema, read_yaml, suggestion, without
 
 
 def read_models(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
@@ -21,7 +21,7 @@ def read_models(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, dict
             errors.append(f"models: {name!r} has no file resources/models/{file.name}; {known}")
             continue
         try:
-            model = yaml.safe_load(file.read_text(encoding="utf-8"))
+            model = read_yaml(file)
         except yaml.YAMLError as error:
             errors.append(f"resources/models/{file.name} is not YAML: {error}")
             continue

@@ -1,6 +1,7 @@
 """What Snakemake's arguments and profiles say of a run to come: its executor, and what it asks SLURM for."""
 
 import argparse
+import importlib.metadata
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+SNAKEMAKE = int(importlib.metadata.version("snakemake").split(".")[0])
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Wanted:
 def chosen_executor(arguments: Sequence[str]) -> str | None:
     """Snakemake's executor by its arguments and profiles; None for its default.
 
-    Read apart from Snakemake, whose slurm plugin asks the controller while it is loaded.
+    Found out without loading Snakemake, whose slurm plugin asks the controller while it is loaded.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--executor", "-e")
@@ -46,10 +49,24 @@ def chosen_executor(arguments: Sequence[str]) -> str | None:
 
 
 def _profile_file(profile: str) -> Path | None:
-    from snakemake.cli import get_profile_dir
+    """The file of a profile: given itself, by its folder, or by the name of one of the user or the site."""
+    from platformdirs import site_config_dir, user_config_dir
 
-    found = get_profile_dir(profile)
-    return Path(found[1]) if found else None
+    for place in (Path(), *(Path(f("snakemake", "snakemake")) for f in (user_config_dir, site_config_dir))):
+        path = place / profile
+        if path.is_file():
+            return path
+        versions = {file: _oldest_snakemake(file.name) for file in path.glob("*.yaml")}
+        fitting = [file for file, oldest in versions.items() if oldest is not None and oldest <= SNAKEMAKE]
+        if fitting:
+            return max(fitting, key=versions.__getitem__)
+    return None
+
+
+def _oldest_snakemake(name: str) -> int | None:
+    """The major version from which on a profile's file is meant; None for other files."""
+    found = re.fullmatch(r"(?:profile|config)(?:\.v(\d+)\+)?\.yaml", name)
+    return int(found[1] or 0) if found else None
 
 
 def wanted(options: argparse.Namespace) -> Wanted:

@@ -18,6 +18,7 @@ REFUSED = re.compile(r"SLURM sbatch failed\. The error message was '(.+?)'\.(?: 
 NOT_SUBMITTED = re.compile(r"Job submission failed with exception: (.+?)\.?(?:For further error details|$)")
 MISSING = re.compile(r"MissingOutputException|some output files are missing")
 TELLING = re.compile(r"^(?:\S+: )?[\w.]*(?:[Ee]rror|Exception)\b.*: ?\S")
+NAMED = re.compile(r"(?:\w+: )?([\w.]*(?:Error|Exception)): (.+?)(?: \(traceback in \S+\))?$")
 NOISE = re.compile(
     r"At least one job did not complete|Exited with exit code|CalledProcessError|Job step aborted"
 )
@@ -28,12 +29,13 @@ LONGER, LONGEST = 2.0, 20.0
 UNKNOWN_MINUTES = 60
 
 REFUSALS = (
-    (r"partition", "name one that `sinfo --summarize` lists in {profile} or the partitions.yaml beside it"),
+    (r"invalid qos", "name one of yours (`sacctmgr show associations format=QOS`) as `qos` in {profile}"),
     (
         r"qos|submit.?limit|policy|job.?limit",
         "stay below your limits (`sacctmgr show qos`): `jobs:` in {profile}",
     ),
-    (r"account", "name one of yours (`sacctmgr show associations`) as `slurm_account` in {profile}"),
+    (r"\baccount\b", "name one of yours (`sacctmgr show associations`) as `slurm_account` in {profile}"),
+    (r"partition", "name one that `sinfo --summarize` lists in {profile} or the partitions.yaml beside it"),
     (r"gres|gpu", "ask for a type that `sinfo --format=%G` lists: key `gpus` of the configuration"),
     (
         r"node configuration|memory|cpu count",
@@ -52,7 +54,7 @@ def cause_of(job: Evidence) -> Cause:
         if cause := look(job):
             return cause
     said = telling_line(job.slurm_log) or telling_line(job.message) or "no log says why"
-    if found := re.match(r"([\w.]*(?:Error|Exception)): (.+)", said):
+    if found := NAMED.match(said):
         return cause_of_error(job, found[1].split(".")[-1], found[2])
     logs = f"{job.log} and SLURM's log of job {job.slurm_job}" if job.slurm_log else job.log
     return Cause("unknown", said, f"see {logs}; {AGAIN}")
@@ -148,14 +150,17 @@ def _killed(job: Evidence) -> Cause | None:
     found = SIGNAL.search(job.slurm_log) or SIGNAL.search(job.message)
     if not found and job.record.get("state") not in ("gone", "running"):
         return None
+    if job.run_died and not found and not job.slurm_job:
+        return Cause("stopped", f"ended{job.age} as its run was killed", AGAIN)
     peak, asked = job.record.get("peak_bytes"), job.asked("mem_mb")
     seen = f", {megabytes(peak)} in use when last seen" if peak else ""
     what = f"killed{f' by {found[1]}' if found else ''} without a word{job.age}{seen}"
     if job.slurm_job and peak and asked and peak > SHARE * asked * 2**20:
         remedy = job.more("mem_mb", rounded(2 * asked))
         return Cause("memory", f"{what}, {asked} MB allowed", f"give it more: {remedy}")
-    remedy = f"somebody's kill, or no memory left on {job.record.get('host', 'its machine')}: {AGAIN}"
-    return Cause("killed", what, job.fewer_at_once(remedy))
+    host = job.record.get("host", "its machine")
+    memory = job.fewer_at_once(f"{job.more('mem_mb', rounded(2 * (asked or 1000)))}; {AGAIN}")
+    return Cause("killed", what, f"if somebody's kill, {AGAIN}; if {host} had no memory left, {memory}")
 
 
 LOOKS: Sequence[Callable[[Evidence], Cause | None]] = (

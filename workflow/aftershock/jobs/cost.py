@@ -14,11 +14,10 @@ from aftershock.editors.settings import is_sequential
 from aftershock.editors.table import EDITORS, mend_training, settings_of
 from aftershock.jobs.devices import Device
 from aftershock.jobs.edits import KINDS, Editing, hypernetwork, network_weights
-from aftershock.jobs.work import DOUBLE, FLOAT, NOTHING, Room, Sizes, Texts, Work, run, texts_within
+from aftershock.jobs.work import AVERAGE, DOUBLE, FLOAT, NOTHING, Room, Sizes, Texts, Work, run, texts_within
 
 BLOCK = 32  # cases that are edited and scored together (editors/protocol.py)
 GB = 10**9
-TEXTS = Texts()
 PROMPTS = 11  # of a fact: the edit's own and ten paraphrases
 LENGTHS = 6  # different lengths among the prompts of a block that a model goes on from: each is a batch
 OBJECTS = 3.0  # true objects of a round case
@@ -73,8 +72,14 @@ class Need:
 class Costs:
     """The costs of one model's jobs on a device, as a configuration has them."""
 
-    def __init__(self, config: Mapping[str, Any], model: Mapping[str, Any], device: Device) -> None:
-        self.config, self.model, self.device = config, model, device
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        model: Mapping[str, Any],
+        device: Device,
+        texts: Texts = AVERAGE,
+    ) -> None:
+        self.config, self.model, self.device, self.texts = config, model, device, texts
         self.sizes = Sizes.of(model)
         self.room: Room = device.room(self.sizes)
 
@@ -100,10 +105,10 @@ class Costs:
         sizes, sample = self.sizes, self.model["moments"]
         if layers is None:
             layers = moment_layers(self.config["editors"], self.model)
-        tokens = sample["documents"] * TEXTS.document
+        tokens = sample["documents"] * self.texts.document
         if sample["vectors_per_dimension"]:
             tokens = min(tokens, sample["vectors_per_dimension"] * sizes.inner)
-        found = run(sizes, tokens / 4096, tokens, max(layers, default=-1) + 1, TEXTS.document)
+        found = run(sizes, tokens / 4096, tokens, max(layers, default=-1) + 1, self.texts.document)
         found += Work(flops=2 * tokens * sizes.inner**2, exact=9 * sizes.inner**3) * len(layers)
         kept = len(layers) * sizes.inner**2
         return self._need(found, gpu=2 * kept * DOUBLE, host=kept * (FLOAT + DOUBLE), disk=kept * FLOAT)
@@ -113,7 +118,7 @@ class Costs:
         sizes, s = self.sizes, self.training
         layers = self._mend_layers
         above = sizes.layers - min(layers)
-        width = TEXTS.prompt + TEXTS.target - 1
+        width = self.texts.prompt + self.texts.target - 1
         edits, others = s.batch_edits, s.batch_edits * s.locality_texts
 
         def edited(tokens: float, read: float, backward: bool) -> Work:
@@ -122,9 +127,9 @@ class Costs:
 
         def batch(edits: float, others: float, backward: bool) -> Work:
             tokens, local = edits * width, others * (width + 1)
-            found = edited(tokens, edits * TEXTS.target, True)
-            found += hypernetwork(sizes, s, len(layers), tokens, 1) * (3 if backward else 1)
-            found += edited(tokens, edits * TEXTS.target, backward)
+            found = edited(tokens, edits * self.texts.target, True)
+            found += hypernetwork(sizes, s, len(layers), len(layers) * tokens, 1) * (3 if backward else 1)
+            found += edited(tokens, edits * self.texts.target, backward)
             found += run(sizes, 1, local, sizes.layers, width, read=local)
             return found + run(sizes, 1, local, above, width, read=local, backward=backward)
 
@@ -132,7 +137,7 @@ class Costs:
         step = batch(edits, others, True) + Work(bytes=(4 + 10 / s.accumulate) * kept * FLOAT)
         looks = s.steps / s.val_interval * s.val_edits / BLOCK
         look = batch(BLOCK, BLOCK * s.locality_texts, False)
-        look += edited(BLOCK * width, BLOCK * TEXTS.target, False) * (1 + 2 * s.locality_texts)
+        look += edited(BLOCK * width, BLOCK * self.texts.target, False) * (1 + 2 * s.locality_texts)
         memory = 5 * kept * FLOAT + (edits + others) * width * sizes.token_bytes(above + 1, width)
         memory += 6 * others * width * sizes.vocabulary * FLOAT
         return self._need(step * s.steps + look * looks, gpu=memory, disk=kept * FLOAT)
@@ -151,7 +156,7 @@ class Costs:
 
     def baseline(self, dataset: str, cases: int) -> Need:
         """All probes of a dataset's test cases in one state."""
-        found = self._scored(PROBES[dataset], cases, 1, 0) + self._said(PROBES[dataset], cases, 1)
+        found = self.scored(PROBES[dataset], cases, 1, 0) + self._said(PROBES[dataset], cases, 1)
         return self._need(found, disk=cases * PROBES[dataset].pairs * ROW_BYTES)
 
     # --- edits ----------------------------------------------------------------------------------------------
@@ -168,7 +173,7 @@ class Costs:
         block = NOTHING
         for name in probes.edits:
             block += kind.work(replace(one, requests=self._labels(editor)) if name == "second" else one)
-        block += self._scored(probes, n, probes.states, min(settings.layers)) + self._said(
+        block += self.scored(probes, n, probes.states, min(settings.layers)) + self._said(
             probes, n, probes.states
         )
         largest = replace(one, requests=self._labels(editor) if "second" in probes.edits else 1.0)
@@ -186,7 +191,7 @@ class Costs:
         tuning = self.config["tuning"]
         one = self._editing(settings, float(BLOCK))
         asked = Probes(PROMPTS + 5, PROMPTS + 5, 0)
-        block = KINDS[method.cost].work(one) + self._scored(asked, BLOCK, 1, min(settings.layers))
+        block = KINDS[method.cost].work(one) + self.scored(asked, BLOCK, 1, min(settings.layers))
         found = block * (tuning["trials"] * tuning["cases"] / BLOCK)
         return self._with_needs(method, settings, found, KINDS[method.cost].bytes(one), 1e4)
 
@@ -225,7 +230,7 @@ class Costs:
         return EDITORS[name], settings_of(name, merged_settings(editor, self.model))
 
     def _editing(self, settings: Any, cases: float) -> Editing:
-        return Editing(self.sizes, self.room, settings, self.training, cases)
+        return Editing(self.sizes, self.room, settings, self.training, cases, texts=self.texts)
 
     def _labels(self, editor: Mapping[str, Any]) -> float:
         """Requests of an editor's second edit of a round case."""
@@ -234,11 +239,11 @@ class Costs:
         labels = editor.get("labels", "all")
         return {"all": OBJECTS, "related": 2.0}.get(labels) or min(float(labels), OBJECTS)
 
-    def _scored(self, probes: Probes, cases: float, states: int, unchanged: int) -> Work:
+    def scored(self, probes: Probes, cases: float, states: int, unchanged: int) -> Work:
         """Probes of `cases` cases in several states, layers below `unchanged` once for all."""
         sizes, rows = self.sizes, cases * probes.prompts
-        more = probes.pairs / probes.prompts * (TEXTS.target - 1)
-        width, read = TEXTS.prompt + more, 1 + more
+        more = probes.pairs / probes.prompts * (self.texts.target - 1)
+        width, read = self.texts.prompt + more, 1 + more
         batches = texts_within(sizes, self.room, rows, width, read)
         once = run(sizes, batches, rows * width, unchanged, width)
         above = run(sizes, batches, rows * width, sizes.layers - unchanged, width, rows * read, narrow=True)
@@ -253,19 +258,21 @@ class Costs:
             return NOTHING
         groups = max(1.0, texts / block) * min(LENGTHS, texts)
         sizes = self.sizes
-        first = run(sizes, groups, texts * TEXTS.prompt, sizes.layers, TEXTS.prompt, read=texts)
-        return first + run(sizes, groups, texts, sizes.layers, TEXTS.prompt + tokens, read=texts) * (
+        first = run(sizes, groups, texts * self.texts.prompt, sizes.layers, self.texts.prompt, read=texts)
+        return first + run(sizes, groups, texts, sizes.layers, self.texts.prompt + tokens, read=texts) * (
             tokens - 1
         )
 
     def _asked(self, facts: float, candidates: int, share: float = 1.0) -> Work:
         """`facts`, `share` of them to a prompt, after all prompts; `candidates` labels after the first."""
         sizes, keys = self.sizes, facts / share
-        more = (candidates + (PROMPTS - 1) * share) * (TEXTS.target - 1)
-        tokens, read = keys * (PROMPTS * TEXTS.prompt + more), keys * (PROMPTS + more)
+        more = (candidates + (PROMPTS - 1) * share) * (self.texts.target - 1)
+        tokens, read = keys * (PROMPTS * self.texts.prompt + more), keys * (PROMPTS + more)
         rows = keys * PROMPTS
         batches = texts_within(sizes, self.room, rows, tokens / rows, read / rows)
-        found = run(sizes, batches, tokens, sizes.layers, TEXTS.prompt + more / PROMPTS, read, narrow=True)
+        found = run(
+            sizes, batches, tokens, sizes.layers, self.texts.prompt + more / PROMPTS, read, narrow=True
+        )
         return found + Work(rows=keys * (candidates + (PROMPTS - 1) * share))
 
     def _with_needs(self, method: Any, settings: Any, work: Work, case: float, disk: float) -> Need:

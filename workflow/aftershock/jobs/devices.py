@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from aftershock.jobs.work import Room, Sizes, Work
-from aftershock.schema import faults, read_schema, suggestion
+from aftershock.schema import faults, read_schema, read_yaml, suggestion
 
 SHIPPED = Path(__file__).resolve().parents[3] / "resources" / "devices.yaml"
 GB, MB = 10**9, 10**6
@@ -72,7 +72,7 @@ def read_devices(path: str | Path = SHIPPED) -> dict[str, Device]:
     """The devices of a file, by name; ValueError lists everything that is wrong with it."""
     path = Path(path)
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+        entries = read_yaml(path)
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not YAML: {error}") from None
     if found := faults(entries, read_schema("devices")):

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from aftershock.jobs.work import CONTEXT, DOUBLE, FLOAT, NOTHING, Room, Sizes, Texts, Work, run
+from aftershock.jobs.work import AVERAGE, CONTEXT, DOUBLE, FLOAT, NOTHING, Room, Sizes, Texts, Work, run
 
 STEPS_MADE = 0.55
 """Share of its steps after which fine-tuning's loss is low enough (0.46 to 0.69 in the embedded study)."""
 TOUCHED_BY_ADAM = 16  # times that each trained weight, or what Adam keeps of it, is read or written in a step
+PADDED = 1.2  # in batches of 6 edits of different lengths
 VALUE_TOKENS, DENSE_TOKENS, GRADIENT_TOKENS = 1024, 512, 4096  # that a processor computes with at a time
 
 
@@ -28,7 +29,7 @@ class Editing:
     """MendTraining of the model's hypernetwork."""
     cases: float
     requests: float = 1.0
-    texts: Texts = Texts()
+    texts: Texts = AVERAGE
     steps_made: float = STEPS_MADE
 
 
@@ -36,7 +37,7 @@ def dense(e: Editing) -> Work:
     """Whole matrices trained for each case by itself, under Adam."""
     s, sizes, texts = e.settings, e.sizes, e.texts
     each = s.objective == "target_new"
-    width = texts.prompt + (texts.target - 1 if each else 0)
+    width = (texts.prompt + (texts.target - 1 if each else 0)) * _padding(e)
     rows = e.cases * e.requests
     tokens, read = rows * width, rows * (texts.target if each else 1)
     first, trained = min(s.layers), len(s.layers) * sizes.matrix
@@ -94,15 +95,18 @@ def gradient(e: Editing) -> Work:
     )
     tokens, read = rows * width, rows * e.texts.target
     whole = run(sizes, batches, tokens, sizes.layers - above, width)
-    bent = hypernetwork(sizes, e.training, len(e.settings.layers), tokens, batches)
+    seen = tokens * len(e.settings.layers)
+    if sizes.layers - 1 in e.settings.layers:
+        seen -= tokens - read  # the last layer has gradients where something is read
+    bent = hypernetwork(sizes, e.training, len(e.settings.layers), seen, batches)
     return whole + run(sizes, batches, tokens, above, width, read, narrow=True, backward=True) + bent
 
 
 def hypernetwork(sizes: Sizes, training: Any, layers: int, tokens: float, batches: float) -> Work:
-    """One pass of `tokens` through MEND's networks, for all matrices of `layers` layers."""
+    """One pass through MEND's networks for  `layers` layers, which see `tokens` tokens in all."""
     matrices = layers * (2 + sizes.gated)
     return Work(
-        flops=2 * tokens * matrices * network_weights(sizes, training),
+        flops=2 * tokens * (2 + sizes.gated) * network_weights(sizes, training),
         bytes=batches * matrices * network_weights(sizes, training) * FLOAT,
         passes=batches * matrices,
     )
@@ -112,6 +116,11 @@ def network_weights(sizes: Sizes, training: Any) -> int:
     """Weights of one of MEND's networks; matrices of one shape share it."""
     wide = sizes.width + sizes.inner
     return (training.n_hidden + 1) * 2 * wide * min(training.rank, wide)
+
+
+def _padding(e: Editing) -> float:
+    """Tokens that are run for each of a batch's own: its texts are as wide as the longest."""
+    return PADDED if e.cases * e.requests > 1 else 1.0
 
 
 def _contexts(settings: Any) -> list[float]:
@@ -129,7 +138,7 @@ def _values(e: Editing, layer: int, labels: float = 1.0) -> Work:
     contexts = _contexts(s)
     n, rows = e.cases * e.requests, len(contexts) * labels + 1
     whole = max(contexts) + texts.prompt + texts.target - 1
-    suffix = texts.after + texts.target
+    suffix = max(texts.after + texts.target, texts.essence) * _padding(e)
     above = sizes.layers - 1 - layer
     read = len(contexts) * labels * texts.target + 1
     cost = _value_bytes(e, layer, labels)
@@ -171,7 +180,7 @@ def gradient_bytes(e: Editing) -> float:
 
 def _value_bytes(e: Editing, layer: int, labels: float) -> float:
     sizes, contexts = e.sizes, _contexts(e.settings)
-    above, suffix = sizes.layers - 1 - layer, e.texts.after + e.texts.target
+    above, suffix = sizes.layers - 1 - layer, max(e.texts.after + e.texts.target, e.texts.essence)
     whole = max(contexts) + e.texts.prompt + e.texts.target - 1
     kept = 2 * FLOAT * sizes.width * above * (whole - suffix) + suffix * sizes.token_bytes(above, whole)
     read = len(contexts) * labels * e.texts.target + 1

@@ -16,6 +16,8 @@ MEMORY = re.compile(
     re.IGNORECASE,
 )
 GPU_MEMORY = re.compile(r"CUDA|HIP|GPU \d")
+WANTED = re.compile(r"allocate ([\d.]+) (bytes|KiB|MiB|GiB|TiB)")
+UNITS = {"bytes": 2**-20, "KiB": 2**-10, "MiB": 1, "GiB": 2**10, "TiB": 2**20}  # in MB of 2**20 bytes
 FULL = re.compile(r"No space left on device|Disk quota exceeded|File too large|Errno (28|122|27)\b")
 READ_ONLY = re.compile(r"Read-only file system|Permission denied")
 DAMAGED = re.compile(r"Parquet magic bytes|deserializing header|ArrowInvalid|SafetensorError|JSONDecodeError")
@@ -39,12 +41,11 @@ def _memory(job: Evidence, kind: str, text: str) -> Cause | None:
         held = megabytes(job.record.get("gpu_peak_bytes"))
         remedy = "take a GPU with more memory (key `gpus`, and its partition), or a smaller model"
         return Cause("gpu memory", f"out of GPU memory, {held} in use before: {text}", remedy)
-    used, asked = megabytes(job.record.get("peak_bytes")), job.asked("mem_mb")
-    remedy = (
-        job.more("mem_mb", rounded(2 * asked)) if asked else f"more mem_mb for {job.rule} in {job.profile}"
-    )
-    what = f"out of memory, {used} in use before: {text}"
-    return Cause("memory", what, job.fewer_at_once(f"give it more: {remedy}"))
+    peak, found = (job.record.get("peak_bytes") or 0) / 2**20, WANTED.search(text)
+    wanted = float(found[1]) * UNITS[found[2]] if found else 0.0
+    needed = rounded(max(1.2 * (peak + wanted), 2 * (job.asked("mem_mb") or 0)))
+    what = f"out of memory, {megabytes(peak * 2**20)} in use before: {text}"
+    return Cause("memory", what, job.fewer_at_once(f"give it more: {job.more('mem_mb', needed)}"))
 
 
 def _disk(job: Evidence, kind: str, text: str) -> Cause | None:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from aftershock.jobs.sizes import duration
+from aftershock.jobs.sizes import duration, plural
 
 STATUS = re.compile(r"SLURM status is: '(\w+)'")
 AGAIN = "run again: `make resume`"
@@ -39,6 +39,8 @@ class Evidence:
     """Bytes, which only accounting knows."""
     node: str = ""
     restarts: int = 0
+    run_died: bool = False
+    """Whether the run that it belonged to was killed."""
     log_end: str = ""
     """The end of the rule's log."""
 
@@ -56,7 +58,7 @@ class Evidence:
     def progress(self) -> str:
         """How far it came, such as "7 of 32 cases done"; "" where it does not count."""
         done, total = self.record.get("done"), self.record.get("total")
-        return f"{done:g} of {total:g} {self.record['unit']}s done" if done and total else ""
+        return f"{done:g} of {total:g} {plural(self.record['unit'])} done" if done and total else ""
 
     @property
     def age(self) -> str:
@@ -77,7 +79,7 @@ class Evidence:
         """`remedy` under SLURM. Elsewhere nobody holds jobs to what they ask for: they share a machine."""
         if self.slurm_job:
             return remedy
-        return f"{AGAIN} with fewer jobs at once (CORES=1), or take a machine with more memory"
+        return f"fewer jobs at once, with CORES=1, or a machine with more memory; {AGAIN}"
 
 
 def rounded(mb: float) -> int:

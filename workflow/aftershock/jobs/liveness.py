@@ -3,21 +3,20 @@
 import json
 import socket
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import psutil
 
+from aftershock.jobs.orphans import RUN_FILE
 from aftershock.jobs.record import FOLDER, WRITE_SECONDS
 from aftershock.jobs.slurm_jobs import SlurmJob
+from aftershock.lock import LOCK
 from aftershock.process import CLOCK_SECONDS, alive
 
 NEEDED = {"rule", "log", "state", "host", "pid", "started", "seconds"}
-RUN_FILE = Path("results/.run.json")
-LOCK = Path("results/.lock")
 SILENT_SECONDS = 6 * WRITE_SECONDS
 """Without a sign of life for so long, a job on a machine that cannot be asked counts as gone."""
 
@@ -30,11 +29,16 @@ class RunInfo:
     host: str
     started: float
     """Seconds since 1970."""
-    arguments: list[str] = field(default_factory=list)
+    arguments: tuple[str, ...] = ()
+    """Of Snakemake."""
+    exit: int | None = None
+    """Its exit code; None while it runs, and for ever when it was killed."""
 
     @property
     def alive(self) -> bool | None:
-        """Whether it is at work; None for one on another machine."""
+        """Whether it is at work; None for one on another machine that has not said that it ended."""
+        if self.exit is not None:
+            return False
         if self.host != socket.gethostname():
             return None
         return _is_process(self.pid, self.started)
@@ -42,20 +46,33 @@ class RunInfo:
     @property
     def profile(self) -> str:
         """The folder of its profile; "" without one."""
-        return _option(self.arguments, "--profile", "--workflow-profile")
+        return _option(self.arguments, "--profile")
 
 
 def read_run_info() -> RunInfo | None:
     """The newest run of the current folder; None before the first."""
+    last, holder = _from_file(), _from_lock()
+    if holder and holder.alive and (last is None or last.pid != holder.pid):
+        return holder  # a run that has not said more of itself yet
+    return last
+
+
+def _from_file() -> RunInfo | None:
+    """The run as it is recorded; None where there is no whole record."""
     try:
         found = json.loads(RUN_FILE.read_text(encoding="utf-8"))
-        started = _seconds(found["started"])
-        return RunInfo(int(found["pid"]), found["host"], started, list(found.get("arguments", [])))
+        started = datetime.fromisoformat(found["started"]).timestamp()
+        arguments = tuple(found.get("arguments") or ())
+        return RunInfo(int(found["pid"]), found["host"], started, arguments, found.get("exit"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass
-    try:  # a run that was started before that file was there
-        pid, _, started = LOCK.read_text(encoding="utf-8").partition(" ")
-        return RunInfo(int(pid), socket.gethostname(), _seconds(started))
+        return None
+
+
+def _from_lock() -> RunInfo | None:
+    """The process that took the folder's lock last."""
+    try:
+        pid, host, started = LOCK.read_text(encoding="utf-8").split(" ", 2)
+        return RunInfo(int(pid), host, datetime.fromisoformat(started.strip()).timestamp())
     except (OSError, ValueError):
         return None
 
@@ -98,17 +115,10 @@ def _is_process(pid: int, started: float) -> bool:
         return False
 
 
-def _seconds(moment: Any) -> float:
-    """Seconds since 1970 of a number, or of a date in local time."""
-    if isinstance(moment, int | float):
-        return float(moment)
-    return datetime.fromisoformat(moment.strip()).timestamp()
-
-
-def _option(arguments: list[str], *names: str) -> str:
-    """The value of an option of Snakemake's; "" without it."""
+def _option(arguments: Sequence[str], wanted: str) -> str:
+    """The value of an option; "" without it."""
     for place, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
-        if name in names:
+        if name == wanted:
             return value if equals else next(iter(arguments[place + 1 :]), "")
     return ""

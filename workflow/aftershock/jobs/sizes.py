@@ -1,4 +1,4 @@
-"""Bytes and seconds as a person reads them."""
+"""Bytes, seconds and counts as a person reads them."""
 
 
 def megabytes(n: float | None) -> str:
@@ -18,3 +18,8 @@ def duration(seconds: float) -> str:
     if seconds < 48 * 3600:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 86400:.1f} days"
+
+
+def plural(unit: str) -> str:
+    """The plural of what a job counts: cases, batches."""
+    return f"{unit}es" if unit.endswith(("ch", "s", "x")) else f"{unit}s"

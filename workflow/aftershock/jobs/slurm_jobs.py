@@ -49,8 +49,10 @@ def known_jobs(folder: Path) -> dict[str, SlurmJob] | None:
     except slurm.SlurmError:
         return None
     rows = [line.split("|", len(FIELDS) - 1) for line in lines if line.count("|") >= len(FIELDS)]
-    here = str(folder.resolve())
-    return {row[0].strip(): _job(*map(str.strip, row)) for row in rows if row[6].strip() == here}
+    here = folder.resolve()
+    return {
+        row[0].strip(): _job(*map(str.strip, row)) for row in rows if Path(row[6].strip()).resolve() == here
+    }
 
 
 def ended_jobs(ids: Iterable[str]) -> dict[str, SlurmJob]:
@@ -88,7 +90,7 @@ def parse_ended(text: str) -> dict[str, SlurmJob]:
 
 
 def _job(*row: str) -> SlurmJob:
-    number, state, reason, restarts, tres, node, _, comment = row
+    number, state, reason, restarts, tres, node, _folder, comment = row
     given = dict(part.split("=", 1) for part in tres.split(",") if "=" in part)
     rule = comment.strip("| ").removeprefix("rule_").split("_wildcards_")[0]
     gpus = int(given.get("gres/gpu", "0"))

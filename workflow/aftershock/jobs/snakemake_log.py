@@ -49,6 +49,8 @@ class RunLog:
     """Seconds since 1970."""
     planned: dict[str, int] = field(default_factory=dict)
     """Jobs of each rule, in the order in which Snakemake lists them."""
+    begun: int = 0
+    """Jobs that were started or submitted, each attempt counted."""
     done: Counter[str] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
     submitted: dict[str, str] = field(default_factory=dict)
@@ -71,6 +73,11 @@ class RunLog:
         if self.steps:
             return self.steps[0] == self.steps[1]
         return self.ended and not self.error and not self.planned
+
+    @property
+    def in_flight(self) -> int:
+        """Jobs that were started or submitted and have not ended."""
+        return max(self.begun - self.done.total() - len(self.failures), 0)
 
     @property
     def is_run(self) -> bool:
@@ -130,6 +137,7 @@ def _follow(run: RunLog, lines: list[str]) -> None:
                 run.planned[found[1]] = int(found[2])
         elif found := BEGUN.match(line):
             run.last = found[1] or found[2]
+            run.begun += 1
             said = []
         else:
             said.append(line)

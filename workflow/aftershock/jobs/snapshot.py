@@ -17,6 +17,8 @@ from aftershock.jobs.snakemake_log import RunLog, read_runs
 
 EDITS = {**dict.fromkeys(CONFLICT, 4), **dict.fromkeys(ROUND, 2)}
 """Edits of a case, by dataset: both edits, the second alone and the control edit; or both."""
+TARGETS = ("all", "facts", "datasets")
+"""Rules that only gather what others make."""
 START_SECONDS = 60.0
 """How much older than its run a log may seem."""
 NVIDIA_SMI = ("nvidia-smi", "--query-gpu=index,name,utilization.gpu,memory.used,memory.total")
@@ -62,8 +64,8 @@ class Stage:
     running: list[Job] = field(default_factory=list)
     job_seconds: float | None = None
     """What a job takes, on average."""
-    finished_rate: tuple[float, str, int] | None = None
-    """Units a second of a job that is done, the unit, and edits of one unit."""
+    finished_rate: tuple[float, str, float] | None = None
+    """Units a second of a job that is done, the unit, and edits a second."""
 
     @property
     def is_finished(self) -> bool:
@@ -109,6 +111,16 @@ class Gpu:
 
 
 @dataclass
+class SlurmUse:
+    """What the jobs of a folder have of a cluster."""
+
+    running: int
+    gpus: int
+    waiting: dict[str, int]
+    """Waiting jobs by the reason that SLURM gives."""
+
+
+@dataclass
 class Snapshot:
     """A run at one moment."""
 
@@ -118,8 +130,7 @@ class Snapshot:
     run: RunLog | None = None
     stages: list[Stage] = field(default_factory=list)
     gpus: list[Gpu] = field(default_factory=list)
-    slurm: tuple[int, int, int] | None = None
-    """Running and waiting jobs of this folder, and the GPUs that they hold; None without SLURM."""
+    slurm: SlurmUse | None = None
     disk: tuple[int, int] | None = None
     """Bytes free and in all, where results/ is."""
     gpu_peak: tuple[str, int] | None = None
@@ -136,26 +147,38 @@ class Snapshot:
         """Whether the run goes on."""
         if self.info and self.info.alive is not None:
             return self.info.alive
-        return bool(self.running) or bool(self.run and not self.run.ended and self.run.planned)
+        elsewhere = self.info is not None and self.run is not None and not self.run.ended
+        return bool(self.running) or elsewhere
+
+    @property
+    def at_once(self) -> int:
+        """Jobs that are worked on; some may not have told of themselves yet."""
+        begun = self.run.in_flight if self.run and not self.run.submitted else 0
+        return max(len(self.running), begun, 1)
 
     @property
     def left(self) -> tuple[float, int]:
         """Seconds until the end if as many jobs run as now, and how many stages nothing is known of."""
         works = [stage.work for stage in self.stages if not stage.is_finished]
         known = [work for work in works if work is not None]
-        return sum(known) / max(len(self.running), 1), len(works) - len(known)
+        return sum(known) / self.at_once, len(works) - len(known)
+
+    def left_of(self, stage: Stage) -> float | None:
+        """Seconds until a stage is done, if as many of its jobs run as now."""
+        others = len(self.running) - len(stage.running)
+        return None if stage.work is None else stage.work / max(self.at_once - others, 1)
 
 
 def take(slurm: Mapping[str, SlurmJob] | None = None) -> Snapshot:
     """The current folder's run now. `slurm` has this folder's jobs, where SLURM was asked."""
     info, records = liveness.read_run_info(), liveness.read_jobs(slurm)
-    run = next(iter(reversed(read_runs())), None)
+    run = _shown(read_runs())
     if run and info and info.alive and run.started < info.started - START_SECONDS:
         run = None  # the log of the run before: this one is still looking at what is there
     disk = shutil.disk_usage("results" if Path("results").is_dir() else ".")
     found = Snapshot(time.time(), str(Path.cwd()), info, run, disk=(disk.free, disk.total), gpus=gpus_here())
     found.stages = stages_of(run, records, slurm or {}, found.now)
-    if slurm:
+    if slurm is not None:
         working = [job for job in slurm.values() if job.running]
         found.slurm = (
             len(working),
@@ -168,11 +191,20 @@ def take(slurm: Mapping[str, SlurmJob] | None = None) -> Snapshot:
     return found
 
 
+def _shown(runs: Sequence[RunLog]) -> RunLog | None:
+    """The newest run; the one before it where that had nothing to do."""
+    newest = runs[-1] if runs else None
+    if newest and newest.complete and not newest.planned:
+        return next((run for run in reversed(runs) if run.planned and run.complete), newest)
+    return newest
+
+
 def stages_of(
     run: RunLog | None, records: Sequence[Mapping[str, Any]], slurm: Mapping[str, SlurmJob], now: float
 ) -> list[Stage]:
     """The stages that a run planned, in its order; without its log those that have records."""
-    stages = {rule: Stage(rule, planned=n) for rule, n in run.planned.items()} if run else {}
+    planned = run.planned if run else {}
+    stages = {rule: Stage(rule, planned=n) for rule, n in planned.items() if rule not in TARGETS}
     by_rule: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for record in records:
         by_rule[record["rule"]].append(record)
@@ -253,13 +285,13 @@ def _rate(record: Mapping[str, Any]) -> float | None:
     return (record["done"] - done) / (record["seconds"] - seconds) or None
 
 
-def _finished_rate(done: Sequence[Mapping[str, Any]]) -> tuple[float, str, int] | None:
-    """Units a second, over all jobs that are done and count the same."""
+def _finished_rate(done: Sequence[Mapping[str, Any]]) -> tuple[float, str, float] | None:
+    """Units and edits a second of a job, over all that are done and count the same."""
     rated = [(rate, record["unit"], _edits(record)) for record in done if (rate := _rate(record))]
     if not rated or len({unit for _, unit, _ in rated}) > 1:
         return None
-    edits = {edits for _, _, edits in rated}
-    return sum(rate for rate, _, _ in rated) / len(rated), rated[0][1], edits.pop() if len(edits) == 1 else 0
+    n = len(rated)
+    return sum(rate for rate, *_ in rated) / n, rated[0][1], sum(rate * edits for rate, _, edits in rated) / n
 
 
 def _failed(run: RunLog | None, rule: str, records: Sequence[Mapping[str, Any]]) -> int:

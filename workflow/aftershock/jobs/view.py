@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from aftershock.jobs.sizes import duration, megabytes
+from aftershock.jobs.sizes import duration, megabytes, plural
 from aftershock.jobs.snapshot import Job, Snapshot, Stage
 
 BAR = 10
@@ -105,7 +105,7 @@ def _total(found: Snapshot) -> list[Line]:
     parts = [f"{done} of {planned} jobs done ({100 * done // planned} %)" if planned else f"{done} jobs done"]
     parts.append(f"{len(found.running)} running")
     if found.slurm:
-        parts.append(f"{found.slurm[1]} waiting for SLURM")
+        parts.append(f"{sum(found.slurm.waiting.values())} waiting for SLURM")
     lines = [Line(", ".join(parts) + _left(found))]
     if failed:
         lines.append(Line(f"{failed} failed: `make why` tells why", "bad"))
@@ -116,8 +116,10 @@ def _left(found: Snapshot) -> str:
     if not found.at_work:
         return ""
     seconds, unknown = found.left
+    if unknown and not seconds:
+        return "; time left not known yet"
     if unknown:
-        return f"; at least {duration(seconds)} left ({unknown} stages cannot be told yet)"
+        return f"; at least {duration(seconds)} left ({unknown} stages not known yet)"
     return f"; about {duration(seconds)} left"
 
 
@@ -156,10 +158,11 @@ def _columns(found: Snapshot) -> list[Column]:
         Column("failed", lambda s: number(s.failed)),
         Column("", _bar, left=True, since=70),
         Column("a job takes", lambda s: duration(s.job_seconds) if s.job_seconds else "", since=80),
-        Column("left", _stage_left, since=60),
+        Column("left", lambda s: _stage_left(s, found), since=60),
         Column("rate", _stage_rate, left=True, since=90),
     ]
-    return [column for column in columns if column.title != "waiting" or found.slurm]
+    shown = {"waiting": found.slurm, "left": found.at_work}
+    return [column for column in columns if shown.get(column.title, True)]
 
 
 def _bar(stage: Stage) -> str:
@@ -171,11 +174,9 @@ def _bar(stage: Stage) -> str:
     return "#" * full + "." * (BAR - full)
 
 
-def _stage_left(stage: Stage) -> str:
-    """Until the stage is done, if as many of its jobs run as now."""
-    if stage.is_finished or stage.planned is None:
-        return ""
-    return "" if stage.work is None else duration(stage.work / max(len(stage.running), 1))
+def _stage_left(stage: Stage, found: Snapshot) -> str:
+    left = found.left_of(stage)
+    return "" if stage.is_finished or stage.planned is None or left is None else duration(left)
 
 
 def _stage_rate(stage: Stage) -> str:
@@ -186,19 +187,19 @@ def _stage_rate(stage: Stage) -> str:
         return _rate(sum(job.rate for job in rated), rated[0].unit, edits)
     if stage.finished_rate:
         rate, unit, edits = stage.finished_rate
-        return _rate(rate, unit, rate * edits) + " a job"
+        return _rate(rate, unit, edits) + " a job"
     return ""
 
 
 def _rate(rate: float, unit: str, edits: float = 0) -> str:
-    return f"{rate:.3g} {unit}s/s" + (f", {edits:.3g} edits/s" if edits else "")
+    return f"{rate:.3g} {plural(unit)}/s" + (f", {edits:.3g} edits/s" if edits else "")
 
 
 def _told(job: Job) -> str:
     """A running job in a line: what changes comes first, as its name may be cut off."""
     parts = [duration(job.age)]
     if job.done is not None and job.total:
-        parts.append(f"{job.done:g} of {job.total:g} {job.unit}s")
+        parts.append(f"{job.done:g} of {job.total:g} {plural(job.unit)}")
     if job.rate:
         parts.append(_rate(job.rate, job.unit, job.rate * job.edits))
     if job.left is not None:
@@ -215,8 +216,9 @@ def _machine(found: Snapshot) -> list[Line]:
         used, total = gpu.used_mb / 1024, gpu.total_mb / 1024
         lines.append(f"GPU {gpu.index} {gpu.name}: {gpu.percent:.0f} % busy, {used:.1f} of {total:.1f} GB")
     if found.slurm:
-        running, waiting, gpus = found.slurm
-        lines.append(f"SLURM: {running} jobs running with {gpus} GPUs, {waiting} waiting")
+        waiting = ", ".join(f"{n} waiting ({reason})" for reason, n in found.slurm.waiting.items())
+        held = f"SLURM: {found.slurm.running} jobs running with {found.slurm.gpus} GPUs"
+        lines.append(f"{held}; {waiting or 'none waiting'}")
     if found.gpu_peak:
         lines.append(f"most GPU memory of a job: {megabytes(found.gpu_peak[1])} ({found.gpu_peak[0]})")
     if found.disk:

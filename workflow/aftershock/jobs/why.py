@@ -128,7 +128,8 @@ def look(everything: bool = False) -> Findings:
             failed.append(job)
     unknown = [number for job in failed if (number := _number(job)) and number not in (known or {})]
     known = (known or {}) | (slurm_jobs.ended_jobs(unknown) if known is not None else {})
-    found.failed = [(job, cause_of(_evidence(job, info, known))) for job in failed]
+    died = bool(runs) and _died(runs[-1], info)
+    found.failed = [(job, cause_of(_evidence(job, info, known, died))) for job in failed]
     return found
 
 
@@ -176,7 +177,7 @@ def _jobs(runs: Sequence[RunLog], records: Sequence[dict[str, Any]]) -> list[Job
     return sorted(jobs.values(), key=lambda job: job.ended)
 
 
-def _evidence(job: Job, info: RunInfo | None, jobs: dict[str, SlurmJob]) -> Evidence:
+def _evidence(job: Job, info: RunInfo | None, jobs: dict[str, SlurmJob], died: bool) -> Evidence:
     """What is known of a job."""
     last = job.failures[-1] if job.failures and not job.is_newer() else None
     number = _number(job)
@@ -200,6 +201,7 @@ def _evidence(job: Job, info: RunInfo | None, jobs: dict[str, SlurmJob]) -> Evid
         slurm_peak=state.peak_bytes,
         node=state.node,
         restarts=state.restarts,
+        run_died=died and not job.failures,
         log_end=_tail(Path(job.log)),
     )
 
@@ -238,11 +240,17 @@ def _of_the_run(runs: Sequence[RunLog], info: RunInfo | None, records: Sequence[
         lines.append(f"stopped at {at} before its first job: {run.error} -> put right what it names")
     elif run.stopped:
         lines.append(f"ended by its user at {at} -> `make resume` goes on")
-    elif not run.ended and not run.complete and (info is None or info.alive is False):
+    elif _died(run, info):
         running = sum(record["state"] == "running" for record in records)
         left = f"; {running} of its jobs are still at work" if running else ""
         lines.append(f"its Snakemake was killed after {at}{left} -> `make resume` goes on")
     return lines
+
+
+def _died(run: RunLog, info: RunInfo | None) -> bool:
+    """Whether a run ended without a word."""
+    silent = not run.ended and not run.complete and not run.error and not run.stopped
+    return silent and (info is None or info.alive is False)
 
 
 def _has_slurm(runs: Sequence[RunLog]) -> bool:

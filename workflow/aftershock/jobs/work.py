@@ -121,10 +121,13 @@ class Texts:
     after: float = 4.0
     """Of a prompt, after its subject."""
     target: float = 2.5
-    essence: float = 5.0
-    """Of "{} is a"."""
+    essence: float = 3.0
+    """Of "{} is a", from the subject's last token on."""
     document: float = 600.0
     """Of the text behind second moments."""
+
+
+AVERAGE = Texts()
 
 
 @dataclass(frozen=True)
@@ -162,16 +165,14 @@ def run(
 ) -> Work:
     """`tokens` in `batches` batches through `layers` layers, each attending to `keys` positions.
 
-    `read` positions go on to the head. With `narrow` only those take part in the last layer, but for its keys
-    and values. With `backward` gradients of the activations are taken as well.
+    `read` positions go on to the head. With `narrow` only those pass through the last MLP. With `backward`
+    gradients of the activations are taken as well.
     """
     layers = max(0.0, layers)
     linear = tokens * layers * sizes.layer
     attention = tokens * layers * 2 * keys * sizes.width
     if narrow and layers:
-        spared = max(0.0, tokens - read)
-        linear -= spared * (sizes.layer - 2 * sizes.width * sizes.key_value)
-        attention -= spared * 2 * keys * sizes.width
+        linear -= max(0.0, tokens - read) * (2 + sizes.gated) * sizes.matrix
     head = read * sizes.vocabulary * sizes.width
     back = 2 if backward else 1
     moved = batches * (layers * sizes.layer + (head > 0) * sizes.vocabulary * sizes.width) * FLOAT

@@ -58,10 +58,16 @@ def sha256_of_documents(documents: Sequence[str]) -> str:
 
 
 def text_files(given: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The text files that are meant: those given, and those below a folder given, in order of name."""
+    """The text files that are meant: those given, and those below a folder given, in order of name.
+
+    ValueError when a folder holds none.
+    """
     found = []
     for path in [Path(given)] if isinstance(given, str | Path) else map(Path, given):
-        found += sorted(p for p in path.rglob("*") if kind_of(p) in KINDS) if path.is_dir() else [path]
+        files = sorted(p for p in path.rglob("*") if kind_of(p) in KINDS) if path.is_dir() else [path]
+        if not files:
+            raise ValueError(f"{path} holds no text; delete it and run again: rule fetch_text makes it")
+        found += files
     return found
 
 

@@ -1,0 +1,221 @@
+"""How fast this machine is, in the figures of resources/devices.yaml: an entry for `make plan`.
+
+Edits and scorings of random models are timed, and what each needs is reckoned as `aftershock.jobs` does.
+Rates of products and of memory, and the time of a layer and of an observation, are those not below zero that
+explain the times best (least squares of relative errors). Products in other precisions are timed by
+themselves, and as much of that is taken to be reached as in float32.
+"""
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from safetensors.torch import save_file
+from scipy.optimize import nnls
+
+from aftershock.editors.settings import MendTraining
+from aftershock.editors.table import EDITORS
+from aftershock.jobs.cost import Costs, Probes
+from aftershock.jobs.devices import GB, Device
+from aftershock.jobs.edits import KINDS, Editing
+from aftershock.jobs.work import Room, Sizes, Texts, Work
+from aftershock.lm.hashes import sha256_of_weights
+from aftershock.lm.model import LanguageModel
+from aftershock.lm.tokens import encode_pairs, locate
+from aftershock.prompts import fill
+from aftershock.requests import EditRequest
+from benchmarks import models
+from benchmarks.measure import Clock, machine
+from benchmarks.tasks import EDITS, PROMPTS, SCORES, Edits, Scores, task
+
+MODELS = {"cpu": ("tiny", "small"), "cuda": ("tiny", "small", "gpt2-xl")}
+BATCHES, STEPS, ROUNDS = {"cpu": (1, 4), "cuda": (1, 32)}, 3, 2
+METHODS = (*EDITS, "score-5")
+
+
+def sizes_of(lm: LanguageModel) -> Sizes:
+    """The sizes of a loaded model that is a GPT-2 or a GPT-J."""
+    inner = lm.weight(lm.projection(0)).shape[1]
+    tied = bool(lm.model.config.tie_word_embeddings)
+    return Sizes(lm.n_layers, lm.d_model, inner, lm.model.config.vocab_size, lm.d_model, tied=tied)
+
+
+def texts_of(lm: LanguageModel, requests: Sequence[EditRequest]) -> Texts:
+    """The tokens that `requests` have on average."""
+    prompts = locate(lm, [(request.prompt, request.subject) for request in requests])
+    about = locate(lm, [("{} is a", request.subject) for request in requests])
+    pairs = encode_pairs(lm, [(fill(r.prompt, r.subject), r.target_new) for r in requests])
+
+    def mean(values: Any) -> float:
+        return float(np.mean(list(values)))
+
+    return Texts(
+        prompt=mean(len(p.ids) for p in prompts),
+        after=mean(len(p.ids) - 1 - p.subject for p in prompts),
+        target=mean(len(p.target) for p in pairs),
+        essence=mean(len(p.ids) - p.subject for p in about),
+    )
+
+
+def room_of(lm: LanguageModel) -> Room:
+    """What a batch may take beside the model."""
+    gpu = lm.device.type == "cuda"
+    memory = torch.cuda.get_device_properties(lm.device).total_memory if gpu else 0
+    return Room.of(memory, gpu, sizes_of(lm))
+
+
+def work_of(lm: LanguageModel, done: Edits | Scores, method: str, cases: int) -> Work:
+    """What the first `cases` cases of a task are reckoned to need."""
+    sizes, texts = sizes_of(lm), texts_of(lm, done.requests[:cases])
+    if isinstance(done, Scores):
+        asked = [text for texts, _ in done.asked[:cases] for text in texts]
+        targets = [target for _, some in done.asked[:cases] for target in some]
+        texts = Texts(
+            prompt=float(np.mean([len(ids) for ids in lm.encode(asked)])),
+            target=float(np.mean([len(ids) for ids in lm.encode([f" {t}" for t in targets])])),
+        )
+        named = {"n_layer": sizes.layers, "n_embd": sizes.width, "vocab_size": sizes.vocabulary}
+        costs = Costs({}, {"architecture": named}, _nowhere(lm), texts)
+        unchanged = lm.layer_of(done.module)
+        return costs.scored(Probes(PROMPTS, PROMPTS * SCORES[method], 0), cases, 1, unchanged)
+    asked = Editing(sizes, room_of(lm), done.settings, MendTraining(), cases, texts=texts, steps_made=1.0)
+    return KINDS[EDITORS[method].cost].work(asked)
+
+
+def _nowhere(lm: LanguageModel) -> Device:
+    gpu = lm.device.type == "cuda"
+    memory = torch.cuda.get_device_properties(lm.device).total_memory if gpu else 16 * GB
+    return Device("", gpu, memory, {}, 1, 0, 0, 0, 1, True, "")
+
+
+def calibrate(device: str, quick: bool = False) -> dict[str, dict[str, Any]]:
+    """An entry of devices.yaml for the machine, by a name of its own."""
+    names, rounds = (("stub", "tiny"), 1) if quick else (MODELS[device], ROUNDS)
+    rows = [row for name in names for row in _timed(name, device, rounds)]
+    strict, bandwidth, layer, row = fit(rows)
+    plain = _products(device, torch.float32)
+    share = min(1.0, strict / plain)
+    gpu = device == "cuda"
+    rates = {
+        "strict": strict,
+        "tf32": strict,
+        "bf16": strict,
+        "float64": _products(device, torch.float64) * share,
+    }
+    if gpu:
+        rates |= {
+            "tf32": _products(device, torch.float32, "high") * share,
+            "bf16": _products(device, torch.bfloat16) * share,
+        }
+    memory = torch.cuda.get_device_properties(0).total_memory if gpu else _host_memory()
+    name = torch.cuda.get_device_name().lower().replace(" ", "-") if gpu else "cpu"
+    figures = {
+        "description": machine(device),
+        "accelerator": gpu,
+        "memory_gb": round(memory / GB, 1),
+        "tflops": {key: _rounded(rate / 1e12) for key, rate in rates.items()},
+        "bandwidth_gb_s": _rounded(bandwidth / GB),
+        "pass_seconds": _rounded(layer),
+        "row_seconds": _rounded(row),
+        "start_seconds": _rounded(_start(device)),
+        "read_gb_s": _rounded(_reading() / GB),
+        "measured": True,
+    }
+    return {name: figures}
+
+
+def fit(rows: Sequence[tuple[Work, float]]) -> tuple[float, float, float, float]:
+    """Operations and bytes in a second, seconds of a layer and of an observation, from works and their times.
+
+    What takes no time in any row is taken for a millionth of the row that has most of it.
+    """
+    needs = np.array([[w.flops, w.bytes, w.passes, w.rows] for w, _ in rows]) / np.array(
+        [[s] for _, s in rows]
+    )
+    scale = needs.max(axis=0).clip(min=1e-300)
+    found = nnls(needs / scale, np.ones(len(rows)))[0] / scale
+    slow = np.maximum(found, 1e-6 / scale)
+    return 1 / slow[0], 1 / slow[1], found[2], found[3]
+
+
+def _timed(name: str, device: str, rounds: int) -> list[tuple[Work, float]]:
+    size = models.SIZES[name]
+    lm, rows = models.build(size, device), []
+    for method in METHODS:
+        done = task(lm, size, method, max(BATCHES[device]), STEPS)
+        for cases in BATCHES[device]:
+            done.by_engine(range(cases), Clock(device), ask=False)
+            found = []
+            for _ in range(rounds):
+                clock = Clock(device)
+                done.by_engine(range(cases), clock, ask=False)
+                found.append(clock.total)
+            rows.append((work_of(lm, done, method, cases), float(np.median(found))))
+    return rows
+
+
+def _products(device: str, dtype: torch.dtype, precision: str = "highest") -> float:
+    """Operations in a second of products as large as a batch of a model of middle size has them."""
+    torch.set_float32_matmul_precision(precision)
+    n, k = (512, 1024) if device == "cpu" else (4096, 8192)
+    left, right = (torch.ones(*shape, dtype=dtype, device=device) for shape in ((n, k), (k, k)))
+    seconds = _fastest(device, lambda: left @ right)
+    torch.set_float32_matmul_precision("highest")
+    return 2 * n * k * k / seconds
+
+
+def _fastest(device: str, work: Callable[[], object]) -> float:
+    times = []
+    for _ in range(5):
+        clock = Clock(device)
+        clock.start()
+        work()
+        clock.stop()
+        times.append(clock.total)
+    return min(times[1:])
+
+
+def _start(device: str) -> float:
+    """Seconds from nothing to a job that may load its model."""
+    gpu = "torch.zeros(1, device='cuda'); " if device == "cuda" else ""
+    code = f"import torch, transformers, pandas; {gpu}import transformers.modeling_utils"
+    started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    own = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return own if device == "cpu" else time.perf_counter() - started
+
+
+def _reading() -> float:
+    """Bytes of weights in a second that a job checks; reading them from a disk may take longer."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_file({"weight": torch.ones(1 << 25)}, Path(folder) / "model.safetensors")
+        clock = Clock("cpu")
+        clock.start()
+        sha256_of_weights(folder)
+        clock.stop()
+        return 4 * (1 << 25) / clock.total
+
+
+def _host_memory() -> int:
+    import psutil
+
+    return psutil.virtual_memory().total
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def write(entry: dict[str, dict[str, Any]], path: Path) -> None:
+    """Write an entry where `make plan` looks for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(entry, sort_keys=False))

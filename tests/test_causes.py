@@ -1,0 +1,224 @@
+"""What a failed job's evidence means, for causes that no recorded run has; texts as programs write them."""
+
+from typing import Any
+
+import pytest
+
+from aftershock.jobs.causes import cause_of, telling_line
+from aftershock.jobs.evidence import Evidence
+
+GIB = 2**30
+
+
+def failed(kind: str, text: str, **fields: Any) -> dict[str, Any]:
+    """The record of a job that ended with an error."""
+    error = {"kind": kind, "text": text, "place": "memit.py:88"}
+    asked = {"mem_mb": 8000, "runtime": 60}
+    return {"state": "failed", "error": error, "host": "node1", "seconds": 60.0, "asked": asked, **fields}
+
+
+def vanished(**fields: Any) -> dict[str, Any]:
+    """The record of a job whose process is gone."""
+    return failed("", "") | {"state": "gone", "error": None, **fields}
+
+
+def job(record: dict[str, Any] | None = None, **fields: Any) -> Evidence:
+    return Evidence("edit", "results/logs/edit/a.log", "p/config.yaml", record=record or {}, **fields)
+
+
+CASES = {
+    "CUDA's memory": (
+        job(
+            failed(
+                "OutOfMemoryError",
+                "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB",
+                gpu_peak_bytes=70 * GIB,
+            )
+        ),
+        "gpu memory",
+        "70.0 GB in use before: CUDA out of memory. Tried to allocate 2.00 GiB",
+        "a GPU with more memory",
+    ),
+    "a single case that does not fit": (
+        job(
+            failed("MemoryError", "the edit ran out of memory with a single case", peak_bytes=GIB),
+            slurm_job="7",
+        ),
+        "memory",
+        "1024 MB in use before",
+        "`set-resources: edit: mem_mb: 16000` in p/config.yaml",
+    ),
+    "cgroups": (
+        job(
+            vanished(peak_bytes=7 * GIB),
+            slurm_job="7",
+            slurm_logs=[
+                "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=7.0. "
+                "Some of your processes may have been killed by the cgroup out-of-memory handler."
+            ],
+        ),
+        "memory",
+        "out of memory: 7168 MB used, 8000 MB allowed",
+        "`set-resources: edit: mem_mb: 16000` in p/config.yaml",
+    ),
+    "accounting alone tells of memory": (
+        job(slurm_job="7", slurm_state="OUT_OF_MEMORY", slurm_peak=12 * GIB),
+        "memory",
+        "out of memory: 12.0 GB used",
+        "mem_mb: 18500`",
+    ),
+    "a silent end near the limit": (
+        job(vanished(peak_bytes=7900 * 2**20), slurm_job="7"),
+        "memory",
+        "7900 MB in use when last seen, 8000 MB allowed",
+        "mem_mb: 16000`",
+    ),
+    "a silent end far from it": (
+        job(vanished(peak_bytes=2000 * 2**20), slurm_job="7"),
+        "killed",
+        "killed without a word after 60 s, 2000 MB in use when last seen",
+        "if node1 had no memory left, `set-resources: edit: mem_mb: 16000` in p/config.yaml",
+    ),
+    "the quota": (
+        job(failed("OSError", "[Errno 122] Disk quota exceeded: 'results/x'")),
+        "disk",
+        "Disk quota exceeded",
+        "raise the quota",
+    ),
+    "a database's full disk": (
+        job(failed("IOException", "IO Error: No space left on device")),
+        "disk",
+        "No space left",
+        "free some space",
+    ),
+    "a full disk on which no record could be written": (
+        job(
+            vanished(),
+            log_end="Traceback (most recent call last):\n  x\nOSError: [Errno 28] No space left on device",
+        ),
+        "disk",
+        "[Errno 28]",
+        "free some space",
+    ),
+    "a read-only folder": (
+        job(failed("OSError", "[Errno 30] Read-only file system: 'results/x'")),
+        "read-only",
+        "'results/x'",
+        "make that place writable on node1",
+    ),
+    "a damaged table": (
+        job(failed("ArrowInvalid", "Parquet magic bytes not found in footer.")),
+        "damaged file",
+        "ArrowInvalid: Parquet magic bytes not found",
+        "delete the file that it read",
+    ),
+    "training that found nothing": (
+        job(failed("ValueError", "training MEND ended without a finite dev loss; lower mend.lr (0.001)")),
+        "nan",
+        "lower mend.lr (0.001)",
+        "change the settings it names",
+    ),
+    "an error of our own": (
+        job(failed("CacheError", "results/kg/x/cache is of another endpoint; delete it")),
+        "input",
+        "CacheError: results/kg/x/cache",
+        "put right",
+    ),
+    "an error of the program": (
+        job(failed("TypeError", "unsupported operand")),
+        "program",
+        "TypeError at memit.py:88: unsupported operand",
+        "traceback in results/logs/edit/a.log",
+    ),
+    "SLURM's limits of a user": (
+        job(
+            message="SLURM sbatch failed. The error message was 'sbatch: error: AssocMaxSubmitJobLimit "
+            "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit "
+            "limit, user's size and/or time limits)'. sbatch call: x"
+        ),
+        "rejected",
+        "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
+        "`jobs:` in p/config.yaml",
+    ),
+    "a quality of service that is unknown": (
+        job(
+            message="SLURM sbatch failed. The error message was 'sbatch: error: Batch job submission failed: "
+            "Invalid qos specification'. sbatch call: x"
+        ),
+        "rejected",
+        "SLURM did not take it: Invalid qos specification",
+        "as `qos` in p/config.yaml",
+    ),
+    "an account that is nobody's": (
+        job(
+            message="SLURM sbatch failed. The error message was 'sbatch: error: Batch job submission failed: "
+            "Invalid account or account/partition combination specified'. sbatch call: x"
+        ),
+        "rejected",
+        "Invalid account or account/partition combination specified",
+        "as `slurm_account` in p/config.yaml",
+    ),
+    "a controller that is away": (
+        job(
+            message="SLURM sbatch failed. The error message was 'sbatch: error: Batch job submission failed: "
+            "Unable to contact slurm controller (connect failure)'. sbatch call: x"
+        ),
+        "rejected",
+        "Unable to contact slurm controller",
+        "run again when `sinfo` does",
+    ),
+    "preemption": (
+        job(vanished(), slurm_job="7", slurm_state="PREEMPTED"),
+        "preempted",
+        "a more urgent job after 60 s",
+        "make resume",
+    ),
+    "a lost node that accounting alone knows": (
+        job(vanished(), slurm_job="7", slurm_state="NODE_FAIL", node="node9", restarts=2),
+        "node",
+        "its node node9 went down, as SLURM had started it anew 2 times",
+        "slurm-exclude-failed-nodes: node9",
+    ),
+    "Ctrl-C": (
+        job(vanished(state="stopped", done=3, total=9, unit="batch")),
+        "stopped",
+        "told to end after 60 s with 3 of 9 batches done",
+        "make resume",
+    ),
+    "nothing at all": (job(), "unknown", "no log says why", "see results/logs/edit/a.log"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_causes(name: str) -> None:
+    evidence, kind, what, remedy = CASES[name]
+    found = cause_of(evidence)
+    assert found.kind == kind
+    assert what in found.what
+    assert remedy in found.remedy
+    assert "\n" not in found.what
+
+
+def test_a_longer_time_follows_from_what_was_done() -> None:
+    """A quarter was done in 60 minutes: four times as long, and half as much again."""
+    found = cause_of(job(vanished(done=25, total=100, unit="case"), slurm_state="TIMEOUT"))
+    assert found.what == "its time limit of 60 min was over with 25 of 100 cases done"
+    assert "runtime: 360`" in found.remedy
+    assert (
+        "runtime: 1200`"
+        in cause_of(job(vanished(done=1, total=1000, unit="case"), slurm_state="TIMEOUT")).remedy
+    )
+
+
+def test_the_line_that_tells_most() -> None:
+    text = """\
+Building DAG of jobs...
+tune: ValueError: no trial worked (traceback in x.log)
+CalledProcessError in file "Snakefile", line 23:
+WorkflowError:
+At least one job did not complete successfully.
+srun: error: node1: task 0: Exited with exit code 1
+"""
+    assert telling_line(text) == "tune: ValueError: no trial worked (traceback in x.log)"
+    assert cause_of(job(slurm_logs=[text])).what == "no trial worked"
+    assert telling_line("all went well") == ""

@@ -1,0 +1,143 @@
+"""SLURM jobs that outlive their run: found by name, refused by a plain run, settled by a resumed one."""
+
+import json
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from aftershock.jobs import orphans
+from aftershock.jobs.folder import PreflightError
+from aftershock.jobs.orphans import LastRun, begin_run, end_run, find_orphans, job_prefix, read_run
+from aftershock.jobs.slurm import QueuedJob, SlurmError
+from fake_slurm import FakeSlurm
+
+pytest_plugins = ("slurm_fixtures",)
+
+PREFIX = "demo-0123abcd"
+KILLED = LastRun(["--profile", "p"], "login1", 7, "2026-11-21 10:00:00", PREFIX)
+
+
+def queue(*states: str) -> str:
+    """What squeue says of so many jobs of this folder, and of one of another."""
+    lines = [f"{i}|{PREFIX}_uuid|{state}|None" for i, state in enumerate(states)]
+    return "".join(f"{line}\n" for line in [*lines, "99|other_uuid|RUNNING|None"])
+
+
+@pytest.mark.parametrize("name", ["results of Ada", "Größe", "名前", "-x", "a" * 200, "study.v2"])
+def test_prefixes_fit_the_plugin_and_tell_folders_apart(tmp_path: Path, name: str) -> None:
+    one, other = tmp_path / "1" / name, tmp_path / "2" / name
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{1,49}", job_prefix(one))
+    assert job_prefix(one) != job_prefix(other)
+
+
+def test_a_link_to_a_folder_is_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "study")
+    assert (
+        job_prefix(tmp_path / "link").rpartition("-")[2] == job_prefix(tmp_path / "study").rpartition("-")[2]
+    )
+
+
+def test_a_run_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read_run() is None
+    run = begin_run(["--cores", "1"], PREFIX)
+    assert read_run() == run
+    assert run.exit is None
+    end_run(run, 1)
+    assert read_run().exit == 1
+    assert read_run().arguments == ["--cores", "1"]
+    assert set(json.loads(orphans.RUN_FILE.read_text())) == {
+        *("arguments", "host", "pid", "started", "job_prefix", "exit")
+    }
+
+
+def test_secrets_are_not_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    begin_run(["--storage-s3-secret-key", "hunter2", "--cores", "1"], None)
+    assert "hunter2" not in orphans.RUN_FILE.read_text()
+    assert read_run().arguments is None
+
+
+def test_a_damaged_record_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    orphans.RUN_FILE.parent.mkdir()
+    orphans.RUN_FILE.write_text("{")
+    with pytest.raises(PreflightError, match=r"results/.run.json is no record of a run .*Delete it"):
+        read_run()
+
+
+def test_orphans_are_refused_with_their_number(fake: FakeSlurm) -> None:
+    fake.says("squeue", queue("RUNNING", "PENDING", "COMPLETING"))
+    found = find_orphans(PREFIX, None, required=True)
+    with pytest.raises(PreflightError) as caught:
+        orphans.refuse_orphans(found)
+    assert str(caught.value).startswith(
+        "3 jobs of an earlier run of this folder are still in SLURM (2 running, 1 pending: 0 1 2). "
+    )
+    assert "make resume" in str(caught.value)
+    orphans.refuse_orphans([])
+
+
+def test_where_slurm_is_silent_only_those_are_stopped_whom_it_concerns(fake: FakeSlurm) -> None:
+    fake.says("squeue", error="down", code=1)
+    assert find_orphans(PREFIX, None, required=False) == []
+    for last, required in ((None, True), (KILLED, False)):
+        with pytest.raises(SlurmError, match="squeue failed: down"):
+            find_orphans(PREFIX, last, required)
+
+
+def test_a_machine_without_slurm_cannot_go_on_after_a_killed_run(
+    fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert find_orphans(PREFIX, None, required=False) == []
+    assert find_orphans(PREFIX, LastRun([], "login1", 7, "", PREFIX, exit=1), required=False) == []
+    with pytest.raises(PreflightError, match="on login1, was killed.*has no SLURM to ask. Run `make resume`"):
+        find_orphans(PREFIX, KILLED, required=False)
+
+
+def scripted(fake: FakeSlurm, *answers: str) -> None:
+    """squeue gives one answer after the other, and stays with the last."""
+    for number, answer in enumerate(answers):
+        (fake.folder / f"answer{number}").write_text(answer)
+    path = fake.folder / "squeue"
+    path.write_text(
+        f"#!/bin/sh\ncd {fake.folder}\nn=$(cat n 2>/dev/null || echo 0)\ncat answer$n\n"
+        f"[ -f answer$((n+1)) ] && echo $((n+1)) > n\nexit 0\n"
+    )
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+@pytest.mark.parametrize(
+    ("cancel", "cancelled"), [(False, ["--state=PENDING 1"]), (True, ["--state=PENDING 1", "0"])]
+)
+def test_pending_jobs_are_cancelled_and_running_ones_waited_for(
+    fake: FakeSlurm,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    cancel: bool,
+    cancelled: list[str],
+) -> None:
+    monkeypatch.setattr(orphans, "PAUSE_SECONDS", 0.01)
+    scripted(fake, queue("RUNNING"), queue("COMPLETING"), queue())
+    jobs = [QueuedJob("0", f"{PREFIX}_u", "RUNNING", ""), QueuedJob("1", f"{PREFIX}_u", "PENDING", "")]
+    orphans.settle_orphans(PREFIX, jobs, cancel)
+    assert fake.asked("scancel") == cancelled
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "Cancelling 1 job of the last run that had not started."
+    assert said[1].startswith(
+        "Cancelling 1 job of the last run: 0." if cancel else "Waiting for 1 job of the"
+    )
+    assert len(said) == 2
+
+
+def test_a_silent_controller_is_asked_again(fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orphans, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(orphans, "PATIENCE_SECONDS", 0.5)
+    fake.says("squeue", error="down", code=1)
+    with pytest.raises(SlurmError, match="down"):
+        orphans.settle_orphans(PREFIX, [QueuedJob("0", f"{PREFIX}_u", "RUNNING", "")], cancel=False)
+    assert len(fake.asked("squeue")) > 3

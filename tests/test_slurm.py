@@ -1,0 +1,113 @@
+"""What SLURM's programs say, and what becomes of one that is missing, hangs or fails."""
+
+import math
+import time
+from pathlib import Path
+
+import pytest
+
+from aftershock.jobs import slurm
+from aftershock.jobs.slurm import QueuedJob, SlurmError
+from fake_slurm import FakeSlurm
+
+pytest_plugins = ("slurm_fixtures",)
+
+
+def test_partitions_are_read(fake: FakeSlurm) -> None:
+    found = slurm.partitions()
+    assert list(found) == ["cpu", "gpu", "old"]
+    assert [name for name, partition in found.items() if partition.default] == ["cpu"]
+    assert [name for name, partition in found.items() if partition.up] == ["cpu", "gpu"]
+    assert [partition.minutes for partition in found.values()] == [60, 2880, math.inf]
+    assert found["gpu"].mem_mb == 128000
+    assert found["gpu"].gpus == {"a100": 4, "v100": 2, "1g.5gb": 7}
+    assert found["old"].gpus == {"": 2}
+    assert not found["cpu"].gpus
+
+
+@pytest.mark.parametrize(
+    ("limit", "minutes"),
+    [("30", 0.5), ("10:30", 10.5), ("2:10:30", 130.5), ("1-0:00:00", 1440), ("infinite", math.inf)],
+)
+def test_time_limits_are_minutes(fake: FakeSlurm, limit: str, minutes: float) -> None:
+    fake.says("sinfo", f"cpu|up|{limit}|1|(null)\n")
+    assert slurm.partitions()["cpu"].minutes == minutes
+
+
+def test_only_jobs_of_the_folder_are_found(fake: FakeSlurm) -> None:
+    names = ("demo-1_uuid", "demo-1", "demo-12_uuid", "x_demo-1_uuid")
+    fake.says("squeue", "".join(f"{i}|{name}|RUNNING|None\n" for i, name in enumerate(names)))
+    assert slurm.queued("demo-1") == [QueuedJob("0", "demo-1_uuid", "RUNNING", "None")]
+    assert "--me" in fake.asked("squeue")[0]
+
+
+def test_a_program_that_is_missing(fake: FakeSlurm) -> None:
+    (fake.folder / "squeue").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(fake.folder))
+        assert not slurm.is_here()
+        with pytest.raises(SlurmError, match="squeue, a program of SLURM, cannot be run here"):
+            slurm.queued("demo")
+
+
+def test_a_program_that_hangs(fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.says("sinfo", seconds=30)
+    began = time.monotonic()
+    with pytest.raises(SlurmError, match="SLURM does not answer: sinfo said nothing for 1 s"):
+        slurm.ask("sinfo", seconds=1)
+    assert time.monotonic() - began < 5
+
+
+def test_a_program_that_fails(fake: FakeSlurm) -> None:
+    fake.says("sinfo", error="slurm_load_partitions: Unable to contact slurm controller\n", code=1)
+    with pytest.raises(SlurmError, match="sinfo failed: slurm_load_partitions: Unable to contact"):
+        slurm.partitions()
+
+
+@pytest.mark.parametrize(
+    ("kind", "enforced", "code", "seconds", "on"),
+    [
+        ("slurmdbd", "none", 0, 0, True),
+        ("none", "none", 0, 0, False),
+        ("slurmdbd", "associations,nojobs", 0, 0, False),
+        ("slurmdbd", "none", 1, 0, False),
+        ("slurmdbd", "none", 0, 30, False),
+    ],
+)
+def test_accounting_counts_only_when_it_answers(
+    fake: FakeSlurm,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    enforced: str,
+    code: int,
+    seconds: float,
+    on: bool,
+) -> None:
+    monkeypatch.setattr(slurm, "ACCOUNTING_SECONDS", 0.5)
+    fake.says("sacct", code=code, seconds=seconds)
+    settings = {"AccountingStorageType": f"accounting_storage/{kind}", "AccountingStorageEnforce": enforced}
+    assert slurm.has_accounting(settings) is on
+
+
+def test_jobs_that_ended_meanwhile_are_cancelled_too(fake: FakeSlurm) -> None:
+    fake.says(
+        "scancel", error="scancel: error: Kill job error on job id 7: Invalid job id specified\n", code=1
+    )
+    slurm.cancel(["7"], pending_only=True)
+    assert fake.asked("scancel") == ["--state=PENDING 7"]
+    fake.says("scancel", error="scancel: error: Access/permission denied\n", code=1)
+    with pytest.raises(SlurmError, match="scancel failed: scancel: error: Access/permission denied"):
+        slurm.cancel(["7"])
+
+
+def test_nothing_is_cancelled_without_an_id(fake: FakeSlurm) -> None:
+    slurm.cancel([])
+    assert not fake.asked("scancel")
+
+
+def test_no_other_module_starts_programs_of_slurm() -> None:
+    package = Path(slurm.__file__).parents[1]
+    for file in package.rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        if file.name != "slurm.py" and "subprocess" in text:
+            assert not {"squeue", "sinfo", "sacct", "scontrol"} & set(text.replace('"', " ").split()), file

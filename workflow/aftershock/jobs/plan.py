@@ -1,0 +1,246 @@
+"""What a study would take on a named device, before anything is run: jobs, hours, memory, disk (`make plan`).
+
+    python -m aftershock.jobs.plan [STUDY.yaml ...] [--gpu h100-80gb] [--gpus 8] [--calibration FILE]
+
+Only jobs that need a GPU are reckoned; Snakemake's own dry run counts all of them. Figures of a device come
+from resources/devices.yaml, or from what `make bench` wrote about a device of that name.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from aftershock.config import check_config
+from aftershock.jobs.cost import Need
+from aftershock.jobs.devices import GB, Device, find_device, read_devices, shipped
+from aftershock.jobs.needs import Needs
+from aftershock.jobs.schedule import critical_path, makespan
+from aftershock.jobs.sizes import duration
+from aftershock.jobs.study import Job, gpu_jobs
+from aftershock.kg.plan import ROOT, read_study
+
+BENCH = Path("results/bench/device.yaml")
+DRY_RUN_SECONDS = 300
+COLUMNS = ("stage", "model", "jobs", "done", "GPU hours", "longest", "host memory", "GPU memory", "disk")
+
+
+@dataclass
+class Plan:
+    """A study's jobs with what each needs, and the device that they are reckoned for."""
+
+    config: Mapping[str, Any]
+    models: Mapping[str, Mapping[str, Any]]
+    device: Device
+    host: Device
+    jobs: list[Job]
+    needs: list[Need]
+    bounds: list[str] = field(default_factory=list)
+    """Counts that are only bounds, in words."""
+
+    @property
+    def seconds(self) -> list[float]:
+        """Of each job."""
+        precision = self.config["engine"]["precision"]
+        return [
+            need.seconds(self.device, self.host, "strict" if job.rule.endswith("_strict") else precision)
+            for job, need in zip(self.jobs, self.needs, strict=True)
+        ]
+
+
+def make_plan(
+    config: Mapping[str, Any],
+    models: Mapping[str, Mapping[str, Any]],
+    folder: Path,
+    device: Device,
+    host: Device,
+    results: Path = Path(),
+) -> Plan:
+    """The plan of a checked configuration; `results` is where a finished part of the study would be."""
+    needs, bounds, n = Needs(config, models, folder, device), [], config["shards"]["questions"]
+    found = []
+    jobs = gpu_jobs(config, models)
+    for job in jobs:
+        kind = {"verify_facts": "facts", "score_objects": "objects"}.get(job.rule)
+        if kind is None:
+            found.append(needs.need(job.rule, job.wildcards))
+            continue
+        rows = _listed(results, job.wildcards, kind)
+        if rows is None:
+            rows = needs.asked[kind] * n
+            if (text := f"{rows:.0f} {kind} asked of each model at most") not in bounds:
+                bounds.append(text)
+        costs = needs.costs(job.wildcards["model"])
+        found.append((costs.verify_facts if kind == "facts" else costs.score_objects)(rows / n))
+    return Plan(config, models, device, host, jobs, found, bounds)
+
+
+def _listed(results: Path, wildcards: Mapping[str, str], kind: str) -> int | None:
+    """How many facts or objects were listed to be asked; None before that."""
+    kg, model = wildcards["kg"], wildcards["model"]
+    for path in (f"results/{kg}/{model}/asked/{kind}.parquet", f"results/kg/{kg}/asked.{kind}.parquet"):
+        if (results / path).is_file():
+            return pq.read_metadata(results / path).num_rows
+    return None
+
+
+def table(plan: Plan, results: Path = Path()) -> list[tuple[str, ...]]:
+    """COLUMNS of each stage of each model, and of all; jobs whose file is there count as done."""
+    stages: dict[tuple[str, str], list[int]] = {}
+    for i, job in enumerate(plan.jobs):
+        name = f"{job.rule} {job.wildcards['editor']}" if "editor" in job.wildcards else job.rule
+        stages.setdefault((name, job.wildcards["model"]), []).append(i)
+    stages["all", ""] = list(range(len(plan.jobs)))
+    seconds, rows = plan.seconds, []
+    done = [(results / job.output).exists() for job in plan.jobs]
+    for (name, model), mine in stages.items():
+        if not mine:
+            continue
+        own = [plan.needs[i] for i in mine]
+        rows.append(
+            (
+                name,
+                model,
+                str(len(mine)),
+                str(sum(done[i] for i in mine)),
+                f"{sum(seconds[i] for i in mine) / 3600:.2f}",
+                duration(max(seconds[i] for i in mine)),
+                _gb(max(need.host for need in own)),
+                _gb(max(0.0 if need.on_host or not plan.device.accelerator else need.gpu for need in own)),
+                _gb(sum(need.disk for need in own)),
+            )
+        )
+    return rows
+
+
+def warnings(plan: Plan) -> Iterator[str]:
+    """What stands in the way of the study on this device, and what the figures do not know."""
+    device = plan.device
+    for name, model in plan.models.items():
+        if name not in plan.config["models"]:
+            continue
+        if "architecture" not in model and "shape" not in model:
+            yield (
+                f"resources/models/{name}.yaml gives no `shape`: reckoned as a model of seven billion weights"
+            )
+        texts = model["moments"].get("text")
+        texts = [texts] if isinstance(texts, str) else texts if isinstance(texts, list) else []
+        for text in texts:
+            if not Path(text).exists() and not (ROOT / text).exists():
+                yield f"{name}: there is no {text} yet, the text of its second moments"
+    largest: dict[str, tuple[float, str]] = {}
+    for job, need in zip(plan.jobs, plan.needs, strict=True):
+        memory = need.gpu if device.accelerator and not need.on_host else need.host
+        if memory > device.memory:
+            name = f"{job.rule} {job.wildcards.get('editor', '')}".strip()
+            largest[job.wildcards["model"]] = max(
+                largest.get(job.wildcards["model"], (0.0, "")), (memory, name)
+            )
+    for model, (memory, name) in largest.items():
+        size = f"{device.memory / GB:g} GB"
+        yield f"{model} does not fit {device.name} ({size}): {name} needs {memory / GB:.0f} GB"
+    if len(plan.jobs) > plan.config["shards"]["max_jobs"]:
+        yield f"more jobs than shards.max_jobs ({plan.config['shards']['max_jobs']})"
+    yield from plan.bounds
+
+
+def summary(plan: Plan, gpus: int) -> list[str]:
+    """Wall time on one and on several devices, and what the figures rest on."""
+    seconds = plan.seconds
+    whole, longest = sum(seconds), critical_path(plan.jobs, seconds)
+    lines = [f"on 1 {plan.device.name}: {duration(whole)}"]
+    if gpus > 1:
+        several = makespan(plan.jobs, seconds, gpus)
+        lines.append(
+            f"on {gpus}: {duration(several)}, {whole / several / gpus:.0%} busy; the longest chain of jobs "
+            f"that wait for each other takes {duration(longest)}"
+        )
+    how = "measured by make bench" if plan.device.measured else "assumed, from data sheets"
+    precision = plan.config["engine"]["precision"]
+    lines.append(
+        f"{plan.device.name}: {plan.device.description}; its figures are {how}; precision {precision}"
+    )
+    lines.append("waits in a queue, and jobs that need no GPU, take their own time")
+    return lines
+
+
+def choose_device(name: str, calibration: Path | None) -> Device:
+    """The device `name`, as measured where `calibration` (or BENCH, if it is there) has it."""
+    known = dict(shipped())
+    if calibration is not None:
+        if not calibration.is_file():
+            raise ValueError(f"there is no calibration {calibration}; make bench writes {BENCH}")
+        known |= read_devices(calibration)
+    elif BENCH.is_file():
+        known |= read_devices(BENCH)
+    return find_device(name, known)
+
+
+def count_jobs(files: Sequence[str]) -> str:
+    """How many jobs Snakemake would run, all stages together; or why it cannot tell."""
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "rules", "--nolock"]
+    command += ["--snakefile", str(ROOT / "Snakefile"), *(["--configfile", *files] if files else [])]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=DRY_RUN_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return f"Snakemake's dry run took longer than {DRY_RUN_SECONDS} s"
+    if found.returncode:
+        text = [line for line in (found.stdout + found.stderr).splitlines() if line.strip()]
+        return "Snakemake's dry run fails: " + " ".join(text[-4:])
+    totals = [line.split()[1] for line in found.stdout.splitlines() if line.startswith("total ")]
+    return f"{totals[0] if totals else 0} jobs in all would run, with those that need no GPU"
+
+
+def _gb(size: float) -> str:
+    return f"{size / GB:.1f} GB" if size >= GB / 20 else f"{size / 1e6:.1f} MB" if size else "-"
+
+
+def show(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows below COLUMNS, numbers to the right."""
+    every = [COLUMNS, *rows]
+    widths = [max(len(row[i]) for row in every) for i in range(len(COLUMNS))]
+    return "\n".join(
+        "  ".join(
+            f"{cell:<{w}}" if i < 2 else f"{cell:>{w}}"
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in every
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the plan of a study."""
+    parser = argparse.ArgumentParser(prog="make plan", description=main.__doc__)
+    parser.add_argument("study", nargs="*", help="YAML files over config.yaml; the last wins")
+    parser.add_argument("--gpu", help="a device of resources/devices.yaml; by default shards.device")
+    parser.add_argument("--gpus", type=int, default=1, help="how many of them (1)")
+    parser.add_argument("--calibration", type=Path, help=f"a file that make bench wrote ({BENCH})")
+    parser.add_argument("--no-count", action="store_true", help="leave out Snakemake's own count of jobs")
+    options = parser.parse_args(arguments)
+    try:
+        if options.gpus < 1:
+            raise ValueError(f"--gpus is {options.gpus}; give a number from 1")
+        config = read_study(options.study)
+        models = check_config(config, ROOT)
+        device = choose_device(options.gpu or config["shards"]["device"], options.calibration)
+        host = device if not device.accelerator else choose_device("cpu", options.calibration)
+        plan = make_plan(config, models, ROOT, device, host)
+    except ValueError as error:
+        print(f"make plan: {error}", file=sys.stderr)
+        return 1
+    print(show(table(plan)), *summary(plan, options.gpus), sep="\n")
+    for line in warnings(plan):
+        print(f"note: {line}")
+    if not options.no_count:
+        sys.stdout.flush()
+        print(count_jobs(options.study))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""The jobs of a run that need a GPU, in the order in which they wait for each other.
+
+Said from the configuration alone, so that a study can be planned before its files are there; a test holds it
+against what Snakemake would run.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aftershock.cases import ROUND
+from aftershock.config.settings import moment_layers
+from aftershock.editors.table import EDITORS
+from aftershock.jobs.sharding import editors_of_dataset, shard_ranges, shard_sizes, test_cases
+from aftershock.metrics.precision import CASES_NEEDED
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job: what it is, a file that it makes, and the groups of jobs that it waits for."""
+
+    rule: str
+    wildcards: Mapping[str, str]
+    output: str
+    group: str
+    after: tuple[str, ...]
+
+
+def gpu_jobs(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> list[Job]:
+    """All jobs of a run that need a GPU."""
+    sizes = shard_sizes(config, models)
+    return [job for model in config["models"] for job in _of_model(config, models[model], model, sizes)]
+
+
+def _of_model(
+    config: Mapping[str, Any], contents: Mapping[str, Any], model: str, sizes: Mapping[tuple, int]
+) -> Iterator[Job]:
+    kg = config["kg"]
+    here = f"results/{kg}/{model}"
+    editors = {label: editor for label, editor in config["editors"].items() if editor}
+    weights, asked, moments = f"{model} weights", f"{model} answers", f"{model} moments"
+    if "train" in contents:
+        out = f"results/models/{model}/weights"
+        yield Job("train_lm", {"model": model}, out, weights, ())
+    if moment_layers(editors, contents):
+        out = f"results/models/{model}/moments.safetensors"
+        yield Job("moments", {"model": model}, out, moments, (weights,))
+    yield from _questions(config, model, kg, asked, weights)
+    trained = {
+        hypernetwork_kind(config, dataset)
+        for dataset in config["datasets"]
+        for label in editors_of_dataset(config, dataset)
+        if "mend" in EDITORS[editors[label]["method"]].needs
+    }
+    other = config["mend"]["kg"] or kg
+    if trained and other != kg:
+        yield from _questions(config, model, other, asked, weights, ("objects",))
+    for kind in sorted(trained):
+        out = f"results/{other}/{model}/mend/{kind}/hypernetwork.safetensors"
+        wildcards = {"kg": other, "model": model, "kind": kind}
+        yield Job("train_mend", wildcards, out, f"{model} mend {kind}", (weights, asked))
+    for label in tuned(config, contents):
+        out, wildcards = f"{here}/tune/{label}.parquet", {"kg": kg, "model": model, "editor": label}
+        needs = _after(config, model, label, "coverage")
+        yield Job("tune", wildcards, out, f"{model} tune {label}", (asked, *needs))
+    strict = config["engine"]["precision"] == "strict"
+    for dataset in config["datasets"]:
+        wildcards = {"kg": kg, "model": model, "dataset": dataset}
+        for rule, folder in (("baseline", ""), *(() if strict else (("baseline_strict", "strict/"),))):
+            yield Job(
+                rule, wildcards, f"{here}/{dataset}/{folder}unedited.parquet", f"{model} {rule}", (asked,)
+            )
+    for label in editors:
+        compared = set() if strict else _compared(config, model, label, sizes)
+        for dataset in config["datasets"]:
+            if (model, dataset, label) not in sizes:
+                continue
+            chosen = (f"{model} tune {tuned_label(config, label)}",)
+            after = (asked, *_after(config, model, label, dataset), *chosen)
+            for seed in config["seeds"]:
+                for shard in shard_ranges(test_cases(config, dataset), sizes[model, dataset, label]):
+                    where = {"kg": kg, "model": model, "dataset": dataset, "editor": label}
+                    where |= {"seed": str(seed), "shard": shard}
+                    folder = f"{here}/{dataset}/{label}/s{seed}"
+                    out = f"{folder}/observations/{shard}.parquet"
+                    yield Job("edit", where, out, f"{model} edits", after)
+                    if (dataset, shard) in compared:
+                        out = f"{folder}/strict/observations/{shard}.parquet"
+                        yield Job("edit_strict", where, out, f"{model} edits", after)
+
+
+def _questions(
+    config: Mapping[str, Any],
+    model: str,
+    kg: str,
+    group: str,
+    weights: str,
+    kinds: tuple[str, ...] = ("facts", "objects"),
+) -> Iterator[Job]:
+    n = config["shards"]["questions"]
+    for kind in kinds:
+        for part in (f"{i}-of-{n}" for i in range(1, n + 1)):
+            rule = {"facts": "verify_facts", "objects": "score_objects"}[kind]
+            out = f"results/{kg}/{model}/answers/{kind}.{part}.parquet"
+            yield Job(rule, {"kg": kg, "model": model, "part": part}, out, group, (weights,))
+
+
+def hypernetwork_kind(config: Mapping[str, Any], dataset: str) -> str:
+    """Which hypernetwork edits a dataset."""
+    return "all" if config["mend"]["kinds"] == "all" else "round" if dataset in ROUND else "conflict"
+
+
+def tuned_label(config: Mapping[str, Any], label: str) -> str:
+    """The editor whose trials choose the settings of another."""
+    return config["editors"][label].get("tuned_as", label)
+
+
+def tuned(config: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
+    """The editors that are tuned, where there is something to choose from."""
+    released = config["kgs"][config["kg"]]["source"] == "released"
+    if config["tuning"]["trials"] <= 1 or released:
+        return []
+    labels = {tuned_label(config, label) for label, editor in config["editors"].items() if editor}
+    return sorted(label for label in labels if model["search"].get(config["editors"][label]["method"]))
+
+
+def _after(config: Mapping[str, Any], model: str, label: str, dataset: str) -> tuple[str, ...]:
+    """What an editor waits for beside cases."""
+    needs = EDITORS[config["editors"][label]["method"]].needs
+    named = {"moments": f"{model} moments", "mend": f"{model} mend {hypernetwork_kind(config, dataset)}"}
+    return tuple(named[need] for need in needs)
+
+
+def _compared(
+    config: Mapping[str, Any], model: str, label: str, sizes: Mapping[tuple, int]
+) -> set[tuple[str, str]]:
+    """Dataset and shard of the cases on which precisions are compared: of each dataset in turn."""
+    names = [name for name in config["datasets"] if (model, name, label) in sizes]
+    ranges = {name: shard_ranges(test_cases(config, name), sizes[model, name, label]) for name in names}
+    chosen, tested = set(), 0
+    for i in range(max(map(len, ranges.values()), default=0)):
+        for name in names:
+            if i < len(ranges[name]) and tested < CASES_NEEDED:
+                first, last = map(int, ranges[name][i].split("-"))
+                chosen.add((name, ranges[name][i]))
+                tested += last - first + 1
+    return chosen
