@@ -36,6 +36,7 @@ from aftershock.tables import provenance_of
 
 SCRATCH = RESULTS / ".verify"
 SAMPLED = "edit"
+PACKAGES = ROOT / "workflow"
 ONE_EACH = ("baseline", "verify_facts", "score_objects")
 """Rules of which one table is made again beside the sample of shards."""
 CIRCUMSTANCES = ("code", "config", "versions", "device", "gpu", "processor", "threads")
@@ -53,7 +54,7 @@ def check_files(manifest: Mapping[str, Any], results: Path = RESULTS) -> Iterato
             try:
                 now = describe(path)
             except ValueError as error:
-                yield name, f"damaged: {error}"
+                yield name, f"damaged: it {str(error).removeprefix(f'{path} ')}"
             else:
                 same = "content" in entry and now.get("content") == entry["content"]
                 rows = ", though it holds the same rows" if same else ""
@@ -90,20 +91,25 @@ def make_again(names: Sequence[str], manifest: Mapping[str, Any], arguments: Seq
     _link_inputs({*names, *(name.replace("/observations/", "/telemetry/") for name in names)})
     (SCRATCH / "config.json").write_text(json.dumps(manifest["config"]), encoding="utf-8")
     command = [
-        *(sys.executable, "-m", "snakemake", *arguments, "--snakefile", str(ROOT / "Snakefile")),
-        *("--directory", str(SCRATCH), "--configfile", str(SCRATCH / "config.json"), "--no-hooks"),
+        *(sys.executable, "-m", "aftershock.launch", *map(_absolute, arguments)),
+        *("--snakefile", str(ROOT / "Snakefile"), "--configfile", "config.json", "--no-hooks"),
         *("--rerun-triggers", "mtime", "--allowed-rules", SAMPLED, *ONE_EACH),
-        *("--quiet", "host", "reason", "progress", "--", *(f"results/{name}" for name in names)),
+        *("--", *(f"results/{name}" for name in names)),
     ]
     started = time.monotonic()
-    if subprocess.run(command, check=False).returncode:
+    if subprocess.run(command, cwd=SCRATCH, env={**os.environ, "PYTHONPATH": str(PACKAGES)}).returncode:
         raise ManifestError(f"the sample could not be made again, see above; what there is lies in {SCRATCH}")
     return time.monotonic() - started
 
 
+def _absolute(argument: str) -> str:
+    """An argument that is a path here, as it is called in another folder."""
+    return str(Path(argument).resolve()) if os.sep in argument and Path(argument).exists() else argument
+
+
 def _link_inputs(made_again: set[str]) -> None:
     """Links to all files of results that a job may read, dated as these are."""
-    for folder, below, names in os.walk(RESULTS):
+    for folder, below, names in os.walk(RESULTS, followlinks=True):
         here = Path(folder).relative_to(RESULTS)
         top = here == Path()
         below[:] = [n for n in below if not (top and (n.startswith(".") or n in (*NOT_MADE, "report")))]
@@ -151,8 +157,6 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--sample", type=int, default=3, help="shards to make again; 0 only reads files")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of shards")
     own, rest = parser.parse_known_args(arguments)
-    hold(LOCK)
-    name_run()
     try:
         sys.exit(not _verify(own.sample, own.seed, rest))
     except ManifestError as error:
@@ -161,6 +165,10 @@ def main(arguments: Sequence[str]) -> None:
 
 def _verify(sample: int, seed: int, arguments: Sequence[str]) -> bool:
     manifest = read_manifest()
+    if os.access(RESULTS, os.W_OK):
+        hold(LOCK)
+    elif sample:
+        raise ManifestError(f"{RESULTS}/ cannot be written; to read its files only: make verify SAMPLE=0")
     started = time.monotonic()
     wrong = list(check_files(manifest))
     for name, what in wrong:
@@ -170,6 +178,7 @@ def _verify(sample: int, seed: int, arguments: Sequence[str]) -> bool:
     names = choose(manifest, sample, seed, {name for name, _ in wrong})
     if not names:
         return not wrong
+    name_run()
     print(f"Making {len(names)} tables again:", *names, sep="\n  ", flush=True)
     took = f"{make_again(names, manifest, arguments):.1f} s"
     report = compare_again()
