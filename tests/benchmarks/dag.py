@@ -2,7 +2,7 @@
 
     python tests/benchmarks/dag.py [--jobs 20000] [CONFIG.yaml ...]
 
-Without files, a synthetic study of about so many jobs: the embedded world with more seeds and shards of 32 cases.
+Without files, a synthetic study of about so many jobs: the embedded world, more seeds, shards of 32 cases.
 Seconds of the wall clock and of the process's own computing, and its largest resident size.
 """
 
@@ -23,7 +23,7 @@ RUNS, SHARDS = 22, 50  # models times datasets times editors of the embedded stu
 
 
 def synthetic(jobs: int) -> dict:
-    """The embedded study with as many test cases as give SHARDS shards, and as many seeds as give `jobs` jobs."""
+    """The embedded study with test cases for SHARDS shards, and as many seeds as give `jobs` jobs."""
     quotas = dict.fromkeys(("coverage", "reverse", "composite", "round_easy", "round_hard"), 32 * SHARDS)
     seeds = max(1, round(jobs / (RUNS * (SHARDS + 1))))
     return {
