@@ -10,117 +10,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from aftershock.jobs.equality import compare_folders
 from slurm.cluster import Cluster
-from slurm.project import TABLES, copy_project, launch, on_cluster, run_environment
+from slurm.project import run_environment
+from slurm.runs import EDITED, REDONE, SECONDS, Run
 
 pytestmark = [
     pytest.mark.slurm,
     pytest.mark.program("slurmctld", "slurmd", "munged", "slurmdbd", "mariadbd", "squeue"),
 ]
-REDONE = ("ft", "memit")
-EDITED = Path("results/world/small/coverage")
 OBSERVED = Path("s0/observations/00000-00009.parquet")
-SECONDS = 400
-
-
-@pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run, without a cluster."""
-    folder = copy_project(tmp_path_factory.mktemp("calm") / "project")
-    run = launch(folder, "--cores", "2", TABLES)
-    assert run.returncode == 0, run.stdout
-    return folder
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with Cluster(tmp_path_factory.mktemp("cluster"), accounting=True) as started:
-        yield started
-
-
-@pytest.fixture
-def folder(calm: Path, tmp_path: Path) -> Path:
-    """The finished run without the edits of two methods on one dataset, and what was made of them."""
-    copy = tmp_path / "project"
-    shutil.copytree(calm, copy, symlinks=True)
-    for editor in REDONE:
-        shutil.rmtree(copy / EDITED / editor)
-    return copy
-
-
-@pytest.fixture
-def begin(folder: Path, cluster: Cluster) -> Iterator[Callable[..., "Run"]]:
-    """Start a run on the cluster; what is left of it ends with the test."""
-    started: list[Run] = []
-
-    def start(*arguments: str) -> Run:
-        started.append(Run(folder, cluster, on_cluster(*arguments, TABLES)))
-        return started[-1]
-
-    yield start
-    for run in started:
-        run.process.kill()
-        run.process.communicate()
-    cluster.run("scancel", "--me", check=False)
-
-
-class Run:
-    """A run on the cluster that goes on beside the test."""
-
-    def __init__(self, folder: Path, cluster: Cluster, arguments: list[str]) -> None:
-        self.folder, self.cluster = folder, cluster
-        self.output = folder / "output.txt"
-        with open(self.output, "a", encoding="utf-8") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "aftershock.launch", "--configfile", "small.yaml", *arguments],
-                cwd=folder,
-                env=run_environment(folder, cluster.environment),
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-
-    def stages(self) -> list[psutil.Process]:
-        """The scripts of this folder that edit."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                words = process.cmdline()
-                if process.cwd() == str(self.folder) and any(
-                    "/scripts/" in w and "edit.py" in w for w in words
-                ):
-                    found.append(process)
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue
-        return found
-
-    def wait_for_stages(self, count: int) -> list[psutil.Process]:
-        """The scripts that edit, once there are so many; they stand still from then on."""
-        stopped: dict[int, psutil.Process] = {}
-
-        def enough() -> bool:
-            for process in self.stages():
-                if process.pid not in stopped:
-                    process.suspend()
-                    stopped[process.pid] = process
-            return len(stopped) >= count
-
-        self.cluster.wait_until(enough, 120, f"no {count} jobs at work: {self.said()}")
-        return list(stopped.values())
-
-    def end(self, seconds: float = SECONDS) -> int:
-        """The run's exit status."""
-        return self.process.wait(seconds)
-
-    def said(self) -> str:
-        """All that was printed so far."""
-        return self.output.read_text(encoding="utf-8")
 
 
 def same(calm: Path, folder: Path) -> None:
@@ -219,7 +123,7 @@ def launch_resume(folder: Path, cluster: Cluster) -> subprocess.CompletedProcess
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
 def test_a_full_disk(calm: Path, folder: Path, begin: Callable[..., Run], cluster: Cluster) -> None:
-    small = folder / EDITED / "ft"
+    small = folder / EDITED / "coverage/ft"
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(small)], check=True)
     try:
@@ -241,7 +145,7 @@ def test_a_damaged_shard_is_named_and_made_anew(
     for editor in REDONE:
         shutil.copytree(calm / EDITED / editor, folder / EDITED / editor)
         (folder / EDITED / editor / "s0" / "scores.parquet").unlink()
-    shard = folder / EDITED / "memit" / OBSERVED
+    shard = folder / EDITED / "coverage/memit" / OBSERVED
     times = shard.stat()
     content = bytearray(shard.read_bytes())
     if damage == "flipped":
@@ -249,7 +153,7 @@ def test_a_damaged_shard_is_named_and_made_anew(
     elif damage == "cut":
         del content[len(content) // 2 :]
     else:
-        content = bytearray((folder / EDITED / "ft" / OBSERVED).read_bytes())
+        content = bytearray((folder / EDITED / "coverage/ft" / OBSERVED).read_bytes())
     shard.write_bytes(content)
     os.utime(shard, ns=(times.st_atime_ns, times.st_mtime_ns))  # as a failing disk does it
     run = begin("--retries", "0")
