@@ -45,8 +45,8 @@ def check_installed(arguments: Sequence[str]) -> None:
 def check_cluster(wanted: Wanted) -> tuple[list[str], list[str]]:
     """Compare what a run will ask for with what the cluster has.
 
-    Arguments for Snakemake come back (the program that tells what became of jobs, and how many to submit where
-    that is limited), and warnings. Raises PreflightError with all that does not fit, a line each.
+    Two lists come back: arguments for Snakemake (the program that tells what became of jobs, and how many to
+    submit where that is limited), and warnings. Raises PreflightError with all that does not fit, a line each.
     """
     config = slurm.settings()
     known = slurm.partitions()
