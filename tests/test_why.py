@@ -213,6 +213,26 @@ Job 1: Working on hold 00000-00031
 """
 
 
+def test_outputs_that_do_not_show(folder: Path) -> None:
+    log(
+        folder,
+        BEGUN + "Waiting at most 5 seconds for missing files:\nresults/hold/toy.txt (missing locally)\n"
+        'MissingOutputException in rule hold in file "/study/Snakefile", line 10:\n'
+        "Job 1  completed successfully, but some output files are missing. Missing files after 5 seconds.\n"
+        "results/hold/toy.txt (missing locally, parent dir contents: )\n"
+        "Exiting because a job execution failed. Look above for error messages\nComplete log(s): x\n",
+    )
+    fields = json.loads((FAULTS / "workstation/jobs/done/00000-00031.json").read_text())
+    fields |= {"rule": "hold", "log": "results/logs/hold/toy.log", "outputs": ["results/hold/toy.txt"]}
+    Path("results/jobs/hold").mkdir(parents=True)
+    Path("results/jobs/hold/a.json").write_text(json.dumps(fields | {"started": 1795273370.0}))
+    ((job, cause),) = look().failed
+    assert (job.name, cause.kind) == ("hold toy", "missing output")
+    Path("results/hold").mkdir()
+    Path("results/hold/toy.txt").write_text("")  # it came later
+    assert look().good
+
+
 def test_a_run_that_was_killed(folder: Path) -> None:
     log(folder, BEGUN)
     fields = {
