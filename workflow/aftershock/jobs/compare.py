@@ -29,7 +29,7 @@ CLOCKS = {"seconds"}
 
 @dataclass
 class Comparison:
-    """What one table or file of two runs has in common. `differences` and `decisions` hold a line for each."""
+    """What one table or file of two runs has in common. One line per difference or decision."""
 
     name: str
     rows: int = 0

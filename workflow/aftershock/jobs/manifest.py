@@ -90,7 +90,7 @@ def read_manifest(results: Path = RESULTS) -> dict[str, Any]:
 
 def made_files(results: Path) -> Iterator[Path]:
     """Every file that a stage made, in order: no logs, job records, caches, hidden or unfinished files."""
-    for folder, below, names in os.walk(results):
+    for folder, below, names in os.walk(results, followlinks=True):
         parts = Path(folder).relative_to(results).parts
         below[:] = sorted(n for n in below if not n.startswith(".") and not _left_out((*parts, n)))
         for name in sorted(names):

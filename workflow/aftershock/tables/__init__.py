@@ -144,13 +144,15 @@ def _read(path: str | PathLike, columns: Sequence[str] | None = None) -> pa.Tabl
     """A file's rows, checked to be those that were written, for this place."""
     arrow = pq.read_table(path, columns=list(columns) if columns else None, page_checksum_verification=True)
     _check_place(path, arrow.schema)
-    _check_columns(arrow)
+    _check_columns(arrow, whole=columns is None)
     return arrow
 
 
-def _check_columns(arrow: pa.Table) -> None:
+def _check_columns(arrow: pa.Table, whole: bool) -> None:
     """Raise ValueError when a column is not what was written; files of older versions say nothing."""
     written = json.loads((arrow.schema.metadata or {}).get(b"sha256", b"{}"))
+    if whole and written and list(written) != arrow.column_names:
+        raise ValueError("its columns are not those that were written")
     for name in arrow.column_names if written else ():
         if written.get(name) != sha256_of_column(arrow[name]):
             raise ValueError(f"the values of column {name} are not those that were written")

@@ -1,0 +1,162 @@
+"""Shards are made again bit for bit, in another process and whatever the order of sets, and compared."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from aftershock.editors.protocol import CONFLICT_STATES, Continuations, run_cases
+from aftershock.jobs.compare import compare_tables
+from aftershock.tables import provenance_of
+from aftershock.tables.cases import CASES, EDITS, PROBES
+from aftershock.tables.graph import PROMPTS
+from aftershock.tables.runs import OBSERVATIONS, TELEMETRY
+from editing import make
+from test_protocol import TEMPLATE_ROWS, tables
+from tiny import tiny
+
+ROOT = Path(__file__).parents[1]
+STUDY = """
+datasets: [coverage]
+editors:
+  ft: {method: ft, settings: {layers: [0], steps: 3}}
+  rome: null
+  memit: null
+  mend: null
+  memit_mle: null
+tuning: {trials: 1}
+continuations: {tokens: 2}
+report: {bars: []}
+"""
+RUN = "results/world/demo-4x128/coverage"
+SHARD = f"{RUN}/ft/s0/observations/00000-00007.parquet"
+
+
+def python(folder: Path, *arguments: str, hash_seed: int = 0) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "workflow"), "PYTHONHASHSEED": str(hash_seed)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder: a random model, cases of no meaning, a shard of edits and the unedited model."""
+    folder = tmp_path_factory.mktemp("run")
+    results = folder / "results"
+    lm = tiny()
+    for part in (lm.model.float(), lm.tokenizer):
+        part.save_pretrained(results / "models/demo-4x128/weights")
+    edits, probes = tables(8)
+    cases = {"split": "test", "rule": "R1>R1", "strict": True, "functionality": 1.0, "cluster": 0}
+    rest = {"tied_known": None, "implied": None, "n_objects": 0, "n_known": 0}
+    frame = edits[["case_id"]].drop_duplicates().assign(**cases, **rest)
+    made = results / "world/demo-4x128/cases"
+    CASES.write(frame, made / "coverage.parquet")
+    EDITS.write(edits, made / "coverage.edits.parquet")
+    PROBES.write(probes, made / "coverage.probes.parquet")
+    PROMPTS.write(TEMPLATE_ROWS, results / "kg/world/prompts.parquet")
+    (folder / "study.yaml").write_text(STUDY)
+    options = ("--snakefile", str(ROOT / "Snakefile"), "--cores", "1", "--configfile", "study.yaml")
+    wanted = [SHARD, f"{RUN}/unedited.parquet"]
+    run = python(folder, "snakemake", *options, "--allowed-rules", "edit", "baseline", "--", *wanted)
+    assert run.returncode == 0, run.stderr
+    return folder
+
+
+def verify(folder: Path, *arguments: str, hash_seed: int = 0) -> subprocess.CompletedProcess:
+    return python(folder, "aftershock.jobs.verify", *arguments, "--cores", "1", hash_seed=hash_seed)
+
+
+def test_a_run_leaves_a_manifest_and_its_shards_are_made_again_bit_for_bit(folder: Path) -> None:
+    assert provenance_of(folder / SHARD)["processor"]
+    assert (folder / "results/manifest.json").exists()
+    before = {path: path.stat().st_mtime_ns for path in (folder / "results").rglob("*") if path.is_file()}
+    found = verify(folder, hash_seed=1)
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "none not as in the manifest" in found.stdout
+    assert "3 identical" in found.stdout
+    after = {path: path.stat().st_mtime_ns for path in (folder / "results").rglob("*") if path.is_file()}
+    after.pop(folder / "results/.lock")
+    assert after == before
+
+
+def test_a_shard_that_would_come_out_otherwise_is_named(folder: Path) -> None:
+    path = folder / SHARD
+    rows, made_by = OBSERVATIONS.read(path), provenance_of(path)
+    sound = path.read_bytes()
+    rows.loc[3, "logprob"] -= 0.5
+    OBSERVATIONS.write(rows, path, made_by)
+    read_only = verify(folder, "--sample", "0")
+    assert read_only.returncode == 1
+    assert f"{SHARD}: changed" in read_only.stdout
+    assert python(folder, "aftershock.jobs.manifest").returncode == 0
+    found = verify(folder)
+    path.write_bytes(sound)
+    assert found.returncode == 1
+    assert f"different: {SHARD.removeprefix('results/')} (logprob by up to 0.5)" in found.stdout
+    assert "made by the same code, settings and versions" in found.stdout
+    assert "results/.verify" in found.stdout
+
+
+def test_verify_says_what_it_needs(tmp_path: Path) -> None:
+    found = verify(tmp_path)
+    assert found.returncode == 1
+    assert "there is no results/manifest.json" in found.stderr
+
+
+@pytest.mark.parametrize("method", ["ft", "memit"])
+def test_the_number_of_threads_changes_nothing_beyond_the_tolerance(method: str) -> None:
+    found = []
+    threads = torch.get_num_threads()
+    for number in (1, 2):
+        torch.set_num_threads(number)
+        lm = tiny()
+        edits, probes = tables(2)
+        arguments = (edits, probes, TEMPLATE_ROWS, CONFLICT_STATES, "plain", 0, "all", Continuations(2))
+        found.append(run_cases(lm, make(method, lm), *arguments))
+    torch.set_num_threads(threads)
+    for table, one, two in zip((OBSERVATIONS, TELEMETRY), *found, strict=True):
+        assert compare_tables(one, two, table).verdict in ("identical", "equal")
+
+
+BUILT = """
+import hashlib, sys
+from pathlib import Path
+from aftershock.cases import DATASETS
+from families import SETTINGS
+from worlds import SHARES, build_all, mine_world
+mined = mine_world(Path(sys.argv[1]))
+quotas = {split: dict.fromkeys(DATASETS, 20) for split in SHARES}
+settings = {**SETTINGS, "quotas": quotas, "split": SHARES}
+for dataset, made in build_all(mined, settings).items():
+    for table in (made.cases, made.edits, made.probes):
+        print(dataset, len(table), hashlib.sha256(table.to_csv().encode()).hexdigest())
+"""
+
+
+def test_cases_do_not_depend_on_the_order_of_sets(tmp_path: Path) -> None:
+    found = []
+    for hash_seed in (1, 2):
+        folder = tmp_path / str(hash_seed)
+        folder.mkdir()
+        built = subprocess.run(
+            [sys.executable, "-c", BUILT, str(folder)],
+            env={
+                "PYTHONPATH": f"{ROOT / 'workflow'}:{ROOT / 'tests'}",
+                "PYTHONHASHSEED": str(hash_seed),
+            },
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found.append(built.stdout)
+    assert len(found[0].splitlines()) == 15
+    assert found[0] == found[1]

@@ -1,0 +1,194 @@
+"""Are the results still what was made, and would they be made again?
+
+    python -m aftershock.jobs.verify [--sample N] [--seed N] [Snakemake's arguments]
+
+Every file is compared with the manifest: one line for each that is missing, damaged, changed or extra. Then a
+random sample of shards, with one table of the unedited model and one of each kind of answers, is made again
+from the same inputs in a folder of its own, and compared. Results are read and never written.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aftershock.jobs.equality import Report, compare_files
+from aftershock.jobs.manifest import (
+    NOT_MADE,
+    RESULTS,
+    ROOT,
+    ManifestError,
+    describe,
+    made_files,
+    read_manifest,
+    sha256_of_file,
+)
+from aftershock.lock import LOCK, hold
+from aftershock.process import name_run
+from aftershock.tables import provenance_of
+
+SCRATCH = RESULTS / ".verify"
+SAMPLED = "edit"
+PACKAGES = ROOT / "workflow"
+ONE_EACH = ("baseline", "verify_facts", "score_objects")
+"""Rules of which one table is made again beside the sample of shards."""
+CIRCUMSTANCES = ("code", "config", "versions", "device", "gpu", "processor", "threads")
+"""What may differ between the two makings of a table, and why they may differ then."""
+
+
+def check_files(manifest: Mapping[str, Any], results: Path = RESULTS) -> Iterator[tuple[str, str]]:
+    """Each file that is not as the manifest says, with what is the matter; all bytes are read."""
+    there = {path.relative_to(results).as_posix(): path for path in made_files(results)}
+    for name, entry in manifest["files"].items():
+        path = there.pop(name, None)
+        if path is None:
+            yield name, "missing"
+        elif path.stat().st_size != entry["bytes"] or sha256_of_file(path) != entry["sha256"]:
+            try:
+                now = describe(path)
+            except ValueError as error:
+                yield name, f"damaged: it {str(error).removeprefix(f'{path} ')}"
+            else:
+                same = "content" in entry and now.get("content") == entry["content"]
+                rows = ", though it holds the same rows" if same else ""
+                yield name, f"changed: {now['bytes']} bytes, {entry['bytes']} in the manifest{rows}"
+    yield from ((name, "extra: the manifest does not know it") for name in there)
+
+
+def choose(manifest: Mapping[str, Any], n: int, seed: int, unsound: set[str] = frozenset()) -> list[str]:
+    """Tables to make again: `n` shards and one of each other kind, of what the configuration still has."""
+    config, chance = manifest["config"], random.Random(seed)
+    known = {
+        "kg": set(config["kgs"]),
+        "model": set(config["models"]),
+        "editor": {label for label, editor in config["editors"].items() if editor},
+    }
+    tables: dict[str, list[str]] = {}
+    for name, entry in sorted(manifest["files"].items()):
+        by = entry.get("by") or {}
+        wildcards = by.get("wildcards", {})
+        sound = name not in unsound and by.get("table") != "telemetry" and "content" in entry
+        if sound and all(wildcards[key] in names for key, names in known.items() if key in wildcards):
+            tables.setdefault(by.get("rule"), []).append(name)
+    shards = tables.get(SAMPLED, [])
+    chosen = sorted(chance.sample(shards, min(n, len(shards))))
+    return chosen + [chance.choice(tables[rule]) for rule in ONE_EACH if n and tables.get(rule)]
+
+
+def make_again(names: Sequence[str], manifest: Mapping[str, Any], arguments: Sequence[str]) -> float:
+    """Make tables anew below SCRATCH, from links to all other files; seconds taken.
+
+    Nothing that was there is written: only the rules of the sample may run. ManifestError when they fail.
+    """
+    shutil.rmtree(SCRATCH, ignore_errors=True)
+    _link_inputs({*names, *(name.replace("/observations/", "/telemetry/") for name in names)})
+    (SCRATCH / "config.json").write_text(json.dumps(manifest["config"]), encoding="utf-8")
+    command = [
+        *(sys.executable, "-m", "aftershock.launch", *map(_absolute, arguments)),
+        *("--snakefile", str(ROOT / "Snakefile"), "--configfile", "config.json", "--no-hooks"),
+        *("--rerun-triggers", "mtime", "--allowed-rules", SAMPLED, *ONE_EACH),
+        *("--", *(f"results/{name}" for name in names)),
+    ]
+    started = time.monotonic()
+    if subprocess.run(command, cwd=SCRATCH, env={**os.environ, "PYTHONPATH": str(PACKAGES)}).returncode:
+        raise ManifestError(f"the sample could not be made again, see above; what there is lies in {SCRATCH}")
+    return time.monotonic() - started
+
+
+def _absolute(argument: str) -> str:
+    """An argument that is a path here, as it is called in another folder."""
+    return str(Path(argument).resolve()) if os.sep in argument and Path(argument).exists() else argument
+
+
+def _link_inputs(made_again: set[str]) -> None:
+    """Links to all files of results that a job may read, dated as these are."""
+    for folder, below, names in os.walk(RESULTS, followlinks=True):
+        here = Path(folder).relative_to(RESULTS)
+        top = here == Path()
+        below[:] = [n for n in below if not (top and (n.startswith(".") or n in (*NOT_MADE, "report")))]
+        target = SCRATCH / "results" / here
+        target.mkdir(parents=True)
+        for name in names:
+            if (here / name).as_posix() not in made_again and not top:
+                path = Path(folder, name)
+                (target / name).symlink_to(path.resolve())
+                stat = path.stat()
+                os.utime(target / name, ns=(stat.st_atime_ns, stat.st_mtime_ns), follow_symlinks=False)
+
+
+def compare_again() -> Report:
+    """Every table made anew, against the one that was there."""
+    again = SCRATCH / "results"
+    parts = []
+    for path in made_files(again):
+        if path.suffix == ".parquet" and not path.is_symlink():
+            name = path.relative_to(again).as_posix()
+            found = compare_files([RESULTS / name], [path], name)
+            if found.verdict != "identical":
+                found.notes += _circumstances(RESULTS / name, path)
+            parts.append(found)
+    return Report(parts)
+
+
+def _circumstances(path: Path, again: Path) -> list[str]:
+    """In which respects two tables were not made alike."""
+    try:
+        then, now = provenance_of(path), provenance_of(again)
+    except ValueError:
+        return []
+    lines = [
+        f"{key}: {then.get(key)} then, {now.get(key)} now"
+        for key in CIRCUMSTANCES
+        if then.get(key) != now.get(key)
+    ]
+    return lines or ["both were made by the same code, settings and versions, on the same kind of machine"]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print what is wrong with the results; exit 1 when anything is."""
+    parser = argparse.ArgumentParser(prog="aftershock.jobs.verify", allow_abbrev=False)
+    parser.add_argument("--sample", type=int, default=3, help="shards to make again; 0 only reads files")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of shards")
+    own, rest = parser.parse_known_args(arguments)
+    try:
+        sys.exit(not _verify(own.sample, own.seed, rest))
+    except ManifestError as error:
+        sys.exit(str(error))
+
+
+def _verify(sample: int, seed: int, arguments: Sequence[str]) -> bool:
+    manifest = read_manifest()
+    if os.access(RESULTS, os.W_OK):
+        hold(LOCK)
+    elif sample:
+        raise ManifestError(f"{RESULTS}/ cannot be written; to read its files only: make verify SAMPLE=0")
+    started = time.monotonic()
+    wrong = list(check_files(manifest))
+    for name, what in wrong:
+        print(f"{RESULTS / name}: {what}")
+    took = f"{time.monotonic() - started:.1f} s"
+    print(f"{len(manifest['files'])} files read in {took}: {len(wrong) or 'none'} not as in the manifest")
+    names = choose(manifest, sample, seed, {name for name, _ in wrong})
+    if not names:
+        return not wrong
+    name_run()
+    print(f"Making {len(names)} tables again:", *names, sep="\n  ", flush=True)
+    took = f"{make_again(names, manifest, arguments):.1f} s"
+    report = compare_again()
+    print(f"Made again in {took}: {report}")
+    if report.equal:
+        shutil.rmtree(SCRATCH)
+    else:
+        print(f"What was made again lies in {SCRATCH}/results")
+    return report.equal and not wrong
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
