@@ -192,9 +192,7 @@ CASES = {
         "make resume",
     ),
     "a script that did not come to its stage": (
-        job(
-            message="RuleException: CalledProcessError in file x: Command 'x' returned non-zero exit status 1."
-        ),
+        job(message="RuleException: CalledProcessError in file x: 'x' returned non-zero exit status 1."),
         "unknown",
         "its script ended with exit status 1, and no log says why",
         "see results/logs/edit/a.log",

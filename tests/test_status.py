@@ -298,6 +298,9 @@ def test_how_a_run_ended(folder: Path) -> None:
     for text, said in texts.items():
         log(folder, text)
         assert said in draw(take(), 200)[0], said
+    for elapsed, took in {"0:25:00.5": "25 min", "1 day, 2:00:00.0": "26.0 h"}.items():
+        log(folder, f"{done}Elapsed time: {elapsed}\n")
+        assert f"after {took}" in draw(take(), 200)[0]
 
 
 def test_the_run_at_work_is_the_one_that_is_shown(folder: Path) -> None:

@@ -16,6 +16,7 @@ FAILED = re.compile(r"Error in rule (.+):$")
 MISSED = re.compile(r"MissingOutputException in rule (\w+) in file")
 STEPS = re.compile(r"(\d+) of (\d+) steps \(\S+%\) done$")
 SUBMITTED = re.compile(r"Job \d+ has been submitted with SLURM jobid (\S+) \(log: (.+)\)\.$")
+ELAPSED = re.compile(r"Elapsed time: (?:(\d+) days?, )?(\d+):(\d\d):(\d\d)")
 BEGUN = re.compile(r"(?:Job \d+: (.+)|(?:local)?rule (\w+):)$")
 ENDING = re.compile(r"Complete log\(s\): |Nothing to be done")
 IN_THE_END = re.compile(r"(\w*(?:Error|Exception))(?: in .*)?:?$")
@@ -154,6 +155,9 @@ def _notice(run: RunLog, line: str, after: list[str]) -> None:
     """Take in a line about the run as a whole."""
     if ENDING.match(line):
         run.ended = True
+    elif found := ELAPSED.match(line):
+        days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+        run.last_time = max(run.last_time, run.started + ((days * 24 + hours) * 60 + minutes) * 60 + seconds)
     elif line.startswith("This was a dry-run"):
         run.dry = True
     elif line.startswith("Terminating processes on user request"):

@@ -297,7 +297,8 @@ def _failed(run: RunLog | None, rule: str, records: Sequence[Mapping[str, Any]])
     if run is None or not run.planned:
         return sum(record["state"] in ("failed", "stopped", "gone") for record in records)
     newest = {record["log"]: record for record in records}
-    last = {failure.log: failure for failure in run.failures if failure.rule == rule}
+    mine = [failure for failure in run.failures if failure.rule == rule]
+    last = {failure.log or " ".join(failure.outputs): failure for failure in mine}
     return sum(
         not failure.restarted
         and not (
