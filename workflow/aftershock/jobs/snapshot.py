@@ -173,8 +173,9 @@ def take(slurm: Mapping[str, SlurmJob] | None = None) -> Snapshot:
     """The current folder's run now. `slurm` has this folder's jobs, where SLURM was asked."""
     info, records = liveness.read_run_info(), liveness.read_jobs(slurm)
     run = _shown(newest_runs())
-    if run and info and info.alive and run.started < info.started - START_SECONDS:
-        run = None  # the log of the run before: this one is still looking at what is there
+    starting = bool(info and info.alive and (run is None or run.started < info.started - START_SECONDS))
+    if starting:  # it is still looking at what is there: log and records are of the run before
+        run, records = None, []
     disk = shutil.disk_usage("results" if Path("results").is_dir() else ".")
     found = Snapshot(time.time(), str(Path.cwd()), info, run, disk=(disk.free, disk.total), gpus=gpus_here())
     found.stages = stages_of(run, records, slurm or {}, found.now)
