@@ -77,7 +77,7 @@ CASES = {
         job(vanished(peak_bytes=2000 * 2**20), slurm_job="7"),
         "killed",
         "killed without a word after 60 s, 2000 MB in use when last seen",
-        "if node1 had no memory left, `set-resources: edit: mem_mb: 16000` in p/config.yaml",
+        "if node1 had no memory left: `set-resources: edit: mem_mb: 16000` in p/config.yaml",
     ),
     "the quota": (
         job(failed("OSError", "[Errno 122] Disk quota exceeded: 'results/x'")),

@@ -87,6 +87,19 @@ def test_snakemake_files_load_no_tensor_library() -> None:
     assert not set(found.stdout.split()) & (TENSORS | {"matplotlib"})
 
 
+@pytest.mark.parametrize("program", ["why", "status"])
+def test_programs_that_look_at_a_run_load_no_tensor_library(program: str) -> None:
+    loaded = f"import sys, aftershock.jobs.{program}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    found = subprocess.run(
+        [sys.executable, "-c", loaded],
+        env={"PYTHONPATH": str(ROOT / "workflow")},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert not set(found.stdout.split()) & (TENSORS | {"pandas", "snakemake"})
+
+
 def test_nothing_read_is_executed() -> None:
     for file in sorted(PACKAGE.rglob("*.py")):
         tree = ast.parse(file.read_text(encoding="utf-8"))

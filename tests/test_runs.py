@@ -1,8 +1,10 @@
 """One run at a time in a folder; a killed one leaves nothing running, and the next takes up where it was."""
 
 import json
+import os
 import random
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import Popen
@@ -143,28 +145,38 @@ def test_a_run_that_lives_is_not_resumed(tmp_path: Path) -> None:
     first.communicate(timeout=DEADLINE)
 
 
+def record_of(folder: Path, rule: str) -> Path:
+    """Snakemake's record of a rule's output."""
+    metadata = (folder / ".snakemake" / "metadata").iterdir()
+    (file,) = [file for file in metadata if json.loads(file.read_text())["rule"] == rule]
+    return file
+
+
 def test_outputs_without_a_record_are_taken_over_only_when_known(tmp_path: Path) -> None:
     """As a SLURM job leaves them that ended after its run: whole, by its own record done."""
 
-    def forget() -> None:
-        metadata = (tmp_path / ".snakemake" / "metadata").iterdir()
-        (file,) = [file for file in metadata if json.loads(file.read_text())["rule"] == "last"]
-        file.unlink()
-
     def run(*more: str) -> str:
-        record = tmp_path / "results" / ".run.json"
-        if record.exists():
-            record.write_text(record.read_text().replace('"exit": 0', '"exit": null'))
         return start(tmp_path, *LAUNCH, *more).communicate(timeout=DEADLINE)[0]
 
+    def content(seed: int) -> str:
+        return f"last {random.Random(seed).random()}"
+
+    last = tmp_path / "results" / "last.txt"
     run()
-    forget()
+    record_of(tmp_path, "last").unlink()
     said = run()
-    assert "Taken over from jobs of the last run that ended without it: 1." in said
+    assert "Taken over from jobs that ended without their run: 1." in said
     assert "Nothing to be done" in said
+    of_seed_1 = record_of(tmp_path, "last").read_text()
     run("--config", "seed=5")  # a change that is seen because the output was taken over
-    assert (tmp_path / "results" / "last.txt").read_text() == f"last {random.Random(5).random()}"
-    forget()
-    said = run("--config", "seed=6")
-    assert "Made again, as nothing tells what they were made from: 1, such as results/last.txt." in said
-    assert (tmp_path / "results" / "last.txt").read_text() == f"last {random.Random(6).random()}"
+    assert last.read_text() == content(5)
+    record_of(tmp_path, "last").write_text(of_seed_1)  # that of seed 5 was never written
+    os.utime(last, (time.time(), time.time() + 2))
+    assert "Made again, as what made them has changed or is not known: 1, such as results/last" in run()
+    assert last.read_text() == content(1)
+    record_of(tmp_path, "last").unlink()
+    assert "Made again" in run("--config", "seed=6")
+    assert last.read_text() == content(6)
+    record_of(tmp_path, "last").unlink()
+    (tmp_path / "results" / "first.txt").write_text("newer")
+    assert "Made again" in run("--config", "seed=6")

@@ -19,7 +19,7 @@ from aftershock.jobs import liveness, snapshot
 from aftershock.jobs.liveness import RunInfo, is_running
 from aftershock.jobs.sizes import duration, megabytes
 from aftershock.jobs.slurm_jobs import SlurmJob
-from aftershock.jobs.snakemake_log import RunLog, read_run, read_runs
+from aftershock.jobs.snakemake_log import RunLog, newest_runs, read_run
 from aftershock.jobs.snapshot import EDITS, Gpu, Job, SlurmUse, Snapshot, Stage, parse_gpus, stages_of, take
 from aftershock.jobs.status import main
 from aftershock.jobs.view import draw
@@ -246,6 +246,28 @@ def test_only_living_jobs_count_as_running(folder: Path) -> None:
     assert states["vanished.log"] == states["reused.log"] == "gone"
 
 
+def test_jobs_of_slurm(folder: Path) -> None:
+    log(folder, LOG)
+    record("edit", "a", slurm_job="7", host="node1", gpu="0")
+    jobs = [
+        SlurmJob("7", "RUNNING", gpus=1, rule="edit"),
+        SlurmJob("8", "PENDING", "Resources", rule="edit"),
+        SlurmJob("9", "PENDING", "Resources", rule="score"),
+        SlurmJob("6", "FAILED", rule="edit"),
+    ]
+    found = take({job.id: job for job in jobs})
+    assert found.slurm == SlurmUse(1, 1, {"Resources": 2})
+    assert [(stage.rule, len(stage.running), stage.waiting) for stage in found.stages[1:]] == [
+        ("edit", 1, 1),
+        ("score", 0, 1),
+    ]
+    text = "\n".join(draw(found, 120))
+    assert "1 running, 2 waiting for SLURM" in text
+    assert "SLURM: 1 jobs running with 1 GPUs; 2 waiting (Resources)" in text
+    assert "(node1 GPU 0)" in text
+    assert take({}).slurm == SlurmUse(0, 0, {})
+
+
 def test_damaged_records_and_logs_are_passed_over(folder: Path) -> None:
     record("edit", "whole")
     for name, text in {"half": '{"rule": "ed', "empty": "", "list": "[]", "other": "{}"}.items():
@@ -305,7 +327,7 @@ def test_runs_with_nothing_to_do_and_dry_ones(folder: Path) -> None:
     )
     log(folder, f"{LOG}\nThis was a dry-run (flag -n).\n", "2026-11-21T120000.1")
     log(folder, "Congratulations, your workflow is in a good condition!\n", "2026-11-21T130000.1")
-    assert [run.path.name[:13] for run in read_runs()] == ["2026-11-21T10", "2026-11-21T11"]
+    assert [run.path.name[:13] for run in newest_runs()] == ["2026-11-21T11", "2026-11-21T10"]
     assert take().run.planned["edit"] == 4
 
 

@@ -19,6 +19,7 @@ from aftershock.jobs.why import look, main, told
 
 FAULTS = Path(__file__).parent / "faults"
 PLACES = {"log": ".snakemake/log", "slurm_logs": ".snakemake/slurm_logs", "jobs": "results/jobs"}
+RECORDED = 1_795_275_000
 JOB = "toy.00000-00031"
 IN_PROFILE = "in profile/config.yaml"
 CLUSTER = {
@@ -81,6 +82,7 @@ def lay_out(folder: Path, name: str) -> None:
             target = folder / place / path.relative_to(FAULTS / name / kind)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(path.read_text().replace("/study/", f"{folder}/"))
+            os.utime(target, (RECORDED, RECORDED))
     arguments = ["--profile", "profile"] if name != "workstation" else ["--cores", "2"]
     run = {"arguments": arguments, "host": "node1", "pid": 1, "started": "2026-11-21 15:17:36", "exit": 1}
     (folder / "results/.run.json").write_text(json.dumps(run))
@@ -159,8 +161,8 @@ def test_without_slurm(folder: Path) -> None:
         "memory": "memory",
     }
     assert "killed by SIGKILL" in causes["killed"].what
-    assert "CORES=1" in causes["killed"].remedy
-    assert "CORES=1" in causes["memory"].remedy
+    assert "--cores 1" in causes["killed"].remedy
+    assert "--cores 1" in causes["memory"].remedy
 
 
 @pytest.mark.parametrize("damage", ["records", "slurm_logs", "half_log", "no_log"])
@@ -244,6 +246,29 @@ def test_a_run_without_its_input(folder: Path) -> None:
     assert "resources/nothing.tsv" in line
 
 
+def test_a_run_with_a_wrong_configuration(folder: Path) -> None:
+    log(
+        folder,
+        'WorkflowError in file "/study/workflow/rules/common.smk", line 29:\n'
+        "1 error in the configuration or in resources/:\n  nonsense: unknown key; known: cases\n"
+        '  File "/study/x.smk", line 29, in <module>\n',
+    )
+    said = "1 error in the configuration or in resources/: nonsense: unknown key; known: cases"
+    assert look().run == [
+        f"stopped at 2026-11-21 14:56 before its first job: {said} -> put right what it names"
+    ]
+
+
+def test_foreign_text_is_no_command_to_a_terminal(folder: Path) -> None:
+    lay_out(folder, "workstation")
+    record = next(Path("results/jobs/value").iterdir())
+    fields = json.loads(record.read_text())
+    fields["error"]["text"] = "no label \x1b[2J\u202eab\nc"
+    record.write_text(json.dumps(fields))
+    (line,) = [line for line in told(look()) if line.startswith("value")]
+    assert "no label ?[2J?ab c -> " in line
+
+
 def test_a_full_disk_is_said_whatever_else_is_known(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 0))
     assert "the disk of results/ is full (0 MB free)" in look().run[0]
@@ -276,14 +301,26 @@ def test_many_jobs_with_one_cause_are_summed_up(folder: Path) -> None:
 
 
 def test_two_thousand_records_take_no_two_seconds(folder: Path) -> None:
-    text = (FAULTS / "cluster/jobs/value/00000-00031.json").read_text()
-    place = Path("results/jobs/value")
-    place.mkdir(parents=True)
+    """All of them failed on a cluster, with a log of SLURM each."""
+    text = (FAULTS / "cluster/jobs/killed/00000-00031.json").read_text()
+    slurm_log = (FAULTS / "cluster/slurm_logs/rule_oom/00000-00031/19.log").read_text()
+    said = []
     for i in range(2000):
-        (place / f"{i}.json").write_text(text.replace("00000-00031.log", f"{i}.log"))
+        logs = Path(f".snakemake/slurm_logs/rule_edit/{i}")
+        logs.mkdir(parents=True)
+        (logs / f"{i}.log").write_text(slurm_log)
+        record = Path(f"results/jobs/edit/{i}.json")
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(text.replace("killed/toy.00000-00031.log", f"edit/{i}.log"))
+        said += ["[Sat Nov 21 15:22:43 2026]", "Error in rule edit:", f"    message: SLURM-job '{i}' failed."]
+        said += [f"    jobid: {i}", f"    log: results/logs/edit/{i}.log, {folder}/{logs}/{i}.log"]
+        said += [f"    external_jobid: {i}"]
+    log(folder, "Building DAG of jobs...\nJob stats:\nedit  2000\ntotal  2000\n" + "\n".join(said))
     started = time.process_time()
-    assert len(look().failed) == 2000
+    found = look()
     assert time.process_time() - started < 2
+    assert {cause.kind for _, cause in found.failed} == {"memory"}
+    assert len(found.failed) == 2000
 
 
 def test_squeue_as_it_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -312,8 +349,16 @@ def test_no_slurm_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 def test_accounting_knows_steps_and_their_memory() -> None:
-    """Lines of sacct as its manual page has them."""
-    text = "7|OUT_OF_MEMORY|30||node1\n7.batch|OUT_OF_MEMORY|30|1536K|node1\n7.0|FAILED|20|3.5G|node1\n"
-    jobs = parse_ended(f"{text}8|CANCELLED by 0|5||node2\nodd\n")
-    assert (jobs["7"].state, jobs["7"].peak_bytes) == ("OUT_OF_MEMORY", int(3.5 * 2**30))
-    assert jobs["8"].state == "CANCELLED"
+    """Recorded from SLURM 22.05, the last line apart."""
+    jobs = parse_ended(
+        "5|FAILED|0||None assigned\n8|CANCELLED by 0|20||node1\n8.batch|CANCELLED|20|177172K|node1\n"
+        "8.0|FAILED|16|194192K|node1\n11|FAILED|22||node1\n11.batch|FAILED|22|176984K|node1\n"
+        "11.0|CANCELLED by 0|13|1053952K|node1\nodd\n"
+    )
+    assert {number: job.state for number, job in jobs.items()} == {
+        "5": "FAILED",
+        "8": "CANCELLED",
+        "11": "FAILED",
+    }
+    assert (jobs["5"].peak_bytes, jobs["11"].peak_bytes) == (None, 1053952 * 1024)
+    assert parse_ended("7|OUT_OF_MEMORY|1|3.5G|node1")["7"].peak_bytes == int(3.5 * 2**30)

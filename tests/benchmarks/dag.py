@@ -2,7 +2,7 @@
 
     python tests/benchmarks/dag.py [--jobs 20000] [CONFIG.yaml ...]
 
-Without files, a synthetic study of about so many jobs: the embedded world with more seeds and shards of 32 cases.
+Without files, a synthetic study of about so many jobs: the embedded world, more seeds, shards of 32 cases.
 Seconds of the wall clock and of the process's own computing, and its largest resident size.
 """
 
@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -23,7 +24,7 @@ RUNS, SHARDS = 22, 50  # models times datasets times editors of the embedded stu
 
 
 def synthetic(jobs: int) -> dict:
-    """The embedded study with as many test cases as give SHARDS shards, and as many seeds as give `jobs` jobs."""
+    """The embedded study with test cases for SHARDS shards, and as many seeds as give `jobs` jobs."""
     quotas = dict.fromkeys(("coverage", "reverse", "composite", "round_easy", "round_hard"), 32 * SHARDS)
     seeds = max(1, round(jobs / (RUNS * (SHARDS + 1))))
     return {
@@ -35,8 +36,23 @@ def synthetic(jobs: int) -> dict:
     }
 
 
-def dry_run(files: Sequence[Path], folder: Path) -> tuple[int, float, float, float]:
-    """Jobs, wall seconds, own seconds and largest resident megabytes of a dry run in `folder`."""
+@dataclass(frozen=True)
+class DryRun:
+    """What a dry run said and took: seconds of the wall clock and its own, largest resident megabytes."""
+
+    text: str
+    wall: float
+    own: float
+    memory: float
+
+    @property
+    def jobs(self) -> int:
+        """All jobs that would run."""
+        return int(next(line.split()[1] for line in self.text.splitlines() if line.startswith("total ")))
+
+
+def dry_run(files: Sequence[Path], folder: Path) -> DryRun:
+    """A dry run of the embedded study with `files` over it, in `folder`."""
     command = [
         sys.executable,
         "-m",
@@ -54,9 +70,8 @@ def dry_run(files: Sequence[Path], folder: Path) -> tuple[int, float, float, flo
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
-    (total,) = {line.split()[1] for line in done.stdout.splitlines() if line.startswith("total ")}
     own = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return int(total), time.perf_counter() - started, own, after.ru_maxrss / 1024
+    return DryRun(done.stdout, time.perf_counter() - started, own, after.ru_maxrss / 1024)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,8 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (folder / "synthetic.yaml").write_text(yaml.safe_dump(synthetic(args.jobs)))
         given = [path.resolve() for path in args.config]
         files = [*given, folder / "contact.yaml"] if given else [folder / "synthetic.yaml"]
-        jobs, wall, own, memory = dry_run(files, folder)
-    print(f"{jobs} jobs: {wall:.1f} s, {own:.1f} s of computing, {memory:.0f} MB")
+        found = dry_run(files, folder)
+    print(f"{found.jobs} jobs: {found.wall:.1f} s, {found.own:.1f} s of computing, {found.memory:.0f} MB")
     return 0
 
 

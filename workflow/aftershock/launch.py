@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from aftershock.jobs import orphans, preflight
+from aftershock.jobs.adopt import adopt_finished
 from aftershock.jobs.arguments import chosen_executor, wanted
 from aftershock.jobs.folder import PreflightError, check_dates, check_writable
 from aftershock.jobs.slurm import SlurmError
@@ -81,6 +82,7 @@ def _launch(own: argparse.Namespace, arguments: list[str]) -> NoReturn:
     check_dates(LOCK.parent, now)
     prefix = orphans.job_prefix(Path.cwd())
     plugin_arguments = _preflight(options, prefix) if submits else []
+    refuse_others()
     last = orphans.read_run()
     left = orphans.find_orphans(prefix, last, required=submits)
     if own.resume:
@@ -89,10 +91,7 @@ def _launch(own: argparse.Namespace, arguments: list[str]) -> NoReturn:
         orphans.refuse_orphans(left)
     clear_up(arguments)
     name_run()
-    if last is not None and last.exit != 0:
-        from aftershock.jobs.adopt import adopt_finished
-
-        adopt_finished()
+    adopt_finished()
     run = orphans.begin_run(arguments, prefix if submits else None)
     try:
         _be_snakemake(_before_targets(arguments, plugin_arguments))
@@ -161,15 +160,27 @@ def _be_snakemake(arguments: Sequence[str]) -> NoReturn:
     sys.exit()
 
 
+def _is_locked() -> bool:
+    """Whether Snakemake's own lock is there: a run is at work, or was killed."""
+    return SNAKEMAKE_LOCKS.is_dir() and any(SNAKEMAKE_LOCKS.iterdir())
+
+
+def refuse_others() -> None:
+    """Raise PreflightError when a Snakemake that was started without this launcher is at work here.
+
+    What a killed run was doing at that moment, such as submitting a job, is over afterwards.
+    """
+    working = others_at_work() if _is_locked() else []
+    if working:
+        numbers = ", ".join(str(process.pid) for process in working)
+        raise PreflightError(
+            f"a Snakemake run is working in this folder (process {numbers}); wait until it has finished"
+        )
+
+
 def clear_up(arguments: Sequence[str]) -> None:
-    """Remove what a killed run left; exit when a Snakemake started without this launcher is at work here."""
-    if SNAKEMAKE_LOCKS.is_dir() and any(SNAKEMAKE_LOCKS.iterdir()):
-        working = others_at_work()
-        if working:
-            numbers = ", ".join(str(process.pid) for process in working)
-            sys.exit(
-                f"a Snakemake run is working in this folder (process {numbers}); wait until it has finished"
-            )
+    """Remove what a killed run left."""
+    if _is_locked():
         print("Clearing up after a run that was killed.", file=sys.stderr)
         unlock = [
             sys.executable,

@@ -2,6 +2,7 @@
 
 import atexit
 import re
+from functools import cache
 from pathlib import Path
 
 from aftershock.cases import CONFLICT, ROUND, SPLITS
@@ -10,7 +11,7 @@ from aftershock.code_hash import code_hash, keep_parsed
 from aftershock.config import check_config, check_fetched, merged_settings
 from aftershock.config.settings import moment_layers
 from aftershock.editors.table import EDITORS
-from aftershock.jobs.sharding import editors_of_dataset, shard_ranges, shard_sizes, test_cases
+from aftershock.jobs.sharding import editors_of_dataset, shard_ranges, shard_sizes, number_of_cases
 from aftershock.kg.sheets import kept_rules, one_to_many_relations
 from aftershock.offline import go_offline
 from aftershock.process import name_run
@@ -162,7 +163,7 @@ def taught(wildcards):
 def shards(wildcards):
     """Ranges of test cases, each a job; no range cuts a block of 32 cases."""
     return shard_ranges(
-        test_cases(config, wildcards.dataset), SHARDS[wildcards.model, wildcards.dataset, wildcards.editor]
+        number_of_cases(config, wildcards.dataset), SHARDS[wildcards.model, wildcards.dataset, wildcards.editor]
     )
 
 
@@ -195,18 +196,29 @@ def hypernetwork(wildcards):
     return f"results/{mend['kg'] or wildcards.kg}/{wildcards.model}/mend/{kind}/hypernetwork.safetensors"
 
 
-def editor_settings(wildcards):
-    """Method, settings and second edit of an editor for one model."""
-    editor = EDITOR_LABELS[wildcards.editor]
+@cache
+def settings_for(label, name):
+    """Method, settings and second edit of an editor for the model `name`; thousands of jobs ask."""
+    editor = EDITOR_LABELS[label]
     return {
         "method": editor["method"],
         "second_edit": editor.get("second_edit", "plain"),
         "labels": editor.get("labels", "all"),
-        "settings": merged_settings(editor, model(wildcards)),
+        "settings": merged_settings(editor, MODELS[name]),
     }
+
+
+def editor_settings(wildcards):
+    """Method, settings and second edit of an editor for one model."""
+    return settings_for(wildcards.editor, wildcards.model)
+
+
+@cache
+def code_of(module):
+    """A hash of what the results of the editor in `module` depend on."""
+    return code_hash("aftershock.editors.protocol", "aftershock.editors.tuning", module)
 
 
 def editor_code(wildcards):
     """A hash of what an editor's results depend on; its module is named because the table hides it."""
-    method = EDITOR_LABELS[wildcards.editor]["method"]
-    return code_hash("aftershock.editors.protocol", "aftershock.editors.tuning", EDITORS[method].module)
+    return code_of(EDITORS[EDITOR_LABELS[wildcards.editor]["method"]].module)

@@ -1,9 +1,10 @@
 """What jobs finished after their run had been killed: taken over when it is known what they were made from.
 
 Snakemake's own record of an output, which tells it later that parameters or code have changed, is written by
-the run and not by the job. An output that a SLURM job finishes after its run is dead has none, and would be
-reused for ever, whatever changes. So the next run compares the job's own record with the parameters of today:
-equal ones are noted for Snakemake, all others are made again.
+the run and not by the job. An output that a SLURM job finishes after its run has died has none, or an old
+one, and would be reused although parameters have changed. So every run looks at such outputs: those that are
+newer than inputs and script, and whose job's own record has the parameters of today, are noted for Snakemake;
+all others are made again.
 """
 
 import json
@@ -11,52 +12,71 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from snakemake.dag import DAG
-
 from aftershock.jobs.record import params_hash, record_path
+
+SAME_SECONDS = 1.0
 
 
 def adopt_finished() -> None:
-    """Have the Snakemake of this process look at outputs without a record of how they were made."""
+    """Have the Snakemake of this process look at outputs that it has no record of."""
+    from snakemake.dag import DAG
+
     check_incomplete = DAG.check_incomplete
 
-    async def check(dag: DAG) -> None:
+    async def check(dag: Any) -> None:
         await check_incomplete(dag)
         await _adopt(dag)
 
     DAG.check_incomplete = check
 
 
-async def _adopt(dag: DAG) -> None:
+async def _adopt(dag: Any) -> None:
     """Comes after the jobs are known and before it is decided which to run; `forcefiles` are made again."""
-    known, unknown = 0, []
+    known, other = 0, []
     for job in dag.jobs:
-        if not job.output or dag.workflow.persistence.has_metadata(job):
+        if any(f in dag.forcefiles for f in job.output) or not await _is_unrecorded(dag, job):
             continue
-        if any(f in dag.forcefiles for f in job.output) or not all([await f.exists() for f in job.output]):
-            continue
-        if _made_by(job):
+        same = _made_from(job) == params_hash(dict(job.params.items()))
+        if same and await _is_newest(job):
             await dag.workflow.persistence.finished(job)
             known += 1
         else:
             dag.forcefiles.update(job.output)
-            unknown.append(str(job.output[0]))
+            other.append(str(job.output[0]))
     if known:
-        print(f"Taken over from jobs of the last run that ended without it: {known}.", file=sys.stderr)
-    if unknown:
+        print(f"Taken over from jobs that ended without their run: {known}.", file=sys.stderr)
+    if other:
         print(
-            f"Made again, as nothing tells what they were made from: {len(unknown)}, such as {unknown[0]}.",
+            f"Made again, as what made them has changed or is not known: {len(other)}, such as {other[0]}.",
             file=sys.stderr,
         )
 
 
-def _made_by(job: Any) -> bool:
-    """Whether the job's own record says that it is done, with the parameters it would have today."""
-    path: Path = record_path(job.rule.name, job.wildcards_dict)
-    if not path.exists():
+async def _is_newest(job: Any) -> bool:
+    """Whether the outputs are newer than the script and all inputs, which are there."""
+    if [f async for f in job.outputs_older_than_script_or_notebook()]:
         return False
+    made = min([(await f.mtime()).local_or_storage() for f in job.output])
+    return all([await f.exists() and not await f.is_newer(made) for f in job.input])
+
+
+async def _is_unrecorded(dag: Any, job: Any) -> bool:
+    """Whether all outputs are there, and one was made after Snakemake last noted how."""
+    if not job.output or not all([await f.exists() for f in job.output]):
+        return False
+    records = [dag.workflow.persistence.metadata(f) for f in job.output]
+    if None in records:
+        return True
+    made = [(await f.mtime()).local_or_storage() for f in job.output]
+    later = any(m > r.endtime + SAME_SECONDS for m, r in zip(made, records, strict=True) if r.endtime)
+    return later and _made_from(job) is not None
+
+
+def _made_from(job: Any) -> str | None:
+    """The hash of the parameters of the job that made an output last; None when that is not known."""
+    path: Path = record_path(job.rule.name, job.wildcards_dict)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
-        return False
-    return record["state"] == "done" and record.get("params") == params_hash(dict(job.params.items()))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return record.get("params") if record["state"] == "done" else None

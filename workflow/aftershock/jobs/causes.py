@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from aftershock.jobs.errors import cause_of_error
-from aftershock.jobs.evidence import AGAIN, Cause, Evidence, rounded
+from aftershock.jobs.evidence import AGAIN, Cause, Evidence
 from aftershock.jobs.sizes import megabytes
 
 LIMIT = re.compile(r"exceeded memory limit \((\d+) > (\d+)\)")
@@ -26,7 +26,8 @@ SHARE = 0.9
 """Of the memory asked for; a job that vanished above it is taken to have run out of memory."""
 LONGER, LONGEST = 2.0, 20.0
 """Times the run time that a job is given next, at least and at most."""
-UNKNOWN_MINUTES = 60
+DEFAULT_MB, DEFAULT_MINUTES = 2000, 60
+"""What a job asked for that does not say."""
 
 REFUSALS = (
     (r"invalid qos", "name one of yours (`sacctmgr show associations format=QOS`) as `qos` in {profile}"),
@@ -99,10 +100,8 @@ def _memory_limit(job: Evidence) -> Cause | None:
     limit = max([(job.asked("mem_mb") or 0) * 2**20, *(limit for _, limit in found)])
     allowed = f", {megabytes(limit)} allowed" if limit else ""
     tried = f" at most in {job.attempts} attempts" if job.attempts > 1 else ""
-    remedy = job.more("mem_mb", rounded(max(1.5 * peak, 2 * limit) / 2**20))
-    return Cause(
-        "memory", f"out of memory: {megabytes(peak)} used{allowed}{tried}", f"give it more: {remedy}"
-    )
+    more = job.more_memory(max(1.5 * peak, 2 * limit) / 2**20)
+    return Cause("memory", f"out of memory: {megabytes(peak)} used{allowed}{tried}", f"give it more: {more}")
 
 
 def _time_limit(job: Evidence) -> Cause | None:
@@ -112,7 +111,7 @@ def _time_limit(job: Evidence) -> Cause | None:
     longer = max(min(1.5 * total / done, LONGEST), LONGER) if done and total else LONGER
     limit = f"its time limit of {minutes} min" if minutes else "its time limit"
     what = f"{limit} was over" + (job.progress and f" with {job.progress}")
-    remedy = job.more("runtime", round((minutes or UNKNOWN_MINUTES) * longer))
+    remedy = job.more("runtime", round((minutes or DEFAULT_MINUTES) * longer))
     return Cause("time", what, f"give it longer: {remedy}, or cut smaller shards")
 
 
@@ -155,12 +154,10 @@ def _killed(job: Evidence) -> Cause | None:
     peak, asked = job.record.get("peak_bytes"), job.asked("mem_mb")
     seen = f", {megabytes(peak)} in use when last seen" if peak else ""
     what = f"killed{f' by {found[1]}' if found else ''} without a word{job.age}{seen}"
+    more = job.more_memory(2 * (asked or DEFAULT_MB))
     if job.slurm_job and peak and asked and peak > SHARE * asked * 2**20:
-        remedy = job.more("mem_mb", rounded(2 * asked))
-        return Cause("memory", f"{what}, {asked} MB allowed", f"give it more: {remedy}")
-    host = job.record.get("host", "its machine")
-    memory = job.fewer_at_once(f"{job.more('mem_mb', rounded(2 * (asked or 1000)))}; {AGAIN}")
-    return Cause("killed", what, f"if somebody's kill, {AGAIN}; if {host} had no memory left, {memory}")
+        return Cause("memory", f"{what}, {asked} MB allowed", f"give it more: {more}")
+    return Cause("killed", what, f"{AGAIN}; if {job.record.get('host', 'it')} had no memory left: {more}")
 
 
 LOOKS: Sequence[Callable[[Evidence], Cause | None]] = (

@@ -2,7 +2,7 @@
 
 import re
 
-from aftershock.jobs.evidence import AGAIN, Cause, Evidence, rounded
+from aftershock.jobs.evidence import AGAIN, Cause, Evidence
 from aftershock.jobs.sizes import megabytes
 
 PROGRAM = {
@@ -43,9 +43,9 @@ def _memory(job: Evidence, kind: str, text: str) -> Cause | None:
         return Cause("gpu memory", f"out of GPU memory, {held} in use before: {text}", remedy)
     peak, found = (job.record.get("peak_bytes") or 0) / 2**20, WANTED.search(text)
     wanted = float(found[1]) * UNITS[found[2]] if found else 0.0
-    needed = rounded(max(1.2 * (peak + wanted), 2 * (job.asked("mem_mb") or 0)))
+    needed = max(1.2 * (peak + wanted), 2 * (job.asked("mem_mb") or 0))
     what = f"out of memory, {megabytes(peak * 2**20)} in use before: {text}"
-    return Cause("memory", what, job.fewer_at_once(f"give it more: {job.more('mem_mb', needed)}"))
+    return Cause("memory", what, f"give it more: {job.more_memory(needed)}")
 
 
 def _disk(job: Evidence, kind: str, text: str) -> Cause | None:

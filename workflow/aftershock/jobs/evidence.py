@@ -75,11 +75,11 @@ class Evidence:
         """How to give the rule more of a resource."""
         return f"`set-resources: {self.rule}: {name}: {value}` in {self.profile}"
 
-    def fewer_at_once(self, remedy: str) -> str:
-        """`remedy` under SLURM. Elsewhere nobody holds jobs to what they ask for: they share a machine."""
+    def more_memory(self, mb: float) -> str:
+        """How to have `mb` MB for it. Without SLURM, nobody holds jobs to what they ask for: they share."""
         if self.slurm_job:
-            return remedy
-        return f"fewer jobs at once, with CORES=1, or a machine with more memory; {AGAIN}"
+            return self.more("mem_mb", rounded(mb))
+        return "fewer jobs at once (`make resume ARGS='--cores 1'`), or a machine with more memory"
 
 
 def rounded(mb: float) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from aftershock.jobs.cost import Costs, Need
 from aftershock.jobs.devices import MB, Device, choose_gpu, find_device, shipped
 from aftershock.jobs.questions import most_asked
-from aftershock.jobs.sharding import editors_of_dataset, test_cases
+from aftershock.jobs.sharding import editors_of_dataset, number_of_cases
 
 FLOOR_MB, FLOOR_MINUTES = 2000, 30
 MARGIN = 3.0
@@ -32,7 +32,7 @@ class Needs:
         self._asked: dict[tuple, int | str] = {}
 
     def of(self, rule: str, what: str, wildcards: Mapping[str, str], attempt: int = 1) -> int | str:
-        """`what` a job of `rule` asks for: mem_mb, runtime (minutes), gpu_mb, or gpu_model.
+        """`what` a job of `rule` asks for: mem_mb, runtime (minutes), or gpu_model.
 
         Memory and minutes grow with every attempt. ValueError when no type of `gpus` is large enough.
         """
@@ -85,8 +85,6 @@ class Needs:
         if what == "mem_mb":
             return max(FLOOR_MB, round(need.host / MB)) * attempt
         least = 0.0 if need.on_host else need.gpu
-        if what == "gpu_mb":
-            return round(least / MB)
         kind = choose_gpu(self.config["gpus"], least, self._name(rule, wildcards))
         if what == "gpu_model":
             return kind
@@ -123,7 +121,7 @@ def _helper(needs: Needs, key: str, texts: float, tokens: int) -> Need:
 
 
 def _cases(needs: Needs, dataset: str) -> int:
-    return test_cases(needs.config, dataset)
+    return number_of_cases(needs.config, dataset)
 
 
 RELATIONS = 60  # whose paraphrases are written, about

@@ -22,7 +22,7 @@ Key = tuple[str, str, str]
 """Model, dataset, label of an editor."""
 
 
-def test_cases(config: Mapping[str, Any], dataset: str) -> int:
+def number_of_cases(config: Mapping[str, Any], dataset: str) -> int:
     """Test cases of a dataset that a run edits."""
     kg = config["kgs"][config["kg"]]
     return kg["sample"] if kg["source"] == "released" else config["cases"]["quotas"]["test"].get(dataset, 0)
@@ -74,7 +74,7 @@ def _runs(config: Mapping[str, Any]) -> Iterator[tuple[Key, Mapping[str, Any], i
     for model in config["models"]:
         for dataset in config["datasets"]:
             for label in editors_of_dataset(config, dataset):
-                yield (model, dataset, label), config["editors"][label], test_cases(config, dataset)
+                yield (model, dataset, label), config["editors"][label], number_of_cases(config, dataset)
 
 
 def _size(

@@ -1,4 +1,4 @@
-"""Bytes, seconds and counts as a person reads them."""
+"""Bytes, seconds, counts and foreign text as a person reads them."""
 
 
 def megabytes(n: float | None) -> str:
@@ -23,3 +23,8 @@ def duration(seconds: float) -> str:
 def plural(unit: str) -> str:
     """The plural of what a job counts: cases, batches."""
     return f"{unit}es" if unit.endswith(("ch", "s", "x")) else f"{unit}s"
+
+
+def printable(text: str) -> str:
+    """In one line, and without what a terminal would take for a command: error texts may hold any label."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))

@@ -85,10 +85,12 @@ class RunLog:
         return not self.dry and bool(self.planned or self.ended or self.error)
 
 
-def read_runs(folder: Path = FOLDER) -> list[RunLog]:
-    """All runs that have a log below `folder`, oldest first; dry runs and such are left out."""
-    runs = [read_run(path) for path in sorted(folder.glob("*.snakemake.log"))]
-    return [run for run in runs if run.is_run]
+def newest_runs(folder: Path = FOLDER) -> Iterator[RunLog]:
+    """The runs that have a log below `folder`, newest first; dry runs and such are left out."""
+    for path in sorted(folder.glob("*.snakemake.log"), reverse=True):
+        run = read_run(path)
+        if run.is_run:
+            yield run
 
 
 def read_run(path: Path) -> RunLog:
@@ -153,10 +155,9 @@ def _notice(run: RunLog, line: str, after: list[str]) -> None:
     elif line.startswith("Terminating processes on user request"):
         run.stopped = True
     elif (found := IN_THE_END.match(line)) and found[1] != "RuleException":
-        said = [text.strip() for text in _block(after)]
-        text = " ".join(text for text in said if text)
+        text = " ".join(said.strip() for said in _block(after) if not said.strip().startswith('File "'))
         if text and text != "At least one job did not complete successfully.":
-            run.error = f"{line.rstrip(':')}: {text}"
+            run.error = text if found[1] == "WorkflowError" else f"{found[1]}: {text}"
 
 
 def _block(lines: list[str]) -> Iterator[str]:

@@ -3,8 +3,8 @@
 import shutil
 import subprocess
 import time
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from aftershock.cases import CONFLICT, ROUND
 from aftershock.jobs import liveness
 from aftershock.jobs.liveness import RunInfo
 from aftershock.jobs.slurm_jobs import SlurmJob
-from aftershock.jobs.snakemake_log import RunLog, read_runs
+from aftershock.jobs.snakemake_log import RunLog, newest_runs
 
 EDITS = {**dict.fromkeys(CONFLICT, 4), **dict.fromkeys(ROUND, 2)}
 """Edits of a case, by dataset: both edits, the second alone and the control edit; or both."""
@@ -172,7 +172,7 @@ class Snapshot:
 def take(slurm: Mapping[str, SlurmJob] | None = None) -> Snapshot:
     """The current folder's run now. `slurm` has this folder's jobs, where SLURM was asked."""
     info, records = liveness.read_run_info(), liveness.read_jobs(slurm)
-    run = _shown(read_runs())
+    run = _shown(newest_runs())
     if run and info and info.alive and run.started < info.started - START_SECONDS:
         run = None  # the log of the run before: this one is still looking at what is there
     disk = shutil.disk_usage("results" if Path("results").is_dir() else ".")
@@ -180,22 +180,20 @@ def take(slurm: Mapping[str, SlurmJob] | None = None) -> Snapshot:
     found.stages = stages_of(run, records, slurm or {}, found.now)
     if slurm is not None:
         working = [job for job in slurm.values() if job.running]
-        found.slurm = (
-            len(working),
-            sum(job.waiting for job in slurm.values()),
-            sum(job.gpus for job in working),
-        )
+        waiting = Counter(job.reason for job in slurm.values() if job.waiting)
+        found.slurm = SlurmUse(len(working), sum(job.gpus for job in working), dict(waiting))
     peaks = [(record.get("gpu_peak_bytes") or 0, _name(record)) for record in records]
     if peaks and max(peaks)[0]:
         found.gpu_peak = max(peaks)[1], max(peaks)[0]
     return found
 
 
-def _shown(runs: Sequence[RunLog]) -> RunLog | None:
+def _shown(runs: Iterator[RunLog]) -> RunLog | None:
     """The newest run; the one before it where that had nothing to do."""
-    newest = runs[-1] if runs else None
+    newest = next(runs, None)
     if newest and newest.complete and not newest.planned:
-        return next((run for run in reversed(runs) if run.planned and run.complete), newest)
+        before = next(runs, None)
+        return before if before and before.planned and before.complete else newest
     return newest
 
 

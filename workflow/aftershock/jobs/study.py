@@ -11,7 +11,7 @@ from typing import Any
 from aftershock.cases import ROUND
 from aftershock.config.settings import moment_layers
 from aftershock.editors.table import EDITORS
-from aftershock.jobs.sharding import editors_of_dataset, shard_ranges, shard_sizes, test_cases
+from aftershock.jobs.sharding import editors_of_dataset, number_of_cases, shard_ranges, shard_sizes
 from aftershock.metrics.precision import CASES_NEEDED
 
 
@@ -78,7 +78,7 @@ def _of_model(
             chosen = (f"{model} tune {tuned_label(config, label)}",)
             after = (asked, *_after(config, model, label, dataset), *chosen)
             for seed in config["seeds"]:
-                for shard in shard_ranges(test_cases(config, dataset), sizes[model, dataset, label]):
+                for shard in shard_ranges(number_of_cases(config, dataset), sizes[model, dataset, label]):
                     where = {"kg": kg, "model": model, "dataset": dataset, "editor": label}
                     where |= {"seed": str(seed), "shard": shard}
                     folder = f"{here}/{dataset}/{label}/s{seed}"
@@ -136,7 +136,7 @@ def _compared(
 ) -> set[tuple[str, str]]:
     """Dataset and shard of the cases on which precisions are compared: of each dataset in turn."""
     names = [name for name in config["datasets"] if (model, name, label) in sizes]
-    ranges = {name: shard_ranges(test_cases(config, name), sizes[model, name, label]) for name in names}
+    ranges = {name: shard_ranges(number_of_cases(config, name), sizes[model, name, label]) for name in names}
     chosen, tested = set(), 0
     for i in range(max(map(len, ranges.values()), default=0)):
         for name in names:

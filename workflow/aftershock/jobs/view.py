@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from aftershock.jobs.sizes import duration, megabytes, plural
+from aftershock.jobs.sizes import duration, megabytes, plural, printable
 from aftershock.jobs.snapshot import Job, Snapshot, Stage
 
 BAR = 10
@@ -47,7 +47,7 @@ def draw(found: Snapshot, width: int, height: int | None = None, colour: bool = 
 
 
 def _painted(line: Line, width: int, colour: bool) -> str:
-    text = line.text if len(line.text) <= width else f"{line.text[: width - 1]}…"
+    text = line.text if len(line.text) <= width else f"{line.text[: width - 3]}..."
     return f"{STYLES[line.style]}{text}{RESET}" if colour and line.style and text else text.rstrip()
 
 
@@ -72,7 +72,7 @@ def _head(found: Snapshot) -> list[Line]:
     lines = [Line(f"{_what(found)}   {found.folder}", "bold")]
     if run and run.last:
         at = time.strftime("%H:%M:%S", time.localtime(run.last_time))
-        lines.append(Line(f"{at}  {run.last}"))
+        lines.append(Line(f"{at}  {printable(run.last)}"))
     return lines
 
 
@@ -87,6 +87,8 @@ def _what(found: Snapshot) -> str:
         return "no run is at work"
     at = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.last_time))
     took = duration(run.last_time - run.started)
+    if run.error and not run.planned:
+        return f"stopped {at} before its first job (`make why` tells why)"
     if run.complete:
         return f"finished {at} after {took}"
     if run.stopped:

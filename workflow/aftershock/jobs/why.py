@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from aftershock.jobs import liveness, slurm_jobs
 from aftershock.jobs.causes import cause_of
 from aftershock.jobs.evidence import Cause, Evidence
 from aftershock.jobs.liveness import RunInfo
-from aftershock.jobs.sizes import megabytes
+from aftershock.jobs.sizes import megabytes, printable
 from aftershock.jobs.slurm_jobs import SlurmJob
-from aftershock.jobs.snakemake_log import Failure, RunLog, read_runs
+from aftershock.jobs.snakemake_log import Failure, RunLog, newest_runs
 
 SLURM_LOGS = Path(".snakemake/slurm_logs")
 TAIL_BYTES = 20_000
@@ -84,7 +84,7 @@ class Findings:
     fixed: int = 0
     under_way: int = 0
     earlier: int = 0
-    """Failures before a run that made all it was asked for."""
+    """Records of failures before a run that made all it was asked for."""
     nothing_yet: bool = False
 
     @property
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def look(everything: bool = False) -> Findings:
     """What failed in the current folder; with `everything` also before a run that went well."""
-    runs, info = read_runs(), liveness.read_run_info()
+    runs, info = _runs(everything), liveness.read_run_info()
     known = slurm_jobs.known_jobs(Path.cwd()) if _has_slurm(runs) else None
     records = liveness.read_jobs(known)
     jobs = _jobs(runs, records)
@@ -129,13 +129,14 @@ def look(everything: bool = False) -> Findings:
     unknown = [number for job in failed if (number := _number(job)) and number not in (known or {})]
     known = (known or {}) | (slurm_jobs.ended_jobs(unknown) if known is not None else {})
     died = bool(runs) and _died(runs[-1], info)
-    found.failed = [(job, cause_of(_evidence(job, info, known, died))) for job in failed]
+    logs = {number: Path(path) for run in runs for number, path in run.submitted.items()}
+    found.failed = [(job, cause_of(_evidence(job, info, known, logs, died))) for job in failed]
     return found
 
 
 def told(found: Findings, everything: bool = False) -> list[str]:
     """The findings in lines."""
-    lines = [f"The run: {line}" for line in found.run]
+    lines = [f"The run: {printable(line)}" for line in found.run]
     if found.failed:
         number = f"{len(found.failed)} jobs" if len(found.failed) > 1 else "1 job"
         lines.append(f"{number} failed:")
@@ -144,7 +145,8 @@ def told(found: Findings, everything: bool = False) -> list[str]:
         seen[job.rule, cause.kind] += 1
         if everything or seen[job.rule, cause.kind] <= LISTED:
             tries = f" ({len(job.failures)} attempts)" if len(job.failures) > 1 else ""
-            lines.append(f"{job.name}{tries}: {_sentence(cause.what)} -> {cause.remedy}")
+            what = printable(cause.what).rstrip(" .;")
+            lines.append(f"{job.name}{tries}: {what} -> {cause.remedy}")
     for (rule, kind), n in seen.items():
         if n > LISTED and not everything:
             lines.append(f"{rule}: {n - LISTED} more with the same cause ({kind}); ARGS=--all lists them")
@@ -162,6 +164,16 @@ def told(found: Findings, everything: bool = False) -> list[str]:
     return lines
 
 
+def _runs(everything: bool) -> list[RunLog]:
+    """The runs since the last that made all it was asked for, that one first; with `everything` all."""
+    runs = []
+    for run in newest_runs():
+        runs.append(run)
+        if run.complete and not everything:
+            break
+    return runs[::-1]
+
+
 def _jobs(runs: Sequence[RunLog], records: Sequence[dict[str, Any]]) -> list[Job]:
     """All jobs with a failed attempt, or whose record says that it failed, in the order of their failures."""
     jobs: dict[str, Job] = {}
@@ -177,15 +189,21 @@ def _jobs(runs: Sequence[RunLog], records: Sequence[dict[str, Any]]) -> list[Job
     return sorted(jobs.values(), key=lambda job: job.ended)
 
 
-def _evidence(job: Job, info: RunInfo | None, jobs: dict[str, SlurmJob], died: bool) -> Evidence:
+def _evidence(
+    job: Job,
+    info: RunInfo | None,
+    jobs: Mapping[str, SlurmJob],
+    slurm_logs: Mapping[str, Path],
+    died: bool,
+) -> Evidence:
     """What is known of a job."""
     last = job.failures[-1] if job.failures and not job.is_newer() else None
     number = _number(job)
     submitted = last is None or "ubmission failed" not in last.message and "sbatch failed" not in last.message
     state = jobs.get(number or "", SlurmJob("", ""))
     logs = {Path(failure.slurm_log) for failure in job.failures if failure.slurm_log}
-    if number and (own := _slurm_log(job, number)):
-        logs.add(own)
+    if number in slurm_logs:
+        logs.add(slurm_logs[number])
     in_order = sorted(logs, key=lambda path: (len(path.stem), path.stem))
     profile = info.profile if info else ""
     return Evidence(
@@ -218,10 +236,6 @@ def _number(job: Job) -> str | None:
     if job.record and job.is_newer():
         return job.record.get("slurm_job")
     return job.failures[-1].slurm_job if job.failures else None
-
-
-def _slurm_log(job: Job, number: str) -> Path | None:
-    return next(SLURM_LOGS.glob(f"rule_{job.rule}/**/{number}.log"), None)
 
 
 def _of_the_run(runs: Sequence[RunLog], info: RunInfo | None, records: Sequence[dict[str, Any]]) -> list[str]:
@@ -265,10 +279,6 @@ def _tail(path: Path) -> str:
             return handle.read().decode("utf-8", errors="replace")
     except OSError:
         return ""
-
-
-def _sentence(text: str) -> str:
-    return text.rstrip(" .;")
 
 
 def _jobs_were(n: int) -> str:

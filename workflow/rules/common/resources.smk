@@ -12,7 +12,7 @@ except ValueError as error:
 
 def gpu_job(rule):
     """The resources of jobs that use one GPU: memory, minutes, and which GPU where types are named."""
-    asked = ["mem_mb", "runtime", "gpu_mb", *(["gpu_model"] if config["gpus"] else [])]
+    asked = ["mem_mb", "runtime", *(["gpu_model"] if config["gpus"] else [])]
 
     def function(what):
         return lambda wildcards, attempt: NEEDS.of(rule, what, wildcards, attempt)

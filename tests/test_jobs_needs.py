@@ -1,0 +1,131 @@
+"""What jobs ask of a scheduler, and which GPU holds a model."""
+
+import pytest
+import yaml
+
+from aftershock.config import check_config
+from aftershock.jobs.devices import SHIPPED, choose_gpu, device_errors, find_device, read_devices, shipped
+from aftershock.jobs.needs import FLOOR_MB, FLOOR_MINUTES, MARGIN, RULES, Needs
+from aftershock.jobs.work import Work
+from configured import ROOT, study
+
+EDIT = {"kg": "wdqs", "dataset": "coverage", "seed": "0", "shard": "00000-00127"}
+
+
+def needs(name=None, **changes):
+    config, models = study(name, **changes)
+    return Needs(config, models, ROOT)
+
+
+def test_a_small_model_asks_for_the_floor_and_more_after_a_failure():
+    demo = needs()
+    job = EDIT | {"kg": "world", "model": "demo-4x128", "editor": "rome"}
+    assert [demo.of("edit", "mem_mb", job, attempt) for attempt in (1, 2, 3)] == [
+        FLOOR_MB,
+        2 * FLOOR_MB,
+        3 * FLOOR_MB,
+    ]
+    assert demo.of("edit", "runtime", job) == FLOOR_MINUTES
+    assert demo.of("edit", "gpu_model", job) == ""
+
+
+def test_a_large_model_asks_for_its_weights_and_for_time():
+    large = needs("pitfalls")
+    job = EDIT | {"model": "gpt-j-6b", "editor": "memit"}
+    assert 24_200 < large.of("edit", "mem_mb", job) < 40_000
+    seconds = large.need("edit", job).seconds(find_device("h100-80gb"), find_device("cpu"), "strict")
+    assert large.of("edit", "runtime", job, 2) == pytest.approx(2 * MARGIN * seconds / 60, abs=2)
+    assert large.of("edit", "mem_mb", job) > needs("pitfalls").of(
+        "edit", "mem_mb", job | {"model": "gpt2-xl"}
+    )
+
+
+def test_the_smallest_type_that_holds_a_model_is_asked_for():
+    gpus = {"v100": "v100-32gb", "a100.40": "a100-40gb", "h100": "h100-80gb"}
+    both = needs("pitfalls", gpus=gpus)
+    asked = {
+        (model, editor): both.of("edit", "gpu_model", EDIT | {"model": model, "editor": editor})
+        for model in ("gpt2-xl", "gpt-j-6b")
+        for editor in ("ft", "memit")
+    }
+    assert asked == {
+        ("gpt2-xl", "ft"): "v100",
+        ("gpt2-xl", "memit"): "v100",
+        ("gpt-j-6b", "ft"): "v100",
+        ("gpt-j-6b", "memit"): "h100",
+    }
+    both.check_gpus()
+
+
+def test_a_model_that_no_type_holds_is_an_error_that_names_it():
+    small = needs("pitfalls", gpus={"v100": "v100-32gb"})
+    with pytest.raises(
+        ValueError, match=r"edit of gpt-j-6b by memit needs 4\d GB .* v100 \(32 GB\); name a larger"
+    ):
+        small.check_gpus()
+
+
+def test_a_model_without_sizes_says_what_it_is_taken_for():
+    config, models = study("pitfalls", gpus={"rtx": "rtx-4090-24gb"})
+    config["models"] = ["gpt2-xl"]
+    models = {"gpt2-xl": {key: value for key, value in models["gpt2-xl"].items() if key != "shape"}}
+    with pytest.raises(
+        ValueError, match="taken for a model of seven billion weights because its file has no `shape`"
+    ):
+        Needs(config, models, ROOT).check_gpus()
+
+
+def test_every_rule_that_asks_for_a_gpu_is_reckoned():
+    named = set()
+    for path in (ROOT / "workflow" / "rules").glob("*.smk"):
+        named |= set(part.split('"')[0] for part in path.read_text(encoding="utf-8").split('gpu_job("')[1:])
+    assert named == set(RULES)
+    assert {"edit", "moments", "train_mend", "verify_facts", "baseline"} <= named
+
+
+def test_every_shipped_model_says_its_sizes():
+    for path in (ROOT / "resources" / "models").glob("*.yaml"):
+        assert {"shape", "architecture"} & set(yaml.safe_load(path.read_text(encoding="utf-8"))), path
+
+
+# --- devices -----------------------------------------------------------------------------------------------
+def test_seconds_add_up():
+    device = find_device("cpu")
+    work = Work(flops=device.rates["strict"], exact=device.rates["float64"], bytes=2 * device.bandwidth)
+    assert device.seconds(work) == pytest.approx(4)
+    assert device.seconds(Work(passes=10, rows=100)) == pytest.approx(
+        10 * device.pass_seconds + 100 * device.row_seconds
+    )
+    assert device.loading(device.read) == pytest.approx(device.start_seconds + 1)
+
+
+def test_all_that_is_wrong_with_a_file_of_devices_is_listed(tmp_path):
+    entries = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
+    entries["cpu"]["memory"] = entries["cpu"].pop("memory_gb")
+    entries["h100-80gb"]["tflops"]["bf16"] = -1
+    (tmp_path / "devices.yaml").write_text(yaml.safe_dump(entries), encoding="utf-8")
+    with pytest.raises(ValueError, match="2 wrong|3 wrong") as error:
+        read_devices(tmp_path / "devices.yaml")
+    assert "memory_gb" in str(error.value)
+    assert "h100-80gb.tflops.bf16" in str(error.value)
+
+
+def test_an_unknown_device_is_an_error_with_a_suggestion():
+    config, _ = study()
+    config["gpus"] = {"h": "h100-80g", "c": "cpu"}
+    config["shards"]["device"] = "a100"
+    errors = device_errors(config)
+    assert len(errors) == 3
+    assert any(
+        error.startswith("gpus.h: 'h100-80g' is unknown; did you mean 'h100-80gb'?") for error in errors
+    )
+    assert any("gpus.c: 'cpu' is no GPU" in error for error in errors)
+    with pytest.raises(ValueError, match="shards.device: 'a100' is unknown"):
+        check_config(config, ROOT)
+    with pytest.raises(ValueError, match="device 'h100' is unknown; did you mean 'h100-80gb'"):
+        find_device("h100")
+
+
+def test_only_what_was_measured_says_so():
+    assert [name for name, device in shipped().items() if device.measured] == ["cpu"]
+    assert choose_gpu({}, 1e15, "anything") == ""
