@@ -12,7 +12,7 @@ from aftershock.jobs import arguments, preflight
 from aftershock.jobs.arguments import Wanted, chosen_executor, wanted
 from aftershock.jobs.folder import PreflightError
 from aftershock.launch import _options
-from fake_slurm import SETTINGS, FakeSlurm
+from fake_slurm import PROGRAMS, SETTINGS, FakeSlurm
 
 pytest_plugins = ("slurm_fixtures",)
 
@@ -254,7 +254,10 @@ def test_nothing_is_submitted_or_recorded_after_a_refusal(fake: FakeSlurm, profi
     assert run.returncode == 1
     assert not Path("results/.run.json").exists()
     assert not fake.asked("sbatch")
-    assert launch("--profile", "profile", "-n").returncode == 0  # asks for nothing, so needs no partition
+    for program in PROGRAMS:
+        (fake.folder / program).unlink()
+    dry = launch("--profile", "profile", "-np")  # asks for nothing, so needs no cluster
+    assert dry.returncode == 0, dry.stderr
 
 
 def test_names_of_resources_that_a_job_computes_are_left_to_it() -> None:
