@@ -27,9 +27,7 @@ def hold(path: Path) -> None:
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except PermissionError:
-        sys.exit(
-            f"{path} belongs to {path.owner()}, and you may not write it. Ask them to let you, or to delete it"
-        )
+        sys.exit(f"{path} belongs to {path.owner()} and may not be written. Have them allow it, or delete it")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
