@@ -71,6 +71,17 @@ def test_the_executor_is_found_where_snakemake_finds_it(profile: Path, given: li
     assert chosen_executor([*given, "--executor", "local"]) == "local"
 
 
+def test_several_profiles_and_the_one_of_the_environment(
+    profile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("local").mkdir()
+    Path("local/config.yaml").write_text("cores: 2\n")
+    assert chosen_executor(["--profile", "profile", "--profile", "local", "datasets"]) == "slurm"
+    monkeypatch.setenv("SNAKEMAKE_PROFILE", "profile")
+    assert chosen_executor([]) == "slurm"
+    assert chosen_executor(["--profile", "local"]) is None
+
+
 def test_without_a_profile_the_executor_is_snakemakes_own(profile: Path) -> None:
     assert chosen_executor(["--cores", "1"]) is None
 
