@@ -185,6 +185,18 @@ CASES = {
         "told to end after 60 s with 3 of 9 batches done",
         "make resume",
     ),
+    "a run that is gone": (
+        job(failed("RunGoneError", "the run that started this stage (process 7) has ended")),
+        "stopped",
+        "ended after 60 s as its run was gone",
+        "make resume",
+    ),
+    "a script that did not come to its stage": (
+        job(message="RuleException: CalledProcessError in file x: 'x' returned non-zero exit status 1."),
+        "unknown",
+        "its script ended with exit status 1, and no log says why",
+        "see results/logs/edit/a.log",
+    ),
     "nothing at all": (job(), "unknown", "no log says why", "see results/logs/edit/a.log"),
 }
 

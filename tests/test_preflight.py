@@ -88,6 +88,7 @@ def test_what_a_run_asks_for_is_in_its_arguments(fake: FakeSlurm, profile: Path)
         accounts=("lab",),
         gpus=("a100",),
         first_look=7,
+        jobs=5,
     )
 
 
@@ -100,9 +101,9 @@ def test_config_files_tell_gpus_too(fake: FakeSlurm, profile: Path) -> None:
 
 def test_a_run_that_fits(fake: FakeSlurm, profile: Path) -> None:
     asked = Wanted(partition_file=profile / "partitions.yaml", partitions=("gpu",), gpus=("v100",))
-    assert preflight.check_cluster(asked) == ("squeue", [])
+    assert preflight.check_cluster(asked) == (["--slurm-status-command=squeue"], [])
     accounting(fake)
-    assert preflight.check_cluster(asked) == ("sacct", [])
+    assert preflight.check_cluster(asked) == (["--slurm-status-command=sacct"], [])
     assert not [call for call in fake.asked("sbatch") if "--test-only" not in call]
 
 
@@ -154,7 +155,7 @@ def test_an_unknown_account(fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_accounting_that_knows_nobody_refuses_nobody(fake: FakeSlurm) -> None:
     accounting(fake)
-    assert preflight.check_cluster(Wanted(accounts=("lab",)))[0] == "sacct"
+    assert preflight.check_cluster(Wanted(accounts=("lab",)))[0] == ["--slurm-status-command=sacct"]
 
 
 def test_limits_beyond_those_of_slurm_are_warned_of(fake: FakeSlurm, profile: Path) -> None:
@@ -176,7 +177,7 @@ def test_ended_jobs_that_are_soon_forgotten(fake: FakeSlurm) -> None:
     warnings = preflight.check_cluster(Wanted(first_look=20))[1]
     assert "forgets ended jobs after 60 s" in warnings[0]
     accounting(fake)
-    assert preflight.check_cluster(Wanted(first_look=40)) == ("sacct", [])
+    assert preflight.check_cluster(Wanted(first_look=40)) == (["--slurm-status-command=sacct"], [])
 
 
 def test_what_slurm_itself_refuses(fake: FakeSlurm) -> None:
@@ -184,11 +185,26 @@ def test_what_slurm_itself_refuses(fake: FakeSlurm) -> None:
         "sbatch", error="allocation failure: Job violates accounting/QOS policy (job submit limit)\n", code=1
     )
     said = told(partitions=("cpu",), qos=("long",), accounts=("lab",))
-    assert "SLURM refuses jobs in partition 'cpu': allocation failure: Job violates accounting/QOS" in said
+    assert "SLURM refuses jobs in cpu: allocation failure: Job violates accounting/QOS" in said
     assert "make resume" in said
     assert fake.asked("sbatch")[-1].startswith("--test-only --partition=cpu --account=lab --qos=long ")
     fake.says("sbatch", error="some rule of the site about memory\n", code=1)  # of this small job only
     assert preflight.check_cluster(Wanted(partitions=("cpu",)))
+
+
+@pytest.mark.parametrize(
+    ("own", "of_qos", "limit"),
+    [("|normal", "normal|", None), ("7|normal", "normal|", 7), ("7|normal", "normal|5\nlong|1", 5)],
+)
+def test_no_more_jobs_are_submitted_than_slurm_takes(
+    fake: FakeSlurm, own: str, of_qos: str, limit: int | None
+) -> None:
+    accounting(fake)
+    fake.answers("sacctmgr", {"*user=*": own + "\n", "*MaxSubmitJobsPerUser*": of_qos + "\n"})
+    chosen, warnings = preflight.check_cluster(Wanted(jobs=200))
+    assert chosen[1:] == ([f"--jobs={limit}"] if limit else [])
+    assert len(warnings) == (limit is not None)
+    assert preflight.check_cluster(Wanted(jobs=3))[0] == chosen[:1]
 
 
 def test_without_the_executor_plugin(fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -16,10 +15,10 @@ import psutil
 import pytest
 
 from aftershock.jobs import liveness, snapshot
-from aftershock.jobs.liveness import RunInfo, is_running
+from aftershock.jobs.liveness import is_running
 from aftershock.jobs.sizes import duration, megabytes
 from aftershock.jobs.slurm_jobs import SlurmJob
-from aftershock.jobs.snakemake_log import RunLog, newest_runs, read_run
+from aftershock.jobs.snakemake_log import newest_runs, read_run
 from aftershock.jobs.snapshot import EDITS, Gpu, Job, SlurmUse, Snapshot, Stage, parse_gpus, stages_of, take
 from aftershock.jobs.status import main
 from aftershock.jobs.view import draw
@@ -90,100 +89,6 @@ def run_file(pid: int, started: float, **fields: Any) -> None:
     found = {"arguments": ["--cores", "2"], "host": socket.gethostname(), "pid": pid, "started": moment}
     Path("results").mkdir(exist_ok=True)
     Path("results/.run.json").write_text(json.dumps(found | {"job_prefix": None, "exit": None} | fields))
-
-
-EXAMPLE = Snapshot(
-    now=NOW,
-    folder="/home/user/study",
-    info=RunInfo(4711, socket.gethostname(), NOW - 1500),
-    run=RunLog(
-        Path("x"), NOW - 1490, last="Editing gpt2-xl with memit", last_time=NOW - 20, begun=2, steps=(9, 34)
-    ),
-    stages=[
-        Stage("train_lm", 1, done=1, job_seconds=240.0, finished_rate=(12.5, "batch", 0)),
-        Stage(
-            "edit",
-            16,
-            done=8,
-            failed=1,
-            waiting=5,
-            job_seconds=600.0,
-            running=[
-                Job(
-                    "edit wikidata.gpt2-xl.coverage.memit.s0.00000-00255",
-                    300,
-                    64,
-                    256,
-                    "case",
-                    0.25,
-                    4,
-                    9 * 2**30,
-                ),
-                Job("edit wikidata.gpt2-xl.round_easy.rome.s0.00000-00255", 20, where="node1 GPU 1"),
-            ],
-        ),
-        Stage("score", 16),
-        Stage("report", 1),
-    ],
-    gpus=[Gpu("0", "NVIDIA H100", 97, 40_960, 81_920)],
-    slurm=SlurmUse(2, 2, {"Resources": 4, "PartitionTimeLimit": 1}),
-    disk=(50 * 2**30, 200 * 2**30),
-    gpu_peak=("edit wikidata.gpt2-xl.coverage.memit.s0.00000-00255", 30 * 2**30),
-)
-GOLDEN = """\
-running for 25 min, process 4711 on HOST   /home/user/study
-TIME  Editing gpt2-xl with memit
-9 of 34 jobs done (26 %), 2 running, 5 waiting for SLURM; at least 36 min left (2 stages not known yet)
-1 failed: `make why` tells why
-
-stage     done  of  running  waiting  failed              a job takes    left  rate
-train_lm     1   1        -        -       -  ##########        4 min          12.5 batches/s a job
-edit         8  16        2        5       1  #####.....       10 min  36 min  0.25 cases/s, 1 edits/s
-score        0  16        -        -       -  ..........
-report       0   1        -        -       -  ..........
-
-running, the slowest first
-  edit wikidata.gpt2-xl.coverage.memit.s0.00000-00255: 5 min, 64 of 256 cases, 0.25 cases/s, 1 edits/s,\
- 13 min left, 9216 MB
-  edit wikidata.gpt2-xl.round_easy.rome.s0.00000-00255: 20 s (node1 GPU 1)
-
-GPU 0 NVIDIA H100: 97 % busy, 40.0 of 80.0 GB
-SLURM: 2 jobs running with 2 GPUs; 4 waiting (Resources), 1 waiting (PartitionTimeLimit)
-most GPU memory of a job: 30.0 GB (edit wikidata.gpt2-xl.coverage.memit.s0.00000-00255)
-disk: 50.0 of 200.0 GB free
-"""
-
-
-@pytest.fixture
-def example(monkeypatch: pytest.MonkeyPatch) -> Snapshot:
-    monkeypatch.setattr(RunInfo, "alive", True)
-    return EXAMPLE
-
-
-def test_the_view(example: Snapshot) -> None:
-    at = time.strftime("%H:%M:%S", time.localtime(NOW - 20))
-    wanted = GOLDEN.replace("HOST", socket.gethostname()).replace("TIME", at)
-    assert "\n".join(draw(example, 140)) + "\n" == wanted
-
-
-@pytest.mark.parametrize("width", [20, 40, 60, 70, 80, 100, 140])
-def test_no_line_is_wider_than_the_terminal(example: Snapshot, width: int) -> None:
-    lines = draw(example, width)
-    assert max(len(line) for line in lines) <= width
-    assert any(line.startswith("edit") for line in lines)
-    for line in draw(example, width, colour=True):
-        assert len(re.sub(r"\x1b\[\d*m", "", line)) <= width
-        assert line.count("\x1b[") in (0, 2)
-
-
-def test_a_low_terminal_gets_sums_of_idle_stages(example: Snapshot) -> None:
-    lines = draw(example, 140, height=17)
-    assert len(lines) <= 17
-    assert "1 stages finished (1 jobs): train_lm" in lines
-    assert any(line.startswith("edit ") for line in lines)
-    low = draw(example, 140, height=16)
-    assert len(low) <= 16
-    assert "2 stages to come (17 jobs): score, report" in low
 
 
 def test_time_left_by_hand() -> None:
@@ -298,12 +203,16 @@ def test_how_a_run_ended(folder: Path) -> None:
     for text, said in texts.items():
         log(folder, text)
         assert said in draw(take(), 200)[0], said
+    for elapsed, took in {"0:25:00.5": "25 min", "1 day, 2:00:00.0": "26.0 h"}.items():
+        log(folder, f"{done}Elapsed time: {elapsed}\n")
+        assert f"after {took}" in draw(take(), 200)[0]
 
 
 def test_the_run_at_work_is_the_one_that_is_shown(folder: Path) -> None:
     log(folder, LOG)
     run_file(os.getpid(), time.time())
-    assert take().run is None  # the log is of an earlier run
+    record("edit", "a", state="done")
+    assert (take().run, take().stages) == (None, [])  # what is there is of an earlier run
     assert "looking at what is there" in draw(take(), 80)
     newer = time.strftime("%Y-%m-%dT%H%M%S.1", time.localtime(time.time() + 1))
     log(folder, LOG, newer)

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> None:
     try:
         _launch(*_own(arguments))
     except (PreflightError, SlurmError) as error:
-        sys.exit(f"{error}.")
+        sys.exit(str(error))
 
 
 def _own(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -140,10 +140,10 @@ def _any(options: argparse.Namespace, names: Sequence[str]) -> bool:
 
 def _preflight(options: argparse.Namespace, prefix: str) -> list[str]:
     """Arguments of the executor plugin for this cluster; PreflightError when that cannot take the run."""
-    status_command, warnings = preflight.check_cluster(wanted(options))
+    chosen, warnings = preflight.check_cluster(wanted(options))
     for warning in warnings:
         print(f"Warning: {warning}.", file=sys.stderr)
-    return [f"--slurm-jobname-prefix={prefix}", f"--slurm-status-command={status_command}"]
+    return [f"--slurm-jobname-prefix={prefix}", *chosen]
 
 
 def _before_targets(arguments: list[str], more: list[str]) -> list[str]:

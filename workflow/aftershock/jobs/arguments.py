@@ -25,6 +25,8 @@ class Wanted:
     gpus: tuple[str, ...] = ()
     first_look: int = 40
     """Seconds before the plugin first asks what became of a job."""
+    jobs: int = 1
+    """That Snakemake submits at a time, at most."""
 
 
 def chosen_executor(arguments: Sequence[str]) -> str | None:
@@ -80,6 +82,7 @@ def wanted(options: argparse.Namespace) -> Wanted:
         accounts=_named("slurm_account", resources),
         qos=(*([qos] if qos else []), *_named("qos", resources)),
         gpus=tuple(_configured(options).get("gpus") or ()),
+        jobs=options.jobs or Wanted.jobs,
         first_look=_given(options, "slurm_init_seconds_before_status_checks") or Wanted.first_look,
     )
 

@@ -18,6 +18,7 @@ REFUSED = re.compile(r"SLURM sbatch failed\. The error message was '(.+?)'\.(?: 
 NOT_SUBMITTED = re.compile(r"Job submission failed with exception: (.+?)\.?(?:For further error details|$)")
 MISSING = re.compile(r"MissingOutputException|some output files are missing")
 TELLING = re.compile(r"^(?:\S+: )?[\w.]*(?:[Ee]rror|Exception)\b.*: ?\S")
+EXIT = re.compile(r"returned non-zero exit status (\d+)")
 NAMED = re.compile(r"(?:\w+: )?([\w.]*(?:Error|Exception)): (.+?)(?: \(traceback in \S+\))?$")
 NOISE = re.compile(
     r"At least one job did not complete|Exited with exit code|CalledProcessError|Job step aborted"
@@ -54,7 +55,11 @@ def cause_of(job: Evidence) -> Cause:
     for look in LOOKS:
         if cause := look(job):
             return cause
-    said = telling_line(job.slurm_log) or telling_line(job.message) or "no log says why"
+    ended = EXIT.search(job.slurm_log) or EXIT.search(job.message)
+    silent = (
+        f"its script ended with exit status {ended[1]}, and no log says why" if ended else "no log says why"
+    )
+    said = telling_line(job.slurm_log) or telling_line(job.message) or silent
     if found := NAMED.match(said):
         return cause_of_error(job, found[1].split(".")[-1], found[2])
     logs = f"{job.log} and SLURM's log of job {job.slurm_job}" if job.slurm_log else job.log

@@ -91,6 +91,10 @@ def _nan(job: Evidence, kind: str, text: str) -> Cause | None:
     return Cause("nan", text, f"change the settings it names, then {AGAIN}")
 
 
+def _run_gone(job: Evidence, kind: str, text: str) -> Cause | None:
+    return Cause("stopped", f"ended{job.age} as its run was gone", AGAIN) if kind == "RunGoneError" else None
+
+
 def _input(job: Evidence, kind: str, text: str) -> Cause | None:
     """Errors of our own name the thing and the remedy."""
     if kind in PROGRAM:
@@ -99,4 +103,4 @@ def _input(job: Evidence, kind: str, text: str) -> Cause | None:
     return Cause("input", what, f"put right what it names, then {AGAIN}")
 
 
-JUDGES = (_memory, _disk, _missing, _damaged, _environment, _nan, _input)
+JUDGES = (_memory, _disk, _missing, _damaged, _environment, _nan, _run_gone, _input)

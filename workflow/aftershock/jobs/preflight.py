@@ -42,11 +42,11 @@ def check_installed(arguments: Sequence[str]) -> None:
     slurm.settings()
 
 
-def check_cluster(wanted: Wanted) -> tuple[str, list[str]]:
+def check_cluster(wanted: Wanted) -> tuple[list[str], list[str]]:
     """Compare what a run will ask for with what the cluster has.
 
-    The program that tells what became of jobs comes back, and warnings. Raises PreflightError with all that
-    does not fit, a line each.
+    Two lists come back: arguments for Snakemake (the program that tells what became of jobs, and how many to
+    submit where that is limited), and warnings. Raises PreflightError with all that does not fit, a line each.
     """
     config = slurm.settings()
     known = slurm.partitions()
@@ -64,7 +64,14 @@ def check_cluster(wanted: Wanted) -> tuple[str, list[str]]:
         problems += _refusals(wanted, {**dict.fromkeys(wanted.partitions, {}), **limits})
     if problems:
         raise PreflightError("\n".join(problems))
-    return "sacct" if accounting else "squeue", warnings
+    chosen = [f"--slurm-status-command={'sacct' if accounting else 'squeue'}"]
+    limit = slurm.submit_limit() if accounting else None
+    if limit is not None and limit < wanted.jobs:
+        warnings.append(
+            f"SLURM takes at most {limit} jobs of yours at a time, so no more are submitted (--jobs)"
+        )
+        chosen.append(f"--jobs={limit}")
+    return chosen, warnings
 
 
 def _read_partitions(path: Path | None) -> dict[str, dict[str, Any]]:
@@ -161,14 +168,17 @@ def _refusals(wanted: Wanted, limits: dict[str, dict[str, Any]]) -> Iterator[str
         *(f"--account={name}" for name in wanted.accounts[:1]),
         *(f"--qos={name}" for name in wanted.qos[:1]),
     ]
+    refused: dict[str, list[str]] = {}
     for name, limit in limits.items():
         gpu = ["--gpus=1"] if limit.get("max_gpu") else []
         said = slurm.refusal([f"--partition={name}", *gpu, *common])
         if said and REFUSED.search(said):
-            yield (
-                f"SLURM refuses jobs in partition {name!r}: {said}. Check slurm_account and qos in the "
-                "profile; with too many jobs submitted already, wait for some to end, then: make resume"
-            )
+            refused.setdefault(said, []).append(name)
+    for said, names in refused.items():
+        yield (
+            f"SLURM refuses jobs in {_listed(names)}: {said}. Check slurm_account and qos in the profile; "
+            "with too many jobs submitted already, wait for some to end, then: make resume"
+        )
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

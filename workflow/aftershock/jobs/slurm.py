@@ -129,14 +129,32 @@ def has_accounting(config: dict[str, str]) -> bool:
 
 def accounts() -> set[str] | None:
     """Accounts that this user's jobs may name; None when accounting knows no user, or does not answer."""
-    columns = ("--noheader", "--parsable2", "list", "associations", "format=User,Account")
     try:
-        lines = ask("sacctmgr", *columns, seconds=ACCOUNTING_SECONDS).splitlines()
+        lines = _accounting("list", "associations", "format=User,Account")
     except SlurmError:
         return None
     pairs = [tuple(line.split("|")) for line in lines if line.count("|") == 1]
     users = {user for user, _ in pairs if user}
     return {account for user, account in pairs if user == getpass.getuser()} if users else None
+
+
+def submit_limit() -> int | None:
+    """How many jobs this user may have submitted, by account and quality of service; None without limit."""
+    user = ("list", "associations", f"user={getpass.getuser()}", "format=MaxSubmitJobs,QOS")
+    qos = ("list", "qos", "format=Name,MaxSubmitJobsPerUser")
+    try:
+        own = [line.split("|") for line in _accounting(*user) if "|" in line]
+        limits = dict(line.split("|", 1) for line in _accounting(*qos) if "|" in line)
+    except SlurmError:
+        return None
+    found = [limit for limit, _ in own]
+    found += [limits.get(name, "") for _, names in own for name in names.split(",") if "," not in names]
+    return min((int(limit) for limit in found if limit.isdigit()), default=None)
+
+
+def _accounting(*query: str) -> list[str]:
+    """What accounting lists, a row a line, columns between "|"."""
+    return ask("sacctmgr", "--noheader", "--parsable2", *query, seconds=ACCOUNTING_SECONDS).splitlines()
 
 
 def refusal(options: Iterable[str]) -> str | None:

@@ -13,8 +13,10 @@ STAMP = re.compile(r"\[(\w{3} \w{3} +\d+ \d\d:\d\d:\d\d \d{4})\]$")
 PLANNED = re.compile(r"(\w+) +(\d+)$")
 FINISHED = re.compile(r"Finished jobid: \d+ \(Rule: (.+)\)$")
 FAILED = re.compile(r"Error in rule (.+):$")
+MISSED = re.compile(r"MissingOutputException in rule (\w+) in file")
 STEPS = re.compile(r"(\d+) of (\d+) steps \(\S+%\) done$")
 SUBMITTED = re.compile(r"Job \d+ has been submitted with SLURM jobid (\S+) \(log: (.+)\)\.$")
+ELAPSED = re.compile(r"Elapsed time: (?:(\d+) days?, )?(\d+):(\d\d):(\d\d)")
 BEGUN = re.compile(r"(?:Job \d+: (.+)|(?:local)?rule (\w+):)$")
 ENDING = re.compile(r"Complete log\(s\): |Nothing to be done")
 IN_THE_END = re.compile(r"(\w*(?:Error|Exception))(?: in .*)?:?$")
@@ -120,6 +122,9 @@ def _follow(run: RunLog, lines: list[str]) -> None:
             failure.said, said = " ".join(said), []
             run.failures.append(failure)
             run.last = f"{failure.rule} failed"
+        elif found := MISSED.match(line):
+            run.failures.append(_missed(found[1], now, line, lines[place + 1 : place + LONGEST]))
+            run.last = f"{found[1]} failed"
         elif line.startswith(INDENT):
             continue
         elif line.startswith("Trying to restart job ") and run.failures:
@@ -150,6 +155,9 @@ def _notice(run: RunLog, line: str, after: list[str]) -> None:
     """Take in a line about the run as a whole."""
     if ENDING.match(line):
         run.ended = True
+    elif found := ELAPSED.match(line):
+        days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+        run.last_time = max(run.last_time, run.started + ((days * 24 + hours) * 60 + minutes) * 60 + seconds)
     elif line.startswith("This was a dry-run"):
         run.dry = True
     elif line.startswith("Terminating processes on user request"):
@@ -166,6 +174,12 @@ def _block(lines: list[str]) -> Iterator[str]:
         if not line.strip() or STAMP.match(line) or ENDING.match(line):
             return
         yield line
+
+
+def _missed(rule: str, ended: float, line: str, after: list[str]) -> Failure:
+    """A job that ended well, but whose outputs are not there; Snakemake names no log."""
+    outputs = [found[1] for text in _block(after) if (found := re.match(r"(\S+) \(missing locally", text))]
+    return Failure(rule, ended, line, outputs=outputs)
 
 
 def _failure(rule: str, ended: float, lines: list[str]) -> Failure:

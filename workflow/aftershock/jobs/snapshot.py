@@ -173,8 +173,9 @@ def take(slurm: Mapping[str, SlurmJob] | None = None) -> Snapshot:
     """The current folder's run now. `slurm` has this folder's jobs, where SLURM was asked."""
     info, records = liveness.read_run_info(), liveness.read_jobs(slurm)
     run = _shown(newest_runs())
-    if run and info and info.alive and run.started < info.started - START_SECONDS:
-        run = None  # the log of the run before: this one is still looking at what is there
+    starting = bool(info and info.alive and (run is None or run.started < info.started - START_SECONDS))
+    if starting:  # it is still looking at what is there: log and records are of the run before
+        run, records = None, []
     disk = shutil.disk_usage("results" if Path("results").is_dir() else ".")
     found = Snapshot(time.time(), str(Path.cwd()), info, run, disk=(disk.free, disk.total), gpus=gpus_here())
     found.stages = stages_of(run, records, slurm or {}, found.now)
@@ -297,7 +298,8 @@ def _failed(run: RunLog | None, rule: str, records: Sequence[Mapping[str, Any]])
     if run is None or not run.planned:
         return sum(record["state"] in ("failed", "stopped", "gone") for record in records)
     newest = {record["log"]: record for record in records}
-    last = {failure.log: failure for failure in run.failures if failure.rule == rule}
+    mine = [failure for failure in run.failures if failure.rule == rule]
+    last = {failure.log or " ".join(failure.outputs): failure for failure in mine}
     return sum(
         not failure.restarted
         and not (

@@ -82,7 +82,8 @@ def _what(found: Snapshot) -> str:
     if found.at_work:
         since = info.started if info else (run.started if run else found.now)
         by = f", process {info.pid} on {info.host}" if info else ""
-        return f"running for {duration(found.now - since)}{by}"
+        doing = "being ended by its user after" if run and run.stopped else "running for"
+        return f"{doing} {duration(found.now - since)}{by}"
     if run is None:
         return "no run is at work"
     at = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.last_time))

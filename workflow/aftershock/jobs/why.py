@@ -177,10 +177,11 @@ def _runs(everything: bool) -> list[RunLog]:
 def _jobs(runs: Sequence[RunLog], records: Sequence[dict[str, Any]]) -> list[Job]:
     """All jobs with a failed attempt, or whose record says that it failed, in the order of their failures."""
     jobs: dict[str, Job] = {}
+    logs = {output: record["log"] for record in records for output in record.get("outputs") or ()}
     for run in runs:
         for failure in run.failures:
-            job = jobs.setdefault(failure.log or failure.rule, Job(failure.rule, failure.log or failure.rule))
-            job.failures.append(failure)
+            log = failure.log or next((logs[o] for o in failure.outputs if o in logs), failure.rule)
+            jobs.setdefault(log, Job(failure.rule, log)).failures.append(failure)
     for record in records:
         if record["log"] in jobs:
             jobs[record["log"]].record = record

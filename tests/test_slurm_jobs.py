@@ -1,0 +1,49 @@
+"""What SLURM says of the jobs of a folder, as its programs print it."""
+
+from pathlib import Path
+
+import pytest
+
+from aftershock.jobs import slurm_jobs
+from aftershock.jobs.slurm_jobs import SlurmJob, known_jobs, parse_ended
+
+
+def test_squeue_as_it_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Recorded from SLURM 22.05, with folders of the test."""
+    answer = (
+        f"15|FAILED|NonZeroExitCode|0|cpu=1,mem=3000M,node=1,billing=1|node1|{tmp_path}|rule_oom_wildcards_0-3|\n"
+        f"16|RUNNING|None|1|cpu=1,mem=1000M,node=1,billing=1,gres/gpu=2|node1|{tmp_path}|rule_edit_wildcards_a|\n"
+        f"17|PENDING|BeginTime|1|cpu=1,mem=1000M||{tmp_path}|rule_edit_wildcards_b|\n"
+        "18|RUNNING|None|0|cpu=1|node1|/elsewhere|rule_edit_wildcards_c|\nslurm_load_jobs error: odd\n"
+    )
+    monkeypatch.setattr(slurm_jobs.slurm, "ask", lambda *words, **options: answer)
+    jobs = known_jobs(tmp_path)
+    assert jobs["16"] == SlurmJob("16", "RUNNING", "None", 1, 2, "node1", "edit")
+    assert sorted(jobs) == ["15", "16", "17"]
+    assert [jobs[n].running for n in ("15", "16", "17")] == [False, True, False]
+    assert jobs["17"].waiting
+
+
+def test_no_slurm_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def silent(*words: str, **options: float) -> str:
+        raise slurm_jobs.slurm.SlurmError("SLURM does not answer")
+
+    monkeypatch.setattr(slurm_jobs.slurm, "ask", silent)
+    assert known_jobs(tmp_path) is None
+    assert slurm_jobs.ended_jobs(["1"]) == {}
+
+
+def test_accounting_knows_steps_and_their_memory() -> None:
+    """Recorded from SLURM 22.05, the last line apart."""
+    jobs = parse_ended(
+        "5|FAILED|0||None assigned\n8|CANCELLED by 0|20||node1\n8.batch|CANCELLED|20|177172K|node1\n"
+        "8.0|FAILED|16|194192K|node1\n11|FAILED|22||node1\n11.batch|FAILED|22|176984K|node1\n"
+        "11.0|CANCELLED by 0|13|1053952K|node1\nodd\n"
+    )
+    assert {number: job.state for number, job in jobs.items()} == {
+        "5": "FAILED",
+        "8": "CANCELLED",
+        "11": "FAILED",
+    }
+    assert (jobs["5"].peak_bytes, jobs["11"].peak_bytes) == (None, 1053952 * 1024)
+    assert parse_ended("7|OUT_OF_MEMORY|1|3.5G|node1")["7"].peak_bytes == int(3.5 * 2**30)
