@@ -4,4 +4,9 @@
 `why` says why jobs failed: `snakemake_log` and `slurm_jobs` gather, `causes` and `errors` judge.
 `status` says how far a run is: `snapshot` takes it in, `view` draws it.
 `liveness` tells which run and which jobs are alive.
+
+What jobs cost follows from sizes and settings: `work` of a pass through a model, `edits` of each method,
+`cost` of whole jobs, `questions` asked of a model. `devices` turns that into seconds, `sharding` into jobs
+of minutes, `needs` into what a job asks of a scheduler, and `plan` into what a study takes, whose jobs
+`study` lists and `schedule` hands out to devices.
 """
