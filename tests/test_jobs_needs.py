@@ -3,7 +3,9 @@
 import pytest
 import yaml
 
+from aftershock.code_hash import _closure
 from aftershock.config import check_config
+from aftershock.editors.table import EDITORS
 from aftershock.jobs.devices import SHIPPED, choose_gpu, device_errors, find_device, read_devices, shipped
 from aftershock.jobs.needs import FLOOR_MB, FLOOR_MINUTES, MARGIN, RULES, Needs
 from aftershock.jobs.work import Work
@@ -129,3 +131,15 @@ def test_an_unknown_device_is_an_error_with_a_suggestion():
 def test_only_what_was_measured_says_so():
     assert [name for name, device in shipped().items() if device.measured] == ["cpu"]
     assert choose_gpu({}, 1e15, "anything") == ""
+
+
+def test_a_better_estimate_runs_nothing_anew():
+    modules = [method.module for method in EDITORS.values()]
+    hashed = _closure(
+        ["aftershock.editors.protocol", "aftershock.editors.tuning", "aftershock.layers", *modules]
+    )
+    reckoned = {
+        f"aftershock.jobs.{name}" for name in ("work", "edits", "cost", "devices", "needs", "sharding")
+    }
+    assert "aftershock.editors.table" in hashed
+    assert not reckoned & hashed

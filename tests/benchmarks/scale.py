@@ -169,6 +169,9 @@ def run_script(job: dict[str, Any]) -> None:
         items = property(lambda self: vars(self).items)
         get = property(lambda self: vars(self).get)
 
+        def __iter__(self):
+            return iter(vars(self).values())
+
     given = {name: Items(**job[name]) for name in ("wildcards", "input", "output", "params")}
     snakemake = SimpleNamespace(
         **given, rule=job["rule"], log=[f"logs/{job['rule']}.log"], threads=1, resources={}

@@ -27,7 +27,7 @@ from aftershock.kg.plan import ROOT, read_study
 
 BENCH = Path("results/bench/device.yaml")
 DRY_RUN_SECONDS = 300
-COLUMNS = ("stage", "model", "jobs", "done", "GPU hours", "longest", "host memory", "GPU memory", "disk")
+COLUMNS = ("stage", "model", "jobs", "done", "hours", "longest", "host memory", "GPU memory", "disk")
 
 
 @dataclass
@@ -73,7 +73,8 @@ def make_plan(
         rows = _listed(results, job.wildcards, kind)
         if rows is None:
             rows = needs.asked[kind] * n
-            if (text := f"{rows:.0f} {kind} asked of each model at most") not in bounds:
+            text = f"{rows:.0f} {kind} to ask each model about: for a graph that is mined a bound until it is"
+            if text not in bounds:
                 bounds.append(text)
         costs = needs.costs(job.wildcards["model"])
         found.append((costs.verify_facts if kind == "facts" else costs.score_objects)(rows / n))
@@ -197,7 +198,9 @@ def count_jobs(files: Sequence[str]) -> str:
 
 
 def _gb(size: float) -> str:
-    return f"{size / GB:.1f} GB" if size >= GB / 20 else f"{size / 1e6:.1f} MB" if size else "-"
+    if size < 5e4:
+        return "-"
+    return f"{size / GB:.1f} GB" if size >= GB / 20 else f"{size / 1e6:.1f} MB"
 
 
 def show(rows: Sequence[tuple[str, ...]]) -> str:
