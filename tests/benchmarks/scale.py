@@ -88,6 +88,7 @@ def make(folder: Path, cases: int, few: bool) -> None:
         OBSERVATIONS.write(kept(sim.unedited), place / "unedited.parquet")
         for editor in METHODS:
             (place / editor).mkdir(exist_ok=True)
+            (folder / "m" / dataset / editor / "s0").mkdir(parents=True, exist_ok=True)
             OBSERVATIONS.write(kept(sim.observations[editor]), place / editor / f"00000-{n - 1:05d}.parquet")
             telemetry = sim.telemetry[editor].astype({"reason": "str"})
             TELEMETRY.write(telemetry, place / editor / "telemetry.parquet")
@@ -103,6 +104,11 @@ def _edits(probes: Any, dataset: str) -> Any:
     rows = rows.assign(edit=rows["role"].map(names), prompt="{} is", target_true="x", target_true_id="x")
     rows = rows.rename(columns={"object": "target_new", "object_id": "target_new_id"})
     return rows[list(EDITS.columns)]
+
+
+def _made(run: dict[str, Any]) -> str:
+    """Where a run's scores go: what a table was made for is part of its path."""
+    return f"{run['model']}/{run['dataset']}/{run['editor']}/s{run['seed']}"
 
 
 def jobs() -> Iterator[dict[str, Any]]:
@@ -128,7 +134,7 @@ def jobs() -> Iterator[dict[str, Any]]:
                 "observations": [f"{place}/{shard}.parquet"],
                 "telemetry": [f"{place}/telemetry.parquet"],
             },
-            "output": {name: f"{place}/{name}.parquet" for name in MADE},
+            "output": {name: f"{_made(run)}/{name}.parquet" for name in MADE},
             "params": {
                 "ranges": [shard],
                 "second_edit": "plain",
@@ -142,7 +148,7 @@ def jobs() -> Iterator[dict[str, Any]]:
         "wildcards": {},
         "input": {
             **{
-                name: [f"{run['dataset']}/{run['editor']}/{name}.parquet" for run in runs]
+                name: [f"{_made(run)}/{name}.parquet" for run in runs]
                 for name in ("scores", "facets", "variants")
             },
             "cases": [f"{run['dataset']}/cases.parquet" for run in runs],
@@ -221,7 +227,7 @@ def sizes(folder: Path) -> dict[str, int]:
     return {
         "cases": rows("*/cases.parquet"),
         "observations": rows("*/*/*-*.parquet") + rows("*/unedited.parquet"),
-        "scores": rows("*/*/scores.parquet"),
+        "scores": rows("m/*/*/s0/scores.parquet"),
         "summary": rows("summary.parquet"),
         **{path.stem: rows_of(path) for path in sorted(folder.glob("tables/*.parquet"))},
     }
