@@ -37,8 +37,8 @@ def folder(calm: Path, tmp_path: Path, redone: Sequence[str]) -> Path:
     """The finished run without some of its edits, and what was made of them."""
     copy = tmp_path / "project"
     shutil.copytree(calm, copy, symlinks=True)
-    for edits in redone:
-        shutil.rmtree(copy / EDITED / edits)
+    for made in [*(EDITED / edits for edits in redone), Path(TABLES).parent]:
+        shutil.rmtree(copy / made)
     return copy
 
 
