@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -23,7 +24,8 @@ gc.set_threshold(200_000, 50, 100)  # a large study's objects live on: looking t
 go_offline()  # so that no job asks a network for what it lacks
 atexit.register(keep_parsed)
 
-RESOURCES = f"{workflow.basedir}/resources"
+PROJECT = os.path.relpath(workflow.basedir)  # a folder that is moved with its results stays up to date
+RESOURCES = os.path.normpath(f"{PROJECT}/resources")
 
 try:
     MODELS = check_config(config, workflow.basedir)
@@ -69,7 +71,7 @@ wildcard_constraints:
 
 def resource_path(path):
     """A path of the configuration: relative to the working directory, else to the project."""
-    return path if Path(path).exists() else f"{workflow.basedir}/{path}"
+    return path if Path(path).exists() else os.path.normpath(f"{PROJECT}/{path}")
 
 
 def graph(wildcards):
