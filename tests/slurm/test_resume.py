@@ -1,5 +1,6 @@
 """Runs on a real SLURM whose controller process is killed, and what SLURM itself says to a wrong profile."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -239,6 +240,25 @@ def test_a_controller_that_stands_still(study: Path, cluster: Cluster) -> None:
         assert time.monotonic() - began < 15
     finally:
         controller.send_signal(signal.SIGCONT)
+
+
+def test_a_run_lives_through_an_outage_of_the_controller(study: Path, cluster: Cluster) -> None:
+    shims, outage, asked = study / "bin", study / "outage", study / "asked"
+    shims.mkdir()
+    for program in ("squeue", "scontrol"):
+        lines = f"if [ -e {outage} ]; then echo {program} >> {asked}; exit 1; fi"
+        (shims / program).write_text(f'#!/bin/sh\n{lines}\nexec {shutil.which(program)} "$@"\n')
+        (shims / program).chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{shims}:{os.environ['PATH']}")
+        first = begun(cluster)
+    outage.touch()
+    cluster.wait_until(lambda: asked.exists() and "scontrol" in asked.read_text(), 60, "not asked")
+    time.sleep(3)  # until the round of questions is over
+    outage.unlink()
+    Path("go").touch()
+    assert first.wait(SECONDS) == 0, Path("output.txt").read_text()
+    assert len(made()) == 4
 
 
 @pytest.mark.program("slurmdbd", "mariadbd")

@@ -22,6 +22,7 @@ from aftershock.jobs import orphans, preflight
 from aftershock.jobs.adopt import adopt_finished
 from aftershock.jobs.arguments import chosen_executor, wanted
 from aftershock.jobs.folder import PreflightError, check_dates, check_writable
+from aftershock.jobs.outage import survive_outages
 from aftershock.jobs.slurm import SlurmError
 from aftershock.lock import LOCK, hold, others_at_work
 from aftershock.process import ancestors_up_to_make, name_run, watch
@@ -142,6 +143,9 @@ def _any(options: argparse.Namespace, names: Sequence[str]) -> bool:
 
 def _preflight(options: argparse.Namespace, prefix: str) -> list[str]:
     """Arguments of the executor plugin for this cluster; PreflightError when that cannot take the run."""
+    from snakemake_executor_plugin_slurm import Executor
+
+    survive_outages(Executor)
     chosen, warnings = preflight.check_cluster(wanted(options))
     for warning in warnings:
         print(f"Warning: {warning}.", file=sys.stderr)
