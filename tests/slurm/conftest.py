@@ -48,7 +48,7 @@ def begin(folder: Path, cluster: Cluster) -> Iterator[Callable[..., Run]]:
     started: list[Run] = []
 
     def start(*arguments: str) -> Run:
-        started.append(Run(folder, cluster, on_cluster(*arguments, TABLES)))
+        started.append(Run(folder, cluster, on_cluster(*arguments, "--", TABLES)))
         return started[-1]
 
     yield start
