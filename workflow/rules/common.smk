@@ -19,7 +19,7 @@ from aftershock.process import name_run
 from snakemake.exceptions import WorkflowError
 
 name_run()  # so that no job outlives this run
-gc.set_threshold(200_000, 50, 100)  # a large study's objects live on: looking through them takes a tenth of the time
+gc.set_threshold(200_000, 50, 100)  # looking through all that lives on is a tenth of planning
 go_offline()  # so that no job asks a network for what it lacks
 atexit.register(keep_parsed)
 
@@ -165,7 +165,8 @@ def taught(wildcards):
 def shards(wildcards):
     """Ranges of test cases, each a job; no range cuts a block of 32 cases."""
     return shard_ranges(
-        number_of_cases(config, wildcards.dataset), SHARDS[wildcards.model, wildcards.dataset, wildcards.editor]
+        number_of_cases(config, wildcards.dataset),
+        SHARDS[wildcards.model, wildcards.dataset, wildcards.editor],
     )
 
 
