@@ -158,7 +158,8 @@ def test_tensors(tmp_path: Path) -> None:
     for folder, off in (("one", 0), ("near", 1e-5), ("far", 1e-2)):
         for name in ("moments", "model"):
             (tmp_path / folder).mkdir(exist_ok=True)
-            save_file({"3": c + np.float32(off)}, tmp_path / folder / f"{name}.safetensors")
+            about = {"text_sha256": "abc", "smallest.3": str(off)}
+            save_file({"3": c + np.float32(off)}, tmp_path / folder / f"{name}.safetensors", about)
     shutil.copytree(tmp_path / "one", tmp_path / "same")
     for folder, expected in (
         ("same", {"moments": "identical", "model": "identical"}),
@@ -167,6 +168,8 @@ def test_tensors(tmp_path: Path) -> None:
     ):
         report = compare_folders(tmp_path / "one", tmp_path / folder)
         assert {Path(part.name).stem: part.verdict for part in report.parts} == expected
+    save_file({"3": c}, tmp_path / "same/moments.safetensors", {"text_sha256": "abd"})
+    assert "made from {'text_sha256': 'abc'}" in str(compare_folders(tmp_path / "one", tmp_path / "same"))
 
 
 def test_a_file_that_cannot_be_read_and_one_that_is_missing_are_differences(

@@ -3,12 +3,14 @@
 import errno
 import fcntl
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import Popen
 
 import pytest
 
+from aftershock import lock
 from aftershock.lock import LOCK, hold
 from small_workflow import DEADLINE
 
@@ -51,12 +53,12 @@ def test_a_holder_that_has_not_said_who_it_is(tmp_path: Path, python: Callable[.
 
 
 def test_a_shorter_note_replaces_a_longer_one(tmp_path: Path) -> None:
-    lock = tmp_path / "results" / ".lock"
-    lock.parent.mkdir()
-    lock.write_text("x" * 200)
-    hold(lock)
-    assert lock.read_text().startswith(f"{os.getpid()} ")
-    assert len(lock.read_text()) < 200
+    note = tmp_path / "results" / ".lock"
+    note.parent.mkdir()
+    note.write_text("x" * 200)
+    hold(note)
+    assert note.read_text().startswith(f"{os.getpid()} ")
+    assert len(note.read_text()) < 200
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
@@ -67,3 +69,17 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(SystemExit, match="is on a file system without file locks .*Mount it with locks"):
         hold(tmp_path / ".lock")
+
+
+@pytest.mark.parametrize(("job", "counts"), [("", True), ("42", False)])
+def test_a_submission_under_way_counts_and_a_job_on_this_host_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: str, counts: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lock, "ORPHAN_SECONDS", 0.2)
+    (tmp_path / "sbatch").write_text("import time; time.sleep(60)")
+    environment = {**os.environ, **({"SLURM_JOB_ID": job} if job else {})}
+    with Popen([sys.executable, "sbatch"], env=environment) as process:
+        found = lock.others_at_work()
+        process.kill()
+    assert [other.pid for other in found] == ([process.pid] if counts else [])

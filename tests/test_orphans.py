@@ -27,17 +27,20 @@ def queue(*states: str) -> str:
 
 @pytest.mark.parametrize("name", ["results of Ada", "Größe", "名前", "-x", "a" * 200, "study.v2"])
 def test_prefixes_fit_the_plugin_and_tell_folders_apart(tmp_path: Path, name: str) -> None:
-    one, other = tmp_path / "1" / name, tmp_path / "2" / name
+    one, other = tmp_path / "1" / name / "results", tmp_path / "2" / name / "results"
     assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{1,49}", job_prefix(one))
     assert job_prefix(one) != job_prefix(other)
 
 
+def test_prefixes_are_readable(tmp_path: Path) -> None:
+    assert job_prefix(tmp_path / "pitfalls on GPT" / "results").startswith("pitfalls-on-GPT-")
+    assert job_prefix(tmp_path / "scratch" / "big_1").startswith("big-1-")
+
+
 def test_a_link_to_a_folder_is_the_folder(tmp_path: Path) -> None:
     (tmp_path / "study").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "study")
-    assert (
-        job_prefix(tmp_path / "link").rpartition("-")[2] == job_prefix(tmp_path / "study").rpartition("-")[2]
-    )
+    (tmp_path / "results").symlink_to(tmp_path / "study")
+    assert job_prefix(tmp_path / "results") == job_prefix(tmp_path / "study")
 
 
 def test_a_run_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from aftershock.jobs import arguments, preflight
 from aftershock.jobs.arguments import Wanted, chosen_executor, wanted
 from aftershock.jobs.folder import PreflightError
 from aftershock.launch import _options
-from fake_slurm import SETTINGS, FakeSlurm
+from fake_slurm import PROGRAMS, SETTINGS, FakeSlurm
 
 pytest_plugins = ("slurm_fixtures",)
 
@@ -69,6 +69,17 @@ def told(**asked: object) -> str:
 def test_the_executor_is_found_where_snakemake_finds_it(profile: Path, given: list[str]) -> None:
     assert chosen_executor(given) == "slurm"
     assert chosen_executor([*given, "--executor", "local"]) == "local"
+
+
+def test_several_profiles_and_the_one_of_the_environment(
+    profile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("local").mkdir()
+    Path("local/config.yaml").write_text("cores: 2\n")
+    assert chosen_executor(["--profile", "profile", "--profile", "local", "datasets"]) == "slurm"
+    monkeypatch.setenv("SNAKEMAKE_PROFILE", "profile")
+    assert chosen_executor([]) == "slurm"
+    assert chosen_executor(["--profile", "local"]) is None
 
 
 def test_without_a_profile_the_executor_is_snakemakes_own(profile: Path) -> None:
@@ -254,7 +265,10 @@ def test_nothing_is_submitted_or_recorded_after_a_refusal(fake: FakeSlurm, profi
     assert run.returncode == 1
     assert not Path("results/.run.json").exists()
     assert not fake.asked("sbatch")
-    assert launch("--profile", "profile", "-n").returncode == 0  # asks for nothing, so needs no partition
+    for program in PROGRAMS:
+        (fake.folder / program).unlink()
+    dry = launch("--profile", "profile", "-np")  # asks for nothing, so needs no cluster
+    assert dry.returncode == 0, dry.stderr
 
 
 def test_names_of_resources_that_a_job_computes_are_left_to_it() -> None:

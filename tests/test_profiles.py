@@ -65,10 +65,12 @@ def test_a_run_on_a_cluster_is_planned_without_one(tmp_path: Path) -> None:
     assert re.search(r"^Job \d+: Editing demo-4x128 with rome", dry_run("slurm", tmp_path), re.MULTILINE)
 
 
-def test_jobs_are_never_grouped() -> None:
-    """SLURM would give a group the GPUs of all its jobs, which run in turn on one."""
+def test_jobs_are_never_grouped_nor_repeated_within_a_job() -> None:
+    """SLURM would give a group the GPUs of all its jobs, which run in turn on one; and a rule's own retries
+    happen inside its SLURM job, with the memory and time that it has."""
     for path in sorted((ROOT / "workflow" / "rules").rglob("*.smk")):
-        assert not re.search(r"^\s+group:", path.read_text(encoding="utf-8"), re.MULTILINE), path.name
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"^\s+(group|retries):", text, re.MULTILINE), path.name
     assert not {"groups", "group-components", "slurm-array-jobs"} & set(profile("slurm"))
 
 

@@ -122,6 +122,38 @@ def test_provenance_depends_on_settings_and_code_only(job: SimpleNamespace) -> N
     assert first["config"] == provenance(seed=5, lr=0.1, code="b")["config"]
 
 
+def test_a_gpu_is_named_and_told_to_be_deterministic(
+    job: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    def deterministic() -> bool:
+        return torch.are_deterministic_algorithms_enabled()
+
+    with stage(job) as run:
+        assert run.device == "cpu"
+        assert not deterministic()  # results of the processor stay as they were
+        assert "gpu" not in run.provenance
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Toy")
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    precision = torch.backends.cuda.matmul.fp32_precision
+    try:
+        with stage(job) as run:
+            assert run.device == "cuda"
+            assert deterministic()
+        assert run.provenance["gpu"] == "Toy"
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        assert not torch.backends.cudnn.benchmark
+        assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cuda.matmul.fp32_precision = precision
+        os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+
+
 def test_an_error_is_one_line_on_the_terminal_and_a_traceback_in_the_log(
     job: SimpleNamespace, capsys: pytest.CaptureFixture
 ) -> None:

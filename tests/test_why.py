@@ -304,6 +304,7 @@ def test_jobs_that_run_again_are_no_failures(folder: Path, monkeypatch: pytest.M
     found = look()
     assert "node" not in {job.rule for job, _ in found.failed}
     assert found.under_way == 1
+    assert told(found)[-1] == "1 job failed before and runs again, or waits for that."
 
 
 def test_many_jobs_with_one_cause_are_summed_up(folder: Path) -> None:

@@ -113,7 +113,7 @@ def made() -> dict[str, str]:
 def test_jobs_of_a_killed_run_are_waited_for_and_their_work_is_kept(study: Path, cluster: Cluster) -> None:
     first = begun(cluster)
     names = cluster.run("squeue", "--noheader", "--format=%j").split()
-    assert all(name.startswith(f"{job_prefix(study)}_") for name in names)
+    assert all(name.startswith(f"{job_prefix(study / 'results')}_") for name in names)
     for second in (run("--cores", "1"), run("--profile", "profile"), run("--resume")):
         assert second.stderr.startswith(f"another run is working in results/: process {first.pid}, started 2")
     first.kill()

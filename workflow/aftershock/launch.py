@@ -55,6 +55,8 @@ def main(arguments: Sequence[str]) -> None:
         _launch(*_own(arguments))
     except (PreflightError, SlurmError) as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def _own(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -80,7 +82,7 @@ def _launch(own: argparse.Namespace, arguments: list[str]) -> NoReturn:
     if _any(options, NO_JOBS):
         _be_snakemake(arguments)
     check_dates(LOCK.parent, now)
-    prefix = orphans.job_prefix(Path.cwd())
+    prefix = orphans.job_prefix(LOCK.parent)
     plugin_arguments = _preflight(options, prefix) if submits else []
     refuse_others()
     last = orphans.read_run()

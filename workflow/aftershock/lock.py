@@ -24,7 +24,10 @@ def hold(path: Path) -> None:
     Over hosts that share the file system too, where it passes locks on, as NFS does.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except PermissionError:
+        sys.exit(f"{path} belongs to {path.owner()} and may not be written. Have them allow it, or delete it")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

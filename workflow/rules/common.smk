@@ -1,6 +1,7 @@
 """What several phases share: what the configuration selects, wildcard constraints, and input functions."""
 
 import atexit
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -23,7 +24,8 @@ plan_faster()
 go_offline()  # so that no job asks a network for what it lacks
 atexit.register(keep_parsed)
 
-RESOURCES = f"{workflow.basedir}/resources"
+PROJECT = os.path.relpath(workflow.basedir)  # a folder that is moved with its results stays up to date
+RESOURCES = os.path.normpath(f"{PROJECT}/resources")
 
 try:
     MODELS = check_config(config, workflow.basedir)
@@ -69,7 +71,7 @@ wildcard_constraints:
 
 def resource_path(path):
     """A path of the configuration: relative to the working directory, else to the project."""
-    return path if Path(path).exists() else f"{workflow.basedir}/{path}"
+    return path if Path(path).exists() else os.path.normpath(f"{PROJECT}/{path}")
 
 
 def graph(wildcards):

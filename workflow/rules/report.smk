@@ -144,7 +144,7 @@ rule report:
         trials=[path for _, path in TUNED],
         curves=[str(Path(path).with_name("curve.parquet")) for path in HYPERNETWORKS],
         findings=f"results/kg/{KG}/findings.csv" if KG in RELEASED else [],
-        templates=sorted(Path(workflow.basedir).glob("workflow/aftershock/templates/*")),
+        templates=sorted(Path(PROJECT).glob("workflow/aftershock/templates/*")),
     output:
         page=f"{REPORT}/index.html",
         cases=directory(f"{REPORT}/cases"),

@@ -1,9 +1,17 @@
 """How a run becomes jobs, and what became of each. Nothing here loads a tensor library.
 
 `record` is what a job says of itself while it runs and after it; whoever asks about a run reads it there.
+`gpus` hands out the GPUs of a workstation; `slurm` is the one place that speaks to SLURM.
+
+Before a run, `folder` and `preflight` look for what would stop it, `orphans` for jobs that an earlier run
+left, and `adopt` takes over what these finished.
+
 `why` says why jobs failed: `snakemake_log` and `slurm_jobs` gather, `causes` and `errors` judge.
 `status` says how far a run is: `snapshot` takes it in, `view` draws it.
 `liveness` tells which run and which jobs are alive.
+
+`equality` says whether two results are equal, `manifest` lists what a run made, and `verify` holds results
+against their manifest and makes a sample of them again.
 
 What jobs cost follows from sizes and settings: `work` of a pass through a model, `edits` of each method,
 `cost` of whole jobs, `questions` asked of a model. `devices` turns that into seconds, `sharding` into jobs

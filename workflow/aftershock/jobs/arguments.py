@@ -36,13 +36,14 @@ def chosen_executor(arguments: Sequence[str]) -> str | None:
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--executor", "-e")
-    parser.add_argument("--profile", nargs="+", default=os.environ.get("SNAKEMAKE_PROFILE", "").split())
+    parser.add_argument("--profile", action="append")
     parser.add_argument("--workflow-profile", default="default")
     given, _ = parser.parse_known_args(arguments)
     if given.executor:
         return given.executor
-    own = given.workflow_profile
-    for profile in (own, f"profiles/{own}", f"workflow/profiles/{own}", *reversed(given.profile)):
+    own, named = given.workflow_profile, os.environ.get("SNAKEMAKE_PROFILE")
+    profiles = given.profile or ([named] if named else [])
+    for profile in (own, f"profiles/{own}", f"workflow/profiles/{own}", *reversed(profiles)):
         path = _profile_file(profile)
         executor = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("executor") if path else None
         if executor:

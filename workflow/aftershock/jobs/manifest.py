@@ -72,7 +72,7 @@ def leave_manifest(config: Mapping[str, Any]) -> None:
     """Write the manifest at the end of a run; a run is no failure for want of it, so it is only told."""
     try:
         write_manifest(config)
-    except (ManifestError, OSError) as error:
+    except (ManifestError, OSError, ValueError) as error:
         print(f"{MANIFEST}: {error}", file=sys.stderr)
 
 

@@ -70,13 +70,15 @@ def _write(run: LastRun) -> None:
     write_text(RUN_FILE, json.dumps(asdict(run), indent=1))
 
 
-def job_prefix(folder: Path) -> str:
-    """How the names of this folder's SLURM jobs start: its name, and a hash of where it is.
+def job_prefix(results: Path) -> str:
+    """How the names of the SLURM jobs start that write into a folder: whose results it has, and where it is.
 
-    At most 41 of A-Za-z0-9_-, as the executor plugin asks for.
+    At most 41 of A-Za-z0-9_-, as the executor plugin asks for. A link to a folder is that folder.
     """
-    slug = re.sub(r"[^A-Za-z0-9]+", "-", folder.name).strip("-")[:32]
-    place = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:8]
+    real = results.resolve()
+    name = real.parent.name if real.name == RUN_FILE.parent.name else real.name
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:32]
+    place = hashlib.sha256(os.fsencode(real)).hexdigest()[:8]
     return f"{slug or 'run'}-{place}"
 
 

@@ -22,6 +22,7 @@ from aftershock.jobs.folder import PreflightError
 PLUGIN = "snakemake_executor_plugin_slurm"
 LONGEST_PAUSE = 180
 """Seconds between two looks of the executor plugin at its jobs, at most."""
+DRY_RUN = re.compile(r"--dry-?run|-[a-zA-Z]*n[a-zA-Z]*")  # -np too
 REFUSED = re.compile(r"invalid (account|qos|partition)|violates accounting|QOS", re.IGNORECASE)
 
 
@@ -33,7 +34,7 @@ def check_installed(arguments: Sequence[str]) -> None:
     if importlib.util.find_spec(PLUGIN) is None:
         name = PLUGIN.replace("_", "-")
         raise PreflightError(f"Snakemake's slurm executor is not installed. Install it: pip install {name}")
-    if set(arguments) & {"-n", "--dry-run", "--dryrun"}:
+    if any(DRY_RUN.fullmatch(argument) for argument in arguments):
         return
     if not slurm.is_here():
         raise PreflightError(
@@ -45,8 +46,8 @@ def check_installed(arguments: Sequence[str]) -> None:
 def check_cluster(wanted: Wanted) -> tuple[list[str], list[str]]:
     """Compare what a run will ask for with what the cluster has.
 
-    Two lists come back: arguments for Snakemake (the program that tells what became of jobs, and how many to
-    submit where that is limited), and warnings. Raises PreflightError with all that does not fit, a line each.
+    Two lists come back: arguments for Snakemake (what tells what became of jobs, and how many to submit where
+    that is limited), and warnings. Raises PreflightError with all that does not fit, a line each.
     """
     config = slurm.settings()
     known = slurm.partitions()

@@ -179,7 +179,7 @@ def _bar(stage: Stage) -> str:
 
 def _stage_left(stage: Stage, found: Snapshot) -> str:
     left = found.left_of(stage)
-    return "" if stage.is_finished or stage.planned is None or left is None else duration(left)
+    return duration(left) if left and stage.planned is not None else ""
 
 
 def _stage_rate(stage: Stage) -> str:

@@ -138,8 +138,7 @@ def told(found: Findings, everything: bool = False) -> list[str]:
     """The findings in lines."""
     lines = [f"The run: {printable(line)}" for line in found.run]
     if found.failed:
-        number = f"{len(found.failed)} jobs" if len(found.failed) > 1 else "1 job"
-        lines.append(f"{number} failed:")
+        lines.append(_counted(len(found.failed), "failed:"))
     seen: Counter[tuple[str, str]] = Counter()
     for job, cause in found.failed:
         seen[job.rule, cause.kind] += 1
@@ -153,14 +152,12 @@ def told(found: Findings, everything: bool = False) -> list[str]:
     if found.good:
         lines.append("No run has left anything here yet." if found.nothing_yet else "Nothing failed.")
     if found.under_way:
-        lines.append(f"{_jobs_were(found.under_way)} failed before and run again or wait for it.")
+        lines.append(_counted(found.under_way, "failed before and {runs} again, or {waits} for that."))
     if found.fixed:
-        lines.append(f"{_jobs_were(found.fixed)} failed before and were made later.")
+        lines.append(_counted(found.fixed, "failed before and {was} made later."))
     if found.earlier:
-        lines.append(
-            f"{_jobs_were(found.earlier)} failed in runs before one that made all it was asked for; "
-            "ARGS=--all lists them."
-        )
+        said = "failed in runs before one that made all it was asked for; ARGS=--all lists what is known."
+        lines.append(_counted(found.earlier, said))
     return lines
 
 
@@ -282,8 +279,11 @@ def _tail(path: Path) -> str:
         return ""
 
 
-def _jobs_were(n: int) -> str:
-    return "1 job" if n == 1 else f"{n} jobs"
+def _counted(n: int, said: str) -> str:
+    """A sentence about so many jobs."""
+    one = {"runs": "runs", "waits": "waits", "was": "was"}
+    many = {"runs": "run", "waits": "wait", "was": "were"}
+    return f"{n} job{'s' if n != 1 else ''} {said.format(**(one if n == 1 else many))}"
 
 
 if __name__ == "__main__":
