@@ -62,7 +62,7 @@ def test_the_smallest_type_that_holds_a_model_is_asked_for():
 def test_a_model_that_no_type_holds_is_an_error_that_names_it():
     small = needs("pitfalls", gpus={"v100": "v100-32gb"})
     with pytest.raises(
-        ValueError, match=r"edit of gpt-j-6b by memit needs 4\d GB .* v100 \(32 GB\); name a larger"
+        ValueError, match=r"moments of gpt-j-6b needs 5\d GB .* v100 \(32 GB\); name a larger"
     ):
         small.check_gpus()
 

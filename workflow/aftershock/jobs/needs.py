@@ -1,6 +1,6 @@
 """What a rule's job asks of a scheduler: memory, minutes, a GPU; by the rule's name and its wildcards."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,8 @@ from typing import Any
 from aftershock.jobs.cost import Costs, Need
 from aftershock.jobs.devices import MB, Device, choose_gpu, find_device, shipped
 from aftershock.jobs.questions import most_asked
-from aftershock.jobs.sharding import editors_of_dataset, number_of_cases
+from aftershock.jobs.sharding import number_of_cases
+from aftershock.jobs.study import gpu_jobs
 
 FLOOR_MB, FLOOR_MINUTES = 2000, 30
 MARGIN = 3.0
@@ -67,18 +68,10 @@ class Needs:
         }
 
     def check_gpus(self) -> None:
-        """ValueError when a model that is edited fits none of the types in `gpus`."""
-        for rule, wildcards in self._largest():
-            self.of(rule, "gpu_model", wildcards)
-
-    def _largest(self) -> Iterator[tuple[str, Mapping[str, str]]]:
-        for model in self.config["models"]:
-            for dataset in self.config["datasets"]:
-                for label in editors_of_dataset(self.config, dataset):
-                    yield (
-                        "edit",
-                        {"model": model, "dataset": dataset, "editor": label, "shard": "00000-00031"},
-                    )
+        """ValueError when a job fits none of the types in `gpus`."""
+        if self.config["gpus"]:
+            for job in gpu_jobs(self.config, self.models):
+                self.of(job.rule, "gpu_model", job.wildcards)
 
     def _of(self, rule: str, what: str, wildcards: Mapping[str, str], attempt: int) -> int | str:
         need = self.need(rule, wildcards)

@@ -1,0 +1,35 @@
+"""What makes Snakemake plan a large study faster; results do not depend on it."""
+
+import gc
+import inspect
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+FUNCTIONS = 1024  # whose signatures are kept
+
+
+def plan_faster() -> None:
+    """Keep what Snakemake looks up again and again while it plans.
+
+    It asks for the signature of every input and parameter function some thirty times for each job, and its
+    jobs live until the end, so that looking for garbage among them finds nothing. Both together are a fifth
+    of a dry run of 20 000 jobs.
+    """
+    gc.set_threshold(200_000, 50, 100)
+    if not hasattr(inspect.signature, "cache_info"):
+        inspect.signature = _kept(inspect.signature)
+
+
+def _kept(signature: Callable[..., inspect.Signature]) -> Callable[..., inspect.Signature]:
+    """`signature` that remembers functions; what cannot be a key is looked up each time."""
+    remembered = lru_cache(maxsize=FUNCTIONS)(signature)
+
+    def found(function: Any, **options: Any) -> inspect.Signature:
+        try:
+            return remembered(function, **options)
+        except TypeError:  # it has no hash, or no signature, which is said again
+            return signature(function, **options)
+
+    found.cache_info = remembered.cache_info
+    return found
