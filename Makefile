@@ -55,7 +55,7 @@ verify: environment
 	    $(if $(PROFILE),$(PROFILES),--cores $(CORES)) $(ARGS)
 
 plan: environment
-	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.jobs.plan $(CONFIG) $(if $(GPU),--gpu $(GPU)) \
+	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.costs.plan $(CONFIG) $(if $(GPU),--gpu $(GPU)) \
 	    $(if $(GPUS),--gpus $(GPUS)) $(if $(CALIBRATION),--calibration $(CALIBRATION)) $(ARGS)
 
 queries: environment

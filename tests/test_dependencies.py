@@ -103,7 +103,7 @@ def imported(folder: Path, pattern: str) -> set[str]:
 
 def test_the_code_imports_what_is_declared() -> None:
     used = imported(ROOT / "workflow", "*.py")
-    assert used == group("workflow") | group("encoder")
+    assert used == group("workflow") | group("encoder") | group("slurm")
 
 
 def test_rooms_without_tensors_need_only_the_tables_environment() -> None:

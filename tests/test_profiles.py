@@ -11,7 +11,7 @@ import pytest
 import yaml
 from yte import process_yaml
 
-from aftershock.jobs.needs import FLOOR_MB
+from aftershock.costs.needs import FLOOR_MB
 
 ROOT = Path(__file__).parents[1]
 PROFILES = ROOT / "workflow" / "profiles"

@@ -21,12 +21,12 @@ import yaml
 from safetensors.torch import save_file
 from scipy.optimize import nnls
 
+from aftershock.costs.cost import Costs, Probes
+from aftershock.costs.devices import GB, Device
+from aftershock.costs.edits import KINDS, Editing
+from aftershock.costs.work import Room, Sizes, Texts, Work
 from aftershock.editors.settings import MendTraining
 from aftershock.editors.table import EDITORS
-from aftershock.jobs.cost import Costs, Probes
-from aftershock.jobs.devices import GB, Device
-from aftershock.jobs.edits import KINDS, Editing
-from aftershock.jobs.work import Room, Sizes, Texts, Work
 from aftershock.lm.hashes import sha256_of_weights
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.tokens import encode_pairs, locate

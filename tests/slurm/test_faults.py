@@ -159,6 +159,8 @@ def test_a_damaged_shard_is_named_and_made_anew(
     run = begin("--retries", "0")
     assert run.end() != 0
     assert f"memit/{OBSERVED}" in run.said()
+    assert "delete it and run again" in run.said()
+    shard.unlink()
     again = begin()
     assert again.end() == 0, again.said()
     same(calm, folder)

@@ -13,7 +13,7 @@ from aftershock.config import check_config, check_fetched, merged_settings
 from aftershock.config.settings import moment_layers
 from aftershock.editors.table import EDITORS
 from aftershock.jobs.planning import plan_faster
-from aftershock.jobs.sharding import editors_of_dataset, shard_ranges, shard_sizes, number_of_cases
+from aftershock.costs.sharding import editors_of_dataset, shard_ranges, shard_sizes, number_of_cases
 from aftershock.kg.sheets import kept_rules, one_to_many_relations
 from aftershock.offline import go_offline
 from aftershock.process import name_run

@@ -9,7 +9,7 @@ from aftershock.config.fetched import source_errors
 from aftershock.config.graphs import graph_errors, screen_errors
 from aftershock.config.models import read_helpers, read_models
 from aftershock.config.sheets import sheet_errors
-from aftershock.jobs.devices import device_errors
+from aftershock.costs.devices import device_errors
 from aftershock.metrics.catalogue import BY_NAME, find_metric
 from aftershock.schema import Fault, faults, fill_defaults, read_schema, suggestion, without
 

@@ -12,9 +12,4 @@ left, and `adopt` takes over what these finished.
 
 `equality` says whether two results are equal, `manifest` lists what a run made, and `verify` holds results
 against their manifest and makes a sample of them again.
-
-What jobs cost follows from sizes and settings: `work` of a pass through a model, `edits` of each method,
-`cost` of whole jobs, `questions` asked of a model. `devices` turns that into seconds, `sharding` into jobs
-of minutes, `needs` into what a job asks of a scheduler, and `plan` into what a study takes, whose jobs
-`study` lists and `schedule` hands out to devices.
 """

@@ -1,6 +1,6 @@
 """What a study would take on a named device, before anything is run: jobs, hours, memory, disk (`make plan`).
 
-    python -m aftershock.jobs.plan [STUDY.yaml ...] [--gpu h100-80gb] [--gpus 8] [--calibration FILE]
+    python -m aftershock.costs.plan [STUDY.yaml ...] [--gpu h100-80gb] [--gpus 8] [--calibration FILE]
 
 Only jobs that need a GPU are reckoned; Snakemake's own dry run counts all of them. Figures of a device come
 from resources/devices.yaml, or from what `make bench` wrote about a device of that name.
@@ -17,12 +17,12 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from aftershock.config import check_config
-from aftershock.jobs.cost import Need
-from aftershock.jobs.devices import GB, Device, find_device, read_devices, shipped
-from aftershock.jobs.needs import Needs
-from aftershock.jobs.schedule import critical_path, makespan
+from aftershock.costs.cost import Need
+from aftershock.costs.devices import GB, Device, find_device, read_devices, shipped
+from aftershock.costs.needs import Needs
+from aftershock.costs.schedule import critical_path, makespan
+from aftershock.costs.study import Job, gpu_jobs
 from aftershock.jobs.sizes import duration
-from aftershock.jobs.study import Job, gpu_jobs
 from aftershock.kg.plan import ROOT, read_study
 
 BENCH = Path("results/bench/device.yaml")

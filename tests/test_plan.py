@@ -6,12 +6,12 @@ from collections import Counter
 import pytest
 import yaml
 
-from aftershock.jobs import plan as module
-from aftershock.jobs.devices import find_device, read_devices, shipped
-from aftershock.jobs.needs import RULES
-from aftershock.jobs.plan import choose_device, main, make_plan, show, summary, table, warnings
-from aftershock.jobs.schedule import critical_path, makespan
-from aftershock.jobs.study import Job, gpu_jobs
+from aftershock.costs import plan as module
+from aftershock.costs.devices import find_device, read_devices, shipped
+from aftershock.costs.needs import RULES
+from aftershock.costs.plan import choose_device, main, make_plan, show, summary, table, warnings
+from aftershock.costs.schedule import critical_path, makespan
+from aftershock.costs.study import Job, gpu_jobs
 from benchmarks.calibrate import calibrate, write
 from benchmarks.dag import dry_run, synthetic
 from configured import ROOT, study

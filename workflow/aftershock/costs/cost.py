@@ -10,11 +10,11 @@ from functools import cached_property
 from typing import Any
 
 from aftershock.config.settings import merged_settings, moment_layers
+from aftershock.costs.devices import Device
+from aftershock.costs.edits import KINDS, Editing, hypernetwork, network_weights
+from aftershock.costs.work import AVERAGE, DOUBLE, FLOAT, NOTHING, Room, Sizes, Texts, Work, run, texts_within
 from aftershock.editors.settings import is_sequential
 from aftershock.editors.table import EDITORS, mend_training, settings_of
-from aftershock.jobs.devices import Device
-from aftershock.jobs.edits import KINDS, Editing, hypernetwork, network_weights
-from aftershock.jobs.work import AVERAGE, DOUBLE, FLOAT, NOTHING, Room, Sizes, Texts, Work, run, texts_within
 
 BLOCK = 32  # cases that are edited and scored together (editors/protocol.py)
 GB = 10**9

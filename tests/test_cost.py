@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from aftershock.costs.cost import BLOCK, PROBES, Costs, Probes
+from aftershock.costs.devices import find_device, shipped
+from aftershock.costs.edits import KINDS, Editing, hypernetwork
+from aftershock.costs.work import UNKNOWN, Room, Sizes, Work, run
 from aftershock.editors.protocol import CONFLICT_STATES
 from aftershock.editors.settings import MendTraining
 from aftershock.editors.table import EDITORS, settings_of
-from aftershock.jobs.cost import BLOCK, PROBES, Costs, Probes
-from aftershock.jobs.devices import find_device, shipped
-from aftershock.jobs.edits import KINDS, Editing, hypernetwork
-from aftershock.jobs.work import UNKNOWN, Room, Sizes, Work, run
 from aftershock.lm.moments import second_moments
 from benchmarks import models
 from benchmarks.calibrate import fit, room_of, sizes_of, texts_of, work_of

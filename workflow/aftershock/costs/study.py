@@ -10,8 +10,8 @@ from typing import Any
 
 from aftershock.cases import ROUND
 from aftershock.config.settings import moment_layers
+from aftershock.costs.sharding import editors_of_dataset, number_of_cases, shard_ranges, shard_sizes
 from aftershock.editors.table import EDITORS
-from aftershock.jobs.sharding import editors_of_dataset, number_of_cases, shard_ranges, shard_sizes
 from aftershock.metrics.precision import CASES_NEEDED
 
 

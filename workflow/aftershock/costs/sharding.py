@@ -9,10 +9,10 @@ from typing import Any
 
 from aftershock.cases import ROUND
 from aftershock.config.settings import merged_settings
+from aftershock.costs.cost import BLOCK, Costs
+from aftershock.costs.devices import find_device
 from aftershock.editors.settings import is_sequential
 from aftershock.editors.table import settings_of
-from aftershock.jobs.cost import BLOCK, Costs
-from aftershock.jobs.devices import find_device
 
 OF_RUN, OF_DATASET, OF_STUDY = 2, 7, 120
 """Jobs beside those that edit, about: of each run its scores, of each model and dataset its cases and

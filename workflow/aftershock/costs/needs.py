@@ -5,11 +5,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from aftershock.jobs.cost import Costs, Need
-from aftershock.jobs.devices import MB, Device, choose_gpu, find_device, shipped
-from aftershock.jobs.questions import most_asked
-from aftershock.jobs.sharding import number_of_cases
-from aftershock.jobs.study import gpu_jobs
+from aftershock.costs.cost import Costs, Need
+from aftershock.costs.devices import MB, Device, choose_gpu, find_device, shipped
+from aftershock.costs.questions import most_asked
+from aftershock.costs.sharding import number_of_cases
+from aftershock.costs.study import gpu_jobs
 
 FLOOR_MB, FLOOR_MINUTES = 2000, 30
 MARGIN = 3.0

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 import torch
 
+from aftershock.costs.sharding import shard_ranges
 from aftershock.editors.protocol import CONFLICT_STATES, ROUND_STATES, run_cases, score_unedited
-from aftershock.jobs.sharding import shard_ranges
 from aftershock.metrics.observed import lean
 from aftershock.metrics.run import score_cases
 from aftershock.tables.cases import EDITS

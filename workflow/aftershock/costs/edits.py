@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from aftershock.jobs.work import AVERAGE, CONTEXT, DOUBLE, FLOAT, NOTHING, Room, Sizes, Texts, Work, run
+from aftershock.costs.work import AVERAGE, CONTEXT, DOUBLE, FLOAT, NOTHING, Room, Sizes, Texts, Work, run
 
 STEPS_MADE = 0.55
 """Share of its steps after which fine-tuning's loss is low enough (0.46 to 0.69 in the embedded study)."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from aftershock.jobs.work import Room, Sizes, Work
+from aftershock.costs.work import Room, Sizes, Work
 from aftershock.schema import faults, read_schema, read_yaml, suggestion
 
 SHIPPED = Path(__file__).resolve().parents[3] / "resources" / "devices.yaml"

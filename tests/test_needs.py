@@ -5,10 +5,10 @@ import yaml
 
 from aftershock.code_hash import _closure
 from aftershock.config import check_config
+from aftershock.costs.devices import SHIPPED, choose_gpu, device_errors, find_device, read_devices, shipped
+from aftershock.costs.needs import FLOOR_MB, FLOOR_MINUTES, MARGIN, RULES, Needs
+from aftershock.costs.work import Work
 from aftershock.editors.table import EDITORS
-from aftershock.jobs.devices import SHIPPED, choose_gpu, device_errors, find_device, read_devices, shipped
-from aftershock.jobs.needs import FLOOR_MB, FLOOR_MINUTES, MARGIN, RULES, Needs
-from aftershock.jobs.work import Work
 from configured import ROOT, study
 
 EDIT = {"kg": "wdqs", "dataset": "coverage", "seed": "0", "shard": "00000-00127"}
