@@ -147,7 +147,7 @@ class Cluster:
         socket_file, data = self.folder / "run" / "db.sock", self.folder / "db"
         user = getpass.getuser()
         if not data.exists():
-            how = ("--auth-root-authentication-method=normal", "--skip-test-db")
+            how = ("--auth-root-authentication-method=normal", "--skip-test-db", f"--tmpdir={self.folder}")
             self.run("mariadb-install-db", "--no-defaults", f"--user={user}", f"--datadir={data}", *how)
         if not self.process("mariadbd"):
             options = [f"--datadir={data}", f"--socket={socket_file}", f"--port={self.port + 3}"]

@@ -99,7 +99,10 @@ def _launch(own: argparse.Namespace, arguments: list[str]) -> NoReturn:
     try:
         _be_snakemake(_before_targets(arguments, plugin_arguments))
     except SystemExit as end:
-        orphans.end_run(run, end.code if isinstance(end.code, int) else 1)
+        code = end.code if isinstance(end.code, int) else 1
+        orphans.end_run(run, code)
+        if code:
+            print("Why jobs failed, and what to change: make why. To go on: make resume.", file=sys.stderr)
         raise
 
 
