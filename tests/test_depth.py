@@ -92,7 +92,7 @@ def test_layers_that_nothing_tells_and_layers_that_are_not_there_are_errors(tmp_
     folder.mkdir(parents=True)
     for sheet in (ROOT / "resources").glob("*.tsv"):
         shutil.copy(sheet, tmp_path / "resources")
-    some = {"source": {"path": "somewhere"}, "moments": {"text": "text.txt"}}
+    some = {"source": {"path": str(tmp_path)}, "moments": {"text": "text.txt"}}
     for more, line in (
         ({}, "editors.rome.layers: missing, for editor mine; give them, or n_layers"),
         ({"n_layers": 0}, "n_layers: found 0"),
