@@ -18,6 +18,7 @@ ACCOUNTING_SECONDS = 5.0
 """That its accounting is given; without an answer it counts as off."""
 IDS_AT_ONCE = 500  # in one command line
 GPU = re.compile(r"gpu:(?:([^:,(]+):)?(\d+)")
+WHEN_IT_ANSWERS = "Try again when `sinfo` answers, or ask who runs the cluster"
 NOT_HERE = "Run this on a machine of the cluster, such as its login node, or without the SLURM profile"
 
 
@@ -61,7 +62,8 @@ def ask(program: str, *arguments: str, seconds: float = SECONDS) -> str:
     """What a program of SLURM prints. Raises SlurmError."""
     ended = _run(program, *arguments, seconds=seconds)
     if ended.returncode:
-        raise SlurmError(f"{program} failed: {_last_line(ended.stderr) or f'exit code {ended.returncode}'}")
+        said = _last_line(ended.stderr) or f"exit code {ended.returncode}"
+        raise SlurmError(f"{program} failed: {said.rstrip('.')}. {WHEN_IT_ANSWERS}")
     return ended.stdout
 
 
@@ -179,8 +181,7 @@ def _run(program: str, *arguments: str, seconds: float = SECONDS) -> subprocess.
         raise SlurmError(f"{program}, a program of SLURM, cannot be run here ({error}). {NOT_HERE}") from None
     except subprocess.TimeoutExpired:
         raise SlurmError(
-            f"SLURM does not answer: {program} said nothing for {seconds:.0f} s. "
-            "Try again when `sinfo` answers, or ask who runs the cluster"
+            f"SLURM does not answer: {program} said nothing for {seconds:.0f} s. {WHEN_IT_ANSWERS}"
         ) from None
 
 
