@@ -158,8 +158,9 @@ def test_the_machine_is_measured_in_the_form_of_a_device(tmp_path):
     write(entry, tmp_path / "device.yaml")
     device = read_devices(tmp_path / "device.yaml")["cpu"]
     assert device.measured
-    assert 1e9 < device.rates["strict"] < 1e13
-    assert device.pass_seconds < 0.1
+    assert not device.accelerator
+    assert set(device.rates) == {"strict", "tf32", "bf16", "float64"}
+    assert all(rate > 0 for rate in device.rates.values())
 
 
 def test_a_synthetic_study_is_about_as_large_as_it_is_asked_to_be():

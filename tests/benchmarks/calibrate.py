@@ -1,6 +1,6 @@
 """How fast this machine is, in the figures of resources/devices.yaml: an entry for `make plan`.
 
-Edits and scorings of random models are timed, and what each needs is reckoned as `aftershock.jobs` does.
+Edits and scorings of random models are timed, and what each needs is reckoned as `aftershock.costs` does.
 Rates of products and of memory, and the time of a layer and of an observation, are those not below zero that
 explain the times best (least squares of relative errors). Products in other precisions are timed by
 themselves, and as much of that is taken to be reached as in float32.
