@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,11 +95,10 @@ def test_a_run_is_taken_up_after_its_controller_was_killed(
     stages = run.wait_for_stages(2)
     run.process.kill()
     run.process.wait()
-    time.sleep(2)
-    assert all(process.is_running() for process in stages)
     refused = begin()
     assert refused.end() != 0
     assert "make resume" in refused.said()
+    assert all(process.is_running() for process in stages)
     for process in stages:
         process.resume()
     resumed = launch_resume(folder, cluster)

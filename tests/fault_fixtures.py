@@ -1,0 +1,22 @@
+"""Where the tests of recorded runs take place."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aftershock.jobs import slurm_jobs
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder to work in, at the times that the recorded logs have, without SLURM."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    monkeypatch.setattr(slurm_jobs, "known_jobs", lambda folder: {})
+    monkeypatch.setattr(slurm_jobs, "ended_jobs", lambda ids: {})
+    yield tmp_path
+    monkeypatch.undo()
+    time.tzset()
