@@ -35,6 +35,7 @@ def lay_out(folder: Path, name: str) -> None:
             os.utime(target, (RECORDED, RECORDED))
     arguments = ["--profile", "profile"] if name != "workstation" else ["--cores", "2"]
     run = {"arguments": arguments, "host": "node1", "pid": 1, "started": "2026-11-21 15:17:36", "exit": 1}
+    run["job_prefix"] = None
     (folder / "results/.run.json").write_text(json.dumps(run))
 
 

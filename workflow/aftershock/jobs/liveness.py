@@ -10,7 +10,8 @@ from typing import Any
 
 import psutil
 
-from aftershock.jobs.orphans import RUN_FILE
+from aftershock.jobs.folder import PreflightError
+from aftershock.jobs.orphans import read_run
 from aftershock.jobs.record import FOLDER, WRITE_SECONDS
 from aftershock.jobs.slurm_jobs import SlurmJob
 from aftershock.lock import LOCK
@@ -60,11 +61,12 @@ def read_run_info() -> RunInfo | None:
 def _from_file() -> RunInfo | None:
     """The run as it is recorded; None where there is no whole record."""
     try:
-        found = json.loads(RUN_FILE.read_text(encoding="utf-8"))
-        started = datetime.fromisoformat(found["started"]).timestamp()
-        arguments = tuple(found.get("arguments") or ())
-        return RunInfo(int(found["pid"]), found["host"], started, arguments, found.get("exit"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        found = read_run()
+        if found is None:
+            return None
+        started = datetime.fromisoformat(found.started).timestamp()
+        return RunInfo(found.pid, found.host, started, tuple(found.arguments or ()), found.exit)
+    except (PreflightError, OSError, ValueError, TypeError):
         return None
 
 
