@@ -68,11 +68,11 @@ datasets: environment
 
 validate: environment
 	@test -n "$(RELEASED)" || { echo "make validate needs a folder: make validate RELEASED=FOLDER" >&2; exit 1; }
-	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.cases.validate "$(RELEASED)"
+	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.datasets.validate "$(RELEASED)"
 
 convert: environment
 	@test -n "$(FROM)" -a -n "$(TO)" || { echo "make convert needs two folders: make convert FROM=FOLDER TO=NEW_FOLDER" >&2; exit 1; }
-	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.cases.convert "$(FROM)" "$(TO)"
+	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.datasets.convert "$(FROM)" "$(TO)"
 
 test: environment
 	$(VENV)/bin/python -m pytest -n $(CORES) --dist loadfile $(PYTEST_ARGS)

@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from aftershock.cases import DATASETS
-from aftershock.cases.build import Dataset, build
-from aftershock.cases.graph_facts import Context, Fact, FactIndex
-from aftershock.cases.split import split_entities, splits_of
+from aftershock.datasets import DATASETS
+from aftershock.datasets.build import Dataset, build
+from aftershock.datasets.graph_facts import Context, Fact, FactIndex
+from aftershock.datasets.split import split_entities, splits_of
 from aftershock.seeds import generator
 from aftershock.tables.graph import FACT_KEY
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aftershock.editors.memit import adjust
+from aftershock.editors.memit.edit import adjust
 from aftershock.editors.table import method_of, settings_of
 from aftershock.lm import problem, values
-from aftershock.lm.deltas import EMPTY, DenseDelta, State, edited
+from aftershock.lm.edits import EMPTY, DenseDelta, State, edited
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
 from aftershock.lm.tokens import Located

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aftershock.editors.base import EditResult
-from aftershock.editors.mend import Mend
-from aftershock.editors.mend_training import Batch, new_optimizer, train_step
+from aftershock.editors.contract import EditResult
+from aftershock.editors.mend.edit import Mend
+from aftershock.editors.mend.training import Batch, new_optimizer, train_step
 from aftershock.editors.settings import MendSettings, MendTraining
-from aftershock.lm.deltas import State, edited
+from aftershock.lm.edits import State, edited
 from aftershock.lm.gradients import Texts
 from aftershock.lm.hypernetwork import Hypernetwork
 from aftershock.lm.model import LanguageModel

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from aftershock.lm.deltas import EMPTY, DenseDelta, State
+from aftershock.lm.edits import EMPTY, DenseDelta, State
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
 from aftershock.metrics.released import released_metrics

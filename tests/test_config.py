@@ -8,8 +8,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from aftershock.cases import DATASETS
 from aftershock.config import check_config, merged_settings
+from aftershock.datasets import DATASETS
 from aftershock.editors.settings import is_sequential
 from aftershock.editors.table import mend_training, settings_of
 from aftershock.schema import faults, fill_defaults, read_schema

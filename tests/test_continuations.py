@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from aftershock.cases import CONFLICT
-from aftershock.editors.protocol import (
+from aftershock.datasets import CONFLICT
+from aftershock.experiments.cases import (
     CONFLICT_STATES,
     ROUND_STATES,
     Continuations,

@@ -108,7 +108,7 @@ def test_the_code_imports_what_is_declared() -> None:
 
 def test_rooms_without_tensors_need_only_the_tables_environment() -> None:
     used = set()
-    for room in ("kg", "cases", "metrics", "paraphrases"):
+    for room in ("kg", "datasets", "metrics", "paraphrases"):
         used |= imported(ROOT / "workflow" / "aftershock" / room, "*.py")
     assert used <= group("tables")
 

@@ -7,13 +7,13 @@ import math
 import pytest
 import torch
 
-from aftershock.editors import ft
-from aftershock.editors.base import EditResult, sample_contexts
-from aftershock.editors.memit import adjust
+from aftershock.editors.contract import EditResult, sample_contexts
+from aftershock.editors.ft import edit as ft
+from aftershock.editors.memit.edit import adjust
 from aftershock.editors.settings import FtSettings, MemitSettings, RomeSettings, as_values, merge
 from aftershock.editors.table import EDITORS, method_of, settings_of
 from aftershock.lm import memory
-from aftershock.lm.deltas import EMPTY, LowRankDelta, select, state_norm
+from aftershock.lm.edits import EMPTY, LowRankDelta, select, state_norm
 from aftershock.lm.hooks import watch
 from aftershock.lm.moments import Moment
 from aftershock.lm.scoring import score

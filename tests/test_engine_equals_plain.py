@@ -6,10 +6,10 @@ from functools import cache
 
 import pytest
 
-from aftershock.editors import ft
+from aftershock.editors.ft import edit as ft
 from aftershock.editors.table import method_of, settings_of
 from aftershock.lm import values
-from aftershock.lm.deltas import DenseDelta, select
+from aftershock.lm.edits import DenseDelta, select
 from aftershock.lm.scoring import score
 from aftershock.requests import Query
 from benchmarks.plain import Plain

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aftershock.editors.table import method_of, settings_of
-from aftershock.lm.deltas import edited
+from aftershock.lm.edits import edited
 from aftershock.lm.families import FAMILIES as KNOWN
 from aftershock.lm.families import family_of
 from aftershock.lm.hooks import narrowed, resumed, watch

@@ -14,13 +14,14 @@ PACKAGE = ROOT / "workflow" / "aftershock"
 TENSORS = {"torch", "transformers", "tokenizers", "safetensors"}
 ALLOWED = {
     "kg": {"kg"},
-    "cases": {"cases", "kg"},
+    "datasets": {"datasets", "kg"},
     "metrics": {"metrics"},
     "paraphrases": {"paraphrases", "kg"},
     "lm": {"lm"},
     "editors": {"editors", "lm"},
-    "costs": {"costs", "cases", "editors", "jobs", "kg", "metrics"},
-    "jobs": {"jobs", "cases", "kg"},
+    "experiments": {"experiments", "datasets", "editors", "lm"},
+    "costs": {"costs", "datasets", "editors", "jobs", "kg", "metrics"},
+    "jobs": {"jobs", "datasets", "kg"},
 }
 
 
@@ -51,7 +52,7 @@ def test_rooms_import_only_what_lies_below(room: str) -> None:
         assert rooms_of(imports(file)) <= ALLOWED[room], file.name
 
 
-@pytest.mark.parametrize("room", ["kg", "cases", "metrics", "paraphrases", "costs"])
+@pytest.mark.parametrize("room", ["kg", "datasets", "metrics", "paraphrases", "costs"])
 def test_rooms_without_tensors(room: str) -> None:
     for file in modules(room):
         assert not {name.split(".")[0] for name in imports(file)} & TENSORS, file.name

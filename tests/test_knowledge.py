@@ -5,9 +5,10 @@ import math
 import pandas as pd
 import pytest
 
-from aftershock.lm import knowledge, scoring
+from aftershock.experiments import knowledge
+from aftershock.experiments.knowledge import Part, Ranking, blocks, score_objects, verify_facts
+from aftershock.lm import scoring
 from aftershock.lm.generation import continue_greedily
-from aftershock.lm.knowledge import Part, Ranking, blocks, score_objects, verify_facts
 from aftershock.lm.label_encoder import ModelEncoder
 from aftershock.lm.scoring import score
 from aftershock.matching import names

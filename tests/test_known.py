@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from aftershock.cases.known import (
+from aftershock.datasets.known import (
     count_facts,
     count_objects,
     judge_facts,

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 import torch
 
-from aftershock.cases.graph_facts import Context, Fact, FactIndex
-from aftershock.editors.protocol import second_requests
+from aftershock.datasets.graph_facts import Context, Fact, FactIndex
 from aftershock.editors.table import method_of, settings_of
-from aftershock.lm.deltas import state_norm
+from aftershock.experiments.cases import second_requests
+from aftershock.lm.edits import state_norm
 from aftershock.lm.problem import write_texts
 from aftershock.lm.scoring import score
 from aftershock.lm.values import Objective, solve_values

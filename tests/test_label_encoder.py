@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
+from aftershock.experiments.knowledge import Ranking, score_objects
 from aftershock.lm import label_encoder
 from aftershock.lm.fetch_encoder import fetch_encoder
-from aftershock.lm.knowledge import Ranking, score_objects
 from aftershock.lm.label_encoder import ModelEncoder, SentenceEncoder, mean_cosines
 from loopback import Hub, loopback_hub
 from tiny import CITIES, NAMES, TEMPLATES, tiny

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aftershock.lm import scoring
-from aftershock.lm.deltas import LowRankDelta, edited, random_like, select, state_norm
+from aftershock.lm.edits import LowRankDelta, edited, random_like, select, state_norm
 from aftershock.lm.generation import continue_greedily, sample
 from aftershock.lm.hooks import batches
 from aftershock.lm.model import LanguageModel

@@ -5,9 +5,9 @@ import json
 import pandas as pd
 import pytest
 
-from aftershock.cases.locality import texts_to_ask, texts_to_learn
-from aftershock.cases.probes import TEXTS
-from aftershock.editors.protocol import list_asked, score_unedited
+from aftershock.datasets.locality import texts_to_ask, texts_to_learn
+from aftershock.datasets.probes import TEXTS
+from aftershock.experiments.cases import list_asked, score_unedited
 from aftershock.metrics.run import score_cases
 from aftershock.tables.cases import PROBES
 from aftershock.tables.graph import PROMPTS

@@ -5,7 +5,7 @@ import torch
 
 from aftershock.editors.table import method_of, settings_of
 from aftershock.lm import memory, values
-from aftershock.lm.deltas import LowRankDelta, edited
+from aftershock.lm.edits import LowRankDelta, edited
 from aftershock.lm.memory import batch_limit, byte_budget, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 import torch
 
-from aftershock.editors.mend import Mend
-from aftershock.editors.protocol import run_cases
+from aftershock.editors.mend.edit import Mend
 from aftershock.editors.settings import MendSettings
-from aftershock.lm.deltas import EMPTY, LowRankDelta, select
+from aftershock.experiments.cases import run_cases
+from aftershock.lm.edits import EMPTY, LowRankDelta, select
 from aftershock.lm.gradients import Texts, module_gradients
 from aftershock.lm.hypernetwork import (
     Hypernetwork,

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from aftershock.editors.mend import Mend
+from aftershock.editors.mend.edit import Mend
 from aftershock.editors.settings import MendSettings
-from aftershock.lm.deltas import EMPTY, select
+from aftershock.lm.edits import EMPTY, select
 from aftershock.lm.hypernetwork import Hypernetwork
 from aftershock.lm.scoring import score
 from aftershock.requests import Query

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 import torch
 
-from aftershock.cases.graph_facts import FactIndex
-from aftershock.cases.locality import texts_to_ask, texts_to_learn
-from aftershock.cases.mend import graph_locality, training_edits
-from aftershock.cases.split import split_entities, splits_of
-from aftershock.editors import mend_training
-from aftershock.editors.mend_checkpoint import load_checkpoint
-from aftershock.editors.mend_data import Pool, train_hypernetwork
-from aftershock.editors.mend_training import (
+from aftershock.datasets.graph_facts import FactIndex
+from aftershock.datasets.locality import texts_to_ask, texts_to_learn
+from aftershock.datasets.mend import graph_locality, training_edits
+from aftershock.datasets.split import split_entities, splits_of
+from aftershock.editors.mend import training as mend_training
+from aftershock.editors.mend.checkpoint import load_checkpoint
+from aftershock.editors.mend.data import Pool, train_hypernetwork
+from aftershock.editors.mend.training import (
     Batch,
     divergence,
     due,
@@ -27,7 +27,7 @@ from aftershock.editors.mend_training import (
     validate,
 )
 from aftershock.editors.settings import MendTraining
-from aftershock.lm.deltas import LowRankDelta
+from aftershock.lm.edits import LowRankDelta
 from aftershock.lm.gradients import Texts
 from aftershock.lm.hypernetwork import Hypernetwork
 from aftershock.prompts import fill

@@ -136,7 +136,7 @@ def test_only_what_was_measured_says_so():
 def test_a_better_estimate_runs_nothing_anew():
     modules = [method.module for method in EDITORS.values()]
     hashed = _closure(
-        ["aftershock.editors.protocol", "aftershock.editors.tuning", "aftershock.layers", *modules]
+        ["aftershock.experiments.cases", "aftershock.experiments.tuning", "aftershock.layers", *modules]
     )
     reckoned = {
         f"aftershock.jobs.{name}" for name in ("work", "edits", "cost", "devices", "needs", "sharding")

@@ -17,11 +17,11 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, GenerationConfig, GPT2Config
 
+from aftershock.experiments.paraphrase_scores import score_wordings
 from aftershock.lm.chat import PLAIN_ENDING, reply
 from aftershock.lm.fetch import fetch
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.tokenizer import train_tokenizer
-from aftershock.lm.wordings import score_wordings
 from aftershock.paraphrases.asking import Effort, Relation, ask_all
 from aftershock.paraphrases.endpoint import Endpoint
 from aftershock.paraphrases.kept import KeptAnswers

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
-from aftershock.editors import protocol
-from aftershock.editors.base import Editor, EditResult
-from aftershock.editors.protocol import CONFLICT_STATES, ROUND_STATES, list_asked, run_cases, score_unedited
-from aftershock.editors.tuning import draw_trials, tune
-from aftershock.lm.deltas import EMPTY, LowRankDelta, edited, state_norm
+from aftershock.editors.contract import Editor, EditResult
+from aftershock.experiments import cases as protocol
+from aftershock.experiments.cases import CONFLICT_STATES, ROUND_STATES, list_asked, run_cases, score_unedited
+from aftershock.experiments.tuning import draw_trials, tune
+from aftershock.lm.edits import EMPTY, LowRankDelta, edited, state_norm
 from aftershock.lm.scoring import score
 from aftershock.requests import Query
 from aftershock.tables.cases import EDITS, PROBES

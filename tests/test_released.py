@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from aftershock.cases import CONFLICT, DATASETS
-from aftershock.cases.build import tabulate
-from aftershock.cases.convert import CHANGED, KEPT, main, to_files, to_tables
-from aftershock.cases.export import export, notice
-from aftershock.cases.graph_facts import Context, FactIndex, as_facts
-from aftershock.cases.released import ALL_FILES, FILES, PROMPT_FILES, read_cases, read_prompts, write_cases
-from aftershock.cases.statements import cases_of, publish
+from aftershock.datasets import CONFLICT, DATASETS
+from aftershock.datasets.build import tabulate
+from aftershock.datasets.convert import CHANGED, KEPT, main, to_files, to_tables
+from aftershock.datasets.export import export, notice
+from aftershock.datasets.graph_facts import Context, FactIndex, as_facts
+from aftershock.datasets.released import ALL_FILES, FILES, PROMPT_FILES, read_cases, read_prompts, write_cases
+from aftershock.datasets.statements import cases_of, publish
 from aftershock.tables.cases import RELEASED_FILES, RELEASED_ROWS, STATEMENTS
 from families import SHEET
 from published import (
@@ -303,7 +303,9 @@ def test_broken_prompt_files_are_named(tmp_path, data):
 
 
 def test_converter_and_validator_need_no_torch():
-    code = "import sys, aftershock.cases.convert, aftershock.cases.validate; print('torch' in sys.modules)"
+    code = (
+        "import sys, aftershock.datasets.convert, aftershock.datasets.validate; print('torch' in sys.modules)"
+    )
     run = subprocess.run(
         [sys.executable, "-c", code],
         env={"PYTHONPATH": str(ROOT / "workflow"), "PATH": ""},

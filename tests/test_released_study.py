@@ -2,12 +2,12 @@
 
 import pytest
 
-from aftershock.cases import CONFLICT, DATASETS
-from aftershock.cases.graph_facts import Context, FactIndex
-from aftershock.cases.released import read_cases
-from aftershock.cases.released_study import Folder, build_released
-from aftershock.cases.statements import cases_of
-from aftershock.cases.validate import findings
+from aftershock.datasets import CONFLICT, DATASETS
+from aftershock.datasets.graph_facts import Context, FactIndex
+from aftershock.datasets.released import read_cases
+from aftershock.datasets.released_study import Folder, build_released
+from aftershock.datasets.statements import cases_of
+from aftershock.datasets.validate import findings
 from aftershock.report import Material, page
 from aftershock.tables.cases import CASES, EDITS, PROBES
 from aftershock.tables.models import OBJECT_SCORES, VERIFIED

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aftershock.cases.released import FILES, PROMPT_FILES
+from aftershock.datasets.released import FILES, PROMPT_FILES
 from aftershock.metrics.differences import between, newcombe
 from aftershock.paper.reported import NOTHING, Circumstances, Study, is_published, reported
 from aftershock.tables.report import REPORTED, REPORTED_NOTES, SUMMARY

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aftershock.cases.round_edit import PROFILES, RoundSelection, apportion, choose
+from aftershock.datasets.round_edit import PROFILES, RoundSelection, apportion, choose
 from aftershock.seeds import generator
 from families import context_of, dataset_of, families, instances_of, scores_of
 

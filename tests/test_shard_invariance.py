@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from aftershock.costs.sharding import shard_ranges
-from aftershock.editors.protocol import CONFLICT_STATES, ROUND_STATES, run_cases, score_unedited
+from aftershock.experiments.cases import CONFLICT_STATES, ROUND_STATES, run_cases, score_unedited
 from aftershock.metrics.observed import lean
 from aftershock.metrics.run import score_cases
 from aftershock.tables.cases import EDITS

@@ -6,12 +6,12 @@ from itertools import product
 import pandas as pd
 import pytest
 
-from aftershock.cases import CONFLICT, reasons
-from aftershock.cases.cut import SLACK, cut
-from aftershock.cases.graph_facts import Fact
-from aftershock.cases.mend import graph_locality, training_edits
-from aftershock.cases.overlap import crossing, divided, seen_elsewhere
-from aftershock.cases.split import components, home_of, split_entities, split_of, splits_of
+from aftershock.datasets import CONFLICT, reasons
+from aftershock.datasets.cut import SLACK, cut
+from aftershock.datasets.graph_facts import Fact
+from aftershock.datasets.mend import graph_locality, training_edits
+from aftershock.datasets.overlap import crossing, divided, seen_elsewhere
+from aftershock.datasets.split import components, home_of, split_entities, split_of, splits_of
 from aftershock.seeds import generator
 from aftershock.tables.graph import SPLIT
 from families import SETTINGS, context_of, dataset_of, division, families, frame, instances_of, scores_of

@@ -122,8 +122,8 @@ def test_stages_of_a_run(folder: Path) -> None:
 
 
 def test_edits_of_a_case_are_those_of_the_protocol() -> None:
-    from aftershock.cases import CONFLICT, ROUND
-    from aftershock.editors.protocol import CONFLICT_STATES, ROUND_STATES
+    from aftershock.datasets import CONFLICT, ROUND
+    from aftershock.experiments.cases import CONFLICT_STATES, ROUND_STATES
 
     unedited = {"0", "random"}
     assert {EDITS[dataset] for dataset in CONFLICT} == {len(set(CONFLICT_STATES) - unedited)}

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from aftershock.cases.graph_facts import Fact, FactIndex
-from aftershock.cases.targets import Targets
+from aftershock.datasets.graph_facts import Fact, FactIndex
+from aftershock.datasets.targets import Targets
 from aftershock.seeds import generator
 from families import context_of, dataset_of, families, frame, instances_of, scores_of
 

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
-from aftershock.editors.sweep import layers_with_moments, sweep
+from aftershock.experiments import tracing
+from aftershock.experiments.sweep import layers_with_moments, sweep
+from aftershock.experiments.tracing import Fact, known_facts, trace
 from aftershock.figures import save
 from aftershock.layers import draw, findings, tracing_rows
-from aftershock.lm import tracing
-from aftershock.lm.tracing import Fact, known_facts, trace
 from aftershock.prompts import fill
 from aftershock.seeds import derive
 from aftershock.tables.models import LAYERS

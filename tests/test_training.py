@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
+from aftershock.experiments.recall import check_recall, measure_recall, recall_by_group, recall_by_relation
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.recall import check_recall, measure_recall, recall_by_group, recall_by_relation
 from aftershock.lm.text import (
     HELD_OUT_RELATION,
     NOUN,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from aftershock.cases.released import ALL_FILES, FILES
-from aftershock.cases.validate import findings, main, read_folder, render
+from aftershock.datasets.released import ALL_FILES, FILES
+from aftershock.datasets.validate import findings, main, read_folder, render
 from published import RELEASED, exported, needs_released, read, write
 
 ROOT = Path(__file__).parents[1]
@@ -329,7 +329,7 @@ def test_what_cannot_be_read_is_one_message(tmp_path, files, message):
 
 
 def test_the_command_exits_as_it_should(tmp_path):
-    command = [sys.executable, "-m", "aftershock.cases.validate", str(tmp_path)]
+    command = [sys.executable, "-m", "aftershock.datasets.validate", str(tmp_path)]
     environment = {"PYTHONPATH": str(ROOT / "workflow"), "PATH": ""}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (run.returncode, run.stdout, len(run.stderr.splitlines())) == (1, "", 1)

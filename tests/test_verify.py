@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aftershock.editors.protocol import CONFLICT_STATES, Continuations, run_cases
+from aftershock.experiments.cases import CONFLICT_STATES, Continuations, run_cases
 from aftershock.jobs.compare import compare_tables
 from aftershock.tables import provenance_of
 from aftershock.tables.cases import CASES, EDITS, PROBES
@@ -130,7 +130,7 @@ def test_the_number_of_threads_changes_nothing_beyond_the_tolerance(method: str)
 BUILT = """
 import hashlib, sys
 from pathlib import Path
-from aftershock.cases import DATASETS
+from aftershock.datasets import DATASETS
 from families import SETTINGS
 from worlds import SHARES, build_all, mine_world
 mined = mine_world(Path(sys.argv[1]))

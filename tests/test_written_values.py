@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aftershock.editors.table import method_of, settings_of
-from aftershock.lm.deltas import edited
+from aftershock.lm.edits import edited
 from aftershock.lm.hooks import watch
 from aftershock.lm.tokens import locate
 from tiny import FAMILIES, ROUNDING, moments, requests, tiny

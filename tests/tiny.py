@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from aftershock.lm import values
-from aftershock.lm.deltas import DenseDelta, LowRankDelta, State
+from aftershock.lm.edits import DenseDelta, LowRankDelta, State
 from aftershock.lm.hypernetwork import Hypernetwork
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.moments import Moment, second_moments

@@ -29,9 +29,9 @@ sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 import pandas as pd
 import torch
 
-from aftershock.lm import knowledge
+from aftershock.experiments import knowledge
+from aftershock.experiments.knowledge import Ranking, verify_facts
 from aftershock.lm.generation import continue_greedily
-from aftershock.lm.knowledge import Ranking, verify_facts
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
 from aftershock.requests import Query

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from aftershock.editors.mend_training import Batch, new_optimizer, train_step
+from aftershock.editors.mend.training import Batch, new_optimizer, train_step
 from aftershock.editors.settings import MendTraining
 from aftershock.lm.gradients import Texts
 from aftershock.lm.model import LanguageModel

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aftershock.editors import ft
+from aftershock.editors.ft import edit as ft
 from aftershock.editors.table import method_of, settings_of
 from aftershock.lm import values
-from aftershock.lm.deltas import LowRankDelta, State, select
+from aftershock.lm.edits import LowRankDelta, State, select
 from aftershock.lm.hypernetwork import Hypernetwork
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score

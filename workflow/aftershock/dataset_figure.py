@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from aftershock.cases import CONFLICT, SPLITS
-from aftershock.cases.datasheet import Built, easy_and_hard
-from aftershock.cases.round_edit import PROFILES
+from aftershock.datasets import CONFLICT, SPLITS
+from aftershock.datasets.datasheet import Built, easy_and_hard
+from aftershock.datasets.round_edit import PROFILES
 from aftershock.figures.style import COLOURS, HATCHES, style
 from aftershock.labels import printable
 from aftershock.words import DATASETS

@@ -28,7 +28,7 @@ rule list_facts:
     conda:
         "../../envs/tables.yaml"
     params:
-        code=code_hash("aftershock.cases.asked"),
+        code=code_hash("aftershock.datasets.asked"),
     message:
         "Listing what {wildcards.model} is asked about {wildcards.kg}"
     script:
@@ -57,7 +57,7 @@ rule read_released:
         datasets=config["datasets"],
         sample=lambda wildcards: graph(wildcards)["sample"],
         seed=config["cases"]["seed"],
-        code=code_hash("aftershock.cases.released_study", "aftershock.cases.validate"),
+        code=code_hash("aftershock.datasets.released_study", "aftershock.datasets.validate"),
     message:
         "Reading the published files of {wildcards.kg}"
     script:
@@ -80,7 +80,7 @@ rule split_entities:
     params:
         shares=config["cases"]["split"],
         seed=config["cases"]["seed"],
-        code=code_hash("aftershock.cases.split"),
+        code=code_hash("aftershock.datasets.split"),
     message:
         "Dividing the entities of {wildcards.kg}"
     script:
@@ -114,10 +114,10 @@ rule build_cases:
         namespace=lambda wildcards: graph(wildcards)["namespace"],
         settings=config["cases"],
         code=code_hash(
-            "aftershock.cases.build",
-            "aftershock.cases.asked",
-            "aftershock.cases.locality",
-            "aftershock.cases.shortfall",
+            "aftershock.datasets.build",
+            "aftershock.datasets.asked",
+            "aftershock.datasets.locality",
+            "aftershock.datasets.shortfall",
         ),
     message:
         "Building {wildcards.dataset} for {wildcards.model}"
@@ -152,7 +152,7 @@ rule build_released_cases:
         sample=lambda wildcards: graph(wildcards)["sample"],
         functionality=config["cases"]["functionality"],
         seed=config["cases"]["seed"],
-        code=code_hash("aftershock.cases.released_study", "aftershock.cases.locality"),
+        code=code_hash("aftershock.datasets.released_study", "aftershock.datasets.locality"),
     message:
         "Building {wildcards.dataset} for {wildcards.model} from published rows"
     script:

@@ -6,8 +6,8 @@ import re
 from functools import cache
 from pathlib import Path
 
-from aftershock.cases import CONFLICT, ROUND, SPLITS
-from aftershock.cases.released import FILES, PROMPT_FILES
+from aftershock.datasets import CONFLICT, ROUND, SPLITS
+from aftershock.datasets.released import FILES, PROMPT_FILES
 from aftershock.code_hash import code_hash, keep_parsed
 from aftershock.config import check_config, check_fetched, merged_settings
 from aftershock.config.settings import moment_layers
@@ -221,7 +221,7 @@ def editor_settings(wildcards):
 @cache
 def code_of(module):
     """A hash of what the results of the editor in `module` depend on."""
-    return code_hash("aftershock.editors.protocol", "aftershock.editors.tuning", module)
+    return code_hash("aftershock.experiments.cases", "aftershock.experiments.tuning", module)
 
 
 def editor_code(wildcards):

@@ -69,7 +69,7 @@ rule describe_dataset:
         "../../envs/tables.yaml"
     params:
         settings=config["cases"],
-        code=code_hash("aftershock.cases.datasheet", "aftershock.dataset_figure"),
+        code=code_hash("aftershock.datasets.datasheet", "aftershock.dataset_figure"),
     message:
         "Describing {wildcards.dataset} for {wildcards.model}"
     script:
@@ -95,7 +95,7 @@ rule export_cases:
         datasets=config["datasets"],
         namespace=lambda wildcards: graph(wildcards)["namespace"],
         invented=lambda wildcards: graph(wildcards)["source"] == "generated",
-        code=code_hash("aftershock.cases.export", "aftershock.cases.validate"),
+        code=code_hash("aftershock.datasets.export", "aftershock.datasets.validate"),
     message:
         "Writing the {wildcards.split} cases for {wildcards.model} in the published format"
     script:

@@ -25,7 +25,7 @@ rule baseline:
     params:
         engine=config["engine"],
         continuations=config["continuations"],
-        code=code_hash("aftershock.editors.protocol"),
+        code=code_hash("aftershock.experiments.cases"),
     message:
         "Scoring {wildcards.dataset} in the unedited {wildcards.model}"
     script:
@@ -60,7 +60,7 @@ rule train_mend:
         settings=mend_settings,
         cases_seed=config["cases"]["seed"],
         seed=config["mend"]["seed"],
-        code=code_hash("aftershock.editors.mend_data", "aftershock.cases.mend", "aftershock.cases.locality"),
+        code=code_hash("aftershock.editors.mend.data", "aftershock.datasets.mend", "aftershock.datasets.locality"),
     message:
         "Training MEND's hypernetwork of {wildcards.model} on {wildcards.kg} ({wildcards.kind})"
     script:

@@ -47,7 +47,7 @@ rule verify_facts:
         tokens=config["cases"]["continuation_tokens"],
         candidates=config["cases"]["rank_candidates"],
         seed=config["cases"]["seed"],
-        code=code_hash("aftershock.lm.knowledge"),
+        code=code_hash("aftershock.experiments.knowledge"),
     message:
         "Asking {wildcards.model} which facts of {wildcards.kg} it knows ({wildcards.part})"
     script:
@@ -69,7 +69,7 @@ rule judge_facts:
     params:
         settings=config["cases"]["verification"],
         quotas=config["cases"]["quotas"],
-        code=code_hash("aftershock.cases.known", "aftershock.shards"),
+        code=code_hash("aftershock.datasets.known", "aftershock.shards"),
     message:
         "Counting the facts of {wildcards.kg} that {wildcards.model} knows"
     script:
@@ -96,7 +96,7 @@ rule score_objects:
         engine=config["engine"],
         candidates=config["cases"]["rank_candidates"],
         seed=config["cases"]["seed"],
-        code=code_hash("aftershock.lm.knowledge"),
+        code=code_hash("aftershock.experiments.knowledge"),
     message:
         "Asking {wildcards.model} which objects in {wildcards.kg} it knows ({wildcards.part})"
     script:
@@ -118,7 +118,7 @@ rule judge_objects:
         limits=config["cases"]["known_objects"],
         min_known=config["cases"]["min_known_objects"],
         quotas=config["cases"]["quotas"],
-        code=code_hash("aftershock.cases.known", "aftershock.shards"),
+        code=code_hash("aftershock.datasets.known", "aftershock.shards"),
     message:
         "Counting the objects in {wildcards.kg} that {wildcards.model} knows"
     script:

@@ -54,7 +54,7 @@ rule train_lm:
         train=lambda wildcards: model(wildcards)["train"],
         namespace=lambda wildcards: config["kgs"][model(wildcards)["kg"]]["namespace"],
         seed=lambda wildcards: model(wildcards)["train"]["seed"],
-        code=code_hash("aftershock.lm.training", "aftershock.lm.recall"),
+        code=code_hash("aftershock.lm.training", "aftershock.experiments.recall"),
     message:
         "Training {wildcards.model}"
     script:
@@ -145,7 +145,7 @@ rule find_layers:
         level=config["statistics"]["level"],
         code=code_hash(
             "aftershock.layers",
-            "aftershock.lm.tracing",
+            "aftershock.experiments.tracing",
             "aftershock.lm.documents",
             "aftershock.editors",
         ),

@@ -92,7 +92,7 @@ rule score_paraphrases:
         engine=config["engine"],
         facts=config["paraphrases"]["ranking_facts"],
         seed=config["paraphrases"]["seed"],
-        code=code_hash("aftershock.lm.wordings"),
+        code=code_hash("aftershock.experiments.paraphrase_scores"),
     message:
         "Scoring paraphrases of the prompts of {wildcards.kg}"
     script:

@@ -21,7 +21,7 @@ use rule baseline as baseline_strict with:
     params:
         engine=STRICT,
         continuations=config["continuations"],
-        code=code_hash("aftershock.editors.protocol"),
+        code=code_hash("aftershock.experiments.cases"),
     message:
         "Scoring {wildcards.dataset} in the unedited {wildcards.model}, exactly"
 

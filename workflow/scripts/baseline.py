@@ -1,6 +1,6 @@
 """Score every probe of a dataset's test cases in the unedited model."""
 
-from aftershock.editors.protocol import Continuations, score_unedited
+from aftershock.experiments.cases import Continuations, score_unedited
 from aftershock.lm.model import LanguageModel
 from aftershock.stage import stage
 from aftershock.tables.cases import CASES, PROBES

@@ -2,13 +2,13 @@
 
 import gc
 
-from aftershock.cases.asked import only_taught
-from aftershock.cases.build import build
-from aftershock.cases.graph_facts import Context, FactIndex
-from aftershock.cases.invariants import require
-from aftershock.cases.locality import texts_to_ask
-from aftershock.cases.shortfall import shortfalls
-from aftershock.cases.split import splits_of
+from aftershock.datasets.asked import only_taught
+from aftershock.datasets.build import build
+from aftershock.datasets.graph_facts import Context, FactIndex
+from aftershock.datasets.invariants import require
+from aftershock.datasets.locality import texts_to_ask
+from aftershock.datasets.shortfall import shortfalls
+from aftershock.datasets.split import splits_of
 from aftershock.kg.sheets import read_relations
 from aftershock.output import write_text
 from aftershock.stage import stage

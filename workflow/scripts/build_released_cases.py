@@ -1,8 +1,8 @@
 """Turn the sampled rows of a published file into cases for one model."""
 
-from aftershock.cases.graph_facts import Context, FactIndex
-from aftershock.cases.locality import texts_to_ask
-from aftershock.cases.released_study import Folder, build_released
+from aftershock.datasets.graph_facts import Context, FactIndex
+from aftershock.datasets.locality import texts_to_ask
+from aftershock.datasets.released_study import Folder, build_released
 from aftershock.kg.sheets import read_relations
 from aftershock.output import write_text
 from aftershock.stage import stage

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from aftershock.cases.datasheet import Built, describe_dataset
 from aftershock.dataset_figure import draw_dataset
+from aftershock.datasets.datasheet import Built, describe_dataset
 from aftershock.figures import save
 from aftershock.kg.datasheet import time_of
 from aftershock.output import write_text

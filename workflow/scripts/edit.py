@@ -2,9 +2,9 @@
 
 import json
 
-from aftershock.cases import CONFLICT
-from aftershock.editors.protocol import CONFLICT_STATES, ROUND_STATES, Continuations, run_cases
+from aftershock.datasets import CONFLICT
 from aftershock.editors.table import method_of, settings_of
+from aftershock.experiments.cases import CONFLICT_STATES, ROUND_STATES, Continuations, run_cases
 from aftershock.lm.hypernetwork import load_hypernetwork
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.moments import load_moments, sha256_of_weights

@@ -1,8 +1,8 @@
 """Write one split of all datasets of a model in the published format."""
 
-from aftershock.cases.build import Dataset
-from aftershock.cases.export import NOTICE, export, notice
-from aftershock.cases.validate import findings, read_folder, render
+from aftershock.datasets.build import Dataset
+from aftershock.datasets.export import NOTICE, export, notice
+from aftershock.datasets.validate import findings, read_folder, render
 from aftershock.kg.sheets import read_relations
 from aftershock.output import whole_folder
 from aftershock.stage import stage

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from aftershock.editors.sweep import layers_with_moments, sweep
-from aftershock.editors.tuning import Development
+from aftershock.experiments.sweep import layers_with_moments, sweep
+from aftershock.experiments.tracing import known_facts, trace
+from aftershock.experiments.tuning import Development
 from aftershock.figures import save
 from aftershock.layers import draw, findings, tracing_rows
 from aftershock.lm.documents import sample_documents, text_files
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.moments import add_up
-from aftershock.lm.tracing import known_facts, trace
 from aftershock.stage import stage
 from aftershock.tables.cases import CASES, EDITS, PROBES
 from aftershock.tables.graph import PROMPTS

@@ -1,6 +1,6 @@
 """Decide which facts the model knows, and count them by relation and rule."""
 
-from aftershock.cases.known import count_facts, judge_facts, shortages
+from aftershock.datasets.known import count_facts, judge_facts, shortages
 from aftershock.output import write_text
 from aftershock.shards import gather
 from aftershock.stage import stage

@@ -1,6 +1,6 @@
 """Decide which true objects the model knows, and count them by relation."""
 
-from aftershock.cases.known import count_objects, judge_objects, object_shortages
+from aftershock.datasets.known import count_objects, judge_objects, object_shortages
 from aftershock.output import write_text
 from aftershock.shards import gather
 from aftershock.stage import stage

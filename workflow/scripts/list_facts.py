@@ -1,6 +1,6 @@
 """List what a model is asked about before cases are built."""
 
-from aftershock.cases.asked import facts_of_instances, with_labels
+from aftershock.datasets.asked import facts_of_instances, with_labels
 from aftershock.stage import stage
 from aftershock.tables.graph import FACTS, INSTANCES, OBJECTS
 from aftershock.tables.models import TAUGHT

@@ -1,8 +1,8 @@
 """Read published ConflictEdit and RoundEdit files, check every row and draw the sample."""
 
-from aftershock.cases.released import PROMPT_FILES, read_prompts
-from aftershock.cases.released_study import Folder
-from aftershock.cases.validate import findings
+from aftershock.datasets.released import PROMPT_FILES, read_prompts
+from aftershock.datasets.released_study import Folder
+from aftershock.datasets.validate import findings
 from aftershock.output import write_text
 from aftershock.stage import stage
 from aftershock.tables.graph import FACTS, PROMPTS, RELATIONS

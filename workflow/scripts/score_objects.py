@@ -1,6 +1,6 @@
 """Score a part of the true objects of every one-to-many key."""
 
-from aftershock.lm.knowledge import Part, Ranking, score_objects
+from aftershock.experiments.knowledge import Part, Ranking, score_objects
 from aftershock.lm.label_encoder import ModelEncoder, SentenceEncoder
 from aftershock.lm.model import LanguageModel
 from aftershock.stage import stage

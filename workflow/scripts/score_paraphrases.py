@@ -1,7 +1,7 @@
 """Score candidate paraphrases by how likely true objects are after them."""
 
+from aftershock.experiments.paraphrase_scores import score_wordings
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.wordings import score_wordings
 from aftershock.stage import stage
 from aftershock.tables.graph import FACTS, PARAPHRASE_CANDIDATES, PARAPHRASE_SCORES
 

@@ -2,7 +2,7 @@
 
 import gc
 
-from aftershock.cases.split import split_entities
+from aftershock.datasets.split import split_entities
 from aftershock.stage import stage
 from aftershock.tables.graph import FACTS, INSTANCES, OBJECTS, SPLIT
 

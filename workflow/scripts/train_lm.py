@@ -1,8 +1,8 @@
 """Train a model on the taught facts; write it only when it recalls them."""
 
+from aftershock.experiments.recall import check_recall, measure_recall, recall_by_relation
 from aftershock.kg.sheets import read_relations
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.recall import check_recall, measure_recall, recall_by_relation
 from aftershock.lm.text import document_text, training_documents
 from aftershock.lm.training import TrainSettings, train_language_model
 from aftershock.output import whole_folder, write_text

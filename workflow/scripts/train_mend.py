@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from aftershock.cases.asked import only_taught
-from aftershock.cases.graph_facts import FactIndex
-from aftershock.cases.locality import texts_to_learn
-from aftershock.cases.mend import graph_locality, training_edits
-from aftershock.cases.split import splits_of
-from aftershock.editors.mend_data import train_hypernetwork
+from aftershock.datasets.asked import only_taught
+from aftershock.datasets.graph_facts import FactIndex
+from aftershock.datasets.locality import texts_to_learn
+from aftershock.datasets.mend import graph_locality, training_edits
+from aftershock.datasets.split import splits_of
+from aftershock.editors.mend.data import train_hypernetwork
 from aftershock.editors.settings import MendTraining
 from aftershock.lm.hypernetwork import save_hypernetwork
 from aftershock.lm.model import LanguageModel

@@ -1,6 +1,6 @@
 """Choose an editor's settings on dev cases of coverage."""
 
-from aftershock.editors.tuning import tune
+from aftershock.experiments.tuning import tune
 from aftershock.lm.hypernetwork import load_hypernetwork
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.moments import load_moments, sha256_of_weights

@@ -1,6 +1,6 @@
 """Ask the model for a part of the facts behind the conflict cases."""
 
-from aftershock.lm.knowledge import Part, Ranking, verify_facts
+from aftershock.experiments.knowledge import Part, Ranking, verify_facts
 from aftershock.lm.model import LanguageModel
 from aftershock.stage import stage
 from aftershock.tables.graph import PROMPTS

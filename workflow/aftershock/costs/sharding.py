@@ -7,10 +7,10 @@ size is 32, 64, 128 and so on cases, so that a slightly better estimate renames 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from aftershock.cases import ROUND
 from aftershock.config.settings import merged_settings
 from aftershock.costs.cost import BLOCK, Costs
 from aftershock.costs.devices import find_device
+from aftershock.datasets import ROUND
 from aftershock.editors.settings import is_sequential
 from aftershock.editors.table import settings_of
 

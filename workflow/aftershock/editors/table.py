@@ -16,7 +16,7 @@ from aftershock.editors.settings import (
 )
 
 if TYPE_CHECKING:
-    from aftershock.editors.base import Editor
+    from aftershock.editors.contract import Editor
 
 SECOND_EDITS = ("plain", "multi_label")
 """What follows the first edit of a round case: its way back, or all true objects at once."""
@@ -40,11 +40,11 @@ class Method:
 
 
 EDITORS: dict[str, Method] = {
-    "ft": Method("aftershock.editors.ft", "Ft", FtSettings, "dense"),
-    "memit": Method("aftershock.editors.memit", "Memit", MemitSettings, "spread", needs=("moments",)),
-    "mend": Method("aftershock.editors.mend", "Mend", MendSettings, "gradient", needs=("mend",)),
-    "r_rome": Method("aftershock.editors.rome", "RRome", RRomeSettings, "value", needs=("moments",)),
-    "rome": Method("aftershock.editors.rome", "Rome", RomeSettings, "value", needs=("moments",)),
+    "ft": Method("aftershock.editors.ft.edit", "Ft", FtSettings, "dense"),
+    "memit": Method("aftershock.editors.memit.edit", "Memit", MemitSettings, "spread", needs=("moments",)),
+    "mend": Method("aftershock.editors.mend.edit", "Mend", MendSettings, "gradient", needs=("mend",)),
+    "r_rome": Method("aftershock.editors.rome.edit", "RRome", RRomeSettings, "value", needs=("moments",)),
+    "rome": Method("aftershock.editors.rome.edit", "Rome", RomeSettings, "value", needs=("moments",)),
 }
 
 

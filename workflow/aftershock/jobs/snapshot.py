@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aftershock.cases import CONFLICT, ROUND
+from aftershock.datasets import CONFLICT, ROUND
 from aftershock.jobs import liveness
 from aftershock.jobs.liveness import RunInfo
 from aftershock.jobs.slurm_jobs import SlurmJob

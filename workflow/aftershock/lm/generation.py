@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from aftershock.lm.deltas import EMPTY, State, edited
+from aftershock.lm.edits import EMPTY, State, edited
 from aftershock.lm.model import LanguageModel
 
 BATCH_ROWS = 256

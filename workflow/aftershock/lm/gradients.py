@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aftershock.lm.deltas import State, edited
+from aftershock.lm.edits import State, edited
 from aftershock.lm.hooks import narrowed
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.tokens import Pair

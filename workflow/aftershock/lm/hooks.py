@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from aftershock.lm.deltas import State, edited
+from aftershock.lm.edits import State, edited
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.tokens import Located
 

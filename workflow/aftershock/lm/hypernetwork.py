@@ -21,7 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from aftershock.lm.deltas import LowRankDelta, State
+from aftershock.lm.edits import LowRankDelta, State
 from aftershock.lm.gradients import Gradients
 from aftershock.lm.model import LanguageModel
 from aftershock.output import whole_file

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from aftershock.lm.deltas import State
+from aftershock.lm.edits import State
 from aftershock.lm.memory import token_bytes
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.suffix import Suffixes, cut

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aftershock.lm.deltas import EMPTY, State, edited
+from aftershock.lm.edits import EMPTY, State, edited
 from aftershock.lm.hooks import narrowed, resumed, watch
 from aftershock.lm.memory import batch_limit, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from aftershock.lm.deltas import State, edited
+from aftershock.lm.edits import State, edited
 from aftershock.lm.hooks import checkpointed, narrowed, resumed, watch, with_added
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.tokens import Located

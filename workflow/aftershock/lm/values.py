@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aftershock.lm.deltas import EMPTY, State
+from aftershock.lm.edits import EMPTY, State
 from aftershock.lm.memory import batch_limit, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.problem import Problem, pose, text_bytes, write_texts

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from aftershock.cases.released import FILES, PROMPT_FILES, prompt_kind
+from aftershock.datasets.released import FILES, PROMPT_FILES, prompt_kind
 from aftershock.metrics.differences import newcombe
 from aftershock.metrics.layouts import LAYOUTS
 from aftershock.metrics.layouts import RELEASED as DEFINITION

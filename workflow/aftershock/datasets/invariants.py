@@ -1,0 +1,197 @@
+"""What must hold in every row of a dataset, our own or a published one.
+
+Our own builds are stopped by `require`; `validate` counts the same breaches, and more oddities of labels, in
+files of the published format.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable
+
+import pandas as pd
+
+from aftershock.datasets import CONFLICT
+from aftershock.datasets.graph_facts import FactIndex
+
+ID_LABEL = re.compile(r"^[A-Z]\d+$")
+LONG = 60  # characters
+Mask = pd.Series
+
+
+def violations(dataset: str, edits: pd.DataFrame, probes: pd.DataFrame, index: FactIndex) -> pd.DataFrame:
+    """One row (case_id, kind) for each rule of `dataset` that a case breaks; none for our own builds.
+
+    `edits` are EDITS rows, `probes` PROBES rows, `index` knows the true facts of the graph.
+    """
+    mentions = [
+        edits[["case_id", f"{name}_id", name]].set_axis(["case_id", "entity_id", "label"], axis=1)
+        for name in ("subject", "target_new", "target_true")
+    ]
+    found = [breaches(dataset, edits, probes, index), label_faults(pd.concat(mentions))]
+    return (
+        pd.concat([part[["case_id", "kind"]] for part in found])
+        .drop_duplicates()
+        .sort_values(["case_id", "kind"], ignore_index=True)
+    )
+
+
+def require(dataset: str, edits: pd.DataFrame, probes: pd.DataFrame, index: FactIndex) -> None:
+    """Raise ValueError when a built case breaks an invariant: that would be a fault of the builder.
+
+    Tables without a case break none.
+    """
+    found = violations(dataset, edits, probes, index)
+    if len(found):
+        counts = ", ".join(f"{kind}: {n}" for kind, n in found["kind"].value_counts().items())
+        raise ValueError(f"dataset {dataset} breaks its invariants ({counts}); first case {found.case_id[0]}")
+
+
+def breaches(dataset: str, edits: pd.DataFrame, probes: pd.DataFrame, index: FactIndex) -> pd.DataFrame:
+    """One row (case_id, kind) wherever edits, tied fact and true facts do not fit together."""
+    if edits.empty:
+        return pd.DataFrame(columns=["case_id", "kind"])
+    wide = _wide(edits)
+    checks = _conflict_checks(dataset, wide, probes) if dataset in CONFLICT else _round_checks(wide, edits)
+    checks |= _common_checks(dataset, wide, index)
+    found = [(case_id, kind) for kind, mask in checks.items() for case_id in mask.index[mask.to_numpy()]]
+    return pd.DataFrame(found, columns=["case_id", "kind"])
+
+
+def label_faults(mentions: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `mentions` (case_id, entity_id, label) whose label no case should have, with a `kind`."""
+    return _labels(
+        mentions,
+        {
+            "empty label": lambda text: not text.strip(),
+            "label is an id": lambda text: bool(ID_LABEL.match(text)),
+            "label without a letter": lambda text: bool(text.strip()) and not has_letter(text),
+        },
+    )
+
+
+def label_oddities(mentions: pd.DataFrame) -> pd.DataFrame:
+    """The same for labels that a model or a program may stumble over."""
+    return _labels(
+        mentions,
+        {
+            "label begins or ends with a space": lambda text: bool(text.strip()) and text != text.strip(),
+            "label holds braces": lambda text: "{" in text or "}" in text,
+            "label is not in Unicode's composed form (NFC)": lambda text: (
+                not unicodedata.is_normalized("NFC", text)
+            ),
+        },
+    )
+
+
+def label_remarks(mentions: pd.DataFrame) -> pd.DataFrame:
+    """The same for labels that are correct but unlike most."""
+    return _labels(
+        mentions,
+        {
+            f"label of more than {LONG} characters": lambda text: len(text) > LONG,
+            "label beyond ASCII": lambda text: not text.isascii(),
+            "label with letters that are not Latin": has_other_script,
+        },
+    )
+
+
+def has_letter(text: str) -> bool:
+    """Whether `text` holds a letter of any script."""
+    return any(character.isalpha() for character in text)
+
+
+def has_other_script(text: str) -> bool:
+    """Whether `text` holds a letter of a script other than Latin."""
+    letters = (c for c in text if not c.isascii() and unicodedata.category(c) in ("Ll", "Lu", "Lo"))
+    return any("LATIN" not in unicodedata.name(c, "LATIN") for c in letters)
+
+
+def _labels(mentions: pd.DataFrame, tests: dict[str, Callable[[str], bool]]) -> pd.DataFrame:
+    texts = pd.Series(mentions["label"].unique(), dtype=object)
+    found = []
+    for kind, test in tests.items():
+        bad = texts[[test(text) for text in texts]]
+        found.append(mentions[mentions["label"].isin(bad)].assign(kind=kind))
+    return pd.concat(found, ignore_index=True)
+
+
+def _wide(edits: pd.DataFrame) -> pd.DataFrame:
+    """One row per case, columns such as e1_subject_id, from the first request of each edit."""
+    first = edits[edits["position"] == 0]
+    wide = first.pivot(index="case_id", columns="edit")
+    wide.columns = [f"{edit}_{column}" for column, edit in wide.columns]
+    return wide
+
+
+def _conflict_checks(dataset: str, wide: pd.DataFrame, probes: pd.DataFrame) -> dict[str, Mask]:
+    e1, e2 = _part(wide, "e1"), _part(wide, "e2")
+    checks = {"no-op second edit": e2.target_new_id == e2.target_true_id}
+    if dataset == "coverage":
+        return checks | {
+            "second edit has another subject or relation": (e1.subject_id != e2.subject_id)
+            | (e1.relation_id != e2.relation_id),
+            "second edit does not start from the first one's target": e2.target_true_id != e1.target_new_id,
+            "second edit restores the original object": e2.target_new_id == e1.target_true_id,
+        }
+    if dataset == "reverse":
+        return checks | {
+            "second edit's subject is not the first one's target": e2.subject_id != e1.target_new_id,
+            "second edit's old object is not the first one's subject": e2.target_true_id != e1.subject_id,
+            "second target is the first edit's subject or target": (e2.target_new_id == e1.subject_id)
+            | (e2.target_new_id == e1.target_new_id),
+        }
+    tied = probes[probes["role"] == "tied"].set_index("case_id").reindex(wide.index)
+    return checks | {
+        "tied fact is not (second subject, r, first subject)": (tied["subject_id"] != e2.subject_id)
+        | (tied["object_id"] != e1.subject_id),
+        "edits start from different objects": e1.target_true_id != e2.target_true_id,
+        "second target is the first edit's old or new object": (e2.target_new_id == e1.target_true_id)
+        | (e2.target_new_id == e1.target_new_id),
+    }
+
+
+def _round_checks(wide: pd.DataFrame, edits: pd.DataFrame) -> dict[str, Mask]:
+    e1, e2 = _part(wide, "e1"), _part(wide, "e2")
+    multi = edits[edits["edit"] == "multi"].groupby("case_id")
+    ids = multi["target_new_id"].agg(set).reindex(wide.index)
+    labels = multi["target_new"].agg(lambda values: [v.casefold() for v in values]).reindex(wide.index)
+    return {
+        "second edit does not undo the first": (e1.target_true_id != e2.target_new_id)
+        | (e1.target_new_id != e2.target_true_id),
+        "original is not among the true objects": _each(lambda o, s: o not in s, e1.target_true_id, ids),
+        "target is among the true objects": _each(lambda o, s: o in s, e1.target_new_id, ids)
+        | _each(lambda o, s: o.casefold() in s, e1.target_new, labels),
+        "fewer than 2 or more than 10 true objects": ids.map(lambda s: not 2 <= len(s) <= 10),
+        "duplicate labels among the true objects": labels.map(lambda s: len(set(s)) < len(s)),
+    }
+
+
+def _common_checks(dataset: str, wide: pd.DataFrame, index: FactIndex) -> dict[str, Mask]:
+    e1, e2 = _part(wide, "e1"), _part(wide, "e2")
+    checks = {
+        "no-op first edit": e1.target_new_id == e1.target_true_id,
+        "new object is the subject": (e1.target_new_id == e1.subject_id)
+        | (e2.target_new_id == e2.subject_id),
+        "first edit's target is a true object": _true(e1, index),
+    }
+    if dataset in CONFLICT:  # the second edit of a round case restores one
+        checks["second edit's target is a true object"] = _true(e2, index)
+    return checks
+
+
+def _true(part: pd.DataFrame, index: FactIndex) -> Mask:
+    keys = zip(part["subject_id"], part["relation_id"], strict=True)
+    true = [
+        target in index.objects.get(key, ()) for key, target in zip(keys, part["target_new_id"], strict=True)
+    ]
+    return pd.Series(true, index=part.index, dtype=bool)
+
+
+def _part(wide: pd.DataFrame, edit: str) -> pd.DataFrame:
+    prefix = f"{edit}_"
+    part = wide[[column for column in wide.columns if column.startswith(prefix)]]
+    return part.rename(columns=lambda column: column.removeprefix(prefix))
+
+
+def _each(test: Callable, left: pd.Series, right: pd.Series) -> Mask:
+    return pd.Series([test(a, b) for a, b in zip(left, right, strict=True)], index=left.index, dtype=bool)

@@ -1,0 +1,1 @@
+"""FT: fine-tuning of MLP output projections."""

@@ -1,0 +1,275 @@
+"""FT: fine-tuning MLP output projections on the edit alone, optionally within a box around the old weights.
+
+The released code (`objective: prompt_last`) reads all tokens of a target at the prompt's last position, so
+that only the first can be learned; `target_new` reads each where it belongs. Both train weight and bias with
+Adam, skip a step whose loss is below 0.01, and stop after a pass over the requests whose mean loss is below
+it.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aftershock.editors.contract import Editor, EditResult
+from aftershock.editors.settings import FtSettings
+from aftershock.lm.edits import EMPTY, DenseDelta, State, edited, select
+from aftershock.lm.hooks import checkpointed, narrowed, resumed, watch, with_added
+from aftershock.lm.memory import byte_budget, run_in_parts, token_bytes
+from aftershock.lm.model import LanguageModel
+from aftershock.lm.tokens import encode_pairs
+from aftershock.requests import EditRequest
+
+ENOUGH = 1e-2  # constant of the released code
+CPU_TOKENS = 512  # that are trained on together; more gain a CPU nothing
+
+
+class Ft(Editor):
+    """Cases train side by side, each with weights of its own."""
+
+    def edit(self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY) -> EditResult:
+        """One dense delta per layer."""
+
+        sizes = [self._size(case) for case in cases]  # tokens and bytes
+        order, budget = list(range(len(cases))), byte_budget(self.lm)
+        costs = [cost for _, cost in sizes]
+        if self.lm.device.type == "cpu":
+            costs = [max(cost, tokens * budget // CPU_TOKENS) for tokens, cost in sizes]
+        if max(costs) * len(costs) > budget:  # in several parts, of like lengths
+            order.sort(key=sizes.__getitem__)
+
+        def train(part: range, checkpoint: bool = False) -> EditResult:
+            chosen = order[part.start : part.stop]
+            return self._train([cases[i] for i in chosen], select(state, chosen), checkpoint)
+
+        found = run_in_parts(
+            [costs[i] for i in order], budget, train, "fine-tuning", lambda part: train(part, checkpoint=True)
+        )
+        parts = [result for _, result in found]
+        if len(parts) == 1:
+            return parts[0]
+        back = sorted(range(len(order)), key=order.__getitem__)
+        whole = tuple(_joined(same) for same in zip(*(part.delta for part in parts), strict=True))
+        steps, losses, reasons = (
+            tuple(sum((getattr(part, name) for part in parts), ())[i] for i in back)
+            for name in ("steps", "losses", "reasons")
+        )
+        details = sum((part.details for part in parts), ())
+        return EditResult(select(whole, back), steps, losses, reasons, details)
+
+    @property
+    def case_bytes(self) -> int:
+        """A whole matrix for each layer."""
+        sizes = [self.lm.weight(self.lm.projection(layer)).numel() for layer in self.settings.layers]
+        return sum(sizes) * self.lm.dtype.itemsize
+
+    def _size(self, case: Sequence[EditRequest]) -> tuple[int, int]:
+        """Tokens of an update; bytes of weights, gradients, Adam's moments and what a backward pass keeps."""
+        rows = min(len(case), self.settings.batch_size)
+        pairs = encode_pairs(self.lm, [(request.text, request.target_new) for request in case])
+        width = max(len(pair.prompt) + len(pair.target) - 1 for pair in pairs)
+        layers = self.lm.n_layers - min(self.settings.layers)
+        run = width * token_bytes(self.lm, layers, width, backward=True)
+        scores = 4 * max(len(pair.target) for pair in pairs) * self.lm.model.config.vocab_size
+        return rows * width, 4 * self.case_bytes + rows * (run + scores * self.lm.dtype.itemsize)
+
+    def _train(self, cases: Sequence[Sequence[EditRequest]], state: State, checkpoint: bool) -> EditResult:
+        settings, n = self.settings, len(cases)
+        weights = _Weights(self.lm, settings, n, state, checkpoint)
+        starts = range(0, max(map(len, cases)), settings.batch_size)
+        batches = [
+            _read(self.lm, [c[i : i + settings.batch_size] for c in cases], settings, state) for i in starts
+        ]
+        requests = sum(batch.requests for batch in batches)
+        live = torch.ones(n, dtype=torch.bool)
+        losses, steps = torch.zeros(n), torch.zeros(n, dtype=torch.long)
+        reasons: list[str | None] = [None] * n
+        trace = []
+        for epoch in range(settings.steps):
+            total = torch.zeros(n)
+            for batch in batches:
+                chosen = (live & (batch.requests > 0)).nonzero()[:, 0]
+                if not len(chosen):
+                    continue
+                loss, learned = weights.learn(batch, chosen)
+                total[chosen] += loss * batch.requests[chosen]
+                steps[chosen] += learned
+                trace.append(torch.full((n,), math.nan).index_put((chosen,), loss))
+            losses = torch.where(live, total / requests, losses)
+            for i in (live & ~losses.isfinite()).nonzero()[:, 0].tolist():
+                reasons[i] = f"the loss was {losses[i].item()} at step {epoch}"
+            live &= losses.isfinite() & (losses >= ENOUGH)
+            if not live.any():
+                break
+        failed = torch.tensor([reason is not None for reason in reasons])
+        details = ({"losses": torch.stack(trace)},)
+        return EditResult(
+            weights.deltas(failed), tuple(steps.tolist()), tuple(losses.tolist()), tuple(reasons), details
+        )
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Some requests of every case, sorted by case, and where their target tokens are read."""
+
+    ids: Tensor  # (rows, seq)
+    mask: Tensor  # (rows, seq)
+    stream: Tensor  # (rows, seq, d), after the first trained layer before training
+    keys: Tensor  # (rows, seq, d_in), what that layer's projection reads: training changes nothing before it
+    written: Tensor | None  # (rows, seq, d), what its MLP puts out where a norm follows
+    cases: Tensor  # (rows,)
+    slots: Tensor  # (rows, targets): which of `read` predicts each target token
+    tokens: Tensor  # (rows, targets)
+    shares: Tensor  # (rows, targets): 1 / the row's number of target tokens, 0 where padded
+    read: Tensor  # (rows, k) positions that predict something
+    valid: Tensor  # (rows, k), 0 where padded
+    requests: Tensor  # rows of each case, (n,)
+
+
+@torch.no_grad()
+def _read(
+    lm: LanguageModel, cases: Sequence[Sequence[EditRequest]], settings: FtSettings, state: State
+) -> _Batch:
+    requests = [request for case in cases for request in case]
+    pairs = encode_pairs(lm, [(request.text, request.target_new) for request in requests])
+    each = settings.objective == "target_new"
+    shape = (len(requests), max(len(pair.target) for pair in pairs))
+    slots, tokens = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
+    read = torch.zeros((shape[0], shape[1] if each else 1), dtype=torch.long)
+    shares = torch.zeros(shape, dtype=lm.dtype)
+    valid = torch.zeros(read.shape, dtype=lm.dtype)
+    for i, pair in enumerate(pairs):
+        size = len(pair.target)
+        places = torch.arange(size if each else 1)
+        read[i, : len(places)], valid[i, : len(places)] = len(pair.prompt) - 1 + places, 1.0
+        slots[i, :size] = places
+        tokens[i, :size], shares[i, :size] = torch.tensor(pair.target), 1.0 / size
+    rows = [[*pair.prompt, *(pair.target[:-1] if each else ())] for pair in pairs]
+    ids, mask = lm.pad(rows)
+    sizes = torch.tensor([len(case) for case in cases])
+    owner = torch.arange(len(cases)).repeat_interleave(sizes).to(lm.device)
+    first = min(settings.layers)
+    stream, mlp, projection = lm.layer(first), lm.mlp(first), lm.projection(first)
+    with edited(lm, state, owner), watch(lm, [projection], [mlp], stream) as seen:
+        lm.run(ids, mask, use_cache=False)
+    written = seen["out", mlp] if lm.family.mlp_norm else None
+    before = seen["out", stream], seen["in", projection], written
+    tensors = (slots, tokens, shares, read, valid)
+    return _Batch(ids, mask, *before, owner, *(tensor.to(lm.device) for tensor in tensors), sizes)
+
+
+class _Weights:
+    """The weights' changes of n cases in training; Adam counts the updates of each by itself."""
+
+    def __init__(
+        self, lm: LanguageModel, settings: FtSettings, n: int, state: State, checkpoint: bool
+    ) -> None:
+        self.lm, self.settings, self.state, self.checkpoint = lm, settings, state, checkpoint
+        self.change: dict[tuple[str, str], Tensor] = {}
+        self.start: dict[tuple[str, str], Tensor] = {}  # what the change is added to
+        for layer in sorted(settings.layers):
+            name = lm.projection(layer)
+            before = [delta for delta in state if delta.module == name]
+            self.start[name, "weight"] = lm.weight(name) + sum(delta.dense() for delta in before)
+            if (bias := lm.bias(name)) is not None:
+                changes = [d.bias for d in before if isinstance(d, DenseDelta) and d.bias is not None]
+                self.start[name, "bias"] = bias + sum(changes)
+            for key in [key for key in self.start if key not in self.change]:
+                shape = (lm.weight(name) if key[1] == "weight" else lm.bias(name)).shape
+                self.change[key] = torch.zeros(n, *shape, dtype=lm.dtype, device=lm.device)
+        self.views = [{key: change[i] for key, change in self.change.items()} for i in range(n)]
+        every = [view for views in self.views for view in views.values()]
+        self.adam = torch.optim.Adam(every, lr=settings.lr, fused=True)
+
+    def learn(self, batch: _Batch, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Train the cases `chosen` on a batch, once: their losses before, and whether they changed."""
+        chosen = chosen.to(self.lm.device)
+        everyone = len(chosen) == len(self.views)
+        leaves = {
+            key: (change if everyone else change[chosen]).detach().requires_grad_()
+            for key, change in self.change.items()
+        }
+        with self._losses(batch, chosen, leaves) as losses:
+            learned = losses.isfinite() & (losses >= ENOUGH)
+            if learned.any():
+                gradients = torch.autograd.grad(losses[learned].sum(), list(leaves.values()))
+        if learned.any():
+            self._step(chosen, learned, leaves, gradients)
+        if (box := self.settings.norm_constraint) is not None:
+            for change in self.change.values():
+                change.clamp_(-box, box)
+        return losses.detach().float().cpu(), learned.cpu()
+
+    def _step(
+        self,
+        chosen: Tensor,
+        learned: Tensor,
+        leaves: dict[tuple[str, str], Tensor],
+        gradients: Sequence[Tensor],
+    ) -> None:
+        """One update of those of the `chosen` cases that `learned`; Adam passes over what has no gradient."""
+        self.adam.zero_grad(set_to_none=True)
+        for key, gradient in zip(leaves, gradients, strict=True):
+            if decay := self.settings.weight_decay:
+                start = self.start[key]
+                whole = start[chosen] if start.ndim == leaves[key].ndim else start
+                gradient = gradient + decay * (whole + leaves[key].detach())
+            for row in learned.nonzero()[:, 0].tolist():
+                # the fused update walks through memory, so that a transposed gradient would be misread
+                self.views[chosen[row]][key].grad = gradient[row].contiguous()
+        self.adam.step()
+
+    @contextmanager
+    def _losses(
+        self, batch: _Batch, chosen: Tensor, leaves: dict[tuple[str, str], Tensor]
+    ) -> Iterator[Tensor]:
+        """Mean over a case's rows of the mean negative log-probability of their target tokens, (chosen,)."""
+        place = torch.full((len(self.views),), -1, device=self.lm.device)
+        place[chosen] = torch.arange(len(chosen), device=self.lm.device)
+        rows = (place[batch.cases] >= 0).nonzero()[:, 0]
+        cases = place[batch.cases[rows]]
+        trained = tuple(
+            DenseDelta(name, weight, leaves.get((name, "bias")))
+            for (name, part), weight in leaves.items()
+            if part == "weight"
+        )
+        first = min(self.settings.layers)
+        (entering,), above = (
+            [d for d in trained if (d.module == self.lm.projection(first)) is here] for here in (True, False)
+        )
+        written = None if batch.written is None else batch.written[rows]
+        added = entering.change(batch.keys[rows], cases)
+        hidden = with_added(self.lm, first, batch.stream[rows], written, added)
+        with (
+            edited(self.lm, (*select(self.state, chosen), *above), cases),
+            resumed(self.lm, first, hidden),
+            narrowed(self.lm, batch.read[rows], batch.valid[rows]),
+            checkpointed(self.lm, first) if self.checkpoint else nullcontext(),
+        ):
+            with self.lm.reduced():
+                hidden = self.lm.run(batch.ids[rows], batch.mask[rows], use_cache=False)
+            index = batch.read[rows][..., None].expand(-1, -1, hidden.shape[-1])
+            log_p = self.lm.logits(hidden.gather(1, index)).log_softmax(dim=-1)
+            every = torch.arange(len(rows), device=self.lm.device)[:, None]
+            found = log_p[every, batch.slots[rows], batch.tokens[rows]]
+            nll = -(found * batch.shares[rows]).sum(dim=1)
+            counts = torch.bincount(cases, minlength=len(chosen))
+            yield nll.new_zeros(len(chosen)).index_add(0, cases, nll) / counts
+
+    def deltas(self, failed: Tensor) -> State:
+        """The changes so far, zero where a case `failed`."""
+        return tuple(
+            DenseDelta(name, weight, self.change.get((name, "bias"))).without(failed)
+            for (name, part), weight in self.change.items()
+            if part == "weight"
+        )
+
+
+def _joined(deltas: Sequence[DenseDelta]) -> DenseDelta:
+    """Deltas of one module as one, their cases one after the other."""
+    biases = [delta.bias for delta in deltas if delta.bias is not None]
+    bias = torch.cat(biases) if biases else None
+    return DenseDelta(deltas[0].module, torch.cat([delta.weight for delta in deltas]), bias)

@@ -1,0 +1,1 @@
+"""MEMIT: one value spread over several layers."""

@@ -1,0 +1,1 @@
+"""MEND: gradients transformed by a trained hypernetwork."""

@@ -1,0 +1,1 @@
+"""ROME: one rank-one change at one layer."""

@@ -1,0 +1,58 @@
+"""Editors tried at one layer after another, on dev cases."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from aftershock.editors.table import method_of, settings_of
+from aftershock.experiments.tuning import Development
+from aftershock.lm.moments import Moment
+from aftershock.tables.models import LAYERS
+
+MEASURES = ("success", "paraphrase", "locality", "objective")
+Editors = Mapping[str, Mapping[str, Any]]
+"""By label: {method, settings}."""
+
+
+def sweep(
+    development: Development,
+    editors: Editors,
+    layers: Sequence[int],
+    moments: Mapping[int, Moment] | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """LAYERS rows of every editor: dev cases edited at each of `layers`, all other settings as given.
+
+    An editor of several layers edits each with as many before it. The objective is success x paraphrase x
+    locality, as in tuning.
+    """
+    rows, n = [], len(development.requests)
+    for label, chosen in editors.items():
+        method = chosen["method"]
+        for place in _places(chosen, layers):
+            settings = settings_of(method, chosen["settings"], {"layers": place})
+            editor = method_of(method).load()(development.lm, settings, moments, seed)
+            found = development.measure(editor)
+            for measure, value in zip(MEASURES, (*found, math.prod(found)), strict=True):
+                rows.append((label, measure, place[-1], json.dumps(place), value, math.nan, math.nan, n))
+    return pd.DataFrame(rows, columns=list(LAYERS.columns))
+
+
+def layers_with_moments(editors: Editors, layers: Sequence[int]) -> list[int]:
+    """The layers whose second moments `sweep` needs."""
+    needing = [chosen for chosen in editors.values() if "moments" in method_of(chosen["method"]).needs]
+    return sorted({layer for chosen in needing for place in _places(chosen, layers) for layer in place})
+
+
+def _places(chosen: Mapping[str, Any], layers: Iterable[int]) -> list[tuple[int, ...]]:
+    """The layers that are edited together, for each last one that has enough before it."""
+    width = len(settings_of(chosen["method"], chosen["settings"]).layers)
+    places = [tuple(range(last - width + 1, last + 1)) for last in layers if last >= width - 1]
+    if not places:
+        raise ValueError(
+            f"{chosen['method']} edits {width} layers together; layers {list(layers)} are too low"
+        )
+    return places
