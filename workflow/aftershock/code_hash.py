@@ -1,7 +1,7 @@
 """A hash of the code that a result depends on.
 
-Snakemake sees neither a changed import nor that a changed line cannot matter, so rules carry the `code_hash` of
-their script in `params:`. It covers the definitions (functions, classes, constants) that the script needs,
+Snakemake sees neither a changed import nor that a changed line cannot matter, so rules carry the `code_hash`
+of their script in `params:`. It covers the definitions (functions, classes, constants) that the script needs,
 directly or through others, and no other definition of the modules that these lie in. Code is parsed, never
 imported: no torch is needed. Code that is named in data, such as a method's editor, has to be given by name.
 """
@@ -33,7 +33,13 @@ CANNOT_CHANGE_RESULTS = {
         "aftershock.stage",
         "aftershock.tables",  # reading and writing; the tables themselves are in its modules, and count
     ),
-    "statements": ("logger", "logging", "print", "progress", "warnings"),  # calls of, or of something in, these
+    "statements": (
+        "logger",
+        "logging",
+        "print",
+        "progress",
+        "warnings",
+    ),  # calls of, or of something in, these
     "keywords": ("console", "progress"),  # arguments of calls
 }
 """All code that does not count: how a job is run, watched, recorded and written down, and what it says."""
@@ -42,10 +48,10 @@ CANNOT_CHANGE_RESULTS = {
 def code_hash(*roots: str) -> str:
     """Return a sha256 over all definitions that `roots` need.
 
-    A root is a definition (`aftershock.lm.scoring:score`), a whole module (`aftershock.lm.scoring`), a package
-    with all its modules (`aftershock.page`), or the path of a Python file, of a package's `__init__.py` with all
-    files of its folder. Comments, docstrings, layout, annotations of functions and CANNOT_CHANGE_RESULTS do not
-    count. ValueError when a module or definition does not exist.
+    A root is a definition (`aftershock.lm.scoring:score`), a whole module (`aftershock.lm.scoring`), a
+    package with all its modules (`aftershock.page`), or the path of a Python file, of a package's
+    `__init__.py` with all files of its folder. Comments, docstrings, layout, annotations of functions and
+    CANNOT_CHANGE_RESULTS do not count. ValueError when a module or definition does not exist.
     """
     digest = hashlib.sha256()
     waiting = [symbol for root in roots for symbol in _symbols_of_root(root)]
@@ -253,7 +259,9 @@ def _definition(statements: Iterable[ast.stmt], package: str) -> _Definition:
         references |= set(_references(statement))
         for node in ast.walk(statement):
             references |= {
-                f"{IMPORTED}{source}:{name}" for _, source, name in _imported(node, package) if _is_ours(source)
+                f"{IMPORTED}{source}:{name}"
+                for _, source, name in _imported(node, package)
+                if _is_ours(source)
             }
     return _Definition(digest.hexdigest(), sorted(references))
 

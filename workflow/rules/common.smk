@@ -6,7 +6,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from aftershock.datasets import CONFLICT, ROUND, SPLITS
+from aftershock.datasets.table import CONFLICT, ROUND, SPLITS
 from aftershock.datasets.released import FILES, PROMPT_FILES
 from aftershock.code_hash import code_hash, keep_parsed
 from aftershock.config import check_config, check_fetched, merged_settings

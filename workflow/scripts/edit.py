@@ -2,8 +2,9 @@
 
 import json
 
-from aftershock.datasets import CONFLICT
 from aftershock.editors.table import method_of, settings_of
+
+from aftershock.datasets.table import CONFLICT
 from aftershock.experiments.cases import CONFLICT_STATES, ROUND_STATES, Continuations, run_cases
 from aftershock.lm.hypernetwork import load_hypernetwork
 from aftershock.lm.model import LanguageModel

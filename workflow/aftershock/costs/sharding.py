@@ -10,7 +10,7 @@ from typing import Any
 from aftershock.config.settings import merged_settings
 from aftershock.costs.cost import BLOCK, Costs
 from aftershock.costs.devices import find_device
-from aftershock.datasets import ROUND
+from aftershock.datasets.table import ROUND
 from aftershock.editors.settings import is_sequential
 from aftershock.editors.table import settings_of
 

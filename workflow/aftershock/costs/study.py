@@ -10,7 +10,7 @@ from typing import Any
 
 from aftershock.config.settings import moment_layers
 from aftershock.costs.sharding import editors_of_dataset, number_of_cases, shard_ranges, shard_sizes
-from aftershock.datasets import ROUND
+from aftershock.datasets.table import ROUND
 from aftershock.editors.table import EDITORS
 from aftershock.metrics.precision import CASES_NEEDED
 

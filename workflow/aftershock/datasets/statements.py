@@ -10,11 +10,11 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from aftershock.datasets import CONFLICT
 from aftershock.datasets.conflict import ConflictCase, Edit
 from aftershock.datasets.graph_facts import Fact
 from aftershock.datasets.released import EDIT, ENTITY, RELATION, TRIPLE, TRIPLES, Published
 from aftershock.datasets.round_edit import RoundCase
+from aftershock.datasets.table import CONFLICT
 from aftershock.tables.cases import EDITS, PROBES, RELEASED_ROWS, STATEMENTS
 
 TO_EDITS = {

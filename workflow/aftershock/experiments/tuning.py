@@ -16,9 +16,10 @@ from typing import Any
 import pandas as pd
 
 from aftershock.editors.contract import Editor
+from aftershock.editors.methods import method_of, settings_of
 from aftershock.editors.settings import as_values
-from aftershock.editors.table import method_of, settings_of
-from aftershock.experiments.cases import BLOCK, Asked, list_asked, requests_of
+from aftershock.experiments.cases import BLOCK
+from aftershock.experiments.queries import ScoredPrompt, list_prompts, requests_of
 from aftershock.lm.edits import EMPTY, State
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.moments import Moment
@@ -93,8 +94,8 @@ class Development:
 
     lm: LanguageModel
     requests: list[list[EditRequest]]
-    written: list[list[Asked]]  # the fact that the edit writes
-    neighbours: list[list[Asked]]  # facts that the unedited model says and should go on saying
+    written: list[list[ScoredPrompt]]  # the fact that the edit writes
+    neighbours: list[list[ScoredPrompt]]  # facts that the unedited model says and should go on saying
 
     @classmethod
     def read(
@@ -104,7 +105,9 @@ class Development:
         case_ids = sorted(edits.loc[edits["edit"] == "e2", "case_id"].unique().tolist())
         if not case_ids:
             raise ValueError("no dev case to tune on; raise cases.quotas.dev.coverage")
-        by_role = {role: list_asked(probes[probes["role"] == role], prompts) for role in (WRITTEN, NEIGHBOUR)}
+        by_role = {
+            role: list_prompts(probes[probes["role"] == role], prompts) for role in (WRITTEN, NEIGHBOUR)
+        }
         written, near = ([by_role[role].get(i, []) for i in case_ids] for role in (WRITTEN, NEIGHBOUR))
         flat = [asked for case in near for asked in case if asked.prompt_id == 0]
         said = {a for a, s in zip(flat, score(lm, _queries([flat])), strict=True) if s.argmax_match}
@@ -125,11 +128,13 @@ class Development:
             exact["locality"] += [match for _, match in self._say(self.neighbours[some], delta)]
         return tuple(sum(values) / len(values) for values in exact.values())
 
-    def _say(self, asked: Sequence[Sequence[Asked]], delta: State = EMPTY) -> list[tuple[Asked, bool]]:
+    def _say(
+        self, asked: Sequence[Sequence[ScoredPrompt]], delta: State = EMPTY
+    ) -> list[tuple[ScoredPrompt, bool]]:
         flat = [a for case in asked for a in case]
         scores = score(self.lm, _queries(asked), delta)
         return [(a, s.argmax_match) for a, s in zip(flat, scores, strict=True)]
 
 
-def _queries(asked: Sequence[Sequence[Asked]]) -> list[Query]:
+def _queries(asked: Sequence[Sequence[ScoredPrompt]]) -> list[Query]:
     return [Query(a.prompt, a.target, i) for i, case in enumerate(asked) for a in case]

@@ -65,11 +65,6 @@ class Normaliser(nn.Module):
         std = (self.squares / (self.count - 1)).sqrt()
         return (rows - self.mean.to(rows.dtype)) / (std.to(rows.dtype) + EPSILON)
 
-    def reset(self) -> None:
-        """Forget every row."""
-        for buffer in self.buffers():
-            buffer.zero_()
-
 
 class _Layer(nn.Module):
     """A residual layer of low rank, with a scale and a shift for each of `modes` matrices."""
@@ -150,11 +145,14 @@ class Hypernetwork(nn.Module):
         """The learned rate of a module."""
         return self.rates[list(self.shapes).index(module)]
 
-    def reset(self) -> None:
-        """Let the normalisers forget all they have seen."""
-        for network in self.networks.values():
-            network.x.reset()
-            network.delta.reset()
+    def statistics(self) -> dict[str, Tensor]:
+        """Return copies of all that the normalisers have seen, each (1, ...), by name."""
+        return {name: buffer[None].clone() for name, buffer in self.named_buffers()}
+
+    def restore(self, statistics: Mapping[str, Tensor]) -> None:
+        """Let the normalisers have seen what `statistics` of this network says."""
+        for name, buffer in self.named_buffers():
+            buffer.copy_(statistics[name][0])
 
     def forward(
         self, gradients: Gradients, cases: Tensor, n_cases: int, observe: bool = False, scale: float = 1.0
@@ -232,6 +230,13 @@ def load_hypernetwork(path: str | Path, lm: LanguageModel, weights_sha256: str) 
         net = _cast(net, torch.promote_types(lm.dtype, torch.float32))
         net.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     return net.to(lm.device).requires_grad_(False)
+
+
+def load_artifact(
+    path: str | Path, lm: LanguageModel, layers: Sequence[int] | None, weights_sha256: str
+) -> Hypernetwork:
+    """Return a trained hypernetwork, which edits the layers that it was trained for."""
+    return load_hypernetwork(path, lm, weights_sha256)
 
 
 def _cast(net: Hypernetwork, dtype: torch.dtype) -> Hypernetwork:

@@ -225,6 +225,13 @@ def load_moments(
         }
 
 
+def load_artifact(
+    path: str | Path, lm: LanguageModel, layers: Sequence[int] | None, weights_sha256: str
+) -> dict[int, Moment]:
+    """Return the second moments of `layers`, None for all in the file; errors as `load_moments`."""
+    return load_moments(path, layers, weights_sha256)
+
+
 def save_sums(sums: Sums, path: str | Path, key: Mapping[str, str]) -> None:
     """Write `sums`, whole or not at all, with what they are of."""
     tensors = {str(layer): total.cpu() for layer, total in sums.matrices.items()}

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aftershock.editors.contract import Editor, EditResult
-from aftershock.editors.settings import FtSettings
+from aftershock.editors.contract import Editor, EditResult, Memory
+from aftershock.editors.ft import FtSettings
 from aftershock.lm.edits import EMPTY, DenseDelta, State, edited, select
 from aftershock.lm.hooks import checkpointed, narrowed, resumed, watch, with_added
 from aftershock.lm.memory import byte_budget, run_in_parts, token_bytes
@@ -30,7 +30,9 @@ CPU_TOKENS = 512  # that are trained on together; more gain a CPU nothing
 class Ft(Editor):
     """Cases train side by side, each with weights of its own."""
 
-    def edit(self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY) -> EditResult:
+    def edit(
+        self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY, memory: Memory | None = None
+    ) -> EditResult:
         """One dense delta per layer."""
 
         sizes = [self._size(case) for case in cases]  # tokens and bytes
@@ -57,8 +59,8 @@ class Ft(Editor):
             tuple(sum((getattr(part, name) for part in parts), ())[i] for i in back)
             for name in ("steps", "losses", "reasons")
         )
-        details = sum((part.details for part in parts), ())
-        return EditResult(select(whole, back), steps, losses, reasons, details)
+        diagnostics = sum((part.diagnostics for part in parts), ())
+        return EditResult(select(whole, back), steps, losses, reasons, diagnostics=diagnostics)
 
     @property
     def case_bytes(self) -> int:
@@ -105,9 +107,13 @@ class Ft(Editor):
             if not live.any():
                 break
         failed = torch.tensor([reason is not None for reason in reasons])
-        details = ({"losses": torch.stack(trace)},)
+        diagnostics = ({"losses": torch.stack(trace)},)
         return EditResult(
-            weights.deltas(failed), tuple(steps.tolist()), tuple(losses.tolist()), tuple(reasons), details
+            weights.deltas(failed),
+            tuple(steps.tolist()),
+            tuple(losses.tolist()),
+            tuple(reasons),
+            diagnostics=diagnostics,
         )
 
 

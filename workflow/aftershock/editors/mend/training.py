@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aftershock.editors.mend import MendTraining
 from aftershock.editors.mend.checkpoint import TrainingState, load_checkpoint, save_checkpoint
-from aftershock.editors.settings import MendTraining
 from aftershock.lm.edits import State, edited
 from aftershock.lm.gradients import Texts, module_gradients, read_targets
 from aftershock.lm.hooks import resumed, watch
