@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from aftershock.editors.contract import Editor
-from aftershock.lm.edits import EMPTY, State, random_like, select, spread_cases, state_norm
+from aftershock.lm.edits import EMPTY, State, random_like, scatter_cases, select, state_norm
 from aftershock.lm.generation import continue_greedily
 from aftershock.lm.memory import byte_budget
 from aftershock.lm.model import LanguageModel
@@ -272,7 +272,7 @@ def _edit(
         return _State(name, start, tuple(tried), {}, {}, reasons)
     result = editor.edit([requests[i] for i in able], select(start, able))
     reasons.update(zip(able, result.reasons, strict=True))
-    delta = start + spread_cases(result.delta, able, len(requests))
+    delta = start + scatter_cases(result.delta, able, len(requests))
     steps, losses = (dict(zip(able, values, strict=True)) for values in (result.steps, result.losses))
     return _State(name, delta, tuple(tried), steps, losses, reasons)
 

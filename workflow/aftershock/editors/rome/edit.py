@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from aftershock.editors.contract import ContextEditor, EditResult
-from aftershock.lm.edits import EMPTY, LowRankDelta, State
+from aftershock.lm.edits import EMPTY, LowRank, State
 from aftershock.lm.values import Objective, Values, solve_values
 from aftershock.requests import EditRequest
 
@@ -40,7 +40,7 @@ class Rome(ContextEditor):
 
     def _write(
         self, n_cases: int, asked: Mapping[int, EditRequest], layer: int, state: State
-    ) -> tuple[LowRankDelta, dict]:
+    ) -> tuple[LowRank, dict]:
         """The change at `layer` that writes request `asked[i]` in case i, and how it came about."""
         settings = self.settings
         values = solve_values(
@@ -87,7 +87,7 @@ class Rome(ContextEditor):
             "updates": values.updates,
             "reasons": reasons,
         }
-        return LowRankDelta(self.lm.projection(layer), U.to(self.lm.dtype), V.to(self.lm.dtype)), found
+        return LowRank(self.lm.projection(layer), U.to(self.lm.dtype), V.to(self.lm.dtype)), found
 
     def _chosen(self, values: Values, keys: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The key that gives the direction; the key that is to be written; what it maps to now; and then."""
