@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aftershock.editors.contexts import ContextEditor
 from aftershock.editors.contract import EditResult, Memory
-from aftershock.lm.edits import EMPTY, LowRankDelta, State
+from aftershock.lm.edits import EMPTY, LowRank, State
 from aftershock.lm.values import Objective, Values, solve_values
 from aftershock.requests import EditRequest
 
@@ -55,7 +55,7 @@ class RankOneEditor(ContextEditor):
 
     def _write(
         self, n_cases: int, asked: Mapping[int, EditRequest], layer: int, state: State
-    ) -> tuple[LowRankDelta, dict]:
+    ) -> tuple[LowRank, dict]:
         """The change at `layer` that writes request `asked[i]` in case i, and how it came about."""
         settings = self.settings
         values = solve_values(
@@ -102,7 +102,7 @@ class RankOneEditor(ContextEditor):
             "updates": values.updates,
             "reasons": reasons,
         }
-        return LowRankDelta(self.lm.projection(layer), U.to(self.lm.dtype), V.to(self.lm.dtype)), found
+        return LowRank(self.lm.projection(layer), U.to(self.lm.dtype), V.to(self.lm.dtype)), found
 
     @abstractmethod
     def equation(self, values: Values, keys: Tensor, outputs: Tensor) -> Equation:

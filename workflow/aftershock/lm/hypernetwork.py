@@ -21,7 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from aftershock.lm.edits import LowRankDelta, State
+from aftershock.lm.edits import LowRank, State
 from aftershock.lm.gradients import Gradients
 from aftershock.lm.model import LanguageModel
 from aftershock.output import whole_file
@@ -183,13 +183,13 @@ class Hypernetwork(nn.Module):
                 rows.new_zeros(n_cases, most, rows.shape[1]).index_put((owner, slot), rows)
                 for rows in (x, delta * (scale * self.rate(module)))
             )
-            state.append(LowRankDelta(module, U, V))
+            state.append(LowRank(module, U, V))
         return tuple(state)
 
     def nothing(self, n_cases: int) -> State:
         """Deltas that change nothing."""
         return tuple(
-            LowRankDelta(name, *(self.rates.new_zeros(n_cases, 1, width) for width in shape))
+            LowRank(name, *(self.rates.new_zeros(n_cases, 1, width) for width in shape))
             for name, shape in self.shapes.items()
         )
 

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from aftershock.lm.hashes import sha256_of_weights as sha256_of_weights
-from aftershock.lm.hooks import batches, watch
+from aftershock.lm.hooks import batches, record_activations
 from aftershock.lm.model import LanguageModel
 from aftershock.output import whole_file
 from aftershock.progress import Progress
@@ -137,7 +137,7 @@ def _add(
     last = names[max(names)]
     for chosen in batches([len(ids) for ids in rows], BATCH_TOKENS):
         ids, mask = lm.pad(rows[chosen.start : chosen.stop])
-        with watch(lm, inputs=list(names.values()), stop=last) as seen:
+        with record_activations(lm, inputs=list(names.values()), stop=last) as seen:
             lm.run(ids, mask, use_cache=False)
         for layer, name in names.items():
             k = seen["in", name]

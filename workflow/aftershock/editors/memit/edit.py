@@ -14,7 +14,7 @@ from torch import Tensor
 
 from aftershock.editors.contexts import ContextEditor
 from aftershock.editors.contract import EditResult, Memory
-from aftershock.lm.edits import EMPTY, LowRankDelta, State, select, spread_cases
+from aftershock.lm.edits import EMPTY, LowRank, State, scatter_cases, select
 from aftershock.lm.hooks import Streams, at_subjects
 from aftershock.lm.tokens import locate
 from aftershock.lm.values import Objective, Values, solve_values
@@ -71,7 +71,7 @@ class Memit(ContextEditor):
             values, unit = self._solve(asked, start)
             failed = torch.tensor([r is not None for r in values.reasons], device=self.lm.device)
             change, found = self._spread(asked, values, unit, failed, start)
-            delta += spread_cases(change, able, len(cases))
+            delta += scatter_cases(change, able, len(cases))
             diagnostics += ({"z": values.target, "v0": values.init, "losses": values.losses}, *found)
             for row, i in enumerate(able):
                 reasons[i] = values.reasons[row]
@@ -137,7 +137,7 @@ class Memit(ContextEditor):
             K[owner, slot], R[owner, slot] = keys.double().masked_fill(lost, 0.0) * weight, spread * weight
             adjusted = adjust(self.factor(layer), self.settings.mom2_weight, K)
             U, V = adjusted.to(self.lm.dtype), R.to(self.lm.dtype)
-            delta += (LowRankDelta(self.lm.projection(layer), U, V),)
+            delta += (LowRank(self.lm.projection(layer), U, V),)
             diagnostics.append(
                 {"layer": layer, "K": K, "hidden": hidden, "residual": residual, "R": R, "adj_k": adjusted}
             )

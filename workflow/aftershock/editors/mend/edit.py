@@ -18,7 +18,7 @@ from torch import Tensor
 
 from aftershock.editors.contract import Contexts, Editor, EditResult, Memory
 from aftershock.editors.mend import MendSettings
-from aftershock.lm.edits import EMPTY, LowRankDelta, State, select
+from aftershock.lm.edits import EMPTY, LowRank, State, select
 from aftershock.lm.gradients import Gradients, Texts, module_gradients
 from aftershock.lm.hypernetwork import Hypernetwork, TooFewTokensError, matrices
 from aftershock.lm.memory import batch_limit, run_in_parts, token_bytes
@@ -113,7 +113,7 @@ class Mend(Editor):
                 raise
             reasons = [reasons[0] or str(error)]
             state = self.net.nothing(n)
-        state = tuple(LowRankDelta(d.module, d.U.to(self.lm.dtype), d.V.to(self.lm.dtype)) for d in state)
+        state = tuple(LowRank(d.module, d.U.to(self.lm.dtype), d.V.to(self.lm.dtype)) for d in state)
         for case in range(n):
             if reasons[case] is None and not all(
                 d.V[case].isfinite().all() and d.U[case].isfinite().all() for d in state
@@ -141,7 +141,7 @@ def broken_cases(gradients: Gradients, cases: Tensor, n_cases: int) -> list[int]
     return broken.nonzero()[:, 0].tolist()
 
 
-def joined(deltas: Sequence[LowRankDelta]) -> LowRankDelta:
+def joined(deltas: Sequence[LowRank]) -> LowRank:
     """Deltas of one module as one, their cases one after the other; missing ranks are zeros."""
     rank = max(delta.U.shape[1] for delta in deltas)
 
@@ -149,4 +149,4 @@ def joined(deltas: Sequence[LowRankDelta]) -> LowRankDelta:
         return torch.nn.functional.pad(factor, (0, 0, 0, rank - factor.shape[1]))
 
     U, V = (torch.cat([wide(getattr(delta, name)) for delta in deltas]) for name in "UV")
-    return LowRankDelta(deltas[0].module, U, V)
+    return LowRank(deltas[0].module, U, V)
