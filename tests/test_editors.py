@@ -9,8 +9,8 @@ import torch
 
 from aftershock.editors.contract import EditResult, sample_contexts
 from aftershock.editors.ft import edit as ft
-from aftershock.editors.memit.edit import adjust
 from aftershock.editors.settings import FtSettings, MemitSettings, RomeSettings, as_values, merge
+from aftershock.editors.solvers import adjust
 from aftershock.editors.table import EDITORS, method_of, settings_of
 from aftershock.lm import memory
 from aftershock.lm.edits import EMPTY, LowRankDelta, select, state_norm

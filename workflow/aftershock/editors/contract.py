@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from aftershock.editors.settings import is_sequential
+from aftershock.editors.solvers import Factor
 from aftershock.lm.edits import EMPTY, State
 from aftershock.lm.generation import sample
 from aftershock.lm.model import LanguageModel
@@ -60,7 +60,7 @@ class Editor(ABC):
         self.lm, self.settings, self.seed = lm, settings, seed
         self.moments = moments or {}
         self.contexts = contexts
-        self._factors: dict[int, Tensor] = {}
+        self._factors: dict[int, Factor] = {}
 
     @property
     def case_bytes(self) -> int:
@@ -76,19 +76,13 @@ class Editor(ABC):
     def edit(self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY) -> EditResult:
         """Edit case i with the requests `cases[i]`, starting from case i of `state`."""
 
-    def factor(self, layer: int) -> Tensor:
-        """The lower Cholesky factor of a layer's second moment, (d_in, d_in), float64; made once."""
+    def factor(self, layer: int) -> Factor:
+        """A layer's second moment, in a form to solve with; made once."""
         if layer not in self._factors:
             if layer not in self.moments:
                 raise ValueError(f"no second moments of layer {layer}; given: {sorted(self.moments)}")
-            matrix = self.moments[layer].matrix.to(self.lm.device).double()
-            lower, failed = torch.linalg.cholesky_ex(matrix)
-            if failed:
-                raise ValueError(
-                    f"the second moments of layer {layer} ({self.moments[layer].count} tokens) are singular: "
-                    "collect them from more documents"
-                )
-            self._factors[layer] = lower
+            matrix = self.moments[layer].matrix.to(self.lm.device)
+            self._factors[layer] = Factor.of(matrix, f"the second moments of layer {layer}")
         return self._factors[layer]
 
 

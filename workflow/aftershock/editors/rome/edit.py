@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from aftershock.editors.contract import ContextEditor, EditResult
+from aftershock.editors.solvers import direction
 from aftershock.lm.edits import EMPTY, LowRankDelta, State
 from aftershock.lm.values import Objective, Values, solve_values
 from aftershock.requests import EditRequest
@@ -75,10 +76,10 @@ class Rome(ContextEditor):
             "layer": layer,
             "v0": values.init,
             "delta": values.delta,
-            "v": values.target,
+            "v": v,
             "k": towards,
-            "k0": values.keys[:, 0],
-            "o0": values.projected[:, 0],
+            "k0": k,
+            "o0": o,
             "u": u,
             "right": right,
             "log_p0": values.log_p0,
@@ -87,6 +88,9 @@ class Rome(ContextEditor):
             "updates": values.updates,
             "reasons": reasons,
         }
+        if settings.mom2_adjustment:
+            factor = self.factor(layer)
+            found |= {"rank": factor.rank, "condition": factor.condition, "method": factor.method}
         return LowRankDelta(self.lm.projection(layer), U.to(self.lm.dtype), V.to(self.lm.dtype)), found
 
     def _chosen(self, values: Values, keys: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -96,7 +100,7 @@ class Rome(ContextEditor):
     def _direction(self, layer: int, k: Tensor) -> Tensor:
         """u: the mean keys `k` (N, d_in), whitened if so set, of norm one; float64."""
         if self.settings.mom2_adjustment:
-            k = torch.cholesky_solve(k.T, self.factor(layer)).T
+            return direction(self.factor(layer), k)
         return k / k.norm(dim=1, keepdim=True)
 
 
