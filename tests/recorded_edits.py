@@ -9,8 +9,8 @@ from torch import Tensor
 
 from aftershock.editors.memit.edit import adjust
 from aftershock.editors.table import method_of, settings_of
-from aftershock.lm import problem, values
-from aftershock.lm.edits import EMPTY, Dense, State, apply_deltas
+from aftershock.lm import value_problem, values
+from aftershock.lm.edits import EMPTY, Batch, Dense, State, apply_deltas
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
 from aftershock.lm.tokens import Located
@@ -54,39 +54,40 @@ def settings_from(method: str, hparams: Mapping[str, Any], lm: LanguageModel) ->
     return settings_of(method, values_)
 
 
-def tokens_check(case: Recorded) -> tuple[Check, dict[tuple, problem.Text]]:
+def tokens_check(case: Recorded) -> tuple[Check, dict[tuple, value_problem.Text]]:
     """Whether our tokens of the optimised texts are the recorded ones, and those that differ.
 
     The released code joins texts and tokenises again; with a tokenizer for which this is not the same, the
     recorded tokens are what the recorded numbers belong to.
     """
     contexts = flat(case.inputs.get("context_templates", [["{}"]]))
-    other: dict[tuple, problem.Text] = {}
+    other: dict[tuple, value_problem.Text] = {}
     n_layers = len(case.inputs["hparams"]["layers"]) if "c00.z.left_vector" in case.tensors else 1
     asked = [request for request in case.requests for _ in range(n_layers)]
     for request, recorded in zip(asked, case.optimisations, strict=True):
         rows = [
-            Located(tuple(t for t, m in zip(ids, mask, strict=True) if m), index)
+            (tuple(t for t, m in zip(ids, mask, strict=True) if m), index)
             for ids, mask, index in zip(
                 recorded["input_ids"], recorded["attention_mask"], recorded["lookup_idxs"], strict=True
             )
         ]
         target = tuple(recorded["target_ids"])
-        theirs = [(row, target if row is not rows[-1] else ()) for row in rows]
-        if problem.write_texts(case.lm, [request], contexts)[0] != theirs:
+        theirs = [(Located(*row, len(target) - 1), target) for row in rows[:-1]]
+        theirs.append((Located(*rows[-1]), ()))
+        if value_problem.write_texts(case.lm, [request], contexts)[0] != theirs:
             other[request.prompt, request.subject, request.target_new] = theirs
     return Check("tokens", float(len(other)), EXACT), other
 
 
 @contextmanager
-def using(recorded: Mapping[tuple, problem.Text]) -> Iterator[None]:
+def using(recorded: Mapping[tuple, value_problem.Text]) -> Iterator[None]:
     """Inside, values of these requests are optimised on the given tokens."""
     own = values.write_texts
 
     def texts(
-        lm: LanguageModel, requests: Sequence[EditRequest], contexts: Sequence[str], labels: None = None
-    ) -> list[problem.Text]:
-        made = own(lm, requests, contexts, labels)
+        lm: LanguageModel, requests: Sequence[EditRequest], contexts: Sequence[str], *others: object
+    ) -> list[value_problem.Text]:
+        made = own(lm, requests, contexts, *others)
         return [
             recorded.get((r.prompt, r.subject, r.target_new), t) for r, t in zip(requests, made, strict=True)
         ]
@@ -123,7 +124,8 @@ def behaviour_checks(case: Recorded, lm: LanguageModel, state: State) -> Iterato
     for when, weights in (("pre", EMPTY), ("post", state)):
         for i, text in enumerate(case.inputs["probes"]):
             ids, mask = lm.pad(lm.encode([text]))
-            with torch.no_grad(), apply_deltas(lm, weights, torch.zeros(1, dtype=torch.long)):
+            batch = Batch.of_prompts(ids, mask, torch.zeros(1, dtype=torch.long))
+            with torch.no_grad(), apply_deltas(lm, weights, batch):
                 logits = lm.logits(lm.run(ids, mask, use_cache=False)[0, -1])
             wanted = case.tensors[f"{when}.probe_{i}"].log_softmax(-1)
             yield Check(f"{when} probes", absolute(logits.log_softmax(-1), wanted), LOGPROB)

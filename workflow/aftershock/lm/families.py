@@ -3,7 +3,9 @@
 This is the one place that knows a family by its name. A new family is one entry.
 """
 
+import re
 from dataclasses import dataclass, replace
+from functools import cache
 
 from torch import Tensor, nn
 
@@ -83,3 +85,13 @@ def family_of(model_type: str) -> Family:
             f"unknown model type {model_type!r}; known: {known} (one entry in lm/families.py adds it)"
         )
     return FAMILIES[model_type]
+
+
+@cache
+def layer_number(module: str) -> int | None:
+    """The number of the layer that a module belongs to or is, whatever its family; None outside the layers."""
+    for start in {family.layer for family in FAMILIES.values()}:
+        before, after = map(re.escape, start.split("{}"))
+        if found := re.match(rf"{before}(\d+){after}(?:\.|$)", module):
+            return int(found[1])
+    return None

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from aftershock.editors.contract import Editor, EditResult
 from aftershock.editors.settings import FtSettings
-from aftershock.lm.edits import EMPTY, Dense, State, apply_deltas, select
+from aftershock.lm.edits import EMPTY, Batch, Dense, State, apply_deltas, select
 from aftershock.lm.hooks import checkpointed, last_mlp_at, record_activations, start_after_layer, with_added
 from aftershock.lm.memory import byte_budget, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
@@ -153,7 +153,8 @@ def _read(
     owner = torch.arange(len(cases)).repeat_interleave(sizes).to(lm.device)
     first = min(settings.layers)
     stream, mlp, projection = lm.layer(first), lm.mlp(first), lm.projection(first)
-    with apply_deltas(lm, state, owner), record_activations(lm, [projection], [mlp], stream) as seen:
+    batch = Batch(ids, owner, read[:, 0].to(lm.device))
+    with apply_deltas(lm, state, batch), record_activations(lm, [projection], [mlp], stream) as seen:
         lm.run(ids, mask, use_cache=False)
     written = seen["out", mlp] if lm.family.mlp_norm else None
     before = seen["out", stream], seen["in", projection], written
@@ -243,8 +244,9 @@ class _Weights:
         written = None if batch.written is None else batch.written[rows]
         added = entering.change(batch.keys[rows], cases)
         hidden = with_added(self.lm, first, batch.stream[rows], written, added)
+        running = Batch(batch.ids[rows], cases, batch.read[rows, 0])
         with (
-            apply_deltas(self.lm, (*select(self.state, chosen), *above), cases),
+            apply_deltas(self.lm, (*select(self.state, chosen), *above), running),
             start_after_layer(self.lm, first, hidden),
             last_mlp_at(self.lm, batch.read[rows], batch.valid[rows]),
             checkpointed(self.lm, first) if self.checkpoint else nullcontext(),
