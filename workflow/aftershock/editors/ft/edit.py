@@ -19,8 +19,8 @@ from torch import Tensor
 
 from aftershock.editors.contract import Editor, EditResult, Memory
 from aftershock.editors.ft import FtSettings
-from aftershock.editors.ft.batch import Batch, read_batch
-from aftershock.lm.edits import EMPTY, Dense, State, apply_deltas, select
+from aftershock.editors.ft.batch import TrainingBatch, read_batch
+from aftershock.lm.edits import EMPTY, Batch, Dense, State, apply_deltas, select
 from aftershock.lm.hooks import checkpointed, last_mlp_at, start_after_layer, with_added
 from aftershock.lm.memory import byte_budget, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
@@ -150,7 +150,7 @@ class _Weights:
         every = [view for views in self.views for view in views.values()]
         self.adam = torch.optim.Adam(every, lr=settings.lr, fused=True)
 
-    def learn(self, batch: Batch, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    def learn(self, batch: TrainingBatch, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Train the cases `chosen` on a batch, once: their losses before, and whether they changed."""
         chosen = chosen.to(self.lm.device)
         everyone = len(chosen) == len(self.views)
@@ -191,7 +191,7 @@ class _Weights:
 
     @contextmanager
     def _losses(
-        self, batch: Batch, chosen: Tensor, leaves: dict[tuple[str, str], Tensor]
+        self, batch: TrainingBatch, chosen: Tensor, leaves: dict[tuple[str, str], Tensor]
     ) -> Iterator[Tensor]:
         """Mean over a case's rows of the mean negative log-probability of their target tokens, (chosen,)."""
         place = torch.full((len(self.views),), -1, device=self.lm.device)
@@ -210,8 +210,9 @@ class _Weights:
         written = None if batch.written is None else batch.written[rows]
         added = entering.change(batch.keys[rows], cases)
         hidden = with_added(self.lm, first, batch.stream[rows], written, added)
+        running = Batch(batch.ids[rows], cases, batch.read[rows, 0])
         with (
-            apply_deltas(self.lm, (*select(self.state, chosen), *above), cases),
+            apply_deltas(self.lm, (*select(self.state, chosen), *above), running),
             start_after_layer(self.lm, first, hidden),
             last_mlp_at(self.lm, batch.read[rows], batch.valid[rows]),
             checkpointed(self.lm, first) if self.checkpoint else nullcontext(),
