@@ -1,6 +1,7 @@
-"""The hash of the package code changes with what runs, however it is imported, and with nothing else."""
+"""The hash of a stage's code changes with what the stage computes, and with nothing else."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,25 +10,53 @@ from aftershock import code_hash as hashing
 from aftershock.code_hash import code_hash
 from aftershock.output import write_text
 
+ROOT = Path(__file__).parents[1]
+MAIN = '''
+import aftershock.room.one
+from aftershock.room import two
+from . import three
+from aftershock.progress import Progress
+from aftershock.far import KEPT
+
+def start(x: int, progress: Progress | None = None) -> int:
+    """Begin."""
+    return aftershock.room.one.f() + two.y + three.x + Inner().go(KEPT)
+
+def unused():
+    from aftershock.far import lost
+    return lost()
+
+class Inner:
+    def go(self, x):
+        print("going")
+        return helper(x)
+
+def helper(x):
+    return x
+'''
+FILES = {
+    "__init__.py": '"""Top."""\n',
+    "room/__init__.py": '"""Room."""\nOUTER = 1\n',
+    "room/main.py": MAIN,
+    "room/one.py": "def f():\n    from aftershock.far import g\n    return g\n\ndef f2():\n    return 2\n",
+    "room/two.py": "import numpy\ny = 1\n",
+    "room/three.py": "from .four import x\n",
+    "room/four.py": "x = 1\n",
+    "far.py": '"""Far."""\n# why\ndef g():\n    """One."""\n    return 1\n\nKEPT = {}\nlost = None\n',
+    "progress.py": "class Progress:\n    def step(self): return 1\n",
+    "apart.py": "y = 1\n",
+}
+
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A package of six modules that import each other in every way there is."""
+    """A package whose modules import each other in every way there is."""
     folder = tmp_path / "aftershock"
-    files = {
-        "__init__.py": '"""Top."""\n',
-        "room/__init__.py": '"""Room."""\n',
-        "room/main.py": "import aftershock.room.one\nfrom aftershock.room import two\nfrom . import three\n",
-        "room/one.py": "def f():\n    from aftershock.far import g\n    return g\n",
-        "room/two.py": "import numpy\n",
-        "room/three.py": "from .two import x\n",
-        "far.py": '"""Far."""\n# why\ndef g():\n    """One."""\n    return 1\n',
-        "apart.py": "y = 1\n",
-    }
-    for name, text in files.items():
+    for name, text in FILES.items():
         write_text(folder / name, text)
     monkeypatch.setattr(hashing, "PACKAGE", folder)
     monkeypatch.chdir(tmp_path)
+    forget()
     yield folder
     forget()
 
@@ -36,37 +65,87 @@ def forget() -> None:
     """As a new process begins."""
     hashing._kept.clear()
     hashing._known.clear()
-    for function in (hashing._parsed, hashing._imports):
+    for function in (hashing._parsed, hashing._needed):
         function.cache_clear()
 
 
-def hash_after(file: Path, text: str) -> str:
-    file.write_text(text)
+def hash_after(file: Path, old: str, new: str) -> str:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
     forget()
-    return code_hash("aftershock.room.main")
+    return code_hash("aftershock.room.main:start")
 
 
-def test_hash_ignores_what_does_not_run(package: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("far.py", "return 1", "return 2"),  # imported within a function
+        ("far.py", "KEPT = {}", "KEPT = {1: 2}"),
+        ("far.py", "KEPT = {}", "KEPT = {}\nKEPT[3] = 4"),  # filled by a later statement
+        (
+            "far.py",
+            "KEPT = {}",
+            "KEPT = {}\nfor _ in ():\n    KEPT.clear()",
+        ),  # on import
+        ("room/two.py", "y = 1", "y = 2"),  # an attribute of an imported module
+        ("room/four.py", "x = 1", "x = 2"),  # handed on by a third module
+        ("room/main.py", "    return x", "    return -x"),  # through a method
+        ("room/main.py", "f() + two", "f() - two"),
+    ],
+)
+def test_what_a_definition_needs_counts(package: Path, file: str, old: str, new: str) -> None:
+    before = code_hash("aftershock.room.main:start")
+    assert hash_after(package / file, old, new) != before
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("apart.py", "y = 1", "y = 2"),
+        ("far.py", '"""One."""', '"""Another."""'),
+        ("far.py", "# why", "# because"),
+        ("far.py", "lost = None", "lost = 1"),  # beside what is needed
+        ("room/one.py", "return 2", "return 3"),
+        ("room/main.py", "return lost()", "return lost() + 1"),
+        ("room/main.py", 'print("going")', 'print("going on", x)'),
+        ("room/main.py", "x: int", "x: float"),
+        ("progress.py", "return 1", "return 2"),
+        ("room/__init__.py", "OUTER = 1", "OUTER = 2"),
+    ],
+)
+def test_what_it_does_not_need_does_not_count(package: Path, file: str, old: str, new: str) -> None:
+    before = code_hash("aftershock.room.main:start")
+    assert hash_after(package / file, old, new) == before
+
+
+def test_a_file_counts_as_a_whole_and_wherever_it_lies(package: Path) -> None:
+    script = "from aftershock.far import g\n\nwith open('x') as run:\n    run.write(g())\n"
+    here, there = (package.parent / folder / "work.py" for folder in ("here", "there"))
+    for file in (here, there):
+        write_text(file, script)
+    before = code_hash(str(here))
+    assert code_hash(str(there)) == before
+    write_text(there, script.replace("write", "read"))
     forget()
-    before = code_hash("aftershock.room.main")
-    assert (
-        hash_after(package / "far.py", '"""Else."""\n\ndef g():\n    "Two."\n    return (1)  # because\n')
-        == before
-    )
-    assert hash_after(package / "apart.py", "y = 2\n") == before
-
-
-@pytest.mark.parametrize("file", ["far.py", "room/one.py", "room/two.py", "room/three.py", "__init__.py"])
-def test_hash_sees_every_import(package: Path, file: str) -> None:
+    assert code_hash(str(there)) != before
+    write_text(package / "far.py", FILES["far.py"].replace("return 1", "return 2"))
     forget()
-    before = code_hash("aftershock.room.main")
-    assert hash_after(package / file, (package / file).read_text() + "\nz = 3\n") != before
+    assert code_hash(str(here)) != before
 
 
-def test_hash_of_a_room_is_of_all_its_modules(package: Path) -> None:
+def test_a_package_given_by_its_init_counts_with_all_its_files(package: Path) -> None:
+    write_text(package.parent / "mine" / "__init__.py", "METHOD = 1\n")
+    write_text(package.parent / "mine" / "edit.py", "a = 1\n")
+    before = code_hash(str(package.parent / "mine" / "__init__.py"))
+    write_text(package.parent / "mine" / "edit.py", "a = 2\n")
     forget()
+    assert code_hash(str(package.parent / "mine" / "__init__.py")) != before
+
+
+def test_hash_of_a_package_is_of_all_its_modules(package: Path) -> None:
     before = code_hash("aftershock.room")
-    write_text(package / "room" / "four.py", "a = 1\n")
+    write_text(package / "room" / "five.py", "a = 1\n")
     forget()
     assert code_hash("aftershock.room") != before
 
@@ -75,28 +154,112 @@ def test_hash_of_a_room_is_of_all_its_modules(package: Path) -> None:
 def test_hash_of_nothing_is_an_error(package: Path, name: str) -> None:
     with pytest.raises(ValueError, match=f"no file of module '{name}'"):
         code_hash(name)
+    with pytest.raises(ValueError, match=r"no definition 'stop' in module 'aftershock.room.main'"):
+        code_hash("aftershock.room.main:stop")
 
 
 def test_what_was_parsed_is_known_to_the_next_start(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    forget()
-    before = code_hash("aftershock.room")
-    hashing.keep_parsed()
-    forget()
-    monkeypatch.setattr(hashing.ast, "parse", lambda *_, **__: pytest.fail("parsed again"))
-    assert code_hash("aftershock.room") == before
-    monkeypatch.undo()
-    monkeypatch.setattr(hashing, "PACKAGE", package)
-    assert hash_after(package / "room" / "one.py", "q = 1\n") != before
-    hashing.KEPT.write_text('{"half')
-    forget()
-    assert code_hash("aftershock.room.two")
-
-
-def test_a_name_becomes_a_module_when_its_file_appears(package: Path) -> None:
-    forget()
-    (package / "room" / "main.py").write_text("from aftershock.room import late\n")
     before = code_hash("aftershock.room.main")
     hashing.keep_parsed()
-    write_text(package / "room" / "late.py", "a = 1\n")
     forget()
-    assert code_hash("aftershock.room.main") != before
+    with monkeypatch.context() as patch:
+        patch.setattr(hashing.ast, "parse", None)
+        assert code_hash("aftershock.room.main") == before
+    hashing.KEPT.write_text("{")
+    forget()
+    assert code_hash("aftershock.room.main") == before
+
+
+# --- on the project itself ---------------------------------------------------------------------------------
+STAGES = sorted(path.stem for path in (ROOT / "workflow" / "scripts").glob("*.py"))
+METHOD = """from pydantic.dataclasses import dataclass
+
+from aftershock.editors.contract import Method
+
+
+@dataclass(frozen=True)
+class Settings:
+    layers: tuple[int, ...] = (0,)
+
+
+METHOD = Method(settings=Settings, editor=".edit:Mine", title="Mine")
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the project's package and scripts."""
+    for name in ("aftershock", "scripts"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / "workflow" / name, tmp_path / name, ignore=ignored)
+    monkeypatch.setattr(hashing, "PACKAGE", tmp_path / "aftershock")
+    monkeypatch.chdir(tmp_path)
+    forget()
+    yield tmp_path
+    forget()
+
+
+def hashes(project: Path) -> dict[str, str]:
+    """The hash of every stage, with the editors and the family that the embedded default runs."""
+    forget()
+    editors = [f"aftershock.editors.{name}.edit" for name in ("ft", "rome", "memit", "mend")]
+    named = [*editors, "aftershock.lm.families.gpt2"]
+    return {stage: code_hash(str(project / "scripts" / f"{stage}.py"), *named) for stage in STAGES}
+
+
+def replace(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new))
+
+
+def a_method(project: Path) -> None:
+    write_text(project / "aftershock" / "editors" / "mine" / "__init__.py", METHOD)
+    write_text(project / "aftershock" / "editors" / "mine" / "edit.py", "class Mine:\n    pass\n")
+
+
+def a_family(project: Path) -> None:
+    families = project / "aftershock" / "lm" / "families"
+    write_text(families / "mine.py", (families / "llama.py").read_text())
+
+
+def a_dataset(project: Path) -> None:
+    entry = '    Dataset("mine", "round", "mine", "Mine.", ROUND_STATES, "mine.json"),\n'
+    replace(project / "aftershock" / "datasets" / "table.py", "\n)\nDATASETS", f"\n{entry})\nDATASETS")
+
+
+def a_task(project: Path) -> None:
+    write_text(project / "resources" / "tasks" / "mine.yaml", "name: mine\n")
+
+
+def a_line_in_the_progress_bar(project: Path) -> None:
+    file = project / "aftershock" / "progress.py"
+    file.write_text(file.read_text() + "\n\ndef more() -> str:\n    return 'more'\n")
+    old = "progress.step(len(case_ids))"
+    replace(project / "aftershock" / "experiments" / "cases.py", old, "progress.step(len(case_ids), more=1)")
+
+
+def a_log_message(project: Path) -> None:
+    old = "    walk = Walk(editor, states, seed)\n"
+    new = f'{old}    logging.info("%d cases", len(all_ids))\n    print("editing")\n'
+    replace(project / "aftershock" / "experiments" / "cases.py", old, new)
+
+
+@pytest.mark.parametrize(
+    "add", [a_method, a_family, a_dataset, a_task, a_line_in_the_progress_bar, a_log_message]
+)
+def test_what_is_added_beside_a_stage_makes_nothing_again(project: Path, add: Callable[[Path], None]) -> None:
+    before = hashes(project)
+    add(project)
+    assert hashes(project) == before
+
+
+def test_a_changed_editor_makes_its_own_edits_again(project: Path) -> None:
+    script, family = str(project / "scripts" / "edit.py"), "aftershock.lm.families.gpt2"
+    mine, other = "aftershock.editors.rome.edit:Rome", "aftershock.editors.memit.edit:Memit"
+    before = {editor: code_hash(script, editor, family) for editor in (mine, other)}
+    file = project / "aftershock" / "editors" / "rome" / "edit.py"
+    replace(file, "keys.mean(dim=1)", "keys.sum(dim=1)")
+    forget()
+    assert code_hash(script, mine, family) != before[mine]
+    assert code_hash(script, other, family) == before[other]

@@ -15,7 +15,7 @@ TENSORS = {"torch", "transformers", "tokenizers", "safetensors"}
 ALLOWED = {
     "kg": {"kg"},
     "datasets": {"datasets", "kg"},
-    "metrics": {"metrics"},
+    "metrics": {"metrics", "datasets"},
     "paraphrases": {"paraphrases", "kg"},
     "lm": {"lm"},
     "editors": {"editors", "lm"},

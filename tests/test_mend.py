@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
+from aftershock.datasets.table import CONFLICT_STATES
 from aftershock.editors.mend import MendSettings
 from aftershock.editors.mend.edit import Mend
 from aftershock.experiments.cases import run_cases
@@ -73,9 +74,6 @@ def test_the_normaliser_equals_welfords_update_row_by_row():
     assert torch.allclose(normaliser.squares, squares, rtol=1e-12)
     wanted = (rows - rows.mean(0)) / (rows.std(0) + 1e-7)
     assert torch.allclose(normaliser(rows), wanted, rtol=1e-10)
-    normaliser.reset()
-    assert normaliser.count == 0
-    assert not normaliser.squares.any()
 
 
 def test_the_hypernetwork_is_the_formula_row_by_row():
@@ -173,16 +171,18 @@ def test_the_learned_rates_are_scaled():
 def test_the_released_variant_starts_anew_and_depends_on_the_order():
     lm = tiny()
     one, two = singles(2)
-    forgetful = editor(lm, variant="released")
-    assert forgetful.in_order
-    assert all(network.x.count == 0 for network in forgetful.net.networks.values())
-    first = forgetful.edit([one]).delta
-    second = forgetful.edit([two]).delta
+    released = editor(lm, variant="released")
+    assert released.in_order
+    trained_on = released.net.statistics()
+    result = released.edit([one])
+    first = result.delta
+    second = released.edit([two], memory=result.memory).delta
+    assert all(torch.equal(seen, trained_on[name]) for name, seen in released.net.statistics().items())
     assert not same(first, editor(lm).edit([one]).delta, 1e-2)
     assert same(editor(lm, variant="released").edit([one]).delta, first)
-    again = editor(lm, variant="released")
-    assert not same(again.edit([two]).delta, second, 1e-3)
-    assert not same(again.edit([one]).delta, first, 1e-3)
+    other = released.edit([two])
+    assert not same(other.delta, second, 1e-3)
+    assert not same(released.edit([one], memory=other.memory).delta, first, 1e-3)
     together = editor(lm, variant="released").edit([one, two]).delta  # one after the other, in their order
     assert same(select(together, [0]), first)
     assert same(select(together, [1]), second)
@@ -202,9 +202,9 @@ def test_the_protocol_gives_a_sequential_editor_one_case_at_a_time():
     calls = []
 
     class Spy(Mend):
-        def edit(self, cases, state=EMPTY):
-            calls.append([case[0].subject for case in cases])
-            return super().edit(cases, state)
+        def edit(self, cases, state=EMPTY, memory=None):
+            calls.append(([case[0].subject for case in cases], memory is not None))
+            return super().edit(cases, state, memory)
 
     mend = Spy(lm, MendSettings(layers=(1, 2), variant="released"), artifacts={"hypernetwork": trained(lm)})
     rows, probes = [], []
@@ -215,8 +215,9 @@ def test_the_protocol_gives_a_sequential_editor_one_case_at_a_time():
     prompts = pd.DataFrame([("R", 0, TEMPLATES[0], "")], columns=list(PROMPTS.columns))
     edits = pd.DataFrame(rows, columns=list(EDITS.columns))
     asked_of = pd.DataFrame(probes, columns=list(PROBES.columns))
-    _, telemetry = run_cases(lm, mend, edits, asked_of, prompts, ("1", "2"))
-    assert calls == [[name] for name in NAMES[:3] for _ in ("e1", "e2")]
+    _, telemetry = run_cases(lm, mend, edits, asked_of, prompts, CONFLICT_STATES[:2])
+    assert [names for names, _ in calls] == [[name] for name in NAMES[:3] for _ in ("e1", "e2")]
+    assert [knows for _, knows in calls] == [False] + [True] * 5  # of the edits before
     assert telemetry["reason"].isna().all()
 
 

@@ -112,9 +112,9 @@ def test_shards_that_cut_no_block_give_the_same_numbers():
     lm = tiny(dtype=torch.float32)
     edits, probes = tables(40)
     editor = make("ft", lm, steps=2)
-    whole, _ = run_cases(lm, editor, edits, probes, TEMPLATE_ROWS, ("1",))
+    whole, _ = run_cases(lm, editor, edits, probes, TEMPLATE_ROWS, CONFLICT_STATES[:1])
     parts = [
-        run_cases(lm, editor, edits[part(edits)], probes[part(probes)], TEMPLATE_ROWS, ("1",))[0]
+        run_cases(lm, editor, edits[part(edits)], probes[part(probes)], TEMPLATE_ROWS, CONFLICT_STATES[:1])[0]
         for part in (lambda f: f["case_id"] < 32, lambda f: f["case_id"] >= 32)
     ]
     pd.testing.assert_frame_equal(whole, pd.concat(parts, ignore_index=True))
@@ -123,7 +123,7 @@ def test_shards_that_cut_no_block_give_the_same_numbers():
 class Stubborn(Editor):
     """Refuses some subjects."""
 
-    def edit(self, cases, state=EMPTY):
+    def edit(self, cases, state=EMPTY, memory=None):
         d_out, d_in = self.lm.weight(self.lm.projection(0)).shape
         u, v = (torch.ones(len(cases), 1, d, dtype=self.lm.dtype) for d in (d_in, d_out))
         reasons = tuple("no" if case[0].target_new in self.settings.refused else None for case in cases)
@@ -136,7 +136,7 @@ def test_failed_edits_leave_a_reason_and_no_observations():
     edits, probes = tables(3)
     refused = {CITIES[1], CITIES[4]}  # the first edit of case 0, the second of case 2
     editor = Stubborn(lm, SimpleNamespace(layers=(0,), refused=refused))
-    observations, telemetry = run_cases(lm, editor, edits, probes, TEMPLATE_ROWS, ("1", "2", "e2_only"))
+    observations, telemetry = run_cases(lm, editor, edits, probes, TEMPLATE_ROWS, CONFLICT_STATES[:3])
     found = set(zip(observations["case_id"], observations["state"], strict=True))
     assert found == {(0, "e2_only"), (1, "1"), (1, "2"), (1, "e2_only"), (2, "1")}
     reasons = telemetry.set_index(["case_id", "state"])["reason"].dropna().to_dict()
