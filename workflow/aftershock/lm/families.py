@@ -89,7 +89,7 @@ def family_of(model_type: str) -> Family:
 
 @cache
 def layer_number(module: str) -> int | None:
-    """The number of the layer that a module belongs to or is, whatever its family; None outside the layers."""
+    """The number of the layer that a module, of any family, belongs to or is; None outside the layers."""
     for start in {family.layer for family in FAMILIES.values()}:
         before, after = map(re.escape, start.split("{}"))
         if found := re.match(rf"{before}(\d+){after}(?:\.|$)", module):

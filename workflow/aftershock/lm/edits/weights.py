@@ -1,7 +1,7 @@
 """Changes of one module's weight: what the kinds of them share, and their sums."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -39,20 +39,25 @@ class WeightDelta(CaseTensors, ABC):
     per_token: ClassVar[bool] = True
     bias: Tensor | None  # (B, d_out)
 
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """Of the weight that changes: (d_out, d_in)."""
+
     @abstractmethod
     def dense(self) -> Tensor:
         """The change of the weight as matrices, (B, d_out, d_in)."""
 
     @abstractmethod
     def factors(self) -> tuple[Tensor, Tensor] | None:
-        """U (B, r, d_in) and V (B, r, d_out), the change being V^T U; None for one that has a bias or full rank."""
+        """U (B, r, d_in) and V (B, r, d_out) of a change V^T U; None for one with a bias or of full rank."""
 
     @abstractmethod
     def _change(self, x: Tensor, rows: CaseRows) -> Tensor:
         """What the change adds to the module's output at input `x` (rows, columns, d_in)."""
 
     def change(self, x: Tensor, cases: Tensor) -> Tensor:
-        """What the change of case `cases[i]` adds to the module's output at row i of `x` (rows, columns, d_in)."""
+        """What case `cases[i]` adds to the module's output at row i of `x` (rows, columns, d_in)."""
         return self._change(x, CaseRows.of(cases, len(self)))
 
     def compact(self, tokens: float) -> "WeightDelta":
@@ -105,8 +110,12 @@ class WeightDelta(CaseTensors, ABC):
             drawn = torch.stack([torch.randn(tensor.shape[1:], generator=g) for g in generators])
             return drawn.to(tensor)
 
-        noise = self._map(draw)
+        noise = self._redrawn(draw)
         return noise._scaled((self.squared_norm() / noise.squared_norm()).sqrt().to(self.dtype))
+
+    def _redrawn(self, draw: Callable[[Tensor], Tensor]) -> Self:
+        """The change with all its numbers drawn anew."""
+        return self._map(draw)
 
     @abstractmethod
     def _scaled(self, factor: Tensor) -> Self:
