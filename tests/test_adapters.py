@@ -8,12 +8,7 @@ import pytest
 import torch
 
 from aftershock.lm import edits, generation, scoring
-from aftershock.lm.edits import (
-    Batch,
-    State,
-    apply_deltas,
-    select,
-)
+from aftershock.lm.edits import Batch, State, apply_deltas, select
 from aftershock.lm.edits.fold import fold
 from aftershock.lm.gradients import Texts, module_gradients
 from aftershock.lm.hooks import at_subjects, record_activations
@@ -23,9 +18,7 @@ from aftershock.lm.tokens import encode_pairs, locate
 from aftershock.lm.values import Objective, solve_values
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query
-from tiny import CITIES, FAMILIES, NAMES, ROUNDING, TEMPLATES, low_rank, tiny
-
-every_family = pytest.mark.parametrize("family", FAMILIES)
+from tiny import CITIES, NAMES, ROUNDING, TEMPLATES, low_rank, tiny
 from toy_deltas import Preface, adapters, nudge, router
 
 

@@ -23,9 +23,7 @@ from aftershock.lm.scoring import score
 from aftershock.lm.tokens import encode_pairs
 from aftershock.prompts import fill
 from aftershock.requests import Query
-from tiny import CITIES, FAMILIES, NAMES, ROUNDING, TEMPLATES, dense, low_rank, next_log_probs, tiny, written
-
-every_family = pytest.mark.parametrize("family", FAMILIES)
+from tiny import CITIES, NAMES, ROUNDING, TEMPLATES, dense, low_rank, next_log_probs, tiny, written
 from toy_deltas import nudge, router, rows
 
 

@@ -7,18 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from aftershock.lm.edits import (
-    Dense,
-    LowRank,
-)
+from aftershock.lm.edits import Dense, LowRank
 from aftershock.lm.edits.fold import fold
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
 from aftershock.prompts import fill
 from aftershock.requests import Query
 from tiny import FAMILIES, NAMES, ROUNDING, TEMPLATES, dense, low_rank, tiny
-
-every_family = pytest.mark.parametrize("family", FAMILIES)
 from toy_deltas import adapters, nudge, rows
 
 
@@ -31,7 +26,7 @@ def assert_same_bits(lm: LanguageModel, before: dict[str, Tensor]) -> None:
         assert torch.equal(before[name].view(torch.uint8), tensor.view(torch.uint8)), name
 
 
-@every_family
+@pytest.mark.parametrize("family", FAMILIES)
 def test_folded_weights_do_what_the_deltas_do_and_come_back_bit_for_bit(family):
     lm = tiny(family)
     state = (low_rank(lm, 0, 3), dense(lm, 1, 3), low_rank(lm, 0, 3, rank=1, seed=1), rows(lm, 1))

@@ -8,14 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from aftershock.lm.edits import (
-    Batch,
-    CaseTensors,
-    PromptDecision,
-    Rows,
-    State,
-    register,
-)
+from aftershock.lm.edits import Batch, CaseTensors, PromptDecision, Rows, State, register
 from aftershock.lm.model import LanguageModel
 from tiny import FAMILIES, NAMES, dense, low_rank
 
