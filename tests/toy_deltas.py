@@ -4,15 +4,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-import pytest
 import torch
 from torch import Tensor
 
 from aftershock.lm.edits import Batch, CaseTensors, PromptDecision, Rows, State, register
 from aftershock.lm.model import LanguageModel
-from tiny import FAMILIES, NAMES, dense, low_rank
-
-every_family = pytest.mark.parametrize("family", FAMILIES)
+from tiny import NAMES, dense, low_rank
 
 
 @register

@@ -9,7 +9,7 @@ from aftershock.lm.edits.delta import register
 from aftershock.lm.edits.dense import Dense
 from aftershock.lm.edits.weights import CaseRows, WeightDelta
 
-GATHERED_RANK = 16  # up to here a copy of the factors for each row costs less than a product for each case
+GATHERED_RANK = 32  # up to here a copy of the factors for each row costs less than a product for each case
 
 
 @register
