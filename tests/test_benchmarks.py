@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import knowledge, models, paper, scale
+from benchmarks import knowledge, many_deltas, models, paper, scale
 from benchmarks.bench import main
 from benchmarks.measure import Clock, cost
 from benchmarks.plain import Plain
@@ -147,3 +147,11 @@ def test_asking_is_compared_with_a_direct_call_of_the_same_questions(capsys):
     assert knowledge.main([*options, "--memory"]) == 0
     found = re.search(r"(\d+) MiB before, (\d+) MiB at most", capsys.readouterr().out)
     assert int(found[2]) >= int(found[1]) > 0
+
+
+def test_many_deltas_and_one_say_the_same(capsys):
+    table = many_deltas.main(["--models", "stub", "--cases", "1,3", "--rounds", "1", "--edits", "40"])
+    assert table["cases"].tolist() == [1, 3]
+    assert table["max_dlogp"].max() < 1e-4
+    assert ((table["many_ms"] / table["one_ms"] - table["ratio"]).abs() < 1e-9).all()
+    assert "stub 3x16" in capsys.readouterr().out

@@ -63,8 +63,8 @@ class Reading:
 def read_targets(lm: LanguageModel, texts: Texts, n_cases: int, state: State = EMPTY) -> Reading:
     """The loss of each case, over the target tokens of all its rows together (Mitchell et al., 2022, A.3).
 
-    Runs with the deltas of `state`, which the caller has applied, and keeps the graph for gradients where they
-    are asked for.
+    Runs with the deltas of `state`, which the caller has applied, and keeps the graph for gradients where
+    they are asked for.
     """
     with last_mlp_at(lm, texts.read, texts.valid.to(lm.dtype), state):
         hidden = lm.run(texts.ids, texts.mask, use_cache=False)

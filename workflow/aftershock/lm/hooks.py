@@ -87,8 +87,8 @@ def last_mlp_at(lm: LanguageModel, positions: Tensor, valid: Tensor, state: Stat
     """Inside, the last layer's MLP is computed at `positions` (batch, k) only, and adds nothing elsewhere.
 
     No later layer looks at the other positions, so that the hidden states at `positions` are those of a whole
-    pass. `valid` (batch, k) is false where a row of `positions` is padded. All of it is computed where a delta of
-    `state` decides at a token that may not be among them.
+    pass. `valid` (batch, k) is false where a row of `positions` is padded. With a delta in `state` that may
+    decide at another token, all of the MLP is computed.
     """
     if not per_token(state):
         yield
@@ -154,11 +154,9 @@ def at_subjects(
     for number, chosen in enumerate(batches(ends, BATCH_TOKENS)):
         ids, mask = lm.pad([rows[i].ids[: ends[i]] for i in chosen])
         at = torch.tensor([rows[i].subject for i in chosen], device=lm.device)
+        index = torch.tensor([cases[i] for i in chosen], device=lm.device)
         prompt_ends = [min(rows[i].prompt_end, ends[i] - 1) for i in chosen]
-        batch = Batch(
-            ids,
-            *(torch.tensor(values, device=lm.device) for values in ([cases[i] for i in chosen], prompt_ends)),
-        )
+        batch = Batch(ids, index, torch.tensor(prompt_ends, device=lm.device))
         after, hidden = (below.after, below.hidden[number]) if below else (-1, None)
         with (
             apply_deltas(lm, state, batch),

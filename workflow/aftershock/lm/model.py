@@ -31,7 +31,7 @@ def fuse_activations(model: nn.Module) -> nn.Module:
 
 
 class LanguageModel:
-    """A frozen model: its weights are read, never written. Batches are padded on the right."""
+    """A frozen model: only `edits.fold` writes its weights, for a while. Batches are padded on the right."""
 
     def __init__(
         self,

@@ -16,9 +16,9 @@ from aftershock.lm.model import LanguageModel
 class Batch:
     """Rows that run together: each is a prompt, and perhaps targets behind it.
 
-    A pass computes a column for each token that runs. In the first pass inside an `attach` column j is token j
-    of `ids`, or token `positions[:, j]` where these are given; later passes go on behind, from a cache, with
-    tokens that are not in `ids`. A prompt's last token always runs in the first one.
+    A pass computes a column for each token that runs. In the first pass inside an `attach` column j is token
+    j of `ids`, or token `positions[:, j]` where these are given; later passes go on behind, from a cache,
+    with tokens that are not in `ids`. A prompt's last token always runs in the first one.
     """
 
     ids: Tensor  # (rows, seq) the rows' texts from their beginnings, padded on the right
@@ -43,20 +43,13 @@ class Batch:
             return self.prompt_ends
         return (self.positions == self.prompt_ends[:, None]).int().argmax(dim=1)
 
-    def to(self, device: torch.device) -> "Batch":
-        """The same on another device."""
-        moved = {
-            f.name: value.to(device) for f in fields(self) if (value := getattr(self, f.name)) is not None
-        }
-        return Batch(**moved)
-
 
 class PromptDecision:
     """A decision per row, made once from a module's input at the prompt's end and kept for all that follows.
 
-    Called by a hook with the module's input (rows, columns, width), in every pass inside one `attach`. The first
-    pass decides; targets behind a prompt, tokens that are generated later, and a layer that is run again for a
-    backward pass all get the same decision.
+    Called by a hook with the module's input (rows, columns, width), in every pass inside one `attach`. The
+    first pass decides; targets behind a prompt, tokens that are generated later, and a layer that is run
+    again for a backward pass all get the same decision.
     """
 
     def __init__(self, batch: Batch, decide: Callable[[Tensor], Tensor]) -> None:
@@ -76,11 +69,11 @@ class Delta(Protocol):
     """A change of a model for B cases, whose tensors have the case axis first."""
 
     in_weights: ClassVar[bool]
-    """True for a change of one module's weight and bias: it adds up with others of the same `module`, and can be
-    folded and exported. Such kinds derive from `weights.WeightDelta`."""
+    """True for a change of one module's weight and bias: it adds up with others of the same `module`, and can
+    be folded and exported. Such kinds derive from `weights.WeightDelta`."""
     per_token: ClassVar[bool]
-    """True if what changes at a token depends on the module's input at this token alone. Otherwise all tokens of
-    a row are run in all modules, though only some be read."""
+    """True if what changes at a token depends on the module's input at this token alone. Otherwise all tokens
+    of a row run in all modules, even where only some of them are read."""
 
     @property
     def first_layer(self) -> int:
@@ -97,7 +90,7 @@ class Delta(Protocol):
         """
 
     def rewrite(self, prompts: Sequence[str], cases: Sequence[int]) -> Sequence[str]:
-        """The prompts as the model is to read them, prompt i in case `cases[i]`; each ends with its original."""
+        """The prompts as the model is to read them, prompt i in case `cases[i]`: with text before them."""
 
     def select(self, indices: Sequence[int] | Tensor) -> Self:
         """The change of some of the cases, in the order of `indices`."""
@@ -112,7 +105,7 @@ class Delta(Protocol):
         """Squared Frobenius norm of each case's change, (B,), float64."""
 
     def random_like(self, generators: Sequence[torch.Generator]) -> Self:
-        """A random change of the same shape and, in each case, of the same norm; a generator for each case."""
+        """A random change of the same shape and, per case, of the same norm; one generator for each case."""
 
     def tensors(self) -> dict[str, Tensor]:
         """All its tensors by name; with `settings`, enough for `from_tensors`."""

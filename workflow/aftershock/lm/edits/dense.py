@@ -17,6 +17,11 @@ class Dense(WeightDelta):
     weight: Tensor  # (B, d_out, d_in)
     bias: Tensor | None = None  # (B, d_out)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the weight that changes: (d_out, d_in)."""
+        return self.weight.shape[1], self.weight.shape[2]
+
     def dense(self) -> Tensor:
         """The change as matrices, (B, d_out, d_in); the bias is left out."""
         return self.weight

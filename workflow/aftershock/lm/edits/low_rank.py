@@ -9,7 +9,7 @@ from aftershock.lm.edits.delta import register
 from aftershock.lm.edits.dense import Dense
 from aftershock.lm.edits.weights import CaseRows, WeightDelta
 
-GATHERED_RANK = 16  # up to here a copy of the factors for each row costs less than a product for each case
+GATHERED_RANK = 32  # up to here a copy of the factors for each row costs less than a product for each case
 
 
 @register
@@ -27,6 +27,11 @@ class LowRank(WeightDelta):
         """r."""
         return self.U.shape[1]
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the weight that changes: (d_out, d_in)."""
+        return self.V.shape[2], self.U.shape[2]
+
     def dense(self) -> Tensor:
         """The change as matrices, (B, d_out, d_in)."""
         return self.V.mT @ self.U
@@ -37,7 +42,7 @@ class LowRank(WeightDelta):
 
     def compact(self, tokens: float) -> WeightDelta:
         """Dense where building the matrix and applying it takes fewer products than applying the factors."""
-        d_in, d_out = self.U.shape[2], self.V.shape[2]
+        d_out, d_in = self.shape
         as_dense = (self.rank + tokens) * d_in * d_out
         return Dense(self.module, self.dense()) if as_dense < tokens * self.rank * (d_in + d_out) else self
 

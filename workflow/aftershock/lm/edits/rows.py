@@ -1,5 +1,6 @@
 """A change of what a few inner neurons write, as methods that edit knowledge neurons make it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -13,10 +14,10 @@ from aftershock.lm.edits.weights import CaseRows, WeightDelta
 @register
 @dataclass(frozen=True)
 class Rows(WeightDelta):
-    """A change of some input columns of a projection's weight: of what each chosen neuron adds to the output.
+    """A change of some columns of a projection's weight: of what each chosen neuron adds to the output.
 
-    A case that changes fewer of them than others is padded with any index and zeros; an index given twice counts
-    twice.
+    A case that changes fewer of them than others is padded with any index and zeros; an index given twice
+    counts twice.
     """
 
     module: str
@@ -24,6 +25,11 @@ class Rows(WeightDelta):
     values: Tensor  # (B, r, d_out), the change of these columns of the (d_out, d_in) weight
     d_in: int
     bias: ClassVar[None] = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the weight that changes: (d_out, d_in)."""
+        return self.values.shape[2], self.d_in
 
     def dense(self) -> Tensor:
         """The change as matrices, (B, d_out, d_in)."""
@@ -48,11 +54,8 @@ class Rows(WeightDelta):
         indices = self.indices if isinstance(device, torch.dtype) else self.indices.to(device)
         return replace(self, indices=indices, values=self.values.to(device))
 
-    def random_like(self, generators) -> "Rows":
-        """Normal numbers in the same columns, scaled to the norm of the change in each case."""
-        drawn = torch.stack([torch.randn(self.values.shape[1:], generator=g) for g in generators])
-        noise = replace(self, values=drawn.to(self.values))
-        return noise._scaled((self.squared_norm() / noise.squared_norm()).sqrt().to(self.dtype))
+    def _redrawn(self, draw: Callable[[Tensor], Tensor]) -> "Rows":
+        return replace(self, values=draw(self.values))
 
     def _scaled(self, factor: Tensor) -> "Rows":
         return replace(self, values=self.values * factor[:, None, None])

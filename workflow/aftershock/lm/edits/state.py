@@ -1,6 +1,5 @@
 """States: several deltas at once, applied to a model, merged, measured and redrawn."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -10,7 +9,6 @@ from torch import Tensor
 from aftershock.lm.edits.delta import Batch, Delta
 from aftershock.lm.edits.dense import Dense
 from aftershock.lm.edits.low_rank import LowRank
-from aftershock.lm.edits.weights import WeightDelta
 from aftershock.lm.model import LanguageModel
 
 State = tuple[Delta, ...]
@@ -34,13 +32,13 @@ def rewrite_prompts(state: State, prompts: Sequence[str], cases: Sequence[int]) 
     Editors that work in context put text before a prompt; a later delta's text comes before an earlier one's.
     Everything that encodes prompts for a state calls this.
     """
-    read = list(prompts)
+    read: Sequence[str] = list(prompts)
     for delta in state:
-        read = list(delta.rewrite(read, cases))
+        read = delta.rewrite(read, cases)
     for old, new in zip(prompts, read, strict=True):
         if not new.endswith(old):
             raise ValueError(f"a delta rewrote prompt {old!r} as {new!r}; it may only put text before it")
-    return read
+    return list(read)
 
 
 def first_layer(states: Sequence[State]) -> int:
@@ -74,18 +72,10 @@ def join(deltas: State) -> State:
     """One delta for each changed weight, in the order of their first ones.
 
     Low-rank ones are concatenated along r in the order of the edits; with others they add up to a matrix.
-    Deltas of other kinds stay where they are, and nothing is moved across one: it may read or replace what the
-    weights put out.
+    Deltas of other kinds stay where they are, and nothing is moved across one: it may read or replace what
+    the weights put out.
     """
-    joined: list[Delta] = []
-    groups: dict[str, list[WeightDelta]] = {}
-    for delta in deltas:
-        if delta.in_weights:
-            groups.setdefault(delta.module, []).append(delta)
-        else:
-            joined += [*map(_sum, groups.values()), delta]
-            groups = {}
-    return (*joined, *map(_sum, groups.values()))
+    return tuple(map(_sum, _groups(deltas)))
 
 
 def compact(deltas: State, tokens: float = 0) -> State:
@@ -98,22 +88,38 @@ def compact(deltas: State, tokens: float = 0) -> State:
 
 
 def merge_many(deltas: State, tokens: float = 0) -> State:
-    """`deltas` in their cheapest forms, joined where a weight has many: two or three cost less than a copy."""
-    counts = Counter(delta.module for delta in deltas if delta.in_weights)
-    many = max(counts.values(), default=0) >= MANY
-    return _cheapest(join(deltas) if many else deltas, tokens)
+    """`deltas` in their cheapest forms, joined where a weight has many: a few cost less than a copy."""
+    groups = _groups(deltas)
+    many = any(len(group) >= MANY for group in groups)
+    return _cheapest(tuple(map(_sum, groups)) if many else deltas, tokens)
 
 
 def _cheapest(deltas: State, tokens: float) -> State:
     return tuple(delta.compact(tokens) if delta.in_weights else delta for delta in deltas)
 
 
-def _sum(deltas: Sequence[WeightDelta]) -> WeightDelta:
-    """One delta for all of one module."""
+def _groups(deltas: State) -> list[list[Delta]]:
+    """Deltas of one weight with no delta of another kind between them, in the order of their first ones."""
+    groups: list[list[Delta]] = []
+    of_module: dict[str, list[Delta]] = {}
+    for delta in deltas:
+        if not delta.in_weights:
+            groups.append([delta])
+            of_module = {}
+        elif (group := of_module.get(delta.module)) is not None:
+            group.append(delta)
+        else:
+            groups.append([delta])
+            of_module[delta.module] = groups[-1]
+    return groups
+
+
+def _sum(deltas: Sequence[Delta]) -> Delta:
+    """One delta for a group of them."""
     if len(deltas) == 1:
         return deltas[0]
     factors = [delta.factors() for delta in deltas]
-    if all(pair is not None for pair in factors):
+    if None not in factors:
         U, V = (torch.cat(parts, dim=1) for parts in zip(*factors, strict=True))
         return LowRank(deltas[0].module, U, V)
     biases = [delta.bias for delta in deltas if delta.bias is not None]

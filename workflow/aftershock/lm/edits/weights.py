@@ -1,9 +1,10 @@
 """Changes of one module's weight: what the kinds of them share, and their sums."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Self
 
 import torch
@@ -19,17 +20,19 @@ class CaseRows:
     """The rows of a batch by their cases."""
 
     cases: Tensor  # (rows,)
-    in_order: bool  # every case has as many rows, and they stand in the order of the cases
-    parts: tuple[tuple[int, Tensor], ...]  # each case that has rows, and these
+    n_cases: int
 
-    @classmethod
-    def of(cls, cases: Tensor, n_cases: int) -> "CaseRows":
-        """The rows of `cases` (rows,), of `n_cases` in all."""
-        share, rest = divmod(len(cases), n_cases)
-        every = torch.arange(n_cases, device=cases.device)
-        in_order = not rest and torch.equal(cases, every.repeat_interleave(share))
-        present = [] if in_order else cases.unique().tolist()
-        return cls(cases, in_order, tuple((case, (cases == case).nonzero()[:, 0]) for case in present))
+    @cached_property
+    def in_order(self) -> bool:
+        """True if every case has as many rows, and they stand in the order of the cases."""
+        share, rest = divmod(len(self.cases), self.n_cases)
+        every = torch.arange(self.n_cases, device=self.cases.device)
+        return not rest and torch.equal(self.cases, every.repeat_interleave(share))
+
+    @cached_property
+    def parts(self) -> list[tuple[int, Tensor]]:
+        """Each case that has rows, and these."""
+        return [(case, (self.cases == case).nonzero()[:, 0]) for case in self.cases.unique().tolist()]
 
 
 class WeightDelta(CaseTensors, ABC):
@@ -39,21 +42,26 @@ class WeightDelta(CaseTensors, ABC):
     per_token: ClassVar[bool] = True
     bias: Tensor | None  # (B, d_out)
 
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """Of the weight that changes: (d_out, d_in)."""
+
     @abstractmethod
     def dense(self) -> Tensor:
         """The change of the weight as matrices, (B, d_out, d_in)."""
 
     @abstractmethod
     def factors(self) -> tuple[Tensor, Tensor] | None:
-        """U (B, r, d_in) and V (B, r, d_out), the change being V^T U; None for one that has a bias or full rank."""
+        """U (B, r, d_in) and V (B, r, d_out) of a change V^T U; None for one with a bias or of full rank."""
 
     @abstractmethod
     def _change(self, x: Tensor, rows: CaseRows) -> Tensor:
         """What the change adds to the module's output at input `x` (rows, columns, d_in)."""
 
     def change(self, x: Tensor, cases: Tensor) -> Tensor:
-        """What the change of case `cases[i]` adds to the module's output at row i of `x` (rows, columns, d_in)."""
-        return self._change(x, CaseRows.of(cases, len(self)))
+        """What case `cases[i]` adds to the module's output at row i of `x` (rows, columns, d_in)."""
+        return self._change(x, CaseRows(cases, len(self)))
 
     def compact(self, tokens: float) -> "WeightDelta":
         """The same in the form that costs least where a case runs `tokens` tokens."""
@@ -69,7 +77,7 @@ class WeightDelta(CaseTensors, ABC):
                 "head are applied elsewhere"
             )
         device = module.weight.device  # of a model that is spread over several devices
-        delta, rows = self.to(device), CaseRows.of(batch.cases.to(device), len(self))
+        delta, rows = self.to(device), CaseRows(batch.cases.to(device), len(self))
 
         def hook(module, args, output):
             with lm.reduced("strict"):  # a change is exact even where the weights are not
@@ -105,8 +113,12 @@ class WeightDelta(CaseTensors, ABC):
             drawn = torch.stack([torch.randn(tensor.shape[1:], generator=g) for g in generators])
             return drawn.to(tensor)
 
-        noise = self._map(draw)
+        noise = self._redrawn(draw)
         return noise._scaled((self.squared_norm() / noise.squared_norm()).sqrt().to(self.dtype))
+
+    def _redrawn(self, draw: Callable[[Tensor], Tensor]) -> Self:
+        """The change with all its numbers drawn anew."""
+        return self._map(draw)
 
     @abstractmethod
     def _scaled(self, factor: Tensor) -> Self:

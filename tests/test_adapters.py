@@ -1,0 +1,164 @@
+"""Kinds of deltas that route rows or rewrite prompts give what one text alone would."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from aftershock.lm import edits, generation, scoring
+from aftershock.lm.edits import Batch, State, apply_deltas, select
+from aftershock.lm.edits.fold import fold
+from aftershock.lm.gradients import Texts, module_gradients
+from aftershock.lm.hooks import at_subjects, record_activations
+from aftershock.lm.model import LanguageModel
+from aftershock.lm.scoring import score, score_states
+from aftershock.lm.tokens import encode_pairs, locate
+from aftershock.lm.values import Objective, solve_values
+from aftershock.prompts import fill
+from aftershock.requests import EditRequest, Query
+from tiny import CITIES, NAMES, ROUNDING, TEMPLATES, low_rank, tiny
+from toy_deltas import Preface, adapters, nudge, router
+
+
+def slow_log_probs(lm: LanguageModel, state: State, case: int, prompt: Sequence[int], behind: Sequence[int]):
+    """Log-probabilities of the tokens `behind` a prompt: one text, one pass, nothing shared or left out."""
+    ids = torch.tensor([[*prompt, *behind]])
+    batch = Batch(ids, torch.tensor([case]), torch.tensor([len(prompt) - 1]))
+    with torch.no_grad(), apply_deltas(lm, state, batch):
+        log_p = lm.model(input_ids=ids).logits[0].log_softmax(-1)
+    return [log_p[len(prompt) - 1 + i, token].item() for i, token in enumerate(behind)]
+
+
+def assert_scored(lm: LanguageModel, states: Sequence[State], atol: float) -> list[list[float]]:
+    """Scores of all states equal the slow ones; those of each state are returned."""
+    asked = itertools.product(TEMPLATES, NAMES[:3], CITIES[:3], range(3))
+    queries = [Query(fill(template, name), city, case) for template, name, city, case in asked]
+    found = score_states(lm, queries, states)
+    for state, scores in zip(states, found, strict=True):
+        read = edits.rewrite_prompts(state, [q.prompt for q in queries], [q.case for q in queries])
+        for prompt, query, result in list(zip(read, queries, scores, strict=True))[::5]:
+            (pair,) = encode_pairs(lm, [(prompt, query.target)])
+            wanted = slow_log_probs(lm, state, query.case, pair.prompt, pair.target)
+            assert result.token_logprobs == pytest.approx(wanted, abs=atol), query
+    return [[s.logprob for s in scores] for scores in found]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gptj", "mistral"])
+def test_other_kinds_are_scored_as_one_text_alone(family, monkeypatch):
+    lm = tiny(family)
+    states = adapters(lm)
+    monkeypatch.setattr(scoring, "CPU_TOKENS", 300)  # several batches
+    found = assert_scored(lm, list(states.values()), ROUNDING[family])
+    unedited = assert_scored(lm, [()], ROUNDING[family])[0]
+    for name, mine in zip(states, found, strict=True):
+        moved = [abs(a - b) > 1e-3 for a, b in zip(mine, unedited, strict=True)]
+        assert any(moved), name
+        if name in ("layer", "last mlp", "embeddings", "one router", "context"):  # for some prompts only
+            assert mine != unedited
+            assert any(a == pytest.approx(b, abs=1e-9) for a, b in zip(mine, unedited, strict=True)), name
+
+
+def test_order_and_company_do_not_matter_to_other_kinds(monkeypatch):
+    lm = tiny()
+    queries = [
+        Query(fill(t, n), c, i % 3)
+        for i, (t, n, c) in enumerate(itertools.product(TEMPLATES, NAMES, CITIES[:4]))
+    ]
+    for name, state in adapters(lm).items():
+        monkeypatch.setattr(scoring, "CPU_TOKENS", 4096)
+        found = dict(zip(queries, score(lm, queries, state), strict=True))
+        monkeypatch.setattr(scoring, "CPU_TOKENS", 64)
+        for query, result in zip(queries[::-1], score(lm, queries[::-1], state), strict=True):
+            assert result.logprob == pytest.approx(found[query].logprob, abs=1e-9), name
+        chosen = [q for q in queries if q.case == 2][:5]
+        alone = score(lm, [replace(q, case=0) for q in chosen], select(state, [2]))
+        assert [s.logprob for s in alone] == pytest.approx([found[q].logprob for q in chosen], abs=1e-9), name
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_other_kinds_hold_for_a_whole_continuation(family, monkeypatch):
+    lm = tiny(family)
+    monkeypatch.setattr(generation, "BATCH_ROWS", 4)
+    prompts = [fill(TEMPLATES[i % 3], name) for i, name in enumerate(NAMES)] + ["Ada", "Oslo"]
+    cases = [i % 3 for i in range(len(prompts))]
+    plain = generation.continue_greedily(lm, prompts, 5)
+    for name, state in adapters(lm).items():
+        found = generation.continue_greedily(lm, prompts, 5, state, cases)
+        read = edits.rewrite_prompts(state, prompts, cases)
+        for prompt, case, text in zip(read, cases, found, strict=True):
+            (start,), said = lm.encode([prompt]), []
+            for _ in range(5):
+                ids = torch.tensor([[*start, *said]])
+                batch = Batch(ids, torch.tensor([case]), torch.tensor([len(start) - 1]))
+                with torch.no_grad(), apply_deltas(lm, state, batch):
+                    said.append(int(lm.model(input_ids=ids).logits[0, -1].argmax()))
+            kept = list(itertools.takewhile(lambda token: token != lm.tokenizer.eos_token_id, said))
+            assert text == lm.tokenizer.decode(kept), (name, prompt)
+        assert found != plain, name
+
+
+def test_gradients_and_activations_see_other_kinds():
+    """Passes that leave tokens out for weight changes leave none out where a row is decided on at its end."""
+    lm = tiny()
+    last = lm.n_layers - 1
+    state = (router(lm, last),)
+    pairs = encode_pairs(
+        lm, [(fill(TEMPLATES[0], name), city) for name, city in zip(NAMES[:3], CITIES, strict=False)]
+    )
+    losses, _ = module_gradients(lm, Texts.of(lm, pairs, [0, 1, 2]), [lm.projection(0)], state, 3)
+    for i, pair in enumerate(pairs):
+        wanted = slow_log_probs(lm, state, i, pair.prompt, pair.target)
+        assert losses[i].item() == pytest.approx(-sum(wanted) / len(wanted), abs=1e-9)
+
+    module = lm.mlp(1)
+    nudged = (replace(nudge(lm, lm.layer(0)), token=torch.tensor([lm.encode([" born"])[0][0]] * 3)),)
+    rows = locate(lm, [(TEMPLATES[0], name) for name in NAMES[:3]])  # the token follows the subject
+    seen, _ = at_subjects(lm, rows, nudged, [0, 1, 2], inputs=[module])
+    for i, row in enumerate(rows):
+        ids = torch.tensor([row.ids])
+        batch = Batch(ids, torch.tensor([i]), torch.tensor([row.prompt_end]))
+        with torch.no_grad(), apply_deltas(lm, nudged, batch), record_activations(lm, [module]) as whole:
+            lm.run(ids, None, use_cache=False)
+        assert torch.allclose(seen["in", module][i], whole["in", module][0, row.subject], atol=1e-9)
+
+
+def test_values_are_optimised_in_the_state_they_start_from():
+    """Context before the prompts is read, and adapters above the layer decide at each prompt's own end."""
+    lm = tiny()
+    settings = {"steps": 1, "lr": 0.5, "weight_decay": 0.0, "clamp": 4.0, "kl_factor": 0.0}
+    objective = Objective(0, "mlp", **settings)
+    requests = [
+        EditRequest(TEMPLATES[0], "Ada Vex", "Oslo"),
+        EditRequest(TEMPLATES[2], "Bruno Quill", "Old Mill Town"),
+    ]
+    for name, state in adapters(lm).items():
+        found = solve_values(lm, requests, ["{}"], objective, state, [0, 1])
+        for i, request in enumerate(requests):
+            (prompt,) = edits.rewrite_prompts(state, [request.text], [i])
+            (pair,) = encode_pairs(lm, [(prompt, request.target_new)])
+            wanted = slow_log_probs(lm, state, i, pair.prompt, pair.target)
+            assert found.losses[0, i].item() == pytest.approx(-sum(wanted) / len(wanted), abs=1e-9), name
+
+
+def test_a_rewrite_may_only_put_text_before_a_prompt():
+    @dataclass(frozen=True)
+    class Shout(Preface):
+        def rewrite(self, prompts, cases):
+            return [prompt.upper() for prompt in prompts]
+
+    with pytest.raises(
+        ValueError, match="rewrote prompt 'Ada is' as 'ADA IS'; it may only put text before it"
+    ):
+        score(tiny(), [Query("Ada is", "Oslo")], (Shout(("",), ("",)),))
+
+
+def test_the_head_and_the_embeddings_are_no_matrices_to_change_per_case():
+    lm = tiny()
+    delta = replace(low_rank(lm, 0, 1), module="transformer.wte")
+    assert delta.first_layer == 0
+    with pytest.raises(ValueError, match="LowRank of transformer.wte: only matrices inside layers"):
+        score(lm, [Query("Ada is", "Oslo")], (delta,))
+    with pytest.raises(ValueError, match="LowRank of transformer.wte"), fold(lm, (delta,), 0):
+        pass
