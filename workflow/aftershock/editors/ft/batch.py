@@ -38,7 +38,7 @@ class Batch:
 def read_batch(
     lm: LanguageModel, cases: Sequence[Sequence[EditRequest]], settings: FtSettings, state: State
 ) -> Batch:
-    """Some requests of each case, with what the model computes below the first trained matrix from `state`."""
+    """Some requests of each case, with what the model computes from `state` below the first trained matrix."""
     requests = [request for case in cases for request in case]
     pairs = encode_pairs(lm, [(request.text, request.target_new) for request in requests])
     each = settings.objective == "target_new"
