@@ -6,7 +6,7 @@ requests are those of one, to the mean of the n values, with the second moments 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -238,5 +238,6 @@ def _sound(delta: State, reasons: Sequence[str | None]) -> tuple[State, list[str
         broken = [d.module for d in delta if not all(bool(t[i].isfinite().all()) for t in (d.U, d.V))]
         if broken:
             found[i] = found[i] or f"the update of {broken[0]} is not finite: its equations have no solution"
-    failed = torch.tensor([reason is not None for reason in found])
-    return tuple(change.without(failed) for change in delta), found
+    failed = torch.tensor([reason is not None for reason in found], device=delta[0].U.device)
+    clean = [replace(d, U=d.U.masked_fill(failed[:, None, None], 0.0)) for d in delta]
+    return tuple(change.without(failed) for change in clean), found
