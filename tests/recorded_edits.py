@@ -82,10 +82,10 @@ def using(recorded: Mapping[tuple, value_problem.Text]) -> Iterator[None]:
 def decided(keys: Sequence[Tensor]) -> Iterator[list[Check]]:
     """Inside, MEMIT's layers take the recorded keys, (d, n) in order, where the rounding of keys decides.
 
-    Our keys agree with the recorded ones up to the last bits of float32. Where these alone change the solution
-    by more than the tolerance of an edit, another processor cannot give the recorded one from its own keys. The
-    checks say that it was so, how far our keys are off, and how far the solution from them is from the one from
-    the recorded keys, against what rounding can do.
+    Our keys agree with the recorded ones up to the last bits of float32. Where these alone change the
+    solution by more than the tolerance of an edit, another processor cannot give the recorded one from its
+    own keys. The checks say that it was so, how far our keys are off, and how far the solution from them is
+    from the one from the recorded keys, against what rounding can do.
     """
     own, recorded, checks = memit.adjust, iter(keys), []
 

@@ -17,12 +17,22 @@ from aftershock.lm.hypernetwork import Hypernetwork
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.tokens import Pair
 from aftershock.requests import EditRequest
-from recorded import CLOSED_FORM, EXACT, LOGPROB, LOSS, Check, Recorded, absolute, relative
+from recorded import CLOSED_FORM, EXACT, LOGPROB, LOSS, Check, NotCoveredError, Recorded, absolute, relative
+
+MAPPED = ("edit_lr", "lr", "cedit", "cloc", "accumulate_bs", "grad_clip", "rank", "n_hidden", "lr_lr")
+"""Hyperparameters that are settings of ours; the last never acts in the released code."""
+FIXED = {
+    **{"opt": "Adam", "mlp_class": "IDMLP", "init": "id", "act": "relu", "hidden_dim": None},
+    **{"norm": True, "combine": True, "shared": True},
+    **{"one_sided": False, "x_only": False, "delta_only": False},
+}
+"""Hyperparameters that our MEND knows one value of."""
 
 
 def check_mend(case: Recorded) -> Iterator[Check]:
     """The recorded hypernetwork is trained as recorded, and what it then edits is compared."""
     lm, config = case.lm, case.inputs["config"]
+    _check_covered(config)
     modules = [name.removesuffix(".weight") for name in case.inputs["inner_params"]]
     layers = sorted({lm.layer_of(module) for module in modules})
     settings = MendTraining(
@@ -52,6 +62,19 @@ def check_mend(case: Recorded) -> Iterator[Check]:
     released = MendSettings(layers=tuple(layers), variant="released")
     again = Mend(lm, released, artifacts={"hypernetwork": net}).edit([[asked]])
     yield from _deltas(case, lm, again.delta, "trainmode_edit.delta")
+
+
+def _check_covered(config: Mapping[str, Any]) -> None:
+    """NotCoveredError names a hyperparameter, or a value of one, that our MEND does not know."""
+    flat = {**config, **config["mend"]}
+    del flat["mend"]
+    unknown = [
+        name
+        for name, value in flat.items()
+        if name not in MAPPED and (name not in FIXED or value != FIXED[name])
+    ]
+    if unknown:
+        raise NotCoveredError(", ".join(f"{name} {flat[name]}" for name in sorted(unknown)))
 
 
 def _training(

@@ -23,7 +23,7 @@ from aftershock.lm.scoring import score
 from aftershock.lm.tokens import locate
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query
-from editing import CONTEXTS, SETTINGS, built, close, log_probs, make, singles
+from editing import CONTEXTS, built, close, log_probs, make, singles
 from tiny import CITIES, FAMILIES, NAMES, TEMPLATES, moments, requests, tiny, written
 
 
@@ -123,15 +123,6 @@ def test_layers_that_the_model_lacks_are_refused(method):
     lm = tiny()
     with pytest.raises(ValueError, match=r"layers \[0, 7\]: the model has layers 0 to 2"):
         make(method, lm, layers=[0, 7])
-
-
-@pytest.mark.parametrize("method", ["rome", "memit"])
-def test_missing_moments_are_refused(method):
-    lm = tiny()
-    settings = settings_of(method, SETTINGS[method], {"layers": [0]})
-    kind = method_of(method).load()
-    with pytest.raises(ValueError, match=r"no second moments of layer 0; given: \[1\]"):
-        kind(lm, settings, {"moments": {1: moments(lm)[1]}}, contexts=CONTEXTS).edit(singles(1))
 
 
 # --- each method's algebra ---------------------------------------------------------------------------------

@@ -6,12 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from aftershock.editors.solvers import null_space
 from golden import main
-from recorded import Check, worst
+from recorded import CLOSED_FORM, Check, NotCoveredError, Recorded, relative, worst
+from recorded_settings import settings_from
+from tiny import tiny
 
-GOLDEN = Path(__file__).parents[1].parent / "shared" / "golden"
+SHARED = Path(__file__).parents[1].parent / "shared"
+GOLDEN, FAULTS = SHARED / "golden", SHARED / "faults" / "golden"
 recorded = pytest.mark.skipif(
     not GOLDEN.is_dir(), reason="no recorded cases beside this checkout (shared/golden)"
+)
+faults = pytest.mark.skipif(
+    not FAULTS.is_dir(), reason="no recorded cases beside this checkout (shared/faults/golden)"
 )
 
 
@@ -44,6 +51,76 @@ def test_a_part_of_the_folder_and_a_wrong_record(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "losses 1.0e-02 (<=0.0001 OUT)" in out
     assert out.endswith("0 passed, 1 failed\n")
+
+
+@faults
+def test_recorded_cases_that_once_failed_are_reproduced(capsys):
+    assert main([str(FAULTS)]) == 0
+    out = capsys.readouterr().out
+    assert out.endswith(" passed, 0 failed\n")
+    assert "not covered" not in out
+    rows = {tuple(line.split()[:3]) for line in out.splitlines()}
+    assert {("ft", "neox/wd", "pass"), ("memit", "neox/single", "pass")} <= rows
+
+
+@recorded
+def test_a_hyperparameter_without_a_meaning_here_and_a_broken_case(tmp_path, capsys):
+    shutil.copytree(GOLDEN / "models" / "tiny-gpt2", tmp_path / "models" / "tiny-gpt2")
+    for case in ("ft-gpt2/constr", "ft-gpt2/unconstr", "ft-gpt2/ee-target_new"):
+        shutil.copytree(GOLDEN / "cases" / case, tmp_path / "cases" / case)
+
+    def change(case, **hparams):
+        path = tmp_path / "cases" / "ft-gpt2" / case / "inputs.json"
+        inputs = json.loads(path.read_text())
+        path.chmod(0o644)
+        path.write_text(json.dumps(inputs | {"hparams": inputs["hparams"] | hparams}))
+
+    change("constr", temperature=0.5)
+    (tmp_path / "cases" / "ft-gpt2" / "ee-target_new" / "golden.safetensors").unlink()
+    assert main([str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert "ft         gpt2/constr              not covered: temperature\n" in out
+    assert "ft         gpt2/ee-target_new       FAIL  KeyError: " in out
+    assert "ft         gpt2/unconstr            pass" in out
+    assert out.endswith("1 passed, 1 failed\n")
+
+    change("unconstr", layer_module_tmp="transformer.layers.{}")
+    change("constr", temperature=None, fp16=True)
+    main([str(tmp_path)])
+    out = capsys.readouterr().out
+    assert "gpt2/unconstr            not covered: layer_module_tmp transformer.layers.{}" in out
+    assert "gpt2/constr              not covered: fp16 True" in out
+
+
+def test_hyperparameters_become_settings():
+    lm = tiny()
+    modules = {"rewrite_module_tmp": lm.family.projection, "mlp_module_tmp": lm.family.mlp}
+    ft = settings_from("ft", {**modules, "layers": [1], "weight_decay": 0, "norm_constraint": False}, lm)
+    assert (ft.layers, ft.weight_decay, ft.norm_constraint, ft.wd_power_law) == ((1,), 0.0, None, None)
+    assert settings_from("ft", {"wd_power_law": [-0.8, 0.1], "kl_factor": 1}, lm).wd_power_law == (-0.8, 0.1)
+    both = {"original_implementation": False, "enable_prompt_keys": False, "enable_random_prefix_keys": True}
+    assert settings_from("r_rome", both, lm).keys == "averaged"
+    for wrong in ({"enable_prompt_keys": True}, {"original_implementation": True}):
+        with pytest.raises(NotCoveredError, match=next(iter(wrong))):
+            settings_from("r_rome", both | wrong, lm)
+    memit = settings_from("memit", {"v_lr": 0.1, "mom2_update_weight": 5.0, "layer_selection": "all"}, lm)
+    assert (memit.lr, memit.mom2_weight) == (0.1, 5.0)
+    with pytest.raises(NotCoveredError, match="fact_token last"):
+        settings_from("memit", {"fact_token": "last"}, lm)
+    with pytest.raises(NotCoveredError, match=r"^nullspace_threshold, v_depth$"):
+        settings_from("memit", {"v_depth": 1, "nullspace_threshold": 0.1}, lm)
+
+
+@recorded
+def test_the_recorded_projection_on_a_null_space():
+    folder = GOLDEN / "cases" / "alphaedit-gpt2" / "two-calls"
+    if not folder.is_dir():
+        pytest.skip("no recorded case of AlphaEdit")
+    case = Recorded.read(folder, GOLDEN)
+    hparams = case.inputs["hparams"]
+    for layer, wanted in zip(hparams["layers"], case.tensors["P"], strict=True):
+        basis = null_space(case.moments[layer].matrix, hparams["nullspace_threshold"])
+        assert relative(basis @ basis.T, wanted) < CLOSED_FORM
 
 
 def test_the_worst_of_each_output_is_kept():

@@ -16,11 +16,11 @@ from aftershock.lm.moments import (
     describe,
     load_moments,
     load_sums,
-    remarks,
     save_moments,
     save_sums,
     second_moments,
 )
+from aftershock.page.moments import remarks
 from aftershock.tables.models import MOMENTS
 from tiny import CONTEXT, FAMILIES, TEXTS, tiny
 
@@ -128,8 +128,9 @@ def test_the_condition_of_each_layer_is_told(tmp_path):
     assert table[["tokens", "documents", "width"]].drop_duplicates().to_numpy().tolist() == [[8, 3, 3]]
     said = remarks(table)
     assert len(said) == 1
-    assert said[0].startswith("layer 5: singular; collect the moments from more documents")
-    few = remarks(pd.DataFrame([(1, 10, 19, 3, 0.1, 1.0, 10.0)], columns=list(MOMENTS.columns)))
+    assert table["rank"].tolist() == [3, 1]
+    assert said[0].startswith("layer 5: the second moments are of rank 1 in 3 dimensions")
+    few = remarks(pd.DataFrame([(1, 10, 19, 3, 0.1, 1.0, 10.0, 10)], columns=list(MOMENTS.columns)))
     assert few[0].startswith("layer 1: 19 tokens are few for 10 dimensions; take at least 20")
     moments = Sums(totals, tokens=8).moments()
     save_moments(moments, tmp_path / "m.safetensors", "model", "text", table)
@@ -137,6 +138,16 @@ def test_the_condition_of_each_layer_is_told(tmp_path):
         notes = file.metadata()
     assert float(notes["condition.2"]) == table["condition"][0]
     assert (notes["condition.5"], notes["weights_sha256"]) == ("inf", "model")
+
+
+def test_a_rank_counts_what_a_text_has_told_and_not_how_large_a_neuron_is():
+    torch.manual_seed(0)
+    k = torch.randn(500, 8, dtype=torch.float64)
+    few = k[torch.randint(0, 5, (500,))]  # five different tokens
+    small = k * torch.tensor([1.0, 1e-9, 1.0, 1.0, 1.0, 1.0, 1e-6, 1.0])
+    silent = k * torch.tensor([1.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0])
+    totals = {layer: keys.T @ keys for layer, keys in enumerate((k, few, small, silent))}
+    assert describe(Sums(totals, tokens=500))["rank"].tolist() == [8, 5, 8, 6]
 
 
 def test_moments_of_another_model_are_refused(tmp_path):

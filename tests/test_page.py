@@ -1,5 +1,6 @@
 """The page before its scripts run: what it says, holds, links to, and that no label can break it."""
 
+import math
 import re
 
 import pandas as pd
@@ -12,6 +13,7 @@ from aftershock.page.figures import INSIDE, Picture, shown
 from aftershock.page.layouts import controls, datasets, of_run, stages
 from aftershock.page.listed import files_of, listed
 from aftershock.report import Material, chunk_files, page
+from aftershock.tables.models import MOMENTS
 from aftershock.tables.report import RECALL_SUMMARY, SUMMARY
 from pages import MODEL, Page, material, run_of
 from simulate import HOSTILE, simulate
@@ -272,6 +274,16 @@ def test_a_page_about_nothing_says_so():
     assert "no case has a value" in text
     assert "There is no case to look at." in text
     page(Material("No run", SUMMARY.empty(), RECALL_SUMMARY.empty(), []))
+
+
+def test_second_moments_of_few_directions_come_before_the_numbers():
+    rows = [(0, 256, 14495, 200, -3e-8, 2.1, math.inf, 185), (1, 256, 14495, 200, 7e-6, 0.8, 1e5, 256)]
+    table = pd.DataFrame(rows, columns=list(MOMENTS.columns))
+    text = Page(page(material(moments={"tiny <b>": table}))).text
+    before, after = text.index("Before trusting a number"), text.index("Case explorer")
+    line = text.index("tiny <b>, layer 0: the second moments are of rank 185 in 256 dimensions.")
+    assert before < line < after
+    assert "layer 1:" not in text
 
 
 def test_a_single_case_makes_a_page():

@@ -10,8 +10,9 @@ from aftershock.editors.methods import settings_of
 from aftershock.prompts import fill
 from benchmarks.plain import Plain
 from recorded import DELTA, LOSS, PROBABILITY, Recorded, absolute, relative
-from recorded_edits import flat, settings_from
+from recorded_edits import flat
 from recorded_results import recorded_probabilities, scored_targets, state_of
+from recorded_settings import settings_from
 from test_editors import CONTEXTS, SETTINGS
 from tiny import moments, requests, tiny, written
 

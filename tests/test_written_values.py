@@ -7,6 +7,7 @@ from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm.edits import Batch, apply_deltas
 from aftershock.lm.hooks import record_activations
 from aftershock.lm.tokens import locate
+from aftershock.prompts import fill
 from tiny import FAMILIES, ROUNDING, moments, requests, tiny
 
 VALUES = {"layers": [0], "steps": 6, "lr": 0.2, "weight_decay": 0.01, "clamp": 4.0}
@@ -46,9 +47,31 @@ def test_rome_writes_its_value_into_the_mlp(method, family):
     assert not torch.allclose(put_out(lm, request, lm.mlp(0), ()), wanted, atol=1e-3)
 
 
+def test_keys_and_outputs_told_are_those_that_are_written():
+    lm, request = tiny(), requests(1)[0]
+    module, seen = lm.projection(0), []
+    for context in ("{}", "It rains. {}"):
+        (prompt,) = locate(lm, [(fill(context, request.prompt), request.subject)])
+        ids, mask = lm.pad([prompt.ids])
+        with torch.no_grad(), record_activations(lm, inputs=[module], outputs=[module]) as found:
+            lm.run(ids, mask, use_cache=False)
+        seen.append((found["in", module][0, prompt.subject], found["out", module][0, prompt.subject]))
+    plain, mean = seen[0], [torch.stack(both).mean(dim=0) for both in zip(*seen, strict=True)]
+    for method, changes, (k, o) in (
+        ("rome", {}, plain),
+        ("r_rome", {"keys": "prompt"}, plain),
+        ("r_rome", {"keys": "averaged"}, mean),
+    ):
+        told = edit(method, lm, request, **changes).diagnostics[0]
+        assert torch.allclose(told["k0"][0], k, atol=1e-9)
+        assert torch.allclose(told["o0"][0], o, atol=1e-9)
+        right = (told["v"][0] - o) / (k @ told["u"][0])
+        assert torch.allclose(told["right"][0], right, atol=1e-9)
+
+
 def test_averaged_keys_write_the_mean_value_at_the_mean_key():
     lm, request = tiny(), requests(1)[0]
-    found = edit("r_rome", lm, request, keys="averaged").details[0]
+    found = edit("r_rome", lm, request, keys="averaged").diagnostics[0]
     one = edit("r_rome", lm, request, keys="averaged").delta[0]
     key = found["k"][0]
     assert torch.allclose(one.U[0, 0] @ key, (found["u"][0] @ key), atol=1e-9)

@@ -20,6 +20,7 @@ from aftershock.page.explorer import Explorer, explore
 from aftershock.page.figures import Picture, inline, shown
 from aftershock.page.findings import certainty, found, level_of
 from aftershock.page.listed import CERTAINTY, DETAIL, PAPER, listed
+from aftershock.page.moments import remarks
 from aftershock.training_figure import curve_name, kept_row
 from aftershock.verdicts import ENOUGH_KNOWN, Verdict, first_seed, missed, verdicts
 
@@ -73,6 +74,8 @@ class Material:
     """Candidates kept and dropped (split, reason, candidates), by model and dataset."""
     oddities: pd.DataFrame | None = None
     """What was found in published files (columns of cases/validate.py)."""
+    moments: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    """MOMENTS by model, of the models that were edited with them."""
     timings: Sequence[Mapping[str, Any]] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -108,7 +111,7 @@ def context(material: Material) -> dict[str, Any]:
         "certainty": certainty(material.summary, runs, material.config),
         "findings": {model: found(material.summary, model, tested, level) for model in models},
         "level": f"{100 * level:g}",
-        "missed": [*explorer.holes, *missed(material.summary, bars, runs)],
+        "missed": [*explorer.holes, *missed(material.summary, bars, runs), *_moments(material.moments)],
         "bars": len(bars),
         "sections": {name: [made["id"] for made in part] for name, part in sections.items()},
         "introductions": INTRODUCTIONS,
@@ -158,6 +161,11 @@ def _sections(material: Material, bars: Sequence[Verdict]) -> dict[str, list[Tab
     ]
     times = [layouts.times(material.timings)]
     return marked | {"making": [t for t in making if t], "run": [t for t in times if t]}
+
+
+def _moments(tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    """What there is to know about the second moments of each model."""
+    return [f"{model}, {remark}." for model, table in tables.items() for remark in remarks(table)]
 
 
 def _marked(made: Table, material: Material) -> Table:

@@ -36,6 +36,14 @@ HYPERNETWORKS = {
 """The model of every hypernetwork that this run edits with."""
 
 
+WITH_MOMENTS = list(
+    dict.fromkeys(
+        run["model"] for run in RUNS if "moments" in EDITORS[EDITOR_LABELS[run["editor"]]["method"]].needs
+    )
+)
+"""Every model that this run edits with second moments."""
+
+
 SCORED = {
     name: f"results/{KG}/{name}/{config['datasets'][0]}/unedited.parquet"
     for name in config["models"]
@@ -139,6 +147,7 @@ rule report:
         relations=f"{RESOURCES}/relations.tsv",
         trials=[path for _, path in TUNED],
         curves=[str(Path(path).with_name("curve.parquet")) for path in HYPERNETWORKS],
+        moments=[f"results/models/{name}/moments.parquet" for name in WITH_MOMENTS],
         findings=f"results/kg/{KG}/findings.csv" if KG in RELEASED else [],
         templates=sorted(Path(PROJECT).glob("workflow/aftershock/templates/*")),
     output:
@@ -155,6 +164,7 @@ rule report:
         bars=config["report"]["bars"],
         tuned=[label for label, _ in TUNED],
         trained=[(name, Path(path).parent.name) for path, name in HYPERNETWORKS.items()],
+        with_moments=WITH_MOMENTS,
         kg=KG,
         namespace=config["kgs"][KG]["namespace"],
         config=config,

@@ -8,11 +8,11 @@ from aftershock.lm.moments import (
     add_up,
     describe,
     load_sums,
-    remarks,
     save_moments,
     save_sums,
     sha256_of_weights,
 )
+from aftershock.page.moments import remarks
 from aftershock.stage import stage
 from aftershock.tables.models import MOMENTS
 

@@ -16,6 +16,7 @@ from aftershock.stage import stage
 from aftershock.tables import provenance_of
 from aftershock.tables.cases import CASES, EDITS, PROBES
 from aftershock.tables.graph import PROMPTS
+from aftershock.tables.models import MOMENTS
 from aftershock.tables.report import RECALL_SUMMARY, SUMMARY
 from aftershock.tables.runs import HOLES, MEND_CURVE, PROBABILITIES, SCORES, TRIALS
 from aftershock.training_figure import curve_name
@@ -69,6 +70,9 @@ with stage(snakemake) as run:
             tuple(key): pd.read_csv(path) for key, path in zip(params.settings, given.counts, strict=True)
         },
         oddities=pd.read_csv(given.findings) if given.findings else None,
+        moments={
+            name: MOMENTS.read(path) for name, path in zip(params.with_moments, given.moments, strict=True)
+        },
         timings=of_run(finished_jobs(), params.kg, [r["model"] for r in params.runs]),
         config=params.config,
         provenance=made_by

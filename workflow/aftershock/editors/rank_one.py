@@ -86,7 +86,8 @@ class RankOneEditor(ContextEditor):
         U = u.new_zeros(n_cases, 1, u.shape[1])
         V = right.new_zeros(n_cases, 1, right.shape[1])
         rows = list(asked)
-        U[rows, 0], V[rows, 0] = u, right
+        broken = ~right.isfinite().all(dim=1, keepdim=True)
+        U[rows, 0], V[rows, 0] = u.masked_fill(broken, 0.0), right.masked_fill(broken, 0.0)
         found = {
             "layer": layer,
             "v0": values.init,

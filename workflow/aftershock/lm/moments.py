@@ -29,8 +29,6 @@ BLOCK_TOKENS = 8 * BATCH_TOKENS
 """Tokens whose documents are sorted by length together; sums are kept between blocks."""
 ENCODED_DOCUMENTS = 256
 KEEP_SECONDS = 120.0
-ENOUGH = 2
-"""Vectors per dimension from which on the moments of a layer are usable (Li et al., 2025, FastMEMIT)."""
 
 
 @dataclass(frozen=True)
@@ -177,23 +175,6 @@ def describe(sums: Sums) -> pd.DataFrame:
             rank = rank_of(torch.linalg.eigvalsh(equilibrate(matrix)[0]))
         rows.append((layer, width, sums.tokens, sums.documents, smallest, largest, condition, rank))
     return pd.DataFrame(rows, columns=list(MOMENTS.columns))
-
-
-def remarks(table: pd.DataFrame) -> list[str]:
-    """What a reader of MOMENTS rows should know before editing with them."""
-    found = []
-    for row in table.itertuples(index=False):
-        if row.tokens < ENOUGH * row.width:
-            found.append(
-                f"layer {row.layer}: {row.tokens} tokens are few for {row.width} dimensions; take at least "
-                f"{ENOUGH * row.width}: more text, or larger `documents` or `vectors_per_dimension`"
-            )
-        if row.rank < row.width:
-            found.append(
-                f"layer {row.layer}: the second moments are of rank {row.rank} in {row.width} dimensions; an "
-                "edit costs nothing along the others, so that the rounding of its keys can decide it"
-            )
-    return found
 
 
 # --- files -------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ class TrainingBatch:
 def read_batch(
     lm: LanguageModel, cases: Sequence[Sequence[EditRequest]], settings: FtSettings, state: State
 ) -> TrainingBatch:
-    """Some requests of each case, with what the model computes below the first trained matrix from `state`."""
+    """Some requests of each case, with what the model computes from `state` below the first matrix."""
     requests = [request for case in cases for request in case]
     pairs = encode_pairs(lm, [(request.text, request.target_new) for request in requests])
     each = settings.objective == "target_new"
@@ -82,7 +82,7 @@ class Target(NamedTuple):
 def released_targets(lm: LanguageModel, case: Sequence[EditRequest]) -> list[Target]:
     """The targets of requests that are trained on together, as the released code tokenises and masks them.
 
-    Without a token for what is unknown, which the released code needs, padding is not trained.
+    Counted is whatever is not the token for what is unknown: all, padding included, if there is none.
     """
     if not case:
         return []
@@ -91,7 +91,7 @@ def released_targets(lm: LanguageModel, case: Sequence[EditRequest]) -> list[Tar
     found = []
     for row in rows:
         tokens = (*row, *[lm.pad_id] * (width - len(row)))
-        counted = [i < len(row) if unknown is None else token != unknown for i, token in enumerate(tokens)]
+        counted = [token != unknown for token in tokens]
         total = sum(counted)
         found.append(Target(tokens, tuple(c / total if total else math.nan for c in counted)))
     return found

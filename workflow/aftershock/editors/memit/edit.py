@@ -6,7 +6,7 @@ requests are those of one, to the mean of the n values, with the second moments 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -239,9 +239,10 @@ def _mean_by(rows: Tensor, unit: Tensor) -> Tensor:
 def _sound(delta: State, reasons: Sequence[str | None]) -> tuple[State, list[str | None]]:
     """`delta` with zeros where it is not finite in some layer, and the `reasons` why cases failed."""
     found = list(reasons)
-    for i in range(len(found)):
-        broken = [d.module for d in delta if not all(bool(t[i].isfinite().all()) for t in (d.U, d.V))]
-        if broken:
-            found[i] = found[i] or f"the update of {broken[0]} is not finite: its equations have no solution"
-    failed = torch.tensor([reason is not None for reason in found])
-    return tuple(change.without(failed) for change in delta), found
+    for d in delta:
+        finite = d.U.flatten(1).isfinite().all(dim=1) & d.V.flatten(1).isfinite().all(dim=1)
+        for i in (~finite).nonzero()[:, 0].tolist():
+            found[i] = found[i] or f"the update of {d.module} is not finite: its equations have no solution"
+    failed = torch.tensor([reason is not None for reason in found], device=delta[0].U.device)
+    clean = [replace(d, U=d.U.masked_fill(failed[:, None, None], 0.0)) for d in delta]
+    return tuple(change.without(failed) for change in clean), found
