@@ -229,7 +229,7 @@ def test_an_editor_goes_on_and_says_how(method):
     settings = settings_of(method, SETTINGS[method], {"layers": [0]})
     kind = method_of(method).load()
     with pytest.raises(ValueError, match=r"no second moments of layer 0; given: \[1\]"):
-        kind(lm, settings, {1: moments(lm)[1]}, contexts=CONTEXTS).edit(singles(1))
+        kind(lm, settings, {"moments": {1: moments(lm)[1]}}, contexts=CONTEXTS).edit(singles(1))
     k = torch.randn(10, 64, generator=torch.Generator().manual_seed(0))
     result = kind(lm, settings, {0: Moment(k.T @ k / 10, 10)}, contexts=CONTEXTS).edit(singles(2))
     assert result.reasons == (None, None)

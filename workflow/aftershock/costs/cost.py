@@ -28,7 +28,8 @@ ROW_BYTES = 25  # of a table of observations, compressed (20 to 27 in the embedd
 
 @dataclass(frozen=True)
 class Probes:
-    """What is asked of a case in each state (datasets/probes.py): prompts, objects after them, edit prompts."""
+    """What is asked of a case in each state (datasets/probes.py): prompts, objects after them, edit
+    prompts."""
 
     prompts: float
     pairs: float
