@@ -23,14 +23,14 @@ def cut(edges: Edges, weight: Mapping[str, float], shares: Mapping[str, float], 
     `edges` maps pairs of nodes to what cutting them loses, `weight` nodes to what they count of a part's
     share; a node without weight counts nothing.
     """
-    links: dict[str, Counter] = defaultdict(Counter)
+    links: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for (left, right), value in edges.items():
         if left != right:
             links[left][right] += value
             links[right][left] += value
     nodes = sorted({node for pair in edges for node in pair})
     order = {node: derive(seed, "cut", node) for node in nodes}
-    nodes.sort(key=lambda node: (-links[node].total(), order[node]))
+    nodes.sort(key=lambda node: (-sum(links[node].values()), order[node]))
     sizes = {name: share * sum(weight.get(n, 0) for n in nodes) for name, share in shares.items() if share}
     names = sorted(sizes, key=lambda name: (-sizes[name], name))
     part: dict[str, str] = {}

@@ -7,11 +7,13 @@ model after two edits is the deltas of both side by side. Undoing an edit is lea
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 
-from aftershock.lm.model import LanguageModel
+from aftershock.lm.model import Hook, LanguageModel
 
 
 @dataclass(frozen=True)
@@ -112,8 +114,8 @@ def apply_deltas(lm: LanguageModel, state: State, rows: Tensor) -> Iterator[None
             handle.remove()
 
 
-def _adder(lm: LanguageModel, delta: Delta, rows: Tensor):
-    def hook(module, args, output):
+def _adder(lm: LanguageModel, delta: Delta, rows: Tensor) -> Hook:
+    def hook(module: Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         with lm.reduced("strict"):  # a change is exact even where the weights are not
             return output + delta.change(args[0].to(_dtype(delta)), rows)
 
@@ -154,7 +156,7 @@ def random_like(state: State, seeds: Sequence[int]) -> State:
         if any(isinstance(delta, Dense) for delta in deltas):
             bias = next((d.bias for d in deltas if isinstance(d, Dense)), None)
             shape = deltas[0].dense().shape[1:]
-            noise = Dense(
+            noise: Delta = Dense(
                 module,
                 _normal(generators, shape, deltas[0]),
                 None if bias is None else _normal(generators, bias.shape[1:], deltas[0]),

@@ -39,6 +39,9 @@ class Normaliser(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.count: Tensor
+        self.mean: Tensor
+        self.squares: Tensor
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(width, dtype=torch.float64))
         self.register_buffer(
@@ -116,7 +119,7 @@ class Hypernetwork(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
+        self.shapes = {name: (n_in, n_out) for name, (n_in, n_out) in shapes.items()}
         self.rank, self.n_hidden = rank, n_hidden
         random = torch.Generator().manual_seed(seed)
         groups: dict[tuple[int, int], list[str]] = {}

@@ -143,7 +143,7 @@ def _solve(
 ) -> Values:
     n, init = len(problem.init), problem.init
     found, delta = torch.zeros_like(init), torch.zeros_like(init)
-    moments = torch.zeros_like(init), torch.zeros_like(init)
+    moments = [torch.zeros_like(init), torch.zeros_like(init)]
     losses = init.new_full((objective.steps, n), math.nan)
     updates = torch.zeros(n, dtype=torch.long, device=lm.device)
     reasons: list[str | None] = [None] * n
