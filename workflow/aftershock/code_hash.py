@@ -24,6 +24,11 @@ KEPT = Path(".snakemake") / "parsed_modules.json"
 CANNOT_CHANGE_RESULTS = {
     "modules": (
         "aftershock.code_hash",
+        "aftershock.datasets.table",  # rules give the entry that a job works on in its `params:`
+        "aftershock.editors.artifacts",  # as are these: which editor, and what loads its artifacts
+        "aftershock.editors.checks",
+        "aftershock.editors.importing",
+        "aftershock.editors.methods",
         "aftershock.jobs.*",
         "aftershock.lock",
         "aftershock.offline",

@@ -22,7 +22,6 @@ from aftershock.experiments.cases import BLOCK
 from aftershock.experiments.queries import ScoredPrompt, list_prompts, requests_of
 from aftershock.lm.edits import EMPTY, State
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.moments import Moment
 from aftershock.lm.scoring import score
 from aftershock.progress import Progress
 from aftershock.requests import EditRequest, Query
@@ -40,23 +39,20 @@ def tune(
     edits: pd.DataFrame,
     probes: pd.DataFrame,
     prompts: pd.DataFrame,
-    moments: Mapping[int, Moment] | None = None,
+    artifacts: Mapping[str, Any] | None = None,
     seed: int = 0,
-    made_for: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """TRIALS rows: `settings` first, then draws from `search`; the best is marked, the earliest of equals.
 
     The JSON of a trial holds the settings that are searched. `edits` and `probes` are those of the dev cases.
-    `made_for` is what an editor needs beside its settings, by the name it takes it under.
+    `artifacts` are those that the method needs, loaded, by name.
     """
     development = Development.read(lm, edits, probes, prompts)
     rows, progress = [], progress or Progress()
     progress.begin("Tuning", trials, "trial")
     for trial, values in enumerate(draw_trials(method, settings, search, trials, seed)):
-        editor = method_of(method).load()(
-            lm, settings_of(method, settings, values), moments, seed, **(made_for or {})
-        )
+        editor = method_of(method).load()(lm, settings_of(method, settings, values), artifacts, seed)
         found = development.measure(editor)
         rows.append((trial, json.dumps(values, sort_keys=True), *found, math.prod(found), False))
         progress.step()
