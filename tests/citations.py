@@ -16,7 +16,8 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "workflow" / "aftershock"
-SUFFIXES = "py|smk|md|ya?ml|tsv|csv|txt|rst|j2|js|css|svg|toml|json"
+SUFFIXES = "py|smk|md|ya?ml|tsv|csv|txt|rst|j2|js|css|svg|toml|json|parquet|sif|def|gz"
+CODE = ("*.py", "*.smk", "*.yaml", "*.tsv", "*.js", "*.j2", "*.toml", "Snakefile", "Makefile")
 MADE = ("results/", "report/", "models/", "kg/", "logs/", "jobs/")  # what runs write lies below these
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -73,9 +74,9 @@ def _of_program(file: Path, text: str) -> Iterator[Passage]:
 def _docstrings(tree: ast.AST) -> Iterator[ast.Constant]:
     """String constants that stand alone: docstrings of modules, functions and classes, and of attributes."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            if isinstance(node.value.value, str):
-                yield node.value
+        found = node.value if isinstance(node, ast.Expr) else None
+        if isinstance(found, ast.Constant) and isinstance(found.value, str):
+            yield found
 
 
 def links(passage: Passage) -> list[str]:
@@ -159,7 +160,11 @@ def _names(file: Path) -> frozenset[str]:
 def names(passage: Passage) -> list[str]:
     """Identifiers in backticks, dotted ones among them."""
     ticked = _TICKED.findall(passage.text)
-    return [name for name in ticked if _WORD.fullmatch(name) or _DOTTED.fullmatch(name)]
+    return [
+        name
+        for name in ticked
+        if (_WORD.fullmatch(name) or _DOTTED.fullmatch(name)) and not _PATH.fullmatch(name)
+    ]
 
 
 def name_resolves(name: str) -> bool:

@@ -37,7 +37,7 @@ class Progress:
         if self._console:
             self._bar = tqdm(
                 total=total,
-                initial=done,  # type: ignore[arg-type]  # tqdm takes any number
+                initial=done,
                 desc=what,
                 file=self._console,
                 unit=unit,

@@ -6,7 +6,7 @@ move to the part where most of their edges are, as long as sizes allow.
 """
 
 import heapq
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 
 from aftershock.seeds import derive
@@ -46,14 +46,14 @@ def _grow(
     name: str,
     size: float,
     nodes: list[str],
-    links: Mapping[str, Counter],
+    links: Mapping[str, Mapping[str, float]],
     weight: Mapping[str, float],
     order: Mapping[str, int],
     part: dict[str, str],
 ) -> None:
     """Add nodes to part `name` until it has its size."""
     filled = 0.0
-    inside: Counter = Counter()  # edges of an outer node into the part
+    inside: dict[str, float] = defaultdict(float)  # edges of an outer node into the part
     open_: dict[str, float] = {}  # edges of an outer node to nodes of no earlier part
     waiting: list[tuple[float, int, str]] = []
     seeds = iter([node for node in nodes if node not in part])
@@ -75,7 +75,7 @@ def _grow(
 
 def _refine(
     nodes: list[str],
-    links: Mapping[str, Counter],
+    links: Mapping[str, Mapping[str, float]],
     weight: Mapping[str, float],
     sizes: Mapping[str, float],
     part: dict[str, str],
@@ -87,7 +87,7 @@ def _refine(
     for _ in range(SWEEPS):
         moved = False
         for node in nodes:
-            pull: Counter = Counter()
+            pull: dict[str, float] = defaultdict(float)
             for other, value in links[node].items():
                 pull[part[other]] += value
             here, mine = part[node], weight.get(node, 0)

@@ -195,7 +195,7 @@ def _parse(dataset: str, row: object) -> tuple[dict, list[dict]]:
 
 def _take(value: Any, shape: Any, path: Path_, known: dict, extra: dict) -> Any:
     """The layout of `value`, with null in place of what goes into `known` and `extra` by its path."""
-    kind = shape if isinstance(shape, type) else type(shape)
+    kind: Any = shape if isinstance(shape, type) else type(shape)
     if not isinstance(value, kind) or isinstance(value, bool) or (kind is str and not _is_text(value)):
         raise ValueError(f"{_shown(path)} is {json.dumps(value)[:40]}, {NAMES[kind]} was expected")
     if kind is list:

@@ -58,7 +58,7 @@ def split_entities(
     several = objects["subject_id"].unique().tolist()
     weight = Counter(x for x, _ in pairs) + Counter(several)
     loners = sorted({*several, *_second_subjects(instances, facts)})
-    member = components([*pairs, *zip(loners, loners, strict=True)])
+    member: dict[str, str] = components([*pairs, *zip(loners, loners, strict=True)])
     groups = defaultdict(list)
     for entity, representative in member.items():
         groups[representative].append(entity)

@@ -7,6 +7,7 @@ that a number does not depend on how a run was divided.
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -61,7 +62,8 @@ def run_cases(
     """
     queried = list_prompts(probes, prompts)
     continued = _continued_probes(probes, continuations)
-    observations, telemetry = [], []
+    observations: list[Any] = []
+    telemetry: list[Any] = []
     all_ids, progress = sorted(edits["case_id"].unique().tolist()), progress or Progress()
     progress.begin("Editing", len(all_ids), "case")
     walk = Walk(editor, states, seed)

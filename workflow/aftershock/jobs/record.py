@@ -154,8 +154,8 @@ def _peaks() -> dict[str, int | None]:
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
     torch = sys.modules.get("torch")
     cuda = getattr(torch, "cuda", None)
-    used = cuda is not None and cuda.is_initialized()
+    used = cuda if cuda is not None and cuda.is_initialized() else None
     return {
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
-        "gpu_peak_bytes": cuda.max_memory_allocated() if used else None,
+        "gpu_peak_bytes": used.max_memory_allocated() if used else None,
     }

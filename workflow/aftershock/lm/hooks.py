@@ -77,7 +77,7 @@ def with_added(
 
     `written` is what the MLP does put out where a norm follows it, and None where it joins as it is.
     """
-    if written is None:
+    if written is None or lm.family.mlp_norm is None:
         return stream + added
     norm = lm.model.get_submodule(lm.family.mlp_norm.format(layer))
     before, after = (norm(w.to(norm.weight.device)).to(lm.device) for w in (written, written + added))

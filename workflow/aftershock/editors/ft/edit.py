@@ -162,9 +162,11 @@ def _read(
     with apply_deltas(lm, state, owner), record_activations(lm, [projection], [mlp], stream) as seen:
         lm.run(ids, mask, use_cache=False)
     written = seen["out", mlp] if lm.family.mlp_norm else None
-    before = seen["out", stream], seen["in", projection], written
-    tensors = (slots, tokens, shares, read, valid)
-    return _Batch(ids, mask, *before, owner, *(tensor.to(lm.device) for tensor in tensors), sizes)
+    slots, tokens, shares, read, valid = (
+        tensor.to(lm.device) for tensor in (slots, tokens, shares, read, valid)
+    )
+    before, keys = seen["out", stream], seen["in", projection]
+    return _Batch(ids, mask, before, keys, written, owner, slots, tokens, shares, read, valid, sizes)
 
 
 class _Weights:
@@ -183,9 +185,9 @@ class _Weights:
             if (bias := lm.bias(name)) is not None:
                 changes = [d.bias for d in before if isinstance(d, Dense) and d.bias is not None]
                 self.start[name, "bias"] = bias + sum(changes)
-            for key in [key for key in self.start if key not in self.change]:
-                shape = (lm.weight(name) if key[1] == "weight" else lm.bias(name)).shape
-                self.change[key] = torch.zeros(n, *shape, dtype=lm.dtype, device=lm.device)
+        for key, start in self.start.items():
+            shape = start.shape[-1:] if key[1] == "bias" else start.shape[-2:]  # without the axis of cases
+            self.change[key] = torch.zeros(n, *shape, dtype=lm.dtype, device=lm.device)
         self.views = [{key: change[i] for key, change in self.change.items()} for i in range(n)]
         every = [view for views in self.views for view in views.values()]
         self.adam = torch.optim.Adam(every, lr=settings.lr, fused=True)
