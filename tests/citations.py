@@ -16,14 +16,23 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "workflow" / "aftershock"
-SUFFIXES = "py|smk|md|ya?ml|tsv|csv|txt|rst|j2|js|css|svg|toml|json|parquet|sif|def|gz"
+SUFFIXES = "py|smk|md|ya?ml|tsv|csv|txt|rst|j2|js|css|svg|toml|json|parquet"
 CODE = ("*.py", "*.smk", "*.yaml", "*.tsv", "*.js", "*.j2", "*.toml", "Snakefile", "Makefile")
-MADE = ("results/", "report/", "models/", "kg/", "logs/", "jobs/")  # what runs write lies below these
+MADE = (".csv", ".json", ".parquet", ".svg", ".tex", ".tsv", ".txt")  # what runs read and write, beside ours
+# Files of a user, of other programs and of papers' code.
+ELSEWHERE = re.compile(
+    r"(path/to|data|results|profile)/.*|(file|mine|small)\.(py|yaml)|NOTICE\.md|counterfact\.json|.*hparams/.*"
+    r"|_multi\.json"
+)
+# Names in other programs, and one that code puts together.
+NOT_OURS = {"batchmean", "get_min_job_age", "single_texts_token_accuracy"}
+VARIABLES = {"run", "settings"}  # and modules of these names
+PACKAGES = "|".join(sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py")))
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _PATH = re.compile(rf"(?<![\w/.{{}}*:<-])(?:[\w.-]+/)*[\w.-]+\.(?:{SUFFIXES})\b(?![\w/{{*(])")
-_FOLDER = re.compile(r"`((?:workflow|docs|tests|resources|envs|containers)/[\w./-]*)`")
-_MODULE = re.compile(r"\baftershock(?:\.\w+)+(?!\.?\w)")
+_FOLDER = re.compile(rf"`((?:workflow|docs|tests|resources|envs|containers|{PACKAGES})/[\w./-]*)`")
+_MODULE = re.compile(r"\baftershock(?!\.(?:sif|def)\b)(?:\.\w+)+(?!\.?\w)")
 _TICKED = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _DOTTED = re.compile(r"[a-z_]\w*(?:\.[A-Za-z_]\w*)+")
 _SETTING = re.compile(r"([a-z_]\w*): \S.*")
@@ -37,6 +46,10 @@ class Passage(NamedTuple):
     file: Path
     line: int
     text: str
+
+    def line_of(self, cited: str) -> int:
+        """The line in which the passage cites something first."""
+        return self.line + self.text[: self.text.find(cited)].count("\n")
 
 
 def tracked(*patterns: str) -> list[Path]:
@@ -99,26 +112,22 @@ def _anchors(file: Path) -> set[str]:
 
 def paths(passage: Passage) -> list[str]:
     """Files and folders of the project that a passage names."""
-    found = [path for path in _PATH.findall(passage.text) if not re.search(r"[A-Z]{3,}\b(?!\.md)", path)]
-    return [*found, *_FOLDER.findall(passage.text)]
+    found = [*_PATH.findall(passage.text), *_FOLDER.findall(passage.text)]
+    placeholder = re.compile(r"[A-Z]{3,}\b(?!\.md)")
+    return [path for path in found if not placeholder.search(path) and not ELSEWHERE.fullmatch(path)]
 
 
 def path_resolves(passage: Passage, path: str) -> bool:
     """True if the file is there: below the project, the package, the tests or the folder that cites it."""
-    if path.startswith(MADE) and path.endswith((".json", ".csv", ".tsv", ".svg")):
-        return True
     bases = (ROOT, ROOT / "workflow", PACKAGE, ROOT / "tests", passage.file.parent)
-    return any((base / path).exists() for base in bases) or path in _basenames() or _written(path)
+    if any((base / path).exists() for base in bases) or path in _basenames():
+        return True
+    return path.endswith(MADE) and (Path(path).stem in _code_words() or path in _code_text())
 
 
 @cache
 def _basenames() -> frozenset[str]:
     return frozenset(file.name for file in tracked())
-
-
-def _written(path: str) -> bool:
-    """True if code names the file, as one that a run reads or writes."""
-    return Path(path).name in _code_text()
 
 
 def modules(passage: Passage) -> list[str]:
@@ -163,7 +172,10 @@ def names(passage: Passage) -> list[str]:
     return [
         name
         for name in ticked
-        if (_WORD.fullmatch(name) or _DOTTED.fullmatch(name)) and not _PATH.fullmatch(name)
+        if (_WORD.fullmatch(name) or _DOTTED.fullmatch(name))
+        and not _PATH.fullmatch(name)
+        and not name.startswith(("_", "aftershock."))  # an ending of names; a module
+        and name not in NOT_OURS
     ]
 
 
@@ -172,9 +184,34 @@ def name_resolves(name: str) -> bool:
     words = name.split(".")
     if not all(word in _code_words() for word in words):
         return False
-    if len(words) == 1 or words[0] not in _owners():
+    if len(words) == 1 or words[0] not in _owners() or words[0] in VARIABLES:
         return True
     return any(_below(folder, words[at:]) for folder, at in _owners()[words[0]]) or _key(words)
+
+
+def guides() -> list[Passage]:
+    """The docstrings of the packages, which say what is in them."""
+    found = [next(passages(file), None) for file in sorted(PACKAGE.rglob("__init__.py"))]
+    return [passage for passage in found if passage]
+
+
+def guide_resolves(passage: Passage, name: str) -> bool:
+    """True if a name in a package's guide is a module, a package beside it, or defined in its modules."""
+    first = name.split(".")[0]
+    here = passage.file.parent
+    for folder in (here, here.parent):
+        if (folder / first).is_dir() or (folder / f"{first}.py").is_file():
+            return True
+    return any(first in _names(file) or first in _strings(file) for file in here.rglob("*.py"))
+
+
+@cache
+def _strings(file: Path) -> frozenset[str]:
+    """The string constants of a program, and the names with which functions are called."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    constants = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    keywords = {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword | ast.arg)}
+    return frozenset(name for name in constants | keywords if isinstance(name, str))
 
 
 @cache
@@ -222,6 +259,11 @@ def settings(passage: Passage) -> list[str]:
     return [match.group(1) for match in found if match]
 
 
+def key_resolves(key: str) -> bool:
+    """True if a schema or the settings of a method have the key."""
+    return key in _code_words()
+
+
 def make_targets(passage: Passage) -> list[str]:
     return _MAKE.findall(passage.text)
 
@@ -250,7 +292,7 @@ def _code_text() -> str:
     ):
         text = file.read_text(encoding="utf-8")
         if file.suffix == ".py":
-            found.append(_without_docstrings(text))
+            found.append(_code(file))
         elif file.suffix in (".js", ".j2"):
             found.append(text)
         else:
@@ -258,8 +300,10 @@ def _code_text() -> str:
     return "\n".join(found)
 
 
-def _without_docstrings(text: str) -> str:
+@cache
+def _code(file: Path) -> str:
     """The tokens of a program that are neither comment nor docstring, one a line."""
+    text = file.read_text(encoding="utf-8")
     alone = {(node.lineno, node.col_offset) for node in _docstrings(ast.parse(text))}
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     return "\n".join(

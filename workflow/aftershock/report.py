@@ -72,7 +72,7 @@ class Material:
     counts: Mapping[tuple[str, str], pd.DataFrame] = field(default_factory=dict)
     """Candidates kept and dropped (split, reason, candidates), by model and dataset."""
     oddities: pd.DataFrame | None = None
-    """What was found in published files (columns of cases/validate.py)."""
+    """What was found in published files (columns of datasets/validate.py)."""
     timings: Sequence[Mapping[str, Any]] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
