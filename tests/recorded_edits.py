@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from aftershock.editors.table import method_of, settings_of
 from torch import Tensor
 
 from aftershock.editors.memit.edit import adjust
+from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm import problem, values
 from aftershock.lm.edits import EMPTY, Dense, State, apply_deltas
 from aftershock.lm.model import LanguageModel
@@ -151,7 +151,7 @@ def check_ft(case: Recorded) -> Iterator[Check]:
     lm = case.lm
     result = method_of("ft").load()(lm, settings_from("ft", case.inputs["hparams"], lm)).edit([case.requests])
     steps = [step for part in case.outputs["trace"] for step in part]
-    yield from loss_checks(result.details[0]["losses"][:, 0], steps)
+    yield from loss_checks(result.diagnostics[0]["losses"][:, 0], steps)
     yield from delta_checks(case, lm, result.delta)
     yield from behaviour_checks(case, lm, result.delta)
 
@@ -163,14 +163,16 @@ def check_rome(case: Recorded, method: str = "rome") -> Iterator[Check]:
     yield token_check if not other else Check("tokens recorded", 0.0, EXACT)
     settings = settings_from(method, case.inputs["hparams"], lm)
     editor = method_of(method).load()(
-        lm, settings, case.moments, contexts=[flat(case.inputs["context_templates"])]
+        lm, settings, {"moments": case.moments}, contexts=[flat(case.inputs["context_templates"])]
     )
     with using(other):
         result = editor.edit([case.requests])
     names = {"v0": "target_init", "delta": "delta", "v": "target", "k0": "cur_input", "o0": "cur_output"}
     names |= {"log_p0": "kl_log_probs_init", "right": "right_vector", "u": "left_vector"}
     tolerances = {"u": DELTA, "right": DELTA}
-    for found, recorded, trace in zip(result.details, case.optimisations, case.outputs["trace"], strict=True):
+    for found, recorded, trace in zip(
+        result.diagnostics, case.optimisations, case.outputs["trace"], strict=True
+    ):
         wanted = case.part(recorded["name"])
         for ours, theirs in names.items():
             yield Check(ours, relative(found[ours][0], wanted[theirs]), tolerances.get(ours, VALUE))
@@ -199,14 +201,16 @@ def check_memit(case: Recorded, calls: Sequence[slice] = (slice(None),)) -> Iter
     token_check, other = tokens_check(case)
     yield token_check if not other else Check("tokens recorded", 0.0, EXACT)
     settings = settings_from("memit", case.inputs["hparams"], lm)
-    editor = method_of("memit").load()(lm, settings, case.moments, contexts=case.inputs["context_templates"])
+    editor = method_of("memit").load()(
+        lm, settings, {"moments": case.moments}, contexts=case.inputs["context_templates"]
+    )
     optimised = iter(zip(case.optimisations, case.outputs["trace"], strict=True))
     layers = iter([x["name"] for x in case.inputs["intermediate"] if f"{x['name']}.keys" in case.tensors])
     state: State = EMPTY
     for call in calls:
         with using(other):
             result = editor.edit([case.requests[call]], state)
-        solved, *spread = result.details
+        solved, *spread = result.diagnostics
         for i in range(len(case.requests[call])):
             recorded, trace = next(optimised)
             wanted = case.part(recorded["name"])

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from aftershock.editors.contract import EditResult
+from aftershock.editors.mend import MendSettings, MendTraining
 from aftershock.editors.mend.edit import Mend
 from aftershock.editors.mend.training import Batch, new_optimizer, train_step
-from aftershock.editors.settings import MendSettings, MendTraining
 from aftershock.lm.edits import State, apply_deltas
 from aftershock.lm.gradients import Texts
 from aftershock.lm.hypernetwork import Hypernetwork
@@ -44,12 +44,12 @@ def check_mend(case: Recorded) -> Iterator[Check]:
     take(net, case.part("final.mend"), case.tensors["final.edit_lrs"], modules, normalisers=True)
     request = case.inputs["edit_request"]
     asked = EditRequest(request["prompt"], request["subject"], request["target_new"]["str"])
-    result = Mend(lm, MendSettings(layers=tuple(layers)), hypernetwork=net).edit([[asked]])
+    result = Mend(lm, MendSettings(layers=tuple(layers)), artifacts={"hypernetwork": net}).edit([[asked]])
     yield from _factors(case, result, net)
     yield from _deltas(case, lm, result.delta, "edit.delta")
     yield from _logits(case, lm, result.delta)
     released = MendSettings(layers=tuple(layers), variant="released")
-    again = Mend(lm, released, hypernetwork=net).edit([[asked]])
+    again = Mend(lm, released, artifacts={"hypernetwork": net}).edit([[asked]])
     yield from _deltas(case, lm, again.delta, "trainmode_edit.delta")
 
 
@@ -85,7 +85,7 @@ def _training(
 
 def _factors(case: Recorded, result: EditResult, net: Hypernetwork) -> Iterator[Check]:
     """What goes into the hypernetwork, without tokens that say nothing, and what comes out."""
-    (found,) = result.details
+    (found,) = result.diagnostics
     for delta in found["state"]:
         name = f"{delta.module}.weight"
         x, out = (tensor[0] for tensor in found["gradients"][delta.module])

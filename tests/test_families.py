@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from aftershock.editors.table import method_of, settings_of
 
+from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm.edits import apply_deltas
 from aftershock.lm.families import FAMILIES as KNOWN
 from aftershock.lm.families import family_of
@@ -238,7 +238,7 @@ def test_an_edited_case(method, family):
     lm, first = tiny(family), EditRequest(TEMPLATES[0], "Dario", "Oslo")
     cases = (first, EditRequest(TEMPLATES[1], "Edith {Oak} Tull", "Greenfield, Old Mill Town"))
     settings = settings_of(method, SETTINGS[method])
-    editor = method_of(method).load()(lm, settings, moments(lm), contexts=[["{}"]])
+    editor = method_of(method).load()(lm, settings, {"moments": moments(lm)}, contexts=[["{}"]])
     before = copy.deepcopy(lm.model.state_dict())
     result = editor.edit([[case] for case in cases])
     assert result.reasons == (None, None)
@@ -255,7 +255,7 @@ def test_an_edited_case(method, family):
         if method == "ft":
             assert new.logprob > old.logprob + 0.5
         else:
-            _assert_written(dense_lm, method, cases[i], result.details[0], i)
+            _assert_written(dense_lm, method, cases[i], result.diagnostics[0], i)
         alone = editor.edit([[cases[i]]]).delta
         for delta, mine in zip(result.delta, alone, strict=True):
             assert torch.allclose(delta.dense()[i], mine.dense()[0], rtol=1e-6, atol=1e-8)

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from aftershock.editors.table import method_of, settings_of
 
+from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm import memory, values
 from aftershock.lm.edits import LowRank, apply_deltas
 from aftershock.lm.memory import batch_limit, byte_budget, run_in_parts, token_bytes
@@ -93,7 +93,7 @@ def short_of_memory(monkeypatch, lm, rows):
 def test_edits_and_scores_come_out_the_same_when_memory_is_short(method, monkeypatch):
     lm, cases = tiny(), [[request] for request in requests(6)]
     settings = settings_of(method, {"layers": [0], "steps": 4})
-    editor = method_of(method).load()(lm, settings, moments(lm), contexts=[["{}"]])
+    editor = method_of(method).load()(lm, settings, {"moments": moments(lm)}, contexts=[["{}"]])
     whole = editor.edit(cases)
     queries = [Query(case[0].text, case[0].target_new, i) for i, case in enumerate(cases)]
     scores = [s.logprob for s in score(lm, queries, whole.delta)]
