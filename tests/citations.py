@@ -112,7 +112,7 @@ def _anchors(file: Path) -> set[str]:
 
 def paths(passage: Passage) -> list[str]:
     """Files and folders of the project that a passage names."""
-    found = [*_PATH.findall(passage.text), *_FOLDER.findall(passage.text)]
+    found = dict.fromkeys([*_PATH.findall(passage.text), *_FOLDER.findall(passage.text)])
     placeholder = re.compile(r"[A-Z]{3,}\b(?!\.md)")
     return [path for path in found if not placeholder.search(path) and not ELSEWHERE.fullmatch(path)]
 
@@ -261,7 +261,13 @@ def settings(passage: Passage) -> list[str]:
 
 def key_resolves(key: str) -> bool:
     """True if a schema or the settings of a method have the key."""
-    return key in _code_words()
+    return any(key in _keys(file) for file in tracked("workflow/schemas", "workflow/aftershock/editors"))
+
+
+@cache
+def _keys(file: Path) -> frozenset[str]:
+    """Words before a colon."""
+    return frozenset(re.findall(r"^ *(\w+):", file.read_text(encoding="utf-8"), flags=re.MULTILINE))
 
 
 def make_targets(passage: Passage) -> list[str]:

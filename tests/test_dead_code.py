@@ -16,6 +16,7 @@ USED_BY = {
     "pytest": ["pytestmark", "pytest_*"],
     "Snakemake's index of outputs": ["is_producer", "products"],
     "torch, transformers, tokenizers": [
+        "closure",
         *("fill_uninitialized_memory", "get_seq_length", "kwargs", "num_labels", "post_processor"),
     ],
 }
