@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from aftershock.editors.depth import RULES, default_layers
 
 from aftershock.config import check_config, merged_settings
-from aftershock.editors.methods import find_methods
+from aftershock.editors.methods import default_layers, find_methods
 
 ROOT = Path(__file__).parents[1]
 FILES = {path.stem: path for path in (ROOT / "resources" / "models").glob("*.yaml")}

@@ -12,10 +12,10 @@ from aftershock.editors.contract import EditResult
 from aftershock.editors.ft import FtSettings
 from aftershock.editors.ft import edit as ft
 from aftershock.editors.memit import MemitSettings
-from aftershock.editors.memit.edit import adjust
 from aftershock.editors.methods import find_methods, method_of, settings_of
 from aftershock.editors.rome import RomeSettings
 from aftershock.editors.settings import as_values, merge
+from aftershock.editors.solvers import adjust
 from aftershock.lm import memory
 from aftershock.lm.edits import EMPTY, LowRank, select, state_norm
 from aftershock.lm.hooks import record_activations

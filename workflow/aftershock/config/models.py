@@ -85,7 +85,7 @@ def _without_layers(model: Mapping[str, Any], config: Mapping[str, Any]) -> Iter
 
 
 def model_type_of(model: Mapping[str, Any]) -> str | None:
-    """Return the `model_type` of a model, as its file or its folder's config.json has it; None where neither has.
+    """Return the `model_type` of a model, as its file or its folder's config.json has it, or None.
 
     Models that are trained here are GPT-2.
     """

@@ -1,7 +1,7 @@
 """What editing costs, by what a method does.
 
-A method names one of KINDS in its METHOD (`cost`), and has the settings that the function here reads. One that
-names none is taken for as many passes over its requests as its settings have `steps`.
+A method names one of KINDS in its METHOD (`cost`), and has the settings that the function here reads. One
+that names none is taken for as many passes over its requests as its settings have `steps`.
 """
 
 from collections.abc import Callable

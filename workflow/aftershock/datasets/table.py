@@ -1,7 +1,7 @@
 """The datasets and the states that their cases go through, as data. Nothing here loads pandas or torch.
 
-A new dataset is an entry of DATASETS. Stages are given the entry that they work on, never the table, so that an
-entry changes nothing that is made of the others.
+A new dataset is an entry of DATASETS. Stages are given the entry that they work on, never the table, so that
+an entry changes nothing that is made of the others.
 """
 
 from collections.abc import Mapping
@@ -86,7 +86,8 @@ _ALL = (
         "composite",
         "conflict",
         "composite",
-        "Edits (y, r1: z -> z2) and (x, r2: z -> z3), which contradict each other given the tied fact (x, r, y).",
+        "Edits (y, r1: z -> z2) and (x, r2: z -> z3), which contradict each other given the tied fact "
+        "(x, r, y).",
         CONFLICT_STATES,
         "composite_edit.json",
         triples=3,
@@ -132,5 +133,5 @@ CONFLICT, ROUND = names_of_kind("conflict"), names_of_kind("round")
 
 
 def states_as_values(dataset: str) -> list[dict[str, Any]]:
-    """Return the states of a dataset as plain values, for a job's parameters; `State(**values)` reads them."""
+    """Return the states of a dataset as plain values for a job's parameters; `State(**values)` reads them."""
     return [asdict(state) for state in find_dataset(dataset).states]

@@ -108,8 +108,8 @@ def method_of(name: str) -> FoundMethod:
         close = difflib.get_close_matches(name, methods, 1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ValueError(
-            f"unknown editing method {name!r}; {hint}known methods: {', '.join(sorted(methods))}, or the path of "
-            "a Python file with METHOD"
+            f"unknown editing method {name!r}; {hint}known methods: {', '.join(sorted(methods))}, or the "
+            "path of a Python file with METHOD"
         )
     return methods[name]
 

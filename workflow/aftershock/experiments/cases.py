@@ -30,7 +30,7 @@ BLOCK = 32
 
 @dataclass(frozen=True)
 class Continuations:
-    """The roles of probes whose edit prompts a model continues in every state, and how far; 0 tokens: none."""
+    """The roles of probes whose edit prompts a model continues in every state, and for how many tokens."""
 
     tokens: int = 0
     roles: Sequence[str] = ()
