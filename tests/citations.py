@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "workflow" / "aftershock"
 SUFFIXES = "py|smk|md|ya?ml|tsv|csv|txt|rst|j2|js|css|svg|toml|json|parquet"
 CODE = ("*.py", "*.smk", "*.yaml", "*.tsv", "*.js", "*.j2", "*.toml", "Snakefile", "Makefile")
+KEYS = ("workflow/schemas", "workflow/rules", "workflow/profiles", "workflow/aftershock/editors")
 MADE = (".csv", ".json", ".parquet", ".svg", ".tex", ".tsv", ".txt")  # what runs read and write, beside ours
 # Files of a user, of other programs and of papers' code.
 ELSEWHERE = re.compile(
@@ -260,8 +261,8 @@ def settings(passage: Passage) -> list[str]:
 
 
 def key_resolves(key: str) -> bool:
-    """True if a schema or the settings of a method have the key."""
-    return any(key in _keys(file) for file in tracked("workflow/schemas", "workflow/aftershock/editors"))
+    """True if a schema, a rule, a profile or the settings of a method have the key."""
+    return any(key in _keys(file) for file in tracked(*KEYS))
 
 
 @cache
