@@ -10,7 +10,7 @@ from aftershock.editors.memit import edit as memit
 from aftershock.editors.methods import method_of
 from aftershock.editors.solvers import Factor, adjust, rounding
 from aftershock.lm import value_problem, values
-from aftershock.lm.edits import EMPTY, Dense, State, apply_deltas
+from aftershock.lm.edits import EMPTY, Batch, Dense, State, apply_deltas
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
 from aftershock.lm.tokens import Located
@@ -45,13 +45,14 @@ def tokens_check(case: Recorded) -> tuple[Check, dict[tuple, value_problem.Text]
     asked = [request for request in case.requests for _ in range(n_layers)]
     for request, recorded in zip(asked, case.optimisations, strict=True):
         rows = [
-            Located(tuple(t for t, m in zip(ids, mask, strict=True) if m), index)
+            (tuple(t for t, m in zip(ids, mask, strict=True) if m), index)
             for ids, mask, index in zip(
                 recorded["input_ids"], recorded["attention_mask"], recorded["lookup_idxs"], strict=True
             )
         ]
         target = tuple(recorded["target_ids"])
-        theirs = [(row, target if row is not rows[-1] else ()) for row in rows]
+        theirs = [(Located(*row, len(target) - 1), target) for row in rows[:-1]]
+        theirs.append((Located(*rows[-1]), ()))
         if value_problem.write_texts(case.lm, [request], contexts)[0] != theirs:
             other[request.prompt, request.subject, request.target_new] = theirs
     return Check("tokens", float(len(other)), EXACT), other
@@ -63,9 +64,9 @@ def using(recorded: Mapping[tuple, value_problem.Text]) -> Iterator[None]:
     own = values.write_texts
 
     def texts(
-        lm: LanguageModel, requests: Sequence[EditRequest], contexts: Sequence[str], labels: None = None
+        lm: LanguageModel, requests: Sequence[EditRequest], contexts: Sequence[str], *others: object
     ) -> list[value_problem.Text]:
-        made = own(lm, requests, contexts, labels)
+        made = own(lm, requests, contexts, *others)
         return [
             recorded.get((r.prompt, r.subject, r.target_new), t) for r, t in zip(requests, made, strict=True)
         ]
@@ -131,7 +132,8 @@ def behaviour_checks(case: Recorded, lm: LanguageModel, state: State) -> Iterato
     for when, weights in (("pre", EMPTY), ("post", state)):
         for i, text in enumerate(case.inputs["probes"]):
             ids, mask = lm.pad(lm.encode([text]))
-            with torch.no_grad(), apply_deltas(lm, weights, torch.zeros(1, dtype=torch.long)):
+            batch = Batch.of_prompts(ids, mask, torch.zeros(1, dtype=torch.long))
+            with torch.no_grad(), apply_deltas(lm, weights, batch):
                 logits = lm.logits(lm.run(ids, mask, use_cache=False)[0, -1])
             wanted = case.tensors[f"{when}.probe_{i}"].log_softmax(-1)
             yield Check(f"{when} probes", absolute(logits.log_softmax(-1), wanted), LOGPROB)

@@ -10,6 +10,7 @@ from aftershock.editors.contract import EditResult
 from aftershock.editors.mend import MendSettings, MendTraining
 from aftershock.editors.mend.edit import Mend
 from aftershock.editors.mend.training import Batch, new_optimizer, train_step
+from aftershock.lm import edits
 from aftershock.lm.edits import State, apply_deltas
 from aftershock.lm.gradients import Texts
 from aftershock.lm.hypernetwork import Hypernetwork
@@ -111,8 +112,9 @@ def _deltas(case: Recorded, lm: LanguageModel, state: State, part: str) -> Itera
 
 def _logits(case: Recorded, lm: LanguageModel, state: State) -> Iterator[Check]:
     ids = torch.tensor(case.inputs["edit_batch"]["edit_inner"]["input_ids"])
+    batch = edits.Batch.of_prompts(ids, torch.ones_like(ids), torch.zeros(len(ids), dtype=torch.long))
     for when, weights in (("pre", ()), ("post", state)):
-        with torch.no_grad(), apply_deltas(lm, weights, torch.zeros(len(ids), dtype=torch.long)):
+        with torch.no_grad(), apply_deltas(lm, weights, batch):
             logits = lm.logits(lm.run(ids, torch.ones_like(ids), use_cache=False))
         wanted = case.tensors[f"edit.{when}_logits"].log_softmax(-1)
         yield Check(f"{when} logits", absolute(logits.log_softmax(-1), wanted), LOGPROB)

@@ -13,7 +13,7 @@ from aftershock.experiments import queries
 from aftershock.experiments.cases import run_cases, score_unedited
 from aftershock.experiments.queries import list_prompts
 from aftershock.experiments.tuning import draw_trials, tune
-from aftershock.lm.edits import EMPTY, LowRank, apply_deltas, state_norm
+from aftershock.lm.edits import EMPTY, Batch, LowRank, apply_deltas, state_norm
 from aftershock.lm.scoring import score
 from aftershock.requests import Query
 from aftershock.tables.cases import EDITS, PROBES
@@ -207,5 +207,6 @@ def test_observed_states_hold_for_edited_rows_only():
     lm = tiny()
     ids, mask = lm.pad(lm.encode(["Ada Vex was born in", "Dario was born in"]))
     result = make("rome", lm).edit(singles(1))
-    with torch.no_grad(), apply_deltas(lm, result.delta, torch.tensor([0, 0])):
+    batch = Batch.of_prompts(ids, mask, torch.tensor([0, 0]))
+    with torch.no_grad(), apply_deltas(lm, result.delta, batch):
         assert not torch.allclose(lm.run(ids, mask), lm.run(ids[:, :3], mask[:, :3])[:, :1])

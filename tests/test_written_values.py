@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aftershock.editors.methods import method_of, settings_of
-from aftershock.lm.edits import apply_deltas
+from aftershock.lm.edits import Batch, apply_deltas
 from aftershock.lm.hooks import record_activations
 from aftershock.lm.tokens import locate
 from tiny import FAMILIES, ROUNDING, moments, requests, tiny
@@ -18,7 +18,7 @@ def put_out(lm, request, module, state):
     ids, mask = lm.pad([prompt.ids])
     with (
         torch.no_grad(),
-        apply_deltas(lm, state, torch.tensor([0])),
+        apply_deltas(lm, state, Batch.of_prompts(ids, mask, torch.tensor([0]))),
         record_activations(lm, outputs=[module]) as seen,
     ):
         lm.run(ids, mask, use_cache=False)

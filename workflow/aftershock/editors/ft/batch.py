@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from aftershock.editors.ft import FtSettings
-from aftershock.lm.edits import State, apply_deltas
+from aftershock.lm.edits import Batch, State, apply_deltas
 from aftershock.lm.hooks import record_activations
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.tokens import encode_pairs, spaced
@@ -17,7 +17,7 @@ from aftershock.requests import EditRequest
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainingBatch:
     """Some requests of every case, sorted by case, and where their target tokens are read."""
 
     ids: Tensor  # (rows, seq)
@@ -37,7 +37,7 @@ class Batch:
 @torch.no_grad()
 def read_batch(
     lm: LanguageModel, cases: Sequence[Sequence[EditRequest]], settings: FtSettings, state: State
-) -> Batch:
+) -> TrainingBatch:
     """Some requests of each case, with the activations from `state` below the first trained matrix."""
     requests = [request for case in cases for request in case]
     pairs = encode_pairs(lm, [(request.text, request.target_new) for request in requests])
@@ -63,14 +63,15 @@ def read_batch(
     owner = torch.arange(len(cases)).repeat_interleave(sizes).to(lm.device)
     first = min(settings.layers)
     stream, mlp, projection = lm.layer(first), lm.mlp(first), lm.projection(first)
-    with apply_deltas(lm, state, owner), record_activations(lm, [projection], [mlp], stream) as seen:
+    running = Batch(ids, owner, read[:, 0].to(lm.device))
+    with apply_deltas(lm, state, running), record_activations(lm, [projection], [mlp], stream) as seen:
         lm.run(ids, mask, use_cache=False)
     written = seen["out", mlp] if lm.family.mlp_norm else None
     before, keys = seen["out", stream], seen["in", projection]
     slots, tokens, shares, read, valid = (
         tensor.to(lm.device) for tensor in (slots, tokens, shares, read, valid)
     )
-    return Batch(ids, mask, before, keys, written, owner, slots, tokens, shares, read, valid, sizes)
+    return TrainingBatch(ids, mask, before, keys, written, owner, slots, tokens, shares, read, valid, sizes)
 
 
 class Target(NamedTuple):

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from aftershock.editors.contract import Editor, EditResult, Memory
 from aftershock.editors.ft import FtSettings
-from aftershock.editors.ft.batch import Batch, read_batch
-from aftershock.lm.edits import EMPTY, Dense, State, apply_deltas, select
+from aftershock.editors.ft.batch import TrainingBatch, read_batch
+from aftershock.lm.edits import EMPTY, Batch, Dense, State, apply_deltas, select
+from aftershock.lm.edits.weights import WeightDelta
 from aftershock.lm.hooks import checkpointed, last_mlp_at, start_after_layer, with_added
 from aftershock.lm.memory import byte_budget, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
@@ -138,10 +139,10 @@ class _Weights:
         self.start: dict[tuple[str, str], Tensor] = {}  # what the change is added to
         for layer in sorted(settings.layers):
             name = lm.projection(layer)
-            before = [delta for delta in state if delta.module == name]
+            before = [delta for delta in state if isinstance(delta, WeightDelta) and delta.module == name]
             self.start[name, "weight"] = lm.weight(name) + sum(delta.dense() for delta in before)
             if (bias := lm.bias(name)) is not None:
-                changes = [d.bias for d in before if isinstance(d, Dense) and d.bias is not None]
+                changes = [change for d in before if (change := d.bias) is not None]
                 self.start[name, "bias"] = bias + sum(changes)
         for key, start in self.start.items():
             shape = start.shape[-1:] if key[1] == "bias" else start.shape[-2:]  # without the axis of cases
@@ -150,7 +151,7 @@ class _Weights:
         every = [view for views in self.views for view in views.values()]
         self.adam = torch.optim.Adam(every, lr=settings.lr, fused=True)
 
-    def learn(self, batch: Batch, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    def learn(self, batch: TrainingBatch, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Train the cases `chosen` on a batch, once: their losses before, and whether they changed."""
         chosen = chosen.to(self.lm.device)
         everyone = len(chosen) == len(self.views)
@@ -191,7 +192,7 @@ class _Weights:
 
     @contextmanager
     def _losses(
-        self, batch: Batch, chosen: Tensor, leaves: dict[tuple[str, str], Tensor]
+        self, batch: TrainingBatch, chosen: Tensor, leaves: dict[tuple[str, str], Tensor]
     ) -> Iterator[Tensor]:
         """Mean over a case's rows of the mean negative log-probability of their target tokens, (chosen,)."""
         place = torch.full((len(self.views),), -1, device=self.lm.device)
@@ -210,8 +211,9 @@ class _Weights:
         written = None if batch.written is None else batch.written[rows]
         added = entering.change(batch.keys[rows], cases)
         hidden = with_added(self.lm, first, batch.stream[rows], written, added)
+        running = Batch(batch.ids[rows], cases, batch.read[rows, 0])
         with (
-            apply_deltas(self.lm, (*select(self.state, chosen), *above), cases),
+            apply_deltas(self.lm, (*select(self.state, chosen), *above), running),
             start_after_layer(self.lm, first, hidden),
             last_mlp_at(self.lm, batch.read[rows], batch.valid[rows]),
             checkpointed(self.lm, first) if self.checkpoint else nullcontext(),
