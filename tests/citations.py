@@ -203,16 +203,17 @@ def guide_resolves(passage: Passage, name: str) -> bool:
     for folder in (here, here.parent):
         if (folder / first).is_dir() or (folder / f"{first}.py").is_file():
             return True
-    return any(first in _names(file) or first in _strings(file) for file in here.rglob("*.py"))
+    return any(first in _names(file) or first in _called(file) for file in here.rglob("*.py"))
 
 
 @cache
-def _strings(file: Path) -> frozenset[str]:
-    """The string constants of a program, and the names with which functions are called."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    constants = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-    keywords = {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword | ast.arg)}
-    return frozenset(name for name in constants | keywords if isinstance(name, str))
+def _called(file: Path) -> frozenset[str]:
+    """The string constants of a program, and the names of its functions, methods and their arguments."""
+    nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    constants = {node.value for node in nodes if isinstance(node, ast.Constant)}
+    arguments = {node.arg for node in nodes if isinstance(node, ast.keyword | ast.arg)}
+    functions = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    return frozenset(name for name in constants | arguments | functions if isinstance(name, str))
 
 
 @cache
