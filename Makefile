@@ -15,7 +15,7 @@
 # make golden   recorded editing cases:     make golden DIR=FOLDER
 # make plan     what a study would take:  make plan CONFIG=… GPU=h100-80gb GPUS=8 (devices: resources/devices.yaml)
 # make bench    engine against plain path:  make bench ARGS='--models tiny --methods rome,score-5 --quick'
-# make lint     what ruff, snakefmt and Snakemake say about the code
+# make lint     style, types, dead code, citations and stray files, in less than a minute; see CONTRIBUTING.md
 #
 # The environment in .venv is made first where it is missing or out of date. PIP_ARGS goes to pip, CORES and ARGS to
 # Snakemake or to the benchmark (`tests/benchmarks/bench.py --help` lists its options), PYTEST_ARGS to pytest.
@@ -88,11 +88,24 @@ golden: environment
 bench: environment
 	$(VENV)/bin/python tests/benchmarks/bench.py $(ARGS)
 
+TRACKED = git ls-files -z --
+WITHOUT_RECORDS = ':!tests/faults' ':!*.svg'
+
 lint: environment
+	@git rev-parse --git-dir >/dev/null # which knows the files to look at
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/snakefmt --check Snakefile workflow/rules
 	$(VENV)/bin/snakemake --lint
+	@stray=$$(git ls-files --cached --ignored --exclude-standard); test -z "$$stray" || { \
+	    echo "Under version control in spite of .gitignore; git rm --cached them:" $$stray >&2; exit 1; }
+	$(TRACKED) | xargs -0 $(VENV)/bin/check-merge-conflict --assume-in-merge
+	$(TRACKED) | xargs -0 $(VENV)/bin/check-added-large-files --enforce-all --maxkb 200
+	$(TRACKED) $(WITHOUT_RECORDS) | xargs -0 $(VENV)/bin/end-of-file-fixer
+	$(TRACKED) $(WITHOUT_RECORDS) | xargs -0 $(VENV)/bin/trailing-whitespace-fixer
+	$(TRACKED) '*.yaml' '*.yml' '*.cff' | xargs -0 $(VENV)/bin/yamllint --strict
+	$(VENV)/bin/mypy
+	$(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/test_docs.py tests/test_dead_code.py
 
 ifdef AFTERSHOCK_IMAGE # in a container of containers/, whose environment stays as it is
 VENV := $(AFTERSHOCK_IMAGE)/.venv

@@ -1,6 +1,5 @@
 """A headless Chromium that tests talk to over a pair of pipes, in the DevTools protocol."""
 
-import base64
 import json
 import os
 import select
@@ -155,8 +154,3 @@ class Browser:
         """Type into what has the focus."""
         for character in text:
             self.press(character)
-
-    def screenshot(self, path: Path, whole: bool = False) -> None:
-        """A picture of the window, or of the whole page."""
-        found = self.ask("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
-        path.write_bytes(base64.b64decode(found["data"]))

@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from aftershock.datasets.table import DATASETS
 from aftershock.metrics.layouts import recall_table
-from aftershock.metrics.run import DATASETS, score_run
+from aftershock.metrics.run import score_run
 from aftershock.metrics.summary import summarise
 from aftershock.page.explorer import Explorer, Outcome, Setting, explore
 from aftershock.report import Material

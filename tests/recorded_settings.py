@@ -1,7 +1,8 @@
 """Hyperparameters of the released code and our settings, one mapping per method.
 
 Every hyperparameter of a recorded case is a setting of ours, or fixed to what our editors do, or without
-effect on the recorded numbers. A case with any other is not covered: without it it would be another case.
+effect on the recorded numbers. A case with any other is not covered: without it the case would be another
+one.
 """
 
 from collections.abc import Mapping

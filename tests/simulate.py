@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from aftershock.metrics.run import CONFLICT, score_run
+from aftershock.datasets.table import CONFLICT
+from aftershock.metrics.run import score_run
 from aftershock.seeds import generator
 from aftershock.tables.cases import CASES, PROBES
 from aftershock.tables.runs import OBSERVATIONS, SCORES, TELEMETRY

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from aftershock.datasets.table import DATASETS
 from aftershock.figures import Drawn
-from aftershock.metrics.run import DATASETS, score_run
+from aftershock.metrics.run import score_run
 from aftershock.metrics.summary import summarise
 from simulate import EDITORS, failed, simulate
 

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from aftershock.datasets.table import DATASETS
 from aftershock.metrics.analysis import analyse
-from aftershock.metrics.run import DATASETS, score_cases
+from aftershock.metrics.run import score_cases
 from aftershock.metrics.settings import Statistics
 from aftershock.metrics.stability import BASE
 from aftershock.metrics.summary import summarise

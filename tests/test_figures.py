@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from aftershock import figures
+from aftershock.datasets.table import DATASETS
 from aftershock.figures.cost import HARM, cost, costs, seconds_per_case
 from aftershock.figures.sizes import by_size, groups, sizes
 from aftershock.figures.style import COLOURS, look
 from aftershock.figures.trajectories import trajectories
-from aftershock.metrics.run import DATASETS
 from aftershock.metrics.summary import summarise
 from aftershock.tables.report import SUMMARY
 from simulate import HOSTILE, scores_of

@@ -1,6 +1,7 @@
 """Imports point one way, and what Snakemake loads needs no torch."""
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -12,17 +13,42 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "workflow" / "aftershock"
 TENSORS = {"torch", "transformers", "tokenizers", "safetensors"}
-ALLOWED = {
-    "kg": {"kg"},
-    "datasets": {"datasets", "kg"},
-    "metrics": {"metrics", "datasets"},
-    "paraphrases": {"paraphrases", "kg"},
-    "lm": {"lm"},
-    "editors": {"editors", "lm"},
-    "experiments": {"experiments", "datasets", "editors", "lm"},
-    "costs": {"costs", "datasets", "editors", "jobs", "kg", "metrics"},
-    "jobs": {"jobs", "datasets", "kg"},
+# Modules beside the packages that import each other alone: everything may use them.
+SHARED = {
+    *("code_hash", "figure_names", "labels", "lock", "matching", "offline", "output", "process", "progress"),
+    *("prompts", "requests", "second_edit", "seeds"),
 }
+# What else packages, and the modules beside them, may import: what lies below, from the bottom to the top.
+ALLOWED = {
+    **dict.fromkeys(SHARED, set()),
+    "tables": set(),
+    "shards": {"tables"},
+    "kg": {"schema", "tables"},
+    "paraphrases": {"kg", "tables"},
+    "datasets": {"kg", "tables"},
+    "schema": {"datasets"},
+    "lm": {"tables"},
+    "editors": {"lm"},
+    "experiments": {"datasets", "editors", "lm", "tables"},
+    "metrics": {"datasets", "tables"},
+    "words": {"metrics"},
+    "verdicts": {"datasets", "metrics", "words"},
+    "figures": {"datasets", "metrics"},
+    "dataset_figure": {"datasets", "figures"},
+    "training_figure": {"figures"},
+    "layers": {"figures", "metrics", "tables"},
+    "paper": {"datasets", "metrics", "tables", "verdicts", "words"},
+    "page": {"datasets", "metrics", "verdicts", "words"},
+    "report": {"datasets", "metrics", "page", "training_figure", "verdicts"},
+    "stage": {"jobs"},
+    "jobs": {"datasets", "kg", "stage", "tables"},
+    "config": {"costs", "editors", "kg", "lm", "metrics", "schema"},
+    "costs": {"config", "datasets", "editors", "jobs", "kg", "metrics", "schema"},
+    "launch": {"jobs"},
+}
+CYCLES = {("kg", "schema"), ("jobs", "stage"), ("config", "costs")}  # imports that point the other way, still
+WITHOUT_TENSORS = set(ALLOWED) - {"lm", "editors", "experiments", "jobs", "stage"}
+WITH_SNAKEMAKE = {"jobs", "launch"}
 
 
 def imports(file: Path) -> Iterator[str]:
@@ -35,27 +61,43 @@ def imports(file: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def rooms_of(names: Iterator[str]) -> set[str]:
-    found = {name.split(".")[1] for name in names if name.startswith("aftershock.")}
-    return found & set(ALLOWED)
+def parts() -> dict[str, list[Path]]:
+    """The files of every package, and of every module beside the packages."""
+    packages = {file.parent.name: sorted(file.parent.rglob("*.py")) for file in PACKAGE.glob("*/__init__.py")}
+    return packages | {file.stem: [file] for file in PACKAGE.glob("*.py") if file.stem != "__init__"}
 
 
-def modules(room: str) -> list[Path]:
-    found = sorted((PACKAGE / room).rglob("*.py"))
-    assert found, f"no module in {room}"
-    return found
+def imported_parts(file: Path) -> set[str]:
+    return {name.split(".")[1] for name in imports(file) if name.startswith("aftershock.")}
 
 
-@pytest.mark.parametrize("room", ALLOWED)
-def test_rooms_import_only_what_lies_below(room: str) -> None:
-    for file in modules(room):
-        assert rooms_of(imports(file)) <= ALLOWED[room], file.name
+def test_the_table_has_every_package_and_module() -> None:
+    assert set(parts()) == set(ALLOWED)
 
 
-@pytest.mark.parametrize("room", ["kg", "datasets", "metrics", "paraphrases", "costs"])
-def test_rooms_without_tensors(room: str) -> None:
-    for file in modules(room):
-        assert not {name.split(".")[0] for name in imports(file)} & TENSORS, file.name
+@pytest.mark.parametrize("part", ALLOWED)
+def test_parts_import_only_what_lies_below(part: str) -> None:
+    for file in parts()[part]:
+        assert imported_parts(file) <= {part} | ALLOWED[part] | SHARED, file
+
+
+def test_imports_point_one_way() -> None:
+    below = {
+        part: {other for other in allowed if (part, other) not in CYCLES} for part, allowed in ALLOWED.items()
+    }
+    graphlib.TopologicalSorter(below).prepare()  # CycleError names a cycle
+
+
+@pytest.mark.parametrize("part", sorted(WITHOUT_TENSORS))
+def test_parts_without_tensors(part: str) -> None:
+    for file in parts()[part]:
+        assert not {name.split(".")[0] for name in imports(file)} & TENSORS, file
+
+
+@pytest.mark.parametrize("part", sorted(set(ALLOWED) - WITH_SNAKEMAKE))
+def test_parts_without_snakemake(part: str) -> None:
+    for file in parts()[part]:
+        assert "snakemake" not in {name.split(".")[0] for name in imports(file)}, file
 
 
 def test_no_editor_imports_another() -> None:

@@ -70,7 +70,8 @@ def test_bodies_alone_and_some_subjects_are_planned_as_they_are_asked_for() -> N
     assert [step.requests for step in of_keys] == [math.ceil(2500 / PageSize.values)]
 
 
-def test_a_study_is_shown_and_nothing_is_sent(tmp_path, capsys, no_socket) -> None:
+@pytest.mark.usefixtures("no_socket")
+def test_a_study_is_shown_and_nothing_is_sent(tmp_path, capsys) -> None:
     (tmp_path / "study.yaml").write_text(STUDY)
     main([str(tmp_path / "study.yaml")])
     text = capsys.readouterr().out

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aftershock.metrics.run import DATASETS, score_cases
+from aftershock.datasets.table import DATASETS
+from aftershock.metrics.run import score_cases
 from aftershock.metrics.summary import summarise
 from aftershock.tables.cases import EDITS
 from aftershock.tables.report import SUMMARY

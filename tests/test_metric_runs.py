@@ -8,9 +8,10 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from aftershock.datasets.table import DATASETS
 from aftershock.metrics.catalogue import metric
 from aftershock.metrics.definitions import BASE
-from aftershock.metrics.run import DATASETS, score_cases
+from aftershock.metrics.run import score_cases
 from aftershock.metrics.summary import summarise
 from aftershock.tables.cases import EDITS
 from aftershock.tables.models import OBJECT_SCORES

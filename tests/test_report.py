@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from aftershock.datasets.table import DATASETS
 from aftershock.metrics.layouts import (
     CONTROLLED,
     LAYOUTS,
@@ -13,7 +14,7 @@ from aftershock.metrics.layouts import (
     recall_table,
     table,
 )
-from aftershock.metrics.run import DATASETS, score_run
+from aftershock.metrics.run import score_run
 from aftershock.metrics.summary import summarise
 from aftershock.page.findings import certainty, found
 from aftershock.report import Material, context, page

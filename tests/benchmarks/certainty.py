@@ -25,8 +25,9 @@ sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 import numpy as np
 import pandas as pd
 
+from aftershock.datasets.table import DATASETS
 from aftershock.metrics.analysis import analyse
-from aftershock.metrics.run import DATASETS, score_run
+from aftershock.metrics.run import score_run
 from aftershock.metrics.stability import EQUAL
 from aftershock.metrics.study import families
 from aftershock.seeds import generator

@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 import pages
-from aftershock.metrics.run import DATASETS
+from aftershock.datasets.table import DATASETS
 from aftershock.page.columns import LONGEST
 from aftershock.page.explorer import Outcome, Setting, explore
 from aftershock.report import chunk_files, page

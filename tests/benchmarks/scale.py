@@ -96,7 +96,7 @@ def make(folder: Path, cases: int, few: bool) -> None:
 
 def _edits(probes: Any, dataset: str) -> Any:
     """EDITS that the simulated probes imply."""
-    from aftershock.metrics.run import ROUND
+    from aftershock.datasets.table import ROUND
     from aftershock.tables.cases import EDITS
 
     names = {"target": "e1", "original": "e2"} if dataset in ROUND else {"old": "e1", "new_exp": "e2"}

@@ -82,10 +82,10 @@ def _symbols_of_root(root: str) -> list[tuple[str, str]]:
         if name not in _parsed(module).names:
             raise ValueError(f"code_hash: no definition {name!r} in module {module!r}")
         return [(module, name)]
-    file = _file(module)
-    if file is None or file.name != "__init__.py":
+    home = _file(module)
+    if home is None or home.name != "__init__.py":
         return _all_of(module)
-    below = (path.relative_to(file.parent).with_suffix("").parts for path in file.parent.rglob("*.py"))
+    below = (path.relative_to(home.parent).with_suffix("").parts for path in home.parent.rglob("*.py"))
     parts = [module, *(".".join((module, *parts)) for parts in below if parts[-1] != "__init__")]
     return [symbol for part in sorted(parts) for symbol in _all_of(part)]
 
@@ -219,12 +219,12 @@ def _parse(tree: ast.Module, package: str) -> _Module:
     for statement in tree.body:
         if isinstance(statement, ast.Import | ast.ImportFrom) or _is_typing_only(statement):
             for node in ast.walk(statement):
-                imports |= {alias: found for alias, *found in _imported(node, package)}
+                imports |= {alias: (home, name) for alias, home, name in _imported(node, package)}
             continue
         for name in _defined(statement) or (EFFECTS,):
             parts.setdefault(name, []).append(statement)
     names = {name: _definition(statements, package) for name, statements in parts.items()}
-    ours = {alias: tuple(found) for alias, found in imports.items() if _is_ours(found[0])}
+    ours = {alias: found for alias, found in imports.items() if _is_ours(found[0])}
     return _Module(names, ours)
 
 

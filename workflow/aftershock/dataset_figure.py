@@ -32,7 +32,8 @@ def draw_dataset(built: Built, model: str, settings: Mapping[str, Any]) -> Figur
         figure = Figure(figsize=(10.2, height + (2.5 if round_dataset else 0)), layout="constrained")
         if round_dataset:
             axes = figure.subplots(2, 2, height_ratios=[height, 2.3])
-            _spread(*axes[1], built, settings)
+            sizes, similarities = axes[1]
+            _spread(sizes, similarities, built, settings)
             axes = axes[0]
         else:
             axes = figure.subplots(1, 2)

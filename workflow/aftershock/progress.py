@@ -35,8 +35,15 @@ class Progress:
         self._first, self._started = done, time.monotonic()
         self._logged = self._started
         if self._console:
-            options = {"unit": unit, "unit_scale": unit == "token", "mininterval": BAR_SECONDS}
-            self._bar = tqdm(total=total, initial=done, desc=what, file=self._console, **options)
+            self._bar = tqdm(
+                total=total,
+                initial=done,
+                desc=what,
+                file=self._console,
+                unit=unit,
+                unit_scale=unit == "token",
+                mininterval=BAR_SECONDS,
+            )
         self._report()
 
     def step(self, n: float = 1, **remarks: Any) -> None:

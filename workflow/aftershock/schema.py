@@ -95,14 +95,17 @@ def faults(value: Any, schema: Mapping[str, Any]) -> list[Fault]:
 
 def _explained(error: ValidationError) -> Iterator[Fault]:
     """What one validation error says, once for each key that it is about."""
-    path, found, rule = tuple(error.absolute_path), error.instance, error.validator_value
+    path: tuple[Any, ...] = tuple(error.absolute_path)
+    found: Any = error.instance
+    rule: Any = error.validator_value
+    schema: Any = error.schema
     if "propertyNames" in error.absolute_schema_path:
         path = (*path, found)
         if error.validator == "enum":
             yield Fault(path, f"unknown key; {suggestion(found, rule)}")
             return
     if error.validator == "additionalProperties":
-        known = error.schema.get("properties", {})
+        known = schema.get("properties", {})
         yield from (
             Fault((*path, key), f"unknown key; {suggestion(key, known)}") for key in set(found) - set(known)
         )
@@ -119,8 +122,8 @@ def _explained(error: ValidationError) -> Iterator[Fault]:
         options = " or ".join("/".join(option["required"]) for option in rule)
         yield Fault(path, f"exactly one of {options} is needed")
     else:
-        meant = error.schema.get("description", "another value")
-        shown = "another value" if error.schema.get("writeOnly") else repr(found)  # which may be a secret
+        meant = schema.get("description", "another value")
+        shown = "another value" if schema.get("writeOnly") else repr(found)  # which may be a secret
         yield Fault(path, f"found {shown}; expected {meant} ({error.validator}: {rule})")
 
 

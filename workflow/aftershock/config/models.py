@@ -85,8 +85,7 @@ def _without_layers(model: Mapping[str, Any], config: Mapping[str, Any]) -> Iter
 
 
 def model_type_of(model: Mapping[str, Any]) -> str | None:
-    """Return the `model_type` of a model, as its file or its folder's config.json has it; None where neither
-    has.
+    """Return the `model_type` of a model, as its file or its folder's config.json has it, or None.
 
     Models that are trained here are GPT-2.
     """
@@ -103,7 +102,8 @@ def model_type_of(model: Mapping[str, Any]) -> str | None:
 
 def read_helpers(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Contents of the files of models that write or rank paraphrases, and what is wrong with them."""
-    settings, models, errors = config.get("paraphrases", {}), {}, []
+    settings, errors = config.get("paraphrases", {}), []
+    models: dict[str, dict[str, Any]] = {}
     if settings.get("backend") and not settings.get("model"):
         errors.append(f"paraphrases.model: missing; backend {settings['backend']} needs one")
     keys = ["ranking_model", *(["model"] if settings.get("backend") == "local" else [])]

@@ -30,7 +30,7 @@ def check_config(config: dict[str, Any], folder: str | Path) -> dict[str, dict[s
     folder = Path(folder)
     fill_defaults(config, read_schema("config"))
     found = faults(config, read_schema("config"))
-    sound = {"kgs": {}, "models": [], "editors": {}, "cases": {}, "report": {}}
+    sound: dict[str, Any] = {"kgs": {}, "models": [], "editors": {}, "cases": {}, "report": {}}
     sound |= without(config, [fault for fault in found if not _is_contact(fault)])
     models, model_errors = read_models(sound, folder / "resources" / "models")
     errors = [*_without_contact(found), *(str(fault) for fault in found if not _is_contact(fault))]

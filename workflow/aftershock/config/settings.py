@@ -20,8 +20,7 @@ def merged_settings(editor: Mapping[str, Any], model: Mapping[str, Any]) -> dict
 
 
 def needed_artifacts(editor: Mapping[str, Any], model: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the artifacts that a configured editor needs for one model, sorted; in any trial of its tuning
-    too."""
+    """Return the artifacts that a configured editor needs for one model, in tuning too; sorted."""
     found, merged = method_of(editor["method"]), merged_settings(editor, model)
     needed = set(found.method.needs(merge(found.settings, found.name, merged)))
     for setting, options in model.get("search", {}).get(found.name, {}).items():

@@ -28,8 +28,7 @@ ROW_BYTES = 25  # of a table of observations, compressed (20 to 27 in the embedd
 
 @dataclass(frozen=True)
 class Probes:
-    """What is asked of a case in each state (datasets/probes.py): prompts, objects after them, edit
-    prompts."""
+    """Prompts, objects after them, and edit prompts of a case in each state (see datasets/probes.py)."""
 
     prompts: float
     pairs: float

@@ -88,7 +88,7 @@ class Needs:
 
     def _name(self, rule: str, wildcards: Mapping[str, str]) -> str:
         """A job in the words of an error."""
-        model = wildcards.get("model")
+        model = wildcards.get("model", "")
         unknown = model in self.models and not self.costs(model).sizes.known
         remedy = (
             ", taken for a model of seven billion weights because its file has no `shape`," if unknown else ""

@@ -97,7 +97,8 @@ def table(plan: Plan, results: Path = Path()) -> list[tuple[str, ...]]:
         name = f"{job.rule} {job.wildcards['editor']}" if "editor" in job.wildcards else job.rule
         stages.setdefault((name, job.wildcards["model"]), []).append(i)
     stages["all", ""] = list(range(len(plan.jobs)))
-    seconds, rows = plan.seconds, []
+    seconds = plan.seconds
+    rows: list[tuple[str, ...]] = []
     done = [(results / job.output).exists() for job in plan.jobs]
     for (name, model), mine in stages.items():
         if not mine:
@@ -142,9 +143,9 @@ def warnings(plan: Plan) -> Iterator[str]:
             largest[job.wildcards["model"]] = max(
                 largest.get(job.wildcards["model"], (0.0, "")), (memory, name)
             )
-    for model, (memory, name) in largest.items():
+    for short, (memory, name) in largest.items():
         size = f"{device.memory / GB:g} GB"
-        yield f"{model} does not fit {device.name} ({size}): {name} needs {memory / GB:.0f} GB"
+        yield f"{short} does not fit {device.name} ({size}): {name} needs {memory / GB:.0f} GB"
     if len(plan.jobs) > plan.config["shards"]["max_jobs"]:
         yield f"more jobs than shards.max_jobs ({plan.config['shards']['max_jobs']})"
     yield from plan.bounds

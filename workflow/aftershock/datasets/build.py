@@ -1,9 +1,10 @@
 """A dataset of cases, as the tables CASES, EDITS and PROBES."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,6 +61,7 @@ def build(
     context = replace(context, rules=frozenset(kept["rule"]))
     rows = _Rows(dataset, context, splits, texts)
     counts = []
+    chosen: Sequence[ConflictCase | RoundCase]
     for split in SPLITS:
         quotas = settings["quotas"][split]
         if dataset in CONFLICT:
@@ -137,7 +139,7 @@ class _Rows:
         self.places = defaultdict(list)
         for place, case in enumerate(chosen):
             self.places[case.entities[0]].append(place)
-        add = self._add_conflict if self.dataset in CONFLICT else self._add_round
+        add: Callable[..., None] = self._add_conflict if self.dataset in CONFLICT else self._add_round
         for position, case in enumerate(chosen):
             add(split, case, chosen, generator(self.context.seed, "controls", self.dataset, split, position))
 
@@ -146,7 +148,7 @@ class _Rows:
     ) -> None:
         others = unrelated(case, chosen, rng)
         strict = self.context.strict(case.clash)
-        more = {"tied_known": self.index.knows(case.tied) if case.tied else None}
+        more: dict[str, Any] = {"tied_known": self.index.knows(case.tied) if case.tied else None}
         more["implied"] = self.context.inference(case.rule) if self.dataset != "coverage" else "stated"
         case_id = self._case(split, case.rule, strict, case.clash, **more)
         self.entities.append(case.entities)
@@ -187,7 +189,7 @@ class _Rows:
         alike = other is not None and labels[other].casefold() == labels[object_id].casefold()
         return object_id, None if alike else other
 
-    def _case(self, split: str, rule: str, strict: bool, clash: str, **more) -> int:
+    def _case(self, split: str, rule: str, strict: bool, clash: str, **more: Any) -> int:
         case_id = len(self.cases)
         row = {"case_id": case_id, "split": split, "rule": rule, "strict": strict}
         row["functionality"] = self.context.functionality.get(clash, 0.0)

@@ -95,12 +95,13 @@ def propose(dataset: str, instances: pd.DataFrame, draw: Draw) -> Iterator[tuple
 
 
 def _coverage(rule: str, fact: Fact, draw: Draw) -> ConflictCase | None:
-    o2 = draw(*fact.key, ())
-    o3 = o2 and draw(*fact.key, (o2,))
-    if not o3:
+    subject_id, relation_id = fact.key
+    o2 = draw(subject_id, relation_id, ())
+    o3 = o2 and draw(subject_id, relation_id, (o2,))
+    if not (o2 and o3):
         return None
-    first = Edit(*fact.key, fact.object_id, o2)
-    second = Edit(*fact.key, o2, o3)
+    first = Edit(subject_id, relation_id, fact.object_id, o2)
+    second = Edit(subject_id, relation_id, o2, o3)
     return ConflictCase(rule, first, second, fact.relation_id, second.new)
 
 
@@ -108,7 +109,7 @@ def _reverse(rule: str, pair: tuple[str, str], r1: str, r2: str, draw: Draw) -> 
     x, y = pair
     o2 = draw(x, r1, (y,))
     o3 = o2 and draw(o2, r2, (x, y))
-    if not o3:
+    if not (o2 and o3):
         return None
     return ConflictCase(rule, Edit(x, r1, y, o2), Edit(o2, r2, x, o3), r2, Fact(o3, r1, o2))
 
@@ -119,7 +120,7 @@ def _composite(
     (x, y, z), (r, r1) = chain, body
     z2 = draw(y, r1, (x, z))
     z3 = z2 and draw(x, r2, (y, z, z2))
-    if not z3:
+    if not (z2 and z3):
         return None
     return ConflictCase(rule, Edit(y, r1, z, z2), Edit(x, r2, z, z3), r2, Fact(y, r1, z3), Fact(x, r, y))
 
@@ -154,7 +155,7 @@ def select(
         reason = _objection(case, selection, used) if case else reasons.NO_TARGET
         if not reason and len(cases) >= quota:
             reason = reasons.QUOTA
-        if reason:
+        if reason or case is None:
             dropped[rule, reason] += 1
             continue
         used.update(_uses(case))

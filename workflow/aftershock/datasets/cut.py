@@ -6,7 +6,7 @@ move to the part where most of their edges are, as long as sizes allow.
 """
 
 import heapq
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 
 from aftershock.seeds import derive
@@ -23,14 +23,14 @@ def cut(edges: Edges, weight: Mapping[str, float], shares: Mapping[str, float], 
     `edges` maps pairs of nodes to what cutting them loses, `weight` nodes to what they count of a part's
     share; a node without weight counts nothing.
     """
-    links: dict[str, Counter] = defaultdict(Counter)
+    links: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for (left, right), value in edges.items():
         if left != right:
             links[left][right] += value
             links[right][left] += value
     nodes = sorted({node for pair in edges for node in pair})
     order = {node: derive(seed, "cut", node) for node in nodes}
-    nodes.sort(key=lambda node: (-links[node].total(), order[node]))
+    nodes.sort(key=lambda node: (-sum(links[node].values()), order[node]))
     sizes = {name: share * sum(weight.get(n, 0) for n in nodes) for name, share in shares.items() if share}
     names = sorted(sizes, key=lambda name: (-sizes[name], name))
     part: dict[str, str] = {}
@@ -46,14 +46,14 @@ def _grow(
     name: str,
     size: float,
     nodes: list[str],
-    links: Mapping[str, Counter],
+    links: Mapping[str, Mapping[str, float]],
     weight: Mapping[str, float],
     order: Mapping[str, int],
     part: dict[str, str],
 ) -> None:
     """Add nodes to part `name` until it has its size."""
     filled = 0.0
-    inside: Counter = Counter()  # edges of an outer node into the part
+    inside: dict[str, float] = defaultdict(float)  # edges of an outer node into the part
     open_: dict[str, float] = {}  # edges of an outer node to nodes of no earlier part
     waiting: list[tuple[float, int, str]] = []
     seeds = iter([node for node in nodes if node not in part])
@@ -75,7 +75,7 @@ def _grow(
 
 def _refine(
     nodes: list[str],
-    links: Mapping[str, Counter],
+    links: Mapping[str, Mapping[str, float]],
     weight: Mapping[str, float],
     sizes: Mapping[str, float],
     part: dict[str, str],
@@ -87,7 +87,7 @@ def _refine(
     for _ in range(SWEEPS):
         moved = False
         for node in nodes:
-            pull: Counter = Counter()
+            pull: dict[str, float] = defaultdict(float)
             for other, value in links[node].items():
                 pull[part[other]] += value
             here, mine = part[node], weight.get(node, 0)

@@ -7,6 +7,7 @@ files of the published format.
 import re
 import unicodedata
 from collections.abc import Callable
+from typing import TypeAlias
 
 import pandas as pd
 
@@ -15,7 +16,7 @@ from aftershock.datasets.table import CONFLICT
 
 ID_LABEL = re.compile(r"^[A-Z]\d+$")
 LONG = 60  # characters
-Mask = pd.Series
+Mask: TypeAlias = pd.Series
 
 
 def violations(dataset: str, edits: pd.DataFrame, probes: pd.DataFrame, index: FactIndex) -> pd.DataFrame:

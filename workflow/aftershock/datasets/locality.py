@@ -70,9 +70,8 @@ def _texts(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, str, st
         yield from ((_text(subject, where), _text(p, where), _text(target, where)) for p in prompts)
     elif {"locality_prompt", "locality_ground_truth"} <= set(record):
         subject = record.get("subject", record["locality_prompt"])
-        yield tuple(
-            _text(v, where) for v in (subject, record["locality_prompt"], record["locality_ground_truth"])
-        )
+        prompt, target = record["locality_prompt"], record["locality_ground_truth"]
+        yield _text(subject, where), _text(prompt, where), _text(target, where)
     else:
         raise ValueError(
             f"{where} has {', '.join(map(str, record)) or 'no keys'}; it needs requested_rewrite and "

@@ -132,7 +132,8 @@ class Neighbours:
     def _facts(self, relation_id: str) -> tuple[list[Fact], list[Fact]]:
         """The known and the other facts of a relation, each sorted."""
         if relation_id not in self._by_relation:
-            known, unknown = [], []
+            known: list[Fact] = []
+            unknown: list[Fact] = []
             for fact in self.index.by_relation.get(relation_id, ()):
                 if not self.splits or self.splits.get(fact.subject_id) == self.split:
                     (known if self.index.knows(fact) else unknown).append(fact)

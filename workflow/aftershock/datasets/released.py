@@ -35,7 +35,7 @@ CONFLICT_ROW = {"rule": str, "triples": [TRIPLE], "prerequisites": [int], "type"
 ROUND_ROW = {"type": str, "edit": EDIT, "true_objects": [ENTITY]}
 NAMES = {str: "a string", int: "a number", list: "a list", dict: "an object"}
 
-COLUMNS = {
+COLUMNS: dict[tuple[str, ...], str] = {
     ("relation", "id"): "relation_id",
     ("relation", "label"): "relation",
     ("relation", "prompt"): "prompt",
@@ -48,8 +48,8 @@ COLUMNS = {
 }
 OPTIONAL = {"relation", "query", "true_object_id", "true_object"}
 TRUTHS = ("triples", "true_objects")  # parts whose statements are true facts
-LINE = {"indent": None, "separators": [", ", ": "], "ensure_ascii": True, "ending": ""}
-PAGE = {"indent": 4, "separators": [",", ":"], "ensure_ascii": True, "ending": "\n"}
+LINE: dict[str, Any] = {"indent": None, "separators": [", ", ": "], "ensure_ascii": True, "ending": ""}
+PAGE: dict[str, Any] = {"indent": 4, "separators": [",", ":"], "ensure_ascii": True, "ending": "\n"}
 Path_ = tuple[str | int, ...]
 
 
@@ -193,9 +193,9 @@ def _parse(dataset: str, row: object) -> tuple[dict, list[dict]]:
     }, parts
 
 
-def _take(value: object, shape: Any, path: Path_, known: dict, extra: dict) -> Any:
+def _take(value: Any, shape: Any, path: Path_, known: dict, extra: dict) -> Any:
     """The layout of `value`, with null in place of what goes into `known` and `extra` by its path."""
-    kind = shape if isinstance(shape, type) else type(shape)
+    kind: Any = shape if isinstance(shape, type) else type(shape)
     if not isinstance(value, kind) or isinstance(value, bool) or (kind is str and not _is_text(value)):
         raise ValueError(f"{_shown(path)} is {json.dumps(value)[:40]}, {NAMES[kind]} was expected")
     if kind is list:
@@ -277,7 +277,7 @@ def _rows(published: Published) -> Iterator[dict]:
     for record in published.statements.to_dict("records"):
         part, path = record["part"], (record["part"], record["position"])
         if part == "true_objects":
-            own = {("id",): record["object_id"], ("label",): record["object"]}
+            own: dict[Path_, Any] = {("id",): record["object_id"], ("label",): record["object"]}
         else:
             own = {key: record[column] for key, column in COLUMNS.items()}
         prefix = (part,) if part == "edit" else path

@@ -34,7 +34,8 @@ class Folder:
         if unknown:
             raise ValueError(f"unknown datasets {unknown}; known: {', '.join(DATASETS)}")
         files = {name: read_cases(path, name) for name in datasets}
-        sampled, facts, labels = {}, set(), {}
+        sampled, facts = {}, set()
+        labels: dict[str, str] = {}
         for name, published in files.items():
             order = generator(seed, "released", name).permutation(len(published.rows))
             sampled[name] = sorted(order[:sample].tolist())
@@ -60,8 +61,8 @@ class Folder:
         """TAUGHT rows of the tied facts and first edits' facts of the sample: what a model must know."""
         facts = set()
         for dataset in self.files:
-            if dataset in CONFLICT:
-                for case in self.chosen(dataset):
+            for case in self.chosen(dataset):
+                if isinstance(case, ConflictCase):
                     facts |= {case.first.old} | ({case.tied} if case.tied else set())
         return self._labelled(sorted(facts))
 
@@ -70,8 +71,8 @@ class Folder:
         facts = {
             Fact(*case.key, object_id)
             for dataset in self.files
-            if dataset not in CONFLICT
             for case in self.chosen(dataset)
+            if isinstance(case, RoundCase)
             for object_id in case.object_ids
         }
         return self._labelled(sorted(facts))
@@ -90,7 +91,7 @@ class Folder:
     def prompts(self, path: str, kind: str) -> pd.DataFrame:
         """PROMPTS rows of one of the two prompt files, with the edit prompts that the rows carry."""
         names = [name for name in self.files if prompt_kind(name) == kind]
-        first = {}
+        first: dict[str, str] = {}
         for name in names:
             statements = self.files[name].statements
             first |= dict(zip(statements["relation_id"], statements["prompt"], strict=True))
@@ -128,9 +129,13 @@ def build_released(
     """
     labels = {**context.index.labels, **folder.labels}  # targets are in no true fact
     context = replace(context, index=replace(context.index, labels=labels))
-    cases = folder.chosen(dataset)
+    cases: Sequence[ConflictCase | RoundCase] = folder.chosen(dataset)
     if dataset not in CONFLICT:
         known = objects[objects["known"]]
         ids = known.groupby(["subject_id", "relation_id"])["object_id"].agg(frozenset).to_dict()
-        cases = [replace(case, known_ids=ids.get(case.key, frozenset())) for case in cases]
+        cases = [
+            replace(case, known_ids=ids.get(case.key, frozenset()))
+            for case in cases
+            if isinstance(case, RoundCase)
+        ]
     return tabulate(dataset, cases, context, texts)

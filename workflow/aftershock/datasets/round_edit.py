@@ -151,10 +151,11 @@ def select(
     cases = []
     for row in chosen.rows.itertuples(index=False):
         key = (row.subject_id, row.relation_id)
-        if targets[key] is None:
+        target = targets[key]
+        if target is None:
             chosen.dropped[rule_of(row.relation_id), reasons.NO_TARGET] += 1
             continue
-        cases.append(RoundCase(*key, row.object_id, targets[key], sizes[key], known[key]))
+        cases.append(RoundCase(*key, row.object_id, target, sizes[key], known[key]))
     return cases, chosen.dropped
 
 
@@ -163,9 +164,10 @@ def draw_targets(scores: pd.DataFrame, targets: Targets, seed: int) -> dict[tupl
     found = {}
     keys = list(scores.drop_duplicates(KEY)[KEY].itertuples(index=False, name=None))
     for key in sorted(keys, key=lambda key: derive(seed, "round order", *key)):
-        found[key] = targets.draw(*key, (), generator(seed, "round target", *key))
-        if found[key]:
-            targets.use(key[1], found[key])
+        subject_id, relation_id = key
+        found[key] = target = targets.draw(subject_id, relation_id, (), generator(seed, "round target", *key))
+        if target:
+            targets.use(relation_id, target)
     return found
 
 
@@ -192,7 +194,7 @@ def _matched(
 def _wanted(
     mine: Mapping[int, list[int]], shared: Mapping[int, int], quota: int, selection: RoundSelection
 ) -> list[int]:
-    seats = apportion(selection.wanted, quota)
+    seats = apportion(selection.wanted or {}, quota)
     return [i for n in shared for i in mine[n][: min(shared[n], seats.get(n, 0))]]
 
 

@@ -6,7 +6,8 @@ by edge, and the instances that cross are lost. All datasets, tuning and MEND re
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 import pandas as pd
 
@@ -17,14 +18,16 @@ from aftershock.seeds import derive
 from aftershock.tables.graph import SPLIT
 
 DOMINANT = 0.5  # a component with more than this share of all instances is cut
+Node = TypeVar("Node", bound=str | tuple)
+
 WHOLE, CUT = "component", "cut"
 
 
-def components(pairs: Iterable[tuple[Hashable, Hashable]]) -> dict[Hashable, Hashable]:
+def components(pairs: Iterable[tuple[Node, Node]]) -> dict[Node, Node]:
     """The representative (smallest member) of each node's connected component."""
-    parent: dict[Hashable, Hashable] = {}
+    parent: dict[Node, Node] = {}
 
-    def root(node):
+    def root(node: Node) -> Node:
         while parent.setdefault(node, node) != node:
             parent[node] = node = parent[parent[node]]
         return node
@@ -55,7 +58,7 @@ def split_entities(
     several = objects["subject_id"].unique().tolist()
     weight = Counter(x for x, _ in pairs) + Counter(several)
     loners = sorted({*several, *_second_subjects(instances, facts)})
-    member = components([*pairs, *zip(loners, loners, strict=True)])
+    member: dict[str, str] = components([*pairs, *zip(loners, loners, strict=True)])
     groups = defaultdict(list)
     for entity, representative in member.items():
         groups[representative].append(entity)

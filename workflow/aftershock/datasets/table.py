@@ -133,6 +133,5 @@ CONFLICT, ROUND = names_of_kind("conflict"), names_of_kind("round")
 
 
 def states_as_values(dataset: str) -> list[dict[str, Any]]:
-    """Return the states of a dataset as plain values, for a job's parameters; `State(**values)` reads
-    them."""
+    """Return the states of a dataset as plain values for a job's parameters; `State(**values)` reads them."""
     return [asdict(state) for state in find_dataset(dataset).states]

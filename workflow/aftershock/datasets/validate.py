@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -66,7 +67,7 @@ def findings(
     """
     facts = frozenset(fact for published in cases.values() for fact in as_facts(published.truths))
     index = FactIndex(facts, {})
-    table = [
+    table: list[tuple[Any, ...]] = [
         (name, "structure", f"unknown name; known: {', '.join(ALL_FILES)}", None, None, "", "")
         for name in unknown
     ]
@@ -93,8 +94,10 @@ def _counts(rows: pd.DataFrame) -> tuple[int | None, int, str, str]:
     numbers = [str(n) for n in dict.fromkeys(ordered["row"])]
     texts = dict.fromkeys(ordered["example"])
     examples = [repr(text if len(text) <= WIDTH else text[: WIDTH - 3] + "...") for text in texts]
-    shown = (", ".join(part[:SHOWN]) + (", ..." if len(part) > SHOWN else "") for part in (numbers, examples))
-    return entities, len(numbers), *shown
+    first, shown = (
+        ", ".join(part[:SHOWN]) + (", ..." if len(part) > SHOWN else "") for part in (numbers, examples)
+    )
+    return entities, len(numbers), first, shown
 
 
 # --- cases --------------------------------------------------------------------------------------------------

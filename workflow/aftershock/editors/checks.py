@@ -20,8 +20,8 @@ def find_faults(name: str, method: Method, editor: str, loaded: Sequence[str]) -
     """
     if loaded:
         yield (
-            "importing METHOD should load no tensor library, since planning has none (import it inside "
-            "the editor's functions, or put the editor into a module beside METHOD's and name it "
+            "importing METHOD should load no tensor library, since planning has none (import it inside the "
+            "editor's functions, or put the editor into a module beside METHOD's and name it "
             "editor='.edit:Name')",
             f"that {' and '.join(loaded)} is loaded",
         )

@@ -2,7 +2,7 @@
 
 A method is a `Method` record called METHOD, in the `__init__` of a package of its own or in one file. It
 names a settings dataclass and an `Editor`, which is imported when an edit runs. `aftershock.editors.methods`
-finds methods; `docs/methods.md` walks through adding one.
+finds methods.
 """
 
 from __future__ import annotations

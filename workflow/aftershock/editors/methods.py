@@ -21,7 +21,7 @@ import aftershock.editors
 from aftershock.editors.artifacts import ARTIFACTS
 from aftershock.editors.checks import TENSORS, find_faults
 from aftershock.editors.contract import Method
-from aftershock.editors.importing import LOADED, load_file, load_object
+from aftershock.editors.importing import load_file, load_object
 from aftershock.editors.settings import merge
 
 if TYPE_CHECKING:
@@ -52,12 +52,6 @@ class FoundMethod:
         if not self.origin.endswith(".py"):
             return f"{self.origin}{module}:{name}"
         return f"{Path(self.origin).parent.joinpath(*module[1:].split('.'))}.py:{name}"
-
-    @property
-    def settings_class(self) -> str:
-        """Its settings as "module:Class" or "file.py:Class"."""
-        home = self.settings.__module__
-        return f"{self.origin if home.startswith(LOADED) else home}:{self.settings.__qualname__}"
 
     @property
     def code(self) -> list[str]:
@@ -114,8 +108,8 @@ def method_of(name: str) -> FoundMethod:
         close = difflib.get_close_matches(name, methods, 1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ValueError(
-            f"unknown editing method {name!r}; {hint}known methods: {', '.join(sorted(methods))}, or the path "
-            "of a Python file with METHOD"
+            f"unknown editing method {name!r}; {hint}known methods: {', '.join(sorted(methods))}, or the "
+            "path of a Python file with METHOD"
         )
     return methods[name]
 

@@ -27,6 +27,17 @@ KEY_ROUNDING = torch.finfo(torch.float32).eps
 
 
 @dataclass(frozen=True)
+class Eigenvectors:
+    """S Q diag(e) Q^T S of a matrix without a Cholesky factor."""
+
+    live: Tensor  # (d,) bool, neurons that C knows of
+    scale: Tensor  # (d_live,), the reciprocal of S
+    values: Tensor  # (r,), e without zeros
+    vectors: Tensor  # (d_live, r)
+    empty: Tensor  # (d_live, m), eigenvectors of the eigenvalues that are zero in float64
+
+
+@dataclass(frozen=True)
 class Factor:
     """A symmetric matrix C, (d, d) float64, in a form to solve with.
 
@@ -41,11 +52,7 @@ class Factor:
     condition: float
     """Largest by smallest size of an eigenvalue in e; with a Cholesky factor a lower bound of that."""
     lower: Tensor | None = None
-    live: Tensor | None = None  # (d,) bool, neurons that C knows of
-    scale: Tensor | None = None  # (d_live,), the reciprocal of S
-    values: Tensor | None = None  # (r,), e without zeros
-    vectors: Tensor | None = None  # (d_live, r)
-    empty: Tensor | None = None  # (d_live, m), eigenvectors of the eigenvalues that are zero in float64
+    parts: Eigenvectors | None = None  # without `lower`
 
     @property
     def method(self) -> str:
@@ -69,39 +76,41 @@ class Factor:
         zero = size <= len(size) * torch.finfo(size.dtype).eps * (size.max() if len(size) else 0.0)
         kept = size[~zero]
         condition = float(kept.max() / kept.min()) if len(kept) else float("inf")
-        parts = live, scale, values[~zero], vectors[:, ~zero], vectors[:, zero]
-        return cls(matrix, rank_of(values), condition, None, *parts)
+        parts = Eigenvectors(live, scale, values[~zero], vectors[:, ~zero], vectors[:, zero])
+        return cls(matrix, rank_of(values), condition, parts=parts)
 
     def solve(self, rows: Tensor) -> Tensor:
         """C^-1 y of each row y, (n, d), refined once; nothing along directions without an eigenvalue."""
-        if self.lower is not None:
+        if self.parts is None:
             return torch.cholesky_solve(rows.T, self.lower).T
-        found = self._divide(rows)
-        return found + self._divide(rows - found @ self.matrix)
-
-    def _divide(self, rows: Tensor) -> Tensor:
-        found = torch.zeros_like(rows)
-        along = (rows[:, self.live] * self.scale) @ self.vectors
-        found[:, self.live] = (along / self.values) @ self.vectors.T * self.scale
-        return found
+        found = _divide(self.parts, rows)
+        return found + _divide(self.parts, rows - found @ self.matrix)
 
     def outside(self, rows: Tensor) -> Tensor:
         """The part of each row along directions without an eigenvalue, (n, m); zero if only rounding."""
-        if self.lower is not None:
+        if self.parts is None:
             return rows[:, :0]
-        living = rows[:, self.live] * self.scale
-        parts = torch.cat([rows[:, ~self.live], living @ self.empty], dim=1)
-        size = rows[:, ~self.live].square().sum(1, keepdim=True) + living.square().sum(1, keepdim=True)
+        silent = rows[:, ~self.parts.live]
+        living = rows[:, self.parts.live] * self.parts.scale
+        parts = torch.cat([silent, living @ self.parts.empty], dim=1)
+        size = silent.square().sum(1, keepdim=True) + living.square().sum(1, keepdim=True)
         return parts * (parts.square().sum(1, keepdim=True) > KEY_ROUNDING**2 * size)
 
     def place(self, parts: Tensor) -> Tensor:
         """Parts along directions without an eigenvalue as rows of a solution, (n, m) -> (n, d)."""
         found = parts.new_zeros(len(parts), len(self.matrix))
-        if self.lower is None:
-            silent = len(self.matrix) - len(self.scale)
-            found[:, ~self.live] = parts[:, :silent]
-            found[:, self.live] = parts[:, silent:] @ self.empty.T * self.scale
+        if self.parts is not None:
+            silent = len(self.matrix) - len(self.parts.scale)
+            found[:, ~self.parts.live] = parts[:, :silent]
+            found[:, self.parts.live] = parts[:, silent:] @ self.parts.empty.T * self.parts.scale
         return found
+
+
+def _divide(parts: Eigenvectors, rows: Tensor) -> Tensor:
+    found = torch.zeros_like(rows)
+    along = (rows[:, parts.live] * parts.scale) @ parts.vectors
+    found[:, parts.live] = (along / parts.values) @ parts.vectors.T * parts.scale
+    return found
 
 
 def adjust(factor: Factor, weight: float, keys: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ that a number does not depend on how a run was divided.
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -29,8 +30,7 @@ BLOCK = 32
 
 @dataclass(frozen=True)
 class Continuations:
-    """The roles of probes whose edit prompts a model continues in every state, and how far; 0 tokens:
-    none."""
+    """The roles of probes whose edit prompts a model continues in every state, and for how many tokens."""
 
     tokens: int = 0
     roles: Sequence[str] = ()
@@ -62,7 +62,8 @@ def run_cases(
     """
     queried = list_prompts(probes, prompts)
     continued = _continued_probes(probes, continuations)
-    observations, telemetry = [], []
+    observations: list[Any] = []
+    telemetry: list[Any] = []
     all_ids, progress = sorted(edits["case_id"].unique().tolist()), progress or Progress()
     progress.begin("Editing", len(all_ids), "case")
     walk = Walk(editor, states, seed)

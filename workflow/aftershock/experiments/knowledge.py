@@ -7,6 +7,7 @@ takes whole blocks, so that a row is in the same batches, and gets the same numb
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -104,7 +105,7 @@ def score_objects(
     asked = _Asked(lm, objects, prompts, ranking)
 
     @lru_cache(maxsize=1)  # blocks are in the order of their relations
-    def encode_within(relation_id: str):
+    def encode_within(relation_id: str) -> Any:
         return encoder.within(asked.labels[relation_id])
 
     parts, progress = [], progress or Progress()
@@ -163,9 +164,9 @@ class _Asked:
         compared = {key: self._candidates(key[0], list(labels)) for key, labels in true.items()}
         queries = []
         for (relation_id, subject), labels in compared.items():
-            first, *others = [fill(template, subject) for template in self.templates[relation_id]]
-            queries += [Query(first, label) for label in labels]
-            queries += [Query(text, label) for text in others for label in true[relation_id, subject]]
+            prompt, *texts = [fill(template, subject) for template in self.templates[relation_id]]
+            queries += [Query(prompt, label) for label in labels]
+            queries += [Query(text, label) for text in texts for label in true[relation_id, subject]]
         scores = iter(score(self.lm, queries))
         found: dict[tuple[str, str, str], tuple[float, int, int]] = {}
         for key, labels in compared.items():

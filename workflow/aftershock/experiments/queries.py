@@ -22,8 +22,7 @@ class ScoredPrompt:
 
 
 def list_prompts(probes: pd.DataFrame, prompts: pd.DataFrame) -> dict[int, list[ScoredPrompt]]:
-    """Return what to observe, by case: each fact once, after its edit prompt and, if so marked, its
-    paraphrases.
+    """Return the prompts to score, by case: each fact once, after its edit prompt and any marked paraphrases.
 
     A fact that is probed in context has the case's tied fact and the first edit's true one before its edit
     prompt.

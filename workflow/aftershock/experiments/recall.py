@@ -25,7 +25,11 @@ def measure_recall(lm: LanguageModel, taught: pd.DataFrame, prompts: pd.DataFram
     rows["logprob"] = [found.logprob for found in scores]
     rows["said"] = [found.argmax_match for found in scores]
     rows["correct"] = rows.groupby([*KEY, "prompt_id"])["said"].transform("any")
-    withheld = {key: held_out_prompts(*key, seed) for key, _ in rows.groupby(KEY)}
+    keys = rows[KEY].drop_duplicates().itertuples(index=False, name=None)
+    withheld = {
+        (subject_id, relation_id): held_out_prompts(subject_id, relation_id, seed)
+        for subject_id, relation_id in keys
+    }
     rows["group"] = [
         prompt_group(prompt_id, withheld[subject_id, relation_id])
         for subject_id, relation_id, prompt_id in rows[[*KEY, "prompt_id"]].itertuples(index=False, name=None)

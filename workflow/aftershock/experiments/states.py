@@ -82,7 +82,8 @@ class Walk:
         result, memory = self._written([requests[i] for i in able], start, before, able, len(requests))
         reasons.update(zip(able, result.reasons, strict=True))
         delta = start + scatter_cases(result.delta, able, len(requests))
-        steps, losses = (dict(zip(able, values, strict=True)) for values in (result.steps, result.losses))
+        steps = dict(zip(able, result.steps, strict=True))
+        losses = dict(zip(able, result.losses, strict=True))
         return Reached(name, delta, tuple(tried), steps, losses, reasons, memory)
 
     def _written(

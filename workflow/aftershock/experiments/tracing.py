@@ -8,13 +8,15 @@ effect of that state. The states are the output of a layer, and the outputs of a
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from aftershock.lm.hooks import batches, record_activations, start_after_layer
-from aftershock.lm.model import LanguageModel
+from aftershock.lm.model import Hook, LanguageModel
 from aftershock.lm.scoring import score
 from aftershock.lm.tokens import locate_pairs
 from aftershock.progress import Progress
@@ -218,8 +220,8 @@ def _added(lm: LanguageModel, noise: Tensor) -> Iterator[None]:
 def _put(lm: LanguageModel, outputs: Mapping[str, Tensor], rows: Tensor, at: Tensor) -> Iterator[None]:
     """Inside, modules give `outputs` (batch, d_model) at position `at` of each row, whatever they compute."""
 
-    def putter(value: Tensor):
-        def hook(module, args, output):
+    def putter(value: Tensor) -> Hook:
+        def hook(module: Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
             output = output.clone()
             output[rows.to(output.device), at.to(output.device)] = value.to(output.device)
             return output

@@ -122,7 +122,8 @@ class Development:
             for asked, match in self._say(self.written[some], delta):
                 exact["paraphrase" if asked.prompt_id else "success"].append(match)
             exact["locality"] += [match for _, match in self._say(self.neighbours[some], delta)]
-        return tuple(sum(values) / len(values) for values in exact.values())
+        success, paraphrase, locality = (sum(values) / len(values) for values in exact.values())
+        return success, paraphrase, locality
 
     def _say(
         self, asked: Sequence[Sequence[ScoredPrompt]], delta: State = EMPTY

@@ -53,10 +53,13 @@ def draw_all(folder: Path, drawn: Drawn) -> None:
             figures["metrics"] = bars(drawn.summary, model, dataset, mine, editors)
             figures["trajectories"] = trajectories(drawn.summary, model, dataset, mine)
             tables = _of(drawn, drawn.scores, drawn.cases, model=model, dataset=dataset)
-            by_editor = {editor: by_size(*pair, drawn.seed, drawn.level) for editor, pair in tables.items()}
+            by_editor = {
+                editor: by_size(scores, cases, drawn.seed, drawn.level)
+                for editor, (scores, cases) in tables.items()
+            }
             figures["sizes"] = sizes(by_editor, model, dataset, editors)
-        tables = {e: t for e, (t,) in _of(drawn, drawn.probabilities, model=model, dataset=dataset).items()}
-        complete = {e: t for e, t in tables.items() if (t["state"] == "2").any()}
+        found = _of(drawn, drawn.probabilities, model=model, dataset=dataset)
+        complete = {editor: table for editor, (table,) in found.items() if (table["state"] == "2").any()}
         if cases := sample_cases(complete, drawn.examples, drawn.seed):
             figures["objects"] = objects(complete, cases, drawn.labels, editors)
         for kind, figure in figures.items():

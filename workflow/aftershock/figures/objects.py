@@ -1,6 +1,7 @@
 """What happened to each true object of a few round cases, as in Figure 5 of Li et al. (2024)."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -90,7 +91,7 @@ def _of_case(table: pd.DataFrame, case: int) -> pd.DataFrame:
     return rows.sort_values(["order", "position"], kind="stable")
 
 
-def _object_name(row: object) -> str:
+def _object_name(row: Any) -> str:
     marks = {"original": " (edited, then back)", "target": " (stand-in)"}
     return printable(row.object, 26) + marks.get(row.role, "")
 

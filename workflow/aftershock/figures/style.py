@@ -21,7 +21,16 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#000000", "#56B4E9", "#D55E00", "#F
 # Lines only: a hatching of dots makes an SVG of a quarter of a megabyte.
 HATCHES = ("", "////", "||||", "\\\\\\\\", "xxxx", "----", "++++", "//")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)), (0, (9, 2)), "--", "-.", ":")
+DASHES: tuple[str | tuple, ...] = (
+    "-",
+    (0, (5, 1.5)),
+    (0, (1.2, 1.2)),
+    (0, (5, 1.2, 1.2, 1.2)),
+    (0, (9, 2)),
+    "--",
+    "-.",
+    ":",
+)
 GREY, DARK = "#888888", "#555555"
 STYLE = {
     "font.family": "sans-serif",
@@ -68,7 +77,12 @@ def style() -> Iterator[None]:
 def look(editors: Sequence[str]) -> dict[str, Look]:
     """The look of each editor, by its place in the run."""
     return {
-        editor: Look(*(kind[i % len(kind)] for kind in (COLOURS, HATCHES, MARKERS, DASHES)))
+        editor: Look(
+            COLOURS[i % len(COLOURS)],
+            HATCHES[i % len(HATCHES)],
+            MARKERS[i % len(MARKERS)],
+            DASHES[i % len(DASHES)],
+        )
         for i, editor in enumerate(dict.fromkeys(editors))
     }
 

@@ -1,6 +1,7 @@
 """Old and new facts from state to state: a panel per method, a line per fact."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,7 +52,7 @@ def trajectories(summary: pd.DataFrame, model: str, dataset: str, editors: Seque
         width = max(1.5 * len(editors) + 0.9, 4.2)
         figure = Figure(figsize=(width, 2.75), layout="constrained")
         axes = figure.subplots(1, len(editors), sharey=True, squeeze=False)[0]
-        handles = {}
+        handles: dict[str, Any] = {}
         for axis, editor in zip(axes, editors, strict=True):
             for place, (name, words, how) in enumerate(FACTS[dataset]):
                 keys = [(editor, name + ending) for ending, _ in STATES]

@@ -60,9 +60,11 @@ def _profile_file(profile: str) -> Path | None:
         if path.is_file():
             return path
         versions = {file: _oldest_snakemake(file.name) for file in path.glob("*.yaml")}
-        fitting = [file for file, oldest in versions.items() if oldest is not None and oldest <= SNAKEMAKE]
+        fitting = {
+            file: oldest for file, oldest in versions.items() if oldest is not None and oldest <= SNAKEMAKE
+        }
         if fitting:
-            return max(fitting, key=versions.__getitem__)
+            return max(fitting, key=fitting.__getitem__)
     return None
 
 

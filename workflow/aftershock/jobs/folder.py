@@ -100,7 +100,7 @@ def _unwritable(folder: Path, error: OSError) -> str:
         errno.EFBIG: "may hold no file of 64 KiB: a limit on file sizes is in force. Raise it (ulimit -f)",
     }
     unknown = f"cannot be written ({error.strerror}). Check the disk, or {_elsewhere(folder)}"
-    return f"{folder}/ {found.get(error.errno, unknown)}"
+    return f"{folder}/ {found.get(error.errno or 0, unknown)}"
 
 
 def _space(folder: Path) -> str:

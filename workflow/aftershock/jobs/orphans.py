@@ -90,7 +90,7 @@ def find_orphans(prefix: str, last: LastRun | None, required: bool) -> list[slur
     """
     killed = last is not None and last.job_prefix is not None and last.exit is None
     if not slurm.is_here():
-        if killed:
+        if last is not None and killed:
             raise PreflightError(
                 f"the last run here, on {last.host}, was killed, and SLURM jobs of it may still write into "
                 f"{RUN_FILE.parent}/; {socket.gethostname()} has no SLURM to ask. Run `make resume` on the "

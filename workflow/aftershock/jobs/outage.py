@@ -11,8 +11,8 @@ from typing import Any
 REPORTS = ("report_job_success", "report_job_error")
 
 
-def survive_outages(executor: type) -> None:
-    """Have an executor ask again about jobs that it would forget."""
+def survive_outages(executor: Any) -> None:
+    """Have a class of executors ask again about jobs that it would forget."""
     check_active_jobs = executor.check_active_jobs
 
     async def check(self: Any, active_jobs: list[Any]) -> AsyncIterator[Any]:

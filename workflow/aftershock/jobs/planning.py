@@ -35,5 +35,5 @@ def _kept(signature: Callable[..., inspect.Signature]) -> Callable[..., inspect.
         except TypeError:  # it has no hash, or no signature, which is said again
             return signature(function, **options)
 
-    found.cache_info = remembered.cache_info
+    found.cache_info = remembered.cache_info  # type: ignore[attr-defined]  # as lru_cache has it
     return found

@@ -126,10 +126,8 @@ def _wrong_gpus(
     everywhere = {kind for partition in known.values() for kind in partition.gpus}
     asked = [(kind, "config gpus", everywhere) for kind in wanted]
     for name, promised in limits.items():
-        kinds = known[name].gpus if name in known else {}
-        asked += [
-            (kind, f"partition {name!r}", set(kinds)) for kind in promised.get("available_gpu_models") or ()
-        ]
+        there = set(known[name].gpus) if name in known else set()
+        asked += [(kind, f"partition {name!r}", there) for kind in promised.get("available_gpu_models") or ()]
     for kind, where, kinds in asked:
         if kind not in kinds:
             named = sorted(other for other in kinds if other)
@@ -139,7 +137,9 @@ def _wrong_gpus(
 
 def _wrong_accounts(wanted: Iterable[str]) -> Iterator[str]:
     found = slurm.accounts() if wanted else None
-    for account in wanted if found is not None else ():
+    if found is None:
+        return
+    for account in wanted:
         if account.lower() not in {name.lower() for name in found}:
             yield (
                 f"account {account!r} is not known for {getpass.getuser()}.{_meant(account, found)} "

@@ -153,8 +153,9 @@ def _peaks() -> dict[str, int | None]:
     """Most memory of this process so far, in bytes, on host and GPU."""
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
     torch = sys.modules.get("torch")
-    used = torch is not None and hasattr(torch, "cuda") and torch.cuda.is_initialized()
+    cuda = getattr(torch, "cuda", None)
+    used = cuda if cuda is not None and cuda.is_initialized() else None
     return {
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
-        "gpu_peak_bytes": torch.cuda.max_memory_allocated() if used else None,
+        "gpu_peak_bytes": used.max_memory_allocated() if used else None,
     }

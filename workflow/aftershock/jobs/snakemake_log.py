@@ -113,7 +113,8 @@ def read_run(path: Path) -> RunLog:
 
 def _follow(run: RunLog, lines: list[str]) -> None:
     """Take in all lines."""
-    now, said, table = run.started, [], False
+    said: list[str] = []
+    now, table = run.started, False
     for place, line in enumerate(lines):
         if found := STAMP.match(line):
             now = run.last_time = time.mktime(time.strptime(found[1]))

@@ -38,7 +38,6 @@ class Job:
     edits: int = 0
     """Edits of one unit."""
     peak_bytes: int | None = None
-    gpu_peak_bytes: int | None = None
     where: str = ""
 
     @property
@@ -260,7 +259,6 @@ def _job(record: Mapping[str, Any], now: float) -> Job:
         rate=_rate(record),
         edits=_edits(record),
         peak_bytes=record.get("peak_bytes"),
-        gpu_peak_bytes=record.get("gpu_peak_bytes"),
         where=" ".join(part for part in (record["host"], gpu) if part),
     )
 

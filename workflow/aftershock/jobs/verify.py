@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def check_files(manifest: Mapping[str, Any], results: Path = RESULTS) -> Iterato
     yield from ((name, "extra: the manifest does not know it") for name in there)
 
 
-def choose(manifest: Mapping[str, Any], n: int, seed: int, unsound: set[str] = frozenset()) -> list[str]:
+def choose(manifest: Mapping[str, Any], n: int, seed: int, unsound: Set[str] = frozenset()) -> list[str]:
     """Tables to make again: `n` shards and one of each other kind, of what the configuration still has."""
     config, chance = manifest["config"], random.Random(seed)
     known = {
@@ -76,7 +76,7 @@ def choose(manifest: Mapping[str, Any], n: int, seed: int, unsound: set[str] = f
         wildcards = by.get("wildcards", {})
         sound = name not in unsound and by.get("table") != "telemetry" and "content" in entry
         if sound and all(wildcards[key] in names for key, names in known.items() if key in wildcards):
-            tables.setdefault(by.get("rule"), []).append(name)
+            tables.setdefault(by.get("rule", ""), []).append(name)
     shards = tables.get(SAMPLED, [])
     chosen = sorted(chance.sample(shards, min(n, len(shards))))
     return chosen + [chance.choice(tables[rule]) for rule in ONE_EACH if n and tables.get(rule)]

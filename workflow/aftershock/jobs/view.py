@@ -184,13 +184,12 @@ def _stage_left(stage: Stage, found: Snapshot) -> str:
 
 def _stage_rate(stage: Stage) -> str:
     """All running jobs together, or one that is done."""
-    rated = [job for job in stage.running if job.rate]
-    if rated and len({job.unit for job in rated}) == 1:
-        edits = sum(job.rate * job.edits for job in rated)
-        return _rate(sum(job.rate for job in rated), rated[0].unit, edits)
+    rated = [(job.rate, job) for job in stage.running if job.rate]
+    if rated and len({job.unit for _, job in rated}) == 1:
+        edits = sum(rate * job.edits for rate, job in rated)
+        return _rate(sum(rate for rate, _ in rated), rated[0][1].unit, edits)
     if stage.finished_rate:
-        rate, unit, edits = stage.finished_rate
-        return _rate(rate, unit, edits) + " a job"
+        return _rate(*stage.finished_rate) + " a job"
     return ""
 
 

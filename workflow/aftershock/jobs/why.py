@@ -200,7 +200,7 @@ def _evidence(
     submitted = last is None or "ubmission failed" not in last.message and "sbatch failed" not in last.message
     state = jobs.get(number or "", SlurmJob("", ""))
     logs = {Path(failure.slurm_log) for failure in job.failures if failure.slurm_log}
-    if number in slurm_logs:
+    if number is not None and number in slurm_logs:
         logs.add(slurm_logs[number])
     in_order = sorted(logs, key=lambda path: (len(path.stem), path.stem))
     profile = info.profile if info else ""

@@ -62,7 +62,7 @@ class OverloadedError(PassingError):
 class BadBodyError(PassingError):
     """What came is no whole answer; the endpoint may have remembered it as one."""
 
-    lasting = UnavailableError
+    lasting: type[EndpointError] = UnavailableError
 
 
 class MissingRowsError(BadBodyError):

@@ -159,7 +159,7 @@ def _left_out(mined: Mined) -> str:
             found = mined.instances.loc[mined.instances["rule"] == name, "reason"].dropna()
             filtered = dict(by_size(found))
         else:
-            filtered = mined.dropped.get(relation_id, {})
+            filtered = dict(mined.dropped.get(relation_id, {}))
         rows.append((name, _listed(mined.left_out.get(relation_id)), _listed(filtered)))
     return markdown(["", "while mining", "by the filters (of 1-N@: objects)"], rows)
 

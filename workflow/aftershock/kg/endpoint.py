@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pyoxigraph
@@ -56,7 +57,7 @@ class BoundedBytes(io.BytesIO):
         self.seconds = seconds
         self.end = time.monotonic() + seconds
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: Any, /) -> int:
         """Append `data`, or raise TimeoutError when the time is over."""
         if time.monotonic() > self.end:
             raise TimeoutError(f"TimeoutException: the query took longer than {self.seconds:g} s")

@@ -74,6 +74,5 @@ class EndpointSource:
 
     def _counts(self, listed: Mapping[Term | None, int]) -> dict[str, int]:
         """Numbers by id, of the entities among some terms."""
-        counts = {self.graph.entity_id(term): number for term, number in listed.items()}
-        counts.pop(None, None)
-        return counts
+        named = ((self.graph.entity_id(term), number) for term, number in listed.items())
+        return {entity_id: number for entity_id, number in named if entity_id is not None}

@@ -68,7 +68,8 @@ def _ask(
             raise
         last = True
     else:
-        return [(client.graph.entity_id(row[0]), row) for row in rows]
+        named = ((client.graph.entity_id(row[0]), row) for row in rows)
+        return [(entity_id, row) for entity_id, row in named if entity_id is not None]
     half = len(entity_ids) // 2
     return _ask(client, entity_ids[:half], query, last) + _ask(client, entity_ids[half:], query, last)
 

@@ -74,7 +74,7 @@ def count(client: Client, pattern: Pattern, fresh: bool = False, digits: str = "
     query = (pattern.bucket(variable, digits) if digits else pattern).total
     try:
         ((number,),) = client.select(query, _one_number, fresh, patient=True)
-        return int(number.value)
+        return _number(number) or 0
     except IncompleteError:
         raise
     except QueryTooLargeError:
@@ -226,9 +226,10 @@ class _Reader:
         graph = self.client.graph
         readers = [graph.relation_id if name == PROPERTY else graph.entity_id for name in pattern.variables]
         for row in rows:
-            ids = tuple(read(term) for read, term in zip(readers, row, strict=True))
-            if None in ids:
-                found.odd[graph.oddity(row[ids.index(None)])] += 1
+            read_ids = [read(term) for read, term in zip(readers, row, strict=True)]
+            ids = tuple(name for name in read_ids if name is not None)
+            if len(ids) < len(row):
+                found.odd[graph.oddity(row[read_ids.index(None)])] += 1
             elif self.keep is None or self.keep(ids):
                 found.ids.append(ids)
         return found
@@ -252,15 +253,15 @@ def _listing(client: Client, pattern: Pattern, variable: str, total: int) -> dic
     query = pattern.counts(variable)
 
     def adds_up(rows: list[Row]) -> str | None:
-        numbers = [_number(number) for _, number in rows]
-        if None in numbers:
+        numbers = [n for _, number in rows if (n := _number(number)) is not None]
+        if len(numbers) < len(rows):
             return "a number was expected per value"
         return None if sum(numbers) == total else _lacks(total, sum(numbers))
 
     if not total:
         return {}
     rows = client.select(query, adds_up, patient=True)
-    return {value: int(number.value) for value, number in rows}
+    return {value: _number(number) or 0 for value, number in rows}
 
 
 def _not_whole(client: Client, pattern: Pattern, total: int, found: int) -> IncompleteError:

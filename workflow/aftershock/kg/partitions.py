@@ -57,7 +57,7 @@ def load_dump(
     source, folder = Path(source), Path(folder)
     work = folder.with_name(f".{folder.name}.reading")
     state = source.stat()
-    wanted = {
+    wanted: dict[str, Any] = {
         "format": FORMAT,
         "file": source.name,
         "bytes": state.st_size,

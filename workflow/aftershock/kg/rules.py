@@ -9,6 +9,7 @@ rather functional in that direction). Variables of a body may take the same valu
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -144,7 +145,7 @@ class Miner:
         body, *rest, head = map(self.relation_ids.index, rule.relations)
         return body, rest[0] if rest else -1, head
 
-    def _rule(self, row) -> LogicRule:
+    def _rule(self, row: Any) -> LogicRule:
         body = [self.relation_ids[code] for code in (row.body, row.body2) if code >= 0]
         return LogicRule(tuple(body), self.relation_ids[row.head])
 
@@ -230,7 +231,7 @@ def _warn(frame: pd.DataFrame, relations: pd.DataFrame) -> None:
         log.warning("rule %s of rules.tsv has no support in this graph", rule)
 
 
-def _reason(row, thresholds: Thresholds) -> str | None:
+def _reason(row: Any, thresholds: Thresholds) -> str | None:
     """The sheet's reason, with what the rule does not reach."""
     if row.status == "review":
         return None

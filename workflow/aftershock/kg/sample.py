@@ -105,7 +105,7 @@ class Neighbourhoods:
         """Ask for the facts of those entities that were not asked for before."""
         new = set(entity_ids) - self.loaded
         found = self.source.facts_about(new, self.relation_ids)
-        for fact in found.ids:
-            self.facts[fact[0]].add(fact)
+        for subject_id, relation_id, object_id in found.ids:
+            self.facts[subject_id].add((subject_id, relation_id, object_id))
         self.odd += found.odd
         self.loaded |= new

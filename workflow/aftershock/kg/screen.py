@@ -45,8 +45,8 @@ class Screen:
         lines = ["text\tdecision\treason"]
         for text in sorted({text for text in texts if text and text.isprintable()}):
             fault = self.fault(text)
-            if fault == OFFENSIVE:
-                lines.append(f"{text}\treview\tholds {self.words.search(normal(text))[0]}")
+            if fault == OFFENSIVE and (match := self.words.search(normal(text))):
+                lines.append(f"{text}\treview\tholds {match[0]}")
             elif fault == TOXIC:
                 lines.append(f"{text}\treview\tscore {self.scores[text]:.3f}")
         return "\n".join(lines) + "\n"

@@ -78,6 +78,8 @@ def connect(
     if "url" in source:
         kept = Cache(cache) if cache else None
         yield EndpointSource(Client(source["url"], graph, source["contact"], cache=kept))
+    elif store is None:
+        raise ValueError(f"the graph of namespace {source['namespace']!r} has neither a url nor a store")
     elif source.get("source") == "dump":
         with DumpSource(store, graph) as dump:
             yield dump

@@ -4,12 +4,13 @@ import bz2
 import gzip
 import os
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyoxigraph
 
-OPENERS = {".nt": open, ".nt.gz": gzip.open, ".nt.bz2": bz2.open}
+OPENERS: dict[str, Callable[..., Any]] = {".nt": open, ".nt.gz": gzip.open, ".nt.bz2": bz2.open}
 TESTERS = {".nt.gz": "gzip", ".nt.bz2": "bzip2"}
 
 
@@ -40,7 +41,8 @@ def load_triples(source: str | os.PathLike, folder: str | os.PathLike) -> int:
     with OPENERS[ending](source, "rb") as file:
         counter = LineCounter(file)
         try:
-            store.bulk_load(input=counter, format=pyoxigraph.RdfFormat.N_TRIPLES)
+            file_read: Any = counter  # all that is asked of it is `read`
+            store.bulk_load(input=file_read, format=pyoxigraph.RdfFormat.N_TRIPLES)
         except SyntaxError as error:
             raise ValueError(
                 f"{source}, line {error.lineno}: {error.msg}. The file is broken or ends early; "

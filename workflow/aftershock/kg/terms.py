@@ -53,7 +53,7 @@ def term_number(graph: Graph, term: Term) -> int:
 
 
 def _named(iri: str | None, blank: str | None) -> Term:
-    return Term("bnode", blank) if iri is None else Term("uri", unescape(iri))
+    return Term("bnode", blank or "") if iri is None else Term("uri", unescape(iri))
 
 
 def _tag(language: str | None, datatype: str | None) -> str | None:

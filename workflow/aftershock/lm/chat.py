@@ -79,7 +79,8 @@ def _sample(
     generator: torch.Generator,
 ) -> list[int]:
     """Up to `n_tokens` tokens after `ids`, an ending one included."""
-    cache, said = DynamicCache(), []
+    cache = DynamicCache()
+    said: list[int] = []
     fresh = torch.tensor([list(ids)], device=lm.device)
     while len(said) < n_tokens and not (said and said[-1] in ends):
         hidden = lm.run(fresh, None, past_key_values=cache, use_cache=True)

@@ -23,7 +23,8 @@ def convert(files: Sequence[Path], into: Path, shard_bytes: int = SHARD_BYTES) -
     torch's format from before 1.6, which cannot be mapped. ValueError names a file that holds anything else.
     """
     parts: list[tuple[Path, list[str]]] = []
-    total, seen = 0, set()
+    total = 0
+    seen: set[str] = set()
     for shard in _shards(files, shard_bytes):
         if repeated := sorted(seen & set(shard)):
             raise ValueError(f"{', '.join(p.name for p in files)}: {repeated[0]} is there more than once")
@@ -35,7 +36,7 @@ def convert(files: Sequence[Path], into: Path, shard_bytes: int = SHARD_BYTES) -
     if len(parts) == 1:
         parts[0][0].rename(into / SINGLE)
         return
-    where = {}
+    where: dict[str, str] = {}
     for number, (part, names) in enumerate(parts, 1):
         file = f"model-{number:05d}-of-{len(parts):05d}.safetensors"
         part.rename(into / file)

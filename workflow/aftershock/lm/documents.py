@@ -10,8 +10,8 @@ import json
 import random
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -76,7 +76,7 @@ def kind_of(path: Path) -> str:
     return Path(path.name.removesuffix(".gz")).suffix
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path) -> BufferedReader | gzip.GzipFile:
     return gzip.open(path) if path.suffix == ".gz" else open(path, "rb")
 
 

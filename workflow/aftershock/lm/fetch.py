@@ -35,8 +35,13 @@ ENDINGS = (".json", ".txt", ".model")
 class _Origin(Protocol):
     """Where a model's files come from."""
 
-    names: Sequence[str]
-    place: Callable[[Path, Path], object]  # how a file goes where it belongs
+    @property
+    def names(self) -> Sequence[str]:
+        """All its files."""
+
+    @property
+    def place(self) -> Callable[[Path, Path], object]:
+        """How a file goes where it belongs."""
 
     def get(self, names: Iterable[str]) -> dict[str, Path]:
         """The paths of files on this machine."""
@@ -48,7 +53,7 @@ class _Origin(Protocol):
 def fetch(
     source: Mapping[str, str],
     into: Path,
-    check: Callable[[str], object] = str,
+    check: Callable[[str | None], object] = str,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Make the folder `into`: a model's configuration, tokenizer.json, safetensors and provenance.json.
@@ -116,7 +121,7 @@ class _Remote:
         return {"hub": repository.hub, "revision": repository.revision, "commit": repository.commit}
 
 
-def _take(origin: _Origin, into: Path, check: Callable[[str], object], shard_bytes: int) -> None:
+def _take(origin: _Origin, into: Path, check: Callable[[str | None], object], shard_bytes: int) -> None:
     """Put what is needed of `origin` into the folder `into`; what is small, and can be refused, first."""
     if "config.json" not in origin.names:
         raise ValueError(f"{origin} is no model: it has no config.json")

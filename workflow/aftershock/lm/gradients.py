@@ -6,13 +6,15 @@ no case's gradient depends on the cases beside it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from aftershock.lm.edits import EMPTY, Batch, State, apply_deltas, merge_many
 from aftershock.lm.hooks import last_mlp_at
-from aftershock.lm.model import LanguageModel
+from aftershock.lm.model import Hook, LanguageModel
 from aftershock.lm.tokens import Pair
 
 Gradients = dict[str, tuple[Tensor, Tensor]]
@@ -87,8 +89,8 @@ def module_gradients(
     inputs: dict[str, Tensor] = {}
     added: dict[str, Tensor] = {}
 
-    def taker(name: str):
-        def hook(module, args, output):
+    def taker(name: str) -> Hook:
+        def hook(module: Module, args: tuple[Any, ...], output: Any) -> Any:
             inputs[name] = args[0].detach()
             added[name] = torch.zeros_like(output, requires_grad=True)
             return output + added[name]

@@ -4,13 +4,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 from torch.utils.checkpoint import checkpoint
 
 from aftershock.lm.edits import EMPTY, Batch, State, apply_deltas, merge_many, per_token
-from aftershock.lm.model import LanguageModel
+from aftershock.lm.model import Hook, LanguageModel
 from aftershock.lm.tokens import Located
 
 BATCH_TOKENS = 4096
@@ -31,8 +33,8 @@ def record_activations(
     """
     seen: dict[tuple[str, str], Tensor] = {}
 
-    def taker(name: str):
-        def hook(module, args, output):
+    def taker(name: str) -> Hook:
+        def hook(module: Module, args: tuple[Any, ...], output: Any) -> Any:
             seen["in", name] = args[0].to(lm.device)
             seen["out", name] = (output[0] if isinstance(output, tuple) else output).to(lm.device)
             if name == stop:
@@ -75,7 +77,7 @@ def with_added(
 
     `written` is what the MLP does put out where a norm follows it, and None where it joins as it is.
     """
-    if written is None:
+    if written is None or lm.family.mlp_norm is None:
         return stream + added
     norm = lm.model.get_submodule(lm.family.mlp_norm.format(layer))
     before, after = (norm(w.to(norm.weight.device)).to(lm.device) for w in (written, written + added))

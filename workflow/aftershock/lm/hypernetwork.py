@@ -21,7 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from aftershock.lm.edits import LowRank, State
+from aftershock.lm.edits import LowRank
 from aftershock.lm.gradients import Gradients
 from aftershock.lm.model import LanguageModel
 from aftershock.output import whole_file
@@ -39,6 +39,9 @@ class Normaliser(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.count: Tensor
+        self.mean: Tensor
+        self.squares: Tensor
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(width, dtype=torch.float64))
         self.register_buffer(
@@ -116,7 +119,7 @@ class Hypernetwork(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
+        self.shapes = {name: (n_in, n_out) for name, (n_in, n_out) in shapes.items()}
         self.rank, self.n_hidden = rank, n_hidden
         random = torch.Generator().manual_seed(seed)
         groups: dict[tuple[int, int], list[str]] = {}
@@ -156,7 +159,7 @@ class Hypernetwork(nn.Module):
 
     def forward(
         self, gradients: Gradients, cases: Tensor, n_cases: int, observe: bool = False, scale: float = 1.0
-    ) -> State:
+    ) -> tuple[LowRank, ...]:
         """The edit of every case: deltas whose rank is the largest number of tokens of any case.
 
         `cases` (rows,) is ascending. A token counts where neither x nor delta is all zeros. With `observe`
@@ -186,7 +189,7 @@ class Hypernetwork(nn.Module):
             state.append(LowRank(module, U, V))
         return tuple(state)
 
-    def nothing(self, n_cases: int) -> State:
+    def nothing(self, n_cases: int) -> tuple[LowRank, ...]:
         """Deltas that change nothing."""
         return tuple(
             LowRank(name, *(self.rates.new_zeros(n_cases, 1, width) for width in shape))

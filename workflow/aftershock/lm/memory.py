@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -54,7 +54,8 @@ def run_in_parts(
     A range that runs out of memory is halved, and so are those after it. A row that does not fit by itself is
     given to `alone`, a slower way that needs less; MemoryError says how much it needed when that fails too.
     """
-    made, start = [], 0
+    made: list[tuple[range, Any]] = []
+    start = 0
     while start < len(costs):
         part = _next_part(costs, start, limit)
         found, failed = _attempt(run, part)

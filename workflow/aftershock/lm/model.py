@@ -1,11 +1,11 @@
 """A causal language model with its tokenizer, loaded from a local folder."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from aftershock.lm.folders import fault_of_model
 TargetIds = Literal["text", "released"]
 Precision = Literal["strict", "tf32", "bf16"]
 DeviceMap = str | dict[str, int | str]
+Hook = Callable[[nn.Module, tuple[Any, ...], Any], Any]
+"""Called with a module, its arguments and its output; what it returns takes the output's place."""
 MAKERS = "rule fetch_model or train_lm"
 
 
@@ -165,7 +167,7 @@ class LanguageModel:
         length = torch.tensor([len(row) for row in rows], device=self.device)
         return ids, (torch.arange(width, device=self.device) < length[:, None]).long()
 
-    def run(self, ids: Tensor, mask: Tensor | dict[str, Tensor] | None, **options) -> Tensor:
+    def run(self, ids: Tensor, mask: Tensor | dict[str, Tensor] | None, **options: Any) -> Tensor:
         """Hidden states after the final norm, (batch, seq, d_model).
 
         `mask` is (batch, seq), or what `attention` makes. The former only tells of padding on the right: as

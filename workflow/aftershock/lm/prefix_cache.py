@@ -7,6 +7,7 @@ keys and values are kept, and every further pass starts at that token and above 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ class FrozenCache(DynamicCache):
         return self.layers[layer_idx].keys.shape[-2]
 
     def update(
-        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """The kept keys and values with those of the running tokens after them."""
         kept = self.layers[layer_idx]

@@ -8,6 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -119,7 +120,7 @@ def _score_alike(
             progress.step(len(part))
         return found
 
-    scores: list[list[Score | None]] = [[None] * len(queries) for _ in states]
+    scores: list[list[Any]] = [[None] * len(queries) for _ in states]
     for part, by_state in run_in_parts([row.cost(lm, per_token) for row in rows], limit, run, "scoring"):
         for mine, found in zip(scores, by_state, strict=True):
             for i, results in zip(part, found, strict=True):
@@ -146,7 +147,8 @@ def _rows(lm: LanguageModel, queries: Sequence[Query]) -> list[_Row]:
 
 def _fitting(targets: Sequence[tuple[int, ...]], limit: int) -> list[list[tuple[int, ...]]]:
     """Targets in groups of at most `limit` tokens, so that no row grows without bound."""
-    groups, size = [[]], 0
+    groups: list[list[tuple[int, ...]]] = [[]]
+    size = 0
     for target in targets:
         if groups[-1] and size + len(target) > limit:
             groups, size = [*groups, []], 0

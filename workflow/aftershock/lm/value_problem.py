@@ -98,8 +98,9 @@ class ValueProblem:
         self, lm: LanguageModel, loss_layer: int | None, state: State, delta: Tensor, checkpoint: bool
     ) -> Iterator[Tensor]:
         """Log-probabilities at the scored positions, (N, M + 1, vocabulary); see `CachedPrefixes.run`."""
-        early = loss_layer is not None and loss_layer < lm.n_layers - 1
-        also = lm.layer(loss_layer) if early else None
+        also = None
+        if loss_layer is not None and loss_layer < lm.n_layers - 1:
+            also = lm.layer(loss_layer)
         entered = self.prefixes.run(lm, state, delta, self.read, self.valid, also, checkpoint)
         with entered as (hidden, lens):
             index = self.scored[..., None].expand(-1, -1, hidden.shape[-1])

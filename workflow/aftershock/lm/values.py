@@ -146,7 +146,7 @@ def _solve(
 ) -> Values:
     n, init = len(problem.init), problem.init
     found, delta = torch.zeros_like(init), torch.zeros_like(init)
-    moments = torch.zeros_like(init), torch.zeros_like(init)
+    mean, square = torch.zeros_like(init), torch.zeros_like(init)
     losses = init.new_full((objective.steps, n), math.nan)
     updates = torch.zeros(n, dtype=torch.long, device=lm.device)
     reasons: list[str | None] = [None] * n
@@ -168,8 +168,8 @@ def _solve(
         delta = delta.detach()
         if not going.all():
             problem, live, log_p0 = problem.take(going), live[going], log_p0[going]
-            delta, gradient, *moments = (tensor[going] for tensor in (delta, gradient, *moments))
-        delta = _adam(delta, gradient, *moments, step + 1, objective.lr)
+            delta, gradient, mean, square = (tensor[going] for tensor in (delta, gradient, mean, square))
+        delta = _adam(delta, gradient, mean, square, step + 1, objective.lr)
         norm, limit = (
             delta.norm(dim=1, keepdim=True),
             objective.clamp * problem.init.norm(dim=1, keepdim=True),

@@ -28,7 +28,8 @@ def analyse(
     `cases` (CASES), `scores`, `facets` and `variants` belong to `runs` one by one; a run names the model,
     dataset, editor and seed. What a run lacks is missing from its own rows alone.
     """
-    summaries, breakdowns, equal = [], [], {}
+    summaries, breakdowns = [], []
+    equal: dict[Any, Any] = {}
     for run, about, rows, levels in zip(runs, cases, scores, facets, strict=True):
         summaries.append(summarise(rows, about, run, settings))
         metrics = shown(run["dataset"], rows["metric"].unique())

@@ -8,13 +8,14 @@ the cases of one answer alike, and needs no distribution. Its correction counts 
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control, rankdata, t
 
 from aftershock.metrics.catalogue import metric
-from aftershock.metrics.intervals import cluster_variance, estimates
+from aftershock.metrics.intervals import Numbers, cluster_variance, estimates
 from aftershock.metrics.resampling import cluster_codes, cluster_sums, sign_flips
 from aftershock.metrics.scales import Scale
 from aftershock.metrics.settings import DEFAULTS, Statistics
@@ -61,7 +62,7 @@ def _of_block(block: Block, settings: Statistics) -> list[pd.DataFrame]:
     for subset in SUBSETS:
         mask = strict if subset == "strict" else np.ones(len(strict), dtype=bool)
         sides = [np.where(mask[:, None], side, np.nan) for side in (ours, theirs)]
-        figures = pd.concat([keys, _figures(block, *sides, keys["metric"], settings)], axis=1)
+        figures = pd.concat([keys, _figures(block, sides[0], sides[1], keys["metric"], settings)], axis=1)
         figures["note"] = _notes(figures, sides)
         figures = figures.assign(model=block.model, dataset=block.dataset, subset=subset)
         parts += [
@@ -74,7 +75,9 @@ def _paired(
     block: Block, pairs: Sequence[tuple[str, str]], metrics: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Values of both sides (cases, pairs x metrics), and over how many seeds each pair's are averaged."""
-    ours, theirs, counts = [], [], []
+    ours: list[np.ndarray] = []
+    theirs: list[np.ndarray] = []
+    counts = []
     for pair in pairs:
         seeds = sorted(set(block.editors[pair[0]]) & set(block.editors[pair[1]]))
         for side, editor in zip((ours, theirs), pair, strict=True):
@@ -174,7 +177,7 @@ def adjusted(p: np.ndarray, correction: str) -> np.ndarray:
     return result
 
 
-def detectable(error, clusters, alpha, power: float):
+def detectable(error: Numbers, clusters: Numbers, alpha: Numbers, power: float) -> Any:
     """Smallest difference that a two-sided test at `alpha` finds with chance `power`; empty for one cluster.
 
     `error` is the standard error of the mean difference over `clusters`; both quantiles are Student's t, as

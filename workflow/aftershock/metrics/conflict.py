@@ -140,7 +140,7 @@ def _conflict_score(kind: str, new: pd.DataFrame, old: pd.DataFrame) -> dict[str
 
 def _magnitude(read: Readings) -> dict[str, pd.Series]:
     """Li et al. (2024), Eq. 8: how much of the old fact the second edit removes, and a control does."""
-    columns = {}
+    columns: dict[str, pd.Series] = {}
     for name, fact, drop in (
         ("conflict_magnitude", read.one("old"), formulas.relative_drop),
         ("conflict_magnitude_log_ratio", read.one("old", "log_probability"), formulas.log_drop),

@@ -9,7 +9,9 @@ def newcombe(
     rate: float, n: float, other: float, n_other: float, level: float = LEVEL
 ) -> tuple[float, float]:
     """Interval of `rate` minus `other`, two rates of independent cases: Newcombe (1998), method 10."""
-    return between(rate, *wilson(rate, n, level), other, *wilson(other, n_other, level))
+    low, high = wilson(rate, n, level)
+    other_low, other_high = wilson(other, n_other, level)
+    return between(rate, low, high, other, other_low, other_high)
 
 
 def between(

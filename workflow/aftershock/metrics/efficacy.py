@@ -23,7 +23,7 @@ def written(edit: str, read: Readings, new: str, replaced: list[str], state: str
 
     The object is compared with that of the first role of `replaced` that a case has.
     """
-    columns = {}
+    columns: dict[str, pd.Series] = {}
     for ending, when in (("", state), ("_before", UNEDITED)):
         found = _written(read, new, replaced, when)
         columns |= {f"{edit}_{name}{ending}": values for name, values in found.items()}
@@ -56,7 +56,7 @@ def kept(read: Readings) -> dict[str, pd.Series]:
     probability changes, over all; and, for neighbours, how often their own object is likelier than the one
     that the edit wrote for its subject, those aside whose own object that is.
     """
-    columns = {}
+    columns: dict[str, pd.Series] = {}
     for name, role in NEAR.items():
         if role in GIVEN - read.roles:
             continue

@@ -8,6 +8,7 @@ be unseen takes the place of both. Values that are missing are left out and coun
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,8 @@ FEW = 10
 
 WILSON, BCA, STUDENT, RANGE = "wilson", "bca", "t", "range"
 """How an interval was made."""
+
+Numbers: TypeAlias = float | np.ndarray | pd.Series
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Estimate:
     interval: str | None
 
 
-def wilson(rate, n, level: float = LEVEL):
+def wilson(rate: Numbers, n: Numbers, level: float = LEVEL) -> tuple[Any, Any]:
     """Wilson's score interval of a rate seen in `n` cases; `n` need not be whole. Numbers or arrays."""
     z = norm.ppf((1 + level) / 2)
     centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
@@ -53,7 +56,7 @@ def wilson(rate, n, level: float = LEVEL):
     return np.maximum(0.0, centre - half), np.minimum(1.0, centre + half)
 
 
-def kish(counts: np.ndarray):
+def kish(counts: np.ndarray) -> Any:
     """Kish's effective number of cases, if the cases of a cluster were copies of one another.
 
     `counts` has the cases of each cluster: (clusters,), or (clusters, columns) for one number per column.
@@ -61,7 +64,7 @@ def kish(counts: np.ndarray):
     return counts.sum(0) ** 2 / (counts**2).sum(0)
 
 
-def cluster_variance(sums: np.ndarray, counts: np.ndarray):
+def cluster_variance(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Variance of the mean, from how far each cluster's sum is from what the mean expects; empty for one
     cluster.
 
@@ -74,7 +77,7 @@ def cluster_variance(sums: np.ndarray, counts: np.ndarray):
     return np.where(clusters > 1, variance, np.nan)
 
 
-def n_effective(sums: np.ndarray, counts: np.ndarray, level: float = LEVEL):
+def n_effective(sums: np.ndarray, counts: np.ndarray, level: float = LEVEL) -> Any:
     """Independent cases that say as much about a rate as these clusters do: at most n, at least `kish`.
 
     Korn and Graubard (1998) divide n by the design effect, the variance between clusters over that of
@@ -140,7 +143,7 @@ def tails(clusters: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.nd
     return -upper, upper
 
 
-def bounded(value, n, low, high, level: float = LEVEL):
+def bounded(value: Numbers, n: Numbers, low: Numbers, high: Numbers, level: float = LEVEL) -> tuple[Any, Any]:
     """Interval of a mean when all of `n` cases had the same value, of which only the usual range is known.
 
     Wilson's upper end for 0 of n cases bounds the share of cases that are not like those seen; they may lie
@@ -154,7 +157,9 @@ def bounded(value, n, low, high, level: float = LEVEL):
     return value - unseen * (value - low), value + unseen * (high - value)
 
 
-def students(value, variance, clusters, least, most, level: float = LEVEL):
+def students(
+    value: Numbers, variance: Numbers, clusters: Numbers, least: Numbers, most: Numbers, level: float = LEVEL
+) -> tuple[Any, Any]:
     """Student's t interval of a mean over `clusters`, cut off at what the metric can be; for arrays too."""
     half = t.ppf((1 + level) / 2, clusters - 1) * np.sqrt(variance)
     return np.maximum(least, value - half), np.minimum(most, value + half)
@@ -167,7 +172,7 @@ def estimate(
     rng: np.random.Generator,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
-) -> dict[str, Estimate]:
+) -> dict[Any, Estimate]:
     """An Estimate per column of `values` (cases, metrics), leaving out empty values; `clusters` by case.
 
     `scales` says what each metric can be; a share that is 0 or 1 in every case is a rate.
@@ -244,11 +249,11 @@ def _filled(
         ends = bca(sums[:, many], counts[:, many], resampled, tails(clusters[many], level))
         take(BCA, many, ends)
     rest = (made == "") & (clusters > 1)
-    ends = (scale[name][rest] for name in ("least", "most"))
-    take(STUDENT, rest, students(mean[rest], variance[rest], clusters[rest], *ends, level))
+    least, most = (scale[name][rest] for name in ("least", "most"))
+    take(STUDENT, rest, students(mean[rest], variance[rest], clusters[rest], least, most, level))
     rest = made == ""
-    ends = (scale[name][rest] for name in ("low", "high"))
-    take(RANGE, rest, bounded(mean[rest], copies[rest], *ends, level))
+    lowest, highest = (scale[name][rest] for name in ("low", "high"))
+    take(RANGE, rest, bounded(mean[rest], copies[rest], lowest, highest, level))
     return {
         "value": mean, "low": low, "high": high, "n_effective": effective, "kish": copies, "interval": made,
     }  # fmt: skip

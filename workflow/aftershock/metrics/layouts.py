@@ -4,10 +4,10 @@ recall.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import pandas as pd
 
-from aftershock.metrics.catalogue import metric
 from aftershock.metrics.intervals import LEVEL, estimate
 from aftershock.metrics.scales import SHARE
 from aftershock.seeds import generator
@@ -169,11 +169,11 @@ def control_table(summary: pd.DataFrame) -> pd.DataFrame:
     by_metric = summary.set_index("metric")
     parts = []
     for name, control, words in CONTROLLED:
-        part = None
+        sides = []
         for prefix, chosen in (("", name), ("control_", control), ("difference_", difference(name, control))):
             rows = by_metric.loc[by_metric.index == chosen, [*key, *FIGURES]]
-            rows = rows.rename(columns={figure: prefix + figure for figure in FIGURES})
-            part = rows if part is None else part.merge(rows, on=key, how="inner")
+            sides.append(rows.rename(columns={figure: prefix + figure for figure in FIGURES}))
+        part = reduce(lambda left, right: left.merge(right, on=key, how="inner"), sides)
         parts.append(part.assign(metric=name, control=control, compared_with=words))
     return pd.concat(parts, ignore_index=True)[list(CONTROLS.columns)]
 
@@ -207,12 +207,3 @@ def all_tables(
             title = name if definition == PAPER else f"{name}_{definition}"
             tables[title] = (layout.schema(title, definition), table(summary, runs, layout, definition))
     return tables | {"controls": (CONTROLS, control_table(summary)), "recall": (RECALL_SUMMARY, recall)}
-
-
-def definitions(names: Sequence[str]) -> pd.DataFrame:
-    """Title, better direction and definition of each metric."""
-    entries = [metric(name) for name in sorted(set(names))]
-    return pd.DataFrame(
-        [(e.name, e.title, e.better, e.about) for e in entries],
-        columns=["metric", "title", "better", "about"],
-    )

@@ -24,7 +24,7 @@ class Block:
     model: str
     dataset: str
     cases: pd.DataFrame
-    editors: Mapping[str, Mapping[int, pd.DataFrame]]
+    editors: dict[str, dict[int, pd.DataFrame]]
 
     @property
     def case_ids(self) -> pd.Index:

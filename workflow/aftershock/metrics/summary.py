@@ -43,7 +43,10 @@ def summarise(
     """
     values = by_case(scores)
     strict = about_cases(cases, values.index, "strict").astype(bool)
-    parts = {("all",): np.ones(len(values), dtype=bool), ("strict",): strict}
+    parts: dict[tuple[str, ...], np.ndarray] = {
+        ("all",): np.ones(len(values), dtype=bool),
+        ("strict",): strict,
+    }
     rows = _masked(values, cases, run, parts, ["subset"], settings)
     return rows[list(SUMMARY.columns)]
 

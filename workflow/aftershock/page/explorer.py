@@ -74,7 +74,8 @@ def explore(
 ) -> Explorer:
     """The explorer of all `settings`, with about `chunk` pairs to a chunk; `labels` name relations."""
     words, names = Words(), Words()
-    parts, chunks, holes, pairs = [], [], [], 0
+    parts, holes, pairs = [], [], 0
+    chunks: list[Any] = []
     for setting in settings:
         cases = setting.cases[setting.cases["split"] == "test"].sort_values("case_id")
         found = {

@@ -192,9 +192,11 @@ def _range(
     least, most = rows.iloc[rows["value"].argmin()], rows.iloc[rows["value"].argmax()]
     low, high = rounded(least["value"], name), rounded(most["value"], name)
     if low == high:
-        ends = between(rows["low"].min(), rows["high"].max(), name)
+        interval = between(rows["low"].min(), rows["high"].max(), name)
         who = "" if len(rows) == 1 else ", whatever the method"
-        return f"{sentence.replace('{}', low).removesuffix('.')}{who} ({100 * level:g} % interval {ends})."
+        return (
+            f"{sentence.replace('{}', low).removesuffix('.')}{who} ({100 * level:g} % interval {interval})."
+        )
     ends = [
         f"{value} ({row['editor']}; {between(row['low'], row['high'], name)})"
         for value, row in ((low, least), (high, most))

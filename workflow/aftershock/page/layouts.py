@@ -209,7 +209,7 @@ def counts(made: Mapping[tuple[str, str], pd.DataFrame]) -> dict[str, Any] | Non
 
 
 def oddities(rows: pd.DataFrame) -> dict[str, Any]:
-    """What was found in published files, see cases/validate.py."""
+    """What was found in published files, see datasets/validate.py."""
     return of_frame("oddities", rows, "Oddities in all rows of the published files")
 
 

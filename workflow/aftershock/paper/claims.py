@@ -93,7 +93,14 @@ class _Run:
     comparisons: pd.DataFrame
 
     @classmethod
-    def of(cls, model, summary, editors, study, comparisons):
+    def of(
+        cls,
+        model: str,
+        summary: pd.DataFrame,
+        editors: Mapping[str, Any],
+        study: Any,
+        comparisons: pd.DataFrame,
+    ) -> "_Run":
         values = first_seed(summary).set_index(["dataset", "editor", "metric"])
         present = set(summary["editor"])
         methods: dict[str, list[str]] = {}
@@ -182,9 +189,11 @@ def _against(run: _Run, about: Mapping[str, Any], title: str, editor: str) -> It
                 yield Answer(part, OPEN, why)
                 continue
             paired = run.paired(dataset, name, editor, other)
-            figures = paired or _unpaired(*found)
+            ours, theirs = found
+            figures = paired or _unpaired(ours, theirs)
             kind = "paired difference" if paired else "difference"
-            yield Answer(part, decide(*figures[1:3], **ends), _versus(name, *found, kind, figures), *figures)
+            evidence = _versus(name, ours, theirs, kind, figures)
+            yield Answer(part, decide(*figures[1:3], **ends), evidence, *figures)
 
 
 def _between_datasets(run: _Run, about: Mapping[str, Any], title: str, editor: str) -> Answer:
@@ -194,9 +203,10 @@ def _between_datasets(run: _Run, about: Mapping[str, Any], title: str, editor: s
     found, why = run.rows(about["metric"], (about["dataset"], editor), (other, editor))
     if why:
         return Answer(part, OPEN, why)
-    figures = _unpaired(*found)
+    ours, theirs = found
+    figures = _unpaired(ours, theirs)
     ends = {"least": 0.0} if above else {"most": about["margin"]}
-    evidence = _versus(about["metric"], *found, "difference", figures)
+    evidence = _versus(about["metric"], ours, theirs, "difference", figures)
     return Answer(part, decide(*figures[1:3], **ends), evidence, *figures)
 
 

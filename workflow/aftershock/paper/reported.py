@@ -9,7 +9,7 @@ import csv
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,7 @@ def _columns() -> dict[tuple[str, str], tuple[str, str]]:
     }
 
 
-def _by_run(summary: pd.DataFrame):
+def _by_run(summary: pd.DataFrame) -> Iterator[Any]:
     chosen = summary[summary["subset"] == "all"]
     for key, part in chosen.groupby(["model", "dataset", "editor", "seed"], sort=False):
         yield key, part.set_index("metric")

@@ -98,7 +98,10 @@ def _entries(rows: pd.DataFrame, column: Column) -> list[Entry]:
     if entry.better:
         best = shown == by_model.transform("max" if entry.better == "up" else "min")
         best &= by_model.transform("nunique") > 1
-    return [Entry(*text, b) for *text, b in zip(*texts, best, strict=True)]
+    return [
+        Entry(value, low, high, one)
+        for value, low, high, one in zip(texts[0], texts[1], texts[2], best, strict=True)
+    ]
 
 
 def _number(value: float, name: str) -> str:

@@ -5,5 +5,5 @@ OpenAI-compatible service (`endpoint`, the only module that sees a key) or a mod
 over lm/chat.py). Every answer is on disk before anybody reads it (`kept`), `answers` takes a list of texts
 out of what was said, `validation` says of each why it is no prompt (`language` whether it is English, the
 graph's screen whether it offends), and `ranking` picks those that differ most and writes them down as rows
-for resources/paraphrases.tsv. What a person keeps or drops there wins over everything in this room.
+for resources/paraphrases.tsv. What a person keeps or drops there wins over everything in this package.
 """

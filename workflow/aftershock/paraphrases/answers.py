@@ -11,6 +11,7 @@ from typing import Any
 
 from aftershock.prompts import SLOT
 
+_BETWEEN = re.compile(r"\s*,?\s*")  # items of a list
 _DECODER = json.JSONDecoder()
 _LINE = re.compile(r"^\s*(?:\(?\d{1,3}[.):]|[-*•])\s+(?P<text>.*?)\s*,?\s*$")
 
@@ -59,5 +60,6 @@ def _cut_off(text: str) -> list[str]:
         except ValueError:
             break
         found.append(value)
-        place = re.compile(r"\s*,?\s*").match(text, place).end()
+        if match := _BETWEEN.match(text, place):
+            place = match.end()
     return found

@@ -42,7 +42,7 @@ PROBES = Table(
     ("case_id", "role", "position"),
     {
         "case_id": "int64",
-        "role": "string",  # see cases/probes.py
+        "role": "string",  # see datasets/probes.py
         "position": "int64",
         "probe_id": "int64",  # equal for equal facts of one case, asked alike: each is scored once
         "subject_id": "string",

@@ -38,7 +38,7 @@ class TrainingBatch:
 def read_batch(
     lm: LanguageModel, cases: Sequence[Sequence[EditRequest]], settings: FtSettings, state: State
 ) -> TrainingBatch:
-    """Some requests of each case, with what the model computes from `state` below the first matrix."""
+    """Some requests of each case, with the activations from `state` below the first trained matrix."""
     requests = [request for case in cases for request in case]
     pairs = encode_pairs(lm, [(request.text, request.target_new) for request in requests])
     each = settings.objective == "target_new"
@@ -67,9 +67,11 @@ def read_batch(
     with apply_deltas(lm, state, running), record_activations(lm, [projection], [mlp], stream) as seen:
         lm.run(ids, mask, use_cache=False)
     written = seen["out", mlp] if lm.family.mlp_norm else None
-    before = seen["out", stream], seen["in", projection], written
-    tensors = (slots, tokens, shares, read, valid)
-    return TrainingBatch(ids, mask, *before, owner, *(tensor.to(lm.device) for tensor in tensors), sizes)
+    before, keys = seen["out", stream], seen["in", projection]
+    slots, tokens, shares, read, valid = (
+        tensor.to(lm.device) for tensor in (slots, tokens, shares, read, valid)
+    )
+    return TrainingBatch(ids, mask, before, keys, written, owner, slots, tokens, shares, read, valid, sizes)
 
 
 class Target(NamedTuple):

@@ -21,6 +21,7 @@ from aftershock.editors.contract import Editor, EditResult, Memory
 from aftershock.editors.ft import FtSettings
 from aftershock.editors.ft.batch import TrainingBatch, read_batch
 from aftershock.lm.edits import EMPTY, Batch, Dense, State, apply_deltas, select
+from aftershock.lm.edits.weights import WeightDelta
 from aftershock.lm.hooks import checkpointed, last_mlp_at, start_after_layer, with_added
 from aftershock.lm.memory import byte_budget, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
@@ -138,14 +139,14 @@ class _Weights:
         self.start: dict[tuple[str, str], Tensor] = {}  # what the change is added to
         for layer in sorted(settings.layers):
             name = lm.projection(layer)
-            before = [delta for delta in state if delta.module == name]
+            before = [delta for delta in state if isinstance(delta, WeightDelta) and delta.module == name]
             self.start[name, "weight"] = lm.weight(name) + sum(delta.dense() for delta in before)
             if (bias := lm.bias(name)) is not None:
-                changes = [d.bias for d in before if isinstance(d, Dense) and d.bias is not None]
+                changes = [change for d in before if (change := d.bias) is not None]
                 self.start[name, "bias"] = bias + sum(changes)
-            for key in [key for key in self.start if key not in self.change]:
-                shape = (lm.weight(name) if key[1] == "weight" else lm.bias(name)).shape
-                self.change[key] = torch.zeros(n, *shape, dtype=lm.dtype, device=lm.device)
+        for key, start in self.start.items():
+            shape = start.shape[-1:] if key[1] == "bias" else start.shape[-2:]  # without the axis of cases
+            self.change[key] = torch.zeros(n, *shape, dtype=lm.dtype, device=lm.device)
         self.views = [{key: change[i] for key, change in self.change.items()} for i in range(n)]
         every = [view for views in self.views for view in views.values()]
         self.adam = torch.optim.Adam(every, lr=settings.lr, fused=True)

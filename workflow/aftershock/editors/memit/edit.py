@@ -209,7 +209,8 @@ class _Asked:
     @classmethod
     def of(cls, cases: Sequence[Sequence[EditRequest]], multi_label: str, device: torch.device) -> "_Asked":
         """Each request by itself if "joint", else as one those of a case that share prompt and subject."""
-        units, owner, slot = [], [], []
+        units: list[list[EditRequest]] = []
+        owner, slot = [], list[int]()
         for i, case in enumerate(cases):
             mine: dict[object, list[EditRequest]] = {}
             for j, request in enumerate(case):

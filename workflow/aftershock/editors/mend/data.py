@@ -5,7 +5,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ from aftershock.lm.gradients import Texts
 from aftershock.lm.hypernetwork import Hypernetwork
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.tokens import Pair, encode_pairs
+from aftershock.progress import Progress
 from aftershock.seeds import derive, generator
 
 VAL_BATCH = 32
@@ -113,12 +113,12 @@ def train_hypernetwork(
     seed: int,
     weights_sha256: str,
     checkpoint: Path | None = None,
-    console: TextIO | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Hypernetwork, pd.DataFrame]:
     """A hypernetwork for `layers` trained on the rows of split train, and its curve.
 
-    `edits` and `local` are laid out by `cases.mend`. The dev rows say when to end and which state is kept. A
-    checkpoint counts only for the same weights, settings, layers, seed and rows.
+    `edits` and `local` are laid out by `datasets.mend`. The dev rows say when to end and which state is kept.
+    A checkpoint counts only for the same weights, settings, layers, seed and rows.
     """
     by_split = {
         split: Pool.of(lm, edits[edits["split"] == split], local[local["split"] == split], settings)
@@ -143,6 +143,6 @@ def train_hypernetwork(
         seed,
         checkpoint,
         identity,
-        console,
+        progress,
     )
     return trained, pd.DataFrame(curve)

@@ -107,23 +107,25 @@ class Mend(Editor):
             for name, (x, delta) in gradients.items()
         }
         try:
-            state = self.net(gradients, texts.cases, n, observe=self.in_order, scale=self.settings.lr_scale)
+            made: tuple[LowRank, ...] = self.net(
+                gradients, texts.cases, n, observe=self.in_order, scale=self.settings.lr_scale
+            )
         except TooFewTokensError as error:
             if not self.in_order:
                 raise
             reasons = [reasons[0] or str(error)]
-            state = self.net.nothing(n)
-        state = tuple(LowRank(d.module, d.U.to(self.lm.dtype), d.V.to(self.lm.dtype)) for d in state)
+            made = self.net.nothing(n)
+        made = tuple(LowRank(d.module, d.U.to(self.lm.dtype), d.V.to(self.lm.dtype)) for d in made)
         for case in range(n):
             if reasons[case] is None and not all(
-                d.V[case].isfinite().all() and d.U[case].isfinite().all() for d in state
+                d.V[case].isfinite().all() and d.U[case].isfinite().all() for d in made
             ):
                 reasons[case] = "the hypernetwork made an edit that is not finite"
         failed = torch.tensor([reason is not None for reason in reasons])
-        diagnostics = ({"gradients": gradients, "state": state},)
+        diagnostics = ({"gradients": gradients, "state": made},)
         steps = tuple(int(reason is None) for reason in reasons)
         return EditResult(
-            tuple(d.without(failed) for d in state),
+            tuple(d.without(failed) for d in made),
             steps,
             tuple(losses.tolist()),
             tuple(reasons),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -175,10 +175,10 @@ class CaseTensors:
         return self._map(lambda tensor: tensor.to(device))
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
-        return replace(self, **{name: function(tensor) for name, tensor in self.tensors().items()})
+        return replace(cast(Any, self), **{name: function(tensor) for name, tensor in self.tensors().items()})
 
     def _fields(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {field.name: getattr(self, field.name) for field in fields(cast(Any, self))}
 
 
 KINDS: dict[str, type[Delta]] = {}

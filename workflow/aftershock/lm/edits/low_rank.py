@@ -1,7 +1,6 @@
 """A change of low rank, as most editors make them."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -20,7 +19,6 @@ class LowRank(WeightDelta):
     module: str
     U: Tensor  # (B, r, d_in)
     V: Tensor  # (B, r, d_out)
-    bias: ClassVar[None] = None
 
     @property
     def rank(self) -> int:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,7 +23,6 @@ class Rows(WeightDelta):
     indices: Tensor  # (B, r), which inputs of the projection
     values: Tensor  # (B, r, d_out), the change of these columns of the (d_out, d_in) weight
     d_in: int
-    bias: ClassVar[None] = None
 
     @property
     def shape(self) -> tuple[int, int]:

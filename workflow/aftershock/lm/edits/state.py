@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from aftershock.lm.edits.delta import Batch, Delta
 from aftershock.lm.edits.dense import Dense
 from aftershock.lm.edits.low_rank import LowRank
+from aftershock.lm.edits.weights import WeightDelta
 from aftershock.lm.model import LanguageModel
 
 State = tuple[Delta, ...]
@@ -94,8 +96,12 @@ def merge_many(deltas: State, tokens: float = 0) -> State:
     return _cheapest(tuple(map(_sum, groups)) if many else deltas, tokens)
 
 
+def _in_weights(delta: Delta) -> TypeGuard[WeightDelta]:
+    return delta.in_weights
+
+
 def _cheapest(deltas: State, tokens: float) -> State:
-    return tuple(delta.compact(tokens) if delta.in_weights else delta for delta in deltas)
+    return tuple(delta.compact(tokens) if _in_weights(delta) else delta for delta in deltas)
 
 
 def _groups(deltas: State) -> list[list[Delta]]:

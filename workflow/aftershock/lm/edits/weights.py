@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from aftershock.lm.edits.delta import Batch, CaseTensors
 from aftershock.lm.families import layer_number
@@ -40,7 +41,11 @@ class WeightDelta(CaseTensors, ABC):
 
     in_weights: ClassVar[bool] = True
     per_token: ClassVar[bool] = True
-    bias: Tensor | None  # (B, d_out)
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The change of the module's bias, (B, d_out)."""
+        return None
 
     @property
     @abstractmethod
@@ -54,6 +59,10 @@ class WeightDelta(CaseTensors, ABC):
     @abstractmethod
     def factors(self) -> tuple[Tensor, Tensor] | None:
         """U (B, r, d_in) and V (B, r, d_out) of a change V^T U; None for one with a bias or of full rank."""
+
+    @abstractmethod
+    def without(self, cases: Tensor) -> Self:
+        """The change with nothing changed in the cases that are true in `cases` (B,)."""
 
     @abstractmethod
     def _change(self, x: Tensor, rows: CaseRows) -> Tensor:
@@ -79,7 +88,7 @@ class WeightDelta(CaseTensors, ABC):
         device = module.weight.device  # of a model that is spread over several devices
         delta, rows = self.to(device), CaseRows(batch.cases.to(device), len(self))
 
-        def hook(module, args, output):
+        def hook(module: Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
             with lm.reduced("strict"):  # a change is exact even where the weights are not
                 return output + delta._change(args[0].to(delta.dtype), rows)
 

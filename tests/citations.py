@@ -1,0 +1,319 @@
+"""Find citations in documents, docstrings and comments: links, files, modules, names, make targets, keys."""
+
+import ast
+import builtins
+import io
+import keyword
+import re
+import subprocess
+import tokenize
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "workflow" / "aftershock"
+SUFFIXES = "py|smk|md|ya?ml|tsv|csv|txt|rst|j2|js|css|svg|toml|json|parquet"
+CODE = ("*.py", "*.smk", "*.yaml", "*.tsv", "*.js", "*.j2", "*.toml", "Snakefile", "Makefile")
+KEYS = ("workflow/schemas", "workflow/rules", "workflow/profiles", "workflow/aftershock/editors")
+MADE = (".csv", ".json", ".parquet", ".svg", ".tex", ".tsv", ".txt")  # what runs read and write, beside ours
+# Files of a user, of other programs and of papers' code.
+ELSEWHERE = re.compile(
+    r"(path/to|data|results|profile)/.*|(file|mine|small)\.(py|yaml)|NOTICE\.md|counterfact\.json|.*hparams/.*"
+    r"|_multi\.json"
+)
+# Names in other programs, and one that code puts together.
+NOT_OURS = {"batchmean", "get_min_job_age", "single_texts_token_accuracy"}
+VARIABLES = {"run", "settings"}  # and modules of these names
+PACKAGES = "|".join(sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py")))
+
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_PATH = re.compile(rf"(?<![\w/.{{}}*:<-])(?:[\w.-]+/)*[\w.-]+\.(?:{SUFFIXES})\b(?![\w/{{*(])")
+_FOLDER = re.compile(rf"`((?:workflow|docs|tests|resources|envs|containers|{PACKAGES})/[\w./-]*)`")
+_MODULE = re.compile(r"\baftershock(?!\.(?:sif|def)\b)(?:\.\w+)+(?!\.?\w)")
+_TICKED = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+_DOTTED = re.compile(r"[a-z_]\w*(?:\.[A-Za-z_]\w*)+")
+_SETTING = re.compile(r"([a-z_]\w*): \S.*")
+_MAKE = re.compile(r"(?:^ {4}|^# |`)make(?: [A-Z_]+=\S+)* ([a-z][a-z-]*)", re.MULTILINE)
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class Passage(NamedTuple):
+    """Text for readers, and where it begins."""
+
+    file: Path
+    line: int
+    text: str
+
+    def line_of(self, cited: str) -> int:
+        """The line in which the passage cites something first."""
+        return self.line + self.text[: self.text.find(cited)].count("\n")
+
+
+def tracked(*patterns: str) -> list[Path]:
+    """Files under version control that match patterns, as git understands these."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--", *patterns], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    found = [ROOT / name for name in listed.stdout.split("\0") if name]
+    return [file for file in found if file.is_file()]
+
+
+def passages(file: Path) -> Iterator[Passage]:
+    """Text of a document or a schema; docstrings and comments of a program; comments of other files."""
+    text = file.read_text(encoding="utf-8")
+    if file.suffix == ".md" or "schemas" in file.parts:
+        yield Passage(file, 1, text)
+    elif file.suffix == ".py":
+        yield from _of_program(file, text)
+    else:
+        yield from (
+            Passage(file, number, line[line.index("#") :])
+            for number, line in enumerate(text.splitlines(), 1)
+            if re.search(r"(^|\s)#", line)
+        )
+
+
+def _of_program(file: Path, text: str) -> Iterator[Passage]:
+    for node in _docstrings(ast.parse(text)):
+        yield Passage(file, node.lineno, node.value)
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield Passage(file, token.start[0], token.string)
+
+
+def _docstrings(tree: ast.AST) -> Iterator[ast.Constant]:
+    """String constants that stand alone: docstrings of modules, functions and classes, and of attributes."""
+    for node in ast.walk(tree):
+        found = node.value if isinstance(node, ast.Expr) else None
+        if isinstance(found, ast.Constant) and isinstance(found.value, str):
+            yield found
+
+
+def links(passage: Passage) -> list[str]:
+    """Relative links of a document."""
+    found = _LINK.findall(passage.text) if passage.file.suffix == ".md" else []
+    return [link for link in found if "://" not in link]
+
+
+def link_resolves(passage: Passage, link: str) -> bool:
+    path, _, anchor = link.partition("#")
+    file = passage.file.parent / path if path else passage.file
+    return file.exists() and (not anchor or anchor in _anchors(file))
+
+
+def _anchors(file: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def paths(passage: Passage) -> list[str]:
+    """Files and folders of the project that a passage names."""
+    found = dict.fromkeys([*_PATH.findall(passage.text), *_FOLDER.findall(passage.text)])
+    placeholder = re.compile(r"[A-Z]{3,}\b(?!\.md)")
+    return [path for path in found if not placeholder.search(path) and not ELSEWHERE.fullmatch(path)]
+
+
+def path_resolves(passage: Passage, path: str) -> bool:
+    """True if the file is there: below the project, the package, the tests or the folder that cites it."""
+    bases = (ROOT, ROOT / "workflow", PACKAGE, ROOT / "tests", passage.file.parent)
+    if any((base / path).exists() for base in bases) or path in _basenames():
+        return True
+    return path.endswith(MADE) and (Path(path).stem in _code_words() or path in _code_text())
+
+
+@cache
+def _basenames() -> frozenset[str]:
+    return frozenset(file.name for file in tracked())
+
+
+def modules(passage: Passage) -> list[str]:
+    """Modules of the package and names in them, as `aftershock.lm.tokens.Located`."""
+    return [name for name in _MODULE.findall(passage.text) if not name.endswith((".room", ".module"))]
+
+
+def module_resolves(name: str) -> bool:
+    return _below(PACKAGE, name.split(".")[1:])
+
+
+def _below(folder: Path, parts: list[str]) -> bool:
+    """True if a package holds the module or the name that `parts` spell."""
+    if not parts:
+        return True
+    if (folder / parts[0]).is_dir():
+        return _below(folder / parts[0], parts[1:])
+    file = folder / f"{parts[0]}.py"
+    if file.is_file():
+        return len(parts) == 1 or parts[1] in _names(file)
+    return parts[0] in _names(folder / "__init__.py")
+
+
+@cache
+def _names(file: Path) -> frozenset[str]:
+    """Names that the top level of a module binds."""
+    tree = ast.parse(file.read_text(encoding="utf-8")) if file.is_file() else ast.Module([], [])
+    found: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        else:
+            found |= {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
+    return frozenset(found)
+
+
+def names(passage: Passage) -> list[str]:
+    """Identifiers in backticks, dotted ones among them."""
+    ticked = _TICKED.findall(passage.text)
+    return [
+        name
+        for name in ticked
+        if (_WORD.fullmatch(name) or _DOTTED.fullmatch(name))
+        and not _PATH.fullmatch(name)
+        and not name.startswith(("_", "aftershock."))  # an ending of names; a module
+        and name not in NOT_OURS
+    ]
+
+
+def name_resolves(name: str) -> bool:
+    """True if code has every word of the name; a dotted one of a module or a section must be found in it."""
+    words = name.split(".")
+    if not all(word in _code_words() for word in words):
+        return False
+    if len(words) == 1 or words[0] not in _owners() or words[0] in VARIABLES:
+        return True
+    return any(_below(folder, words[at:]) for folder, at in _owners()[words[0]]) or _key(words)
+
+
+def guides() -> list[Passage]:
+    """The docstrings of the packages, which say what is in them."""
+    found = [next(passages(file), None) for file in sorted(PACKAGE.rglob("__init__.py"))]
+    return [passage for passage in found if passage]
+
+
+def guide_resolves(passage: Passage, name: str) -> bool:
+    """True if a name in a package's guide is a module, a package beside it, or defined in its modules."""
+    first = name.split(".")[0]
+    here = passage.file.parent
+    for folder in (here, here.parent):
+        if (folder / first).is_dir() or (folder / f"{first}.py").is_file():
+            return True
+    return any(first in _names(file) or first in _called(file) for file in here.rglob("*.py"))
+
+
+@cache
+def _called(file: Path) -> frozenset[str]:
+    """The string constants of a program, and the names of its functions, methods and their arguments."""
+    nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    constants = {node.value for node in nodes if isinstance(node, ast.Constant)}
+    arguments = {node.arg for node in nodes if isinstance(node, ast.keyword | ast.arg)}
+    functions = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    return frozenset(name for name in constants | arguments | functions if isinstance(name, str))
+
+
+@cache
+def _owners() -> dict[str, list[tuple[Path, int]]]:
+    """Where each first word of a dotted name can be looked up: packages, modules, sections of the config."""
+    found: dict[str, list[tuple[Path, int]]] = {}
+    for file in PACKAGE.rglob("*.py"):
+        if file.name == "__init__.py":
+            found.setdefault(file.parent.name, []).append((file.parent, 1))
+        else:
+            found.setdefault(file.stem, []).append((file.parent, 0))
+    for section in _schema("config").get("properties", {}):
+        found.setdefault(section, [])
+    return found
+
+
+@cache
+def _schema(name: str) -> dict:
+    return yaml.safe_load((ROOT / "workflow" / "schemas" / f"{name}.schema.yaml").read_text("utf-8"))
+
+
+def _key(words: list[str]) -> bool:
+    """True if the words are a key of the config, section by section."""
+    schema = _schema("config")
+    for word in words:
+        schema = _properties(schema).get(word)
+        if schema is None:
+            return False
+    return True
+
+
+def _properties(schema: dict) -> dict:
+    """What a mapping may hold; a reference is followed, and so are alternatives."""
+    if "$ref" in schema:
+        schema = _schema("config")["$defs"][schema["$ref"].rsplit("/", 1)[-1]]
+    found = dict(schema.get("properties", {}))
+    for part in [*schema.get("oneOf", ()), *schema.get("anyOf", ()), *schema.get("allOf", ())]:
+        found |= _properties(part)
+    return found
+
+
+def settings(passage: Passage) -> list[str]:
+    """Keys that a document shows with a value: `key: value`."""
+    found = [_SETTING.fullmatch(text) for text in _TICKED.findall(passage.text)]
+    return [match.group(1) for match in found if match]
+
+
+def key_resolves(key: str) -> bool:
+    """True if a schema, a rule, a profile or the settings of a method have the key."""
+    return any(key in _keys(file) for file in tracked(*KEYS))
+
+
+@cache
+def _keys(file: Path) -> frozenset[str]:
+    """Words before a colon."""
+    return frozenset(re.findall(r"^ *(\w+):", file.read_text(encoding="utf-8"), flags=re.MULTILINE))
+
+
+def make_targets(passage: Passage) -> list[str]:
+    return _MAKE.findall(passage.text)
+
+
+@cache
+def targets() -> frozenset[str]:
+    """Targets of the Makefile."""
+    return frozenset(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE))
+
+
+@cache
+def _code_words() -> frozenset[str]:
+    """Every word of code and data, those of docstrings and comments left out; names of files; file names."""
+    words = set(_WORD.findall(_code_text()))
+    for file in tracked():
+        words |= {file.stem, *file.relative_to(ROOT).parts}
+    return frozenset(words | set(dir(builtins)) | set(keyword.kwlist))
+
+
+@cache
+def _code_text() -> str:
+    """Code and data of the project as one text, without docstrings and comments."""
+    found = []
+    for file in tracked(
+        "*.py", "*.smk", "*.yaml", "*.tsv", "*.js", "*.j2", "*.toml", "Snakefile", "Makefile"
+    ):
+        text = file.read_text(encoding="utf-8")
+        if file.suffix == ".py":
+            found.append(_code(file))
+        elif file.suffix in (".js", ".j2"):
+            found.append(text)
+        else:
+            found.append(re.sub(r"(^|\s)#.*$", "", text, flags=re.MULTILINE))
+    return "\n".join(found)
+
+
+@cache
+def _code(file: Path) -> str:
+    """The tokens of a program that are neither comment nor docstring, one a line."""
+    text = file.read_text(encoding="utf-8")
+    alone = {(node.lineno, node.col_offset) for node in _docstrings(ast.parse(text))}
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return "\n".join(
+        token.string for token in tokens if token.type != tokenize.COMMENT and token.start not in alone
+    )

@@ -1,0 +1,65 @@
+"""No name of the project stands unused."""
+
+import re
+from pathlib import Path
+
+from vulture import Vulture
+
+ROOT = Path(__file__).parents[1]
+USED_BY = {
+    "ast": ["annotation", "returns", "visit_*"],
+    "html.parser": ["handle_data", "handle_*tag"],
+    "http.server and socketserver": [
+        *("close_connection", "client_address", "daemon_threads", "do_*", "handle_error", "log_message"),
+        *("protocol_version", "RequestHandlerClass", "timeout"),
+    ],
+    "pytest": ["pytestmark", "pytest_*"],
+    "Snakemake's index of outputs": ["is_producer", "products"],
+    "torch, transformers, tokenizers": [
+        "closure",
+        *("fill_uninitialized_memory", "get_seq_length", "kwargs", "num_labels", "post_processor"),
+    ],
+}
+
+
+def used_by_rules() -> set[str]:
+    """Names of the package that the Snakefile and the .smk files import, and methods that they call."""
+    found = set()
+    for file in [ROOT / "Snakefile", *sorted((ROOT / "workflow" / "rules").rglob("*.smk"))]:
+        text = file.read_text(encoding="utf-8")
+        for listed in re.findall(r"^\s*from aftershock[\w.]* import (\([^)]*\)|.*)$", text, flags=re.M):
+            found |= set(re.findall(r"\w+", listed))
+        found |= set(re.findall(r"\.(\w+)\(", text))
+    return found
+
+
+def named_in_data() -> set[str]:
+    """Names that the package looks up as "module:name"."""
+    found = set()
+    for file in (ROOT / "workflow" / "aftershock").rglob("*.py"):
+        found |= set(re.findall(r'"[\w.]*:(\w+)"', file.read_text(encoding="utf-8")))
+    return found
+
+
+def dead(*folders: Path) -> list[str]:
+    """What nothing uses, a line each."""
+    vulture = Vulture(
+        ignore_names=[name for names in USED_BY.values() for name in names],
+        ignore_decorators=["@pytest.fixture*"],
+    )
+    vulture.scavenge([str(folder) for folder in folders])
+    vulture.scan("\n".join(f"_.{name}" for name in sorted(used_by_rules() | named_in_data())))
+    return [
+        f"{item.filename}:{item.first_lineno}: unused {item.typ} {item.name}"
+        for item in vulture.get_unused_code(min_confidence=60)
+    ]
+
+
+def test_nothing_is_dead() -> None:
+    assert dead(ROOT / "workflow", ROOT / "tests") == []
+
+
+def test_a_dead_name_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "module.py"
+    file.write_text("LEFT = 1\n\n\ndef used() -> None: ...\n\n\nused()\n", encoding="utf-8")
+    assert dead(tmp_path) == [f"{file}:1: unused variable LEFT"]
