@@ -1,5 +1,6 @@
-"""What all tests share: one thread, and programs that only CI has to have."""
+"""What all tests share: one thread, programs that only CI has to have, and what is run in one process."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -13,6 +14,40 @@ os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS
 os.environ.update(TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1", MPLBACKEND="agg")
 
 import pytest
+
+GROUPS = {
+    "simulated": (
+        "test_claims",
+        "test_figures",
+        "test_page",
+        "test_page_browser",
+        "test_page_cases",
+        "test_page_explorer",
+        "test_paper_tables",
+        "test_report",
+        "test_reported",
+    ),
+    "planned": ("test_known", "test_workflow"),
+}
+"""Files whose tests use what is made once: the runs of `simulated`, the plan of the demo."""
+GROUP_OF = {file: group for group, files in GROUPS.items() for file in files}
+
+# Libraries are imported while tests are collected, and all that they make stays to the end: it is neither
+# searched for garbage meanwhile nor ever again, which saves seconds and makes each later search short.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Search only what tests make for garbage."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let one process run all tests of a file, and of the files that share what is made once."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(GROUP_OF.get(item.path.stem, item.path.stem)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -21,7 +21,7 @@ from aftershock.lm.tokens import locate
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query
 from editing import CONTEXTS, SETTINGS, built, close, log_probs, make, singles
-from tiny import CITIES, FAMILIES, NAMES, TEMPLATES, moments, requests, tiny, written
+from tiny import CITIES, NAMES, TEMPLATES, in_turn, moments, requests, tiny, written
 
 
 # --- the contract ------------------------------------------------------------------------------------------
@@ -29,8 +29,7 @@ def test_every_method_has_settings_here():
     assert set(SETTINGS) == set(EDITORS)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("method", sorted(EDITORS))
+@pytest.mark.parametrize(("method", "family"), in_turn(sorted(EDITORS)))
 def test_an_edit_makes_its_target_likelier_and_leaves_the_model_alone(method, family):
     lm = tiny(family)
     before = copy.deepcopy(lm.model.state_dict())

@@ -29,8 +29,8 @@ from faulty import (
     small_graph,
 )
 
-SEQUENCES = 520
-BLOCKS = 20
+SEQUENCES = 60
+BLOCKS = 6
 
 # what a run says when a fault does not pass; those that are missing here do no harm, however long they last
 STOPS = {
