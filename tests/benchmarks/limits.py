@@ -2,9 +2,9 @@
 
     python tests/benchmarks/limits.py [SLICE]
 
-Looking at the dates of 20 000 results should take less than two seconds. With SLICE, N-Triples such as the slice
-of Wikidata, also: all combinations of the largest body through the endpoint, of which 50 000 are kept, in less
-than ten seconds, and rules mined from the facts of every relation in less than five, with 500 MiB.
+Looking at the dates of 20 000 results should take less than two seconds. With SLICE, N-Triples such as the
+slice of Wikidata, also: all combinations of the largest body through the endpoint, of which 50 000 are kept,
+in less than ten seconds, and rules mined from the facts of every relation in less than five, with 500 MiB.
 """
 
 import os
