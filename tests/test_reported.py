@@ -121,7 +121,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def simulated():
-    return simulated_run(model="gpt2-xl", fails=[("ft", "reverse")])
+    return simulated_run(model="gpt2-xl")
 
 
 def test_a_run_of_the_same_model_and_files_gets_the_reported_figures(simulated, folder):

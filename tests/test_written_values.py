@@ -7,7 +7,7 @@ from aftershock.editors.table import method_of, settings_of
 from aftershock.lm.edits import edited
 from aftershock.lm.hooks import watch
 from aftershock.lm.tokens import locate
-from tiny import FAMILIES, ROUNDING, moments, requests, tiny
+from tiny import FAMILIES, ROUNDING, in_turn, moments, requests, tiny
 
 VALUES = {"layers": [0], "steps": 6, "lr": 0.2, "weight_decay": 0.01, "clamp": 4.0}
 
@@ -28,8 +28,7 @@ def edit(method, lm, request, **changes):
     return editor.edit([[request]])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("method", ["rome", "r_rome"])
+@pytest.mark.parametrize(("method", "family"), in_turn(["rome", "r_rome"]))
 def test_rome_writes_its_value_into_the_mlp(method, family):
     lm, request = tiny(family), requests(1)[0]
     found = edit(method, lm, request)
