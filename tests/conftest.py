@@ -28,8 +28,9 @@ GROUPS = {
         "test_reported",
     ),
     "planned": ("test_known", "test_workflow"),
+    "slice": ("test_kg_slice", "test_kg_sources", "test_splits"),
 }
-"""Files whose tests use what is made once: the runs of `simulated`, the plan of the demo."""
+"""Files whose tests use what is made once: simulated runs, the demo's plan, the slice's store."""
 GROUP_OF = {file: group for group, files in GROUPS.items() for file in files}
 
 # Libraries are imported while tests are collected, and all that they make stays to the end: it is neither
@@ -58,6 +59,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.fail(f"{', '.join(missing)} is missing; add its package to .ci/apt.txt", pytrace=False)
         if missing:
             pytest.skip(f"needs {', '.join(missing)}")
+
+
+@pytest.fixture(scope="session")
+def slice_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of the slice of Wikidata."""
+    from worlds import SLICE, load_triples
+
+    folder = tmp_path_factory.mktemp("slice") / "store"
+    assert load_triples(SLICE, folder) == 441_769
+    return folder
 
 
 @pytest.fixture

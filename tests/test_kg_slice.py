@@ -24,14 +24,12 @@ from aftershock.kg.sample import sample_facts
 from aftershock.kg.sampling import hash_limit, iri_hash
 from aftershock.kg.sheets import kept_rules, one_to_many_relations, read_relations, read_rules
 from aftershock.kg.source import connect
-from aftershock.kg.store import load_triples
 from aftershock.kg.summary import summarize
 
 ROOT = Path(__file__).parents[1]
 SLICE = ROOT.parent / "shared" / "data" / "wikidata-slice.nt.gz"
 pytestmark = pytest.mark.skipif(not SLICE.exists(), reason=f"needs the slice of Wikidata, {SLICE.name}")
 
-TRIPLES = 441_769
 # instances, instances with labels, support, head coverage, standard and PCA confidence
 RULES = {
     "P800>P170": (334, 334, 334, 0.746, 0.168, 1.0),
@@ -72,17 +70,10 @@ class Mined:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("slice") / "store"
-    assert load_triples(SLICE, folder) == TRIPLES
-    return folder
-
-
-@pytest.fixture(scope="module")
-def mined(store: Path) -> Mined:
+def mined(slice_store: Path) -> Mined:
     resources = ROOT / "resources"
     relation_ids = read_relations(resources / "relations.tsv", "wikidata")["relation_id"].tolist()
-    with connect({"namespace": "wikidata"}, store) as client:
+    with connect({"namespace": "wikidata"}, slice_store) as client:
         sample, _ = sample_facts(client, relation_ids, 1_000_000, seed=0)
         rules = [LogicRule.parse(rule) for rule in kept_rules(resources, "wikidata")]
         found = {rule: find_combinations(client, rule, 50_000, 0) for rule in rules}
@@ -161,9 +152,9 @@ def test_every_relation_of_the_slice_can_be_mined() -> None:
     assert rules["body2"].notna().sum() == 204
 
 
-def test_fifty_thousand_of_many_combinations_take_two_requests(store: Path) -> None:
+def test_fifty_thousand_of_many_combinations_take_two_requests(slice_store: Path) -> None:
     star = Pattern(("x", "y", "z"), "?x wdt:P27 ?y . ?x wdt:P106 ?z .")  # the largest body
-    with connect({"namespace": "wikidata"}, store) as source:
+    with connect({"namespace": "wikidata"}, slice_store) as source:
         client = source.client
         total = count(client, star)
         limit = hash_limit(50_000, total)
