@@ -196,7 +196,7 @@ def test_a_miner_that_is_killed_again_and_again_resumes(endpoint: FaultyEndpoint
     kills = 0
     for step in range(1, 30):
         process = miner(endpoint, tmp_path)
-        goal = 12 * step
+        goal = 5 * step
         while process.poll() is None and len(endpoint.asked) < goal:
             time.sleep(0.005)
         if process.poll() is None:
