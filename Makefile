@@ -11,7 +11,8 @@
 # make datasets its facts and cases only:   make datasets STUDY=resources/studies/NAME.yaml (TO=facts: without models)
 # make validate what is odd in a folder of published or exported files: make validate RELEASED=FOLDER
 # make convert  published files as parquet tables, or tables as files:   make convert FROM=FOLDER TO=NEW_FOLDER
-# make slurm-test  faults on a SLURM cluster of the tests' own, with accounting: needs slurmctld slurmd munge slurmdbd mariadb
+# make slurm-test  a small study and faults on a SLURM cluster of the tests' own: needs slurmctld slurmd munge, and for the
+#               faults slurmdbd mariadb as well; PYTEST_ARGS="-m cluster" is the study alone
 # make golden   recorded editing cases:     make golden DIR=FOLDER
 # make plan     what a study would take:  make plan CONFIG=… GPU=h100-80gb GPUS=8 (devices: resources/devices.yaml)
 # make bench    engine against plain path:  make bench ARGS='--models tiny --methods rome,score-5 --quick'
@@ -74,12 +75,14 @@ convert: environment
 	@test -n "$(FROM)" -a -n "$(TO)" || { echo "make convert needs two folders: make convert FROM=FOLDER TO=NEW_FOLDER" >&2; exit 1; }
 	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.datasets.convert "$(FROM)" "$(TO)"
 
+# Empty: what Python compiles is kept, or each of the many processes that tests start would compile it again.
+test slurm-test: export PYTHONDONTWRITEBYTECODE =
+
 test: environment
-	$(VENV)/bin/python -m pytest -n $(CORES) --dist loadfile $(PYTEST_ARGS)
-	$(if $(PYTEST_ARGS),,$(VENV)/bin/python -m pytest -m cluster tests/slurm)
+	$(VENV)/bin/python -m pytest -n $(CORES) --dist loadgroup $(PYTEST_ARGS)
 
 slurm-test: environment
-	$(VENV)/bin/python -m pytest -m slurm $(PYTEST_ARGS) tests/slurm
+	$(VENV)/bin/python -m pytest -m "cluster or slurm" $(PYTEST_ARGS) tests/slurm
 
 golden: environment
 	@test -n "$(DIR)" || { echo "make golden needs a folder of recorded cases: make golden DIR=FOLDER" >&2; exit 1; }

@@ -1,5 +1,6 @@
-"""What all tests share: one thread, and programs that only CI has to have."""
+"""What all tests share: one thread, programs that only CI has to have, and what is run in one process."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -14,6 +15,41 @@ os.environ.update(TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1", MPLBACKEND
 
 import pytest
 
+GROUPS = {
+    "simulated": (
+        "test_claims",
+        "test_figures",
+        "test_page",
+        "test_page_browser",
+        "test_page_cases",
+        "test_page_explorer",
+        "test_paper_tables",
+        "test_report",
+        "test_reported",
+    ),
+    "planned": ("test_known", "test_workflow"),
+    "slice": ("test_kg_slice", "test_kg_sources", "test_splits"),
+}
+"""Files whose tests use what is made once: simulated runs, the demo's plan, the slice's store."""
+GROUP_OF = {file: group for group, files in GROUPS.items() for file in files}
+
+# Libraries are imported while tests are collected, and all that they make stays to the end: it is neither
+# searched for garbage meanwhile nor ever again, which saves seconds and makes each later search short.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Search only what tests make for garbage."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let one process run all tests of a file, and of the files that share what is made once."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(GROUP_OF.get(item.path.stem, item.path.stem)))
+
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test marked `program(name)` where the program is missing; in CI that is a failure."""
@@ -23,6 +59,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.fail(f"{', '.join(missing)} is missing; add its package to .ci/apt.txt", pytrace=False)
         if missing:
             pytest.skip(f"needs {', '.join(missing)}")
+
+
+@pytest.fixture(scope="session")
+def slice_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of the slice of Wikidata."""
+    from worlds import SLICE, load_triples
+
+    folder = tmp_path_factory.mktemp("slice") / "store"
+    assert load_triples(SLICE, folder) == 441_769
+    return folder
 
 
 @pytest.fixture

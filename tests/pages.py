@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Iterable
 from functools import cache
 from html.parser import HTMLParser
 from typing import Any
@@ -10,17 +11,17 @@ import pandas as pd
 
 from aftershock.datasets.table import DATASETS
 from aftershock.metrics.layouts import recall_table
-from aftershock.metrics.run import score_run
-from aftershock.metrics.summary import summarise
 from aftershock.page.explorer import Explorer, Outcome, Setting, explore
 from aftershock.report import Material
 from aftershock.tables.models import RECALL
 from aftershock.tables.runs import MEND_CURVE, TRIALS
 from aftershock.training_figure import training_curve
-from simulate import EDITORS, HOSTILE, Simulated, failed, simulate
+from simulate import HOSTILE, Simulated
+from simulated import editors_of, scored, simulated_dataset, simulated_run
 
 MODEL = "demo"
 CASES = 24
+FAILS = ("ft", "reverse")
 
 
 def run_of(dataset: str, editor: str = "rome", seed: int = 0, model: str = MODEL) -> dict[str, Any]:
@@ -54,30 +55,20 @@ PROMPTS = pd.DataFrame(
 )
 
 
-def setting_of(sim: Simulated, editors: list[str], fails: str = "") -> Setting:
-    """A simulated dataset with the scores of `editors`, of whom `fails` breaks off everywhere."""
-    shard = f"00000-{len(sim.cases) - 1:05}"
-    runs = []
-    for editor in editors:
-        observations, telemetry = sim.observations[editor], sim.telemetry[editor]
-        if editor == fails:
-            observations, telemetry = failed(sim)
-        given = sim.cases, sim.probes, sim.unedited, {shard: observations}, telemetry
-        runs.append(Outcome(run_of(sim.dataset, editor), *score_run(*given, sim.dataset, [shard])))
-    return Setting(MODEL, sim.dataset, sim.cases, edits_of(sim), sim.probes, PROMPTS, runs)
-
-
 @cache
 def settings(cases: int = CASES) -> tuple[Setting, ...]:
     """Every dataset under every method; ft fails on all reverse cases."""
-    return tuple(
-        setting_of(
-            simulate(dataset, cases),
-            list(EDITORS) if dataset.startswith("round") else ["ft", "rome", "memit"],
-            "ft" if dataset == "reverse" else "",
-        )
-        for dataset in DATASETS
-    )
+    return tuple(setting_of(dataset, cases) for dataset in DATASETS)
+
+
+def setting_of(dataset: str, cases: int, editors: Iterable[str] | None = None) -> Setting:
+    """A simulated dataset with the scores of `editors`, by default of all that run on it."""
+    sim = simulated_dataset(dataset, cases)
+    runs = [
+        Outcome(run_of(dataset, editor), *scored(dataset, editor, cases, (editor, dataset) == FAILS))
+        for editor in (editors_of(dataset) if editors is None else editors)
+    ]
+    return Setting(MODEL, dataset, sim.cases, edits_of(sim), sim.probes, PROMPTS, runs)
 
 
 @cache
@@ -86,18 +77,10 @@ def explorer(cases: int = CASES) -> Explorer:
     return explore(settings(cases), {"R7": "award <b>received</b>"})
 
 
-def summary_of(given: tuple[Setting, ...]) -> pd.DataFrame:
-    """SUMMARY of all runs of some settings."""
-    return pd.concat(
-        [summarise(of.scores, s.cases, dict(of.run)) for s in given for of in s.runs],
-        ignore_index=True,
-    )
-
-
 @cache
 def summary() -> pd.DataFrame:
     """SUMMARY of all runs."""
-    return summary_of(settings())
+    return simulated_run(n=CASES, fails=[FAILS]).summary
 
 
 @cache

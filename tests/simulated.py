@@ -1,6 +1,7 @@
 """A whole simulated run, scored and summarised, for tests of what is made from it."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import pandas as pd
 
@@ -8,7 +9,7 @@ from aftershock.datasets.table import DATASETS
 from aftershock.figures import Drawn
 from aftershock.metrics.run import score_run
 from aftershock.metrics.summary import summarise
-from simulate import EDITORS, failed, simulate
+from simulate import EDITORS, Simulated, failed, simulate
 
 
 @dataclass(frozen=True)
@@ -46,23 +47,44 @@ class SimulatedRun:
         return [table if run["dataset"].startswith("round") else None for run, table in pairs]
 
 
-def simulated_run(model="demo", n=24, editors=EDITORS, fails=(), datasets=DATASETS) -> SimulatedRun:
+@cache
+def simulated_dataset(dataset: str, n: int) -> Simulated:
+    """`n` cases of a dataset as every editor leaves them; not to be changed."""
+    return simulate(dataset, n)
+
+
+def editors_of(dataset: str) -> list[str]:
+    """Those that run on a dataset: all labels are written in rounds alone."""
+    return [editor for editor in EDITORS if dataset.startswith("round") or not editor.endswith("_mle")]
+
+
+@cache
+def scored(dataset: str, editor: str, n: int, fails: bool = False) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Probabilities and scores of one editor, whose edits all break off if it `fails`; not to be changed."""
+    sim = simulated_dataset(dataset, n)
+    observations, telemetry = failed(sim) if fails else (sim.observations[editor], sim.telemetry[editor])
+    shard = f"00000-{n - 1:05d}"
+    return score_run(sim.cases, sim.probes, sim.unedited, {shard: observations}, telemetry, dataset, [shard])
+
+
+@cache
+def summarised(dataset: str, editor: str, n: int, fails: bool = False) -> pd.DataFrame:
+    """SUMMARY of one editor's run by the model `demo`; not to be changed."""
+    run = {"model": "demo", "dataset": dataset, "editor": editor, "seed": 0}
+    return summarise(scored(dataset, editor, n, fails)[1], simulated_dataset(dataset, n).cases, run)
+
+
+def simulated_run(model="demo", n=24, fails=(), datasets=DATASETS) -> SimulatedRun:
     """Every dataset and editor with `n` cases; `fails` has (editor, dataset) whose edits all break off."""
     made = SimulatedRun([], None, [], [], [])
     summaries = []
     for dataset in datasets:
-        sim = simulate(dataset, n, editors=editors)
-        for editor in editors:
-            if editor.endswith("_mle") and not dataset.startswith("round"):
-                continue
-            observed = sim.observations[editor], sim.telemetry[editor]
-            observations, telemetry = failed(sim) if (editor, dataset) in fails else observed
-            shard = f"00000-{n - 1:05d}"
-            given = sim.cases, sim.probes, sim.unedited, {shard: observations}, telemetry
-            probabilities, scores = score_run(*given, dataset, [shard])
+        for editor in editors_of(dataset):
+            what = dataset, editor, n, (editor, dataset) in fails
+            probabilities, scores = scored(*what)
             made.runs.append({"model": model, "dataset": dataset, "editor": editor, "seed": 0})
             made.probabilities.append(probabilities)
             made.scores.append(scores)
-            made.cases.append(sim.cases)
-            summaries.append(summarise(scores, sim.cases, made.runs[-1]))
+            made.cases.append(simulated_dataset(dataset, n).cases)
+            summaries.append(summarised(*what).assign(model=model))
     return SimulatedRun(**{**vars(made), "summary": pd.concat(summaries, ignore_index=True)})

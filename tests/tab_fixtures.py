@@ -7,13 +7,13 @@ from aftershock.report import page
 from browser import Browser
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser(tmp_path_factory):
     with Browser(tmp_path_factory.mktemp("profile")) as opened:
         yield opened
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(tmp_path_factory):
     """The folder of a page of simulated runs."""
     folder = tmp_path_factory.mktemp("site")

@@ -21,7 +21,7 @@ def test_a_missing_program_fails_there_and_only_there(tmp_path: Path, ci: str, o
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
         cwd=tmp_path,
-        env={**os.environ, "AFTERSHOCK_CI": ci},
+        env={**os.environ, "AFTERSHOCK_CI": ci, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
     )

@@ -182,7 +182,7 @@ def test_only_the_lowest_seed_speaks():
 
 # --- a whole run ------------------------------------------------------------------------------------------
 def test_a_simulated_run_is_asked_everything():
-    made = simulated_run(n=60, fails=[("ft", "reverse")])
+    made = simulated_run(fails=[("ft", "reverse")])
     table = claims(made.summary, EDITORS, STATED, STUDY)
     CLAIMS.check(table)
     whole = table[table["part"] == WHOLE].set_index("claim")["verdict"]

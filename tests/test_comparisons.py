@@ -99,7 +99,7 @@ def test_strict_cases_are_compared_apart():
     assert row(rows)["difference"] == pytest.approx(0.5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.one_of(st.just(float("nan")), st.integers(-4, 4).map(float)), min_size=1, max_size=12))
 def test_effect_sizes_are_those_of_loops_and_scipys(values):
     column = np.array(values)[:, None]
@@ -133,7 +133,7 @@ def test_holm_by_hand():
         adjusted(p, "sidak")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=15), st.floats(0.01, 0.2))
 def test_holm_rejects_what_stepping_down_rejects(p, alpha):
     p, rejected = np.array(p), set()

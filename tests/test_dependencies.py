@@ -4,6 +4,8 @@ import ast
 import re
 import sys
 import tomllib
+from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import distribution, packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
@@ -92,6 +94,12 @@ def test_conda_environments_are_the_groups(name: str) -> None:
     assert pins(with_pip["pip"]) == {package: CONSTRAINTS[package] for package in group(name)}
 
 
+@cache
+def distributions() -> Mapping[str, list[str]]:
+    """The distributions of each top-level package that is installed."""
+    return packages_distributions()
+
+
 def imported(folder: Path, pattern: str) -> set[str]:
     """Canonical names of the distributions that the Python files of a folder import."""
     names = set()
@@ -102,7 +110,7 @@ def imported(folder: Path, pattern: str) -> set[str]:
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 names.add(node.module.split(".")[0])
     ours = {"aftershock", "benchmarks", "slurm", *(file.stem for file in (ROOT / "tests").rglob("*.py"))}
-    owners = packages_distributions()
+    owners = distributions()
     return {
         canonicalize_name(owners.get(name, [name])[0]) for name in names - ours - set(sys.stdlib_module_names)
     }

@@ -24,12 +24,11 @@ from aftershock.lm.tokens import locate
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query
 from editing import CONTEXTS, built, close, log_probs, make, singles
-from tiny import CITIES, FAMILIES, NAMES, TEMPLATES, moments, requests, tiny, written
+from tiny import CITIES, NAMES, TEMPLATES, in_turn, moments, requests, tiny, written
 
 
 # --- the contract ------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("method", sorted(find_methods()))
+@pytest.mark.parametrize(("method", "family"), in_turn(sorted(find_methods())))
 def test_an_edit_makes_its_target_likelier_and_leaves_the_model_alone(method, family):
     lm = tiny(family)
     before = copy.deepcopy(lm.model.state_dict())

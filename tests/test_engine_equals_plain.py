@@ -13,7 +13,7 @@ from aftershock.lm.edits import Dense, select
 from aftershock.lm.scoring import score
 from aftershock.requests import Query
 from benchmarks.plain import Plain
-from tiny import CITIES, FAMILIES, moments, requests, tiny, written
+from tiny import CITIES, in_turn, moments, requests, tiny, written
 
 WEIGHTS, SAME_DELTA, END_TO_END = 1e-6, 1e-9, 1e-5  # relative to the norm, and twice of log-probabilities
 CONTEXTS = [["{}"], ["It rains. {}", "As they say in Graz. {}"]]
@@ -171,8 +171,7 @@ def trained_by(losses, where):
 
 
 # --- edits -------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "family"), in_turn(METHODS))
 def test_batches_of_cases_equal_cases_alone(method, family, monkeypatch):
     lm, wanted = lm_of(family), plain_edits(family, method)
     editor, (asked, _, _) = engine(monkeypatch, family, method), chosen(family, method)
@@ -185,8 +184,7 @@ def test_batches_of_cases_equal_cases_alone(method, family, monkeypatch):
         compare_edits(lm, found, found.delta, mine, [wanted[i] for i in order], (family, method, order))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "family"), in_turn(METHODS))
 def test_second_edits_equal_edits_of_edited_weights(method, family, monkeypatch):
     lm, wanted = lm_of(family), plain_edits(family, method, chained=True)
     editor = engine(monkeypatch, family, method)
@@ -201,8 +199,7 @@ def test_second_edits_equal_edits_of_edited_weights(method, family, monkeypatch)
 
 
 # --- scores ------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "family"), in_turn(METHODS))
 def test_scores_under_a_delta_equal_those_of_written_weights(method, family, monkeypatch):
     lm, asked = lm_of(family), requests(CASES)
     state = engine(monkeypatch, family, method).edit([[request] for request in asked]).delta

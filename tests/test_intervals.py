@@ -193,7 +193,7 @@ def test_another_level():
     assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_sums_and_spread_are_those_of_loops(data):
     """Sums, Kish's number, variance and effective number by cluster against loops over cases."""

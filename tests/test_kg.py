@@ -62,7 +62,7 @@ def dirty_triples(seed: int) -> str:
     return "".join(lines)
 
 
-@pytest.fixture(scope="module", params=range(3))
+@pytest.fixture(scope="module", params=range(2))
 def seed(request) -> int:
     return request.param
 

@@ -29,8 +29,8 @@ from faulty import (
     small_graph,
 )
 
-SEQUENCES = 520
-BLOCKS = 20
+SEQUENCES = 78
+BLOCKS = 3
 
 # what a run says when a fault does not pass; those that are missing here do no harm, however long they last
 STOPS = {

@@ -98,7 +98,7 @@ def test_a_chain_worked_out_by_hand() -> None:
     assert by_id.loc["R1", ["functionality", "inverse_functionality"]].tolist() == [3 / 4, 2 / 4]
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_all_rules_and_measures_equal_a_naive_reference(seed: int) -> None:
     rng = random.Random(seed)
     entities, relation_ids = [f"E{n}" for n in range(12)], ["R1", "R2", "R3"]

@@ -147,13 +147,12 @@ def test_the_world_is_the_same_from_all_sources(tmp_path) -> None:
 
 
 @pytest.mark.skipif(not SLICE.exists(), reason=f"needs the slice of Wikidata, {SLICE.name}")
-def test_real_facts_are_the_same_from_all_sources(tmp_path) -> None:
+def test_real_facts_are_the_same_from_all_sources(tmp_path, slice_store) -> None:
     relation_ids = read_relations(RESOURCES / "relations.tsv", "wikidata")["relation_id"].tolist()
     rules = [LogicRule.parse(rule) for rule in kept_rules(RESOURCES, "wikidata")]
     wanted = relation_ids, rules, one_to_many_relations(RESOURCES, "wikidata"), (20, 300)
-    load_triples(SLICE, tmp_path / "store")
     dump = dump_of(SLICE, GRAPHS["wikidata"], relation_ids, tmp_path / "dump")
-    with connect({"namespace": "wikidata"}, tmp_path / "store") as source:
+    with connect({"namespace": "wikidata"}, slice_store) as source:
         stored = every_table(source, *wanted)
     with connect({"namespace": "wikidata", "source": "dump"}, dump) as source:
         assert_equal(every_table(source, *wanted), stored)

@@ -17,7 +17,7 @@ from aftershock.datasets.known import (
 from aftershock.shards import gather
 from aftershock.tables.graph import FACT_KEY, INSTANCES
 from aftershock.tables.models import FACT_ANSWERS, OBJECT_ANSWERS, OBJECT_SCORES, VERIFIED
-from test_workflow import planned
+from test_workflow import planned, planned_demo
 
 KEY = list(FACT_KEY)
 SETTINGS = {"criterion": "continuation", "min_probability": 0.2, "max_rank": 2}
@@ -183,7 +183,7 @@ def test_rows_that_are_missing_or_there_twice_are_refused(parts: list[Path]) -> 
 # --- jobs --------------------------------------------------------------------------------------------------
 def test_jobs_and_the_encoder_follow_the_configuration(tmp_path: Path) -> None:
     names = ["verify_facts", "score_objects", "judge_facts", "judge_objects", "fetch_encoder"]
-    jobs = planned(tmp_path)
+    jobs = planned_demo()
     assert [jobs[name] for name in names] == [1, 1, 1, 1, 0]
     cases = {"label_encoder": {"hub": "us/labels", "revision": "v1"}}
     (tmp_path / "study.yaml").write_text(json.dumps({"shards": {"questions": 3}, "cases": cases}))

@@ -16,7 +16,8 @@ from aftershock.report import Material, chunk_files, page
 from aftershock.tables.models import MOMENTS
 from aftershock.tables.report import RECALL_SUMMARY, SUMMARY
 from pages import MODEL, Page, material, run_of
-from simulate import HOSTILE, simulate
+from simulate import HOSTILE
+from simulated import summarised
 
 
 @pytest.fixture(scope="module")
@@ -287,10 +288,9 @@ def test_second_moments_of_few_directions_come_before_the_numbers():
 
 
 def test_a_single_case_makes_a_page():
-    one = (pages.setting_of(simulate("composite", 1), ["ft"]),)
-    made = Material(
-        "One", pages.summary_of(one), RECALL_SUMMARY.empty(), [one[0].runs[0].run], explorer=explore(one)
-    )
+    one = pages.setting_of("composite", 1, ["ft"])
+    summary = summarised("composite", "ft", 1)
+    made = Material("One", summary, RECALL_SUMMARY.empty(), [one.runs[0].run], explorer=explore([one]))
     assert "1 case in 1 cluster, worth 1 independent" in Page(page(made)).text
 
 

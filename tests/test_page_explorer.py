@@ -11,7 +11,7 @@ from aftershock.page.embed import embedded, numbers, visible
 from aftershock.page.explorer import Outcome, Setting, explore
 from aftershock.page.outcomes import ABSENT, OUTCOMES, flags, lacking, spans
 from aftershock.page.roles import GROUPS, rule_words
-from simulate import EDITORS, HOSTILE, scores_of, simulate
+from simulate import EDITORS, HOSTILE, scores_of
 
 
 def test_json_in_a_page_cannot_end_its_script_and_says_the_same():
@@ -172,10 +172,10 @@ def test_missing_cases_and_their_reasons_are_kept():
 def test_no_case_one_case_and_no_run_make_an_explorer():
     nothing = explore([])
     assert (nothing.pairs, nothing.chunks, nothing.inside) == (0, [], True)
-    one = explore([pages.setting_of(simulate("round_easy", 1), ["rome"])])
+    one = explore([pages.setting_of("round_easy", 1, ["rome"])])
     assert (one.pairs, len(one.chunks)) == (1, 1)
-    none = explore([pages.setting_of(simulate("coverage", 1), [])])
+    none = explore([pages.setting_of("coverage", 1, [])])
     assert none.pairs == 0
-    empty = pages.setting_of(simulate("coverage", 2), list(EDITORS)[:1])
+    empty = pages.setting_of("coverage", 2, list(EDITORS)[:1])
     dev = empty.cases.assign(split="dev")
     assert explore([Setting(**vars(empty) | {"cases": dev})]).pairs == 0

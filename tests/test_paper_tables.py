@@ -139,7 +139,7 @@ def test_a_hostile_label_changes_no_columns(label):
 
 @pytest.fixture(scope="module")
 def compiled():
-    return simulated_run(n=12)
+    return simulated_run()
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex, which nothing else here does")

@@ -74,7 +74,7 @@ def decorate(value: Any, rng: random.Random) -> Any:
     return found
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(6))
 def test_any_order_of_keys_and_any_further_keys_survive(tmp_path, seed):
     rng = random.Random(seed)
     rows = {

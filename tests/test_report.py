@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aftershock.datasets.table import DATASETS
 from aftershock.metrics.layouts import (
     CONTROLLED,
     LAYOUTS,
@@ -14,14 +13,14 @@ from aftershock.metrics.layouts import (
     recall_table,
     table,
 )
-from aftershock.metrics.run import score_run
 from aftershock.metrics.summary import summarise
 from aftershock.page.findings import certainty, found
 from aftershock.report import Material, context, page
 from aftershock.tables.models import RECALL
 from aftershock.tables.report import RECALL_SUMMARY, SUMMARY
 from aftershock.verdicts import missed, verdicts
-from simulate import EDITORS, failed, scores_of, simulate
+from simulate import scores_of
+from simulated import simulated_run
 
 MODEL = "demo"
 
@@ -40,19 +39,8 @@ def summary_of(values, dataset, editor="rome", strict=None):
 @pytest.fixture(scope="module")
 def simulated():
     """Runs, SUMMARY, and PROBABILITIES by run of every dataset and editor; ft fails on all reverse cases."""
-    runs, summaries, readings = [], [], []
-    for dataset in DATASETS:
-        sim = simulate(dataset, 24)
-        for editor in EDITORS if dataset.startswith("round") else ("ft", "rome", "memit"):
-            observations, telemetry = sim.observations[editor], sim.telemetry[editor]
-            if (editor, dataset) == ("ft", "reverse"):
-                observations, telemetry = failed(sim)
-            given = sim.cases, sim.probes, sim.unedited, {"00000-00023": observations}, telemetry
-            probabilities, scores = score_run(*given, dataset, ["00000-00023"])
-            runs.append(run_of(dataset, editor))
-            readings.append(probabilities)
-            summaries.append(summarise(scores, sim.cases, runs[-1]))
-    return runs, pd.concat(summaries, ignore_index=True), readings
+    made = simulated_run(fails=[("ft", "reverse")])
+    return made.runs, made.summary, made.probabilities
 
 
 @pytest.fixture(scope="module")

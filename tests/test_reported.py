@@ -121,7 +121,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def simulated():
-    return simulated_run(model="gpt2-xl", n=12)
+    return simulated_run(model="gpt2-xl")
 
 
 def test_a_run_of_the_same_model_and_files_gets_the_reported_figures(simulated, folder):
@@ -254,7 +254,7 @@ def test_a_run_without_a_value_keeps_its_cell(folder):
     path, study = folder
     run = {"model": "gpt2-xl", "dataset": "reverse", "editor": "rome", "seed": 0}
     table, _ = reported(
-        simulated_run("gpt2-xl", 4, datasets=("coverage",)).summary,
+        simulated_run("gpt2-xl", datasets=("coverage",)).summary,
         [run],
         study,
         Circumstances(XL, EDITORS, str(path)),

@@ -78,7 +78,7 @@ def test_keys_that_fall_are_counted_once_each_with_their_reason(graph):
 
 
 # --- numbers of true objects ------------------------------------------------------------------------------
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.dictionaries(st.integers(2, 10), st.floats(0.01, 100), min_size=1), st.integers(0, 3000))
 def test_shares_are_whole_numbers_that_add_up(weights, quota):
     seats = apportion(weights, quota)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -72,6 +72,7 @@ def screen_of(words: str) -> Screen:
         return read_screen(Path(folder, "words.txt"), Path(folder, "screen.tsv"))
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.sampled_from(["darn", "blast", "blasting", "darning", "x", "Blast Beach"]), max_size=4))
 def test_a_listed_word_is_found_wherever_it_stands(words: list[str]) -> None:
     screen = screen_of("darn\nblast*\n")

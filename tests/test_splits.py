@@ -169,8 +169,8 @@ def world(tmp_path_factory) -> Mined:
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory) -> Mined:
-    return mine(SLICE, "wikidata", tmp_path_factory.mktemp("slice") / "store")
+def real(slice_store) -> Mined:
+    return mine(SLICE, "wikidata", slice_store)
 
 
 def quotas(scale=1):

@@ -37,7 +37,7 @@ def test_components_by_hand():
     assert found["cases"][0] == pytest.approx((2 * (0.09 + 0.01 + 0.16) / 2 - rest) / 2)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(2, 4), st.integers(2, 7), st.data())
 def test_components_are_those_of_loops(k, n, data):
     value = st.floats(-5, 5).map(lambda x: round(x, 2))

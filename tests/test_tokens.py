@@ -18,7 +18,7 @@ from tiny import NAMES, next_log_probs, tiny, written
 from tokenizers_here import MAKERS, tokenizer_of
 
 every_kind = pytest.mark.parametrize("kind", MAKERS)
-many = settings(max_examples=60, deadline=None)
+many = settings(max_examples=15, deadline=None)
 
 PARTS = [
     *("Oslo", "Ada Vex", "was born in", " ", "  ", "\t", "\n", ",", "”", "-", "{", "}", "1995", "\x00"),

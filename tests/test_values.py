@@ -12,9 +12,9 @@ from aftershock.lm.tokens import locate
 from aftershock.lm.values import Objective, solve_values
 from aftershock.requests import EditRequest, Query
 from tiny import (
-    FAMILIES,
     ROUNDING,
     dense,
+    in_turn,
     low_rank,
     obvious_value,
     requests,
@@ -26,9 +26,8 @@ CONTEXTS = ["{}", "It rains. {}", "As they say in the city of Graz. {}"]
 BASE = {"steps": 7, "lr": 0.3, "weight_decay": 0.4, "clamp": 4.0, "kl_factor": 0.3}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("site", ["mlp", "layer"])
-def test_values_equal_an_obvious_optimisation(family, site):
+@pytest.mark.parametrize(("site", "family"), in_turn(["mlp", "layer"]))
+def test_values_equal_an_obvious_optimisation(site, family):
     lm, asked = tiny(family), requests(5)
     found = solve_values(lm, asked, CONTEXTS, Objective(0, site, **BASE))
     for i, request in enumerate(asked):

@@ -5,7 +5,9 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
@@ -26,8 +28,15 @@ def planned(folder: Path, *arguments: str) -> Counter:
     return Counter({rule: int(n) for rule, n in map(str.split, table[1].splitlines())} if table else {})
 
 
-def test_the_demo_is_planned_without_a_model_or_a_graph(tmp_path):
-    jobs = planned(tmp_path)
+@cache
+def planned_demo() -> Counter:
+    """How often each rule would run for the demo, from nothing."""
+    with TemporaryDirectory() as folder:
+        return planned(Path(folder))
+
+
+def test_the_demo_is_planned_without_a_model_or_a_graph():
+    jobs = planned_demo()
     editors = yaml.safe_load((ROOT / "config.yaml").read_text())["editors"]
     plain = [name for name, editor in editors.items() if "second_edit" not in editor]
     assert jobs["score"] == 3 * len(plain) + 2 * len(editors)
@@ -38,7 +47,7 @@ def test_the_demo_is_planned_without_a_model_or_a_graph(tmp_path):
 
 
 def test_a_run_of_reduced_precision_is_compared_with_a_strict_one(tmp_path):
-    strict = planned(tmp_path)
+    strict = planned_demo()
     reduced = planned(tmp_path, "--config", "engine=" + json.dumps({"precision": "bf16"}))
     assert "compare_precision" not in strict
     assert reduced["compare_precision"] == len(yaml.safe_load((ROOT / "config.yaml").read_text())["editors"])
@@ -46,7 +55,7 @@ def test_a_run_of_reduced_precision_is_compared_with_a_strict_one(tmp_path):
 
 
 def test_an_incomplete_run_is_reported_without_making_what_is_missing(tmp_path):
-    whole = planned(tmp_path)
+    whole = planned_demo()
     (tmp_path / "study.yaml").write_text("report: {incomplete: true}")
     found = planned(tmp_path, "--configfile", "study.yaml")
     assert "edit" not in found

@@ -8,7 +8,7 @@ from aftershock.lm.edits import Batch, apply_deltas
 from aftershock.lm.hooks import record_activations
 from aftershock.lm.tokens import locate
 from aftershock.prompts import fill
-from tiny import FAMILIES, ROUNDING, moments, requests, tiny
+from tiny import FAMILIES, ROUNDING, in_turn, moments, requests, tiny
 
 VALUES = {"layers": [0], "steps": 6, "lr": 0.2, "weight_decay": 0.01, "clamp": 4.0}
 
@@ -36,8 +36,7 @@ def edit(method, lm, request, **changes):
     return editor.edit([[request]])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("method", ["rome", "r_rome"])
+@pytest.mark.parametrize(("method", "family"), in_turn(["rome", "r_rome"]))
 def test_rome_writes_its_value_into_the_mlp(method, family):
     lm, request = tiny(family), requests(1)[0]
     found = edit(method, lm, request)

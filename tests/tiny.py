@@ -1,9 +1,11 @@
 """Three-layer random models of every family, with a tokenizer trained here, and slow, obvious code."""
 
 import copy
+import hashlib
 import importlib
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import cycle, islice
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -39,6 +41,13 @@ FAMILIES = {
     "phi": {"partial_rotary_factor": 0.5, "qk_layernorm": True},
 }
 """What is special about the configuration of each family's model."""
+
+
+def in_turn(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Each family and each of `names` once at least, in pairs that take turns."""
+    pairs = zip(cycle(names), cycle(FAMILIES), strict=False)
+    return list(islice(pairs, max(len(names), len(FAMILIES))))
+
 
 ROUNDING = dict.fromkeys(FAMILIES, 1e-9)
 """How exact a float64 model of each family is."""
@@ -123,8 +132,21 @@ def requests(n: int, template: int = 0) -> list[EditRequest]:
     ]
 
 
+_moments: dict[str, dict[int, Moment]] = {}
+
+
 def moments(lm: LanguageModel) -> dict[int, Moment]:
-    """Second moments of all layers, on texts of many tokens: GPT-J's first keys depend on little else."""
+    """Second moments of all layers, computed once for models of equal weights."""
+    weights = hashlib.sha256(f"{lm.model.config.model_type} {lm.dtype}".encode())
+    for tensor in lm.model.state_dict().values():
+        weights.update(tensor.numpy().tobytes())
+    if weights.hexdigest() not in _moments:
+        _moments[weights.hexdigest()] = _collected(lm)
+    return dict(_moments[weights.hexdigest()])
+
+
+def _collected(lm: LanguageModel) -> dict[int, Moment]:
+    """Second moments on texts of many tokens: GPT-J's first keys depend on little else."""
     g = torch.Generator().manual_seed(0)
     letters = [chr(i) for i in torch.randint(33, 0x180, (3000,), generator=g)]
     noise = ["".join(letters[i : i + 15]) for i in range(0, len(letters), 15)]

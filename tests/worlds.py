@@ -64,8 +64,9 @@ class Mined:
 
 
 def mine(file: Path, namespace: str, store: Path) -> Mined:
-    """Mine an N-Triples file with the rules and relations of the sheets."""
-    load_triples(file, store)
+    """Mine an N-Triples file with the rules and relations of the sheets; `store` may have it already."""
+    if not store.exists():
+        load_triples(file, store)
     relation_ids = read_relations(RESOURCES / "relations.tsv", namespace)["relation_id"].tolist()
     with connect({"namespace": namespace}, store) as client:
         sample, _ = sample_facts(client, relation_ids, 1_000_000, seed=0)
