@@ -9,6 +9,7 @@ describes changes of weights that apply per row of a batch and are never written
 what a loss says to a matrix and `hypernetwork` makes edits of that, `knowledge` and `recall` say what a model
 knows, `label_encoder` how alike labels are and `tracing` which layers hold what is known, `text`, `tokenizer`
 and `training` make the small models, `fetch` gets the others through `hub` and `convert`, `fetch_encoder` a
-sentence encoder and `fetch_text` text, `folders` says without torch what a folder of weights lacks, `hashes`
-tells files apart by what they hold.
+sentence encoder and `fetch_text` text, `tokenizer_files` and `sentencepiece_files` read the tokenizer of a
+folder, `folders` says without torch what a folder of weights lacks, `hashes` tells files apart by what they
+hold.
 """

@@ -183,17 +183,10 @@ def _weights(origin: _Origin) -> list[str]:
 
 
 def _make_tokenizer(origin: _Origin, into: Path) -> None:
-    """Write tokenizer.json from the files of a slow tokenizer."""
-    from transformers import AutoTokenizer
+    """Write tokenizer.json from the files of an older tokenizer."""
+    from aftershock.lm.tokenizer_files import convert_tokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(into, local_files_only=True, trust_remote_code=False)
-        if len(tokenizer) <= len(tokenizer.added_tokens_decoder):  # what transformers makes of no vocabulary
-            raise ValueError("there is no vocabulary")
-        tokenizer.backend_tokenizer.save(str(into / "tokenizer.json"))
-    except Exception as error:
-        said = str(error).strip().partition("\n")[0][:200]
-        raise ValueError(
-            f"{origin} has no tokenizer.json, and none can be made of what it has ({type(error).__name__}: "
-            f"{said}); choose a revision with one, or make one with transformers and name the folder"
-        ) from error
+        convert_tokenizer(into).save(str(into / "tokenizer.json"))
+    except ValueError as error:
+        raise ValueError(str(error).replace(str(into), str(origin), 1)) from error

@@ -9,11 +9,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.activations import NewGELUActivation
 
 from aftershock.lm.families import family_of
 from aftershock.lm.folders import fault_of_model
+from aftershock.lm.tokenizer_files import load_tokenizer
 
 TargetIds = Literal["text", "released"]
 Precision = Literal["strict", "tf32", "bf16"]
@@ -94,7 +95,7 @@ class LanguageModel:
                 f"{folder} lacks weights or has them in another shape than its config.json says: "
                 f"{', '.join(wrong[:5])}; delete it and run again: {MAKERS} makes it"
             )
-        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="right", **options)
+        tokenizer = load_tokenizer(folder)
         if device_map is None:
             model = model.to(device)
         elif away := [name for name, tensor in model.named_parameters() if tensor.is_meta]:
