@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from aftershock.lm.convert import SHARD_BYTES, convert
-from aftershock.lm.folders import INDEX, PROVENANCE, SINGLE
+from aftershock.lm.folders import (
+    INDEX,
+    PROVENANCE,
+    QUANTISED_WEIGHTS,
+    SINGLE,
+    UNQUANTISED,
+    quantisation_of,
+)
 from aftershock.lm.hashes import sha256_of, sha256_of_weights
 from aftershock.lm.hub import Repository, find_repository, place
 from aftershock.output import whole_folder
@@ -125,7 +132,10 @@ def _take(origin: _Origin, into: Path, check: Callable[[str], object], shard_byt
         origin.place(path, into / name)
     for name in ("config.json", "tokenizer_config.json"):
         _refuse_code(origin, into / name)
-    check(_read(into / "config.json").get("model_type"))
+    settings = _read(into / "config.json")
+    if found := quantisation_of(settings, origin.names):
+        raise ValueError(f"{origin} {QUANTISED_WEIGHTS} ({found}): {UNQUANTISED}")
+    check(settings.get("model_type"))
     if not (into / "tokenizer.json").is_file():
         _make_tokenizer(origin, into)
     names = _weights(origin)
