@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from aftershock.datasets import DATASETS
 from aftershock.datasets.build import Dataset, build
 from aftershock.datasets.graph_facts import Context, Fact, FactIndex
 from aftershock.datasets.split import split_entities, splits_of
+from aftershock.datasets.table import DATASETS
 from aftershock.seeds import generator
 from aftershock.tables.graph import FACT_KEY
 

@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from aftershock.datasets import DATASETS
 from aftershock.datasets.build import Dataset
 from aftershock.datasets.export import export
+from aftershock.datasets.table import DATASETS
 from families import PROMPTS_BY_RELATION, SHEET, context_of, dataset_of, families, instances_of, scores_of
 
 RELEASED = Path(__file__).parents[2] / "shared" / "data" / "released" / "GPT2-XL"

@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from aftershock.editors.table import method_of, settings_of
 from torch import Tensor
 
 from aftershock.editors.memit.edit import adjust
-from aftershock.editors.table import method_of, settings_of
 from aftershock.lm import problem, values
-from aftershock.lm.edits import EMPTY, DenseDelta, State, edited
+from aftershock.lm.edits import EMPTY, Dense, State, apply_deltas
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
 from aftershock.lm.tokens import Located
@@ -110,7 +110,7 @@ def delta_checks(case: Recorded, lm: LanguageModel, state: State) -> Iterator[Ch
         weight = delta.dense()[0].double()
         weight = weight.T if lm.family.transposed else weight
         found[f"{delta.module}.weight"] = found.get(f"{delta.module}.weight", 0.0) + weight
-        if isinstance(delta, DenseDelta) and delta.bias is not None:
+        if isinstance(delta, Dense) and delta.bias is not None:
             found[f"{delta.module}.bias"] = found.get(f"{delta.module}.bias", 0.0) + delta.bias[0].double()
     wanted = case.part("delta")
     yield Check("parameters", float(len(set(found) ^ set(wanted))), EXACT)
@@ -123,7 +123,7 @@ def behaviour_checks(case: Recorded, lm: LanguageModel, state: State) -> Iterato
     for when, weights in (("pre", EMPTY), ("post", state)):
         for i, text in enumerate(case.inputs["probes"]):
             ids, mask = lm.pad(lm.encode([text]))
-            with torch.no_grad(), edited(lm, weights, torch.zeros(1, dtype=torch.long)):
+            with torch.no_grad(), apply_deltas(lm, weights, torch.zeros(1, dtype=torch.long)):
                 logits = lm.logits(lm.run(ids, mask, use_cache=False)[0, -1])
             wanted = case.tensors[f"{when}.probe_{i}"].log_softmax(-1)
             yield Check(f"{when} probes", absolute(logits.log_softmax(-1), wanted), LOGPROB)

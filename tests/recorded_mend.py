@@ -10,7 +10,7 @@ from aftershock.editors.contract import EditResult
 from aftershock.editors.mend.edit import Mend
 from aftershock.editors.mend.training import Batch, new_optimizer, train_step
 from aftershock.editors.settings import MendSettings, MendTraining
-from aftershock.lm.edits import State, edited
+from aftershock.lm.edits import State, apply_deltas
 from aftershock.lm.gradients import Texts
 from aftershock.lm.hypernetwork import Hypernetwork
 from aftershock.lm.model import LanguageModel
@@ -112,7 +112,7 @@ def _deltas(case: Recorded, lm: LanguageModel, state: State, part: str) -> Itera
 def _logits(case: Recorded, lm: LanguageModel, state: State) -> Iterator[Check]:
     ids = torch.tensor(case.inputs["edit_batch"]["edit_inner"]["input_ids"])
     for when, weights in (("pre", ()), ("post", state)):
-        with torch.no_grad(), edited(lm, weights, torch.zeros(len(ids), dtype=torch.long)):
+        with torch.no_grad(), apply_deltas(lm, weights, torch.zeros(len(ids), dtype=torch.long)):
             logits = lm.logits(lm.run(ids, torch.ones_like(ids), use_cache=False))
         wanted = case.tensors[f"edit.{when}_logits"].log_softmax(-1)
         yield Check(f"{when} logits", absolute(logits.log_softmax(-1), wanted), LOGPROB)

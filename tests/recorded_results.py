@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from aftershock.lm.edits import EMPTY, DenseDelta, State
+from aftershock.lm.edits import EMPTY, Dense, State
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
 from aftershock.metrics.released import released_metrics
@@ -76,7 +76,7 @@ def state_of(lm: LanguageModel, operations: Sequence[Mapping[str, str]], root: P
             if operation["op"] == "set":
                 weight = weight - lm.weight(module)
                 bias = None if bias is None else bias - lm.bias(module)
-            state += (DenseDelta(module, weight[None], None if bias is None else bias[None]),)
+            state += (Dense(module, weight[None], None if bias is None else bias[None]),)
     return state
 
 

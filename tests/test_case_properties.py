@@ -5,10 +5,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from aftershock.datasets import CONFLICT, DATASETS
 from aftershock.datasets.invariants import require
 from aftershock.datasets.shortfall import shortfalls
 from aftershock.datasets.split import splits_of
+from aftershock.datasets.table import CONFLICT, DATASETS
 from aftershock.kg.logic import LogicRule
 from aftershock.tables.cases import CASES, EDITS, PROBES
 from families import SETTINGS, context_of, dataset_of, families, instances_of, scores_of

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from aftershock.datasets import DATASETS
 from aftershock.datasets.asked import facts_of_instances, only_taught, with_labels
 from aftershock.datasets.graph_facts import Context, FactIndex, as_facts
 from aftershock.datasets.invariants import require, violations
+from aftershock.datasets.table import DATASETS
 from aftershock.tables.cases import CASES, EDITS, PROBES
 from families import context_of, dataset_of, families, frame, instances_of, scores_of
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import yaml
+from aftershock.editors.table import mend_training, settings_of
 from jsonschema import Draft202012Validator
 
 from aftershock.config import check_config, merged_settings
-from aftershock.datasets import DATASETS
+from aftershock.datasets.table import DATASETS
 from aftershock.editors.settings import is_sequential
-from aftershock.editors.table import mend_training, settings_of
 from aftershock.schema import faults, fill_defaults, read_schema
 
 ROOT = Path(__file__).parents[1]

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from aftershock.datasets import CONFLICT
+from aftershock.datasets.table import CONFLICT
 from aftershock.experiments.cases import (
     CONFLICT_STATES,
     ROUND_STATES,

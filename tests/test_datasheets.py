@@ -12,10 +12,10 @@ import yaml
 
 from aftershock.config import check_config
 from aftershock.dataset_figure import draw_dataset
-from aftershock.datasets import CONFLICT, DATASETS
 from aftershock.datasets.datasheet import Built, describe_dataset, easy_and_hard, edited_objects, thresholds
 from aftershock.datasets.known import count_objects
 from aftershock.datasets.round_edit import candidates
+from aftershock.datasets.table import CONFLICT, DATASETS
 from aftershock.figures import save
 from aftershock.kg.datasheet import Mined, describe_graph, file_origin, markdown, time_of
 from aftershock.kg.filters import LIVING

@@ -6,15 +6,15 @@ import math
 
 import pytest
 import torch
+from aftershock.editors.table import EDITORS, method_of, settings_of
 
 from aftershock.editors.contract import EditResult, sample_contexts
 from aftershock.editors.ft import edit as ft
 from aftershock.editors.memit.edit import adjust
 from aftershock.editors.settings import FtSettings, MemitSettings, RomeSettings, as_values, merge
-from aftershock.editors.table import EDITORS, method_of, settings_of
 from aftershock.lm import memory
-from aftershock.lm.edits import EMPTY, LowRankDelta, select, state_norm
-from aftershock.lm.hooks import watch
+from aftershock.lm.edits import EMPTY, LowRank, select, state_norm
+from aftershock.lm.hooks import record_activations
 from aftershock.lm.moments import Moment
 from aftershock.lm.scoring import score
 from aftershock.lm.tokens import locate
@@ -111,7 +111,7 @@ def test_a_broken_case_fails_alone_and_changes_nothing(method):
     width = lm.weight(lm.projection(1)).shape[1]
     bad = torch.zeros(3, 1, width, dtype=lm.dtype)
     bad[1] = math.nan
-    state = (LowRankDelta(lm.projection(1), bad, torch.ones(3, 1, lm.d_model, dtype=lm.dtype)),)
+    state = (LowRank(lm.projection(1), bad, torch.ones(3, 1, lm.d_model, dtype=lm.dtype)),)
     result = editor.edit(cases, state)
     assert [reason is None for reason in result.reasons] == [True, False, True]
     assert "nan" in result.reasons[1]
@@ -145,7 +145,10 @@ def test_missing_and_singular_moments_are_refused(method):
 def key_and_output(lm, template, subject, layer):
     (row,) = locate(lm, [(template, subject)])
     ids, mask = lm.pad([row.ids])
-    with torch.no_grad(), watch(lm, [lm.projection(layer)], [lm.projection(layer), lm.layer(layer)]) as seen:
+    with (
+        torch.no_grad(),
+        record_activations(lm, [lm.projection(layer)], [lm.projection(layer), lm.layer(layer)]) as seen,
+    ):
         lm.run(ids, mask)
     projection, stream = lm.projection(layer), lm.layer(layer)
     return (

@@ -5,11 +5,11 @@ from collections import Counter
 from functools import cache
 
 import pytest
+from aftershock.editors.table import method_of, settings_of
 
 from aftershock.editors.ft import edit as ft
-from aftershock.editors.table import method_of, settings_of
 from aftershock.lm import values
-from aftershock.lm.edits import DenseDelta, select
+from aftershock.lm.edits import Dense, select
 from aftershock.lm.scoring import score
 from aftershock.requests import Query
 from benchmarks.plain import Plain
@@ -129,7 +129,7 @@ def same_weights(delta, case, changes, where):
         weight, bias = changes[mine.module]
         difference = float((mine.dense()[case] - weight).norm() / weight.norm().clamp(min=FLOOR))
         within("change of a matrix", difference, WEIGHTS, where)
-        if isinstance(mine, DenseDelta) and mine.bias is not None:
+        if isinstance(mine, Dense) and mine.bias is not None:
             difference = float((mine.bias[case] - bias).norm() / bias.norm().clamp(min=FLOOR))
             within("change of a bias", difference, WEIGHTS, where)
 

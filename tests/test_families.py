@@ -4,15 +4,15 @@ import copy
 
 import pytest
 import torch
-
 from aftershock.editors.table import method_of, settings_of
-from aftershock.lm.edits import edited
+
+from aftershock.lm.edits import apply_deltas
 from aftershock.lm.families import FAMILIES as KNOWN
 from aftershock.lm.families import family_of
-from aftershock.lm.hooks import narrowed, resumed, watch
+from aftershock.lm.hooks import last_mlp_at, record_activations, start_after_layer
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.prefix_cache import split_at_subject
 from aftershock.lm.scoring import score
-from aftershock.lm.suffix import cut
 from aftershock.lm.tokens import encode_pairs, locate
 from aftershock.requests import EditRequest, Query
 from tiny import (
@@ -68,7 +68,7 @@ def test_matrices_of_an_mlp_are_the_first_ones_and_the_projection(family):
     mlp = lm.model.get_submodule(lm.mlp(1))
     found = [f"{lm.mlp(1)}.{name}" for name, module in mlp.named_modules() if hasattr(module, "weight")]
     assert found == [*(name.format(1) for name in lm.family.inputs), lm.projection(1)]
-    with torch.no_grad(), watch(lm, inputs=[lm.mlp(1), *found]) as seen:
+    with torch.no_grad(), record_activations(lm, inputs=[lm.mlp(1), *found]) as seen:
         lm.run(*lm.pad(lm.encode(TEXTS[:2])))
     for name in found[:-1]:
         assert torch.equal(seen["in", name], seen["in", lm.mlp(1)])
@@ -82,9 +82,9 @@ def test_an_mlp_joins_the_stream_through_its_norm_only(family):
     ids, mask = lm.pad(lm.encode(TEXTS[:2]))
     rows = torch.zeros(2, dtype=torch.long)
     names = [lm.mlp(1), lm.layer(1)]
-    with watch(lm, outputs=names) as before:
+    with record_activations(lm, outputs=names) as before:
         lm.run(ids, mask)
-    with edited(lm, (dense(lm, 1, 1),), rows), watch(lm, outputs=names) as after:
+    with apply_deltas(lm, (dense(lm, 1, 1),), rows), record_activations(lm, outputs=names) as after:
         lm.run(ids, mask)
     norm = lm.family.mlp_norm
     through = lm.model.get_submodule(norm.format(1)) if norm else torch.nn.Identity()
@@ -98,7 +98,7 @@ def test_an_mlp_joins_the_stream_through_its_norm_only(family):
 def test_the_final_norm_and_the_head_make_the_models_scores(family):
     lm = tiny(family)
     ids, mask = lm.pad(lm.encode(TEXTS[:2]))
-    with watch(lm, outputs=[lm.layer(lm.n_layers - 1)]) as seen:
+    with record_activations(lm, outputs=[lm.layer(lm.n_layers - 1)]) as seen:
         hidden = lm.run(ids, mask)
     last = seen["out", lm.layer(lm.n_layers - 1)]
     assert torch.equal(lm.model.get_submodule(lm.family.norm)(last), hidden)
@@ -144,11 +144,11 @@ def test_a_pass_can_be_watched_stopped_and_resumed(family):
     lm = tiny(family)
     ids, mask = lm.pad(lm.encode(TEXTS[:3]))
     whole = lm.run(ids, mask, use_cache=False)
-    with watch(lm, inputs=[lm.projection(0)], stop=lm.layer(0)) as seen:
+    with record_activations(lm, inputs=[lm.projection(0)], stop=lm.layer(0)) as seen:
         lm.run(ids, mask, use_cache=False)
         raise AssertionError("the pass should have stopped")
     assert seen["in", lm.projection(0)].shape[-1] == lm.weight(lm.projection(0)).shape[1]
-    with resumed(lm, 0, seen["out", lm.layer(0)]):
+    with start_after_layer(lm, 0, seen["out", lm.layer(0)]):
         assert torch.allclose(lm.run(ids, mask, use_cache=False), whole, atol=ROUNDING[family])
     assert torch.equal(lm.run(ids, mask, use_cache=False), whole)
     assert not any(m._forward_hooks or "forward" in vars(m) for m in lm.model.modules())
@@ -162,7 +162,7 @@ def test_the_last_mlp_can_be_computed_where_it_is_read(family):
     whole = lm.run(ids, mask)
     last = int(mask.sum(dim=1).min()) - 1
     read, valid = torch.tensor([[1, last], [last, 0], [0, 2]]), torch.tensor([[1, 1], [1, 0], [1, 1]])
-    with narrowed(lm, read, valid):
+    with last_mlp_at(lm, read, valid):
         found = lm.run(ids, mask)
     kept = valid.bool()
     index = read[..., None].expand(-1, -1, lm.d_model)
@@ -184,19 +184,19 @@ def test_a_cut_pass_equals_a_whole_one(family, layer):
         for template, name in zip(TEMPLATES, NAMES[1:4], strict=True)
     ]
     added = torch.randn(3, lm.d_model, generator=torch.Generator().manual_seed(1), dtype=lm.dtype)
-    suffixes, seen = cut(lm, groups, layer, "layer", state, cases, [lm.projection(layer)])
-    width = suffixes.ids.shape[2]
+    prefixes, seen = split_at_subject(lm, groups, layer, "layer", state, cases, [lm.projection(layer)])
+    width = prefixes.ids.shape[2]
     lengths = torch.tensor([[len(row.ids) - row.subject for row in group] for group in groups])
     assert len({row.subject for group in groups for row in group}) > 3
     valid = torch.arange(width) < lengths[..., None]
     read = torch.where(valid, torch.arange(width), 0)
-    with suffixes.run(lm, state, added, read, valid, also=lm.layer(1)) as (found, early):
+    with prefixes.run(lm, state, added, read, valid, also=lm.layer(1)) as (found, early):
         pass
     for i, group in enumerate(groups):
         edited_lm = written(lm, state, int(cases[i]))
         for r, row in enumerate(group):
             ids = torch.tensor([row.ids])
-            with watch(edited_lm, inputs=[lm.projection(layer)], outputs=[lm.layer(1)]) as whole:
+            with record_activations(edited_lm, inputs=[lm.projection(layer)], outputs=[lm.layer(1)]) as whole:
                 wanted = _with_vector(edited_lm, ids, layer, row.subject, added[i])[0, row.subject :]
             mine = slice(r * width, r * width + len(wanted))
             assert torch.allclose(found[i, mine], wanted, atol=ROUNDING[family]), (i, r)
@@ -272,6 +272,6 @@ def _assert_written(dense_lm, method, request, solved, i):
     value = solved["v" if method == "rome" else "z"][i]
     assert (value - solved["v0"][i]).norm() > 0.1
     (row,) = locate(dense_lm, [(request.prompt, request.subject)])
-    with torch.no_grad(), watch(dense_lm, outputs=[site]) as seen:
+    with torch.no_grad(), record_activations(dense_lm, outputs=[site]) as seen:
         next_log_probs(dense_lm, row.ids)
     assert torch.allclose(seen["out", site][0, row.subject], value, atol=1e-5)

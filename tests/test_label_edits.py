@@ -5,13 +5,13 @@ import math
 import pandas as pd
 import pytest
 import torch
+from aftershock.editors.table import method_of, settings_of
 
 from aftershock.datasets.graph_facts import Context, Fact, FactIndex
-from aftershock.editors.table import method_of, settings_of
 from aftershock.experiments.cases import second_requests
 from aftershock.lm.edits import state_norm
-from aftershock.lm.problem import write_texts
 from aftershock.lm.scoring import score
+from aftershock.lm.value_problem import write_texts
 from aftershock.lm.values import Objective, solve_values
 from aftershock.requests import EditRequest, Query
 from aftershock.tables.cases import EDITS

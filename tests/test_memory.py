@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-
 from aftershock.editors.table import method_of, settings_of
+
 from aftershock.lm import memory, values
-from aftershock.lm.edits import LowRankDelta, edited
+from aftershock.lm.edits import LowRank, apply_deltas
 from aftershock.lm.memory import batch_limit, byte_budget, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
@@ -154,7 +154,7 @@ def test_bfloat16_is_for_frozen_weights_only():
     U, V = (
         torch.randn(2, 1, width, generator=g) for width in (strict.weight(strict.projection(0)).shape[::-1])
     )
-    state = (LowRankDelta(strict.projection(0), U, V),)
+    state = (LowRank(strict.projection(0), U, V),)
     queries = [Query(r.text, r.target_new, i % 2) for i, r in enumerate(requests(4))]
     exact = torch.tensor([s.logprob for s in score(strict, queries, state)])
     rough = torch.tensor([s.logprob for s in score(reduced, queries, state)])
@@ -165,7 +165,7 @@ def test_bfloat16_is_for_frozen_weights_only():
     rows = torch.tensor([0, 1])
     with reduced.reduced():
         plain = module(x)
-        with edited(reduced, state, rows):
+        with apply_deltas(reduced, state, rows):
             changed = module(x)
     assert plain.dtype == torch.bfloat16
     assert changed.dtype == torch.float32

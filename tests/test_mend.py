@@ -9,7 +9,7 @@ import torch
 from aftershock.editors.mend.edit import Mend
 from aftershock.editors.settings import MendSettings
 from aftershock.experiments.cases import run_cases
-from aftershock.lm.edits import EMPTY, LowRankDelta, select
+from aftershock.lm.edits import EMPTY, LowRank, select
 from aftershock.lm.gradients import Texts, module_gradients
 from aftershock.lm.hypernetwork import (
     Hypernetwork,
@@ -224,7 +224,7 @@ def test_a_case_without_a_finite_loss_fails_alone():
     module = lm.projection(1)
     bad = torch.zeros(3, 1, lm.weight(module).shape[1], dtype=lm.dtype)
     bad[2] = math.inf
-    state = (LowRankDelta(module, bad, torch.ones(3, 1, lm.d_model, dtype=lm.dtype)),)
+    state = (LowRank(module, bad, torch.ones(3, 1, lm.d_model, dtype=lm.dtype)),)
     for variant in ("eval", "released"):
         mend = editor(lm, variant=variant)
         result = mend.edit(singles(3), state)

@@ -27,7 +27,7 @@ from aftershock.editors.mend.training import (
     validate,
 )
 from aftershock.editors.settings import MendTraining
-from aftershock.lm.edits import LowRankDelta
+from aftershock.lm.edits import LowRank
 from aftershock.lm.gradients import Texts
 from aftershock.lm.hypernetwork import Hypernetwork
 from aftershock.prompts import fill
@@ -215,7 +215,7 @@ def test_losses_are_those_of_the_written_model_text_by_text():
     lm = tiny()
     batch = pool(lm, locality_texts=2).draw(generator(1))
     found = losses(lm, fresh(lm, MendTraining(**QUICK)), batch, observe=True)
-    state = tuple(LowRankDelta(d.module, d.U.detach(), d.V.detach()) for d in found.state)
+    state = tuple(LowRank(d.module, d.U.detach(), d.V.detach()) for d in found.state)
     for case in range(batch.edits):
         model = written(lm, state, case)
         (row,) = (batch.outer.cases == case).nonzero()[:, 0].tolist()

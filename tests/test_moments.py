@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 
 from aftershock.lm import moments as module
-from aftershock.lm.hooks import watch
+from aftershock.lm.hooks import record_activations
 from aftershock.lm.moments import (
     Moment,
     Sums,
@@ -32,7 +32,7 @@ def keys(lm, texts, layer):
     found = []
     for ids in lm.encode([text for text in texts if text.strip()]):
         ids = ids[: lm.context]
-        with torch.no_grad(), watch(lm, inputs=[lm.projection(layer)]) as seen:
+        with torch.no_grad(), record_activations(lm, inputs=[lm.projection(layer)]) as seen:
             lm.run(torch.tensor([ids]), torch.ones(1, len(ids)))
         found.append(seen["in", lm.projection(layer)][0])
     return torch.cat(found).double()

@@ -11,7 +11,7 @@ from aftershock.editors.contract import Editor, EditResult
 from aftershock.experiments import cases as protocol
 from aftershock.experiments.cases import CONFLICT_STATES, ROUND_STATES, list_asked, run_cases, score_unedited
 from aftershock.experiments.tuning import draw_trials, tune
-from aftershock.lm.edits import EMPTY, LowRankDelta, edited, state_norm
+from aftershock.lm.edits import EMPTY, LowRank, apply_deltas, state_norm
 from aftershock.lm.scoring import score
 from aftershock.requests import Query
 from aftershock.tables.cases import EDITS, PROBES
@@ -125,9 +125,7 @@ class Stubborn(Editor):
         d_out, d_in = self.lm.weight(self.lm.projection(0)).shape
         u, v = (torch.ones(len(cases), 1, d, dtype=self.lm.dtype) for d in (d_in, d_out))
         reasons = tuple("no" if case[0].target_new in self.settings.refused else None for case in cases)
-        delta = LowRankDelta(self.lm.projection(0), u, v).without(
-            torch.tensor([r is not None for r in reasons])
-        )
+        delta = LowRank(self.lm.projection(0), u, v).without(torch.tensor([r is not None for r in reasons]))
         return EditResult((delta,), (1,) * len(cases), (0.5,) * len(cases), reasons)
 
 
@@ -207,5 +205,5 @@ def test_observed_states_hold_for_edited_rows_only():
     lm = tiny()
     ids, mask = lm.pad(lm.encode(["Ada Vex was born in", "Dario was born in"]))
     result = make("rome", lm).edit(singles(1))
-    with torch.no_grad(), edited(lm, result.delta, torch.tensor([0, 0])):
+    with torch.no_grad(), apply_deltas(lm, result.delta, torch.tensor([0, 0])):
         assert not torch.allclose(lm.run(ids, mask), lm.run(ids[:, :3], mask[:, :3])[:, :1])

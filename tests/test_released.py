@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from aftershock.datasets import CONFLICT, DATASETS
 from aftershock.datasets.build import tabulate
 from aftershock.datasets.convert import CHANGED, KEPT, main, to_files, to_tables
 from aftershock.datasets.export import export, notice
 from aftershock.datasets.graph_facts import Context, FactIndex, as_facts
 from aftershock.datasets.released import ALL_FILES, FILES, PROMPT_FILES, read_cases, read_prompts, write_cases
 from aftershock.datasets.statements import cases_of, publish
+from aftershock.datasets.table import CONFLICT, DATASETS
 from aftershock.tables.cases import RELEASED_FILES, RELEASED_ROWS, STATEMENTS
 from families import SHEET
 from published import (

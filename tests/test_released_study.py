@@ -2,11 +2,11 @@
 
 import pytest
 
-from aftershock.datasets import CONFLICT, DATASETS
 from aftershock.datasets.graph_facts import Context, FactIndex
 from aftershock.datasets.released import read_cases
 from aftershock.datasets.released_study import Folder, build_released
 from aftershock.datasets.statements import cases_of
+from aftershock.datasets.table import CONFLICT, DATASETS
 from aftershock.datasets.validate import findings
 from aftershock.report import Material, page
 from aftershock.tables.cases import CASES, EDITS, PROBES

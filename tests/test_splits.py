@@ -6,12 +6,13 @@ from itertools import product
 import pandas as pd
 import pytest
 
-from aftershock.datasets import CONFLICT, reasons
+from aftershock.datasets import reasons
 from aftershock.datasets.cut import SLACK, cut
 from aftershock.datasets.graph_facts import Fact
 from aftershock.datasets.mend import graph_locality, training_edits
 from aftershock.datasets.overlap import crossing, divided, seen_elsewhere
 from aftershock.datasets.split import components, home_of, split_entities, split_of, splits_of
+from aftershock.datasets.table import CONFLICT
 from aftershock.seeds import generator
 from aftershock.tables.graph import SPLIT
 from families import SETTINGS, context_of, dataset_of, division, families, frame, instances_of, scores_of

@@ -122,7 +122,7 @@ def test_stages_of_a_run(folder: Path) -> None:
 
 
 def test_edits_of_a_case_are_those_of_the_protocol() -> None:
-    from aftershock.datasets import CONFLICT, ROUND
+    from aftershock.datasets.table import CONFLICT, ROUND
     from aftershock.experiments.cases import CONFLICT_STATES, ROUND_STATES
 
     unedited = {"0", "random"}

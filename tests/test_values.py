@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aftershock.lm import values
-from aftershock.lm.hooks import watch
+from aftershock.lm.hooks import record_activations
 from aftershock.lm.scoring import score
 from aftershock.lm.tokens import locate
 from aftershock.lm.values import Objective, solve_values
@@ -90,7 +90,7 @@ def test_loss_can_be_read_from_an_earlier_layer():
     )
     request = asked[0]  # its target is one token
     prompt = locate(lm, [(request.prompt, request.subject)])[0]
-    with watch(lm, outputs=[lm.layer(0)]) as seen, torch.no_grad():
+    with record_activations(lm, outputs=[lm.layer(0)]) as seen, torch.no_grad():
         ids, mask = lm.pad([prompt.ids])
         lm.run(ids, mask)
     norm = lm.model.get_submodule(lm.family.norm)

@@ -130,7 +130,7 @@ def test_the_number_of_threads_changes_nothing_beyond_the_tolerance(method: str)
 BUILT = """
 import hashlib, sys
 from pathlib import Path
-from aftershock.datasets import DATASETS
+from aftershock.datasets.table import DATASETS
 from families import SETTINGS
 from worlds import SHARES, build_all, mine_world
 mined = mine_world(Path(sys.argv[1]))

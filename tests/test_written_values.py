@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-
 from aftershock.editors.table import method_of, settings_of
-from aftershock.lm.edits import edited
-from aftershock.lm.hooks import watch
+
+from aftershock.lm.edits import apply_deltas
+from aftershock.lm.hooks import record_activations
 from aftershock.lm.tokens import locate
 from tiny import FAMILIES, ROUNDING, moments, requests, tiny
 
@@ -16,7 +16,11 @@ def put_out(lm, request, module, state):
     """What `module` puts out at the subject's last token of the plain prompt."""
     (prompt,) = locate(lm, [(request.prompt, request.subject)])
     ids, mask = lm.pad([prompt.ids])
-    with torch.no_grad(), edited(lm, state, torch.tensor([0])), watch(lm, outputs=[module]) as seen:
+    with (
+        torch.no_grad(),
+        apply_deltas(lm, state, torch.tensor([0])),
+        record_activations(lm, outputs=[module]) as seen,
+    ):
         lm.run(ids, mask, use_cache=False)
     return seen["out", module][0, prompt.subject]
 

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from aftershock.lm import values
-from aftershock.lm.edits import DenseDelta, LowRankDelta, State
+from aftershock.lm.edits import Dense, LowRank, State
 from aftershock.lm.hypernetwork import Hypernetwork
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.moments import Moment, second_moments
@@ -131,19 +131,19 @@ def moments(lm: LanguageModel) -> dict[int, Moment]:
     return second_moments(lm, [*TEXTS, *noise], range(lm.n_layers))
 
 
-def low_rank(lm: LanguageModel, layer: int, cases: int, rank: int = 2, seed: int = 0) -> LowRankDelta:
+def low_rank(lm: LanguageModel, layer: int, cases: int, rank: int = 2, seed: int = 0) -> LowRank:
     """A random change of low rank."""
     g = torch.Generator().manual_seed(seed)
     d_out, d_in = lm.weight(lm.projection(layer)).shape
     u, v = (torch.randn(cases, rank, d, generator=g, dtype=lm.dtype) * 0.3 for d in (d_in, d_out))
-    return LowRankDelta(lm.projection(layer), u, v)
+    return LowRank(lm.projection(layer), u, v)
 
 
-def dense(lm: LanguageModel, layer: int, cases: int, seed: int = 0) -> DenseDelta:
+def dense(lm: LanguageModel, layer: int, cases: int, seed: int = 0) -> Dense:
     """A random change of a whole weight, and of its bias where there is one."""
     g = torch.Generator().manual_seed(seed)
     weight, bias = lm.weight(lm.projection(layer)), lm.bias(lm.projection(layer))
-    return DenseDelta(
+    return Dense(
         lm.projection(layer),
         torch.randn(cases, *weight.shape, generator=g, dtype=lm.dtype) * 0.1,
         None if bias is None else torch.randn(cases, len(bias), generator=g, dtype=lm.dtype) * 0.1,
@@ -157,7 +157,7 @@ def written(lm: LanguageModel, state: State, case: int) -> LanguageModel:
         for delta in state:
             module = model.get_submodule(delta.module)
             lm.family.weight(module).add_(delta.dense()[case])
-            if isinstance(delta, DenseDelta) and delta.bias is not None:
+            if isinstance(delta, Dense) and delta.bias is not None:
                 module.bias.add_(delta.bias[case])
     return LanguageModel(model, lm.tokenizer)
 

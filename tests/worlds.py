@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from aftershock.datasets import DATASETS
 from aftershock.datasets.asked import facts_of_instances
 from aftershock.datasets.build import Dataset, build
 from aftershock.datasets.graph_facts import Context, FactIndex
 from aftershock.datasets.split import split_entities, splits_of
+from aftershock.datasets.table import DATASETS
 from aftershock.kg.combinations import find_combinations, find_objects
 from aftershock.kg.filters import Limits, Names, complete, filter_facts, filter_instances, filter_objects
 from aftershock.kg.graph import GRAPHS

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from aftershock.editors.table import method_of, settings_of
 from torch import Tensor
 
 from aftershock.editors.ft import edit as ft
-from aftershock.editors.table import method_of, settings_of
 from aftershock.lm import values
-from aftershock.lm.edits import LowRankDelta, State, select
+from aftershock.lm.edits import LowRank, State, select
 from aftershock.lm.hypernetwork import Hypernetwork
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
@@ -130,7 +130,7 @@ class Scores:
         d_out, d_in = lm.weight(self.module).shape
         g = torch.Generator(lm.device).manual_seed(0)
         factors = [torch.randn(n, 1, d, generator=g, device=lm.device) * 0.1 for d in (d_in, d_out)]
-        self.state: State = (LowRankDelta(self.module, *factors),)
+        self.state: State = (LowRank(self.module, *factors),)
         self.asked = []
         for i, request in enumerate(self.requests):
             more = [t for t in models.targets(SCORES[name], i) if t != request.target_new]

@@ -10,12 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from aftershock.datasets import CONFLICT, SPLITS
 from aftershock.datasets.datasheet import Built, easy_and_hard
 from aftershock.datasets.round_edit import PROFILES
+from aftershock.datasets.table import CONFLICT, SPLITS, title_of
 from aftershock.figures.style import COLOURS, HATCHES, style
 from aftershock.labels import printable
-from aftershock.words import DATASETS
 
 LISTED = 16  # rules that get a bar of their own
 BINS = 24
@@ -39,7 +38,7 @@ def draw_dataset(built: Built, model: str, settings: Mapping[str, Any]) -> Figur
             axes = figure.subplots(1, 2)
         _cases(axes[0], built.cases)
         _candidates(axes[1], built.counts)
-        name = DATASETS[built.dataset].capitalize()
+        name = title_of(built.dataset).capitalize()
         figure.suptitle(f"{name} — cases for {printable(model)}", x=0.01, ha="left", fontsize=10)
     return figure
 

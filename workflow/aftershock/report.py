@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from aftershock.datasets.table import DATASETS, title_of
 from aftershock.figure_names import KINDS, WHOLE, figure_name
 from aftershock.metrics.catalogue import metric
 from aftershock.metrics.layouts import CONTROLLED, LAYOUTS
@@ -21,7 +22,6 @@ from aftershock.page.findings import certainty, found, level_of
 from aftershock.page.listed import CERTAINTY, DETAIL, PAPER, listed
 from aftershock.training_figure import curve_name, kept_row
 from aftershock.verdicts import ENOUGH_KNOWN, Verdict, first_seed, missed, verdicts
-from aftershock.words import DATASETS
 
 Table = dict[str, Any]
 
@@ -95,7 +95,7 @@ def context(material: Material) -> dict[str, Any]:
         "tables": {made["id"]: made for made in tables},
         "metrics": {name: _told(name) for name in sorted(names)},
         "main": _main(),
-        "datasets": DATASETS,
+        "datasets": {name: dataset.title for name, dataset in DATASETS.items()},
     }
     return {
         "title": material.title,
@@ -168,7 +168,7 @@ def _marked(made: Table, material: Material) -> Table:
     marks = []
     if material.explorer.holes:
         marks.append("Incomplete: some cases are missing, see the summary.")
-    if about := [DATASETS[d] for d in made.get("datasets", words) if d in weak]:
+    if about := [title_of(d) for d in made.get("datasets", words) if d in weak]:
         marks.append(f"Format check only for {', '.join(about)}: too little was known before any edit.")
     return made | ({"marks": marks} if marks else {})
 
@@ -232,7 +232,7 @@ def _figures(material: Material) -> list[dict[str, str]]:
         Picture(
             figure_name(model, dataset, kind),
             (
-                KINDS[kind].title if dataset == WHOLE else f"{DATASETS[dataset]}: {KINDS[kind].title}"
+                KINDS[kind].title if dataset == WHOLE else f"{title_of(dataset)}: {KINDS[kind].title}"
             ).capitalize(),
             KINDS[kind].about,
             model,

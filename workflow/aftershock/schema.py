@@ -13,6 +13,8 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
 
+from aftershock.datasets.table import DATASETS
+
 SCHEMAS = Path(__file__).resolve().parents[1] / "schemas"
 
 
@@ -23,8 +25,13 @@ def read_yaml(path: Path) -> Any:
 
 @cache
 def read_schema(name: str) -> Mapping[str, Any]:
-    """The schema `workflow/schemas/{name}.schema.yaml`."""
-    return read_yaml(SCHEMAS / f"{name}.schema.yaml")
+    """Return the schema `workflow/schemas/{name}.schema.yaml`, with the names of the datasets filled in."""
+    schema = read_yaml(SCHEMAS / f"{name}.schema.yaml")
+    if "dataset" in schema.get("$defs", {}):
+        schema["$defs"]["dataset"]["enum"] = list(DATASETS)
+        schema["$defs"]["quotas"]["properties"] = dict.fromkeys(DATASETS, schema["$defs"]["count"])
+        schema["$defs"]["dataset_or_recall"]["enum"] = [*DATASETS, "recall"]
+    return schema
 
 
 def suggestion(word: Any, known: Iterable[str]) -> str:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from aftershock.datasets.table import title_of
 from aftershock.metrics.catalogue import find_metric
 from aftershock.metrics.layouts import ALL
-from aftershock.words import DATASETS, TEMPLATES, listed, percent
+from aftershock.words import TEMPLATES, listed, percent
 
 ENOUGH_KNOWN = 0.3
 """Below this share of known facts a table shows that the files can be run, and nothing about editing."""
@@ -38,7 +39,7 @@ class Verdict:
     @property
     def what(self) -> str:
         """The metric in words."""
-        return self.title if self.dataset == RECALL else f"{self.title} ({DATASETS[self.dataset]})"
+        return self.title if self.dataset == RECALL else f"{self.title} ({title_of(self.dataset)})"
 
 
 def verdicts(
@@ -83,7 +84,7 @@ def missed(summary: pd.DataFrame, bars: Sequence[Verdict], runs: Sequence[Mappin
 def _unknown(rows: pd.DataFrame) -> list[str]:
     known = rows[(rows["metric"] == "known") & (rows["value"] < ENOUGH_KNOWN)]
     return [
-        f"Format check only: {model} knows {percent(part['value'].iloc[0])} of what the {DATASETS[dataset]} "
+        f"Format check only: {model} knows {percent(part['value'].iloc[0])} of what the {title_of(dataset)} "
         f"cases are built on, less than the {percent(ENOUGH_KNOWN)} that a finding needs. Its rows show that "
         "the files can be run; they say nothing about editing."
         for (model, dataset), part in known.groupby(["model", "dataset"], sort=False)
@@ -100,7 +101,7 @@ def _empty(rows: pd.DataFrame, runs: Sequence[Mapping]) -> list[str]:
             if run["dataset"] == dataset and (run["model"], dataset, run["editor"]) not in found
         }
         if empty:
-            lines.append(f"No cases: {DATASETS[dataset]} has no test case for {listed(list(empty))}.")
+            lines.append(f"No cases: {title_of(dataset)} has no test case for {listed(list(empty))}.")
     return lines
 
 
@@ -109,7 +110,7 @@ def _failed(rows: pd.DataFrame) -> list[str]:
     models = rows["model"].nunique()
     return [
         f"{_named(row.editor, row.model, models)} broke off in {percent(row.value)} of the {row.n} "
-        f"{DATASETS[row.dataset]} cases"
+        f"{title_of(row.dataset)} cases"
         f"{' and has no value there' if row.value == 1 else '; its other values leave these out'}."
         for row in broken.itertuples()
     ]

@@ -1,17 +1,10 @@
-"""How datasets, templates and values are called in the report."""
+"""How templates and values are called in the report."""
 
 from collections.abc import Sequence
 
 from aftershock.metrics.catalogue import metric
 from aftershock.metrics.scales import NATS
 
-DATASETS = {
-    "coverage": "coverage",
-    "reverse": "reverse",
-    "composite": "composite",
-    "round_easy": "round, easy",
-    "round_hard": "round, hard",
-}
 PERCENT = "\N{NO-BREAK SPACE}%"
 TEMPLATES = {
     "seen": "recall on templates seen in training",

@@ -28,7 +28,7 @@ rule list_facts:
     conda:
         "../../envs/tables.yaml"
     params:
-        code=code_hash("aftershock.datasets.asked"),
+        code=code_of("list_facts"),
     message:
         "Listing what {wildcards.model} is asked about {wildcards.kg}"
     script:
@@ -57,7 +57,7 @@ rule read_released:
         datasets=config["datasets"],
         sample=lambda wildcards: graph(wildcards)["sample"],
         seed=config["cases"]["seed"],
-        code=code_hash("aftershock.datasets.released_study", "aftershock.datasets.validate"),
+        code=code_of("read_released"),
     message:
         "Reading the published files of {wildcards.kg}"
     script:
@@ -80,7 +80,7 @@ rule split_entities:
     params:
         shares=config["cases"]["split"],
         seed=config["cases"]["seed"],
-        code=code_hash("aftershock.datasets.split"),
+        code=code_of("split_entities"),
     message:
         "Dividing the entities of {wildcards.kg}"
     script:
@@ -113,12 +113,7 @@ rule build_cases:
     params:
         namespace=lambda wildcards: graph(wildcards)["namespace"],
         settings=config["cases"],
-        code=code_hash(
-            "aftershock.datasets.build",
-            "aftershock.datasets.asked",
-            "aftershock.datasets.locality",
-            "aftershock.datasets.shortfall",
-        ),
+        code=code_of("build_cases"),
     message:
         "Building {wildcards.dataset} for {wildcards.model}"
     script:
@@ -152,7 +147,7 @@ rule build_released_cases:
         sample=lambda wildcards: graph(wildcards)["sample"],
         functionality=config["cases"]["functionality"],
         seed=config["cases"]["seed"],
-        code=code_hash("aftershock.datasets.released_study", "aftershock.datasets.locality"),
+        code=code_of("build_released_cases"),
     message:
         "Building {wildcards.dataset} for {wildcards.model} from published rows"
     script:

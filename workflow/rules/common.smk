@@ -6,12 +6,15 @@ import re
 from functools import cache
 from pathlib import Path
 
-from aftershock.datasets import CONFLICT, ROUND, SPLITS
+from aftershock.datasets.table import DATASETS, ROUND, SPLITS, find_dataset, states_as_values
 from aftershock.datasets.released import FILES, PROMPT_FILES
 from aftershock.code_hash import code_hash, keep_parsed
 from aftershock.config import check_config, check_fetched, merged_settings
-from aftershock.config.settings import moment_layers
-from aftershock.editors.table import EDITORS
+from aftershock.config.models import model_type_of
+from aftershock.config.settings import moment_layers, needed_artifacts
+from aftershock.editors.artifacts import ARTIFACTS
+from aftershock.editors.methods import method_of
+from aftershock.lm.families import list_families
 from aftershock.jobs.planning import plan_faster
 from aftershock.costs.sharding import editors_of_dataset, shard_ranges, shard_sizes, number_of_cases
 from aftershock.kg.sheets import kept_rules, one_to_many_relations
@@ -57,7 +60,7 @@ def any_of(names):
 wildcard_constraints:
     kg=any_of(config["kgs"]),
     model=any_of(MODELS),
-    dataset=any_of(CONFLICT + ROUND),
+    dataset=any_of(DATASETS),
     editor=any_of(EDITOR_LABELS),
     backend="openai|local",
     kind="all|conflict|round",
@@ -185,28 +188,40 @@ def tuned_label(wildcards):
 def trials(wildcards):
     """The trials of an editor, when there is something to choose from."""
     label = tuned_label(wildcards)
-    searched = model(wildcards).get("search", {}).get(EDITOR_LABELS[label]["method"])
+    searched = model(wildcards).get("search", {}).get(method_of(EDITOR_LABELS[label]["method"]).name)
     if config["tuning"]["trials"] > 1 and searched and wildcards.kg not in RELEASED:
         return f"results/{wildcards.kg}/{wildcards.model}/tune/{label}.parquet"
     return []
 
 
-def hypernetwork(wildcards):
-    """The trained hypernetwork, for editors that need one; tuning works on coverage."""
-    editor, mend = EDITOR_LABELS[wildcards.editor], config["mend"]
-    if "mend" not in EDITORS[editor["method"]].needs:
-        return []
-    kind = "round" if getattr(wildcards, "dataset", "coverage") in ROUND else "conflict"
+def artifact_file(name, wildcards):
+    """The file of an artifact of `editors/artifacts.py`; tuning works on coverage."""
+    mend = config["mend"]
+    kind = find_dataset(getattr(wildcards, "dataset", "coverage")).kind
     kind = "all" if mend["kinds"] == "all" else kind
-    return f"results/{mend['kg'] or wildcards.kg}/{wildcards.model}/mend/{kind}/hypernetwork.safetensors"
+    path = ARTIFACTS[name].path.format(kg=mend["kg"] or wildcards.kg, model=wildcards.model, kind=kind)
+    return f"results/{path}"
+
+
+@cache
+def artifacts_for(label, name):
+    """The artifacts that an editor needs for the model `name`; thousands of jobs ask."""
+    return needed_artifacts(EDITOR_LABELS[label], MODELS[name])
+
+
+def artifact_files(wildcards):
+    """What an editor needs made first, in the order of the artifacts' names."""
+    needed = artifacts_for(wildcards.editor, wildcards.model)
+    return [artifact_file(name, wildcards) for name in needed]
 
 
 @cache
 def settings_for(label, name):
-    """Method, settings and second edit of an editor for the model `name`; thousands of jobs ask."""
+    """Method, artifacts, settings and second edit of an editor for the model `name`; thousands of jobs ask."""
     editor = EDITOR_LABELS[label]
     return {
         "method": editor["method"],
+        "artifacts": {artifact: ARTIFACTS[artifact].load for artifact in artifacts_for(label, name)},
         "second_edit": editor.get("second_edit", "plain"),
         "labels": editor.get("labels", "all"),
         "settings": merged_settings(editor, MODELS[name]),
@@ -214,16 +229,42 @@ def settings_for(label, name):
 
 
 def editor_settings(wildcards):
-    """Method, settings and second edit of an editor for one model."""
+    """Method, artifacts, settings and second edit of an editor for one model."""
     return settings_for(wildcards.editor, wildcards.model)
 
 
+# --- code -------------------------------------------------------------------------------------------------
+
+
 @cache
-def code_of(module):
-    """A hash of what the results of the editor in `module` depend on."""
-    return code_hash("aftershock.experiments.cases", "aftershock.experiments.tuning", module)
+def code_of(rule, *named):
+    """A hash of the code behind a rule: what its script needs, and what is named in data."""
+    return code_hash(f"{PROJECT}/workflow/scripts/{rule}.py", *named)
 
 
-def editor_code(wildcards):
-    """A hash of what an editor's results depend on; its module is named because the table hides it."""
-    return code_of(EDITORS[EDITOR_LABELS[wildcards.editor]["method"]].module)
+@cache
+def family_code(name):
+    """The module with the family of a model, as its file names it or its folder says; of an unknown one, all."""
+    family = model_type_of(MODELS[name])
+    return [f"aftershock.lm.families.{each}" for each in ([family] if family else list_families())]
+
+
+def code_with_model(rule, key="model"):
+    """The code of a rule that runs a model: the one that its wildcards, or `paraphrases` in config.yaml, name."""
+
+    def function(wildcards):
+        name = getattr(wildcards, key, None) or config["paraphrases"][key]
+        return code_of(rule, *family_code(name))
+
+    return function
+
+
+def code_with_editor(rule):
+    """The code of a rule that runs an editor: its method's, and what loads its artifacts."""
+
+    def function(wildcards):
+        method = method_of(EDITOR_LABELS[wildcards.editor]["method"])
+        loaders = [ARTIFACTS[name].load for name in artifacts_for(wildcards.editor, wildcards.model)]
+        return code_of(rule, *family_code(wildcards.model), *method.code, *loaders)
+
+    return function

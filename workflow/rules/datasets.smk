@@ -38,7 +38,7 @@ rule describe_graph:
         mining=config["mining"],
         rules=taken_rules,
         one_to_many=one_to_many_ids,
-        code=code_hash("aftershock.kg.datasheet", "aftershock.kg.labels"),
+        code=code_of("describe_graph"),
     message:
         "Describing the facts of {wildcards.kg}"
     script:
@@ -69,7 +69,7 @@ rule describe_dataset:
         "../../envs/tables.yaml"
     params:
         settings=config["cases"],
-        code=code_hash("aftershock.datasets.datasheet", "aftershock.dataset_figure"),
+        code=code_of("describe_dataset"),
     message:
         "Describing {wildcards.dataset} for {wildcards.model}"
     script:
@@ -95,7 +95,7 @@ rule export_cases:
         datasets=config["datasets"],
         namespace=lambda wildcards: graph(wildcards)["namespace"],
         invented=lambda wildcards: graph(wildcards)["source"] == "generated",
-        code=code_hash("aftershock.datasets.export", "aftershock.datasets.validate"),
+        code=code_of("export_cases"),
     message:
         "Writing the {wildcards.split} cases for {wildcards.model} in the published format"
     script:

@@ -25,7 +25,7 @@ rule baseline:
     params:
         engine=config["engine"],
         continuations=config["continuations"],
-        code=code_hash("aftershock.experiments.cases"),
+        code=code_with_model("baseline"),
     message:
         "Scoring {wildcards.dataset} in the unedited {wildcards.model}"
     script:
@@ -60,7 +60,7 @@ rule train_mend:
         settings=mend_settings,
         cases_seed=config["cases"]["seed"],
         seed=config["mend"]["seed"],
-        code=code_hash("aftershock.editors.mend.data", "aftershock.datasets.mend", "aftershock.datasets.locality"),
+        code=code_with_model("train_mend"),
     message:
         "Training MEND's hypernetwork of {wildcards.model} on {wildcards.kg} ({wildcards.kind})"
     script:
@@ -74,8 +74,7 @@ rule tune:
         edits="results/{kg}/{model}/cases/coverage.edits.parquet",
         probes="results/{kg}/{model}/cases/coverage.probes.parquet",
         prompts=prompts_for_facts,
-        moments=moments,
-        hypernetwork=hypernetwork,
+        artifacts=artifact_files,
     output:
         "results/{kg}/{model}/tune/{editor}.parquet",
     log:
@@ -91,7 +90,7 @@ rule tune:
         trials=config["tuning"]["trials"],
         cases=config["tuning"]["cases"],
         seed=config["tuning"]["seed"],
-        code=editor_code,
+        code=code_with_editor("tune"),
     message:
         "Tuning {wildcards.editor} on {wildcards.model}"
     script:
@@ -105,8 +104,7 @@ rule edit:
         edits="results/{kg}/{model}/cases/{dataset}.edits.parquet",
         probes="results/{kg}/{model}/cases/{dataset}.probes.parquet",
         prompts=prompts,
-        moments=moments,
-        hypernetwork=hypernetwork,
+        artifacts=artifact_files,
         trials=trials,
     output:
         observations="results/{kg}/{model}/{dataset}/{editor}/s{seed}/observations/{shard}.parquet",
@@ -121,9 +119,9 @@ rule edit:
         engine=config["engine"],
         editor=editor_settings,
         continuations=config["continuations"],
-        dataset="{dataset}",
+        states=lambda wildcards: states_as_values(wildcards.dataset),
         seed=lambda wildcards: int(wildcards.seed),
-        code=editor_code,
+        code=code_with_editor("edit"),
     message:
         "Editing {wildcards.model} with {wildcards.editor}: {wildcards.dataset} {wildcards.shard}, seed {wildcards.seed}"
     script:
@@ -156,7 +154,7 @@ rule score:
         labels=lambda wildcards: EDITOR_LABELS[wildcards.editor].get("labels", "all"),
         ignore_margin=config["report"]["ignore_margin"],
         incomplete=config["report"]["incomplete"],
-        code=code_hash("aftershock.metrics.run", "aftershock.second_edit"),
+        code=code_of("score"),
     message:
         "Scoring {wildcards.editor} on {wildcards.dataset}, seed {wildcards.seed}"
     script:

@@ -30,7 +30,7 @@ rule make_world:
         "../../envs/tables.yaml"
     params:
         seed=lambda wildcards: graph(wildcards)["seed"],
-        code=code_hash("aftershock.kg.world"),
+        code=code_of("make_world"),
     message:
         "Generating the world {wildcards.kg}"
     script:
@@ -47,7 +47,7 @@ rule load_kg:
     conda:
         "../../envs/tables.yaml"
     params:
-        code=code_hash("aftershock.kg.store"),
+        code=code_of("load_kg"),
     message:
         "Loading the graph {wildcards.kg}"
     script:
@@ -68,7 +68,7 @@ rule load_dump:
     params:
         source=graph,
         relations=listed_relations,
-        code=code_hash("aftershock.kg.partitions"),
+        code=code_of("load_dump"),
     message:
         "Reading the dump of {wildcards.kg}"
     script:
@@ -89,7 +89,7 @@ rule sample_facts:
         source=graph,
         max_facts=config["mining"]["max_facts"],
         seed=config["mining"]["seed"],
-        code=code_hash("aftershock.kg.sample", "aftershock.kg.source"),
+        code=code_of("sample_facts"),
     message:
         "Reading the facts of {wildcards.kg}"
     script:
@@ -115,7 +115,7 @@ rule mine_rules:
         source=graph,
         thresholds=thresholds(),
         taken=taken_rules,
-        code=code_hash("aftershock.kg.rules"),
+        code=code_of("mine_rules"),
     message:
         "Mining logic rules in {wildcards.kg}"
     script:
@@ -137,7 +137,7 @@ rule mine_combinations:
         max_combinations=config["mining"]["max_combinations"],
         head_holds=config["mining"]["head_holds"],
         seed=config["mining"]["seed"],
-        code=code_hash("aftershock.kg.combinations", "aftershock.kg.source"),
+        code=code_of("mine_combinations"),
     message:
         "Finding instances of {wildcards.rule_file} in {wildcards.kg}"
     script:
@@ -157,7 +157,7 @@ rule mine_objects:
         source=graph,
         max_keys=config["mining"]["max_keys"],
         seed=config["mining"]["seed"],
-        code=code_hash("aftershock.kg.combinations", "aftershock.kg.source"),
+        code=code_of("mine_objects"),
     message:
         "Finding subjects with several objects of {wildcards.relation} in {wildcards.kg}"
     script:
@@ -178,7 +178,7 @@ rule mine_labels:
         "../../envs/tables.yaml"
     params:
         source=graph,
-        code=code_hash("aftershock.kg.labels", "aftershock.kg.source"),
+        code=code_of("mine_labels"),
     message:
         "Looking up labels in {wildcards.kg}"
     script:
@@ -215,7 +215,7 @@ rule filter_facts:
         rules=taken_rules,
         one_to_many=one_to_many_ids,
         threshold=screen_threshold(),
-        code=code_hash("aftershock.kg.filters", "aftershock.kg.labels", "aftershock.kg.summary"),
+        code=code_of("filter_facts"),
     message:
         "Filtering the facts of {wildcards.kg}"
     script:

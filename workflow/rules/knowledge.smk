@@ -20,7 +20,7 @@ rule fetch_encoder:
         "../../envs/encoder.yaml"
     params:
         source=encoder_source,
-        code=code_hash("aftershock.lm.fetch_encoder"),
+        code=code_of("fetch_encoder"),
     message:
         "Fetching the encoder of labels"
     script:
@@ -47,7 +47,7 @@ rule verify_facts:
         tokens=config["cases"]["continuation_tokens"],
         candidates=config["cases"]["rank_candidates"],
         seed=config["cases"]["seed"],
-        code=code_hash("aftershock.experiments.knowledge"),
+        code=code_with_model("verify_facts"),
     message:
         "Asking {wildcards.model} which facts of {wildcards.kg} it knows ({wildcards.part})"
     script:
@@ -69,7 +69,7 @@ rule judge_facts:
     params:
         settings=config["cases"]["verification"],
         quotas=config["cases"]["quotas"],
-        code=code_hash("aftershock.datasets.known", "aftershock.shards"),
+        code=code_of("judge_facts"),
     message:
         "Counting the facts of {wildcards.kg} that {wildcards.model} knows"
     script:
@@ -96,7 +96,7 @@ rule score_objects:
         engine=config["engine"],
         candidates=config["cases"]["rank_candidates"],
         seed=config["cases"]["seed"],
-        code=code_hash("aftershock.experiments.knowledge"),
+        code=code_with_model("score_objects"),
     message:
         "Asking {wildcards.model} which objects in {wildcards.kg} it knows ({wildcards.part})"
     script:
@@ -118,7 +118,7 @@ rule judge_objects:
         limits=config["cases"]["known_objects"],
         min_known=config["cases"]["min_known_objects"],
         quotas=config["cases"]["quotas"],
-        code=code_hash("aftershock.datasets.known", "aftershock.shards"),
+        code=code_of("judge_objects"),
     message:
         "Counting the objects in {wildcards.kg} that {wildcards.model} knows"
     script:

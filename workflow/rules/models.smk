@@ -25,7 +25,7 @@ rule select_taught:
     params:
         facts=lambda wildcards: model(wildcards)["train"]["facts"],
         seed=lambda wildcards: model(wildcards)["train"]["seed"],
-        code=code_hash("aftershock.kg.taught"),
+        code=code_of("select_taught"),
     message:
         "Choosing what {wildcards.model} is taught"
     script:
@@ -54,7 +54,7 @@ rule train_lm:
         train=lambda wildcards: model(wildcards)["train"],
         namespace=lambda wildcards: config["kgs"][model(wildcards)["kg"]]["namespace"],
         seed=lambda wildcards: model(wildcards)["train"]["seed"],
-        code=code_hash("aftershock.lm.training", "aftershock.experiments.recall"),
+        code=code_of("train_lm", *GPT2),
     message:
         "Training {wildcards.model}"
     script:
@@ -72,7 +72,7 @@ rule fetch_model:
         "../../envs/models.yaml"
     params:
         source=lambda wildcards: model(wildcards)["source"],
-        code=code_hash("aftershock.lm.fetch"),
+        code=code_of("fetch_model"),
     message:
         "Fetching {wildcards.model}"
     script:
@@ -88,7 +88,7 @@ rule fetch_text:
         "../../envs/models.yaml"
     params:
         source=lambda wildcards: model(wildcards)["moments"]["text"],
-        code=code_hash("aftershock.lm.fetch_text"),
+        code=code_of("fetch_text"),
     message:
         "Fetching text for {wildcards.model}"
     script:
@@ -112,7 +112,7 @@ rule moments:
         layers=layers_with_moments,
         sample=moments_sample,
         device_map=config["engine"]["device_map"],
-        code=code_hash("aftershock.lm.moments", "aftershock.lm.documents"),
+        code=code_with_model("moments"),
     message:
         "Collecting second moments of {wildcards.model}"
     script:
@@ -143,12 +143,7 @@ rule find_layers:
         engine=config["engine"],
         seed=config["find_layers"]["seed"],
         level=config["statistics"]["level"],
-        code=code_hash(
-            "aftershock.layers",
-            "aftershock.experiments.tracing",
-            "aftershock.lm.documents",
-            "aftershock.editors",
-        ),
+        code=code_of_sweep,
     message:
         "Finding the layers of {wildcards.model} that hold facts of {wildcards.kg}"
     script:

@@ -36,7 +36,7 @@ rule ask_paraphrases:
         source=graph,
         service=paraphrase_settings(*SAMPLED, "base_url", "key", "patience"),
         effort=paraphrase_settings(*EFFORT),
-        code=code_hash("aftershock.paraphrases.asking", "aftershock.paraphrases.endpoint"),
+        code=code_of("ask_paraphrases"),
     message:
         "Asking a service for paraphrases of the prompts of {wildcards.kg}"
     script:
@@ -68,7 +68,7 @@ rule sample_paraphrases:
         model=paraphrase_settings(*SAMPLED),
         effort=paraphrase_settings(*EFFORT),
         engine=config["engine"],
-        code=code_hash("aftershock.paraphrases.asking", "aftershock.paraphrases.local", "aftershock.lm.chat"),
+        code=code_with_model("sample_paraphrases"),
     message:
         "Sampling paraphrases of the prompts of {wildcards.kg}"
     script:
@@ -92,7 +92,7 @@ rule score_paraphrases:
         engine=config["engine"],
         facts=config["paraphrases"]["ranking_facts"],
         seed=config["paraphrases"]["seed"],
-        code=code_hash("aftershock.experiments.paraphrase_scores"),
+        code=code_with_model("score_paraphrases", "ranking_model"),
     message:
         "Scoring paraphrases of the prompts of {wildcards.kg}"
     script:
@@ -116,7 +116,7 @@ rule choose_paraphrases:
         **paraphrase_settings("relations", "ranking_model"),
         source=graph,
         origin=paraphrase_origin(),
-        code=code_hash("aftershock.paraphrases.ranking"),
+        code=code_of("choose_paraphrases"),
     message:
         "Choosing among paraphrases of the prompts of {wildcards.kg}"
     script:
@@ -137,7 +137,7 @@ rule paraphrase:
     params:
         source=graph,
         origin=paraphrase_origin(),
-        code=code_hash("aftershock.kg.sheets"),
+        code=code_of("paraphrase"),
     message:
         "Listing the prompts of {wildcards.kg}"
     script:

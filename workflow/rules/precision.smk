@@ -21,7 +21,7 @@ use rule baseline as baseline_strict with:
     params:
         engine=STRICT,
         continuations=config["continuations"],
-        code=code_hash("aftershock.experiments.cases"),
+        code=code_with_model("baseline"),
     message:
         "Scoring {wildcards.dataset} in the unedited {wildcards.model}, exactly"
 
@@ -38,9 +38,9 @@ use rule edit as edit_strict with:
         engine=STRICT,
         editor=editor_settings,
         continuations=config["continuations"],
-        dataset="{dataset}",
+        states=lambda wildcards: states_as_values(wildcards.dataset),
         seed=lambda wildcards: int(wildcards.seed),
-        code=editor_code,
+        code=code_with_editor("edit"),
     message:
         "Editing {wildcards.model} with {wildcards.editor}, exactly: {wildcards.dataset} {wildcards.shard}"
 
@@ -71,7 +71,7 @@ rule compare_precision:
     params:
         precision=config["engine"]["precision"],
         compared=compared_shards,
-        code=code_hash("aftershock.metrics.precision", "aftershock.metrics.run"),
+        code=code_of("compare_precision"),
     message:
         "Comparing precisions of {wildcards.editor} on {wildcards.model}"
     script:

@@ -29,9 +29,9 @@ SETTINGS = list(dict.fromkeys((run["model"], run["dataset"]) for run in RUNS))
 
 TUNED = tuned()
 HYPERNETWORKS = {
-    hypernetwork(SimpleNamespace(kg=KG, **run)): run["model"]
+    artifact_file("hypernetwork", SimpleNamespace(kg=KG, **run)): run["model"]
     for run in RUNS
-    if "mend" in EDITORS[EDITOR_LABELS[run["editor"]]["method"]].needs
+    if "hypernetwork" in artifacts_for(run["editor"], run["model"])
 }
 """The model of every hypernetwork that this run edits with."""
 
@@ -77,11 +77,7 @@ rule tables:
         statistics=config["statistics"],
         paper=circumstances(),
         scored=list(SCORED),
-        code=code_hash(
-            "aftershock.metrics.analysis",
-            "aftershock.paper.tables",
-            "aftershock.paper.study_tables",
-        ),
+        code=code_of("tables"),
     message:
         "Summarising the scores"
     script:
@@ -119,7 +115,7 @@ rule figures:
         about={kind: words.about for kind, words in KINDS.items()},
         seed=config["cases"]["seed"],
         level=config["statistics"]["level"],
-        code=code_hash("aftershock.figures", "aftershock.training_figure"),
+        code=code_of("figures"),
     message:
         "Drawing the figures"
     script:
@@ -162,7 +158,7 @@ rule report:
         kg=KG,
         namespace=config["kgs"][KG]["namespace"],
         config=config,
-        code=code_hash("aftershock.report", "aftershock.page"),
+        code=code_of("report"),
     message:
         "Writing the report"
     script:

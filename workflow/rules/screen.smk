@@ -19,7 +19,7 @@ rule fetch_classifier:
         "../../envs/models.yaml"
     params:
         source=lambda wildcards: config["screen"]["classifier"]["source"],
-        code=code_hash("aftershock.lm.fetch"),
+        code=code_of("fetch_classifier"),
     message:
         "Fetching the classifier of texts"
     script:
@@ -40,7 +40,7 @@ rule classify_labels:
         **gpu_job("classify_labels"),
     params:
         label=lambda wildcards: config["screen"]["classifier"]["label"],
-        code=code_hash("aftershock.lm.classifier"),
+        code=code_of("classify_labels"),
     message:
         "Classifying the labels of {wildcards.kg}"
     script:
@@ -61,7 +61,7 @@ rule mine_living:
         "../../envs/tables.yaml"
     params:
         source=graph,
-        code=code_hash("aftershock.kg.source"),
+        code=code_of("mine_living"),
     message:
         "Looking up who lives in {wildcards.kg}"
     script:

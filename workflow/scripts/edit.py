@@ -2,12 +2,12 @@
 
 import json
 
-from aftershock.datasets import CONFLICT
-from aftershock.editors.table import method_of, settings_of
-from aftershock.experiments.cases import CONFLICT_STATES, ROUND_STATES, Continuations, run_cases
-from aftershock.lm.hypernetwork import load_hypernetwork
+from aftershock.datasets.table import State
+from aftershock.editors.artifacts import load_artifacts
+from aftershock.editors.methods import method_of, settings_of
+from aftershock.experiments.cases import Continuations, run_cases
+from aftershock.lm.hashes import sha256_of_weights
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.moments import load_moments, sha256_of_weights
 from aftershock.stage import stage
 from aftershock.tables.cases import CASES, EDITS, PROBES
 from aftershock.tables.graph import PROMPTS
@@ -21,10 +21,9 @@ with stage(snakemake) as run:
     settings = settings_of(method, params.editor["settings"], *chosen)
     lm = LanguageModel.load(given.weights, run.device, **params.engine)
     hashed = sha256_of_weights(given.weights)
-    moments = load_moments(given.moments, settings.layers, hashed) if given.moments else None
-    trained = given.get("hypernetwork")
-    made_for = {"hypernetwork": load_hypernetwork(trained, lm, hashed)} if trained else {}
-    editor = method_of(method).load()(lm, settings, moments, params.seed, **made_for)
+    loaders = params.editor["artifacts"]
+    artifacts = load_artifacts(loaders, given.artifacts, lm, settings.layers, hashed)
+    editor = method_of(method).load()(lm, settings, artifacts, params.seed)
 
     first, last = map(int, snakemake.wildcards.shard.split("-"))
     cases = CASES.read(given.cases)
@@ -36,7 +35,7 @@ with stage(snakemake) as run:
         edits[edits["case_id"].isin(mine)],
         probes[probes["case_id"].isin(mine)],
         PROMPTS.read(given.prompts),
-        CONFLICT_STATES if params.dataset in CONFLICT else ROUND_STATES,
+        [State(**values) for values in params.states],
         params.editor["second_edit"],
         params.seed,
         params.editor["labels"],

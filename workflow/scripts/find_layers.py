@@ -39,14 +39,14 @@ with stage(snakemake) as run:
     some = dev["case_id"].head(settings["cases"])
     chosen = (rows[rows["case_id"].isin(some)] for rows in (edits, probes))
     development = Development.read(lm, *chosen, prompts)
-    moments = None
+    artifacts = {}
     if needed := layers_with_moments(params.editors, layers):
         column, limit, enough, seed = (
             params.sample[name] for name in ("column", "documents", "vectors_per_dimension", "seed")
         )
         documents = sample_documents(text_files(given.text), column, limit, seed)
-        moments = add_up(lm, documents, needed, enough, progress=run.progress).moments()
-    swept = sweep(development, params.editors, layers, moments, settings["seed"])
+        artifacts["moments"] = add_up(lm, documents, needed, enough, progress=run.progress).moments()
+    swept = sweep(development, params.editors, layers, artifacts, settings["seed"])
 
     table = pd.concat([traced, swept], ignore_index=True)
     print(table.to_string(index=False))

@@ -7,8 +7,8 @@ from aftershock.datasets.graph_facts import FactIndex
 from aftershock.datasets.locality import texts_to_learn
 from aftershock.datasets.mend import graph_locality, training_edits
 from aftershock.datasets.split import splits_of
+from aftershock.editors.mend import MendTraining
 from aftershock.editors.mend.data import train_hypernetwork
-from aftershock.editors.settings import MendTraining
 from aftershock.lm.hypernetwork import save_hypernetwork
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.moments import sha256_of_weights

@@ -1,9 +1,9 @@
 """Choose an editor's settings on dev cases of coverage."""
 
+from aftershock.editors.artifacts import load_artifacts
 from aftershock.experiments.tuning import tune
-from aftershock.lm.hypernetwork import load_hypernetwork
+from aftershock.lm.hashes import sha256_of_weights
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.moments import load_moments, sha256_of_weights
 from aftershock.stage import stage
 from aftershock.tables.cases import CASES, EDITS, PROBES
 from aftershock.tables.graph import PROMPTS
@@ -13,9 +13,7 @@ with stage(snakemake) as run:
     given, params = snakemake.input, snakemake.params
     lm = LanguageModel.load(given.weights, run.device, **params.engine)
     hashed = sha256_of_weights(given.weights)
-    moments = load_moments(given.moments, None, hashed) if given.moments else None
-    trained = given.get("hypernetwork")
-    made_for = {"hypernetwork": load_hypernetwork(trained, lm, hashed)} if trained else {}
+    artifacts = load_artifacts(params.editor["artifacts"], given.artifacts, lm, None, hashed)
     cases = CASES.read(given.cases)
     dev = cases.loc[cases["split"] == "dev", "case_id"].sort_values().head(params.cases)
     edits, probes = (table.read(path) for table, path in ((EDITS, given.edits), (PROBES, given.probes)))
@@ -28,9 +26,8 @@ with stage(snakemake) as run:
         edits[edits["case_id"].isin(dev)],
         probes[probes["case_id"].isin(dev)],
         PROMPTS.read(given.prompts),
-        moments,
+        artifacts,
         params.seed,
-        made_for,
         run.progress,
     )
     print(trials.to_string(index=False, float_format="%.3f"))

@@ -5,21 +5,26 @@ from pathlib import Path
 from typing import Any
 
 from aftershock.config.settings import merged_settings, setting_errors, training_errors
-from aftershock.editors.table import EDITORS
+from aftershock.editors.methods import find_methods, method_of
 from aftershock.schema import suggestion
 
 
 def editor_errors(config: Mapping[str, Any]) -> Iterator[str]:
-    """Unknown methods and settings, and labels that stand for no editor."""
+    """Yield unknown methods and settings, and labels that stand for no editor."""
     editors = {label: editor for label, editor in config["editors"].items() if editor}
+    try:
+        find_methods()
+    except ValueError as error:
+        yield str(error)
+        return
     if config["editors"] and not editors:
         yield "editors: all are null; at least one is needed"
     for label, editor in editors.items():
         where, method = f"editors.{label}", editor["method"]
-        if method in EDITORS:
-            yield from setting_errors(method, f"{where}.settings", editor["settings"])
+        if fault := fault_of_method(method):
+            yield f"{where}.method: {fault}"
         else:
-            yield f"{where}.method: {method!r} is unknown; {suggestion(method, EDITORS)}"
+            yield from setting_errors(method, f"{where}.settings", editor["settings"])
         like = editor.get("tuned_as", label)
         if like not in editors:
             yield f"{where}.tuned_as: {like!r} is unknown; {suggestion(like, editors)}"
@@ -30,6 +35,20 @@ def editor_errors(config: Mapping[str, Any]) -> Iterator[str]:
             yield f"{where}.labels: published files name no neighbours of objects; take all, or a number"
         if editor.get("labels", "all") != "all" and editor.get("second_edit") != "multi_label":
             yield f"{where}.labels: it needs second_edit: multi_label"
+
+
+def fault_of_method(method: str) -> str | None:
+    """Return why there is no method of this name or path; None where there is one."""
+    try:
+        method_of(method)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _needs_hypernetwork(editor: Mapping[str, Any]) -> bool:
+    method = method_of(editor["method"]).method
+    return "hypernetwork" in (method.artifacts if isinstance(method.artifacts, tuple) else ())
 
 
 def mend_errors(
@@ -47,7 +66,7 @@ def mend_errors(
     editors = {
         label: editor
         for label, editor in config["editors"].items()
-        if editor and editor["method"] in EDITORS and "mend" in EDITORS[editor["method"]].needs
+        if editor and not fault_of_method(editor["method"]) and _needs_hypernetwork(editor)
     }
     source = mend.get("kg") or config.get("kg")
     if mend.get("kg") and source not in kgs:

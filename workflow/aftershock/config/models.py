@@ -1,13 +1,15 @@
 """The models' files: those that are edited, and those that write or rank paraphrases."""
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from aftershock.config.editors import fault_of_method
 from aftershock.config.settings import depth, setting_errors, suited_layers, training_errors
-from aftershock.editors.table import EDITORS
+from aftershock.editors.methods import method_of
 from aftershock.schema import faults, fill_defaults, read_schema, read_yaml, suggestion, without
 
 
@@ -45,26 +47,57 @@ def _model(model: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]
                 yield f"editors.{method}.layers: {beyond} are not among the model's layers 0 to {n - 1}"
     yield from _without_layers(model, config)
     yield from training_errors("mend", model.get("mend", {}))
+    named = _methods_by_name(config)
     for part in ("editors", "search"):
         for method, values in model.get(part, {}).items():
-            if method not in EDITORS:
-                yield f"{part}.{method}: unknown method; {suggestion(method, EDITORS)}"
+            if fault := fault_of_method(named.get(method, method)):
+                yield f"{part}.{method}: {fault}"
             elif part == "editors":
-                yield from setting_errors(method, f"{part}.{method}", values)
+                yield from setting_errors(named.get(method, method), f"{part}.{method}", values)
             else:
                 for setting, options in values.items():
                     for option in options:
-                        yield from setting_errors(method, f"{part}.{method}", {setting: option})
+                        yield from setting_errors(
+                            named.get(method, method), f"{part}.{method}", {setting: option}
+                        )
+
+
+def _methods_by_name(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the methods that editors name by a path, by the name that a model's file has for them."""
+    methods = [editor["method"] for editor in config["editors"].values() if editor]
+    return {method_of(method).name: method for method in methods if not fault_of_method(method)}
 
 
 def _without_layers(model: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
     """Configured editors whose layers neither a file nor the model's depth can tell."""
     for label, editor in config["editors"].items():
         method = editor["method"] if editor else None
-        if method not in EDITORS or depth(model) is not None or "layers" in editor["settings"]:
+        if (
+            not method
+            or fault_of_method(method)
+            or depth(model) is not None
+            or "layers" in editor["settings"]
+        ):
             continue
-        if "layers" not in {**suited_layers(method, model), **model.get("editors", {}).get(method, {})}:
+        method_name = method_of(method).name
+        if "layers" not in {**suited_layers(method, model), **model.get("editors", {}).get(method_name, {})}:
             yield f"editors.{method}.layers: missing, for editor {label}; give them, or n_layers"
+
+
+def model_type_of(model: Mapping[str, Any]) -> str | None:
+    """Return the `model_type` of a model, as its file or its folder's config.json has it; None where neither has.
+
+    Models that are trained here are GPT-2.
+    """
+    if "train" in model:
+        return "gpt2"
+    if found := model.get("model_type"):
+        return found
+    config = Path(model.get("source", {}).get("path", "")) / "config.json"
+    try:
+        return json.loads(config.read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def read_helpers(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:

@@ -1,60 +1,71 @@
-"""Settings of a method for one model, and what is wrong with those that somebody wrote down."""
+"""Settings of a method for one model, what it needs for them, and what is wrong with what somebody wrote."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from aftershock.editors.depth import VARIANTS, default_layers
+from aftershock.editors.mend import mend_training
+from aftershock.editors.methods import default_layers, method_of, settings_of
 from aftershock.editors.settings import as_values, merge
-from aftershock.editors.table import EDITORS, mend_training, settings_of
 
 
 def merged_settings(editor: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
-    """All settings of a configured editor for one model: the method's, the model's, then the run's.
+    """Return all settings of a configured editor for one model: the method's, the model's, then the run's.
 
-    Layers that none of them gives are those of the method that this one is a variant of, or follow from the
-    model's depth.
+    Layers that none of them gives are those of the method that this one is like, or follow from the model's
+    depth.
     """
     method = editor["method"]
-    suited = model["editors"].get(method, {})
+    suited = model["editors"].get(method_of(method).name, {})
     return as_values(settings_of(method, suited_layers(method, model), suited, editor["settings"]))
 
 
+def needed_artifacts(editor: Mapping[str, Any], model: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the artifacts that a configured editor needs for one model, sorted; in any trial of its tuning too."""
+    found, merged = method_of(editor["method"]), merged_settings(editor, model)
+    needed = set(found.method.needs(merge(found.settings, found.name, merged)))
+    for setting, options in model.get("search", {}).get(found.name, {}).items():
+        for option in options:
+            needed |= set(found.method.needs(merge(found.settings, found.name, merged, {setting: option})))
+    return tuple(sorted(needed))
+
+
 def moment_layers(editors: Mapping[str, Mapping[str, Any] | None], model: Mapping[str, Any]) -> list[int]:
-    """Every layer whose second moments a configured editor needs for a model, tuning included."""
+    """Return every layer whose second moments a configured editor needs for a model, tuning included."""
     layers = set()
     for editor in filter(None, editors.values()):
-        if "moments" in EDITORS[editor["method"]].needs:
+        if "moments" in needed_artifacts(editor, model):
             layers |= set(merged_settings(editor, model)["layers"])
-            searched = model["search"].get(editor["method"], {}).get("layers", [])
+            searched = model["search"].get(method_of(editor["method"]).name, {}).get("layers", [])
             layers |= {layer for choice in searched for layer in choice}
     return sorted(layers)
 
 
 def depth(model: Mapping[str, Any]) -> int | None:
-    """How many layers a model's file says it has; None where it does not say."""
+    """Return the number of layers that a model's file says it has; None where it does not say."""
     return model.get("architecture", {}).get("n_layer") or model.get("n_layers")
 
 
 def suited_layers(method: str, model: Mapping[str, Any]) -> dict[str, Any]:
-    """The layers that suit a model where its file gives none for `method`."""
-    like = model.get("editors", {}).get(VARIANTS.get(method), {})
+    """Return the layers that suit a model where its file gives none for `method`."""
+    like = model.get("editors", {}).get(method_of(method).method.layers_like, {})
     if "layers" in like:
         return {"layers": like["layers"]}
-    known = depth(model) and default_layers(method, depth(model))
+    n = depth(model)
+    known = n and default_layers(method, n)
     return {"layers": known} if known else {}
 
 
 def setting_errors(method: str, where: str, values: Mapping[str, Any]) -> Iterator[str]:
-    """Settings that `method` does not have or does not accept."""
+    """Yield the settings that `method` does not have or does not accept."""
     for name, value in values.items():
         try:
-            merge(EDITORS[method].settings, where, {name: value})
+            merge(method_of(method).settings, where, {name: value})
         except ValueError as error:
             yield str(error)
 
 
 def training_errors(where: str, values: Mapping[str, Any]) -> Iterator[str]:
-    """Settings of MEND's training that are unknown or not accepted."""
+    """Yield the settings of MEND's training that are unknown or not accepted."""
     for name, value in values.items():
         try:
             mend_training({name: value})

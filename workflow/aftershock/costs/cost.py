@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from aftershock.config.settings import merged_settings, moment_layers
+from aftershock.config.settings import merged_settings, moment_layers, needed_artifacts
 from aftershock.costs.devices import Device
 from aftershock.costs.edits import KINDS, Editing, hypernetwork, network_weights
 from aftershock.costs.work import AVERAGE, DOUBLE, FLOAT, NOTHING, Room, Sizes, Texts, Work, run, texts_within
-from aftershock.editors.settings import is_sequential
-from aftershock.editors.table import EDITORS, mend_training, settings_of
+from aftershock.editors.contract import is_in_order
+from aftershock.editors.mend import mend_training
+from aftershock.editors.methods import method_of, settings_of
 
-BLOCK = 32  # cases that are edited and scored together (editors/protocol.py)
+BLOCK = 32  # cases that are edited and scored together (experiments/cases.py)
 GB = 10**9
 PROMPTS = 11  # of a fact: the edit's own and ten paraphrases
 LENGTHS = 6  # different lengths among the prompts of a block that a model goes on from: each is a batch
@@ -27,7 +28,7 @@ ROW_BYTES = 25  # of a table of observations, compressed (20 to 27 in the embedd
 
 @dataclass(frozen=True)
 class Probes:
-    """What is asked of a case in each state (cases/probes.py): prompts, objects after them, edit prompts."""
+    """What is asked of a case in each state (datasets/probes.py): prompts, objects after them, edit prompts."""
 
     prompts: float
     pairs: float
@@ -164,7 +165,7 @@ class Costs:
     def edit(self, editor: Mapping[str, Any], dataset: str, cases: int) -> Need:
         """Edits of `cases` cases and their probes in every state."""
         method, settings, probes = *self._method(editor), PROBES[dataset]
-        n = 1.0 if is_sequential(settings) else float(BLOCK)
+        n = 1.0 if is_in_order(settings) else float(BLOCK)
         kind = KINDS[method.cost]
         change = len(settings.layers) * self.sizes.matrix * FLOAT * kind.delta
         if change and self.room.accelerator:
@@ -222,12 +223,13 @@ class Costs:
 
     @cached_property
     def _mend_layers(self) -> tuple[int, ...]:
-        needing = (e for e in self.config["editors"].values() if e and "mend" in EDITORS[e["method"]].needs)
+        editors = filter(None, self.config["editors"].values())
+        needing = (e for e in editors if "hypernetwork" in needed_artifacts(e, self.model))
         return self._method(next(needing))[1].layers
 
     def _method(self, editor: Mapping[str, Any]) -> tuple[Any, Any]:
         name = editor["method"]
-        return EDITORS[name], settings_of(name, merged_settings(editor, self.model))
+        return method_of(name).method, settings_of(name, merged_settings(editor, self.model))
 
     def _editing(self, settings: Any, cases: float) -> Editing:
         return Editing(self.sizes, self.room, settings, self.training, cases, texts=self.texts)
@@ -278,12 +280,10 @@ class Costs:
     def _with_needs(self, method: Any, settings: Any, work: Work, case: float, disk: float) -> Need:
         """A job that edits: it loads what its method needs first, and factorises second moments once."""
         matrices, square = len(settings.layers), self.sizes.inner**2
-        moments = (
-            matrices * square * ("moments" in method.needs and getattr(settings, "mom2_adjustment", True))
-        )
-        trained = (
-            (2 + self.sizes.gated) * network_weights(self.sizes, self.training) * ("mend" in method.needs)
-        )
+        needs = method.needs(settings)
+        moments = matrices * square * ("moments" in needs)
+        trained = (2 + self.sizes.gated) * network_weights(self.sizes, self.training)
+        trained *= "hypernetwork" in needs
         return self._need(
             work + Work(exact=moments * self.sizes.inner / 3),
             read=self.sizes.weight_bytes + (moments + trained) * FLOAT,

@@ -1,8 +1,7 @@
 """What editing costs, by what a method does.
 
-A method names one of KINDS beside its settings in editors/table.py (`cost`), and has the settings that the
-function here reads; a method that does something else adds a function. These are not with the methods because
-a better estimate changes no result.
+A method names one of KINDS in its METHOD (`cost`), and has the settings that the function here reads. One that
+names none is taken for as many passes over its requests as its settings have `steps`.
 """
 
 from collections.abc import Callable
@@ -10,11 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aftershock.costs.work import AVERAGE, CONTEXT, DOUBLE, FLOAT, NOTHING, Room, Sizes, Texts, Work, run
+from aftershock.editors.contract import is_in_order
 
 STEPS_MADE = 0.55
 """Share of its steps after which fine-tuning's loss is low enough (0.46 to 0.69 in the embedded study)."""
 TOUCHED_BY_ADAM = 16  # times that each trained weight, or what Adam keeps of it, is read or written in a step
 PADDED = 1.2  # in batches of 6 edits of different lengths
+STEPS = 25  # of a method that does not say how many
 VALUE_TOKENS, DENSE_TOKENS, GRADIENT_TOKENS = 1024, 512, 4096  # that a processor computes with at a time
 
 
@@ -53,7 +54,24 @@ def dense(e: Editing) -> Work:
     return look + (step + own) * (s.steps * e.steps_made)
 
 
-def value(e: Editing) -> Work:
+def stepwise(e: Editing) -> Work:
+    """Passes forth and back over the requests of a case, as many as the settings have steps."""
+    sizes, width = e.sizes, (e.texts.prompt + e.texts.target - 1) * _padding(e)
+    rows = e.cases * e.requests
+    batches = e.room.batches(rows * width, 1.0, 1.0, GRADIENT_TOKENS)
+    step = run(sizes, batches, rows * width, sizes.layers, width, rows * e.texts.target, backward=True)
+    return step * getattr(e.settings, "steps", STEPS)
+
+
+def stepwise_bytes(e: Editing) -> float:
+    """Activations of one case that a backward pass keeps, and scores of its target tokens."""
+    width = e.texts.prompt + e.texts.target - 1
+    return e.requests * (
+        width * e.sizes.token_bytes(e.sizes.layers, width) + 4 * e.texts.target * e.sizes.vocabulary * FLOAT
+    )
+
+
+def rank_one(e: Editing) -> Work:
     """A value optimised for each request and layer in turn, and a change of rank one."""
     total = NOTHING
     for layer in e.settings.layers:
@@ -61,11 +79,11 @@ def value(e: Editing) -> Work:
     return total * e.requests
 
 
-def spread(e: Editing) -> Work:
+def multi_layer(e: Editing) -> Work:
     """A value optimised for each request, spread over several layers that are looked at in turn."""
     s, sizes = e.settings, e.sizes
     if s.multi_label == "sequential" and e.requests > 1:
-        return spread(replace(e, requests=1.0)) * e.requests
+        return multi_layer(replace(e, requests=1.0)) * e.requests
     labels = e.requests if s.multi_label == "mixture" else 1.0
     together = replace(e, requests=1.0 if s.multi_label == "mixture" else e.requests)
     layers = sorted(s.layers)
@@ -82,12 +100,12 @@ def spread(e: Editing) -> Work:
 
 
 def gradient(e: Editing) -> Work:
-    """One gradient of each case, bent by a hypernetwork."""
+    """One gradient per case, transformed by MEND's hypernetwork."""
     sizes, width = e.sizes, e.texts.prompt + e.texts.target - 1
     rows = e.cases * e.requests
     above = sizes.layers - min(e.settings.layers)
     per_token = sizes.token_bytes(above, width)
-    one_by_one = getattr(e.settings, "variant", "") == "released"
+    one_by_one = is_in_order(e.settings)
     batches = (
         e.cases
         if one_by_one
@@ -98,8 +116,8 @@ def gradient(e: Editing) -> Work:
     seen = tokens * len(e.settings.layers)
     if sizes.layers - 1 in e.settings.layers:
         seen -= tokens - read  # the last layer has gradients where something is read
-    bent = hypernetwork(sizes, e.training, len(e.settings.layers), seen, batches)
-    return whole + run(sizes, batches, tokens, above, width, read, narrow=True, backward=True) + bent
+    transformed = hypernetwork(sizes, e.training, len(e.settings.layers), seen, batches)
+    return whole + run(sizes, batches, tokens, above, width, read, narrow=True, backward=True) + transformed
 
 
 def hypernetwork(sizes: Sizes, training: Any, layers: int, tokens: float, batches: float) -> Work:
@@ -197,9 +215,10 @@ class Kind:
     """Whether a case's change is as large as the matrices that it changes."""
 
 
-KINDS: dict[str, Kind] = {
+KINDS: dict[str | None, Kind] = {
+    None: Kind(stepwise, stepwise_bytes),
     "dense": Kind(dense, dense_bytes, delta=True),
-    "value": Kind(value, value_bytes),
-    "spread": Kind(spread, value_bytes),
-    "gradient": Kind(gradient, gradient_bytes),
+    "rank one": Kind(rank_one, value_bytes),
+    "multi-layer": Kind(multi_layer, value_bytes),
+    "hypernetwork": Kind(gradient, gradient_bytes),
 }

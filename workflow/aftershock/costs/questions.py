@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aftershock.datasets import CONFLICT, ROUND
 from aftershock.datasets.conflict import parse_rule
+from aftershock.datasets.table import CONFLICT, ROUND
 from aftershock.kg.sheets import kept_rules, one_to_many_relations
 
 OF_CASE = {"facts": 3.0, "objects": 6.0}  # of a case in a world made for the run, of all splits

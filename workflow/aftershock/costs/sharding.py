@@ -10,9 +10,9 @@ from typing import Any
 from aftershock.config.settings import merged_settings
 from aftershock.costs.cost import BLOCK, Costs
 from aftershock.costs.devices import find_device
-from aftershock.datasets import ROUND
-from aftershock.editors.settings import is_sequential
-from aftershock.editors.table import settings_of
+from aftershock.datasets.table import ROUND
+from aftershock.editors.contract import is_in_order
+from aftershock.editors.methods import settings_of
 
 OF_RUN, OF_DATASET, OF_STUDY = 2, 7, 120
 """Jobs beside those that edit, about: of each run its scores, of each model and dataset its cases and
@@ -51,8 +51,8 @@ def shard_sizes(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any
     """
     wanted, sizes, whole = config["shards"], {}, set()
     for key, editor, n in _runs(config):
-        sequential = is_sequential(settings_of(editor["method"], merged_settings(editor, models[key[0]])))
-        if sequential or not n:
+        in_order = is_in_order(settings_of(editor["method"], merged_settings(editor, models[key[0]])))
+        if in_order or not n:
             whole.add(key)
             sizes[key] = max(n, 1)
         else:

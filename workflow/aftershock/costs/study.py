@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aftershock.config.settings import moment_layers
+from aftershock.config.settings import moment_layers, needed_artifacts
 from aftershock.costs.sharding import editors_of_dataset, number_of_cases, shard_ranges, shard_sizes
-from aftershock.datasets import ROUND
-from aftershock.editors.table import EDITORS
+from aftershock.datasets.table import ROUND
+from aftershock.editors.methods import method_of
 from aftershock.metrics.precision import CASES_NEEDED
 
 
@@ -50,7 +50,7 @@ def _of_model(
         hypernetwork_kind(config, dataset)
         for dataset in config["datasets"]
         for label in editors_of_dataset(config, dataset)
-        if "mend" in EDITORS[editors[label]["method"]].needs
+        if "hypernetwork" in needed_artifacts(editors[label], contents)
     }
     other = config["mend"]["kg"] or kg
     if trained and other != kg:
@@ -61,7 +61,7 @@ def _of_model(
         yield Job("train_mend", wildcards, out, f"{model} mend {kind}", (weights, asked))
     for label in tuned(config, contents):
         out, wildcards = f"{here}/tune/{label}.parquet", {"kg": kg, "model": model, "editor": label}
-        needs = _after(config, model, label, "coverage")
+        needs = _after(config, model, contents, label, "coverage")
         yield Job("tune", wildcards, out, f"{model} tune {label}", (asked, *needs))
     strict = config["engine"]["precision"] == "strict"
     for dataset in config["datasets"]:
@@ -76,7 +76,7 @@ def _of_model(
             if (model, dataset, label) not in sizes:
                 continue
             chosen = (f"{model} tune {tuned_label(config, label)}",)
-            after = (asked, *_after(config, model, label, dataset), *chosen)
+            after = (asked, *_after(config, model, contents, label, dataset), *chosen)
             for seed in config["seeds"]:
                 for shard in shard_ranges(number_of_cases(config, dataset), sizes[model, dataset, label]):
                     where = {"kg": kg, "model": model, "dataset": dataset, "editor": label}
@@ -121,14 +121,20 @@ def tuned(config: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
     if config["tuning"]["trials"] <= 1 or released:
         return []
     labels = {tuned_label(config, label) for label, editor in config["editors"].items() if editor}
-    return sorted(label for label in labels if model["search"].get(config["editors"][label]["method"]))
+    return sorted(
+        label for label in labels if model["search"].get(method_of(config["editors"][label]["method"]).name)
+    )
 
 
-def _after(config: Mapping[str, Any], model: str, label: str, dataset: str) -> tuple[str, ...]:
-    """What an editor waits for beside cases."""
-    needs = EDITORS[config["editors"][label]["method"]].needs
-    named = {"moments": f"{model} moments", "mend": f"{model} mend {hypernetwork_kind(config, dataset)}"}
-    return tuple(named[need] for need in needs)
+def _after(
+    config: Mapping[str, Any], model: str, contents: Mapping[str, Any], label: str, dataset: str
+) -> tuple[str, ...]:
+    """Return the groups that an editor waits for beside cases: those of the artifacts that it needs."""
+    named = {
+        "moments": f"{model} moments",
+        "hypernetwork": f"{model} mend {hypernetwork_kind(config, dataset)}",
+    }
+    return tuple(named[artifact] for artifact in needed_artifacts(config["editors"][label], contents))
 
 
 def _compared(

@@ -1,6 +1,6 @@
 """From facts to benchmark cases: ConflictEdit (coverage, reverse, composite) and RoundEdit (easy, hard).
 
-`known` says which of a model's answers count as knowing, `graph_facts` indexes what the graph says and the
+`table` lists the datasets and the states of their cases. `known` says which of a model's answers count as knowing, `graph_facts` indexes what the graph says and the
 model knows, `split` divides entities into train, dev and test (`cut` where all hang together), `targets`
 draws false objects, `conflict` and `round_edit` make cases, `probes` says what each case asks of the model,
 `build` puts a dataset together, `invariants` checks it, `reasons` and `shortfall` say why there are too
@@ -18,8 +18,3 @@ r(x, y) and r1(y, z) => r2(x, z). Edits are written (subject, relation: old obje
     composite   e1 = (y, r1: z -> z2)    e2 = (x, r2: z -> z3)    tied fact (x, r, y)
     round       e1 = (s, r: o1 -> o*)    e2 = (s, r: o* -> o1), or all true objects at once (multi-label)
 """
-
-CONFLICT = ("coverage", "reverse", "composite")
-ROUND = ("round_easy", "round_hard")
-DATASETS = (*CONFLICT, *ROUND)
-SPLITS = ("test", "dev", "train")

@@ -8,7 +8,7 @@ from itertools import chain, islice
 import numpy as np
 import pandas as pd
 
-from aftershock.datasets import CONFLICT, SPLITS, conflict, round_edit
+from aftershock.datasets import conflict, round_edit
 from aftershock.datasets.conflict import ConflictCase, Selection
 from aftershock.datasets.graph_facts import Context, Fact
 from aftershock.datasets.probes import (
@@ -22,6 +22,7 @@ from aftershock.datasets.probes import (
 )
 from aftershock.datasets.round_edit import RoundCase, RoundSelection
 from aftershock.datasets.split import components, home_of
+from aftershock.datasets.table import CONFLICT, SPLITS
 from aftershock.datasets.targets import nth_left
 from aftershock.seeds import generator
 from aftershock.tables.cases import CASES, EDITS, PROBES

@@ -7,26 +7,16 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from aftershock.datasets import CONFLICT
 from aftershock.datasets.build import round_selection
 from aftershock.datasets.overlap import crossing, divided, seen_elsewhere
 from aftershock.datasets.round_edit import choose
 from aftershock.datasets.shortfall import shortfalls
 from aftershock.datasets.split import splits_of
+from aftershock.datasets.table import CONFLICT, find_dataset
 from aftershock.kg.datasheet import bullets, fenced, markdown
 from aftershock.kg.filters import LIVING
 from aftershock.kg.screen import OFFENSIVE, REVIEWED, TOXIC
 
-WHAT = {
-    "coverage": "Two edits of one fact, (s, r: o1 -> o2) and (s, r: o2 -> o3): the second covers the first.",
-    "reverse": "An edit (x, r1: y -> o2), and one of the inverse, (o2, r2: x -> o3), that contradicts it.",
-    "composite": (
-        "Edits (y, r1: z -> z2) and (x, r2: z -> z3), which contradict each other given the tied fact "
-        "(x, r, y)."
-    ),
-    "round_easy": "An edit away from a true object that resembles the other true objects, and back.",
-    "round_hard": "An edit away from a true object that does not resemble the other true objects, and back.",
-}
 CARE = (
     "Edits are deliberately false statements, in real graphs often about real people. Say so wherever you "
     "pass them on."
@@ -86,7 +76,7 @@ def describe_dataset(built: Built, model: str, built_at: str, settings: Mapping[
     """The page about a dataset, with `graph`, the page about its graph, below."""
     parts = [
         f"# {built.dataset}, built for {model}",
-        WHAT[built.dataset],
+        find_dataset(built.dataset).description,
         CARE,
         bullets(
             [

@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 
 from aftershock.datasets.build import Dataset
-from aftershock.datasets.datasheet import WHAT
 from aftershock.datasets.released import FILES, PROMPT_FILES, prompt_kind, write_cases, write_prompts
 from aftershock.datasets.statements import publish
+from aftershock.datasets.table import find_dataset
 from aftershock.tables.cases import STATEMENTS
 
 NOTICE = "NOTICE.md"
@@ -54,7 +54,9 @@ def notice(sizes: Mapping[str, int], split: str, graph: str, model: str, invente
     whom = "about people who do not exist" if invented else "many about real people"
     names = {name: dataset for dataset, name in FILES.items()}
     lines = [
-        f"* `{name}`: {n} rows. {WHAT[names[name]]}" if name in names else f"* `{name}`: {n} relations."
+        f"* `{name}`: {n} rows. {find_dataset(names[name]).description}"
+        if name in names
+        else f"* `{name}`: {n} relations."
         for name, n in sizes.items()
     ]
     page = [

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from aftershock.datasets import CONFLICT
 from aftershock.datasets.graph_facts import FactIndex
+from aftershock.datasets.table import CONFLICT
 
 ID_LABEL = re.compile(r"^[A-Z]\d+$")
 LONG = 60  # characters

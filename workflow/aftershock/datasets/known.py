@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from aftershock.datasets import ROUND
 from aftershock.datasets.conflict import parse_rule
+from aftershock.datasets.table import ROUND
 from aftershock.tables.graph import FACT_KEY
 from aftershock.tables.models import OBJECT_SCORES, VERIFIED
 

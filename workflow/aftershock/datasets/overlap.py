@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from aftershock.datasets import SPLITS
 from aftershock.datasets.split import home_of, splits_of
+from aftershock.datasets.table import SPLITS
 
 CONTROLS = ("neighbour", "same_subject", "control_same", "control_unrelated", "control_object")
 

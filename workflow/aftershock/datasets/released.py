@@ -18,20 +18,13 @@ from typing import Any
 
 import pandas as pd
 
-from aftershock.datasets import CONFLICT
+from aftershock.datasets.table import CONFLICT, DATASETS
 from aftershock.tables.cases import RELEASED_ROWS, STATEMENTS
 from aftershock.tables.graph import PROMPTS
 
-FILES = {
-    "coverage": "coverage_edit.json",
-    "reverse": "reverse_edit.json",
-    "composite": "composite_edit.json",
-    "round_easy": "easy.json",
-    "round_hard": "hard.json",
-}
+FILES = {name: dataset.file for name, dataset in DATASETS.items()}
 PROMPT_FILES = {"conflict": "conflict_prompts.json", "round": "round_prompts.json"}
 ALL_FILES = (*FILES.values(), *PROMPT_FILES.values())
-TRIPLES = {"coverage": 1, "reverse": 2, "composite": 3}
 
 # What is read into columns, key by key; a string or a number has its type here.
 ENTITY = {"id": str, "label": str}
@@ -171,7 +164,7 @@ def _parse(dataset: str, row: object) -> tuple[dict, list[dict]]:
     layout = _take(row, CONFLICT_ROW if dataset in CONFLICT else ROUND_ROW, (), known, extra)
     if dataset in ("reverse", "composite"):
         _required(("rule",), known)
-    numbers = {"triples": TRIPLES[dataset], "edits": 2} if dataset in CONFLICT else {"edit": 1}
+    numbers = {"triples": DATASETS[dataset].triples, "edits": 2} if dataset in CONFLICT else {"edit": 1}
     parts = []
     for name, number in numbers.items():
         found = layout.get(name)

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from aftershock.datasets import CONFLICT, DATASETS
 from aftershock.datasets.build import Dataset, tabulate
 from aftershock.datasets.conflict import ConflictCase
 from aftershock.datasets.graph_facts import Context, Fact, as_facts
 from aftershock.datasets.released import FILES, PROMPT_FILES, Published, prompt_kind, read_cases, read_prompts
 from aftershock.datasets.round_edit import RoundCase
 from aftershock.datasets.statements import cases_of
+from aftershock.datasets.table import CONFLICT, DATASETS
 from aftershock.prompts import split
 from aftershock.seeds import generator
 from aftershock.tables.graph import FACTS, PROMPTS, RELATIONS

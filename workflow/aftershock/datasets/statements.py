@@ -10,11 +10,11 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from aftershock.datasets import CONFLICT
 from aftershock.datasets.conflict import ConflictCase, Edit
 from aftershock.datasets.graph_facts import Fact
-from aftershock.datasets.released import EDIT, ENTITY, RELATION, TRIPLE, TRIPLES, Published
+from aftershock.datasets.released import EDIT, ENTITY, RELATION, TRIPLE, Published
 from aftershock.datasets.round_edit import RoundCase
+from aftershock.datasets.table import CONFLICT, find_dataset
 from aftershock.tables.cases import EDITS, PROBES, RELEASED_ROWS, STATEMENTS
 
 TO_EDITS = {
@@ -155,7 +155,7 @@ def _conflict_layout(dataset: str) -> dict:
     """The keys of a row in the order of the published GPT2-XL files."""
     edit = _blank({key: shape for key, shape in EDIT.items() if key != "true_object"})
     row = {
-        "triples": [_blank(TRIPLE)] * TRIPLES[dataset],
+        "triples": [_blank(TRIPLE)] * find_dataset(dataset).triples,
         "prerequisites": [None] if dataset == "composite" else [],
         "type": None,
         "edits": [edit, _blank(EDIT) if dataset == "composite" else edit],

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from aftershock.datasets import CONFLICT
 from aftershock.datasets.graph_facts import FactIndex, as_facts
 from aftershock.datasets.invariants import Mask, breaches, label_faults, label_oddities, label_remarks
 from aftershock.datasets.released import (
@@ -27,6 +26,7 @@ from aftershock.datasets.released import (
     read_prompts,
 )
 from aftershock.datasets.statements import edits_of, tied_of
+from aftershock.datasets.table import CONFLICT
 from aftershock.prompts import SLOT
 
 CONCERNS = ("structure", "quality", "remark")

@@ -1,66 +1,120 @@
-"""The contract of an editor, and what editors share."""
+"""The contract between an editing method and everything that runs one. Nothing here loads a tensor library.
+
+A method is a `Method` record called METHOD, in the `__init__` of a package of its own or in one file. It
+names a settings dataclass and an `Editor`, which is imported when an edit runs. `aftershock.editors.methods`
+finds methods; `docs/methods.md` walks through adding one.
+"""
+
+from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from aftershock.editors.settings import is_sequential
-from aftershock.lm.edits import EMPTY, State
-from aftershock.lm.generation import sample
-from aftershock.lm.model import LanguageModel
-from aftershock.lm.moments import Moment
-from aftershock.requests import EditRequest
-from aftershock.seeds import derive
+    from aftershock.lm.edits import State
+    from aftershock.lm.model import LanguageModel
+    from aftershock.requests import EditRequest
 
 Contexts = Sequence[Sequence[str]]
 """Kinds of templates for a prompt; the first kind is the plain ["{}"]."""
 
-PLAIN = "{}"
-SAMPLED_FROM = 5  # the likeliest tokens that context text is drawn from (released code)
+LayerRule = Callable[[int], tuple[int, ...]]
+"""The layers to edit in a model of so many layers."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """An editing method: its settings, its editor, and what everybody else has to know of it.
+
+    settings: a frozen dataclass of hyperparameters with defaults and a field `layers`; see
+    `editors.settings`. editor: the class derived from `Editor`, as "module:Class", or ".module:Class"
+    relative to METHOD's package. title: the name as papers write it. source: the paper or repository that the
+    method is from. changes: the weights that an edit changes, in a line. artifacts: names of
+    `editors.artifacts.ARTIFACTS` that have to be made first, or a function of the settings
+        that returns them.
+    layers: the layers to edit where nobody published any, by the model's depth.
+    layers_like: another method, whose layers in a model's file are taken where the file has none for this
+    one. cost: the kind of estimate (`costs.edits.KINDS`) that fits it; None for one by its settings `steps`.
+    example: settings that edit a random model of three layers, for the contract's tests. recorded: for each
+    hyperparameter of the released code, the setting that it is; see tests/golden.py.
+    """
+
+    settings: type
+    editor: str
+    title: str
+    source: str = ""
+    changes: str = ""
+    artifacts: tuple[str, ...] | Callable[[Any], tuple[str, ...]] = ()
+    layers: LayerRule | None = None
+    layers_like: str | None = None
+    cost: str | None = None
+    example: Mapping[str, Any] = field(default_factory=dict)
+    recorded: Mapping[str, str] = field(default_factory=dict)
+
+    def needs(self, settings: Any) -> tuple[str, ...]:
+        """Return the names of the artifacts that an edit with `settings` needs."""
+        return self.artifacts(settings) if callable(self.artifacts) else self.artifacts
+
+
+def is_in_order(settings: Any) -> bool:
+    """Return True if an edit with `settings` depends on earlier ones; cases then run one at a time, in order.
+
+    Settings say so in a property `in_order`.
+    """
+    return bool(getattr(settings, "in_order", False))
+
+
+Memory = Mapping[str, "Tensor"]
+"""What a method carries from edit to edit, such as keys of earlier edits; every tensor has a case axis
+first."""
 
 
 @dataclass(frozen=True)
 class EditResult:
-    """What an editor did for B cases: one delta with a case axis, and one entry per case of all else.
+    """The outcome of an edit of B cases: one delta with a case axis, and one entry per case of all else.
 
-    A case that failed has a reason, and zeros in the delta. `details` are the intermediate quantities by the
-    papers' letters, one mapping per optimisation or layer, for whoever checks or studies a method.
+    A case that failed has a reason, and zeros in the delta. `memory` goes into the next edit of the same
+    cases. `diagnostics` are the intermediate quantities by the papers' letters, one mapping per optimisation
+    or layer, for checking or studying a method.
     """
 
     delta: State
     steps: tuple[int, ...]
     losses: tuple[float, ...]
     reasons: tuple[str | None, ...]
-    details: tuple[Mapping[str, Tensor], ...] = field(default=(), repr=False)
+    memory: Memory | None = None
+    diagnostics: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
 
 
 class Editor(ABC):
     """A method with its settings on one model.
 
-    `edit` is given B cases, each a list of requests, and the state they start from, and returns their deltas.
-    It never changes the model, and a case's delta does not depend on the cases beside it,
-    unless the editor is `sequential`.
+    `edit` never changes the model, and keeps nothing between calls: what a later edit needs is in the
+    result's memory. A case's delta does not depend on the cases beside it.
     """
 
     def __init__(
         self,
         lm: LanguageModel,
         settings: Any,
-        moments: Mapping[int, Moment] | None = None,
+        artifacts: Mapping[str, Any] | None = None,
         seed: int = 0,
         contexts: Contexts | None = None,
     ) -> None:
+        """Take a model, an instance of the method's settings, and its loaded artifacts by name.
+
+        `contexts` replaces texts that the model would write itself, in editors that read prompts after some.
+        ValueError when the model lacks one of the layers.
+        """
         beyond = [layer for layer in settings.layers if not 0 <= layer < lm.n_layers]
         if beyond or not settings.layers:
             raise ValueError(f"layers {list(settings.layers)}: the model has layers 0 to {lm.n_layers - 1}")
-        self.lm, self.settings, self.seed = lm, settings, seed
-        self.moments = moments or {}
-        self.contexts = contexts
-        self._factors: dict[int, Tensor] = {}
+        self.lm, self.settings, self.seed, self.contexts = lm, settings, seed, contexts
+        self.artifacts = dict(artifacts or {})
 
     @property
     def case_bytes(self) -> int:
@@ -68,63 +122,12 @@ class Editor(ABC):
         return 0
 
     @property
-    def sequential(self) -> bool:
-        """Whether an edit depends on those before it: then cases come one by one, in order."""
-        return is_sequential(self.settings)
+    def in_order(self) -> bool:
+        """True if an edit depends on earlier ones; cases then run one at a time, in order."""
+        return is_in_order(self.settings)
 
     @abstractmethod
-    def edit(self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY) -> EditResult:
-        """Edit case i with the requests `cases[i]`, starting from case i of `state`."""
-
-    def factor(self, layer: int) -> Tensor:
-        """The lower Cholesky factor of a layer's second moment, (d_in, d_in), float64; made once."""
-        if layer not in self._factors:
-            if layer not in self.moments:
-                raise ValueError(f"no second moments of layer {layer}; given: {sorted(self.moments)}")
-            matrix = self.moments[layer].matrix.to(self.lm.device).double()
-            lower, failed = torch.linalg.cholesky_ex(matrix)
-            if failed:
-                raise ValueError(
-                    f"the second moments of layer {layer} ({self.moments[layer].count} tokens) are singular: "
-                    "collect them from more documents"
-                )
-            self._factors[layer] = lower
-        return self._factors[layer]
-
-
-class ContextEditor(Editor):
-    """An editor that reads a prompt after several texts; without `contexts` the model writes them itself."""
-
-    def __init__(
-        self,
-        lm: LanguageModel,
-        settings: Any,
-        moments: Mapping[int, Moment] | None = None,
-        seed: int = 0,
-        contexts: Contexts | None = None,
-    ) -> None:
-        if contexts is None:
-            contexts = sample_contexts(lm, settings.context_openings, settings.context_lengths, seed)
-        super().__init__(lm, settings, moments, seed, contexts)
-
-
-def sample_contexts(
-    lm: LanguageModel, openings: Sequence[str], lengths: Sequence[tuple[int, int]], seed: int
-) -> Contexts:
-    """Templates for a prompt: the plain one, then texts that the model itself writes, followed by ". {}".
-
-    A kind for each (tokens, count): `count` texts per opening, of `tokens` tokens with the opening. Without
-    an opening a text starts from the token that separates documents. Braces are removed from the texts.
-    """
-    starts = dict(zip(openings, lm.encode(openings), strict=True))
-    if not starts:
-        if lm.tokenizer.eos_token_id is None:
-            raise ValueError("the tokenizer has no end-of-text token to sample contexts from; give openings")
-        starts = {"": [lm.tokenizer.eos_token_id]}
-    kinds = [[PLAIN]]
-    for tokens, count in lengths:
-        texts: list[str] = []
-        for opening, ids in starts.items():
-            texts += sample(lm, ids, tokens, count, SAMPLED_FROM, derive(seed, "contexts", tokens, opening))
-        kinds.append([" ".join(t.replace("{", " ").replace("}", " ").split()) + ". {}" for t in texts])
-    return kinds
+    def edit(
+        self, cases: Sequence[Sequence[EditRequest]], state: State = (), memory: Memory | None = None
+    ) -> EditResult:
+        """Edit case i with the requests `cases[i]`, starting from case i of `state` and of `memory`."""

@@ -7,9 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from aftershock.editors.table import method_of, settings_of
+from aftershock.editors.methods import method_of, settings_of
 from aftershock.experiments.tuning import Development
-from aftershock.lm.moments import Moment
 from aftershock.tables.models import LAYERS
 
 MEASURES = ("success", "paraphrase", "locality", "objective")
@@ -21,7 +20,7 @@ def sweep(
     development: Development,
     editors: Editors,
     layers: Sequence[int],
-    moments: Mapping[int, Moment] | None = None,
+    artifacts: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """LAYERS rows of every editor: dev cases edited at each of `layers`, all other settings as given.
@@ -34,7 +33,7 @@ def sweep(
         method = chosen["method"]
         for place in _places(chosen, layers):
             settings = settings_of(method, chosen["settings"], {"layers": place})
-            editor = method_of(method).load()(development.lm, settings, moments, seed)
+            editor = method_of(method).load()(development.lm, settings, artifacts, seed)
             found = development.measure(editor)
             for measure, value in zip(MEASURES, (*found, math.prod(found)), strict=True):
                 rows.append((label, measure, place[-1], json.dumps(place), value, math.nan, math.nan, n))
@@ -43,8 +42,13 @@ def sweep(
 
 def layers_with_moments(editors: Editors, layers: Sequence[int]) -> list[int]:
     """The layers whose second moments `sweep` needs."""
-    needing = [chosen for chosen in editors.values() if "moments" in method_of(chosen["method"]).needs]
+    needing = [chosen for chosen in editors.values() if "moments" in _needs(chosen)]
     return sorted({layer for chosen in needing for place in _places(chosen, layers) for layer in place})
+
+
+def _needs(chosen: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the artifacts that an editor needs."""
+    return method_of(chosen["method"]).method.needs(settings_of(chosen["method"], chosen["settings"]))
 
 
 def _places(chosen: Mapping[str, Any], layers: Iterable[int]) -> list[tuple[int, ...]]:

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from aftershock.lm.hooks import batches, resumed, watch
+from aftershock.lm.hooks import batches, record_activations, start_after_layer
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
 from aftershock.lm.tokens import locate_pairs
@@ -155,7 +155,7 @@ def _trace(
     layers = range(lm.n_layers)
     streams, mlps = ([name(layer) for layer in layers] for name in (lm.layer, lm.mlp))
     ids, mask = lm.pad([row.ids for row in facts])
-    with watch(lm, outputs=[*streams, *mlps]) as seen:
+    with record_activations(lm, outputs=[*streams, *mlps]) as seen:
         hidden = lm.run(ids, mask, use_cache=False)
     every = torch.arange(len(facts), device=lm.device)
     last = torch.tensor([row.subject[-1] for row in facts], device=lm.device)
@@ -177,17 +177,17 @@ def _trace(
         return _probabilities(lm, hidden, rows).view(len(facts), samples).mean(dim=1)
 
     with _added(lm, added):
-        with watch(lm, outputs=streams) as blurred:
+        with record_activations(lm, outputs=streams) as blurred:
             found["corrupted"] = run()
         hidden_effects, mlp_effects = [], []
         for layer, restored in zip(layers, windows, strict=True):
             stream = blurred["out", streams[layer]].to(lm.device, copy=True)
             stream[every, last] = clean[streams[layer]]
-            with resumed(lm, layer, stream):
+            with start_after_layer(lm, layer, stream):
                 hidden_effects.append(run())
             before = blurred["out", streams[restored[0] - 1]] if restored[0] else None
             put = {mlps[i]: clean[mlps[i]] for i in restored}
-            with resumed(lm, restored[0] - 1, before), _put(lm, put, every, last):
+            with start_after_layer(lm, restored[0] - 1, before), _put(lm, put, every, last):
                 mlp_effects.append(run())
     found["hidden"], found["mlp"] = (torch.stack(e, dim=1) for e in (hidden_effects, mlp_effects))
     return found

@@ -16,12 +16,12 @@ from typing import Any
 import pandas as pd
 
 from aftershock.editors.contract import Editor
+from aftershock.editors.methods import method_of, settings_of
 from aftershock.editors.settings import as_values
-from aftershock.editors.table import method_of, settings_of
-from aftershock.experiments.cases import BLOCK, Asked, list_asked, requests_of
+from aftershock.experiments.cases import BLOCK
+from aftershock.experiments.queries import ScoredPrompt, list_prompts, requests_of
 from aftershock.lm.edits import EMPTY, State
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.moments import Moment
 from aftershock.lm.scoring import score
 from aftershock.progress import Progress
 from aftershock.requests import EditRequest, Query
@@ -39,23 +39,20 @@ def tune(
     edits: pd.DataFrame,
     probes: pd.DataFrame,
     prompts: pd.DataFrame,
-    moments: Mapping[int, Moment] | None = None,
+    artifacts: Mapping[str, Any] | None = None,
     seed: int = 0,
-    made_for: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """TRIALS rows: `settings` first, then draws from `search`; the best is marked, the earliest of equals.
 
     The JSON of a trial holds the settings that are searched. `edits` and `probes` are those of the dev cases.
-    `made_for` is what an editor needs beside its settings, by the name it takes it under.
+    `artifacts` are those that the method needs, loaded, by name.
     """
     development = Development.read(lm, edits, probes, prompts)
     rows, progress = [], progress or Progress()
     progress.begin("Tuning", trials, "trial")
     for trial, values in enumerate(draw_trials(method, settings, search, trials, seed)):
-        editor = method_of(method).load()(
-            lm, settings_of(method, settings, values), moments, seed, **(made_for or {})
-        )
+        editor = method_of(method).load()(lm, settings_of(method, settings, values), artifacts, seed)
         found = development.measure(editor)
         rows.append((trial, json.dumps(values, sort_keys=True), *found, math.prod(found), False))
         progress.step()
@@ -93,8 +90,8 @@ class Development:
 
     lm: LanguageModel
     requests: list[list[EditRequest]]
-    written: list[list[Asked]]  # the fact that the edit writes
-    neighbours: list[list[Asked]]  # facts that the unedited model says and should go on saying
+    written: list[list[ScoredPrompt]]  # the fact that the edit writes
+    neighbours: list[list[ScoredPrompt]]  # facts that the unedited model says and should go on saying
 
     @classmethod
     def read(
@@ -104,7 +101,9 @@ class Development:
         case_ids = sorted(edits.loc[edits["edit"] == "e2", "case_id"].unique().tolist())
         if not case_ids:
             raise ValueError("no dev case to tune on; raise cases.quotas.dev.coverage")
-        by_role = {role: list_asked(probes[probes["role"] == role], prompts) for role in (WRITTEN, NEIGHBOUR)}
+        by_role = {
+            role: list_prompts(probes[probes["role"] == role], prompts) for role in (WRITTEN, NEIGHBOUR)
+        }
         written, near = ([by_role[role].get(i, []) for i in case_ids] for role in (WRITTEN, NEIGHBOUR))
         flat = [asked for case in near for asked in case if asked.prompt_id == 0]
         said = {a for a, s in zip(flat, score(lm, _queries([flat])), strict=True) if s.argmax_match}
@@ -125,11 +124,13 @@ class Development:
             exact["locality"] += [match for _, match in self._say(self.neighbours[some], delta)]
         return tuple(sum(values) / len(values) for values in exact.values())
 
-    def _say(self, asked: Sequence[Sequence[Asked]], delta: State = EMPTY) -> list[tuple[Asked, bool]]:
+    def _say(
+        self, asked: Sequence[Sequence[ScoredPrompt]], delta: State = EMPTY
+    ) -> list[tuple[ScoredPrompt, bool]]:
         flat = [a for case in asked for a in case]
         scores = score(self.lm, _queries(asked), delta)
         return [(a, s.argmax_match) for a, s in zip(flat, scores, strict=True)]
 
 
-def _queries(asked: Sequence[Sequence[Asked]]) -> list[Query]:
+def _queries(asked: Sequence[Sequence[ScoredPrompt]]) -> list[Query]:
     return [Query(a.prompt, a.target, i) for i, case in enumerate(asked) for a in case]

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from aftershock.datasets.table import title_of
 from aftershock.figures.style import DARK, GREY, Look, capital, heading, look, style
 from aftershock.labels import printable
 from aftershock.metrics.catalogue import NATS, metric
-from aftershock.words import DATASETS
 
 HARM = (
     ("coverage", "single_neighbours_kept", "neighbours lost", "single_exact"),
@@ -89,7 +89,7 @@ def cost(rows: pd.DataFrame, model: str, order: Sequence[str]) -> Figure | None:
             _finish(axis, part, span, metric(name).scale == NATS)
             _label(axis, part)
             axis.set_title(f"{capital(words)} ↓")
-            axis.set_xlabel(f"seconds per case ({DATASETS[dataset]})", color=DARK)
+            axis.set_xlabel(f"seconds per case ({title_of(dataset)})", color=DARK)
         heading(figure, f"Cost against harm, best at the lower left — {printable(model)}")
     return figure
 

@@ -7,10 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from aftershock.datasets.table import title_of
 from aftershock.figures.style import DARK, GREY, Look, capital, heading, look, style
 from aftershock.labels import printable
 from aftershock.metrics.catalogue import NATS, metric
-from aftershock.words import DATASETS
 
 PANELS = {
     "coverage": (
@@ -68,7 +68,7 @@ def bars(
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axis, (name, control, words) in zip(axes, panels, strict=True):
             _panel(axis, rows, name, control, words, editors, look(order or editors))
-        heading(figure, f"{capital(DATASETS[dataset])} — {printable(model)}")
+        heading(figure, f"{capital(title_of(dataset))} — {printable(model)}")
     return figure
 
 

@@ -7,12 +7,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from aftershock.datasets.table import title_of
 from aftershock.figures.style import DARK, GREY, capital, heading, interval_line, look, style
 from aftershock.labels import printable
 from aftershock.metrics.catalogue import NATS, metric
 from aftershock.metrics.intervals import LEVEL, estimate
 from aftershock.seeds import generator
-from aftershock.words import DATASETS
 
 SHOWN = ("distortion", "distortion_released", "ignore_rate")
 ENOUGH = 5
@@ -69,7 +69,7 @@ def sizes(runs: Mapping[str, pd.DataFrame], model: str, dataset: str, order: Seq
                 )
             _finish(axis, name, names, counts)
         figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper", frameon=False)
-        title = f"{capital(DATASETS[dataset])}: by number of true objects — {printable(model)}"
+        title = f"{capital(title_of(dataset))}: by number of true objects — {printable(model)}"
         heading(figure, title)
     return figure
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from aftershock.datasets.table import title_of
 from aftershock.figures.style import COLOURS, DARK, Look, capital, heading, interval_line, style
 from aftershock.labels import printable
-from aftershock.words import DATASETS
 
 STATES = (("_before", "unedited"), ("_after_first", "first\nedit"), ("", "both\nedits"))
 """Endings of a probability's name, and the state in which it was taken."""
@@ -73,5 +73,5 @@ def trajectories(summary: pd.DataFrame, model: str, dataset: str, editors: Seque
             figure.legend(
                 handles.values(), handles.keys(), loc="outside lower left", ncols=columns, frameon=False
             )
-        heading(figure, f"{capital(DATASETS[dataset])}: old and new facts — {printable(model)}")
+        heading(figure, f"{capital(title_of(dataset))}: old and new facts — {printable(model)}")
     return figure

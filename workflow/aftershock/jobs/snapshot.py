@@ -9,14 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aftershock.datasets import CONFLICT, ROUND
+from aftershock.datasets.table import DATASETS, find_dataset
 from aftershock.jobs import liveness
 from aftershock.jobs.liveness import RunInfo
 from aftershock.jobs.slurm_jobs import SlurmJob
 from aftershock.jobs.snakemake_log import RunLog, newest_runs
 
-EDITS = {**dict.fromkeys(CONFLICT, 4), **dict.fromkeys(ROUND, 2)}
-"""Edits of a case, by dataset: both edits, the second alone and the control edit; or both."""
 TARGETS = ("all", "facts", "datasets")
 """Rules that only gather what others make."""
 START_SECONDS = 60.0
@@ -273,7 +271,8 @@ def _name(record: Mapping[str, Any]) -> str:
 
 def _edits(record: Mapping[str, Any]) -> int:
     """Edits of one case, for jobs that edit."""
-    return EDITS.get(record.get("wildcards", {}).get("dataset"), 0) if record["rule"] == "edit" else 0
+    dataset = record.get("wildcards", {}).get("dataset")
+    return find_dataset(dataset).edits if record["rule"] == "edit" and dataset in DATASETS else 0
 
 
 def _rate(record: Mapping[str, Any]) -> float | None:

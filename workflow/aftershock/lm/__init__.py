@@ -2,9 +2,10 @@
 
 `families` is the one place that knows how architectures name and store their weights: everywhere else a
 weight is (d_out, d_in). `model` holds a loaded model, `tokens` finds subjects and targets in texts, `scoring`
-and `generation` ask, `chat` answers messages and `wordings` compares prompts of a relation, `deltas`
+and `generation` ask, `chat` answers messages and `wordings` compares prompts of a relation, `edits`
 describes changes of weights that apply per row of a batch and are never written into the model, `hooks` and
-`suffix` run parts of a model, `values` optimises what a layer should write through the texts of a `problem`,
+`prefix_cache` run parts of a model, `values` optimises what a layer should write through the texts of a
+`value_problem`,
 `memory` says how much runs at once, `moments` collects second moments of a sample of `documents`, `gradients`
 what a loss says to a matrix and `hypernetwork` makes edits of that, `knowledge` and `recall` say what a model
 knows, `label_encoder` how alike labels are and `tracing` which layers hold what is known, `text`, `tokenizer`

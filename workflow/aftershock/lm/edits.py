@@ -15,7 +15,7 @@ from aftershock.lm.model import LanguageModel
 
 
 @dataclass(frozen=True)
-class LowRankDelta:
+class LowRank:
     """The change V^T U of a projection's weight, of rank r, for each of B cases."""
 
     module: str
@@ -33,21 +33,21 @@ class LowRankDelta:
         """The change as matrices, (B, d_out, d_in)."""
         return self.V.mT @ self.U
 
-    def to(self, device: torch.device) -> "LowRankDelta":
+    def to(self, device: torch.device) -> "LowRank":
         """The change on another device."""
         return replace(self, U=self.U.to(device), V=self.V.to(device))
 
-    def select(self, indices: Tensor) -> "LowRankDelta":
+    def select(self, indices: Tensor) -> "LowRank":
         """The change of some of the cases."""
         return replace(self, U=self.U[indices], V=self.V[indices])
 
-    def without(self, cases: Tensor) -> "LowRankDelta":
+    def without(self, cases: Tensor) -> "LowRank":
         """The change with zeros in the cases that are true in `cases` (B,)."""
         return replace(self, V=self.V.masked_fill(cases.to(self.V.device)[:, None, None], 0.0))
 
 
 @dataclass(frozen=True)
-class DenseDelta:
+class Dense:
     """A change of a projection's whole weight, and of its bias where it has one, for each of B cases."""
 
     module: str
@@ -75,30 +75,30 @@ class DenseDelta:
         """The change as matrices, (B, d_out, d_in); the bias is left out."""
         return self.weight
 
-    def to(self, device: torch.device) -> "DenseDelta":
+    def to(self, device: torch.device) -> "Dense":
         """The change on another device."""
         bias = None if self.bias is None else self.bias.to(device)
         return replace(self, weight=self.weight.to(device), bias=bias)
 
-    def select(self, indices: Tensor) -> "DenseDelta":
+    def select(self, indices: Tensor) -> "Dense":
         """The change of some of the cases."""
         bias = None if self.bias is None else self.bias[indices]
         return replace(self, weight=self.weight[indices], bias=bias)
 
-    def without(self, cases: Tensor) -> "DenseDelta":
+    def without(self, cases: Tensor) -> "Dense":
         """The change with zeros in the cases that are true in `cases` (B,)."""
         cases = cases.to(self.weight.device)
         bias = None if self.bias is None else self.bias.masked_fill(cases[:, None], 0.0)
         return replace(self, weight=self.weight.masked_fill(cases[:, None, None], 0.0), bias=bias)
 
 
-Delta = LowRankDelta | DenseDelta
+Delta = LowRank | Dense
 State = tuple[Delta, ...]
 EMPTY: State = ()
 
 
 @contextmanager
-def edited(lm: LanguageModel, state: State, rows: Tensor) -> Iterator[None]:
+def apply_deltas(lm: LanguageModel, state: State, rows: Tensor) -> Iterator[None]:
     """Inside, row i of a batch runs with the weights of case `rows[i]` of `state`."""
     handles = []
     try:
@@ -125,7 +125,7 @@ def select(state: State, indices: Sequence[int]) -> State:
     return tuple(delta.select(torch.as_tensor(indices, device=_device(delta))) for delta in state)
 
 
-def spread_cases(state: State, indices: Sequence[int], size: int) -> State:
+def scatter_cases(state: State, indices: Sequence[int], size: int) -> State:
     """`state` of the cases `indices` as that of `size` cases, nothing changed in the other ones."""
     if len(indices) == size:
         return state
@@ -151,17 +151,17 @@ def random_like(state: State, seeds: Sequence[int]) -> State:
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     drawn = []
     for module, deltas in _by_module(state).items():
-        if any(isinstance(delta, DenseDelta) for delta in deltas):
-            bias = next((d.bias for d in deltas if isinstance(d, DenseDelta)), None)
+        if any(isinstance(delta, Dense) for delta in deltas):
+            bias = next((d.bias for d in deltas if isinstance(d, Dense)), None)
             shape = deltas[0].dense().shape[1:]
-            noise = DenseDelta(
+            noise = Dense(
                 module,
                 _normal(generators, shape, deltas[0]),
                 None if bias is None else _normal(generators, bias.shape[1:], deltas[0]),
             )
         else:
             u, v = (torch.cat([getattr(d, name) for d in deltas], dim=1) for name in "UV")
-            noise = LowRankDelta(
+            noise = LowRank(
                 module,
                 _normal(generators, u.shape[1:], deltas[0]),
                 _normal(generators, v.shape[1:], deltas[0]),
@@ -180,9 +180,9 @@ def _by_module(state: State) -> dict[str, list[Delta]]:
 
 def _squared(deltas: Sequence[Delta]) -> Tensor:
     """Squared norm of the sum of one module's deltas, (B,), float64, without building low-rank matrices."""
-    if any(isinstance(delta, DenseDelta) for delta in deltas):
+    if any(isinstance(delta, Dense) for delta in deltas):
         squared = sum(delta.dense().double() for delta in deltas).square().sum(dim=(1, 2))
-        biases = [d.bias.double() for d in deltas if isinstance(d, DenseDelta) and d.bias is not None]
+        biases = [d.bias.double() for d in deltas if isinstance(d, Dense) and d.bias is not None]
         return squared + sum(biases).square().sum(dim=1) if biases else squared
     u, v = (torch.cat([getattr(d, name) for d in deltas], dim=1).double() for name in "UV")
     return ((u @ u.mT) * (v @ v.mT)).sum(dim=(1, 2)).clamp(min=0.0)
@@ -196,15 +196,15 @@ def _normal(generators: Sequence[torch.Generator], shape: Sequence[int], like: D
 
 def _scaled(delta: Delta, factor: Tensor) -> Delta:
     factor = factor.to(_dtype(delta))
-    if isinstance(delta, LowRankDelta):
+    if isinstance(delta, LowRank):
         return replace(delta, V=delta.V * factor[:, None, None])
     bias = None if delta.bias is None else delta.bias * factor[:, None]
     return replace(delta, weight=delta.weight * factor[:, None, None], bias=bias)
 
 
 def _device(delta: Delta) -> torch.device:
-    return (delta.U if isinstance(delta, LowRankDelta) else delta.weight).device
+    return (delta.U if isinstance(delta, LowRank) else delta.weight).device
 
 
 def _dtype(delta: Delta) -> torch.dtype:
-    return (delta.U if isinstance(delta, LowRankDelta) else delta.weight).dtype
+    return (delta.U if isinstance(delta, LowRank) else delta.weight).dtype

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from aftershock.lm.edits import EMPTY, State, edited
+from aftershock.lm.edits import EMPTY, State, apply_deltas
 from aftershock.lm.model import LanguageModel
 
 BATCH_ROWS = 256
@@ -37,7 +37,7 @@ def continue_greedily(
         for start in range(0, len(rows), BATCH_ROWS):
             chosen = rows[start : start + BATCH_ROWS]
             ids = torch.tensor([encoded[i] for i in chosen], device=lm.device)
-            with edited(lm, state, case_of[chosen]):
+            with apply_deltas(lm, state, case_of[chosen]):
                 grown = _grow(lm, ids, more, lambda scores: scores.argmax(dim=-1))
             for i, row in zip(chosen, grown[:, ids.shape[1] :].tolist(), strict=True):
                 end = row.index(lm.tokenizer.eos_token_id) if lm.tokenizer.eos_token_id in row else None

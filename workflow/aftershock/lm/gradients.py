@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aftershock.lm.edits import State, edited
-from aftershock.lm.hooks import narrowed
+from aftershock.lm.edits import State, apply_deltas
+from aftershock.lm.hooks import last_mlp_at
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.tokens import Pair
 
@@ -60,7 +60,7 @@ def read_targets(lm: LanguageModel, texts: Texts, n_cases: int) -> Reading:
 
     Runs in whatever state surrounds the call, and keeps the graph for gradients where they are asked for.
     """
-    with narrowed(lm, texts.read, texts.valid.to(lm.dtype)):
+    with last_mlp_at(lm, texts.read, texts.valid.to(lm.dtype)):
         hidden = lm.run(texts.ids, texts.mask, use_cache=False)
     logits = lm.logits(hidden.gather(1, texts.read[..., None].expand(-1, -1, hidden.shape[-1])))
     log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
@@ -89,7 +89,7 @@ def module_gradients(
 
         return hook
 
-    with edited(lm, state, texts.cases), torch.enable_grad():
+    with apply_deltas(lm, state, texts.cases), torch.enable_grad():
         handles = [lm.model.get_submodule(name).register_forward_hook(taker(name)) for name in modules]
         try:
             losses = read_targets(lm, texts, n_cases).losses

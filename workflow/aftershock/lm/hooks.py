@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from aftershock.lm.edits import State, edited
+from aftershock.lm.edits import State, apply_deltas
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.tokens import Located
 
@@ -21,13 +21,13 @@ class _Enough(Exception):
 
 
 @contextmanager
-def watch(
+def record_activations(
     lm: LanguageModel, inputs: Sequence[str] = (), outputs: Sequence[str] = (), stop: str | None = None
 ) -> Iterator[dict[tuple[str, str], Tensor]]:
     """Yield a dict that a forward pass inside fills: ("in" or "out", module) -> tensor.
 
-    Enter it inside `edited`, so that outputs include the edits. The pass ends after module `stop`, if given:
-    then its own result is never there, and the block ends with it.
+    Enter it inside `apply_deltas`, so that outputs include the edits. The pass ends after module `stop`, if
+    given: then its own result is never there, and the block ends with it.
     """
     seen: dict[tuple[str, str], Tensor] = {}
 
@@ -52,7 +52,7 @@ def watch(
 
 
 @contextmanager
-def resumed(lm: LanguageModel, after: int, hidden: Tensor | None) -> Iterator[None]:
+def start_after_layer(lm: LanguageModel, after: int, hidden: Tensor | None) -> Iterator[None]:
     """Inside, a forward pass computes the layers above `after` only, starting from `hidden` (batch, seq, d).
 
     Nothing is skipped with `after` = -1.
@@ -83,7 +83,7 @@ def with_added(
 
 
 @contextmanager
-def narrowed(lm: LanguageModel, positions: Tensor, valid: Tensor) -> Iterator[None]:
+def last_mlp_at(lm: LanguageModel, positions: Tensor, valid: Tensor) -> Iterator[None]:
     """Inside, the last layer's MLP is computed at `positions` (batch, k) only, and adds nothing elsewhere.
 
     No later layer looks at the other positions, so that the hidden states at `positions` are those of a whole
@@ -151,9 +151,9 @@ def at_subjects(
         index = torch.tensor([cases[i] for i in chosen], device=lm.device)
         after, hidden = (below.after, below.hidden[number]) if below else (-1, None)
         with (
-            edited(lm, state, index),
-            resumed(lm, after, hidden),
-            watch(lm, inputs, [*outputs, *stream], stop) as seen,
+            apply_deltas(lm, state, index),
+            start_after_layer(lm, after, hidden),
+            record_activations(lm, inputs, [*outputs, *stream], stop) as seen,
         ):
             lm.run(ids, mask, use_cache=False)
         every = torch.arange(len(chosen), device=lm.device)

@@ -21,7 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from aftershock.lm.edits import LowRankDelta, State
+from aftershock.lm.edits import LowRank, State
 from aftershock.lm.gradients import Gradients
 from aftershock.lm.model import LanguageModel
 from aftershock.output import whole_file
@@ -64,11 +64,6 @@ class Normaliser(nn.Module):
         """Rows in standard deviations from the mean."""
         std = (self.squares / (self.count - 1)).sqrt()
         return (rows - self.mean.to(rows.dtype)) / (std.to(rows.dtype) + EPSILON)
-
-    def reset(self) -> None:
-        """Forget every row."""
-        for buffer in self.buffers():
-            buffer.zero_()
 
 
 class _Layer(nn.Module):
@@ -150,11 +145,14 @@ class Hypernetwork(nn.Module):
         """The learned rate of a module."""
         return self.rates[list(self.shapes).index(module)]
 
-    def reset(self) -> None:
-        """Let the normalisers forget all they have seen."""
-        for network in self.networks.values():
-            network.x.reset()
-            network.delta.reset()
+    def statistics(self) -> dict[str, Tensor]:
+        """Return copies of all that the normalisers have seen, each (1, ...), by name."""
+        return {name: buffer[None].clone() for name, buffer in self.named_buffers()}
+
+    def restore(self, statistics: Mapping[str, Tensor]) -> None:
+        """Let the normalisers have seen what `statistics` of this network says."""
+        for name, buffer in self.named_buffers():
+            buffer.copy_(statistics[name][0])
 
     def forward(
         self, gradients: Gradients, cases: Tensor, n_cases: int, observe: bool = False, scale: float = 1.0
@@ -185,13 +183,13 @@ class Hypernetwork(nn.Module):
                 rows.new_zeros(n_cases, most, rows.shape[1]).index_put((owner, slot), rows)
                 for rows in (x, delta * (scale * self.rate(module)))
             )
-            state.append(LowRankDelta(module, U, V))
+            state.append(LowRank(module, U, V))
         return tuple(state)
 
     def nothing(self, n_cases: int) -> State:
         """Deltas that change nothing."""
         return tuple(
-            LowRankDelta(name, *(self.rates.new_zeros(n_cases, 1, width) for width in shape))
+            LowRank(name, *(self.rates.new_zeros(n_cases, 1, width) for width in shape))
             for name, shape in self.shapes.items()
         )
 
@@ -232,6 +230,13 @@ def load_hypernetwork(path: str | Path, lm: LanguageModel, weights_sha256: str) 
         net = _cast(net, torch.promote_types(lm.dtype, torch.float32))
         net.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     return net.to(lm.device).requires_grad_(False)
+
+
+def load_artifact(
+    path: str | Path, lm: LanguageModel, layers: Sequence[int] | None, weights_sha256: str
+) -> Hypernetwork:
+    """Return a trained hypernetwork, which edits the layers that it was trained for."""
+    return load_hypernetwork(path, lm, weights_sha256)
 
 
 def _cast(net: Hypernetwork, dtype: torch.dtype) -> Hypernetwork:

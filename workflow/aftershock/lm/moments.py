@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from aftershock.lm.hashes import sha256_of_weights as sha256_of_weights
-from aftershock.lm.hooks import batches, watch
+from aftershock.lm.hooks import batches, record_activations
 from aftershock.lm.model import LanguageModel
 from aftershock.output import whole_file
 from aftershock.progress import Progress
@@ -137,7 +137,7 @@ def _add(
     last = names[max(names)]
     for chosen in batches([len(ids) for ids in rows], BATCH_TOKENS):
         ids, mask = lm.pad(rows[chosen.start : chosen.stop])
-        with watch(lm, inputs=list(names.values()), stop=last) as seen:
+        with record_activations(lm, inputs=list(names.values()), stop=last) as seen:
             lm.run(ids, mask, use_cache=False)
         for layer, name in names.items():
             k = seen["in", name]
@@ -223,6 +223,13 @@ def load_moments(
             layer: Moment(file.get_tensor(f"moment.{layer}"), int(file.get_tensor(f"count.{layer}")))
             for layer in layers
         }
+
+
+def load_artifact(
+    path: str | Path, lm: LanguageModel, layers: Sequence[int] | None, weights_sha256: str
+) -> dict[int, Moment]:
+    """Return the second moments of `layers`, None for all in the file; errors as `load_moments`."""
+    return load_moments(path, layers, weights_sha256)
 
 
 def save_sums(sums: Sums, path: str | Path, key: Mapping[str, str]) -> None:

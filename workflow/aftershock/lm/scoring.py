@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aftershock.lm.edits import EMPTY, State, edited
-from aftershock.lm.hooks import narrowed, resumed, watch
+from aftershock.lm.edits import EMPTY, State, apply_deltas
+from aftershock.lm.hooks import last_mlp_at, record_activations, start_after_layer
 from aftershock.lm.memory import batch_limit, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.tokens import encode_pairs
@@ -160,11 +160,15 @@ def _run(lm: LanguageModel, rows: Sequence[_Row], states: Sequence[State]) -> It
     unchanged = min((lm.layer_of(delta.module) for state in states for delta in state), default=0) - 1
     below = None
     if unchanged >= 0:
-        with watch(lm, stop=(stream := lm.layer(unchanged))) as seen:
+        with record_activations(lm, stop=(stream := lm.layer(unchanged))) as seen:
             run()
         below = seen["out", stream]
     for state in states:
-        with edited(lm, state, cases), resumed(lm, unchanged, below), narrowed(lm, read, valid):
+        with (
+            apply_deltas(lm, state, cases),
+            start_after_layer(lm, unchanged, below),
+            last_mlp_at(lm, read, valid),
+        ):
             hidden = run()
         logits = lm.logits(hidden.gather(1, index)[valid])
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aftershock.lm import value_problem
 from aftershock.lm.edits import EMPTY, State
 from aftershock.lm.memory import batch_limit, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.problem import Problem, pose, text_bytes, write_texts
+from aftershock.lm.value_problem import ValueProblem, text_bytes, write_texts
 from aftershock.requests import EditRequest
 
 ENOUGH = 0.05  # a value whose loss is below this is done (constant of the released code)
@@ -93,7 +94,7 @@ def solve_values(
     def solve(part: range, checkpoint: bool = False) -> Values:
         chosen = [order[i] for i in part]
         key = objective.layer if key_layer is None else key_layer
-        group = pose(
+        group = value_problem.build(
             lm, [texts[i] for i in chosen], objective.layer, objective.site, state, index[chosen], key
         )
         return _solve(lm, objective, state, *group, len(contexts), checkpoint)
@@ -119,7 +120,9 @@ def solve_values(
     )
 
 
-def _loss(problem: Problem, objective: Objective, log_p: Tensor, log_p0: Tensor, delta: Tensor) -> Tensor:
+def _loss(
+    problem: ValueProblem, objective: Objective, log_p: Tensor, log_p0: Tensor, delta: Tensor
+) -> Tensor:
     """The loss of every value, (N,)."""
     nll = -(log_p[:, :-1].gather(2, problem.tokens[..., None])[..., 0] * problem.weights).sum(dim=1)
     after = log_p[:, -1]
@@ -132,7 +135,7 @@ def _solve(
     lm: LanguageModel,
     objective: Objective,
     state: State,
-    problem: Problem,
+    problem: ValueProblem,
     keys: Tensor,
     projected: Tensor,
     contexts: int,

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from scipy.special import logsumexp
 
+from aftershock.datasets.table import ALONE, CONTROL, FIRST, RANDOM, SECOND, UNEDITED
 from aftershock.matching import goes_on_with
 from aftershock.tables.runs import OBSERVATIONS, PROBABILITIES
 
@@ -29,7 +30,7 @@ LEAN = [
 ]
 """The columns of OBSERVATIONS that metrics need."""
 
-UNEDITED, FIRST, SECOND, ALONE, CONTROL, RANDOM = STATES = ("0", "1", "2", "e2_only", "control", "random")
+STATES = (UNEDITED, FIRST, SECOND, ALONE, CONTROL, RANDOM)
 
 HELD_OUT = (8, 9, 10)
 """Paraphrases that no stage before scoring shows to a model or uses for a choice."""

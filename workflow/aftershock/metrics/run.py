@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from aftershock.datasets.table import find_dataset
 from aftershock.metrics.conflict import score_conflict
 from aftershock.metrics.facets import facets
 from aftershock.metrics.holes import cases_in, gather
@@ -22,10 +23,6 @@ from aftershock.metrics.observed import (
 from aftershock.metrics.rounds import MARGIN, held_out_objects, known_objects, score_round
 from aftershock.metrics.variants import score_variants
 
-CONFLICT = ("coverage", "reverse", "composite")
-ROUND = ("round_easy", "round_hard")
-DATASETS = (*CONFLICT, *ROUND)
-
 
 @dataclass(frozen=True)
 class Scored:
@@ -39,7 +36,9 @@ class Scored:
 
     def variants(self) -> pd.DataFrame:
         """VARIANTS."""
-        return score_variants(self.cases, self.facts, self.dataset in CONFLICT, self.dataset == "coverage")
+        return score_variants(
+            self.cases, self.facts, find_dataset(self.dataset).kind == "conflict", self.dataset == "coverage"
+        )
 
     def facets(self, edits: pd.DataFrame, graph: pd.DataFrame | None = None) -> pd.DataFrame:
         """FACETS, from EDITS and, where the graph is at hand, subject and object of its facts."""
@@ -82,16 +81,15 @@ def score_cases(
     say what a multi-label edit was given. ValueError names the shard of a case that is missing, not whole or
     there twice; with `incomplete` it is left out, its values are empty, `missing` is 1 and HOLES lists it.
     """
-    if dataset not in DATASETS:
-        raise ValueError(f"no metrics for dataset {dataset!r}; known datasets: {', '.join(DATASETS)}")
+    conflict = find_dataset(dataset).kind == "conflict"
     failed = telemetry[telemetry["reason"].notna()]
-    states = (FIRST, SECOND, ALONE) if dataset in CONFLICT else (FIRST, SECOND)
+    states = (FIRST, SECOND, ALONE) if conflict else (FIRST, SECOND)
     shards = {shard: _lean(rows) for shard, rows in shards.items()}
     observations, holes = gather(cases, _lean(unedited), shards, ranges, failed, states, incomplete)
     in_ranges = cases["case_id"].isin([case for shard in ranges for case in cases_in(shard)])
     tested = cases[in_ranges & (cases["split"] == "test")]
     facts = probabilities(probes, observations)
-    if dataset in CONFLICT:
+    if conflict:
         table = score_conflict(tested, facts, dataset)
     else:
         known = known_objects(probes, objects) if objects is not None else None

@@ -17,9 +17,9 @@ from typing import Any
 
 import pandas as pd
 
+from aftershock.datasets.table import title_of
 from aftershock.metrics.catalogue import find_metric
 from aftershock.page.embed import Words, numbers
-from aftershock.words import DATASETS
 
 Column = dict[str, Any]
 
@@ -151,7 +151,7 @@ def _in_words(name: str, word: str) -> str:
     if name == "subset":
         return SUBSETS.get(word, word)
     if name == "dataset":
-        return DATASETS.get(word, word)
+        return title_of(word)
     if name == "metric" or name.endswith("_metric"):
         entry = find_metric(word)
         return entry.title if entry else word

@@ -6,12 +6,13 @@ from typing import Any
 
 import pandas as pd
 
+from aftershock.datasets.table import DATASETS
 from aftershock.metrics.catalogue import metric
 from aftershock.metrics.layouts import CONTROLLED, LAYOUTS, PAPER, control_table
 from aftershock.metrics.layouts import table as laid_out
 from aftershock.page.columns import Column, estimate, of_frame, plain, table
 from aftershock.page.listed import files_of
-from aftershock.words import DATASETS, TEMPLATES
+from aftershock.words import TEMPLATES
 
 ARROWS = {"up": "↑", "down": "↓", "": ""}
 DEFINITIONS = {"paper": "as the paper defines them", "released": "as the released code computes them"}

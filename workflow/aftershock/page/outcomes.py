@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from aftershock.datasets.table import title_of
 from aftershock.metrics.catalogue import metric
-from aftershock.words import DATASETS
 
 OUTCOMES = (
     ("edit_failed", "an edit broke off"),
@@ -70,7 +70,7 @@ def lacking(
     seed = f", seed {run['seed']}" if run["seed"] else ""
     return (
         f"Incomplete: {run['editor']} on {run['model']}{seed} has {len(cases) - len(absent)} of "
-        f"{len(cases)} {DATASETS[run['dataset']]} cases; missing: {spans(absent)}{_why(holes)}."
+        f"{len(cases)} {title_of(run['dataset'])} cases; missing: {spans(absent)}{_why(holes)}."
     )
 
 

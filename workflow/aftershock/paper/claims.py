@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from aftershock.datasets.table import title_of
 from aftershock.metrics.catalogue import find_metric
 from aftershock.metrics.differences import between
 from aftershock.paper.reported import Study
 from aftershock.tables.report import CLAIMS
 from aftershock.verdicts import ENOUGH_KNOWN, first_seed
-from aftershock.words import DATASETS, percent, shown
+from aftershock.words import percent, shown
 
 SUPPORTED, REFUTED, OPEN = "supported", "not supported", "not testable with this run"
 WHOLE = "all parts together"
@@ -112,12 +113,12 @@ class _Run:
             if (dataset, editor, metric) not in self.values.index or not self._row(dataset, editor, metric)[
                 "n"
             ]:
-                return [], f"{editor} has no value for {DATASETS[dataset]}"
+                return [], f"{editor} has no value for {title_of(dataset)}"
             known = self.values[self.values.index.get_level_values("metric") == "known"]["value"]
             known = known[known.index.get_level_values("dataset") == dataset]
             if len(known) and known.iloc[0] < ENOUGH_KNOWN:
                 share = percent(known.iloc[0])
-                return [], f"format check only: {self.model} knows {share} of the {DATASETS[dataset]} cases"
+                return [], f"format check only: {self.model} knows {share} of the {title_of(dataset)} cases"
         return [self._row(*place, metric) for place in places], ""
 
     def _row(self, dataset: str, editor: str, metric: str) -> pd.Series:
@@ -141,7 +142,7 @@ class _Run:
 def _ask(run: _Run, about: Mapping[str, Any]) -> Iterator[Answer]:
     """An answer for every editor, or pair of editors, that a part is about."""
     entry = find_metric(about["metric"])
-    title = f"{entry.title if entry else about['metric']} ({DATASETS[about['dataset']]})"
+    title = f"{entry.title if entry else about['metric']} ({title_of(about['dataset'])})"
     for method in about["methods"]:
         labels = run.methods.get(method)
         if not labels:
@@ -189,7 +190,7 @@ def _against(run: _Run, about: Mapping[str, Any], title: str, editor: str) -> It
 def _between_datasets(run: _Run, about: Mapping[str, Any], title: str, editor: str) -> Answer:
     above = "above_dataset" in about
     other = about["above_dataset" if above else "not_above_dataset"]
-    part = f"{title}: {editor} {'above' if above else 'not above'} {DATASETS[other]}"
+    part = f"{title}: {editor} {'above' if above else 'not above'} {title_of(other)}"
     found, why = run.rows(about["metric"], (about["dataset"], editor), (other, editor))
     if why:
         return Answer(part, OPEN, why)

@@ -19,11 +19,11 @@ import pandas as pd
 import yaml
 
 from aftershock.datasets.released import FILES, PROMPT_FILES, prompt_kind
+from aftershock.datasets.table import title_of
 from aftershock.metrics.differences import newcombe
 from aftershock.metrics.layouts import LAYOUTS
 from aftershock.metrics.layouts import RELEASED as DEFINITION
 from aftershock.tables.report import REPORTED, REPORTED_NOTES
-from aftershock.words import DATASETS
 
 RATE = "rate"
 EVERY, NOTHING = "all", "no comparison"
@@ -207,7 +207,7 @@ def _differences(
     known = {
         **about.here,
         **about.models.get(run["model"], {}),
-        "cases": f"{n} {DATASETS[run['dataset']]} cases",
+        "cases": f"{n} {title_of(run['dataset'])} cases",
         "seed": f"seed {run['seed']}",
         "settings": f"changed in this run: {json.dumps(changed)}" if changed else "as in the model's file",
     }

@@ -1,19 +1,13 @@
 """What the rules of edit.smk ask of the configuration."""
 
+from aftershock.editors.mend import mend_training
 from aftershock.editors.settings import as_values
-from aftershock.editors.table import mend_training
-
-
-def moments(wildcards):
-    """Second moments, for editors that need them."""
-    needs = EDITORS[EDITOR_LABELS[wildcards.editor]["method"]].needs
-    return f"results/models/{wildcards.model}/moments.safetensors" if "moments" in needs else []
 
 
 def mend_layers(wildcards):
     """The layers that the model's configured editors want a hypernetwork for: the same for all."""
-    editor = next(e for e in EDITOR_LABELS.values() if "mend" in EDITORS[e["method"]].needs)
-    return merged_settings(editor, model(wildcards))["layers"]
+    label = next(e for e in EDITOR_LABELS if "hypernetwork" in artifacts_for(e, wildcards.model))
+    return merged_settings(EDITOR_LABELS[label], model(wildcards))["layers"]
 
 
 def mend_settings(wildcards):
@@ -29,7 +23,9 @@ def locality_file(wildcards):
 
 def search_space(wildcards):
     """The values that tuning may choose from, by setting."""
-    return model(wildcards).get("search", {}).get(EDITOR_LABELS[wildcards.editor]["method"], {})
+    return (
+        model(wildcards).get("search", {}).get(method_of(EDITOR_LABELS[wildcards.editor]["method"]).name, {})
+    )
 
 
 def shard_files(wildcards, kind):

@@ -53,5 +53,16 @@ def swept_editors(wildcards):
 
 def swept_text(wildcards):
     """The text behind second moments, when an editor that find_layers tries needs them."""
-    methods = [editor["method"] for editor in swept_editors(wildcards).values()]
-    return moments_text(wildcards) if any("moments" in EDITORS[m].needs for m in methods) else []
+    needed = [artifacts_for(label, wildcards.model) for label in swept_editors(wildcards)]
+    return moments_text(wildcards) if any("moments" in names for names in needed) else []
+
+
+GPT2 = family_code(TRAINED[0]) if TRAINED else []
+"""The module with the family of models that are trained here."""
+
+
+def code_of_sweep(wildcards):
+    """The code of find_layers: its own, and that of every editor that it tries."""
+    methods = [method_of(editor["method"]) for editor in swept_editors(wildcards).values()]
+    named = {part for method in methods for part in method.code}
+    return code_of("find_layers", *family_code(wildcards.model), *sorted(named))

@@ -1,1 +1,41 @@
-"""FT: fine-tuning of MLP output projections."""
+"""FT: fine-tuning of MLP output projections (the baseline of Meng et al., 2022; FT-M of EasyEdit)."""
+
+from typing import Literal
+
+from pydantic.dataclasses import dataclass
+
+from aftershock.editors.contract import Method
+from aftershock.editors.settings import STRICT, Count, Layers, NotNegative, Positive
+
+
+@dataclass(frozen=True, config=STRICT)
+class FtSettings:
+    """Fine-tuning of MLP output projections, weight and bias, on the edit alone."""
+
+    layers: Layers = (0,)
+    objective: Literal["prompt_last", "target_new"] = "prompt_last"
+    """Where target tokens are read: all at the prompt's last position (released), or each in its turn."""
+    steps: Count = 25
+    lr: Positive = 5e-4
+    weight_decay: NotNegative = 0.0
+    norm_constraint: Positive | None = 5e-4
+    """Largest change of any single weight; null for none."""
+    batch_size: Count = 64
+    """Requests of one case per update."""
+
+
+def _layers(n_layers: int) -> tuple[int, ...]:
+    """Return the layer at two thirds of the depth: 3 of 6 published ones exactly."""
+    return (min(n_layers - 1, round(2 * n_layers / 3)),)
+
+
+METHOD = Method(
+    settings=FtSettings,
+    editor=".edit:Ft",
+    title="FT",
+    source="Meng et al. (2022), baseline FT and FT-L; FT-M of EasyEdit",
+    changes="whole MLP output matrices, with bias",
+    layers=_layers,
+    cost="dense",
+    example={"steps": 5, "lr": 0.02, "norm_constraint": None, "objective": "target_new"},
+)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aftershock.editors.contract import Editor, EditResult
-from aftershock.editors.settings import FtSettings
-from aftershock.lm.edits import EMPTY, DenseDelta, State, edited, select
-from aftershock.lm.hooks import checkpointed, narrowed, resumed, watch, with_added
+from aftershock.editors.contract import Editor, EditResult, Memory
+from aftershock.editors.ft import FtSettings
+from aftershock.lm.edits import EMPTY, Dense, State, apply_deltas, select
+from aftershock.lm.hooks import checkpointed, last_mlp_at, record_activations, start_after_layer, with_added
 from aftershock.lm.memory import byte_budget, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.tokens import encode_pairs
@@ -30,7 +30,9 @@ CPU_TOKENS = 512  # that are trained on together; more gain a CPU nothing
 class Ft(Editor):
     """Cases train side by side, each with weights of its own."""
 
-    def edit(self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY) -> EditResult:
+    def edit(
+        self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY, memory: Memory | None = None
+    ) -> EditResult:
         """One dense delta per layer."""
 
         sizes = [self._size(case) for case in cases]  # tokens and bytes
@@ -57,8 +59,8 @@ class Ft(Editor):
             tuple(sum((getattr(part, name) for part in parts), ())[i] for i in back)
             for name in ("steps", "losses", "reasons")
         )
-        details = sum((part.details for part in parts), ())
-        return EditResult(select(whole, back), steps, losses, reasons, details)
+        diagnostics = sum((part.diagnostics for part in parts), ())
+        return EditResult(select(whole, back), steps, losses, reasons, diagnostics=diagnostics)
 
     @property
     def case_bytes(self) -> int:
@@ -105,9 +107,13 @@ class Ft(Editor):
             if not live.any():
                 break
         failed = torch.tensor([reason is not None for reason in reasons])
-        details = ({"losses": torch.stack(trace)},)
+        diagnostics = ({"losses": torch.stack(trace)},)
         return EditResult(
-            weights.deltas(failed), tuple(steps.tolist()), tuple(losses.tolist()), tuple(reasons), details
+            weights.deltas(failed),
+            tuple(steps.tolist()),
+            tuple(losses.tolist()),
+            tuple(reasons),
+            diagnostics=diagnostics,
         )
 
 
@@ -153,7 +159,7 @@ def _read(
     owner = torch.arange(len(cases)).repeat_interleave(sizes).to(lm.device)
     first = min(settings.layers)
     stream, mlp, projection = lm.layer(first), lm.mlp(first), lm.projection(first)
-    with edited(lm, state, owner), watch(lm, [projection], [mlp], stream) as seen:
+    with apply_deltas(lm, state, owner), record_activations(lm, [projection], [mlp], stream) as seen:
         lm.run(ids, mask, use_cache=False)
     written = seen["out", mlp] if lm.family.mlp_norm else None
     before = seen["out", stream], seen["in", projection], written
@@ -175,7 +181,7 @@ class _Weights:
             before = [delta for delta in state if delta.module == name]
             self.start[name, "weight"] = lm.weight(name) + sum(delta.dense() for delta in before)
             if (bias := lm.bias(name)) is not None:
-                changes = [d.bias for d in before if isinstance(d, DenseDelta) and d.bias is not None]
+                changes = [d.bias for d in before if isinstance(d, Dense) and d.bias is not None]
                 self.start[name, "bias"] = bias + sum(changes)
             for key in [key for key in self.start if key not in self.change]:
                 shape = (lm.weight(name) if key[1] == "weight" else lm.bias(name)).shape
@@ -232,7 +238,7 @@ class _Weights:
         rows = (place[batch.cases] >= 0).nonzero()[:, 0]
         cases = place[batch.cases[rows]]
         trained = tuple(
-            DenseDelta(name, weight, leaves.get((name, "bias")))
+            Dense(name, weight, leaves.get((name, "bias")))
             for (name, part), weight in leaves.items()
             if part == "weight"
         )
@@ -244,9 +250,9 @@ class _Weights:
         added = entering.change(batch.keys[rows], cases)
         hidden = with_added(self.lm, first, batch.stream[rows], written, added)
         with (
-            edited(self.lm, (*select(self.state, chosen), *above), cases),
-            resumed(self.lm, first, hidden),
-            narrowed(self.lm, batch.read[rows], batch.valid[rows]),
+            apply_deltas(self.lm, (*select(self.state, chosen), *above), cases),
+            start_after_layer(self.lm, first, hidden),
+            last_mlp_at(self.lm, batch.read[rows], batch.valid[rows]),
             checkpointed(self.lm, first) if self.checkpoint else nullcontext(),
         ):
             with self.lm.reduced():
@@ -262,14 +268,14 @@ class _Weights:
     def deltas(self, failed: Tensor) -> State:
         """The changes so far, zero where a case `failed`."""
         return tuple(
-            DenseDelta(name, weight, self.change.get((name, "bias"))).without(failed)
+            Dense(name, weight, self.change.get((name, "bias"))).without(failed)
             for (name, part), weight in self.change.items()
             if part == "weight"
         )
 
 
-def _joined(deltas: Sequence[DenseDelta]) -> DenseDelta:
+def _joined(deltas: Sequence[Dense]) -> Dense:
     """Deltas of one module as one, their cases one after the other."""
     biases = [delta.bias for delta in deltas if delta.bias is not None]
     bias = torch.cat(biases) if biases else None
-    return DenseDelta(deltas[0].module, torch.cat([delta.weight for delta in deltas]), bias)
+    return Dense(deltas[0].module, torch.cat([delta.weight for delta in deltas]), bias)

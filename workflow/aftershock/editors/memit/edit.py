@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aftershock.editors.contract import ContextEditor, EditResult
-from aftershock.lm.edits import EMPTY, LowRankDelta, State, select, spread_cases
+from aftershock.editors.contexts import ContextEditor
+from aftershock.editors.contract import EditResult, Memory
+from aftershock.lm.edits import EMPTY, LowRank, State, scatter_cases, select
 from aftershock.lm.hooks import Streams, at_subjects
 from aftershock.lm.tokens import locate
 from aftershock.lm.values import Objective, Values, solve_values
@@ -29,7 +30,9 @@ class Memit(ContextEditor):
     ROME.
     """
 
-    def edit(self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY) -> EditResult:
+    def edit(
+        self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY, memory: Memory | None = None
+    ) -> EditResult:
         """One delta per layer, of the rank of the largest case."""
         if self.settings.multi_label == "sequential":
             return self._one_by_one(cases, state)
@@ -45,17 +48,19 @@ class Memit(ContextEditor):
         of_case = torch.bincount(asked.owner[unit], minlength=len(cases)).tolist()
         losses = [loss / n for loss, n in zip(losses, of_case, strict=True)]
         failed = torch.tensor([reason is not None for reason in reasons], device=self.lm.device)
-        delta, details = self._spread(asked, values, unit, failed, state)
+        delta, diagnostics = self._spread(asked, values, unit, failed, state)
         solved = {"v0": values.init, "delta": values.delta, "z": values.target}
         solved |= {"log_p0": values.log_p0, "losses": values.losses}
-        return EditResult(delta, tuple(steps), tuple(losses), tuple(reasons), (solved, *details))
+        return EditResult(
+            delta, tuple(steps), tuple(losses), tuple(reasons), diagnostics=(solved, *diagnostics)
+        )
 
     def _one_by_one(self, cases: Sequence[Sequence[EditRequest]], state: State) -> EditResult:
         """Each request of a case by itself, on top of those before it."""
         delta: State = EMPTY
         steps, losses = [0] * len(cases), [0.0] * len(cases)
         reasons: list[str | None] = [None] * len(cases)
-        details: tuple = ()
+        diagnostics: tuple = ()
         for position in range(max(map(len, cases))):
             able = [i for i, case in enumerate(cases) if position < len(case) and reasons[i] is None]
             if not able:
@@ -66,15 +71,15 @@ class Memit(ContextEditor):
             values, unit = self._solve(asked, start)
             failed = torch.tensor([r is not None for r in values.reasons], device=self.lm.device)
             change, found = self._spread(asked, values, unit, failed, start)
-            delta += spread_cases(change, able, len(cases))
-            details += ({"z": values.target, "v0": values.init, "losses": values.losses}, *found)
+            delta += scatter_cases(change, able, len(cases))
+            diagnostics += ({"z": values.target, "v0": values.init, "losses": values.losses}, *found)
             for row, i in enumerate(able):
                 reasons[i] = values.reasons[row]
                 steps[i] += int(values.updates[row])
                 losses[i] = float(values.final_losses[row])
         broken = torch.tensor([reason is not None for reason in reasons])
         delta = tuple(change.without(broken) for change in delta)
-        return EditResult(delta, tuple(steps), tuple(losses), tuple(reasons), details)
+        return EditResult(delta, tuple(steps), tuple(losses), tuple(reasons), diagnostics=diagnostics)
 
     def _solve(self, asked: "_Asked", state: State) -> tuple[Values, Tensor]:
         """What the last layer should put out at subjects, with the keys of the first, and whose each is.
@@ -92,7 +97,7 @@ class Memit(ContextEditor):
             settings.kl_factor,
             settings.loss_layer,
         )
-        contexts = [template for kind in self.contexts for template in kind]
+        contexts = self.templates
         labels, units = None, asked.units
         sizes = torch.tensor([len(unit) for unit in units], device=self.lm.device)
         if settings.multi_label == "mixture":
@@ -119,7 +124,7 @@ class Memit(ContextEditor):
         lost, weight = failed[owner, None], asked.weight.sqrt()[:, None]
         target = _mean_by(values.target.double(), unit)
         delta: State = EMPTY
-        details, streams = [], None
+        diagnostics, streams = [], None
         # those of the first layer are known already
         keys, hidden = _mean_by(self._mean_keys(values.keys), unit), _mean_by(values.init, unit)
         for done, layer in enumerate(layers):
@@ -132,11 +137,11 @@ class Memit(ContextEditor):
             K[owner, slot], R[owner, slot] = keys.double().masked_fill(lost, 0.0) * weight, spread * weight
             adjusted = adjust(self.factor(layer), self.settings.mom2_weight, K)
             U, V = adjusted.to(self.lm.dtype), R.to(self.lm.dtype)
-            delta += (LowRankDelta(self.lm.projection(layer), U, V),)
-            details.append(
+            delta += (LowRank(self.lm.projection(layer), U, V),)
+            diagnostics.append(
                 {"layer": layer, "K": K, "hidden": hidden, "residual": residual, "R": R, "adj_k": adjusted}
             )
-        return delta, details
+        return delta, diagnostics
 
     def _mean_keys(self, keys: Tensor) -> Tensor:
         """The mean over kinds of contexts of the mean within each: (N, contexts, d_in) -> (N, d_in)."""
@@ -150,7 +155,7 @@ class Memit(ContextEditor):
 
         No layer under `layer` will be edited any more: their streams are kept for the next look.
         """
-        templates = [template for kind in self.contexts for template in kind]
+        templates = self.templates
         wanted = [
             (i, r.prompt, r.subject)
             for i, r in zip(asked.owner.tolist(), (unit[0] for unit in asked.units), strict=True)

@@ -10,8 +10,9 @@ from typing import TextIO
 import numpy as np
 import pandas as pd
 
+from aftershock.editors.mend import MendTraining
 from aftershock.editors.mend.training import Batch, in_batches, train
-from aftershock.editors.settings import MendTraining, as_values
+from aftershock.editors.settings import as_values
 from aftershock.lm.gradients import Texts
 from aftershock.lm.hypernetwork import Hypernetwork
 from aftershock.lm.model import LanguageModel

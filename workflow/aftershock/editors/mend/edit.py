@@ -1,4 +1,4 @@
-"""MEND: one step of fine-tuning, bent by a trained hypernetwork (Mitchell et al., 2022).
+"""MEND: one step of fine-tuning, transformed by a trained hypernetwork (Mitchell et al., 2022).
 
 The hypernetwork is trained by its own stage (`mend_training`) and belongs to one model. Cases are edited side
 by side; a case's requests share one loss. An edit of an edited model takes its gradient there.
@@ -10,18 +10,19 @@ collected and each later one depends on those before it, controls included. Its 
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from aftershock.editors.contract import Contexts, Editor, EditResult
-from aftershock.editors.settings import MendSettings
-from aftershock.lm.edits import EMPTY, LowRankDelta, State, select
+from aftershock.editors.contract import Contexts, Editor, EditResult, Memory
+from aftershock.editors.mend import MendSettings
+from aftershock.lm.edits import EMPTY, LowRank, State, select
 from aftershock.lm.gradients import Gradients, Texts, module_gradients
 from aftershock.lm.hypernetwork import Hypernetwork, TooFewTokensError, matrices
 from aftershock.lm.memory import batch_limit, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.moments import Moment
 from aftershock.lm.tokens import Pair, encode_pairs
 from aftershock.requests import EditRequest
 
@@ -35,12 +36,12 @@ class Mend(Editor):
         self,
         lm: LanguageModel,
         settings: MendSettings,
-        moments: Mapping[int, Moment] | None = None,
+        artifacts: Mapping[str, Any] | None = None,
         seed: int = 0,
         contexts: Contexts | None = None,
-        hypernetwork: Hypernetwork | None = None,
     ) -> None:
-        super().__init__(lm, settings, moments, seed, contexts)
+        super().__init__(lm, settings, artifacts, seed, contexts)
+        hypernetwork: Hypernetwork | None = self.artifacts.get("hypernetwork")
         if hypernetwork is None:
             raise ValueError("mend needs a hypernetwork: train one for this model first (rule train_mend)")
         wanted, found = set(matrices(lm, settings.layers)), set(hypernetwork.shapes)
@@ -50,11 +51,24 @@ class Mend(Editor):
                 f"{', '.join(sorted(wanted))}; set the same layers as in its training"
             )
         self.net = hypernetwork
-        if self.sequential:
-            self.net.reset()
 
-    def edit(self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY) -> EditResult:
-        """One delta per matrix, of the rank of the largest case; `steps` count the gradients taken."""
+    def edit(
+        self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY, memory: Memory | None = None
+    ) -> EditResult:
+        """Return one delta per matrix, of the rank of the largest case; `steps` count the gradients taken.
+
+        The memory of an editor whose edits come in order is what the normalisers have seen, in one row.
+        """
+        if not self.in_order:
+            return self._edit_all(cases, state)
+        trained = self.net.statistics()
+        self.net.restore(memory or {name: torch.zeros_like(seen) for name, seen in trained.items()})
+        try:
+            return replace(self._edit_all(cases, state), memory=self.net.statistics())
+        finally:
+            self.net.restore(trained)
+
+    def _edit_all(self, cases: Sequence[Sequence[EditRequest]], state: State) -> EditResult:
         pairs = iter(encode_pairs(self.lm, [(r.text, r.target_new) for case in cases for r in case]))
         grouped = [[next(pairs) for _ in case] for case in cases]
         sizes = [len(case) * max(len(p.prompt) + len(p.target) for p in case) for case in grouped]
@@ -64,11 +78,14 @@ class Mend(Editor):
 
         above = self.lm.n_layers - min(self.settings.layers)
         each = token_bytes(self.lm, above, max(sizes), backward=True)
-        limit = 0 if self.sequential else batch_limit(self.lm, each, CPU_TOKENS)
+        limit = 0 if self.in_order else batch_limit(self.lm, each, CPU_TOKENS)
         parts = [part for _, part in run_in_parts([s * each for s in sizes], limit, run, "mend")]
         delta = tuple(joined(same) for same in zip(*(part.delta for part in parts), strict=True))
-        names = ("steps", "losses", "reasons", "details")
-        return EditResult(delta, *(sum((getattr(part, name) for part in parts), ()) for name in names))
+        steps, losses, reasons, diagnostics = (
+            sum((getattr(part, name) for part in parts), ())
+            for name in ("steps", "losses", "reasons", "diagnostics")
+        )
+        return EditResult(delta, steps, losses, reasons, diagnostics=diagnostics)
 
     @torch.no_grad()
     def _edit(self, cases: Sequence[Sequence[Pair]], state: State) -> EditResult:
@@ -90,23 +107,27 @@ class Mend(Editor):
             for name, (x, delta) in gradients.items()
         }
         try:
-            state = self.net(gradients, texts.cases, n, observe=self.sequential, scale=self.settings.lr_scale)
+            state = self.net(gradients, texts.cases, n, observe=self.in_order, scale=self.settings.lr_scale)
         except TooFewTokensError as error:
-            if not self.sequential:
+            if not self.in_order:
                 raise
             reasons = [reasons[0] or str(error)]
             state = self.net.nothing(n)
-        state = tuple(LowRankDelta(d.module, d.U.to(self.lm.dtype), d.V.to(self.lm.dtype)) for d in state)
+        state = tuple(LowRank(d.module, d.U.to(self.lm.dtype), d.V.to(self.lm.dtype)) for d in state)
         for case in range(n):
             if reasons[case] is None and not all(
                 d.V[case].isfinite().all() and d.U[case].isfinite().all() for d in state
             ):
                 reasons[case] = "the hypernetwork made an edit that is not finite"
         failed = torch.tensor([reason is not None for reason in reasons])
-        details = ({"gradients": gradients, "state": state},)
+        diagnostics = ({"gradients": gradients, "state": state},)
         steps = tuple(int(reason is None) for reason in reasons)
         return EditResult(
-            tuple(d.without(failed) for d in state), steps, tuple(losses.tolist()), tuple(reasons), details
+            tuple(d.without(failed) for d in state),
+            steps,
+            tuple(losses.tolist()),
+            tuple(reasons),
+            diagnostics=diagnostics,
         )
 
 
@@ -120,7 +141,7 @@ def broken_cases(gradients: Gradients, cases: Tensor, n_cases: int) -> list[int]
     return broken.nonzero()[:, 0].tolist()
 
 
-def joined(deltas: Sequence[LowRankDelta]) -> LowRankDelta:
+def joined(deltas: Sequence[LowRank]) -> LowRank:
     """Deltas of one module as one, their cases one after the other; missing ranks are zeros."""
     rank = max(delta.U.shape[1] for delta in deltas)
 
@@ -128,4 +149,4 @@ def joined(deltas: Sequence[LowRankDelta]) -> LowRankDelta:
         return torch.nn.functional.pad(factor, (0, 0, 0, rank - factor.shape[1]))
 
     U, V = (torch.cat([wide(getattr(delta, name)) for delta in deltas]) for name in "UV")
-    return LowRankDelta(deltas[0].module, U, V)
+    return LowRank(deltas[0].module, U, V)

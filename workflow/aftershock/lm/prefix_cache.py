@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from aftershock.lm.edits import State, edited
-from aftershock.lm.hooks import checkpointed, narrowed, resumed, watch, with_added
+from aftershock.lm.edits import State, apply_deltas
+from aftershock.lm.hooks import checkpointed, last_mlp_at, record_activations, start_after_layer, with_added
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.tokens import Located
 
@@ -37,7 +37,7 @@ class FrozenCache(DynamicCache):
 
 
 @dataclass(frozen=True)
-class Suffixes:
+class CachedPrefixes:
     """N groups of R texts each, cut at the subject's last token: P tokens at most before it, S from it on."""
 
     layer: int  # the stream is entered after this layer
@@ -51,7 +51,7 @@ class Suffixes:
         Tensor | None
     )  # (N, R, d), the MLP's output at the subject, where a vector joins it before a norm
 
-    def take(self, keep: Tensor) -> "Suffixes":
+    def take(self, keep: Tensor) -> "CachedPrefixes":
         """Some of the groups."""
         tensors = {name: value[keep] for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, past=tuple((k[keep], v[keep]) for k, v in self.past), **tensors)
@@ -78,10 +78,10 @@ class Suffixes:
         hidden = torch.cat([self._entered(lm, added)[:, :, None], self.hidden[:, :, 1:]], dim=2)
         cache = FrozenCache([(k.flatten(0, 1), v.flatten(0, 1)) for k, v in self.past])
         with (
-            edited(lm, state, self.cases.flatten()),
-            resumed(lm, self.layer, hidden.flatten(0, 1)),
-            narrowed(lm, read.flatten(0, 1), valid.flatten(0, 1)),
-            watch(lm, outputs=[also] if also else []) as seen,
+            apply_deltas(lm, state, self.cases.flatten()),
+            start_after_layer(lm, self.layer, hidden.flatten(0, 1)),
+            last_mlp_at(lm, read.flatten(0, 1), valid.flatten(0, 1)),
+            record_activations(lm, outputs=[also] if also else []) as seen,
             checkpointed(lm, self.layer) if checkpoint else nullcontext(),
         ):
             with lm.reduced():
@@ -106,7 +106,7 @@ class Suffixes:
 
 
 @torch.no_grad()
-def cut(
+def split_at_subject(
     lm: LanguageModel,
     groups: Sequence[Sequence[Located]],
     layer: int,
@@ -114,7 +114,7 @@ def cut(
     state: State,
     cases: Tensor,
     look: Sequence[str],
-) -> tuple[Suffixes, dict[tuple[str, str], Tensor]]:
+) -> tuple[CachedPrefixes, dict[tuple[str, str], Tensor]]:
     """Run `groups` of texts once, group i in case `cases[i]` of `state`, and cut them.
 
     A vector is to be added at `site` of `layer`: to its "mlp" or to the whole "layer". Also what went into
@@ -130,7 +130,7 @@ def cut(
     stream, normed = lm.layer(layer), site == "mlp" and lm.family.mlp_norm is not None
     look = [*look, lm.mlp(layer)] if normed else look
     row_cases = cases.repeat_interleave(shape[1])
-    with edited(lm, state, row_cases), watch(lm, outputs=[stream, *look]) as seen:
+    with apply_deltas(lm, state, row_cases), record_activations(lm, outputs=[stream, *look]) as seen:
         lm.run(ids, mask, past_key_values=cache, use_cache=True)
 
     every = torch.arange(len(rows), device=lm.device)
@@ -140,7 +140,7 @@ def cut(
     causal = offsets[:, None] >= offsets
     allowed = torch.cat([earlier[:, None].expand(-1, after, -1), causal.expand(len(rows), -1, -1)], dim=2)
     at_subject = {key: value[every, subject].unflatten(0, shape) for key, value in seen.items()}
-    suffixes = Suffixes(
+    prefixes = CachedPrefixes(
         layer=layer,
         ids=ids.gather(1, positions).unflatten(0, shape),
         positions=positions.unflatten(0, shape),
@@ -156,4 +156,4 @@ def cut(
         cases=row_cases.unflatten(0, shape),
         written=at_subject["out", lm.mlp(layer)] if normed else None,
     )
-    return suffixes, at_subject
+    return prefixes, at_subject

@@ -14,7 +14,7 @@ from torch import Tensor
 from aftershock.lm.edits import State
 from aftershock.lm.memory import token_bytes
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.suffix import Suffixes, cut
+from aftershock.lm.prefix_cache import CachedPrefixes, split_at_subject
 from aftershock.lm.tokens import Located, locate, locate_pairs
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest
@@ -61,10 +61,10 @@ def text_bytes(lm: LanguageModel, text: Text, layer: int) -> int:
 
 
 @dataclass(frozen=True)
-class Problem:
+class ValueProblem:
     """N values: their texts, where these predict the target, and what limits the values."""
 
-    suffixes: Suffixes
+    prefixes: CachedPrefixes
     read: Tensor  # (N, R, k) suffix positions that predict something
     valid: Tensor  # (N, R, k), 0 where padded
     scored: Tensor  # (N, M + 1) positions in R * S: M that predict target tokens, then the subject of ESSENCE
@@ -72,19 +72,19 @@ class Problem:
     weights: Tensor  # (N, M): 1 / (texts * target tokens), 0 where padded
     init: Tensor  # v0, (N, d)
 
-    def take(self, keep: Tensor) -> "Problem":
+    def take(self, keep: Tensor) -> "ValueProblem":
         """Some of the values."""
         tensors = {name: value[keep] for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, suffixes=self.suffixes.take(keep), **tensors)
+        return replace(self, prefixes=self.prefixes.take(keep), **tensors)
 
     @contextmanager
     def log_probs(
         self, lm: LanguageModel, loss_layer: int | None, state: State, delta: Tensor, checkpoint: bool
     ) -> Iterator[Tensor]:
-        """Log-probabilities at the scored positions, (N, M + 1, vocabulary); see `Suffixes.run`."""
+        """Log-probabilities at the scored positions, (N, M + 1, vocabulary); see `CachedPrefixes.run`."""
         early = loss_layer is not None and loss_layer < lm.n_layers - 1
         also = lm.layer(loss_layer) if early else None
-        entered = self.suffixes.run(lm, state, delta, self.read, self.valid, also, checkpoint)
+        entered = self.prefixes.run(lm, state, delta, self.read, self.valid, also, checkpoint)
         with entered as (hidden, lens):
             index = self.scored[..., None].expand(-1, -1, hidden.shape[-1])
             chosen = hidden.gather(1, index)
@@ -93,7 +93,7 @@ class Problem:
             yield lm.logits(chosen).log_softmax(dim=-1)
 
 
-def pose(
+def build(
     lm: LanguageModel,
     texts: Sequence[Text],
     layer: int,
@@ -101,7 +101,7 @@ def pose(
     state: State,
     cases: Tensor,
     key_layer: int,
-) -> tuple[Problem, Tensor, Tensor]:
+) -> tuple[ValueProblem, Tensor, Tensor]:
     """The problem of `texts`, text i in case `cases[i]` of `state`, and what `key_layer` does in it.
 
     The latter are the inputs of its projection at the subjects, (N, R - 1, d_in), and the outputs there,
@@ -112,9 +112,9 @@ def pose(
     rows = [[*text[:-1], *[text[-1]] * (most - len(text)), text[-1]] for text in texts]
     output, projection = {"mlp": lm.mlp, "layer": lm.layer}[site](layer), lm.projection(key_layer)
     groups = [[row for row, _ in mine] for mine in rows]
-    suffixes, seen = cut(lm, groups, layer, site, state, cases, [output, projection])
+    prefixes, seen = split_at_subject(lm, groups, layer, site, state, cases, [output, projection])
     init = seen["out", output][:, 0]
-    problem = Problem(suffixes, *_places(lm, rows, texts, suffixes.ids.shape[2]), init)
+    problem = ValueProblem(prefixes, *_places(lm, rows, texts, prefixes.ids.shape[2]), init)
     return problem, seen["in", projection][:, :-1], seen["out", projection][:, :-1]
 
 

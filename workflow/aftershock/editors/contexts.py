@@ -1,0 +1,79 @@
+"""Texts before a prompt: editors read a prompt after several, so that an edit holds in any context."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aftershock.editors.contract import Contexts, Editor
+from aftershock.lm.generation import sample
+from aftershock.lm.model import LanguageModel
+from aftershock.seeds import derive
+
+PLAIN = "{}"
+SAMPLED_FROM = 5  # the likeliest tokens that context text is drawn from (released code)
+
+
+class ContextEditor(Editor):
+    """An editor that reads a prompt after several texts; without `contexts` the model writes them itself."""
+
+    contexts: Contexts
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        settings: Any,
+        artifacts: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        contexts: Contexts | None = None,
+    ) -> None:
+        if contexts is None:
+            contexts = sample_contexts(lm, settings.context_openings, settings.context_lengths, seed)
+        super().__init__(lm, settings, artifacts, seed, contexts)
+
+        self._factors: dict[int, Tensor] = {}
+
+    def factor(self, layer: int) -> Tensor:
+        """Return the lower Cholesky factor of a layer's second moment, (d_in, d_in), float64; made once."""
+        moments = self.artifacts.get("moments", {})
+        if layer not in self._factors:
+            if layer not in moments:
+                raise ValueError(f"no second moments of layer {layer}; given: {sorted(moments)}")
+            matrix = moments[layer].matrix.to(self.lm.device).double()
+            lower, failed = torch.linalg.cholesky_ex(matrix)
+            if failed:
+                raise ValueError(
+                    f"the second moments of layer {layer} ({moments[layer].count} tokens) are singular: "
+                    "collect them from more documents"
+                )
+            self._factors[layer] = lower
+        return self._factors[layer]
+
+    @property
+    def templates(self) -> list[str]:
+        """All templates, without their kinds."""
+        return [template for kind in self.contexts for template in kind]
+
+
+def sample_contexts(
+    lm: LanguageModel, openings: Sequence[str], lengths: Sequence[tuple[int, int]], seed: int
+) -> Contexts:
+    """Return templates for a prompt: the plain one, then texts that the model itself writes, followed by ".
+    {}".
+
+    A kind for each (tokens, count): `count` texts per opening, of `tokens` tokens with the opening. Without
+    an opening a text starts from the token that separates documents. Braces are removed from the texts.
+    """
+    starts = dict(zip(openings, lm.encode(openings), strict=True))
+    if not starts:
+        if lm.tokenizer.eos_token_id is None:
+            raise ValueError("the tokenizer has no end-of-text token to sample contexts from; give openings")
+        starts = {"": [lm.tokenizer.eos_token_id]}
+    kinds = [[PLAIN]]
+    for tokens, count in lengths:
+        texts: list[str] = []
+        for opening, ids in starts.items():
+            texts += sample(lm, ids, tokens, count, SAMPLED_FROM, derive(seed, "contexts", tokens, opening))
+        kinds.append([" ".join(t.replace("{", " ").replace("}", " ").split()) + ". {}" for t in texts])
+    return kinds

@@ -1,0 +1,168 @@
+"""Editing methods, found and not listed. Nothing here loads a tensor library.
+
+A method is found by its name among the packages of this one and in the entry-point group `aftershock.editors`
+of installed distributions, or by the path of a Python file or package folder that holds its METHOD.
+"""
+
+import difflib
+import importlib.metadata
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import aftershock.editors
+from aftershock.editors.artifacts import ARTIFACTS
+from aftershock.editors.checks import TENSORS, find_faults
+from aftershock.editors.contract import Method
+from aftershock.editors.importing import LOADED, load_file, load_object
+from aftershock.editors.settings import merge
+
+if TYPE_CHECKING:
+    from aftershock.editors.contract import Editor
+
+GROUP = "aftershock.editors"
+
+
+@dataclass(frozen=True)
+class FoundMethod:
+    """A method and where it is from: a module's name, or the path of a file."""
+
+    name: str
+    origin: str
+    method: Method
+
+    @property
+    def settings(self) -> type:
+        """The dataclass of its settings."""
+        return self.method.settings
+
+    @property
+    def editor(self) -> str:
+        """Its editor as "module:Class" or "file.py:Class"; `load_object` imports it."""
+        module, _, name = self.method.editor.partition(":")
+        if not module.startswith("."):
+            return self.method.editor if module else f"{self.origin}:{name}"
+        if not self.origin.endswith(".py"):
+            return f"{self.origin}{module}:{name}"
+        return f"{Path(self.origin).parent.joinpath(*module[1:].split('.'))}.py:{name}"
+
+    @property
+    def settings_class(self) -> str:
+        """Its settings as "module:Class" or "file.py:Class"."""
+        home = self.settings.__module__
+        return f"{self.origin if home.startswith(LOADED) else home}:{self.settings.__qualname__}"
+
+    @property
+    def code(self) -> list[str]:
+        """Its editor as roots of `code_hash`: a method that lies elsewhere counts as a whole."""
+        home = self.editor.rpartition(":")[0]
+        if self.origin.endswith(".py"):
+            return sorted({self.origin, home} if home.endswith(".py") else {self.origin})
+        if home.startswith("aftershock."):
+            return [self.editor]
+        specs = [importlib.util.find_spec(module) for module in {self.origin, home}]
+        return sorted(spec.origin for spec in specs if spec and spec.origin)
+
+    def loaders(self, settings: Any) -> dict[str, str]:
+        """Return the function that reads each artifact that an edit with `settings` needs, by name."""
+        return {name: ARTIFACTS[name].load for name in sorted(self.method.needs(settings))}
+
+    def load(self) -> "type[Editor]":
+        """Import its editor."""
+        return load_object(self.editor)
+
+
+# --- finding ----------------------------------------------------------------------------------------------
+
+
+@cache
+def find_methods() -> Mapping[str, FoundMethod]:
+    """Return all methods with a name; ValueError when two have the same one, or one breaks the contract."""
+    found: dict[str, FoundMethod] = {}
+    for name, origin in [*_packages(), *_entry_points()]:
+        if name in found:
+            raise ValueError(f"two editing methods are called {name!r}: {found[name].origin} and {origin}")
+        found[name] = _checked(name, origin, partial(import_module, origin))
+    return found
+
+
+def _packages() -> Iterator[tuple[str, str]]:
+    for module in pkgutil.iter_modules(aftershock.editors.__path__):
+        if module.ispkg:
+            yield module.name, f"{GROUP}.{module.name}"
+
+
+def _entry_points() -> Iterator[tuple[str, str]]:
+    for point in importlib.metadata.entry_points(group=GROUP):
+        yield point.name, point.module
+
+
+@cache
+def method_of(name: str) -> FoundMethod:
+    """Return the method of a name or path; ValueError naming the known ones, or why a path holds none."""
+    if _is_path(name):
+        return _from_path(name)
+    methods = find_methods()
+    if name not in methods:
+        close = difflib.get_close_matches(name, methods, 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(
+            f"unknown editing method {name!r}; {hint}known methods: {', '.join(sorted(methods))}, or the path of "
+            "a Python file with METHOD"
+        )
+    return methods[name]
+
+
+def _is_path(name: str) -> bool:
+    return "/" in name or name.endswith(".py")
+
+
+def _from_path(name: str) -> FoundMethod:
+    path = Path(name)
+    file = path / "__init__.py" if path.is_dir() else path
+    if not file.is_file():
+        raise ValueError(
+            f"editing method {name!r}: there is no such file; a path is relative to the working directory"
+        )
+    return _checked(path.stem, str(file), partial(load_file, file))
+
+
+def _checked(name: str, origin: str, load: Callable[[], ModuleType]) -> FoundMethod:
+    """Import a method's module and return its METHOD; ValueError with what the contract expects and what it
+    is."""
+    where, before = f"editing method {name!r} ({origin})", set(sys.modules)
+    try:
+        method = getattr(load(), "METHOD", None)
+    except Exception as error:
+        raise ValueError(f"{where} cannot be imported: {type(error).__name__}: {error}") from error
+    loaded = [library for library in TENSORS if library in set(sys.modules) - before]
+    if not isinstance(method, Method):
+        raise ValueError(
+            f"{where}: METHOD should be a Method of aftershock.editors.contract, found {method!r}"
+        )
+    found = FoundMethod(name, origin, method)
+    faults = [f"{wanted}; found {got}" for wanted, got in find_faults(name, method, found.editor, loaded)]
+    if faults:
+        raise ValueError("\n  ".join([f"{where} breaks the contract of editing methods:", *faults]))
+    return found
+
+
+# --- settings ---------------------------------------------------------------------------------------------
+
+
+def settings_of(name: str, *layers: Mapping[str, Any]) -> Any:
+    """Return the settings of method `name`: its defaults, overridden by each of `layers` in turn."""
+    return merge(method_of(name).settings, name, *layers)
+
+
+def default_layers(name: str, n_layers: int) -> tuple[int, ...] | None:
+    """Return the layers that method `name` edits in a model of `n_layers`; None where it has no rule."""
+    rule = method_of(name).method.layers
+    return rule(n_layers) if rule else None

@@ -1,0 +1,18 @@
+"""r-ROME's equation: one key for direction and division."""
+
+from torch import Tensor
+
+from aftershock.editors.rank_one import Equation, RankOneEditor
+from aftershock.lm.values import Values
+
+
+class RRome(RankOneEditor):
+    """Direction, key and present value are those of the plain prompt, or all are means over the contexts."""
+
+    def equation(self, values: Values, keys: Tensor, outputs: Tensor) -> Equation:
+        """Return the equation of the key that the settings name."""
+        if self.settings.keys == "prompt":
+            k, o = keys[:, 0], outputs[:, 0]
+            return Equation(k, k, o, o + values.delta.double())
+        k = keys.mean(dim=1)
+        return Equation(k, k, outputs.mean(dim=1), values.target.double())

@@ -1,0 +1,113 @@
+"""The states of a block of cases: which edits lead to each, starting from which other."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from aftershock.datasets.table import State
+from aftershock.editors.contract import Editor, EditResult, Memory
+from aftershock.lm.edits import EMPTY, random_like, scatter_cases, select, state_norm
+from aftershock.lm.edits import State as Deltas
+from aftershock.requests import EditRequest
+from aftershock.seeds import derive
+
+Requests = Mapping[str, Sequence[Sequence[EditRequest]]]
+"""For each name of an edit (e1, second, ...), the requests of every case; none for a case without it."""
+
+
+@dataclass(frozen=True)
+class Reached:
+    """The cases of a block in one state. Cases that lack one of its edits are not in `tried`."""
+
+    name: str
+    delta: Deltas
+    tried: tuple[int, ...]
+    steps: Mapping[int, int]
+    losses: Mapping[int, float]
+    reasons: Mapping[int, str | None]
+    memory: Memory | None = None
+
+    @property
+    def sound(self) -> set[int]:
+        """The cases whose edits all worked."""
+        return {i for i in self.tried if self.reasons[i] is None}
+
+    def telemetry(self, case_ids: Sequence[int]) -> Iterator[tuple]:
+        """Yield TELEMETRY rows; a random change has no steps and no loss."""
+        norms = state_norm(self.delta).tolist()
+        for i in self.tried:
+            loss = self.losses.get(i)
+            yield case_ids[i], self.name, self.steps.get(i, 0), loss, norms[i], self.reasons[i]
+
+
+class Walk:
+    """Leads blocks of cases through their states, one block after the other.
+
+    Memory goes from an edit to those that start from its state. An editor whose edits come in order has one
+    memory for all of them, which the walk keeps from block to block.
+    """
+
+    def __init__(self, editor: Editor, states: Sequence[State], seed: int) -> None:
+        self.editor, self.states, self.seed = editor, states, seed
+        self._chain: Memory | None = None
+
+    def reach(self, requests: Requests, case_ids: Sequence[int]) -> list[Reached]:
+        """Return every state of one block, in order."""
+        reached: dict[str, Reached] = {}
+        for state in self.states:
+            if state.edit:
+                start = reached[state.start] if state.start else None
+                reached[state.name] = self._edit(state.name, requests[state.edit], start)
+            else:
+                reached[state.name] = self._random(state, reached[str(state.size_of)], case_ids)
+        return list(reached.values())
+
+    def _random(self, state: State, like: Reached, case_ids: Sequence[int]) -> Reached:
+        seeds = [derive(self.seed, "random change", case_id) for case_id in case_ids]
+        return Reached(state.name, random_like(like.delta, seeds), like.tried, {}, {}, like.reasons)
+
+    def _edit(
+        self, name: str, requests: Sequence[Sequence[EditRequest]], before: Reached | None = None
+    ) -> Reached:
+        """Edit every case of a block that has requests and whose edits `before` worked."""
+        tried = [i for i, case in enumerate(requests) if case]
+        reasons: dict[int, str | None] = dict.fromkeys(tried)
+        if before:
+            for i in tried:
+                if (reason := before.reasons.get(i, "it was not asked for")) is not None:
+                    reasons[i] = f"after a failed first edit: {reason}"
+        able = [i for i in tried if reasons[i] is None]
+        start = before.delta if before else EMPTY
+        if not able:
+            return Reached(name, start, tuple(tried), {}, {}, reasons, before.memory if before else None)
+        result, memory = self._written([requests[i] for i in able], start, before, able, len(requests))
+        reasons.update(zip(able, result.reasons, strict=True))
+        delta = start + scatter_cases(result.delta, able, len(requests))
+        steps, losses = (dict(zip(able, values, strict=True)) for values in (result.steps, result.losses))
+        return Reached(name, delta, tuple(tried), steps, losses, reasons, memory)
+
+    def _written(
+        self,
+        requests: Sequence[Sequence[EditRequest]],
+        start: Deltas,
+        before: Reached | None,
+        able: Sequence[int],
+        size: int,
+    ) -> tuple[EditResult, Memory | None]:
+        """Return the edit of the cases `able` out of `size`, and the block's memory after it."""
+        if self.editor.in_order:
+            result = self.editor.edit(requests, select(start, able), self._chain)
+            self._chain = result.memory
+            return result, None
+        known = before.memory if before else None
+        mine = known and {name: tensor[list(able)] for name, tensor in known.items()}
+        result = self.editor.edit(requests, select(start, able), mine)
+        return result, _scatter(result.memory, able, size)
+
+
+def _scatter(memory: Memory | None, able: Sequence[int], size: int) -> Memory | None:
+    """Return the memory of `size` cases: that of the cases `able`, and zeros for the others."""
+    found = {}
+    for name, tensor in (memory or {}).items():
+        found[name] = tensor.new_zeros(size, *tensor.shape[1:])
+        found[name][list(able)] = tensor
+    return found or None

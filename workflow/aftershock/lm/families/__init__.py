@@ -1,0 +1,59 @@
+"""Model families: names of their modules, and orientation of their weights.
+
+A family is a module of this package, called as `model_type` in the model's configuration, with a `Family`
+named FAMILY. Families are found, not listed: a new one is a new file. Nothing here loads a tensor library.
+"""
+
+import pkgutil
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Family:
+    """Module names of one architecture; `{}` stands for the layer number."""
+
+    layer: str
+    mlp: str
+    projection: str  # the MLP's last matrix, from inner width d_in to model width d_out
+    inputs: tuple[str, ...]  # the MLP's first matrices, in the model's order
+    norm: str  # before the head
+    mlp_norm: str | None = None  # applied to the MLP's output before it joins the residual stream
+    transposed: bool = False  # weights are stored (d_in, d_out), as in GPT-2's Conv1D
+    tuples: bool = False  # a layer returns its hidden states in a tuple
+
+    def weight(self, module: "nn.Module") -> "Tensor":
+        """Return a view of the weight of a projection, (d_out, d_in)."""
+        return module.weight.T if self.transposed else module.weight
+
+
+GATED = Family(
+    layer="model.layers.{}",
+    mlp="model.layers.{}.mlp",
+    projection="model.layers.{}.mlp.down_proj",
+    inputs=("model.layers.{}.mlp.gate_proj", "model.layers.{}.mlp.up_proj"),
+    norm="model.norm",
+)
+"""The names that Llama introduced and many later families kept."""
+
+GATED_POST_NORM = replace(GATED, mlp_norm="model.layers.{}.post_feedforward_layernorm")
+"""The same with the MLP's output normalised before it joins the residual stream."""
+
+
+def list_families() -> list[str]:
+    """Return the model types that have a family, sorted."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def family_of(model_type: str) -> Family:
+    """Return the family of a `model_type`; ValueError naming the known ones."""
+    if model_type not in list_families():
+        raise ValueError(
+            f"unknown model type {model_type!r}; known: {', '.join(list_families())} "
+            f"(a file lm/families/{model_type}.py adds it)"
+        )
+    return import_module(f"{__name__}.{model_type}").FAMILY

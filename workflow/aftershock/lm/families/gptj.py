@@ -1,0 +1,12 @@
+"""GPT-J."""
+
+from aftershock.lm.families import Family
+
+FAMILY = Family(
+    layer="transformer.h.{}",
+    mlp="transformer.h.{}.mlp",
+    projection="transformer.h.{}.mlp.fc_out",
+    inputs=("transformer.h.{}.mlp.fc_in",),
+    norm="transformer.ln_f",
+    tuples=True,
+)

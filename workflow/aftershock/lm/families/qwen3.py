@@ -1,0 +1,5 @@
+"""Qwen 3, dense models."""
+
+from aftershock.lm.families import GATED
+
+FAMILY = GATED
