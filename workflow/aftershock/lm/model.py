@@ -15,10 +15,15 @@ from transformers.activations import NewGELUActivation
 from aftershock.lm.families import family_of
 from aftershock.lm.folders import fault_of_model
 from aftershock.lm.tokenizer_files import load_tokenizer
+from aftershock.prompts import shortened
 
 TargetIds = Literal["text", "released"]
 Precision = Literal["strict", "tf32", "bf16"]
 DeviceMap = str | dict[str, int | str]
+TOO_LONG = (
+    "leave the entity out with a row of resources/screen.tsv, give it a shorter label in the graph, or take "
+    "a model with a longer context"
+)
 MAKERS = "rule fetch_model or train_lm"
 
 
@@ -153,7 +158,8 @@ class LanguageModel:
         """Raise ValueError when `ids`, the tokens of `text`, do not fit the model."""
         if len(ids) > self.context:
             raise ValueError(
-                f"{text!r} has {len(ids)} tokens, more than the model's context of {self.context}"
+                f"{shortened(text)!r} has {len(ids)} tokens, more than the model's context of "
+                f"{self.context}; {TOO_LONG}"
             )
 
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

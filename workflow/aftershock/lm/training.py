@@ -17,6 +17,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from aftershock.lm.text import Document, Sentence, document_text
 from aftershock.lm.tokenizer import train_tokenizer
 from aftershock.progress import Progress
+from aftershock.prompts import shortened
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,9 @@ class Encoder:
             more, more_weights = self.sentence(sentence)
             if len(more) >= room:
                 raise ValueError(
-                    f"{sentence.prompt!r} with {sentence.target!r} has {len(more)} tokens, and a row only "
-                    f"{room}; raise train.row_tokens in the model's YAML"
+                    f"{shortened(sentence.prompt)!r} with {shortened(sentence.target)!r} has {len(more)} "
+                    f"tokens, and a row only {room}; raise train.row_tokens in the model's YAML, or leave "
+                    "the entity with the long label out with a row of resources/screen.tsv"
                 )
             if len(ids) + len(more) >= room:
                 yield [*ids, self.tokenizer.eos_token_id], [*weights, self.context_weight]
