@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, BatchEncoding, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.activations import NewGELUActivation
 
 from aftershock.lm.families import family_of
@@ -18,6 +18,7 @@ from aftershock.lm.tokenizer_files import load_tokenizer
 from aftershock.prompts import shortened
 
 TargetIds = Literal["text", "released"]
+SpecialTokens = Literal["characters", "tokens"]
 Precision = Literal["strict", "tf32", "bf16"]
 DeviceMap = str | dict[str, int | str]
 TOO_LONG = (
@@ -37,7 +38,13 @@ def fuse_activations(model: nn.Module) -> nn.Module:
 
 
 class LanguageModel:
-    """A frozen model: its weights are read, never written. Batches are padded on the right."""
+    """A frozen model: its weights are read, never written. Batches are padded on the right.
+
+    `special_tokens` says how a text that spells a special token is read: as its characters, since labels and
+    documents are data, or as that token, as the papers' released code does.
+    """
+
+    special_tokens: SpecialTokens = "characters"
 
     def __init__(
         self,
@@ -45,6 +52,7 @@ class LanguageModel:
         tokenizer: PreTrainedTokenizerFast,
         target_ids: TargetIds = "text",
         precision: Precision = "strict",
+        special_tokens: SpecialTokens = "characters",
     ) -> None:
         if not tokenizer.is_fast:
             raise ValueError(
@@ -54,6 +62,7 @@ class LanguageModel:
         self.tokenizer = tokenizer
         self.target_ids = target_ids  # see lm/tokens.py
         self.precision = precision  # of `reduced` passes
+        self.special_tokens = special_tokens
         self.family = family_of(model.config.model_type)
         self.device = model.device
         self.dtype = model.dtype
@@ -71,6 +80,7 @@ class LanguageModel:
         target_ids: TargetIds = "text",
         precision: Precision = "strict",
         device_map: DeviceMap | None = None,
+        special_tokens: SpecialTokens = "characters",
     ) -> "LanguageModel":
         """Load a folder in Hugging Face layout; ValueError when it is incomplete or not safetensors.
 
@@ -108,7 +118,7 @@ class LanguageModel:
                 f"device_map {device_map!r} leaves weights of {folder} on no GPU, {away[0]} first; "
                 "editing reads them all: take more or larger GPUs, or leave device_map out"
             )
-        return cls(model, tokenizer, target_ids, precision)
+        return cls(model, tokenizer, target_ids, precision, special_tokens)
 
     def layer(self, number: int) -> str:
         """Name of a decoder layer."""
@@ -140,15 +150,20 @@ class LanguageModel:
         special = self.tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
         return special[::-1].index(0)
 
+    def tokenize(self, texts: Sequence[str], **options: bool) -> BatchEncoding:
+        """Return the tokenizer's encoding of data: labels, prompts with them, and documents."""
+        as_characters = self.special_tokens == "characters"
+        return self.tokenizer(list(texts), split_special_tokens=as_characters, **options)
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, with what the tokenizer puts in front and without what it puts behind."""
-        rows = self.tokenizer(list(texts))["input_ids"] if texts else []
+        rows = self.tokenize(texts)["input_ids"] if texts else []
         return [row[: len(row) - self.n_behind] for row in rows]
 
     def encode_targets(self, targets: Sequence[str]) -> list[list[int]]:
         """Token ids of each target alone, after one space: as the released protocol appends it."""
         spaced = [target if target.startswith(" ") else f" {target}" for target in targets]
-        ids = self.tokenizer(spaced, add_special_tokens=False)["input_ids"] if spaced else []
+        ids = self.tokenize(spaced, add_special_tokens=False)["input_ids"] if spaced else []
         for target, row in zip(targets, ids, strict=True):
             if not target.strip() or not row:
                 raise ValueError(f"target {target!r} has no tokens; a target needs at least one")

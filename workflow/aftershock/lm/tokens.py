@@ -157,7 +157,7 @@ def _encode(lm: LanguageModel, texts: Sequence[str]) -> dict[str, tuple[tuple[in
     texts = list(dict.fromkeys(texts))
     if not texts:
         return {}
-    encoded = lm.tokenizer(texts, return_offsets_mapping=True, return_attention_mask=False)
+    encoded = lm.tokenize(texts, return_offsets_mapping=True, return_attention_mask=False)
     rows = zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True)
     return {
         text: (tuple(ids[: len(ids) - lm.n_behind]), spans[: len(ids) - lm.n_behind])

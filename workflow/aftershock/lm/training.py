@@ -63,7 +63,8 @@ class Encoder:
     def tokens(self, text: str) -> list[int]:
         """Ids of a text that follows a space or starts a document."""
         if text not in self.known:
-            self.known[text] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+            self.known[text] = encoded["input_ids"]
         return self.known[text]
 
     def sentence(self, sentence: Sentence) -> Encoded:
