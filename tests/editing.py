@@ -2,19 +2,15 @@
 
 import torch
 
-from aftershock.editors.table import EDITORS, method_of, settings_of
+from aftershock.editors.methods import find_methods, method_of, settings_of
 from aftershock.lm.scoring import score
 from aftershock.requests import Query
 from tiny import descent, moments, requests
 
 CONTEXTS = [["{}"], ["It rains. {}", "As they say in Graz. {}"]]
-VALUES = {"steps": 12, "lr": 0.2, "weight_decay": 0.01, "clamp": 4.0}
 SETTINGS = {
-    "ft": {"layers": [0], "steps": 5, "lr": 0.02, "norm_constraint": None, "objective": "target_new"},
-    "rome": {"layers": [0], **VALUES},
-    "r_rome": {"layers": [0], **VALUES},
-    "memit": {"layers": [0, 1], **VALUES, "mom2_weight": 1e-3},
-    "mend": {"layers": [0, 1]},
+    name: {"layers": [0, 1] if len(found.settings().layers) > 1 else [0], **found.method.example}
+    for name, found in find_methods().items()
 }
 
 
@@ -26,9 +22,9 @@ def make(method, lm, contexts=CONTEXTS, **changes):
 def built(method, lm, settings, contexts=CONTEXTS, unedited=None):
     """The editor, with what it needs beside its settings; second moments are of `unedited`, if given."""
     layers = [layer for layer in settings.layers if layer < lm.n_layers]
-    needs = {"hypernetwork": descent(lm, layers)} if "mend" in EDITORS[method].needs else {}
-    known = moments(unedited or lm)
-    return method_of(method).load()(lm, settings, known, contexts=contexts, **needs)
+    makers = {"hypernetwork": lambda: descent(lm, layers), "moments": lambda: moments(unedited or lm)}
+    artifacts = {name: makers[name]() for name in method_of(method).method.needs(settings)}
+    return method_of(method).load()(lm, settings, artifacts, contexts=contexts)
 
 
 def singles(n, template=0):

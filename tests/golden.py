@@ -3,7 +3,8 @@
     python tests/golden.py DIR
 
 DIR holds models/ and cases/<method>-<arch>/<case>/ (or any part of them). A row is printed per case; methods
-that are not implemented here are listed and not counted. Exit status 1 when a case is out of tolerance.
+that are not implemented here, and cases with a hyperparameter that has no meaning here, are listed and not
+counted. Exit status 1 when a case is out of tolerance or ends in an error; the others are run all the same.
 """
 
 import argparse
@@ -44,27 +45,33 @@ def method_and_case(path: Path, cases: Path) -> tuple[str, str]:
     return group, "/".join(rest)
 
 
-def run(root: Path) -> Iterator[tuple[str, str, list[Check] | str]]:
-    """Method, case, and its checks, or why it is not counted."""
+def run(root: Path) -> Iterator[tuple[str, str, list[Check] | str | Exception]]:
+    """Method, case, and its checks, or why it is not counted, or the error that it ended in."""
     cases = root / "cases"
     if not cases.is_dir():
         raise ValueError(f"{root} has no folder cases/; give a folder of recorded cases")
     for marker in sorted([*cases.rglob("inputs.json"), *cases.glob("metrics/*/expected.json")]):
         method, name = method_and_case(marker.parent, cases)
-        if method == "metrics":
-            yield method, name, worst(list(check_metrics(marker.parent)))
-            continue
-        if method not in CHECKS:
-            yield method, name, "not implemented"
-            continue
         try:
-            yield method, name, worst(list(CHECKS[method](Recorded.read(marker.parent, root))))
-        except NotCoveredError as reason:
-            yield method, name, f"not covered: {reason}"
+            yield method, name, check(method, marker.parent, root)
+        except Exception as error:  # one broken case must not hide the others
+            yield method, name, error
+
+
+def check(method: str, folder: Path, root: Path) -> list[Check] | str:
+    """A case's checks, or why it is not counted."""
+    if method == "metrics":
+        return worst(list(check_metrics(folder)))
+    if method not in CHECKS:
+        return "not implemented"
+    try:
+        return worst(list(CHECKS[method](Recorded.read(folder, root))))
+    except NotCoveredError as reason:
+        return f"not covered: {reason}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print one row per case and the totals; 1 when a case is out of tolerance."""
+    """Print one row per case and the totals; 1 when a case is out of tolerance or ends in an error."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -74,6 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for method, case, checks in run(parser.parse_args(arguments).folder):
         if isinstance(checks, str):
             print(f"{method:<10} {case:<24} {checks}", flush=True)
+            continue
+        if isinstance(checks, Exception):
+            failed += 1
+            message = " ".join(f"{type(checks).__name__}: {checks}".split())
+            print(f"{method:<10} {case:<24} FAIL  {message}", flush=True)
             continue
         good = all(check.passed for check in checks)
         passed, failed = passed + good, failed + (not good)

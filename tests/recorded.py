@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from aftershock.lm.model import LanguageModel
+from aftershock.lm.model import LanguageModel, TargetIds
 from aftershock.lm.moments import Moment
 from aftershock.requests import EditRequest
 
@@ -83,7 +83,11 @@ class Recorded:
     @property
     def lm(self) -> LanguageModel:
         """The case's model."""
-        return load(str(self.root / self.inputs["model"]))
+        return self.load()
+
+    def load(self, target_ids: TargetIds = "text") -> LanguageModel:
+        """The case's model, with targets tokenised so."""
+        return load(str(self.root / self.inputs["model"]), target_ids)
 
     @property
     def requests(self) -> list[EditRequest]:
@@ -117,6 +121,6 @@ class Recorded:
 
 
 @cache
-def load(folder: str) -> LanguageModel:
+def load(folder: str, target_ids: TargetIds) -> LanguageModel:
     """A model, loaded once."""
-    return LanguageModel.load(folder)
+    return LanguageModel.load(folder, target_ids=target_ids)

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
-from aftershock.editors.table import method_of, settings_of
 from torch import Tensor
 
-from aftershock.editors.memit.edit import adjust
-from aftershock.lm import problem, values
-from aftershock.lm.edits import EMPTY, Dense, State, apply_deltas
+from aftershock.editors.memit import edit as memit
+from aftershock.editors.methods import method_of
+from aftershock.editors.solvers import Factor, adjust, rounding
+from aftershock.lm import value_problem, values
+from aftershock.lm.edits import EMPTY, Batch, Dense, State, apply_deltas
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
 from aftershock.lm.tokens import Located
@@ -23,70 +23,50 @@ from recorded import (
     LOSS,
     VALUE,
     Check,
-    NotCoveredError,
     Recorded,
     absolute,
     relative,
 )
+from recorded_settings import settings_from
+
+ROUNDINGS = 4.0
+"""Roundings of float32 between a model's weights and its keys that two processors may do otherwise."""
 
 
-def settings_from(method: str, hparams: Mapping[str, Any], lm: LanguageModel) -> Any:
-    """Our settings for the released code's hyperparameters."""
-    template = hparams["rewrite_module_tmp"]
-    if template.format(0) != lm.projection(0):
-        raise NotCoveredError(f"rewrites {template}")
-    names = {"layers": "layers", "weight_decay": "v_weight_decay", "lr": "v_lr", "steps": "v_num_grad_steps"}
-    names |= {"clamp": "clamp_norm_factor", "kl_factor": "kl_factor"}
-    if method in ("rome", "r_rome"):
-        names["mom2_adjustment"] = "mom2_adjustment"
-    if method == "memit":
-        names |= {"mom2_weight": "mom2_update_weight", "loss_layer": "v_loss_layer"}
-    if method == "ft":
-        names = {"layers": "layers", "lr": "lr", "steps": "num_steps", "weight_decay": "weight_decay"}
-        names |= {"norm_constraint": "norm_constraint"}
-        names |= {"batch_size": "batch_size", "objective": "objective_optimization"}
-    values_ = {ours: hparams[theirs] for ours, theirs in names.items() if theirs in hparams}
-    if method == "r_rome":
-        values_["keys"] = "prompt" if hparams["enable_prompt_keys"] else "averaged"
-    if method == "ft":
-        values_["norm_constraint"] = values_["norm_constraint"] or None
-        values_["weight_decay"] = float(values_["weight_decay"])
-    return settings_of(method, values_)
-
-
-def tokens_check(case: Recorded) -> tuple[Check, dict[tuple, problem.Text]]:
+def tokens_check(case: Recorded) -> tuple[Check, dict[tuple, value_problem.Text]]:
     """Whether our tokens of the optimised texts are the recorded ones, and those that differ.
 
     The released code joins texts and tokenises again; with a tokenizer for which this is not the same, the
     recorded tokens are what the recorded numbers belong to.
     """
     contexts = flat(case.inputs.get("context_templates", [["{}"]]))
-    other: dict[tuple, problem.Text] = {}
+    other: dict[tuple, value_problem.Text] = {}
     n_layers = len(case.inputs["hparams"]["layers"]) if "c00.z.left_vector" in case.tensors else 1
     asked = [request for request in case.requests for _ in range(n_layers)]
     for request, recorded in zip(asked, case.optimisations, strict=True):
         rows = [
-            Located(tuple(t for t, m in zip(ids, mask, strict=True) if m), index)
+            (tuple(t for t, m in zip(ids, mask, strict=True) if m), index)
             for ids, mask, index in zip(
                 recorded["input_ids"], recorded["attention_mask"], recorded["lookup_idxs"], strict=True
             )
         ]
         target = tuple(recorded["target_ids"])
-        theirs = [(row, target if row is not rows[-1] else ()) for row in rows]
-        if problem.write_texts(case.lm, [request], contexts)[0] != theirs:
+        theirs = [(Located(*row, len(target) - 1), target) for row in rows[:-1]]
+        theirs.append((Located(*rows[-1]), ()))
+        if value_problem.write_texts(case.lm, [request], contexts)[0] != theirs:
             other[request.prompt, request.subject, request.target_new] = theirs
     return Check("tokens", float(len(other)), EXACT), other
 
 
 @contextmanager
-def using(recorded: Mapping[tuple, problem.Text]) -> Iterator[None]:
+def using(recorded: Mapping[tuple, value_problem.Text]) -> Iterator[None]:
     """Inside, values of these requests are optimised on the given tokens."""
     own = values.write_texts
 
     def texts(
-        lm: LanguageModel, requests: Sequence[EditRequest], contexts: Sequence[str], labels: None = None
-    ) -> list[problem.Text]:
-        made = own(lm, requests, contexts, labels)
+        lm: LanguageModel, requests: Sequence[EditRequest], contexts: Sequence[str], *others: object
+    ) -> list[value_problem.Text]:
+        made = own(lm, requests, contexts, *others)
         return [
             recorded.get((r.prompt, r.subject, r.target_new), t) for r, t in zip(requests, made, strict=True)
         ]
@@ -96,6 +76,35 @@ def using(recorded: Mapping[tuple, problem.Text]) -> Iterator[None]:
         yield
     finally:
         values.write_texts = own
+
+
+@contextmanager
+def decided(keys: Sequence[Tensor]) -> Iterator[list[Check]]:
+    """Inside, MEMIT's layers take the recorded keys, (d, n) in order, where the rounding of keys decides.
+
+    Our keys agree with the recorded ones up to the last bits of float32. Where these alone change the solution
+    by more than the tolerance of an edit, another processor cannot give the recorded one from its own keys. The
+    checks say that it was so, how far our keys are off, and how far the solution from them is from the one from
+    the recorded keys, against what rounding can do.
+    """
+    own, recorded, checks = memit.adjust, iter(keys), []
+
+    def solve(factor: Factor, weight: float, found: Tensor) -> Tensor:
+        wanted = next(recorded).T[None].to(found)
+        solved, ours = (adjust(factor, weight, k) for k in (wanted, found))
+        loose = float(rounding(factor, weight, wanted, solved, torch.float32))
+        if loose <= DELTA or found.shape != wanted.shape:
+            return ours
+        checks.append(Check("keys recorded", 0.0, EXACT))
+        checks.append(Check("K", relative(found, wanted), CLOSED_FORM))
+        checks.append(Check("adj_k by own keys", relative(ours, solved), ROUNDINGS * loose))
+        return solved
+
+    memit.adjust = solve
+    try:
+        yield checks
+    finally:
+        memit.adjust = own
 
 
 def flat(contexts: Sequence) -> list[str]:
@@ -123,7 +132,8 @@ def behaviour_checks(case: Recorded, lm: LanguageModel, state: State) -> Iterato
     for when, weights in (("pre", EMPTY), ("post", state)):
         for i, text in enumerate(case.inputs["probes"]):
             ids, mask = lm.pad(lm.encode([text]))
-            with torch.no_grad(), apply_deltas(lm, weights, torch.zeros(1, dtype=torch.long)):
+            batch = Batch.of_prompts(ids, mask, torch.zeros(1, dtype=torch.long))
+            with torch.no_grad(), apply_deltas(lm, weights, batch):
                 logits = lm.logits(lm.run(ids, mask, use_cache=False)[0, -1])
             wanted = case.tensors[f"{when}.probe_{i}"].log_softmax(-1)
             yield Check(f"{when} probes", absolute(logits.log_softmax(-1), wanted), LOGPROB)
@@ -148,10 +158,12 @@ def loss_checks(losses: Tensor, trace: Sequence[Mapping[str, float]]) -> Iterato
 
 def check_ft(case: Recorded) -> Iterator[Check]:
     """Fine-tuning; the requests of a case are one batch or several."""
-    lm = case.lm
-    result = method_of("ft").load()(lm, settings_from("ft", case.inputs["hparams"], lm)).edit([case.requests])
+    lm, settings = case.lm, settings_from("ft", case.inputs["hparams"], case.lm)
+    if settings.objective == "prompt_last":
+        lm = case.load("released")  # the target is tokenised alone
+    result = method_of("ft").load()(lm, settings).edit([case.requests])
     steps = [step for part in case.outputs["trace"] for step in part]
-    yield from loss_checks(result.details[0]["losses"][:, 0], steps)
+    yield from loss_checks(result.diagnostics[0]["losses"][:, 0], steps)
     yield from delta_checks(case, lm, result.delta)
     yield from behaviour_checks(case, lm, result.delta)
 
@@ -163,14 +175,16 @@ def check_rome(case: Recorded, method: str = "rome") -> Iterator[Check]:
     yield token_check if not other else Check("tokens recorded", 0.0, EXACT)
     settings = settings_from(method, case.inputs["hparams"], lm)
     editor = method_of(method).load()(
-        lm, settings, case.moments, contexts=[flat(case.inputs["context_templates"])]
+        lm, settings, {"moments": case.moments}, contexts=[flat(case.inputs["context_templates"])]
     )
     with using(other):
         result = editor.edit([case.requests])
     names = {"v0": "target_init", "delta": "delta", "v": "target", "k0": "cur_input", "o0": "cur_output"}
     names |= {"log_p0": "kl_log_probs_init", "right": "right_vector", "u": "left_vector"}
     tolerances = {"u": DELTA, "right": DELTA}
-    for found, recorded, trace in zip(result.details, case.optimisations, case.outputs["trace"], strict=True):
+    for found, recorded, trace in zip(
+        result.diagnostics, case.optimisations, case.outputs["trace"], strict=True
+    ):
         wanted = case.part(recorded["name"])
         for ours, theirs in names.items():
             yield Check(ours, relative(found[ours][0], wanted[theirs]), tolerances.get(ours, VALUE))
@@ -199,14 +213,21 @@ def check_memit(case: Recorded, calls: Sequence[slice] = (slice(None),)) -> Iter
     token_check, other = tokens_check(case)
     yield token_check if not other else Check("tokens recorded", 0.0, EXACT)
     settings = settings_from("memit", case.inputs["hparams"], lm)
-    editor = method_of("memit").load()(lm, settings, case.moments, contexts=case.inputs["context_templates"])
+    editor = method_of("memit").load()(
+        lm, settings, {"moments": case.moments}, contexts=case.inputs["context_templates"]
+    )
     optimised = iter(zip(case.optimisations, case.outputs["trace"], strict=True))
-    layers = iter([x["name"] for x in case.inputs["intermediate"] if f"{x['name']}.keys" in case.tensors])
+    names = [x["name"] for x in case.inputs["intermediate"] if f"{x['name']}.keys" in case.tensors]
+    layers = iter(names)
     state: State = EMPTY
-    for call in calls:
-        with using(other):
-            result = editor.edit([case.requests[call]], state)
-        solved, *spread = result.details
+    with using(other), decided([case.tensors[f"{name}.keys"] for name in names]) as decisions:
+        results = []
+        for call in calls:
+            results.append(editor.edit([case.requests[call]], state))
+            state += results[-1].delta
+    yield from decisions
+    for call, result in zip(calls, results, strict=True):
+        solved, *spread = result.diagnostics
         for i in range(len(case.requests[call])):
             recorded, trace = next(optimised)
             wanted = case.part(recorded["name"])
@@ -222,7 +243,6 @@ def check_memit(case: Recorded, calls: Sequence[slice] = (slice(None),)) -> Iter
             yield Check("adj_k", relative(found["adj_k"][0].T, wanted["adj_k"]), VALUE)
             closed = adjust(editor.factor(found["layer"]), settings.mom2_weight, wanted["keys"].T[None])
             yield Check("adj_k given inputs", relative(closed[0].T, wanted["adj_k"]), CLOSED_FORM)
-        state += result.delta
     yield from delta_checks(case, lm, state)
     yield from behaviour_checks(case, lm, state)
 

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from aftershock.editors.contract import EditResult
+from aftershock.editors.mend import MendSettings, MendTraining
 from aftershock.editors.mend.edit import Mend
 from aftershock.editors.mend.training import Batch, new_optimizer, train_step
-from aftershock.editors.settings import MendSettings, MendTraining
+from aftershock.lm import edits
 from aftershock.lm.edits import State, apply_deltas
 from aftershock.lm.gradients import Texts
 from aftershock.lm.hypernetwork import Hypernetwork
@@ -44,12 +45,12 @@ def check_mend(case: Recorded) -> Iterator[Check]:
     take(net, case.part("final.mend"), case.tensors["final.edit_lrs"], modules, normalisers=True)
     request = case.inputs["edit_request"]
     asked = EditRequest(request["prompt"], request["subject"], request["target_new"]["str"])
-    result = Mend(lm, MendSettings(layers=tuple(layers)), hypernetwork=net).edit([[asked]])
+    result = Mend(lm, MendSettings(layers=tuple(layers)), artifacts={"hypernetwork": net}).edit([[asked]])
     yield from _factors(case, result, net)
     yield from _deltas(case, lm, result.delta, "edit.delta")
     yield from _logits(case, lm, result.delta)
     released = MendSettings(layers=tuple(layers), variant="released")
-    again = Mend(lm, released, hypernetwork=net).edit([[asked]])
+    again = Mend(lm, released, artifacts={"hypernetwork": net}).edit([[asked]])
     yield from _deltas(case, lm, again.delta, "trainmode_edit.delta")
 
 
@@ -85,7 +86,7 @@ def _training(
 
 def _factors(case: Recorded, result: EditResult, net: Hypernetwork) -> Iterator[Check]:
     """What goes into the hypernetwork, without tokens that say nothing, and what comes out."""
-    (found,) = result.details
+    (found,) = result.diagnostics
     for delta in found["state"]:
         name = f"{delta.module}.weight"
         x, out = (tensor[0] for tensor in found["gradients"][delta.module])
@@ -111,8 +112,9 @@ def _deltas(case: Recorded, lm: LanguageModel, state: State, part: str) -> Itera
 
 def _logits(case: Recorded, lm: LanguageModel, state: State) -> Iterator[Check]:
     ids = torch.tensor(case.inputs["edit_batch"]["edit_inner"]["input_ids"])
+    batch = edits.Batch.of_prompts(ids, torch.ones_like(ids), torch.zeros(len(ids), dtype=torch.long))
     for when, weights in (("pre", ()), ("post", state)):
-        with torch.no_grad(), apply_deltas(lm, weights, torch.zeros(len(ids), dtype=torch.long)):
+        with torch.no_grad(), apply_deltas(lm, weights, batch):
             logits = lm.logits(lm.run(ids, torch.ones_like(ids), use_cache=False))
         wanted = case.tensors[f"edit.{when}_logits"].log_softmax(-1)
         yield Check(f"{when} logits", absolute(logits.log_softmax(-1), wanted), LOGPROB)

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import yaml
-from aftershock.editors.table import mend_training, settings_of
 from jsonschema import Draft202012Validator
 
 from aftershock.config import check_config, merged_settings
 from aftershock.datasets.table import DATASETS
-from aftershock.editors.settings import is_sequential
+from aftershock.editors.contract import is_in_order
+from aftershock.editors.methods import mend_training, settings_of
 from aftershock.schema import faults, fill_defaults, read_schema
 
 ROOT = Path(__file__).parents[1]
@@ -346,5 +346,5 @@ def test_published_files_have_no_split_to_train_mend_on(project: Path) -> None:
 
 @pytest.mark.parametrize(("variant", "one_job"), [("eval", False), ("released", True)])
 def test_an_editor_that_carries_state_is_one_job(variant: str, one_job: bool) -> None:
-    assert is_sequential(settings_of("mend", {"variant": variant})) is one_job
-    assert not is_sequential(settings_of("rome"))
+    assert is_in_order(settings_of("mend", {"variant": variant})) is one_job
+    assert not is_in_order(settings_of("rome"))

@@ -7,7 +7,7 @@ from aftershock.experiments.cases import (
     CONFLICT_STATES,
     ROUND_STATES,
     Continuations,
-    list_asked,
+    list_prompts,
     requests_of,
     run_cases,
     score_unedited,
@@ -76,7 +76,7 @@ def test_a_head_is_asked_after_the_facts_that_it_follows_from():
     ]
     prompts = [("R1", 0, "The child of {} is"), ("R2", 0, "{} lives in"), ("R3", 0, "{} was born in")]
     prompts += [(relation, 1, f"other {text}") for relation, _, text in prompts]
-    asked = list_asked(
+    asked = list_prompts(
         pd.DataFrame(rows, columns=list(PROBES.columns)),
         pd.DataFrame([(*row, "sheet") for row in prompts], columns=list(PROMPTS.columns)),
     )[0]

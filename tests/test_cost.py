@@ -10,8 +10,8 @@ from aftershock.costs.cost import BLOCK, PROBES, Costs, Probes
 from aftershock.costs.devices import find_device, shipped
 from aftershock.costs.edits import KINDS, Editing, hypernetwork
 from aftershock.costs.work import UNKNOWN, Room, Sizes, Work, run
-from aftershock.editors.settings import MendTraining
-from aftershock.editors.table import EDITORS, settings_of
+from aftershock.editors.mend import MendTraining
+from aftershock.editors.methods import find_methods, method_of, settings_of
 from aftershock.experiments.cases import CONFLICT_STATES
 from aftershock.lm.moments import second_moments
 from benchmarks import models
@@ -44,12 +44,12 @@ def editor_of(lm, method):
         given = {"layers": done.settings.layers, "steps": 4}
         settings = settings_of(method, given)
         contexts = models.contexts(like)
-        done.editor = EDITORS[method].load()(lm, settings, done.editor.moments, contexts=contexts)
+        done.editor = method_of(method).load()(lm, settings, done.editor.artifacts, contexts=contexts)
         done.settings = settings
     return done
 
 
-@pytest.mark.parametrize("method", sorted(EDITORS))
+@pytest.mark.parametrize("method", sorted(find_methods()))
 @pytest.mark.parametrize(("cases", "factor"), [(1, 1.25), (6, 1.5)])
 def test_products_of_an_edit_are_those_that_are_counted(lm, method, cases, factor):
     done = editor_of(lm, method)
@@ -64,7 +64,7 @@ def test_products_of_an_edit_are_those_that_are_counted(lm, method, cases, facto
         texts=texts_of(lm, requests),
         steps_made=1.0,
     )
-    reckoned = KINDS[EDITORS[method].cost].work(asked).flops
+    reckoned = KINDS[method_of(method).method.cost].work(asked).flops
     assert found / factor < reckoned < found * factor
 
 
@@ -72,7 +72,7 @@ def test_products_of_an_edit_are_those_that_are_counted(lm, method, cases, facto
 def test_several_labels_cost_what_is_counted(lm, how):
     done = task(lm, SIZE, "memit", 1, 4)
     settings = replace(done.settings, multi_label=how)
-    editor = EDITORS["memit"].load()(lm, settings, done.editor.moments, contexts=models.contexts("memit"))
+    editor = method_of("memit").load()(lm, settings, done.editor.artifacts, contexts=models.contexts("memit"))
     (request,) = done.requests[:1]
     labels = [replace(request, target_new=label) for label in models.targets(3, 0)]
     found = counted(lambda: editor.edit([labels]))

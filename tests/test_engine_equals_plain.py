@@ -5,9 +5,9 @@ from collections import Counter
 from functools import cache
 
 import pytest
-from aftershock.editors.table import method_of, settings_of
 
 from aftershock.editors.ft import edit as ft
+from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm import values
 from aftershock.lm.edits import Dense, select
 from aftershock.lm.scoring import score

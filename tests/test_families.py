@@ -4,11 +4,10 @@ import copy
 
 import pytest
 import torch
-from aftershock.editors.table import method_of, settings_of
 
-from aftershock.lm.edits import apply_deltas
-from aftershock.lm.families import FAMILIES as KNOWN
-from aftershock.lm.families import family_of
+from aftershock.editors.methods import method_of, settings_of
+from aftershock.lm.edits import Batch, apply_deltas
+from aftershock.lm.families import family_of, list_families
 from aftershock.lm.hooks import last_mlp_at, record_activations, start_after_layer
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.prefix_cache import split_at_subject
@@ -33,7 +32,7 @@ every_family = pytest.mark.parametrize("family", FAMILIES)
 
 
 def test_every_family_has_a_tiny_model():
-    assert set(FAMILIES) == set(KNOWN)
+    assert set(FAMILIES) == set(list_families())
 
 
 def test_unknown_family_is_named():
@@ -80,11 +79,11 @@ def test_matrices_of_an_mlp_are_the_first_ones_and_the_projection(family):
 def test_an_mlp_joins_the_stream_through_its_norm_only(family):
     lm = tiny(family)
     ids, mask = lm.pad(lm.encode(TEXTS[:2]))
-    rows = torch.zeros(2, dtype=torch.long)
+    batch = Batch.of_prompts(ids, mask, torch.zeros(2, dtype=torch.long))
     names = [lm.mlp(1), lm.layer(1)]
     with record_activations(lm, outputs=names) as before:
         lm.run(ids, mask)
-    with apply_deltas(lm, (dense(lm, 1, 1),), rows), record_activations(lm, outputs=names) as after:
+    with apply_deltas(lm, (dense(lm, 1, 1),), batch), record_activations(lm, outputs=names) as after:
         lm.run(ids, mask)
     norm = lm.family.mlp_norm
     through = lm.model.get_submodule(norm.format(1)) if norm else torch.nn.Identity()
@@ -238,7 +237,7 @@ def test_an_edited_case(method, family):
     lm, first = tiny(family), EditRequest(TEMPLATES[0], "Dario", "Oslo")
     cases = (first, EditRequest(TEMPLATES[1], "Edith {Oak} Tull", "Greenfield, Old Mill Town"))
     settings = settings_of(method, SETTINGS[method])
-    editor = method_of(method).load()(lm, settings, moments(lm), contexts=[["{}"]])
+    editor = method_of(method).load()(lm, settings, {"moments": moments(lm)}, contexts=[["{}"]])
     before = copy.deepcopy(lm.model.state_dict())
     result = editor.edit([[case] for case in cases])
     assert result.reasons == (None, None)
@@ -255,7 +254,7 @@ def test_an_edited_case(method, family):
         if method == "ft":
             assert new.logprob > old.logprob + 0.5
         else:
-            _assert_written(dense_lm, method, cases[i], result.details[0], i)
+            _assert_written(dense_lm, method, cases[i], result.diagnostics[0], i)
         alone = editor.edit([[cases[i]]]).delta
         for delta, mine in zip(result.delta, alone, strict=True):
             assert torch.allclose(delta.dense()[i], mine.dense()[0], rtol=1e-6, atol=1e-8)

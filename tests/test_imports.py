@@ -59,13 +59,12 @@ def test_rooms_without_tensors(room: str) -> None:
 
 
 def test_no_editor_imports_another() -> None:
-    from aftershock.editors.table import EDITORS
-
-    methods = {method.module for method in EDITORS.values()}
-    for module in methods:
-        file = PACKAGE / (module.removeprefix("aftershock.").replace(".", "/") + ".py")
-        taken = {other for other in methods - {module} for name in imports(file) if name.startswith(other)}
-        assert not taken, file.name
+    for folder in (path for path in (PACKAGE / "editors").iterdir() if (path / "__init__.py").is_file()):
+        for file in folder.rglob("*.py"):
+            named = {name.split(".")[2] for name in imports(file) if name.startswith("aftershock.editors.")}
+            others = {n for n in named - {folder.name} if (PACKAGE / "editors" / n / "edit.py").is_file()}
+            editors = {f"aftershock.editors.{other}.edit" for other in others}
+            assert not [name for name in imports(file) if name.startswith(tuple(editors))], file
 
 
 def workflow_imports() -> list[str]:

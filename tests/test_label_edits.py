@@ -5,9 +5,9 @@ import math
 import pandas as pd
 import pytest
 import torch
-from aftershock.editors.table import method_of, settings_of
 
 from aftershock.datasets.graph_facts import Context, Fact, FactIndex
+from aftershock.editors.methods import method_of, settings_of
 from aftershock.experiments.cases import second_requests
 from aftershock.lm.edits import state_norm
 from aftershock.lm.scoring import score
@@ -30,7 +30,7 @@ def memit(lm, way, **changes):
     settings = settings_of(
         "memit", {"layers": [0, 1], "mom2_weight": 0.5, **VALUES, "multi_label": way, **changes}
     )
-    return method_of("memit").load()(lm, settings, moments(lm), contexts=CONTEXTS)
+    return method_of("memit").load()(lm, settings, {"moments": moments(lm)}, contexts=CONTEXTS)
 
 
 def dense(state, case):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aftershock.lm import scoring
-from aftershock.lm.edits import LowRank, apply_deltas, random_like, select, state_norm
+from aftershock.lm.edits import Batch, LowRank, apply_deltas, random_like, select, state_norm
 from aftershock.lm.generation import continue_greedily, sample
 from aftershock.lm.hooks import batches
 from aftershock.lm.model import LanguageModel
@@ -61,7 +61,7 @@ def test_deltas_equal_weights_that_hold_them(family):
     state = (low_rank(lm, 0, 3), dense(lm, 1, 3), low_rank(lm, 0, 3, rank=1, seed=1))
     ids, mask = lm.pad(lm.encode([fill(TEMPLATES[i % 3], NAMES[i]) for i in range(6)]))
     for rows in ([0, 0, 1, 1, 2, 2], [2, 0, 1, 1, 0, 2], [1, 1, 1, 1, 1, 1], [0, 1, 2, 2, 2, 2]):
-        with torch.no_grad(), apply_deltas(lm, state, torch.tensor(rows)):
+        with torch.no_grad(), apply_deltas(lm, state, Batch.of_prompts(ids, mask, torch.tensor(rows))):
             found = lm.run(ids, mask)
         for i, case in enumerate(rows):
             n = int(mask[i].sum())
@@ -74,10 +74,8 @@ def test_leaving_a_delta_out_undoes_it_exactly():
     before = copy.deepcopy(lm.model.state_dict())
     ids, mask = lm.pad(lm.encode(TEXTS[:4]))
     plain = lm.run(ids, mask)
-    with (
-        torch.no_grad(),
-        apply_deltas(lm, (low_rank(lm, 0, 1), dense(lm, 1, 1)), torch.zeros(4, dtype=torch.long)),
-    ):
+    batch = Batch.of_prompts(ids, mask, torch.zeros(4, dtype=torch.long))
+    with torch.no_grad(), apply_deltas(lm, (low_rank(lm, 0, 1), dense(lm, 1, 1)), batch):
         changed = lm.run(ids, mask)
     assert not torch.equal(plain, changed)
     assert torch.equal(plain, lm.run(ids, mask))

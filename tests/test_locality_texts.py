@@ -7,7 +7,8 @@ import pytest
 
 from aftershock.datasets.locality import read_locality, texts_to_ask, texts_to_learn
 from aftershock.datasets.probes import TEXTS
-from aftershock.experiments.cases import list_asked, score_unedited
+from aftershock.experiments.cases import score_unedited
+from aftershock.experiments.queries import list_prompts
 from aftershock.metrics.run import score_cases
 from aftershock.tables.cases import PROBES
 from aftershock.tables.graph import PROMPTS
@@ -121,7 +122,7 @@ def test_a_text_is_asked_as_it_stands_whatever_it_holds():
     ]
     probes = pd.DataFrame(rows, columns=list(PROBES.columns))
     prompts = pd.DataFrame([("R1", 0, "{} lives in", "sheet")], columns=list(PROMPTS.columns))
-    asked = list_asked(probes, prompts)[0]
+    asked = list_prompts(probes, prompts)[0]
     assert [(a.prompt, a.target) for a in asked] == [(f"{NAMES[0]} lives in", CITIES[0]), (text, CITIES[1])]
     found = score_unedited(tiny(), probes, prompts)
     OBSERVATIONS.check(found)

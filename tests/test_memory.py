@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from aftershock.editors.table import method_of, settings_of
 
+from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm import memory, values
-from aftershock.lm.edits import LowRank, apply_deltas
+from aftershock.lm.edits import Batch, LowRank, apply_deltas
 from aftershock.lm.memory import batch_limit, byte_budget, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
@@ -93,7 +93,7 @@ def short_of_memory(monkeypatch, lm, rows):
 def test_edits_and_scores_come_out_the_same_when_memory_is_short(method, monkeypatch):
     lm, cases = tiny(), [[request] for request in requests(6)]
     settings = settings_of(method, {"layers": [0], "steps": 4})
-    editor = method_of(method).load()(lm, settings, moments(lm), contexts=[["{}"]])
+    editor = method_of(method).load()(lm, settings, {"moments": moments(lm)}, contexts=[["{}"]])
     whole = editor.edit(cases)
     queries = [Query(case[0].text, case[0].target_new, i) for i, case in enumerate(cases)]
     scores = [s.logprob for s in score(lm, queries, whole.delta)]
@@ -163,9 +163,10 @@ def test_bfloat16_is_for_frozen_weights_only():
     x = torch.randn(2, 3, U.shape[2], generator=g)
     module = reduced.model.get_submodule(reduced.projection(0))
     rows = torch.tensor([0, 1])
+    batch = Batch.of_prompts(torch.zeros(2, 3), torch.ones(2, 3), rows)
     with reduced.reduced():
         plain = module(x)
-        with apply_deltas(reduced, state, rows):
+        with apply_deltas(reduced, state, batch):
             changed = module(x)
     assert plain.dtype == torch.bfloat16
     assert changed.dtype == torch.float32

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 import torch
 
+from aftershock.editors.mend import MendSettings
 from aftershock.editors.mend.edit import Mend
-from aftershock.editors.settings import MendSettings
 from aftershock.experiments.cases import run_cases
 from aftershock.lm.edits import EMPTY, LowRank, select
 from aftershock.lm.gradients import Texts, module_gradients
@@ -38,7 +38,9 @@ def trained(lm, layers=(1, 2), seed=0):
 
 
 def editor(lm, layers=(1, 2), net=None, **settings):
-    return Mend(lm, MendSettings(layers=layers, **settings), hypernetwork=net or trained(lm, layers))
+    return Mend(
+        lm, MendSettings(layers=layers, **settings), artifacts={"hypernetwork": net or trained(lm, layers)}
+    )
 
 
 def singles(n, template=0):
@@ -172,7 +174,7 @@ def test_the_released_variant_starts_anew_and_depends_on_the_order():
     lm = tiny()
     one, two = singles(2)
     forgetful = editor(lm, variant="released")
-    assert forgetful.sequential
+    assert forgetful.in_order
     assert all(network.x.count == 0 for network in forgetful.net.networks.values())
     first = forgetful.edit([one]).delta
     second = forgetful.edit([two]).delta
@@ -204,7 +206,7 @@ def test_the_protocol_gives_a_sequential_editor_one_case_at_a_time():
             calls.append([case[0].subject for case in cases])
             return super().edit(cases, state)
 
-    mend = Spy(lm, MendSettings(layers=(1, 2), variant="released"), hypernetwork=trained(lm))
+    mend = Spy(lm, MendSettings(layers=(1, 2), variant="released"), artifacts={"hypernetwork": trained(lm)})
     rows, probes = [], []
     for case_id, name in enumerate(NAMES[:3]):
         for edit, city in (("e1", CITIES[0]), ("e2", CITIES[1])):
@@ -254,6 +256,8 @@ def test_other_layers_and_a_missing_hypernetwork_are_refused():
     with pytest.raises(ValueError, match="needs a hypernetwork: train one for this model first"):
         Mend(lm, MendSettings(layers=(1,)))
     with pytest.raises(ValueError, match=r"the settings ask for .*h\.0\.mlp.*; set the same layers"):
-        Mend(lm, MendSettings(layers=(0, 1)), hypernetwork=trained(lm))
+        Mend(lm, MendSettings(layers=(0, 1)), artifacts={"hypernetwork": trained(lm)})
     with pytest.raises(ValueError, match="nothing can be normalised after 0 tokens"):
-        Mend(lm, MendSettings(layers=(1,)), hypernetwork=Hypernetwork.of(lm, [1])).edit(singles(1))
+        Mend(lm, MendSettings(layers=(1,)), artifacts={"hypernetwork": Hypernetwork.of(lm, [1])}).edit(
+            singles(1)
+        )

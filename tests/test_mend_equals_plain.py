@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pytest
 import torch
 
+from aftershock.editors.mend import MendSettings
 from aftershock.editors.mend.edit import Mend
-from aftershock.editors.settings import MendSettings
 from aftershock.lm.edits import EMPTY, select
 from aftershock.lm.hypernetwork import Hypernetwork
 from aftershock.lm.scoring import score
@@ -47,7 +47,7 @@ def compare(lm, delta, state, asked, case, changes, said):
 def test_batches_of_cases_equal_cases_alone(family):
     lm = tiny(family)
     net, asked, plain = network(lm), requests(7), Plain(lm)
-    editor = Mend(lm, MendSettings(layers=LAYERS), hypernetwork=net)
+    editor = Mend(lm, MendSettings(layers=LAYERS), artifacts={"hypernetwork": net})
     wanted = []
     for request in asked:
         with mend(plain, request, net) as changes:
@@ -62,7 +62,7 @@ def test_batches_of_cases_equal_cases_alone(family):
 def test_second_edits_take_their_gradient_in_the_edited_model(family):
     lm = tiny(family)
     net, firsts, seconds, plain = network(lm), requests(7), requests(7, template=1), Plain(lm)
-    editor = Mend(lm, MendSettings(layers=LAYERS), hypernetwork=net)
+    editor = Mend(lm, MendSettings(layers=LAYERS), artifacts={"hypernetwork": net})
     first = editor.edit([[request] for request in firsts], EMPTY).delta
     for order in ORDERS[:3]:
         start = select(first, order)

@@ -13,6 +13,7 @@ from aftershock.datasets.graph_facts import FactIndex
 from aftershock.datasets.locality import texts_to_ask, texts_to_learn
 from aftershock.datasets.mend import graph_locality, training_edits
 from aftershock.datasets.split import split_entities, splits_of
+from aftershock.editors.mend import MendTraining
 from aftershock.editors.mend import training as mend_training
 from aftershock.editors.mend.checkpoint import load_checkpoint
 from aftershock.editors.mend.data import Pool, train_hypernetwork
@@ -26,7 +27,6 @@ from aftershock.editors.mend.training import (
     train_step,
     validate,
 )
-from aftershock.editors.settings import MendTraining
 from aftershock.lm.edits import LowRank
 from aftershock.lm.gradients import Texts
 from aftershock.lm.hypernetwork import Hypernetwork

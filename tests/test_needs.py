@@ -3,12 +3,10 @@
 import pytest
 import yaml
 
-from aftershock.code_hash import _closure
 from aftershock.config import check_config
 from aftershock.costs.devices import SHIPPED, choose_gpu, device_errors, find_device, read_devices, shipped
 from aftershock.costs.needs import FLOOR_MB, FLOOR_MINUTES, MARGIN, RULES, Needs
 from aftershock.costs.work import Work
-from aftershock.editors.table import EDITORS
 from configured import ROOT, study
 
 EDIT = {"kg": "wdqs", "dataset": "coverage", "seed": "0", "shard": "00000-00127"}
@@ -131,15 +129,3 @@ def test_an_unknown_device_is_an_error_with_a_suggestion():
 def test_only_what_was_measured_says_so():
     assert [name for name, device in shipped().items() if device.measured] == ["cpu"]
     assert choose_gpu({}, 1e15, "anything") == ""
-
-
-def test_a_better_estimate_runs_nothing_anew():
-    modules = [method.module for method in EDITORS.values()]
-    hashed = _closure(
-        ["aftershock.experiments.cases", "aftershock.experiments.tuning", "aftershock.layers", *modules]
-    )
-    reckoned = {
-        f"aftershock.jobs.{name}" for name in ("work", "edits", "cost", "devices", "needs", "sharding")
-    }
-    assert "aftershock.editors.table" in hashed
-    assert not reckoned & hashed

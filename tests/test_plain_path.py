@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aftershock.editors.table import settings_of
+from aftershock.editors.methods import settings_of
 from aftershock.prompts import fill
 from benchmarks.plain import Plain
 from recorded import DELTA, LOSS, PROBABILITY, Recorded, absolute, relative

@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
+from aftershock.datasets.table import CONFLICT_STATES, ROUND_STATES
 from aftershock.editors.contract import Editor, EditResult
-from aftershock.experiments import cases as protocol
-from aftershock.experiments.cases import CONFLICT_STATES, ROUND_STATES, list_asked, run_cases, score_unedited
+from aftershock.experiments import queries
+from aftershock.experiments.cases import run_cases, score_unedited
+from aftershock.experiments.queries import list_prompts
 from aftershock.experiments.tuning import draw_trials, tune
-from aftershock.lm.edits import EMPTY, LowRank, apply_deltas, state_norm
+from aftershock.lm.edits import EMPTY, Batch, LowRank, apply_deltas, state_norm
 from aftershock.lm.scoring import score
 from aftershock.requests import Query
 from aftershock.tables.cases import EDITS, PROBES
@@ -69,7 +71,7 @@ def test_conflict_cases_go_through_their_states():
         "e2_only": 28,
         "control": 14,
     }  # 3 + 3 + 1 per case; two without control
-    request = {name: protocol.requests_of(edits, name, [2]) for name in ("e1", "e2", "control")}
+    request = {name: queries.requests_of(edits, name, [2]) for name in ("e1", "e2", "control")}
     first = editor.edit(request["e1"]).delta
     states = {
         "1": first,
@@ -77,7 +79,7 @@ def test_conflict_cases_go_through_their_states():
         "e2_only": editor.edit(request["e2"]).delta,
         "control": first + editor.edit(request["control"], first).delta,
     }
-    wanted = list_asked(probes, TEMPLATE_ROWS)[2]
+    wanted = list_prompts(probes, TEMPLATE_ROWS)[2]
     for name, state in states.items():
         rows = observations[(observations["case_id"] == 2) & (observations["state"] == name)]
         scores = score(lm, [Query(a.prompt, a.target) for a in wanted], state)
@@ -155,7 +157,7 @@ def test_the_unedited_model_is_asked_the_same():
     found = score_unedited(lm, probes, TEMPLATE_ROWS)
     OBSERVATIONS.check(found)
     assert len(found) == 5 * 7
-    a = list_asked(probes, TEMPLATE_ROWS)[3][2]
+    a = list_prompts(probes, TEMPLATE_ROWS)[3][2]
     row = found.set_index(["case_id", "probe_id", "prompt_id"]).loc[(3, a.probe_id, a.prompt_id)]
     assert row["logprob"] == pytest.approx(score(lm, [Query(a.prompt, a.target)])[0].logprob)
     with pytest.raises(ValueError, match="relation R1 of a probe of case 0 has no prompts"):
@@ -205,5 +207,6 @@ def test_observed_states_hold_for_edited_rows_only():
     lm = tiny()
     ids, mask = lm.pad(lm.encode(["Ada Vex was born in", "Dario was born in"]))
     result = make("rome", lm).edit(singles(1))
-    with torch.no_grad(), apply_deltas(lm, result.delta, torch.tensor([0, 0])):
+    batch = Batch.of_prompts(ids, mask, torch.tensor([0, 0]))
+    with torch.no_grad(), apply_deltas(lm, result.delta, batch):
         assert not torch.allclose(lm.run(ids, mask), lm.run(ids[:, :3], mask[:, :3])[:, :1])

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from aftershock.costs.sharding import shard_ranges
-from aftershock.experiments.cases import CONFLICT_STATES, ROUND_STATES, run_cases, score_unedited
+from aftershock.datasets.table import CONFLICT_STATES, ROUND_STATES
+from aftershock.experiments.cases import run_cases, score_unedited
 from aftershock.metrics.observed import lean
 from aftershock.metrics.run import score_cases
 from aftershock.tables.cases import EDITS

@@ -19,7 +19,7 @@ from aftershock.jobs.liveness import is_running
 from aftershock.jobs.sizes import duration, megabytes
 from aftershock.jobs.slurm_jobs import SlurmJob
 from aftershock.jobs.snakemake_log import newest_runs, read_run
-from aftershock.jobs.snapshot import EDITS, Gpu, Job, SlurmUse, Snapshot, Stage, parse_gpus, stages_of, take
+from aftershock.jobs.snapshot import Gpu, Job, SlurmUse, Snapshot, Stage, parse_gpus, stages_of, take
 from aftershock.jobs.status import main
 from aftershock.jobs.view import draw
 
@@ -119,16 +119,6 @@ def test_stages_of_a_run(folder: Path) -> None:
     assert (job.age, job.rate, job.edits, job.left) == (50, 1.0, 4, 80)
     assert not score.is_begun
     assert run.in_flight == 2
-
-
-def test_edits_of_a_case_are_those_of_the_protocol() -> None:
-    from aftershock.datasets.table import CONFLICT, ROUND
-    from aftershock.experiments.cases import CONFLICT_STATES, ROUND_STATES
-
-    unedited = {"0", "random"}
-    assert {EDITS[dataset] for dataset in CONFLICT} == {len(set(CONFLICT_STATES) - unedited)}
-    # state "2" of a round case follows a first edit that is not looked at
-    assert {EDITS[dataset] for dataset in ROUND} == {len({"1", *ROUND_STATES} - unedited)}
 
 
 def test_only_living_jobs_count_as_running(folder: Path) -> None:

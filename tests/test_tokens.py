@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 
-from aftershock.editors.table import method_of, settings_of
+from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
 from aftershock.lm.tokens import Pair, encode_pairs, locate, locate_pairs, spaced

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from aftershock.experiments.cases import CONFLICT_STATES, Continuations, run_cases
+from aftershock.datasets.table import CONFLICT_STATES
+from aftershock.experiments.cases import Continuations, run_cases
 from aftershock.jobs.compare import compare_tables
 from aftershock.tables import provenance_of
 from aftershock.tables.cases import CASES, EDITS, PROBES

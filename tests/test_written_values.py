@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from aftershock.editors.table import method_of, settings_of
 
-from aftershock.lm.edits import apply_deltas
+from aftershock.editors.methods import method_of, settings_of
+from aftershock.lm.edits import Batch, apply_deltas
 from aftershock.lm.hooks import record_activations
 from aftershock.lm.tokens import locate
 from tiny import FAMILIES, ROUNDING, moments, requests, tiny
@@ -18,7 +18,7 @@ def put_out(lm, request, module, state):
     ids, mask = lm.pad([prompt.ids])
     with (
         torch.no_grad(),
-        apply_deltas(lm, state, torch.tensor([0])),
+        apply_deltas(lm, state, Batch.of_prompts(ids, mask, torch.tensor([0]))),
         record_activations(lm, outputs=[module]) as seen,
     ):
         lm.run(ids, mask, use_cache=False)
@@ -27,7 +27,10 @@ def put_out(lm, request, module, state):
 
 def edit(method, lm, request, **changes):
     editor = method_of(method).load()(
-        lm, settings_of(method, VALUES, changes), moments(lm), contexts=[["{}"], ["It rains. {}"]]
+        lm,
+        settings_of(method, VALUES, changes),
+        {"moments": moments(lm)},
+        contexts=[["{}"], ["It rains. {}"]],
     )
     return editor.edit([[request]])
 
@@ -37,7 +40,7 @@ def edit(method, lm, request, **changes):
 def test_rome_writes_its_value_into_the_mlp(method, family):
     lm, request = tiny(family), requests(1)[0]
     found = edit(method, lm, request)
-    wanted = found.details[0]["v"][0]
+    wanted = found.diagnostics[0]["v"][0]
     written = put_out(lm, request, lm.mlp(0), found.delta)
     assert torch.allclose(written, wanted, atol=100 * ROUNDING[family])
     assert not torch.allclose(put_out(lm, request, lm.mlp(0), ()), wanted, atol=1e-3)
@@ -60,9 +63,9 @@ def test_memit_writes_its_value_where_it_says(family):
     lm, request = tiny(family), requests(1)[0]
     # only the plain prompt as context, and next to no weight on the moments: nothing keeps it from its value
     editor = method_of("memit").load()(
-        lm, settings_of("memit", VALUES, {"mom2_weight": 1e-9}), moments(lm), contexts=[["{}"]]
+        lm, settings_of("memit", VALUES, {"mom2_weight": 1e-9}), {"moments": moments(lm)}, contexts=[["{}"]]
     )
     found = editor.edit([[request]])
     module = lm.mlp(0) if lm.family.mlp_norm else lm.layer(0)
     written = put_out(lm, request, module, found.delta)
-    assert torch.allclose(written, found.details[0]["z"][0], atol=1e-5)
+    assert torch.allclose(written, found.diagnostics[0]["z"][0], atol=1e-5)

@@ -25,8 +25,8 @@ from aftershock.costs.cost import Costs, Probes
 from aftershock.costs.devices import GB, Device
 from aftershock.costs.edits import KINDS, Editing
 from aftershock.costs.work import Room, Sizes, Texts, Work
-from aftershock.editors.settings import MendTraining
-from aftershock.editors.table import EDITORS
+from aftershock.editors.mend import MendTraining
+from aftershock.editors.methods import method_of
 from aftershock.lm.hashes import sha256_of_weights
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.tokens import encode_pairs, locate
@@ -87,7 +87,7 @@ def work_of(lm: LanguageModel, done: Edits | Scores, method: str, cases: int) ->
         unchanged = lm.layer_of(done.module)
         return costs.scored(Probes(PROMPTS, PROMPTS * SCORES[method], 0), cases, 1, unchanged)
     asked = Editing(sizes, room_of(lm), done.settings, MendTraining(), cases, texts=texts, steps_made=1.0)
-    return KINDS[EDITORS[method].cost].work(asked)
+    return KINDS[method_of(method).method.cost].work(asked)
 
 
 def _nowhere(lm: LanguageModel) -> Device:

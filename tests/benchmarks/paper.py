@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
+from aftershock.editors.mend import MendTraining
 from aftershock.editors.mend.training import Batch, new_optimizer, train_step
-from aftershock.editors.settings import MendTraining
 from aftershock.lm.gradients import Texts
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.moments import second_moments

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from aftershock.editors.table import method_of, settings_of
 from torch import Tensor
 
 from aftershock.editors.ft import edit as ft
+from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm import values
 from aftershock.lm.edits import LowRank, State, select
 from aftershock.lm.hypernetwork import Hypernetwork
@@ -72,8 +72,9 @@ class Edits:
         options: dict[str, Any] = {"contexts": contexts}
         self.net = None
         if method == "mend":
-            self.net = options["hypernetwork"] = observed(lm, layers)
-        self.editor = method_of(method).load()(lm, self.settings, moments, **options)
+            self.net = observed(lm, layers)
+        artifacts = {"moments": moments, "hypernetwork": self.net}
+        self.editor = method_of(method).load()(lm, self.settings, artifacts, **options)
         for layer in moments:
             self.editor.factor(layer)
             if method == "rome":

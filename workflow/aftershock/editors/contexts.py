@@ -3,10 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from aftershock.editors.contract import Contexts, Editor
+from aftershock.editors.solvers import Factor
 from aftershock.lm.generation import sample
 from aftershock.lm.model import LanguageModel
 from aftershock.seeds import derive
@@ -32,22 +30,16 @@ class ContextEditor(Editor):
             contexts = sample_contexts(lm, settings.context_openings, settings.context_lengths, seed)
         super().__init__(lm, settings, artifacts, seed, contexts)
 
-        self._factors: dict[int, Tensor] = {}
+        self._factors: dict[int, Factor] = {}
 
-    def factor(self, layer: int) -> Tensor:
-        """Return the lower Cholesky factor of a layer's second moment, (d_in, d_in), float64; made once."""
+    def factor(self, layer: int) -> Factor:
+        """Return a layer's second moment in a form to solve with; made once."""
         moments = self.artifacts.get("moments", {})
         if layer not in self._factors:
             if layer not in moments:
                 raise ValueError(f"no second moments of layer {layer}; given: {sorted(moments)}")
-            matrix = moments[layer].matrix.to(self.lm.device).double()
-            lower, failed = torch.linalg.cholesky_ex(matrix)
-            if failed:
-                raise ValueError(
-                    f"the second moments of layer {layer} ({moments[layer].count} tokens) are singular: "
-                    "collect them from more documents"
-                )
-            self._factors[layer] = lower
+            matrix = moments[layer].matrix.to(self.lm.device)
+            self._factors[layer] = Factor.of(matrix, f"the second moments of layer {layer}")
         return self._factors[layer]
 
     @property

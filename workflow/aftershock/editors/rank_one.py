@@ -13,6 +13,7 @@ from torch import Tensor
 
 from aftershock.editors.contexts import ContextEditor
 from aftershock.editors.contract import EditResult, Memory
+from aftershock.editors.solvers import direction
 from aftershock.lm.edits import EMPTY, LowRank, State
 from aftershock.lm.values import Objective, Values, solve_values
 from aftershock.requests import EditRequest
@@ -90,10 +91,10 @@ class RankOneEditor(ContextEditor):
             "layer": layer,
             "v0": values.init,
             "delta": values.delta,
-            "v": values.target,
+            "v": e.value,
             "k": e.towards,
-            "k0": values.keys[:, 0],
-            "o0": values.projected[:, 0],
+            "k0": e.key,
+            "o0": e.output,
             "u": u,
             "right": right,
             "log_p0": values.log_p0,
@@ -102,6 +103,9 @@ class RankOneEditor(ContextEditor):
             "updates": values.updates,
             "reasons": reasons,
         }
+        if settings.mom2_adjustment:
+            factor = self.factor(layer)
+            found |= {"rank": factor.rank, "condition": factor.condition, "method": factor.method}
         return LowRank(self.lm.projection(layer), U.to(self.lm.dtype), V.to(self.lm.dtype)), found
 
     @abstractmethod
@@ -111,7 +115,7 @@ class RankOneEditor(ContextEditor):
         """
 
     def _direction(self, layer: int, k: Tensor) -> Tensor:
-        """u: the mean keys `k` (N, d_in), whitened if so set, of norm one; float64."""
+        """Return u: the keys `k` (N, d_in), whitened if so set, of norm one; float64."""
         if self.settings.mom2_adjustment:
-            k = torch.cholesky_solve(k.T, self.factor(layer)).T
+            return direction(self.factor(layer), k)
         return k / k.norm(dim=1, keepdim=True)

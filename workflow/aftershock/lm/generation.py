@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from aftershock.lm.edits import EMPTY, State, apply_deltas
+from aftershock.lm.edits import EMPTY, Batch, State, apply_deltas, merge_many, rewrite_prompts
 from aftershock.lm.model import LanguageModel
 
 BATCH_ROWS = 256
@@ -25,9 +25,12 @@ def continue_greedily(
     It ends earlier where the model ends the text and where its context ends. Prompt i runs with the weights
     of case `cases[i]` of `state`.
     """
-    case_of = torch.tensor(cases if cases is not None else [0] * len(prompts), device=lm.device)
+    cases = list(cases) if cases is not None else [0] * len(prompts)
+    prompts = rewrite_prompts(state, prompts, cases)
+    case_of = torch.tensor(cases, device=lm.device)
     by_length = defaultdict(list)
     encoded = lm.encode(prompts)
+    state = merge_many(state, sum(len(ids) + n_tokens for ids in encoded) / max(1, len(set(cases))))
     for i, ids in enumerate(encoded):
         lm.check_length([*ids, 0], prompts[i])
         by_length[len(ids)].append(i)
@@ -37,7 +40,8 @@ def continue_greedily(
         for start in range(0, len(rows), BATCH_ROWS):
             chosen = rows[start : start + BATCH_ROWS]
             ids = torch.tensor([encoded[i] for i in chosen], device=lm.device)
-            with apply_deltas(lm, state, case_of[chosen]):
+            ends = torch.full((len(chosen),), length - 1, device=lm.device)
+            with apply_deltas(lm, state, Batch(ids, case_of[chosen], ends)):
                 grown = _grow(lm, ids, more, lambda scores: scores.argmax(dim=-1))
             for i, row in zip(chosen, grown[:, ids.shape[1] :].tolist(), strict=True):
                 end = row.index(lm.tokenizer.eos_token_id) if lm.tokenizer.eos_token_id in row else None

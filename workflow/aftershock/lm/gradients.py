@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aftershock.lm.edits import State, apply_deltas
+from aftershock.lm.edits import EMPTY, Batch, State, apply_deltas, merge_many
 from aftershock.lm.hooks import last_mlp_at
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.tokens import Pair
@@ -46,6 +46,11 @@ class Texts:
         owner = torch.tensor(list(cases))
         return cls(ids, mask, *(tensor.to(lm.device) for tensor in (owner, read, tokens, valid)))
 
+    @property
+    def batch(self) -> Batch:
+        """The texts as deltas see them."""
+        return Batch(self.ids, self.cases, self.read[:, 0])
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -55,12 +60,13 @@ class Reading:
     exact: Tensor  # whether every token of a row's target is the likeliest one, (rows,)
 
 
-def read_targets(lm: LanguageModel, texts: Texts, n_cases: int) -> Reading:
+def read_targets(lm: LanguageModel, texts: Texts, n_cases: int, state: State = EMPTY) -> Reading:
     """The loss of each case, over the target tokens of all its rows together (Mitchell et al., 2022, A.3).
 
-    Runs in whatever state surrounds the call, and keeps the graph for gradients where they are asked for.
+    Runs with the deltas of `state`, which the caller has applied, and keeps the graph for gradients where they
+    are asked for.
     """
-    with last_mlp_at(lm, texts.read, texts.valid.to(lm.dtype)):
+    with last_mlp_at(lm, texts.read, texts.valid.to(lm.dtype), state):
         hidden = lm.run(texts.ids, texts.mask, use_cache=False)
     logits = lm.logits(hidden.gather(1, texts.read[..., None].expand(-1, -1, hidden.shape[-1])))
     log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
@@ -89,10 +95,11 @@ def module_gradients(
 
         return hook
 
-    with apply_deltas(lm, state, texts.cases), torch.enable_grad():
+    state = merge_many(state, int(texts.mask.sum()) / max(1, n_cases))
+    with apply_deltas(lm, state, texts.batch), torch.enable_grad():
         handles = [lm.model.get_submodule(name).register_forward_hook(taker(name)) for name in modules]
         try:
-            losses = read_targets(lm, texts, n_cases).losses
+            losses = read_targets(lm, texts, n_cases, state).losses
         finally:
             for handle in handles:
                 handle.remove()

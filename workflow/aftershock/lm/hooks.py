@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from aftershock.lm.edits import State, apply_deltas
+from aftershock.lm.edits import EMPTY, Batch, State, apply_deltas, merge_many, per_token
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.tokens import Located
 
@@ -83,12 +83,16 @@ def with_added(
 
 
 @contextmanager
-def last_mlp_at(lm: LanguageModel, positions: Tensor, valid: Tensor) -> Iterator[None]:
+def last_mlp_at(lm: LanguageModel, positions: Tensor, valid: Tensor, state: State = EMPTY) -> Iterator[None]:
     """Inside, the last layer's MLP is computed at `positions` (batch, k) only, and adds nothing elsewhere.
 
     No later layer looks at the other positions, so that the hidden states at `positions` are those of a whole
-    pass. `valid` (batch, k) is false where a row of `positions` is padded.
+    pass. `valid` (batch, k) is false where a row of `positions` is padded. All of it is computed where a delta of
+    `state` decides at a token that may not be among them.
     """
+    if not per_token(state):
+        yield
+        return
     mlp = lm.model.get_submodule(lm.mlp(lm.n_layers - 1))
     whole = mlp.forward
 
@@ -143,15 +147,21 @@ def at_subjects(
     call with the same rows, are not run again; the streams after layer `keep` are returned for a later one.
     """
     parts, kept = [], []
-    ends = [row.subject + 1 for row in rows]  # what follows a subject is not seen there
+    cut = per_token(state)  # then what follows a subject is not seen there
+    ends = [row.subject + 1 if cut else len(row.ids) for row in rows]
+    state = merge_many(state, sum(ends) / max(1, len(set(cases))))
     stream = [lm.layer(keep)] if keep >= 0 else []
     for number, chosen in enumerate(batches(ends, BATCH_TOKENS)):
         ids, mask = lm.pad([rows[i].ids[: ends[i]] for i in chosen])
         at = torch.tensor([rows[i].subject for i in chosen], device=lm.device)
-        index = torch.tensor([cases[i] for i in chosen], device=lm.device)
+        prompt_ends = [min(rows[i].prompt_end, ends[i] - 1) for i in chosen]
+        batch = Batch(
+            ids,
+            *(torch.tensor(values, device=lm.device) for values in ([cases[i] for i in chosen], prompt_ends)),
+        )
         after, hidden = (below.after, below.hidden[number]) if below else (-1, None)
         with (
-            apply_deltas(lm, state, index),
+            apply_deltas(lm, state, batch),
             start_after_layer(lm, after, hidden),
             record_activations(lm, inputs, [*outputs, *stream], stop) as seen,
         ):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, BatchEncoding, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.activations import NewGELUActivation
 
-from aftershock.lm.families import family_of
+from aftershock.lm.families import family_of, layer_number
 from aftershock.lm.folders import fault_of_model
 from aftershock.lm.tokenizer_files import load_tokenizer
 from aftershock.prompts import shortened
@@ -133,8 +133,11 @@ class LanguageModel:
         return self.family.projection.format(number)
 
     def layer_of(self, module: str) -> int:
-        """The number of the layer that a module belongs to."""
-        return next(n for n in range(self.n_layers) if module.startswith(f"{self.layer(n)}."))
+        """The number of the layer that a module belongs to; ValueError for one outside the layers."""
+        number = layer_number(module)
+        if number is None:
+            raise ValueError(f"{module} is in no layer of the model; layers are called {self.family.layer}")
+        return number
 
     def weight(self, module: str) -> Tensor:
         """A view of a projection's weight, (d_out, d_in)."""

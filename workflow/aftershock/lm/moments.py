@@ -148,15 +148,34 @@ def _add(
 
 
 # --- what was found ----------------------------------------------------------------------------------------
+def equilibrate(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """C with a diagonal of ones, (m, m), the factor of each row and column, (m,), and the neurons left, (d,).
+
+    A neuron that never fired has no row. Of the others small ones count as much as large ones: rounding an
+    entry of C is relative to the sizes of the two neurons it is of.
+    """
+    live = matrix.diagonal() > 0
+    scale = matrix.diagonal()[live].rsqrt()
+    return matrix[live][:, live] * scale[:, None] * scale, scale, live
+
+
+def rank_of(values: Tensor) -> int:
+    """The number of eigenvalues of a matrix that are larger than those of its rounding to float32."""
+    return int((values > torch.finfo(torch.float32).eps * values.norm()).sum())
+
+
 def describe(sums: Sums) -> pd.DataFrame:
     """MOMENTS rows: the size of the sample, and float64 eigenvalues of each layer's C as editors get it."""
     rows = []
     for layer, moment in sums.moments().items():
-        values = torch.linalg.eigvalsh(moment.matrix.double())
+        matrix = moment.matrix.double()
+        values = torch.linalg.eigvalsh(matrix)
         smallest, largest = values[0].item(), values[-1].item()
         condition = largest / smallest if smallest > 0 else math.inf
-        width = len(values)
-        rows.append((layer, width, sums.tokens, sums.documents, smallest, largest, condition))
+        rank = width = len(values)
+        if rank_of(values) < width:  # neurons of very different sizes look so too
+            rank = rank_of(torch.linalg.eigvalsh(equilibrate(matrix)[0]))
+        rows.append((layer, width, sums.tokens, sums.documents, smallest, largest, condition, rank))
     return pd.DataFrame(rows, columns=list(MOMENTS.columns))
 
 
@@ -169,8 +188,11 @@ def remarks(table: pd.DataFrame) -> list[str]:
                 f"layer {row.layer}: {row.tokens} tokens are few for {row.width} dimensions; take at least "
                 f"{ENOUGH * row.width}: more text, or larger `documents` or `vectors_per_dimension`"
             )
-        if row.smallest <= 0:
-            found.append(f"layer {row.layer}: singular; collect the moments from more documents")
+        if row.rank < row.width:
+            found.append(
+                f"layer {row.layer}: the second moments are of rank {row.rank} in {row.width} dimensions; an "
+                "edit costs nothing along the others, so that the rounding of its keys can decide it"
+            )
     return found
 
 

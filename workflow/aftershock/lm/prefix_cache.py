@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from aftershock.lm.edits import State, apply_deltas
+from aftershock.lm.edits import Batch, State, apply_deltas
 from aftershock.lm.hooks import checkpointed, last_mlp_at, record_activations, start_after_layer, with_added
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.tokens import Located
@@ -46,6 +46,8 @@ class CachedPrefixes:
     allowed: Tensor  # (N, R, S, P + S), boolean
     past: tuple[tuple[Tensor, Tensor], ...]  # keys and values per layer, each (N, R, heads, P, width or 0)
     hidden: Tensor  # (N, R, S, d), the stream after `layer`
+    texts: Tensor  # (N, R, seq), ids of the whole texts
+    prompt_ends: Tensor  # (N, R), index of each prompt's last token in its text
     cases: Tensor  # (N, R)
     written: (
         Tensor | None
@@ -78,9 +80,9 @@ class CachedPrefixes:
         hidden = torch.cat([self._entered(lm, added)[:, :, None], self.hidden[:, :, 1:]], dim=2)
         cache = FrozenCache([(k.flatten(0, 1), v.flatten(0, 1)) for k, v in self.past])
         with (
-            apply_deltas(lm, state, self.cases.flatten()),
+            apply_deltas(lm, state, self._batch(positions)),
             start_after_layer(lm, self.layer, hidden.flatten(0, 1)),
-            last_mlp_at(lm, read.flatten(0, 1), valid.flatten(0, 1)),
+            last_mlp_at(lm, read.flatten(0, 1), valid.flatten(0, 1), state),
             record_activations(lm, outputs=[also] if also else []) as seen,
             checkpointed(lm, self.layer) if checkpoint else nullcontext(),
         ):
@@ -94,6 +96,10 @@ class CachedPrefixes:
                 )
             shape = (n, -1, out.shape[-1])
             yield out.reshape(shape), seen["out", also].reshape(shape) if also else None
+
+    def _batch(self, positions: Tensor) -> Batch:
+        """The rows as deltas see them."""
+        return Batch(self.texts.flatten(0, 1), self.cases.flatten(), self.prompt_ends.flatten(), positions)
 
     def _entered(self, lm: LanguageModel, added: Tensor) -> Tensor:
         """The stream at the subject tokens with `added` (N, d) written there, (N, R, d)."""
@@ -130,7 +136,9 @@ def split_at_subject(
     stream, normed = lm.layer(layer), site == "mlp" and lm.family.mlp_norm is not None
     look = [*look, lm.mlp(layer)] if normed else look
     row_cases = cases.repeat_interleave(shape[1])
-    with apply_deltas(lm, state, row_cases), record_activations(lm, outputs=[stream, *look]) as seen:
+    prompt_ends = torch.tensor([row.prompt_end for row in rows], device=lm.device)
+    batch = Batch(ids, row_cases, prompt_ends)
+    with apply_deltas(lm, state, batch), record_activations(lm, outputs=[stream, *look]) as seen:
         lm.run(ids, mask, past_key_values=cache, use_cache=True)
 
     every = torch.arange(len(rows), device=lm.device)
@@ -153,6 +161,8 @@ def split_at_subject(
             for number, kept in enumerate(cache.layers)
         ),
         hidden=seen["out", stream][every[:, None], positions].unflatten(0, shape),
+        texts=ids.unflatten(0, shape),
+        prompt_ends=prompt_ends.unflatten(0, shape),
         cases=row_cases.unflatten(0, shape),
         written=at_subject["out", lm.mlp(layer)] if normed else None,
     )

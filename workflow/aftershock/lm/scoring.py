@@ -7,12 +7,20 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from aftershock.lm.edits import EMPTY, State, apply_deltas
+from aftershock.lm.edits import (
+    EMPTY,
+    Batch,
+    State,
+    apply_deltas,
+    first_layer,
+    merge_many,
+    rewrite_prompts,
+)
 from aftershock.lm.hooks import last_mlp_at, record_activations, start_after_layer
 from aftershock.lm.memory import batch_limit, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
@@ -80,10 +88,28 @@ def score_states(
     lm: LanguageModel, queries: Sequence[Query], states: Sequence[State], progress: Progress | None = None
 ) -> list[list[Score]]:
     """The scores of the same queries in several states; what no state changes is computed once."""
+    prompts, cases = [query.prompt for query in queries], [query.case for query in queries]
+    alike: dict[tuple[str, ...], list[int]] = defaultdict(list)  # states by the prompts that they read
+    for i, state in enumerate(states):
+        alike[tuple(rewrite_prompts(state, prompts, cases))].append(i)
+    scores: list[list[Score]] = [[] for _ in states]
+    for read, same in alike.items():
+        asked = [replace(query, prompt=prompt) for query, prompt in zip(queries, read, strict=True)]
+        found = _score_alike(lm, asked, [states[i] for i in same], progress)
+        for i, mine in zip(same, found, strict=True):
+            scores[i] = mine
+    return scores
+
+
+def _score_alike(
+    lm: LanguageModel, queries: Sequence[Query], states: Sequence[State], progress: Progress | None
+) -> list[list[Score]]:
+    """The scores of the same queries, in states that read the same prompts."""
     rows = sorted(_rows(lm, queries), key=lambda row: (row.width, row.case))
     limit = batch_limit(lm, token_bytes(lm, 1, lm.context, backward=False), CPU_TOKENS)
     per_token = token_bytes(lm, 1, max((row.width for row in rows), default=0), backward=False)
-
+    tokens = sum(row.width for row in rows) / max(1, len({row.case for row in rows}))
+    states = [merge_many(state, tokens) for state in states]
     if progress:
         progress.begin("Scoring", len(rows), "prompt")
 
@@ -147,7 +173,11 @@ def _run(lm: LanguageModel, rows: Sequence[_Row], states: Sequence[State]) -> It
     start = [0, *itertools.accumulate(len(row.read) for row in laid)]
     at = torch.tensor([start[i] + slot for i, row in enumerate(laid) for slot in row.slots], device=lm.device)
     tokens = torch.tensor([t for row in rows for target in row.targets for t in target], device=lm.device)
-    cases = torch.tensor([row.case for row in rows], device=lm.device)
+    cases, prompt_ends = (
+        torch.tensor(values, device=lm.device)
+        for values in ([row.case for row in rows], [len(row.prompt) - 1 for row in rows])
+    )
+    batch = Batch(ids, cases, prompt_ends)
     index = read[..., None].expand(-1, -1, lm.d_model)
     visible, places = None, {}  # one text a row: the model's own mask and positions
     if any(len(row.targets) > 1 for row in rows):
@@ -157,7 +187,7 @@ def _run(lm: LanguageModel, rows: Sequence[_Row], states: Sequence[State]) -> It
         with lm.reduced():
             return lm.run(ids, visible, **places, use_cache=False)
 
-    unchanged = min((lm.layer_of(delta.module) for state in states for delta in state), default=0) - 1
+    unchanged = first_layer(states) - 1  # the last layer that all states share
     below = None
     if unchanged >= 0:
         with record_activations(lm, stop=(stream := lm.layer(unchanged))) as seen:
@@ -165,9 +195,9 @@ def _run(lm: LanguageModel, rows: Sequence[_Row], states: Sequence[State]) -> It
         below = seen["out", stream]
     for state in states:
         with (
-            apply_deltas(lm, state, cases),
+            apply_deltas(lm, state, batch),
             start_after_layer(lm, unchanged, below),
-            last_mlp_at(lm, read, valid),
+            last_mlp_at(lm, read, valid, state),
         ):
             hidden = run()
         logits = lm.logits(hidden.gather(1, index)[valid])

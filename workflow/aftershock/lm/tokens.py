@@ -21,14 +21,20 @@ Spans = Sequence[tuple[int, int]]
 
 @dataclass(frozen=True)
 class Located:
-    """The tokens of a text, and the index of its subject's last one."""
+    """The tokens of a prompt, with `behind` more after it, and the index of its subject's last one."""
 
     ids: tuple[int, ...]
     subject: int
+    behind: int = 0
+
+    @property
+    def prompt_end(self) -> int:
+        """The index of the prompt's last token."""
+        return len(self.ids) - self.behind - 1
 
     def then(self, more: Sequence[int]) -> "Located":
-        """These tokens with `more` after them."""
-        return Located((*self.ids, *more), self.subject)
+        """These tokens with `more` behind the prompt."""
+        return Located((*self.ids, *more), self.subject, self.behind + len(more))
 
 
 @dataclass(frozen=True)
@@ -49,37 +55,50 @@ def encode_pairs(lm: LanguageModel, pairs: Sequence[tuple[str, str]]) -> list[Pa
     return [read[pair][0] for pair in pairs]
 
 
-def locate(lm: LanguageModel, asked: Sequence[tuple[str, str]]) -> list[Located]:
+def locate(
+    lm: LanguageModel, asked: Sequence[tuple[str, str]], before: Sequence[str] | None = None
+) -> list[Located]:
     """One Located per (template, subject), found by the characters that each token covers.
+
+    `before` has a text that stands before each prompt.
 
     Equals the released rule (tokens before the subject plus tokens of the subject) where no token spans the
     subject's first character and the text before it, and needs no assumption where one does. ValueError
     names a subject without a token of its own, and a text that is too long for the model.
     """
-    texts = [fill(template, subject) for template, subject in asked]
+    before = before or [""] * len(asked)
+    texts = [
+        front + fill(template, subject) for front, (template, subject) in zip(before, asked, strict=True)
+    ]
     encoded = _encode(lm, texts)
     found = []
-    for (template, subject), text in zip(asked, texts, strict=True):
+    for front, (template, subject), text in zip(before, asked, texts, strict=True):
         ids, spans = encoded[text]
         lm.check_length(ids, text)
-        found.append(Located(ids, _subject(template, subject, spans)))
+        found.append(Located(ids, _subject(template, subject, spans, len(front))))
     return found
 
 
 def locate_pairs(
-    lm: LanguageModel, asked: Sequence[tuple[str, str, str]]
+    lm: LanguageModel, asked: Sequence[tuple[str, str, str]], before: Sequence[str] | None = None
 ) -> list[tuple[Located, tuple[int, ...]]]:
     """The prompt, located, and the target's tokens of each (template, subject, target).
 
+    `before` has a text that stands before each prompt.
+
     ValueError as for `locate` and `encode_pairs`, and where the subject's last token is already the target's.
     """
-    pairs = [(fill(template, subject), target) for template, subject, target in asked]
+    before = before or [""] * len(asked)
+    pairs = [
+        (front + fill(template, subject), target)
+        for front, (template, subject, target) in zip(before, asked, strict=True)
+    ]
     read = _read(lm, pairs)
     found = []
-    for (template, subject, target), key in zip(asked, pairs, strict=True):
+    for front, (template, subject, target), key in zip(before, asked, pairs, strict=True):
         pair, spans = read[key]
         lm.check_length([*pair.prompt, *pair.target], key[0] + spaced(target))
-        at = _subject(template, subject, spans)
+        at = _subject(template, subject, spans, len(front))
         if at >= len(pair.prompt):
             raise ValueError(
                 f"the last token of subject {subject!r} in {key[0] + spaced(target)!r} is also the first of "
@@ -165,9 +184,9 @@ def _encode(lm: LanguageModel, texts: Sequence[str]) -> dict[str, tuple[tuple[in
     }
 
 
-def _subject(template: str, subject: str, spans: Spans) -> int:
-    """Index of the last token that covers a character of the subject."""
-    start = len(split(template)[0])
+def _subject(template: str, subject: str, spans: Spans, offset: int) -> int:
+    """Index of the last token that covers a character of the subject, `offset` characters into the text."""
+    start = offset + len(split(template)[0])
     end = start + len(subject.rstrip())
     for i in reversed(range(len(spans))):
         first, last = spans[i]

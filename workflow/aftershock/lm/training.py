@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from aftershock.lm.muon import Muon
 from aftershock.lm.text import Document, Sentence, document_text
 from aftershock.lm.tokenizer import train_tokenizer
 from aftershock.progress import Progress
@@ -163,9 +164,7 @@ def optimizers(model: GPT2LMHeadModel, settings: TrainSettings) -> list[torch.op
     chosen = {id(p) for p in inner}
     outer = [p for p in model.parameters() if id(p) not in chosen]
     return [
-        torch.optim.Muon(
-            inner, lr=settings.lr, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
-        ),
+        Muon(inner, lr=settings.lr, weight_decay=settings.weight_decay),
         torch.optim.AdamW(outer, lr=settings.adam_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
     ]
 

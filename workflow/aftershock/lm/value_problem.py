@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from aftershock.lm.edits import State
+from aftershock.lm.edits import EMPTY, State, rewrite_prompts
 from aftershock.lm.memory import token_bytes
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.prefix_cache import CachedPrefixes, split_at_subject
@@ -30,23 +30,39 @@ def write_texts(
     requests: Sequence[EditRequest],
     contexts: Sequence[str],
     labels: Sequence[Sequence[str]] | None = None,
+    state: State = EMPTY,
+    cases: Sequence[int] | None = None,
 ) -> list[Text]:
-    """The texts of each request: all contexts with its target, or with each of its `labels` in turn."""
+    """The texts of each request: all contexts with its target, or with each of its `labels` in turn.
+
+    Request i is read as in case `cases[i]` of `state`.
+    """
     labels = [[request.target_new] for request in requests] if labels is None else labels
-    asked = [
-        (fill(context, request.prompt), request.subject, label)
-        for request, mine in zip(requests, labels, strict=True)
-        for label in mine
-        for context in contexts
-    ]
-    located = iter(locate_pairs(lm, asked))
-    subjects = list(dict.fromkeys(request.subject for request in requests))
-    essence = dict(zip(subjects, locate(lm, [(ESSENCE, s) for s in subjects]), strict=True))
+    cases = [0] * len(requests) if cases is None else cases
+    asked, owners = [], []
+    for request, mine, case in zip(requests, labels, cases, strict=True):
+        templates = [fill(context, request.prompt) for _ in mine for context in contexts]
+        each = [label for label in mine for _ in contexts]
+        asked += [(t, request.subject, label) for t, label in zip(templates, each, strict=True)]
+        owners += [case] * len(templates)
+    before = _before(state, [(template, subject) for template, subject, _ in asked], owners)
+    located = iter(locate_pairs(lm, asked, before))
+    subjects = list(dict.fromkeys((request.subject, c) for request, c in zip(requests, cases, strict=True)))
+    essences = [(ESSENCE, subject) for subject, _ in subjects]
+    found = locate(lm, essences, _before(state, essences, [case for _, case in subjects]))
+    essence = dict(zip(subjects, found, strict=True))
     texts = []
-    for request, mine in zip(requests, labels, strict=True):
+    for request, mine, case in zip(requests, labels, cases, strict=True):
         rows = [next(located) for _ in mine for _ in contexts]
-        texts.append([*((row.then(t[:-1]), t) for row, t in rows), (essence[request.subject], ())])
+        texts.append([*((row.then(t[:-1]), t) for row, t in rows), (essence[request.subject, case], ())])
     return texts
+
+
+def _before(state: State, asked: Sequence[tuple[str, str]], cases: Sequence[int]) -> list[str]:
+    """The text that `state` puts before the prompt of each (template, subject)."""
+    prompts = [fill(template, subject) for template, subject in asked]
+    read = rewrite_prompts(state, prompts, cases)
+    return [new.removesuffix(old) for old, new in zip(prompts, read, strict=True)]
 
 
 def text_bytes(lm: LanguageModel, text: Text, layer: int) -> int:

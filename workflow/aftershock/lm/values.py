@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from aftershock.lm import value_problem
-from aftershock.lm.edits import EMPTY, State
+from aftershock.lm.edits import EMPTY, State, merge_many
 from aftershock.lm.memory import batch_limit, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.value_problem import ValueProblem, text_bytes, write_texts
@@ -85,8 +85,11 @@ def solve_values(
     request's labels as likely as the others, instead of the request's target. A request whose loss is not
     finite fails alone.
     """
-    texts = write_texts(lm, requests, contexts, labels)
-    index = torch.tensor(cases if cases is not None else [0] * len(requests), device=lm.device)
+    cases = list(cases) if cases is not None else [0] * len(requests)
+    texts = write_texts(lm, requests, contexts, labels, state, cases)
+    tokens = objective.steps * sum(len(row.ids) for text in texts for row, _ in text)
+    state = merge_many(state, tokens / max(1, len(set(cases))))
+    index = torch.tensor(cases, device=lm.device)
     costs = [text_bytes(lm, text, objective.layer) for text in texts]
     order = sorted(range(len(requests)), key=costs.__getitem__)
     per_token = token_bytes(lm, lm.n_layers - 1 - objective.layer, lm.context, backward=True)

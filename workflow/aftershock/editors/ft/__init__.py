@@ -18,6 +18,9 @@ class FtSettings:
     steps: Count = 25
     lr: Positive = 5e-4
     weight_decay: NotNegative = 0.0
+    wd_power_law: tuple[float, float] | None = None
+    """(a, b) for a weight decay of n^a e^b, where n is the number of requests of a case, instead of the above
+    (the fine-tuning that MEMIT is compared with); null for none."""
     norm_constraint: Positive | None = 5e-4
     """Largest change of any single weight; null for none."""
     batch_size: Count = 64

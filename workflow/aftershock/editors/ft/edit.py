@@ -4,20 +4,24 @@ The released code (`objective: prompt_last`) reads all tokens of a target at the
 that only the first can be learned; `target_new` reads each where it belongs. Both train weight and bias with
 Adam, skip a step whose loss is below 0.01, and stop after a pass over the requests whose mean loss is below
 it.
+
+With `target_ids: released` as well, `prompt_last` takes the released code's targets: all that the tokenizer
+makes of a target, a token that begins texts included, padded to the longest of the batch. Of these it leaves
+out no more than the token for what is unknown, so that padding is trained wherever that is another token.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from aftershock.editors.contract import Editor, EditResult, Memory
 from aftershock.editors.ft import FtSettings
-from aftershock.lm.edits import EMPTY, Dense, State, apply_deltas, select
-from aftershock.lm.hooks import checkpointed, last_mlp_at, record_activations, start_after_layer, with_added
+from aftershock.editors.ft.batch import TrainingBatch, read_batch
+from aftershock.lm.edits import EMPTY, Batch, Dense, State, apply_deltas, select
+from aftershock.lm.hooks import checkpointed, last_mlp_at, start_after_layer, with_added
 from aftershock.lm.memory import byte_budget, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.tokens import encode_pairs
@@ -80,10 +84,11 @@ class Ft(Editor):
 
     def _train(self, cases: Sequence[Sequence[EditRequest]], state: State, checkpoint: bool) -> EditResult:
         settings, n = self.settings, len(cases)
-        weights = _Weights(self.lm, settings, n, state, checkpoint)
+        weights = _Weights(self.lm, settings, list(map(len, cases)), state, checkpoint)
         starts = range(0, max(map(len, cases)), settings.batch_size)
         batches = [
-            _read(self.lm, [c[i : i + settings.batch_size] for c in cases], settings, state) for i in starts
+            read_batch(self.lm, [c[i : i + settings.batch_size] for c in cases], settings, state)
+            for i in starts
         ]
         requests = sum(batch.requests for batch in batches)
         live = torch.ones(n, dtype=torch.bool)
@@ -117,63 +122,18 @@ class Ft(Editor):
         )
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Some requests of every case, sorted by case, and where their target tokens are read."""
-
-    ids: Tensor  # (rows, seq)
-    mask: Tensor  # (rows, seq)
-    stream: Tensor  # (rows, seq, d), after the first trained layer before training
-    keys: Tensor  # (rows, seq, d_in), what that layer's projection reads: training changes nothing before it
-    written: Tensor | None  # (rows, seq, d), what its MLP puts out where a norm follows
-    cases: Tensor  # (rows,)
-    slots: Tensor  # (rows, targets): which of `read` predicts each target token
-    tokens: Tensor  # (rows, targets)
-    shares: Tensor  # (rows, targets): 1 / the row's number of target tokens, 0 where padded
-    read: Tensor  # (rows, k) positions that predict something
-    valid: Tensor  # (rows, k), 0 where padded
-    requests: Tensor  # rows of each case, (n,)
-
-
-@torch.no_grad()
-def _read(
-    lm: LanguageModel, cases: Sequence[Sequence[EditRequest]], settings: FtSettings, state: State
-) -> _Batch:
-    requests = [request for case in cases for request in case]
-    pairs = encode_pairs(lm, [(request.text, request.target_new) for request in requests])
-    each = settings.objective == "target_new"
-    shape = (len(requests), max(len(pair.target) for pair in pairs))
-    slots, tokens = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
-    read = torch.zeros((shape[0], shape[1] if each else 1), dtype=torch.long)
-    shares = torch.zeros(shape, dtype=lm.dtype)
-    valid = torch.zeros(read.shape, dtype=lm.dtype)
-    for i, pair in enumerate(pairs):
-        size = len(pair.target)
-        places = torch.arange(size if each else 1)
-        read[i, : len(places)], valid[i, : len(places)] = len(pair.prompt) - 1 + places, 1.0
-        slots[i, :size] = places
-        tokens[i, :size], shares[i, :size] = torch.tensor(pair.target), 1.0 / size
-    rows = [[*pair.prompt, *(pair.target[:-1] if each else ())] for pair in pairs]
-    ids, mask = lm.pad(rows)
-    sizes = torch.tensor([len(case) for case in cases])
-    owner = torch.arange(len(cases)).repeat_interleave(sizes).to(lm.device)
-    first = min(settings.layers)
-    stream, mlp, projection = lm.layer(first), lm.mlp(first), lm.projection(first)
-    with apply_deltas(lm, state, owner), record_activations(lm, [projection], [mlp], stream) as seen:
-        lm.run(ids, mask, use_cache=False)
-    written = seen["out", mlp] if lm.family.mlp_norm else None
-    before = seen["out", stream], seen["in", projection], written
-    tensors = (slots, tokens, shares, read, valid)
-    return _Batch(ids, mask, *before, owner, *(tensor.to(lm.device) for tensor in tensors), sizes)
-
-
 class _Weights:
-    """The weights' changes of n cases in training; Adam counts the updates of each by itself."""
+    """The weights' changes of cases of these sizes in training; Adam counts the updates of each by itself."""
 
     def __init__(
-        self, lm: LanguageModel, settings: FtSettings, n: int, state: State, checkpoint: bool
+        self, lm: LanguageModel, settings: FtSettings, sizes: Sequence[int], state: State, checkpoint: bool
     ) -> None:
         self.lm, self.settings, self.state, self.checkpoint = lm, settings, state, checkpoint
+        n, decay = len(sizes), [settings.weight_decay] * len(sizes)
+        if settings.wd_power_law is not None:
+            a, b = settings.wd_power_law
+            decay = [size**a * math.exp(b) for size in sizes]
+        self.decay = torch.tensor(decay, dtype=lm.dtype, device=lm.device)
         self.change: dict[tuple[str, str], Tensor] = {}
         self.start: dict[tuple[str, str], Tensor] = {}  # what the change is added to
         for layer in sorted(settings.layers):
@@ -190,7 +150,7 @@ class _Weights:
         every = [view for views in self.views for view in views.values()]
         self.adam = torch.optim.Adam(every, lr=settings.lr, fused=True)
 
-    def learn(self, batch: _Batch, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    def learn(self, batch: TrainingBatch, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Train the cases `chosen` on a batch, once: their losses before, and whether they changed."""
         chosen = chosen.to(self.lm.device)
         everyone = len(chosen) == len(self.views)
@@ -219,9 +179,10 @@ class _Weights:
         """One update of those of the `chosen` cases that `learned`; Adam passes over what has no gradient."""
         self.adam.zero_grad(set_to_none=True)
         for key, gradient in zip(leaves, gradients, strict=True):
-            if decay := self.settings.weight_decay:
+            if bool(self.decay.any()):
                 start = self.start[key]
                 whole = start[chosen] if start.ndim == leaves[key].ndim else start
+                decay = self.decay[chosen].view(-1, *[1] * (gradient.ndim - 1))
                 gradient = gradient + decay * (whole + leaves[key].detach())
             for row in learned.nonzero()[:, 0].tolist():
                 # the fused update walks through memory, so that a transposed gradient would be misread
@@ -230,7 +191,7 @@ class _Weights:
 
     @contextmanager
     def _losses(
-        self, batch: _Batch, chosen: Tensor, leaves: dict[tuple[str, str], Tensor]
+        self, batch: TrainingBatch, chosen: Tensor, leaves: dict[tuple[str, str], Tensor]
     ) -> Iterator[Tensor]:
         """Mean over a case's rows of the mean negative log-probability of their target tokens, (chosen,)."""
         place = torch.full((len(self.views),), -1, device=self.lm.device)
@@ -249,8 +210,9 @@ class _Weights:
         written = None if batch.written is None else batch.written[rows]
         added = entering.change(batch.keys[rows], cases)
         hidden = with_added(self.lm, first, batch.stream[rows], written, added)
+        running = Batch(batch.ids[rows], cases, batch.read[rows, 0])
         with (
-            apply_deltas(self.lm, (*select(self.state, chosen), *above), cases),
+            apply_deltas(self.lm, (*select(self.state, chosen), *above), running),
             start_after_layer(self.lm, first, hidden),
             last_mlp_at(self.lm, batch.read[rows], batch.valid[rows]),
             checkpointed(self.lm, first) if self.checkpoint else nullcontext(),

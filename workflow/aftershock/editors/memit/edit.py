@@ -14,6 +14,7 @@ from torch import Tensor
 
 from aftershock.editors.contexts import ContextEditor
 from aftershock.editors.contract import EditResult, Memory
+from aftershock.editors.solvers import adjust, rounding
 from aftershock.lm.edits import EMPTY, LowRank, State, scatter_cases, select
 from aftershock.lm.hooks import Streams, at_subjects
 from aftershock.lm.tokens import locate
@@ -49,6 +50,7 @@ class Memit(ContextEditor):
         losses = [loss / n for loss, n in zip(losses, of_case, strict=True)]
         failed = torch.tensor([reason is not None for reason in reasons], device=self.lm.device)
         delta, diagnostics = self._spread(asked, values, unit, failed, state)
+        delta, reasons = _sound(delta, reasons)
         solved = {"v0": values.init, "delta": values.delta, "z": values.target}
         solved |= {"log_p0": values.log_p0, "losses": values.losses}
         return EditResult(
@@ -71,10 +73,11 @@ class Memit(ContextEditor):
             values, unit = self._solve(asked, start)
             failed = torch.tensor([r is not None for r in values.reasons], device=self.lm.device)
             change, found = self._spread(asked, values, unit, failed, start)
+            change, why = _sound(change, values.reasons)
             delta += scatter_cases(change, able, len(cases))
             diagnostics += ({"z": values.target, "v0": values.init, "losses": values.losses}, *found)
             for row, i in enumerate(able):
-                reasons[i] = values.reasons[row]
+                reasons[i] = why[row]
                 steps[i] += int(values.updates[row])
                 losses[i] = float(values.final_losses[row])
         broken = torch.tensor([reason is not None for reason in reasons])
@@ -135,12 +138,22 @@ class Memit(ContextEditor):
             K = keys.new_zeros(len(failed), int(slot.max()) + 1, keys.shape[1], dtype=torch.float64)
             R = K.new_zeros(*K.shape[:2], spread.shape[1])
             K[owner, slot], R[owner, slot] = keys.double().masked_fill(lost, 0.0) * weight, spread * weight
-            adjusted = adjust(self.factor(layer), self.settings.mom2_weight, K)
+            factor, mom2_weight = self.factor(layer), self.settings.mom2_weight
+            adjusted = adjust(factor, mom2_weight, K)
             U, V = adjusted.to(self.lm.dtype), R.to(self.lm.dtype)
             delta += (LowRank(self.lm.projection(layer), U, V),)
-            diagnostics.append(
-                {"layer": layer, "K": K, "hidden": hidden, "residual": residual, "R": R, "adj_k": adjusted}
-            )
+            found = {
+                "layer": layer,
+                "K": K,
+                "hidden": hidden,
+                "residual": residual,
+                "R": R,
+                "adj_k": adjusted,
+            }
+            found |= {"rank": factor.rank}
+            found |= {"condition": factor.condition, "method": factor.method}
+            found["rounding"] = rounding(factor, mom2_weight, K, adjusted, self.lm.dtype)
+            diagnostics.append(found)
         return delta, diagnostics
 
     def _mean_keys(self, keys: Tensor) -> Tensor:
@@ -223,13 +236,12 @@ def _mean_by(rows: Tensor, unit: Tensor) -> Tensor:
     return total / torch.bincount(unit)[:, None]
 
 
-def adjust(factor: Tensor, weight: float, keys: Tensor) -> Tensor:
-    """((weight * C + K K^T)^-1 K)^T for each case, (B, n, d_in), from the Cholesky factor of C; float64.
-
-    `keys` are K^T, (B, n, d_in); rows of zeros stay zeros. By Woodbury's identity this is
-    B (1 + K^T B)^-1 with B = (weight * C)^-1 K: one factorisation per layer serves all cases.
-    """
-    b, n, width = keys.shape
-    solved = torch.cholesky_solve(keys.reshape(b * n, width).T, factor).T.reshape(b, n, width) / weight
-    inner = torch.eye(n, dtype=keys.dtype, device=keys.device) + solved @ keys.mT
-    return torch.linalg.solve(inner, solved)
+def _sound(delta: State, reasons: Sequence[str | None]) -> tuple[State, list[str | None]]:
+    """`delta` with zeros where it is not finite in some layer, and the `reasons` why cases failed."""
+    found = list(reasons)
+    for i in range(len(found)):
+        broken = [d.module for d in delta if not all(bool(t[i].isfinite().all()) for t in (d.U, d.V))]
+        if broken:
+            found[i] = found[i] or f"the update of {broken[0]} is not finite: its equations have no solution"
+    failed = torch.tensor([reason is not None for reason in found])
+    return tuple(change.without(failed) for change in delta), found

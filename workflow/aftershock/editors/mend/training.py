@@ -19,7 +19,7 @@ from torch import Tensor
 
 from aftershock.editors.mend import MendTraining
 from aftershock.editors.mend.checkpoint import TrainingState, load_checkpoint, save_checkpoint
-from aftershock.lm.edits import State, apply_deltas
+from aftershock.lm.edits import State, apply_deltas, first_layer
 from aftershock.lm.gradients import Texts, module_gradients, read_targets
 from aftershock.lm.hooks import record_activations, start_after_layer
 from aftershock.lm.hypernetwork import Hypernetwork
@@ -60,7 +60,7 @@ def losses(lm: LanguageModel, net: Hypernetwork, batch: Batch, observe: bool) ->
     """Edit with `net` and see what follows; with `observe` its normalisers see the tokens of the edits."""
     _, gradients = module_gradients(lm, batch.inner, list(net.shapes), (), batch.edits)
     state = net(gradients, batch.inner.cases, batch.edits, observe)
-    with apply_deltas(lm, state, batch.outer.cases):
+    with apply_deltas(lm, state, batch.outer.batch):
         edit = read_targets(lm, batch.outer, batch.edits).losses
     return Losses(edit, divergence(lm, batch.local, state, batch.edits), state)
 
@@ -73,12 +73,12 @@ def divergence(lm: LanguageModel, texts: Texts, state: State, n_cases: int) -> T
         logits = lm.logits(lm.run(texts.ids, texts.mask, use_cache=False)[seen])
         return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
 
-    below = min((lm.layer_of(delta.module) for delta in state), default=0) - 1  # the last layer unchanged
+    below = first_layer([state]) - 1  # the last layer unchanged
     stream = [lm.layer(below)] if below >= 0 else []
     with torch.no_grad(), record_activations(lm, outputs=stream) as found:
         before = log_probs()
     hidden = found["out", stream[0]] if stream else None
-    with apply_deltas(lm, state, texts.cases), start_after_layer(lm, below, hidden):
+    with apply_deltas(lm, state, texts.batch), start_after_layer(lm, below, hidden):
         after = log_probs()
     kl = (before.exp() * (before - after)).sum(dim=-1)
     owner = texts.cases[:, None].expand(seen.shape)[seen]
@@ -103,9 +103,9 @@ def validate(
         sums["val_local"] += float(found.local.sum())
         sums["val_total"] += float(found.total(settings)) * batch.edits
         before = read_targets(lm, batch.local, batch.edits).exact
-        with apply_deltas(lm, found.state, batch.outer.cases):
+        with apply_deltas(lm, found.state, batch.outer.batch):
             said += read_targets(lm, batch.outer, batch.edits).exact.tolist()
-        with apply_deltas(lm, found.state, batch.local.cases):
+        with apply_deltas(lm, found.state, batch.local.batch):
             kept += read_targets(lm, batch.local, batch.edits).exact[before].tolist()
     edits = sum(batch.edits for batch in batches)
     shares = {"success": np.mean(said).item(), "locality": np.mean(kept).item() if kept else math.nan}

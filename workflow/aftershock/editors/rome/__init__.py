@@ -32,7 +32,7 @@ def needs_moments(settings: RomeSettings) -> tuple[str, ...]:
 
 
 def _layers(n_layers: int) -> tuple[int, ...]:
-    """Return the layer at a sixth of the depth: 7 of 12 published ones exactly (GPT-2's are at a third)."""
+    """Return the layer at a sixth of the depth: 7 of 10 published ones exactly; GPT-2's are at a third."""
     return (round(n_layers / 6),)
 
 

@@ -5,6 +5,7 @@ named FAMILY. Families are found, not listed: a new one is a new file. Nothing h
 """
 
 import pkgutil
+import re
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -57,3 +58,12 @@ def family_of(model_type: str) -> Family:
             f"(a file lm/families/{model_type}.py adds it)"
         )
     return import_module(f"{__name__}.{model_type}").FAMILY
+
+
+def layer_number(module: str) -> int | None:
+    """Return the number of the layer that a module belongs to or is; None outside the layers.
+
+    In every family it is the first number among the parts of the name.
+    """
+    found = re.search(r"\.(\d+)(?:\.|$)", module)
+    return int(found[1]) if found else None

@@ -1,0 +1,121 @@
+"""Hyperparameters of the released code and our settings, one mapping per method.
+
+Every hyperparameter of a recorded case is a setting of ours, or fixed to what our editors do, or without effect
+on the recorded numbers. A case with any other is not covered: without it the case would be another one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aftershock.editors.methods import settings_of
+from aftershock.lm.model import LanguageModel
+from recorded import NotCoveredError
+
+MODULES = {"rewrite_module_tmp": "projection", "layer_module_tmp": "layer", "mlp_module_tmp": "mlp"}
+"""Templates of module names that must be our family's."""
+
+NOWHERE = (
+    *(
+        "alg_name",
+        "model_name",
+        "device",
+        "model_parallel",
+        "stats_dir",
+        "max_length",
+    ),  # where and on what it ran
+    *("mom2_dataset", "mom2_n_samples", "mom2_dtype"),  # the second moments are recorded
+    *("attn_module_tmp", "ln_f_module", "lm_head_module"),  # names of modules that are not edited
+)
+"""Hyperparameters without effect on any recorded method."""
+
+VALUE = {
+    "layers": "layers",
+    "v_num_grad_steps": "steps",
+    "v_lr": "lr",
+    "v_weight_decay": "weight_decay",
+    "clamp_norm_factor": "clamp",
+    "kl_factor": "kl_factor",
+}
+
+
+@dataclass(frozen=True)
+class Peer:
+    """How the hyperparameters of a method's released code map to our settings of it."""
+
+    settings: Mapping[str, str]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """Hyperparameters that our editor knows one value of."""
+    together: Mapping[tuple[str, ...], tuple[str, Mapping[tuple, Any]]] = field(default_factory=dict)
+    """Hyperparameters that choose the value of one setting together."""
+    nowhere: tuple[str, ...] = ()
+    none: tuple[str, ...] = ()
+    """Settings that are null where the released code has false."""
+
+
+ROME = Peer(
+    settings={**VALUE, "mom2_adjustment": "mom2_adjustment"},
+    fixed={"fact_token": "subject_last", "fp16": False},
+    # contexts are recorded; the loss is of the model's own logits; requests are edited in one call
+    nowhere=("context_template_length_params", "v_loss_layer", "batch_size"),
+)
+
+PEERS = {
+    "ft": Peer(
+        settings={
+            "layers": "layers",
+            "num_steps": "steps",
+            "lr": "lr",
+            "weight_decay": "weight_decay",
+            "wd_power_law": "wd_power_law",
+            "norm_constraint": "norm_constraint",
+            "batch_size": "batch_size",
+            "objective_optimization": "objective",
+        },
+        fixed={"fp16": False},
+        nowhere=("kl_factor",),  # read by nothing
+        none=("norm_constraint", "wd_power_law"),
+    ),
+    "rome": ROME,
+    "r_rome": Peer(
+        settings=ROME.settings,
+        fixed={**ROME.fixed, "original_implementation": False},
+        together={
+            ("enable_prompt_keys", "enable_random_prefix_keys"): (
+                "keys",
+                {(True, False): "prompt", (False, True): "averaged"},
+            )
+        },
+        nowhere=ROME.nowhere,
+    ),
+    "memit": Peer(
+        settings={**VALUE, "mom2_update_weight": "mom2_weight", "v_loss_layer": "loss_layer"},
+        fixed={"fact_token": "subject_last", "fp16": False},
+        # the released code ignores the first two; requests are edited in the recorded calls
+        nowhere=("mom2_adjustment", "layer_selection", "context_template_length_params", "batch_size"),
+    ),
+}
+
+
+def settings_from(method: str, hparams: Mapping[str, Any], lm: LanguageModel) -> Any:
+    """Our settings for the released code's hyperparameters; NotCoveredError names what is not known here."""
+    peer, rest = PEERS[method], dict(hparams)
+    for name in set(rest) & set(MODULES):
+        if (template := rest.pop(name)) != getattr(lm.family, MODULES[name]):
+            raise NotCoveredError(f"{name} {template}")
+    for name in set(rest) & {*NOWHERE, *peer.nowhere}:
+        del rest[name]
+    for name in set(rest) & set(peer.fixed):
+        if (value := rest.pop(name)) != peer.fixed[name]:
+            raise NotCoveredError(f"{name} {value}")
+    found = {peer.settings[name]: rest.pop(name) for name in list(rest) if name in peer.settings}
+    for names, (setting, values) in peer.together.items():
+        chosen = tuple(rest.pop(name, None) for name in names)
+        if chosen not in values:
+            raise NotCoveredError(", ".join(f"{n} {v}" for n, v in zip(names, chosen, strict=True)))
+        found[setting] = values[chosen]
+    if rest:
+        raise NotCoveredError(", ".join(sorted(rest)))
+    for name in set(found) & set(peer.none):
+        found[name] = None if found[name] is False else found[name]
+    return settings_of(method, found)

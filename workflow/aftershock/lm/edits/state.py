@@ -1,0 +1,140 @@
+"""States: several deltas at once, applied to a model, merged, measured and redrawn."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor
+
+from aftershock.lm.edits.delta import Batch, Delta
+from aftershock.lm.edits.dense import Dense
+from aftershock.lm.edits.low_rank import LowRank
+from aftershock.lm.edits.weights import WeightDelta
+from aftershock.lm.model import LanguageModel
+
+State = tuple[Delta, ...]
+EMPTY: State = ()
+
+MANY = 4  # deltas of one module from which on merging them is worth a copy
+
+
+@contextmanager
+def apply_deltas(lm: LanguageModel, deltas: State, batch: Batch) -> Iterator[None]:
+    """Context manager: row i of each pass inside runs with the deltas of case `batch.cases[i]`."""
+    with ExitStack() as stack:
+        for delta in deltas:
+            stack.enter_context(delta.attach(lm, batch))
+        yield
+
+
+def rewrite_prompts(state: State, prompts: Sequence[str], cases: Sequence[int]) -> list[str]:
+    """The prompts as the model reads them in `state`, prompt i in case `cases[i]`.
+
+    Editors that work in context put text before a prompt; a later delta's text comes before an earlier one's.
+    Everything that encodes prompts for a state calls this.
+    """
+    read = list(prompts)
+    for delta in state:
+        read = list(delta.rewrite(read, cases))
+    for old, new in zip(prompts, read, strict=True):
+        if not new.endswith(old):
+            raise ValueError(f"a delta rewrote prompt {old!r} as {new!r}; it may only put text before it")
+    return read
+
+
+def first_layer(states: Sequence[State]) -> int:
+    """The lowest layer that any of `states` changes; 0 where none changes anything."""
+    return min((delta.first_layer for state in states for delta in state), default=0)
+
+
+def per_token(state: State) -> bool:
+    """True if every change at a token depends on that token alone, so that tokens can be left out."""
+    return all(delta.per_token for delta in state)
+
+
+def select(state: State, indices: Sequence[int]) -> State:
+    """The state of some of the cases, in the order of `indices`."""
+    return tuple(delta.select(indices) for delta in state)
+
+
+def scatter_cases(state: State, indices: Sequence[int], size: int) -> State:
+    """`state` of the cases `indices` as that of `size` cases, nothing changed in the other ones."""
+    if len(indices) == size:
+        return state
+    place = [0] * size
+    for row, i in enumerate(indices):
+        place[i] = row
+    absent = torch.ones(size, dtype=torch.bool)
+    absent[list(indices)] = False
+    return tuple(delta.without(absent) for delta in select(state, place))
+
+
+def join(deltas: State) -> State:
+    """One delta for each changed weight, in the order of their first ones.
+
+    Low-rank ones are concatenated along r in the order of the edits; with others they add up to a matrix.
+    Deltas of other kinds stay where they are, and nothing is moved across one: it may read or replace what the
+    weights put out.
+    """
+    joined: list[Delta] = []
+    groups: dict[str, list[WeightDelta]] = {}
+    for delta in deltas:
+        if delta.in_weights:
+            groups.setdefault(delta.module, []).append(delta)
+        else:
+            joined += [*map(_sum, groups.values()), delta]
+            groups = {}
+    return (*joined, *map(_sum, groups.values()))
+
+
+def compact(deltas: State, tokens: float = 0) -> State:
+    """One delta for each changed weight as `join` makes it, in the cheapest form.
+
+    `tokens` are those that will run in each case: with enough of them it pays to build a matrix from factors
+    whose rank is close to the matrix's own or beyond.
+    """
+    return _cheapest(join(deltas), tokens)
+
+
+def merge_many(deltas: State, tokens: float = 0) -> State:
+    """`deltas` in their cheapest forms, joined where a weight has many: two or three cost less than a copy."""
+    counts = Counter(delta.module for delta in deltas if delta.in_weights)
+    many = max(counts.values(), default=0) >= MANY
+    return _cheapest(join(deltas) if many else deltas, tokens)
+
+
+def _cheapest(deltas: State, tokens: float) -> State:
+    return tuple(delta.compact(tokens) if delta.in_weights else delta for delta in deltas)
+
+
+def _sum(deltas: Sequence[WeightDelta]) -> WeightDelta:
+    """One delta for all of one module."""
+    if len(deltas) == 1:
+        return deltas[0]
+    factors = [delta.factors() for delta in deltas]
+    if all(pair is not None for pair in factors):
+        U, V = (torch.cat(parts, dim=1) for parts in zip(*factors, strict=True))
+        return LowRank(deltas[0].module, U, V)
+    biases = [delta.bias for delta in deltas if delta.bias is not None]
+    low = [pair for pair in factors if pair is not None]
+    parts = [delta.dense() for delta, pair in zip(deltas, factors, strict=True) if pair is None]
+    if low:  # one product for all of them
+        U, V = (torch.cat(some, dim=1) for some in zip(*low, strict=True))
+        parts.append(V.mT @ U)
+    return Dense(deltas[0].module, sum(parts[1:], parts[0]), sum(biases[1:], biases[0]) if biases else None)
+
+
+def state_norm(state: State) -> Tensor:
+    """Frobenius norm of each case's whole change, (B,), float64; the deltas of one module add up first."""
+    total = sum(delta.squared_norm() for delta in join(state))
+    return torch.as_tensor(total, dtype=torch.float64).sqrt()
+
+
+def random_like(state: State, seeds: Sequence[int]) -> State:
+    """A random change that equals `state` in modules, in their ranks, and in each module's norm, per case.
+
+    One seed per case, so that a case's draw does not depend on the cases beside it.
+    """
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return tuple(delta.random_like(generators) for delta in join(state))
