@@ -28,6 +28,20 @@ TOO_LONG = (
 MAKERS = "rule fetch_model or train_lm"
 
 
+def not_finite(model: nn.Module) -> list[str]:
+    """Return the names of the parameters that hold NaN or an infinity, in the model's order.
+
+    A sum tells of them without a copy of the weights; where it overflows, the numbers are looked at.
+    """
+    return [
+        name
+        for name, tensor in model.named_parameters()
+        if not tensor.is_meta
+        and not tensor.detach().sum(dtype=torch.float32).isfinite()
+        and not tensor.detach().isfinite().all()
+    ]
+
+
 def fuse_activations(model: nn.Module) -> nn.Module:
     """`model` with GPT-2's approximate GELU in one kernel instead of eight; the same up to rounding."""
     for parent in list(model.modules()):
@@ -109,6 +123,12 @@ class LanguageModel:
             raise ValueError(
                 f"{folder} lacks weights or has them in another shape than its config.json says: "
                 f"{', '.join(wrong[:5])}; delete it and run again: {MAKERS} makes it"
+            )
+        if broken := not_finite(model):
+            raise ValueError(
+                f"{folder} has weights that are not finite (NaN or infinite) in {len(broken)} tensors, "
+                f"{broken[0]} first; the model is damaged or was stored in a format too narrow for it: fetch "
+                "or train it anew, or take another revision"
             )
         tokenizer = load_tokenizer(folder)
         if device_map is None:
