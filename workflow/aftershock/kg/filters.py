@@ -41,7 +41,7 @@ FACT_KEY = [*KEY, "object_id"]
 
 def label_fault(label: str, graph: Graph) -> str | None:
     """Why a label cannot stand in a prompt; None when it can."""
-    if graph.is_entity_id(label) or graph.is_relation_id(label):
+    if graph.is_id(label):
         return ID_LIKE
     if label != label.strip() or any(unicodedata.category(char) in UNPRINTABLE for char in label):
         return UNREADABLE
