@@ -11,8 +11,7 @@ import pandas as pd
 
 from aftershock.experiments.queries import ScoredPrompt
 from aftershock.lm.model import TOO_LONG, LanguageModel
-from aftershock.lm.tokens import spaced
-from aftershock.prompts import fill
+from aftershock.prompts import fill, join
 
 NAMED = 5  # of the texts that are too long, in an error
 AROUND = 8  # tokens that a tokenizer may put around a text, or add to one
@@ -46,7 +45,7 @@ def fact_texts(facts: pd.DataFrame, templates: Mapping[str, Sequence[str]]) -> I
         label = max(objects, key=_size)
         for subject_id, subject in dict(zip(rows["subject_id"], rows["subject"], strict=True)).items():
             owner = subject_id if _size(subject) >= _size(label) else objects[label]
-            yield f"{owner} in a prompt of {relation_id}", fill(longest, subject) + spaced(label)
+            yield f"{owner} in a prompt of {relation_id}", join(fill(longest, subject), label)
 
 
 def prompt_texts(queried: Mapping[int, Sequence[ScoredPrompt]], probes: pd.DataFrame) -> Iterator[Text]:
@@ -56,14 +55,14 @@ def prompt_texts(queried: Mapping[int, Sequence[ScoredPrompt]], probes: pd.DataF
         for row in probes.itertuples(index=False)
     }
     for prompt in (prompt for prompts in queried.values() for prompt in prompts):
-        yield owners[prompt.case_id, prompt.probe_id], prompt.prompt + spaced(prompt.target)
+        yield owners[prompt.case_id, prompt.probe_id], join(prompt.prompt, prompt.target)
 
 
 def edit_texts(edits: pd.DataFrame) -> Iterator[Text]:
     """Every edit of EDITS rows, as its prompt with its target."""
     for row in edits.itertuples(index=False):
         owner = f"{row.subject_id} with {row.target_new_id} in case {row.case_id}, edit {row.edit}"
-        yield owner, fill(row.prompt, row.subject) + spaced(row.target_new)
+        yield owner, join(fill(row.prompt, row.subject), row.target_new)
 
 
 def _size(text: str) -> int:

@@ -15,7 +15,7 @@ from transformers.activations import NewGELUActivation
 from aftershock.lm.families import family_of, layer_number
 from aftershock.lm.folders import fault_of_model
 from aftershock.lm.tokenizer_files import load_tokenizer
-from aftershock.prompts import shortened
+from aftershock.prompts import bare, following, shortened
 
 TargetIds = Literal["text", "released"]
 SpecialTokens = Literal["characters", "tokens"]
@@ -176,7 +176,7 @@ class LanguageModel:
     def tokenize(self, texts: Sequence[str], **options: bool) -> BatchEncoding:
         """Return the tokenizer's encoding of data: labels, prompts with them, and documents."""
         as_characters = self.special_tokens == "characters"
-        return self.tokenizer(list(texts), split_special_tokens=as_characters, **options)
+        return self.tokenizer([bare(text) for text in texts], split_special_tokens=as_characters, **options)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, with what the tokenizer puts in front and without what it puts behind."""
@@ -185,8 +185,11 @@ class LanguageModel:
 
     def encode_targets(self, targets: Sequence[str]) -> list[list[int]]:
         """Token ids of each target alone, after one space: as the released protocol appends it."""
-        spaced = [target if target.startswith(" ") else f" {target}" for target in targets]
-        ids = self.tokenize(spaced, add_special_tokens=False)["input_ids"] if spaced else []
+        return self.encode_alone([following("", target) for target in targets])
+
+    def encode_alone(self, targets: Sequence[str]) -> list[list[int]]:
+        """Token ids of each target alone, as it follows its prompt; ValueError when one has none."""
+        ids = self.tokenize(targets, add_special_tokens=False)["input_ids"] if targets else []
         for target, row in zip(targets, ids, strict=True):
             if not target.strip() or not row:
                 raise ValueError(f"target {target!r} has no tokens; a target needs at least one")
