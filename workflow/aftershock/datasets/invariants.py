@@ -65,9 +65,10 @@ def label_faults(mentions: pd.DataFrame) -> pd.DataFrame:
             "label without a letter": lambda text: bool(text.strip()) and not has_letter(text),
         },
     )
-    pairs = mentions[["entity_id", "label"]].drop_duplicates()
-    ids = pairs[[_is_id(*pair) for pair in pairs.itertuples(index=False, name=None)]]
-    return pd.concat([found, mentions.merge(ids).assign(kind="label is an id")], ignore_index=True)
+    pairs = list(zip(mentions["entity_id"], mentions["label"], strict=True))
+    ids = {pair for pair in set(pairs) if _is_id(*pair)}
+    named = mentions[pd.Series([pair in ids for pair in pairs], index=mentions.index, dtype=bool)]
+    return pd.concat([found, named.assign(kind="label is an id")], ignore_index=True)
 
 
 def _is_id(entity_id: str, label: str) -> bool:
