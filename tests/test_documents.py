@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,6 +98,28 @@ def test_empty_documents_and_half_characters_are_no_trouble(tmp_path: Path) -> N
     assert sample_documents([tmp_path / "b.parquet"], "text", 9, 0) == ["a"]
 
 
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "jsonl.gz", "parquet"])
+@pytest.mark.parametrize("missing", [None, "", " ", " \t "])
+def test_a_document_without_text_is_left_out_and_counted_in_every_format(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, missing: str | None
+) -> None:
+    caplog.set_level(logging.INFO)
+    texts = [missing if i in (0, 3, 7) else f"document {i}" for i in range(9)]
+    given = [text or "" for text in texts] if kind == "txt" else texts
+    found = sample_documents([written(tmp_path, kind, given)], "text", 99, 0)
+    assert sorted(found) == [text for text in texts if text and text.strip()]
+    assert "documents left out, as they have no text: 3 of 9" in caplog.text
+    some = sample_documents([written(tmp_path, kind, given)], "text", 5, 0)
+    assert some == sample_documents([written(tmp_path, "txt", [t or "" for t in texts])], "text", 5, 0)
+
+
+def test_a_file_of_nulls_alone_has_no_document(tmp_path: Path) -> None:
+    for line in ('{"text": null}', '{"text": NaN}', ""):
+        (tmp_path / "a.jsonl").write_text(f"{line}\n" * 3)
+        with pytest.raises(ValueError, match=r"a\.jsonl: no document has any text"):
+            sample_documents([tmp_path / "a.jsonl"], "text", 9, 0)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
@@ -107,6 +130,10 @@ def test_empty_documents_and_half_characters_are_no_trouble(tmp_path: Path) -> N
             r"a\.jsonl line 2 has no 'text'; name the text's `column`",
         ),
         ("a.jsonl", b'{"text": 3}\n', r"a\.jsonl line 1: 'text' is int, not text"),
+        ("a.jsonl", b'{"text": ["a"]}\n', r"a\.jsonl line 1: 'text' is list, not text"),
+        ("a.jsonl", b'{"text": false}\n', r"a\.jsonl line 1: 'text' is bool, not text"),
+        ("a.jsonl", b"null\n", r"a\.jsonl line 1 cannot be read"),
+        ("a.jsonl", b'["a"]\n', r"a\.jsonl line 1 cannot be read"),
         ("a.jsonl", b"{\n", r"a\.jsonl line 1 cannot be read"),
         ("a.txt", b"\xff\xfe\n", r"a\.txt line 1 cannot be read"),
         ("a.txt", b" \n\n", r"a\.txt: no document has any text"),

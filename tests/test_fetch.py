@@ -258,7 +258,9 @@ def test_without_a_network_the_error_says_what_to_do(
 
 
 # --- what is refused ---------------------------------------------------------------------------------------
-def test_code_and_unknown_families_are_refused_before_weights_are_fetched(hub: Hub, tmp_path: Path) -> None:
+def test_code_packed_weights_and_unknown_families_are_refused_before_weights_are_fetched(
+    hub: Hub, tmp_path: Path
+) -> None:
     saved(tmp_path / "repo")
     config = tmp_path / "repo" / "config.json"
     values = json.loads(config.read_text())
@@ -266,6 +268,9 @@ def test_code_and_unknown_families_are_refused_before_weights_are_fetched(hub: H
     config.write_text(json.dumps({**values, "auto_map": {"AutoModelForCausalLM": "modeling.Own"}}))
     with pytest.raises(ValueError, match=r"config\.json asks for code.*AutoModelForCausalLM.*never run"):
         fetch({"hub": NAME, "revision": "main"}, tmp_path / "weights", family_of)
+    config.write_text(json.dumps({**values, "quantization_config": {"quant_method": "awq", "bits": 4}}))
+    with pytest.raises(ValueError, match=r"owner/tiny at .* holds quantised weights \(awq, 4 bits"):
+        fetch({"hub": NAME, "revision": "main"}, tmp_path / "packed", family_of)
     config.write_text(json.dumps({**values, "model_type": "mamba"}))
     with pytest.raises(ValueError, match="unknown model type 'mamba'"):
         fetch({"hub": NAME, "revision": "main"}, tmp_path / "other", family_of)

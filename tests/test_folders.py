@@ -1,16 +1,20 @@
 """Folders of weights that are not whole or of another model, and sources that are not there."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from aftershock.config import check_fetched
 from aftershock.config.fetched import source_errors
 from aftershock.lm.classifier import classify
-from aftershock.lm.folders import fault_of_encoder, fault_of_model, fault_of_origin
+from aftershock.lm.families import family_of
+from aftershock.lm.fetch import fetch
+from aftershock.lm.folders import fault_of_encoder, fault_of_model, fault_of_origin, quantisation_of
 from aftershock.lm.model import LanguageModel
 from tiny import tiny
 
@@ -124,3 +128,72 @@ def test_a_source_on_disk_has_to_exist_until_it_is_copied(
         Path("results", made).mkdir(parents=True)
     assert [*source_errors(config, models, tmp_path)] == []
     assert [*source_errors(PLAIN, {}, tmp_path)] == []
+
+
+# --- quantised weights -------------------------------------------------------------------------------------
+QUANTISED = [
+    {"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128}},
+    {"quantization_config": {"quant_method": "awq", "bits": 4, "zero_point": True}},
+    {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True, "load_in_8bit": False}},
+    {"quantization_config": {"load_in_8bit": True}},
+    {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}},
+    {"quantization_config": {"quant_method": "compressed-tensors", "config_groups": {}}},
+    {"quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]}},
+    {"quantization_config": {"quant_method": "unheard"}},
+    {"compression_config": {"format": "pack-quantized"}},
+    {"text_config": {"quantization_config": {"quant_method": "hqq"}}},
+    {"quantization": "fp8"},
+]
+
+
+def described(folder: Path, more: dict) -> Path:
+    """The folder with more in its config.json."""
+    config = folder / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **more}))
+    return folder
+
+
+@pytest.mark.parametrize("more", QUANTISED)
+def test_a_quantised_model_is_refused_wherever_it_is_met(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = described(saved(Path("given")), more)
+    said = r"holds quantised weights \(.*config\.json says\): .* take the model as it was before quantisation"
+    with pytest.raises(ValueError, match=f"^given {said}"):
+        fetch({"path": "given"}, Path("results/models/ours/weights"), family_of)
+    assert not Path("results/models/ours/weights").exists()
+    (found,) = source_errors(PLAIN, {"ours": {"source": {"path": "given"}}}, tmp_path)
+    assert re.match(rf"resources/models/ours\.yaml: source\.path: given {said}", found)
+    source.rename("results/models/ours/weights")
+    with pytest.raises(ValueError, match=said):
+        check_fetched(PLAIN, {"ours": FETCHED})
+    with pytest.raises(ValueError, match=said):
+        LanguageModel.load("results/models/ours/weights")
+
+
+def test_a_method_and_its_bits_are_told() -> None:
+    told = {"quant_method": "gptq", "bits": 4}
+    assert (
+        quantisation_of({"quantization_config": told})
+        == "gptq, 4 bits, as quantization_config in config.json says"
+    )
+    told = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    assert quantisation_of({"quantization_config": told}).startswith("bitsandbytes, 8 bits, ")
+    assert quantisation_of({}, ["config.json", "quantize_config.json"]) == "as quantize_config.json says"
+    for plain in ({}, {"quantization_config": None}, {"quantization_config": {}}, {"text_config": {}}):
+        assert quantisation_of(plain, ["config.json"]) is None
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.int8, torch.uint8])
+def test_packed_weights_are_seen_without_a_word_in_the_configuration(tmp_path: Path, kind) -> None:
+    folder = saved(tmp_path)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["transformer.h.0.attn.bias"] = torch.ones(2, 2, dtype=torch.uint8)  # old files keep their masks
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    assert fault_of_model(folder) is None
+    tensors["transformer.h.1.mlp.c_fc.weight"] = torch.ones(2, 2).to(kind)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    assert "quantised weights (model.safetensors: transformer.h.1.mlp.c_fc.weight is" in fault_of_model(
+        folder
+    )

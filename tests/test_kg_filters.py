@@ -103,6 +103,8 @@ def test_each_label_is_asked_for_in_one_standard_query() -> None:
         ("E12", "label equals an id"),
         ("R3", "label equals an id"),
         ("Q12", None),
+        ("V2", None),
+        ("L12", None),
         ("80/81", "label without a letter"),
         ("$", "label without a letter"),
         ("a\tb", "label with control characters, line breaks or spaces around it"),

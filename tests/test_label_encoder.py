@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 from aftershock.experiments.knowledge import Ranking, score_objects
 from aftershock.lm import label_encoder
@@ -91,7 +92,7 @@ def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random BERT of one layer that knows letters, with mean pooling, as sentence-transformers saves it."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from tokenizers import models, normalizers, pre_tokenizers
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
     folder = tmp_path_factory.mktemp("encoder")
@@ -131,6 +132,26 @@ def test_objects_are_compared_by_a_fetched_sentence_encoder(encoder_folder, hub:
     own = score_objects(lm, objects, prompts, ModelEncoder(lm), Ranking(10))
     assert own["similarity"].tolist() != pytest.approx(wanted, abs=1e-3)
     assert own["rank"].tolist() == found["rank"].tolist()
+
+
+@needs_encoder
+@pytest.mark.parametrize("name", ["BertTokenizer", "GPT2Tokenizer", "PreTrainedTokenizerFast"])
+@pytest.mark.parametrize("lower", [False, True])
+def test_an_encoder_reads_by_its_tokenizer_json(encoder_folder, tmp_path, name: str, lower: bool) -> None:
+    """The rules made here make letters small and keep accents; a class of BERT's would do otherwise."""
+    folder = shutil.copytree(encoder_folder, tmp_path / "encoder")
+    for file, more in (
+        ("tokenizer_config.json", {"tokenizer_class": name, "do_lower_case": False}),
+        ("sentence_bert_config.json", {"do_lower_case": lower, "max_seq_length": 7}),
+    ):
+        values = json.loads((folder / file).read_text()) if (folder / file).is_file() else {}
+        (folder / file).write_text(json.dumps({**values, **more}))
+    rules, encoder = Tokenizer.from_file(str(folder / "tokenizer.json")), SentenceEncoder(folder)
+    for text in ("Oslo", "New Castle", "été", "a-b"):
+        assert encoder.model.tokenizer(text)["input_ids"] == rules.encode(text).ids
+    assert encoder.model.max_seq_length == 7
+    long, short = encoder.model.encode(["abcdefghijk", "abcdefg"], normalize_embeddings=True)
+    assert long == pytest.approx(short, abs=1e-6)
 
 
 @needs_encoder

@@ -11,7 +11,7 @@ from aftershock.lm import scoring
 from aftershock.lm.edits import Batch, LowRank, apply_deltas, random_like, select, state_norm
 from aftershock.lm.generation import continue_greedily, sample
 from aftershock.lm.hooks import batches
-from aftershock.lm.model import LanguageModel
+from aftershock.lm.model import LanguageModel, not_finite
 from aftershock.lm.scoring import score, score_states
 from aftershock.prompts import fill
 from aftershock.requests import Query
@@ -52,6 +52,29 @@ def test_incomplete_folders_are_refused(tmp_path):
     lm.tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"lacks weights.*c_fc"):
         LanguageModel.load(tmp_path)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["wte.weight", "h.1.mlp.c_proj.weight", "h.0.ln_1.bias"])
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, value, name):
+    lm = tiny(dtype=torch.float32)
+    lm = LanguageModel(copy.deepcopy(lm.model), lm.tokenizer)
+    tensors = dict(lm.model.named_parameters())
+    for broken in (f"transformer.{name}", "transformer.ln_f.bias"):
+        tensors[broken].view(-1)[3] = value
+    lm.model.save_pretrained(tmp_path)
+    lm.tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match=rf"{tmp_path.name} has weights .* in 2 tensors, transformer\.{name} first"
+    ):
+        LanguageModel.load(tmp_path)
+
+
+def test_large_weights_are_no_fault():
+    lm = tiny(dtype=torch.float32)
+    model = copy.deepcopy(lm.model)
+    model.transformer.wte.weight.data.fill_(1e38)  # their sum is infinite
+    assert not_finite(model) == []
 
 
 # --- deltas ------------------------------------------------------------------------------------------------

@@ -175,8 +175,8 @@ def test_locality_files_of_both_forms(tmp_path, record):
         ("[]", "no list of records"),
         ("[3]", "record 0 is 3, not an object"),
         ('[{"prompt": "x"}]', "record 0 has prompt; it needs requested_rewrite"),
-        ('[{"requested_rewrite": {"subject": "x"}}]', "record 0 lacks 'target_true'"),
-        (json.dumps([{**FLAT, "locality_ground_truth": ""}]), "record 0 has '' where a text is needed"),
+        ('[{"requested_rewrite": {"subject": "x"}}]', "record 0 lacks requested_rewrite.target_true"),
+        (json.dumps([{**FLAT, "locality_ground_truth": ""}]), 'record 0: locality_ground_truth is "", not'),
         (json.dumps([FLAT]), "too few subjects for split"),
     ],
 )

@@ -1,5 +1,6 @@
 """Texts and people that become no part of a case: listed words, a classifier, reviewed rows, the living."""
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,7 +15,6 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import (
-    AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
     BertModel,
@@ -31,6 +31,7 @@ from aftershock.kg.source import connect
 from aftershock.kg.store import load_triples
 from aftershock.kg.world import generate_world
 from aftershock.lm.classifier import classify
+from aftershock.lm.tokenizer_files import load_tokenizer
 
 ROOT = Path(__file__).parents[1]
 RESOURCES = ROOT / "resources"
@@ -220,11 +221,26 @@ def test_a_classifiers_probability_does_not_depend_on_batches(
     texts = ["kind words", "rude", "and more rude words and more", "kind", "more more more"]
     found = classify(tmp_path, texts, "label0", "cpu", tokens=12)
     assert found == pytest.approx(classify(tmp_path, texts, "label0", "cpu"), abs=1e-6)
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
     for text, score in zip(texts, found, strict=True):
         logits = model(**tokenizer(text, return_tensors="pt")).logits[0]
         one = logits.softmax(0)[0] if n_labels > 1 and kind is None else logits.sigmoid()[0]
         assert score == pytest.approx(one.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["BertTokenizer", "RobertaTokenizer", None])
+def test_a_classifier_reads_by_its_tokenizer_json(tmp_path: Path, name: str | None) -> None:
+    """The rules made here keep capitals apart; BERT's class makes letters small."""
+    model = classifier(tmp_path, 2)
+    file = tmp_path / "tokenizer_config.json"
+    file.write_text(
+        json.dumps({"tokenizer_class": name, "pad_token": "[PAD]"} if name else {"pad_token": "[PAD]"})
+    )
+    rules = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    for text in ("kind words", "Kind words", "rude"):
+        ids = torch.tensor([rules.encode(text).ids])
+        wanted = model(input_ids=ids).logits[0].softmax(0)[0].item()
+        assert classify(tmp_path, [text], "label0", "cpu") == pytest.approx([wanted], abs=1e-6)
 
 
 def test_a_classifier_without_the_label_or_a_head_is_refused(tmp_path: Path) -> None:

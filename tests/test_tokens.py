@@ -11,11 +11,19 @@ from tokenizers import AddedToken
 from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
-from aftershock.lm.tokens import Pair, encode_pairs, locate, locate_pairs, spaced
-from aftershock.prompts import fill
+from aftershock.lm.text import Sentence, document_text
+from aftershock.lm.tokens import Pair, encode_pairs, locate, locate_pairs
+from aftershock.lm.training import Encoder
+from aftershock.prompts import JOINT, fill, following, join, read_template
 from aftershock.requests import EditRequest, Query
 from tiny import NAMES, next_log_probs, tiny, written
 from tokenizers_here import MAKERS, tokenizer_of
+
+
+def spaced(target: str) -> str:
+    """A target as it follows an ordinary prompt."""
+    return following("", target)
+
 
 every_kind = pytest.mark.parametrize("kind", MAKERS)
 many = settings(max_examples=15, deadline=None)
@@ -271,3 +279,47 @@ def test_texts_beyond_the_context_are_named():
         encode_pairs(lm, [("Ada", "Oslo " * 60)])
     with pytest.raises(ValueError, match=rf"'Is Ada Oslo Oslo.*{match}"):
         locate_pairs(lm, [("Is {}", "Ada", "Oslo " * 60)])
+
+
+# --- targets that join their prompts -----------------------------------------------------------------------
+@pytest.mark.parametrize("target_ids", ["text", "released"])
+@every_kind
+def test_a_target_follows_at_once_where_its_template_says_so(kind, target_ids):
+    lm = Reader(kind, target_ids)
+    prompt, template = read_template("東京の国は{target}"), read_template("{}の国は{target}")
+    assert template == "{}の国は" + JOINT
+    (pair,) = encode_pairs(lm, [(prompt, "日本")])
+    ((located, target),) = locate_pairs(lm, [(template, "東京", "日本")])
+    assert (located.ids, target) == (pair.prompt, pair.target)
+    if target_ids == "text":
+        assert [*pair.prompt, *pair.target] == whole(kind, "東京の国は日本")[0]
+        assert pair.target
+    else:
+        assert [*pair.prompt] == whole(kind, "東京の国は")[0]
+        assert [*pair.target] == tokenizer_of(kind)("日本", add_special_tokens=False)["input_ids"]
+    (alone,) = locate(lm, [(template, "東京")])
+    assert [*alone.ids] == whole(kind, "東京の国は")[0] == lm.encode([prompt])[0]
+
+
+@pytest.mark.parametrize("cell", ["{} was born in", "{} was born in {target}", "{} was born in  {target}"])
+def test_a_template_with_a_space_before_its_target_is_as_one_without(cell):
+    assert read_template(cell) == "{} was born in"
+    assert join(fill(read_template(cell), "Ada"), "Oslo") == "Ada was born in Oslo"
+
+
+def test_labels_are_never_read_as_a_place_for_the_target():
+    assert join(fill(read_template("The father of {} is"), "{target}"), "{target}") == (
+        "The father of {target} is {target}"
+    )
+    assert join(fill(read_template("{}の父は{target}"), "{target}"), "Bo") == "{target}の父はBo"
+
+
+def test_contexts_and_training_keep_what_a_template_says():
+    template = fill("Ada and Bo. {}", read_template("{}の父は{target}"))
+    assert join(fill(template, "花子"), "太郎") == "Ada and Bo. 花子の父は太郎"
+    tokenizer = tiny().tokenizer
+    sentence = Sentence(fill(read_template("{}の父は{target}"), "花子"), "太郎")
+    assert document_text((sentence,)) == "花子の父は太郎."
+    ids, weights = Encoder(tokenizer, 0.25).sentence(sentence)
+    assert tokenizer.decode(ids).strip() == "花子の父は太郎."
+    assert tokenizer.decode([i for i, weight in zip(ids, weights, strict=True) if weight == 1.0]) == "太郎"

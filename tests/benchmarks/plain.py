@@ -15,8 +15,7 @@ from torch import Tensor
 
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.moments import Moment
-from aftershock.lm.tokens import spaced
-from aftershock.prompts import fill, split
+from aftershock.prompts import fill, following, split
 from aftershock.requests import EditRequest
 
 ESSENCE = "{} is a"
@@ -146,7 +145,7 @@ class Plain:
     @torch.no_grad()
     def score(self, prompts: Sequence[str], targets: Sequence[str]) -> list[list[list[float]]]:
         """Log-probability of every token, per prompt and target, of all texts in one padded batch."""
-        logits = self.forward(*self.read([p + spaced(t) for p in prompts for t in targets]))
+        logits = self.forward(*self.read([p + following(p, t) for p in prompts for t in targets]))
         ends, rows = self.lm.encode(prompts), self.lm.encode_targets(targets)
         asked = [(len(prompt), target) for prompt in ends for target in rows]
         found = []
@@ -233,7 +232,9 @@ class Plain:
         prompts = [request.text for request in requests]
         targets = lm.encode_targets([request.target_new for request in requests])
         ends = [len(ids) for ids in lm.encode(prompts)]
-        texts = [p + spaced(r.target_new) if each else p for p, r in zip(prompts, requests, strict=True)]
+        texts = [
+            p + following(p, r.target_new) if each else p for p, r in zip(prompts, requests, strict=True)
+        ]
         logits = self.forward(*self.read(texts))
         if each:  # every position of the texts is normalised, as in a cross entropy over shifted labels
             logits = logits.log_softmax(dim=-1)

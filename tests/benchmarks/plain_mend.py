@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from aftershock.lm.hypernetwork import Hypernetwork
-from aftershock.lm.tokens import spaced
+from aftershock.prompts import following
 from aftershock.requests import EditRequest
 from benchmarks.plain import Plain
 
@@ -38,7 +38,7 @@ def _gradients(plain: Plain, request: EditRequest, names: list[str]) -> dict[str
     """What enters each module and the gradient of what leaves it, (tokens, width), zero rows left out."""
     lm, entered, left, handles = plain.lm, {}, {}, []
     (target,) = lm.encode_targets([request.target_new])
-    ids, mask = plain.read([request.text + spaced(request.target_new)])
+    ids, mask = plain.read([request.text + following(request.text, request.target_new)])
 
     def look(name: str):
         def hook(module, args, output):

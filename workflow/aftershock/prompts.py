@@ -1,8 +1,16 @@
-"""Prompt templates: one `{}` where the subject goes. Labels are data and never parsed as templates."""
+"""Prompt templates: one `{}` where the subject goes. Labels are data and never parsed as templates.
+
+A target follows its prompt after one space. Chinese, Japanese and Thai have none between words: in a sheet
+such a template says where its target stands, as in `{}の首都は{target}`. Elsewhere its last character is
+JOINT, which tells that nothing stands between prompt and target, and which no model is given.
+"""
 
 SLOT = "{}"
 TEXT = "text"
 """In place of a relation: the subject is a whole prompt, asked as it stands."""
+TARGET_SLOT = "{target}"
+JOINT = "\u2060"  # Unicode's word joiner: no break and no space
+SHOWN = 120  # characters of a text in an error
 
 
 def fill(template: str, subject: str) -> str:
@@ -17,3 +25,31 @@ def split(template: str) -> tuple[str, str]:
     if len(parts) != 2:
         raise ValueError(f"template {template!r} has {len(parts) - 1} slots '{{}}'; it needs exactly one")
     return parts[0], parts[1]
+
+
+def shortened(text: str) -> str:
+    """Return a text for an error: its beginning and end where it is long."""
+    return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]} ... {text[-SHOWN // 2 :]}"
+
+
+def read_template(text: str) -> str:
+    """Return the template that a cell of a sheet stands for: without its target's slot, if it has one."""
+    if not text.endswith(TARGET_SLOT):
+        return text
+    before = text.removesuffix(TARGET_SLOT)
+    return before.rstrip(" ") if before.endswith(" ") else before + JOINT
+
+
+def bare(prompt: str) -> str:
+    """Return a prompt as a model reads it: without the sign that its target follows at once."""
+    return prompt.removesuffix(JOINT)
+
+
+def following(prompt: str, target: str) -> str:
+    """Return a target as it follows a prompt: after one space, unless it has one or joins the prompt."""
+    return target if prompt.endswith(JOINT) or target.startswith(" ") else f" {target}"
+
+
+def join(prompt: str, target: str) -> str:
+    """Return a prompt with its target as one text."""
+    return bare(prompt) + following(prompt, target)

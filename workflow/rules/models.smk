@@ -112,6 +112,7 @@ rule moments:
         layers=layers_with_moments,
         sample=moments_sample,
         device_map=config["engine"]["device_map"],
+        special_tokens=config["engine"]["special_tokens"],
         code=code_with_model("moments"),
     message:
         "Collecting second moments of {wildcards.model}"

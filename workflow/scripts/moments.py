@@ -12,6 +12,7 @@ from aftershock.lm.moments import (
     save_sums,
     sha256_of_weights,
 )
+from aftershock.lm.special_tokens import spelled_remark
 from aftershock.page.moments import remarks
 from aftershock.stage import stage
 from aftershock.tables.models import MOMENTS
@@ -20,12 +21,18 @@ with stage(snakemake) as run:
     given, params, sample = snakemake.input, snakemake.params, snakemake.params.sample
     files = text_files(given.text)
     documents = sample_documents(files, sample["column"], sample["documents"], sample["seed"])
-    lm = LanguageModel.load(given.weights, run.device, device_map=params.device_map)
+    lm = LanguageModel.load(
+        given.weights, run.device, device_map=params.device_map, special_tokens=params.special_tokens
+    )
+    if remark := spelled_remark(lm, documents, "documents"):
+        print(remark)
+        print(f"{snakemake.wildcards.model}: {remark}", file=run.console)
     hashes = {"weights_sha256": sha256_of_weights(given.weights)}
     hashes["text_sha256"] = sha256_of_documents(documents)
     key = {
         **hashes,
         "layers": str(params.layers),
+        "special_tokens": params.special_tokens,
         "sample": str(sample),
         "code": params.code,
         "device": run.device,

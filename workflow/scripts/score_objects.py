@@ -3,6 +3,7 @@
 from aftershock.experiments.knowledge import Part, Ranking, score_objects
 from aftershock.lm.label_encoder import ModelEncoder, SentenceEncoder
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.special_tokens import spelled_remark
 from aftershock.stage import stage
 from aftershock.tables.graph import PROMPTS
 from aftershock.tables.models import OBJECT_ANSWERS, TAUGHT
@@ -15,6 +16,10 @@ with stage(snakemake) as run:
     objects, prompts = TAUGHT.read(given.objects), PROMPTS.read(given.prompts)
     ranking = Ranking(params.candidates, params.seed)
     part = Part.parse(snakemake.wildcards.part)
+    if remark := spelled_remark(lm, [*objects["subject"], *objects["object"]], "labels"):
+        print(remark)
+        if part.number == 1:
+            print(f"{snakemake.wildcards.model}: {remark}", file=run.console)
     found = score_objects(lm, objects, prompts, encoder or ModelEncoder(lm), ranking, part, run.progress)
     print(f"{len(found)} of {len(objects)} objects asked about")
     OBJECT_ANSWERS.write(found, snakemake.output[0], run.provenance)

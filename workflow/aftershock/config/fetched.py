@@ -5,7 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from aftershock.config.settings import depth
-from aftershock.lm.folders import fault_of_encoder, fault_of_model, fault_of_origin
+from aftershock.lm.folders import (
+    QUANTISED_WEIGHTS,
+    UNQUANTISED,
+    fault_of_encoder,
+    fault_of_model,
+    fault_of_origin,
+    quantisation_of_folder,
+)
 
 ENCODER, CLASSIFIER = Path("results/encoder"), Path("results/screen/classifier")
 
@@ -18,15 +25,15 @@ def weights_folder(model: str) -> Path:
 def source_errors(
     config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], folder: Path
 ) -> Iterator[str]:
-    """Folders on disk that something is to be copied from and that do not exist; none once it is copied."""
+    """Folders on disk that something is to be copied from and that cannot be; none once it is copied."""
     for name, model in models.items():
-        yield from _missing(
+        yield from _unusable(
             f"resources/models/{name}.yaml: source", model.get("source"), weights_folder(name)
         )
     encoder = _encoder(config)
     if encoder and not (folder / encoder.get("path", "")).is_dir():
-        yield from _missing("cases.label_encoder", encoder, ENCODER)
-    yield from _missing("screen.classifier.source", _classifier(config), CLASSIFIER)
+        yield from _unusable("cases.label_encoder", encoder, ENCODER)
+    yield from _unusable("screen.classifier.source", _classifier(config), CLASSIFIER)
 
 
 def check_fetched(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> None:
@@ -50,10 +57,14 @@ def _fetched(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]])
         yield f"{CLASSIFIER} {fault}; rule fetch_classifier makes it anew"
 
 
-def _missing(key: str, source: Mapping[str, str] | None, made: Path) -> Iterator[str]:
+def _unusable(key: str, source: Mapping[str, str] | None, made: Path) -> Iterator[str]:
     path = (source or {}).get("path")
-    if path and not made.exists() and not Path(path).is_dir():
+    if not path or made.exists():
+        return
+    if not Path(path).is_dir():
         yield f"{key}.path: there is no folder {path!r}; a path is relative to the working directory"
+    elif found := quantisation_of_folder(path):
+        yield f"{key}.path: {path} {QUANTISED_WEIGHTS} ({found}): {UNQUANTISED}"
 
 
 def _encoder(config: Mapping[str, Any]) -> Mapping[str, str] | None:

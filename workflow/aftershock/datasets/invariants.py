@@ -4,7 +4,6 @@ Our own builds are stopped by `require`; `validate` counts the same breaches, an
 files of the published format.
 """
 
-import re
 import unicodedata
 from collections.abc import Callable
 from typing import TypeAlias
@@ -13,8 +12,8 @@ import pandas as pd
 
 from aftershock.datasets.graph_facts import FactIndex
 from aftershock.datasets.table import CONFLICT
+from aftershock.kg.graph import graphs_of
 
-ID_LABEL = re.compile(r"^[A-Z]\d+$")
 LONG = 60  # characters
 Mask: TypeAlias = pd.Series
 
@@ -60,14 +59,22 @@ def breaches(dataset: str, edits: pd.DataFrame, probes: pd.DataFrame, index: Fac
 
 def label_faults(mentions: pd.DataFrame) -> pd.DataFrame:
     """The rows of `mentions` (case_id, entity_id, label) whose label no case should have, with a `kind`."""
-    return _labels(
+    found = _labels(
         mentions,
         {
             "empty label": lambda text: not text.strip(),
-            "label is an id": lambda text: bool(ID_LABEL.match(text)),
             "label without a letter": lambda text: bool(text.strip()) and not has_letter(text),
         },
     )
+    pairs = list(zip(mentions["entity_id"], mentions["label"], strict=True))
+    ids = {pair for pair in set(pairs) if _is_id(*pair)}
+    named = mentions[pd.Series([pair in ids for pair in pairs], index=mentions.index, dtype=bool)]
+    return pd.concat([found, named.assign(kind="label is an id")], ignore_index=True)
+
+
+def _is_id(entity_id: str, label: str) -> bool:
+    """True where an entity's label has the form of an id of its own graph: V2 is a rocket, Q2 is none."""
+    return any(graph.is_id(label) for graph in graphs_of(str(entity_id)))
 
 
 def label_oddities(mentions: pd.DataFrame) -> pd.DataFrame:

@@ -1,15 +1,18 @@
 """Texts that an edit should leave alone, from files in the format of CounterFact."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from aftershock.datasets.mend import LOCAL_COLUMNS
+from aftershock.prompts import shortened
 from aftershock.seeds import derive
 
+FLAT = {"locality_prompt", "locality_ground_truth"}
+LISTED = 5  # records that cannot be read, in an error
 SHARES = ("dev", "test", "train", "train", "train")  # each a fifth of the subjects
 
 
@@ -38,48 +41,95 @@ def read_locality(path: str | Path, where: str) -> pd.DataFrame:
     """LOCAL_COLUMNS of a JSON file, splits disjoint by subject; no relation is known.
 
     Records are those of the published CounterFact (neighbours and the object that they share) or of the flat
-    form that EasyEdit reads (one text and its answer). ValueError names the file, as `where`, and the record
-    that is neither. A subject's split depends on nothing but its name: what one setting trains on is never
-    what another one tests.
+    form that EasyEdit reads (one text and its answer, or a list of each). A list that is empty or null gives
+    no texts. ValueError names the file, as `where`, and the number and field of every record that has
+    something else where texts should be. A subject's split depends on nothing but its name: what one setting
+    trains on is never what another one tests.
     """
     try:
-        records = json.loads(Path(path).read_text(encoding="utf-8"))
+        records = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{where} is not JSON: {error}") from error
     if not isinstance(records, list) or not records:
         raise ValueError(f"{where} holds no list of records, as CounterFact's file does")
-    rows = []
+    rows, faults = [], []
     for number, record in enumerate(records):
-        if not isinstance(record, dict):
-            raise ValueError(f"{where}: record {number} is {record!r}, not an object")
-        for subject, prompt, target in _texts(record, f"{where}: record {number}"):
+        try:
+            texts = list(_texts(record))
+        except ValueError as error:
+            faults.append(f"record {number}{error}")
+            continue
+        for subject, prompt, target in texts:
             split = SHARES[derive(0, "locality", subject) % len(SHARES)]
             rows.append((split, subject, "", prompt, target))
+    if faults:
+        more = f"; and {len(faults) - LISTED} others" if len(faults) > LISTED else ""
+        raise ValueError(
+            f"{where}: {len(faults)} of {len(records)} records cannot be read: "
+            f"{'; '.join(faults[:LISTED])}{more}. Mend these records or leave them out"
+        )
     return pd.DataFrame(rows, columns=LOCAL_COLUMNS)
 
 
-def _texts(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, str, str]]:
-    """(subject, prompt, target) of a record of either form."""
+def _texts(record: Any) -> Iterator[tuple[str, str, str]]:
+    """(subject, prompt, target) of a record of either form; ValueError says in which field it is neither."""
+    if not isinstance(record, dict):
+        raise ValueError(f" is {_told(record)}, not an object")
     if "requested_rewrite" in record:
         rewrite = record["requested_rewrite"]
-        try:
-            subject, target = rewrite["subject"], rewrite["target_true"]["str"]
-            prompts = record["neighborhood_prompts"]
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{where} lacks {error} of CounterFact's form") from error
-        yield from ((_text(subject, where), _text(p, where), _text(target, where)) for p in prompts)
-    elif {"locality_prompt", "locality_ground_truth"} <= set(record):
-        subject = record.get("subject", record["locality_prompt"])
-        prompt, target = record["locality_prompt"], record["locality_ground_truth"]
-        yield _text(subject, where), _text(prompt, where), _text(target, where)
+        subject = _text(rewrite, "requested_rewrite", "subject")
+        true = _field(rewrite, "requested_rewrite", "target_true")
+        if not isinstance(true, str):  # forks have the text itself
+            true = _field(true, "requested_rewrite.target_true", "str")
+        target = _checked(true, "requested_rewrite.target_true.str")
+        prompts = _field(record, "", "neighborhood_prompts")
+        for prompt in _listed(prompts, "neighborhood_prompts"):
+            yield subject, prompt, target
+    elif FLAT.issubset(record):
+        prompts, targets = (record[name] for name in ("locality_prompt", "locality_ground_truth"))
+        prompts = [prompts] if isinstance(prompts, str) else _listed(prompts, "locality_prompt")
+        targets = targets if isinstance(targets, list) else [targets] * len(prompts)
+        if len(prompts) != len(targets):
+            raise ValueError(
+                f": locality_prompt has {len(prompts)} texts, locality_ground_truth {len(targets)}"
+            )
+        for prompt, target in zip(prompts, targets, strict=True):
+            prompt = _checked(prompt, "locality_prompt")
+            subject = _checked(record.get("subject", prompt), "subject")
+            yield subject, prompt, _checked(target, "locality_ground_truth")
     else:
         raise ValueError(
-            f"{where} has {', '.join(map(str, record)) or 'no keys'}; it needs requested_rewrite and "
+            f" has {', '.join(map(str, record)) or 'no keys'}; it needs requested_rewrite and "
             "neighborhood_prompts (CounterFact), or locality_prompt and locality_ground_truth (EasyEdit)"
         )
 
 
-def _text(value: Any, where: str) -> str:
+def _field(record: Any, within: str, name: str) -> Any:
+    """A field of an object that stands in the field `within`."""
+    if not isinstance(record, dict):
+        raise ValueError(f": {within} is {_told(record)}, not an object")
+    if name not in record:
+        raise ValueError(f" lacks {within + '.' if within else ''}{name}")
+    return record[name]
+
+
+def _text(record: Any, within: str, name: str) -> str:
+    return _checked(_field(record, within, name), f"{within}.{name}")
+
+
+def _listed(value: Any, field: str) -> list[str]:
+    """The texts of a list; none where it is null."""
+    if value is not None and not isinstance(value, list):
+        raise ValueError(f": {field} is {_told(value)}, not a list of texts")
+    return [_checked(text, f"{field}[{i}]") for i, text in enumerate(value or [])]
+
+
+def _checked(value: Any, field: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{where} has {value!r} where a text is needed")
+        raise ValueError(f": {field} is {_told(value)}, not a text")
     return value
+
+
+def _told(value: Any) -> str:
+    """A value for an error, as JSON has it."""
+    return shortened(json.dumps(value, ensure_ascii=False))

@@ -13,6 +13,7 @@ import pandas as pd
 
 from aftershock.datasets.table import UNEDITED, State
 from aftershock.editors.contract import Editor
+from aftershock.experiments.lengths import check_lengths, edit_texts, prompt_texts
 from aftershock.experiments.queries import ScoredPrompt, list_prompts, requests_of, second_requests
 from aftershock.experiments.states import Walk
 from aftershock.lm.edits import EMPTY
@@ -61,6 +62,7 @@ def run_cases(
     states that hold it. `seed` is that of random changes.
     """
     queried = list_prompts(probes, prompts)
+    check_lengths(lm, itertools.chain(edit_texts(edits), prompt_texts(queried, probes)))
     continued = _continued_probes(probes, continuations)
     observations: list[Any] = []
     telemetry: list[Any] = []
@@ -101,7 +103,9 @@ def score_unedited(
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Return OBSERVATIONS of all `probes` in the unedited state; a fact of several cases is scored once."""
-    rows = [scored for mine in list_prompts(probes, prompts).values() for scored in mine]
+    queried = list_prompts(probes, prompts)
+    check_lengths(lm, prompt_texts(queried, probes))
+    rows = [scored for mine in queried.values() for scored in mine]
     scores = score(lm, [Query(scored.prompt, scored.target) for scored in rows], progress=progress)
     continued = _continued_probes(probes, continuations)
     texts = _continue(lm, [(0, scored) for scored in rows], continued, continuations.tokens)

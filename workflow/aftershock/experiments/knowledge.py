@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from aftershock.experiments.lengths import check_lengths, fact_texts
 from aftershock.lm.generation import continue_greedily
 from aftershock.lm.label_encoder import LabelEncoder, mean_cosines
 from aftershock.lm.model import LanguageModel
@@ -71,7 +72,7 @@ def verify_facts(
     The greedy continuation of the edit prompt has `n_tokens` tokens, fewer where the model's context ends. An
     object's rank is by geometric mean token probability after the edit prompt; other objects of the same
     prompt are true as well and do not compete (the filtered rank of Bordes et al., 2013). ValueError names
-    relations without prompts and labels without tokens.
+    relations without prompts, labels without tokens, and those whose texts are too long for the model.
     """
     asked = _Asked(lm, facts, prompts, ranking)
     parts, progress = [], progress or Progress()
@@ -144,6 +145,7 @@ class _Asked:
             relation_id: sorted(set(rows)) for relation_id, rows in facts.groupby("relation_id")["object"]
         }
         _check_labels(lm, facts)
+        check_lengths(lm, fact_texts(facts, self.templates))
         self.samples = {
             relation_id: _sample(labels, ranking, relation_id) for relation_id, labels in self.labels.items()
         }

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from aftershock.prompts import SLOT, TEXT, fill
+from aftershock.prompts import SLOT, TEXT, fill, join
 from aftershock.requests import EditRequest
 from aftershock.second_edit import second_rows
 
@@ -52,7 +52,8 @@ def _contexts(probes: pd.DataFrame, templates: Mapping[str, list[tuple[int, str]
     texts: dict[int, str] = dict.fromkeys(wanted, "")
     for row in rows.sort_values(["case_id", "role"], ascending=[True, False]).itertuples(index=False):
         if row.relation_id in templates:
-            texts[row.case_id] += f"{fill(templates[row.relation_id][0][1], row.subject)} {row.object}. "
+            fact = join(fill(templates[row.relation_id][0][1], row.subject), row.object)
+            texts[row.case_id] += f"{fact}. "
     return texts
 
 

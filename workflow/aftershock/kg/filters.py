@@ -16,6 +16,7 @@ from aftershock.kg.graph import Graph
 from aftershock.kg.logic import BodyRule, LogicRule
 from aftershock.kg.sampling import iri_hash
 from aftershock.kg.screen import Screen
+from aftershock.prompts import JOINT
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +42,11 @@ FACT_KEY = [*KEY, "object_id"]
 
 def label_fault(label: str, graph: Graph) -> str | None:
     """Why a label cannot stand in a prompt; None when it can."""
-    if graph.is_entity_id(label) or graph.is_relation_id(label):
+    if graph.is_id(label):
         return ID_LIKE
-    if label != label.strip() or any(unicodedata.category(char) in UNPRINTABLE for char in label):
+    if label != label.strip().strip(JOINT) or any(
+        unicodedata.category(char) in UNPRINTABLE for char in label
+    ):
         return UNREADABLE
     if not any(char.isalpha() for char in label):
         return NO_LETTER

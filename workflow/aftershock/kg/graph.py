@@ -28,6 +28,7 @@ class Graph:
     properties: str  # IRI prefix of truthy properties
     entity_letter: str
     relation_letter: str
+    other_letters: tuple[str, ...] = ()  # of ids that are neither entities nor relations, such as lexemes
     human: tuple[str, str] | None = None  # the relation and object that make an entity a human being
     death: str | None = None  # the relation that tells when somebody died
 
@@ -61,6 +62,11 @@ class Graph:
     def is_relation_id(self, text: str) -> bool:
         """Whether `text` has the form of a relation's id."""
         return _is_id(text, self.relation_letter)
+
+    def is_id(self, text: str) -> bool:
+        """Return True where `text` has the form of any id of this graph."""
+        letters = (self.entity_letter, self.relation_letter, *self.other_letters)
+        return any(_is_id(text, letter) for letter in letters)
 
     def iri(self, entity_id: str) -> str:
         """IRI of an entity."""
@@ -98,11 +104,17 @@ GRAPHS = {
             "http://www.wikidata.org/prop/direct/",
             "Q",
             "P",
+            ("L",),
             human=("P31", "Q5"),
             death="P570",
         ),
     )
 }
+
+
+def graphs_of(entity_id: str) -> tuple[Graph, ...]:
+    """Return the graphs whose entities have ids like this one; all of them where none has."""
+    return tuple(g for g in GRAPHS.values() if g.is_entity_id(entity_id)) or tuple(GRAPHS.values())
 
 
 def find_graph(namespace: str) -> Graph:

@@ -12,8 +12,10 @@ import pandas as pd
 
 from aftershock.kg.graph import find_graph
 from aftershock.kg.logic import LogicRule
+from aftershock.prompts import read_template
 from aftershock.schema import read_schema, read_sheet
 
+TEMPLATES = ["prompt", "template"]  # the columns of templates that a target follows
 PARAPHRASES = 10  # of each relation, after Li et al. (2024)
 
 
@@ -98,6 +100,9 @@ def _read(path: str | os.PathLike, name: str, namespace: str) -> pd.DataFrame:
     rows, errors = read_sheet(Path(path), name)
     if errors:
         raise ValueError("\n".join(errors))
-    return pd.DataFrame(
+    found = pd.DataFrame(
         [row for row in rows if row["namespace"] == namespace], columns=read_schema(name)["required"]
     )
+    for column in found.columns.intersection(TEMPLATES):
+        found[column] = found[column].map(read_template)
+    return found

@@ -9,6 +9,7 @@ how much runs at once, `moments` collects second moments of a sample of `documen
 gradient of a loss at a matrix and `hypernetwork` makes edits of it, `label_encoder` says how alike labels
 are and `classifier` scores them. `text`, `tokenizer` and `training` (with the optimiser `muon`) make the
 small models; `fetch` gets the others through `hub` and `convert`, `fetch_encoder` a sentence encoder and
-`fetch_text` text; `folders` says without torch what a folder of weights lacks, `hashes` tells files apart
-by what they hold.
+`fetch_text` text; `tokenizer_files` and `sentencepiece_files` read
+the tokenizer of a folder; `special_tokens` tells texts that spell one; `folders` says without torch what a
+folder of weights lacks, `hashes` tells files apart by what they hold.
 """

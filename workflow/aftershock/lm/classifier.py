@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
 from aftershock.lm.folders import fault_of_model
+from aftershock.lm.tokenizer_files import load_tokenizer
 
 TOKENS_PER_BATCH = 8192  # padding included
 LONGEST = 512  # tokens; more of a text is not read
@@ -30,7 +31,7 @@ def classify(
     places = {name: place for place, name in model.config.id2label.items()}
     if label not in places:
         raise ValueError(f"screen.classifier.label: {label!r} is unknown; known: {', '.join(sorted(places))}")
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    tokenizer = load_tokenizer(folder)
     model = model.eval().to(device)
     single = len(places) == 1 or model.config.problem_type == "multi_label_classification"
     encoded = [tokenizer(text, truncation=True, max_length=LONGEST)["input_ids"] for text in texts]

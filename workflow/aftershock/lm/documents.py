@@ -7,6 +7,7 @@ A file is .txt (a document a line), .jsonl (a JSON object a line) or .parquet; t
 import gzip
 import hashlib
 import json
+import logging
 import random
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -16,13 +17,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+log = logging.getLogger(__name__)
+
 KINDS = (".txt", ".jsonl", ".parquet")
 
 
 def sample_documents(files: Sequence[str | Path], column: str, limit: int, seed: int) -> list[str]:
     """Up to `limit` documents drawn without repeat from all `files` together, in random order.
 
-    `column` is the text's in .jsonl and .parquet. Documents of white space alone are dropped after the draw.
+    `column` is the text's in .jsonl and .parquet. Documents that are null, empty or of white space alone are
+    dropped after the draw, whatever the format, and counted in the log.
     Every file is gone through twice, once to count and once to take what was drawn; of a parquet file only
     its sizes and the row groups that hold some of it are read. ValueError names a file or line that does not
     hold text.
@@ -43,6 +47,8 @@ def sample_documents(files: Sequence[str | Path], column: str, limit: int, seed:
             )  # a JSON text may hold half a character
         start += size
     kept = [text for text in found if not text.isspace() and text]
+    if len(kept) < len(found):
+        log.info("documents left out, as they have no text: %d of %d", len(found) - len(kept), len(found))
     if not kept:
         raise ValueError(f"{', '.join(map(str, paths))}: no document has any text")
     return kept
@@ -118,6 +124,8 @@ def _text(path: Path, column: str, place: int, line: bytes) -> str:
         raise ValueError(f"{where} has no {column!r}; name the text's `column`") from error
     except (ValueError, TypeError) as error:
         raise ValueError(f"{where} cannot be read: {error}") from error
+    if text is None or text != text:  # null, or pandas' not-a-number: as in parquet, a document without text
+        return ""
     if not isinstance(text, str):
         raise ValueError(f"{where}: {column!r} is {type(text).__name__}, not text")
     return text

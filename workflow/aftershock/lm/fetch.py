@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from aftershock.lm.convert import SHARD_BYTES, convert
-from aftershock.lm.folders import INDEX, PROVENANCE, SINGLE
+from aftershock.lm.folders import (
+    INDEX,
+    PROVENANCE,
+    QUANTISED_WEIGHTS,
+    SINGLE,
+    UNQUANTISED,
+    quantisation_of,
+)
 from aftershock.lm.hashes import sha256_of, sha256_of_weights
 from aftershock.lm.hub import Repository, find_repository, place
 from aftershock.output import whole_folder
@@ -130,7 +137,10 @@ def _take(origin: _Origin, into: Path, check: Callable[[str | None], object], sh
         origin.place(path, into / name)
     for name in ("config.json", "tokenizer_config.json"):
         _refuse_code(origin, into / name)
-    check(_read(into / "config.json").get("model_type"))
+    settings = _read(into / "config.json")
+    if found := quantisation_of(settings, origin.names):
+        raise ValueError(f"{origin} {QUANTISED_WEIGHTS} ({found}): {UNQUANTISED}")
+    check(settings.get("model_type"))
     if not (into / "tokenizer.json").is_file():
         _make_tokenizer(origin, into)
     names = _weights(origin)
@@ -188,17 +198,10 @@ def _weights(origin: _Origin) -> list[str]:
 
 
 def _make_tokenizer(origin: _Origin, into: Path) -> None:
-    """Write tokenizer.json from the files of a slow tokenizer."""
-    from transformers import AutoTokenizer
+    """Write tokenizer.json from the files of an older tokenizer."""
+    from aftershock.lm.tokenizer_files import convert_tokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(into, local_files_only=True, trust_remote_code=False)
-        if len(tokenizer) <= len(tokenizer.added_tokens_decoder):  # what transformers makes of no vocabulary
-            raise ValueError("there is no vocabulary")
-        tokenizer.backend_tokenizer.save(str(into / "tokenizer.json"))
-    except Exception as error:
-        said = str(error).strip().partition("\n")[0][:200]
-        raise ValueError(
-            f"{origin} has no tokenizer.json, and none can be made of what it has ({type(error).__name__}: "
-            f"{said}); choose a revision with one, or make one with transformers and name the folder"
-        ) from error
+        convert_tokenizer(into).save(str(into / "tokenizer.json"))
+    except ValueError as error:
+        raise ValueError(str(error).replace(str(into), str(origin), 1)) from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from aftershock.lm.folders import PROVENANCE
+from aftershock.lm.folders import PROVENANCE, QUANTISED_WEIGHTS, UNQUANTISED, quantisation_of
 from aftershock.lm.hub import find_repository, place
 from aftershock.output import whole_folder
 
@@ -74,7 +74,10 @@ def _take(origin: _Origin, into: Path, provenance: Mapping[str, str]) -> None:
     small = [name for name in mine if not name.endswith(".safetensors")]
     files = dict(get(small))
     for name in small:
-        if name.endswith("config.json") and (code := _settings(origin, files[name]).get("auto_map")):
+        settings = _settings(origin, files[name]) if name.endswith("config.json") else {}
+        if found := quantisation_of(settings):
+            raise ValueError(f"{origin} {QUANTISED_WEIGHTS} ({found}): {UNQUANTISED}")
+        if code := settings.get("auto_map"):
             raise ValueError(
                 f"{origin}: {name} asks for code that comes with the model (auto_map: "
                 f"{', '.join(sorted(code))}), which is never run; choose another model"

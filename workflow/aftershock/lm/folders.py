@@ -4,14 +4,23 @@ Nothing here loads torch. A fault is a few words about the folder, None where it
 can be seen.
 """
 
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PROVENANCE = "provenance.json"
 DEPTHS = ("num_hidden_layers", "n_layer", "num_layers")  # what architectures call their number of layers
+OLDER_TOKENIZERS = (("vocab.json", "merges.txt"), ("tokenizer.model",))  # each stands for a tokenizer.json
+NESTED = ("text_config", "language_config")  # where models of several kinds of data keep the language model's
+QUANTISED = ("quantization_config", "compression_config", "quantization")
+QUANTISED_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
+QUANTISED_WEIGHTS = "holds quantised weights"
+UNQUANTISED = "they cannot be edited or compared; take the model as it was before quantisation"
+WEIGHTS = ("weight", "weight_packed", "_blocks")  # the ends of matrices' names, packed ones among them
+FLOATS = ("F64", "F32", "F16", "BF16")
 LENGTH = 8  # bytes that say how long a safetensors file's header is
 
 
@@ -19,6 +28,27 @@ def fault_of_model(folder: str | Path) -> str | None:
     """What keeps a model or text classifier from being loaded: a file that is missing or cut short."""
     folder = Path(folder)
     return next(_model_faults(folder), None)
+
+
+def quantisation_of(settings: Mapping[str, Any], names: Iterable[str] = ()) -> str | None:
+    """Return how a model is quantised, in a few words; None where it is not.
+
+    `settings` are those of its config.json and `names` its files: older tools write a file of their own.
+    """
+    parts = [settings, *(settings[part] for part in NESTED if isinstance(settings.get(part), dict))]
+    for part, key in itertools.product(parts, QUANTISED):
+        if found := part.get(key):
+            told = found if isinstance(found, dict) else {"quant_method": found}
+            method = str(told.get("quant_method") or told.get("quant_type") or "unnamed method")
+            bits = told.get("bits") or next((n for n in (4, 8) if told.get(f"load_in_{n}bit")), None)
+            return f"{method}{f', {bits} bits' if bits else ''}, as {key} in config.json says"
+    return next((f"as {name} says" for name in names if name in QUANTISED_FILES), None)
+
+
+def quantisation_of_folder(folder: str | Path) -> str | None:
+    """The same of a folder's files."""
+    folder = Path(folder)
+    return quantisation_of(_read(folder / "config.json"), sorted(file.name for file in folder.glob("*.json")))
 
 
 def fault_of_encoder(folder: str | Path) -> str | None:
@@ -50,7 +80,12 @@ def fault_of_origin(folder: str | Path, source: Mapping[str, str], n_layers: int
 
 
 def _model_faults(folder: Path) -> Iterator[str]:
+    if found := quantisation_of_folder(folder):
+        yield f"{QUANTISED_WEIGHTS} ({found}): {UNQUANTISED}"
+    older = any(all((folder / name).is_file() for name in names) for names in OLDER_TOKENIZERS)
     for name in ("config.json", "tokenizer.json"):
+        if name == "tokenizer.json" and older and not (folder / name).is_file():
+            continue
         if not (folder / name).is_file():
             yield f"is no whole model: it has no {name}"
         elif not _read(folder / name):
@@ -67,23 +102,32 @@ def _weight_faults(folder: Path, names: list[str]) -> Iterator[str]:
     for name in names:
         if not (folder / name).is_file():
             yield f"is not whole: it has no {name}"
-        elif not _is_whole(folder / name):
+        elif (kinds := _kinds(folder / name)) is None:
             yield f"is not whole: {name} is damaged or cut short"
+        elif found := next((f"{key} is {kind}" for key, kind in kinds.items() if _packed(key, kind)), None):
+            yield f"{QUANTISED_WEIGHTS} ({name}: {found}): {UNQUANTISED}"
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether a safetensors file is as long as its header says."""
+def _kinds(path: Path) -> dict[str, str] | None:
+    """The type of each tensor of a safetensors file; None unless the file is as long as its header says."""
     size = path.stat().st_size
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(LENGTH), "little")
         if not 0 < length <= size - LENGTH:
-            return False
+            return None
         try:
             header = json.loads(file.read(length))
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        except (ValueError, KeyError, AttributeError):
-            return False
-    return size == LENGTH + length + max(ends, default=0)
+            tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+            ends = [entry["data_offsets"][1] for entry in tensors.values()]
+            kinds = {name: str(entry["dtype"]) for name, entry in tensors.items()}
+        except (ValueError, KeyError, AttributeError, TypeError):
+            return None
+    return kinds if size == LENGTH + length + max(ends, default=0) else None
+
+
+def _packed(name: str, kind: str) -> bool:
+    """True of a weight whose numbers are no plain floating point ones; masks and places may be integers."""
+    return name.endswith(WEIGHTS) and kind not in FLOATS
 
 
 def _read(path: Path) -> dict[str, Any]:

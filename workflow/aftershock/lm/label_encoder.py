@@ -1,16 +1,20 @@
 """How alike labels are: by the edited model's own embeddings, or by a sentence encoder of the Hub."""
 
+import json
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pandas as pd
 import torch
+from tokenizers import normalizers
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from aftershock.lm.folders import fault_of_encoder
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.tokenizer_files import RULES, load_tokenizer
 
 CHUNK = 4096  # labels that are embedded together
 NEEDS_LIBRARY = (
@@ -73,12 +77,31 @@ class SentenceEncoder:
                 f"{folder} cannot be loaded as a sentence encoder ({type(error).__name__}: {said}); delete "
                 "it and run again, which fetches it anew, or name another in cases.label_encoder"
             ) from error
+        _take_rules(self.model[0], Path(folder))
 
     def within(self, labels: Sequence[str]) -> Encode:
         """As LabelEncoder has it; a label's vector does not depend on the others."""
         return lambda some: self.model.encode(
             list(some), convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=False
         ).float()
+
+
+def _take_rules(transformer: Any, folder: Path) -> None:
+    """Give an encoder's first module the tokenizer of its tokenizer.json, in place of its class's.
+
+    What the library has set stays: how many tokens are read, and that letters are made small.
+    """
+    modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+    own = folder / modules[0].get("path", "")
+    replaced = getattr(transformer, "processor", None)
+    if not isinstance(replaced, PreTrainedTokenizerBase) or not (own / RULES).is_file():
+        return  # a module of vectors by word reads tokenizer.json by itself
+    tokenizer = load_tokenizer(own, replaced.padding_side)
+    tokenizer.model_max_length = replaced.model_max_length
+    if transformer.do_lower_case:
+        rules, steps = tokenizer.backend_tokenizer, [normalizers.Lowercase()]
+        rules.normalizer = normalizers.Sequence([*steps, *([rules.normalizer] if rules.normalizer else [])])
+    transformer.processor = tokenizer
 
 
 def require_library() -> None:

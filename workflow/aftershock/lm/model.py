@@ -9,18 +9,39 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, BatchEncoding, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.activations import NewGELUActivation
 
 from aftershock.lm.families import family_of, layer_number
 from aftershock.lm.folders import fault_of_model
+from aftershock.lm.tokenizer_files import load_tokenizer
+from aftershock.prompts import bare, following, shortened
 
 TargetIds = Literal["text", "released"]
+SpecialTokens = Literal["characters", "tokens"]
 Precision = Literal["strict", "tf32", "bf16"]
 DeviceMap = str | dict[str, int | str]
 Hook = Callable[[nn.Module, tuple[Any, ...], Any], Any]
 """Called with a module, its arguments and its output; what it returns takes the output's place."""
+TOO_LONG = (
+    "leave the entity out with a row of resources/screen.tsv, give it a shorter label in the graph, or take "
+    "a model with a longer context"
+)
 MAKERS = "rule fetch_model or train_lm"
+
+
+def not_finite(model: nn.Module) -> list[str]:
+    """Return the names of the parameters that hold NaN or an infinity, in the model's order.
+
+    A sum tells of them without a copy of the weights; where it overflows, the numbers are looked at.
+    """
+    return [
+        name
+        for name, tensor in model.named_parameters()
+        if not tensor.is_meta
+        and not tensor.detach().sum(dtype=torch.float32).isfinite()
+        and not tensor.detach().isfinite().all()
+    ]
 
 
 def fuse_activations(model: nn.Module) -> nn.Module:
@@ -33,7 +54,13 @@ def fuse_activations(model: nn.Module) -> nn.Module:
 
 
 class LanguageModel:
-    """A frozen model: only `edits.fold` writes its weights, for a while. Batches are padded on the right."""
+    """A frozen model: only `edits.fold` writes its weights, for a while. Batches are padded on the right.
+
+    `special_tokens` says how a text that spells a special token is read: as its characters, since labels and
+    documents are data, or as that token, as the papers' released code does.
+    """
+
+    special_tokens: SpecialTokens = "characters"
 
     def __init__(
         self,
@@ -41,6 +68,7 @@ class LanguageModel:
         tokenizer: PreTrainedTokenizerFast,
         target_ids: TargetIds = "text",
         precision: Precision = "strict",
+        special_tokens: SpecialTokens = "characters",
     ) -> None:
         if not tokenizer.is_fast:
             raise ValueError(
@@ -50,6 +78,7 @@ class LanguageModel:
         self.tokenizer = tokenizer
         self.target_ids = target_ids  # see lm/tokens.py
         self.precision = precision  # of `reduced` passes
+        self.special_tokens = special_tokens
         self.family = family_of(model.config.model_type)
         self.device = model.device
         self.dtype = model.dtype
@@ -67,6 +96,7 @@ class LanguageModel:
         target_ids: TargetIds = "text",
         precision: Precision = "strict",
         device_map: DeviceMap | None = None,
+        special_tokens: SpecialTokens = "characters",
     ) -> "LanguageModel":
         """Load a folder in Hugging Face layout; ValueError when it is incomplete or not safetensors.
 
@@ -96,7 +126,13 @@ class LanguageModel:
                 f"{folder} lacks weights or has them in another shape than its config.json says: "
                 f"{', '.join(wrong[:5])}; delete it and run again: {MAKERS} makes it"
             )
-        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="right", **options)
+        if broken := not_finite(model):
+            raise ValueError(
+                f"{folder} has weights that are not finite (NaN or infinite) in {len(broken)} tensors, "
+                f"{broken[0]} first; the model is damaged or was stored in a format too narrow for it: fetch "
+                "or train it anew, or take another revision"
+            )
+        tokenizer = load_tokenizer(folder)
         if device_map is None:
             model = model.to(device)
         elif away := [name for name, tensor in model.named_parameters() if tensor.is_meta]:
@@ -104,7 +140,7 @@ class LanguageModel:
                 f"device_map {device_map!r} leaves weights of {folder} on no GPU, {away[0]} first; "
                 "editing reads them all: take more or larger GPUs, or leave device_map out"
             )
-        return cls(model, tokenizer, target_ids, precision)
+        return cls(model, tokenizer, target_ids, precision, special_tokens)
 
     def layer(self, number: int) -> str:
         """Name of a decoder layer."""
@@ -139,15 +175,23 @@ class LanguageModel:
         special = self.tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
         return special[::-1].index(0)
 
+    def tokenize(self, texts: Sequence[str], **options: bool) -> BatchEncoding:
+        """Return the tokenizer's encoding of data: labels, prompts with them, and documents."""
+        as_characters = self.special_tokens == "characters"
+        return self.tokenizer([bare(text) for text in texts], split_special_tokens=as_characters, **options)
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, with what the tokenizer puts in front and without what it puts behind."""
-        rows = self.tokenizer(list(texts))["input_ids"] if texts else []
+        rows = self.tokenize(texts)["input_ids"] if texts else []
         return [row[: len(row) - self.n_behind] for row in rows]
 
     def encode_targets(self, targets: Sequence[str]) -> list[list[int]]:
         """Token ids of each target alone, after one space: as the released protocol appends it."""
-        spaced = [target if target.startswith(" ") else f" {target}" for target in targets]
-        ids = self.tokenizer(spaced, add_special_tokens=False)["input_ids"] if spaced else []
+        return self.encode_alone([following("", target) for target in targets])
+
+    def encode_alone(self, targets: Sequence[str]) -> list[list[int]]:
+        """Token ids of each target alone, as it follows its prompt; ValueError when one has none."""
+        ids = self.tokenize(targets, add_special_tokens=False)["input_ids"] if targets else []
         for target, row in zip(targets, ids, strict=True):
             if not target.strip() or not row:
                 raise ValueError(f"target {target!r} has no tokens; a target needs at least one")
@@ -157,7 +201,8 @@ class LanguageModel:
         """Raise ValueError when `ids`, the tokens of `text`, do not fit the model."""
         if len(ids) > self.context:
             raise ValueError(
-                f"{text!r} has {len(ids)} tokens, more than the model's context of {self.context}"
+                f"{shortened(text)!r} has {len(ids)} tokens, more than the model's context of "
+                f"{self.context}; {TOO_LONG}"
             )
 
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from aftershock.prompts import fill
+from aftershock.prompts import fill, join
 from aftershock.seeds import generator
 
 HELD_OUT_RELATION = (8, 9, 10)
@@ -37,7 +37,7 @@ PATTERNS = (
 
 @dataclass(frozen=True)
 class Sentence:
-    """A prompt with its subject, and the object that follows it after a space."""
+    """A prompt with its subject, and the object that follows it."""
 
     prompt: str
     target: str
@@ -48,7 +48,7 @@ Document = tuple[Sentence, ...]
 
 def document_text(document: Document) -> str:
     """A document as one line of text."""
-    return " ".join(f"{sentence.prompt} {sentence.target}." for sentence in document)
+    return " ".join(f"{join(sentence.prompt, sentence.target)}." for sentence in document)
 
 
 def held_out_prompts(subject_id: str, relation_id: str, seed: int) -> frozenset[int]:

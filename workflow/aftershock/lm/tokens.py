@@ -1,11 +1,12 @@
 """Which tokens of a text are its prompt's, which its target's, and where its subject ends.
 
-A target follows its prompt after one space, unless it begins with one. Its tokens are by default those that
-the tokenizer makes of the whole text (`target_ids` of a model is "text"): what the model would read. They
-begin with the first token that reaches beyond the prompt's last character, so that the joining space is the
-target's, and so is a token that holds the prompt's end and the target's beginning. What a tokenizer puts in
-front of a text is the prompt's; what it puts behind is dropped. The released protocol ("released") tokenises
-the target alone and appends it, which is the same wherever the tokenizer cuts at spaces.
+A target follows its prompt after one space, unless it begins with one or the prompt says otherwise (see
+`prompts`). Its tokens are by default those that the tokenizer makes of the whole text (`target_ids` of a
+model is "text"): what the model would read. They begin with the first token that reaches beyond the prompt's
+last character, so that the joining space is the target's, and so is a token that holds the prompt's end and
+the target's beginning. What a tokenizer puts in front of a text is the prompt's; what it puts behind is
+dropped. The released protocol ("released") tokenises the target alone and appends it, which is the same
+wherever the tokenizer cuts at spaces.
 """
 
 import json
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aftershock.lm.model import LanguageModel
-from aftershock.prompts import fill, split
+from aftershock.prompts import JOINT, bare, fill, following, join, split
 
 Spans = Sequence[tuple[int, int]]
 """The characters that each token covers, [first, last). A tokenizer may leave the space out of a word's."""
@@ -51,7 +52,7 @@ def encode_pairs(lm: LanguageModel, pairs: Sequence[tuple[str, str]]) -> list[Pa
     for (prompt, target), (pair, _) in read.items():
         if not pair.prompt:
             raise ValueError(f"prompt {prompt!r} has no tokens; a target needs something to follow")
-        lm.check_length([*pair.prompt, *pair.target], prompt + spaced(target))
+        lm.check_length([*pair.prompt, *pair.target], join(prompt, target))
     return [read[pair][0] for pair in pairs]
 
 
@@ -95,22 +96,17 @@ def locate_pairs(
     ]
     read = _read(lm, pairs)
     found = []
-    for front, (template, subject, target), key in zip(before, asked, pairs, strict=True):
+    for front, (template, subject, _), key in zip(before, asked, pairs, strict=True):
         pair, spans = read[key]
-        lm.check_length([*pair.prompt, *pair.target], key[0] + spaced(target))
+        lm.check_length([*pair.prompt, *pair.target], join(*key))
         at = _subject(template, subject, spans, len(front))
         if at >= len(pair.prompt):
             raise ValueError(
-                f"the last token of subject {subject!r} in {key[0] + spaced(target)!r} is also the first of "
+                f"the last token of subject {subject!r} in {join(*key)!r} is also the first of "
                 "its target; put a word after the subject, or set target_ids: released"
             )
         found.append((Located(pair.prompt, at), pair.target))
     return found
-
-
-def spaced(target: str) -> str:
-    """A target as it follows its prompt."""
-    return target if target.startswith(" ") else f" {target}"
 
 
 def _read(lm: LanguageModel, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[Pair, Spans]]:
@@ -121,14 +117,14 @@ def _read(lm: LanguageModel, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str
     apart = [pair for pair in pairs if _has_clean_joint(*pair)] if _cuts_at_spaces(lm) else []
     found = _joined(lm, apart)
     rest = [pair for pair in pairs if pair not in found]
-    read = _encode(lm, [prompt + spaced(target) for prompt, target in rest])
+    read = _encode(lm, [join(*pair) for pair in rest])
     for prompt, target in rest:
-        text = prompt + spaced(target)
+        text = join(prompt, target)
         ids, spans = read[text]
         own = range(len(text) - len(target.lstrip()), len(text.rstrip()))  # its characters without spaces
         if not any(first < last and last > own.start and first < own.stop for first, last in reversed(spans)):
             raise ValueError(f"target {target!r} has no tokens; a target needs at least one")
-        start = next(i for i, (_, last) in enumerate(spans) if last > len(prompt))
+        start = next(i for i, (_, last) in enumerate(spans) if last > len(bare(prompt)))
         found[prompt, target] = Pair(ids[:start], ids[start:]), spans
     return found
 
@@ -136,9 +132,9 @@ def _read(lm: LanguageModel, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str
 def _joined(lm: LanguageModel, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[Pair, Spans]]:
     """Each pair's tokens where prompt and target are tokenised alone."""
     read = _encode(lm, [prompt for prompt, _ in pairs])
-    targets = list(dict.fromkeys(target for _, target in pairs))
-    alone = dict(zip(targets, map(tuple, lm.encode_targets(targets)), strict=True))
-    return {(p, t): (Pair(read[p][0], alone[t]), read[p][1]) for p, t in pairs}
+    targets = list(dict.fromkeys(following(*pair) for pair in pairs))
+    alone = dict(zip(targets, map(tuple, lm.encode_alone(targets)), strict=True))
+    return {(p, t): (Pair(read[p][0], alone[following(p, t)]), read[p][1]) for p, t in pairs}
 
 
 def _cuts_at_spaces(lm: LanguageModel) -> bool:
@@ -168,7 +164,10 @@ def _ends_beyond_a_space(token: str) -> bool:
 
 def _has_clean_joint(prompt: str, target: str) -> bool:
     """Whether exactly one space stands between the other characters of a prompt and a target."""
-    return not prompt[-1:].isspace() and not spaced(target)[1:2].isspace() and bool(prompt and target.strip())
+    text = following(prompt, target)
+    if not prompt or not target.strip() or prompt.endswith(JOINT):
+        return False
+    return not prompt[-1].isspace() and not text[1].isspace()
 
 
 def _encode(lm: LanguageModel, texts: Sequence[str]) -> dict[str, tuple[tuple[int, ...], Spans]]:
@@ -176,7 +175,7 @@ def _encode(lm: LanguageModel, texts: Sequence[str]) -> dict[str, tuple[tuple[in
     texts = list(dict.fromkeys(texts))
     if not texts:
         return {}
-    encoded = lm.tokenizer(texts, return_offsets_mapping=True, return_attention_mask=False)
+    encoded = lm.tokenize(texts, return_offsets_mapping=True, return_attention_mask=False)
     rows = zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True)
     return {
         text: (tuple(ids[: len(ids) - lm.n_behind]), spans[: len(ids) - lm.n_behind])

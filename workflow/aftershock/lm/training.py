@@ -18,6 +18,7 @@ from aftershock.lm.muon import Muon
 from aftershock.lm.text import Document, Sentence, document_text
 from aftershock.lm.tokenizer import train_tokenizer
 from aftershock.progress import Progress
+from aftershock.prompts import bare, join, shortened
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,28 @@ class Encoder:
     def tokens(self, text: str) -> list[int]:
         """Ids of a text that follows a space or starts a document."""
         if text not in self.known:
-            self.known[text] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+            self.known[text] = encoded["input_ids"]
         return self.known[text]
+
+    def parts(self, sentence: Sentence) -> tuple[list[int], list[int]]:
+        """Ids of a sentence's prompt and of its object."""
+        prompt = bare(sentence.prompt)
+        if prompt == sentence.prompt:
+            return self.tokens(prompt), self.tokens(f" {sentence.target}")
+        encoded = self.tokenizer(  # an object that follows at once is no word of its own
+            join(sentence.prompt, sentence.target),
+            add_special_tokens=False,
+            split_special_tokens=True,
+            return_offsets_mapping=True,
+        )
+        ids, ends = encoded["input_ids"], [last for _, last in encoded["offset_mapping"]]
+        cut = next(i for i, last in enumerate(ends) if last > len(prompt))
+        return ids[:cut], ids[cut:]
 
     def sentence(self, sentence: Sentence) -> Encoded:
         """A sentence: its object's tokens weigh 1, the others `context_weight`."""
-        prompt, target = self.tokens(sentence.prompt), self.tokens(f" {sentence.target}")
+        prompt, target = self.parts(sentence)
         weights = [self.context_weight] * len(prompt) + [1.0] * len(target) + [self.context_weight]
         return [*prompt, *target, self.stop], weights
 
@@ -80,8 +97,9 @@ class Encoder:
             more, more_weights = self.sentence(sentence)
             if len(more) >= room:
                 raise ValueError(
-                    f"{sentence.prompt!r} with {sentence.target!r} has {len(more)} tokens, and a row only "
-                    f"{room}; raise train.row_tokens in the model's YAML"
+                    f"{shortened(sentence.prompt)!r} with {shortened(sentence.target)!r} has {len(more)} "
+                    f"tokens, and a row only {room}; raise train.row_tokens in the model's YAML, or leave "
+                    "the entity with the long label out with a row of resources/screen.tsv"
                 )
             if len(ids) + len(more) >= room:
                 yield [*ids, self.tokenizer.eos_token_id], [*weights, self.context_weight]

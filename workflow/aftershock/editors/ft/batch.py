@@ -12,7 +12,8 @@ from aftershock.editors.ft import FtSettings
 from aftershock.lm.edits import Batch, State, apply_deltas
 from aftershock.lm.hooks import record_activations
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.tokens import encode_pairs, spaced
+from aftershock.lm.tokens import encode_pairs
+from aftershock.prompts import following
 from aftershock.requests import EditRequest
 
 
@@ -88,7 +89,7 @@ def released_targets(lm: LanguageModel, case: Sequence[EditRequest]) -> list[Tar
     """
     if not case:
         return []
-    rows = lm.tokenizer([spaced(request.target_new) for request in case])["input_ids"]
+    rows = lm.tokenize([following(request.prompt, request.target_new) for request in case])["input_ids"]
     width, unknown = max(map(len, rows)), lm.tokenizer.unk_token_id
     found = []
     for row in rows:

@@ -1,0 +1,86 @@
+"""Labels and documents that spell a special token: read as characters or as the token, and counted."""
+
+import pytest
+
+from aftershock.lm.model import LanguageModel
+from aftershock.lm.special_tokens import spelled_remark, spelled_tokens
+from aftershock.lm.text import Sentence
+from aftershock.lm.tokens import encode_pairs, locate, locate_pairs
+from aftershock.lm.training import Encoder
+from tiny import tiny
+from tokenizers_here import MAKERS, tokenizer_of
+
+SPECIAL = ("<s>", "</s>", "<unk>")
+
+
+def reader(kind: str, special_tokens: str, target_ids: str = "text") -> LanguageModel:
+    """What turns text into tokens, without a model."""
+    lm = LanguageModel.__new__(LanguageModel)
+    lm.tokenizer, lm.target_ids, lm.context = tokenizer_of(kind), target_ids, 10**6
+    lm.special_tokens = special_tokens
+    return lm
+
+
+def characters(lm: LanguageModel, ids) -> str:
+    return "".join(lm.tokenizer.convert_ids_to_tokens(list(ids))).replace("Ġ", "").replace("▁", "")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MAKERS if kind != "no words"])
+@pytest.mark.parametrize("target_ids", ["text", "released"])
+@pytest.mark.parametrize("label", SPECIAL)
+def test_a_label_that_spells_a_token_is_its_characters_or_the_token(
+    kind: str, target_ids: str, label: str
+) -> None:
+    lm = reader(kind, "characters", target_ids)
+    token = lm.tokenizer.convert_tokens_to_ids(label)
+    (pair,) = encode_pairs(lm, [("The HTML tag is", label)])
+    ((prompt, target),) = locate_pairs(lm, [("The tag {} is", label, label)])
+    (found,) = locate(lm, [("The tag {} is", label)])
+    for ids in (pair.target, target, found.ids[1:], prompt.ids[1:], lm.encode([f"a {label} b"])[0][1:]):
+        assert token not in ids
+    if kind not in ("nmt", "metaspace"):  # whose byte tokens are spelled <0x3C>
+        read = characters(lm, pair.target)
+        assert read == label or "<0x3C>" in read
+    as_tokens = reader(kind, "tokens", target_ids)
+    (pair,) = encode_pairs(as_tokens, [("The HTML tag is", label)])
+    assert token in pair.target
+    assert token in as_tokens.encode([f"a {label} b"])[0][1:]
+
+
+@pytest.mark.parametrize("kind", ["roberta", "llama2", "nmt", "gpt2"])
+def test_what_stands_around_every_text_stays(kind: str) -> None:
+    lm, raw = reader(kind, "characters"), tokenizer_of(kind).backend_tokenizer
+    for text in ("Ada Vex", "a"):
+        raw.encode_special_tokens = False
+        wanted = raw.encode(text).ids
+        assert lm.encode([text]) == [wanted[: len(wanted) - lm.n_behind]]
+
+
+def test_training_text_has_no_end_inside_a_sentence() -> None:
+    tokenizer = tiny().tokenizer
+    end = tokenizer.eos_token
+    ids, _ = Encoder(tokenizer, 0.2).sentence(Sentence(f"As for {end}, home is", end))
+    assert tokenizer.eos_token_id not in ids
+    assert tokenizer.decode(ids).strip() == f"As for {end}, home is {end}."
+
+
+def test_texts_are_counted_by_the_token_they_spell() -> None:
+    lm = tiny()
+    texts = ["<|endoftext|>", "a <|endoftext|> b<|endoftext|>", "</s>", "plain", "<|endoftext |>"]
+    assert spelled_tokens(lm, texts) == {"<|endoftext|>": 2}
+    assert spelled_remark(lm, ["plain"], "labels") is None
+    said = spelled_remark(lm, [*texts, *texts], "labels")
+    assert said == (
+        "of 5 labels, some spell special tokens of the model ('<|endoftext|>' in 2); they are read as their "
+        "characters (engine.special_tokens: characters)"
+    )
+    lm = LanguageModel(lm.model, lm.tokenizer, special_tokens="tokens")
+    assert "as the tokens themselves (engine.special_tokens: tokens)" in spelled_remark(
+        lm, texts, "documents"
+    )
+
+
+def test_the_longest_of_several_tokens_is_the_one_spelled() -> None:
+    lm = reader("gpt2", "characters")
+    lm.tokenizer = type(lm.tokenizer)(tokenizer_object=MAKERS["gpt2"](), eos_token="<s></s>")
+    assert spelled_tokens(lm, ["<s></s>", "<s>"]) == {"<s></s>": 1, "<s>": 1}
