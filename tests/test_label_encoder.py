@@ -9,12 +9,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from aftershock.experiments.knowledge import Ranking, score_objects
 from aftershock.lm import label_encoder
 from aftershock.lm.fetch_encoder import fetch_encoder
 from aftershock.lm.label_encoder import ModelEncoder, SentenceEncoder, mean_cosines
 from loopback import Hub, loopback_hub
+from narrow import NoNarrowKernels
 from tiny import CITIES, NAMES, TEMPLATES, tiny
 
 needs_encoder = pytest.mark.skipif(
@@ -131,6 +133,20 @@ def test_objects_are_compared_by_a_fetched_sentence_encoder(encoder_folder, hub:
     own = score_objects(lm, objects, prompts, ModelEncoder(lm), Ranking(10))
     assert own["similarity"].tolist() != pytest.approx(wanted, abs=1e-3)
     assert own["rank"].tolist() == found["rank"].tolist()
+
+
+@needs_encoder
+def test_an_encoder_in_bfloat16_is_computed_in_float32(encoder_folder, tmp_path) -> None:
+    folder = tmp_path / "encoder"
+    shutil.copytree(encoder_folder, folder)
+    weights = next(folder.rglob("*.safetensors"))
+    narrow = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(weights).items()}
+    save_file(narrow, weights, metadata={"format": "pt"})
+    config = weights.with_name("config.json")
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "bfloat16"}))
+    encoder = SentenceEncoder(folder)
+    with NoNarrowKernels():
+        assert encoder.within([])(CITIES[:2]).dtype == torch.float32
 
 
 @needs_encoder

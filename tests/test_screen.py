@@ -31,6 +31,7 @@ from aftershock.kg.source import connect
 from aftershock.kg.store import load_triples
 from aftershock.kg.world import generate_world
 from aftershock.lm.classifier import classify
+from narrow import NoNarrowKernels
 
 ROOT = Path(__file__).parents[1]
 RESOURCES = ROOT / "resources"
@@ -224,6 +225,12 @@ def test_a_classifiers_probability_does_not_depend_on_batches(
         logits = model(**tokenizer(text, return_tensors="pt")).logits[0]
         one = logits.softmax(0)[0] if n_labels > 1 and kind is None else logits.sigmoid()[0]
         assert score == pytest.approx(one.item(), abs=1e-6)
+
+
+def test_a_classifier_in_bfloat16_is_computed_in_float32(tmp_path: Path) -> None:
+    classifier(tmp_path, 2).to(torch.bfloat16).save_pretrained(tmp_path)
+    with NoNarrowKernels():
+        assert 0 < classify(tmp_path, ["kind words"], "label0", "cpu")[0] < 1
 
 
 def test_a_classifier_without_the_label_or_a_head_is_refused(tmp_path: Path) -> None:
