@@ -33,6 +33,10 @@ def test_every_method_is_measured_and_the_paper_is_projected(tmp_path, capsys):
     assert strict["max_dlogp"].max() < 1e-4
     assert strict["max_dw"].max() < 1e-3  # NaN where nothing is edited
     (found,) = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
+    training = found["training"]
+    assert training["share"] == pytest.approx(training["step_gflops"] / training["product_gflops"])
+    assert training["steps_per_s"] > 0
+    assert "GFLOP/s of a float32 product" in out
     parts = {row["part"] for row in found["paper"]}
     assert {"ft: 28500 edits", "mle: 19600 targets", "mend: 63600 scorings", "training: 100000"} <= parts
     assert {"verification: 24000 scorings", "moments: 12800", "all"} <= parts

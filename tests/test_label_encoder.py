@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from aftershock.experiments.knowledge import Ranking, score_objects
@@ -16,6 +17,7 @@ from aftershock.lm import label_encoder
 from aftershock.lm.fetch_encoder import fetch_encoder
 from aftershock.lm.label_encoder import ModelEncoder, SentenceEncoder, mean_cosines
 from loopback import Hub, loopback_hub
+from narrow import NoNarrowKernels
 from tiny import CITIES, NAMES, TEMPLATES, tiny
 
 needs_encoder = pytest.mark.skipif(
@@ -152,6 +154,20 @@ def test_an_encoder_reads_by_its_tokenizer_json(encoder_folder, tmp_path, name: 
     assert encoder.model.max_seq_length == 7
     long, short = encoder.model.encode(["abcdefghijk", "abcdefg"], normalize_embeddings=True)
     assert long == pytest.approx(short, abs=1e-6)
+
+
+@needs_encoder
+def test_an_encoder_in_bfloat16_is_computed_in_float32(encoder_folder, tmp_path) -> None:
+    folder = tmp_path / "encoder"
+    shutil.copytree(encoder_folder, folder)
+    weights = next(folder.rglob("*.safetensors"))
+    narrow = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(weights).items()}
+    save_file(narrow, weights, metadata={"format": "pt"})
+    config = weights.with_name("config.json")
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "bfloat16"}))
+    encoder = SentenceEncoder(folder)
+    with NoNarrowKernels():
+        assert encoder.within([])(CITIES[:2]).dtype == torch.float32
 
 
 @needs_encoder

@@ -32,6 +32,7 @@ from aftershock.kg.store import load_triples
 from aftershock.kg.world import generate_world
 from aftershock.lm.classifier import classify
 from aftershock.lm.tokenizer_files import load_tokenizer
+from narrow import NoNarrowKernels
 
 ROOT = Path(__file__).parents[1]
 RESOURCES = ROOT / "resources"
@@ -241,6 +242,12 @@ def test_a_classifier_reads_by_its_tokenizer_json(tmp_path: Path, name: str | No
         ids = torch.tensor([rules.encode(text).ids])
         wanted = model(input_ids=ids).logits[0].softmax(0)[0].item()
         assert classify(tmp_path, [text], "label0", "cpu") == pytest.approx([wanted], abs=1e-6)
+
+
+def test_a_classifier_in_bfloat16_is_computed_in_float32(tmp_path: Path) -> None:
+    classifier(tmp_path, 2).to(torch.bfloat16).save_pretrained(tmp_path)
+    with NoNarrowKernels():
+        assert 0 < classify(tmp_path, ["kind words"], "label0", "cpu")[0] < 1
 
 
 def test_a_classifier_without_the_label_or_a_head_is_refused(tmp_path: Path) -> None:

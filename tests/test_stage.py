@@ -3,8 +3,10 @@
 import errno
 import json
 import os
+import platform
 import random
 import signal
+import subprocess
 import sys
 import time
 from io import StringIO
@@ -19,6 +21,8 @@ from aftershock.jobs import record
 from aftershock.output import whole_file
 from aftershock.progress import Progress
 from aftershock.stage import stage
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -182,3 +186,33 @@ def test_a_full_disk_comes_with_its_remedy(
         raise error
     sys.excepthook(*caught._excinfo)
     assert "No space left on device. Free some space" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc is told to keep memory")
+def test_freed_memory_is_used_again_without_being_paged_in_anew():
+    code = """
+import resource, sys
+import numpy as np
+from aftershock.stage import _keep_freed_memory
+if sys.argv[1] == "keep":
+    _keep_freed_memory()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def use():
+    blocks = [np.ones(2**19) for _ in range(4)]  # 4 MiB each
+use()
+before = faults()
+for _ in range(20):
+    use()
+print(faults() - before)
+"""
+    pages = 4 * 2**22 // os.sysconf("SC_PAGE_SIZE")
+
+    def measured(how: str) -> int:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "workflow")}
+        command = [sys.executable, "-c", code, how]
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return int(run.stdout)
+
+    assert measured("keep") < pages
+    assert measured("as it is") > 5 * pages

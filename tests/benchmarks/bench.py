@@ -10,6 +10,8 @@ between what the two made. Both make the same number of updates: nothing stops e
 model (contexts, the inverse or factor of second moments, the hypernetwork) is not timed. On a CPU, seconds
 are the process's own computing time.
 
+On a CPU the training of a small model is timed as well, beside the float32 product's own rate.
+
 On a GPU the plain path runs in float32 and the engine in each precision, with products per second, and the
 time that the whole paper would take is projected from these rates (see `paper`). Tables also go to
 results/bench/, and a run of all models and methods ends with the machine's entry for `make plan`,
@@ -39,6 +41,7 @@ import torch
 from benchmarks import calibrate, models, paper
 from benchmarks.measure import Clock, cost, machine
 from benchmarks.tasks import EDITS, SCORES, difference, task
+from benchmarks.training import shown, training_rate
 
 ROUNDS = 3
 BATCHES = {"tiny": (1, 8, 32, 128), "small": (1, 8)}
@@ -62,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for precision in args.precision or (("strict",) if args.device == "cpu" else PRECISIONS):
             rows += measure_model(name, precision, methods, args)
             torch.cuda.empty_cache()
+    training = training_rate(args.quick) if args.device == "cpu" and not args.methods else None
+    if training:
+        print(shown(training), flush=True)
     table = pd.DataFrame(rows)
     print(_shown(table).to_string(index=False))
     times = paper.project(table) if args.device != "cpu" or args.project else pd.DataFrame()
@@ -71,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stem = args.out / f"{args.device}-{time.strftime('%Y%m%d-%H%M%S')}"
     table.to_csv(f"{stem}.csv", index=False)
     found = {"machine": machine(args.device), "rows": rows, "paper": times.to_dict("records")}
+    found |= {"training": training}
     Path(f"{stem}.json").write_text(json.dumps(found, indent=1))
     print(f"written: {stem}.csv, {stem}.json")
     if not (args.models or args.methods):

@@ -1,5 +1,6 @@
 """What every script does around its work: log, threads, seed, provenance, the job's record."""
 
+import ctypes
 import errno
 import hashlib
 import importlib.metadata
@@ -26,6 +27,8 @@ from aftershock.progress import Progress
 
 VERSIONED = ("numpy", "pandas", "pyarrow", "pyoxigraph", "torch", "transformers")
 FULL = "Free some space or raise the quota, then run again: finished files stay"
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
+KEPT_BLOCK = 32 * 2**20
 PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
 
@@ -63,6 +66,7 @@ def stage(snakemake: Any) -> Iterator[Run]:
     with _logged(snakemake.log[0], snakemake.rule) as console, _recorded(snakemake) as record:
         take_gpus(int(snakemake.resources.get("gpu", 0)))
         _limit_threads(snakemake.threads)
+        _keep_freed_memory()
         seed = snakemake.params.get("seed")
         if seed is not None:
             _seed(int(seed))
@@ -148,6 +152,18 @@ def _limit_threads(threads: int) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc's malloc keep blocks of up to `KEPT_BLOCK` bytes that were freed, for the next ones.
+
+    By default it gives tensors of a few MB back to the system at once, and each new one is paged in again: a
+    tenth of the time that training a small model takes. Other C libraries are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, KEPT_BLOCK)
+        mallopt(M_TRIM_THRESHOLD, 8 * KEPT_BLOCK)
 
 
 def _seed(seed: int) -> None:

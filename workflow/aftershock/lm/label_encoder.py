@@ -70,7 +70,7 @@ class SentenceEncoder:
         try:
             self.model = SentenceTransformer(
                 str(folder), device=device, local_files_only=True, trust_remote_code=False
-            )
+            ).float()  # whatever its file has: few CPUs compute in bfloat16
         except (OSError, ValueError, ImportError) as error:
             said = str(error).strip().partition("\n")[0][:200]
             raise ValueError(

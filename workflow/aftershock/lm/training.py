@@ -193,8 +193,10 @@ def schedule(step: int, steps: int, warmup: float) -> float:
 def object_loss(model: GPT2LMHeadModel, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Weighted mean cross-entropy of the tokens of rows; `ids` and `weights` are (batch, row_tokens)."""
     mask = torch.ones_like(ids)  # padding comes last in a row and weighs nothing
-    logits = model(ids, attention_mask=mask, use_cache=False).logits  # (batch, row_tokens, vocabulary)
-    losses = cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    hidden = model.transformer(ids, attention_mask=mask, use_cache=False).last_hidden_state
+    # the last position predicts nothing; cutting it from the logits instead would copy all of them
+    logits = model.lm_head(hidden[:, :-1].flatten(0, 1))  # (batch * (row_tokens - 1), vocabulary)
+    losses = cross_entropy(logits, ids[:, 1:].flatten(), reduction="none")
     weights = weights[:, 1:].flatten()
     return (losses * weights).sum() / weights.sum()
 
