@@ -1,6 +1,5 @@
 """Texts that an edit should leave alone, from files in the format of CounterFact."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import pandas as pd
 
 from aftershock.datasets.mend import LOCAL_COLUMNS
 from aftershock.seeds import derive
+from aftershock.text_files import read_json
 
 SHARES = ("dev", "test", "train", "train", "train")  # each a fifth of the subjects
 
@@ -43,9 +43,9 @@ def read_locality(path: str | Path, where: str) -> pd.DataFrame:
     what another one tests.
     """
     try:
-        records = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{where} is not JSON: {error}") from error
+        records = read_json(path)
+    except ValueError as error:
+        raise ValueError(str(error).replace(str(path), where, 1)) from error
     if not isinstance(records, list) or not records:
         raise ValueError(f"{where} holds no list of records, as CounterFact's file does")
     rows = []

@@ -9,6 +9,8 @@ from typing import BinaryIO
 
 import pyoxigraph
 
+from aftershock.text_files import Unmarked
+
 OPENERS = {".nt": open, ".nt.gz": gzip.open, ".nt.bz2": bz2.open}
 TESTERS = {".nt.gz": "gzip", ".nt.bz2": "bzip2"}
 
@@ -38,7 +40,7 @@ def load_triples(source: str | os.PathLike, folder: str | os.PathLike) -> int:
         raise ValueError(f"{source} is not named {' or '.join(OPENERS)}; give an N-Triples file")
     store = pyoxigraph.Store(str(folder))
     with OPENERS[ending](source, "rb") as file:
-        counter = LineCounter(file)
+        counter = LineCounter(Unmarked(file, source))
         try:
             store.bulk_load(input=counter, format=pyoxigraph.RdfFormat.N_TRIPLES)
         except SyntaxError as error:
