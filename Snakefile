@@ -33,6 +33,13 @@ rule all:
         datasets_of_run(),
 
 
+for each in workflow.rules:  # the content of a script counts, not its date: see profiles/default/config.yaml
+    if each.script:
+        each.set_params(
+            script=script_hash(f"{workflow.basedir}/workflow/scripts/{Path(str(each.script)).name}")
+        )
+
+
 onsuccess:
     from aftershock.jobs.manifest import leave_manifest
 

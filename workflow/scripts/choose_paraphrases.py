@@ -22,5 +22,6 @@ with stage(snakemake) as run:
     chosen = choose(relations, candidates, WANTED, scores, params.ranking_model)
     PARAPHRASES.write(chosen, snakemake.output.table, run.provenance)
     rows = suggestions(chosen, namespace, params.origin)
-    lines = ["\t".join(map(sheet_cell, row)) for row in [rows.columns, *rows.itertuples(index=False, name=None)]]
+    lines = [rows.columns, *rows.itertuples(index=False, name=None)]
+    lines = ["\t".join(map(sheet_cell, row)) for row in lines]
     write_text(snakemake.output.sheet, "\n".join(lines) + "\n")
