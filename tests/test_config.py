@@ -11,8 +11,9 @@ from jsonschema import Draft202012Validator
 from aftershock.config import check_config, merged_settings
 from aftershock.datasets.table import DATASETS
 from aftershock.editors.contract import is_in_order
-from aftershock.editors.methods import mend_training, settings_of
-from aftershock.schema import faults, fill_defaults, read_schema
+from aftershock.editors.mend import mend_training
+from aftershock.editors.methods import settings_of
+from aftershock.schema import faults, fill_defaults, number_hint, read_schema
 
 ROOT = Path(__file__).parents[1]
 SHEETS = {
@@ -348,3 +349,36 @@ def test_published_files_have_no_split_to_train_mend_on(project: Path) -> None:
 def test_an_editor_that_carries_state_is_one_job(variant: str, one_job: bool) -> None:
     assert is_in_order(settings_of("mend", {"variant": variant})) is one_job
     assert not is_in_order(settings_of("rome"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"mining": {"min_pca_confidence": "1e-2"}}, "YAML takes 1e-2 for text: write 1.0e-2"),
+        ({"mining": {"min_pca_confidence": "1E5"}}, "YAML takes 1E5 for text: write 1.0e+5"),
+        ({"mining": {"min_pca_confidence": "0.5"}}, "in quotes it is text: write 0.5"),
+        ({"study": 2024}, "in quotes it is text: '2024'"),
+        ({"study": True}, "in quotes it is text: 'True'"),
+    ],
+)
+def test_a_value_that_yaml_took_for_another_type_says_how_to_write_it(
+    project: Path, changes: dict[str, Any], said: str
+) -> None:
+    (line,) = errors(project, **changes)
+    assert line.endswith(said)
+    assert "another value" not in line
+
+
+def test_numbers_as_the_hint_writes_them_are_numbers() -> None:
+    for text in ("1e-2", "1E5", "-3e4", "2.5e7"):
+        written = number_hint(text).rpartition(" ")[2]
+        assert isinstance(yaml.safe_load(text), str)
+        assert yaml.safe_load(written) == float(text)
+    assert number_hint("one") == number_hint(3) == ""
+
+
+def test_a_models_file_with_a_key_twice_is_an_error(project: Path) -> None:
+    file = project / "resources" / "models" / "tiny.yaml"
+    file.write_text(f"{MODEL}train: {{tokens: 5}}\n")
+    (line,) = errors(project)
+    assert line.startswith("resources/models/tiny.yaml: train stands twice, in lines 4 and 7")

@@ -14,8 +14,14 @@ import pytest
 from safetensors.numpy import save_file
 
 from aftershock.jobs import manifest
-from aftershock.jobs.manifest import ManifestError, read_manifest, sha256_of_config, write_manifest
-from aftershock.jobs.verify import check_files, choose
+from aftershock.jobs.manifest import (
+    ManifestError,
+    configurations,
+    read_manifest,
+    sha256_of_config,
+    write_manifest,
+)
+from aftershock.jobs.verify import by_configuration, check_files, choose
 from aftershock.tables.runs import OBSERVATIONS, TELEMETRY
 
 CONFIG = {
@@ -228,3 +234,53 @@ def test_a_sample_is_of_shards_that_the_configuration_still_has(results: Path) -
     assert choose(known, 2, 7) == choose(known, 2, 7)
     assert FIRST not in choose(known, 99, 0, {FIRST})
     assert choose(known, 0, 0) == []
+
+
+# --- several studies in one folder --------------------------------------------------------------------------
+OTHER = {"study": None, "kgs": {"wikidata": {}}, "models": ["other"], "editors": {"rome": {"method": "rome"}}}
+
+
+def studies(results: Path) -> list[list[str]]:
+    """The models of the studies that a manifest keeps, newest first."""
+    return [config["models"] for config in configurations(read_manifest(results))]
+
+
+def test_every_study_keeps_its_configuration_while_a_table_needs_it(results: Path) -> None:
+    write_manifest(CONFIG, results)
+    assert studies(results) == [["tiny"]]
+    write_manifest(OTHER, results)
+    assert studies(results) == [["other"], ["tiny"]]
+    write_manifest(OTHER, results)
+    assert studies(results) == [["other"], ["tiny"]]
+    manifest = read_manifest(results)
+    assert manifest["config"] == OTHER
+    chosen = choose(manifest, 2, 0)
+    assert len(chosen) == 2
+    assert [(config["models"], names) for config, names in by_configuration(manifest, chosen)] == [
+        (["tiny"], chosen)
+    ]
+    changed = {**CONFIG, "seeds": [0]}  # makes the same tables, so it takes the older one's place
+    write_manifest(changed, results)
+    assert [config for config in configurations(read_manifest(results)) if config == CONFIG] == []
+
+
+def test_a_manifest_of_one_configuration_is_read(results: Path) -> None:
+    write_manifest(CONFIG, results)
+    manifest = read_manifest(results)
+    del manifest["studies"]
+    assert configurations(manifest) == [CONFIG]
+    assert choose(manifest, 1, 0)
+
+
+def test_the_commit_is_missing_with_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    git = folder / "git"
+    git.write_text("#!/bin/sh\necho 'fatal: detected dubious ownership in repository' >&2\nexit 128\n")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    reason = "fatal: detected dubious ownership in repository"
+    assert manifest._project() == {"commit": None, "changed": None, "reason": reason}
+    git.unlink()
+    monkeypatch.setenv("PATH", str(folder))
+    assert manifest._project()["reason"] == "git is not installed"

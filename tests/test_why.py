@@ -1,5 +1,6 @@
 """`make why` on recorded runs, see recorded_faults.py."""
 
+import io
 import json
 import os
 import shutil
@@ -9,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from aftershock.jobs import slurm_jobs, why
+from aftershock.jobs.orphans import begin_run, end_run
 from aftershock.jobs.slurm_jobs import SlurmJob
+from aftershock.jobs.snakemake_log import error_in
+from aftershock.jobs.terminal import LastLines
 from aftershock.jobs.why import look, main, told
 from recorded_faults import FAULTS, JOB, lay_out, log
 
@@ -232,3 +236,41 @@ def test_each_log_of_many_failed_jobs_is_read_once(folder: Path, monkeypatch: py
     assert len(read) == 2 * 2000  # SLURM's and the rule's
     assert {cause.kind for _, cause in found.failed} == {"memory"}
     assert len(found.failed) == 2000
+
+
+# --- runs that ended before their first job -----------------------------------------------------------------
+UNREAD = [
+    "Building DAG of jobs...",
+    "WorkflowError in file x, line 3:",
+    "    config.yaml: seeds: missing",
+    "",
+]
+
+
+def test_a_run_that_failed_to_start_is_told_of(folder: Path) -> None:
+    run = begin_run(["--cores", "1"], None)
+    end_run(run, 1, error_in(UNREAD))
+    assert main([]) == 1
+    (line,) = told(look())
+    assert line.startswith("The run: started at ")
+    assert "stopped before its first job: config.yaml: seeds: missing -> put right what it names" in line
+
+
+def test_a_failed_start_after_an_earlier_run_is_told_of(folder: Path) -> None:
+    lay_out(folder, "workstation")
+    before = told(look())
+    assert not any("before its first job" in line for line in before)
+    end_run(begin_run([], None), 1, "KeyError: 'b'")
+    assert any("before its first job: KeyError: 'b'" in line for line in told(look()))
+    end_run(begin_run([], None), 0)
+    assert told(look()) == before
+
+
+def test_the_last_lines_of_a_terminal_tell_the_error() -> None:
+    terminal = LastLines(io.StringIO())
+    print(*map(str, range(500)), *UNREAD, sep="\n", file=terminal)
+    assert terminal.stream.getvalue().startswith("0\n1\n2\n")
+    assert len(terminal.lines) <= 60
+    assert error_in(terminal.lines) == "config.yaml: seeds: missing"
+    assert error_in(["Traceback (most recent call last):", "  x", "OSError: no"]) == "OSError: no"
+    assert error_in([]) == ""

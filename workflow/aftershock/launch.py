@@ -21,12 +21,17 @@ from typing import NoReturn
 from aftershock.jobs import orphans, preflight
 from aftershock.jobs.adopt import adopt_finished
 from aftershock.jobs.arguments import chosen_executor, wanted
-from aftershock.jobs.folder import PreflightError, check_dates, check_writable
+from aftershock.jobs.folder import PreflightError, check_dates, check_names, check_writable
 from aftershock.jobs.outage import survive_outages
+from aftershock.jobs.places import find_places
 from aftershock.jobs.slurm import SlurmError
+from aftershock.jobs.snakemake_log import error_in
+from aftershock.jobs.terminal import LastLines
 from aftershock.lock import LOCK, hold, others_at_work
 from aftershock.process import ancestors_up_to_make, name_run, watch
+from aftershock.text_files import read_yaml
 
+PROJECT = Path(__file__).parents[2]
 SNAKEMAKE = Path(".snakemake")
 SNAKEMAKE_LOCKS = SNAKEMAKE / "locks"
 ALWAYS = ("--quiet", "host", "reason", "--rerun-incomplete")
@@ -69,6 +74,11 @@ def _own(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def _launch(own: argparse.Namespace, arguments: list[str]) -> NoReturn:
+    check_names(PROJECT, Path())
+    try:
+        find_places()
+    except OSError as error:
+        raise PreflightError(f"{error.filename} cannot be written ({error.strerror})") from None
     if own.resume:
         now = _take_folder()
         arguments = [*_last_arguments(), *arguments]
@@ -78,6 +88,7 @@ def _launch(own: argparse.Namespace, arguments: list[str]) -> NoReturn:
     options = _options(arguments)
     if options is None or _any(options, READ_ONLY):
         _be_snakemake(arguments)
+    _check_files(options)
     if not own.resume:
         now = _take_folder()
     if _any(options, NO_JOBS):
@@ -96,13 +107,17 @@ def _launch(own: argparse.Namespace, arguments: list[str]) -> NoReturn:
     name_run()
     adopt_finished()
     run = orphans.begin_run(arguments, prefix if submits else None)
+    sys.stderr = terminal = LastLines(sys.stderr)
     try:
         _be_snakemake(_before_targets(arguments, plugin_arguments))
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-        orphans.end_run(run, code)
+        code = (end.code or 0) if isinstance(end.code, int | None) else 1
+        orphans.end_run(run, code, error_in(terminal.lines) if code else None)
         if code:
             print("Why jobs failed, and what to change: make why. To go on: make resume.", file=sys.stderr)
+        raise
+    except Exception as error:
+        orphans.end_run(run, 1, f"{type(error).__name__}: {error}")
         raise
 
 
@@ -138,6 +153,18 @@ def _options(arguments: list[str]) -> argparse.Namespace | None:
             return parse_args(arguments)[1]
     except (SystemExit, WorkflowError):
         return None
+
+
+def _check_files(options: argparse.Namespace) -> None:
+    """Read the configuration files, of which Snakemake would drop a key that stands twice.
+
+    Raises PreflightError with what is wrong with them.
+    """
+    for file in options.configfile or ():
+        try:
+            read_yaml(file)
+        except (ValueError, OSError) as error:
+            raise PreflightError(str(error)) from None
 
 
 def _any(options: argparse.Namespace, names: Sequence[str]) -> bool:

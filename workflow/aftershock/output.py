@@ -34,17 +34,18 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; move it into place, replacing what was there, on success."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}part") for end in ("", "old."))
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     try:
         yield part
         check_parent()
         if path.exists():
-            shutil.rmtree(path)
+            os.replace(path, old)
         os.replace(part, path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

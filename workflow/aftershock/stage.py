@@ -201,7 +201,7 @@ def processor() -> str:
 def _provenance(snakemake: Any, seed: int | None) -> dict[str, Any]:
     """What made an output; equal for equal settings, code and software, so it holds no time and no path."""
     params = dict(snakemake.params.items())
-    code = params.pop("code", None)
+    code, _ = params.pop("code", None), params.pop("script", None)
     settings = json.dumps(params, sort_keys=True, default=str)
     torch = sys.modules.get("torch")
     return {

@@ -15,14 +15,23 @@ from aftershock.config.settings import moment_layers, needed_artifacts
 from aftershock.editors.artifacts import ARTIFACTS
 from aftershock.editors.methods import method_of
 from aftershock.lm.families import list_families
+from aftershock.jobs.folder import PreflightError, check_names
+from aftershock.jobs.patches import patch_snakemake
 from aftershock.jobs.planning import plan_faster
 from aftershock.costs.sharding import editors_of_dataset, shard_ranges, shard_sizes, number_of_cases
 from aftershock.kg.sheets import kept_rules, one_to_many_relations
 from aftershock.offline import go_offline
 from aftershock.process import name_run
+from aftershock.text_files import read_yaml
 from snakemake.exceptions import WorkflowError
 
+try:
+    check_names(workflow.basedir, os.getcwd())
+except PreflightError as error:
+    raise WorkflowError(str(error)) from None
+
 name_run()  # so that no job outlives this run
+patch_snakemake()
 plan_faster()
 go_offline()  # so that no job asks a network for what it lacks
 atexit.register(keep_parsed)
@@ -31,6 +40,8 @@ PROJECT = os.path.relpath(workflow.basedir)  # a folder that is moved with its r
 RESOURCES = os.path.normpath(f"{PROJECT}/resources")
 
 try:
+    for file in workflow.configfiles:
+        read_yaml(file)  # which names keys that stand twice; Snakemake drops the first
     MODELS = check_config(config, workflow.basedir)
     check_fetched(config, MODELS)
 except ValueError as error:

@@ -7,6 +7,7 @@ from aftershock.paraphrases.asking import relations_to_ask
 from aftershock.paraphrases.ranking import choose, suggestions
 from aftershock.stage import stage
 from aftershock.tables.graph import PARAPHRASE_CANDIDATES, PARAPHRASE_SCORES, PARAPHRASES
+from aftershock.text_files import sheet_cell
 
 with stage(snakemake) as run:
     given, params, namespace = snakemake.input, snakemake.params, snakemake.params.source["namespace"]
@@ -21,5 +22,6 @@ with stage(snakemake) as run:
     chosen = choose(relations, candidates, WANTED, scores, params.ranking_model)
     PARAPHRASES.write(chosen, snakemake.output.table, run.provenance)
     rows = suggestions(chosen, namespace, params.origin)
-    lines = ["\t".join(row) for row in [rows.columns, *rows.itertuples(index=False, name=None)]]
+    lines = [rows.columns, *rows.itertuples(index=False, name=None)]
+    lines = ["\t".join(map(sheet_cell, row)) for row in lines]
     write_text(snakemake.output.sheet, "\n".join(lines) + "\n")

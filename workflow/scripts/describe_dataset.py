@@ -1,6 +1,5 @@
 """Write the datasheet of a built dataset."""
 
-import csv
 from pathlib import Path
 
 import pandas as pd
@@ -15,9 +14,11 @@ from aftershock.tables import provenance_of
 from aftershock.tables.cases import CASES, EDITS, PROBES
 from aftershock.tables.graph import FACTS, INSTANCES, SPLIT
 from aftershock.tables.models import OBJECT_SCORES
+from aftershock.text_files import read_cells
 
 with stage(snakemake):
     given, wildcards = snakemake.input, snakemake.wildcards
+    rows = read_cells(Path(given.screened).read_bytes(), given.screened)
     built = Built(
         wildcards.dataset,
         cases=CASES.read(given.cases),
@@ -29,9 +30,7 @@ with stage(snakemake):
         scores=OBJECT_SCORES.read(given.objects),
         known=pd.read_csv(given.known),
         facts=FACTS.read(given.facts),
-        screened=pd.read_csv(
-            given.screened, sep="\t", dtype=str, quoting=csv.QUOTE_NONE, keep_default_na=False
-        ),
+        screened=pd.DataFrame(rows[1:], columns=rows[0]),
         provenance=provenance_of(given.cases),
     )
     graph = Path(given.graph).read_text(encoding="utf-8")

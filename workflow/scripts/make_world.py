@@ -1,12 +1,9 @@
 """Write the generated world as N-Triples."""
 
-from pathlib import Path
-
-import yaml
-
 from aftershock.kg.world import generate_world, write_world
 from aftershock.stage import stage
+from aftershock.text_files import read_yaml
 
 with stage(snakemake) as run:
-    spec = yaml.safe_load(Path(snakemake.input[0]).read_text(encoding="utf-8"))
+    spec = read_yaml(snakemake.input[0])
     write_world(generate_world(spec, snakemake.params.seed), snakemake.output[0])

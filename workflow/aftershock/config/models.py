@@ -5,12 +5,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from aftershock.config.editors import fault_of_method
 from aftershock.config.settings import depth, setting_errors, suited_layers, training_errors
 from aftershock.editors.methods import method_of
-from aftershock.schema import faults, fill_defaults, read_schema, read_yaml, suggestion, without
+from aftershock.schema import faults, fill_defaults, read_schema, suggestion, without
+from aftershock.text_files import read_yaml
 
 
 def read_models(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
@@ -24,8 +23,8 @@ def read_models(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, dict
             continue
         try:
             model = read_yaml(file)
-        except yaml.YAMLError as error:
-            errors.append(f"resources/models/{file.name} is not YAML: {error}")
+        except ValueError as error:
+            errors.append(str(error).replace(str(file), f"resources/models/{file.name}"))
             continue
         fill_defaults(model, read_schema("model"))
         found = faults(model, read_schema("model"))

@@ -6,10 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from aftershock.costs.work import Room, Sizes, Work
-from aftershock.schema import faults, read_schema, read_yaml, suggestion
+from aftershock.schema import faults, read_schema, suggestion
+from aftershock.text_files import read_yaml
 
 SHIPPED = Path(__file__).resolve().parents[3] / "resources" / "devices.yaml"
 GB, MB = 10**9, 10**6
@@ -71,10 +70,7 @@ class Device:
 def read_devices(path: str | Path = SHIPPED) -> dict[str, Device]:
     """The devices of a file, by name; ValueError lists everything that is wrong with it."""
     path = Path(path)
-    try:
-        entries = read_yaml(path)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from None
+    entries = read_yaml(path)
     if found := faults(entries, read_schema("devices")):
         raise ValueError("\n  ".join([f"{path}: {len(found)} wrong:", *map(str, found)]))
     return {name: Device.of(name, entry) for name, entry in entries.items()}

@@ -10,6 +10,7 @@ import pandas as pd
 from aftershock.datasets.mend import LOCAL_COLUMNS
 from aftershock.prompts import shortened
 from aftershock.seeds import derive
+from aftershock.text_files import read_json
 
 FLAT = {"locality_prompt", "locality_ground_truth"}
 LISTED = 5  # records that cannot be read, in an error
@@ -47,9 +48,9 @@ def read_locality(path: str | Path, where: str) -> pd.DataFrame:
     trains on is never what another one tests.
     """
     try:
-        records = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{where} is not JSON: {error}") from error
+        records = read_json(path)
+    except ValueError as error:
+        raise ValueError(str(error).replace(str(path), where, 1)) from error
     if not isinstance(records, list) or not records:
         raise ValueError(f"{where} holds no list of records, as CounterFact's file does")
     rows, faults = [], []

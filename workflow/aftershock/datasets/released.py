@@ -21,6 +21,7 @@ import pandas as pd
 from aftershock.datasets.table import CONFLICT, DATASETS
 from aftershock.tables.cases import RELEASED_ROWS, STATEMENTS
 from aftershock.tables.graph import PROMPTS
+from aftershock.text_files import read_text
 
 FILES = {name: dataset.file for name, dataset in DATASETS.items()}
 PROMPT_FILES = {"conflict": "conflict_prompts.json", "round": "round_prompts.json"}
@@ -149,7 +150,7 @@ def style_of(text: str, data: object) -> Mapping[str, Any] | None:
 
 def _json(path: Path) -> tuple[str, Any]:
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = read_text(path)
         return text, json.loads(text)
     except FileNotFoundError as error:
         raise ValueError(f"{path} does not exist; the folder must hold {', '.join(ALL_FILES)}") from error

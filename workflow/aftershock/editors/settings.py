@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from aftershock.schema import number_hint
+
 STRICT = ConfigDict(extra="forbid")
 
 Layers = tuple[Annotated[int, Field(ge=0)], ...]
@@ -43,7 +45,8 @@ def as_values(settings: Any) -> dict[str, Any]:
 def _problem(name: str, error: Mapping[str, Any], known: list[str]) -> str:
     where = ".".join(map(str, error["loc"]))
     if error["type"] != "unexpected_keyword_argument":
-        return f"{name}.{where}: {error['msg']}, found {error['input']!r}"
+        hint = number_hint(error["input"]) if error["type"].startswith(("float", "int")) else ""
+        return f"{name}.{where}: {error['msg']}, found {error['input']!r}{hint}"
     close = difflib.get_close_matches(where, known, 1)
     hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
     return f"{name}.{where}: unknown setting; {hint}"

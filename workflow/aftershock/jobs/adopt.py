@@ -3,7 +3,7 @@
 Snakemake's own record of an output, which tells it later that parameters or code have changed, is written by
 the run and not by the job. An output that a SLURM job finishes after its run has died has none, or an old
 one, and would be reused although parameters have changed. So every run looks at such outputs: those that are
-newer than inputs and script, and whose job's own record has the parameters of today, are noted for Snakemake;
+newer than their inputs, and whose job's own record has the parameters of today, are noted for Snakemake;
 all others are made again.
 """
 
@@ -53,9 +53,7 @@ async def _adopt(dag: Any) -> None:
 
 
 async def _is_newest(job: Any) -> bool:
-    """Whether the outputs are newer than the script and all inputs, which are there."""
-    if [f async for f in job.outputs_older_than_script_or_notebook()]:
-        return False
+    """Whether the outputs are newer than all inputs, which are there."""
     made = min([(await f.mtime()).local_or_storage() for f in job.output])
     return all([await f.exists() and not await f.is_newer(made) for f in job.input])
 

@@ -9,7 +9,7 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from aftershock.text_files import read_yaml
 
 SNAKEMAKE = int(importlib.metadata.version("snakemake").split(".")[0])
 
@@ -45,7 +45,7 @@ def chosen_executor(arguments: Sequence[str]) -> str | None:
     profiles = given.profile or ([named] if named else [])
     for profile in (own, f"profiles/{own}", f"workflow/profiles/{own}", *reversed(profiles)):
         path = _profile_file(profile)
-        executor = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("executor") if path else None
+        executor = (read_yaml(path) or {}).get("executor") if path else None
         if executor:
             return executor
     return None

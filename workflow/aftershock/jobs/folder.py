@@ -1,23 +1,36 @@
 """Whether the folder that a run writes to can take what the run will write, and how its files are dated."""
 
 import errno
-import getpass
 import os
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from aftershock.jobs.places import user_name
+
 PROBE_BYTES = 65536
 FREE_BYTES = 128 * 2**20
 """With less a disk counts as full; the demo writes 41 MiB."""
 FREE_FILES = 1000
+WILDCARDS = "{}"
 CLOCK_SECONDS = 60.0
 """How far clocks may differ."""
 
 
 class PreflightError(RuntimeError):
     """Something that would stop a run, with what to do."""
+
+
+def check_names(*folders: str | os.PathLike) -> None:
+    """Raise PreflightError for a folder in whose path Snakemake would take braces for names of wildcards."""
+    for folder in folders:
+        path = os.path.abspath(folder)
+        if found := sorted(set(WILDCARDS) & set(path)):
+            raise PreflightError(
+                f"Snakemake cannot work in {path}: it takes {' and '.join(found)} in a path "
+                "for the name of a wildcard. Rename the folder, or move the project to another one"
+            )
 
 
 def check_writable(folder: Path) -> float:
@@ -90,7 +103,7 @@ def _unwritable(folder: Path, error: OSError) -> str:
     if folder.is_symlink() and not folder.exists():
         there = os.readlink(folder)
         return f"{folder} is a link to {there}, which is not there. Make that folder, or remove the link"
-    user = getpass.getuser()
+    user = user_name()
     found = {
         errno.EROFS: f"is on a read-only disk. Run where it can be written, or {_elsewhere(folder)}",
         errno.EACCES: f"may not be written by {user}. Change its permissions, or {_elsewhere(folder)}",

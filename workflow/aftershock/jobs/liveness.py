@@ -34,6 +34,8 @@ class RunInfo:
     """Of Snakemake."""
     exit: int | None = None
     """Its exit code; None while it runs, and for ever when it was killed."""
+    said: str = ""
+    """The error that ended it, as the terminal had it."""
 
     @property
     def alive(self) -> bool | None:
@@ -65,7 +67,8 @@ def _from_file() -> RunInfo | None:
         if found is None:
             return None
         started = datetime.fromisoformat(found.started).timestamp()
-        return RunInfo(found.pid, found.host, started, tuple(found.arguments or ()), found.exit)
+        arguments = tuple(found.arguments or ())
+        return RunInfo(found.pid, found.host, started, arguments, found.exit, found.said or "")
     except (PreflightError, OSError, ValueError, TypeError):
         return None
 

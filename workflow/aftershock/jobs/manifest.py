@@ -1,8 +1,9 @@
 """What a run made, file by file: `results/manifest.json`.
 
 It names every file that a stage made with its size, its sha256 and what made it (rule, hashes of settings and
-code, seed, versions, device), and on top the study, its configuration, the software and the machine. Tables
-have a hash of their rows beside that of their bytes, which does not depend on what wrote the file.
+code, seed, versions, device), and on top the study, its configuration, the software and the machine. Studies
+whose tables no later one has made again keep their configurations in `studies`, newest first. Tables have
+a hash of their rows beside that of their bytes, which does not depend on what wrote the file.
 
     python -m aftershock.jobs.manifest [STUDY.yaml ...]
 
@@ -62,7 +63,8 @@ def write_manifest(config: Mapping[str, Any], results: Path = RESULTS) -> Path:
         files[name] = {**known[name]["found"], "by": by}
     if damaged:
         raise ManifestError("\n".join(["damaged files, so no manifest was written:", *damaged]))
-    text = json.dumps({**_circumstances(config, results), "files": files}, indent=1, default=str)
+    about = {**_circumstances(config, results), "studies": _studies(config, results, files)}
+    text = json.dumps({**about, "files": files}, indent=1, default=str)
     write_text(results / MANIFEST.name, f"{text}\n")
     write_text(results / KNOWN.name, json.dumps({name: known[name] for name in files}))
     return results / MANIFEST.name
@@ -86,6 +88,44 @@ def read_manifest(results: Path = RESULTS) -> dict[str, Any]:
         raise ManifestError(f"there is no {path}; finish the run, or write it with: make manifest") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ManifestError(f"{path} cannot be read: {error}; write it anew with: make manifest") from None
+
+
+def configurations(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the configurations of the studies in a folder, newest first."""
+    return [study["config"] for study in manifest.get("studies", ())] or [manifest["config"]]
+
+
+def configuration_of(
+    entry: Mapping[str, Any], configs: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Any] | None:
+    """Return the first of `configs` with the graph, model and editor of a table; None where none has them."""
+    wildcards = (entry.get("by") or {}).get("wildcards", {})
+    for config in configs:
+        known = {
+            "kg": config["kgs"],
+            "model": config["models"],
+            "editor": [label for label, editor in config["editors"].items() if editor],
+        }
+        if all(wildcards[key] in names for key, names in known.items() if key in wildcards):
+            return config
+    return None
+
+
+def _studies(
+    config: Mapping[str, Any], results: Path, files: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The study of now, and earlier ones that are still needed to tell how a table was made."""
+    try:
+        earlier = configurations(read_manifest(results))
+    except ManifestError:
+        earlier = []
+    configs = [config, *(other for other in earlier if sha256_of_config(other) != sha256_of_config(config))]
+    needed = {id(configuration_of(entry, configs)) for entry in files.values() if "content" in entry}
+    return [
+        {"study": other.get("study") or "default", "config_sha256": sha256_of_config(other), "config": other}
+        for other in configs
+        if other is config or id(other) in needed
+    ]
 
 
 def made_files(results: Path) -> Iterator[Path]:
@@ -189,10 +229,12 @@ def _models(results: Path) -> dict[str, Any]:
 
 
 def _project() -> dict[str, Any]:
-    """The commit of the code, and whether files differ from it; null outside a git checkout."""
-    commit = _said("git", "-C", str(ROOT), "rev-parse", "HEAD")
-    changed = _said("git", "-C", str(ROOT), "status", "--porcelain")
-    return {"commit": commit or None, "changed": changed.splitlines() if commit else None}
+    """The commit of the code, and which files differ from it; without one, the reason in git's words."""
+    git = ("git", "-C", str(ROOT))
+    commit, reason = _asked(*git, "rev-parse", "HEAD")
+    if not commit:
+        return {"commit": None, "changed": None, "reason": reason or "no commit yet"}
+    return {"commit": commit, "changed": _said(*git, "status", "--porcelain").splitlines()}
 
 
 def _gpus() -> list[str]:
@@ -201,13 +243,20 @@ def _gpus() -> list[str]:
 
 def _said(*command: str) -> str:
     """What a program answers; nothing when it is missing, fails or does not end."""
+    return _asked(*command)[0]
+
+
+def _asked(*command: str) -> tuple[str, str]:
+    """What a program answers, and why it does not: it is missing, fails or does not end."""
     if shutil.which(command[0]) is None:
-        return ""
+        return "", f"{command[0]} is not installed"
     try:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=PROGRAM_SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        return ""
-    return ended.stdout.strip() if ended.returncode == 0 else ""
+        return "", f"{command[0]} did not end within {PROGRAM_SECONDS:.0f} s"
+    if ended.returncode:
+        return "", " ".join(ended.stderr.split()) or f"{command[0]} ended with {ended.returncode}"
+    return ended.stdout.strip(), ""
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -40,6 +40,8 @@ class LastRun:
     """How the names of its SLURM jobs start; None for a run that submits none."""
     exit: int | None = None
     """Its exit code; None while it runs, and for ever when it was killed."""
+    said: str | None = None
+    """The error that ended it, as the terminal had it; None for a run that went well."""
 
 
 def read_run(path: Path = RUN_FILE) -> LastRun | None:
@@ -61,9 +63,9 @@ def begin_run(arguments: list[str], job_prefix: str | None) -> LastRun:
     return run
 
 
-def end_run(run: LastRun, code: int) -> None:
+def end_run(run: LastRun, code: int, said: str | None = None) -> None:
     """Record how a run ended."""
-    _write(replace(run, exit=code))
+    _write(replace(run, exit=code, said=said))
 
 
 def _write(run: LastRun) -> None:

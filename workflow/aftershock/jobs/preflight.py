@@ -4,24 +4,28 @@ Every check raises PreflightError, or slurm.SlurmError, with the thing, what was
 """
 
 import difflib
-import getpass
 import importlib.util
+import os
 import re
 import shutil
 import socket
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from aftershock.jobs import slurm
 from aftershock.jobs.arguments import Wanted
 from aftershock.jobs.folder import PreflightError
+from aftershock.jobs.places import user_name
+from aftershock.text_files import read_yaml
 
 PLUGIN = "snakemake_executor_plugin_slurm"
 LONGEST_PAUSE = 180
 """Seconds between two looks of the executor plugin at its jobs, at most."""
+ROOT = Path(__file__).resolve().parents[3]
+SPECIAL = re.compile(r"[^\w@%+=:,./~^-]")
+"""Characters that a shell takes for more than themselves."""
 DRY_RUN = re.compile(r"--dry-?run|-[a-zA-Z]*n[a-zA-Z]*")  # -np too
 REFUSED = re.compile(r"invalid (account|qos|partition)|violates accounting|QOS", re.IGNORECASE)
 
@@ -31,6 +35,13 @@ def check_installed(arguments: Sequence[str]) -> None:
 
     A dry run needs no cluster.
     """
+    for path in (os.getcwd(), str(ROOT), sys.executable):
+        if found := sorted(set(SPECIAL.findall(path))):
+            named = " ".join(map(repr, found))
+            raise PreflightError(
+                f"no job can be submitted for {path}: Snakemake's slurm executor puts this path into shell "
+                f"commands as it is, where {named} means something else. Rename the folder"
+            )
     if importlib.util.find_spec(PLUGIN) is None:
         name = PLUGIN.replace("_", "-")
         raise PreflightError(f"Snakemake's slurm executor is not installed. Install it: pip install {name}")
@@ -80,9 +91,9 @@ def _read_partitions(path: Path | None) -> dict[str, dict[str, Any]]:
     if path is None:
         return {}
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))["partitions"]
+        found = read_yaml(path)["partitions"]
         return {str(name): dict(limits or {}) for name, limits in found.items()}
-    except (OSError, yaml.YAMLError, TypeError, KeyError, ValueError, AttributeError) as error:
+    except (OSError, TypeError, KeyError, ValueError, AttributeError) as error:
         raise PreflightError(
             f"{path} is no file of partitions ({error}). It needs a key `partitions` with one entry for each"
         ) from None
@@ -142,7 +153,7 @@ def _wrong_accounts(wanted: Iterable[str]) -> Iterator[str]:
     for account in wanted:
         if account.lower() not in {name.lower() for name in found}:
             yield (
-                f"account {account!r} is not known for {getpass.getuser()}.{_meant(account, found)} "
+                f"account {account!r} is not known for {user_name()}.{_meant(account, found)} "
                 f"Known: {_listed(found) or 'none; ask who runs the cluster for one'}"
             )
 

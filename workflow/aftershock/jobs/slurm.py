@@ -4,13 +4,14 @@ Nothing else starts a program of SLURM. One that is missing, hangs or fails is a
 and what to do.
 """
 
-import getpass
 import math
 import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+
+from aftershock.jobs.places import user_name
 
 SECONDS = 8.0
 """That SLURM's controller is given for an answer."""
@@ -137,12 +138,12 @@ def accounts() -> set[str] | None:
         return None
     pairs = [tuple(line.split("|")) for line in lines if line.count("|") == 1]
     users = {user for user, _ in pairs if user}
-    return {account for user, account in pairs if user == getpass.getuser()} if users else None
+    return {account for user, account in pairs if user == user_name()} if users else None
 
 
 def submit_limit() -> int | None:
     """How many jobs this user may have submitted, by account and quality of service; None without limit."""
-    user = ("list", "associations", f"user={getpass.getuser()}", "format=MaxSubmitJobs,QOS")
+    user = ("list", "associations", f"user={user_name()}", "format=MaxSubmitJobs,QOS")
     qos = ("list", "qos", "format=Name,MaxSubmitJobsPerUser")
     try:
         own = [line.split("|") for line in _accounting(*user) if "|" in line]

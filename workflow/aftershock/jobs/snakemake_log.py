@@ -3,7 +3,7 @@
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -109,6 +109,14 @@ def read_run(path: Path) -> RunLog:
     run = RunLog(path, started, last_time=started)
     _follow(run, lines)
     return run
+
+
+def error_in(lines: Sequence[str]) -> str:
+    """Return what ended a run, from the last lines that it wrote to the terminal; "" where none tells."""
+    run = RunLog(Path(), 0.0)
+    _follow(run, list(lines))
+    told = [line.strip() for line in lines if line.strip()]
+    return run.error or (told[-1] if told else "")
 
 
 def _follow(run: RunLog, lines: list[str]) -> None:

@@ -25,6 +25,8 @@ from aftershock.jobs.manifest import (
     RESULTS,
     ROOT,
     ManifestError,
+    configuration_of,
+    configurations,
     describe,
     made_files,
     read_manifest,
@@ -63,33 +65,37 @@ def check_files(manifest: Mapping[str, Any], results: Path = RESULTS) -> Iterato
 
 
 def choose(manifest: Mapping[str, Any], n: int, seed: int, unsound: Set[str] = frozenset()) -> list[str]:
-    """Tables to make again: `n` shards and one of each other kind, of what the configuration still has."""
-    config, chance = manifest["config"], random.Random(seed)
-    known = {
-        "kg": set(config["kgs"]),
-        "model": set(config["models"]),
-        "editor": {label for label, editor in config["editors"].items() if editor},
-    }
+    """Tables to make again: `n` shards and one of each other kind, of what a configuration still has."""
+    configs, chance = configurations(manifest), random.Random(seed)
     tables: dict[str, list[str]] = {}
     for name, entry in sorted(manifest["files"].items()):
         by = entry.get("by") or {}
-        wildcards = by.get("wildcards", {})
         sound = name not in unsound and by.get("table") != "telemetry" and "content" in entry
-        if sound and all(wildcards[key] in names for key, names in known.items() if key in wildcards):
+        if sound and configuration_of(entry, configs) is not None:
             tables.setdefault(by.get("rule", ""), []).append(name)
     shards = tables.get(SAMPLED, [])
     chosen = sorted(chance.sample(shards, min(n, len(shards))))
     return chosen + [chance.choice(tables[rule]) for rule in ONE_EACH if n and tables.get(rule)]
 
 
-def make_again(names: Sequence[str], manifest: Mapping[str, Any], arguments: Sequence[str]) -> float:
-    """Make tables anew below SCRATCH, from links to all other files; seconds taken.
+def by_configuration(
+    manifest: Mapping[str, Any], names: Sequence[str]
+) -> list[tuple[Mapping[str, Any], list[str]]]:
+    """The configurations that made tables, each with its tables."""
+    configs = configurations(manifest)
+    owners = {name: configuration_of(manifest["files"][name], configs) for name in names}
+    groups = [(config, [name for name in names if owners[name] is config]) for config in configs]
+    return [(config, mine) for config, mine in groups if mine]
+
+
+def make_again(names: Sequence[str], config: Mapping[str, Any], arguments: Sequence[str]) -> float:
+    """Make tables of one configuration anew below SCRATCH, from links to all other files; seconds taken.
 
     Nothing that was there is written: only the rules of the sample may run. ManifestError when they fail.
     """
     shutil.rmtree(SCRATCH, ignore_errors=True)
     _link_inputs({*names, *(name.replace("/observations/", "/telemetry/") for name in names)})
-    (SCRATCH / "config.json").write_text(json.dumps(manifest["config"]), encoding="utf-8")
+    (SCRATCH / "config.json").write_text(json.dumps(config), encoding="utf-8")
     command = [
         *(sys.executable, "-m", "aftershock.launch", *map(_absolute, arguments)),
         *("--snakefile", str(ROOT / "Snakefile"), "--configfile", "config.json", "--no-hooks"),
@@ -175,19 +181,35 @@ def _verify(sample: int, seed: int, arguments: Sequence[str]) -> bool:
         print(f"{RESULTS / name}: {what}")
     took = f"{time.monotonic() - started:.1f} s"
     print(f"{len(manifest['files'])} files read in {took}: {len(wrong) or 'none'} not as in the manifest")
+    if not manifest["files"]:
+        print("Nothing was verified: the manifest names no file. Finish a run, then: make manifest")
+        return False
+    if not sample:
+        return not wrong
     names = choose(manifest, sample, seed, {name for name, _ in wrong})
     if not names:
-        return not wrong
+        print(
+            "Nothing was made again: no sound table of edits, of the unedited model or of answers belongs to "
+            "a study of the manifest. Finish such a run first; to read files only: make verify SAMPLE=0"
+        )
+        return False
     name_run()
-    print(f"Making {len(names)} tables again:", *names, sep="\n  ", flush=True)
-    took = f"{make_again(names, manifest, arguments):.1f} s"
-    report = compare_again()
-    print(f"Made again in {took}: {report}")
-    if report.equal:
+    return _same_again(manifest, names, arguments) and not wrong
+
+
+def _same_again(manifest: Mapping[str, Any], names: Sequence[str], arguments: Sequence[str]) -> bool:
+    """Make tables again, study by study, up to the first that differs; true when all are equal."""
+    for config, mine in by_configuration(manifest, names):
+        study = config.get("study") or "default"
+        print(f"Making {len(mine)} tables of study {study} again:", *mine, sep="\n  ", flush=True)
+        took = f"{make_again(mine, config, arguments):.1f} s"
+        report = compare_again()
+        print(f"Made again in {took}: {report}")
+        if not report.equal:
+            print(f"What was made again lies in {SCRATCH}/results")
+            return False
         shutil.rmtree(SCRATCH)
-    else:
-        print(f"What was made again lies in {SCRATCH}/results")
-    return report.equal and not wrong
+    return True
 
 
 if __name__ == "__main__":

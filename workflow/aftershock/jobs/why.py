@@ -114,7 +114,8 @@ def look(everything: bool = False) -> Findings:
     known = slurm_jobs.known_jobs(Path.cwd()) if _has_slurm(runs) else None
     records = liveness.read_jobs(known)
     jobs = _jobs(runs, records)
-    found = Findings([], _of_the_run(runs, info, records), nothing_yet=not runs and not records)
+    told_of_run = _of_the_run(runs, info, records)
+    found = Findings([], told_of_run, nothing_yet=not (runs or records or told_of_run))
     good_until = max((run.last_time for run in runs if run.complete), default=0.0)
     failed = []
     for job in jobs:
@@ -244,6 +245,11 @@ def _of_the_run(runs: Sequence[RunLog], info: RunInfo | None, records: Sequence[
         lines.append(
             f"the disk of results/ is full ({megabytes(free)} free) -> free some space or raise the quota"
         )
+    if info and info.exit and (not runs or runs[-1].last_time < info.started):
+        at = time.strftime("%Y-%m-%d %H:%M", time.localtime(info.started))
+        said = info.said or "nothing is known of the cause"
+        lines.append(f"started at {at} and stopped before its first job: {said} -> put right what it names")
+        return lines
     if not runs or (info and info.alive):
         return lines
     run = runs[-1]

@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
+from aftershock.text_files import LONGEST_MARK, encoding_of
+
 READ = 1 << 18  # bytes of the file at once
 DECODED = 4 << 20  # most bytes that come out at once
 LONGEST = 64 << 20  # of a line; longer ones are not of a text file
@@ -27,7 +29,7 @@ def read_blocks(path: str | os.PathLike) -> Iterator[bytes]:
     with open(path, "rb") as file:
         carry: list[bytes] = []
         carried = 0
-        pieces = _ahead(decode(file))
+        pieces = _ahead(_unmarked(decode(file), path))
         while True:
             try:
                 data = next(pieces, None)
@@ -59,6 +61,18 @@ def _ahead(pieces: Iterator[bytes]) -> Iterator[bytes]:
         while (piece := coming.result()) is not None:
             coming = pool.submit(next, pieces, None)
             yield piece
+
+
+def _unmarked(pieces: Iterator[bytes], path: Path) -> Iterator[bytes]:
+    """The same pieces without the byte-order mark of UTF-8; ValueError for another one."""
+    start = b""
+    while len(start) < LONGEST_MARK and (piece := next(pieces, None)) is not None:
+        start += piece
+    encoding, skipped = encoding_of(start)
+    if encoding != "utf-8":
+        raise ValueError(f"{path} is {encoding.upper()}; save it as UTF-8")
+    yield start[skipped:]
+    yield from pieces
 
 
 def _cat(file: BinaryIO) -> Iterator[bytes]:

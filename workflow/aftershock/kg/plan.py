@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from aftershock.kg.client import PageSize
 from aftershock.kg.endpoint_source import SUBJECTS
 from aftershock.kg.gate import SPACING
@@ -25,6 +23,7 @@ from aftershock.kg.queries import Pattern, facts, instances, names, neighbourhoo
 from aftershock.kg.sampling import hash_limit
 from aftershock.kg.sheets import kept_rules, one_to_many_relations, read_relations
 from aftershock.schema import fill_defaults, read_schema, suggestion
+from aftershock.text_files import read_yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 SECONDS = {"count": 5.0, "list": 30.0, "page": 2.0}  # a guess of what a service takes for one request
@@ -155,7 +154,7 @@ def read_study(files: Sequence[str | Path]) -> dict[str, Any]:
     for file in (ROOT / "config.yaml", *files):
         if not Path(file).is_file():
             raise ValueError(f"there is no study {file}; give the path of a YAML file")
-        _update(config, yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {})
+        _update(config, read_yaml(file) or {})
     fill_defaults(config, read_schema("config"))
     return config
 

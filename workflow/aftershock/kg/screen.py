@@ -14,6 +14,7 @@ import pandas as pd
 
 from aftershock.matching import normal
 from aftershock.schema import read_sheet
+from aftershock.text_files import read_text, sheet_cell
 
 OFFENSIVE = "offensive word"
 TOXIC = "judged offensive by the classifier"
@@ -46,9 +47,9 @@ class Screen:
         for text in sorted({text for text in texts if text and text.isprintable()}):
             fault = self.fault(text)
             if fault == OFFENSIVE and (match := self.words.search(normal(text))):
-                lines.append(f"{text}\treview\tholds {match[0]}")
+                lines.append(f"{sheet_cell(text)}\treview\tholds {match[0]}")
             elif fault == TOXIC:
-                lines.append(f"{text}\treview\tscore {self.scores[text]:.3f}")
+                lines.append(f"{sheet_cell(text)}\treview\tscore {self.scores[text]:.3f}")
         return "\n".join(lines) + "\n"
 
     def _toxic(self, text: str) -> str | None:
@@ -73,7 +74,7 @@ def read_screen(
 
 def _lines(path: Path) -> list[str]:
     words = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         word = normal(line.partition("#")[0])
         if word and not re.fullmatch(r"[\w' -]+\*?", word):
             raise ValueError(f"{path.name} line {number}: {line!r} is no word, nor one with * at its end")

@@ -10,6 +10,8 @@ from typing import Any, BinaryIO
 
 import pyoxigraph
 
+from aftershock.text_files import Unmarked
+
 OPENERS: dict[str, Callable[..., Any]] = {".nt": open, ".nt.gz": gzip.open, ".nt.bz2": bz2.open}
 TESTERS = {".nt.gz": "gzip", ".nt.bz2": "bzip2"}
 
@@ -39,7 +41,7 @@ def load_triples(source: str | os.PathLike, folder: str | os.PathLike) -> int:
         raise ValueError(f"{source} is not named {' or '.join(OPENERS)}; give an N-Triples file")
     store = pyoxigraph.Store(str(folder))
     with OPENERS[ending](source, "rb") as file:
-        counter = LineCounter(file)
+        counter = LineCounter(Unmarked(file, source))
         try:
             file_read: Any = counter  # all that is asked of it is `read`
             store.bulk_load(input=file_read, format=pyoxigraph.RdfFormat.N_TRIPLES)

@@ -17,6 +17,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from aftershock.text_files import lines_as_utf8
+
 log = logging.getLogger(__name__)
 
 KINDS = (".txt", ".jsonl", ".parquet")
@@ -94,7 +96,7 @@ def _count(path: Path) -> int:
     if path.suffix == ".parquet":
         return _parquet(path).metadata.num_rows
     with _open(path) as file:
-        return sum(1 for _ in file)
+        return sum(1 for _ in lines_as_utf8(file, path))
 
 
 def _take(path: Path, column: str, wanted: Sequence[int]) -> Iterator[str]:
@@ -107,7 +109,7 @@ def _take(path: Path, column: str, wanted: Sequence[int]) -> Iterator[str]:
     if number is None:
         return
     with _open(path) as file:
-        for place, line in enumerate(file):
+        for place, line in enumerate(lines_as_utf8(file, path)):
             if place == number:
                 yield _text(path, column, place, line)
                 if (number := next(numbers, None)) is None:
@@ -138,16 +140,24 @@ def _take_rows(path: Path, column: str, wanted: Sequence[int]) -> Iterator[str]:
         known = ", ".join(file.schema_arrow.names)
         raise ValueError(f"{path} has no column {column!r}; name the text's `column`: {known}")
     kind = file.schema_arrow.field(column).type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+    if not _is_text(kind):
         raise ValueError(f"{path}: column {column!r} holds {kind}, not text")
     start = 0
     for group in range(file.num_row_groups):
         size = file.metadata.row_group(group).num_rows
         mine = wanted[bisect_left(wanted, start) : bisect_left(wanted, start + size)]
         if mine:
-            texts = file.read_row_group(group, columns=[column])[column]
+            texts = file.read_row_group(group, columns=[column]).column(column)
             yield from (texts[number - start].as_py() or "" for number in mine)
         start += size
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds text, in any of Arrow's layouts, or nothing but missing values."""
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        return _is_text(kind.value_type)
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+    return any(test(kind) for test in tests)
 
 
 def _parquet(path: Path) -> pq.ParquetFile:

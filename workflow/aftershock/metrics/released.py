@@ -7,7 +7,6 @@ released names: CS, CM and Succ as in the paper's tables, TFD for what the code 
 number of objects, JS not.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -18,6 +17,7 @@ import pandas as pd
 
 from aftershock.metrics import formulas
 from aftershock.metrics.conflict import LOWEST_DROP
+from aftershock.text_files import read_json
 
 EXPECTED = "expected.json"
 BASELINE = "_model"
@@ -53,7 +53,7 @@ def released_metrics(folder: str | PathLike) -> Released:
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
-    records = json.loads(path.read_text(encoding="utf-8"))
+    records = read_json(path)
     if not isinstance(records, list) or not records:
         raise ValueError(f"{path} holds no list of results")
     return records

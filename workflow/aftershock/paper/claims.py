@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from aftershock.datasets.table import title_of
 from aftershock.metrics.catalogue import find_metric
 from aftershock.metrics.differences import between
 from aftershock.paper.reported import Study
 from aftershock.tables.report import CLAIMS
+from aftershock.text_files import read_yaml
 from aftershock.verdicts import ENOUGH_KNOWN, first_seed
 from aftershock.words import percent, shown
 
@@ -41,7 +41,7 @@ class Answer:
 
 def read_claims(path: Path) -> list[Mapping[str, Any]]:
     """The claims of claims.yaml."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return read_yaml(path)
 
 
 def claims(

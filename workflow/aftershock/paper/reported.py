@@ -7,6 +7,7 @@ reason. What differs even then is listed for every run.
 
 import csv
 import hashlib
+import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from aftershock.datasets.released import FILES, PROMPT_FILES, prompt_kind
 from aftershock.datasets.table import title_of
@@ -24,6 +24,7 @@ from aftershock.metrics.differences import newcombe
 from aftershock.metrics.layouts import LAYOUTS
 from aftershock.metrics.layouts import RELEASED as DEFINITION
 from aftershock.tables.report import REPORTED, REPORTED_NOTES
+from aftershock.text_files import decode, read_text, read_yaml
 
 RATE = "rate"
 EVERY, NOTHING = "all", "no comparison"
@@ -43,9 +44,8 @@ class Study:
     @classmethod
     def read(cls, folder: Path) -> "Study":
         """The study in `folder`, resources/paper of this project."""
-        with open(folder / "reported.csv", encoding="utf-8", newline="") as file:
-            cells = list(csv.DictReader(file))
-        return cls(cells, **yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8")))
+        cells = list(csv.DictReader(io.StringIO(read_text(folder / "reported.csv"), newline="")))
+        return cls(cells, **read_yaml(folder / "study.yaml"))
 
     def model_of(self, hub: str | None) -> str | None:
         """What the tables call the model with this hub id, or None."""
@@ -91,7 +91,7 @@ def is_published(path: Path, expected: Mapping[str, Any]) -> bool:
     if "sha256" in expected:
         return hashlib.sha256(content).hexdigest() == expected["sha256"]
     try:
-        rows = json.loads(content)
+        rows = json.loads(decode(content, path))
         found = Counter(row["rule"] if "rule" in row else row["edit"]["relation"]["id"] for row in rows)
     except (ValueError, TypeError, KeyError):
         return False

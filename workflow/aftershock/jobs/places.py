@@ -1,0 +1,77 @@
+"""Folders outside the project that a run writes to, and the name of its user: replaced where there are none.
+
+Containers and clusters have users without a name, homes that are missing or read-only, and full temporary
+folders, on which Snakemake, PyTorch, matplotlib and the Hub's library end with errors of their own.
+"""
+
+import getpass
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+OWN = Path(".snakemake") / "places"
+"""Below the working directory, which a run writes to anyway."""
+
+
+def user_name() -> str:
+    """Return the name of the user, or its number where it has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return f"user {os.getuid()}"
+
+
+def find_places() -> None:
+    """Name folders of the project in the environment for those that are missing or cannot be written.
+
+    Everything that this process starts takes them over. A line on the terminal tells of each.
+    """
+    home = Path(os.path.expanduser("~"))
+    if not home.is_dir() or not home.is_absolute():
+        _replace("HOME", home, OWN / "home")
+        home = Path(os.environ["HOME"])
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    if not _takes_files(cache):
+        _replace("XDG_CACHE_HOME", cache, OWN / "cache")
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
+    if not _takes_files(config):
+        os.environ.setdefault("MPLCONFIGDIR", str(_made(OWN / "matplotlib")))
+    wanted = os.environ.get("TMPDIR")
+    if wanted and not _takes_files(Path(wanted)) or not _has_temporary():
+        _replace("TMPDIR", Path(wanted or tempfile.gettempprefix()), OWN / "tmp")
+        tempfile.tempdir = None
+    try:
+        getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        os.environ["LOGNAME"] = f"user{os.getuid()}"  # PyTorch asks for a name
+
+
+def _replace(variable: str, found: Path, place: Path) -> None:
+    os.environ[variable] = str(_made(place))
+    print(f"Warning: {found} is missing or cannot be written; {variable} is now {place}.", file=sys.stderr)
+
+
+def _made(place: Path) -> Path:
+    place = place.absolute()
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def _takes_files(folder: Path) -> bool:
+    """Whether a file with something in it can be made in a folder, which is made where it is missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            file.write(b"some")
+            file.flush()
+    except OSError:
+        return False
+    return True
+
+
+def _has_temporary() -> bool:
+    try:
+        return _takes_files(Path(tempfile.gettempdir()))
+    except OSError:  # none of the usual ones can be written
+        return False
