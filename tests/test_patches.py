@@ -13,14 +13,12 @@ import yaml
 from snakemake.jobs import Job
 from snakemake.script import PythonScript
 
-from aftershock.script_hash import script_hash
-
 ROOT = Path(__file__).parents[1]
 SNAKEFILE = f"""
 import sys
 sys.path.insert(0, {str(ROOT / "workflow")!r})
 from aftershock.jobs.patches import patch_snakemake
-from aftershock.script_hash import script_hash
+from aftershock.code_hash import code_hash
 patch_snakemake()
 rule all:
     input: "results/last.txt"
@@ -35,7 +33,7 @@ rule last:
     script: "last.py"
 for each in workflow.rules:
     if each.script:
-        each.set_params(script=script_hash(workflow.basedir + "/" + str(each.script).rpartition("/")[2]))
+        each.set_params(code=code_hash(workflow.basedir + "/" + str(each.script).rpartition("/")[2]))
 """
 FIRST = """
 from aftershock.output import whole_folder
@@ -145,18 +143,6 @@ def test_the_profile_holds_for_a_bare_snakemake() -> None:
     profile = yaml.safe_load((ROOT / "profiles/default/config.yaml").read_text(encoding="utf-8"))
     assert "code" not in profile["rerun-triggers"]
     assert {"input", "mtime", "params", "software-env"} == set(profile["rerun-triggers"])
-
-
-def test_the_hash_of_a_script_is_of_its_code(tmp_path: Path) -> None:
-    texts = {
-        "plain": "x = 1\n",
-        "commented": '"""About."""\n# more\nx = 1  # one\n',
-        "other": "x = 2\n",
-    }
-    for name, text in texts.items():
-        (tmp_path / name).write_text(text)
-    plain, commented, other = (script_hash(tmp_path / name) for name in texts)
-    assert plain == commented != other
 
 
 def test_snakemake_still_needs_the_patches() -> None:

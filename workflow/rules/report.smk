@@ -37,9 +37,7 @@ HYPERNETWORKS = {
 
 
 WITH_MOMENTS = list(
-    dict.fromkeys(
-        run["model"] for run in RUNS if "moments" in EDITORS[EDITOR_LABELS[run["editor"]]["method"]].needs
-    )
+    dict.fromkeys(run["model"] for run in RUNS if "moments" in artifacts_for(run["editor"], run["model"]))
 )
 """Every model that this run edits with second moments."""
 
