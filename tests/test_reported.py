@@ -153,11 +153,11 @@ def test_rates_get_an_interval_from_both_sides_numbers(simulated, folder):
     by_cell = table.set_index(["editor", "dataset", "metric"])
     row = by_cell.loc["ft", "composite", "conflict_score_imp"]
     assert row["reported_n"] == 2000
-    expected = newcombe(row["value"], 12, 0.5765, 2000)
+    expected = newcombe(row["value"], 24, 0.5765, 2000)
     assert (row["difference_low"], row["difference_high"]) == pytest.approx(expected)
-    # Success of a round case is the mean of two comparisons: 24 against 5000.
+    # Success of a round case is the mean of two comparisons: 48 against 5000.
     row = by_cell.loc["memit_mle", "round_hard", "success_released"]
-    expected = newcombe(row["value"], 24, 0.8664, 5000)
+    expected = newcombe(row["value"], 48, 0.8664, 5000)
     assert (row["difference_low"], row["difference_high"]) == pytest.approx(expected)
     for _, row in table.dropna(subset=["difference_low"]).iterrows():
         assert row["difference_low"] <= row["difference"] <= row["difference_high"]
@@ -181,7 +181,7 @@ def test_what_differs_all_the_same_is_listed(simulated, folder):
     )
     _, notes = reported(simulated.summary, simulated.runs, study, about)
     mine = notes[(notes["editor"] == "rome") & (notes["dataset"] == "reverse")].set_index("about")["here"]
-    assert mine["cases"] == "12 reverse cases"
+    assert mine["cases"] == "24 reverse cases"
     assert mine["seeds"] == "seed 0"
     assert mine["software"] == "torch 9"
     assert mine["settings"] == 'changed in this run: {"steps": 3}'
