@@ -65,7 +65,10 @@ def read_json(path: str | os.PathLike) -> Any:
 
 
 # --- YAML ---------------------------------------------------------------------------------------------------
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+_Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_Parser):
     """The parser in C where it is there, which is ten times as fast."""
 
 
@@ -88,7 +91,8 @@ def read_yaml(path: str | os.PathLike) -> Any:
 
 def _repeated(loader: _Loader, top: yaml.Node) -> Iterator[str]:
     """Yield a line for each key that stands twice in one mapping, of which YAML's readers drop the first."""
-    waiting, seen = [(top, ())], set()
+    waiting: list[tuple[yaml.Node, tuple[str, ...]]] = [(top, ())]
+    seen = set()
     while waiting:
         node, place = waiting.pop()
         if id(node) in seen:  # an alias

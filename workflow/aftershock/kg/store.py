@@ -19,7 +19,7 @@ TESTERS = {".nt.gz": "gzip", ".nt.bz2": "bzip2"}
 class LineCounter:
     """A binary file that counts the lines read from it."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO | Unmarked) -> None:
         self.file = file
         self.lines = 0
 

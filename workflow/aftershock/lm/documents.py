@@ -11,8 +11,8 @@ import logging
 import random
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from io import BufferedReader
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -84,8 +84,8 @@ def kind_of(path: Path) -> str:
     return Path(path.name.removesuffix(".gz")).suffix
 
 
-def _open(path: Path) -> BufferedReader | gzip.GzipFile:
-    return gzip.open(path) if path.suffix == ".gz" else open(path, "rb")
+def _open(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else open(path, "rb")
 
 
 def _count(path: Path) -> int:

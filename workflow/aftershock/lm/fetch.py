@@ -146,15 +146,15 @@ def _take(origin: _Origin, into: Path, check: Callable[[str | None], object], sh
     names = _weights(origin)
     files = origin.get(names)
     bins = [name for name in names if name.endswith(".bin")]
-    found: dict[str, Any] = origin.provenance()
+    about: dict[str, Any] = origin.provenance()
     if bins:
         convert([files[name] for name in bins], into, shard_bytes)
-        found["converted"] = {name: sha256_of(files[name]) for name in bins}
+        about["converted"] = {name: sha256_of(files[name]) for name in bins}
     else:
         for name, path in files.items():
             origin.place(path, into / name)
-    found["weights_sha256"] = sha256_of_weights(into)
-    (into / PROVENANCE).write_text(json.dumps(found, indent=1), encoding="utf-8")
+    about["weights_sha256"] = sha256_of_weights(into)
+    (into / PROVENANCE).write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 
 def _of_tokenizer(name: str) -> bool:

@@ -4,6 +4,7 @@ They are checked against the SentencePiece library itself, which is what such a 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,11 @@ def _merges(model: Any, vocab: Mapping[str, int]) -> list[tuple[str, str]]:
                 for cut in range(1, len(piece.piece))
                 if piece.piece[:cut] in known and piece.piece[cut:] in known
             ),
-            key=lambda cut, text=piece.piece: (vocab[text[:cut]], vocab[text[cut:]]),
+            key=partial(_ranks, vocab, piece.piece),
         )
     ]
+
+
+def _ranks(vocab: Mapping[str, int], piece: str, cut: int) -> tuple[int, int]:
+    """Ids of both parts of a piece that is cut behind `cut` letters."""
+    return vocab[piece[:cut]], vocab[piece[cut:]]

@@ -85,7 +85,7 @@ def convert_tokenizer(folder: str | Path) -> Tokenizer:
 
 def _rules_of_class(folder: Path) -> Tokenizer:
     """The rules that a class of transformers makes: the one that is named, else that of the architecture."""
-    named = getattr(transformers, str(_read(folder / SETTINGS).get("tokenizer_class")), None)
+    named: Any = getattr(transformers, str(_read(folder / SETTINGS).get("tokenizer_class")), None)
     known = isinstance(named, type) and issubclass(named, PreTrainedTokenizerBase)
     found = (named if known else AutoTokenizer).from_pretrained(
         folder, local_files_only=True, trust_remote_code=False

@@ -121,12 +121,12 @@ class Memit(ContextEditor):
 
     def _spread(
         self, asked: "_Asked", values: Values, unit: Tensor, failed: Tensor, state: State
-    ) -> tuple[State, list[dict[str, Any]]]:
+    ) -> tuple[tuple[LowRank, ...], list[dict[str, Any]]]:
         """The change of each layer in turn: a share of what is then missing, nothing in `failed` cases."""
         layers, owner, slot = sorted(self.settings.layers), asked.owner, asked.slot
         lost, weight = failed[owner, None], asked.weight.sqrt()[:, None]
         target = _mean_by(values.target.double(), unit)
-        delta: State = EMPTY
+        delta: tuple[LowRank, ...] = ()
         diagnostics, streams = [], None
         # those of the first layer are known already
         keys, hidden = _mean_by(self._mean_keys(values.keys), unit), _mean_by(values.init, unit)
@@ -237,7 +237,9 @@ def _mean_by(rows: Tensor, unit: Tensor) -> Tensor:
     return total / torch.bincount(unit)[:, None]
 
 
-def _sound(delta: State, reasons: Sequence[str | None]) -> tuple[State, list[str | None]]:
+def _sound(
+    delta: Sequence[LowRank], reasons: Sequence[str | None]
+) -> tuple[tuple[LowRank, ...], list[str | None]]:
     """`delta` with zeros where it is not finite in some layer, and the `reasons` why cases failed."""
     found = list(reasons)
     for d in delta:

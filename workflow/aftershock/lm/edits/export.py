@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aftershock.lm.edits.fold import fold, of_case
 from aftershock.lm.edits.saved import load_deltas, save_deltas
-from aftershock.lm.edits.state import State, join
+from aftershock.lm.edits.state import State, in_weights, join
 from aftershock.lm.edits.weights import WeightDelta
 from aftershock.lm.model import LanguageModel
 from aftershock.output import whole_folder
@@ -69,6 +69,8 @@ def _write_lora(lm: LanguageModel, deltas: State, folder: Path) -> None:
     tensors: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
     for delta in join(deltas):
+        if not in_weights(delta):
+            raise ValueError(f"{delta.name} is not a change of weights, so no LoRA adapter can hold it")
         U, V = _factors(delta)
         ranks[delta.module] = len(U)
         for name, matrix in (("lora_A", U), ("lora_B", V.T)):
@@ -112,7 +114,7 @@ def _factors(delta: WeightDelta) -> tuple[Tensor, Tensor]:
 def _write_patch(lm: LanguageModel, deltas: State, folder: Path) -> None:
     notes = {"base_sha256": sha256_of_model(lm), "base_dtype": str(lm.dtype)}
     notes["base"] = lm.model.config.name_or_path or ""
-    notes["modules"] = json.dumps(sorted({delta.module for delta in deltas}))
+    notes["modules"] = json.dumps(sorted({getattr(delta, "module", delta.name) for delta in deltas}))
     save_deltas(deltas, folder / PATCH, notes)
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from aftershock.lm.edits.state import State, join, select
+from aftershock.lm.edits.state import State, in_weights, join, select
 from aftershock.lm.edits.weights import WeightDelta
 from aftershock.lm.families import layer_number
 from aftershock.lm.model import LanguageModel
@@ -20,7 +20,7 @@ def fold(lm: LanguageModel, deltas: State, case: int) -> Iterator[None]:
     are, bit for bit, what they were, and so they are after an error; folds may be nested. ValueError names a
     delta that cannot be held by weights.
     """
-    changes = [_checked(lm, delta) for delta in join(of_case(deltas, case))]
+    changes = [_checked(lm, delta) for delta in join(of_case(deltas, case)) if in_weights(delta)]
     saved: list[tuple[Tensor, Tensor]] = []
     try:
         with torch.no_grad():
@@ -46,7 +46,8 @@ def of_case(deltas: State, case: int) -> State:
             )
         if not 0 <= case < len(delta):
             raise ValueError(f"there is no case {case}: {delta.name} has cases 0 to {len(delta) - 1}")
-    return tuple(d.to(torch.promote_types(d.dtype, torch.float32)) for d in select(deltas, [case]))
+    changes = filter(in_weights, select(deltas, [case]))
+    return tuple(delta.to(torch.promote_types(delta.dtype, torch.float32)) for delta in changes)
 
 
 def _checked(lm: LanguageModel, delta: WeightDelta) -> WeightDelta:

@@ -96,12 +96,13 @@ def merge_many(deltas: State, tokens: float = 0) -> State:
     return _cheapest(tuple(map(_sum, groups)) if many else deltas, tokens)
 
 
-def _in_weights(delta: Delta) -> TypeGuard[WeightDelta]:
+def in_weights(delta: Delta) -> TypeGuard[WeightDelta]:
+    """True for a change of one module's weight and bias."""
     return delta.in_weights
 
 
 def _cheapest(deltas: State, tokens: float) -> State:
-    return tuple(delta.compact(tokens) if _in_weights(delta) else delta for delta in deltas)
+    return tuple(delta.compact(tokens) if in_weights(delta) else delta for delta in deltas)
 
 
 def _groups(deltas: State) -> list[list[Delta]]:
@@ -109,7 +110,7 @@ def _groups(deltas: State) -> list[list[Delta]]:
     groups: list[list[Delta]] = []
     of_module: dict[str, list[Delta]] = {}
     for delta in deltas:
-        if not delta.in_weights:
+        if not in_weights(delta):
             groups.append([delta])
             of_module = {}
         elif (group := of_module.get(delta.module)) is not None:
@@ -120,10 +121,11 @@ def _groups(deltas: State) -> list[list[Delta]]:
     return groups
 
 
-def _sum(deltas: Sequence[Delta]) -> Delta:
+def _sum(group: Sequence[Delta]) -> Delta:
     """One delta for a group of them."""
-    if len(deltas) == 1:
-        return deltas[0]
+    if len(group) == 1:
+        return group[0]
+    deltas = [delta for delta in group if in_weights(delta)]
     factors = [delta.factors() for delta in deltas]
     if None not in factors:
         U, V = (torch.cat(parts, dim=1) for parts in zip(*factors, strict=True))
