@@ -13,6 +13,7 @@
 # make convert  published files as parquet tables, or tables as files:   make convert FROM=FOLDER TO=NEW_FOLDER
 # make slurm-test  a small study and faults on a SLURM cluster of the tests' own: needs slurmctld slurmd munge, and for the
 #               faults slurmdbd mariadb as well; PYTEST_ARGS="-m cluster" is the study alone
+# make check-method  a method of your own against the contract: make check-method METHOD=path/to/mine.py
 # make golden   recorded editing cases:     make golden DIR=FOLDER
 # make plan     what a study would take:  make plan CONFIG=… GPU=h100-80gb GPUS=8 (devices: resources/devices.yaml)
 # make bench    engine against plain path:  make bench ARGS='--models tiny --methods rome,score-5 --quick'
@@ -30,7 +31,7 @@ LAUNCHER = @PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.launch
 PROFILES = $(if $(PROFILE),--profile $(if $(findstring /,$(PROFILE)),$(PROFILE),workflow/profiles/$(PROFILE)))
 LAUNCH = $(LAUNCHER) $(if $(PROFILE),$(PROFILES),--cores $(CORES))
 
-.PHONY: demo run plan resume why status manifest verify datasets queries validate convert test slurm-test golden bench lint environment
+.PHONY: demo run plan resume why status manifest verify datasets queries validate convert test slurm-test check-method golden bench lint environment
 
 demo: environment
 	$(LAUNCH) $(ARGS)
@@ -83,6 +84,10 @@ test: environment
 
 slurm-test: environment
 	$(VENV)/bin/python -m pytest -m "cluster or slurm" $(PYTEST_ARGS) tests/slurm
+
+check-method: environment
+	@test -n "$(METHOD)" || { echo "make check-method needs a method: make check-method METHOD=path/to/mine.py" >&2; exit 1; }
+	AFTERSHOCK_METHOD="$(abspath $(METHOD))" $(VENV)/bin/python -m pytest -q $(PYTEST_ARGS) tests/test_contract.py
 
 golden: environment
 	@test -n "$(DIR)" || { echo "make golden needs a folder of recorded cases: make golden DIR=FOLDER" >&2; exit 1; }

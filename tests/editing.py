@@ -1,5 +1,7 @@
 """Every method with settings for tiny models, and what is asked of its edits."""
 
+import os
+
 import torch
 
 from aftershock.editors.methods import find_methods, method_of, settings_of
@@ -8,10 +10,19 @@ from aftershock.requests import Query
 from tiny import descent, moments, requests
 
 CONTEXTS = [["{}"], ["It rains. {}", "As they say in Graz. {}"]]
-SETTINGS = {
-    name: {"layers": [0, 1] if len(found.settings().layers) > 1 else [0], **found.method.example}
-    for name, found in find_methods().items()
-}
+GIVEN = os.environ.get("AFTERSHOCK_METHOD")
+"""The path of a method that make check-method holds against the contract."""
+
+METHODS = [GIVEN] if GIVEN else sorted(find_methods())
+
+
+def example(method):
+    """Settings that edit a random model of three layers."""
+    found = method_of(method)
+    return {"layers": [0, 1] if len(found.settings().layers) > 1 else [0], **found.method.example}
+
+
+SETTINGS = {method: example(method) for method in {*find_methods(), *METHODS}}
 
 
 def make(method, lm, contexts=CONTEXTS, **changes):

@@ -36,7 +36,7 @@ def find_faults(name: str, method: Method, editor: str, loaded: Sequence[str]) -
 
 def _editor_faults(method: Method, editor: str) -> Iterator[tuple[str, str]]:
     home, _, name = editor.rpartition(":")
-    if not name.isidentifier():
+    if ":" not in method.editor or not name.isidentifier():
         yield "editor should be 'module:Class', or ':Class' in the file itself", repr(method.editor)
         return
     file = Path(home) if home.endswith(".py") else _file_of(home)
