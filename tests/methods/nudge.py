@@ -19,7 +19,7 @@ class NudgeSettings:
 
 
 class Nudge(Editor):
-    """Each request adds a rank-one change, which reads the subject's key and writes the target's embedding."""
+    """Each request adds a rank-one change that reads the subject's key and writes the target's embedding."""
 
     def edit(self, cases, state=(), memory=None):
         """Return one delta per layer, of the rank of the largest case."""
