@@ -26,7 +26,7 @@ ELSEWHERE = re.compile(
     r"|_multi\.json"
 )
 # Names in other programs, and one that code puts together.
-NOT_OURS = {"batchmean", "get_min_job_age", "single_texts_token_accuracy"}
+NOT_OURS = {"batchmean", "get_min_job_age", "single_texts_token_accuracy", "tokenizer.model"}
 VARIABLES = {"run", "settings"}  # and modules of these names
 PACKAGES = "|".join(sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py")))
 

@@ -13,11 +13,12 @@ USED_BY = {
         *("close_connection", "client_address", "daemon_threads", "do_*", "handle_error", "log_message"),
         *("protocol_version", "RequestHandlerClass", "timeout"),
     ],
+    "io and tempfile": ["readable", "readinto", "tempdir"],
     "pytest": ["pytestmark", "pytest_*"],
-    "Snakemake's index of outputs": ["is_producer", "products"],
+    "Snakemake": ["is_producer", "products", "remove_existing_output"],
     "torch, transformers, tokenizers": [
-        "closure",
-        *("fill_uninitialized_memory", "get_seq_length", "kwargs", "num_labels", "post_processor"),
+        *("closure", "encode_special_tokens", "fill_uninitialized_memory", "get_seq_length", "kwargs"),
+        *("num_labels", "post_processor", "unk_token"),
     ],
 }
 

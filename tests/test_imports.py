@@ -16,7 +16,7 @@ TENSORS = {"torch", "transformers", "tokenizers", "safetensors"}
 # Modules beside the packages that import each other alone: everything may use them.
 SHARED = {
     *("code_hash", "figure_names", "labels", "lock", "matching", "offline", "output", "process", "progress"),
-    *("prompts", "requests", "second_edit", "seeds"),
+    *("prompts", "requests", "second_edit", "seeds", "text_files"),
 }
 # What else packages, and the modules beside them, may import: what lies below, from the bottom to the top.
 ALLOWED = {
@@ -28,7 +28,7 @@ ALLOWED = {
     "datasets": {"kg", "tables"},
     "schema": {"datasets"},
     "lm": {"tables"},
-    "editors": {"lm"},
+    "editors": {"lm", "schema"},
     "experiments": {"datasets", "editors", "lm", "tables"},
     "metrics": {"datasets", "tables"},
     "words": {"metrics"},

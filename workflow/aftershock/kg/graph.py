@@ -59,10 +59,6 @@ class Graph:
         """Whether `text` has the form of an entity's id."""
         return _is_id(text, self.entity_letter)
 
-    def is_relation_id(self, text: str) -> bool:
-        """Whether `text` has the form of a relation's id."""
-        return _is_id(text, self.relation_letter)
-
     def is_id(self, text: str) -> bool:
         """Return True where `text` has the form of any id of this graph."""
         letters = (self.entity_letter, self.relation_letter, *self.other_letters)
