@@ -2,16 +2,9 @@
 
 import pandas as pd
 
-from aftershock.datasets.table import CONFLICT
-from aftershock.experiments.cases import (
-    CONFLICT_STATES,
-    ROUND_STATES,
-    Continuations,
-    list_prompts,
-    requests_of,
-    run_cases,
-    score_unedited,
-)
+from aftershock.datasets.table import CONFLICT, CONFLICT_STATES, ROUND_STATES
+from aftershock.experiments.cases import Continuations, run_cases, score_unedited
+from aftershock.experiments.queries import list_prompts, requests_of
 from aftershock.lm.generation import continue_greedily
 from aftershock.prompts import fill
 from aftershock.tables.cases import PROBES

@@ -10,9 +10,9 @@ from aftershock.costs.cost import BLOCK, PROBES, Costs, Probes
 from aftershock.costs.devices import find_device, shipped
 from aftershock.costs.edits import KINDS, Editing, hypernetwork
 from aftershock.costs.work import UNKNOWN, Room, Sizes, Work, run
+from aftershock.datasets.table import CONFLICT_STATES
 from aftershock.editors.mend import MendTraining
 from aftershock.editors.methods import find_methods, method_of, settings_of
-from aftershock.experiments.cases import CONFLICT_STATES
 from aftershock.lm.moments import second_moments
 from benchmarks import models
 from benchmarks.calibrate import fit, room_of, sizes_of, texts_of, work_of

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from aftershock.editors.table import EDITORS
 
 from aftershock.editors.mend.training import Batch, new_optimizer, train_step
+from aftershock.editors.methods import find_methods
 from aftershock.editors.settings import MendTraining
 from aftershock.lm.generation import continue_greedily
 from aftershock.lm.gradients import Texts
@@ -60,7 +60,7 @@ def test_moments_scores_continuations_and_similarities():
         ModelEncoder(lm).within(CITIES)(CITIES[:2])
 
 
-@pytest.mark.parametrize("method", sorted(EDITORS))
+@pytest.mark.parametrize("method", sorted(find_methods()))
 def test_edits(method):
     lm = tiny(dtype=torch.float32)
     editor = make(method, lm)

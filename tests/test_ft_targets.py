@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from aftershock.lm.edits import select
-from aftershock.lm.tokens import spaced
+from aftershock.prompts import following
 from editing import close, make
 from tiny import requests, tiny
 from tokenizers_here import MAKERS
@@ -40,7 +40,9 @@ def slow(lm, case, settings):
     for _ in range(settings.steps):
         for first in range(0, len(case), settings.batch_size):
             part = case[first : first + settings.batch_size]
-            targets = tokenizer([spaced(r.target_new) for r in part], padding=True, return_tensors="pt")
+            targets = tokenizer(
+                [following(r.prompt, r.target_new) for r in part], padding=True, return_tensors="pt"
+            )
             total = 0.0
             for request, ids in zip(part, targets["input_ids"], strict=True):
                 prompt = tokenizer(request.text, return_tensors="pt")["input_ids"]
@@ -61,9 +63,9 @@ def test_released_targets_hold_what_begins_a_text_and_padding(kind, special):
     case = requests(3)
     settings = {"layers": [1], "steps": 4, "batch_size": 2, "objective": "prompt_last"}
     editor = make("ft", lm, **settings)
-    first = lm.tokenizer(spaced(case[0].target_new))["input_ids"]
+    first = lm.tokenizer(following(case[0].prompt, case[0].target_new))["input_ids"]
     assert first[0] == lm.tokenizer.bos_token_id
-    sizes = {len(lm.tokenizer(spaced(r.target_new))["input_ids"]) for r in case[:2]}
+    sizes = {len(lm.tokenizer(following(r.prompt, r.target_new))["input_ids"]) for r in case[:2]}
     assert len(sizes) == 2  # so that one is padded
     result = editor.edit([case, case[:1]])
     for i, mine in enumerate((case, case[:1])):

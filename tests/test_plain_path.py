@@ -9,11 +9,11 @@ import torch
 from aftershock.editors.methods import settings_of
 from aftershock.prompts import fill
 from benchmarks.plain import Plain
+from editing import CONTEXTS, SETTINGS
 from recorded import DELTA, LOSS, PROBABILITY, Recorded, absolute, relative
 from recorded_edits import flat
 from recorded_results import recorded_probabilities, scored_targets, state_of
 from recorded_settings import settings_from
-from test_editors import CONTEXTS, SETTINGS
 from tiny import moments, requests, tiny, written
 
 GOLDEN = Path(__file__).parents[1].parent / "shared" / "golden"
