@@ -125,13 +125,13 @@ def test_hours_are_counts_over_rates():
 def test_the_way_from_observations_to_tables_is_measured(tmp_path, capsys, monkeypatch):
     folder = tmp_path / "runs"
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(scale, "SHARES", {"round_easy": 1})
+    monkeypatch.setattr(scale, "SHARES", {"reverse": 1, "round_easy": 1})
     monkeypatch.setattr(scale, "METHODS", ("ft", "rome"))
     monkeypatch.setattr("sys.argv", ["scale.py", str(folder), "--cases", "24", "--roles", "few"])
     scale.make(folder, 24, few=True)
     scale.main()
     found = json.loads(capsys.readouterr().out)
-    assert found["score"]["processes"] == 2
+    assert found["score"]["processes"] == 4
     assert found["tables"]["processes"] == 1
     assert found["all"]["cpu_seconds"] == found["score"]["cpu_seconds"] + found["tables"]["cpu_seconds"] > 0
     assert 50 < found["all"]["peak_mib"] < 3000
