@@ -68,7 +68,7 @@ def passages(file: Path) -> Iterator[Passage]:
     if file.suffix == ".md" or "schemas" in file.parts:
         yield Passage(file, 1, text)
     elif file.suffix == ".py":
-        yield from _of_program(file, text)
+        yield from _of_program(file)
     else:
         yield from (
             Passage(file, number, line[line.index("#") :])
@@ -77,10 +77,20 @@ def passages(file: Path) -> Iterator[Passage]:
         )
 
 
-def _of_program(file: Path, text: str) -> Iterator[Passage]:
-    for node in _docstrings(ast.parse(text)):
+@cache
+def _tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@cache
+def _tokens(file: Path) -> list[tokenize.TokenInfo]:
+    return list(tokenize.generate_tokens(io.StringIO(file.read_text(encoding="utf-8")).readline))
+
+
+def _of_program(file: Path) -> Iterator[Passage]:
+    for node in _docstrings(_tree(file)):
         yield Passage(file, node.lineno, node.value)
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+    for token in _tokens(file):
         if token.type == tokenize.COMMENT:
             yield Passage(file, token.start[0], token.string)
 
@@ -155,7 +165,7 @@ def _below(folder: Path, parts: list[str]) -> bool:
 @cache
 def _names(file: Path) -> frozenset[str]:
     """Names that the top level of a module binds."""
-    tree = ast.parse(file.read_text(encoding="utf-8")) if file.is_file() else ast.Module([], [])
+    tree = _tree(file) if file.is_file() else ast.Module([], [])
     found: set[str] = set()
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
@@ -209,7 +219,7 @@ def guide_resolves(passage: Passage, name: str) -> bool:
 @cache
 def _called(file: Path) -> frozenset[str]:
     """The string constants of a program, and the names of its functions, methods and their arguments."""
-    nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    nodes = list(ast.walk(_tree(file)))
     constants = {node.value for node in nodes if isinstance(node, ast.Constant)}
     arguments = {node.arg for node in nodes if isinstance(node, ast.keyword | ast.arg)}
     functions = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
@@ -311,9 +321,7 @@ def _code_text() -> str:
 @cache
 def _code(file: Path) -> str:
     """The tokens of a program that are neither comment nor docstring, one a line."""
-    text = file.read_text(encoding="utf-8")
-    alone = {(node.lineno, node.col_offset) for node in _docstrings(ast.parse(text))}
-    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    alone = {(node.lineno, node.col_offset) for node in _docstrings(_tree(file))}
     return "\n".join(
-        token.string for token in tokens if token.type != tokenize.COMMENT and token.start not in alone
+        token.string for token in _tokens(file) if token.type != tokenize.COMMENT and token.start not in alone
     )
