@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from aftershock.editors.mend import MendTraining
 from aftershock.editors.mend.training import Batch, new_optimizer, train_step
 from aftershock.editors.methods import find_methods
-from aftershock.editors.settings import MendTraining
 from aftershock.lm.generation import continue_greedily
 from aftershock.lm.gradients import Texts
 from aftershock.lm.hypernetwork import Hypernetwork
