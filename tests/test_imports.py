@@ -20,7 +20,7 @@ SHARED = {
 }
 # What else packages, and the modules beside them, may import: what lies below, from the bottom to the top.
 ALLOWED = {
-    **dict.fromkeys(SHARED, set()),
+    **dict.fromkeys(sorted(SHARED), set()),
     "tables": set(),
     "shards": {"tables"},
     "kg": {"schema", "tables"},
