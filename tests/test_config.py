@@ -118,7 +118,7 @@ def test_all_errors_at_once_with_suggestions(project: Path) -> None:
         ("kg: 'tory' is unknown", "toy"),
         ("models: 'tinny' has no file", "tiny"),
         ("datasets.0: 'coverge' is unknown", "coverage"),
-        ("editors.a.method: 'roem' is unknown", "rome"),
+        ("editors.a.method: unknown editing method 'roem'", "rome"),
         ("editors.b.settings.layrs: unknown setting", "layers"),
         ("editors.b.settings.lr: ", "greater than 0"),
         ("editors.c.method: missing", ""),
@@ -201,7 +201,10 @@ def test_graphs(project: Path, graph: Mapping[str, Any], expected: str) -> None:
             MODEL + "source: {hub: o/n, revision: abc}\n",
             "tiny.yaml: exactly one of train or source is needed",
         ),
-        (MODEL.replace("editors: {rome", "editors: {rom"), "tiny.yaml: editors.rom: unknown method; did you"),
+        (
+            MODEL.replace("editors: {rome", "editors: {rom"),
+            "editors.rom: unknown editing method 'rom'; did you",
+        ),
         (MODEL.replace("lr: 0.1", "lr: x"), "tiny.yaml: editors.rome.lr: "),
         (MODEL.replace("lr: [0.1, 0.5]", "lr: [-1]"), "tiny.yaml: search.rome.lr: "),
         (
@@ -296,8 +299,8 @@ def test_schemas(name: str) -> None:
 
 def test_datasets_of_the_schema_are_those_that_are_built() -> None:
     schema = read_schema("config")
-    assert tuple(schema["$defs"]["dataset"]["enum"]) == DATASETS
-    assert tuple(schema["$defs"]["quotas"]["properties"]) == DATASETS
+    assert tuple(schema["$defs"]["dataset"]["enum"]) == tuple(DATASETS)
+    assert tuple(schema["$defs"]["quotas"]["properties"]) == tuple(DATASETS)
 
 
 # --- MEND --------------------------------------------------------------------------------------------------

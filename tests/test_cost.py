@@ -78,7 +78,7 @@ def test_several_labels_cost_what_is_counted(lm, how):
     found = counted(lambda: editor.edit([labels]))
     texts = texts_of(lm, labels)
     asked = Editing(sizes_of(lm), room_of(lm), settings, MendTraining(), 1, requests=3, texts=texts)
-    assert found / 1.5 < KINDS["spread"].work(asked).flops < found * 1.5
+    assert found / 1.5 < KINDS["multi-layer"].work(asked).flops < found * 1.5
 
 
 @pytest.mark.parametrize("method", ["score-1", "score-5"])

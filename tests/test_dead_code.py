@@ -35,9 +35,10 @@ def used_by_rules() -> set[str]:
 
 
 def named_in_data() -> set[str]:
-    """Names that the package looks up as "module:name"."""
+    """Names that the package and methods of the tests look up as "module:name"."""
     found = set()
-    for file in (ROOT / "workflow" / "aftershock").rglob("*.py"):
+    folders = (ROOT / "workflow" / "aftershock", ROOT / "tests" / "methods")
+    for file in (file for folder in folders for file in folder.rglob("*.py")):
         found |= set(re.findall(r'"[\w.]*:(\w+)"', file.read_text(encoding="utf-8")))
     return found
 

@@ -119,7 +119,8 @@ def engine(monkeypatch, family, method):
     monkeypatch.setattr(values, "ENOUGH", chosen(family, method)[2])
     monkeypatch.setattr(ft, "ENOUGH", chosen(family, method)[2])
     kind = method_of(name).load()
-    return kind(lm_of(family), settings_of(name, changes), moments_of(family), contexts=CONTEXTS)
+    artifacts = {"moments": moments_of(family)}
+    return kind(lm_of(family), settings_of(name, changes), artifacts, contexts=CONTEXTS)
 
 
 def same_weights(delta, case, changes, where):

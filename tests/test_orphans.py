@@ -53,7 +53,7 @@ def test_a_run_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert read_run().exit == 1
     assert read_run().arguments == ["--cores", "1"]
     assert set(json.loads(orphans.RUN_FILE.read_text())) == {
-        *("arguments", "host", "pid", "started", "job_prefix", "exit")
+        *("arguments", "host", "pid", "started", "job_prefix", "exit", "said")
     }
 
 

@@ -105,7 +105,7 @@ def test_content_counts_and_not_dates(copied: Path) -> None:
     assert is_up_to_date(copied)
     (copied / "last.py").write_text(f"# a comment\n{LAST}")
     assert is_up_to_date(copied)
-    (copied / "last.py").write_text(f"{LAST}\nprint('more')\n")
+    (copied / "last.py").write_text(f"{LAST}\nmore = 1\n")
     assert not is_up_to_date(copied)
     (copied / "last.py").write_text(LAST)
     (copied / "given.txt").write_text("other")

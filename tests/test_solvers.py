@@ -231,7 +231,9 @@ def test_an_editor_goes_on_and_says_how(method):
     with pytest.raises(ValueError, match=r"no second moments of layer 0; given: \[1\]"):
         kind(lm, settings, {"moments": {1: moments(lm)[1]}}, contexts=CONTEXTS).edit(singles(1))
     k = torch.randn(10, 64, generator=torch.Generator().manual_seed(0))
-    result = kind(lm, settings, {0: Moment(k.T @ k / 10, 10)}, contexts=CONTEXTS).edit(singles(2))
+    result = kind(lm, settings, {"moments": {0: Moment(k.T @ k / 10, 10)}}, contexts=CONTEXTS).edit(
+        singles(2)
+    )
     assert result.reasons == (None, None)
     assert bool((state_norm(result.delta) > 0).all())
     found = result.diagnostics[-1]

@@ -41,10 +41,10 @@ def load_triples(source: str | os.PathLike, folder: str | os.PathLike) -> int:
         raise ValueError(f"{source} is not named {' or '.join(OPENERS)}; give an N-Triples file")
     store = pyoxigraph.Store(str(folder))
     with OPENERS[ending](source, "rb") as file:
-        counter = LineCounter(Unmarked(file, source))
+        counter: Any = LineCounter(file)  # all that is asked of it is `read`
         try:
-            file_read: Any = counter  # all that is asked of it is `read`
-            store.bulk_load(input=file_read, format=pyoxigraph.RdfFormat.N_TRIPLES)
+            unmarked: Any = Unmarked(counter, source)
+            store.bulk_load(input=unmarked, format=pyoxigraph.RdfFormat.N_TRIPLES)
         except SyntaxError as error:
             raise ValueError(
                 f"{source}, line {error.lineno}: {error.msg}. The file is broken or ends early; "
