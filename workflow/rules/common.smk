@@ -249,7 +249,7 @@ def editor_settings(wildcards):
 
 @cache
 def code_of(rule, *named):
-    """A hash of the code behind a rule: what its script needs, and what is named in data."""
+    """A hash of what a script needs, and of code that is named in data."""
     return code_hash(f"{PROJECT}/workflow/scripts/{rule}.py", *named)
 
 
@@ -261,7 +261,7 @@ def family_code(name):
 
 
 def code_with_model(rule, key="model"):
-    """The code of a rule that runs a model: the one that its wildcards, or `paraphrases` in config.yaml, name."""
+    """The code of a script that runs a model, which its wildcards or `paraphrases` in config.yaml name."""
 
     def function(wildcards):
         name = getattr(wildcards, key, None) or config["paraphrases"][key]
@@ -271,7 +271,7 @@ def code_with_model(rule, key="model"):
 
 
 def code_with_editor(rule):
-    """The code of a rule that runs an editor: its method's, and what loads its artifacts."""
+    """The code of a script that runs an editor, with its method's and what loads its artifacts."""
 
     def function(wildcards):
         method = method_of(EDITOR_LABELS[wildcards.editor]["method"])
