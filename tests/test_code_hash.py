@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from aftershock import code_hash as hashing
+from aftershock import parsed_code as parsed
 from aftershock.code_hash import code_hash
 from aftershock.output import write_text
 
@@ -54,7 +55,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "aftershock"
     for name, text in FILES.items():
         write_text(folder / name, text)
-    monkeypatch.setattr(hashing, "PACKAGE", folder)
+    monkeypatch.setattr(parsed, "PACKAGE", folder)
     monkeypatch.chdir(tmp_path)
     forget()
     yield folder
@@ -63,9 +64,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def forget() -> None:
     """As a new process begins."""
-    hashing._kept.clear()
-    hashing._known.clear()
-    for function in (hashing._parsed, hashing._needed):
+    parsed._kept.clear()
+    parsed._known.clear()
+    for function in (parsed.parse_module, hashing._needed):
         function.cache_clear()
 
 
@@ -160,12 +161,12 @@ def test_hash_of_nothing_is_an_error(package: Path, name: str) -> None:
 
 def test_what_was_parsed_is_known_to_the_next_start(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = code_hash("aftershock.room.main")
-    hashing.keep_parsed()
+    parsed.keep_parsed()
     forget()
     with monkeypatch.context() as patch:
-        patch.setattr(hashing.ast, "parse", None)
+        patch.setattr(parsed.ast, "parse", None)
         assert code_hash("aftershock.room.main") == before
-    hashing.KEPT.write_text("{")
+    parsed.KEPT.write_text("{")
     forget()
     assert code_hash("aftershock.room.main") == before
 
@@ -192,7 +193,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in ("aftershock", "scripts"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / "workflow" / name, tmp_path / name, ignore=ignored)
-    monkeypatch.setattr(hashing, "PACKAGE", tmp_path / "aftershock")
+    monkeypatch.setattr(parsed, "PACKAGE", tmp_path / "aftershock")
     monkeypatch.chdir(tmp_path)
     forget()
     yield tmp_path

@@ -15,8 +15,18 @@ PACKAGE = ROOT / "workflow" / "aftershock"
 TENSORS = {"torch", "transformers", "tokenizers", "safetensors"}
 # Modules beside the packages that import each other alone: everything may use them.
 SHARED = {
-    *("code_hash", "figure_names", "labels", "lock", "matching", "offline", "output", "process", "progress"),
-    *("prompts", "requests", "second_edit", "seeds", "text_files"),
+    *(
+        "code_hash",
+        "figure_names",
+        "labels",
+        "lock",
+        "matching",
+        "offline",
+        "output",
+        "parsed_code",
+        "process",
+    ),
+    *("progress", "prompts", "requests", "second_edit", "seeds", "text_files"),
 }
 # What else packages, and the modules beside them, may import: what lies below, from the bottom to the top.
 ALLOWED = {

@@ -16,6 +16,7 @@ from aftershock.editors import methods
 from aftershock.editors.artifacts import ARTIFACTS
 from aftershock.editors.contract import Editor, is_in_order
 from aftershock.editors.methods import find_methods, method_of, settings_of
+from aftershock.parsed_code import parse_module
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "tests" / "methods" / "gradient_step.py"
@@ -75,10 +76,7 @@ def test_a_method_is_a_package_whose_editor_loads_late(tmp_path: Path) -> None:
     assert found.load().__name__ == "GradientStep"
     before = [code_hash(root) for root in found.code]
     write(tmp_path / "mine", body.replace("(1,) * n", "(2,) * n"), "edit.py")
-    from aftershock import code_hash as hashing
-
-    hashing._parsed.cache_clear()
-    hashing._needed.cache_clear()
+    parse_module.cache_clear()
     assert [code_hash(root) for root in found.code] != before
 
 

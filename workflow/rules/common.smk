@@ -8,7 +8,8 @@ from pathlib import Path
 
 from aftershock.datasets.table import DATASETS, ROUND, SPLITS, find_dataset, states_as_values
 from aftershock.datasets.released import FILES, PROMPT_FILES
-from aftershock.code_hash import code_hash, keep_parsed
+from aftershock.code_hash import code_hash
+from aftershock.parsed_code import keep_parsed
 from aftershock.config import check_config, check_fetched, merged_settings
 from aftershock.config.models import model_type_of
 from aftershock.config.settings import moment_layers, needed_artifacts
