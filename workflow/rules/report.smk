@@ -113,7 +113,7 @@ rule figures:
         "../../envs/tables.yaml"
     params:
         runs=RUNS,
-        round=list(ROUND),
+        round=[name for name in config["datasets"] if name in ROUND],
         trained=[(name, Path(path).parent.name) for path, name in HYPERNETWORKS.items()],
         namespace=config["kgs"][KG]["namespace"],
         kg=KG,
