@@ -256,7 +256,7 @@ def _key(words: list[str]) -> bool:
 
 
 def _properties(schema: dict) -> dict:
-    """What a mapping may hold; a reference is followed, and so are alternatives."""
+    """Return the keys that a mapping may hold, through references and alternatives."""
     if "$ref" in schema:
         schema = _schema("config")["$defs"][schema["$ref"].rsplit("/", 1)[-1]]
     found = dict(schema.get("properties", {}))

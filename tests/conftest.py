@@ -1,4 +1,4 @@
-"""What all tests share: one thread, programs that only CI has to have, and what is run in one process."""
+"""Shared by all tests: one thread, programs that only CI has to have, and runs in one process."""
 
 import gc
 import os

@@ -44,7 +44,7 @@ def named_in_data() -> set[str]:
 
 
 def dead(*folders: Path) -> list[str]:
-    """What nothing uses, a line each."""
+    """Return the names that nothing uses, a line each."""
     vulture = Vulture(
         ignore_names=[name for names in USED_BY.values() for name in names],
         ignore_decorators=["@pytest.fixture*"],

@@ -1,4 +1,4 @@
-"""What documents, docstrings and comments cite is there."""
+"""Files, modules and names that documents, docstrings and comments cite exist."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,7 +17,7 @@ def missing(
     find: Callable[[Passage], list[str]],
     resolves: Callable[[Passage, str], bool],
 ) -> list[str]:
-    """What passages cite and nobody finds, as file:line: citation."""
+    """Return the citations of passages that resolve to nothing, as file:line: citation."""
     return [
         f"{passage.file.relative_to(ROOT)}:{passage.line_of(cited)}: {cited}"
         for passage in passages

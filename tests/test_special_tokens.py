@@ -14,7 +14,7 @@ SPECIAL = ("<s>", "</s>", "<unk>")
 
 
 def reader(kind: str, special_tokens: str, target_ids: str = "text") -> LanguageModel:
-    """What turns text into tokens, without a model."""
+    """A stand-in for a model that only turns text into tokens."""
     lm = LanguageModel.__new__(LanguageModel)
     lm.tokenizer, lm.target_ids, lm.context = tokenizer_of(kind), target_ids, 10**6
     lm.special_tokens = special_tokens

@@ -54,7 +54,7 @@ words = texts.filter(str.strip)
 
 
 class Reader(LanguageModel):
-    """What turns text into tokens, without a model."""
+    """A stand-in for a model that only turns text into tokens."""
 
     def __init__(self, kind: str, target_ids: str = "text") -> None:
         self.tokenizer, self.target_ids, self.context = tokenizer_of(kind), target_ids, 10**6

@@ -16,7 +16,7 @@ UNEDITED, FIRST, SECOND, ALONE, CONTROL, RANDOM = "0", "1", "2", "e2_only", "con
 
 @dataclass(frozen=True)
 class State:
-    """What has been done to the model before a case's probes are scored.
+    """A state of the model in which a case's probes are scored: the change that was made, and from where.
 
     start: the state that it starts from; None for the unedited model.
     edit: the case's requests that are written: e1, e2, control, or `second`, which is e2 or with multi-label

@@ -1,4 +1,4 @@
-"""What is odd in a folder of published or exported files: `python -m aftershock.datasets.validate FOLDER`.
+"""Findings about a folder of published or exported files: `python -m aftershock.datasets.validate FOLDER`.
 
 Every file of the folder that has a name of the format is read; each finding is one row of a table. Findings
 are of three kinds of concern: `structure`, a row is not what its dataset promises; `quality`, a row or label
