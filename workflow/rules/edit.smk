@@ -79,6 +79,7 @@ rule tune:
         "results/{kg}/{model}/tune/{editor}.parquet",
     log:
         "results/logs/tune/{kg}.{model}.{editor}.log",
+    priority: 1  # all edits with these settings wait for it
     conda:
         "../../envs/models.yaml"
     resources:
