@@ -1,5 +1,6 @@
 """Rows of a weight, many deltas of one weight, and deltas in files."""
 
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -102,6 +103,21 @@ def test_a_state_of_many_edits_is_scored_as_the_sum_of_them(edits_made):
     whole = [Dense(lm.projection(1), sum(d.dense() for d in state[:-1])), state[-1]]
     for a, b in zip(score(lm, queries, state), score(lm, queries, tuple(whole)), strict=True):
         assert a.token_logprobs == pytest.approx(b.token_logprobs, abs=1e-9)
+
+
+def test_many_edits_are_joined_once_and_not_kept_for_their_successors():
+    lm = tiny()
+    state = tuple(low_rank(lm, 1, 1, rank=1, seed=i) for i in range(6))
+    (joined,) = merge_many(state)
+    assert merge_many(state)[0] is joined
+    assert merge_many(tuple(state))[0] is joined
+    other = (*state[:-1], low_rank(lm, 1, 1, rank=1, seed=9))
+    (found,) = merge_many(other)
+    assert torch.equal(found.U[:, -1], other[-1].U[:, 0])
+    assert merge_many(state[:-1])[0].rank == 5
+    gone = weakref.ref(found)
+    del found, other
+    assert gone() is None  # nothing is held once an edit is no longer in use
 
 
 @pytest.mark.parametrize("rank", [1, 40])

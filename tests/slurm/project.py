@@ -18,7 +18,7 @@ MODEL = {
     "description": "two layers that know a part of the generated world",
     "kg": "world",
     "architecture": {"n_layer": 2, "n_embd": 96, "n_head": 4, "n_positions": 128, "vocab_size": 1500},
-    "train": {"seed": 0, "facts": None, "tokens": 300_000, "batch_rows": 8, "row_tokens": 96, "lr": 6e-3}
+    "train": {"seed": 0, "facts": None, "tokens": 150_000, "batch_rows": 8, "row_tokens": 96, "lr": 6e-3}
     | {"adam_lr": 6e-3, "recall_gate": 0.0},
     "editors": {
         "ft": {"layers": [1], "objective": "target_new", "steps": 10, "lr": 1e-3, "norm_constraint": None},

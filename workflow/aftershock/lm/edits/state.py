@@ -1,5 +1,6 @@
 """States: several deltas at once, applied to a model, merged, measured and redrawn."""
 
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TypeGuard
@@ -91,9 +92,43 @@ def compact(deltas: State, tokens: float = 0) -> State:
 
 def merge_many(deltas: State, tokens: float = 0) -> State:
     """`deltas` in their cheapest forms, joined where a weight has many: a few cost less than a copy."""
-    groups = _groups(deltas)
-    many = any(len(group) >= MANY for group in groups)
-    return _cheapest(tuple(map(_sum, groups)) if many else deltas, tokens)
+    joined = _last_join.get(deltas)
+    if joined is None:
+        groups = _groups(deltas)
+        if not any(len(group) >= MANY for group in groups):
+            return _cheapest(deltas, tokens)
+        joined = tuple(map(_sum, groups))
+        _last_join.keep(deltas, joined)
+    return _cheapest(joined, tokens)
+
+
+class _LastJoin:
+    """The deltas that were joined last, as long as all of them are in use, and what was made of them.
+
+    A long sequence is asked about in many passes, and copying its factors takes longer than a short one.
+    """
+
+    def __init__(self) -> None:
+        self._deltas: list[weakref.ref[Delta]] = []
+        self._joined: State = ()
+
+    def get(self, deltas: State) -> State | None:
+        """What was made of the very same deltas, if these were the last ones."""
+        same = len(deltas) == len(self._deltas) and all(
+            kept() is delta for kept, delta in zip(self._deltas, deltas, strict=True)
+        )
+        return self._joined if same and deltas else None
+
+    def keep(self, deltas: State, joined: State) -> None:
+        """Remember `joined` until another is kept, or one of `deltas` is gone."""
+        self._deltas, self._joined = [weakref.ref(delta, self._forget) for delta in deltas], joined
+
+    def _forget(self, gone: weakref.ref[Delta]) -> None:
+        if any(kept is gone for kept in self._deltas):
+            self._deltas, self._joined = [], ()
+
+
+_last_join = _LastJoin()
 
 
 def in_weights(delta: Delta) -> TypeGuard[WeightDelta]:
