@@ -58,8 +58,16 @@ def _fetched(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]])
 
 
 def _unusable(key: str, source: Mapping[str, str] | None, made: Path) -> Iterator[str]:
-    path = (source or {}).get("path")
-    if not path or made.exists():
+    source = source or {}
+    path = source.get("path")
+    if made.exists():
+        return
+    if source.keys() == {"gguf"} or source.keys() == {"gguf", "sha256"}:
+        if not Path(source["gguf"]).is_file():
+            told = f"{key}.gguf: there is no file {source['gguf']!r}"
+            yield f"{told}; a path is relative to the working directory"
+        return
+    if not path:
         return
     if not Path(path).is_dir():
         yield f"{key}.path: there is no folder {path!r}; a path is relative to the working directory"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from aftershock.lm.convert import SHARD_BYTES, convert
+from aftershock.lm.fetch_gguf import fetch_gguf
 from aftershock.lm.folders import (
     INDEX,
     PROVENANCE,
@@ -65,12 +66,16 @@ def fetch(
 ) -> None:
     """Make the folder `into`: a model's configuration, tokenizer.json, safetensors and provenance.json.
 
-    `source` is {hub: id, revision: commit, tag or branch} or {path: folder}. `check` is given the
+    `source` is {hub: id, revision: commit, tag or branch} or {path: folder}; one with a `gguf` is described
+    at `fetch_gguf.fetch_gguf`. `check` is given the
     configuration's model_type before any weights are fetched, and raises for a model that cannot be used.
     The folder appears whole; what has arrived from the Hub when a run is killed lies in a hidden folder
     beside it, where the next run goes on. provenance.json says the commit that the revision stood for and the
     sha256 of the weights. ValueError says what a source lacks, and what it has that is not taken.
     """
+    if "gguf" in source:
+        fetch_gguf(source, into, check)
+        return
     if "path" in source:
         origin: _Origin = _Folder(Path(source["path"]))
     else:

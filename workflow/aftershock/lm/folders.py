@@ -63,14 +63,22 @@ def fault_of_encoder(folder: str | Path) -> str | None:
 def fault_of_origin(folder: str | Path, source: Mapping[str, str], n_layers: int | None) -> str | None:
     """Why a fetched model's folder is not what its file asks for; a folder put there by hand tells little.
 
-    `source` is that of the model's file, {hub, revision} or {path}, and `n_layers` the depth it tells.
+    `source` is that of the model's file, {hub, revision}, {path} or one with a GGUF file, and `n_layers` the
+    depth it tells.
     """
     folder = Path(folder)
     depth = next((n for name in DEPTHS if (n := _read(folder / "config.json").get(name))), None)
     if n_layers and depth and depth != n_layers:
         return f"holds a model of {depth} layers, not of {n_layers}"
     found = _read(folder / PROVENANCE)
-    if "hub" not in source or not found:
+    if not found:
+        return None
+    for key in ("package", "version", "gguf"):
+        if key in source and source[key] != found.get(key):
+            return f"holds {found.get(key) or 'a model'} as {key}, not {source[key]}"
+    if "sha256" in source and source["sha256"] != found.get("gguf_sha256"):
+        return "holds the model of another file: its sha256 differs"
+    if "hub" not in source:
         return None
     if found.get("hub") != source["hub"]:
         return f"holds {found.get('hub') or found.get('path')}, not {source['hub']}"

