@@ -3,6 +3,7 @@
 import gzip
 import re
 import threading
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import rdflib
 import yaml
 from rdflib.namespace import OWL, RDFS
 
+from aftershock.datasets.split import components
 from aftershock.kg.client import Client
 from aftershock.kg.combinations import find_combinations, find_objects
 from aftershock.kg.endpoint import Endpoint
@@ -174,6 +176,8 @@ def test_a_part_of_the_real_facts_is_the_same_from_another_engine(tmp_path) -> N
     listed = re.compile(rf"prop/direct/({'|'.join(relation_ids)})> ")
     lines = gzip.decompress(SLICE.read_bytes()).decode().splitlines(keepends=True)
     facts = [line for line in lines if listed.search(line)]
+    family = components([(line.split()[0], line.split()[2]) for line in facts])
+    facts = [line for line in facts if zlib.crc32(family[line.split()[0]].encode()) % 6 == 0]
     about = {term for line in facts for term in (line.split()[0], line.split()[2])}
     named = [line for line in lines if "#label>" in line and line.split()[0] in about]
     (tmp_path / "part.nt").write_text("".join([*facts, *named]))
@@ -183,4 +187,5 @@ def test_a_part_of_the_real_facts_is_the_same_from_another_engine(tmp_path) -> N
         read = every_table(source, *wanted)
     with served_by_rdflib("".join([*facts, *named]), GRAPHS["wikidata"]) as source:
         assert_equal(every_table(source, *wanted), read)
-    assert len(read["sample"][0]) > 10_000
+    assert len(read["sample"][0]) > 1_000
+    assert all(len(read[str(rule)][0]) > 20 for rule in rules)
