@@ -71,6 +71,23 @@ def slice_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def slice_asked(slice_store: Path) -> Any:
+    """All that a run asks of the slice."""
+    from worlds import ask, connect
+
+    with connect({"namespace": "wikidata"}, slice_store) as source:
+        return ask(source, "wikidata")
+
+
+@pytest.fixture(scope="session")
+def slice_mined(slice_asked: Any) -> Any:
+    """What a run makes of the slice."""
+    from worlds import mine
+
+    return mine(slice_asked)
+
+
 @pytest.fixture
 def python() -> Callable[..., subprocess.Popen]:
     """Start a new interpreter that runs some code with the package at hand."""

@@ -5,29 +5,23 @@ in scipy.
 """
 
 import gzip
-from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import pandas as pd
 import pytest
 
-from aftershock.kg.combinations import find_combinations, find_objects
-from aftershock.kg.filters import Limits, Names, complete, filter_facts, filter_instances, filter_objects
-from aftershock.kg.graph import GRAPHS
-from aftershock.kg.labels import find_labels
 from aftershock.kg.logic import LogicRule
 from aftershock.kg.pages import count, fetch
 from aftershock.kg.queries import Pattern
 from aftershock.kg.rules import Thresholds, mine_rules, suggest
-from aftershock.kg.sample import sample_facts
 from aftershock.kg.sampling import hash_limit, iri_hash
-from aftershock.kg.sheets import kept_rules, one_to_many_relations, read_relations, read_rules
+from aftershock.kg.sheets import one_to_many_relations, read_relations, read_rules
 from aftershock.kg.source import connect
 from aftershock.kg.summary import summarize
+from worlds import SLICE, Asked, Mined
 
-ROOT = Path(__file__).parents[1]
-SLICE = ROOT.parent / "shared" / "data" / "wikidata-slice.nt.gz"
+RESOURCES = Path(__file__).parents[1] / "resources"
 pytestmark = pytest.mark.skipif(not SLICE.exists(), reason=f"needs the slice of Wikidata, {SLICE.name}")
 
 # instances, instances with labels, support, head coverage, standard and PCA confidence
@@ -59,52 +53,28 @@ KEYS = {
 }
 
 
-@dataclass(frozen=True)
-class Mined:
-    """All tables of the slice."""
-
-    sample: pd.DataFrame
-    combinations: pd.DataFrame
-    suggested: pd.DataFrame
-    summary: pd.DataFrame
+@pytest.fixture(scope="module")
+def listed() -> list[str]:
+    return read_relations(RESOURCES / "relations.tsv", "wikidata")["relation_id"].tolist()
 
 
 @pytest.fixture(scope="module")
-def mined(slice_store: Path) -> Mined:
-    resources = ROOT / "resources"
-    relation_ids = read_relations(resources / "relations.tsv", "wikidata")["relation_id"].tolist()
-    with connect({"namespace": "wikidata"}, slice_store) as client:
-        sample, _ = sample_facts(client, relation_ids, 1_000_000, seed=0)
-        rules = [LogicRule.parse(rule) for rule in kept_rules(resources, "wikidata")]
-        found = {rule: find_combinations(client, rule, 50_000, 0) for rule in rules}
-        combinations = pd.concat([rows for rows, _ in found.values()], ignore_index=True)
-        keys = one_to_many_relations(resources, "wikidata")
-        found |= {relation_id: find_objects(client, relation_id) for relation_id in keys}
-        objects = {relation_id: found[relation_id][0] for relation_id in keys}
-        entities = [
-            frame.drop(columns=["rule", "relation_id"], errors="ignore")
-            for frame in (sample, combinations, *objects.values())
-        ]
-        seen = set(pd.concat([frame.melt()["value"] for frame in entities]))
-        names = Names(find_labels(client, seen), GRAPHS["wikidata"])
-    sheet = read_rules(resources / "rules.tsv", "wikidata")
-    measured, relations = mine_rules(sample, relation_ids, sheet, Thresholds())
-    every = pd.concat(objects.values(), ignore_index=True)
-    whole = complete(sample, combinations, every, head_holds=True)
-    pd.testing.assert_frame_equal(whole, sample)  # which was taken whole
-    facts = filter_facts(sample, names)
-    instances = filter_instances(combinations, facts, names, Limits(100, 10))
-    kept, _ = filter_objects(every, names)
-    left_out = {str(name): odd for name, (_, odd) in found.items()}
-    summary = summarize(measured, relations, instances, objects, kept, names, left_out)
-    paper, _ = mine_rules(sample, relation_ids, sheet[sheet["rule"].isin(RULES)], Thresholds())
-    suggested = suggest(paper, relations, "wikidata").set_index("rule")
-    return Mined(sample, combinations, suggested, summary.set_index("rule"))
+def summary(slice_asked: Asked, slice_mined: Mined, listed: list[str]) -> pd.DataFrame:
+    sample = slice_asked.found["sample"][0]
+    pd.testing.assert_frame_equal(slice_asked.whole, sample)  # which was taken whole
+    sheet = read_rules(RESOURCES / "rules.tsv", "wikidata")
+    measured, relations = mine_rules(sample, listed, sheet, Thresholds())
+    keys = one_to_many_relations(RESOURCES, "wikidata")
+    objects = {relation_id: slice_asked.found[relation_id][0] for relation_id in keys}
+    left_out = {name: odd for name, (_, odd) in slice_asked.found.items() if name != "sample"}
+    instances, kept = slice_mined.instances, slice_mined.objects
+    made = summarize(measured, relations, instances, objects, kept, slice_asked.names, left_out)
+    return made.set_index("rule")
 
 
-def test_slice_rules_have_the_published_counts_and_measures(mined: Mined) -> None:
+def test_slice_rules_have_the_published_counts_and_measures(summary: pd.DataFrame) -> None:
     for rule, (instances, labelled, support, *measures) in RULES.items():
-        row = mined.summary.loc[rule]
+        row = summary.loc[rule]
         assert row[["instances", "instances_labelled", "support"]].tolist() == [
             instances,
             labelled,
@@ -116,17 +86,21 @@ def test_slice_rules_have_the_published_counts_and_measures(mined: Mined) -> Non
         assert row["sampled"] == row["instances"]
 
 
-def test_slice_keys_have_the_published_counts(mined: Mined) -> None:
+def test_slice_keys_have_the_published_counts(summary: pd.DataFrame) -> None:
     for relation_id, counts in KEYS.items():
-        row = mined.summary.loc[f"1-N@{relation_id}"]
+        row = summary.loc[f"1-N@{relation_id}"]
         assert (row["instances"], row["instances_labelled"]) == counts, relation_id
 
 
-def test_slice_suggests_the_symmetric_and_inverse_rules(mined: Mined) -> None:
-    assert {"P26>P26", "P3373>P3373", "P40>P22", "P184>P185", "P170>P800"} <= set(mined.suggested.index)
-    assert not set(RULES) & set(mined.suggested.index)
-    assert mined.suggested["score"].is_monotonic_decreasing
-    assert "P3373&P22>P22" in mined.suggested.index[:5]
+def test_slice_suggests_the_symmetric_and_inverse_rules(slice_asked: Asked, listed: list[str]) -> None:
+    sheet = read_rules(RESOURCES / "rules.tsv", "wikidata")
+    sheet = sheet[sheet["rule"].isin(RULES)]
+    paper, relations = mine_rules(slice_asked.found["sample"][0], listed, sheet, Thresholds())
+    suggested = suggest(paper, relations, "wikidata").set_index("rule")
+    assert {"P26>P26", "P3373>P3373", "P40>P22", "P184>P185", "P170>P800"} <= set(suggested.index)
+    assert not set(RULES) & set(suggested.index)
+    assert suggested["score"].is_monotonic_decreasing
+    assert "P3373&P22>P22" in suggested.index[:5]
 
 
 def all_facts(file: Path) -> pd.DataFrame:
@@ -171,9 +145,9 @@ def test_fifty_thousand_of_many_combinations_take_two_requests(slice_store: Path
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_slice_instances_equal_a_join_of_the_facts(mined: Mined, rule: str) -> None:
+def test_slice_instances_equal_a_join_of_the_facts(slice_asked: Asked, rule: str) -> None:
     db = duckdb.connect(config={"threads": 1})
-    facts = mined.sample.set_axis(["s", "r", "o"], axis=1)
+    facts = slice_asked.found["sample"][0].set_axis(["s", "r", "o"], axis=1)
     db.register("facts", facts[facts["r"].isin(LogicRule.parse(rule).relations)])
     joined = ", ".join(f"facts f{i}" for i, _ in enumerate(LogicRule.parse(rule).facts))
     places: dict[str, list[str]] = {}
@@ -185,6 +159,6 @@ def test_slice_instances_equal_a_join_of_the_facts(mined: Mined, rule: str) -> N
     conditions += [f"{first} = {other}" for first, *others in places.values() for other in others]
     columns = ", ".join(places[variable][0] for variable in sorted(places))
     rows = db.execute(f"SELECT {columns} FROM {joined} WHERE {' AND '.join(conditions)}").fetchall()
-    found = mined.combinations[mined.combinations["rule"] == rule]
+    found, _ = slice_asked.found[rule]
     instances = set(found[["x_id", "y_id", "z_id"][: len(places)]].itertuples(index=False, name=None))
     assert instances == {row for row in rows if len(set(row)) == len(row)}

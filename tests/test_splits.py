@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from aftershock.datasets import reasons
+from aftershock.datasets.build import Dataset
 from aftershock.datasets.cut import SLACK, cut
 from aftershock.datasets.graph_facts import Fact
 from aftershock.datasets.mend import graph_locality, training_edits
@@ -16,7 +17,7 @@ from aftershock.datasets.table import CONFLICT
 from aftershock.seeds import generator
 from aftershock.tables.graph import SPLIT
 from families import SETTINGS, context_of, dataset_of, division, families, frame, instances_of, scores_of
-from worlds import SHARES, SLICE, Mined, build_all, mine, mine_world
+from worlds import SHARES, SLICE, Mined, build_all, mine_world
 
 NO_FACTS = frame([], kept=pd.Series(dtype=bool))
 EVERYWHERE = {name: {"test": 60, "dev": 20, "train": 20} for name in (*CONFLICT, "round_easy", "round_hard")}
@@ -168,22 +169,23 @@ def world(tmp_path_factory) -> Mined:
     return mine_world(tmp_path_factory.mktemp("world"))
 
 
-@pytest.fixture(scope="module")
-def real(slice_store) -> Mined:
-    return mine(SLICE, "wikidata", slice_store)
-
-
 def quotas(scale=1):
     return {split: {name: scale * n[split] for name, n in EVERYWHERE.items()} for split in SHARES}
 
 
-def assert_disjoint(mined: Mined, settings) -> None:
+@pytest.fixture(scope="module")
+def real(slice_mined) -> dict[str, Dataset]:
+    settings = SETTINGS | {"quotas": quotas(4), "split": SHARES, "strict_only": False}
+    return build_all(slice_mined, settings)
+
+
+def assert_disjoint(mined: Mined, datasets: dict[str, Dataset]) -> None:
     """No subject, tied or edited fact, neighbour or control of one split turns up in another one, MEND's
     training included; whatever is divided is only written where it belongs.
     """
     splits = splits_of(mined.division())
     subjects, facts = ({name: set() for name in SHARES} for _ in range(2))
-    for dataset, tables in build_all(mined, settings).items():
+    for dataset, tables in datasets.items():
         assert set(tables.cases["split"]) == set(SHARES), dataset
         for name in SHARES:
             ids = set(tables.cases.loc[tables.cases["split"] == name, "case_id"])
@@ -212,28 +214,34 @@ def assert_disjoint(mined: Mined, settings) -> None:
 
 
 def test_no_split_of_the_world_sees_another_one(world):
-    assert_disjoint(world, SETTINGS | {"quotas": quotas(), "split": SHARES, "strict_only": False})
+    settings = SETTINGS | {"quotas": quotas(), "split": SHARES, "strict_only": False}
+    assert_disjoint(world, build_all(world, settings))
 
 
 @pytest.mark.skipif(not SLICE.exists(), reason=f"needs the slice of Wikidata, {SLICE.name}")
-def test_no_split_of_real_facts_sees_another_one(real):
-    assert_disjoint(real, SETTINGS | {"quotas": quotas(4), "split": SHARES, "strict_only": False})
+def test_no_split_of_real_facts_sees_another_one(slice_mined, real):
+    assert_disjoint(slice_mined, real)
 
 
 @pytest.mark.skipif(not SLICE.exists(), reason=f"needs the slice of Wikidata, {SLICE.name}")
-def test_real_facts_give_enough_candidates_of_each_kind(real):
-    kept = real.instances[real.instances["kept"]]
-    homes = home_of(kept, splits_of(real.division()))
+def test_real_facts_give_enough_candidates_of_each_kind(slice_mined, real):
+    kept = slice_mined.instances[slice_mined.instances["kept"]]
+    homes = home_of(kept, splits_of(slice_mined.division()))
     assert homes.notna().all()  # no component had to be cut
     chains = kept["rule"].str.contains("&")
     assert (~chains).sum() >= 1_000
     assert chains.sum() >= 1_000
-    assert len(real.objects[["subject_id", "relation_id"]].drop_duplicates()) >= 1_500
+    assert len(slice_mined.objects[["subject_id", "relation_id"]].drop_duplicates()) >= 1_500
+    for dataset, tables in real.items():
+        rest = tables.counts.loc[tables.counts["reason"] == reasons.QUOTA, "candidates"].sum()
+        assert len(tables.cases) + rest >= (1_500 if dataset.startswith("round") else 1_000), dataset
+
+
+def test_a_quota_of_nothing_makes_no_case(world):
     nothing = SETTINGS | {"quotas": dict.fromkeys(SHARES, {}), "split": SHARES, "strict_only": False}
-    for dataset, tables in build_all(real, nothing).items():
-        candidates = tables.counts.loc[tables.counts["reason"] == reasons.QUOTA, "candidates"].sum()
-        assert candidates >= (1_500 if dataset.startswith("round") else 1_000), dataset
+    for dataset, tables in build_all(world, nothing).items():
         assert tables.cases.empty
+        assert (tables.counts["reason"] == reasons.QUOTA).any(), dataset
 
 
 def test_the_division_is_that_of_the_datasets(world):

@@ -1,5 +1,6 @@
 """Graphs mined as a run mines them, small enough for tests."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from aftershock.kg.logic import LogicRule
 from aftershock.kg.rules import Thresholds, mine_rules
 from aftershock.kg.sample import sample_facts
 from aftershock.kg.sheets import kept_rules, one_to_many_relations, read_relations, read_rules
-from aftershock.kg.source import connect
+from aftershock.kg.source import Source, connect
 from aftershock.kg.store import load_triples
 from aftershock.kg.world import generate_world, write_world
 from aftershock.seeds import generator
@@ -30,6 +31,21 @@ ROOT = Path(__file__).parents[1]
 RESOURCES = ROOT / "resources"
 SLICE = ROOT.parent / "shared" / "data" / "wikidata-slice.nt.gz"
 SHARES = {"test": 0.6, "dev": 0.2, "train": 0.2}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A graph's answers to a run."""
+
+    namespace: str
+    found: Mapping[str, tuple[pd.DataFrame, Counter]]
+    """The sample, COMBINATIONS of each rule and OBJECTS of each key, all with what was left out."""
+    combinations: pd.DataFrame
+    objects: pd.DataFrame
+    whole: pd.DataFrame
+    """The facts of all these."""
+    labels: pd.DataFrame
+    names: Names
 
 
 @dataclass(frozen=True)
@@ -63,34 +79,42 @@ class Mined:
         return split_entities(self.instances, self.objects, self.facts, SHARES, seed)
 
 
-def mine(file: Path, namespace: str, store: Path) -> Mined:
-    """Mine an N-Triples file with the rules and relations of the sheets; `store` may have it already."""
-    if not store.exists():
-        load_triples(file, store)
+def ask(source: Source, namespace: str) -> Asked:
+    """All that a run asks of a graph with the rules and relations of the sheets."""
     relation_ids = read_relations(RESOURCES / "relations.tsv", namespace)["relation_id"].tolist()
-    with connect({"namespace": namespace}, store) as client:
-        sample, _ = sample_facts(client, relation_ids, 1_000_000, seed=0)
-        rules = [LogicRule.parse(rule) for rule in kept_rules(RESOURCES, namespace)]
-        combinations = pd.concat([find_combinations(client, rule, 50_000, 0)[0] for rule in rules])
-        combinations = combinations.reset_index(drop=True)
-        keys = one_to_many_relations(RESOURCES, namespace)
-        every = pd.concat([find_objects(client, key)[0] for key in keys], ignore_index=True)
-        whole = complete(sample, combinations, every, head_holds=True)
-        ids = [whole[["subject_id", "object_id"]], combinations[["x_id", "y_id", "z_id"]]]
-        seen = {entity for part in ids for entity in pd.unique(part.to_numpy().ravel())}
-        names = Names(find_labels(client, seen), GRAPHS[namespace])
-    sheet = read_rules(RESOURCES / "rules.tsv", namespace)
-    _, relations = mine_rules(sample, relation_ids, sheet, Thresholds())
-    facts = filter_facts(whole, names)
-    instances = filter_instances(combinations, facts, names, Limits(100, 10))
-    return Mined(namespace, facts, instances, filter_objects(every, names)[0], relations)
+    found = {"sample": sample_facts(source, relation_ids, 1_000_000, seed=0)}
+    rules = kept_rules(RESOURCES, namespace)
+    found |= {rule: find_combinations(source, LogicRule.parse(rule), 50_000, 0) for rule in rules}
+    keys = one_to_many_relations(RESOURCES, namespace)
+    found |= {relation_id: find_objects(source, relation_id) for relation_id in keys}
+    sample = found["sample"][0]
+    combinations = pd.concat([found[rule][0] for rule in rules], ignore_index=True)
+    objects = pd.concat([found[relation_id][0] for relation_id in keys], ignore_index=True)
+    whole = complete(sample, combinations, objects, head_holds=True)
+    ids = [whole[["subject_id", "object_id"]], combinations[["x_id", "y_id", "z_id"]]]
+    seen = {entity for part in ids for entity in pd.unique(part.to_numpy().ravel())}
+    labels = find_labels(source, seen)
+    return Asked(namespace, found, combinations, objects, whole, labels, Names(labels, GRAPHS[namespace]))
+
+
+def mine(asked: Asked) -> Mined:
+    """What a run makes of the answers."""
+    relation_ids = read_relations(RESOURCES / "relations.tsv", asked.namespace)["relation_id"].tolist()
+    sheet = read_rules(RESOURCES / "rules.tsv", asked.namespace)
+    _, relations = mine_rules(asked.found["sample"][0], relation_ids, sheet, Thresholds())
+    facts = filter_facts(asked.whole, asked.names)
+    instances = filter_instances(asked.combinations, facts, asked.names, Limits(100, 10))
+    objects, _ = filter_objects(asked.objects, asked.names)
+    return Mined(asked.namespace, facts, instances, objects, relations)
 
 
 def mine_world(folder: Path, seed: int = 0) -> Mined:
     """The generated world of resources/world.yaml."""
     spec = yaml.safe_load((RESOURCES / "world.yaml").read_text(encoding="utf-8"))
     write_world(generate_world(spec, seed), folder / "world.nt.gz")
-    return mine(folder / "world.nt.gz", "world", folder / "store")
+    load_triples(folder / "world.nt.gz", folder / "store")
+    with connect({"namespace": "world"}, folder / "store") as source:
+        return mine(ask(source, "world"))
 
 
 def joined(sample: pd.DataFrame, rules: list[str]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from aftershock.datasets.asked import facts_of_instances
-from aftershock.datasets.graph_facts import Fact, FactIndex
+from aftershock.datasets.graph_facts import Fact, FactIndex, as_facts
 from aftershock.datasets.split import split_of
 from aftershock.datasets.targets import Targets
 from aftershock.prompts import fill
@@ -109,8 +109,7 @@ def _facts(
     parts = {"conflict": facts_of_instances(instances), "round": objects}
     columns = ["subject_id", "relation_id", "object_id"]
     rows = pd.concat([parts[part][columns] for part in KINDS[kind]]).drop_duplicates().sort_values(columns)
-    for row in rows.itertuples(index=False, name=None):
-        fact = Fact(*row)
+    for fact in as_facts(rows):
         mine = split_of((fact.subject_id, fact.object_id), splits) == split
         if mine and fact.subject_id in splits and fact in index.facts:
             yield fact

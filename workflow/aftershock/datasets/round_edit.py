@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from aftershock.datasets import reasons
-from aftershock.datasets.graph_facts import FactIndex
+from aftershock.datasets.graph_facts import FactIndex, rows_of
 from aftershock.datasets.targets import Targets
 from aftershock.seeds import derive, generator
 
@@ -90,7 +90,7 @@ def candidates(scores: pd.DataFrame, min_known: int) -> tuple[dict[str, pd.DataF
     dropped = {}
     for dataset, frame in options.items():
         stages = [keys, enough, usable, frame]
-        left = [set(stage[KEY].itertuples(index=False, name=None)) for stage in stages]
+        left = [set(rows_of(stage, KEY)) for stage in stages]
         why = (reasons.few_known(min_known), reasons.NO_SIMILARITY, reasons.UNLIKE)
         dropped[dataset] = Counter(
             (rule_of(relation_id), reason)
@@ -108,7 +108,7 @@ def choose(scores: pd.DataFrame, quotas: Mapping[str, int], selection: RoundSele
     proportions nothing is filled.
     """
     options, dropped = candidates(scores, selection.min_known)
-    sizes = scores.groupby(KEY)["object_id"].size()
+    sizes = Counter(rows_of(scores, KEY))
     queues = {name: _queues(frame, sizes, selection.seed) for name, frame in options.items()}
     found = {}
     for name, mine in queues.items():
@@ -145,8 +145,7 @@ def select(
     `scores` are the OBJECT_SCORES rows of the split.
     """
     chosen = choose(scores, quotas, selection)[dataset]
-    sizes = scores.groupby(KEY)["object_id"].agg(lambda ids: tuple(sorted(ids)))
-    known = scores[scores["known"]].groupby(KEY)["object_id"].agg(frozenset)
+    true, known = _objects(scores), _objects(scores[scores["known"]])
     targets = draw_targets(scores, Targets(index, splits, split, selection.balance), selection.seed)
     cases = []
     for row in chosen.rows.itertuples(index=False):
@@ -155,15 +154,22 @@ def select(
         if target is None:
             chosen.dropped[rule_of(row.relation_id), reasons.NO_TARGET] += 1
             continue
-        cases.append(RoundCase(*key, row.object_id, target, sizes[key], known[key]))
+        cases.append(RoundCase(*key, row.object_id, target, tuple(true[key]), frozenset(known[key])))
     return cases, chosen.dropped
+
+
+def _objects(scores: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
+    """Sorted objects of each key."""
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for subject_id, relation_id, object_id in sorted(rows_of(scores, [*KEY, "object_id"])):
+        found[subject_id, relation_id].append(object_id)
+    return found
 
 
 def draw_targets(scores: pd.DataFrame, targets: Targets, seed: int) -> dict[tuple[str, str], str | None]:
     """o* of every key of OBJECT_SCORES rows: drawn once, so that it is the same in easy and hard."""
     found = {}
-    keys = list(scores.drop_duplicates(KEY)[KEY].itertuples(index=False, name=None))
-    for key in sorted(keys, key=lambda key: derive(seed, "round order", *key)):
+    for key in sorted(set(rows_of(scores, KEY)), key=lambda key: derive(seed, "round order", *key)):
         subject_id, relation_id = key
         found[key] = target = targets.draw(subject_id, relation_id, (), generator(seed, "round target", *key))
         if target:
@@ -171,10 +177,10 @@ def draw_targets(scores: pd.DataFrame, targets: Targets, seed: int) -> dict[tupl
     return found
 
 
-def _queues(frame: pd.DataFrame, sizes: pd.Series, seed: int) -> dict[int, list[int]]:
+def _queues(frame: pd.DataFrame, sizes: Mapping[tuple[str, str], int], seed: int) -> dict[int, list[int]]:
     """Row labels of candidates in seeded order, by number of true objects."""
     queues = defaultdict(list)
-    keys = dict(zip(frame.index, zip(*(frame[name] for name in KEY), strict=True), strict=True))
+    keys = dict(zip(frame.index, rows_of(frame, KEY), strict=True))
     for i in sorted(keys, key=lambda i: derive(seed, "round order", *keys[i])):
         queues[sizes[keys[i]]].append(i)
     return queues

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from fontTools import subset
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -120,6 +121,21 @@ def interval_line(
     axis.errorbar(x, value, np.nan_to_num(ends), **given | changed)
 
 
+# Letters of a PDF are chosen and placed by then, and reading these tables takes most of the time of a font.
+LAYOUT_TABLES = ["GDEF", "GPOS", "GSUB", "kern"]
+
+
+@contextmanager
+def fonts_without_layout() -> Iterator[None]:
+    """Fonts that go into a PDF are cut down without what places letters beside each other."""
+    before = subset.Options._drop_tables_default
+    subset.Options._drop_tables_default = [*before, *LAYOUT_TABLES]
+    try:
+        yield
+    finally:
+        subset.Options._drop_tables_default = before
+
+
 def save(figure: Figure, folder: Path, name: str) -> None:
     """Write `figure` as SVG, PDF and PNG, equal bytes for equal figures.
 
@@ -127,9 +143,10 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     draw it.
     """
     dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
-    with style(), warnings.catch_warnings():
+    with style(), fonts_without_layout(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.get_layout_engine().execute(figure)
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)
+        shown = figure.get_tightbbox().padded(0.06)  # found once: each format would draw the figure for it
         for kind, metadata in dates.items():
-            figure.savefig(folder / f"{name}.{kind}", metadata=metadata, bbox_inches="tight", pad_inches=0.06)
+            figure.savefig(folder / f"{name}.{kind}", metadata=metadata, bbox_inches=shown)
