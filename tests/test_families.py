@@ -36,7 +36,7 @@ def test_every_family_has_a_tiny_model():
 
 
 def test_unknown_family_is_named():
-    with pytest.raises(ValueError, match="unknown model type 'mamba'; known: gemma2, gpt2, "):
+    with pytest.raises(ValueError, match="unknown model type 'mamba'; known: gemma2, gemma3_text, gpt2, "):
         family_of("mamba")
 
 

@@ -37,7 +37,23 @@ FAMILIES = {
         "attn_logit_softcapping": 3.0,
         "final_logit_softcapping": 4.0,
     },
+    "gemma3_text": {  # a window in the first two layers, whose positions turn at another rate
+        **_HALF,
+        **_WINDOW,
+        "head_dim": 8,
+        "query_pre_attn_scalar": 12,
+        "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+    },
     "olmo2": {},
+    "olmo3": {**_WINDOW, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+    "smollm3": {**_HALF, "no_rope_layers": [1, 0, 1], "pad_token_id": 0},
+    "ministral": {
+        **_HALF,
+        **_WINDOW,
+        "head_dim": 8,
+        "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+    },
+    "phi3": {**_HALF, "pad_token_id": 0},
     "phi": {"partial_rotary_factor": 0.5, "qk_layernorm": True},
 }
 """What is special about the configuration of each family's model."""
@@ -96,10 +112,12 @@ class _Wide:
 
 def _widen(family: str) -> None:
     """Let a family's float64 models compute in float64 throughout, where the code asks for float32 inside."""
-    code = importlib.import_module(f"transformers.models.{family}.modeling_{family}")
+    name = family.removesuffix("_text")
+    code = importlib.import_module(f"transformers.models.{name}.modeling_{name}")
     code.torch = _Wide()
-    if family == "gemma2":
-        code.Gemma2RMSNorm.forward = lambda norm, x: norm._norm(x) * (1.0 + norm.weight)
+    if name in ("gemma2", "gemma3"):
+        norm = getattr(code, f"{name.capitalize()}RMSNorm")
+        norm.forward = lambda self, x: self._norm(x) * (1.0 + self.weight)
 
 
 def tiny(
