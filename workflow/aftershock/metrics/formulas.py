@@ -5,8 +5,7 @@ into an empty value.
 """
 
 import pandas as pd
-from scipy.special import rel_entr
-from scipy.stats import binom
+from scipy.special import betainc, rel_entr
 
 
 def exceeds(p: pd.Series, other: pd.Series) -> pd.Series:
@@ -54,4 +53,4 @@ def majority(rate: pd.Series) -> pd.Series:
 
 def majority_by_chance(n: pd.Series) -> pd.Series:
     """How often more than half of `n` objects lose probability when each does so with even chance."""
-    return pd.Series(binom.sf(n // 2, n, 0.5), index=n.index).where(n > 0)
+    return pd.Series(betainc(n // 2 + 1, n - n // 2, 0.5), index=n.index).where(n > 0)
