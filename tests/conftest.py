@@ -32,6 +32,8 @@ GROUPS = {
 }
 """Files whose tests use what is made once: simulated runs, the demo's plan, the slice's store."""
 GROUP_OF = {file: group for group, files in GROUPS.items() for file in files}
+LONGEST = ("simulated", "slice", "test_verify", "test_runs", "test_benchmarks", "test_paraphrases_runs")
+"""Groups that start first, so that at the end no process waits long for another."""
 
 # Libraries are imported while tests are collected, and all that they make stays to the end: it is neither
 # searched for garbage meanwhile nor ever again, which saves seconds and makes each later search short.
@@ -47,8 +49,11 @@ def pytest_collection_finish() -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let one process run all tests of a file, and of the files that share what is made once."""
     if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group(GROUP_OF.get(item.path.stem, item.path.stem)))
+        groups = {item: GROUP_OF.get(item.path.stem, item.path.stem) for item in items}
+        for item, group in groups.items():
+            item.add_marker(pytest.mark.xdist_group(group))
+        last = len(LONGEST)
+        items.sort(key=lambda item: LONGEST.index(groups[item]) if groups[item] in LONGEST else last)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

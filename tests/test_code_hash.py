@@ -56,6 +56,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name, text in FILES.items():
         write_text(folder / name, text)
     monkeypatch.setattr(parsed, "PACKAGE", folder)
+    monkeypatch.setattr(parsed, "KEPT", (folder / "__pycache__/parsed.json", Path("parsed.json")))
     monkeypatch.chdir(tmp_path)
     forget()
     yield folder
@@ -66,6 +67,11 @@ def forget() -> None:
     """As a new process begins."""
     parsed._kept.clear()
     parsed._known.clear()
+    look_again()
+
+
+def look_again() -> None:
+    """Files may have changed."""
     for function in (parsed.parse_module, hashing._needed):
         function.cache_clear()
 
@@ -159,16 +165,29 @@ def test_hash_of_nothing_is_an_error(package: Path, name: str) -> None:
         code_hash("aftershock.room.main:stop")
 
 
-def test_what_was_parsed_is_known_to_the_next_start(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("place", [0, 1])
+def test_what_was_parsed_is_known_to_the_next_start(
+    package: Path, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    if place:
+        write_text(package / "__pycache__", "a file where no folder can be made")
     before = code_hash("aftershock.room.main")
     parsed.keep_parsed()
     forget()
     with monkeypatch.context() as patch:
         patch.setattr(parsed.ast, "parse", None)
         assert code_hash("aftershock.room.main") == before
-    parsed.KEPT.write_text("{")
+    parsed.KEPT[place].write_text("{")
     forget()
     assert code_hash("aftershock.room.main") == before
+
+
+def test_of_each_module_the_last_state_is_kept(package: Path) -> None:
+    code_hash("aftershock.room.two")
+    write_text(package / "room" / "two.py", "y = 2\n")
+    look_again()
+    code_hash("aftershock.room.two")
+    assert len([key for key in parsed._kept if key.startswith("aftershock.room.two ")]) == 1
 
 
 # --- on the project itself ---------------------------------------------------------------------------------
@@ -195,14 +214,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         shutil.copytree(ROOT / "workflow" / name, tmp_path / name, ignore=ignored)
     monkeypatch.setattr(parsed, "PACKAGE", tmp_path / "aftershock")
     monkeypatch.chdir(tmp_path)
-    forget()
+    look_again()
     yield tmp_path
-    forget()
+    look_again()
 
 
 def hashes(project: Path) -> dict[str, str]:
     """The hash of every stage, with the editors and the family that the embedded default runs."""
-    forget()
+    look_again()
     editors = [f"aftershock.editors.{name}.edit" for name in ("ft", "rome", "memit", "mend")]
     named = [*editors, "aftershock.lm.families.gpt2"]
     return {stage: code_hash(str(project / "scripts" / f"{stage}.py"), *named) for stage in STAGES}
@@ -261,6 +280,6 @@ def test_a_changed_editor_makes_its_own_edits_again(project: Path) -> None:
     before = {editor: code_hash(script, editor, family) for editor in (mine, other)}
     file = project / "aftershock" / "editors" / "rome" / "edit.py"
     replace(file, "keys.mean(dim=1)", "keys.sum(dim=1)")
-    forget()
+    look_again()
     assert code_hash(script, mine, family) != before[mine]
     assert code_hash(script, other, family) == before[other]

@@ -1,14 +1,13 @@
 """Stages ask no network, whatever the environment says, and rules that fetch still do."""
 
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import started
 from loopback import Hub, loopback_hub
 from tiny import tiny
 
@@ -70,9 +69,8 @@ def project(tmp_path: Path) -> Path:
 
 def snakemake(project: Path, hub: Hub, *targets: str, **environment: str) -> subprocess.CompletedProcess:
     """Snakemake as started by somebody whose environment names this hub."""
-    env = os.environ | {"HF_ENDPOINT": hub.address, "HF_HOME": str(project / "home"), **environment}
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", *targets]
-    return subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, check=False)
+    env = {"HF_ENDPOINT": hub.address, "HF_HOME": str(project / "home"), **environment}
+    return started.snakemake(project, "--cores", "2", *targets, **env)
 
 
 def test_a_stage_asks_no_network_whatever_the_environment_says(project: Path) -> None:

@@ -17,6 +17,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, GenerationConfig, GPT2Config
 
+import started
 from aftershock.experiments.paraphrase_scores import score_wordings
 from aftershock.lm.chat import PLAIN_ENDING, reply
 from aftershock.lm.fetch import fetch
@@ -203,10 +204,10 @@ STAGES = ["fetch_model", "sample_paraphrases", "score_paraphrases", "choose_para
 
 
 def project(folder: Path) -> list[str]:
-    """A copy of the project with a model of its own, and the command that makes its suggestions."""
-    skip = shutil.ignore_patterns("__pycache__")
-    for name in ("workflow", "resources", "envs"):
-        shutil.copytree(ROOT / name, folder / name, ignore=skip)
+    """The project with a model of its own, and the options that make its suggestions."""
+    for name in ("workflow", "envs"):
+        (folder / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "resources", folder / "resources")
     for name in ("Snakefile", "config.yaml", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
     lm = chat_model()
@@ -218,21 +219,17 @@ def project(folder: Path) -> list[str]:
     )
     facts = pd.DataFrame([("E1", "R1", "E2", "Ada", "Bo", True, None)], columns=list(FACTS.columns))
     FACTS.write(facts, folder / "results/kg/world/facts.parquet")
-    command = [sys.executable, "-m", "snakemake", "--cores", "1", TARGET, "--allowed-rules", *STAGES]
-    return [*command, "--configfile", "study.yaml"]
+    return ["--cores", "1", TARGET, "--allowed-rules", *STAGES, "--configfile", "study.yaml"]
 
 
 def test_a_local_model_is_fetched_asked_and_ranks(tmp_path: Path) -> None:
-    command = project(tmp_path)
-    plan = subprocess.run(
-        [*command, "--dry-run"], cwd=tmp_path, capture_output=True, text=True, check=False
-    ).stdout
+    plan = started.snakemake(tmp_path, *project(tmp_path), "--dry-run").stdout
     assert set(re.findall(r"^(\w+) +1$", plan, re.MULTILINE)) == set(STAGES)
 
 
 @pytest.mark.slow
 def test_a_local_model_leaves_tables_and_a_sheet(tmp_path: Path) -> None:
-    done = subprocess.run(project(tmp_path), cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = started.snakemake(tmp_path, *project(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     folder = tmp_path / "results/kg/world/paraphrases/local"
     requests = PARAPHRASE_REQUESTS.read(folder / "requests.parquet")

@@ -1,10 +1,7 @@
 """What comes of asking a service for paraphrases: tables, a sheet to review, and no key anywhere."""
 
 import gzip
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
+import started
 from aftershock.config import check_config
 from aftershock.paraphrases.asking import Effort, Relation, ask_all, report
 from aftershock.paraphrases.endpoint import Endpoint
@@ -191,14 +189,12 @@ def run(folder: Path, address: str, key: str | None, *targets: str) -> tuple[int
     facts = pd.DataFrame([("E1", "R1", "E2", "Ada", "Hugo Ålund", True, None)], columns=list(FACTS.columns))
     if not (folder / "results/kg/world/facts.parquet").exists():
         FACTS.write(facts, folder / "results/kg/world/facts.parquet")
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1"]
-    found = subprocess.run(
-        [*command, *targets, "--allowed-rules", *STAGES, "--configfile", "study.yaml"],
-        cwd=folder,
-        env={**os.environ, "OPENAI_LOG": "debug"} | ({"MY_KEY": key} if key else {}),
-        capture_output=True,
-        text=True,
-        check=False,
+    found = started.snakemake(
+        folder,
+        *("--snakefile", str(ROOT / "Snakefile"), "--cores", "1", *targets),
+        *("--allowed-rules", *STAGES, "--configfile", "study.yaml"),
+        OPENAI_LOG="debug",
+        **({"MY_KEY": key} if key else {}),
     )
     return found.returncode, found.stdout + found.stderr
 

@@ -13,6 +13,8 @@ import yaml
 from snakemake.jobs import Job
 from snakemake.script import PythonScript
 
+import started
+
 ROOT = Path(__file__).parents[1]
 SNAKEFILE = f"""
 import sys
@@ -58,14 +60,7 @@ def make(folder: Path) -> Path:
 
 
 def run(folder: Path, *options: str, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "1", "--scheduler", "greedy", *options],
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return started.snakemake(folder, "--cores", "1", "--scheduler", "greedy", *options, **environment)
 
 
 def is_up_to_date(folder: Path) -> bool:
@@ -124,10 +119,9 @@ def test_what_is_there_stays_until_a_job_has_made_it_anew(copied: Path) -> None:
     assert is_up_to_date(copied)
 
 
-@pytest.mark.parametrize("name", ["a b", "us'er", 'q"(d&$HOME;`b', "-back\\slash 中文"])
-def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
     """The interpreter lies below the folder, as .venv does."""
-    folder = make(tmp_path / name / "project")
+    folder = make(tmp_path / "a b/us'er" / 'q"(d&$HOME;`b' / "-back\\slash 中文" / "project")
     (folder / "bin").mkdir()
     python = folder / "bin" / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')

@@ -2,8 +2,6 @@
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import pytest
 import yaml
 from yte import process_yaml
 
+import started
 from aftershock.costs.needs import FLOOR_MB
 
 ROOT = Path(__file__).parents[1]
@@ -24,9 +23,8 @@ def profile(name: str) -> dict[str, Any]:
 
 
 def dry_run(name: str, folder: Path) -> str:
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--dry-run"]
-    command += ["--profile", str(PROFILES / name)]
-    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    options = ("--snakefile", str(ROOT / "Snakefile"), "--dry-run", "--profile", str(PROFILES / name))
+    run = started.snakemake(folder, *options)
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout + run.stderr
 

@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-import sys
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -12,12 +11,13 @@ from tempfile import TemporaryDirectory
 import pytest
 import yaml
 
+import started
+
 ROOT = Path(__file__).parents[1]
 
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2"]
-    return subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    return started.snakemake(folder, "--snakefile", str(ROOT / "Snakefile"), "--cores", "2", *arguments)
 
 
 def planned(folder: Path, *arguments: str) -> Counter:

@@ -16,7 +16,8 @@ from pathlib import Path
 from aftershock.output import write_text
 
 PACKAGE = Path(__file__).parent
-KEPT = Path(".snakemake") / "parsed_modules.json"
+KEPT = (PACKAGE / "__pycache__" / "parsed_modules.json", Path(".snakemake") / "parsed_modules.json")
+"""Beside what Python compiled, or in a run's folder where the package's cannot be written."""
 
 CANNOT_CHANGE_RESULTS = {
     "modules": (
@@ -79,7 +80,7 @@ class Module:
 
 
 _kept: dict[str, Module] = {}  # by module, Python and content
-_known: set[str] = set()  # of these, those in the working directory's file
+_known: set[str] = set()  # of these, those in a file
 
 
 @cache
@@ -91,15 +92,17 @@ def parse_module(module: str) -> Module:
     if not _known:
         _read_kept()
     text = file.read_bytes()
-    about = (portable(module), *sys.version_info[:2], hashlib.sha256(text + _LIST).hexdigest())
-    key = " ".join(map(str, about))
+    of_module = "{} {}.{} ".format(portable(module), *sys.version_info[:2])
+    key = of_module + hashlib.sha256(text + _PARSER).hexdigest()
     if key not in _kept:
+        for old in [old for old in _kept if old.startswith(of_module)]:
+            del _kept[old]
         package = module if file.name == "__init__.py" else module.rpartition(".")[0]
         _kept[key] = _parse(_cleaned(ast.parse(text, filename=str(file))), package)
     return _kept[key]
 
 
-_LIST = json.dumps(CANNOT_CHANGE_RESULTS).encode()
+_PARSER = Path(__file__).read_bytes()
 
 
 def _parse(tree: ast.Module, package: str) -> Module:
@@ -240,20 +243,24 @@ def _cleaned(tree: ast.Module) -> ast.Module:
 
 
 def _read_kept() -> None:
-    """Read what was parsed before in this working directory; a file that cannot be read is written anew."""
-    with suppress(OSError, ValueError, TypeError, AttributeError):
-        for key, module in json.loads(KEPT.read_text(encoding="utf-8")).items():
-            names = {name: Definition(**part) for name, part in module["names"].items()}
-            imports = {alias: tuple(found) for alias, found in module["imports"].items()}
-            _kept[key] = Module(names, imports)
+    """Read what was parsed before; a file that cannot be read is written anew."""
+    for file in KEPT:
+        with suppress(OSError, ValueError, TypeError, AttributeError):
+            for key, module in json.loads(file.read_text(encoding="utf-8")).items():
+                names = {name: Definition(**part) for name, part in module["names"].items()}
+                imports = {alias: tuple(found) for alias, found in module["imports"].items()}
+                _kept[key] = Module(names, imports)
     _known.update(_kept)
 
 
 def keep_parsed() -> None:
-    """Write down what was parsed, so that the next start is faster; a full or read-only disk is no reason to
+    """Write down what was parsed, so that the next start is faster; full or read-only disks are no reason to
     stop."""
     if set(_kept) - _known:
-        with suppress(OSError):
-            KEPT.parent.mkdir(exist_ok=True)
-            write_text(KEPT, json.dumps({key: asdict(parsed) for key, parsed in _kept.items()}))
-            _known.update(_kept)
+        text = json.dumps({key: asdict(parsed) for key, parsed in _kept.items()})
+        for file in KEPT:
+            with suppress(OSError):
+                file.parent.mkdir(exist_ok=True)
+                write_text(file, text)
+                _known.update(_kept)
+                return

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm, t
+from scipy.special import ndtr, ndtri, stdtrit  # scipy.stats takes a second to import
 
 from aftershock.metrics.resampling import cluster_codes, cluster_sums, resampled_means
 from aftershock.metrics.scales import SHARE, Scale
@@ -50,7 +50,7 @@ class Estimate:
 
 def wilson(rate: Numbers, n: Numbers, level: float = LEVEL) -> tuple[Any, Any]:
     """Wilson's score interval of a rate seen in `n` cases; `n` need not be whole. Numbers or arrays."""
-    z = norm.ppf((1 + level) / 2)
+    z = ndtri((1 + level) / 2)
     centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
     return np.maximum(0.0, centre - half), np.minimum(1.0, centre + half)
@@ -93,7 +93,7 @@ def n_effective(sums: np.ndarray, counts: np.ndarray, level: float = LEVEL) -> A
     design_effect = cluster_variance(sums, counts) * counts.sum(0) / (rate * (1 - rate))
     quantile = (1 + level) / 2
     with np.errstate(invalid="ignore"):
-        shrink = (t.ppf(quantile, n - 1) / t.ppf(quantile, clusters - 1)) ** 2
+        shrink = (stdtrit(n - 1, quantile) / stdtrit(clusters - 1, quantile)) ** 2
         effective = np.clip(n / design_effect * shrink, least, n)
     return np.where((clusters == n) | (clusters == 1), least, effective)
 
@@ -109,13 +109,13 @@ def bca(
     total, n = sums.sum(0), counts.sum(0)
     mean = total / n
     resampled = np.sort(resampled, axis=0)
-    bias = norm.ppf(((resampled < mean).mean(0) + (resampled <= mean).mean(0)) / 2)
+    bias = ndtri(((resampled < mean).mean(0) + (resampled <= mean).mean(0)) / 2)
     with np.errstate(divide="ignore", invalid="ignore"):
         left_out = (total - sums) / (n - counts)
         spread = left_out.mean(0) - left_out
         acceleration = (spread**3).sum(0) / (6 * (spread**2).sum(0) ** 1.5)
         shifted = [bias + tail for tail in tails]
-        places = [norm.cdf(bias + shift / (1 - acceleration * shift)) for shift in shifted]
+        places = [ndtr(bias + shift / (1 - acceleration * shift)) for shift in shifted]
     return _quantiles(resampled, places[0]), _quantiles(resampled, places[1])
 
 
@@ -139,7 +139,7 @@ def tails(clusters: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.nd
     A resample varies about its sample's mean, not about the truth, and so too little by (clusters - 1) /
     clusters in variance.
     """
-    upper = np.sqrt(clusters / (clusters - 1)) * t.ppf((1 + level) / 2, clusters - 1)
+    upper = np.sqrt(clusters / (clusters - 1)) * stdtrit(clusters - 1, (1 + level) / 2)
     return -upper, upper
 
 
@@ -161,7 +161,7 @@ def students(
     value: Numbers, variance: Numbers, clusters: Numbers, least: Numbers, most: Numbers, level: float = LEVEL
 ) -> tuple[Any, Any]:
     """Student's t interval of a mean over `clusters`, cut off at what the metric can be; for arrays too."""
-    half = t.ppf((1 + level) / 2, clusters - 1) * np.sqrt(variance)
+    half = stdtrit(clusters - 1, (1 + level) / 2) * np.sqrt(variance)
     return np.maximum(least, value - half), np.minimum(most, value + half)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from aftershock.metrics.catalogue import metric
 from aftershock.metrics.intervals import cluster_variance, estimates
@@ -114,7 +114,7 @@ def _with_seeds(
     with np.errstate(divide="ignore", invalid="ignore"):
         whole = error + seeds
         freedom = whole**2 / (error**2 / (rows["clusters"] - 1) + seeds**2 / max(k - 1, 1))
-        half = np.where(whole > 0, t.ppf((1 + level) / 2, freedom) * np.sqrt(whole), whole)
+        half = np.where(whole > 0, stdtrit(freedom, (1 + level) / 2) * np.sqrt(whole), whole)
     value = rows["value"].to_numpy()
     known = np.isfinite(half)
     low = np.where(known, np.minimum(rows["low"], value - half), np.nan)
