@@ -80,7 +80,7 @@ convert: environment
 test slurm-test: export PYTHONDONTWRITEBYTECODE =
 
 test: environment
-	$(VENV)/bin/python -m pytest -n $(CORES) --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -n $(CORES) $(PYTEST_ARGS)
 
 slurm-test: environment
 	$(VENV)/bin/python -m pytest -m "cluster or slurm" $(PYTEST_ARGS) tests/slurm

@@ -46,14 +46,33 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def group_of(file: str) -> str:
+    """The group of a file of tests, by default its own."""
+    return GROUP_OF.get(Path(file).stem, Path(file).stem)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let one process run all tests of a file, and of the files that share what is made once."""
+    """Put the longest groups first where several processes share the work."""
     if config.pluginmanager.hasplugin("xdist"):
-        groups = {item: GROUP_OF.get(item.path.stem, item.path.stem) for item in items}
-        for item, group in groups.items():
-            item.add_marker(pytest.mark.xdist_group(group))
         last = len(LONGEST)
-        items.sort(key=lambda item: LONGEST.index(groups[item]) if groups[item] in LONGEST else last)
+        places = {group: place for place, group in enumerate(LONGEST)}
+        items.sort(key=lambda item: places.get(group_of(item.path.name), last))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let one process run all tests of a group, whatever `--dist` says.
+
+    `--dist loadgroup` would go by marks, but what xdist 3.8 adds to a test's id pytest 9 does not see.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid.partition("::")[0])
+
+    config.option.loadscopereorder = False  # by number of tests
+    return ByGroup(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -14,7 +14,7 @@ USED_BY = {
         *("protocol_version", "RequestHandlerClass", "timeout"),
     ],
     "io and tempfile": ["readable", "readinto", "tempdir"],
-    "pytest": ["pytestmark", "pytest_*"],
+    "pytest and xdist": ["_split_scope", "loadscopereorder", "pytestmark", "pytest_*"],
     "Snakemake": ["is_producer", "products", "remove_existing_output"],
     "torch, transformers, tokenizers": [
         *("closure", "encode_special_tokens", "fill_uninitialized_memory", "get_seq_length", "kwargs"),

@@ -25,7 +25,6 @@ RUN_NOT_IMPORTED = {
     "opentelemetry-api",
     "pip",
     "pre-commit-hooks",
-    "pytest-xdist",
     "ruff",
     "snakefmt",
     "types-jsonschema",
