@@ -106,7 +106,7 @@ def slice_asked(slice_store: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def slice_mined(slice_asked: Any) -> Any:
-    """What a run makes of the slice."""
+    """The slice, mined as a run mines it."""
     from worlds import mine
 
     return mine(slice_asked)

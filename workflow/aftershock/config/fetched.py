@@ -60,13 +60,11 @@ def _fetched(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]])
 def _unusable(key: str, source: Mapping[str, str] | None, made: Path) -> Iterator[str]:
     source = source or {}
     path = source.get("path")
+    file = source.get("gguf") if not source.keys() & {"hub", "package"} else None
     if made.exists():
         return
-    if source.keys() == {"gguf"} or source.keys() == {"gguf", "sha256"}:
-        if not Path(source["gguf"]).is_file():
-            told = f"{key}.gguf: there is no file {source['gguf']!r}"
-            yield f"{told}; a path is relative to the working directory"
-        return
+    if file and not Path(file).is_file():
+        yield f"{key}.gguf: there is no file {file!r}; a path is relative to the working directory"
     if not path:
         return
     if not Path(path).is_dir():

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from aftershock.lm.convert import SHARD_BYTES, convert
-from aftershock.lm.fetch_gguf import fetch_gguf
+from aftershock.lm.fetch_gguf import take_gguf
 from aftershock.lm.folders import (
     INDEX,
     PROVENANCE,
@@ -67,22 +67,20 @@ def fetch(
     """Make the folder `into`: a model's configuration, tokenizer.json, safetensors and provenance.json.
 
     `source` is {hub: id, revision: commit, tag or branch} or {path: folder}; one with a `gguf` is described
-    at `fetch_gguf.fetch_gguf`. `check` is given the
-    configuration's model_type before any weights are fetched, and raises for a model that cannot be used.
+    at `fetch_gguf.take_gguf`. `check` is given the configuration's model_type, before any weights are fetched
+    but for those inside a GGUF file, and raises for a model that cannot be used.
     The folder appears whole; what has arrived from the Hub when a run is killed lies in a hidden folder
     beside it, where the next run goes on. provenance.json says the commit that the revision stood for and the
     sha256 of the weights. ValueError says what a source lacks, and what it has that is not taken.
     """
-    if "gguf" in source:
-        fetch_gguf(source, into, check)
-        return
-    if "path" in source:
-        origin: _Origin = _Folder(Path(source["path"]))
-    else:
-        repository = find_repository(source["hub"], source["revision"])
-        origin = _Remote(repository, into.with_name(f".{into.name}.{repository.commit[:12]}.fetching"))
+    repository = find_repository(source["hub"], source["revision"]) if "hub" in source else None
+    work = into.with_name(f".{into.name}.{repository.commit[:12] if repository else 'here'}.fetching")
     with whole_folder(into) as folder:
-        _take(origin, folder, check, shard_bytes)
+        if "gguf" in source:
+            take_gguf(source, repository, work, folder, check)
+        else:
+            origin: _Origin = _Remote(repository, work) if repository else _Folder(Path(source["path"]))
+            _take(origin, folder, check, shard_bytes)
     for unfinished in into.parent.glob(f".{into.name}.*.fetching"):
         shutil.rmtree(unfinished)
 

