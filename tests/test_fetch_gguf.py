@@ -100,9 +100,7 @@ def test_one_file_of_a_repository_is_fetched(tmp_path, monkeypatch, file):
         commit = served.add("owner/tiny", tmp_path / "repo", "main")
         source = {"hub": "owner/tiny", "revision": "main", "gguf": file.name}
         fetch(source, tmp_path / "made" / "weights", family_of)
-        with pytest.raises(
-            ValueError, match="no file no.gguf; its GGUF files: another.gguf, tiny.Q8"
-        ):
+        with pytest.raises(ValueError, match="no file no.gguf; its GGUF files: another.gguf, tiny.Q8"):
             fetch(source | {"gguf": "no.gguf"}, tmp_path / "other" / "weights", family_of)
     told = json.loads((tmp_path / "made" / "weights" / PROVENANCE).read_text())
     assert (told["commit"], told["gguf_sha256"]) == (commit, sha256_of(file))
