@@ -11,6 +11,16 @@ TRIPLES = ("ntriples", "dump")  # sources that are files of triples
 ENDINGS = (".nt", ".nt.gz", ".nt.bz2")
 
 
+def used_graphs(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Return the names of the graphs that a run reads: its own, its models' and MEND's.
+
+    No other has to be complete. A name that no graph has is among them.
+    """
+    mend = config.get("mend") if isinstance(config.get("mend"), dict) else {}
+    named = [config.get("kg"), *(model.get("kg") for model in models.values()), (mend or {}).get("kg")]
+    return {name for name in named if isinstance(name, str)}
+
+
 def graph_errors(
     config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], folder: Path
 ) -> Iterator[str]:
@@ -18,7 +28,7 @@ def graph_errors(
     kgs = config["kgs"]
     if "kg" in config and config["kg"] not in kgs:
         yield f"kg: {config['kg']!r} is unknown; {suggestion(config['kg'], kgs)}"
-    for name in {config.get("kg"), *(model.get("kg") for model in models.values())} & set(kgs):
+    for name in used_graphs(config, models) & set(kgs):
         for key in {"file", "folder"} & set(kgs[name]):
             path = kgs[name][key]
             if not Path(path).exists() and not (folder / path).exists():
