@@ -74,7 +74,13 @@ def errors(project: Path, text: str = CONFIG, **changes: Any) -> list[str]:
 
 @pytest.mark.parametrize(
     ("source", "lacks"),
-    [("ntriples", "file"), ("dump", "file"), ("endpoint", "url"), ("released", "folder"), ("generated", "file")],
+    [
+        ("ntriples", "file"),
+        ("dump", "file"),
+        ("endpoint", "url"),
+        ("released", "folder"),
+        ("generated", "file"),
+    ],
 )
 def test_a_graph_that_nothing_reads_is_not_asked_where_it_is(project, source, lacks):
     graphs = yaml.safe_load(CONFIG)["kgs"] | {"other": {"source": source, "namespace": "world"}}
