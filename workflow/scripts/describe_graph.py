@@ -1,10 +1,11 @@
 """Write the datasheet of a mined graph."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
 
-from aftershock.kg.datasheet import Mined, describe_graph, file_origin, time_of
+from aftershock.kg.datasheet import Mined, describe_graph, file_origin, packages_origin, time_of
 from aftershock.kg.filters import Names, filter_objects
 from aftershock.kg.graph import find_graph
 from aftershock.kg.labels import Redirections
@@ -18,8 +19,9 @@ with stage(snakemake):
     given, params = snakemake.input, snakemake.params
     namespace, kg = params.source["namespace"], snakemake.wildcards.kg
     read_at = time_of(given.sample)
+    account = json.loads(Path(given.account).read_text(encoding="utf-8")) if given.account else None
     if given.file:
-        origin = file_origin(given.file, read_at)
+        origin = [*(packages_origin(account) if account else ()), *file_origin(given.file, read_at)]
     else:
         origin = [f"service: {params.source['url']}", f"facts read: {read_at}"]
     mined_by = dict(
@@ -44,4 +46,4 @@ with stage(snakemake):
         },
     )
     settings = {"namespace": namespace, "mining": params.mining}
-    write_text(snakemake.output[0], describe_graph(kg, origin, settings, mined))
+    write_text(snakemake.output[0], describe_graph(kg, origin, settings, mined, account))

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from aftershock.kg.atlas_sources import REMEDY, missing_packages
 from aftershock.kg.graph import GRAPHS
 from aftershock.schema import read_sheet, suggestion
 
@@ -35,6 +36,9 @@ def graph_errors(
                 yield f"kgs.{name}.{key}: there is no {path!r}; a path is relative to the working directory"
         if kgs[name]["source"] in TRIPLES and not kgs[name]["file"].endswith(ENDINGS):
             yield f"kgs.{name}.file: {kgs[name]['file']!r} is not named {' or '.join(ENDINGS)}"
+        to_make = kgs[name]["source"] == "atlas" and not Path("results/kg", name, "atlas.nt.gz").exists()
+        if to_make and (missing := missing_packages()):
+            yield f"kgs.{name}: an atlas needs the packages {', '.join(missing)}: {REMEDY}"
     for name, kg in kgs.items():
         if kg["namespace"] not in GRAPHS:
             known = suggestion(kg["namespace"], GRAPHS)
