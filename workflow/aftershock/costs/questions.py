@@ -29,7 +29,8 @@ def most_asked(config: Mapping[str, Any], folder: Path, kind: str) -> float:
         rules = kept_rules(resources, kg["namespace"], mining["rules"], mining["functional_heads"])
         allowed = mining["max_combinations"] * sum(1 + len(parse_rule(rule)[0]) for rule in rules)
     else:
-        allowed = OBJECTS * mining["max_keys"] * len(one_to_many_relations(resources, kg["namespace"]))
+        keys = float("inf") if mining["max_keys"] is None else mining["max_keys"]
+        allowed = OBJECTS * keys * len(one_to_many_relations(resources, kg["namespace"]))
     if kg["source"] == "atlas":  # its file says what is taken, and is no graph itself
         sheet = read_relations(resources / "relations.tsv", kg["namespace"])
         return min(float(allowed), float(sheet["approx_facts"].astype(int).sum()))
