@@ -6,8 +6,8 @@ import yaml
 from aftershock.config import check_config
 from aftershock.costs.devices import SHIPPED, choose_gpu, device_errors, find_device, read_devices, shipped
 from aftershock.costs.needs import FLOOR_MB, FLOOR_MINUTES, MARGIN, RULES, Needs
-from aftershock.costs.work import Work
 from aftershock.costs.questions import OBJECTS, TRIPLE_BYTES, most_asked
+from aftershock.costs.work import Work
 from aftershock.kg.sheets import one_to_many_relations
 from configured import ROOT, study
 
