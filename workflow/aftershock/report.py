@@ -14,6 +14,7 @@ from aftershock.metrics.catalogue import metric
 from aftershock.metrics.layouts import CONTROLLED, LAYOUTS
 from aftershock.metrics.scales import NATS
 from aftershock.page import layouts
+from aftershock.page.beginnings import sink_remark, told
 from aftershock.page.columns import Column, estimate, metric_names, plain, table
 from aftershock.page.embed import embedded, environment
 from aftershock.page.explorer import Explorer, explore
@@ -76,6 +77,8 @@ class Material:
     """What was found in published files (columns of datasets/validate.py)."""
     moments: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """MOMENTS by model, of the models that were edited with them."""
+    beginnings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What texts begin with by model, as page/beginnings.py reads it."""
     timings: Sequence[Mapping[str, Any]] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -111,7 +114,13 @@ def context(material: Material) -> dict[str, Any]:
         "certainty": certainty(material.summary, runs, material.config),
         "findings": {model: found(material.summary, model, tested, level) for model in models},
         "level": f"{100 * level:g}",
-        "missed": [*explorer.holes, *missed(material.summary, bars, runs), *_moments(material.moments)],
+        "missed": [
+            *explorer.holes,
+            *missed(material.summary, bars, runs),
+            *_moments(material.moments),
+            *_sinks(material.beginnings),
+        ],
+        "beginnings": {model: told(found) for model, found in material.beginnings.items()},
         "bars": len(bars),
         "sections": {name: [made["id"] for made in part] for name, part in sections.items()},
         "introductions": INTRODUCTIONS,
@@ -166,6 +175,12 @@ def _sections(material: Material, bars: Sequence[Verdict]) -> dict[str, list[Tab
 def _moments(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     """What there is to know about the second moments of each model."""
     return [f"{model}, {remark}." for model, table in tables.items() for remark in remarks(table)]
+
+
+def _sinks(beginnings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A warning for each model of which a subject may stand on an attention sink."""
+    remarks = ((model, sink_remark(found)) for model, found in beginnings.items())
+    return [f"{model}, {remark}." for model, remark in remarks if remark]
 
 
 def _marked(made: Table, material: Material) -> Table:

@@ -169,6 +169,25 @@ def model(wildcards):
     return MODELS[wildcards.model]
 
 
+READING = {"document_token": "auto"}
+"""How a model's file says that texts are read, with the defaults, which no job's parameters name."""
+
+
+def reading(name):
+    """How the texts of a model are read, where its file says so."""
+    return {key: MODELS[name][key] for key, default in READING.items() if MODELS[name][key] != default}
+
+
+def engine_of(name):
+    """How a model is computed with, and how it reads texts."""
+    return config["engine"] | (reading(name) if name in MODELS else {})
+
+
+def engine(wildcards):
+    """How the model of a job is computed with."""
+    return engine_of(wildcards.model)
+
+
 def taught(wildcards):
     """What a model trained on this very graph was taught; nothing for other models."""
     if model(wildcards).get("kg") == wildcards.kg:

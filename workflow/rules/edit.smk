@@ -23,7 +23,7 @@ rule baseline:
     resources:
         **gpu_job("baseline"),
     params:
-        engine=config["engine"],
+        engine=engine,
         continuations=config["continuations"],
         code=code_with_model("baseline"),
     message:
@@ -55,7 +55,7 @@ rule train_mend:
     resources:
         **gpu_job("train_mend"),
     params:
-        engine=config["engine"],
+        engine=engine,
         layers=mend_layers,
         settings=mend_settings,
         cases_seed=config["cases"]["seed"],
@@ -85,7 +85,7 @@ rule tune:
     resources:
         **gpu_job("tune"),
     params:
-        engine=config["engine"],
+        engine=engine,
         editor=editor_settings,
         search=search_space,
         trials=config["tuning"]["trials"],
@@ -117,7 +117,7 @@ rule edit:
     resources:
         **gpu_job("edit"),
     params:
-        engine=config["engine"],
+        engine=engine,
         editor=editor_settings,
         continuations=config["continuations"],
         states=lambda wildcards: states_as_values(wildcards.dataset),

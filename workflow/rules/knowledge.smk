@@ -43,7 +43,7 @@ rule verify_facts:
     resources:
         **gpu_job("verify_facts"),
     params:
-        engine=config["engine"],
+        engine=engine,
         tokens=config["cases"]["continuation_tokens"],
         candidates=config["cases"]["rank_candidates"],
         seed=config["cases"]["seed"],
@@ -93,7 +93,7 @@ rule score_objects:
     resources:
         **gpu_job("score_objects"),
     params:
-        engine=config["engine"],
+        engine=engine,
         candidates=config["cases"]["rank_candidates"],
         seed=config["cases"]["seed"],
         code=code_with_model("score_objects"),

@@ -51,7 +51,7 @@ rule train_lm:
         **gpu_job("train_lm"),
     params:
         architecture=lambda wildcards: model(wildcards)["architecture"],
-        train=lambda wildcards: model(wildcards)["train"],
+        train=training,
         namespace=lambda wildcards: config["kgs"][model(wildcards)["kg"]]["namespace"],
         seed=lambda wildcards: model(wildcards)["train"]["seed"],
         code=code_of("train_lm", *GPT2),
@@ -141,7 +141,7 @@ rule find_layers:
         settings=config["find_layers"],
         editors=swept_editors,
         sample=moments_sample,
-        engine=config["engine"],
+        engine=engine,
         seed=config["find_layers"]["seed"],
         level=config["statistics"]["level"],
         code=code_of_sweep,

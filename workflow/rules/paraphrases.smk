@@ -67,7 +67,7 @@ rule sample_paraphrases:
         source=graph,
         model=paraphrase_settings(*SAMPLED),
         effort=paraphrase_settings(*EFFORT),
-        engine=config["engine"],
+        engine=engine_of(config["paraphrases"]["model"]),
         code=code_with_model("sample_paraphrases"),
     message:
         "Sampling paraphrases of the prompts of {wildcards.kg}"
@@ -89,7 +89,7 @@ rule score_paraphrases:
     resources:
         **gpu_job("score_paraphrases"),
     params:
-        engine=config["engine"],
+        engine=engine_of(config["paraphrases"]["ranking_model"]),
         facts=config["paraphrases"]["ranking_facts"],
         seed=config["paraphrases"]["seed"],
         code=code_with_model("score_paraphrases", "ranking_model"),

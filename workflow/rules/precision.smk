@@ -8,9 +8,6 @@ localrules:
     compare_precision,
 
 
-STRICT = config["engine"] | {"precision": "strict"}
-
-
 use rule baseline as baseline_strict with:
     output:
         "results/{kg}/{model}/{dataset}/strict/unedited.parquet",
@@ -19,7 +16,7 @@ use rule baseline as baseline_strict with:
     resources:
         **gpu_job("baseline_strict"),
     params:
-        engine=STRICT,
+        engine=strict_engine,
         continuations=config["continuations"],
         code=code_with_model("baseline"),
     message:
@@ -35,7 +32,7 @@ use rule edit as edit_strict with:
     resources:
         **gpu_job("edit_strict"),
     params:
-        engine=STRICT,
+        engine=strict_engine,
         editor=editor_settings,
         continuations=config["continuations"],
         states=lambda wildcards: states_as_values(wildcards.dataset),

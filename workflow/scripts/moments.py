@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from aftershock.lm.beginning import AUTO
 from aftershock.lm.documents import sample_documents, sha256_of_documents, text_files
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.moments import (
@@ -22,7 +23,11 @@ with stage(snakemake) as run:
     files = text_files(given.text)
     documents = sample_documents(files, sample["column"], sample["documents"], sample["seed"])
     lm = LanguageModel.load(
-        given.weights, run.device, device_map=params.device_map, special_tokens=params.special_tokens
+        given.weights,
+        run.device,
+        device_map=params.device_map,
+        special_tokens=params.special_tokens,
+        document_token=sample.get("document_token", AUTO),
     )
     if remark := spelled_remark(lm, documents, "documents"):
         print(remark)

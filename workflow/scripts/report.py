@@ -39,6 +39,15 @@ def settings(given, params):
         yield Setting(model, dataset, *tables, PROMPTS.read(given.prompts[place]), runs)
 
 
+def beginnings(given, params):
+    """What the texts of each model begin with, as its first table of unedited scores has noted."""
+    found = {}
+    for (model, _), path in zip(params.settings, given.unedited, strict=True):
+        if beginning := provenance_of(path).get("beginning"):
+            found.setdefault(model, beginning)
+    return found
+
+
 with stage(snakemake) as run:
     given, params, output = snakemake.input, snakemake.params, snakemake.output
     relations = read_relations(given.relations, params.namespace)
@@ -73,6 +82,7 @@ with stage(snakemake) as run:
         moments={
             name: MOMENTS.read(path) for name, path in zip(params.with_moments, given.moments, strict=True)
         },
+        beginnings=beginnings(given, params),
         timings=of_run(finished_jobs(), params.kg, [r["model"] for r in params.runs]),
         config=params.config,
         provenance=made_by

@@ -2,6 +2,7 @@
 
 from aftershock.experiments.recall import check_recall, measure_recall, recall_by_relation
 from aftershock.kg.sheets import read_relations
+from aftershock.lm.beginning import AUTO
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.text import document_text, training_documents
 from aftershock.lm.training import TrainSettings, train_language_model
@@ -11,7 +12,9 @@ from aftershock.tables.graph import PROMPTS
 from aftershock.tables.models import RECALL, TAUGHT
 
 with stage(snakemake) as run:
-    given, made, settings = snakemake.input, snakemake.output, TrainSettings(**snakemake.params.train)
+    given, made, given_settings = snakemake.input, snakemake.output, dict(snakemake.params.train)
+    document_token = given_settings.pop("document_token", AUTO)
+    settings = TrainSettings(**given_settings)
     taught, prompts = TAUGHT.read(given.taught), PROMPTS.read(given.prompts)
     relations = read_relations(given.relations, snakemake.params.namespace)
     nouns = dict(zip(relations["relation_id"], relations["noun"], strict=True))
@@ -19,7 +22,8 @@ with stage(snakemake) as run:
     model, tokenizer, used = train_language_model(
         documents, snakemake.params.architecture, settings, run.progress
     )
-    recall = measure_recall(LanguageModel(model, tokenizer), taught, prompts, settings.seed)
+    lm = LanguageModel(model, tokenizer, document_token=document_token)
+    recall = measure_recall(lm, taught, prompts, settings.seed)
     print(recall_by_relation(recall).to_string(float_format="%.3f"))
     check_recall(recall, settings.recall_gate, snakemake.wildcards.model)
     RECALL.write(recall, made.recall, run.provenance)

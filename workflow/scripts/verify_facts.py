@@ -2,7 +2,9 @@
 
 from aftershock.experiments.knowledge import Part, Ranking, verify_facts
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.sinks import describe_beginning
 from aftershock.lm.special_tokens import spelled_remark
+from aftershock.page.beginnings import sink_remark, told
 from aftershock.stage import stage
 from aftershock.tables.graph import PROMPTS
 from aftershock.tables.models import FACT_ANSWERS, TAUGHT
@@ -14,6 +16,12 @@ with stage(snakemake) as run:
     ranking = Ranking(params.candidates, params.seed)
     part = Part.parse(snakemake.wildcards.part)
     if remark := spelled_remark(lm, [*facts["subject"], *facts["object"]], "labels"):
+        print(remark)
+        if part.number == 1:
+            print(f"{snakemake.wildcards.model}: {remark}", file=run.console)
+    run.provenance["beginning"] = beginning = describe_beginning(lm, facts["subject"])
+    print(told(beginning))
+    if remark := sink_remark(beginning):
         print(remark)
         if part.number == 1:
             print(f"{snakemake.wildcards.model}: {remark}", file=run.console)

@@ -5,6 +5,7 @@ from typing import Any
 
 from aftershock.editors.contract import Contexts, Editor
 from aftershock.editors.solvers import Factor
+from aftershock.lm.beginning import opening_ids
 from aftershock.lm.generation import sample
 from aftershock.lm.model import LanguageModel
 from aftershock.seeds import derive
@@ -55,13 +56,12 @@ def sample_contexts(
     {}".
 
     A kind for each (tokens, count): `count` texts per opening, of `tokens` tokens with the opening. Without
-    an opening a text starts from the token that separates documents. Braces are removed from the texts.
+    an opening a text starts from the document token, or from the end-of-text token. Braces are removed from
+    the texts.
     """
-    starts = dict(zip(openings, lm.encode(openings), strict=True))
+    starts: dict[str, Sequence[int]] = dict(zip(openings, lm.encode(openings), strict=True))
     if not starts:
-        if lm.tokenizer.eos_token_id is None:
-            raise ValueError("the tokenizer has no end-of-text token to sample contexts from; give openings")
-        starts = {"": [lm.tokenizer.eos_token_id]}
+        starts = {"": opening_ids(lm.tokenizer, lm.document_token)}
     kinds = [[PLAIN]]
     for tokens, count in lengths:
         texts: list[str] = []

@@ -130,7 +130,7 @@ def _rows(lm: LanguageModel, facts: Sequence[Fact]) -> list[_Row]:
     asked = [(fact.prompt, fact.subject, fact.object) for fact in facts]
     for fact, (located, target) in zip(facts, locate_pairs(lm, asked), strict=True):
         text = fill(fact.prompt, fact.subject)
-        spans = lm.tokenize([text], return_offsets_mapping=True)["offset_mapping"][0]
+        ((_, spans),) = lm.read([text])
         start = len(split(fact.prompt)[0])
         first = next(i for i, (_, end) in enumerate(spans) if end > start)
         found.append(_Row((*located.ids, *target[:-1]), range(first, located.subject + 1), target))

@@ -24,6 +24,11 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 LENGTH = 8  # bytes that say how long a safetensors file's header is
 
 
+def model_file(folder: Path) -> str:
+    """Return the file that describes the model of a folder in results/; the folder itself elsewhere."""
+    return f"resources/models/{folder.parent.name}.yaml" if folder.name == "weights" else str(folder)
+
+
 def fault_of_model(folder: str | Path) -> str | None:
     """What keeps a model or text classifier from being loaded: a file that is missing or cut short."""
     folder = Path(folder)

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, BatchEncoding, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.activations import NewGELUActivation
 
+from aftershock.lm.beginning import AUTO, leading_ids
 from aftershock.lm.families import family_of, layer_number
-from aftershock.lm.folders import fault_of_model
+from aftershock.lm.folders import fault_of_model, model_file
 from aftershock.lm.tokenizer_files import load_tokenizer
 from aftershock.prompts import bare, following, shortened
 
@@ -21,6 +22,8 @@ TargetIds = Literal["text", "released"]
 SpecialTokens = Literal["characters", "tokens"]
 Precision = Literal["strict", "tf32", "bf16"]
 DeviceMap = str | dict[str, int | str]
+Spans = Sequence[tuple[int, int]]
+"""The characters that each token covers, [first, last). A tokenizer may leave the space out of a word's."""
 Hook = Callable[[nn.Module, tuple[Any, ...], Any], Any]
 """Called with a module, its arguments and its output; what it returns takes the output's place."""
 TOO_LONG = (
@@ -57,10 +60,12 @@ class LanguageModel:
     """A frozen model: only `edits.fold` writes its weights, for a while. Batches are padded on the right.
 
     `special_tokens` says how a text that spells a special token is read: as its characters, since labels and
-    documents are data, or as that token, as the papers' released code does.
+    documents are data, or as that token, as the papers' released code does. `document_token` says what every
+    text begins with, see lm/beginning.py.
     """
 
     special_tokens: SpecialTokens = "characters"
+    document_token: str = AUTO
 
     def __init__(
         self,
@@ -69,6 +74,7 @@ class LanguageModel:
         target_ids: TargetIds = "text",
         precision: Precision = "strict",
         special_tokens: SpecialTokens = "characters",
+        document_token: str = AUTO,
     ) -> None:
         if not tokenizer.is_fast:
             raise ValueError(
@@ -79,6 +85,8 @@ class LanguageModel:
         self.target_ids = target_ids  # see lm/tokens.py
         self.precision = precision  # of `reduced` passes
         self.special_tokens = special_tokens
+        self.document_token = document_token
+        self.leading  # noqa: B018 (an unknown token is an error before anything is computed)
         self.family = family_of(model.config.model_type)
         self.device = model.device
         self.dtype = model.dtype
@@ -97,6 +105,7 @@ class LanguageModel:
         precision: Precision = "strict",
         device_map: DeviceMap | None = None,
         special_tokens: SpecialTokens = "characters",
+        document_token: str = AUTO,
     ) -> "LanguageModel":
         """Load a folder in Hugging Face layout; ValueError when it is incomplete or not safetensors.
 
@@ -140,7 +149,10 @@ class LanguageModel:
                 f"device_map {device_map!r} leaves weights of {folder} on no GPU, {away[0]} first; "
                 "editing reads them all: take more or larger GPUs, or leave device_map out"
             )
-        return cls(model, tokenizer, target_ids, precision, special_tokens)
+        try:
+            return cls(model, tokenizer, target_ids, precision, special_tokens, document_token)
+        except ValueError as error:
+            raise ValueError(f"{model_file(folder)}: {error}") from error
 
     def layer(self, number: int) -> str:
         """Name of a decoder layer."""
@@ -170,20 +182,42 @@ class LanguageModel:
         return self.model.get_submodule(module).bias
 
     @cached_property
+    def leading(self) -> tuple[int, ...]:
+        """Return the ids that stand in front of every text."""
+        return leading_ids(self.tokenizer, self.document_token)
+
+    @cached_property
     def n_behind(self) -> int:
         """How many tokens the tokenizer puts behind every text: an end-of-text token, with some."""
         special = self.tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
         return special[::-1].index(0)
 
     def tokenize(self, texts: Sequence[str], **options: bool) -> BatchEncoding:
-        """Return the tokenizer's encoding of data: labels, prompts with them, and documents."""
+        """Return the tokenizer's own encoding of data: labels, prompts with them, and documents."""
         as_characters = self.special_tokens == "characters"
         return self.tokenizer([bare(text) for text in texts], split_special_tokens=as_characters, **options)
 
+    def read(self, texts: Sequence[str]) -> list[tuple[list[int], Spans]]:
+        """Token ids of each text, as `encode` has them, and the characters that each token covers.
+
+        Those in front of a text cover none.
+        """
+        front, made = self._begun(texts, "input_ids", "offset_mapping")
+        nothing = [(0, 0)] * len(front)
+        return [([*front, *ids], [*nothing, *spans]) for ids, spans in zip(*made, strict=True)]
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, with what the tokenizer puts in front and without what it puts behind."""
-        rows = self.tokenize(texts)["input_ids"] if texts else []
-        return [row[: len(row) - self.n_behind] for row in rows]
+        """Token ids of each text, with what stands in front and without what the tokenizer puts behind."""
+        front, (rows,) = self._begun(texts, "input_ids")
+        return [[*front, *row] for row in rows]
+
+    def _begun(self, texts: Sequence[str], *columns: str) -> tuple[tuple[int, ...], list[list[Any]]]:
+        """What is still to be put in front, and `columns` of the tokenizer's encoding, cut after the text."""
+        own = self.document_token == AUTO
+        front, n_behind = ((), self.n_behind) if own else (self.leading, 0)
+        options = {"add_special_tokens": own, "return_offsets_mapping": "offset_mapping" in columns}
+        made = self.tokenize(texts, return_attention_mask=False, **options) if texts else {}
+        return front, [[row[: len(row) - n_behind] for row in made.get(name, ())] for name in columns]
 
     def encode_targets(self, targets: Sequence[str]) -> list[list[int]]:
         """Token ids of each target alone, after one space: as the released protocol appends it."""

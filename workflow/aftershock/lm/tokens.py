@@ -4,20 +4,17 @@ A target follows its prompt after one space, unless it begins with one or the pr
 `prompts`). Its tokens are by default those that the tokenizer makes of the whole text (`target_ids` of a
 model is "text"): what the model would read. They begin with the first token that reaches beyond the prompt's
 last character, so that the joining space is the target's, and so is a token that holds the prompt's end and
-the target's beginning. What a tokenizer puts in front of a text is the prompt's; what it puts behind is
-dropped. The released protocol ("released") tokenises the target alone and appends it, which is the same
-wherever the tokenizer cuts at spaces.
+the target's beginning. What stands in front of a text (lm/beginning.py) is the prompt's; what a tokenizer
+puts behind is dropped. The released protocol ("released") tokenises the target alone and appends it, which is
+the same wherever the tokenizer cuts at spaces.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aftershock.lm.model import LanguageModel
+from aftershock.lm.model import LanguageModel, Spans
 from aftershock.prompts import JOINT, bare, fill, following, join, split
-
-Spans = Sequence[tuple[int, int]]
-"""The characters that each token covers, [first, last). A tokenizer may leave the space out of a word's."""
 
 
 @dataclass(frozen=True)
@@ -173,14 +170,7 @@ def _has_clean_joint(prompt: str, target: str) -> bool:
 def _encode(lm: LanguageModel, texts: Sequence[str]) -> dict[str, tuple[tuple[int, ...], Spans]]:
     """The tokens of each text and what they cover, without those that the tokenizer puts behind."""
     texts = list(dict.fromkeys(texts))
-    if not texts:
-        return {}
-    encoded = lm.tokenize(texts, return_offsets_mapping=True, return_attention_mask=False)
-    rows = zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True)
-    return {
-        text: (tuple(ids[: len(ids) - lm.n_behind]), spans[: len(ids) - lm.n_behind])
-        for text, ids, spans in rows
-    }
+    return {text: (tuple(ids), spans) for text, (ids, spans) in zip(texts, lm.read(texts), strict=True)}
 
 
 def _subject(template: str, subject: str, spans: Spans, offset: int) -> int:

@@ -25,8 +25,14 @@ def moments_text(wildcards):
 
 
 def moments_sample(wildcards):
-    """How the text behind the second moments is sampled."""
-    return {name: value for name, value in model(wildcards)["moments"].items() if name != "text"}
+    """How the text behind the second moments is sampled, and how its documents are read."""
+    sample = {name: value for name, value in model(wildcards)["moments"].items() if name != "text"}
+    return sample | reading(wildcards.model)
+
+
+def training(wildcards):
+    """How a model is trained, and how its recall is read."""
+    return model(wildcards)["train"] | reading(wildcards.model)
 
 
 def layers_with_moments(wildcards):

@@ -5,6 +5,11 @@ from types import SimpleNamespace
 from aftershock.metrics.precision import CASES_NEEDED
 
 
+def strict_engine(wildcards):
+    """How the model of a job is computed with when it is exact."""
+    return engine(wildcards) | {"precision": "strict"}
+
+
 def compared_shards(wildcards):
     """(dataset, shard) of the cases on which precisions are compared: of each dataset in turn, until enough."""
     names = [name for name in config["datasets"] if wildcards.editor in editors_of(name)]

@@ -1,0 +1,246 @@
+"""What every text begins with: in prompts, documents, edits, and in the report."""
+
+import copy
+import re
+
+import pytest
+import torch
+
+from aftershock.editors.contexts import sample_contexts
+from aftershock.editors.ft.batch import released_targets
+from aftershock.editors.methods import method_of, settings_of
+from aftershock.lm.generation import continue_greedily
+from aftershock.lm.hooks import record_activations
+from aftershock.lm.model import LanguageModel
+from aftershock.lm.moments import second_moments
+from aftershock.lm.scoring import score
+from aftershock.lm.sinks import describe_beginning, first_token
+from aftershock.lm.tokens import encode_pairs, locate, locate_pairs
+from aftershock.page.beginnings import SINK, sink_remark, told
+from aftershock.report import page
+from aftershock.requests import EditRequest, Query
+from pages import MODEL, material
+from tiny import FAMILIES, NAMES, TEXTS, moments, next_log_probs, tiny, written
+from tokenizers_here import MAKERS, tokenizer_of
+
+every_kind = pytest.mark.parametrize("kind", MAKERS)
+every_family = pytest.mark.parametrize("family", FAMILIES)
+OWN = {"roberta": "<s>", "llama3": "<s>", "metaspace": "<s>", "nmt": "<s>", "llama2": "<s>", "gemma": "<s>"}
+OWN |= {"no words": "<s>"}
+"""What each of the tokenizers puts in front by itself; the others put nothing there."""
+
+
+class Reader(LanguageModel):
+    """A stand-in for a model that only turns text into tokens."""
+
+    def __init__(self, kind: str, document_token: str = "auto", target_ids: str = "text") -> None:
+        self.tokenizer, self.context, self.pad_id = tokenizer_of(kind), 10**6, 0
+        self.document_token, self.target_ids = document_token, target_ids
+
+
+def begun(lm: LanguageModel, document_token: str, target_ids: str = "text") -> LanguageModel:
+    """The same model, whose texts begin otherwise."""
+    return LanguageModel(lm.model, lm.tokenizer, target_ids, document_token=document_token)
+
+
+# --- tokens ------------------------------------------------------------------------------------------------
+@every_kind
+@pytest.mark.parametrize("target_ids", ["text", "released"])
+@pytest.mark.parametrize("document_token", ["auto", "none", "bos", "eos", "<unk>"])
+def test_a_text_begins_with_one_token_and_is_otherwise_the_same(kind, target_ids, document_token):
+    lm, raw = Reader(kind, document_token, target_ids), tokenizer_of(kind).backend_tokenizer
+    front = {"auto": OWN.get(kind), "none": None, "bos": "<s>", "eos": "</s>"}.get(document_token, "<unk>")
+    front = [] if front is None else [raw.token_to_id(front)]
+    assert [*lm.leading] == front
+    for text in ("Ada Vex was born in", "Ada", ""):
+        assert lm.encode([text]) == [[*front, *raw.encode(text, add_special_tokens=False).ids]]
+    ((ids, spans),) = lm.read(["Ada Vex"])
+    alone = raw.encode("Ada Vex", add_special_tokens=False)
+    assert (ids, spans) == ([*front, *alone.ids], [(0, 0)] * len(front) + alone.offsets)
+    if kind == "no words":  # which reads whole texts as a few tokens: no subject has one of its own
+        return
+    before = Reader(kind, "none", target_ids)
+    for asked in (("{} was born in", "Ada Vex", "Oslo"), ("As for {}, home is", "Dario", "Rome")):
+        ((located, target),), ((bare, same),) = locate_pairs(lm, [asked]), locate_pairs(before, [asked])
+        assert (located.ids, target) == ((*front, *bare.ids), same)
+        assert located.subject == bare.subject + len(front)
+        (found,), (without,) = locate(lm, [asked[:2]]), locate(before, [asked[:2]])
+        assert found.subject == without.subject + len(front)
+        (pair,) = encode_pairs(lm, [(asked[0].replace("{}", asked[1]), asked[2])])
+        assert (pair.prompt, pair.target) == (located.ids, target)
+
+
+def test_released_targets_stay_what_the_tokenizer_makes_of_them():
+    case = [EditRequest("{} was born in", "Ada Vex", "Oslo")]
+    for kind in ("llama2", "gpt2"):
+        wanted = [released_targets(Reader(kind, "auto", "released"), case)]
+        for document_token in ("none", "eos"):
+            assert [released_targets(Reader(kind, document_token, "released"), case)] == wanted
+
+
+def test_an_unknown_token_is_named_with_those_there_are(tmp_path):
+    lm = tiny(dtype=torch.float32)
+    folder = tmp_path / "models" / "mine" / "weights"
+    lm.model.save_pretrained(folder)
+    lm.tokenizer.save_pretrained(folder)
+    assert LanguageModel.load(folder, document_token="bos").leading == (0,)
+    message = (
+        "resources/models/mine.yaml: document_token: <s> names no special token of this tokenizer, which has "
+        "'<|endoftext|>' (bos, eos); take one of these, or none, or auto"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        LanguageModel.load(folder, document_token="<s>")
+    lm = LanguageModel(lm.model, copy.deepcopy(lm.tokenizer))  # that of all tiny models is one
+    lm.tokenizer.bos_token = None
+    with pytest.raises(ValueError, match="document_token: bos names no special token"):
+        begun(lm, "bos")
+
+
+# --- what models compute -----------------------------------------------------------------------------------
+@every_family
+def test_scores_continuations_and_moments_are_those_of_ids_with_the_token_in_front(family):
+    plain = tiny(family)
+    lm = begun(plain, "eos")
+    queries = [Query("Ada Vex was born in", "Old Mill Town"), Query("Greta", "Oslo")]
+    for found, query in zip(score(lm, queries), queries, strict=True):
+        text = lm.tokenizer(f"{query.prompt} {query.target}")["input_ids"]
+        prompt = [0, *lm.tokenizer(query.prompt)["input_ids"]]
+        ids = [0, *text]
+        log_p = next_log_probs(lm, ids)
+        wanted = log_p[range(len(prompt) - 1, len(ids) - 1), ids[len(prompt) :]]
+        assert found.token_logprobs == pytest.approx(wanted.tolist(), abs=1e-9)
+    assert score(plain, queries)[1].logprob != pytest.approx(score(lm, queries)[1].logprob, abs=1e-3)
+
+    ids = [0, *lm.tokenizer("Greta")["input_ids"]]
+    for _ in range(4):
+        ids.append(int(next_log_probs(lm, ids)[-1].argmax()))
+    said = ids[len(lm.encode(["Greta"])[0]) :]
+    said = said[: said.index(0)] if 0 in said else said
+    assert continue_greedily(lm, ["Greta"], 4) == [lm.tokenizer.decode(said)]
+
+    keys = []
+    for text in TEXTS[:3]:
+        row = torch.tensor([[0, *lm.tokenizer(text)["input_ids"]]])
+        with torch.no_grad(), record_activations(lm, inputs=[lm.projection(1)]) as seen:
+            lm.model(input_ids=row)
+        keys.append(seen["in", lm.projection(1)][0])
+    k = torch.cat(keys)
+    found = second_moments(lm, TEXTS[:3], [1])[1]
+    assert found.count == len(k)
+    assert torch.allclose(found.matrix, (k.T @ k / len(k)).float(), rtol=1e-5, atol=1e-6)
+
+
+SETTINGS = {
+    "ft": {"layers": [1], "objective": "target_new", "steps": 5, "lr": 0.02, "norm_constraint": None},
+    "rome": {"layers": [1], "steps": 12, "lr": 0.5},
+    "memit": {"layers": [0, 1], "mom2_weight": 1e-8, "steps": 12, "lr": 0.5},
+}
+
+
+@every_family
+@pytest.mark.parametrize("method", SETTINGS)
+def test_a_subject_of_one_token_that_opens_a_text_is_edited_behind_the_token(method, family):
+    lm = begun(tiny(family), "bos")
+    request = EditRequest("{} of", " in", "Oslo")  # a word of the tokenizer's
+    (row,) = locate(lm, [(request.prompt, request.subject)])
+    assert row.subject == 1
+    assert row.ids[0] == lm.tokenizer.bos_token_id
+    editor = method_of(method).load()(
+        lm, settings_of(method, SETTINGS[method]), {"moments": moments(lm)}, contexts=[["{}"]]
+    )
+    result = editor.edit([[request]])
+    (old,), (new,) = (score(lm, [Query(request.text, "Oslo")], state) for state in ((), result.delta))
+    model = written(lm, result.delta, 0)
+    ids = [0, *lm.tokenizer(f"{request.text} Oslo")["input_ids"]]
+    n = len(encode_pairs(lm, [(request.text, "Oslo")])[0].target)
+    wanted = next_log_probs(model, ids)[range(len(ids) - n - 1, len(ids) - 1), ids[-n:]]
+    assert new.token_logprobs == pytest.approx(wanted.tolist(), abs=1e-9)
+    if method == "ft":
+        assert new.logprob > old.logprob + 0.5
+        return
+    site = lm.layer(1) if method == "memit" and not lm.family.mlp_norm else lm.mlp(1)
+    solved = result.diagnostics[0]
+    outputs = [_output(one, site, ids)[1] for one in (lm, model)]  # at the subject, behind the token
+    assert torch.allclose(solved["v0"][0], outputs[0], atol=1e-9)
+    assert torch.allclose(solved["v" if method == "rome" else "z"][0], outputs[1], atol=1e-5)
+    assert (outputs[1] - outputs[0]).norm() > 0.1
+
+
+def _output(lm: LanguageModel, module: str, ids: list[int]) -> torch.Tensor:
+    """What a module puts out for one text, (seq, d)."""
+    with record_activations(lm, outputs=[module]) as seen:
+        next_log_probs(lm, ids)
+    return seen["out", module][0]
+
+
+def test_contexts_start_from_the_token_in_front():
+    plain = tiny()
+    seen = []
+
+    def texts_of(lm, openings):
+        original = lm.run
+        lm.run = lambda ids, *rest, **more: (seen.append(ids[0].tolist()), original(ids, *rest, **more))[1]
+        sample_contexts(lm, openings, [(4, 1)], seed=0)
+        first, seen[:] = seen[0], []
+        return first
+
+    opening = plain.tokenizer("The")["input_ids"]
+    assert texts_of(begun(plain, "auto"), []) == texts_of(begun(plain, "none"), []) == [0]
+    assert texts_of(begun(plain, "bos"), []) == [0]
+    assert texts_of(begun(plain, "bos"), ["The"]) == [0, *opening]
+    assert texts_of(begun(plain, "none"), ["The"]) == opening
+    lm = tiny("llama", tokenizer=tokenizer_of("gpt2"))
+    assert texts_of(begun(lm, "auto"), []) == [lm.tokenizer.eos_token_id]
+    assert texts_of(begun(lm, "bos"), []) == [lm.tokenizer.bos_token_id]
+
+
+# --- attention sinks ---------------------------------------------------------------------------------------
+def test_a_sink_is_measured_at_a_prompts_first_token_and_told():
+    lm = tiny("gpt2")
+    assert first_token(lm, NAMES) < 2
+    with torch.no_grad():
+        lm.model.transformer.wpe.weight[0] *= 200 / lm.model.transformer.wpe.weight[0].norm()
+    norms = []
+    for name in NAMES:
+        ids = torch.tensor(lm.encode([f"{name} is a"]))
+        with torch.no_grad():
+            states = lm.model(input_ids=ids, output_hidden_states=True).hidden_states[1:-1]
+        norms.append([state[0].norm(dim=-1) for state in states])
+    layers = range(lm.n_layers - 1)  # transformers gives the last one after the final norm
+    ratios = [
+        torch.stack([of[i][0] for of in norms]).median() / torch.cat([of[i][1:] for of in norms]).median()
+        for i in layers
+    ]
+    found = describe_beginning(lm, NAMES)
+    assert found["first_token"] >= float(f"{max(ratios):.2g}") > SINK
+    assert found | {"first_token": 0} == {"document_token": "auto", "begins_with": [], "first_token": 0}
+    assert "is an attention sink: " in sink_remark(found)
+    assert "(nothing in front, document_token: auto)" in sink_remark(found)
+
+    behind = describe_beginning(begun(lm, "bos"), NAMES)
+    assert behind["first_token"] < 2
+    assert sink_remark(behind) is None
+    assert told(behind).startswith(
+        "What the model reads has <|endoftext|> in front, document_token: bos. The stream at a prompt's"
+    )
+
+
+def test_without_texts_nothing_is_measured():
+    lm = tiny()
+    for subjects in ([], ["long " * 60]):
+        found = describe_beginning(lm, subjects)
+        assert found["first_token"] is None
+        assert sink_remark(found) is None
+        assert told(found) == "What the model reads has nothing in front, document_token: auto."
+
+
+def test_the_page_says_what_texts_begin_with_and_warns():
+    found = {"document_token": "auto", "begins_with": [], "first_token": 130.0}
+    text = page(material(beginnings={MODEL: found}))
+    assert "What the model reads has nothing in front, document_token: auto." in text
+    assert "the first position of a text is an attention sink" in text
+    behind = found | {"document_token": "<b>", "begins_with": ["<b>"], "first_token": 1.5}
+    text = page(material(beginnings={MODEL: behind}))
+    assert "&lt;b&gt; in front" in text
+    assert "attention sink" not in text
+    assert "What the model reads has" not in page(material())

@@ -1,0 +1,58 @@
+"""How much larger the residual stream is at a prompt's first token than at those after it.
+
+Many models keep an attention sink at the first position, whatever token stands there. A subject of one token
+that opens a text cannot be edited then: a change drowns in a stream that hardly depends on the subject. Some
+tokens in front take the sink over, and some do not.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from aftershock.lm.hooks import record_activations
+from aftershock.lm.model import LanguageModel, Spans
+from aftershock.lm.value_problem import ESSENCE
+from aftershock.prompts import fill
+
+TEXTS = 32
+
+
+def describe_beginning(lm: LanguageModel, subjects: Iterable[str]) -> dict[str, Any]:
+    """Return what texts begin with, and the ratio of `first_token` on some of `subjects`, as a record."""
+    return {
+        "document_token": lm.document_token,
+        "begins_with": lm.tokenizer.convert_ids_to_tokens(list(lm.leading)),
+        "first_token": first_token(lm, subjects),
+    }
+
+
+@torch.no_grad()
+def first_token(lm: LanguageModel, subjects: Iterable[str]) -> float | None:
+    """Return how many times longer the stream is at a prompt's first token than at later ones; two digits.
+
+    Medians over prompts that open with one of `subjects`, in the layer where that is most. What stands in
+    front of every text is neither. None where no prompt has a token after its first, or fits the model.
+    """
+    texts = [fill(ESSENCE, subject) for subject in sorted(set(subjects))[:TEXTS]]
+    found = [(ids, _first(spans)) for ids, spans in lm.read(texts) if len(ids) <= lm.context]
+    found = [(ids, first) for ids, first in found if first < len(ids) - 1]
+    if not found:
+        return None
+    ids, mask = lm.pad([ids for ids, _ in found])
+    layers = [lm.layer(number) for number in range(lm.n_layers)]
+    with record_activations(lm, outputs=layers) as seen:
+        lm.run(ids, mask, use_cache=False)
+    first = torch.tensor([[first] for _, first in found], device=lm.device)
+    places = torch.arange(ids.shape[1], device=lm.device)
+    later = mask.bool() & (places > first)
+    ratios = []
+    for name in layers:
+        norms = seen["out", name].to(lm.device).float().norm(dim=-1)
+        ratios.append((norms.gather(1, first).median() / norms[later].median()).item())
+    return float(f"{max(ratios):.2g}")
+
+
+def _first(spans: Spans) -> int:
+    """Index of the first token that covers a character."""
+    return next((i for i, (_, last) in enumerate(spans) if last > 0), len(spans))
