@@ -21,8 +21,9 @@ from aftershock.page.figures import Picture, inline, shown
 from aftershock.page.findings import certainty, found, level_of
 from aftershock.page.listed import CERTAINTY, DETAIL, PAPER, listed
 from aftershock.page.moments import remarks
+from aftershock.page.weights import dequantised
 from aftershock.training_figure import curve_name, kept_row
-from aftershock.verdicts import ENOUGH_KNOWN, Verdict, first_seed, missed, verdicts
+from aftershock.verdicts import ENOUGH_KNOWN, Verdict, first_seed, missed, unwritten, verdicts
 
 Table = dict[str, Any]
 
@@ -76,6 +77,8 @@ class Material:
     """What was found in published files (columns of datasets/validate.py)."""
     moments: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """MOMENTS by model, of the models that were edited with them."""
+    origins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What fetched weights say of their origin, by model."""
     timings: Sequence[Mapping[str, Any]] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -111,7 +114,7 @@ def context(material: Material) -> dict[str, Any]:
         "certainty": certainty(material.summary, runs, material.config),
         "findings": {model: found(material.summary, model, tested, level) for model in models},
         "level": f"{100 * level:g}",
-        "missed": [*explorer.holes, *missed(material.summary, bars, runs), *_moments(material.moments)],
+        "missed": [*explorer.holes, *missed(material.summary, bars, runs), *_setup(material)],
         "bars": len(bars),
         "sections": {name: [made["id"] for made in part] for name, part in sections.items()},
         "introductions": INTRODUCTIONS,
@@ -163,9 +166,13 @@ def _sections(material: Material, bars: Sequence[Verdict]) -> dict[str, list[Tab
     return marked | {"making": [t for t in making if t], "run": [t for t in times if t]}
 
 
-def _moments(tables: Mapping[str, pd.DataFrame]) -> list[str]:
-    """What there is to know about the second moments of each model."""
-    return [f"{model}, {remark}." for model, table in tables.items() for remark in remarks(table)]
+def _setup(material: Material) -> list[str]:
+    """What there is to know about tuning, and about the second moments and the weights of each model."""
+    return [
+        *(line for label, rows in material.trials.items() for line in unwritten(*label, rows)),
+        *(f"{model}, {remark}." for model, table in material.moments.items() for remark in remarks(table)),
+        *(line for model, origin in material.origins.items() for line in dequantised(model, origin)),
+    ]
 
 
 def _marked(made: Table, material: Material) -> Table:
