@@ -21,6 +21,7 @@ NAMESAKE = "another country's city bears its name"
 OF_COUNTRY = "a country bears its name"
 TWICE = "a larger city of the country bears its name"
 ELSEWHERE = "its time zone is another continent's"
+SAME_NAME = "a region with the name of its continent"
 NO_CITY = "no city with a clear name"
 
 City = Mapping[str, Any]
@@ -138,10 +139,13 @@ def add_continents(atlas: Atlas) -> None:
         else:
             atlas.leave_out("region", UNKNOWN if name else NOT_TOLD)
     for region, continents in members.items():
-        if len(continents) == 1 and (only := next(iter(continents))):
-            atlas.state(region, "continent", only)
-        else:
+        only = next(iter(continents)) if len(continents) == 1 else None
+        if only is None:
             atlas.leave_out("continent", SEVERAL)
+        elif atlas.labels[only] == atlas.labels[region]:
+            atlas.leave_out("continent", SAME_NAME)
+        else:
+            atlas.state(region, "continent", only)
     for country, of in found.items():
         atlas.state(country, "continent", of)
     _add_continents_of_cities(atlas, found)
