@@ -12,6 +12,7 @@ from pyoxigraph import RdfFormat, parse
 
 from aftershock.config import graphs
 from aftershock.config.graphs import graph_errors
+from aftershock.costs.questions import most_asked
 from aftershock.kg import atlas_sources
 from aftershock.kg.atlas import build_atlas
 from aftershock.kg.atlas_draft import folded
@@ -27,6 +28,7 @@ from aftershock.kg.sheets import (
 )
 from aftershock.kg.triples import write_triples
 from aftershock.prompts import names_in_examples, split
+from aftershock.schema import faults, fill_defaults, read_schema
 from configured import ROOT
 
 RESOURCES = ROOT / "resources"
@@ -368,6 +370,25 @@ def test_a_graph_that_is_not_used_needs_no_package(monkeypatch) -> None:
     other = config() | {"kg": "world"}
     other["kgs"]["world"] = {"source": "generated", "namespace": "world", "file": "resources/world.yaml"}
     assert not [*graph_errors(other, {}, ROOT)]
+
+
+def test_an_atlas_needs_no_file_and_has_no_seed() -> None:
+    given = {"kg": "atlas", "kgs": {"atlas": {"source": "atlas", "namespace": "atlas"}}}
+    fill_defaults(given, read_schema("config"))
+    assert given["kgs"]["atlas"]["file"] == "resources/atlas.yaml"
+    wrong = {"kgs": {"atlas": {"source": "atlas", "namespace": "world", "seed": 3, "file": "mine.yaml"}}}
+    found = [str(fault) for fault in faults(wrong, read_schema("config")) if "kgs" in str(fault)]
+    assert any("seed" in fault for fault in found)
+    assert any("namespace" in fault and "atlas" in fault for fault in found)
+
+
+def test_facts_to_ask_are_bounded_by_the_sheet_and_not_by_the_size_of_the_description() -> None:
+    sheet = read_relations(RESOURCES / "relations.tsv", "atlas")
+    listed = sheet["approx_facts"].astype(int).sum()
+    mining = {"max_combinations": 10**6, "max_keys": 7, "rules": None, "functional_heads": False}
+    run = config() | {"cases": {"quotas": {}}, "datasets": ["coverage", "round_easy"], "mining": mining}
+    assert most_asked(run, ROOT, "facts") == listed
+    assert most_asked(run, ROOT, "objects") == 3 * 7 * len(one_to_many_relations(RESOURCES, "atlas"))
 
 
 # --- the sheets ---------------------------------------------------------------------------------------------
