@@ -142,6 +142,14 @@ def test_what_people_left_out_stays_out() -> None:
     assert {left_out[name]["looked at and left out"] for name in ("capital", "demonym")} == {1}
 
 
+def test_a_country_may_be_one_city() -> None:
+    cities = [city(1, "AA", "Harbour"), city(2, "BB", "Port")]
+    facts, _ = made(
+        sources({"AA": country("AA", "Aland"), "BB": country("BB", "Beland")}, cities), city={"AA": "all"}
+    )
+    assert of(facts, "country of a city") == {("Port", "country of a city", "Beland")}
+
+
 def test_a_name_of_cities_in_two_countries_means_none_of_them_unless_one_is_far_larger() -> None:
     countries = {"AA": country("AA", "Aland", capital="Tripoli"), "BB": country("BB", "Beland")}
     infos = {"AA": info(capital="Tripoli"), "BB": info()}

@@ -310,5 +310,7 @@ def test_wrong_rows_are_named_all_at_once(tmp_path) -> None:
 
 
 def test_unknown_namespaces_are_named() -> None:
-    with pytest.raises(ValueError, match="unknown namespace 'wikidta'; known namespaces: atlas, wikidata, world"):
+    with pytest.raises(
+        ValueError, match="unknown namespace 'wikidta'; known namespaces: atlas, wikidata, world"
+    ):
         find_graph("wikidta")

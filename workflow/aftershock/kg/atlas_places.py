@@ -70,13 +70,13 @@ def _clear_cities(atlas: Atlas, listed: Mapping[str, list[City]]) -> dict[str, l
     countries |= {folded(country["name"]) for country in atlas.sources.countries.values()}
     clear: dict[str, list[City]] = {}
     for code in atlas.countries:
-        reviewed = set(atlas.spec["left_out"].get("city", {}).get(code, ()))
+        reviewed = atlas.spec["left_out"].get("city", {}).get(code, ())
         clear[code], seen = [], set[str]()
         for city in listed[code]:
             name = folded(city["name"])
             others = [number for other, number in inhabitants[name].items() if other != code]
             reason = None
-            if city["name"] in reviewed or any(char.isdigit() for char in name):
+            if reviewed == "all" or city["name"] in reviewed or any(char.isdigit() for char in name):
                 reason = REVIEWED
             elif name in countries:
                 reason = OF_COUNTRY
