@@ -212,6 +212,7 @@ rule filter_facts:
         labels="results/kg/{kg}/labels.parquet",
         combinations=combinations,
         objects=one_to_many,
+        sheet=f"{RESOURCES}/relations.tsv",
         words=screened_words,
         screen=f"{RESOURCES}/screen.tsv",
         scores=label_scores,

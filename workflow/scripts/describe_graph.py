@@ -27,12 +27,13 @@ with stage(snakemake):
     mined_by = dict(
         zip((*params.rules, *params.one_to_many), (*given.combinations, *given.found), strict=True)
     )
-    labels = LABELS.read(given.labels)
+    labels, sheet = LABELS.read(given.labels), read_relations(given.sheet, namespace)
+    prompts = dict(zip(sheet["relation_id"], sheet["prompt"], strict=True))
     names, moved = Names(labels, find_graph(namespace)), Redirections(labels)
     files = given.sample, given.rules, *mined_by.values(), given.labels, given.facts, given.instances
     stages = {Path(path).stem: path for path in files}
     mined = Mined(
-        sheet=read_relations(given.sheet, namespace),
+        sheet=sheet,
         relations=RELATIONS.read(given.relations),
         rules=RULES.read(given.rules),
         facts=FACTS.read(given.facts),
@@ -41,7 +42,7 @@ with stage(snakemake):
         stages={name: {**provenance_of(path), "rows": rows_of(path)} for name, path in stages.items()},
         left_out={name: provenance_of(path)["left_out"] for name, path in mined_by.items()},
         dropped={
-            name: filter_objects(moved.follow(OBJECTS.read(path)), names)[1]
+            name: filter_objects(moved.follow(OBJECTS.read(path)), names, prompts)[1]
             for name, path in zip(params.one_to_many, given.found, strict=True)
         },
     )

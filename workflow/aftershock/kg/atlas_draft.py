@@ -46,7 +46,7 @@ class Atlas:
     def entity(self, kind: str, code: str, label: str) -> Entity:
         """Return an entity, called `label` from now on."""
         found = Entity(kind, code)
-        self.labels[found] = label.strip().removeprefix("The ")
+        self.labels[found] = label.strip()
         return found
 
     def state(self, subject: Entity, relation: str, found: Entity) -> None:
@@ -86,5 +86,5 @@ class Atlas:
             if reason:
                 self.leave_out("countries", reason)
             else:
-                found[code] = self.entity("country", code, country["name"])
+                found[code] = self.entity("country", code, country["name"].removeprefix("The "))
         return found

@@ -21,6 +21,7 @@ NAMESAKE = "another country's city bears its name"
 OF_COUNTRY = "a country bears its name"
 TWICE = "a larger city of the country bears its name"
 ELSEWHERE = "its time zone is another continent's"
+SAME_NAME = "a region with the name of its continent"
 NO_CITY = "no city with a clear name"
 
 City = Mapping[str, Any]
@@ -69,13 +70,13 @@ def _clear_cities(atlas: Atlas, listed: Mapping[str, list[City]]) -> dict[str, l
     countries |= {folded(country["name"]) for country in atlas.sources.countries.values()}
     clear: dict[str, list[City]] = {}
     for code in atlas.countries:
-        reviewed = set(atlas.spec["left_out"].get("city", {}).get(code, ()))
+        reviewed = atlas.spec["left_out"].get("city", {}).get(code, ())
         clear[code], seen = [], set[str]()
         for city in listed[code]:
             name = folded(city["name"])
             others = [number for other, number in inhabitants[name].items() if other != code]
             reason = None
-            if city["name"] in reviewed or any(char.isdigit() for char in name):
+            if reviewed == "all" or city["name"] in reviewed or any(char.isdigit() for char in name):
                 reason = REVIEWED
             elif name in countries:
                 reason = OF_COUNTRY
@@ -138,10 +139,13 @@ def add_continents(atlas: Atlas) -> None:
         else:
             atlas.leave_out("region", UNKNOWN if name else NOT_TOLD)
     for region, continents in members.items():
-        if len(continents) == 1 and (only := next(iter(continents))):
-            atlas.state(region, "continent", only)
-        else:
+        only = next(iter(continents)) if len(continents) == 1 else None
+        if only is None:
             atlas.leave_out("continent", SEVERAL)
+        elif atlas.labels[only] == atlas.labels[region]:
+            atlas.leave_out("continent", SAME_NAME)
+        else:
+            atlas.state(region, "continent", only)
     for country, of in found.items():
         atlas.state(country, "continent", of)
     _add_continents_of_cities(atlas, found)
