@@ -27,12 +27,12 @@ def moments_text(wildcards):
 def moments_sample(wildcards):
     """How the text behind the second moments is sampled, and how its documents are read."""
     sample = {name: value for name, value in model(wildcards)["moments"].items() if name != "text"}
-    return sample | reading(wildcards.model)
+    return sample | reading_of(model(wildcards))
 
 
 def training(wildcards):
     """How a model is trained, and how its recall is read."""
-    return model(wildcards)["train"] | reading(wildcards.model)
+    return model(wildcards)["train"] | reading_of(model(wildcards))
 
 
 def layers_with_moments(wildcards):
