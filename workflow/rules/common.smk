@@ -11,7 +11,7 @@ from aftershock.datasets.released import FILES, PROMPT_FILES
 from aftershock.code_hash import code_hash
 from aftershock.parsed_code import keep_parsed
 from aftershock.config import check_config, check_fetched, merged_settings
-from aftershock.config.models import model_type_of
+from aftershock.config.models import model_type_of, reading_of
 from aftershock.config.settings import moment_layers, needed_artifacts
 from aftershock.editors.artifacts import ARTIFACTS
 from aftershock.editors.methods import method_of
@@ -169,18 +169,9 @@ def model(wildcards):
     return MODELS[wildcards.model]
 
 
-READING = {"document_token": "auto"}
-"""How a model's file says that texts are read, with the defaults, which no job's parameters name."""
-
-
-def reading(name):
-    """How the texts of a model are read, where its file says so."""
-    return {key: MODELS[name][key] for key, default in READING.items() if MODELS[name][key] != default}
-
-
 def engine_of(name):
     """How a model is computed with, and how it reads texts."""
-    return config["engine"] | (reading(name) if name in MODELS else {})
+    return config["engine"] | reading_of(MODELS.get(name, {}))
 
 
 def engine(wildcards):

@@ -11,6 +11,8 @@ from aftershock.editors.methods import method_of
 from aftershock.schema import faults, fill_defaults, read_schema, suggestion, without
 from aftershock.text_files import read_yaml
 
+READING = ("document_token",)
+
 
 def read_models(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Contents of the configured models' files by name, and what is wrong with them."""
@@ -109,6 +111,15 @@ def model_type_of(model: Mapping[str, Any]) -> str | None:
         return json.loads(config.read_text(encoding="utf-8")).get("model_type")
     except (OSError, ValueError, AttributeError):
         return None
+
+
+def reading_of(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a model's file says that texts are read, without what is the default.
+
+    Jobs have it in their parameters: one whose model's file says nothing of it is as it was before.
+    """
+    schema = read_schema("model")["properties"]
+    return {key: model[key] for key in READING if key in model and model[key] != schema[key]["default"]}
 
 
 def read_helpers(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:

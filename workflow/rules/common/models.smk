@@ -52,13 +52,13 @@ def moments_sample(wildcards):
     }
     if wildcards.model in GATHERED:
         sample |= {"column": "text", "vectors_per_dimension": None}
-    return sample | reading(wildcards.model)
+    return sample | reading_of(model(wildcards))
 
 
 def gathered_sample(wildcards):
     """How text is gathered and read, and how much."""
     sample = {name: value for name, value in model(wildcards)["moments"].items() if name != "text"}
-    return {"tokens": "auto", **sample, **reading(wildcards.model)}
+    return {"tokens": "auto", **sample, **reading_of(model(wildcards))}
 
 
 def published_source(wildcards):
@@ -68,7 +68,7 @@ def published_source(wildcards):
 
 def training(wildcards):
     """How a model is trained, and how its recall is read."""
-    return model(wildcards)["train"] | reading(wildcards.model)
+    return model(wildcards)["train"] | reading_of(model(wildcards))
 
 
 def layers_with_moments(wildcards):
