@@ -6,9 +6,11 @@ from aftershock.experiments.settling import SETTLED, take_documents
 from aftershock.lm.beginning import AUTO
 from aftershock.lm.documents import sample_documents, text_files
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.self_text import DOCUMENTS, write_documents
+from aftershock.lm.self_text import write_documents
 from aftershock.output import whole_file
 from aftershock.stage import stage
+
+DRAWN = 4  # documents from one look to the next, each as long as the model's context at most
 
 with stage(snakemake) as run:
     given, params, sample = snakemake.input, snakemake.params, snakemake.params.sample
@@ -23,7 +25,7 @@ with stage(snakemake) as run:
         drawn = sample_documents(
             text_files(given.text), sample["column"], sample["documents"], sample["seed"]
         )
-        lists = (drawn[i : i + DOCUMENTS] for i in range(0, len(drawn), DOCUMENTS))
+        lists = (drawn[i : i + DRAWN] for i in range(0, len(drawn), DRAWN))
     else:
         lists = write_documents(lm, sample["seed"])
     tokens = None if sample["tokens"] == "auto" else sample["tokens"]

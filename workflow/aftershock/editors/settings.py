@@ -1,8 +1,8 @@
 """Types that settings are made of, and merging of settings from several places. Nothing here loads torch.
 
-A method's defaults are the released ones for GPT2-XL where the released code has them; what follows a model's
-scale is `auto`, and measured. They give way to the model's (`editors:` in resources/models/<model>.yaml), these
-to the run's (config.yaml), these to the chosen trial of tuning.
+A method's defaults are the released ones for GPT2-XL where the released code has them; what follows the scale
+of a model is `auto`, and measured. They give way to the model's (`editors:` in
+resources/models/<model>.yaml), these to the run's (config.yaml), these to the chosen trial of tuning.
 """
 
 import difflib

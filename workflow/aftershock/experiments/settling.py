@@ -1,8 +1,8 @@
 """How much text second moments need: documents are taken until whitened directions have settled.
 
-Editors use C in u = C^-1 k / |C^-1 k|. Two halves of the text give two estimates of u. Where their cosine is c,
-each has a noise of 1/c - 1 relative to what they share, and the whole text half of that: the cosine of its u
-with that of a text without end is then about sqrt(2 c / (1 + c)), by the Spearman-Brown formula.
+Editors use C in u = C^-1 k / |C^-1 k|. Two halves of the text give two estimates of u. Where their cosine is
+c, each has a noise of 1/c - 1 relative to what they share, and the whole text half of that: the cosine of its
+u with that of a text without end is then about sqrt(2 c / (1 + c)), by the Spearman-Brown formula.
 """
 
 import logging
@@ -64,9 +64,10 @@ def take_documents(
     taken, halves, progress = Taken(), (Sums(), Sums()), progress or Progress()
     progress.begin("Taking text", tokens or LEAST * width, "token")
     for documents in lists:
+        documents = [text for text in documents if text.strip()]
         lengths = [len(ids[: lm.context]) for ids in lm.encode(documents)]
         kept = _enough(lengths, limit - taken.tokens)
-        documents, new = list(documents[:kept]), sum(lengths[:kept])
+        documents, new = documents[:kept], sum(lengths[:kept])
         start = len(taken.documents)
         taken.documents += documents
         taken.tokens += new
@@ -113,7 +114,6 @@ def _enough(lengths: Sequence[int], wanted: float) -> int:
 
 def _go_on(lm: LanguageModel, documents: Sequence[str], layers: Sequence[int], sums: Sums) -> None:
     """Add the keys of more documents to `sums`."""
-    documents = [text for text in documents if text.strip()]
     if documents:
         sums.place = 0  # in this list
         add_up(lm, documents, layers, sums=sums)

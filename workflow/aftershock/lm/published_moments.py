@@ -74,8 +74,8 @@ def read_published(path: Path, width: int) -> Published:
         raise ValueError(f"{path} holds no second moments as ROME's release has them: {error}") from error
     if total.shape != (width, width):
         raise ValueError(
-            f"{path} has second moments of shape {tuple(total.shape)}, and the model needs ({width}, {width}); "
-            "name the file of this model"
+            f"{path} has second moments of shape {tuple(total.shape)}, and the model needs "
+            f"({width}, {width}); name the file of this model"
         )
     if tokens < 2 or not bool(total.isfinite().all()) or bool((total.diagonal() < 0).any()):
         raise ValueError(f"{path}: a sum over {tokens} tokens that is negative, not finite, or of too few")

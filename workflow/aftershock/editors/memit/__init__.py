@@ -11,8 +11,8 @@ from aftershock.editors.settings import STRICT, Auto, Count, Layers, NotNegative
 PROBE_SHARE = 0.1
 """lambda relative to k^T C^-1 k where it is measured.
 
-An edit of one fact with s = k^T C^-1 k writes s / (lambda + s) of its residual in a layer: ten elevenths for a
-key like the median one, and more than half as long as s is above a tenth of the median."""
+An edit of one fact with s = k^T C^-1 k writes s / (lambda + s) of its residual in a layer: ten elevenths for
+a key like the median one, and more than half as long as s is above a tenth of the median."""
 
 
 @dataclass(frozen=True, config=STRICT)
