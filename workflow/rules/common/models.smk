@@ -27,7 +27,7 @@ def moments_text(wildcards):
 def moments_sample(wildcards):
     """How the text behind the second moments is sampled, and how its documents are read."""
     sample = {name: value for name, value in model(wildcards)["moments"].items() if name != "text"}
-    return sample | reading_of(model(wildcards))
+    return sample | reading_of(model(wildcards), ["document_token"])
 
 
 def training(wildcards):
