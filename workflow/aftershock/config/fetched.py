@@ -6,11 +6,13 @@ from typing import Any
 
 from aftershock.config.settings import depth
 from aftershock.lm.folders import (
+    NO_CHAT_TEMPLATE,
     QUANTISED_WEIGHTS,
     UNQUANTISED,
     fault_of_encoder,
     fault_of_model,
     fault_of_origin,
+    has_chat_template,
     quantisation_of_folder,
 )
 
@@ -25,11 +27,17 @@ def weights_folder(model: str) -> Path:
 def source_errors(
     config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], folder: Path
 ) -> Iterator[str]:
-    """Folders on disk that something is to be copied from and that cannot be; none once it is copied."""
+    """Folders on disk that something is to be copied from and that cannot be; none once it is copied.
+
+    Also models whose prompts are to stand in a chat template that their folder, as far as it is there, lacks.
+    """
     for name, model in models.items():
-        yield from _unusable(
-            f"resources/models/{name}.yaml: source", model.get("source"), weights_folder(name)
-        )
+        file, source = f"resources/models/{name}.yaml", model.get("source")
+        yield from _unusable(f"{file}: source", source, weights_folder(name))
+        places = (weights_folder(name), Path((source or {}).get("path", "")))
+        place = next((place for place in places if (place / "config.json").is_file()), None)
+        if model.get("prompt_format") == "chat" and place and not has_chat_template(place):
+            yield f"{file}: {NO_CHAT_TEMPLATE}"
     encoder = _encoder(config)
     if encoder and not (folder / encoder.get("path", "")).is_dir():
         yield from _unusable("cases.label_encoder", encoder, ENCODER)

@@ -1,7 +1,7 @@
 """The models' files: those that are edited, and those that write or rank paraphrases."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from aftershock.editors.methods import method_of
 from aftershock.schema import faults, fill_defaults, read_schema, suggestion, without
 from aftershock.text_files import read_yaml
 
-READING = ("document_token",)
+READING = ("document_token", "prompt_format")
 
 
 def read_models(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
@@ -47,6 +47,8 @@ def _model(model: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]
             if beyond:
                 yield f"editors.{method}.layers: {beyond} are not among the model's layers 0 to {n - 1}"
     yield from _moments(model.get("moments", {}))
+    if "train" in model and model.get("prompt_format") == "chat":
+        yield "prompt_format: a model that is trained here has no chat template; leave it at plain"
     yield from _without_layers(model, config)
     yield from training_errors("mend", model.get("mend", {}))
     named = _methods_by_name(config)
@@ -113,13 +115,13 @@ def model_type_of(model: Mapping[str, Any]) -> str | None:
         return None
 
 
-def reading_of(model: Mapping[str, Any]) -> dict[str, Any]:
+def reading_of(model: Mapping[str, Any], keys: Sequence[str] = READING) -> dict[str, Any]:
     """Return how a model's file says that texts are read, without what is the default.
 
     Jobs have it in their parameters: one whose model's file says nothing of it is as it was before.
     """
     schema = read_schema("model")["properties"]
-    return {key: model[key] for key in READING if key in model and model[key] != schema[key]["default"]}
+    return {key: model[key] for key in keys if key in model and model[key] != schema[key]["default"]}
 
 
 def read_helpers(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:

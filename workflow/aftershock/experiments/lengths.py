@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import pandas as pd
 
 from aftershock.experiments.queries import ScoredPrompt
-from aftershock.lm.model import TOO_LONG, LanguageModel
+from aftershock.lm.model import LanguageModel
+from aftershock.lm.reading import TOO_LONG
 from aftershock.prompts import fill, join
 
 NAMED = 5  # of the texts that are too long, in an error
@@ -22,9 +23,10 @@ Text = tuple[str, str]
 def check_lengths(lm: LanguageModel, texts: Iterable[Text]) -> None:
     """Raise ValueError, which names the first, when any of `texts` has too many tokens for the model."""
     # A token covers a byte at least, so that most texts need not be read to know that they fit.
-    long = [(owner, text) for owner, text in texts if len(text.encode()) + AROUND > lm.context]
+    around = AROUND + len((lm.frame.before + lm.frame.after).encode())
+    long = [(owner, text) for owner, text in texts if len(text.encode()) + around > lm.context]
     sizes: dict[str, int] = {}
-    for (owner, _), ids in zip(long, lm.encode([text for _, text in long]), strict=True):
+    for (owner, _), ids in zip(long, lm.encode_prompts([text for _, text in long]), strict=True):
         if len(ids) > lm.context:
             sizes[owner] = max(sizes.get(owner, 0), len(ids))
     if sizes:

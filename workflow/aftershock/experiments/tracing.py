@@ -129,9 +129,8 @@ def _rows(lm: LanguageModel, facts: Sequence[Fact]) -> list[_Row]:
     found = []
     asked = [(fact.prompt, fact.subject, fact.object) for fact in facts]
     for fact, (located, target) in zip(facts, locate_pairs(lm, asked), strict=True):
-        text = fill(fact.prompt, fact.subject)
-        ((_, spans),) = lm.read([text])
-        start = len(split(fact.prompt)[0])
+        ((_, spans),) = lm.read_prompts([(fill(fact.prompt, fact.subject), None)])
+        start = len(lm.frame.before) + len(split(fact.prompt)[0])
         first = next(i for i, (_, end) in enumerate(spans) if end > start)
         found.append(_Row((*located.ids, *target[:-1]), range(first, located.subject + 1), target))
     return found

@@ -1,7 +1,8 @@
 """Language models: loading, reading, scoring, second moments, and training from scratch; not editing.
 
 `families` is the one place that knows how architectures name and store their weights: everywhere else a
-weight is (d_out, d_in). `model` holds a loaded model, `beginning` says what stands in front of every text and
+weight is (d_out, d_in). `model` holds a loaded model, `reading` turns text into tokens, `beginning` says
+what stands in front of every text, `frames` what around prompts, and
 `sinks` whether a subject can be edited there, `tokens` finds subjects and targets in texts,
 `scoring` and `generation` query a model, `chat` answers messages, `edits` describes changes of weights that
 apply per row of a batch and are never written into the model, `hooks` and `prefix_cache` run parts of a

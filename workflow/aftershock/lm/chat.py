@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from transformers import DynamicCache
 
+from aftershock.lm.frames import answer_ends
 from aftershock.lm.model import LanguageModel
 from aftershock.seeds import derive
 
@@ -43,7 +44,7 @@ def reply(
             f"the messages have {len(ids)} tokens, the model's context is {lm.context}: take a model with a "
             "longer one"
         )
-    ends = _ends(lm)
+    ends = answer_ends(lm.model, lm.tokenizer)
     generator = torch.Generator().manual_seed(derive(seed, json.dumps(list(map(dict, messages)))))
     said = _sample(lm, ids, room, temperature, ends, generator)
     ended = bool(said) and said[-1] in ends
@@ -60,13 +61,6 @@ def _encode(lm: LanguageModel, messages: Sequence[Mapping[str, str]]) -> tuple[l
         return lm.tokenizer(text, add_special_tokens=False)["input_ids"], ""
     (ids,) = lm.encode(["\n\n".join(message["content"] for message in messages) + PLAIN_ENDING])
     return ids, "["
-
-
-def _ends(lm: LanguageModel) -> set[int]:
-    """Tokens that end an answer: chat models have others beside the tokenizer's."""
-    configured = getattr(lm.model.generation_config, "eos_token_id", None)
-    several = configured if isinstance(configured, list) else [configured]
-    return {token for token in (*several, lm.tokenizer.eos_token_id) if token is not None}
 
 
 @torch.no_grad()

@@ -15,6 +15,11 @@ PROVENANCE = "provenance.json"
 DEPTHS = ("num_hidden_layers", "n_layer", "num_layers")  # what architectures call their number of layers
 OLDER_TOKENIZERS = (("vocab.json", "merges.txt"), ("tokenizer.model",))  # each stands for a tokenizer.json
 NESTED = ("text_config", "language_config")  # where models of several kinds of data keep the language model's
+NO_CHAT_TEMPLATE = (
+    "prompt_format: chat needs a chat template, and the tokenizer has none, neither a file "
+    "chat_template.jinja nor an entry in tokenizer_config.json; set prompt_format: plain, or take "
+    "a model that was trained to answer"
+)
 QUANTISED = ("quantization_config", "compression_config", "quantization")
 QUANTISED_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
 QUANTISED_WEIGHTS = "holds quantised weights"
@@ -27,6 +32,12 @@ LENGTH = 8  # bytes that say how long a safetensors file's header is
 def model_file(folder: Path) -> str:
     """Return the file that describes the model of a folder in results/; the folder itself elsewhere."""
     return f"resources/models/{folder.parent.name}.yaml" if folder.name == "weights" else str(folder)
+
+
+def has_chat_template(folder: Path) -> bool:
+    """Whether the tokenizer of a folder brings a chat template."""
+    settings = _read(folder / "tokenizer_config.json")
+    return (folder / "chat_template.jinja").is_file() or bool(settings.get("chat_template"))
 
 
 def fault_of_model(folder: str | Path) -> str | None:

@@ -2,34 +2,25 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, BatchEncoding, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.activations import NewGELUActivation
 
-from aftershock.lm.beginning import AUTO, leading_ids
+from aftershock.lm.beginning import AUTO
 from aftershock.lm.families import family_of, layer_number
 from aftershock.lm.folders import fault_of_model, model_file
+from aftershock.lm.reading import PromptFormat, SpecialTokens, TargetIds, TextReader
 from aftershock.lm.tokenizer_files import load_tokenizer
-from aftershock.prompts import bare, following, shortened
 
-TargetIds = Literal["text", "released"]
-SpecialTokens = Literal["characters", "tokens"]
 Precision = Literal["strict", "tf32", "bf16"]
 DeviceMap = str | dict[str, int | str]
-Spans = Sequence[tuple[int, int]]
-"""The characters that each token covers, [first, last). A tokenizer may leave the space out of a word's."""
 Hook = Callable[[nn.Module, tuple[Any, ...], Any], Any]
 """Called with a module, its arguments and its output; what it returns takes the output's place."""
-TOO_LONG = (
-    "leave the entity out with a row of resources/screen.tsv, give it a shorter label in the graph, or take "
-    "a model with a longer context"
-)
 MAKERS = "rule fetch_model or train_lm"
 
 
@@ -56,16 +47,8 @@ def fuse_activations(model: nn.Module) -> nn.Module:
     return model
 
 
-class LanguageModel:
-    """A frozen model: only `edits.fold` writes its weights, for a while. Batches are padded on the right.
-
-    `special_tokens` says how a text that spells a special token is read: as its characters, since labels and
-    documents are data, or as that token, as the papers' released code does. `document_token` says what every
-    text begins with, see lm/beginning.py.
-    """
-
-    special_tokens: SpecialTokens = "characters"
-    document_token: str = AUTO
+class LanguageModel(TextReader):
+    """A frozen model: only `edits.fold` writes its weights, for a while. Batches are padded on the right."""
 
     def __init__(
         self,
@@ -75,6 +58,7 @@ class LanguageModel:
         precision: Precision = "strict",
         special_tokens: SpecialTokens = "characters",
         document_token: str = AUTO,
+        prompt_format: PromptFormat = "plain",
     ) -> None:
         if not tokenizer.is_fast:
             raise ValueError(
@@ -86,7 +70,8 @@ class LanguageModel:
         self.precision = precision  # of `reduced` passes
         self.special_tokens = special_tokens
         self.document_token = document_token
-        self.leading  # noqa: B018 (an unknown token is an error before anything is computed)
+        self.prompt_format = prompt_format
+        self.leading, self.frame  # noqa: B018 (a token or template that is missing is an error at once)
         self.family = family_of(model.config.model_type)
         self.device = model.device
         self.dtype = model.dtype
@@ -106,6 +91,7 @@ class LanguageModel:
         device_map: DeviceMap | None = None,
         special_tokens: SpecialTokens = "characters",
         document_token: str = AUTO,
+        prompt_format: PromptFormat = "plain",
     ) -> "LanguageModel":
         """Load a folder in Hugging Face layout; ValueError when it is incomplete or not safetensors.
 
@@ -150,7 +136,7 @@ class LanguageModel:
                 "editing reads them all: take more or larger GPUs, or leave device_map out"
             )
         try:
-            return cls(model, tokenizer, target_ids, precision, special_tokens, document_token)
+            return cls(model, tokenizer, target_ids, precision, special_tokens, document_token, prompt_format)
         except ValueError as error:
             raise ValueError(f"{model_file(folder)}: {error}") from error
 
@@ -180,64 +166,6 @@ class LanguageModel:
     def bias(self, module: str) -> Tensor | None:
         """A projection's bias, (d_out,), or None."""
         return self.model.get_submodule(module).bias
-
-    @cached_property
-    def leading(self) -> tuple[int, ...]:
-        """Return the ids that stand in front of every text."""
-        return leading_ids(self.tokenizer, self.document_token)
-
-    @cached_property
-    def n_behind(self) -> int:
-        """How many tokens the tokenizer puts behind every text: an end-of-text token, with some."""
-        special = self.tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
-        return special[::-1].index(0)
-
-    def tokenize(self, texts: Sequence[str], **options: bool) -> BatchEncoding:
-        """Return the tokenizer's own encoding of data: labels, prompts with them, and documents."""
-        as_characters = self.special_tokens == "characters"
-        return self.tokenizer([bare(text) for text in texts], split_special_tokens=as_characters, **options)
-
-    def read(self, texts: Sequence[str]) -> list[tuple[list[int], Spans]]:
-        """Token ids of each text, as `encode` has them, and the characters that each token covers.
-
-        Those in front of a text cover none.
-        """
-        front, made = self._begun(texts, "input_ids", "offset_mapping")
-        nothing = [(0, 0)] * len(front)
-        return [([*front, *ids], [*nothing, *spans]) for ids, spans in zip(*made, strict=True)]
-
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, with what stands in front and without what the tokenizer puts behind."""
-        front, (rows,) = self._begun(texts, "input_ids")
-        return [[*front, *row] for row in rows]
-
-    def _begun(self, texts: Sequence[str], *columns: str) -> tuple[tuple[int, ...], list[list[Any]]]:
-        """What is still to be put in front, and `columns` of the tokenizer's encoding, cut after the text."""
-        own = self.document_token == AUTO
-        front, n_behind = ((), self.n_behind) if own else (self.leading, 0)
-        options = {"add_special_tokens": own, "return_offsets_mapping": "offset_mapping" in columns}
-        made = self.tokenize(texts, return_attention_mask=False, **options) if texts else {}
-        return front, [[row[: len(row) - n_behind] for row in made.get(name, ())] for name in columns]
-
-    def encode_targets(self, targets: Sequence[str]) -> list[list[int]]:
-        """Token ids of each target alone, after one space: as the released protocol appends it."""
-        return self.encode_alone([following("", target) for target in targets])
-
-    def encode_alone(self, targets: Sequence[str]) -> list[list[int]]:
-        """Token ids of each target alone, as it follows its prompt; ValueError when one has none."""
-        ids = self.tokenize(targets, add_special_tokens=False)["input_ids"] if targets else []
-        for target, row in zip(targets, ids, strict=True):
-            if not target.strip() or not row:
-                raise ValueError(f"target {target!r} has no tokens; a target needs at least one")
-        return ids
-
-    def check_length(self, ids: Sequence[int], text: str) -> None:
-        """Raise ValueError when `ids`, the tokens of `text`, do not fit the model."""
-        if len(ids) > self.context:
-            raise ValueError(
-                f"{shortened(text)!r} has {len(ids)} tokens, more than the model's context of "
-                f"{self.context}; {TOO_LONG}"
-            )
 
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Ids and mask of `rows`, both (rows, longest), padded on the right."""

@@ -5,15 +5,15 @@ that opens a text cannot be edited then: a change drowns in a stream that hardly
 tokens in front take the sink over, and some do not.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 
 from aftershock.lm.hooks import record_activations
-from aftershock.lm.model import LanguageModel, Spans
+from aftershock.lm.model import LanguageModel
 from aftershock.lm.value_problem import ESSENCE
-from aftershock.prompts import fill
+from aftershock.prompts import SLOT, fill
 
 TEXTS = 32
 
@@ -23,6 +23,7 @@ def describe_beginning(lm: LanguageModel, subjects: Iterable[str]) -> dict[str, 
     return {
         "document_token": lm.document_token,
         "begins_with": lm.tokenizer.convert_ids_to_tokens(list(lm.leading)),
+        "template": lm.frame.put(SLOT) if lm.prompt_format == "chat" else None,
         "first_token": first_token(lm, subjects),
     }
 
@@ -34,8 +35,9 @@ def first_token(lm: LanguageModel, subjects: Iterable[str]) -> float | None:
     Medians over prompts that open with one of `subjects`, in the layer where that is most. What stands in
     front of every text is neither. None where no prompt has a token after its first, or fits the model.
     """
-    texts = [fill(ESSENCE, subject) for subject in sorted(set(subjects))[:TEXTS]]
-    found = [(ids, _first(spans)) for ids, spans in lm.read(texts) if len(ids) <= lm.context]
+    prompts = [fill(ESSENCE, subject) for subject in sorted(set(subjects))[:TEXTS]]
+    read, offset = lm.read_prompts([(prompt, None) for prompt in prompts]), len(lm.frame.before)
+    found = [(ids, _first(spans, offset)) for ids, spans in read if len(ids) <= lm.context]
     found = [(ids, first) for ids, first in found if first < len(ids) - 1]
     if not found:
         return None
@@ -53,6 +55,6 @@ def first_token(lm: LanguageModel, subjects: Iterable[str]) -> float | None:
     return float(f"{max(ratios):.2g}")
 
 
-def _first(spans: Spans) -> int:
-    """Index of the first token that covers a character."""
-    return next((i for i, (_, last) in enumerate(spans) if last > 0), len(spans))
+def _first(spans: Sequence[tuple[int, int]], offset: int) -> int:
+    """Index of the first token that reaches beyond `offset` characters."""
+    return next((i for i, (_, last) in enumerate(spans) if last > offset), len(spans))

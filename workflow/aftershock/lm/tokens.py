@@ -1,20 +1,24 @@
 """Which tokens of a text are its prompt's, which its target's, and where its subject ends.
 
 A target follows its prompt after one space, unless it begins with one or the prompt says otherwise (see
-`prompts`). Its tokens are by default those that the tokenizer makes of the whole text (`target_ids` of a
-model is "text"): what the model would read. They begin with the first token that reaches beyond the prompt's
-last character, so that the joining space is the target's, and so is a token that holds the prompt's end and
-the target's beginning. What stands in front of a text (lm/beginning.py) is the prompt's; what a tokenizer
-puts behind is dropped. The released protocol ("released") tokenises the target alone and appends it, which is
-the same wherever the tokenizer cuts at spaces.
+`prompts`), or a chat template stands around the prompt and says how an answer follows (see `frames`). Its
+tokens are by default those that the tokenizer makes of the whole text (`target_ids` of a model is "text"):
+what the model would read. They begin with the first token that reaches beyond the prompt's last character, or
+its frame's, so that the joining space is the target's, and so is a token that holds the prompt's end and the
+target's beginning. What stands in front of a text (see `beginning`) is the prompt's; what a tokenizer puts
+behind is dropped. The released protocol ("released") tokenises the target alone and appends it, which is the
+same wherever the tokenizer cuts at spaces.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aftershock.lm.model import LanguageModel, Spans
-from aftershock.prompts import JOINT, bare, fill, following, join, split
+from aftershock.lm.model import LanguageModel
+from aftershock.prompts import fill, join, split
+
+Spans = Sequence[tuple[int, int]]
+"""The characters that each token covers, [first, last). A tokenizer may leave the space out of a word's."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +69,16 @@ def locate(
     names a subject without a token of its own, and a text that is too long for the model.
     """
     before = before or [""] * len(asked)
-    texts = [
+    prompts = [
         front + fill(template, subject) for front, (template, subject) in zip(before, asked, strict=True)
     ]
-    encoded = _encode(lm, texts)
+    encoded = _encode(lm, [(prompt, None) for prompt in prompts])
     found = []
-    for front, (template, subject), text in zip(before, asked, texts, strict=True):
-        ids, spans = encoded[text]
-        lm.check_length(ids, text)
-        found.append(Located(ids, _subject(template, subject, spans, len(front))))
+    for front, (template, subject), prompt in zip(before, asked, prompts, strict=True):
+        ids, spans = encoded[prompt, None]
+        lm.check_length(ids, prompt)
+        offset = len(lm.frame.before) + len(front)
+        found.append(Located(ids, _subject(template, subject, spans, offset)))
     return found
 
 
@@ -96,7 +101,7 @@ def locate_pairs(
     for front, (template, subject, _), key in zip(before, asked, pairs, strict=True):
         pair, spans = read[key]
         lm.check_length([*pair.prompt, *pair.target], join(*key))
-        at = _subject(template, subject, spans, len(front))
+        at = _subject(template, subject, spans, len(lm.frame.before) + len(front))
         if at >= len(pair.prompt):
             raise ValueError(
                 f"the last token of subject {subject!r} in {join(*key)!r} is also the first of "
@@ -111,27 +116,29 @@ def _read(lm: LanguageModel, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str
     pairs = list(dict.fromkeys(pairs))
     if lm.target_ids == "released":
         return _joined(lm, pairs)
-    apart = [pair for pair in pairs if _has_clean_joint(*pair)] if _cuts_at_spaces(lm) else []
+    apart = [pair for pair in pairs if _has_clean_joint(lm, *pair)] if _cuts_at_spaces(lm) else []
     found = _joined(lm, apart)
     rest = [pair for pair in pairs if pair not in found]
-    read = _encode(lm, [join(*pair) for pair in rest])
+    read = _encode(lm, rest)
     for prompt, target in rest:
-        text = join(prompt, target)
-        ids, spans = read[text]
+        text, covered = lm.frame.whole(prompt, target), len(lm.frame.put(prompt))
+        ids, spans = read[prompt, target]
         own = range(len(text) - len(target.lstrip()), len(text.rstrip()))  # its characters without spaces
         if not any(first < last and last > own.start and first < own.stop for first, last in reversed(spans)):
             raise ValueError(f"target {target!r} has no tokens; a target needs at least one")
-        start = next(i for i, (_, last) in enumerate(spans) if last > len(bare(prompt)))
+        start = next(i for i, (_, last) in enumerate(spans) if last > covered)
         found[prompt, target] = Pair(ids[:start], ids[start:]), spans
     return found
 
 
 def _joined(lm: LanguageModel, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[Pair, Spans]]:
     """Each pair's tokens where prompt and target are tokenised alone."""
-    read = _encode(lm, [prompt for prompt, _ in pairs])
-    targets = list(dict.fromkeys(following(*pair) for pair in pairs))
+    read = _encode(lm, [(prompt, None) for prompt, _ in pairs])
+    targets = list(dict.fromkeys(lm.frame.follow(*pair) for pair in pairs))
     alone = dict(zip(targets, map(tuple, lm.encode_alone(targets)), strict=True))
-    return {(p, t): (Pair(read[p][0], alone[following(p, t)]), read[p][1]) for p, t in pairs}
+    return {
+        (p, t): (Pair(read[p, None][0], alone[lm.frame.follow(p, t)]), read[p, None][1]) for p, t in pairs
+    }
 
 
 def _cuts_at_spaces(lm: LanguageModel) -> bool:
@@ -159,18 +166,22 @@ def _ends_beyond_a_space(token: str) -> bool:
     return not token.isspace() and any(character.isspace() for character in token[1:])
 
 
-def _has_clean_joint(prompt: str, target: str) -> bool:
+def _has_clean_joint(lm: LanguageModel, prompt: str, target: str) -> bool:
     """Whether exactly one space stands between the other characters of a prompt and a target."""
-    text = following(prompt, target)
-    if not prompt or not target.strip() or prompt.endswith(JOINT):
+    before, behind = lm.frame.put(prompt), lm.frame.follow(prompt, target)
+    if not before or not target.strip() or not behind.startswith(" "):
         return False
-    return not prompt[-1].isspace() and not text[1].isspace()
+    return not before[-1].isspace() and not behind[1].isspace()
 
 
-def _encode(lm: LanguageModel, texts: Sequence[str]) -> dict[str, tuple[tuple[int, ...], Spans]]:
-    """The tokens of each text and what they cover, without those that the tokenizer puts behind."""
-    texts = list(dict.fromkeys(texts))
-    return {text: (tuple(ids), spans) for text, (ids, spans) in zip(texts, lm.read(texts), strict=True)}
+def _encode(
+    lm: LanguageModel, pairs: Sequence[tuple[str, str | None]]
+) -> dict[tuple[str, str | None], tuple[tuple[int, ...], Spans]]:
+    """The tokens of each prompt, with its target unless that is None, and what they cover."""
+    pairs = list(dict.fromkeys(pairs))
+    return {
+        pair: (tuple(ids), spans) for pair, (ids, spans) in zip(pairs, lm.read_prompts(pairs), strict=True)
+    }
 
 
 def _subject(template: str, subject: str, spans: Spans, offset: int) -> int:

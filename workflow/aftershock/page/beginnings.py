@@ -16,11 +16,16 @@ def sink_remark(found: Mapping[str, Any]) -> str | None:
     ratio = found["first_token"]
     if ratio is None or ratio < SINK:
         return None
+    remedy = "set prompt_format: plain and a document_token"
+    if not found.get("template"):
+        remedy = (
+            "set document_token: bos in the model's file, or eos, or best the token that separated documents "
+            "in its training, spelled out"
+        )
     return (
         "the first position of a text is an attention sink: the residual stream at a prompt's first token is "
         f"{ratio:g} times as long as at later ones ({begins_with(found)}), so that a subject of one token "
-        "that opens a text can hardly be edited; set document_token: bos in the model's file, or eos, or "
-        "best the token that separated documents in its training, spelled out"
+        f"that opens a prompt can hardly be edited; {remedy}"
     )
 
 
@@ -31,9 +36,14 @@ def begins_with(found: Mapping[str, Any]) -> str:
 
 
 def told(found: Mapping[str, Any]) -> str:
-    """Return what texts begin with, as a sentence or two."""
-    ratio = found["first_token"]
+    """Return what texts begin with, as some sentences."""
+    ratio, template = found["first_token"], found.get("template")
     text = f"What the model reads has {begins_with(found)}."
+    if template:
+        text = (
+            f"Prompts stand in the tokenizer's chat template, {template!r} (prompt_format: chat). Documents "
+            f"have {begins_with(found)}."
+        )
     if ratio is None:
         return text
     return f"{text} The stream at a prompt's first token is up to {ratio:g} times as long as at later ones."

@@ -52,13 +52,13 @@ def moments_sample(wildcards):
     }
     if wildcards.model in GATHERED:
         sample |= {"column": "text", "vectors_per_dimension": None}
-    return sample | reading_of(model(wildcards))
+    return sample | reading_of(model(wildcards), ["document_token"])
 
 
 def gathered_sample(wildcards):
     """How text is gathered and read, and how much."""
     sample = {name: value for name, value in model(wildcards)["moments"].items() if name != "text"}
-    return {"tokens": "auto", **sample, **reading_of(model(wildcards))}
+    return {"tokens": "auto", **sample, **reading_of(model(wildcards), ["document_token"])}
 
 
 def published_source(wildcards):

@@ -118,7 +118,7 @@ def train_hypernetwork(
     """A hypernetwork for `layers` trained on the rows of split train, and its curve.
 
     `edits` and `local` are laid out by `datasets.mend`. The dev rows say when to end and which state is kept.
-    A checkpoint counts only for the same weights, settings, layers, seed and rows.
+    A checkpoint counts only for the same weights, settings, layers, seed and rows, read alike.
     """
     by_split = {
         split: Pool.of(lm, edits[edits["split"] == split], local[local["split"] == split], settings)
@@ -133,6 +133,7 @@ def train_hypernetwork(
         seed=derive(seed, "mend hypernetwork"),
     )
     about = [weights_sha256, as_values(settings), sorted(layers), seed, edits.to_json(), local.to_json()]
+    about += [lm.target_ids, lm.document_token, lm.prompt_format]
     identity = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     trained, curve = train(
         lm,
