@@ -28,19 +28,19 @@ def graph_errors(
         if kgs[name]["source"] in TRIPLES and not kgs[name]["file"].endswith(ENDINGS):
             yield f"kgs.{name}.file: {kgs[name]['file']!r} is not named {' or '.join(ENDINGS)}"
         if kgs[name]["source"] == "atlas":
-            yield from _atlas_errors(name, kgs[name]["file"], folder)
+            yield from _atlas_errors(name, kgs[name].get("file", ""), folder)
     for name, kg in kgs.items():
         if kg["namespace"] not in GRAPHS:
             known = suggestion(kg["namespace"], GRAPHS)
             yield f"kgs.{name}.namespace: {kg['namespace']!r} is unknown; {known}"
 
 
-def _atlas_errors(name: str, file: str, folder: Path) -> Iterator[str]:
+def _atlas_errors(name: str | None, file: str, folder: Path) -> Iterator[str]:
     """What is wrong with an atlas's description, and packages that are missing unless it was made before."""
-    path = next((path for path in (Path(file), folder / file) if path.exists()), None)
+    path = next((path for path in (Path(file), folder / file) if path.is_file()), None)
     if path:
         yield from (f"{file}: {fault}" for fault in faults(read_yaml(path), read_schema("atlas")))
-    made = Path("results/kg", name, "atlas.nt.gz").exists()
+    made = Path(f"results/kg/{name}/atlas.nt.gz").exists()
     if not made and (missing := missing_packages()):
         yield f"kgs.{name}: an atlas needs the packages {', '.join(missing)}: {REMEDY}"
 
