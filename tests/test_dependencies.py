@@ -85,7 +85,7 @@ def test_what_is_installed_has_the_tested_version() -> None:
             assert Version(distribution(name).version).public == version, name
 
 
-@pytest.mark.parametrize("name", ["tables", "models", "encoder"])
+@pytest.mark.parametrize("name", ["tables", "models", "encoder", "atlas"])
 def test_conda_environments_are_the_groups(name: str) -> None:
     environment = yaml.safe_load((ROOT / "envs" / f"{name}.yaml").read_text(encoding="utf-8"))
     *others, with_pip = environment["dependencies"]
@@ -117,25 +117,34 @@ def imported(folder: Path, pattern: str) -> set[str]:
 
 def test_the_code_imports_what_is_declared() -> None:
     used = imported(ROOT / "workflow", "*.py")
-    assert used == group("workflow") | group("encoder") | group("slurm")
+    assert used == group("workflow") | group("encoder") | group("slurm") | group("atlas")
 
 
 def test_packages_without_tensors_need_only_the_tables_environment() -> None:
     used = set()
     for package in ("kg", "datasets", "metrics", "paraphrases"):
         used |= imported(ROOT / "workflow" / "aftershock" / package, "*.py")
-    assert used <= group("tables")
+    assert used <= group("tables") | group("atlas")
 
 
 def test_the_tests_import_what_is_declared() -> None:
     undeclared = imported(ROOT / "tests", "*.py") - group("dev") - group("encoder")
     assert not undeclared
-    assert group("dev") - group("workflow") - imported(ROOT / "tests", "*.py") == RUN_NOT_IMPORTED
+    unused = group("dev") - group("workflow") - group("atlas") - imported(ROOT / "tests", "*.py")
+    assert unused == RUN_NOT_IMPORTED
 
 
 @pytest.mark.parametrize(
     "file",
-    ["Makefile", "constraints.txt", "envs/tables.yaml", "envs/models.yaml", "envs/encoder.yaml", ".ci/run"],
+    [
+        "Makefile",
+        "constraints.txt",
+        "envs/tables.yaml",
+        "envs/models.yaml",
+        "envs/encoder.yaml",
+        "envs/atlas.yaml",
+        ".ci/run",
+    ],
 )
 def test_no_address_or_path_of_a_machine(file: str) -> None:
     text = (ROOT / file).read_text(encoding="utf-8")

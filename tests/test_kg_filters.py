@@ -30,7 +30,7 @@ from aftershock.kg.sheets import (
     read_rules,
 )
 from aftershock.kg.summary import summarize
-from aftershock.prompts import fill
+from aftershock.prompts import fill, names_in_examples
 from aftershock.tables.graph import FACTS, INSTANCES, LABELS, OBJECTS, PROMPTS
 
 RESOURCES = Path(__file__).parents[1] / "resources"
@@ -139,6 +139,40 @@ def test_facts_are_kept_or_dropped_with_a_reason(labels: pd.DataFrame) -> None:
     assert reasons == expected
     assert (found["kept"] == found["reason"].isna()).all()
     assert found.set_index("object_id").loc["E9", "object"] == '{} "quoted" <b>'
+
+
+def test_no_example_of_a_prompt_tells_about_the_subject(labels: pd.DataFrame) -> None:
+    sample = as_sample({("E1", "R1", "E2"), ("E2", "R1", "E9"), ("E1", "R2", "E2"), ("E1", "R2", "E9")})
+    names_ = Names(labels, WORLD)
+    prompts = {"R1": "Ada is a friend of Cleo. The friend of {} is", "R2": "Adamant. The friend Ada of {} is"}
+    found = filter_facts(sample, names_, prompts)
+    told = "an example sentence of the prompt names the subject"
+    reasons = dict(
+        zip(found[["subject_id", "relation_id"]].apply(tuple, axis=1), found["reason"], strict=True)
+    )
+    assert reasons == {("E1", "R1"): told, ("E2", "R1"): None, ("E1", "R2"): None}
+    objects = as_sample({(s, r, o) for s in ("E1",) for r in ("R1", "R2") for o in ("E2", "E9")})
+    kept, dropped = filter_objects(objects, names_, prompts)
+    assert set(kept["relation_id"]) == {"R2"}
+    assert dropped[told] == 2
+
+
+@pytest.mark.parametrize(
+    ("template", "subject", "expected"),
+    [
+        ("Paris is in France. {} is in", "Paris", True),
+        ("Paris is in France. {} is in", "France", True),
+        ("Paris is in France. {} is in", "Par", False),
+        ("Is Paris in France? Yes! {} is in", "Yes", True),
+        ("{} is in. Paris is in", "Paris", False),
+        ("Of all friends of Paris, {} is", "Paris", False),
+        ("C++ is a language. {} is a", "C++", True),
+        ("Niger is a country. {} is a", "Nigeria", False),
+        ("Nigeria is a country. {} is a", "Niger", False),
+    ],
+)
+def test_examples_are_the_sentences_before_the_slot(template: str, subject: str, expected: bool) -> None:
+    assert names_in_examples(template, subject) is expected
 
 
 def test_instances_fall_with_their_entities_and_facts(labels: pd.DataFrame) -> None:
@@ -276,5 +310,7 @@ def test_wrong_rows_are_named_all_at_once(tmp_path) -> None:
 
 
 def test_unknown_namespaces_are_named() -> None:
-    with pytest.raises(ValueError, match="unknown namespace 'wikidta'; known namespaces: wikidata, world"):
+    with pytest.raises(
+        ValueError, match="unknown namespace 'wikidta'; known namespaces: atlas, wikidata, world"
+    ):
         find_graph("wikidta")

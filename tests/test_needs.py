@@ -6,7 +6,9 @@ import yaml
 from aftershock.config import check_config
 from aftershock.costs.devices import SHIPPED, choose_gpu, device_errors, find_device, read_devices, shipped
 from aftershock.costs.needs import FLOOR_MB, FLOOR_MINUTES, MARGIN, RULES, Needs
+from aftershock.costs.questions import OBJECTS, TRIPLE_BYTES, most_asked
 from aftershock.costs.work import Work
+from aftershock.kg.sheets import one_to_many_relations
 from configured import ROOT, study
 
 EDIT = {"kg": "wdqs", "dataset": "coverage", "seed": "0", "shard": "00000-00127"}
@@ -129,3 +131,16 @@ def test_an_unknown_device_is_an_error_with_a_suggestion():
 def test_only_what_was_measured_says_so():
     assert [name for name, device in shipped().items() if device.measured] == ["cpu"]
     assert choose_gpu({}, 1e15, "anything") == ""
+
+
+@pytest.mark.parametrize("max_keys", [None, 10])
+def test_as_many_objects_are_asked_about_as_a_graph_or_a_limit_allows(tmp_path, max_keys):
+    config, _ = study("pitfalls", mining={"max_keys": max_keys})
+    config["kgs"]["wdqs"] = {
+        "source": "ntriples",
+        "namespace": "wikidata",
+        "file": str(tmp_path / "facts.nt"),
+    }
+    (tmp_path / "facts.nt").write_bytes(bytes(1000 * TRIPLE_BYTES))
+    relations = one_to_many_relations(ROOT / "resources", "wikidata")
+    assert most_asked(config, ROOT, "objects") == min(1000, OBJECTS * (max_keys or 1e9) * len(relations))

@@ -1,5 +1,6 @@
 """Outputs appear whole or not at all, and only with the columns, types and keys declared for them."""
 
+import os
 import resource
 import signal
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from aftershock.output import whole_file, whole_folder, write_text
 from aftershock.tables import provenance_of
@@ -43,6 +46,20 @@ def test_a_folder_replaces_the_one_before(tmp_path: Path) -> None:
         with whole_folder(tmp_path / "b") as folder:
             (folder / name).write_text(name)
     assert [p.name for p in (tmp_path / "b").iterdir()] == ["new"]
+
+
+def test_files_are_for_those_whom_the_umask_lets(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with whole_file(tmp_path / "a.safetensors") as part, whole_folder(tmp_path / "b") as folder:
+            for path in (part, folder / "c.safetensors"):
+                save_file({"x": torch.zeros(3)}, path)
+        plain = tmp_path / "plain"
+        plain.touch()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.safetensors").stat().st_mode == plain.stat().st_mode == 0o100640
+    assert (tmp_path / "b" / "c.safetensors").stat().st_mode == 0o100640
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path, python: Callable[..., Popen]) -> None:

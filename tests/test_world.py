@@ -10,7 +10,8 @@ import pytest
 import yaml
 from pyoxigraph import Literal, RdfFormat, parse
 
-from aftershock.kg.world import DIRECT, ENTITY, GENID, generate_world, write_world
+from aftershock.kg.triples import write_triples
+from aftershock.kg.world import DIRECT, ENTITY, GENID, generate_world
 from aftershock.prompts import fill
 
 RESOURCES = Path(__file__).parents[1] / "resources"
@@ -165,7 +166,7 @@ def test_a_deprecated_statement_has_no_truthy_triple(spec, triples, facts):
 def test_bytes_depend_on_spec_and_seed_only(spec, tmp_path):
     paths = [tmp_path / name for name in ("one.nt.gz", "two.nt.gz", "other.nt.gz")]
     for path, seed in zip(paths, (3, 3, 4), strict=True):
-        write_world(generate_world(spec, seed), path)
+        write_triples(generate_world(spec, seed), path)
     one, two, other = (path.read_bytes() for path in paths)
     assert one == two != other
     assert gzip.decompress(one).decode().splitlines(keepends=True) == generate_world(spec, 3)

@@ -23,7 +23,8 @@ from aftershock.kg.sample import sample_facts
 from aftershock.kg.sheets import kept_rules, one_to_many_relations, read_relations, read_rules
 from aftershock.kg.source import Source, connect
 from aftershock.kg.store import load_triples
-from aftershock.kg.world import generate_world, write_world
+from aftershock.kg.triples import write_triples
+from aftershock.kg.world import generate_world
 from aftershock.seeds import generator
 from aftershock.tables.graph import INSTANCES
 
@@ -111,7 +112,7 @@ def mine(asked: Asked) -> Mined:
 def mine_world(folder: Path, seed: int = 0) -> Mined:
     """The generated world of resources/world.yaml."""
     spec = yaml.safe_load((RESOURCES / "world.yaml").read_text(encoding="utf-8"))
-    write_world(generate_world(spec, seed), folder / "world.nt.gz")
+    write_triples(generate_world(spec, seed), folder / "world.nt.gz")
     load_triples(folder / "world.nt.gz", folder / "store")
     with connect({"namespace": "world"}, folder / "store") as source:
         return mine(ask(source, "world"))

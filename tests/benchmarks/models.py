@@ -35,7 +35,9 @@ class Size:
     config: Mapping[str, Any]
     layers: Mapping[str, Sequence[int]]
     kind: type = GPT2Config
-    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    settings: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=lambda: {"memit": {"mom2_weight": 20000.0}, "ft": {"norm_constraint": 5e-4}}
+    )
 
     @property
     def name(self) -> str:

@@ -23,6 +23,7 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
         yield part
         with open(part, "rb+") as handle:
             os.fsync(handle.fileno())
+        _permit(part)
         check_parent()
         os.replace(part, path)
     finally:
@@ -39,6 +40,9 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
     part.mkdir()
     try:
         yield part
+        for file in part.rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                _permit(file)
         check_parent()
         if path.exists():
             os.replace(path, old)
@@ -46,6 +50,15 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _permit(file: Path) -> None:
+    """Let those read and write a file whom the umask lets; safetensors writes files for their owner alone."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    mode = file.stat().st_mode
+    if mode | (0o666 & ~umask) != mode:
+        file.chmod(mode | (0o666 & ~umask))
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

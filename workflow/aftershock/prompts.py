@@ -1,15 +1,21 @@
 """Prompt templates: one `{}` where the subject goes. Labels are data and never parsed as templates.
 
+Example sentences may stand before the sentence with the slot: "The capital of Texas is Austin. The capital of
+{} is".
+
 A target follows its prompt after one space. Chinese, Japanese and Thai have none between words: in a sheet
 such a template says where its target stands, as in `{}の首都は{target}`. Elsewhere its last character is
 JOINT, which tells that nothing stands between prompt and target, and which no model is given.
 """
+
+import re
 
 SLOT = "{}"
 TEXT = "text"
 """In place of a relation: the subject is a whole prompt, asked as it stands."""
 TARGET_SLOT = "{target}"
 JOINT = "\u2060"  # Unicode's word joiner: no break and no space
+SENTENCE_END = re.compile(r"[.!?]\s+")
 SHOWN = 120  # characters of a text in an error
 
 
@@ -25,6 +31,13 @@ def split(template: str) -> tuple[str, str]:
     if len(parts) != 2:
         raise ValueError(f"template {template!r} has {len(parts) - 1} slots '{{}}'; it needs exactly one")
     return parts[0], parts[1]
+
+
+def names_in_examples(template: str, subject: str) -> bool:
+    """Return True where a sentence before the one with the slot holds `subject` as words of its own."""
+    examples = SENTENCE_END.split(split(template)[0])[:-1]
+    whole = re.compile(rf"(?<!\w){re.escape(subject)}(?!\w)")
+    return any(whole.search(sentence) for sentence in examples)
 
 
 def shortened(text: str) -> str:

@@ -22,8 +22,9 @@ from aftershock.page.figures import Picture, inline, shown
 from aftershock.page.findings import certainty, found, level_of
 from aftershock.page.listed import CERTAINTY, DETAIL, PAPER, listed
 from aftershock.page.moments import remarks
+from aftershock.page.weights import dequantised
 from aftershock.training_figure import curve_name, kept_row
-from aftershock.verdicts import ENOUGH_KNOWN, Verdict, first_seed, missed, verdicts
+from aftershock.verdicts import ENOUGH_KNOWN, Verdict, first_seed, missed, unwritten, verdicts
 
 Table = dict[str, Any]
 
@@ -79,6 +80,8 @@ class Material:
     """MOMENTS by model, of the models that were edited with them."""
     beginnings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What texts begin with by model, as page/beginnings.py reads it."""
+    origins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What fetched weights say of their origin, by model."""
     timings: Sequence[Mapping[str, Any]] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -114,12 +117,7 @@ def context(material: Material) -> dict[str, Any]:
         "certainty": certainty(material.summary, runs, material.config),
         "findings": {model: found(material.summary, model, tested, level) for model in models},
         "level": f"{100 * level:g}",
-        "missed": [
-            *explorer.holes,
-            *missed(material.summary, bars, runs),
-            *_moments(material.moments),
-            *_sinks(material.beginnings),
-        ],
+        "missed": [*explorer.holes, *missed(material.summary, bars, runs), *_setup(material)],
         "beginnings": {model: told(found) for model, found in material.beginnings.items()},
         "bars": len(bars),
         "sections": {name: [made["id"] for made in part] for name, part in sections.items()},
@@ -172,9 +170,14 @@ def _sections(material: Material, bars: Sequence[Verdict]) -> dict[str, list[Tab
     return marked | {"making": [t for t in making if t], "run": [t for t in times if t]}
 
 
-def _moments(tables: Mapping[str, pd.DataFrame]) -> list[str]:
-    """What there is to know about the second moments of each model."""
-    return [f"{model}, {remark}." for model, table in tables.items() for remark in remarks(table)]
+def _setup(material: Material) -> list[str]:
+    """What there is to know about tuning, and about the second moments and the weights of each model."""
+    return [
+        *(line for label, rows in material.trials.items() for line in unwritten(*label, rows)),
+        *(f"{model}, {remark}." for model, table in material.moments.items() for remark in remarks(table)),
+        *(line for model, origin in material.origins.items() for line in dequantised(model, origin)),
+        *_sinks(material.beginnings),
+    ]
 
 
 def _sinks(beginnings: Mapping[str, Mapping[str, Any]]) -> list[str]:

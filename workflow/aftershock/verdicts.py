@@ -15,6 +15,9 @@ from aftershock.words import TEMPLATES, listed, percent
 ENOUGH_KNOWN = 0.3
 """Below this share of known facts a table shows that the files can be run, and nothing about editing."""
 
+ENOUGH_WRITTEN = 0.5
+"""Below this share of dev edits that the best tried setting writes, a method is not set up for the model."""
+
 RECALL, UNEDITED = "recall", "unedited model"
 
 
@@ -132,6 +135,20 @@ def _below(bars: Sequence[Verdict]) -> list[str]:
             reached = f"reaches {percent(bar.value)} ({interval})"
         lines.append(f"{bar.who}: {bar.what} {reached}; the bar is {percent(bar.at_least)}.")
     return lines
+
+
+def unwritten(model: str, editor: str, trials: pd.DataFrame) -> list[str]:
+    """Return a line about an editor whose chosen trial leaves most dev edits unwritten, none about others."""
+    success = float(trials.loc[trials["chosen"], "success"].iloc[0])
+    if success >= ENOUGH_WRITTEN:
+        return []
+    most = trials["success"].max()
+    better = f", and no setting more than {percent(most)}" if most < ENOUGH_WRITTEN else ""
+    return [
+        f"Not set up: {editor} on {model} writes {percent(success)} of the dev edits with the best of "
+        f"{len(trials)} settings{better}; less than {percent(ENOUGH_WRITTEN)} says little about the method. "
+        "Let `search` in the model's file hold other values, or other layers (see find_layers)."
+    ]
 
 
 def first_seed(summary: pd.DataFrame) -> pd.DataFrame:

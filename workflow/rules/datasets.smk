@@ -15,6 +15,7 @@ localrules:
 rule describe_graph:
     input:
         file=described_file,
+        account=account_of_atlas,
         sheet=f"{RESOURCES}/relations.tsv",
         sample="results/kg/{kg}/sample.parquet",
         rules="results/kg/{kg}/rules.parquet",

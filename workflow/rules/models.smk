@@ -7,6 +7,7 @@ include: "common/models.smk"
 # What fetches needs a network, which jobs on a cluster may not have; select_taught is light.
 localrules:
     fetch_model,
+    fetch_moments,
     fetch_text,
     select_taught,
 
@@ -95,6 +96,32 @@ rule fetch_text:
         "../scripts/fetch_text.py"
 
 
+rule gather_text:
+    input:
+        weights="results/models/{model}/weights",
+        text=gathered_text,
+    output:
+        "results/models/{model}/gathered.jsonl",
+    log:
+        "results/logs/gather_text/{model}.log",
+    wildcard_constraints:
+        model=any_of(GATHERED),
+    conda:
+        "../../envs/models.yaml"
+    resources:
+        **gpu_job("gather_text"),
+    params:
+        layers=layers_with_moments,
+        sample=gathered_sample,
+        device_map=config["engine"]["device_map"],
+        special_tokens=config["engine"]["special_tokens"],
+        code=code_with_model("gather_text"),
+    message:
+        "Gathering text for second moments of {wildcards.model}"
+    script:
+        "../scripts/gather_text.py"
+
+
 rule moments:
     input:
         weights="results/models/{model}/weights",
@@ -104,6 +131,8 @@ rule moments:
         table="results/models/{model}/moments.parquet",
     log:
         "results/logs/moments/{model}.log",
+    wildcard_constraints:
+        model=any_of(set(MODELS) - set(PUBLISHED)),
     conda:
         "../../envs/models.yaml"
     resources:
@@ -118,6 +147,47 @@ rule moments:
         "Collecting second moments of {wildcards.model}"
     script:
         "../scripts/moments.py"
+
+
+rule fetch_moments:
+    output:
+        directory("results/models/{model}/published"),
+    log:
+        "results/logs/fetch_moments/{model}.log",
+    wildcard_constraints:
+        model=any_of(PUBLISHED),
+    conda:
+        "../../envs/models.yaml"
+    params:
+        source=published_source,
+        layers=layers_with_moments,
+        code=code_of("fetch_moments"),
+    message:
+        "Fetching second moments of {wildcards.model}"
+    script:
+        "../scripts/fetch_moments.py"
+
+
+rule take_moments:
+    input:
+        weights="results/models/{model}/weights",
+        published="results/models/{model}/published",
+    output:
+        moments="results/models/{model}/moments.safetensors",
+        table="results/models/{model}/moments.parquet",
+    log:
+        "results/logs/take_moments/{model}.log",
+    wildcard_constraints:
+        model=any_of(PUBLISHED),
+    conda:
+        "../../envs/models.yaml"
+    params:
+        layers=layers_with_moments,
+        code=code_of("take_moments"),
+    message:
+        "Taking published second moments of {wildcards.model}"
+    script:
+        "../scripts/take_moments.py"
 
 
 rule find_layers:

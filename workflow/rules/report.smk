@@ -42,6 +42,10 @@ WITH_MOMENTS = list(
 """Every model that this run edits with second moments."""
 
 
+FETCHED_HERE = [name for name in config["models"] if name in FETCHED]
+"""The models of this run whose weights say where they are from."""
+
+
 SCORED = {
     name: f"results/{KG}/{name}/{config['datasets'][0]}/unedited.parquet"
     for name in config["models"]
@@ -146,6 +150,7 @@ rule report:
         trials=[path for _, path in TUNED],
         curves=[str(Path(path).with_name("curve.parquet")) for path in HYPERNETWORKS],
         moments=[f"results/models/{name}/moments.parquet" for name in WITH_MOMENTS],
+        weights=[f"results/models/{name}/weights" for name in FETCHED_HERE],
         findings=f"results/kg/{KG}/findings.csv" if KG in RELEASED else [],
         templates=sorted(Path(PROJECT).glob("workflow/aftershock/templates/*")),
     output:
@@ -163,6 +168,7 @@ rule report:
         tuned=[label for label, _ in TUNED],
         trained=[(name, Path(path).parent.name) for path, name in HYPERNETWORKS.items()],
         with_moments=WITH_MOMENTS,
+        fetched=FETCHED_HERE,
         kg=KG,
         namespace=config["kgs"][KG]["namespace"],
         config=config,

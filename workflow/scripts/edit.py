@@ -42,5 +42,9 @@ with stage(snakemake) as run:
         Continuations(**params.continuations),
         run.progress,
     )
+    made_with = run.provenance
+    if editor.measured:
+        print("measured settings, by layer:", editor.measured)
+        made_with = {**made_with, "measured": editor.measured}
     OBSERVATIONS.write(observations, made.observations, run.provenance)
-    TELEMETRY.write(telemetry, made.telemetry, run.provenance)
+    TELEMETRY.write(telemetry, made.telemetry, made_with)

@@ -16,6 +16,7 @@ from aftershock.kg.filters import (
 from aftershock.kg.graph import find_graph
 from aftershock.kg.labels import Redirections
 from aftershock.kg.screen import read_screen
+from aftershock.kg.sheets import read_relations
 from aftershock.kg.summary import summarize
 from aftershock.output import write_text
 from aftershock.stage import stage
@@ -47,7 +48,9 @@ with stage(snakemake) as run:
     objects = dict(zip(params.one_to_many, read, strict=True))
     every = pd.concat([OBJECTS.empty(), *objects.values()], ignore_index=True)
     found = complete(moved.follow(SAMPLE.read(given.sample)), combinations, every, params.head_holds)
-    facts = filter_facts(found, names)
+    sheet = read_relations(given.sheet, params.source["namespace"])
+    prompts = dict(zip(sheet["relation_id"], sheet["prompt"], strict=True))
+    facts = filter_facts(found, names, prompts)
     instances = filter_instances(
         combinations,
         facts,
@@ -55,7 +58,7 @@ with stage(snakemake) as run:
         Limits(params.max_per_subject, params.max_per_tied_fact, params.unique_answers, params.seed),
         rules.loc[rules["status"] == "keep", "rule"].tolist(),
     )
-    usable, dropped = filter_objects(every, names)
+    usable, dropped = filter_objects(every, names, prompts)
     kept = sample_keys(usable, params.max_keys, params.seed, graph)
     left_out = {
         name: provenance_of(path)["left_out"]

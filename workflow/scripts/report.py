@@ -11,6 +11,7 @@ from aftershock.output import whole_folder, write_text
 from aftershock.page.explorer import Outcome, Setting, explore
 from aftershock.page.layouts import of_run
 from aftershock.page.listed import read_tables
+from aftershock.page.weights import read_origin
 from aftershock.report import Material, chunk_files, page
 from aftershock.stage import stage
 from aftershock.tables import provenance_of
@@ -83,6 +84,7 @@ with stage(snakemake) as run:
             name: MOMENTS.read(path) for name, path in zip(params.with_moments, given.moments, strict=True)
         },
         beginnings=beginnings(given, params),
+        origins={name: read_origin(path) for name, path in zip(params.fetched, given.weights, strict=True)},
         timings=of_run(finished_jobs(), params.kg, [r["model"] for r in params.runs]),
         config=params.config,
         provenance=made_by

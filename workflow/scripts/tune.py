@@ -8,6 +8,7 @@ from aftershock.stage import stage
 from aftershock.tables.cases import CASES, EDITS, PROBES
 from aftershock.tables.graph import PROMPTS
 from aftershock.tables.runs import TRIALS
+from aftershock.verdicts import unwritten
 
 with stage(snakemake) as run:
     given, params = snakemake.input, snakemake.params
@@ -31,4 +32,7 @@ with stage(snakemake) as run:
         run.progress,
     )
     print(trials.to_string(index=False, float_format="%.3f"))
+    for line in unwritten(snakemake.wildcards.model, snakemake.wildcards.editor, trials):
+        print(line)
+        print(f"{snakemake.rule}: {line}", file=run.console)
     TRIALS.write(trials, snakemake.output[0], run.provenance)

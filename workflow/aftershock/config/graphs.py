@@ -4,11 +4,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from aftershock.kg.atlas_sources import REMEDY, missing_packages
 from aftershock.kg.graph import GRAPHS
 from aftershock.schema import read_sheet, suggestion
 
 TRIPLES = ("ntriples", "dump")  # sources that are files of triples
 ENDINGS = (".nt", ".nt.gz", ".nt.bz2")
+
+
+def used_graphs(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Return the names of the graphs that a run reads: its own, its models' and MEND's.
+
+    No other has to be complete. A name that no graph has is among them.
+    """
+    mend = config.get("mend") if isinstance(config.get("mend"), dict) else {}
+    named = [config.get("kg"), *(model.get("kg") for model in models.values()), (mend or {}).get("kg")]
+    return {name for name in named if isinstance(name, str)}
 
 
 def graph_errors(
@@ -18,13 +29,16 @@ def graph_errors(
     kgs = config["kgs"]
     if "kg" in config and config["kg"] not in kgs:
         yield f"kg: {config['kg']!r} is unknown; {suggestion(config['kg'], kgs)}"
-    for name in {config.get("kg"), *(model.get("kg") for model in models.values())} & set(kgs):
+    for name in used_graphs(config, models) & set(kgs):
         for key in {"file", "folder"} & set(kgs[name]):
             path = kgs[name][key]
             if not Path(path).exists() and not (folder / path).exists():
                 yield f"kgs.{name}.{key}: there is no {path!r}; a path is relative to the working directory"
         if kgs[name]["source"] in TRIPLES and not kgs[name]["file"].endswith(ENDINGS):
             yield f"kgs.{name}.file: {kgs[name]['file']!r} is not named {' or '.join(ENDINGS)}"
+        to_make = kgs[name]["source"] == "atlas" and not Path("results/kg", name, "atlas.nt.gz").exists()
+        if to_make and (missing := missing_packages()):
+            yield f"kgs.{name}: an atlas needs the packages {', '.join(missing)}: {REMEDY}"
     for name, kg in kgs.items():
         if kg["namespace"] not in GRAPHS:
             known = suggestion(kg["namespace"], GRAPHS)

@@ -48,6 +48,7 @@ def _model(model: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]
                 yield f"editors.{method}.layers: {beyond} are not among the model's layers 0 to {n - 1}"
     if "train" in model and model.get("prompt_format") == "chat":
         yield "prompt_format: a model that is trained here has no chat template; leave it at plain"
+    yield from _moments(model.get("moments", {}))
     yield from _without_layers(model, config)
     yield from training_errors("mend", model.get("mend", {}))
     named = _methods_by_name(config)
@@ -63,6 +64,17 @@ def _model(model: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]
                         yield from setting_errors(
                             named.get(method, method), f"{part}.{method}", {setting: option}
                         )
+
+
+def _moments(moments: Mapping[str, Any]) -> Iterator[str]:
+    """What contradicts itself in where a model's second moments are from."""
+    if "hub" in moments and (both := sorted({"text", "tokens"} & set(moments))):
+        yield f"moments: hub and file name published second moments, so {' and '.join(both)} must go"
+    if moments.get("text") == "self" and moments.get("vectors_per_dimension", 1) is None:
+        yield (
+            "moments.vectors_per_dimension: null means all documents, and a model that writes its own never "
+            "ends; give a number"
+        )
 
 
 def _methods_by_name(config: Mapping[str, Any]) -> dict[str, str]:

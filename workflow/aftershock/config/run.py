@@ -6,7 +6,7 @@ from typing import Any
 
 from aftershock.config.editors import editor_errors, mend_errors
 from aftershock.config.fetched import source_errors
-from aftershock.config.graphs import graph_errors, screen_errors
+from aftershock.config.graphs import graph_errors, screen_errors, used_graphs
 from aftershock.config.models import read_helpers, read_models
 from aftershock.config.sheets import sheet_errors
 from aftershock.costs.devices import device_errors
@@ -14,6 +14,7 @@ from aftershock.metrics.catalogue import BY_NAME, find_metric
 from aftershock.schema import Fault, faults, fill_defaults, read_schema, suggestion, without
 
 TEMPLATES = ("seen", "held_out_fact", "held_out_relation")  # that recall is measured on
+PLACES = ("file", "folder", "url", "contact")  # where a graph comes from, by its source
 NO_CONTACT = (
     "missing; a public service wants to know whom to write to. Give your mail or web address in a file of "
     "your own, named last on the command line: kgs: {{{name}: {{contact: you@example.org}}}}"
@@ -31,8 +32,11 @@ def check_config(config: dict[str, Any], folder: str | Path) -> dict[str, dict[s
     fill_defaults(config, read_schema("config"))
     found = faults(config, read_schema("config"))
     sound: dict[str, Any] = {"kgs": {}, "models": [], "editors": {}, "cases": {}, "report": {}}
-    sound |= without(config, [fault for fault in found if not _is_contact(fault)])
+    sound |= without(config, [fault for fault in found if not _is_missing(fault)])
     models, model_errors = read_models(sound, folder / "resources" / "models")
+    used = used_graphs(config, models)
+    found = [fault for fault in found if not _is_missing(fault) or fault.path[1] in used]
+    sound |= without(sound, [fault for fault in found if not _is_contact(fault)])
     errors = [*_without_contact(found), *(str(fault) for fault in found if not _is_contact(fault))]
     errors += [*graph_errors(sound, models, folder), *editor_errors(sound), *_split(sound), *_bars(sound)]
     errors += device_errors(sound)
@@ -46,6 +50,11 @@ def check_config(config: dict[str, Any], folder: str | Path) -> dict[str, dict[s
         count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
         raise ValueError("\n  ".join([f"{count} in the configuration or in resources/:", *errors]))
     return {**helpers, **models}
+
+
+def _is_missing(fault: Fault) -> bool:
+    """Return whether a graph lacks the place it comes from, which only matters where it is used."""
+    return fault.path[::2] in {("kgs", key) for key in PLACES} and fault.text == "missing"
 
 
 def _is_contact(fault: Fault) -> bool:

@@ -40,6 +40,16 @@ def moment_layers(editors: Mapping[str, Mapping[str, Any] | None], model: Mappin
     return sorted(layers)
 
 
+def is_gathered(model: Mapping[str, Any]) -> bool:
+    """Return True if the text of a model's second moments is gathered: by the model, or until they settle."""
+    return model["moments"].get("text") == "self" or "tokens" in model["moments"]
+
+
+def is_published(model: Mapping[str, Any]) -> bool:
+    """Return True if a model's second moments are files that somebody has published."""
+    return "hub" in model["moments"]
+
+
 def depth(model: Mapping[str, Any]) -> int | None:
     """Return the number of layers that a model's file says it has; None where it does not say."""
     return model.get("architecture", {}).get("n_layer") or model.get("n_layers")

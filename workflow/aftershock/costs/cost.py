@@ -23,6 +23,8 @@ PROMPTS = 11  # of a fact: the edit's own and ten paraphrases
 LENGTHS = 6  # different lengths among the prompts of a block that a model goes on from: each is a batch
 OBJECTS = 3.0  # true objects of a round case
 HOST, DEVICE = 1.2 * GB, 1.5 * GB  # what libraries and tables take
+SETTLING = 20  # vectors per dimension until whitened directions have settled, about (experiments/settling.py)
+WRITTEN_DOCUMENTS, WRITTEN_TOKENS = 64, 256  # that a model writes side by side, and of each (lm/self_text.py)
 ROW_BYTES = 25  # of a table of observations, compressed (20 to 27 in the embedded study)
 
 
@@ -101,14 +103,31 @@ class Costs:
         adam = Work(flops=muon, bytes=10 * sizes.weight_bytes, passes=4 * sizes.layers) * (tokens / step)
         return self._need(whole + own + adam, read=0.0, disk=sizes.weight_bytes + 5 * tokens, on_host=True)
 
+    def _text_tokens(self) -> float:
+        """Tokens of the text behind the second moments, about."""
+        sample = self.model["moments"]
+        wanted, most = sample.get("tokens"), sample["vectors_per_dimension"]
+        if isinstance(wanted, int):
+            return wanted
+        if wanted or sample.get("text") == "self":
+            most = min(most or SETTLING, SETTLING)
+        tokens = sample["documents"] * self.texts.document
+        return min(tokens, most * self.sizes.inner) if most else tokens
+
+    def gather_text(self) -> Need:
+        """Documents that the model writes, side by side, or a text of which half is read twice."""
+        found = self.moments()
+        if self.model["moments"].get("text") != "self":
+            return found
+        texts, side_by_side = self._text_tokens() / WRITTEN_TOKENS, WRITTEN_DOCUMENTS * LENGTHS
+        return replace(found, work=found.work + self._continued(texts, WRITTEN_TOKENS, side_by_side))
+
     def moments(self, layers: Sequence[int] | None = None) -> Need:
         """One pass up to the highest of `layers`, a product of keys for each, and the eigenvalues of each."""
-        sizes, sample = self.sizes, self.model["moments"]
+        sizes = self.sizes
         if layers is None:
             layers = moment_layers(self.config["editors"], self.model)
-        tokens = sample["documents"] * self.texts.document
-        if sample["vectors_per_dimension"]:
-            tokens = min(tokens, sample["vectors_per_dimension"] * sizes.inner)
+        tokens = self._text_tokens()
         found = run(sizes, tokens / 4096, tokens, max(layers, default=-1) + 1, self.texts.document)
         found += Work(flops=2 * tokens * sizes.inner**2, exact=9 * sizes.inner**3) * len(layers)
         kept = len(layers) * sizes.inner**2

@@ -121,6 +121,7 @@ RELATIONS = 60  # whose paraphrases are written, about
 
 RULES: dict[str, Callable[[Needs, Mapping[str, Any]], Need]] = {
     "train_lm": lambda n, w: n.costs(w["model"]).train_lm(),
+    "gather_text": lambda n, w: n.costs(w["model"]).gather_text(),
     "moments": lambda n, w: n.costs(w["model"]).moments(),
     "train_mend": lambda n, w: n.costs(w["model"]).train_mend(),
     "verify_facts": lambda n, w: n.costs(w["model"]).verify_facts(n.asked["facts"]),

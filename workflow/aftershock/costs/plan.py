@@ -131,6 +131,7 @@ def warnings(plan: Plan) -> Iterator[str]:
                 f"resources/models/{name}.yaml gives no `shape`: reckoned as a model of seven billion weights"
             )
         texts = model["moments"].get("text")
+        texts = [] if texts == "self" else texts
         texts = [texts] if isinstance(texts, str) else texts if isinstance(texts, list) else []
         for text in texts:
             if not Path(text).exists() and not (ROOT / text).exists():

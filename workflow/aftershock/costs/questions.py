@@ -6,7 +6,7 @@ from typing import Any
 
 from aftershock.datasets.conflict import parse_rule
 from aftershock.datasets.table import CONFLICT, ROUND
-from aftershock.kg.sheets import kept_rules, one_to_many_relations
+from aftershock.kg.sheets import kept_rules, one_to_many_relations, read_relations
 
 OF_CASE = {"facts": 3.0, "objects": 6.0}  # of a case in a world made for the run, of all splits
 TRIPLE_BYTES = 130  # of a line of N-Triples; about a tenth of it when packed
@@ -29,7 +29,11 @@ def most_asked(config: Mapping[str, Any], folder: Path, kind: str) -> float:
         rules = kept_rules(resources, kg["namespace"], mining["rules"], mining["functional_heads"])
         allowed = mining["max_combinations"] * sum(1 + len(parse_rule(rule)[0]) for rule in rules)
     else:
-        allowed = OBJECTS * mining["max_keys"] * len(one_to_many_relations(resources, kg["namespace"]))
+        keys = float("inf") if mining["max_keys"] is None else mining["max_keys"]
+        allowed = OBJECTS * keys * len(one_to_many_relations(resources, kg["namespace"]))
+    if kg["source"] == "atlas":  # its file says what is taken, and is no graph itself
+        sheet = read_relations(resources / "relations.tsv", kg["namespace"])
+        return min(float(allowed), float(sheet["approx_facts"].astype(int).sum()))
     return min(float(allowed), _triples(kg, folder))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aftershock.config.settings import moment_layers, needed_artifacts
+from aftershock.config.settings import is_gathered, is_published, moment_layers, needed_artifacts
 from aftershock.costs.sharding import editors_of_dataset, number_of_cases, shard_ranges, shard_sizes
 from aftershock.datasets.table import ROUND
 from aftershock.editors.methods import method_of
@@ -43,8 +43,13 @@ def _of_model(
         out = f"results/models/{model}/weights"
         yield Job("train_lm", {"model": model}, out, weights, ())
     if moment_layers(editors, contents):
-        out = f"results/models/{model}/moments.safetensors"
-        yield Job("moments", {"model": model}, out, moments, (weights,))
+        text = (f"{model} text",) if is_gathered(contents) else ()
+        if text:
+            out = f"results/models/{model}/gathered.jsonl"
+            yield Job("gather_text", {"model": model}, out, *text, (weights,))
+        if not is_published(contents):
+            out = f"results/models/{model}/moments.safetensors"
+            yield Job("moments", {"model": model}, out, moments, (weights, *text))
     yield from _questions(config, model, kg, asked, weights)
     trained = {
         hypernetwork_kind(config, dataset)

@@ -126,6 +126,11 @@ class Editor(ABC):
         """True if an edit depends on earlier ones; cases then run one at a time, in order."""
         return is_in_order(self.settings)
 
+    @property
+    def measured(self) -> dict[str, dict[int, float]]:
+        """What settings that are `auto` come to on this model, by setting and layer."""
+        return {}
+
     @abstractmethod
     def edit(
         self, cases: Sequence[Sequence[EditRequest]], state: State = (), memory: Memory | None = None

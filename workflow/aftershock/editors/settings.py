@@ -1,14 +1,14 @@
 """Types that settings are made of, and merging of settings from several places. Nothing here loads torch.
 
-A method's defaults are the released ones for GPT2-XL where the released code has them. They give way to the
-model's (`editors:` in resources/models/<model>.yaml), these to the run's (config.yaml), these to the chosen
-trial of tuning.
+A method's defaults are the released ones for GPT2-XL where the released code has them; what follows the scale
+of a model is `auto`, and measured. They give way to the model's (`editors:` in
+resources/models/<model>.yaml), these to the run's (config.yaml), these to the chosen trial of tuning.
 """
 
 import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -20,6 +20,8 @@ Layers = tuple[Annotated[int, Field(ge=0)], ...]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Auto = Literal["auto"]
+"""A setting that the editor measures on the model; `Editor.measured` has what it found."""
 
 
 def merge(kind: type, name: str, *layers: Mapping[str, Any]) -> Any:

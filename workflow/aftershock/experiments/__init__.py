@@ -2,6 +2,7 @@
 
 `queries` turns tables of cases into edit requests and scored prompts, `states` makes the edits that lead to
 each state of a block of cases, and `cases` scores the cases in all of them. `tuning` chooses an editor's
-settings on dev cases, `sweep` tries editors layer by layer. `knowledge` and `recall` ask what a model
+settings on dev cases, `sweep` tries editors layer by layer, `settling` takes text until the directions that
+second moments whiten have settled. `knowledge` and `recall` ask what a model
 knows, `tracing` finds the layers that hold it, and `paraphrase_scores` compares prompts of a relation.
 """

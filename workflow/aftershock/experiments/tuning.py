@@ -54,7 +54,8 @@ def tune(
     for trial, values in enumerate(draw_trials(method, settings, search, trials, seed)):
         editor = method_of(method).load()(lm, settings_of(method, settings, values), artifacts, seed)
         found = development.measure(editor)
-        rows.append((trial, json.dumps(values, sort_keys=True), *found, math.prod(found), False))
+        measured = json.dumps(editor.measured) if editor.measured else None
+        rows.append((trial, json.dumps(values, sort_keys=True), *found, math.prod(found), False, measured))
         progress.step()
     frame = pd.DataFrame(rows, columns=list(TRIALS.columns))
     frame.loc[frame["objective"].idxmax(), "chosen"] = True

@@ -11,11 +11,13 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from aftershock.kg.atlas_sources import LICENCES as PACKAGES
 from aftershock.kg.graph import find_graph
 from aftershock.kg.logic import BodyRule, LogicRule
 from aftershock.kg.queries import facts, instances
 
 LICENCES = {
+    "atlas": "those of the data that it is made of, above; GeoNames asks to be named",
     "wikidata": "CC0 1.0: Wikidata's statements and labels are dedicated to the public domain",
     "world": "MIT, as this project: a generated world of invented people and places",
 }
@@ -37,8 +39,17 @@ class Mined:
     dropped: Mapping[str, Mapping[str, int]]  # objects of one-to-many keys, by relation
 
 
-def describe_graph(name: str, origin: Sequence[str], settings: Mapping[str, Any], mined: Mined) -> str:
-    """The page about the graph `name`; `origin` are lines about where and when it was read."""
+def describe_graph(
+    name: str,
+    origin: Sequence[str],
+    settings: Mapping[str, Any],
+    mined: Mined,
+    account: Mapping[str, Any] | None = None,
+) -> str:
+    """The page about the graph `name`; `origin` are lines about where and when it was read.
+
+    `account` is what `make_atlas` says of an atlas.
+    """
     namespace = settings["namespace"]
     parts = [
         f"# Facts mined from {name}",
@@ -46,6 +57,7 @@ def describe_graph(name: str, origin: Sequence[str], settings: Mapping[str, Any]
         "with English labels. Every row that was dropped is counted with its reason.",
         "## Where from and when",
         bullets([*origin, f"licence: {LICENCES.get(namespace, 'see the source')}"]),
+        *(_of_atlas(account) if account else ()),
         "## Queries",
         "Standard SPARQL 1.1. Long answers are read in parts, by VALUES of a variable, and checked against "
         "counts; labels are asked for as rdfs:label in English, then in `mul`.",
@@ -72,6 +84,23 @@ def describe_graph(name: str, origin: Sequence[str], settings: Mapping[str, Any]
         f"{mined.stages['facts']['redirected']}.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def packages_origin(account: Mapping[str, Any]) -> list[str]:
+    """Lines about the packages whose data an atlas is made of."""
+    return [f"made from the data of {name} {v}: {PACKAGES[name]}" for name, v in account["packages"].items()]
+
+
+def _of_atlas(account: Mapping[str, Any]) -> list[str]:
+    """What an atlas took from its packages, and what it left out."""
+    names = list(dict.fromkeys([*account["left_out"], *account["kept"]]))
+    rows = [(name, account["kept"].get(name), _listed(account["left_out"].get(name))) for name in names]
+    return [
+        "## What was taken from the packages",
+        "A fact that two packages tell is taken where they agree; resources/atlas.yaml lists what was looked "
+        "at and left out. What follows from another fact (`capital of`, `official in`) is counted with that.",
+        markdown(["", "taken", "left out"], rows),
+    ]
 
 
 def file_origin(path: str | PathLike, read_at: str) -> list[str]:

@@ -7,7 +7,7 @@ cannot tell apart.
 import logging
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -16,7 +16,7 @@ from aftershock.kg.graph import Graph
 from aftershock.kg.logic import BodyRule, LogicRule
 from aftershock.kg.sampling import iri_hash
 from aftershock.kg.screen import Screen
-from aftershock.prompts import JOINT
+from aftershock.prompts import JOINT, names_in_examples
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ IDENTICAL = "identical subject and object"
 SAME_LABEL = "two entities with the same label"
 TWIN = "duplicate label among the true objects"
 LIVING = "living person"
+EXAMPLE = "an example sentence of the prompt names the subject"
 LONELY = "the only object left of its key"
 RULE_DROPPED = "the rule was dropped after it was measured"
 SEVERAL_ANSWERS = "the head's subject has several objects"
@@ -100,14 +101,18 @@ class Names:
         return SAME_LABEL if len({self.labels[e] for e in different}) < len(different) else None
 
 
-def filter_facts(sample: pd.DataFrame, names: Names) -> pd.DataFrame:
+def filter_facts(
+    sample: pd.DataFrame, names: Names, prompts: Mapping[str, str] | None = None
+) -> pd.DataFrame:
     """FACTS rows: every fact of the sample with its labels, whether it is kept, and if not the reason.
 
-    Of objects of one key with the same label, the one with the first id is kept.
+    Of objects of one key with the same label, the one with the first id is kept. `prompts` are the relations'
+    edit prompts: none may tell about the subject before it asks.
     """
     facts = sample.assign(subject=names.of(sample["subject_id"]), object=names.of(sample["object_id"]))
     reason = names.fault(facts["subject_id"], facts["object_id"])
     reason = reason.mask(facts["subject_id"] == facts["object_id"], IDENTICAL)
+    reason = reason.mask(reason.isna() & _told(facts, names, prompts), EXAMPLE)
     return _judged(facts, _mark_twins(facts, reason))
 
 
@@ -202,16 +207,32 @@ def _capped(combinations: pd.DataFrame, reason: pd.Series, limits: Limits, graph
     return reason
 
 
-def filter_objects(objects: pd.DataFrame, names: Names) -> tuple[pd.DataFrame, Counter]:
-    """OBJECTS rows of the keys that keep two objects or more, and how many rows were dropped by reason."""
+def filter_objects(
+    objects: pd.DataFrame, names: Names, prompts: Mapping[str, str] | None = None
+) -> tuple[pd.DataFrame, Counter]:
+    """OBJECTS rows of the keys that keep two objects or more, and how many rows were dropped by reason.
+
+    `prompts` as in `filter_facts`.
+    """
     objects = objects.reset_index(drop=True)
     reason = names.fault(objects["subject_id"], objects["object_id"])
+    reason = reason.mask(reason.isna() & _told(objects, names, prompts), EXAMPLE)
     reason = _mark_twins(objects.assign(object=names.of(objects["object_id"])), reason)
     kept = objects[reason.isna()]
     several = kept.groupby(KEY)["object_id"].transform("size") >= 2
     dropped = Counter(reason.dropna())
     dropped[LONELY] = int((~several).sum())
     return kept[several].reset_index(drop=True), +dropped
+
+
+def _told(facts: pd.DataFrame, names: Names, prompts: Mapping[str, str] | None) -> pd.Series:
+    """Whether example sentences of a relation's prompt name the subject, who would be told the answer."""
+    found = pd.Series(False, index=facts.index)
+    for relation_id, rows in facts.groupby("relation_id"):
+        if prompt := (prompts or {}).get(relation_id):
+            labels = names.of(rows["subject_id"])
+            found[rows.index] = [bool(label) and names_in_examples(prompt, label) for label in labels]
+    return found
 
 
 def sample_keys(objects: pd.DataFrame, max_keys: int | None, seed: int, graph: Graph) -> pd.DataFrame:

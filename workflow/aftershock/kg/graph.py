@@ -95,6 +95,13 @@ GRAPHS = {
             "world", "https://aftershock.invalid/entity/", "https://aftershock.invalid/prop/direct/", "E", "R"
         ),
         Graph(
+            "atlas",
+            "https://aftershock.invalid/atlas/entity/",
+            "https://aftershock.invalid/atlas/prop/direct/",
+            "A",
+            "T",
+        ),
+        Graph(
             "wikidata",
             "http://www.wikidata.org/entity/",
             "http://www.wikidata.org/prop/direct/",

@@ -8,35 +8,18 @@ headquarters => work location. Places of birth are drawn from all cities, so tha
 citizenship.
 """
 
-import gzip
-import os
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aftershock.output import whole_file
+from aftershock.kg.triples import LABEL, WIKIBASE, iri, literal
 
 BASE = "https://aftershock.invalid"
 ENTITY = f"{BASE}/entity/"
 DIRECT = f"{BASE}/prop/direct/"
 GENID = f"{BASE}/.well-known/genid/"
-LABEL = "http://www.w3.org/2000/01/rdf-schema#label"
 SAME_AS = "http://www.w3.org/2002/07/owl#sameAs"
-WIKIBASE = "http://wikiba.se/ontology#"
 XSD = "http://www.w3.org/2001/XMLSchema#"
-
-ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
-
-
-def iri(text: str) -> str:
-    """`text` as an N-Triples IRI."""
-    return f"<{text}>"
-
-
-def literal(text: str, language: str | None = None, datatype: str | None = None) -> str:
-    """`text` as an N-Triples literal."""
-    suffix = f"@{language}" if language else f"^^<{datatype}>" if datatype else ""
-    return f'"{text.translate(ESCAPES)}"{suffix}'
 
 
 class World:
@@ -249,9 +232,3 @@ def generate_world(spec: Mapping[str, Any], seed: int) -> list[str]:
             f"the world has {repeated} labels used twice; use other names in resources/world.yaml"
         )
     return [" ".join(triple) + " .\n" for triple in sorted(world.triples)]
-
-
-def write_world(lines: Sequence[str], path: str | os.PathLike) -> None:
-    """Write N-Triples lines as gzip whose bytes depend on the lines only."""
-    with whole_file(path) as part:
-        part.write_bytes(gzip.compress("".join(lines).encode(), mtime=0))

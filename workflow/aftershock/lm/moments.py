@@ -98,8 +98,12 @@ def add_up(
         if keep and time.monotonic() - kept >= keep_seconds:
             keep(sums)
             kept = time.monotonic()
-    if not sums.tokens:
-        raise ValueError("second moments need text, but every document is empty")
+    if sums.tokens < 2:
+        found = "a single token" if sums.tokens else "no token: every document is empty"
+        raise ValueError(
+            f"second moments need text of many tokens, and this one has {found}; name another text in "
+            "`moments` of the model's file"
+        )
     return sums
 
 

@@ -9,6 +9,7 @@
     outcomes   what the explorer can choose cases by, and which cases a run lacks
     figures    pictures inside the page, or beside it where they are large
     moments    what to know about the second moments that edits were made with
+    weights    what to know about weights that were quantised before
     findings   what the run found, in plain words and with how sure it is
 
 `report.py` puts them together; `templates/` holds the page, its style and its scripts, which are inlined as

@@ -144,8 +144,22 @@ def trials(model: str, editor: str, rows: pd.DataFrame) -> dict[str, Any]:
     frame.insert(0, "trial", rows["trial"])
     for name in ("success", "paraphrase", "locality", "objective", "chosen"):
         frame[name] = rows[name]
-    about = {"objective": "success × paraphrase × locality, for every method alike"}
+    if rows["measured"].notna().any():
+        frame["measured"] = [_measured(text) for text in rows["measured"]]
+    about = {
+        "objective": "success × paraphrase × locality, for every method alike",
+        "measured": "what settings that are auto came to on this model, by layer",
+    }
     return of_frame(f"trials-{model}-{editor}", frame, f"Settings tried for {editor} on {model}", about=about)
+
+
+def _measured(text: Any) -> str:
+    """Measured settings in words."""
+    found = json.loads(text) if isinstance(text, str) else {}
+    return "; ".join(
+        f"{name} {', '.join(f'{value:.3g} (layer {layer})' for layer, value in values.items())}"
+        for name, values in found.items()
+    )
 
 
 def _setting(value: Any) -> Any:

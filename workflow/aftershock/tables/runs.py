@@ -60,6 +60,7 @@ TRIALS = Table(
         "locality": "float64",
         "objective": "float64",
         "chosen": "bool",
+        "measured": "string?",  # JSON: what settings that are `auto` came to, by layer
     },
 )
 

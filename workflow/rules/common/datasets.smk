@@ -6,6 +6,11 @@ def described_file(wildcards):
     return [] if graph(wildcards)["source"] == "endpoint" else graph_file(wildcards)
 
 
+def account_of_atlas(wildcards):
+    """What make_atlas says of its graph; other graphs have no such file."""
+    return f"results/kg/{wildcards.kg}/atlas.json" if graph(wildcards)["source"] == "atlas" else []
+
+
 def facts_of_run():
     """What the graph of this run gives, with its datasheet."""
     names = ["findings.csv"] if KG in RELEASED else ["datasheet.md", "summary.csv", "suggested_rules.tsv"]

@@ -3,13 +3,14 @@
 from aftershock.kg.graph import find_graph
 from aftershock.kg.sheets import read_relations
 
+MADE = {"generated": "world", "atlas": "atlas"}  # graphs that a run makes, by source
+
 
 def graph_file(wildcards):
-    """The RDF file of a graph: made from a world's description, or the user's own."""
+    """The RDF file of a graph: made by this run, or the user's own."""
     kg = graph(wildcards)
-    return (
-        f"results/kg/{wildcards.kg}/world.nt.gz" if kg["source"] == "generated" else resource_path(kg["file"])
-    )
+    made = MADE.get(kg["source"])
+    return f"results/kg/{wildcards.kg}/{made}.nt.gz" if made else resource_path(kg["file"])
 
 
 def listed_relations(wildcards):

@@ -1,9 +1,27 @@
 """What the rules of models.smk ask of the configuration."""
 
 
+from aftershock.config.settings import is_gathered, is_published
+
+GATHERED = [name for name, contents in MODELS.items() if is_gathered(contents)]
+PUBLISHED = [name for name, contents in MODELS.items() if is_published(contents)]
+SOURCE = ("hub", "revision", "kind", "file")
+
+
 def moments_text(wildcards):
-    """The text behind the second moments: files or a data set that the model's YAML names, else what it was
-    trained on."""
+    """The text behind the second moments: what was gathered for them, else what the model's YAML names."""
+    if wildcards.model in GATHERED:
+        return f"results/models/{wildcards.model}/gathered.jsonl"
+    return named_text(wildcards)
+
+
+def gathered_text(wildcards):
+    """The text that documents are drawn from; none for a model that writes them itself."""
+    return [] if model(wildcards)["moments"].get("text") == "self" else named_text(wildcards)
+
+
+def named_text(wildcards):
+    """The files or the data set that the model's YAML names, else what it was trained on."""
     folder, file = f"results/models/{wildcards.model}", f"resources/models/{wildcards.model}.yaml"
     named = model(wildcards)["moments"].get("text")
     if isinstance(named, dict):
@@ -20,19 +38,42 @@ def moments_text(wildcards):
     if "train" in model(wildcards):
         return f"{folder}/text.txt"
     raise WorkflowError(
-        f"{file}: moments.text: missing, and editors with second moments need it; name a file or a data set"
+        f"{file}: moments.text: missing, and editors with second moments need it; name a file, a data set or self"
     )
 
 
+def documents_read(wildcards):
+    """What a model's documents begin with, where its file says so: no chat template stands around them."""
+    return reading_of(model(wildcards), ["document_token"])
+
+
 def moments_sample(wildcards):
-    """How the text behind the second moments is sampled, and how its documents are read."""
+    """How the text behind the second moments is sampled, and how it is read; all of it is taken where it was
+    gathered for them."""
+    sample = {
+        name: value
+        for name, value in model(wildcards)["moments"].items()
+        if name not in ("text", "tokens", *SOURCE)
+    }
+    if wildcards.model in GATHERED:
+        sample |= {"column": "text", "vectors_per_dimension": None}
+    return sample | documents_read(wildcards)
+
+
+def gathered_sample(wildcards):
+    """How text is gathered and read, and how much."""
     sample = {name: value for name, value in model(wildcards)["moments"].items() if name != "text"}
-    return sample | reading_of(model(wildcards), ["document_token"])
+    return {"tokens": "auto", **sample, **documents_read(wildcards)}
+
+
+def published_source(wildcards):
+    """Where a model's published second moments are."""
+    return {name: value for name, value in model(wildcards)["moments"].items() if name in SOURCE}
 
 
 def training(wildcards):
     """How a model is trained, and how its recall is read."""
-    return model(wildcards)["train"] | reading_of(model(wildcards))
+    return model(wildcards)["train"] | documents_read(wildcards)
 
 
 def layers_with_moments(wildcards):

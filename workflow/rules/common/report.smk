@@ -39,7 +39,9 @@ def circumstances():
     """What reported figures have to know about this run; see paper/reported.py."""
     engine, mend = config["engine"], config["mend"]
     texts = {
-        name: model.get("moments", {}).get("text") or "what it was trained on"
+        name: model.get("moments", {}).get("text")
+        or model.get("moments", {}).get("hub")
+        or "what it was trained on"
         for name, model in MODELS.items()
     }
     return {

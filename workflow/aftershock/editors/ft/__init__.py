@@ -5,7 +5,10 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from aftershock.editors.contract import Method
-from aftershock.editors.settings import STRICT, Count, Layers, NotNegative, Positive
+from aftershock.editors.settings import STRICT, Auto, Count, Layers, NotNegative, Positive
+
+BOX_SHARE = 0.05
+"""The largest change of a weight by the matrix's root mean square, where it is measured."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -21,8 +24,9 @@ class FtSettings:
     wd_power_law: tuple[float, float] | None = None
     """(a, b) for a weight decay of n^a e^b, where n is the number of requests of a case, instead of the above
     (the fine-tuning that MEMIT is compared with); null for none."""
-    norm_constraint: Positive | None = 5e-4
-    """Largest change of any single weight; null for none."""
+    norm_constraint: Positive | Auto | None = "auto"
+    """Largest change of any single weight; null for none. The published one of FT-L on GPT2-XL is 5e-4.
+    auto: BOX_SHARE of the root mean square of the matrix, layer by layer."""
     batch_size: Count = 64
     """Requests of one case per update."""
 

@@ -11,14 +11,15 @@ out no more than the token for what is unknown, so that padding is trained where
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from aftershock.editors.contract import Editor, EditResult, Memory
-from aftershock.editors.ft import FtSettings
+from aftershock.editors.ft import BOX_SHARE, FtSettings
 from aftershock.editors.ft.batch import TrainingBatch, read_batch
 from aftershock.lm.edits import EMPTY, Batch, Dense, State, apply_deltas, select
 from aftershock.lm.edits.weights import WeightDelta
@@ -67,6 +68,23 @@ class Ft(Editor):
         diagnostics = sum((part.diagnostics for part in parts), ())
         return EditResult(select(whole, back), steps, losses, reasons, diagnostics=diagnostics)
 
+    @cached_property
+    def boxes(self) -> dict[str, float]:
+        """The largest change of a single weight of each trained matrix, and of its bias; none without one."""
+        box, names = self.settings.norm_constraint, map(self.lm.projection, self.settings.layers)
+        if box is None:
+            return {}
+        if box != "auto":
+            return dict.fromkeys(names, box)
+        return {name: BOX_SHARE * float(self.lm.weight(name).square().mean().sqrt()) for name in names}
+
+    @property
+    def measured(self) -> dict[str, dict[int, float]]:
+        """The box by layer, where it is measured."""
+        if self.settings.norm_constraint != "auto":
+            return {}
+        return {"norm_constraint": {self.lm.layer_of(name): box for name, box in self.boxes.items()}}
+
     @property
     def case_bytes(self) -> int:
         """A whole matrix for each layer."""
@@ -85,7 +103,7 @@ class Ft(Editor):
 
     def _train(self, cases: Sequence[Sequence[EditRequest]], state: State, checkpoint: bool) -> EditResult:
         settings, n = self.settings, len(cases)
-        weights = _Weights(self.lm, settings, list(map(len, cases)), state, checkpoint)
+        weights = _Weights(self.lm, settings, self.boxes, list(map(len, cases)), state, checkpoint)
         starts = range(0, max(map(len, cases)), settings.batch_size)
         batches = [
             read_batch(self.lm, [c[i : i + settings.batch_size] for c in cases], settings, state)
@@ -113,7 +131,7 @@ class Ft(Editor):
             if not live.any():
                 break
         failed = torch.tensor([reason is not None for reason in reasons])
-        diagnostics = ({"losses": torch.stack(trace)},)
+        diagnostics = ({"losses": torch.stack(trace), "norm_constraint": self.boxes},)
         return EditResult(
             weights.deltas(failed),
             tuple(steps.tolist()),
@@ -127,9 +145,16 @@ class _Weights:
     """The weights' changes of cases of these sizes in training; Adam counts the updates of each by itself."""
 
     def __init__(
-        self, lm: LanguageModel, settings: FtSettings, sizes: Sequence[int], state: State, checkpoint: bool
+        self,
+        lm: LanguageModel,
+        settings: FtSettings,
+        boxes: Mapping[str, float],
+        sizes: Sequence[int],
+        state: State,
+        checkpoint: bool,
     ) -> None:
         self.lm, self.settings, self.state, self.checkpoint = lm, settings, state, checkpoint
+        self.boxes = boxes
         n, decay = len(sizes), [settings.weight_decay] * len(sizes)
         if settings.wd_power_law is not None:
             a, b = settings.wd_power_law
@@ -165,8 +190,8 @@ class _Weights:
                 gradients = torch.autograd.grad(losses[learned].sum(), list(leaves.values()))
         if learned.any():
             self._step(chosen, learned, leaves, gradients)
-        if (box := self.settings.norm_constraint) is not None:
-            for change in self.change.values():
+        for (name, _), change in self.change.items():
+            if (box := self.boxes.get(name)) is not None:
                 change.clamp_(-box, box)
         return losses.detach().float().cpu(), learned.cpu()
 

@@ -6,7 +6,13 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from aftershock.editors.contract import Method
-from aftershock.editors.settings import STRICT, Count, Layers, NotNegative, Positive
+from aftershock.editors.settings import STRICT, Auto, Count, Layers, NotNegative, Positive
+
+PROBE_SHARE = 0.1
+"""lambda relative to k^T C^-1 k where it is measured.
+
+An edit of one fact with s = k^T C^-1 k writes s / (lambda + s) of its residual in a layer: ten elevenths for
+a key like the median one, and more than half as long as s is above a tenth of the median."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -23,8 +29,10 @@ class MemitSettings:
     kl_factor: NotNegative = 0.0625
     loss_layer: Annotated[int, Field(ge=0)] | None = None
     """The layer that the target's probability is read from; null for the last."""
-    mom2_weight: Positive = 20000.0
-    """Weight of the second moments against the keys of the edit (lambda)."""
+    mom2_weight: Positive | Auto = "auto"
+    """Weight of the second moments against the keys of the edit (lambda); GPT2-XL's published one is 20000.
+    auto: PROBE_SHARE of the median k^T C^-1 k of the keys of well-known subjects (`lm.probe_keys`), layer by
+    layer."""
     multi_label: Literal["joint", "mean", "mean_scaled", "mixture", "sequential"] = "joint"
     """How several labels of one subject and prompt are written: in one least-squares problem (released); as
     the mean of their values, weighed as one request or, which equals the joint way, as all of them; as one

@@ -5,8 +5,10 @@ requests this is the multi-label edit of Li et al. (2024). Its keys are equal, s
 requests are those of one, to the mean of the n values, with the second moments weighing lambda / n.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,9 +16,11 @@ from torch import Tensor
 
 from aftershock.editors.contexts import ContextEditor
 from aftershock.editors.contract import EditResult, Memory
+from aftershock.editors.memit import PROBE_SHARE
 from aftershock.editors.solvers import adjust, rounding
 from aftershock.lm.edits import EMPTY, LowRank, State, scatter_cases, select
 from aftershock.lm.hooks import Streams, at_subjects
+from aftershock.lm.probe_keys import PROMPT, SUBJECTS
 from aftershock.lm.tokens import locate
 from aftershock.lm.values import Objective, Values, solve_values
 from aftershock.prompts import fill
@@ -30,6 +34,34 @@ class Memit(ContextEditor):
     OLMo 2), nothing that the MLP puts out adds to it as it is: there they are of the MLP's output, as in
     ROME.
     """
+
+    @cached_property
+    def mom2_weights(self) -> dict[int, float]:
+        """The weight of the second moments in each layer."""
+        layers, weight = sorted(self.settings.layers), self.settings.mom2_weight
+        return self._probe(layers) if weight == "auto" else dict.fromkeys(layers, weight)
+
+    @property
+    def measured(self) -> dict[str, dict[int, float]]:
+        """lambda by layer, where it is measured."""
+        return {"mom2_weight": self.mom2_weights} if self.settings.mom2_weight == "auto" else {}
+
+    def _probe(self, layers: Sequence[int]) -> dict[int, float]:
+        """PROBE_SHARE of the median k^T C^-1 k of the probe set's keys, read as those of an edit are."""
+        cases = [[EditRequest(PROMPT, subject, subject)] for subject in SUBJECTS]  # keys know no target
+        asked = _Asked.of(cases, "joint", self.lm.device)
+        found, streams = {}, None
+        for layer in layers:
+            keys, _, streams = self._look(asked, layer, EMPTY, streams)
+            keys = keys.double()
+            scale = float((keys * self.factor(layer).solve(keys)).sum(dim=1).median())
+            if not 0 < scale < math.inf:
+                raise ValueError(
+                    f"mom2_weight: auto cannot be measured: k^T C^-1 k at layer {layer} is {scale}; take "
+                    "second moments of more text, or give a number"
+                )
+            found[layer] = PROBE_SHARE * scale
+        return found
 
     def edit(
         self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY, memory: Memory | None = None
@@ -138,7 +170,7 @@ class Memit(ContextEditor):
             K = keys.new_zeros(len(failed), int(slot.max()) + 1, keys.shape[1], dtype=torch.float64)
             R = K.new_zeros(*K.shape[:2], spread.shape[1])
             K[owner, slot], R[owner, slot] = keys.double().masked_fill(lost, 0.0) * weight, spread * weight
-            factor, mom2_weight = self.factor(layer), self.settings.mom2_weight
+            factor, mom2_weight = self.factor(layer), self.mom2_weights[layer]
             adjusted = adjust(factor, mom2_weight, K)
             U, V = adjusted.to(self.lm.dtype), R.to(self.lm.dtype)
             delta += (LowRank(self.lm.projection(layer), U, V),)
@@ -150,7 +182,7 @@ class Memit(ContextEditor):
                 "R": R,
                 "adj_k": adjusted,
             }
-            found |= {"rank": factor.rank}
+            found |= {"rank": factor.rank, "mom2_weight": mom2_weight}
             found |= {"condition": factor.condition, "method": factor.method}
             found["rounding"] = rounding(factor, mom2_weight, K, adjusted, self.lm.dtype)
             diagnostics.append(found)

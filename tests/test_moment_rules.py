@@ -1,0 +1,129 @@
+"""The stages of second moments in a copy of the project: whose text is gathered, and what is published."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from aftershock.config.models import read_models
+from aftershock.costs.study import gpu_jobs
+from aftershock.lm.model import LanguageModel
+from aftershock.lm.moments import second_moments
+from configured import study
+from test_moments import keys
+from tiny import tiny
+
+ROOT = Path(__file__).parents[1]
+COPIED = ("workflow", "resources", "envs", "Snakefile", "config.yaml", "pyproject.toml")
+MOMENTS = {
+    "self": {"text": "self", "tokens": 200},
+    "drawn": {"text": "text.txt", "tokens": "auto", "vectors_per_dimension": 12},
+    "plain": {"text": "text.txt"},
+    "published": {"hub": "o/n", "file": "{layer}.npz"},
+}
+
+COUNTS = {
+    "gather_text": 2,
+    "moments": 3,
+    "fetch_moments": 1,
+    "take_moments": 1,
+    "fetch_model": 4,
+    "total": 11,
+}
+"""Jobs of the four models."""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the project with a model's file for each of MOMENTS, all of one tiny model."""
+    for name in COPIED:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
+        copy(ROOT / name, tmp_path / name)
+    lm = tiny("llama", torch.float32)
+    lm.model.save_pretrained(tmp_path / "model")
+    lm.tokenizer.save_pretrained(tmp_path / "model")
+    letters = np.random.default_rng(0).integers(97, 123, size=(200, 20)).astype(np.uint8)
+    lines = [" ".join(bytes(row[i : i + 4]).decode() for i in range(0, 20, 4)) for row in letters]
+    (tmp_path / "text.txt").write_text("\n".join(lines))
+    for name, moments in MOMENTS.items():
+        contents = {"source": {"path": "model"}, "model_type": "llama", "n_layers": 3, "moments": moments}
+        contents["editors"] = {"rome": {"layers": [1]}, "memit": {"layers": [0, 1]}}
+        (tmp_path / "resources" / "models" / f"{name}.yaml").write_text(yaml.safe_dump(contents))
+    given = {"models": list(MOMENTS), "mend": {"settings": {}}, "editors": {"mend": None}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(given | {"report": {"bars": []}}))
+    return tmp_path
+
+
+def snakemake(project: Path, *arguments: str) -> str:
+    command = [sys.executable, "-m", "snakemake", "--configfile", "study.yaml", "--cores", "1", *arguments]
+    run = subprocess.run(
+        command, cwd=project, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout + run.stderr
+
+
+def test_text_is_gathered_by_who_asks_for_it_and_published_moments_are_fetched(project: Path) -> None:
+    targets = [f"results/models/{name}/moments.safetensors" for name in MOMENTS]
+    said = snakemake(project, "--dry-run", *targets)
+    counts = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", said, re.MULTILINE)}
+    assert counts == COUNTS
+
+
+@pytest.mark.slow
+def test_moments_are_those_of_the_text_that_was_gathered(project: Path) -> None:
+    names = ("self", "drawn", "plain")
+    snakemake(project, *(f"results/models/{name}/moments.safetensors" for name in names))
+    for name in names:
+        folder = project / "results" / "models" / name
+        lm = LanguageModel.load(folder / "weights")
+        file = folder / "gathered.jsonl"
+        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        texts = [json.loads(line)["text"] for line in lines]
+        texts = texts or (project / "text.txt").read_text().splitlines()
+        found, wanted = load_file(folder / "moments.safetensors"), second_moments(lm, texts, [0, 1])
+        tokens = sum(min(len(ids), lm.context) for ids in lm.encode(texts))
+        for layer in (0, 1):
+            assert torch.allclose(found[f"moment.{layer}"], wanted[layer].matrix, rtol=1e-5, atol=1e-8)
+            assert int(found[f"count.{layer}"]) == wanted[layer].count
+        assert len(keys(lm, texts, 0)) == int(found["count.0"]) == tokens
+        assert name != "self" or 200 <= tokens < 200 + lm.context
+        assert name != "drawn" or 400 <= tokens < 480 + 4 * lm.context
+
+
+def test_jobs_that_gather_text_are_planned_before_the_moments() -> None:
+    config, models = study()
+    (name,) = config["models"]
+    plain = gpu_jobs(config, models)
+    models[name]["moments"]["text"] = "self"
+    found = {job.rule: job for job in gpu_jobs(config, models)}
+    assert found["gather_text"].group in found["moments"].after
+    assert "gather_text" not in {job.rule for job in plain}
+    models[name]["moments"] = {"hub": "o/n", "file": "{layer}.npz", "vectors_per_dimension": 200}
+    assert not {"gather_text", "moments"} & {job.rule for job in gpu_jobs(config, models)}
+
+
+@pytest.mark.parametrize(
+    ("moments", "line"),
+    [
+        ({"hub": "o/n", "file": "{layer}.npz", "text": "a.txt"}, "so text must go"),
+        ({"hub": "o/n", "file": "{layer}.npz", "text": "self", "tokens": "auto"}, "so text and tokens must"),
+        ({"text": "self", "vectors_per_dimension": None}, "moments.vectors_per_dimension: null means all"),
+        ({"text": "self"}, None),
+    ],
+)
+def test_what_contradicts_itself_is_said(tmp_path: Path, moments: dict, line: str | None) -> None:
+    contents = {"source": {"path": "model"}, "n_layers": 3, "moments": moments}
+    (tmp_path / "some.yaml").write_text(yaml.safe_dump(contents))
+    _, errors = read_models({"models": ["some"], "kgs": {}, "editors": {}}, tmp_path)
+    assert len(errors) == (line is not None)
+    assert line is None or line in errors[0]
