@@ -8,7 +8,7 @@ import torch
 from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm.edits import Batch, apply_deltas
 from aftershock.lm.families import family_of, list_families
-from aftershock.lm.hooks import last_mlp_at, record_activations, start_after_layer
+from aftershock.lm.hooks import last_mlp_at, record_activations, start_after_layer, with_added
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.prefix_cache import split_at_subject
 from aftershock.lm.scoring import score
@@ -16,6 +16,7 @@ from aftershock.lm.tokens import encode_pairs, locate
 from aftershock.requests import EditRequest, Query
 from tiny import (
     FAMILIES,
+    MORE,
     NAMES,
     ROUNDING,
     TEMPLATES,
@@ -28,15 +29,15 @@ from tiny import (
     written,
 )
 
-every_family = pytest.mark.parametrize("family", FAMILIES)
+every_family = pytest.mark.parametrize("family", [*FAMILIES, *MORE])
 
 
 def test_every_family_has_a_tiny_model():
-    assert set(FAMILIES) == set(list_families())
+    assert FAMILIES.keys() | MORE.keys() == set(list_families())
 
 
 def test_unknown_family_is_named():
-    with pytest.raises(ValueError, match="unknown model type 'mamba'; known: gemma2, gemma3_text, gpt2, "):
+    with pytest.raises(ValueError, match="unknown model type 'mamba'; known: apertus, cohere2, ernie4_5, "):
         family_of("mamba")
 
 
@@ -76,7 +77,7 @@ def test_matrices_of_an_mlp_are_the_first_ones_and_the_projection(family):
 
 @every_family
 @torch.no_grad()
-def test_an_mlp_joins_the_stream_through_its_norm_only(family):
+def test_an_mlp_joins_the_stream_through_its_norm_and_scale_only(family):
     lm = tiny(family)
     ids, mask = lm.pad(lm.encode(TEXTS[:2]))
     batch = Batch.of_prompts(ids, mask, torch.zeros(2, dtype=torch.long))
@@ -87,9 +88,32 @@ def test_an_mlp_joins_the_stream_through_its_norm_only(family):
         lm.run(ids, mask)
     norm = lm.family.mlp_norm
     through = lm.model.get_submodule(norm.format(1)) if norm else torch.nn.Identity()
-    old, new = (through(seen["out", lm.mlp(1)]) for seen in (before, after))
+    scale = {"granite": 0.7}.get(family, 1.0)
+    old, new = (scale * through(seen["out", lm.mlp(1)]) for seen in (before, after))
+    assert torch.equal(lm.joined(1, after["out", lm.mlp(1)]), new)
     assert (new - old).abs().max() > 0.01
     assert torch.allclose(after["out", lm.layer(1)] - before["out", lm.layer(1)], new - old, atol=1e-9)
+
+
+@every_family
+@torch.no_grad()
+def test_a_vector_that_an_mlp_puts_out_more_reaches_the_stream(family):
+    lm = tiny(family)
+    ids = torch.tensor(lm.encode(TEXTS[:1]))
+    names = [lm.mlp(1), lm.layer(1)]
+    added = torch.randn(lm.d_model, generator=torch.Generator().manual_seed(1), dtype=lm.dtype)
+    with record_activations(lm, outputs=names) as before:
+        lm.run(ids, None)
+    handle = lm.model.get_submodule(lm.mlp(1)).register_forward_hook(lambda module, args, made: made + added)
+    try:
+        with record_activations(lm, outputs=names) as after:
+            lm.run(ids, None)
+    finally:
+        handle.remove()
+    mlp = before["out", lm.mlp(1)] if lm.family.changes_output else None
+    found = with_added(lm, 1, before["out", lm.layer(1)], mlp, added)
+    assert torch.allclose(found, after["out", lm.layer(1)], atol=1e-9)
+    assert (found - before["out", lm.layer(1)]).abs().max() > 0.01
 
 
 @every_family

@@ -55,8 +55,33 @@ FAMILIES = {
     },
     "phi3": {**_HALF, "pad_token_id": 0},
     "phi": {"partial_rotary_factor": 0.5, "qk_layernorm": True},
+    "granite": {
+        **_HALF,
+        "embedding_multiplier": 3.0,
+        "residual_multiplier": 0.7,
+        "attention_multiplier": 0.5,
+        "logits_scaling": 1.5,
+    },
 }
 """What is special about the configuration of each family's model."""
+
+_TURNING = {"rope_parameters": {"rope_theta": 10000.0, "partial_rotary_factor": 0.5, "rope_type": "default"}}
+_IN_TURN = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+MORE = {
+    "gemma": {**_HALF, "head_dim": 8},
+    "ernie4_5": {**_HALF, "head_dim": 8},
+    "seed_oss": {**_HALF, "head_dim": 8, "pad_token_id": 0},
+    "hunyuan_v1_dense": {**_HALF, "head_dim": 8},
+    "stablelm": {**_HALF, **_TURNING},
+    "cohere2": {**_HALF, **_WINDOW, **_IN_TURN, "head_dim": 8, "logit_scale": 0.5},
+    "exaone4": {**_HALF, **_WINDOW, **_IN_TURN},
+    "glm": {**_HALF, **_TURNING, "head_dim": 8, "pad_token_id": 0},
+    "glm4": {**_HALF, **_TURNING, "head_dim": 8, "pad_token_id": 0},
+    "nemotron": {**_HALF, **_TURNING, "head_dim": 8},
+    "apertus": {**_HALF, "pad_token_id": 0},
+    "starcoder2": {**_HALF, **_WINDOW},
+}
+"""The same of families that are built like one of those above, on which not everything is tried again."""
 
 
 def in_turn(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -65,7 +90,7 @@ def in_turn(names: Sequence[str]) -> list[tuple[str, str]]:
     return list(islice(pairs, max(len(names), len(FAMILIES))))
 
 
-ROUNDING = dict.fromkeys(FAMILIES, 1e-9)
+ROUNDING = dict.fromkeys(FAMILIES | MORE, 1e-9)
 """How exact a float64 model of each family is."""
 
 CONTEXT = 48
@@ -98,7 +123,7 @@ def _config(family: str, vocab_size: int):
         sizes["intermediate_size"] = 40
     drops = {"resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1} if family in ("gpt2", "gptj") else {}
     tokens = {"bos_token_id": 0, "eos_token_id": 0, "vocab_size": vocab_size}
-    return AutoConfig.for_model(family, **sizes, **drops, **tokens, **FAMILIES[family])
+    return AutoConfig.for_model(family, **sizes, **drops, **tokens, **(FAMILIES | MORE)[family])
 
 
 class _Wide:

@@ -110,7 +110,9 @@ class Plain:
             kinds = keys.split([len(kind) for kind in self.contexts], dim=1)
             K = torch.stack([kind.mean(dim=1) for kind in kinds]).mean(dim=0).T.double()
             now = self._traced([r.prompt for r in requests], [r.subject for r in requests], last)[1]
-            R = (z - now).T.double() / (len(layers) - i)
+            # what joins the stream is scaled in some families
+            scale = getattr(lm.model.config, lm.family.mlp_scale) if lm.family.mlp_scale else 1.0
+            R = (z - now).T.double() / (len(layers) - i) / scale
             weighted = settings.mom2_weight * self.moments[layer].matrix.to(lm.device).double()
             adjusted = torch.linalg.solve(weighted + K @ K.T, K)
             lm.weight(module).add_((R @ adjusted.T).to(lm.dtype))

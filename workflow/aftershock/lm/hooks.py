@@ -75,12 +75,12 @@ def with_added(
 ) -> Tensor:
     """The `stream` after a layer, had its MLP put out `added` more; all (..., d).
 
-    `written` is what the MLP does put out where a norm follows it, and None where it joins as it is.
+    `written` is what the MLP does put out where that is changed before it joins the stream, and None where
+    `added` joins as it is.
     """
-    if written is None or lm.family.mlp_norm is None:
+    if written is None:
         return stream + added
-    norm = lm.model.get_submodule(lm.family.mlp_norm.format(layer))
-    before, after = (norm(w.to(norm.weight.device)).to(lm.device) for w in (written, written + added))
+    before, after = (lm.joined(layer, output) for output in (written, written + added))
     return stream - before + after
 
 

@@ -184,6 +184,19 @@ class LanguageModel(TextReader):
         made = self.model.base_model(input_ids=ids, attention_mask=mask, **options)
         return made.last_hidden_state.to(self.device)
 
+    @property
+    def mlp_scale(self) -> float:
+        """What an MLP's output is multiplied with before it joins the residual stream."""
+        name = self.family.mlp_scale
+        return 1.0 if name is None else float(getattr(self.model.config, name))
+
+    def joined(self, layer: int, written: Tensor) -> Tensor:
+        """What joins the residual stream of `written`, the output of a layer's MLP."""
+        if self.family.mlp_norm is None:
+            return self.mlp_scale * written
+        norm = self.model.get_submodule(self.family.mlp_norm.format(layer))
+        return norm(written.to(norm.weight.device)).to(self.device)
+
     def normed(self, hidden: Tensor) -> Tensor:
         """Hidden states of an earlier layer after the final norm."""
         norm = self.model.get_submodule(self.family.norm)
@@ -197,7 +210,12 @@ class LanguageModel(TextReader):
         head = self.model.get_output_embeddings()
         with self.reduced("tf32"):
             logits = head(hidden.to(head.weight.device)).to(self.device)
-        cap = getattr(self.model.config, "final_logit_softcapping", None)
+        config = self.model.config
+        if (factor := getattr(config, "logit_scale", None)) is not None:
+            logits = logits * factor
+        if (divisor := getattr(config, "logits_scaling", None)) is not None:
+            logits = logits / divisor
+        cap = getattr(config, "final_logit_softcapping", None)
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
     @contextmanager

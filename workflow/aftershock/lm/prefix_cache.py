@@ -52,7 +52,7 @@ class CachedPrefixes:
     cases: Tensor  # (N, R)
     written: (
         Tensor | None
-    )  # (N, R, d), the MLP's output at the subject, where a vector joins it before a norm
+    )  # (N, R, d), the MLP's output at the subject, where it is changed before it joins the stream
 
     def take(self, keep: Tensor) -> "CachedPrefixes":
         """Some of the groups."""
@@ -134,7 +134,7 @@ def split_at_subject(
     length = mask.sum(dim=1)
     before, after = int(subject.max()), int((length - subject).max())
     cache = DynamicCache()
-    stream, normed = lm.layer(layer), site == "mlp" and lm.family.mlp_norm is not None
+    stream, normed = lm.layer(layer), site == "mlp" and lm.family.changes_output
     look = [*look, lm.mlp(layer)] if normed else look
     row_cases = cases.repeat_interleave(shape[1])
     prompt_ends = torch.tensor([row.prompt_end for row in rows], device=lm.device)

@@ -20,13 +20,12 @@ SEPARATOR = "<|endoftext|>"
 def separator_of(lm: LanguageModel) -> int:
     """Return the token that a document begins after; ValueError when the tokenizer has none.
 
-    It is the one that the tokenizer itself puts in front of a text, else SEPARATOR where that is a special
+    It is the one that stands in front of every text (see `beginning`), else SEPARATOR where that is a special
     token, else the end or the beginning of text.
     """
     tokenizer = lm.tokenizer
-    in_front = tokenizer("a", return_special_tokens_mask=True)
-    if in_front["special_tokens_mask"][0]:
-        return in_front["input_ids"][0]
+    if lm.leading:
+        return lm.leading[0]
     special = _special_tokens(lm)
     named = [SEPARATOR] if SEPARATOR in special else [tokenizer.eos_token, tokenizer.bos_token]
     for token in filter(None, named):

@@ -42,6 +42,11 @@ def named_text(wildcards):
     )
 
 
+def documents_read(wildcards):
+    """What a model's documents begin with, where its file says so: no chat template stands around them."""
+    return reading_of(model(wildcards), ["document_token"])
+
+
 def moments_sample(wildcards):
     """How the text behind the second moments is sampled, and how it is read; all of it is taken where it was
     gathered for them."""
@@ -52,13 +57,13 @@ def moments_sample(wildcards):
     }
     if wildcards.model in GATHERED:
         sample |= {"column": "text", "vectors_per_dimension": None}
-    return sample | reading_of(model(wildcards), ["document_token"])
+    return sample | documents_read(wildcards)
 
 
 def gathered_sample(wildcards):
     """How text is gathered and read, and how much."""
     sample = {name: value for name, value in model(wildcards)["moments"].items() if name != "text"}
-    return {"tokens": "auto", **sample, **reading_of(model(wildcards), ["document_token"])}
+    return {"tokens": "auto", **sample, **documents_read(wildcards)}
 
 
 def published_source(wildcards):
@@ -68,7 +73,7 @@ def published_source(wildcards):
 
 def training(wildcards):
     """How a model is trained, and how its recall is read."""
-    return model(wildcards)["train"] | reading_of(model(wildcards))
+    return model(wildcards)["train"] | documents_read(wildcards)
 
 
 def layers_with_moments(wildcards):

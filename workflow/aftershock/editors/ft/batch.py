@@ -67,7 +67,7 @@ def read_batch(
     running = Batch(ids, owner, read[:, 0].to(lm.device))
     with apply_deltas(lm, state, running), record_activations(lm, [projection], [mlp], stream) as seen:
         lm.run(ids, mask, use_cache=False)
-    written = seen["out", mlp] if lm.family.mlp_norm else None
+    written = seen["out", mlp] if lm.family.changes_output else None
     before, keys = seen["out", stream], seen["in", projection]
     slots, tokens, shares, read, valid = (
         tensor.to(lm.device) for tensor in (slots, tokens, shares, read, valid)

@@ -166,7 +166,7 @@ class Memit(ContextEditor):
             if done:
                 keys, hidden, streams = self._look(asked, layer, state + delta, streams)
             residual = (target - hidden.double()).masked_fill(lost, 0.0)
-            spread = residual / (len(layers) - done)
+            spread = residual / (len(layers) - done) / self.lm.mlp_scale  # of what the MLP is to put out
             K = keys.new_zeros(len(failed), int(slot.max()) + 1, keys.shape[1], dtype=torch.float64)
             R = K.new_zeros(*K.shape[:2], spread.shape[1])
             K[owner, slot], R[owner, slot] = keys.double().masked_fill(lost, 0.0) * weight, spread * weight

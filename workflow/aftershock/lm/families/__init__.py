@@ -24,8 +24,14 @@ class Family:
     inputs: tuple[str, ...]  # the MLP's first matrices, in the model's order
     norm: str  # before the head
     mlp_norm: str | None = None  # applied to the MLP's output before it joins the residual stream
+    mlp_scale: str | None = None  # an entry of the configuration that it is multiplied with there
     transposed: bool = False  # weights are stored (d_in, d_out), as in GPT-2's Conv1D
     tuples: bool = False  # a layer returns its hidden states in a tuple
+
+    @property
+    def changes_output(self) -> bool:
+        """True if what an MLP puts out is changed before it joins the residual stream."""
+        return self.mlp_norm is not None or self.mlp_scale is not None
 
     def weight(self, module: "nn.Module") -> "Tensor":
         """Return a view of the weight of a projection, (d_out, d_in)."""

@@ -1,0 +1,5 @@
+"""Gemma 1."""
+
+from aftershock.lm.families import GATED
+
+FAMILY = GATED

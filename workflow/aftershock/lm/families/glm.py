@@ -1,0 +1,7 @@
+"""GLM-4 of 2024, whose MLP has its two first matrices in one."""
+
+from dataclasses import replace
+
+from aftershock.lm.families import GATED
+
+FAMILY = replace(GATED, inputs=("model.layers.{}.mlp.gate_up_proj",))

@@ -1,0 +1,11 @@
+"""GLM-4 of 2025, which normalises what its MLP puts out."""
+
+from dataclasses import replace
+
+from aftershock.lm.families import GATED
+
+FAMILY = replace(
+    GATED,
+    inputs=("model.layers.{}.mlp.gate_up_proj",),
+    mlp_norm="model.layers.{}.post_mlp_layernorm",
+)

@@ -1,0 +1,5 @@
+"""Hunyuan, dense models."""
+
+from aftershock.lm.families import GATED
+
+FAMILY = GATED

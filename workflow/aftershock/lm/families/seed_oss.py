@@ -1,0 +1,5 @@
+"""Seed-OSS."""
+
+from aftershock.lm.families import GATED
+
+FAMILY = GATED

@@ -1,0 +1,5 @@
+"""StableLM 2."""
+
+from aftershock.lm.families import GATED
+
+FAMILY = GATED
