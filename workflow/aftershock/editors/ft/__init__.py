@@ -8,8 +8,9 @@ from aftershock.editors.contract import Method
 from aftershock.editors.settings import STRICT, Auto, Count, Layers, NotNegative, Positive
 
 BOX_SHARE = 0.02
-"""The largest change of a weight relative to the matrix's root mean square, where it is measured: of the shares
-tried on SmolLM2 the best one by edits written x neighbours kept (docs/moments.md)."""
+"""The largest change of a weight relative to the matrix's root mean square, where it is measured.
+
+Of the shares tried on SmolLM2 the best one by edits written x neighbours kept, see docs/moments.md."""
 
 
 @dataclass(frozen=True, config=STRICT)
