@@ -23,8 +23,8 @@ PROMPTS = 11  # of a fact: the edit's own and ten paraphrases
 LENGTHS = 6  # different lengths among the prompts of a block that a model goes on from: each is a batch
 OBJECTS = 3.0  # true objects of a round case
 HOST, DEVICE = 1.2 * GB, 1.5 * GB  # what libraries and tables take
-SETTLING = 20  # vectors per dimension until whitened directions have settled, about (experiments/settling.py)
-WRITTEN_DOCUMENTS, WRITTEN_TOKENS = 64, 256  # that a model writes side by side, and of each (lm/self_text.py)
+SETTLING = 15  # vectors per dimension until whitened directions have settled, about (experiments/settling.py)
+WRITTEN_DOCUMENTS, WRITTEN_TOKENS = 40, 256  # that a model writes side by side, and of each (lm/self_text.py)
 ROW_BYTES = 25  # of a table of observations, compressed (20 to 27 in the embedded study)
 
 

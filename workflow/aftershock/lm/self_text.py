@@ -9,7 +9,7 @@ from transformers import DynamicCache
 from aftershock.lm.model import LanguageModel
 from aftershock.seeds import derive
 
-DOCUMENTS = 64
+DOCUMENTS = 40
 """Documents that are written side by side."""
 DOCUMENT_TOKENS = 256
 """Tokens at which a document that goes on is cut."""
