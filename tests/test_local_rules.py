@@ -63,7 +63,7 @@ def test_the_rest_is_local_unless_it_computes_with_tensors_or_is_heavy(
     light = {
         name
         for name, (rule, _) in rules.items()
-        if str(rule.conda_env).endswith("tables.yaml") and name not in HEAVY
+        if str(rule.conda_env).endswith(("tables.yaml", "atlas.yaml")) and name not in HEAVY
     }
     fetching = {name for name in rules if name.startswith("fetch_")}
     assert {name for name, (_, local) in rules.items() if local} == light | fetching

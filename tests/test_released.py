@@ -17,6 +17,7 @@ from aftershock.datasets.graph_facts import Context, FactIndex, as_facts
 from aftershock.datasets.released import ALL_FILES, FILES, PROMPT_FILES, read_cases, read_prompts, write_cases
 from aftershock.datasets.statements import cases_of, publish
 from aftershock.datasets.table import CONFLICT, DATASETS
+from aftershock.kg.graph import find_graph
 from aftershock.tables.cases import RELEASED_FILES, RELEASED_ROWS, STATEMENTS
 from families import SHEET
 from published import (
@@ -215,11 +216,11 @@ def test_published_rows_survive_our_own_tables(dataset):
 
 def test_an_export_says_what_it_is(tmp_path):
     sizes = export(tmp_path, built(), "dev", SHEET, prompts())
-    page = notice(sizes, "dev", "wikidata", "some-model", invented=False)
+    page = notice(sizes, "dev", "wikidata", "some-model", "many about real people")
     assert "deliberately false statements, many about real people" in page
     assert "# Cases built for some-model from wikidata: dev" in page
     assert "`coverage_edit.json`: 4 rows" in page
-    assert "people who do not exist" in notice(sizes, "dev", "world", "some-model", invented=True)
+    assert "people who do not exist" in notice(sizes, "dev", "world", "some-model", find_graph("world").about)
 
 
 def test_each_split_with_cases_is_exported(tmp_path):

@@ -95,7 +95,7 @@ rule export_cases:
     params:
         datasets=config["datasets"],
         namespace=lambda wildcards: graph(wildcards)["namespace"],
-        invented=lambda wildcards: graph(wildcards)["source"] == "generated",
+        about=lambda wildcards: find_graph(graph(wildcards)["namespace"]).about,
         code=code_of("export_cases"),
     message:
         "Writing the {wildcards.split} cases for {wildcards.model} in the published format"

@@ -19,6 +19,6 @@ with stage(snakemake):
     relations = read_relations(given.relations, params.namespace)
     with whole_folder(snakemake.output[0]) as folder:
         sizes = export(folder, datasets, wildcards.split, relations, PROMPTS.read(given.prompts))
-        page = notice(sizes, wildcards.split, wildcards.kg, wildcards.model, params.invented)
+        page = notice(sizes, wildcards.split, wildcards.kg, wildcards.model, params.about)
         (folder / NOTICE).write_text(page, encoding="utf-8")
         print(render(findings(*read_folder(folder))))

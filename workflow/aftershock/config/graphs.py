@@ -6,7 +6,8 @@ from typing import Any
 
 from aftershock.kg.atlas_sources import REMEDY, missing_packages
 from aftershock.kg.graph import GRAPHS
-from aftershock.schema import read_sheet, suggestion
+from aftershock.schema import faults, read_schema, read_sheet, suggestion
+from aftershock.text_files import read_yaml
 
 TRIPLES = ("ntriples", "dump")  # sources that are files of triples
 ENDINGS = (".nt", ".nt.gz", ".nt.bz2")
@@ -36,13 +37,22 @@ def graph_errors(
                 yield f"kgs.{name}.{key}: there is no {path!r}; a path is relative to the working directory"
         if kgs[name]["source"] in TRIPLES and not kgs[name]["file"].endswith(ENDINGS):
             yield f"kgs.{name}.file: {kgs[name]['file']!r} is not named {' or '.join(ENDINGS)}"
-        to_make = kgs[name]["source"] == "atlas" and not Path("results/kg", name, "atlas.nt.gz").exists()
-        if to_make and (missing := missing_packages()):
-            yield f"kgs.{name}: an atlas needs the packages {', '.join(missing)}: {REMEDY}"
+        if kgs[name]["source"] == "atlas":
+            yield from _atlas_errors(name, kgs[name].get("file", ""), folder)
     for name, kg in kgs.items():
         if kg["namespace"] not in GRAPHS:
             known = suggestion(kg["namespace"], GRAPHS)
             yield f"kgs.{name}.namespace: {kg['namespace']!r} is unknown; {known}"
+
+
+def _atlas_errors(name: str | None, file: str, folder: Path) -> Iterator[str]:
+    """What is wrong with an atlas's description, and packages that are missing unless it was made before."""
+    path = next((path for path in (Path(file), folder / file) if path.is_file()), None)
+    if path:
+        yield from (f"{file}: {fault}" for fault in faults(read_yaml(path), read_schema("atlas")))
+    made = Path(f"results/kg/{name}/atlas.nt.gz").exists()
+    if not made and (missing := missing_packages()):
+        yield f"kgs.{name}: an atlas needs the packages {', '.join(missing)}: {REMEDY}"
 
 
 def screen_errors(config: Mapping[str, Any], folder: Path) -> Iterator[str]:

@@ -49,9 +49,8 @@ def export(
     return sizes
 
 
-def notice(sizes: Mapping[str, int], split: str, graph: str, model: str, invented: bool) -> str:
-    """The page that goes with exported files; `invented` says that the graph's people do not exist."""
-    whom = "about people who do not exist" if invented else "many about real people"
+def notice(sizes: Mapping[str, int], split: str, graph: str, model: str, about: str) -> str:
+    """The page that goes with exported files; `about` says of whom or what their statements are."""
     names = {name: dataset for dataset, name in FILES.items()}
     lines = [
         f"* `{name}`: {n} rows. {find_dataset(names[name]).description}"
@@ -61,7 +60,7 @@ def notice(sizes: Mapping[str, int], split: str, graph: str, model: str, invente
     ]
     page = [
         f"# Cases built for {model} from {graph}: {split}",
-        f"**The edits in these files are deliberately false statements, {whom}.** {CARE}",
+        f"**The edits in these files are deliberately false statements, {about}.** {CARE}",
         f"The files hold the {split} cases only, in the format of the published ConflictEdit and RoundEdit "
         f"files. {KNOWN}",
         "\n".join(lines),

@@ -26,7 +26,7 @@ from aftershock.seeds import generator
 from aftershock.tables.graph import FACT_KEY
 from aftershock.tables.models import FACT_ANSWERS, OBJECT_ANSWERS
 
-BLOCK = 1024
+BLOCK = 256
 """Rows that are asked about together: enough to fill batches, and all that is in memory at a time."""
 NAMED = 5  # of the labels that cannot be asked about, in an error
 

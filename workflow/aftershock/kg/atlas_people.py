@@ -65,9 +65,9 @@ def add_currencies(atlas: Atlas) -> None:
 def add_demonyms(atlas: Atlas) -> None:
     """Add the word for the people of a country, where it is one word and means one country."""
     inhabitants: dict[str, dict[str, int]] = defaultdict(dict)
-    for code, country in atlas.sources.countries.items():
+    for code, found in atlas.sources.countries.items():
         if word := atlas.sources.infos.get(code, {}).get("demonym"):
-            inhabitants[word][code] = country["population"]
+            inhabitants[word][code] = found["population"]
     for code, country in atlas.countries.items():
         word = atlas.sources.infos.get(code, {}).get("demonym")
         if atlas.is_reviewed("demonym", code):

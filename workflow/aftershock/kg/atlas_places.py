@@ -169,7 +169,8 @@ def add_neighbours(atlas: Atlas) -> None:
     drawn: Counter[tuple[str, str]] = Counter()
     for code in atlas.countries:
         theirs = set(atlas.sources.countries[code]["neighbours"].split(","))
-        ours = {by_three.get(name) for name in atlas.sources.infos.get(code, {}).get("borders") or ()}
+        borders = atlas.sources.infos.get(code, {}).get("borders") or ()
+        ours = {by_three[name] for name in borders if name in by_three}
         for others in (ours, theirs):
             drawn.update((min(code, other), max(code, other)) for other in others & set(atlas.countries))
     for (one, other), times in sorted(drawn.items()):

@@ -75,7 +75,9 @@ def read_sources() -> Sources:
         infos=infos,
         territories=dict(english.territories),
         languages=dict(english.languages),
-        currencies={code: get_currency_name(code, count=1, locale=english) for code in english.currencies},
+        currencies={
+            code: get_currency_name(code, count=1, locale=english) for code in map(str, english.currencies)
+        },
         official={
             code: frozenset(name for name, found in spoken.items() if found["official_status"] == "official")
             for code, spoken in get_global("territory_languages").items()

@@ -11,16 +11,11 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from aftershock.kg.atlas_sources import LICENCES as PACKAGES
+from aftershock.kg.atlas_sources import LICENCES
 from aftershock.kg.graph import find_graph
 from aftershock.kg.logic import BodyRule, LogicRule
 from aftershock.kg.queries import facts, instances
 
-LICENCES = {
-    "atlas": "those of the data that it is made of, above; GeoNames asks to be named",
-    "wikidata": "CC0 1.0: Wikidata's statements and labels are dedicated to the public domain",
-    "world": "MIT, as this project: a generated world of invented people and places",
-}
 CHUNK = 1 << 20
 
 
@@ -56,7 +51,7 @@ def describe_graph(
         "Facts between entities, places where logic rules hold, and subjects with several objects, by id, "
         "with English labels. Every row that was dropped is counted with its reason.",
         "## Where from and when",
-        bullets([*origin, f"licence: {LICENCES.get(namespace, 'see the source')}"]),
+        bullets([*origin, f"licence: {find_graph(namespace).licence}"]),
         *(_of_atlas(account) if account else ()),
         "## Queries",
         "Standard SPARQL 1.1. Long answers are read in parts, by VALUES of a variable, and checked against "
@@ -88,7 +83,7 @@ def describe_graph(
 
 def packages_origin(account: Mapping[str, Any]) -> list[str]:
     """Lines about the packages whose data an atlas is made of."""
-    return [f"made from the data of {name} {v}: {PACKAGES[name]}" for name, v in account["packages"].items()]
+    return [f"made from the data of {name} {v}: {LICENCES[name]}" for name, v in account["packages"].items()]
 
 
 def _of_atlas(account: Mapping[str, Any]) -> list[str]:

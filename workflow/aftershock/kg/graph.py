@@ -28,6 +28,8 @@ class Graph:
     properties: str  # IRI prefix of truthy properties
     entity_letter: str
     relation_letter: str
+    about: str  # what false statements about it are about, in a sentence
+    licence: str
     other_letters: tuple[str, ...] = ()  # of ids that are neither entities nor relations, such as lexemes
     human: tuple[str, str] | None = None  # the relation and object that make an entity a human being
     death: str | None = None  # the relation that tells when somebody died
@@ -92,7 +94,13 @@ GRAPHS = {
     graph.namespace: graph
     for graph in (
         Graph(
-            "world", "https://aftershock.invalid/entity/", "https://aftershock.invalid/prop/direct/", "E", "R"
+            "world",
+            "https://aftershock.invalid/entity/",
+            "https://aftershock.invalid/prop/direct/",
+            "E",
+            "R",
+            "about people who do not exist",
+            "MIT, as this project: a generated world of invented people and places",
         ),
         Graph(
             "atlas",
@@ -100,6 +108,8 @@ GRAPHS = {
             "https://aftershock.invalid/atlas/prop/direct/",
             "A",
             "T",
+            "about real places",
+            "those of the data that it is made of, above; GeoNames asks to be named",
         ),
         Graph(
             "wikidata",
@@ -107,6 +117,8 @@ GRAPHS = {
             "http://www.wikidata.org/prop/direct/",
             "Q",
             "P",
+            "many about real people",
+            "CC0 1.0: Wikidata's statements and labels are dedicated to the public domain",
             ("L",),
             human=("P31", "Q5"),
             death="P570",

@@ -1,5 +1,7 @@
 """What the rules of datasets.smk ask of the configuration."""
 
+from aftershock.kg.graph import find_graph
+
 
 def described_file(wildcards):
     """The RDF file behind a graph; a service has none."""
