@@ -277,3 +277,15 @@ def test_a_model_trained_here_has_no_template():
     assert not list(_model(model, config))
     (error,) = _model(model | {"prompt_format": "chat"}, config)
     assert error.startswith("prompt_format: a model that is trained here has no chat template")
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_a_continuation_is_cut_at_the_first_token_that_ends_it(chat, monkeypatch):
+    lm = chatting("ChatML") if chat else tiny()
+    (ids,) = lm.encode_prompts(["Ada Vex was born in"])
+    start = len(ids)
+    for _ in range(5):
+        ids.append(int(next_log_probs(lm, ids)[-1].argmax()))
+    monkeypatch.setattr(LanguageModel, "ends", {ids[start + 3]})
+    kept = ids[start : ids.index(ids[start + 3], start)]
+    assert continue_greedily(lm, ["Ada Vex was born in"], 5) == [lm.tokenizer.decode(kept)]

@@ -46,9 +46,9 @@ def _model(model: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]
             beyond = [layer for layer in layers if isinstance(layer, int) and layer >= n]
             if beyond:
                 yield f"editors.{method}.layers: {beyond} are not among the model's layers 0 to {n - 1}"
+    yield from _moments(model.get("moments", {}))
     if "train" in model and model.get("prompt_format") == "chat":
         yield "prompt_format: a model that is trained here has no chat template; leave it at plain"
-    yield from _moments(model.get("moments", {}))
     yield from _without_layers(model, config)
     yield from training_errors("mend", model.get("mend", {}))
     named = _methods_by_name(config)

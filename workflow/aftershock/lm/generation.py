@@ -29,7 +29,7 @@ def continue_greedily(
     prompts = rewrite_prompts(state, prompts, cases)
     case_of = torch.tensor(cases, device=lm.device)
     by_length = defaultdict(list)
-    encoded, ends = lm.encode_prompts(prompts), lm.ends
+    encoded, closing = lm.encode_prompts(prompts), lm.ends
     state = merge_many(state, sum(len(ids) + n_tokens for ids in encoded) / max(1, len(set(cases))))
     for i, ids in enumerate(encoded):
         lm.check_length([*ids, 0], prompts[i])
@@ -44,7 +44,7 @@ def continue_greedily(
             with apply_deltas(lm, state, Batch(ids, case_of[chosen], ends)):
                 grown = _grow(lm, ids, more, lambda scores: scores.argmax(dim=-1))
             for i, row in zip(chosen, grown[:, ids.shape[1] :].tolist(), strict=True):
-                end = next((place for place, token in enumerate(row) if token in ends), None)
+                end = next((place for place, token in enumerate(row) if token in closing), None)
                 texts[i] = lm.tokenizer.decode(row[:end])
     return texts
 

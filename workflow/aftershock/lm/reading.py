@@ -46,7 +46,7 @@ class TextReader:
         """Return what stands around every prompt."""
         return chat_frame(self.tokenizer) if self.prompt_format == "chat" else PLAIN
 
-    @cached_property
+    @property
     def ends(self) -> set[int]:
         """Return the tokens behind which nothing belongs to a continuation."""
         if self.prompt_format == "chat":
