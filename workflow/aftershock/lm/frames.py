@@ -106,14 +106,16 @@ def read_framed(
     The special tokens of the frame are tokens; those that a prompt or target spells are not, `as_characters`.
     """
     special = _special(tokenizer) if as_characters else None
-    odd = {pair for pair in pairs if special and any(special.search(part) for part in pair if part)}
-    whole = list(dict.fromkeys(pair for pair in pairs if pair not in odd))
-    found = dict(zip(whole, _tokens(tokenizer, [frame.whole(*pair) for pair in whole]), strict=True))
-    for prompt, target in odd:
-        marks = [mark.span() for mark in special.finditer(frame.before)]
-        start = len(frame.before) + len(bare(prompt))
-        marks += [(start + mark.start(), start + mark.end()) for mark in special.finditer(frame.after)]
-        found[prompt, target] = _read_between(tokenizer, frame.whole(prompt, target), marks)
+    found: dict[tuple[str, str | None], Read] = {}
+    if special:
+        for prompt, target in {p for p in pairs if any(special.search(part) for part in p if part)}:
+            marks = [mark.span() for mark in special.finditer(frame.before)]
+            start = len(frame.before) + len(bare(prompt))
+            marks += [(start + mark.start(), start + mark.end()) for mark in special.finditer(frame.after)]
+            found[prompt, target] = _read_between(tokenizer, frame.whole(prompt, target), marks)
+    whole = list(dict.fromkeys(pair for pair in pairs if pair not in found))
+    read = _tokens(tokenizer, [frame.whole(*pair) for pair in whole])
+    found |= dict(zip(whole, read, strict=True))
     return [found[pair] for pair in pairs]
 
 
