@@ -16,10 +16,10 @@ from aftershock.costs.questions import most_asked
 from aftershock.datasets.export import export
 from aftershock.datasets.table import DATASETS
 from aftershock.datasets.validate import findings, read_folder
-from aftershock.kg import atlas_sources
 from aftershock.kg.atlas import build_atlas
-from aftershock.kg.atlas_draft import folded
-from aftershock.kg.atlas_sources import Sources, read_sources
+from aftershock.kg.atlas import sources as atlas_sources
+from aftershock.kg.atlas.draft import folded
+from aftershock.kg.atlas.sources import Sources, read_sources
 from aftershock.kg.graph import find_graph
 from aftershock.kg.logic import LogicRule
 from aftershock.kg.sheets import (

@@ -3,7 +3,7 @@
 import json
 
 from aftershock.kg.atlas import build_atlas
-from aftershock.kg.atlas_sources import read_sources
+from aftershock.kg.atlas.sources import read_sources
 from aftershock.kg.triples import write_triples
 from aftershock.output import write_text
 from aftershock.stage import stage

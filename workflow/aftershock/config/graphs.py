@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from aftershock.kg.atlas_sources import REMEDY, missing_packages
+from aftershock.kg.atlas.sources import REMEDY, missing_packages
 from aftershock.kg.graph import GRAPHS
 from aftershock.schema import faults, read_schema, read_sheet, suggestion
 from aftershock.text_files import read_yaml

@@ -17,7 +17,6 @@ On these stands one module per stage: `sample` takes facts, `rules` mines logic 
 notation) from them, `combinations` finds where a rule holds and who has several objects, `labels` looks up
 names, `filters` says what can become a case, `summary` counts what each step leaves, and `datasheet` writes
 all of it down. `sheets` reads resources/*.tsv, `world` generates the graph of the demo, and `taught` chooses
-what a model learns. `atlas` makes a graph of real facts from the data of other packages (`atlas_sources`): of
-places (`atlas_places`) and of languages, currencies and peoples (`atlas_people`), collected in `atlas_draft`.
+what a model learns. `atlas` makes a graph of real facts from the data of other packages.
 `triples` writes both graphs.
 """

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from aftershock.kg.atlas_sources import LICENCES
+from aftershock.kg.atlas.sources import LICENCES
 from aftershock.kg.graph import find_graph
 from aftershock.kg.logic import BodyRule, LogicRule
 from aftershock.kg.queries import facts, instances

@@ -4,16 +4,19 @@ A fact is kept where it is a single clear one: where two packages tell it, they 
 resources/atlas.yaml lists what people have looked at and left out, and why. A name that cities of several
 countries bear is left out unless one of them is by far the largest, so that a city's name says which city is
 meant. Everything that is left out is counted with its reason.
+
+`sources` reads the packages, `places` takes countries and cities from them and `people` languages, currencies
+and demonyms; a `draft` collects them.
 """
 
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from aftershock.kg.atlas_draft import Atlas
-from aftershock.kg.atlas_people import add_currencies, add_demonyms, add_languages
-from aftershock.kg.atlas_places import add_aliases, add_cities, add_continents, add_neighbours
-from aftershock.kg.atlas_sources import Sources
+from aftershock.kg.atlas.draft import Atlas
+from aftershock.kg.atlas.people import add_currencies, add_demonyms, add_languages
+from aftershock.kg.atlas.places import add_aliases, add_cities, add_continents, add_neighbours
+from aftershock.kg.atlas.sources import Sources
 from aftershock.kg.graph import find_graph
 from aftershock.kg.triples import LABEL, WIKIBASE, iri, literal
 

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from aftershock.kg.atlas_draft import (
+from aftershock.kg.atlas.draft import (
     DISAGREE,
     NOT_TOLD,
     ONE_ONLY,

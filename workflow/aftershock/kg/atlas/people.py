@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from aftershock.kg.atlas_draft import DISAGREE, NOT_TOLD, ONE_ONLY, SEVERAL, UNKNOWN, Atlas, folded
+from aftershock.kg.atlas.draft import DISAGREE, NOT_TOLD, ONE_ONLY, SEVERAL, UNKNOWN, Atlas, folded
 
 OF_COUNTRY = "the name of the country itself"
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from aftershock.kg.atlas_sources import Sources
+from aftershock.kg.atlas.sources import Sources
 
 DISAGREE = "the packages disagree"
 ONE_ONLY = "only one package tells it"
