@@ -7,14 +7,20 @@ model has, which costs the same whatever its tokens are called.
 
 import copy
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, GPT2Config, GPTJConfig, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPTJConfig,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+)
 from transformers.activations import NewGELUActivation
 
 from aftershock.lm.model import LanguageModel
@@ -40,7 +46,18 @@ class Size:
     @property
     def name(self) -> str:
         """Layers x width."""
-        return f"{self.config['n_layer']}x{self.config['n_embd']}"
+        config = self.kind(**self.config)
+        return f"{config.num_hidden_layers}x{config.hidden_size}"
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What a model is asked: the first n requests, n targets and n further wordings of a case, contexts."""
+
+    requests: Callable[[int], list[EditRequest]]
+    targets: Callable[[int, int], list[str]]
+    paraphrases: Callable[[EditRequest, int, int], list[str]]
+    contexts: Callable[[str], Sequence[Sequence[str]]]
 
 
 def _gpt2(layers: int, width: int, heads: int, vocabulary: int, context: int = 1024) -> dict[str, int]:
@@ -52,6 +69,21 @@ SIZES = {
     "stub": Size(_gpt2(3, 16, 2, MERGED, 128), {"rome": [1], "memit": [0, 1], "ft": [0]}),
     "tiny": Size(_gpt2(4, 128, 4, MERGED, 128), {"rome": [1], "memit": [0, 1], "ft": [0]}),
     "small": Size(_gpt2(12, 768, 12, 50257), {"rome": [4], "memit": [2, 3, 4, 5, 6], "ft": [0]}),
+    "smollm2": Size(
+        {
+            "num_hidden_layers": 30,
+            "hidden_size": 576,
+            "intermediate_size": 1536,
+            "num_attention_heads": 9,
+            "num_key_value_heads": 3,
+            "vocab_size": 49152,
+            "max_position_embeddings": 8192,
+            "tie_word_embeddings": True,
+        },
+        {"rome": [3], "memit": [3, 4, 5], "ft": [20]},
+        LlamaConfig,
+        {"memit": {"mom2_weight": 500.0}, "ft": {"norm_constraint": None}},
+    ),
     "gpt2-xl": Size(_gpt2(48, 1600, 25, 50257), {"rome": [17], "memit": range(13, 18), "ft": [0]}),
     "gpt-j": Size(
         _gpt2(28, 4096, 16, 50400, 2048) | {"rotary_dim": 64},
@@ -137,6 +169,10 @@ def contexts(method: str) -> list[list[str]]:
 def words(draw: random.Random, n: int) -> list[str]:
     """n words."""
     return draw.choices(vocabulary(), k=n)
+
+
+DRAWN = Texts(requests, targets, paraphrases, contexts)
+"""Texts of the words that the random models' tokenizer knows."""
 
 
 def moments(lm: LanguageModel, layers: Sequence[int], seed: int = 0) -> dict[int, Moment]:
