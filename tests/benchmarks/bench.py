@@ -207,7 +207,7 @@ def compare(work: Any, batches: Sequence[int], args: argparse.Namespace, each: i
 
 
 def _products(work: Any, cases: Sequence[int], device: str) -> float:
-    """Seconds that the engine's matrix products take alone; NaN on a GPU, which does other things meanwhile."""
+    """Seconds that the engine's matrix products take alone; NaN on a GPU, where much runs side by side."""
     if device != "cpu":
         return math.nan
     weights, untimed = list(work.lm.model.parameters()), Clock(device)

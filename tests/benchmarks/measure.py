@@ -89,12 +89,14 @@ class _Products(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
     def _stand_in(self, tensor: Tensor) -> Tensor:
-        """Return a weight as it is, as it comes from far away in memory, and else some tensor of that form."""
+        """Return weights as they are, since they come from far away in memory, else a tensor of that form."""
         if tensor.untyped_storage().data_ptr() in self.kept:
             return tensor.detach()
         form = (tensor.shape, tensor.stride(), tensor.dtype)
         if form not in self.made:
-            self.made[form] = torch.empty_strided(*form[:2], dtype=tensor.dtype, device=tensor.device).fill_(0.1)
+            self.made[form] = torch.empty_strided(*form[:2], dtype=tensor.dtype, device=tensor.device).fill_(
+                0.1
+            )
         return self.made[form]
 
 

@@ -13,7 +13,6 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     GPT2Config,
@@ -21,7 +20,6 @@ from transformers import (
     LlamaConfig,
     PreTrainedTokenizerFast,
 )
-from transformers.activations import NewGELUActivation
 
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.moments import Moment
@@ -106,14 +104,15 @@ def build(
 
 
 def as_published(lm: LanguageModel) -> LanguageModel:
-    """The same weights in exact products, and the activation as transformers has it: for the plain path."""
-    shared = {id(tensor): tensor for tensor in (*lm.model.parameters(), *lm.model.buffers())}
-    same = LanguageModel(copy.deepcopy(lm.model, shared), lm.tokenizer, lm.target_ids)
-    if getattr(lm.model.config, "activation_function", None) == "gelu_new":
-        for parent in list(same.model.modules()):
-            for name, child in parent.named_children():
-                if isinstance(child, nn.GELU):  # one kernel, where the model's own code takes eight
-                    setattr(parent, name, NewGELUActivation())
+    """The same weights in exact products, and all modules as transformers has them: for the plain path."""
+    with torch.device("meta"):
+        model = type(lm.model)(lm.model.config)
+    for tensors in (lm.model.named_parameters, lm.model.named_buffers):
+        for name, tensor in tensors(remove_duplicate=False):
+            parent, _, own = name.rpartition(".")
+            setattr(model.get_submodule(parent), own, tensor)
+    same = copy.copy(lm)
+    same.model, same.precision = model.eval(), "strict"
     return same
 
 
