@@ -85,7 +85,8 @@ class _Products(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.overloadpacket in self.KINDS:
-            self.calls.append((func, [self._stand_in(x) if isinstance(x, Tensor) else x for x in args]))
+            operands = [self._stand_in(x) if isinstance(x, Tensor) else x for x in args]
+            self.calls.append((func.overloadpacket.default, operands))
         return func(*args, **(kwargs or {}))
 
     def _stand_in(self, tensor: Tensor) -> Tensor:

@@ -63,21 +63,35 @@ def _gpt2(layers: int, width: int, heads: int, vocabulary: int, context: int = 1
     return sizes | {"vocab_size": vocabulary, "n_positions": context}
 
 
+def _llama(
+    layers: int, width: int, inner: int, heads: int, kv_heads: int, vocabulary: int, context: int
+) -> dict[str, Any]:
+    return {
+        "num_hidden_layers": layers,
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "vocab_size": vocabulary,
+        "max_position_embeddings": context,
+        "tie_word_embeddings": True,
+    }
+
+
 SIZES = {
     "stub": Size(_gpt2(3, 16, 2, MERGED, 128), {"rome": [1], "memit": [0, 1], "ft": [0]}),
+    "stub-gptj": Size(
+        _gpt2(3, 16, 2, MERGED, 128) | {"rotary_dim": 4},
+        {"rome": [1], "memit": [0, 1], "ft": [0]},
+        GPTJConfig,
+    ),
+    "stub-llama": Size(
+        _llama(3, 16, 40, 2, 1, MERGED, 128), {"rome": [1], "memit": [0, 1], "ft": [0]}, LlamaConfig
+    ),
     "tiny": Size(_gpt2(4, 128, 4, MERGED, 128), {"rome": [1], "memit": [0, 1], "ft": [0]}),
     "small": Size(_gpt2(12, 768, 12, 50257), {"rome": [4], "memit": [2, 3, 4, 5, 6], "ft": [0]}),
     "smollm2": Size(
-        {
-            "num_hidden_layers": 30,
-            "hidden_size": 576,
-            "intermediate_size": 1536,
-            "num_attention_heads": 9,
-            "num_key_value_heads": 3,
-            "vocab_size": 49152,
-            "max_position_embeddings": 8192,
-            "tie_word_embeddings": True,
-        },
+        _llama(30, 576, 1536, 9, 3, 49152, 8192),
         {"rome": [3], "memit": [3, 4, 5], "ft": [20]},
         LlamaConfig,
         {"memit": {"mom2_weight": 500.0}, "ft": {"norm_constraint": None}},
@@ -183,5 +197,6 @@ def moments(lm: LanguageModel, layers: Sequence[int], seed: int = 0) -> dict[int
         options = {"generator": g, "device": lm.device}
         spread = 10 ** (-1.5 * torch.rand(width, **options))
         drawn = torch.randn(width, 2 * width, **options) * spread[:, None]
-        made[layer] = Moment(drawn @ drawn.T / (2 * width), 2 * width)
+        matrix = drawn @ drawn.T / (2 * width)
+        made[layer] = Moment(matrix.to(torch.promote_types(lm.dtype, torch.float32)), 2 * width)
     return made

@@ -99,7 +99,8 @@ def head_product(head: nn.Module, hidden: Tensor) -> Tensor:
     """`head(hidden)`, piece by piece where the whole vocabulary at once would be slower."""
     if hidden.device.type != "cpu" or type(head) is not nn.Linear or head._forward_hooks:
         return head(hidden)
-    return _Head.apply(hidden.flatten(0, -2), head.weight, head.bias).unflatten(0, hidden.shape[:-1])
+    made = _Head.apply(hidden.reshape(-1, hidden.shape[-1]), head.weight, head.bias)
+    return made.reshape(*hidden.shape[:-1], -1)
 
 
 class _Head(torch.autograd.Function):
