@@ -17,6 +17,7 @@
 # make golden   recorded editing cases:     make golden DIR=FOLDER
 # make plan     what a study would take:  make plan CONFIG=… GPU=h100-80gb GPUS=8 (devices: resources/devices.yaml)
 # make bench    engine against plain path:  make bench ARGS='--models tiny --methods rome,score-5 --quick'
+# make gpu-check  is a GPU's arithmetic right, how fast is it: nine minutes (ARGS='--device cpu --quick' tries the program)
 # make lint     style, types, dead code, citations and stray files, in less than a minute; see CONTRIBUTING.md
 #
 # The environment in .venv is made first where it is missing or out of date. PIP_ARGS goes to pip, CORES and ARGS to
@@ -31,7 +32,7 @@ LAUNCHER = @PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.launch
 PROFILES = $(if $(PROFILE),--profile $(if $(findstring /,$(PROFILE)),$(PROFILE),workflow/profiles/$(PROFILE)))
 LAUNCH = $(LAUNCHER) $(if $(PROFILE),$(PROFILES),--cores $(CORES))
 
-.PHONY: demo run plan resume why status manifest verify datasets queries validate convert test slurm-test check-method golden bench lint environment
+.PHONY: demo run plan resume why status manifest verify datasets queries validate convert test slurm-test check-method golden bench gpu-check lint environment
 
 demo: environment
 	$(LAUNCH) $(ARGS)
@@ -95,6 +96,9 @@ golden: environment
 
 bench: environment
 	$(VENV)/bin/python tests/benchmarks/bench.py $(ARGS)
+
+gpu-check: environment
+	$(VENV)/bin/python tests/benchmarks/gpu_check.py $(ARGS)
 
 TRACKED = git ls-files -z --
 WITHOUT_RECORDS = ':!tests/faults' ':!*.svg'

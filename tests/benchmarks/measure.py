@@ -4,14 +4,17 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -67,6 +70,48 @@ def cost(device: str, run: Callable[[], object]) -> Cost:
             torch.cuda.synchronize()
             peak = torch.cuda.max_memory_allocated() - before
     return Cost(peak, counter.get_total_flops())
+
+
+class _Products(TorchDispatchMode):
+    """Keeps the matrix products that are made inside: the operation, and stand-ins for what it multiplied."""
+
+    KINDS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm, torch.ops.aten.baddbmm)
+
+    def __init__(self, kept: Iterable[Tensor]) -> None:
+        super().__init__()
+        self.kept = {tensor.untyped_storage().data_ptr() for tensor in kept}
+        self.made: dict[tuple, Tensor] = {}
+        self.calls: list[tuple[Callable[..., Tensor], list[Any]]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket in self.KINDS:
+            operands = [self._stand_in(x) if isinstance(x, Tensor) else x for x in args]
+            self.calls.append((func.overloadpacket.default, operands))
+        return func(*args, **(kwargs or {}))
+
+    def _stand_in(self, tensor: Tensor) -> Tensor:
+        """Return weights as they are, since they come from far away in memory, else a tensor of that form."""
+        if tensor.untyped_storage().data_ptr() in self.kept:
+            return tensor.detach()
+        form = (tensor.shape, tensor.stride(), tensor.dtype)
+        if form not in self.made:
+            self.made[form] = torch.empty_strided(*form[:2], dtype=tensor.dtype, device=tensor.device).fill_(
+                0.1
+            )
+        return self.made[form]
+
+
+def product_seconds(device: str, run: Callable[[], object], weights: Iterable[Tensor]) -> float:
+    """Seconds that the matrix products of `run` take by themselves, on the same shapes and weights."""
+    with _Products(weights) as products:
+        run()
+    clock = Clock(device)
+    clock.start()
+    with torch.no_grad():
+        for product, operands in products.calls:
+            product(*operands)
+    clock.stop()
+    return clock.total
 
 
 @contextmanager

@@ -7,15 +7,19 @@ model has, which costs the same whatever its tokens are called.
 
 import copy
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import AutoModelForCausalLM, GPT2Config, GPTJConfig, PreTrainedTokenizerFast
-from transformers.activations import NewGELUActivation
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPTJConfig,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+)
 
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.moments import Moment
@@ -42,7 +46,18 @@ class Size:
     @property
     def name(self) -> str:
         """Layers x width."""
-        return f"{self.config['n_layer']}x{self.config['n_embd']}"
+        config = self.kind(**self.config)
+        return f"{config.num_hidden_layers}x{config.hidden_size}"
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What a model is asked: the first n requests, n targets and n further wordings of a case, contexts."""
+
+    requests: Callable[[int], list[EditRequest]]
+    targets: Callable[[int, int], list[str]]
+    paraphrases: Callable[[EditRequest, int, int], list[str]]
+    contexts: Callable[[str], Sequence[Sequence[str]]]
 
 
 def _gpt2(layers: int, width: int, heads: int, vocabulary: int, context: int = 1024) -> dict[str, int]:
@@ -50,10 +65,39 @@ def _gpt2(layers: int, width: int, heads: int, vocabulary: int, context: int = 1
     return sizes | {"vocab_size": vocabulary, "n_positions": context}
 
 
+def _llama(
+    layers: int, width: int, inner: int, heads: int, kv_heads: int, vocabulary: int, context: int
+) -> dict[str, Any]:
+    return {
+        "num_hidden_layers": layers,
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "vocab_size": vocabulary,
+        "max_position_embeddings": context,
+        "tie_word_embeddings": True,
+    }
+
+
 SIZES = {
     "stub": Size(_gpt2(3, 16, 2, MERGED, 128), {"rome": [1], "memit": [0, 1], "ft": [0]}),
+    "stub-gptj": Size(
+        _gpt2(3, 16, 2, MERGED, 128) | {"rotary_dim": 4},
+        {"rome": [1], "memit": [0, 1], "ft": [0]},
+        GPTJConfig,
+    ),
+    "stub-llama": Size(
+        _llama(3, 16, 40, 2, 1, MERGED, 128), {"rome": [1], "memit": [0, 1], "ft": [0]}, LlamaConfig
+    ),
     "tiny": Size(_gpt2(4, 128, 4, MERGED, 128), {"rome": [1], "memit": [0, 1], "ft": [0]}),
     "small": Size(_gpt2(12, 768, 12, 50257), {"rome": [4], "memit": [2, 3, 4, 5, 6], "ft": [0]}),
+    "smollm2": Size(
+        _llama(30, 576, 1536, 9, 3, 49152, 8192),
+        {"rome": [3], "memit": [3, 4, 5], "ft": [20]},
+        LlamaConfig,
+        {"memit": {"mom2_weight": 500.0}, "ft": {"norm_constraint": None}},
+    ),
     "gpt2-xl": Size(_gpt2(48, 1600, 25, 50257), {"rome": [17], "memit": range(13, 18), "ft": [0]}),
     "gpt-j": Size(
         _gpt2(28, 4096, 16, 50400, 2048) | {"rotary_dim": 64},
@@ -76,14 +120,15 @@ def build(
 
 
 def as_published(lm: LanguageModel) -> LanguageModel:
-    """The same weights in exact products, and the activation as transformers has it: for the plain path."""
-    shared = {id(tensor): tensor for tensor in (*lm.model.parameters(), *lm.model.buffers())}
-    same = LanguageModel(copy.deepcopy(lm.model, shared), lm.tokenizer, lm.target_ids)
-    if getattr(lm.model.config, "activation_function", None) == "gelu_new":
-        for parent in list(same.model.modules()):
-            for name, child in parent.named_children():
-                if isinstance(child, nn.GELU):  # one kernel, where the model's own code takes eight
-                    setattr(parent, name, NewGELUActivation())
+    """The same weights in exact products, and all modules as transformers has them: for the plain path."""
+    with torch.device("meta"):
+        model = type(lm.model)(lm.model.config)
+    for tensors in (lm.model.named_parameters, lm.model.named_buffers):
+        for name, tensor in tensors(remove_duplicate=False):
+            parent, _, own = name.rpartition(".")
+            setattr(model.get_submodule(parent), own, tensor)
+    same = copy.copy(lm)
+    same.model, same.precision = model.eval(), "strict"
     return same
 
 
@@ -141,6 +186,10 @@ def words(draw: random.Random, n: int) -> list[str]:
     return draw.choices(vocabulary(), k=n)
 
 
+DRAWN = Texts(requests, targets, paraphrases, contexts)
+"""Texts of the words that the random models' tokenizer knows."""
+
+
 def moments(lm: LanguageModel, layers: Sequence[int], seed: int = 0) -> dict[int, Moment]:
     """Well-conditioned random second moments of the size of the model's own."""
     made = {}
@@ -150,5 +199,6 @@ def moments(lm: LanguageModel, layers: Sequence[int], seed: int = 0) -> dict[int
         options = {"generator": g, "device": lm.device}
         spread = 10 ** (-1.5 * torch.rand(width, **options))
         drawn = torch.randn(width, 2 * width, **options) * spread[:, None]
-        made[layer] = Moment(drawn @ drawn.T / (2 * width), 2 * width)
+        matrix = drawn @ drawn.T / (2 * width)
+        made[layer] = Moment(matrix.to(torch.promote_types(lm.dtype, torch.float32)), 2 * width)
     return made

@@ -53,8 +53,16 @@ class Edits:
     contexts, the hypernetwork.
     """
 
-    def __init__(self, lm: LanguageModel, size: models.Size, method: str, n: int, steps: int | None) -> None:
-        self.lm, self.method, self.requests = lm, method, models.requests(n)
+    def __init__(
+        self,
+        lm: LanguageModel,
+        size: models.Size,
+        method: str,
+        n: int,
+        steps: int | None,
+        texts: models.Texts = models.DRAWN,
+    ) -> None:
+        self.lm, self.method, self.requests = lm, method, texts.requests(n)
         layers = size.layers["rome" if method == "mend" else method]
         if method == "mend":
             layers = range(lm.n_layers - min(3, lm.n_layers - 1), lm.n_layers)  # the last three, as published
@@ -64,7 +72,7 @@ class Edits:
         self.settings = settings_of(method, changes)
         self.steps = getattr(self.settings, "steps", 1)
         whitened = method in ("rome", "memit")
-        contexts = models.contexts(method) if whitened else [["{}"]]
+        contexts = texts.contexts(method) if whitened else [["{}"]]
         moments = models.moments(lm, layers) if whitened else {}
         self.plain = Plain(models.as_published(lm), moments, contexts, -math.inf, -math.inf)
         names = [lm.projection(layer) for layer in layers] if method == "ft" else []
@@ -124,8 +132,16 @@ class Edits:
 class Scores:
     """Eleven prompts with one or several targets, in as many edited states as there are cases."""
 
-    def __init__(self, lm: LanguageModel, size: models.Size, name: str, n: int, steps: int | None) -> None:
-        self.lm, self.requests, self.steps = lm, models.requests(n), 1
+    def __init__(
+        self,
+        lm: LanguageModel,
+        size: models.Size,
+        name: str,
+        n: int,
+        steps: int | None,
+        texts: models.Texts = models.DRAWN,
+    ) -> None:
+        self.lm, self.requests, self.steps = lm, texts.requests(n), 1
         self.plain = Plain(models.as_published(lm))
         self.module = lm.projection(size.layers["rome"][0])
         d_out, d_in = lm.weight(self.module).shape
@@ -134,9 +150,9 @@ class Scores:
         self.state: State = (LowRank(self.module, *factors),)
         self.asked = []
         for i, request in enumerate(self.requests):
-            more = [t for t in models.targets(SCORES[name], i) if t != request.target_new]
+            more = [t for t in texts.targets(SCORES[name], i) if t != request.target_new]
             targets = [request.target_new, *more][: SCORES[name]]
-            self.asked.append((models.paraphrases(request, PROMPTS - 1, i), targets))
+            self.asked.append((texts.paraphrases(request, PROMPTS - 1, i), targets))
 
     def by_plain(self, case: int, clock: Clock, ask: bool = True) -> Found:
         """Score a case whose change is in the weights already."""
@@ -168,9 +184,16 @@ class Scores:
         return Found([0] * len(cases), [], said)
 
 
-def task(lm: LanguageModel, size: models.Size, name: str, n: int, steps: int | None) -> Edits | Scores:
+def task(
+    lm: LanguageModel,
+    size: models.Size,
+    name: str,
+    n: int,
+    steps: int | None,
+    texts: models.Texts = models.DRAWN,
+) -> Edits | Scores:
     """What is measured under `name`."""
-    return (Scores if name in SCORES else Edits)(lm, size, name, n, steps)
+    return (Scores if name in SCORES else Edits)(lm, size, name, n, steps, texts)
 
 
 def observed(lm: LanguageModel, layers: Sequence[int]) -> Hypernetwork:

@@ -9,11 +9,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
-from transformers.activations import NewGELUActivation
 
 from aftershock.lm.beginning import AUTO
 from aftershock.lm.families import family_of, layer_number
 from aftershock.lm.folders import fault_of_model, model_file
+from aftershock.lm.fused import fuse, head_product
 from aftershock.lm.reading import PromptFormat, SpecialTokens, TargetIds, TextReader
 from aftershock.lm.tokenizer_files import load_tokenizer
 
@@ -38,15 +38,6 @@ def not_finite(model: nn.Module) -> list[str]:
     ]
 
 
-def fuse_activations(model: nn.Module) -> nn.Module:
-    """`model` with GPT-2's approximate GELU in one kernel instead of eight; the same up to rounding."""
-    for parent in list(model.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, NewGELUActivation):
-                setattr(parent, name, nn.GELU(approximate="tanh"))
-    return model
-
-
 class LanguageModel(TextReader):
     """A frozen model: only `edits.fold` writes its weights, for a while. Batches are padded on the right."""
 
@@ -64,7 +55,7 @@ class LanguageModel(TextReader):
             raise ValueError(
                 f"tokenizer {tokenizer.name_or_path!r} is a slow one; a tokenizer.json is needed"
             )
-        self.model = fuse_activations(model.eval().requires_grad_(False))
+        self.model = fuse(model.eval().requires_grad_(False))
         self.tokenizer = tokenizer
         self.target_ids = target_ids  # see lm/tokens.py
         self.precision = precision  # of `reduced` passes
@@ -209,7 +200,7 @@ class LanguageModel(TextReader):
         """
         head = self.model.get_output_embeddings()
         with self.reduced("tf32"):
-            logits = head(hidden.to(head.weight.device)).to(self.device)
+            logits = head_product(head, hidden.to(head.weight.device)).to(self.device)
         config = self.model.config
         if (factor := getattr(config, "logit_scale", None)) is not None:
             logits = logits * factor

@@ -16,7 +16,7 @@ from aftershock.lm.memory import token_bytes
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.prefix_cache import CachedPrefixes, split_at_subject
 from aftershock.lm.tokens import Located, locate, locate_pairs
-from aftershock.prompts import fill
+from aftershock.prompts import fill, split
 from aftershock.requests import EditRequest
 
 ESSENCE = "{} is a"  # what follows the subject here should stay
@@ -118,9 +118,11 @@ def build(
     state: State,
     cases: Tensor,
     key_layer: int,
+    contexts: Sequence[str],
 ) -> tuple[ValueProblem, Tensor, Tensor]:
     """The problem of `texts`, text i in case `cases[i]` of `state`, and what `key_layer` does in it.
 
+    `contexts` are the templates that the texts were written with: what stands before a prompt is run once.
     The latter are the inputs of its projection at the subjects, (N, R - 1, d_in), and the outputs there,
     (N, R - 1, d_out).
     """
@@ -129,7 +131,9 @@ def build(
     rows = [[*text[:-1], *[text[-1]] * (most - len(text)), text[-1]] for text in texts]
     output, projection = {"mlp": lm.mlp, "layer": lm.layer}[site](layer), lm.projection(key_layer)
     groups = [[row for row, _ in mine] for mine in rows]
-    prefixes, seen = split_at_subject(lm, groups, layer, site, state, cases, [output, projection])
+    beginnings = [split(context)[0].rstrip() for context in contexts]
+    look = [output, projection]
+    prefixes, seen = split_at_subject(lm, groups, layer, site, state, cases, look, beginnings)
     init = seen["out", output][:, 0]
     problem = ValueProblem(prefixes, *_places(lm, rows, texts, prefixes.ids.shape[2]), init)
     return problem, seen["in", projection][:, :-1], seen["out", projection][:, :-1]

@@ -98,7 +98,14 @@ def solve_values(
         chosen = [order[i] for i in part]
         key = objective.layer if key_layer is None else key_layer
         group = value_problem.build(
-            lm, [texts[i] for i in chosen], objective.layer, objective.site, state, index[chosen], key
+            lm,
+            [texts[i] for i in chosen],
+            objective.layer,
+            objective.site,
+            state,
+            index[chosen],
+            key,
+            contexts,
         )
         return _solve(lm, objective, state, *group, len(contexts), checkpoint)
 

@@ -1,0 +1,69 @@
+"""Fused parts of a model against transformers' own, outputs and gradients."""
+
+import pytest
+import torch
+from torch import nn
+
+from aftershock.lm import fused
+from aftershock.lm.context_cache import recall
+from aftershock.lm.prefix_cache import FrozenCache
+from aftershock.lm.tokens import locate
+from benchmarks import models
+from tiny import FAMILIES, tiny
+
+FUSED = {"llama", "mistral", "qwen2", "qwen3", "olmo2", "olmo3", "smollm3", "ministral"}
+
+
+def outcome(model, ids):
+    """Logits, and the gradient of some number made of them at the embeddings."""
+    embedded = model.get_input_embeddings()(ids).detach().requires_grad_()
+    logits = model(inputs_embeds=embedded).logits
+    weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1), dtype=logits.dtype)
+    return logits.detach(), torch.autograd.grad((logits * weights).sum(), embedded)[0]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_fused_model_says_what_its_own_modules_say(family):
+    lm = tiny(family)
+    ids = torch.arange(24).reshape(2, 12) * 7 % lm.model.config.vocab_size
+    (mine, slope), (theirs, expected) = outcome(lm.model, ids), outcome(models.as_published(lm).model, ids)
+    assert torch.allclose(mine, theirs, atol=1e-10)
+    assert torch.allclose(slope, expected, atol=1e-10)
+    kinds = {type(module) for module in lm.model.modules()}
+    assert ({fused.RmsNorm, fused.GatedMlp} <= kinds) == (family in FUSED)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_head_in_pieces_is_the_head(bias, monkeypatch):
+    monkeypatch.setattr(fused, "HEAD_ROWS", 7)
+    head = nn.Linear(5, 40, bias=bias, dtype=torch.float64).requires_grad_(False)
+    for shape in [(5,), (3, 5), (2, 3, 5)]:
+        hidden = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+        slope = torch.randn(*shape[:-1], 40, dtype=torch.float64)
+        one, other = head(hidden), fused.head_product(head, hidden)
+        assert torch.allclose(one, other, atol=1e-12)
+        mine, theirs = (torch.autograd.grad(made, hidden, slope)[0] for made in (other, one))
+        assert torch.allclose(mine, theirs, atol=1e-12)
+
+
+def test_beginnings_are_kept_until_weights_change():
+    lm = tiny()
+    texts = ["It rains.", "As they say in Graz.", ""]
+    found = recall(lm, texts)
+    assert recall(lm, texts) is found
+    assert found.ids == ((), *(tuple(ids) for ids in lm.encode(texts[:2])))
+    row, other = locate(lm, [("It rains. {} was born in", "Ada Vex"), ("{} was born in", "Ada Vex")])
+    assert [found.before(row), found.before(other)] == [1, 0]
+    cache = FrozenCache()
+    with torch.no_grad():
+        lm.run(*lm.pad(lm.encode(texts[:1])), past_key_values=cache, use_cache=True)
+    for (keys, _), (expected, _) in zip(found.past([1]), cache.made.values(), strict=True):
+        assert torch.allclose(keys[:, :, : expected.shape[2]], expected, atol=1e-12)
+    weight = lm.weight(lm.projection(0))
+    before = weight.clone()
+    with torch.no_grad():
+        weight.mul_(2)
+        changed = recall(lm, texts)
+        weight.copy_(before)
+    assert changed is not found
+    assert not torch.allclose(changed.kept[-1][0], found.kept[-1][0])
