@@ -61,6 +61,7 @@ def test_the_model_is_the_one_that_transformers_reads(tmp_path, stored):
     path = write_gguf(tmp_path / "a model.gguf", stored=stored)
     fetch({"gguf": str(path)}, tmp_path / "weights", family_of)
     lm = LanguageModel.load(tmp_path / "weights", "cpu")
+    mine = AutoModelForCausalLM.from_pretrained(tmp_path / "weights", dtype=torch.float32)
     own = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=path.name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path, gguf_file=path.name)
     assert lm.n_layers == LAYERS
@@ -69,8 +70,8 @@ def test_the_model_is_the_one_that_transformers_reads(tmp_path, stored):
         assert ids == tokenizer(prompt)["input_ids"]
         row = torch.tensor([ids])
         with torch.no_grad():
-            assert torch.equal(lm.model(row).logits, own(row).logits)
-        texts = [m.generate(row, max_new_tokens=8, do_sample=False) for m in (lm.model, own)]
+            assert torch.equal(mine(row).logits, own(row).logits)
+        texts = [m.generate(row, max_new_tokens=8, do_sample=False) for m in (mine, own)]
         assert torch.equal(*texts)
     told = json.loads((tmp_path / "weights" / PROVENANCE).read_text())
     assert (told["gguf_sha256"], told["quantisation"]) == (sha256_of(path), stored)

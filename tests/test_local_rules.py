@@ -15,7 +15,7 @@ from test_imports import imports
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "workflow" / "scripts"
-HEAVY = {"load_dump"}  # without tensors, and yet hours or much memory at a study's size
+HEAVY = {"load_dump", "take_moments"}  # without a model, and yet hours or much memory at a study's size
 ASKS_A_NETWORK = {"huggingface_hub", "httpx2", "openai", "requests", "SPARQLWrapper", "http", "urllib"}
 
 

@@ -61,10 +61,12 @@ def test_an_incomplete_run_is_reported_without_making_what_is_missing(tmp_path):
     assert "edit" not in found
     assert found["score"] == whole["score"]
     assert found["report"] == 1
+    quotas = yaml.safe_load((ROOT / "config.yaml").read_text())["cases"]["quotas"]
+    shard = f"00000-{quotas['test']['coverage'] - 1:05d}.parquet"
     folder = tmp_path / "results/world/demo-4x128/coverage/rome/s0"
     for kind in ("observations", "telemetry"):
         (folder / kind).mkdir(parents=True)
-        (folder / kind / "00000-00099.parquet").touch()
+        (folder / kind / shard).touch()
     assert planned(tmp_path, "--configfile", "study.yaml")["edit"] == 1
 
 

@@ -12,7 +12,7 @@ writes, `published_moments` reads those of others, `probe_keys` are keys of well
 takes the gradient of a loss at a matrix and `hypernetwork` makes edits of it, `label_encoder` says how alike
 labels are and `classifier` scores them. `text`, `tokenizer` and `training` (with the optimiser `muon`) make
 the small models; `fetch` gets the others through `hub` and `convert`, `fetch_encoder` a sentence encoder and
-`fetch_text` text; `tokenizer_files` and `sentencepiece_files` read the tokenizer of a folder;
-`special_tokens` tells texts that spell one; `folders` says without torch what a folder of weights lacks,
-`hashes` tells files apart by what they hold.
+`fetch_text` text and `fetch_moments` what `published_moments` reads; `tokenizer_files` and
+`sentencepiece_files` read the tokenizer of a folder; `special_tokens` tells texts that spell one; `folders`
+says without torch what a folder of weights lacks, `hashes` tells files apart by what they hold.
 """
