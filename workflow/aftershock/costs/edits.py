@@ -161,7 +161,8 @@ def _values(e: Editing, layer: int, labels: float = 1.0) -> Work:
     read = len(contexts) * labels * texts.target + 1
     cost = _value_bytes(e, layer, labels)
     batches = e.room.batches(n * cost, cost, sizes.token_bytes(above, CONTEXT), VALUE_TOKENS)
-    before = run(sizes, batches, n * rows * whole, sizes.layers, whole)
+    alone = texts.prompt + texts.target - 1  # what the unchanged model makes of contexts is kept
+    before = run(sizes, batches, n * rows * alone * _padding(e), sizes.layers, whole)
     options = n * rows * suffix, above, whole, n * read
     forth, both = (run(sizes, batches, *options, narrow=True, backward=back) for back in (False, True))
     return before + both * (s.steps - 1) + forth
