@@ -1,6 +1,5 @@
 """What the rules of models.smk ask of the configuration."""
 
-
 from aftershock.config.settings import is_gathered, is_published
 
 GATHERED = [name for name, contents in MODELS.items() if is_gathered(contents)]
