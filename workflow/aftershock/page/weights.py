@@ -27,7 +27,7 @@ def dequantised(model: str, origin: Mapping[str, Any]) -> list[str]:
     """Return a line about a model whose weights were quantised before, none about others."""
     if "quantisation" not in origin:
         return []
-    file = f"{origin.get('gguf', 'a GGUF file')}, sha256 {origin.get('gguf_sha256', 'unknown')}"
+    file = f"{origin.get('gguf', 'a GGUF file')}, sha256 {origin.get('gguf_sha256', 'unknown')[:16]}"
     return [
         f"{model}: weights dequantised from {origin['quantisation']} ({file}) to float32. What was lost when "
         "they were quantised stays lost: the model is near the published one, and not the same."
