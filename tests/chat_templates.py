@@ -49,7 +49,7 @@ def chat_tokenizer(style: str) -> PreTrainedTokenizerFast:
 
 
 def rendered(style: str, prompt: str, answer: str | None = None) -> str:
-    """What transformers makes of a message, ready for an answer or with one."""
+    """Return a message as transformers renders it, ready for an answer or with one."""
     messages = [{"role": "user", "content": prompt}]
     if answer is not None:
         messages.append({"role": "assistant", "content": answer})

@@ -24,6 +24,13 @@ def example(method):
 
 SETTINGS = {method: example(method) for method in {*find_methods(), *METHODS}}
 
+STRONG = {
+    "ft": {"layers": [1], "objective": "target_new", "steps": 5, "lr": 0.02, "norm_constraint": None},
+    "rome": {"layers": [1], "steps": 12, "lr": 0.5},
+    "memit": {"layers": [0, 1], "mom2_weight": 1e-8, "steps": 12, "lr": 0.5},
+}
+"""Settings with which a random model says what was written."""
+
 
 def make(method, lm, contexts=CONTEXTS, **changes):
     settings = settings_of(method, SETTINGS[method], changes)

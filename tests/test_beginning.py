@@ -1,4 +1,4 @@
-"""What every text begins with: in prompts, documents, edits, and in the report."""
+"""The beginning of every text: in prompts, documents, edits, and in the report."""
 
 import copy
 import re
@@ -19,6 +19,7 @@ from aftershock.lm.tokens import encode_pairs, locate, locate_pairs
 from aftershock.page.beginnings import SINK, sink_remark, told
 from aftershock.report import page
 from aftershock.requests import EditRequest, Query
+from editing import STRONG
 from pages import MODEL, material
 from tiny import FAMILIES, NAMES, TEXTS, moments, next_log_probs, tiny, written
 from tokenizers_here import MAKERS, tokenizer_of
@@ -27,7 +28,7 @@ every_kind = pytest.mark.parametrize("kind", MAKERS)
 every_family = pytest.mark.parametrize("family", FAMILIES)
 OWN = {"roberta": "<s>", "llama3": "<s>", "metaspace": "<s>", "nmt": "<s>", "llama2": "<s>", "gemma": "<s>"}
 OWN |= {"no words": "<s>"}
-"""What each of the tokenizers puts in front by itself; the others put nothing there."""
+"""The token that each of these puts in front by itself; the other tokenizers put none there."""
 
 
 class Reader(LanguageModel):
@@ -130,15 +131,8 @@ def test_scores_continuations_and_moments_are_those_of_ids_with_the_token_in_fro
     assert torch.allclose(found.matrix, (k.T @ k / len(k)).float(), rtol=1e-5, atol=1e-6)
 
 
-SETTINGS = {
-    "ft": {"layers": [1], "objective": "target_new", "steps": 5, "lr": 0.02, "norm_constraint": None},
-    "rome": {"layers": [1], "steps": 12, "lr": 0.5},
-    "memit": {"layers": [0, 1], "mom2_weight": 1e-8, "steps": 12, "lr": 0.5},
-}
-
-
 @every_family
-@pytest.mark.parametrize("method", SETTINGS)
+@pytest.mark.parametrize("method", STRONG)
 def test_a_subject_of_one_token_that_opens_a_text_is_edited_behind_the_token(method, family):
     lm = begun(tiny(family), "bos")
     request = EditRequest("{} of", " in", "Oslo")  # a word of the tokenizer's
@@ -146,7 +140,7 @@ def test_a_subject_of_one_token_that_opens_a_text_is_edited_behind_the_token(met
     assert row.subject == 1
     assert row.ids[0] == lm.tokenizer.bos_token_id
     editor = method_of(method).load()(
-        lm, settings_of(method, SETTINGS[method]), {"moments": moments(lm)}, contexts=[["{}"]]
+        lm, settings_of(method, STRONG[method]), {"moments": moments(lm)}, contexts=[["{}"]]
     )
     result = editor.edit([[request]])
     (old,), (new,) = (score(lm, [Query(request.text, "Oslo")], state) for state in ((), result.delta))
@@ -167,7 +161,7 @@ def test_a_subject_of_one_token_that_opens_a_text_is_edited_behind_the_token(met
 
 
 def _output(lm: LanguageModel, module: str, ids: list[int]) -> torch.Tensor:
-    """What a module puts out for one text, (seq, d)."""
+    """Return a module's output for one text, (seq, d)."""
     with record_activations(lm, outputs=[module]) as seen:
         next_log_probs(lm, ids)
     return seen["out", module][0]

@@ -1,4 +1,4 @@
-"""What the top of the page says of how models and methods were set up."""
+"""Remarks at the top of the page on how models and methods were set up."""
 
 import json
 from pathlib import Path

@@ -22,6 +22,7 @@ from aftershock.page.beginnings import sink_remark, told
 from aftershock.requests import EditRequest, Query
 from chat_templates import CHATML, STYLES, chat_tokenizer, rendered
 from configured import study
+from editing import STRONG
 from tiny import NAMES, TEXTS, moments, next_log_probs, tiny, written
 
 every_style = pytest.mark.parametrize("style", STYLES)
@@ -169,21 +170,14 @@ def test_an_answer_ends_where_the_template_ends_a_turn():
     assert lm.ends == {lm.tokenizer.eos_token_id}
 
 
-SETTINGS = {
-    "ft": {"layers": [1], "objective": "target_new", "steps": 5, "lr": 0.02, "norm_constraint": None},
-    "rome": {"layers": [1], "steps": 6, "lr": 0.5},
-    "memit": {"layers": [0, 1], "mom2_weight": 1e-8, "steps": 6, "lr": 0.5},
-}
-
-
 @every_style
-@pytest.mark.parametrize("method", SETTINGS)
+@pytest.mark.parametrize("method", STRONG)
 def test_an_edit_in_a_conversation_is_scored_as_written_weights_say(method, style):
     lm = chatting(style)
     request = EditRequest("As for {}, home is", "Dario", "Old Mill Town")
     given = {"moments": moments(lm)}
     contexts = [["{}"], ["Bo said. {}"]]
-    editor = method_of(method).load()(lm, settings_of(method, SETTINGS[method]), given, contexts=contexts)
+    editor = method_of(method).load()(lm, settings_of(method, STRONG[method]), given, contexts=contexts)
     state = editor.edit([[request]]).delta
     (old,), (new,) = (score(lm, [Query(request.text, request.target_new)], some) for some in ((), state))
     question = rendered(style, request.text)

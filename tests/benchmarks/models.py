@@ -52,7 +52,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Texts:
-    """What a model is asked: the first n requests, n targets and n further wordings of a case, contexts."""
+    """Questions to a model: the first n requests, n targets and n further wordings of a case, contexts."""
 
     requests: Callable[[int], list[EditRequest]]
     targets: Callable[[int, int], list[str]]

@@ -79,9 +79,9 @@ class Material:
     moments: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """MOMENTS by model, of the models that were edited with them."""
     beginnings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What texts begin with by model, as page/beginnings.py reads it."""
+    """The beginning of texts by model, as page/beginnings.py reads it."""
     origins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What fetched weights say of their origin, by model."""
+    """The origin of fetched weights, by model."""
     timings: Sequence[Mapping[str, Any]] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -171,7 +171,7 @@ def _sections(material: Material, bars: Sequence[Verdict]) -> dict[str, list[Tab
 
 
 def _setup(material: Material) -> list[str]:
-    """What there is to know about tuning, and about the second moments and the weights of each model."""
+    """Return remarks on tuning, and on the second moments and the weights of each model."""
     return [
         *(line for label, rows in material.trials.items() for line in unwritten(*label, rows)),
         *(f"{model}, {remark}." for model, table in material.moments.items() for remark in remarks(table)),

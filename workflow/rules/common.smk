@@ -170,12 +170,12 @@ def model(wildcards):
 
 
 def engine_of(name):
-    """How a model is computed with, and how it reads texts."""
+    """The options that a model is computed with, and those of reading texts."""
     return config["engine"] | reading_of(MODELS.get(name, {}))
 
 
 def engine(wildcards):
-    """How the model of a job is computed with."""
+    """The options that the model of a job is computed with."""
     return engine_of(wildcards.model)
 
 

@@ -113,8 +113,7 @@ rule gather_text:
     params:
         layers=layers_with_moments,
         sample=gathered_sample,
-        device_map=config["engine"]["device_map"],
-        special_tokens=config["engine"]["special_tokens"],
+        reader=reader,
         code=code_with_model("gather_text"),
     message:
         "Gathering text for second moments of {wildcards.model}"
@@ -140,8 +139,7 @@ rule moments:
     params:
         layers=layers_with_moments,
         sample=moments_sample,
-        device_map=config["engine"]["device_map"],
-        special_tokens=config["engine"]["special_tokens"],
+        reader=reader,
         code=code_with_model("moments"),
     message:
         "Collecting second moments of {wildcards.model}"

@@ -3,7 +3,6 @@
 import json
 
 from aftershock.experiments.settling import SETTLED, take_documents
-from aftershock.lm.beginning import AUTO
 from aftershock.lm.documents import sample_documents, text_files
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.self_text import write_documents
@@ -14,13 +13,7 @@ DRAWN = 4  # documents from one look to the next, each as long as the model's co
 
 with stage(snakemake) as run:
     given, params, sample = snakemake.input, snakemake.params, snakemake.params.sample
-    lm = LanguageModel.load(
-        given.weights,
-        run.device,
-        device_map=params.device_map,
-        special_tokens=params.special_tokens,
-        document_token=sample.get("document_token", AUTO),
-    )
+    lm = LanguageModel.load(given.weights, run.device, **params.reader)
     if given.text:
         drawn = sample_documents(
             text_files(given.text), sample["column"], sample["documents"], sample["seed"]

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from aftershock.lm.beginning import AUTO
 from aftershock.lm.documents import sample_documents, sha256_of_documents, text_files
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.moments import (
@@ -22,13 +21,7 @@ with stage(snakemake) as run:
     given, params, sample = snakemake.input, snakemake.params, snakemake.params.sample
     files = text_files(given.text)
     documents = sample_documents(files, sample["column"], sample["documents"], sample["seed"])
-    lm = LanguageModel.load(
-        given.weights,
-        run.device,
-        device_map=params.device_map,
-        special_tokens=params.special_tokens,
-        document_token=sample.get("document_token", AUTO),
-    )
+    lm = LanguageModel.load(given.weights, run.device, **params.reader)
     if remark := spelled_remark(lm, documents, "documents"):
         print(remark)
         print(f"{snakemake.wildcards.model}: {remark}", file=run.console)
@@ -37,7 +30,7 @@ with stage(snakemake) as run:
     key = {
         **hashes,
         "layers": str(params.layers),
-        "special_tokens": params.special_tokens,
+        "reader": str(params.reader),
         "sample": str(sample),
         "code": params.code,
         "device": run.device,

@@ -41,7 +41,7 @@ def settings(given, params):
 
 
 def beginnings(given, params):
-    """What the texts of each model begin with, as its first table of unedited scores has noted."""
+    """Return the beginning of each model's texts, as its first table of unedited scores has noted."""
     found = {}
     for (model, _), path in zip(params.settings, given.unedited, strict=True):
         if beginning := provenance_of(path).get("beginning"):

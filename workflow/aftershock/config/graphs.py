@@ -46,7 +46,7 @@ def graph_errors(
 
 
 def _atlas_errors(name: str | None, file: str, folder: Path) -> Iterator[str]:
-    """What is wrong with an atlas's description, and packages that are missing unless it was made before."""
+    """Yield mistakes in an atlas's description, and packages that are missing unless it was made before."""
     path = next((path for path in (Path(file), folder / file) if path.is_file()), None)
     if path:
         yield from (f"{file}: {fault}" for fault in faults(read_yaml(path), read_schema("atlas")))

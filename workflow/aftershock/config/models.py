@@ -67,7 +67,7 @@ def _model(model: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]
 
 
 def _moments(moments: Mapping[str, Any]) -> Iterator[str]:
-    """What contradicts itself in where a model's second moments are from."""
+    """Yield contradictions in where a model's second moments are from."""
     if "hub" in moments and (both := sorted({"text", "tokens"} & set(moments))):
         yield f"moments: hub and file name published second moments, so {' and '.join(both)} must go"
     if moments.get("text") == "self" and moments.get("vectors_per_dimension", 1) is None:

@@ -128,7 +128,7 @@ class Editor(ABC):
 
     @property
     def measured(self) -> dict[str, dict[int, float]]:
-        """What settings that are `auto` come to on this model, by setting and layer."""
+        """The values that `auto` settings come to on this model, by setting and layer."""
         return {}
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""How much text second moments need: documents are taken until whitened directions have settled.
+"""The amount of text that second moments need: documents are taken until whitened directions have settled.
 
 Editors use C in u = C^-1 k / |C^-1 k|. Two halves of the text give two estimates of u. Where their cosine is
 c, each has a noise of 1/c - 1 relative to what they share, and the whole text half of that: the cosine of its
@@ -26,7 +26,7 @@ SETTLED = 0.9
 """The expected cosine of u with that of a text without end, from which on the text is enough; Gaussian keys
 reach it near 5 vectors per dimension. Edits no longer change with more: see docs/moments.md."""
 GROWTH = 1.25
-"""How much the text grows from one look to the next."""
+"""The factor by which the text grows from one look to the next."""
 
 
 @dataclass

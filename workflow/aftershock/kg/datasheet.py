@@ -87,7 +87,7 @@ def packages_origin(account: Mapping[str, Any]) -> list[str]:
 
 
 def _of_atlas(account: Mapping[str, Any]) -> list[str]:
-    """What an atlas took from its packages, and what it left out."""
+    """The facts that an atlas took from its packages, and the reasons of those that it left out."""
     names = list(dict.fromkeys([*account["left_out"], *account["kept"]]))
     rows = [(name, account["kept"].get(name), _listed(account["left_out"].get(name))) for name in names]
     return [

@@ -226,7 +226,7 @@ def filter_objects(
 
 
 def _told(facts: pd.DataFrame, names: Names, prompts: Mapping[str, str] | None) -> pd.Series:
-    """Whether example sentences of a relation's prompt name the subject, who would be told the answer."""
+    """Return True if example sentences of a relation's prompt name the subject, and so tell the answer."""
     found = pd.Series(False, index=facts.index)
     for relation_id, rows in facts.groupby("relation_id"):
         if prompt := (prompts or {}).get(relation_id):

@@ -1,4 +1,4 @@
-"""What every text begins with: prompts, documents, and whatever else a model reads.
+"""The beginning of every text: of prompts, documents, and whatever else a model reads.
 
 By default ("auto") that is what the tokenizer puts in front by itself, often nothing. Many models keep an
 attention sink at the first position: whatever token stands there gets a residual stream a hundred times

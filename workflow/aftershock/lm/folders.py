@@ -35,7 +35,7 @@ def model_file(folder: Path) -> str:
 
 
 def has_chat_template(folder: Path) -> bool:
-    """Whether the tokenizer of a folder brings a chat template."""
+    """Return True if the tokenizer of a folder brings a chat template."""
     settings = _read(folder / "tokenizer_config.json")
     return (folder / "chat_template.jinja").is_file() or bool(settings.get("chat_template"))
 

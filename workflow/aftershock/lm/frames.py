@@ -1,4 +1,4 @@
-"""What stands around a prompt: nothing, or the chat template of the model's tokenizer.
+"""The text around a prompt: none, or the chat template of the model's tokenizer.
 
 With `prompt_format: chat` a prompt is the user's message, and its target the beginning of the answer. The
 template is rendered once around a stand-in for the message: labels are data, which no template computes with.

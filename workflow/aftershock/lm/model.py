@@ -177,12 +177,12 @@ class LanguageModel(TextReader):
 
     @property
     def mlp_scale(self) -> float:
-        """What an MLP's output is multiplied with before it joins the residual stream."""
+        """The factor of an MLP's output when it joins the residual stream."""
         name = self.family.mlp_scale
         return 1.0 if name is None else float(getattr(self.model.config, name))
 
     def joined(self, layer: int, written: Tensor) -> Tensor:
-        """What joins the residual stream of `written`, the output of a layer's MLP."""
+        """Return an MLP output as it joins the residual stream: scaled and normed."""
         if self.family.mlp_norm is None:
             return self.mlp_scale * written
         norm = self.model.get_submodule(self.family.mlp_norm.format(layer))

@@ -55,7 +55,7 @@ class TextReader:
 
     @cached_property
     def n_behind(self) -> int:
-        """How many tokens the tokenizer puts behind every text: an end-of-text token, with some."""
+        """The number of tokens that the tokenizer puts behind every text: an end-of-text token, with some."""
         special = self.tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
         return special[::-1].index(0)
 
@@ -91,7 +91,7 @@ class TextReader:
         return [ids for ids, _ in self.read_prompts([(prompt, None) for prompt in prompts])]
 
     def _begun(self, texts: Sequence[str], *columns: str) -> tuple[tuple[int, ...], list[list[Any]]]:
-        """What is still to be put in front, and `columns` of the tokenizer's encoding, cut after the text."""
+        """Return the ids still to be put in front, and `columns` of the encoding, cut after the text."""
         own = self.document_token == AUTO
         front, n_behind = ((), self.n_behind) if own else (self.leading, 0)
         options = {"add_special_tokens": own, "return_offsets_mapping": "offset_mapping" in columns}

@@ -14,7 +14,7 @@ DOCUMENTS = 40
 DOCUMENT_TOKENS = 256
 """Tokens at which a document that goes on is cut."""
 SEPARATOR = "<|endoftext|>"
-"""What GPT-2 and many after it put between documents; an instruct model's end of text ends a turn instead."""
+"""The token of GPT-2 and many after it between documents; an instruct model's end of text ends a turn."""
 
 
 def separator_of(lm: LanguageModel) -> int:

@@ -1,4 +1,4 @@
-"""How much larger the residual stream is at a prompt's first token than at those after it.
+"""The length of the residual stream at a prompt's first token, relative to that at those after it.
 
 Many models keep an attention sink at the first position, whatever token stands there. A subject of one token
 that opens a text cannot be edited then: a change drowns in a stream that hardly depends on the subject. Some

@@ -1,4 +1,4 @@
-"""What each model's texts begin with, and whether a subject that opens a text can be edited there."""
+"""The beginning of each model's texts, with a warning where a subject that opens one can hardly be edited."""
 
 from collections.abc import Mapping
 from typing import Any

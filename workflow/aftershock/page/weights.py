@@ -1,4 +1,4 @@
-"""What a reader should know about the weights of a model that was stored with fewer bits."""
+"""Remarks on the weights of a model that was stored with fewer bits."""
 
 import json
 from collections.abc import Mapping

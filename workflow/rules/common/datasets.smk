@@ -9,7 +9,7 @@ def described_file(wildcards):
 
 
 def account_of_atlas(wildcards):
-    """What make_atlas says of its graph; other graphs have no such file."""
+    """The account of make_atlas; other graphs have none."""
     return f"results/kg/{wildcards.kg}/atlas.json" if graph(wildcards)["source"] == "atlas" else []
 
 

@@ -41,14 +41,19 @@ def named_text(wildcards):
     )
 
 
-def documents_read(wildcards):
-    """What a model's documents begin with, where its file says so: no chat template stands around them."""
+def beginning(wildcards):
+    """The document token of a model, where its file names one: no chat template stands around documents."""
     return reading_of(model(wildcards), ["document_token"])
 
 
+def reader(wildcards):
+    """Options of the model that documents are read with."""
+    options = {name: config["engine"][name] for name in ("device_map", "special_tokens")}
+    return options | beginning(wildcards)
+
+
 def moments_sample(wildcards):
-    """How the text behind the second moments is sampled, and how it is read; all of it is taken where it was
-    gathered for them."""
+    """Options of sampling the text behind the second moments; all of it is taken where it was gathered."""
     sample = {
         name: value
         for name, value in model(wildcards)["moments"].items()
@@ -56,23 +61,23 @@ def moments_sample(wildcards):
     }
     if wildcards.model in GATHERED:
         sample |= {"column": "text", "vectors_per_dimension": None}
-    return sample | documents_read(wildcards)
+    return sample
 
 
 def gathered_sample(wildcards):
-    """How text is gathered and read, and how much."""
+    """Options of gathering text, and the amount."""
     sample = {name: value for name, value in model(wildcards)["moments"].items() if name != "text"}
-    return {"tokens": "auto", **sample, **documents_read(wildcards)}
+    return {"tokens": "auto"} | sample
 
 
 def published_source(wildcards):
-    """Where a model's published second moments are."""
+    """The place of a model's published second moments."""
     return {name: value for name, value in model(wildcards)["moments"].items() if name in SOURCE}
 
 
 def training(wildcards):
-    """How a model is trained, and how its recall is read."""
-    return model(wildcards)["train"] | documents_read(wildcards)
+    """Options of training a model, and of reading the texts of its recall."""
+    return model(wildcards)["train"] | beginning(wildcards)
 
 
 def layers_with_moments(wildcards):

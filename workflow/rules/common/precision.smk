@@ -6,7 +6,7 @@ from aftershock.metrics.precision import CASES_NEEDED
 
 
 def strict_engine(wildcards):
-    """How the model of a job is computed with when it is exact."""
+    """The options that the model of a job is computed with when it is exact."""
     return engine(wildcards) | {"precision": "strict"}
 
 

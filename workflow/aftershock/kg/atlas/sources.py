@@ -17,7 +17,7 @@ REMEDY = f"install the dependency group `{GROUP}` (pip install --group {GROUP} -
 
 @dataclass(frozen=True)
 class Sources:
-    """What the packages tell, by ISO codes of countries (two letters), languages and currencies."""
+    """The data of the packages, by ISO codes of countries (two letters), languages and currencies."""
 
     countries: Mapping[str, Mapping[str, Any]]
     """GeoNames' countries."""
