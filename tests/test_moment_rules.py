@@ -93,7 +93,8 @@ def test_moments_are_those_of_the_text_that_was_gathered(project: Path) -> None:
         found, wanted = load_file(folder / "moments.safetensors"), second_moments(lm, texts, [0, 1])
         tokens = sum(min(len(ids), lm.context) for ids in lm.encode(texts))
         for layer in (0, 1):
-            assert torch.allclose(found[f"moment.{layer}"], wanted[layer].matrix, rtol=1e-5, atol=1e-8)
+            matrix = wanted[layer].matrix  # sampled documents come in another order, and so do float32 sums
+            assert torch.linalg.norm(found[f"moment.{layer}"] - matrix) < 1e-6 * torch.linalg.norm(matrix)
             assert int(found[f"count.{layer}"]) == wanted[layer].count
         assert len(keys(lm, texts, 0)) == int(found["count.0"]) == tokens
         assert name != "self" or 200 <= tokens < 200 + lm.context
