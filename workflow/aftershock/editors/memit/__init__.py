@@ -6,7 +6,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from aftershock.editors.contract import Method
-from aftershock.editors.settings import STRICT, Auto, Count, Layers, NotNegative, Positive
+from aftershock.editors.settings import STRICT, Auto, Count, Layers, NotNegative, Positive, ValueOptions
 
 PROBE_SHARE = 0.1
 """lambda relative to k^T C^-1 k where it is measured.
@@ -16,7 +16,7 @@ a key like the median one, and more than half as long as s is above a tenth of t
 
 
 @dataclass(frozen=True, config=STRICT)
-class MemitSettings:
+class MemitSettings(ValueOptions):
     """Mass-editing memory in a transformer: the last layer's value, spread over several layers."""
 
     layers: Layers = (13, 14, 15, 16, 17)

@@ -14,20 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aftershock.editors.contexts import ContextEditor
 from aftershock.editors.contract import EditResult, Memory
 from aftershock.editors.memit import PROBE_SHARE
+from aftershock.editors.optimised import ValueEditor
 from aftershock.editors.solvers import adjust, rounding
 from aftershock.lm.edits import EMPTY, LowRank, State, scatter_cases, select
 from aftershock.lm.hooks import Streams, at_subjects
 from aftershock.lm.probe_keys import PROMPT, SUBJECTS
 from aftershock.lm.tokens import locate
-from aftershock.lm.values import Objective, Values, solve_values
+from aftershock.lm.values import Values, solve_values
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest
 
 
-class Memit(ContextEditor):
+class Memit(ValueEditor):
     """The second moments stay those of the unedited model, whatever state an edit starts from.
 
     Values and residuals are of the last edited layer's output. Where a norm follows the MLP (Gemma 2,
@@ -43,8 +43,9 @@ class Memit(ContextEditor):
 
     @property
     def measured(self) -> dict[str, dict[int, float]]:
-        """lambda by layer, where it is measured."""
-        return {"mom2_weight": self.mom2_weights} if self.settings.mom2_weight == "auto" else {}
+        """lambda and the norm of values by layer, where they are measured."""
+        weights = {"mom2_weight": self.mom2_weights} if self.settings.mom2_weight == "auto" else {}
+        return weights | super().measured
 
     def _probe(self, layers: Sequence[int]) -> dict[int, float]:
         """PROBE_SHARE of the median k^T C^-1 k of the probe set's keys, read as those of an edit are."""
@@ -85,6 +86,7 @@ class Memit(ContextEditor):
         delta, reasons = _sound(delta, reasons)
         solved = {"v0": values.init, "delta": values.delta, "z": values.target}
         solved |= {"log_p0": values.log_p0, "losses": values.losses}
+        solved |= {"mlp": values.mlp, "norm": values.norms, "skipped": values.skipped}
         return EditResult(
             delta, tuple(steps), tuple(losses), tuple(reasons), diagnostics=(solved, *diagnostics)
         )
@@ -122,16 +124,7 @@ class Memit(ContextEditor):
         A value of a mixture serves all labels of one unit; else each label has a value of its own.
         """
         settings, layers = self.settings, sorted(self.settings.layers)
-        objective = Objective(
-            layers[-1],
-            self._site,
-            settings.steps,
-            settings.lr,
-            settings.weight_decay,
-            settings.clamp,
-            settings.kl_factor,
-            settings.loss_layer,
-        )
+        objective = self.objective(layers[-1])
         contexts = self.templates
         labels, units = None, asked.units
         sizes = torch.tensor([len(unit) for unit in units], device=self.lm.device)
@@ -148,8 +141,14 @@ class Memit(ContextEditor):
         return found, unit
 
     @property
-    def _site(self) -> str:
+    def site(self) -> str:
+        """The last edited layer as a whole, or its MLP where a norm follows it."""
         return "mlp" if self.lm.family.mlp_norm else "layer"
+
+    @property
+    def value_layers(self) -> tuple[int, ...]:
+        """The last edited layer."""
+        return (max(self.settings.layers),)
 
     def _spread(
         self, asked: "_Asked", values: Values, unit: Tensor, failed: Tensor, state: State
@@ -210,7 +209,7 @@ class Memit(ContextEditor):
         )  # requests of a case that share subject and prompt share their keys
         last = max(self.settings.layers)
         projection = self.lm.projection(layer)
-        written = {"mlp": self.lm.mlp, "layer": self.lm.layer}[self._site](last)
+        written = {"mlp": self.lm.mlp, "layer": self.lm.layer}[self.site](last)
         found, streams = at_subjects(
             self.lm,
             locate(self.lm, [(fill(t, prompt), subject) for _, prompt, subject in texts for t in templates]),
