@@ -143,6 +143,10 @@ class LanguageModel(TextReader):
         """Name of a layer's MLP output projection, the matrix that editors change."""
         return self.family.projection.format(number)
 
+    def attention_projection(self, number: int) -> str:
+        """Name of a layer's attention output projection, which puts out what the attention does."""
+        return self.family.attention_projection.format(number)
+
     def layer_of(self, module: str) -> int:
         """The number of the layer that a module belongs to; ValueError for one outside the layers."""
         number = layer_number(module)

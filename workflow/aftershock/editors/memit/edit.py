@@ -86,7 +86,7 @@ class Memit(ValueEditor):
         delta, reasons = _sound(delta, reasons)
         solved = {"v0": values.init, "delta": values.delta, "z": values.target}
         solved |= {"log_p0": values.log_p0, "losses": values.losses}
-        solved |= {"mlp": values.mlp, "norm": values.norms, "skipped": values.skipped}
+        solved |= {"norm": values.norms, "skipped": values.skipped}
         return EditResult(
             delta, tuple(steps), tuple(losses), tuple(reasons), diagnostics=(solved, *diagnostics)
         )
