@@ -42,6 +42,7 @@ def built(method, lm, settings, contexts=CONTEXTS, unedited=None):
     """The editor, with what it needs beside its settings; second moments are of `unedited`, if given."""
     layers = [layer for layer in settings.layers if layer < lm.n_layers]
     makers = {"hypernetwork": lambda: descent(lm, layers), "moments": lambda: moments(unedited or lm)}
+    makers["attention_moments"] = lambda: moments(unedited or lm, "attention")
     makers["null_space"] = lambda: decompose(moments(unedited or lm))
     artifacts = {name: makers[name]() for name in method_of(method).method.needs(settings)}
     return method_of(method).load()(lm, settings, artifacts, contexts=contexts)
