@@ -196,7 +196,7 @@ def test_a_measured_weight_is_of_the_module():
     kinds = [["{}"], ["It rains. {}"]]
     auto, memit = make("pmet", lm, kinds, **both), make("memit", lm, kinds, layers=[0, 1], mom2_weight="auto")
     assert auto.measured["mom2_weight"] == pytest.approx(memit.measured["mom2_weight"])
-    ten = make("pmet", lm, KINDS, **both)
+    ten = make("pmet", lm, kinds, **both)
     ten.artifacts["attention_moments"] = {
         i: Moment(10 * m.matrix, 1) for i, m in moments(lm, "attention").items()
     }
