@@ -92,6 +92,10 @@ class Delta(Protocol):
     def rewrite(self, prompts: Sequence[str], cases: Sequence[int]) -> Sequence[str]:
         """The prompts as the model is to read them, prompt i in case `cases[i]`: with text before them."""
 
+    def follow(self, earlier: "Delta") -> "Delta | None":
+        """One delta for `earlier` and this one, for kinds that choose among all that they know; None where
+        each acts by itself."""
+
     def select(self, indices: Sequence[int] | Tensor) -> Self:
         """The change of some of the cases, in the order of `indices`."""
 
@@ -148,6 +152,10 @@ class CaseTensors:
     def rewrite(self, prompts: Sequence[str], cases: Sequence[int]) -> Sequence[str]:
         """The prompts as they are."""
         return prompts
+
+    def follow(self, earlier: Delta) -> Delta | None:
+        """None: each by itself."""
+        return None
 
     def tensors(self) -> dict[str, Tensor]:
         """The fields that are tensors, by name."""

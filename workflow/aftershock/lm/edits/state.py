@@ -24,9 +24,20 @@ MANY = 4  # deltas of one module from which on merging them is worth a copy
 def apply_deltas(lm: LanguageModel, deltas: State, batch: Batch) -> Iterator[None]:
     """Context manager: row i of each pass inside runs with the deltas of case `batch.cases[i]`."""
     with ExitStack() as stack:
-        for delta in deltas:
+        for delta in acting(deltas):
             stack.enter_context(delta.attach(lm, batch))
         yield
+
+
+def acting(state: State) -> State:
+    """The deltas that act: one that a later one stands for as well is part of that (`Delta.follow`)."""
+    found: list[Delta] = []
+    for delta in state:
+        together = delta.follow(found[-1]) if found else None
+        if together is not None:
+            found.pop()
+        found.append(delta if together is None else together)
+    return tuple(found)
 
 
 def rewrite_prompts(state: State, prompts: Sequence[str], cases: Sequence[int]) -> list[str]:
@@ -76,9 +87,9 @@ def join(deltas: State) -> State:
 
     Low-rank ones are concatenated along r in the order of the edits; with others they add up to a matrix.
     Deltas of other kinds stay where they are, and nothing is moved across one: it may read or replace what
-    the weights put out.
+    the weights put out. A codebook stands for those before it.
     """
-    return tuple(map(_sum, _groups(deltas)))
+    return tuple(map(_sum, _groups(acting(deltas))))
 
 
 def compact(deltas: State, tokens: float = 0) -> State:
