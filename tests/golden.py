@@ -22,6 +22,7 @@ import torch
 from recorded import Check, NotCoveredError, Recorded, worst
 from recorded_edits import check_ft, check_memit, check_mle, check_rome, check_rrome
 from recorded_mend import check_mend
+from recorded_neurons import check_grace, check_kn
 from recorded_results import check_metrics, check_scoring
 
 CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
@@ -31,6 +32,8 @@ CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "memit": check_memit,
     "mle-memit": check_mle,
     "mend": check_mend,
+    "kn": check_kn,
+    "grace": check_grace,
     "scoring": check_scoring,
 }
 ARCHITECTURES = ("gpt2", "gptj", "neox", "llama")

@@ -12,12 +12,12 @@ from aftershock.costs.edits import KINDS, Editing, hypernetwork
 from aftershock.costs.work import UNKNOWN, Room, Sizes, Work, run
 from aftershock.datasets.table import CONFLICT_STATES
 from aftershock.editors.mend import MendTraining
-from aftershock.editors.methods import find_methods, method_of, settings_of
+from aftershock.editors.methods import default_layers, find_methods, method_of, settings_of
 from aftershock.lm.moments import second_moments
 from benchmarks import models
 from benchmarks.calibrate import fit, room_of, sizes_of, texts_of, work_of
 from benchmarks.measure import Clock
-from benchmarks.tasks import no_early_stop, observed, task
+from benchmarks.tasks import EDITS, no_early_stop, observed, task
 from configured import study
 
 SIZE = models.SIZES["tiny"]
@@ -38,12 +38,12 @@ def counted(work):
 
 def editor_of(lm, method):
     """The method at the benchmark's layers, with few steps and contexts of the published lengths."""
-    like = {"r_rome": "rome"}.get(method, method)
+    like = {"r_rome": "rome"}.get(method, method if method in EDITS else "ft")
     done = task(lm, SIZE, like, 6, 4)
     if method != like:
-        given = {"layers": done.settings.layers, "steps": 4}
-        settings = settings_of(method, given)
-        contexts = models.contexts(like)
+        layers = done.settings.layers if like == "rome" else default_layers(method, lm.n_layers)
+        settings = settings_of(method, {"layers": list(layers), "steps": 4})
+        contexts = models.contexts(like) if like == "rome" else [["{}"]]
         done.editor = method_of(method).load()(lm, settings, done.editor.artifacts, contexts=contexts)
         done.settings = settings
     return done
