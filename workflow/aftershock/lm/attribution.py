@@ -184,15 +184,11 @@ def _probabilities(
 ) -> Iterator[Tensor]:
     """The probability of each saying, (rows,), with `added` (rows, d) put out at the prompts' ends."""
     width = max(len(saying.tokens) for saying in sayings)
-    read, tokens, share = (
+    read, tokens, valid = (
         torch.tensor([[*values(s), *[0] * (width - len(s.tokens))] for s in sayings], device=lm.device)
-        for values in (
-            lambda s: s.read,
-            lambda s: s.tokens,
-            lambda s: [1.0 / len(s.tokens)] * len(s.tokens),
-        )
+        for values in (lambda s: s.read, lambda s: s.tokens, lambda s: [1] * len(s.tokens))
     )
-    share = share.to(lm.dtype)
+    share = valid.to(lm.dtype) / valid.sum(dim=1, keepdim=True)
     suffix = torch.arange(prefixes.ids.shape[2], device=lm.device).expand(len(sayings), -1)
     run_here = suffix <= read.amax(dim=1, keepdim=True)  # the positions that predict something
     entered = prefixes.run(lm, state, added, suffix[:, None], run_here[:, None].to(lm.dtype))
