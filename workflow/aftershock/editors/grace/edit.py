@@ -23,7 +23,7 @@ is 1e-5 shorter; a cold value starts from the run's seed itself, and not from on
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ from torch.nn import Module
 from aftershock.editors.contract import Contexts, Editor, EditResult, Memory
 from aftershock.editors.grace import GraceSettings
 from aftershock.editors.grace.entries import IGNORED, Entry, codebook_of, entries_of, take_up
-from aftershock.lm.edits import EMPTY, Codebook, State, apply_deltas, rewrite_prompts, select
+from aftershock.lm.edits import EMPTY, Codebook, Delta, State, apply_deltas, rewrite_prompts, select
 from aftershock.lm.edits.codebook import Columns
 from aftershock.lm.edits.state import acting
 from aftershock.lm.gradients import Texts
@@ -94,7 +94,7 @@ class Grace(Editor):
             (book,), tuple(steps), tuple(losses), tuple(reasons), book.tensors(), tuple(diagnostics)
         )
 
-    def _is_own(self, delta: Any) -> bool:
+    def _is_own(self, delta: Delta) -> TypeGuard[Codebook]:
         return isinstance(delta, Codebook) and delta.module == self.module
 
     def _books(self, n: int, state: State, memory: Memory | None) -> list[list[Entry]]:

@@ -132,7 +132,8 @@ def _continue(
 
     As in the released code each token's text is put behind the prompt, and the whole is tokenised anew.
     """
-    texts, said = [[prompt] for prompt in prompts], [[] for _ in prompts]
+    texts = [[prompt] for prompt in prompts]
+    said: list[list[int]] = [[] for _ in prompts]
     for step in range(max(sizes)):
         live = [i for i, size in enumerate(sizes) if step < size]
         tokens = _next_tokens(lm, [texts[i][-1] for i in live], state, [cases[i] for i in live])
