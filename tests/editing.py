@@ -5,6 +5,7 @@ import os
 import torch
 
 from aftershock.editors.methods import find_methods, method_of, settings_of
+from aftershock.lm.null_space import decompose
 from aftershock.lm.scoring import score
 from aftershock.requests import Query
 from tiny import descent, moments, requests
@@ -41,6 +42,7 @@ def built(method, lm, settings, contexts=CONTEXTS, unedited=None):
     """The editor, with what it needs beside its settings; second moments are of `unedited`, if given."""
     layers = [layer for layer in settings.layers if layer < lm.n_layers]
     makers = {"hypernetwork": lambda: descent(lm, layers), "moments": lambda: moments(unedited or lm)}
+    makers["null_space"] = lambda: decompose(moments(unedited or lm))
     artifacts = {name: makers[name]() for name in method_of(method).method.needs(settings)}
     return method_of(method).load()(lm, settings, artifacts, contexts=contexts)
 

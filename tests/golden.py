@@ -20,8 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 import torch
 
 from recorded import Check, NotCoveredError, Recorded, worst
-from recorded_edits import check_ft, check_memit, check_mle, check_rome, check_rrome
+from recorded_edits import check_ft, check_rome, check_rrome
 from recorded_mend import check_mend
+from recorded_multi_layer import check_alphaedit, check_emmet, check_encore, check_memit, check_memit_seq
 from recorded_results import check_metrics, check_scoring
 
 CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
@@ -29,7 +30,11 @@ CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "rome": check_rome,
     "rrome": check_rrome,
     "memit": check_memit,
-    "mle-memit": check_mle,
+    "mle-memit": check_memit,
+    "memit-seq": check_memit_seq,
+    "encore": check_encore,
+    "emmet": check_emmet,
+    "alphaedit": check_alphaedit,
     "mend": check_mend,
     "scoring": check_scoring,
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from aftershock.config.settings import merged_settings, moment_layers, needed_artifacts
+from aftershock.config.settings import artifact_layers, merged_settings, moment_layers, needed_artifacts
 from aftershock.costs.devices import Device
 from aftershock.costs.edits import KINDS, Editing, hypernetwork, network_weights
 from aftershock.costs.work import AVERAGE, DOUBLE, FLOAT, NOTHING, Room, Sizes, Texts, Work, run, texts_within
@@ -25,6 +25,7 @@ OBJECTS = 3.0  # true objects of a round case
 HOST, DEVICE = 1.2 * GB, 1.5 * GB  # what libraries and tables take
 SETTLING = 15  # vectors per dimension until whitened directions have settled, about (experiments/settling.py)
 WRITTEN_DOCUMENTS, WRITTEN_TOKENS = 40, 256  # that a model writes side by side, and of each (lm/self_text.py)
+EIGENVECTORS = 9  # products of d^3 that an eigendecomposition takes
 ROW_BYTES = 25  # of a table of observations, compressed (20 to 27 in the embedded study)
 
 
@@ -132,6 +133,19 @@ class Costs:
         found += Work(flops=2 * tokens * sizes.inner**2, exact=9 * sizes.inner**3) * len(layers)
         kept = len(layers) * sizes.inner**2
         return self._need(found, gpu=2 * kept * DOUBLE, host=kept * (FLOAT + DOUBLE), disk=kept * FLOAT)
+
+    def null_space(self) -> Need:
+        """The eigenvectors of the second moments of each layer that needs its null space."""
+        inner = self.sizes.inner
+        layers = len(artifact_layers("null_space", self.config["editors"], self.model))
+        kept = layers * inner**2 * FLOAT
+        return self._need(
+            Work(exact=EIGENVECTORS * inner**3 * layers),
+            read=kept,
+            host=2 * kept,
+            gpu=4 * inner**2 * DOUBLE,
+            disk=kept,
+        )
 
     def train_mend(self) -> Need:
         """All batches of the training, as if it did not end early, and its looks at the dev split."""
@@ -303,11 +317,12 @@ class Costs:
         moments = matrices * square * ("moments" in needs)
         trained = (2 + self.sizes.gated) * network_weights(self.sizes, self.training)
         trained *= "hypernetwork" in needs
+        spaces = matrices * square * ("null_space" in needs)
         return self._need(
             work + Work(exact=moments * self.sizes.inner / 3),
-            read=self.sizes.weight_bytes + (moments + trained) * FLOAT,
-            host=moments * FLOAT,
-            gpu=moments * DOUBLE + trained * FLOAT + case,
+            read=self.sizes.weight_bytes + (moments + spaces + trained) * FLOAT,
+            host=(moments + spaces) * FLOAT,
+            gpu=(moments + spaces) * DOUBLE + trained * FLOAT + case,
             disk=disk,
         )
 

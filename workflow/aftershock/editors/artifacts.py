@@ -18,6 +18,7 @@ class Artifact:
     """A file that editors need, the rule that makes it, and the function that reads it.
 
     path: below results/, with {model} and, where it depends on them, {kg} and {kind} of the hypernetwork.
+    source: the artifact that it is made from, if any; it is made for the same layers.
     load: "module:function", called with the path, the model, the layers that are edited (None: all in the
         file) and the sha256 of the model's weights; its result goes to the editor under the artifact's name.
     """
@@ -25,6 +26,7 @@ class Artifact:
     rule: str
     path: str
     load: str
+    source: str | None = None
 
 
 ARTIFACTS: dict[str, Artifact] = {
@@ -36,7 +38,23 @@ ARTIFACTS: dict[str, Artifact] = {
     "moments": Artifact(
         "moments", "models/{model}/moments.safetensors", "aftershock.lm.moments:load_artifact"
     ),
+    "null_space": Artifact(
+        "null_space",
+        "models/{model}/null_space.safetensors",
+        "aftershock.lm.null_space:load_artifact",
+        source="moments",
+    ),
 }
+
+
+def with_sources(names: Sequence[str]) -> set[str]:
+    """Return these artifacts and all that they are made from."""
+    found = set()
+    for name in names:
+        while name and name not in found:
+            found.add(name)
+            name = ARTIFACTS[name].source
+    return found
 
 
 def load_artifacts(
