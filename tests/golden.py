@@ -23,6 +23,7 @@ from recorded import Check, NotCoveredError, Recorded, worst
 from recorded_edits import check_ft, check_rome, check_rrome
 from recorded_mend import check_mend
 from recorded_multi_layer import check_alphaedit, check_emmet, check_encore, check_memit, check_memit_seq
+from recorded_neurons import check_grace, check_kn
 from recorded_results import check_metrics, check_scoring
 
 CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
@@ -36,6 +37,8 @@ CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "emmet": check_emmet,
     "alphaedit": check_alphaedit,
     "mend": check_mend,
+    "kn": check_kn,
+    "grace": check_grace,
     "scoring": check_scoring,
 }
 ARCHITECTURES = ("gpt2", "gptj", "neox", "llama")

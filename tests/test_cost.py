@@ -13,7 +13,7 @@ from aftershock.costs.edits import KINDS, Editing, hypernetwork
 from aftershock.costs.work import UNKNOWN, Room, Sizes, Work, run
 from aftershock.datasets.table import CONFLICT_STATES
 from aftershock.editors.mend import MendTraining
-from aftershock.editors.methods import find_methods, method_of, settings_of
+from aftershock.editors.methods import default_layers, find_methods, method_of, settings_of
 from aftershock.lm.moments import second_moments
 from benchmarks import models
 from benchmarks.calibrate import fit, room_of, sizes_of, texts_of, work_of
@@ -50,8 +50,7 @@ def editor_of(lm, method):
     like = {"r_rome": "rome"}.get(method, method)
     done = task(lm, SIZE, like, 6, 4)
     if method != like:
-        given = {"layers": done.settings.layers, "steps": 4}
-        settings = settings_of(method, given)
+        settings = settings_of(method, {"layers": done.settings.layers, "steps": 4})
         contexts = models.contexts(like)
         done.editor = method_of(method).load()(lm, settings, done.editor.artifacts, contexts=contexts)
         done.settings = settings

@@ -147,6 +147,50 @@ def gradient(e: Editing) -> Work:
     return whole + run(sizes, batches, tokens, above, width, read, narrow=True, backward=True) + transformed
 
 
+def neurons(e: Editing) -> Work:
+    """Activations of every searched layer scaled step by step, for the last tokens of a case's prompts."""
+    s, sizes, texts = e.settings, e.sizes, e.texts
+    contexts = _contexts(s)
+    rows, whole = e.cases * e.requests * len(contexts), max(contexts) + texts.prompt + texts.target - 1
+    suffix, scaled = texts.target * _padding(e), rows * s.steps
+    batches = e.room.batches(scaled * suffix, 1.0, 1.0, VALUE_TOKENS)
+    total = run(sizes, 1, rows * whole * _padding(e), sizes.layers, whole, rows * texts.target, narrow=True)
+    for layer in s.layers:
+        above = sizes.layers - 1 - layer
+        total += run(sizes, batches, rows * whole * _padding(e), sizes.layers, whole)
+        total += run(
+            sizes, batches, scaled * suffix, above, whole, scaled * texts.target, narrow=True, backward=True
+        )
+        total += Work(flops=2 * scaled * (3 + sizes.gated) * sizes.matrix)
+    return total
+
+
+def neurons_bytes(e: Editing) -> float:
+    """What attributing one object's probability at once keeps."""
+    sizes, texts = e.sizes, e.texts
+    above, whole = sizes.layers - 1 - min(e.settings.layers), max(_contexts(e.settings)) + texts.prompt
+    kept = sizes.token_bytes(above, whole) + 4 * sizes.vocabulary * FLOAT
+    return e.settings.batch_size * texts.target * kept
+
+
+def codebook(e: Editing) -> Work:
+    """A value trained for each request from one layer on, whole texts in every step."""
+    s, sizes, texts = e.settings, e.sizes, e.texts
+    width, first = (texts.prompt + texts.target - 1) * _padding(e), min(s.layers)
+    rows = e.cases * e.requests
+    tokens, read = rows * width, rows * texts.target
+    batches = e.room.batches(tokens, 1.0, 1.0, VALUE_TOKENS)
+    look = run(sizes, batches, tokens, first + 1, width)
+    step = run(sizes, batches, tokens, sizes.layers - first, width, read, narrow=True, backward=True)
+    return look + (step + Work(bytes=rows * sizes.inner * TOUCHED_BY_ADAM * FLOAT)) * s.steps
+
+
+def codebook_bytes(e: Editing) -> float:
+    """What training one value keeps."""
+    width, above = e.texts.prompt + e.texts.target - 1, e.sizes.layers - min(e.settings.layers)
+    return width * e.sizes.token_bytes(above, width) + 4 * e.texts.target * e.sizes.vocabulary * FLOAT
+
+
 def hypernetwork(sizes: Sizes, training: Any, layers: int, tokens: float, batches: float) -> Work:
     """One pass through MEND's networks for  `layers` layers, which see `tokens` tokens in all."""
     matrices = layers * (2 + sizes.gated)
@@ -252,4 +296,6 @@ KINDS: dict[str | None, Kind] = {
     "multi-layer": Kind(multi_layer, value_bytes),
     "hypernetwork": Kind(gradient, gradient_bytes),
     "text": Kind(text, text_bytes, before=more_tokens),
+    "neurons": Kind(neurons, neurons_bytes),
+    "codebook": Kind(codebook, codebook_bytes),
 }

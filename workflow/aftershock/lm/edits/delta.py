@@ -99,6 +99,10 @@ class Delta(Protocol):
         """One delta for `earlier` and this one, for kinds that choose among all that they know; None where
         each acts by itself."""
 
+    def follow(self, earlier: "Delta") -> "Delta | None":
+        """One delta for `earlier` and this one, for kinds that choose among all that they know; None where
+        each acts by itself."""
+
     def select(self, indices: Sequence[int] | Tensor) -> Self:
         """The change of some of the cases, in the order of `indices`."""
 
