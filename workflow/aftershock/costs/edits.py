@@ -120,6 +120,25 @@ def gradient(e: Editing) -> Work:
     return whole + run(sizes, batches, tokens, above, width, read, narrow=True, backward=True) + transformed
 
 
+def cache(e: Editing) -> Work:
+    """The requests of a case scored before and after its edit.
+
+    What the classifier and the counterfactual model take in later states is within the passes through all
+    layers that are counted for these, which SERAC makes but once.
+    """
+    sizes, width = e.sizes, (e.texts.prompt + e.texts.target - 1) * _padding(e)
+    rows = e.cases * e.requests
+    batches = e.room.batches(rows * width, 1.0, 1.0, GRADIENT_TOKENS)
+    return run(sizes, batches, rows * width, sizes.layers, width, rows * e.texts.target, narrow=True) * 2
+
+
+def cache_bytes(e: Editing) -> float:
+    """What scoring the requests of one case keeps."""
+    width = e.texts.prompt + e.texts.target - 1
+    read = 3 * e.texts.target * e.sizes.vocabulary * FLOAT
+    return e.requests * (width * e.sizes.token_bytes(1, width) + read)
+
+
 def hypernetwork(sizes: Sizes, training: Any, layers: int, tokens: float, batches: float) -> Work:
     """One pass through MEND's networks for  `layers` layers, which see `tokens` tokens in all."""
     matrices = layers * (2 + sizes.gated)
@@ -222,4 +241,5 @@ KINDS: dict[str | None, Kind] = {
     "rank one": Kind(rank_one, value_bytes),
     "multi-layer": Kind(multi_layer, value_bytes),
     "hypernetwork": Kind(gradient, gradient_bytes),
+    "cache": Kind(cache, cache_bytes),
 }

@@ -124,6 +124,7 @@ RULES: dict[str, Callable[[Needs, Mapping[str, Any]], Need]] = {
     "gather_text": lambda n, w: n.costs(w["model"]).gather_text(),
     "moments": lambda n, w: n.costs(w["model"]).moments(),
     "train_mend": lambda n, w: n.costs(w["model"]).train_mend(),
+    "train_serac": lambda n, w: n.costs(w["model"]).train_serac(),
     "verify_facts": lambda n, w: n.costs(w["model"]).verify_facts(n.asked["facts"]),
     "score_objects": lambda n, w: n.costs(w["model"]).score_objects(n.asked["objects"]),
     "baseline": lambda n, w: n.costs(w["model"]).baseline(w["dataset"], _cases(n, w["dataset"])),

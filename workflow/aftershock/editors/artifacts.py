@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class Artifact:
     """A file that editors need, the rule that makes it, and the function that reads it.
 
-    path: below results/, with {model} and, where it depends on them, {kg} and {kind} of the hypernetwork.
+    path: below results/, with {model} and, where it depends on them, the {kg} and {dataset} that are edited
+        (tuning edits coverage), or the graph that hypernetworks are {trained_on}, and their {kind}.
     load: "module:function", called with the path, the model, the layers that are edited (None: all in the
         file) and the sha256 of the model's weights; its result goes to the editor under the artifact's name.
     """
@@ -30,11 +31,16 @@ class Artifact:
 ARTIFACTS: dict[str, Artifact] = {
     "hypernetwork": Artifact(
         "train_mend",
-        "{kg}/{model}/mend/{kind}/hypernetwork.safetensors",
+        "{trained_on}/{model}/mend/{kind}/hypernetwork.safetensors",
         "aftershock.lm.hypernetwork:load_artifact",
     ),
     "moments": Artifact(
         "moments", "models/{model}/moments.safetensors", "aftershock.lm.moments:load_artifact"
+    ),
+    "scope_models": Artifact(
+        "train_serac",
+        "{trained_on}/{model}/serac/scope_models.safetensors",
+        "aftershock.lm.scope_models:load_artifact",
     ),
 }
 

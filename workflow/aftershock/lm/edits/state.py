@@ -45,7 +45,10 @@ def rewrite_prompts(state: State, prompts: Sequence[str], cases: Sequence[int]) 
 
 
 def first_layer(states: Sequence[State]) -> int:
-    """The lowest layer that any of `states` changes; 0 where none changes anything."""
+    """The lowest layer that any of `states` changes; 0 where none changes anything.
+
+    BEHIND_LAYERS where all changes are behind the layers.
+    """
     return min((delta.first_layer for state in states for delta in state), default=0)
 
 
