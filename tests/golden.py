@@ -23,6 +23,7 @@ from recorded import Check, NotCoveredError, Recorded, worst
 from recorded_edits import check_ft, check_memit, check_mle, check_rome, check_rrome
 from recorded_mend import check_mend
 from recorded_results import check_metrics, check_scoring
+from recorded_serac import check_serac
 
 CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "ft": check_ft,
@@ -32,6 +33,7 @@ CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "mle-memit": check_mle,
     "mend": check_mend,
     "scoring": check_scoring,
+    "serac": check_serac,
 }
 ARCHITECTURES = ("gpt2", "gptj", "neox", "llama")
 

@@ -113,7 +113,7 @@ def assemble(lm: LanguageModel, weights: Mapping[str, Tensor], shape: Shape) -> 
         models.append(beside(lm, model))
     classifier = ScopeClassifier(
         LastTokenEncoder(models[0]),
-        weights["scale"].to(lm.device, lm.dtype),
+        weights["log_scale"].to(lm.device, lm.dtype).exp(),
         weights["projection"].to(lm.device, lm.dtype),
         shape.distance,
         shape.heads,

@@ -52,7 +52,7 @@ class Networks(nn.Module):
         drawn *= 2 / math.sqrt(settings.dimension * lm.d_model)
         dtype = torch.promote_types(lm.dtype, torch.float32)
         self.projection = nn.Parameter(drawn.to(lm.device, dtype))
-        self.scale = nn.Parameter(torch.ones((), device=lm.device, dtype=dtype))
+        self.log_scale = nn.Parameter(torch.zeros((), device=lm.device, dtype=dtype))
 
     def weights(self) -> dict[str, Tensor]:
         """Copies of all weights; those that two modules share are named once."""
@@ -60,7 +60,9 @@ class Networks(nn.Module):
 
     def log_similarity(self, x: Tensor, keys: Tensor) -> Tensor:
         """As the finished classifier has it, for vectors that broadcast."""
-        return -self.scale * distance(x, keys, self.shape.distance, self.shape.heads, self.shape.bound)
+        return -self.log_scale.exp() * distance(
+            x, keys, self.shape.distance, self.shape.heads, self.shape.bound
+        )
 
     def embed(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Vectors of texts by their tokens, (rows, d)."""
