@@ -25,6 +25,7 @@ from recorded_mend import check_mend
 from recorded_multi_layer import check_alphaedit, check_emmet, check_encore, check_memit, check_memit_seq
 from recorded_neurons import check_grace, check_kn
 from recorded_results import check_metrics, check_scoring
+from recorded_serac import check_serac
 
 CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "ft": check_ft,
@@ -40,6 +41,7 @@ CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "kn": check_kn,
     "grace": check_grace,
     "scoring": check_scoring,
+    "serac": check_serac,
 }
 ARCHITECTURES = ("gpt2", "gptj", "neox", "llama")
 

@@ -13,7 +13,7 @@ from aftershock.costs.edits import KINDS, Editing, hypernetwork
 from aftershock.costs.work import UNKNOWN, Room, Sizes, Work, run
 from aftershock.datasets.table import CONFLICT_STATES
 from aftershock.editors.mend import MendTraining
-from aftershock.editors.methods import default_layers, find_methods, method_of, settings_of
+from aftershock.editors.methods import find_methods, method_of, settings_of
 from aftershock.lm.moments import second_moments
 from benchmarks import models
 from benchmarks.calibrate import fit, room_of, sizes_of, texts_of, work_of

@@ -10,12 +10,14 @@ from functools import cached_property
 from typing import Any
 
 from aftershock.config.settings import artifact_layers, merged_settings, moment_layers, needed_artifacts
+from aftershock.costs import serac
 from aftershock.costs.devices import Device
 from aftershock.costs.edits import KINDS, Editing, hypernetwork, network_weights
 from aftershock.costs.work import AVERAGE, DOUBLE, FLOAT, NOTHING, Room, Sizes, Texts, Work, run, texts_within
 from aftershock.editors.contract import is_in_order, layers_of
 from aftershock.editors.mend import mend_training
 from aftershock.editors.methods import method_of, settings_of
+from aftershock.editors.serac import serac_training
 
 BLOCK = 32  # cases that are edited and scored together (experiments/cases.py)
 GB = 10**9
@@ -176,6 +178,12 @@ class Costs:
         memory += 6 * others * width * sizes.vocabulary * FLOAT
         return self._need(step * s.steps + look * looks, gpu=memory, disk=kept * FLOAT)
 
+    def train_serac(self) -> Need:
+        """All batches of the training, and its looks at the dev split."""
+        settings = serac_training(self.model["serac"], self.config["serac"]["settings"])
+        work, kept = serac.training(self.sizes, settings, self.texts)
+        return self._need(work, gpu=kept, disk=serac.trained_weights(self.sizes, settings) * FLOAT)
+
     def verify_facts(self, facts: float) -> Need:
         """Facts asked after all prompts, ranked among other labels after one, and said freely."""
         cases = self.config["cases"]
@@ -328,6 +336,9 @@ class Costs:
         trained = (2 + self.sizes.gated) * network_weights(self.sizes, self.training)
         trained *= "hypernetwork" in needs
         spaces = matrices * square * ("null_space" in needs)
+        if "scope_models" in needs:
+            training = serac_training(self.model["serac"], self.config["serac"]["settings"])
+            trained += serac.trained_weights(self.sizes, training)
         return self._need(
             work + Work(exact=moments * self.sizes.inner / 3),
             read=self.sizes.weight_bytes + (moments + spaces + trained) * FLOAT,

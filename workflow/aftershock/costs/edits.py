@@ -189,6 +189,23 @@ def codebook_bytes(e: Editing) -> float:
     """What training one value keeps."""
     width, above = e.texts.prompt + e.texts.target - 1, e.sizes.layers - min(e.settings.layers)
     return width * e.sizes.token_bytes(above, width) + 4 * e.texts.target * e.sizes.vocabulary * FLOAT
+def cache(e: Editing) -> Work:
+    """The requests of a case scored before and after its edit.
+
+    What the classifier and the counterfactual model take in later states is within the passes through all
+    layers that are counted for these, which SERAC makes but once.
+    """
+    sizes, width = e.sizes, (e.texts.prompt + e.texts.target - 1) * _padding(e)
+    rows = e.cases * e.requests
+    batches = e.room.batches(rows * width, 1.0, 1.0, GRADIENT_TOKENS)
+    return run(sizes, batches, rows * width, sizes.layers, width, rows * e.texts.target, narrow=True) * 2
+
+
+def cache_bytes(e: Editing) -> float:
+    """What scoring the requests of one case keeps."""
+    width = e.texts.prompt + e.texts.target - 1
+    read = 3 * e.texts.target * e.sizes.vocabulary * FLOAT
+    return e.requests * (width * e.sizes.token_bytes(1, width) + read)
 
 
 def hypernetwork(sizes: Sizes, training: Any, layers: int, tokens: float, batches: float) -> Work:
@@ -298,4 +315,5 @@ KINDS: dict[str | None, Kind] = {
     "text": Kind(text, text_bytes, before=more_tokens),
     "neurons": Kind(neurons, neurons_bytes),
     "codebook": Kind(codebook, codebook_bytes),
+    "cache": Kind(cache, cache_bytes),
 }

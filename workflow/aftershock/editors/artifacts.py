@@ -51,6 +51,11 @@ ARTIFACTS: dict[str, Artifact] = {
         "aftershock.experiments.queries:load_first_edits",
     ),
     "sentence_encoder": Artifact("fetch_encoder", "encoder", "aftershock.lm.text_encoder:load_artifact"),
+    "scope_models": Artifact(
+        "train_serac",
+        "{trained_on}/{model}/serac/scope_models.safetensors",
+        "aftershock.lm.scope_models:load_artifact",
+    ),
 }
 
 

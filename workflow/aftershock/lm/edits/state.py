@@ -58,7 +58,10 @@ def rewrite_prompts(
 
 
 def first_layer(states: Sequence[State]) -> int:
-    """The lowest layer that any of `states` changes; 0 where none changes anything."""
+    """The lowest layer that any of `states` changes; 0 where none changes anything.
+
+    BEHIND_LAYERS where all changes are behind the layers.
+    """
     return min((delta.first_layer for state in states for delta in state), default=0)
 
 
