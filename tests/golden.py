@@ -23,6 +23,7 @@ from recorded import Check, NotCoveredError, Recorded, worst
 from recorded_edits import check_ft, check_memit, check_mle, check_rome, check_rrome
 from recorded_mend import check_mend
 from recorded_results import check_metrics, check_scoring
+from recorded_tuning import check_locft, check_ultraedit
 
 CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "ft": check_ft,
@@ -31,6 +32,9 @@ CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "memit": check_memit,
     "mle-memit": check_mle,
     "mend": check_mend,
+    "ultraedit": check_ultraedit,
+    "stableedit": check_ultraedit,
+    "locft": check_locft,
     "scoring": check_scoring,
 }
 ARCHITECTURES = ("gpt2", "gptj", "neox", "llama")

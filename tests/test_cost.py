@@ -1,6 +1,7 @@
 """What jobs are reckoned to cost, against what is counted while real ones run on random models."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,12 +13,12 @@ from aftershock.costs.edits import KINDS, Editing, hypernetwork
 from aftershock.costs.work import UNKNOWN, Room, Sizes, Work, run
 from aftershock.datasets.table import CONFLICT_STATES
 from aftershock.editors.mend import MendTraining
-from aftershock.editors.methods import find_methods, method_of, settings_of
+from aftershock.editors.methods import default_layers, find_methods, method_of, settings_of
 from aftershock.lm.moments import second_moments
 from benchmarks import models
 from benchmarks.calibrate import fit, room_of, sizes_of, texts_of, work_of
 from benchmarks.measure import Clock
-from benchmarks.tasks import no_early_stop, observed, task
+from benchmarks.tasks import EDITS, no_early_stop, observed, task
 from configured import study
 
 SIZE = models.SIZES["tiny"]
@@ -39,6 +40,8 @@ def counted(work):
 def editor_of(lm, method):
     """The method at the benchmark's layers, with few steps and contexts of the published lengths."""
     like = {"r_rome": "rome"}.get(method, method)
+    if like not in EDITS:
+        return generic(lm, method)
     done = task(lm, SIZE, like, 6, 4)
     if method != like:
         given = {"layers": done.settings.layers, "steps": 4}
@@ -47,6 +50,17 @@ def editor_of(lm, method):
         done.editor = method_of(method).load()(lm, settings, done.editor.artifacts, contexts=contexts)
         done.settings = settings
     return done
+
+
+def generic(lm, method):
+    """A method that the benchmark does not know, at the layers of its own rule, with few steps and no end."""
+    known = {field.name for field in fields(method_of(method).settings)}
+    given = {"layers": default_layers(method, lm.n_layers)}
+    given |= {name: value for name, value in {"steps": 4, "early_stop": 0.0}.items() if name in known}
+    settings = settings_of(method, given)
+    return SimpleNamespace(
+        settings=settings, editor=method_of(method).load()(lm, settings), requests=models.requests(6)
+    )
 
 
 @pytest.mark.parametrize("method", sorted(find_methods()))
