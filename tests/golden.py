@@ -26,6 +26,7 @@ from recorded_multi_layer import check_alphaedit, check_emmet, check_encore, che
 from recorded_neurons import check_grace, check_kn
 from recorded_results import check_metrics, check_scoring
 from recorded_serac import check_serac
+from recorded_tuning import check_locft, check_ultraedit
 
 CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "ft": check_ft,
@@ -40,6 +41,9 @@ CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "mend": check_mend,
     "kn": check_kn,
     "grace": check_grace,
+    "ultraedit": check_ultraedit,
+    "stableedit": check_ultraedit,
+    "locft": check_locft,
     "scoring": check_scoring,
     "serac": check_serac,
 }

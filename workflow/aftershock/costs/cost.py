@@ -12,7 +12,7 @@ from typing import Any
 from aftershock.config.settings import artifact_layers, merged_settings, moment_layers, needed_artifacts
 from aftershock.costs import serac
 from aftershock.costs.devices import Device
-from aftershock.costs.edits import KINDS, Editing, hypernetwork, network_weights
+from aftershock.costs.edits import KINDS, Editing, hypernetwork, network_weights, trained_weights
 from aftershock.costs.work import AVERAGE, DOUBLE, FLOAT, NOTHING, Room, Sizes, Texts, Work, run, texts_within
 from aftershock.editors.contract import is_in_order, layers_of
 from aftershock.editors.mend import mend_training
@@ -208,7 +208,7 @@ class Costs:
         method, settings, probes = *self._method(editor), PROBES[dataset]
         n = 1.0 if is_in_order(settings) else float(BLOCK)
         kind = KINDS[method.cost]
-        change = len(layers_of(settings)) * self.sizes.matrix * FLOAT * kind.delta
+        change = trained_weights(settings, self.sizes) * FLOAT * kind.delta
         if change and self.room.accelerator:
             n = max(1.0, min(n, self.room.budget // (probes.states * change)))
         one = self._editing(settings, n)
