@@ -42,6 +42,10 @@ class Objective:
     clamp: float
     kl_factor: float
     loss_layer: int | None = None  # the target's probability is read from this layer; None is the last
+    prob_cutoff: float = 0.0  # -n: ends at the n-th step that says the target; p > 0: above p; 0: off
+    prob_cutoff_tokens: int | None = None  # how many right tokens say the target; None is all
+    norm_anchor: float | None = None  # the norm of all that the MLP is to add, delta included; None: free
+    norm_anchor_limit: float | None = None  # in such norms: a value longer than this is left at v0
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,9 @@ class Values:
 
     init: Tensor  # v0, (N, d)
     delta: Tensor  # (N, d)
+    mlp: Tensor  # what the layer's MLP adds to v0, (N, d); v0 itself where that is the MLP's output
+    norms: Tensor  # |mlp + delta|, as optimised, (N,)
+    skipped: Tensor  # values that were too long for the anchor, (N,) boolean
     losses: Tensor
     updates: Tensor  # (N,)
     reasons: list[str | None]  # why a value failed
@@ -64,7 +71,7 @@ class Values:
 
     @property
     def final_losses(self) -> Tensor:
-        """The loss at the returned delta, (N,)."""
+        """The loss at the last delta, before its norm was anchored, (N,)."""
         return self.losses.gather(0, self.updates[None])[0]
 
 
@@ -120,7 +127,7 @@ def solve_values(
     back = torch.tensor(order, device=lm.device).argsort()
     whole = {
         name: torch.cat([getattr(part, name) for part in parts])[back]
-        for name in ("init", "delta", "updates", "log_p0", "keys", "projected")
+        for name in ("init", "delta", "mlp", "norms", "skipped", "updates", "log_p0", "keys", "projected")
     }
     reasons = [reason for part in parts for reason in part.reasons]
     return Values(
@@ -151,13 +158,14 @@ def _solve(
     contexts: int,
     checkpoint: bool,
 ) -> Values:
-    n, init = len(problem.init), problem.init
+    n, init, mlp = len(problem.init), problem.init, problem.mlp
     found, delta = torch.zeros_like(init), torch.zeros_like(init)
     mean, square = torch.zeros_like(init), torch.zeros_like(init)
     losses = init.new_full((objective.steps, n), math.nan)
     updates = torch.zeros(n, dtype=torch.long, device=lm.device)
     reasons: list[str | None] = [None] * n
     live = torch.arange(n, device=lm.device)
+    passes = torch.zeros_like(live)  # steps at which the target was said
     for step in range(objective.steps):
         delta.requires_grad_(True)
         with problem.log_probs(lm, objective.loss_layer, state, delta, checkpoint) as log_p:
@@ -168,13 +176,14 @@ def _solve(
             broken = ~loss.isfinite()
             for i in live[broken].tolist():
                 reasons[i] = f"the loss of the value was {losses[step, i].item()} at step {step}"
-            going = ~broken & (loss >= ENOUGH)
+            going = ~broken & (loss >= ENOUGH) & ~_cut_off(problem, objective, log_p.detach(), passes)
             if step == objective.steps - 1 or not going.any():
                 break
             (gradient,) = torch.autograd.grad(loss[going].sum(), delta)
         delta = delta.detach()
         if not going.all():
-            problem, live, log_p0 = problem.take(going), live[going], log_p0[going]
+            problem = problem.take(going)
+            live, passes, log_p0 = live[going], passes[going], log_p0[going]
             delta, gradient, mean, square = (tensor[going] for tensor in (delta, gradient, mean, square))
         delta = _adam(delta, gradient, mean, square, step + 1, objective.lr)
         norm, limit = (
@@ -182,7 +191,40 @@ def _solve(
             objective.clamp * problem.init.norm(dim=1, keepdim=True),
         )
         delta = torch.where(norm > limit, delta * (limit / norm), delta)
-    return Values(init, found, losses, updates, reasons, first, keys[:, :contexts], projected[:, :contexts])
+    norms = (mlp + found).norm(dim=1)
+    found, skipped = _anchor(objective, mlp, found, norms)
+    seen = keys[:, :contexts], projected[:, :contexts]
+    return Values(init, found, mlp, norms, skipped, losses, updates, reasons, first, *seen)
+
+
+def _cut_off(problem: ValueProblem, objective: Objective, log_p: Tensor, passes: Tensor) -> Tensor:
+    """True for values that `prob_cutoff` ends, (N,); counts their steps in `passes`."""
+    cutoff = objective.prob_cutoff
+    if cutoff < 0:
+        passes += problem.is_said(log_p, objective.prob_cutoff_tokens)
+        return passes >= -cutoff
+    if cutoff > 0:
+        return problem.probability(log_p) > cutoff
+    return torch.zeros_like(passes, dtype=torch.bool)
+
+
+def _anchor(objective: Objective, mlp: Tensor, delta: Tensor, norms: Tensor) -> tuple[Tensor, Tensor]:
+    """The deltas whose v* has the anchored norm, (N, d), and which of them are 0 as v* was too long, (N,).
+
+    NAS, arXiv 2602.02543: z = (h - v0) + v* n / |v*| with v* = v0 + delta, where h is the layer's output and
+    v0 its MLP's.
+    """
+    anchor, limit = objective.norm_anchor, objective.norm_anchor_limit
+    if anchor is None:
+        return delta, torch.zeros_like(norms, dtype=torch.bool)
+    skipped = torch.zeros_like(norms, dtype=torch.bool) if limit is None else norms > limit * anchor
+    moved = (mlp + delta) * (anchor / norms)[:, None] - mlp
+    return moved.masked_fill(skipped[:, None], 0.0), skipped
+
+
+def trimmed_mean(norms: Tensor, share: float = 0.95) -> float:
+    """Return the mean of those `norms` that are no larger than the quantile `share` of them."""
+    return float(norms[norms <= norms.quantile(share)].mean())
 
 
 def _adam(

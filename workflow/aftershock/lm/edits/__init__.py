@@ -4,10 +4,10 @@ A state is a tuple of deltas, each with a leading case axis. The unedited model 
 model after two edits is the deltas of both side by side: undoing an edit is leaving its deltas out.
 
 `delta` says what a delta has to offer and what it is told of a batch. Kinds are one module each: `low_rank`,
-`dense` and `rows` change weights (`weights` holds what they share), `codebook` replaces outputs of modules.
-`state` applies deltas and does everything else that concerns several of them. Only what needs them imports
-`fold` (weights that hold a change for a while), `saved` (deltas as tensors by name) and `export` (folders
-that other programs can load).
+`dense`, `rows` and `scale` change weights (`weights` holds what they share), `codebook` replaces outputs of
+modules. `state` applies deltas and does everything else that concerns several of them. Only what needs them
+imports `context` and `index` (kinds that put text before prompts), `fold` (weights that hold a change for a
+while), `saved` (deltas as tensors by name) and `export` (folders that other programs can load).
 
 To add a kind, subclass `CaseTensors` (or meet `Delta` by other means) in a module of its own, decorate it
 with `register`, and implement `attach` or `rewrite`; nothing here has a list of kinds.
@@ -18,6 +18,7 @@ from aftershock.lm.edits.delta import Batch, CaseTensors, Delta, PromptDecision,
 from aftershock.lm.edits.dense import Dense
 from aftershock.lm.edits.low_rank import LowRank
 from aftershock.lm.edits.rows import Rows
+from aftershock.lm.edits.scale import Scale
 from aftershock.lm.edits.state import (
     EMPTY,
     State,
@@ -44,6 +45,7 @@ __all__ = [
     "LowRank",
     "PromptDecision",
     "Rows",
+    "Scale",
     "State",
     "apply_deltas",
     "compact",

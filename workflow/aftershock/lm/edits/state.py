@@ -11,6 +11,7 @@ from torch import Tensor
 from aftershock.lm.edits.delta import Batch, Delta
 from aftershock.lm.edits.dense import Dense
 from aftershock.lm.edits.low_rank import LowRank
+from aftershock.lm.edits.scale import Scale
 from aftershock.lm.edits.weights import WeightDelta
 from aftershock.lm.model import LanguageModel
 
@@ -40,15 +41,17 @@ def acting(state: State) -> State:
     return tuple(found)
 
 
-def rewrite_prompts(state: State, prompts: Sequence[str], cases: Sequence[int]) -> list[str]:
+def rewrite_prompts(
+    lm: LanguageModel, state: State, prompts: Sequence[str], cases: Sequence[int]
+) -> list[str]:
     """The prompts as the model reads them in `state`, prompt i in case `cases[i]`.
 
-    Editors that work in context put text before a prompt; a later delta's text comes before an earlier one's.
-    Everything that encodes prompts for a state calls this.
+    Editors that work in context put text before a prompt; a later delta's text comes before an earlier one's,
+    unless the two act as one (`Delta.follow`). Everything that encodes prompts for a state calls this.
     """
     read: Sequence[str] = list(prompts)
-    for delta in state:
-        read = delta.rewrite(read, cases)
+    for delta in acting(state):
+        read = delta.rewrite(lm, read, cases)
     for old, new in zip(prompts, read, strict=True):
         if not new.endswith(old):
             raise ValueError(f"a delta rewrote prompt {old!r} as {new!r}; it may only put text before it")
@@ -56,7 +59,10 @@ def rewrite_prompts(state: State, prompts: Sequence[str], cases: Sequence[int]) 
 
 
 def first_layer(states: Sequence[State]) -> int:
-    """The lowest layer that any of `states` changes; 0 where none changes anything."""
+    """The lowest layer that any of `states` changes; 0 where none changes anything.
+
+    BEHIND_LAYERS where all changes are behind the layers.
+    """
     return min((delta.first_layer for state in states for delta in state), default=0)
 
 
@@ -182,7 +188,8 @@ def _sum(group: Sequence[Delta]) -> Delta:
     if low:  # one product for all of them
         U, V = (torch.cat(some, dim=1) for some in zip(*low, strict=True))
         parts.append(V.mT @ U)
-    return Dense(deltas[0].module, sum(parts[1:], parts[0]), sum(biases[1:], biases[0]) if biases else None)
+    kind = Dense if parts[0].ndim == 3 else Scale
+    return kind(deltas[0].module, sum(parts[1:], parts[0]), sum(biases[1:], biases[0]) if biases else None)
 
 
 def state_norm(state: State) -> Tensor:

@@ -49,12 +49,12 @@ class WeightDelta(CaseTensors, ABC):
 
     @property
     @abstractmethod
-    def shape(self) -> tuple[int, int]:
-        """Of the weight that changes: (d_out, d_in)."""
+    def shape(self) -> tuple[int, ...]:
+        """Of the weight that changes: (d_out, d_in), or (d,) of a norm."""
 
     @abstractmethod
     def dense(self) -> Tensor:
-        """The change of the weight as matrices, (B, d_out, d_in)."""
+        """The change of the weight, (B, d_out, d_in) or (B, d)."""
 
     @abstractmethod
     def factors(self) -> tuple[Tensor, Tensor] | None:
@@ -109,7 +109,7 @@ class WeightDelta(CaseTensors, ABC):
         if factors is not None:  # without building the matrices
             u, v = (factor.double() for factor in factors)
             return ((u @ u.mT) * (v @ v.mT)).sum(dim=(1, 2)).clamp(min=0.0)
-        squared = self.dense().double().square().sum(dim=(1, 2))
+        squared = self.dense().double().square().flatten(1).sum(dim=1)
         return squared if self.bias is None else squared + self.bias.double().square().sum(dim=1)
 
     def random_like(self, generators: Sequence[torch.Generator]) -> Self:
