@@ -109,9 +109,9 @@ class UltraEdit(Editor):
             poisoned = torch.full((n,), self.settings.variant == "released", device=self.lm.device)
             sound = torch.tensor([reason is None for reason in reasons], device=self.lm.device)
             kept |= after.where(sound | poisoned, before).as_memory(shape)
-        failed = torch.tensor([reason is not None for reason in reasons])
+        failed = torch.tensor([reason is not None for reason in reasons], device=self.lm.device)
         return EditResult(
-            tuple(deltas[module].without(failed) for module in self.modules),
+            tuple(_nothing_in(deltas[module], failed) for module in self.modules),
             tuple(sum(batch.case == case for batch in batches) for case in range(n)),
             tuple(_means(losses, batches, n)),
             tuple(reasons),
@@ -248,6 +248,12 @@ def solve_primal(H: Tensor, V: Tensor, ridge: float = 1.0) -> Tensor:
 def _joined(rows: Sequence[Rows]) -> Rows:
     """The rows of several modules of one shape."""
     return Rows(*(torch.cat([getattr(r, name) for r in rows]) for name in ("h", "g", "cases", "blocks")))
+
+
+def _nothing_in(delta: LowRank, failed: Tensor) -> LowRank:
+    """The change with zeros where a case `failed`, in U as well: what a matrix read may be NaN."""
+    gone = failed[:, None, None]
+    return LowRank(delta.module, delta.U.masked_fill(gone, 0.0), delta.V.masked_fill(gone, 0.0))
 
 
 def _at(tensor: Tensor, positions: Tensor) -> Tensor:
