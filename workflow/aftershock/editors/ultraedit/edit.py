@@ -91,7 +91,8 @@ class UltraEdit(Editor):
         owner = torch.tensor([batch.case for batch in batches], device=self.lm.device)
         reasons = self._faults(collected, losses, owner, n)
         deltas: dict[str, LowRank] = {}
-        kept, diagnostics = {}, []
+        kept: dict[str, Tensor] = {}
+        diagnostics: list[Mapping[str, Any]] = []
         for shape, modules in self._by_shape(collected).items():
             before = Statistics.read(memory or {}, shape, n, self.full, self.lm.device)
             rows = [
@@ -122,7 +123,8 @@ class UltraEdit(Editor):
     def mini_batches(self, cases: Sequence[Sequence[EditRequest]]) -> list[MiniBatch]:
         """The mini-batches of every case, its longest requests first."""
         pairs = iter(encode_pairs(self.lm, [(r.text, r.target_new) for case in cases for r in case]))
-        size, found = self.settings.batch_size, []
+        found: list[MiniBatch] = []
+        size = self.settings.batch_size
         for number, case in enumerate(cases):
             mine = [next(pairs) for _ in case]
             mine.sort(key=lambda pair: len(pair.prompt) + len(pair.target), reverse=True)
@@ -144,7 +146,7 @@ class UltraEdit(Editor):
         longest = max(len(pair.prompt) + len(pair.target) for batch in batches for pair in batch.pairs)
         each = token_bytes(self.lm, above, longest, backward=True)
 
-        def run(part: range) -> tuple[list[int], Tensor, list[dict[str, Any]]]:
+        def run(part: range) -> tuple[list[int], Tensor, dict[str, Collected]]:
             return self._part([order[i] for i in part], state, n)
 
         costs = [batch.tokens * each for batch in order]
