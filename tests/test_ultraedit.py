@@ -313,5 +313,5 @@ def test_a_prompt_with_several_targets_is_named(caplog):
     assert not caplog.messages
 
 
-DIFFERENT = 0.5
+DIFFERENT = 1.10
 """Relative difference of the two variants' changes."""
