@@ -84,7 +84,7 @@ class MultiLayerEditor(ValueEditor):
         delta, reasons, layers = self._spread(batch, values, unit, reasons, state, memory)
         solved = {"v0": values.init, "delta": values.delta, "z": values.target}
         solved |= {"log_p0": values.log_p0, "losses": values.losses}
-        solved |= {"mlp": values.mlp, "norm": values.norms, "skipped": values.skipped}
+        solved |= {"norm": values.norms, "skipped": values.skipped}
         solved["conflicts"] = _named_conflicts(cases)
         learnt = self._remember(memory, self._known_keys(layers, reasons))
         return EditResult(delta, tuple(steps), tuple(losses), tuple(reasons), learnt, (solved, *layers))
