@@ -126,6 +126,7 @@ RULES: dict[str, Callable[[Needs, Mapping[str, Any]], Need]] = {
     "attention_moments": lambda n, w: n.costs(w["model"]).attention_moments(),
     "null_space": lambda n, w: n.costs(w["model"]).null_space(),
     "train_mend": lambda n, w: n.costs(w["model"]).train_mend(),
+    "train_serac": lambda n, w: n.costs(w["model"]).train_serac(),
     "verify_facts": lambda n, w: n.costs(w["model"]).verify_facts(n.asked["facts"]),
     "score_objects": lambda n, w: n.costs(w["model"]).score_objects(n.asked["objects"]),
     "baseline": lambda n, w: n.costs(w["model"]).baseline(w["dataset"], _cases(n, w["dataset"])),

@@ -34,9 +34,15 @@ class Family:
         """True if what an MLP puts out is changed before it joins the residual stream."""
         return self.mlp_norm is not None or self.mlp_scale is not None
 
+    @property
+    def sites(self) -> dict[str, str]:
+        """The MLP's matrices by their place: `gate` and `up`, or `in` where one matrix enters, and `out`."""
+        first = ("gate", "up") if len(self.inputs) == 2 else ("in",)
+        return dict(zip((*first, "out"), (*self.inputs, self.projection), strict=True))
+
     def weight(self, module: "nn.Module") -> "Tensor":
-        """Return a view of the weight of a projection, (d_out, d_in)."""
-        return module.weight.T if self.transposed else module.weight
+        """Return a view of the weight of a projection, (d_out, d_in), or of a norm, (d,)."""
+        return module.weight.T if self.transposed and module.weight.ndim == 2 else module.weight
 
 
 GATED = Family(
