@@ -40,7 +40,8 @@ class Index(Context):
         for prompt, case in asked:
             similar = matcher.similarities(prompt, keys[case]).round(decimals=DIGITS)  # (F,)
             able = ((sizes[case] > 0) & (similar >= self.threshold)).nonzero()[:, 0].tolist()
-            ranked = sorted(able, key=lambda place, s=similar: (s[place].item(), place))[-self.nearest :]
+            by_similarity = sorted(zip(similar[able].tolist(), able, strict=True))
+            ranked = [place for _, place in by_similarity[-self.nearest :]]
             found += unpack_texts(self.texts[case, ranked][None], self.sizes[case, ranked][None])
         return found
 
