@@ -7,6 +7,7 @@ from typing import Any
 
 from aftershock.config.editors import fault_of_method
 from aftershock.config.settings import (
+    TRAININGS,
     depth,
     needed_artifacts,
     setting_errors,
@@ -56,7 +57,8 @@ def _model(model: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]
     if "train" in model and model.get("prompt_format") == "chat":
         yield "prompt_format: a model that is trained here has no chat template; leave it at plain"
     yield from _without_layers(model, config)
-    yield from training_errors("mend", model.get("mend", {}))
+    for training in TRAININGS:
+        yield from training_errors(training, model.get(training, {}))
     named = _methods_by_name(config)
     for part in ("editors", "search"):
         for method, values in model.get(part, {}).items():

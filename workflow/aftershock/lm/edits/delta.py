@@ -1,5 +1,6 @@
 """The contract of a change of a model, and what it is told of the rows that run."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
@@ -65,6 +66,10 @@ class PromptDecision:
         return self._made
 
 
+BEHIND_LAYERS = sys.maxsize
+"""In place of a layer, for what changes the scores of the next token alone."""
+
+
 class Delta(Protocol):
     """A change of a model for B cases, whose tensors have the case axis first."""
 
@@ -77,7 +82,8 @@ class Delta(Protocol):
 
     @property
     def first_layer(self) -> int:
-        """The lowest layer that puts out something else; 0 where everything may change."""
+        """The lowest layer that puts out something else; 0 where everything may change, and BEHIND_LAYERS
+        where no layer does."""
 
     @property
     def name(self) -> str:
