@@ -55,7 +55,7 @@ ARTIFACTS: dict[str, Artifact] = {
         "{kg}/{model}/cases/{dataset}.edits.parquet",
         "aftershock.experiments.queries:load_first_edits",
     ),
-    "sentence_encoder": Artifact("fetch_encoder", "encoder", "aftershock.lm.text_encoder:load_artifact"),
+    "sentence_encoder": Artifact("fetch_encoder", "encoder", "aftershock.lm.text_match:load_artifact"),
     "scope_models": Artifact(
         "train_serac",
         "{trained_on}/{model}/serac/scope_models.safetensors",
