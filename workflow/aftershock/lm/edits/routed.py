@@ -194,7 +194,8 @@ class Router:
         order = max if self.caches[0].newest else min
         best = order(near, key=lambda i: (ages[i], i))
         ids = texts[best][texts[best] > 0] - 1
-        return Route(logs[best], self.models.counterfactual.tokenizer.decode(ids, **AS_IT_STANDS))
+        text = self.models.counterfactual.tokenizer.decode(ids, **AS_IT_STANDS)
+        return Route(logs[best], text.lstrip(" "))
 
     def _answers(self, read: Read, edits: Sequence[str]) -> Tensor:
         """The counterfactual model's scores at each entry of `read`, behind its edit, (entries, vocabulary).
@@ -229,9 +230,13 @@ AS_IT_STANDS = {"skip_special_tokens": False, "clean_up_tokenization_spaces": Fa
 
 
 def prompt_text(lm: LanguageModel, ids: Sequence[int]) -> str:
-    """The text of a prompt's tokens, without special tokens in front and without its frame."""
+    """The text of a prompt's tokens, without special tokens in front and without its frame.
+
+    A space that it begins with is left out, since many tokenizers put one there.
+    """
     if lm.frame == PLAIN:
-        return lm.tokenizer.decode(ids, **{**AS_IT_STANDS, "skip_special_tokens": True})
+        text = lm.tokenizer.decode(ids, **{**AS_IT_STANDS, "skip_special_tokens": True})
+        return text.lstrip(" ")
     text = lm.tokenizer.decode(ids, **AS_IT_STANDS)
     before, after = lm.frame.before.strip(), lm.frame.after.strip()
     text = text.partition(before)[2] if before and before in text else text
