@@ -110,7 +110,8 @@ TEXTS = [fill(t, name) + f" {city}." for t in TEMPLATES for name in NAMES for ci
 
 
 @cache
-def _tokenizer():
+def small_tokenizer():
+    """The tokenizer of all small models."""
     return train_tokenizer(TEXTS, 420, CONTEXT)
 
 
@@ -149,7 +150,7 @@ def tiny(
     family: str = "gpt2", dtype: torch.dtype = torch.float64, seed: int = 0, tokenizer=None
 ) -> LanguageModel:
     """A random model whose weights are large enough that texts differ."""
-    tokenizer = tokenizer or _tokenizer()
+    tokenizer = tokenizer or small_tokenizer()
     if dtype == torch.float64:
         _widen(family)
     torch.manual_seed(seed)

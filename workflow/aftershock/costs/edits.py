@@ -71,6 +71,33 @@ def stepwise_bytes(e: Editing) -> float:
     )
 
 
+def text(e: Editing) -> Work:
+    """Facts that are read before prompts: one pass over the requests of a case, for its loss."""
+    sizes, width = e.sizes, e.texts.prompt + e.texts.target + more_tokens(e)
+    rows = e.cases * e.requests
+    batches = e.room.batches(rows * width, 1.0, 1.0, GRADIENT_TOKENS)
+    return run(sizes, batches, rows * width, sizes.layers, width, rows * e.texts.target)
+
+
+def more_tokens(e: Editing) -> float:
+    """Tokens of the statements and examples before a prompt."""
+    facts = min(e.requests, getattr(e.settings, "nearest", e.requests)) + 2 * e.settings.examples
+    return facts * (e.texts.prompt + e.texts.target + 1)
+
+
+def no_tokens(e: Editing) -> float:
+    """None: for kinds that leave prompts as they are."""
+    return 0.0
+
+
+def text_bytes(e: Editing) -> float:
+    """What a layer makes of one case's texts, and the scores of their targets."""
+    width = e.texts.prompt + e.texts.target + more_tokens(e)
+    return e.requests * (
+        width * e.sizes.token_bytes(1, width) + 4 * e.texts.target * e.sizes.vocabulary * FLOAT
+    )
+
+
 def rank_one(e: Editing) -> Work:
     """A value optimised for each request and layer in turn, and a change of rank one."""
     total = NOTHING
@@ -233,6 +260,8 @@ class Kind:
     bytes: Callable[[Editing], float]
     delta: bool = False
     """Whether a case's change is as large as the matrices that it changes."""
+    before: Callable[[Editing], float] = no_tokens
+    """Tokens that prompts have more after an edit."""
 
 
 KINDS: dict[str | None, Kind] = {
@@ -242,4 +271,5 @@ KINDS: dict[str | None, Kind] = {
     "multi-layer": Kind(multi_layer, value_bytes),
     "hypernetwork": Kind(gradient, gradient_bytes),
     "cache": Kind(cache, cache_bytes),
+    "text": Kind(text, text_bytes, before=more_tokens),
 }

@@ -145,13 +145,17 @@ def tuned(config: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
 def _after(
     config: Mapping[str, Any], model: str, contents: Mapping[str, Any], label: str, dataset: str
 ) -> tuple[str, ...]:
-    """Return the groups that an editor waits for beside cases: those of the artifacts that it needs."""
+    """Return the groups that an editor waits for beside cases: those that make artifacts which it needs.
+
+    An artifact that is made without a GPU has none.
+    """
     named = {
         "moments": f"{model} moments",
         "hypernetwork": f"{model} mend {hypernetwork_kind(config, dataset)}",
         "scope_models": f"{model} serac",
     }
-    return tuple(named[artifact] for artifact in needed_artifacts(config["editors"][label], contents))
+    needed = needed_artifacts(config["editors"][label], contents)
+    return tuple(named[artifact] for artifact in needed if artifact in named)
 
 
 def _compared(

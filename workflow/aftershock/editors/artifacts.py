@@ -42,6 +42,12 @@ ARTIFACTS: dict[str, Artifact] = {
         "{trained_on}/{model}/serac/scope_models.safetensors",
         "aftershock.lm.scope_models:load_artifact",
     ),
+    "other_edits": Artifact(
+        "build_cases",
+        "{kg}/{model}/cases/{dataset}.edits.parquet",
+        "aftershock.experiments.queries:load_first_edits",
+    ),
+    "sentence_encoder": Artifact("fetch_encoder", "encoder", "aftershock.lm.text_encoder:load_artifact"),
 }
 
 

@@ -28,7 +28,7 @@ def continue_greedily(
     of case `cases[i]` of `state`.
     """
     cases = list(cases) if cases is not None else [0] * len(prompts)
-    prompts = rewrite_prompts(state, prompts, cases)
+    prompts = rewrite_prompts(lm, state, prompts, cases)
     case_of = torch.tensor(cases, device=lm.device)
     by_length = defaultdict(list)
     encoded, closing = lm.encode_prompts(prompts), lm.ends

@@ -94,7 +94,7 @@ def score_states(
     prompts, cases = [query.prompt for query in queries], [query.case for query in queries]
     alike: dict[tuple[str, ...], list[int]] = defaultdict(list)  # states by the prompts that they read
     for i, state in enumerate(states):
-        alike[tuple(rewrite_prompts(state, prompts, cases))].append(i)
+        alike[tuple(rewrite_prompts(lm, state, prompts, cases))].append(i)
     scores: list[list[Score]] = [[] for _ in states]
     for read, same in alike.items():
         asked = [replace(query, prompt=prompt) for query, prompt in zip(queries, read, strict=True)]

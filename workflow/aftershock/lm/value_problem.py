@@ -45,11 +45,11 @@ def write_texts(
         each = [label for label in mine for _ in contexts]
         asked += [(t, request.subject, label) for t, label in zip(templates, each, strict=True)]
         owners += [case] * len(templates)
-    before = _before(state, [(template, subject) for template, subject, _ in asked], owners)
+    before = _before(lm, state, [(template, subject) for template, subject, _ in asked], owners)
     located = iter(locate_pairs(lm, asked, before))
     subjects = list(dict.fromkeys((request.subject, c) for request, c in zip(requests, cases, strict=True)))
     essences = [(ESSENCE, subject) for subject, _ in subjects]
-    found = locate(lm, essences, _before(state, essences, [case for _, case in subjects]))
+    found = locate(lm, essences, _before(lm, state, essences, [case for _, case in subjects]))
     essence = dict(zip(subjects, found, strict=True))
     texts = []
     for request, mine, case in zip(requests, labels, cases, strict=True):
@@ -58,10 +58,12 @@ def write_texts(
     return texts
 
 
-def _before(state: State, asked: Sequence[tuple[str, str]], cases: Sequence[int]) -> list[str]:
+def _before(
+    lm: LanguageModel, state: State, asked: Sequence[tuple[str, str]], cases: Sequence[int]
+) -> list[str]:
     """The text that `state` puts before the prompt of each (template, subject)."""
     prompts = [fill(template, subject) for template, subject in asked]
-    read = rewrite_prompts(state, prompts, cases)
+    read = rewrite_prompts(lm, state, prompts, cases)
     return [new.removesuffix(old) for old, new in zip(prompts, read, strict=True)]
 
 

@@ -89,7 +89,11 @@ def swept_editors(wildcards):
     """The editors that find_layers tries at each layer, by label."""
     labels = config["find_layers"]["editors"]
     if labels is None:
-        labels = [name for name, e in EDITOR_LABELS.items() if e.get("second_edit", "plain") == "plain"]
+        labels = [
+            name
+            for name, e in EDITOR_LABELS.items()
+            if e.get("second_edit", "plain") == "plain" and "layers" in merged_settings(e, model(wildcards))
+        ]
     if unknown := sorted(set(labels) - set(EDITOR_LABELS)):
         known = ", ".join(EDITOR_LABELS)
         raise WorkflowError(f"find_layers.editors: {', '.join(unknown)} is unknown; known: {known}")

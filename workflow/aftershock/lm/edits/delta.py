@@ -95,8 +95,15 @@ class Delta(Protocol):
         A row's result must not depend on the other rows, on padding, or on the targets behind its prompt.
         """
 
-    def rewrite(self, prompts: Sequence[str], cases: Sequence[int]) -> Sequence[str]:
-        """The prompts as the model is to read them, prompt i in case `cases[i]`: with text before them."""
+    def rewrite(self, lm: LanguageModel, prompts: Sequence[str], cases: Sequence[int]) -> Sequence[str]:
+        """The prompts as the model is to read them, prompt i in case `cases[i]`: with text before them.
+
+        What is put before a prompt must depend on this prompt and its case alone.
+        """
+
+    def follow(self, earlier: "Delta") -> "Delta | None":
+        """One delta for `earlier` and this one, for kinds that choose among all that they know; None where
+        each acts by itself."""
 
     def select(self, indices: Sequence[int] | Tensor) -> Self:
         """The change of some of the cases, in the order of `indices`."""
@@ -151,9 +158,13 @@ class CaseTensors:
         """Nothing: for kinds that only rewrite prompts."""
         return nullcontext()
 
-    def rewrite(self, prompts: Sequence[str], cases: Sequence[int]) -> Sequence[str]:
+    def rewrite(self, lm: LanguageModel, prompts: Sequence[str], cases: Sequence[int]) -> Sequence[str]:
         """The prompts as they are."""
         return prompts
+
+    def follow(self, earlier: Delta) -> Delta | None:
+        """None: each by itself."""
+        return None
 
     def tensors(self) -> dict[str, Tensor]:
         """The fields that are tensors, by name."""

@@ -32,10 +32,7 @@ TOKENS = 4096  # that the counterfactual model reads together
 @register
 @dataclass(frozen=True)
 class Routed(CaseTensors):
-    """Edits that are cached for each of B cases, and the models that answer with them.
-
-    Its norm is the square root of the number of edits, so that it says how many a state holds.
-    """
+    """Edits that are cached for each of B cases, and the models that answer with them."""
 
     models: ScopeModels
     texts: Tensor  # (B, n, width), the token ids of each edit's text plus one, 0 behind it; no edit: all 0
@@ -85,13 +82,13 @@ class Routed(CaseTensors):
         return replace(self, texts=self.texts.masked_fill(cases.to(self.texts.device)[:, None, None], 0))
 
     def squared_norm(self) -> Tensor:
-        """The number of edits of each case, (B,), float64."""
-        return self.present.sum(dim=1).double()
+        """Zeros (B,), float64: no weight changes."""
+        return torch.zeros(len(self), dtype=torch.float64)
 
     def random_like(self, generators: Sequence[torch.Generator]) -> "Routed":
-        """As many edits, whose texts are random tokens, as long, and whose keys are random and of equal norm.
+        """As many edits, of as many random tokens, under random keys of equal norm.
 
-        So it answers what happens to lie near a random key, with a text that says nothing.
+        So the second model answers what happens to lie near such a key, with a text that says nothing.
         """
         size = len(self.models.counterfactual.tokenizer)
         ids, noise = (
