@@ -10,6 +10,7 @@ from aftershock.editors.methods import find_methods, method_of, settings_of
 from aftershock.lm.edits import State
 from aftershock.lm.edits.state import in_weights
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.null_space import decompose
 from aftershock.lm.scoring import score
 from aftershock.prompts import fill
 from aftershock.requests import Query
@@ -49,6 +50,7 @@ MAKERS = {
     "hypernetwork": lambda lm, layers, unedited: descent(lm, layers),
     "moments": lambda lm, layers, unedited: moments(unedited),
     "scope_models": lambda lm, layers, unedited: by_name(unedited, layers=unedited.n_layers, noise=0.02),
+    "null_space": lambda lm, layers, unedited: decompose(moments(unedited)),
 }
 """For each artifact, what makes it for a small model, of layers that are edited; last the unedited model."""
 

@@ -12,8 +12,8 @@ from aftershock.code_hash import code_hash
 from aftershock.parsed_code import keep_parsed
 from aftershock.config import check_config, check_fetched, merged_settings
 from aftershock.config.models import model_type_of, reading_of
-from aftershock.config.settings import moment_layers, needed_artifacts
-from aftershock.editors.artifacts import ARTIFACTS
+from aftershock.config.settings import artifact_layers, moment_layers, needed_artifacts
+from aftershock.editors.artifacts import ARTIFACTS, with_sources
 from aftershock.editors.methods import method_of
 from aftershock.lm.families import list_families
 from aftershock.jobs.folder import PreflightError, check_names

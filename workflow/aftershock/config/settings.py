@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from aftershock.editors.artifacts import with_sources
 from aftershock.editors.mend import mend_training
 from aftershock.editors.methods import default_layers, method_of, settings_of
 from aftershock.editors.serac import serac_training
@@ -31,10 +32,17 @@ def needed_artifacts(editor: Mapping[str, Any], model: Mapping[str, Any]) -> tup
 
 
 def moment_layers(editors: Mapping[str, Mapping[str, Any] | None], model: Mapping[str, Any]) -> list[int]:
-    """Return every layer whose second moments a configured editor needs for a model, tuning included."""
+    """Return every layer whose second moments are needed, by a configured editor or for what it needs."""
+    return artifact_layers("moments", editors, model)
+
+
+def artifact_layers(
+    artifact: str, editors: Mapping[str, Mapping[str, Any] | None], model: Mapping[str, Any]
+) -> list[int]:
+    """Return every layer that an artifact is needed of for a model, tuning included."""
     layers = set()
     for editor in filter(None, editors.values()):
-        if "moments" in needed_artifacts(editor, model):
+        if artifact in with_sources(needed_artifacts(editor, model)):
             layers |= set(merged_settings(editor, model)["layers"])
             searched = model["search"].get(method_of(editor["method"]).name, {}).get("layers", [])
             layers |= {layer for choice in searched for layer in choice}

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from aftershock.config.settings import merged_settings, moment_layers, needed_artifacts
+from aftershock.config.settings import artifact_layers, merged_settings, moment_layers, needed_artifacts
 from aftershock.costs import serac
 from aftershock.costs.devices import Device
-from aftershock.costs.edits import KINDS, Editing, hypernetwork, network_weights
+from aftershock.costs.edits import KINDS, Editing, hypernetwork, network_weights, trained_weights
 from aftershock.costs.work import AVERAGE, DOUBLE, FLOAT, NOTHING, Room, Sizes, Texts, Work, run, texts_within
 from aftershock.editors.contract import is_in_order, layers_of
 from aftershock.editors.mend import mend_training
@@ -27,6 +27,7 @@ OBJECTS = 3.0  # true objects of a round case
 HOST, DEVICE = 1.2 * GB, 1.5 * GB  # what libraries and tables take
 SETTLING = 15  # vectors per dimension until whitened directions have settled, about (experiments/settling.py)
 WRITTEN_DOCUMENTS, WRITTEN_TOKENS = 40, 256  # that a model writes side by side, and of each (lm/self_text.py)
+EIGENVECTORS = 9  # products of d^3 that an eigendecomposition takes
 ROW_BYTES = 25  # of a table of observations, compressed (20 to 27 in the embedded study)
 
 
@@ -135,6 +136,19 @@ class Costs:
         kept = len(layers) * sizes.inner**2
         return self._need(found, gpu=2 * kept * DOUBLE, host=kept * (FLOAT + DOUBLE), disk=kept * FLOAT)
 
+    def null_space(self) -> Need:
+        """The eigenvectors of the second moments of each layer that needs its null space."""
+        inner = self.sizes.inner
+        layers = len(artifact_layers("null_space", self.config["editors"], self.model))
+        kept = layers * inner**2 * FLOAT
+        return self._need(
+            Work(exact=EIGENVECTORS * inner**3 * layers),
+            read=kept,
+            host=2 * kept,
+            gpu=4 * inner**2 * DOUBLE,
+            disk=kept,
+        )
+
     def train_mend(self) -> Need:
         """All batches of the training, as if it did not end early, and its looks at the dev split."""
         sizes, s = self.sizes, self.training
@@ -194,7 +208,7 @@ class Costs:
         method, settings, probes = *self._method(editor), PROBES[dataset]
         n = 1.0 if is_in_order(settings) else float(BLOCK)
         kind = KINDS[method.cost]
-        change = len(layers_of(settings)) * self.sizes.matrix * FLOAT * kind.delta
+        change = trained_weights(settings, self.sizes) * FLOAT * kind.delta
         if change and self.room.accelerator:
             n = max(1.0, min(n, self.room.budget // (probes.states * change)))
         one = self._editing(settings, n)
@@ -321,14 +335,15 @@ class Costs:
         moments = matrices * square * ("moments" in needs)
         trained = (2 + self.sizes.gated) * network_weights(self.sizes, self.training)
         trained *= "hypernetwork" in needs
+        spaces = matrices * square * ("null_space" in needs)
         if "scope_models" in needs:
             training = serac_training(self.model["serac"], self.config["serac"]["settings"])
             trained += serac.trained_weights(self.sizes, training)
         return self._need(
             work + Work(exact=moments * self.sizes.inner / 3),
-            read=self.sizes.weight_bytes + (moments + trained) * FLOAT,
-            host=moments * FLOAT,
-            gpu=moments * DOUBLE + trained * FLOAT + case,
+            read=self.sizes.weight_bytes + (moments + spaces + trained) * FLOAT,
+            host=(moments + spaces) * FLOAT,
+            gpu=(moments + spaces) * DOUBLE + trained * FLOAT + case,
             disk=disk,
         )
 

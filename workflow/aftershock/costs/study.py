@@ -8,7 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aftershock.config.settings import is_gathered, is_published, moment_layers, needed_artifacts
+from aftershock.config.settings import (
+    artifact_layers,
+    is_gathered,
+    is_published,
+    moment_layers,
+    needed_artifacts,
+)
 from aftershock.costs.sharding import editors_of_dataset, number_of_cases, shard_ranges, shard_sizes
 from aftershock.datasets.table import ROUND
 from aftershock.editors.methods import method_of
@@ -50,6 +56,9 @@ def _of_model(
         if not is_published(contents):
             out = f"results/models/{model}/moments.safetensors"
             yield Job("moments", {"model": model}, out, moments, (weights, *text))
+    if artifact_layers("null_space", editors, contents):
+        out = f"results/models/{model}/null_space.safetensors"
+        yield Job("null_space", {"model": model}, out, f"{model} null space", (moments,))
     yield from _questions(config, model, kg, asked, weights)
     trained = {
         hypernetwork_kind(config, dataset)
@@ -151,6 +160,7 @@ def _after(
     """
     named = {
         "moments": f"{model} moments",
+        "null_space": f"{model} null space",
         "hypernetwork": f"{model} mend {hypernetwork_kind(config, dataset)}",
         "scope_models": f"{model} serac",
     }

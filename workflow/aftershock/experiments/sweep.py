@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from aftershock.editors.artifacts import with_sources
 from aftershock.editors.contract import layers_of
 from aftershock.editors.methods import method_of, settings_of
 from aftershock.experiments.tuning import Development
@@ -41,9 +42,9 @@ def sweep(
     return pd.DataFrame(rows, columns=list(LAYERS.columns))
 
 
-def layers_with_moments(editors: Editors, layers: Sequence[int]) -> list[int]:
-    """The layers whose second moments `sweep` needs."""
-    needing = [chosen for chosen in editors.values() if "moments" in _needs(chosen)]
+def layers_with(artifact: str, editors: Editors, layers: Sequence[int]) -> list[int]:
+    """The layers that `sweep` needs an artifact of, for an editor or to make another artifact from it."""
+    needing = [chosen for chosen in editors.values() if artifact in with_sources(_needs(chosen))]
     return sorted({layer for chosen in needing for place in _places(chosen, layers) for layer in place})
 
 

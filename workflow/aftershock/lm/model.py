@@ -145,6 +145,16 @@ class LanguageModel(TextReader):
         """Name of a layer's MLP output projection, the matrix that editors change."""
         return self.family.projection.format(number)
 
+    @property
+    def is_gated(self) -> bool:
+        """True if an MLP's inner activations are multiplied with those of a gate."""
+        inner, first = self.weight(self.projection(0)).shape[1], self.family.inputs
+        return len(first) > 1 or self.weight(first[0].format(0)).shape[0] > inner
+
+    def attention_projection(self, number: int) -> str:
+        """Name of a layer's attention output projection, which puts out what the attention does."""
+        return self.family.attention_projection.format(number)
+
     def layer_of(self, module: str) -> int:
         """The number of the layer that a module belongs to; ValueError for one outside the layers."""
         number = layer_number(module)

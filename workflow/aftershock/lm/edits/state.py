@@ -11,6 +11,7 @@ from torch import Tensor
 from aftershock.lm.edits.delta import Batch, Delta
 from aftershock.lm.edits.dense import Dense
 from aftershock.lm.edits.low_rank import LowRank
+from aftershock.lm.edits.scale import Scale
 from aftershock.lm.edits.weights import WeightDelta
 from aftershock.lm.model import LanguageModel
 
@@ -92,7 +93,7 @@ def join(deltas: State) -> State:
 
     Low-rank ones are concatenated along r in the order of the edits; with others they add up to a matrix.
     Deltas of other kinds stay where they are, and nothing is moved across one: it may read or replace what
-    the weights put out.
+    the weights put out. A codebook stands for those before it.
     """
     return tuple(map(_sum, _groups(acting(deltas))))
 
@@ -187,7 +188,8 @@ def _sum(group: Sequence[Delta]) -> Delta:
     if low:  # one product for all of them
         U, V = (torch.cat(some, dim=1) for some in zip(*low, strict=True))
         parts.append(V.mT @ U)
-    return Dense(deltas[0].module, sum(parts[1:], parts[0]), sum(biases[1:], biases[0]) if biases else None)
+    kind = Dense if parts[0].ndim == 3 else Scale
+    return kind(deltas[0].module, sum(parts[1:], parts[0]), sum(biases[1:], biases[0]) if biases else None)
 
 
 def state_norm(state: State) -> Tensor:
