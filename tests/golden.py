@@ -22,6 +22,7 @@ import torch
 from recorded import Check, NotCoveredError, Recorded, worst
 from recorded_edits import check_ft, check_memit, check_mle, check_rome, check_rrome
 from recorded_mend import check_mend
+from recorded_regularisers import check_prune, check_rect, check_sphere
 from recorded_results import check_metrics, check_scoring
 
 CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
@@ -31,6 +32,9 @@ CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "memit": check_memit,
     "mle-memit": check_mle,
     "mend": check_mend,
+    "rect": check_rect,
+    "prune": check_prune,
+    "sphere": check_sphere,
     "scoring": check_scoring,
 }
 ARCHITECTURES = ("gpt2", "gptj", "neox", "llama")

@@ -4,7 +4,7 @@ import json
 
 from aftershock.datasets.table import State
 from aftershock.editors.artifacts import load_artifacts
-from aftershock.editors.methods import method_of, settings_of
+from aftershock.editors.methods import make_editor, settings_of
 from aftershock.experiments.cases import Continuations, run_cases
 from aftershock.lm.hashes import sha256_of_weights
 from aftershock.lm.model import LanguageModel
@@ -23,7 +23,8 @@ with stage(snakemake) as run:
     hashed = sha256_of_weights(given.weights)
     loaders = params.editor["artifacts"]
     artifacts = load_artifacts(loaders, given.artifacts, lm, settings.layers, hashed)
-    editor = method_of(method).load()(lm, settings, artifacts, params.seed)
+    regularisers = params.editor.get("regularisers", ())
+    editor = make_editor(method, settings, lm, artifacts, params.seed, regularisers)
 
     first, last = map(int, snakemake.wildcards.shard.split("-"))
     cases = CASES.read(given.cases)

@@ -16,6 +16,7 @@ from aftershock.costs.work import AVERAGE, DOUBLE, FLOAT, NOTHING, Room, Sizes, 
 from aftershock.editors.contract import is_in_order
 from aftershock.editors.mend import mend_training
 from aftershock.editors.methods import method_of, settings_of
+from aftershock.editors.regularisers import copies_state, makes_dense
 
 BLOCK = 32  # cases that are edited and scored together (experiments/cases.py)
 GB = 10**9
@@ -186,7 +187,10 @@ class Costs:
         method, settings, probes = *self._method(editor), PROBES[dataset]
         n = 1.0 if is_in_order(settings) else float(BLOCK)
         kind = KINDS[method.cost]
-        change = len(settings.layers) * self.sizes.matrix * FLOAT * kind.delta
+        entries = editor.get("regularisers", ())
+        whole = kind.delta or makes_dense(entries)
+        copies = 2 if copies_state(entries) else 1
+        change = len(settings.layers) * self.sizes.matrix * FLOAT * whole * copies
         if change and self.room.accelerator:
             n = max(1.0, min(n, self.room.budget // (probes.states * change)))
         one = self._editing(settings, n)

@@ -80,13 +80,13 @@ def run_cases(
         reached = walk.reach(requests, case_ids)
         rows = [(i, scored) for i, case_id in enumerate(case_ids) for scored in queried.get(case_id, [])]
         queries = [Query(scored.prompt, scored.target, i) for i, scored in rows]
-        found = score_states(lm, queries, [state.delta for state in reached])
+        found = score_states(lm, queries, [state.scored for state in reached])
         for state, scores in zip(reached, found, strict=True):
             telemetry += state.telemetry(case_ids)
             sound = state.sound
             kept = [(i, scored, s) for (i, scored), s in zip(rows, scores, strict=True) if i in sound]
             prompted = [(i, scored) for i, scored, _ in kept]
-            texts = _continue(lm, prompted, continued, continuations.tokens, state.delta)
+            texts = _continue(lm, prompted, continued, continuations.tokens, state.scored)
             observations += _rows(state.name, ((scored, s) for _, scored, s in kept), texts)
         progress.step(len(case_ids))
     return (

@@ -19,7 +19,8 @@ class Reached:
     """The cases of a block in one state. Cases that lack one of its edits are not in `tried`."""
 
     name: str
-    delta: Deltas
+    delta: Deltas  # what later edits start from
+    scored: Deltas  # the same, but for regularisers of the whole change
     tried: tuple[int, ...]
     steps: Mapping[int, int]
     losses: Mapping[int, float]
@@ -33,7 +34,7 @@ class Reached:
 
     def telemetry(self, case_ids: Sequence[int]) -> Iterator[tuple]:
         """Yield TELEMETRY rows; a random change has no steps and no loss."""
-        norms = state_norm(self.delta).tolist()
+        norms = state_norm(self.scored).tolist()
         for i in self.tried:
             loss = self.losses.get(i)
             yield case_ids[i], self.name, self.steps.get(i, 0), loss, norms[i], self.reasons[i]
@@ -63,7 +64,8 @@ class Walk:
 
     def _random(self, state: State, like: Reached, case_ids: Sequence[int]) -> Reached:
         seeds = [derive(self.seed, "random change", case_id) for case_id in case_ids]
-        return Reached(state.name, random_like(like.delta, seeds), like.tried, {}, {}, like.reasons)
+        change = random_like(like.scored, seeds)
+        return Reached(state.name, change, change, like.tried, {}, {}, like.reasons)
 
     def _edit(
         self, name: str, requests: Sequence[Sequence[EditRequest]], before: Reached | None = None
@@ -78,13 +80,15 @@ class Walk:
         able = [i for i in tried if reasons[i] is None]
         start = before.delta if before else EMPTY
         if not able:
-            return Reached(name, start, tuple(tried), {}, {}, reasons, before.memory if before else None)
+            memory = before.memory if before else None
+            return Reached(name, start, self.editor.scored(start), tuple(tried), {}, {}, reasons, memory)
         result, memory = self._written([requests[i] for i in able], start, before, able, len(requests))
         reasons.update(zip(able, result.reasons, strict=True))
         delta = start + scatter_cases(result.delta, able, len(requests))
         steps = dict(zip(able, result.steps, strict=True))
         losses = dict(zip(able, result.losses, strict=True))
-        return Reached(name, delta, tuple(tried), steps, losses, reasons, memory)
+        scored = self.editor.scored(delta)
+        return Reached(name, delta, scored, tuple(tried), steps, losses, reasons, memory)
 
     def _written(
         self,

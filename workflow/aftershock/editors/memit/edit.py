@@ -18,7 +18,7 @@ from aftershock.editors.contexts import ContextEditor
 from aftershock.editors.contract import EditResult, Memory
 from aftershock.editors.memit import PROBE_SHARE
 from aftershock.editors.solvers import adjust, rounding
-from aftershock.lm.edits import EMPTY, LowRank, State, scatter_cases, select
+from aftershock.lm.edits import EMPTY, Delta, LowRank, State, scatter_cases, select
 from aftershock.lm.hooks import Streams, at_subjects
 from aftershock.lm.probe_keys import PROMPT, SUBJECTS
 from aftershock.lm.tokens import locate
@@ -153,12 +153,12 @@ class Memit(ContextEditor):
 
     def _spread(
         self, asked: "_Asked", values: Values, unit: Tensor, failed: Tensor, state: State
-    ) -> tuple[tuple[LowRank, ...], list[dict[str, Any]]]:
+    ) -> tuple[State, list[dict[str, Any]]]:
         """The change of each layer in turn: a share of what is then missing, nothing in `failed` cases."""
         layers, owner, slot = sorted(self.settings.layers), asked.owner, asked.slot
         lost, weight = failed[owner, None], asked.weight.sqrt()[:, None]
         target = _mean_by(values.target.double(), unit)
-        delta: tuple[LowRank, ...] = ()
+        delta: State = ()
         diagnostics, streams = [], None
         # those of the first layer are known already
         keys, hidden = _mean_by(self._mean_keys(values.keys), unit), _mean_by(values.init, unit)
@@ -173,7 +173,8 @@ class Memit(ContextEditor):
             factor, mom2_weight = self.factor(layer), self.mom2_weights[layer]
             adjusted = adjust(factor, mom2_weight, K)
             U, V = adjusted.to(self.lm.dtype), R.to(self.lm.dtype)
-            delta += (LowRank(self.lm.projection(layer), U, V),)
+            change = LowRank(self.lm.projection(layer), U, V)
+            delta += (self.after_layer(change, state + delta),)
             found = {
                 "layer": layer,
                 "K": K,
@@ -269,15 +270,20 @@ def _mean_by(rows: Tensor, unit: Tensor) -> Tensor:
     return total / torch.bincount(unit)[:, None]
 
 
-def _sound(
-    delta: Sequence[LowRank], reasons: Sequence[str | None]
-) -> tuple[tuple[LowRank, ...], list[str | None]]:
+def _sound(delta: State, reasons: Sequence[str | None]) -> tuple[State, list[str | None]]:
     """`delta` with zeros where it is not finite in some layer, and the `reasons` why cases failed."""
     found = list(reasons)
     for d in delta:
-        finite = d.U.flatten(1).isfinite().all(dim=1) & d.V.flatten(1).isfinite().all(dim=1)
+        finite = torch.stack([t.flatten(1).isfinite().all(dim=1) for t in d.tensors().values()]).all(dim=0)
         for i in (~finite).nonzero()[:, 0].tolist():
-            found[i] = found[i] or f"the update of {d.module} is not finite: its equations have no solution"
-    failed = torch.tensor([reason is not None for reason in found], device=delta[0].U.device)
-    clean = [replace(d, U=d.U.masked_fill(failed[:, None, None], 0.0)) for d in delta]
-    return tuple(change.without(failed) for change in clean), found
+            module = getattr(d, "module", d.name)
+            found[i] = found[i] or f"the update of {module} is not finite: its equations have no solution"
+    failed = torch.tensor([reason is not None for reason in found])
+    return tuple(_cleared(change, failed) for change in delta), found
+
+
+def _cleared(change: Delta, failed: Tensor) -> Delta:
+    """`change` with zeros in the `failed` cases, also where a factor is not finite there."""
+    if isinstance(change, LowRank):
+        change = replace(change, U=change.U.masked_fill(failed.to(change.U.device)[:, None, None], 0.0))
+    return change.without(failed)

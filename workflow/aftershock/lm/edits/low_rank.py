@@ -61,5 +61,6 @@ class LowRank(WeightDelta):
         """The change with zeros in the cases that are true in `cases` (B,)."""
         return replace(self, V=self.V.masked_fill(cases.to(self.V.device)[:, None, None], 0.0))
 
-    def _scaled(self, factor: Tensor) -> "LowRank":
+    def scaled(self, factor: Tensor) -> "LowRank":
+        """The change times `factor` (B,)."""
         return replace(self, V=self.V * factor[:, None, None])

@@ -55,5 +55,6 @@ class Rows(WeightDelta):
     def _redrawn(self, draw: Callable[[Tensor], Tensor]) -> "Rows":
         return replace(self, values=draw(self.values))
 
-    def _scaled(self, factor: Tensor) -> "Rows":
+    def scaled(self, factor: Tensor) -> "Rows":
+        """The change times `factor` (B,)."""
         return replace(self, values=self.values * factor[:, None, None])
