@@ -7,13 +7,13 @@ import torch
 
 from aftershock.datasets.table import CONFLICT_STATES
 from aftershock.editors.contract import EditResult
-from aftershock.editors.methods import make_editor
+from aftershock.editors.methods import make_editor, method_of
 from aftershock.editors.regularise import Weight, norm_clamp, prune, rect, sphere
 from aftershock.editors.regularised import Regularised
 from aftershock.editors.regularisers import REGULARISERS, merged_entries, settings_of_entry
 from aftershock.experiments.states import Walk
 from aftershock.lm.edits import EMPTY, Dense, LowRank, Rows, state_norm
-from editing import close, make, singles
+from editing import METHODS, close, make, singles
 from tiny import low_rank, tiny
 from toy_deltas import Nudge
 
@@ -242,7 +242,19 @@ def plain_with_first_masked(lm, cases, entry):
     return editor.edit(cases).delta[1]
 
 
-@pytest.mark.parametrize("method", ["memit", "rome", "ft", "mend"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_says_whether_it_changes_weights_and_layers_in_turn(method):
+    lm, seen = tiny(), []
+    editor = make(method, lm)
+    editor.after_layer = lambda delta, state: (seen.append(delta.module), delta)[1]
+    known, changes = method_of(method).method, editor.edit(singles(2)).delta
+    assert all(delta.in_weights for delta in changes) == known.in_weights
+    assert bool(seen) == known.layer_loop
+    assert not seen or set(seen) == {delta.module for delta in changes}
+    assert not known.in_weights or {delta.module for delta in changes} == set(editor.modules)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if method_of(name).method.in_weights])
 @pytest.mark.parametrize("name", ["rect", "norm_clamp", "sphere"])
 def test_the_second_edit_starts_from_the_regularised_first(method, name):
     lm = tiny()
@@ -260,7 +272,8 @@ def test_the_second_edit_starts_from_the_regularised_first(method, name):
 def test_prune_is_applied_to_a_copy_of_the_whole_change():
     lm = tiny()
     editor = Regularised(make("memit", lm), [{"prune": {}}])
-    requests = {"e1": singles(2), "e2": singles(2, template=1), "control": [[], []]}
+    later = singles(2, template=1)
+    requests = {"e1": singles(2), "e2": later, "second": later, "control": [[], []]}
     one, two, *_ = Walk(editor, CONFLICT_STATES, 0).reach(requests, [0, 1])
     first = make("memit", lm).edit(singles(2)).delta
     second = make("memit", lm).edit(singles(2, template=1), first).delta

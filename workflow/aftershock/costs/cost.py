@@ -26,6 +26,7 @@ OBJECTS = 3.0  # true objects of a round case
 HOST, DEVICE = 1.2 * GB, 1.5 * GB  # what libraries and tables take
 SETTLING = 15  # vectors per dimension until whitened directions have settled, about (experiments/settling.py)
 WRITTEN_DOCUMENTS, WRITTEN_TOKENS = 40, 256  # that a model writes side by side, and of each (lm/self_text.py)
+OWN_TEXTS, OWN_TOKENS = 4, 32  # that perplexity is measured on (experiments/health.py)
 ROW_BYTES = 25  # of a table of observations, compressed (20 to 27 in the embedded study)
 
 
@@ -197,9 +198,8 @@ class Costs:
         block = NOTHING
         for name in probes.edits:
             block += kind.work(replace(one, requests=self._labels(editor)) if name == "second" else one)
-        block += self.scored(probes, n, probes.states, min(settings.layers)) + self._said(
-            probes, n, probes.states
-        )
+        block += self.scored(probes, n, probes.states, min(settings.layers))
+        block += self._said(probes, n, probes.states) + self._read(n, probes.states)
         largest = replace(one, requests=self._labels(editor) if "second" in probes.edits else 1.0)
         return self._with_needs(
             method,
@@ -276,6 +276,16 @@ class Costs:
 
     def _said(self, probes: Probes, cases: float, states: int) -> Work:
         return self._continued(cases * probes.spoken, self.config["continuations"]["tokens"], BLOCK) * states
+
+    def _read(self, cases: float, states: int) -> Work:
+        """Texts whose perplexity is measured in some of `cases` cases, in several states."""
+        every, sizes = self.config["health"]["every"], self.sizes
+        if not every:
+            return NOTHING
+        rows = OWN_TEXTS * cases / every
+        batches = texts_within(sizes, self.room, rows, OWN_TOKENS, OWN_TOKENS)
+        tokens = rows * OWN_TOKENS
+        return run(sizes, batches, tokens, sizes.layers, OWN_TOKENS, read=tokens) * states
 
     def _continued(self, texts: float, tokens: int, block: int) -> Work:
         """Greedy continuations of prompts, `block` of them or fewer at a time, a batch for each length."""

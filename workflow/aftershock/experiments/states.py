@@ -1,7 +1,10 @@
 """The states of a block of cases: which edits lead to each, starting from which other."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
 
 from aftershock.datasets.table import State
 from aftershock.editors.contract import Editor, EditResult, Memory
@@ -26,6 +29,8 @@ class Reached:
     losses: Mapping[int, float]
     reasons: Mapping[int, str | None]
     memory: Memory | None = None
+    conditions: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    """By case and module, the worst condition of the equations that its changes were solved from."""
 
     @property
     def sound(self) -> set[int]:
@@ -88,7 +93,21 @@ class Walk:
         steps = dict(zip(able, result.steps, strict=True))
         losses = dict(zip(able, result.losses, strict=True))
         scored = self.editor.scored(delta)
-        return Reached(name, delta, scored, tuple(tried), steps, losses, reasons, memory)
+        known = before.conditions if before else {}
+        conditions = _worst(known, self._conditions(result.diagnostics, able))
+        return Reached(name, delta, scored, tuple(tried), steps, losses, reasons, memory, conditions)
+
+    def _conditions(
+        self, diagnostics: Sequence[Mapping[str, Any]], able: Sequence[int]
+    ) -> dict[int, dict[str, float]]:
+        """Return the `condition` of layers in an edit's diagnostics, one for all cases or one for each."""
+        found: dict[int, dict[str, float]] = {i: {} for i in able}
+        for entry in diagnostics:
+            if "condition" in entry and "layer" in entry:
+                values = torch.as_tensor(entry["condition"], dtype=torch.float64).expand(len(able)).tolist()
+                module = self.editor.lm.projection(entry["layer"])
+                found = _worst(found, {i: {module: x} for i, x in zip(able, values, strict=True)})
+        return found
 
     def _written(
         self,
@@ -107,6 +126,17 @@ class Walk:
         mine = known and {name: tensor[list(able)] for name, tensor in known.items()}
         result = self.editor.edit(requests, select(start, able), mine)
         return result, _scatter(result.memory, able, size)
+
+
+def _worst(
+    known: Mapping[int, Mapping[str, float]], more: Mapping[int, Mapping[str, float]]
+) -> dict[int, dict[str, float]]:
+    """Return the larger of both numbers of each case and module."""
+    found = {i: dict(known.get(i, {})) for i in {*known, *more}}
+    for i, values in more.items():
+        for module, value in values.items():
+            found[i][module] = max(value, found[i].get(module, value))
+    return found
 
 
 def _scatter(memory: Memory | None, able: Sequence[int], size: int) -> Memory | None:

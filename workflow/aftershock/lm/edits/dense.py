@@ -47,7 +47,6 @@ class Dense(WeightDelta):
         bias = None if self.bias is None else self.bias.masked_fill(cases[:, None], 0.0)
         return replace(self, weight=self.weight.masked_fill(cases[:, None, None], 0.0), bias=bias)
 
-    def scaled(self, factor: Tensor) -> "Dense":
-        """The change times `factor` (B,)."""
+    def _scaled(self, factor: Tensor) -> "Dense":
         bias = None if self.bias is None else self.bias * factor[:, None]
         return replace(self, weight=self.weight * factor[:, None, None], bias=bias)

@@ -61,6 +61,5 @@ class LowRank(WeightDelta):
         """The change with zeros in the cases that are true in `cases` (B,)."""
         return replace(self, V=self.V.masked_fill(cases.to(self.V.device)[:, None, None], 0.0))
 
-    def scaled(self, factor: Tensor) -> "LowRank":
-        """The change times `factor` (B,)."""
+    def _scaled(self, factor: Tensor) -> "LowRank":
         return replace(self, V=self.V * factor[:, None, None])

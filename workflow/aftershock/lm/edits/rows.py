@@ -55,6 +55,5 @@ class Rows(WeightDelta):
     def _redrawn(self, draw: Callable[[Tensor], Tensor]) -> "Rows":
         return replace(self, values=draw(self.values))
 
-    def scaled(self, factor: Tensor) -> "Rows":
-        """The change times `factor` (B,)."""
+    def _scaled(self, factor: Tensor) -> "Rows":
         return replace(self, values=self.values * factor[:, None, None])

@@ -123,12 +123,16 @@ class WeightDelta(CaseTensors, ABC):
             return drawn.to(tensor)
 
         noise = self._redrawn(draw)
-        return noise.scaled((self.squared_norm() / noise.squared_norm()).sqrt().to(self.dtype))
+        return noise._scaled((self.squared_norm() / noise.squared_norm()).sqrt().to(self.dtype))
 
     def _redrawn(self, draw: Callable[[Tensor], Tensor]) -> Self:
         """The change with all its numbers drawn anew."""
         return self._map(draw)
 
     @abstractmethod
+    def _scaled(self, factor: Tensor) -> Self:
+        """The change times `factor` (B,)."""
+
     def scaled(self, factor: Tensor) -> Self:
         """The change times `factor` (B,)."""
+        return self._scaled(factor)
