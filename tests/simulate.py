@@ -150,8 +150,9 @@ def simulate(
 def health_of(run: Simulated, editor: str) -> pd.DataFrame:
     """HEALTH of an editor's run on two weights: the larger its spill, the worse; one case is disabled."""
     behaviour = EDITORS.get(editor, Behaviour())
+    telemetry = run.telemetry.get(editor, next(iter(run.telemetry.values())))
     rng, rows = generator(0, run.dataset, editor, "health"), []
-    for case, state in run.telemetry[editor][["case_id", "state"]].itertuples(index=False):
+    for case, state in telemetry[["case_id", "state"]].itertuples(index=False):
         size = 0.02 * np.exp(rng.normal(0, 0.3)) * (40.0 if case == 3 and editor == "rome" else 1.0)
         nll = 1.5 + abs(behaviour.spill) * rng.exponential(1.5) if case % 4 == 0 else None
         for module in ("layers.0.mlp", "layers.1.mlp"):

@@ -193,8 +193,8 @@ def _thresholds(material: Material) -> str:
         return ""
     first = table.iloc[0]
     return (
-        f" A model counts as collapsed where that is more than {first['collapse_threshold']:g} times the "
-        f"unedited model's, an edit as disabling where the norm of its change is more than "
+        f" A model counts as collapsed where its perplexity is more than {first['collapse_threshold']:g} "
+        f"times the unedited model's, an edit as disabling where the norm of its change is more than "
         f"{first['disabling_threshold']:g} times the median over the cases of its run."
     )
 

@@ -86,7 +86,7 @@ def norm_clamp(delta: WeightDelta, weight: Weight, settings: NormClampSettings) 
     else:
         c = weight.before.squared_norm()
         (both,) = join((weight.before, delta))
-        b = (both.squared_norm() - a - c) / 2  # type: ignore[attr-defined]
+        b = (both.squared_norm() - a - c) / 2
     # the larger root of a s^2 + 2 b s + c = limit^2
     root = (b.square() + a * (limit**2 - c)).clamp(min=0.0).sqrt()
     scale = torch.where(a > 0, (root - b) / a, 1.0).clamp(0.0, 1.0)

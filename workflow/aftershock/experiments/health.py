@@ -81,7 +81,7 @@ class Health:
         rows = row_norms(change)
         norms = rows.norm(dim=1)
         touched = (rows > TOUCHED * of_weight.to(rows.device)).double().mean(dim=1)
-        of_rank = ranks(change) or [None] * len(norms)
+        of_rank: Sequence[int | None] = ranks(change) or [None] * len(norms)
         return list(zip(norms.tolist(), (norms / whole).tolist(), touched.tolist(), of_rank, strict=True))
 
 
@@ -91,7 +91,7 @@ def own_texts(lm: LanguageModel) -> list[tuple[str, str]]:
     The same for the same model, whatever the run.
     """
     if lm.tokenizer.eos_token_id is None:
-        (start,) = lm.encode(["The"])
+        start: Sequence[int] = lm.encode(["The"])[0]
     else:
         start = opening_ids(lm.tokenizer, lm.document_token)
     length = min(TOKENS, lm.context // 3)

@@ -43,8 +43,8 @@ def health(summary: pd.DataFrame, model: str, order: Sequence[str]) -> Figure | 
             axes[0].axvline(rows["collapse_threshold"].iloc[0], color=DARK, linewidth=0.9, linestyle="--")
         axes[0].set_yticks(range(len(editors)), [printable(editor) for editor in editors])
         axes[0].set_ylim(len(editors) - 0.5, -0.5)
-        datasets = ", ".join(title_of(name) for name in dict.fromkeys(rows["dataset"]))
-        heading(figure, f"Health of edits, from top to bottom {datasets} — {printable(model)}")
+        datasets = "; ".join(title_of(name) for name in dict.fromkeys(rows["dataset"]))
+        heading(figure, f"Health of edits (from top to bottom: {datasets}) — {printable(model)}")
     return figure
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aftershock.datasets.table import SECOND
+from aftershock.datasets.table import SECOND, title_of
 from aftershock.tables.report import HEALTH_SIZES, HEALTH_SUMMARY
 
 MOST = 1e12
@@ -94,6 +94,6 @@ def flagged(summary: pd.DataFrame) -> list[str]:
         ):
             if rows[flag].sum():
                 where = rows[rows[flag] > 0].groupby("dataset", sort=False)[[flag, of]].sum()
-                counts = ", ".join(f"{row[flag]} of {row[of]} ({name})" for name, row in where.iterrows())
+                counts = ", ".join(f"{row[flag]} of {row[of]} ({title_of(name)})" for name, row in where.iterrows())
                 lines.append(f"{model}, {editor}: after both edits {text} in {counts}.")
     return lines

@@ -119,7 +119,7 @@ ABOUT_HEALTH = {
 TABLES = (
     Listed(
         "health",
-        "Health of edits",
+        "Changes of weights, and perplexity after them",
         "Medians over cases and the worst case; of several weights that change, the worst one counts.",
         HEALTH,
         ABOUT_HEALTH,
@@ -131,7 +131,9 @@ TABLES = (
             "seed",
             "state",
             "collapsed",
+            "measured",
             "disabling",
+            "cases",
             "perplexity_median",
             "perplexity_worst",
             "relative_median",
