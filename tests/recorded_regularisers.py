@@ -11,7 +11,8 @@ from aftershock.editors.regularised import Regularised
 from aftershock.editors.regularisers import settings_of_entry
 from aftershock.lm.edits import EMPTY, Dense, State
 from recorded import CLOSED_FORM, DELTA, EXACT, VALUE, Check, NotCoveredError, Recorded, relative
-from recorded_edits import behaviour_checks, decided, delta_checks, loss_checks, tokens_check, using
+from recorded_edits import behaviour_checks, delta_checks, loss_checks, tokens_check, using
+from recorded_multi_layer import decided
 from recorded_settings import settings_from
 
 FUNCTIONS = ("log", "log1_2", "log1_5", "log2", "linear")
@@ -39,7 +40,7 @@ def check_rect(case: Recorded) -> Iterator[Check]:
     names = [x["name"] for x in case.inputs["intermediate"] if f"{x['name']}.keys" in case.tensors]
     results = []
     for each in (editor, Regularised(editor, [entry])):
-        with using(other), decided([case.tensors[f"{name}.keys"] for name in names]) as decisions:
+        with using(other), decided(editor, [case.tensors[f"{name}.keys"] for name in names]) as decisions:
             results.append(each.edit([case.requests]))
         yield from decisions
     whole, result = results

@@ -12,8 +12,8 @@ from aftershock.code_hash import code_hash
 from aftershock.parsed_code import keep_parsed
 from aftershock.config import check_config, check_fetched, merged_settings
 from aftershock.config.models import model_type_of, reading_of
-from aftershock.config.settings import moment_layers, needed_artifacts
-from aftershock.editors.artifacts import ARTIFACTS
+from aftershock.config.settings import artifact_layers, moment_layers, needed_artifacts
+from aftershock.editors.artifacts import ARTIFACTS, with_sources
 from aftershock.editors.methods import method_of
 from aftershock.editors.regularisers import code_of_entries, merged_entries
 from aftershock.lm.families import list_families
@@ -219,10 +219,14 @@ def trials(wildcards):
 
 def artifact_file(name, wildcards):
     """The file of an artifact of `editors/artifacts.py`; tuning works on coverage."""
-    mend = config["mend"]
-    kind = find_dataset(getattr(wildcards, "dataset", "coverage")).kind
-    kind = "all" if mend["kinds"] == "all" else kind
-    path = ARTIFACTS[name].path.format(kg=mend["kg"] or wildcards.kg, model=wildcards.model, kind=kind)
+    mend, dataset = config["mend"], getattr(wildcards, "dataset", "coverage")
+    path = ARTIFACTS[name].path.format(
+        kg=wildcards.kg,
+        model=wildcards.model,
+        dataset=dataset,
+        trained_on=mend["kg"] or wildcards.kg,
+        kind="all" if mend["kinds"] == "all" else find_dataset(dataset).kind,
+    )
     return f"results/{path}"
 
 

@@ -188,6 +188,26 @@ rule take_moments:
         "../scripts/take_moments.py"
 
 
+rule null_space:
+    input:
+        "results/models/{model}/moments.safetensors",
+    output:
+        "results/models/{model}/null_space.safetensors",
+    log:
+        "results/logs/null_space/{model}.log",
+    conda:
+        "../../envs/models.yaml"
+    resources:
+        **gpu_job("null_space"),
+    params:
+        layers=layers_with_null_space,
+        code=code_of("null_space"),
+    message:
+        "Finding the null space of second moments of {wildcards.model}"
+    script:
+        "../scripts/null_space.py"
+
+
 rule find_layers:
     input:
         weights="results/models/{model}/weights",

@@ -4,6 +4,7 @@ import json
 
 from aftershock.datasets.table import State
 from aftershock.editors.artifacts import load_artifacts
+from aftershock.editors.contract import layers_of
 from aftershock.editors.methods import make_editor, settings_of
 from aftershock.experiments.cases import Continuations, run_cases
 from aftershock.experiments.health import Health
@@ -23,7 +24,7 @@ with stage(snakemake) as run:
     lm = LanguageModel.load(given.weights, run.device, **params.engine)
     hashed = sha256_of_weights(given.weights)
     loaders = params.editor["artifacts"]
-    artifacts = load_artifacts(loaders, given.artifacts, lm, settings.layers, hashed)
+    artifacts = load_artifacts(loaders, given.artifacts, lm, layers_of(settings), hashed)
     regularisers = params.editor.get("regularisers", ())
     editor = make_editor(method, settings, lm, artifacts, params.seed, regularisers)
 

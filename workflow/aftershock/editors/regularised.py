@@ -65,14 +65,14 @@ class Regularised(Editor):
         """Bytes of one case's delta, and of the copy that is scored."""
         size = self.editor.case_bytes
         if makes_dense(self.entries):
-            weights = sum(self.lm.weight(module).numel() for module in self.modules)
+            weights = sum(self.lm.weight(module).numel() for module in self.changed_modules)
             size = max(size, weights * self.lm.dtype.itemsize)
         return 2 * size if copies_state(self.entries) else size
 
     @property
-    def modules(self) -> tuple[str, ...]:
-        """The weights that the method changes."""
-        return self.editor.modules
+    def changed_modules(self) -> tuple[str, ...]:
+        """The modules that the method changes."""
+        return self.editor.changed_modules
 
     @property
     def in_order(self) -> bool:
@@ -95,6 +95,8 @@ class Regularised(Editor):
                 f"regularisers act on changes of weights, but {delta.name} is none; leave them out for "
                 "this method"
             )
+        if len(delta.shape) < 2:  # of a norm
+            return delta
         weight = replace(self._weight(delta.module), before=before.get(delta.module))
         for step in self._steps:
             if step.when == when:

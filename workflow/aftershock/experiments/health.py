@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from aftershock.experiments.states import Reached
@@ -75,7 +76,9 @@ class Health:
         """Norm, the same in norms of the weight, share of rows touched, and rank, of each case."""
         module = change.module
         if module not in self._weights:
-            rows = self.lm.weight(module).double().norm(dim=1)
+            weight = self.lm.model.get_submodule(module).weight
+            weight = self.lm.weight(module) if weight.ndim == 2 else weight[:, None]
+            rows = torch.linalg.vector_norm(weight, dim=1, dtype=torch.float64)
             self._weights[module] = rows, float(rows.norm())
         of_weight, whole = self._weights[module]
         rows = row_norms(change)

@@ -211,13 +211,8 @@ def load_moments(
     The text's hash is compared where it is given: an editor has no need of the text.
     """
     with safe_open(path, framework="pt") as file:
-        found = file.metadata() or {}
-        for name, wanted in (("weights_sha256", weights_sha256), ("text_sha256", text_sha256)):
-            if wanted is not None and found.get(name) != wanted:
-                raise ValueError(
-                    f"{path} is of another model or text ({name} {found.get(name)}, not {wanted}); delete it "
-                    "and run again: rule moments makes it"
-                )
+        hashes = {"weights_sha256": weights_sha256, "text_sha256": text_sha256}
+        check_hashes(path, file.metadata() or {}, hashes, "moments")
         names = list(file.keys())
         stored = {int(key.removeprefix("moment.")) for key in names if key.startswith("moment.")}
         layers = sorted(stored) if layers is None else layers
@@ -230,6 +225,24 @@ def load_moments(
             layer: Moment(file.get_tensor(f"moment.{layer}"), int(file.get_tensor(f"count.{layer}")))
             for layer in layers
         }
+
+
+def read_hashes(path: str | Path) -> dict[str, str]:
+    """Return the hashes of the model and the text that a file of moments is of."""
+    with safe_open(path, framework="pt") as file:
+        return {name: file.metadata()[name] for name in ("weights_sha256", "text_sha256")}
+
+
+def check_hashes(
+    path: str | Path, found: Mapping[str, str], wanted: Mapping[str, str | None], rule: str
+) -> None:
+    """Raise ValueError when a file that `rule` makes has other hashes than `wanted`; None wants nothing."""
+    for name, value in wanted.items():
+        if value is not None and found.get(name) != value:
+            raise ValueError(
+                f"{path} is of another model or text ({name} {found.get(name)}, not {value}); delete it and "
+                f"run again: rule {rule} makes it"
+            )
 
 
 def load_artifact(

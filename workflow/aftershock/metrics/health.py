@@ -94,6 +94,6 @@ def flagged(summary: pd.DataFrame) -> list[str]:
         ):
             if rows[flag].sum():
                 where = rows[rows[flag] > 0].groupby("dataset", sort=False)[[flag, of]].sum()
-                counts = ", ".join(f"{row[flag]} of {row[of]} ({title_of(name)})" for name, row in where.iterrows())
-                lines.append(f"{model}, {editor}: after both edits {text} in {counts}.")
+                counts = [f"{n} of {all_} ({title_of(name)})" for name, n, all_ in where.itertuples()]
+                lines.append(f"{model}, {editor}: after both edits {text} in {', '.join(counts)}.")
     return lines

@@ -53,7 +53,7 @@ class Mend(Editor):
         self.net = hypernetwork
 
     @property
-    def modules(self) -> tuple[str, ...]:
+    def changed_modules(self) -> tuple[str, ...]:
         """The first and last matrices of the edited MLPs."""
         return tuple(self.net.shapes)
 

@@ -3,11 +3,11 @@
 from pydantic.dataclasses import dataclass
 
 from aftershock.editors.contract import Method
-from aftershock.editors.settings import STRICT, Count, Layers, NotNegative, Positive
+from aftershock.editors.settings import STRICT, Count, Layers, NotNegative, Positive, ValueOptions
 
 
 @dataclass(frozen=True, config=STRICT)
-class RomeSettings:
+class RomeSettings(ValueOptions):
     """Rank-one model editing."""
 
     layers: Layers = (17,)

@@ -7,9 +7,13 @@ from aftershock.lm.edits.weights import WeightDelta
 
 
 def row_norms(delta: WeightDelta) -> Tensor:
-    """Return the norm of each row of a change, (B, d_out), float64; the bias is left out."""
+    """Return the norm of each row of a change, (B, d_out), float64; the bias is left out.
+
+    The weight of a norm counts as a row for each entry.
+    """
     if (factors := delta.factors()) is None:
-        return torch.linalg.vector_norm(delta.dense(), dim=2, dtype=torch.float64)
+        matrices = delta.dense() if len(delta.shape) == 2 else delta.dense()[..., None]
+        return torch.linalg.vector_norm(matrices, dim=2, dtype=torch.float64)
     U, V = (factor.double() for factor in factors)
     columns = V.mT  # row i of V^T U is row i of V^T times U
     return ((columns @ (U @ U.mT)) * columns).sum(dim=2).clamp(min=0.0).sqrt()
