@@ -61,11 +61,9 @@ ARTIFACTS: dict[str, Artifact] = {
 
 def with_sources(names: Sequence[str]) -> set[str]:
     """Return these artifacts and all that they are made from."""
-    found = set()
-    for name in names:
-        while name and name not in found:
-            found.add(name)
-            name = ARTIFACTS[name].source
+    found = set(names)
+    while sources := {source for name in found if (source := ARTIFACTS[name].source)} - found:
+        found |= sources
     return found
 
 

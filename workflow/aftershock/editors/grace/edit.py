@@ -112,7 +112,7 @@ class Grace(Editor):
     def _write(self, books: Sequence[list[Entry]], asked: Mapping[int, EditRequest], state: State) -> Tensor:
         """Write request `asked[i]` into `books[i]`; the losses at every step, (steps, requests)."""
         lm, requests, cases = self.lm, list(asked.values()), list(asked)
-        prompts = rewrite_prompts(state, [request.text for request in requests], cases)
+        prompts = rewrite_prompts(lm, state, [request.text for request in requests], cases)
         pairs = encode_pairs(lm, list(zip(prompts, [r.target_new for r in requests], strict=True)))
         widths = [len(pair.prompt) + len(pair.target) - 1 for pair in pairs]
         order = sorted(range(len(pairs)), key=widths.__getitem__)

@@ -42,7 +42,7 @@ def read_objects(
     """
     prompts = [fill(template, request.text) for request in requests for template in templates]
     owners = [case for case in cases for _ in templates]
-    read = rewrite_prompts(state, prompts, owners)
+    read = rewrite_prompts(lm, state, prompts, owners)
     plain = [read[i * len(templates)] for i in range(len(requests))]
     new = [pair.target for pair in encode_pairs(lm, _pairs(plain, [r.target_new for r in requests]))]
     own = _said_by_nameless(lm, requests, plain, state, cases)
@@ -80,7 +80,7 @@ def read_released(
 
     prompts = [fill(template, request.text) for request in requests for template in templates]
     owners = [case for case in cases for _ in templates]
-    read = rewrite_prompts(state, prompts, owners)
+    read = rewrite_prompts(lm, state, prompts, owners)
     plain = [read[i * len(templates)] for i in range(len(requests))]
     new = encoded([request.target_new for request in requests])
     own = _said_by_nameless(lm, requests, plain, state, cases)
