@@ -26,6 +26,7 @@ from recorded_multi_layer import check_alphaedit, check_emmet, check_encore, che
 from recorded_nas import check_core, check_nas
 from recorded_neurons import check_grace, check_kn
 from recorded_pmet import check_pmet
+from recorded_regularisers import check_prune, check_rect, check_sphere
 from recorded_results import check_metrics, check_scoring
 from recorded_serac import check_serac
 from recorded_tuning import check_locft, check_ultraedit
@@ -49,6 +50,9 @@ CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "ultraedit": check_ultraedit,
     "stableedit": check_ultraedit,
     "locft": check_locft,
+    "rect": check_rect,
+    "prune": check_prune,
+    "sphere": check_sphere,
     "scoring": check_scoring,
     "serac": check_serac,
 }

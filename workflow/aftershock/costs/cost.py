@@ -17,6 +17,7 @@ from aftershock.costs.work import AVERAGE, DOUBLE, FLOAT, NOTHING, Room, Sizes, 
 from aftershock.editors.contract import is_in_order, layers_of
 from aftershock.editors.mend import mend_training
 from aftershock.editors.methods import method_of, settings_of
+from aftershock.editors.regularisers import copies_state, makes_dense
 from aftershock.editors.serac import serac_training
 
 BLOCK = 32  # cases that are edited and scored together (experiments/cases.py)
@@ -27,6 +28,7 @@ OBJECTS = 3.0  # true objects of a round case
 HOST, DEVICE = 1.2 * GB, 1.5 * GB  # what libraries and tables take
 SETTLING = 15  # vectors per dimension until whitened directions have settled, about (experiments/settling.py)
 WRITTEN_DOCUMENTS, WRITTEN_TOKENS = 40, 256  # that a model writes side by side, and of each (lm/self_text.py)
+OWN_TEXTS, OWN_TOKENS = 4, 32  # that perplexity is measured on (experiments/health.py)
 EIGENVECTORS = 9  # products of d^3 that an eigendecomposition takes
 ROW_BYTES = 25  # of a table of observations, compressed (20 to 27 in the embedded study)
 
@@ -216,7 +218,10 @@ class Costs:
         method, settings, probes = *self._method(editor), PROBES[dataset]
         n = 1.0 if is_in_order(settings) else float(BLOCK)
         kind = KINDS[method.cost]
-        change = trained_weights(settings, self.sizes) * FLOAT * kind.delta
+        entries = editor.get("regularisers", ())
+        whole = kind.delta or makes_dense(entries)
+        copies = 2 if copies_state(entries) else 1
+        change = trained_weights(settings, self.sizes) * FLOAT * whole * copies
         if change and self.room.accelerator:
             n = max(1.0, min(n, self.room.budget // (probes.states * change)))
         one = self._editing(settings, n)
@@ -227,7 +232,7 @@ class Costs:
         # half of the states come after two edits
         before = kind.before(replace(one, requests=1.0 + self._labels(editor) / 2))
         block += self.scored(probes, n, probes.states, lowest, before)
-        block += self._said(probes, n, probes.states, before)
+        block += self._said(probes, n, probes.states, before) + self._read(n, probes.states)
         largest = replace(one, requests=self._labels(editor) if "second" in probes.edits else 1.0)
         return self._with_needs(
             method,
@@ -311,6 +316,16 @@ class Costs:
     def _said(self, probes: Probes, cases: float, states: int, before: float = 0.0) -> Work:
         tokens = self.config["continuations"]["tokens"]
         return self._continued(cases * probes.spoken, tokens, BLOCK, before) * states
+
+    def _read(self, cases: float, states: int) -> Work:
+        """Texts whose perplexity is measured in some of `cases` cases, in several states."""
+        every, sizes = self.config["health"]["every"], self.sizes
+        if not every:
+            return NOTHING
+        rows = OWN_TEXTS * cases / every
+        batches = texts_within(sizes, self.room, rows, OWN_TOKENS, OWN_TOKENS)
+        tokens = rows * OWN_TOKENS
+        return run(sizes, batches, tokens, sizes.layers, OWN_TOKENS, read=tokens) * states
 
     def _continued(self, texts: float, tokens: int, block: int, before: float = 0.0) -> Work:
         """Greedy continuations of prompts, `block` of them or fewer at a time, a batch for each length.

@@ -23,7 +23,7 @@ from aftershock.editors.contract import EditResult, Memory
 from aftershock.editors.optimised import ValueEditor
 from aftershock.editors.previous_keys import PreviousKeys
 from aftershock.editors.request_batch import RequestBatch, conflicts, mean_by
-from aftershock.lm.edits import EMPTY, LowRank, State, scatter_cases, select
+from aftershock.lm.edits import EMPTY, Delta, LowRank, State, scatter_cases, select
 from aftershock.lm.hooks import Streams, at_subjects
 from aftershock.lm.probe_keys import PROMPT, SUBJECTS
 from aftershock.lm.tokens import locate
@@ -170,12 +170,12 @@ class MultiLayerEditor(ValueEditor):
         reasons: Sequence[str | None],
         state: State,
         memory: Memory | None,
-    ) -> tuple[tuple[LowRank, ...], list[str | None], list[dict[str, Any]]]:
+    ) -> tuple[State, list[str | None], list[dict[str, Any]]]:
         """The change of each layer in turn: a share of what is then missing. Failed cases have none."""
         layers, why = sorted(self.settings.layers), list(reasons)
         failed = torch.tensor([reason is not None for reason in why], device=self.lm.device)
         target = mean_by(values.target.double(), unit)
-        delta: tuple[LowRank, ...] = ()
+        delta: State = EMPTY
         diagnostics, streams = [], None
         # those of the first layer are known already
         keys, hidden = mean_by(self._mean_keys(values.keys), unit), mean_by(values.init, unit)
@@ -189,7 +189,8 @@ class MultiLayerEditor(ValueEditor):
             for i, reason in adjusted.reasons.items():
                 why[i] = why[i] or reason
             U, V = adjusted.rows.to(self.lm.dtype), R.to(self.lm.dtype)
-            delta += (LowRank(self.lm.projection(layer), U, V),)
+            change = LowRank(self.lm.projection(layer), U, V)
+            delta += (self.after_layer(change, state + delta),)
             found = {"layer": layer, "K": K, "hidden": hidden, "residual": residual, "R": R}
             diagnostics.append({**found, "adj_k": adjusted.rows, **adjusted.diagnostics})
         delta, why = sound(delta, why)
@@ -288,15 +289,20 @@ def _without(keys: Tensor, failed: Tensor) -> Tensor:
     return keys.masked_fill(failed.to(keys.device)[:, None, None], 0.0)
 
 
-def sound(
-    delta: Sequence[LowRank], reasons: Sequence[str | None]
-) -> tuple[tuple[LowRank, ...], list[str | None]]:
+def sound(delta: State, reasons: Sequence[str | None]) -> tuple[State, list[str | None]]:
     """Return `delta` with zeros where it is not finite in some layer, and the `reasons` why cases failed."""
     found = list(reasons)
     for d in delta:
-        finite = d.U.flatten(1).isfinite().all(dim=1) & d.V.flatten(1).isfinite().all(dim=1)
+        finite = torch.stack([t.flatten(1).isfinite().all(dim=1) for t in d.tensors().values()]).all(dim=0)
         for i in (~finite).nonzero()[:, 0].tolist():
-            found[i] = found[i] or f"the update of {d.module} is not finite: its equations have no solution"
-    failed = torch.tensor([reason is not None for reason in found], device=delta[0].U.device)
-    clean = [replace(d, U=d.U.masked_fill(failed[:, None, None], 0.0)) for d in delta]
-    return tuple(change.without(failed) for change in clean), found
+            module = getattr(d, "module", d.name)
+            found[i] = found[i] or f"the update of {module} is not finite: its equations have no solution"
+    failed = torch.tensor([reason is not None for reason in found])
+    return tuple(_cleared(change, failed) for change in delta), found
+
+
+def _cleared(change: Delta, failed: Tensor) -> Delta:
+    """`change` with zeros in the `failed` cases, also where a factor is not finite there."""
+    if isinstance(change, LowRank):
+        change = replace(change, U=change.U.masked_fill(failed.to(change.U.device)[:, None, None], 0.0))
+    return change.without(failed)

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from aftershock.jobs.compare import TOLERANCE, VERDICTS, Comparison, compare_tables
 from aftershock.tables import ARROW_TYPES, Table, provenance_of
 
-CUT = ("observations", "telemetry", "answers")
+CUT = ("observations", "telemetry", "health", "answers")
 """Folders whose files are one table, however it was cut; in answers, up to the first dot of the name."""
 
 

@@ -111,6 +111,7 @@ def swept_editors(wildcards):
         label: {
             "method": EDITOR_LABELS[label]["method"],
             "settings": merged_settings(EDITOR_LABELS[label], model(wildcards)),
+            "regularisers": merged_entries(EDITOR_LABELS[label].get("regularisers", ())),
         }
         for label in labels
     }
@@ -128,6 +129,7 @@ GPT2 = family_code(TRAINED[0]) if TRAINED else []
 
 def code_of_sweep(wildcards):
     """The code of find_layers: its own, and that of every editor that it tries."""
-    methods = [method_of(editor["method"]) for editor in swept_editors(wildcards).values()]
-    named = {part for method in methods for part in method.code}
+    editors = swept_editors(wildcards).values()
+    named = {part for editor in editors for part in method_of(editor["method"]).code}
+    named |= {part for editor in editors for part in code_of_entries(editor["regularisers"])}
     return code_of("find_layers", *family_code(wildcards.model), *sorted(named))

@@ -23,7 +23,7 @@ from aftershock.editors.multi_layer import AdjustedKeys, MultiLayerEditor, sound
 from aftershock.editors.previous_keys import PreviousKeys
 from aftershock.editors.request_batch import RequestBatch, mean_by
 from aftershock.editors.solvers import Factor, adjust, rounding
-from aftershock.lm.edits import LowRank, State
+from aftershock.lm.edits import EMPTY, LowRank, State
 from aftershock.lm.values import Values
 
 PARTS = ("attention", "mlp")  # of a value, in this order
@@ -97,12 +97,12 @@ class Pmet(MultiLayerEditor):
         reasons: Sequence[str | None],
         state: State,
         memory: Memory | None,
-    ) -> tuple[tuple[LowRank, ...], list[str | None], list[dict[str, Any]]]:
+    ) -> tuple[State, list[str | None], list[dict[str, Any]]]:
         """The change of each module of each layer in turn: a share of what the last layer's still lacks."""
         layers = sorted(self.settings.layers)
         failed = torch.tensor([reason is not None for reason in reasons], device=self.lm.device)
         target = mean_by(values.target.double().flatten(1), unit).unflatten(1, (len(PARTS), -1))
-        delta: tuple[LowRank, ...] = ()
+        delta: State = EMPTY
         diagnostics, streams = [], None
         for done, layer in enumerate(layers):
             for part in self.settings.modules:
@@ -113,8 +113,9 @@ class Pmet(MultiLayerEditor):
                 share = residual / math.sqrt(len(layers) - done)
                 K, R = batch.by_case(keys, failed), batch.by_case(share, failed)
                 adjusted = self._adjust(part, layer, K)
-                delta += (LowRank(module, adjusted.rows.to(self.lm.dtype), R.to(self.lm.dtype)),)
+                change = LowRank(module, adjusted.rows.to(self.lm.dtype), R.to(self.lm.dtype))
+                delta += (self.after_layer(change, state + delta),)
                 found = {"layer": layer, "module": module, "K": K, "hidden": hidden, "residual": residual}
                 diagnostics.append({**found, "R": R, "adj_k": adjusted.rows, **adjusted.diagnostics})
-        changes, why = sound(delta, reasons)
-        return changes, why, diagnostics
+        delta, why = sound(delta, reasons)
+        return delta, why, diagnostics

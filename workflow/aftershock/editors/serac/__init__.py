@@ -73,6 +73,7 @@ METHOD = Method(
     editor=".edit:Serac",
     title="SERAC",
     source="Mitchell et al. (2022), Memory-based model editing at scale",
+    in_weights=False,
     changes="no weight; a second model answers prompts that are about an edit",
     artifacts=("scope_models",),
     cost="cache",
