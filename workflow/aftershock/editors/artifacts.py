@@ -49,11 +49,12 @@ ARTIFACTS: dict[str, Artifact] = {
 
 def with_sources(names: Sequence[str]) -> set[str]:
     """Return these artifacts and all that they are made from."""
-    found = set()
-    for name in names:
-        while name and name not in found:
-            found.add(name)
-            name = ARTIFACTS[name].source
+    found, left = set[str](), list(names)
+    while left:
+        name = left.pop()
+        found.add(name)
+        if source := ARTIFACTS[name].source:
+            left.append(source)
     return found
 
 
