@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from aftershock.editors.contexts import sample_contexts
-from aftershock.editors.ft.batch import released_targets
+from aftershock.editors.ft.edit import released_targets
 from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm.generation import continue_greedily
 from aftershock.lm.hooks import record_activations

@@ -6,9 +6,9 @@ import json
 import pytest
 import torch
 
+from aftershock.editors import fine_tuning
 from aftershock.editors.contexts import sample_contexts
 from aftershock.editors.ft import FtSettings
-from aftershock.editors.ft import edit as ft
 from aftershock.editors.memit import MemitSettings
 from aftershock.editors.methods import method_of, settings_of
 from aftershock.editors.rome import RomeSettings
@@ -144,7 +144,7 @@ def test_ft_is_adam_on_the_model_itself(changes):
 
 
 def test_ft_stops_each_case_when_its_loss_is_low(monkeypatch):
-    monkeypatch.setattr(ft, "ENOUGH", 3.0)
+    monkeypatch.setattr(fine_tuning, "ENOUGH", 3.0)
     lm = tiny()
     result = make("ft", lm, steps=12).edit(singles(5))
     assert len(set(result.steps)) > 1
@@ -154,7 +154,7 @@ def test_ft_stops_each_case_when_its_loss_is_low(monkeypatch):
 
 
 def test_ft_goes_on_with_the_case_that_has_more_requests(monkeypatch):
-    monkeypatch.setattr(ft, "ENOUGH", 5.0)
+    monkeypatch.setattr(fine_tuning, "ENOUGH", 5.0)
     lm = tiny()
     cases = [requests(1), requests(5), requests(2, template=1)]
     together = make("ft", lm, batch_size=2, steps=6).edit(cases)
@@ -207,7 +207,7 @@ def test_settings_are_overridden_layer_by_layer_and_checked_at_once():
         merge(RomeSettings, "rome", {"v_lr": 1.0, "steps": 0})
     with pytest.raises(
         ValueError,
-        match="unknown editing method 'rom'; did you mean 'rome'. known methods: ft, memit, mend, r_ro",
+        match=r"unknown editing method 'rom'; did you mean 'rome'. known methods: (\w+, )+rome",
     ):
         method_of("rom")
     with pytest.raises(ValueError, match="ft.objective"):

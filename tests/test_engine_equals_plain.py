@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from aftershock.editors.ft import edit as ft
+from aftershock.editors import fine_tuning
 from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm import values
 from aftershock.lm.edits import Dense, select
@@ -117,7 +117,7 @@ def engine(monkeypatch, family, method):
     """An editor that stops as the plain path does."""
     name, changes = METHODS[method]
     monkeypatch.setattr(values, "ENOUGH", chosen(family, method)[2])
-    monkeypatch.setattr(ft, "ENOUGH", chosen(family, method)[2])
+    monkeypatch.setattr(fine_tuning, "ENOUGH", chosen(family, method)[2])
     kind = method_of(name).load()
     artifacts = {"moments": moments_of(family)}
     return kind(lm_of(family), settings_of(name, changes), artifacts, contexts=CONTEXTS)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aftershock.editors.ft import edit as ft
+from aftershock.editors import fine_tuning
 from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm import values
 from aftershock.lm.edits import LowRank, State, select
@@ -38,12 +38,12 @@ class Found:
 @contextmanager
 def no_early_stop() -> Iterator[None]:
     """Inside, the engine makes as many updates as its settings allow, as the plain path of a task does."""
-    before = values.ENOUGH, ft.ENOUGH
-    values.ENOUGH = ft.ENOUGH = -math.inf
+    before = values.ENOUGH, fine_tuning.ENOUGH
+    values.ENOUGH = fine_tuning.ENOUGH = -math.inf
     try:
         yield
     finally:
-        values.ENOUGH, ft.ENOUGH = before
+        values.ENOUGH, fine_tuning.ENOUGH = before
 
 
 class Edits:

@@ -218,10 +218,14 @@ def trials(wildcards):
 
 def artifact_file(name, wildcards):
     """The file of an artifact of `editors/artifacts.py`; tuning works on coverage."""
-    mend = config["mend"]
-    kind = find_dataset(getattr(wildcards, "dataset", "coverage")).kind
-    kind = "all" if mend["kinds"] == "all" else kind
-    path = ARTIFACTS[name].path.format(kg=mend["kg"] or wildcards.kg, model=wildcards.model, kind=kind)
+    mend, dataset = config["mend"], getattr(wildcards, "dataset", "coverage")
+    path = ARTIFACTS[name].path.format(
+        kg=wildcards.kg,
+        model=wildcards.model,
+        dataset=dataset,
+        trained_on=mend["kg"] or wildcards.kg,
+        kind="all" if mend["kinds"] == "all" else find_dataset(dataset).kind,
+    )
     return f"results/{path}"
 
 

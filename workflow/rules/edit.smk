@@ -67,6 +67,39 @@ rule train_mend:
         "../scripts/train_mend.py"
 
 
+rule train_serac:
+    input:
+        weights="results/models/{model}/weights",
+        facts="results/kg/{kg}/facts.parquet",
+        instances="results/kg/{kg}/instances.parquet",
+        split="results/kg/{kg}/split.parquet",
+        taught=taught,
+        prompts="results/kg/{kg}/prompts.parquet",
+        objects="results/{kg}/{model}/objects.parquet",
+    output:
+        models="results/{kg}/{model}/serac/scope_models.safetensors",
+        curve="results/{kg}/{model}/serac/curve.parquet",
+    log:
+        "results/logs/train_serac/{kg}.{model}.log",
+    wildcard_constraints:
+        kg=any_of(MINED),
+    priority: 1  # all edits of this method wait for it
+    conda:
+        "../../envs/models.yaml"
+    resources:
+        **gpu_job("train_serac"),
+    params:
+        engine=engine,
+        settings=serac_settings,
+        cases_seed=config["cases"]["seed"],
+        seed=config["serac"]["seed"],
+        code=code_with_model("train_serac"),
+    message:
+        "Training SERAC's scope classifier and counterfactual model of {wildcards.model} on {wildcards.kg}"
+    script:
+        "../scripts/train_serac.py"
+
+
 rule tune:
     input:
         weights="results/models/{model}/weights",

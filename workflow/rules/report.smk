@@ -38,9 +38,7 @@ HYPERNETWORKS = {
 
 WITH_MOMENTS = list(
     dict.fromkeys(
-        run["model"]
-        for run in RUNS
-        if "moments" in with_sources(artifacts_for(run["editor"], run["model"]))
+        run["model"] for run in RUNS if "moments" in with_sources(artifacts_for(run["editor"], run["model"]))
     )
 )
 """Every model that this run edits with second moments."""

@@ -4,6 +4,7 @@ import json
 
 from aftershock.datasets.table import State
 from aftershock.editors.artifacts import load_artifacts
+from aftershock.editors.contract import layers_of
 from aftershock.editors.methods import method_of, settings_of
 from aftershock.experiments.cases import Continuations, run_cases
 from aftershock.lm.hashes import sha256_of_weights
@@ -22,8 +23,8 @@ with stage(snakemake) as run:
     lm = LanguageModel.load(given.weights, run.device, **params.engine)
     hashed = sha256_of_weights(given.weights)
     loaders = params.editor["artifacts"]
-    artifacts = load_artifacts(loaders, given.artifacts, lm, settings.layers, hashed)
-    editor = method_of(method).load()(lm, settings, artifacts, params.seed)
+    artifacts = load_artifacts(loaders, given.artifacts, lm, layers_of(settings), hashed)
+    editor = method_of(method).make(lm, settings, artifacts, params.seed)
 
     first, last = map(int, snakemake.wildcards.shard.split("-"))
     cases = CASES.read(given.cases)

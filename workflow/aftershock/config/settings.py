@@ -6,6 +6,7 @@ from typing import Any
 from aftershock.editors.artifacts import with_sources
 from aftershock.editors.mend import mend_training
 from aftershock.editors.methods import default_layers, method_of, settings_of
+from aftershock.editors.serac import serac_training
 from aftershock.editors.settings import as_values, merge
 
 
@@ -82,10 +83,15 @@ def setting_errors(method: str, where: str, values: Mapping[str, Any]) -> Iterat
             yield str(error)
 
 
+TRAININGS = {"mend": mend_training, "serac": serac_training}
+"""What merges the settings of each training, by the name that configurations have for it."""
+
+
 def training_errors(where: str, values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the settings of MEND's training that are unknown or not accepted."""
+    """Yield the settings of a training that are unknown or not accepted; `where` begins with its name."""
+    training = where.partition(".")[0]
     for name, value in values.items():
         try:
-            mend_training({name: value})
+            TRAININGS[training]({name: value})
         except ValueError as error:
-            yield str(error).replace("mend.", f"{where}.", 1)
+            yield str(error).replace(f"{training}.", f"{where}.", 1)

@@ -4,12 +4,13 @@ A method names one of KINDS in its METHOD (`cost`), and has the settings that th
 that names none is taken for as many passes over its requests as its settings have `steps`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from aftershock.costs.work import AVERAGE, CONTEXT, DOUBLE, FLOAT, NOTHING, Room, Sizes, Texts, Work, run
-from aftershock.editors.contract import is_in_order
+from aftershock.editors.contract import is_in_order, layers_of
 
 STEPS_MADE = 0.55
 """Share of its steps after which fine-tuning's loss is low enough (0.46 to 0.69 in the embedded study)."""
@@ -35,23 +36,85 @@ class Editing:
 
 
 def dense(e: Editing) -> Work:
-    """Whole matrices trained for each case by itself, under Adam."""
+    """Whole matrices or layers trained for each case by itself, under Adam."""
     s, sizes, texts = e.settings, e.sizes, e.texts
-    each = s.objective == "target_new"
-    width = (texts.prompt + (texts.target - 1 if each else 0)) * _padding(e)
+    each, end = getattr(s, "objective", "target_new") == "target_new", getattr(s, "append_eos", False)
+    width = (texts.prompt + (texts.target + end - 1 if each else 0)) * _padding(e)
     rows = e.cases * e.requests
-    tokens, read = rows * width, rows * (texts.target if each else 1)
-    first, trained = min(s.layers), len(s.layers) * sizes.matrix
-    above = sizes.layers - 1 - first
+    tokens, read = rows * width, rows * (texts.target + end if each else 1)
+    first, trained = min(s.layers), trained_weights(s, sizes)
+    whole = trained > len(s.layers) * sizes.matrix
+    above = sizes.layers - 1 - first + whole
     case = dense_bytes(e)
     batches = e.room.batches(e.cases * case, case, case / (e.requests * width), DENSE_TOKENS)
     look = run(sizes, batches, tokens, first + 1, width)
     step = run(sizes, batches, tokens, above, width, read, narrow=True, backward=True)
     # a product with each trained matrix, the gradient of it, and one of the input where it is not the first
-    own = Work(
-        2 * tokens * sizes.matrix * (3 * len(s.layers) - 1), bytes=e.cases * trained * TOUCHED_BY_ADAM * FLOAT
-    )
+    products = 3 * trained - (0 if whole else sizes.matrix)
+    own = Work(2 * tokens * products, bytes=e.cases * trained * TOUCHED_BY_ADAM * FLOAT)
     return look + (step + own) * (s.steps * e.steps_made)
+
+
+def trained_weights(settings: Any, sizes: Sizes) -> int:
+    """Weights that fine-tuning with `settings` changes: an MLP's last matrix in each layer, or all of it."""
+    whole = getattr(settings, "parameters", None) == "layer"
+    return len(layers_of(settings)) * (sizes.layer if whole else sizes.matrix)
+
+
+def adapter(e: Editing) -> Work:
+    """An adapter of low rank trained for each case, one case after the other."""
+    s, sizes, texts = e.settings, e.sizes, e.texts
+    rows, width = e.cases * e.requests, texts.prompt + texts.target - 1
+    tokens, first = rows * width, min(s.layers)
+    batches = e.cases * math.ceil(e.requests / s.batch_size)
+    look = run(sizes, batches, tokens, first, width)
+    above = sizes.layers - first
+    step = run(sizes, batches, tokens, above, width, rows * texts.target, narrow=True, backward=True)
+    ranks = s.rank * sum(map(sum, _shapes(s, sizes)))
+    own = Work(6 * tokens * ranks, bytes=e.cases * ranks * TOUCHED_BY_ADAM * FLOAT)
+    return look + (step + own) * (s.steps * e.steps_made)
+
+
+def adapter_bytes(e: Editing) -> float:
+    """Activations of one case that a backward pass keeps; the adapter itself is small."""
+    s, width = e.settings, e.texts.prompt + e.texts.target - 1
+    kept = e.sizes.token_bytes(e.sizes.layers - min(s.layers), width)
+    return min(e.requests, s.batch_size) * (width * kept + 4 * e.texts.target * e.sizes.vocabulary * FLOAT)
+
+
+def gradient_step(e: Editing) -> Work:
+    """One gradient per request, solved for in closed form."""
+    s, sizes, width = e.settings, e.sizes, (e.texts.prompt + e.texts.target - 1) * _padding(e)
+    rows = e.cases * e.requests
+    above = sizes.layers - 1 - min(s.layers)  # nothing goes back through the lowest layer
+    kept, tokens, read = sizes.token_bytes(above + 1, width), rows * width, rows * e.texts.target
+    batches = e.room.batches(tokens * kept, kept * width, kept, DENSE_TOKENS)
+    below = run(sizes, batches, tokens, sizes.layers - above, width)
+    found = below + run(sizes, batches, tokens, above, width, read, narrow=True, backward=True)
+    found += Work(2 * tokens * sizes.matrix * (set(s.modules) != {"out"}))
+    unknowns = e.requests * e.texts.target
+    solved = sum(2 * unknowns**2 * (d_in + d_out) + unknowns**3 for d_in, d_out in _shapes(s, sizes))
+    return found + Work(exact=e.cases * solved)
+
+
+def gradient_step_bytes(e: Editing) -> float:
+    """Activations of one case's requests that a backward pass keeps, and the rows of all modules."""
+    width = e.texts.prompt + e.texts.target - 1
+    kept = width * e.sizes.token_bytes(e.sizes.layers - min(e.settings.layers), width)
+    rows = e.texts.target * sum(map(sum, _shapes(e.settings, e.sizes))) * (2 * DOUBLE)
+    return e.requests * (kept + rows)
+
+
+def _shapes(settings: Any, sizes: Sizes) -> list[tuple[int, int]]:
+    """(d_in, d_out) of all matrices at the sites of `settings`."""
+    d, inner = sizes.width, sizes.inner
+    first, attention = [(d, inner)], [(d, d), (d, d), (d, sizes.key_value), (d, sizes.key_value)]
+    sites = {"attention": attention, "in": first * (1 + sizes.gated), "out": [(inner, d)]}
+    found = []
+    for site, named in settings.modules.items():
+        layers = [layer for layer in settings.layers if named is None or layer in named]
+        found += sites.get(site, first) * len(layers)
+    return found
 
 
 def stepwise(e: Editing) -> Work:
@@ -68,6 +131,33 @@ def stepwise_bytes(e: Editing) -> float:
     width = e.texts.prompt + e.texts.target - 1
     return e.requests * (
         width * e.sizes.token_bytes(e.sizes.layers, width) + 4 * e.texts.target * e.sizes.vocabulary * FLOAT
+    )
+
+
+def text(e: Editing) -> Work:
+    """Facts that are read before prompts: one pass over the requests of a case, for its loss."""
+    sizes, width = e.sizes, more_tokens(e) + e.texts.prompt + e.texts.target - 1
+    rows = e.cases * e.requests
+    batches = e.room.batches(rows * width, 1.0, 1.0, GRADIENT_TOKENS)
+    return run(sizes, batches, rows * width, sizes.layers, width, rows * e.texts.target, narrow=True)
+
+
+def more_tokens(e: Editing) -> float:
+    """Tokens of the statements and examples before a prompt."""
+    facts = min(e.requests, getattr(e.settings, "nearest", e.requests)) + 2 * e.settings.examples
+    return facts * (e.texts.prompt + e.texts.target + 1)
+
+
+def no_tokens(e: Editing) -> float:
+    """None: for kinds that leave prompts as they are."""
+    return 0.0
+
+
+def text_bytes(e: Editing) -> float:
+    """What a layer makes of one case's texts, and the scores of their targets."""
+    width = e.texts.prompt + e.texts.target + more_tokens(e)
+    return e.requests * (
+        width * e.sizes.token_bytes(1, width) + 4 * e.texts.target * e.sizes.vocabulary * FLOAT
     )
 
 
@@ -118,6 +208,69 @@ def gradient(e: Editing) -> Work:
         seen -= tokens - read  # the last layer has gradients where something is read
     transformed = hypernetwork(sizes, e.training, len(e.settings.layers), seen, batches)
     return whole + run(sizes, batches, tokens, above, width, read, narrow=True, backward=True) + transformed
+
+
+def neurons(e: Editing) -> Work:
+    """Activations of every searched layer scaled step by step, for the last tokens of a case's prompts."""
+    s, sizes, texts = e.settings, e.sizes, e.texts
+    contexts = _contexts(s)
+    rows, whole = e.cases * e.requests * len(contexts), max(contexts) + texts.prompt + texts.target - 1
+    suffix, scaled = texts.target * _padding(e), rows * s.steps
+    batches = e.room.batches(scaled * suffix, 1.0, 1.0, VALUE_TOKENS)
+    total = run(sizes, 1, rows * whole * _padding(e), sizes.layers, whole, rows * texts.target, narrow=True)
+    for layer in s.layers:
+        above = sizes.layers - 1 - layer
+        total += run(sizes, batches, rows * whole * _padding(e), sizes.layers, whole)
+        total += run(
+            sizes, batches, scaled * suffix, above, whole, scaled * texts.target, narrow=True, backward=True
+        )
+        total += Work(flops=2 * scaled * (3 + sizes.gated) * sizes.matrix)
+    return total
+
+
+def neurons_bytes(e: Editing) -> float:
+    """What attributing one object's probability at once keeps."""
+    sizes, texts = e.sizes, e.texts
+    above, whole = sizes.layers - 1 - min(e.settings.layers), max(_contexts(e.settings)) + texts.prompt
+    kept = sizes.token_bytes(above, whole) + 4 * sizes.vocabulary * FLOAT
+    return e.settings.batch_size * texts.target * kept
+
+
+def codebook(e: Editing) -> Work:
+    """A value trained for each request from one layer on, whole texts in every step."""
+    s, sizes, texts = e.settings, e.sizes, e.texts
+    width, first = (texts.prompt + texts.target - 1) * _padding(e), min(s.layers)
+    rows = e.cases * e.requests
+    tokens, read = rows * width, rows * texts.target
+    batches = e.room.batches(tokens, 1.0, 1.0, VALUE_TOKENS)
+    look = run(sizes, batches, tokens, first + 1, width)
+    step = run(sizes, batches, tokens, sizes.layers - first, width, read, narrow=True, backward=True)
+    return look + (step + Work(bytes=rows * sizes.inner * TOUCHED_BY_ADAM * FLOAT)) * s.steps
+
+
+def codebook_bytes(e: Editing) -> float:
+    """What training one value keeps."""
+    width, above = e.texts.prompt + e.texts.target - 1, e.sizes.layers - min(e.settings.layers)
+    return width * e.sizes.token_bytes(above, width) + 4 * e.texts.target * e.sizes.vocabulary * FLOAT
+
+
+def cache(e: Editing) -> Work:
+    """The requests of a case scored before and after its edit.
+
+    What the classifier and the counterfactual model take in later states is within the passes through all
+    layers that are counted for these, which SERAC makes but once.
+    """
+    sizes, width = e.sizes, (e.texts.prompt + e.texts.target - 1) * _padding(e)
+    rows = e.cases * e.requests
+    batches = e.room.batches(rows * width, 1.0, 1.0, GRADIENT_TOKENS)
+    return run(sizes, batches, rows * width, sizes.layers, width, rows * e.texts.target, narrow=True) * 2
+
+
+def cache_bytes(e: Editing) -> float:
+    """What scoring the requests of one case keeps."""
+    width = e.texts.prompt + e.texts.target - 1
+    read = 3 * e.texts.target * e.sizes.vocabulary * FLOAT
+    return e.requests * (width * e.sizes.token_bytes(1, width) + read)
 
 
 def hypernetwork(sizes: Sizes, training: Any, layers: int, tokens: float, batches: float) -> Work:
@@ -180,7 +333,7 @@ def dense_bytes(e: Editing) -> float:
     width = e.texts.prompt + e.texts.target - 1
     above = e.sizes.layers - min(e.settings.layers)
     kept = width * e.sizes.token_bytes(above, width) + 4 * e.texts.target * e.sizes.vocabulary * FLOAT
-    return 4 * len(e.settings.layers) * e.sizes.matrix * FLOAT + e.requests * kept
+    return 4 * trained_weights(e.settings, e.sizes) * FLOAT + e.requests * kept
 
 
 def value_bytes(e: Editing) -> float:
@@ -214,6 +367,8 @@ class Kind:
     bytes: Callable[[Editing], float]
     delta: bool = False
     """Whether a case's change is as large as the matrices that it changes."""
+    before: Callable[[Editing], float] = no_tokens
+    """Tokens that prompts have more after an edit."""
 
 
 KINDS: dict[str | None, Kind] = {
@@ -222,4 +377,10 @@ KINDS: dict[str | None, Kind] = {
     "rank one": Kind(rank_one, value_bytes),
     "multi-layer": Kind(multi_layer, value_bytes),
     "hypernetwork": Kind(gradient, gradient_bytes),
+    "text": Kind(text, text_bytes, before=more_tokens),
+    "neurons": Kind(neurons, neurons_bytes),
+    "codebook": Kind(codebook, codebook_bytes),
+    "cache": Kind(cache, cache_bytes),
+    "gradient step": Kind(gradient_step, gradient_step_bytes),
+    "adapter": Kind(adapter, adapter_bytes),
 }

@@ -30,12 +30,16 @@ LayerRule = Callable[[int], tuple[int, ...]]
 class Method:
     """An editing method: its settings, its editor, and what everybody else has to know of it.
 
-    settings: a frozen dataclass of hyperparameters with defaults and a field `layers`; see
-    `editors.settings`. editor: the class derived from `Editor`, as "module:Class", or ".module:Class"
-    relative to METHOD's package. title: the name as papers write it. source: the paper or repository that the
-    method is from. changes: the weights that an edit changes, in a line. artifacts: names of
-    `editors.artifacts.ARTIFACTS` that have to be made first, or a function of the settings
-        that returns them.
+    settings: a frozen dataclass of hyperparameters with defaults, and a field `layers` unless no layer is
+        edited; see `editors.settings`.
+    editor: the class derived from `Editor`, as "module:Class", or ".module:Class" relative to METHOD's
+        package.
+    title: the name as papers write it. source: the paper or repository that the method is from.
+    changes: the weights that an edit changes, or what it adds instead, in a line.
+    artifacts: names of `editors.artifacts.ARTIFACTS` that have to be made first, or a function of the
+        settings that returns them.
+    families: the families of models (`lm/families/`) that can be edited, or a function that says so of a
+        family's name; None for all. A run that asks for another is refused before any job starts.
     layers: the layers to edit where nobody published any, by the model's depth.
     layers_like: another method, whose layers in a model's file are taken where the file has none for this
     one. cost: the kind of estimate (`costs.edits.KINDS`) that fits it; None for one by its settings `steps`.
@@ -49,6 +53,7 @@ class Method:
     source: str = ""
     changes: str = ""
     artifacts: tuple[str, ...] | Callable[[Any], tuple[str, ...]] = ()
+    families: tuple[str, ...] | Callable[[str], bool] | None = None
     layers: LayerRule | None = None
     layers_like: str | None = None
     cost: str | None = None
@@ -59,6 +64,12 @@ class Method:
         """Return the names of the artifacts that an edit with `settings` needs."""
         return self.artifacts(settings) if callable(self.artifacts) else self.artifacts
 
+    def edits(self, family: str) -> bool:
+        """Return True if models of a family can be edited."""
+        if self.families is None:
+            return True
+        return self.families(family) if callable(self.families) else family in self.families
+
 
 def is_in_order(settings: Any) -> bool:
     """Return True if an edit with `settings` depends on earlier ones; cases then run one at a time, in order.
@@ -66,6 +77,11 @@ def is_in_order(settings: Any) -> bool:
     Settings say so in a property `in_order`.
     """
     return bool(getattr(settings, "in_order", False))
+
+
+def layers_of(settings: Any) -> tuple[int, ...]:
+    """Return the layers that an edit with `settings` is about; none for methods that edit no layer."""
+    return tuple(getattr(settings, "layers", ()))
 
 
 Memory = Mapping[str, "Tensor"]
@@ -110,9 +126,10 @@ class Editor(ABC):
         `contexts` replaces texts that the model would write itself, in editors that read prompts after some.
         ValueError when the model lacks one of the layers.
         """
-        beyond = [layer for layer in settings.layers if not 0 <= layer < lm.n_layers]
-        if beyond or not settings.layers:
-            raise ValueError(f"layers {list(settings.layers)}: the model has layers 0 to {lm.n_layers - 1}")
+        layers = layers_of(settings)
+        beyond = [layer for layer in layers if not 0 <= layer < lm.n_layers]
+        if beyond or (not layers and hasattr(settings, "layers")):
+            raise ValueError(f"layers {list(layers)}: the model has layers 0 to {lm.n_layers - 1}")
         self.lm, self.settings, self.seed, self.contexts = lm, settings, seed, contexts
         self.artifacts = dict(artifacts or {})
 

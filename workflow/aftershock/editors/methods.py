@@ -23,9 +23,11 @@ from aftershock.editors.checks import TENSORS, find_faults
 from aftershock.editors.contract import Method
 from aftershock.editors.importing import load_file, load_object
 from aftershock.editors.settings import merge
+from aftershock.lm.families import list_families
 
 if TYPE_CHECKING:
     from aftershock.editors.contract import Editor
+    from aftershock.lm.model import LanguageModel
 
 GROUP = "aftershock.editors"
 
@@ -71,6 +73,19 @@ class FoundMethod:
     def load(self) -> "type[Editor]":
         """Import its editor."""
         return load_object(self.editor)
+
+    def make(self, lm: "LanguageModel", settings: Any, *arguments: Any, **options: Any) -> "Editor":
+        """Return its editor on a model; ValueError where it cannot edit models of this family."""
+        if fault := self.fault_of_family(lm.model.config.model_type):
+            raise ValueError(fault)
+        return self.load()(lm, settings, *arguments, **options)
+
+    def fault_of_family(self, family: str) -> str | None:
+        """Return why models of a family cannot be edited; None where they can."""
+        if self.method.edits(family):
+            return None
+        able = [name for name in list_families() if self.method.edits(name)]
+        return f"{self.name} cannot edit a model of family {family}, only of {', '.join(able) or 'none'}"
 
 
 # --- finding ----------------------------------------------------------------------------------------------

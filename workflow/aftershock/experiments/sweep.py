@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from aftershock.editors.artifacts import with_sources
+from aftershock.editors.contract import layers_of
 from aftershock.editors.methods import method_of, settings_of
 from aftershock.experiments.tuning import Development
 from aftershock.tables.models import LAYERS
@@ -34,7 +35,7 @@ def sweep(
         method = chosen["method"]
         for place in _places(chosen, layers):
             settings = settings_of(method, chosen["settings"], {"layers": place})
-            editor = method_of(method).load()(development.lm, settings, artifacts, seed)
+            editor = method_of(method).make(development.lm, settings, artifacts, seed)
             found = development.measure(editor)
             for measure, value in zip(MEASURES, (*found, math.prod(found)), strict=True):
                 rows.append((label, measure, place[-1], json.dumps(place), value, math.nan, math.nan, n))
@@ -54,7 +55,12 @@ def _needs(chosen: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _places(chosen: Mapping[str, Any], layers: Iterable[int]) -> list[tuple[int, ...]]:
     """The layers that are edited together, for each last one that has enough before it."""
-    width = len(settings_of(chosen["method"], chosen["settings"]).layers)
+    width = len(layers_of(settings_of(chosen["method"], chosen["settings"])))
+    if not width:
+        raise ValueError(
+            f"{chosen['method']} edits no layer, so that there is none to find; leave it out of "
+            "find_layers.editors"
+        )
     places = [tuple(range(last - width + 1, last + 1)) for last in layers if last >= width - 1]
     if not places:
         raise ValueError(

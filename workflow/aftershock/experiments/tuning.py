@@ -52,7 +52,7 @@ def tune(
     rows, progress = [], progress or Progress()
     progress.begin("Tuning", trials, "trial")
     for trial, values in enumerate(draw_trials(method, settings, search, trials, seed)):
-        editor = method_of(method).load()(lm, settings_of(method, settings, values), artifacts, seed)
+        editor = method_of(method).make(lm, settings_of(method, settings, values), artifacts, seed)
         found = development.measure(editor)
         measured = json.dumps(editor.measured) if editor.measured else None
         rows.append((trial, json.dumps(values, sort_keys=True), *found, math.prod(found), False, measured))

@@ -5,7 +5,7 @@ no case's gradient depends on the cases beside it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -31,12 +31,21 @@ class Texts:
     read: Tensor  # positions that predict a target's tokens, (rows, k)
     tokens: Tensor  # those tokens, (rows, k)
     valid: Tensor  # (rows, k), false where padded
+    losses: Tensor | None = None  # the loss that each row counts in, (rows,); None: that of its case
 
     @classmethod
     def of(
-        cls, lm: LanguageModel, pairs: Sequence[Pair], cases: Sequence[int], whole: bool = False
+        cls,
+        lm: LanguageModel,
+        pairs: Sequence[Pair],
+        cases: Sequence[int],
+        whole: bool = False,
+        losses: Sequence[int] | None = None,
     ) -> "Texts":
-        """The texts of `pairs`. The last token of each predicts nothing and is left out unless `whole`."""
+        """The texts of `pairs`. The last token of each predicts nothing and is left out unless `whole`.
+
+        With `losses` a case has several, and row i counts in number `losses[i]`.
+        """
         ids, mask = lm.pad([[*p.prompt, *(p.target if whole else p.target[:-1])] for p in pairs])
         shape = (len(pairs), max(len(pair.target) for pair in pairs))
         read, tokens = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
@@ -46,7 +55,10 @@ class Texts:
             read[i, :size] = len(pair.prompt) - 1 + torch.arange(size)
             tokens[i, :size], valid[i, :size] = torch.tensor(pair.target), True
         owner = torch.tensor(list(cases))
-        return cls(ids, mask, *(tensor.to(lm.device) for tensor in (owner, read, tokens, valid)))
+        made = cls(ids, mask, *(tensor.to(lm.device) for tensor in (owner, read, tokens, valid)))
+        if losses is None:
+            return made
+        return replace(made, losses=torch.tensor(list(losses), device=lm.device))
 
     @property
     def batch(self) -> Batch:
@@ -58,12 +70,14 @@ class Texts:
 class Reading:
     """How likely a model finds the targets of some texts."""
 
-    losses: Tensor  # mean negative log-probability of a case's target tokens, (cases,)
+    losses: Tensor  # mean negative log-probability of the target tokens of each loss, by default a case
     exact: Tensor  # whether every token of a row's target is the likeliest one, (rows,)
 
 
-def read_targets(lm: LanguageModel, texts: Texts, n_cases: int, state: State = EMPTY) -> Reading:
+def read_targets(lm: LanguageModel, texts: Texts, n_losses: int, state: State = EMPTY) -> Reading:
     """The loss of each case, over the target tokens of all its rows together (Mitchell et al., 2022, A.3).
+
+    Cases whose rows count in several losses have as many; there are `n_losses` in all.
 
     Runs with the deltas of `state`, which the caller has applied, and keeps the graph for gradients where
     they are asked for.
@@ -74,17 +88,18 @@ def read_targets(lm: LanguageModel, texts: Texts, n_cases: int, state: State = E
     log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
     found = log_p.gather(2, texts.tokens[..., None])[..., 0].where(texts.valid, 0.0)
     exact = ((log_p.argmax(dim=-1) == texts.tokens) | ~texts.valid).all(dim=1)
-    total = found.new_zeros(n_cases).index_add(0, texts.cases, -found.sum(dim=1))
-    counts = found.new_zeros(n_cases).index_add(0, texts.cases, texts.valid.sum(dim=1).to(found.dtype))
+    owner = texts.cases if texts.losses is None else texts.losses
+    total = found.new_zeros(n_losses).index_add(0, owner, -found.sum(dim=1))
+    counts = found.new_zeros(n_losses).index_add(0, owner, texts.valid.sum(dim=1).to(found.dtype))
     return Reading(total / counts, exact)
 
 
 def module_gradients(
-    lm: LanguageModel, texts: Texts, modules: Sequence[str], state: State, n_cases: int
+    lm: LanguageModel, texts: Texts, modules: Sequence[str], state: State, n_losses: int
 ) -> tuple[Tensor, Gradients]:
-    """The losses (cases,) of `texts` in `state`, and what they say to `modules`.
+    """The losses (n_losses,) of `texts` in `state`, by default one per case, and what they say to `modules`.
 
-    In the last layer only the positions that are read take part: elsewhere the gradient is zero.
+    In the last layer's MLP only the positions that are read take part: elsewhere the gradient is zero.
     """
     inputs: dict[str, Tensor] = {}
     added: dict[str, Tensor] = {}
@@ -97,11 +112,11 @@ def module_gradients(
 
         return hook
 
-    state = merge_many(state, int(texts.mask.sum()) / max(1, n_cases))
+    state = merge_many(state, int(texts.mask.sum()) / max(1, len(texts.cases.unique())))
     with apply_deltas(lm, state, texts.batch), torch.enable_grad():
         handles = [lm.model.get_submodule(name).register_forward_hook(taker(name)) for name in modules]
         try:
-            losses = read_targets(lm, texts, n_cases, state).losses
+            losses = read_targets(lm, texts, n_losses, state).losses
         finally:
             for handle in handles:
                 handle.remove()

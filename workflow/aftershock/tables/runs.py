@@ -32,6 +32,22 @@ TELEMETRY = Table(
     },
 )
 
+SERAC_CURVE = Table(
+    "serac_curve",
+    ("step",),
+    {
+        "step": "int64",  # batches so far
+        "seconds": "float64",
+        "train_scope": "float64",  # mean loss of the batches since the row before: of scopes, or elsewhere
+        "train_answer": "float64",  # of the edits' targets
+        "val_scope": "float64",
+        "val_answer": "float64",
+        "val_total": "float64",  # what the lowest of decides which state is kept
+        "in_scope": "float64",  # share of dev edits whose own prompt is found to be in scope
+        "out_of_scope": "float64",  # share of other dev texts that are found to be out of it
+        "success": "float64",  # share of dev targets that the counterfactual model says
+    },
+)
 MEND_CURVE = Table(
     "mend_curve",
     ("step",),

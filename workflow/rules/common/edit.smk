@@ -1,6 +1,7 @@
 """What the rules of edit.smk ask of the configuration."""
 
 from aftershock.editors.mend import mend_training
+from aftershock.editors.serac import serac_training
 from aftershock.editors.settings import as_values
 
 
@@ -13,6 +14,11 @@ def mend_layers(wildcards):
 def mend_settings(wildcards):
     """How a model's hypernetwork is trained: the defaults, the model's settings, then the run's."""
     return as_values(mend_training(model(wildcards)["mend"], config["mend"]["settings"]))
+
+
+def serac_settings(wildcards):
+    """How SERAC's models are trained: the defaults, the model's settings, then the run's."""
+    return as_values(serac_training(model(wildcards)["serac"], config["serac"]["settings"]))
 
 
 def locality_file(wildcards):

@@ -85,6 +85,11 @@ def layers_with_moments(wildcards):
     return moment_layers(EDITOR_LABELS, model(wildcards))
 
 
+def layers_with_attention_moments(wildcards):
+    """Every layer whose attention's moments a configured editor needs for this model."""
+    return artifact_layers("attention_moments", EDITOR_LABELS, model(wildcards))
+
+
 def layers_with_null_space(wildcards):
     """Every layer whose null space a configured editor needs for this model."""
     return artifact_layers("null_space", EDITOR_LABELS, model(wildcards))
@@ -94,7 +99,11 @@ def swept_editors(wildcards):
     """The editors that find_layers tries at each layer, by label."""
     labels = config["find_layers"]["editors"]
     if labels is None:
-        labels = [name for name, e in EDITOR_LABELS.items() if e.get("second_edit", "plain") == "plain"]
+        labels = [
+            name
+            for name, e in EDITOR_LABELS.items()
+            if e.get("second_edit", "plain") == "plain" and "layers" in merged_settings(e, model(wildcards))
+        ]
     if unknown := sorted(set(labels) - set(EDITOR_LABELS)):
         known = ", ".join(EDITOR_LABELS)
         raise WorkflowError(f"find_layers.editors: {', '.join(unknown)} is unknown; known: {known}")

@@ -49,12 +49,12 @@ class WeightDelta(CaseTensors, ABC):
 
     @property
     @abstractmethod
-    def shape(self) -> tuple[int, int]:
-        """Of the weight that changes: (d_out, d_in)."""
+    def shape(self) -> tuple[int, ...]:
+        """Of the weight that changes: (d_out, d_in), or (d,) of a norm."""
 
     @abstractmethod
     def dense(self) -> Tensor:
-        """The change of the weight as matrices, (B, d_out, d_in)."""
+        """The change of the weight, (B, d_out, d_in) or (B, d)."""
 
     @abstractmethod
     def factors(self) -> tuple[Tensor, Tensor] | None:
@@ -109,21 +109,31 @@ class WeightDelta(CaseTensors, ABC):
         if factors is not None:  # without building the matrices
             u, v = (factor.double() for factor in factors)
             return ((u @ u.mT) * (v @ v.mT)).sum(dim=(1, 2)).clamp(min=0.0)
-        squared = self.dense().double().square().sum(dim=(1, 2))
+        squared = self.dense().double().square().flatten(1).sum(dim=1)
         return squared if self.bias is None else squared + self.bias.double().square().sum(dim=1)
 
     def random_like(self, generators: Sequence[torch.Generator]) -> Self:
         """Normal numbers in the tensors of the change, scaled to its norm in each case.
 
-        They are drawn on the CPU, so that a seed means the same everywhere.
+        They are drawn on the CPU, so that a seed means the same everywhere, and for the parts that a case
+        has, so that it does not matter how far it is padded.
         """
+        used = self._used()
 
         def draw(tensor: Tensor) -> Tensor:
-            drawn = torch.stack([torch.randn(tensor.shape[1:], generator=g) for g in generators])
+            drawn = torch.zeros(tensor.shape)
+            for case, generator in enumerate(generators):
+                mine = slice(None) if used is None else used[case].cpu()
+                drawn[case, mine] = torch.randn(drawn[case, mine].shape, generator=generator)
             return drawn.to(tensor)
 
         noise = self._redrawn(draw)
-        return noise._scaled((self.squared_norm() / noise.squared_norm()).sqrt().to(self.dtype))
+        size = noise.squared_norm().clamp(min=torch.finfo(torch.float64).tiny)
+        return noise._scaled((self.squared_norm() / size).sqrt().to(self.dtype))
+
+    def _used(self) -> Tensor | None:
+        """True for the parts of the change that a case has, (B, r); None where it has all."""
+        return None
 
     def _redrawn(self, draw: Callable[[Tensor], Tensor]) -> Self:
         """The change with all its numbers drawn anew."""

@@ -22,6 +22,7 @@ class Family:
     mlp: str
     projection: str  # the MLP's last matrix, from inner width d_in to model width d_out
     inputs: tuple[str, ...]  # the MLP's first matrices, in the model's order
+    attention_projection: str  # the attention's last matrix, from the width of its heads to model width
     norm: str  # before the head
     mlp_norm: str | None = None  # applied to the MLP's output before it joins the residual stream
     mlp_scale: str | None = None  # an entry of the configuration that it is multiplied with there
@@ -33,9 +34,15 @@ class Family:
         """True if what an MLP puts out is changed before it joins the residual stream."""
         return self.mlp_norm is not None or self.mlp_scale is not None
 
+    @property
+    def sites(self) -> dict[str, str]:
+        """The MLP's matrices by their place: `gate` and `up`, or `in` where one matrix enters, and `out`."""
+        first = ("gate", "up") if len(self.inputs) == 2 else ("in",)
+        return dict(zip((*first, "out"), (*self.inputs, self.projection), strict=True))
+
     def weight(self, module: "nn.Module") -> "Tensor":
-        """Return a view of the weight of a projection, (d_out, d_in)."""
-        return module.weight.T if self.transposed else module.weight
+        """Return a view of the weight of a projection, (d_out, d_in), or of a norm, (d,)."""
+        return module.weight.T if self.transposed and module.weight.ndim == 2 else module.weight
 
 
 GATED = Family(
@@ -43,6 +50,7 @@ GATED = Family(
     mlp="model.layers.{}.mlp",
     projection="model.layers.{}.mlp.down_proj",
     inputs=("model.layers.{}.mlp.gate_proj", "model.layers.{}.mlp.up_proj"),
+    attention_projection="model.layers.{}.self_attn.o_proj",
     norm="model.norm",
 )
 """The names that Llama introduced and many later families kept."""

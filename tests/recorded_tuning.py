@@ -1,0 +1,211 @@
+"""UltraEdit, StableEdit and LocFT-BF on recorded cases of their released code."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aftershock.editors.contract import EditResult, Memory
+from aftershock.editors.locft.edit import AddedRow, LocFt
+from aftershock.editors.methods import method_of, settings_of
+from aftershock.editors.ultraedit.edit import UltraEdit
+from aftershock.editors.ultraedit.normaliser import EPS
+from aftershock.lm.edits import EMPTY, Batch, State, apply_deltas
+from aftershock.lm.families import layer_number
+from aftershock.lm.model import LanguageModel
+from aftershock.requests import EditRequest
+from recorded import CLOSED_FORM, DELTA, EXACT, LOGPROB, Check, NotCoveredError, Recorded, absolute, relative
+from recorded_edits import behaviour_checks, delta_checks
+
+SHIFT, WHITENED = 5e-5, 5e-3  # relative; the released code whitens in float32
+LOSS = 1e-5  # absolute
+
+
+def settings_by(method: str, hparams: Mapping[str, Any], ignored: Sequence[str], **more: Any) -> Any:
+    """Our settings for hyperparameters by METHOD.recorded; NotCoveredError names what is not known here."""
+    names = method_of(method).method.recorded
+    if unknown := sorted(set(hparams) - set(names) - set(ignored)):
+        raise NotCoveredError(", ".join(f"{name} {hparams[name]}" for name in unknown))
+    return settings_of(method, {names[n]: v for n, v in hparams.items() if n in names}, more)
+
+
+# --- UltraEdit and StableEdit -------------------------------------------------------------------------------
+
+
+def check_ultraedit(case: Recorded) -> Iterator[Check]:
+    """Turns one after the other, each from the weights and the normaliser that the one before left."""
+    hparams = case.inputs["hparams"]
+    settings, size = _ultraedit_settings(case), hparams["dataset"]["n_edits"]
+    tolerance = SHIFT if settings.normaliser == "diagonal" else WHITENED
+    turns = [(f"turn{i}", settings, part) for i, part in enumerate(_parts(case.requests, size))]
+    if before := case.inputs.get("preheat_requests"):
+        made = replace(case, inputs={**case.inputs, "requests": before}).requests
+        heating = replace(settings, normaliser="preheat")
+        turns = [(f"pre{i}", heating, part) for i, part in enumerate(_parts(made, size))] + turns
+    traces = iter(case.outputs["trace"])
+    state, memory, failed = EMPTY, None, False
+    for name, chosen, requests in turns:
+        editor = UltraEdit(case.lm, chosen)
+        yield from _token_checks(case, editor, name, requests)
+        result = editor.edit([requests], state, memory)
+        state, memory = (*state, *result.delta), result.memory
+        recorded = [next(traces) for _ in editor.mini_batches([requests])]
+        total = sum(r["loss"] * r["rows"] for r in recorded) / sum(r["rows"] for r in recorded)
+        yield Check("losses", abs(result.losses[0] - total), LOSS)
+        yield from _turn_checks(case, name, result, memory, tolerance)
+        failed |= result.reasons[0] is not None
+    if failed:  # the released code writes NaN into the weights, and this one writes nothing
+        finite = [tensor.isfinite().any() for tensor in case.part("delta").values()]
+        yield Check("failed", float(any(finite) or any(d.dense().any() for d in state)), EXACT)
+        return
+    deltas = list(delta_checks(case, case.lm, state))
+    yield from (replace(c, tolerance=tolerance) if c.output == "dW" else c for c in deltas)
+    behaved = behaviour_checks(case, case.lm, state)
+    yield from (replace(c, tolerance=LOGPROB if tolerance == SHIFT else WHITENED) for c in behaved)
+
+
+def _ultraedit_settings(case: Recorded) -> Any:
+    """Settings of the released code with its faults; the modules are those recorded."""
+    hparams, lm = case.inputs["hparams"], case.lm
+    if not case.inputs["peer"].startswith(("XiaojieGu/UltraEdit", "MINE-USTC/StableEdit")):
+        raise NotCoveredError(case.inputs["peer"])  # a port that does something else
+    if hparams["model"]["half"]:
+        raise NotCoveredError("half True")
+    sites: dict[str, list[int]] = {}
+    for module in hparams["model"]["edit_modules"]:
+        layer = layer_number(module)
+        site = next(s for s, template in lm.family.sites.items() if template.format(layer) == module)
+        sites.setdefault(site, []).append(layer)
+    own = dict(hparams["editor"])
+    stable = own.pop("name") == "stableedit"
+    if own.pop("token") != "ans":
+        raise NotCoveredError(f"token {hparams['editor']['token']}")
+    own["batch_size"] = hparams["dataset"]["batch_size"]  # the editor's is that of chunks, without effect
+    nowhere = ("cache_dir", "save_checkpoint", "load_checkpoint", "RunningMeanStd_mode", "preheat_mode")
+    return settings_by(
+        "ultraedit",
+        own,
+        nowhere,
+        modules=sites,
+        layers=sorted({layer for layers in sites.values() for layer in layers}),
+        variant="released",
+        normaliser="whitened" if stable else "diagonal",
+    )
+
+
+def _parts(requests: Sequence[EditRequest], size: int) -> list[Sequence[EditRequest]]:
+    return [requests[start : start + size] for start in range(0, len(requests), size)]
+
+
+def _token_checks(
+    case: Recorded, editor: UltraEdit, turn: str, requests: Sequence[EditRequest]
+) -> Iterator[Check]:
+    """Mini-batches, their order, their tokens and which of these are predicted."""
+    recorded = {entry["name"]: entry for entry in case.inputs["intermediate"]}
+    for number, batch in enumerate(editor.mini_batches([requests])):
+        wanted = recorded[f"{turn}.mb{number}"]
+        theirs = [
+            ([i for i, m in zip(ids, mask, strict=True) if m], [label for label in labels if label != -100])
+            for ids, mask, labels in zip(
+                wanted["input_ids"], wanted["attention_mask"], wanted["labels"], strict=True
+            )
+        ]
+        ours = [([*p.prompt, *p.target[:-1]], list(p.target)) for p in batch.pairs]
+        yield Check("tokens", float(ours != theirs), EXACT)
+
+
+def _turn_checks(
+    case: Recorded, turn: str, result: EditResult, memory: Memory | None, tolerance: float
+) -> Iterator[Check]:
+    """Rows, normaliser, and the solved change of every module of one turn."""
+    lm, memory = case.lm, memory or {}
+    for found in result.diagnostics:
+        module = found["module"]
+        for name in "hg":
+            parts = [case.tensors.get(f"{turn}.mb{i}.{module}.{name}") for i in range(result.steps[0])]
+            wanted = torch.cat([p for p in parts if p is not None])
+            yield Check(name, relative(found[name], wanted), max(CLOSED_FORM, tolerance - SHIFT))
+        shift, wanted = found["delta"].dense()[0].T, case.tensors[f"{turn}.shift.{module}"]
+        if bool(wanted.isfinite().all()):
+            yield Check("shift", relative(shift, wanted), tolerance)
+            after = case.tensors.get(f"after_{turn}.{module}.weight")
+            if after is not None and turn == "turn0" and not case.inputs.get("preheat_requests"):
+                weight = lm.weight(module) + found["delta"].dense()[0]
+                yield Check(
+                    "after", relative(weight.T if lm.family.transposed else weight, after), CLOSED_FORM
+                )
+        else:
+            yield Check("shift nan", float(bool(shift.isfinite().any())), EXACT)
+    for key, wanted in case.part(f"{turn}.norm").items():
+        shape, _, name = key.rpartition(".")
+        mine = _normaliser(memory, "x".join(shape.strip("()").split(", ")), name)
+        if mine is None:
+            continue
+        if bool(wanted.isfinite().all()):
+            yield Check(f"norm {name}", relative(mine, wanted), SHIFT)
+        else:
+            yield Check(f"norm {name} nan", float(not torch.equal(mine.isnan(), wanted.isnan())), EXACT)
+
+
+def _normaliser(memory: Memory, shape: str, name: str) -> Tensor | None:
+    """A recorded part of the normaliser, of what we keep."""
+    if name == "std":
+        return (memory[f"{shape}.M"][0] / (memory[f"{shape}.n"][0] - 1 + EPS)).sqrt()
+    kept = memory.get(f"{shape}.{name}")
+    return None if kept is None else kept[0].reshape(1) if name == "n" else kept[0]
+
+
+# --- LocFT-BF -----------------------------------------------------------------------------------------------
+
+
+def check_locft(case: Recorded) -> Iterator[Check]:
+    """The recorded order of requests and the recorded rows of [PAD], and what training makes of them."""
+    lm, hparams = case.lm, dict(case.inputs["hparams"])
+    layer, template = hparams.pop("layer"), hparams.pop("rewrite_module").removesuffix(".weight").rstrip(".")
+    parameters = {lm.family.projection: "mlp_out", lm.family.layer: "layer"}.get(template)
+    if parameters is None:
+        raise NotCoveredError(f"rewrite_module {template}")
+    nowhere = ("model_name_or_path", "data_path", "save_model_dir", "device")
+    settings = settings_by(
+        "locft", hparams, nowhere, layers=[layer], parameters=parameters, variant="released"
+    )
+    editor = LocFt(lm, settings)
+    (row,), bias = case.tensors["init.lm_head.pad_rows"], case.tensors.get("init.lm_head.pad_bias")
+    editor.added = AddedRow(row, None if bias is None else bias.reshape(()))
+    editor.order = lambda n, epoch: case.inputs["order"][epoch]
+    yield from _batch_checks(case, editor)
+    result = editor.edit([case.requests])
+    trace = case.outputs["trace"]
+    yield Check("losses", absolute(result.diagnostics[0]["losses"][:, 0], [s["loss"] for s in trace]), LOSS)
+    yield Check("steps", abs(result.steps[0] - sum(s["stepped"] for s in trace)), EXACT)
+    yield from (replace(c, tolerance=DELTA) for c in delta_checks(case, lm, result.delta))
+    yield from _probe_checks(case, lm, result.delta, editor.added)
+
+
+def _batch_checks(case: Recorded, editor: LocFt) -> Iterator[Check]:
+    """The tokens of the first batches, without padding, and where their prompts end."""
+    order, size = case.inputs["order"][0], editor.settings.batch_size
+    pairs = editor._pairs(case.requests)
+    for number, part in enumerate(order[start : start + size] for start in range(0, len(order), size)):
+        wanted = next(x for x in case.inputs["intermediate"] if x["name"] == f"epoch0.batch{number}")
+        for i, ids, mask, length in zip(
+            part, wanted["input_ids"], wanted["attention_mask"], wanted["prompt_lens"], strict=True
+        ):
+            text = [token for token, m in zip(ids, mask, strict=True) if m]
+            ours = list(pairs[i].prompt), list(pairs[i].target)
+            yield Check("tokens", float(ours != (text[:length], text[length:])), EXACT)
+
+
+def _probe_checks(case: Recorded, lm: LanguageModel, state: State, added: AddedRow) -> Iterator[Check]:
+    """Log-probabilities after the recorded probe texts, [PAD] among the tokens."""
+    for when, weights in (("pre", EMPTY), ("post", state)):
+        for i, text in enumerate(case.inputs["probes"]):
+            ids, mask = lm.pad(lm.encode([text]))
+            batch = Batch.of_prompts(ids, mask, torch.zeros(1, dtype=torch.long))
+            with torch.no_grad(), apply_deltas(lm, weights, batch):
+                hidden = lm.run(ids, mask, use_cache=False)[0, -1]
+            found = torch.cat([lm.logits(hidden), added(hidden)]).log_softmax(-1)
+            wanted = case.tensors[f"{when}.probe_{i}"].log_softmax(-1)
+            yield Check(f"{when} probes", absolute(found, wanted), LOGPROB)

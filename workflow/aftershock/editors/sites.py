@@ -1,0 +1,54 @@
+"""Matrices of a layer by their place in it, for editors that change others than the MLP's last one."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from aftershock.editors.settings import Layers
+
+if TYPE_CHECKING:
+    from aftershock.lm.model import LanguageModel
+
+Site = Literal["attention", "in", "gate", "up", "out"]
+"""All matrices of the attention; the MLP's first ones, all or one of a gated MLP; the MLP's last one."""
+
+Sites = Mapping[Site, Layers | None]
+"""Sites, each in those of the edited layers that it names; null: in all of them."""
+
+
+def modules_at(lm: "LanguageModel", sites: Sites, layers: Sequence[int]) -> list[str]:
+    """Return the modules that `sites` stand for in `layers`, from the lowest layer on.
+
+    ValueError when the model's layers have no such site, and when no module is left.
+    """
+    found = []
+    for layer in sorted(set(layers)):
+        known = sites_of(lm, layer)
+        for site in (name for name in known if name in sites):
+            named = sites[site]  # type: ignore[index]
+            if named is None or layer in named:
+                found += [module for module in known[site] if module not in found]
+        if unknown := sorted(set(sites) - set(known)):
+            raise ValueError(
+                f"modules: layers of a {lm.model.config.model_type} model have no {', '.join(unknown)}; they "
+                f"have {', '.join(known)}"
+            )
+    if not found:
+        raise ValueError(
+            f"modules {dict(sites)} name no module in layers {sorted(layers)}; `layers` has to hold every "
+            "layer that `modules` names"
+        )
+    return found
+
+
+def sites_of(lm: "LanguageModel", layer: int) -> dict[str, list[str]]:
+    """Return the matrices of a layer by site."""
+    inside, mlp = lm.layer(layer), lm.mlp(layer)
+    matrices = [
+        name
+        for name, module in lm.model.named_modules()
+        if name.startswith(f"{inside}.") and getattr(getattr(module, "weight", None), "ndim", 0) == 2
+    ]
+    places = {name: [template.format(layer)] for name, template in lm.family.sites.items()}
+    first = [template.format(layer) for template in lm.family.inputs]
+    beside = [name for name in matrices if not name.startswith(f"{mlp}.")]
+    return {"attention": beside, "in": first, **places}

@@ -1,0 +1,54 @@
+"""UltraEdit: one gradient of each request, normalised over all edits so far and solved for in closed form.
+
+Gu et al. (2025). There is no hypernetwork, no second moments and no value that is optimised: the memory is
+two vectors and a count for each shape of an edited matrix.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from aftershock.editors.contract import Method
+from aftershock.editors.settings import STRICT, Count, Layers, Positive
+from aftershock.editors.sites import Sites
+
+
+@dataclass(frozen=True, config=STRICT)
+class UltraEditSettings:
+    """One edit is one turn: all requests of a case, solved for together from the weights before it."""
+
+    layers: Layers = (38, 39, 40, 41, 42, 43, 44, 45, 46)
+    modules: Sites = Field(default_factory=lambda: {"out": None})
+    """The matrices of these layers that are edited, by site, such as {gate: [11, 12], up: [18]}; null: in all
+    of `layers`."""
+    lr: Positive = 1e-6
+    batch_size: Count = 10
+    """Requests of one mini-batch, whose mean loss over all target tokens is differentiated."""
+    variant: Literal["paper", "released"] = "paper"
+    """released: with the faults of the released code, see the editor."""
+    normaliser: Literal["diagonal", "whitened", "preheat"] = "diagonal"
+    """whitened: StableEdit, which whitens gradients in full once it has seen more rows than they have
+    entries; preheat: its edits of other data before, whose statistics count and whose gradients are
+    normalised entry by entry."""
+    ridge: Positive = 1.0
+    """Weight of the identity in the solve; StableEdit's alpha."""
+
+
+def _layers(n_layers: int) -> tuple[int, ...]:
+    """Return the nine layers below the last, as far as the last third goes: 4 of 6 published exactly."""
+    first = max(n_layers - 10, 2 * n_layers // 3)
+    return tuple(range(max(0, min(first, n_layers - 2)), max(1, n_layers - 1)))
+
+
+METHOD = Method(
+    settings=UltraEditSettings,
+    editor=".edit:UltraEdit",
+    title="UltraEdit",
+    source="Gu et al. (2025); with `normaliser: whitened` StableEdit (2026)",
+    changes="rank of the number of target tokens at some matrices of MLPs",
+    layers=_layers,
+    cost="gradient step",
+    example={"lr": 1e-2},
+    recorded={"lr": "lr", "batch_size": "batch_size", "alpha": "ridge"},
+)
