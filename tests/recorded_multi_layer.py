@@ -23,19 +23,23 @@ ROUNDINGS = 4.0
 
 
 @contextmanager
-def decided(editor: MultiLayerEditor, keys: Sequence[Tensor]) -> Iterator[list[Check]]:
+def decided(
+    editor: MultiLayerEditor, keys: Sequence[Tensor], function: str = "adjust_keys", place: int = 1
+) -> Iterator[list[Check]]:
     """Inside, an editor's layers take the recorded keys, (d, n) in order, where the rounding of keys decides.
 
     Our keys agree with the recorded ones up to the last bits of float32. Where these alone change the
     solution by more than the tolerance of an edit, another processor cannot give the recorded one from its
     own keys. The checks say that it was so, how far our keys are off, and how far the solution from them is
-    from the one from the recorded keys, against what rounding can do.
+    from the one from the recorded keys, against what rounding can do. `function` of the editor solves a
+    layer; its argument number `place` are the keys.
     """
-    own, recorded, checks = editor.adjust_keys, iter(keys), []
+    own, recorded, checks = getattr(editor, function), iter(keys), []
 
-    def solve(layer: int, found: Tensor, previous: PreviousKeys) -> AdjustedKeys:
+    def solve(*given: Any) -> AdjustedKeys:
+        found = given[place]
         wanted = next(recorded).T[None].to(found)
-        solved, ours = (own(layer, k, previous) for k in (wanted, found))
+        solved, ours = (own(*given[:place], k, *given[place + 1 :]) for k in (wanted, found))
         loose = float(solved.diagnostics.get("rounding", 0.0))
         if loose <= DELTA or found.shape != wanted.shape:
             return ours
@@ -44,11 +48,11 @@ def decided(editor: MultiLayerEditor, keys: Sequence[Tensor]) -> Iterator[list[C
         checks.append(Check("adj_k by own keys", relative(ours.rows, solved.rows), ROUNDINGS * loose))
         return solved
 
-    editor.adjust_keys = solve
+    setattr(editor, function, solve)
     try:
         yield checks
     finally:
-        del editor.adjust_keys
+        delattr(editor, function)
 
 
 def calls_of(case: Recorded) -> list[slice]:
