@@ -27,10 +27,11 @@ GROUPS = {
         "test_report",
         "test_reported",
     ),
+    "contract": ("test_context", "test_contract", "test_retrieval"),
     "planned": ("test_known", "test_workflow"),
     "slice": ("test_kg_slice", "test_kg_sources", "test_splits"),
 }
-"""Files whose tests use what is made once: simulated runs, the demo's plan, the slice's store."""
+"""Files whose tests use what is made once: simulated runs, a model that knows facts, a plan, a store."""
 GROUP_OF = {file: group for group, files in GROUPS.items() for file in files}
 LONGEST = ("simulated", "slice", "test_verify", "test_runs", "test_benchmarks", "test_paraphrases_runs")
 """Groups that start first, so that at the end no process waits long for another."""

@@ -1,13 +1,21 @@
 """Every method with settings for tiny models, and what is asked of its edits."""
 
 import os
+from collections.abc import Sequence
 
 import torch
 
+from aftershock.editors.contract import layers_of
 from aftershock.editors.methods import find_methods, method_of, settings_of
+from aftershock.lm.edits import State
+from aftershock.lm.edits.state import in_weights
+from aftershock.lm.model import LanguageModel
+from aftershock.lm.null_space import decompose
 from aftershock.lm.scoring import score
+from aftershock.prompts import fill
 from aftershock.requests import Query
-from tiny import descent, moments, requests
+from scoped import by_name
+from tiny import CITIES, FAMILIES, NAMES, TEMPLATES, descent, in_turn, moments, requests
 
 CONTEXTS = [["{}"], ["It rains. {}", "As they say in Graz. {}"]]
 GIVEN = os.environ.get("AFTERSHOCK_METHOD")
@@ -16,10 +24,17 @@ GIVEN = os.environ.get("AFTERSHOCK_METHOD")
 METHODS = [GIVEN] if GIVEN else sorted(find_methods())
 
 
+def edits_layers(method):
+    """Whether a method has layers to choose."""
+    return hasattr(method_of(method).settings(), "layers")
+
+
 def example(method):
     """Settings that edit a random model of three layers."""
     found = method_of(method)
-    return {"layers": [0, 1] if len(found.settings().layers) > 1 else [0], **found.method.example}
+    several = len(layers_of(found.settings())) > 1
+    layers = {"layers": [0, 1] if several else [0]} if edits_layers(method) else {}
+    return {**layers, **found.method.example}
 
 
 SETTINGS = {method: example(method) for method in {*find_methods(), *METHODS}}
@@ -31,18 +46,44 @@ STRONG = {
 }
 """Settings with which a random model says what was written."""
 
+MAKERS = {
+    "hypernetwork": lambda lm, layers, unedited: descent(lm, layers),
+    "moments": lambda lm, layers, unedited: moments(unedited),
+    "attention_moments": lambda lm, layers, unedited: moments(unedited, "attention"),
+    "scope_models": lambda lm, layers, unedited: by_name(unedited, layers=unedited.n_layers, noise=0.02),
+    "null_space": lambda lm, layers, unedited: decompose(moments(unedited)),
+}
+"""For each artifact, what makes it for a small model, of layers that are edited; last the unedited model."""
 
-def make(method, lm, contexts=CONTEXTS, **changes):
+
+def able(methods):
+    """Each family and each of `methods` once at least, in pairs that take turns; none that is excluded."""
+    pairs = [
+        (method, family) for method, family in in_turn(methods) if method_of(method).method.edits(family)
+    ]
+    left = [method for method in methods if method not in dict(pairs)]
+    return pairs + [
+        (m, next(family for family in FAMILIES if method_of(m).method.edits(family))) for m in left
+    ]
+
+
+def families_of(method, wanted=("gpt2", "llama")):
+    """Those of the `wanted` families that a method edits, else the first that it does."""
+    found = [family for family in wanted if method_of(method).method.edits(family)]
+    return found or [next(family for family in FAMILIES if method_of(method).method.edits(family))]
+
+
+def make(method, lm, contexts=CONTEXTS, seed=0, **changes):
     settings = settings_of(method, SETTINGS[method], changes)
-    return built(method, lm, settings, contexts)
+    return built(method, lm, settings, contexts, seed=seed)
 
 
-def built(method, lm, settings, contexts=CONTEXTS, unedited=None):
+def built(method, lm, settings, contexts=CONTEXTS, unedited=None, seed=0):
     """The editor, with what it needs beside its settings; second moments are of `unedited`, if given."""
-    layers = [layer for layer in settings.layers if layer < lm.n_layers]
-    makers = {"hypernetwork": lambda: descent(lm, layers), "moments": lambda: moments(unedited or lm)}
-    artifacts = {name: makers[name]() for name in method_of(method).method.needs(settings)}
-    return method_of(method).load()(lm, settings, artifacts, contexts=contexts)
+    layers = [layer for layer in layers_of(settings) if layer < lm.n_layers]
+    needed = method_of(method).method.needs(settings)
+    artifacts = {name: MAKERS[name](lm, layers, unedited or lm) for name in needed}
+    return method_of(method).make(lm, settings, artifacts, seed, contexts)
 
 
 def singles(n, template=0):
@@ -54,11 +95,70 @@ def log_probs(lm, cases, state):
     return torch.tensor([s.logprob for s in score(lm, queries, state)])
 
 
+def chosen(memory, indices):
+    """The memory of some of the cases."""
+    return memory and {name: tensor[list(indices)] for name, tensor in memory.items()}
+
+
+# --- comparing changes -------------------------------------------------------------------------------------
 def close(state, other, tolerance=1e-6):
-    """Whether two states make equal changes, relative to their size."""
+    """Whether two states make equal changes of weights, relative to their size."""
     assert [d.module for d in state] == [d.module for d in other]
     for one, two in zip(state, other, strict=True):
         difference = (one.dense() - two.dense()).flatten(1).norm(dim=1)
         if (difference > tolerance * two.dense().flatten(1).norm(dim=1).clamp(min=1e-12)).any():
             return False
     return True
+
+
+def behaviour(lm: LanguageModel, state: State, n: int) -> torch.Tensor:
+    """Log-probabilities of two targets after every prompt about some subjects, in each of `n` cases."""
+    asked = [
+        (fill(template, name), city) for template in TEMPLATES for name in NAMES[:6] for city in CITIES[:2]
+    ]
+    queries = [Query(prompt, city, case) for case in range(n) for prompt, city in asked]
+    return torch.tensor([s.logprob for s in score(lm, queries, state)]).reshape(n, -1)
+
+
+def alike(lm: LanguageModel, state: State, other: State, tolerance=1e-6):
+    """Whether two states do the same: as changes of weights where they are such, else by what is said."""
+    assert [len(delta) for delta in state] == [len(delta) for delta in other]
+    if all(map(in_weights, (*state, *other))):
+        return close(state, other, tolerance)
+    n = len(state[0])
+    return torch.allclose(behaviour(lm, state, n), behaviour(lm, other, n), rtol=0, atol=tolerance)
+
+
+def identical(state: State, other: State) -> bool:
+    """Whether two states are bit-equal in all that they are made of."""
+    return len(state) == len(other) and all(
+        type(one) is type(two) and one.settings() == two.settings() and _equal(one.tensors(), two.tensors())
+        for one, two in zip(state, other, strict=True)
+    )
+
+
+def same_memory(memory, other) -> bool:
+    """Whether two memories are bit-equal."""
+    return _equal(memory or {}, other or {})
+
+
+def _equal(some, others):
+    return some.keys() == others.keys() and all(torch.equal(some[name], others[name]) for name in some)
+
+
+def untouched(lm: LanguageModel, before) -> bool:
+    """Whether a model has the weights `before`, bit for bit, and no hook."""
+    after = lm.model.state_dict()
+    hooks = (
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or "forward" in vars(module)
+        for module in lm.model.modules()
+    )
+    return all(torch.equal(before[name], after[name]) for name in before) and not any(hooks)
+
+
+def say(lm: LanguageModel, queries: Sequence[Query], state: State = ()) -> list[tuple[float, ...]]:
+    """The log-probabilities of each query's tokens."""
+    return [s.token_logprobs for s in score(lm, queries, state)]

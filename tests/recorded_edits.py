@@ -6,9 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from aftershock.editors.memit import edit as memit
 from aftershock.editors.methods import method_of
-from aftershock.editors.solvers import Factor, adjust, rounding
 from aftershock.lm import value_problem, values
 from aftershock.lm.edits import EMPTY, Batch, Dense, State, apply_deltas
 from aftershock.lm.model import LanguageModel
@@ -28,9 +26,6 @@ from recorded import (
     relative,
 )
 from recorded_settings import settings_from
-
-ROUNDINGS = 4.0
-"""Roundings of float32 between a model's weights and its keys that two processors may do otherwise."""
 
 
 def tokens_check(case: Recorded) -> tuple[Check, dict[tuple, value_problem.Text]]:
@@ -76,35 +71,6 @@ def using(recorded: Mapping[tuple, value_problem.Text]) -> Iterator[None]:
         yield
     finally:
         values.write_texts = own
-
-
-@contextmanager
-def decided(keys: Sequence[Tensor]) -> Iterator[list[Check]]:
-    """Inside, MEMIT's layers take the recorded keys, (d, n) in order, where the rounding of keys decides.
-
-    Our keys agree with the recorded ones up to the last bits of float32. Where these alone change the
-    solution by more than the tolerance of an edit, another processor cannot give the recorded one from its
-    own keys. The checks say that it was so, how far our keys are off, and how far the solution from them is
-    from the one from the recorded keys, against what rounding can do.
-    """
-    own, recorded, checks = memit.adjust, iter(keys), []
-
-    def solve(factor: Factor, weight: float, found: Tensor) -> Tensor:
-        wanted = next(recorded).T[None].to(found)
-        solved, ours = (adjust(factor, weight, k) for k in (wanted, found))
-        loose = float(rounding(factor, weight, wanted, solved, torch.float32))
-        if loose <= DELTA or found.shape != wanted.shape:
-            return ours
-        checks.append(Check("keys recorded", 0.0, EXACT))
-        checks.append(Check("K", relative(found, wanted), CLOSED_FORM))
-        checks.append(Check("adj_k by own keys", relative(ours, solved), ROUNDINGS * loose))
-        return solved
-
-    memit.adjust = solve
-    try:
-        yield checks
-    finally:
-        memit.adjust = own
 
 
 def flat(contexts: Sequence) -> list[str]:
@@ -205,48 +171,3 @@ def check_rome(case: Recorded, method: str = "rome") -> Iterator[Check]:
 def check_rrome(case: Recorded) -> Iterator[Check]:
     """ROME with one key for direction and division."""
     yield from check_rome(case, "r_rome")
-
-
-def check_memit(case: Recorded, calls: Sequence[slice] = (slice(None),)) -> Iterator[Check]:
-    """MEMIT; each of `calls` edits some of the requests at once, on top of the calls before."""
-    lm = case.lm
-    token_check, other = tokens_check(case)
-    yield token_check if not other else Check("tokens recorded", 0.0, EXACT)
-    settings = settings_from("memit", case.inputs["hparams"], lm)
-    editor = method_of("memit").load()(
-        lm, settings, {"moments": case.moments}, contexts=case.inputs["context_templates"]
-    )
-    optimised = iter(zip(case.optimisations, case.outputs["trace"], strict=True))
-    names = [x["name"] for x in case.inputs["intermediate"] if f"{x['name']}.keys" in case.tensors]
-    layers = iter(names)
-    state: State = EMPTY
-    with using(other), decided([case.tensors[f"{name}.keys"] for name in names]) as decisions:
-        results = []
-        for call in calls:
-            results.append(editor.edit([case.requests[call]], state))
-            state += results[-1].delta
-    yield from decisions
-    for call, result in zip(calls, results, strict=True):
-        solved, *spread = result.diagnostics
-        for i in range(len(case.requests[call])):
-            recorded, trace = next(optimised)
-            wanted = case.part(recorded["name"])
-            for ours, theirs in {"v0": "target_init", "delta": "delta", "z": "target"}.items():
-                yield Check(ours, relative(solved[ours][i], wanted[theirs]), VALUE)
-            yield Check("log_p0", relative(solved["log_p0"][i], wanted["kl_log_probs_init"]), VALUE)
-            yield from loss_checks(solved["losses"][:, i], trace)
-        for found in spread:
-            wanted = case.part(next(layers))
-            yield Check("K", relative(found["K"][0].T, wanted["keys"]), VALUE)
-            yield Check("residual", relative(found["residual"].T, wanted["targets"]), VALUE)
-            yield Check("R", relative(found["R"][0].T, wanted["resid"]), VALUE)
-            yield Check("adj_k", relative(found["adj_k"][0].T, wanted["adj_k"]), VALUE)
-            closed = adjust(editor.factor(found["layer"]), settings.mom2_weight, wanted["keys"].T[None])
-            yield Check("adj_k given inputs", relative(closed[0].T, wanted["adj_k"]), CLOSED_FORM)
-    yield from delta_checks(case, lm, state)
-    yield from behaviour_checks(case, lm, state)
-
-
-def check_mle(case: Recorded) -> Iterator[Check]:
-    """The multi-label edit: the first request, then all others at once."""
-    yield from check_memit(case, (slice(0, 1), slice(1, None)))

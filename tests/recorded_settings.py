@@ -6,10 +6,10 @@ one.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from aftershock.editors.methods import settings_of
+from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm.model import LanguageModel
 from recorded import NotCoveredError
 
@@ -61,6 +61,25 @@ ROME = Peer(
     nowhere=("context_template_length_params", "v_loss_layer", "batch_size"),
 )
 
+MULTI_LAYER = Peer(
+    settings={**VALUE, "v_loss_layer": "loss_layer"},
+    fixed={"fact_token": "subject_last", "fp16": False},
+    # the released code ignores the first two; requests are edited in the recorded calls
+    nowhere=("mom2_adjustment", "layer_selection", "context_template_length_params", "batch_size"),
+)
+
+
+def multi_layer(method: str, *, nowhere: tuple[str, ...] = (), **changes: Any) -> Peer:
+    """The peer of a method that edits several layers; its METHOD says what its own hyperparameters are."""
+    own = method_of(method).method.recorded
+    return replace(
+        MULTI_LAYER,
+        settings={**MULTI_LAYER.settings, **own},
+        nowhere=(*MULTI_LAYER.nowhere, *nowhere),
+        **changes,
+    )
+
+
 PEERS = {
     "ft": Peer(
         settings={
@@ -89,17 +108,32 @@ PEERS = {
         },
         nowhere=ROME.nowhere,
     ),
-    "memit": Peer(
-        settings={**VALUE, "mom2_update_weight": "mom2_weight", "v_loss_layer": "loss_layer"},
-        fixed={"fact_token": "subject_last", "fp16": False},
-        # the released code ignores the first two; requests are edited in the recorded calls
-        nowhere=("mom2_adjustment", "layer_selection", "context_template_length_params", "batch_size"),
+    "memit": multi_layer("memit"),
+    "encore": multi_layer(
+        "encore",
+        fixed={**MULTI_LAYER.fixed, "norm_control": 0, "random_vector_preservation": False},
+        together={
+            ("sequential", "add_prev_edits"): (
+                "previous_keys",
+                {(a, b): bool(a and b) for a in (True, False, None) for b in (True, False, None)},
+            )
+        },
+        # the last one scales what norm_control turns on
+        nowhere=("emmet_lambda", "calculate_objective_value", "dynamic_multiplier"),
     ),
+    "emmet": multi_layer("emmet", nowhere=("calculate_objective_value",)),
+    "pmet": multi_layer("pmet"),
+    "alphaedit": multi_layer("alphaedit", nowhere=("P_loc", "mom2_update_weight")),
 }
 
 
-def settings_from(method: str, hparams: Mapping[str, Any], lm: LanguageModel) -> Any:
-    """Our settings for the released code's hyperparameters; NotCoveredError names what is not known here."""
+def settings_from(
+    method: str, hparams: Mapping[str, Any], lm: LanguageModel, changes: Mapping[str, Any] | None = None
+) -> Any:
+    """Our settings for the released code's hyperparameters; NotCoveredError names what is not known here.
+
+    `changes` are settings that no hyperparameter stands for.
+    """
     peer, rest = PEERS[method], dict(hparams)
     for name in set(rest) & set(MODULES):
         if (template := rest.pop(name)) != getattr(lm.family, MODULES[name]):
@@ -119,4 +153,4 @@ def settings_from(method: str, hparams: Mapping[str, Any], lm: LanguageModel) ->
         raise NotCoveredError(", ".join(sorted(rest)))
     for name in set(found) & set(peer.none):
         found[name] = None if found[name] is False else found[name]
-    return settings_of(method, found)
+    return settings_of(method, found, changes or {})

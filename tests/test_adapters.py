@@ -13,9 +13,10 @@ from aftershock.lm.edits.fold import fold
 from aftershock.lm.gradients import Texts, module_gradients
 from aftershock.lm.hooks import at_subjects, record_activations
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.objective import Objective
 from aftershock.lm.scoring import score, score_states
 from aftershock.lm.tokens import encode_pairs, locate
-from aftershock.lm.values import Objective, solve_values
+from aftershock.lm.values import solve_values
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query
 from tiny import CITIES, NAMES, ROUNDING, TEMPLATES, low_rank, tiny
@@ -37,7 +38,7 @@ def assert_scored(lm: LanguageModel, states: Sequence[State], atol: float) -> li
     queries = [Query(fill(template, name), city, case) for template, name, city, case in asked]
     found = score_states(lm, queries, states)
     for state, scores in zip(states, found, strict=True):
-        read = edits.rewrite_prompts(state, [q.prompt for q in queries], [q.case for q in queries])
+        read = edits.rewrite_prompts(lm, state, [q.prompt for q in queries], [q.case for q in queries])
         for prompt, query, result in list(zip(read, queries, scores, strict=True))[::5]:
             (pair,) = encode_pairs(lm, [(prompt, query.target)])
             wanted = slow_log_probs(lm, state, query.case, pair.prompt, pair.target)
@@ -86,7 +87,7 @@ def test_other_kinds_hold_for_a_whole_continuation(family, monkeypatch):
     plain = generation.continue_greedily(lm, prompts, 5)
     for name, state in adapters(lm).items():
         found = generation.continue_greedily(lm, prompts, 5, state, cases)
-        read = edits.rewrite_prompts(state, prompts, cases)
+        read = edits.rewrite_prompts(lm, state, prompts, cases)
         for prompt, case, text in zip(read, cases, found, strict=True):
             (start,), said = lm.encode([prompt]), []
             for _ in range(5):
@@ -136,7 +137,7 @@ def test_values_are_optimised_in_the_state_they_start_from():
     for name, state in adapters(lm).items():
         found = solve_values(lm, requests, ["{}"], objective, state, [0, 1])
         for i, request in enumerate(requests):
-            (prompt,) = edits.rewrite_prompts(state, [request.text], [i])
+            (prompt,) = edits.rewrite_prompts(lm, state, [request.text], [i])
             (pair,) = encode_pairs(lm, [(prompt, request.target_new)])
             wanted = slow_log_probs(lm, state, i, pair.prompt, pair.target)
             assert found.losses[0, i].item() == pytest.approx(-sum(wanted) / len(wanted), abs=1e-9), name
@@ -145,7 +146,7 @@ def test_values_are_optimised_in_the_state_they_start_from():
 def test_a_rewrite_may_only_put_text_before_a_prompt():
     @dataclass(frozen=True)
     class Shout(Preface):
-        def rewrite(self, prompts, cases):
+        def rewrite(self, lm, prompts, cases):
             return [prompt.upper() for prompt in prompts]
 
     with pytest.raises(

@@ -13,13 +13,14 @@ from aftershock.costs.edits import KINDS, Editing, hypernetwork
 from aftershock.costs.work import UNKNOWN, Room, Sizes, Work, run
 from aftershock.datasets.table import CONFLICT_STATES
 from aftershock.editors.mend import MendTraining
-from aftershock.editors.methods import default_layers, find_methods, method_of, settings_of
+from aftershock.editors.methods import find_methods, method_of, settings_of
 from aftershock.lm.moments import second_moments
 from benchmarks import models
 from benchmarks.calibrate import fit, room_of, sizes_of, texts_of, work_of
 from benchmarks.measure import Clock
 from benchmarks.tasks import EDITS, no_early_stop, observed, task
 from configured import study
+from editing import SETTINGS, built
 
 SIZE = models.SIZES["tiny"]
 CONFIG, MODELS = study()
@@ -38,14 +39,16 @@ def counted(work):
 
 
 def editor_of(lm, method):
-    """The method at the benchmark's layers, with few steps and contexts of the published lengths."""
+    """The method at the benchmark's layers, with few steps and contexts of the published lengths.
+
+    One that is not measured there has the settings that the contract's tests have.
+    """
     like = {"r_rome": "rome"}.get(method, method)
     if like not in EDITS:
         return generic(lm, method)
     done = task(lm, SIZE, like, 6, 4)
     if method != like:
-        given = {"layers": done.settings.layers, "steps": 4}
-        settings = settings_of(method, given)
+        settings = settings_of(method, {"layers": done.settings.layers, "steps": 4})
         contexts = models.contexts(like)
         done.editor = method_of(method).load()(lm, settings, done.editor.artifacts, contexts=contexts)
         done.settings = settings
@@ -53,13 +56,12 @@ def editor_of(lm, method):
 
 
 def generic(lm, method):
-    """A method that the benchmark does not know, at the layers of its own rule, with few steps and no end."""
+    """A method that the benchmark does not measure, as the contract's tests set it, with no early end."""
     known = {field.name for field in fields(method_of(method).settings)}
-    given = {"layers": default_layers(method, lm.n_layers)}
-    given |= {name: value for name, value in {"steps": 4, "early_stop": 0.0}.items() if name in known}
-    settings = settings_of(method, given)
+    given = {name: value for name, value in {"steps": 4, "early_stop": 0.0}.items() if name in known}
+    settings = settings_of(method, SETTINGS[method], given)
     return SimpleNamespace(
-        settings=settings, editor=method_of(method).load()(lm, settings), requests=models.requests(6)
+        settings=settings, editor=built(method, lm, settings), requests=models.DRAWN.requests(6)
     )
 
 
@@ -186,6 +188,21 @@ def test_an_edit_job_is_its_blocks_and_costs_more_with_more_labels():
     assert three.flops == pytest.approx(3 * one.flops)
     several = costs().edit(editor | {"second_edit": "multi_label"}, "round_easy", BLOCK).work
     assert 1.5 * one.flops < several.flops < 2.5 * one.flops  # four edits in place of two, and the scoring
+
+
+def test_facts_before_prompts_cost_what_their_tokens_do():
+    editor, kind = {"method": "in_context", "settings": {}}, KINDS["text"]
+    plain = costs().scored(PROBES["coverage"], BLOCK, 4, 0)
+    longer = costs().scored(PROBES["coverage"], BLOCK, 4, 0, 12.5)
+    tokens = {before: 9 + before + 1.5 * (3 * 11 + 14) / (11 + 9) for before in (0, 12.5)}
+    assert longer.flops / plain.flops == pytest.approx(tokens[12.5] / tokens[0], rel=0.25)
+    one = Editing(Sizes(4, 128, 512, 1500, 128), Room(1e9, False), settings_of("in_context"), None, 1.0)
+    assert kind.before(one) == 9 + 2.5 + 1
+    more = [settings_of("in_context", {"examples": 3}), settings_of("retrieval", {"nearest": 2})]
+    assert [kind.before(replace(one, settings=s, requests=5.0)) for s in more] == [11 * 12.5, 2 * 12.5]
+    edited = [costs().edit(editor | {"settings": {"examples": n}}, "coverage", BLOCK) for n in (0, 4)]
+    assert edited[0].work.flops < edited[1].work.flops
+    assert KINDS["dense"].before(one) == 0
 
 
 def test_more_states_and_continuations_cost_more():

@@ -9,7 +9,8 @@ import torch
 
 from aftershock.config.settings import merged_settings
 from aftershock.editors.ft import BOX_SHARE, FtSettings
-from aftershock.editors.memit import PROBE_SHARE, MemitSettings
+from aftershock.editors.memit import MemitSettings
+from aftershock.editors.multi_layer_settings import PROBE_SHARE
 from aftershock.experiments.tuning import tune
 from aftershock.lm.moments import Moment
 from aftershock.lm.probe_keys import PROMPT, SUBJECTS

@@ -11,11 +11,12 @@ import pytest
 import yaml
 
 from aftershock.code_hash import code_hash
-from aftershock.config import check_config
+from aftershock.config import check_config, merged_settings
 from aftershock.editors import methods
 from aftershock.editors.artifacts import ARTIFACTS
 from aftershock.editors.contract import Editor, is_in_order
 from aftershock.editors.methods import find_methods, method_of, settings_of
+from aftershock.editors.overview import families_table, methods_table
 from aftershock.parsed_code import parse_module
 
 ROOT = Path(__file__).parents[1]
@@ -121,7 +122,12 @@ def test_a_method_of_an_entry_point_has_a_name(tmp_path: Path, monkeypatch: pyte
         (
             'title="Gradient step",',
             'title="x", artifacts=("mom2",),',
-            r"some of hypernetwork, moments, .*; found 'mom2'",
+            r"some of attention_moments, hypernetwork, moments, .*; found 'mom2'",
+        ),
+        (
+            'title="Gradient step",',
+            'title="x", families=("gpt2", "gpt9"),',
+            r"families should be some of .*gpt2, .*; found 'gpt9'",
         ),
         (
             'title="Gradient step",',
@@ -187,8 +193,49 @@ def test_a_config_names_the_key_before_any_job(editor: dict, said: str) -> None:
         check_config(config, ROOT)
 
 
+@pytest.mark.parametrize("families", ['("llama", "gptj")', 'lambda family: family in ("gptj", "llama")'])
+def test_a_family_that_a_method_cannot_edit_is_refused_before_any_job(tmp_path: Path, families: str) -> None:
+    path = write(tmp_path, TEXT.replace('title="Gradient step",', f'title="x", families={families},'))
+    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    config["editors"]["mine"] = {"method": path}
+    said = "editors.mine: mine cannot edit a model of family gpt2, only of gptj, llama; demo-4x128 is one"
+    with pytest.raises(ValueError, match=said):
+        check_config(config, ROOT)
+    config["editors"]["mine"] = None
+    check_config(config, ROOT)
+
+
+def test_a_method_without_layers_has_none_to_give() -> None:
+    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    config["editors"]["mine"] = {"method": "in_context"}
+    models = check_config(config, ROOT)
+    assert "layers" not in merged_settings(config["editors"]["mine"], models["demo-4x128"])
+    config["editors"]["mine"]["settings"] = {"layers": [1]}
+    with pytest.raises(ValueError, match="editors.mine.settings.layers: unknown setting"):
+        check_config(config, ROOT)
+
+
+def test_the_overview_names_every_method_and_the_families_it_leaves_out(tmp_path: Path) -> None:
+    found = find_methods()
+    lines = methods_table(found.values())
+    assert [line.split("`")[1] for line in lines[2:]] == list(found)
+    assert {line.count(" | ") for line in lines} == {5}
+    assert "| 4 |" in next(line for line in lines if "`rome`" in line)  # a sixth of 24
+    path = write(tmp_path, TEXT.replace('title="Gradient step",', 'title="x", families=("gpt2",),'))
+    *_, rome, mine = families_table([found["rome"], method_of(path)])
+    assert rome.endswith("| all 28 |")
+    assert "all but apertus, " in mine
+    assert "gpt2," not in mine
+
+
 def test_a_config_takes_a_method_by_its_path() -> None:
     config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     config["editors"]["mine"] = {"method": str(EXAMPLE), "settings": {"rate": 0.1}}
     check_config(config, ROOT)
     assert methods.default_layers(str(EXAMPLE), 12) == (6,)
+
+
+def test_the_guide_names_every_method() -> None:
+    guide = (ROOT / "docs" / "editors.md").read_text(encoding="utf-8")
+    rows = {line.split(" | ")[0].removeprefix("| ") for line in guide.splitlines() if line.startswith("| ")}
+    assert {found.method.title for found in find_methods().values()} <= rows

@@ -18,7 +18,8 @@ from aftershock.tables.models import OBJECT_SCORES
 from aftershock.tables.report import SUMMARY
 from aftershock.tables.runs import FACETS, PROBABILITIES, SCORES, VARIANTS
 from simulate import Behaviour, run, scores_of, simulate, values
-from slow_metrics import Case, metrics_of, variants_of
+from slow_cases import Case
+from slow_metrics import metrics_of, variants_of
 
 
 @pytest.mark.parametrize("dataset", DATASETS)

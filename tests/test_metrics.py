@@ -38,7 +38,11 @@ def observed(facts, case=0):
             frame[column] = frame["p"]
         elif column not in frame:
             frame[column] = None if column == "continuation" else likely.astype(float)
-    return Facts(frame[list(PROBABILITIES.columns)], np.tile(frame[["p"]], 3))
+    return Facts(
+        frame[list(PROBABILITIES.columns)],
+        np.tile(frame[["p"]], 3),
+        np.tile(frame[["exact"]].astype(float), 3),
+    )
 
 
 def cases(n=1):

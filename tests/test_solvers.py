@@ -5,11 +5,12 @@ import math
 import pytest
 import torch
 
-from aftershock.editors.memit import edit as memit
+from aftershock.editors import moment_weighted
 from aftershock.editors.methods import method_of, settings_of
-from aftershock.editors.solvers import Factor, adjust, direction, null_space, rounding
+from aftershock.editors.solvers import Factor, adjust, direction, rounding
 from aftershock.lm.edits import select, state_norm
 from aftershock.lm.moments import Moment
+from aftershock.lm.null_space import Spectrum
 from editing import CONTEXTS, SETTINGS, close, make, singles
 from tiny import moments, tiny
 
@@ -216,7 +217,7 @@ def test_the_null_space_is_that_of_small_singular_values():
     moment = rounded(text)
     left, sizes, _ = torch.linalg.svd(moment)
     for threshold, dimensions in ((1e-5, D - 30), (float(sizes[10:12].mean()), D - 11)):
-        basis = null_space(moment, threshold)
+        basis = Spectrum.of(moment).below(threshold)
         small = left[:, sizes < threshold]
         assert basis.shape == (D, dimensions)
         assert torch.allclose(basis @ basis.T, small @ small.T, atol=1e-6)
@@ -247,8 +248,8 @@ def test_an_editor_goes_on_and_says_how(method):
 
 
 def test_a_solution_that_is_no_number_fails_its_case_alone(monkeypatch):
-    def broken(factor, weight, keys):
-        found = adjust(factor, weight, keys)
+    def broken(factor, weight, keys, previous=None):
+        found = adjust(factor, weight, keys, previous)
         found[1, 0, 3] = math.inf
         return found
 
@@ -257,7 +258,7 @@ def test_a_solution_that_is_no_number_fails_its_case_alone(monkeypatch):
         editor = make("memit", lm, multi_label=multi_label)
         sound = editor.edit(singles(3))
         with monkeypatch.context() as patch:
-            patch.setattr(memit, "adjust", broken)
+            patch.setattr(moment_weighted, "adjust", broken)
             result = editor.edit(singles(3))
         assert [reason is None for reason in result.reasons] == [True, False, True]
         assert result.reasons[1].startswith(f"the update of {lm.projection(0)} is not finite")

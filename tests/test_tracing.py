@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aftershock.experiments import tracing
-from aftershock.experiments.sweep import layers_with_moments, sweep
+from aftershock.experiments.sweep import layers_with, sweep
 from aftershock.experiments.tracing import Fact, known_facts, trace
 from aftershock.figures import save
 from aftershock.layers import draw, findings, tracing_rows
@@ -167,9 +167,9 @@ def test_every_layer_is_edited_with_those_before_it():
     assert found.loc[("two", "objective", 2), "layers"] == "[1, 2]"
     assert found.loc[("one", "locality", 1), "value"] == 0.5
     assert set(table["n"]) == {7}
-    assert layers_with_moments(EDITORS, [1, 2]) == [0, 1, 2]
-    assert layers_with_moments(EDITORS, [1]) == [0, 1]
-    assert layers_with_moments({"one": EDITORS["one"]}, [1]) == []
+    assert layers_with("moments", EDITORS, [1, 2]) == [0, 1, 2]
+    assert layers_with("moments", EDITORS, [1]) == [0, 1]
+    assert layers_with("moments", {"one": EDITORS["one"]}, [1]) == []
     with pytest.raises(ValueError, match=r"memit edits 2 layers together; layers \[0\] are too low"):
         swept([0], {"two": EDITORS["two"]})
 

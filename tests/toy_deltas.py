@@ -87,7 +87,7 @@ class Preface(CaseTensors):
     def __len__(self) -> int:
         return len(self.sentences)
 
-    def rewrite(self, prompts: Sequence[str], cases: Sequence[int]) -> list[str]:
+    def rewrite(self, lm: LanguageModel, prompts: Sequence[str], cases: Sequence[int]) -> list[str]:
         return [
             (self.sentences[case] if self.name_of[case] in prompt else "") + prompt
             for prompt, case in zip(prompts, cases, strict=True)

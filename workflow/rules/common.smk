@@ -12,9 +12,10 @@ from aftershock.code_hash import code_hash
 from aftershock.parsed_code import keep_parsed
 from aftershock.config import check_config, check_fetched, merged_settings
 from aftershock.config.models import model_type_of, reading_of
-from aftershock.config.settings import moment_layers, needed_artifacts
-from aftershock.editors.artifacts import ARTIFACTS
+from aftershock.config.settings import artifact_layers, moment_layers, needed_artifacts
+from aftershock.editors.artifacts import ARTIFACTS, with_sources
 from aftershock.editors.methods import method_of
+from aftershock.editors.regularisers import code_of_entries, merged_entries
 from aftershock.lm.families import list_families
 from aftershock.jobs.folder import PreflightError, check_names
 from aftershock.jobs.patches import patch_snakemake
@@ -218,10 +219,14 @@ def trials(wildcards):
 
 def artifact_file(name, wildcards):
     """The file of an artifact of `editors/artifacts.py`; tuning works on coverage."""
-    mend = config["mend"]
-    kind = find_dataset(getattr(wildcards, "dataset", "coverage")).kind
-    kind = "all" if mend["kinds"] == "all" else kind
-    path = ARTIFACTS[name].path.format(kg=mend["kg"] or wildcards.kg, model=wildcards.model, kind=kind)
+    mend, dataset = config["mend"], getattr(wildcards, "dataset", "coverage")
+    path = ARTIFACTS[name].path.format(
+        kg=wildcards.kg,
+        model=wildcards.model,
+        dataset=dataset,
+        trained_on=mend["kg"] or wildcards.kg,
+        kind="all" if mend["kinds"] == "all" else find_dataset(dataset).kind,
+    )
     return f"results/{path}"
 
 
@@ -239,10 +244,12 @@ def artifact_files(wildcards):
 
 @cache
 def settings_for(label, name):
-    """Method, artifacts, settings and second edit of an editor for the model `name`; thousands of jobs ask."""
+    """Method, regularisers, artifacts, settings and second edit of an editor for a model; thousands of jobs ask."""
     editor = EDITOR_LABELS[label]
+    regularisers = merged_entries(editor.get("regularisers", ()))
     return {
         "method": editor["method"],
+        **({"regularisers": regularisers} if regularisers else {}),
         "artifacts": {artifact: ARTIFACTS[artifact].load for artifact in artifacts_for(label, name)},
         "second_edit": editor.get("second_edit", "plain"),
         "labels": editor.get("labels", "all"),
@@ -251,7 +258,7 @@ def settings_for(label, name):
 
 
 def editor_settings(wildcards):
-    """Method, artifacts, settings and second edit of an editor for one model."""
+    """Method, regularisers, artifacts, settings and second edit of an editor for one model."""
     return settings_for(wildcards.editor, wildcards.model)
 
 
@@ -282,11 +289,16 @@ def code_with_model(rule, key="model"):
 
 
 def code_with_editor(rule):
-    """The code of a script that runs an editor, with its method's and what loads its artifacts."""
+    """The code of a script that runs an editor: also its method's, its regularisers', what loads artifacts."""
 
     def function(wildcards):
         method = method_of(EDITOR_LABELS[wildcards.editor]["method"])
         loaders = [ARTIFACTS[name].load for name in artifacts_for(wildcards.editor, wildcards.model)]
-        return code_of(rule, *family_code(wildcards.model), *method.code, *loaders)
+        named = [
+            *method.code,
+            *code_of_entries(EDITOR_LABELS[wildcards.editor].get("regularisers", ())),
+            *loaders,
+        ]
+        return code_of(rule, *family_code(wildcards.model), *named)
 
     return function

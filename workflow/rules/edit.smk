@@ -67,6 +67,39 @@ rule train_mend:
         "../scripts/train_mend.py"
 
 
+rule train_serac:
+    input:
+        weights="results/models/{model}/weights",
+        facts="results/kg/{kg}/facts.parquet",
+        instances="results/kg/{kg}/instances.parquet",
+        split="results/kg/{kg}/split.parquet",
+        taught=taught,
+        prompts="results/kg/{kg}/prompts.parquet",
+        objects="results/{kg}/{model}/objects.parquet",
+    output:
+        models="results/{kg}/{model}/serac/scope_models.safetensors",
+        curve="results/{kg}/{model}/serac/curve.parquet",
+    log:
+        "results/logs/train_serac/{kg}.{model}.log",
+    wildcard_constraints:
+        kg=any_of(MINED),
+    priority: 1  # all edits of this method wait for it
+    conda:
+        "../../envs/models.yaml"
+    resources:
+        **gpu_job("train_serac"),
+    params:
+        engine=engine,
+        settings=serac_settings,
+        cases_seed=config["cases"]["seed"],
+        seed=config["serac"]["seed"],
+        code=code_with_model("train_serac"),
+    message:
+        "Training SERAC's scope classifier and counterfactual model of {wildcards.model} on {wildcards.kg}"
+    script:
+        "../scripts/train_serac.py"
+
+
 rule tune:
     input:
         weights="results/models/{model}/weights",
@@ -110,6 +143,7 @@ rule edit:
     output:
         observations="results/{kg}/{model}/{dataset}/{editor}/s{seed}/observations/{shard}.parquet",
         telemetry="results/{kg}/{model}/{dataset}/{editor}/s{seed}/telemetry/{shard}.parquet",
+        health="results/{kg}/{model}/{dataset}/{editor}/s{seed}/health/{shard}.parquet",
     log:
         "results/logs/edit/{kg}.{model}.{dataset}.{editor}.s{seed}.{shard}.log",
     conda:
@@ -120,6 +154,7 @@ rule edit:
         engine=engine,
         editor=editor_settings,
         continuations=config["continuations"],
+        health=config["health"]["every"],
         states=lambda wildcards: states_as_values(wildcards.dataset),
         seed=lambda wildcards: int(wildcards.seed),
         code=code_with_editor("edit"),
@@ -139,12 +174,14 @@ rule score:
         unedited="results/{kg}/{model}/{dataset}/unedited.parquet",
         observations=lambda wildcards: scored_files(wildcards, "observations"),
         telemetry=lambda wildcards: scored_files(wildcards, "telemetry"),
+        health=lambda wildcards: scored_files(wildcards, "health"),
     output:
         scores="results/{kg}/{model}/{dataset}/{editor}/s{seed}/scores.parquet",
         probabilities="results/{kg}/{model}/{dataset}/{editor}/s{seed}/probabilities.parquet",
         variants="results/{kg}/{model}/{dataset}/{editor}/s{seed}/variants.parquet",
         facets="results/{kg}/{model}/{dataset}/{editor}/s{seed}/facets.parquet",
         holes="results/{kg}/{model}/{dataset}/{editor}/s{seed}/holes.parquet",
+        health="results/{kg}/{model}/{dataset}/{editor}/s{seed}/health.parquet",
     log:
         "results/logs/score/{kg}.{model}.{dataset}.{editor}.s{seed}.log",
     conda:

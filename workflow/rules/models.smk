@@ -147,6 +147,31 @@ rule moments:
         "../scripts/moments.py"
 
 
+rule attention_moments:
+    input:
+        weights="results/models/{model}/weights",
+        text=moments_text,
+    output:
+        moments="results/models/{model}/attention_moments.safetensors",
+        table="results/models/{model}/attention_moments.parquet",
+    log:
+        "results/logs/attention_moments/{model}.log",
+    conda:
+        "../../envs/models.yaml"
+    resources:
+        **gpu_job("attention_moments"),
+    params:
+        part="attention",
+        layers=layers_with_attention_moments,
+        sample=moments_sample,
+        reader=reader,
+        code=code_with_model("moments"),
+    message:
+        "Collecting second moments of the attentions of {wildcards.model}"
+    script:
+        "../scripts/moments.py"
+
+
 rule fetch_moments:
     output:
         directory("results/models/{model}/published"),
@@ -186,6 +211,26 @@ rule take_moments:
         "Taking published second moments of {wildcards.model}"
     script:
         "../scripts/take_moments.py"
+
+
+rule null_space:
+    input:
+        "results/models/{model}/moments.safetensors",
+    output:
+        "results/models/{model}/null_space.safetensors",
+    log:
+        "results/logs/null_space/{model}.log",
+    conda:
+        "../../envs/models.yaml"
+    resources:
+        **gpu_job("null_space"),
+    params:
+        layers=layers_with_null_space,
+        code=code_of("null_space"),
+    message:
+        "Finding the null space of second moments of {wildcards.model}"
+    script:
+        "../scripts/null_space.py"
 
 
 rule find_layers:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from aftershock.experiments.sweep import layers_with_moments, sweep
+from aftershock.experiments.sweep import layers_with, sweep
 from aftershock.experiments.tracing import known_facts, trace
 from aftershock.experiments.tuning import Development
 from aftershock.figures import save
@@ -12,6 +12,7 @@ from aftershock.layers import draw, findings, tracing_rows
 from aftershock.lm.documents import sample_documents, text_files
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.moments import add_up
+from aftershock.lm.null_space import decompose
 from aftershock.stage import stage
 from aftershock.tables.cases import CASES, EDITS, PROBES
 from aftershock.tables.graph import PROMPTS
@@ -40,12 +41,18 @@ with stage(snakemake) as run:
     chosen = (rows[rows["case_id"].isin(some)] for rows in (edits, probes))
     development = Development.read(lm, *chosen, prompts)
     artifacts = {}
-    if needed := layers_with_moments(params.editors, layers):
+    if layers_with("moments", params.editors, layers):
         column, limit, enough, seed = (
             params.sample[name] for name in ("column", "documents", "vectors_per_dimension", "seed")
         )
         documents = sample_documents(text_files(given.text), column, limit, seed)
-        artifacts["moments"] = add_up(lm, documents, needed, enough, progress=run.progress).moments()
+        for name, part in (("moments", "mlp"), ("attention_moments", "attention")):
+            if needed := layers_with(name, params.editors, layers):
+                sums = add_up(lm, documents, needed, enough, progress=run.progress, part=part)
+                artifacts[name] = sums.moments()
+    if needed := layers_with("null_space", params.editors, layers):
+        moments = {layer: artifacts["moments"][layer] for layer in needed}
+        artifacts["null_space"] = decompose(moments, lm.device)
     swept = sweep(development, params.editors, layers, artifacts, settings["seed"])
 
     table = pd.concat([traced, swept], ignore_index=True)

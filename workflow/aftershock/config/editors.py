@@ -1,11 +1,12 @@
-"""The editors of a run, and the hypernetwork that some of them share."""
+"""The editors of a run, and what is trained for some of them."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from aftershock.config.settings import merged_settings, setting_errors, training_errors
+from aftershock.config.settings import TRAININGS, merged_settings, setting_errors, training_errors
 from aftershock.editors.methods import find_methods, method_of
+from aftershock.editors.regularisers import entry_errors
 from aftershock.schema import suggestion
 
 
@@ -25,6 +26,8 @@ def editor_errors(config: Mapping[str, Any]) -> Iterator[str]:
             yield f"{where}.method: {fault}"
         else:
             yield from setting_errors(method, f"{where}.settings", editor["settings"])
+            entries = editor.get("regularisers", ())
+            yield from entry_errors(entries, f"{where}.regularisers", method, method_of(method).method)
         like = editor.get("tuned_as", label)
         if like not in editors:
             yield f"{where}.tuned_as: {like!r} is unknown; {suggestion(like, editors)}"
@@ -46,33 +49,36 @@ def fault_of_method(method: str) -> str | None:
     return None
 
 
-def _needs_hypernetwork(editor: Mapping[str, Any]) -> bool:
-    method = method_of(editor["method"]).method
-    return "hypernetwork" in (method.artifacts if isinstance(method.artifacts, tuple) else ())
+def _needing(config: Mapping[str, Any], *artifacts: str) -> dict[str, Mapping[str, Any]]:
+    """Return the editors whose method always needs one of `artifacts`, by label."""
+    found = {}
+    for label, editor in config["editors"].items():
+        if editor and not fault_of_method(editor["method"]):
+            needed = method_of(editor["method"]).method.artifacts
+            if isinstance(needed, tuple) and set(artifacts) & set(needed):
+                found[label] = editor
+    return found
 
 
 def mend_errors(
     config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], folder: Path
 ) -> Iterator[str]:
-    """What hinders the training of a hypernetwork."""
+    """What hinders the training of a hypernetwork, or of SERAC's models on the same graph."""
     mend, kgs = config.get("mend", {}), config["kgs"]
-    yield from training_errors("mend.settings", mend.get("settings", {}))
+    for training in TRAININGS:
+        yield from training_errors(f"{training}.settings", config.get(training, {}).get("settings", {}))
     for section in ("cases", "mend"):
         path = config.get(section, {}).get("locality_file")
         if path and not Path(path).exists() and not (folder / path).exists():
             yield (
                 f"{section}.locality_file: there is no {path!r}; a path is relative to the working directory"
             )
-    editors = {
-        label: editor
-        for label, editor in config["editors"].items()
-        if editor and not fault_of_method(editor["method"]) and _needs_hypernetwork(editor)
-    }
+    editors, trained = _needing(config, "hypernetwork"), _needing(config, "hypernetwork", "scope_models")
     source = mend.get("kg") or config.get("kg")
     if mend.get("kg") and source not in kgs:
         yield f"mend.kg: {source!r} is unknown; {suggestion(source, kgs)}"
-    elif editors and source in kgs and kgs[source].get("source") == "released":
-        label = next(iter(editors))
+    elif trained and source in kgs and kgs[source].get("source") == "released":
+        label = next(iter(trained))
         yield f"mend.kg: published files have no train split; editors.{label} needs a graph that is mined"
     for name, model in models.items():
         try:

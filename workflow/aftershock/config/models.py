@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from aftershock.config.editors import fault_of_method
-from aftershock.config.settings import depth, setting_errors, suited_layers, training_errors
+from aftershock.config.settings import (
+    TRAININGS,
+    depth,
+    needed_artifacts,
+    setting_errors,
+    suited_layers,
+    training_errors,
+)
 from aftershock.editors.methods import method_of
 from aftershock.schema import faults, fill_defaults, read_schema, suggestion, without
 from aftershock.text_files import read_yaml
@@ -50,7 +57,8 @@ def _model(model: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]
     if "train" in model and model.get("prompt_format") == "chat":
         yield "prompt_format: a model that is trained here has no chat template; leave it at plain"
     yield from _without_layers(model, config)
-    yield from training_errors("mend", model.get("mend", {}))
+    for training in TRAININGS:
+        yield from training_errors(training, model.get(training, {}))
     named = _methods_by_name(config)
     for part in ("editors", "search"):
         for method, values in model.get(part, {}).items():
@@ -92,11 +100,43 @@ def _without_layers(model: Mapping[str, Any], config: Mapping[str, Any]) -> Iter
             or fault_of_method(method)
             or depth(model) is not None
             or "layers" in editor["settings"]
+            or not hasattr(method_of(method).settings(), "layers")
         ):
             continue
         method_name = method_of(method).name
         if "layers" not in {**suited_layers(method, model), **model.get("editors", {}).get(method_name, {})}:
             yield f"editors.{method}.layers: missing, for editor {label}; give them, or n_layers"
+
+
+def encoder_errors(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the editors that need a sentence encoder where the configuration names none."""
+    if config["cases"].get("label_encoder", "model") != "model":
+        return
+    for label, editor in config["editors"].items():
+        if not editor or fault_of_method(editor["method"]):
+            continue
+        for name in config["models"]:
+            try:
+                needed = needed_artifacts(editor, models[name])
+            except (KeyError, ValueError):
+                continue  # said elsewhere
+            if "sentence_encoder" in needed:
+                yield (
+                    f"editors.{label}: it compares texts with a sentence encoder; name one in "
+                    "cases.label_encoder: {hub: owner/name, revision: commit}, or take the model's embeddings"
+                )
+                break
+
+
+def family_errors(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the editors whose method cannot edit a model's family, as far as the model's file tells it."""
+    for name, model in models.items():
+        family = model_type_of(model) if name in config["models"] else None
+        for label, editor in config["editors"].items():
+            if not family or not editor or fault_of_method(editor["method"]):
+                continue
+            if fault := method_of(editor["method"]).fault_of_family(family):
+                yield f"editors.{label}: {fault}; {name} is one. Leave one of the two out"
 
 
 def model_type_of(model: Mapping[str, Any]) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 from aftershock.config.editors import editor_errors, mend_errors
 from aftershock.config.fetched import source_errors
 from aftershock.config.graphs import graph_errors, screen_errors, used_graphs
-from aftershock.config.models import read_helpers, read_models
+from aftershock.config.models import encoder_errors, family_errors, read_helpers, read_models
 from aftershock.config.sheets import sheet_errors
 from aftershock.costs.devices import device_errors
 from aftershock.metrics.catalogue import BY_NAME, find_metric
@@ -41,6 +41,7 @@ def check_config(config: dict[str, Any], folder: str | Path) -> dict[str, dict[s
     errors += [*graph_errors(sound, models, folder), *editor_errors(sound), *_split(sound), *_bars(sound)]
     errors += device_errors(sound)
     errors += model_errors
+    errors += [*family_errors(sound, models), *encoder_errors(sound, models)]
     errors += mend_errors(sound, models, folder)
     helpers, helper_errors = read_helpers(sound, folder / "resources" / "models")
     errors += helper_errors

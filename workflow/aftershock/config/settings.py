@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from aftershock.editors.artifacts import with_sources
 from aftershock.editors.mend import mend_training
 from aftershock.editors.methods import default_layers, method_of, settings_of
+from aftershock.editors.serac import serac_training
 from aftershock.editors.settings import as_values, merge
 
 
@@ -30,10 +32,17 @@ def needed_artifacts(editor: Mapping[str, Any], model: Mapping[str, Any]) -> tup
 
 
 def moment_layers(editors: Mapping[str, Mapping[str, Any] | None], model: Mapping[str, Any]) -> list[int]:
-    """Return every layer whose second moments a configured editor needs for a model, tuning included."""
+    """Return every layer whose second moments are needed, by a configured editor or for what it needs."""
+    return artifact_layers("moments", editors, model)
+
+
+def artifact_layers(
+    artifact: str, editors: Mapping[str, Mapping[str, Any] | None], model: Mapping[str, Any]
+) -> list[int]:
+    """Return every layer that an artifact is needed of for a model, tuning included."""
     layers = set()
     for editor in filter(None, editors.values()):
-        if "moments" in needed_artifacts(editor, model):
+        if artifact in with_sources(needed_artifacts(editor, model)):
             layers |= set(merged_settings(editor, model)["layers"])
             searched = model["search"].get(method_of(editor["method"]).name, {}).get("layers", [])
             layers |= {layer for choice in searched for layer in choice}
@@ -74,10 +83,15 @@ def setting_errors(method: str, where: str, values: Mapping[str, Any]) -> Iterat
             yield str(error)
 
 
+TRAININGS = {"mend": mend_training, "serac": serac_training}
+"""What merges the settings of each training, by the name that configurations have for it."""
+
+
 def training_errors(where: str, values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the settings of MEND's training that are unknown or not accepted."""
+    """Yield the settings of a training that are unknown or not accepted; `where` begins with its name."""
+    training = where.partition(".")[0]
     for name, value in values.items():
         try:
-            mend_training({name: value})
+            TRAININGS[training]({name: value})
         except ValueError as error:
-            yield str(error).replace("mend.", f"{where}.", 1)
+            yield str(error).replace(f"{training}.", f"{where}.", 1)

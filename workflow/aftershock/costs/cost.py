@@ -9,13 +9,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from aftershock.config.settings import merged_settings, moment_layers, needed_artifacts
+from aftershock.config.settings import artifact_layers, merged_settings, moment_layers, needed_artifacts
+from aftershock.costs import serac
 from aftershock.costs.devices import Device
 from aftershock.costs.edits import KINDS, Editing, hypernetwork, network_weights, trained_weights
 from aftershock.costs.work import AVERAGE, DOUBLE, FLOAT, NOTHING, Room, Sizes, Texts, Work, run, texts_within
-from aftershock.editors.contract import is_in_order
+from aftershock.editors.contract import is_in_order, layers_of
 from aftershock.editors.mend import mend_training
 from aftershock.editors.methods import method_of, settings_of
+from aftershock.editors.regularisers import copies_state, makes_dense
+from aftershock.editors.serac import serac_training
 
 BLOCK = 32  # cases that are edited and scored together (experiments/cases.py)
 GB = 10**9
@@ -25,6 +28,8 @@ OBJECTS = 3.0  # true objects of a round case
 HOST, DEVICE = 1.2 * GB, 1.5 * GB  # what libraries and tables take
 SETTLING = 15  # vectors per dimension until whitened directions have settled, about (experiments/settling.py)
 WRITTEN_DOCUMENTS, WRITTEN_TOKENS = 40, 256  # that a model writes side by side, and of each (lm/self_text.py)
+OWN_TEXTS, OWN_TOKENS = 4, 32  # that perplexity is measured on (experiments/health.py)
+EIGENVECTORS = 9  # products of d^3 that an eigendecomposition takes
 ROW_BYTES = 25  # of a table of observations, compressed (20 to 27 in the embedded study)
 
 
@@ -122,16 +127,37 @@ class Costs:
         texts, side_by_side = self._text_tokens() / WRITTEN_TOKENS, WRITTEN_DOCUMENTS * LENGTHS
         return replace(found, work=found.work + self._continued(texts, WRITTEN_TOKENS, side_by_side))
 
-    def moments(self, layers: Sequence[int] | None = None) -> Need:
-        """One pass up to the highest of `layers`, a product of keys for each, and the eigenvalues of each."""
-        sizes = self.sizes
+    def moments(self, layers: Sequence[int] | None = None, inner: int | None = None) -> Need:
+        """One pass up to the highest of `layers`, a product of keys for each, and the eigenvalues of each.
+
+        Keys are `inner` wide, by default as the inner values of an MLP.
+        """
+        sizes, inner = self.sizes, inner or self.sizes.inner
         if layers is None:
             layers = moment_layers(self.config["editors"], self.model)
         tokens = self._text_tokens()
         found = run(sizes, tokens / 4096, tokens, max(layers, default=-1) + 1, self.texts.document)
-        found += Work(flops=2 * tokens * sizes.inner**2, exact=9 * sizes.inner**3) * len(layers)
-        kept = len(layers) * sizes.inner**2
+        found += Work(flops=2 * tokens * inner**2, exact=9 * inner**3) * len(layers)
+        kept = len(layers) * inner**2
         return self._need(found, gpu=2 * kept * DOUBLE, host=kept * (FLOAT + DOUBLE), disk=kept * FLOAT)
+
+    def attention_moments(self) -> Need:
+        """The same at the attentions' output projections, whose heads are about as wide as the model."""
+        layers = artifact_layers("attention_moments", self.config["editors"], self.model)
+        return self.moments(layers, self.sizes.width)
+
+    def null_space(self) -> Need:
+        """The eigenvectors of the second moments of each layer that needs its null space."""
+        inner = self.sizes.inner
+        layers = len(artifact_layers("null_space", self.config["editors"], self.model))
+        kept = layers * inner**2 * FLOAT
+        return self._need(
+            Work(exact=EIGENVECTORS * inner**3 * layers),
+            read=kept,
+            host=2 * kept,
+            gpu=4 * inner**2 * DOUBLE,
+            disk=kept,
+        )
 
     def train_mend(self) -> Need:
         """All batches of the training, as if it did not end early, and its looks at the dev split."""
@@ -162,6 +188,12 @@ class Costs:
         memory += 6 * others * width * sizes.vocabulary * FLOAT
         return self._need(step * s.steps + look * looks, gpu=memory, disk=kept * FLOAT)
 
+    def train_serac(self) -> Need:
+        """All batches of the training, and its looks at the dev split."""
+        settings = serac_training(self.model["serac"], self.config["serac"]["settings"])
+        work, kept = serac.training(self.sizes, settings, self.texts)
+        return self._need(work, gpu=kept, disk=serac.trained_weights(self.sizes, settings) * FLOAT)
+
     def verify_facts(self, facts: float) -> Need:
         """Facts asked after all prompts, ranked among other labels after one, and said freely."""
         cases = self.config["cases"]
@@ -186,16 +218,21 @@ class Costs:
         method, settings, probes = *self._method(editor), PROBES[dataset]
         n = 1.0 if is_in_order(settings) else float(BLOCK)
         kind = KINDS[method.cost]
-        change = trained_weights(settings, self.sizes) * FLOAT * kind.delta
+        entries = editor.get("regularisers", ())
+        whole = kind.delta or makes_dense(entries)
+        copies = 2 if copies_state(entries) else 1
+        change = trained_weights(settings, self.sizes) * FLOAT * whole * copies
         if change and self.room.accelerator:
             n = max(1.0, min(n, self.room.budget // (probes.states * change)))
         one = self._editing(settings, n)
         block = NOTHING
         for name in probes.edits:
             block += kind.work(replace(one, requests=self._labels(editor)) if name == "second" else one)
-        block += self.scored(probes, n, probes.states, min(settings.layers)) + self._said(
-            probes, n, probes.states
-        )
+        lowest = min(layers_of(settings), default=0)
+        # half of the states come after two edits
+        before = kind.before(replace(one, requests=1.0 + self._labels(editor) / 2))
+        block += self.scored(probes, n, probes.states, lowest, before)
+        block += self._said(probes, n, probes.states, before) + self._read(n, probes.states)
         largest = replace(one, requests=self._labels(editor) if "second" in probes.edits else 1.0)
         return self._with_needs(
             method,
@@ -211,7 +248,10 @@ class Costs:
         tuning = self.config["tuning"]
         one = self._editing(settings, float(BLOCK))
         asked = Probes(PROMPTS + 5, PROMPTS + 5, 0)
-        block = KINDS[method.cost].work(one) + self.scored(asked, BLOCK, 1, min(settings.layers))
+        lowest = min(layers_of(settings), default=0)
+        block = KINDS[method.cost].work(one) + self.scored(
+            asked, BLOCK, 1, lowest, KINDS[method.cost].before(one)
+        )
         found = block * (tuning["trials"] * tuning["cases"] / BLOCK)
         return self._with_needs(method, settings, found, KINDS[method.cost].bytes(one), 1e4)
 
@@ -260,29 +300,44 @@ class Costs:
         labels = editor.get("labels", "all")
         return {"all": OBJECTS, "related": 2.0}.get(labels) or min(float(labels), OBJECTS)
 
-    def scored(self, probes: Probes, cases: float, states: int, unchanged: int) -> Work:
-        """Probes of `cases` cases in several states, layers below `unchanged` once for all."""
+    def scored(self, probes: Probes, cases: float, states: int, unchanged: int, before: float = 0.0) -> Work:
+        """Probes of `cases` cases in several states, layers below `unchanged` once for all.
+
+        `before` are tokens that stand before each prompt.
+        """
         sizes, rows = self.sizes, cases * probes.prompts
         more = probes.pairs / probes.prompts * (self.texts.target - 1)
-        width, read = self.texts.prompt + more, 1 + more
+        width, read = before + self.texts.prompt + more, 1 + more
         batches = texts_within(sizes, self.room, rows, width, read)
         once = run(sizes, batches, rows * width, unchanged, width)
         above = run(sizes, batches, rows * width, sizes.layers - unchanged, width, rows * read, narrow=True)
         return once + (above + Work(rows=cases * probes.pairs)) * states
 
-    def _said(self, probes: Probes, cases: float, states: int) -> Work:
-        return self._continued(cases * probes.spoken, self.config["continuations"]["tokens"], BLOCK) * states
+    def _said(self, probes: Probes, cases: float, states: int, before: float = 0.0) -> Work:
+        tokens = self.config["continuations"]["tokens"]
+        return self._continued(cases * probes.spoken, tokens, BLOCK, before) * states
 
-    def _continued(self, texts: float, tokens: int, block: int) -> Work:
-        """Greedy continuations of prompts, `block` of them or fewer at a time, a batch for each length."""
+    def _read(self, cases: float, states: int) -> Work:
+        """Texts whose perplexity is measured in some of `cases` cases, in several states."""
+        every, sizes = self.config["health"]["every"], self.sizes
+        if not every:
+            return NOTHING
+        rows = OWN_TEXTS * cases / every
+        batches = texts_within(sizes, self.room, rows, OWN_TOKENS, OWN_TOKENS)
+        tokens = rows * OWN_TOKENS
+        return run(sizes, batches, tokens, sizes.layers, OWN_TOKENS, read=tokens) * states
+
+    def _continued(self, texts: float, tokens: int, block: int, before: float = 0.0) -> Work:
+        """Greedy continuations of prompts, `block` of them or fewer at a time, a batch for each length.
+
+        `before` are tokens that stand before each prompt.
+        """
         if not tokens or not texts:
             return NOTHING
         groups = max(1.0, texts / block) * min(LENGTHS, texts)
-        sizes = self.sizes
-        first = run(sizes, groups, texts * self.texts.prompt, sizes.layers, self.texts.prompt, read=texts)
-        return first + run(sizes, groups, texts, sizes.layers, self.texts.prompt + tokens, read=texts) * (
-            tokens - 1
-        )
+        sizes, width = self.sizes, before + self.texts.prompt
+        first = run(sizes, groups, texts * width, sizes.layers, width, read=texts)
+        return first + run(sizes, groups, texts, sizes.layers, width + tokens, read=texts) * (tokens - 1)
 
     def _asked(self, facts: float, candidates: int, share: float = 1.0) -> Work:
         """`facts`, `share` of them to a prompt, after all prompts; `candidates` labels after the first."""
@@ -298,16 +353,21 @@ class Costs:
 
     def _with_needs(self, method: Any, settings: Any, work: Work, case: float, disk: float) -> Need:
         """A job that edits: it loads what its method needs first, and factorises second moments once."""
-        matrices, square = len(settings.layers), self.sizes.inner**2
+        matrices, square = len(layers_of(settings)), self.sizes.inner**2
         needs = method.needs(settings)
         moments = matrices * square * ("moments" in needs)
+        moments += matrices * self.sizes.width**2 * ("attention_moments" in needs)
         trained = (2 + self.sizes.gated) * network_weights(self.sizes, self.training)
         trained *= "hypernetwork" in needs
+        spaces = matrices * square * ("null_space" in needs)
+        if "scope_models" in needs:
+            training = serac_training(self.model["serac"], self.config["serac"]["settings"])
+            trained += serac.trained_weights(self.sizes, training)
         return self._need(
             work + Work(exact=moments * self.sizes.inner / 3),
-            read=self.sizes.weight_bytes + (moments + trained) * FLOAT,
-            host=moments * FLOAT,
-            gpu=moments * DOUBLE + trained * FLOAT + case,
+            read=self.sizes.weight_bytes + (moments + spaces + trained) * FLOAT,
+            host=(moments + spaces) * FLOAT,
+            gpu=(moments + spaces) * DOUBLE + trained * FLOAT + case,
             disk=disk,
         )
 

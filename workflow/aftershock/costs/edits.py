@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aftershock.costs.work import AVERAGE, CONTEXT, DOUBLE, FLOAT, NOTHING, Room, Sizes, Texts, Work, run
-from aftershock.editors.contract import is_in_order
+from aftershock.editors.contract import is_in_order, layers_of
 
 STEPS_MADE = 0.55
 """Share of its steps after which fine-tuning's loss is low enough (0.46 to 0.69 in the embedded study)."""
@@ -58,7 +58,7 @@ def dense(e: Editing) -> Work:
 def trained_weights(settings: Any, sizes: Sizes) -> int:
     """Weights that fine-tuning with `settings` changes: an MLP's last matrix in each layer, or all of it."""
     whole = getattr(settings, "parameters", None) == "layer"
-    return len(settings.layers) * (sizes.layer if whole else sizes.matrix)
+    return len(layers_of(settings)) * (sizes.layer if whole else sizes.matrix)
 
 
 def adapter(e: Editing) -> Work:
@@ -134,6 +134,33 @@ def stepwise_bytes(e: Editing) -> float:
     )
 
 
+def text(e: Editing) -> Work:
+    """Facts that are read before prompts: one pass over the requests of a case, for its loss."""
+    sizes, width = e.sizes, more_tokens(e) + e.texts.prompt + e.texts.target - 1
+    rows = e.cases * e.requests
+    batches = e.room.batches(rows * width, 1.0, 1.0, GRADIENT_TOKENS)
+    return run(sizes, batches, rows * width, sizes.layers, width, rows * e.texts.target, narrow=True)
+
+
+def more_tokens(e: Editing) -> float:
+    """Tokens of the statements and examples before a prompt."""
+    facts = min(e.requests, getattr(e.settings, "nearest", e.requests)) + 2 * e.settings.examples
+    return facts * (e.texts.prompt + e.texts.target + 1)
+
+
+def no_tokens(e: Editing) -> float:
+    """None: for kinds that leave prompts as they are."""
+    return 0.0
+
+
+def text_bytes(e: Editing) -> float:
+    """What a layer makes of one case's texts, and the scores of their targets."""
+    width = e.texts.prompt + e.texts.target + more_tokens(e)
+    return e.requests * (
+        width * e.sizes.token_bytes(1, width) + 4 * e.texts.target * e.sizes.vocabulary * FLOAT
+    )
+
+
 def rank_one(e: Editing) -> Work:
     """A value optimised for each request and layer in turn, and a change of rank one."""
     total = NOTHING
@@ -181,6 +208,69 @@ def gradient(e: Editing) -> Work:
         seen -= tokens - read  # the last layer has gradients where something is read
     transformed = hypernetwork(sizes, e.training, len(e.settings.layers), seen, batches)
     return whole + run(sizes, batches, tokens, above, width, read, narrow=True, backward=True) + transformed
+
+
+def neurons(e: Editing) -> Work:
+    """Activations of every searched layer scaled step by step, for the last tokens of a case's prompts."""
+    s, sizes, texts = e.settings, e.sizes, e.texts
+    contexts = _contexts(s)
+    rows, whole = e.cases * e.requests * len(contexts), max(contexts) + texts.prompt + texts.target - 1
+    suffix, scaled = texts.target * _padding(e), rows * s.steps
+    batches = e.room.batches(scaled * suffix, 1.0, 1.0, VALUE_TOKENS)
+    total = run(sizes, 1, rows * whole * _padding(e), sizes.layers, whole, rows * texts.target, narrow=True)
+    for layer in s.layers:
+        above = sizes.layers - 1 - layer
+        total += run(sizes, batches, rows * whole * _padding(e), sizes.layers, whole)
+        total += run(
+            sizes, batches, scaled * suffix, above, whole, scaled * texts.target, narrow=True, backward=True
+        )
+        total += Work(flops=2 * scaled * (3 + sizes.gated) * sizes.matrix)
+    return total
+
+
+def neurons_bytes(e: Editing) -> float:
+    """What attributing one object's probability at once keeps."""
+    sizes, texts = e.sizes, e.texts
+    above, whole = sizes.layers - 1 - min(e.settings.layers), max(_contexts(e.settings)) + texts.prompt
+    kept = sizes.token_bytes(above, whole) + 4 * sizes.vocabulary * FLOAT
+    return e.settings.batch_size * texts.target * kept
+
+
+def codebook(e: Editing) -> Work:
+    """A value trained for each request from one layer on, whole texts in every step."""
+    s, sizes, texts = e.settings, e.sizes, e.texts
+    width, first = (texts.prompt + texts.target - 1) * _padding(e), min(s.layers)
+    rows = e.cases * e.requests
+    tokens, read = rows * width, rows * texts.target
+    batches = e.room.batches(tokens, 1.0, 1.0, VALUE_TOKENS)
+    look = run(sizes, batches, tokens, first + 1, width)
+    step = run(sizes, batches, tokens, sizes.layers - first, width, read, narrow=True, backward=True)
+    return look + (step + Work(bytes=rows * sizes.inner * TOUCHED_BY_ADAM * FLOAT)) * s.steps
+
+
+def codebook_bytes(e: Editing) -> float:
+    """What training one value keeps."""
+    width, above = e.texts.prompt + e.texts.target - 1, e.sizes.layers - min(e.settings.layers)
+    return width * e.sizes.token_bytes(above, width) + 4 * e.texts.target * e.sizes.vocabulary * FLOAT
+
+
+def cache(e: Editing) -> Work:
+    """The requests of a case scored before and after its edit.
+
+    What the classifier and the counterfactual model take in later states is within the passes through all
+    layers that are counted for these, which SERAC makes but once.
+    """
+    sizes, width = e.sizes, (e.texts.prompt + e.texts.target - 1) * _padding(e)
+    rows = e.cases * e.requests
+    batches = e.room.batches(rows * width, 1.0, 1.0, GRADIENT_TOKENS)
+    return run(sizes, batches, rows * width, sizes.layers, width, rows * e.texts.target, narrow=True) * 2
+
+
+def cache_bytes(e: Editing) -> float:
+    """What scoring the requests of one case keeps."""
+    width = e.texts.prompt + e.texts.target - 1
+    read = 3 * e.texts.target * e.sizes.vocabulary * FLOAT
+    return e.requests * (width * e.sizes.token_bytes(1, width) + read)
 
 
 def hypernetwork(sizes: Sizes, training: Any, layers: int, tokens: float, batches: float) -> Work:
@@ -277,6 +367,8 @@ class Kind:
     bytes: Callable[[Editing], float]
     delta: bool = False
     """Whether a case's change is as large as the matrices that it changes."""
+    before: Callable[[Editing], float] = no_tokens
+    """Tokens that prompts have more after an edit."""
 
 
 KINDS: dict[str | None, Kind] = {
@@ -285,6 +377,10 @@ KINDS: dict[str | None, Kind] = {
     "rank one": Kind(rank_one, value_bytes),
     "multi-layer": Kind(multi_layer, value_bytes),
     "hypernetwork": Kind(gradient, gradient_bytes),
+    "text": Kind(text, text_bytes, before=more_tokens),
+    "neurons": Kind(neurons, neurons_bytes),
+    "codebook": Kind(codebook, codebook_bytes),
+    "cache": Kind(cache, cache_bytes),
     "gradient step": Kind(gradient_step, gradient_step_bytes),
     "adapter": Kind(adapter, adapter_bytes),
 }

@@ -8,7 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aftershock.config.settings import is_gathered, is_published, moment_layers, needed_artifacts
+from aftershock.config.settings import (
+    artifact_layers,
+    is_gathered,
+    is_published,
+    moment_layers,
+    needed_artifacts,
+)
 from aftershock.costs.sharding import editors_of_dataset, number_of_cases, shard_ranges, shard_sizes
 from aftershock.datasets.table import ROUND
 from aftershock.editors.methods import method_of
@@ -42,14 +48,21 @@ def _of_model(
     if "train" in contents:
         out = f"results/models/{model}/weights"
         yield Job("train_lm", {"model": model}, out, weights, ())
+    text = (f"{model} text",) if is_gathered(contents) else ()
     if moment_layers(editors, contents):
-        text = (f"{model} text",) if is_gathered(contents) else ()
         if text:
             out = f"results/models/{model}/gathered.jsonl"
             yield Job("gather_text", {"model": model}, out, *text, (weights,))
         if not is_published(contents):
             out = f"results/models/{model}/moments.safetensors"
             yield Job("moments", {"model": model}, out, moments, (weights, *text))
+    if artifact_layers("attention_moments", editors, contents):
+        out = f"results/models/{model}/attention_moments.safetensors"
+        group = f"{model} attention moments"
+        yield Job("attention_moments", {"model": model}, out, group, (weights, *text))
+    if artifact_layers("null_space", editors, contents):
+        out = f"results/models/{model}/null_space.safetensors"
+        yield Job("null_space", {"model": model}, out, f"{model} null space", (moments,))
     yield from _questions(config, model, kg, asked, weights)
     trained = {
         hypernetwork_kind(config, dataset)
@@ -58,12 +71,23 @@ def _of_model(
         if "hypernetwork" in needed_artifacts(editors[label], contents)
     }
     other = config["mend"]["kg"] or kg
-    if trained and other != kg:
+    cached = any(
+        "scope_models" in needed_artifacts(editors[label], contents)
+        for dataset in config["datasets"]
+        for label in editors_of_dataset(config, dataset)
+    )
+    if (trained or cached) and other != kg:
         yield from _questions(config, model, other, asked, weights, ("objects",))
     for kind in sorted(trained):
         out = f"results/{other}/{model}/mend/{kind}/hypernetwork.safetensors"
         wildcards = {"kg": other, "model": model, "kind": kind}
         yield Job("train_mend", wildcards, out, f"{model} mend {kind}", (weights, asked))
+    if cached:
+        out, wildcards = (
+            f"results/{other}/{model}/serac/scope_models.safetensors",
+            {"kg": other, "model": model},
+        )
+        yield Job("train_serac", wildcards, out, f"{model} serac", (weights, asked))
     for label in tuned(config, contents):
         out, wildcards = f"{here}/tune/{label}.parquet", {"kg": kg, "model": model, "editor": label}
         needs = _after(config, model, contents, label, "coverage")
@@ -134,12 +158,19 @@ def tuned(config: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
 def _after(
     config: Mapping[str, Any], model: str, contents: Mapping[str, Any], label: str, dataset: str
 ) -> tuple[str, ...]:
-    """Return the groups that an editor waits for beside cases: those of the artifacts that it needs."""
+    """Return the groups that an editor waits for beside cases: those that make artifacts which it needs.
+
+    An artifact that is made without a GPU has none.
+    """
     named = {
         "moments": f"{model} moments",
+        "attention_moments": f"{model} attention moments",
+        "null_space": f"{model} null space",
         "hypernetwork": f"{model} mend {hypernetwork_kind(config, dataset)}",
+        "scope_models": f"{model} serac",
     }
-    return tuple(named[artifact] for artifact in needed_artifacts(config["editors"][label], contents))
+    needed = needed_artifacts(config["editors"][label], contents)
+    return tuple(named[artifact] for artifact in needed if artifact in named)
 
 
 def _compared(

@@ -62,7 +62,7 @@ def training_edits(
     for split in SPLITS:
         if split not in set(edits["split"]):
             raise ValueError(
-                f"MEND has no edit to train on in split {split!r} of kind {kind!r}: raise cases.split.{split}"
+                f"there is no edit to train on in split {split!r} of kind {kind!r}: raise cases.split.{split}"
             )
     return edits
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from aftershock.editors.artifacts import ARTIFACTS
 from aftershock.editors.contract import Method
 from aftershock.editors.settings import merge
+from aftershock.lm.families import list_families
 
 TENSORS = ("torch", "transformers")  # take seconds to load, and a submitting machine may lack them
 
@@ -27,6 +28,9 @@ def find_faults(name: str, method: Method, editor: str, loaded: Sequence[str]) -
         )
     yield from _editor_faults(method, editor)
     yield from _settings_faults(name, method)
+    if not (method.families is None or callable(method.families)):
+        for unknown in sorted(set(method.families) - set(list_families())):
+            yield f"families should be some of {', '.join(list_families())}, or a function", repr(unknown)
     if method.layers is not None:
         for n in (1, 12, 48):
             layers = method.layers(n)
@@ -63,11 +67,9 @@ def _settings_faults(name: str, method: Method) -> Iterator[tuple[str, str]]:
     except Exception as error:
         yield "settings should be a dataclass whose fields all have defaults", str(error)
         return
-    if not isinstance(getattr(settings, "layers", None), tuple):
-        yield (
-            "settings should have a field layers, a tuple of numbers",
-            repr(getattr(settings, "layers", None)),
-        )
+    layers = getattr(settings, "layers", None)
+    if not isinstance(layers, tuple) and (hasattr(settings, "layers") or method.layers is not None):
+        yield "settings should have a field layers, a tuple of numbers", repr(layers)
     try:
         wanted = set(method.needs(settings))
     except Exception as error:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from aftershock.lm.edits import State
+    from aftershock.lm.edits import Delta, State
     from aftershock.lm.model import LanguageModel
     from aftershock.requests import EditRequest
 
@@ -30,15 +30,21 @@ LayerRule = Callable[[int], tuple[int, ...]]
 class Method:
     """An editing method: its settings, its editor, and what everybody else has to know of it.
 
-    settings: a frozen dataclass of hyperparameters with defaults and a field `layers`; see
-    `editors.settings`. editor: the class derived from `Editor`, as "module:Class", or ".module:Class"
-    relative to METHOD's package. title: the name as papers write it. source: the paper or repository that the
-    method is from. changes: the weights that an edit changes, in a line. artifacts: names of
-    `editors.artifacts.ARTIFACTS` that have to be made first, or a function of the settings
-        that returns them.
+    settings: a frozen dataclass of hyperparameters with defaults, and a field `layers` unless no layer is
+        edited; see `editors.settings`.
+    editor: the class derived from `Editor`, as "module:Class", or ".module:Class" relative to METHOD's
+        package.
+    title: the name as papers write it. source: the paper or repository that the method is from.
+    changes: the weights that an edit changes, or what it adds instead, in a line.
+    artifacts: names of `editors.artifacts.ARTIFACTS` that have to be made first, or a function of the
+        settings that returns them.
+    families: the families of models (`lm/families/`) that can be edited, or a function that says so of a
+        family's name; None for all. A run that asks for another is refused before any job starts.
     layers: the layers to edit where nobody published any, by the model's depth.
     layers_like: another method, whose layers in a model's file are taken where the file has none for this
-    one. cost: the kind of estimate (`costs.edits.KINDS`) that fits it; None for one by its settings `steps`.
+    one. in_weights: an edit is a change of weights, which regularisers can act on. layer_loop: layers are
+    changed in turn, and `Editor.after_layer` is called for each.
+    cost: the kind of estimate (`costs.edits.KINDS`) that fits it; None for one by its settings `steps`.
     example: settings that edit a random model of three layers, for the contract's tests. recorded: for each
     hyperparameter of the released code, the setting that it is; see tests/golden.py.
     """
@@ -49,8 +55,11 @@ class Method:
     source: str = ""
     changes: str = ""
     artifacts: tuple[str, ...] | Callable[[Any], tuple[str, ...]] = ()
+    families: tuple[str, ...] | Callable[[str], bool] | None = None
     layers: LayerRule | None = None
     layers_like: str | None = None
+    in_weights: bool = True
+    layer_loop: bool = False
     cost: str | None = None
     example: Mapping[str, Any] = field(default_factory=dict)
     recorded: Mapping[str, str] = field(default_factory=dict)
@@ -59,6 +68,12 @@ class Method:
         """Return the names of the artifacts that an edit with `settings` needs."""
         return self.artifacts(settings) if callable(self.artifacts) else self.artifacts
 
+    def edits(self, family: str) -> bool:
+        """Return True if models of a family can be edited."""
+        if self.families is None:
+            return True
+        return self.families(family) if callable(self.families) else family in self.families
+
 
 def is_in_order(settings: Any) -> bool:
     """Return True if an edit with `settings` depends on earlier ones; cases then run one at a time, in order.
@@ -66,6 +81,11 @@ def is_in_order(settings: Any) -> bool:
     Settings say so in a property `in_order`.
     """
     return bool(getattr(settings, "in_order", False))
+
+
+def layers_of(settings: Any) -> tuple[int, ...]:
+    """Return the layers that an edit with `settings` is about; none for methods that edit no layer."""
+    return tuple(getattr(settings, "layers", ()))
 
 
 Memory = Mapping[str, "Tensor"]
@@ -110,11 +130,29 @@ class Editor(ABC):
         `contexts` replaces texts that the model would write itself, in editors that read prompts after some.
         ValueError when the model lacks one of the layers.
         """
-        beyond = [layer for layer in settings.layers if not 0 <= layer < lm.n_layers]
-        if beyond or not settings.layers:
-            raise ValueError(f"layers {list(settings.layers)}: the model has layers 0 to {lm.n_layers - 1}")
+        layers = layers_of(settings)
+        beyond = [layer for layer in layers if not 0 <= layer < lm.n_layers]
+        if beyond or (not layers and hasattr(settings, "layers")):
+            raise ValueError(f"layers {list(layers)}: the model has layers 0 to {lm.n_layers - 1}")
         self.lm, self.settings, self.seed, self.contexts = lm, settings, seed, contexts
         self.artifacts = dict(artifacts or {})
+
+    def after_layer(self, delta: Delta, state: State) -> Delta:
+        """Return a layer's finished change as the layers after it see it, and as it stays.
+
+        Editors that change layers in turn call it for each; `state` is the one that the change was computed
+        in. Regularisers in the loop over layers put themselves in its place.
+        """
+        return delta
+
+    def scored(self, state: State) -> State:
+        """Return what is scored where later edits start from `state`: the same, but for regularisers."""
+        return state
+
+    @property
+    def changed_modules(self) -> tuple[str, ...]:
+        """The modules whose weights an edit may change, as far as it makes no whole matrices of its own."""
+        return tuple(map(self.lm.projection, layers_of(self.settings) or range(self.lm.n_layers)))
 
     @property
     def case_bytes(self) -> int:

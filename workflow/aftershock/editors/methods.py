@@ -9,7 +9,7 @@ import importlib.metadata
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
@@ -22,10 +22,14 @@ from aftershock.editors.artifacts import ARTIFACTS
 from aftershock.editors.checks import TENSORS, find_faults
 from aftershock.editors.contract import Method
 from aftershock.editors.importing import load_file, load_object
+from aftershock.editors.regularisers import EDITOR as REGULARISED
+from aftershock.editors.regularisers import Entry
 from aftershock.editors.settings import merge
+from aftershock.lm.families import list_families
 
 if TYPE_CHECKING:
     from aftershock.editors.contract import Editor
+    from aftershock.lm.model import LanguageModel
 
 GROUP = "aftershock.editors"
 
@@ -71,6 +75,19 @@ class FoundMethod:
     def load(self) -> "type[Editor]":
         """Import its editor."""
         return load_object(self.editor)
+
+    def make(self, lm: "LanguageModel", settings: Any, *arguments: Any, **options: Any) -> "Editor":
+        """Return its editor on a model; ValueError where it cannot edit models of this family."""
+        if fault := self.fault_of_family(lm.model.config.model_type):
+            raise ValueError(fault)
+        return self.load()(lm, settings, *arguments, **options)
+
+    def fault_of_family(self, family: str) -> str | None:
+        """Return why models of a family cannot be edited; None where they can."""
+        if self.method.edits(family):
+            return None
+        able = [name for name in list_families() if self.method.edits(name)]
+        return f"{self.name} cannot edit a model of family {family}, only of {', '.join(able) or 'none'}"
 
 
 # --- finding ----------------------------------------------------------------------------------------------
@@ -146,6 +163,19 @@ def _checked(name: str, origin: str, load: Callable[[], ModuleType]) -> FoundMet
     if faults:
         raise ValueError("\n  ".join([f"{where} breaks the contract of editing methods:", *faults]))
     return found
+
+
+def make_editor(
+    method: str,
+    settings: Any,
+    lm: "LanguageModel",
+    artifacts: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    regularisers: Sequence[Entry] = (),
+) -> "Editor":
+    """Return an editor of `method`, whose changes pass through `regularisers`."""
+    editor = method_of(method).make(lm, settings, artifacts, seed)
+    return load_object(REGULARISED)(editor, regularisers) if regularisers else editor
 
 
 # --- settings ---------------------------------------------------------------------------------------------

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aftershock.editors.contexts import ContextEditor
 from aftershock.editors.contract import EditResult, Memory
+from aftershock.editors.optimised import ValueEditor
 from aftershock.editors.solvers import direction
 from aftershock.lm.edits import EMPTY, LowRank, State
-from aftershock.lm.values import Objective, Values, solve_values
+from aftershock.lm.values import Values, solve_values
 from aftershock.requests import EditRequest
 
 
@@ -29,7 +29,7 @@ class Equation:
     value: Tensor  # (N, d_out), v*: and after
 
 
-class RankOneEditor(ContextEditor):
+class RankOneEditor(ValueEditor):
     """Several requests of a case are written one after the other, each on top of the ones before."""
 
     def edit(
@@ -44,7 +44,7 @@ class RankOneEditor(ContextEditor):
             asked = {i: case[position] for i, case in enumerate(cases) if position < len(case)}
             for layer in self.settings.layers:
                 change, found = self._write(len(cases), asked, layer, state + delta)
-                delta += (change,)
+                delta += (self.after_layer(change, state + delta),)
                 diagnostics.append(found)
                 for row, i in enumerate(asked):
                     steps[i] += int(found["updates"][row])
@@ -63,15 +63,7 @@ class RankOneEditor(ContextEditor):
             self.lm,
             list(asked.values()),
             self.templates,
-            Objective(
-                layer,
-                "mlp",
-                settings.steps,
-                settings.lr,
-                settings.weight_decay,
-                settings.clamp,
-                settings.kl_factor,
-            ),
+            self.objective(layer),
             state,
             list(asked),
         )
@@ -103,6 +95,8 @@ class RankOneEditor(ContextEditor):
             "loss": values.final_losses,
             "updates": values.updates,
             "reasons": reasons,
+            "norm": values.norms,
+            "skipped": values.skipped,
         }
         if settings.mom2_adjustment:
             factor = self.factor(layer)

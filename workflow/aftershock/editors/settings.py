@@ -11,6 +11,7 @@ from dataclasses import asdict, fields
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from aftershock.schema import number_hint
 
@@ -22,6 +23,39 @@ NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Auto = Literal["auto"]
 """A setting that the editor measures on the model; `Editor.measured` has what it found."""
+
+Passes = Annotated[int, Field(lt=0)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class ValueOptions:
+    """Options of every optimised value, none of which is on by default; settings inherit them."""
+
+    prob_cutoff: Passes | Probability = 0.0
+    """An earlier end of the optimisation (MPES of ENCORE, Gupta et al., 2025). -n ends it at the n-th step,
+    whatever lies between, at which all target tokens are the likeliest ones after every context but the plain
+    one, which counts where it is the only one. p > 0 ends it once the target's mean probability exp(-nll) is
+    above p. Both are read at `loss_layer`; 0 is off."""
+    prob_cutoff_tokens: Count | None = None
+    """The number of right target tokens, over all these contexts, at which a step is counted; null for all of
+    them. The released code has 5, which is all of five contexts and one token: another target meets it by
+    accident, or never."""
+    context_penalty: NotNegative = 0.0
+    """Weight of the squared distances between the hidden states at the subject after different contexts, the
+    plain one included: the sum over pairs, by the model's width, averaged over layers (CORE, arXiv
+    2505.23026)."""
+    context_layers: Annotated[int, Field(ge=0)] = 0
+    """The number of layers above the value's that these are taken after, as far as the model has them."""
+    norm_anchor: Positive | Auto | None = None
+    """The norm n that every value is brought to (NAS, arXiv 2602.02543): v* n / |v*|, where v* = v0 + delta
+    and v0 is what the layer's MLP adds at the plain prompt; null is off. auto: the mean |v*| of edits of
+    well-known facts (`lm.probe_facts`) on the unedited model, without the largest twentieth, with these
+    settings and the plain prompt alone. Each is optimised by itself; the released code takes the mean loss of
+    16, so that a norm depends on those beside it by up to 5e-3."""
+    norm_anchor_limit: Positive | None = None
+    """A value longer than this many n is not written at all: v* = v0 (released code: 2, not in the paper).
+    Its key takes part in the update."""
 
 
 def merge(kind: type, name: str, *layers: Mapping[str, Any]) -> Any:
@@ -46,6 +80,8 @@ def as_values(settings: Any) -> dict[str, Any]:
 
 def _problem(name: str, error: Mapping[str, Any], known: list[str]) -> str:
     where = ".".join(map(str, error["loc"]))
+    if error["type"] == "missing":
+        return f"{name}.{where}: missing; it has no default"
     if error["type"] != "unexpected_keyword_argument":
         hint = number_hint(error["input"]) if error["type"].startswith(("float", "int")) else ""
         return f"{name}.{where}: {error['msg']}, found {error['input']!r}{hint}"

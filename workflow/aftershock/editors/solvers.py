@@ -113,12 +113,13 @@ def _divide(parts: Eigenvectors, rows: Tensor) -> Tensor:
     return found
 
 
-def adjust(factor: Factor, weight: float, keys: Tensor) -> Tensor:
+def adjust(factor: Factor, weight: float, keys: Tensor, previous: Tensor | None = None) -> Tensor:
     """((weight C + K K^T)^-1 K)^T for each case, (B, n, d); float64 (MEMIT, Meng et al., 2023).
 
-    `keys` are K^T, (B, n, d); rows of zeros stay zeros. By Woodbury's identity this is H^-1 D with the rows
-    D = (weight C)^-1 K and H = 1 + K^T D: one factorisation of C serves all cases. Without a Cholesky factor
-    the result is refined once, so that it is as exact as an LU of the whole matrix.
+    `keys` are K^T, (B, n, d); rows of zeros stay zeros. With `previous` keys of the case, (B, m, d), K K^T
+    has those too. By Woodbury's identity the result is H^-1 D with the rows D = (weight C)^-1 K and H = 1 +
+    K^T D: one factorisation of C serves all cases. Without a Cholesky factor the result is refined once, so
+    that it is as exact as an LU of the whole matrix.
 
     Let N be the parts of keys along directions without an eigenvalue, and P the projection on the kernel of
     N N^T, the combinations of keys without such a part. The equations along these directions then read
@@ -126,12 +127,26 @@ def adjust(factor: Factor, weight: float, keys: Tensor) -> Tensor:
     part Z D of the solution, and for these directions (1 - Z H) (N N^T)^+ N. With N = 0 this is Woodbury's
     identity again.
     """
+    if previous is not None:
+        return adjust(factor, weight, torch.cat([previous, keys], dim=1))[:, previous.shape[1] :]
     b, n, d = keys.shape
     solved = factor.solve(keys.reshape(-1, d)).reshape(b, n, d) / weight
-    one = torch.eye(n, dtype=keys.dtype, device=keys.device)
-    inner = one + solved @ keys.mT
+    inner = torch.eye(n, dtype=keys.dtype, device=keys.device) + solved @ keys.mT
     if factor.lower is not None:
         return torch.linalg.solve_ex(inner, solved)[0]
+    found, free = _with_free_directions(factor, keys, solved, inner)
+    missing = keys - weight * (found @ factor.matrix) - (found @ keys.mT) @ keys
+    step = factor.solve(missing.reshape(-1, d)).reshape(b, n, d) / weight
+    step = step - (step @ keys.mT) @ torch.linalg.solve_ex(inner, solved)[0]
+    return torch.where(free[:, None, None], found, found + step)
+
+
+def _with_free_directions(
+    factor: Factor, keys: Tensor, solved: Tensor, inner: Tensor
+) -> tuple[Tensor, Tensor]:
+    """H^-1 D as `adjust` has it with directions that have no eigenvalue, and which cases' keys have any."""
+    b, n, d = keys.shape
+    one = torch.eye(n, dtype=keys.dtype, device=keys.device)
     outside = factor.outside(keys.reshape(-1, d)).reshape(b, n, -1)
     values, turn = torch.linalg.eigh(outside @ outside.mT)
     kept = values > KEY_ROUNDING**2 * values.amax(dim=1, keepdim=True)  # combinations with a part outside
@@ -140,13 +155,36 @@ def adjust(factor: Factor, weight: float, keys: Tensor) -> Tensor:
     inverse = (turn * torch.where(kept, 1 / values, 0.0)[:, None]) @ turn.mT
     beyond = (one - left @ inner) @ inverse @ outside
     found = left @ solved + factor.place(beyond.reshape(b * n, -1)).reshape(b, n, d)
-    missing = keys - weight * (found @ factor.matrix) - (found @ keys.mT) @ keys
-    step = factor.solve(missing.reshape(-1, d)).reshape(b, n, d) / weight
-    step = step - (step @ keys.mT) @ torch.linalg.solve_ex(inner, solved)[0]
-    return torch.where(kept.any(dim=1)[:, None, None], found, found + step)
+    return found, kept.any(dim=1)
 
 
-def rounding(factor: Factor, weight: float, keys: Tensor, adjusted: Tensor, dtype: torch.dtype) -> Tensor:
+def interpolate(factor: Factor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """(C^-1 K (K^T C^-1 K)^-1)^T for each case, (B, n, d), and the rank of its keys, (B,); float64.
+
+    The smallest change in the norm of C that writes every residual in full (EMMET with equality constraints,
+    Gupta et al., 2024; ROME for n = 1): the limit of `adjust` for a weight that vanishes. `keys` are K^T, (B,
+    n, d), whose rows of zeros stay zeros. Where the rank is below the number of other rows there is no such
+    change, and the result means nothing.
+    """
+    b, n, d = keys.shape
+    size = keys.norm(dim=2, keepdim=True)
+    sizes = torch.linalg.svdvals(torch.where(size > 0, keys / size, 0.0))
+    rank = (sizes > KEY_ROUNDING * max(n, d) ** 0.5 * sizes[:, :1]).sum(dim=1)
+    solved = factor.solve(keys.reshape(-1, d)).reshape(b, n, d)
+    inner = solved @ keys.mT + torch.diag_embed((size[..., 0] == 0).to(keys))
+    if factor.lower is not None:
+        return torch.linalg.solve_ex(inner, solved)[0], rank
+    return _with_free_directions(factor, keys, solved, inner)[0], rank
+
+
+def rounding(
+    factor: Factor,
+    weight: float,
+    keys: Tensor,
+    adjusted: Tensor,
+    dtype: torch.dtype,
+    previous: Tensor | None = None,
+) -> Tensor:
     """The relative change of `adjusted` when every key's entries are rounded to `dtype` otherwise, (B,).
 
     Measured by moving each entry up or down by one step of `dtype`. Near 1, the answer is that of the last
@@ -154,7 +192,7 @@ def rounding(factor: Factor, weight: float, keys: Tensor, adjusted: Tensor, dtyp
     """
     seed = torch.Generator().manual_seed(0)  # the same signs for every case, whatever stands beside it
     signs = (2 * torch.randint(2, keys.shape[-1:], generator=seed) - 1).to(keys)
-    moved = adjust(factor, weight, keys * (1 + torch.finfo(dtype).eps * signs))
+    moved = adjust(factor, weight, keys * (1 + torch.finfo(dtype).eps * signs), previous)
     size = adjusted.flatten(1).norm(dim=1)
     return (moved - adjusted).flatten(1).norm(dim=1) / size.clamp(min=torch.finfo(size.dtype).tiny)
 
@@ -172,11 +210,20 @@ def direction(factor: Factor, keys: Tensor) -> Tensor:
     return found / found.norm(dim=1, keepdim=True)
 
 
-def null_space(matrix: Tensor, threshold: float) -> Tensor:
-    """U0, (d, r): orthonormal eigenvectors of C whose eigenvalue is smaller than `threshold`; float64.
+def adjust_by_ridge(
+    ridge: float, keys: Tensor, previous: Tensor | None = None, matrix: Tensor | None = None
+) -> Tensor:
+    """((ridge 1 + S + K K^T)^-1 K)^T for each case, (B, n, d); float64 (AlphaEdit, Fang et al., 2025).
 
-    AlphaEdit (Fang et al., 2025) projects by P = U0 U0^T. The released code takes left singular vectors; of a
-    symmetric matrix these are eigenvectors, and a singular value is the size of an eigenvalue.
+    S are `previous` keys of the case, (B, m, d), or the `matrix` of them, (B, d, d), or zero. Of the two
+    forms of the solution, with as many equations as keys or as directions, the smaller one is solved.
     """
-    values, vectors = torch.linalg.eigh(matrix.double())
-    return vectors[:, values.abs() < threshold]
+    known = keys if previous is None else torch.cat([previous, keys], dim=1)
+    _, n, d = known.shape
+    if matrix is None and n <= d:
+        system = known @ known.mT
+        system.diagonal(dim1=1, dim2=2).add_(ridge)
+        return torch.cholesky_solve(known, torch.linalg.cholesky_ex(system)[0])[:, n - keys.shape[1] :]
+    system = known.mT @ known if matrix is None else torch.baddbmm(matrix, keys.mT, keys)
+    system.diagonal(dim1=1, dim2=2).add_(ridge)
+    return torch.cholesky_solve(keys.mT, torch.linalg.cholesky_ex(system)[0]).mT

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from aftershock.prompts import SLOT, TEXT, fill, join
 from aftershock.requests import EditRequest
 from aftershock.second_edit import second_rows
+from aftershock.tables.cases import EDITS
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,13 @@ def _contexts(probes: pd.DataFrame, templates: Mapping[str, list[tuple[int, str]
 def requests_of(edits: pd.DataFrame, name: str, case_ids: Sequence[int]) -> list[list[EditRequest]]:
     """Return the requests called `name` of each case, in order; an empty list for a case without any."""
     return _requests(edits[edits["edit"] == name].sort_values(["case_id", "position"]), case_ids)
+
+
+def load_first_edits(path: str | Path, *_: Any) -> list[EditRequest]:
+    """Return the first edits of all cases of a dataset, from its file of EDITS rows; equal ones once."""
+    edits = EDITS.read(path)
+    found = requests_of(edits, "e1", sorted(edits["case_id"].unique().tolist()))
+    return list(dict.fromkeys(request for case in found for request in case))
 
 
 def second_requests(

@@ -7,13 +7,15 @@ from typing import Any
 
 import pandas as pd
 
-from aftershock.editors.methods import method_of, settings_of
+from aftershock.editors.artifacts import with_sources
+from aftershock.editors.contract import layers_of
+from aftershock.editors.methods import make_editor, method_of, settings_of
 from aftershock.experiments.tuning import Development
 from aftershock.tables.models import LAYERS
 
 MEASURES = ("success", "paraphrase", "locality", "objective")
 Editors = Mapping[str, Mapping[str, Any]]
-"""By label: {method, settings}."""
+"""By label: {method, settings}, and regularisers where it has some."""
 
 
 def sweep(
@@ -33,16 +35,17 @@ def sweep(
         method = chosen["method"]
         for place in _places(chosen, layers):
             settings = settings_of(method, chosen["settings"], {"layers": place})
-            editor = method_of(method).load()(development.lm, settings, artifacts, seed)
+            entries = chosen.get("regularisers", ())
+            editor = make_editor(method, settings, development.lm, artifacts, seed, entries)
             found = development.measure(editor)
             for measure, value in zip(MEASURES, (*found, math.prod(found)), strict=True):
                 rows.append((label, measure, place[-1], json.dumps(place), value, math.nan, math.nan, n))
     return pd.DataFrame(rows, columns=list(LAYERS.columns))
 
 
-def layers_with_moments(editors: Editors, layers: Sequence[int]) -> list[int]:
-    """The layers whose second moments `sweep` needs."""
-    needing = [chosen for chosen in editors.values() if "moments" in _needs(chosen)]
+def layers_with(artifact: str, editors: Editors, layers: Sequence[int]) -> list[int]:
+    """The layers that `sweep` needs an artifact of, for an editor or to make another artifact from it."""
+    needing = [chosen for chosen in editors.values() if artifact in with_sources(_needs(chosen))]
     return sorted({layer for chosen in needing for place in _places(chosen, layers) for layer in place})
 
 
@@ -53,7 +56,12 @@ def _needs(chosen: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _places(chosen: Mapping[str, Any], layers: Iterable[int]) -> list[tuple[int, ...]]:
     """The layers that are edited together, for each last one that has enough before it."""
-    width = len(settings_of(chosen["method"], chosen["settings"]).layers)
+    width = len(layers_of(settings_of(chosen["method"], chosen["settings"])))
+    if not width:
+        raise ValueError(
+            f"{chosen['method']} edits no layer, so that there is none to find; leave it out of "
+            "find_layers.editors"
+        )
     places = [tuple(range(last - width + 1, last + 1)) for last in layers if last >= width - 1]
     if not places:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from transformers import DynamicCache
 
 from aftershock.lm.edits import EMPTY, Batch, State, apply_deltas, merge_many, rewrite_prompts
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.outputs import Read
 
 BATCH_ROWS = 256
 
@@ -26,7 +28,7 @@ def continue_greedily(
     of case `cases[i]` of `state`.
     """
     cases = list(cases) if cases is not None else [0] * len(prompts)
-    prompts = rewrite_prompts(state, prompts, cases)
+    prompts = rewrite_prompts(lm, state, prompts, cases)
     case_of = torch.tensor(cases, device=lm.device)
     by_length = defaultdict(list)
     encoded, closing = lm.encode_prompts(prompts), lm.ends
@@ -71,11 +73,11 @@ def sample(
 @torch.no_grad()
 def _grow(lm: LanguageModel, ids: Tensor, n_tokens: int, pick: Callable[[Tensor], Tensor]) -> Tensor:
     """`ids` (batch, seq) with `n_tokens` more, each chosen by `pick` from the scores (batch, vocabulary)."""
-    cache = DynamicCache()
+    cache, length = DynamicCache(), ids.shape[1]
     fresh = ids
     for _ in range(n_tokens):
         seen = torch.ones(ids.shape, dtype=torch.long, device=lm.device)
         hidden = lm.run(fresh, seen, past_key_values=cache, use_cache=True)
-        fresh = pick(lm.logits(hidden[:, -1]))[:, None]
+        fresh = pick(lm.logits(hidden[:, -1], partial(Read.last, ids, length)))[:, None]
         ids = torch.cat([ids, fresh], dim=1)
     return ids

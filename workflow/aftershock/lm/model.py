@@ -14,6 +14,7 @@ from aftershock.lm.beginning import AUTO
 from aftershock.lm.families import family_of, layer_number
 from aftershock.lm.folders import fault_of_model, model_file
 from aftershock.lm.fused import fuse, head_product
+from aftershock.lm.outputs import UNREAD, OutputChange, Read
 from aftershock.lm.reading import PromptFormat, SpecialTokens, TargetIds, TextReader
 from aftershock.lm.tokenizer_files import load_tokenizer
 
@@ -70,6 +71,7 @@ class LanguageModel(TextReader):
         self.d_model: int = model.config.hidden_size
         self.context: int = model.config.max_position_embeddings
         self.pad_id: int = tokenizer.pad_token_id or 0  # any id will do, since padding is masked
+        self.output_changes: list[OutputChange] = []  # of the deltas that are attached
 
     @classmethod
     def load(
@@ -143,6 +145,16 @@ class LanguageModel(TextReader):
         """Name of a layer's MLP output projection, the matrix that editors change."""
         return self.family.projection.format(number)
 
+    @property
+    def is_gated(self) -> bool:
+        """True if an MLP's inner activations are multiplied with those of a gate."""
+        inner, first = self.weight(self.projection(0)).shape[1], self.family.inputs
+        return len(first) > 1 or self.weight(first[0].format(0)).shape[0] > inner
+
+    def attention_projection(self, number: int) -> str:
+        """Name of a layer's attention output projection, which puts out what the attention does."""
+        return self.family.attention_projection.format(number)
+
     def layer_of(self, module: str) -> int:
         """The number of the layer that a module belongs to; ValueError for one outside the layers."""
         number = layer_number(module)
@@ -193,11 +205,22 @@ class LanguageModel(TextReader):
         norm = self.model.get_submodule(self.family.norm)
         return norm(hidden.to(norm.weight.device)).to(self.device)
 
-    def logits(self, hidden: Tensor) -> Tensor:
+    def logits(self, hidden: Tensor, read: Callable[[], Read] | None = None) -> Tensor:
         """Next-token scores at hidden states after the final norm: apply it only where they are needed.
 
-        Never in bfloat16, whose steps between large scores are wider than the differences that count.
+        Never in bfloat16, whose steps between large scores are wider than the differences that count. `read`
+        says what text each of `hidden` (entries, d_model) ends, and is called where a delta changes outputs.
         """
+        scores = self._head_scores(hidden)
+        if self.output_changes:
+            if read is None:
+                raise ValueError(UNREAD)
+            texts = read()
+            for change in self.output_changes:
+                scores = change(scores, texts)
+        return scores
+
+    def _head_scores(self, hidden: Tensor) -> Tensor:
         head = self.model.get_output_embeddings()
         with self.reduced("tf32"):
             logits = head_product(head, hidden.to(head.weight.device)).to(self.device)

@@ -8,6 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from aftershock.lm.edits import (
 from aftershock.lm.hooks import last_mlp_at, record_activations, start_after_layer
 from aftershock.lm.memory import batch_limit, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.outputs import Read
 from aftershock.lm.tokens import encode_pairs
 from aftershock.progress import Progress
 from aftershock.requests import Query
@@ -92,7 +94,7 @@ def score_states(
     prompts, cases = [query.prompt for query in queries], [query.case for query in queries]
     alike: dict[tuple[str, ...], list[int]] = defaultdict(list)  # states by the prompts that they read
     for i, state in enumerate(states):
-        alike[tuple(rewrite_prompts(state, prompts, cases))].append(i)
+        alike[tuple(rewrite_prompts(lm, state, prompts, cases))].append(i)
     scores: list[list[Score]] = [[] for _ in states]
     for read, same in alike.items():
         asked = [replace(query, prompt=prompt) for query, prompt in zip(queries, read, strict=True)]
@@ -189,24 +191,37 @@ def _run(lm: LanguageModel, rows: Sequence[_Row], states: Sequence[State]) -> It
         with lm.reduced():
             return lm.run(ids, visible, **places, use_cache=False)
 
-    unchanged = first_layer(states) - 1  # the last layer that all states share
-    below = None
-    if unchanged >= 0:
+    unchanged = min(first_layer(states), lm.n_layers) - 1  # the last layer that all states share
+    below: Tensor | None = None
+    hidden = torch.empty(0)
+    if unchanged == lm.n_layers - 1:  # they differ behind the layers
+        with last_mlp_at(lm, read, valid):
+            hidden = run()
+    elif unchanged >= 0:
         with record_activations(lm, stop=(stream := lm.layer(unchanged))) as seen:
             run()
         below = seen["out", stream]
     for state in states:
-        with (
-            apply_deltas(lm, state, batch),
-            start_after_layer(lm, unchanged, below),
-            last_mlp_at(lm, read, valid, state),
-        ):
-            hidden = run()
-        logits = lm.logits(hidden.gather(1, index)[valid])
+        with apply_deltas(lm, state, batch):
+            if unchanged < lm.n_layers - 1:
+                with start_after_layer(lm, unchanged, below), last_mlp_at(lm, read, valid, state):
+                    hidden = run()
+            logits = lm.logits(hidden.gather(1, index)[valid], partial(_texts_read, rows))
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         found = iter(logits.log_softmax(dim=-1)[at, tokens].tolist())
         match = iter((logits.argmax(dim=-1)[at] == tokens).tolist())
         yield [[_take(found, match, len(target)) for target in row.targets] for row in rows]
+
+
+def _texts_read(rows: Sequence[_Row]) -> Read:
+    """What is behind the prompts where something is predicted, in the order of the rows' `read`."""
+    owners: list[int] = []
+    behind: list[tuple[int, ...]] = []
+    for i, row in enumerate(rows):
+        mine = [(), *(target[:size] for target in row.targets for size in range(1, len(target)))]
+        owners += [i] * len(mine)
+        behind += mine
+    return Read(owners, behind)
 
 
 def _take(found: Iterator[float], match: Iterator[bool], size: int) -> Score:

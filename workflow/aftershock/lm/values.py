@@ -7,8 +7,8 @@ delta is added to the residual stream after one layer, at the last subject token
          + kl_factor * KL(p_delta || p_0) of what follows the subject in "{} is a"
          + weight_decay * |delta| / |v0|^2
 
-falls under Adam. Many values are optimised at once; each has its own loss, stop and norm limit, so that none
-depends on its neighbours.
+falls under Adam; `objective` has what other methods change about it. Many values are optimised at once; each
+has its own loss, stop and norm limit, so that none depends on its neighbours.
 """
 
 import math
@@ -22,6 +22,7 @@ from aftershock.lm import value_problem
 from aftershock.lm.edits import EMPTY, State, merge_many
 from aftershock.lm.memory import batch_limit, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.objective import Objective
 from aftershock.lm.value_problem import ValueProblem, text_bytes, write_texts
 from aftershock.requests import EditRequest
 
@@ -31,25 +32,14 @@ CPU_TOKENS = 1024  # suffix tokens that are optimised together; more gain a CPU 
 
 
 @dataclass(frozen=True)
-class Objective:
-    """What is optimised. `site` says whose output v0 is: the layer's "mlp" (ROME) or the "layer" (MEMIT)."""
-
-    layer: int
-    site: str
-    steps: int
-    lr: float
-    weight_decay: float
-    clamp: float
-    kl_factor: float
-    loss_layer: int | None = None  # the target's probability is read from this layer; None is the last
-
-
-@dataclass(frozen=True)
 class Values:
     """One row per request, in their order; `losses` is (steps, N), NaN where a value was done before."""
 
-    init: Tensor  # v0, (N, d)
-    delta: Tensor  # (N, d)
+    init: Tensor  # v0, (N, d); at "both" sites (N, 2, d)
+    delta: Tensor  # as optimised, like v0
+    change: Tensor  # what v* adds to v0: delta, where its norm is not anchored
+    norms: Tensor  # |v0 + delta| of the MLP's own v0, (N,)
+    skipped: Tensor  # values that were too long for the anchor, (N,) boolean
     losses: Tensor
     updates: Tensor  # (N,)
     reasons: list[str | None]  # why a value failed
@@ -59,12 +49,12 @@ class Values:
 
     @property
     def target(self) -> Tensor:
-        """v*, (N, d)."""
-        return self.init + self.delta
+        """v*, like v0."""
+        return self.init + self.change
 
     @property
     def final_losses(self) -> Tensor:
-        """The loss at the returned delta, (N,)."""
+        """The loss at delta, (N,)."""
         return self.losses.gather(0, self.updates[None])[0]
 
 
@@ -90,9 +80,10 @@ def solve_values(
     tokens = objective.steps * sum(len(row.ids) for text in texts for row, _ in text)
     state = merge_many(state, tokens / max(1, len(set(cases))))
     index = torch.tensor(cases, device=lm.device)
-    costs = [text_bytes(lm, text, objective.layer) for text in texts]
+    below = objective.layer - (objective.site == "both")  # layers from there on are not run again
+    costs = [text_bytes(lm, text, below) for text in texts]
     order = sorted(range(len(requests)), key=costs.__getitem__)
-    per_token = token_bytes(lm, lm.n_layers - 1 - objective.layer, lm.context, backward=True)
+    per_token = token_bytes(lm, lm.n_layers - 1 - below, lm.context, backward=True)
 
     def solve(part: range, checkpoint: bool = False) -> Values:
         chosen = [order[i] for i in part]
@@ -120,7 +111,7 @@ def solve_values(
     back = torch.tensor(order, device=lm.device).argsort()
     whole = {
         name: torch.cat([getattr(part, name) for part in parts])[back]
-        for name in ("init", "delta", "updates", "log_p0", "keys", "projected")
+        for name in ("init", "delta", "change", "norms", "skipped", "updates", "log_p0", "keys", "projected")
     }
     reasons = [reason for part in parts for reason in part.reasons]
     return Values(
@@ -128,17 +119,6 @@ def solve_values(
         reasons=[reasons[i] for i in back],
         **whole,
     )
-
-
-def _loss(
-    problem: ValueProblem, objective: Objective, log_p: Tensor, log_p0: Tensor, delta: Tensor
-) -> Tensor:
-    """The loss of every value, (N,)."""
-    nll = -(log_p[:, :-1].gather(2, problem.tokens[..., None])[..., 0] * problem.weights).sum(dim=1)
-    after = log_p[:, -1]
-    kl = (after.exp() * (after - log_p0)).sum(dim=1)
-    decay = delta.norm(dim=1) / problem.init.norm(dim=1).square()
-    return nll + objective.kl_factor * kl + objective.weight_decay * decay
 
 
 def _solve(
@@ -151,38 +131,44 @@ def _solve(
     contexts: int,
     checkpoint: bool,
 ) -> Values:
-    n, init = len(problem.init), problem.init
+    n, init, mlp = len(problem.init), problem.init, problem.mlp
     found, delta = torch.zeros_like(init), torch.zeros_like(init)
     mean, square = torch.zeros_like(init), torch.zeros_like(init)
     losses = init.new_full((objective.steps, n), math.nan)
     updates = torch.zeros(n, dtype=torch.long, device=lm.device)
     reasons: list[str | None] = [None] * n
     live = torch.arange(n, device=lm.device)
+    passes = torch.zeros_like(live)  # steps at which the target was said
+    eased = torch.zeros_like(live, dtype=torch.bool)
+    watched = objective.watched(lm.n_layers)
     for step in range(objective.steps):
         delta.requires_grad_(True)
-        with problem.log_probs(lm, objective.loss_layer, state, delta, checkpoint) as log_p:
+        entered = problem.log_probs(lm, objective.loss_layer, state, delta, checkpoint, watched)
+        with entered as (log_p, streams):
             if step == 0:
                 log_p0 = first = log_p[:, -1].detach()
-            loss = _loss(problem, objective, log_p, log_p0, delta)
+            loss, kl = objective.loss(problem, log_p, log_p0, delta, eased, streams)
             losses[step, live], found[live], updates[live] = loss.detach(), delta.detach(), step
             broken = ~loss.isfinite()
             for i in live[broken].tolist():
                 reasons[i] = f"the loss of the value was {losses[step, i].item()} at step {step}"
-            going = ~broken & (loss >= ENOUGH)
+            ended, eased = objective.ends(problem, log_p.detach(), kl.detach(), passes)
+            going = ~broken & (loss >= ENOUGH) & ~ended
             if step == objective.steps - 1 or not going.any():
                 break
             (gradient,) = torch.autograd.grad(loss[going].sum(), delta)
         delta = delta.detach()
         if not going.all():
-            problem, live, log_p0 = problem.take(going), live[going], log_p0[going]
+            problem = problem.take(going)
+            live, passes, eased, log_p0 = live[going], passes[going], eased[going], log_p0[going]
             delta, gradient, mean, square = (tensor[going] for tensor in (delta, gradient, mean, square))
         delta = _adam(delta, gradient, mean, square, step + 1, objective.lr)
-        norm, limit = (
-            delta.norm(dim=1, keepdim=True),
-            objective.clamp * problem.init.norm(dim=1, keepdim=True),
-        )
+        norm = delta.norm(dim=-1, keepdim=True)
+        limit = objective.clamp * problem.init.norm(dim=-1, keepdim=True)
         delta = torch.where(norm > limit, delta * (limit / norm), delta)
-    return Values(init, found, losses, updates, reasons, first, keys[:, :contexts], projected[:, :contexts])
+    anchored = objective.anchor(mlp, found)
+    seen = keys[:, :contexts], projected[:, :contexts]
+    return Values(init, found, *anchored, losses, updates, reasons, first, *seen)
 
 
 def _adam(

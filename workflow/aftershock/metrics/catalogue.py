@@ -50,7 +50,8 @@ SUFFIXES = (
     (
         "_random",
         ", random change",
-        "The same after a random change of the weights as large as both edits.",
+        "The same after a random change of the weights as large as both edits, or behind as many unrelated "
+        "statements where a method puts facts before prompts.",
         None,
     ),
     (

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from aftershock.metrics import formulas
-from aftershock.metrics.efficacy import kept, written
+from aftershock.metrics.efficacy import carried_over, kept, written
 from aftershock.metrics.observed import (
     ALONE,
     CONTROL,
@@ -59,7 +59,8 @@ def score_conflict(cases: pd.DataFrame, facts: Facts, dataset: str) -> pd.DataFr
         known = cases.set_index("case_id")["tied_known"].eq(True)
         columns |= _tied_fact(read, known) | {"known": known.astype(float)}
     if single:
-        columns |= written("single", read, "new_exp", ["e1_true"], ALONE) | kept(read)
+        columns |= written("single", read, "new_exp", ["e1_true"], ALONE)
+        columns |= carried_over(read, "new_exp", "e1_true", ALONE) | kept(read)
     for name, role in (("old", old), ("new_exp", new), ("new_imp", implied)):
         columns |= before_and_after(name, role)
     return scores(columns | given_first(columns, CONDITIONAL))

@@ -1,6 +1,6 @@
 """The metrics: name, title, scale, which direction is better, and a definition in one sentence."""
 
-from aftershock.metrics.edit_definitions import nearby, written
+from aftershock.metrics.edit_definitions import carried_over, nearby, written
 from aftershock.metrics.metric import Metric
 from aftershock.metrics.scales import COUNT, DIFFERENCE, DROP, NATS
 
@@ -146,6 +146,7 @@ BASE = (
         "The share of facts of other subjects with the edited relation whose own object is likelier than the "
         "one that the edit wrote, each after its edit prompt (the neighbourhood score of Meng et al., 2022).",
     ),
+    *carried_over(),
     *nearby(),
     Metric(
         "distortion",

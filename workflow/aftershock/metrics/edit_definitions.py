@@ -74,6 +74,20 @@ def written() -> Iterator[Metric]:
             yield Metric(f"{edit}_{name}", f"{title}, {words}", f"{when}, {about}", scale=scale)
 
 
+def carried_over() -> Iterator[Metric]:
+    yield Metric(
+        "single_paraphrase_answered",
+        "single edit, paraphrases answered before",
+        "After the edit alone, of the paraphrases after which the unedited model gives the true object, the "
+        "share after which greedy decoding gives the edit's object.",
+    )
+    yield Metric(
+        "single_paraphrases_known",
+        "paraphrases answered before",
+        "The share of the ten paraphrases after which the unedited model gives the true object.",
+    )
+
+
 def nearby() -> Iterator[Metric]:
     for name, title, facts in (
         ("neighbours", "neighbours", "facts of other subjects with the edited relation"),

@@ -49,6 +49,20 @@ def _written(read: Readings, new: str, replaced: list[str], state: str) -> dict[
     }
 
 
+def carried_over(read: Readings, new: str, replaced: str, state: str) -> dict[str, pd.Series]:
+    """Paraphrases by what the unedited model does with them.
+
+    A wording that it does not answer with the true object says little about an edit that is not answered
+    there either; the embedded model was trained on every wording, a real one was not.
+    """
+    before = read.by_prompt(replaced, UNEDITED, exact=True).iloc[:, 1:]
+    after = read.by_prompt(new, state, exact=True).iloc[:, 1:]
+    return {
+        "single_paraphrase_answered": after.where(before == 1).mean(axis=1),
+        "single_paraphrases_known": before.mean(axis=1),
+    }
+
+
 def kept(read: Readings) -> dict[str, pd.Series]:
     """Locality of the single edit: what the unedited model said of facts nearby and what is left of it.
 

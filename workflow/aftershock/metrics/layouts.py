@@ -86,6 +86,7 @@ SINGLE = tuple(
         ("Written", "Exact", "single_exact"),
         ("Written", "Paraphrases", "single_paraphrase"),
         ("Written", "Held-out", "single_held_out"),
+        ("Written", "Answered", "single_paraphrase_answered"),
         ("Kept", "Neighbours", "single_neighbours_kept"),
         ("Kept", "Same subject", "single_same_subject_kept"),
         ("Second edit", "Exact", "e2_exact"),

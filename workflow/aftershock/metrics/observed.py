@@ -82,6 +82,7 @@ class Facts:
     by_prompt: (
         np.ndarray
     )  # (rows, prompts): probability after each prompt, not a number where it was not asked
+    exact_by_prompt: np.ndarray  # (rows, prompts): 1 where greedy decoding gives the object, 0 where not
 
 
 def probabilities(probes: pd.DataFrame, observations: pd.DataFrame) -> Facts:
@@ -132,7 +133,8 @@ def probabilities(probes: pd.DataFrame, observations: pd.DataFrame) -> Facts:
     said, labels = (table[name].astype(object) for name in ("continuation", "object"))
     found = map(goes_on_with, said.where(said.notna(), None), labels)
     table["generated"] = pd.array(list(found), dtype="boolean")
-    return Facts(table[list(PROBABILITIES.columns)], np.exp(logs["geometric_mean"])[table["row"]])
+    rows = table["row"]
+    return Facts(table[list(PROBABILITIES.columns)], np.exp(logs["geometric_mean"])[rows], matched[rows])
 
 
 def _facts(observations: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
@@ -192,13 +194,17 @@ class Readings:
         """`quantity` by case_id, empty for a case without this role."""
         return self.many(role, quantity).droplevel("position").reindex(self.cases)
 
-    def by_prompt(self, role: str, state: str) -> pd.DataFrame:
-        """The probability after each prompt (columns) of a role with a fact per case, by case_id."""
-        prompts = self._facts.by_prompt.shape[1]
+    def by_prompt(self, role: str, state: str, exact: bool = False) -> pd.DataFrame:
+        """The probability after each prompt (columns) of a role with a fact per case, by case_id.
+
+        With `exact` 1 where greedy decoding gives the object instead, and 0 where it does not.
+        """
+        asked = self._facts.exact_by_prompt if exact else self._facts.by_prompt
+        prompts = asked.shape[1]
         if role not in self.roles:
             return pd.DataFrame(index=self.cases, columns=range(prompts), dtype=float)
         index, place = self._places[role]
-        values = np.vstack([self._facts.by_prompt, np.full((1, prompts), np.nan)])
+        values = np.vstack([asked, np.full((1, prompts), np.nan)])
         rows = pd.DataFrame(values[place[:, STATES.index(state)]], index=index.droplevel("position"))
         return rows.reindex(self.cases)
 

@@ -66,6 +66,7 @@ QUESTIONS = (
         (
             ("new object is the greedy answer", "single_exact"),
             ("… to held-out paraphrases", "single_held_out"),
+            ("… to paraphrases answered before", "single_paraphrase_answered"),
             ("neighbours stay right", "single_neighbours_kept"),
             ("same subject's other facts stay right", "single_same_subject_kept"),
         ),

@@ -47,7 +47,11 @@ STATES = {
     "2": ("after both", "After the first and the second edit."),
     "e2_only": ("second alone", "After the second edit alone, made in the unedited model."),
     "control": ("control", "After the first edit and a second one that is borrowed from another case."),
-    "random": ("random", "After a random change of the weights as large as both edits."),
+    "random": (
+        "random",
+        "After a random change of the weights as large as both edits, or behind as many unrelated statements "
+        "where a method puts facts before prompts.",
+    ),
 }
 """Short words and a definition for each state of a model."""
 

@@ -1,6 +1,7 @@
 """What the rules of edit.smk ask of the configuration."""
 
 from aftershock.editors.mend import mend_training
+from aftershock.editors.serac import serac_training
 from aftershock.editors.settings import as_values
 
 
@@ -13,6 +14,11 @@ def mend_layers(wildcards):
 def mend_settings(wildcards):
     """How a model's hypernetwork is trained: the defaults, the model's settings, then the run's."""
     return as_values(mend_training(model(wildcards)["mend"], config["mend"]["settings"]))
+
+
+def serac_settings(wildcards):
+    """How SERAC's models are trained: the defaults, the model's settings, then the run's."""
+    return as_values(serac_training(model(wildcards)["serac"], config["serac"]["settings"]))
 
 
 def locality_file(wildcards):
@@ -38,10 +44,11 @@ def shard_files(wildcards, kind):
 
 def scored_files(wildcards, kind):
     """The files of the shards that are scored: all, or of an incomplete run those that are there."""
-    pairs = list(zip(*(shard_files(wildcards, name) for name in ("observations", "telemetry"))))
+    names = ("observations", "telemetry", "health")
+    made = list(zip(*(shard_files(wildcards, name) for name in names)))
     if config["report"]["incomplete"]:
-        pairs = [pair for pair in pairs if all(Path(path).exists() for path in pair)]
-    return [pair[kind == "telemetry"] for pair in pairs]
+        made = [files for files in made if all(Path(path).exists() for path in files)]
+    return [files[names.index(kind)] for files in made]
 
 
 def graph_facts(wildcards):

@@ -85,11 +85,25 @@ def layers_with_moments(wildcards):
     return moment_layers(EDITOR_LABELS, model(wildcards))
 
 
+def layers_with_attention_moments(wildcards):
+    """Every layer whose attention's moments a configured editor needs for this model."""
+    return artifact_layers("attention_moments", EDITOR_LABELS, model(wildcards))
+
+
+def layers_with_null_space(wildcards):
+    """Every layer whose null space a configured editor needs for this model."""
+    return artifact_layers("null_space", EDITOR_LABELS, model(wildcards))
+
+
 def swept_editors(wildcards):
     """The editors that find_layers tries at each layer, by label."""
     labels = config["find_layers"]["editors"]
     if labels is None:
-        labels = [name for name, e in EDITOR_LABELS.items() if e.get("second_edit", "plain") == "plain"]
+        labels = [
+            name
+            for name, e in EDITOR_LABELS.items()
+            if e.get("second_edit", "plain") == "plain" and "layers" in merged_settings(e, model(wildcards))
+        ]
     if unknown := sorted(set(labels) - set(EDITOR_LABELS)):
         known = ", ".join(EDITOR_LABELS)
         raise WorkflowError(f"find_layers.editors: {', '.join(unknown)} is unknown; known: {known}")
@@ -97,6 +111,7 @@ def swept_editors(wildcards):
         label: {
             "method": EDITOR_LABELS[label]["method"],
             "settings": merged_settings(EDITOR_LABELS[label], model(wildcards)),
+            "regularisers": merged_entries(EDITOR_LABELS[label].get("regularisers", ())),
         }
         for label in labels
     }
@@ -105,7 +120,7 @@ def swept_editors(wildcards):
 def swept_text(wildcards):
     """The text behind second moments, when an editor that find_layers tries needs them."""
     needed = [artifacts_for(label, wildcards.model) for label in swept_editors(wildcards)]
-    return moments_text(wildcards) if any("moments" in names for names in needed) else []
+    return moments_text(wildcards) if any("moments" in with_sources(names) for names in needed) else []
 
 
 GPT2 = family_code(TRAINED[0]) if TRAINED else []
@@ -114,6 +129,7 @@ GPT2 = family_code(TRAINED[0]) if TRAINED else []
 
 def code_of_sweep(wildcards):
     """The code of find_layers: its own, and that of every editor that it tries."""
-    methods = [method_of(editor["method"]) for editor in swept_editors(wildcards).values()]
-    named = {part for method in methods for part in method.code}
+    editors = swept_editors(wildcards).values()
+    named = {part for editor in editors for part in method_of(editor["method"]).code}
+    named |= {part for editor in editors for part in code_of_entries(editor["regularisers"])}
     return code_of("find_layers", *family_code(wildcards.model), *sorted(named))

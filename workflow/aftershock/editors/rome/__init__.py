@@ -3,11 +3,11 @@
 from pydantic.dataclasses import dataclass
 
 from aftershock.editors.contract import Method
-from aftershock.editors.settings import STRICT, Count, Layers, NotNegative, Positive
+from aftershock.editors.settings import STRICT, Count, Layers, NotNegative, Positive, ValueOptions
 
 
 @dataclass(frozen=True, config=STRICT)
-class RomeSettings:
+class RomeSettings(ValueOptions):
     """Rank-one model editing."""
 
     layers: Layers = (17,)
@@ -44,6 +44,7 @@ METHOD = Method(
     changes="rank one at one MLP output matrix",
     artifacts=needs_moments,
     layers=_layers,
+    layer_loop=True,
     cost="rank one",
     example={"steps": 12, "lr": 0.2, "weight_decay": 0.01, "clamp": 4.0},
 )

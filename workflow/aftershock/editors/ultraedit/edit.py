@@ -82,6 +82,11 @@ class UltraEdit(Editor):
         self.modules = modules_at(lm, settings.modules, settings.layers)
         self.full = settings.normaliser != "diagonal"
 
+    @property
+    def changed_modules(self) -> tuple[str, ...]:
+        """The modules that the settings name."""
+        return tuple(self.modules)
+
     def edit(
         self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY, memory: Memory | None = None
     ) -> EditResult:

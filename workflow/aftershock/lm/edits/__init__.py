@@ -4,14 +4,17 @@ A state is a tuple of deltas, each with a leading case axis. The unedited model 
 model after two edits is the deltas of both side by side: undoing an edit is leaving its deltas out.
 
 `delta` says what a delta has to offer and what it is told of a batch. Kinds are one module each: `low_rank`,
-`dense`, `rows` and `scale` change weights (`weights` holds what they share). `state` applies deltas and does
-everything else that concerns several of them. Only what needs them imports `fold` (weights that hold a change
-for a while), `saved` (deltas as tensors by name) and `export` (folders that other programs can load).
+`dense`, `rows` and `scale` change weights (`weights` holds what they share), `codebook` replaces outputs of
+modules. `state` applies deltas and does everything else that concerns several of them. Only what needs them
+imports `context` and `index` (kinds that put text before prompts), `measures` (how large a change is), `fold`
+(weights that hold a change for a while), `saved` (deltas as tensors by name) and `export` (folders that other
+programs can load).
 
 To add a kind, subclass `CaseTensors` (or meet `Delta` by other means) in a module of its own, decorate it
 with `register`, and implement `attach` or `rewrite`; nothing here has a list of kinds.
 """
 
+from aftershock.lm.edits.codebook import Codebook
 from aftershock.lm.edits.delta import Batch, CaseTensors, Delta, PromptDecision, register
 from aftershock.lm.edits.dense import Dense
 from aftershock.lm.edits.low_rank import LowRank
@@ -37,6 +40,7 @@ __all__ = [
     "EMPTY",
     "Batch",
     "CaseTensors",
+    "Codebook",
     "Delta",
     "Dense",
     "LowRank",

@@ -1,5 +1,6 @@
 """The contract of a change of a model, and what it is told of the rows that run."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
@@ -65,6 +66,10 @@ class PromptDecision:
         return self._made
 
 
+BEHIND_LAYERS = sys.maxsize
+"""In place of a layer, for what changes the scores of the next token alone."""
+
+
 class Delta(Protocol):
     """A change of a model for B cases, whose tensors have the case axis first."""
 
@@ -77,7 +82,8 @@ class Delta(Protocol):
 
     @property
     def first_layer(self) -> int:
-        """The lowest layer that puts out something else; 0 where everything may change."""
+        """The lowest layer that puts out something else; 0 where everything may change, and BEHIND_LAYERS
+        where no layer does."""
 
     @property
     def name(self) -> str:
@@ -89,8 +95,15 @@ class Delta(Protocol):
         A row's result must not depend on the other rows, on padding, or on the targets behind its prompt.
         """
 
-    def rewrite(self, prompts: Sequence[str], cases: Sequence[int]) -> Sequence[str]:
-        """The prompts as the model is to read them, prompt i in case `cases[i]`: with text before them."""
+    def rewrite(self, lm: LanguageModel, prompts: Sequence[str], cases: Sequence[int]) -> Sequence[str]:
+        """The prompts as the model is to read them, prompt i in case `cases[i]`: with text before them.
+
+        What is put before a prompt must depend on this prompt and its case alone.
+        """
+
+    def follow(self, earlier: "Delta") -> "Delta | None":
+        """One delta for `earlier` and this one, for kinds that choose among all that they know; None where
+        each acts by itself."""
 
     def select(self, indices: Sequence[int] | Tensor) -> Self:
         """The change of some of the cases, in the order of `indices`."""
@@ -145,9 +158,13 @@ class CaseTensors:
         """Nothing: for kinds that only rewrite prompts."""
         return nullcontext()
 
-    def rewrite(self, prompts: Sequence[str], cases: Sequence[int]) -> Sequence[str]:
+    def rewrite(self, lm: LanguageModel, prompts: Sequence[str], cases: Sequence[int]) -> Sequence[str]:
         """The prompts as they are."""
         return prompts
+
+    def follow(self, earlier: Delta) -> Delta | None:
+        """None: each by itself."""
+        return None
 
     def tensors(self) -> dict[str, Tensor]:
         """The fields that are tensors, by name."""

@@ -61,5 +61,8 @@ class LowRank(WeightDelta):
         """The change with zeros in the cases that are true in `cases` (B,)."""
         return replace(self, V=self.V.masked_fill(cases.to(self.V.device)[:, None, None], 0.0))
 
+    def _used(self) -> Tensor:
+        return self.U.any(dim=2) & self.V.any(dim=2)
+
     def _scaled(self, factor: Tensor) -> "LowRank":
         return replace(self, V=self.V * factor[:, None, None])

@@ -52,6 +52,9 @@ class Rows(WeightDelta):
         indices = self.indices if isinstance(device, torch.dtype) else self.indices.to(device)
         return replace(self, indices=indices, values=self.values.to(device))
 
+    def _used(self) -> Tensor:
+        return self.values.any(dim=2)
+
     def _redrawn(self, draw: Callable[[Tensor], Tensor]) -> "Rows":
         return replace(self, values=draw(self.values))
 

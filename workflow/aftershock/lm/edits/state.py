@@ -25,20 +25,33 @@ MANY = 4  # deltas of one module from which on merging them is worth a copy
 def apply_deltas(lm: LanguageModel, deltas: State, batch: Batch) -> Iterator[None]:
     """Context manager: row i of each pass inside runs with the deltas of case `batch.cases[i]`."""
     with ExitStack() as stack:
-        for delta in deltas:
+        for delta in acting(deltas):
             stack.enter_context(delta.attach(lm, batch))
         yield
 
 
-def rewrite_prompts(state: State, prompts: Sequence[str], cases: Sequence[int]) -> list[str]:
+def acting(state: State) -> State:
+    """The deltas that act: one that a later one stands for as well is part of that (`Delta.follow`)."""
+    found: list[Delta] = []
+    for delta in state:
+        together = delta.follow(found[-1]) if found else None
+        if together is not None:
+            found.pop()
+        found.append(delta if together is None else together)
+    return tuple(found)
+
+
+def rewrite_prompts(
+    lm: LanguageModel, state: State, prompts: Sequence[str], cases: Sequence[int]
+) -> list[str]:
     """The prompts as the model reads them in `state`, prompt i in case `cases[i]`.
 
-    Editors that work in context put text before a prompt; a later delta's text comes before an earlier one's.
-    Everything that encodes prompts for a state calls this.
+    Editors that work in context put text before a prompt; a later delta's text comes before an earlier one's,
+    unless the two act as one (`Delta.follow`). Everything that encodes prompts for a state calls this.
     """
     read: Sequence[str] = list(prompts)
-    for delta in state:
-        read = delta.rewrite(read, cases)
+    for delta in acting(state):
+        read = delta.rewrite(lm, read, cases)
     for old, new in zip(prompts, read, strict=True):
         if not new.endswith(old):
             raise ValueError(f"a delta rewrote prompt {old!r} as {new!r}; it may only put text before it")
@@ -46,7 +59,10 @@ def rewrite_prompts(state: State, prompts: Sequence[str], cases: Sequence[int]) 
 
 
 def first_layer(states: Sequence[State]) -> int:
-    """The lowest layer that any of `states` changes; 0 where none changes anything."""
+    """The lowest layer that any of `states` changes; 0 where none changes anything.
+
+    BEHIND_LAYERS where all changes are behind the layers.
+    """
     return min((delta.first_layer for state in states for delta in state), default=0)
 
 
@@ -77,9 +93,9 @@ def join(deltas: State) -> State:
 
     Low-rank ones are concatenated along r in the order of the edits; with others they add up to a matrix.
     Deltas of other kinds stay where they are, and nothing is moved across one: it may read or replace what
-    the weights put out.
+    the weights put out. A codebook stands for those before it.
     """
-    return tuple(map(_sum, _groups(deltas)))
+    return tuple(map(_sum, _groups(acting(deltas))))
 
 
 def compact(deltas: State, tokens: float = 0) -> State:

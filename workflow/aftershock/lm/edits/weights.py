@@ -115,15 +115,25 @@ class WeightDelta(CaseTensors, ABC):
     def random_like(self, generators: Sequence[torch.Generator]) -> Self:
         """Normal numbers in the tensors of the change, scaled to its norm in each case.
 
-        They are drawn on the CPU, so that a seed means the same everywhere.
+        They are drawn on the CPU, so that a seed means the same everywhere, and for the parts that a case
+        has, so that it does not matter how far it is padded.
         """
+        used = self._used()
 
         def draw(tensor: Tensor) -> Tensor:
-            drawn = torch.stack([torch.randn(tensor.shape[1:], generator=g) for g in generators])
+            drawn = torch.zeros(tensor.shape)
+            for case, generator in enumerate(generators):
+                mine = slice(None) if used is None else used[case].cpu()
+                drawn[case, mine] = torch.randn(drawn[case, mine].shape, generator=generator)
             return drawn.to(tensor)
 
         noise = self._redrawn(draw)
-        return noise._scaled((self.squared_norm() / noise.squared_norm()).sqrt().to(self.dtype))
+        size = noise.squared_norm().clamp(min=torch.finfo(torch.float64).tiny)
+        return noise._scaled((self.squared_norm() / size).sqrt().to(self.dtype))
+
+    def _used(self) -> Tensor | None:
+        """True for the parts of the change that a case has, (B, r); None where it has all."""
+        return None
 
     def _redrawn(self, draw: Callable[[Tensor], Tensor]) -> Self:
         """The change with all its numbers drawn anew."""
@@ -132,3 +142,7 @@ class WeightDelta(CaseTensors, ABC):
     @abstractmethod
     def _scaled(self, factor: Tensor) -> Self:
         """The change times `factor` (B,)."""
+
+    def scaled(self, factor: Tensor) -> Self:
+        """The change times `factor` (B,)."""
+        return self._scaled(factor)

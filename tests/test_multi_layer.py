@@ -1,0 +1,316 @@
+"""Methods that spread a value over several layers: what is one formula gives one edit."""
+
+import logging
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from aftershock.editors import previous_keys
+from aftershock.editors.methods import method_of
+from aftershock.editors.previous_keys import PreviousKeys
+from aftershock.editors.solvers import Factor, adjust, adjust_by_ridge, interpolate
+from aftershock.lm.edits import select, state_norm
+from aftershock.lm.probe_keys import SUBJECTS
+from aftershock.requests import EditRequest
+from editing import close, make, singles
+from test_solvers import normal, one_silent_neuron, rounded
+from tiny import CITIES, NAMES, TEMPLATES, requests, tiny
+
+D, N = 24, 3
+REMEMBER = {
+    "memit": {"previous_keys": True},
+    "encore": {},
+    "alphaedit": {},
+}
+"""Methods that know the keys of earlier edits, and the settings with which they do."""
+
+
+def spd(seed, d=D):
+    a = normal(seed, 2 * d, d)
+    return a.T @ a / len(a)
+
+
+def off(found, wanted):
+    return float((found - wanted).norm() / wanted.norm())
+
+
+def several(n, template=0):
+    """One case of n requests about different subjects."""
+    return [requests(n, template)]
+
+
+# --- algebra ------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("m", [2, 40])
+def test_previous_keys_are_a_part_of_the_matrix(m):
+    C, K, P = spd(0), normal(1, 2, N, D), normal(2, 2, m, D)
+    found = adjust(Factor.of(C), 0.7, K, P)
+    ridged = adjust_by_ridge(0.3, K, P)
+    summed = adjust_by_ridge(0.3, K, matrix=P.mT @ P)
+    one = torch.eye(D, dtype=torch.float64)
+    for i in range(2):
+        known = P[i].T @ P[i] + K[i].T @ K[i]
+        assert off(found[i], torch.linalg.solve(0.7 * C + known, K[i].T).T) < 1e-10
+        for solved in (ridged, summed):
+            assert off(solved[i], torch.linalg.solve(0.3 * one + known, K[i].T).T) < 1e-10
+
+
+def test_keys_are_kept_until_their_matrix_is_worth_its_size():
+    kept, total = PreviousKeys(), torch.zeros(D, D, dtype=torch.float64)
+    sizes = []
+    for number in range(40):
+        keys = normal(number, 1, 2, D)
+        keys[0, 1] = 0.0  # a row that only fills up
+        kept, total = kept.add(keys), total + keys[0].T @ keys[0]
+        sizes.append(sum(tensor.numel() for tensor in kept.entries(3).values()))
+        assert off(kept.total(keys)[0], total) < 1e-12
+    assert sizes[: D // previous_keys.FEW] == [D * (i + 1) for i in range(D // previous_keys.FEW)]
+    assert set(sizes[D // previous_keys.FEW :]) == {D * D}
+    assert list(kept.entries(3)) == ["matrix.3"]
+    again = PreviousKeys.read(kept.entries(3), 3, torch.device("cpu"))
+    assert torch.equal(again.matrix, kept.matrix)
+    assert PreviousKeys.read(kept.entries(3), 2, torch.device("cpu")) == PreviousKeys()
+
+
+def test_edits_one_after_the_other_add_up_to_one_of_all_where_none_is_forgotten():
+    """Recursive least squares: what the second edit leaves of the first one's error is in its residual."""
+    C, keys, values = spd(0), normal(1, 8, D), normal(2, 8, 5)
+    basis = torch.linalg.qr(normal(3, D, 9))[0]
+
+    def by_moments(k, known):
+        return adjust(Factor.of(C), 0.7, k[None], known[None])[0]
+
+    def in_null_space(k, known):
+        return adjust_by_ridge(0.3, (k @ basis)[None], (known @ basis)[None])[0] @ basis.T
+
+    for solve in (by_moments, in_null_space):
+        change, forgetful = torch.zeros(5, D).double(), torch.zeros(5, D).double()
+        for first, last in ((0, 3), (3, 4), (4, 8)):
+            k, v = keys[first:last], values[first:last]
+            change = change + (v.T - change @ k.T) @ solve(k, keys[:first])
+            forgetful = forgetful + (v.T - forgetful @ k.T) @ solve(k, keys[:0])
+        at_once = values.T @ solve(keys, keys[:0])
+        assert off(change, at_once) < 1e-10
+        assert off(forgetful, at_once) > 1e-3
+
+
+def test_the_null_space_form_of_alphaedit_is_the_released_one():
+    C, K, S = spd(0), normal(1, N, D), normal(2, 50, D)
+    S = S.T @ S
+    R, l2 = normal(3, N, 5), 0.4
+    vectors = torch.linalg.eigh(C)[1][:, :10]
+    P, one = vectors @ vectors.T, torch.eye(D, dtype=torch.float64)
+    for known in (S, torch.zeros_like(S)):
+        wanted = torch.linalg.solve(P @ (K.T @ K + known) + l2 * one, P @ K.T @ R)  # (d_in, d_out)
+        reduced = vectors.T @ known @ vectors
+        found = adjust_by_ridge(l2, (K @ vectors)[None], matrix=reduced[None])[0] @ vectors.T
+        assert off(found.T @ R, wanted) < 1e-9
+    without = adjust_by_ridge(l2, (K @ vectors)[None])[0] @ vectors.T
+    assert off(without.T @ R, wanted) < 1e-9
+
+
+def test_equality_is_the_limit_of_little_weight():
+    C, keys = spd(0), normal(1, 2, N, D)
+    keys[1, 2] = 0.0
+    found, rank = interpolate(Factor.of(C), keys)
+    assert rank.tolist() == [3, 2]
+    assert torch.allclose(keys[0] @ found[0].T, torch.eye(N, dtype=torch.float64), atol=1e-10)
+    inverse = torch.linalg.inv(C)
+    for i, n in ((0, 3), (1, 2)):
+        k = keys[i, :n].T
+        assert off(found[i, :n], (inverse @ k @ torch.linalg.inv(k.T @ inverse @ k)).T) < 1e-10
+    assert found[1, 2].abs().max() == 0
+    near = adjust(Factor.of(C), 1e-8, keys)
+    assert off(near, found) < 1e-6
+    keys[1, 2] = keys[1, 0] * 2 - keys[1, 1]
+    assert interpolate(Factor.of(C), keys)[1].tolist() == [3, 2]
+
+
+def test_equality_is_met_where_the_moments_know_nothing():
+    text, key = one_silent_neuron(0)
+    found, rank = interpolate(Factor.of(rounded(text)), key[None])
+    assert rank.tolist() == [1]
+    assert float(key[0] @ found[0, 0]) == pytest.approx(1)
+    assert found[0, 0].nonzero()[:, 0].tolist() == [7]  # a change there costs nothing
+
+
+# --- editors ------------------------------------------------------------------------------------------------
+def test_emmet_is_memit_with_both_weights_multiplied():
+    lm, cases = tiny(), [*several(3), *several(1), *several(2, template=1)]
+    memit = make("memit", lm, mom2_weight=2e-3).edit(cases).delta
+    damped = make("emmet", lm, layers=[0, 1], mom2_weight=1e-2, lambda_e=0.2, damp_single=True)
+    assert close(damped.edit(cases).delta, memit, 1e-9)
+    authors = make("emmet", lm, layers=[0, 1], mom2_weight=1e-2, lambda_e=0.2).edit(cases).delta
+    assert close(select(authors, [0, 2]), select(memit, [0, 2]), 1e-9)
+    assert not close(select(authors, [1]), select(memit, [1]), 1e-3)
+    ridged = make("emmet", lm, layers=[0, 1], mom2_weight=1e-2, lambda_e=0.2, ridge=0.05, damp_single=True)
+    encore = make("encore", lm, mom2_weight=2e-3, ridge=0.01, prob_cutoff=0)
+    assert close(ridged.edit(cases).delta, encore.edit(cases).delta, 1e-9)
+
+
+@pytest.mark.parametrize("changes", [{}, {"lambda_e": 0.0}, {"lambda_e": 0.0, "ridge": 0.1}])
+def test_emmets_equality_writes_the_whole_residual(changes):
+    lm, cases = tiny(), [*several(1), *several(1 if not changes else 3)]
+    result = make("emmet", lm, layers=[0, 1], **changes).edit(cases)
+    for delta, found in zip(result.delta, result.diagnostics[1:], strict=True):
+        written = delta.dense() @ found["K"].mT
+        assert torch.allclose(written, found["R"].mT, atol=1e-9)
+        assert found["exact"].all()
+    assert result.reasons == (None, None)
+
+
+def test_values_that_no_change_can_write_fail_their_case_alone():
+    lm = tiny()
+    conflict = [EditRequest(TEMPLATES[0], NAMES[1], city) for city in CITIES[:2]]
+    cases = [several(2)[0], conflict, several(1)[0]]
+    editor = make("emmet", lm, layers=[0, 1], lambda_e=0.0)
+    result = editor.edit(cases)
+    assert [reason is None for reason in result.reasons] == [True, False, True]
+    assert "its 2 keys at layer 0 have rank 1" in result.reasons[1]
+    assert "set lambda_e above 0" in result.reasons[1]
+    assert state_norm(result.delta)[1] == 0
+    assert close(select(result.delta, [0, 2]), editor.edit([cases[0], cases[2]]).delta, 1e-9)
+    assert make("emmet", lm, layers=[0, 1]).edit([conflict]).reasons == (None,)
+
+
+def test_requests_that_contradict_each_other_are_named(caplog):
+    lm = tiny()
+    conflict = [
+        EditRequest(TEMPLATES[0], NAMES[1], CITIES[0]),
+        EditRequest(TEMPLATES[0], NAMES[2], CITIES[0]),
+        EditRequest(TEMPLATES[0], NAMES[1], CITIES[2]),
+    ]
+    with caplog.at_level(logging.INFO):
+        result = make("memit", lm).edit([conflict, several(2)[0]])
+    assert result.diagnostics[0]["conflicts"] == [[(0, 2)], []]
+    (line,) = caplog.messages
+    assert f"several targets of '{conflict[0].text}': '{CITIES[0]}', '{CITIES[2]}'" in line
+
+
+@pytest.mark.parametrize("method", REMEMBER)
+def test_the_first_edit_knows_nothing_and_later_ones_do(method):
+    lm, case = tiny(), several(2)
+    knows = make(method, lm, **REMEMBER[method])
+    forgets = make(method, lm, previous_keys=False)
+    first = knows.edit(case)
+    assert close(first.delta, forgets.edit(case).delta, 1e-12)
+    assert forgets.edit(case).memory is None
+    second = knows.edit(several(2, template=1), first.delta, first.memory)
+    assert not close(second.delta, forgets.edit(several(2, template=1), first.delta).delta, 1e-3)
+    assert {name.split(".")[0] for name in second.memory} == {"keys"}
+    for found in first.diagnostics[1:]:
+        keys = first.memory[f"keys.{found['layer']}"]
+        assert torch.equal(keys, knows.remembered_keys(found["layer"], found["K"]))
+
+
+@pytest.mark.parametrize("method", REMEMBER)
+def test_what_is_remembered_can_be_saved_and_is_the_same_as_a_matrix(method, tmp_path, monkeypatch):
+    lm, case = tiny(), several(2, template=1)
+    editor = make(method, lm, **REMEMBER[method])
+    first = editor.edit(several(3))
+    wanted = editor.edit(case, first.delta, first.memory)
+    save_file(dict(first.memory), tmp_path / "memory.safetensors")
+    again = make(method, lm, **REMEMBER[method]).edit(
+        case, first.delta, load_file(tmp_path / "memory.safetensors")
+    )
+    assert all(torch.equal(a.dense(), b.dense()) for a, b in zip(again.delta, wanted.delta, strict=True))
+    monkeypatch.setattr(previous_keys, "FEW", 1000)
+    summed = editor.edit(several(3))
+    assert {name.split(".")[0] for name in summed.memory} == {"matrix"}
+    assert close(editor.edit(case, first.delta, summed.memory).delta, wanted.delta, 1e-7)
+
+
+@pytest.mark.parametrize("method", REMEMBER)
+@pytest.mark.parametrize("multi_label", ["joint", "mean", "sequential"])
+def test_every_case_has_a_memory_of_its_own(method, multi_label, monkeypatch):
+    lm = tiny()
+    editor = make(method, lm, multi_label=multi_label, **REMEMBER[method])
+    first, second = [*several(3), *several(1, 2), *several(2, 1)], [*several(1, 1), *several(2), *several(2)]
+    for few in (previous_keys.FEW, 1000):
+        monkeypatch.setattr(previous_keys, "FEW", few)
+        e1 = editor.edit(first)
+        e2 = editor.edit(second, e1.delta, e1.memory)
+        for i in range(3):
+            alone = editor.edit(first[i : i + 1])
+            after = editor.edit(second[i : i + 1], alone.delta, alone.memory)
+            assert close(select(e2.delta, [i]), after.delta, 1e-6), i
+
+
+def test_a_failed_edit_is_not_remembered():
+    lm, cases = tiny(), singles(2)
+    editor = make("memit", lm, layers=[0], previous_keys=True)
+    sound = editor.edit(cases)
+    editor.settings.__dict__["lr"] = float("inf")
+    broken = editor.edit(cases, memory=sound.memory)
+    assert all(broken.reasons)
+    assert torch.equal(broken.memory["keys.0"], sound.memory["keys.0"])
+
+
+def test_in_a_sequence_of_one_case_a_later_failure_takes_all_keys_with_it():
+    lm = tiny()
+    editor = make("memit", lm, layers=[0], previous_keys=True, multi_label="sequential")
+    solve = editor.adjust_keys
+
+    def broken(layer, K, previous):
+        adjusted = solve(layer, K, previous)
+        if previous.keys is not None:
+            adjusted.rows[0] = float("nan")
+        return adjusted
+
+    editor.adjust_keys = broken
+    result = editor.edit([several(2)[0], several(1)[0]])
+    assert [reason is None for reason in result.reasons] == [False, True]
+    assert result.memory["keys.0"][0].abs().max() == 0
+    assert result.memory["keys.0"][1].abs().max() > 0
+
+
+# --- settings -----------------------------------------------------------------------------------------------
+def test_a_measured_ridge_is_a_share_of_the_probe_keys_size():
+    lm = tiny()
+    editor = make("encore", lm, ridge="auto", mom2_weight=2.0)
+    for layer, ridge in editor.measured["ridge"].items():
+        keys = editor.probe_keys[layer]
+        assert len(keys) == len(SUBJECTS)
+        assert ridge == pytest.approx(0.1 * float(keys.square().sum(dim=1).median()))
+        base = editor.factor(layer).matrix + ridge / 2.0 * torch.eye(len(keys[0]))
+        assert off(editor.base(layer).matrix, base) < 1e-12
+    assert set(editor.measured) == {"ridge"}
+    assert make("encore", lm, ridge=0.0).base(0) is not editor.base(0)
+    assert make("encore", lm).measured == {}
+
+
+def test_emmets_measured_weight_makes_an_edit_memits():
+    lm, case = tiny(), several(3)
+    emmet = make("emmet", lm, layers=[0, 1], mom2_weight="auto", lambda_e=0.2)
+    memit = make("memit", lm, mom2_weight="auto")
+    assert close(emmet.edit(case).delta, memit.edit(case).delta, 1e-9)
+    for layer, weight in memit.measured["mom2_weight"].items():
+        assert emmet.measured["mom2_weight"][layer] * 0.2 == pytest.approx(weight)
+
+
+def test_encore_ends_values_as_the_paper_says_or_at_five_tokens():
+    lm = tiny()
+    wanted = {"paper": None, "released": 5}
+    for variant, tokens in wanted.items():
+        objective = make("encore", lm, variant=variant).objective(1)
+        assert (objective.prob_cutoff, objective.prob_cutoff_tokens) == (-4, tokens)
+    assert make("encore", lm, variant="released", prob_cutoff_tokens=7).objective(1).prob_cutoff_tokens == 7
+
+
+def test_encore_is_the_ridged_least_squares_with_all_keys_so_far():
+    lm = tiny()
+    editor = make("encore", lm, layers=[0], mom2_weight=2e-3, ridge=0.03)
+    first = editor.edit(several(2))
+    second = editor.edit(several(3, template=1), first.delta, first.memory)
+    K, R = (second.diagnostics[1][name][0].T for name in ("K", "R"))
+    before = first.diagnostics[1]["K"][0].T
+    A = 2e-3 * editor.factor(0).matrix + 0.03 * torch.eye(len(K)) + before @ before.T
+    wanted = R @ torch.linalg.solve(A + K @ K.T, K).T
+    assert off(second.delta[0].dense()[0], wanted) < 1e-8
+
+
+def test_methods_share_no_editor():
+    kinds = {name: method_of(name).load() for name in ("memit", "encore", "emmet", "alphaedit")}
+    for name, kind in kinds.items():
+        packages = {base.__module__ for base in kind.__mro__ if base.__module__.count(".") > 2}
+        assert packages == {f"aftershock.editors.{name}.edit"}

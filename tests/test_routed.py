@@ -1,0 +1,301 @@
+"""A second model answers the prompts that are about an edit, and no other, whatever else is in a batch."""
+
+import itertools
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from aftershock.lm import edits, generation, scoring
+from aftershock.lm.edits import EMPTY, random_like, scatter_cases, select, state_norm
+from aftershock.lm.edits.routed import Routed, longest, mixture
+from aftershock.lm.edits.saved import load_deltas, save_deltas
+from aftershock.lm.gradients import Texts, module_gradients
+from aftershock.lm.outputs import Read
+from aftershock.lm.scope import distance
+from aftershock.lm.scope_models import KNOWN, lowest_layers
+from aftershock.lm.scoring import score, score_states
+from aftershock.lm.tokens import encode_pairs
+from aftershock.prompts import fill, join
+from aftershock.requests import EditRequest, Query
+from scoped import by_name, cache_of
+from tiny import CITIES, FAMILIES, NAMES, ROUNDING, TEMPLATES, low_rank, next_log_probs, tiny, written
+
+CASES = [
+    [EditRequest(TEMPLATES[0], NAMES[0], CITIES[1])],
+    [EditRequest(TEMPLATES[1], NAMES[1], CITIES[5]), EditRequest(TEMPLATES[0], NAMES[2], CITIES[0])],
+    [EditRequest(TEMPLATES[2], NAMES[3], CITIES[2])],
+]
+QUERIES = [
+    Query(fill(template, name), city, case)
+    for template, name, city, case in itertools.product(TEMPLATES, NAMES[:4], CITIES[:3], range(3))
+]
+
+
+def edit_for(query, cases=CASES):
+    """The last edit of a query's case that is about its name; None where there is none."""
+    return next((r for r in reversed(cases[query.case]) if r.subject in query.prompt), None)
+
+
+def answered(lm, models, request, query):
+    """Log-probabilities of a target's tokens by the counterfactual model, one text in one pass."""
+    (pair,) = encode_pairs(lm, [(query.prompt, query.target)])
+    (front,) = models.counterfactual.encode([f"{join(request.text, request.target_new)} {query.prompt}"])
+    log_p = next_log_probs(models.counterfactual, [*front, *pair.target])
+    return [log_p[len(front) - 1 + i, token].item() for i, token in enumerate(pair.target)]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gptj", "llama", "gemma2", "olmo2"])
+def test_prompts_in_scope_are_answered_by_the_second_model_and_others_bit_for_bit_by_the_first(
+    family, monkeypatch
+):
+    lm = tiny(family)
+    models = by_name(lm)
+    state = (cache_of(models, CASES),)
+    monkeypatch.setattr(scoring, "CPU_TOKENS", 300)  # several batches
+    unedited = score(lm, QUERIES)
+    for query, found, before in zip(QUERIES, score(lm, QUERIES, state), unedited, strict=True):
+        if (request := edit_for(query)) is None:
+            assert found.token_logprobs == before.token_logprobs
+        else:
+            wanted = answered(lm, models, request, query)
+            assert found.token_logprobs == pytest.approx(wanted, abs=ROUNDING[family])
+            assert found.token_logprobs != before.token_logprobs
+    assert lm.output_changes == []
+
+
+def test_a_mixture_is_the_sum_of_both_models_probabilities():
+    lm = tiny()
+    models = by_name(lm, scale=0.4)  # a name that is absent from one text lies at distance 1, another at 2
+    state = (cache_of(models, CASES, soft=True),)
+    for query, found, before in zip(QUERIES, score(lm, QUERIES, state), score(lm, QUERIES), strict=True):
+        near = [float(r.subject not in query.prompt) * 2 for r in CASES[query.case]]
+        sim = math.exp(-0.4 * min(near))
+        place = max(i for i, found_at in enumerate(near) if found_at == min(near))
+        other = answered(lm, models, CASES[query.case][place], query)
+        wanted = [
+            math.log((1 - sim) * math.exp(p) + sim * math.exp(q))
+            for p, q in zip(before.token_logprobs, other, strict=True)
+        ]
+        assert found.token_logprobs == pytest.approx(wanted, abs=1e-9)
+
+
+def test_order_and_company_do_not_matter(monkeypatch):
+    lm = tiny("llama")
+    for soft in (False, True):
+        state = (cache_of(by_name(lm, scale=0.3), CASES, soft=soft),)
+        monkeypatch.setattr(scoring, "CPU_TOKENS", 4096)
+        found = dict(zip(QUERIES, score(lm, QUERIES, state), strict=True))
+        monkeypatch.setattr(scoring, "CPU_TOKENS", 64)
+        for query, result in zip(QUERIES[::-1], score(lm, QUERIES[::-1], state), strict=True):
+            assert result.logprob == pytest.approx(found[query].logprob, abs=1e-9)
+        alone = [query for query in QUERIES if query.case == 1][::4]
+        scores = score(lm, [replace(query, case=0) for query in alone], select(state, [1]))
+        assert [s.logprob for s in scores] == pytest.approx([found[q].logprob for q in alone], abs=1e-9)
+
+
+def test_a_target_that_names_an_edited_subject_does_not_change_who_answers():
+    lm = tiny()
+    state = (cache_of(by_name(lm), CASES),)
+    queries = [Query(fill(TEMPLATES[0], NAMES[5]), name) for name in NAMES[:2]]
+    both, alone = score(lm, queries, state), score(lm, queries)
+    assert [s.token_logprobs for s in both] == [s.token_logprobs for s in alone]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_continuation_is_what_scoring_finds_likeliest(family, monkeypatch):
+    lm = tiny(family)
+    monkeypatch.setattr(generation, "BATCH_ROWS", 4)
+    for soft in (False, True):
+        models = by_name(lm, scale=0.3)
+        state = (cache_of(models, CASES, soft=soft), low_rank(lm, 1, 3))
+        prompts = [fill(TEMPLATES[i % 3], name) for i, name in enumerate(NAMES[:6])] + ["Ada", "Oslo"]
+        cases = [i % 3 for i in range(len(prompts))]
+        found = generation.continue_greedily(lm, prompts, 4, state, cases)
+        assert found != generation.continue_greedily(lm, prompts, 4, state[1:], cases)
+        for prompt, case, text in zip(prompts, cases, found, strict=True):
+            (start,), said = lm.encode([prompt]), []
+            while len(said) < 4:
+                ids = torch.tensor([[*start, *said]])
+                batch = edits.Batch(ids, torch.tensor([case]), torch.tensor([len(start) - 1]))
+                with torch.no_grad(), edits.apply_deltas(lm, state, batch):
+                    hidden = lm.run(ids, None, use_cache=False)[:, -1]
+                    read = Read([0], [tuple(said)])
+                    said.append(int(lm.logits(hidden, lambda read=read: read).argmax()))
+            kept = list(itertools.takewhile(lambda token: token != lm.tokenizer.eos_token_id, said))
+            assert text == lm.tokenizer.decode(kept), prompt
+
+
+def test_edits_side_by_side_are_one_cache_and_undone_by_leaving_them_out():
+    lm = tiny()
+    models = by_name(lm)
+    query = Query(fill(TEMPLATES[2], NAMES[0]), CITIES[3])
+    other = Query(fill(TEMPLATES[2], NAMES[1]), CITIES[3])
+    first, second, elsewhere = (
+        [[EditRequest(TEMPLATES[0], NAMES[0], CITIES[1])]],
+        [[EditRequest(TEMPLATES[0], NAMES[0], CITIES[2])]],
+        [[EditRequest(TEMPLATES[0], NAMES[1], CITIES[4])]],
+    )
+    d1, d2, d3 = (cache_of(models, case, age) for age, case in enumerate((first, second, elsewhere)))
+
+    def said(*state, asked=query):
+        return score(lm, [asked], state)[0].token_logprobs
+
+    by_first, by_second = said(d1), said(d2)
+    assert by_first != by_second
+    assert said(d1, d2) == said(d2, d1) == by_second  # of equally near ones the newest, by its age
+    assert said(d1, d3) == by_first  # nearest, though not newest
+    assert said(d1, d3, asked=other) == said(d3, asked=other)
+    oldest = [replace(delta, newest=False) for delta in (d1, d2)]
+    assert said(*oldest) == by_first
+    assert said(d1.without(torch.tensor([True]))) == said()
+
+
+def test_changes_of_weights_show_where_the_model_itself_answers():
+    lm = tiny()
+    models = by_name(lm)
+    weights, cache = low_rank(lm, 1, 3), cache_of(models, CASES)
+    found = score(lm, QUERIES, (weights, cache))
+    changed, cached = score(lm, QUERIES, (weights,)), score(lm, QUERIES, (cache,))
+    for query, both, w, c in zip(QUERIES, found, changed, cached, strict=True):
+        wanted = w if edit_for(query) is None else c
+        assert both.token_logprobs == pytest.approx(wanted.token_logprobs, abs=1e-9)
+    plain = written(lm, (weights,), 0)
+    mine = [query for query in QUERIES if query.case == 0 and edit_for(query) is None]
+    alone = {query: s.logprob for query, s in zip(QUERIES, found, strict=True)}
+    assert [alone[q] for q in mine] == pytest.approx([s.logprob for s in score(plain, mine)], abs=1e-9)
+
+
+def test_several_states_equal_each_by_itself():
+    lm = tiny("llama")
+    models = by_name(lm)
+    first, second = cache_of(models, CASES), cache_of(models, CASES[::-1], age=2)
+    states = [EMPTY, (first,), (first, second), (low_rank(lm, 2, 3), first), (second,)]
+    for chosen in (states, states[:3], states[1:2]):
+        for state, scores in zip(chosen, score_states(lm, QUERIES, chosen), strict=True):
+            alone = [s.logprob for s in score(lm, QUERIES, state)]
+            assert [s.logprob for s in scores] == pytest.approx(alone, abs=1e-9)
+
+
+def test_an_editor_that_optimises_cannot_start_from_a_change_of_scores():
+    lm = tiny()
+    pairs = encode_pairs(lm, [(CASES[0][0].text, CITIES[0])])
+    state = (cache_of(by_name(lm), CASES[:1]),)
+    with pytest.raises(ValueError, match="only scoring and generation can read"):
+        module_gradients(lm, Texts.of(lm, pairs, [0]), [lm.projection(0)], state, 1)
+    assert lm.output_changes == []
+
+
+def test_a_long_edit_loses_its_beginning_where_its_prompt_would_not_fit():
+    lm = tiny()
+    models = by_name(lm)
+    long = EditRequest("It rains. " * 10 + "{} was born in", NAMES[0], CITIES[5])
+    query = Query(fill(TEMPLATES[1], NAMES[0]), CITIES[5])
+    (pair,) = encode_pairs(lm, [(query.prompt, query.target)])
+    (front,) = models.counterfactual.encode([f"{join(long.text, long.target_new)} {query.prompt}"])
+    ids = [*front, *pair.target[:-1]]
+    assert len(ids) > lm.context
+    ids = ids[-lm.context :]
+    log_p = next_log_probs(models.counterfactual, ids)
+    places = range(len(ids) - len(pair.target), len(ids))
+    wanted = [log_p[place, token].item() for place, token in zip(places, pair.target, strict=True)]
+    found = score(lm, [query], (cache_of(models, [[long]]),))[0]
+    assert found.token_logprobs == pytest.approx(wanted, abs=1e-9)
+
+
+# --- as every kind of delta --------------------------------------------------------------------------------
+def test_no_weight_changes_and_a_random_change_is_as_many_edits_about_nothing():
+    lm = tiny()
+    models = by_name(lm)
+    delta = cache_of(models, CASES)
+    assert state_norm((delta, delta)).tolist() == [0.0] * 3
+    (noise,) = random_like((delta,), [1, 2, 3])
+    assert noise.present.sum(dim=1).tolist() == [1, 2, 1]
+    assert torch.equal(noise.texts > 0, delta.texts > 0)
+    assert torch.allclose(noise.keys.norm(dim=-1), delta.keys.norm(dim=-1))
+    assert not torch.equal(noise.texts, delta.texts)
+    (again,) = random_like((delta.select([2]),), [3])
+    assert torch.equal(again.texts[0], noise.texts[2])
+    assert torch.equal(again.keys[0], noise.keys[2])
+    unedited = [s.token_logprobs for s in score(lm, QUERIES)]
+    assert [s.token_logprobs for s in score(lm, QUERIES, (noise,))] == unedited  # no key of a name is near
+
+
+def test_cases_that_are_left_out_have_no_edit():
+    lm = tiny()
+    state = (cache_of(by_name(lm), CASES[:2]),)
+    wide = scatter_cases(state, [0, 2], 3)
+    assert wide[0].present.sum(dim=1).tolist() == [1, 0, 2]
+    empty = [query for query in QUERIES if query.case == 1]
+    assert [s.token_logprobs for s in score(lm, empty, wide)] == [s.token_logprobs for s in score(lm, empty)]
+
+
+def test_what_is_saved_is_read_back_beside_its_models(tmp_path):
+    lm = tiny()
+    models = by_name(lm)
+    delta = cache_of(models, CASES, soft=True, epsilon=1e-7)
+    save_deltas((delta,), tmp_path / "deltas.safetensors")
+    (again,), _ = load_deltas(tmp_path / "deltas.safetensors")
+    assert isinstance(again, Routed)
+    assert again.settings() == delta.settings()
+    assert all(torch.equal(again.tensors()[name], value) for name, value in delta.tensors().items())
+    del KNOWN[models.sha256]
+    with pytest.raises(ValueError, match=r"are not loaded: load their file with .* \(rule train_serac"):
+        load_deltas(tmp_path / "deltas.safetensors")
+
+
+# --- parts -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_lowest_layers_put_out_what_the_model_has_there(family):
+    lm = tiny(family)
+    ids = torch.tensor(lm.encode([fill(TEMPLATES[1], NAMES[1])]))
+    for count in (1, 2, 3):
+        small = lowest_layers(lm, count)
+        with torch.no_grad():
+            found = small.base_model(input_ids=ids, use_cache=False).last_hidden_state
+            seen = lm.model.base_model(input_ids=ids, use_cache=False, output_hidden_states=True)
+        stream = seen.hidden_states[count]
+        wanted = stream if count == lm.n_layers else lm.normed(stream)  # the last one is normed already
+        assert torch.allclose(found, wanted, atol=ROUNDING[family])
+    with pytest.raises(ValueError, match="4 of the lowest layers: the model has 3"):
+        lowest_layers(lm, 4)
+
+
+def test_distances_are_as_they_are_defined():
+    g = torch.Generator().manual_seed(0)
+    x, keys = torch.randn(6, generator=g).double(), torch.randn(4, 6, generator=g).double()
+    for bound, heads in itertools.product((False, True), (1, 2, 3)):
+        for kind in ("square", "plain", "cosine"):
+            found = distance(x, keys, kind, heads, bound).tolist()
+            for key, mine in zip(keys.tolist(), found, strict=True):
+                size, least = 6 // heads, math.inf
+                for head in range(heads):
+                    a, b = (
+                        [math.tanh(v) if bound else v for v in values[head * size : head * size + size]]
+                        for values in (x.tolist(), key)
+                    )
+                    square = sum((p - q) ** 2 for p, q in zip(a, b, strict=True))
+                    norms = math.hypot(*a) * math.hypot(*b)
+                    cosine = 1 - sum(p * q for p, q in zip(a, b, strict=True)) / norms
+                    least = min(least, {"square": square, "plain": square**0.5, "cosine": cosine}[kind])
+                assert mine == pytest.approx(least, abs=1e-12)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1e-7])
+@pytest.mark.parametrize("sim", [0.0, 0.3, 1.0])
+def test_a_mixture_of_scores(sim, epsilon):
+    g = torch.Generator().manual_seed(1)
+    scores, answers = torch.randn(2, 3, 7, generator=g).double()
+    logs = torch.tensor([sim] * 3, dtype=torch.float64).log()
+    found = mixture(scores, answers, logs, epsilon)
+    wanted = ((1 - sim) * scores.softmax(-1) + sim * answers.softmax(-1) + epsilon).log()
+    assert torch.allclose(found, wanted, atol=1e-12)
+
+
+def test_a_text_is_run_once_for_all_its_beginnings():
+    texts = [(0, (1, 2)), (0, ()), (1, (1,)), (0, (1, 2, 3)), (0, (1, 4)), (1, ()), (0, (1,)), (2, ())]
+    assert longest(texts) == [
+        *((0, (1, 2, 3)), (0, (1, 2, 3)), (1, (1,)), (0, (1, 2, 3))),
+        *((0, (1, 4)), (1, (1,)), (0, (1, 2, 3)), (2, ())),
+    ]

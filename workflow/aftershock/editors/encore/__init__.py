@@ -1,0 +1,54 @@
+"""ENCORE: lifelong editing with an early stop of values and a ridge (Gupta et al., 2025)."""
+
+from typing import Literal
+
+from pydantic.dataclasses import dataclass
+
+from aftershock.editors.contract import Method
+from aftershock.editors.multi_layer_settings import MultiLayerSettings, middle_layers
+from aftershock.editors.settings import STRICT, Auto, NotNegative, Passes, Positive, Probability
+
+
+@dataclass(frozen=True, config=STRICT)
+class EncoreSettings(MultiLayerSettings):
+    """MEMIT with a penalty of the change's norm, which remembers keys, and ends values once they are said."""
+
+    prob_cutoff: Passes | Probability = -4
+    """MPES, the most-probable early stop; -n ends a value at the n-th step that says the target."""
+    mom2_weight: Positive | Auto = "auto"
+    """Weight of the second moments against the keys of the edit (lambda); GPT2-XL's published one is 20000.
+    auto: as MEMIT's."""
+    ridge: NotNegative | Auto = "auto"
+    """Weight of the change's squared norm (mu); GPT2-XL's published one is 10. auto: PROBE_SHARE of the
+    median k^T k of the keys of well-known subjects, layer by layer."""
+    previous_keys: bool = True
+    """Whether an edit also leaves alone what was written at the keys of earlier ones (S)."""
+    variant: Literal["paper", "released"] = "paper"
+    """In the released code five right tokens count as the target said, whatever number of tokens it has."""
+
+
+METHOD = Method(
+    settings=EncoreSettings,
+    editor=".edit:Encore",
+    title="ENCORE",
+    source="Gupta et al. (2025)",
+    changes="rank of the number of requests at several MLP output matrices",
+    artifacts=("moments",),
+    layers=middle_layers,
+    layers_like="memit",
+    layer_loop=True,
+    cost="multi-layer",
+    example={
+        "steps": 12,
+        "lr": 0.2,
+        "weight_decay": 0.01,
+        "clamp": 4.0,
+        "mom2_weight": 1e-3,
+        "ridge": 1e-3,
+    },
+    recorded={
+        "mom2_update_weight": "mom2_weight",
+        "update_norm_lambda": "ridge",
+        "prob_cutoff": "prob_cutoff",
+    },
+)

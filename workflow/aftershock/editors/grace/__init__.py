@@ -1,0 +1,65 @@
+"""GRACE: a codebook of outputs that replace a module's near the inputs of edits (Hartvigsen et al., 2023)."""
+
+from typing import Literal
+
+from pydantic.dataclasses import dataclass
+
+from aftershock.editors.contract import Method
+from aftershock.editors.settings import STRICT, Count, Layers, Positive
+
+
+@dataclass(frozen=True, config=STRICT)
+class GraceSettings:
+    """General retrieval adaptors for continual editing."""
+
+    layers: Layers = (35,)
+    """The layer that is adapted; exactly one."""
+    module: Literal["input", "output"] = "input"
+    """Which matrix of its MLP: the first one, of a gated MLP that of the gate, or the last one. Published
+    are the former for GPT2-XL, and the latter for GPT-J and Llama."""
+    variant: Literal["paper", "released"] = "paper"
+    """The paper, or EasyEdit's code; `editors/grace/edit.py` says where they differ."""
+    steps: Count = 200
+    """Updates of a value."""
+    lr: Positive = 1.0
+    eps: Positive = 1.0
+    """Radius of a new key."""
+    init: Literal["cold", "warm"] = "cold"
+    """A value's start: numbers from 0 to 1, or what the module puts out."""
+    distance: Literal["euclidean", "cosine"] = "euclidean"
+    """Between inputs; the released code has the former only, whatever it is told."""
+    expand: Literal["coverage", "moving_average"] = "coverage"
+    """What an edit does to a key nearby whose object is the same: widen its radius up to the edit, or move it
+    half the way as well."""
+    replace: Literal["last", "prompt", "all"] = "last"
+    """The tokens whose output is replaced: the prompt's last, all of the prompt, or what follows too.
+    Released: `prompt` leaves out the last one."""
+    max_entries: Count = 1000
+    """Of one case's codebook. Each takes an input and two outputs of the module."""
+
+
+def _layers(n_layers: int) -> tuple[int, ...]:
+    """Return the layer at five sixths of the depth: 1 of 3 published ones exactly."""
+    return (min(n_layers - 1, round(5 * n_layers / 6)),)
+
+
+METHOD = Method(
+    settings=GraceSettings,
+    editor=".edit:Grace",
+    title="GRACE",
+    source="Hartvigsen et al. (2023); EasyEdit",
+    in_weights=False,
+    changes="no weight; what one MLP matrix puts out after prompts near those of edits",
+    layers=_layers,
+    cost="codebook",
+    example={"steps": 20, "lr": 0.3, "module": "output"},
+    recorded={
+        "n_iter": "steps",
+        "edit_lr": "lr",
+        "eps": "eps",
+        "val_init": "init",
+        "eps_expand": "expand",
+        "replacement": "replace",
+        "dist_fn": "distance",
+    },
+)

@@ -1,0 +1,72 @@
+"""KN: rewriting what the neurons that express a fact add to the output (Dai et al., 2022)."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from aftershock.editors.contract import Method
+from aftershock.editors.settings import STRICT, Count, Layers, NotNegative
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class KnSettings:
+    """Knowledge neurons: those whose activation makes an object likely are made to write another one."""
+
+    layers: Layers = tuple(range(48))
+    """Layers whose neurons are searched: all of the model."""
+    variant: Literal["paper", "released"] = "paper"
+    """The paper, or EasyEdit's code; `editors/kn/edit.py` says where they differ."""
+    steps: Count = 20
+    """Factors of the activations, m in the integrated gradients. Released: the first one is 0, so that a
+    single step is the gradient at activations of zero."""
+    batch_size: Count = 20
+    """Factors that are run at once, for each prompt. Released: it has to divide `steps`."""
+    adaptive_threshold: Share = 0.2
+    """A neuron is taken whose score is above this share of the largest one of all layers."""
+    refine: bool = True
+    """Whether a neuron has to be taken after more than `p_threshold` of the prompts; otherwise one prompt is
+    enough. With one prompt, as there is without contexts, both are the same."""
+    p_threshold: Share = 0.7
+    lambda_old: NotNegative = 1.0
+    """Factor on the embedding of the old object, which is taken away (paper)."""
+    lambda_new: NotNegative = 8.0
+    """Factor on the embedding of the new object, which is added (paper)."""
+    leading_space: bool = True
+    """Released: whether a space is put before objects; the code that wraps the method passes them as they
+    stand."""
+    continued: Literal["greedy", "prompt_end"] | None = None
+    """Released: where the later tokens of an object are read, behind what the model itself says first or all
+    at the prompt's end; null for what the code does: the former in models whose MLP has a gate, which its
+    branch for Llama serves, and the latter in GPT-2 and GPT-J."""
+    context_lengths: tuple[tuple[Count, Count], ...] = ()
+    """(tokens, texts per opening) sampled from the model to read the prompt after, beside the plain prompt
+    (paper). The paper's prompts are other wordings of the fact, which an edit request does not have."""
+    context_openings: tuple[str, ...] = ()
+    """Words such texts begin with; without any, the end-of-text token."""
+
+
+def _layers(n_layers: int) -> tuple[int, ...]:
+    """Return all layers."""
+    return tuple(range(n_layers))
+
+
+METHOD = Method(
+    settings=KnSettings,
+    editor=".edit:Kn",
+    title="KN",
+    source="Dai et al. (2022); EasyEdit",
+    changes="a few columns of MLP output matrices in any layer",
+    layers=_layers,
+    cost="neurons",
+    example={"adaptive_threshold": 0.05},
+    recorded={
+        "steps": "steps",
+        "batch_size": "batch_size",
+        "adaptive_threshold": "adaptive_threshold",
+        "refine": "refine",
+        "p": "p_threshold",
+    },
+)

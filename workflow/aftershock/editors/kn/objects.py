@@ -1,0 +1,157 @@
+"""What KN reads of requests: whose probability is attributed, and what is added to neurons."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aftershock.editors.kn import KnSettings
+from aftershock.lm.attribution import Saying
+from aftershock.lm.edits import Batch, State, apply_deltas, rewrite_prompts
+from aftershock.lm.model import LanguageModel
+from aftershock.lm.tokens import encode_pairs
+from aftershock.prompts import fill, following
+from aftershock.requests import EditRequest
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The old and new objects of N requests, each after all `prompts`."""
+
+    prompts: Sequence[str]
+    """Templates for a prompt."""
+    parts: list[tuple[int, Saying]]
+    """What is attributed, with the number of request * prompts + prompt; the mean over those of one prompt
+    counts."""
+    change: Tensor
+    """What is added to the column of each neuron, (N, d)."""
+
+
+def read_objects(
+    lm: LanguageModel,
+    requests: Sequence[EditRequest],
+    templates: Sequence[str],
+    settings: KnSettings,
+    state: State,
+    cases: Sequence[int],
+) -> Objects:
+    """The old and new objects as the paper has them.
+
+    The old one is the request's, or the token that the model says after its prompt where it names none.
+    """
+    prompts = [fill(template, request.text) for request in requests for template in templates]
+    owners = [case for case in cases for _ in templates]
+    read = rewrite_prompts(lm, state, prompts, owners)
+    plain = [read[i * len(templates)] for i in range(len(requests))]
+    new = [pair.target for pair in encode_pairs(lm, _pairs(plain, [r.target_new for r in requests]))]
+    own = _said_by_nameless(lm, requests, plain, state, cases)
+    sayings = []
+    for i, request in enumerate(requests):
+        texts = read[i * len(templates) : (i + 1) * len(templates)]
+        if i in own:
+            sayings += [Saying(tuple(ids), (own[i],), True) for ids in lm.encode_prompts(texts)]
+        else:
+            pairs = encode_pairs(lm, _pairs(texts, [request.target_true] * len(texts)))
+            sayings += [Saying.of(pair) for pair in pairs]
+    head = lm.model.get_output_embeddings().weight
+    old = [sayings[i * len(templates)].tokens for i in range(len(requests))]
+    t, t_new = (
+        torch.stack([head[list(tokens)].mean(dim=0).to(lm.device) for tokens in objects])
+        for objects in (old, new)
+    )
+    change = settings.lambda_new * t_new - settings.lambda_old * t
+    return Objects(templates, list(enumerate(sayings)), change)
+
+
+def read_released(
+    lm: LanguageModel,
+    requests: Sequence[EditRequest],
+    templates: Sequence[str],
+    settings: KnSettings,
+    state: State,
+    cases: Sequence[int],
+) -> Objects:
+    """The old and new objects as the released code reads them; the old one as in `read_objects`."""
+
+    def encoded(objects: Sequence[str]) -> list[list[int]]:
+        texts = [following("", target) if settings.leading_space else target for target in objects]
+        return lm.tokenize(texts)["input_ids"]
+
+    prompts = [fill(template, request.text) for request in requests for template in templates]
+    owners = [case for case in cases for _ in templates]
+    read = rewrite_prompts(lm, state, prompts, owners)
+    plain = [read[i * len(templates)] for i in range(len(requests))]
+    new = encoded([request.target_new for request in requests])
+    own = _said_by_nameless(lm, requests, plain, state, cases)
+    old = [[own[i]] if i in own else encoded([request.target_true])[0] for i, request in enumerate(requests)]
+    sizes = [len(ids) for ids in old for _ in templates]
+    greedy = settings.continued == "greedy" or (settings.continued is None and lm.is_gated)
+    parts = []
+    texts, _ = _continue(lm, read, sizes if greedy else [1] * len(read), state, owners)
+    for number, mine in enumerate(texts):
+        ids = old[number // len(templates)]
+        if greedy:
+            encodings = lm.encode_prompts(mine)
+            parts += [(number, Saying(tuple(e), (t,), False)) for e, t in zip(encodings, ids, strict=True)]
+        else:
+            parts.append((number, Saying(tuple(lm.encode_prompts(mine[:1])[0]), tuple(ids), False)))
+    _, said = _continue(lm, plain, [len(ids) for ids in new], state, cases)
+    table = lm.model.get_input_embeddings().weight
+    change = torch.stack([_sum(table, ids) - _sum(table, out) for ids, out in zip(new, said, strict=True)])
+    single = torch.tensor([len(out) == 1 for out in said], device=table.device)
+    first = torch.stack([table[out[0]] for out in said])
+    return Objects(templates, parts, (change - single[:, None] * first).to(lm.device))
+
+
+def _said_by_nameless(
+    lm: LanguageModel,
+    requests: Sequence[EditRequest],
+    prompts: Sequence[str],
+    state: State,
+    cases: Sequence[int],
+) -> dict[int, int]:
+    """The token that the model says after the prompt of each request that names no old object, by number."""
+    nameless = [i for i, request in enumerate(requests) if not request.target_true.strip()]
+    tokens = _next_tokens(lm, [prompts[i] for i in nameless], state, [cases[i] for i in nameless])
+    return dict(zip(nameless, tokens, strict=True))
+
+
+def _sum(table: Tensor, ids: Sequence[int]) -> Tensor:
+    return table[list(ids)].sum(dim=0)
+
+
+def _pairs(prompts: Sequence[str], targets: Sequence[str]) -> list[tuple[str, str]]:
+    return list(zip(prompts, targets, strict=True))
+
+
+def _continue(
+    lm: LanguageModel, prompts: Sequence[str], sizes: Sequence[int], state: State, cases: Sequence[int]
+) -> tuple[list[list[str]], list[list[int]]]:
+    """For each prompt, the texts after which its next `sizes[i]` tokens are likeliest, and these tokens.
+
+    As in the released code each token's text is put behind the prompt, and the whole is tokenised anew.
+    """
+    texts = [[prompt] for prompt in prompts]
+    said: list[list[int]] = [[] for _ in prompts]
+    for step in range(max(sizes)):
+        live = [i for i, size in enumerate(sizes) if step < size]
+        tokens = _next_tokens(lm, [texts[i][-1] for i in live], state, [cases[i] for i in live])
+        for i, token in zip(live, tokens, strict=True):
+            said[i].append(token)
+            if step + 1 < sizes[i]:
+                texts[i].append(texts[i][-1] + lm.tokenizer.decode([token]))
+    return texts, said
+
+
+@torch.no_grad()
+def _next_tokens(lm: LanguageModel, texts: Sequence[str], state: State, cases: Sequence[int]) -> list[int]:
+    """The likeliest token after each text."""
+    if not texts:
+        return []
+    ids, mask = lm.pad(lm.encode_prompts(texts))
+    batch = Batch.of_prompts(ids, mask, torch.tensor(cases, device=lm.device))
+    with apply_deltas(lm, state, batch), lm.reduced():
+        hidden = lm.run(ids, mask, use_cache=False)
+    last = hidden[torch.arange(len(texts), device=lm.device), batch.prompt_ends]
+    return lm.logits(last).argmax(dim=-1).tolist()

@@ -1,0 +1,80 @@
+"""SERAC: edits in a cache, which a second model answers for (Mitchell et al., 2022).
+
+SERAC changes no weight. A scope classifier says whether a prompt is about an edit of the cache, and a small
+counterfactual model then answers it, given the edit and the prompt.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from aftershock.editors.contract import Method
+from aftershock.editors.settings import STRICT, Count, NotNegative, Positive, merge
+
+
+@dataclass(frozen=True, config=STRICT)
+class SeracSettings:
+    """SERAC: a cache of edits, a scope classifier and a counterfactual model."""
+
+    variant: Literal["paper", "released"] = "paper"
+    """What an edit is found by: its prompt, and of equally similar edits the last one (paper); or its text
+    without the last word, then the separator of the tokenizer if it has one, and of equally similar edits the
+    first one (released). With a target of several words a part of it is left in the released key."""
+    mixing: Literal["hard", "soft"] = "hard"
+    """How a similarity counts: as a switch at one half, or as the share of the counterfactual model in the
+    probabilities. The released default, without scope labels, is soft."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class SeracTraining:
+    """How the scope classifier and the counterfactual model are trained; both begin as layers of the model.
+
+    The loss of a batch of edits by `labels` is the cross-entropy of its scopes, plus the negative
+    log-probability of its targets under the counterfactual model. By `mixture` it is cedit * NLL of the
+    targets + cloc * KL(unedited || edited) of other texts, both through the soft mixture, as released.
+    """
+
+    objective: Literal["labels", "mixture"] = "labels"
+    scope_layers: Count = 2
+    """Of the model's lowest layers, with which the classifier reads."""
+    counterfactual_layers: Count = 4
+    """Of the model's lowest layers, with which the counterfactual model begins."""
+    dimension: Count = 64
+    """Of the classifier's vectors."""
+    distance: Literal["square", "plain", "cosine"] = "square"
+    heads: Count = 1
+    """Parts of the vectors; the least of their distances counts."""
+    bound: bool = False
+    """Whether vectors pass through tanh."""
+    lr: Positive = 1e-5
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Share of the steps in which the rate rises; it then falls linearly to zero."""
+    cedit: NotNegative = 0.1
+    cloc: NotNegative = 1.0
+    batch_edits: Count = 16
+    other_texts: Count = 2
+    """Texts out of scope for each edit; half are about its subject or relation, where there are such."""
+    grad_clip: Positive = 100.0
+    steps: Count = 10_000
+    val_interval: Count = 500
+    """Batches between two looks at the dev split; the state with the lowest loss there is kept."""
+    val_edits: Count = 256
+
+
+def serac_training(*layers: Mapping[str, Any]) -> SeracTraining:
+    """Return how SERAC's models are trained: the defaults, overridden by each of `layers` in turn."""
+    return merge(SeracTraining, "serac", *layers)
+
+
+METHOD = Method(
+    settings=SeracSettings,
+    editor=".edit:Serac",
+    title="SERAC",
+    source="Mitchell et al. (2022), Memory-based model editing at scale",
+    in_weights=False,
+    changes="no weight; a second model answers prompts that are about an edit",
+    artifacts=("scope_models",),
+    cost="cache",
+)

@@ -1,0 +1,31 @@
+"""Changes of the scores that a model gives its next tokens, made behind its head.
+
+No weight holds such a change: it may let another model answer. It is told what text each score follows, and
+applies wherever the scores of a changed model can be read: in scoring and in generation.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Read:
+    """The texts that scores follow: entry i the prompt of row `rows[i]` of a batch, then `behind[i]`."""
+
+    rows: Sequence[int]
+    behind: Sequence[tuple[int, ...]]  # token ids
+
+    @classmethod
+    def last(cls, ids: Tensor, length: int) -> "Read":
+        """Return the texts `ids` (rows, seq) as wholes, whose first `length` tokens are prompts."""
+        return cls(range(len(ids)), [tuple(row) for row in ids[:, length:].tolist()])
+
+
+OutputChange = Callable[[Tensor, Read], Tensor]
+"""Called with scores (entries, vocabulary) and what they follow; returns the changed model's."""
+UNREAD = (
+    "a delta changes what the model puts out, which only scoring and generation can read; an editor that "
+    "optimises cannot start from it"
+)
