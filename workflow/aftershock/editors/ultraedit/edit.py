@@ -15,7 +15,8 @@ of its gradients before they are normalised, so that its g^ is -mu / sigma. A bl
 unbiased variance, which makes the normaliser NaN for good: the case fails, and so do all that go on from its
 memory. Here such a mini-batch keeps its gradients, and such a row adds what lies between it and the mean. On
 a three-layer random Llama (tests/test_ultraedit.py), the changes that five requests make in mini-batches of
-four differ by 1.10 of their norm between the variants.
+four differ by 1.10 of their norm between the variants. On SmolLM2, eight requests in one mini-batch of ten at
+lr 3e-4 leave a mean log-probability of the targets of -1.2, and of -10.8 in the released variant.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -192,10 +193,7 @@ class UltraEdit(Editor):
         found = {}
         for module, (x, g) in gradients.items():
             if not (narrow and module.startswith(f"{last}.")):  # else only these positions are computed
-                x, g = (
-                    tensor.gather(1, texts.read[..., None].expand(-1, -1, tensor.shape[-1]))
-                    for tensor in (x, g)
-                )
+                x, g = _at(x, texts.read), _at(g, texts.read)
             found[module] = Collected(x[texts.valid], g[texts.valid], numbers)
         return [batch.number for batch in batches], losses, found
 
