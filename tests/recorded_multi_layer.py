@@ -17,6 +17,7 @@ from recorded import CLOSED_FORM, DELTA, EXACT, VALUE, Check, Recorded, relative
 from recorded_edits import behaviour_checks, delta_checks, loss_checks, tokens_check, using
 from recorded_settings import settings_from
 
+FLOAT32_SOLVED = 5e-5  # relative; 1.1e-5 seen in NAS, whose second call has earlier keys
 ROUNDINGS = 4.0
 """Roundings of float32 between a model's weights and its keys that two processors may do otherwise."""
 
@@ -126,7 +127,9 @@ def layer_checks(
         yield Check("adj_k given inputs", relative(closed, wanted["adj_k"]), CLOSED_FORM)
     if "upd_raw" in wanted:
         update = wanted["upd_raw"] if case.lm.family.transposed else wanted["upd_raw"].T  # (d_in, d_out)
-        yield Check("update given inputs", relative(closed @ wanted["resid"].T.double(), update), CLOSED_FORM)
+        # one that was solved for in float32 has the rounding of an LU of the whole matrix
+        exact = CLOSED_FORM if update.dtype == torch.float64 else FLOAT32_SOLVED
+        yield Check("update given inputs", relative(closed @ wanted["resid"].T.double(), update), exact)
     if (remembered := editor.remembered_keys(layer, keys)) is not None:
         known[layer] = known[layer].add(remembered)
 

@@ -127,16 +127,24 @@ class Costs:
         texts, side_by_side = self._text_tokens() / WRITTEN_TOKENS, WRITTEN_DOCUMENTS * LENGTHS
         return replace(found, work=found.work + self._continued(texts, WRITTEN_TOKENS, side_by_side))
 
-    def moments(self, layers: Sequence[int] | None = None) -> Need:
-        """One pass up to the highest of `layers`, a product of keys for each, and the eigenvalues of each."""
-        sizes = self.sizes
+    def moments(self, layers: Sequence[int] | None = None, inner: int | None = None) -> Need:
+        """One pass up to the highest of `layers`, a product of keys for each, and the eigenvalues of each.
+
+        Keys are `inner` wide, by default as the inner values of an MLP.
+        """
+        sizes, inner = self.sizes, inner or self.sizes.inner
         if layers is None:
             layers = moment_layers(self.config["editors"], self.model)
         tokens = self._text_tokens()
         found = run(sizes, tokens / 4096, tokens, max(layers, default=-1) + 1, self.texts.document)
-        found += Work(flops=2 * tokens * sizes.inner**2, exact=9 * sizes.inner**3) * len(layers)
-        kept = len(layers) * sizes.inner**2
+        found += Work(flops=2 * tokens * inner**2, exact=9 * inner**3) * len(layers)
+        kept = len(layers) * inner**2
         return self._need(found, gpu=2 * kept * DOUBLE, host=kept * (FLOAT + DOUBLE), disk=kept * FLOAT)
+
+    def attention_moments(self) -> Need:
+        """The same at the attentions' output projections, whose heads are about as wide as the model."""
+        layers = artifact_layers("attention_moments", self.config["editors"], self.model)
+        return self.moments(layers, self.sizes.width)
 
     def null_space(self) -> Need:
         """The eigenvectors of the second moments of each layer that needs its null space."""
@@ -348,6 +356,7 @@ class Costs:
         matrices, square = len(layers_of(settings)), self.sizes.inner**2
         needs = method.needs(settings)
         moments = matrices * square * ("moments" in needs)
+        moments += matrices * self.sizes.width**2 * ("attention_moments" in needs)
         trained = (2 + self.sizes.gated) * network_weights(self.sizes, self.training)
         trained *= "hypernetwork" in needs
         spaces = matrices * square * ("null_space" in needs)

@@ -136,10 +136,10 @@ def stepwise_bytes(e: Editing) -> float:
 
 def text(e: Editing) -> Work:
     """Facts that are read before prompts: one pass over the requests of a case, for its loss."""
-    sizes, width = e.sizes, e.texts.prompt + e.texts.target + more_tokens(e)
+    sizes, width = e.sizes, more_tokens(e) + e.texts.prompt + e.texts.target - 1
     rows = e.cases * e.requests
     batches = e.room.batches(rows * width, 1.0, 1.0, GRADIENT_TOKENS)
-    return run(sizes, batches, rows * width, sizes.layers, width, rows * e.texts.target)
+    return run(sizes, batches, rows * width, sizes.layers, width, rows * e.texts.target, narrow=True)
 
 
 def more_tokens(e: Editing) -> float:

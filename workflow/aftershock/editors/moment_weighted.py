@@ -26,16 +26,7 @@ class MomentWeightedEditor(MultiLayerEditor):
         weight = self.settings.mom2_weight
         if weight != "auto":
             return dict.fromkeys(sorted(self.settings.layers), weight)
-        found = {}
-        for layer, keys in self.probe_keys.items():
-            scale = float((keys * self.factor(layer).solve(keys)).sum(dim=1).median())
-            if not 0 < scale < math.inf:
-                raise ValueError(
-                    f"mom2_weight: auto cannot be measured: k^T C^-1 k at layer {layer} is {scale}; take "
-                    "second moments of more text, or give a number"
-                )
-            found[layer] = PROBE_SHARE * scale
-        return found
+        return {layer: probe_weight(self.factor(layer), k, layer) for layer, k in self.probe_keys.items()}
 
     @cached_property
     def ridges(self) -> dict[int, float]:
@@ -96,6 +87,17 @@ class MomentWeightedEditor(MultiLayerEditor):
     @cached_property
     def _bases(self) -> dict[int, Factor]:
         return {}
+
+
+def probe_weight(factor: Factor, keys: Tensor, layer: int) -> float:
+    """Return PROBE_SHARE of the median k^T C^-1 k of `keys` (N, d_in); ValueError names the layer."""
+    scale = float((keys * factor.solve(keys)).sum(dim=1).median())
+    if not 0 < scale < math.inf:
+        raise ValueError(
+            f"mom2_weight: auto cannot be measured: k^T C^-1 k at layer {layer} is {scale}; take "
+            "second moments of more text, or give a number"
+        )
+    return PROBE_SHARE * scale
 
 
 def described(factor: Factor) -> dict[str, Any]:

@@ -11,7 +11,7 @@ requests are those of one, to the mean of the n values, with the second moments 
 
 import logging
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -193,18 +193,22 @@ class MultiLayerEditor(ValueEditor):
             delta += (self.after_layer(change, state + delta),)
             found = {"layer": layer, "K": K, "hidden": hidden, "residual": residual, "R": R}
             diagnostics.append({**found, "adj_k": adjusted.rows, **adjusted.diagnostics})
-        delta, why = _sound(delta, why)
+        delta, why = sound(delta, why)
         return delta, why, diagnostics
 
     # --- keys -----------------------------------------------------------------------------------------------
     @cached_property
     def probe_keys(self) -> dict[int, Tensor]:
         """Keys of well-known subjects in each edited layer, read as those of an edit are, (N, d_in)."""
+        return self.probe_keys_of(self.lm.projection)
+
+    def probe_keys_of(self, projection: Callable[[int], str]) -> dict[int, Tensor]:
+        """Return keys of well-known subjects at the `projection` of each edited layer, (N, d_in)."""
         cases = [[EditRequest(PROMPT, subject, subject)] for subject in SUBJECTS]  # keys know no target
         batch = RequestBatch.of(cases, "joint", self.lm.device)
         found, streams = {}, None
         for layer in sorted(self.settings.layers):
-            keys, _, streams = self._look(batch, layer, EMPTY, streams)
+            keys, _, streams = self._look(batch, layer, EMPTY, streams, projection(layer))
             found[layer] = keys.double()
         return found
 
@@ -229,21 +233,29 @@ class MultiLayerEditor(ValueEditor):
         return torch.stack([kind.mean(dim=1) for kind in kinds]).mean(dim=0)
 
     def _look(
-        self, batch: RequestBatch, layer: int, state: State, below: Streams | None
+        self,
+        batch: RequestBatch,
+        layer: int,
+        state: State,
+        below: Streams | None,
+        projection: str | None = None,
+        written: str | None = None,
     ) -> tuple[Tensor, Tensor, Streams | None]:
         """Mean keys at `layer` (N, d_in) and the last edited layer's output for the plain prompt (N, d).
+
+        Keys are inputs of `projection`, by default the MLP's; the output is that of `written`, by default
+        what values are of.
 
         No layer under `layer` will be edited any more: their streams are kept for the next look.
         """
         templates = self.templates
         firsts = (unit[0] for unit in batch.units)
         wanted = [(i, r.prompt, r.subject) for i, r in zip(batch.owner.tolist(), firsts, strict=True)]
-        texts = list(
-            dict.fromkeys(wanted)
-        )  # requests of a case that share subject and prompt share their keys
+        # requests of a case that share subject and prompt share their keys
+        texts = list(dict.fromkeys(wanted))
         last = max(self.settings.layers)
-        projection = self.lm.projection(layer)
-        written = {"mlp": self.lm.mlp, "layer": self.lm.layer}[self.site](last)
+        projection = projection or self.lm.projection(layer)
+        written = written or (self.lm.mlp if self.site == "mlp" else self.lm.layer)(last)
         found, streams = at_subjects(
             self.lm,
             locate(self.lm, [(fill(t, prompt), subject) for _, prompt, subject in texts for t in templates]),
@@ -277,8 +289,8 @@ def _without(keys: Tensor, failed: Tensor) -> Tensor:
     return keys.masked_fill(failed.to(keys.device)[:, None, None], 0.0)
 
 
-def _sound(delta: State, reasons: Sequence[str | None]) -> tuple[State, list[str | None]]:
-    """`delta` with zeros where it is not finite in some layer, and the `reasons` why cases failed."""
+def sound(delta: State, reasons: Sequence[str | None]) -> tuple[State, list[str | None]]:
+    """Return `delta` with zeros where it is not finite in some layer, and the `reasons` why cases failed."""
     found = list(reasons)
     for d in delta:
         finite = torch.stack([t.flatten(1).isfinite().all(dim=1) for t in d.tensors().values()]).all(dim=0)

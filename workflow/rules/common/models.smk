@@ -85,6 +85,11 @@ def layers_with_moments(wildcards):
     return moment_layers(EDITOR_LABELS, model(wildcards))
 
 
+def layers_with_attention_moments(wildcards):
+    """Every layer whose attention's moments a configured editor needs for this model."""
+    return artifact_layers("attention_moments", EDITOR_LABELS, model(wildcards))
+
+
 def layers_with_null_space(wildcards):
     """Every layer whose null space a configured editor needs for this model."""
     return artifact_layers("null_space", EDITOR_LABELS, model(wildcards))
