@@ -7,9 +7,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from aftershock.costs.cost import BLOCK, PROBES, Costs, Probes
+from aftershock.costs.asking import BLOCK, PROBES, Probes
+from aftershock.costs.cost import Costs
 from aftershock.costs.devices import find_device, shipped
-from aftershock.costs.edits import KINDS, Editing, hypernetwork
+from aftershock.costs.editing import Editing
+from aftershock.costs.edits import KINDS
+from aftershock.costs.trained import hypernetwork
 from aftershock.costs.work import UNKNOWN, Room, Sizes, Work, run
 from aftershock.datasets.table import CONFLICT_STATES
 from aftershock.editors.mend import MendTraining
