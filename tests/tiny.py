@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from aftershock.lm.edits import Dense, LowRank, State
 from aftershock.lm.hypernetwork import Hypernetwork
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.moments import Moment, second_moments
+from aftershock.lm.moments import Moment, Part, second_moments
 from aftershock.lm.tokenizer import train_tokenizer
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest
@@ -178,22 +178,22 @@ def requests(n: int, template: int = 0) -> list[EditRequest]:
 _moments: dict[str, dict[int, Moment]] = {}
 
 
-def moments(lm: LanguageModel) -> dict[int, Moment]:
+def moments(lm: LanguageModel, part: Part = "mlp") -> dict[int, Moment]:
     """Second moments of all layers, computed once for models of equal weights."""
-    weights = hashlib.sha256(f"{lm.model.config.model_type} {lm.dtype}".encode())
+    weights = hashlib.sha256(f"{lm.model.config.model_type} {lm.dtype} {part}".encode())
     for tensor in lm.model.state_dict().values():
         weights.update(tensor.numpy().tobytes())
     if weights.hexdigest() not in _moments:
-        _moments[weights.hexdigest()] = _collected(lm)
+        _moments[weights.hexdigest()] = _collected(lm, part)
     return dict(_moments[weights.hexdigest()])
 
 
-def _collected(lm: LanguageModel) -> dict[int, Moment]:
+def _collected(lm: LanguageModel, part: Part) -> dict[int, Moment]:
     """Second moments on texts of many tokens: GPT-J's first keys depend on little else."""
     g = torch.Generator().manual_seed(0)
     letters = [chr(i) for i in torch.randint(33, 0x180, (3000,), generator=g)]
     noise = ["".join(letters[i : i + 15]) for i in range(0, len(letters), 15)]
-    return second_moments(lm, [*TEXTS, *noise], range(lm.n_layers))
+    return second_moments(lm, [*TEXTS, *noise], range(lm.n_layers), part)
 
 
 def low_rank(lm: LanguageModel, layer: int, cases: int, rank: int = 2, seed: int = 0) -> LowRank:

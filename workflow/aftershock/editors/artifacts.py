@@ -31,6 +31,11 @@ class Artifact:
 
 
 ARTIFACTS: dict[str, Artifact] = {
+    "attention_moments": Artifact(
+        "attention_moments",
+        "models/{model}/attention_moments.safetensors",
+        "aftershock.lm.moments:load_attention_artifact",
+    ),
     "hypernetwork": Artifact(
         "train_mend",
         "{trained_on}/{model}/mend/{kind}/hypernetwork.safetensors",

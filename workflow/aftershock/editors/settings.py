@@ -80,6 +80,8 @@ def as_values(settings: Any) -> dict[str, Any]:
 
 def _problem(name: str, error: Mapping[str, Any], known: list[str]) -> str:
     where = ".".join(map(str, error["loc"]))
+    if error["type"] == "missing":
+        return f"{name}.{where}: missing; it has no default"
     if error["type"] != "unexpected_keyword_argument":
         hint = number_hint(error["input"]) if error["type"].startswith(("float", "int")) else ""
         return f"{name}.{where}: {error['msg']}, found {error['input']!r}{hint}"

@@ -66,6 +66,7 @@ METHOD = Method(
     editor=".edit:Retrieval",
     title="Retrieval",
     source="arXiv 2507.05937 (context retriever), Thede et al. (2025)",
+    in_weights=False,
     changes="no weights: the facts nearest to a prompt stand before it",
     artifacts=_artifacts,
     cost="text",
