@@ -11,6 +11,7 @@ from typing import Any
 
 from aftershock.costs.work import AVERAGE, CONTEXT, DOUBLE, FLOAT, NOTHING, Room, Sizes, Texts, Work, run
 from aftershock.editors.contract import is_in_order, layers_of
+from aftershock.editors.serac import SeracTraining
 
 STEPS_MADE = 0.55
 """Share of its steps after which fine-tuning's loss is low enough (0.46 to 0.69 in the embedded study)."""
@@ -255,15 +256,20 @@ def codebook_bytes(e: Editing) -> float:
 
 
 def cache(e: Editing) -> Work:
-    """The requests of a case scored before and after its edit.
+    """The requests of a case, run once and read before and after its edit, and SERAC's second model.
 
-    What the classifier and the counterfactual model take in later states is within the passes through all
-    layers that are counted for these, which SERAC makes but once.
+    It is taken for as deep as by default. What it takes in later states, and the classifier in all, is within
+    the passes through all layers that are counted for these, which SERAC makes but once.
     """
-    sizes, width = e.sizes, (e.texts.prompt + e.texts.target - 1) * _padding(e)
-    rows = e.cases * e.requests
+    sizes, texts, depth = e.sizes, e.texts, SeracTraining()
+    rows, read = e.cases * e.requests, e.cases * e.requests * texts.target
+    width = (texts.prompt + texts.target - 1) * _padding(e)
+    longer = 2 * (texts.prompt + texts.target) * _padding(e)
     batches = e.room.batches(rows * width, 1.0, 1.0, GRADIENT_TOKENS)
-    return run(sizes, batches, rows * width, sizes.layers, width, rows * e.texts.target, narrow=True) * 2
+    asked = run(sizes, batches, rows * width, sizes.layers, width, read, narrow=True)
+    again = run(sizes, batches, 0, 0, width, read)
+    answering = min(depth.counterfactual_layers, sizes.layers)
+    return asked + again + run(sizes, batches, rows * longer, answering, longer, read)
 
 
 def cache_bytes(e: Editing) -> float:
