@@ -2,6 +2,7 @@
 
 from aftershock.costs.editing import GRADIENT_TOKENS, Editing, padding
 from aftershock.costs.work import FLOAT, Work, run
+from aftershock.editors.serac import SeracTraining
 
 
 def text(e: Editing) -> Work:
@@ -27,15 +28,20 @@ def more_tokens(e: Editing) -> float:
 
 
 def cache(e: Editing) -> Work:
-    """The requests of a case scored before and after its edit.
+    """The requests of a case, run once and read before and after its edit, and SERAC's second model.
 
-    What the classifier and the counterfactual model take in later states is within the passes through all
-    layers that are counted for these, which SERAC makes but once.
+    It is taken for as deep as by default. What it takes in later states, and the classifier in all, is within
+    the passes through all layers that are counted for these, which SERAC makes but once.
     """
-    sizes, width = e.sizes, (e.texts.prompt + e.texts.target - 1) * padding(e)
-    rows = e.cases * e.requests
+    sizes, texts, depth = e.sizes, e.texts, SeracTraining()
+    rows, read = e.cases * e.requests, e.cases * e.requests * texts.target
+    width = (texts.prompt + texts.target - 1) * padding(e)
+    longer = 2 * (texts.prompt + texts.target) * padding(e)
     batches = e.room.batches(rows * width, 1.0, 1.0, GRADIENT_TOKENS)
-    return run(sizes, batches, rows * width, sizes.layers, width, rows * e.texts.target, narrow=True) * 2
+    asked = run(sizes, batches, rows * width, sizes.layers, width, read, narrow=True)
+    again = run(sizes, batches, 0, 0, width, read)
+    answering = min(depth.counterfactual_layers, sizes.layers)
+    return asked + again + run(sizes, batches, rows * longer, answering, longer, read)
 
 
 def cache_bytes(e: Editing) -> float:
