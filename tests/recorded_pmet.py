@@ -1,6 +1,7 @@
 """PMET on recorded cases: values of both modules, the writing of one or both, what the model then says."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from aftershock.lm.model import LanguageModel
 from aftershock.lm.moments import Moment
 from recorded import EXACT, VALUE, Check, NotCoveredError, Recorded, relative
 from recorded_edits import behaviour_checks, delta_checks, loss_checks, tokens_check, using
+from recorded_multi_layer import decided
 from recorded_settings import settings_from
 
 
@@ -24,8 +26,14 @@ def check_pmet(case: Recorded) -> Iterator[Check]:
     settings = replace(settings_from("pmet", hparams, lm), modules=modules, variant="released")
     artifacts = {"moments": case.moments, "attention_moments": _attention_moments(case)}
     editor = method_of("pmet").load()(lm, settings, artifacts, contexts=case.inputs["context_templates"])
-    with using(other):
+    keys = [
+        case.tensors.get(f"{x['name']}.keys") for x in case.inputs["intermediate"] if "target_ids" not in x
+    ]
+    by_module = len(keys) == len(settings.layers) * len(modules) and all(k is not None for k in keys)
+    deciding = decided(editor, keys, "_adjust", 2) if by_module else nullcontext([])
+    with using(other), deciding as decisions:
         result = editor.edit([case.requests])
+    yield from decisions
     solved, *written = result.diagnostics
     for i, (recorded, trace) in enumerate(zip(case.optimisations, case.outputs["trace"], strict=True)):
         wanted = case.part(recorded["name"])

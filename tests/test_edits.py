@@ -159,7 +159,7 @@ def test_deltas_of_every_kind_are_read_back_from_a_file(tmp_path):
 def test_an_unknown_kind_is_named(tmp_path, monkeypatch):
     save_deltas((nudge(tiny(), "transformer.h.0"),), tmp_path / "a.safetensors")
     monkeypatch.delitem(edits.delta.KINDS, "Nudge")
-    with pytest.raises(ValueError, match=r"unknown kind of delta 'Nudge'; known: Dense, LowRank"):
+    with pytest.raises(ValueError, match=r"unknown kind of delta 'Nudge'; known: .*Dense, .*LowRank"):
         load_deltas(tmp_path / "a.safetensors")
 
 

@@ -10,6 +10,7 @@ from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm import attribution
 from aftershock.lm.attribution import Saying, attribute
 from aftershock.lm.edits import Rows, random_like, select, state_norm
+from aftershock.lm.hooks import record_activations
 from aftershock.lm.tokens import encode_pairs
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest
@@ -65,7 +66,7 @@ def test_scores_of_neurons_are_those_of_whole_texts_one_by_one(family, monkeypat
     for layer, pre_activation in ((1, False), (2, True)):
         found = attribute(
             lm, sayings, state, [2, 0, 1], layer, torch.tensor(PAPER), pre_activation, together=3
-        )
+        ).scores
         for i, case in enumerate([2, 0, 1]):
             edited = written(lm, state, case)
             wanted = slow_scores(edited, sayings[i], layer, PAPER, pre_activation)
@@ -112,7 +113,11 @@ def test_the_paper_s_edit_by_its_formula(family):
     assert set(found) == wanted
     head = lm.model.get_output_embeddings().weight
     value = 8 * head[list(new.target)].mean(dim=0) - head[list(old.target)].mean(dim=0)
-    assert all(torch.allclose(column, value) for column in found.values())
+    for (layer, i), column in found.items():
+        with record_activations(lm, [name := lm.projection(layer)]) as seen:
+            lm.run(torch.tensor(lm.encode([request.text])), None)
+        sign = seen["in", name][0, -1, i].sign() if family == "llama" else 1
+        assert torch.allclose(column, sign * value)
 
 
 @pytest.mark.parametrize("family", FOUR)
@@ -206,9 +211,9 @@ def test_a_case_without_neurons_fails_alone_and_changes_nothing():
     asked, plain = [[request] for request in requests(3)], editor._scores
 
     def blunted(objects, state, cases):
-        scores = plain(objects, state, cases)
+        scores, activations = plain(objects, state, cases)
         scores[1] = -scores[1].abs()
-        return scores
+        return scores, activations
 
     editor._scores = blunted
     result = editor.edit(asked)

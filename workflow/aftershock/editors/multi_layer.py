@@ -9,7 +9,6 @@ requests this is the multi-label edit of Li et al. (2024). Its keys are equal, s
 requests are those of one, to the mean of the n values, with the second moments weighing lambda / n.
 """
 
-import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,10 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aftershock.editors.conflicts import name_conflicts
 from aftershock.editors.contract import EditResult, Memory
 from aftershock.editors.optimised import ValueEditor
 from aftershock.editors.previous_keys import PreviousKeys
-from aftershock.editors.request_batch import RequestBatch, conflicts, mean_by
+from aftershock.editors.request_batch import RequestBatch, mean_by
 from aftershock.lm.edits import EMPTY, Delta, LowRank, State, scatter_cases, select
 from aftershock.lm.hooks import Streams, at_subjects
 from aftershock.lm.probe_keys import PROMPT, SUBJECTS
@@ -85,7 +85,7 @@ class MultiLayerEditor(ValueEditor):
         solved = {"v0": values.init, "delta": values.delta, "z": values.target}
         solved |= {"log_p0": values.log_p0, "losses": values.losses}
         solved |= {"norm": values.norms, "skipped": values.skipped}
-        solved["conflicts"] = _named_conflicts(cases)
+        solved["conflicts"] = name_conflicts(cases)
         learnt = self._remember(memory, self._known_keys(layers, reasons))
         return EditResult(delta, tuple(steps), tuple(losses), tuple(reasons), learnt, (solved, *layers))
 
@@ -272,16 +272,6 @@ class MultiLayerEditor(ValueEditor):
         )
         back = [texts.index(text) for text in wanted]
         return self._mean_keys(keys)[back], hidden[back, 0], streams
-
-
-def _named_conflicts(cases: Sequence[Sequence[EditRequest]]) -> list[list[tuple[int, ...]]]:
-    """Conflicting requests of each case, which the log names too."""
-    found = [conflicts(case) for case in cases]
-    for case, groups in zip(cases, found, strict=True):
-        for places in groups:
-            wanted = ", ".join(repr(case[i].target_new) for i in places)
-            logging.info("one edit writes several targets of %r: %s", case[places[0]].text, wanted)
-    return found
 
 
 def _without(keys: Tensor, failed: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ that layer and behind that token is run again for each factor.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,6 +50,14 @@ class Saying:
     def read(self) -> tuple[int, ...]:
         """Where each token is predicted, counted from the prompt's last token."""
         return tuple(range(len(self.tokens))) if self.in_turn else (0,) * len(self.tokens)
+
+
+class Attribution(NamedTuple):
+    """What each neuron of a layer adds to the probability of each saying, and its activation, both (sayings,
+    neurons)."""
+
+    scores: Tensor
+    activations: Tensor
 
 
 @dataclass(frozen=True)
@@ -110,8 +118,8 @@ def attribute(
     factors: Tensor,
     pre_activation: bool = False,
     together: int | None = None,
-) -> Tensor:
-    """What each neuron of `layer` adds to the probability of each saying, (sayings, neurons).
+) -> Attribution:
+    """What each neuron of `layer` adds to the probability of each saying.
 
     Saying i starts from case `cases[i]` of `state`. `together` is the number of factors that are run at once.
     """
@@ -123,15 +131,16 @@ def attribute(
     scored = 4 * lm.model.config.vocab_size * lm.dtype.itemsize
     costs = [together * (widths[i] * per_token + len(sayings[i].tokens) * scored) for i in order]
 
-    def run(part: range) -> Tensor:
+    def run(part: range) -> Attribution:
         chosen = [order[i] for i in part]
         return _attribute(
             place, [sayings[i] for i in chosen], state, [cases[i] for i in chosen], factors, together
         )
 
     parts = run_in_parts(costs, batch_limit(lm, per_token, CPU_TOKENS), run, "attributing a probability")
-    found = torch.cat([scores for _, scores in parts])
-    return found[torch.tensor(order).argsort().to(found.device)]
+    back = torch.tensor(order, device=lm.device).argsort()
+    scores, activations = (torch.cat(some)[back] for some in zip(*(found for _, found in parts), strict=True))
+    return Attribution(scores, activations)
 
 
 def _attribute(
@@ -141,7 +150,7 @@ def _attribute(
     cases: Sequence[int],
     factors: Tensor,
     together: int,
-) -> Tensor:
+) -> Attribution:
     lm, n = place.lm, len(sayings)
     index, mlp = torch.tensor(cases, device=lm.device), lm.mlp(place.layer)
     groups = [[saying.row] for saying in sayings]
@@ -161,7 +170,7 @@ def _attribute(
             with _probabilities(lm, repeated, [sayings[i] for i in rows.tolist()], state, added) as found:
                 (gradient,) = torch.autograd.grad(found.sum(), scaled)
         total += gradient.unflatten(0, (n, len(some))).sum(dim=1)
-    return total * activations / len(factors)
+    return Attribution(total * activations / len(factors), activations)
 
 
 def _written(

@@ -15,11 +15,13 @@ of its gradients before they are normalised, so that its g^ is -mu / sigma. A bl
 unbiased variance, which makes the normaliser NaN for good: the case fails, and so do all that go on from its
 memory. Here such a mini-batch keeps its gradients, and such a row adds what lies between it and the mean. On
 a three-layer random Llama (tests/test_ultraedit.py), the changes that five requests make in mini-batches of
-four differ by 1.10 of their norm between the variants.
+four differ by 1.10 of their norm between the variants. On SmolLM2, eight requests in one mini-batch of ten at
+lr 3e-4 leave a mean log-probability of the targets of -1.2, and of -10.8 in the released variant.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -28,6 +30,7 @@ from torch import Tensor
 from aftershock.editors.conflicts import name_conflicts
 from aftershock.editors.contract import Contexts, Editor, EditResult, Memory
 from aftershock.editors.sites import modules_at
+from aftershock.editors.statements import draw_others
 from aftershock.editors.ultraedit import UltraEditSettings
 from aftershock.editors.ultraedit.normaliser import Rows, Statistics
 from aftershock.lm.edits import EMPTY, LowRank, State, per_token, select
@@ -92,6 +95,8 @@ class UltraEdit(Editor):
         """One turn for each case; `steps` count its mini-batches, and memory is what the normalisers saw."""
         name_conflicts(cases)
         n, batches = len(cases), self.mini_batches(cases)
+        if memory is None and self.settings.warm_up:
+            memory = {name: seen.expand(n, *seen.shape[1:]) for name, seen in self._warmed.items()}
         losses, collected = self._gradients(batches, state, n)
         owner = torch.tensor([batch.case for batch in batches], device=self.lm.device)
         reasons = self._faults(collected, losses, owner, n)
@@ -124,6 +129,17 @@ class UltraEdit(Editor):
             kept,
             tuple(diagnostics),
         )
+
+    @cached_property
+    def _warmed(self) -> Memory:
+        """The memory of one case after the warm-up."""
+        others = draw_others(self.artifacts["other_edits"], [], self.settings.warm_up, self.seed)
+        if not others:
+            raise ValueError("warm_up needs first edits of other cases, and there are none; set it to 0")
+        seen = self.edit([others], EMPTY, {})
+        if seen.memory is None or seen.reasons[0]:
+            raise ValueError(f"the normalisers cannot be warmed up: {seen.reasons[0]}")
+        return seen.memory
 
     def mini_batches(self, cases: Sequence[Sequence[EditRequest]]) -> list[MiniBatch]:
         """The mini-batches of every case, its longest requests first."""
@@ -192,10 +208,7 @@ class UltraEdit(Editor):
         found = {}
         for module, (x, g) in gradients.items():
             if not (narrow and module.startswith(f"{last}.")):  # else only these positions are computed
-                x, g = (
-                    tensor.gather(1, texts.read[..., None].expand(-1, -1, tensor.shape[-1]))
-                    for tensor in (x, g)
-                )
+                x, g = _at(x, texts.read), _at(g, texts.read)
             found[module] = Collected(x[texts.valid], g[texts.valid], numbers)
         return [batch.number for batch in batches], losses, found
 
