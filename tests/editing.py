@@ -14,6 +14,7 @@ from aftershock.lm.null_space import decompose
 from aftershock.lm.scoring import score
 from aftershock.prompts import fill
 from aftershock.requests import Query
+from scoped import by_name
 from tiny import CITIES, FAMILIES, NAMES, TEMPLATES, descent, in_turn, moments, requests
 
 CONTEXTS = [["{}"], ["It rains. {}", "As they say in Graz. {}"]]
@@ -48,6 +49,8 @@ STRONG = {
 MAKERS = {
     "hypernetwork": lambda lm, layers, unedited: descent(lm, layers),
     "moments": lambda lm, layers, unedited: moments(unedited),
+    "attention_moments": lambda lm, layers, unedited: moments(unedited, "attention"),
+    "scope_models": lambda lm, layers, unedited: by_name(unedited, layers=unedited.n_layers, noise=0.02),
     "null_space": lambda lm, layers, unedited: decompose(moments(unedited)),
 }
 """For each artifact, what makes it for a small model, of layers that are edited; last the unedited model."""

@@ -23,7 +23,10 @@ from recorded import Check, NotCoveredError, Recorded, worst
 from recorded_edits import check_ft, check_rome, check_rrome
 from recorded_mend import check_mend
 from recorded_multi_layer import check_alphaedit, check_emmet, check_encore, check_memit, check_memit_seq
+from recorded_nas import check_core, check_nas
 from recorded_neurons import check_grace, check_kn
+from recorded_pmet import check_pmet
+from recorded_regularisers import check_prune, check_rect, check_sphere
 from recorded_results import check_metrics, check_scoring
 from recorded_serac import check_serac
 from recorded_tuning import check_locft, check_ultraedit
@@ -38,12 +41,18 @@ CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "encore": check_encore,
     "emmet": check_emmet,
     "alphaedit": check_alphaedit,
+    "pmet": check_pmet,
+    "nas": check_nas,
+    "core": check_core,
     "mend": check_mend,
     "kn": check_kn,
     "grace": check_grace,
     "ultraedit": check_ultraedit,
     "stableedit": check_ultraedit,
     "locft": check_locft,
+    "rect": check_rect,
+    "prune": check_prune,
+    "sphere": check_sphere,
     "scoring": check_scoring,
     "serac": check_serac,
 }

@@ -17,7 +17,7 @@ from aftershock.tables.models import RECALL
 from aftershock.tables.runs import MEND_CURVE, TRIALS
 from aftershock.training_figure import training_curve
 from simulate import HOSTILE, Simulated
-from simulated import editors_of, scored, simulated_dataset, simulated_run
+from simulated import editors_of, health_summary, scored, simulated_dataset, simulated_run
 
 MODEL = "demo"
 CASES = 24
@@ -84,6 +84,12 @@ def summary() -> pd.DataFrame:
 
 
 @cache
+def health() -> pd.DataFrame:
+    """HEALTH_SUMMARY of all runs."""
+    return health_summary([of.run for s in settings() for of in s.runs], CASES, [FAILS])
+
+
+@cache
 def recall() -> pd.DataFrame:
     """RECALL_SUMMARY of two relations, one with a label of HTML."""
     rows = [
@@ -139,7 +145,7 @@ def material(**changed: Any) -> Material:
         "runs": [of.run for s in settings() for of in s.runs],
         "bars": [{"metric": "single_exact", "dataset": "coverage", "editors": ["rome"], "at_least": 0.2}],
         "figures": {(MODEL, d, "metrics"): picture for d in DATASETS},
-        "tables": {"summary": summary(), "oddments": free_table()},
+        "tables": {"summary": summary(), "health": health(), "oddments": free_table()},
         "files": [
             "summary.parquet",
             "tables/table1.csv",

@@ -61,7 +61,7 @@ def check_ultraedit(case: Recorded) -> Iterator[Check]:
         yield Check("failed", float(any(finite) or any(d.dense().any() for d in state)), EXACT)
         return
     deltas = list(delta_checks(case, case.lm, state))
-    yield from (replace(c, tolerance=max(c.tolerance, tolerance)) if c.output == "dW" else c for c in deltas)
+    yield from (replace(c, tolerance=tolerance) if c.output == "dW" else c for c in deltas)
     behaved = behaviour_checks(case, case.lm, state)
     yield from (replace(c, tolerance=LOGPROB if tolerance == SHIFT else WHITENED) for c in behaved)
 
@@ -125,9 +125,8 @@ def _turn_checks(
         module = found["module"]
         for name in "hg":
             parts = [case.tensors.get(f"{turn}.mb{i}.{module}.{name}") for i in range(result.steps[0])]
-            yield Check(
-                name, relative(found[name], torch.cat([p for p in parts if p is not None])), CLOSED_FORM
-            )
+            wanted = torch.cat([p for p in parts if p is not None])
+            yield Check(name, relative(found[name], wanted), max(CLOSED_FORM, tolerance - SHIFT))
         shift, wanted = found["delta"].dense()[0].T, case.tensors[f"{turn}.shift.{module}"]
         if bool(wanted.isfinite().all()):
             yield Check("shift", relative(shift, wanted), tolerance)

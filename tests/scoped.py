@@ -31,15 +31,17 @@ class ByName:
         return torch.tensor([[float(name in text) for name in NAMES] for text in texts], dtype=self.dtype)
 
 
-def by_name(lm: LanguageModel, scale: float = 5.0, layers: int = 2, **options) -> ScopeModels:
+def by_name(
+    lm: LanguageModel, scale: float = 5.0, layers: int = 2, noise: float = 0.1, **options
+) -> ScopeModels:
     """A classifier that reads names, and a counterfactual model of other weights than the model's."""
     model = lowest_layers(lm, layers)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
+            parameter.add_(noise * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
     classifier = ScopeClassifier(ByName(lm.dtype), torch.tensor(scale, dtype=lm.dtype), **options)
-    name = f"{lm.model.config.model_type} {lm.dtype} {scale} {layers} {options}"
+    name = f"{lm.model.config.model_type} {lm.dtype} {scale} {layers} {noise} {options}"
     return ScopeModels(classifier, beside(lm, model), name)
 
 

@@ -14,7 +14,7 @@ from aftershock.datasets.table import CONFLICT
 from aftershock.metrics.run import score_run
 from aftershock.seeds import generator
 from aftershock.tables.cases import CASES, PROBES
-from aftershock.tables.runs import OBSERVATIONS, SCORES, TELEMETRY
+from aftershock.tables.runs import HEALTH, OBSERVATIONS, SCORES, TELEMETRY
 
 PROMPTS = 11
 FIRST_NAMES = (
@@ -145,6 +145,20 @@ def simulate(
             columns=list(TELEMETRY.columns),
         )
     return Simulated(dataset, cases, probes, unedited, observations, telemetry)
+
+
+def health_of(run: Simulated, editor: str) -> pd.DataFrame:
+    """HEALTH of an editor's run on two weights: the larger its spill, the worse; one case is disabled."""
+    behaviour = EDITORS.get(editor, Behaviour())
+    telemetry = run.telemetry.get(editor, next(iter(run.telemetry.values())))
+    rng, rows = generator(0, run.dataset, editor, "health"), []
+    for case, state in telemetry[["case_id", "state"]].itertuples(index=False):
+        size = 0.02 * np.exp(rng.normal(0, 0.3)) * (40.0 if case == 3 and editor == "rome" else 1.0)
+        nll = 1.5 + abs(behaviour.spill) * rng.exponential(1.5) if case % 4 == 0 else None
+        for module in ("layers.0.mlp", "layers.1.mlp"):
+            sizes = (10 * size, size, min(1.0, 20 * size), 1 if behaviour.spill > -1 else None)
+            rows.append((case, state, module, *sizes, 1e4, nll, None if nll is None else 1.5))
+    return pd.DataFrame(rows, columns=list(HEALTH.columns)).astype({"rank": "Int64"})
 
 
 def failed(run: Simulated) -> tuple[pd.DataFrame, pd.DataFrame]:

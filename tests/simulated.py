@@ -1,5 +1,6 @@
 """A whole simulated run, scored and summarised, for tests of what is made from it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -7,9 +8,10 @@ import pandas as pd
 
 from aftershock.datasets.table import DATASETS
 from aftershock.figures import Drawn
+from aftershock.metrics.health import Thresholds, summarise_health
 from aftershock.metrics.run import score_run
 from aftershock.metrics.summary import summarise
-from simulate import EDITORS, Simulated, failed, simulate
+from simulate import EDITORS, Simulated, failed, health_of, simulate
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class SimulatedRun:
             "timings": timings,
             "kg": "world",
             "examples": 2,
+            "health": health_summary(self.runs, len(self.cases[0])),
         }
         return Drawn(**given | changed)
 
@@ -65,6 +68,13 @@ def scored(dataset: str, editor: str, n: int, fails: bool = False) -> tuple[pd.D
     observations, telemetry = failed(sim) if fails else (sim.observations[editor], sim.telemetry[editor])
     shard = f"00000-{n - 1:05d}"
     return score_run(sim.cases, sim.probes, sim.unedited, {shard: observations}, telemetry, dataset, [shard])
+
+
+def health_summary(runs: Iterable[dict], n: int, fails: Iterable[tuple[str, str]] = ()) -> pd.DataFrame:
+    """HEALTH_SUMMARY of `runs` of `n` cases; `fails` has (editor, dataset) whose edits all break off."""
+    kept = [run for run in runs if (run["editor"], run["dataset"]) not in set(fails)]
+    frames = [health_of(simulated_dataset(run["dataset"], n), run["editor"]) for run in kept]
+    return summarise_health(kept, frames, Thresholds())
 
 
 @cache

@@ -7,13 +7,14 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.muon import Muon
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query
 from tiny import CITIES, NAMES, TEMPLATES, small_tokenizer
 
 KNOWN = dict(zip(NAMES, [CITIES[i] for i in (3, 0, 6, 1, 7, 2, 5, 4)], strict=True))
 """The city that the model names for each person."""
-STEPS, ROWS, RATE = 500, 48, 4e-3
+STEPS, ROWS, RATE = 160, 32, 1e-2
 CONTEXT = 128
 
 
@@ -35,19 +36,20 @@ def taught() -> LanguageModel:
         eos_token_id=0,
     )
     model = GPT2LMHeadModel(config).train()
-    adam = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, RATE, total_steps=STEPS, pct_start=0.1)
+    inner = [weight for weight in model.transformer.h.parameters() if weight.ndim == 2]
+    rest = [weight for weight in model.parameters() if all(weight is not other for other in inner)]
+    optimizers = Muon(inner, RATE, 0.01), torch.optim.AdamW(rest, RATE, weight_decay=0.01)
     draw = random.Random(0)
-    for _ in range(STEPS):
+    for step in range(STEPS):
         rows = [_lesson(tokenizer, draw) for _ in range(ROWS)]
         width = max(len(ids) for ids, _ in rows)
         ids = torch.tensor([row + [0] * (width - len(row)) for row, _ in rows])
         labels = torch.tensor([row + [-100] * (width - len(row)) for _, row in rows])
-        adam.zero_grad()
+        model.zero_grad()
         model(input_ids=ids, labels=labels).loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        adam.step()
-        schedule.step()
+        for optimizer in optimizers:
+            optimizer.param_groups[0]["lr"] = RATE * min(1.0, 2 * (1 - step / STEPS))
+            optimizer.step()
     return LanguageModel(model.double(), tokenizer)
 
 

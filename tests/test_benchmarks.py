@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import gpu_check, knowledge, many_deltas, models, paper, scale
+from benchmarks import gpu_check, knowledge, many_deltas, models, paper, scale, turns
 from benchmarks.bench import main
 from benchmarks.measure import Clock, cost
 from benchmarks.plain import Plain
@@ -160,6 +160,16 @@ def test_many_deltas_and_one_say_the_same(capsys):
     assert table["max_dlogp"].max() < 1e-4
     assert ((table["many_ms"] / table["one_ms"] - table["ratio"]).abs() < 1e-9).all()
     assert "stub 3x16" in capsys.readouterr().out
+
+
+def test_turns_of_edits_are_counted_and_both_solves_agree(capsys):
+    options = ["--models", "stub,stub-llama", "--turns", "2", "--edits", "12", "--widths", "60x20,300x40"]
+    solved, made = turns.main(options)
+    assert solved["difference"].max() < 1e-9
+    assert ((solved["primal_s"] / solved["dual_s"] - solved["ratio"]).abs() < 1e-9).all()
+    assert made["edits"].tolist() == [24, 24]
+    assert (made["edits_per_s"] > 0).all()
+    assert "stub-llama 3x16" in capsys.readouterr().out
 
 
 def test_a_gpu_check_goes_on_after_a_failure_and_stops_in_time(tmp_path, capsys, monkeypatch):

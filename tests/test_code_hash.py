@@ -9,6 +9,7 @@ import pytest
 from aftershock import code_hash as hashing
 from aftershock import parsed_code as parsed
 from aftershock.code_hash import code_hash
+from aftershock.editors.regularisers import code_of_entries
 from aftershock.output import write_text
 
 ROOT = Path(__file__).parents[1]
@@ -283,3 +284,28 @@ def test_a_changed_editor_makes_its_own_edits_again(project: Path) -> None:
     look_again()
     assert code_hash(script, mine, family) != before[mine]
     assert code_hash(script, other, family) == before[other]
+
+
+def reachable(*roots: str) -> set[str]:
+    """The modules that the hash of some roots covers."""
+    waiting = [symbol for root in roots for symbol in hashing._symbols_of_root(root)]
+    found = set()
+    while waiting:
+        symbol = waiting.pop()
+        if symbol not in found:
+            found.add(symbol)
+            waiting.extend(hashing._needed(*symbol))
+    return {module for module, _ in found}
+
+
+def test_only_editors_with_regularisers_depend_on_their_code() -> None:
+    rect, prune = [{"rect": {}}], [{"prune": {}}]
+    script, memit = str(ROOT / "workflow/scripts/edit.py"), "aftershock.editors.memit.edit:Memit"
+    assert code_of_entries([]) == []
+    algebra = {"aftershock.editors.regularise", "aftershock.editors.regularised"}
+    assert not algebra & reachable(script, memit)
+    assert algebra <= reachable(script, memit, *code_of_entries(rect))
+    hashes = {
+        code_hash(script, memit, *code_of_entries(listed)) for listed in ([], rect, prune, rect + prune)
+    }
+    assert len(hashes) == 4

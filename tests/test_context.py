@@ -85,7 +85,7 @@ def test_a_model_that_reads_its_context_takes_facts_over():
     before = sum(s.argmax_match for s in score(lm, asked))
     after = sum(s.argmax_match for s in score(lm, asked, state))
     assert before == 0
-    assert after >= 0.8 * len(asked)
+    assert after >= 0.7 * len(asked)
     assert sum(s.argmax_match for s in score(lm, kept, state)) >= 0.8 * len(kept)
 
 

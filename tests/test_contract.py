@@ -42,6 +42,11 @@ from tiny import CITIES, FAMILIES, NAMES, TEMPLATES, requests, tiny, written
 IN_LAYERS = [method for method in METHODS if edits_layers(method)]
 
 
+def descends(settings):
+    """Whether a method lowers a loss, by its settings; others rely on what a trained model has learned."""
+    return any(hasattr(settings, name) for name in ("lr", "lr_scale", "rate"))
+
+
 def result_of(result, n):
     """Hold a result of `n` cases that all worked against the contract, and return it."""
     assert isinstance(result, EditResult)
@@ -81,7 +86,7 @@ def test_an_edit_makes_its_target_likelier_and_leaves_the_model_alone(method, fa
     editor = make(method, lm, contexts=[["{}"]], **changes)
     result = result_of(editor.edit(cases), 5)
     assert untouched(lm, before)
-    if all(map(in_weights, result.delta)):  # a random model does not read what stands before a prompt
+    if all(map(in_weights, result.delta)) and descends(editor.settings):
         gain = log_probs(lm, cases, result.delta) - log_probs(lm, cases, EMPTY)
         # other tokens have similar keys there, so that one case in five may lose by what these change
         assert (gain > 0).sum() >= 4

@@ -1,4 +1,4 @@
-"""Every family: its modules, masks and cut passes, and one edit of each method, on tiny random models."""
+"""Every family: its modules, and one edit of each method, on tiny random models."""
 
 import copy
 
@@ -8,21 +8,18 @@ import torch
 from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm.edits import Batch, apply_deltas
 from aftershock.lm.families import family_of, list_families
-from aftershock.lm.hooks import last_mlp_at, record_activations, start_after_layer, with_added
+from aftershock.lm.hooks import record_activations, with_added
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.prefix_cache import split_at_subject
 from aftershock.lm.scoring import score
 from aftershock.lm.tokens import encode_pairs, locate
 from aftershock.requests import EditRequest, Query
 from tiny import (
     FAMILIES,
     MORE,
-    NAMES,
     ROUNDING,
     TEMPLATES,
     TEXTS,
     dense,
-    low_rank,
     moments,
     next_log_probs,
     tiny,
@@ -73,6 +70,22 @@ def test_matrices_of_an_mlp_are_the_first_ones_and_the_projection(family):
     for name in found[:-1]:
         assert torch.equal(seen["in", name], seen["in", lm.mlp(1)])
     assert torch.equal(seen["out", lm.projection(1)], seen["out", lm.mlp(1)])
+
+
+@every_family
+@torch.no_grad()
+def test_an_attention_puts_out_what_its_projection_does(family):
+    lm = tiny(family)
+    name = lm.attention_projection(1)
+    attention = name.rpartition(".")[0]
+    with record_activations(lm, inputs=[name], outputs=[attention, name]) as seen:
+        lm.run(*lm.pad(lm.encode(TEXTS[:2])))
+    assert torch.equal(seen["out", name], seen["out", attention])
+    assert lm.layer_of(name) == 1
+    bias = lm.bias(name) if lm.bias(name) is not None else 0.0
+    assert torch.allclose(seen["in", name] @ lm.weight(name).T + bias, seen["out", name])
+    inner = [module for module in lm.model.get_submodule(attention).modules() if hasattr(module, "weight")]
+    assert lm.model.get_submodule(name) in inner
 
 
 @every_family
@@ -128,121 +141,6 @@ def test_the_final_norm_and_the_head_make_the_models_scores(family):
     texts = mask.bool()  # padding is the model's own business
     wanted = lm.model(input_ids=ids, attention_mask=mask).logits
     assert torch.allclose(lm.logits(hidden)[texts], wanted[texts])
-
-
-# --- parts of a pass ---------------------------------------------------------------------------------------
-@every_family
-@torch.no_grad()
-def test_a_mask_of_ones_own_is_that_of_the_model(family):
-    lm = tiny(family)
-    ids, mask = lm.pad(lm.encode(TEXTS[:5]))
-    whole = lm.run(ids, mask)
-    seq = torch.arange(ids.shape[1])
-    allowed = (seq[:, None] >= seq) & mask[:, None].bool() | torch.eye(len(seq), dtype=torch.bool)
-    places = seq.expand(len(ids), -1)
-    again = lm.run(ids, lm.attention(allowed, places, places), position_ids=places)
-    assert torch.allclose(again[mask.bool()], whole[mask.bool()], atol=ROUNDING[family])
-
-
-@every_family
-@torch.no_grad()
-def test_texts_side_by_side_in_one_row_do_not_see_each_other(family):
-    """Whether a family heeds masks and places at all: each text has places of its own."""
-    lm = tiny(family)
-    first, second = lm.encode([TEXTS[0], TEXTS[77]])
-    places = torch.tensor([[*range(len(first)), *range(len(second))]])
-    part = torch.tensor([[0] * len(first) + [1] * len(second)])
-    seq = torch.arange(places.shape[1])
-    allowed = (seq[:, None] >= seq) & (part[:, :, None] == part[:, None])
-    both = torch.tensor([first + second])
-    found = lm.run(both, lm.attention(allowed, places, places), position_ids=places)[0]
-    alone = [lm.run(torch.tensor([ids]), torch.ones(1, len(ids)))[0] for ids in (first, second)]
-    assert torch.allclose(found, torch.cat(alone), atol=ROUNDING[family])
-    plain = lm.run(both, torch.ones_like(both))[0]
-    assert (plain[len(first) :] - alone[1]).abs().max() > 0.01
-
-
-@every_family
-def test_a_pass_can_be_watched_stopped_and_resumed(family):
-    lm = tiny(family)
-    ids, mask = lm.pad(lm.encode(TEXTS[:3]))
-    whole = lm.run(ids, mask, use_cache=False)
-    with record_activations(lm, inputs=[lm.projection(0)], stop=lm.layer(0)) as seen:
-        lm.run(ids, mask, use_cache=False)
-        raise AssertionError("the pass should have stopped")
-    assert seen["in", lm.projection(0)].shape[-1] == lm.weight(lm.projection(0)).shape[1]
-    with start_after_layer(lm, 0, seen["out", lm.layer(0)]):
-        assert torch.allclose(lm.run(ids, mask, use_cache=False), whole, atol=ROUNDING[family])
-    assert torch.equal(lm.run(ids, mask, use_cache=False), whole)
-    assert not any(m._forward_hooks or "forward" in vars(m) for m in lm.model.modules())
-
-
-@every_family
-@torch.no_grad()
-def test_the_last_mlp_can_be_computed_where_it_is_read(family):
-    lm = tiny(family)
-    ids, mask = lm.pad(lm.encode([TEXTS[0], TEXTS[50], TEXTS[100]]))
-    whole = lm.run(ids, mask)
-    last = int(mask.sum(dim=1).min()) - 1
-    read, valid = torch.tensor([[1, last], [last, 0], [0, 2]]), torch.tensor([[1, 1], [1, 0], [1, 1]])
-    with last_mlp_at(lm, read, valid):
-        found = lm.run(ids, mask)
-    kept = valid.bool()
-    index = read[..., None].expand(-1, -1, lm.d_model)
-    assert torch.allclose(found.gather(1, index)[kept], whole.gather(1, index)[kept], atol=ROUNDING[family])
-
-
-@every_family
-@pytest.mark.parametrize("layer", [0, 1])
-@torch.no_grad()
-def test_a_cut_pass_equals_a_whole_one(family, layer):
-    """Groups of two texts, whose subjects stand anywhere, run from the subject on in two cases of a state."""
-    lm = tiny(family)
-    state, cases = (low_rank(lm, 0, 2), dense(lm, 2, 2)), torch.tensor([1, 0, 1])
-    groups = [
-        locate(
-            lm,
-            [(f"{opening} {template} Oslo or Rome.", name) for opening in ("Then as they say in town", "So")],
-        )
-        for template, name in zip(TEMPLATES, NAMES[1:4], strict=True)
-    ]
-    added = torch.randn(3, lm.d_model, generator=torch.Generator().manual_seed(1), dtype=lm.dtype)
-    prefixes, seen = split_at_subject(lm, groups, layer, "layer", state, cases, [lm.projection(layer)])
-    width = prefixes.ids.shape[2]
-    lengths = torch.tensor([[len(row.ids) - row.subject for row in group] for group in groups])
-    assert len({row.subject for group in groups for row in group}) > 3
-    valid = torch.arange(width) < lengths[..., None]
-    read = torch.where(valid, torch.arange(width), 0)
-    with prefixes.run(lm, state, added, read, valid, also=lm.layer(1)) as (found, early):
-        pass
-    for i, group in enumerate(groups):
-        edited_lm = written(lm, state, int(cases[i]))
-        for r, row in enumerate(group):
-            ids = torch.tensor([row.ids])
-            with record_activations(edited_lm, inputs=[lm.projection(layer)], outputs=[lm.layer(1)]) as whole:
-                wanted = _with_vector(edited_lm, ids, layer, row.subject, added[i])[0, row.subject :]
-            mine = slice(r * width, r * width + len(wanted))
-            assert torch.allclose(found[i, mine], wanted, atol=ROUNDING[family]), (i, r)
-            stream = whole["out", lm.layer(1)][0, row.subject :]
-            if layer == 0:
-                assert torch.allclose(early[i, mine], stream, atol=ROUNDING[family])
-            keys = whole["in", lm.projection(layer)][0, row.subject]
-            assert torch.allclose(seen["in", lm.projection(layer)][i, r], keys, atol=ROUNDING[family])
-
-
-def _with_vector(lm, ids, layer, at, vector):
-    """Hidden states of a text whose stream is moved by `vector` after a layer, at one token."""
-
-    def move(module, args, output):
-        hidden = (output[0] if isinstance(output, tuple) else output).clone()
-        hidden[:, at] += vector
-        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
-
-    handle = lm.model.get_submodule(lm.layer(layer)).register_forward_hook(move)
-    try:
-        return lm.run(ids, torch.ones_like(ids), use_cache=False)
-    finally:
-        handle.remove()
 
 
 # --- edits -------------------------------------------------------------------------------------------------

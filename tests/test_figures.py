@@ -57,7 +57,10 @@ def test_every_kind_comes_as_svg_pdf_and_png(drawn):
     names = {path.name for path in drawn.iterdir()}
     rounds = ("round_easy", "round_hard")
     expected = {(d, kind) for d in DATASETS for kind in ("metrics", "trajectories")}
-    expected |= {(d, kind) for d in rounds for kind in ("sizes", "objects")} | {(figures.WHOLE, "cost")}
+    expected |= {(d, kind) for d in rounds for kind in ("sizes", "objects")} | {
+        (figures.WHOLE, "cost"),
+        (figures.WHOLE, "health"),
+    }
     made = {figures.figure_name(MODEL, *key) for key in expected}
     assert names == {f"{name}.{ending}" for name in made for ending in ("svg", "pdf", "png")}
     assert {kind for _, kind in expected} == set(figures.KINDS)

@@ -122,7 +122,7 @@ def test_a_method_of_an_entry_point_has_a_name(tmp_path: Path, monkeypatch: pyte
         (
             'title="Gradient step",',
             'title="x", artifacts=("mom2",),',
-            r"some of hypernetwork, moments, .*; found 'mom2'",
+            r"some of attention_moments, hypernetwork, moments, .*; found 'mom2'",
         ),
         (
             'title="Gradient step",',

@@ -34,10 +34,11 @@ MOMENTS = {
 COUNTS = {
     "gather_text": 2,
     "moments": 3,
+    "attention_moments": 1,
     "fetch_moments": 1,
     "take_moments": 1,
     "fetch_model": 4,
-    "total": 11,
+    "total": 12,
 }
 """Jobs of the four models."""
 
@@ -58,7 +59,8 @@ def project(tmp_path: Path) -> Path:
         contents = {"source": {"path": "model"}, "model_type": "llama", "n_layers": 3, "moments": moments}
         contents["editors"] = {"rome": {"layers": [1]}, "memit": {"layers": [0, 1]}}
         (tmp_path / "resources" / "models" / f"{name}.yaml").write_text(yaml.safe_dump(contents))
-    given = {"models": list(MOMENTS), "mend": {"settings": {}}, "editors": {"mend": None}}
+    both = {"method": "pmet", "settings": {"modules": ["attention", "mlp"], "layers": [0, 1]}}
+    given = {"models": list(MOMENTS), "mend": {"settings": {}}, "editors": {"mend": None, "both": both}}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(given | {"report": {"bars": []}}))
     return tmp_path
 
@@ -74,6 +76,7 @@ def snakemake(project: Path, *arguments: str) -> str:
 
 def test_text_is_gathered_by_who_asks_for_it_and_published_moments_are_fetched(project: Path) -> None:
     targets = [f"results/models/{name}/moments.safetensors" for name in MOMENTS]
+    targets.append("results/models/self/attention_moments.safetensors")
     said = snakemake(project, "--dry-run", *targets)
     counts = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", said, re.MULTILINE)}
     assert counts == COUNTS
@@ -82,7 +85,8 @@ def test_text_is_gathered_by_who_asks_for_it_and_published_moments_are_fetched(p
 @pytest.mark.slow
 def test_moments_are_those_of_the_text_that_was_gathered(project: Path) -> None:
     names = ("self", "drawn", "plain")
-    snakemake(project, *(f"results/models/{name}/moments.safetensors" for name in names))
+    targets = [f"results/models/{name}/moments.safetensors" for name in names]
+    snakemake(project, *targets, "results/models/plain/attention_moments.safetensors")
     for name in names:
         folder = project / "results" / "models" / name
         lm = LanguageModel.load(folder / "weights")
@@ -92,10 +96,15 @@ def test_moments_are_those_of_the_text_that_was_gathered(project: Path) -> None:
         texts = texts or (project / "text.txt").read_text().splitlines()
         found, wanted = load_file(folder / "moments.safetensors"), second_moments(lm, texts, [0, 1])
         tokens = sum(min(len(ids), lm.context) for ids in lm.encode(texts))
-        for layer in (0, 1):
-            matrix = wanted[layer].matrix  # sampled documents come in another order, and so do float32 sums
-            assert torch.linalg.norm(found[f"moment.{layer}"] - matrix) < 1e-6 * torch.linalg.norm(matrix)
-            assert int(found[f"count.{layer}"]) == wanted[layer].count
+        parts = [(found, wanted)]
+        if name == "plain":
+            attention = load_file(folder / "attention_moments.safetensors")
+            parts.append((attention, second_moments(lm, texts, [0, 1], "attention")))
+        for made, expected in parts:
+            for layer in (0, 1):
+                matrix = expected[layer].matrix  # documents come in another order, and so do float32 sums
+                assert torch.linalg.norm(made[f"moment.{layer}"] - matrix) < 1e-6 * torch.linalg.norm(matrix)
+                assert int(made[f"count.{layer}"]) == expected[layer].count
         assert len(keys(lm, texts, 0)) == int(found["count.0"]) == tokens
         assert name != "self" or 200 <= tokens < 200 + lm.context
         assert name != "drawn" or 400 <= tokens < 480 + 4 * lm.context
@@ -111,6 +120,19 @@ def test_jobs_that_gather_text_are_planned_before_the_moments() -> None:
     assert "gather_text" not in {job.rule for job in plain}
     models[name]["moments"] = {"hub": "o/n", "file": "{layer}.npz", "vectors_per_dimension": 200}
     assert not {"gather_text", "moments"} & {job.rule for job in gpu_jobs(config, models)}
+
+
+def test_moments_of_attentions_are_collected_where_an_editor_writes_these() -> None:
+    config, models = study()
+    (name,) = config["models"]
+    assert "attention_moments" not in {job.rule for job in gpu_jobs(config, models)}
+    config["editors"]["both"] = {"method": "pmet", "settings": {"modules": ["attention", "mlp"]}}
+    models[name]["moments"]["text"] = "self"
+    found = {job.rule: job for job in gpu_jobs(config, models)}
+    assert found["attention_moments"].after == found["moments"].after
+    waiting = [job for job in gpu_jobs(config, models) if job.wildcards.get("editor") == "both"]
+    assert waiting
+    assert all(found["attention_moments"].group in job.after for job in waiting)
 
 
 @pytest.mark.parametrize(

@@ -27,23 +27,25 @@ from tiny import CONTEXT, FAMILIES, TEXTS, tiny
 MIXED = [*TEXTS[:40], "", " ", "Oslo " * 60]
 
 
-def keys(lm, texts, layer):
+def keys(lm, texts, layer, part="mlp"):
     """Every key of a layer, one text at a time, (tokens, d_in) float64."""
-    found = []
+    found, name = [], {"mlp": lm.projection, "attention": lm.attention_projection}[part](layer)
     for ids in lm.encode([text for text in texts if text.strip()]):
         ids = ids[: lm.context]
-        with torch.no_grad(), record_activations(lm, inputs=[lm.projection(layer)]) as seen:
+        with torch.no_grad(), record_activations(lm, inputs=[name]) as seen:
             lm.run(torch.tensor([ids]), torch.ones(1, len(ids)))
-        found.append(seen["in", lm.projection(layer)][0])
+        found.append(seen["in", name][0])
     return torch.cat(found).double()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_second_moments_are_means_over_tokens(family):
+@pytest.mark.parametrize(
+    ("family", "part"), [*((f, "mlp") for f in FAMILIES), *((f, "attention") for f in FAMILIES)]
+)
+def test_second_moments_are_means_over_tokens(family, part):
     lm = tiny(family, torch.float32)
-    found = second_moments(lm, MIXED, [1, 0])
+    found = second_moments(lm, MIXED, [1, 0], part)
     for layer in (0, 1):
-        k = keys(lm, MIXED, layer)
+        k = keys(lm, MIXED, layer, part)
         assert found[layer].count == len(k)
         assert torch.allclose(found[layer].matrix.double(), k.T @ k / len(k), rtol=1e-4, atol=1e-6)
     with pytest.raises(ValueError, match="every document is empty"):

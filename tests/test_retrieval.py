@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aftershock.editors.methods import method_of, settings_of
-from aftershock.lm import scoring, text_encoder
+from aftershock.lm import scoring, text_match
 from aftershock.lm.edits import random_like, rewrite_prompts, select
 from aftershock.lm.edits.context import UNRELATED
 from aftershock.lm.edits.index import Index
@@ -26,21 +26,27 @@ PROMPTS = [fill(template, name) for template in TEMPLATES for name in NAMES] + [
 
 def retrieval(lm, others=(), seed=0, **settings):
     """The editor with settings of its own."""
-    made = settings_of("retrieval", {"reserve": 12, "threshold": 0.6}, settings)
+    made = settings_of("retrieval", {"reserve": 12}, settings)
     return method_of("retrieval").make(lm, made, {"other_edits": others, "sentence_encoder": "none"}, seed)
 
 
-def slow_vector(lm, text):
-    """The mean embedding of a text's tokens less that of all tokens, number by number."""
+def slow_similarity(lm, key, prompt):
+    """The mean over a key's tokens of the best cosine with a token of the prompt, number by number."""
     table = lm.model.get_input_embeddings().weight.tolist()
-    ids = lm.tokenizer(text, add_special_tokens=False)["input_ids"]
-    middle = [math.fsum(row[i] for row in table) / len(table) for i in range(lm.d_model)]
-    return [math.fsum(table[t][i] for t in ids) / len(ids) - middle[i] for i in range(lm.d_model)]
+    middle = [math.fsum(column) / len(table) for column in zip(*table, strict=True)]
 
+    def cosine(one, two):
+        a, b = ([x - m for x, m in zip(table[t], middle, strict=True)] for t in (one, two))
+        norms = math.sqrt(math.fsum(x * x for x in a)), math.sqrt(math.fsum(x * x for x in b))
+        return math.fsum(x * y for x, y in zip(a, b, strict=True)) / norms[0] / norms[1]
 
-def slow_cosine(one, two):
-    norms = [math.sqrt(math.fsum(x * x for x in v)) for v in (one, two)]
-    return math.fsum(a * b for a, b in zip(one, two, strict=True)) / norms[0] / norms[1]
+    def ids(text):
+        return lm.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    return max(
+        math.fsum(max(cosine(t, u) for u in ids(prompt)) for t in ids(text)) / len(ids(text))
+        for text in (key, f" {key}")
+    )
 
 
 @pytest.mark.parametrize(("nearest", "threshold"), [(1, 0.6), (2, 0.3), (3, -1.0), (2, 0.99)])
@@ -48,12 +54,10 @@ def test_a_prompt_gets_its_nearest_facts_above_the_threshold(nearest, threshold)
     lm = taught()
     facts = requests(6)
     state = retrieval(lm, nearest=nearest, threshold=threshold).edit([facts, facts[:1]]).delta
-    keys = [slow_vector(lm, fact.text) for fact in facts]
     read = rewrite_prompts(lm, state, PROMPTS, [0] * len(PROMPTS))
     got = set()
     for prompt, text in zip(PROMPTS, read, strict=True):
-        vector = slow_vector(lm, prompt)
-        similar = [(slow_cosine(vector, key), i) for i, key in enumerate(keys)]
+        similar = [(round(slow_similarity(lm, fact.subject, prompt), 6), i) for i, fact in enumerate(facts)]
         near = sorted(pair for pair in similar if pair[0] >= threshold)[-nearest:]
         front = "".join(f"{facts[i].text} {facts[i].target_new}. " for _, i in near)
         assert text == front + prompt
@@ -65,8 +69,14 @@ def test_a_prompt_like_no_fact_is_read_as_it_stands():
     lm = taught()
     state = retrieval(lm, threshold=1.0).edit([[request] for request in requests(2)]).delta
     asked = [Query(prompt, "Oslo", i) for i in range(2) for prompt in PROMPTS]
-    own = {(request.text, i) for i, request in enumerate(requests(2))}
-    changed = [q for q, a, b in zip(asked, say(lm, asked, state), say(lm, asked), strict=True) if a != b]
+    own = {
+        (prompt, i)
+        for i, request in enumerate(requests(2))
+        for prompt in PROMPTS
+        if request.subject in prompt
+    }
+    both = zip(asked, say(lm, asked, state), say(lm, asked), strict=True)
+    changed = [q for q, a, b in both if a != pytest.approx(b, abs=1e-9)]
     assert {(q.prompt, q.case) for q in changed} == own
     nothing = (state[0].without(torch.tensor([True, True])),)
     assert say(lm, asked, nothing) == say(lm, asked)
@@ -172,12 +182,12 @@ class Letters:
 
 
 def test_a_sentence_encoder_makes_keys_and_finds_them(monkeypatch):
-    monkeypatch.setattr(text_encoder, "_load", {"none": Letters()}.__getitem__)
+    monkeypatch.setattr(text_match, "_load", {"none": Letters()}.__getitem__)
     lm = tiny()
     facts = [EditRequest("{} is", "abc", "Rome"), EditRequest("{} is", "xyz", "Ulm")]
-    state = retrieval(lm, encoder="sentences", keys="subject", threshold=0.5, reserve=2).edit([facts]).delta
+    state = retrieval(lm, match="sentences", keys="subject", threshold=0.5, reserve=2).edit([facts]).delta
     assert isinstance(state[0], Index)
-    assert state[0].settings()["encoder"] == "none"
+    assert state[0].settings()["matcher"] == "none"
     assert rewrite_prompts(lm, state, ["cba", "zz yy", "mmm"], [0] * 3) == [
         "abc is Rome. cba",
         "xyz is Ulm. zz yy",
@@ -189,19 +199,21 @@ def test_a_sentence_encoder_that_nobody_names_is_an_error_before_any_job():
     from aftershock.config.models import encoder_errors
 
     config, models = study()
-    config["editors"]["near"] = {"method": "retrieval", "settings": {"encoder": "sentences"}}
+    config["editors"]["near"] = {"method": "retrieval", "settings": {"match": "sentences"}}
     assert [line.partition(":")[0] for line in encoder_errors(config, models)] == ["editors.near"]
     config["cases"]["label_encoder"] = {"hub": "some/encoder", "revision": "0"}
     assert list(encoder_errors(config, models)) == []
 
 
-def test_vectors_have_norm_one_and_are_those_of_one_text():
+def test_keys_hold_a_text_at_the_beginning_and_behind_a_space():
     lm = taught()
-    encode = text_encoder.text_encoder(lm)
-    texts = [*PROMPTS, "a"]
-    together = encode(texts)
-    assert together.dtype == torch.float64
-    assert torch.allclose(together.norm(dim=1), torch.ones(len(texts), dtype=torch.float64))
-    for i, text in enumerate(texts):
-        assert torch.equal(encode([text])[0], together[i])
-    assert encode([]).shape == (0, lm.d_model)
+    matcher = text_match.matcher_of(lm)
+    keys = matcher.keys([["Ada Vex", "Oslo"], ["Ulm"]])
+    for (row, place), text in {(0, 0): "Ada Vex", (0, 1): "Oslo", (1, 0): "Ulm"}.items():
+        for variant, read in zip(keys[row, place], (text, f" {text}"), strict=True):
+            ids = lm.tokenizer(read, add_special_tokens=False)["input_ids"]
+            assert variant.tolist() == ids + [-1] * (keys.shape[-1] - len(ids))
+    assert (keys[1, 1] == -1).all()
+    assert matcher.similarities("Is Ada Vex here?", keys[0])[0] == pytest.approx(1)
+    assert matcher.similarities("", keys[0]).tolist() == [-1, -1]
+    assert matcher.keys([[], []]).shape[:2] == (2, 0)

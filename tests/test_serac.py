@@ -13,7 +13,7 @@ from aftershock.editors.serac import SeracTraining, serac_training
 from aftershock.editors.serac.data import Pool
 from aftershock.editors.serac.edit import Serac
 from aftershock.editors.serac.training import Networks, losses, predict, train_models
-from aftershock.lm.edits import LowRank, state_norm
+from aftershock.lm.edits import LowRank
 from aftershock.lm.scope_models import load_artifact, save_models
 from aftershock.lm.scoring import score
 from aftershock.prompts import fill
@@ -70,7 +70,7 @@ def test_the_memory_holds_all_edits_of_a_case_and_goes_through_a_file(tmp_path):
     assert first.memory["texts"].shape[:2] == (3, 1)
     assert second.memory["texts"].shape[:2] == (3, 2)
     for i, (one, two) in enumerate(zip(requests(3), requests(3, template=1), strict=True)):
-        texts = [lm.tokenizer.decode(row[row > 0] - 1) for row in second.memory["texts"][i]]
+        texts = [lm.tokenizer.decode(row[row > 0] - 1).strip() for row in second.memory["texts"][i]]
         assert texts == [f"{r.text} {r.target_new}" for r in (one, two)]
     assert second.delta[0].ages.tolist() == [[1]] * 3
     save_file(dict(first.memory), tmp_path / "memory.safetensors")
@@ -94,10 +94,10 @@ def test_a_loss_is_that_of_the_targets_after_the_edit():
 def test_a_case_that_cannot_be_edited_leaves_the_others_alone():
     lm = tiny()
     editor, cases = serac(lm), singles(3)
-    cases[1] = [EditRequest("It rains. " * 5 + "{} was born in", NAMES[1], CITIES[5])]
+    cases[1] = [EditRequest("It rains. " * 3 + "{} was born in", NAMES[1], CITIES[5])]
     result = editor.edit(cases)
     assert result.reasons[1].startswith("the edit has ")
-    assert state_norm(result.delta).tolist() == [1.0, 0.0, 1.0]
+    assert result.delta[0].present.tolist() == [[True], [False], [True]]
     bad = torch.zeros(3, 1, lm.weight(lm.projection(0)).shape[1], dtype=lm.dtype)
     bad[2] = math.nan
     broken = (LowRank(lm.projection(0), bad, torch.ones(3, 1, lm.d_model, dtype=lm.dtype)),)
@@ -161,7 +161,7 @@ def test_prompts_in_scope_are_an_edits_own_and_others_are_about_other_facts():
         assert 0 <= chosen < len(TEMPLATES)
         target = edit.text.removeprefix(fill(TEMPLATES[0], name)).strip()
         for asked, answered in zip(edit.asked, edit.answered, strict=True):
-            text = lm.tokenizer.decode([*answered.prompt, *answered.target])
+            text = lm.tokenizer.decode([*answered.prompt, *answered.target]).strip()
             assert text == f"{edit.text} {asked.prompt} {target}"
         assert len(others) == 4
         assert all(asked.about != edit.about for asked in others)

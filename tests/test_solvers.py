@@ -248,8 +248,8 @@ def test_an_editor_goes_on_and_says_how(method):
 
 
 def test_a_solution_that_is_no_number_fails_its_case_alone(monkeypatch):
-    def broken(factor, weight, keys, previous=None):
-        found = adjust(factor, weight, keys, previous)
+    def broken(factor, weight, keys, earlier=None):
+        found = adjust(factor, weight, keys, earlier)
         found[1, 0, 3] = math.inf
         return found
 

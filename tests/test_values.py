@@ -7,16 +7,17 @@ import torch
 
 from aftershock.lm import values
 from aftershock.lm.hooks import record_activations
+from aftershock.lm.objective import Objective
 from aftershock.lm.scoring import score
 from aftershock.lm.tokens import locate
-from aftershock.lm.values import Objective, solve_values
+from aftershock.lm.values import solve_values
 from aftershock.requests import EditRequest, Query
+from obvious import obvious_value
 from tiny import (
     ROUNDING,
     dense,
     in_turn,
     low_rank,
-    obvious_value,
     requests,
     tiny,
     written,

@@ -64,7 +64,7 @@ def test_an_incomplete_run_is_reported_without_making_what_is_missing(tmp_path):
     quotas = yaml.safe_load((ROOT / "config.yaml").read_text())["cases"]["quotas"]
     shard = f"00000-{quotas['test']['coverage'] - 1:05d}.parquet"
     folder = tmp_path / "results/world/demo-4x128/coverage/rome/s0"
-    for kind in ("observations", "telemetry"):
+    for kind in ("observations", "telemetry", "health"):
         (folder / kind).mkdir(parents=True)
         (folder / kind / shard).touch()
     assert planned(tmp_path, "--configfile", "study.yaml")["edit"] == 1

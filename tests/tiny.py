@@ -3,18 +3,17 @@
 import copy
 import hashlib
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import cycle, islice
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from aftershock.lm import values
 from aftershock.lm.edits import Dense, LowRank, State
 from aftershock.lm.hypernetwork import Hypernetwork
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.moments import Moment, second_moments
+from aftershock.lm.moments import Moment, Part, second_moments
 from aftershock.lm.tokenizer import train_tokenizer
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest
@@ -179,22 +178,22 @@ def requests(n: int, template: int = 0) -> list[EditRequest]:
 _moments: dict[str, dict[int, Moment]] = {}
 
 
-def moments(lm: LanguageModel) -> dict[int, Moment]:
+def moments(lm: LanguageModel, part: Part = "mlp") -> dict[int, Moment]:
     """Second moments of all layers, computed once for models of equal weights."""
-    weights = hashlib.sha256(f"{lm.model.config.model_type} {lm.dtype}".encode())
+    weights = hashlib.sha256(f"{lm.model.config.model_type} {lm.dtype} {part}".encode())
     for tensor in lm.model.state_dict().values():
         weights.update(tensor.numpy().tobytes())
     if weights.hexdigest() not in _moments:
-        _moments[weights.hexdigest()] = _collected(lm)
+        _moments[weights.hexdigest()] = _collected(lm, part)
     return dict(_moments[weights.hexdigest()])
 
 
-def _collected(lm: LanguageModel) -> dict[int, Moment]:
+def _collected(lm: LanguageModel, part: Part) -> dict[int, Moment]:
     """Second moments on texts of many tokens: GPT-J's first keys depend on little else."""
     g = torch.Generator().manual_seed(0)
     letters = [chr(i) for i in torch.randint(33, 0x180, (3000,), generator=g)]
     noise = ["".join(letters[i : i + 15]) for i in range(0, len(letters), 15)]
-    return second_moments(lm, [*TEXTS, *noise], range(lm.n_layers))
+    return second_moments(lm, [*TEXTS, *noise], range(lm.n_layers), part)
 
 
 def low_rank(lm: LanguageModel, layer: int, cases: int, rank: int = 2, seed: int = 0) -> LowRank:
@@ -232,73 +231,6 @@ def next_log_probs(lm: LanguageModel, ids: Sequence[int]) -> torch.Tensor:
     """Log-probabilities at every position of one unpadded text, (seq, vocabulary)."""
     with torch.no_grad():
         return lm.model(input_ids=torch.tensor([list(ids)])).logits[0].log_softmax(-1)
-
-
-def obvious_value(
-    lm: LanguageModel,
-    request: EditRequest,
-    contexts: Sequence[str],
-    layer: int,
-    site: str,
-    settings: Mapping[str, float],
-) -> tuple[torch.Tensor, torch.Tensor, list[float]]:
-    """v0, delta and the losses of one value: whole texts one by one, torch's Adam, a hook that adds delta."""
-    (target,) = lm.encode_targets([request.target_new])
-    prompts = [fill(fill(context, request.prompt), request.subject) for context in contexts]
-    rows = [
-        (lm.encode([p])[0] + target[:-1], p.index(request.subject) + len(request.subject)) for p in prompts
-    ]
-    essence = fill("{} is a", request.subject)
-    rows.append((lm.encode([essence])[0], len(request.subject)))
-    texts = [*prompts, essence]
-    subjects = []
-    for text, (_, end) in zip(texts, rows, strict=True):
-        spans = lm.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
-        subjects.append(max(i for i, (first, last) in enumerate(spans) if first < end and last > first))
-    module = lm.model.get_submodule(lm.mlp(layer) if site == "mlp" else lm.layer(layer))
-    delta = torch.zeros(lm.d_model, dtype=lm.dtype, requires_grad=True)
-    adam = torch.optim.Adam([delta], lr=settings["lr"])
-    losses, v0, p0 = [], None, None
-    for step in range(settings["steps"]):
-        outputs = []
-        for (ids, _), at in zip(rows, subjects, strict=True):
-            seen = {}
-
-            def add(module, args, output, at=at, seen=seen):
-                hidden = output[0] if isinstance(output, tuple) else output
-                seen["v0"] = hidden[0, at].detach()
-                hidden = hidden.clone()
-                hidden[0, at] += delta
-                return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
-
-            handle = module.register_forward_hook(add)
-            outputs.append(lm.model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1))
-            handle.remove()
-            v0 = seen["v0"] if v0 is None else v0
-        nll = 0.0
-        for (ids, _), log_p in zip(rows[:-1], outputs[:-1], strict=True):
-            start = len(ids) - len(target)
-            for t, token in enumerate(target):
-                nll = nll - log_p[start + t, token] / len(target) / len(contexts)
-        log_p = outputs[-1][subjects[-1]]
-        p0 = log_p.detach() if p0 is None else p0
-        kl = (log_p.exp() * (log_p - p0)).sum()
-        loss = (
-            nll
-            + settings["kl_factor"] * kl
-            + settings["weight_decay"] * torch.norm(delta) / torch.norm(v0) ** 2
-        )
-        losses.append(loss.item())
-        if loss.item() < values.ENOUGH or step == settings["steps"] - 1:
-            break
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
-        limit = settings["clamp"] * v0.norm()
-        if delta.norm() > limit:
-            with torch.no_grad():
-                delta.mul_(limit / delta.norm())
-    return v0, delta.detach(), losses
 
 
 def descent(lm: LanguageModel, layers: Sequence[int], rate: float = 0.1) -> Hypernetwork:

@@ -38,7 +38,7 @@ FEW = {
     "round_hard": ("target", "original", "object"),
 }
 """Roles of `--roles few`; of several facts in one role only the first."""
-MADE = ("scores", "probabilities", "variants", "facets", "holes")
+MADE = ("scores", "probabilities", "variants", "facets", "holes", "health")
 
 
 def make(folder: Path, cases: int, few: bool) -> None:
@@ -49,8 +49,8 @@ def make(folder: Path, cases: int, few: bool) -> None:
     from aftershock.tables.cases import CASES, EDITS, PROBES
     from aftershock.tables.graph import FACTS
     from aftershock.tables.models import OBJECT_SCORES
-    from aftershock.tables.runs import OBSERVATIONS, TELEMETRY
-    from simulate import EDITORS, Behaviour, simulate
+    from aftershock.tables.runs import HEALTH, OBSERVATIONS, TELEMETRY
+    from simulate import EDITORS, Behaviour, health_of, simulate
 
     behaviours = EDITORS | {"mend": Behaviour(write=4.0, erase=1.5, spill=-0.5)}
     for dataset, share in SHARES.items():
@@ -92,6 +92,7 @@ def make(folder: Path, cases: int, few: bool) -> None:
             OBSERVATIONS.write(kept(sim.observations[editor]), place / editor / f"00000-{n - 1:05d}.parquet")
             telemetry = sim.telemetry[editor].astype({"reason": "str"})
             TELEMETRY.write(telemetry, place / editor / "telemetry.parquet")
+            HEALTH.write(health_of(sim, editor), place / editor / "observed_health.parquet")
 
 
 def _edits(probes: Any, dataset: str) -> Any:
@@ -113,6 +114,7 @@ def _made(run: dict[str, Any]) -> str:
 
 def jobs() -> Iterator[dict[str, Any]]:
     """What the workflow would give to the scripts, from FOLDER as working directory."""
+    from aftershock.metrics.health import Thresholds
     from aftershock.metrics.settings import Statistics
 
     paper = [f"{ROOT}/resources/paper/{name}" for name in ("reported.csv", "study.yaml", "claims.yaml")]
@@ -133,6 +135,7 @@ def jobs() -> Iterator[dict[str, Any]]:
                 "facts": f"{above}/facts.parquet",
                 "observations": [f"{place}/{shard}.parquet"],
                 "telemetry": [f"{place}/telemetry.parquet"],
+                "health": [f"{place}/observed_health.parquet"],
             },
             "output": {name: f"{_made(run)}/{name}.parquet" for name in MADE},
             "params": {
@@ -149,7 +152,7 @@ def jobs() -> Iterator[dict[str, Any]]:
         "input": {
             **{
                 name: [f"{_made(run)}/{name}.parquet" for run in runs]
-                for name in ("scores", "facets", "variants")
+                for name in ("scores", "facets", "variants", "health")
             },
             "cases": [f"{run['dataset']}/cases.parquet" for run in runs],
             "relations": f"{ROOT}/resources/relations.tsv",
@@ -162,6 +165,7 @@ def jobs() -> Iterator[dict[str, Any]]:
             "namespace": "world",
             "seed": 0,
             "statistics": asdict(Statistics()),
+            "health": asdict(Thresholds()),
             "paper": {"hubs": {"m": None}, "editors": {name: {"method": name[:5]} for name in METHODS}},
             **dict.fromkeys(("recalled", "scored"), []),
         },

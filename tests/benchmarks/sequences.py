@@ -9,8 +9,8 @@ values, and the bytes of memory and state at half of the sequence and at its end
 probability, so that all take their full number of steps.
 
 Then one solution of AlphaEdit for keys of `--width` entries: in the null space and as released, in turns,
-with few earlier keys and with their matrix; and how far the two are apart. All times are of the process's own
-computing, in one thread.
+with few earlier keys and with a matrix of many, which is factorised anew; and how far the two are apart. All
+times are of the process's own computing, in one thread.
 """
 
 import argparse
@@ -34,7 +34,8 @@ from torch import Tensor
 from aftershock.editors.alphaedit.edit import as_released
 from aftershock.editors.methods import method_of, settings_of
 from aftershock.editors.multi_layer import MultiLayerEditor
-from aftershock.editors.solvers import adjust_by_ridge
+from aftershock.editors.previous_keys import SHARE
+from aftershock.editors.solvers import Factor, adjust, adjust_by_ridge
 from aftershock.lm.edits import EMPTY, compact
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.null_space import decompose
@@ -112,13 +113,16 @@ def compare(width: int, keys: int, known: int, rounds: int, ridge: float = 10.0)
     g = torch.Generator().manual_seed(1)
     K = torch.randn(1, keys, width, dtype=torch.float64, generator=g) * (ridge / width) ** 0.5
     P = torch.randn(1, known, width, dtype=torch.float64, generator=g) * (ridge / width) ** 0.5
-    S = (P.mT @ P) if known else P.new_zeros(1, width, width)
+    S = P.mT @ P if known else P.new_zeros(1, width, width)
     inside = P @ basis
-    matrix = inside.mT @ inside if known > basis.shape[1] // 4 else None
-    few = None if matrix is not None else inside
+    few = known <= basis.shape[1] // SHARE
+    one = torch.eye(basis.shape[1], dtype=torch.float64)
 
     def reduced() -> Tensor:
-        return adjust_by_ridge(ridge, K @ basis, few, matrix) @ basis.T
+        if few:
+            return adjust_by_ridge(ridge, K @ basis, inside) @ basis.T
+        factor = Factor.of(ridge * one + inside[0].T @ inside[0])
+        return adjust(factor, 1.0, K @ basis) @ basis.T
 
     def released() -> Tensor:
         return as_released(basis, ridge, K, S)

@@ -21,6 +21,12 @@ KINDS = {
         "damages; near the lower left corner is best. Lines are intervals. The percentage beside a "
         "method says how often the model gives what was written last, or for round cases a true object.",
     ),
+    "health": Kind(
+        "health of edits",
+        "After both edits, for each dataset: perplexity of a text that no edit is about, in those of the "
+        "unedited model, and the norm of the change relative to that of the weight. Filled marks are medians "
+        "over cases, hollow ones the worst case; the broken line is where a model counts as collapsed.",
+    ),
     "metrics": Kind(
         "metrics by method",
         "Bars are means over all cases, lines intervals, diamonds show a comparison.",

@@ -28,6 +28,7 @@ CANNOT_CHANGE_RESULTS = {
         "aftershock.editors.checks",
         "aftershock.editors.importing",
         "aftershock.editors.methods",
+        "aftershock.editors.regularisers",  # as are these, with all their settings
         "aftershock.jobs.*",
         "aftershock.lock",
         "aftershock.offline",

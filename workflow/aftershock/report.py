@@ -11,6 +11,7 @@ import yaml
 from aftershock.datasets.table import DATASETS, title_of
 from aftershock.figure_names import KINDS, WHOLE, figure_name
 from aftershock.metrics.catalogue import metric
+from aftershock.metrics.health import flagged
 from aftershock.metrics.layouts import CONTROLLED, LAYOUTS
 from aftershock.metrics.scales import NATS
 from aftershock.page import layouts
@@ -20,7 +21,7 @@ from aftershock.page.embed import embedded, environment
 from aftershock.page.explorer import Explorer, explore
 from aftershock.page.figures import Picture, inline, shown
 from aftershock.page.findings import certainty, found, level_of
-from aftershock.page.listed import CERTAINTY, DETAIL, PAPER, listed
+from aftershock.page.listed import CERTAINTY, DETAIL, HEALTH, PAPER, listed
 from aftershock.page.moments import remarks
 from aftershock.page.weights import dequantised
 from aftershock.training_figure import curve_name, kept_row
@@ -33,6 +34,7 @@ NAVIGATION = {
     "cases": "Cases",
     "figures": "Figures",
     "controls": "Controls",
+    HEALTH: "Health of edits",
     CERTAINTY: "How sure",
     PAPER: "Beside the paper",
     DETAIL: "In detail",
@@ -46,6 +48,8 @@ INTRODUCTIONS = {
     "tables": "Bold marks the best value of a column, which is no test: look at the intervals, and at the "
     "comparisons where there are any.",
     "controls": "What the same edits do where there is no conflict.",
+    HEALTH: "How much an edit changes weights, and whether the model still speaks after it. The text whose "
+    "perplexity is measured was written by the unedited model itself, and no edit is about it.",
     CERTAINTY: "Differences that chance explains are no findings. These tables say which remain.",
     PAPER: "What Li et al. (2024) report and claim, beside this run.",
     DETAIL: "For looking things up. The files beside the page hold every digit.",
@@ -121,7 +125,7 @@ def context(material: Material) -> dict[str, Any]:
         "beginnings": {model: told(found) for model, found in material.beginnings.items()},
         "bars": len(bars),
         "sections": {name: [made["id"] for made in part] for name, part in sections.items()},
-        "introductions": INTRODUCTIONS,
+        "introductions": INTRODUCTIONS | {HEALTH: f"{INTRODUCTIONS[HEALTH]}{_thresholds(material)}"},
         "figures": _figures(material),
         "curves": [_curve(*key, svg) for key, (_, svg) in material.curves.items()],
         "definitions": {"main": _definitions(_main()), "all": _definitions(names - set(_main()))},
@@ -148,6 +152,7 @@ def _sections(material: Material, bars: Sequence[Verdict]) -> dict[str, list[Tab
         "summary": [layouts.datasets(summary), _bars(bars)],
         "tables": list(layouts.paper_tables(summary, material.runs, files)),
         "controls": [layouts.controls(summary, files)],
+        HEALTH: [],
         CERTAINTY: [],
         PAPER: [],
         DETAIL: [],
@@ -171,13 +176,27 @@ def _sections(material: Material, bars: Sequence[Verdict]) -> dict[str, list[Tab
 
 
 def _setup(material: Material) -> list[str]:
-    """Return remarks on tuning, and on the second moments and the weights of each model."""
+    """Return remarks on tuning, on the second moments and the weights of each model, and on broken ones."""
     return [
         *(line for label, rows in material.trials.items() for line in unwritten(*label, rows)),
         *(f"{model}, {remark}." for model, table in material.moments.items() for remark in remarks(table)),
         *(line for model, origin in material.origins.items() for line in dequantised(model, origin)),
         *_sinks(material.beginnings),
+        *(flagged(material.tables[HEALTH]) if HEALTH in material.tables else ()),
     ]
+
+
+def _thresholds(material: Material) -> str:
+    """Return from where on an edit is flagged, in words."""
+    table = material.tables.get(HEALTH)
+    if table is None or table.empty:
+        return ""
+    first = table.iloc[0]
+    return (
+        f" A model counts as collapsed where its perplexity is more than {first['collapse_threshold']:g} "
+        f"times the unedited model's, an edit as disabling where the norm of its change is more than "
+        f"{first['disabling_threshold']:g} times the median over the cases of its run."
+    )
 
 
 def _sinks(beginnings: Mapping[str, Mapping[str, Any]]) -> list[str]:

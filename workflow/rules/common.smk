@@ -15,6 +15,7 @@ from aftershock.config.models import model_type_of, reading_of
 from aftershock.config.settings import artifact_layers, moment_layers, needed_artifacts
 from aftershock.editors.artifacts import ARTIFACTS, with_sources
 from aftershock.editors.methods import method_of
+from aftershock.editors.regularisers import code_of_entries, merged_entries
 from aftershock.lm.families import list_families
 from aftershock.jobs.folder import PreflightError, check_names
 from aftershock.jobs.patches import patch_snakemake
@@ -243,10 +244,12 @@ def artifact_files(wildcards):
 
 @cache
 def settings_for(label, name):
-    """Method, artifacts, settings and second edit of an editor for the model `name`; thousands of jobs ask."""
+    """Method, regularisers, artifacts, settings and second edit of an editor for a model; thousands of jobs ask."""
     editor = EDITOR_LABELS[label]
+    regularisers = merged_entries(editor.get("regularisers", ()))
     return {
         "method": editor["method"],
+        **({"regularisers": regularisers} if regularisers else {}),
         "artifacts": {artifact: ARTIFACTS[artifact].load for artifact in artifacts_for(label, name)},
         "second_edit": editor.get("second_edit", "plain"),
         "labels": editor.get("labels", "all"),
@@ -255,7 +258,7 @@ def settings_for(label, name):
 
 
 def editor_settings(wildcards):
-    """Method, artifacts, settings and second edit of an editor for one model."""
+    """Method, regularisers, artifacts, settings and second edit of an editor for one model."""
     return settings_for(wildcards.editor, wildcards.model)
 
 
@@ -286,11 +289,16 @@ def code_with_model(rule, key="model"):
 
 
 def code_with_editor(rule):
-    """The code of a script that runs an editor, with its method's and what loads its artifacts."""
+    """The code of a script that runs an editor: also its method's, its regularisers', what loads artifacts."""
 
     def function(wildcards):
         method = method_of(EDITOR_LABELS[wildcards.editor]["method"])
         loaders = [ARTIFACTS[name].load for name in artifacts_for(wildcards.editor, wildcards.model)]
-        return code_of(rule, *family_code(wildcards.model), *method.code, *loaders)
+        named = [
+            *method.code,
+            *code_of_entries(EDITOR_LABELS[wildcards.editor].get("regularisers", ())),
+            *loaders,
+        ]
+        return code_of(rule, *family_code(wildcards.model), *named)
 
     return function

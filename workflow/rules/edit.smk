@@ -143,6 +143,7 @@ rule edit:
     output:
         observations="results/{kg}/{model}/{dataset}/{editor}/s{seed}/observations/{shard}.parquet",
         telemetry="results/{kg}/{model}/{dataset}/{editor}/s{seed}/telemetry/{shard}.parquet",
+        health="results/{kg}/{model}/{dataset}/{editor}/s{seed}/health/{shard}.parquet",
     log:
         "results/logs/edit/{kg}.{model}.{dataset}.{editor}.s{seed}.{shard}.log",
     conda:
@@ -153,6 +154,7 @@ rule edit:
         engine=engine,
         editor=editor_settings,
         continuations=config["continuations"],
+        health=config["health"]["every"],
         states=lambda wildcards: states_as_values(wildcards.dataset),
         seed=lambda wildcards: int(wildcards.seed),
         code=code_with_editor("edit"),
@@ -172,12 +174,14 @@ rule score:
         unedited="results/{kg}/{model}/{dataset}/unedited.parquet",
         observations=lambda wildcards: scored_files(wildcards, "observations"),
         telemetry=lambda wildcards: scored_files(wildcards, "telemetry"),
+        health=lambda wildcards: scored_files(wildcards, "health"),
     output:
         scores="results/{kg}/{model}/{dataset}/{editor}/s{seed}/scores.parquet",
         probabilities="results/{kg}/{model}/{dataset}/{editor}/s{seed}/probabilities.parquet",
         variants="results/{kg}/{model}/{dataset}/{editor}/s{seed}/variants.parquet",
         facets="results/{kg}/{model}/{dataset}/{editor}/s{seed}/facets.parquet",
         holes="results/{kg}/{model}/{dataset}/{editor}/s{seed}/holes.parquet",
+        health="results/{kg}/{model}/{dataset}/{editor}/s{seed}/health.parquet",
     log:
         "results/logs/score/{kg}.{model}.{dataset}.{editor}.s{seed}.log",
     conda:

@@ -147,6 +147,31 @@ rule moments:
         "../scripts/moments.py"
 
 
+rule attention_moments:
+    input:
+        weights="results/models/{model}/weights",
+        text=moments_text,
+    output:
+        moments="results/models/{model}/attention_moments.safetensors",
+        table="results/models/{model}/attention_moments.parquet",
+    log:
+        "results/logs/attention_moments/{model}.log",
+    conda:
+        "../../envs/models.yaml"
+    resources:
+        **gpu_job("attention_moments"),
+    params:
+        part="attention",
+        layers=layers_with_attention_moments,
+        sample=moments_sample,
+        reader=reader,
+        code=code_with_model("moments"),
+    message:
+        "Collecting second moments of the attentions of {wildcards.model}"
+    script:
+        "../scripts/moments.py"
+
+
 rule fetch_moments:
     output:
         directory("results/models/{model}/published"),

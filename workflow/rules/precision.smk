@@ -27,6 +27,7 @@ use rule edit as edit_strict with:
     output:
         observations="results/{kg}/{model}/{dataset}/{editor}/s{seed}/strict/observations/{shard}.parquet",
         telemetry="results/{kg}/{model}/{dataset}/{editor}/s{seed}/strict/telemetry/{shard}.parquet",
+        health="results/{kg}/{model}/{dataset}/{editor}/s{seed}/strict/health/{shard}.parquet",
     log:
         "results/logs/edit_strict/{kg}.{model}.{dataset}.{editor}.s{seed}.{shard}.log",
     resources:
@@ -35,6 +36,7 @@ use rule edit as edit_strict with:
         engine=strict_engine,
         editor=editor_settings,
         continuations=config["continuations"],
+        health=config["health"]["every"],
         states=lambda wildcards: states_as_values(wildcards.dataset),
         seed=lambda wildcards: int(wildcards.seed),
         code=code_with_editor("edit"),

@@ -38,9 +38,7 @@ HYPERNETWORKS = {
 
 WITH_MOMENTS = list(
     dict.fromkeys(
-        run["model"]
-        for run in RUNS
-        if "moments" in with_sources(artifacts_for(run["editor"], run["model"]))
+        run["model"] for run in RUNS if "moments" in with_sources(artifacts_for(run["editor"], run["model"]))
     )
 )
 """Every model that this run edits with second moments."""
@@ -63,6 +61,7 @@ rule tables:
         scores=results("scores.parquet"),
         facets=results("facets.parquet"),
         variants=results("variants.parquet"),
+        health=results("health.parquet"),
         cases=[f"results/{KG}/{run['model']}/cases/{run['dataset']}.parquet" for run in RUNS],
         recall=[f"results/models/{name}/recall.parquet" for name in TRAINED],
         precision=precisions(),
@@ -89,6 +88,7 @@ rule tables:
         namespace=config["kgs"][KG]["namespace"],
         seed=config["statistics"]["seed"],
         statistics=config["statistics"],
+        health={name: config["health"][name] for name in ("collapse", "disabling")},
         paper=circumstances(),
         scored=list(SCORED),
         code=code_of("tables"),
@@ -101,6 +101,7 @@ rule tables:
 rule figures:
     input:
         summary=f"{REPORT}/summary.parquet",
+        tables=f"{REPORT}/tables",
         probabilities=results("probabilities.parquet"),
         scores=results("scores.parquet"),
         cases=[f"results/{KG}/{run['model']}/cases/{run['dataset']}.parquet" for run in RUNS],

@@ -7,7 +7,7 @@ from aftershock.output import whole_folder
 from aftershock.stage import stage
 from aftershock.tables import Table
 from aftershock.tables.cases import CASES
-from aftershock.tables.report import SUMMARY
+from aftershock.tables.report import HEALTH_SUMMARY, SUMMARY
 from aftershock.tables.runs import MEND_CURVE, PROBABILITIES, SCORES
 from aftershock.training_figure import curve_name, training_curve
 
@@ -32,6 +32,7 @@ with stage(snakemake) as run:
         examples=params.examples,
         seed=params.seed,
         level=params.level,
+        health=HEALTH_SUMMARY.read(f"{given.tables}/health.parquet"),
     )
     with whole_folder(snakemake.output.figures) as folder:
         draw_all(folder, drawn)

@@ -41,12 +41,15 @@ with stage(snakemake) as run:
     chosen = (rows[rows["case_id"].isin(some)] for rows in (edits, probes))
     development = Development.read(lm, *chosen, prompts)
     artifacts = {}
-    if needed := layers_with("moments", params.editors, layers):
+    if layers_with("moments", params.editors, layers):
         column, limit, enough, seed = (
             params.sample[name] for name in ("column", "documents", "vectors_per_dimension", "seed")
         )
         documents = sample_documents(text_files(given.text), column, limit, seed)
-        artifacts["moments"] = add_up(lm, documents, needed, enough, progress=run.progress).moments()
+        for name, part in (("moments", "mlp"), ("attention_moments", "attention")):
+            if needed := layers_with(name, params.editors, layers):
+                sums = add_up(lm, documents, needed, enough, progress=run.progress, part=part)
+                artifacts[name] = sums.moments()
     if needed := layers_with("null_space", params.editors, layers):
         moments = {layer: artifacts["moments"][layer] for layer in needed}
         artifacts["null_space"] = decompose(moments, lm.device)

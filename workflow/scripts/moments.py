@@ -1,4 +1,7 @@
-"""Collect second moments of a model on a sample of text, for every layer that an editor needs."""
+"""Collect second moments of a model on a sample of text, for every layer that an editor needs.
+
+Rule attention_moments runs it too, for what enters the attentions' output projections.
+"""
 
 from pathlib import Path
 
@@ -36,7 +39,8 @@ with stage(snakemake) as run:
         "device": run.device,
     }
 
-    part = Path(snakemake.output.moments).with_name(".moments.sums.safetensors")
+    made = Path(snakemake.output.moments)
+    part = made.with_name(f".{made.stem}.sums.safetensors")
     sums = add_up(
         lm,
         documents,
@@ -45,12 +49,13 @@ with stage(snakemake) as run:
         load_sums(part, key, lm.device),
         lambda so_far: save_sums(so_far, part, key),
         progress=run.progress,
+        part=params.get("part", "mlp"),
     )
     table = describe(sums)
     print(table.to_string(index=False))
     for remark in remarks(table):
         print(f"{snakemake.rule}: {remark}")
         print(f"{snakemake.rule}: {remark}", file=run.console)
-    save_moments(sums.moments(), snakemake.output.moments, **hashes, table=table)
+    save_moments(sums.moments(), made, **hashes, table=table)
     MOMENTS.write(table, snakemake.output.table, run.provenance)
     part.unlink(missing_ok=True)

@@ -9,7 +9,16 @@ from aftershock.stage import stage
 from aftershock.tables.cases import CASES, EDITS, PROBES
 from aftershock.tables.graph import FACTS
 from aftershock.tables.models import OBJECT_SCORES
-from aftershock.tables.runs import FACETS, HOLES, OBSERVATIONS, PROBABILITIES, SCORES, TELEMETRY, VARIANTS
+from aftershock.tables.runs import (
+    FACETS,
+    HEALTH,
+    HOLES,
+    OBSERVATIONS,
+    PROBABILITIES,
+    SCORES,
+    TELEMETRY,
+    VARIANTS,
+)
 
 with stage(snakemake) as run:
     given, made, params = snakemake.input, snakemake.output, snakemake.params
@@ -33,3 +42,4 @@ with stage(snakemake) as run:
     VARIANTS.write(scored.variants(), made.variants, run.provenance)
     FACETS.write(scored.facets(edits, graph), made.facets, run.provenance)
     HOLES.write(scored.holes, made.holes, run.provenance)
+    HEALTH.write(HEALTH.read(*given.health), made.health, run.provenance)

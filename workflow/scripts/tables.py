@@ -6,16 +6,18 @@ import pandas as pd
 
 from aftershock.kg.sheets import read_relations
 from aftershock.metrics.analysis import analyse
+from aftershock.metrics.health import Thresholds, summarise_health
 from aftershock.metrics.layouts import all_tables, recall_table
 from aftershock.metrics.settings import Statistics
 from aftershock.output import whole_folder
+from aftershock.paper.health import health_tables
 from aftershock.paper.study_tables import study_tables
 from aftershock.paper.tables import paper_tables
 from aftershock.stage import stage
 from aftershock.tables.cases import CASES
 from aftershock.tables.models import RECALL
-from aftershock.tables.report import RECALL_SUMMARY
-from aftershock.tables.runs import FACETS, SCORES, VARIANTS
+from aftershock.tables.report import HEALTH_SUMMARY, RECALL_SUMMARY
+from aftershock.tables.runs import FACETS, HEALTH, SCORES, VARIANTS
 
 with stage(snakemake) as run:
     given, params = snakemake.input, snakemake.params
@@ -36,13 +38,18 @@ with stage(snakemake) as run:
     recall = pd.concat(recalls or [RECALL_SUMMARY.empty()], ignore_index=True)
     schema, summary = tables.pop("summary")
     schema.write(summary, snakemake.output.summary, run.provenance)
+    health = summarise_health(
+        params.runs, [HEALTH.read(path) for path in given.health], Thresholds(**params.health)
+    )
+    tables["health"] = HEALTH_SUMMARY, health
     scored = dict(zip(params.scored, given.scored, strict=True))
     tables |= all_tables(summary, params.runs, recall)
     folder, compared = Path(given.paper[0]).parent, tables["comparisons"][1]
     tables |= study_tables(summary, params.runs, folder, params.paper, scored, compared)
     with whole_folder(snakemake.output.tables) as folder:
         summary.to_csv(folder / "summary.csv", index=False)
-        for name, text in paper_tables(summary, params.runs, settings.level).items():
+        files = paper_tables(summary, params.runs, settings.level) | health_tables(health)
+        for name, text in files.items():
             Path(folder, name).write_text(text, encoding="utf-8")
         for name, (schema, table) in tables.items():
             schema.write(table, folder / f"{name}.parquet", run.provenance)

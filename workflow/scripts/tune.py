@@ -30,6 +30,7 @@ with stage(snakemake) as run:
         artifacts,
         params.seed,
         run.progress,
+        params.editor.get("regularisers", ()),
     )
     print(trials.to_string(index=False, float_format="%.3f"))
     for line in unwritten(snakemake.wildcards.model, snakemake.wildcards.editor, trials):

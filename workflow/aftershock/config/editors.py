@@ -6,6 +6,7 @@ from typing import Any
 
 from aftershock.config.settings import TRAININGS, merged_settings, setting_errors, training_errors
 from aftershock.editors.methods import find_methods, method_of
+from aftershock.editors.regularisers import entry_errors
 from aftershock.schema import suggestion
 
 
@@ -25,6 +26,8 @@ def editor_errors(config: Mapping[str, Any]) -> Iterator[str]:
             yield f"{where}.method: {fault}"
         else:
             yield from setting_errors(method, f"{where}.settings", editor["settings"])
+            entries = editor.get("regularisers", ())
+            yield from entry_errors(entries, f"{where}.regularisers", method, method_of(method).method)
         like = editor.get("tuned_as", label)
         if like not in editors:
             yield f"{where}.tuned_as: {like!r} is unknown; {suggestion(like, editors)}"

@@ -17,6 +17,7 @@ from aftershock.costs.work import AVERAGE, DOUBLE, FLOAT, NOTHING, Room, Sizes, 
 from aftershock.editors.contract import is_in_order, layers_of
 from aftershock.editors.mend import mend_training
 from aftershock.editors.methods import method_of, settings_of
+from aftershock.editors.regularisers import copies_state, makes_dense
 from aftershock.editors.serac import serac_training
 
 BLOCK = 32  # cases that are edited and scored together (experiments/cases.py)
@@ -27,6 +28,7 @@ OBJECTS = 3.0  # true objects of a round case
 HOST, DEVICE = 1.2 * GB, 1.5 * GB  # what libraries and tables take
 SETTLING = 15  # vectors per dimension until whitened directions have settled, about (experiments/settling.py)
 WRITTEN_DOCUMENTS, WRITTEN_TOKENS = 40, 256  # that a model writes side by side, and of each (lm/self_text.py)
+OWN_TEXTS, OWN_TOKENS = 4, 32  # that perplexity is measured on (experiments/health.py)
 EIGENVECTORS = 9  # products of d^3 that an eigendecomposition takes
 ROW_BYTES = 25  # of a table of observations, compressed (20 to 27 in the embedded study)
 
@@ -125,16 +127,24 @@ class Costs:
         texts, side_by_side = self._text_tokens() / WRITTEN_TOKENS, WRITTEN_DOCUMENTS * LENGTHS
         return replace(found, work=found.work + self._continued(texts, WRITTEN_TOKENS, side_by_side))
 
-    def moments(self, layers: Sequence[int] | None = None) -> Need:
-        """One pass up to the highest of `layers`, a product of keys for each, and the eigenvalues of each."""
-        sizes = self.sizes
+    def moments(self, layers: Sequence[int] | None = None, inner: int | None = None) -> Need:
+        """One pass up to the highest of `layers`, a product of keys for each, and the eigenvalues of each.
+
+        Keys are `inner` wide, by default as the inner values of an MLP.
+        """
+        sizes, inner = self.sizes, inner or self.sizes.inner
         if layers is None:
             layers = moment_layers(self.config["editors"], self.model)
         tokens = self._text_tokens()
         found = run(sizes, tokens / 4096, tokens, max(layers, default=-1) + 1, self.texts.document)
-        found += Work(flops=2 * tokens * sizes.inner**2, exact=9 * sizes.inner**3) * len(layers)
-        kept = len(layers) * sizes.inner**2
+        found += Work(flops=2 * tokens * inner**2, exact=9 * inner**3) * len(layers)
+        kept = len(layers) * inner**2
         return self._need(found, gpu=2 * kept * DOUBLE, host=kept * (FLOAT + DOUBLE), disk=kept * FLOAT)
+
+    def attention_moments(self) -> Need:
+        """The same at the attentions' output projections, whose heads are about as wide as the model."""
+        layers = artifact_layers("attention_moments", self.config["editors"], self.model)
+        return self.moments(layers, self.sizes.width)
 
     def null_space(self) -> Need:
         """The eigenvectors of the second moments of each layer that needs its null space."""
@@ -208,7 +218,10 @@ class Costs:
         method, settings, probes = *self._method(editor), PROBES[dataset]
         n = 1.0 if is_in_order(settings) else float(BLOCK)
         kind = KINDS[method.cost]
-        change = trained_weights(settings, self.sizes) * FLOAT * kind.delta
+        entries = editor.get("regularisers", ())
+        whole = kind.delta or makes_dense(entries)
+        copies = 2 if copies_state(entries) else 1
+        change = trained_weights(settings, self.sizes) * FLOAT * whole * copies
         if change and self.room.accelerator:
             n = max(1.0, min(n, self.room.budget // (probes.states * change)))
         one = self._editing(settings, n)
@@ -219,7 +232,7 @@ class Costs:
         # half of the states come after two edits
         before = kind.before(replace(one, requests=1.0 + self._labels(editor) / 2))
         block += self.scored(probes, n, probes.states, lowest, before)
-        block += self._said(probes, n, probes.states, before)
+        block += self._said(probes, n, probes.states, before) + self._read(n, probes.states)
         largest = replace(one, requests=self._labels(editor) if "second" in probes.edits else 1.0)
         return self._with_needs(
             method,
@@ -304,6 +317,16 @@ class Costs:
         tokens = self.config["continuations"]["tokens"]
         return self._continued(cases * probes.spoken, tokens, BLOCK, before) * states
 
+    def _read(self, cases: float, states: int) -> Work:
+        """Texts whose perplexity is measured in some of `cases` cases, in several states."""
+        every, sizes = self.config["health"]["every"], self.sizes
+        if not every:
+            return NOTHING
+        rows = OWN_TEXTS * cases / every
+        batches = texts_within(sizes, self.room, rows, OWN_TOKENS, OWN_TOKENS)
+        tokens = rows * OWN_TOKENS
+        return run(sizes, batches, tokens, sizes.layers, OWN_TOKENS, read=tokens) * states
+
     def _continued(self, texts: float, tokens: int, block: int, before: float = 0.0) -> Work:
         """Greedy continuations of prompts, `block` of them or fewer at a time, a batch for each length.
 
@@ -333,6 +356,7 @@ class Costs:
         matrices, square = len(layers_of(settings)), self.sizes.inner**2
         needs = method.needs(settings)
         moments = matrices * square * ("moments" in needs)
+        moments += matrices * self.sizes.width**2 * ("attention_moments" in needs)
         trained = (2 + self.sizes.gated) * network_weights(self.sizes, self.training)
         trained *= "hypernetwork" in needs
         spaces = matrices * square * ("null_space" in needs)

@@ -86,11 +86,12 @@ def gradient_step(e: Editing) -> Work:
     """One gradient per request, solved for in closed form."""
     s, sizes, width = e.settings, e.sizes, (e.texts.prompt + e.texts.target - 1) * _padding(e)
     rows = e.cases * e.requests
-    above = sizes.layers - min(s.layers)
-    kept, tokens, read = sizes.token_bytes(above, width), rows * width, rows * e.texts.target
+    above = sizes.layers - 1 - min(s.layers)  # nothing goes back through the lowest layer
+    kept, tokens, read = sizes.token_bytes(above + 1, width), rows * width, rows * e.texts.target
     batches = e.room.batches(tokens * kept, kept * width, kept, DENSE_TOKENS)
     below = run(sizes, batches, tokens, sizes.layers - above, width)
     found = below + run(sizes, batches, tokens, above, width, read, narrow=True, backward=True)
+    found += Work(2 * tokens * sizes.matrix * (set(s.modules) != {"out"}))
     unknowns = e.requests * e.texts.target
     solved = sum(2 * unknowns**2 * (d_in + d_out) + unknowns**3 for d_in, d_out in _shapes(s, sizes))
     return found + Work(exact=e.cases * solved)
@@ -135,10 +136,10 @@ def stepwise_bytes(e: Editing) -> float:
 
 def text(e: Editing) -> Work:
     """Facts that are read before prompts: one pass over the requests of a case, for its loss."""
-    sizes, width = e.sizes, e.texts.prompt + e.texts.target + more_tokens(e)
+    sizes, width = e.sizes, more_tokens(e) + e.texts.prompt + e.texts.target - 1
     rows = e.cases * e.requests
     batches = e.room.batches(rows * width, 1.0, 1.0, GRADIENT_TOKENS)
-    return run(sizes, batches, rows * width, sizes.layers, width, rows * e.texts.target)
+    return run(sizes, batches, rows * width, sizes.layers, width, rows * e.texts.target, narrow=True)
 
 
 def more_tokens(e: Editing) -> float:

@@ -123,6 +123,7 @@ RULES: dict[str, Callable[[Needs, Mapping[str, Any]], Need]] = {
     "train_lm": lambda n, w: n.costs(w["model"]).train_lm(),
     "gather_text": lambda n, w: n.costs(w["model"]).gather_text(),
     "moments": lambda n, w: n.costs(w["model"]).moments(),
+    "attention_moments": lambda n, w: n.costs(w["model"]).attention_moments(),
     "null_space": lambda n, w: n.costs(w["model"]).null_space(),
     "train_mend": lambda n, w: n.costs(w["model"]).train_mend(),
     "train_serac": lambda n, w: n.costs(w["model"]).train_serac(),

@@ -48,14 +48,18 @@ def _of_model(
     if "train" in contents:
         out = f"results/models/{model}/weights"
         yield Job("train_lm", {"model": model}, out, weights, ())
+    text = (f"{model} text",) if is_gathered(contents) else ()
     if moment_layers(editors, contents):
-        text = (f"{model} text",) if is_gathered(contents) else ()
         if text:
             out = f"results/models/{model}/gathered.jsonl"
             yield Job("gather_text", {"model": model}, out, *text, (weights,))
         if not is_published(contents):
             out = f"results/models/{model}/moments.safetensors"
             yield Job("moments", {"model": model}, out, moments, (weights, *text))
+    if artifact_layers("attention_moments", editors, contents):
+        out = f"results/models/{model}/attention_moments.safetensors"
+        group = f"{model} attention moments"
+        yield Job("attention_moments", {"model": model}, out, group, (weights, *text))
     if artifact_layers("null_space", editors, contents):
         out = f"results/models/{model}/null_space.safetensors"
         yield Job("null_space", {"model": model}, out, f"{model} null space", (moments,))
@@ -160,6 +164,7 @@ def _after(
     """
     named = {
         "moments": f"{model} moments",
+        "attention_moments": f"{model} attention moments",
         "null_space": f"{model} null space",
         "hypernetwork": f"{model} mend {hypernetwork_kind(config, dataset)}",
         "scope_models": f"{model} serac",

@@ -3,7 +3,10 @@
 `contract` has it: a `Method` record, the `Editor` class, what an edit returns. `methods` finds methods by
 name or path, `checks` says before a run what breaks the contract, `artifacts` are files that have to be made
 before some editors can run, `settings` merges hyperparameters, `overview` prints tables of all methods. None
-of these loads a tensor library, so that a workflow can be planned without one.
+of these loads a tensor library, nor does `regularisers`, so that a workflow can be planned without one.
+
+`regularisers` says what a method's changes can pass through, and with which settings; `regularise` has their
+algebra, and `regularised` the editor that applies them to the changes of any other.
 
 `contexts` samples the texts that prompts are read after, `rank_one` and `solvers` hold the algebra that
 several methods share, `text_editor` and `statements` what those share that put facts before prompts. An

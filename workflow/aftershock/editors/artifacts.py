@@ -31,6 +31,11 @@ class Artifact:
 
 
 ARTIFACTS: dict[str, Artifact] = {
+    "attention_moments": Artifact(
+        "attention_moments",
+        "models/{model}/attention_moments.safetensors",
+        "aftershock.lm.moments:load_attention_artifact",
+    ),
     "hypernetwork": Artifact(
         "train_mend",
         "{trained_on}/{model}/mend/{kind}/hypernetwork.safetensors",
@@ -50,7 +55,7 @@ ARTIFACTS: dict[str, Artifact] = {
         "{kg}/{model}/cases/{dataset}.edits.parquet",
         "aftershock.experiments.queries:load_first_edits",
     ),
-    "sentence_encoder": Artifact("fetch_encoder", "encoder", "aftershock.lm.text_encoder:load_artifact"),
+    "sentence_encoder": Artifact("fetch_encoder", "encoder", "aftershock.lm.text_match:load_artifact"),
     "scope_models": Artifact(
         "train_serac",
         "{trained_on}/{model}/serac/scope_models.safetensors",
@@ -61,11 +66,9 @@ ARTIFACTS: dict[str, Artifact] = {
 
 def with_sources(names: Sequence[str]) -> set[str]:
     """Return these artifacts and all that they are made from."""
-    found = set()
-    for name in names:
-        while name and name not in found:
-            found.add(name)
-            name = ARTIFACTS[name].source
+    found = set(names)
+    while sources := {source for name in found if (source := ARTIFACTS[name].source)} - found:
+        found |= sources
     return found
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from aftershock.lm.edits import State
+    from aftershock.lm.edits import Delta, State
     from aftershock.lm.model import LanguageModel
     from aftershock.requests import EditRequest
 
@@ -42,7 +42,9 @@ class Method:
         family's name; None for all. A run that asks for another is refused before any job starts.
     layers: the layers to edit where nobody published any, by the model's depth.
     layers_like: another method, whose layers in a model's file are taken where the file has none for this
-    one. cost: the kind of estimate (`costs.edits.KINDS`) that fits it; None for one by its settings `steps`.
+    one. in_weights: an edit is a change of weights, which regularisers can act on. layer_loop: layers are
+    changed in turn, and `Editor.after_layer` is called for each.
+    cost: the kind of estimate (`costs.edits.KINDS`) that fits it; None for one by its settings `steps`.
     example: settings that edit a random model of three layers, for the contract's tests. recorded: for each
     hyperparameter of the released code, the setting that it is; see tests/golden.py.
     """
@@ -56,6 +58,8 @@ class Method:
     families: tuple[str, ...] | Callable[[str], bool] | None = None
     layers: LayerRule | None = None
     layers_like: str | None = None
+    in_weights: bool = True
+    layer_loop: bool = False
     cost: str | None = None
     example: Mapping[str, Any] = field(default_factory=dict)
     recorded: Mapping[str, str] = field(default_factory=dict)
@@ -132,6 +136,23 @@ class Editor(ABC):
             raise ValueError(f"layers {list(layers)}: the model has layers 0 to {lm.n_layers - 1}")
         self.lm, self.settings, self.seed, self.contexts = lm, settings, seed, contexts
         self.artifacts = dict(artifacts or {})
+
+    def after_layer(self, delta: Delta, state: State) -> Delta:
+        """Return a layer's finished change as the layers after it see it, and as it stays.
+
+        Editors that change layers in turn call it for each; `state` is the one that the change was computed
+        in. Regularisers in the loop over layers put themselves in its place.
+        """
+        return delta
+
+    def scored(self, state: State) -> State:
+        """Return what is scored where later edits start from `state`: the same, but for regularisers."""
+        return state
+
+    @property
+    def changed_modules(self) -> tuple[str, ...]:
+        """The modules whose weights an edit may change, as far as it makes no whole matrices of its own."""
+        return tuple(map(self.lm.projection, layers_of(self.settings) or range(self.lm.n_layers)))
 
     @property
     def case_bytes(self) -> int:

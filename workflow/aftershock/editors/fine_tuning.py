@@ -30,6 +30,15 @@ Extra = Callable[[Tensor], Tensor]
 """Scores of further tokens at hidden states (..., d), (..., tokens): they take part in the softmax."""
 
 
+def parameter(lm: LanguageModel, key: Parameter) -> Tensor:
+    """A view of a parameter of the model: (d_out, d_in) of a matrix, (d,) of a norm or bias."""
+    module, part = key
+    found = lm.weight(module) if part == "weight" else lm.bias(module)
+    if found is None:
+        raise ValueError(f"{module} has no bias to train")
+    return found
+
+
 @dataclass(frozen=True)
 class Training:
     """How cases are trained; `decay` has an entry for each of them."""
@@ -113,8 +122,7 @@ class Weights:
         self.start = {key: self._before(*key) for key in training.parameters}  # what a change is added to
         self.change = {}
         for key in training.parameters:
-            shape = (lm.weight(key[0]) if key[1] == "weight" else lm.bias(key[0])).shape
-            self.change[key] = torch.zeros(n, *shape, dtype=lm.dtype, device=lm.device)
+            self.change[key] = torch.zeros(n, *parameter(lm, key).shape, dtype=lm.dtype, device=lm.device)
         self.views = [{key: change[i] for key, change in self.change.items()} for i in range(n)]
         every = [view for views in self.views for view in views.values()]
         self.adam = torch.optim.Adam(every, lr=training.lr, fused=True)
@@ -148,8 +156,7 @@ class Weights:
 
     def _before(self, module: str, part: str) -> Tensor:
         """A parameter in the state that training starts from: of every case, or one for all of them."""
-        own = self.lm.weight(module) if part == "weight" else self.lm.bias(module)
-        assert own is not None
+        own = parameter(self.lm, (module, part))
         if not bool(self.decay.any()):  # only decay asks for it
             return own
         changes = [d for d in self.state if isinstance(d, WeightDelta) and d.module == module]

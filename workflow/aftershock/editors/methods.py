@@ -9,7 +9,7 @@ import importlib.metadata
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
@@ -22,6 +22,8 @@ from aftershock.editors.artifacts import ARTIFACTS
 from aftershock.editors.checks import TENSORS, find_faults
 from aftershock.editors.contract import Method
 from aftershock.editors.importing import load_file, load_object
+from aftershock.editors.regularisers import EDITOR as REGULARISED
+from aftershock.editors.regularisers import Entry
 from aftershock.editors.settings import merge
 from aftershock.lm.families import list_families
 
@@ -161,6 +163,19 @@ def _checked(name: str, origin: str, load: Callable[[], ModuleType]) -> FoundMet
     if faults:
         raise ValueError("\n  ".join([f"{where} breaks the contract of editing methods:", *faults]))
     return found
+
+
+def make_editor(
+    method: str,
+    settings: Any,
+    lm: "LanguageModel",
+    artifacts: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    regularisers: Sequence[Entry] = (),
+) -> "Editor":
+    """Return an editor of `method`, whose changes pass through `regularisers`."""
+    editor = method_of(method).make(lm, settings, artifacts, seed)
+    return load_object(REGULARISED)(editor, regularisers) if regularisers else editor
 
 
 # --- settings ---------------------------------------------------------------------------------------------

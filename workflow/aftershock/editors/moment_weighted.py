@@ -6,6 +6,7 @@ lambda_e lambda for lambda, EMMET (Gupta et al., 2024).
 
 import math
 from functools import cached_property
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -13,8 +14,8 @@ from torch import Tensor
 
 from aftershock.editors.multi_layer import AdjustedKeys, MultiLayerEditor
 from aftershock.editors.multi_layer_settings import PROBE_SHARE
-from aftershock.editors.previous_keys import PreviousKeys
-from aftershock.editors.solvers import Factor, adjust, rounding
+from aftershock.editors.previous_keys import PreviousKeys, SummedFactors
+from aftershock.editors.solvers import Earlier, Factor, adjust, rounding
 
 
 class MomentWeightedEditor(MultiLayerEditor):
@@ -26,16 +27,7 @@ class MomentWeightedEditor(MultiLayerEditor):
         weight = self.settings.mom2_weight
         if weight != "auto":
             return dict.fromkeys(sorted(self.settings.layers), weight)
-        found = {}
-        for layer, keys in self.probe_keys.items():
-            scale = float((keys * self.factor(layer).solve(keys)).sum(dim=1).median())
-            if not 0 < scale < math.inf:
-                raise ValueError(
-                    f"mom2_weight: auto cannot be measured: k^T C^-1 k at layer {layer} is {scale}; take "
-                    "second moments of more text, or give a number"
-                )
-            found[layer] = PROBE_SHARE * scale
-        return found
+        return {layer: probe_weight(self.factor(layer), k, layer) for layer, k in self.probe_keys.items()}
 
     @cached_property
     def ridges(self) -> dict[int, float]:
@@ -60,27 +52,33 @@ class MomentWeightedEditor(MultiLayerEditor):
         return K if getattr(self.settings, "previous_keys", False) else None
 
     def adjust_keys(self, layer: int, K: Tensor, previous: PreviousKeys) -> AdjustedKeys:
-        """Return X^T for the keys K^T of each case."""
-        return self.weighted_keys(layer, K, self.mom2_weights[layer], previous)
+        """Return X^T for the keys K^T of each case.
 
-    def weighted_keys(self, layer: int, K: Tensor, weight: float, previous: PreviousKeys) -> AdjustedKeys:
-        """Return X^T with `weight` for lambda; mu and lambda keep their ratio.
-
-        Few earlier keys stand beside those of the edit, so that one factorisation of C serves all cases and
-        edits. Many are added to C, whose sum is factorised anew.
+        The latest keys stand beside those of the edit, so that one factorisation of C serves all cases. The
+        matrix of older ones is added to C.
         """
-        base, dtype = self.base(layer), self.lm.dtype
         if previous.matrix is None:
-            rows = adjust(base, weight, K, previous.keys)
-            loose = rounding(base, weight, K, rows, dtype, previous.keys)
-            return AdjustedKeys(rows, {**described(base), "mom2_weight": weight, "rounding": loose})
-        parts, each = [], []
-        for keys, S in zip(K.split(1), previous.matrix, strict=True):
-            factor = Factor.of(weight * base.matrix + S, f"second moments and earlier keys of layer {layer}")
-            parts.append(adjust(factor, 1.0, keys))
-            each.append(rounding(factor, 1.0, keys, parts[-1], dtype))
-        found = {**described(factor), "mom2_weight": weight, "rounding": torch.cat(each)}
-        return AdjustedKeys(torch.cat(parts), found)
+            return self.solution(self.base(layer), self.mom2_weights[layer], K, previous.keys)
+        factors = self._summed.of(layer, previous.matrix)
+        latest = [None] * len(K) if previous.keys is None else previous.keys.split(1)
+        parts = [self.solution(*given) for given in zip(factors, repeat(1.0), K.split(1), latest)]
+        loose = torch.cat([part.diagnostics["rounding"] for part in parts])
+        found = {**parts[0].diagnostics, "mom2_weight": self.mom2_weights[layer], "rounding": loose}
+        return AdjustedKeys(torch.cat([part.rows for part in parts]), found)
+
+    def solution(
+        self, factor: Factor, weight: float, K: Tensor, previous: Tensor | None = None
+    ) -> AdjustedKeys:
+        """Return X^T for the keys K^T beside `previous` ones, with `weight` times the factorised matrix."""
+        earlier = Earlier.of(factor, previous)
+        rows = adjust(factor, weight, K, earlier)
+        loose = rounding(factor, weight, K, rows, self.lm.dtype, earlier)
+        return AdjustedKeys(rows, {**described(factor), "mom2_weight": weight, "rounding": loose})
+
+    @cached_property
+    def _summed(self) -> SummedFactors:
+        """Factors of lambda C + mu 1 + S."""
+        return SummedFactors(lambda layer: self.mom2_weights[layer] * self.base(layer).matrix)
 
     def base(self, layer: int) -> Factor:
         """Return C + mu / lambda of a layer in a form to solve with; made once."""
@@ -96,6 +94,17 @@ class MomentWeightedEditor(MultiLayerEditor):
     @cached_property
     def _bases(self) -> dict[int, Factor]:
         return {}
+
+
+def probe_weight(factor: Factor, keys: Tensor, layer: int) -> float:
+    """Return PROBE_SHARE of the median k^T C^-1 k of `keys` (N, d_in); ValueError names the layer."""
+    scale = float((keys * factor.solve(keys)).sum(dim=1).median())
+    if not 0 < scale < math.inf:
+        raise ValueError(
+            f"mom2_weight: auto cannot be measured: k^T C^-1 k at layer {layer} is {scale}; take "
+            "second moments of more text, or give a number"
+        )
+    return PROBE_SHARE * scale
 
 
 def described(factor: Factor) -> dict[str, Any]:

@@ -9,9 +9,8 @@ requests this is the multi-label edit of Li et al. (2024). Its keys are equal, s
 requests are those of one, to the mean of the n values, with the second moments weighing lambda / n.
 """
 
-import logging
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -19,11 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aftershock.editors.conflicts import name_conflicts
 from aftershock.editors.contract import EditResult, Memory
 from aftershock.editors.optimised import ValueEditor
 from aftershock.editors.previous_keys import PreviousKeys
-from aftershock.editors.request_batch import RequestBatch, conflicts, mean_by
-from aftershock.lm.edits import EMPTY, LowRank, State, scatter_cases, select
+from aftershock.editors.request_batch import RequestBatch, mean_by
+from aftershock.lm.edits import EMPTY, Delta, LowRank, State, scatter_cases, select
 from aftershock.lm.hooks import Streams, at_subjects
 from aftershock.lm.probe_keys import PROMPT, SUBJECTS
 from aftershock.lm.tokens import locate
@@ -84,8 +84,8 @@ class MultiLayerEditor(ValueEditor):
         delta, reasons, layers = self._spread(batch, values, unit, reasons, state, memory)
         solved = {"v0": values.init, "delta": values.delta, "z": values.target}
         solved |= {"log_p0": values.log_p0, "losses": values.losses}
-        solved |= {"mlp": values.mlp, "norm": values.norms, "skipped": values.skipped}
-        solved["conflicts"] = _named_conflicts(cases)
+        solved |= {"norm": values.norms, "skipped": values.skipped}
+        solved["conflicts"] = name_conflicts(cases)
         learnt = self._remember(memory, self._known_keys(layers, reasons))
         return EditResult(delta, tuple(steps), tuple(losses), tuple(reasons), learnt, (solved, *layers))
 
@@ -170,12 +170,12 @@ class MultiLayerEditor(ValueEditor):
         reasons: Sequence[str | None],
         state: State,
         memory: Memory | None,
-    ) -> tuple[tuple[LowRank, ...], list[str | None], list[dict[str, Any]]]:
+    ) -> tuple[State, list[str | None], list[dict[str, Any]]]:
         """The change of each layer in turn: a share of what is then missing. Failed cases have none."""
         layers, why = sorted(self.settings.layers), list(reasons)
         failed = torch.tensor([reason is not None for reason in why], device=self.lm.device)
         target = mean_by(values.target.double(), unit)
-        delta: tuple[LowRank, ...] = ()
+        delta: State = EMPTY
         diagnostics, streams = [], None
         # those of the first layer are known already
         keys, hidden = mean_by(self._mean_keys(values.keys), unit), mean_by(values.init, unit)
@@ -189,21 +189,26 @@ class MultiLayerEditor(ValueEditor):
             for i, reason in adjusted.reasons.items():
                 why[i] = why[i] or reason
             U, V = adjusted.rows.to(self.lm.dtype), R.to(self.lm.dtype)
-            delta += (LowRank(self.lm.projection(layer), U, V),)
+            change = LowRank(self.lm.projection(layer), U, V)
+            delta += (self.after_layer(change, state + delta),)
             found = {"layer": layer, "K": K, "hidden": hidden, "residual": residual, "R": R}
             diagnostics.append({**found, "adj_k": adjusted.rows, **adjusted.diagnostics})
-        delta, why = _sound(delta, why)
+        delta, why = sound(delta, why)
         return delta, why, diagnostics
 
     # --- keys -----------------------------------------------------------------------------------------------
     @cached_property
     def probe_keys(self) -> dict[int, Tensor]:
         """Keys of well-known subjects in each edited layer, read as those of an edit are, (N, d_in)."""
+        return self.probe_keys_of(self.lm.projection)
+
+    def probe_keys_of(self, projection: Callable[[int], str]) -> dict[int, Tensor]:
+        """Return keys of well-known subjects at the `projection` of each edited layer, (N, d_in)."""
         cases = [[EditRequest(PROMPT, subject, subject)] for subject in SUBJECTS]  # keys know no target
         batch = RequestBatch.of(cases, "joint", self.lm.device)
         found, streams = {}, None
         for layer in sorted(self.settings.layers):
-            keys, _, streams = self._look(batch, layer, EMPTY, streams)
+            keys, _, streams = self._look(batch, layer, EMPTY, streams, projection(layer))
             found[layer] = keys.double()
         return found
 
@@ -228,21 +233,29 @@ class MultiLayerEditor(ValueEditor):
         return torch.stack([kind.mean(dim=1) for kind in kinds]).mean(dim=0)
 
     def _look(
-        self, batch: RequestBatch, layer: int, state: State, below: Streams | None
+        self,
+        batch: RequestBatch,
+        layer: int,
+        state: State,
+        below: Streams | None,
+        projection: str | None = None,
+        written: str | None = None,
     ) -> tuple[Tensor, Tensor, Streams | None]:
         """Mean keys at `layer` (N, d_in) and the last edited layer's output for the plain prompt (N, d).
+
+        Keys are inputs of `projection`, by default the MLP's; the output is that of `written`, by default
+        what values are of.
 
         No layer under `layer` will be edited any more: their streams are kept for the next look.
         """
         templates = self.templates
         firsts = (unit[0] for unit in batch.units)
         wanted = [(i, r.prompt, r.subject) for i, r in zip(batch.owner.tolist(), firsts, strict=True)]
-        texts = list(
-            dict.fromkeys(wanted)
-        )  # requests of a case that share subject and prompt share their keys
+        # requests of a case that share subject and prompt share their keys
+        texts = list(dict.fromkeys(wanted))
         last = max(self.settings.layers)
-        projection = self.lm.projection(layer)
-        written = {"mlp": self.lm.mlp, "layer": self.lm.layer}[self.site](last)
+        projection = projection or self.lm.projection(layer)
+        written = written or (self.lm.mlp if self.site == "mlp" else self.lm.layer)(last)
         found, streams = at_subjects(
             self.lm,
             locate(self.lm, [(fill(t, prompt), subject) for _, prompt, subject in texts for t in templates]),
@@ -261,30 +274,25 @@ class MultiLayerEditor(ValueEditor):
         return self._mean_keys(keys)[back], hidden[back, 0], streams
 
 
-def _named_conflicts(cases: Sequence[Sequence[EditRequest]]) -> list[list[tuple[int, ...]]]:
-    """Conflicting requests of each case, which the log names too."""
-    found = [conflicts(case) for case in cases]
-    for case, groups in zip(cases, found, strict=True):
-        for places in groups:
-            wanted = ", ".join(repr(case[i].target_new) for i in places)
-            logging.info("one edit writes several targets of %r: %s", case[places[0]].text, wanted)
-    return found
-
-
 def _without(keys: Tensor, failed: Tensor) -> Tensor:
     """`keys` (B, n, d) with zeros in failed cases (B,)."""
     return keys.masked_fill(failed.to(keys.device)[:, None, None], 0.0)
 
 
-def _sound(
-    delta: Sequence[LowRank], reasons: Sequence[str | None]
-) -> tuple[tuple[LowRank, ...], list[str | None]]:
-    """`delta` with zeros where it is not finite in some layer, and the `reasons` why cases failed."""
+def sound(delta: State, reasons: Sequence[str | None]) -> tuple[State, list[str | None]]:
+    """Return `delta` with zeros where it is not finite in some layer, and the `reasons` why cases failed."""
     found = list(reasons)
     for d in delta:
-        finite = d.U.flatten(1).isfinite().all(dim=1) & d.V.flatten(1).isfinite().all(dim=1)
+        finite = torch.stack([t.flatten(1).isfinite().all(dim=1) for t in d.tensors().values()]).all(dim=0)
         for i in (~finite).nonzero()[:, 0].tolist():
-            found[i] = found[i] or f"the update of {d.module} is not finite: its equations have no solution"
-    failed = torch.tensor([reason is not None for reason in found], device=delta[0].U.device)
-    clean = [replace(d, U=d.U.masked_fill(failed[:, None, None], 0.0)) for d in delta]
-    return tuple(change.without(failed) for change in clean), found
+            module = getattr(d, "module", d.name)
+            found[i] = found[i] or f"the update of {module} is not finite: its equations have no solution"
+    failed = torch.tensor([reason is not None for reason in found])
+    return tuple(_cleared(change, failed) for change in delta), found
+
+
+def _cleared(change: Delta, failed: Tensor) -> Delta:
+    """`change` with zeros in the `failed` cases, also where a factor is not finite there."""
+    if isinstance(change, LowRank):
+        change = replace(change, U=change.U.masked_fill(failed.to(change.U.device)[:, None, None], 0.0))
+    return change.without(failed)

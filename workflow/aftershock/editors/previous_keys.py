@@ -1,24 +1,27 @@
 """S, the sum of k k^T over the keys k of earlier edits, which later edits should leave alone.
 
-An editor that has it carries it in its memory, for each layer and case: the keys themselves as long as they
-are few, then the matrix, whose size does not grow with the number of edits.
+An editor that has it carries it in its memory, for each layer and case: the latest keys themselves, and the
+matrix of those before them, whose size does not grow with the number of edits.
 """
 
-from dataclasses import dataclass
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from aftershock.editors.contract import Memory
+from aftershock.editors.solvers import Factor
 
-FEW = 4
-"""Keys are kept up to this fraction of their width. The matrix takes FEW times their space from there on, and
-a solution with it less time than with the keys, each of which is solved for again in every edit."""
+SHARE = 16
+"""Keys are kept as they are up to this fraction of their width, then added to the matrix. A solution takes
+each of them in turn, and a new matrix has to be factorised: about sqrt(width) keys balance the two."""
 
 
 @dataclass(frozen=True)
 class PreviousKeys:
-    """S of one layer for B cases: as keys (B, m, d) or as matrix (B, d, d), float64; the other is None."""
+    """S of one layer for B cases: keys (B, m, d) and the matrix of others (B, d, d), float64, or None."""
 
     keys: Tensor | None = None
     matrix: Tensor | None = None
@@ -36,18 +39,36 @@ class PreviousKeys:
 
     def add(self, keys: Tensor) -> "PreviousKeys":
         """Return those and the keys of another edit, (B, n, d); rows of zeros are no keys."""
-        if self.matrix is not None:
-            return PreviousKeys(matrix=torch.baddbmm(self.matrix, keys.mT, keys))
         keys = keys[:, keys.ne(0).any(dim=2).any(dim=0)]
         known = keys if self.keys is None else torch.cat([self.keys, keys], dim=1)
-        if known.shape[1] <= known.shape[2] // FEW:
-            return PreviousKeys(known)
-        return PreviousKeys(matrix=known.mT @ known)
+        if known.shape[1] <= known.shape[2] // SHARE:
+            return replace(self, keys=known)
+        return PreviousKeys(matrix=self._total(known))
 
     def total(self, like: Tensor) -> Tensor:
         """Return S of each case as a matrix, (B, d, d), where keys are as `like` (B, n, d)."""
-        if self.matrix is not None:
-            return self.matrix
-        if self.keys is not None:
-            return self.keys.mT @ self.keys
-        return like.new_zeros(len(like), like.shape[2], like.shape[2])
+        return self._total(like[:, :0] if self.keys is None else self.keys)
+
+    def _total(self, keys: Tensor) -> Tensor:
+        return keys.mT @ keys if self.matrix is None else torch.baddbmm(self.matrix, keys.mT, keys)
+
+
+class SummedFactors:
+    """Factors of A + S for a matrix A of each layer: those of the S that was asked about last.
+
+    In a long sequence S is the same for some edits, and its factorisation would take longer than the edit.
+    """
+
+    def __init__(self, matrix_of: Callable[[int], Tensor]) -> None:
+        self._matrix_of = matrix_of
+        self._last: dict[int, tuple[weakref.ref[Tensor], list[Factor]]] = {}
+
+    def of(self, layer: int, S: Tensor) -> list[Factor]:
+        """Return a factor for each case of S, (B, d, d)."""
+        kept, factors = self._last.get(layer, (None, []))
+        if kept is None or kept() is not S:
+            name = f"the earlier keys of layer {layer} and what they are added to"
+            matrix = self._matrix_of(layer)
+            factors = [Factor.of(matrix + mine, name) for mine in S]
+            self._last[layer] = weakref.ref(S), factors
+        return factors

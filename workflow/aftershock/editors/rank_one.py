@@ -44,7 +44,7 @@ class RankOneEditor(ValueEditor):
             asked = {i: case[position] for i, case in enumerate(cases) if position < len(case)}
             for layer in self.settings.layers:
                 change, found = self._write(len(cases), asked, layer, state + delta)
-                delta += (change,)
+                delta += (self.after_layer(change, state + delta),)
                 diagnostics.append(found)
                 for row, i in enumerate(asked):
                     steps[i] += int(found["updates"][row])

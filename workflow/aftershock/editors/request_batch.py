@@ -59,11 +59,3 @@ def mean_by(rows: Tensor, unit: Tensor) -> Tensor:
         return rows
     total = rows.new_zeros(int(unit[-1]) + 1, rows.shape[1]).index_add(0, unit, rows)
     return total / torch.bincount(unit)[:, None]
-
-
-def conflicts(requests: Sequence[EditRequest]) -> list[tuple[int, ...]]:
-    """Return the places of requests that want different targets after one prompt about one subject."""
-    asked: dict[tuple[str, str], list[int]] = {}
-    for i, request in enumerate(requests):
-        asked.setdefault((request.prompt, request.subject), []).append(i)
-    return [tuple(places) for places in asked.values() if len({requests[i].target_new for i in places}) > 1]

@@ -41,6 +41,12 @@ class ValueOptions:
     """The number of right target tokens, over all these contexts, at which a step is counted; null for all of
     them. The released code has 5, which is all of five contexts and one token: another target meets it by
     accident, or never."""
+    context_penalty: NotNegative = 0.0
+    """Weight of the squared distances between the hidden states at the subject after different contexts, the
+    plain one included: the sum over pairs, by the model's width, averaged over layers (CORE, arXiv
+    2505.23026)."""
+    context_layers: Annotated[int, Field(ge=0)] = 0
+    """The number of layers above the value's that these are taken after, as far as the model has them."""
     norm_anchor: Positive | Auto | None = None
     """The norm n that every value is brought to (NAS, arXiv 2602.02543): v* n / |v*|, where v* = v0 + delta
     and v0 is what the layer's MLP adds at the plain prompt; null is off. auto: the mean |v*| of edits of
@@ -74,6 +80,8 @@ def as_values(settings: Any) -> dict[str, Any]:
 
 def _problem(name: str, error: Mapping[str, Any], known: list[str]) -> str:
     where = ".".join(map(str, error["loc"]))
+    if error["type"] == "missing":
+        return f"{name}.{where}: missing; it has no default"
     if error["type"] != "unexpected_keyword_argument":
         hint = number_hint(error["input"]) if error["type"].startswith(("float", "int")) else ""
         return f"{name}.{where}: {error['msg']}, found {error['input']!r}{hint}"

@@ -113,11 +113,26 @@ def _divide(parts: Eigenvectors, rows: Tensor) -> Tensor:
     return found
 
 
-def adjust(factor: Factor, weight: float, keys: Tensor, previous: Tensor | None = None) -> Tensor:
+@dataclass(frozen=True)
+class Earlier:
+    """Earlier keys of each case, (B, m, d), and the solutions C^-1 k of them; float64."""
+
+    keys: Tensor
+    solved: Tensor
+
+    @classmethod
+    def of(cls, factor: Factor, keys: Tensor | None) -> "Earlier | None":
+        """Solve for `keys`, if there are any."""
+        if keys is None:
+            return None
+        return cls(keys, factor.solve(keys.flatten(0, 1)).unflatten(0, keys.shape[:2]))
+
+
+def adjust(factor: Factor, weight: float, keys: Tensor, earlier: Earlier | None = None) -> Tensor:
     """((weight C + K K^T)^-1 K)^T for each case, (B, n, d); float64 (MEMIT, Meng et al., 2023).
 
-    `keys` are K^T, (B, n, d); rows of zeros stay zeros. With `previous` keys of the case, (B, m, d), K K^T
-    has those too. By Woodbury's identity the result is H^-1 D with the rows D = (weight C)^-1 K and H = 1 +
+    `keys` are K^T, (B, n, d); rows of zeros stay zeros. With `earlier` keys of the case K K^T is a sum over
+    those too. By Woodbury's identity the result is H^-1 D with the rows D = (weight C)^-1 K and H = 1 +
     K^T D: one factorisation of C serves all cases. Without a Cholesky factor the result is refined once, so
     that it is as exact as an LU of the whole matrix.
 
@@ -127,18 +142,21 @@ def adjust(factor: Factor, weight: float, keys: Tensor, previous: Tensor | None 
     part Z D of the solution, and for these directions (1 - Z H) (N N^T)^+ N. With N = 0 this is Woodbury's
     identity again.
     """
-    if previous is not None:
-        return adjust(factor, weight, torch.cat([previous, keys], dim=1))[:, previous.shape[1] :]
+    solved, own = factor.solve(keys.flatten(0, 1)).unflatten(0, keys.shape[:2]), slice(None)
+    if earlier is not None:
+        own = slice(earlier.keys.shape[1], None)
+        keys = torch.cat([earlier.keys, keys], dim=1)
+        solved = torch.cat([earlier.solved, solved], dim=1)
     b, n, d = keys.shape
-    solved = factor.solve(keys.reshape(-1, d)).reshape(b, n, d) / weight
+    solved = solved / weight
     inner = torch.eye(n, dtype=keys.dtype, device=keys.device) + solved @ keys.mT
     if factor.lower is not None:
-        return torch.linalg.solve_ex(inner, solved)[0]
+        return torch.linalg.solve_ex(inner, solved)[0][:, own]
     found, free = _with_free_directions(factor, keys, solved, inner)
     missing = keys - weight * (found @ factor.matrix) - (found @ keys.mT) @ keys
     step = factor.solve(missing.reshape(-1, d)).reshape(b, n, d) / weight
     step = step - (step @ keys.mT) @ torch.linalg.solve_ex(inner, solved)[0]
-    return torch.where(free[:, None, None], found, found + step)
+    return torch.where(free[:, None, None], found, found + step)[:, own]
 
 
 def _with_free_directions(
@@ -183,7 +201,7 @@ def rounding(
     keys: Tensor,
     adjusted: Tensor,
     dtype: torch.dtype,
-    previous: Tensor | None = None,
+    earlier: Earlier | None = None,
 ) -> Tensor:
     """The relative change of `adjusted` when every key's entries are rounded to `dtype` otherwise, (B,).
 
@@ -192,7 +210,7 @@ def rounding(
     """
     seed = torch.Generator().manual_seed(0)  # the same signs for every case, whatever stands beside it
     signs = (2 * torch.randint(2, keys.shape[-1:], generator=seed) - 1).to(keys)
-    moved = adjust(factor, weight, keys * (1 + torch.finfo(dtype).eps * signs), previous)
+    moved = adjust(factor, weight, keys * (1 + torch.finfo(dtype).eps * signs), earlier)
     size = adjusted.flatten(1).norm(dim=1)
     return (moved - adjusted).flatten(1).norm(dim=1) / size.clamp(min=torch.finfo(size.dtype).tiny)
 
@@ -210,20 +228,14 @@ def direction(factor: Factor, keys: Tensor) -> Tensor:
     return found / found.norm(dim=1, keepdim=True)
 
 
-def adjust_by_ridge(
-    ridge: float, keys: Tensor, previous: Tensor | None = None, matrix: Tensor | None = None
-) -> Tensor:
-    """((ridge 1 + S + K K^T)^-1 K)^T for each case, (B, n, d); float64 (AlphaEdit, Fang et al., 2025).
+def adjust_by_ridge(ridge: float, keys: Tensor, previous: Tensor | None = None) -> Tensor:
+    """((ridge 1 + K K^T)^-1 K)^T for each case, (B, n, d); float64 (AlphaEdit, Fang et al., 2025).
 
-    S are `previous` keys of the case, (B, m, d), or the `matrix` of them, (B, d, d), or zero. Of the two
-    forms of the solution, with as many equations as keys or as directions, the smaller one is solved.
+    With `previous` keys of the case, (B, m, d), K K^T is a sum over those too. There are as many equations as
+    keys.
     """
     known = keys if previous is None else torch.cat([previous, keys], dim=1)
-    _, n, d = known.shape
-    if matrix is None and n <= d:
-        system = known @ known.mT
-        system.diagonal(dim1=1, dim2=2).add_(ridge)
-        return torch.cholesky_solve(known, torch.linalg.cholesky_ex(system)[0])[:, n - keys.shape[1] :]
-    system = known.mT @ known if matrix is None else torch.baddbmm(matrix, keys.mT, keys)
+    system = known @ known.mT
     system.diagonal(dim1=1, dim2=2).add_(ridge)
-    return torch.cholesky_solve(keys.mT, torch.linalg.cholesky_ex(system)[0]).mT
+    found = torch.cholesky_solve(known, torch.linalg.cholesky_ex(system)[0])
+    return found[:, known.shape[1] - keys.shape[1] :]

@@ -1,7 +1,8 @@
 """Experiments on a model: cases through their states, tuning, layer sweeps, and what the model knows.
 
 `queries` turns tables of cases into edit requests and scored prompts, `states` makes the edits that lead to
-each state of a block of cases, and `cases` scores the cases in all of them. `tuning` chooses an editor's
+each state of a block of cases, `cases` scores the cases in all of them, and `health` measures the
+changes themselves. `tuning` chooses an editor's
 settings on dev cases, `sweep` tries editors layer by layer, `settling` takes text until the directions that
 second moments whiten have settled. `knowledge` and `recall` ask what a model
 knows, `tracing` finds the layers that hold it, and `paraphrase_scores` compares prompts of a relation.

@@ -13,6 +13,7 @@ import pandas as pd
 
 from aftershock.datasets.table import UNEDITED, State
 from aftershock.editors.contract import Editor
+from aftershock.experiments.health import Health
 from aftershock.experiments.lengths import check_lengths, edit_texts, prompt_texts
 from aftershock.experiments.queries import ScoredPrompt, list_prompts, requests_of, second_requests
 from aftershock.experiments.states import Walk
@@ -54,12 +55,13 @@ def run_cases(
     labels: int | str = "all",
     continuations: Continuations = NO_CONTINUATIONS,
     progress: Progress | None = None,
+    health: Health | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return OBSERVATIONS and TELEMETRY of all cases in `edits` (EDITS rows), in each of `states`.
 
     Edit `second` of a state is e2, or with `second_edit` multi_label several `labels` at once (see
     `second_requests`). A case whose edit failed has the reason in its telemetry, and no observations in the
-    states that hold it. `seed` is that of random changes.
+    states that hold it. `seed` is that of random changes. `health` is shown every state.
     """
     queried = list_prompts(probes, prompts)
     check_lengths(lm, itertools.chain(edit_texts(edits), prompt_texts(queried, probes)))
@@ -80,14 +82,16 @@ def run_cases(
         reached = walk.reach(requests, case_ids)
         rows = [(i, scored) for i, case_id in enumerate(case_ids) for scored in queried.get(case_id, [])]
         queries = [Query(scored.prompt, scored.target, i) for i, scored in rows]
-        found = score_states(lm, queries, [state.delta for state in reached])
+        found = score_states(lm, queries, [state.scored for state in reached])
         for state, scores in zip(reached, found, strict=True):
             telemetry += state.telemetry(case_ids)
             sound = state.sound
             kept = [(i, scored, s) for (i, scored), s in zip(rows, scores, strict=True) if i in sound]
             prompted = [(i, scored) for i, scored, _ in kept]
-            texts = _continue(lm, prompted, continued, continuations.tokens, state.delta)
+            texts = _continue(lm, prompted, continued, continuations.tokens, state.scored)
             observations += _rows(state.name, ((scored, s) for _, scored, s in kept), texts)
+        if health:
+            health.observe(reached, case_ids)
         progress.step(len(case_ids))
     return (
         pd.DataFrame(observations, columns=list(OBSERVATIONS.columns)),

@@ -1,7 +1,10 @@
 """The states of a block of cases: which edits lead to each, starting from which other."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
 
 from aftershock.datasets.table import State
 from aftershock.editors.contract import Editor, EditResult, Memory
@@ -19,12 +22,15 @@ class Reached:
     """The cases of a block in one state. Cases that lack one of its edits are not in `tried`."""
 
     name: str
-    delta: Deltas
+    delta: Deltas  # what later edits start from
+    scored: Deltas  # the same, but for regularisers of the whole change
     tried: tuple[int, ...]
     steps: Mapping[int, int]
     losses: Mapping[int, float]
     reasons: Mapping[int, str | None]
     memory: Memory | None = None
+    conditions: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    """By case and module, the worst condition of the equations that its changes were solved from."""
 
     @property
     def sound(self) -> set[int]:
@@ -33,7 +39,7 @@ class Reached:
 
     def telemetry(self, case_ids: Sequence[int]) -> Iterator[tuple]:
         """Yield TELEMETRY rows; a random change has no steps and no loss."""
-        norms = state_norm(self.delta).tolist()
+        norms = state_norm(self.scored).tolist()
         for i in self.tried:
             loss = self.losses.get(i)
             yield case_ids[i], self.name, self.steps.get(i, 0), loss, norms[i], self.reasons[i]
@@ -63,7 +69,8 @@ class Walk:
 
     def _random(self, state: State, like: Reached, case_ids: Sequence[int]) -> Reached:
         seeds = [derive(self.seed, "random change", case_id) for case_id in case_ids]
-        return Reached(state.name, random_like(like.delta, seeds), like.tried, {}, {}, like.reasons)
+        change = random_like(like.scored, seeds)
+        return Reached(state.name, change, change, like.tried, {}, {}, like.reasons)
 
     def _edit(
         self, name: str, requests: Sequence[Sequence[EditRequest]], before: Reached | None = None
@@ -78,13 +85,29 @@ class Walk:
         able = [i for i in tried if reasons[i] is None]
         start = before.delta if before else EMPTY
         if not able:
-            return Reached(name, start, tuple(tried), {}, {}, reasons, before.memory if before else None)
+            memory = before.memory if before else None
+            return Reached(name, start, self.editor.scored(start), tuple(tried), {}, {}, reasons, memory)
         result, memory = self._written([requests[i] for i in able], start, before, able, len(requests))
         reasons.update(zip(able, result.reasons, strict=True))
         delta = start + scatter_cases(result.delta, able, len(requests))
         steps = dict(zip(able, result.steps, strict=True))
         losses = dict(zip(able, result.losses, strict=True))
-        return Reached(name, delta, tuple(tried), steps, losses, reasons, memory)
+        scored = self.editor.scored(delta)
+        known = before.conditions if before else {}
+        conditions = _worst(known, self._conditions(result.diagnostics, able))
+        return Reached(name, delta, scored, tuple(tried), steps, losses, reasons, memory, conditions)
+
+    def _conditions(
+        self, diagnostics: Sequence[Mapping[str, Any]], able: Sequence[int]
+    ) -> dict[int, dict[str, float]]:
+        """Return the `condition` of layers in an edit's diagnostics, one for all cases or one for each."""
+        found: dict[int, dict[str, float]] = {i: {} for i in able}
+        for entry in diagnostics:
+            if "condition" in entry and "layer" in entry:
+                values = torch.as_tensor(entry["condition"], dtype=torch.float64).expand(len(able)).tolist()
+                module = self.editor.lm.projection(entry["layer"])
+                found = _worst(found, {i: {module: x} for i, x in zip(able, values, strict=True)})
+        return found
 
     def _written(
         self,
@@ -103,6 +126,17 @@ class Walk:
         mine = known and {name: tensor[list(able)] for name, tensor in known.items()}
         result = self.editor.edit(requests, select(start, able), mine)
         return result, _scatter(result.memory, able, size)
+
+
+def _worst(
+    known: Mapping[int, Mapping[str, float]], more: Mapping[int, Mapping[str, float]]
+) -> dict[int, dict[str, float]]:
+    """Return the larger of both numbers of each case and module."""
+    found = {i: dict(known.get(i, {})) for i in {*known, *more}}
+    for i, values in more.items():
+        for module, value in values.items():
+            found[i][module] = max(value, found[i].get(module, value))
+    return found
 
 
 def _scatter(memory: Memory | None, able: Sequence[int], size: int) -> Memory | None:

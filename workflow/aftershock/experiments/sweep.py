@@ -9,13 +9,13 @@ import pandas as pd
 
 from aftershock.editors.artifacts import with_sources
 from aftershock.editors.contract import layers_of
-from aftershock.editors.methods import method_of, settings_of
+from aftershock.editors.methods import make_editor, method_of, settings_of
 from aftershock.experiments.tuning import Development
 from aftershock.tables.models import LAYERS
 
 MEASURES = ("success", "paraphrase", "locality", "objective")
 Editors = Mapping[str, Mapping[str, Any]]
-"""By label: {method, settings}."""
+"""By label: {method, settings}, and regularisers where it has some."""
 
 
 def sweep(
@@ -35,7 +35,8 @@ def sweep(
         method = chosen["method"]
         for place in _places(chosen, layers):
             settings = settings_of(method, chosen["settings"], {"layers": place})
-            editor = method_of(method).make(development.lm, settings, artifacts, seed)
+            entries = chosen.get("regularisers", ())
+            editor = make_editor(method, settings, development.lm, artifacts, seed, entries)
             found = development.measure(editor)
             for measure, value in zip(MEASURES, (*found, math.prod(found)), strict=True):
                 rows.append((label, measure, place[-1], json.dumps(place), value, math.nan, math.nan, n))

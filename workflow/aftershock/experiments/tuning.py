@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from aftershock.editors.contract import Editor
-from aftershock.editors.methods import method_of, settings_of
+from aftershock.editors.methods import make_editor, settings_of
 from aftershock.editors.settings import as_values
 from aftershock.experiments.cases import BLOCK
 from aftershock.experiments.queries import ScoredPrompt, list_prompts, requests_of
@@ -42,6 +42,7 @@ def tune(
     artifacts: Mapping[str, Any] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    regularisers: Sequence[Mapping[str, Any]] = (),
 ) -> pd.DataFrame:
     """TRIALS rows: `settings` first, then draws from `search`; the best is marked, the earliest of equals.
 
@@ -52,7 +53,8 @@ def tune(
     rows, progress = [], progress or Progress()
     progress.begin("Tuning", trials, "trial")
     for trial, values in enumerate(draw_trials(method, settings, search, trials, seed)):
-        editor = method_of(method).make(lm, settings_of(method, settings, values), artifacts, seed)
+        chosen = settings_of(method, settings, values)
+        editor = make_editor(method, chosen, lm, artifacts, seed, regularisers)
         found = development.measure(editor)
         measured = json.dumps(editor.measured) if editor.measured else None
         rows.append((trial, json.dumps(values, sort_keys=True), *found, math.prod(found), False, measured))
@@ -119,7 +121,7 @@ class Development:
         exact: dict[str, list[bool]] = {"success": [], "paraphrase": [], "locality": []}
         for start in range(0, len(self.requests), BLOCK):
             some = slice(start, start + BLOCK)
-            delta = editor.edit(self.requests[some]).delta
+            delta = editor.scored(editor.edit(self.requests[some]).delta)
             for asked, match in self._say(self.written[some], delta):
                 exact["paraphrase" if asked.prompt_id else "success"].append(match)
             exact["locality"] += [match for _, match in self._say(self.neighbours[some], delta)]

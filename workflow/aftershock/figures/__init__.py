@@ -3,7 +3,7 @@
 `aftershock.figure_names` says which kinds there are, what each shows and how its files are called. Here,
 `style` is what they share; `metrics` draws bars by method, `trajectories` old and new facts from state to
 state, `sizes` what the number of true objects changes, `objects` single round cases, `cost` seconds against
-damage; `draw` draws them all.
+damage, `health` what edits do to weights and to a text; `draw` draws them all.
 
 A kind of figure is added as a module that returns a Figure, a line in KINDS and a call in `draw`.
 """

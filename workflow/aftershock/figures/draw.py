@@ -9,6 +9,7 @@ import pandas as pd
 
 from aftershock.figure_names import WHOLE, figure_name
 from aftershock.figures.cost import cost, costs
+from aftershock.figures.health import health
 from aftershock.figures.metrics import bars
 from aftershock.figures.objects import objects, sample_cases
 from aftershock.figures.sizes import by_size, sizes
@@ -38,6 +39,8 @@ class Drawn:
     seed: int = 0
     level: float = LEVEL
     """Of intervals."""
+    health: pd.DataFrame | None = None
+    """HEALTH_SUMMARY."""
 
 
 def draw_all(folder: Path, drawn: Drawn) -> None:
@@ -67,8 +70,12 @@ def draw_all(folder: Path, drawn: Drawn) -> None:
                 save(figure, folder, figure_name(model, dataset, kind))
     spent = costs(drawn.summary, drawn.runs, drawn.timings, drawn.kg)
     for model in dict.fromkeys(run["model"] for run in drawn.runs):
-        if figure := cost(spent, model, editors):
-            save(figure, folder, figure_name(model, WHOLE, "cost"))
+        whole = {"cost": cost(spent, model, editors)}
+        if drawn.health is not None:
+            whole["health"] = health(drawn.health, model, editors)
+        for kind, figure in whole.items():
+            if figure is not None:
+                save(figure, folder, figure_name(model, WHOLE, kind))
 
 
 def _of(

@@ -16,7 +16,7 @@ VERDICTS = ("identical", "equal", "undecided", "different")
 """undecided: equal within the tolerance but for decisions whose margin the tables do not hold."""
 
 SHOWN = 5
-LOGARITHMS = {"logprob", "token_logprobs", "log_probability", "loss"}
+LOGARITHMS = {"logprob", "token_logprobs", "log_probability", "loss", "nll", "unedited_nll"}
 DECISIONS = {
     *("argmax_match", "tokens_matched", "continuation", "steps"),  # observations, telemetry
     *("exact", "paraphrase", "held_out", "token_accuracy", "paraphrase_token_accuracy", "generated"),

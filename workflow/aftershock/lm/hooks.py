@@ -1,6 +1,6 @@
 """Looking into a forward pass, and entering it halfway."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -82,6 +82,26 @@ def with_added(
         return stream + added
     before, after = (lm.joined(layer, output) for output in (written, written + added))
     return stream - before + after
+
+
+@contextmanager
+def add_to_outputs(lm: LanguageModel, added: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside, each module of `added` puts out that much more, (batch, d), at the first token of every row."""
+
+    def adder(vectors: Tensor) -> Hook:
+        def hook(module: Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+            first = output[:, :1] + vectors[:, None].to(output.device)
+            return torch.cat([first, output[:, 1:]], dim=1)
+
+        return hook
+
+    modules = {name: lm.model.get_submodule(name) for name in added}
+    handles = [module.register_forward_hook(adder(added[name])) for name, module in modules.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager

@@ -151,6 +151,10 @@ class LanguageModel(TextReader):
         inner, first = self.weight(self.projection(0)).shape[1], self.family.inputs
         return len(first) > 1 or self.weight(first[0].format(0)).shape[0] > inner
 
+    def attention_projection(self, number: int) -> str:
+        """Name of a layer's attention output projection, which puts out what the attention does."""
+        return self.family.attention_projection.format(number)
+
     def layer_of(self, module: str) -> int:
         """The number of the layer that a module belongs to; ValueError for one outside the layers."""
         number = layer_number(module)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import torch
@@ -33,7 +34,7 @@ KEEP_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Moment:
-    """C of one layer's MLP output projection, (d_in, d_in), and the number of tokens it is the mean of."""
+    """C of one layer's output projection, (d_in, d_in), and the number of tokens it is the mean of."""
 
     matrix: Tensor
     count: int
@@ -56,9 +57,15 @@ class Sums:
         }
 
 
-def second_moments(lm: LanguageModel, documents: Iterable[str], layers: Sequence[int]) -> dict[int, Moment]:
+Part = Literal["mlp", "attention"]
+"""The part of a layer whose output projection moments are of what enters."""
+
+
+def second_moments(
+    lm: LanguageModel, documents: Iterable[str], layers: Sequence[int], part: Part = "mlp"
+) -> dict[int, Moment]:
     """C of all `layers` from one pass over `documents`, each cut to the model's context."""
-    return add_up(lm, list(documents), layers).moments()
+    return add_up(lm, list(documents), layers, part=part).moments()
 
 
 @torch.no_grad()
@@ -71,8 +78,9 @@ def add_up(
     keep: Callable[[Sums], None] | None = None,
     keep_seconds: float = KEEP_SECONDS,
     progress: Progress | None = None,
+    part: Part = "mlp",
 ) -> Sums:
-    """The sums of k k^T of all `layers` from one pass that ends at the highest of them.
+    """The sums of k k^T of all `layers`, at the `part`'s output projection, from one pass up to the highest.
 
     Products of a batch are float32, their sum over batches float64. The pass ends with the documents, or with
     the one that brings the tokens to `vectors_per_dimension` times the largest d_in. It goes on from `sums`
@@ -80,7 +88,8 @@ def add_up(
     ValueError when no document has a token.
     """
     sums = sums or Sums()
-    names = {layer: lm.projection(layer) for layer in sorted(set(layers))}
+    projection = {"mlp": lm.projection, "attention": lm.attention_projection}[part]
+    names = {layer: projection(layer) for layer in sorted(set(layers))}
     wanted = math.inf
     if vectors_per_dimension is not None:
         wanted = vectors_per_dimension * max(lm.weight(name).shape[1] for name in names.values())
@@ -204,7 +213,11 @@ def save_moments(
 
 
 def load_moments(
-    path: str | Path, layers: Sequence[int] | None, weights_sha256: str, text_sha256: str | None = None
+    path: str | Path,
+    layers: Sequence[int] | None,
+    weights_sha256: str,
+    text_sha256: str | None = None,
+    rule: str = "moments",
 ) -> dict[int, Moment]:
     """The moments of `layers`, None for all; ValueError when the file is of another model or lacks a layer.
 
@@ -212,14 +225,14 @@ def load_moments(
     """
     with safe_open(path, framework="pt") as file:
         hashes = {"weights_sha256": weights_sha256, "text_sha256": text_sha256}
-        check_hashes(path, file.metadata() or {}, hashes, "moments")
+        check_hashes(path, file.metadata() or {}, hashes, rule)
         names = list(file.keys())
         stored = {int(key.removeprefix("moment.")) for key in names if key.startswith("moment.")}
         layers = sorted(stored) if layers is None else layers
         missing = sorted(set(layers) - stored)
         if missing:
             raise ValueError(
-                f"{path} has no moments of layers {missing}; delete it and run again: rule moments makes it"
+                f"{path} has no moments of layers {missing}; delete it and run again: rule {rule} makes it"
             )
         return {
             layer: Moment(file.get_tensor(f"moment.{layer}"), int(file.get_tensor(f"count.{layer}")))
@@ -250,6 +263,13 @@ def load_artifact(
 ) -> dict[int, Moment]:
     """Return the second moments of `layers`, None for all in the file; errors as `load_moments`."""
     return load_moments(path, layers, weights_sha256)
+
+
+def load_attention_artifact(
+    path: str | Path, lm: LanguageModel, layers: Sequence[int] | None, weights_sha256: str
+) -> dict[int, Moment]:
+    """Return the second moments of the attentions of `layers`; as `load_artifact`."""
+    return load_moments(path, layers, weights_sha256, rule="attention_moments")
 
 
 def save_sums(sums: Sums, path: str | Path, key: Mapping[str, str]) -> None:

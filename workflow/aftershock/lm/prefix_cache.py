@@ -2,7 +2,8 @@
 
 A vector added at a subject's last token cannot be seen by the tokens before. So these are run once, their
 keys and values are kept, and every further pass starts at that token and above the edited layer. Up to that
-layer the first pass runs all tokens, and above it only those before the subject's last one.
+layer the first pass runs all tokens, and above it only those before the subject's last one. Vectors that are
+added inside the edited layer, to what its attention and its MLP put out, have that layer run again as well.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,14 @@ from transformers import DynamicCache
 
 from aftershock.lm.context_cache import recall
 from aftershock.lm.edits import Batch, State, apply_deltas, per_token
-from aftershock.lm.hooks import checkpointed, last_mlp_at, record_activations, start_after_layer, with_added
+from aftershock.lm.hooks import (
+    add_to_outputs,
+    checkpointed,
+    last_mlp_at,
+    record_activations,
+    start_after_layer,
+    with_added,
+)
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.tokens import Located
 
@@ -54,19 +62,20 @@ class FrozenCache(DynamicCache):
 class CachedPrefixes:
     """N groups of R texts each, cut at the subject's last token: P tokens at most before it, S from it on."""
 
-    layer: int  # the stream is entered after this layer
+    layer: int  # the stream is entered after this layer; -1: nothing is skipped
     ids: Tensor  # (N, R, S)
     positions: Tensor  # (N, R, S)
     allowed: Tensor  # (N, R, S, P + S), boolean
     past: tuple[tuple[Tensor, Tensor], ...]  # keys and values per layer, each (N, R, heads, P, width or 0)
     places: Tensor  # (N, R, P), the positions of these in their texts
-    hidden: Tensor  # (N, R, S, d), the stream after `layer`
+    hidden: Tensor | None  # (N, R, S, d), the stream after `layer`, if there is one
     texts: Tensor  # (N, R, seq), ids of the whole texts
     prompt_ends: Tensor  # (N, R), index of each prompt's last token in its text
     cases: Tensor  # (N, R)
     written: (
         Tensor | None
     )  # (N, R, d), the MLP's output at the subject, where it is changed before it joins the stream
+    modules: tuple[str, ...] = ()  # P modules whose outputs are added to; without any, it is the stream
 
     def take(self, keep: Tensor) -> "CachedPrefixes":
         """Some of the groups."""
@@ -81,24 +90,31 @@ class CachedPrefixes:
         added: Tensor,
         read: Tensor,
         valid: Tensor,
-        also: str | None = None,
+        also: Sequence[str] = (),
         checkpoint: bool = False,
-    ) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Hidden states with `added` (N, d) at every group's subject tokens, (N, R * S, d).
+    ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """Hidden states with `added`, (N, d) or (N, P, d), at every group's subject tokens, (N, R * S, d).
 
         The first ones are after the final norm, and right at `read` (N, R, k) where that is `valid`; the
-        second ones those that module `also` put out. With `checkpoint`, gradients are to be taken inside:
-        layers are then run again for them instead of being kept.
+        second ones, by name, what the modules of `also` put out. With `checkpoint`, gradients are to be taken
+        inside: layers are then run again for them instead of being kept.
         """
-        n = len(self.ids)
+        n, rows = self.ids.shape[:2]
         positions = self.positions.flatten(0, 1)
-        hidden = torch.cat([self._entered(lm, added)[:, :, None], self.hidden[:, :, 1:]], dim=2)
+        hidden, inside = self.hidden, {}
+        if self.modules:
+            each = added.repeat_interleave(rows, dim=0).unbind(dim=1)
+            inside = dict(zip(self.modules, each, strict=True))
+        elif hidden is not None:
+            first = with_added(lm, self.layer, hidden[:, :, 0], self.written, added[:, None])
+            hidden = torch.cat([first[:, :, None], hidden[:, :, 1:]], dim=2)
         cache = FrozenCache([(k.flatten(0, 1), v.flatten(0, 1)) for k, v in self.past])
         with (
             apply_deltas(lm, state, self._batch(positions)),
-            start_after_layer(lm, self.layer, hidden.flatten(0, 1)),
+            start_after_layer(lm, self.layer, None if hidden is None else hidden.flatten(0, 1)),
             last_mlp_at(lm, read.flatten(0, 1), valid.flatten(0, 1), state),
-            record_activations(lm, outputs=[also] if also else []) as seen,
+            add_to_outputs(lm, inside),
+            record_activations(lm, outputs=also) as seen,
             checkpointed(lm, self.layer) if checkpoint else nullcontext(),
         ):
             with lm.reduced():
@@ -110,15 +126,11 @@ class CachedPrefixes:
                     use_cache=True,
                 )
             shape = (n, -1, out.shape[-1])
-            yield out.reshape(shape), seen["out", also].reshape(shape) if also else None
+            yield out.reshape(shape), {name: seen["out", name].reshape(shape) for name in also}
 
     def _batch(self, positions: Tensor) -> Batch:
         """The rows as deltas see them."""
         return Batch(self.texts.flatten(0, 1), self.cases.flatten(), self.prompt_ends.flatten(), positions)
-
-    def _entered(self, lm: LanguageModel, added: Tensor) -> Tensor:
-        """The stream at the subject tokens with `added` (N, d) written there, (N, R, d)."""
-        return with_added(lm, self.layer, self.hidden[:, :, 0], self.written, added[:, None])
 
     def _keys(self, positions: Tensor) -> Tensor:
         """The positions of all that the suffixes see: of the kept tokens, then their own, (N * R, P + S)."""
@@ -138,9 +150,10 @@ def split_at_subject(
 ) -> tuple[CachedPrefixes, dict[tuple[str, str], Tensor]]:
     """Run `groups` of texts once, group i in case `cases[i]` of `state`, and cut them.
 
-    A vector is to be added at `site` of `layer`: to its "mlp" or to the whole "layer". Also what went into
-    and came out of each module of `look`, up to that layer, at the subject tokens, (N, R, width). Texts that
-    start with one of `beginnings` are run from there on: the model keeps what it makes of these.
+    A vector is to be added at `site` of `layer`: to its "mlp" or to the whole "layer"; or, at "both", one to
+    its attention and one to its MLP. Also what went into and came out of each module of `look`, up to that
+    layer, at the subject tokens, (N, R, width). Texts that start with one of `beginnings` are run from there
+    on: the model keeps what it makes of these.
     """
     rows = [row for group in groups for row in group]
     shape, every = (len(groups), len(groups[0])), torch.arange(len(rows), device=lm.device)
@@ -158,6 +171,8 @@ def split_at_subject(
     length, row_cases = mask.sum(dim=1), cases.repeat_interleave(shape[1])
     stream, normed = lm.layer(layer), site == "mlp" and lm.family.changes_output
     look = [*look, lm.mlp(layer)] if normed else look
+    start = layer - 1 if site == "both" else layer
+    entry = [lm.layer(start)] if start >= 0 else []
 
     past = known.past(which)
     rest = (skipped[:, None] + _up_to(length - skipped)).clamp(max=ids.shape[1] - 1)
@@ -165,7 +180,7 @@ def split_at_subject(
     batch = partial(Batch, ids, row_cases, prompt_ends)
     with (
         apply_deltas(lm, state, batch(rest)),
-        record_activations(lm, outputs=[*look, stream], stop=stream) as seen,
+        record_activations(lm, outputs=[*look, *entry, stream], stop=stream) as seen,
     ):
         _run_from(lm, ids, rest, skipped, first)
     # above the layer only what comes before a subject, unless a delta has yet to see the whole prompt
@@ -190,17 +205,18 @@ def split_at_subject(
     at_subject = {key: value[every, columns].unflatten(0, shape) for key, value in seen.items()}
     suffix = (positions - skipped[:, None]).clamp(max=rest.shape[1] - 1)
     prefixes = CachedPrefixes(
-        layer=layer,
+        layer=start,
         ids=ids.gather(1, positions).unflatten(0, shape),
         positions=positions.unflatten(0, shape),
         allowed=allowed.unflatten(0, shape),
-        past=_joined(past, first.made | second.made, range(layer + 1, lm.n_layers), kept.shape[1], shape),
+        past=_joined(past, first.made | second.made, range(start + 1, lm.n_layers), kept.shape[1], shape),
         places=places.unflatten(0, shape),
-        hidden=seen["out", stream][every[:, None], suffix].unflatten(0, shape),
+        hidden=seen["out", entry[0]][every[:, None], suffix].unflatten(0, shape) if entry else None,
         texts=ids.unflatten(0, shape),
         prompt_ends=prompt_ends.unflatten(0, shape),
         cases=row_cases.unflatten(0, shape),
         written=at_subject["out", lm.mlp(layer)] if normed else None,
+        modules=(lm.attention_projection(layer), lm.mlp(layer)) if site == "both" else (),
     )
     return prefixes, at_subject
 

@@ -88,7 +88,7 @@ class ValueProblem:
     scored: Tensor  # (N, M + 1) positions in R * S: M that predict target tokens, then the subject of ESSENCE
     tokens: Tensor  # (N, M)
     weights: Tensor  # (N, M): 1 / (texts * target tokens), 0 where padded
-    init: Tensor  # v0, (N, d)
+    init: Tensor  # v0, (N, d); at two sites (N, 2, d), of the attention and of the MLP
     mlp: Tensor  # what the layer's MLP adds to v0, (N, d); v0 itself where that is the MLP's output
     contexts: int  # texts per label, the plain prompt's first
 
@@ -108,13 +108,13 @@ class ValueProblem:
         means = empty.scatter_add(1, self.text, each) / shares.clamp(min=torch.finfo(each.dtype).tiny)
         return (shares * means.exp()).sum(dim=1)
 
-    def is_said(self, log_p: Tensor, tokens: int | None = None) -> Tensor:
+    def is_said(self, log_p: Tensor, tokens: int | None = None, plain: bool = False) -> Tensor:
         """True for values whose target tokens are all the likeliest ones after every text, (N,).
 
-        The plain prompt does not count beside others. With `tokens`, true where so many are.
+        The plain prompt does not count beside others, unless `plain`. With `tokens`, true where so many are.
         """
         counted = self.weights > 0
-        if self.contexts > 1:
+        if self.contexts > 1 and not plain:
             counted = counted & (self.text % self.contexts > 0)
         right = ((log_p[:, :-1].argmax(dim=-1) == self.tokens) & counted).sum(dim=1)
         return right == (counted.sum(dim=1) if tokens is None else tokens)
@@ -126,19 +126,35 @@ class ValueProblem:
 
     @contextmanager
     def log_probs(
-        self, lm: LanguageModel, loss_layer: int | None, state: State, delta: Tensor, checkpoint: bool
-    ) -> Iterator[Tensor]:
-        """Log-probabilities at the scored positions, (N, M + 1, vocabulary); see `CachedPrefixes.run`."""
-        also = None
-        if loss_layer is not None and loss_layer < lm.n_layers - 1:
-            also = lm.layer(loss_layer)
-        entered = self.prefixes.run(lm, state, delta, self.read, self.valid, also, checkpoint)
-        with entered as (hidden, lens):
+        self,
+        lm: LanguageModel,
+        loss_layer: int | None,
+        state: State,
+        delta: Tensor,
+        checkpoint: bool,
+        watched: Sequence[int] = (),
+    ) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """Log-probabilities at the scored positions, (N, M + 1, vocabulary); see `CachedPrefixes.run`.
+
+        Also the hidden states after each layer of `watched` at the subject of each context, (N, contexts, d).
+        """
+        lens = loss_layer if loss_layer is not None and loss_layer < lm.n_layers - 1 else None
+        also = [lm.layer(number) for number in dict.fromkeys([*watched, *([] if lens is None else [lens])])]
+        read, valid = self.read, self.valid
+        if lm.n_layers - 1 in watched:  # then subjects are read there too
+            new = ~((read == 0) & (valid > 0)).any(dim=2, keepdim=True)
+            read = torch.cat([read, torch.zeros_like(new, dtype=read.dtype)], dim=2)
+            valid = torch.cat([valid, new.to(valid.dtype)], dim=2)
+        with self.prefixes.run(lm, state, delta, read, valid, also, checkpoint) as (hidden, seen):
             index = self.scored[..., None].expand(-1, -1, hidden.shape[-1])
             chosen = hidden.gather(1, index)
             if lens is not None:
-                chosen = torch.cat([lm.normed(lens.gather(1, index[:, :-1])), chosen[:, -1:]], dim=1)
-            yield lm.logits(chosen).log_softmax(dim=-1)
+                early = lm.normed(seen[lm.layer(lens)].gather(1, index[:, :-1]))
+                chosen = torch.cat([early, chosen[:, -1:]], dim=1)
+            texts = self.prefixes.ids.shape[1]
+            streams = [seen[lm.layer(number)].unflatten(1, (texts, -1)) for number in watched]
+            at_subjects = [stream[:, : self.contexts, 0] for stream in streams]
+            yield lm.logits(chosen).log_softmax(dim=-1), at_subjects
 
 
 def build(
@@ -160,12 +176,14 @@ def build(
     most = max(map(len, texts))
     # a value with fewer texts repeats ESSENCE, unread
     rows = [[*text[:-1], *[text[-1]] * (most - len(text)), text[-1]] for text in texts]
-    output, projection = {"mlp": lm.mlp, "layer": lm.layer}[site](layer), lm.projection(key_layer)
+    sites = {"mlp": [lm.mlp], "layer": [lm.layer], "both": [lm.attention_projection, lm.mlp]}[site]
+    outputs, projection = [name(layer) for name in sites], lm.projection(key_layer)
     groups = [[row for row, _ in mine] for mine in rows]
     beginnings = [split(context)[0].rstrip() for context in contexts]
-    look = [output, lm.mlp(layer), projection]
+    look = [*outputs, lm.mlp(layer), projection]
     prefixes, seen = split_at_subject(lm, groups, layer, site, state, cases, look, beginnings)
-    init, mlp = seen["out", output][:, 0], seen["out", lm.mlp(layer)][:, 0]
+    first = [seen["out", name][:, 0] for name in outputs]
+    init, mlp = torch.stack(first, dim=1) if site == "both" else first[0], seen["out", lm.mlp(layer)][:, 0]
     if site == "layer":
         mlp = lm.joined(layer, mlp)
     places = _places(lm, rows, texts, prefixes.ids.shape[2])

@@ -7,8 +7,8 @@ delta is added to the residual stream after one layer, at the last subject token
          + kl_factor * KL(p_delta || p_0) of what follows the subject in "{} is a"
          + weight_decay * |delta| / |v0|^2
 
-falls under Adam. Many values are optimised at once; each has its own loss, stop and norm limit, so that none
-depends on its neighbours.
+falls under Adam; `objective` has what other methods change about it. Many values are optimised at once; each
+has its own loss, stop and norm limit, so that none depends on its neighbours.
 """
 
 import math
@@ -22,6 +22,7 @@ from aftershock.lm import value_problem
 from aftershock.lm.edits import EMPTY, State, merge_many
 from aftershock.lm.memory import batch_limit, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.objective import Objective
 from aftershock.lm.value_problem import ValueProblem, text_bytes, write_texts
 from aftershock.requests import EditRequest
 
@@ -31,31 +32,13 @@ CPU_TOKENS = 1024  # suffix tokens that are optimised together; more gain a CPU 
 
 
 @dataclass(frozen=True)
-class Objective:
-    """What is optimised. `site` says whose output v0 is: the layer's "mlp" (ROME) or the "layer" (MEMIT)."""
-
-    layer: int
-    site: str
-    steps: int
-    lr: float
-    weight_decay: float
-    clamp: float
-    kl_factor: float
-    loss_layer: int | None = None  # the target's probability is read from this layer; None is the last
-    prob_cutoff: float = 0.0  # -n: ends at the n-th step that says the target; p > 0: above p; 0: off
-    prob_cutoff_tokens: int | None = None  # how many right tokens say the target; None is all
-    norm_anchor: float | None = None  # the norm of all that the MLP is to add, delta included; None: free
-    norm_anchor_limit: float | None = None  # in such norms: a value longer than this is left at v0
-
-
-@dataclass(frozen=True)
 class Values:
     """One row per request, in their order; `losses` is (steps, N), NaN where a value was done before."""
 
-    init: Tensor  # v0, (N, d)
-    delta: Tensor  # (N, d)
-    mlp: Tensor  # what the layer's MLP adds to v0, (N, d); v0 itself where that is the MLP's output
-    norms: Tensor  # |mlp + delta|, as optimised, (N,)
+    init: Tensor  # v0, (N, d); at "both" sites (N, 2, d)
+    delta: Tensor  # as optimised, like v0
+    change: Tensor  # what v* adds to v0: delta, where its norm is not anchored
+    norms: Tensor  # |v0 + delta| of the MLP's own v0, (N,)
     skipped: Tensor  # values that were too long for the anchor, (N,) boolean
     losses: Tensor
     updates: Tensor  # (N,)
@@ -66,12 +49,12 @@ class Values:
 
     @property
     def target(self) -> Tensor:
-        """v*, (N, d)."""
-        return self.init + self.delta
+        """v*, like v0."""
+        return self.init + self.change
 
     @property
     def final_losses(self) -> Tensor:
-        """The loss at the last delta, before its norm was anchored, (N,)."""
+        """The loss at delta, (N,)."""
         return self.losses.gather(0, self.updates[None])[0]
 
 
@@ -97,9 +80,10 @@ def solve_values(
     tokens = objective.steps * sum(len(row.ids) for text in texts for row, _ in text)
     state = merge_many(state, tokens / max(1, len(set(cases))))
     index = torch.tensor(cases, device=lm.device)
-    costs = [text_bytes(lm, text, objective.layer) for text in texts]
+    below = objective.layer - (objective.site == "both")  # layers from there on are not run again
+    costs = [text_bytes(lm, text, below) for text in texts]
     order = sorted(range(len(requests)), key=costs.__getitem__)
-    per_token = token_bytes(lm, lm.n_layers - 1 - objective.layer, lm.context, backward=True)
+    per_token = token_bytes(lm, lm.n_layers - 1 - below, lm.context, backward=True)
 
     def solve(part: range, checkpoint: bool = False) -> Values:
         chosen = [order[i] for i in part]
@@ -127,7 +111,7 @@ def solve_values(
     back = torch.tensor(order, device=lm.device).argsort()
     whole = {
         name: torch.cat([getattr(part, name) for part in parts])[back]
-        for name in ("init", "delta", "mlp", "norms", "skipped", "updates", "log_p0", "keys", "projected")
+        for name in ("init", "delta", "change", "norms", "skipped", "updates", "log_p0", "keys", "projected")
     }
     reasons = [reason for part in parts for reason in part.reasons]
     return Values(
@@ -135,17 +119,6 @@ def solve_values(
         reasons=[reasons[i] for i in back],
         **whole,
     )
-
-
-def _loss(
-    problem: ValueProblem, objective: Objective, log_p: Tensor, log_p0: Tensor, delta: Tensor
-) -> Tensor:
-    """The loss of every value, (N,)."""
-    nll = -(log_p[:, :-1].gather(2, problem.tokens[..., None])[..., 0] * problem.weights).sum(dim=1)
-    after = log_p[:, -1]
-    kl = (after.exp() * (after - log_p0)).sum(dim=1)
-    decay = delta.norm(dim=1) / problem.init.norm(dim=1).square()
-    return nll + objective.kl_factor * kl + objective.weight_decay * decay
 
 
 def _solve(
@@ -166,65 +139,36 @@ def _solve(
     reasons: list[str | None] = [None] * n
     live = torch.arange(n, device=lm.device)
     passes = torch.zeros_like(live)  # steps at which the target was said
+    eased = torch.zeros_like(live, dtype=torch.bool)
+    watched = objective.watched(lm.n_layers)
     for step in range(objective.steps):
         delta.requires_grad_(True)
-        with problem.log_probs(lm, objective.loss_layer, state, delta, checkpoint) as log_p:
+        entered = problem.log_probs(lm, objective.loss_layer, state, delta, checkpoint, watched)
+        with entered as (log_p, streams):
             if step == 0:
                 log_p0 = first = log_p[:, -1].detach()
-            loss = _loss(problem, objective, log_p, log_p0, delta)
+            loss, kl = objective.loss(problem, log_p, log_p0, delta, eased, streams)
             losses[step, live], found[live], updates[live] = loss.detach(), delta.detach(), step
             broken = ~loss.isfinite()
             for i in live[broken].tolist():
                 reasons[i] = f"the loss of the value was {losses[step, i].item()} at step {step}"
-            going = ~broken & (loss >= ENOUGH) & ~_cut_off(problem, objective, log_p.detach(), passes)
+            ended, eased = objective.ends(problem, log_p.detach(), kl.detach(), passes)
+            going = ~broken & (loss >= ENOUGH) & ~ended
             if step == objective.steps - 1 or not going.any():
                 break
             (gradient,) = torch.autograd.grad(loss[going].sum(), delta)
         delta = delta.detach()
         if not going.all():
             problem = problem.take(going)
-            live, passes, log_p0 = live[going], passes[going], log_p0[going]
+            live, passes, eased, log_p0 = live[going], passes[going], eased[going], log_p0[going]
             delta, gradient, mean, square = (tensor[going] for tensor in (delta, gradient, mean, square))
         delta = _adam(delta, gradient, mean, square, step + 1, objective.lr)
-        norm, limit = (
-            delta.norm(dim=1, keepdim=True),
-            objective.clamp * problem.init.norm(dim=1, keepdim=True),
-        )
+        norm = delta.norm(dim=-1, keepdim=True)
+        limit = objective.clamp * problem.init.norm(dim=-1, keepdim=True)
         delta = torch.where(norm > limit, delta * (limit / norm), delta)
-    norms = (mlp + found).norm(dim=1)
-    found, skipped = _anchor(objective, mlp, found, norms)
+    anchored = objective.anchor(mlp, found)
     seen = keys[:, :contexts], projected[:, :contexts]
-    return Values(init, found, mlp, norms, skipped, losses, updates, reasons, first, *seen)
-
-
-def _cut_off(problem: ValueProblem, objective: Objective, log_p: Tensor, passes: Tensor) -> Tensor:
-    """True for values that `prob_cutoff` ends, (N,); counts their steps in `passes`."""
-    cutoff = objective.prob_cutoff
-    if cutoff < 0:
-        passes += problem.is_said(log_p, objective.prob_cutoff_tokens)
-        return passes >= -cutoff
-    if cutoff > 0:
-        return problem.probability(log_p) > cutoff
-    return torch.zeros_like(passes, dtype=torch.bool)
-
-
-def _anchor(objective: Objective, mlp: Tensor, delta: Tensor, norms: Tensor) -> tuple[Tensor, Tensor]:
-    """The deltas whose v* has the anchored norm, (N, d), and which of them are 0 as v* was too long, (N,).
-
-    NAS, arXiv 2602.02543: z = (h - v0) + v* n / |v*| with v* = v0 + delta, where h is the layer's output and
-    v0 its MLP's.
-    """
-    anchor, limit = objective.norm_anchor, objective.norm_anchor_limit
-    if anchor is None:
-        return delta, torch.zeros_like(norms, dtype=torch.bool)
-    skipped = torch.zeros_like(norms, dtype=torch.bool) if limit is None else norms > limit * anchor
-    moved = (mlp + delta) * (anchor / norms)[:, None] - mlp
-    return moved.masked_fill(skipped[:, None], 0.0), skipped
-
-
-def trimmed_mean(norms: Tensor, share: float = 0.95) -> float:
-    """Return the mean of those `norms` that are no larger than the quantile `share` of them."""
-    return float(norms[norms <= norms.quantile(share)].mean())
+    return Values(init, found, *anchored, losses, updates, reasons, first, *seen)
 
 
 def _adam(

@@ -6,7 +6,8 @@ every fact in every state; `formulas` holds the arithmetic, one function per for
 repeats the headline metrics under other ways to make one probability of tokens and prompts; `facets` says
 what cases differ in; `run` scores what one editor did to one dataset; `released` scores the result files of
 the study's own code; `layouts` arranges summary rows as tables; `definitions` and `edit_definitions` say what
-each metric means, `catalogue` what its variants do.
+each metric means, `catalogue` what its variants do. `health` sums up the size of edits and what they do to a
+text that none is about.
 
 How sure all this is, from scores alone: `analysis` makes every table of it. `summary` has one row per metric,
 and one per level of what cases differ in; `comparisons` sets two editors side by side on the same cases;

@@ -20,6 +20,7 @@ import pandas as pd
 from aftershock.datasets.table import title_of
 from aftershock.metrics.catalogue import find_metric
 from aftershock.page.embed import Words, numbers
+from aftershock.page.roles import STATES
 
 Column = dict[str, Any]
 
@@ -152,6 +153,8 @@ def _in_words(name: str, word: str) -> str:
         return SUBSETS.get(word, word)
     if name == "dataset":
         return title_of(word)
+    if name == "state":
+        return STATES[word][0] if word in STATES else word
     if name == "metric" or name.endswith("_metric"):
         entry = find_metric(word)
         return entry.title if entry else word

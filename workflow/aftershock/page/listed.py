@@ -14,7 +14,7 @@ import pandas as pd
 
 from aftershock.page.columns import of_frame
 
-CERTAINTY, PAPER, DETAIL = "certainty", "paper", "detail"
+HEALTH, CERTAINTY, PAPER, DETAIL = "health", "certainty", "paper", "detail"
 """Sections of the page that take such tables."""
 
 
@@ -94,7 +94,52 @@ ABOUT_REPORTED = {
     "difference": "This run's figure minus the reported one; with an interval for rates.",
     "flag": "Why the reported figure cannot be right.",
 }
+ABOUT_HEALTH = {
+    "state": "Which edits have been made.",
+    "cases": "Cases whose edits all worked.",
+    "norm_median": "Frobenius norm of the change since the unedited model, in the weight that changes most.",
+    "norm_worst": "The largest of all cases.",
+    "relative_median": "The norm of the change by that of the weight.",
+    "relative_worst": "The largest of all cases.",
+    "touched_median": "Share of the weight's rows whose change has 1 % of their norm or more.",
+    "touched_worst": "The largest of all cases.",
+    "rank_median": "Numerical rank of the change; empty for changes of whole matrices.",
+    "rank_worst": "The largest of all cases.",
+    "condition_median": "Condition of the equations that the change was solved from, if there are any.",
+    "condition_worst": "The largest of all cases.",
+    "measured": "Cases in which perplexity was measured.",
+    "unedited": "Perplexity of the text before any edit.",
+    "perplexity_median": "Perplexity of the text in this state by that of the unedited model.",
+    "perplexity_worst": "The largest of the measured cases.",
+    "collapsed": "Measured cases whose perplexity ratio is beyond the threshold of a collapse.",
+    "disabling": "Cases with a change whose norm is beyond the threshold in medians.",
+    "collapse_threshold": "Perplexity ratio beyond which a model counts as collapsed.",
+    "disabling_threshold": "Norm, in medians of the same run, state and weight, of a disabling edit.",
+}
 TABLES = (
+    Listed(
+        "health",
+        "Changes of weights, and perplexity after them",
+        "Medians over cases and the worst case; of several weights that change, the worst one counts.",
+        HEALTH,
+        ABOUT_HEALTH,
+        chosen={"state": "2"},
+        first=(
+            "model",
+            "dataset",
+            "editor",
+            "seed",
+            "state",
+            "collapsed",
+            "measured",
+            "disabling",
+            "cases",
+            "perplexity_median",
+            "perplexity_worst",
+            "relative_median",
+            "relative_worst",
+        ),
+    ),
     Listed(
         "comparisons",
         "Methods against each other",

@@ -57,8 +57,11 @@ class Study:
     def method_of(self, editor: Mapping[str, Any]) -> str | None:
         """What the tables call an editor of the configuration, or None.
 
-        A number of labels that the second edit writes counts as `some`.
+        A number of labels that the second edit writes counts as `some`. A method with regularisers is another
+        one.
         """
+        if editor.get("regularisers"):
+            return None
         given = {"second_edit": "plain", "labels": "all", **editor}
         given["labels"] = "some" if isinstance(given["labels"], int) else given["labels"]
         for name, wanted in self.methods.items():

@@ -40,6 +40,30 @@ CONTROLS = Table(
 )
 """A metric, the same under a condition without the conflict, and their paired difference."""
 
+HEALTH_SIZES = ("norm", "relative", "touched", "rank", "condition")
+"""Columns of HEALTH about a change, of which a case's worst module counts."""
+
+HEALTH_SUMMARY = Table(
+    "health",
+    ("model", "dataset", "editor", "seed", "state"),
+    {
+        **dict.fromkeys(("model", "dataset", "editor"), "string"),
+        "seed": "int64",
+        "state": "string",
+        "cases": "int64",  # whose edits all worked
+        **{f"{name}_{which}": "float64?" for name in HEALTH_SIZES for which in ("median", "worst")},
+        "measured": "int64",  # cases with a perplexity
+        "unedited": "float64?",  # perplexity of the unedited model
+        "perplexity_median": "float64?",  # relative to it
+        "perplexity_worst": "float64?",
+        "collapsed": "int64",  # measured cases beyond the threshold of perplexity
+        "disabling": "int64",  # cases with a change beyond the threshold of norms
+        "collapse_threshold": "float64",
+        "disabling_threshold": "float64",
+    },
+)
+"""How large edits are and whether the model still speaks after them; see metrics/health.py."""
+
 RECALL_SUMMARY = Table(
     "recall_summary",
     ("model", "relation", "group"),

@@ -32,6 +32,24 @@ TELEMETRY = Table(
     },
 )
 
+HEALTH = Table(
+    "health",
+    ("case_id", "state", "module"),
+    {
+        "case_id": "int64",
+        "state": "string",
+        "module": "string",  # whose weight changes; what else a method adds has no norms
+        "norm": "float64?",  # Frobenius, of the change since the unedited model, without the bias
+        "relative": "float64?",  # to that of the weight
+        "touched": "float64?",  # share of the weight's rows whose change is no less than 1 % of them
+        "rank": "int64?",  # numerical; null for a change of a whole matrix
+        "condition": "float64?",  # of the equations that the change was solved from, the worst of all edits
+        "nll": "float64?",  # mean of a text's tokens in this state, all changes together; in some cases only
+        "unedited_nll": "float64?",  # the same before any edit
+    },
+)
+"""How large edits are, and whether the model still speaks after them; of cases whose edits all worked."""
+
 SERAC_CURVE = Table(
     "serac_curve",
     ("step",),

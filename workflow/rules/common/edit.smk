@@ -44,10 +44,11 @@ def shard_files(wildcards, kind):
 
 def scored_files(wildcards, kind):
     """The files of the shards that are scored: all, or of an incomplete run those that are there."""
-    pairs = list(zip(*(shard_files(wildcards, name) for name in ("observations", "telemetry"))))
+    names = ("observations", "telemetry", "health")
+    made = list(zip(*(shard_files(wildcards, name) for name in names)))
     if config["report"]["incomplete"]:
-        pairs = [pair for pair in pairs if all(Path(path).exists() for path in pair)]
-    return [pair[kind == "telemetry"] for pair in pairs]
+        made = [files for files in made if all(Path(path).exists() for path in files)]
+    return [files[names.index(kind)] for files in made]
 
 
 def graph_facts(wildcards):

@@ -85,6 +85,11 @@ def layers_with_moments(wildcards):
     return moment_layers(EDITOR_LABELS, model(wildcards))
 
 
+def layers_with_attention_moments(wildcards):
+    """Every layer whose attention's moments a configured editor needs for this model."""
+    return artifact_layers("attention_moments", EDITOR_LABELS, model(wildcards))
+
+
 def layers_with_null_space(wildcards):
     """Every layer whose null space a configured editor needs for this model."""
     return artifact_layers("null_space", EDITOR_LABELS, model(wildcards))
@@ -106,6 +111,7 @@ def swept_editors(wildcards):
         label: {
             "method": EDITOR_LABELS[label]["method"],
             "settings": merged_settings(EDITOR_LABELS[label], model(wildcards)),
+            "regularisers": merged_entries(EDITOR_LABELS[label].get("regularisers", ())),
         }
         for label in labels
     }
@@ -123,6 +129,7 @@ GPT2 = family_code(TRAINED[0]) if TRAINED else []
 
 def code_of_sweep(wildcards):
     """The code of find_layers: its own, and that of every editor that it tries."""
-    methods = [method_of(editor["method"]) for editor in swept_editors(wildcards).values()]
-    named = {part for method in methods for part in method.code}
+    editors = swept_editors(wildcards).values()
+    named = {part for editor in editors for part in method_of(editor["method"]).code}
+    named |= {part for editor in editors for part in code_of_entries(editor["regularisers"])}
     return code_of("find_layers", *family_code(wildcards.model), *sorted(named))

@@ -8,8 +8,8 @@ from torch import Tensor
 from aftershock.editors.alphaedit import THRESHOLD_SHARE
 from aftershock.editors.multi_layer import AdjustedKeys, MultiLayerEditor
 from aftershock.editors.multi_layer_settings import PROBE_SHARE
-from aftershock.editors.previous_keys import PreviousKeys
-from aftershock.editors.solvers import adjust_by_ridge
+from aftershock.editors.previous_keys import PreviousKeys, SummedFactors
+from aftershock.editors.solvers import Earlier, adjust, adjust_by_ridge
 from aftershock.lm.null_space import Spectrum
 
 
@@ -51,8 +51,26 @@ class AlphaEdit(MultiLayerEditor):
         found = {"rank": basis.shape[1], "l2": ridge, "threshold": self.thresholds[layer]}
         if self.settings.variant == "released":
             return AdjustedKeys(as_released(basis, ridge, K, previous.total(K)), found)
-        rows = adjust_by_ridge(ridge, K @ basis, previous.keys, previous.matrix)
-        return AdjustedKeys(rows @ basis.T, found)
+        return AdjustedKeys(self._inside(layer, K @ basis, previous) @ basis.T, found)
+
+    def _inside(self, layer: int, K: Tensor, previous: PreviousKeys) -> Tensor:
+        """Solve for keys in coordinates of the null space, (B, n, r)."""
+        if previous.matrix is None:
+            return adjust_by_ridge(self.ridges[layer], K, previous.keys)
+        factors = self._summed.of(layer, previous.matrix)
+        latest = [None] * len(K) if previous.keys is None else previous.keys.split(1)
+        parts = [
+            adjust(factor, 1.0, keys, Earlier.of(factor, known))
+            for factor, keys, known in zip(factors, K.split(1), latest, strict=True)
+        ]
+        return torch.cat(parts)
+
+    @cached_property
+    def _summed(self) -> SummedFactors:
+        """Factors of L2 1 + Sn."""
+        return SummedFactors(
+            lambda layer: self.ridges[layer] * torch.eye(self.basis(layer).shape[1]).to(self.basis(layer))
+        )
 
     def remembered_keys(self, layer: int, K: Tensor) -> Tensor | None:
         """The keys in coordinates of the null space, or as they are for the released form."""

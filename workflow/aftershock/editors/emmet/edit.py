@@ -35,7 +35,7 @@ class Emmet(MomentWeightedEditor):
         damped = self.settings.lambda_e > 0 and not self.settings.damp_single
         exact = n <= 1 if damped else torch.full_like(n, self.settings.lambda_e == 0, dtype=torch.bool)
         if not exact.any():
-            return self._damped(layer, K, previous)
+            return self._damped(layer, K)
         base = self.base(layer)
         rows, rank = interpolate(base, K)
         reasons = {
@@ -45,9 +45,10 @@ class Emmet(MomentWeightedEditor):
         }
         found = {**described(base), "mom2_weight": self.mom2_weights[layer]}
         if not exact.all():
-            damped = self._damped(layer, K, previous)
+            damped = self._damped(layer, K)
             rows, found = torch.where(exact[:, None, None], rows, damped.rows), dict(damped.diagnostics)
         return AdjustedKeys(rows, found | {"exact": exact}, reasons)
 
-    def _damped(self, layer: int, K: Tensor, previous: PreviousKeys) -> AdjustedKeys:
-        return self.weighted_keys(layer, K, self.settings.lambda_e * self.mom2_weights[layer], previous)
+    def _damped(self, layer: int, K: Tensor) -> AdjustedKeys:
+        """MEMIT's solution."""
+        return self.solution(self.base(layer), self.settings.lambda_e * self.mom2_weights[layer], K)

@@ -36,6 +36,7 @@ METHOD = Method(
     artifacts=("moments",),
     layers=middle_layers,
     layers_like="memit",
+    layer_loop=True,
     cost="multi-layer",
     example={
         "steps": 12,

@@ -48,6 +48,7 @@ METHOD = Method(
     editor=".edit:Grace",
     title="GRACE",
     source="Hartvigsen et al. (2023); EasyEdit",
+    in_weights=False,
     changes="no weight; what one MLP matrix puts out after prompts near those of edits",
     layers=_layers,
     cost="codebook",

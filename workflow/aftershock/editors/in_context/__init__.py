@@ -42,6 +42,7 @@ METHOD = Method(
     editor=".edit:InContext",
     title="In-context (IKE)",
     source="Zheng et al. (2023), Cohen et al. (2024)",
+    in_weights=False,
     changes="no weights: the case's own facts stand before its prompts",
     artifacts=lambda settings: ("other_edits",) if settings.examples else (),
     cost="text",

@@ -7,8 +7,8 @@ requests of a case shuffles them anew, by the editor's seed and the number of th
 `variant: released` does what the released code does around that. It adds a token [PAD], so that the end of a
 text is not masked as padding: its random row in the head takes part in every softmax. And it pads on the left
 without telling the model, which shifts the positions of shorter texts where positions are absolute, as in
-GPT-2. For a random GPT-2 of three layers (tests/test_locft.py) the change that six requests make differs by
-{SHIFT} of its norm between the variants.
+GPT-2. On random models of three layers (tests/test_locft.py) the changes that six requests make differ
+between the variants by .92 of their norm for GPT-2, and by 2e-4 for a Llama, whose positions are relative.
 """
 
 from collections.abc import Sequence
@@ -175,5 +175,5 @@ class LocFt(Editor):
 
 def _padding_before(lengths: Tensor, cases: Tensor) -> Tensor:
     """The padding before each row where the rows of a case are padded on the left to their longest one."""
-    longest = torch.zeros_like(lengths).index_reduce(0, cases, lengths, "amax")
+    longest = torch.stack([lengths[cases == case].max() for case in cases.unique().tolist()])
     return longest[cases] - lengths

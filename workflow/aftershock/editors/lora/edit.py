@@ -44,6 +44,11 @@ class Lora(Editor):
         super().__init__(lm, settings, artifacts, seed, contexts)
         self.modules = modules_at(lm, settings.modules, settings.layers)
 
+    @property
+    def changed_modules(self) -> tuple[str, ...]:
+        """The modules that the settings name."""
+        return tuple(self.modules)
+
     def edit(
         self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY, memory: Memory | None = None
     ) -> EditResult:

@@ -52,6 +52,11 @@ class Mend(Editor):
             )
         self.net = hypernetwork
 
+    @property
+    def changed_modules(self) -> tuple[str, ...]:
+        """The first and last matrices of the edited MLPs."""
+        return tuple(self.net.shapes)
+
     def edit(
         self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY, memory: Memory | None = None
     ) -> EditResult:

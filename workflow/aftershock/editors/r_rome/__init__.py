@@ -27,6 +27,7 @@ METHOD = Method(
     artifacts=needs_moments,
     layers=ROME.layers,
     layers_like="rome",
+    layer_loop=True,
     cost="rank one",
     example=ROME.example,
 )

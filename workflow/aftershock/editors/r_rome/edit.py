@@ -13,6 +13,6 @@ class RRome(RankOneEditor):
         """Return the equation of the key that the settings name."""
         if self.settings.keys == "prompt":
             k, o = keys[:, 0], outputs[:, 0]
-            return Equation(k, k, o, o + values.delta.double())
+            return Equation(k, k, o, o + values.change.double())
         k = keys.mean(dim=1)
         return Equation(k, k, outputs.mean(dim=1), values.target.double())

@@ -7,7 +7,7 @@ from aftershock.editors.text_editor import Cases, TextEditor
 from aftershock.lm.edits import State
 from aftershock.lm.edits.context import Context
 from aftershock.lm.edits.index import Index
-from aftershock.lm.text_encoder import EMBEDDINGS, text_encoder
+from aftershock.lm.text_match import TOKENS, matcher_of
 from aftershock.requests import EditRequest
 
 
@@ -19,15 +19,14 @@ class Retrieval(TextEditor):
         s = self.settings
         began = any(isinstance(delta, Index) for delta in state)
         indexed = [[*([] if began else self._distractors(case)), *case] for case in cases]
-        encoder = self.artifacts["sentence_encoder"] if s.encoder == "sentences" else EMBEDDINGS
-        encode = text_encoder(self.lm, encoder)
-        return Index.of_keys(
+        matcher = self.artifacts["sentence_encoder"] if s.match == "sentences" else TOKENS
+        return Index.of(
             [self.statements_of(case) for case in indexed],
-            [encode(self._keys(case)) for case in indexed],
             [self.examples_of(case) for case in cases],
+            keys=matcher_of(self.lm, matcher).keys([self._keys(case) for case in indexed]),
             nearest=s.nearest,
             threshold=s.threshold,
-            encoder=encoder,
+            matcher=matcher,
             **self.form,
         )
 

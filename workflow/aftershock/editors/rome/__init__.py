@@ -44,6 +44,7 @@ METHOD = Method(
     changes="rank one at one MLP output matrix",
     artifacts=needs_moments,
     layers=_layers,
+    layer_loop=True,
     cost="rank one",
     example={"steps": 12, "lr": 0.2, "weight_decay": 0.01, "clamp": 4.0},
 )

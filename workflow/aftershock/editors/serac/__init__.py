@@ -11,15 +11,13 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from aftershock.editors.contract import Method
-from aftershock.editors.settings import STRICT, Count, Layers, NotNegative, Positive, merge
+from aftershock.editors.settings import STRICT, Count, NotNegative, Positive, merge
 
 
 @dataclass(frozen=True, config=STRICT)
 class SeracSettings:
     """SERAC: a cache of edits, a scope classifier and a counterfactual model."""
 
-    layers: Layers = (0,)
-    """Of no effect: no layer changes."""
     variant: Literal["paper", "released"] = "paper"
     """What an edit is found by: its prompt, and of equally similar edits the last one (paper); or its text
     without the last word, then the separator of the tokenizer if it has one, and of equally similar edits the
@@ -75,10 +73,8 @@ METHOD = Method(
     editor=".edit:Serac",
     title="SERAC",
     source="Mitchell et al. (2022), Memory-based model editing at scale",
+    in_weights=False,
     changes="no weight; a second model answers prompts that are about an edit",
     artifacts=("scope_models",),
-    layers=lambda n_layers: (0,),
     cost="cache",
-    # the released code's remaining hyperparameters are those of training
-    recorded={"supervised": "mixing", "soft_weighting": "mixing"},
 )

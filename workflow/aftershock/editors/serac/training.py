@@ -67,7 +67,10 @@ class Networks(nn.Module):
     def embed(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Vectors of texts by their tokens, (rows, d)."""
         ids, ends = _padded(rows, self.projection.device)
-        hidden = self.classifier.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        seen = torch.ones_like(ids)  # padding comes last, where no token sees it
+        hidden = self.classifier.base_model(
+            input_ids=ids, attention_mask=seen, use_cache=False
+        ).last_hidden_state
         return hidden[torch.arange(len(rows), device=ids.device), ends] @ self.projection.T
 
 
@@ -105,7 +108,7 @@ def predict(model: PreTrainedModel, pairs: Sequence[Pair]) -> Predicted:
     """What `model` puts out where it predicts the targets of `pairs`."""
     device = next(model.parameters()).device
     ids, _ = _padded([[*pair.prompt, *pair.target[:-1]] for pair in pairs], device)
-    logits = model(input_ids=ids, use_cache=False).logits
+    logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
     owners = [i for i, pair in enumerate(pairs) for _ in pair.target]
     places = [len(pair.prompt) - 1 + j for pair in pairs for j in range(len(pair.target))]
     tokens = torch.tensor([token for pair in pairs for token in pair.target], device=device)

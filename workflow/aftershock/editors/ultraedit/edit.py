@@ -15,11 +15,13 @@ of its gradients before they are normalised, so that its g^ is -mu / sigma. A bl
 unbiased variance, which makes the normaliser NaN for good: the case fails, and so do all that go on from its
 memory. Here such a mini-batch keeps its gradients, and such a row adds what lies between it and the mean. On
 a three-layer random Llama (tests/test_ultraedit.py), the changes that five requests make in mini-batches of
-four differ by {PARTIAL} of their norm between the variants.
+four differ by 1.10 of their norm between the variants. On SmolLM2, eight requests in one mini-batch of ten at
+lr 3e-4 leave a mean log-probability of the targets of -1.2, and of -10.8 in the released variant.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -28,6 +30,7 @@ from torch import Tensor
 from aftershock.editors.conflicts import name_conflicts
 from aftershock.editors.contract import Contexts, Editor, EditResult, Memory
 from aftershock.editors.sites import modules_at
+from aftershock.editors.statements import draw_others
 from aftershock.editors.ultraedit import UltraEditSettings
 from aftershock.editors.ultraedit.normaliser import Rows, Statistics
 from aftershock.lm.edits import EMPTY, LowRank, State, per_token, select
@@ -81,17 +84,25 @@ class UltraEdit(Editor):
         self.modules = modules_at(lm, settings.modules, settings.layers)
         self.full = settings.normaliser != "diagonal"
 
+    @property
+    def changed_modules(self) -> tuple[str, ...]:
+        """The modules that the settings name."""
+        return tuple(self.modules)
+
     def edit(
         self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY, memory: Memory | None = None
     ) -> EditResult:
         """One turn for each case; `steps` count its mini-batches, and memory is what the normalisers saw."""
         name_conflicts(cases)
         n, batches = len(cases), self.mini_batches(cases)
+        if memory is None and self.settings.warm_up:
+            memory = {name: seen.expand(n, *seen.shape[1:]) for name, seen in self._warmed.items()}
         losses, collected = self._gradients(batches, state, n)
         owner = torch.tensor([batch.case for batch in batches], device=self.lm.device)
         reasons = self._faults(collected, losses, owner, n)
         deltas: dict[str, LowRank] = {}
-        kept, diagnostics = {}, []
+        kept: dict[str, Tensor] = {}
+        diagnostics: list[Mapping[str, Any]] = []
         for shape, modules in self._by_shape(collected).items():
             before = Statistics.read(memory or {}, shape, n, self.full, self.lm.device)
             rows = [
@@ -109,9 +120,9 @@ class UltraEdit(Editor):
             poisoned = torch.full((n,), self.settings.variant == "released", device=self.lm.device)
             sound = torch.tensor([reason is None for reason in reasons], device=self.lm.device)
             kept |= after.where(sound | poisoned, before).as_memory(shape)
-        failed = torch.tensor([reason is not None for reason in reasons])
+        failed = torch.tensor([reason is not None for reason in reasons], device=self.lm.device)
         return EditResult(
-            tuple(deltas[module].without(failed) for module in self.modules),
+            tuple(_nothing_in(deltas[module], failed) for module in self.modules),
             tuple(sum(batch.case == case for batch in batches) for case in range(n)),
             tuple(_means(losses, batches, n)),
             tuple(reasons),
@@ -119,10 +130,22 @@ class UltraEdit(Editor):
             tuple(diagnostics),
         )
 
+    @cached_property
+    def _warmed(self) -> Memory:
+        """The memory of one case after the warm-up."""
+        others = draw_others(self.artifacts["other_edits"], [], self.settings.warm_up, self.seed)
+        if not others:
+            raise ValueError("warm_up needs first edits of other cases, and there are none; set it to 0")
+        seen = self.edit([others], EMPTY, {})
+        if seen.memory is None or seen.reasons[0]:
+            raise ValueError(f"the normalisers cannot be warmed up: {seen.reasons[0]}")
+        return seen.memory
+
     def mini_batches(self, cases: Sequence[Sequence[EditRequest]]) -> list[MiniBatch]:
         """The mini-batches of every case, its longest requests first."""
         pairs = iter(encode_pairs(self.lm, [(r.text, r.target_new) for case in cases for r in case]))
-        size, found = self.settings.batch_size, []
+        found: list[MiniBatch] = []
+        size = self.settings.batch_size
         for number, case in enumerate(cases):
             mine = [next(pairs) for _ in case]
             mine.sort(key=lambda pair: len(pair.prompt) + len(pair.target), reverse=True)
@@ -144,7 +167,7 @@ class UltraEdit(Editor):
         longest = max(len(pair.prompt) + len(pair.target) for batch in batches for pair in batch.pairs)
         each = token_bytes(self.lm, above, longest, backward=True)
 
-        def run(part: range) -> tuple[list[int], Tensor, list[dict[str, Any]]]:
+        def run(part: range) -> tuple[list[int], Tensor, dict[str, Collected]]:
             return self._part([order[i] for i in part], state, n)
 
         costs = [batch.tokens * each for batch in order]
@@ -185,10 +208,7 @@ class UltraEdit(Editor):
         found = {}
         for module, (x, g) in gradients.items():
             if not (narrow and module.startswith(f"{last}.")):  # else only these positions are computed
-                x, g = (
-                    tensor.gather(1, texts.read[..., None].expand(-1, -1, tensor.shape[-1]))
-                    for tensor in (x, g)
-                )
+                x, g = _at(x, texts.read), _at(g, texts.read)
             found[module] = Collected(x[texts.valid], g[texts.valid], numbers)
         return [batch.number for batch in batches], losses, found
 
@@ -248,6 +268,12 @@ def solve_primal(H: Tensor, V: Tensor, ridge: float = 1.0) -> Tensor:
 def _joined(rows: Sequence[Rows]) -> Rows:
     """The rows of several modules of one shape."""
     return Rows(*(torch.cat([getattr(r, name) for r in rows]) for name in ("h", "g", "cases", "blocks")))
+
+
+def _nothing_in(delta: LowRank, failed: Tensor) -> LowRank:
+    """The change with zeros where a case `failed`, in U as well: what a matrix read may be NaN."""
+    gone = failed[:, None, None]
+    return LowRank(delta.module, delta.U.masked_fill(gone, 0.0), delta.V.masked_fill(gone, 0.0))
 
 
 def _at(tensor: Tensor, positions: Tensor) -> Tensor:

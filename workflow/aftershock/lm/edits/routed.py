@@ -32,10 +32,7 @@ TOKENS = 4096  # that the counterfactual model reads together
 @register
 @dataclass(frozen=True)
 class Routed(CaseTensors):
-    """Edits that are cached for each of B cases, and the models that answer with them.
-
-    Its norm is the square root of the number of edits, so that it says how many a state holds.
-    """
+    """Edits that are cached for each of B cases, and the models that answer with them."""
 
     models: ScopeModels
     texts: Tensor  # (B, n, width), the token ids of each edit's text plus one, 0 behind it; no edit: all 0
@@ -85,13 +82,13 @@ class Routed(CaseTensors):
         return replace(self, texts=self.texts.masked_fill(cases.to(self.texts.device)[:, None, None], 0))
 
     def squared_norm(self) -> Tensor:
-        """The number of edits of each case, (B,), float64."""
-        return self.present.sum(dim=1).double()
+        """Zeros (B,), float64: no weight changes."""
+        return torch.zeros(len(self), dtype=torch.float64)
 
     def random_like(self, generators: Sequence[torch.Generator]) -> "Routed":
-        """As many edits, whose texts are random tokens, as long, and whose keys are random and of equal norm.
+        """As many edits, of as many random tokens, under random keys of equal norm.
 
-        So it answers what happens to lie near a random key, with a text that says nothing.
+        So the second model answers what happens to lie near such a key, with a text that says nothing.
         """
         size = len(self.models.counterfactual.tokenizer)
         ids, noise = (
@@ -194,7 +191,8 @@ class Router:
         order = max if self.caches[0].newest else min
         best = order(near, key=lambda i: (ages[i], i))
         ids = texts[best][texts[best] > 0] - 1
-        return Route(logs[best], self.models.counterfactual.tokenizer.decode(ids, **AS_IT_STANDS))
+        text = self.models.counterfactual.tokenizer.decode(ids, **AS_IT_STANDS)
+        return Route(logs[best], text.lstrip(" "))
 
     def _answers(self, read: Read, edits: Sequence[str]) -> Tensor:
         """The counterfactual model's scores at each entry of `read`, behind its edit, (entries, vocabulary).
@@ -229,9 +227,13 @@ AS_IT_STANDS = {"skip_special_tokens": False, "clean_up_tokenization_spaces": Fa
 
 
 def prompt_text(lm: LanguageModel, ids: Sequence[int]) -> str:
-    """The text of a prompt's tokens, without special tokens in front and without its frame."""
+    """The text of a prompt's tokens, without special tokens in front and without its frame.
+
+    A space that it begins with is left out, since many tokenizers put one there.
+    """
     if lm.frame == PLAIN:
-        return lm.tokenizer.decode(ids, **{**AS_IT_STANDS, "skip_special_tokens": True})
+        text = lm.tokenizer.decode(ids, **{**AS_IT_STANDS, "skip_special_tokens": True})
+        return text.lstrip(" ")
     text = lm.tokenizer.decode(ids, **AS_IT_STANDS)
     before, after = lm.frame.before.strip(), lm.frame.after.strip()
     text = text.partition(before)[2] if before and before in text else text

@@ -142,3 +142,7 @@ class WeightDelta(CaseTensors, ABC):
     @abstractmethod
     def _scaled(self, factor: Tensor) -> Self:
         """The change times `factor` (B,)."""
+
+    def scaled(self, factor: Tensor) -> Self:
+        """The change times `factor` (B,)."""
+        return self._scaled(factor)

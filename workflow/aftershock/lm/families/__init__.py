@@ -22,6 +22,7 @@ class Family:
     mlp: str
     projection: str  # the MLP's last matrix, from inner width d_in to model width d_out
     inputs: tuple[str, ...]  # the MLP's first matrices, in the model's order
+    attention_projection: str  # the attention's last matrix, from the width of its heads to model width
     norm: str  # before the head
     mlp_norm: str | None = None  # applied to the MLP's output before it joins the residual stream
     mlp_scale: str | None = None  # an entry of the configuration that it is multiplied with there
@@ -49,6 +50,7 @@ GATED = Family(
     mlp="model.layers.{}.mlp",
     projection="model.layers.{}.mlp.down_proj",
     inputs=("model.layers.{}.mlp.gate_proj", "model.layers.{}.mlp.up_proj"),
+    attention_projection="model.layers.{}.self_attn.o_proj",
     norm="model.norm",
 )
 """The names that Llama introduced and many later families kept."""

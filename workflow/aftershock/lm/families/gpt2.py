@@ -7,6 +7,7 @@ FAMILY = Family(
     mlp="transformer.h.{}.mlp",
     projection="transformer.h.{}.mlp.c_proj",
     inputs=("transformer.h.{}.mlp.c_fc",),
+    attention_projection="transformer.h.{}.attn.c_proj",
     norm="transformer.ln_f",
     transposed=True,
 )

@@ -7,6 +7,7 @@ FAMILY = Family(
     mlp="transformer.h.{}.mlp",
     projection="transformer.h.{}.mlp.fc_out",
     inputs=("transformer.h.{}.mlp.fc_in",),
+    attention_projection="transformer.h.{}.attn.out_proj",
     norm="transformer.ln_f",
     tuples=True,
 )

@@ -7,5 +7,6 @@ FAMILY = Family(
     mlp="model.layers.{}.mlp",
     projection="model.layers.{}.mlp.fc2",
     inputs=("model.layers.{}.mlp.fc1",),
+    attention_projection="model.layers.{}.self_attn.dense",
     norm="model.final_layernorm",
 )

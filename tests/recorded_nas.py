@@ -1,0 +1,84 @@
+"""Options of values on recorded cases: one norm (NAS), and contexts that should not differ (CORE)."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aftershock.editors.contexts import PLAIN
+from aftershock.lm.objective import trimmed_mean
+from aftershock.lm.values import solve_values
+from recorded import VALUE, Check, NotCoveredError, Recorded, relative
+from recorded_multi_layer import check_edits, make
+
+LIMIT = 2.0  # norms from which on a value is left out (constant of the released code)
+SHARES = (0.95, 0.9)  # of the norms that the released code takes the mean of, and that a case takes
+
+
+def check_nas(case: Recorded) -> Iterator[Check]:
+    """AlphaEdit with values of one norm, or the norms alone where a case has no edit."""
+    case, _ = _without(case, "nas_restart")  # the number of values whose norms were averaged
+    if not case.part("delta"):
+        yield from _norm_checks(case)
+        return
+    # solved as the release does, in float32
+    options = {"norm_anchor": case.inputs["n_bar"], "norm_anchor_limit": LIMIT, "variant": "released"}
+    yield from check_edits(case, make(case, "alphaedit", **options))
+
+
+def check_core(case: Recorded) -> Iterator[Check]:
+    """MEMIT with a penalty on contexts that differ; these are recorded."""
+    case, hparams = _without(case, "reg_lambda", "layer_range", "context", "ctx_num", "ctx_len", "ctx_top_k")
+    if hparams.get("context") is not None:  # then each request has contexts of its own
+        raise NotCoveredError(f"context {hparams['context']}")
+    options = {"context_penalty": hparams["reg_lambda"], "context_layers": hparams["layer_range"]}
+    yield from check_edits(case, make(case, "memit", **options))
+
+
+def _without(case: Recorded, *names: str) -> tuple[Recorded, dict[str, Any]]:
+    """A case without some hyperparameters, and these."""
+    hparams = dict(case.inputs["hparams"])
+    taken = {name: hparams.pop(name) for name in names if name in hparams}
+    return replace(case, inputs={**case.inputs, "hparams": hparams}), taken
+
+
+def _norm_checks(case: Recorded) -> Iterator[Check]:
+    """The norm of each value optimised by itself, and their mean without the largest.
+
+    A case also has the norms of values that were optimised in batches, on their mean loss, which are others.
+    It has to hold ours among its rows of norms, and our mean among its numbers.
+    """
+    method = "alphaedit" if "L2" in case.inputs["hparams"] else "memit"
+    editor = make(case, method)
+    found = solve_values(case.lm, case.requests, [PLAIN], editor.objective(max(editor.settings.layers)))
+    rows, numbers = _numbers(case)
+    rows = [row for row in rows if len(row) == len(case.requests)]
+    if not rows or not numbers:
+        raise NotCoveredError("a case without an edit and without norms of values")
+    yield Check("norms", min(relative(found.norms, row) for row in rows), VALUE)
+    means = [trimmed_mean(found.norms, share) for share in SHARES]
+    yield Check("mean norm", min(abs(n / mean - 1) for n in numbers for mean in means), VALUE)
+
+
+def _numbers(case: Recorded) -> tuple[list[Tensor], list[float]]:
+    """All rows of numbers, and all numbers by themselves, that a case recorded."""
+    rows, numbers = [], []
+
+    def look(value: Any) -> None:
+        if isinstance(value, Mapping):
+            for inner in value.values():
+                look(inner)
+        elif isinstance(value, float):
+            numbers.append(value)
+        elif isinstance(value, list) and all(isinstance(x, float) for x in value):
+            rows.append(torch.tensor(value))
+        elif isinstance(value, list):
+            for inner in value:
+                look(inner)
+
+    look({**case.inputs, **case.outputs})
+    rows += [tensor for tensor in case.tensors.values() if tensor.ndim == 1]
+    numbers += [float(tensor) for tensor in case.tensors.values() if tensor.ndim == 0]
+    return rows, numbers

@@ -1,0 +1,78 @@
+"""PMET on recorded cases: values of both modules, the writing of one or both, what the model then says."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+from safetensors.torch import load_file
+
+from aftershock.editors.methods import method_of
+from aftershock.lm.model import LanguageModel
+from aftershock.lm.moments import Moment
+from recorded import EXACT, VALUE, Check, NotCoveredError, Recorded, relative
+from recorded_edits import behaviour_checks, delta_checks, loss_checks, tokens_check, using
+from recorded_multi_layer import decided
+from recorded_settings import settings_from
+
+
+def check_pmet(case: Recorded) -> Iterator[Check]:
+    """PMET; the requests of a case are one edit."""
+    lm = case.lm
+    token_check, other = tokens_check(case)
+    yield token_check if not other else Check("tokens recorded", 0.0, EXACT)
+    hparams = dict(case.inputs["hparams"])
+    modules = _modules(lm, hparams)
+    settings = replace(settings_from("pmet", hparams, lm), modules=modules, variant="released")
+    artifacts = {"moments": case.moments, "attention_moments": _attention_moments(case)}
+    editor = method_of("pmet").load()(lm, settings, artifacts, contexts=case.inputs["context_templates"])
+    keys = [
+        case.tensors.get(f"{x['name']}.keys") for x in case.inputs["intermediate"] if "target_ids" not in x
+    ]
+    by_module = len(keys) == len(settings.layers) * len(modules) and all(k is not None for k in keys)
+    deciding = decided(editor, keys, "_adjust", 2) if by_module else nullcontext([])
+    with using(other), deciding as decisions:
+        result = editor.edit([case.requests])
+    yield from decisions
+    solved, *written = result.diagnostics
+    for i, (recorded, trace) in enumerate(zip(case.optimisations, case.outputs["trace"], strict=True)):
+        wanted = case.part(recorded["name"])
+        for row, part in enumerate(("attn", "mlp")):
+            for theirs, ours in {"target_init": "v0", "delta": "delta", "target": "z"}.items():
+                yield Check(ours, relative(solved[ours][i, row], wanted[f"{theirs}_{part}"]), VALUE)
+        yield Check("log_p0", relative(solved["log_p0"][i], wanted["kl_log_probs_init"]), VALUE)
+        yield from loss_checks(solved["losses"][:, i], trace)
+    ours = {found["module"]: found for found in written}
+    for recorded in case.inputs["intermediate"]:
+        module, wanted = recorded["name"].partition(".")[2], case.part(recorded["name"])
+        if "target_ids" in recorded or "keys" not in wanted:
+            continue
+        yield Check("K", relative(ours[module]["K"][0].T, wanted["keys"]), VALUE)
+        yield Check("residual", relative(ours[module]["residual"].T, wanted["targets"]), VALUE)
+    yield from delta_checks(case, lm, result.delta)
+    yield from behaviour_checks(case, lm, result.delta)
+
+
+def _modules(lm: LanguageModel, hparams: dict[str, Any]) -> tuple[str, ...]:
+    """The settings `modules` of hyperparameters that name modules, which are taken out."""
+    parts = {lm.family.attention_projection: "attention", lm.family.projection: "mlp"}
+    written = hparams.pop("rewrite_module_tmps")
+    known = {"mlp_module_tmp": {lm.family.mlp, lm.family.projection}, "rewrite_module_tmp": {*parts}}
+    found = [(name, hparams.pop(name)) for name in known if name in hparams]
+    unknown = [f"{name} {module}" for name, module in found if module not in known[name]]
+    unknown += [f"rewrite_module_tmps {module}" for module in written if module not in parts]
+    if unknown:
+        raise NotCoveredError(", ".join(unknown))
+    return tuple(parts[module] for module in written)
+
+
+def _attention_moments(case: Recorded) -> dict[int, Moment]:
+    """The recorded second moments of what enters the attentions' output projections, by layer."""
+    path = case.path / "mom2.safetensors"
+    found = load_file(path) if path.is_file() else {}
+    names = {layer: case.lm.attention_projection(layer) for layer in range(case.lm.n_layers)}
+    return {
+        layer: Moment(found[f"mom2.{name}"], int(found[f"count.{name}"]))
+        for layer, name in names.items()
+        if f"mom2.{name}" in found
+    }

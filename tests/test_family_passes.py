@@ -1,0 +1,165 @@
+"""Every family: its masks, and passes that are cut or entered halfway, on tiny random models."""
+
+import pytest
+import torch
+
+from aftershock.lm.hooks import last_mlp_at, record_activations, start_after_layer
+from aftershock.lm.prefix_cache import split_at_subject
+from aftershock.lm.tokens import locate
+from tiny import FAMILIES, MORE, NAMES, ROUNDING, TEMPLATES, TEXTS, dense, low_rank, tiny, written
+
+every_family = pytest.mark.parametrize("family", [*FAMILIES, *MORE])
+
+
+@every_family
+@torch.no_grad()
+def test_a_mask_of_ones_own_is_that_of_the_model(family):
+    lm = tiny(family)
+    ids, mask = lm.pad(lm.encode(TEXTS[:5]))
+    whole = lm.run(ids, mask)
+    seq = torch.arange(ids.shape[1])
+    allowed = (seq[:, None] >= seq) & mask[:, None].bool() | torch.eye(len(seq), dtype=torch.bool)
+    places = seq.expand(len(ids), -1)
+    again = lm.run(ids, lm.attention(allowed, places, places), position_ids=places)
+    assert torch.allclose(again[mask.bool()], whole[mask.bool()], atol=ROUNDING[family])
+
+
+@every_family
+@torch.no_grad()
+def test_texts_side_by_side_in_one_row_do_not_see_each_other(family):
+    """Whether a family heeds masks and places at all: each text has places of its own."""
+    lm = tiny(family)
+    first, second = lm.encode([TEXTS[0], TEXTS[77]])
+    places = torch.tensor([[*range(len(first)), *range(len(second))]])
+    part = torch.tensor([[0] * len(first) + [1] * len(second)])
+    seq = torch.arange(places.shape[1])
+    allowed = (seq[:, None] >= seq) & (part[:, :, None] == part[:, None])
+    both = torch.tensor([first + second])
+    found = lm.run(both, lm.attention(allowed, places, places), position_ids=places)[0]
+    alone = [lm.run(torch.tensor([ids]), torch.ones(1, len(ids)))[0] for ids in (first, second)]
+    assert torch.allclose(found, torch.cat(alone), atol=ROUNDING[family])
+    plain = lm.run(both, torch.ones_like(both))[0]
+    assert (plain[len(first) :] - alone[1]).abs().max() > 0.01
+
+
+@every_family
+def test_a_pass_can_be_watched_stopped_and_resumed(family):
+    lm = tiny(family)
+    ids, mask = lm.pad(lm.encode(TEXTS[:3]))
+    whole = lm.run(ids, mask, use_cache=False)
+    with record_activations(lm, inputs=[lm.projection(0)], stop=lm.layer(0)) as seen:
+        lm.run(ids, mask, use_cache=False)
+        raise AssertionError("the pass should have stopped")
+    assert seen["in", lm.projection(0)].shape[-1] == lm.weight(lm.projection(0)).shape[1]
+    with start_after_layer(lm, 0, seen["out", lm.layer(0)]):
+        assert torch.allclose(lm.run(ids, mask, use_cache=False), whole, atol=ROUNDING[family])
+    assert torch.equal(lm.run(ids, mask, use_cache=False), whole)
+    assert not any(m._forward_hooks or "forward" in vars(m) for m in lm.model.modules())
+
+
+@every_family
+@torch.no_grad()
+def test_the_last_mlp_can_be_computed_where_it_is_read(family):
+    lm = tiny(family)
+    ids, mask = lm.pad(lm.encode([TEXTS[0], TEXTS[50], TEXTS[100]]))
+    whole = lm.run(ids, mask)
+    last = int(mask.sum(dim=1).min()) - 1
+    read, valid = torch.tensor([[1, last], [last, 0], [0, 2]]), torch.tensor([[1, 1], [1, 0], [1, 1]])
+    with last_mlp_at(lm, read, valid):
+        found = lm.run(ids, mask)
+    kept = valid.bool()
+    index = read[..., None].expand(-1, -1, lm.d_model)
+    assert torch.allclose(found.gather(1, index)[kept], whole.gather(1, index)[kept], atol=ROUNDING[family])
+
+
+@every_family
+@pytest.mark.parametrize("layer", [0, 1])
+@torch.no_grad()
+def test_a_cut_pass_equals_a_whole_one(family, layer):
+    """Groups of two texts, whose subjects stand anywhere, run from the subject on in two cases of a state."""
+    lm = tiny(family)
+    state, cases = (low_rank(lm, 0, 2), dense(lm, 2, 2)), torch.tensor([1, 0, 1])
+    groups = [
+        locate(
+            lm,
+            [(f"{opening} {template} Oslo or Rome.", name) for opening in ("Then as they say in town", "So")],
+        )
+        for template, name in zip(TEMPLATES, NAMES[1:4], strict=True)
+    ]
+    added = torch.randn(3, lm.d_model, generator=torch.Generator().manual_seed(1), dtype=lm.dtype)
+    prefixes, seen = split_at_subject(lm, groups, layer, "layer", state, cases, [lm.projection(layer)])
+    width = prefixes.ids.shape[2]
+    lengths = torch.tensor([[len(row.ids) - row.subject for row in group] for group in groups])
+    assert len({row.subject for group in groups for row in group}) > 3
+    valid = torch.arange(width) < lengths[..., None]
+    read = torch.where(valid, torch.arange(width), 0)
+    with prefixes.run(lm, state, added, read, valid, [lm.layer(1)]) as (found, seen_above):
+        early = seen_above[lm.layer(1)]
+    for i, group in enumerate(groups):
+        edited_lm = written(lm, state, int(cases[i]))
+        for r, row in enumerate(group):
+            ids = torch.tensor([row.ids])
+            with record_activations(edited_lm, inputs=[lm.projection(layer)], outputs=[lm.layer(1)]) as whole:
+                wanted = _with_vector(edited_lm, ids, layer, row.subject, added[i])[0, row.subject :]
+            mine = slice(r * width, r * width + len(wanted))
+            assert torch.allclose(found[i, mine], wanted, atol=ROUNDING[family]), (i, r)
+            stream = whole["out", lm.layer(1)][0, row.subject :]
+            if layer == 0:
+                assert torch.allclose(early[i, mine], stream, atol=ROUNDING[family])
+            keys = whole["in", lm.projection(layer)][0, row.subject]
+            assert torch.allclose(seen["in", lm.projection(layer)][i, r], keys, atol=ROUNDING[family])
+
+
+@every_family
+@pytest.mark.parametrize("layer", [0, 1, 2])
+@torch.no_grad()
+def test_a_cut_pass_with_vectors_inside_a_layer_equals_a_whole_one(family, layer):
+    """One is added to what the layer's attention puts out, and its MLP sees it; another to what that does."""
+    lm = tiny(family)
+    state, cases = (low_rank(lm, layer, 2), dense(lm, 2, 2)), torch.tensor([1, 0])
+    texts = [(f"{opening} {TEMPLATES[0]} Rome.", name) for opening in ("Then", "So") for name in NAMES[1:3]]
+    groups = [locate(lm, texts[0::2]), locate(lm, texts[1::2])]
+    added = torch.randn(2, 2, lm.d_model, generator=torch.Generator().manual_seed(1), dtype=lm.dtype)
+    prefixes, _ = split_at_subject(lm, groups, layer, "both", state, cases, [])
+    width = prefixes.ids.shape[2]
+    valid = (
+        torch.arange(width)
+        < torch.tensor([[len(r.ids) - r.subject for r in group] for group in groups])[..., None]
+    )
+    read = torch.where(valid, torch.arange(width), 0)
+    with prefixes.run(lm, state, added, read, valid) as (found, _):
+        pass
+    for i, group in enumerate(groups):
+        edited_lm = written(lm, state, int(cases[i]))
+        names = [lm.attention_projection(layer).rpartition(".")[0], lm.mlp(layer)]
+        for r, row in enumerate(group):
+            ids = torch.tensor([row.ids])
+            wanted = _with_vectors(edited_lm, ids, row.subject, dict(zip(names, added[i], strict=True)))
+            mine = slice(r * width, r * width + len(row.ids) - row.subject)
+            assert torch.allclose(found[i, mine], wanted[0, row.subject :], atol=ROUNDING[family]), (i, r)
+
+
+def _with_vector(lm, ids, layer, at, vector):
+    """Hidden states of a text whose stream is moved by `vector` after a layer, at one token."""
+    return _with_vectors(lm, ids, at, {lm.layer(layer): vector})
+
+
+def _with_vectors(lm, ids, at, vectors):
+    """Hidden states of a text whose modules put out so much more, by name, at one token."""
+
+    def mover(vector):
+        def move(module, args, output):
+            hidden = (output[0] if isinstance(output, tuple) else output).clone()
+            hidden[:, at] += vector
+            return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+        return move
+
+    handles = [
+        lm.model.get_submodule(name).register_forward_hook(mover(vector)) for name, vector in vectors.items()
+    ]
+    try:
+        return lm.run(ids, torch.ones_like(ids), use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,129 @@
+"""What an optimised value minimises, when it has done so early, and the norm that it is brought to.
+
+The options of several methods: an early end (MPES of ENCORE, Gupta et al., 2025), two deltas and an end of
+their own (PMET, Li et al., 2024), a penalty on contexts that differ (CORE, arXiv 2505.23026), and an anchor
+of the norm (NAS, arXiv 2602.02543).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aftershock.lm.value_problem import ValueProblem
+
+EASED = 0.1  # PMET: the share of its weight that the target has in the step after one that says it everywhere
+
+
+@dataclass(frozen=True)
+class Objective:
+    """How values of one layer are optimised.
+
+    `site` says whose output v0 is: the layer's "mlp" (ROME), the "layer" (MEMIT), or "both" its attention and
+    its MLP, with a delta of its own for each, (N, 2, d) (PMET).
+    """
+
+    layer: int
+    site: str
+    steps: int
+    lr: float
+    weight_decay: float
+    clamp: float
+    kl_factor: float
+    loss_layer: int | None = None  # the target's probability is read from this layer; None is the last
+    nll_factor: float = 1.0
+    kl_enough: float | None = None  # PMET: a KL that ends a value whose target is said everywhere; None: off
+    prob_cutoff: float = 0.0  # -n: ends at the n-th step that says the target; p > 0: above p; 0: off
+    prob_cutoff_tokens: int | None = None  # how many right tokens say the target; None is all
+    context_penalty: float = 0.0  # weight of how far the contexts' subjects differ
+    context_layers: int = 0  # the number of layers above `layer` that they are compared after
+    norm_anchor: float | None = None  # the norm of all that the MLP is to add, delta included; None: free
+    norm_anchor_limit: float | None = None  # in such norms: a value longer than this is left at v0
+
+    def watched(self, n_layers: int) -> list[int]:
+        """Return the layers after which contexts are compared; ValueError where there would be none."""
+        if not self.context_penalty:
+            return []
+        found = range(self.layer + 1, min(self.layer + 1 + self.context_layers, n_layers))
+        if not found:
+            raise ValueError(
+                f"context_penalty {self.context_penalty:g} compares contexts after {self.context_layers} "
+                f"layers above layer {self.layer}, and the model has {n_layers - 1 - self.layer} there; set "
+                "context_layers, or edit a lower layer"
+            )
+        return list(found)
+
+    def loss(
+        self,
+        problem: ValueProblem,
+        log_p: Tensor,
+        log_p0: Tensor,
+        delta: Tensor,
+        eased: Tensor,
+        streams: Sequence[Tensor] = (),
+    ) -> tuple[Tensor, Tensor]:
+        """Return the loss of every value, (N,), and its divergence KL(p_delta || p_0) alone, (N,).
+
+        `log_p` and `streams` are what `ValueProblem.log_probs` yields. In values that are `eased` (N,) the
+        target weighs less.
+        """
+        nll = -(log_p[:, :-1].gather(2, problem.tokens[..., None])[..., 0] * problem.weights).sum(dim=1)
+        after = log_p[:, -1]
+        kl = (after.exp() * (after - log_p0)).sum(dim=1)
+        decay = (delta.norm(dim=-1) / problem.init.norm(dim=-1).square()).reshape(len(nll), -1).sum(dim=1)
+        nll = self.nll_factor * torch.where(eased, EASED * nll, nll)
+        loss = nll + self.kl_factor * kl + self.weight_decay * decay
+        return (loss + self.context_penalty * _distance(streams) if streams else loss), kl
+
+    def ends(self, problem: ValueProblem, log_p: Tensor, kl: Tensor, passes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which values end before the step (N,), and which are eased in the next one (N,).
+
+        Steps at which the target was said are counted in `passes` (N,), whatever lies between.
+        """
+        ended = torch.zeros_like(passes, dtype=torch.bool)
+        if self.prob_cutoff < 0:
+            passes += problem.is_said(log_p, self.prob_cutoff_tokens)
+            ended = passes >= -self.prob_cutoff
+        elif self.prob_cutoff > 0:
+            ended = problem.probability(log_p) > self.prob_cutoff
+        if self.kl_enough is None:
+            return ended, torch.zeros_like(ended)
+        eased = problem.is_said(log_p, plain=True)
+        return ended | (eased & (kl <= self.kl_enough)), eased
+
+    def anchor(self, mlp: Tensor, delta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what v* adds to v0, with its norm anchored, |v*| before that, and where that is too long.
+
+        z = (h - v0) + v* n / |v*| with v* = v0 + delta, where h is the layer's output and v0, or `mlp`, that
+        of its MLP. What is too long is not written at all. Of two deltas it is the MLP's.
+        """
+        written = mlp + (delta if delta.ndim == 2 else delta[:, -1])
+        norms = written.norm(dim=1)
+        skipped = torch.zeros_like(norms, dtype=torch.bool)
+        if self.norm_anchor is None:
+            return delta, norms, skipped
+        if self.norm_anchor_limit is not None:
+            skipped = norms > self.norm_anchor_limit * self.norm_anchor
+        moved = written * (self.norm_anchor / norms)[:, None] - mlp
+        if delta.ndim == 3:
+            moved = torch.cat([delta[:, :-1], moved[:, None]], dim=1)
+        return torch.where(skipped.reshape(-1, *[1] * (delta.ndim - 1)), 0.0, moved), norms, skipped
+
+
+def _distance(streams: Sequence[Tensor]) -> Tensor:
+    """The sum over pairs of contexts of |h_i - h_j|^2 / d, averaged over layers, (N,).
+
+    `streams` are (N, contexts, d) for each layer; the sum is as many times that of squares around the mean as
+    there are contexts.
+    """
+    each = [(h - h.mean(dim=1, keepdim=True)).square().sum(dim=(1, 2)) for h in streams]
+    _, contexts, width = streams[0].shape
+    return torch.stack(each).mean(dim=0) * contexts / width
+
+
+def trimmed_mean(norms: Tensor, share: float = 0.95) -> float:
+    """Return the mean of `norms` without the largest ones, as many as `share` leaves whole (NAS)."""
+    dropped = math.floor((1 - share) * len(norms))
+    return float(norms.sort().values[: len(norms) - dropped].mean())
