@@ -63,9 +63,10 @@ def generic(lm, method):
     known = {field.name for field in fields(method_of(method).settings)}
     given = {name: value for name, value in {"steps": 4, "early_stop": 0.0}.items() if name in known}
     settings = settings_of(method, SETTINGS[method], given)
-    return SimpleNamespace(
-        settings=settings, editor=built(method, lm, settings), requests=models.DRAWN.requests(6)
-    )
+    # no text stands before prompts where settings ask for none
+    options = {} if getattr(settings, "context_lengths", True) else {"contexts": [["{}"]]}
+    editor = built(method, lm, settings, **options)
+    return SimpleNamespace(settings=settings, editor=editor, requests=models.DRAWN.requests(6))
 
 
 @pytest.mark.parametrize("method", sorted(find_methods()))
