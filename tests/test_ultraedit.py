@@ -7,7 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from aftershock.editors.methods import method_of, settings_of
 from aftershock.editors.sites import modules_at
+from aftershock.editors.statements import draw_others
 from aftershock.editors.ultraedit.edit import solve_dual, solve_primal
 from aftershock.editors.ultraedit.normaliser import EPS, Rows, Statistics
 from aftershock.lm.edits import LowRank, select
@@ -315,3 +317,28 @@ def test_a_prompt_with_several_targets_is_named(caplog):
 
 DIFFERENT = 1.10
 """Relative difference of the two variants' changes."""
+
+
+def warmed(lm, others, warm_up=4):
+    """An editor whose normalisers have seen some of `others`."""
+    settings = settings_of("ultraedit", {"layers": [0, 1], "lr": 0.01, "warm_up": warm_up})
+    return method_of("ultraedit").make(lm, settings, {"other_edits": others})
+
+
+def test_a_warm_up_is_an_edit_of_other_cases_of_which_only_the_statistics_stay():
+    lm, cases, others = tiny(), [[request] for request in requests(3)], requests(5, template=1)
+    editor, plain = warmed(lm, others), warmed(lm, [], 0)
+    first = editor.edit(cases)
+    seen = plain.edit([draw_others(others, [], 4, 0)]).memory
+    known = {name: tensor.repeat(3, *[1] * (tensor.ndim - 1)) for name, tensor in seen.items()}
+    wanted = plain.edit(cases, (), known)
+    assert close(first.delta, wanted.delta)
+    assert not close(first.delta, plain.edit(cases).delta, 1e-3)
+    # a later edit is not warmed up once more
+    second = editor.edit(cases, first.delta, first.memory)
+    assert close(second.delta, plain.edit(cases, wanted.delta, wanted.memory).delta)
+
+
+def test_a_warm_up_without_other_cases_is_refused():
+    with pytest.raises(ValueError, match="needs first edits of other cases"):
+        warmed(tiny(), []).edit([[requests(1)[0]]])

@@ -25,7 +25,7 @@ STATE = "2"
 
 
 def health_tables(summary: pd.DataFrame) -> dict[str, str]:
-    """Return text by file name, health.tex and health.md, from HEALTH_SUMMARY."""
+    """Return HEALTH_SUMMARY as text by file name, in LaTeX and in Markdown."""
     rows = summary[summary["state"] == STATE]
     return {"health.tex": _latex(rows), "health.md": _markdown(rows)}
 

@@ -18,6 +18,9 @@ values in random directions as far from what the module puts out.
 `variant: released` is EasyEdit's code: two labels are the same where their means are, of token ids with -100
 for each token of the prompt, and the label looked at may be another key's; the older half of a split distance
 is 1e-5 shorter; a cold value starts from the run's seed itself, and not from one for each fact.
+
+A small GPT-2 edited to Oslo and then to Madrid says Madrid with log p = -.31 by the paper, and with -3.07 in
+the release, as if it had never been edited.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -19,6 +19,9 @@ Qwen 3 edited in one layer: log p of the new object rises by 4.6 with the signs,
   puts in front: on Llama the token that begins texts counts as the object's first.
 * t comes from what the model says greedily, for as many tokens as the new object has: the input embeddings of
   several are subtracted once each, that of a single one twice. Those of the new object are added once each.
+
+In a small GPT-2 that says Rome with p = .68 and Oslo with .16, an edit to Oslo changes eleven neurons either
+way: p of Oslo is .70 afterwards by the paper, and .003 in the release, which takes away twice what it adds.
 """
 
 from collections.abc import Mapping, Sequence

@@ -21,6 +21,7 @@ lr 3e-4 leave a mean log-probability of the targets of -1.2, and of -10.8 in the
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from torch import Tensor
 from aftershock.editors.conflicts import name_conflicts
 from aftershock.editors.contract import Contexts, Editor, EditResult, Memory
 from aftershock.editors.sites import modules_at
+from aftershock.editors.statements import draw_others
 from aftershock.editors.ultraedit import UltraEditSettings
 from aftershock.editors.ultraedit.normaliser import Rows, Statistics
 from aftershock.lm.edits import EMPTY, LowRank, State, per_token, select
@@ -93,6 +95,8 @@ class UltraEdit(Editor):
         """One turn for each case; `steps` count its mini-batches, and memory is what the normalisers saw."""
         name_conflicts(cases)
         n, batches = len(cases), self.mini_batches(cases)
+        if memory is None and self.settings.warm_up:
+            memory = {name: seen.expand(n, *seen.shape[1:]) for name, seen in self._warmed.items()}
         losses, collected = self._gradients(batches, state, n)
         owner = torch.tensor([batch.case for batch in batches], device=self.lm.device)
         reasons = self._faults(collected, losses, owner, n)
@@ -125,6 +129,17 @@ class UltraEdit(Editor):
             kept,
             tuple(diagnostics),
         )
+
+    @cached_property
+    def _warmed(self) -> Memory:
+        """The memory of one case after the warm-up."""
+        others = draw_others(self.artifacts["other_edits"], [], self.settings.warm_up, self.seed)
+        if not others:
+            raise ValueError("warm_up needs first edits of other cases, and there are none; set it to 0")
+        seen = self.edit([others], EMPTY, {})
+        if seen.memory is None or seen.reasons[0]:
+            raise ValueError(f"the normalisers cannot be warmed up: {seen.reasons[0]}")
+        return seen.memory
 
     def mini_batches(self, cases: Sequence[Sequence[EditRequest]]) -> list[MiniBatch]:
         """The mini-batches of every case, its longest requests first."""
