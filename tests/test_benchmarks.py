@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import gpu_check, knowledge, many_deltas, models, paper, scale, turns
+from aftershock.editors.previous_keys import SHARE
+from benchmarks import gpu_check, knowledge, many_deltas, models, paper, scale, sequences, turns
 from benchmarks.bench import main
 from benchmarks.measure import Clock, cost
 from benchmarks.plain import Plain
@@ -170,6 +171,19 @@ def test_turns_of_edits_are_counted_and_both_solves_agree(capsys):
     assert made["edits"].tolist() == [24, 24]
     assert (made["edits_per_s"] > 0).all()
     assert "stub-llama 3x16" in capsys.readouterr().out
+
+
+def test_sequences_of_edits_and_both_forms_of_alphaedit_are_measured(capsys):
+    options = ["--model", "stub", "--edits", "12", "--batches", "1,4", "--width", "64", "--rounds", "1"]
+    made, forms = sequences.main([*options, "--methods", "memit,encore,alphaedit"])
+    assert made["batch"].tolist() == [1, 4] * 3
+    assert (made["per_minute"] > 0).all()
+    # of each of two layers a matrix and some keys
+    assert (made["memory_mib"] < 2 * (64 + 64 / SHARE) * 64 * 8 / 2**20 + 1e-9).all()
+    assert forms["known"].tolist() == [0, 2, 32]
+    assert (forms["difference"] < 1e-4).all()
+    assert ((forms["released_s"] / forms["reduced_s"] - forms["ratio"]).abs() < 1e-9).all()
+    assert "stub 3x16" in capsys.readouterr().out
 
 
 def test_a_gpu_check_goes_on_after_a_failure_and_stops_in_time(tmp_path, capsys, monkeypatch):

@@ -15,9 +15,14 @@ import yaml
 from safetensors.torch import load_file
 
 from aftershock.config.models import read_models
+from aftershock.config.settings import artifact_layers, moment_layers
+from aftershock.costs.cost import EIGENVECTORS
+from aftershock.costs.needs import Needs
 from aftershock.costs.study import gpu_jobs
+from aftershock.costs.work import Sizes
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.moments import second_moments
+from aftershock.lm.moments import second_moments, sha256_of_weights
+from aftershock.lm.null_space import load_artifact
 from configured import study
 from test_moments import keys
 from tiny import tiny
@@ -35,10 +40,11 @@ COUNTS = {
     "gather_text": 2,
     "moments": 3,
     "attention_moments": 1,
+    "null_space": 2,
     "fetch_moments": 1,
     "take_moments": 1,
     "fetch_model": 4,
-    "total": 12,
+    "total": 14,
 }
 """Jobs of the four models."""
 
@@ -60,7 +66,9 @@ def project(tmp_path: Path) -> Path:
         contents["editors"] = {"rome": {"layers": [1]}, "memit": {"layers": [0, 1]}}
         (tmp_path / "resources" / "models" / f"{name}.yaml").write_text(yaml.safe_dump(contents))
     both = {"method": "pmet", "settings": {"modules": ["attention", "mlp"], "layers": [0, 1]}}
-    given = {"models": list(MOMENTS), "mend": {"settings": {}}, "editors": {"mend": None, "both": both}}
+    inside = {"method": "alphaedit", "settings": {"layers": [1]}}
+    editors = {"mend": None, "both": both, "inside": inside}
+    given = {"models": list(MOMENTS), "mend": {"settings": {}}, "editors": editors}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(given | {"report": {"bars": []}}))
     return tmp_path
 
@@ -77,6 +85,7 @@ def snakemake(project: Path, *arguments: str) -> str:
 def test_text_is_gathered_by_who_asks_for_it_and_published_moments_are_fetched(project: Path) -> None:
     targets = [f"results/models/{name}/moments.safetensors" for name in MOMENTS]
     targets.append("results/models/self/attention_moments.safetensors")
+    targets += [f"results/models/{name}/null_space.safetensors" for name in ("self", "published")]
     said = snakemake(project, "--dry-run", *targets)
     counts = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", said, re.MULTILINE)}
     assert counts == COUNTS
@@ -86,7 +95,8 @@ def test_text_is_gathered_by_who_asks_for_it_and_published_moments_are_fetched(p
 def test_moments_are_those_of_the_text_that_was_gathered(project: Path) -> None:
     names = ("self", "drawn", "plain")
     targets = [f"results/models/{name}/moments.safetensors" for name in names]
-    snakemake(project, *targets, "results/models/plain/attention_moments.safetensors")
+    others = [f"results/models/plain/{name}.safetensors" for name in ("attention_moments", "null_space")]
+    snakemake(project, *targets, *others)
     for name in names:
         folder = project / "results" / "models" / name
         lm = LanguageModel.load(folder / "weights")
@@ -98,6 +108,11 @@ def test_moments_are_those_of_the_text_that_was_gathered(project: Path) -> None:
         tokens = sum(min(len(ids), lm.context) for ids in lm.encode(texts))
         parts = [(found, wanted)]
         if name == "plain":
+            hashed = sha256_of_weights(folder / "weights")
+            spectra = load_artifact(folder / "null_space.safetensors", lm, None, hashed)
+            assert list(spectra) == [1]
+            wanted_values = torch.linalg.svdvals(found["moment.1"].double()).flip(0)
+            assert torch.allclose(spectra[1].values, wanted_values, atol=1e-9)
             attention = load_file(folder / "attention_moments.safetensors")
             parts.append((attention, second_moments(lm, texts, [0, 1], "attention")))
         for made, expected in parts:
@@ -133,6 +148,25 @@ def test_moments_of_attentions_are_collected_where_an_editor_writes_these() -> N
     waiting = [job for job in gpu_jobs(config, models) if job.wildcards.get("editor") == "both"]
     assert waiting
     assert all(found["attention_moments"].group in job.after for job in waiting)
+
+
+def test_null_spaces_follow_from_the_moments_of_their_layers() -> None:
+    config, models = study()
+    (name,) = config["models"]
+    before = {job.rule for job in gpu_jobs(config, models)}
+    assert "null_space" not in before
+    config["editors"]["inside"] = {"method": "alphaedit", "settings": {"layers": [2]}}
+    found = {job.rule: job for job in gpu_jobs(config, models)}
+    assert found["moments"].group in found["null_space"].after
+    assert 2 in moment_layers(config["editors"], models[name])
+    assert artifact_layers("null_space", config["editors"], models[name]) == [2]
+    waiting = [job for job in gpu_jobs(config, models) if job.wildcards.get("editor") == "inside"]
+    assert waiting
+    assert all(found["null_space"].group in job.after for job in waiting)
+    need = Needs(config, models, ROOT).need("null_space", {"model": name})
+    width = Sizes.of(models[name]).inner
+    assert need.work.exact == EIGENVECTORS * width**3
+    assert need.disk == 4 * width**2
 
 
 @pytest.mark.parametrize(

@@ -112,11 +112,11 @@ def compare(width: int, keys: int, known: int, rounds: int, ridge: float = 10.0)
     basis = reflected_basis(width, int(width * NULL_SHARE))
     g = torch.Generator().manual_seed(1)
     K = torch.randn(1, keys, width, dtype=torch.float64, generator=g) * (ridge / width) ** 0.5
-    P = torch.randn(1, known, width, dtype=torch.float64, generator=g) * (ridge / width) ** 0.5
-    S = P.mT @ P if known else P.new_zeros(1, width, width)
-    inside = P @ basis
+    earlier = torch.randn(1, known, width, dtype=torch.float64, generator=g) * (ridge / width) ** 0.5
+    S = earlier.mT @ earlier if known else earlier.new_zeros(1, width, width)
+    inside = earlier @ basis
     few = known <= basis.shape[1] // SHARE
-    one = torch.eye(basis.shape[1], dtype=torch.float64)
+    one, P = torch.eye(basis.shape[1], dtype=torch.float64), basis.float() @ basis.float().T
 
     def reduced() -> Tensor:
         if few:
@@ -125,7 +125,7 @@ def compare(width: int, keys: int, known: int, rounds: int, ridge: float = 10.0)
         return adjust(factor, 1.0, K @ basis) @ basis.T
 
     def released() -> Tensor:
-        return as_released(basis, ridge, K, S)
+        return as_released(P, ridge, K, S)
 
     times: dict[str, list[float]] = {"reduced": [], "released": []}
     made: dict[str, Tensor] = {}
@@ -172,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> tuple[pd.DataFrame, pd.DataF
     print(sequences.to_string(index=False, float_format="{:.4g}".format), flush=True)
     forms = pd.DataFrame(
         compare(args.width, keys, known, args.rounds)
-        for keys, known in ((1, 0), (100, args.width // 10), (100, 2 * args.width))
+        for keys, known in ((1, 0), (100, args.width // 32), (100, args.width // 2))
     )
     print(forms.to_string(index=False, float_format="{:.4g}".format))
     return sequences, forms

@@ -50,7 +50,7 @@ class AlphaEdit(MultiLayerEditor):
         basis, ridge = self.basis(layer), self.ridges[layer]
         found = {"rank": basis.shape[1], "l2": ridge, "threshold": self.thresholds[layer]}
         if self.settings.variant == "released":
-            return AdjustedKeys(as_released(basis, ridge, K, previous.total(K)), found)
+            return AdjustedKeys(as_released(self._projection(layer), ridge, K, previous.total(K)), found)
         return AdjustedKeys(self._inside(layer, K @ basis, previous) @ basis.T, found)
 
     def _inside(self, layer: int, K: Tensor, previous: PreviousKeys) -> Tensor:
@@ -92,14 +92,25 @@ class AlphaEdit(MultiLayerEditor):
             self._bases[layer] = basis.to(self.lm.device, torch.float64)
         return self._bases[layer]
 
+    def _projection(self, layer: int) -> Tensor:
+        """P, (d_in, d_in) float32; made once."""
+        if layer not in self._projections:
+            basis = self.basis(layer)
+            self._projections[layer] = (basis @ basis.T).float()
+        return self._projections[layer]
+
+    @cached_property
+    def _projections(self) -> dict[int, Tensor]:
+        return {}
+
     @cached_property
     def _bases(self) -> dict[int, Tensor]:
         return {}
 
 
-def as_released(basis: Tensor, ridge: float, K: Tensor, S: Tensor) -> Tensor:
-    """((P (K K^T + S) + L2 1)^-1 P K)^T of each case, (B, n, d_in), by an LU in float32."""
-    P = (basis @ basis.T).float()
-    K, S = K.float(), S.float()
-    one = torch.eye(len(P), dtype=P.dtype, device=P.device)
-    return torch.linalg.solve(P @ (K.mT @ K + S) + ridge * one, P @ K.mT).mT.double()
+def as_released(P: Tensor, ridge: float, K: Tensor, S: Tensor) -> Tensor:
+    """((P (K K^T + S) + L2 1)^-1 P K)^T of each case, (B, n, d_in), by an LU in the precision of P."""
+    K, S = K.to(P.dtype), S.to(P.dtype)
+    system = P @ (K.mT @ K + S)
+    system.diagonal(dim1=1, dim2=2).add_(ridge)
+    return torch.linalg.solve(system, P @ K.mT).mT.double()
