@@ -63,9 +63,9 @@ def generic(lm, method):
     known = {field.name for field in fields(method_of(method).settings)}
     given = {name: value for name, value in {"steps": 4, "early_stop": 0.0}.items() if name in known}
     settings = settings_of(method, SETTINGS[method], given)
-    # no text stands before prompts where settings ask for none
-    options = {} if getattr(settings, "context_lengths", True) else {"contexts": [["{}"]]}
-    editor = built(method, lm, settings, **options)
+    # texts of the published lengths stand before prompts, none where settings ask for none
+    contexts = models.contexts("memit") if getattr(settings, "context_lengths", ()) else [["{}"]]
+    editor = built(method, lm, settings, contexts)
     return SimpleNamespace(settings=settings, editor=editor, requests=models.DRAWN.requests(6))
 
 
