@@ -44,7 +44,7 @@ METHOD = Method(
         "weight_decay": 0.01,
         "clamp": 4.0,
         "mom2_weight": 1e-3,
-        "ridge": 1e-3,
+        "ridge": 1e-6,
     },
     recorded={
         "mom2_update_weight": "mom2_weight",
