@@ -12,6 +12,7 @@ KINDS: dict[str | None, Kind] = {
     "dense": Kind(trained.dense, trained.dense_bytes, delta=True),
     "rank one": Kind(optimised.rank_one, optimised.value_bytes),
     "multi-layer": Kind(optimised.multi_layer, optimised.value_bytes),
+    "inside layers": Kind(optimised.inside_layers, optimised.value_bytes),
     "hypernetwork": Kind(trained.gradient, trained.gradient_bytes),
     "text": Kind(remembered.text, remembered.text_bytes, before=remembered.more_tokens),
     "neurons": Kind(optimised.neurons, optimised.neurons_bytes),

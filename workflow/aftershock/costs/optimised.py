@@ -14,15 +14,18 @@ def rank_one(e: Editing) -> Work:
     return total * e.requests
 
 
-def multi_layer(e: Editing) -> Work:
-    """A value optimised for each request, spread over several layers that are looked at in turn."""
+def multi_layer(e: Editing, inside: bool = False) -> Work:
+    """A value optimised for each request, spread over several layers that are looked at in turn.
+
+    A value `inside` the last of them has all of this layer run again in every step.
+    """
     s, sizes = e.settings, e.sizes
     if s.multi_label == "sequential" and e.requests > 1:
-        return multi_layer(replace(e, requests=1.0)) * e.requests
+        return multi_layer(replace(e, requests=1.0), inside) * e.requests
     labels = e.requests if s.multi_label == "mixture" else 1.0
     together = replace(e, requests=1.0 if s.multi_label == "mixture" else e.requests)
     layers = sorted(s.layers)
-    total = _values(together, layers[-1], labels) + _whitening(e, together.cases * together.requests)
+    total = _values(together, layers[-1] - inside, labels) + _whitening(e, together.cases * together.requests)
     contexts = context_tokens(s)
     rows = e.cases * len(contexts) * (1.0 if s.multi_label != "joint" else e.requests)
     width = max(contexts) + e.texts.prompt
@@ -32,6 +35,11 @@ def multi_layer(e: Editing) -> Work:
         total += _whitening(e, e.cases * e.requests)
         below = layer
     return total
+
+
+def inside_layers(e: Editing) -> Work:
+    """The same for values that are added within a layer, to the attention and to the MLP."""
+    return multi_layer(e, inside=True)
 
 
 def value_bytes(e: Editing) -> float:
