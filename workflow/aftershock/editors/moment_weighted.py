@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from aftershock.editors.multi_layer import AdjustedKeys, MultiLayerEditor
-from aftershock.editors.multi_layer_settings import PROBE_SHARE
+from aftershock.editors.multi_layer_settings import PROBE_SHARE, RIDGE_SHARE
 from aftershock.editors.previous_keys import PreviousKeys, SummedFactors
 from aftershock.editors.solvers import Earlier, Factor, adjust, rounding
 
@@ -31,14 +31,12 @@ class MomentWeightedEditor(MultiLayerEditor):
 
     @cached_property
     def ridges(self) -> dict[int, float]:
-        """mu by layer; measured, a share of the median k^T k of the probe keys."""
+        """mu by layer; measured, a share of the mean eigenvalue of lambda C."""
         ridge = getattr(self.settings, "ridge", 0.0)
         if ridge != "auto":
             return dict.fromkeys(sorted(self.settings.layers), ridge)
-        return {
-            layer: PROBE_SHARE * float(keys.square().sum(dim=1).median())
-            for layer, keys in self.probe_keys.items()
-        }
+        scales = {layer: float(self.factor(layer).matrix.diagonal().mean()) for layer in self.mom2_weights}
+        return {layer: RIDGE_SHARE * self.mom2_weights[layer] * scale for layer, scale in scales.items()}
 
     @property
     def measured(self) -> dict[str, dict[int, float]]:

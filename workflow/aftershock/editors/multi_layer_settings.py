@@ -14,6 +14,13 @@ An edit of one fact with s = k^T A^-1 k writes s / (weight + s) of its residual 
 a key like the median one, and more than half as long as s is above a tenth of the median. A is C for the
 second moments, and the identity for a ridge."""
 
+RIDGE_SHARE = 0.1
+"""A measured ridge relative to the mean eigenvalue of lambda C, beside which it stands.
+
+On the embedded model, with lambda 1.5 in two layers, dev edits kept .99 of their neighbours without a ridge,
+.96 with a tenth of the mean eigenvalue, .89 with as much as it, and .61 with forty times that; of paraphrases
+they took .73, .81, .83 and .82."""
+
 
 @dataclass(frozen=True, config=STRICT)
 class MultiLayerSettings(ValueOptions):

@@ -19,8 +19,8 @@ class EncoreSettings(MultiLayerSettings):
     """Weight of the second moments against the keys of the edit (lambda); GPT2-XL's published one is 20000.
     auto: as MEMIT's."""
     ridge: NotNegative | Auto = "auto"
-    """Weight of the change's squared norm (mu); GPT2-XL's published one is 10. auto: PROBE_SHARE of the
-    median k^T k of the keys of well-known subjects, layer by layer."""
+    """Weight of the change's squared norm (mu); GPT2-XL's published one is 10. auto: RIDGE_SHARE of the mean
+    eigenvalue of lambda C, layer by layer."""
     previous_keys: bool = True
     """Whether an edit also leaves alone what was written at the keys of earlier ones (S)."""
     variant: Literal["paper", "released"] = "paper"
