@@ -142,7 +142,7 @@ def _basenames() -> frozenset[str]:
 
 
 def modules(passage: Passage) -> list[str]:
-    """Modules of the package and names in them, as `aftershock.lm.tokens.Located`."""
+    """Modules of the package and names in them, as `aftershock.lm.texts.tokens.Located`."""
     return [name for name in _MODULE.findall(passage.text) if not name.endswith((".room", ".module"))]
 
 

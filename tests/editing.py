@@ -10,8 +10,8 @@ from aftershock.editors.methods import find_methods, method_of, settings_of
 from aftershock.lm.edits import State
 from aftershock.lm.edits.state import in_weights
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.null_space import decompose
 from aftershock.lm.scoring import score
+from aftershock.lm.statistics.null_space import decompose
 from aftershock.prompts import fill
 from aftershock.requests import Query
 from scoped import by_name

@@ -5,8 +5,8 @@ from itertools import combinations
 
 import torch
 
-from aftershock.lm import values
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.optimisation import values
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest
 

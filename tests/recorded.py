@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from aftershock.lm.model import LanguageModel, TargetIds
-from aftershock.lm.moments import Moment
+from aftershock.lm.statistics.moments import Moment
 from aftershock.requests import EditRequest
 
 CLOSED_FORM, VALUE, DELTA = 1e-5, 1e-3, 5e-4  # relative, of norms

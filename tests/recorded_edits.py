@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from aftershock.editors.methods import method_of
-from aftershock.lm import value_problem, values
 from aftershock.lm.edits import EMPTY, Batch, Dense, State, apply_deltas
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.optimisation import value_problem, values
 from aftershock.lm.scoring import score
-from aftershock.lm.tokens import Located
+from aftershock.lm.texts.tokens import Located
 from aftershock.requests import EditRequest, Query
 from recorded import (
     CLOSED_FORM,

@@ -13,9 +13,9 @@ from aftershock.editors.mend.training import Batch, new_optimizer, train_step
 from aftershock.lm import edits
 from aftershock.lm.edits import State, apply_deltas
 from aftershock.lm.gradients import Texts
-from aftershock.lm.hypernetwork import Hypernetwork
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.tokens import Pair
+from aftershock.lm.networks.hypernetwork import Hypernetwork
+from aftershock.lm.texts.tokens import Pair
 from aftershock.requests import EditRequest
 from recorded import CLOSED_FORM, EXACT, LOGPROB, LOSS, Check, NotCoveredError, Recorded, absolute, relative
 

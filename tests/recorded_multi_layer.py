@@ -12,7 +12,7 @@ from aftershock.editors.methods import method_of
 from aftershock.editors.multi_layer import AdjustedKeys, MultiLayerEditor
 from aftershock.editors.previous_keys import PreviousKeys
 from aftershock.lm.edits import State
-from aftershock.lm.null_space import Spectrum, decompose
+from aftershock.lm.statistics.null_space import Spectrum, decompose
 from recorded import CLOSED_FORM, DELTA, EXACT, VALUE, Check, Recorded, relative
 from recorded_edits import behaviour_checks, delta_checks, loss_checks, tokens_check, using
 from recorded_settings import settings_from

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from aftershock.editors.contexts import PLAIN
-from aftershock.lm.objective import trimmed_mean
-from aftershock.lm.values import solve_values
+from aftershock.lm.optimisation.objective import trimmed_mean
+from aftershock.lm.optimisation.values import solve_values
 from recorded import VALUE, Check, NotCoveredError, Recorded, relative
 from recorded_multi_layer import check_edits, make
 

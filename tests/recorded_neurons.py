@@ -10,7 +10,7 @@ from aftershock.editors.kn.edit import Kn
 from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm.edits import EMPTY, Batch, State, apply_deltas
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.tokens import encode_pairs
+from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.requests import EditRequest
 from recorded import EXACT, LOGPROB, LOSS, VALUE, Check, NotCoveredError, Recorded, absolute, relative
 from recorded_edits import behaviour_checks, delta_checks

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from aftershock.editors.methods import method_of
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.moments import Moment
+from aftershock.lm.statistics.moments import Moment
 from recorded import EXACT, VALUE, Check, NotCoveredError, Recorded, relative
 from recorded_edits import behaviour_checks, delta_checks, loss_checks, tokens_check, using
 from recorded_multi_layer import decided

@@ -17,9 +17,9 @@ from aftershock.editors.methods import settings_of
 from aftershock.editors.serac.edit import EPSILON, Serac
 from aftershock.lm.edits import Batch
 from aftershock.lm.edits.routed import SWITCH, Routed, Router, mixture
+from aftershock.lm.networks.scope import ScopeClassifier
+from aftershock.lm.networks.scope_models import ScopeModels, beside
 from aftershock.lm.outputs import Read
-from aftershock.lm.scope import ScopeClassifier
-from aftershock.lm.scope_models import ScopeModels, beside
 from recorded import CLOSED_FORM, EXACT, LOGPROB, Check, NotCoveredError, Recorded, absolute, relative
 
 KNOWN = {"name", "soft", "square", "cos", "scale", "test", "input_ids", "sim", "idx", "rep_input_ids"}

@@ -10,8 +10,8 @@ from aftershock.editors.serac import SeracTraining
 from aftershock.editors.serac.training import train_models
 from aftershock.lm.edits.routed import Routed
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.scope import ScopeClassifier
-from aftershock.lm.scope_models import ScopeModels, assemble, beside, lowest_layers
+from aftershock.lm.networks.scope import ScopeClassifier
+from aftershock.lm.networks.scope_models import ScopeModels, assemble, beside, lowest_layers
 from aftershock.prompts import fill, join
 from aftershock.requests import EditRequest
 from tiny import CITIES, NAMES, TEMPLATES

@@ -7,7 +7,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.muon import Muon
+from aftershock.lm.pretraining.muon import Muon
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query
 from tiny import CITIES, NAMES, TEMPLATES, small_tokenizer

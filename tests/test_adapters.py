@@ -13,10 +13,10 @@ from aftershock.lm.edits.fold import fold
 from aftershock.lm.gradients import Texts, module_gradients
 from aftershock.lm.hooks import at_subjects, record_activations
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.objective import Objective
+from aftershock.lm.optimisation.objective import Objective
+from aftershock.lm.optimisation.values import solve_values
 from aftershock.lm.scoring import score, score_states
-from aftershock.lm.tokens import encode_pairs, locate
-from aftershock.lm.values import solve_values
+from aftershock.lm.texts.tokens import encode_pairs, locate
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query
 from tiny import CITIES, NAMES, ROUNDING, TEMPLATES, low_rank, tiny

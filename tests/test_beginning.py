@@ -12,10 +12,10 @@ from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm.generation import continue_greedily
 from aftershock.lm.hooks import record_activations
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.moments import second_moments
 from aftershock.lm.scoring import score
-from aftershock.lm.sinks import describe_beginning, first_token
-from aftershock.lm.tokens import encode_pairs, locate, locate_pairs
+from aftershock.lm.statistics.moments import second_moments
+from aftershock.lm.statistics.sinks import describe_beginning, first_token
+from aftershock.lm.texts.tokens import encode_pairs, locate, locate_pairs
 from aftershock.page.beginnings import SINK, sink_remark, told
 from aftershock.report import page
 from aftershock.requests import EditRequest, Query

@@ -16,7 +16,7 @@ from aftershock.lm.edits.context import UNRELATED, pack_texts, unpack_texts
 from aftershock.lm.generation import continue_greedily
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
-from aftershock.lm.tokens import encode_pairs
+from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.prompts import JOINT, fill
 from aftershock.requests import EditRequest, Query
 from aftershock.tables.cases import EDITS

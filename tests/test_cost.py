@@ -17,7 +17,7 @@ from aftershock.costs.work import UNKNOWN, Room, Sizes, Work, run
 from aftershock.datasets.table import CONFLICT_STATES
 from aftershock.editors.mend import MendTraining
 from aftershock.editors.methods import find_methods, method_of, settings_of
-from aftershock.lm.moments import second_moments
+from aftershock.lm.statistics.moments import second_moments
 from benchmarks import models
 from benchmarks.calibrate import fit, room_of, sizes_of, texts_of, work_of
 from benchmarks.measure import Clock

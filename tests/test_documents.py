@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from aftershock.lm.documents import sample_documents, sha256_of_documents, text_files
-from aftershock.lm.fetch_text import fetch_text
+from aftershock.lm.files.fetch_text import fetch_text
+from aftershock.lm.texts.documents import sample_documents, sha256_of_documents, text_files
 from aftershock.schema import faults, fill_defaults, read_schema
 from loopback import Hub, loopback_hub
 

@@ -17,7 +17,7 @@ from aftershock.editors.solvers import Factor, adjust
 from aftershock.lm import memory
 from aftershock.lm.edits import select
 from aftershock.lm.hooks import record_activations
-from aftershock.lm.tokens import locate
+from aftershock.lm.texts.tokens import locate
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest
 from editing import CONTEXTS, close, make, singles

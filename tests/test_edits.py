@@ -21,7 +21,7 @@ from aftershock.lm.edits import (
 )
 from aftershock.lm.edits.saved import load_deltas, save_deltas
 from aftershock.lm.scoring import score
-from aftershock.lm.tokens import encode_pairs
+from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.prompts import fill
 from aftershock.requests import Query
 from tiny import CITIES, NAMES, ROUNDING, TEMPLATES, dense, low_rank, next_log_probs, tiny, written

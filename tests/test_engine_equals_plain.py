@@ -8,8 +8,8 @@ import pytest
 
 from aftershock.editors import fine_tuning
 from aftershock.editors.methods import method_of, settings_of
-from aftershock.lm import values
 from aftershock.lm.edits import Dense, select
+from aftershock.lm.optimisation import values
 from aftershock.lm.scoring import score
 from aftershock.requests import Query
 from benchmarks.plain import Plain

@@ -11,7 +11,7 @@ from aftershock.lm.families import family_of, list_families
 from aftershock.lm.hooks import record_activations, with_added
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
-from aftershock.lm.tokens import encode_pairs, locate
+from aftershock.lm.texts.tokens import encode_pairs, locate
 from aftershock.requests import EditRequest, Query
 from tiny import (
     FAMILIES,

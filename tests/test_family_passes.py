@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from aftershock.lm.hooks import last_mlp_at, record_activations, start_after_layer
-from aftershock.lm.prefix_cache import split_at_subject
-from aftershock.lm.tokens import locate
+from aftershock.lm.optimisation.prefix_cache import split_at_subject
+from aftershock.lm.texts.tokens import locate
 from tiny import FAMILIES, MORE, NAMES, ROUNDING, TEMPLATES, TEXTS, dense, low_rank, tiny, written
 
 every_family = pytest.mark.parametrize("family", [*FAMILIES, *MORE])

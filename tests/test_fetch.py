@@ -12,10 +12,10 @@ from huggingface_hub import constants
 from safetensors.torch import load_file
 from torch import Tensor
 
-from aftershock.lm import hub as hub_module
 from aftershock.lm.families import family_of
-from aftershock.lm.fetch import PROVENANCE, fetch
-from aftershock.lm.hashes import sha256_of_weights
+from aftershock.lm.files import hub as hub_module
+from aftershock.lm.files.fetch import PROVENANCE, fetch
+from aftershock.lm.files.hashes import sha256_of_weights
 from aftershock.lm.model import LanguageModel
 from loopback import Hub, loopback_hub
 from tiny import TEXTS, tiny
@@ -209,7 +209,7 @@ def test_a_file_that_arrives_damaged_is_not_kept(
 FETCH = """
     import sys
     from pathlib import Path
-    from aftershock.lm.fetch import fetch
+    from aftershock.lm.files.fetch import fetch
     fetch({"hub": "owner/tiny", "revision": "main"}, Path("weights"))
 """
 

@@ -10,11 +10,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from aftershock.config.fetched import source_errors
-from aftershock.lm import fetch_gguf as module
 from aftershock.lm.families import family_of
-from aftershock.lm.fetch import PROVENANCE, fetch
-from aftershock.lm.folders import fault_of_model, fault_of_origin
-from aftershock.lm.hashes import sha256_of
+from aftershock.lm.files import fetch_gguf as module
+from aftershock.lm.files.fetch import PROVENANCE, fetch
+from aftershock.lm.files.folders import fault_of_model, fault_of_origin
+from aftershock.lm.files.hashes import sha256_of
 from aftershock.lm.model import LanguageModel
 from gguf_writing import LAYERS, write_gguf
 from loopback import loopback_hub

@@ -9,13 +9,13 @@ from aftershock.editors.mend.training import Batch, new_optimizer, train_step
 from aftershock.editors.methods import find_methods
 from aftershock.lm.generation import continue_greedily
 from aftershock.lm.gradients import Texts
-from aftershock.lm.hypernetwork import Hypernetwork
-from aftershock.lm.label_encoder import ModelEncoder
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.moments import second_moments
+from aftershock.lm.networks.hypernetwork import Hypernetwork
+from aftershock.lm.networks.label_encoder import ModelEncoder
+from aftershock.lm.pretraining.training import Rows, TrainSettings, fit, new_model
 from aftershock.lm.scoring import score
-from aftershock.lm.tokens import encode_pairs
-from aftershock.lm.training import Rows, TrainSettings, fit, new_model
+from aftershock.lm.statistics.moments import second_moments
+from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.requests import Query
 from editing import make, singles
 from narrow import NarrowKernelError, NoNarrowKernels

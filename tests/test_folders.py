@@ -11,11 +11,11 @@ from safetensors.torch import load_file, save_file
 
 from aftershock.config import check_fetched
 from aftershock.config.fetched import source_errors
-from aftershock.lm.classifier import classify
 from aftershock.lm.families import family_of
-from aftershock.lm.fetch import fetch
-from aftershock.lm.folders import fault_of_encoder, fault_of_model, fault_of_origin, quantisation_of
+from aftershock.lm.files.fetch import fetch
+from aftershock.lm.files.folders import fault_of_encoder, fault_of_model, fault_of_origin, quantisation_of
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.networks.classifier import classify
 from tiny import tiny
 
 FETCHED = {"source": {"hub": "owner/tiny", "revision": "main"}, "n_layers": 3}

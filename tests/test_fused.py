@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from aftershock.lm import fused
-from aftershock.lm.context_cache import recall
-from aftershock.lm.prefix_cache import FrozenCache
-from aftershock.lm.tokens import locate
+from aftershock.lm.optimisation.context_cache import recall
+from aftershock.lm.optimisation.prefix_cache import FrozenCache
+from aftershock.lm.texts.tokens import locate
 from benchmarks import models
 from tiny import FAMILIES, MORE, tiny
 

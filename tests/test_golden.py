@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aftershock.lm.null_space import Spectrum
+from aftershock.lm.statistics.null_space import Spectrum
 from golden import main
 from recorded import CLOSED_FORM, Check, NotCoveredError, Recorded, relative, worst
 from recorded_settings import settings_from

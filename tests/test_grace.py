@@ -16,7 +16,7 @@ from aftershock.lm.edits.fold import fold
 from aftershock.lm.edits.saved import load_deltas, save_deltas
 from aftershock.lm.edits.state import acting
 from aftershock.lm.scoring import score
-from aftershock.lm.tokens import encode_pairs
+from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query
 from tiny import CITIES, FAMILIES, MORE, NAMES, TEMPLATES, low_rank, requests, tiny, written

@@ -11,7 +11,7 @@ from aftershock.lm import attribution
 from aftershock.lm.attribution import Saying, attribute
 from aftershock.lm.edits import Rows, random_like, select, state_norm
 from aftershock.lm.hooks import record_activations
-from aftershock.lm.tokens import encode_pairs
+from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest
 from tiny import CITIES, FAMILIES, MORE, NAMES, TEMPLATES, low_rank, requests, tiny, written

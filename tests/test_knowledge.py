@@ -9,7 +9,7 @@ from aftershock.experiments import knowledge
 from aftershock.experiments.knowledge import Part, Ranking, blocks, score_objects, verify_facts
 from aftershock.lm import scoring
 from aftershock.lm.generation import continue_greedily
-from aftershock.lm.label_encoder import ModelEncoder
+from aftershock.lm.networks.label_encoder import ModelEncoder
 from aftershock.lm.scoring import score
 from aftershock.matching import names
 from aftershock.prompts import fill

@@ -10,10 +10,10 @@ from aftershock.datasets.graph_facts import Context, Fact, FactIndex
 from aftershock.editors.methods import method_of, settings_of
 from aftershock.experiments.cases import second_requests
 from aftershock.lm.edits import state_norm
-from aftershock.lm.objective import Objective
+from aftershock.lm.optimisation.objective import Objective
+from aftershock.lm.optimisation.value_problem import write_texts
+from aftershock.lm.optimisation.values import solve_values
 from aftershock.lm.scoring import score
-from aftershock.lm.value_problem import write_texts
-from aftershock.lm.values import solve_values
 from aftershock.requests import EditRequest, Query
 from aftershock.tables.cases import EDITS
 from tiny import CITIES, NAMES, TEMPLATES, moments, requests, tiny

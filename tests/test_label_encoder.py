@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from aftershock.experiments.knowledge import Ranking, score_objects
-from aftershock.lm import label_encoder
-from aftershock.lm.fetch_encoder import fetch_encoder
-from aftershock.lm.label_encoder import ModelEncoder, SentenceEncoder, mean_cosines
+from aftershock.lm.files.fetch_encoder import fetch_encoder
+from aftershock.lm.networks import label_encoder
+from aftershock.lm.networks.label_encoder import ModelEncoder, SentenceEncoder, mean_cosines
 from loopback import Hub, loopback_hub
 from narrow import NoNarrowKernels
 from tiny import CITIES, NAMES, TEMPLATES, tiny

@@ -7,8 +7,8 @@ from aftershock.experiments import lengths
 from aftershock.experiments.cases import run_cases, score_unedited
 from aftershock.experiments.knowledge import Ranking, score_objects, verify_facts
 from aftershock.experiments.lengths import check_lengths
-from aftershock.lm.label_encoder import ModelEncoder
-from aftershock.lm.tokens import encode_pairs, locate
+from aftershock.lm.networks.label_encoder import ModelEncoder
+from aftershock.lm.texts.tokens import encode_pairs, locate
 from aftershock.tables.cases import EDITS, PROBES
 from tiny import CONTEXT, tiny
 

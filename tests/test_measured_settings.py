@@ -12,8 +12,8 @@ from aftershock.editors.ft import BOX_SHARE, FtSettings
 from aftershock.editors.memit import MemitSettings
 from aftershock.editors.multi_layer_settings import PROBE_SHARE
 from aftershock.experiments.tuning import tune
-from aftershock.lm.moments import Moment
-from aftershock.lm.probe_keys import PROMPT, SUBJECTS
+from aftershock.lm.statistics.moments import Moment
+from aftershock.lm.statistics.probe_keys import PROMPT, SUBJECTS
 from aftershock.page import layouts
 from aftershock.prompts import fill
 from aftershock.tables.runs import TRIALS

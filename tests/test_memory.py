@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from aftershock.editors.methods import method_of, settings_of
-from aftershock.lm import memory, values
+from aftershock.lm import memory
 from aftershock.lm.edits import Batch, LowRank, apply_deltas
 from aftershock.lm.memory import batch_limit, byte_budget, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.objective import Objective
+from aftershock.lm.optimisation import values
+from aftershock.lm.optimisation.objective import Objective
+from aftershock.lm.optimisation.values import solve_values
 from aftershock.lm.scoring import score
-from aftershock.lm.values import solve_values
 from aftershock.requests import Query
 from tiny import FAMILIES, ROUNDING, moments, requests, tiny
 

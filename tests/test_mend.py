@@ -12,14 +12,14 @@ from aftershock.editors.mend.edit import Mend
 from aftershock.experiments.cases import run_cases
 from aftershock.lm.edits import EMPTY, LowRank, select
 from aftershock.lm.gradients import Texts, module_gradients
-from aftershock.lm.hypernetwork import (
+from aftershock.lm.networks.hypernetwork import (
     Hypernetwork,
     Normaliser,
     load_hypernetwork,
     matrices,
     save_hypernetwork,
 )
-from aftershock.lm.tokens import encode_pairs
+from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.requests import EditRequest
 from aftershock.tables.cases import EDITS, PROBES
 from aftershock.tables.graph import PROMPTS

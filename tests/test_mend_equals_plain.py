@@ -8,7 +8,7 @@ import torch
 from aftershock.editors.mend import MendSettings
 from aftershock.editors.mend.edit import Mend
 from aftershock.lm.edits import EMPTY, select
-from aftershock.lm.hypernetwork import Hypernetwork
+from aftershock.lm.networks.hypernetwork import Hypernetwork
 from aftershock.lm.scoring import score
 from aftershock.requests import Query
 from benchmarks.plain import Plain

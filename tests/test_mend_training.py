@@ -29,7 +29,7 @@ from aftershock.editors.mend.training import (
 )
 from aftershock.lm.edits import LowRank
 from aftershock.lm.gradients import Texts
-from aftershock.lm.hypernetwork import Hypernetwork
+from aftershock.lm.networks.hypernetwork import Hypernetwork
 from aftershock.prompts import fill
 from aftershock.seeds import generator
 from aftershock.tables.graph import FACTS, INSTANCES, OBJECTS, PROMPTS

@@ -21,8 +21,8 @@ from aftershock.costs.needs import Needs
 from aftershock.costs.study import gpu_jobs
 from aftershock.costs.work import Sizes
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.moments import second_moments, sha256_of_weights
-from aftershock.lm.null_space import load_artifact
+from aftershock.lm.statistics.moments import second_moments, sha256_of_weights
+from aftershock.lm.statistics.null_space import load_artifact
 from configured import study
 from test_moments import keys
 from tiny import tiny

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from aftershock.lm import moments as module
 from aftershock.lm.hooks import record_activations
-from aftershock.lm.moments import (
+from aftershock.lm.statistics import moments as module
+from aftershock.lm.statistics.moments import (
     Moment,
     Sums,
     add_up,

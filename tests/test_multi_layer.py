@@ -11,7 +11,7 @@ from aftershock.editors.methods import method_of
 from aftershock.editors.previous_keys import PreviousKeys, SummedFactors
 from aftershock.editors.solvers import Earlier, Factor, adjust, adjust_by_ridge, interpolate
 from aftershock.lm.edits import join, select, state_norm
-from aftershock.lm.probe_keys import SUBJECTS
+from aftershock.lm.statistics.probe_keys import SUBJECTS
 from aftershock.requests import EditRequest
 from editing import close, make, singles
 from test_solvers import normal, one_silent_neuron, rounded

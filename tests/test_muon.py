@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from aftershock.lm.muon import Muon, orthogonalize
+from aftershock.lm.pretraining.muon import Muon, orthogonalize
 
 SHAPES = [(6, 6), (6, 15), (15, 6), (1, 4)]
 

@@ -7,8 +7,8 @@ from safetensors import safe_open
 from aftershock.editors.alphaedit import THRESHOLD_SHARE
 from aftershock.editors.artifacts import ARTIFACTS, with_sources
 from aftershock.editors.methods import method_of, settings_of
-from aftershock.lm.moments import Moment, load_moments, read_hashes, save_moments
-from aftershock.lm.null_space import Spectrum, decompose, load_artifact, save_spectra
+from aftershock.lm.statistics.moments import Moment, load_moments, read_hashes, save_moments
+from aftershock.lm.statistics.null_space import Spectrum, decompose, load_artifact, save_spectra
 from editing import CONTEXTS, SETTINGS, close, make
 from test_multi_layer import off, several, spd
 from test_solvers import normal

@@ -19,10 +19,10 @@ from transformers import AutoModelForCausalLM, GenerationConfig, GPT2Config
 
 import started
 from aftershock.experiments.paraphrase_scores import score_wordings
-from aftershock.lm.chat import PLAIN_ENDING, reply
-from aftershock.lm.fetch import fetch
+from aftershock.lm.files.fetch import fetch
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.tokenizer import train_tokenizer
+from aftershock.lm.pretraining.tokenizer import train_tokenizer
+from aftershock.lm.texts.chat import PLAIN_ENDING, reply
 from aftershock.paraphrases.asking import Effort, Relation, ask_all
 from aftershock.paraphrases.endpoint import Endpoint
 from aftershock.paraphrases.kept import KeptAnswers

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from aftershock.editors.methods import method_of, settings_of
-from aftershock.lm.moments import Moment
-from aftershock.lm.objective import Objective
-from aftershock.lm.values import solve_values
+from aftershock.lm.optimisation.objective import Objective
+from aftershock.lm.optimisation.values import solve_values
+from aftershock.lm.statistics.moments import Moment
 from aftershock.requests import EditRequest
 from editing import make, singles
 from obvious import obvious_value, value_texts

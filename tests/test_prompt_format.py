@@ -14,10 +14,10 @@ from aftershock.experiments.lengths import check_lengths
 from aftershock.experiments.tracing import Fact, trace
 from aftershock.lm.generation import continue_greedily
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.moments import second_moments
 from aftershock.lm.scoring import score
-from aftershock.lm.sinks import describe_beginning
-from aftershock.lm.tokens import encode_pairs, locate, locate_pairs
+from aftershock.lm.statistics.moments import second_moments
+from aftershock.lm.statistics.sinks import describe_beginning
+from aftershock.lm.texts.tokens import encode_pairs, locate, locate_pairs
 from aftershock.page.beginnings import sink_remark, told
 from aftershock.requests import EditRequest, Query
 from chat_templates import CHATML, STYLES, chat_tokenizer, rendered

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from aftershock.lm.fetch_moments import fetch_moments
-from aftershock.lm.moments import Sums
-from aftershock.lm.published_moments import key_width, read_published
+from aftershock.lm.files.fetch_moments import fetch_moments
+from aftershock.lm.statistics.moments import Sums
+from aftershock.lm.statistics.published_moments import key_width, read_published
 from aftershock.schema import faults, fill_defaults, read_schema
 from loopback import Hub, loopback_hub
 from tiny import FAMILIES, tiny

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from aftershock.editors.methods import method_of, settings_of
-from aftershock.lm import scoring, text_match
+from aftershock.lm import scoring
 from aftershock.lm.edits import random_like, rewrite_prompts, select
 from aftershock.lm.edits.context import UNRELATED
 from aftershock.lm.edits.index import Index
 from aftershock.lm.generation import continue_greedily
+from aftershock.lm.networks import text_match
 from aftershock.lm.scoring import score
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query

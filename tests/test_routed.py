@@ -12,11 +12,11 @@ from aftershock.lm.edits import EMPTY, random_like, scatter_cases, select, state
 from aftershock.lm.edits.routed import Routed, longest, mixture
 from aftershock.lm.edits.saved import load_deltas, save_deltas
 from aftershock.lm.gradients import Texts, module_gradients
+from aftershock.lm.networks.scope import distance
+from aftershock.lm.networks.scope_models import KNOWN, lowest_layers
 from aftershock.lm.outputs import Read
-from aftershock.lm.scope import distance
-from aftershock.lm.scope_models import KNOWN, lowest_layers
 from aftershock.lm.scoring import score, score_states
-from aftershock.lm.tokens import encode_pairs
+from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.prompts import fill, join
 from aftershock.requests import EditRequest, Query
 from scoped import by_name, cache_of

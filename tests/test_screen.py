@@ -30,8 +30,8 @@ from aftershock.kg.sheets import read_paraphrases, read_relations
 from aftershock.kg.source import connect
 from aftershock.kg.store import load_triples
 from aftershock.kg.world import generate_world
-from aftershock.lm.classifier import classify
-from aftershock.lm.tokenizer_files import load_tokenizer
+from aftershock.lm.networks.classifier import classify
+from aftershock.lm.texts.tokenizer_files import load_tokenizer
 from narrow import NoNarrowKernels
 
 ROOT = Path(__file__).parents[1]

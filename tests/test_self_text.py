@@ -5,10 +5,10 @@ import torch
 
 from aftershock.experiments import settling
 from aftershock.experiments.settling import settled, take_documents
-from aftershock.lm import self_text
-from aftershock.lm.moments import Sums
-from aftershock.lm.probe_keys import PROMPT, SUBJECTS, probe_keys
-from aftershock.lm.self_text import _draw, _write, separator_of, write_documents
+from aftershock.lm.statistics import self_text
+from aftershock.lm.statistics.moments import Sums
+from aftershock.lm.statistics.probe_keys import PROMPT, SUBJECTS, probe_keys
+from aftershock.lm.statistics.self_text import _draw, _write, separator_of, write_documents
 from aftershock.prompts import fill
 from aftershock.seeds import derive
 from test_moments import keys

@@ -14,7 +14,7 @@ from aftershock.editors.serac.data import Pool
 from aftershock.editors.serac.edit import Serac
 from aftershock.editors.serac.training import Networks, losses, predict, train_models
 from aftershock.lm.edits import LowRank
-from aftershock.lm.scope_models import load_artifact, save_models
+from aftershock.lm.networks.scope_models import load_artifact, save_models
 from aftershock.lm.scoring import score
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query

@@ -9,8 +9,8 @@ from aftershock.editors import moment_weighted
 from aftershock.editors.methods import method_of, settings_of
 from aftershock.editors.solvers import Factor, adjust, direction, rounding
 from aftershock.lm.edits import select, state_norm
-from aftershock.lm.moments import Moment
-from aftershock.lm.null_space import Spectrum
+from aftershock.lm.statistics.moments import Moment
+from aftershock.lm.statistics.null_space import Spectrum
 from editing import CONTEXTS, SETTINGS, close, make, singles
 from tiny import moments, tiny
 

@@ -3,10 +3,10 @@
 import pytest
 
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.special_tokens import spelled_remark, spelled_tokens
-from aftershock.lm.text import Sentence
-from aftershock.lm.tokens import encode_pairs, locate, locate_pairs
-from aftershock.lm.training import Encoder
+from aftershock.lm.pretraining.text import Sentence
+from aftershock.lm.pretraining.training import Encoder
+from aftershock.lm.texts.special_tokens import spelled_remark, spelled_tokens
+from aftershock.lm.texts.tokens import encode_pairs, locate, locate_pairs
 from tiny import tiny
 from tokenizers_here import MAKERS, tokenizer_of
 

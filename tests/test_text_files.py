@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from aftershock.kg.blocks import read_blocks
 from aftershock.kg.screen import read_screen
 from aftershock.kg.store import load_triples
-from aftershock.lm.documents import sample_documents
+from aftershock.lm.texts.documents import sample_documents
 from aftershock.schema import read_sheet
 from aftershock.text_files import read_cells, read_json, read_text, read_yaml, sheet_cell
 

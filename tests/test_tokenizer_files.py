@@ -8,8 +8,8 @@ import pytest
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from tokenizers import AddedToken, Tokenizer
 
-from aftershock.lm import tokenizer_files
-from aftershock.lm.tokenizer_files import convert_tokenizer, load_tokenizer
+from aftershock.lm.texts import tokenizer_files
+from aftershock.lm.texts.tokenizer_files import convert_tokenizer, load_tokenizer
 from tiny import TEXTS
 from tokenizers_here import MAKERS, MORE
 

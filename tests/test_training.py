@@ -9,7 +9,7 @@ import torch
 
 from aftershock.experiments.recall import check_recall, measure_recall, recall_by_group, recall_by_relation
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.text import (
+from aftershock.lm.pretraining.text import (
     HELD_OUT_RELATION,
     NOUN,
     PATTERNS,
@@ -19,8 +19,8 @@ from aftershock.lm.text import (
     relation_templates,
     training_documents,
 )
-from aftershock.lm.tokenizer import train_tokenizer
-from aftershock.lm.training import (
+from aftershock.lm.pretraining.tokenizer import train_tokenizer
+from aftershock.lm.pretraining.training import (
     Encoder,
     TrainSettings,
     draw_rows,

@@ -9,10 +9,10 @@ import torch
 from aftershock.editors.contexts import PLAIN
 from aftershock.editors.methods import settings_of
 from aftershock.lm.hooks import at_subjects, record_activations
-from aftershock.lm.objective import Objective, trimmed_mean
-from aftershock.lm.probe_facts import FACTS
-from aftershock.lm.tokens import locate
-from aftershock.lm.values import solve_values
+from aftershock.lm.optimisation.objective import Objective, trimmed_mean
+from aftershock.lm.optimisation.values import solve_values
+from aftershock.lm.statistics.probe_facts import FACTS
+from aftershock.lm.texts.tokens import locate
 from aftershock.requests import EditRequest
 from editing import close, make, singles
 from obvious import mean_probability, obvious_value

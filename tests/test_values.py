@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from aftershock.lm import values
 from aftershock.lm.hooks import record_activations
-from aftershock.lm.objective import Objective
+from aftershock.lm.optimisation import values
+from aftershock.lm.optimisation.objective import Objective
+from aftershock.lm.optimisation.values import solve_values
 from aftershock.lm.scoring import score
-from aftershock.lm.tokens import locate
-from aftershock.lm.values import solve_values
+from aftershock.lm.texts.tokens import locate
 from aftershock.requests import EditRequest, Query
 from obvious import obvious_value
 from tiny import (

@@ -6,7 +6,7 @@ import torch
 from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm.edits import Batch, apply_deltas
 from aftershock.lm.hooks import record_activations
-from aftershock.lm.tokens import locate
+from aftershock.lm.texts.tokens import locate
 from aftershock.prompts import fill
 from tiny import FAMILIES, ROUNDING, in_turn, moments, requests, tiny
 

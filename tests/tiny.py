@@ -11,10 +11,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from aftershock.lm.edits import Dense, LowRank, State
-from aftershock.lm.hypernetwork import Hypernetwork
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.moments import Moment, Part, second_moments
-from aftershock.lm.tokenizer import train_tokenizer
+from aftershock.lm.networks.hypernetwork import Hypernetwork
+from aftershock.lm.pretraining.tokenizer import train_tokenizer
+from aftershock.lm.statistics.moments import Moment, Part, second_moments
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest
 

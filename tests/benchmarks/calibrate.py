@@ -28,9 +28,9 @@ from aftershock.costs.edits import KINDS
 from aftershock.costs.work import Room, Sizes, Texts, Work
 from aftershock.editors.mend import MendTraining
 from aftershock.editors.methods import method_of
-from aftershock.lm.hashes import sha256_of_weights
+from aftershock.lm.files.hashes import sha256_of_weights
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.tokens import encode_pairs, locate
+from aftershock.lm.texts.tokens import encode_pairs, locate
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest
 from benchmarks import models

@@ -22,8 +22,8 @@ from transformers import (
 )
 
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.moments import Moment
-from aftershock.lm.tokenizer import train_tokenizer
+from aftershock.lm.pretraining.tokenizer import train_tokenizer
+from aftershock.lm.statistics.moments import Moment
 from aftershock.requests import EditRequest
 
 WORDS, MERGED = 500, 1500  # words that texts are made of, and the size of the tokenizer that knows them

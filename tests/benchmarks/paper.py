@@ -16,8 +16,8 @@ from aftershock.editors.mend import MendTraining
 from aftershock.editors.mend.training import Batch, new_optimizer, train_step
 from aftershock.lm.gradients import Texts
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.moments import second_moments
-from aftershock.lm.tokens import encode_pairs
+from aftershock.lm.statistics.moments import second_moments
+from aftershock.lm.texts.tokens import encode_pairs
 from benchmarks import models
 from benchmarks.measure import Clock
 from benchmarks.tasks import observed

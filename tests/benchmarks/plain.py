@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.moments import Moment
+from aftershock.lm.statistics.moments import Moment
 from aftershock.prompts import fill, following, split
 from aftershock.requests import EditRequest
 

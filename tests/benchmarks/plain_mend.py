@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from aftershock.lm.hypernetwork import Hypernetwork
+from aftershock.lm.networks.hypernetwork import Hypernetwork
 from aftershock.prompts import following
 from aftershock.requests import EditRequest
 from benchmarks.plain import Plain

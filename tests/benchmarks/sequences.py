@@ -38,7 +38,7 @@ from aftershock.editors.previous_keys import SHARE
 from aftershock.editors.solvers import Factor, adjust, adjust_by_ridge
 from aftershock.lm.edits import EMPTY, compact
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.null_space import decompose
+from aftershock.lm.statistics.null_space import decompose
 from benchmarks import models
 from benchmarks.measure import Clock, machine
 

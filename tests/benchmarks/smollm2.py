@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aftershock.editors.contexts import sample_contexts
 from aftershock.editors.methods import settings_of
-from aftershock.lm.fetch import fetch
+from aftershock.lm.files.fetch import fetch
 from aftershock.lm.model import LanguageModel
 from aftershock.requests import EditRequest
 from benchmarks.models import Texts

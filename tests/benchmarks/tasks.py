@@ -11,10 +11,10 @@ from torch import Tensor
 
 from aftershock.editors import fine_tuning
 from aftershock.editors.methods import method_of, settings_of
-from aftershock.lm import values
 from aftershock.lm.edits import LowRank, State, select
-from aftershock.lm.hypernetwork import Hypernetwork
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.networks.hypernetwork import Hypernetwork
+from aftershock.lm.optimisation import values
 from aftershock.lm.scoring import score
 from aftershock.requests import Query
 from benchmarks import models

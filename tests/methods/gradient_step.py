@@ -27,7 +27,7 @@ class GradientStep(Editor):
 
         from aftershock.lm.edits import LowRank
         from aftershock.lm.gradients import Texts, module_gradients
-        from aftershock.lm.tokens import encode_pairs
+        from aftershock.lm.texts.tokens import encode_pairs
 
         lm, n = self.lm, len(cases)
         requests = [(i, request) for i, case in enumerate(cases) for request in case]

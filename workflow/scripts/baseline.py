@@ -2,7 +2,7 @@
 
 from aftershock.experiments.cases import Continuations, score_unedited
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.sinks import describe_beginning
+from aftershock.lm.statistics.sinks import describe_beginning
 from aftershock.page.beginnings import sink_remark, told
 from aftershock.prompts import TEXT
 from aftershock.stage import stage

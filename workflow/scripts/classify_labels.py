@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from aftershock.lm.classifier import classify
+from aftershock.lm.networks.classifier import classify
 from aftershock.stage import stage
 from aftershock.tables.graph import LABEL_SCORES, LABELS
 

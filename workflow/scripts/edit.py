@@ -8,7 +8,7 @@ from aftershock.editors.contract import layers_of
 from aftershock.editors.methods import make_editor, settings_of
 from aftershock.experiments.cases import Continuations, run_cases
 from aftershock.experiments.health import Health
-from aftershock.lm.hashes import sha256_of_weights
+from aftershock.lm.files.hashes import sha256_of_weights
 from aftershock.lm.model import LanguageModel
 from aftershock.stage import stage
 from aftershock.tables.cases import CASES, EDITS, PROBES

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from aftershock.lm.fetch import fetch
+from aftershock.lm.files.fetch import fetch
 from aftershock.offline import online
 from aftershock.stage import stage
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from aftershock.lm.fetch_encoder import fetch_encoder
-from aftershock.lm.label_encoder import require_library
+from aftershock.lm.files.fetch_encoder import fetch_encoder
+from aftershock.lm.networks.label_encoder import require_library
 from aftershock.offline import online
 from aftershock.stage import stage
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from aftershock.lm.families import family_of
-from aftershock.lm.fetch import fetch
+from aftershock.lm.files.fetch import fetch
 from aftershock.offline import online
 from aftershock.stage import stage
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from aftershock.lm.fetch_moments import fetch_moments
+from aftershock.lm.files.fetch_moments import fetch_moments
 from aftershock.offline import online
 from aftershock.stage import stage
 

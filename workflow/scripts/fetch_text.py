@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from aftershock.lm.fetch_text import fetch_text
+from aftershock.lm.files.fetch_text import fetch_text
 from aftershock.offline import online
 from aftershock.stage import stage
 

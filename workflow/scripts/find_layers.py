@@ -9,10 +9,10 @@ from aftershock.experiments.tracing import known_facts, trace
 from aftershock.experiments.tuning import Development
 from aftershock.figures import save
 from aftershock.layers import draw, findings, tracing_rows
-from aftershock.lm.documents import sample_documents, text_files
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.moments import add_up
-from aftershock.lm.null_space import decompose
+from aftershock.lm.statistics.moments import add_up
+from aftershock.lm.statistics.null_space import decompose
+from aftershock.lm.texts.documents import sample_documents, text_files
 from aftershock.stage import stage
 from aftershock.tables.cases import CASES, EDITS, PROBES
 from aftershock.tables.graph import PROMPTS

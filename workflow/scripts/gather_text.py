@@ -3,9 +3,9 @@
 import json
 
 from aftershock.experiments.settling import SETTLED, take_documents
-from aftershock.lm.documents import sample_documents, text_files
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.self_text import write_documents
+from aftershock.lm.statistics.self_text import write_documents
+from aftershock.lm.texts.documents import sample_documents, text_files
 from aftershock.output import whole_file
 from aftershock.stage import stage
 

@@ -5,9 +5,8 @@ Rule attention_moments runs it too, for what enters the attentions' output proje
 
 from pathlib import Path
 
-from aftershock.lm.documents import sample_documents, sha256_of_documents, text_files
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.moments import (
+from aftershock.lm.statistics.moments import (
     add_up,
     describe,
     load_sums,
@@ -15,7 +14,8 @@ from aftershock.lm.moments import (
     save_sums,
     sha256_of_weights,
 )
-from aftershock.lm.special_tokens import spelled_remark
+from aftershock.lm.texts.documents import sample_documents, sha256_of_documents, text_files
+from aftershock.lm.texts.special_tokens import spelled_remark
 from aftershock.page.moments import remarks
 from aftershock.stage import stage
 from aftershock.tables.models import MOMENTS

@@ -1,7 +1,7 @@
 """Find the eigenvectors of a model's second moments, the last of which span its null space."""
 
-from aftershock.lm.moments import load_moments, read_hashes
-from aftershock.lm.null_space import decompose, save_spectra
+from aftershock.lm.statistics.moments import load_moments, read_hashes
+from aftershock.lm.statistics.null_space import decompose, save_spectra
 from aftershock.stage import stage
 
 with stage(snakemake) as run:

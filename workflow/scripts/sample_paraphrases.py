@@ -4,9 +4,9 @@ from functools import partial
 
 from aftershock.kg.screen import read_screen
 from aftershock.kg.sheets import PARAPHRASES, read_paraphrases, read_relations
-from aftershock.lm.chat import reply
-from aftershock.lm.hashes import sha256_of_weights
+from aftershock.lm.files.hashes import sha256_of_weights
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.texts.chat import reply
 from aftershock.paraphrases.asking import Effort, ask_all, relations_to_ask, report
 from aftershock.paraphrases.kept import KeptAnswers, answers_folder
 from aftershock.paraphrases.local import Local

@@ -1,9 +1,9 @@
 """Score a part of the true objects of every one-to-many key."""
 
 from aftershock.experiments.knowledge import Part, Ranking, score_objects
-from aftershock.lm.label_encoder import ModelEncoder, SentenceEncoder
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.special_tokens import spelled_remark
+from aftershock.lm.networks.label_encoder import ModelEncoder, SentenceEncoder
+from aftershock.lm.texts.special_tokens import spelled_remark
 from aftershock.stage import stage
 from aftershock.tables.graph import PROMPTS
 from aftershock.tables.models import OBJECT_ANSWERS, TAUGHT

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from aftershock.lm.hashes import sha256_of, sha256_of_weights
-from aftershock.lm.moments import Sums, describe, save_moments
-from aftershock.lm.published_moments import key_width, read_published
+from aftershock.lm.files.hashes import sha256_of, sha256_of_weights
+from aftershock.lm.statistics.moments import Sums, describe, save_moments
+from aftershock.lm.statistics.published_moments import key_width, read_published
 from aftershock.page.moments import remarks
 from aftershock.stage import stage
 from aftershock.tables.models import MOMENTS

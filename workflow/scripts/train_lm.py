@@ -2,10 +2,10 @@
 
 from aftershock.experiments.recall import check_recall, measure_recall, recall_by_relation
 from aftershock.kg.sheets import read_relations
-from aftershock.lm.beginning import AUTO
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.text import document_text, training_documents
-from aftershock.lm.training import TrainSettings, train_language_model
+from aftershock.lm.pretraining.text import document_text, training_documents
+from aftershock.lm.pretraining.training import TrainSettings, train_language_model
+from aftershock.lm.texts.beginning import AUTO
 from aftershock.output import whole_folder, write_text
 from aftershock.stage import stage
 from aftershock.tables.graph import PROMPTS

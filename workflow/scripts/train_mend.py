@@ -9,9 +9,9 @@ from aftershock.datasets.mend import graph_locality, training_edits
 from aftershock.datasets.split import splits_of
 from aftershock.editors.mend import MendTraining
 from aftershock.editors.mend.data import train_hypernetwork
-from aftershock.lm.hypernetwork import save_hypernetwork
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.moments import sha256_of_weights
+from aftershock.lm.networks.hypernetwork import save_hypernetwork
+from aftershock.lm.statistics.moments import sha256_of_weights
 from aftershock.stage import stage
 from aftershock.tables.graph import FACTS, INSTANCES, PROMPTS, SPLIT
 from aftershock.tables.models import OBJECT_SCORES, TAUGHT, VERIFIED

@@ -6,9 +6,9 @@ from aftershock.datasets.mend import graph_locality, training_edits
 from aftershock.datasets.split import splits_of
 from aftershock.editors.serac import SeracTraining
 from aftershock.editors.serac.training import train_models
-from aftershock.lm.hashes import sha256_of_weights
+from aftershock.lm.files.hashes import sha256_of_weights
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.scope_models import save_models
+from aftershock.lm.networks.scope_models import save_models
 from aftershock.stage import stage
 from aftershock.tables.graph import FACTS, INSTANCES, PROMPTS, SPLIT
 from aftershock.tables.models import OBJECT_SCORES, TAUGHT, VERIFIED

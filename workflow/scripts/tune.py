@@ -2,7 +2,7 @@
 
 from aftershock.editors.artifacts import load_artifacts
 from aftershock.experiments.tuning import tune
-from aftershock.lm.hashes import sha256_of_weights
+from aftershock.lm.files.hashes import sha256_of_weights
 from aftershock.lm.model import LanguageModel
 from aftershock.stage import stage
 from aftershock.tables.cases import CASES, EDITS, PROBES

@@ -2,8 +2,8 @@
 
 from aftershock.experiments.knowledge import Part, Ranking, verify_facts
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.sinks import describe_beginning
-from aftershock.lm.special_tokens import spelled_remark
+from aftershock.lm.statistics.sinks import describe_beginning
+from aftershock.lm.texts.special_tokens import spelled_remark
 from aftershock.page.beginnings import sink_remark, told
 from aftershock.stage import stage
 from aftershock.tables.graph import PROMPTS

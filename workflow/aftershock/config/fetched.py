@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from aftershock.config.settings import depth
-from aftershock.lm.folders import (
+from aftershock.lm.files.folders import (
     NO_CHAT_TEMPLATE,
     QUANTISED_WEIGHTS,
     UNQUANTISED,

@@ -26,7 +26,10 @@ from aftershock.editors.serac import serac_training
 GB = 10**9
 HOST, DEVICE = 1.2 * GB, 1.5 * GB  # what libraries and tables take
 SETTLING = 15  # vectors per dimension until whitened directions have settled, about (experiments/settling.py)
-WRITTEN_DOCUMENTS, WRITTEN_TOKENS = 40, 256  # that a model writes side by side, and of each (lm/self_text.py)
+WRITTEN_DOCUMENTS, WRITTEN_TOKENS = (
+    40,
+    256,
+)  # written side by side, and of each (lm/statistics/self_text.py)
 EIGENVECTORS = 9  # products of d^3 that an eigendecomposition takes
 ROW_BYTES = 25  # of a table of observations, compressed (20 to 27 in the embedded study)
 

@@ -93,7 +93,7 @@ def codebook_bytes(e: Editing) -> float:
 
 
 def _values(e: Editing, layer: int, labels: float = 1.0) -> Work:
-    """Optimising what `layer` adds at the subject, for every case and request, as lm/values.py does."""
+    """Optimising what `layer` adds at the subject, for every case and request, see lm/optimisation."""
     s, sizes, texts = e.settings, e.sizes, e.texts
     contexts = context_tokens(s)
     n, rows = e.cases * e.requests, len(contexts) * labels + 1

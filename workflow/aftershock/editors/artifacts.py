@@ -34,20 +34,20 @@ ARTIFACTS: dict[str, Artifact] = {
     "attention_moments": Artifact(
         "attention_moments",
         "models/{model}/attention_moments.safetensors",
-        "aftershock.lm.moments:load_attention_artifact",
+        "aftershock.lm.statistics.moments:load_attention_artifact",
     ),
     "hypernetwork": Artifact(
         "train_mend",
         "{trained_on}/{model}/mend/{kind}/hypernetwork.safetensors",
-        "aftershock.lm.hypernetwork:load_artifact",
+        "aftershock.lm.networks.hypernetwork:load_artifact",
     ),
     "moments": Artifact(
-        "moments", "models/{model}/moments.safetensors", "aftershock.lm.moments:load_artifact"
+        "moments", "models/{model}/moments.safetensors", "aftershock.lm.statistics.moments:load_artifact"
     ),
     "null_space": Artifact(
         "null_space",
         "models/{model}/null_space.safetensors",
-        "aftershock.lm.null_space:load_artifact",
+        "aftershock.lm.statistics.null_space:load_artifact",
         source="moments",
     ),
     "other_edits": Artifact(
@@ -55,11 +55,13 @@ ARTIFACTS: dict[str, Artifact] = {
         "{kg}/{model}/cases/{dataset}.edits.parquet",
         "aftershock.experiments.queries:load_first_edits",
     ),
-    "sentence_encoder": Artifact("fetch_encoder", "encoder", "aftershock.lm.text_match:load_artifact"),
+    "sentence_encoder": Artifact(
+        "fetch_encoder", "encoder", "aftershock.lm.networks.text_match:load_artifact"
+    ),
     "scope_models": Artifact(
         "train_serac",
         "{trained_on}/{model}/serac/scope_models.safetensors",
-        "aftershock.lm.scope_models:load_artifact",
+        "aftershock.lm.networks.scope_models:load_artifact",
     ),
 }
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from aftershock.editors.contract import Contexts, Editor
 from aftershock.editors.solvers import Factor
-from aftershock.lm.beginning import opening_ids
 from aftershock.lm.generation import sample
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.texts.beginning import opening_ids
 from aftershock.seeds import derive
 
 PLAIN = "{}"

@@ -25,9 +25,9 @@ from aftershock.editors.previous_keys import PreviousKeys
 from aftershock.editors.request_batch import RequestBatch, mean_by
 from aftershock.lm.edits import EMPTY, Delta, LowRank, State, scatter_cases, select
 from aftershock.lm.hooks import Streams, at_subjects
-from aftershock.lm.probe_keys import PROMPT, SUBJECTS
-from aftershock.lm.tokens import locate
-from aftershock.lm.values import Values, solve_values
+from aftershock.lm.optimisation.values import Values, solve_values
+from aftershock.lm.statistics.probe_keys import PROMPT, SUBJECTS
+from aftershock.lm.texts.tokens import locate
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest
 

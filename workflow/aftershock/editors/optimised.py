@@ -4,9 +4,9 @@ from dataclasses import fields, replace
 from functools import cached_property
 
 from aftershock.editors.contexts import PLAIN, ContextEditor
-from aftershock.lm.objective import Objective, trimmed_mean
-from aftershock.lm.probe_facts import FACTS
-from aftershock.lm.values import solve_values
+from aftershock.lm.optimisation.objective import Objective, trimmed_mean
+from aftershock.lm.optimisation.values import solve_values
+from aftershock.lm.statistics.probe_facts import FACTS
 from aftershock.requests import EditRequest
 
 

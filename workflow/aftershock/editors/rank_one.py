@@ -15,7 +15,7 @@ from aftershock.editors.contract import EditResult, Memory
 from aftershock.editors.optimised import ValueEditor
 from aftershock.editors.solvers import direction
 from aftershock.lm.edits import EMPTY, LowRank, State
-from aftershock.lm.values import Values, solve_values
+from aftershock.lm.optimisation.values import Values, solve_values
 from aftershock.requests import EditRequest
 
 

@@ -48,11 +48,11 @@ class ValueOptions:
     context_layers: Annotated[int, Field(ge=0)] = 0
     """The number of layers above the value's that these are taken after, as far as the model has them."""
     norm_anchor: Positive | Auto | None = None
-    """The norm n that every value is brought to (NAS, arXiv 2602.02543): v* n / |v*|, where v* = v0 + delta
-    and v0 is what the layer's MLP adds at the plain prompt; null is off. auto: the mean |v*| of edits of
-    well-known facts (`lm.probe_facts`) on the unedited model, without the largest twentieth, with these
-    settings and the plain prompt alone. Each is optimised by itself; the released code takes the mean loss of
-    16, so that a norm depends on those beside it by up to 5e-3."""
+    """The norm n that every value is brought to (NAS, arXiv 2602.02543): v* n / |v*|, where v* = v0 +
+    delta and v0 is what the layer's MLP adds at the plain prompt; null is off. auto: the mean |v*| of
+    edits of well-known facts (`lm.statistics.probe_facts`) on the unedited model, without the largest
+    twentieth, with these settings and the plain prompt alone. Each is optimised by itself; the released
+    code takes the mean loss of 16, so that a norm depends on those beside it by up to 5e-3."""
     norm_anchor_limit: Positive | None = None
     """A value longer than this many n is not written at all: v* = v0 (released code: 2, not in the paper).
     Its key takes part in the update."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aftershock.lm.moments import equilibrate, rank_of
+from aftershock.lm.statistics.moments import equilibrate, rank_of
 
 KEY_ROUNDING = torch.finfo(torch.float32).eps
 """A part of a key that is smaller than this, relative to the key, is no part."""

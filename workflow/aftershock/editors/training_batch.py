@@ -14,7 +14,7 @@ from torch import Tensor
 from aftershock.lm.edits import Batch, State, apply_deltas, select
 from aftershock.lm.hooks import batches, record_activations
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.tokens import Pair
+from aftershock.lm.texts.tokens import Pair
 
 READ_TOKENS = 4096  # that are read together before training
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from aftershock.experiments.states import Reached
-from aftershock.lm.beginning import opening_ids
 from aftershock.lm.edits import join
 from aftershock.lm.edits.measures import ranks, row_norms
 from aftershock.lm.edits.state import in_weights
@@ -21,6 +20,7 @@ from aftershock.lm.edits.weights import WeightDelta
 from aftershock.lm.generation import sample
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import Score, score, score_states
+from aftershock.lm.texts.beginning import opening_ids
 from aftershock.requests import Query
 from aftershock.seeds import derive
 from aftershock.tables.runs import HEALTH

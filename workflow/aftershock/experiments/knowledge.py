@@ -14,10 +14,10 @@ import pandas as pd
 
 from aftershock.experiments.lengths import check_lengths, fact_texts
 from aftershock.lm.generation import continue_greedily
-from aftershock.lm.label_encoder import LabelEncoder, mean_cosines
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.networks.label_encoder import LabelEncoder, mean_cosines
 from aftershock.lm.scoring import Score, score
-from aftershock.lm.tokens import encode_pairs
+from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.matching import names
 from aftershock.progress import Progress
 from aftershock.prompts import fill

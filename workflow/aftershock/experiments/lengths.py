@@ -11,7 +11,7 @@ import pandas as pd
 
 from aftershock.experiments.queries import ScoredPrompt
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.reading import TOO_LONG
+from aftershock.lm.texts.reading import TOO_LONG
 from aftershock.prompts import fill, join
 
 NAMED = 5  # of the texts that are too long, in an error

@@ -3,8 +3,8 @@
 import pandas as pd
 
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.pretraining.text import held_out_prompts, prompt_group
 from aftershock.lm.scoring import score
-from aftershock.lm.text import held_out_prompts, prompt_group
 from aftershock.prompts import fill
 from aftershock.requests import Query
 from aftershock.tables.models import RECALL

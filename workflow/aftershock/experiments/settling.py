@@ -14,8 +14,8 @@ import torch
 
 from aftershock.editors.solvers import Factor, direction
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.moments import Sums, add_up
-from aftershock.lm.probe_keys import probe_keys
+from aftershock.lm.statistics.moments import Sums, add_up
+from aftershock.lm.statistics.probe_keys import probe_keys
 from aftershock.progress import Progress
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from torch.nn import Module
 from aftershock.lm.hooks import batches, record_activations, start_after_layer
 from aftershock.lm.model import Hook, LanguageModel
 from aftershock.lm.scoring import score
-from aftershock.lm.tokens import locate_pairs
+from aftershock.lm.texts.tokens import locate_pairs
 from aftershock.progress import Progress
 from aftershock.prompts import fill, split
 from aftershock.requests import Query

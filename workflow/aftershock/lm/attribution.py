@@ -17,8 +17,8 @@ from torch.nn import Module
 from aftershock.lm.edits import Batch, State, apply_deltas
 from aftershock.lm.memory import batch_limit, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.prefix_cache import CachedPrefixes, split_at_subject
-from aftershock.lm.tokens import Located, Pair
+from aftershock.lm.optimisation.prefix_cache import CachedPrefixes, split_at_subject
+from aftershock.lm.texts.tokens import Located, Pair
 
 CPU_TOKENS = 1024  # that are run together, all factors counted; more gain a CPU nothing
 

@@ -15,7 +15,7 @@ from torch.nn import Module
 from aftershock.lm.edits import EMPTY, Batch, State, apply_deltas, merge_many
 from aftershock.lm.hooks import last_mlp_at
 from aftershock.lm.model import Hook, LanguageModel
-from aftershock.lm.tokens import Pair
+from aftershock.lm.texts.tokens import Pair
 
 Gradients = dict[str, tuple[Tensor, Tensor]]
 """By module: x, what enters it, (rows, positions, d_in), and the gradient at its output, (..., d_out)."""

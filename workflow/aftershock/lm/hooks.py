@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from aftershock.lm.edits import EMPTY, Batch, State, apply_deltas, merge_many, per_token
 from aftershock.lm.model import Hook, LanguageModel
-from aftershock.lm.tokens import Located
+from aftershock.lm.texts.tokens import Located
 
 BATCH_TOKENS = 4096
 

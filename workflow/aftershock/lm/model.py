@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from aftershock.lm.beginning import AUTO
 from aftershock.lm.families import family_of, layer_number
-from aftershock.lm.folders import fault_of_model, model_file
+from aftershock.lm.files.folders import fault_of_model, model_file
 from aftershock.lm.fused import fuse, head_product
 from aftershock.lm.outputs import UNREAD, OutputChange, Read
-from aftershock.lm.reading import PromptFormat, SpecialTokens, TargetIds, TextReader
-from aftershock.lm.tokenizer_files import load_tokenizer
+from aftershock.lm.texts.beginning import AUTO
+from aftershock.lm.texts.reading import PromptFormat, SpecialTokens, TargetIds, TextReader
+from aftershock.lm.texts.tokenizer_files import load_tokenizer
 
 Precision = Literal["strict", "tf32", "bf16"]
 DeviceMap = str | dict[str, int | str]
@@ -58,7 +58,7 @@ class LanguageModel(TextReader):
             )
         self.model = fuse(model.eval().requires_grad_(False))
         self.tokenizer = tokenizer
-        self.target_ids = target_ids  # see lm/tokens.py
+        self.target_ids = target_ids  # see lm/texts/tokens.py
         self.precision = precision  # of `reduced` passes
         self.special_tokens = special_tokens
         self.document_token = document_token

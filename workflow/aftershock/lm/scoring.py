@@ -27,7 +27,7 @@ from aftershock.lm.hooks import last_mlp_at, record_activations, start_after_lay
 from aftershock.lm.memory import batch_limit, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.outputs import Read
-from aftershock.lm.tokens import encode_pairs
+from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.progress import Progress
 from aftershock.requests import Query
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-PROVENANCE = "provenance.json"  # beside fetched weights, see lm/fetch.py
+PROVENANCE = "provenance.json"  # beside fetched weights, see lm/files/fetch.py
 
 
 def read_origin(weights: str | Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from aftershock.editors.multi_layer import AdjustedKeys, MultiLayerEditor
 from aftershock.editors.multi_layer_settings import PROBE_SHARE
 from aftershock.editors.previous_keys import PreviousKeys, SummedFactors
 from aftershock.editors.solvers import Earlier, adjust, adjust_by_ridge
-from aftershock.lm.null_space import Spectrum
+from aftershock.lm.statistics.null_space import Spectrum
 
 
 class AlphaEdit(MultiLayerEditor):

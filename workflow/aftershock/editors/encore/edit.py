@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from aftershock.editors.moment_weighted import MomentWeightedEditor
-from aftershock.lm.objective import Objective
+from aftershock.lm.optimisation.objective import Objective
 
 RELEASED_TOKENS = 5
 """Right tokens at which the released code counts a step: those of five contexts and a target of one token. A

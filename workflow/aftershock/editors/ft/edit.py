@@ -27,7 +27,7 @@ from aftershock.editors.ft import BOX_SHARE
 from aftershock.editors.training_batch import Entry, Example, encode_examples, read_below
 from aftershock.lm.edits import EMPTY, State
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.tokens import encode_pairs
+from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.prompts import following
 from aftershock.requests import EditRequest
 

@@ -42,7 +42,7 @@ from aftershock.lm.gradients import Texts
 from aftershock.lm.hooks import last_mlp_at, record_activations, start_after_layer
 from aftershock.lm.memory import batch_limit, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.tokens import Pair, encode_pairs
+from aftershock.lm.texts.tokens import Pair, encode_pairs
 from aftershock.requests import EditRequest
 from aftershock.seeds import derive
 

@@ -10,7 +10,7 @@ from aftershock.editors.kn import KnSettings
 from aftershock.lm.attribution import Saying
 from aftershock.lm.edits import Batch, State, apply_deltas, rewrite_prompts
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.tokens import encode_pairs
+from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.prompts import fill, following
 from aftershock.requests import EditRequest
 

@@ -37,7 +37,7 @@ from aftershock.editors.training_batch import (
     read_below,
 )
 from aftershock.lm.edits import EMPTY, State
-from aftershock.lm.tokens import Pair, encode_pairs
+from aftershock.lm.texts.tokens import Pair, encode_pairs
 from aftershock.requests import EditRequest
 from aftershock.seeds import derive
 

@@ -23,7 +23,7 @@ from aftershock.editors.sites import modules_at
 from aftershock.editors.training_batch import Entry, Example, encode_examples, read_below
 from aftershock.lm.edits import EMPTY, LowRank, State, select
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.tokens import encode_pairs
+from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.requests import EditRequest
 from aftershock.seeds import derive
 

@@ -13,8 +13,8 @@ class MemitSettings(MultiLayerSettings):
 
     mom2_weight: Positive | Auto = "auto"
     """Weight of the second moments against the keys of the edit (lambda); GPT2-XL's published one is 20000.
-    auto: PROBE_SHARE of the median k^T C^-1 k of the keys of well-known subjects (`lm.probe_keys`), layer by
-    layer."""
+    auto: PROBE_SHARE of the median k^T C^-1 k of the keys of well-known subjects, layer by layer
+    (`lm.statistics.probe_keys`)."""
     previous_keys: bool = False
     """Whether an edit also leaves alone what was written at the keys of earlier ones, as the released code of
     AlphaEdit (Fang et al., 2025) has it for MEMIT."""

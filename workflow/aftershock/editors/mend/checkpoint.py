@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from aftershock.lm.hypernetwork import Hypernetwork
+from aftershock.lm.networks.hypernetwork import Hypernetwork
 from aftershock.output import whole_file
 
 

@@ -13,9 +13,9 @@ from aftershock.editors.mend import MendTraining
 from aftershock.editors.mend.training import Batch, in_batches, train
 from aftershock.editors.settings import as_values
 from aftershock.lm.gradients import Texts
-from aftershock.lm.hypernetwork import Hypernetwork
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.tokens import Pair, encode_pairs
+from aftershock.lm.networks.hypernetwork import Hypernetwork
+from aftershock.lm.texts.tokens import Pair, encode_pairs
 from aftershock.progress import Progress
 from aftershock.seeds import derive, generator
 

@@ -20,10 +20,10 @@ from aftershock.editors.contract import Contexts, Editor, EditResult, Memory
 from aftershock.editors.mend import MendSettings
 from aftershock.lm.edits import EMPTY, LowRank, State, select
 from aftershock.lm.gradients import Gradients, Texts, module_gradients
-from aftershock.lm.hypernetwork import Hypernetwork, TooFewTokensError, matrices
 from aftershock.lm.memory import batch_limit, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.tokens import Pair, encode_pairs
+from aftershock.lm.networks.hypernetwork import Hypernetwork, TooFewTokensError, matrices
+from aftershock.lm.texts.tokens import Pair, encode_pairs
 from aftershock.requests import EditRequest
 
 CPU_TOKENS = 4096  # of requests whose gradients are taken together; more gain a CPU nothing

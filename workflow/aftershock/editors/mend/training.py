@@ -22,8 +22,8 @@ from aftershock.editors.mend.checkpoint import TrainingState, load_checkpoint, s
 from aftershock.lm.edits import State, apply_deltas, first_layer
 from aftershock.lm.gradients import Texts, module_gradients, read_targets
 from aftershock.lm.hooks import record_activations, start_after_layer
-from aftershock.lm.hypernetwork import Hypernetwork
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.networks.hypernetwork import Hypernetwork
 from aftershock.progress import Progress
 from aftershock.seeds import generator
 

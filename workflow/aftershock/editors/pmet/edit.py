@@ -24,7 +24,7 @@ from aftershock.editors.previous_keys import PreviousKeys
 from aftershock.editors.request_batch import RequestBatch, mean_by
 from aftershock.editors.solvers import Factor, adjust, rounding
 from aftershock.lm.edits import EMPTY, LowRank, State
-from aftershock.lm.values import Values
+from aftershock.lm.optimisation.values import Values
 
 PARTS = ("attention", "mlp")  # of a value, in this order
 

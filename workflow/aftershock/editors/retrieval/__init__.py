@@ -36,7 +36,7 @@ class RetrievalSettings:
     """Similarity that a statement needs at least."""
     match: Literal["tokens", "sentences"] = "tokens"
     """What says how alike a prompt and a fact are: the model's input embeddings, token by token, or cosines
-    of the sentence encoder that cases.label_encoder names. See `lm/text_match.py`."""
+    of the sentence encoder that cases.label_encoder names. See `lm/networks/text_match.py`."""
     keys: Literal["subject", "prompt", "statement"] = "subject"
     """The part of a fact that prompts are compared with."""
     distractors: Annotated[int, Field(ge=0)] = 0

@@ -7,7 +7,7 @@ from aftershock.editors.text_editor import Cases, TextEditor
 from aftershock.lm.edits import State
 from aftershock.lm.edits.context import Context
 from aftershock.lm.edits.index import Index
-from aftershock.lm.text_match import TOKENS, matcher_of
+from aftershock.lm.networks.text_match import TOKENS, matcher_of
 from aftershock.requests import EditRequest
 
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from aftershock.editors.rank_one import Equation, RankOneEditor
-from aftershock.lm.values import Values
+from aftershock.lm.optimisation.values import Values
 
 
 class Rome(RankOneEditor):

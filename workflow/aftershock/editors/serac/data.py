@@ -9,7 +9,7 @@ import pandas as pd
 
 from aftershock.editors.serac import SeracTraining
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.tokens import Pair, encode_pairs
+from aftershock.lm.texts.tokens import Pair, encode_pairs
 from aftershock.prompts import join
 
 About = tuple[str, str]

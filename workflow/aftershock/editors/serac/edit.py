@@ -22,7 +22,7 @@ from aftershock.editors.serac import SeracSettings
 from aftershock.lm.edits import EMPTY, State
 from aftershock.lm.edits.routed import Routed
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.scope_models import ScopeModels
+from aftershock.lm.networks.scope_models import ScopeModels
 from aftershock.lm.scoring import score_states
 from aftershock.prompts import bare, join
 from aftershock.requests import EditRequest, Query

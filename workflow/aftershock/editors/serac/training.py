@@ -22,9 +22,9 @@ from aftershock.editors.serac import SeracTraining
 from aftershock.editors.serac.data import Chosen, Pool
 from aftershock.lm.edits.routed import SWITCH, mixture
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.scope import distance
-from aftershock.lm.scope_models import Shape, lowest_layers
-from aftershock.lm.tokens import Pair
+from aftershock.lm.networks.scope import distance
+from aftershock.lm.networks.scope_models import Shape, lowest_layers
+from aftershock.lm.texts.tokens import Pair
 from aftershock.progress import Progress
 from aftershock.seeds import derive, generator
 

@@ -37,7 +37,7 @@ from aftershock.lm.edits import EMPTY, LowRank, State, per_token, select
 from aftershock.lm.gradients import Texts, module_gradients
 from aftershock.lm.memory import batch_limit, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.tokens import Pair, encode_pairs
+from aftershock.lm.texts.tokens import Pair, encode_pairs
 from aftershock.requests import EditRequest
 
 CPU_TOKENS = (

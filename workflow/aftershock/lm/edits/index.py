@@ -10,7 +10,7 @@ from torch import Tensor
 from aftershock.lm.edits.context import Context, unpack_texts
 from aftershock.lm.edits.delta import register
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.text_match import TOKENS, matcher_of
+from aftershock.lm.networks.text_match import TOKENS, matcher_of
 
 DIGITS = 6  # of a similarity that count, so that rounding decides nothing
 

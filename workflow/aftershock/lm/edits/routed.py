@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from aftershock.lm.edits.delta import BEHIND_LAYERS, Batch, CaseTensors, register
-from aftershock.lm.frames import PLAIN
 from aftershock.lm.hooks import batches
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.networks.scope_models import ScopeModels, find_models
 from aftershock.lm.outputs import Read
-from aftershock.lm.scope_models import ScopeModels, find_models
+from aftershock.lm.texts.frames import PLAIN
 
 SWITCH = 0.5  # similarity above which a prompt is in scope
 TIE = 1e-6  # log-similarities this close are rounding: the same key read in another batch

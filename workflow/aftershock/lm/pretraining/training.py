@@ -14,9 +14,9 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from aftershock.lm.muon import Muon
-from aftershock.lm.text import Document, Sentence, document_text
-from aftershock.lm.tokenizer import train_tokenizer
+from aftershock.lm.pretraining.muon import Muon
+from aftershock.lm.pretraining.text import Document, Sentence, document_text
+from aftershock.lm.pretraining.tokenizer import train_tokenizer
 from aftershock.progress import Progress
 from aftershock.prompts import bare, join, shortened
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from aftershock.lm.folders import PROVENANCE, QUANTISED_WEIGHTS, UNQUANTISED, quantisation_of
-from aftershock.lm.hub import find_repository, place
+from aftershock.lm.files.folders import PROVENANCE, QUANTISED_WEIGHTS, UNQUANTISED, quantisation_of
+from aftershock.lm.files.hub import find_repository, place
 from aftershock.output import whole_folder
 
 MODULES = "modules.json"

@@ -17,9 +17,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
-from aftershock.lm.folders import PROVENANCE
-from aftershock.lm.hashes import sha256_of, sha256_of_weights
-from aftershock.lm.hub import Repository
+from aftershock.lm.files.folders import PROVENANCE
+from aftershock.lm.files.hashes import sha256_of, sha256_of_weights
+from aftershock.lm.files.hub import Repository
 
 BY_HAND = "or name a file that is here: source: {gguf: PATH}"
 
@@ -63,7 +63,7 @@ def _read(
     about: Mapping[str, Any],
 ) -> None:
     """Write the file's model, after a look at whether it is the one and of use."""
-    from aftershock.lm.gguf_files import dequantise, model_type_of_gguf, read_header
+    from aftershock.lm.files.gguf_files import dequantise, model_type_of_gguf, read_header
 
     found = sha256_of(path)
     if source.get("sha256", found) != found:

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from aftershock.lm.context_cache import recall
 from aftershock.lm.edits import Batch, State, apply_deltas, per_token
 from aftershock.lm.hooks import (
     add_to_outputs,
@@ -27,7 +26,8 @@ from aftershock.lm.hooks import (
     with_added,
 )
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.tokens import Located
+from aftershock.lm.optimisation.context_cache import recall
+from aftershock.lm.texts.tokens import Located
 
 
 class FrozenCache(DynamicCache):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from transformers import DynamicCache
 
-from aftershock.lm.frames import answer_ends
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.texts.frames import answer_ends
 from aftershock.seeds import derive
 
 PLAIN_ENDING = "\n\nAnswer:\n["

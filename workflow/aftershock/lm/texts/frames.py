@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
 
-from aftershock.lm.folders import NO_CHAT_TEMPLATE
+from aftershock.lm.files.folders import NO_CHAT_TEMPLATE
 from aftershock.prompts import bare, following
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aftershock.lm.hub import find_repository, place
+from aftershock.lm.files.hub import find_repository, place
 from aftershock.output import whole_folder
 
 LAYER = "{layer}"

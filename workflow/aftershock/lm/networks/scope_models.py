@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.scope import Distance, LastTokenEncoder, ScopeClassifier
+from aftershock.lm.networks.scope import Distance, LastTokenEncoder, ScopeClassifier
 from aftershock.output import whole_file
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from aftershock.lm.folders import fault_of_model
-from aftershock.lm.tokenizer_files import load_tokenizer
+from aftershock.lm.files.folders import fault_of_model
+from aftershock.lm.texts.tokenizer_files import load_tokenizer
 
 TOKENS_PER_BATCH = 8192  # padding included
 LONGEST = 512  # tokens; more of a text is not read

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.tokens import Located
+from aftershock.lm.texts.tokens import Located
 
 
 @dataclass(frozen=True)

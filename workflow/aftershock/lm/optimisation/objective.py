@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aftershock.lm.value_problem import ValueProblem
+from aftershock.lm.optimisation.value_problem import ValueProblem
 
 EASED = 0.1  # PMET: the share of its weight that the target has in the step after one that says it everywhere
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from aftershock.lm.label_encoder import SentenceEncoder
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.networks.label_encoder import SentenceEncoder
 from aftershock.prompts import following
 
 TOKENS = "tokens"

@@ -8,7 +8,7 @@ from torch import Tensor
 from aftershock.lm.edits import EMPTY
 from aftershock.lm.hooks import at_subjects
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.tokens import locate
+from aftershock.lm.texts.tokens import locate
 
 PROMPT = "This is about {}"
 """The prompt around each subject, which keeps it from the first position of the text, where keys are unlike

@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from aftershock.lm.hashes import sha256_of
+from aftershock.lm.files.hashes import sha256_of
 
 ATTEMPTS = 3
 PAUSE_SECONDS = 2.0

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerFast
 
-from aftershock.lm.beginning import AUTO, leading_ids
-from aftershock.lm.frames import PLAIN, Frame, Read, answer_ends, chat_frame, read_framed
+from aftershock.lm.texts.beginning import AUTO, leading_ids
+from aftershock.lm.texts.frames import PLAIN, Frame, Read, answer_ends, chat_frame, read_framed
 from aftershock.prompts import bare, following, shortened
 
 TargetIds = Literal["text", "released"]
@@ -22,10 +22,10 @@ TOO_LONG = (
 class TextReader:
     """The part of a language model that turns text into tokens.
 
-    `target_ids` says how targets are read, see lm/tokens.py. `special_tokens` says how a text that spells a
-    special token is read: as its characters, since labels and documents are data, or as that token, as the
-    papers' released code does. `document_token` says what every text begins with, see lm/beginning.py, and
-    `prompt_format` what stands around prompts, see lm/frames.py.
+    `target_ids` says how targets are read, see lm/texts/tokens.py. `special_tokens` says how a text that
+    spells a special token is read: as its characters, since labels and documents are data, or as that
+    token, as the papers' released code does. `document_token` says what every text begins with, see
+    lm/texts/beginning.py, and `prompt_format` what stands around prompts, see lm/texts/frames.py.
     """
 
     model: PreTrainedModel

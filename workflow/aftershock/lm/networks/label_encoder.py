@@ -12,9 +12,9 @@ from tokenizers import normalizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from aftershock.lm.folders import fault_of_encoder
+from aftershock.lm.files.folders import fault_of_encoder
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.tokenizer_files import RULES, load_tokenizer
+from aftershock.lm.texts.tokenizer_files import RULES, load_tokenizer
 
 CHUNK = 4096  # labels that are embedded together
 NEEDS_LIBRARY = (
@@ -58,7 +58,7 @@ class ModelEncoder:
 
 
 class SentenceEncoder:
-    """A model of sentence-transformers, from a folder that `lm.fetch_encoder` made."""
+    """A model of sentence-transformers, from a folder that `lm.files.fetch_encoder` made."""
 
     def __init__(self, folder: str | Path, device: str = "cpu") -> None:
         """ValueError when the library or the files are missing."""

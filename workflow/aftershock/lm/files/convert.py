@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from aftershock.lm.folders import INDEX, SINGLE
+from aftershock.lm.files.folders import INDEX, SINGLE
 
 SHARD_BYTES = 5_000_000_000
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.moments import Moment, check_hashes
+from aftershock.lm.statistics.moments import Moment, check_hashes
 from aftershock.output import whole_file
 from aftershock.progress import Progress
 

@@ -6,8 +6,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from aftershock.lm.documents import KINDS, kind_of
-from aftershock.lm.hub import find_repository, place
+from aftershock.lm.files.hub import find_repository, place
+from aftershock.lm.texts.documents import KINDS, kind_of
 from aftershock.output import whole_folder
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from aftershock.lm.edits import EMPTY, State, rewrite_prompts
 from aftershock.lm.memory import token_bytes
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.prefix_cache import CachedPrefixes, split_at_subject
-from aftershock.lm.tokens import Located, locate, locate_pairs
+from aftershock.lm.optimisation.prefix_cache import CachedPrefixes, split_at_subject
+from aftershock.lm.texts.tokens import Located, locate, locate_pairs
 from aftershock.prompts import fill, split
 from aftershock.requests import EditRequest
 

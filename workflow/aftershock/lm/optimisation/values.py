@@ -18,12 +18,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aftershock.lm import value_problem
 from aftershock.lm.edits import EMPTY, State, merge_many
 from aftershock.lm.memory import batch_limit, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.objective import Objective
-from aftershock.lm.value_problem import ValueProblem, text_bytes, write_texts
+from aftershock.lm.optimisation import value_problem
+from aftershock.lm.optimisation.objective import Objective
+from aftershock.lm.optimisation.value_problem import ValueProblem, text_bytes, write_texts
 from aftershock.requests import EditRequest
 
 ENOUGH = 0.05  # a value whose loss is below this is done (constant of the released code)

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from aftershock.lm.hashes import sha256_of_weights as sha256_of_weights
+from aftershock.lm.files.hashes import sha256_of_weights as sha256_of_weights
 from aftershock.lm.hooks import batches, record_activations
 from aftershock.lm.model import LanguageModel
 from aftershock.output import whole_file

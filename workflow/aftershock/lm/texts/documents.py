@@ -1,7 +1,7 @@
 """Documents out of text files, and a random sample of them that never holds more than itself.
 
 A file is .txt (a document a line), .jsonl (a JSON object a line) or .parquet; the first two may be packed, as
-.txt.gz and .jsonl.gz. `lm.fetch_text` makes such files of a data set of the Hub.
+.txt.gz and .jsonl.gz. `lm.files.fetch_text` makes such files of a data set of the Hub.
 """
 
 import gzip

@@ -12,7 +12,7 @@ import torch
 
 from aftershock.lm.hooks import record_activations
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.value_problem import ESSENCE
+from aftershock.lm.optimisation.value_problem import ESSENCE
 from aftershock.prompts import SLOT, fill
 
 TEXTS = 32

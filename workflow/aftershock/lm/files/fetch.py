@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from aftershock.lm.convert import SHARD_BYTES, convert
-from aftershock.lm.fetch_gguf import take_gguf
-from aftershock.lm.folders import (
+from aftershock.lm.files.convert import SHARD_BYTES, convert
+from aftershock.lm.files.fetch_gguf import take_gguf
+from aftershock.lm.files.folders import (
     INDEX,
     PROVENANCE,
     QUANTISED_WEIGHTS,
@@ -22,8 +22,8 @@ from aftershock.lm.folders import (
     UNQUANTISED,
     quantisation_of,
 )
-from aftershock.lm.hashes import sha256_of, sha256_of_weights
-from aftershock.lm.hub import Repository, find_repository, place
+from aftershock.lm.files.hashes import sha256_of, sha256_of_weights
+from aftershock.lm.files.hub import Repository, find_repository, place
 from aftershock.output import whole_folder
 
 BIN, BIN_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -202,7 +202,7 @@ def _weights(origin: _Origin) -> list[str]:
 
 def _make_tokenizer(origin: _Origin, into: Path) -> None:
     """Write tokenizer.json from the files of an older tokenizer."""
-    from aftershock.lm.tokenizer_files import convert_tokenizer
+    from aftershock.lm.texts.tokenizer_files import convert_tokenizer
 
     try:
         convert_tokenizer(into).save(str(into / "tokenizer.json"))

@@ -17,7 +17,7 @@ import transformers
 from tokenizers import AddedToken, Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from aftershock.lm.sentencepiece_files import convert_sentencepiece
+from aftershock.lm.texts.sentencepiece_files import convert_sentencepiece
 
 RULES, SETTINGS, SPECIAL = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 TEMPLATE, PIECES = "chat_template.jinja", "tokenizer.model"

@@ -1,0 +1,5 @@
+"""Optimising what a layer should write at the last subject token, for many values side by side.
+
+`values` has the loop and `objective` what falls in it and when it ends; `value_problem` holds the texts.
+`prefix_cache` runs only the end of a text again, and `context_cache` keeps what many texts begin with.
+"""
