@@ -45,6 +45,7 @@ METHOD = Method(
         "clamp": 4.0,
         "mom2_weight": 1e-3,
         "ridge": 1e-6,
+        "previous_keys": False,  # with them an edit of the same fact keeps much of the one before
     },
     recorded={
         "mom2_update_weight": "mom2_weight",
