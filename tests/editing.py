@@ -78,6 +78,19 @@ def make(method, lm, contexts=CONTEXTS, seed=0, **changes):
     return built(method, lm, settings, contexts, seed=seed)
 
 
+def make_measured(method, lm):
+    """The editor for a trained model: numbers of its example that can be measured are, on the model.
+
+    Methods that optimise a value do so at the lowest layer, before attention has moved what a subject means.
+    """
+    defaults = method_of(method).settings()
+    numbers = {name for name, value in SETTINGS[method].items() if isinstance(value, float)}
+    changes = {name: "auto" for name in numbers if getattr(defaults, name) == "auto"}
+    if hasattr(defaults, "clamp"):
+        changes |= {"layers": [0], "steps": 25, "lr": 0.5}
+    return make(method, lm, [["{}"]], **changes)
+
+
 def built(method, lm, settings, contexts=CONTEXTS, unedited=None, seed=0):
     """The editor, with what it needs beside its settings; second moments are of `unedited`, if given."""
     layers = [layer for layer in layers_of(settings) if layer < lm.n_layers]

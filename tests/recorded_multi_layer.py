@@ -74,7 +74,9 @@ def make(case: Recorded, method: str, **changes: Any) -> MultiLayerEditor:
     settings = settings_from(method, hparams, case.lm, changes)
     made = {"moments": lambda: case.moments, "null_space": lambda: decompose(case.moments)}
     artifacts = {name: made[name]() for name in method_of(method).method.needs(settings)}
-    return method_of(method).load()(case.lm, settings, artifacts, contexts=case.inputs["context_templates"])
+    return method_of(method).load()(
+        case.lm, settings, artifacts, contexts=case.inputs.get("context_templates", [["{}"]])
+    )
 
 
 def check_edits(

@@ -7,9 +7,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from aftershock.costs.cost import BLOCK, PROBES, Costs, Probes
+from aftershock.costs.asking import BLOCK, PROBES, Probes
+from aftershock.costs.cost import Costs
 from aftershock.costs.devices import find_device, shipped
-from aftershock.costs.edits import KINDS, Editing, hypernetwork
+from aftershock.costs.editing import Editing
+from aftershock.costs.edits import KINDS
+from aftershock.costs.trained import hypernetwork
 from aftershock.costs.work import UNKNOWN, Room, Sizes, Work, run
 from aftershock.datasets.table import CONFLICT_STATES
 from aftershock.editors.mend import MendTraining
@@ -60,9 +63,10 @@ def generic(lm, method):
     known = {field.name for field in fields(method_of(method).settings)}
     given = {name: value for name, value in {"steps": 4, "early_stop": 0.0}.items() if name in known}
     settings = settings_of(method, SETTINGS[method], given)
-    return SimpleNamespace(
-        settings=settings, editor=built(method, lm, settings), requests=models.DRAWN.requests(6)
-    )
+    # texts of the published lengths stand before prompts, none where settings ask for none
+    contexts = models.contexts("memit") if getattr(settings, "context_lengths", ()) else [["{}"]]
+    editor = built(method, lm, settings, contexts)
+    return SimpleNamespace(settings=settings, editor=editor, requests=models.DRAWN.requests(6))
 
 
 @pytest.mark.parametrize("method", sorted(find_methods()))

@@ -11,15 +11,18 @@ from aftershock.editors.contract import EditResult
 from aftershock.experiments.cases import run_cases
 from aftershock.experiments.health import TOUCHED, Health, own_texts
 from aftershock.experiments.queries import requests_of
+from aftershock.figures.health import health as figure
 from aftershock.lm.edits import EMPTY, Dense, LowRank, Rows
 from aftershock.lm.edits.measures import ranks, row_norms
 from aftershock.lm.scoring import score
 from aftershock.metrics.health import MOST, Thresholds, disabling, flagged, summarise_health
 from aftershock.paper.health import health_tables
+from aftershock.report import page
 from aftershock.requests import Query
 from aftershock.tables.report import HEALTH_SUMMARY
 from aftershock.tables.runs import HEALTH
 from editing import make
+from pages import Page, material
 from simulated import health_summary
 from test_protocol import TEMPLATE_ROWS, tables
 from tiny import tiny, written
@@ -279,3 +282,41 @@ def test_the_table_for_papers_has_a_line_per_run_and_says_its_thresholds():
     assert len({line.count("|") for line in markdown.splitlines() if line.startswith("|")}) == 1
     assert len(widths - {12}) <= 1
     assert "\\begin{tabular}" in health_tables(HEALTH_SUMMARY.empty())["health.tex"]
+
+
+# --- figure and page ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("n", [2, 15])
+def test_the_figure_has_a_line_per_method_and_dataset(n):
+    names = ["rome", *(f"method {i}" for i in range(n - 1))]
+    runs = [
+        {**RUN, "dataset": dataset, "editor": name} for dataset in ("coverage", "reverse") for name in names
+    ]
+    summary = health_summary(runs, 8)
+    made = figure(summary, "demo", names)
+    ratios, sizes = made.axes
+    assert [label.get_text() for label in ratios.get_yticklabels()] == names
+    medians = [line for line in sizes.lines if len(line.get_xdata()) == 1][1::2]
+    wanted = summary[summary["state"] == "2"].set_index(["editor", "dataset"])["relative_median"]
+    drawn_ = sorted(float(line.get_xdata()[0]) for line in medians)
+    assert drawn_ == pytest.approx(sorted(wanted))
+    assert [line.get_xdata()[0] for line in ratios.lines[-2:]] == [1, 10]
+    assert figure(summary, "another", names) is None
+    assert figure(HEALTH_SUMMARY.empty(), "demo", names) is None
+
+
+def test_without_perplexity_the_figure_shows_sizes_alone():
+    made = figure(summary_of(health_rows([[1.0], [2.0]])), "demo", ["rome"])
+    assert [axis.get_title(loc="left") for axis in made.axes] == ["Size of the change"]
+
+
+def test_the_page_shows_health_with_thresholds_and_flags():
+    html = Page(page(material()))
+    table = html.data("data")["tables"]["health"]
+    assert table["chosen"] == {"state": "2"}
+    shown = {column["id"]: column for column in table["columns"]}
+    assert "after both" in shown["state"]["shown"]
+    assert all(shown[name].get("about") for name in ("collapsed", "disabling", "relative_worst", "unedited"))
+    assert "more than 10 times the unedited model's, an edit as disabling" in html.text
+    assert "demo, rome: after both edits the norm of the change is more than 10 times the median" in html.text
+    without = Page(page(material(tables={})))
+    assert "#health" not in [value for _, name, value in without.attributes if name == "href"]

@@ -160,6 +160,7 @@ def test_a_whole_layer_is_trained_with_its_norms_and_biases(family):
     inside = lm.model.get_submodule(lm.layer(1))
     kinds = {type(delta) for delta in result.delta}
     assert kinds == {Dense, Scale}
+    assert {delta.module for delta in result.delta} == set(editor.changed_modules)
     assert sum(1 + (d.bias is not None) for d in result.delta) == len(list(inside.parameters()))
 
 

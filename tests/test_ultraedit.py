@@ -234,22 +234,21 @@ def one_token(lm):
 
 
 def test_a_last_mini_batch_that_is_not_full_keeps_its_gradients_in_the_paper_only():
-    lm = tiny("llama")
-    case = [r for r in requests(8) if r not in one_token(lm)][:5]
-    paper, released = (
-        make("ultraedit", lm, layers=[1], batch_size=4, variant=v).edit([case]) for v in ("paper", "released")
-    )
+    lm, case = tiny("llama"), requests(7)
+
+    def both(batch_size):
+        editors = (
+            make("ultraedit", lm, layers=[1], batch_size=batch_size, variant=v) for v in ("paper", "released")
+        )
+        return [editor.edit([case]) for editor in editors]
+
+    paper, released = both(4)
     assert paper.reasons == released.reasons == (None,)
     (a,), (b,) = paper.delta, released.delta
-    difference = (a.dense() - b.dense()).norm() / a.dense().norm()
-    assert pytest.approx(difference.item(), abs=0.005) == DIFFERENT  # the docstring of the editor says so
-    kept = {name: tensor for name, tensor in paper.memory.items() if name.endswith(".n")}
-    assert all(torch.equal(kept[name], released.memory[name]) for name in kept)
-    full = [
-        make("ultraedit", lm, layers=[1], batch_size=5, variant=v).edit([case]).delta
-        for v in ("paper", "released")
-    ]
-    assert close(*full, 1e-12)
+    difference = ((a.dense() - b.dense()).norm() / a.dense().norm()).item()
+    assert difference == pytest.approx(DIFFERENT, abs=0.005)  # the docstring of the editor says so
+    assert all(torch.equal(kept, released.memory[name]) for name, kept in paper.memory.items())
+    assert close(*(result.delta for result in both(7)), 1e-12)
 
 
 def test_a_block_of_one_row_fails_for_good_in_the_released_variant_only():
@@ -315,7 +314,7 @@ def test_a_prompt_with_several_targets_is_named(caplog):
     assert not caplog.messages
 
 
-DIFFERENT = 1.10
+DIFFERENT = 0.75
 """Relative difference of the two variants' changes."""
 
 

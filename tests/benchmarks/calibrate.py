@@ -23,7 +23,8 @@ from scipy.optimize import nnls
 
 from aftershock.costs.cost import Costs, Probes
 from aftershock.costs.devices import GB, Device
-from aftershock.costs.edits import KINDS, Editing
+from aftershock.costs.editing import Editing
+from aftershock.costs.edits import KINDS
 from aftershock.costs.work import Room, Sizes, Texts, Work
 from aftershock.editors.mend import MendTraining
 from aftershock.editors.methods import method_of

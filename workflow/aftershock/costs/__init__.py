@@ -1,7 +1,8 @@
 """What a run will cost, before it runs. Nothing here loads a tensor library, and no result depends on it.
 
-Costs follow from sizes and settings: `work` of a pass through a model, `edits` of each method, `cost` of
-whole jobs, `questions` asked of a model. `devices` turns that into seconds, `sharding` into jobs of minutes,
+Costs follow from sizes and settings: `work` of a pass through a model, `edits` of each method (by what it
+does: `trained`, `optimised`, `remembered`), `asking` of a model, `cost` of whole jobs, `questions` that a
+study asks. `devices` turns that into seconds, `sharding` into jobs of minutes,
 `needs` into what a job asks of a scheduler, and `plan` into what a study takes, whose jobs `study` lists and
 `schedule` hands out to devices.
 """

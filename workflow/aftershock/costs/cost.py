@@ -11,47 +11,24 @@ from typing import Any
 
 from aftershock.config.settings import artifact_layers, merged_settings, moment_layers, needed_artifacts
 from aftershock.costs import serac
+from aftershock.costs.asking import BLOCK, LENGTHS, OBJECTS, PROBES, PROMPTS, Asking, Probes
 from aftershock.costs.devices import Device
-from aftershock.costs.edits import KINDS, Editing, hypernetwork, network_weights, trained_weights
-from aftershock.costs.work import AVERAGE, DOUBLE, FLOAT, NOTHING, Room, Sizes, Texts, Work, run, texts_within
+from aftershock.costs.editing import Editing, trained_weights
+from aftershock.costs.edits import KINDS
+from aftershock.costs.trained import hypernetwork, network_weights
+from aftershock.costs.work import DOUBLE, FLOAT, NOTHING, Work, run
 from aftershock.editors.contract import is_in_order, layers_of
 from aftershock.editors.mend import mend_training
 from aftershock.editors.methods import method_of, settings_of
 from aftershock.editors.regularisers import copies_state, makes_dense
 from aftershock.editors.serac import serac_training
 
-BLOCK = 32  # cases that are edited and scored together (experiments/cases.py)
 GB = 10**9
-PROMPTS = 11  # of a fact: the edit's own and ten paraphrases
-LENGTHS = 6  # different lengths among the prompts of a block that a model goes on from: each is a batch
-OBJECTS = 3.0  # true objects of a round case
 HOST, DEVICE = 1.2 * GB, 1.5 * GB  # what libraries and tables take
 SETTLING = 15  # vectors per dimension until whitened directions have settled, about (experiments/settling.py)
 WRITTEN_DOCUMENTS, WRITTEN_TOKENS = 40, 256  # that a model writes side by side, and of each (lm/self_text.py)
-OWN_TEXTS, OWN_TOKENS = 4, 32  # that perplexity is measured on (experiments/health.py)
 EIGENVECTORS = 9  # products of d^3 that an eigendecomposition takes
 ROW_BYTES = 25  # of a table of observations, compressed (20 to 27 in the embedded study)
-
-
-@dataclass(frozen=True)
-class Probes:
-    """Prompts, objects after them, and edit prompts of a case in each state (see datasets/probes.py)."""
-
-    prompts: float
-    pairs: float
-    spoken: float
-    edits: tuple[str, ...] = ("e1", "e2", "e2", "control")
-    states: int = 4
-
-
-_round = Probes(2 * PROMPTS, (2 * OBJECTS + 1) * PROMPTS, 1, ("e1", "second"), 3)
-PROBES = {
-    "coverage": Probes(PROMPTS + 9, 3 * PROMPTS + 14, 1),
-    "reverse": Probes(3 * PROMPTS, 5 * PROMPTS, 3),
-    "composite": Probes(5 * PROMPTS + 1, 8 * PROMPTS + 1, 3),
-    "round_easy": _round,
-    "round_hard": _round,
-}
 
 
 @dataclass(frozen=True)
@@ -77,19 +54,8 @@ class Need:
         return on.loading(self.read) + on.seconds(self.work, precision)
 
 
-class Costs:
+class Costs(Asking):
     """The costs of one model's jobs on a device, as a configuration has them."""
-
-    def __init__(
-        self,
-        config: Mapping[str, Any],
-        model: Mapping[str, Any],
-        device: Device,
-        texts: Texts = AVERAGE,
-    ) -> None:
-        self.config, self.model, self.device, self.texts = config, model, device, texts
-        self.sizes = Sizes.of(model)
-        self.room: Room = device.room(self.sizes)
 
     # --- before edits ---------------------------------------------------------------------------------------
 
@@ -125,7 +91,7 @@ class Costs:
         if self.model["moments"].get("text") != "self":
             return found
         texts, side_by_side = self._text_tokens() / WRITTEN_TOKENS, WRITTEN_DOCUMENTS * LENGTHS
-        return replace(found, work=found.work + self._continued(texts, WRITTEN_TOKENS, side_by_side))
+        return replace(found, work=found.work + self.continued(texts, WRITTEN_TOKENS, side_by_side))
 
     def moments(self, layers: Sequence[int] | None = None, inner: int | None = None) -> Need:
         """One pass up to the highest of `layers`, a product of keys for each, and the eigenvalues of each.
@@ -197,18 +163,18 @@ class Costs:
     def verify_facts(self, facts: float) -> Need:
         """Facts asked after all prompts, ranked among other labels after one, and said freely."""
         cases = self.config["cases"]
-        found = self._asked(facts, cases["rank_candidates"])
-        return self._need(found + self._continued(facts, cases["continuation_tokens"], 1024), disk=60 * facts)
+        found = self.asked(facts, cases["rank_candidates"])
+        return self._need(found + self.continued(facts, cases["continuation_tokens"], 1024), disk=60 * facts)
 
     def score_objects(self, objects: float) -> Need:
         """Objects asked as facts are; several share a prompt."""
         return self._need(
-            self._asked(objects, self.config["cases"]["rank_candidates"], OBJECTS), disk=60 * objects
+            self.asked(objects, self.config["cases"]["rank_candidates"], OBJECTS), disk=60 * objects
         )
 
     def baseline(self, dataset: str, cases: int) -> Need:
         """All probes of a dataset's test cases in one state."""
-        found = self.scored(PROBES[dataset], cases, 1, 0) + self._said(PROBES[dataset], cases, 1)
+        found = self.scored(PROBES[dataset], cases, 1, 0) + self.said(PROBES[dataset], cases, 1)
         return self._need(found, disk=cases * PROBES[dataset].pairs * ROW_BYTES)
 
     # --- edits ----------------------------------------------------------------------------------------------
@@ -232,7 +198,7 @@ class Costs:
         # half of the states come after two edits
         before = kind.before(replace(one, requests=1.0 + self._labels(editor) / 2))
         block += self.scored(probes, n, probes.states, lowest, before)
-        block += self._said(probes, n, probes.states, before) + self._read(n, probes.states)
+        block += self.said(probes, n, probes.states, before) + self.read(n, probes.states)
         largest = replace(one, requests=self._labels(editor) if "second" in probes.edits else 1.0)
         return self._with_needs(
             method,
@@ -267,7 +233,7 @@ class Costs:
 
     def sampled(self, texts: float, tokens: int) -> Need:
         """`texts` continued by `tokens` tokens, one at a time."""
-        return self._need(self._continued(texts, tokens, 1))
+        return self._need(self.continued(texts, tokens, 1))
 
     def classified(self) -> Need:
         """Labels judged by a small classifier."""
@@ -299,57 +265,6 @@ class Costs:
             return 1.0
         labels = editor.get("labels", "all")
         return {"all": OBJECTS, "related": 2.0}.get(labels) or min(float(labels), OBJECTS)
-
-    def scored(self, probes: Probes, cases: float, states: int, unchanged: int, before: float = 0.0) -> Work:
-        """Probes of `cases` cases in several states, layers below `unchanged` once for all.
-
-        `before` are tokens that stand before each prompt.
-        """
-        sizes, rows = self.sizes, cases * probes.prompts
-        more = probes.pairs / probes.prompts * (self.texts.target - 1)
-        width, read = before + self.texts.prompt + more, 1 + more
-        batches = texts_within(sizes, self.room, rows, width, read)
-        once = run(sizes, batches, rows * width, unchanged, width)
-        above = run(sizes, batches, rows * width, sizes.layers - unchanged, width, rows * read, narrow=True)
-        return once + (above + Work(rows=cases * probes.pairs)) * states
-
-    def _said(self, probes: Probes, cases: float, states: int, before: float = 0.0) -> Work:
-        tokens = self.config["continuations"]["tokens"]
-        return self._continued(cases * probes.spoken, tokens, BLOCK, before) * states
-
-    def _read(self, cases: float, states: int) -> Work:
-        """Texts whose perplexity is measured in some of `cases` cases, in several states."""
-        every, sizes = self.config["health"]["every"], self.sizes
-        if not every:
-            return NOTHING
-        rows = OWN_TEXTS * cases / every
-        batches = texts_within(sizes, self.room, rows, OWN_TOKENS, OWN_TOKENS)
-        tokens = rows * OWN_TOKENS
-        return run(sizes, batches, tokens, sizes.layers, OWN_TOKENS, read=tokens) * states
-
-    def _continued(self, texts: float, tokens: int, block: int, before: float = 0.0) -> Work:
-        """Greedy continuations of prompts, `block` of them or fewer at a time, a batch for each length.
-
-        `before` are tokens that stand before each prompt.
-        """
-        if not tokens or not texts:
-            return NOTHING
-        groups = max(1.0, texts / block) * min(LENGTHS, texts)
-        sizes, width = self.sizes, before + self.texts.prompt
-        first = run(sizes, groups, texts * width, sizes.layers, width, read=texts)
-        return first + run(sizes, groups, texts, sizes.layers, width + tokens, read=texts) * (tokens - 1)
-
-    def _asked(self, facts: float, candidates: int, share: float = 1.0) -> Work:
-        """`facts`, `share` of them to a prompt, after all prompts; `candidates` labels after the first."""
-        sizes, keys = self.sizes, facts / share
-        more = (candidates + (PROMPTS - 1) * share) * (self.texts.target - 1)
-        tokens, read = keys * (PROMPTS * self.texts.prompt + more), keys * (PROMPTS + more)
-        rows = keys * PROMPTS
-        batches = texts_within(sizes, self.room, rows, tokens / rows, read / rows)
-        found = run(
-            sizes, batches, tokens, sizes.layers, self.texts.prompt + more / PROMPTS, read, narrow=True
-        )
-        return found + Work(rows=keys * (candidates + (PROMPTS - 1) * share))
 
     def _with_needs(self, method: Any, settings: Any, work: Work, case: float, disk: float) -> Need:
         """A job that edits: it loads what its method needs first, and factorises second moments once."""

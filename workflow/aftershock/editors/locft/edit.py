@@ -109,6 +109,11 @@ class LocFt(Editor):
         return AddedRow(row.to(self.lm.device), None if bias is None else bias.detach().mean())
 
     @property
+    def changed_modules(self) -> tuple[str, ...]:
+        """The trained modules."""
+        return tuple(dict.fromkeys(module for module, _ in self.parameters))
+
+    @property
     def case_bytes(self) -> int:
         """A whole matrix, or layer, for each trained layer."""
         return self._numbers * self.lm.dtype.itemsize

@@ -14,8 +14,8 @@ right one is equal, has as many unknowns as there are rows, and leaves the chang
 of its gradients before they are normalised, so that its g^ is -mu / sigma. A block of a single row has no
 unbiased variance, which makes the normaliser NaN for good: the case fails, and so do all that go on from its
 memory. Here such a mini-batch keeps its gradients, and such a row adds what lies between it and the mean. On
-a three-layer random Llama (tests/test_ultraedit.py), the changes that five requests make in mini-batches of
-four differ by 1.10 of their norm between the variants. On SmolLM2, eight requests in one mini-batch of ten at
+a three-layer random Llama (tests/test_ultraedit.py), the changes that seven requests make in mini-batches of
+four differ by .75 of their norm between the variants. On SmolLM2, eight requests in one mini-batch of ten at
 lr 3e-4 leave a mean log-probability of the targets of -1.2, and of -10.8 in the released variant.
 """
 

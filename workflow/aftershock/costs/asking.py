@@ -1,0 +1,102 @@
+"""What asking a model costs: probes of cases in their states, facts, continuations, texts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aftershock.costs.devices import Device
+from aftershock.costs.work import AVERAGE, NOTHING, Room, Sizes, Texts, Work, run, texts_within
+
+PROMPTS = 11  # of a fact: the edit's own and ten paraphrases
+LENGTHS = 6  # different lengths among the prompts of a block that a model goes on from: each is a batch
+OBJECTS = 3.0  # true objects of a round case
+OWN_TEXTS, OWN_TOKENS = 4, 32  # that perplexity is measured on (experiments/health.py)
+BLOCK = 32  # cases that are edited and scored together (experiments/cases.py)
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Prompts, objects after them, and edit prompts of a case in each state (see datasets/probes.py)."""
+
+    prompts: float
+    pairs: float
+    spoken: float
+    edits: tuple[str, ...] = ("e1", "e2", "e2", "control")
+    states: int = 4
+
+
+_round = Probes(2 * PROMPTS, (2 * OBJECTS + 1) * PROMPTS, 1, ("e1", "second"), 3)
+PROBES = {
+    "coverage": Probes(PROMPTS + 9, 3 * PROMPTS + 14, 1),
+    "reverse": Probes(3 * PROMPTS, 5 * PROMPTS, 3),
+    "composite": Probes(5 * PROMPTS + 1, 8 * PROMPTS + 1, 3),
+    "round_easy": _round,
+    "round_hard": _round,
+}
+
+
+class Asking:
+    """Work of questions to one model, as a configuration has them; `texts` are as long as those."""
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        model: Mapping[str, Any],
+        device: Device,
+        texts: Texts = AVERAGE,
+    ) -> None:
+        self.config, self.model, self.device, self.texts = config, model, device, texts
+        self.sizes = Sizes.of(model)
+        self.room: Room = device.room(self.sizes)
+
+    def scored(self, probes: Probes, cases: float, states: int, unchanged: int, before: float = 0.0) -> Work:
+        """Probes of `cases` cases in several states, layers below `unchanged` once for all.
+
+        `before` are tokens that stand before each prompt.
+        """
+        sizes, rows = self.sizes, cases * probes.prompts
+        more = probes.pairs / probes.prompts * (self.texts.target - 1)
+        width, read = before + self.texts.prompt + more, 1 + more
+        batches = texts_within(sizes, self.room, rows, width, read)
+        once = run(sizes, batches, rows * width, unchanged, width)
+        above = run(sizes, batches, rows * width, sizes.layers - unchanged, width, rows * read, narrow=True)
+        return once + (above + Work(rows=cases * probes.pairs)) * states
+
+    def said(self, probes: Probes, cases: float, states: int, before: float = 0.0) -> Work:
+        """Continuations of the edit prompts of `cases` cases in several states."""
+        tokens = self.config["continuations"]["tokens"]
+        return self.continued(cases * probes.spoken, tokens, BLOCK, before) * states
+
+    def read(self, cases: float, states: int) -> Work:
+        """Texts whose perplexity is measured in some of `cases` cases, in several states."""
+        every, sizes = self.config["health"]["every"], self.sizes
+        if not every:
+            return NOTHING
+        rows = OWN_TEXTS * cases / every
+        batches = texts_within(sizes, self.room, rows, OWN_TOKENS, OWN_TOKENS)
+        tokens = rows * OWN_TOKENS
+        return run(sizes, batches, tokens, sizes.layers, OWN_TOKENS, read=tokens) * states
+
+    def continued(self, texts: float, tokens: int, block: int, before: float = 0.0) -> Work:
+        """Greedy continuations of prompts, `block` of them or fewer at a time, a batch for each length.
+
+        `before` are tokens that stand before each prompt.
+        """
+        if not tokens or not texts:
+            return NOTHING
+        groups = max(1.0, texts / block) * min(LENGTHS, texts)
+        sizes, width = self.sizes, before + self.texts.prompt
+        first = run(sizes, groups, texts * width, sizes.layers, width, read=texts)
+        return first + run(sizes, groups, texts, sizes.layers, width + tokens, read=texts) * (tokens - 1)
+
+    def asked(self, facts: float, candidates: int, share: float = 1.0) -> Work:
+        """`facts`, `share` of them to a prompt, after all prompts; `candidates` labels after the first."""
+        sizes, keys = self.sizes, facts / share
+        more = (candidates + (PROMPTS - 1) * share) * (self.texts.target - 1)
+        tokens, read = keys * (PROMPTS * self.texts.prompt + more), keys * (PROMPTS + more)
+        rows = keys * PROMPTS
+        batches = texts_within(sizes, self.room, rows, tokens / rows, read / rows)
+        found = run(
+            sizes, batches, tokens, sizes.layers, self.texts.prompt + more / PROMPTS, read, narrow=True
+        )
+        return found + Work(rows=keys * (candidates + (PROMPTS - 1) * share))
