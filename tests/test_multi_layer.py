@@ -20,7 +20,7 @@ from tiny import CITIES, NAMES, TEMPLATES, requests, tiny
 D, N = 24, 3
 REMEMBER = {
     "memit": {"previous_keys": True},
-    "encore": {},
+    "encore": {"previous_keys": True},
     "alphaedit": {},
 }
 """Methods that know the keys of earlier edits, and the settings with which they do."""
@@ -321,7 +321,7 @@ def test_encore_ends_values_as_the_paper_says_or_at_five_tokens():
 
 def test_encore_is_the_ridged_least_squares_with_all_keys_so_far():
     lm = tiny()
-    editor = make("encore", lm, layers=[0], mom2_weight=2e-3, ridge=0.03)
+    editor = make("encore", lm, layers=[0], mom2_weight=2e-3, ridge=0.03, previous_keys=True)
     first = editor.edit(several(2))
     second = editor.edit(several(3, template=1), first.delta, first.memory)
     K, R = (second.diagnostics[1][name][0].T for name in ("K", "R"))

@@ -43,8 +43,9 @@ METHOD = Method(
         "lr": 0.2,
         "weight_decay": 0.01,
         "clamp": 4.0,
-        "mom2_weight": 1e-3,
-        "ridge": 1e-6,
+        "mom2_weight": 1.0,
+        "ridge": 1e-7,
+        "previous_keys": False,  # with them an edit of the same fact keeps much of the one before
     },
     recorded={
         "mom2_update_weight": "mom2_weight",
