@@ -99,7 +99,7 @@ def test_a_run_leaves_a_manifest_and_its_shards_are_made_again_bit_for_bit(folde
     found = verify(folder, hash_seed=1)
     assert found.returncode == 0, found.stdout + found.stderr
     assert "none not as in the manifest" in found.stdout
-    assert "3 identical" in found.stdout
+    assert "4 identical" in found.stdout  # observations, telemetry and health of the shard, and the baseline
     after = {path: path.stat().st_mtime_ns for path in (folder / "results").rglob("*") if path.is_file()}
     after.pop(folder / "results/.lock")
     assert after == before

@@ -35,7 +35,8 @@ def record_activations(
 
     def taker(name: str) -> Hook:
         def hook(module: Module, args: tuple[Any, ...], output: Any) -> Any:
-            seen["in", name] = args[0].to(lm.device)
+            if args:  # attentions are given theirs by name
+                seen["in", name] = args[0].to(lm.device)
             seen["out", name] = (output[0] if isinstance(output, tuple) else output).to(lm.device)
             if name == stop:
                 raise _Enough

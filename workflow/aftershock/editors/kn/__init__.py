@@ -61,7 +61,7 @@ METHOD = Method(
     changes="a few columns of MLP output matrices in any layer",
     layers=_layers,
     cost="neurons",
-    example={"steps": 5, "batch_size": 5},
+    example={"steps": 5, "batch_size": 5, "refine": False},
     recorded={
         "steps": "steps",
         "batch_size": "batch_size",
