@@ -11,7 +11,6 @@ from aftershock.editors.methods import method_of
 from aftershock.editors.previous_keys import PreviousKeys, SummedFactors
 from aftershock.editors.solvers import Earlier, Factor, adjust, adjust_by_ridge, interpolate
 from aftershock.lm.edits import join, select, state_norm
-from aftershock.lm.statistics.probe_keys import SUBJECTS
 from aftershock.requests import EditRequest
 from editing import close, make, singles
 from test_solvers import normal, one_silent_neuron, rounded
@@ -287,14 +286,14 @@ def test_in_a_sequence_of_one_case_a_later_failure_takes_all_keys_with_it():
 
 
 # --- settings -----------------------------------------------------------------------------------------------
-def test_a_measured_ridge_is_a_share_of_the_probe_keys_size():
+def test_a_measured_ridge_is_a_share_of_the_mean_eigenvalue():
     lm = tiny()
     editor = make("encore", lm, ridge="auto", mom2_weight=2.0)
     for layer, ridge in editor.measured["ridge"].items():
-        keys = editor.probe_keys[layer]
-        assert len(keys) == len(SUBJECTS)
-        assert ridge == pytest.approx(0.1 * float(keys.square().sum(dim=1).median()))
-        base = editor.factor(layer).matrix + ridge / 2.0 * torch.eye(len(keys[0]), dtype=torch.float64)
+        moments = editor.factor(layer).matrix
+        values = torch.linalg.eigvalsh(moments)
+        assert ridge == pytest.approx(0.1 * 2.0 * float(values.mean()), rel=1e-6)
+        base = moments + ridge / 2.0 * torch.eye(len(moments), dtype=torch.float64)
         assert off(editor.base(layer).matrix, base) < 1e-12
     assert set(editor.measured) == {"ridge"}
     assert make("encore", lm, ridge=0.0).base(0) is not editor.base(0)

@@ -67,11 +67,16 @@ def whole(kind: str, text: str) -> tuple[list[int], list[tuple[int, int]]]:
     return found.ids[:end], found.offsets[:end]
 
 
+def has_tokens(kind: str, target: str) -> bool:
+    """Whether a tokenizer leaves anything of a target: some drop characters that they do not know."""
+    return bool(normal(kind, target).strip() and whole(kind, spaced(target))[0])
+
+
 @every_kind
 @many
 @given(prompt=words, target=words)
 def test_a_prompt_and_its_target_are_the_text(kind, prompt, target):
-    assume(normal(kind, prompt).strip() and normal(kind, target).strip())
+    assume(normal(kind, prompt).strip() and has_tokens(kind, target))
     (pair,) = encode_pairs(Reader(kind), [(prompt, target)])
     ids, spans = whole(kind, prompt + spaced(target))
     assert [*pair.prompt, *pair.target] == ids
@@ -89,7 +94,7 @@ def test_a_prompt_and_its_target_are_the_text(kind, prompt, target):
 @given(prompt=words, target=words)
 def test_a_target_can_be_read_back(kind, prompt, target):
     lm, wanted = Reader(kind), normal(kind, target)
-    assume(normal(kind, prompt).strip() and wanted.strip())
+    assume(normal(kind, prompt).strip() and has_tokens(kind, target))
     (pair,) = encode_pairs(lm, [(prompt, target)])
     found = lm.tokenizer.decode(pair.target).replace("▁", " ").lstrip(" ")
     spans = whole(kind, prompt + spaced(target))[1]
