@@ -25,7 +25,7 @@ METHODS = [GIVEN] if GIVEN else sorted(find_methods())
 
 
 def edits_layers(method):
-    """Whether a method has layers to choose."""
+    """True if a method has layers to choose."""
     return hasattr(method_of(method).settings(), "layers")
 
 
@@ -115,7 +115,7 @@ def chosen(memory, indices):
 
 # --- comparing changes -------------------------------------------------------------------------------------
 def close(state, other, tolerance=1e-6):
-    """Whether two states make equal changes of weights, relative to their size."""
+    """True if two states make equal changes of weights, relative to their size."""
     assert [d.module for d in state] == [d.module for d in other]
     for one, two in zip(state, other, strict=True):
         difference = (one.dense() - two.dense()).flatten(1).norm(dim=1)
@@ -134,7 +134,7 @@ def behaviour(lm: LanguageModel, state: State, n: int) -> torch.Tensor:
 
 
 def alike(lm: LanguageModel, state: State, other: State, tolerance=1e-6):
-    """Whether two states do the same: as changes of weights where they are such, else by what is said."""
+    """True if two states do the same: as changes of weights where they are such, else by what is said."""
     assert [len(delta) for delta in state] == [len(delta) for delta in other]
     if all(map(in_weights, (*state, *other))):
         return close(state, other, tolerance)
@@ -143,7 +143,7 @@ def alike(lm: LanguageModel, state: State, other: State, tolerance=1e-6):
 
 
 def identical(state: State, other: State) -> bool:
-    """Whether two states are bit-equal in all that they are made of."""
+    """True if two states are bit-equal in all that they are made of."""
     return len(state) == len(other) and all(
         type(one) is type(two) and one.settings() == two.settings() and _equal(one.tensors(), two.tensors())
         for one, two in zip(state, other, strict=True)
@@ -151,7 +151,7 @@ def identical(state: State, other: State) -> bool:
 
 
 def same_memory(memory, other) -> bool:
-    """Whether two memories are bit-equal."""
+    """True if two memories are bit-equal."""
     return _equal(memory or {}, other or {})
 
 
@@ -160,7 +160,7 @@ def _equal(some, others):
 
 
 def untouched(lm: LanguageModel, before) -> bool:
-    """Whether a model has the weights `before`, bit for bit, and no hook."""
+    """True if a model has the weights `before`, bit for bit, and no hook."""
     after = lm.model.state_dict()
     hooks = (
         module._forward_hooks

@@ -11,65 +11,16 @@ from jsonschema import Draft202012Validator
 from aftershock.config import check_config, merged_settings
 from aftershock.datasets.table import DATASETS
 from aftershock.editors.contract import is_in_order
-from aftershock.editors.mend import mend_training
 from aftershock.editors.methods import settings_of
 from aftershock.schema import faults, fill_defaults, number_hint, read_schema
+from small_project import CONFIG, MODEL, errors, write_project
 
 ROOT = Path(__file__).parents[1]
-SHEETS = {
-    "relations": [
-        "namespace\trelation_id\tlabel\tprompt\tquery\tsubject_type\tobject_type\tfunctional\tone_to_many\tnoun"
-        "\tapprox_facts",
-        "world\tR1\tspouse\t{} is married to\tWho is {} married to?\tperson\tperson\tyes\tno\tspouse\t30",
-        "world\tR2\tchild\t{} is a parent of\tWho is a child of {}?\tperson\tperson\tno\tyes\tchild\t30",
-    ],
-    "paraphrases": [
-        "namespace\trelation_id\ttemplate\tstatus\tsource",
-        *(f"world\tR1\t{{}} said yes, {n}, to\tkeep\tours" for n in range(10)),
-        *(f"world\tR2\tNumber {n} of {{}} is\tkeep\tours" for n in range(10)),
-    ],
-    "rules": ["namespace\trule\tstatus\treason", "world\tR1>R1\tkeep\tboth are married"],
-    "screen": ["text\tdecision\treason", "Cockburn\tkeep\ta family name"],
-}
-CONFIG = """
-kg: toy
-kgs:
-  toy: {source: generated, namespace: world, file: resources/toy.yaml}
-  theirs: {source: released, namespace: world, folder: elsewhere}
-models: [tiny]
-datasets: [coverage, round_easy]
-editors:
-  rome: {method: rome, settings: {layers: [1]}}
-  memit: {method: memit}
-  mle: {method: memit, second_edit: multi_label, tuned_as: memit}
-  ft: null
-"""
-MODEL = """
-kg: toy
-architecture: {vocab_size: 300, n_positions: 64, n_embd: 32, n_layer: 2, n_head: 2}
-train: {tokens: 1000}
-editors: {rome: {layers: [0], lr: 0.1}}
-search: {rome: {layers: [[0], [1]], lr: [0.1, 0.5]}}
-"""
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A folder with the resources of a small project."""
-    (tmp_path / "resources" / "models").mkdir(parents=True)
-    (tmp_path / "resources" / "toy.yaml").write_text("people: 3\n")
-    (tmp_path / "resources" / "offensive_words.txt").write_text("cock*\n")
-    (tmp_path / "resources" / "models" / "tiny.yaml").write_text(MODEL)
-    for name, lines in SHEETS.items():
-        (tmp_path / "resources" / f"{name}.tsv").write_text("\n".join(lines) + "\n")
-    return tmp_path
-
-
-def errors(project: Path, text: str = CONFIG, **changes: Any) -> list[str]:
-    """The lines that checking a configuration comes up with."""
-    with pytest.raises(ValueError, match=r"errors? in the configuration") as caught:
-        check_config({**yaml.safe_load(text), **changes}, project)
-    return [line.strip() for line in str(caught.value).splitlines()[1:]]
+    return write_project(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -320,51 +271,6 @@ def test_datasets_of_the_schema_are_those_that_are_built() -> None:
     assert tuple(schema["$defs"]["quotas"]["properties"]) == tuple(DATASETS)
 
 
-# --- MEND --------------------------------------------------------------------------------------------------
-MEND = {"a": {"method": "mend", "settings": {"layers": [0, 1]}}}
-
-
-def test_mend_is_trained_with_the_models_settings_and_the_runs(project: Path) -> None:
-    (project / "resources" / "models" / "tiny.yaml").write_text(MODEL + "mend: {lr: 0.01, rank: 8}\n")
-    config = yaml.safe_load(CONFIG) | {
-        "editors": {"mend": {"method": "mend"}},
-        "mend": {"settings": {"rank": 4}},
-    }
-    models = check_config(config, project)
-    assert config["mend"]["kinds"] == "all"
-    assert config["mend"]["locality_file"] is None
-    found = mend_training(models["tiny"]["mend"], config["mend"]["settings"])
-    assert (found.lr, found.rank, found.cedit) == (0.01, 4, 0.1)
-
-
-def test_what_hinders_mends_training_is_said_at_once(project: Path) -> None:
-    (project / "resources" / "models" / "tiny.yaml").write_text(MODEL + "mend: {lrr: 0.01}\n")
-    found = errors(
-        project,
-        editors={**MEND, "b": {"method": "mend", "settings": {"layers": [1]}}},
-        mend={"locality_file": "nowhere.json", "settings": {"steps": 0}, "kg": "tory"},
-        cases={"locality_file": "none.json"},
-    )
-    for line in (
-        "mend.settings.steps: Input should be greater than or equal to 1, found 0",
-        "mend.locality_file: there is no 'nowhere.json'",
-        "cases.locality_file: there is no 'none.json'",
-        "mend.kg: 'tory' is unknown; did you mean 'toy'?",
-        "editors: a, b share tiny's hypernetwork, so they need the same layers",
-        "resources/models/tiny.yaml: mend.lrr: unknown setting; did you mean 'lr'?",
-    ):
-        assert any(said.startswith(line) for said in found), (line, found)
-
-
-def test_published_files_have_no_split_to_train_mend_on(project: Path) -> None:
-    (project / "elsewhere").mkdir()
-    changes = {"kgs": yaml.safe_load(CONFIG)["kgs"], "kg": "theirs", "editors": MEND}
-    changes["kgs"]["theirs"]["folder"] = str(project / "elsewhere")
-    (line,) = errors(project, **changes)
-    assert line == "mend.kg: published files have no train split; editors.a needs a graph that is mined"
-    check_config({**yaml.safe_load(CONFIG), **changes, "mend": {"kg": "toy"}}, project)
-
-
 @pytest.mark.parametrize(("variant", "one_job"), [("eval", False), ("released", True)])
 def test_an_editor_that_carries_state_is_one_job(variant: str, one_job: bool) -> None:
     assert is_in_order(settings_of("mend", {"variant": variant})) is one_job
@@ -402,65 +308,3 @@ def test_a_models_file_with_a_key_twice_is_an_error(project: Path) -> None:
     file.write_text(f"{MODEL}train: {{tokens: 5}}\n")
     (line,) = errors(project)
     assert line.startswith("resources/models/tiny.yaml: train stands twice, in lines 4 and 7")
-
-
-def test_regularisers_are_checked_like_settings(project: Path) -> None:
-    listed = [
-        {"rekt": {}},
-        {"rect": {"kep": 3}},
-        {"rect": {"keep": 0}},
-        {"norm_clamp": {}},
-        {"prune": {"function": "log3"}},
-        {"rect": {"order": "later"}},
-    ]
-    found = errors(project, editors={"a": {"method": "memit", "regularisers": listed}})
-    for line in (
-        "editors.a.regularisers.0: unknown regulariser 'rekt'; did you mean 'rect'?",
-        "editors.a.regularisers.1.rect.kep: unknown setting; did you mean 'keep'?",
-        "editors.a.regularisers.2.rect.keep: Input should be greater than 0, found 0",
-        "editors.a.regularisers.3.norm_clamp.limit: missing",
-        "editors.a.regularisers.4.prune.function: Input should be 'log', 'log1_2'",
-        "editors.a.regularisers.5.rect.order: Input should be 'post' or 'in_loop', found 'later'",
-    ):
-        assert any(said.startswith(line) for said in found), (line, found)
-
-
-def test_each_regulariser_stands_by_itself_in_the_list(project: Path) -> None:
-    both = [{"rect": {}, "prune": {}}, "rect"]
-    found = errors(project, editors={"a": {"method": "memit", "regularisers": both}})
-    assert [line.split(":")[0] for line in found] == [f"editors.a.regularisers.{i}" for i in (0, 1)]
-    assert all("one regulariser" in line for line in found)
-
-
-def test_a_method_without_a_loop_over_layers_regularises_afterwards(project: Path) -> None:
-    editors = {
-        name: {"method": name, "regularisers": [{"rect": {"order": "in_loop"}}]} for name in ("ft", "memit")
-    }
-    (line,) = errors(project, editors=editors)
-    assert line.startswith("editors.ft.regularisers.0.rect.order: ft computes the changes of all layers")
-    assert line.endswith("take order: post")
-
-
-def test_a_method_that_changes_no_weights_takes_no_regularisers(project: Path) -> None:
-    (project / "theirs.py").write_text(NO_WEIGHTS)
-    listed = [{"rect": {}}, {"prune": {}}]
-    (line,) = errors(project, editors={"a": {"method": str(project / "theirs.py"), "regularisers": listed}})
-    assert line.startswith("editors.a.regularisers: an edit by ")
-    assert "is no change of weights, and regularisers act on weights" in line
-
-
-NO_WEIGHTS = """
-from pydantic.dataclasses import dataclass
-from aftershock.editors.contract import Editor, Method
-from aftershock.editors.settings import STRICT, Layers
-
-@dataclass(frozen=True, config=STRICT)
-class Settings:
-    layers: Layers = (0,)
-
-class Theirs(Editor):
-    def edit(self, cases, state=(), memory=None):
-        raise NotImplementedError
-
-METHOD = Method(settings=Settings, editor=":Theirs", title="Theirs", in_weights=False)
-"""

@@ -44,7 +44,7 @@ IN_LAYERS = [method for method in METHODS if edits_layers(method)]
 
 
 def descends(settings):
-    """Whether a method lowers a loss, by its settings; others rely on what a trained model has learned."""
+    """True if a method lowers a loss, by its settings; others rely on what a trained model has learned."""
     return any(hasattr(settings, name) for name in ("lr", "lr_scale", "rate"))
 
 

@@ -27,7 +27,7 @@ def test_a_mask_of_ones_own_is_that_of_the_model(family):
 @every_family
 @torch.no_grad()
 def test_texts_side_by_side_in_one_row_do_not_see_each_other(family):
-    """Whether a family heeds masks and places at all: each text has places of its own."""
+    """True if a family heeds masks and places at all: each text has places of its own."""
     lm = tiny(family)
     first, second = lm.encode([TEXTS[0], TEXTS[77]])
     places = torch.tensor([[*range(len(first)), *range(len(second))]])

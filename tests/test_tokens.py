@@ -68,7 +68,7 @@ def whole(kind: str, text: str) -> tuple[list[int], list[tuple[int, int]]]:
 
 
 def has_tokens(kind: str, target: str) -> bool:
-    """Whether a tokenizer leaves anything of a target: some drop characters that they do not know."""
+    """True if a tokenizer leaves anything of a target: some drop characters that they do not know."""
     return bool(normal(kind, target).strip() and whole(kind, spaced(target))[0])
 
 

@@ -63,7 +63,7 @@ def _needing(config: Mapping[str, Any], *artifacts: str) -> dict[str, Mapping[st
 def mend_errors(
     config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], folder: Path
 ) -> Iterator[str]:
-    """What hinders the training of a hypernetwork, or of SERAC's models on the same graph."""
+    """Errors that hinder the training of a hypernetwork, or of SERAC's models on the same graph."""
     mend, kgs = config.get("mend", {}), config["kgs"]
     for training in TRAININGS:
         yield from training_errors(f"{training}.settings", config.get(training, {}).get("settings", {}))

@@ -84,7 +84,7 @@ def setting_errors(method: str, where: str, values: Mapping[str, Any]) -> Iterat
 
 
 TRAININGS = {"mend": mend_training, "serac": serac_training}
-"""What merges the settings of each training, by the name that configurations have for it."""
+"""The function that merges the settings of each training, by its name in configurations."""
 
 
 def training_errors(where: str, values: Mapping[str, Any]) -> Iterator[str]:

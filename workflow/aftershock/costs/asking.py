@@ -1,4 +1,4 @@
-"""What asking a model costs: probes of cases in their states, facts, continuations, texts."""
+"""The costs of asking a model: probes of cases in their states, facts, continuations, texts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

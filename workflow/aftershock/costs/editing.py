@@ -37,12 +37,12 @@ def no_tokens(e: Editing) -> float:
 
 @dataclass(frozen=True)
 class Kind:
-    """What edits of a kind take: work of many cases, and bytes of one."""
+    """The needs of edits of a kind: work of many cases, and bytes of one."""
 
     work: Callable[[Editing], Work]
     bytes: Callable[[Editing], float]
     delta: bool = False
-    """Whether a case's change is as large as the matrices that it changes."""
+    """True where a case's change is as large as the matrices that it changes."""
     before: Callable[[Editing], float] = no_tokens
     """Tokens that prompts have more after an edit."""
 

@@ -1,4 +1,4 @@
-"""What methods take that optimise a value in the middle of a model, or look for neurons there."""
+"""The costs of methods that optimise a value in the middle of a model, or look for neurons there."""
 
 from dataclasses import replace
 
@@ -43,7 +43,7 @@ def inside_layers(e: Editing) -> Work:
 
 
 def value_bytes(e: Editing) -> float:
-    """What optimising one value keeps."""
+    """Bytes that optimising one value keeps."""
     labels = e.requests if getattr(e.settings, "multi_label", "") == "mixture" else 1.0
     return _value_bytes(e, max(e.settings.layers), labels)
 
@@ -67,7 +67,7 @@ def neurons(e: Editing) -> Work:
 
 
 def neurons_bytes(e: Editing) -> float:
-    """What attributing one object's probability at once keeps."""
+    """Bytes that attributing one object's probability at once keeps."""
     sizes, texts = e.sizes, e.texts
     above, whole = sizes.layers - 1 - min(e.settings.layers), max(context_tokens(e.settings)) + texts.prompt
     kept = sizes.token_bytes(above, whole) + 4 * sizes.vocabulary * FLOAT
@@ -87,7 +87,7 @@ def codebook(e: Editing) -> Work:
 
 
 def codebook_bytes(e: Editing) -> float:
-    """What training one value keeps."""
+    """Bytes that training one value keeps."""
     width, above = e.texts.prompt + e.texts.target - 1, e.sizes.layers - min(e.settings.layers)
     return width * e.sizes.token_bytes(above, width) + 4 * e.texts.target * e.sizes.vocabulary * FLOAT
 

@@ -1,4 +1,4 @@
-"""What methods take that keep facts beside the model: as text before prompts, or for a second model."""
+"""The costs of methods that keep facts beside the model: as text before prompts, or for a second model."""
 
 from aftershock.costs.editing import GRADIENT_TOKENS, Editing, padding
 from aftershock.costs.work import FLOAT, Work, run
@@ -14,7 +14,7 @@ def text(e: Editing) -> Work:
 
 
 def text_bytes(e: Editing) -> float:
-    """What a layer makes of one case's texts, and the scores of their targets."""
+    """Bytes that a layer makes of one case's texts, and of the scores of their targets."""
     width = e.texts.prompt + e.texts.target + more_tokens(e)
     return e.requests * (
         width * e.sizes.token_bytes(1, width) + 4 * e.texts.target * e.sizes.vocabulary * FLOAT
@@ -45,7 +45,7 @@ def cache(e: Editing) -> Work:
 
 
 def cache_bytes(e: Editing) -> float:
-    """What scoring the requests of one case keeps."""
+    """Bytes that scoring the requests of one case keeps."""
     width = e.texts.prompt + e.texts.target - 1
     read = 3 * e.texts.target * e.sizes.vocabulary * FLOAT
     return e.requests * (width * e.sizes.token_bytes(1, width) + read)

@@ -1,4 +1,4 @@
-"""What training SERAC's scope classifier and counterfactual model costs."""
+"""The costs of training SERAC's scope classifier and counterfactual model."""
 
 from dataclasses import replace
 from typing import Any

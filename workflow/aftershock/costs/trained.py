@@ -1,4 +1,4 @@
-"""What methods take that follow gradients: training weights or adapters, or changing weights in one step."""
+"""The costs of methods that follow gradients: training weights or adapters, or one step of them."""
 
 import math
 from typing import Any
@@ -139,7 +139,7 @@ def gradient(e: Editing) -> Work:
 
 
 def gradient_bytes(e: Editing) -> float:
-    """What one case's gradient keeps, beside the hypernetwork."""
+    """Bytes that one case's gradient keeps, with the hypernetwork."""
     width = e.texts.prompt + e.texts.target - 1
     kept = e.requests * width * e.sizes.token_bytes(e.sizes.layers - min(e.settings.layers), width)
     networks = (1 + e.sizes.gated + 1) * network_weights(e.sizes, e.training) * FLOAT

@@ -41,7 +41,7 @@ def parameter(lm: LanguageModel, key: Parameter) -> Tensor:
 
 @dataclass(frozen=True)
 class Training:
-    """How cases are trained; `decay` has an entry for each of them."""
+    """Hyperparameters of training; `decay` has an entry for each case."""
 
     parameters: Sequence[Parameter]
     steps: int

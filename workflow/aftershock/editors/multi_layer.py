@@ -132,7 +132,7 @@ class MultiLayerEditor(ValueEditor):
         return EditResult(delta, tuple(steps), tuple(losses), tuple(reasons), found, diagnostics)
 
     def _solve(self, batch: RequestBatch, state: State) -> tuple[Values, Tensor]:
-        """What the last layer should put out at subjects, with the keys of the first, and whose each is.
+        """The values of the last layer at subjects, with the keys of the first, and the unit of each.
 
         A value of a mixture serves all labels of one unit; else each label has a value of its own.
         """
@@ -215,7 +215,7 @@ class MultiLayerEditor(ValueEditor):
     def _known_keys(
         self, layers: Sequence[Mapping[str, Any]], reasons: Sequence[str | None]
     ) -> dict[int, Tensor]:
-        """What later edits need of the keys of each layer, zeros in failed cases."""
+        """The keys of each layer as later edits need them, zeros in failed cases."""
         failed = torch.tensor([reason is not None for reason in reasons])
         known = {found["layer"]: self.remembered_keys(found["layer"], found["K"]) for found in layers}
         return {layer: _without(keys, failed) for layer, keys in known.items() if keys is not None}

@@ -24,7 +24,7 @@ they took .73, .81, .83 and .82."""
 
 @dataclass(frozen=True, config=STRICT)
 class MultiLayerSettings(ValueOptions):
-    """How the value of the last edited layer is optimised, and which texts the keys are read in."""
+    """Hyperparameters of the last edited layer's value, and of the texts that keys are read in."""
 
     layers: Layers = (13, 14, 15, 16, 17)
     steps: Count = 20
@@ -37,7 +37,7 @@ class MultiLayerSettings(ValueOptions):
     loss_layer: Annotated[int, Field(ge=0)] | None = None
     """The layer that the target's probability is read from; null for the last."""
     multi_label: Literal["joint", "mean", "mean_scaled", "mixture", "sequential"] = "joint"
-    """How several labels of one subject and prompt are written: in one least-squares problem (released); as
+    """The way to write several labels of one subject and prompt: in one least-squares problem (released); as
     the mean of their values, weighed as one request or, which equals the joint way, as all of them; as one
     value that makes all labels likely; or one after the other."""
     context_lengths: tuple[tuple[Count, Count], ...] = ((10, 1),)

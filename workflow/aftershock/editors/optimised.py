@@ -1,4 +1,4 @@
-"""What editors of optimised values share: their objective, and the norm that values are brought to."""
+"""The base of editors of optimised values: their objective, and the norm that values are brought to."""
 
 from dataclasses import fields, replace
 from functools import cached_property

@@ -31,7 +31,7 @@ class Weight:
     transposed: bool = False
     """The model stores it as (d_in, d_out)."""
     known: dict = field(default_factory=dict, repr=False)
-    """What has been computed of the unedited weight."""
+    """Results computed of the unedited weight, by name."""
 
     def of(self, case: int) -> Tensor:
         """The weight of one case, (d_out, d_in)."""

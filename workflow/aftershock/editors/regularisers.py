@@ -59,7 +59,7 @@ class SphereSettings:
     share: Share = 0.5
     """Directions are taken up to this cumulative share of the eigenvalues (eta)."""
     strength: Share = 0.5
-    """How much of the change along them is taken away (alpha)."""
+    """The share of the change along them that is taken away (alpha)."""
     variant: Literal["paper", "released"] = "paper"
     """Directions of the weight's inputs; the released code takes those of the outputs where a model stores
     its weights transposed (GPT-2)."""
@@ -71,7 +71,7 @@ class PruneSettings:
     """PRUNE: singular values of the whole change are bounded by the largest one of the unedited weight."""
 
     function: Literal["log", "log1_2", "log1_5", "log2", "linear"] = "log"
-    """What becomes of a larger one: a logarithm to the base e, 1.2, 1.5 or 2, or the mean of both."""
+    """The function of a larger one: a logarithm to the base e, 1.2, 1.5 or 2, or the mean of both."""
     base: Literal["original", "edited"] = "original"
     """The weight that the bounded change is added to. With `edited`, as in the release of AlphaEdit and those
     that copied it, the change stays as well: one without large singular values is doubled."""

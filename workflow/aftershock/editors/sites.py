@@ -1,8 +1,9 @@
 """Matrices of a layer by their place in it, for editors that change others than the MLP's last one."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from aftershock.editors.contract import Contexts, Editor
 from aftershock.editors.settings import Layers
 
 if TYPE_CHECKING:
@@ -13,6 +14,26 @@ Site = Literal["attention", "in", "gate", "up", "out"]
 
 Sites = Mapping[Site, Layers | None]
 """Sites, each in those of the edited layers that it names; null: in all of them."""
+
+
+class SiteEditor(Editor):
+    """An editor of the matrices at the sites `modules` of its settings."""
+
+    def __init__(
+        self,
+        lm: "LanguageModel",
+        settings: Any,
+        artifacts: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        contexts: Contexts | None = None,
+    ) -> None:
+        super().__init__(lm, settings, artifacts, seed, contexts)
+        self.modules = modules_at(lm, settings.modules, settings.layers)
+
+    @property
+    def changed_modules(self) -> tuple[str, ...]:
+        """The modules that the settings name."""
+        return tuple(self.modules)
 
 
 def modules_at(lm: "LanguageModel", sites: Sites, layers: Sequence[int]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What editors share that leave the model as it is and let it read the new facts before a prompt."""
+"""The base of editors that leave the model as it is and let it read the new facts before a prompt."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ class TextEditor(Editor):
 
     @property
     def form(self) -> dict[str, Any]:
-        """How statements and prompts are put together."""
+        """The layout of statements and prompts."""
         s = self.settings
         return {"order": s.order, "separator": s.separator, "reserve": s.reserve}
 

@@ -81,7 +81,7 @@ class TrainingBatch:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What a pass is told beside ids and mask."""
+        """The arguments of a pass beside ids and mask."""
         return {} if self.positions is None else {"position_ids": self.positions}
 
     def rows(self, chosen: Tensor, cases: Tensor) -> "TrainingBatch":

@@ -53,8 +53,8 @@ class Saying:
 
 
 class Attribution(NamedTuple):
-    """What each neuron of a layer adds to the probability of each saying, and its activation, both (sayings,
-    neurons)."""
+    """The share of each neuron of a layer in the probability of each saying, and its activation, both
+    (sayings, neurons)."""
 
     scores: Tensor
     activations: Tensor
@@ -119,7 +119,7 @@ def attribute(
     pre_activation: bool = False,
     together: int | None = None,
 ) -> Attribution:
-    """What each neuron of `layer` adds to the probability of each saying.
+    """The share of each neuron of `layer` in the probability of each saying.
 
     Saying i starts from case `cases[i]` of `state`. `together` is the number of factors that are run at once.
     """
@@ -176,7 +176,7 @@ def _attribute(
 def _written(
     place: Place, prefixes: CachedPrefixes, state: State, entering: Tensor, activations: Tensor
 ) -> Tensor:
-    """What the MLP puts out at the prompts' ends with such inner activations, (rows, d)."""
+    """The MLP's output at the prompts' ends with such inner activations, (rows, d)."""
     lm = place.lm
     texts, cases, ends = (
         tensor.flatten(0, 1) for tensor in (prefixes.texts, prefixes.cases, prefixes.prompt_ends)

@@ -214,7 +214,7 @@ def _run(lm: LanguageModel, rows: Sequence[_Row], states: Sequence[State]) -> It
 
 
 def _texts_read(rows: Sequence[_Row]) -> Read:
-    """What is behind the prompts where something is predicted, in the order of the rows' `read`."""
+    """The tokens behind the prompts where something is predicted, in the order of the rows' `read`."""
     owners: list[int] = []
     behind: list[tuple[int, ...]] = []
     for i, row in enumerate(rows):

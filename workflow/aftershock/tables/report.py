@@ -62,7 +62,7 @@ HEALTH_SUMMARY = Table(
         "disabling_threshold": "float64",
     },
 )
-"""How large edits are and whether the model still speaks after them; see metrics/health.py."""
+"""Sizes of edits and the perplexity after them; see metrics/health.py."""
 
 RECALL_SUMMARY = Table(
     "recall_summary",

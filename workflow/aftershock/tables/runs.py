@@ -48,7 +48,7 @@ HEALTH = Table(
         "unedited_nll": "float64?",  # the same before any edit
     },
 )
-"""How large edits are, and whether the model still speaks after them; of cases whose edits all worked."""
+"""Sizes of edits, and the perplexity after them; of cases whose edits all worked."""
 
 SERAC_CURVE = Table(
     "serac_curve",

@@ -22,7 +22,7 @@ class EmmetSettings(MultiLayerSettings):
     """Weight of what the equality constraints may miss; 0 has them met in full, which takes keys that do not
     depend on each other."""
     damp_single: bool = False
-    """Whether `lambda_e` also holds for a single fact, as in EasyEdit; the authors' code meets it in full."""
+    """True if `lambda_e` also holds for a single fact, as in EasyEdit; the authors' code meets it in full."""
     ridge: NotNegative = 0.0
     """Weight of the change's squared norm, added to lambda_0 C (update_norm_lambda of the released code)."""
 

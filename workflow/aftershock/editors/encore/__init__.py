@@ -22,7 +22,7 @@ class EncoreSettings(MultiLayerSettings):
     """Weight of the change's squared norm (mu); GPT2-XL's published one is 10. auto: RIDGE_SHARE of the mean
     eigenvalue of lambda C, layer by layer."""
     previous_keys: bool = True
-    """Whether an edit also leaves alone what was written at the keys of earlier ones (S)."""
+    """True if an edit also leaves alone what was written at the keys of earlier ones (S)."""
     variant: Literal["paper", "released"] = "paper"
     """In the released code five right tokens count as the target said, whatever number of tokens it has."""
 

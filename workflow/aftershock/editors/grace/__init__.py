@@ -15,7 +15,7 @@ class GraceSettings:
     layers: Layers = (35,)
     """The layer that is adapted; exactly one."""
     module: Literal["input", "output"] = "input"
-    """Which matrix of its MLP: the first one, of a gated MLP that of the gate, or the last one. Published
+    """The matrix of its MLP: the first one, of a gated MLP that of the gate, or the last one. Published
     are the former for GPT2-XL, and the latter for GPT-J and Llama."""
     variant: Literal["paper", "released"] = "paper"
     """The paper, or EasyEdit's code; `editors/grace/edit.py` says where they differ."""
@@ -29,7 +29,7 @@ class GraceSettings:
     distance: Literal["euclidean", "cosine"] = "euclidean"
     """Between inputs; the released code has the former only, whatever it is told."""
     expand: Literal["coverage", "moving_average"] = "coverage"
-    """What an edit does to a key nearby whose object is the same: widen its radius up to the edit, or move it
+    """The fate of a key nearby whose object is the same: its radius is widened up to the edit, or it is moved
     half the way as well."""
     replace: Literal["last", "prompt", "all"] = "last"
     """The tokens whose output is replaced: the prompt's last, all of the prompt, or what follows too.

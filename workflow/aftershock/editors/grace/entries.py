@@ -1,4 +1,4 @@
-"""How an edit changes GRACE's codebook: a new key, a wider radius, or one that is split with another key."""
+"""Changes of GRACE's codebook by an edit: a new key, a wider radius, or one split with another key."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -117,7 +117,7 @@ def _nearest(entries: Sequence[Entry], key: Tensor, distance: Distance) -> tuple
 
 
 def _same_object(entries: Sequence[Entry], near: int, label: tuple[int, ...], released: bool) -> bool:
-    """Whether an edit has the object of the nearest entry.
+    """True if an edit has the object of the nearest entry.
 
     The released code compares the means of the labels, ignored tokens included. It puts new labels before the
     earlier ones, but new keys behind them, so that it looks at another key's label.

@@ -27,7 +27,7 @@ class InContextSettings:
     statement: StatementTemplate = "{fact}."
     """A statement, with {fact} in place of an edit's prompt and target."""
     separator: str = " "
-    """What stands between statements, and between these and the prompt."""
+    """The text between statements, and between these and the prompt."""
     order: Order = "newest_last"
     """Where the statement of the last edit stands: next to the prompt, or first of all."""
     examples: Annotated[int, Field(ge=0)] = 0

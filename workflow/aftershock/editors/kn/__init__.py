@@ -27,7 +27,7 @@ class KnSettings:
     adaptive_threshold: Share = 0.2
     """A neuron is taken whose score is above this share of the largest one of all layers."""
     refine: bool = True
-    """Whether a neuron has to be taken after more than `p_threshold` of the prompts; otherwise one prompt is
+    """True if a neuron has to be taken after more than `p_threshold` of the prompts; otherwise one prompt is
     enough. With one prompt, as there is without contexts, both are the same."""
     p_threshold: Share = 0.7
     lambda_old: NotNegative = 1.0

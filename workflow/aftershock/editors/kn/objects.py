@@ -1,4 +1,4 @@
-"""What KN reads of requests: whose probability is attributed, and what is added to neurons."""
+"""Requests as KN reads them: whose probability is attributed, and what is added to neurons."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ class Objects:
     prompts: Sequence[str]
     """Templates for a prompt."""
     parts: list[tuple[int, Saying]]
-    """What is attributed, with the number of request * prompts + prompt; the mean over those of one prompt
-    counts."""
+    """The attributed sayings, each with the number request * prompts + prompt; the mean over those of one
+    prompt counts."""
     change: Tensor
-    """What is added to the column of each neuron, (N, d)."""
+    """The vectors added to the column of each neuron, (N, d)."""
 
 
 def read_objects(

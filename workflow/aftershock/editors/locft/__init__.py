@@ -19,7 +19,7 @@ class LocFtSettings:
     parameters: Literal["mlp_out", "layer"] = "mlp_out"
     """The MLP's last matrix, without its bias; or everything in the layer, norms and biases included."""
     append_eos: bool = True
-    """Whether the end-of-text token is a part of every target. Others leave it out (CrispEdit)."""
+    """True if the end-of-text token is a part of every target. Others leave it out (CrispEdit)."""
     steps: Count = 25
     """Passes over the requests at most."""
     lr: Positive = 5e-4

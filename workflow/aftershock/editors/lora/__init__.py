@@ -31,7 +31,7 @@ class LoraSettings:
     batch_size: Count = 64
     """Requests of one case per update."""
     init: Literal["uniform", "gaussian"] = "uniform"
-    """How A is drawn, by the run's seed; B begins at zero."""
+    """The distribution that A is drawn from, by the run's seed; B begins at zero."""
 
 
 def _layers(n_layers: int) -> tuple[int, ...]:

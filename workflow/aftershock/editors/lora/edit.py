@@ -6,9 +6,8 @@ belongs to one case, whereas a pass of the engine holds many. The trained factor
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from peft import LoraConfig
@@ -16,10 +15,10 @@ from peft.tuners.lora import LoraModel
 from torch import nn
 
 from aftershock.editors.conflicts import name_conflicts
-from aftershock.editors.contract import Contexts, Editor, EditResult, Memory
+from aftershock.editors.contract import EditResult, Memory
 from aftershock.editors.fine_tuning import case_losses
 from aftershock.editors.lora import LoraSettings
-from aftershock.editors.sites import modules_at
+from aftershock.editors.sites import SiteEditor
 from aftershock.editors.training_batch import Entry, Example, encode_examples, read_below
 from aftershock.lm.edits import EMPTY, LowRank, State, select
 from aftershock.lm.model import LanguageModel
@@ -30,24 +29,8 @@ from aftershock.seeds import derive
 NAME = "edit"  # of the adapter
 
 
-class Lora(Editor):
+class Lora(SiteEditor):
     """A delta of the adapter's rank at each adapted matrix."""
-
-    def __init__(
-        self,
-        lm: LanguageModel,
-        settings: LoraSettings,
-        artifacts: Mapping[str, Any] | None = None,
-        seed: int = 0,
-        contexts: Contexts | None = None,
-    ) -> None:
-        super().__init__(lm, settings, artifacts, seed, contexts)
-        self.modules = modules_at(lm, settings.modules, settings.layers)
-
-    @property
-    def changed_modules(self) -> tuple[str, ...]:
-        """The modules that the settings name."""
-        return tuple(self.modules)
 
     def edit(
         self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY, memory: Memory | None = None

@@ -38,7 +38,7 @@ class PmetSettings(MultiLayerSettings):
     """Weight of the second moments against the keys of the edit (lambda); GPT2-XL's published one is 15000.
     auto: as MEMIT's, for each module and layer."""
     variant: Literal["paper", "released"] = "paper"
-    """How small a divergence ends a value whose target is the likeliest everywhere: 0.01, or, in EasyEdit,
+    """The divergence that ends a value whose target is the likeliest everywhere: 0.01, or, in EasyEdit,
     0.01 when multiplied by kl_factor, which is 0.16 at a factor of 0.0625."""
 
     @property

@@ -28,14 +28,14 @@ from aftershock.editors.statements import Order, Reserve, StatementTemplate
 
 @dataclass(frozen=True, config=STRICT)
 class RetrievalSettings:
-    """What a prompt is compared with, and the text that then stands in front of it."""
+    """Hyperparameters of comparing a prompt with facts, and of the text that then stands in front of it."""
 
     nearest: Count = 1
     """Statements that a prompt gets at most. Several true objects of one prompt need as many."""
     threshold: Annotated[float, Field(ge=-1, le=1)] = 0.85
     """Similarity that a statement needs at least."""
     match: Literal["tokens", "sentences"] = "tokens"
-    """What says how alike a prompt and a fact are: the model's input embeddings, token by token, or cosines
+    """The measure of how alike a prompt and a fact are: the model's input embeddings by token, or cosines
     of the sentence encoder that cases.label_encoder names. See `lm/networks/text_match.py`."""
     keys: Literal["subject", "prompt", "statement"] = "subject"
     """The part of a fact that prompts are compared with."""
@@ -44,7 +44,7 @@ class RetrievalSettings:
     statement: StatementTemplate = "{fact}."
     """A statement, with {fact} in place of an edit's prompt and target."""
     separator: str = " "
-    """What stands between statements, and between these and the prompt."""
+    """The text between statements, and between these and the prompt."""
     order: Order = "newest_last"
     """Where the nearest statement stands (the newest of equally near ones): next to the prompt, or first of
     all."""

@@ -19,17 +19,17 @@ class SeracSettings:
     """SERAC: a cache of edits, a scope classifier and a counterfactual model."""
 
     variant: Literal["paper", "released"] = "paper"
-    """What an edit is found by: its prompt, and of equally similar edits the last one (paper); or its text
+    """The key of an edit: its prompt, and of equally similar edits the last one (paper); or its text
     without the last word, then the separator of the tokenizer if it has one, and of equally similar edits the
     first one (released). With a target of several words a part of it is left in the released key."""
     mixing: Literal["hard", "soft"] = "hard"
-    """How a similarity counts: as a switch at one half, or as the share of the counterfactual model in the
+    """The effect of a similarity: a switch at one half, or the share of the counterfactual model in the
     probabilities. The released default, without scope labels, is soft."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class SeracTraining:
-    """How the scope classifier and the counterfactual model are trained; both begin as layers of the model.
+    """Training of the scope classifier and the counterfactual model; both begin as layers of the model.
 
     The loss of a batch of edits by `labels` is the cross-entropy of its scopes, plus the negative
     log-probability of its targets under the counterfactual model. By `mixture` it is cedit * NLL of the
@@ -47,7 +47,7 @@ class SeracTraining:
     heads: Count = 1
     """Parts of the vectors; the least of their distances counts."""
     bound: bool = False
-    """Whether vectors pass through tanh."""
+    """True if vectors pass through tanh."""
     lr: Positive = 1e-5
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Share of the steps in which the rate rises; it then falls linearly to zero."""

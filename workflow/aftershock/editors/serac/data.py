@@ -46,7 +46,7 @@ class Edit:
 
     @property
     def about(self) -> About:
-        """What prompts in its scope are about."""
+        """The subject and relation of prompts in its scope."""
         return self.asked[0].about
 
 

@@ -105,7 +105,7 @@ class Predicted:
 
 
 def predict(model: PreTrainedModel, pairs: Sequence[Pair]) -> Predicted:
-    """What `model` puts out where it predicts the targets of `pairs`."""
+    """The outputs of `model` where it predicts the targets of `pairs`."""
     device = next(model.parameters()).device
     ids, _ = _padded([[*pair.prompt, *pair.target[:-1]] for pair in pairs], device)
     logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
@@ -127,7 +127,7 @@ class Losses:
 
     @property
     def total(self) -> Tensor:
-        """What is trained."""
+        """The trained parameters."""
         return self.scope + self.answer
 
 

@@ -28,15 +28,13 @@ import torch
 from torch import Tensor
 
 from aftershock.editors.conflicts import name_conflicts
-from aftershock.editors.contract import Contexts, Editor, EditResult, Memory
-from aftershock.editors.sites import modules_at
+from aftershock.editors.contract import EditResult, Memory
+from aftershock.editors.sites import SiteEditor
 from aftershock.editors.statements import draw_others
-from aftershock.editors.ultraedit import UltraEditSettings
 from aftershock.editors.ultraedit.normaliser import Rows, Statistics
 from aftershock.lm.edits import EMPTY, LowRank, State, per_token, select
 from aftershock.lm.gradients import Texts, module_gradients
 from aftershock.lm.memory import batch_limit, run_in_parts, token_bytes
-from aftershock.lm.model import LanguageModel
 from aftershock.lm.texts.tokens import Pair, encode_pairs
 from aftershock.requests import EditRequest
 
@@ -62,32 +60,20 @@ class MiniBatch:
 
 @dataclass(frozen=True)
 class Collected:
-    """What all mini-batches say to one matrix, in the order of the mini-batches."""
+    """Inputs and gradients of one matrix, in the order of the mini-batches."""
 
     h: Tensor  # (rows, d_in)
     g: Tensor  # (rows, d_out)
     batches: Tensor  # the mini-batch of each row, (rows,)
 
 
-class UltraEdit(Editor):
+class UltraEdit(SiteEditor):
     """A delta of low rank at each edited matrix, with a rank for each target token of the largest case."""
 
-    def __init__(
-        self,
-        lm: LanguageModel,
-        settings: UltraEditSettings,
-        artifacts: Mapping[str, Any] | None = None,
-        seed: int = 0,
-        contexts: Contexts | None = None,
-    ) -> None:
-        super().__init__(lm, settings, artifacts, seed, contexts)
-        self.modules = modules_at(lm, settings.modules, settings.layers)
-        self.full = settings.normaliser != "diagonal"
-
     @property
-    def changed_modules(self) -> tuple[str, ...]:
-        """The modules that the settings name."""
-        return tuple(self.modules)
+    def full(self) -> bool:
+        """True if the normaliser keeps the whole covariance of gradients."""
+        return self.settings.normaliser != "diagonal"
 
     def edit(
         self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY, memory: Memory | None = None

@@ -37,7 +37,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What the normaliser of one shape has seen, case by case; zeros where it has seen nothing."""
+    """Statistics of the rows that the normaliser of one shape has seen, case by case; zeros without any."""
 
     n: Tensor  # rows, (B,)
     mean: Tensor  # mu, (B, d_in + d_out)

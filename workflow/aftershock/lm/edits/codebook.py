@@ -176,7 +176,7 @@ def distances_to(keys: Tensor, queries: Tensor, distance: Distance) -> Tensor:
 
 
 def slack(keys: Tensor, distance: Distance) -> Tensor:
-    """What rounding may add to a distance from each of `keys` (n, d), (n,)."""
+    """The most that rounding may add to a distance from each of `keys` (n, d), (n,)."""
     return ROUNDING * (torch.ones_like(keys[:, 0]) if distance == "cosine" else keys.norm(dim=1))
 
 

@@ -1,4 +1,4 @@
-"""How large a change of a weight is, row by row, and of which rank; whole matrices are not built."""
+"""Sizes of a change of a weight, row by row, and its rank; whole matrices are not built."""
 
 import torch
 from torch import Tensor

@@ -20,7 +20,7 @@ Distance = Literal["square", "plain", "cosine"]
 
 
 class Encoder(Protocol):
-    """What makes vectors of texts."""
+    """The model that makes vectors of texts."""
 
     @property
     def separator(self) -> str:
@@ -66,7 +66,7 @@ class ScopeClassifier:
     heads: int = 1
     """Parts of a vector whose distances are taken by themselves; the smallest one counts."""
     bound: bool = False
-    """Whether vectors pass through tanh."""
+    """True if vectors pass through tanh."""
 
     def embed(self, texts: Sequence[str]) -> Tensor:
         """The vectors of `texts`, (texts, d)."""

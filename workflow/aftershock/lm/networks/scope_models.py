@@ -27,7 +27,7 @@ from aftershock.output import whole_file
 
 @dataclass(frozen=True)
 class Shape:
-    """What has to be known beside the weights."""
+    """Facts about the models beside their weights."""
 
     scope_layers: int
     counterfactual_layers: int

@@ -1,4 +1,4 @@
-"""How alike a prompt and the keys of facts are: by tokens of the model itself, or by a sentence encoder.
+"""Similarity of a prompt and the keys of facts: by tokens of the model itself, or by a sentence encoder.
 
 A matcher makes keys of texts, tensors that are kept with the facts, and compares a prompt with keys. What it
 makes of a prompt depends on the prompt alone.
@@ -22,13 +22,13 @@ NO_TOKEN = -1
 
 
 class Matcher(Protocol):
-    """What compares prompts with keys."""
+    """A measure of how alike prompts and keys are."""
 
     def keys(self, rows: Sequence[Sequence[str]]) -> Tensor:
         """The keys of rows of texts, (rows, texts, ...), padded behind shorter rows."""
 
     def similarities(self, prompt: str, keys: Tensor) -> Tensor:
-        """How alike a prompt and each of the keys (texts, ...) are, at most 1, (texts,), float64."""
+        """The similarity of a prompt and each of the keys (texts, ...), at most 1, (texts,), float64."""
 
 
 def matcher_of(lm: LanguageModel, name: str = TOKENS) -> Matcher:

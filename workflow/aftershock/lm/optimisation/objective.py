@@ -1,4 +1,4 @@
-"""What an optimised value minimises, when it has done so early, and the norm that it is brought to.
+"""The loss of an optimised value, its early ends, and the norm that it is brought to.
 
 The options of several methods: an early end (MPES of ENCORE, Gupta et al., 2025), two deltas and an end of
 their own (PMET, Li et al., 2024), a penalty on contexts that differ (CORE, arXiv 2505.23026), and an anchor
@@ -19,7 +19,7 @@ EASED = 0.1  # PMET: the share of its weight that the target has in the step aft
 
 @dataclass(frozen=True)
 class Objective:
-    """How values of one layer are optimised.
+    """The optimisation of values of one layer.
 
     `site` says whose output v0 is: the layer's "mlp" (ROME), the "layer" (MEMIT), or "both" its attention and
     its MLP, with a delta of its own for each, (N, 2, d) (PMET).

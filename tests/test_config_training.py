@@ -1,0 +1,59 @@
+"""Bad settings of the training of hypernetworks, found before a job starts."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from aftershock.config import check_config
+from aftershock.editors.mend import mend_training
+from small_project import CONFIG, MODEL, errors, write_project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return write_project(tmp_path)
+
+
+MEND = {"a": {"method": "mend", "settings": {"layers": [0, 1]}}}
+
+
+def test_mend_is_trained_with_the_models_settings_and_the_runs(project: Path) -> None:
+    (project / "resources" / "models" / "tiny.yaml").write_text(MODEL + "mend: {lr: 0.01, rank: 8}\n")
+    config = yaml.safe_load(CONFIG) | {
+        "editors": {"mend": {"method": "mend"}},
+        "mend": {"settings": {"rank": 4}},
+    }
+    models = check_config(config, project)
+    assert config["mend"]["kinds"] == "all"
+    assert config["mend"]["locality_file"] is None
+    found = mend_training(models["tiny"]["mend"], config["mend"]["settings"])
+    assert (found.lr, found.rank, found.cedit) == (0.01, 4, 0.1)
+
+
+def test_what_hinders_mends_training_is_said_at_once(project: Path) -> None:
+    (project / "resources" / "models" / "tiny.yaml").write_text(MODEL + "mend: {lrr: 0.01}\n")
+    found = errors(
+        project,
+        editors={**MEND, "b": {"method": "mend", "settings": {"layers": [1]}}},
+        mend={"locality_file": "nowhere.json", "settings": {"steps": 0}, "kg": "tory"},
+        cases={"locality_file": "none.json"},
+    )
+    for line in (
+        "mend.settings.steps: Input should be greater than or equal to 1, found 0",
+        "mend.locality_file: there is no 'nowhere.json'",
+        "cases.locality_file: there is no 'none.json'",
+        "mend.kg: 'tory' is unknown; did you mean 'toy'?",
+        "editors: a, b share tiny's hypernetwork, so they need the same layers",
+        "resources/models/tiny.yaml: mend.lrr: unknown setting; did you mean 'lr'?",
+    ):
+        assert any(said.startswith(line) for said in found), (line, found)
+
+
+def test_published_files_have_no_split_to_train_mend_on(project: Path) -> None:
+    (project / "elsewhere").mkdir()
+    changes = {"kgs": yaml.safe_load(CONFIG)["kgs"], "kg": "theirs", "editors": MEND}
+    changes["kgs"]["theirs"]["folder"] = str(project / "elsewhere")
+    (line,) = errors(project, **changes)
+    assert line == "mend.kg: published files have no train split; editors.a needs a graph that is mined"
+    check_config({**yaml.safe_load(CONFIG), **changes, "mend": {"kg": "toy"}}, project)
