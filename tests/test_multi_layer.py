@@ -11,25 +11,15 @@ from aftershock.editors.methods import method_of
 from aftershock.lm.edits import join, select, state_norm
 from aftershock.requests import EditRequest
 from editing import close, make, singles
-from test_solvers import normal
+from test_previous_keys import off
 from tiny import CITIES, NAMES, TEMPLATES, requests, tiny
 
-D, N = 24, 3
 REMEMBER = {
     "memit": {"previous_keys": True},
     "encore": {"previous_keys": True},
     "alphaedit": {},
 }
 """Methods that know the keys of earlier edits, and the settings with which they do."""
-
-
-def spd(seed, d=D):
-    a = normal(seed, 2 * d, d)
-    return a.T @ a / len(a)
-
-
-def off(found, wanted):
-    return float((found - wanted).norm() / wanted.norm())
 
 
 def several(n, template=0):

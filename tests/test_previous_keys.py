@@ -7,15 +7,8 @@ from aftershock.editors import previous_keys
 from aftershock.editors.previous_keys import PreviousKeys, SummedFactors
 from aftershock.editors.solvers import Earlier, Factor, adjust, adjust_by_ridge, interpolate
 from test_solvers import normal, one_silent_neuron, rounded
-from tiny import requests
 
 D, N = 24, 3
-REMEMBER = {
-    "memit": {"previous_keys": True},
-    "encore": {"previous_keys": True},
-    "alphaedit": {},
-}
-"""Methods that know the keys of earlier edits, and the settings with which they do."""
 
 
 def spd(seed, d=D):
@@ -25,11 +18,6 @@ def spd(seed, d=D):
 
 def off(found, wanted):
     return float((found - wanted).norm() / wanted.norm())
-
-
-def several(n, template=0):
-    """One case of n requests about different subjects."""
-    return [requests(n, template)]
 
 
 @pytest.mark.parametrize("m", [2, 40])

@@ -2,29 +2,20 @@
 
 from pathlib import Path
 
-from aftershock.datasets.asked import only_taught
-from aftershock.datasets.graph_facts import FactIndex
 from aftershock.datasets.locality import texts_to_learn
 from aftershock.datasets.mend import graph_locality, training_edits
-from aftershock.datasets.split import splits_of
+from aftershock.datasets.training_graph import read_training_graph
 from aftershock.editors.mend import MendTraining
 from aftershock.editors.mend.data import train_hypernetwork
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.networks.hypernetwork import save_hypernetwork
 from aftershock.lm.statistics.moments import sha256_of_weights
 from aftershock.stage import stage
-from aftershock.tables.graph import FACTS, INSTANCES, PROMPTS, SPLIT
-from aftershock.tables.models import OBJECT_SCORES, TAUGHT, VERIFIED
 from aftershock.tables.runs import MEND_CURVE
 
 with stage(snakemake) as run:
     given, made, params = snakemake.input, snakemake.output, snakemake.params
-    facts = FACTS.read(given.facts)
-    if given.taught:
-        facts = only_taught(facts, TAUGHT.read(given.taught))
-    graph = (INSTANCES.read(given.instances), OBJECT_SCORES.read(given.objects), PROMPTS.read(given.prompts))
-    index = FactIndex.from_frames(facts, VERIFIED.empty())
-    splits = splits_of(SPLIT.read(given.split))
+    graph, index, splits = read_training_graph(given)
     edits = training_edits(snakemake.wildcards.kind, *graph, index, splits, params.cases_seed)
     local = texts_to_learn(given.locality) if given.locality else graph_locality(*graph, index, splits)
     print(edits.groupby("split").size().to_string(), local.groupby("split").size().to_string(), sep="\n")

@@ -40,10 +40,8 @@ def read_objects(
 
     The old one is the request's, or the token that the model says after its prompt where it names none.
     """
-    prompts = [fill(template, request.text) for request in requests for template in templates]
-    owners = [case for case in cases for _ in templates]
-    read = rewrite_prompts(lm, state, prompts, owners)
-    plain = [read[i * len(templates)] for i in range(len(requests))]
+    read, _ = _prompts(lm, requests, templates, state, cases)
+    plain = read[:: len(templates)]
     new = [pair.target for pair in encode_pairs(lm, _pairs(plain, [r.target_new for r in requests]))]
     own = _said_by_nameless(lm, requests, plain, state, cases)
     sayings = []
@@ -64,6 +62,19 @@ def read_objects(
     return Objects(templates, list(enumerate(sayings)), change)
 
 
+def _prompts(
+    lm: LanguageModel,
+    requests: Sequence[EditRequest],
+    templates: Sequence[str],
+    state: State,
+    cases: Sequence[int],
+) -> tuple[list[str], list[int]]:
+    """Every request after every template as the model reads it in `state`, and the case of each."""
+    prompts = [fill(template, request.text) for request in requests for template in templates]
+    owners = [case for case in cases for _ in templates]
+    return rewrite_prompts(lm, state, prompts, owners), owners
+
+
 def read_released(
     lm: LanguageModel,
     requests: Sequence[EditRequest],
@@ -78,10 +89,8 @@ def read_released(
         texts = [following("", target) if settings.leading_space else target for target in objects]
         return lm.tokenize(texts)["input_ids"]
 
-    prompts = [fill(template, request.text) for request in requests for template in templates]
-    owners = [case for case in cases for _ in templates]
-    read = rewrite_prompts(lm, state, prompts, owners)
-    plain = [read[i * len(templates)] for i in range(len(requests))]
+    read, owners = _prompts(lm, requests, templates, state, cases)
+    plain = read[:: len(templates)]
     new = encoded([request.target_new for request in requests])
     own = _said_by_nameless(lm, requests, plain, state, cases)
     old = [[own[i]] if i in own else encoded([request.target_true])[0] for i, request in enumerate(requests)]
