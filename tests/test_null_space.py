@@ -10,7 +10,7 @@ from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm.statistics.moments import Moment, load_moments, read_hashes, save_moments
 from aftershock.lm.statistics.null_space import Spectrum, decompose, load_artifact, save_spectra
 from editing import CONTEXTS, SETTINGS, close, make
-from test_multi_layer import off, several, spd
+from test_multi_layer import off, several
 from test_solvers import normal
 from tiny import moments, tiny
 
