@@ -11,6 +11,7 @@ from aftershock.lm.statistics.moments import Moment, load_moments, read_hashes, 
 from aftershock.lm.statistics.null_space import Spectrum, decompose, load_artifact, save_spectra
 from editing import CONTEXTS, SETTINGS, close, make
 from test_multi_layer import off, several
+from test_previous_keys import spd
 from test_solvers import normal
 from tiny import moments, tiny
 
