@@ -235,8 +235,8 @@ def test_extremes_with_overlapping_intervals_are_not_said_to_differ():
 @pytest.mark.parametrize(
     ("p", "significant", "words"),
     [
-        (0.0004, True, "Chance alone does not explain the difference between the two (corrected p below 0.001)."),
-        (0.31, False, "Chance alone could explain the difference between the two (corrected p 0.310)."),
+        (0.0004, True, "does not explain the difference between the two (corrected p below 0.001)."),
+        (0.31, False, "could explain the difference between the two (corrected p 0.310)."),
         (None, False, "These intervals overlap."),
     ],
 )
