@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from aftershock.schema import faults, fill_defaults, read_schema, suggestion
+from aftershock.tasks.task_metrics import METRICS
 from aftershock.text_files import read_yaml
 
 FOLDER = Path("resources") / "tasks"
@@ -130,6 +131,13 @@ def _joined(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
 def _beyond_schema(task: Task) -> Iterable[str]:
     """Yield what contradicts itself in a task whose keys and types are right."""
     item, data = task.item, task.data
+    fitting = {name for name, metric in METRICS.items() if metric.kind == task.kind}
+    if task.source != "harness":
+        unknown = [metric for metric in task.metrics if metric not in fitting]
+        yield from (
+            f"metrics: {metric!r} is none of kind {task.kind}; {suggestion(metric, fitting)}"
+            for metric in unknown
+        )
     if task.source == "files" and not (data["items"]["local"] or data["items"]["files"]):
         yield "data.items: missing; name local files, or files of a data set on the Hub"
     if task.source == "files" and not task.prepare:
