@@ -133,11 +133,8 @@ def _beyond_schema(task: Task) -> Iterable[str]:
     item, data = task.item, task.data
     fitting = {name for name, metric in METRICS.items() if metric.kind == task.kind}
     if task.source != "harness":
-        unknown = [metric for metric in task.metrics if metric not in fitting]
-        yield from (
-            f"metrics: {metric!r} is none of kind {task.kind}; {suggestion(metric, fitting)}"
-            for metric in unknown
-        )
+        for metric in (name for name in task.metrics if name not in fitting):
+            yield f"metrics: {metric!r} is none of kind {task.kind}; {suggestion(metric, fitting)}"
     if task.source == "files" and not (data["items"]["local"] or data["items"]["files"]):
         yield "data.items: missing; name local files, or files of a data set on the Hub"
     if task.source == "files" and not task.prepare:

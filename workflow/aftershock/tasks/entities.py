@@ -38,7 +38,7 @@ def _tags(row: Mapping[str, Any]) -> list[str]:
 
 
 def spans(tags: Sequence[str]) -> Iterator[tuple[str, int, int]]:
-    """Yield kind, first and past the last token of each entity; an I- of another kind begins one as B- does."""
+    """Yield kind, first and past the last token of each entity; I- of another kind begins one as B- does."""
     start, kind = 0, None
     for place, tag in enumerate([*tags, "O"]):
         goes_on = kind is not None and tag == f"I-{kind}"

@@ -28,11 +28,11 @@ class Prepared:
 def prepare_items(
     task: Task, rows: Sequence[Row], example_rows: Sequence[Row], n_items: int | None, seed: int
 ) -> Prepared:
-    """Return up to `n_items` items of a task (None: all), drawn by a hash of their rows, in the order of the source.
+    """Return up to `n_items` items of a task (None: all), in the order of the source.
 
-    The draw depends on the rows' places and the seed alone: tasks over the same rows ask about the same ones,
-    and a smaller number of items is part of a larger one. Items out of one row stay together. ValueError names
-    a row that does not fit the task's templates, and a source without any item.
+    They are drawn by a hash of the rows' places and the seed alone: tasks over the same rows ask about the
+    same ones, and a smaller number of items is part of a larger one. Items out of one row stay together.
+    ValueError names a row that does not fit the task's templates, and a source without any item.
     """
     found = list(_fields(task, rows))
     chosen = _drawn(found, n_items, seed)
@@ -50,13 +50,8 @@ def prepare_items(
             items.append(item)
             wanting += len(shown) < _rows_shown(task)
     frame = pd.DataFrame(items, columns=list(TASK_ITEMS.columns)).astype({"gold": "Int64"})
-    made = {
-        "asked": n_items or len(found),
-        "items": len(frame),
-        "possible": len(found),
-        "fewer_examples": wanting,
-    }
-    return Prepared(frame, made)
+    counts = {"asked": n_items or len(found), "items": len(frame), "possible": len(found)}
+    return Prepared(frame, {**counts, "fewer_examples": wanting})
 
 
 def _fields(task: Task, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:

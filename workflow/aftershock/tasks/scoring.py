@@ -14,21 +14,21 @@ from aftershock.tasks.task_metrics import METRICS, Outcome
 def score_items(task: Task, items: pd.DataFrame, outputs: pd.DataFrame) -> pd.DataFrame:
     """Return TASK_SCORES: a row for each checkpoint, item and metric of a task.
 
-    `items` is TASK_ITEMS and `outputs` TASK_OUTPUTS of them. ValueError when an output is of no item, or an item
-    has no output at a checkpoint.
+    `items` is TASK_ITEMS and `outputs` TASK_OUTPUTS of them. ValueError when an output is of no item, or an
+    item has no output at a checkpoint.
     """
     by_id = {item["item_id"]: item for item in items.to_dict("records")}
     if unknown := sorted(set(outputs["item_id"]) - set(by_id)):
         raise ValueError(
-            f"task {task.name}: outputs of items that it does not have: {', '.join(unknown[:5])}"
+            f"task {task.name}: outputs of unknown items: {', '.join(unknown[:5])}"
         )
     rows: list[dict[str, Any]] = []
     for checkpoint, of_checkpoint in outputs.groupby("checkpoint", sort=True):
         said = {output["item_id"]: output for output in of_checkpoint.to_dict("records")}
         if missing := [item for item in by_id if item not in said]:
             raise ValueError(
-                f"task {task.name}: {len(missing)} items have no output after {checkpoint} edits, the first is "
-                f"{missing[0]}"
+                f"task {task.name}: {len(missing)} items have no output after {checkpoint} edits, "
+                f"the first is {missing[0]}"
             )
         outcomes = [_outcome(item, said[item_id]) for item_id, item in by_id.items()]
         for metric in task.metrics:
@@ -94,6 +94,9 @@ def _asked(
             continue
         if subject in about:
             yield edit_id
-        elif subject in question and names(question, subject):
-            if any(name and (name in answers or names(question, name)) for name in objects):
-                yield edit_id
+        elif subject in question and names(question, subject) and _named(objects, question, answers):
+            yield edit_id
+
+
+def _named(objects: list[str], question: str, answers: set[str]) -> bool:
+    return any(name and (name in answers or names(question, name)) for name in objects)

@@ -64,8 +64,8 @@ def source_of(task: Task, part: str, folder: str | Path | None) -> Source:
             return Source(patterns, folder=str(folder))
     wanted = " or ".join(" and ".join(patterns) for patterns in alternatives)
     other = (
-        f", or set abilities.data to null, so that {', '.join(online.files)} of the data set {hub} at revision "
-        f"{revision} is downloaded from the Hub"
+        f", or set abilities.data to null, so that {', '.join(online.files)} of the data set {hub} at "
+        f"revision {revision} is downloaded from the Hub"
         if online
         else ""
     )

@@ -1,8 +1,8 @@
 """Metrics of tasks by name: their value for one item, and their value for many.
 
-A metric of one item is a Score. Of many it is the mean of values unless `combine` says otherwise; what other
-means need beside values (counts, classes) is in the Score too, so that items can be drawn again, paired and left
-out without asking a model anything.
+A metric of one item is a Score. Of many it is the mean of values unless `combine` says otherwise; what this
+needs beside values (counts, classes) is in the Score too, so that items can be drawn again, paired and left out
+without asking a model anything.
 """
 
 import math
@@ -180,8 +180,8 @@ def _spans_released(outcomes: Sequence[Outcome], how: Mapping[str, Any]) -> list
     """Score answers as Study B does: every span of the output is compared, in the order of the items.
 
     An item counts as often as single words equal an answer. After the first span of several words that did,
-    in whatever item, only spans from the first word are looked at: a flag is never reset. The prompt is part of
-    what is compared, unless the output has "Answer:" in it.
+    in whatever item, only spans from the first word are looked at: a flag is never reset. The prompt is part
+    of what is compared, unless the output has "Answer:" in it.
     """
     scores, flag = [], False
     for outcome in outcomes:
@@ -299,7 +299,7 @@ def _of_choices(value: Callable[[np.ndarray, Outcome], float], per: str) -> Scor
 
 
 def _choice_metrics() -> dict[str, TaskMetric]:
-    found = {}
+    found: dict[str, TaskMetric] = {}
     for per in LENGTHS:
         right = _of_choices(_correct, per)
         found |= {

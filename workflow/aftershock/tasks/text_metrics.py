@@ -10,7 +10,7 @@ PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def plain_words(text: str) -> str:
-    """Return a text in lower case without punctuation, articles and double spaces, as SQuAD compares answers."""
+    """Return the words of a text as SQuAD compares answers: in lower case, no punctuation, no articles."""
     return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
 
 
