@@ -65,8 +65,8 @@ def _fields(task: Task, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
 
 
 def _expanded(task: Task, row: Row) -> Sequence[Row]:
-    """Return what the task's function `prepare` makes of a row; the row itself without one."""
-    if not task.prepare:
+    """Return what the task's function `prepare` makes of a row of files; the row itself without one."""
+    if not task.prepare or task.source != "files":
         return [row]
     module, _, name = task.prepare.partition(":")
     return getattr(import_module(module), name)(row)
