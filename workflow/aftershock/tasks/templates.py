@@ -63,7 +63,7 @@ def _part(text: str, pattern: str) -> str:
 
 
 def _options(text: str) -> list[str]:
-    """Return the names of the options that a text lists, a line each: (A) and so on, or words after dashes."""
+    """Return what a text lists as options, a line each: (A) and so on, or what stands after dashes."""
     _, _, listed = text.rpartition("Options:")
     return re.findall(r"^\([A-Z]\)", listed, flags=re.M) or re.findall(r"^- (.+?)\s*$", listed, flags=re.M)
 
