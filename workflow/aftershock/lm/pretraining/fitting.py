@@ -95,7 +95,7 @@ class Partner(Protocol):
 
 @dataclass(frozen=True)
 class Share:
-    """A process's share of the work: of the parts of a batch, number `number` and every `count`th after it."""
+    """A process's share of the work, which is dealt out in turns: process `number`, from 0, of `count`."""
 
     number: int
     count: int
