@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+from aftershock.editors.names import display_names
 from aftershock.figure_names import KINDS
 
 
@@ -126,6 +127,7 @@ rule figures:
         trained=[(name, Path(path).parent.name) for path, name in HYPERNETWORKS.items()],
         namespace=config["kgs"][KG].get("namespace"),
         kg=KG,
+        names=display_names(EDITOR_LABELS),
         examples=config["report"]["examples"],
         about={kind: words.about for kind, words in KINDS.items()},
         seed=config["cases"]["seed"],
@@ -167,6 +169,7 @@ rule report:
         "../../envs/tables.yaml"
     params:
         title=config["study"] or "The embedded default",
+        names=display_names(EDITOR_LABELS),
         runs=RUNS,
         settings=SETTINGS,
         bars=config["report"]["bars"],
