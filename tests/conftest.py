@@ -19,6 +19,7 @@ GROUPS = {
     "simulated": (
         "test_claims",
         "test_figures",
+        "test_health",
         "test_page",
         "test_page_browser",
         "test_page_cases",
@@ -28,7 +29,7 @@ GROUPS = {
         "test_reported",
     ),
     "contract": ("test_context", "test_contract", "test_retrieval"),
-    "planned": ("test_known", "test_workflow"),
+    "planned": ("test_known", "test_plan", "test_workflow"),
     "slice": ("test_kg_slice", "test_kg_sources", "test_splits"),
 }
 """Files whose tests use what is made once: simulated runs, a model that knows facts, a plan, a store."""

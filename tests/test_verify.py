@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import started
 from aftershock.datasets.table import CONFLICT_STATES
 from aftershock.experiments.cases import Continuations, run_cases
 from aftershock.jobs.compare import compare_tables
@@ -83,7 +84,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "study.yaml").write_text(STUDY)
     options = ("--snakefile", str(ROOT / "Snakefile"), "--cores", "1", "--configfile", "study.yaml")
     wanted = [SHARD, f"{RUN}/unedited.parquet"]
-    run = python(folder, "-m", "snakemake", *options, "--allowed-rules", "edit", "baseline", "--", *wanted)
+    run = started.snakemake(folder, *options, "--allowed-rules", "edit", "baseline", "--", *wanted)
     assert run.returncode == 0, run.stderr
     return folder
 
