@@ -19,7 +19,7 @@ from aftershock.lm.texts.tokens import encode_pairs, locate, locate_pairs
 from aftershock.page.beginnings import SINK, sink_remark, told
 from aftershock.requests import EditRequest, Query
 from editing import STRONG
-from tiny import FAMILIES, NAMES, TEXTS, moments, next_log_probs, tiny, written
+from tiny import FAMILIES, NAMES, TEXTS, in_turn, moments, next_log_probs, tiny, written
 from tokenizers_here import MAKERS, tokenizer_of
 
 every_kind = pytest.mark.parametrize("kind", MAKERS)
@@ -129,8 +129,7 @@ def test_scores_continuations_and_moments_are_those_of_ids_with_the_token_in_fro
     assert torch.allclose(found.matrix, (k.T @ k / len(k)).float(), rtol=1e-5, atol=1e-6)
 
 
-@every_family
-@pytest.mark.parametrize("method", STRONG)
+@pytest.mark.parametrize(("method", "family"), in_turn(STRONG))
 def test_a_subject_of_one_token_that_opens_a_text_is_edited_behind_the_token(method, family):
     lm = begun(tiny(family), "bos")
     request = EditRequest("{} of", " in", "Oslo")  # a word of the tokenizer's

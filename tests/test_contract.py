@@ -113,8 +113,8 @@ def test_families_that_a_method_cannot_edit_are_refused(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_batch_of_cases_equals_the_cases_alone_in_any_order(method):
     lm = tiny(families_of(method)[0])
-    editor, cases, order = make(method, lm), singles(6), [3, 0, 5, 4, 1, 2]
-    together = result_of(editor.edit(cases), 6)
+    editor, cases, order = make(method, lm), singles(4), [3, 0, 2, 1]
+    together = result_of(editor.edit(cases), 4)
     shuffled = editor.edit([cases[i] for i in order])
     assert alike(lm, shuffled.delta, select(together.delta, order))
     for i, case in enumerate(cases):
@@ -169,9 +169,9 @@ def test_a_broken_case_fails_alone_and_changes_nothing(method):
 def test_a_second_edit_starts_from_the_first(method, family):
     lm = tiny(family)
     editor = make(method, lm)
-    one, more = editor.edit(singles(3)), singles(3, template=1)
-    second = result_of(editor.edit(more, one.delta, one.memory), 3)
-    for case in range(3):
+    one, more = editor.edit(singles(2)), singles(2, template=1)
+    second = result_of(editor.edit(more, one.delta, one.memory), 2)
+    for case in range(2):
         mine, memory = select(one.delta, [case]), chosen(one.memory, [case])
         alone = editor.edit(more[case : case + 1], mine, memory).delta
         assert alike(lm, select(one.delta + second.delta, [case]), mine + alone), case
@@ -183,7 +183,7 @@ def test_a_second_edit_starts_from_the_first(method, family):
     if all(map(in_weights, afresh)):
         assert not close(second.delta, afresh)
     assert not torch.allclose(
-        behaviour(lm, one.delta + second.delta, 3), behaviour(lm, one.delta, 3), atol=1e-6
+        behaviour(lm, one.delta + second.delta, 2), behaviour(lm, one.delta, 2), atol=1e-6
     )
 
 
