@@ -34,7 +34,10 @@ GROUPS = {
 }
 """Files whose tests use what is made once: simulated runs, a model that knows facts, a plan, a store."""
 GROUP_OF = {file: group for group, files in GROUPS.items() for file in files}
-LONGEST = ("simulated", "slice", "test_verify", "test_runs", "test_benchmarks", "test_paraphrases_runs")
+LONGEST = (
+    *("simulated", "slice", "contract", "planned", "test_verify", "test_runs", "test_benchmarks"),
+    *("test_families", "test_patches", "test_paraphrases_runs"),
+)
 """Groups that start first, so that at the end no process waits long for another."""
 
 # Libraries are imported while tests are collected, and all that they make stays to the end: it is neither
