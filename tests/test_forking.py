@@ -17,7 +17,7 @@ import pytest
 from aftershock.jobs import forking, patches
 from aftershock.jobs.forking import CLIENT, SERVER, can_fork, forking_interpreter
 from aftershock.jobs.forking.libraries import imported_libraries
-from small_workflow import DEADLINE, ROOT, SNAKEFILE, WORK, gone, kill_in_last, start
+from small_workflow import DEADLINE, LAUNCH, ROOT, SNAKEFILE, WORK, gone, kill_in_last, start
 
 SCRIPTS = ROOT / "workflow" / "scripts"
 SOCKET = "jobs.socket"
@@ -269,7 +269,9 @@ def test_where_no_socket_can_be_made_jobs_start_in_the_ordinary_way(
     assert ran.stdout == f"{os.getpid()}\n"
 
 
-def test_a_killed_run_leaves_no_forked_job_and_no_server(folder: Path) -> None:
+@pytest.fixture
+def forking_run(folder: Path) -> Path:
+    """The small workflow, whose scripts are forked and fail where they are not."""
     (folder / "light.py").write_text(LIGHT_SERVER)
     forked = f"""
 from pathlib import Path
@@ -278,16 +280,38 @@ forking.LIBRARIES, forking.SERVER = frozenset(), Path({str(folder / "light.py")!
 patches.patch_snakemake(fork=True)
 """
     (folder / "Snakefile").write_text(SNAKEFILE.replace("name_run()\n", f"name_run()\n{forked}"))
-    (folder / "work.py").write_text(
-        f"{WORK}    assert {str(folder)!r} in open('/proc/self/cmdline').read()\n"
-    )
-    command = (sys.executable, "-m", "aftershock.launch", "--cores", "1")
-    kill_in_last(start(folder, *command, STOP_IN="last"))
-    ran = start(folder, *command)
-    printed = ran.communicate(timeout=DEADLINE)[0]
-    assert ran.returncode == 0, printed
-    assert "2 of 2 steps" in printed or "1 of 1 steps" in printed or Path("results/last.txt").exists()
+    (folder / "work.py").write_text(f"assert 'light.py' in open('/proc/self/cmdline').read()\n{WORK}")
+    return folder
+
+
+def test_a_run_forks_its_jobs(forking_run: Path) -> None:
+    run = start(forking_run, *LAUNCH)
+    printed = run.communicate(timeout=DEADLINE)[0]
+    assert run.returncode == 0, printed
+    assert Path("results/last.txt").exists()
+    record = json.loads(Path("results/jobs/last/all.json").read_text())
+    assert record["state"] == "done"
     assert not list(Path(".snakemake").glob("*.socket"))
+
+
+def test_a_killed_run_leaves_no_forked_job_and_no_server(forking_run: Path) -> None:
+    kill_in_last(start(forking_run, *LAUNCH, STOP_IN="last"))
+    assert not list(Path(".snakemake").glob("*.socket"))
+
+
+def test_an_interrupted_run_leaves_no_forked_job_and_no_server(forking_run: Path) -> None:
+    """As a terminal interrupts it: with all that belongs to its process group."""
+    launch = f"import os, sys; os.setsid(); os.execv(sys.executable, {list(LAUNCH)})"
+    run = start(forking_run, sys.executable, "-c", launch, STOP_IN="last")
+    for _ in ("first", "last"):
+        assert "written\n" in iter(run.stdout.readline, "")
+    below = psutil.Process(run.pid).children(recursive=True)
+    assert any("light.py" in process.cmdline()[1] for process in below)
+    os.killpg(run.pid, signal.SIGINT)
+    run.communicate(timeout=DEADLINE)
+    assert run.returncode != 0
+    assert gone(below, within=1)
+    assert json.loads(Path("results/jobs/last/all.json").read_text())["state"] == "stopped"
 
 
 @pytest.mark.slow
@@ -311,6 +335,6 @@ print(torch.backends.cpu.get_cpu_capability())
 print(os.getppid(), file=sys.stderr)
 """
     forked = ended(text, ATEN_CPU_CAPABILITY="default", OMP_NUM_THREADS="2")
-    assert forked[2] == f"{server.pid}\n"
+    assert forked[2].endswith(f"\n{server.pid}\n")
     assert forked[:2] == ordinary(text, ATEN_CPU_CAPABILITY="default", OMP_NUM_THREADS="2")[:2]
     server.communicate(timeout=DEADLINE)

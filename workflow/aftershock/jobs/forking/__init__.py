@@ -5,9 +5,9 @@ forks itself for each job; `client` takes the place of the interpreter in the co
 and hands the server the script together with its environment, folder and standard files. Whatever goes wrong
 before the job has begun, the client starts it in the ordinary way.
 
-Only scripts that import all of LIBRARIES themselves are forked, so that a job never holds a library that it
-would not have held (`stage` notes versions and seeds generators of those that are there), and no module of
-this package is imported before the fork, so that a job always runs the code on the disk.
+Only scripts that import all of LIBRARIES themselves are forked: a stage notes the versions and seeds the
+generators of the libraries that are there. No module of Aftershock is imported before the fork, so that a job
+always runs the code on the disk.
 """
 
 import atexit

@@ -2,7 +2,7 @@
 
 The first job brings the environment that the libraries are imported in, since some of them read it at that
 moment; a job with another one is turned away. The server computes nothing and starts no thread, so that a
-forked process is as good as a new one. It imports no module of this package: jobs take these from the disk.
+forked process is as good as a new one. It imports no module of Aftershock: jobs take these from the disk.
 """
 
 import ctypes
@@ -92,18 +92,20 @@ class Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._waker.fileno())
         while True:
-            ready = [(key.fileobj, key.data) for key, _ in self.selector.select()]
-            for file, pid in ready:
+            for key, _ in self.selector.select():
+                file: Any = key.fileobj
                 if file is sys.stdin:
-                    os.unlink(self.listener.getsockname())
+                    with suppress(OSError):
+                        os.unlink(self.listener.getsockname())
                     return None
                 if file is self.woken:
                     self.woken.recv(4096)
                     self._report_ended()
-                elif file is not self.listener:
-                    self._pass_on(file, pid)
-                elif script := self._accept():
-                    return script
+                elif file is self.listener:
+                    if script := self._accept():
+                        return script
+                elif key.data in self.clients:  # else it has just been told how its job ended
+                    self._pass_on(file, key.data)
 
     def _accept(self) -> str | None:
         """Take a job from a client and fork; returns the script in the forked process."""
@@ -142,8 +144,8 @@ class Server:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, self._interrupt)
-        for file in (self.listener, self.woken, self._waker, *self.clients.values()):
-            file.close()
+        for inherited in (self.listener, self.woken, self._waker, *self.clients.values()):
+            inherited.close()
         for number, file in zip(STANDARD_FILES, files, strict=True):
             os.dup2(file, number)
         os.chdir(job["folder"])
