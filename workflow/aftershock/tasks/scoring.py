@@ -19,9 +19,7 @@ def score_items(task: Task, items: pd.DataFrame, outputs: pd.DataFrame) -> pd.Da
     """
     by_id = {item["item_id"]: item for item in items.to_dict("records")}
     if unknown := sorted(set(outputs["item_id"]) - set(by_id)):
-        raise ValueError(
-            f"task {task.name}: outputs of unknown items: {', '.join(unknown[:5])}"
-        )
+        raise ValueError(f"task {task.name}: outputs of unknown items: {', '.join(unknown[:5])}")
     rows: list[dict[str, Any]] = []
     for checkpoint, of_checkpoint in outputs.groupby("checkpoint", sort=True):
         said = {output["item_id"]: output for output in of_checkpoint.to_dict("records")}
