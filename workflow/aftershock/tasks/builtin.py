@@ -1,6 +1,5 @@
 """The built-in engine: a task's items asked of a model, in few large batches."""
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -36,8 +35,7 @@ def run_items(
     check(lm, task, items)
     reader = ItemReader(lm, task.chat)
     run = {"choice": _choose, "generate": _generate, "perplexity": _read_whole}[task.kind]
-    outputs = pd.DataFrame(run(reader, task, items, state, progress), columns=COLUMNS)
-    return outputs.astype({"text": "string", "finished": "boolean", "truncated": "int64"})
+    return as_outputs(run(reader, task, items, state, progress))
 
 
 def check(lm: LanguageModel, task: Asked, items: pd.DataFrame) -> None:
@@ -64,9 +62,9 @@ def _check_room(lm: LanguageModel, task: Asked, items: pd.DataFrame) -> None:
     shortest = min((len(ids) for ids in lm.encode(list(items["question"]))), default=0)
     if shortest > room:
         raise ValueError(
-            f"task {task.name}: the shortest of {len(items)} questions has {shortest} tokens, and the model's "
-            f"context has room for {room}; this model cannot be scored on it: leave the task out, or take a "
-            "model with a longer context"
+            f"task {task.name}: the shortest of {len(items)} questions has {shortest} tokens, and the "
+            f"model's context has room for {room}; this model cannot be scored on it: leave the task out, "
+            "or take a model with a longer context"
         )
 
 
@@ -175,6 +173,12 @@ def named(task: Asked, item_ids: Sequence[str], pairs: Sequence[Pair], lm: Langu
     return pairs
 
 
+def as_outputs(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Return outputs of items as a table with the columns of TASK_OUTPUTS but for the checkpoint."""
+    types = {"text": "string", "finished": "boolean", "truncated": "int64"}
+    return pd.DataFrame(rows, columns=COLUMNS).astype(types)
+
+
 def scored(item: str, scores: Sequence[Score], truncated: int) -> dict[str, Any]:
     """Return the outputs of an item whose choices have `scores`."""
     return {
@@ -197,8 +201,3 @@ def blank(item: str) -> dict[str, Any]:
         "finished": None,
         "truncated": 0,
     }
-
-
-def all_finite(outputs: pd.DataFrame) -> bool:
-    """True if every log-probability is a number."""
-    return all(math.isfinite(value) for some in outputs["logprobs"] for value in some)

@@ -91,13 +91,13 @@ class ItemReader:
 
     def _read_plain(self, asked: Sequence[tuple[str, str]]) -> list[Pair]:
         texts = [self.framed(*pair) for pair in asked]
-        begun = _encode_each(self.lm.encode, [before for before, _ in texts if before])
+        begun = encode_each(self.lm.encode, [before for before, _ in texts if before])
         clean = cuts_at_spaces(self.lm)
         apart = [not before or clean and _is_clean_joint(before, behind) for before, behind in texts]
-        alone = _encode_each(
+        alone = encode_each(
             self._encode_alone, [behind for (_, behind), cut in zip(texts, apart, strict=True) if cut]
         )
-        whole = _encode_each(
+        whole = encode_each(
             self.lm.encode,
             [before + behind for (before, behind), cut in zip(texts, apart, strict=True) if not cut],
         )
@@ -152,7 +152,7 @@ class ItemReader:
         return self.lm.tokenize(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
 
 
-def _encode_each(encode: Encode, texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+def encode_each(encode: Encode, texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """Return the tokens of each text, by the text."""
     distinct = list(dict.fromkeys(texts))
     return dict(zip(distinct, map(tuple, encode(distinct) if distinct else []), strict=True))
