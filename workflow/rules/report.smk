@@ -51,7 +51,7 @@ FETCHED_HERE = [name for name in config["models"] if name in FETCHED]
 SCORED = {
     name: f"results/{KG}/{name}/{config['datasets'][0]}/unedited.parquet"
     for name in config["models"]
-    if KG in RELEASED
+    if KG in RELEASED and config["datasets"]
 }
 """A table that each model was loaded for, whose provenance names the software; for published files only."""
 
@@ -85,7 +85,7 @@ rule tables:
     params:
         runs=RUNS,
         recalled=TRAINED,
-        namespace=config["kgs"][KG]["namespace"],
+        namespace=config["kgs"][KG].get("namespace"),
         seed=config["statistics"]["seed"],
         statistics=config["statistics"],
         health={name: config["health"][name] for name in ("collapse", "disabling")},
@@ -124,7 +124,7 @@ rule figures:
         runs=RUNS,
         round=[name for name in config["datasets"] if name in ROUND],
         trained=[(name, Path(path).parent.name) for path, name in HYPERNETWORKS.items()],
-        namespace=config["kgs"][KG]["namespace"],
+        namespace=config["kgs"][KG].get("namespace"),
         kg=KG,
         examples=config["report"]["examples"],
         about={kind: words.about for kind, words in KINDS.items()},
@@ -175,7 +175,7 @@ rule report:
         with_moments=WITH_MOMENTS,
         fetched=FETCHED_HERE,
         kg=KG,
-        namespace=config["kgs"][KG]["namespace"],
+        namespace=config["kgs"][KG].get("namespace"),
         config=config,
         code=code_of("report"),
     message:

@@ -77,9 +77,10 @@ def mend_errors(
     source = mend.get("kg") or config.get("kg")
     if mend.get("kg") and source not in kgs:
         yield f"mend.kg: {source!r} is unknown; {suggestion(source, kgs)}"
-    elif trained and source in kgs and kgs[source].get("source") == "released":
+    elif trained and source in kgs and kgs[source].get("source") in ("released", "none"):
         label = next(iter(trained))
-        yield f"mend.kg: published files have no train split; editors.{label} needs a graph that is mined"
+        what = "published files have" if kgs[source]["source"] == "released" else f"kgs.{source} has"
+        yield f"mend.kg: {what} no train split; editors.{label} needs a graph that is mined"
     for name, model in models.items():
         try:
             layers = {tuple(merged_settings(editor, model)["layers"]) for editor in editors.values()}

@@ -88,11 +88,8 @@ def _asked(
     edits: list[tuple[int, str, list[str]]], question: str, about: set[str], answers: set[str]
 ) -> Iterator[int]:
     for edit_id, subject, objects in edits:
-        if not subject:
-            continue
-        if subject in about:
-            yield edit_id
-        elif subject in question and names(question, subject) and _named(objects, question, answers):
+        asked = subject in question and names(question, subject) and _named(objects, question, answers)
+        if subject and (asked or subject in about):
             yield edit_id
 
 

@@ -1,8 +1,8 @@
 """Metrics of tasks by name: their value for one item, and their value for many.
 
 A metric of one item is a Score. Of many it is the mean of values unless `combine` says otherwise; what this
-needs beside values (counts, classes) is in the Score too, so that items can be drawn again, paired and left out
-without asking a model anything.
+needs beside values (counts, classes) is in the Score too, so that items can be drawn again, paired and left
+out without asking a model anything.
 """
 
 import math

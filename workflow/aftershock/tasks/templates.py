@@ -62,13 +62,19 @@ def _part(text: str, pattern: str) -> str:
     return found[1]
 
 
+def _options(text: str) -> list[str]:
+    """Return what a text lists as options, a line each: (A) and so on, or what stands after dashes."""
+    _, _, listed = text.rpartition("Options:")
+    return re.findall(r"^\([A-Z]\)", listed, flags=re.M) or re.findall(r"^- (.+?)\s*$", listed, flags=re.M)
+
+
 @cache
 def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
     )
     environment.filters |= {"spaced": _spaced, "sub": _sub, "part": _part}
-    environment.globals["letters"] = LETTERS
+    environment.globals |= {"letters": LETTERS, "options": _options}
     return environment
 
 
