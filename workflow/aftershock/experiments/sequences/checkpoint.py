@@ -1,9 +1,9 @@
 """The model at a checkpoint of a sequence of edits, from its log.
 
-    log = EditLog.open(path, sha256_of_weights(folder))
-    for n in log.reached(checkpoints):
-        with at_checkpoint(lm, log, n) as state:
-            score(lm, queries, state)
+log = EditLog.open(path, sha256_of_weights(folder))
+for n in log.reached(checkpoints):
+    with at_checkpoint(lm, log, n) as state:
+        score(lm, queries, state)
 """
 
 from collections.abc import Iterator

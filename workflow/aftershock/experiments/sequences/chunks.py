@@ -35,7 +35,7 @@ FORMAT = "aftershock edit log 1"
 
 @dataclass
 class Collected:
-    """The turns since the last chunk, as they will be written: each by itself, unless one is a whole matrix."""
+    """The turns since the last chunk, each by itself unless one of them changed a whole matrix."""
 
     turns: list[Turn] = field(default_factory=list)
     deltas: list[State] = field(default_factory=list)
@@ -60,7 +60,9 @@ class Collected:
         if self.whole:
             parts["whole"] = state
         else:
-            parts |= {f"turn.{turn.number}": delta for turn, delta in zip(self.turns, self.deltas, strict=True)}
+            parts |= {
+                f"turn.{turn.number}": delta for turn, delta in zip(self.turns, self.deltas, strict=True)
+            }
         tensors: dict[str, Tensor] = {}
         kinds = {}
         for name, part in parts.items():
@@ -90,7 +92,9 @@ class Chunk:
         except SafetensorError as error:
             raise ValueError(f"{self.path} cannot be read: {error}") from error
         if metadata.get("format") != FORMAT:
-            raise ValueError(f"{self.path} is no chunk of an edit log of this version: {metadata.get('format')!r}")
+            raise ValueError(
+                f"{self.path} is no chunk of an edit log of this version: {metadata.get('format')!r}"
+            )
         return json.loads(metadata["chunk"])
 
     def state(self, name: str) -> State | None:

@@ -1,4 +1,4 @@
-"""Edit logs: what a sequence of edits changed, in order, so that the model after any of them can be had again.
+"""Edit logs: the changes of a sequence of edits in order, from which the model after any number is made again.
 
 A log is a folder with a chunk for each interval between checkpoints (`chunks`) and
 
@@ -154,7 +154,9 @@ class EditLog:
             return None
         place = self._place(n)
         if self.manifest.chunks[place].ends[-1] != n:
-            raise ValueError(f"{self.path} keeps the editor's memory at checkpoints only, not after {n} edits")
+            raise ValueError(
+                f"{self.path} keeps the editor's memory at checkpoints only, not after {n} edits"
+            )
         memory = self._chunk(place).memory
         return memory and {name: tensor.to(device) for name, tensor in memory.items()}
 
@@ -226,11 +228,13 @@ class LogWriter:
         return self.manifest.chunks[-1].turns[-1] if self.manifest.chunks else 0
 
     def resume(self, device: torch.device) -> tuple[State, Memory | None]:
-        """Return state and memory at the end of the last chunk, and set the random generators as they were."""
+        """Return state and memory at the end of the last chunk; random generators are set as they were."""
         if not self.manifest.chunks:
             return EMPTY, None
         end = self.manifest.chunks[-1].ends[-1]
         restore_random_state(Chunk(self.folder / self.manifest.chunks[-1].file).random_state)
+        if end in self.manifest.absent:
+            return EMPTY, None  # it was a model of its own
         return self.log.state(end, device), self.log.memory(end, device)
 
     def add(self, turn: Turn, delta: State, telemetry: list[dict[str, Any]]) -> None:
@@ -273,10 +277,14 @@ def writing(folder: Path, identity: Mapping[str, Any], made_with: Mapping[str, A
     """
     identity = json.loads(json.dumps(identity, default=str))
     with holding(folder / LOCK):
-        manifest = _found(folder, identity) or Manifest(identity, json.loads(json.dumps(made_with, default=str)))
+        manifest = _found(folder, identity) or Manifest(
+            identity, json.loads(json.dumps(made_with, default=str))
+        )
         n = EditLog(folder, manifest).sound()
         if n < len(manifest.chunks):
-            manifest = replace(manifest, chunks=manifest.chunks[:n], absent={}, finished=False)
+            last = manifest.chunks[n - 1].ends[-1] if n else 0
+            absent = {at: reason for at, reason in manifest.absent.items() if at <= last}
+            manifest = replace(manifest, chunks=manifest.chunks[:n], absent=absent, finished=False)
         manifest.write(folder)
         yield LogWriter(folder, manifest)
 
@@ -290,7 +298,11 @@ def _found(folder: Path, identity: Mapping[str, Any]) -> Manifest | None:
     except ValueError as error:
         logging.warning("%s: it is begun anew", error)
         return None
-    other = [name for name in {**identity, **manifest.identity} if identity.get(name) != manifest.identity.get(name)]
+    other = [
+        name
+        for name in {**identity, **manifest.identity}
+        if identity.get(name) != manifest.identity.get(name)
+    ]
     if other:
         raise ValueError(
             f"{folder} is another log: {other[0]} is {manifest.identity.get(other[0])!r} there, and "
