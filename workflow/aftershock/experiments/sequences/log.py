@@ -1,4 +1,4 @@
-"""Edit logs: the changes of a sequence of edits in order, from which the model after any number is made again.
+"""Edit logs: the changes of a sequence of edits in order, from which the model after each of them is remade.
 
 A log is a folder with a chunk for each interval between checkpoints (`chunks`) and
 
@@ -277,9 +277,9 @@ def writing(folder: Path, identity: Mapping[str, Any], made_with: Mapping[str, A
     """
     identity = json.loads(json.dumps(identity, default=str))
     with holding(folder / LOCK):
-        manifest = _found(folder, identity) or Manifest(
-            identity, json.loads(json.dumps(made_with, default=str))
-        )
+        manifest = _found(folder, identity)
+        if manifest is None:
+            manifest = Manifest(dict(identity), json.loads(json.dumps(made_with, default=str)))
         n = EditLog(folder, manifest).sound()
         if n < len(manifest.chunks):
             last = manifest.chunks[n - 1].ends[-1] if n else 0

@@ -129,9 +129,9 @@ def make_turn(
             reason, broken, norm, sizes = NOT_FINITE, True, math.inf, None
     if reason is None:
         delta = result.delta
-        state, memory = accumulate(state, delta), result.memory
-    elif not broken:
-        memory = result.memory
+        state = accumulate(state, delta)
+    if not broken and result.memory is not None:  # laid out as a resumed sequence reads it
+        memory = {name: tensor.contiguous() for name, tensor in result.memory.items()}
     return MadeTurn(
         state,
         memory,

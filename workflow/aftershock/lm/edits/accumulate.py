@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from aftershock.lm.edits.codebook import Codebook
 from aftershock.lm.edits.delta import Delta
@@ -20,6 +19,7 @@ def accumulate(state: State, delta: State) -> State:
     Changes of one weight add up to one matrix in float32 at least, which is written in place: a state that
     was returned before is no longer what it was. The same changes in the same order give the same bits. As in
     `join`, nothing is moved across a delta of another kind; of those, ones that follow each other are one.
+    Tensors are laid out anew as files hold them: products of another layout differ in their last bits.
     """
     for change in delta:
         state = _added(state, change) if in_weights(change) else acting((*state, change))
@@ -54,21 +54,20 @@ def _total(change: WeightDelta) -> Dense | Scale:
     """A change as a matrix of its own."""
     exact = torch.promote_types(change.dtype, torch.float32)
     kind = Dense if len(change.shape) == 2 else Scale
-    bias = None if change.bias is None else change.bias.to(exact, copy=True)
-    return kind(change.module, change.dense().to(exact, copy=True), bias)
+    device = next(iter(change.tensors().values())).device
+    weight = torch.zeros(len(change), *change.shape, dtype=exact, device=device)
+    return _sum(kind(change.module, weight), change)
 
 
 def _sum(total: Delta, change: WeightDelta) -> Dense | Scale:
     """`total` with `change` added in place, as an object of its own: others tell states apart by these."""
     assert isinstance(total, Dense | Scale)
     if isinstance(change, LowRank):
-        total.weight.baddbmm_(change.V.mT.to(total.weight), change.U.to(total.weight))
+        U, V = (factor.to(total.weight).contiguous() for factor in (change.U, change.V))
+        total.weight.baddbmm_(V.mT, U)
     else:
         total.weight.add_(change.dense().to(total.weight))
-    return replace(total, bias=_sum_of_biases(total.bias, change.bias))
-
-
-def _sum_of_biases(total: Tensor | None, change: Tensor | None) -> Tensor | None:
-    if total is None or change is None:
-        return total if change is None else change.clone()
-    return total.add_(change.to(total))
+    if change.bias is None:
+        return replace(total)
+    more = change.bias.to(total.weight)
+    return replace(total, bias=more.clone() if total.bias is None else total.bias.add_(more))
