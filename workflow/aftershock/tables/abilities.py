@@ -2,8 +2,8 @@
 
 from aftershock.tables import Table
 
-TASK_ANSWERS = Table(
-    "task_answers",
+ITEM_ANSWERS = Table(
+    "item_answers",
     ("task", "checkpoint", "item_id"),
     {
         "task": "string",
@@ -15,26 +15,31 @@ TASK_ANSWERS = Table(
         "gold": "string?",  # the right class or answer
         "prediction": "string?",  # the class or answer that was given; null where none could be read
         "parsed": "bool",  # an answer could be read
-        "margin": "float64?",  # of two-way items: log-probability of the second choice over the first
-        "gold_second": "bool?",  # of two-way items: the second choice is right
         "repetition": "float64?",  # share of repeated n-grams in the generated text
         "truncated": "int64",  # tokens cut from the beginning of the prompt
     },
 )
-"""The answer to each item of a task, as far as metrics over many items ask."""
+"""The answer to each item of a task, read with its headline metric."""
 
-TASK_SCORES = Table(
-    "task_scores",
+ITEM_SCORES = Table(
+    "item_scores",
     ("task", "checkpoint", "item_id", "metric"),
     {
         "task": "string",
         "checkpoint": "int64",
         "item_id": "string",
         "metric": "string",
+        "group": "string?",
         "value": "float64?",
+        "parsed": "bool",
+        "prediction": "string",
+        "gold": "string",
+        "hits": "float64?",
+        "found": "float64?",
+        "wanted": "float64?",
     },
 )
-"""The value of each metric for each item."""
+"""TASK_SCORES of all tasks of a sequence."""
 
 ITEM_EXAMPLES = Table(
     "item_examples",

@@ -18,8 +18,8 @@ from aftershock.metrics.abilities.estimates import (
     retained_means,
 )
 from aftershock.metrics.abilities.floors import Floor, floor_of
-from aftershock.metrics.abilities.many_items import OF_MANY, Answered
-from aftershock.metrics.abilities.settings import ALL, NOISE, PERPLEXITY, TaskInfo
+from aftershock.metrics.abilities.many_items import OF_MANY, RATIOS, Noted, base_of
+from aftershock.metrics.abilities.settings import ALL, NOISE, TaskInfo
 from aftershock.metrics.comparisons import adjusted
 from aftershock.metrics.intervals import estimates
 from aftershock.metrics.scales import COUNT, SHARE, Scale
@@ -64,7 +64,7 @@ def abilities(
     tasks: Sequence[TaskInfo],
     settings: Statistics = DEFAULTS,
 ) -> pd.DataFrame:
-    """Return ABILITIES of `runs`, whose TASK_ANSWERS and TASK_SCORES belong to them one by one.
+    """Return ABILITIES of `runs`, whose ITEM_ANSWERS and ITEM_SCORES belong to them one by one.
 
     Tests are corrected for all of a plan and model, those of headline metrics by themselves.
     """
@@ -114,11 +114,9 @@ def _of_block(block: Block, settings: Statistics) -> Iterator[pd.DataFrame]:
         shown = _beside(given, counted.index, block.checkpoints)
         for name in block.task.metrics:
             floor = floor_of(block.task, name, counted, settings.level)
-            if name in OF_MANY:
-                found = _many(block, name, given, counted, floor, draws)
-            else:
-                frames = {order: block.scores[editor, order] for order in orders}
-                found = _mean(block, name, frames, counted, floor, draws)
+            frames = {order: block.scores[editor, order] for order in orders}
+            compute = _many if base_of(name) in OF_MANY else _mean
+            found = compute(block, name, frames, counted, floor, draws)
             for order, rows in found.items():
                 yield pd.concat([rows, shown[order]], axis=1).assign(
                     model=block.model, plan=block.plan, editor=editor, order=order, task=block.task.name,
@@ -161,15 +159,15 @@ def _mean(
         paired = paired_means(one, unedited, clusters, scale, draws)
         rows = pd.concat([rows, paired], axis=1).assign(unedited=before, above_chance=above)
         kept = retained_means(one, unedited, floor.floor, clusters, draws)
-        found[name] = _without_own(pd.concat([rows, kept], axis=1), block.checkpoints, above)
+        found[name] = _without_own(pd.concat([rows, kept], axis=1), block.checkpoints, bool(above))
     return found
 
 
-def _without_own(rows: pd.DataFrame, checkpoints: Sequence[int], above: bool | None) -> pd.DataFrame:
+def _without_own(rows: pd.DataFrame, checkpoints: Sequence[int], able: bool) -> pd.DataFrame:
     """Return `rows` with no test of the unedited model against itself, and nothing retained of no ability."""
     rows = rows.copy()
     rows.loc[(np.array(checkpoints) == 0) | rows["p"].isna(), ["p", "test"]] = None
-    if above is not True:
+    if not able:
         rows[["retained", "retained_low", "retained_high"]] = np.nan
     return rows.astype({"p": float})
 
@@ -177,7 +175,9 @@ def _without_own(rows: pd.DataFrame, checkpoints: Sequence[int], above: bool | N
 def _unedited(
     values: np.ndarray, clusters: np.ndarray, scale: Scale, floor: Floor, draws: Draws
 ) -> tuple[float, bool | None]:
-    """Return the unedited model's value, and True if the lower end of a one-sided interval exceeds the floor."""
+    """Return the unedited model's value, and True if the lower end of a one-sided interval exceeds the
+    floor.
+    """
     one_sided = replace(draws.settings, level=2 * draws.settings.level - 1)
     row = estimates(values[:, None], clusters, [scale], draws.of("resamples"), one_sided).iloc[0]
     if np.isnan(floor.floor) or not row["n"]:
@@ -188,40 +188,42 @@ def _unedited(
 def _many(
     block: Block,
     metric: str,
-    given: Mapping[int, pd.DataFrame],
+    scores: Mapping[int, pd.DataFrame],
     counted: pd.DataFrame,
     floor: Floor,
     draws: Draws,
 ) -> dict[str, pd.DataFrame]:
     """Return the figures of a metric of many items by order, a row per checkpoint."""
-    clusters, level, compute = counted["cluster"].to_numpy(), draws.settings.level, OF_MANY[metric]
+    clusters, level = counted["cluster"].to_numpy(), draws.settings.level
+    compute, as_perplexity = OF_MANY[base_of(metric)], RATIOS.get(metric)
 
     def drawn_of(rows: pd.DataFrame, checkpoints: Sequence[int]) -> Drawn:
-        by_checkpoint = dict(list(rows[rows["item_id"].isin(counted.index)].groupby("checkpoint")))
-        answered = [_answered(by_checkpoint.get(c), counted.index) for c in checkpoints]
-        return draw_many(compute, answered, clusters, draws)
+        mine = rows[(rows["metric"] == metric) & rows["item_id"].isin(counted.index)]
+        by_checkpoint = dict(list(mine.groupby("checkpoint")))
+        noted = [_noted(by_checkpoint.get(c), counted.index) for c in checkpoints]
+        return draw_many(compute, noted, clusters, draws)
 
-    each = {str(order): drawn_of(rows, block.checkpoints) for order, rows in given.items()}
+    each = {str(order): drawn_of(rows, block.checkpoints) for order, rows in scores.items()}
     observed, resampled = ([getattr(d, name) for d in each.values()] for name in ("observed", "resampled"))
     each[ALL] = Drawn(np.mean(observed, axis=0), np.mean(resampled, axis=0))
-    unedited = drawn_of(_unedited_rows(block.answers), [0])
-    value = unedited.observed[0]
-    low = np.nanquantile(unedited.resampled, 1 - level) if np.isfinite(value) else np.nan
-    above = bool(low > floor.floor) if np.isfinite(value) else None
+    unedited = drawn_of(_unedited_rows(block.scores), [0])
+    value, above = unedited.observed[0], None
+    if np.isfinite(value) and np.isfinite(floor.floor):
+        above = bool(np.nanquantile(unedited.resampled, 1 - level) > floor.floor)
     found = {}
-    for name in _names(given):
+    for name in _names(scores):
         rows = figures_of_many(
-            each[name], unedited, floor.floor, len(counted), counted["cluster"].nunique(), level
+            each[name], unedited, floor.floor, len(counted), len(np.unique(clusters)), level, as_perplexity
         ).assign(unedited=value, above_chance=above)
-        found[name] = _without_own(rows, block.checkpoints, above)
+        found[name] = _without_own(rows, block.checkpoints, bool(above or as_perplexity))
     return found
 
 
-def _answered(rows: pd.DataFrame | None, items: pd.Index) -> Answered | None:
-    """Return the answers to all `items`, or None where some are missing."""
+def _noted(rows: pd.DataFrame | None, items: pd.Index) -> Noted | None:
+    """Return what is noted of all `items`, or None where some are missing."""
     if rows is None or len(rows) < len(items):
         return None
-    return Answered.of(rows.set_index("item_id").reindex(items))
+    return Noted.of(rows.set_index("item_id").loc[items])
 
 
 def _unedited_rows(frames: Mapping[Any, pd.DataFrame]) -> pd.DataFrame:
@@ -241,8 +243,8 @@ def _wide_unedited(block: Block, metric: str, items: pd.Index) -> np.ndarray:
 
 
 def scale_of(metric: str) -> Scale:
-    """Return the values that a metric of items takes: a share, but for surprise, which has no upper end."""
-    return COUNT if metric == PERPLEXITY else SHARE
+    """Return the values that a mean over items takes: a share, but for numbers of spans."""
+    return COUNT if metric == "spans_released" else SHARE
 
 
 def _beside(

@@ -8,7 +8,7 @@ import pandas as pd
 
 from aftershock.metrics.abilities.settings import TaskInfo
 from aftershock.metrics.intervals import FEW
-from aftershock.tables.abilities import TASK_ANSWERS, TASK_SCORES
+from aftershock.tables.abilities import ITEM_ANSWERS
 
 NGRAM = 3
 """Words of the n-grams whose repetition is counted; characters in a text of fewer words."""
@@ -18,54 +18,44 @@ def answers(
     task: TaskInfo,
     items: pd.DataFrame,
     outputs: pd.DataFrame,
-    scored: pd.DataFrame,
+    scores: pd.DataFrame,
     about_edit: Sequence[bool] | np.ndarray,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return TASK_ANSWERS and TASK_SCORES of one task.
+) -> pd.DataFrame:
+    """Return ITEM_ANSWERS of one task at the checkpoints of `outputs`.
 
-    `items` are TASK_ITEMS and `outputs` TASK_OUTPUTS of any checkpoints; `scored` has the value, `parsed` and
-    `prediction` of every (checkpoint, item_id, metric); `about_edit` says of each item that it asks about a
-    fact that the sequence edits.
+    `items` are TASK_ITEMS, `outputs` TASK_OUTPUTS and `scores` TASK_SCORES; `about_edit` says of each item
+    that it asks about a fact that the sequence edits.
     """
-    labels, clusters = gold_labels(items), item_clusters(items)
     of_item = pd.DataFrame(
-        {"cluster": clusters, "about_edit": np.asarray(about_edit, bool), "gold": labels,
-         "n_choices": items["choices"].map(len).to_numpy(),
-         "gold_second": items["gold"].eq(1).fillna(False) if task.two_way else None},
-    ).set_axis(items["item_id"].to_numpy())  # fmt: skip
-    told = scored.groupby(["checkpoint", "item_id"], sort=False)[["parsed", "prediction"]].first()
-    rows = outputs[["checkpoint", "item_id", "truncated"]].join(of_item, on="item_id")
-    rows = rows.join(told, on=["checkpoint", "item_id"])
-    generated = task.kind == "generate"
-    rows["margin"] = [_margin(each) if task.two_way else np.nan for each in outputs["logprobs"]]
-    rows["repetition"] = [repetition(text) if generated else np.nan for text in outputs["text"]]
-    rows["parsed"] = rows["parsed"].eq(True)
-    made = rows.assign(task=task.name)[list(TASK_ANSWERS.columns)]
-    return made, scored.assign(task=task.name)[list(TASK_SCORES.columns)].reset_index(drop=True)
-
-
-def _margin(logprobs: Sequence[float]) -> float:
-    """Return how much likelier the second of two choices is, in nats."""
-    return float(logprobs[1] - logprobs[0]) if logprobs is not None and len(logprobs) == 2 else np.nan
-
-
-def gold_labels(items: pd.DataFrame) -> list[str | None]:
-    """Return the right class of each item: the choice where all items share theirs, else its place; the first
-    answer of an item without choices.
-    """
+        {
+            "cluster": item_clusters(items),
+            "about_edit": np.asarray(about_edit, bool),
+            "n_choices": items["choices"].map(len).to_numpy(),
+            "choices": items["choices"].to_numpy(),
+        },
+        index=items["item_id"].to_numpy(),
+    )
+    headline = scores[scores["metric"] == task.headline]
+    rows = headline.join(of_item, on="item_id").merge(
+        outputs[["checkpoint", "item_id", "text", "truncated"]], on=["checkpoint", "item_id"]
+    )
     shared = len({tuple(choices) for choices in items["choices"]}) == 1
-    found: list[str | None] = []
-    for item in items.itertuples():
-        if len(item.choices) and pd.notna(item.gold):
-            found.append(str(item.choices[int(item.gold)]) if shared else str(int(item.gold)))
-        else:
-            found.append(normalised(item.answers[0]) if len(item.answers) else None)
-    return found
+    for name in ("gold", "prediction"):
+        rows[name] = [
+            _class(text, choices, shared) for text, choices in zip(rows[name], rows["choices"], strict=True)
+        ]
+    rows["repetition"] = [repetition(text) if isinstance(text, str) else np.nan for text in rows["text"]]
+    return rows.assign(task=task.name)[list(ITEM_ANSWERS.columns)]
 
 
-def normalised(text: str) -> str:
-    """Return `text` in lower case with single spaces."""
-    return " ".join(str(text).lower().split())
+def _class(text: str, choices: Sequence[str], shared: bool) -> str | None:
+    """Return an answer as a class: a choice that all items share, or its place among an item's own ones."""
+    if not text:
+        return None
+    if shared or not len(choices):
+        return " ".join(text.lower().split())
+    places = [place for place, choice in enumerate(choices) if choice.strip() == text]
+    return str(places[0]) if places else None
 
 
 def item_clusters(items: pd.DataFrame) -> list[str]:
@@ -76,7 +66,9 @@ def item_clusters(items: pd.DataFrame) -> list[str]:
     groups = items["group"]
     if groups.nunique() < FEW:
         return list(items["item_id"])
-    return [group if isinstance(group, str) else one for group, one in zip(groups, items["item_id"])]
+    return [
+        group if isinstance(group, str) else one for group, one in zip(groups, items["item_id"], strict=True)
+    ]
 
 
 def repetition(text: str | None) -> float:

@@ -1,11 +1,11 @@
 """Where an ability is lost along a sequence of edits, and whether gradually or at once.
 
-An ability is lost at the first checkpoint at which the interval of what it retains (the share above the floor,
-see floors.py) lies wholly below `Collapse.below`. The loss is abrupt where at least `Collapse.intact` was
-retained one checkpoint of the plan earlier, or where the perplexity of a fixed text grew at once by
+An ability is lost at the first checkpoint at which the interval of what it retains (the share above the
+floor, see floors.py) lies wholly below `Collapse.below`. The loss is abrupt where at least `Collapse.intact`
+was retained one checkpoint of the plan earlier, or where the perplexity of a fixed text grew at once by
 `Collapse.perplexity` in between; else gradual. Where checkpoints of the plan are missing in between, a fall
-from intact to lost is neither, but unclear. A value on a threshold has not crossed it. Of texts scored whole
-that are tasks of their own, perplexity by that of the unedited model takes the place of the share retained.
+from intact to lost is neither, but unclear. A value on a threshold has not crossed it. A task of texts scored
+whole retains the unedited model's perplexity divided by its own, and is lost below 1 / `Collapse.perplexity`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -103,15 +103,12 @@ def _courses(
     able = []
     for task, part in rows.groupby("task", sort=False):
         part = part.sort_values("checkpoint").set_index("checkpoint")
-        if kinds.get(str(task)) == PERPLEXITY:
-            yield str(task), _by_perplexity(part, limits), part[RETAINED]
-            continue
-        kept = part[RETAINED].dropna()
-        yield str(task), _by_share(kept, limits), kept
-        if len(kept):
+        kept, text = part[RETAINED].dropna(), kinds.get(str(task)) == PERPLEXITY
+        yield str(task), _course(kept, 1 / limits.perplexity if text else limits.below, limits.intact), kept
+        if len(kept) and not text:
             able.append(kept)
     kept = together(able)
-    yield TOGETHER, _by_share(kept, limits), kept
+    yield TOGETHER, _course(kept, limits.below, limits.intact), kept
 
 
 def together(tasks: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -132,26 +129,14 @@ def together(tasks: Sequence[pd.DataFrame]) -> pd.DataFrame:
     )
 
 
-def _by_share(kept: pd.DataFrame, limits: Collapse) -> Course:
-    below = limits.below - NOISE
+def _course(kept: pd.DataFrame, below: float, intact: float) -> Course:
+    below -= NOISE
     lost = kept["retained_high"] < below
     return Course(
         [int(c) for c in kept.index],
         list(lost),
         list((kept["retained"] < below) & ~lost),
-        list(kept["retained"] >= limits.intact - NOISE),
-    )
-
-
-def _by_perplexity(rows: pd.DataFrame, limits: Collapse) -> Course:
-    """Return the course of a text whose surprise is in nats per token."""
-    most, little = np.log(limits.perplexity) + NOISE, -np.log(limits.intact) + NOISE
-    lost = rows["difference_low"] > most
-    return Course(
-        [int(c) for c in rows.index],
-        list(lost),
-        list((rows["difference"] > most) & ~lost),
-        list(rows["difference"] <= little),
+        list(kept["retained"] >= intact - NOISE),
     )
 
 

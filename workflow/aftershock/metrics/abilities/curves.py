@@ -52,8 +52,8 @@ def curves(
     """Return CURVES of `runs`, whose SEQUENCE_SCORES and SEQUENCE_HEALTH belong to them one by one.
 
     `unrelated` has, also by run, the scores of cases with unrelated edits around them: checkpoint, cluster,
-    `measure` (a metric of the cases, with `:before`, `:between` or `:after` where those edits stand) and value.
-    The mean over orders is left out at a checkpoint that one of them did not reach.
+    `measure` (a metric of the cases, with `:before`, `:between` or `:after` where those edits stand) and
+    value. The mean over orders is left out at a checkpoint that one of them did not reach.
     """
     parts = []
     others = unrelated or [pd.DataFrame(columns=["checkpoint", "cluster", "measure", "value"])] * len(runs)
@@ -113,7 +113,9 @@ def _means(
 
 
 def _estimate(rows: pd.DataFrame, measure: str, names: Sequence[str], settings: Statistics) -> dict[str, Any]:
-    """Return the mean of some rows with its interval over clusters, and over orders where there are several."""
+    """Return the mean of some rows with its interval over clusters, and over orders where there are
+    several.
+    """
     entry = find_metric(measure.partition(":")[0])
     rng = generator(settings.seed, "resamples", *names, measure)
     scale = entry.scale if entry else SHARE
@@ -128,7 +130,9 @@ def _estimate(rows: pd.DataFrame, measure: str, names: Sequence[str], settings: 
 
 
 def widened(value: float, low: float, high: float, by_order: np.ndarray, level: float) -> tuple[float, float]:
-    """Return an interval widened for how far the means of several orders lie apart; empty for a single one."""
+    """Return an interval widened for how far the means of several orders lie apart; empty for a single
+    one.
+    """
     k = len(by_order)
     if k < 2:
         return np.nan, np.nan
@@ -137,7 +141,9 @@ def widened(value: float, low: float, high: float, by_order: np.ndarray, level: 
 
 
 def _health(frames: Mapping[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:
-    """Yield a row per measure of HEALTH and checkpoint: the median over orders with the least and the most."""
+    """Yield a row per measure of HEALTH and checkpoint: the median over orders with the least and the
+    most.
+    """
     rows = pd.concat([frame.assign(order=order) for order, frame in frames.items()])
     for measure in HEALTH:
         filled = rows[rows[measure].notna()]

@@ -1,10 +1,11 @@
 """What edits of a sequence look like at its checkpoints, an edit at a time, and the health of the model.
 
-Two meanings of success are kept apart, which tools mix up: `just_edited` is greedy decoding right after an edit
-was made, from telemetry; `edited` is the same prompt asked at a checkpoint, when later edits have been made too.
+Two meanings of success are kept apart, which tools mix up: `just_edited` is greedy decoding right after an
+edit was made, from telemetry; `edited` is the same prompt asked at a checkpoint, when later edits have been
+made too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,18 +97,26 @@ def _by_edit(observations: pd.DataFrame) -> pd.DataFrame:
 # --- health -----------------------------------------------------------------------------------------------
 
 
-def sequence_health(telemetry: pd.DataFrame, made: Mapping[int, Made]) -> pd.DataFrame:
-    """Return SEQUENCE_HEALTH of one order at each checkpoint that it reached."""
-    planned = max((what.positions.stop - 1 for what in made.values()), default=0)
-    reached = int(telemetry["position"].max()) if len(telemetry) else 0
-    ended, reason = (reached, _last_reason(telemetry)) if reached < planned else (None, None)
-    rows = []
-    for checkpoint, what in made.items():
-        here = made_by(telemetry, what)
-        if checkpoint and (here.empty or here["position"].max() < what.positions.stop - 1):
-            continue  # it ended before
-        about = {"checkpoint": checkpoint, "ended_at": ended, "reason": reason}
-        rows.append({**about, **_health_of(here, what)})
+def sequence_health(
+    telemetry: pd.DataFrame, made: Mapping[int, Made], observed: Collection[int]
+) -> pd.DataFrame:
+    """Return SEQUENCE_HEALTH of one order at the checkpoints that were `observed`, all those it reached.
+
+    The first one of `made` that was not is where it ended, after the last edit that is known, and for the
+    last reason that edits up to there have.
+    """
+    ended, reason = None, None
+    if missing := sorted(checkpoint for checkpoint in made if checkpoint not in observed):
+        rows = made_by(telemetry, made[missing[0]])
+        ended = min(missing[0], int(telemetry["position"].max()) if len(telemetry) else 0)
+        reasons = rows.sort_values("position")["reason"].dropna()
+        reason = str(reasons.iloc[-1]) if len(reasons) else STOPPED
+    rows = [
+        {"checkpoint": checkpoint, "ended_at": ended, "reason": reason}
+        | _health_of(made_by(telemetry, what), what)
+        for checkpoint, what in made.items()
+        if checkpoint in observed
+    ]
     frame = pd.DataFrame(rows, columns=list(SEQUENCE_HEALTH.columns))
     return frame.astype({"ended_at": "Int64"})
 
@@ -134,11 +143,6 @@ def _health_of(rows: pd.DataFrame, what: Made) -> dict[str, float | int | None]:
         "jump": _most(growth[since]),
         "seconds": float(turns["seconds"].sum()),
     }
-
-
-def _last_reason(telemetry: pd.DataFrame) -> str:
-    reasons = telemetry.sort_values("position")["reason"].dropna() if len(telemetry) else pd.Series(dtype=str)
-    return str(reasons.iloc[-1]) if len(reasons) else STOPPED
 
 
 def _last(values: pd.Series) -> float | None:

@@ -1,8 +1,8 @@
 """One metric of one task under one editor, as arrays: estimates, paired tests, and what is retained.
 
-`values` is (orders, items, checkpoints) with a value per item, empty where an item or a checkpoint is missing;
-the mean over orders is empty at a checkpoint that one order lacks, so that an order that broke down leaves no
-better-looking rest.
+`values` is (orders, items, checkpoints) with a value per item, empty where an item or a checkpoint is
+missing; the mean over orders is empty at a checkpoint that one order lacks, so that an order that broke down
+leaves no better-looking rest.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from aftershock.metrics.abilities.many_items import Answered
+from aftershock.metrics.abilities.many_items import Noted
 from aftershock.metrics.abilities.settings import NOISE
 from aftershock.metrics.comparisons import of_difference
 from aftershock.metrics.intervals import estimates
@@ -46,7 +46,9 @@ class Draws:
 def estimated_means(
     values: np.ndarray, clusters: np.ndarray, scale: Scale, draws: Draws
 ) -> list[pd.DataFrame]:
-    """Return FIGURES by checkpoint: of the mean over orders first, then of each order where there are several."""
+    """Return FIGURES by checkpoint: of the mean over orders first, then of each order where there are
+    several.
+    """
     scales = [scale] * values.shape[2]
     joint = over_seeds(values, clusters, scales, draws.of("resamples"), draws.settings)
     joint = joint.rename(columns={f"{end}_with_seeds": f"{end}_with_orders" for end in ("low", "high")})
@@ -60,10 +62,11 @@ def estimated_means(
 def paired_means(
     values: np.ndarray, unedited: np.ndarray, clusters: np.ndarray, scale: Scale, draws: Draws
 ) -> pd.DataFrame:
-    """Return difference from `unedited` with interval, and a test, by column of `values` (items, checkpoints).
+    """Return difference from `unedited` with interval, and a test, by column of `values` (items,
+    checkpoints).
 
-    The test flips the signs of whole clusters: with items of 0 and 1 that are their own cluster it is McNemar's
-    exact one.
+    The test flips the signs of whole clusters: with items of 0 and 1 that are their own cluster it is
+    McNemar's exact one.
     """
     differences = values - unedited[:, None]
     differences[np.abs(differences) <= NOISE] = 0.0
@@ -82,7 +85,8 @@ def paired_means(
 def retained_means(
     values: np.ndarray, unedited: np.ndarray, floor: float, clusters: np.ndarray, draws: Draws
 ) -> pd.DataFrame:
-    """Return (value - floor) / (unedited - floor) with its interval by column of `values` (items, checkpoints).
+    """Return (value - floor) / (unedited - floor) with its interval by column of `values` (items,
+    checkpoints).
 
     Both means are over the items that both have; the interval is that of percentiles over resamples of
     clusters, in which both change.
@@ -94,7 +98,8 @@ def retained_means(
     with np.errstate(invalid="ignore"):
         observed = sums.sum(0) / counts.sum(0)
     after, before = np.split(observed, 2)
-    return _retained(after, before, *np.split(resampled, 2, axis=1), floor, settings.level)
+    drawn_after, drawn_before = np.split(resampled, 2, axis=1)
+    return _retained(after, before, drawn_after, drawn_before, floor, settings.level)
 
 
 def _retained(
@@ -104,17 +109,29 @@ def _retained(
     resampled_before: np.ndarray,
     floor: float,
     level: float,
+    as_perplexity: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> pd.DataFrame:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        kept = (after - floor) / (before - floor)
-        drawn = (resampled_after - floor) / (resampled_before - floor)
-    tail = (1 - level) / 2
-    ends = np.full((2, len(kept)), np.nan)
-    known = np.isfinite(kept)
-    if known.any():
-        ends[:, known] = np.nanquantile(drawn[:, known], (tail, 1 - tail), axis=0)
+    """Return what is retained, of resampled means too; for perplexities it is before divided by after."""
+
+    def share(after: np.ndarray, before: np.ndarray) -> np.ndarray:
+        if as_perplexity:
+            return as_perplexity(before) / as_perplexity(after)
+        return (after - floor) / (before - floor)
+
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        kept, drawn = share(after, before), share(resampled_after, resampled_before)
+    ends = percentiles(drawn, np.isfinite(kept), level)
     low, high = np.minimum(ends[0], kept), np.maximum(ends[1], kept)
     return pd.DataFrame({"retained": kept, "retained_low": low, "retained_high": high})
+
+
+def percentiles(drawn: np.ndarray, known: np.ndarray, level: float) -> np.ndarray:
+    """Return both ends (2, columns) of the percentile intervals of the `known` columns of resamples."""
+    tail = (1 - level) / 2
+    ends = np.full((2, drawn.shape[1]), np.nan)
+    if known.any():
+        ends[:, known] = np.nanquantile(drawn[:, known], (tail, 1 - tail), axis=0)
+    return ends
 
 
 # --- metrics of many items --------------------------------------------------------------------------------
@@ -129,52 +146,45 @@ class Drawn:
 
 
 def draw_many(
-    metric: Callable[[Answered, np.ndarray], np.ndarray],
-    answered: list[Answered | None],
+    metric: Callable[[Noted, np.ndarray], np.ndarray],
+    noted: list[Noted | None],
     clusters: np.ndarray,
     draws: Draws,
 ) -> Drawn:
-    """Return the metric of each of `answered`, in all items and in the same resamples of clusters."""
+    """Return the metric of each of `noted`, in all items and in the same resamples of clusters."""
     code = cluster_codes(clusters)
     number = int(code.max(initial=-1)) + 1
     drawn = resampled_weights(number, draws.of("resamples"), draws.settings.resamples)
     weights = np.concatenate([part[:, code] for part in drawn]) if number else np.empty((0, 0))
     ones = np.ones((1, len(code)))
-    observed = [np.nan if each is None else metric(each, ones)[0] for each in answered]
+    observed = [np.nan if each is None else metric(each, ones)[0] for each in noted]
     missing = np.full(len(weights), np.nan)
-    resampled = [missing if each is None else metric(each, weights) for each in answered]
+    resampled = [missing if each is None else metric(each, weights) for each in noted]
     return Drawn(np.array(observed, float), np.stack(resampled, axis=1))
 
 
 def figures_of_many(
-    drawn: Drawn, unedited: Drawn, floor: float, n: int, clusters: int, level: float
+    drawn: Drawn,
+    unedited: Drawn,
+    floor: float,
+    n: int,
+    clusters: int,
+    level: float,
+    as_perplexity: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> pd.DataFrame:
     """Return FIGURES, the paired difference with its test, and what is retained, by column of `drawn`.
 
     Intervals are percentiles of resamples. The test counts resamples whose difference has the other sign.
     """
-    tail = (1 - level) / 2
     known = np.isfinite(drawn.observed)
-
-    def interval(values: np.ndarray) -> np.ndarray:
-        ends = np.full((2, values.shape[1]), np.nan)
-        if known.any():
-            ends[:, known] = np.nanquantile(values[:, known], (tail, 1 - tail), axis=0)
-        return ends
-
-    low, high = interval(drawn.resampled)
+    low, high = percentiles(drawn.resampled, known, level)
     apart = drawn.resampled - unedited.resampled
-    below, above = interval(apart)
+    below, above = percentiles(apart, known, level)
     sides = np.stack([(apart <= NOISE).sum(0), (apart >= -NOISE).sum(0)]).min(0)
     p = np.minimum(1.0, 2 * (sides + 1) / (len(apart) + 1))
-    kept = _retained(
-        drawn.observed,
-        np.broadcast_to(unedited.observed, drawn.observed.shape),
-        drawn.resampled,
-        np.broadcast_to(unedited.resampled, drawn.resampled.shape),
-        floor,
-        level,
-    )
+    before = (np.broadcast_to(unedited.observed, drawn.observed.shape),
+              np.broadcast_to(unedited.resampled, drawn.resampled.shape))  # fmt: skip
+    kept = _retained(drawn.observed, before[0], drawn.resampled, before[1], floor, level, as_perplexity)
     rows = pd.DataFrame(
         {"value": drawn.observed, "low": low, "high": high, "n": np.where(known, n, 0),
          "clusters": np.where(known, clusters, 0), "low_with_orders": np.nan, "high_with_orders": np.nan,

@@ -1,7 +1,7 @@
 """Made-up sequences of edits with the shape of real ones: edits, telemetry, observations, tasks and outputs.
 
-Nothing is edited: a method is how much of an ability it leaves after so many edits. Used to test curves, their
-figures and the page without a model.
+Nothing is edited: a method is how much of an ability it leaves after so many edits. Used to test curves,
+their figures and the page without a model.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +14,7 @@ from aftershock.metrics.abilities.answers import answers
 from aftershock.metrics.abilities.edits import Made, sequence_health, sequence_scores
 from aftershock.metrics.abilities.settings import TaskInfo
 from aftershock.seeds import generator
+from aftershock.tables.abilities import ITEM_SCORES
 from aftershock.tables.sequences import (
     SEQUENCE_EDITS,
     SEQUENCE_OBSERVATIONS,
@@ -114,20 +115,24 @@ def outputs_of(
 
 
 def scored_of(task: TaskInfo, items: pd.DataFrame, outputs: pd.DataFrame) -> pd.DataFrame:
-    """The value of the first metric of each item, what was given and whether it could be read."""
+    """TASK_SCORES of the metrics of these tasks."""
     by_id, rows = items.set_index("item_id"), []
     for row in outputs.itertuples():
         item = by_id.loc[row.item_id]
         if task.kind == "choice":
-            best = int(np.argmax(row.logprobs))
-            given = item["choices"][best] if task.two_way else str(best)
-            value, parsed = float(best == item["gold"]), True
+            best, gold, parsed = int(np.argmax(row.logprobs)), item["choices"][item["gold"]].strip(), True
+            given, value = item["choices"][best].strip(), float(best == item["gold"])
         else:
-            parsed = row.text.startswith("It is")
-            given = row.text[6:-1] if parsed else None
-            value = float(given == item["answers"][0])
-        rows.append((row.checkpoint, row.item_id, task.metrics[0], value, parsed, given))
-    columns = ["checkpoint", "item_id", "metric", "value", "parsed", "prediction"]
+            gold, parsed = item["answers"][0], row.text.startswith("It is")
+            given = row.text[6:-1] if parsed else ""
+            value = float(given == gold)
+        for metric in task.metrics:
+            hits = float(item["gold"] == 1) if metric == "auc" else np.nan
+            found = row.logprobs[1] - row.logprobs[0] if metric == "auc" else value
+            rows.append(
+                (row.checkpoint, row.item_id, metric, None, found, parsed, given, gold, hits, np.nan, np.nan)
+            )
+    columns = [name for name in ITEM_SCORES.columns if name != "task"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -145,8 +150,8 @@ def telemetry_of(n: int, kept: Kept, order: int, stops_at: int | None = None) ->
         last = position == stops_at
         nll = 3.0 + 4.0 * (1 - kept(position))
         rows.append(
-            (position, ids[position - 1], position, not last, -0.1, 20, 0.05, 2.0, 0.01, 2.0 * position**0.6, 50.0,
-             1.5, nll, 3.0, "weights are not finite" if last else None)
+            (position, ids[position - 1], position, not last, -0.1, 20, 0.05, 2.0, 0.01, 2.0 * position**0.6,
+            50.0, 1.5, nll, 3.0, "weights are not finite" if last else None)
         )  # fmt: skip
     return pd.DataFrame(rows, columns=list(SEQUENCE_TELEMETRY.columns))
 
@@ -187,7 +192,7 @@ def sequenced(
     stops: Mapping[str, int] | None = None,
     model: str = "demo",
 ) -> Sequenced:
-    """Every method and order of one plan; `stops` has after how many edits the sequence of a method breaks off."""
+    """Every method and order of one plan; `stops` has the edits after which a method breaks off."""
     made, n = Sequenced(), max(checkpoints)
     edits, listed = edits_of(n), {task.name: items_of(task, items) for task in tasks}
     for editor, kept in methods.items():
@@ -205,7 +210,8 @@ def sequenced(
                 outputs[task.name] = pd.concat(parts, ignore_index=True)
                 scored = scored_of(task, listed[task.name], outputs[task.name])
                 about_edit = [i % 20 == 0 for i in range(items)]
-                tables.append(answers(task, listed[task.name], outputs[task.name], scored, about_edit))
+                answered = answers(task, listed[task.name], outputs[task.name], scored, about_edit)
+                tables.append((answered, scored.assign(task=task.name)))
             observations = observations_of(telemetry, reached, kept, order)
             made.runs.append({"model": model, "plan": "hundred", "editor": editor, "order": order})
             made.edits.append(edits)
@@ -214,6 +220,6 @@ def sequenced(
             made.scores.append(pd.concat([table for _, table in tables], ignore_index=True))
             what = made_by(checkpoints)
             made.sequence_scores.append(sequence_scores(edits, telemetry, observations, what))
-            made.health.append(sequence_health(telemetry, what))
+            made.health.append(sequence_health(telemetry, what, reached))
             made.outputs.append(outputs)
     return made
