@@ -16,6 +16,7 @@ from aftershock.metrics.abilities.estimates import (
     figures_of_many,
     paired_means,
     retained_means,
+    widen_flat,
 )
 from aftershock.metrics.abilities.floors import Floor, floor_of
 from aftershock.metrics.abilities.many_items import OF_MANY, RATIOS, Noted, base_of
@@ -159,7 +160,8 @@ def _mean(
         paired = paired_means(one, unedited, clusters, scale, draws)
         rows = pd.concat([rows, paired], axis=1).assign(unedited=before, above_chance=above)
         kept = retained_means(one, unedited, floor.floor, clusters, draws)
-        found[name] = _without_own(pd.concat([rows, kept], axis=1), block.checkpoints, bool(above))
+        rows = widen_flat(pd.concat([rows, kept], axis=1), before, floor.floor)
+        found[name] = _without_own(rows, block.checkpoints, bool(above))
     return found
 
 

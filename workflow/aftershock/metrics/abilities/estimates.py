@@ -125,12 +125,25 @@ def _retained(
     return pd.DataFrame({"retained": kept, "retained_low": low, "retained_high": high})
 
 
+def widen_flat(rows: pd.DataFrame, before: float, floor: float) -> pd.DataFrame:
+    """Return `rows` with the intervals of what is retained that have no width taken from those of differences.
+
+    Where no item changes, no resample does; the interval of the difference says what may still be unseen.
+    """
+    rows, span = rows.copy(), before - floor
+    flat = (rows["retained_high"] - rows["retained_low"] < NOISE) & (span > 0)
+    for end in ("low", "high"):
+        rows.loc[flat, f"retained_{end}"] = 1 + rows.loc[flat, f"difference_{end}"] / span
+    return rows
+
+
 def percentiles(drawn: np.ndarray, known: np.ndarray, level: float) -> np.ndarray:
     """Return both ends (2, columns) of the percentile intervals of the `known` columns of resamples."""
     tail = (1 - level) / 2
     ends = np.full((2, drawn.shape[1]), np.nan)
     if known.any():
-        ends[:, known] = np.nanquantile(drawn[:, known], (tail, 1 - tail), axis=0)
+        with np.errstate(invalid="ignore"):  # between two infinite values
+            ends[:, known] = np.nanquantile(drawn[:, known], (tail, 1 - tail), axis=0)
     return ends
 
 
