@@ -52,8 +52,8 @@ ALLOWED = {
     "report": {"datasets", "metrics", "page", "training_figure", "verdicts"},
     "stage": {"jobs"},
     "jobs": {"datasets", "kg", "stage", "tables"},
-    "config": {"costs", "editors", "kg", "lm", "metrics", "schema"},
-    "costs": {"config", "datasets", "editors", "jobs", "kg", "metrics", "schema"},
+    "config": {"costs", "datasets", "editors", "experiments", "kg", "lm", "metrics", "schema"},
+    "costs": {"config", "datasets", "editors", "experiments", "jobs", "kg", "metrics", "schema"},
     "launch": {"jobs"},
 }
 CYCLES = {("kg", "schema"), ("jobs", "stage"), ("config", "costs")}  # imports that point the other way, still

@@ -104,3 +104,22 @@ TASK_OUTPUTS = Table(
     },
 )
 """What a model says to the items of a task at checkpoints."""
+
+TASK_SCORES = Table(
+    "task_scores",
+    ("checkpoint", "item_id", "metric"),
+    {
+        "checkpoint": "int64",
+        "item_id": "string",
+        "metric": "string",
+        "group": "string?",
+        "value": "float64?",  # of this item; see tasks.task_metrics for the value of many
+        "parsed": "bool",  # there is an answer in the output
+        "prediction": "string",
+        "gold": "string",  # the right choice, or the first answer
+        "hits": "float64?",  # with the next two: counts that many items add up
+        "found": "float64?",
+        "wanted": "float64?",
+    },
+)
+"""The metrics of a task's items at checkpoints."""
