@@ -126,7 +126,8 @@ def _retained(
 
 
 def widen_flat(rows: pd.DataFrame, before: float, floor: float) -> pd.DataFrame:
-    """Return `rows` with the intervals of what is retained that have no width taken from those of differences.
+    """Return `rows` with the intervals of what is retained that have no width taken from those of
+    differences.
 
     Where no item changes, no resample does; the interval of the difference says what may still be unseen.
     """
