@@ -251,9 +251,17 @@ def _panel(axis: Axes, panel: Panel, looks: Mapping[str, Look], checkpoints: Seq
     for name, rows in panel.reported.items():
         known = rows[rows["checkpoint"].isin(place)].sort_values("checkpoint")
         axis.plot(
-            [place[int(c)] for c in known["checkpoint"]], known["value"], ":", marker="D",
-            markerfacecolor="none", markersize=4, linewidth=1, color=looks[name].colour, label=f"{name}, reported", zorder=2,
-        )  # fmt: skip
+            [place[int(c)] for c in known["checkpoint"]],
+            known["value"],
+            ":",
+            marker="D",
+            markerfacecolor="none",
+            markersize=4,
+            linewidth=1,
+            color=looks[name].colour,
+            label=f"{name}, reported",
+            zorder=2,
+        )
     axis.set_title("\n".join(textwrap.wrap(printable(panel.title, 60), 34)))
     axis.set_xticks(range(len(checkpoints)), [_short(c) for c in checkpoints], fontsize=7)
     axis.set_xlim(-0.4, len(checkpoints) - 0.6)
