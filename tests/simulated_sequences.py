@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from aftershock.metrics.abilities.answers import answers
-from aftershock.metrics.abilities.edits import Made, sequence_health, sequence_scores
+from aftershock.metrics.abilities.edits import made_at, sequence_health, sequence_scores
 from aftershock.metrics.abilities.settings import TaskInfo
 from aftershock.seeds import generator
 from aftershock.tables.abilities import ITEM_SCORES
@@ -177,12 +177,6 @@ def observations_of(
     return pd.DataFrame(rows, columns=list(SEQUENCE_OBSERVATIONS.columns))
 
 
-def made_by(checkpoints: Sequence[int]) -> dict[int, Made]:
-    """What a sequence has made at each checkpoint."""
-    before = {c: b for b, c in zip((0, *checkpoints), checkpoints, strict=False)}
-    return {c: Made(range(1, c + 1), range(before[c] + 1, c + 1)) for c in checkpoints}
-
-
 def sequenced(
     methods: Mapping[str, Kept] = METHODS,
     orders: Sequence[int] = (0, 1),
@@ -218,7 +212,7 @@ def sequenced(
             made.telemetry.append(telemetry)
             made.answers.append(pd.concat([table for table, _ in tables], ignore_index=True))
             made.scores.append(pd.concat([table for _, table in tables], ignore_index=True))
-            what = made_by(checkpoints)
+            what = made_at({c: range(1, c + 1) for c in checkpoints}, {})
             made.sequence_scores.append(sequence_scores(edits, telemetry, observations, what))
             made.health.append(sequence_health(telemetry, what, reached))
             made.outputs.append(outputs)

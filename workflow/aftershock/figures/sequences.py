@@ -8,6 +8,7 @@ between.
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from aftershock.figures.style import DARK, GREY, Look, heading, interval_line, look, style
+from aftershock.figure_names import figure_name
+from aftershock.figures.style import DARK, GREY, Look, heading, interval_line, look, save, style
 from aftershock.labels import printable
 from aftershock.metrics.abilities.curves import HEALTH, MEASURES
 from aftershock.metrics.abilities.settings import ALL, TaskInfo
@@ -45,6 +47,24 @@ class Panel:
     note: str = ""
     """Why the panel is greyed."""
     logarithmic: bool = False
+
+
+def draw_sequences(folder: Path, tables: Mapping[str, pd.DataFrame], tasks: Sequence[TaskInfo]) -> None:
+    """Write every figure of SEQUENCE_KINDS of each model and plan to `folder`; `tables` by file name."""
+    curves, lost = tables["curves"], tables["collapses"]
+    found = pd.concat([tables["abilities"], curves])[["model", "plan"]].drop_duplicates()
+    for model, plan in found.itertuples(index=False):
+        figures = {
+            "abilities": ability_curves(
+                tables["abilities"], tables["reported_abilities"], lost, model, plan, tasks
+            ),
+            "edits": edit_curves(curves, lost, model, plan),
+            "course": health_curves(curves, lost, model, plan),
+            "unrelated": unrelated_curves(curves, lost, model, plan),
+        }
+        for kind, figure in figures.items():
+            if figure is not None:
+                save(figure, folder, figure_name(model, plan, kind))
 
 
 def ability_curves(
@@ -193,7 +213,7 @@ def _draw(
     checkpoints = sorted(
         {int(c) for panel in panels for rows in panel.lines.values() for c in rows["checkpoint"]}
     )
-    columns = min(len(panels), 3 if len(panels) <= FEW else 4)
+    columns = {4: 2}.get(len(panels), min(len(panels), 3 if len(panels) <= FEW else 5))
     lines = -(-len(panels) // columns)
     with style():
         figure = Figure(figsize=(max(2.6 * columns + 0.5, 4.4), 2.15 * lines + 0.75), layout="constrained")
@@ -266,6 +286,8 @@ def _panel(axis: Axes, panel: Panel, looks: Mapping[str, Look], checkpoints: Seq
     axis.set_xticks(range(len(checkpoints)), [_short(c) for c in checkpoints], fontsize=7)
     axis.set_xlim(-0.4, len(checkpoints) - 0.6)
     axis.grid(axis="y")
+    if not panel.logarithmic and axis.dataLim.y0 >= 0:
+        axis.set_ylim(0, max(axis.get_ylim()[1], 1e-9))
     if panel.note:
         axis.set_facecolor("#f2f2f2")
         axis.text(

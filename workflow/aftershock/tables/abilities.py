@@ -205,3 +205,11 @@ ABILITY_CLAIMS = Table(
     },
 )
 """What the studies of general abilities claim, and what this run says about it."""
+
+SEQUENCE_TABLES = {
+    "abilities": ABILITIES,
+    "curves": CURVES,
+    "collapses": COLLAPSES,
+    "reported_abilities": REPORTED_ABILITIES,
+}
+"""Tables of a report that figures along sequences are drawn from, by file name."""

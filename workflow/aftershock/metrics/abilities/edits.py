@@ -29,6 +29,21 @@ class Made:
     turn: int | None = None
 
 
+def made_at(ranges: Mapping[int, range], turns: Mapping[int, int]) -> dict[int, Made]:
+    """Return what is made at each checkpoint, from the positions of the edits that the model then has.
+
+    `turns` has the turn of every checkpoint that starts from the unedited model; its edits are all the
+    latest.
+    """
+    found, before = {}, 0
+    for checkpoint in sorted(ranges):
+        positions, turn = ranges[checkpoint], turns.get(checkpoint)
+        first = positions.start if turn is not None else max(positions.start, before + 1)
+        found[checkpoint] = Made(positions, range(first, positions.stop), turn)
+        before = checkpoint
+    return found
+
+
 def sequence_scores(
     edits: pd.DataFrame,
     telemetry: pd.DataFrame,
