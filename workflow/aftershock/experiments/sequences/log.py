@@ -12,6 +12,8 @@ Replayed changes are bit-equal to those that the sequence went on from.
 import hashlib
 import json
 import logging
+import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -33,9 +35,10 @@ from aftershock.lm.edits.accumulate import accumulate
 from aftershock.lm.files.hashes import sha256_of
 from aftershock.lock import holding
 from aftershock.output import write_text
+from aftershock.process import check_parent
 from aftershock.tables.sequences import SEQUENCE_TELEMETRY
 
-MANIFEST, LOCK = "manifest.json", ".lock"
+MANIFEST, LOCK, UNFINISHED = "manifest.json", ".lock", ".unfinished-"
 CHUNK_BYTES = 256 * 2**20  # of changes that wait for the end of their chunk
 WEIGHTS = "weights_sha256"
 CPU = torch.device("cpu")
@@ -309,3 +312,23 @@ def _found(folder: Path, identity: Mapping[str, Any]) -> Manifest | None:
             f"{identity.get(other[0])!r} here; delete it, or write to another folder"
         )
     return manifest
+
+
+def unfinished(target: str | Path, identity: Mapping[str, Any]) -> Path:
+    """Return the folder beside `target` in which a log is written until it is whole.
+
+    It outlives a job that fails, whose outputs Snakemake deletes; a log of another identity has another one.
+    """
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+    return Path(target).with_name(f"{UNFINISHED}{digest[:16]}")
+
+
+def publish(folder: Path, target: str | Path) -> None:
+    """Move a log from its `unfinished` folder to `target`; what others left beside it is deleted."""
+    target = Path(target)
+    check_parent()
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(folder, target)
+    (target / LOCK).unlink(missing_ok=True)
+    for other in target.parent.glob(f"{UNFINISHED}*"):
+        shutil.rmtree(other, ignore_errors=True)
