@@ -6,9 +6,9 @@ from dataclasses import asdict
 from aftershock.editors.artifacts import load_artifacts
 from aftershock.editors.contract import layers_of
 from aftershock.editors.methods import make_editor, settings_of
-from aftershock.experiments.sequences.log import publish, unfinished, writing
 from aftershock.experiments.sequences.plan import Plan
 from aftershock.experiments.sequences.run import edits_in_order, identity_of, run_sequence
+from aftershock.experiments.sequences.writing import publish, unfinished, writing
 from aftershock.lm.files.hashes import sha256_of_weights
 from aftershock.lm.model import LanguageModel
 from aftershock.stage import stage

@@ -123,23 +123,23 @@ def plan_values(wildcards):
     return {"mode": plan.mode, "batch": plan.batch, "checkpoints": list(plan.checkpoints)}
 
 
-def takes_own_edits(name):
-    """Whether editors draw other edits from the plan's own ones, since there is no dataset."""
-    return name == "other_edits" and KG not in MINED and KG not in RELEASED
+def draws_own_edits(name, wildcards):
+    """True if an editor draws other edits from the plan's own ones, since there is no dataset."""
+    return name == "other_edits" and wildcards.kg not in [*MINED, *RELEASED]
 
 
 def artifacts_of_sequence(wildcards):
     """What an editor needs made first, in the order of the artifacts' names."""
     own = f"results/{wildcards.kg}/{wildcards.model}/sequences/{wildcards.plan}/edits.parquet"
     needed = artifacts_for(wildcards.editor, wildcards.model)
-    return [own if takes_own_edits(name) else artifact_file(name, wildcards) for name in needed]
+    return [own if draws_own_edits(name, wildcards) else artifact_file(name, wildcards) for name in needed]
 
 
 def loaders_of_sequence(wildcards):
     """The functions that load these artifacts, by name."""
     own = "aftershock.experiments.sequences.run:load_edits"
     return {
-        name: own if takes_own_edits(name) else ARTIFACTS[name].load
+        name: own if draws_own_edits(name, wildcards) else ARTIFACTS[name].load
         for name in artifacts_for(wildcards.editor, wildcards.model)
     }
 

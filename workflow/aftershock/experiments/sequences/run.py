@@ -21,8 +21,9 @@ from torch import Tensor
 from aftershock.editors.contract import Editor, EditResult, Memory
 from aftershock.experiments.health import mean_nll, own_texts
 from aftershock.experiments.lengths import check_lengths
-from aftershock.experiments.sequences.log import WEIGHTS, LogWriter
+from aftershock.experiments.sequences.log import WEIGHTS
 from aftershock.experiments.sequences.plan import Plan, Turn
+from aftershock.experiments.sequences.writing import LogWriter
 from aftershock.lm.edits import EMPTY, State, join, state_norm
 from aftershock.lm.edits.accumulate import accumulate
 from aftershock.lm.edits.state import in_weights
