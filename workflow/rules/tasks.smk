@@ -101,7 +101,7 @@ rule prepare_task_of_world:
 rule run_task_unedited:
     input:
         weights="results/models/{model}/weights",
-        items="results/{kg}/tasks/{task}/items.parquet",
+        asked="results/{kg}/tasks/{task}/items.parquet",
     output:
         "results/{kg}/{model}/tasks/{task}/unedited.parquet",
     log:
@@ -125,7 +125,7 @@ rule run_task_unedited:
 use rule run_task_unedited as run_task_of_edits_unedited with:
     input:
         weights="results/models/{model}/weights",
-        items="results/{kg}/{model}/sequences/{plan}/items/{task}.parquet",
+        asked="results/{kg}/{model}/sequences/{plan}/items/{task}.parquet",
     output:
         "results/{kg}/{model}/sequences/{plan}/tasks/{task}/unedited.parquet",
     log:
@@ -135,8 +135,8 @@ use rule run_task_unedited as run_task_of_edits_unedited with:
 rule run_task:
     input:
         weights="results/models/{model}/weights",
-        items=items_of_task,
-        log="results/{kg}/{model}/sequences/{plan}/{editor}/o{order}/log",
+        asked=items_of_task,
+        edits="results/{kg}/{model}/sequences/{plan}/{editor}/o{order}/log",
         referred=files_of_states,
     output:
         "results/{kg}/{model}/sequences/{plan}/{editor}/o{order}/tasks/{task}/{checkpoints}.parquet",
