@@ -58,7 +58,7 @@ def scored(lm, before, after):
 
 
 def slowly(lm, prompt, choice):
-    """A choice's log-probability, length, greediness and the tokens cut, as lm-evaluation-harness defines them."""
+    """A choice's log-probability, greediness, length and the tokens cut, as the harness defines them."""
     bare = prompt.rstrip()
     first = lm.encode([bare])[0] if bare else [lm.tokenizer.bos_token_id]
     whole = lm.encode([prompt + choice])[0]
@@ -92,7 +92,7 @@ def test_choices_equal_slow_code_with_other_tokenizers(kind):
 
 
 def test_long_texts_are_read_in_windows():
-    """Every token is predicted once: in the first window after the opening, in later ones after all there is room for."""
+    """Every token is predicted once: after the opening, later after as many others as there is room for."""
     lm = tiny("gpt2")
     texts = [LONG, "Rome", LONG[:40]]
     found = builtin.run_items(lm, task("perplexity"), items([""] * 3, texts=texts))
