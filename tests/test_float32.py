@@ -12,7 +12,9 @@ from aftershock.lm.gradients import Texts
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.networks.hypernetwork import Hypernetwork
 from aftershock.lm.networks.label_encoder import ModelEncoder
-from aftershock.lm.pretraining.training import Rows, TrainSettings, fit, new_model
+from aftershock.lm.pretraining.fitting import fit, new_model
+from aftershock.lm.pretraining.rows import Rows
+from aftershock.lm.pretraining.settings import TrainSettings
 from aftershock.lm.scoring import score
 from aftershock.lm.statistics.moments import second_moments
 from aftershock.lm.texts.tokens import encode_pairs

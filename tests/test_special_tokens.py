@@ -3,8 +3,8 @@
 import pytest
 
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.pretraining.rows import Encoder
 from aftershock.lm.pretraining.text import Sentence
-from aftershock.lm.pretraining.training import Encoder
 from aftershock.lm.texts.special_tokens import spelled_remark, spelled_tokens
 from aftershock.lm.texts.tokens import encode_pairs, locate, locate_pairs
 from tiny import tiny

@@ -193,9 +193,9 @@ def test_freed_memory_is_used_again_without_being_paged_in_anew():
     code = """
 import resource, sys
 import numpy as np
-from aftershock.stage import _keep_freed_memory
+from aftershock.process import keep_freed_memory
 if sys.argv[1] == "keep":
-    _keep_freed_memory()
+    keep_freed_memory()
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def use():

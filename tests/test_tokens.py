@@ -10,8 +10,8 @@ from tokenizers import AddedToken
 
 from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.pretraining.rows import Encoder
 from aftershock.lm.pretraining.text import Sentence, document_text
-from aftershock.lm.pretraining.training import Encoder
 from aftershock.lm.scoring import score
 from aftershock.lm.texts.tokens import Pair, encode_pairs, locate, locate_pairs
 from aftershock.prompts import JOINT, fill, following, join, read_template

@@ -9,6 +9,9 @@ import torch
 
 from aftershock.experiments.recall import check_recall, measure_recall, recall_by_group, recall_by_relation
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.pretraining.fitting import new_model, schedule
+from aftershock.lm.pretraining.rows import Encoder, draw_rows
+from aftershock.lm.pretraining.settings import TrainSettings
 from aftershock.lm.pretraining.text import (
     HELD_OUT_RELATION,
     NOUN,
@@ -20,14 +23,7 @@ from aftershock.lm.pretraining.text import (
     training_documents,
 )
 from aftershock.lm.pretraining.tokenizer import train_tokenizer
-from aftershock.lm.pretraining.training import (
-    Encoder,
-    TrainSettings,
-    draw_rows,
-    new_model,
-    schedule,
-    train_language_model,
-)
+from aftershock.lm.pretraining.training import train_language_model
 from aftershock.prompts import fill
 from aftershock.tables.models import RECALL, TAUGHT
 

@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from aftershock.lm.pretraining.fitting import fit, new_model
+from aftershock.lm.pretraining.rows import Rows
+from aftershock.lm.pretraining.settings import TrainSettings
 from aftershock.lm.pretraining.tokenizer import train_tokenizer
-from aftershock.lm.pretraining.training import Rows, TrainSettings, fit, new_model
 from benchmarks.measure import Clock
 
 SIDE = 512  # of the square product whose rate is the measure

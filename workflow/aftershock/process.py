@@ -25,6 +25,8 @@ STEP = "slurmstepd"
 POLL_SECONDS = 0.2
 CLOCK_SECONDS = 60.0  # two readers of one process's start time differ by as much as the clock was set
 PR_SET_PDEATHSIG = 1
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
+KEPT_BLOCK = 32 * 2**20
 
 _watched: list[psutil.Process] = []
 
@@ -96,6 +98,18 @@ def alive(process: psutil.Process) -> bool:
 def slurm_job() -> str:
     """The SLURM job that this process is in; "-" outside one."""
     return os.environ.get("SLURM_JOB_ID") or "-"
+
+
+def keep_freed_memory() -> None:
+    """Let glibc's malloc keep blocks of up to `KEPT_BLOCK` bytes that were freed, for the next ones.
+
+    By default it gives tensors of a few MB back to the system at once, and each new one is paged in again: a
+    tenth of the time that training a small model takes. Other C libraries are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, KEPT_BLOCK)
+        mallopt(M_TRIM_THRESHOLD, 8 * KEPT_BLOCK)
 
 
 def ancestors_up_to_make() -> list[psutil.Process]:

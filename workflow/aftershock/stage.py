@@ -1,6 +1,5 @@
 """What every script does around its work: log, threads, seed, provenance, the job's record."""
 
-import ctypes
 import errno
 import hashlib
 import importlib.metadata
@@ -22,13 +21,11 @@ from typing import Any, TextIO
 
 from aftershock.jobs.gpus import take_gpus
 from aftershock.jobs.record import Record, params_hash
-from aftershock.process import watch_parent
+from aftershock.process import keep_freed_memory, watch_parent
 from aftershock.progress import Progress
 
 VERSIONED = ("numpy", "pandas", "pyarrow", "pyoxigraph", "torch", "transformers")
 FULL = "Free some space or raise the quota, then run again: finished files stay"
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
-KEPT_BLOCK = 32 * 2**20
 PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
 
@@ -55,8 +52,10 @@ class Run:
 
 
 @contextmanager
-def stage(snakemake: Any) -> Iterator[Run]:
+def stage(snakemake: Any, threads: int | None = None) -> Iterator[Run]:
     """Yield the Run of a script, with its log open, its threads limited and its random numbers seeded.
+
+    `threads` is for a script that uses the cores of its job otherwise than by as many threads.
 
     stdout, stderr, logging and warnings go to the rule's log file. An error leaves its traceback at the end
     of the log and one line on the terminal. Time, memory, progress and the end are in the job's record, see
@@ -65,8 +64,8 @@ def stage(snakemake: Any) -> Iterator[Run]:
     watch_parent()
     with _logged(snakemake.log[0], snakemake.rule) as console, _recorded(snakemake) as record:
         take_gpus(int(snakemake.resources.get("gpu", 0)))
-        _limit_threads(snakemake.threads)
-        _keep_freed_memory()
+        _limit_threads(snakemake.threads if threads is None else threads)
+        keep_freed_memory()
         seed = snakemake.params.get("seed")
         if seed is not None:
             _seed(int(seed))
@@ -152,18 +151,6 @@ def _limit_threads(threads: int) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc's malloc keep blocks of up to `KEPT_BLOCK` bytes that were freed, for the next ones.
-
-    By default it gives tensors of a few MB back to the system at once, and each new one is paged in again: a
-    tenth of the time that training a small model takes. Other C libraries are left as they are.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, KEPT_BLOCK)
-        mallopt(M_TRIM_THRESHOLD, 8 * KEPT_BLOCK)
 
 
 def _seed(seed: int) -> None:

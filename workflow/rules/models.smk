@@ -48,6 +48,7 @@ rule train_lm:
         model=any_of(TRAINED),
     conda:
         "../../envs/models.yaml"
+    threads: training_parts  # each of them a process; with fewer cores one process takes several
     resources:
         **gpu_job("train_lm"),
     params:

@@ -4,7 +4,8 @@
 include: "common/tasks.smk"
 
 
-# What fetches needs a network, which jobs on a cluster may not have; the rest is light.
+# What fetches needs a network, which jobs on a cluster may not have; the rest is light. Items come first: what is
+# wrong with them is said before hours of editing.
 localrules:
     fetch_task_data,
     prepare_task,
@@ -17,6 +18,7 @@ rule fetch_task_data:
         directory("results/tasks/{download}"),
     log:
         "results/logs/fetch_task_data/{download}.log",
+    priority: 1
     conda:
         "../../envs/models.yaml"
     params:
@@ -38,6 +40,7 @@ rule prepare_task:
         "results/logs/prepare_task/{kg}.{task}.log",
     wildcard_constraints:
         task=any_of(tasks_from("files")),
+    priority: 1
     conda:
         "../../envs/tables.yaml"
     params:
@@ -136,7 +139,7 @@ rule run_task:
     input:
         weights="results/models/{model}/weights",
         asked=items_of_task,
-        edits="results/{kg}/{model}/sequences/{plan}/{editor}/o{order}/log",
+        edit_log="results/{kg}/{model}/sequences/{plan}/{editor}/o{order}/log",
         referred=files_of_states,
     output:
         "results/{kg}/{model}/sequences/{plan}/{editor}/o{order}/tasks/{task}/{checkpoints}.parquet",

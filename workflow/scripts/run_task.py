@@ -18,7 +18,7 @@ with stage(snakemake) as run:
     lm = LanguageModel.load(given.weights, run.device, **params.engine)
     hashed = sha256_of_weights(given.weights)
     loaded = load_artifacts(params.referred, given.referred, lm, None, hashed)  # for states
-    log = EditLog.open(given.edits, hashed)
+    log = EditLog.open(given.edit_log, hashed)
     items, ask = TASK_ITEMS.read(given.asked), find_engine(params.asked_by)
     found = [TASK_OUTPUTS.empty()]
     for checkpoint in log.reached(params.checkpoints):

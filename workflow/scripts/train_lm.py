@@ -3,15 +3,16 @@
 from aftershock.experiments.recall import check_recall, measure_recall, recall_by_relation
 from aftershock.kg.sheets import read_relations
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.pretraining.settings import TrainSettings
 from aftershock.lm.pretraining.text import document_text, training_documents
-from aftershock.lm.pretraining.training import TrainSettings, train_language_model
+from aftershock.lm.pretraining.training import train_language_model
 from aftershock.lm.texts.beginning import AUTO
 from aftershock.output import whole_folder, write_text
 from aftershock.stage import stage
 from aftershock.tables.graph import PROMPTS
 from aftershock.tables.models import RECALL, TAUGHT
 
-with stage(snakemake) as run:
+with stage(snakemake, threads=1) as run:  # and a process for each core
     given, made, given_settings = snakemake.input, snakemake.output, dict(snakemake.params.train)
     document_token = given_settings.pop("document_token", AUTO)
     settings = TrainSettings(**given_settings)
@@ -20,7 +21,7 @@ with stage(snakemake) as run:
     nouns = dict(zip(relations["relation_id"], relations["noun"], strict=True))
     documents = training_documents(taught, prompts, nouns, settings.seed, settings.max_sentences)
     model, tokenizer, used = train_language_model(
-        documents, snakemake.params.architecture, settings, run.progress
+        documents, snakemake.params.architecture, settings, run.progress, snakemake.threads
     )
     lm = LanguageModel(model, tokenizer, document_token=document_token)
     recall = measure_recall(lm, taught, prompts, settings.seed)

@@ -29,6 +29,11 @@ def editors_of_plan(config: Mapping[str, Any], plan: Mapping[str, Any]) -> list[
     ]
 
 
+def models_of_plan(config: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
+    """Return the models that a plan edits: those that it names, else all of the run."""
+    return list(config["models"] if plan["models"] is None else plan["models"])
+
+
 def tasks_of_plan(config: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
     """Return the names of tasks and suites that a plan measures: its own, else those of `abilities`."""
     return list(config["abilities"]["tasks"] if plan["tasks"] is None else plan["tasks"])
@@ -49,6 +54,10 @@ def sequence_errors(config: Mapping[str, Any], folder: Path) -> Iterator[str]:
         wrong = [f"{where}.{fault}" for fault in Plan.from_config(plan).faults()]
         yield from wrong
         yield from _editor_errors(config, where, plan)
+        for model in plan["models"] or ():
+            if model not in config["models"]:
+                known = suggestion(model, config["models"])
+                yield f"{where}.models: {model!r} is not among this run's models; {known}"
         yield from _unknown_tasks(f"{where}.tasks", plan["tasks"] or (), folder)
         yield from _case_errors(config, where, plan)
         yield from _source_errors(config, where, plan)
@@ -123,7 +132,8 @@ def _file_errors(
     config: Mapping[str, Any], name: str, plan: Mapping[str, Any], folder: Path
 ) -> Iterator[str]:
     """Yield why a plan's edits cannot be had from its file, until they are listed for every model."""
-    listed = (ALREADY.format(kg=config.get("kg"), model=model, plan=name) for model in config["models"])
+    kg = config.get("kg")
+    listed = (ALREADY.format(kg=kg, model=model, plan=name) for model in models_of_plan(config, plan))
     if all(Path(path).exists() for path in listed):
         return
     path = plan["edits"]["file"]

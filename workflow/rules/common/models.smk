@@ -80,6 +80,11 @@ def training(wildcards):
     return model(wildcards)["train"] | beginning(wildcards)
 
 
+def training_parts(wildcards):
+    """How many cores training a model can use."""
+    return model(wildcards)["train"]["parts"]
+
+
 def layers_with_moments(wildcards):
     """Every layer whose moments a configured editor needs for this model."""
     return moment_layers(EDITOR_LABELS, model(wildcards))

@@ -1,6 +1,6 @@
 """What the rules of sequences ask of the configuration: plans, their editors, and where edits are from."""
 
-from aftershock.config.sequences import editors_of_plan, plans_of
+from aftershock.config.sequences import editors_of_plan, models_of_plan, plans_of
 from aftershock.experiments.sequences.plan import Plan
 
 PLANS = plans_of(config)
@@ -8,8 +8,8 @@ PLANNED = {name: Plan.from_config(plan) for name, plan in PLANS.items()}
 
 SEQUENCES = [
     {"model": name, "plan": plan, "editor": editor, "order": order}
-    for name in config["models"]
     for plan in PLANS
+    for name in models_of_plan(config, PLANS[plan])
     for editor in editors_of_plan(config, PLANS[plan])
     for order in PLANNED[plan].orders
 ]
@@ -25,7 +25,9 @@ wildcard_constraints:
 def sequences_of_run():
     """What the plans of this run lead to."""
     return [
-        f"results/{KG}/{name}/sequences/{plan}/edits.parquet" for name in config["models"] for plan in PLANS
+        f"results/{KG}/{name}/sequences/{plan}/edits.parquet"
+        for plan in PLANS
+        for name in models_of_plan(config, PLANS[plan])
     ]
 
 
