@@ -110,7 +110,7 @@ rule run_task_unedited:
     log:
         "results/logs/run_task_unedited/{kg}.{model}.{task}.log",
     conda:
-        "../../envs/models.yaml"
+        environment_of_engines()
     resources:
         **gpu_job("run_task_unedited"),
     params:
@@ -146,7 +146,7 @@ rule run_task:
     log:
         "results/logs/run_task/{kg}.{model}.{plan}.{editor}.o{order}.{task}.{checkpoints}.log",
     conda:
-        "../../envs/models.yaml"
+        environment_of_engines()
     resources:
         **gpu_job("run_task"),
     params:
