@@ -122,7 +122,7 @@ def test_a_dirty_graph_is_the_same_from_all_sources(tmp_path) -> None:
     (tmp_path / "graph.nt").write_text(text)
     load_triples(tmp_path / "graph.nt", tmp_path / "store")
     dump = dump_of(tmp_path / "graph.nt", WORLD, [*RELATIONS_USED, "R9"], tmp_path / "dump")
-    wanted = list(RELATIONS_USED), RULES_USED, list(RELATIONS_USED), ()
+    wanted = list(RELATIONS_USED), RULES_USED[::3], list(RELATIONS_USED), ()
     with connect({"namespace": "world"}, tmp_path / "store") as source:
         stored = every_table(source, *wanted)
     with connect({"namespace": "world", "source": "dump"}, dump) as source:
