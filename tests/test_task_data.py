@@ -19,6 +19,8 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="no benchmarks beside 
 NOT_HERE = {"mrpc_alphaedit", "cola_alphaedit"}
 TASKS = {name: read_task(name, SHIPPED) for name in list_tasks(SHIPPED)}
 FILES = sorted(name for name, task in TASKS.items() if task.source == "files" and name not in NOT_HERE)
+
+
 @cache
 def prepared(name: str, n_items: int | None = None, seed: int = 0) -> Prepared:
     task = TASKS[name]
@@ -36,7 +38,7 @@ def test_all_items_prepare(name):
     assert items["question"].str.strip().all()
     assert not items["prompt"].str.endswith(" ").any()  # the space belongs to what follows
     if task.kind == "choice":
-        assert all(0 <= gold < len(choices) for gold, choices in zip(items["gold"], items["choices"], strict=True))
+        assert items["gold"].between(0, items["choices"].map(len) - 1).all()
         assert all(choice.startswith(" ") for choices in items["choices"] for choice in choices)
     elif "conll" not in name:
         assert all(len(answers) and answers[0].strip() for answers in items["answers"])

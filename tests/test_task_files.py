@@ -145,7 +145,8 @@ def test_every_benchmark_has_a_strict_protocol():
 
 def test_suites_hold_what_their_studies_ask():
     suites = read_suites(SHIPPED)
-    assert {"study-a", "study-b", "study-b-strict", "alphaedit", "crispedit-2026", "wild", "laptop"} == {*suites}
+    studies = {"study-a", "study-b", "study-b-strict", "alphaedit", "crispedit-2026"}
+    assert set(suites) >= {*studies, "wild", "laptop"}
 
     def of(name):
         return [read_task(task, SHIPPED) for task in suites[name].tasks]
@@ -168,7 +169,7 @@ def test_the_document_has_the_tables_of_the_files():
 
 def test_the_example_of_the_document_is_a_task(tmp_path):
     text = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
-    block = re.search(r"    # resources/tasks/colours\.yaml\n((?:    .*\n)+)", text)[1]
+    block = re.search(r"    # colours\.yaml\n((?:    .*\n)+)", text)[1]
     content = yaml.safe_load(re.sub(r"^    ", "", block, flags=re.M))
     write(tmp_path, "colours", yaml.safe_dump(content))
     assert read_task("colours", tmp_path).two_way

@@ -93,9 +93,7 @@ def test_missing_data_is_an_error_before_any_job(project: Path) -> None:
     assert re.search(r"^fetch_task_data +1$", said, re.MULTILINE)
 
 
-def test_data_sets_are_downloaded_with_their_folders(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_sets_are_downloaded_with_their_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("red", "blue"):
         (tmp_path / "repo" / name).mkdir(parents=True)
         pd.DataFrame({"a": [name]}).to_parquet(tmp_path / "repo" / name / "test-0.parquet")
@@ -106,6 +104,6 @@ def test_data_sets_are_downloaded_with_their_folders(
         download(source, tmp_path / "here")
         rows = read_rows(str(tmp_path / "here"))
         assert [(row["folder"], row["a"]) for row in rows] == [("blue", "blue"), ("red", "red")]
-        with pytest.raises(ValueError, match=r"owner/paints .* set abilities.data to a folder.*owner/paints/"):
+        with pytest.raises(ValueError, match=r"owner/paints .* set abilities.data to .*owner/paints/"):
             download({**source, "hub": "owner/paints"}, tmp_path / "there")
     assert not (tmp_path / "there").exists()

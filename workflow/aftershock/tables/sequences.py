@@ -35,7 +35,7 @@ SEQUENCE_PROBES = Table(
 
 SEQUENCE_TELEMETRY = Table(
     "sequence_telemetry",
-    ("position",),
+    ("turn", "position"),  # in mode single every checkpoint makes its edits anew
     {
         "position": "int64",  # 1 for the first edit of this order
         "edit_id": "int64",
