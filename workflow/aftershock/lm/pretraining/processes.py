@@ -74,11 +74,7 @@ class Workers:
                 worker.kill()
             _pipe(worker.stdin).close()
         for worker in self._running:
-            try:
-                worker.wait(ENDING_SECONDS)
-            except TimeoutExpired:
-                worker.kill()
-                worker.wait()
+            _ended(worker)
             _pipe(worker.stdout).close()
         os.close(self.file)
 
@@ -90,7 +86,7 @@ class Workers:
 
     def _fail(self, worker: "Popen[bytes]") -> None:
         """Raise the error of a worker that has ended."""
-        code = worker.wait()
+        code = _ended(worker)
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         cause = "memory may have run out" if code < 0 else "its error is in the log"
         raise WorkerEndedError(
@@ -126,6 +122,15 @@ class Main:
     def _read(self) -> bytes:
         """The next byte; without one there is nothing left to do."""
         return os.read(self._from, 1) or sys.exit()
+
+
+def _ended(worker: "Popen[bytes]") -> int:
+    """Return the exit code of a worker, which is killed if it does not end by itself."""
+    try:
+        return worker.wait(ENDING_SECONDS)
+    except TimeoutExpired:
+        worker.kill()
+        return worker.wait()
 
 
 def _pipe(end: Any) -> Any:
