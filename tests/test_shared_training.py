@@ -155,11 +155,11 @@ def test_a_loss_that_is_not_finite_ends_all_and_changes_nothing():
 
 
 def test_shared_tensors_are_seen_by_all_at_aligned_addresses():
-    layout = {"a": ("int64", [3]), "b": ("float32", [2, 5]), "c": ("float32", [0])}
+    layout = {"a": ("int64", [3]), "b": ("float32", [2, 5])}
     file = nameless_file()
     one, two = (map_tensors(file, layout) for _ in range(2))
     assert all((tensor == 0).all() for tensor in one.values())
-    assert [tensor.data_ptr() % 64 for tensor in one.values()][:2] == [0, 0]
+    assert [tensor.data_ptr() % 64 for tensor in one.values()] == [0, 0]
     one["b"][1, 4], one["a"][0] = 0.5, 7
     assert two["b"].tolist() == [[0.0] * 5, [0.0] * 4 + [0.5]]
     assert two["a"].tolist() == [7, 0, 0]

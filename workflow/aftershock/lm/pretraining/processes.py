@@ -22,7 +22,7 @@ from aftershock.lm.pretraining.shared_memory import nameless_file
 from aftershock.process import watch
 
 DONE = b"."
-ENDING_SECONDS = 5.0
+ENDING_SECONDS = 60.0
 
 
 class WorkerEndedError(RuntimeError):
