@@ -19,6 +19,8 @@ include: "workflow/rules/knowledge.smk"
 include: "workflow/rules/datasets.smk"
 include: "workflow/rules/edit.smk"
 include: "workflow/rules/precision.smk"
+include: "workflow/rules/sequences.smk"
+include: "workflow/rules/tasks.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -29,8 +31,9 @@ localrules:
 rule all:
     default_target: True
     input:
-        f"{REPORT}/index.html",
+        f"{REPORT}/index.html" if config["datasets"] else [],
         datasets_of_run(),
+        sequences_of_run(),
 
 
 onsuccess:

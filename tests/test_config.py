@@ -95,14 +95,17 @@ def test_all_errors_at_once_with_suggestions(project: Path) -> None:
         ("editors.report: 'report' is a reserved name", ""),
         ("shards.cases: found 50", "multiple of 32"),
         ("cases.split: ", "1.1"),
-        ("surplus: unknown key", "known: cases"),
+        ("surplus: unknown key", "known: abilities, cases"),
     ]
     for start, part in expected:
         assert [line for line in found if line.startswith(start) and part in line], (start, found)
     assert len(found) == len(expected)
 
 
-@pytest.mark.parametrize("name", ["kg", "models", "report", "logs", "cases", "mend", "abilities", "jobs"])
+@pytest.mark.parametrize(
+    "name",
+    ["kg", "models", "report", "logs", "cases", "mend", "abilities", "jobs", "sequences", "tasks"],
+)
 def test_reserved_names(project: Path, name: str) -> None:
     graphs = {name: {"source": "generated", "namespace": "world", "file": "resources/toy.yaml"}}
     found = errors(project, study=name, kgs=graphs)

@@ -55,5 +55,16 @@ def test_published_files_have_no_split_to_train_mend_on(project: Path) -> None:
     changes = {"kgs": yaml.safe_load(CONFIG)["kgs"], "kg": "theirs", "editors": MEND}
     changes["kgs"]["theirs"]["folder"] = str(project / "elsewhere")
     (line,) = errors(project, **changes)
-    assert line == "mend.kg: published files have no train split; editors.a needs a graph that is mined"
+    said = "mend.kg: published files have no train split; editors.a needs a graph that is mined, or a file"
+    assert line.startswith(said)
     check_config({**yaml.safe_load(CONFIG), **changes, "mend": {"kg": "toy"}}, project)
+    (project / "zsre.json").write_text("[]", encoding="utf-8")
+    learnt = {"edits": {"source": "zsre", "file": str(project / "zsre.json"), "target": "alt"}}
+    check_config({**yaml.safe_load(CONFIG), **changes, "mend": learnt}, project)
+    assert errors(project, **{**changes, "mend": {**learnt, "kg": "toy", "kinds": "separate"}}) == [
+        "mend: kg names a graph to train on and edits a file; leave one of them out",
+        "mend.kinds: separate needs a graph; edits of a file are of one kind",
+    ]
+    gone = {"edits": {"source": "flat", "file": "gone.json"}}
+    (line,) = errors(project, **{**changes, "mend": gone})
+    assert line.startswith("mend.edits.file: there is no 'gone.json'")

@@ -16,11 +16,12 @@ FILES = {path.stem: path for path in (ROOT / "resources" / "models").glob("*.yam
 MODELS = {name: yaml.safe_load(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
 RULES = sorted(name for name, found in find_methods().items() if found.method.layers)
 PUBLISHED = {name: model for name, model in MODELS.items() if "source" in model}
+SEVEN_BILLION = "llama-7b llama-2-7b llama-2-7b-chat mistral-7b mistral-7b-instruct"
 ALIKE = {
-    "rome": "gpt-j-6b llama-2-7b llama-3-8b mistral-7b qwen2.5-7b pythia-2.8b pythia-6.9b",
-    "memit": "llama-2-7b mistral-7b qwen2.5-7b pythia-6.9b",
-    "ft": "llama-2-7b llama-3-8b mistral-7b",
-    "mend": "gpt2-xl gpt-j-6b llama-2-7b mistral-7b",
+    "rome": f"{SEVEN_BILLION} gpt-j-6b llama-3-8b qwen2.5-7b pythia-2.8b pythia-6.9b",
+    "memit": f"{SEVEN_BILLION} qwen2.5-7b pythia-6.9b",
+    "ft": f"{SEVEN_BILLION} llama-3-8b",
+    "mend": f"{SEVEN_BILLION} gpt2-xl gpt-j-6b",
 }
 """Models whose published layers are exactly those of the rules."""
 

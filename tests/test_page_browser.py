@@ -95,6 +95,26 @@ def test_hostile_labels_are_text(tab):
     assert tab.run(isolated)
 
 
+def compare(tab, *names):
+    """Take a tick from or put one to the methods with these names."""
+    for name in names:
+        tab.run(f"document.querySelector('#methods input[value=\"{name}\"]').click()")
+
+
+def test_methods_that_are_compared_are_those_of_all_tables_and_of_the_address(tab):
+    cards = "[...document.querySelectorAll('.findings article')][0]"
+    rows = f"[...{cards}.querySelectorAll('tbody tr')].filter(r => !r.hidden).map(r => r.dataset.method)"
+    assert set(tab.run(rows)) == {"ft", "rome", "memit"}
+    compare(tab, "ft", "memit")
+    assert tab.run(rows) == ["rome"]
+    assert column(tab, "table2") == ["rome", "memit_mle"]
+    assert all("/ft/" not in link and "/memit/" not in link for link in listed(tab))
+    assert "methods=rome" in tab.run("location.search")
+    compare(tab, "ft", "memit")
+    assert set(column(tab, "table2")) == {"ft", "rome", "memit", "memit_mle"}
+    assert tab.run("location.search") == ""
+
+
 # --- keyboard, width, definitions -------------------------------------------------------------------------
 def test_the_keyboard_reaches_and_sorts_and_opens(tab):
     tab.run(header(tab, "table2", "method") + ".focus()")

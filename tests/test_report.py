@@ -205,13 +205,14 @@ def test_findings_give_intervals_counts_and_what_is_beyond_control():
         f"Asked in the first edit's direction, the model sides with the second edit in 0{PERCENT} "
         f"of cases, whatever the method (95 % interval 0 to 16{PERCENT}).",
         "The contradicted fact's loss exceeds that under the second edit of another case for rome; it "
-        "cannot be told from it for ft.",
+        "may equal it for ft.",
     )
-    lost = dict(finding.rows)["contradicted fact's probability lost"]
+    place = [words for words, _ in finding.columns].index("contradicted fact's probability lost")
+    lost = {editor: values[place] for editor, values in finding.rows}
     assert (lost["rome"].text, lost["ft"].text) == (f"50{PERCENT}", f"90{PERCENT}")
     assert lost["rome"].interval == f"49 to 51{PERCENT}"
     assert finding.counts == "20 cases in 20 clusters, worth 20 independent"
-    assert len(finding.about) == len(finding.rows)
+    assert {len(values) for _, values in finding.rows} == {len(finding.columns)}
 
 
 def exact_answers():
@@ -234,8 +235,8 @@ def test_extremes_with_overlapping_intervals_are_not_said_to_differ():
 @pytest.mark.parametrize(
     ("p", "significant", "words"),
     [
-        (0.0004, True, "The difference is told from chance (corrected p below 0.001)."),
-        (0.31, False, "The difference is not told from chance (corrected p 0.310)."),
+        (0.0004, True, "does not explain the difference between the two (corrected p below 0.001)."),
+        (0.31, False, "could explain the difference between the two (corrected p 0.310)."),
         (None, False, "These intervals overlap."),
     ],
 )
@@ -247,12 +248,14 @@ def test_a_test_decides_whether_methods_differ_where_there_is_one(p, significant
     assert finding.sentences[0].endswith(words)
 
 
-def test_a_method_without_any_value_keeps_its_column():
+def test_methods_come_best_first_and_one_without_any_value_last():
+    (finding,) = found(exact_answers(), MODEL)
+    assert [editor for editor, _ in finding.rows] == ["ft", "rome"]
     lost = exact_answers()
     lost.loc[lost["editor"] == "ft", ["value", "low", "high", "n"]] = [None, None, None, 0]
     (finding,) = found(lost, MODEL)
-    assert finding.editors == tuple(dict.fromkeys(lost["editor"]))
-    assert all(set(values) == {"rome"} for _, values in finding.rows)
+    assert [editor for editor, _ in finding.rows] == ["rome", "ft"]
+    assert dict(finding.rows)["ft"] == (None,) * len(finding.columns)
 
 
 def test_texts_name_the_level_of_the_run():

@@ -44,6 +44,9 @@ NAVIGATION = {
 }
 """Sections below the summary; one of tables alone is left out where it has none."""
 
+REMARKS = 6
+"""Remarks that are shown at the top of the page; further ones are folded."""
+
 INTRODUCTIONS = {
     "tables": "Bold marks the best value of a column, which is no test: look at the intervals, and at the "
     "comparisons where there are any.",
@@ -107,6 +110,7 @@ def context(material: Material) -> dict[str, Any]:
     data = {
         "tables": {made["id"]: made for made in tables},
         "metrics": {name: _told(name) for name in sorted(names)},
+        "editors": list(dict.fromkeys(run["editor"] for run in runs)),
         "main": _main(),
         "datasets": {name: dataset.title for name, dataset in DATASETS.items()},
     }
@@ -124,6 +128,7 @@ def context(material: Material) -> dict[str, Any]:
         "missed": [*explorer.holes, *missed(material.summary, bars, runs), *_setup(material)],
         "beginnings": {model: told(found) for model, found in material.beginnings.items()},
         "bars": len(bars),
+        "remarks": REMARKS,
         "sections": {name: [made["id"] for made in part] for name, part in sections.items()},
         "introductions": INTRODUCTIONS | {HEALTH: f"{INTRODUCTIONS[HEALTH]}{_thresholds(material)}"},
         "figures": _figures(material),

@@ -114,14 +114,15 @@ def _explained(error: ValidationError) -> Iterator[Fault]:
         yield Fault(path, f"{found!r} is unknown; {suggestion(found, map(str, rule))}")
     elif error.validator == "not":
         yield Fault(path, f"{found!r} is a reserved name, as are {', '.join(rule['enum'])}")
-    elif error.validator == "oneOf":
+    elif error.validator == "oneOf" and all("required" in option for option in rule):
         options = " or ".join("/".join(option["required"]) for option in rule)
         yield Fault(path, f"exactly one of {options} is needed")
     else:
         meant = schema.get("description", "another value")
         shown = "another value" if schema.get("writeOnly") else repr(found)  # which may be a secret
-        hint = "" if schema.get("writeOnly") else type_hint(found, rule)
-        yield Fault(path, f"found {shown}; expected {meant} ({error.validator}: {rule}){hint}")
+        hint = "" if schema.get("writeOnly") or error.validator == "oneOf" else type_hint(found, rule)
+        detail = "" if error.validator == "oneOf" else f" ({error.validator}: {rule})"
+        yield Fault(path, f"found {shown}; expected {meant}{detail}{hint}")
 
 
 def type_hint(found: Any, wanted: Any) -> str:

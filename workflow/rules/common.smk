@@ -54,7 +54,7 @@ EDITOR_LABELS = {label: editor for label, editor in config["editors"].items() if
 STUDY = config["study"] or "default"
 REPORT = f"results/report/{config['study']}" if config["study"] else "results/report"
 RELEASED = [name for name, kg in config["kgs"].items() if kg["source"] == "released"]
-MINED = [name for name in config["kgs"] if name not in RELEASED]
+MINED = [name for name, kg in config["kgs"].items() if kg["source"] not in ("released", "none")]
 TRAINED = [name for name, model in MODELS.items() if "train" in model]
 FETCHED = [name for name in MODELS if name not in TRAINED]
 
@@ -212,7 +212,7 @@ def trials(wildcards):
     """The trials of an editor, when there is something to choose from."""
     label = tuned_label(wildcards)
     searched = model(wildcards).get("search", {}).get(method_of(EDITOR_LABELS[label]["method"]).name)
-    if config["tuning"]["trials"] > 1 and searched and wildcards.kg not in RELEASED:
+    if config["tuning"]["trials"] > 1 and searched and wildcards.kg in MINED:
         return f"results/{wildcards.kg}/{wildcards.model}/tune/{label}.parquet"
     return []
 

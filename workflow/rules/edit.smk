@@ -35,12 +35,13 @@ rule baseline:
 rule train_mend:
     input:
         weights="results/models/{model}/weights",
-        facts="results/kg/{kg}/facts.parquet",
-        instances="results/kg/{kg}/instances.parquet",
-        split="results/kg/{kg}/split.parquet",
-        taught=taught,
-        prompts="results/kg/{kg}/prompts.parquet",
-        objects="results/{kg}/{model}/objects.parquet",
+        edits=file_of_training(),
+        facts=of_training_graph("results/kg/{kg}/facts.parquet"),
+        instances=of_training_graph("results/kg/{kg}/instances.parquet"),
+        split=of_training_graph("results/kg/{kg}/split.parquet"),
+        taught=taught_in_training,
+        prompts=of_training_graph("results/kg/{kg}/prompts.parquet"),
+        objects=of_training_graph("results/{kg}/{model}/objects.parquet"),
         locality=locality_file,
     output:
         hypernetwork="results/{kg}/{model}/mend/{kind}/hypernetwork.safetensors",
@@ -58,6 +59,7 @@ rule train_mend:
         engine=engine,
         layers=mend_layers,
         settings=mend_settings,
+        source=source_of_training(),
         cases_seed=config["cases"]["seed"],
         seed=config["mend"]["seed"],
         code=code_with_model("train_mend"),
@@ -70,12 +72,14 @@ rule train_mend:
 rule train_serac:
     input:
         weights="results/models/{model}/weights",
-        facts="results/kg/{kg}/facts.parquet",
-        instances="results/kg/{kg}/instances.parquet",
-        split="results/kg/{kg}/split.parquet",
-        taught=taught,
-        prompts="results/kg/{kg}/prompts.parquet",
-        objects="results/{kg}/{model}/objects.parquet",
+        edits=file_of_training(),
+        facts=of_training_graph("results/kg/{kg}/facts.parquet"),
+        instances=of_training_graph("results/kg/{kg}/instances.parquet"),
+        split=of_training_graph("results/kg/{kg}/split.parquet"),
+        taught=taught_in_training,
+        prompts=of_training_graph("results/kg/{kg}/prompts.parquet"),
+        objects=of_training_graph("results/{kg}/{model}/objects.parquet"),
+        locality=locality_file,
     output:
         models="results/{kg}/{model}/serac/scope_models.safetensors",
         curve="results/{kg}/{model}/serac/curve.parquet",
@@ -91,6 +95,7 @@ rule train_serac:
     params:
         engine=engine,
         settings=serac_settings,
+        source=source_of_training(),
         cases_seed=config["cases"]["seed"],
         seed=config["serac"]["seed"],
         code=code_with_model("train_serac"),

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+from aftershock.editors.names import display_names
 from aftershock.figure_names import KINDS
 
 
@@ -51,7 +52,7 @@ FETCHED_HERE = [name for name in config["models"] if name in FETCHED]
 SCORED = {
     name: f"results/{KG}/{name}/{config['datasets'][0]}/unedited.parquet"
     for name in config["models"]
-    if KG in RELEASED
+    if KG in RELEASED and config["datasets"]
 }
 """A table that each model was loaded for, whose provenance names the software; for published files only."""
 
@@ -85,7 +86,7 @@ rule tables:
     params:
         runs=RUNS,
         recalled=TRAINED,
-        namespace=config["kgs"][KG]["namespace"],
+        namespace=config["kgs"][KG].get("namespace"),
         seed=config["statistics"]["seed"],
         statistics=config["statistics"],
         health={name: config["health"][name] for name in ("collapse", "disabling")},
@@ -124,8 +125,9 @@ rule figures:
         runs=RUNS,
         round=[name for name in config["datasets"] if name in ROUND],
         trained=[(name, Path(path).parent.name) for path, name in HYPERNETWORKS.items()],
-        namespace=config["kgs"][KG]["namespace"],
+        namespace=config["kgs"][KG].get("namespace"),
         kg=KG,
+        names=display_names(EDITOR_LABELS),
         examples=config["report"]["examples"],
         about={kind: words.about for kind, words in KINDS.items()},
         seed=config["cases"]["seed"],
@@ -167,6 +169,7 @@ rule report:
         "../../envs/tables.yaml"
     params:
         title=config["study"] or "The embedded default",
+        names=display_names(EDITOR_LABELS),
         runs=RUNS,
         settings=SETTINGS,
         bars=config["report"]["bars"],
@@ -175,7 +178,7 @@ rule report:
         with_moments=WITH_MOMENTS,
         fetched=FETCHED_HERE,
         kg=KG,
-        namespace=config["kgs"][KG]["namespace"],
+        namespace=config["kgs"][KG].get("namespace"),
         config=config,
         code=code_of("report"),
     message:

@@ -4,6 +4,7 @@ from aftershock.figures import Drawn, draw_all, save
 from aftershock.jobs.record import finished_jobs
 from aftershock.kg.sheets import read_relations
 from aftershock.output import whole_folder
+from aftershock.page.names import run_with_name, runs_with_names, with_names
 from aftershock.stage import stage
 from aftershock.tables import Table
 from aftershock.tables.cases import CASES
@@ -21,18 +22,22 @@ with stage(snakemake) as run:
         return [table.read(path) if run["dataset"] in params.round else None for path, run in about]
 
     drawn = Drawn(
-        summary=SUMMARY.read(given.summary),
-        runs=params.runs,
+        summary=with_names(SUMMARY.read(given.summary), params.names),
+        runs=runs_with_names(params.runs, params.names),
         probabilities=of_rounds(PROBABILITIES, given.probabilities),
         scores=of_rounds(SCORES, given.scores),
         cases=of_rounds(CASES, given.cases),
         labels=dict(zip(relations["relation_id"], relations["label"], strict=True)),
-        timings=[job for job in finished_jobs() if job["rule"] == "edit"],
+        timings=[
+            {**job, "wildcards": run_with_name(job["wildcards"], params.names)}
+            for job in finished_jobs()
+            if job["rule"] == "edit"
+        ],
         kg=params.kg,
         examples=params.examples,
         seed=params.seed,
         level=params.level,
-        health=HEALTH_SUMMARY.read(f"{given.tables}/health.parquet"),
+        health=with_names(HEALTH_SUMMARY.read(f"{given.tables}/health.parquet"), params.names),
     )
     with whole_folder(snakemake.output.figures) as folder:
         draw_all(folder, drawn)

@@ -11,6 +11,7 @@ from aftershock.output import whole_folder, write_text
 from aftershock.page.explorer import Outcome, Setting, explore
 from aftershock.page.layouts import of_run
 from aftershock.page.listed import read_tables
+from aftershock.page.names import bars_with_names, run_with_name, runs_with_names, with_names
 from aftershock.page.weights import read_origin
 from aftershock.report import Material, chunk_files, page
 from aftershock.stage import stage
@@ -28,7 +29,12 @@ def settings(given, params):
     outcomes = list(zip(params.runs, given.probabilities, given.scores, given.holes, strict=True))
     for place, (model, dataset) in enumerate(params.settings):
         runs = [
-            Outcome(about, PROBABILITIES.read(probabilities), SCORES.read(scores), HOLES.read(holes))
+            Outcome(
+                run_with_name(about, params.names),
+                PROBABILITIES.read(probabilities),
+                SCORES.read(scores),
+                HOLES.read(holes),
+            )
             for about, probabilities, scores, holes in outcomes
             if (about["model"], about["dataset"]) == (model, dataset)
         ]
@@ -57,20 +63,25 @@ with stage(snakemake) as run:
     places = dict.fromkeys((model, WHOLE) for model, _ in params.settings) | dict.fromkeys(params.settings)
     keys = [(*place, kind) for place in places for kind in KINDS]
     figures = {key: Path(given.figures, f"{figure_name(*key)}.svg") for key in keys}
-    summary, tables = SUMMARY.read(given.summary), sorted(Path(given.tables).iterdir())
+    tables, names = sorted(Path(given.tables).iterdir()), params.names
+    summary = with_names(SUMMARY.read(given.summary), names)
     made_by = {"report": run.provenance, "summary": provenance_of(given.summary)}
     material = Material(
         title=params.title,
         summary=summary,
         recall=RECALL_SUMMARY.read(Path(given.tables, "recall.parquet")),
-        runs=params.runs,
-        bars=params.bars,
+        runs=runs_with_names(params.runs, names),
+        bars=bars_with_names(params.bars, names),
         figures={key: path.read_bytes() for key, path in figures.items() if path.exists()},
-        tables={"summary": summary, **read_tables(tables)},
+        tables={
+            "summary": summary,
+            **{name: with_names(table, names) for name, table in read_tables(tables).items()},
+        },
         files=["summary.parquet", *(f"tables/{path.name}" for path in tables)],
         explorer=explorer,
         trials={
-            tuple(label): TRIALS.read(path) for label, path in zip(params.tuned, given.trials, strict=True)
+            (model, names[label]): TRIALS.read(path)
+            for (model, label), path in zip(params.tuned, given.trials, strict=True)
         },
         curves={
             tuple(key): (MEND_CURVE.read(path), Path(given.figures, f"{curve_name(*key)}.svg").read_bytes())

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from aftershock.datasets.locality import texts_to_learn
-from aftershock.datasets.mend import graph_locality, training_edits
-from aftershock.datasets.training_graph import read_training_graph
+from aftershock.datasets.training_data import training_data
 from aftershock.editors.mend import MendTraining
 from aftershock.editors.mend.data import train_hypernetwork
 from aftershock.lm.model import LanguageModel
@@ -15,9 +13,7 @@ from aftershock.tables.runs import MEND_CURVE
 
 with stage(snakemake) as run:
     given, made, params = snakemake.input, snakemake.output, snakemake.params
-    graph, index, splits = read_training_graph(given)
-    edits = training_edits(snakemake.wildcards.kind, *graph, index, splits, params.cases_seed)
-    local = texts_to_learn(given.locality) if given.locality else graph_locality(*graph, index, splits)
+    edits, local = training_data(given, snakemake.wildcards.kind, params.source, params.cases_seed)
     print(edits.groupby("split").size().to_string(), local.groupby("split").size().to_string(), sep="\n")
     lm = LanguageModel.load(given.weights, run.device, **params.engine)
     hashed = sha256_of_weights(given.weights)

@@ -1,7 +1,6 @@
 """Train SERAC's scope classifier and counterfactual model for a model, on edits of the train split."""
 
-from aftershock.datasets.mend import graph_locality, training_edits
-from aftershock.datasets.training_graph import read_training_graph
+from aftershock.datasets.training_data import training_data
 from aftershock.editors.serac import SeracTraining
 from aftershock.editors.serac.training import train_models
 from aftershock.lm.files.hashes import sha256_of_weights
@@ -12,9 +11,7 @@ from aftershock.tables.runs import SERAC_CURVE
 
 with stage(snakemake) as run:
     given, made, params = snakemake.input, snakemake.output, snakemake.params
-    graph, index, splits = read_training_graph(given)
-    edits = training_edits("all", *graph, index, splits, params.cases_seed)
-    others = graph_locality(*graph, index, splits)
+    edits, others = training_data(given, "all", params.source, params.cases_seed)
     print(edits.groupby("split").size().to_string(), others.groupby("split").size().to_string(), sep="\n")
     lm = LanguageModel.load(given.weights, run.device, **params.engine)
     settings = SeracTraining(**params.settings)

@@ -63,7 +63,7 @@ def _needing(config: Mapping[str, Any], *artifacts: str) -> dict[str, Mapping[st
 def mend_errors(
     config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], folder: Path
 ) -> Iterator[str]:
-    """Errors that hinder the training of a hypernetwork, or of SERAC's models on the same graph."""
+    """Yield what hinders the training of a hypernetwork, or of SERAC's models on the same facts."""
     mend, kgs = config.get("mend", {}), config["kgs"]
     for training in TRAININGS:
         yield from training_errors(f"{training}.settings", config.get(training, {}).get("settings", {}))
@@ -73,13 +73,25 @@ def mend_errors(
             yield (
                 f"{section}.locality_file: there is no {path!r}; a path is relative to the working directory"
             )
+    edits = mend.get("edits")
+    if edits and not Path(edits["file"]).exists() and not (folder / edits["file"]).exists():
+        yield f"mend.edits.file: there is no {edits['file']!r}; a path is relative to the working directory"
     editors, trained = _needing(config, "hypernetwork"), _needing(config, "hypernetwork", "scope_models")
     source = mend.get("kg") or config.get("kg")
     if mend.get("kg") and source not in kgs:
         yield f"mend.kg: {source!r} is unknown; {suggestion(source, kgs)}"
-    elif trained and source in kgs and kgs[source].get("source") == "released":
+    elif edits:
+        if mend.get("kg"):
+            yield "mend: kg names a graph to train on and edits a file; leave one of them out"
+        if mend.get("kinds") == "separate":
+            yield "mend.kinds: separate needs a graph; edits of a file are of one kind"
+    elif trained and source in kgs and kgs[source].get("source") in ("released", "none"):
         label = next(iter(trained))
-        yield f"mend.kg: published files have no train split; editors.{label} needs a graph that is mined"
+        what = "published files have" if kgs[source]["source"] == "released" else f"kgs.{source} has"
+        yield (
+            f"mend.kg: {what} no train split; editors.{label} needs a graph that is mined, or a file of "
+            "edits (mend.edits)"
+        )
     for name, model in models.items():
         try:
             layers = {tuple(merged_settings(editor, model)["layers"]) for editor in editors.values()}

@@ -40,9 +40,9 @@ def graph_errors(
         if kgs[name]["source"] == "atlas":
             yield from _atlas_errors(name, kgs[name].get("file", ""), folder)
     for name, kg in kgs.items():
-        if kg["namespace"] not in GRAPHS:
-            known = suggestion(kg["namespace"], GRAPHS)
-            yield f"kgs.{name}.namespace: {kg['namespace']!r} is unknown; {known}"
+        namespace = kg.get("namespace")  # none has none
+        if namespace is not None and namespace not in GRAPHS:
+            yield f"kgs.{name}.namespace: {namespace!r} is unknown; {suggestion(namespace, GRAPHS)}"
 
 
 def _atlas_errors(name: str | None, file: str, folder: Path) -> Iterator[str]:

@@ -8,7 +8,9 @@ from aftershock.config.editors import editor_errors, mend_errors
 from aftershock.config.fetched import source_errors
 from aftershock.config.graphs import graph_errors, screen_errors, used_graphs
 from aftershock.config.models import encoder_errors, family_errors, read_helpers, read_models
+from aftershock.config.sequences import sequence_errors
 from aftershock.config.sheets import sheet_errors
+from aftershock.config.tasks import task_errors
 from aftershock.costs.devices import device_errors
 from aftershock.metrics.catalogue import BY_NAME, find_metric
 from aftershock.schema import Fault, faults, fill_defaults, read_schema, suggestion, without
@@ -39,7 +41,8 @@ def check_config(config: dict[str, Any], folder: str | Path) -> dict[str, dict[s
     sound |= without(sound, [fault for fault in found if not _is_contact(fault)])
     errors = [*_without_contact(found), *(str(fault) for fault in found if not _is_contact(fault))]
     errors += [*graph_errors(sound, models, folder), *editor_errors(sound), *_split(sound), *_bars(sound)]
-    errors += device_errors(sound)
+    errors += [*device_errors(sound), *sequence_errors(sound, folder), *_nothing(config)]
+    errors += task_errors(sound, folder)
     errors += model_errors
     errors += [*family_errors(sound, models), *encoder_errors(sound, models)]
     errors += mend_errors(sound, models, folder)
@@ -66,6 +69,13 @@ def _without_contact(found: Iterable[Fault]) -> Iterator[str]:
     """What to do about each service that nobody answers for."""
     for fault in filter(_is_contact, found):
         yield f"{'.'.join(map(str, fault.path))}: {NO_CONTACT.format(name=fault.path[1])}"
+
+
+def _nothing(config: Mapping[str, Any]) -> Iterator[str]:
+    """A run that has neither datasets nor plans."""
+    plans = config.get("sequences")
+    if config.get("datasets") == [] and isinstance(plans, dict) and not any(plans.values()):
+        yield "datasets: there is none, and no plan under `sequences` either; name some of either"
 
 
 def _split(config: Mapping[str, Any]) -> Iterator[str]:

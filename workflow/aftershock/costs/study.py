@@ -78,16 +78,17 @@ def _of_model(
     )
     if (trained or cached) and other != kg:
         yield from _questions(config, model, other, asked, weights, ("objects",))
+    read = (weights,) if config["mend"]["edits"] else (weights, asked)
     for kind in sorted(trained):
         out = f"results/{other}/{model}/mend/{kind}/hypernetwork.safetensors"
         wildcards = {"kg": other, "model": model, "kind": kind}
-        yield Job("train_mend", wildcards, out, f"{model} mend {kind}", (weights, asked))
+        yield Job("train_mend", wildcards, out, f"{model} mend {kind}", read)
     if cached:
         out, wildcards = (
             f"results/{other}/{model}/serac/scope_models.safetensors",
             {"kg": other, "model": model},
         )
-        yield Job("train_serac", wildcards, out, f"{model} serac", (weights, asked))
+        yield Job("train_serac", wildcards, out, f"{model} serac", read)
     for label in tuned(config, contents):
         out, wildcards = f"{here}/tune/{label}.parquet", {"kg": kg, "model": model, "editor": label}
         needs = _after(config, model, contents, label, "coverage")

@@ -5,7 +5,7 @@ knowing, `graph_facts` indexes what the graph says and the model knows, `split` 
 dev and test (`cut` where all hang together), `targets` draws false objects, `conflict` and `round_edit`
 make cases, `probes` lists what each case is asked, `build` puts a dataset together, `invariants` checks it,
 `reasons` and `shortfall` say why there are too few, `overlap` what splits share, `datasheet` describes it,
-`training_graph`, `mend` and `locality` make what MEND and SERAC are trained on. `released` reads and writes
+`training_data`, `mend` and `locality` make what MEND and SERAC are trained on. `released` reads and writes
 the JSON format of the published files as tables, `statements` turns these into ours and ours into these,
 `export` writes our datasets in that format, `convert` keeps a folder of such files as parquet, `validate`
 lists what is odd in one, and `released_study` makes cases of one. Nothing here imports a tensor library.

@@ -1,14 +1,13 @@
 """Texts that an edit should leave alone, from files in the format of CounterFact."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from aftershock.datasets.json_fields import checked, field, label, text, texts, told
 from aftershock.datasets.mend import LOCAL_COLUMNS
-from aftershock.prompts import shortened
 from aftershock.seeds import derive
 from aftershock.text_files import read_json
 
@@ -75,62 +74,26 @@ def read_locality(path: str | Path, where: str) -> pd.DataFrame:
 def _texts(record: Any) -> Iterator[tuple[str, str, str]]:
     """(subject, prompt, target) of a record of either form; ValueError says in which field it is neither."""
     if not isinstance(record, dict):
-        raise ValueError(f" is {_told(record)}, not an object")
+        raise ValueError(f" is {told(record)}, not an object")
     if "requested_rewrite" in record:
-        rewrite = record["requested_rewrite"]
-        subject = _text(rewrite, "requested_rewrite", "subject")
-        true = _field(rewrite, "requested_rewrite", "target_true")
-        if not isinstance(true, str):  # forks have the text itself
-            true = _field(true, "requested_rewrite.target_true", "str")
-        target = _checked(true, "requested_rewrite.target_true.str")
-        prompts = _field(record, "", "neighborhood_prompts")
-        for prompt in _listed(prompts, "neighborhood_prompts"):
+        subject = text(record, "requested_rewrite.subject")
+        target = label(record, "requested_rewrite.target_true")
+        for prompt in texts(field(record, "neighborhood_prompts"), "neighborhood_prompts"):
             yield subject, prompt, target
     elif FLAT.issubset(record):
         prompts, targets = (record[name] for name in ("locality_prompt", "locality_ground_truth"))
-        prompts = [prompts] if isinstance(prompts, str) else _listed(prompts, "locality_prompt")
+        prompts = [prompts] if isinstance(prompts, str) else texts(prompts, "locality_prompt")
         targets = targets if isinstance(targets, list) else [targets] * len(prompts)
         if len(prompts) != len(targets):
             raise ValueError(
                 f": locality_prompt has {len(prompts)} texts, locality_ground_truth {len(targets)}"
             )
         for prompt, target in zip(prompts, targets, strict=True):
-            prompt = _checked(prompt, "locality_prompt")
-            subject = _checked(record.get("subject", prompt), "subject")
-            yield subject, prompt, _checked(target, "locality_ground_truth")
+            prompt = checked(prompt, "locality_prompt")
+            subject = checked(record.get("subject", prompt), "subject")
+            yield subject, prompt, checked(target, "locality_ground_truth")
     else:
         raise ValueError(
             f" has {', '.join(map(str, record)) or 'no keys'}; it needs requested_rewrite and "
             "neighborhood_prompts (CounterFact), or locality_prompt and locality_ground_truth (EasyEdit)"
         )
-
-
-def _field(record: Any, within: str, name: str) -> Any:
-    """A field of an object that stands in the field `within`."""
-    if not isinstance(record, dict):
-        raise ValueError(f": {within} is {_told(record)}, not an object")
-    if name not in record:
-        raise ValueError(f" lacks {within + '.' if within else ''}{name}")
-    return record[name]
-
-
-def _text(record: Any, within: str, name: str) -> str:
-    return _checked(_field(record, within, name), f"{within}.{name}")
-
-
-def _listed(value: Any, field: str) -> list[str]:
-    """The texts of a list; none where it is null."""
-    if value is not None and not isinstance(value, list):
-        raise ValueError(f": {field} is {_told(value)}, not a list of texts")
-    return [_checked(text, f"{field}[{i}]") for i, text in enumerate(value or [])]
-
-
-def _checked(value: Any, field: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f": {field} is {_told(value)}, not a text")
-    return value
-
-
-def _told(value: Any) -> str:
-    """A value for an error, as JSON has it."""
-    return shortened(json.dumps(value, ensure_ascii=False))

@@ -1,6 +1,7 @@
 """What a run found, in plain words and with how sure it is, from its SUMMARY rows."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,16 +24,17 @@ class Value:
 
 @dataclass(frozen=True)
 class Finding:
-    """A question and the answer of this run: sentences, rows of words with a value per editor, and counts.
+    """A question and the answer of this run: sentences, a table with a row for each editor, and counts.
 
-    `about` defines the metric of each row.
+    `columns` are the metrics in plain words, each with its definition. The editors come in the order of the
+    first metric, the best first, and those without a value of it last; a row has None for a metric that it
+    has no value of.
     """
 
     question: str
     sentences: tuple[str, ...]
-    editors: tuple[str, ...]
-    rows: tuple[tuple[str, dict[str, Value]], ...]
-    about: tuple[str, ...]
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[str, tuple[Value | None, ...]], ...]
     counts: str
 
 
@@ -40,7 +42,8 @@ class Finding:
 class Question:
     """What a dataset answers.
 
-    `rows` are metrics in plain words, those with a sentence first said as a range over methods; `difference`
+    `rows` are metrics in plain words, the one that methods are sorted by first; those with a sentence are
+    said as a range over methods. `difference`
     is a metric minus its control, `control` that in words.
     """
 
@@ -159,11 +162,13 @@ def found(
         ]
         if question.difference in by_metric:
             said.append(_beyond(by_metric[question.difference], question))
-        table = tuple((words, _by_editor(by_metric[name], name)) for words, name in shown)
-        editors = list(dict.fromkeys(asked.loc[asked["dataset"] == question.dataset, "editor"]))
-        about = tuple(metric(name).about for _, name in shown)
+        values = [_by_editor(by_metric[name], name) for _, name in shown]
+        everyone = dict.fromkeys(asked.loc[asked["dataset"] == question.dataset, "editor"])
+        editors = _best_first(everyone, by_metric[shown[0][1]], shown[0][1])
+        table = tuple((editor, tuple(of.get(editor) for of in values)) for editor in editors)
+        columns = tuple((words, metric(name).about) for words, name in shown)
         counts = _counts(pd.concat([by_metric[name] for _, name in shown]))
-        findings.append(Finding(question.text, tuple(said), tuple(editors), table, about, counts))
+        findings.append(Finding(question.text, tuple(said), columns, table, counts))
     return findings
 
 
@@ -172,6 +177,13 @@ def _by_editor(rows: pd.DataFrame, name: str) -> dict[str, Value]:
         row.editor: Value(rounded(row.value, name), between(row.low, row.high, name))
         for row in rows.itertuples()
     }
+
+
+def _best_first(editors: Iterable[str], rows: pd.DataFrame, name: str) -> list[str]:
+    """Sort editors by a metric's values, those without one last; in the run's order where nothing is best."""
+    sign = {"up": -1, "down": 1}.get(metric(name).better, 0)
+    values = dict(zip(rows["editor"], rows["value"], strict=True))
+    return sorted(editors, key=lambda editor: sign * values[editor] if editor in values else math.inf)
 
 
 def _counts(rows: pd.DataFrame) -> str:
@@ -218,8 +230,9 @@ def _apart(least: pd.Series, most: pd.Series, comparisons: pd.DataFrame | None) 
         if len(tested):
             row = tested.loc[tested["p_adjusted"].idxmax()]  # of all families that it belongs to
             p = "below 0.001" if row["p_adjusted"] < 0.001 else f"{row['p_adjusted']:.3f}"
-            told = "is" if row["significant"] else "is not"
-            return f"The difference {told} told from chance (corrected p {p})."
+            if row["significant"]:
+                return f"Chance alone does not explain the difference between the two (corrected p {p})."
+            return f"Chance alone could explain the difference between the two (corrected p {p})."
     return "" if least["high"] < most["low"] else "These intervals overlap."
 
 
@@ -231,15 +244,26 @@ def _beyond(rows: pd.DataFrame, question: Question) -> str:
         for words, chosen in (
             ("exceeds {} for", more),
             ("is below {} for", less),
-            ("cannot be told from {} for", ~more & ~less),
+            ("may equal {} for", ~more & ~less),
         )
         if chosen.any()
     ]
     said = [
-        f"{words.replace('{}', f'that {question.control}' if i == 0 else 'it')} {listed(editors)}"
+        f"{words.replace('{}', f'that {question.control}' if i == 0 else 'it')} {_who(editors, len(rows))}"
         for i, (words, editors) in enumerate(parts)
     ]
     return f"{question.what} {'; it '.join(said)}."
+
+
+def _who(editors: Sequence[str], of: int) -> str:
+    """The names of editors, or how many of all they are where they are many."""
+    if len(editors) == of > 1:
+        return "every method"
+    return listed(editors) if len(editors) <= NAMED else f"{len(editors)} of {of} methods"
+
+
+NAMED = 5
+"""Methods that a sentence names one by one."""
 
 
 def level_of(config: Mapping[str, Any]) -> float:

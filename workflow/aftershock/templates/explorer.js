@@ -53,7 +53,7 @@ function matching(wanted) {
   settings.forEach((setting, s) => {
     if (wanted.dataset && setting.dataset !== wanted.dataset) return;
     if (wanted.model && setting.model !== wanted.model) return;
-    const runs = setting.runs.map((run, r) => [run, r]).filter(([run]) =>
+    const runs = setting.runs.map((run, r) => [run, r]).filter(([run]) => methods.shown(run.editor) &&
       (!wanted.editor || run.editor === wanted.editor) && (!wanted.seed || String(run.seed) === wanted.seed));
     for (let c = 0; c < setting.cases.length; c++) {
       if (wanted.strict && !setting.strict[c]) continue;
@@ -106,6 +106,7 @@ class Explorer {
     place.replaceChildren(this.controls(), make("div", { class: "split" }, make("div", { class: "side" }, this.status, this.list, this.pager), this.detail));
     this.pairs = settings.reduce((sum, setting) => sum + setting.cases.length * setting.runs.length, 0);
     this.filter();
+    methods.follow(() => this.want("text", this.wanted.text));
     addEventListener("hashchange", () => this.follow(true));
     this.follow(false);
   }

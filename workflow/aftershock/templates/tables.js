@@ -37,6 +37,7 @@ class TableView {
     const caption = spec.caption && make("p", { class: "note" }, visible(spec.caption));
     this.node.append(this.heading, ...marks, caption || "", this.controls(), this.body, this.pager, this.files());
     this.draw();
+    methods.follow(() => this.restart());
   }
 
   controls() {
@@ -79,8 +80,11 @@ class TableView {
     const chosen = [...this.chosen];
     const texts = this.columns.filter((column) => column.kind === "text");
     const hits = this.text && texts.map((column) => column.words.map((_, code) => named(column, code).toLowerCase().includes(this.text)));
+    const who = this.byId.get("editor");
+    const hidden = who && who.words && who.words.map((word) => !methods.shown(word));
     const rows = [];
     for (let row = 0; row < this.spec.rows; row++) {
+      if (hidden && hidden[who.codes[row]]) continue;
       if (!chosen.every(([column, code]) => column.codes[row] === code)) continue;
       if (hits && !texts.some((column, i) => hits[i][column.codes[row]])) continue;
       rows.push(row);
@@ -102,6 +106,7 @@ class TableView {
   // Columns that say the same in every row, or nothing, only take room.
   visibleColumns() {
     return this.columns.filter((column) => {
+      if (!methods.shown(column.id)) return false;
       if (column.kind === "number") return !this.spec.rows || column.values.some((value) => value != null);
       return column.kind !== "text" || !(this.chosen.has(column) || (column.words.length < 2 && this.spec.rows > 1));
     });

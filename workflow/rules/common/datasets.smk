@@ -14,7 +14,9 @@ def account_of_atlas(wildcards):
 
 
 def facts_of_run():
-    """What the graph of this run gives, with its datasheet."""
+    """What the graph of this run gives, with its datasheet; nothing where there is no graph."""
+    if KG not in RELEASED + MINED:
+        return []
     names = ["findings.csv"] if KG in RELEASED else ["datasheet.md", "summary.csv", "suggested_rules.tsv"]
     return [f"results/kg/{KG}/{name}" for name in names]
 
@@ -36,7 +38,7 @@ def datasets_of_run():
         for dataset in config["datasets"]
         for kind in kinds
     ]
-    splits = [] if KG in RELEASED else exported_splits()
+    splits = exported_splits() if KG in MINED and config["datasets"] else []
     return cases + [f"results/{KG}/{name}/released/{split}" for name in config["models"] for split in splits]
 
 

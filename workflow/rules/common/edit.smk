@@ -21,8 +21,30 @@ def serac_settings(wildcards):
     return as_values(serac_training(model(wildcards)["serac"], config["serac"]["settings"]))
 
 
+def file_of_training():
+    """The file of edits that MEND and SERAC are trained on; none where they are trained on a graph."""
+    edits = config["mend"]["edits"]
+    return resource_path(edits["file"]) if edits else []
+
+
+def source_of_training():
+    """The format of that file, and its options."""
+    edits = config["mend"]["edits"]
+    return {name: value for name, value in edits.items() if name != "file"} if edits else None
+
+
+def of_training_graph(pattern):
+    """A file of the graph that MEND and SERAC are trained on; none where they are trained on a file."""
+    return [] if config["mend"]["edits"] else pattern
+
+
+def taught_in_training(wildcards):
+    """What the model was taught of the graph that MEND and SERAC are trained on."""
+    return [] if config["mend"]["edits"] else taught(wildcards)
+
+
 def locality_file(wildcards):
-    """The file of texts that MEND should learn to leave alone; none where they come from the graph."""
+    """The file of texts to leave alone in training; none where they come from what is trained on."""
     path = config["mend"]["locality_file"]
     return resource_path(path) if path else []
 

@@ -38,6 +38,7 @@ def published():
 def circumstances():
     """What reported figures have to know about this run; see paper/reported.py."""
     engine, mend = config["engine"], config["mend"]
+    learnt = mend["edits"]["file"] if mend["edits"] else f"facts of {mend['kg'] or KG}"
     texts = {
         name: model.get("moments", {}).get("text")
         or model.get("moments", {}).get("hub")
@@ -51,7 +52,7 @@ def circumstances():
         "here": {
             "target_ids": f"{engine['target_ids']} (target_ids); precision {engine['precision']}",
             "templates": "texts sampled from the model with the run's seed",
-            "mend": f"trained on facts of {mend['kg'] or KG}, locality from {mend['locality_file'] or 'the graph'}",
+            "mend": f"trained on {learnt}, locality from {mend['locality_file'] or 'the graph'}",
             "mend_vocabulary": "the model's own",
         },
         "models": {name: {"moments": f"text: {texts[name]}"} for name in config["models"]},

@@ -1,0 +1,96 @@
+"""Plans of sequences: turns, orders and groups of checkpoints, against lists written by hand."""
+
+import pytest
+
+from aftershock.experiments.sequences.plan import Plan, Turn
+
+
+def plan(mode="sequential", batch=1, checkpoints=(0, 2, 5), orders=(0,)):
+    return Plan(mode, batch, tuple(checkpoints), tuple(orders))
+
+
+def made_by_hand(turns: tuple[Turn, ...]) -> dict[int, list[int]]:
+    """The edits that a model has at each checkpoint, by making the turns one after another."""
+    state: list[int] = []
+    found = {}
+    for turn in turns:
+        if turn.is_fresh:
+            state = []
+        assert len(state) == turn.before
+        state = state + list(turn.positions)
+        if turn.checkpoint is not None:
+            found[turn.checkpoint] = state
+    return found
+
+
+@pytest.mark.parametrize(
+    ("mode", "batch", "checkpoints", "expected"),
+    [
+        ("sequential", 1, (0, 2, 5), {2: [1, 2], 5: [1, 2, 3, 4, 5]}),
+        ("sequential", 2, (2, 6), {2: [1, 2], 6: [1, 2, 3, 4, 5, 6]}),
+        ("single", 1, (0, 1, 4), {1: [1], 4: [4]}),
+        ("single", 2, (0, 2, 5), {2: [1, 2], 5: [4, 5]}),
+        ("single", None, (0, 2, 3), {2: [1, 2], 3: [1, 2, 3]}),
+    ],
+)
+def test_a_model_has_the_edits_of_its_checkpoint(mode, batch, checkpoints, expected):
+    p = plan(mode, batch, checkpoints)
+    assert made_by_hand(p.turns) == expected
+    assert {n: list(p.made_at(n)) for n in p.edited} == expected
+
+
+def test_turns_say_what_is_made_together():
+    assert [list(turn.positions) for turn in plan(batch=2, checkpoints=(0, 4, 6)).turns] == [
+        [1, 2],
+        [3, 4],
+        [5, 6],
+    ]
+    assert [turn.number for turn in plan("single", None, (1, 9)).turns] == [1, 2]
+    assert list(plan(batch=2, checkpoints=(0, 4, 6)).latest_at(4)) == [3, 4]
+    assert list(plan("single", None, (1, 9)).latest_at(9)) == list(range(1, 10))
+
+
+def test_orders_hold_the_same_edits():
+    p = plan(checkpoints=(0, 40))
+    edits = list(range(100, 140))
+    assert p.in_order(edits, 0) == edits
+    first, second = p.in_order(edits, 1), p.in_order(edits, 2)
+    assert sorted(first) == sorted(second) == edits
+    assert first != edits
+    assert first != second
+    assert first == plan(checkpoints=(0, 10, 40)).in_order(edits, 1)
+    with pytest.raises(ValueError, match="makes 40 edits and was given 39"):
+        p.in_order(edits[1:], 1)
+
+
+def test_groups_of_checkpoints_leave_out_the_unedited_model():
+    p = plan(checkpoints=(0, 1, 10, 50, 100))
+    assert p.groups() == ("00001-00100",)
+    assert p.groups(2) == ("00001-00010", "00050-00100")
+    assert p.groups(3) == ("00001-00050", "00100-00100")
+    assert p.checkpoints_of("00001-00050") == (1, 10, 50)
+    assert [n for group in p.groups(1) for n in p.checkpoints_of(group)] == [1, 10, 50, 100]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"checkpoints": (0, 5, 5)}, "5 comes after 5; they must increase"),
+        ({"checkpoints": (5, 2)}, "2 comes after 5"),
+        ({"checkpoints": (0,)}, "no edit is made"),
+        ({"batch": 4, "checkpoints": (0, 4, 10)}, "10 is inside a batch of 4 edits"),
+        ({"mode": "single", "batch": 4, "checkpoints": (0, 2, 10)}, "2 is fewer edits than the batch of 4"),
+        ({"batch": None}, "batch: all has no meaning in mode sequential"),
+        ({"orders": (1, 1)}, "orders: one stands twice"),
+    ],
+)
+def test_contradictions_are_named(changes, expected):
+    (found,) = plan(**changes).faults()
+    assert expected in found
+
+
+@pytest.mark.parametrize(
+    ("mode", "batch"), [("sequential", 5), ("single", 5), ("single", None), ("single", 1)]
+)
+def test_a_sound_plan_has_no_faults(mode, batch):
+    assert not list(plan(mode, batch, (0, 5, 10)).faults())

@@ -1,0 +1,41 @@
+"""Answers in generated texts: finding them, and the form in which they are compared."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aftershock.tasks.text_metrics import plain_words
+
+NUMBER = re.compile(r"-?\d[\d,]*\.?\d*|-?\.\d+")
+
+
+def parse(text: str, how: Mapping[str, Any]) -> str | None:
+    """Return the answer in a generated text as a task's `parse` finds it, None where there is none."""
+    if how["words"]:
+        lower = text.lower()
+        places = {word: lower.find(word.lower()) for word in how["words"]}
+        found = [word for word in how["words"] if places[word] >= 0]
+        return min(found, key=lambda word: places[word]) if found else None
+    if how["pattern"] is not None:
+        matches = [match[1] for match in re.finditer(how["pattern"], text)]
+        return matches[0 if how["take"] == "first" else -1].strip() if matches else None
+    return text.strip() or None
+
+
+def forms(name: str) -> Callable[[str], str]:
+    """Return the function that puts answers into the form in which they are compared."""
+    return FORMS[name]
+
+
+def as_number(text: str) -> str:
+    """Return the first number of a text as Python writes it, the text itself without one."""
+    found = NUMBER.search(text.replace("$", ""))
+    return f"{float(found[0].replace(',', '')):.12g}" if found else text.strip()
+
+
+FORMS: dict[str, Callable[[str], str]] = {
+    "text": str.strip,
+    "lower": lambda text: text.strip().lower(),
+    "words": plain_words,
+    "number": as_number,
+}

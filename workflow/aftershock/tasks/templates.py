@@ -1,0 +1,88 @@
+"""Templates and expressions over the fields of a row, as tasks' files have them.
+
+They are Jinja's, in its sandbox: fields are data, whatever braces they hold. A field that a row lacks is an
+error, not an empty text.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from jinja2 import StrictUndefined, Undefined
+from jinja2.exceptions import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def render(template: str, fields: Mapping[str, Any]) -> str:
+    """Return the text of a template; ValueError names the template and what is wrong with it."""
+    try:
+        return _template(template).render(fields)
+    except (TemplateError, TypeError, ValueError, LookupError) as error:
+        raise ValueError(f"template {template!r}: {error}") from error
+
+
+def evaluate(expression: str, fields: Mapping[str, Any]) -> Any:
+    """Return the value of an expression; ValueError names the expression and what is wrong with it."""
+    try:
+        value = _expression(expression)(fields)
+        if isinstance(value, Undefined):
+            str(value)  # which says what is not there
+    except (TemplateError, TypeError, ValueError, LookupError) as error:
+        raise ValueError(f"expression {expression!r}: {error}") from error
+    return value
+
+
+def texts(given: str | Sequence[str], fields: Mapping[str, Any]) -> list[str]:
+    """Return the texts of a list of templates, or of one expression whose value is a list."""
+    if not isinstance(given, str):
+        return [render(template, fields) for template in given]
+    value = evaluate(given, fields)
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        raise ValueError(f"expression {given!r}: found {value!r}; expected a list of texts")
+    return [str(text) for text in value]
+
+
+def _spaced(values: Sequence[str], before: str = " ") -> list[str]:
+    """Return each text with a space before it, as the continuation of a prompt."""
+    return [f"{before}{value}" for value in values]
+
+
+def _sub(text: str, pattern: str, replacement: str = "") -> str:
+    """Return a text with what fits a regular expression replaced."""
+    return re.sub(pattern, replacement, text)
+
+
+def _part(text: str, pattern: str) -> str:
+    """Return the first group of a regular expression where it first fits; ValueError where it does not."""
+    if not (found := re.search(pattern, text, flags=re.DOTALL)):
+        raise ValueError(f"nothing fits {pattern!r} in {text[:60]!r}")
+    return found[1]
+
+
+def _options(text: str) -> list[str]:
+    """Return what a text lists as options, a line each: (A) and so on, or what stands after dashes."""
+    _, _, listed = text.rpartition("Options:")
+    return re.findall(r"^\([A-Z]\)", listed, flags=re.M) or re.findall(r"^- (.+?)\s*$", listed, flags=re.M)
+
+
+@cache
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
+    )
+    environment.filters |= {"spaced": _spaced, "sub": _sub, "part": _part}
+    environment.globals |= {"letters": LETTERS, "options": _options}
+    return environment
+
+
+@cache
+def _template(template: str) -> Any:
+    return _environment().from_string(template)
+
+
+@cache
+def _expression(expression: str) -> Any:
+    return _environment().compile_expression(expression, undefined_to_none=False)

@@ -1,0 +1,105 @@
+"""What the rules of sequences ask of the configuration: plans, their editors, and where edits are from."""
+
+from aftershock.config.sequences import editors_of_plan, models_of_plan, plans_of
+from aftershock.experiments.sequences.plan import Plan
+
+PLANS = plans_of(config)
+PLANNED = {name: Plan.from_config(plan) for name, plan in PLANS.items()}
+
+SEQUENCES = [
+    {"model": name, "plan": plan, "editor": editor, "order": order}
+    for plan in PLANS
+    for name in models_of_plan(config, PLANS[plan])
+    for editor in editors_of_plan(config, PLANS[plan])
+    for order in PLANNED[plan].orders
+]
+"""Every sequence of edits of the run."""
+
+
+wildcard_constraints:
+    plan=any_of(PLANS),
+    order=r"\d+",
+    checkpoints=r"\d{5}-\d{5}",
+
+
+def sequences_of_run():
+    """What the plans of this run lead to."""
+    return [
+        f"results/{KG}/{name}/sequences/{plan}/edits.parquet"
+        for plan in PLANS
+        for name in models_of_plan(config, PLANS[plan])
+    ]
+
+
+def checkpoint_groups(plan):
+    """The names of the groups of checkpoints of a plan, each evaluated by one job."""
+    return PLANNED[plan].groups(config["abilities"]["checkpoints_per_job"])
+
+
+def source_of_edits(wildcards):
+    """What a plan says of its edits, without the place of their file."""
+    return {name: value for name, value in PLANS[wildcards.plan]["edits"].items() if name != "file"}
+
+
+def file_of_edits(wildcards):
+    """The file that a plan's edits are read from; none where they are not from one."""
+    path = PLANS[wildcards.plan]["edits"].get("file")
+    return resource_path(path) if path else []
+
+
+def prompts_beside(wildcards):
+    """Published paraphrases, where they lie beside a file of published cases."""
+    path = file_of_edits(wildcards)
+    if not path or PLANS[wildcards.plan]["edits"]["source"] != "conflict_edit":
+        return []
+    beside = (Path(path).with_name(name) for name in PROMPT_FILES.values())
+    return [str(prompts) for prompts in beside if prompts.exists()]
+
+
+def when_from_graph(pattern):
+    """A file that edits from the graph are made of; none for other sources."""
+
+    def function(wildcards):
+        return pattern.format(**wildcards) if PLANS[wildcards.plan]["edits"]["source"] == "graph" else []
+
+    return function
+
+
+def taught_to_edit(wildcards):
+    """What the model was taught, when edits are made of the graph."""
+    return taught(wildcards) if PLANS[wildcards.plan]["edits"]["source"] == "graph" else []
+
+
+def source_cases(kind):
+    """A table of the dataset whose first edits a plan makes; none for other sources."""
+
+    def function(wildcards):
+        dataset = PLANS[wildcards.plan]["edits"].get("dataset")
+        return f"results/{wildcards.kg}/{wildcards.model}/cases/{dataset}{kind}.parquet" if dataset else []
+
+    return function
+
+
+def prompts_of_edits(wildcards):
+    """The prompts that edits of a graph or of cases are asked with; files have their own."""
+    edits = PLANS[wildcards.plan]["edits"]
+    if "file" in edits:
+        return []
+    return prompts_of(wildcards, "round" if edits.get("dataset") in ROUND else "conflict")
+
+
+def cases_among(kind):
+    """A table of each dataset whose cases are measured among a plan's edits."""
+
+    def function(wildcards):
+        among = PLANS[wildcards.plan]["cases"]
+        folder = f"results/{wildcards.kg}/{wildcards.model}/cases"
+        return [f"{folder}/{dataset}{kind}.parquet" for dataset in (among["datasets"] if among else ())]
+
+    return function
+
+
+def quota_among(wildcards):
+    """The test cases of a dataset that are measured among a plan's edits."""
+    among = PLANS[wildcards.plan]["cases"]
+    return among["quota"] if among else 0
