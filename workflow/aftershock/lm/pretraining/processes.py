@@ -2,13 +2,15 @@
 
 A worker is a Python module that is run. It is sent one line of JSON; from then on a byte in either direction
 says that the sender has come to the end of a step. Whoever finds the other's end of a pipe closed knows that
-the other has ended: so no process waits for one that was killed.
+the other has ended: so no process waits for one that was killed. This module loads no torch, so that a worker
+watches the process that started it from its first moment.
 """
 
 import json
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from subprocess import PIPE, Popen, TimeoutExpired
@@ -18,7 +20,6 @@ from typing import Any
 import psutil
 
 import aftershock
-from aftershock.lm.pretraining.shared_memory import nameless_file
 from aftershock.process import watch
 
 DONE = b"."
@@ -122,6 +123,14 @@ class Main:
     def _read(self) -> bytes:
         """The next byte; without one there is nothing left to do."""
         return os.read(self._from, 1) or sys.exit()
+
+
+def nameless_file() -> int:
+    """Return the descriptor of an empty file, in memory where the system has such files."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("aftershock")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 def _ended(worker: "Popen[bytes]") -> int:
