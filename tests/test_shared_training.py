@@ -94,28 +94,29 @@ def meeting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "meeting"
 
 
-def test_a_worker_that_is_killed_ends_the_work_with_one_error(meeting: str):
-    with (
-        pytest.raises(WorkerEndedError, match=r"process \d+, .* was killed by SIGKILL: memory may have run"),
-        Workers(meeting, 2) as workers,
-    ):
-        workers.send([{}, {}])
+def meet(module: str, count: int, after_three: Callable[[], None]) -> None:
+    """Meet `count` workers three times, do something, and meet them until somebody has ended."""
+    with Workers(module, count) as workers:
+        workers.send([{}] * count)
         for _ in range(3):
             workers.meet()
-        children()[1].kill()
+        after_three()
         while True:
             workers.meet()
+
+
+def test_a_worker_that_is_killed_ends_the_work_with_one_error(meeting: str):
+    with pytest.raises(WorkerEndedError, match=r"process \d+, .* was killed by SIGKILL: memory may have run"):
+        meet(meeting, 2, lambda: children()[1].kill())
     assert not children()
 
 
-def test_workers_end_with_the_work_and_with_an_error_of_the_main_process(meeting: str):
-    with Workers(meeting, 1) as workers:
-        workers.send([{}])
-        workers.meet()
-    assert not children()
-    with pytest.raises(KeyboardInterrupt), Workers(meeting, 1) as workers:
-        workers.send([{}])
+def test_workers_end_with_an_error_of_the_main_process(meeting: str):
+    def fail() -> None:
         raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        meet(meeting, 1, fail)
     assert not children()
 
 
