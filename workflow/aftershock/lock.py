@@ -6,6 +6,8 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -19,7 +21,25 @@ PROGRAMS = ("snakemake", "sbatch")
 
 
 def hold(path: Path) -> None:
-    """Take the lock at `path` for as long as this process lives; exit naming the holder when it is taken.
+    """Take the lock at `path` for as long as this process lives; exit naming the holder when it is taken."""
+    try:
+        _take(path)
+    except ValueError as error:
+        sys.exit(str(error))
+
+
+@contextmanager
+def holding(path: Path) -> Iterator[None]:
+    """Context manager: the lock at `path` is taken; ValueError naming the holder when it is taken already."""
+    handle = _take(path)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _take(path: Path) -> int:
+    """Return a handle that holds the lock at `path` until it is closed; ValueError says why there is none.
 
     Over hosts that share the file system too, where it passes locks on, as NFS does.
     """
@@ -27,21 +47,25 @@ def hold(path: Path) -> None:
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except PermissionError:
-        sys.exit(f"{path} belongs to {path.owner()} and may not be written. Have them allow it, or delete it")
+        raise ValueError(
+            f"{path} belongs to {path.owner()} and may not be written. Have them allow it, or delete it"
+        ) from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        sys.exit(f"another run is working in {path.parent}/{_holder(path)}")
     except OSError as error:
+        os.close(handle)
+        if isinstance(error, BlockingIOError):
+            raise ValueError(f"another run is working in {path.parent}/{_holder(path)}") from None
         if error.errno not in NO_LOCKS:
             raise
-        sys.exit(
+        raise ValueError(
             f"{path.parent}/ is on a file system without file locks ({error.strerror}): two runs could not "
             "be kept apart. Mount it with locks (Lustre: -o flock; NFS: without nolock), or move "
             f"{path.parent}/ to another disk and leave a link in its place"
-        )
+        ) from None
     os.ftruncate(handle, os.pwrite(handle, _described(), 0))
     os.fsync(handle)  # for readers on other hosts
+    return handle
 
 
 def _described() -> bytes:

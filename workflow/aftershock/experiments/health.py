@@ -38,7 +38,7 @@ class Health:
     def __init__(self, lm: LanguageModel, every: int) -> None:
         self.lm, self.every = lm, every
         self.texts = own_texts(lm) if every else []
-        self.unedited = _nll(score(lm, self._queries([0]))) if self.texts else None
+        self.unedited = mean_nll(score(lm, self._queries([0]))) if self.texts else None
         self._rows: list[tuple] = []
         self._weights: dict[str, tuple[Tensor, float]] = {}
 
@@ -48,7 +48,7 @@ class Health:
         found = score_states(self.lm, self._queries(chosen), [state.scored for state in reached])
         n = len(self.texts)
         for state, scores in zip(reached, found, strict=True):
-            nll = {i: _nll(scores[place * n : (place + 1) * n]) for place, i in enumerate(chosen)}
+            nll = {i: mean_nll(scores[place * n : (place + 1) * n]) for place, i in enumerate(chosen)}
             self._rows += self._rows_of(state, case_ids, nll)
 
     def table(self) -> pd.DataFrame:
@@ -111,7 +111,7 @@ def _split(text: str) -> tuple[str, str] | None:
     return " ".join(words[:first]), " ".join(words[first:])
 
 
-def _nll(scores: Sequence[Score]) -> float:
+def mean_nll(scores: Sequence[Score]) -> float:
     """Mean negative log-probability of all tokens of some texts; infinite where one is no number."""
     logprobs = [value for found in scores for value in found.token_logprobs]
     return -math.fsum(logprobs) / len(logprobs) if all(map(math.isfinite, logprobs)) else math.inf

@@ -75,6 +75,7 @@ class Grace(Editor):
         """Return one codebook, those of the earlier edits in it; without memory these are taken from
         `state`."""
         books = self._books(len(cases), state, memory)
+        before = [list(entries) for entries in books]
         others = tuple(delta for delta in state if not self._is_own(delta))
         steps, losses = [0] * len(cases), [0.0] * len(cases)
         reasons: list[str | None] = [None] * len(cases)
@@ -93,8 +94,12 @@ class Grace(Editor):
         book = self._codebook(
             [entries if reason is None else [] for entries, reason in zip(books, reasons, strict=True)]
         )
+        known = book
+        if any(reason is not None for reason in reasons):  # it leaves a case as it was
+            sound = zip(books, before, reasons, strict=True)
+            known = self._codebook([entries if reason is None else old for entries, old, reason in sound])
         return EditResult(
-            (book,), tuple(steps), tuple(losses), tuple(reasons), book.tensors(), tuple(diagnostics)
+            (book,), tuple(steps), tuple(losses), tuple(reasons), known.tensors(), tuple(diagnostics)
         )
 
     def _is_own(self, delta: Delta) -> TypeGuard[Codebook]:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from aftershock.lm.edits.delta import BEHIND_LAYERS, Batch, CaseTensors, register
+from aftershock.lm.edits.delta import BEHIND_LAYERS, Batch, CaseTensors, Delta, register
 from aftershock.lm.hooks import batches
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.networks.scope_models import ScopeModels, find_models
@@ -76,6 +76,15 @@ class Routed(CaseTensors):
         if isinstance(device, torch.dtype):
             return replace(self, keys=self.keys.to(device))
         return self._map(lambda tensor: tensor.to(device))
+
+    def follow(self, earlier: Delta) -> "Routed | None":
+        """The edits of `earlier` and these; None for another kind, or other models."""
+        if not isinstance(earlier, Routed) or earlier.settings() != self.settings():
+            return None
+        parts, width = (earlier, self), max(earlier.texts.shape[2], self.texts.shape[2])
+        texts = [torch.nn.functional.pad(part.texts, (0, width - part.texts.shape[2])) for part in parts]
+        keys, ages = (torch.cat([getattr(part, name) for part in parts], dim=1) for name in ("keys", "ages"))
+        return replace(self, texts=torch.cat(texts, dim=1), keys=keys, ages=ages)
 
     def without(self, cases: Tensor) -> "Routed":
         """The change with no edit in the cases that are true in `cases` (B,)."""
