@@ -145,7 +145,9 @@ def test_every_benchmark_has_a_strict_protocol():
 
 def test_suites_hold_what_their_studies_ask():
     suites = read_suites(SHIPPED)
-    assert {"study-a", "study-b", "study-b-strict", "alphaedit", "crispedit-2026", "wild", "laptop"} == {*suites}
+    assert {"study-a", "study-b", "study-b-strict", "alphaedit", "crispedit-2026", "wild", "laptop"} == {
+        *suites
+    }
 
     def of(name):
         return [read_task(task, SHIPPED) for task in suites[name].tasks]

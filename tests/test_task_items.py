@@ -145,7 +145,9 @@ def test_an_item_is_no_example_of_itself():
         assert question == item.question
         assert len(examples) == 3
         assert not any(example.startswith(question) for example in examples)
-        kinds = {row["kind"] for example in examples for row in ROWS if example.startswith(f"{row['name']} is")}
+        kinds = {
+            row["kind"] for example in examples for row in ROWS if example.startswith(f"{row['name']} is")
+        }
         assert kinds == {row["kind"]}
 
 
@@ -163,7 +165,9 @@ def test_one_row_may_hold_several_examples():
 
 
 def test_a_text_scored_whole_has_no_prompt():
-    task = make_task("t", {"kind": "perplexity", "item": {"answers": ["{{ name }}"], "question": "{{ name }}"}})
+    task = make_task(
+        "t", {"kind": "perplexity", "item": {"answers": ["{{ name }}"], "question": "{{ name }}"}}
+    )
     first = prepared(task).items.iloc[0]
     assert (first["prompt"], list(first["answers"])) == ("", ["thing 0"])
 
@@ -187,7 +191,10 @@ def test_entities_of_a_sentence():
 
 
 def test_numbers_of_tags_are_the_hubs():
-    assert sentence({"tokens": ["a", "b", "c"], "ner_tags": [1, 2, 7]})[0]["entities"] == ["PER: a b", "MISC: c"]
+    assert sentence({"tokens": ["a", "b", "c"], "ner_tags": [1, 2, 7]})[0]["entities"] == [
+        "PER: a b",
+        "MISC: c",
+    ]
 
 
 def test_entities_as_released_join_and_lose_tokens():

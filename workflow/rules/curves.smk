@@ -12,7 +12,7 @@ localrules:
 rule score_tasks:
     input:
         edits="results/{kg}/{model}/sequences/{plan}/edits.parquet",
-        items=items_of_tasks,
+        asked=items_of_tasks,
         unedited=unedited_of_tasks,
         outputs=outputs_of_tasks,
     output:

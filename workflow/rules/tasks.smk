@@ -4,7 +4,8 @@
 include: "common/tasks.smk"
 
 
-# What fetches needs a network, which jobs on a cluster may not have; the rest is light.
+# What fetches needs a network, which jobs on a cluster may not have; the rest is light. Items come first: what is
+# wrong with them is said before hours of editing.
 localrules:
     fetch_task_data,
     prepare_task,
@@ -17,6 +18,7 @@ rule fetch_task_data:
         directory("results/tasks/{download}"),
     log:
         "results/logs/fetch_task_data/{download}.log",
+    priority: 1
     conda:
         "../../envs/models.yaml"
     params:
@@ -38,6 +40,7 @@ rule prepare_task:
         "results/logs/prepare_task/{kg}.{task}.log",
     wildcard_constraints:
         task=any_of(tasks_from("files")),
+    priority: 1
     conda:
         "../../envs/tables.yaml"
     params:
@@ -101,13 +104,13 @@ rule prepare_task_of_world:
 rule run_task_unedited:
     input:
         weights="results/models/{model}/weights",
-        items="results/{kg}/tasks/{task}/items.parquet",
+        asked="results/{kg}/tasks/{task}/items.parquet",
     output:
         "results/{kg}/{model}/tasks/{task}/unedited.parquet",
     log:
         "results/logs/run_task_unedited/{kg}.{model}.{task}.log",
     conda:
-        "../../envs/models.yaml"
+        environment_of_engines()
     resources:
         **gpu_job("run_task_unedited"),
     params:
@@ -125,7 +128,7 @@ rule run_task_unedited:
 use rule run_task_unedited as run_task_of_edits_unedited with:
     input:
         weights="results/models/{model}/weights",
-        items="results/{kg}/{model}/sequences/{plan}/items/{task}.parquet",
+        asked="results/{kg}/{model}/sequences/{plan}/items/{task}.parquet",
     output:
         "results/{kg}/{model}/sequences/{plan}/tasks/{task}/unedited.parquet",
     log:
@@ -135,15 +138,15 @@ use rule run_task_unedited as run_task_of_edits_unedited with:
 rule run_task:
     input:
         weights="results/models/{model}/weights",
-        items=items_of_task,
-        log="results/{kg}/{model}/sequences/{plan}/{editor}/o{order}/log",
+        asked=items_of_task,
+        edit_log="results/{kg}/{model}/sequences/{plan}/{editor}/o{order}/log",
         referred=files_of_states,
     output:
         "results/{kg}/{model}/sequences/{plan}/{editor}/o{order}/tasks/{task}/{checkpoints}.parquet",
     log:
         "results/logs/run_task/{kg}.{model}.{plan}.{editor}.o{order}.{task}.{checkpoints}.log",
     conda:
-        "../../envs/models.yaml"
+        environment_of_engines()
     resources:
         **gpu_job("run_task"),
     params:

@@ -17,7 +17,7 @@ with stage(snakemake) as run:
     number, parts = len(params.groups), []
     for place, (name, content) in enumerate(params.tasks.items()):
         task, info = make_task(name, content), TaskInfo.of({"name": name, **content})
-        items = TASK_ITEMS.read(given.items[place])
+        items = TASK_ITEMS.read(given.asked[place])
         paths = given.outputs[place * number : (place + 1) * number]
         outputs = TASK_OUTPUTS.read(given.unedited[place], *paths)
         scores = score_items(task, items, outputs)
