@@ -20,6 +20,7 @@ include: "workflow/rules/datasets.smk"
 include: "workflow/rules/edit.smk"
 include: "workflow/rules/precision.smk"
 include: "workflow/rules/sequences.smk"
+include: "workflow/rules/tasks.smk"
 include: "workflow/rules/report.smk"
 
 

@@ -62,9 +62,9 @@ def dirty_triples(seed: int) -> str:
     return "".join(lines)
 
 
-@pytest.fixture(scope="module", params=range(2))
-def seed(request) -> int:
-    return request.param
+@pytest.fixture(scope="module")
+def seed() -> int:
+    return 0
 
 
 @pytest.fixture(scope="module")

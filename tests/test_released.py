@@ -33,7 +33,6 @@ from published import (
     several,
     write,
 )
-from test_workflow import planned
 
 ROOT = Path(__file__).parents[1]
 
@@ -221,13 +220,6 @@ def test_an_export_says_what_it_is(tmp_path):
     assert "# Cases built for some-model from wikidata: dev" in page
     assert "`coverage_edit.json`: 4 rows" in page
     assert "people who do not exist" in notice(sizes, "dev", "world", "some-model", find_graph("world").about)
-
-
-def test_each_split_with_cases_is_exported(tmp_path):
-    assert planned(tmp_path, "--", "datasets")["export_cases"] == 2
-    (tmp_path / "study.yaml").write_text("cases: {quotas: {dev: {coverage: 0}}}")
-    changed = planned(tmp_path, "--configfile", "study.yaml", "--", "datasets")
-    assert changed["export_cases"] == 1
 
 
 # --- what cannot be read ------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@
     sequences  plans of edits, the files that they are read from, and tasks along them
     settings   the settings of a method for one model: the method's, the model's, the run's
     fetched    sources on disk; check_fetched: folders of weights that are there and cannot be used
+    tasks      the tasks of a run, and the files of their data
     sheets     relations.tsv, rules.tsv and paraphrases.tsv, and what a run takes from them
 
 A check is a function that yields one line per error, naming the key and what to do about it.

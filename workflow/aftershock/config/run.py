@@ -10,6 +10,7 @@ from aftershock.config.graphs import graph_errors, screen_errors, used_graphs
 from aftershock.config.models import encoder_errors, family_errors, read_helpers, read_models
 from aftershock.config.sequences import sequence_errors
 from aftershock.config.sheets import sheet_errors
+from aftershock.config.tasks import task_errors
 from aftershock.costs.devices import device_errors
 from aftershock.metrics.catalogue import BY_NAME, find_metric
 from aftershock.schema import Fault, faults, fill_defaults, read_schema, suggestion, without
@@ -41,6 +42,7 @@ def check_config(config: dict[str, Any], folder: str | Path) -> dict[str, dict[s
     errors = [*_without_contact(found), *(str(fault) for fault in found if not _is_contact(fault))]
     errors += [*graph_errors(sound, models, folder), *editor_errors(sound), *_split(sound), *_bars(sound)]
     errors += [*device_errors(sound), *sequence_errors(sound, folder), *_nothing(config)]
+    errors += task_errors(sound, folder)
     errors += model_errors
     errors += [*family_errors(sound, models), *encoder_errors(sound, models)]
     errors += mend_errors(sound, models, folder)

@@ -54,6 +54,16 @@ def prepare_items(
     return Prepared(frame, {**counts, "fewer_examples": wanting})
 
 
+def account(prepared: Prepared) -> Iterator[str]:
+    """Yield that there are fewer items than asked for, or fewer examples than a task's shots."""
+    counts = prepared.counts
+    if counts["items"] == counts["possible"] < counts["asked"]:
+        yield f"{counts['items']} items, of {counts['asked']} that were asked for: its files have no more"
+    if counts["fewer_examples"]:
+        of = f"{counts['fewer_examples']} of {counts['items']}"
+        yield f"{of} items have fewer examples than the task's shots"
+
+
 def _fields(task: Task, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
     """Yield the fields of what rows ask, where the task takes it; `prepare` may make several of one row."""
     for number, row in enumerate(rows):

@@ -105,23 +105,22 @@ def _fitting(folder: Path, patterns: Sequence[str]) -> Iterator[Path]:
 # --- rows -------------------------------------------------------------------------------------------------
 
 
-def read_rows(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
-    """Return the rows of files in their order; those of a downloaded folder are sorted by name.
+def read_rows(paths: str | Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of files in their order, or of all files below one folder, sorted by name.
 
     Each has the fields `file` and `folder`, the names of its file without ending and of the folder around it,
     where it has none of these itself. A .txt file is one row with the field `text`.
     """
     rows = []
-    for path in (file for given in map(Path, paths) for file in _files_below(given)):
+    files = _files_below(Path(paths)) if isinstance(paths, str) else map(Path, paths)
+    for path in files:
         stem = path.name.split(".")[0]
         rows += [{"file": stem, "folder": path.parent.name, **row} for row in _rows_of(path)]
     return rows
 
 
-def _files_below(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    return sorted(file for file in path.rglob("*") if file.name.removesuffix(".gz").endswith(KINDS))
+def _files_below(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.name.removesuffix(".gz").endswith(KINDS))
 
 
 def _rows_of(path: Path) -> list[dict[str, Any]]:

@@ -57,7 +57,7 @@ class Workers:
     def meet(self) -> None:
         """Wait until all workers have come to the end of this step. Raises WorkerEndedError."""
         for worker in self._running:
-            if not _pipe(worker.stdout).read(1):
+            if _pipe(worker.stdout).read(1) != DONE:
                 self._fail(worker)
         for worker in self._running:
             self._write(worker, DONE)

@@ -1,0 +1,238 @@
+"""Metrics of tasks, for one item and for many, against values worked out by hand and scikit-learn's."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
+
+from aftershock.tasks.answers import forms, parse
+from aftershock.tasks.definition import make_task
+from aftershock.tasks.task_metrics import METRICS, Outcome
+
+
+def outcome(**given):
+    given = {"choices": (), "gold": None, "answers": (), "logprobs": (), "n_tokens": (), "text": ""} | given
+    return Outcome(**({"prompt": "", "group": "", "finished": False} | given))
+
+
+def choice(logprobs, gold=0, choices=(" a", " bb", " cccc"), tokens=(1, 1, 4), **more):
+    n = len(logprobs)
+    return outcome(choices=choices[:n], gold=gold, logprobs=logprobs, n_tokens=tokens[:n], **more)
+
+
+def how(**parse):
+    return make_task("t", {"parse": parse}).parse
+
+
+def score(metric, *outcomes, **parse):
+    return METRICS[metric].score(outcomes, how(**parse))
+
+
+def value(metric, one, **parse):
+    return score(metric, one, **parse)[0].value
+
+
+def many(metric, *outcomes, **parse):
+    """The value of many items, through a table as it is written."""
+    scores = score(metric, *outcomes, **parse)
+    rows = pd.DataFrame([vars(each) for each in scores])
+    return METRICS[metric].combine(rows.assign(group=[each.group for each in outcomes]))
+
+
+# --- choices ------------------------------------------------------------------------------------------------
+
+
+def test_the_likeliest_choice_by_sum_token_and_character():
+    one = choice([-2.0, -3.0, -4.0], gold=2)  # per token -2 -3 -1, per character -2 -1.5 -1
+    assert [value(f"acc{per}", one) for per in ("", "_per_token", "_per_character")] == [0, 1, 1]
+    assert score("acc", one)[0].prediction == "a"
+    assert score("acc_per_token", one)[0].prediction == score("acc", one)[0].gold == "cccc"
+
+
+def test_ranks_of_the_right_choice():
+    assert value("mrr", choice([-2.0, -3.0, -4.0], gold=1)) == 1 / 2
+    assert [value("recall_at_2", choice([-2.0, -3.0, -4.0], gold=gold)) for gold in range(3)] == [1, 1, 0]
+    assert value("mrr", choice([-2.0, -2.0, -2.0])) == 1 / 3  # a tie is no knowledge
+
+
+def test_the_mass_of_true_choices():
+    one = choice(np.log([0.2, 0.1, 0.1]), answers=(" a", " cccc"))
+    assert value("mc2", one) == pytest.approx(3 / 4)
+
+
+def test_log_probabilities_that_are_no_numbers_are_no_answer():
+    for metric in ("acc", "mrr", "mc2", "auc"):
+        found = score(metric, choice([math.nan, -1.0]))[0]
+        assert (found.value, found.parsed, found.prediction) == (0.0, False, "")
+
+
+def two_way(n=60):
+    rng = np.random.default_rng(0)
+    gold = rng.integers(0, 2, n)
+    gold[:20] = 0
+    logprobs = np.round(rng.normal(size=(n, 2)) + gold[:, None] * [0, 0.7], 1)  # with ties
+    items = [choice(list(pair), int(g), (" no", " yes")) for pair, g in zip(logprobs, gold, strict=True)]
+    return items, gold, logprobs
+
+
+def test_many_items_of_two_choices_as_in_scikit_learn():
+    items, gold, logprobs = two_way()
+    predicted = logprobs.argmax(1)
+    assert many("auc", *items) == pytest.approx(roc_auc_score(gold, logprobs[:, 1] - logprobs[:, 0]))
+    assert many("balanced_acc", *items) == pytest.approx(balanced_accuracy_score(gold, predicted))
+    assert many("weighted_f1", *items) == pytest.approx(f1_score(gold, predicted, average="weighted"))
+    assert many("acc", *items) == pytest.approx((gold == predicted).mean())
+
+
+def test_a_model_that_always_says_no_is_seen_for_what_it_is():
+    items = [choice([0.0, -1.0], gold, (" no", " yes")) for gold in (0, 0, 0, 1)]
+    assert [many(metric, *items) for metric in ("acc", "balanced_acc", "auc")] == [0.75, 0.5, 0.5]
+
+
+def test_the_area_is_of_two_choices():
+    with pytest.raises(ValueError, match="an item has 3 choices"):
+        score("auc", choice([-1.0, -2.0, -3.0]))
+
+
+# --- generated texts ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "expected"),
+    [
+        (" So 3 + 4 is 7. The answer is $1,200.50.", {"pattern": r"answer is (\S+?)\.?$"}, "$1,200.50"),
+        ("no such thing", {"pattern": r"answer is (.*)"}, None),
+        (" B or C", {"pattern": r"\b([A-D])\b"}, "B"),
+        (" B or C", {"pattern": r"\b([A-D])\b", "take": "last"}, "C"),
+        (" Negative, not positive", {"words": ["positive", "negative"]}, "negative"),
+        (" neither", {"words": ["positive", "negative"]}, None),
+        ("  Rome \n", {}, "Rome"),
+        ("  \n", {}, None),
+    ],
+)
+def test_answers_in_texts(text, given, expected):
+    assert parse(text, how(**given)) == expected
+
+
+def test_forms_of_answers():
+    assert forms("number")("$1,200.50 dollars") == forms("number")("1200.5")
+    assert forms("number")("-3") != forms("number")("3")
+    assert forms("number")("none") == "none"
+    assert forms("words")("The Rome!") == "rome"
+    assert forms("lower")(" (A) ") == "(a)"
+
+
+def test_exact_matches_and_texts_without_an_answer():
+    letters = [outcome(text=text, answers=("B",)) for text in (" B.", " C", "")]
+    letter = {"pattern": r"\b([A-D])\b"}
+    assert [each.value for each in score("exact_match", *letters, **letter)] == [1, 0, 0]
+    assert [each.parsed for each in score("exact_match", *letters, **letter)] == [True, True, False]
+    assert many("exact_match", *letters, **letter) == pytest.approx(1 / 3)
+    assert many("exact_match_of_parsed", *letters, **letter) == pytest.approx(1 / 2)
+
+
+def test_an_unparsed_answer_is_of_no_class():
+    words = {"words": ["yes", "no"], "form": "lower"}
+    pairs = [("yes", "yes"), ("no", "no"), ("maybe", "no"), ("yes", "no")]
+    items = [outcome(text=text, answers=(gold,)) for text, gold in pairs]
+    expected = f1_score([g for _, g in pairs], ["yes", "no", "", "yes"], average="weighted", zero_division=0)
+    assert many("weighted_f1_of_words", *items, **words) == pytest.approx(expected)
+    assert many("balanced_exact_match", *items, **words) == pytest.approx((1 + 1 / 3) / 2)
+
+
+def test_the_best_of_several_answers():
+    one = outcome(text=" the red cat", answers=("dog", "a cat"))
+    assert value("f1", one) == pytest.approx(2 / 3)
+    assert value("rouge1", outcome(text="a b c", answers=("x", "a b"))) == pytest.approx(4 / 5)
+
+
+def test_an_answer_anywhere_in_the_text():
+    assert value("contains", outcome(text=" 15 apples", answers=("5",))) == 1
+    assert value("contains", outcome(text=" in New-York", answers=("new york",)), form="words") == 0
+    assert value("contains", outcome(text=" In The Hague!", answers=("hague",)), form="words") == 1
+
+
+def test_entities_of_a_list():
+    said = " PER: Ann Lee; LOC: Rome; LOC: Rome; ORG: Oslo; nonsense"
+    first = outcome(text=said, answers=("PER: Ann Lee", "LOC: Rome", "LOC: Oslo"))
+    none, silent = outcome(text=" none"), outcome(text="")
+    found = score("entity_f1", first, none, silent, form="lower")
+    assert [(each.hits, each.found, each.wanted) for each in found] == [(2, 4, 3), (0, 0, 0), (0, 0, 0)]
+    assert [each.value for each in found] == [pytest.approx(4 / 7), 1.0, 1.0]
+    assert [each.parsed for each in found] == [True, True, False]
+    wrong = outcome(text="LOC: Rome", answers=("PER: Ann Lee",))
+    assert many("entity_f1", first, wrong, form="lower") == pytest.approx(2 * 2 / (5 + 4))
+
+
+# --- as released --------------------------------------------------------------------------------------------
+
+
+def test_released_entities_are_substrings_by_kind():
+    items = [
+        outcome(group="Person", text=" Ann Lee and Bo", answers=("Ann Lee", "Bo", "Cy")),
+        outcome(group="Person", text=" nobody"),  # counts nowhere
+        outcome(group="Location", text=" anything", answers=("",)),  # at a sentence's end: always found
+        outcome(group="Miscellaneous", text=" Dutch", answers=("Dutch",)),
+        outcome(group="Miscellaneous", text=" nothing"),  # a missed one
+        outcome(group="Organization", text=""),  # an empty output without entities is a found one
+    ]
+    assert many("entity_recall_released", *items) == pytest.approx((2 / 3 + 1 + 1 / 2 + 1) / 4)
+
+
+def released_spans(outcomes):
+    """The counting of Study B's code, span by span."""
+    flag, counts = False, []
+    for one in outcomes:
+        words = (one.prompt + one.text).split("Answer:")[-1].lower().split()
+        count = 0
+        if words[0] in one.answers or words[-1] in one.answers:
+            counts.append(1)
+            continue
+        for i in range(len(words) - 1):
+            output = words[i]
+            if output in one.answers:
+                count += 1
+                continue
+            for j in range(i + 1, len(words)):
+                output = output + " " + words[j]
+                if output in one.answers:
+                    count += 1
+                    flag = True
+                    break
+            if flag:
+                break
+        counts.append(count)
+    return counts
+
+
+def test_released_spans_count_repeats_and_forget_after_a_hit():
+    said = ["x rome y rome z rome w", "in new york city", "go new york city", "new york it is", "it is rome"]
+    items = [outcome(text=f"Answer: {text}", answers=("rome", "new york")) for text in said]
+    items.append(outcome(prompt="passage of rome here ", text="unsure", answers=("rome",)))
+    found = [each.value for each in score("spans_released", *items)]
+    assert found == released_spans(items) == [3, 1, 0, 1, 1, 0]
+    assert [each.value for each in score("spans_released", items[-1])] == [1]  # the passage is searched too
+
+
+def test_the_end_of_a_released_summary_is_cut_off():
+    answer = ("Ann comes to Rome tomorrow evening",)
+    text = "Ann comes to Rome tomorrow evening"
+    assert value("rouge_released", outcome(text=text, answers=answer, finished=True)) == pytest.approx(1)
+    assert value("rouge_released", outcome(text=text, answers=answer)) < 0.9
+    assert value("rouge_released", outcome(text=f"noise DR:{text}", answers=answer, finished=True)) > 0.99
+
+
+# --- texts scored whole -------------------------------------------------------------------------------------
+
+
+def test_perplexity_is_of_all_tokens_together():
+    texts = [
+        outcome(answers=("ab",), logprobs=[-6.0], n_tokens=[2]),
+        outcome(answers=("Äbcd",), logprobs=[-2.0], n_tokens=[6]),
+    ]
+    assert [value("nll", text) for text in texts] == [3, 1 / 3]
+    assert many("perplexity", *texts) == pytest.approx(math.exp(8 / 8))
+    assert many("nll", *texts) == 1
+    assert many("bits_per_byte", *texts) == pytest.approx(8 / math.log(2) / 7)

@@ -1,0 +1,132 @@
+"""Outputs of engines as scores, and items that ask about edited facts."""
+
+import pandas as pd
+import pytest
+
+from aftershock.tables.sequences import TASK_ITEMS, TASK_OUTPUTS, TASK_SCORES
+from aftershock.tasks.definition import make_task
+from aftershock.tasks.scoring import asks_about, combine, edits_asked_about, score_items
+
+
+def items(*rows) -> pd.DataFrame:
+    blank = {
+        "group": None,
+        "prompt": "",
+        "question": "",
+        "choices": [],
+        "gold": None,
+        "answers": [],
+        "about": [],
+    }
+    made = [{"item_id": str(number), **blank, **row} for number, row in enumerate(rows)]
+    frame = pd.DataFrame(made, columns=list(TASK_ITEMS.columns)).astype({"gold": "Int64"})
+    TASK_ITEMS.check(frame)
+    return frame
+
+
+def outputs(checkpoint, *rows) -> pd.DataFrame:
+    blank = {"logprobs": [], "n_tokens": [], "greedy": [], "text": None, "finished": None, "truncated": 0}
+    made = [
+        {"checkpoint": checkpoint, "item_id": str(number), **blank, **row} for number, row in enumerate(rows)
+    ]
+    return pd.DataFrame(made, columns=list(TASK_OUTPUTS.columns)).astype(
+        {"text": "string", "finished": "boolean"}
+    )
+
+
+def read_back(frame: pd.DataFrame, table, folder) -> pd.DataFrame:
+    """The rows as a stage reads them, lists as arrays."""
+    table.write(frame, folder / "table.parquet")
+    return table.read(folder / "table.parquet")
+
+
+CHOICE = make_task("choice", {"kind": "choice", "metrics": ["acc", "mrr"]})
+THREE = [{"choices": [" a", " b", " c"], "gold": gold, "group": f"g{gold}"} for gold in (2, 0)]
+
+
+def chosen(*logprobs):
+    return {"logprobs": list(logprobs), "n_tokens": [1.0] * len(logprobs)}
+
+
+def test_each_checkpoint_item_and_metric_has_a_score(tmp_path):
+    said = pd.concat(
+        [
+            outputs(10, chosen(-3.0, -2.0, -1.0), chosen(-3.0, -2.0, -1.0)),
+            outputs(0, chosen(-1.0, -3.0, -2.0), chosen(-1.0, -2.0, -3.0)),
+        ]
+    )
+    found = score_items(
+        CHOICE, read_back(items(*THREE), TASK_ITEMS, tmp_path), read_back(said, TASK_OUTPUTS, tmp_path)
+    )
+    found = read_back(found, TASK_SCORES, tmp_path)
+    values = found.set_index(["checkpoint", "metric", "item_id"])["value"]
+    assert values.to_dict() == {
+        **{(0, "acc", "0"): 0, (0, "acc", "1"): 1, (0, "mrr", "0"): 1 / 2, (0, "mrr", "1"): 1},
+        **{(10, "acc", "0"): 1, (10, "acc", "1"): 0, (10, "mrr", "0"): 1, (10, "mrr", "1"): 1 / 3},
+    }
+    one = found[(found["checkpoint"] == 10) & (found["metric"] == "mrr")]
+    assert combine("mrr", one) == pytest.approx(2 / 3)
+    assert one["prediction"].tolist() == ["c", "c"]
+    assert one["gold"].tolist() == ["c", "a"]
+    assert one["group"].tolist() == ["g2", "g0"]
+
+
+def test_generated_texts_are_scored_from_what_is_parsed(tmp_path):
+    task = make_task("t", {"metrics": ["exact_match"], "parse": {"words": ["yes", "no"]}})
+    asked = items({"answers": ["yes"]}, {"answers": ["no"]}, {"answers": ["no"]})
+    said = outputs(0, {"text": " Yes!"}, {"text": " perhaps"}, {"text": None})
+    found = score_items(task, asked, read_back(said, TASK_OUTPUTS, tmp_path))
+    assert found["value"].tolist() == [1, 0, 0]
+    assert found["parsed"].tolist() == [True, False, False]
+
+
+def test_the_order_of_outputs_does_not_matter():
+    said = outputs(0, chosen(-3.0, -2.0, -1.0), chosen(-3.0, -2.0, -1.0))
+    pd.testing.assert_frame_equal(
+        score_items(CHOICE, items(*THREE), said), score_items(CHOICE, items(*THREE), said[::-1])
+    )
+
+
+def test_outputs_have_to_be_of_all_items_and_no_others():
+    said = outputs(3, chosen(-3.0, -2.0, -1.0), chosen(-3.0, -2.0, -1.0))
+    with pytest.raises(ValueError, match="task choice: 1 items have no output after 3 edits, the first is 1"):
+        score_items(CHOICE, items(*THREE), said[:1])
+    with pytest.raises(ValueError, match="task choice: outputs of unknown items: 1"):
+        score_items(CHOICE, items(*THREE[:1]), said)
+
+
+# --- items about edited facts -------------------------------------------------------------------------------
+
+EDITS = pd.DataFrame(
+    {
+        "edit_id": [3, 5, 8],
+        "subject": ["Ann Lee", "France", ""],
+        "target_true": ["Oslo", "Paris", "x"],
+        "target_new": ["Rome", "Bern", ""],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("item", "edits"),
+    [
+        ({"question": "Where was Ann Lee born?", "answers": ["Oslo"]}, [3]),
+        ({"question": "where was ANN  LEE born?", "choices": [" Rome", " Bonn"]}, [3]),  # the new object
+        ({"question": "Where was Ann Leeds born?", "answers": ["Oslo"]}, []),  # another name
+        ({"question": "What did Ann Lee write?", "answers": ["Poems"]}, []),  # another fact
+        ({"question": "Who was born there?", "answers": ["Oslo"]}, []),
+        ({"question": "The capital of France?\nA. Paris\nB. Lyon", "choices": [" A", " B"]}, [5]),
+        ({"question": "The capital of France?\nA. Parisian\nB. Lyon", "choices": [" A", " B"]}, []),
+        ({"question": "Ann Lee lives in France, in Paris or Oslo?", "answers": ["Paris"]}, [3, 5]),
+        ({"question": "Anything", "about": ["france"]}, [5]),
+        ({"question": "", "answers": [""]}, []),
+    ],
+)
+def test_items_that_ask_about_an_edit(item, edits):
+    assert edits_asked_about(items(item), EDITS)[0] == edits
+    assert asks_about(items(item), EDITS).tolist() == [bool(edits)]
+
+
+def test_nothing_is_asked_about_no_edit():
+    asked = items({"question": "Where was Ann Lee born?", "answers": ["Oslo"]})
+    assert asks_about(asked, EDITS[:0]).tolist() == [False]

@@ -1,0 +1,66 @@
+"""What the rules of tasks ask of the configuration: tasks, where their rows are, and their items."""
+
+from aftershock.config.tasks import data_folder, tasks_of_run
+from aftershock.tasks.sources import files_of, parts_of, source_of
+
+TASKS = tasks_of_run(config, Path(PROJECT))
+TASK_SOURCES = {
+    (name, part): source_of(task, part, data_folder(config, Path(PROJECT)))
+    for name, task in TASKS.items()
+    for part in parts_of(task)
+}
+DOWNLOADS = {source.download: source for source in TASK_SOURCES.values() if source.hub}
+
+
+def tasks_from(source):
+    """The names of the tasks whose items are made of a source."""
+    return [name for name, task in TASKS.items() if task.source == source]
+
+
+wildcard_constraints:
+    task=any_of(TASKS),
+    download=any_of(DOWNLOADS),
+
+
+def rows_of(part):
+    """The files with the rows of a task's part, or the folder that they are downloaded to."""
+
+    def function(wildcards):
+        source = TASK_SOURCES.get((wildcards.task, part))
+        if source is None:
+            return []
+        return f"results/tasks/{source.download}" if source.hub else files_of(source)
+
+    return function
+
+
+def download_source(wildcards):
+    """The data set, revision and patterns of files of a download."""
+    source = DOWNLOADS[wildcards.download]
+    return {"hub": source.hub, "revision": source.revision, "files": list(source.files)}
+
+
+def task_for(stage):
+    """What a stage's result depends on in a task's file."""
+
+    def function(wildcards):
+        return TASKS[wildcards.task].part(stage)
+
+    return function
+
+
+def code_with_task(rule):
+    """The code of a script that works on a task: also that of the function its file names."""
+
+    def function(wildcards):
+        task = TASKS[wildcards.task]
+        return code_of(rule, *([task.prepare] if task.prepare else []))
+
+    return function
+
+
+def items_of_task(wildcards):
+    """The items of a task; those that ask for the edits of a plan belong to the plan."""
+    if TASKS[wildcards.task].source == "edits":
+        return f"results/{wildcards.kg}/{wildcards.model}/sequences/{wildcards.plan}/items/{wildcards.task}.parquet"
+    return f"results/{wildcards.kg}/tasks/{wildcards.task}/items.parquet"
