@@ -188,10 +188,7 @@ class Loud:
 
 
 def test_instructions_are_counted_one_by_one_and_all_together(monkeypatch):
-    names = {
-        "loud": Loud,
-        "short": type("Short", (Loud,), {"check_following": lambda _, text: len(text) < 5}),
-    }
+    short = type("Short", (Loud,), {"check_following": lambda _, text: len(text) < 5})
     registry = types.ModuleType("instructions_registry")
     registry.INSTRUCTION_DICT = {"loud": Loud, "short": short}
     for module in ("lm_eval", "lm_eval.tasks", "lm_eval.tasks.ifeval"):
