@@ -167,7 +167,7 @@ def test_the_document_has_the_tables_of_the_files():
 
 def test_the_example_of_the_document_is_a_task(tmp_path):
     text = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
-    block = re.search(r"    # colours\.yaml\n((?:    .*\n)+)", text)[1]
+    block = re.search(r"    # mine\.yaml, in resources/tasks/\n((?:    .*\n)+)", text)[1]
     content = yaml.safe_load(re.sub(r"^    ", "", block, flags=re.M))
     write(tmp_path, "colours", yaml.safe_dump(content))
     assert read_task("colours", tmp_path).two_way
