@@ -19,6 +19,7 @@ GROUPS = {
     "simulated": (
         "test_claims",
         "test_figures",
+        "test_health",
         "test_page",
         "test_page_browser",
         "test_page_cases",
@@ -28,12 +29,15 @@ GROUPS = {
         "test_reported",
     ),
     "contract": ("test_context", "test_contract", "test_retrieval"),
-    "planned": ("test_known", "test_workflow"),
+    "planned": ("test_known", "test_plan", "test_workflow"),
     "slice": ("test_kg_slice", "test_kg_sources", "test_splits"),
 }
 """Files whose tests use what is made once: simulated runs, a model that knows facts, a plan, a store."""
 GROUP_OF = {file: group for group, files in GROUPS.items() for file in files}
-LONGEST = ("simulated", "slice", "test_verify", "test_runs", "test_benchmarks", "test_paraphrases_runs")
+LONGEST = (
+    *("simulated", "slice", "contract", "planned", "test_verify", "test_runs", "test_benchmarks"),
+    *("test_families", "test_patches", "test_paraphrases_runs"),
+)
 """Groups that start first, so that at the end no process waits long for another."""
 
 # Libraries are imported while tests are collected, and all that they make stays to the end: it is neither

@@ -37,6 +37,7 @@ def example(method):
     return {**layers, **found.method.example}
 
 
+FEW = 5
 SETTINGS = {method: example(method) for method in {*find_methods(), *METHODS}}
 
 STRONG = {
@@ -76,6 +77,12 @@ def families_of(method, wanted=("gpt2", "llama")):
 def make(method, lm, contexts=CONTEXTS, seed=0, **changes):
     settings = settings_of(method, SETTINGS[method], changes)
     return built(method, lm, settings, contexts, seed=seed)
+
+
+def make_brief(method, lm, **changes):
+    """The editor with few steps, for all that does not depend on their number."""
+    few = {"steps": FEW} if SETTINGS[method].get("steps", 0) > FEW else {}
+    return make(method, lm, **few | changes)
 
 
 def make_measured(method, lm):

@@ -10,6 +10,7 @@ from subprocess import Popen
 
 import psutil
 
+import started
 from aftershock.process import alive
 
 ROOT = Path(__file__).parents[1]
@@ -54,11 +55,24 @@ def gone(processes: list[psutil.Process], within: float) -> bool:
     return not any(alive(process) for process in processes)
 
 
-def start(folder: Path, *command: str, **environment: str) -> Popen:
-    """A run of the small workflow."""
+def write_workflow(folder: Path) -> None:
+    """Write the small workflow, unless it is there: a script written anew counts as changed."""
     for name, text in (("Snakefile", SNAKEFILE), ("work.py", WORK)):
-        if not (folder / name).exists():  # a script written anew counts as changed
+        if not (folder / name).exists():
             (folder / name).write_text(text)
+
+
+def launch(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """A whole run of the small workflow by the launcher, on one core unless it is resumed."""
+    write_workflow(folder)
+    cores = () if "--resume" in arguments else LAUNCH[3:]
+    environment = {"PYTHONPATH": str(ROOT / "workflow")}
+    return started.module("aftershock.launch", folder, *cores, *arguments, **environment)
+
+
+def start(folder: Path, *command: str, **environment: str) -> Popen:
+    """A run of the small workflow that can be killed."""
+    write_workflow(folder)
     return Popen(
         command,
         cwd=folder,

@@ -1,4 +1,8 @@
-"""Snakemake as its users start it, from a process that has imported it once: that is most of a short run."""
+"""Programs as their users start them, from a process that has imported their libraries once.
+
+To import Snakemake is most of a short run. What is imported are libraries only, none of the package: that may
+be another copy than the one beside these tests.
+"""
 
 import atexit
 import json
@@ -12,10 +16,15 @@ from tempfile import TemporaryDirectory
 
 def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     """`python -m snakemake` in a folder, in a process of its own, with changes of the environment."""
-    command = [sys.executable, "-m", "snakemake", *arguments]
+    return module("snakemake", folder, *arguments, **environment)
+
+
+def module(name: str, folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """`python -m NAME` in a folder, in a process of its own, with changes of the environment."""
+    command = [sys.executable, "-m", name, *arguments]
     with TemporaryDirectory() as kept:
         files = [Path(kept, name) for name in ("stdout", "stderr")]
-        asked = [str(folder), list(arguments), os.environ | environment, list(map(str, files))]
+        asked = [name, str(folder), list(arguments), os.environ | environment, list(map(str, files))]
         process = _imported()
         print(json.dumps(asked), file=process.stdin, flush=True)
         status = int(process.stdout.readline())
@@ -24,7 +33,7 @@ def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.C
 
 @cache
 def _imported() -> subprocess.Popen:
-    """A process that starts Snakemake for each line it is sent, and answers with the exit status."""
+    """A process that starts a module for each line it is sent, and answers with the exit status."""
     process = subprocess.Popen(
         [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -32,8 +41,10 @@ def _imported() -> subprocess.Popen:
     return process
 
 
-def _start(folder: str, arguments: list[str], environment: dict[str, str], files: list[str]) -> None:
-    """Be `python -m snakemake` from now on."""
+def _start(
+    name: str, folder: str, arguments: list[str], environment: dict[str, str], files: list[str]
+) -> None:
+    """Be `python -m NAME` from now on."""
     import runpy
 
     os.chdir(folder)
@@ -44,12 +55,18 @@ def _start(folder: str, arguments: list[str], environment: dict[str, str], files
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.path[:1] = [folder, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     sys.argv[1:] = arguments
-    runpy.run_module("snakemake", run_name="__main__", alter_sys=True)
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
 
 
 def main() -> None:
     """Start what is asked for, one after the other."""
+    import jsonschema  # noqa: F401
+    import pandas  # noqa: F401
+    import psutil  # noqa: F401
+    import pyarrow.parquet  # noqa: F401
+    import pydantic  # noqa: F401
     import snakemake.cli
+    import yaml  # noqa: F401
 
     snakemake.cli.get_argument_parser()  # which looks for plugins
     for line in sys.stdin:

@@ -64,9 +64,15 @@ def tables_of(**study):
     return {name: table for name, (_, table) in found.items()}
 
 
+@cache
+def sound(dataset):
+    """The tables of a dataset's sound runs; not to be changed."""
+    return tables_of(**study_of(dataset))
+
+
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_a_study_has_all_tables(dataset):
-    found = tables_of(**study_of(dataset))
+    found = sound(dataset)
     summary, comparisons, stable = (found[name] for name in ("summary", "comparisons", "stability"))
     assert (summary["n"] + summary["empty"]).groupby(summary["subset"]).nunique().eq(1).all()
     pairs = set(zip(comparisons["editor"], comparisons["other"], strict=True))
@@ -81,7 +87,7 @@ def test_a_study_has_all_tables(dataset):
 
 
 def test_the_strict_level_of_a_breakdown_is_the_strict_subset():
-    found = tables_of(**study_of("reverse"))
+    found = sound("reverse")
     rows = found["breakdowns"][
         (found["breakdowns"]["facet"] == "strict") & (found["breakdowns"]["level"] == "yes")
     ]
@@ -144,7 +150,7 @@ def test_scores_of_a_case_that_the_dataset_does_not_have_are_named():
 
 
 def test_the_seed_decides_and_the_order_of_rows_does_not():
-    study = study_of("composite", 40, seeds=(0, 1))
+    study = study_of("composite", 40, PART[:2], seeds=(0, 1))
     first = tables_of(**study)
     rng = np.random.default_rng(0)
     shuffled = dict(study)
@@ -165,7 +171,7 @@ def test_scores_are_read_as_they_are_written(tmp_path):
         SCORES.write(rows, tmp_path / f"{i}.parquet")
     read = [SCORES.read(tmp_path / f"{i}.parquet") for i in range(len(study["runs"]))]
     pd.testing.assert_frame_equal(
-        tables_of(**study)["summary"], tables_of(**study | {"scores": read})["summary"]
+        sound("reverse")["summary"], tables_of(**study | {"scores": read})["summary"]
     )
 
 

@@ -17,11 +17,9 @@ from aftershock.lm.statistics.moments import second_moments
 from aftershock.lm.statistics.sinks import describe_beginning, first_token
 from aftershock.lm.texts.tokens import encode_pairs, locate, locate_pairs
 from aftershock.page.beginnings import SINK, sink_remark, told
-from aftershock.report import page
 from aftershock.requests import EditRequest, Query
 from editing import STRONG
-from pages import MODEL, material
-from tiny import FAMILIES, NAMES, TEXTS, moments, next_log_probs, tiny, written
+from tiny import FAMILIES, NAMES, TEXTS, in_turn, moments, next_log_probs, tiny, written
 from tokenizers_here import MAKERS, tokenizer_of
 
 every_kind = pytest.mark.parametrize("kind", MAKERS)
@@ -131,8 +129,7 @@ def test_scores_continuations_and_moments_are_those_of_ids_with_the_token_in_fro
     assert torch.allclose(found.matrix, (k.T @ k / len(k)).float(), rtol=1e-5, atol=1e-6)
 
 
-@every_family
-@pytest.mark.parametrize("method", STRONG)
+@pytest.mark.parametrize(("method", "family"), in_turn(STRONG))
 def test_a_subject_of_one_token_that_opens_a_text_is_edited_behind_the_token(method, family):
     lm = begun(tiny(family), "bos")
     request = EditRequest("{} of", " in", "Oslo")  # a word of the tokenizer's
@@ -226,15 +223,3 @@ def test_without_texts_nothing_is_measured():
         assert found["first_token"] is None
         assert sink_remark(found) is None
         assert told(found) == "What the model reads has nothing in front, document_token: auto."
-
-
-def test_the_page_says_what_texts_begin_with_and_warns():
-    found = {"document_token": "auto", "begins_with": [], "first_token": 130.0}
-    text = page(material(beginnings={MODEL: found}))
-    assert "What the model reads has nothing in front, document_token: auto." in text
-    assert "the first position of a text is an attention sink" in text
-    behind = found | {"document_token": "<b>", "begins_with": ["<b>"], "first_token": 1.5}
-    text = page(material(beginnings={MODEL: behind}))
-    assert "&lt;b&gt; in front" in text
-    assert "attention sink" not in text
-    assert "What the model reads has" not in page(material())

@@ -1,7 +1,7 @@
 """The hash of a stage's code changes with what the stage computes, and with nothing else."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -266,13 +266,12 @@ def a_log_message(project: Path) -> None:
     replace(project / "aftershock" / "experiments" / "cases.py", old, new)
 
 
-@pytest.mark.parametrize(
-    "add", [a_method, a_family, a_dataset, a_task, a_line_in_the_progress_bar, a_log_message]
-)
-def test_what_is_added_beside_a_stage_makes_nothing_again(project: Path, add: Callable[[Path], None]) -> None:
+def test_what_is_added_beside_a_stage_makes_nothing_again(project: Path) -> None:
     before = hashes(project)
-    add(project)
-    assert hashes(project) == before
+    for add in (a_method, a_family, a_dataset, a_task, a_line_in_the_progress_bar, a_log_message):
+        add(project)
+    changed = {stage for stage, found in hashes(project).items() if found != before[stage]}
+    assert not changed
 
 
 def test_a_changed_editor_makes_its_own_edits_again(project: Path) -> None:

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from aftershock import figures
-from aftershock.datasets.table import DATASETS
 from aftershock.figures.cost import HARM, cost, costs, seconds_per_case
 from aftershock.figures.sizes import by_size, groups, sizes
 from aftershock.figures.style import COLOURS, look
@@ -31,19 +30,18 @@ NASTY = (
 )
 
 
+DRAWN = ("coverage", "reverse", "round_easy")
+"""Datasets of each kind: with neighbours, without them, and with several true objects."""
+
+
 @pytest.fixture(scope="module")
 def simulated():
     return simulated_run(fails=[("ft", "reverse")])
 
 
 @pytest.fixture(scope="module")
-def small():
-    return simulated_run(n=8, datasets=("round_hard",))
-
-
-@pytest.fixture(scope="module")
-def given(simulated):
-    return simulated.drawn(labels={"R7": "award $received$"})
+def given():
+    return simulated_run(fails=[("ft", "reverse")], datasets=DRAWN).drawn(labels={"R7": "award $received$"})
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +53,9 @@ def drawn(given, tmp_path_factory):
 
 def test_every_kind_comes_as_svg_pdf_and_png(drawn):
     names = {path.name for path in drawn.iterdir()}
-    rounds = ("round_easy", "round_hard")
-    expected = {(d, kind) for d in DATASETS for kind in ("metrics", "trajectories")}
-    expected |= {(d, kind) for d in rounds for kind in ("sizes", "objects")} | {
-        (figures.WHOLE, "cost"),
-        (figures.WHOLE, "health"),
-    }
+    expected = {(d, kind) for d in DRAWN for kind in ("metrics", "trajectories")}
+    expected |= {("round_easy", "sizes"), ("round_easy", "objects")}
+    expected |= {(figures.WHOLE, "cost"), (figures.WHOLE, "health")}
     made = {figures.figure_name(MODEL, *key) for key in expected}
     assert names == {f"{name}.{ending}" for name in made for ending in ("svg", "pdf", "png")}
     assert {kind for _, kind in expected} == set(figures.KINDS)
@@ -69,7 +64,7 @@ def test_every_kind_comes_as_svg_pdf_and_png(drawn):
 
 
 def test_figures_are_the_same_each_time_and_hold_no_date(given, drawn, tmp_path):
-    part = [i for i, run in enumerate(given.runs) if run["dataset"] == "round_hard"]
+    part = [i for i, run in enumerate(given.runs) if run["dataset"] == "round_easy"]
     by_run = ("runs", "probabilities", "scores", "cases")
     figures.draw_all(
         tmp_path, replace(given, **{key: [getattr(given, key)[i] for i in part] for key in by_run})
@@ -99,10 +94,10 @@ def renamed(simulated, names):
     return part.drawn(labels=dict.fromkeys(["R7"], names[3]))
 
 
-@pytest.mark.parametrize("shift", range(0, len(NASTY), 4))
-def test_hostile_labels_break_no_figure(small, tmp_path, shift):
+@pytest.mark.parametrize(("shift", "cases"), [(0, 8), (4, 2), (8, 1)])
+def test_hostile_labels_and_a_single_case_break_no_figure(tmp_path, shift, cases):
     names = [*NASTY[shift:], *NASTY[:shift]]
-    figures.draw_all(tmp_path, renamed(small, names))
+    figures.draw_all(tmp_path, renamed(simulated_run(n=cases, datasets=("round_hard",)), names))
     drawn = list(tmp_path.glob("*.svg"))
     assert len(drawn) == len(figures.KINDS)
     for path in drawn:
@@ -235,12 +230,6 @@ def test_sampled_cases_are_complete_for_every_editor(simulated):
     easy["ft"] = easy["ft"][(easy["ft"]["case_id"] < 2) | (easy["ft"]["state"] != "2")]
     assert set(figures.sample_cases(easy, 5, 0)) == {0, 1}
     assert figures.sample_cases({}, 5, 0) == []
-
-
-@pytest.mark.parametrize(("n", "datasets"), [(1, ("coverage", "round_hard")), (2, ("round_hard",))])
-def test_a_single_case_is_drawn(tmp_path, n, datasets):
-    figures.draw_all(tmp_path, simulated_run(n=n, datasets=datasets).drawn())
-    assert (tmp_path / "demo.round_hard.sizes.svg").exists()
 
 
 def test_no_run_and_no_case_draw_nothing(tmp_path):

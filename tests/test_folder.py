@@ -3,17 +3,16 @@
 import errno
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import started
 from aftershock.jobs.folder import PreflightError, check_dates, check_writable
 
 ROOT = Path(__file__).parents[1]
-DEADLINE = 60
 
 
 @pytest.fixture
@@ -92,15 +91,8 @@ def test_a_disk_without_room_for_files(disk: Path) -> None:
 def test_a_launch_on_a_read_only_disk_is_one_line(disk: Path) -> None:
     (disk / "Snakefile").write_text("rule all:\n")
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    run = subprocess.run(
-        [sys.executable, "-m", "aftershock.launch", "--cores", "1"],
-        cwd=disk,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "workflow")},
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
+    environment = {"PYTHONPATH": str(ROOT / "workflow")}
+    run = started.module("aftershock.launch", disk, "--cores", "1", **environment)
     assert run.returncode == 1
     assert run.stderr.startswith(
         "results/ is on a read-only disk. Run where it can be written, or move results/"

@@ -54,7 +54,7 @@ ALLOWED = {
     "jobs": {"datasets", "kg", "stage", "tables"},
     "tasks": {"lm", "schema", "tables"},
     "config": {"tasks", "costs", "datasets", "editors", "experiments", "kg", "lm", "metrics", "schema"},
-    "costs": {"config", "datasets", "editors", "experiments", "jobs", "kg", "metrics", "schema"},
+    "costs": {"config", "datasets", "editors", "experiments", "jobs", "kg", "metrics", "schema", "tasks"},
     "launch": {"jobs"},
 }
 CYCLES = {("kg", "schema"), ("jobs", "stage"), ("config", "costs")}  # imports that point the other way, still

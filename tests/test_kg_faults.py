@@ -29,8 +29,8 @@ from faulty import (
     small_graph,
 )
 
-SEQUENCES = 78
-BLOCKS = 3
+SEQUENCES = 40
+BLOCKS = 2
 
 # what a run says when a fault does not pass; those that are missing here do no harm, however long they last
 STOPS = {

@@ -117,13 +117,12 @@ def assert_equal(tables: Tables, others: Tables) -> None:
         assert left_out == others[name][1], name
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_a_dirty_graph_is_the_same_from_all_sources(tmp_path, seed: int) -> None:
-    text = dirty_triples(seed)
+def test_a_dirty_graph_is_the_same_from_all_sources(tmp_path) -> None:
+    text = dirty_triples(0)
     (tmp_path / "graph.nt").write_text(text)
     load_triples(tmp_path / "graph.nt", tmp_path / "store")
     dump = dump_of(tmp_path / "graph.nt", WORLD, [*RELATIONS_USED, "R9"], tmp_path / "dump")
-    wanted = list(RELATIONS_USED), RULES_USED, list(RELATIONS_USED), ()
+    wanted = list(RELATIONS_USED), RULES_USED[::3], list(RELATIONS_USED), ()
     with connect({"namespace": "world"}, tmp_path / "store") as source:
         stored = every_table(source, *wanted)
     with connect({"namespace": "world", "source": "dump"}, dump) as source:
@@ -152,15 +151,10 @@ def test_the_world_is_the_same_from_all_sources(tmp_path) -> None:
 
 
 @pytest.mark.skipif(not SLICE.exists(), reason=f"needs the slice of Wikidata, {SLICE.name}")
-def test_real_facts_are_the_same_from_all_sources(tmp_path, slice_store, slice_asked) -> None:
+def test_real_facts_are_the_same_from_store_and_dump(tmp_path, slice_asked) -> None:
     relation_ids = read_relations(RESOURCES / "relations.tsv", "wikidata")["relation_id"].tolist()
-    rules = [LogicRule.parse(rule) for rule in kept_rules(RESOURCES, "wikidata")]
     dump = dump_of(SLICE, GRAPHS["wikidata"], relation_ids, tmp_path / "dump")
-    number = len(slice_asked.found["sample"][0])
-    with connect({"namespace": "wikidata"}, slice_store) as source:
-        stored = samples(source, relation_ids, rules, number, (20, 300))
     with connect({"namespace": "wikidata", "source": "dump"}, dump) as source:
-        assert_equal(samples(source, relation_ids, rules, number, (20, 300)), stored)
         read = ask(source, "wikidata")
     assert_equal(
         {**read.found, "labels": (read.labels, None)},
@@ -177,7 +171,7 @@ def test_a_part_of_the_real_facts_is_the_same_from_another_engine(tmp_path) -> N
     lines = gzip.decompress(SLICE.read_bytes()).decode().splitlines(keepends=True)
     facts = [line for line in lines if listed.search(line)]
     family = components([(line.split()[0], line.split()[2]) for line in facts])
-    facts = [line for line in facts if zlib.crc32(family[line.split()[0]].encode()) % 6 == 0]
+    facts = [line for line in facts if zlib.crc32(family[line.split()[0]].encode()) % 12 == 0]
     about = {term for line in facts for term in (line.split()[0], line.split()[2])}
     named = [line for line in lines if "#label>" in line and line.split()[0] in about]
     (tmp_path / "part.nt").write_text("".join([*facts, *named]))
@@ -187,5 +181,5 @@ def test_a_part_of_the_real_facts_is_the_same_from_another_engine(tmp_path) -> N
         read = every_table(source, *wanted)
     with served_by_rdflib("".join([*facts, *named]), GRAPHS["wikidata"]) as source:
         assert_equal(every_table(source, *wanted), read)
-    assert len(read["sample"][0]) > 1_000
-    assert all(len(read[str(rule)][0]) > 20 for rule in rules)
+    assert len(read["sample"][0]) > 500
+    assert all(len(read[str(rule)][0]) > 10 for rule in rules)

@@ -16,7 +16,7 @@ from aftershock.requests import Query
 from tiny import FAMILIES, ROUNDING, moments, requests, tiny
 
 CONTEXTS = ["{}", "It rains. {}"]
-BASE = {"steps": 5, "lr": 0.3, "weight_decay": 0.4, "clamp": 4.0, "kl_factor": 0.3}
+BASE = {"steps": 3, "lr": 0.3, "weight_decay": 0.4, "clamp": 4.0, "kl_factor": 0.3}
 
 
 def test_parts_stay_within_the_limit_and_cover_all_rows():
@@ -108,7 +108,7 @@ def test_edits_and_scores_come_out_the_same_when_memory_is_short(method, monkeyp
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_layers_that_are_run_again_for_the_gradient_change_nothing(family, monkeypatch):
-    lm, asked = tiny(family), requests(3)
+    lm, asked = tiny(family), requests(2)
     objective = Objective(0, "mlp", **BASE)
     kept = solve_values(lm, asked, CONTEXTS, objective)
     again, tried = values._solve, []

@@ -1,11 +1,8 @@
 """The stages of second moments in a copy of the project: whose text is gathered, and what is published."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +11,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+import started
 from aftershock.config.models import read_models
 from aftershock.config.settings import artifact_layers, moment_layers
 from aftershock.costs.cost import EIGENVECTORS
@@ -74,10 +72,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def snakemake(project: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "snakemake", "--configfile", "study.yaml", "--cores", "1", *arguments]
-    run = subprocess.run(
-        command, cwd=project, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
-    )
+    run = started.snakemake(project, "--configfile", "study.yaml", "--cores", "1", *arguments)
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout + run.stderr
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from aftershock.page.weights import dequantised, read_origin
-from aftershock.report import context
+from aftershock.report import context, page
 from pages import MODEL, material
 
 ORIGIN = {"package": "some", "gguf": "small.Q4_1.gguf", "gguf_sha256": "ab12", "quantisation": "Q4_1"}
@@ -36,3 +36,15 @@ def test_a_method_that_is_not_set_up_stands_at_the_top() -> None:
     weak = {key: rows.assign(success=0.1) for key, rows in made.trials.items()}
     (line,) = (line for line in context(material(trials=weak))["missed"] if "Not set up" in line)
     assert f"rome on {MODEL}" in line
+
+
+def test_the_page_says_what_texts_begin_with_and_warns():
+    found = {"document_token": "auto", "begins_with": [], "first_token": 130.0}
+    text = page(material(beginnings={MODEL: found}))
+    assert "What the model reads has nothing in front, document_token: auto." in text
+    assert "the first position of a text is an attention sink" in text
+    behind = found | {"document_token": "<b>", "begins_with": ["<b>"], "first_token": 1.5}
+    text = page(material(beginnings={MODEL: behind}))
+    assert "&lt;b&gt; in front" in text
+    assert "attention sink" not in text
+    assert "What the model reads has" not in page(material())

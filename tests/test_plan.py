@@ -15,6 +15,7 @@ from aftershock.costs.study import Job, gpu_jobs
 from benchmarks.calibrate import calibrate, write
 from benchmarks.dag import dry_run, synthetic
 from configured import ROOT, study
+from test_workflow import planned_demo
 
 
 def job(group, *after):
@@ -46,13 +47,17 @@ VARIANTS = {
 }
 
 
+def counts_of(changes, folder):
+    """How often each rule would run for a changed embedded study."""
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump({"study": "planned", **changes}), encoding="utf-8")
+    said = dry_run([path], folder).text
+    return {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", said, re.MULTILINE)}
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_jobs_are_those_that_snakemake_would_run(name, tmp_path):
-    (tmp_path / "study.yaml").write_text(
-        yaml.safe_dump({"study": "planned", **VARIANTS[name]}), encoding="utf-8"
-    )
-    said = dry_run([tmp_path / "study.yaml"], tmp_path).text
-    counts = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", said, re.MULTILINE)}
+    counts = counts_of(VARIANTS[name], tmp_path) if VARIANTS[name] else planned_demo()
     wanted = {rule: n for rule, n in counts.items() if rule in RULES}
     assert Counter(job.rule for job in gpu_jobs(*study(**VARIANTS[name]))) == wanted
 

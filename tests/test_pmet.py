@@ -16,7 +16,7 @@ from tiny import FAMILIES, NAMES, ROUNDING, in_turn, low_rank, moments, requests
 
 CONTEXTS = ["{}", "It rains. {}", "As they say in the city of Graz. {}"]
 KINDS = [CONTEXTS[:1], CONTEXTS[1:]]
-BASE = {"steps": 6, "lr": 0.3, "weight_decay": 0.4, "clamp": 1.5, "kl_factor": 0.3, "nll_factor": 0.8}
+BASE = {"steps": 4, "lr": 0.3, "weight_decay": 0.4, "clamp": 1.5, "kl_factor": 0.3, "nll_factor": 0.8}
 SAID = ("Oslo", "Old Mill Town", "Rome", "Greenfield")
 EAGER = {"steps": 12, "lr": 1.0, "weight_decay": 0.05, "clamp": 30.0, "kl_factor": 0.02, "nll_factor": 1.0}
 """Settings with which a random model comes to say some targets."""
@@ -25,7 +25,7 @@ EAGER = {"steps": 12, "lr": 1.0, "weight_decay": 0.05, "clamp": 30.0, "kl_factor
 # --- values ------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("family", FAMILIES)
 def test_two_values_equal_an_obvious_optimisation(family):
-    lm, asked = tiny(family), requests(3)
+    lm, asked = tiny(family), requests(2)
     objective = Objective(1, "both", **BASE, kl_enough=0.01)
     found = solve_values(lm, asked, CONTEXTS, objective)
     for i, request in enumerate(asked):

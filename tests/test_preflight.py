@@ -1,13 +1,12 @@
 """What a run on a cluster is told before it submits anything; SLURM's programs are fakes."""
 
-import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+import started
 from aftershock.jobs import arguments, preflight
 from aftershock.jobs.arguments import Wanted, chosen_executor, wanted
 from aftershock.jobs.folder import PreflightError
@@ -17,7 +16,6 @@ from fake_slurm import PROGRAMS, SETTINGS, FakeSlurm
 pytest_plugins = ("slurm_fixtures",)
 
 ROOT = Path(__file__).parents[1]
-DEADLINE = 60
 PARTITION_FILE = "partitions:\n  cpu: {}\n  gpu: {max_gpu: 4, available_gpu_models: [a100]}\n"
 PROFILE = """\
 executor: slurm
@@ -225,14 +223,8 @@ def test_without_the_executor_plugin(fake: FakeSlurm, monkeypatch: pytest.Monkey
 
 
 def launch(*given: str, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "aftershock.launch", *given],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "workflow"), **environment},
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
+    environment = {"PYTHONPATH": str(ROOT / "workflow"), **environment}
+    return started.module("aftershock.launch", Path.cwd(), *given, **environment)
 
 
 def test_no_slurm_is_one_line(fake: FakeSlurm, profile: Path) -> None:

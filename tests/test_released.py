@@ -30,10 +30,10 @@ from published import (
     needs_released,
     prompts,
     read,
+    released_cases,
     several,
     write,
 )
-from test_workflow import planned
 
 ROOT = Path(__file__).parents[1]
 
@@ -187,7 +187,7 @@ def test_an_export_answers_every_look_up_of_an_evaluation(tmp_path):
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_an_export_has_the_keys_of_the_published_files_in_their_order(tmp_path, dataset):
     ours = read_cases(exported(tmp_path / "export"), dataset)
-    theirs = read_cases(RELEASED, dataset)
+    theirs = released_cases(dataset)
     assert set(ours.rows["layout"]) <= set(theirs.rows["layout"])
     assert list(ours.statements.columns) == list(theirs.statements.columns)
     assert (ours.style, ours.rows["prerequisites"][0]) == (theirs.style, theirs.rows["prerequisites"][0])
@@ -196,7 +196,7 @@ def test_an_export_has_the_keys_of_the_published_files_in_their_order(tmp_path, 
 @needs_released
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_published_rows_survive_our_own_tables(dataset):
-    published = read_cases(RELEASED, dataset)
+    published = released_cases(dataset)
     entities, statements = published.entities, published.statements
     labels = dict(zip(entities["entity_id"], entities["label"], strict=True))
     index = FactIndex(frozenset(as_facts(published.truths)), labels)
@@ -221,13 +221,6 @@ def test_an_export_says_what_it_is(tmp_path):
     assert "# Cases built for some-model from wikidata: dev" in page
     assert "`coverage_edit.json`: 4 rows" in page
     assert "people who do not exist" in notice(sizes, "dev", "world", "some-model", find_graph("world").about)
-
-
-def test_each_split_with_cases_is_exported(tmp_path):
-    assert planned(tmp_path, "--", "datasets")["export_cases"] == 2
-    (tmp_path / "study.yaml").write_text("cases: {quotas: {dev: {coverage: 0}}}")
-    changed = planned(tmp_path, "--configfile", "study.yaml", "--", "datasets")
-    assert changed["export_cases"] == 1
 
 
 # --- what cannot be read ------------------------------------------------------------------------------------

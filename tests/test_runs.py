@@ -15,7 +15,7 @@ import pytest
 from aftershock.jobs.orphans import read_run
 from aftershock.launch import clear_up
 from aftershock.output import write_text
-from small_workflow import DEADLINE, LAUNCH, gone, kill_in_last, start
+from small_workflow import DEADLINE, LAUNCH, gone, kill_in_last, launch, start
 
 STAGE = """
 import os, signal
@@ -88,8 +88,8 @@ def test_a_killed_run_is_taken_up_where_it_was(tmp_path: Path) -> None:
     kill_in_last(start(tmp_path, *LAUNCH, STOP_IN="last"))
     first = (tmp_path / "results" / "first.txt").stat().st_mtime_ns
     assert not (tmp_path / "results" / "last.txt").exists()
-    again = start(tmp_path, *LAUNCH)
-    assert "Clearing up after a run that was killed" in again.communicate(timeout=DEADLINE)[0]
+    again = launch(tmp_path)
+    assert "Clearing up after a run that was killed" in again.stdout + again.stderr
     assert again.returncode == 0
     assert (tmp_path / "results" / "last.txt").read_text() == f"last {random.Random(1).random()}"
     assert (tmp_path / "results" / "first.txt").stat().st_mtime_ns == first
@@ -99,9 +99,8 @@ def test_a_killed_run_is_taken_up_where_it_was(tmp_path: Path) -> None:
 def test_a_run_without_the_launcher_is_left_alone(tmp_path: Path) -> None:
     plain = start(tmp_path, sys.executable, "-m", "snakemake", "--cores", "1", STOP_IN="last")
     assert "written\n" in iter(plain.stdout.readline, "")
-    refused = start(tmp_path, *LAUNCH)
-    said = refused.communicate(timeout=DEADLINE)[0]
-    assert f"a Snakemake run is working in this folder (process {plain.pid}" in said
+    refused = launch(tmp_path)
+    assert f"a Snakemake run is working in this folder (process {plain.pid}" in refused.stderr
     assert refused.returncode == 1
     plain.kill()
     plain.communicate(timeout=DEADLINE)
@@ -114,15 +113,13 @@ def test_nothing_outlives_make(tmp_path: Path) -> None:
 
 
 def test_resuming_takes_the_last_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    resume = (*LAUNCH[:3], "--resume")
-    refused = start(tmp_path, *resume)
-    assert "no run was started in this folder yet" in refused.communicate(timeout=DEADLINE)[0]
+    assert "no run was started in this folder yet" in launch(tmp_path, "--resume").stderr
     kill_in_last(start(tmp_path, *LAUNCH, "--config", "seed=5", STOP_IN="last"))
     monkeypatch.chdir(tmp_path)
     assert read_run().arguments == ["--cores", "1", "--config", "seed=5"]
     assert read_run().exit is None
-    resumed = start(tmp_path, *resume)
-    assert "Clearing up after a run that was killed" in resumed.communicate(timeout=DEADLINE)[0]
+    resumed = launch(tmp_path, "--resume")
+    assert "Clearing up after a run that was killed" in resumed.stdout + resumed.stderr
     assert (tmp_path / "results" / "last.txt").read_text() == f"last {random.Random(5).random()}"
     assert read_run().arguments == ["--cores", "1", "--config", "seed=5"]
     assert read_run().exit == 0
@@ -132,11 +129,10 @@ def test_a_run_that_lives_is_not_resumed(tmp_path: Path) -> None:
     first = start(tmp_path, *LAUNCH, STOP_IN="last")
     for _ in ("first", "last"):
         assert "written\n" in iter(first.stdout.readline, "")
-    second = start(tmp_path, *LAUNCH[:3], "--resume")
-    said = second.communicate(timeout=DEADLINE)[0]
+    said = launch(tmp_path, "--resume").stderr
     assert said.startswith(f"another run is working in results/: process {first.pid}, started 2")
-    dry = start(tmp_path, *LAUNCH, "--dry-run")  # makes nothing, so it may look
-    assert "This was a dry-run" in dry.communicate(timeout=DEADLINE)[0]
+    dry = launch(tmp_path, "--dry-run")  # makes nothing, so it may look
+    assert "This was a dry-run" in dry.stdout + dry.stderr
     assert dry.returncode == 0
     first.kill()
     first.communicate(timeout=DEADLINE)
@@ -153,7 +149,8 @@ def test_outputs_without_a_record_are_taken_over_only_when_known(tmp_path: Path)
     """As a SLURM job leaves them that ended after its run: whole, by its own record done."""
 
     def run(*more: str) -> str:
-        return start(tmp_path, *LAUNCH, *more).communicate(timeout=DEADLINE)[0]
+        ran = launch(tmp_path, *more)
+        return ran.stderr + ran.stdout
 
     def content(seed: int) -> str:
         return f"last {random.Random(seed).random()}"
@@ -163,7 +160,7 @@ def test_outputs_without_a_record_are_taken_over_only_when_known(tmp_path: Path)
     record_of(tmp_path, "last").unlink()
     said = run()
     assert "Taken over from jobs that ended without their run: 1." in said
-    assert "\nNothing to be done" in said
+    assert "Nothing to be done" in said
     of_seed_1 = record_of(tmp_path, "last").read_text()
     run("--config", "seed=5")  # a change that is seen because the output was taken over
     assert last.read_text() == content(5)

@@ -17,8 +17,8 @@ from editing import make
 from simulate import simulate
 from tiny import CITIES, NAMES, TEMPLATES, tiny
 
-CASES = 96
-CUTS = {1: 96, 2: 64, 3: 32}  # shards, and cases of each
+CASES = 64
+CUTS = {1: 64, 2: 32}  # shards, and cases of each
 RUNS = {
     "ft": ("reverse", {"steps": 2}),
     "rome": ("reverse", {"steps": 3}),
@@ -78,7 +78,7 @@ def lm():
 
 
 @pytest.mark.parametrize("method", RUNS)
-def test_one_two_and_three_shards_give_equal_tables(lm, method):
+def test_one_and_two_shards_give_equal_tables(lm, method):
     name, _ = RUNS[method]
     cases, probes, _, prompts = dataset(name)
     unedited = score_unedited(lm, probes, prompts)
@@ -102,6 +102,5 @@ def test_one_two_and_three_shards_give_equal_tables(lm, method):
         )
         found[n] = observations, telemetry, scored.facts.table, scored.scores
     assert found[1][3]["value"].notna().mean() > 0.5  # something is scored
-    for n in (2, 3):
-        for whole, cut in zip(found[1], found[n], strict=True):
-            pd.testing.assert_frame_equal(whole, cut)  # bit for bit: no shard cuts a block of 32 cases
+    for whole, cut in zip(found[1], found[2], strict=True):
+        pd.testing.assert_frame_equal(whole, cut)  # bit for bit: no shard cuts a block of 32 cases

@@ -169,13 +169,13 @@ def world(tmp_path_factory) -> Mined:
     return mine_world(tmp_path_factory.mktemp("world"))
 
 
-def quotas(scale=1):
-    return {split: {name: scale * n[split] for name, n in EVERYWHERE.items()} for split in SHARES}
+def quotas():
+    return {split: {name: n[split] for name, n in EVERYWHERE.items()} for split in SHARES}
 
 
 @pytest.fixture(scope="module")
 def real(slice_mined) -> dict[str, Dataset]:
-    settings = SETTINGS | {"quotas": quotas(4), "split": SHARES, "strict_only": False}
+    settings = SETTINGS | {"quotas": quotas(), "split": SHARES, "strict_only": False}
     return build_all(slice_mined, settings)
 
 

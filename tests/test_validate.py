@@ -1,18 +1,14 @@
 """The validator: silent on a clean build, it finds every planted fault and counts the published files'."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from aftershock.datasets.released import ALL_FILES, FILES
-from aftershock.datasets.validate import findings, main, read_folder, render
+from aftershock.datasets.released import ALL_FILES
+from aftershock.datasets.validate import findings, read_folder, render
 from published import RELEASED, exported, needs_released, read, write
-
-ROOT = Path(__file__).parents[1]
 
 
 def found_in(folder: Path) -> pd.DataFrame:
@@ -264,75 +260,3 @@ def test_findings_in_the_published_files():
     assert (spaced.entities, spaced.rows) == (6, 14)
     structure = table[table["concern"] == "structure"]
     assert structure[["file", "finding"]].to_numpy().tolist() == [[COMPOSITE, "entity with several labels"]]
-
-
-# --- the command --------------------------------------------------------------------------------------------
-def test_findings_are_no_failure(tmp_path, capsys, clean):
-    rows = read(exported(tmp_path) / EASY)
-    relabel(rows[2], "7")
-    write(tmp_path / EASY, rows)
-    (tmp_path / "NOTICE.md").write_text("Edits are false statements.")
-    main([str(tmp_path)])
-    said = capsys.readouterr().out.splitlines()
-    assert said[0].split() == ["file", "concern", "finding", "entities", "rows", "first_rows", "examples"]
-    assert said[1].split() == [
-        "easy.json",
-        "quality",
-        *["label", "without", "a", "letter"],
-        "1",
-        "1",
-        "2",
-        "'7'",
-    ]
-    assert said[-1].startswith("1 findings. Rows read: coverage_edit.json 8, reverse_edit.json 8,")
-
-
-def test_some_files_are_enough_and_strange_ones_are_named(tmp_path, capsys, clean):
-    write(tmp_path / EASY, clean[EASY])
-    write(tmp_path / "medium.json", [])
-    main([str(tmp_path)])
-    said = capsys.readouterr().out
-    assert "medium.json  structure  unknown name; known: coverage_edit.json, reverse_edit.json" in said
-    assert said.endswith("Rows read: easy.json 8.\n")
-
-
-def test_files_without_rows_have_no_findings(tmp_path):
-    for name in FILES.values():
-        write(tmp_path / name, [])
-    assert found_in(tmp_path).empty
-
-
-@pytest.mark.parametrize(
-    ("files", "message"),
-    [
-        ({}, r"holds no published file: it is empty; known names: coverage_edit\.json,"),
-        (
-            {"rows.json": "[]"},
-            r"holds no published file: it holds rows\.json; known names: coverage_edit\.json,",
-        ),
-        ({EASY: '[{"type": "1-2'}, r"easy\.json cannot be read as JSON \(Unterminated string"),
-        (
-            {EASY: "[[]]"},
-            r"easy\.json: row 0 is not a round_easy case: the row is \[\], an object was expected",
-        ),
-        (
-            {CONFLICT_PROMPTS: "[]"},
-            r"conflict_prompts\.json is not an object of lists of templates by relation",
-        ),
-    ],
-)
-def test_what_cannot_be_read_is_one_message(tmp_path, files, message):
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    with pytest.raises(SystemExit, match="^make validate: .*" + message):
-        main([str(tmp_path)])
-
-
-def test_the_command_exits_as_it_should(tmp_path):
-    command = [sys.executable, "-m", "aftershock.datasets.validate", str(tmp_path)]
-    environment = {"PYTHONPATH": str(ROOT / "workflow"), "PATH": ""}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert (run.returncode, run.stdout, len(run.stderr.splitlines())) == (1, "", 1)
-    exported(tmp_path)
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert (run.returncode, run.stderr) == (0, "")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import started
 from aftershock.datasets.table import CONFLICT_STATES
 from aftershock.experiments.cases import Continuations, run_cases
 from aftershock.jobs.compare import compare_tables
@@ -65,7 +66,7 @@ def python(folder: Path, *arguments: str, hash_seed: int = 0) -> subprocess.Comp
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run's folder: a random model, cases of no meaning, a shard of edits and the unedited model."""
+    """A run's folder: a random model, cases of no meaning, and a shard of edits."""
     folder = tmp_path_factory.mktemp("run")
     results = folder / "results"
     lm = tiny()
@@ -82,8 +83,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     PROMPTS.write(TEMPLATE_ROWS, results / "kg/world/prompts.parquet")
     (folder / "study.yaml").write_text(STUDY)
     options = ("--snakefile", str(ROOT / "Snakefile"), "--cores", "1", "--configfile", "study.yaml")
-    wanted = [SHARD, f"{RUN}/unedited.parquet"]
-    run = python(folder, "-m", "snakemake", *options, "--allowed-rules", "edit", "baseline", "--", *wanted)
+    run = started.snakemake(folder, *options, "--allowed-rules", "edit", "--", SHARD)
     assert run.returncode == 0, run.stderr
     return folder
 
@@ -99,7 +99,7 @@ def test_a_run_leaves_a_manifest_and_its_shards_are_made_again_bit_for_bit(folde
     found = verify(folder, hash_seed=1)
     assert found.returncode == 0, found.stdout + found.stderr
     assert "none not as in the manifest" in found.stdout
-    assert "4 identical" in found.stdout  # observations, telemetry and health of the shard, and the baseline
+    assert "3 identical" in found.stdout  # observations, telemetry and health of the shard
     after = {path: path.stat().st_mtime_ns for path in (folder / "results").rglob("*") if path.is_file()}
     after.pop(folder / "results/.lock")
     assert after == before
@@ -137,7 +137,7 @@ def test_the_number_of_threads_changes_nothing_beyond_the_tolerance(method: str)
     for number in (1, 2):
         torch.set_num_threads(number)
         lm = tiny()
-        edits, probes = tables(2)
+        edits, probes = tables(1)
         arguments = (edits, probes, TEMPLATE_ROWS, CONFLICT_STATES, "plain", 0, "all", Continuations(2))
         found.append(run_cases(lm, make(method, lm), *arguments))
     torch.set_num_threads(threads)

@@ -82,6 +82,13 @@ def test_all_errors_of_a_configuration_come_at_once(tmp_path):
     assert "Traceback" not in said
 
 
+def test_each_split_with_cases_is_exported(tmp_path):
+    assert planned_demo()["export_cases"] == 2
+    (tmp_path / "study.yaml").write_text("cases: {quotas: {dev: {coverage: 0}}}")
+    changed = planned(tmp_path, "--configfile", "study.yaml", "--", "datasets")
+    assert changed["export_cases"] == 1
+
+
 def test_published_files_replace_mining_and_building(tmp_path):
     names = ["coverage_edit", "reverse_edit", "composite_edit", "easy", "hard"]
     folder = tmp_path / "published"

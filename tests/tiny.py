@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Sequence
 from functools import cache
 from itertools import cycle, islice
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -87,6 +88,13 @@ def in_turn(names: Sequence[str]) -> list[tuple[str, str]]:
     """Each family and each of `names` once at least, in pairs that take turns."""
     pairs = zip(cycle(names), cycle(FAMILIES), strict=False)
     return list(islice(pairs, max(len(names), len(FAMILIES))))
+
+
+def with_each(names: Sequence[Any]) -> list[tuple[Any, str]]:
+    """Each of `names` with each family; with those of MORE, which bring nothing new, they take turns."""
+    return [(name, family) for family in FAMILIES for name in names] + list(
+        zip(cycle(names), MORE, strict=False)
+    )
 
 
 ROUNDING = dict.fromkeys(FAMILIES | MORE, 1e-9)

@@ -104,13 +104,13 @@ rule prepare_task_of_world:
 rule run_task_unedited:
     input:
         weights="results/models/{model}/weights",
-        items="results/{kg}/tasks/{task}/items.parquet",
+        asked="results/{kg}/tasks/{task}/items.parquet",
     output:
         "results/{kg}/{model}/tasks/{task}/unedited.parquet",
     log:
         "results/logs/run_task_unedited/{kg}.{model}.{task}.log",
     conda:
-        "../../envs/models.yaml"
+        environment_of_engines()
     resources:
         **gpu_job("run_task_unedited"),
     params:
@@ -128,7 +128,7 @@ rule run_task_unedited:
 use rule run_task_unedited as run_task_of_edits_unedited with:
     input:
         weights="results/models/{model}/weights",
-        items="results/{kg}/{model}/sequences/{plan}/items/{task}.parquet",
+        asked="results/{kg}/{model}/sequences/{plan}/items/{task}.parquet",
     output:
         "results/{kg}/{model}/sequences/{plan}/tasks/{task}/unedited.parquet",
     log:
@@ -138,15 +138,15 @@ use rule run_task_unedited as run_task_of_edits_unedited with:
 rule run_task:
     input:
         weights="results/models/{model}/weights",
-        items=items_of_task,
-        log="results/{kg}/{model}/sequences/{plan}/{editor}/o{order}/log",
+        asked=items_of_task,
+        edit_log="results/{kg}/{model}/sequences/{plan}/{editor}/o{order}/log",
         referred=files_of_states,
     output:
         "results/{kg}/{model}/sequences/{plan}/{editor}/o{order}/tasks/{task}/{checkpoints}.parquet",
     log:
         "results/logs/run_task/{kg}.{model}.{plan}.{editor}.o{order}.{task}.{checkpoints}.log",
     conda:
-        "../../envs/models.yaml"
+        environment_of_engines()
     resources:
         **gpu_job("run_task"),
     params:

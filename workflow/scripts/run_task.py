@@ -18,8 +18,8 @@ with stage(snakemake) as run:
     lm = LanguageModel.load(given.weights, run.device, **params.engine)
     hashed = sha256_of_weights(given.weights)
     loaded = load_artifacts(params.referred, given.referred, lm, None, hashed)  # for states
-    log = EditLog.open(given.log, hashed)
-    items, ask = TASK_ITEMS.read(given.items), find_engine(params.asked_by)
+    log = EditLog.open(given.edit_log, hashed)
+    items, ask = TASK_ITEMS.read(given.asked), find_engine(params.asked_by)
     found = [TASK_OUTPUTS.empty()]
     for checkpoint in log.reached(params.checkpoints):
         with at_checkpoint(lm, log, checkpoint) as state:

@@ -10,7 +10,7 @@ with stage(snakemake) as run:
     given, params = snakemake.input, snakemake.params
     task = make_task(snakemake.wildcards.task, params.task)
     lm = LanguageModel.load(given.weights, run.device, **params.engine)
-    items = TASK_ITEMS.read(given.items)
+    items = TASK_ITEMS.read(given.asked)
     outputs = find_engine(params.asked_by)(lm, task, items, progress=run.progress)
     for remark in remarks(outputs):
         print(remark)

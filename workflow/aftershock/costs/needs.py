@@ -5,9 +5,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from aftershock.costs.cost import Costs, Need
+from aftershock.costs.cost import Need
 from aftershock.costs.devices import MB, Device, choose_gpu, find_device, shipped
 from aftershock.costs.questions import most_asked
+from aftershock.costs.sequences import SequenceCosts
 from aftershock.costs.sharding import number_of_cases
 from aftershock.costs.study import gpu_jobs
 
@@ -28,7 +29,7 @@ class Needs:
     ) -> None:
         self.config, self.models, self.folder = config, models, Path(folder)
         self.device = device or find_device(config["shards"]["device"])
-        self._costs: dict[str, Costs] = {}
+        self._costs: dict[str, SequenceCosts] = {}
         self._found: dict[tuple, Need] = {}
         self._asked: dict[tuple, int | str] = {}
 
@@ -49,10 +50,10 @@ class Needs:
             self._found[key] = RULES[rule](self, dict(zip(NAMES, key[1:], strict=True)))
         return self._found[key]
 
-    def costs(self, model: str) -> Costs:
+    def costs(self, model: str) -> SequenceCosts:
         """The costs of a model's jobs."""
         if model not in self._costs:
-            self._costs[model] = Costs(self.config, self.models[model], self.device)
+            self._costs[model] = SequenceCosts(self.config, self.models[model], self.device)
         return self._costs[model]
 
     def editor(self, label: str) -> Mapping[str, Any]:
@@ -97,14 +98,14 @@ class Needs:
         return f"{rule} of {model}{by}{remedy}" if model else rule
 
 
-NAMES = ("model", "dataset", "editor", "cases")
+NAMES = ("model", "dataset", "editor", "plan", "task", "checkpoints", "cases")
 
 
 def _distinct(wildcards: Mapping[str, str]) -> tuple[str | int | None, ...]:
     """What tells the needs of jobs of a rule apart, in the order of NAMES."""
     shard = wildcards.get("shard")
     first, last = map(int, shard.split("-")) if shard else (1, 0)
-    return *(wildcards.get(name) for name in NAMES[:3]), last - first + 1
+    return *(wildcards.get(name) for name in NAMES[:-1]), last - first + 1
 
 
 def _helper(needs: Needs, key: str, texts: float, tokens: int) -> Need:
@@ -159,4 +160,14 @@ RULES: dict[str, Callable[[Needs, Mapping[str, Any]], Need]] = {
     ),
 }
 """What each rule that asks for a GPU needs."""
+OF_SEQUENCES: dict[str, Callable[[Needs, Mapping[str, Any]], Need]] = {
+    "probe_unedited": lambda n, w: n.costs(w["model"]).probe_sequence(w["plan"], ""),
+    "edit_sequence": lambda n, w: n.costs(w["model"]).edit_sequence(n.editor(w["editor"]), w["plan"]),
+    "probe_sequence": lambda n, w: n.costs(w["model"]).probe_sequence(w["plan"], w["checkpoints"]),
+    "run_task_unedited": lambda n, w: n.costs(w["model"]).run_task(w["task"], None, ""),
+    "run_task_of_edits_unedited": lambda n, w: n.costs(w["model"]).run_task(w["task"], None, ""),
+    "run_task": lambda n, w: n.costs(w["model"]).run_task(w["task"], w["plan"], w["checkpoints"]),
+}
+"""What the rules of plans of edits need."""
+RULES |= OF_SEQUENCES
 RULES |= {f"{name}_strict": RULES[name] for name in ("baseline", "edit")}

@@ -20,6 +20,8 @@ def most_asked(config: Mapping[str, Any], folder: Path, kind: str) -> float:
     """
     kg, cases = config["kgs"][config["kg"]], config["cases"]["quotas"]
     datasets = [d for d in config["datasets"] if d in (CONFLICT if kind == "facts" else ROUND)]
+    if kg["source"] == "none":
+        return 0.0
     if kg["source"] == "released":
         return OF_CASE[kind] * kg["sample"] * len(datasets)
     if kg["source"] == "generated":

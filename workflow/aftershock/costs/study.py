@@ -5,9 +5,9 @@ against what Snakemake would run.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from aftershock.config.sequences import editors_of_plan, models_of_plan, plans_of
 from aftershock.config.settings import (
     artifact_layers,
     is_gathered,
@@ -15,21 +15,15 @@ from aftershock.config.settings import (
     moment_layers,
     needed_artifacts,
 )
+from aftershock.costs.job import Job
+from aftershock.costs.sequence_jobs import sequence_jobs
 from aftershock.costs.sharding import editors_of_dataset, number_of_cases, shard_ranges, shard_sizes
 from aftershock.datasets.table import ROUND
 from aftershock.editors.methods import method_of
 from aftershock.metrics.precision import CASES_NEEDED
 
-
-@dataclass(frozen=True)
-class Job:
-    """One job: what it is, a file that it makes, and the groups of jobs that it waits for."""
-
-    rule: str
-    wildcards: Mapping[str, str]
-    output: str
-    group: str
-    after: tuple[str, ...]
+LIKE = "coverage"
+"""The dataset whose artifacts and tuned settings edits of plans take."""
 
 
 def gpu_jobs(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> list[Job]:
@@ -63,20 +57,16 @@ def _of_model(
     if artifact_layers("null_space", editors, contents):
         out = f"results/models/{model}/null_space.safetensors"
         yield Job("null_space", {"model": model}, out, f"{model} null space", (moments,))
-    yield from _questions(config, model, kg, asked, weights)
+    runs = _runs(config, model)
+    needed = {label: needed_artifacts(editors[label], contents) for _, label in runs}
     trained = {
-        hypernetwork_kind(config, dataset)
-        for dataset in config["datasets"]
-        for label in editors_of_dataset(config, dataset)
-        if "hypernetwork" in needed_artifacts(editors[label], contents)
+        hypernetwork_kind(config, dataset) for dataset, label in runs if "hypernetwork" in needed[label]
     }
+    cached = any("scope_models" in artifacts for artifacts in needed.values())
     other = config["mend"]["kg"] or kg
-    cached = any(
-        "scope_models" in needed_artifacts(editors[label], contents)
-        for dataset in config["datasets"]
-        for label in editors_of_dataset(config, dataset)
-    )
-    if (trained or cached) and other != kg:
+    of_graph = bool(trained or cached) and not config["mend"]["edits"]
+    yield from _questions(config, model, kg, asked, weights, _kinds(config, of_graph and other == kg))
+    if of_graph and other != kg:
         yield from _questions(config, model, other, asked, weights, ("objects",))
     read = (weights,) if config["mend"]["edits"] else (weights, asked)
     for kind in sorted(trained):
@@ -118,6 +108,31 @@ def _of_model(
                         out = f"{folder}/strict/observations/{shard}.parquet"
                         yield Job("edit_strict", where, out, f"{model} edits", after)
 
+    def waits_for(label: str) -> tuple[str, ...]:
+        chosen = (f"{model} tune {tuned_label(config, label)}",) if label else ()
+        return (weights, asked, *(_after(config, model, contents, label, LIKE) if label else ()), *chosen)
+
+    yield from sequence_jobs(config, model, waits_for)
+
+
+def _runs(config: Mapping[str, Any], model: str) -> list[tuple[str, str]]:
+    """Dataset and editor of all that a model is edited for; a plan's edits are made as those of LIKE are."""
+    cases = [(name, label) for name in config["datasets"] for label in editors_of_dataset(config, name)]
+    return cases + [
+        (LIKE, label)
+        for plan in plans_of(config).values()
+        if model in models_of_plan(config, plan)
+        for label in editors_of_plan(config, plan)
+    ]
+
+
+def _kinds(config: Mapping[str, Any], training: bool) -> tuple[str, ...]:
+    """Return what a model is asked about: both for cases, else what plans and trainings take."""
+    if config["datasets"]:
+        return ("facts", "objects")
+    known = any(plan["edits"]["source"] == "graph" for plan in plans_of(config).values())
+    return (*(("facts",) if known else ()), *(("objects",) if training else ()))
+
 
 def _questions(
     config: Mapping[str, Any],
@@ -125,7 +140,7 @@ def _questions(
     kg: str,
     group: str,
     weights: str,
-    kinds: tuple[str, ...] = ("facts", "objects"),
+    kinds: tuple[str, ...],
 ) -> Iterator[Job]:
     n = config["shards"]["questions"]
     for kind in kinds:
@@ -147,8 +162,8 @@ def tuned_label(config: Mapping[str, Any], label: str) -> str:
 
 def tuned(config: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
     """The editors that are tuned, where there is something to choose from."""
-    released = config["kgs"][config["kg"]]["source"] == "released"
-    if config["tuning"]["trials"] <= 1 or released:
+    unmined = config["kgs"][config["kg"]]["source"] in ("released", "none")
+    if config["tuning"]["trials"] <= 1 or unmined:
         return []
     labels = {tuned_label(config, label) for label, editor in config["editors"].items() if editor}
     return sorted(

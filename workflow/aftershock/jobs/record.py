@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class Record:
     asked: the ASKED ones of its resources, runtime in minutes
     done, total, unit: how far it is; null where it does not count
     began: its age in seconds and `done` when it began to count these
-    seconds, peak_bytes, gpu_peak_bytes: its age and most memory so far
+    seconds, peak_bytes, gpu_peak_bytes: its age and most memory so far, processes that it started included
     error: kind, text and place of the error; null without one
     params: a hash of the rule's parameters, settings and code included
     """
@@ -69,6 +70,7 @@ class Record:
             "error": None,
             "params": params,
         }
+        self._beside = 0  # most bytes of the processes that this one started, of all looks
         self._lock = threading.Lock()
         self._ended = threading.Event()
 
@@ -109,7 +111,8 @@ class Record:
     def _write(self) -> None:
         with self._lock:
             self.fields["gpu"] = os.environ.get(VISIBLE) or None
-            self.fields |= {"seconds": round(time.time() - self._born, 2), **_peaks()}
+            self._beside = max(self._beside, _bytes_of_children())
+            self.fields |= {"seconds": round(time.time() - self._born, 2), **_peaks(self._beside)}
             write_text(self.path, json.dumps(self.fields, indent=1))
 
 
@@ -149,13 +152,22 @@ def _described(error: BaseException) -> dict[str, str]:
     return {"kind": type(error).__name__, "text": str(error), "place": where}
 
 
-def _peaks() -> dict[str, int | None]:
-    """Most memory of this process so far, in bytes, on host and GPU."""
+def _bytes_of_children() -> int:
+    """Return the memory of all processes that this one has started, at this moment."""
+    total = 0
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            total += process.memory_info().rss
+    return total
+
+
+def _peaks(beside: int) -> dict[str, int | None]:
+    """Most memory so far, in bytes: of this process and what is `beside` it on the host, and on a GPU."""
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
     torch = sys.modules.get("torch")
     cuda = getattr(torch, "cuda", None)
     used = cuda if cuda is not None and cuda.is_initialized() else None
     return {
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit + beside,
         "gpu_peak_bytes": used.max_memory_allocated() if used else None,
     }

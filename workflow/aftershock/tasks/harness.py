@@ -29,7 +29,7 @@ try:
 except ImportError as error:
     raise ImportError(
         "engine: harness needs lm-evaluation-harness: install the dependency group `harness` "
-        "(pip install -c constraints.txt lm_eval), or take engine: builtin"
+        "(pip install --group harness -c constraints.txt), or take engine: builtin"
     ) from error
 
 REQUESTS = {"choice": "multiple_choice", "generate": "generate_until", "perplexity": "loglikelihood_rolling"}

@@ -82,6 +82,12 @@ def asked_by(wildcards):
     return TASKS[wildcards.task].engine or config["abilities"]["engine"]
 
 
+def environment_of_engines():
+    """The file of the environment in which every engine of the run is there."""
+    engines = {config["abilities"]["engine"], *(task.engine for task in TASKS.values())}
+    return f"../../envs/{'harness' if 'harness' in engines else 'models'}.yaml"
+
+
 def code_with_engine(rule):
     """The code of a script that asks tasks of a model: also that of the engine."""
 
