@@ -21,6 +21,7 @@ include: "workflow/rules/edit.smk"
 include: "workflow/rules/precision.smk"
 include: "workflow/rules/sequences.smk"
 include: "workflow/rules/tasks.smk"
+include: "workflow/rules/curves.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -31,7 +32,7 @@ localrules:
 rule all:
     default_target: True
     input:
-        f"{REPORT}/index.html" if config["datasets"] else [],
+        f"{REPORT}/index.html" if config["datasets"] or SEQUENCES else [],
         datasets_of_run(),
         sequences_of_run(),
 

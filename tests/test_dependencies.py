@@ -67,16 +67,17 @@ def test_everything_installed_is_constrained() -> None:
     while waiting:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
-        if name in seen or "==" in str(requirement.specifier) and name not in CONSTRAINTS:
+        asked = name, frozenset(requirement.extras)
+        if asked in seen or "==" in str(requirement.specifier) and name not in CONSTRAINTS:
             continue  # CUDA libraries, which torch itself pins where it needs them
-        seen.add(name)
+        seen.add(asked)
         assert name in CONSTRAINTS, f"{name} is in no line of constraints.txt"
         for text in distribution(name).requires or ():
             below = Requirement(text)
             extras = requirement.extras or {""}
             if below.marker is None or any(below.marker.evaluate({"extra": extra}) for extra in extras):
                 waiting.append(below)
-    assert set(CONSTRAINTS) == seen or not ENCODER
+    assert set(CONSTRAINTS) == {name for name, _ in seen} or not ENCODER
 
 
 def test_what_is_installed_has_the_tested_version() -> None:
@@ -85,7 +86,7 @@ def test_what_is_installed_has_the_tested_version() -> None:
             assert Version(distribution(name).version).public == version, name
 
 
-@pytest.mark.parametrize("name", ["tables", "models", "encoder", "atlas"])
+@pytest.mark.parametrize("name", ["tables", "models", "encoder", "atlas", "harness"])
 def test_conda_environments_are_the_groups(name: str) -> None:
     environment = yaml.safe_load((ROOT / "envs" / f"{name}.yaml").read_text(encoding="utf-8"))
     *others, with_pip = environment["dependencies"]
@@ -117,7 +118,7 @@ def imported(folder: Path, pattern: str) -> set[str]:
 
 def test_the_code_imports_what_is_declared() -> None:
     used = imported(ROOT / "workflow", "*.py")
-    assert used == group("workflow") | group("encoder") | group("slurm") | group("atlas")
+    assert used == group("workflow") | group("encoder") | group("slurm") | group("atlas") | group("harness")
 
 
 def test_packages_without_tensors_need_only_the_tables_environment() -> None:
@@ -143,6 +144,7 @@ def test_the_tests_import_what_is_declared() -> None:
         "envs/models.yaml",
         "envs/encoder.yaml",
         "envs/atlas.yaml",
+        "envs/harness.yaml",
         ".ci/run",
     ],
 )

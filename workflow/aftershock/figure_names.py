@@ -48,6 +48,32 @@ KINDS = {
 }
 """Every kind, in the order in which a reader wants them."""
 
+SEQUENCE_KINDS = {
+    "abilities": Kind(
+        "abilities along the sequence",
+        "Every task over the number of edits, with intervals over items. Dotted: what is reached by "
+        "accident; dashed: the unedited model. Grey panels are of tasks that it does no better than by "
+        "accident. A cross is where a sequence ended early.",
+    ),
+    "edits": Kind(
+        "what becomes of edits",
+        "The latest edits (since the checkpoint before), right after they were made and at the checkpoint; "
+        "edits before them; paraphrases; and neighbours that the unedited model had right.",
+    ),
+    "course": Kind(
+        "health of the model",
+        "Perplexity of a fixed text by that of the unedited model, the largest change of a weight by its "
+        "norm, and the condition of the equations that were solved. Bars reach from the least to the most "
+        "over orders.",
+    ),
+    "unrelated": Kind(
+        "cases among unrelated edits",
+        "Metrics of the same cases with more and more edits about other subjects before, between or after "
+        "theirs.",
+    ),
+}
+"""Every kind of figure of a model and plan, in the order of the page."""
+
 
 def figure_name(model: str, dataset: str, kind: str) -> str:
     """File name, without ending, of the figure `kind` (one of KINDS) of a dataset, or of the WHOLE run."""

@@ -21,8 +21,9 @@ from aftershock.page.embed import embedded, environment
 from aftershock.page.explorer import Explorer, explore
 from aftershock.page.figures import Picture, inline, shown
 from aftershock.page.findings import certainty, found, level_of
-from aftershock.page.listed import CERTAINTY, DETAIL, HEALTH, PAPER, listed
+from aftershock.page.listed import ABILITIES, CERTAINTY, DETAIL, HEALTH, PAPER, listed
 from aftershock.page.moments import remarks
+from aftershock.page.sequences import SequenceResults, heat_maps, items, told_of_sequences
 from aftershock.page.weights import dequantised
 from aftershock.training_figure import curve_name, kept_row
 from aftershock.verdicts import ENOUGH_KNOWN, Verdict, first_seed, missed, unwritten, verdicts
@@ -33,6 +34,7 @@ NAVIGATION = {
     "tables": "Tables",
     "cases": "Cases",
     "figures": "Figures",
+    ABILITIES: "Abilities along the sequence",
     "controls": "Controls",
     HEALTH: "Health of edits",
     CERTAINTY: "How sure",
@@ -50,6 +52,9 @@ REMARKS = 6
 INTRODUCTIONS = {
     "tables": "Bold marks the best value of a column, which is no test: look at the intervals, and at the "
     "comparisons where there are any.",
+    ABILITIES: "What many edits, one after another or at once, do to everything else. What is retained is "
+    "the share of the score above what is reached by accident: by guessing, or by always giving one answer. "
+    "Tables show means over orders; the files hold each order.",
     "controls": "What the same edits do where there is no conflict.",
     HEALTH: "How much an edit changes weights, and whether the model still speaks after it. The text whose "
     "perplexity is measured was written by the unedited model itself, and no edit is about it.",
@@ -92,6 +97,7 @@ class Material:
     timings: Sequence[Mapping[str, Any]] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    sequences: SequenceResults = field(default_factory=SequenceResults)
 
 
 def page(material: Material) -> str:
@@ -106,11 +112,12 @@ def context(material: Material) -> dict[str, Any]:
     bars = verdicts(material.summary, material.recall, material.bars, models)
     sections = _sections(material, bars)
     tables = [made for part in sections.values() for made in part]
-    names = _metrics(tables, explorer)
+    names, single = _metrics(tables, explorer), items(material.sequences)
     data = {
         "tables": {made["id"]: made for made in tables},
         "metrics": {name: _told(name) for name in sorted(names)},
         "editors": list(dict.fromkeys(run["editor"] for run in runs)),
+        "sequences": {"maps": heat_maps(material.sequences), "items": single},
         "main": _main(),
         "datasets": {name: dataset.title for name, dataset in DATASETS.items()},
     }
@@ -133,6 +140,12 @@ def context(material: Material) -> dict[str, Any]:
         "introductions": INTRODUCTIONS | {HEALTH: f"{INTRODUCTIONS[HEALTH]}{_thresholds(material)}"},
         "figures": _figures(material),
         "curves": [_curve(*key, svg) for key, (_, svg) in material.curves.items()],
+        "sequences": {
+            "told": told_of_sequences(material.sequences),
+            "figures": shown(material.sequences.pictures),
+            "maps": bool(data["sequences"]["maps"]),
+            "items": single["items"],
+        },
         "definitions": {"main": _definitions(_main()), "all": _definitions(names - set(_main()))},
         "versions": versions(material.provenance),
         "config": yaml.safe_dump(dict(material.config), sort_keys=False, allow_unicode=True),
@@ -157,6 +170,7 @@ def _sections(material: Material, bars: Sequence[Verdict]) -> dict[str, list[Tab
         "summary": [layouts.datasets(summary), _bars(bars)],
         "tables": list(layouts.paper_tables(summary, material.runs, files)),
         "controls": [layouts.controls(summary, files)],
+        ABILITIES: [],
         HEALTH: [],
         CERTAINTY: [],
         PAPER: [],

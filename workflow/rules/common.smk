@@ -33,7 +33,7 @@ except PreflightError as error:
     raise WorkflowError(str(error)) from None
 
 name_run()  # so that no job outlives this run
-patch_snakemake()
+patch_snakemake(fork=workflow.is_main_process)  # a job on another machine is a run of its own
 plan_faster()
 go_offline()  # so that no job asks a network for what it lacks
 atexit.register(keep_parsed)

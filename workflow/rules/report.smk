@@ -70,6 +70,11 @@ rule tables:
         paper=[f"{RESOURCES}/paper/{name}" for name in ("reported.csv", "study.yaml", "claims.yaml")],
         published=published(),
         scored=list(SCORED.values()),
+        task_answers=of_sequences_with_tasks("scored/answers.parquet"),
+        task_scores=of_sequences_with_tasks("scored/scores.parquet"),
+        sequence_scores=of_sequences("scored/edits.parquet"),
+        sequence_health=of_sequences("scored/health.parquet"),
+        ability_studies=sorted(Path(RESOURCES, "paper").glob("abilit*")) if SEQUENCES else [],
     output:
         summary=f"{REPORT}/summary.parquet",
         tables=report(
@@ -92,6 +97,8 @@ rule tables:
         health={name: config["health"][name] for name in ("collapse", "disabling")},
         paper=circumstances(),
         scored=list(SCORED),
+        sequences=sequence_circumstances(),
+        collapse=config["abilities"]["collapse"] | {"perplexity": config["health"]["collapse"]},
         code=code_of("tables"),
     message:
         "Summarising the scores"
@@ -132,6 +139,7 @@ rule figures:
         about={kind: words.about for kind, words in KINDS.items()},
         seed=config["cases"]["seed"],
         level=config["statistics"]["level"],
+        sequences=sequence_circumstances(),
         code=code_of("figures"),
     message:
         "Drawing the figures"
@@ -159,6 +167,7 @@ rule report:
         moments=[f"results/models/{name}/moments.parquet" for name in WITH_MOMENTS],
         weights=[f"results/models/{name}/weights" for name in FETCHED_HERE],
         findings=f"results/kg/{KG}/findings.csv" if KG in RELEASED else [],
+        examples=of_sequences_with_tasks("scored/examples.parquet"),
         templates=sorted(Path(PROJECT).glob("workflow/aftershock/templates/*")),
     output:
         page=f"{REPORT}/index.html",
@@ -180,6 +189,7 @@ rule report:
         kg=KG,
         namespace=config["kgs"][KG].get("namespace"),
         config=config,
+        sequences=sequence_circumstances(),
         code=code_of("report"),
     message:
         "Writing the report"

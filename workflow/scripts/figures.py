@@ -1,12 +1,15 @@
 """Draw the figures of a report."""
 
 from aftershock.figures import Drawn, draw_all, save
+from aftershock.figures.sequences import draw_sequences
 from aftershock.jobs.record import finished_jobs
 from aftershock.kg.sheets import read_relations
+from aftershock.metrics.abilities.settings import TaskInfo
 from aftershock.output import whole_folder
 from aftershock.page.names import run_with_name, runs_with_names, with_names
 from aftershock.stage import stage
 from aftershock.tables import Table
+from aftershock.tables.abilities import SEQUENCE_TABLES
 from aftershock.tables.cases import CASES
 from aftershock.tables.report import HEALTH_SUMMARY, SUMMARY
 from aftershock.tables.runs import MEND_CURVE, PROBABILITIES, SCORES
@@ -41,5 +44,11 @@ with stage(snakemake) as run:
     )
     with whole_folder(snakemake.output.figures) as folder:
         draw_all(folder, drawn)
+        if params.sequences["runs"]:
+            tables = {
+                name: with_names(table.read(f"{given.tables}/{name}.parquet"), params.names)
+                for name, table in SEQUENCE_TABLES.items()
+            }
+            draw_sequences(folder, tables, [TaskInfo.of(task) for task in params.sequences["tasks"]])
         for (model, kind), path in zip(params.trained, given.curves, strict=True):
             save(training_curve(MEND_CURVE.read(path), model, kind), folder, curve_name(model, kind))

@@ -4,18 +4,22 @@ from pathlib import Path
 
 import pandas as pd
 
-from aftershock.figure_names import KINDS, WHOLE, figure_name
+from aftershock.figure_names import KINDS, SEQUENCE_KINDS, WHOLE, figure_name
 from aftershock.jobs.record import finished_jobs
 from aftershock.kg.sheets import read_relations
+from aftershock.metrics.abilities.settings import TaskInfo
 from aftershock.output import whole_folder, write_text
 from aftershock.page.explorer import Outcome, Setting, explore
+from aftershock.page.figures import Picture
 from aftershock.page.layouts import of_run
 from aftershock.page.listed import read_tables
 from aftershock.page.names import bars_with_names, run_with_name, runs_with_names, with_names
+from aftershock.page.sequences import SEQUENCE_TABLES, SequenceResults, over_orders
 from aftershock.page.weights import read_origin
 from aftershock.report import Material, chunk_files, page
 from aftershock.stage import stage
 from aftershock.tables import provenance_of
+from aftershock.tables.abilities import ITEM_EXAMPLES
 from aftershock.tables.cases import CASES, EDITS, PROBES
 from aftershock.tables.graph import PROMPTS
 from aftershock.tables.models import MOMENTS
@@ -46,6 +50,25 @@ def settings(given, params):
         yield Setting(model, dataset, *tables, PROMPTS.read(given.prompts[place]), runs)
 
 
+def sequences(given, about, tables, names):
+    """What the section about sequences of edits shows."""
+    pictures = []
+    for model, plan in dict.fromkeys((run["model"], run["plan"]) for run in about["runs"]):
+        for kind, words in SEQUENCE_KINDS.items():
+            name = figure_name(model, plan, kind)
+            path = Path(given.figures, f"{name}.svg")
+            if path.exists():
+                title = f"{plan}: {words.title}"
+                pictures.append(Picture(name, title, words.about, model, path.read_bytes()))
+    return SequenceResults(
+        tables={name: tables[name] for name in ("abilities", "curves", "collapses") if name in tables},
+        tasks=[TaskInfo.of(task) for task in about["tasks"]],
+        pictures=pictures,
+        runs=runs_with_names(about["runs"], names),
+        examples=[ITEM_EXAMPLES.read(path) for path in given.examples],
+    )
+
+
 def beginnings(given, params):
     """Return the beginning of each model's texts, as its first table of unedited scores has noted."""
     found = {}
@@ -66,6 +89,7 @@ with stage(snakemake) as run:
     tables, names = sorted(Path(given.tables).iterdir()), params.names
     summary = with_names(SUMMARY.read(given.summary), names)
     made_by = {"report": run.provenance, "summary": provenance_of(given.summary)}
+    named = {name: with_names(table, names) for name, table in read_tables(tables).items()}
     material = Material(
         title=params.title,
         summary=summary,
@@ -75,7 +99,10 @@ with stage(snakemake) as run:
         figures={key: path.read_bytes() for key, path in figures.items() if path.exists()},
         tables={
             "summary": summary,
-            **{name: with_names(table, names) for name, table in read_tables(tables).items()},
+            **{
+                name: over_orders(table) if name in SEQUENCE_TABLES else table
+                for name, table in named.items()
+            },
         },
         files=["summary.parquet", *(f"tables/{path.name}" for path in tables)],
         explorer=explorer,
@@ -98,6 +125,7 @@ with stage(snakemake) as run:
         origins={name: read_origin(path) for name, path in zip(params.fetched, given.weights, strict=True)},
         timings=of_run(finished_jobs(), params.kg, [r["model"] for r in params.runs]),
         config=params.config,
+        sequences=sequences(given, params.sequences, named, names),
         provenance=made_by
         | {
             f"unedited {model}, {dataset}": provenance_of(path)

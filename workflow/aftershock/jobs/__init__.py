@@ -6,6 +6,9 @@
 Before a run, `folder` and `preflight` look for what would stop it, `orphans` for jobs that an earlier run
 left, and `adopt` takes over what these finished.
 
+`forking` starts jobs with a model from a process that has imported their libraries. `patches` changes what
+Snakemake does.
+
 `why` says why jobs failed: `snakemake_log` and `slurm_jobs` gather, `causes` and `errors` judge.
 `status` says how far a run is: `snapshot` takes it in, `view` draws it.
 `liveness` tells which run and which jobs are alive.

@@ -8,18 +8,22 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from aftershock.jobs.forking import can_fork, forking_interpreter
+
 TIMESTAMP = ".snakemake_timestamp"
 SAME_SECONDS = 1.0
 
 
-def patch_snakemake() -> None:
-    """Make all changes below, once for each process."""
+def patch_snakemake(fork: bool = False) -> None:
+    """Make all changes below, once for each process; with `fork` also that jobs are forked."""
     from snakemake.dag import DAG
     from snakemake.jobs import Job
     from snakemake.script import PythonScript
 
     if not hasattr(Job, "aftershock"):
         Job.aftershock = True
+        if fork:
+            fork_scripts(PythonScript)
         quote_interpreter(PythonScript)
         keep_outputs(Job)
         keep_folder_dates(DAG)
@@ -32,6 +36,23 @@ def quote_interpreter(script_class: Any) -> None:
     def execute(self: Any, command: str, **names: Any) -> Any:
         if "py_exec" in names:
             names["py_exec"] = shlex.quote(names["py_exec"])
+        return run(self, command, **names)
+
+    script_class._execute_cmd = execute
+
+
+def fork_scripts(script_class: Any) -> None:
+    """Fork the processes of scripts that load large libraries, see `jobs.forking`.
+
+    Snakemake starts a new interpreter for each. That stays so where an environment or a container of the
+    job's own has the interpreter, and where a benchmark follows the process that the shell starts.
+    """
+    run = script_class._execute_cmd
+
+    def execute(self: Any, command: str, **names: Any) -> Any:
+        own = (self.conda_env, self.container_img, self.env_modules, self.bench_record)
+        if "py_exec" in names and own == (None,) * len(own) and self.is_local and can_fork(self.local_path):
+            names["py_exec"] = forking_interpreter(names["py_exec"], self.threads)
         return run(self, command, **names)
 
     script_class._execute_cmd = execute

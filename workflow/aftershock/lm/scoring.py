@@ -7,7 +7,7 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,7 @@ from aftershock.lm.hooks import last_mlp_at, record_activations, start_after_lay
 from aftershock.lm.memory import batch_limit, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.outputs import Read
-from aftershock.lm.texts.tokens import encode_pairs
+from aftershock.lm.texts.tokens import Pair, encode_pairs
 from aftershock.progress import Progress
 from aftershock.requests import Query
 
@@ -97,18 +97,35 @@ def score_states(
         alike[tuple(rewrite_prompts(lm, state, prompts, cases))].append(i)
     scores: list[list[Score]] = [[] for _ in states]
     for read, same in alike.items():
-        asked = [replace(query, prompt=prompt) for query, prompt in zip(queries, read, strict=True)]
-        found = _score_alike(lm, asked, [states[i] for i in same], progress)
+        asked = [(prompt, query.target) for query, prompt in zip(queries, read, strict=True)]
+        texts = list(dict.fromkeys(asked))
+        encoded = dict(zip(texts, encode_pairs(lm, texts), strict=True))
+        pairs = [encoded[text] for text in asked]
+        found = _score_alike(lm, pairs, cases, [states[i] for i in same], progress)
         for i, mine in zip(same, found, strict=True):
             scores[i] = mine
     return scores
 
 
+def score_tokens(
+    lm: LanguageModel, pairs: Sequence[Pair], state: State = EMPTY, progress: Progress | None = None
+) -> list[Score]:
+    """The score of each target after its prompt, both as tokens that fit the model, in case 0 of `state`.
+
+    The tokens are run as they are: text that `state` puts before prompts has to be among them.
+    """
+    return _score_alike(lm, pairs, [0] * len(pairs), [state], progress)[0]
+
+
 def _score_alike(
-    lm: LanguageModel, queries: Sequence[Query], states: Sequence[State], progress: Progress | None
+    lm: LanguageModel,
+    pairs: Sequence[Pair],
+    cases: Sequence[int],
+    states: Sequence[State],
+    progress: Progress | None,
 ) -> list[list[Score]]:
-    """The scores of the same queries, in states that read the same prompts."""
-    rows = sorted(_rows(lm, queries), key=lambda row: (row.width, row.case))
+    """The scores of the same targets after the same prompts, pair i in case `cases[i]` of each state."""
+    rows = sorted(_rows(lm, pairs, cases), key=lambda row: (row.width, row.case))
     limit = batch_limit(lm, token_bytes(lm, 1, lm.context, backward=False), CPU_TOKENS)
     per_token = token_bytes(lm, 1, max((row.width for row in rows), default=0), backward=False)
     tokens = sum(row.width for row in rows) / max(1, len({row.case for row in rows}))
@@ -122,7 +139,7 @@ def _score_alike(
             progress.step(len(part))
         return found
 
-    scores: list[list[Any]] = [[None] * len(queries) for _ in states]
+    scores: list[list[Any]] = [[None] * len(pairs) for _ in states]
     for part, by_state in run_in_parts([row.cost(lm, per_token) for row in rows], limit, run, "scoring"):
         for mine, found in zip(scores, by_state, strict=True):
             for i, results in zip(part, found, strict=True):
@@ -132,14 +149,11 @@ def _score_alike(
     return scores
 
 
-def _rows(lm: LanguageModel, queries: Sequence[Query]) -> list[_Row]:
-    """Queries grouped by case and prompt; a target asked for twice is scored once."""
-    texts = list(dict.fromkeys((query.prompt, query.target) for query in queries))
-    pairs = dict(zip(texts, encode_pairs(lm, texts), strict=True))
+def _rows(lm: LanguageModel, pairs: Sequence[Pair], cases: Sequence[int]) -> list[_Row]:
+    """Pairs grouped by case and prompt; a target asked for twice is scored once."""
     groups: dict[tuple, dict[tuple[int, ...], list[int]]] = defaultdict(lambda: defaultdict(list))
-    for i, query in enumerate(queries):
-        pair = pairs[query.prompt, query.target]
-        groups[query.case, pair.prompt][pair.target].append(i)
+    for i, (pair, case) in enumerate(zip(pairs, cases, strict=True)):
+        groups[case, pair.prompt][pair.target].append(i)
     return [
         _Row(prompt, case, some, [asked[target] for target in some])
         for (case, prompt), asked in groups.items()

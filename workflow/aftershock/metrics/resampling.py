@@ -4,6 +4,8 @@ A column is a metric of a method over some cases. Each is reduced to its sum and
 cluster; a resample is then a row of weights, and resamples of all columns are one matrix product.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 CHUNK = 256
@@ -37,19 +39,25 @@ def resampled_means(
 
     A resample with no value of a column says nothing about its mean and repeats the observed one.
     """
-    clusters = len(sums)
     with np.errstate(invalid="ignore"):
         observed = sums.sum(0) / counts.sum(0)
     pattern, column = _patterns(counts)
-    means = np.empty((resamples, sums.shape[1]))
+    means = []
+    for weights in resampled_weights(len(sums), rng, resamples):
+        cases = (weights @ pattern)[:, column]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            means.append(np.where(cases > 0, weights @ sums / cases, observed))
+    return np.concatenate(means)
+
+
+def resampled_weights(clusters: int, rng: np.random.Generator, resamples: int) -> Iterator[np.ndarray]:
+    """Yield how often each cluster is drawn in some resamples of as many as there are, (resamples, clusters)
+    in all.
+    """
     for start in range(0, resamples, CHUNK):
         size = min(CHUNK, resamples - start)
         drawn = rng.integers(0, clusters, (size, clusters)) + clusters * np.arange(size)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=size * clusters).reshape(size, clusters).astype(float)
-        cases = (weights @ pattern)[:, column]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            means[start : start + size] = np.where(cases > 0, weights @ sums / cases, observed)
-    return means
+        yield np.bincount(drawn.ravel(), minlength=size * clusters).reshape(size, clusters).astype(float)
 
 
 def _patterns(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -48,6 +48,7 @@ FREE = (
     "base_best",
     "note",
     "statement",
+    "estimand",
     "evidence",
     "source",
     "flag",

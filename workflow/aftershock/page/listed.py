@@ -14,7 +14,7 @@ import pandas as pd
 
 from aftershock.page.columns import of_frame
 
-HEALTH, CERTAINTY, PAPER, DETAIL = "health", "certainty", "paper", "detail"
+ABILITIES, HEALTH, CERTAINTY, PAPER, DETAIL = "abilities", "health", "certainty", "paper", "detail"
 """Sections of the page that take such tables."""
 
 
@@ -116,7 +116,87 @@ ABOUT_HEALTH = {
     "collapse_threshold": "Perplexity ratio beyond which a model counts as collapsed.",
     "disabling_threshold": "Norm, in medians of the same run, state and weight, of a disabling edit.",
 }
+ABOUT_ABILITIES = {
+    "plan": "The sequence of edits, by its name in the configuration.",
+    "checkpoint": "Edits made; 0 is the unedited model.",
+    "n": "Items with a value, without those about edited facts.",
+    "chance": "What guessing among the choices reaches.",
+    "majority": "What always giving the commonest answer reaches.",
+    "floor": "The higher of both: what is reached by accident.",
+    "above_chance": "The unedited model does the task better than by accident, by a one-sided interval.",
+    "difference": "From the unedited model, item by item, with its interval, which is not corrected.",
+    "p_adjusted": "p of a paired test against the unedited model, corrected for all tests of the sequence.",
+    "retained": "(score - floor) / (unedited score - floor); of texts, unedited perplexity / perplexity.",
+    "parsed": "Share of the outputs in which an answer could be read.",
+    "entropy": "Of the answers, in bits: 0 when all are the same.",
+    "repetition": "Share of n-grams of three words that repeat an earlier one of the same text.",
+    "left_out": "Items that ask about an edited fact.",
+    "age": "Edits made since the edit.",
+    "kind": "none, gradual, abrupt; unclear where checkpoints are missing.",
+    "before": "The checkpoint measured before the loss.",
+    "ended_at": "Edits after which the sequence stopped early.",
+    "value": "The score, with its interval over items.",
+}
+ABOUT_REPORTED_ABILITIES = {
+    "reported": "The figure in the study.",
+    "flag": "What is odd about it.",
+    "note": "What differs, or why nothing of this run stands beside it.",
+}
 TABLES = (
+    Listed(
+        "collapses",
+        "Where abilities are lost",
+        "The first checkpoint at which less than the threshold is retained, with the whole interval. Abrupt: "
+        "all but intact one checkpoint before, or perplexity grew at once.",
+        ABILITIES,
+        ABOUT_ABILITIES,
+        "retained",
+        first=("model", "plan", "editor", "task", "kind", "checkpoint", "before", "retained_before"),
+        hidden=("order",),
+    ),
+    Listed(
+        "abilities",
+        "Tasks at every checkpoint",
+        "Scores beside chance, the commonest answer and the unedited model.",
+        ABILITIES,
+        ABOUT_ABILITIES,
+        first=(
+            *("model", "plan", "editor", "task", "checkpoint", "metric", "value", "low", "high", "unedited"),
+            *("difference", "p_adjusted", "significant", "retained", "floor", "above_chance", "parsed"),
+            *("entropy", "repetition", "n", "left_out"),
+        ),
+        hidden=(
+            *("order", "headline", "low_with_orders", "high_with_orders", "orders", "p", "test", "clusters"),
+            *("chance", "majority", "unedited_entropy", "unedited_repetition", "truncated", "note"),
+            *("difference_low", "difference_high", "retained_low", "retained_high"),
+        ),
+    ),
+    Listed(
+        "curves",
+        "What becomes of edits",
+        "Just edited is right after an edit was made; in the final state, the same prompt at the checkpoint.",
+        ABILITIES,
+        ABOUT_ABILITIES,
+        hidden=("order", "low_with_orders", "high_with_orders", "orders", "clusters"),
+    ),
+    Listed(
+        "reported_abilities",
+        "Reported results",
+        "Of two studies, where the model or the benchmark is one of this run. Values of this run stand "
+        "beside them where model, method, way of editing, task and protocol match.",
+        ABILITIES,
+        ABOUT_REPORTED_ABILITIES,
+    ),
+    Listed(
+        "ability_claims",
+        "What studies of general abilities claim",
+        "Each claim with what was estimated, and whether this run supports it, does not, or cannot test it.",
+        ABILITIES,
+        ABOUT_CLAIMS,
+        chosen={"part": "all parts together"},
+        first=("claim", "verdict", "part", "evidence", "statement", "estimand"),
+        hidden=("value", "low", "high", "n"),
+    ),
     Listed(
         "health",
         "Changes of weights, and perplexity after them",

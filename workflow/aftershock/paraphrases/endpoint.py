@@ -58,10 +58,11 @@ class Endpoint:
         patience: Patience | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
+        section: str = "paraphrases",
     ) -> None:
         """`key` is the name of an environment variable; None for a service that wants no key.
 
-        What is None is not sent.
+        What is None is not sent. Errors name the `section` of the configuration that the settings are from.
         """
         self.address = base_url.rstrip("/")
         self.model = model
@@ -70,6 +71,7 @@ class Endpoint:
         self.patience = patience or Patience()
         self.sleep = sleep
         self.clock = clock
+        self.section = section
 
     def request(self, messages: Sequence[Message]) -> dict[str, Any]:
         """The body of the request."""
@@ -95,7 +97,7 @@ class Endpoint:
             if self.clock() + wait > end:
                 raise AskingError(
                     f"{self.address}: {problem}; waiting {wait:.0f} s more would exceed the "
-                    f"{self.patience.total:g} s of paraphrases.patience. Run again later: answers so far "
+                    f"{self.patience.total:g} s of {self.section}.patience. Run again later: answers so far "
                     "are kept"
                 )
             log.warning("%s: %s; next attempt in %.1f s", self.address, problem, wait)
@@ -119,8 +121,8 @@ class Endpoint:
         if not key:
             raise AskingError(
                 f"{self.address} has to be asked, and the environment variable {self.key_name} holds no key: "
-                f"export {self.key_name}=… and run again, or name another variable in paraphrases.key (null "
-                "for a service that wants none)"
+                f"export {self.key_name}=… and run again, or name another variable in {self.section}.key "
+                "(null for a service that wants none)"
             )
         if not (key.isascii() and key.isprintable()):
             raise AskingError(f"the key in {self.key_name} cannot be sent; it has to be plain ASCII")
@@ -160,7 +162,7 @@ class Endpoint:
                 f"{self.address} refuses the key in {self.key_name} ({status}): put a valid one, with access "
                 f"to {self.model}, into that environment variable and run again"
                 if self.key_name
-                else f"{self.address} wants a key ({status}): name its variable in paraphrases.key"
+                else f"{self.address} wants a key ({status}): name its variable in {self.section}.key"
             )
         said = self._clean(_message(error))
         if status == 429 and "insufficient_quota" in said:
@@ -173,7 +175,7 @@ class Endpoint:
             return AskingError(f"{self.address} redirects ({status}): give its final address as base_url")
         return AskingError(
             f"{self.address} does not accept the request ({status}): {said}. Check model, temperature, seed "
-            "and max_tokens in paraphrases; null leaves one out"
+            f"and max_tokens in {self.section}; null leaves one out"
         )
 
     def _clean(self, text: str) -> str:

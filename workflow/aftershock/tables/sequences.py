@@ -123,3 +123,16 @@ TASK_SCORES = Table(
     },
 )
 """The metrics of a task's items at checkpoints."""
+
+TASK_VERDICTS = Table(
+    "task_verdicts",
+    ("checkpoint", "item_id"),
+    {
+        "checkpoint": "int64",
+        "item_id": "string",
+        "correct": "bool?",  # missing where the judge gave no verdict
+        "judge": "string",  # the model that judged
+        "prompt_sha256": "string",  # of the instruction it was given
+    },
+)
+"""What another model thinks of generated answers."""

@@ -284,7 +284,6 @@ class TaskMetric:
     """Scores of all items of a task at one checkpoint, in the order of the items."""
     combine: Combine = _mean
     """Value of many items, from a table with the fields of Score and `group` as columns."""
-    higher_is_better: bool = True
 
 
 def _each(function: Callable[..., Score], *arguments: Any, **settings: Any) -> Scorer:
@@ -331,8 +330,8 @@ METRICS: dict[str, TaskMetric] = {
     "entity_recall_released": TaskMetric("generate", _each(_entities_released), _recall_of_groups),
     "rouge_released": TaskMetric("generate", _each(_rouge_released)),
     "spans_released": TaskMetric("generate", _spans_released),
-    "perplexity": TaskMetric("perplexity", _each(_nll), _perplexity, higher_is_better=False),
-    "nll": TaskMetric("perplexity", _each(_nll), _per_found, higher_is_better=False),
-    "bits_per_byte": TaskMetric("perplexity", _each(_bits), _per_found, higher_is_better=False),
+    "perplexity": TaskMetric("perplexity", _each(_nll), _perplexity),
+    "nll": TaskMetric("perplexity", _each(_nll), _per_found),
+    "bits_per_byte": TaskMetric("perplexity", _each(_bits), _per_found),
 }
 """The metrics that a task's file may name; those of tasks of lm-evaluation-harness are its own."""

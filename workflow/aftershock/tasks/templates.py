@@ -74,7 +74,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
         undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
     )
     environment.filters |= {"spaced": _spaced, "sub": _sub, "part": _part}
-    environment.globals |= {"letters": LETTERS, "options": _options}
+    environment.globals.update(letters=LETTERS, options=_options)
     return environment
 
 

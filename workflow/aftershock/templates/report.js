@@ -2,5 +2,6 @@
 startTips();
 startTables();
 startMethods();
+startSequences();
 const explorerPlace = document.getElementById("explorer");
 const explorer = explorerPlace && new Explorer(explorerPlace);

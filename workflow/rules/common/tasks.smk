@@ -1,7 +1,11 @@
 """What the rules of tasks ask of the configuration: tasks, where their rows are, and their items."""
 
 from aftershock.config.tasks import data_folder, tasks_of_run
+from aftershock.tasks.engines import ENGINES
 from aftershock.tasks.sources import files_of, parts_of, source_of
+
+REFERRED = ("scope_models", "sentence_encoder")
+"""Artifacts that changes of a model refer to."""
 
 TASKS = tasks_of_run(config, Path(PROJECT))
 TASK_SOURCES = {
@@ -64,3 +68,45 @@ def items_of_task(wildcards):
     if TASKS[wildcards.task].source == "edits":
         return f"results/{wildcards.kg}/{wildcards.model}/sequences/{wildcards.plan}/items/{wildcards.task}.parquet"
     return f"results/{wildcards.kg}/tasks/{wildcards.task}/items.parquet"
+
+
+def unedited_outputs(wildcards):
+    """What the unedited model says to a task; to items about the edits of a plan, for that plan."""
+    if TASKS[wildcards.task].source == "edits":
+        return f"results/{wildcards.kg}/{wildcards.model}/sequences/{wildcards.plan}/tasks/{wildcards.task}/unedited.parquet"
+    return f"results/{wildcards.kg}/{wildcards.model}/tasks/{wildcards.task}/unedited.parquet"
+
+
+def asked_by(wildcards):
+    """The engine that asks a task: its own, where it has one, else the run's."""
+    return TASKS[wildcards.task].engine or config["abilities"]["engine"]
+
+
+def environment_of_engines():
+    """The file of the environment in which every engine of the run is there."""
+    engines = {config["abilities"]["engine"], *(task.engine for task in TASKS.values())}
+    return f"../../envs/{'harness' if 'harness' in engines else 'models'}.yaml"
+
+
+def code_with_engine(rule):
+    """The code of a script that asks tasks of a model: also that of the engine."""
+
+    def function(wildcards):
+        return code_of(rule, *family_code(wildcards.model), ENGINES[asked_by(wildcards)])
+
+    return function
+
+
+def artifacts_of_states(wildcards):
+    """The artifacts that changes of an editor refer to, and that have to be loaded before a log is read."""
+    return [name for name in artifacts_for(wildcards.editor, wildcards.model) if name in REFERRED]
+
+
+def files_of_states(wildcards):
+    """The files of these artifacts."""
+    return [artifact_file(name, wildcards) for name in artifacts_of_states(wildcards)]
+
+
+def loaders_of_states(wildcards):
+    """The functions that load these artifacts, by name."""
+    return {name: ARTIFACTS[name].load for name in artifacts_of_states(wildcards)}

@@ -116,7 +116,7 @@ def _read(lm: LanguageModel, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str
     pairs = list(dict.fromkeys(pairs))
     if lm.target_ids == "released":
         return _joined(lm, pairs)
-    apart = [pair for pair in pairs if _has_clean_joint(lm, *pair)] if _cuts_at_spaces(lm) else []
+    apart = [pair for pair in pairs if _has_clean_joint(lm, *pair)] if cuts_at_spaces(lm) else []
     found = _joined(lm, apart)
     rest = [pair for pair in pairs if pair not in found]
     read = _encode(lm, rest)
@@ -141,8 +141,8 @@ def _joined(lm: LanguageModel, pairs: Sequence[tuple[str, str]]) -> dict[tuple[s
     }
 
 
-def _cuts_at_spaces(lm: LanguageModel) -> bool:
-    """Whether one space between two other characters always begins a word, so that parts can be read alone.
+def cuts_at_spaces(lm: LanguageModel) -> bool:
+    """True if one space between two other characters always begins a word, so that parts can be read alone.
 
     So it is by GPT-2's rule for words, none of which holds a space after its first character. Other rules may
     do the same, but theirs are not known here. Reading parts alone is several times faster, because prompts

@@ -1,0 +1,62 @@
+"""The tables of a run about sequences of edits: abilities, curves, collapses, reported results and claims."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from aftershock.metrics.abilities.abilities import abilities
+from aftershock.metrics.abilities.collapse import collapses
+from aftershock.metrics.abilities.curves import curves
+from aftershock.metrics.abilities.settings import Collapse, TaskInfo
+from aftershock.metrics.settings import Statistics
+from aftershock.paper.ability_claims import ability_claims
+from aftershock.paper.reported_abilities import Sequences, read_studies, reported_abilities
+from aftershock.tables import Table
+from aftershock.tables.abilities import (
+    ABILITIES,
+    ABILITY_CLAIMS,
+    COLLAPSES,
+    CURVES,
+    ITEM_ANSWERS,
+    ITEM_SCORES,
+    REPORTED_ABILITIES,
+    SEQUENCE_HEALTH,
+    SEQUENCE_SCORES,
+)
+from aftershock.text_files import read_yaml
+
+
+def ability_tables(
+    about: Mapping[str, Any],
+    files: Mapping[str, Sequence[str]],
+    folder: Path,
+    limits: Collapse,
+    settings: Statistics,
+) -> dict[str, tuple[Table, pd.DataFrame]]:
+    """Return tables by file name, each with its schema; none for a run without sequences.
+
+    `about` has `runs`, `tasks` and the fields of Sequences, `files` the answers, scores, edits and health of
+    each run; `folder` is resources/paper.
+    """
+    runs = about["runs"]
+    if not runs:
+        return {}
+    tasks = [TaskInfo.of(task) for task in about["tasks"]]
+    run = Sequences(about["hubs"], about["editors"], about["plans"], tasks)
+    answers = [ITEM_ANSWERS.read(path) for path in files["answers"]]
+    scores = [ITEM_SCORES.read(path) for path in files["scores"]]
+    health = [SEQUENCE_HEALTH.read(path) for path in files["health"]]
+    found = abilities(runs if answers else [], answers, scores, tasks, settings)
+    planned = {name: plan["checkpoints"] for name, plan in about["plans"].items()}
+    lost = collapses(found, runs, health, planned, {task.name: task.kind for task in tasks}, limits)
+    edits = [SEQUENCE_SCORES.read(path) for path in files["edits"]]
+    stated = read_yaml(folder / "ability_claims.yaml")
+    return {
+        "abilities": (ABILITIES, found),
+        "collapses": (COLLAPSES, lost),
+        "curves": (CURVES, curves(runs, edits, health, settings=settings)),
+        "reported_abilities": (REPORTED_ABILITIES, reported_abilities(found, read_studies(folder), run)),
+        "ability_claims": (ABILITY_CLAIMS, ability_claims(found, lost, run, stated)),
+    }
