@@ -109,7 +109,7 @@ def test_a_log_of_other_weights_is_refused(folder):
 @pytest.mark.parametrize("name", ["weights_sha256", "method", "seed"])
 def test_a_writer_does_not_go_on_with_a_log_of_something_else(name, folder):
     with (
-        pytest.raises(ValueError, match=f"the log of something else: {name} is"),
+        pytest.raises(ValueError, match=f"is another log: {name} is"),
         writing(folder, {**IDENTITY, name: "other"}, {}),
     ):
         pass
@@ -164,7 +164,7 @@ def test_a_second_writer_is_refused_and_told_of_the_first(tmp_path, python: Call
     first = python(HOLD.format(tests=TESTS, folder=str(tmp_path / "log")))
     assert first.stdout.readline() == "held\n"
     with (
-        pytest.raises(ValueError, match=rf"another run is working in {tmp_path}/log: process {first.pid}"),
+        pytest.raises(ValueError, match=rf"another run is working in {tmp_path}/log/: process {first.pid}"),
         writing(tmp_path / "log", IDENTITY, {}),
     ):
         pass

@@ -144,7 +144,7 @@ def context(material: Material) -> dict[str, Any]:
             "told": told_of_sequences(material.sequences),
             "figures": shown(material.sequences.pictures),
             "maps": bool(data["sequences"]["maps"]),
-            "items": single["items"],
+            "drawn": single["items"],
         },
         "definitions": {"main": _definitions(_main()), "all": _definitions(names - set(_main()))},
         "versions": versions(material.provenance),
