@@ -23,7 +23,8 @@ def telemetry(
     n = len(successes)
     turns, nll = turns or list(range(1, n + 1)), nll or [None] * n
     rows = [
-        (i + 1, 100 - i, turns[i], successes[i], -1.0, 5, 0.1, 1.0, 0.1 * (i + 1), float(i), 2.0 + i, 3.0, nll[i],
+        (i + 1, 100 - i, turns[i], successes[i], -1.0, 5, 0.1, 1.0, 0.1 * (i + 1), float(i), 2.0 + i, 3.0,
+         nll[i],
          2.0, None if successes[i] else "it failed")
         for i in range(n)
     ]  # fmt: skip
@@ -47,9 +48,8 @@ def scores_of(rows: pd.DataFrame, **wanted: object) -> dict[int, float]:
 
 
 def test_both_meanings_of_success_are_kept_apart():
-    asked = observed(
-        [(c, e, "edit", 0, c == 2, -1.0, -2.0) for c in (2, 4) for e in (100, 99, 98, 97) if c == 4 or e > 98]
-    )
+    made_by = {2: (100, 99), 4: (100, 99, 98, 97)}
+    asked = observed([(c, e, "edit", 0, c == 2, -1.0, -2.0) for c in made_by for e in made_by[c]])
     made = sequence_scores(EDITS, telemetry([True, False, True, True]), asked, SEQUENCE)
     SEQUENCE_SCORES.check(made)
     assert scores_of(made, measure="just_edited", checkpoint=2) == {100: 1.0, 99: 0.0}
@@ -134,7 +134,8 @@ def test_a_curve_is_the_mean_over_edits_with_its_interval():
 
 def test_cases_among_unrelated_edits_are_curves_too():
     cases = pd.DataFrame(
-        {"checkpoint": [0, 0, 10, 10], "cluster": ["a", "b", "a", "b"], "measure": "ignore_rate:between", "unit": [1, 2, 1, 2],
+        {"checkpoint": [0, 0, 10, 10], "cluster": ["a", "b", "a", "b"], "measure": "ignore_rate:between",
+         "unit": [1, 2, 1, 2],
          "value": [0.0, 0.2, 0.4, 0.6]}
     )  # fmt: skip
     told = telemetry([True, True])
