@@ -62,9 +62,9 @@ def slow_change(lm, name, pairs, other, mask, settings, released):
     copy = weight.clone().requires_grad_(True)
     sgd, losses, away = torch.optim.SGD([copy], lr=settings["lr"]), [], []
     bias = lm.bias(name) if released and not lm.family.transposed else None
-    config = lm.model.config
-    known = getattr(config, "hidden_act", None) or config.activation_function
-    function = ACTIVATIONS[known] if released else torch.nn.Identity()
+    config, function = lm.model.config, torch.nn.Identity()
+    if released:
+        function = ACTIVATIONS[getattr(config, "hidden_act", None) or config.activation_function]
 
     def distance(y, z, size):
         norms = [(function(y[i]) - function(z[i])).norm() for i in range(size)]
