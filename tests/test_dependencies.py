@@ -37,17 +37,22 @@ RUN_NOT_IMPORTED = {
 OF_ENCODER = {"cloudpickle", "joblib", "narwhals", "scikit-learn", "sentence-transformers", "threadpoolctl"}
 
 
+def requirements(name: str) -> list[Requirement]:
+    """The requirements of a dependency group, those of the groups it includes among them."""
+    found = []
+    for entry in PYPROJECT["dependency-groups"][name]:
+        found += [Requirement(entry)] if isinstance(entry, str) else requirements(entry["include-group"])
+    return found
+
+
 def group(name: str) -> set[str]:
     """Canonical names of a dependency group, those of the groups it includes among them."""
-    found = set()
-    for entry in PYPROJECT["dependency-groups"][name]:
-        found |= {canonicalize_name(entry)} if isinstance(entry, str) else group(entry["include-group"])
-    return found
+    return {canonicalize_name(requirement.name) for requirement in requirements(name)}
 
 
 def pins(lines: list[str]) -> dict[str, str]:
     """Versions by canonical name of lines `name==version`."""
-    found = [line.split("==") for line in lines if line and not line.startswith("#")]
+    found = [re.split(r"(?:\[\w+\])?==", line) for line in lines if line and not line.startswith("#")]
     return {canonicalize_name(name): version for name, version in found}
 
 
@@ -61,9 +66,7 @@ def test_torch_has_no_local_version() -> None:
 
 
 def test_everything_installed_is_constrained() -> None:
-    waiting, seen = [Requirement(name) for name in sorted(group("dev"))], set()
-    if ENCODER:
-        waiting += [Requirement(name) for name in sorted(group("encoder"))]
+    waiting, seen = requirements("dev") + (requirements("encoder") if ENCODER else []), set()
     while waiting:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)

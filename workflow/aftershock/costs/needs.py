@@ -118,20 +118,6 @@ def _cases(needs: Needs, dataset: str) -> int:
     return number_of_cases(needs.config, dataset)
 
 
-def _asked(needs: Needs, model: str, checkpoints: int) -> Need:
-    """Asking a task's items of a model at so many checkpoints."""
-    return needs.costs(model).sampled(needs.config["abilities"]["items"] * checkpoints, TASK_TOKENS)
-
-
-def _checkpoints(needs: Needs) -> int:
-    """Checkpoints that one job evaluates, at most."""
-    together = needs.config["abilities"]["checkpoints_per_job"]
-    plans = [plan for plan in needs.config["sequences"].values() if plan]
-    most = max((len(plan["checkpoints"]) for plan in plans), default=1)
-    return min(together or most, most)
-
-
-TASK_TOKENS = 256  # of an item's prompt and answers, about
 RELATIONS = 60  # whose paraphrases are written, about
 
 RULES: dict[str, Callable[[Needs, Mapping[str, Any]], Need]] = {
@@ -147,9 +133,6 @@ RULES: dict[str, Callable[[Needs, Mapping[str, Any]], Need]] = {
     "baseline": lambda n, w: n.costs(w["model"]).baseline(w["dataset"], _cases(n, w["dataset"])),
     "tune": lambda n, w: n.costs(w["model"]).tune(n.editor(w["editor"])),
     "edit": lambda n, w: n.costs(w["model"]).edit(n.editor(w["editor"]), w["dataset"], w["cases"]),
-    "run_task_unedited": lambda n, w: _asked(n, w["model"], 1),
-    "run_task_of_edits_unedited": lambda n, w: _asked(n, w["model"], 1),
-    "run_task": lambda n, w: _asked(n, w["model"], _checkpoints(n)),
     "find_layers": lambda n, w: n.costs(w["model"]).find_layers(),
     "classify_labels": lambda n, w: n.costs(n.config["models"][0]).classified(),
     "sample_paraphrases": lambda n, w: _helper(

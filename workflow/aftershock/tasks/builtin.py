@@ -141,15 +141,17 @@ def read_prompts(lm: LanguageModel, state: State, prompts: Iterable[str]) -> lis
 
 
 def text_windows(reader: ItemReader, texts: Sequence[str], state: State) -> list[list[Pair]]:
-    """Return the parts in which each whole text is read: one where `state` puts text before it."""
+    """Return the parts in which each whole text is read.
+
+    Text that `state` puts before it gives way where both are too long for the model's context.
+    """
     found = []
     for text, read in zip(texts, read_prompts(reader.lm, state, texts), strict=True):
-        before = read.removesuffix(text)
-        if before and text:
-            (pair,) = ItemReader(reader.lm, chat=False).encode_pairs([(before, text)])
-            found.append([reader.cut(pair).pair])
-        else:
-            found.append(reader.windows(text))
+        parts = reader.windows(text)
+        if read != text and text:
+            (pair,) = ItemReader(reader.lm, chat=False).encode_pairs([(read.removesuffix(text), text)])
+            parts = [pair] if len(pair.prompt) + len(pair.target) <= reader.lm.context + 1 else parts
+        found.append(parts)
     return found
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from aftershock.tasks.definition import FOLDER, Task, list_tasks, read_suites, read_task
 
-SOURCES = {"edits": "the plan's edits", "world": "the generated world", "harness": "lm-evaluation-harness"}
+SOURCES = {"edits": "the plan's edits", "world": "the generated world"}
 
 
 def tasks_table(tasks: Iterable[Task]) -> list[str]:

@@ -40,7 +40,7 @@ class Workers:
         path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
         self._running: list[Popen[bytes]] = [
             Popen(
-                [sys.executable, "-m", module],
+                [sys.executable, "-m", module, str(os.getpid())],
                 stdin=PIPE,
                 stdout=PIPE,
                 bufsize=0,
@@ -100,6 +100,8 @@ class Main:
 
     def __init__(self) -> None:
         """End with that process, and send all that is printed to stderr: stdout is for the two alone."""
+        if os.getppid() != int(sys.argv[1]):  # it has ended already
+            sys.exit()
         watch([psutil.Process(os.getppid())])
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process is told as well, and ends the work
         self._from, self._to = os.dup(0), os.dup(1)
