@@ -4,7 +4,7 @@ import pytest
 
 import pages
 import sequence_pages
-from aftershock.page.sequences import BUDGET, heat_maps, items, told_of_sequences
+from aftershock.page.sequences import BUDGET, SequenceResults, heat_maps, items, told_of_sequences
 from aftershock.report import page
 from pages import Page
 from simulate import HOSTILE
@@ -15,7 +15,7 @@ from simulated_sequences import CHECKPOINTS, METHODS, TASKS
 def shown() -> Page:
     given = pages.material()
     tables = {**given.tables, **sequence_pages.page_tables()}
-    return Page(page(pages.material(sequences=sequence_pages.sequence_results(), tables=tables)))
+    return Page(page(pages.material(sequences=sequence_pages.sequence_results(number=60), tables=tables)))
 
 
 def test_a_run_without_sequences_has_no_such_section():
@@ -31,7 +31,7 @@ def test_the_section_says_what_was_lost_and_what_cannot_be(shown):
     assert "of 4 tasks the unedited model does 3 better than by accident" in shown.text
     assert "rome after 20 edits" in shown.text
     assert "rome: the sequence ended after 60 edits: weights are not finite." in shown.text
-    assert "6 items of each task, drawn at random" in shown.text
+    assert "60 items of each task, drawn at random" in shown.text
 
 
 def test_hostile_items_stay_text(shown):
@@ -66,6 +66,4 @@ def test_items_fit_their_budget_and_are_the_same_for_every_method():
 
 
 def test_without_results_nothing_is_told():
-    from aftershock.page.sequences import SequenceResults
-
     assert told_of_sequences(SequenceResults()) == []
