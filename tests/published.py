@@ -12,6 +12,7 @@ import pytest
 
 from aftershock.datasets.build import Dataset
 from aftershock.datasets.export import export
+from aftershock.datasets.released import Published, read_cases
 from aftershock.datasets.table import DATASETS
 from families import PROMPTS_BY_RELATION, SHEET, context_of, dataset_of, families, instances_of, scores_of
 
@@ -41,6 +42,12 @@ def exported(folder: Path, split: str = "test", seed: int = 7) -> Path:
     folder.mkdir(exist_ok=True)
     export(folder, built(seed), split, SHEET, prompts())
     return folder
+
+
+@cache
+def released_cases(dataset: str) -> Published:
+    """A dataset of the published folder; not to be changed."""
+    return read_cases(RELEASED, dataset)
 
 
 def read(path: Path) -> Any:

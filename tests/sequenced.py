@@ -4,14 +4,33 @@ from pathlib import Path
 
 import torch
 
-from aftershock.editors.contract import Editor
-from aftershock.experiments.sequences.log import EditLog, LogWriter, writing
+from aftershock.editors.contract import Editor, EditResult
+from aftershock.experiments.sequences.log import EditLog
 from aftershock.experiments.sequences.plan import SEQUENTIAL, Plan
 from aftershock.experiments.sequences.run import SequenceEdit, run_sequence
-from aftershock.lm.edits import EMPTY, State
-from tiny import requests
+from aftershock.experiments.sequences.writing import LogWriter, writing
+from aftershock.lm.edits import EMPTY, LowRank, State
+from tiny import low_rank, requests
 
 IDENTITY = {"weights_sha256": "of the weights", "method": "rome"}
+
+
+class Faulty(Editor):
+    """Writes one value per edit; the edits in `faults` fail, or change weights to what they are mapped to."""
+
+    def __init__(self, lm, faults):
+        self.lm, self.settings, self.faults, self.calls = lm, None, faults, 0
+
+    def edit(self, cases, state=(), memory=None):
+        self.calls += 1
+        seen = 0 if memory is None else int(memory["seen"])
+        fault = self.faults.get(self.calls)
+        delta = low_rank(self.lm, 0, 1, seed=self.calls)
+        if isinstance(fault, float):
+            delta = LowRank(delta.module, delta.U, delta.V * fault)
+        reason = fault if isinstance(fault, str) else None
+        known = {"seen": torch.tensor([seen + (reason is None)])}
+        return EditResult((delta,), (1,), (0.5,), (reason,), known)
 
 
 def plan(*checkpoints: int, batch: int | None = 1, mode: str = SEQUENTIAL) -> Plan:

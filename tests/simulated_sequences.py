@@ -116,9 +116,9 @@ def outputs_of(
 
 def scored_of(task: TaskInfo, items: pd.DataFrame, outputs: pd.DataFrame) -> pd.DataFrame:
     """TASK_SCORES of the metrics of these tasks."""
-    by_id, rows = items.set_index("item_id"), []
+    by_id, rows = items.set_index("item_id").to_dict("index"), []
     for row in outputs.itertuples():
-        item = by_id.loc[row.item_id]
+        item = by_id[row.item_id]
         if task.kind == "choice":
             best, gold, parsed = int(np.argmax(row.logprobs)), item["choices"][item["gold"]].strip(), True
             given, value = item["choices"][best].strip(), float(best == item["gold"])

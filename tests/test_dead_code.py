@@ -35,11 +35,13 @@ def used_by_rules() -> set[str]:
 
 
 def named_in_data() -> set[str]:
-    """Names that the package and methods of the tests look up as "module:name"."""
+    """Names that the package, methods of the tests and tasks' files look up as "module:name"."""
     found = set()
     folders = (ROOT / "workflow" / "aftershock", ROOT / "tests" / "methods")
     for file in (file for folder in folders for file in folder.rglob("*.py")):
         found |= set(re.findall(r'"[\w.]*:(\w+)"', file.read_text(encoding="utf-8")))
+    for file in (ROOT / "resources" / "tasks").glob("*.yaml"):
+        found |= set(re.findall(r"^prepare: [\w.]+:(\w+)", file.read_text(encoding="utf-8"), flags=re.M))
     return found
 
 

@@ -239,4 +239,4 @@ def test_a_case_of_several_requests_has_an_entry_for_each():
     assert together.delta[0].used.sum(dim=1).tolist() == [3, 1]
     for name in ("keys", "values", "epsilons"):
         assert torch.allclose(together.delta[0].tensors()[name][0], memory[name][0], atol=1e-9)
-    assert together.steps == (18, 6)
+    assert together.steps == (3 * MILD["steps"], MILD["steps"])

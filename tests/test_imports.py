@@ -52,7 +52,7 @@ ALLOWED = {
     "report": {"datasets", "metrics", "page", "training_figure", "verdicts"},
     "stage": {"jobs"},
     "jobs": {"datasets", "kg", "stage", "tables"},
-    "tasks": {"lm", "schema", "tables"},
+    "tasks": {"lm", "paraphrases", "schema", "tables"},
     "config": {"tasks", "costs", "datasets", "editors", "experiments", "kg", "lm", "metrics", "schema"},
     "costs": {"config", "datasets", "editors", "experiments", "jobs", "kg", "metrics", "schema", "tasks"},
     "launch": {"jobs"},

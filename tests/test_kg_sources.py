@@ -122,7 +122,7 @@ def test_a_dirty_graph_is_the_same_from_all_sources(tmp_path) -> None:
     (tmp_path / "graph.nt").write_text(text)
     load_triples(tmp_path / "graph.nt", tmp_path / "store")
     dump = dump_of(tmp_path / "graph.nt", WORLD, [*RELATIONS_USED, "R9"], tmp_path / "dump")
-    wanted = list(RELATIONS_USED), RULES_USED, list(RELATIONS_USED), ()
+    wanted = list(RELATIONS_USED), RULES_USED[::3], list(RELATIONS_USED), ()
     with connect({"namespace": "world"}, tmp_path / "store") as source:
         stored = every_table(source, *wanted)
     with connect({"namespace": "world", "source": "dump"}, dump) as source:
@@ -151,15 +151,10 @@ def test_the_world_is_the_same_from_all_sources(tmp_path) -> None:
 
 
 @pytest.mark.skipif(not SLICE.exists(), reason=f"needs the slice of Wikidata, {SLICE.name}")
-def test_real_facts_are_the_same_from_all_sources(tmp_path, slice_store, slice_asked) -> None:
+def test_real_facts_are_the_same_from_store_and_dump(tmp_path, slice_asked) -> None:
     relation_ids = read_relations(RESOURCES / "relations.tsv", "wikidata")["relation_id"].tolist()
-    rules = [LogicRule.parse(rule) for rule in kept_rules(RESOURCES, "wikidata")]
     dump = dump_of(SLICE, GRAPHS["wikidata"], relation_ids, tmp_path / "dump")
-    number = len(slice_asked.found["sample"][0])
-    with connect({"namespace": "wikidata"}, slice_store) as source:
-        stored = samples(source, relation_ids, rules, number, (20, 300))
     with connect({"namespace": "wikidata", "source": "dump"}, dump) as source:
-        assert_equal(samples(source, relation_ids, rules, number, (20, 300)), stored)
         read = ask(source, "wikidata")
     assert_equal(
         {**read.found, "labels": (read.labels, None)},

@@ -30,6 +30,7 @@ from published import (
     needs_released,
     prompts,
     read,
+    released_cases,
     several,
     write,
 )
@@ -186,7 +187,7 @@ def test_an_export_answers_every_look_up_of_an_evaluation(tmp_path):
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_an_export_has_the_keys_of_the_published_files_in_their_order(tmp_path, dataset):
     ours = read_cases(exported(tmp_path / "export"), dataset)
-    theirs = read_cases(RELEASED, dataset)
+    theirs = released_cases(dataset)
     assert set(ours.rows["layout"]) <= set(theirs.rows["layout"])
     assert list(ours.statements.columns) == list(theirs.statements.columns)
     assert (ours.style, ours.rows["prerequisites"][0]) == (theirs.style, theirs.rows["prerequisites"][0])
@@ -195,7 +196,7 @@ def test_an_export_has_the_keys_of_the_published_files_in_their_order(tmp_path, 
 @needs_released
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_published_rows_survive_our_own_tables(dataset):
-    published = read_cases(RELEASED, dataset)
+    published = released_cases(dataset)
     entities, statements = published.entities, published.statements
     labels = dict(zip(entities["entity_id"], entities["label"], strict=True))
     index = FactIndex(frozenset(as_facts(published.truths)), labels)

@@ -6,19 +6,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from aftershock.editors.contract import Editor, EditResult
 from aftershock.editors.regularised import Regularised
 from aftershock.experiments.sequences.checkpoint import at_checkpoint
-from aftershock.experiments.sequences.log import writing
 from aftershock.experiments.sequences.plan import SINGLE
 from aftershock.experiments.sequences.run import make_turn, run_sequence
-from aftershock.lm.edits import EMPTY, LowRank
+from aftershock.experiments.sequences.writing import writing
+from aftershock.lm.edits import EMPTY
 from aftershock.lm.edits.accumulate import accumulate, bytes_of
 from aftershock.lm.scoring import score
 from aftershock.requests import EditRequest, Query
 from aftershock.tables.sequences import SEQUENCE_TELEMETRY
 from editing import METHODS, behaviour, families_of, identical, make, untouched
-from sequenced import IDENTITY, copied, edits, interrupted, plain, plan, run
+from sequenced import IDENTITY, Faulty, copied, edits, interrupted, plain, plan, run
 from tiny import dense, low_rank, requests, tiny
 
 FIVE = plan(2, 3, 5)
@@ -155,24 +154,6 @@ def test_telemetry_says_what_an_edit_did_right_after_it(tmp_path):
 
 
 # --- edits that fail ---------------------------------------------------------------------------------------
-class Faulty(Editor):
-    """Writes one value per edit; the edits in `faults` fail, or change weights to what they are mapped to."""
-
-    def __init__(self, lm, faults):
-        self.lm, self.settings, self.faults, self.calls = lm, None, faults, 0
-
-    def edit(self, cases, state=(), memory=None):
-        self.calls += 1
-        seen = 0 if memory is None else int(memory["seen"])
-        fault = self.faults.get(self.calls)
-        delta = replace(low_rank(self.lm, 0, 1, seed=self.calls), module=self.lm.projection(0))
-        if isinstance(fault, float):
-            delta = LowRank(delta.module, delta.U, delta.V * fault)
-        reason = fault if isinstance(fault, str) else None
-        known = {"seen": torch.tensor([seen + (reason is None)])}
-        return EditResult((delta,), (1,), (0.5,), (reason,), known)
-
-
 def test_a_failed_edit_leaves_the_state_and_the_sequence_goes_on(tmp_path):
     lm = tiny()
     log = run(Faulty(lm, {2: "no solution"}), FIVE, tmp_path / "log")

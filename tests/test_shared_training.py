@@ -3,7 +3,9 @@
 import math
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from subprocess import Popen
+from textwrap import dedent
 
 import numpy as np
 import psutil
@@ -11,12 +13,11 @@ import pytest
 import torch
 
 from aftershock.lm.pretraining.fitting import WORKER, Share, fit, new_model, object_loss
-from aftershock.lm.pretraining.processes import WorkerEndedError, Workers
+from aftershock.lm.pretraining.processes import WorkerEndedError, Workers, nameless_file
 from aftershock.lm.pretraining.rows import Rows
 from aftershock.lm.pretraining.settings import TrainSettings
-from aftershock.lm.pretraining.shared_memory import map_tensors, nameless_file
+from aftershock.lm.pretraining.shared_memory import map_tensors
 from aftershock.lm.pretraining.training import train_language_model
-from aftershock.progress import Progress
 from small_workflow import DEADLINE, gone
 from tiny import small_tokenizer
 
@@ -36,20 +37,6 @@ def model() -> torch.nn.Module:
 
 def children() -> list[psutil.Process]:
     return psutil.Process().children()
-
-
-class Interruption(Progress):
-    """Does something to the other process after a step."""
-
-    def __init__(self, at: int, act: Callable[[psutil.Process], None]) -> None:
-        super().__init__()
-        self.at, self.act = at, act
-
-    def step(self, n: float = 1, **remarks: object) -> None:
-        super().step(n, **remarks)
-        if self.done == self.at:
-            (other,) = children()
-            self.act(other)
 
 
 def test_two_processes_train_to_the_bits_of_one():
@@ -91,24 +78,45 @@ def test_a_share_is_dealt_out_in_turns():
     assert [list(Share(number, 2).of(5)) for number in (0, 1)] == [[0, 2, 4], [1, 3]]
 
 
-def test_a_worker_that_is_killed_ends_training_with_one_error():
-    """Between two steps, where the main process finds out, whatever it is waiting for."""
-    interruption = Interruption(2, psutil.Process.kill)
-    with (
-        pytest.raises(WorkerEndedError, match=r"process \d+, .* was killed by SIGKILL: memory may have run"),
-        Workers(WORKER, 1) as workers,
-    ):
-        fit(model(), rows(30), SETTINGS, interruption, workers)
-    assert interruption.done == 2
+@pytest.fixture
+def meeting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A worker that does nothing but keep in step."""
+    code = """
+    from aftershock.lm.pretraining.processes import Main
+    main = Main()
+    main.receive()
+    print("is told to the log, and to nobody else")
+    while True:
+        main.meet()
+    """
+    (tmp_path / "meeting.py").write_text(dedent(code))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return "meeting"
+
+
+def meet(module: str, count: int, after_three: Callable[[], None]) -> None:
+    """Meet `count` workers three times, do something, and meet them until somebody has ended."""
+    with Workers(module, count) as workers:
+        workers.send([{}] * count)
+        for _ in range(3):
+            workers.meet()
+        after_three()
+        while True:
+            workers.meet()
+
+
+def test_a_worker_that_is_killed_ends_the_work_with_one_error(meeting: str):
+    with pytest.raises(WorkerEndedError, match=r"process \d+, .* was killed by SIGKILL: memory may have run"):
+        meet(meeting, 2, lambda: children()[1].kill())
     assert not children()
 
 
-def test_an_error_of_the_main_process_ends_the_workers():
-    def fail(other: psutil.Process) -> None:
+def test_workers_end_with_an_error_of_the_main_process(meeting: str):
+    def fail() -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), Workers(WORKER, 1) as workers:
-        fit(model(), rows(30), SETTINGS, Interruption(1, fail), workers)
+    with pytest.raises(KeyboardInterrupt):
+        meet(meeting, 1, fail)
     assert not children()
 
 
@@ -155,11 +163,11 @@ def test_a_loss_that_is_not_finite_ends_all_and_changes_nothing():
 
 
 def test_shared_tensors_are_seen_by_all_at_aligned_addresses():
-    layout = {"a": ("int64", [3]), "b": ("float32", [2, 5]), "c": ("float32", [0])}
+    layout = {"a": ("int64", [3]), "b": ("float32", [2, 5])}
     file = nameless_file()
     one, two = (map_tensors(file, layout) for _ in range(2))
     assert all((tensor == 0).all() for tensor in one.values())
-    assert [tensor.data_ptr() % 64 for tensor in one.values()][:2] == [0, 0]
+    assert [tensor.data_ptr() % 64 for tensor in one.values()] == [0, 0]
     one["b"][1, 4], one["a"][0] = 0.5, 7
     assert two["b"].tolist() == [[0.0] * 5, [0.0] * 4 + [0.5]]
     assert two["a"].tolist() == [7, 0, 0]

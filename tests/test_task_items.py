@@ -145,8 +145,10 @@ def test_an_item_is_no_example_of_itself():
         assert question == item.question
         assert len(examples) == 3
         assert not any(example.startswith(question) for example in examples)
-        shown = [other for other in ROWS if any(text.startswith(f"{other['name']} is") for text in examples)]
-        assert {other["kind"] for other in shown} == {row["kind"]}
+        kinds = {
+            row["kind"] for example in examples for row in ROWS if example.startswith(f"{row['name']} is")
+        }
+        assert kinds == {row["kind"]}
 
 
 def test_too_few_examples_are_counted():
@@ -163,8 +165,9 @@ def test_one_row_may_hold_several_examples():
 
 
 def test_a_text_scored_whole_has_no_prompt():
-    item = {"answers": ["{{ name }}"], "question": "{{ name }}"}
-    task = make_task("t", {"kind": "perplexity", "item": item})
+    task = make_task(
+        "t", {"kind": "perplexity", "item": {"answers": ["{{ name }}"], "question": "{{ name }}"}}
+    )
     first = prepared(task).items.iloc[0]
     assert (first["prompt"], list(first["answers"])) == ("", ["thing 0"])
 
@@ -188,8 +191,10 @@ def test_entities_of_a_sentence():
 
 
 def test_numbers_of_tags_are_the_hubs():
-    (row,) = sentence({"tokens": ["a", "b", "c"], "ner_tags": [1, 2, 7]})
-    assert row["entities"] == ["PER: a b", "MISC: c"]
+    assert sentence({"tokens": ["a", "b", "c"], "ner_tags": [1, 2, 7]})[0]["entities"] == [
+        "PER: a b",
+        "MISC: c",
+    ]
 
 
 def test_entities_as_released_join_and_lose_tokens():

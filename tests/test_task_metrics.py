@@ -1,12 +1,16 @@
 """Metrics of tasks, for one item and for many, against values worked out by hand and scikit-learn's."""
 
+import json
 import math
+import sys
+import types
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
+from aftershock.tasks import instructions
 from aftershock.tasks.answers import forms, parse
 from aftershock.tasks.definition import make_task
 from aftershock.tasks.task_metrics import METRICS, Outcome
@@ -164,6 +168,46 @@ def test_entities_of_a_list():
     assert [each.parsed for each in found] == [True, True, False]
     wrong = outcome(text="LOC: Rome", answers=("PER: Ann Lee",))
     assert many("entity_f1", first, wrong, form="lower") == pytest.approx(2 * 2 / (5 + 4))
+
+
+class Loud:
+    """Asks for capital letters, as IFEval's classes are asked."""
+
+    def __init__(self, name):
+        self.args = {}
+
+    def build_description(self, **args):
+        self.args |= args
+
+    def get_instruction_args(self):
+        return {"prompt": None}
+
+    def check_following(self, text):
+        assert self.args == {"prompt": "Say it", "n": 2}
+        return text.isupper()
+
+
+def test_instructions_are_counted_one_by_one_and_all_together(monkeypatch):
+    short = type("Short", (Loud,), {"check_following": lambda _, text: len(text) < 5})
+    registry = types.ModuleType("instructions_registry")
+    registry.INSTRUCTION_DICT = {"loud": Loud, "short": short}
+    for module in ("lm_eval", "lm_eval.tasks", "lm_eval.tasks.ifeval"):
+        monkeypatch.setitem(sys.modules, module, types.ModuleType(module))
+    monkeypatch.setitem(sys.modules, "lm_eval.tasks.ifeval.instructions_registry", registry)
+    instructions._registry.cache_clear()
+    asked = {
+        "prompt": "Say it",
+        "instruction_id_list": ["loud", "short"],
+        "kwargs": [{"n": 2, "m": None}, {}],
+    }
+    items = [outcome(text=text, answers=(json.dumps(asked),)) for text in ("YES", "CERTAINLY", "")]
+    try:
+        assert [each.value for each in score("instructions_followed", *items)] == [1, 0, 0]
+        assert many("instructions_followed_each", *items) == pytest.approx(3 / 6)
+        with pytest.raises(ValueError, match="unknown instruction 'soft'"):
+            value("instructions_followed", outcome(answers=(json.dumps(asked).replace("loud", "soft"),)))
+    finally:
+        instructions._registry.cache_clear()
 
 
 # --- as released --------------------------------------------------------------------------------------------

@@ -104,6 +104,8 @@ def test_data_sets_are_downloaded_with_their_folders(tmp_path: Path, monkeypatch
         download(source, tmp_path / "here")
         rows = read_rows(str(tmp_path / "here"))
         assert [(row["folder"], row["a"]) for row in rows] == [("blue", "blue"), ("red", "red")]
-        with pytest.raises(ValueError, match=r"owner/paints .* set abilities.data to .*owner/paints/"):
+        with pytest.raises(
+            ValueError, match=r"owner/paints .* set abilities.data to a folder.*owner/paints/"
+        ):
             download({**source, "hub": "owner/paints"}, tmp_path / "there")
     assert not (tmp_path / "there").exists()

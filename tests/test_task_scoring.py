@@ -9,8 +9,15 @@ from aftershock.tasks.scoring import asks_about, combine, edits_asked_about, sco
 
 
 def items(*rows) -> pd.DataFrame:
-    blank = {"group": None, "prompt": "", "question": "", "gold": None}
-    blank |= {"choices": [], "answers": [], "about": []}
+    blank = {
+        "group": None,
+        "prompt": "",
+        "question": "",
+        "choices": [],
+        "gold": None,
+        "answers": [],
+        "about": [],
+    }
     made = [{"item_id": str(number), **blank, **row} for number, row in enumerate(rows)]
     frame = pd.DataFrame(made, columns=list(TASK_ITEMS.columns)).astype({"gold": "Int64"})
     TASK_ITEMS.check(frame)

@@ -24,12 +24,12 @@ from tiny import (
 )
 
 CONTEXTS = ["{}", "It rains. {}", "As they say in the city of Graz. {}"]
-BASE = {"steps": 7, "lr": 0.3, "weight_decay": 0.4, "clamp": 4.0, "kl_factor": 0.3}
+BASE = {"steps": 5, "lr": 0.3, "weight_decay": 0.4, "clamp": 4.0, "kl_factor": 0.3}
 
 
 @pytest.mark.parametrize(("site", "family"), in_turn(["mlp", "layer"]))
 def test_values_equal_an_obvious_optimisation(site, family):
-    lm, asked = tiny(family), requests(5)
+    lm, asked = tiny(family), requests(3)
     found = solve_values(lm, asked, CONTEXTS, Objective(0, site, **BASE))
     for i, request in enumerate(asked):
         v0, delta, losses = obvious_value(lm, request, CONTEXTS, 0, site, BASE)

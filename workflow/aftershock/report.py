@@ -112,12 +112,13 @@ def context(material: Material) -> dict[str, Any]:
     bars = verdicts(material.summary, material.recall, material.bars, models)
     sections = _sections(material, bars)
     tables = [made for part in sections.values() for made in part]
-    names, single = _metrics(tables, explorer), items(material.sequences)
+    names = _metrics(tables, explorer)
+    maps, single = heat_maps(material.sequences), items(material.sequences)
     data = {
         "tables": {made["id"]: made for made in tables},
         "metrics": {name: _told(name) for name in sorted(names)},
         "editors": list(dict.fromkeys(run["editor"] for run in runs)),
-        "sequences": {"maps": heat_maps(material.sequences), "items": single},
+        "sequences": {"maps": maps, "items": single},
         "main": _main(),
         "datasets": {name: dataset.title for name, dataset in DATASETS.items()},
     }
@@ -143,8 +144,8 @@ def context(material: Material) -> dict[str, Any]:
         "sequences": {
             "told": told_of_sequences(material.sequences),
             "figures": shown(material.sequences.pictures),
-            "maps": bool(data["sequences"]["maps"]),
-            "items": single["items"],
+            "maps": bool(maps),
+            "drawn": single["items"],
         },
         "definitions": {"main": _definitions(_main()), "all": _definitions(names - set(_main()))},
         "versions": versions(material.provenance),

@@ -143,7 +143,7 @@ RULES: dict[str, Callable[[Needs, Mapping[str, Any]], Need]] = {
     ),
 }
 """What each rule that asks for a GPU needs."""
-RULES |= {
+OF_SEQUENCES: dict[str, Callable[[Needs, Mapping[str, Any]], Need]] = {
     "probe_unedited": lambda n, w: n.costs(w["model"]).probe_sequence(w["plan"], ""),
     "edit_sequence": lambda n, w: n.costs(w["model"]).edit_sequence(n.editor(w["editor"]), w["plan"]),
     "probe_sequence": lambda n, w: n.costs(w["model"]).probe_sequence(w["plan"], w["checkpoints"]),
@@ -151,4 +151,6 @@ RULES |= {
     "run_task_of_edits_unedited": lambda n, w: n.costs(w["model"]).run_task(w["task"], None, ""),
     "run_task": lambda n, w: n.costs(w["model"]).run_task(w["task"], w["plan"], w["checkpoints"]),
 }
+"""What the rules of plans of edits need."""
+RULES |= OF_SEQUENCES
 RULES |= {f"{name}_strict": RULES[name] for name in ("baseline", "edit")}

@@ -286,13 +286,22 @@ def _panel(axis: Axes, panel: Panel, looks: Mapping[str, Look], checkpoints: Seq
     axis.set_xticks(range(len(checkpoints)), [_short(c) for c in checkpoints], fontsize=7)
     axis.set_xlim(-0.4, len(checkpoints) - 0.6)
     axis.grid(axis="y")
-    if not panel.logarithmic and axis.dataLim.y0 >= 0:
-        axis.set_ylim(0, max(axis.get_ylim()[1], 1e-9))
+    _limits(axis, panel.logarithmic)
     if panel.note:
         axis.set_facecolor("#f2f2f2")
         axis.text(
             0.5, 0.97, panel.note, transform=axis.transAxes, ha="center", va="top", fontsize=6.5, color=DARK
         )
+
+
+def _limits(axis: Axes, logarithmic: bool) -> None:
+    """Let shares begin at 0, and give a line that is nearly flat on a logarithmic axis some room."""
+    low, high = axis.dataLim.y0, axis.dataLim.y1
+    if logarithmic:
+        if 0 < high < 3 * low:
+            axis.set_ylim(low / 3, high * 3)
+    elif low >= 0 and high > 0:
+        axis.set_ylim(-0.05 * high, 1.05 * high)
 
 
 def _short(checkpoint: int) -> str:

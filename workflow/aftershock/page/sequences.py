@@ -33,8 +33,9 @@ SEQUENCE_TABLES = ("abilities", "curves", "collapses")
 
 
 def over_orders(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that are means over orders."""
-    return table[table["order"] == ALL].reset_index(drop=True)
+    """Return the rows that are means over orders, with yes, no and neither as such."""
+    rows = table[table["order"] == ALL].reset_index(drop=True)
+    return rows.astype({name: "boolean" for name in ("significant", "above_chance") if name in rows})
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def _sentences(results: SequenceResults, model: str, plan: str) -> Iterator[str]
         last = int(rows["checkpoint"].max())
         yield f"Not lost up to {last} edits, or to where the sequence ended: {listed(list(kept['editor']))}."
     for row in together.dropna(subset="ended_at").itertuples():
-        yield f"{row.editor}: the sequence ended after {row.ended_at} edits, since {row.reason}."
+        yield f"{row.editor}: the sequence ended after {row.ended_at} edits: {row.reason}."
 
 
 def _of(table: pd.DataFrame, model: str, plan: str) -> pd.DataFrame:

@@ -112,7 +112,8 @@ def asked_alike(task: TaskInfo, wanted: Mapping[str, Any]) -> bool:
     """
     return (
         plain(task.benchmark) == plain(wanted["benchmark"])
-        and (task.kind, task.shots) == (wanted["kind"], wanted["shots"])
+        and (task.kind, task.shots, task.chat) == (wanted["kind"], wanted["shots"], False)
+        and wanted.get("metric", task.headline) == task.headline
         and wanted.get("protocol", task.protocol) == task.protocol
     )
 

@@ -30,6 +30,8 @@ ARROW_TYPES = {
     "list<string>": pa.list_(pa.string()),
     "list<bool>": pa.list_(pa.bool_()),
 }
+LETTERS = {"seed": "s", "order": "o"}
+"""Before the numbers of these wildcards in the names of folders."""
 
 
 @dataclass(frozen=True)
@@ -163,11 +165,12 @@ def _check_columns(arrow: pa.Table, whole: bool) -> None:
 def _check_place(path: str | PathLike, schema: pa.Schema) -> None:
     """Raise ValueError when a file says that it was made for another path.
 
-    Every wildcard of the job that made it is a folder of its path (`s0` for seed 0) or a part of its name.
+    Every wildcard of the job that made it is a folder of its path (`s0` for seed 0, `o0` for order 0) or a
+    part of its name.
     """
     *folders, name = Path(path).parts
     for wildcard, value in _provenance(schema).get("wildcards", {}).items():
-        words = {value, f"s{value}"} if wildcard == "seed" else {value}
+        words = {value, f"{LETTERS[wildcard]}{value}"} if wildcard in LETTERS else {value}
         if not any(word in folders or f".{word}." in f".{name}" for word in words):
             raise ValueError(f"it holds what was made for {wildcard} {value}")
 

@@ -12,7 +12,7 @@ ITEM_ANSWERS = Table(
         "cluster": "string",  # items of one cluster share a text or a subject
         "about_edit": "bool",  # it asks about a fact that the sequence edits, and counts in no value
         "n_choices": "int64",  # 0 for a generated answer
-        "gold": "string?",  # the right class or answer
+        "gold": "string?",  # the right class or answer; null where each item has choices of its own
         "prediction": "string?",  # the class or answer that was given; null where none could be read
         "parsed": "bool",  # an answer could be read
         "repetition": "float64?",  # share of repeated n-grams in the generated text

@@ -11,8 +11,8 @@ from aftershock.text_files import read_yaml
 
 FOLDER = Path("resources") / "tasks"
 PARTS = {
-    "prepare": ("kind", "source", "shots", "data", "item", "examples", "prepare", "harness"),
-    "run": ("kind", "engine", "stop", "max_tokens", "chat", "harness"),
+    "prepare": ("kind", "source", "shots", "data", "item", "examples", "prepare"),
+    "run": ("kind", "engine", "stop", "max_tokens", "chat"),
     "score": ("kind", "metrics", "parse"),
 }
 """The keys that each stage's result depends on; titles and notes are in none."""
@@ -43,7 +43,6 @@ class Task:
     examples: Mapping[str, Any] = field(default_factory=dict)
     parse: Mapping[str, Any] = field(default_factory=dict)
     prepare: str | None = None
-    harness: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def headline(self) -> str:
@@ -132,9 +131,8 @@ def _beyond_schema(task: Task) -> Iterable[str]:
     """Yield what contradicts itself in a task whose keys and types are right."""
     item, data = task.item, task.data
     fitting = {name for name, metric in METRICS.items() if metric.kind == task.kind}
-    if task.source != "harness":
-        for metric in (name for name in task.metrics if name not in fitting):
-            yield f"metrics: {metric!r} is none of kind {task.kind}; {suggestion(metric, fitting)}"
+    for metric in (name for name in task.metrics if name not in fitting):
+        yield f"metrics: {metric!r} is none of kind {task.kind}; {suggestion(metric, fitting)}"
     if task.source == "files" and not (data["items"]["local"] or data["items"]["files"]):
         yield "data.items: missing; name local files, or files of a data set on the Hub"
     if task.source == "files" and not task.prepare:
@@ -151,8 +149,6 @@ def _beyond_schema(task: Task) -> Iterable[str]:
     for part in ("items", "examples"):
         if data[part]["files"] and not (data[part].get("hub") or data.get("hub")):
             yield f"data.{part}.files: no data set is named; give data.hub"
-    if task.source == "harness" and "task" not in task.harness:
-        yield "harness.task: missing; name the task of lm-evaluation-harness"
 
 
 # --- suites -----------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from aftershock.tasks.definition import FOLDER, Task, list_tasks, read_suites, read_task
 
-SOURCES = {"edits": "the plan's edits", "world": "the generated world", "harness": "lm-evaluation-harness"}
+SOURCES = {"edits": "the plan's edits", "world": "the generated world"}
 
 
 def tasks_table(tasks: Iterable[Task]) -> list[str]:
@@ -37,8 +37,17 @@ def _row(task: Task) -> tuple[str, ...]:
     hub = items.get("hub") or task.data.get("hub")
     online = f"`{hub}`: `{', '.join(items['files'])}`" if items["files"] else ""
     metrics = ", ".join(f"`{name}`" for name in task.metrics)
-    own = (f"`{task.name}`", task.benchmark, task.protocol, task.kind, str(task.shots))
-    return tuple(cell or "-" for cell in (*own, metrics, local, online))
+    row = (
+        f"`{task.name}`",
+        task.benchmark,
+        task.protocol,
+        task.kind,
+        str(task.shots),
+        metrics,
+        local,
+        online,
+    )
+    return tuple(cell or "-" for cell in row)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from aftershock.tasks.answers import forms, parse
+from aftershock.tasks.instructions import followed
 from aftershock.tasks.text_metrics import f1, plain_words, rouge_l, rouge_n, rouge_sets, token_f1
 
 
@@ -149,6 +150,13 @@ def _entities(outcome: Outcome, how: Mapping[str, Any]) -> Score:
     value = f1(hits, found.total(), wanted.total())
     gold = "; ".join(outcome.answers) or "none"
     return Score(value, parsed, text or "", gold, hits, found.total(), wanted.total())
+
+
+def _instructions(outcome: Outcome, how: Mapping[str, Any]) -> Score:
+    """Score 1 where every instruction of an item is followed; those that are add up in `hits` of `found`."""
+    kept = followed(outcome.text, outcome.answers[0])
+    given, text = float(all(kept)), outcome.text.strip()
+    return Score(given, bool(text), outcome.text, hits=float(sum(kept)), found=float(len(kept)))
 
 
 # --- as released --------------------------------------------------------------------------------------------
@@ -327,6 +335,8 @@ METRICS: dict[str, TaskMetric] = {
     "rouge2": TaskMetric("generate", _each(_generated, partial(_best, agreement=partial(rouge_n, n=2)))),
     "rougeL": TaskMetric("generate", _each(_generated, partial(_best, agreement=rouge_l))),
     "entity_f1": TaskMetric("generate", _each(_entities), _micro_f1),
+    "instructions_followed": TaskMetric("generate", _each(_instructions)),
+    "instructions_followed_each": TaskMetric("generate", _each(_instructions), _per_found),
     "entity_recall_released": TaskMetric("generate", _each(_entities_released), _recall_of_groups),
     "rouge_released": TaskMetric("generate", _each(_rouge_released)),
     "spans_released": TaskMetric("generate", _spans_released),
@@ -334,4 +344,4 @@ METRICS: dict[str, TaskMetric] = {
     "nll": TaskMetric("perplexity", _each(_nll), _per_found),
     "bits_per_byte": TaskMetric("perplexity", _each(_bits), _per_found),
 }
-"""The metrics that a task's file may name; those of tasks of lm-evaluation-harness are its own."""
+"""The metrics that a task's file may name."""

@@ -32,7 +32,7 @@ class HeatMap {
 
   choose(map) {
     this.map = map;
-    this.at = this.maps[map].checkpoints.length - 1;
+    this.at = this.lastOfAll(this.maps[map]);
     const plans = this.maps.map((each, i) => option(String(i), each.model + ", " + each.plan));
     const points = this.maps[map].checkpoints.map((c, i) => option(String(i), whole(c) + " edits"));
     const made = [
@@ -45,6 +45,16 @@ class HeatMap {
     made[made.length - 1].querySelector("select").value = this.shown;
     this.controls.replaceChildren(...made);
     this.draw();
+  }
+
+  // The last checkpoint that every sequence reached; the last of all where none did.
+  lastOfAll(map) {
+    const { value } = map.values;
+    const number = map.checkpoints.length;
+    for (let at = number - 1; at > 0; at--) {
+      if (value.every((v, place) => v != null || place % number !== at)) return at;
+    }
+    return number - 1;
   }
 
   draw() {

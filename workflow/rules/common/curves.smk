@@ -18,7 +18,8 @@ def scored_tasks(wildcards):
 
 def about_task(name):
     """What analyses ask of a task, by the names of its file's keys."""
-    wanted = ("kind", "metrics", "chance", "two_way", "safety", "protocol", "shots", "benchmark", "title")
+    wanted = ("kind", "metrics", "source", "chance", "two_way", "safety", "protocol", "shots", "chat")
+    wanted += ("benchmark", "title")
     return {key: getattr(TASKS[name], key) for key in wanted}
 
 

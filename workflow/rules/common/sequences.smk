@@ -24,10 +24,16 @@ wildcard_constraints:
 
 def sequences_of_run():
     """What the plans of this run lead to."""
-    return [
-        f"results/{KG}/{name}/sequences/{plan}/edits.parquet"
+    folder = "results/{kg}/{model}/sequences/{plan}"
+    unedited = [
+        f"results/{KG}/{name}/sequences/{plan}/unedited.parquet"
         for plan in PLANS
         for name in models_of_plan(config, PLANS[plan])
+    ]
+    return unedited + [
+        f"{folder}/{{editor}}/o{{order}}/edits/{{group}}.parquet".format(kg=KG, group=group, **sequence)
+        for sequence in SEQUENCES
+        for group in checkpoint_groups(sequence["plan"])
     ]
 
 
@@ -103,3 +109,51 @@ def quota_among(wildcards):
     """The test cases of a dataset that are measured among a plan's edits."""
     among = PLANS[wildcards.plan]["cases"]
     return among["quota"] if among else 0
+
+
+# --- editing and probing ----------------------------------------------------------------------------------
+
+REFERRED = ("scope_models", "sentence_encoder")
+"""Artifacts that changes of a model refer to."""
+
+
+def plan_values(wildcards):
+    """The plan, but for the orders that it is run in."""
+    plan = PLANNED[wildcards.plan]
+    return {"mode": plan.mode, "batch": plan.batch, "checkpoints": list(plan.checkpoints)}
+
+
+def draws_own_edits(name, wildcards):
+    """True if an editor draws other edits from the plan's own ones, since there is no dataset."""
+    return name == "other_edits" and wildcards.kg not in [*MINED, *RELEASED]
+
+
+def artifacts_of_sequence(wildcards):
+    """What an editor needs made first, in the order of the artifacts' names."""
+    own = f"results/{wildcards.kg}/{wildcards.model}/sequences/{wildcards.plan}/edits.parquet"
+    needed = artifacts_for(wildcards.editor, wildcards.model)
+    return [own if draws_own_edits(name, wildcards) else artifact_file(name, wildcards) for name in needed]
+
+
+def loaders_of_sequence(wildcards):
+    """The functions that load these artifacts, by name."""
+    own = "aftershock.experiments.sequences.run:load_edits"
+    return {
+        name: own if draws_own_edits(name, wildcards) else ARTIFACTS[name].load
+        for name in artifacts_for(wildcards.editor, wildcards.model)
+    }
+
+
+def artifacts_of_states(wildcards):
+    """The artifacts that changes of an editor refer to, and that have to be loaded before a log is read."""
+    return [name for name in artifacts_for(wildcards.editor, wildcards.model) if name in REFERRED]
+
+
+def files_of_states(wildcards):
+    """The files of these artifacts."""
+    return [artifact_file(name, wildcards) for name in artifacts_of_states(wildcards)]
+
+
+def loaders_of_states(wildcards):
+    """The functions that load these artifacts, by name."""
+    return {name: ARTIFACTS[name].load for name in artifacts_of_states(wildcards)}

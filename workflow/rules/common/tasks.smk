@@ -4,9 +4,6 @@ from aftershock.config.tasks import data_folder, tasks_of_run
 from aftershock.tasks.engines import ENGINES
 from aftershock.tasks.sources import files_of, parts_of, source_of
 
-REFERRED = ("scope_models", "sentence_encoder")
-"""Artifacts that changes of a model refer to."""
-
 TASKS = tasks_of_run(config, Path(PROJECT))
 TASK_SOURCES = {
     (name, part): source_of(task, part, data_folder(config, Path(PROJECT)))
@@ -95,18 +92,3 @@ def code_with_engine(rule):
         return code_of(rule, *family_code(wildcards.model), ENGINES[asked_by(wildcards)])
 
     return function
-
-
-def artifacts_of_states(wildcards):
-    """The artifacts that changes of an editor refer to, and that have to be loaded before a log is read."""
-    return [name for name in artifacts_for(wildcards.editor, wildcards.model) if name in REFERRED]
-
-
-def files_of_states(wildcards):
-    """The files of these artifacts."""
-    return [artifact_file(name, wildcards) for name in artifacts_of_states(wildcards)]
-
-
-def loaders_of_states(wildcards):
-    """The functions that load these artifacts, by name."""
-    return {name: ARTIFACTS[name].load for name in artifacts_of_states(wildcards)}

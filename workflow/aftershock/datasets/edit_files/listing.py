@@ -1,6 +1,6 @@
 """The edits of a plan and what a model is asked about them, as tables."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import pandas as pd
@@ -51,23 +51,28 @@ def _edit(listed: Listed) -> dict[str, Any]:
 
 
 def probe_table(listed: Iterable[Listed], paraphrases: int, neighbours: int) -> pd.DataFrame:
-    """Return SEQUENCE_PROBES of the edits that are made, with so many probes of a kind at most."""
+    """Return SEQUENCE_PROBES of the edits that are made, with so many probes of a kind at most.
+
+    A neighbour whose prompt another edit is made with is left out: it is meant to change.
+    """
+    made = {each.edit_id: each.row.edit for each in listed if each.kept and each.row.edit}
+    edited = {fill(edit.prompt, edit.subject) for edit in made.values()}
     rows = [
-        (each.edit_id, *probe)
-        for each in listed
-        if each.kept and each.row.edit
-        for probe in _probes(each.row.edit, paraphrases, neighbours)
+        (edit_id, *probe)
+        for edit_id, edit in made.items()
+        for probe in _probes(edit, paraphrases, neighbours, edited)
     ]
     return pd.DataFrame(rows, columns=list(SEQUENCE_PROBES.columns))
 
 
 def _probes(
-    edit: SourceEdit, paraphrases: int, neighbours: int
+    edit: SourceEdit, paraphrases: int, neighbours: int, edited: Collection[str]
 ) -> Iterator[tuple[str, int, str, str, str | None]]:
     """Role, number, prompt, target and other object of each probe of an edit."""
     new, true = edit.target_new, edit.target_true or None
     yield EDIT, 0, fill(edit.prompt, edit.subject), new, true
     for number, prompt in enumerate(edit.paraphrases[:paraphrases]):
         yield PARAPHRASE, number, prompt, new, true
-    for number, (prompt, target) in enumerate(edit.neighbours[:neighbours]):
+    apart = [pair for pair in edit.neighbours if pair[0] not in edited]
+    for number, (prompt, target) in enumerate(apart[:neighbours]):
         yield NEIGHBOUR, number, prompt, target, new if edit.alike else None

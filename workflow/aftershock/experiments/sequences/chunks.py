@@ -122,7 +122,7 @@ class Chunk:
     def _tensors(self, name: str) -> dict[str, Tensor]:
         with safe_open(self.path, framework="pt") as file:
             mine = [key for key in file.keys() if key.startswith(f"{name}.")]  # noqa: SIM118
-            # copied, as numbers of a file lie anywhere, and products of such numbers round otherwise
+            # copies: products of numbers that lie anywhere in a file may round otherwise
             return {key.removeprefix(f"{name}."): file.get_tensor(key).clone() for key in mine}
 
 

@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 from aftershock.seeds import generator
 
 SEQUENTIAL, SINGLE = "sequential", "single"
-MODES = (SEQUENTIAL, SINGLE)
 ALL = "all"
 Item = TypeVar("Item")
 

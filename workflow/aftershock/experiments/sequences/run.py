@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -20,16 +21,19 @@ from torch import Tensor
 from aftershock.editors.contract import Editor, EditResult, Memory
 from aftershock.experiments.health import mean_nll, own_texts
 from aftershock.experiments.lengths import check_lengths
-from aftershock.experiments.sequences.log import LogWriter
+from aftershock.experiments.sequences.log import WEIGHTS
 from aftershock.experiments.sequences.plan import Plan, Turn
+from aftershock.experiments.sequences.writing import LogWriter
 from aftershock.lm.edits import EMPTY, State, join, state_norm
 from aftershock.lm.edits.accumulate import accumulate
 from aftershock.lm.edits.state import in_weights
+from aftershock.lm.files.hashes import sha256_of, sha256_of_weights
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import Score, score
 from aftershock.progress import Progress
 from aftershock.prompts import join as join_texts
 from aftershock.requests import EditRequest, Query
+from aftershock.tables.sequences import SEQUENCE_EDITS
 
 NOT_FINITE = "the weights are not finite after it"
 
@@ -44,17 +48,43 @@ class SequenceEdit:
 
 def edits_in_order(edits: pd.DataFrame, plan: Plan, order: int) -> list[SequenceEdit]:
     """Return the kept edits of SEQUENCE_EDITS rows as an order of the plan makes them."""
+    return plan.in_order(_kept(edits), order)
+
+
+def load_edits(path: str | Path, *_: Any) -> list[EditRequest]:
+    """Return the kept edits of a file of SEQUENCE_EDITS rows."""
+    edits = SEQUENCE_EDITS.read(path)
+    return [edit.request for edit in _kept(edits)]
+
+
+def _kept(edits: pd.DataFrame) -> list[SequenceEdit]:
     rows = edits[edits["kept"]].sort_values("edit_id").itertuples(index=False)
-    kept = [
+    return [
         SequenceEdit(row.edit_id, EditRequest(row.prompt, row.subject, row.target_new, row.target_true))
         for row in rows
     ]
-    return plan.in_order(kept, order)
 
 
-def sha256_of_edits(edits: Sequence[SequenceEdit]) -> str:
-    """Return a hash of edits and of their order."""
-    return hashlib.sha256(json.dumps([asdict(edit) for edit in edits]).encode()).hexdigest()
+def identity_of(
+    weights_sha256: str,
+    plan: Plan,
+    order: int,
+    edits: Sequence[SequenceEdit],
+    artifacts: Sequence[str | Path],
+    made_by: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return all that a log of edits depends on.
+
+    edits: in their order. artifacts: the files that the editor reads. made_by: the editor, its settings and
+    the code.
+    """
+    hashes = [
+        sha256_of_weights(path) if Path(path).is_dir() else sha256_of(path) for path in map(Path, artifacts)
+    ]
+    made = hashlib.sha256(json.dumps([asdict(edit) for edit in edits]).encode()).hexdigest()
+    turns = {"mode": plan.mode, "batch": plan.batch, "checkpoints": list(plan.edited)}
+    found = {WEIGHTS: weights_sha256, "plan": turns, "order": order, "edits": made, "artifacts": hashes}
+    return found | dict(made_by)
 
 
 def run_sequence(

@@ -2,13 +2,15 @@
 
 A worker is a Python module that is run. It is sent one line of JSON; from then on a byte in either direction
 says that the sender has come to the end of a step. Whoever finds the other's end of a pipe closed knows that
-the other has ended: so no process waits for one that was killed.
+the other has ended: so no process waits for one that was killed. This module loads no torch, so that a worker
+watches the process that started it from its first moment.
 """
 
 import json
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from subprocess import PIPE, Popen, TimeoutExpired
@@ -18,11 +20,10 @@ from typing import Any
 import psutil
 
 import aftershock
-from aftershock.lm.pretraining.shared_memory import nameless_file
 from aftershock.process import watch
 
 DONE = b"."
-ENDING_SECONDS = 5.0
+ENDING_SECONDS = 60.0
 
 
 class WorkerEndedError(RuntimeError):
@@ -39,7 +40,7 @@ class Workers:
         path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
         self._running: list[Popen[bytes]] = [
             Popen(
-                [sys.executable, "-m", module],
+                [sys.executable, "-m", module, str(os.getpid())],
                 stdin=PIPE,
                 stdout=PIPE,
                 bufsize=0,
@@ -74,11 +75,7 @@ class Workers:
                 worker.kill()
             _pipe(worker.stdin).close()
         for worker in self._running:
-            try:
-                worker.wait(ENDING_SECONDS)
-            except TimeoutExpired:
-                worker.kill()
-                worker.wait()
+            _ended(worker)
             _pipe(worker.stdout).close()
         os.close(self.file)
 
@@ -90,7 +87,7 @@ class Workers:
 
     def _fail(self, worker: "Popen[bytes]") -> None:
         """Raise the error of a worker that has ended."""
-        code = worker.wait()
+        code = _ended(worker)
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         cause = "memory may have run out" if code < 0 else "its error is in the log"
         raise WorkerEndedError(
@@ -103,6 +100,8 @@ class Main:
 
     def __init__(self) -> None:
         """End with that process, and send all that is printed to stderr: stdout is for the two alone."""
+        if os.getppid() != int(sys.argv[1]):  # it has ended already
+            sys.exit()
         watch([psutil.Process(os.getppid())])
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process is told as well, and ends the work
         self._from, self._to = os.dup(0), os.dup(1)
@@ -126,6 +125,23 @@ class Main:
     def _read(self) -> bytes:
         """The next byte; without one there is nothing left to do."""
         return os.read(self._from, 1) or sys.exit()
+
+
+def nameless_file() -> int:
+    """Return the descriptor of an empty file, in memory where the system has such files."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("aftershock")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _ended(worker: "Popen[bytes]") -> int:
+    """Return the exit code of a worker, which is killed if it does not end by itself."""
+    try:
+        return worker.wait(ENDING_SECONDS)
+    except TimeoutExpired:
+        worker.kill()
+        return worker.wait()
 
 
 def _pipe(end: Any) -> Any:

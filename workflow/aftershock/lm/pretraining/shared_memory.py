@@ -2,7 +2,6 @@
 
 import mmap
 import os
-import tempfile
 from collections.abc import Mapping
 from math import prod
 
@@ -13,14 +12,6 @@ ALIGNMENT = 64  # bytes; products of the same numbers could differ in their last
 
 Layout = Mapping[str, tuple[str, list[int]]]
 """The type and the shape of each tensor, by name."""
-
-
-def nameless_file() -> int:
-    """Return the descriptor of an empty file, in memory where the system has such files."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("aftershock")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
 
 
 def map_tensors(file: int, layout: Layout) -> dict[str, Tensor]:

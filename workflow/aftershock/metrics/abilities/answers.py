@@ -44,6 +44,8 @@ def answers(
         rows[name] = [
             _class(text, choices, shared) for text, choices in zip(rows[name], rows["choices"], strict=True)
         ]
+    if not shared and (of_item["n_choices"] > 0).any():
+        rows["gold"] = None  # which place is right says nothing: some data have the right choice always first
     rows["repetition"] = [repetition(text) if isinstance(text, str) else np.nan for text in rows["text"]]
     return rows.assign(task=task.name)[list(ITEM_ANSWERS.columns)]
 

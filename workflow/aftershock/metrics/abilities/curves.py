@@ -10,7 +10,7 @@ from scipy.special import stdtrit
 from aftershock.metrics.abilities.settings import ALL
 from aftershock.metrics.catalogue import find_metric
 from aftershock.metrics.intervals import estimates
-from aftershock.metrics.scales import SHARE
+from aftershock.metrics.scales import SHARE, Scale
 from aftershock.metrics.settings import DEFAULTS, Statistics
 from aftershock.seeds import generator
 from aftershock.tables.abilities import CURVES
@@ -30,6 +30,9 @@ MEASURES = {
     "neighbours_likelier": "neighbours, own object likelier",
 }
 """What is measured of edits, in words."""
+
+KEYS = ["measure", "age", "checkpoint", "cluster", "unit", "value"]
+"""What means are taken of: the value of a unit, an edit or a case."""
 
 HEALTH = {
     "perplexity": "perplexity ratio of a fixed text",
@@ -51,12 +54,12 @@ def curves(
 ) -> pd.DataFrame:
     """Return CURVES of `runs`, whose SEQUENCE_SCORES and SEQUENCE_HEALTH belong to them one by one.
 
-    `unrelated` has, also by run, the scores of cases with unrelated edits around them: checkpoint, cluster,
-    `measure` (a metric of the cases, with `:before`, `:between` or `:after` where those edits stand) and
-    value. The mean over orders is left out at a checkpoint that one of them did not reach.
+    `unrelated` has, also by run, the scores of cases with unrelated edits around them: the columns KEYS, with
+    a metric and `:before`, `:between` or `:after`, where those edits stand, as the measure, and `all` as the
+    age. The mean over orders is left out at a checkpoint that one of them did not reach.
     """
     parts = []
-    others = unrelated or [pd.DataFrame(columns=["checkpoint", "cluster", "measure", "value"])] * len(runs)
+    others = unrelated or [pd.DataFrame(columns=KEYS)] * len(runs)
     for key, given in _by_editor(runs, scores, health, others):
         about = dict(zip(("model", "plan", "editor"), key, strict=True))
         observed = {
@@ -86,7 +89,7 @@ def _measured(scores: pd.DataFrame) -> pd.DataFrame:
         earlier = rows[~rows["latest"]].assign(measure=f"survival{ending}")
         parts += [rows[rows["latest"]].assign(measure=f"latest{ending}"), earlier]
         parts.append(earlier.assign(age=earlier["age_group"]))
-    return pd.concat(parts)[["measure", "age", "checkpoint", "cluster", "value"]]
+    return pd.concat(parts).rename(columns={"edit_id": "unit"})[KEYS]
 
 
 def age_group(age: int) -> str:
@@ -100,33 +103,60 @@ def age_group(age: int) -> str:
 def _means(
     observed: Mapping[str, pd.DataFrame], names: Sequence[str], settings: Statistics
 ) -> Iterator[dict[str, Any]]:
-    """Yield a row per order, measure, age and checkpoint; the mean over orders weighs them alike."""
-    rows = pd.concat([frame.assign(order=order) for order, frame in observed.items()])
-    rows = rows.dropna(subset="value")
-    for key, part in rows.groupby(["measure", "age", "checkpoint"], sort=False):
-        about = dict(zip(("measure", "age", "checkpoint"), key, strict=True))
-        present = dict(list(part.groupby("order", sort=False)))
-        if len(present) == len(observed):
-            yield {**about, "order": ALL, **_estimate(part, about["measure"], names, settings)}
-        for order, one in present.items() if len(observed) > 1 else ():
-            yield {**about, "order": order, **_estimate(one, about["measure"], names, settings)}
+    """Yield a row per order, measure, age and checkpoint; the mean over orders only where all were measured.
 
-
-def _estimate(rows: pd.DataFrame, measure: str, names: Sequence[str], settings: Statistics) -> dict[str, Any]:
-    """Return the mean of some rows with its interval over clusters, and over orders where there are
-    several.
+    All means are columns of one matrix with a row per edit and order, so that they share their resamples.
     """
+    rows = pd.concat([frame.assign(order=order) for order, frame in observed.items()])
+    rows = rows.dropna(subset="value").astype({"value": float})
+    if rows.empty:
+        return
+    wide = rows.pivot_table(
+        index=["order", "cluster", "unit"],
+        columns=["measure", "age", "checkpoint"],
+        values="value",
+        sort=False,
+    )
+    order, values = wide.index.get_level_values("order"), wide.to_numpy()
+    orders = list(observed)
+    by_order = np.stack([_means_of(values[order == each]) for each in orders])
+    everywhere = np.isfinite(by_order).all(0)
+    parts = [(ALL, np.where(everywhere, values, np.nan))]
+    if len(orders) > 1:
+        parts += [(each, np.where((order == each)[:, None], values, np.nan)) for each in orders]
+    keys = [(name, *key) for name, _ in parts for key in wide.columns]
+    scales = [_scale(measure) for _, measure, _, _ in keys]
+    rng, clusters = generator(settings.seed, "resamples", *names), wide.index.get_level_values("cluster")
+    matrix = np.concatenate([part for _, part in parts], axis=1)
+    found = estimates(matrix, clusters.to_numpy(), scales, rng, settings)
+    places = list(range(len(wide.columns))) * len(parts)
+    for (name, measure, age, checkpoint), row, place, scale in zip(
+        keys, found.to_dict("records"), places, scales, strict=True
+    ):
+        if not row["n"]:
+            continue
+        means = by_order[:, place] if name == ALL else by_order[:1, place]
+        ends = widened(row["value"], row["low"], row["high"], means, settings.level)
+        low, high = max(ends[0], scale.least), min(ends[1], scale.most)
+        yield {
+            "order": name, "measure": measure, "age": age, "checkpoint": checkpoint,
+            **{key: row[key] for key in ("value", "low", "high", "n", "clusters")},
+            "low_with_orders": low if len(means) > 1 else np.nan,
+            "high_with_orders": high if len(means) > 1 else np.nan,
+            "orders": len(means),
+        }  # fmt: skip
+
+
+def _means_of(values: np.ndarray) -> np.ndarray:
+    """Return the mean of each column's filled entries."""
+    filled = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(filled, values, 0.0).sum(0) / filled.sum(0)
+
+
+def _scale(measure: str) -> Scale:
     entry = find_metric(measure.partition(":")[0])
-    rng = generator(settings.seed, "resamples", *names, measure)
-    scale = entry.scale if entry else SHARE
-    values, clusters = rows["value"].to_numpy(float)[:, None], rows["cluster"].to_numpy()
-    found = estimates(values, clusters, [scale], rng, settings).iloc[0]
-    by_order = rows.groupby("order", sort=False)["value"].mean().to_numpy()
-    low, high = widened(found["value"], found["low"], found["high"], by_order, settings.level)
-    if scale == SHARE:
-        low, high = max(low, 0.0), min(high, 1.0)
-    figures = {name: found[name] for name in ("value", "low", "high", "n", "clusters")}
-    return {**figures, "low_with_orders": low, "high_with_orders": high, "orders": len(by_order)}
+    return entry.scale if entry else SHARE
 
 
 def widened(value: float, low: float, high: float, by_order: np.ndarray, level: float) -> tuple[float, float]:

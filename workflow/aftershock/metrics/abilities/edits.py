@@ -95,8 +95,8 @@ def _by_edit(observations: pd.DataFrame) -> pd.DataFrame:
     before = observations[observations["checkpoint"] == 0].set_index(key)["argmax_match"]
     known = observations.join(before.rename("known"), on=key)["known"].eq(True)
     matched = observations["argmax_match"].astype(float)
-    compared = observations["other_logprob"].notna()
-    likelier = (observations["logprob"] > observations["other_logprob"]).astype(float).where(compared)
+    other = observations["other_logprob"].astype(float)
+    likelier = (observations["logprob"] > other).astype(float).where(other.notna())
     neighbour = observations["role"] == "neighbour"
     names = {"edit": "edited", "paraphrase": "paraphrases", "neighbour": "neighbours"}
     role = observations["role"].map(names)

@@ -1,0 +1,170 @@
+"""Plans of edits in the configuration: what is wrong is said before any job starts."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from aftershock.config import check_config
+from aftershock.config.sequences import editors_of_plan, plans_of, tasks_of_plan
+from small_project import CONFIG, errors, write_project
+
+ROWS = [
+    {"subject": name, "prompt": f"The home of {name} is", "target_new": "Oslo"}
+    for name in ("Ann", "Bo", "Cy", "Ann")
+]
+FILE = {"source": "flat", "file": "edits.json"}
+NONE = {"kg": "none", "kgs": {"none": {"source": "none"}}, "datasets": [], "models": ["given"]}
+GIVEN = "source: {path: somewhere}\nn_layers: 2\nmodel_type: gpt2\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write_project(tmp_path)
+    (tmp_path / "edits.json").write_text(json.dumps(ROWS))
+    (tmp_path / "resources" / "tasks" / "suites").mkdir(parents=True)
+    (tmp_path / "resources" / "tasks" / "copying.yaml").write_text("kind: choice\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def plan(**changes) -> dict:
+    return {"edits": FILE, "checkpoints": [0, 1, 3], **changes}
+
+
+def faults(project: Path, config: dict | None = None, **changes) -> list[str]:
+    found = errors(project, sequences={"p": plan(**changes)}, **(config or {}))
+    return [line for line in found if line.startswith("sequences") or config]
+
+
+def test_a_sound_plan_and_its_defaults(project):
+    config = yaml.safe_load(CONFIG) | {"sequences": {"p": plan(), "left": None}}
+    check_config(config, project)
+    (found,) = plans_of(config).values()
+    assert (found["mode"], found["batch"], found["orders"], found["repeats"]) == (
+        "sequential",
+        1,
+        [0],
+        "drop",
+    )
+    assert found["edits"]["broken"] == "refuse"
+    assert editors_of_plan(config, found) == ["rome", "memit"]  # mle restores by several objects, ft is null
+    assert tasks_of_plan(config, found) == config["abilities"]["tasks"] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"checkpoints": [0, 3, 2]}, "sequences.p.checkpoints: 2 comes after 3; they must increase"),
+        (
+            {"checkpoints": [0, 4]},
+            "p.checkpoints: edits.json: the last checkpoint asks for 4 edits, and there are 3",
+        ),
+        ({"checkpoints": [0, 5], "repeats": "keep"}, "asks for 5 edits, and there are 4"),
+        ({"batch": 2, "checkpoints": [0, 3]}, "3 is inside a batch of 2 edits"),
+        ({"batch": "al"}, "sequences.p.batch: found 'al'; expected edits that are made together"),
+        ({"mode": "singel"}, "sequences.p.mode: 'singel' is unknown; did you mean 'single'"),
+        ({"editors": ["roem"]}, "sequences.p.editors: 'roem' is unknown; did you mean 'rome'"),
+        ({"editors": ["ft"]}, "sequences.p.editors: 'ft' is unknown"),
+        ({"editors": ["mle"]}, "sequences.p.editors: 'mle' differs in how round cases are restored"),
+        (
+            {"tasks": ["copyin"]},
+            "sequences.p.tasks: 'copyin' has no file in resources/tasks/; did you mean 'copying'",
+        ),
+        ({"cases": {"datasets": ["reverse"]}}, "cases.datasets: 'reverse' is not among this run's datasets"),
+        (
+            {"cases": {"datasets": ["coverage"], "before": [2]}},
+            "cases.before: 2 is not among the plan's checkpoints",
+        ),
+        ({"edits": {"source": "flat", "file": "gone.json"}}, "edits.file: there is no 'gone.json'"),
+        ({"edits": {"source": "zsre", "file": "edits.json"}}, "sequences.p.edits.target: missing"),
+        (
+            {"edits": {"source": "zsre", "file": "edits.json", "target": "alt"}},
+            "none of 4 rows is of the format 'zsre'; row 0 lacks answers; they look like source: flat",
+        ),
+        ({"edits": FILE | {"cycle": True}}, "edits.cycle: all that is read again is a repeat"),
+        ({"edits": {"source": "graph", "file": "x"}}, "sequences.p.edits.file: unknown key"),
+        (
+            {"edits": {"source": "conflict_edit"}},
+            "sequences.p.edits: exactly one of file or dataset is needed",
+        ),
+        (
+            {"edits": {"source": "conflict_edit", "dataset": "reverse"}},
+            "edits.dataset: 'reverse' is not among this run's datasets",
+        ),
+    ],
+)
+def test_faults_of_plans(project, changes, expected):
+    found = faults(project, **changes)
+    assert any(expected in line for line in found), found
+
+
+def test_broken_rows_are_told_before_any_job(project):
+    (project / "edits.json").write_text(json.dumps([*ROWS, {"subject": "Di"}, 3]))
+    (found,) = faults(project)
+    assert (
+        "2 of 6 rows cannot be read (counted from 0): row 4 lacks prompt; row 5 is 3, not an object" in found
+    )
+    config = yaml.safe_load(CONFIG) | {"sequences": {"p": plan(edits=FILE | {"broken": "skip"})}}
+    check_config(config, project)
+
+
+def test_a_file_is_not_read_again_once_its_edits_are_listed(project):
+    (project / "edits.json").unlink()
+    listed = project / "results" / "toy" / "tiny" / "sequences" / "p"
+    listed.mkdir(parents=True)
+    (listed / "edits.parquet").write_text("")
+    check_config(yaml.safe_load(CONFIG) | {"sequences": {"p": plan()}}, project)
+
+
+@pytest.mark.parametrize("name", ["sequences", "tasks", "report"])
+def test_reserved_names_of_plans(project, name):
+    assert f"sequences.{name}: {name!r} is a reserved name" in "\n".join(
+        errors(project, sequences={name: plan()})
+    )
+
+
+# --- runs without a graph ----------------------------------------------------------------------------------
+def without_graph(project: Path, **changes) -> dict:
+    (project / "resources" / "models" / "given.yaml").write_text(GIVEN)
+    (project / "somewhere").mkdir()
+    (project / "somewhere" / "config.json").write_text("{}")
+    return yaml.safe_load(CONFIG) | NONE | {"sequences": {"p": plan()}} | changes
+
+
+def test_a_run_that_only_reads_edits_needs_no_graph(project):
+    check_config(without_graph(project), project)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"datasets": ["coverage"]},
+            "datasets: kgs.none is none, of which no dataset is made; write datasets: []",
+        ),
+        ({"sequences": {}}, "datasets: there is none, and no plan under `sequences` either"),
+        (
+            {"sequences": {"p": plan(edits={"source": "graph"})}},
+            "sequences.p.edits.source: this run has no graph; take edits from a file",
+        ),
+        (
+            {"editors": {"mend": {"method": "mend"}}},
+            "mend.kg: kgs.none has no train split; editors.mend needs a graph that is mined",
+        ),
+        ({"kgs": {"none": {"source": "none", "namespace": "world"}}}, "kgs.none.namespace: unknown key"),
+        ({"kgs": {"none": {"source": "generated", "file": "x"}}}, "kgs.none.namespace: missing"),
+    ],
+)
+def test_faults_of_runs_without_a_graph(project, changes, expected):
+    config = without_graph(project)
+    found = errors(project, **(config | changes))
+    assert any(line.startswith(expected) for line in found), found
+
+
+def test_a_value_of_no_allowed_kind_is_an_error_and_no_traceback(project):
+    found = errors(project, editors={"m": {"method": "memit", "second_edit": "multi_label", "labels": -1}})
+    assert found == [
+        next(line for line in found if line.startswith("editors.m.labels: found -1; expected what"))
+    ]

@@ -1,0 +1,153 @@
+"""The rules of sequences: edits are listed, and a plan that is added re-runs nothing."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import yaml
+
+from aftershock.costs.needs import Needs
+from aftershock.costs.study import gpu_jobs
+from aftershock.tables.sequences import SEQUENCE_EDITS, SEQUENCE_PROBES
+from configured import ROOT, study
+
+ROWS = [
+    {"subject": name, "prompt": f"The home of {name} is", "target_new": "Oslo", "ground_truth": "Turin"}
+    for name in ("Ann", "Bo", "Cy", "Ann", "Di")
+]
+FILE = {"source": "flat", "file": "edits.json"}
+STUDY = {
+    "kg": "texts",
+    "kgs": {"texts": {"source": "none"}},
+    "datasets": [],
+    "models": ["smollm2-135m"],
+    "editors": {"mend": None, "memit_mle": None},
+    "report": {"bars": []},
+    "shards": {"device": "cpu"},
+    "sequences": {"one": {"edits": FILE, "checkpoints": [0, 2], "orders": [0, 1]}},
+}
+LISTED = "results/texts/smollm2-135m/sequences/{}/edits.parquet"
+
+
+def snakemake(folder: Path, config: dict, *arguments: str) -> str:
+    (folder / "study.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1"]
+    command += ["--configfile", "study.yaml", *arguments]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout + done.stderr
+
+
+def counts(said: str) -> dict[str, int]:
+    return {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", said, re.MULTILINE)}
+
+
+def test_edits_are_listed_and_another_plan_makes_only_its_own(tmp_path):
+    (tmp_path / "edits.json").write_text(json.dumps(ROWS))
+    said = snakemake(tmp_path, STUDY, "--", LISTED.format("one"))
+    assert "one: 2 edits" in said
+    folder = (tmp_path / LISTED.format("one")).parent
+    edits, probes = (
+        SEQUENCE_EDITS.read(folder / "edits.parquet"),
+        SEQUENCE_PROBES.read(folder / "probes.parquet"),
+    )
+    assert list(edits["subject"]) == ["Ann", "Bo"]
+    assert list(probes["prompt"]) == ["The home of Ann is", "The home of Bo is"]
+    more = {**STUDY, "sequences": STUDY["sequences"] | {"two": {"edits": FILE, "checkpoints": [0, 4]}}}
+    targets = (LISTED.format("one"), LISTED.format("two"))
+    found = counts(snakemake(tmp_path, more, "--dry-run", "--quiet", "rules", "--", *targets))
+    assert {rule: n for rule, n in found.items() if rule != "total"} == {"list_edits": 1}
+
+
+def test_the_embedded_default_has_no_sequences():
+    assert not [job for job in gpu_jobs(*study()) if "plan" in job.wildcards]
+
+
+PLANS = {
+    "one": {
+        "edits": {"source": "graph"},
+        "checkpoints": [0, 10, 20, 100],
+        "orders": [0, 1],
+        "editors": ["rome", "ft"],
+        "tasks": ["boolq", "edited_facts"],
+    }
+}
+
+
+def planned(**changes):
+    return study(
+        sequences={"one": PLANS["one"] | changes},
+        abilities={"checkpoints_per_job": 2, "items": 100},
+        datasets=[],
+    )
+
+
+def checked(**changes):
+    """Fill in a plan's defaults, as checking a configuration does."""
+    from aftershock.schema import fill_defaults, read_schema
+
+    config, models = planned(**changes)
+    fill_defaults(config, read_schema("config"))
+    return config, models
+
+
+def test_jobs_of_a_plan_by_hand():
+    found = Counter(
+        job.rule for job in gpu_jobs(*checked()) if "plan" in job.wildcards or "task" in job.wildcards
+    )
+    logs, groups, tasks = 2 * 2, 2, 2
+    assert found == {
+        "probe_unedited": 1,
+        "edit_sequence": logs,
+        "probe_sequence": logs * groups,
+        "run_task": logs * groups * tasks,
+        "run_task_unedited": 1,
+        "run_task_of_edits_unedited": 1,
+    }
+
+
+def test_jobs_of_a_plan_wait_for_its_log():
+    jobs = gpu_jobs(*checked())
+    logs = {job.group for job in jobs if job.rule == "edit_sequence"}
+    assert len(logs) == 4
+    assert all(set(job.after) <= logs for job in jobs if job.rule in ("probe_sequence", "run_task"))
+    assert len({job.output for job in jobs}) == len(jobs)
+
+
+def need(rule: str, editor: str = "rome", **changes):
+    config, models = checked(**changes)
+    where = {
+        "model": "demo-4x128",
+        "plan": "one",
+        "editor": editor,
+        "checkpoints": "00010-00020",
+        "task": "boolq",
+    }
+    return Needs(config, models, ROOT).need(rule, where)
+
+
+def test_a_log_of_rank_one_edits_has_two_vectors_each():
+    config, models = checked()
+    settings = Needs(config, models, ROOT).costs("demo-4x128")._method(config["editors"]["rome"])[1]
+    d = models["demo-4x128"]["architecture"]["n_embd"]
+    assert need("edit_sequence").disk == 100 * len(settings.layers) * (d + 4 * d) * 4
+
+
+def test_editing_grows_with_edits_and_asking_with_checkpoints():
+    once, twice = need("edit_sequence").work, need("edit_sequence", checkpoints=[0, 200]).work
+    assert twice.flops == 2 * once.flops
+    one, two = need("run_task", checkpoints=[0, 10, 100]), need("run_task")
+    assert two.work.flops == 2 * one.work.flops
+    assert two.disk == 2 * one.disk
+
+
+def test_whole_matrices_are_kept_at_checkpoints_only():
+    assert (
+        need("edit_sequence", "ft", checkpoints=[0, 1000]).disk
+        == need("edit_sequence", "ft", checkpoints=[0, 9]).disk
+    )
