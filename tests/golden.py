@@ -21,6 +21,7 @@ import torch
 
 from recorded import Check, NotCoveredError, Recorded, worst
 from recorded_edits import check_ft, check_rome, check_rrome
+from recorded_lyaplock import check_lyaplock
 from recorded_mend import check_mend
 from recorded_multi_layer import check_alphaedit, check_emmet, check_encore, check_memit, check_memit_seq
 from recorded_nas import check_core, check_nas
@@ -40,6 +41,7 @@ CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "memit-seq": check_memit_seq,
     "encore": check_encore,
     "emmet": check_emmet,
+    "lyaplock": check_lyaplock,
     "alphaedit": check_alphaedit,
     "pmet": check_pmet,
     "nas": check_nas,
