@@ -26,6 +26,7 @@ from recorded_mend import check_mend
 from recorded_multi_layer import check_alphaedit, check_emmet, check_encore, check_memit, check_memit_seq
 from recorded_nas import check_core, check_nas
 from recorded_neurons import check_grace, check_kn
+from recorded_nse import check_nse
 from recorded_pmet import check_pmet
 from recorded_regularisers import check_prune, check_rect, check_sphere
 from recorded_results import check_metrics, check_scoring
@@ -42,6 +43,7 @@ CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "encore": check_encore,
     "emmet": check_emmet,
     "lyaplock": check_lyaplock,
+    "nse": check_nse,
     "alphaedit": check_alphaedit,
     "pmet": check_pmet,
     "nas": check_nas,
