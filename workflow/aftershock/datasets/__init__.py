@@ -1,4 +1,4 @@
-"""From facts to benchmark cases: ConflictEdit (coverage, reverse, composite) and RoundEdit (easy, hard).
+"""Benchmark cases made from facts: ConflictEdit (coverage, reverse, composite), RoundEdit (easy, hard).
 
 `table` lists the datasets and the states of their cases. `known` says which of a model's answers count as
 knowing, `graph_facts` indexes what the graph says and the model knows, `split` divides entities into train,

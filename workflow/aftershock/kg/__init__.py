@@ -1,4 +1,4 @@
-"""What a graph says: facts, rule instances, one-to-many keys and their names.
+"""Access to knowledge graphs: facts, rule instances, one-to-many keys and their names.
 
 Stages ask a `source`, which `source.connect` opens for as long as a job runs: a SPARQL endpoint
 (`endpoint_source`), a file that became a store (`store`), served by an embedded endpoint (`endpoint`), or a
