@@ -1,4 +1,4 @@
-"""What a run will cost, before it runs. Nothing here loads a tensor library, and no result depends on it.
+"""Cost estimates of a run before it starts, without a tensor library; no result depends on them.
 
 Costs follow from sizes and settings: `work` of a pass through a model, `edits` of each method (by what it
 does: `trained`, `optimised`, `remembered`), `asking` of a model, `cost` of whole jobs, `questions` that a

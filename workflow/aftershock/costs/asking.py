@@ -1,4 +1,4 @@
-"""The costs of asking a model: probes of cases in their states, facts, continuations, texts."""
+"""Costs of scoring: probes of cases in their states, facts, continuations, texts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How many facts a model is asked about: those that were listed, or as many as the configuration allows."""
+"""Numbers of facts that a model is asked about: as listed, or as many as the configuration allows."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ OBJECTS = 3.0  # of a subject with several
 
 
 def most_asked(config: Mapping[str, Any], folder: Path, kind: str) -> float:
-    """How many `kind` ("facts" or "objects") a model is asked about at most, before any graph is read.
+    """Largest number of `kind` ("facts" or "objects") to ask about, before any graph is read.
 
     A published file has as many as are sampled, and a generated world is made for its cases.
     """
@@ -40,7 +40,7 @@ def most_asked(config: Mapping[str, Any], folder: Path, kind: str) -> float:
 
 
 def _triples(kg: Mapping[str, Any], folder: Path) -> float:
-    """Triples that a graph's file has at most, from its size; of a service anything."""
+    """Upper bound of the triples in a graph's file, from its size; unlimited for a service."""
     path = kg.get("file")
     found = next((p for p in (Path(path), folder / path) if p.is_file()), None) if path else None
     if found is None:

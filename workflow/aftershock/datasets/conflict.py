@@ -39,9 +39,7 @@ class Edit(NamedTuple):
 
 @dataclass(frozen=True)
 class ConflictCase:
-    """Two edits and the fact that ties them; `clash` is the relation that must be functional to
-    contradict.
-    """
+    """Two edits and the fact that ties them; `clash` is the relation that must be functional."""
 
     rule: str
     first: Edit

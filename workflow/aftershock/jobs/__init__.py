@@ -1,4 +1,4 @@
-"""How a run becomes jobs, and what became of each. Nothing here loads a tensor library.
+"""Jobs of a run: their records, resources, failures and outputs. Nothing here loads a tensor library.
 
 `record` is what a job says of itself while it runs and after it; whoever asks about a run reads it there.
 `gpus` hands out the GPUs of a workstation; `slurm` is the one place that speaks to SLURM.

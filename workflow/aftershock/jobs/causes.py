@@ -1,4 +1,4 @@
-"""Why a job failed and what to change, from what its record, its logs and SLURM say of it."""
+"""Diagnosis of a failed job from its record, its logs and SLURM: the cause, and what to change."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -51,7 +51,7 @@ REFUSALS = (
 
 
 def cause_of(job: Evidence) -> Cause:
-    """The first of `LOOKS` that finds something."""
+    """The first cause that one of `LOOKS` finds."""
     for look in LOOKS:
         if cause := look(job):
             return cause
@@ -149,7 +149,7 @@ def _missing_output(job: Evidence) -> Cause | None:
 
 
 def _killed(job: Evidence) -> Cause | None:
-    """Its process is gone, or was told to end, and nobody says why."""
+    """Its process has vanished or was told to end, for an unknown reason."""
     if job.record.get("state") == "stopped":
         return Cause("stopped", f"told to end{job.age}", AGAIN)
     found = SIGNAL.search(job.slurm_log) or SIGNAL.search(job.message)

@@ -59,7 +59,7 @@ def _made(place: Path) -> Path:
 
 
 def _takes_files(folder: Path) -> bool:
-    """Whether a file with something in it can be made in a folder, which is made where it is missing."""
+    """True if a non-empty file can be written in a folder, which is created where missing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder) as file:

@@ -1,4 +1,4 @@
-"""From observed log-probabilities to metrics, intervals and tables. Nothing here knows a tensor or a model.
+"""Metrics, intervals and tables from observed log-probabilities, without tensors or models.
 
 `holes` joins the shards of a run and says what is missing; `observed` turns log-probabilities into p(k) of
 every fact in every state; `formulas` holds the arithmetic, one function per formula; `conflict` and

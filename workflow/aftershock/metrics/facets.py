@@ -1,4 +1,4 @@
-"""What cases differ in, for breakdowns: a level of each facet per case.
+"""Facets for breakdowns: a level of each property in which cases differ.
 
     rule             the logic rule, or 1-N@ and the relation
     relation         of the first edit
@@ -75,7 +75,7 @@ def _yes(flags: pd.Series) -> pd.Series:
 
 
 def _mentions(graph: pd.DataFrame) -> pd.Series:
-    """In how many facts each entity occurs."""
+    """Number of facts in which each entity occurs."""
     return pd.concat([graph["subject_id"], graph["object_id"]]).value_counts()
 
 

@@ -1,4 +1,4 @@
-"""What varies between the seeds of an editor, and what between cases."""
+"""Variance components: between the seeds of an editor and between cases."""
 
 from collections.abc import Sequence
 
@@ -47,7 +47,7 @@ def _of_editor(block: Block, editor: str, subset: str, settings: Statistics) -> 
 
 
 def _note(n: int, clusters: int, seeds: int) -> str | None:
-    """Why something is empty."""
+    """Reason why a value is empty; None where none is."""
     if n == 0:
         return NO_CASE
     if seeds < 2:

@@ -1,4 +1,4 @@
-"""Whether the order of editors hangs on how an object's tokens and prompts become one probability."""
+"""Stability of the editors' order under other ways to score an object's tokens and prompts."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -81,7 +81,7 @@ def _of_block(block: Block, equal: set[int], settings: Statistics) -> pd.DataFra
 
 
 def _on_common_cases(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`values` (cases, groups, editors) where all editors with any value have one, and who these are."""
+    """`values` (cases, groups, editors) where all editors with any value have one, and their mask."""
     filled = ~np.isnan(values)
     present = filled.any(0)
     common = (filled | ~present).all(2, keepdims=True)
@@ -122,7 +122,7 @@ def _order(means: np.ndarray, who: np.ndarray, editors: Sequence[str], better: s
 
 
 def _note(n: int, who: np.ndarray, editors: Sequence[str], tau: float) -> str | None:
-    """Who is left out, and why there may be no order."""
+    """Editors that are left out, and the reason why there may be no order."""
     if not n:
         return "no case that the editors have in common"
     absent = [editor for editor, here in zip(editors, who, strict=True) if not here]

@@ -1,4 +1,4 @@
-"""What the page of a run is made of: pure functions from tables to the data that its scripts show.
+"""Data of a run's report page: pure functions from tables to what its scripts show.
 
     embed      values and text that may stand inside a script or a page, whatever a label holds
     columns    any frame as columns that one component shows, sorts, filters and gives back as CSV

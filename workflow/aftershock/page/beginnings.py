@@ -36,7 +36,7 @@ def begins_with(found: Mapping[str, Any]) -> str:
 
 
 def told(found: Mapping[str, Any]) -> str:
-    """Return what texts begin with, as some sentences."""
+    """Return a description of what texts begin with, in some sentences."""
     ratio, template = found["first_token"], found.get("template")
     text = f"What the model reads has {begins_with(found)}."
     if template:

@@ -1,4 +1,4 @@
-"""What probes, states and rules are called on the page."""
+"""Names of probes, states and rules on the page."""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Role:
-    """The group that a probe is shown in, and what it is."""
+    """Display group of a probe, and its description."""
 
     group: str
     words: str

@@ -73,7 +73,7 @@ class Table:
     def write(
         self, frame: pd.DataFrame, path: str | PathLike, provenance: Mapping[str, Any] | None = None
     ) -> None:
-        """Check `frame`, then write it whole or not at all, with `provenance` in the file's metadata.
+        """Check `frame`, then write it atomically, with `provenance` in the file's metadata.
 
         A checksum of each column is there too: those of pages do not cover what tells where pages lie.
         """
@@ -115,7 +115,7 @@ class Table:
 
 @contextmanager
 def _naming(path: str | PathLike, table: str = "") -> Iterator[None]:
-    """Turn what is wrong with a file into one error that names it."""
+    """Turn any error about a file into one that names it."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -145,7 +145,7 @@ def sha256_of_column(column: pa.ChunkedArray) -> str:
 
 
 def _read(path: str | PathLike, columns: Sequence[str] | None = None) -> pa.Table:
-    """A file's rows, checked to be those that were written, for this place."""
+    """A file's rows, checked against their checksums and the path they were made for."""
     arrow = pq.read_table(path, columns=list(columns) if columns else None, page_checksum_verification=True)
     _check_place(path, arrow.schema)
     _check_columns(arrow, whole=columns is None)
@@ -153,7 +153,7 @@ def _read(path: str | PathLike, columns: Sequence[str] | None = None) -> pa.Tabl
 
 
 def _check_columns(arrow: pa.Table, whole: bool) -> None:
-    """Raise ValueError when a column is not what was written; files of older versions say nothing."""
+    """Raise ValueError when a column differs from what was written; older files have no checksums."""
     written = json.loads((arrow.schema.metadata or {}).get(b"sha256", b"{}"))
     if whole and written and list(written) != arrow.column_names:
         raise ValueError("its columns are not those that were written")
@@ -180,7 +180,7 @@ def _provenance(schema: pa.Schema) -> dict[str, Any]:
 
 
 def provenance_of(path: str | PathLike) -> dict[str, Any]:
-    """What was written beside the rows of a parquet file about how it was made; ValueError if unreadable."""
+    """The provenance in a parquet file's metadata; ValueError if unreadable."""
     with _naming(path):
         return _provenance(pq.read_schema(path))
 
@@ -194,5 +194,5 @@ def sha256_of_rows(path: str | PathLike) -> tuple[int, str]:
 
 
 def rows_of(path: str | PathLike) -> int:
-    """How many rows a parquet file has."""
+    """Number of rows of a parquet file."""
     return pq.read_metadata(path).num_rows

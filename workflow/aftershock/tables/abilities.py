@@ -1,4 +1,4 @@
-"""What sequences of edits do to tasks and to the edits themselves: scored items, curves and collapses."""
+"""Effects of sequences of edits on tasks and on the edits themselves: items, curves and collapses."""
 
 from aftershock.tables import Table
 

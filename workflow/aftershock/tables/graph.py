@@ -1,4 +1,4 @@
-"""What a graph says: facts, rules, labels, splits, and how relations are put into words."""
+"""Tables of a graph: facts, rules, labels, splits, and the relations' prompts."""
 
 from aftershock.tables import Table
 

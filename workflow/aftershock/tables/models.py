@@ -1,4 +1,4 @@
-"""What models are taught and know, and what is measured on them before any edit."""
+"""Tables of a model before any edit: training facts, known facts, and measurements."""
 
 from aftershock.tables import Table
 from aftershock.tables.graph import FACT_KEY

@@ -1,4 +1,4 @@
-"""What editing runs observe, and what is computed of it case by case."""
+"""Tables of editing runs: observations, and scores by case."""
 
 from aftershock.tables import Table
 
