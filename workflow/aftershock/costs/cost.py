@@ -111,9 +111,7 @@ class Costs(Asking):
         return self._need(found, gpu=2 * kept * DOUBLE, host=kept * (FLOAT + DOUBLE), disk=kept * FLOAT)
 
     def attention_moments(self) -> Need:
-        """Second moments at the attentions' output projections, whose inputs are about as wide as the
-        model.
-        """
+        """Second moments at the attentions' output projections, about as wide as the model."""
         layers = artifact_layers("attention_moments", self.config["editors"], self.model)
         return self.moments(layers, self.sizes.width)
 
@@ -272,9 +270,7 @@ class Costs(Asking):
         return {"all": OBJECTS, "related": 2.0}.get(labels) or min(float(labels), OBJECTS)
 
     def _with_needs(self, method: Any, settings: Any, work: Work, case: float, disk: float) -> Need:
-        """Needs of an editing job, which first loads its method's artifacts and factorises second moments
-        once.
-        """
+        """Needs of an editing job, including loading artifacts and factorising second moments once."""
         matrices, square = len(layers_of(settings)), self.sizes.inner**2
         needs = method.needs(settings)
         moments = matrices * square * ("moments" in needs)

@@ -163,8 +163,7 @@ def run(
     narrow: bool = False,
     backward: bool = False,
 ) -> Work:
-    """Work of passing `tokens` in `batches` batches through `layers` layers with `keys` positions to attend
-    to.
+    """Work of `tokens` in `batches` batches through `layers` layers, each attending to `keys` positions.
 
     `read` positions go on to the head. With `narrow` only those pass through the last MLP. With `backward`
     gradients of the activations are taken as well.

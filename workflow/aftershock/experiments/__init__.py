@@ -1,4 +1,4 @@
-"""Experiments on a model: cases through their states, tuning, layer sweeps, and what the model knows.
+"""Experiments on a model: cases in all their states, tuning, layer sweeps, and known facts.
 
 `queries` turns tables of cases into edit requests and scored prompts, `states` makes the edits that lead to
 each state of a block of cases, `cases` scores the cases in all of them, and `health` measures the

@@ -43,7 +43,7 @@ class Health:
         self._weights: dict[str, tuple[Tensor, float]] = {}
 
     def observe(self, reached: Sequence[Reached], case_ids: Sequence[int]) -> None:
-        """Take the states of one block of cases."""
+        """Measure the states of one block of cases."""
         chosen = [i for i, case_id in enumerate(case_ids) if self.texts and case_id % self.every == 0]
         found = score_states(self.lm, self._queries(chosen), [state.scored for state in reached])
         n = len(self.texts)
@@ -73,7 +73,7 @@ class Health:
                 yield case_ids[i], state.name, module, norm, relative, touched, rank, condition, *likelihood
 
     def _sizes(self, change: WeightDelta) -> list[tuple[float, float, float, int | None]]:
-        """Norm, the same in norms of the weight, share of rows touched, and rank, of each case."""
+        """Norm, norm relative to the weight's, share of rows touched, and rank of each case's change."""
         module = change.module
         if module not in self._weights:
             weight = self.lm.model.get_submodule(module).weight
@@ -112,6 +112,6 @@ def _split(text: str) -> tuple[str, str] | None:
 
 
 def mean_nll(scores: Sequence[Score]) -> float:
-    """Mean negative log-probability of all tokens of some texts; infinite where one is no number."""
+    """Mean negative log-probability of all tokens of some texts; infinite where one is not a number."""
     logprobs = [value for found in scores for value in found.token_logprobs]
     return -math.fsum(logprobs) / len(logprobs) if all(map(math.isfinite, logprobs)) else math.inf

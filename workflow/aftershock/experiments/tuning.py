@@ -1,4 +1,4 @@
-"""Choosing an editor's settings on dev cases: the same number of trials and one objective for every method.
+"""Tuning of an editor's settings on dev cases, with equal trials and one objective for all methods.
 
 The objective is success x paraphrase x locality of single edits (the second edit of coverage cases, alone):
 exact match after the edit prompt, exact match after the paraphrases, and the share of neighbours (the same
@@ -89,7 +89,7 @@ def draw_trials(
 
 @dataclass(frozen=True)
 class Development:
-    """Dev cases: their single edits, and what is asked after them."""
+    """Dev cases: their single edits, and the probes scored after them."""
 
     lm: LanguageModel
     requests: list[list[EditRequest]]

@@ -31,9 +31,7 @@ def adopt_finished() -> None:
 
 
 async def _adopt(dag: Any) -> None:
-    """Adopt outputs once the jobs are known, before Snakemake decides which to run; `forcefiles` are
-    remade.
-    """
+    """Adopt outputs before Snakemake decides which jobs to run; `forcefiles` are always made again."""
     known, other = 0, []
     for job in dag.jobs:
         if any(f in dag.forcefiles for f in job.output) or not await _is_unrecorded(dag, job):

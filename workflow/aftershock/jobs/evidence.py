@@ -76,9 +76,7 @@ class Evidence:
         return f"`set-resources: {self.rule}: {name}: {value}` in {self.profile}"
 
     def more_memory(self, mb: float) -> str:
-        """Instruction to give the job `mb` MB; without SLURM no limit is enforced and jobs share the
-        memory.
-        """
+        """Instruction to give the job `mb` MB; without SLURM jobs share the memory without limits."""
         if self.slurm_job:
             return self.more("mem_mb", rounded(mb))
         return "fewer jobs at once (`make resume ARGS='--cores 1'`), or a machine with more memory"

@@ -11,7 +11,7 @@ FILES = 1 << 16  # whose rules are kept
 
 
 def plan_faster() -> None:
-    """Cache repeated look-ups during planning, and disable garbage collection.
+    """Cache repeated look-ups during planning, and collect garbage less often.
 
     It asks for the signature of every input and parameter function some thirty times for each job, looks up
     the rule of a file once for each job that reads it, and its jobs live until the end, so that looking for

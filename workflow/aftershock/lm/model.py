@@ -152,7 +152,7 @@ class LanguageModel(TextReader):
         return len(first) > 1 or self.weight(first[0].format(0)).shape[0] > inner
 
     def attention_projection(self, number: int) -> str:
-        """Name of a layer's attention output projection, which puts out what the attention does."""
+        """Name of a layer's attention output projection."""
         return self.family.attention_projection.format(number)
 
     def layer_of(self, module: str) -> int:
@@ -206,7 +206,7 @@ class LanguageModel(TextReader):
         return norm(hidden.to(norm.weight.device)).to(self.device)
 
     def logits(self, hidden: Tensor, read: Callable[[], Read] | None = None) -> Tensor:
-        """Next-token scores at hidden states after the final norm: apply it only where they are needed.
+        """Next-token scores at hidden states after the final norm, which are only needed at some positions.
 
         Never in bfloat16, whose steps between large scores are wider than the differences that count. `read`
         says what text each of `hidden` (entries, d_model) ends, and is called where a delta changes outputs.
@@ -234,7 +234,7 @@ class LanguageModel(TextReader):
 
     @contextmanager
     def reduced(self, precision: Precision | None = None) -> Iterator[None]:
-        """Inside, products are as exact as `precision`, by default the model's; a strict model's always are.
+        """Context manager: products have `precision`, by default the model's; a strict model's are exact.
 
         "strict": as the weights are. "tf32": float32 rounded to 10 bits of mantissa, on devices that have it.
         "bf16": frozen weights and what they are multiplied with in bfloat16, the residual stream in float32.

@@ -1,4 +1,4 @@
-"""Statements of which a prompt gets the nearest: retrieval over all that was written."""
+"""Retrieval of the statements nearest to each prompt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -26,7 +26,7 @@ class Scale(WeightDelta):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the weight that changes: (d,)."""
+        """(d,) of the changed weight."""
         return (self.weight.shape[1],)
 
     def dense(self) -> Tensor:
@@ -34,7 +34,7 @@ class Scale(WeightDelta):
         return self.weight
 
     def factors(self) -> None:
-        """No matrix, no factors."""
+        """None: a norm has no matrix to factorise."""
         return None
 
     def _change(self, x: Tensor, rows: CaseRows) -> Tensor:

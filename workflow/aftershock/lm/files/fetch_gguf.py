@@ -62,7 +62,7 @@ def _read(
     check: Callable[[str], object],
     about: Mapping[str, Any],
 ) -> None:
-    """Write the file's model, after a look at whether it is the one and of use."""
+    """Write the file's model, after checking its identity and its architecture."""
     from aftershock.lm.files.gguf_files import dequantise, model_type_of_gguf, read_header
 
     found = sha256_of(path)

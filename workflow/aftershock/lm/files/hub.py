@@ -1,4 +1,4 @@
-"""Files of the Hub: what a repository holds at a revision, and bringing some of it here."""
+"""Repositories of the Hub: their files at a revision, and downloads."""
 
 import glob
 import os
@@ -75,7 +75,7 @@ class Repository:
 
 
 def find_repository(hub: str, revision: str, kind: str = "model") -> Repository:
-    """What `hub` holds at `revision`; ValueError says why it cannot be had."""
+    """Files of `hub` at `revision`; ValueError says why they cannot be listed."""
     api = HfApi()
     try:
         commit = api.repo_info(hub, repo_type=kind, revision=revision).sha

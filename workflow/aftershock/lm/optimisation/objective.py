@@ -78,7 +78,7 @@ class Objective:
         return (loss + self.context_penalty * _distance(streams) if streams else loss), kl
 
     def ends(self, problem: ValueProblem, log_p: Tensor, kl: Tensor, passes: Tensor) -> tuple[Tensor, Tensor]:
-        """Return which values end before the step (N,), and which are eased in the next one (N,).
+        """Return masks of values that end before the step (N,), and of those eased in the next one (N,).
 
         Steps at which the target was said are counted in `passes` (N,), whatever lies between.
         """
@@ -94,7 +94,7 @@ class Objective:
         return ended | (eased & (kl <= self.kl_enough)), eased
 
     def anchor(self, mlp: Tensor, delta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what v* adds to v0, with its norm anchored, |v*| before that, and where that is too long.
+        """Return v* - v0 with its norm anchored, |v*| before that, and a mask of values that were too long.
 
         z = (h - v0) + v* n / |v*| with v* = v0 + delta, where h is the layer's output and v0, or `mlp`, that
         of its MLP. What is too long is not written at all. Of two deltas it is the MLP's.

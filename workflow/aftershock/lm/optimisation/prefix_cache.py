@@ -1,4 +1,4 @@
-"""Texts of which only the end is run again and again.
+"""Texts whose prefixes are run once, so that each step runs only their ends.
 
 A vector added at a subject's last token cannot be seen by the tokens before. So these are run once, their
 keys and values are kept, and every further pass starts at that token and above the edited layer. Up to that
@@ -129,7 +129,7 @@ class CachedPrefixes:
             yield out.reshape(shape), {name: seen["out", name].reshape(shape) for name in also}
 
     def _batch(self, positions: Tensor) -> Batch:
-        """The rows as deltas see them."""
+        """The rows as a Batch for deltas."""
         return Batch(self.texts.flatten(0, 1), self.cases.flatten(), self.prompt_ends.flatten(), positions)
 
     def _keys(self, positions: Tensor) -> Tensor:

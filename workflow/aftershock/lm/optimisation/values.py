@@ -1,4 +1,4 @@
-"""Optimising what a layer should write at the last subject token so that the model says a target.
+"""Optimisation of a layer's output at the last subject token so that the model gives a target.
 
 The value that ROME and MEMIT share (Meng et al., 2022 and 2023, as their released code computes it): a vector
 delta is added to the residual stream after one layer, at the last subject token of every text, and
@@ -33,7 +33,7 @@ CPU_TOKENS = 1024  # suffix tokens that are optimised together; more gain a CPU 
 
 @dataclass(frozen=True)
 class Values:
-    """One row per request, in their order; `losses` is (steps, N), NaN where a value was done before."""
+    """Optimised values, one row per request in order; `losses` is (steps, N), NaN once a value has ended."""
 
     init: Tensor  # v0, (N, d); at "both" sites (N, 2, d)
     delta: Tensor  # as optimised, like v0

@@ -1,4 +1,4 @@
-"""How a small model is trained from scratch."""
+"""Training settings of a small model from scratch."""
 
 from dataclasses import dataclass
 
