@@ -58,9 +58,7 @@ def findings(table: pd.DataFrame) -> list[str]:
 
 
 def draw(table: pd.DataFrame, model: str) -> Figure:
-    """A panel with the indirect effects, and one for each editor with the metrics of its edits, over
-    layers.
-    """
+    """A panel with the indirect effects, and one for each editor with its metrics, over layers."""
     editors = [name for name in table["analysis"].unique() if name != TRACING]
     with style():
         figure = Figure(figsize=(3.1 * (1 + len(editors)), 2.7), layout="constrained")

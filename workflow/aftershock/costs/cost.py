@@ -24,7 +24,7 @@ from aftershock.editors.regularisers import copies_state, makes_dense
 from aftershock.editors.serac import serac_training
 
 GB = 10**9
-HOST, DEVICE = 1.2 * GB, 1.5 * GB  # what libraries and tables take
+HOST, DEVICE = 1.2 * GB, 1.5 * GB  # memory of libraries and tables
 SETTLING = 15  # vectors per dimension until whitened directions have settled, about (experiments/settling.py)
 WRITTEN_DOCUMENTS, WRITTEN_TOKENS = (
     40,

@@ -103,7 +103,7 @@ def _values(e: Editing, layer: int, labels: float = 1.0) -> Work:
     read = len(contexts) * labels * texts.target + 1
     cost = _value_bytes(e, layer, labels)
     batches = e.room.batches(n * cost, cost, sizes.token_bytes(above, CONTEXT), VALUE_TOKENS)
-    alone = texts.prompt + texts.target - 1  # what the unchanged model makes of contexts is kept
+    alone = texts.prompt + texts.target - 1  # the unchanged model's keys and values of contexts are cached
     before = run(sizes, batches, n * rows * alone * padding(e), sizes.layers, whole)
     options = n * rows * suffix, above, whole, n * read
     forth, both = (run(sizes, batches, *options, narrow=True, backward=back) for back in (False, True))

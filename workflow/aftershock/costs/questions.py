@@ -10,7 +10,7 @@ from aftershock.kg.sheets import kept_rules, one_to_many_relations, read_relatio
 
 OF_CASE = {"facts": 3.0, "objects": 6.0}  # of a case in a world made for the run, of all splits
 TRIPLE_BYTES = 130  # of a line of N-Triples; about a tenth of it when packed
-OBJECTS = 3.0  # of a subject with several
+OBJECTS = 3.0  # objects of a subject with several
 
 
 def most_asked(config: Mapping[str, Any], folder: Path, kind: str) -> float:

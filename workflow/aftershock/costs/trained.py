@@ -69,7 +69,7 @@ def gradient_step(e: Editing) -> Work:
     """One gradient per request, with the update solved for in closed form."""
     s, sizes, width = e.settings, e.sizes, (e.texts.prompt + e.texts.target - 1) * padding(e)
     rows = e.cases * e.requests
-    above = sizes.layers - 1 - min(s.layers)  # nothing goes back through the lowest layer
+    above = sizes.layers - 1 - min(s.layers)  # no gradient passes through the lowest layer
     kept, tokens, read = sizes.token_bytes(above + 1, width), rows * width, rows * e.texts.target
     batches = e.room.batches(tokens * kept, kept * width, kept, DENSE_TOKENS)
     below = run(sizes, batches, tokens, sizes.layers - above, width)

@@ -17,7 +17,7 @@ CPU_BYTES, DEVICE_SHARE = 1 << 30, 0.6  # of a batch, as in lm/memory.py
 CONTEXT = 1024  # positions that the budget of a batch allows for, where a file does not say
 HEAD_WIDTH = 64  # of attention, where a file does not say
 TOUCHED = 3  # times that a layer's intermediate numbers are read or written, elementwise steps included
-SCORED = 6  # times that a row of scores is
+SCORED = 6  # likewise for a row of scores
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Editing several layers at once: a value is optimised for the last one, and written by all of them in turn.
+"""Editing of several layers: a value is optimised for the last one, and written by all of them in turn.
 
 What MEMIT (Meng et al., 2023) and the methods after it share. Each layer changes by Delta = R X^T, where R is
 a share of what the last layer's output still lacks, and X^T, (n, d_in), comes from the n keys K of the
@@ -34,7 +34,7 @@ from aftershock.requests import EditRequest
 
 @dataclass(frozen=True)
 class AdjustedKeys:
-    """X^T of each case, how it came about, and why some cases have none."""
+    """X^T of each case, its diagnostics, and the reasons why some cases have none."""
 
     rows: Tensor  # (B, n, d_in), float64
     diagnostics: Mapping[str, Any]
@@ -42,7 +42,9 @@ class AdjustedKeys:
 
 
 class MultiLayerEditor(ValueEditor):
-    """Values and residuals are of the last edited layer's output.
+    """Base of methods that spread the value of the last edited layer over several layers.
+
+    Values and residuals are of the last edited layer's output.
 
     Where a norm follows the MLP (Gemma 2, OLMo 2), nothing that the MLP puts out adds to it as it is: there
     they are of the MLP's output, as in ROME. What was collected from text stays that of the unedited model,
@@ -57,7 +59,7 @@ class MultiLayerEditor(ValueEditor):
         """
 
     def remembered_keys(self, layer: int, K: Tensor) -> Tensor | None:
-        """Return what later edits need of the keys K^T of a layer, (B, n, any width); None if nothing.
+        """Return the form of a layer's keys K^T that later edits need, (B, n, any width); None if nothing.
 
         A layer's keys depend on the layers below it alone. The ones that it was solved with are therefore
         those of the edited model as well, which some released code reads again after the last layer.
@@ -67,7 +69,7 @@ class MultiLayerEditor(ValueEditor):
     def edit(
         self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY, memory: Memory | None = None
     ) -> EditResult:
-        """One delta per layer, of the rank of the largest case."""
+        """Return one delta per layer, of the rank of the largest case."""
         if self.settings.multi_label == "sequential":
             return self._one_by_one(cases, state, memory)
         batch = RequestBatch.of(cases, self.settings.multi_label, self.lm.device)
@@ -92,7 +94,7 @@ class MultiLayerEditor(ValueEditor):
     def _one_by_one(
         self, cases: Sequence[Sequence[EditRequest]], state: State, memory: Memory | None
     ) -> EditResult:
-        """Each request of a case by itself, on top of those before it."""
+        """Write the requests of a case one at a time, each on top of those before it."""
         delta: State = EMPTY
         steps, losses = [0] * len(cases), [0.0] * len(cases)
         reasons: list[str | None] = [None] * len(cases)
@@ -171,7 +173,7 @@ class MultiLayerEditor(ValueEditor):
         state: State,
         memory: Memory | None,
     ) -> tuple[State, list[str | None], list[dict[str, Any]]]:
-        """The change of each layer in turn: a share of what is then missing. Failed cases have none."""
+        """Change the layers in turn, each by a share of the current residual. Failed cases have no change."""
         layers, why = sorted(self.settings.layers), list(reasons)
         failed = torch.tensor([reason is not None for reason in why], device=self.lm.device)
         target = mean_by(values.target.double(), unit)

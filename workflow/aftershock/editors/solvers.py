@@ -1,4 +1,4 @@
-"""Linear algebra that editors share: a layer's second moments C, factorised once, and solutions with them.
+"""Linear algebra shared by editors: a layer's second moments C, factorised once, and solutions with them.
 
 C need not be of full rank. Neurons that never fired, inputs that depend on the token alone and a text of few
 tokens leave directions that C knows nothing of. Two kinds of them are told apart.

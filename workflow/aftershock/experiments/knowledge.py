@@ -28,7 +28,7 @@ from aftershock.tables.models import FACT_ANSWERS, OBJECT_ANSWERS
 
 BLOCK = 256
 """Rows that are asked about together: enough to fill batches, and all that is in memory at a time."""
-NAMED = 5  # of the labels that cannot be asked about, in an error
+NAMED = 5  # unusable labels listed in an error
 
 
 @dataclass(frozen=True)

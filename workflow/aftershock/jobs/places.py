@@ -73,5 +73,5 @@ def _takes_files(folder: Path) -> bool:
 def _has_temporary() -> bool:
     try:
         return _takes_files(Path(tempfile.gettempdir()))
-    except OSError:  # none of the usual ones can be written
+    except OSError:  # none of the usual folders can be written
         return False

@@ -51,7 +51,7 @@ class Record:
         params: str | None = None,
     ) -> None:
         self.path = record_path(rule, wildcards)
-        self._born = psutil.Process().create_time()  # what was imported before the stage counts as well
+        self._born = psutil.Process().create_time()  # includes memory of imports before the stage
         self.fields: dict[str, Any] = {
             "rule": rule,
             "wildcards": dict(wildcards),

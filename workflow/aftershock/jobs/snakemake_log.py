@@ -99,7 +99,7 @@ def read_run(path: Path) -> RunLog:
     """The run that wrote the log `path`, as far as it got."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # removed meanwhile
+    except OSError:  # removed in the meantime
         lines = []
     name = path.name.split(".")[0]
     try:

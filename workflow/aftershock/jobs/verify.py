@@ -94,7 +94,7 @@ def make_again(names: Sequence[str], config: Mapping[str, Any], arguments: Seque
     Nothing that was there is written: only the rules of the sample may run. ManifestError when they fail.
     """
     shutil.rmtree(SCRATCH, ignore_errors=True)
-    kinds = ("observations", "telemetry", "health")  # which a job makes together
+    kinds = ("observations", "telemetry", "health")  # made together by one job
     _link_inputs({name.replace("/observations/", f"/{kind}/") for name in names for kind in kinds})
     (SCRATCH / "config.json").write_text(json.dumps(config), encoding="utf-8")
     command = [

@@ -17,7 +17,7 @@ from aftershock.lm.model import LanguageModel
 from aftershock.lm.outputs import Read
 from aftershock.progress import Progress
 
-CPU_TOKENS = 8192  # of prompts that run side by side
+CPU_TOKENS = 8192  # tokens of prompts that run in one batch
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from aftershock.lm.model import LanguageModel
 from aftershock.lm.optimisation.prefix_cache import CachedPrefixes, split_at_subject
 from aftershock.lm.texts.tokens import Located, Pair
 
-CPU_TOKENS = 1024  # that are run together, all factors counted; more gain a CPU nothing
+CPU_TOKENS = 1024  # tokens run together, counted for every factor; larger batches are no faster on a CPU
 
 
 @dataclass(frozen=True)

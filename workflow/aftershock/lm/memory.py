@@ -9,7 +9,7 @@ import torch
 from aftershock.lm.model import LanguageModel
 
 CPU_BYTES = 1 << 30  # the same on every machine, so that batches and their rounding are
-DEVICE_SHARE = 0.6  # of an accelerator's memory beside the weights; the rest is for what is not counted
+DEVICE_SHARE = 0.6  # share of an accelerator's memory beside the weights; the rest is for uncounted tensors
 NOT_KEPT = "not enough memory", "can't allocate memory", "out of memory"
 
 Result = TypeVar("Result")

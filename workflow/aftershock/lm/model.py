@@ -70,7 +70,7 @@ class LanguageModel(TextReader):
         self.n_layers: int = model.config.num_hidden_layers
         self.d_model: int = model.config.hidden_size
         self.context: int = model.config.max_position_embeddings
-        self.pad_id: int = tokenizer.pad_token_id or 0  # any id will do, since padding is masked
+        self.pad_id: int = tokenizer.pad_token_id or 0  # any id, since padding is masked
         self.output_changes: list[OutputChange] = []  # of the deltas that are attached
 
     @classmethod

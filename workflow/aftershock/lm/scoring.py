@@ -31,7 +31,7 @@ from aftershock.lm.texts.tokens import Pair, encode_pairs
 from aftershock.progress import Progress
 from aftershock.requests import Query
 
-CPU_TOKENS = 4096  # that are run together; more gain a CPU nothing
+CPU_TOKENS = 4096  # tokens run together; larger batches are no faster on a CPU
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ from aftershock.requests import EditRequest, Query
 
 
 class Kn(ContextEditor):
-    """Several requests of a case are written one after the other, each on top of the ones before."""
+    """KN; several requests of a case are written in turn, each on top of the ones before."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Kn(ContextEditor):
     def _write(
         self, n_cases: int, asked: Mapping[int, EditRequest], state: State
     ) -> tuple[State, dict[str, Any]]:
-        """The change that writes request `asked[i]` in case i, and how it came about."""
+        """Return the change that writes request `asked[i]` in case i, and its diagnostics."""
         settings, rows = self.settings, list(asked)
         read = read_released if settings.variant == "released" else read_objects
         objects = read(self.lm, list(asked.values()), self.templates, settings, state, rows)

@@ -1,4 +1,4 @@
-"""Retrieval: of all facts that were written, those near a prompt stand in front of it; no weight changes.
+"""Retrieval: the written facts nearest to a prompt are put before it; no weight changes.
 
 What weight editing is compared with as a "context retriever" (arXiv 2507.05937) or a retrieval baseline
 (Thede et al., 2025, WikiBigEdit). A prompt is encoded by itself, and gets the nearest statements whose
@@ -28,7 +28,7 @@ from aftershock.editors.statements import Order, Reserve, StatementTemplate
 
 @dataclass(frozen=True, config=STRICT)
 class RetrievalSettings:
-    """Hyperparameters of comparing a prompt with facts, and of the text that then stands in front of it."""
+    """Settings of comparing a prompt with facts, and of the text put before it."""
 
     nearest: Count = 1
     """Statements that a prompt gets at most. Several true objects of one prompt need as many."""

@@ -37,7 +37,7 @@ class Codebook(CaseTensors):
     values: Tensor  # (B, n, d_out)
     outputs: Tensor  # (B, n, d_out), what the module puts out at the keys
     epsilons: Tensor  # (B, n), radii
-    labels: Tensor  # (B, n, t), what was to be said; NO_TOKEN behind shorter ones
+    labels: Tensor  # (B, n, t), target tokens; NO_TOKEN behind shorter ones
     used: Tensor  # (B, n), false where a case has fewer entries
 
     def nearest(self, queries: Tensor, cases: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,9 +129,7 @@ class Codebook(CaseTensors):
         return change.masked_fill(~self.used, 0.0).sum(dim=1)
 
     def random_like(self, generators: Sequence[torch.Generator]) -> "Codebook":
-        """A codebook with the same keys and radii, and values in random directions as far from the
-        outputs.
-        """
+        """A codebook with these keys and radii, and random values as far from the outputs."""
         change = self.values - self.outputs
         noise = change.clone()
         for case, generator in enumerate(generators):

@@ -82,7 +82,7 @@ class Delta(Protocol):
 
     @property
     def first_layer(self) -> int:
-        """The lowest layer with a changed output; 0 if unknown, and BEHIND_LAYERS where no layer changes."""
+        """The lowest layer with a changed output; 0 where any may be, BEHIND_LAYERS where none is."""
 
     @property
     def name(self) -> str:
@@ -101,9 +101,7 @@ class Delta(Protocol):
         """
 
     def follow(self, earlier: "Delta") -> "Delta | None":
-        """One delta for `earlier` and this one, for kinds that combine; None for kinds that act
-        separately.
-        """
+        """One delta for `earlier` and this one, for kinds that combine; None for those that do not."""
 
     def select(self, indices: Sequence[int] | Tensor) -> Self:
         """The change of some of the cases, in the order of `indices`."""

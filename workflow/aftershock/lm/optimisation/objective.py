@@ -36,8 +36,8 @@ class Objective:
     nll_factor: float = 1.0
     kl_enough: float | None = None  # PMET: a KL that ends a value whose target is said everywhere; None: off
     prob_cutoff: float = 0.0  # -n: ends at the n-th step that says the target; p > 0: above p; 0: off
-    prob_cutoff_tokens: int | None = None  # how many right tokens say the target; None is all
-    context_penalty: float = 0.0  # weight of how far the contexts' subjects differ
+    prob_cutoff_tokens: int | None = None  # number of right tokens that count as the target; None is all
+    context_penalty: float = 0.0  # weight of the differences between contexts at their subjects
     context_layers: int = 0  # the number of layers above `layer` that they are compared after
     norm_anchor: float | None = None  # the norm of all that the MLP is to add, delta included; None: free
     norm_anchor_limit: float | None = None  # in such norms: a value longer than this is left at v0

@@ -28,7 +28,7 @@ from aftershock.requests import EditRequest
 
 ENOUGH = 0.05  # a value whose loss is below this is done (constant of the released code)
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # of Adam
-CPU_TOKENS = 1024  # suffix tokens that are optimised together; more gain a CPU nothing
+CPU_TOKENS = 1024  # suffix tokens that are optimised together; larger batches are no faster on a CPU
 
 
 @dataclass(frozen=True)
