@@ -14,7 +14,7 @@ BAR_SECONDS = 0.5
 class Progress:
     """Counts steps and reports them. Without arguments it only counts, as tests want.
 
-    `console` is a terminal's stderr: anything else gets no bar, as several jobs write there in turns. `tell`
+    `console` is a terminal's stderr: anything else gets no bar, as several jobs write to it. `tell`
     is given done, total and unit with every step. A line goes to the log every LOG_SECONDS.
     """
 

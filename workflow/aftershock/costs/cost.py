@@ -1,7 +1,7 @@
 """Costs of each job that needs a GPU: work, bytes that it loads, memory, and disk space.
 
 Counts follow from the configuration, the model's sizes, and a few averages named here. None is measured
-when a job is reckoned, so the same configuration gives the same figures everywhere.
+when a job is estimated, so the same configuration gives the same figures everywhere.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ SETTLING = 15  # vectors per dimension until whitened directions have settled, a
 WRITTEN_DOCUMENTS, WRITTEN_TOKENS = (
     40,
     256,
-)  # written side by side, and of each (lm/statistics/self_text.py)
+)  # number in one batch, and tokens of each (lm/statistics/self_text.py)
 EIGENVECTORS = 9  # products of d^3 that an eigendecomposition takes
 ROW_BYTES = 25  # of a table of observations, compressed (20 to 27 in the embedded study)
 

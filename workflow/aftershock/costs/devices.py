@@ -59,7 +59,7 @@ class Device:
         )
 
     def loading(self, read_bytes: float) -> float:
-        """Seconds until a job that reads so many bytes of weights and moments begins to compute."""
+        """Seconds that a job takes to load `read_bytes` bytes of weights and moments before it computes."""
         return self.start_seconds + read_bytes / self.read
 
     def room(self, sizes: Sizes) -> Room:

@@ -2,7 +2,7 @@
 
     python -m aftershock.costs.plan [STUDY.yaml ...] [--gpu h100-80gb] [--gpus 8] [--calibration FILE]
 
-Only jobs that need a GPU are reckoned; Snakemake's own dry run counts all of them. Figures of a device come
+Only jobs that need a GPU are counted; Snakemake's own dry run counts all of them. Figures of a device come
 from resources/devices.yaml, or from what `make bench` wrote about a device of that name.
 """
 

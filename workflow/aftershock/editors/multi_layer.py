@@ -46,7 +46,7 @@ class MultiLayerEditor(ValueEditor):
 
     Values and residuals are of the last edited layer's output.
 
-    Where a norm follows the MLP (Gemma 2, OLMo 2), nothing that the MLP puts out adds to it as it is: there
+    Where a norm follows the MLP (Gemma 2, OLMo 2), the MLP's output is not added to it unchanged: there
     they are of the MLP's output, as in ROME. What was collected from text stays that of the unedited model,
     whatever state an edit starts from.
     """
@@ -185,7 +185,7 @@ class MultiLayerEditor(ValueEditor):
             if done:
                 keys, hidden, streams = self._look(batch, layer, state + delta, streams)
             residual = (target - hidden.double()).masked_fill(failed[batch.owner, None], 0.0)
-            share = residual / (len(layers) - done) / self.lm.mlp_scale  # of what the MLP is to put out
+            share = residual / (len(layers) - done) / self.lm.mlp_scale  # in units of the MLP's output
             K, R = batch.by_case(keys, failed), batch.by_case(share, failed)
             adjusted = self.adjust_keys(layer, K, PreviousKeys.read(memory, layer, self.lm.device))
             for i, reason in adjusted.reasons.items():

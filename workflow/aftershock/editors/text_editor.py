@@ -44,7 +44,7 @@ class TextEditor(Editor):
         return [state_fact(request, self.settings.statement) for request in case]
 
     def examples_of(self, case: Sequence[EditRequest]) -> list[str]:
-        """Return the examples that stand before a case's statements."""
+        """Return the examples put before a case's statements."""
         s = self.settings
         if not s.examples:
             return []

@@ -77,7 +77,7 @@ class TrainingBatch:
     positions: Tensor | None = None  # (rows, seq), where a text does not begin at position 0
     stream: Tensor | None = None  # (rows, seq, d), after the entry's layer before training
     keys: Tensor | None = None  # (rows, seq, d_in), what the entry's trained matrix reads
-    written: Tensor | None = None  # (rows, seq, d), what its MLP puts out where a norm follows
+    written: Tensor | None = None  # (rows, seq, d), its MLP's output where a norm follows
 
     @property
     def options(self) -> dict[str, Any]:

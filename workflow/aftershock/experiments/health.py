@@ -1,8 +1,8 @@
 """The health of edits: the size of each weight's change, and the likelihood of a text that no edit is about.
 
 The text is written by the unedited model itself, from a seed that is the same for all editors and seeds of a
-run, so that it suits any model and needs no file. Its likelihood says whether a model still speaks after an
-edit: Yang et al. (2024) found perplexity to tell of a collapse before any benchmark does.
+run, so that it suits any model and needs no file. Its likelihood says whether a model still works after an
+edit: Yang et al. (2024) found that perplexity shows a collapse before any benchmark does.
 """
 
 import math

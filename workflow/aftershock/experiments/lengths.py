@@ -51,7 +51,7 @@ def fact_texts(facts: pd.DataFrame, templates: Mapping[str, Sequence[str]]) -> I
 
 
 def prompt_texts(queried: Mapping[int, Sequence[ScoredPrompt]], probes: pd.DataFrame) -> Iterator[Text]:
-    """Every prompt of `queried` with its target; `probes` (PROBES rows) say whose it is."""
+    """Every prompt of `queried` with its target; `probes` (PROBES rows) name the subjects."""
     owners = {
         (row.case_id, row.probe_id): f"{row.subject_id} with {row.object_id} in case {row.case_id}"
         for row in probes.itertuples(index=False)

@@ -94,7 +94,7 @@ class Development:
     lm: LanguageModel
     requests: list[list[EditRequest]]
     written: list[list[ScoredPrompt]]  # the fact that the edit writes
-    neighbours: list[list[ScoredPrompt]]  # facts that the unedited model says and should go on saying
+    neighbours: list[list[ScoredPrompt]]  # facts that the unedited model gives and edits should preserve
 
     @classmethod
     def read(

@@ -1,7 +1,7 @@
 """Curves over the number of edits: abilities, retention of edits, and the health of the model.
 
 Few methods are lines in a panel for each task or measure; many are a panel each, with a line for each task or
-measure, as more lines in one panel cannot be told apart. Checkpoints are evenly spaced, whatever lies
+measure, as more lines in one panel cannot be distinguished. Checkpoints are evenly spaced, whatever lies
 between.
 """
 
@@ -32,9 +32,7 @@ FIGURES = ["value", "low", "high"]
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel: a title, lines by name (points with checkpoint, value, low, high), and what stands beside
-    them.
-    """
+    """One panel: a title, lines by name (points with checkpoint, value, low, high), and reported points."""
 
     title: str
     lines: Mapping[str, pd.DataFrame]

@@ -1,7 +1,7 @@
 """Jobs of a run: their records, resources, failures and outputs. Nothing here loads a tensor library.
 
-`record` is what a job says of itself while it runs and after it; whoever asks about a run reads it there.
-`gpus` hands out the GPUs of a workstation; `slurm` is the one place that speaks to SLURM.
+`record` is a job's own record, written while it runs and at its end; all queries about a run read it.
+`gpus` hands out the GPUs of a workstation; `slurm` is the only interface to SLURM.
 
 Before a run, `folder` and `preflight` look for what would stop it, `orphans` for jobs that an earlier run
 left, and `adopt` takes over what these finished.

@@ -1,6 +1,6 @@
 """The record and the surviving SLURM jobs of an earlier run of this folder.
 
-SLURM jobs go on when the run that submitted them is killed. Their names start with a prefix that belongs to
+SLURM jobs run on when the run that submitted them is killed. Their names start with a prefix that belongs to
 the folder, so that the next run finds them and never works beside them.
 """
 
@@ -87,7 +87,7 @@ def job_prefix(results: Path) -> str:
 def find_orphans(prefix: str, last: LastRun | None, required: bool) -> list[slurm.QueuedJob]:
     """SLURM jobs of this folder that have not ended.
 
-    Raises SlurmError or PreflightError when that cannot be told although it matters: when it is `required`,
+    Raises SlurmError or PreflightError when that is unknown although it matters: when it is `required`,
     or when the last run submitted jobs and was killed.
     """
     killed = last is not None and last.job_prefix is not None and last.exit is None

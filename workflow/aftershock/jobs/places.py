@@ -25,7 +25,7 @@ def user_name() -> str:
 def find_places() -> None:
     """Name folders of the project in the environment for those that are missing or cannot be written.
 
-    Everything that this process starts takes them over. A line on the terminal tells of each.
+    Everything that this process starts inherits them. A line on the terminal names each.
     """
     home = Path(os.path.expanduser("~"))
     if not home.is_dir() or not home.is_absolute():

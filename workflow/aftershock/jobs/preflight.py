@@ -161,7 +161,7 @@ def _wrong_accounts(wanted: Iterable[str]) -> Iterator[str]:
 def _forgotten_jobs(age: int | None, first_look: int) -> tuple[list[str], list[str]]:
     """Warnings and problems when SLURM has no accounting and forgets ended jobs early.
 
-    Then the plugin asks sacct although it was told to ask squeue, for ever; see `get_min_job_age` there.
+    Then the plugin polls sacct for ever although it was set to poll squeue; see `get_min_job_age` there.
     """
     forgets = f"SLURM has no accounting here and forgets ended jobs after {age} s (MinJobAge)"
     if age is not None and age < 3 * first_look and shutil.which("sacct"):

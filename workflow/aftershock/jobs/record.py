@@ -1,6 +1,6 @@
 """Record of each job: a JSON file below results/jobs/, kept from its start to its end.
 
-A job that nobody could tell about its end, because it was killed, stays `running` in its file.
+A job that was killed, and could not write its end, stays `running` in its file.
 """
 
 import hashlib

@@ -192,7 +192,7 @@ def _missed(rule: str, ended: float, line: str, after: list[str]) -> Failure:
 
 
 def _failure(rule: str, ended: float, lines: list[str]) -> Failure:
-    """The failure whose details begin with `lines`; a message may go on over several lines."""
+    """The failure whose details begin with `lines`; a message may span several lines."""
     failure, current = Failure(rule, ended), ""
     for line in lines:
         name, colon, value = line.strip().partition(":")

@@ -237,7 +237,7 @@ def gpus_here() -> list[Gpu]:
 
 
 def parse_gpus(text: str) -> list[Gpu]:
-    """GPUs out of nvidia-smi's lines; one that does not tell its use counts as idle."""
+    """GPUs in nvidia-smi's lines; one without a utilisation counts as idle."""
     found = []
     for line in text.splitlines():
         parts = [part.strip() for part in line.split(",")]

@@ -41,7 +41,7 @@ class Entry:
     clock: Callable[[], float] = time.time
 
     def read(self) -> bytes | None:
-        """The answer as it was sent; None when it is not there or is not as it was written."""
+        """The answer as it was sent; None when it is missing or damaged."""
         try:
             head, body = _read(self.path)
         except FileNotFoundError:

@@ -61,7 +61,7 @@ class EndpointSource:
         return {subject: number for subject, number in listed.items() if number >= least}
 
     def objects(self, relation_id: str, counts: Mapping[str, int]) -> Found:
-        """(subject, object) of the subjects of `counts`, which tells how many statements each has."""
+        """(subject, object) of the subjects of `counts`, which has the number of statements of each."""
         return fetch_values(self.client, facts(relation_id), "s", counts)
 
     def names(self, entity_ids: Iterable[str]) -> dict[str, tuple[str | None, str | None, str | None]]:

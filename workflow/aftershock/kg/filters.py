@@ -1,7 +1,7 @@
 """Filters of the facts, rule instances and one-to-many keys that can become cases, with reasons.
 
 Labels with braces, quotes or markup pass: they are data. Dropped is what a prompt cannot say or a score
-cannot tell apart.
+cannot distinguish.
 """
 
 import logging
@@ -107,7 +107,7 @@ def filter_facts(
     """FACTS rows: every fact of the sample with its labels, whether it is kept, and if not the reason.
 
     Of objects of one key with the same label, the one with the first id is kept. `prompts` are the relations'
-    edit prompts: none may tell about the subject before it asks.
+    edit prompts: none may state facts about the subject before its query.
     """
     facts = sample.assign(subject=names.of(sample["subject_id"]), object=names.of(sample["object_id"]))
     reason = names.fault(facts["subject_id"], facts["object_id"])

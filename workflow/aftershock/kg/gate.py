@@ -1,6 +1,6 @@
 """A gate for requests: one at a time with a pause after each, across all processes on this machine.
 
-A service limits whoever shares an address, not a process. So all threads and processes of a user, in whatever
+A service limits addresses, not processes. So all threads and processes of a user, in whatever
 folder they run, take turns at a file: it is locked for as long as a request takes, and holds the time before
 which nobody asks. One at a time also means that no more than 60 s of a service's time are used in 60 s, which
 is what WDQS grants. Where a home folder is shared between machines, so is the gate.
@@ -33,7 +33,7 @@ class Turn:
     pause: float = 0.0
 
     def close(self, seconds: float) -> None:
-        """Let nobody ask for `seconds`."""
+        """Block all requests for `seconds`."""
         self.pause = max(self.pause, seconds)
 
 

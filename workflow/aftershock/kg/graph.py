@@ -32,7 +32,7 @@ class Graph:
     licence: str
     other_letters: tuple[str, ...] = ()  # of ids that are neither entities nor relations, such as lexemes
     human: tuple[str, str] | None = None  # the relation and object that make an entity a human being
-    death: str | None = None  # the relation that tells when somebody died
+    death: str | None = None  # the relation that gives a person's date of death
 
     @cached_property
     def prefixes(self) -> str:

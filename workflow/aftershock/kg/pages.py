@@ -59,7 +59,7 @@ def fetch(
 def fetch_values(
     client: Client, pattern: Pattern, variable: str, counts: Mapping[str, int], size: PageSize | None = None
 ) -> Found:
-    """The solutions, sorted, in which `variable` is an entity of `counts`, which tells how many each has."""
+    """The solutions, sorted, in which `variable` is an entity of `counts`, which has the number of each."""
     found = _Reader(client, size or client.page).read_values(Part(pattern, (variable,), 0), counts)
     found.ids.sort()
     return found

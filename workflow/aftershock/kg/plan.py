@@ -2,7 +2,7 @@
 
 Which requests there are follows from how many facts each relation has about (`approx_facts` in
 relations.tsv), so numbers are estimates; the queries are those that are sent. Where a query lists entities,
-which only an earlier answer can tell, one entity stands for them.
+which are known from earlier answers only, one entity stands for them.
 """
 
 import argparse

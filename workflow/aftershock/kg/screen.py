@@ -1,6 +1,6 @@
 """Screening of labels: offensive words, a classifier's scores, and a reviewer's decisions.
 
-Words are found whatever their case, as whole words. A text that holds one is left out until somebody has
+Words are found whatever their case, as whole words. A text that holds one is left out until a reviewer has
 looked at it: a row of resources/screen.tsv keeps it (a name may hold such a word innocently), or drops a text
 in which no listed word was found.
 """

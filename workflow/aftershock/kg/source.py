@@ -52,7 +52,7 @@ class Source(Protocol):
         """Number of statements of a relation per subject with at least `least` of them."""
 
     def objects(self, relation_id: str, counts: Mapping[str, int]) -> Found:
-        """(subject, object) of the subjects of `counts`, which tells how many statements each has."""
+        """(subject, object) of the subjects of `counts`, which has the number of statements of each."""
 
     def names(self, entity_ids: Iterable[str]) -> dict[str, tuple[str | None, str | None, str | None]]:
         """Label, its language and the redirect's target of each entity, None where there is none.

@@ -100,7 +100,7 @@ def _key(words: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def ends_with(lines: Lines, ends: np.ndarray, tail: bytes) -> np.ndarray:
-    """Mask of `ends` that the ending `tail`, in lower case and of up to eight bytes, stands before.
+    """Mask of `ends` at which a text ends with `tail`, of lower case and up to eight bytes.
 
     Letters are compared without their case, as in the tags of languages.
     """

@@ -1,6 +1,6 @@
 """Greedy answers to prompts of different lengths, up to stop texts, as benchmarks use them.
 
-Prompts run side by side, padded on the right; what is generated goes on behind the padding, which no token
+Prompts run in one batch, padded on the right; what is generated goes on behind the padding, which no token
 sees. Rows that are finished leave their batch, unless a change of the model is attached that counts rows.
 """
 
@@ -59,7 +59,7 @@ def answer_greedily(
     """Return the likeliest answer to each of `prompts`, as tokens, in case 0 of `state`.
 
     An answer ends before the first of the texts in `stop`, at a token of `ends`, or after `max_tokens`.
-    Special tokens are left out of it. ValueError when a prompt leaves no room for so many tokens.
+    Special tokens are left out of it. ValueError when a prompt leaves no room for `max_tokens` tokens.
     """
     longest = max(map(len, prompts), default=0)
     if longest + max_tokens > lm.context:

@@ -64,7 +64,7 @@ class Attribution(NamedTuple):
 class Place:
     """Inner activations of an MLP: the input of its last matrix, or the output of its first one.
 
-    Where the first matrices are one, its gate comes first in what it puts out.
+    Where the first matrices are one, the gate comes first in its output.
     """
 
     lm: LanguageModel
@@ -191,7 +191,7 @@ def _written(
 def _probabilities(
     lm: LanguageModel, prefixes: CachedPrefixes, sayings: Sequence[Saying], state: State, added: Tensor
 ) -> Iterator[Tensor]:
-    """The probability of each saying, (rows,), with `added` (rows, d) put out at the prompts' ends."""
+    """The probability of each saying, (rows,), with `added` (rows, d) output at the prompts' ends."""
     width = max(len(saying.tokens) for saying in sayings)
     read, tokens, valid = (
         torch.tensor([[*values(s), *[0] * (width - len(s.tokens))] for s in sayings], device=lm.device)

@@ -1,6 +1,6 @@
 """Inputs and output gradients of modules under a loss on target tokens.
 
-Many cases run side by side. Each has texts of its own whose target tokens are read, and its own loss, so that
+Many cases run in one batch. Each has texts of its own whose target tokens are read, and its own loss, so that
 no case's gradient depends on the cases beside it.
 """
 

@@ -76,7 +76,7 @@ def with_added(
 ) -> Tensor:
     """The `stream` after a layer if its MLP's output had `added` more; all (..., d).
 
-    `written` is what the MLP does put out where that is changed before it joins the stream, and None where
+    `written` is the MLP's output where it is changed before it joins the stream, and None where
     `added` joins as it is.
     """
     if written is None:

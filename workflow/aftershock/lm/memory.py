@@ -33,7 +33,7 @@ def token_bytes(lm: LanguageModel, layers: int, keys: int, backward: bool) -> in
     """Bytes that one token takes in a pass through `layers` layers, attending to `keys` positions.
 
     Without a backward pass one layer's intermediates are alive at a time. Counted are the widths that a layer
-    puts out: four times its input and output, queries, keys, values, three times the MLP's inner width, and
+    outputs: four times its input and output, queries, keys, values, three times the MLP's inner width, and
     two scores per head and key.
     """
     inner = lm.weight(lm.projection(lm.n_layers - 1)).shape[1]

@@ -28,7 +28,7 @@ MAKERS = "rule fetch_model or train_lm"
 def not_finite(model: nn.Module) -> list[str]:
     """Return the names of the parameters that hold NaN or an infinity, in the model's order.
 
-    A sum tells of them without a copy of the weights; where it overflows, the numbers are looked at.
+    A sum shows them without a copy of the weights; where it overflows, the numbers are checked.
     """
     return [
         name
@@ -180,8 +180,8 @@ class LanguageModel(TextReader):
     def run(self, ids: Tensor, mask: Tensor | dict[str, Tensor] | None, **options: Any) -> Tensor:
         """Hidden states after the final norm, (batch, seq, d_model).
 
-        `mask` is (batch, seq), or what `attention` makes. The former only tells of padding on the right: as
-        no token sees it, the model is spared a mask, and what it puts out there means nothing.
+        `mask` is (batch, seq), or what `attention` makes. The former only marks padding on the right: as
+        no token sees it, the model is spared a mask, and outputs there mean nothing.
         """
         mask = None if isinstance(mask, Tensor) and mask.ndim == 2 else mask
         made = self.model.base_model(input_ids=ids, attention_mask=mask, **options)

@@ -1,7 +1,7 @@
 """Paired comparisons of two editors on the same cases: difference, test, and detectable difference.
 
 The cases are those in which both have a value; with several seeds each case's values are first averaged over
-those that both have, so a comparison speaks of these seeds. The test flips the signs of whole clusters, as
+those that both have, so a comparison is about these seeds. The test flips the signs of whole clusters, as
 the cases of one answer alike, and needs no distribution. Its correction counts all comparisons of one table
 (a family) of a model, over all cases or over strict ones.
 """

@@ -1,8 +1,8 @@
 """Efficacy, generalisation and locality of an edit, by case.
 
-Each question has several answers in use, told apart by name: an object is likelier than the one it replaces
+Each question has several answers in use, which differ by name: an object is likelier than the one it replaces
 (`efficacy`, Meng et al., 2022), it is what greedy decoding gives token by token (`exact`), the share of its
-tokens for which that holds (`token_accuracy`), or the model, left to itself, goes on with it (`generated`).
+tokens for which that holds (`token_accuracy`), or it is the model's greedy continuation (`generated`).
 """
 
 from functools import reduce

@@ -16,7 +16,7 @@
                      middle, high
 
 The model says a fact when greedy decoding gives its object after the edit prompt; for the tied fact, when the
-object occurs in what it goes on to say.
+object occurs in its continuation.
 """
 
 from collections.abc import Iterator

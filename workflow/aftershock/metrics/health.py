@@ -1,9 +1,9 @@
 """Health of edits: the size of changes and the model's perplexity, by method, dataset and state.
 
 Two flags say that something broke. An edit is disabling, after Gupta et al. (2024), where the norm of its
-change is far beyond the usual: here, so many times the median over the cases of the same run, state and
+change is far beyond the usual: here, a multiple of the median over the cases of the same run, state and
 module. A model has collapsed, after Yang et al. (2024), where its perplexity on a text that no edit is about
-is so many times that of the unedited model.
+is a multiple of that of the unedited model.
 """
 
 from collections.abc import Mapping, Sequence

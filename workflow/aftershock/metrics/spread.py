@@ -83,7 +83,7 @@ def components(values: np.ndarray) -> dict[str, np.ndarray]:
 
     Random effects of seed and case without interaction, from the mean squares of the cases that have a value
     for every seed (Searle, Casella and McCulloch, 1992, ch. 4); a negative estimate is 0. With one seed the
-    rest is part of the cases' variance; what cannot be told is empty.
+    rest is part of the cases' variance; what cannot be estimated is empty.
     """
     k = len(values)
     filled = ~np.isnan(values).any(0)

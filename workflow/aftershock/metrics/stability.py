@@ -100,7 +100,7 @@ def resampled_tau(means: np.ndarray, drawn: np.ndarray) -> float:
     """Mean tau-b of the order of `means` (editors,) with that of each row of `drawn` (resamples, editors).
 
     What chance alone does to an order: a variant whose tau with the base is no lower changes nothing that
-    could be told from it. A resample in which all are tied does not count.
+    could be distinguished from it. A resample in which all are tied does not count.
     """
     pairs = list(combinations(range(len(means)), 2))
     if not pairs or not len(drawn):

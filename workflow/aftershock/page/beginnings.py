@@ -30,7 +30,7 @@ def sink_remark(found: Mapping[str, Any]) -> str | None:
 
 
 def begins_with(found: Mapping[str, Any]) -> str:
-    """Return what stands in front of every text, in words."""
+    """Return a description of the tokens in front of every text."""
     first = " ".join(found["begins_with"]) or "nothing"
     return f"{first} in front, document_token: {found['document_token']}"
 

@@ -42,7 +42,7 @@ def _hidden(character: str) -> bool:
 
 
 def numbers(values: Iterable[float], digits: int = 4) -> list[float | int | None]:
-    """`values` with so many significant digits; None for one that is missing or not finite."""
+    """`values` rounded to `digits` significant digits; None for one that is missing or not finite."""
     return [_short(value, digits) for value in np.asarray(values, dtype=float).tolist()]
 
 

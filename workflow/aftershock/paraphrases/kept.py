@@ -98,7 +98,7 @@ def answers_folder(kg: str) -> Path:
 
 
 def envelope(body: str, request_id: str | None) -> bytes:
-    """An answer as it is kept: its body, whatever that is, and the id that came in a header."""
+    """An answer as kept: its body, whatever that is, and the id from a header."""
     return json.dumps({"request_id": request_id, "body": body}).encode()
 
 

@@ -75,7 +75,7 @@ class Table:
     ) -> None:
         """Check `frame`, then write it atomically, with `provenance` in the file's metadata.
 
-        A checksum of each column is there too: those of pages do not cover what tells where pages lie.
+        A checksum of each column is there too: those of pages do not cover the page offsets.
         """
         arrow = self.check(frame)
         metadata = {
@@ -163,7 +163,7 @@ def _check_columns(arrow: pa.Table, whole: bool) -> None:
 
 
 def _check_place(path: str | PathLike, schema: pa.Schema) -> None:
-    """Raise ValueError when a file says that it was made for another path.
+    """Raise ValueError when a file was made for another path.
 
     Every wildcard of the job that made it is a folder of its path (`s0` for seed 0, `o0` for order 0) or a
     part of its name.

@@ -77,7 +77,7 @@ MOMENTS = Table(
         "smallest": "float64",  # eigenvalue of the second moments
         "largest": "float64",
         "condition": "float64",  # their ratio; infinite where the smallest is not positive
-        "rank": "int64",  # directions that the text has told of, beyond the rounding of the second moments
+        "rank": "int64",  # directions that the text covers, beyond the rounding of the second moments
     },
 )
 

@@ -140,7 +140,7 @@ PROBABILITIES = Table(
         "held_out": "float64?",  # share of the last three of them
         "token_accuracy": "float64",  # share of the object's tokens that greedy decoding gives, edit prompt
         "paraphrase_token_accuracy": "float64?",  # mean over the paraphrases
-        "continuation": "string?",  # what the model goes on to say after the edit prompt, where recorded
+        "continuation": "string?",  # greedy continuation of the edit prompt, where recorded
         "generated": "bool?",  # it begins with the object; null where it ends within
     },
 )

@@ -99,7 +99,7 @@ TASK_OUTPUTS = Table(
         "n_tokens": "list<float64>",
         "greedy": "list<bool>",  # greedy decoding gives the choice
         "text": "string?",  # what was generated
-        "finished": "bool?",  # it ended by itself: a stop text, or the end of a document
+        "finished": "bool?",  # generation ended before the limit: a stop text, or the end of a document
         "truncated": "int64",  # tokens cut from the beginning of a prompt too long for the model
     },
 )

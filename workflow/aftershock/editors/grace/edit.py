@@ -13,7 +13,7 @@ one point instead, of radii 0 and below, of which the older one is found and doe
 Which entry replaces outputs is decided once for each row, at its prompt's end, for scoring and for generating
 alike. A case's codebook is in the delta as well as in the memory, and stands for the codebooks of its earlier
 edits. Its norm is that of what its values change at their keys; a random change keeps keys and radii, and has
-values in random directions as far from what the module puts out.
+values in random directions as far from the module's outputs.
 
 `variant: released` is EasyEdit's code: two labels are the same where their means are, of token ids with -100
 for each token of the prompt, and the label looked at may be another key's; the older half of a split distance

@@ -6,7 +6,7 @@ alone. Here it is the oracle: a case's own facts are put in front of everything 
 neighbours as well, without any search for them. `retrieval` searches.
 
 Examples are IKE's demonstrations of the kind "copy": facts of other cases, each stated and then taken
-up. Its kinds "update" (another wording) and "retain" (a fact that stays) are not there, and the examples are
+up. Its kinds "update" (another wording) and "retain" (a fact that stays) are missing, and examples are
 drawn with the seed, where IKE takes the nearest of a training set.
 """
 

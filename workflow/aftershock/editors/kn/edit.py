@@ -12,7 +12,7 @@ Qwen 3 edited in one layer: log p of the new object rises by 4.6 with the signs,
 
 `variant: released` is EasyEdit's code:
 
-* a is what the MLP's first matrix puts out, before the nonlinearity; of a gated MLP the gate alone.
+* a is the output of the MLP's first matrix, before the nonlinearity; of a gated MLP the gate alone.
 * The factors are linspace(0, 1, m): both ends, where the paper leaves out 0.
 * p is the mean over the object's tokens of their probabilities, all at the prompt's end, or each behind what
   the model itself says first (setting `continued`). An object is tokenised alone, with what the tokenizer

@@ -4,7 +4,7 @@ The hypernetwork is trained by its own stage (`mend_training`) and belongs to on
 by side; a case's requests share one loss. An edit of an edited model takes its gradient there.
 
 `variant: released` does what the wrapper did that published comparisons ran: its normaliser starts anew when
-the file is loaded and goes on learning from every edit, so that the first edit replaces what training had
+the file is loaded and continues to learn from every edit, so that the first edit replaces what training had
 collected and each later one depends on those before it, controls included. Its cases come one by one.
 """
 

@@ -1,7 +1,7 @@
 """Training MEND's hypernetwork for one model (Mitchell et al., 2022).
 
 Every batch edits the unedited model: each of its edits gets a delta of its own, and the losses of all are
-taken side by side. Gradients reach the hypernetwork through the deltas alone, as in the released code: what
+taken in one batch. Gradients reach the hypernetwork through the deltas alone, as in the released code: what
 it is given counts as data.
 """
 
@@ -90,9 +90,9 @@ def divergence(lm: LanguageModel, texts: Texts, state: State, n_cases: int) -> T
 def validate(
     lm: LanguageModel, net: Hypernetwork, batches: list[Batch], settings: MendTraining
 ) -> dict[str, float]:
-    """Mean losses over dev edits, and two shares: targets said after other wordings, and texts still said.
+    """Mean losses over dev edits, and two shares: greedy targets after other wordings, texts still greedy.
 
-    A text that the unedited model does not say is not counted among those to go on saying.
+    A text that is not greedy in the unedited model is not counted among those to preserve.
     """
     sums = dict.fromkeys(("val_edit", "val_local", "val_total"), 0.0)
     said: list[bool] = []
@@ -127,7 +127,7 @@ def train(
     """Train; return the hypernetwork with the lowest dev loss, and the curve: a row per evaluation on dev.
 
     `draw` makes a batch from a generator that depends on `seed` and the batch's number alone, so that
-    training goes on from a `checkpoint` as if nothing had happened. One with another `identity` is discarded.
+    training resumed from a `checkpoint` gives the same result. One with another `identity` is discarded.
     """
     optimizer = new_optimizer(net, settings)
     state = TrainingState.start(net)

@@ -13,7 +13,7 @@ words of the relation: no threshold tells them apart there.
 
 A case's index holds the facts of its own edits and, as distractors, first edits of other cases of its
 dataset about other subjects, as an editor has that wrote them all; they count as older than the case's own.
-An index over a sequence of edits, whose order would matter, is not there.
+An index over a sequence of edits, whose order would matter, is not implemented.
 """
 
 from typing import Annotated, Literal

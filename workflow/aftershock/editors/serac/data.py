@@ -22,7 +22,7 @@ class Asked:
 
     about: About
     prompt: str
-    ids: Sequence[int]  # of the prompt by itself, as the classifier reads it
+    ids: Sequence[int]  # of the prompt alone, as the classifier reads it
     pair: Pair
 
 

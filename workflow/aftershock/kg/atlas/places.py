@@ -152,7 +152,7 @@ def add_continents(atlas: Atlas) -> None:
 
 
 def _add_continents_of_cities(atlas: Atlas, continents: Mapping[Entity, Entity]) -> None:
-    """Add the continents of cities: their countries', where their time zones say the same."""
+    """Add the continents of cities: their countries', where their time zones agree."""
     zones = {str(city["geonameid"]): city["timezone"].partition("/")[0] for city in atlas.sources.cities}
     for city, country in atlas.cities:
         if country not in continents:

@@ -35,7 +35,7 @@ class Codebook(CaseTensors):
     distance: Distance
     keys: Tensor  # (B, n, d_in)
     values: Tensor  # (B, n, d_out)
-    outputs: Tensor  # (B, n, d_out), what the module puts out at the keys
+    outputs: Tensor  # (B, n, d_out), the module's outputs at the keys
     epsilons: Tensor  # (B, n), radii
     labels: Tensor  # (B, n, t), target tokens; NO_TOKEN behind shorter ones
     used: Tensor  # (B, n), false where a case has fewer entries

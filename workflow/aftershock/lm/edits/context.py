@@ -43,7 +43,7 @@ UNRELATED = (
 @register
 @dataclass(frozen=True)
 class Context(CaseTensors):
-    """Statements that stand before every prompt of a case, with example statements before them.
+    """Statements put before every prompt of a case, with example statements before them.
 
     A state's deltas of this kind act as one: all statements together, in the order of the edits. Where they
     leave no room in the model's context for a prompt and `reserve` tokens behind it, examples are left out

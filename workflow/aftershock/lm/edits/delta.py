@@ -95,7 +95,7 @@ class Delta(Protocol):
         """
 
     def rewrite(self, lm: LanguageModel, prompts: Sequence[str], cases: Sequence[int]) -> Sequence[str]:
-        """The prompts as the model is to read them, prompt i in case `cases[i]`: with text before them.
+        """The prompts with this delta's text before them, prompt i in case `cases[i]`.
 
         What is put before a prompt must depend on this prompt and its case alone.
         """
@@ -157,7 +157,7 @@ class CaseTensors:
         return nullcontext()
 
     def rewrite(self, lm: LanguageModel, prompts: Sequence[str], cases: Sequence[int]) -> Sequence[str]:
-        """The prompts as they are."""
+        """The prompts unchanged."""
         return prompts
 
     def follow(self, earlier: Delta) -> Delta | None:

@@ -154,7 +154,7 @@ class Router:
 
     @torch.no_grad()
     def __call__(self, scores: Tensor, read: Read) -> Tensor:
-        """`scores` (entries, vocabulary), changed where a prompt's route says so."""
+        """`scores` (entries, vocabulary), replaced or mixed where a prompt is routed to an edit."""
         soft = self.caches[0].soft
         routes = [self.routes[row] for row in read.rows]
         chosen = {
@@ -253,7 +253,7 @@ def longest(texts: Sequence[tuple[int, tuple[int, ...]]]) -> list[tuple[int, tup
     """Map each (row, tokens) to a longest text of the list that begins with it."""
     whole: list[tuple[int, tuple[int, ...]]] = []
     held: dict[tuple[int, tuple[int, ...]], tuple[int, tuple[int, ...]]] = {}
-    for row, tokens in sorted(set(texts), reverse=True):  # what goes on from a text comes before it
+    for row, tokens in sorted(set(texts), reverse=True):  # continuations of a text come before it
         last = whole[-1] if whole else (-1, ())
         if last[0] != row or last[1][: len(tokens)] != tokens:
             whole.append((row, tokens))

@@ -40,7 +40,7 @@ def unpack(tensors: Mapping[str, Tensor], kinds: list[dict[str, Any]]) -> State:
 
 
 def save_deltas(deltas: State, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write `deltas` to one file, whole or not at all; `metadata` is added to what it says of itself."""
+    """Write `deltas` to one file atomically; `metadata` is added to the file's own."""
     tensors, kinds = pack(deltas)
     notes = {**(metadata or {}), "format": FORMAT, "deltas": json.dumps(kinds)}
     with whole_file(path) as part:

@@ -93,7 +93,7 @@ def join(deltas: State) -> State:
 
     Low-rank ones are concatenated along r in the order of the edits; with others they add up to a matrix.
     Deltas of other kinds stay where they are, and nothing is moved across one: it may read or replace what
-    the weights put out. A codebook stands for those before it.
+    the weights output. A codebook stands for those before it.
     """
     return tuple(map(_sum, _groups(acting(deltas))))
 

@@ -80,7 +80,7 @@ def fault_of_origin(folder: str | Path, source: Mapping[str, str], n_layers: int
     """Mismatch between a fetched model's folder and its model file; None where there is none.
 
     `source` is that of the model's file, {hub, revision}, {path} or one with a GGUF file, and `n_layers` the
-    depth it tells.
+    depth given there.
     """
     folder = Path(folder)
     depth = next((n for name in DEPTHS if (n := _read(folder / "config.json").get(name))), None)

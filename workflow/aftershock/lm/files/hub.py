@@ -31,13 +31,13 @@ class Repository:
     revision: str  # as asked for: a commit, tag or branch
     commit: str  # what it stood for
     kind: str  # model or dataset
-    sha256: Mapping[str, str | None]  # by file; None for a small one, of which the Hub tells no hash
+    sha256: Mapping[str, str | None]  # by file; None for a small one, whose hash the Hub does not give
 
     def __str__(self) -> str:
         return f"{self.hub} at revision {self.revision}"
 
     def download(self, names: Iterable[str], into: Path) -> dict[str, Path]:
-        """The paths of files `names` below `into`, fetched where they are not there yet.
+        """The paths of files `names` below `into`, fetched where missing.
 
         A file that is there whole is kept, so that a killed download goes on with the file it was at; inside
         one, a lost connection is taken up where it was. ValueError when the Hub cannot be reached, and when a

@@ -206,7 +206,7 @@ def matrices(lm: LanguageModel, layers: Sequence[int]) -> list[str]:
 def save_hypernetwork(
     net: Hypernetwork, path: str | Path, weights_sha256: str, about: Mapping[str, Any]
 ) -> None:
-    """Write `net`, whole or not at all, with the hash of its model and whatever is said `about` it."""
+    """Write `net` atomically, with the hash of its model and the metadata `about` it."""
     metadata = {
         "weights_sha256": weights_sha256,
         "shapes": json.dumps(net.shapes),

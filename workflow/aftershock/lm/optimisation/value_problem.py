@@ -111,7 +111,7 @@ class ValueProblem:
     def is_said(self, log_p: Tensor, tokens: int | None = None, plain: bool = False) -> Tensor:
         """True for values whose target tokens are all the likeliest ones after every text, (N,).
 
-        The plain prompt does not count beside others, unless `plain`. With `tokens`, true where so many are.
+        The plain prompt does not count beside others, unless `plain`. With `tokens`, true if that many are.
         """
         counted = self.weights > 0
         if self.contexts > 1 and not plain:

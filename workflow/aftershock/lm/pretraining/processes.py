@@ -103,7 +103,7 @@ class Main:
         if os.getppid() != int(sys.argv[1]):  # it has ended already
             sys.exit()
         watch([psutil.Process(os.getppid())])
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process is told as well, and ends the work
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process gets it as well, and ends the work
         self._from, self._to = os.dup(0), os.dup(1)
         os.dup2(2, 1)
 

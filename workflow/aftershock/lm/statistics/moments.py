@@ -83,7 +83,7 @@ def add_up(
     """The sums of k k^T of all `layers`, at the `part`'s output projection, from one pass up to the highest.
 
     Products of a batch are float32, their sum over batches float64. The pass ends with the documents, or with
-    the one that brings the tokens to `vectors_per_dimension` times the largest d_in. It goes on from `sums`
+    the one that brings the tokens to `vectors_per_dimension` times the largest d_in. It continues from `sums`
     where given, bit for bit as if it had never stopped, and hands what it has to `keep` every `keep_seconds`.
     ValueError when no document has a token.
     """

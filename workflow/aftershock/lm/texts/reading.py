@@ -38,7 +38,7 @@ class TextReader:
 
     @cached_property
     def leading(self) -> tuple[int, ...]:
-        """Return the ids that stand in front of every text."""
+        """Return the ids in front of every text."""
         return leading_ids(self.tokenizer, self.document_token)
 
     @cached_property
@@ -80,7 +80,7 @@ class TextReader:
         return read_framed(self.tokenizer, self.frame, pairs, self.special_tokens == "characters")
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, with what stands in front and without what the tokenizer puts behind."""
+        """Token ids of each text, with leading ids and without those that the tokenizer appends."""
         front, (rows,) = self._begun(texts, "input_ids")
         return [[*front, *row] for row in rows]
 
