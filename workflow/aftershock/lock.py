@@ -15,7 +15,7 @@ import psutil
 from aftershock.process import alive, slurm_job
 
 LOCK = Path("results/.lock")
-ORPHAN_SECONDS = 5.0  # what belongs to a killed run on this host has ended long before
+ORPHAN_SECONDS = 5.0  # processes of a killed run on this host end long before
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 PROGRAMS = ("snakemake", "sbatch")
 

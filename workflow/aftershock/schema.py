@@ -82,7 +82,7 @@ def faults(value: Any, schema: Mapping[str, Any]) -> list[Fault]:
     """Every difference between `value` and `schema`, in the order of their places."""
     found = {}
     for error in Draft202012Validator(schema).iter_errors(value):
-        narrow = "propertyNames" in error.absolute_schema_path  # knows best which keys are allowed here
+        narrow = "propertyNames" in error.absolute_schema_path  # its error names the allowed keys
         for fault in _explained(error):
             if narrow or fault.path not in found:
                 found[fault.path] = fault

@@ -299,7 +299,7 @@ class Costs(Asking):
         on_host: bool = False,
     ) -> Need:
         weights = self.sizes.weight_bytes
-        # without a GPU, what would be in its memory is in the host's
+        # without a GPU, its share of memory counts as the host's
         beside = 0.0 if self.device.accelerator and not on_host else gpu
         return Need(
             work,

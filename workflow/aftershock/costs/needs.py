@@ -118,7 +118,7 @@ def _cases(needs: Needs, dataset: str) -> int:
     return number_of_cases(needs.config, dataset)
 
 
-RELATIONS = 60  # whose paraphrases are written, about
+RELATIONS = 60  # relations to paraphrase, about
 
 RULES: dict[str, Callable[[Needs, Mapping[str, Any]], Need]] = {
     "train_lm": lambda n, w: n.costs(w["model"]).train_lm(),

@@ -33,7 +33,7 @@ def most_asked(config: Mapping[str, Any], folder: Path, kind: str) -> float:
     else:
         keys = float("inf") if mining["max_keys"] is None else mining["max_keys"]
         allowed = OBJECTS * keys * len(one_to_many_relations(resources, kg["namespace"]))
-    if kg["source"] == "atlas":  # its file says what is taken, and is no graph itself
+    if kg["source"] == "atlas":  # its file is a specification and no graph
         sheet = read_relations(resources / "relations.tsv", kg["namespace"])
         return min(float(allowed), float(sheet["approx_facts"].astype(int).sum()))
     return min(float(allowed), _triples(kg, folder))

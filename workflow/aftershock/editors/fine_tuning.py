@@ -119,7 +119,7 @@ class Weights:
         self.lm, self.training, self.state, self.checkpoint = lm, training, state, checkpoint
         self.entry = Entry.below(lm, training.modules)
         self.decay = torch.tensor(training.decay, dtype=lm.dtype, device=lm.device)
-        self.start = {key: self._before(*key) for key in training.parameters}  # what a change is added to
+        self.start = {key: self._before(*key) for key in training.parameters}  # weights before the change
         self.change = {}
         for key in training.parameters:
             self.change[key] = torch.zeros(n, *parameter(lm, key).shape, dtype=lm.dtype, device=lm.device)

@@ -206,7 +206,7 @@ class MultiLayerEditor(ValueEditor):
 
     def probe_keys_of(self, projection: Callable[[int], str]) -> dict[int, Tensor]:
         """Return keys of well-known subjects at the `projection` of each edited layer, (N, d_in)."""
-        cases = [[EditRequest(PROMPT, subject, subject)] for subject in SUBJECTS]  # keys know no target
+        cases = [[EditRequest(PROMPT, subject, subject)] for subject in SUBJECTS]  # keys have no target
         batch = RequestBatch.of(cases, "joint", self.lm.device)
         found, streams = {}, None
         for layer in sorted(self.settings.layers):

@@ -30,7 +30,7 @@ KEY_ROUNDING = torch.finfo(torch.float32).eps
 class Eigenvectors:
     """S Q diag(e) Q^T S of a matrix without a Cholesky factor."""
 
-    live: Tensor  # (d,) bool, neurons that C knows of
+    live: Tensor  # (d,) bool, neurons with a non-zero row in C
     scale: Tensor  # (d_live,), the reciprocal of S
     values: Tensor  # (r,), e without zeros
     vectors: Tensor  # (d_live, r)

@@ -35,7 +35,7 @@ class Taken:
 
     documents: list[str] = field(default_factory=list)
     tokens: int = 0
-    cosines: dict[int, float] = field(default_factory=dict)  # by layer, at the last look
+    cosines: dict[int, float] = field(default_factory=dict)  # by layer, at the last check
 
     @property
     def settled(self) -> bool:

@@ -22,7 +22,7 @@ class Reached:
     """The cases of a block in one state. Cases that lack one of its edits are not in `tried`."""
 
     name: str
-    delta: Deltas  # what later edits start from
+    delta: Deltas  # the state that later edits start from
     scored: Deltas  # the same, but for regularisers of the whole change
     tried: tuple[int, ...]
     steps: Mapping[int, int]

@@ -102,7 +102,7 @@ def _memory_limit(job: Evidence) -> Cause | None:
         return None
     found = [(int(a), int(b)) for text in job.slurm_logs for a, b in LIMIT.findall(text)]
     peak = max([job.record.get("peak_bytes") or 0, job.slurm_peak or 0, *(used for used, _ in found)])
-    asked = (job.asked("mem_mb") or 0) * 2**20  # as the rule has it; the command line may have said otherwise
+    asked = (job.asked("mem_mb") or 0) * 2**20  # as set in the rule; the command line may override it
     limit = max((limit for _, limit in found), default=asked)
     allowed = f", {megabytes(limit)} allowed" if limit else ""
     tried = f" at most in {job.attempts} attempts" if job.attempts > 1 else ""

@@ -56,7 +56,7 @@ def read_run_info() -> RunInfo | None:
     """The newest run of the current folder; None before the first."""
     last, holder = _from_file(), _from_lock()
     if holder and holder.alive and (last is None or last.pid != holder.pid):
-        return holder  # a run that has not said more of itself yet
+        return holder  # a run that has not recorded more yet
     return last
 
 

@@ -32,7 +32,7 @@ def _kept(signature: Callable[..., inspect.Signature]) -> Callable[..., inspect.
     def found(function: Any, **options: Any) -> inspect.Signature:
         try:
             return remembered(function, **options)
-        except TypeError:  # it has no hash, or no signature, which is said again
+        except TypeError:  # no hash, or no signature: the call raises its own error
             return signature(function, **options)
 
     found.cache_info = remembered.cache_info  # type: ignore[attr-defined]  # as lru_cache has it

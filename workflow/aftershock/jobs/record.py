@@ -70,7 +70,7 @@ class Record:
             "error": None,
             "params": params,
         }
-        self._beside = 0  # most bytes of the processes that this one started, of all looks
+        self._beside = 0  # largest memory of child processes over all samples
         self._lock = threading.Lock()
         self._ended = threading.Event()
 

@@ -171,7 +171,7 @@ def take(slurm: Mapping[str, SlurmJob] | None = None) -> Snapshot:
     info, records = liveness.read_run_info(), liveness.read_jobs(slurm)
     run = _shown(newest_runs())
     starting = bool(info and info.alive and (run is None or run.started < info.started - START_SECONDS))
-    if starting:  # it is still looking at what is there: log and records are of the run before
+    if starting:  # still starting: log and records are of the previous run
         run, records = None, []
     disk = shutil.disk_usage("results" if Path("results").is_dir() else ".")
     found = Snapshot(time.time(), str(Path.cwd()), info, run, disk=(disk.free, disk.total), gpus=gpus_here())

@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 PYPROJECT = Path(__file__).resolve().parents[3] / "pyproject.toml"
 BAN_SECONDS = 3600.0  # for a ban of unstated length
 
-Check = Callable[[list[Row]], str | None]  # what is missing in an answer, in words
+Check = Callable[[list[Row]], str | None]  # returns a description of what an answer lacks, or None
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class Graph:
     properties: str  # IRI prefix of truthy properties
     entity_letter: str
     relation_letter: str
-    about: str  # what false statements about it are about, in a sentence
+    about: str  # subject of false statements in a notice, as a phrase
     licence: str
     other_letters: tuple[str, ...] = ()  # of ids that are neither entities nor relations, such as lexemes
     human: tuple[str, str] | None = None  # the relation and object that make an entity a human being

@@ -5,7 +5,7 @@ import re
 
 from aftershock.kg.graph import Graph, Term
 
-STRING = "http://www.w3.org/2001/XMLSchema#string"  # what a literal without datatype is
+STRING = "http://www.w3.org/2001/XMLSchema#string"  # datatype of a literal without one
 
 IRI = r"<([^\x00-\x20<>\"{}|^`]*)>"
 BLANK = r"_:([^\s<>\"]+)"

@@ -25,7 +25,7 @@ def fuse(model: nn.Module) -> nn.Module:
 
 
 def _fused(module: nn.Module) -> nn.Module | None:
-    if hasattr(module, "_hf_hook"):  # it lies on a device of its own, and the hook sees to that
+    if hasattr(module, "_hf_hook"):  # on another device, which its hook handles
         return None
     if isinstance(module, NewGELUActivation):
         return nn.GELU(approximate="tanh")

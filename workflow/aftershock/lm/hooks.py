@@ -170,7 +170,7 @@ def at_subjects(
     call with the same rows, are not run again; the streams after layer `keep` are returned for a later one.
     """
     parts, kept = [], []
-    cut = per_token(state)  # then what follows a subject is not seen there
+    cut = per_token(state)  # then tokens after a subject are not needed there
     ends = [row.subject + 1 if cut else len(row.ids) for row in rows]
     state = merge_many(state, sum(ends) / max(1, len(set(cases))))
     stream = [lm.layer(keep)] if keep >= 0 else []

@@ -95,7 +95,7 @@ def ask_for(
         missing = max(effort.candidates - len(found), relation.lacks - len(good))
         if missing <= 0:
             break
-        # the first request does not depend on what a person has reviewed meanwhile, so it is paid for once
+        # the first request does not depend on later reviews, so it is paid for once
         earlier = [*relation.reviewed, *good] if number > 1 else []
         messages = messages_for(relation, missing, number, earlier)
         completion = answers.ask(messages)

@@ -124,7 +124,7 @@ def _naming(path: str | PathLike, table: str = "") -> Iterator[None]:
 
 def sha256_of_column(column: pa.ChunkedArray) -> str:
     """A hash of a column's type and values, whatever the file and the chunks they are in."""
-    lists = pa.types.is_list(column.type)  # files rename what is in them
+    lists = pa.types.is_list(column.type)  # files rename the elements of lists
     kind = f"list {column.type.value_type}" if lists else str(column.type)
     digest = hashlib.sha256(f"{kind} {len(column)}".encode())
     digest.update(column.is_null().to_numpy())

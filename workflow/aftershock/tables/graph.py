@@ -148,7 +148,7 @@ PARAPHRASES = Table(
     ("relation_id", "candidate"),
     {
         **PARAPHRASE_CANDIDATES.columns,
-        "rank": "int64?",  # 1 differs most from what was there; null is not chosen
+        "rank": "int64?",  # 1 differs most from existing templates; null is not chosen
         "ranking_model": "string?",
         "logprob": "float64?",
         "facts": "int64?",

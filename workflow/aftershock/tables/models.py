@@ -71,7 +71,7 @@ MOMENTS = Table(
     ("layer",),
     {
         "layer": "int64",
-        "width": "int64",  # dimensions of what enters the layer's MLP output projection
+        "width": "int64",  # input dimensions of the layer's MLP output projection
         "tokens": "int64",
         "documents": "int64",
         "smallest": "float64",  # eigenvalue of the second moments

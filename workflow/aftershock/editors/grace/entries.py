@@ -10,7 +10,7 @@ from aftershock.editors.grace import GraceSettings
 from aftershock.lm.edits.codebook import NO_TOKEN, Codebook, Distance, Tokens, distances_to, within
 
 IGNORED = -100  # in place of a prompt's token in a label, as losses have it
-HALF_LESS = 1e-5  # what the released code takes off the older one of two halves
+HALF_LESS = 1e-5  # subtracted from the older one of two halves in the released code
 
 
 @dataclass(frozen=True)

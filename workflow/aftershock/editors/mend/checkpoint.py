@@ -27,7 +27,7 @@ class TrainingState:
     best_step: int = 0
     best_total: float = math.inf
     skipped: int = 0
-    since: list[tuple[float, float]] = field(default_factory=list)  # losses since the last look at dev
+    since: list[tuple[float, float]] = field(default_factory=list)  # losses since the last evaluation on dev
     curve: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict, repr=False)
 

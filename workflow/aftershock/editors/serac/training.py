@@ -122,8 +122,8 @@ class Losses:
     scope: Tensor
     answer: Tensor
     in_scope: Tensor  # true where an edit's own prompt is found to be in its scope, (edits,)
-    out_of_scope: Tensor  # true where another text is found to be out of it, (edits * other_texts,)
-    said: Tensor  # true where the counterfactual model says the target, (edits,)
+    out_of_scope: Tensor  # true where another text is classified as out of it, (edits * other_texts,)
+    said: Tensor  # true where the target is greedy in the counterfactual model, (edits,)
 
     @property
     def total(self) -> Tensor:

@@ -38,9 +38,7 @@ from aftershock.lm.memory import batch_limit, run_in_parts, token_bytes
 from aftershock.lm.texts.tokens import Pair, encode_pairs
 from aftershock.requests import EditRequest
 
-CPU_TOKENS = (
-    512  # of mini-batches whose gradients are taken together: more are no faster, and less alike in length
-)
+CPU_TOKENS = 512  # tokens of mini-batches run together: more are no faster, and differ more in length
 
 
 @dataclass(frozen=True)

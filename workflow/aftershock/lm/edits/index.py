@@ -12,7 +12,7 @@ from aftershock.lm.edits.delta import register
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.networks.text_match import TOKENS, matcher_of
 
-DIGITS = 6  # of a similarity that count, so that rounding decides nothing
+DIGITS = 6  # decimals of a similarity that count, so that rounding decides nothing
 
 
 @register

@@ -12,7 +12,7 @@ from typing import Any
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PROVENANCE = "provenance.json"
-DEPTHS = ("num_hidden_layers", "n_layer", "num_layers")  # what architectures call their number of layers
+DEPTHS = ("num_hidden_layers", "n_layer", "num_layers")  # keys of the number of layers, by architecture
 OLDER_TOKENIZERS = (("vocab.json", "merges.txt"), ("tokenizer.model",))  # each stands for a tokenizer.json
 NESTED = ("text_config", "language_config")  # where models of several kinds of data keep the language model's
 NO_CHAT_TEMPLATE = (
@@ -26,7 +26,7 @@ QUANTISED_WEIGHTS = "holds quantised weights"
 UNQUANTISED = "they cannot be edited or compared; take the model as it was before quantisation"
 WEIGHTS = ("weight", "weight_packed", "_blocks")  # the ends of matrices' names, packed ones among them
 FLOATS = ("F64", "F32", "F16", "BF16")
-LENGTH = 8  # bytes that say how long a safetensors file's header is
+LENGTH = 8  # bytes of the header's length in a safetensors file
 
 
 def model_file(folder: Path) -> str:

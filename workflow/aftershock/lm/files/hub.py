@@ -29,7 +29,7 @@ class Repository:
 
     hub: str  # owner/name
     revision: str  # as asked for: a commit, tag or branch
-    commit: str  # what it stood for
+    commit: str  # the commit that the revision stood for
     kind: str  # model or dataset
     sha256: Mapping[str, str | None]  # by file; None for a small one, whose hash the Hub does not give
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from aftershock.lm.optimisation.value_problem import ValueProblem
 
-EASED = 0.1  # PMET: the share of its weight that the target has in the step after one that says it everywhere
+EASED = 0.1  # PMET: factor of the target's weight in a step after one where it is greedy everywhere
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Objective:
     kl_factor: float
     loss_layer: int | None = None  # the target's probability is read from this layer; None is the last
     nll_factor: float = 1.0
-    kl_enough: float | None = None  # PMET: a KL that ends a value whose target is said everywhere; None: off
-    prob_cutoff: float = 0.0  # -n: ends at the n-th step that says the target; p > 0: above p; 0: off
+    kl_enough: float | None = None  # PMET: KL below which a value with a greedy target ends; None: off
+    prob_cutoff: float = 0.0  # -n: ends at the n-th step with a greedy target; p > 0: above p; 0: off
     prob_cutoff_tokens: int | None = None  # number of right tokens that count as the target; None is all
     context_penalty: float = 0.0  # weight of the differences between contexts at their subjects
     context_layers: int = 0  # the number of layers above `layer` that they are compared after

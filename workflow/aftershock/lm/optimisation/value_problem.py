@@ -19,7 +19,7 @@ from aftershock.lm.texts.tokens import Located, locate, locate_pairs
 from aftershock.prompts import fill, split
 from aftershock.requests import EditRequest
 
-ESSENCE = "{} is a"  # what follows the subject here should stay
+ESSENCE = "{} is a"  # the continuation of this text should not change
 
 Text = list[tuple[Located, tuple[int, ...]]]
 """Of one value: texts without their target's last token, with that target; last ESSENCE, which has none."""

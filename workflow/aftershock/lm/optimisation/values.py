@@ -37,13 +37,13 @@ class Values:
 
     init: Tensor  # v0, (N, d); at "both" sites (N, 2, d)
     delta: Tensor  # as optimised, like v0
-    change: Tensor  # what v* adds to v0: delta, where its norm is not anchored
+    change: Tensor  # v* - v0: delta, where its norm is not anchored
     norms: Tensor  # |v0 + delta| of the MLP's own v0, (N,)
     skipped: Tensor  # values that were too long for the anchor, (N,) boolean
     losses: Tensor
     updates: Tensor  # (N,)
     reasons: list[str | None]  # why a value failed
-    log_p0: Tensor  # what follows the subject of ESSENCE in the unchanged model, (N, vocabulary)
+    log_p0: Tensor  # log-probabilities after the subject of ESSENCE in the unchanged model, (N, vocabulary)
     keys: Tensor  # inputs of the projection of `key_layer`, (N, contexts, d_in)
     projected: Tensor  # its outputs, (N, contexts, d_out)
 
@@ -138,7 +138,7 @@ def _solve(
     updates = torch.zeros(n, dtype=torch.long, device=lm.device)
     reasons: list[str | None] = [None] * n
     live = torch.arange(n, device=lm.device)
-    passes = torch.zeros_like(live)  # steps at which the target was said
+    passes = torch.zeros_like(live)  # steps at which the target was greedy
     eased = torch.zeros_like(live, dtype=torch.bool)
     watched = objective.watched(lm.n_layers)
     for step in range(objective.steps):

@@ -78,7 +78,7 @@ def schedule(step: int, steps: int, warmup: float) -> float:
 
 def object_loss(model: GPT2LMHeadModel, ids: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum of the cross-entropy of rows of tokens; `ids` and `weights` are (batch, row_tokens)."""
-    mask = torch.ones_like(ids)  # padding comes last in a row and weighs nothing
+    mask = torch.ones_like(ids)  # padding comes last in a row and has weight 0
     hidden = model.transformer(ids, attention_mask=mask, use_cache=False).last_hidden_state
     # the last position predicts nothing; cutting it from the logits instead would copy all of them
     logits = model.lm_head(hidden[:, :-1].flatten(0, 1))  # (batch * (row_tokens - 1), vocabulary)

@@ -82,7 +82,7 @@ def _write(
             rows[row].append(token)
         if not goes_on.any():
             break
-        if not goes_on.all():  # what has ended costs nothing more
+        if not goes_on.all():  # ended rows are no longer run
             cache.batch_select_indices(goes_on.nonzero()[:, 0].to(lm.device))
         writing, fresh = writing[goes_on], drawn[goes_on, None].to(lm.device)
     return rows

@@ -20,7 +20,7 @@ class Reply:
     """A model's reply."""
 
     text: str
-    ended: bool  # of its own accord
+    ended: bool  # with an end token
     prompt_tokens: int
     completion_tokens: int
 

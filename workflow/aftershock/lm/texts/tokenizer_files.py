@@ -90,7 +90,7 @@ def _rules_of_class(folder: Path) -> Tokenizer:
     found = (named if known else AutoTokenizer).from_pretrained(
         folder, local_files_only=True, trust_remote_code=False
     )
-    if len(found) <= len(found.added_tokens_decoder):  # what transformers makes of no vocabulary
+    if len(found) <= len(found.added_tokens_decoder):  # transformers' result without a vocabulary
         raise ValueError("there is no vocabulary")
     return found.backend_tokenizer
 
