@@ -88,9 +88,8 @@ def check_wise(case: Recorded) -> Iterator[Check]:
     if not isinstance(hparams["norm_constraint"], float):
         hparams["norm_constraint"] = None  # the released code clamps by floats alone
     plain = replace(case, inputs={**case.inputs, "hparams": hparams})
-    editor = Wise(
-        lm, _settings("wise", plain, routing="released"), contexts=[case.inputs["context_templates"]]
-    )
+    settings = _settings("wise", plain, routing="released")
+    editor = Wise(lm, settings, contexts=[case.inputs["context_templates"]])
     others = {
         request.text: ids
         for request, ids in zip(
@@ -103,8 +102,9 @@ def check_wise(case: Recorded) -> Iterator[Check]:
     memory = None
     for i, request in enumerate(case.requests):
         entry = case.inputs["intermediate"][i]
-        if entry["act_mask"] != "[None]":
-            raise NotCoveredError("a locality prompt that is part of the prompt")
+        other = case.inputs["requests"][i]["loc_prompt"]
+        editor.settings = replace(settings, apart="subject" if other in request.text else "other_text")
+        editor.part = lambda request, other=other: other
         rows = [*_whole(editor.pairs(request, ())), others[request.text]]
         yield _token_check(entry, rows)
         result = editor.edit([[request]], state, memory)

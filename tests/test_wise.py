@@ -170,6 +170,33 @@ def test_the_release_pads_on_the_left_and_counts_what_stands_there():
     assert found["released", 4][1] == [length, length]
 
 
+def test_a_subject_is_kept_apart_from_the_other_tokens_of_its_texts():
+    lm = tiny("llama")
+    request = EditRequest(TEMPLATES[1], "Dario", "Oslo")
+    editor = make(lm, apart="subject", steps=2)
+    (memory,) = editor.edit([[request]]).delta
+    found = make(lm, apart="subject", steps=3).edit([[request]]).diagnostics[0]
+    inner, outer = [], []
+    for pair in editor.pairs(request, ()):
+        _, y, z = output_with(lm, editor.module, [*pair.prompt, *pair.target], memory.changes[0, 0], None)
+        norms = (y - z).norm(dim=1)[: len(pair.prompt)].tolist()
+        words = [lm.tokenizer.decode(pair.prompt[: i + 1]) for i in range(len(pair.prompt))]
+        end = next(i for i, text in enumerate(words) if text.endswith("Dario"))
+        start = max(i for i, text in enumerate(words) if text.endswith("where")) + 1
+        inner.append(sum(norms[start : end + 1]) / (end + 1 - start))
+        rest = norms[:start] + norms[end + 1 :]
+        outer.append(sum(rest) / len(rest))
+    wanted = (
+        positive([out - own + MILD["gamma"] for out in outer for own in inner])
+        + positive([out - MILD["alpha"] for out in outer])
+        + positive([MILD["beta"] - own for own in inner])
+    )
+    assert found["parts"][2][1] == pytest.approx(wanted, abs=1e-8)
+    editor.part = lambda request: "Lisbon"
+    with pytest.raises(ValueError, match="the tokens of 'Lisbon' are not among those of"):
+        editor.edit([[request]])
+
+
 # --- routing ------------------------------------------------------------------------------------------------
 def slow_distance(lm, editor, change, prompt):
     ids = lm.encode([prompt])[0]

@@ -56,6 +56,9 @@ class WiseSettings:
     context_lengths: tuple[tuple[Count, Count], ...] = ((5, 1), (10, 1))
     """(tokens, texts per opening) sampled from the model to read the prompt after."""
     context_openings: tuple[str, ...] = ("I", "You", "Because", "Yes", "Q: ")
+    apart: Literal["other_text", "subject"] = "other_text"
+    """The edit is kept apart from a text of the model's own, or its subject's tokens from the other ones of
+    the same texts, as the released code does where its other text is a part of the prompt."""
     other_tokens: Count = 10
     """Of the text that is kept apart from an edit, one that the model writes by itself."""
 

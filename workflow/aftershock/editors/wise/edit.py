@@ -98,8 +98,9 @@ class Wise(RememberingEditor):
         """Train the side memory on one request, and store or merge it where it is full."""
         count = int(memory.edits)
         rows, counted = self._rows(request, state)
+        part = self._subject_tokens(rows, request) if self.settings.apart == "subject" else None
         mask = self.draw_mask(count - count % self.settings.save_freq)
-        change, away, losses, steps, parts = self._train(memory, rows, counted, mask, state)
+        change, away, losses, steps, parts = self._train(memory, rows, counted, part, mask, state)
         thresholds = memory.thresholds.clone()
         thresholds[0, 0] = min(thresholds[0, 0].item(), away.mean().item())
         changes = torch.cat([change[None, None], memory.changes[:, 1:]], dim=1)
@@ -107,7 +108,13 @@ class Wise(RememberingEditor):
         return self._filed(memory), steps, losses, {"away": away, "change": change, "parts": parts}
 
     def _train(
-        self, memory: SideMemory, rows: SideRows, counted: Tensor, mask: Tensor, state: State
+        self,
+        memory: SideMemory,
+        rows: SideRows,
+        counted: Tensor,
+        part: Tensor | None,
+        mask: Tensor,
+        state: State,
     ) -> tuple[Tensor, Tensor, list[float], int, list[tuple[float, float]]]:
         """The change, the edit's distances, (contexts,), the loss at every step, its updates, and the two
         parts of each loss."""
@@ -123,8 +130,13 @@ class Wise(RememberingEditor):
             with torch.enable_grad():
                 added = rows.x @ change.T - (0.0 if bias is None else bias)
                 said = edited.loss(lm, self.layer, added[:-1], state)
-                distances = mean_over(memory.moved(rows.y, added), counted)
-                apart = self._margins(distances[:-1], distances[-1:])
+                moved = memory.moved(rows.y, added)
+                distances = mean_over(moved, counted)
+                if part is None:
+                    apart = self._margins(distances[:-1], distances[-1:])
+                else:
+                    inner, outer = (mean_over(moved[:-1], where) for where in (part, counted[:-1] & ~part))
+                    apart = self._margins(inner, outer)
                 loss = said + apart
                 if not end:
                     (gradient,) = torch.autograd.grad(loss, [change])
@@ -144,10 +156,10 @@ class Wise(RememberingEditor):
         return gradient * mask + decay if self.released else (gradient + decay) * mask
 
     def _margins(self, edit: Tensor, other: Tensor) -> Tensor:
-        """The three margins of the distances of the edit's rows and of the other text."""
+        """The three margins of the distances of the edit's rows and of what they are kept apart from."""
         settings = self.settings
         return (
-            _mean_of_positive(other - edit + settings.gamma)
+            _mean_of_positive(other[:, None] - edit + settings.gamma)
             + _mean_of_positive(other - settings.alpha)
             + _mean_of_positive(settings.beta - edit)
         )
@@ -174,6 +186,30 @@ class Wise(RememberingEditor):
             predicted = min(width - longest, len(ids) - 1)
             texts.append(Text(ids, len(pair.prompt), predicted, 1 / ((predicted + 1) * len(pairs))))
         return texts
+
+    def _subject_tokens(self, rows: SideRows, request: EditRequest) -> Tensor:
+        """True for the first tokens of each context's row that are the subject's, (contexts, seq)."""
+        name = self.part(request)
+        forms = self.lm.tokenize([f" {name}", name], add_special_tokens=False)["input_ids"]
+        found = torch.zeros_like(rows.valid[:-1])
+        for row, ids in enumerate(rows.ids[:-1].tolist()):
+            spans = [
+                range(start, start + len(form))
+                for form in forms
+                for start in range(len(ids) - len(form) + 1)
+                if ids[start : start + len(form)] == form
+            ]
+            if not spans:
+                raise ValueError(
+                    f"wise: the tokens of {name!r} are not among those of {request.text!r}; take apart: "
+                    "other_text"
+                )
+            found[row, list(spans[0])] = True
+        return found
+
+    def part(self, request: EditRequest) -> str:
+        """The part of a request's prompt that is kept apart from the rest."""
+        return request.subject
 
     def other_text(self, request: EditRequest) -> tuple[int, ...]:
         """The text that the request is kept apart from: one without its subject, if there is one."""
