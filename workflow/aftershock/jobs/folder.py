@@ -11,11 +11,11 @@ from aftershock.jobs.places import user_name
 
 PROBE_BYTES = 65536
 FREE_BYTES = 128 * 2**20
-"""With less a disk counts as full; the demo writes 41 MiB."""
+"""A disk with less free space counts as full; the demo writes 41 MiB."""
 FREE_FILES = 1000
 WILDCARDS = "{}"
 CLOCK_SECONDS = 60.0
-"""How far clocks may differ."""
+"""Largest accepted difference between clocks."""
 
 
 class PreflightError(RuntimeError):

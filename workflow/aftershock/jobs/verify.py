@@ -42,7 +42,7 @@ PACKAGES = ROOT / "workflow"
 ONE_EACH = ("baseline", "verify_facts", "score_objects")
 """Rules of which one table is made again beside the sample of shards."""
 CIRCUMSTANCES = ("code", "config", "versions", "device", "gpu", "processor", "threads")
-"""What may differ between the two makings of a table, and why they may differ then."""
+"""Circumstances that may differ between the original and the remade table, and so explain a difference."""
 
 
 def check_files(manifest: Mapping[str, Any], results: Path = RESULTS) -> Iterator[tuple[str, str]]:
