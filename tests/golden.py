@@ -21,10 +21,13 @@ import torch
 
 from recorded import Check, NotCoveredError, Recorded, worst
 from recorded_edits import check_ft, check_rome, check_rrome
+from recorded_lyaplock import check_lyaplock
+from recorded_memories import check_memoir, check_wise
 from recorded_mend import check_mend
 from recorded_multi_layer import check_alphaedit, check_emmet, check_encore, check_memit, check_memit_seq
 from recorded_nas import check_core, check_nas
 from recorded_neurons import check_grace, check_kn
+from recorded_nse import check_nse
 from recorded_pmet import check_pmet
 from recorded_regularisers import check_prune, check_rect, check_sphere
 from recorded_results import check_metrics, check_scoring
@@ -40,6 +43,8 @@ CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "memit-seq": check_memit_seq,
     "encore": check_encore,
     "emmet": check_emmet,
+    "lyaplock": check_lyaplock,
+    "nse": check_nse,
     "alphaedit": check_alphaedit,
     "pmet": check_pmet,
     "nas": check_nas,
@@ -53,6 +58,8 @@ CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "rect": check_rect,
     "prune": check_prune,
     "sphere": check_sphere,
+    "wise": check_wise,
+    "memoir": check_memoir,
     "scoring": check_scoring,
     "serac": check_serac,
 }

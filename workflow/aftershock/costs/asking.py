@@ -91,6 +91,8 @@ class Asking:
 
     def asked(self, facts: float, candidates: int, share: float = 1.0) -> Work:
         """`facts`, `share` of them to a prompt, after all prompts; `candidates` labels after the first."""
+        if not facts:
+            return NOTHING
         sizes, keys = self.sizes, facts / share
         more = (candidates + (PROMPTS - 1) * share) * (self.texts.target - 1)
         tokens, read = keys * (PROMPTS * self.texts.prompt + more), keys * (PROMPTS + more)

@@ -19,13 +19,14 @@ def most_asked(config: Mapping[str, Any], folder: Path, kind: str) -> float:
     A published file has as many as are sampled, and a generated world is made for its cases.
     """
     kg, cases = config["kgs"][config["kg"]], config["cases"]["quotas"]
-    datasets = [d for d in config["datasets"] if d in (CONFLICT if kind == "facts" else ROUND)]
+    of_kind = CONFLICT if kind == "facts" else ROUND
+    datasets = [d for d in config["datasets"] if d in of_kind]
     if kg["source"] == "none":
         return 0.0
     if kg["source"] == "released":
         return OF_CASE[kind] * kg["sample"] * len(datasets)
     if kg["source"] == "generated":
-        return OF_CASE[kind] * sum(quota.get(d, 0) for quota in cases.values() for d in datasets)
+        return OF_CASE[kind] * sum(quota.get(d, 0) for quota in cases.values() for d in datasets or of_kind)
     mining, resources = config["mining"], folder / "resources"
     if kind == "facts":
         rules = kept_rules(resources, kg["namespace"], mining["rules"], mining["functional_heads"])

@@ -24,6 +24,7 @@ from aftershock.editors.optimised import ValueEditor
 from aftershock.editors.previous_keys import PreviousKeys
 from aftershock.editors.request_batch import RequestBatch, mean_by
 from aftershock.lm.edits import EMPTY, Delta, LowRank, State, scatter_cases, select
+from aftershock.lm.edits.weights import WeightDelta
 from aftershock.lm.hooks import Streams, at_subjects
 from aftershock.lm.optimisation.values import Values, solve_values
 from aftershock.lm.statistics.probe_keys import PROMPT, SUBJECTS
@@ -37,6 +38,15 @@ class AdjustedKeys:
     """X^T of each case, its diagnostics, and the reasons why some cases have none."""
 
     rows: Tensor  # (B, n, d_in), float64
+    diagnostics: Mapping[str, Any]
+    reasons: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LayerChange:
+    """The change of one layer, how it came about, and why some cases have none."""
+
+    delta: WeightDelta
     diagnostics: Mapping[str, Any]
     reasons: Mapping[int, str] = field(default_factory=dict)
 
@@ -57,6 +67,23 @@ class MultiLayerEditor(ValueEditor):
 
         Rows of zeros, which stand for failed cases and fill up those with fewer requests, stay zeros.
         """
+
+    def change(self, layer: int, K: Tensor, R: Tensor, state: State, memory: Memory | None) -> LayerChange:
+        """Return the change that writes R^T (B, n, d_out) at the keys K^T (B, n, d_in) of a layer: R X^T."""
+        adjusted = self.adjust_keys(layer, K, PreviousKeys.read(memory, layer, self.lm.device))
+        U, V = adjusted.rows.to(self.lm.dtype), R.to(self.lm.dtype)
+        found = {"adj_k": adjusted.rows, **adjusted.diagnostics}
+        return LayerChange(LowRank(self.lm.projection(layer), U, V), found, adjusted.reasons)
+
+    def learn(
+        self,
+        memory: Memory | None,
+        layers: Sequence[Mapping[str, Any]],
+        reasons: Sequence[str | None],
+        state: State,
+    ) -> Memory | None:
+        """Return the memory after an edit that led to `state`, from what is known of its `layers`."""
+        return self._remember(memory, self._known_keys(layers, reasons))
 
     def remembered_keys(self, layer: int, K: Tensor) -> Tensor | None:
         """Return the form of a layer's keys K^T that later edits need, (B, n, any width); None if nothing.
@@ -88,7 +115,7 @@ class MultiLayerEditor(ValueEditor):
         solved |= {"log_p0": values.log_p0, "losses": values.losses}
         solved |= {"norm": values.norms, "skipped": values.skipped}
         solved["conflicts"] = name_conflicts(cases)
-        learnt = self._remember(memory, self._known_keys(layers, reasons))
+        learnt = self.learn(memory, layers, reasons, state + delta)
         return EditResult(delta, tuple(steps), tuple(losses), tuple(reasons), learnt, (solved, *layers))
 
     def _one_by_one(
@@ -187,14 +214,12 @@ class MultiLayerEditor(ValueEditor):
             residual = (target - hidden.double()).masked_fill(failed[batch.owner, None], 0.0)
             share = residual / (len(layers) - done) / self.lm.mlp_scale  # in units of the MLP's output
             K, R = batch.by_case(keys, failed), batch.by_case(share, failed)
-            adjusted = self.adjust_keys(layer, K, PreviousKeys.read(memory, layer, self.lm.device))
-            for i, reason in adjusted.reasons.items():
+            change = self.change(layer, K, R, state + delta, memory)
+            for i, reason in change.reasons.items():
                 why[i] = why[i] or reason
-            U, V = adjusted.rows.to(self.lm.dtype), R.to(self.lm.dtype)
-            change = LowRank(self.lm.projection(layer), U, V)
-            delta += (self.after_layer(change, state + delta),)
+            delta += (self.after_layer(change.delta, state + delta),)
             found = {"layer": layer, "K": K, "hidden": hidden, "residual": residual, "R": R}
-            diagnostics.append({**found, "adj_k": adjusted.rows, **adjusted.diagnostics})
+            diagnostics.append({**found, **change.diagnostics})
         delta, why = sound(delta, why)
         return delta, why, diagnostics
 

@@ -128,9 +128,10 @@ class Earlier:
         return cls(keys, factor.solve(keys.flatten(0, 1)).unflatten(0, keys.shape[:2]))
 
 
-def adjust(factor: Factor, weight: float, keys: Tensor, earlier: Earlier | None = None) -> Tensor:
+def adjust(factor: Factor, weight: float | Tensor, keys: Tensor, earlier: Earlier | None = None) -> Tensor:
     """((weight C + K K^T)^-1 K)^T for each case, (B, n, d); float64 (MEMIT, Meng et al., 2023).
 
+    `weight` is a number, or one for each case, (B, 1, 1).
     `keys` are K^T, (B, n, d); rows of zeros stay zeros. With `earlier` keys of the case K K^T is a sum over
     those too. By Woodbury's identity the result is H^-1 D with the rows D = (weight C)^-1 K and H = 1 +
     K^T D: one factorisation of C serves all cases. Without a Cholesky factor the result is refined once, so
