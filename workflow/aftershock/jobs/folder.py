@@ -75,7 +75,7 @@ def check_dates(folder: Path, now: float) -> None:
     if abs(ahead) > CLOCK_SECONDS:
         raise PreflightError(
             f"the clock of {folder}/'s file system is {_span(ahead)} {'ahead of' if ahead > 0 else 'behind'} "
-            f"that of {socket.gethostname()}: what is newer cannot be told. Set whichever is wrong (NTP)"
+            f"that of {socket.gethostname()}: file ages cannot be compared. Correct the wrong clock (NTP)"
         )
     late = [(when, path) for path, when in _dated_files(folder) if when > now + CLOCK_SECONDS]
     if late:
