@@ -4,7 +4,7 @@ A method names one of KINDS in its METHOD (`cost`), and has the settings that th
 that names none is taken for as many passes over its requests as its settings have `steps`.
 """
 
-from aftershock.costs import optimised, remembered, trained
+from aftershock.costs import memories, optimised, remembered, trained
 from aftershock.costs.editing import Kind
 
 KINDS: dict[str | None, Kind] = {
@@ -17,6 +17,7 @@ KINDS: dict[str | None, Kind] = {
     "text": Kind(remembered.text, remembered.text_bytes, before=remembered.more_tokens),
     "neurons": Kind(optimised.neurons, optimised.neurons_bytes),
     "codebook": Kind(optimised.codebook, optimised.codebook_bytes),
+    "memory": Kind(memories.memory, memories.memory_bytes, delta=True),
     "cache": Kind(remembered.cache, remembered.cache_bytes),
     "gradient step": Kind(trained.gradient_step, trained.gradient_step_bytes),
     "adapter": Kind(trained.adapter, trained.adapter_bytes),

@@ -67,9 +67,11 @@ class SideRows:
             if size:
                 read[i, :size] = own.stop - 1 - size + torch.arange(size)
                 tokens[i, :size], shares[i, :size] = torch.tensor(text.ids[-size:]), text.share
-        placed = [tensor.to(lm.device) for tensor in (ids, valid, prompts, read, tokens, shares)]
-        nothing = torch.empty(0)
-        rows = cls(*placed, left, nothing, nothing, nothing, None)
+        ids, valid, prompts, read, tokens, shares = (
+            tensor.to(lm.device) for tensor in (ids, valid, prompts, read, tokens, shares)
+        )
+        unread = torch.empty(0)
+        rows = cls(ids, valid, prompts, read, tokens, shares, left, unread, unread, unread, None)
         names = module, mlp, stream = lm.projection(layer), lm.mlp(layer), lm.layer(layer)
         with (
             apply_deltas(lm, state, rows._batch()),
