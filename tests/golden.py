@@ -31,6 +31,7 @@ from recorded_pmet import check_pmet
 from recorded_regularisers import check_prune, check_rect, check_sphere
 from recorded_results import check_metrics, check_scoring
 from recorded_serac import check_serac
+from recorded_simie import check_simie
 from recorded_tuning import check_locft, check_ultraedit
 
 CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
@@ -44,6 +45,7 @@ CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "emmet": check_emmet,
     "lyaplock": check_lyaplock,
     "nse": check_nse,
+    "simie": check_simie,
     "alphaedit": check_alphaedit,
     "pmet": check_pmet,
     "nas": check_nas,
