@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 import torch
 
 from recorded import Check, NotCoveredError, Recorded, worst
+from recorded_crispedit import check_crispedit
 from recorded_edits import check_ft, check_rome, check_rrome
 from recorded_lyaplock import check_lyaplock
 from recorded_mend import check_mend
@@ -56,6 +57,7 @@ CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "ultraedit": check_ultraedit,
     "stableedit": check_ultraedit,
     "locft": check_locft,
+    "crispedit": check_crispedit,
     "rect": check_rect,
     "prune": check_prune,
     "sphere": check_sphere,
