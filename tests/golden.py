@@ -23,6 +23,7 @@ from recorded import Check, NotCoveredError, Recorded, worst
 from recorded_crispedit import check_crispedit
 from recorded_edits import check_ft, check_rome, check_rrome
 from recorded_lyaplock import check_lyaplock
+from recorded_memories import check_memoir, check_wise
 from recorded_mend import check_mend
 from recorded_multi_layer import check_alphaedit, check_emmet, check_encore, check_memit, check_memit_seq
 from recorded_nas import check_core, check_nas
@@ -61,6 +62,8 @@ CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "rect": check_rect,
     "prune": check_prune,
     "sphere": check_sphere,
+    "wise": check_wise,
+    "memoir": check_memoir,
     "scoring": check_scoring,
     "serac": check_serac,
 }

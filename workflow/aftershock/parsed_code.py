@@ -24,7 +24,7 @@ CANNOT_CHANGE_RESULTS = {
         "aftershock.code_hash",
         "aftershock.parsed_code",
         "aftershock.datasets.table",  # rules give the entry that a job works on in its `params:`
-        "aftershock.editors.artifacts",  # as are these: which editor, and what loads its artifacts
+        "aftershock.editors.artifacts",  # likewise: the editor, and the loaders of its artifacts
         "aftershock.editors.checks",
         "aftershock.editors.importing",
         "aftershock.editors.methods",

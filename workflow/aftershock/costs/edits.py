@@ -1,4 +1,4 @@
-"""What editing costs, by what a method does.
+"""Costs of editing, by kind of method.
 
 A method names one of KINDS in its METHOD (`cost`), and has the settings that the function here reads. One
 that names none is taken for as many passes over its requests as its settings have `steps`.

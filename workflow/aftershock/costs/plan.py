@@ -1,8 +1,8 @@
-"""What a study would take on a named device, before anything is run: jobs, hours, memory, disk (`make plan`).
+"""Estimate of a study on a named device before it runs: jobs, hours, memory, disk (`make plan`).
 
     python -m aftershock.costs.plan [STUDY.yaml ...] [--gpu h100-80gb] [--gpus 8] [--calibration FILE]
 
-Only jobs that need a GPU are reckoned; Snakemake's own dry run counts all of them. Figures of a device come
+Only jobs that need a GPU are counted; Snakemake's own dry run counts all of them. Figures of a device come
 from resources/devices.yaml, or from what `make bench` wrote about a device of that name.
 """
 
@@ -32,7 +32,7 @@ COLUMNS = ("stage", "model", "jobs", "done", "hours", "longest", "host memory", 
 
 @dataclass
 class Plan:
-    """A study's jobs with what each needs, and the device that they are reckoned for."""
+    """A study's jobs with their needs, and the device that they are estimated for."""
 
     config: Mapping[str, Any]
     models: Mapping[str, Mapping[str, Any]]
@@ -45,7 +45,7 @@ class Plan:
 
     @property
     def seconds(self) -> list[float]:
-        """Of each job."""
+        """Seconds of each job."""
         precision = self.config["engine"]["precision"]
         return [
             need.seconds(self.device, self.host, "strict" if job.rule.endswith("_strict") else precision)
@@ -82,7 +82,7 @@ def make_plan(
 
 
 def _listed(results: Path, wildcards: Mapping[str, str], kind: str) -> int | None:
-    """How many facts or objects were listed to be asked; None before that."""
+    """Number of facts or objects listed for scoring; None before they are listed."""
     kg, model = wildcards["kg"], wildcards["model"]
     for path in (f"results/{kg}/{model}/asked/{kind}.parquet", f"results/kg/{kg}/asked.{kind}.parquet"):
         if (results / path).is_file():
@@ -121,7 +121,7 @@ def table(plan: Plan, results: Path = Path()) -> list[tuple[str, ...]]:
 
 
 def warnings(plan: Plan) -> Iterator[str]:
-    """What stands in the way of the study on this device, and what the figures do not know."""
+    """Yield obstacles to the study on this device, and limits of the estimate."""
     device = plan.device
     for name, model in plan.models.items():
         if name not in plan.config["models"]:
@@ -153,7 +153,7 @@ def warnings(plan: Plan) -> Iterator[str]:
 
 
 def summary(plan: Plan, gpus: int) -> list[str]:
-    """Wall time on one and on several devices, and what the figures rest on."""
+    """Wall time on one and on several devices, and the assumptions of the estimate."""
     seconds = plan.seconds
     whole, longest = sum(seconds), critical_path(plan.jobs, seconds)
     lines = [f"on 1 {plan.device.name}: {duration(whole)}"]
@@ -173,7 +173,7 @@ def summary(plan: Plan, gpus: int) -> list[str]:
 
 
 def choose_device(name: str, calibration: Path | None) -> Device:
-    """The device `name`, as measured where `calibration` (or BENCH, if it is there) has it."""
+    """The device `name`, with the figures of `calibration` (or BENCH, if it exists) where it has any."""
     known = dict(shipped())
     if calibration is not None:
         if not calibration.is_file():
@@ -185,7 +185,7 @@ def choose_device(name: str, calibration: Path | None) -> Device:
 
 
 def count_jobs(files: Sequence[str]) -> str:
-    """How many jobs Snakemake would run, all stages together; or why it cannot tell."""
+    """Number of jobs that Snakemake would run, all stages together, or the reason why it is unknown."""
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "rules", "--nolock"]
     command += ["--snakefile", str(ROOT / "Snakefile"), *(["--configfile", *files] if files else [])]
     try:
@@ -206,7 +206,7 @@ def _gb(size: float) -> str:
 
 
 def show(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows below COLUMNS, numbers to the right."""
+    """Rows below COLUMNS, numbers aligned to the right."""
     every = [COLUMNS, *rows]
     widths = [max(len(row[i]) for row in every) for i in range(len(COLUMNS))]
     return "\n".join(

@@ -1,4 +1,4 @@
-"""What MEND's hypernetwork is trained on: edits of facts whose entities lie in the train split, or dev.
+"""Training edits of MEND's hypernetwork: facts whose entities lie in the train or the dev split.
 
 An edit writes a false object of the same split; it is made with the relation's edit prompt and asked for with
 paraphrases. The last paraphrases are left out, so that those held out from a model stay unseen here as well.

@@ -1,4 +1,4 @@
-"""Editing several layers at once: a value is optimised for the last one, and written by all of them in turn.
+"""Editing of several layers: a value is optimised for the last one, and written by all of them in turn.
 
 What MEMIT (Meng et al., 2023) and the methods after it share. Each layer changes by Delta = R X^T, where R is
 a share of what the last layer's output still lacks, and X^T, (n, d_in), comes from the n keys K of the
@@ -35,7 +35,7 @@ from aftershock.requests import EditRequest
 
 @dataclass(frozen=True)
 class AdjustedKeys:
-    """X^T of each case, how it came about, and why some cases have none."""
+    """X^T of each case, its diagnostics, and the reasons why some cases have none."""
 
     rows: Tensor  # (B, n, d_in), float64
     diagnostics: Mapping[str, Any]
@@ -52,9 +52,11 @@ class LayerChange:
 
 
 class MultiLayerEditor(ValueEditor):
-    """Values and residuals are of the last edited layer's output.
+    """Base of methods that spread the value of the last edited layer over several layers.
 
-    Where a norm follows the MLP (Gemma 2, OLMo 2), nothing that the MLP puts out adds to it as it is: there
+    Values and residuals are of the last edited layer's output.
+
+    Where a norm follows the MLP (Gemma 2, OLMo 2), the MLP's output is not added to it unchanged: there
     they are of the MLP's output, as in ROME. What was collected from text stays that of the unedited model,
     whatever state an edit starts from.
     """
@@ -84,7 +86,7 @@ class MultiLayerEditor(ValueEditor):
         return self._remember(memory, self._known_keys(layers, reasons))
 
     def remembered_keys(self, layer: int, K: Tensor) -> Tensor | None:
-        """Return what later edits need of the keys K^T of a layer, (B, n, any width); None if nothing.
+        """Return the form of a layer's keys K^T that later edits need, (B, n, any width); None if nothing.
 
         A layer's keys depend on the layers below it alone. The ones that it was solved with are therefore
         those of the edited model as well, which some released code reads again after the last layer.
@@ -94,7 +96,7 @@ class MultiLayerEditor(ValueEditor):
     def edit(
         self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY, memory: Memory | None = None
     ) -> EditResult:
-        """One delta per layer, of the rank of the largest case."""
+        """Return one delta per layer, of the rank of the largest case."""
         if self.settings.multi_label == "sequential":
             return self._one_by_one(cases, state, memory)
         batch = RequestBatch.of(cases, self.settings.multi_label, self.lm.device)
@@ -119,7 +121,7 @@ class MultiLayerEditor(ValueEditor):
     def _one_by_one(
         self, cases: Sequence[Sequence[EditRequest]], state: State, memory: Memory | None
     ) -> EditResult:
-        """Each request of a case by itself, on top of those before it."""
+        """Write the requests of a case one at a time, each on top of those before it."""
         delta: State = EMPTY
         steps, losses = [0] * len(cases), [0.0] * len(cases)
         reasons: list[str | None] = [None] * len(cases)
@@ -198,7 +200,7 @@ class MultiLayerEditor(ValueEditor):
         state: State,
         memory: Memory | None,
     ) -> tuple[State, list[str | None], list[dict[str, Any]]]:
-        """The change of each layer in turn: a share of what is then missing. Failed cases have none."""
+        """Change the layers in turn, each by a share of the current residual. Failed cases have no change."""
         layers, why = sorted(self.settings.layers), list(reasons)
         failed = torch.tensor([reason is not None for reason in why], device=self.lm.device)
         target = mean_by(values.target.double(), unit)
@@ -210,7 +212,7 @@ class MultiLayerEditor(ValueEditor):
             if done:
                 keys, hidden, streams = self._look(batch, layer, state + delta, streams)
             residual = (target - hidden.double()).masked_fill(failed[batch.owner, None], 0.0)
-            share = residual / (len(layers) - done) / self.lm.mlp_scale  # of what the MLP is to put out
+            share = residual / (len(layers) - done) / self.lm.mlp_scale  # in units of the MLP's output
             K, R = batch.by_case(keys, failed), batch.by_case(share, failed)
             change = self.change(layer, K, R, state + delta, memory)
             for i, reason in change.reasons.items():
@@ -229,7 +231,7 @@ class MultiLayerEditor(ValueEditor):
 
     def probe_keys_of(self, projection: Callable[[int], str]) -> dict[int, Tensor]:
         """Return keys of well-known subjects at the `projection` of each edited layer, (N, d_in)."""
-        cases = [[EditRequest(PROMPT, subject, subject)] for subject in SUBJECTS]  # keys know no target
+        cases = [[EditRequest(PROMPT, subject, subject)] for subject in SUBJECTS]  # keys have no target
         batch = RequestBatch.of(cases, "joint", self.lm.device)
         found, streams = {}, None
         for layer in sorted(self.settings.layers):

@@ -1,4 +1,4 @@
-"""S, the sum of k k^T over the keys k of earlier edits, which later edits should leave alone.
+"""S, the sum of k k^T over the keys k of earlier edits, which later edits should preserve.
 
 An editor that has it carries it in its memory, for each layer and case: the latest keys themselves, and the
 matrix of those before them, whose size does not grow with the number of edits.
@@ -28,17 +28,17 @@ class PreviousKeys:
 
     @classmethod
     def read(cls, memory: Memory | None, layer: int, device: torch.device) -> "PreviousKeys":
-        """Return those in a memory; none without one."""
+        """Return the previous keys in a memory; none without one."""
         kept = {name: (memory or {}).get(f"{name}.{layer}") for name in ("keys", "matrix")}
         return cls(**{name: None if tensor is None else tensor.to(device) for name, tensor in kept.items()})
 
     def entries(self, layer: int) -> dict[str, Tensor]:
-        """Return what a memory keeps of them."""
+        """Return the entries of a memory that hold them."""
         kept = {"keys": self.keys, "matrix": self.matrix}
         return {f"{name}.{layer}": tensor for name, tensor in kept.items() if tensor is not None}
 
     def add(self, keys: Tensor) -> "PreviousKeys":
-        """Return those and the keys of another edit, (B, n, d); rows of zeros are no keys."""
+        """Return these and the keys of another edit, (B, n, d); rows of zeros are no keys."""
         keys = keys[:, keys.ne(0).any(dim=2).any(dim=0)]
         known = keys if self.keys is None else torch.cat([self.keys, keys], dim=1)
         if known.shape[1] <= known.shape[2] // SHARE:
@@ -54,7 +54,7 @@ class PreviousKeys:
 
 
 class SummedFactors:
-    """Factors of A + S for a matrix A of each layer: those of the S that was asked about last.
+    """Factors of A + S for a matrix A of each layer, cached for the last S.
 
     In a long sequence S is the same for some edits, and its factorisation would take longer than the edit.
     """

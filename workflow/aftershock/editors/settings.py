@@ -1,4 +1,4 @@
-"""Types that settings are made of, and merging of settings from several places. Nothing here loads torch.
+"""Types of settings, and merging of settings from several places. Nothing here loads torch.
 
 A method's defaults are the released ones for GPT2-XL where the released code has them; what follows the scale
 of a model is `auto`, and measured. They give way to the model's (`editors:` in

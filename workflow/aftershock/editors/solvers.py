@@ -1,7 +1,7 @@
-"""Linear algebra that editors share: a layer's second moments C, factorised once, and solutions with them.
+"""Linear algebra shared by editors: a layer's second moments C, factorised once, and solutions with them.
 
 C need not be of full rank. Neurons that never fired, inputs that depend on the token alone and a text of few
-tokens leave directions that C knows nothing of. Two kinds of them are told apart.
+tokens leave directions on which C has no information. Two kinds are distinguished.
 
 * Rounding C to float32 gives such a direction an eigenvalue of either sign, 1e-7 of the largest or less. In
   float64 C is then still regular, and the released code solves with it by LU, eigenvalues as they are. So do
@@ -12,7 +12,7 @@ tokens leave directions that C knows nothing of. Two kinds of them are told apar
   vanishes: a key without a part in these directions is solved for in the others, and a key with one is
   written by it alone, because there a change costs nothing.
 
-`rounding` tells how much of an answer is decided by the rounding of its keys.
+`rounding` measures how much of an answer is decided by the rounding of its keys.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ KEY_ROUNDING = torch.finfo(torch.float32).eps
 class Eigenvectors:
     """S Q diag(e) Q^T S of a matrix without a Cholesky factor."""
 
-    live: Tensor  # (d,) bool, neurons that C knows of
+    live: Tensor  # (d,) bool, neurons with a non-zero row in C
     scale: Tensor  # (d_live,), the reciprocal of S
     values: Tensor  # (r,), e without zeros
     vectors: Tensor  # (d_live, r)

@@ -1,4 +1,4 @@
-"""What a method costs against what it damages: the picture that helps to choose one."""
+"""Cost of each method against its damage."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Old and new facts from state to state: a panel per method, a line per fact."""
+"""Probabilities of old and new facts from state to state: a panel per method, a line per fact."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Why a job failed and what to change, from what its record, its logs and SLURM say of it."""
+"""Diagnosis of a failed job from its record, its logs and SLURM: the cause, and what to change."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -51,7 +51,7 @@ REFUSALS = (
 
 
 def cause_of(job: Evidence) -> Cause:
-    """The first of `LOOKS` that finds something."""
+    """The first cause that one of `LOOKS` finds."""
     for look in LOOKS:
         if cause := look(job):
             return cause
@@ -102,7 +102,7 @@ def _memory_limit(job: Evidence) -> Cause | None:
         return None
     found = [(int(a), int(b)) for text in job.slurm_logs for a, b in LIMIT.findall(text)]
     peak = max([job.record.get("peak_bytes") or 0, job.slurm_peak or 0, *(used for used, _ in found)])
-    asked = (job.asked("mem_mb") or 0) * 2**20  # as the rule has it; the command line may have said otherwise
+    asked = (job.asked("mem_mb") or 0) * 2**20  # as set in the rule; the command line may override it
     limit = max((limit for _, limit in found), default=asked)
     allowed = f", {megabytes(limit)} allowed" if limit else ""
     tried = f" at most in {job.attempts} attempts" if job.attempts > 1 else ""
@@ -149,7 +149,7 @@ def _missing_output(job: Evidence) -> Cause | None:
 
 
 def _killed(job: Evidence) -> Cause | None:
-    """Its process is gone, or was told to end, and nobody says why."""
+    """Its process has vanished or was told to end, for an unknown reason."""
     if job.record.get("state") == "stopped":
         return Cause("stopped", f"told to end{job.age}", AGAIN)
     found = SIGNAL.search(job.slurm_log) or SIGNAL.search(job.message)

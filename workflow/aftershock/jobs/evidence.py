@@ -1,4 +1,4 @@
-"""What is known of a failed job, and the shape of an answer to why it failed."""
+"""Evidence about a failed job, and the form of a diagnosis."""
 
 import re
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ AGAIN = "run again: `make resume`"
 
 @dataclass(frozen=True)
 class Cause:
-    """What happened, and what to change."""
+    """Cause of a failure, and its remedy."""
 
     kind: str
     what: str
@@ -21,7 +21,7 @@ class Cause:
 
 @dataclass
 class Evidence:
-    """All that is known of a failed job; its last attempt counts."""
+    """Evidence about a failed job; its last attempt counts."""
 
     rule: str
     log: str
@@ -50,38 +50,38 @@ class Evidence:
 
     @property
     def state(self) -> str:
-        """The state that SLURM, or Snakemake in its name, gives; "" outside SLURM."""
+        """The job's state according to SLURM or Snakemake; "" outside SLURM."""
         found = STATUS.search(self.message)
         return self.slurm_state or (found[1] if found else "")
 
     @property
     def progress(self) -> str:
-        """How far it came, such as "7 of 32 cases done"; "" where it does not count."""
+        """Progress such as "7 of 32 cases done"; "" where the job does not count."""
         done, total = self.record.get("done"), self.record.get("total")
         return f"{done:g} of {total:g} {plural(self.record['unit'])} done" if done and total else ""
 
     @property
     def age(self) -> str:
-        """How long its last attempt took, and how far it came."""
+        """Duration and progress of its last attempt."""
         if not self.record:
             return ""
         return f" after {duration(self.record['seconds'])}" + (self.progress and f" with {self.progress}")
 
     def asked(self, name: str) -> int | None:
-        """What the last attempt asked for."""
+        """The amount of a resource that the last attempt requested; None where unknown."""
         return self.record.get("asked", {}).get(name)
 
     def more(self, name: str, value: int) -> str:
-        """How to give the rule more of a resource."""
+        """Instruction to give the rule more of a resource."""
         return f"`set-resources: {self.rule}: {name}: {value}` in {self.profile}"
 
     def more_memory(self, mb: float) -> str:
-        """How to have `mb` MB for it. Without SLURM, nobody holds jobs to what they ask for: they share."""
+        """Instruction to give the job `mb` MB; without SLURM jobs share the memory without limits."""
         if self.slurm_job:
             return self.more("mem_mb", rounded(mb))
         return "fewer jobs at once (`make resume ARGS='--cores 1'`), or a machine with more memory"
 
 
 def rounded(mb: float) -> int:
-    """Up to the next 500."""
+    """MB rounded up to the next 500."""
     return int(-(-mb // 500) * 500)

@@ -1,4 +1,4 @@
-"""Whether the folder that a run writes to can take what the run will write, and how its files are dated."""
+"""Checks of the folder that a run writes to: names, permissions, free space and file dates."""
 
 import errno
 import os

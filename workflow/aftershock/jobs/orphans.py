@@ -1,6 +1,6 @@
-"""What an earlier run of this folder left behind: its record, and SLURM jobs that outlived it.
+"""The record and the surviving SLURM jobs of an earlier run of this folder.
 
-SLURM jobs go on when the run that submitted them is killed. Their names start with a prefix that belongs to
+SLURM jobs run on when the run that submitted them is killed. Their names start with a prefix that belongs to
 the folder, so that the next run finds them and never works beside them.
 """
 
@@ -73,7 +73,7 @@ def _write(run: LastRun) -> None:
 
 
 def job_prefix(results: Path) -> str:
-    """How the names of the SLURM jobs start that write into a folder: whose results it has, and where it is.
+    """Prefix of the names of SLURM jobs that write into a folder, from its name and its path.
 
     At most 41 of A-Za-z0-9_-, as the executor plugin asks for. A link to a folder is that folder.
     """
@@ -87,7 +87,7 @@ def job_prefix(results: Path) -> str:
 def find_orphans(prefix: str, last: LastRun | None, required: bool) -> list[slurm.QueuedJob]:
     """SLURM jobs of this folder that have not ended.
 
-    Raises SlurmError or PreflightError when that cannot be told although it matters: when it is `required`,
+    Raises SlurmError or PreflightError when that is unknown although it matters: when it is `required`,
     or when the last run submitted jobs and was killed.
     """
     killed = last is not None and last.job_prefix is not None and last.exit is None
@@ -120,7 +120,7 @@ def refuse_orphans(jobs: list[slurm.QueuedJob]) -> None:
 
 
 def settle_orphans(prefix: str, jobs: list[slurm.QueuedJob], cancel: bool) -> None:
-    """Return when none of `jobs`, nor any other of this folder, is left in SLURM.
+    """Wait until none of `jobs`, nor any other of this folder, is left in SLURM.
 
     Pending jobs are cancelled; running ones are waited for, or cancelled too. Raises SlurmError when SLURM
     gives no answer for PATIENCE_SECONDS.

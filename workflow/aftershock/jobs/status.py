@@ -1,4 +1,4 @@
-"""How far the run of the current folder is: `python -m aftershock.jobs.status [--watch | --once]`.
+"""Progress of the current folder's run: `python -m aftershock.jobs.status [--watch | --once]`.
 
 On a terminal the view is drawn again every few seconds until the run has ended, or Ctrl-C. It only reads.
 """
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _watch() -> None:
-    """Draw until the run has ended; what was drawn last stays."""
+    """Draw until the run has ended; the last view stays."""
     slurm, asked = _slurm(), time.monotonic()
     print(CLEAR, end="")
     try:

@@ -1,4 +1,4 @@
-"""Are the results still what was made, and would they be made again?
+"""Verification of results: against their manifest, and by remaking a sample of them.
 
     python -m aftershock.jobs.verify [--sample N] [--seed N] [Snakemake's arguments]
 
@@ -46,7 +46,7 @@ CIRCUMSTANCES = ("code", "config", "versions", "device", "gpu", "processor", "th
 
 
 def check_files(manifest: Mapping[str, Any], results: Path = RESULTS) -> Iterator[tuple[str, str]]:
-    """Each file that is not as the manifest says, with what is the matter; all bytes are read."""
+    """Yield each file that differs from the manifest, with the difference; all bytes are read."""
     there = {path.relative_to(results).as_posix(): path for path in made_files(results)}
     for name, entry in manifest["files"].items():
         path = there.pop(name, None)
@@ -89,12 +89,12 @@ def by_configuration(
 
 
 def make_again(names: Sequence[str], config: Mapping[str, Any], arguments: Sequence[str]) -> float:
-    """Make tables of one configuration anew below SCRATCH, from links to all other files; seconds taken.
+    """Remake tables of one configuration below SCRATCH, from links to all other files; return the seconds.
 
     Nothing that was there is written: only the rules of the sample may run. ManifestError when they fail.
     """
     shutil.rmtree(SCRATCH, ignore_errors=True)
-    kinds = ("observations", "telemetry", "health")  # which a job makes together
+    kinds = ("observations", "telemetry", "health")  # made together by one job
     _link_inputs({name.replace("/observations/", f"/{kind}/") for name in names for kind in kinds})
     (SCRATCH / "config.json").write_text(json.dumps(config), encoding="utf-8")
     command = [
@@ -110,7 +110,7 @@ def make_again(names: Sequence[str], config: Mapping[str, Any], arguments: Seque
 
 
 def _absolute(argument: str) -> str:
-    """An argument that is a path here, as it is called in another folder."""
+    """An argument that is a path here, as an absolute path."""
     return str(Path(argument).resolve()) if os.sep in argument and Path(argument).exists() else argument
 
 
@@ -131,7 +131,7 @@ def _link_inputs(made_again: set[str]) -> None:
 
 
 def compare_again() -> Report:
-    """Every table made anew, against the one that was there."""
+    """Compare every remade table with the original."""
     again = SCRATCH / "results"
     parts = []
     for path in made_files(again):
@@ -145,7 +145,7 @@ def compare_again() -> Report:
 
 
 def _circumstances(path: Path, again: Path) -> list[str]:
-    """In which respects two tables were not made alike."""
+    """Differences between the circumstances in which two tables were made."""
     try:
         then, now = provenance_of(path), provenance_of(again)
     except ValueError:

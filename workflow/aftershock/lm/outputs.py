@@ -1,6 +1,6 @@
-"""Changes of the scores that a model gives its next tokens, made behind its head.
+"""Changes of a model's next-token scores, applied after its head.
 
-No weight holds such a change: it may let another model answer. It is told what text each score follows, and
+No weight holds such a change: it may let another model answer. It gets the text that each score follows, and
 applies wherever the scores of a changed model can be read: in scoring and in generation.
 """
 

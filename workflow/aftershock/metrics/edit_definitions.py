@@ -1,4 +1,4 @@
-"""Metrics that are the same question of every edit: was it written, and what near it moved."""
+"""Definitions of metrics shared by all edits: efficacy, generalisation and locality."""
 
 from collections.abc import Iterator
 

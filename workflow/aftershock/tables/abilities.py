@@ -1,4 +1,4 @@
-"""What sequences of edits do to tasks and to the edits themselves: scored items, curves and collapses."""
+"""Effects of sequences of edits on tasks and on the edits themselves: items, curves and collapses."""
 
 from aftershock.tables import Table
 
@@ -50,7 +50,7 @@ ITEM_EXAMPLES = Table(
         "checkpoint": "int64",
         "question": "string",
         "gold": "string",  # right answers, a line each
-        "text": "string",  # what was generated, or the choice that is likeliest
+        "text": "string",  # the generated text, or the likeliest choice
         "prediction": "string?",
         "value": "float64?",  # of the headline metric
     },
@@ -117,7 +117,7 @@ ABILITIES = Table(
         "orders": "int64",
         "chance": "float64?",  # of guessing among the choices
         "majority": "float64?",  # of always giving the commonest answer
-        "floor": "float64?",  # what is reached by accident; see metrics/abilities/floors.py
+        "floor": "float64?",  # score of an accidental answer; see metrics/abilities/floors.py
         "unedited": "float64?",
         "above_chance": "bool?",  # the unedited model does it better than by accident
         **dict.fromkeys(("difference", "difference_low", "difference_high"), "float64?"),  # from unedited
@@ -126,7 +126,7 @@ ABILITIES = Table(
         "significant": "bool?",
         **dict.fromkeys(("retained", "retained_low", "retained_high"), "float64?"),
         "parsed": "float64?",  # share of the answers
-        **dict.fromkeys(("entropy", "unedited_entropy"), "float64?"),  # bits, of what was answered
+        **dict.fromkeys(("entropy", "unedited_entropy"), "float64?"),  # bits, of the answers
         **dict.fromkeys(("repetition", "unedited_repetition"), "float64?"),
         "left_out": "int64",  # items about edited facts
         "truncated": "int64",  # items whose prompt was cut

@@ -1,4 +1,4 @@
-"""What models are taught and know, and what is measured on them before any edit."""
+"""Tables of a model before any edit: training facts, known facts, and measurements."""
 
 from aftershock.tables import Table
 from aftershock.tables.graph import FACT_KEY
@@ -71,13 +71,13 @@ MOMENTS = Table(
     ("layer",),
     {
         "layer": "int64",
-        "width": "int64",  # dimensions of what enters the layer's MLP output projection
+        "width": "int64",  # input dimensions of the layer's MLP output projection
         "tokens": "int64",
         "documents": "int64",
         "smallest": "float64",  # eigenvalue of the second moments
         "largest": "float64",
         "condition": "float64",  # their ratio; infinite where the smallest is not positive
-        "rank": "int64",  # directions that the text has told of, beyond the rounding of the second moments
+        "rank": "int64",  # directions that the text covers, beyond the rounding of the second moments
     },
 )
 

@@ -1,4 +1,4 @@
-"""What a study found, over all its runs."""
+"""Tables of a study's results, over all its runs."""
 
 from aftershock.tables import Table
 

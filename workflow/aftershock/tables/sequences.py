@@ -27,8 +27,8 @@ SEQUENCE_PROBES = Table(
         "role": "string",  # edit, paraphrase, neighbour
         "number": "int64",
         "prompt": "string",  # the whole text
-        "target": "string",  # what should be said after the edit: the new object, or a neighbour's own
-        "other": "string?",  # what it is compared with: the true object, or the new one for a neighbour
+        "target": "string",  # the correct answer after the edit: the new object, or a neighbour's own
+        "other": "string?",  # the object compared with: the true one, or the new one for a neighbour
     },
 )
 """What a model is asked about each edit of a plan at checkpoints."""
@@ -83,7 +83,7 @@ TASK_ITEMS = Table(
         "question": "string",  # the item's own part of it
         "choices": "list<string>",  # continuations of the prompt; none for generation
         "gold": "int64?",  # the place of the right one
-        "answers": "list<string>",  # what a generated answer is held against; the text to be scored whole
+        "answers": "list<string>",  # references of a generated answer; the text to be scored whole
         "about": "list<string>",  # names whose facts it asks for, where that is known
     },
 )
@@ -98,8 +98,8 @@ TASK_OUTPUTS = Table(
         "logprobs": "list<float64>",  # of each choice, summed over tokens; one entry for a text scored whole
         "n_tokens": "list<float64>",
         "greedy": "list<bool>",  # greedy decoding gives the choice
-        "text": "string?",  # what was generated
-        "finished": "bool?",  # it ended by itself: a stop text, or the end of a document
+        "text": "string?",  # the generated text
+        "finished": "bool?",  # generation ended before the limit: a stop text, or the end of a document
         "truncated": "int64",  # tokens cut from the beginning of a prompt too long for the model
     },
 )

@@ -14,7 +14,9 @@ from aftershock.lm.statistics.null_space import Spectrum
 
 
 class AlphaEdit(MultiLayerEditor):
-    """With Kn = U^T K and Sn = U^T S U, Delta^T = U (Kn Kn^T + Sn + L2 1)^-1 Kn R^T, of r equations.
+    """AlphaEdit's solution in coordinates of the null space, a system of r equations.
+
+    With Kn = U^T K and Sn = U^T S U, Delta^T = U (Kn Kn^T + Sn + L2 1)^-1 Kn R^T.
 
     r is the dimension of the null space. This is the released solution exactly: the change lies in the null
     space, and so do the keys as far as it depends on them. Sn, not S, is what an edit remembers.

@@ -11,7 +11,7 @@ from aftershock.editors.settings import STRICT, Auto, NotNegative, Passes, Posit
 
 @dataclass(frozen=True, config=STRICT)
 class EncoreSettings(MultiLayerSettings):
-    """MEMIT with a penalty of the change's norm, which remembers keys, and ends values once they are said."""
+    """MEMIT with a ridge on the change and remembered keys; values end once their target is greedy."""
 
     prob_cutoff: Passes | Probability = -4
     """MPES, the most-probable early stop; -n ends a value at the n-th step that says the target."""
@@ -45,7 +45,7 @@ METHOD = Method(
         "clamp": 4.0,
         "mom2_weight": 1.0,
         "ridge": 1e-7,
-        "previous_keys": False,  # with them an edit of the same fact keeps much of the one before
+        "previous_keys": False,  # with them an edit of the same fact preserves much of the one before
     },
     recorded={
         "mom2_update_weight": "mom2_weight",

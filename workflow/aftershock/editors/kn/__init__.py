@@ -1,4 +1,4 @@
-"""KN: rewriting what the neurons that express a fact add to the output (Dai et al., 2022)."""
+"""KN: changes the output weights of the neurons that express a fact (Dai et al., 2022)."""
 
 from typing import Annotated, Literal
 
@@ -13,7 +13,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 @dataclass(frozen=True, config=STRICT)
 class KnSettings:
-    """Knowledge neurons: those whose activation makes an object likely are made to write another one."""
+    """Knowledge neurons: output weights of neurons with high attribution are changed to a new object."""
 
     layers: Layers = tuple(range(48))
     """Layers whose neurons are searched: all of the model."""

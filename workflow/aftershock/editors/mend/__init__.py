@@ -12,7 +12,7 @@ from aftershock.editors.settings import STRICT, Count, Layers, NotNegative, Posi
 
 @dataclass(frozen=True, config=STRICT)
 class MendSettings:
-    """MEND: gradients that a trained hypernetwork turns into edits."""
+    """MEND's settings."""
 
     layers: Layers = (45, 46, 47)
     """Layers whose MLP is edited, first and last matrices; the hypernetwork is trained for these."""
@@ -30,7 +30,7 @@ class MendSettings:
 
 @dataclass(frozen=True, config=STRICT)
 class MendTraining:
-    """How a hypernetwork is trained; the defaults are the released ones (one edit to a batch).
+    """Training settings of a hypernetwork; the defaults are the released ones (one edit to a batch).
 
     The loss of an edit is cedit * NLL of another wording of it + cloc * KL(unedited || edited) elsewhere.
     """
@@ -70,7 +70,7 @@ class MendTraining:
 
 
 def mend_training(*layers: Mapping[str, Any]) -> MendTraining:
-    """Return how a hypernetwork is trained: the defaults, overridden by each of `layers` in turn."""
+    """Return a hypernetwork's training settings: the defaults, overridden by each of `layers` in turn."""
     return merge(MendTraining, "mend", *layers)
 
 

@@ -1,4 +1,4 @@
-"""SERAC: edits in a cache, which a second model answers for (Mitchell et al., 2022).
+"""SERAC: a cache of edits, answered by a second model (Mitchell et al., 2022).
 
 SERAC changes no weight. A scope classifier says whether a prompt is about an edit of the cache, and a small
 counterfactual model then answers it, given the edit and the prompt.
@@ -64,7 +64,7 @@ class SeracTraining:
 
 
 def serac_training(*layers: Mapping[str, Any]) -> SeracTraining:
-    """Return how SERAC's models are trained: the defaults, overridden by each of `layers` in turn."""
+    """Return SERAC's training settings: the defaults, overridden by each of `layers` in turn."""
     return merge(SeracTraining, "serac", *layers)
 
 

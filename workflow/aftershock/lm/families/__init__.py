@@ -31,7 +31,7 @@ class Family:
 
     @property
     def changes_output(self) -> bool:
-        """True if what an MLP puts out is changed before it joins the residual stream."""
+        """True if an MLP's output is scaled or normed before it joins the residual stream."""
         return self.mlp_norm is not None or self.mlp_scale is not None
 
     @property
