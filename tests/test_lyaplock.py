@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from aftershock.editors.changes import change_of, times
 from aftershock.editors.lyaplock import written
-from aftershock.editors.lyaplock.edit import change_of, preservation_loss, times
+from aftershock.editors.lyaplock.edit import preservation_loss
 from aftershock.editors.lyaplock.written import Queue, Written
 from aftershock.editors.methods import settings_of
 from aftershock.lm.edits import Dense

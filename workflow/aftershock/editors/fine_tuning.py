@@ -28,6 +28,8 @@ Parameter = tuple[str, str]
 """A module, and "weight" or "bias"."""
 Extra = Callable[[Tensor], Tensor]
 """Scores of further tokens at hidden states (..., d), (..., tokens): they take part in the softmax."""
+Project = Callable[[Tensor, Tensor], Tensor]
+"""What is kept of gradients (n, d_out, d_in) of the cases (n,)."""
 
 
 def parameter(lm: LanguageModel, key: Parameter) -> Tensor:
@@ -50,6 +52,10 @@ class Training:
     boxes: Mapping[str, float] = field(default_factory=dict)
     """The largest change of a single weight, by module."""
     extra: Extra | None = None
+    project: Mapping[str, Project] = field(default_factory=dict)
+    """What is kept of gradients, by module, before decay is added."""
+    project_step: bool = False
+    """True if the steps that Adam makes of them are projected as well."""
 
     @property
     def modules(self) -> list[str]:
@@ -71,11 +77,19 @@ class Schedule:
 
 
 def train(
-    lm: LanguageModel, training: Training, schedule: Schedule, state: State, checkpoint: bool = False
+    lm: LanguageModel,
+    training: Training,
+    schedule: Schedule,
+    state: State,
+    checkpoint: bool = False,
+    weights: "Weights | None" = None,
 ) -> EditResult:
-    """Train every case until its loss is low or all steps are made; one delta per trained module."""
+    """Train every case until its loss is low or all steps are made; one delta per trained module.
+
+    `weights` are those to train where Adam does not start anew.
+    """
     n = len(schedule.sizes)
-    weights = Weights(lm, training, n, state, checkpoint)
+    weights = weights or Weights(lm, training, n, state, checkpoint)
     first = torch.tensor([0, *schedule.sizes]).cumsum(0)  # the first row of each case
     sizes = torch.tensor(schedule.sizes)
     live = torch.ones(n, dtype=torch.bool)
@@ -172,7 +186,10 @@ class Weights:
     ) -> None:
         """Update those `chosen` cases that `learned`; Adam skips parameters without a gradient."""
         self.adam.zero_grad(set_to_none=True)
+        project, before = self.training.project, {}
         for key, gradient in zip(leaves, gradients, strict=True):
+            if key[0] in project:
+                gradient = project[key[0]](gradient, chosen)
             if bool(self.decay.any()):
                 start = self.start[key]
                 whole = start[chosen] if start.ndim == leaves[key].ndim else start
@@ -181,7 +198,12 @@ class Weights:
             for row in learned.nonzero()[:, 0].tolist():
                 # the fused update walks through memory, so that a transposed gradient would be misread
                 self.views[chosen[row]][key].grad = gradient[row].contiguous()
+            if self.training.project_step:
+                before[key] = self.change[key][chosen].clone()
         self.adam.step()
+        for key, start in before.items():
+            if key[0] in project:
+                self.change[key][chosen] = start + project[key[0]](self.change[key][chosen] - start, chosen)
 
 
 @contextmanager

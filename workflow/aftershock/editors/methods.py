@@ -131,6 +131,15 @@ def method_of(name: str) -> FoundMethod:
     return methods[name]
 
 
+@cache
+def wrapped_method(name: str) -> FoundMethod:
+    """Return the method that another one wraps; the other methods need not have been found yet."""
+    for known, origin in [*_packages(), *_entry_points()]:
+        if known == name:
+            return _checked(name, origin, partial(import_module, origin))
+    return method_of(name)
+
+
 def _is_path(name: str) -> bool:
     return "/" in name or name.endswith(".py")
 

@@ -5,14 +5,14 @@ matrix of those before them, whose size does not grow with the number of edits.
 """
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from aftershock.editors.contract import Memory
-from aftershock.editors.solvers import Factor
+from aftershock.editors.solvers import Earlier, Factor, adjust
 
 SHARE = 16
 """Keys are kept as they are up to this fraction of their width, then added to the matrix. A solution takes
@@ -72,3 +72,16 @@ class SummedFactors:
             factors = [Factor.of(matrix + mine, name) for mine in S]
             self._last[layer] = weakref.ref(S), factors
         return factors
+
+
+def adjust_beside(factors: Sequence[Factor], keys: Tensor, latest: Tensor | None) -> Tensor:
+    """Return ((A + K K^T)^-1 K)^T for the keys K^T (B, n, d) of each case, with a factor of its own A.
+
+    With the `latest` keys of the case (B, m, d) K K^T is a sum over those too.
+    """
+    known = [None] * len(keys) if latest is None else latest.split(1)
+    parts = [
+        adjust(factor, 1.0, mine, Earlier.of(factor, before))
+        for factor, mine, before in zip(factors, keys.split(1), known, strict=True)
+    ]
+    return torch.cat(parts)

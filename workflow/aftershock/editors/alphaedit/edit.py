@@ -8,8 +8,8 @@ from torch import Tensor
 from aftershock.editors.alphaedit import THRESHOLD_SHARE
 from aftershock.editors.multi_layer import AdjustedKeys, MultiLayerEditor
 from aftershock.editors.multi_layer_settings import PROBE_SHARE
-from aftershock.editors.previous_keys import PreviousKeys, SummedFactors
-from aftershock.editors.solvers import Earlier, adjust, adjust_by_ridge
+from aftershock.editors.previous_keys import PreviousKeys, SummedFactors, adjust_beside
+from aftershock.editors.solvers import adjust_by_ridge
 from aftershock.lm.statistics.null_space import Spectrum
 
 
@@ -59,13 +59,7 @@ class AlphaEdit(MultiLayerEditor):
         """Solve for keys in coordinates of the null space, (B, n, r)."""
         if previous.matrix is None:
             return adjust_by_ridge(self.ridges[layer], K, previous.keys)
-        factors = self._summed.of(layer, previous.matrix)
-        latest = [None] * len(K) if previous.keys is None else previous.keys.split(1)
-        parts = [
-            adjust(factor, 1.0, keys, Earlier.of(factor, known))
-            for factor, keys, known in zip(factors, K.split(1), latest, strict=True)
-        ]
-        return torch.cat(parts)
+        return adjust_beside(self._summed.of(layer, previous.matrix), K, previous.keys)
 
     @cached_property
     def _summed(self) -> SummedFactors:

@@ -24,18 +24,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aftershock.editors.changes import change_of, times
 from aftershock.editors.contract import Memory
 from aftershock.editors.lyaplock.written import Queue, Written
 from aftershock.editors.moment_weighted import MomentWeightedEditor, described
 from aftershock.editors.multi_layer import LayerChange
 from aftershock.editors.solvers import Factor, adjust
-from aftershock.lm.edits import Dense, LowRank, State, join
-from aftershock.lm.edits.state import in_weights
+from aftershock.lm.edits import Dense, LowRank, State
 from aftershock.lm.edits.weights import WeightDelta
 
 
 class LyapLock(MomentWeightedEditor):
-    """A change is kept as factors as long as these are smaller than the matrix."""
+    """LyapLock; a change is kept as factors as long as these are smaller than the matrix."""
 
     def change(self, layer: int, K: Tensor, R: Tensor, state: State, memory: Memory | None) -> LayerChange:
         """Return the change of the solution, which replaces what the layer has been changed by so far."""
@@ -90,20 +90,6 @@ class LyapLock(MomentWeightedEditor):
             U, V = torch.cat([U, factors[0].double()], dim=1), torch.cat([V, -factors[1].double()], dim=1)
             return LowRank(module, U.to(dtype), V.to(dtype))
         return Dense(module, (V.mT @ U - before.dense().double()).to(dtype))
-
-
-def change_of(module: str, state: State) -> WeightDelta | None:
-    """Return the whole change of a module's weight in `state`; None where it has none."""
-    found = join(tuple(delta for delta in state if in_weights(delta) and delta.module == module))
-    return next((delta for delta in found if in_weights(delta)), None)
-
-
-def times(change: WeightDelta, keys: Tensor) -> Tensor:
-    """Return the change times each key, (B, n, d_in) -> (B, n, d_out), in the keys' precision."""
-    if (factors := change.factors()) is None:
-        return keys @ change.dense().to(keys).mT
-    U, V = (factor.to(keys) for factor in factors)
-    return (keys @ U.mT) @ V
 
 
 def preservation_loss(change: WeightDelta, C: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ READ_TOKENS = 4096
 
 
 class Memoir(RememberingEditor):
-    """One delta with the memory of each case and the masks of its edits."""
+    """MEMOIR: one delta with the memory of each case and the masks of its edits."""
 
     kind = MaskedMemory
 

@@ -46,7 +46,7 @@ LATER, OLD = 0.4, 0.6  # weights of new memories and the merged one, where there
 
 
 class Wise(RememberingEditor):
-    """One delta with all memories of each case."""
+    """WISE: one delta with all memories of each case."""
 
     kind = SideMemory
 
@@ -57,7 +57,7 @@ class Wise(RememberingEditor):
 
     @property
     def released(self) -> bool:
-        """True for the released code's way."""
+        """True if the settings follow the released code."""
         return self.settings.variant == "released"
 
     @property

@@ -1,4 +1,4 @@
-"""What deltas share that look at a whole prompt, and that stand for those before them."""
+"""Helpers of deltas that read a whole prompt and include those before them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
