@@ -33,6 +33,7 @@ from torch import Tensor
 
 from aftershock.editors.remembering import RememberingEditor
 from aftershock.editors.side_rows import EarlyEnd, SideRows, Text
+from aftershock.editors.wise.places import appended, emptied, first_memories
 from aftershock.editors.wise.ties import merge
 from aftershock.lm.edits import State
 from aftershock.lm.edits.side_memory import EMPTY_MEMORY, Choice, SideMemory
@@ -242,10 +243,10 @@ class Wise(RememberingEditor):
                 "variant: paper"
             )
         if not settings.retrieve and memory.changes.shape[1] == 1:  # a place for the merged one
-            memory = _appended(memory, torch.zeros_like(memory.changes[0, 0]), EMPTY_MEMORY, used=False)
+            memory = appended(memory, torch.zeros_like(memory.changes[0, 0]), EMPTY_MEMORY, used=False)
         least = memory.thresholds[0, 0].item()
-        memory = _emptied(
-            _appended(memory, memory.changes[0, 0], least, used=settings.retrieve), settings.retrieve
+        memory = emptied(
+            appended(memory, memory.changes[0, 0], least, used=settings.retrieve), settings.retrieve
         )
         if count % settings.merge_freq == 0:
             memory = self._merged(memory, settings.merge_freq // settings.save_freq)
@@ -262,10 +263,14 @@ class Wise(RememberingEditor):
         weights = [settings.merge_weight / last] * last
         if settings.retrieve:
             least = memory.thresholds[0, -last:].min().item()
-            return _appended(_cut(memory, -last), merge(changes, weights, settings.density), least, used=True)
+            return appended(
+                first_memories(memory, -last), merge(changes, weights, settings.density), least, used=True
+            )
         if memory.used[0, 1]:
             changes, weights = [*changes, memory.changes[0, 1]], [*[LATER / last] * last, OLD]
-        return _appended(_cut(memory, 1), merge(changes, weights, settings.density), EMPTY_MEMORY, used=True)
+        return appended(
+            first_memories(memory, 1), merge(changes, weights, settings.density), EMPTY_MEMORY, used=True
+        )
 
 
 def _mean_of_positive(values: Tensor) -> Tensor:
@@ -283,28 +288,3 @@ def _texts(pairs: Sequence[Pair]) -> list[Text]:
         )
         for pair in pairs
     ]
-
-
-def _appended(memory: SideMemory, change: Tensor, threshold: float, used: bool) -> SideMemory:
-    """The memory of one case with one more behind the others."""
-    return replace(
-        memory,
-        changes=torch.cat([memory.changes, change[None, None]], dim=1),
-        thresholds=torch.cat([memory.thresholds, memory.thresholds.new_full((1, 1), threshold)], dim=1),
-        used=torch.cat([memory.used, memory.used.new_full((1, 1), used)], dim=1),
-    )
-
-
-def _cut(memory: SideMemory, stop: int) -> SideMemory:
-    """The first memories of one case."""
-    names = ("changes", "thresholds", "used")
-    return replace(memory, **{name: getattr(memory, name)[:, :stop] for name in names})
-
-
-def _emptied(memory: SideMemory, forget: bool) -> SideMemory:
-    """The memory with a side memory that equals the matrix; its threshold is kept unless `forget`."""
-    changes, thresholds = memory.changes.clone(), memory.thresholds.clone()
-    changes[:, 0] = 0.0
-    if forget:
-        thresholds[:, 0] = EMPTY_MEMORY
-    return replace(memory, changes=changes, thresholds=thresholds)

@@ -5,10 +5,11 @@ model after two edits is the deltas of both side by side: undoing an edit is lea
 
 `delta` has the contract of a delta and its view of a batch. Kinds are one module each: `low_rank`,
 `dense`, `rows` and `scale` change weights (`weights` holds what they share), `codebook` replaces outputs of
-modules. `state` applies deltas and does everything else that concerns several of them. Only what needs them
-imports `context` and `index` (kinds that put text before prompts), `measures` (how large a change is), `fold`
-(weights that hold a change for a while), `saved` (deltas as tensors by name) and `export` (folders that other
-programs can load).
+modules, `side_memory` and `masked_memory` add to them where a whole prompt says so (`whole_prompt`).
+`state` applies deltas and does everything else that concerns several of them. Only what needs them imports
+`context` and `index` (kinds that put text before prompts), `measures` (how large a change is), `fold`
+(weights that hold a change for a while), `saved` (deltas as tensors by name) and `export` (folders that
+other programs can load).
 
 To add a kind, subclass `CaseTensors` (or meet `Delta` by other means) in a module of its own, decorate it
 with `register`, and implement `attach` or `rewrite`; nothing here has a list of kinds.
