@@ -50,7 +50,7 @@ def test_defaults_are_filled_in(project: Path) -> None:
     assert config["editors"]["mle"]["settings"] == {}
     assert config["mining"]["max_facts"] == 1_000_000
     assert config["cases"]["quotas"]["dev"] == {}
-    assert models["tiny"]["train"] == {"tokens": 1000, "seed": 0, "facts": None}
+    assert models["tiny"]["train"] == {"tokens": 1000, "seed": 0, "facts": None, "parts": 2}
 
 
 def test_settings_are_merged_method_model_run(project: Path) -> None:
