@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 WHOLE = "all"
-"""In place of a dataset: a figure of a model's whole run."""
+"""Stands for a dataset in figures of a model's whole run."""
 
 
 @dataclass(frozen=True)

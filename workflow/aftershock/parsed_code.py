@@ -17,7 +17,7 @@ from aftershock.output import write_text
 
 PACKAGE = Path(__file__).parent
 KEPT = (PACKAGE / "__pycache__" / "parsed_modules.json", Path(".snakemake") / "parsed_modules.json")
-"""Beside what Python compiled, or in a run's folder where the package's cannot be written."""
+"""Caches beside Python's own, or in a run's folder where the package's cannot be written."""
 
 CANNOT_CHANGE_RESULTS = {
     "modules": (
@@ -42,7 +42,7 @@ CANNOT_CHANGE_RESULTS = {
     "statements": ("logger", "logging", "print", "progress", "warnings"),
     "keywords": ("console", "progress"),  # arguments of calls
 }
-"""All code that does not count: how a job is run, watched, recorded and written down, and what it says."""
+"""Code that does not change results: running, watching, recording and reporting of jobs."""
 
 
 def portable(module: str) -> str:

@@ -12,7 +12,7 @@ import re
 
 SLOT = "{}"
 TEXT = "text"
-"""In place of a relation: the subject is a whole prompt, asked as it stands."""
+"""Stands for a relation whose subject is a whole prompt, scored as it is."""
 TARGET_SLOT = "{target}"
 JOINT = "\u2060"  # Unicode's word joiner: no break and no space
 SENTENCE_END = re.compile(r"[.!?]\s+")

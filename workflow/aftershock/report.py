@@ -87,7 +87,7 @@ class Material:
     counts: Mapping[tuple[str, str], pd.DataFrame] = field(default_factory=dict)
     """Candidates kept and dropped (split, reason, candidates), by model and dataset."""
     oddities: pd.DataFrame | None = None
-    """What was found in published files (columns of datasets/validate.py)."""
+    """Findings about published files (columns of datasets/validate.py)."""
     moments: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """MOMENTS by model, of the models that were edited with them."""
     beginnings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

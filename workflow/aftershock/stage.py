@@ -35,7 +35,8 @@ class Run:
 
     provenance: dict[str, Any]
     console: TextIO = field(repr=False)
-    """The terminal's stderr, for what a user should see at once; everything printed goes to the log."""
+    """The terminal's stderr, for messages that a user should see at once; everything printed goes to the log.
+    """
     progress: Progress = field(repr=False)
     """Counts the steps of a long computation."""
 

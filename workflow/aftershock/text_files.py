@@ -24,7 +24,7 @@ MARKS = (  # the longer ones first: UTF-32's begins with UTF-16's
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-"""Byte-order marks and the encodings that they tell."""
+"""Byte-order marks and their encodings."""
 LONGEST_MARK = max(len(mark) for mark, _ in MARKS)
 QUOTED = re.compile(r'"(?:[^"]|"")*"', re.DOTALL)
 SHOWN = 20  # characters before a byte that cannot be read

@@ -13,10 +13,10 @@ from aftershock.metrics.layouts import ALL
 from aftershock.words import TEMPLATES, listed, percent
 
 ENOUGH_KNOWN = 0.3
-"""Below this share of known facts a table shows that the files can be run, and nothing about editing."""
+"""Below this share of known facts a table only shows that the files can be run, nothing about editing."""
 
 ENOUGH_WRITTEN = 0.5
-"""Below this share of dev edits that the best tried setting writes, a method is not set up for the model."""
+"""If even the best tried setting writes a smaller share of dev edits, a method is not tuned for the model."""
 
 RECALL, UNEDITED = "recall", "unedited model"
 

@@ -39,7 +39,7 @@ class Need:
     """Needs of one job."""
 
     work: Work
-    """Beside starting and loading."""
+    """Work of the computation itself, without starting and loading."""
     read: float
     """Bytes of weights, moments and the like that it loads."""
     host: float

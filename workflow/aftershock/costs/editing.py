@@ -10,7 +10,7 @@ from aftershock.editors.contract import layers_of
 STEPS_MADE = 0.55
 """Share of its steps after which fine-tuning's loss is low enough (0.46 to 0.69 in the embedded study)."""
 TOUCHED_BY_ADAM = 16  # times that each trained weight, or what Adam keeps of it, is read or written in a step
-PADDED = 1.2  # measured in batches of 6 edits of different lengths
+PADDED = 1.2  # in batches of 6 edits of different lengths
 STEPS = 25  # steps of a method whose settings have none
 VALUE_TOKENS, DENSE_TOKENS, GRADIENT_TOKENS = 1024, 512, 4096  # tokens that a CPU processes at a time
 

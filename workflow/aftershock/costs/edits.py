@@ -6,7 +6,7 @@ that names none is taken for as many passes over its requests as its settings ha
 
 from dataclasses import replace
 
-from aftershock.costs import optimised, remembered, trained
+from aftershock.costs import memories, optimised, remembered, trained
 from aftershock.costs.editing import Editing, Kind, padding
 from aftershock.costs.work import Work, run
 
@@ -36,6 +36,7 @@ KINDS: dict[str | None, Kind] = {
     "text": Kind(remembered.text, remembered.text_bytes, before=remembered.more_tokens),
     "neurons": Kind(optimised.neurons, optimised.neurons_bytes),
     "codebook": Kind(optimised.codebook, optimised.codebook_bytes),
+    "memory": Kind(memories.memory, memories.memory_bytes, delta=True),
     "cache": Kind(remembered.cache, remembered.cache_bytes),
     "gradient step": Kind(trained.gradient_step, trained.gradient_step_bytes),
     "wrapper": Kind(wrapped, wrapped_bytes),

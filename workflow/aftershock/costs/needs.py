@@ -142,7 +142,7 @@ RULES: dict[str, Callable[[Needs, Mapping[str, Any]], Need]] = {
         n, "ranking_model", RELATIONS * n.config["paraphrases"]["ranking_facts"], 20
     ),
 }
-"""What each rule that asks for a GPU needs."""
+"""The needs of each rule that requests a GPU."""
 OF_SEQUENCES: dict[str, Callable[[Needs, Mapping[str, Any]], Need]] = {
     "probe_unedited": lambda n, w: n.costs(w["model"]).probe_sequence(w["plan"], ""),
     "edit_sequence": lambda n, w: n.costs(w["model"]).edit_sequence(n.editor(w["editor"]), w["plan"]),
@@ -151,6 +151,6 @@ OF_SEQUENCES: dict[str, Callable[[Needs, Mapping[str, Any]], Need]] = {
     "run_task_of_edits_unedited": lambda n, w: n.costs(w["model"]).run_task(w["task"], None, ""),
     "run_task": lambda n, w: n.costs(w["model"]).run_task(w["task"], w["plan"], w["checkpoints"]),
 }
-"""What the rules of plans of edits need."""
+"""The needs of the rules of plans of edits."""
 RULES |= OF_SEQUENCES
 RULES |= {f"{name}_strict": RULES[name] for name in ("baseline", "edit")}

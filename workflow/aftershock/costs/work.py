@@ -60,7 +60,7 @@ class Sizes:
     tied: bool = True
     """The head is the embedding."""
     known: bool = True
-    """Whether the model's file says them."""
+    """True if the sizes are in the model's file."""
 
     @classmethod
     def of(cls, model: Mapping[str, Any]) -> "Sizes":
@@ -110,7 +110,7 @@ class Sizes:
 
 
 UNKNOWN = Sizes(32, 4096, 16384, 50432, 4096, tied=False, known=False)
-"""What a model without sizes is taken for: one of seven billion weights."""
+"""Sizes assumed for a model without any: one of seven billion weights."""
 
 
 @dataclass(frozen=True)
@@ -119,12 +119,12 @@ class Texts:
 
     prompt: float = 9.0
     after: float = 4.0
-    """Of a prompt, after its subject."""
+    """Tokens of a prompt after its subject."""
     target: float = 2.5
     essence: float = 3.0
-    """Of "{} is a", from the subject's last token on."""
+    """Tokens of "{} is a" from the subject's last token on."""
     document: float = 600.0
-    """Of the text behind second moments."""
+    """Tokens of a document of the text behind second moments."""
 
 
 AVERAGE = Texts()

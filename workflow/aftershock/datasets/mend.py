@@ -18,7 +18,7 @@ from aftershock.seeds import generator
 
 SPLITS = ("train", "dev")
 KINDS = {"all": ("conflict", "round"), "conflict": ("conflict",), "round": ("round",)}
-"""Which facts a hypernetwork is trained on: those behind conflict cases, behind round cases, or both."""
+"""Kinds of cases whose facts a hypernetwork is trained on."""
 HELD_OUT = 3  # last paraphrases of a relation, which no training text has
 TARGETS = 8  # false objects that are written for one fact, each an edit of its own
 

@@ -32,7 +32,7 @@ REMEDIES = {
     NO_SIMILARITY: "labels that the encoder knows",
     COUNT_FULL: "cases.object_counts: matched",
 }
-"""What to relax for each reason; few_known has cases.min_known_objects."""
+"""The setting to relax for each reason; few_known has cases.min_known_objects."""
 
 
 def remedy(reason: str) -> str | None:

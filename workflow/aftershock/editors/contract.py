@@ -23,7 +23,7 @@ Contexts = Sequence[Sequence[str]]
 """Kinds of templates for a prompt; the first kind is the plain ["{}"]."""
 
 LayerRule = Callable[[int], tuple[int, ...]]
-"""The layers to edit in a model of so many layers."""
+"""The layers to edit, by a model's number of layers."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,7 @@ def layers_of(settings: Any) -> tuple[int, ...]:
 
 
 Memory = Mapping[str, "Tensor"]
-"""What a method carries from edit to edit, such as keys of earlier edits; every tensor has a case axis
-first."""
+"""A method's memory from edit to edit, such as keys of earlier edits; every tensor has a case axis first."""
 
 
 @dataclass(frozen=True)

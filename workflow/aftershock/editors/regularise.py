@@ -17,7 +17,7 @@ from aftershock.lm.edits.weights import WeightDelta
 
 Value = TypeVar("Value")
 BASES = {"log": math.e, "log1_2": 1.2, "log1_5": 1.5, "log2": 2.0}
-"""Of PRUNE's logarithms."""
+"""Bases of PRUNE's logarithms."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Editors that keep a case's edits in one memory, which stands for the whole of its edits so far."""
+"""Editors that keep all edits of a case in one memory."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from aftershock.seeds import derive
 
 
 class RememberingEditor(ContextEditor):
-    """Cases are written one after the other, and the requests of a case too, each into its memory."""
+    """Editor that writes cases, and the requests of a case, one after the other into the case's memory."""
 
     kind: type[CaseTensors]
     """Of the delta that holds a memory."""

@@ -22,7 +22,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Auto = Literal["auto"]
-"""A setting that the editor measures on the model; `Editor.measured` has what it found."""
+"""A setting that the editor measures on the model; `Editor.measured` has its value."""
 
 Passes = Annotated[int, Field(lt=0)]
 Probability = Annotated[float, Field(ge=0, lt=1)]

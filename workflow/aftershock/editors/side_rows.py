@@ -67,9 +67,11 @@ class SideRows:
             if size:
                 read[i, :size] = own.stop - 1 - size + torch.arange(size)
                 tokens[i, :size], shares[i, :size] = torch.tensor(text.ids[-size:]), text.share
-        placed = [tensor.to(lm.device) for tensor in (ids, valid, prompts, read, tokens, shares)]
-        nothing = torch.empty(0)
-        rows = cls(*placed, left, nothing, nothing, nothing, None)
+        ids, valid, prompts, read, tokens, shares = (
+            tensor.to(lm.device) for tensor in (ids, valid, prompts, read, tokens, shares)
+        )
+        unread = torch.empty(0)
+        rows = cls(ids, valid, prompts, read, tokens, shares, left, unread, unread, unread, None)
         names = module, mlp, stream = lm.projection(layer), lm.mlp(layer), lm.layer(layer)
         with (
             apply_deltas(lm, state, rows._batch()),
@@ -97,7 +99,7 @@ class SideRows:
         return -(log_p.gather(2, self.tokens[..., None])[..., 0] * self.shares).sum()
 
     def _batch(self) -> Batch:
-        """The rows as deltas see them."""
+        """The rows as a Batch for deltas."""
         places = torch.arange(self.ids.shape[1], device=self.ids.device)
         ends = (places * self.prompts).amax(dim=1)
         return Batch(self.ids, torch.zeros(len(self.ids), dtype=torch.long, device=self.ids.device), ends)
@@ -121,5 +123,5 @@ class EarlyEnd:
         return abs(self.last - self.before) <= self.CHANGE and self.last <= self.LOW
 
     def update(self, loss: float) -> None:
-        """Take in the loss of an update."""
+        """Record the loss of an update."""
         self.before, self.last = self.last, loss

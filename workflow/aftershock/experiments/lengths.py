@@ -17,7 +17,7 @@ from aftershock.prompts import fill, join
 NAMED = 5  # of the texts that are too long, in an error
 AROUND = 8  # tokens that a tokenizer may put around a text, or add to one
 Text = tuple[str, str]
-"""Whose text it is, for an error, and the text."""
+"""The subject of a text, for an error, and the text."""
 
 
 def check_lengths(lm: LanguageModel, texts: Iterable[Text]) -> None:

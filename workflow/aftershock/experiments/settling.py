@@ -26,7 +26,7 @@ SETTLED = 0.9
 """The expected cosine of u with that of a text without end, from which on the text is enough; Gaussian keys
 reach it near 5 vectors per dimension. Edits no longer change with more: see docs/moments.md."""
 GROWTH = 1.25
-"""The factor by which the text grows from one look to the next."""
+"""The factor by which the text grows from one check to the next."""
 
 
 @dataclass

@@ -38,7 +38,7 @@ class Drawn:
     """Round cases of each dataset that are drawn object by object, for the lowest seed."""
     seed: int = 0
     level: float = LEVEL
-    """Of intervals."""
+    """Level of intervals."""
     health: pd.DataFrame | None = None
     """HEALTH_SUMMARY."""
 

@@ -40,10 +40,10 @@ PANELS = {
         ),
     ),
 }
-"""Metrics shown for each dataset, what each is compared with, and that in words."""
+"""Metrics shown for each dataset, the control of each, and its description."""
 
 LOWEST = -100.0
-"""A ratio without lower limit is drawn to here; what lies below is written."""
+"""Lower end of the axis of a ratio without lower limit; values below it are printed."""
 
 
 def bars(

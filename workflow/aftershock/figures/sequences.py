@@ -37,13 +37,13 @@ class Panel:
     title: str
     lines: Mapping[str, pd.DataFrame]
     levels: Mapping[str, float] = field(default_factory=dict)
-    """Horizontal lines by what they are called."""
+    """Horizontal lines by label."""
     reported: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """Reported points of a line, with checkpoint and value."""
     ended: Mapping[str, int] = field(default_factory=dict)
     """The edits after which a line's sequence ended early."""
     note: str = ""
-    """Why the panel is greyed."""
+    """Reason why the panel is greyed."""
     logarithmic: bool = False
 
 

@@ -16,7 +16,7 @@ from aftershock.seeds import generator
 
 SHOWN = ("distortion", "distortion_released", "ignore_rate")
 ENOUGH = 5
-"""The largest numbers of objects are drawn together until so many cases have them."""
+"""The largest numbers of objects are merged until at least this many cases have them."""
 
 
 def groups(sizes: pd.Series, enough: int = ENOUGH) -> dict[str, np.ndarray]:

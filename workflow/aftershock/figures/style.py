@@ -70,7 +70,7 @@ class Look:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Apply the matplotlib settings that all figures share."""
+    """Context manager: matplotlib has the settings that all figures share."""
     with matplotlib.rc_context(STYLE):
         yield
 
@@ -127,7 +127,7 @@ LAYOUT_TABLES = ["GDEF", "GPOS", "GSUB", "kern"]
 
 @contextmanager
 def fonts_without_layout() -> Iterator[None]:
-    """Subset fonts in a PDF without their layout tables."""
+    """Context manager: fonts in PDFs are subset without their layout tables."""
     before = subset.Options._drop_tables_default
     subset.Options._drop_tables_default = [*before, *LAYOUT_TABLES]
     try:

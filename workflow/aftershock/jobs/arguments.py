@@ -24,9 +24,9 @@ class Wanted:
     qos: tuple[str, ...] = ()
     gpus: tuple[str, ...] = ()
     first_look: int = 40
-    """Seconds before the plugin first asks what became of a job."""
+    """Seconds before the plugin first queries a job's state."""
     jobs: int = 1
-    """That Snakemake submits at a time, at most."""
+    """Largest number of jobs that Snakemake submits at a time."""
 
 
 def chosen_executor(arguments: Sequence[str]) -> str | None:

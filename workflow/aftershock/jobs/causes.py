@@ -24,11 +24,11 @@ NOISE = re.compile(
     r"At least one job did not complete|Exited with exit code|CalledProcessError|Job step aborted"
 )
 SHARE = 0.9
-"""Of the memory asked for; a job that vanished above it is taken to have run out of memory."""
+"""Share of the requested memory; a job that vanished above it is assumed to have run out of memory."""
 LONGER, LONGEST = 2.0, 20.0
 """Times the run time that a job is given next, at least and at most."""
 DEFAULT_MB, DEFAULT_MINUTES = 2000, 60
-"""What a job asked for that does not say."""
+"""Requests assumed for a job that states none."""
 
 REFUSALS = (
     (r"invalid qos", "name one of yours (`sacctmgr show associations format=QOS`) as `qos` in {profile}"),
@@ -47,7 +47,7 @@ REFUSALS = (
     (r"contact|timed out|connect", "SLURM's controller did not answer: run again when `sinfo` does"),
     (r"", "ask who runs the cluster what this means"),
 )
-"""What to do about a refusal of sbatch that matches."""
+"""Remedies for refusals of sbatch that match."""
 
 
 def cause_of(job: Evidence) -> Cause:

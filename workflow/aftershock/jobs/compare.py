@@ -10,10 +10,10 @@ import pandas as pd
 from aftershock.tables import Table
 
 TOLERANCE = 1e-3
-"""Of a log-probability, natural log; so of a probability, relative to it."""
+"""Tolerance of a log-probability, natural log; hence of a probability, relative to it."""
 
 VERDICTS = ("identical", "equal", "undecided", "different")
-"""undecided: equal within the tolerance but for decisions whose margin the tables do not hold."""
+"""undecided: equal within the tolerance but for decisions whose margin the tables do not contain."""
 
 SHOWN = 5
 LOGARITHMS = {"logprob", "token_logprobs", "log_probability", "loss", "nll", "unedited_nll"}
@@ -22,7 +22,7 @@ DECISIONS = {
     *("exact", "paraphrase", "held_out", "token_accuracy", "paraphrase_token_accuracy", "generated"),
     *("said", "rank", "known", "correct", "chosen"),
 }
-"""Columns that say which token is the likeliest, or what follows from it."""
+"""Columns that depend on which token is the likeliest."""
 CLOCKS = {"seconds"}
 """Columns of times, which no two runs share."""
 

@@ -23,7 +23,7 @@ from aftershock.jobs.compare import TOLERANCE, VERDICTS, Comparison, compare_tab
 from aftershock.tables import ARROW_TYPES, Table, provenance_of
 
 CUT = ("observations", "telemetry", "health", "answers")
-"""Folders whose files are one table, however it was cut; in answers, up to the first dot of the name."""
+"""Folders whose files are one table, however divided; in answers, up to the first dot of the name."""
 
 
 @dataclass

@@ -10,7 +10,7 @@ PROGRAM = {
     *("KeyError", "LookupError", "NameError", "NotImplementedError", "RecursionError", "RuntimeError"),
     *("StopIteration", "SyntaxError", "SystemError", "TypeError", "UnboundLocalError", "ZeroDivisionError"),
 }
-"""Errors that say nothing about data or settings."""
+"""Errors that are not about data or settings."""
 MEMORY = re.compile(
     r"out of memory|OutOfMemoryError|MemoryError|can't allocate memory|Cannot allocate memory|std::bad_alloc",
     re.IGNORECASE,

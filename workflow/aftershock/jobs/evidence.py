@@ -28,9 +28,9 @@ class Evidence:
     profile: str = "the profile's config.yaml"
     attempts: int = 1
     record: dict[str, Any] = field(default_factory=dict)
-    """Of the last attempt; empty when that came to no stage of ours."""
+    """Record of the last attempt; empty when it did not reach a stage of ours."""
     message: str = ""
-    """What Snakemake says of it."""
+    """Snakemake's message about it."""
     slurm_job: str | None = None
     slurm_logs: list[str] = field(default_factory=list)
     """The ends of SLURM's logs, one an attempt."""
@@ -40,7 +40,7 @@ class Evidence:
     node: str = ""
     restarts: int = 0
     run_died: bool = False
-    """Whether the run that it belonged to was killed."""
+    """True if the run that it belonged to was killed."""
     log_end: str = ""
     """The end of the rule's log."""
 

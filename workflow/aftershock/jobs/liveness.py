@@ -19,7 +19,7 @@ from aftershock.process import CLOCK_SECONDS, alive
 
 NEEDED = {"rule", "log", "state", "host", "pid", "started", "seconds"}
 SILENT_SECONDS = 6 * WRITE_SECONDS
-"""Without a sign of life for so long, a job on a machine that cannot be asked counts as gone."""
+"""After this time without an update, a job on a machine that cannot be queried counts as gone."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class RunInfo:
     started: float
     """Seconds since 1970."""
     arguments: tuple[str, ...] = ()
-    """Of Snakemake."""
+    """Snakemake's arguments."""
     exit: int | None = None
     """Its exit code; None while it runs, and for ever when it was killed."""
     said: str = ""

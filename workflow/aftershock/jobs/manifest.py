@@ -32,12 +32,12 @@ from aftershock.tables import provenance_of, sha256_of_rows
 RESULTS = Path("results")
 MANIFEST = RESULTS / "manifest.json"
 KNOWN = RESULTS / ".manifest.json"
-"""What was found of each file, with its size and time."""
+"""Cache of each file's entry, with its size and time."""
 
 NOT_MADE = ("logs", "jobs", "timings")
 """Folders of results/ that hold no results."""
 KEPT = ("cache", "answers")
-"""Folders of a graph with what services said, which no stage owns."""
+"""Folders of a graph with services' answers, which no stage owns."""
 PROGRAM_SECONDS = 30.0
 
 

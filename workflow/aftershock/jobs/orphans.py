@@ -20,10 +20,10 @@ from aftershock.output import write_text
 
 RUN_FILE = Path("results/.run.json")
 LINE_SECONDS = 60.0
-"""Between two lines that say what is waited for."""
+"""Seconds between two lines about jobs that are waited for."""
 PAUSE_SECONDS = 3.0
 PATIENCE_SECONDS = 600.0
-"""How long SLURM may be silent while jobs are waited for."""
+"""Longest time without an answer of SLURM while jobs are waited for."""
 SECRET = re.compile(r"--\S*(secret|passw|token|access-key)", re.IGNORECASE)
 
 
@@ -32,12 +32,12 @@ class LastRun:
     """The record of a run, in results/.run.json."""
 
     arguments: list[str] | None
-    """Of Snakemake; None where one of them may be a secret."""
+    """Snakemake's arguments; None where one of them may be a secret."""
     host: str
     pid: int
     started: str
     job_prefix: str | None
-    """How the names of its SLURM jobs start; None for a run that submits none."""
+    """Prefix of its SLURM jobs' names; None for a run that submits none."""
     exit: int | None = None
     """Its exit code; None while it runs, and for ever when it was killed."""
     said: str | None = None

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 OWN = Path(".snakemake") / "places"
-"""Below the working directory, which a run writes to anyway."""
+"""Folder below the working directory, which a run writes to anyway."""
 
 
 def user_name() -> str:

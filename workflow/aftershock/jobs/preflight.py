@@ -22,7 +22,7 @@ from aftershock.text_files import read_yaml
 
 PLUGIN = "snakemake_executor_plugin_slurm"
 LONGEST_PAUSE = 180
-"""Seconds between two looks of the executor plugin at its jobs, at most."""
+"""Longest interval in seconds between two queries of the executor plugin."""
 ROOT = Path(__file__).resolve().parents[3]
 SPECIAL = re.compile(r"[^\w@%+=:,./~^-]")
 """Characters that a shell takes for more than themselves."""

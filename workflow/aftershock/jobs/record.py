@@ -25,7 +25,7 @@ from aftershock.output import write_text
 FOLDER = Path("results/jobs")
 ASKED = ("mem_mb", "runtime", "gpu")
 WRITE_SECONDS = 10.0
-"""Seconds between two looks of a running job at itself."""
+"""Seconds between two updates of a running job's record."""
 
 
 class Record:

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from aftershock.jobs.places import user_name
 
 SECONDS = 8.0
-"""That SLURM's controller is given for an answer."""
+"""Time limit of SLURM's controller."""
 ACCOUNTING_SECONDS = 5.0
-"""That its accounting is given; without an answer it counts as off."""
+"""Time limit of its accounting; without an answer it counts as off."""
 IDS_AT_ONCE = 500  # in one command line
 GPU = re.compile(r"gpu:(?:([^:,(]+):)?(\d+)")
 WHEN_IT_ANSWERS = "Try again when `sinfo` answers, or ask who runs the cluster"
@@ -51,7 +51,7 @@ class QueuedJob:
     state: str
     """As SLURM writes it: PENDING, RUNNING, COMPLETING, …"""
     reason: str
-    """Why it is not running."""
+    """Reason why it is not running."""
 
 
 def is_here() -> bool:

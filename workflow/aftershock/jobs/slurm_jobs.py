@@ -26,7 +26,7 @@ class SlurmJob:
     node: str = ""
     rule: str = ""
     peak_bytes: int | None = None
-    """The most memory of one of its steps, which only accounting knows."""
+    """The largest memory of one of its steps, which only accounting has."""
 
     @property
     def running(self) -> bool:

@@ -38,7 +38,7 @@ class Failure:
     slurm_job: str | None = None
     outputs: list[str] = field(default_factory=list)
     said: str = ""
-    """What Snakemake said just before, such as the signal that killed a job on its own machine."""
+    """Snakemake's last message before, such as the signal that killed a job on its own machine."""
     restarted: bool = False
 
 
@@ -59,14 +59,14 @@ class RunLog:
     """SLURM jobs and their logs."""
     steps: tuple[int, int] | None = None
     last: str = ""
-    """The last line that tells what happens."""
+    """The last line that reports an event."""
     last_time: float = 0.0
     ended: bool = False
-    """Whether Snakemake itself came to an end, good or bad."""
+    """True if Snakemake itself ended, with or without success."""
     error: str = ""
-    """What ended a run before its first job, or beside its jobs."""
+    """The error that ended a run before its first job, or apart from its jobs."""
     stopped: bool = False
-    """Whether the user ended it."""
+    """True if the user ended it."""
     dry: bool = False
 
     @property

@@ -16,9 +16,9 @@ from aftershock.jobs.slurm_jobs import SlurmJob
 from aftershock.jobs.snakemake_log import RunLog, newest_runs
 
 TARGETS = ("all", "facts", "datasets")
-"""Rules that only gather what others make."""
+"""Rules that only collect the outputs of others."""
 START_SECONDS = 60.0
-"""How much older than its run a log may seem."""
+"""Largest apparent age of a log before its run."""
 NVIDIA_SMI = ("nvidia-smi", "--query-gpu=index,name,utilization.gpu,memory.used,memory.total")
 NVIDIA_SECONDS = 3.0
 
@@ -60,7 +60,7 @@ class Stage:
     """Submitted, but not started by SLURM."""
     running: list[Job] = field(default_factory=list)
     job_seconds: float | None = None
-    """What a job takes, on average."""
+    """Mean duration of a job."""
     finished_rate: tuple[float, str, float] | None = None
     """Units a second of a job that is done, the unit, and edits a second."""
 

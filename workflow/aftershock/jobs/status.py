@@ -17,9 +17,9 @@ from aftershock.jobs.snapshot import Snapshot, take
 from aftershock.jobs.view import draw
 
 SECONDS = 3.0
-"""Between two drawings."""
+"""Seconds between two drawings."""
 SLURM_SECONDS = 15.0
-"""Between two questions to SLURM, whose controller serves everybody."""
+"""Seconds between two queries of SLURM, whose controller is shared."""
 CLEAR, HOME, END_OF_LINE, BELOW = "\x1b[2J", "\x1b[H", "\x1b[K", "\x1b[J"
 SLURM_LOGS = Path(".snakemake/slurm_logs")
 

@@ -42,7 +42,7 @@ PACKAGES = ROOT / "workflow"
 ONE_EACH = ("baseline", "verify_facts", "score_objects")
 """Rules of which one table is made again beside the sample of shards."""
 CIRCUMSTANCES = ("code", "config", "versions", "device", "gpu", "processor", "threads")
-"""What may differ between the two makings of a table, and why they may differ then."""
+"""Circumstances that may differ between the original and the remade table, and so explain a difference."""
 
 
 def check_files(manifest: Mapping[str, Any], results: Path = RESULTS) -> Iterator[tuple[str, str]]:
@@ -105,7 +105,9 @@ def make_again(names: Sequence[str], config: Mapping[str, Any], arguments: Seque
     ]
     started = time.monotonic()
     if subprocess.run(command, cwd=SCRATCH, env={**os.environ, "PYTHONPATH": str(PACKAGES)}).returncode:
-        raise ManifestError(f"the sample could not be made again, see above; what there is lies in {SCRATCH}")
+        raise ManifestError(
+            f"the sample could not be made again, see above; its partial results are in {SCRATCH}"
+        )
     return time.monotonic() - started
 
 
@@ -207,7 +209,7 @@ def _same_again(manifest: Mapping[str, Any], names: Sequence[str], arguments: Se
         report = compare_again()
         print(f"Made again in {took}: {report}")
         if not report.equal:
-            print(f"What was made again lies in {SCRATCH}/results")
+            print(f"The remade tables are in {SCRATCH}/results")
             return False
         shutil.rmtree(SCRATCH)
     return True

@@ -80,7 +80,7 @@ class Findings:
 
     failed: list[tuple[Job, Cause]]
     run: list[str]
-    """What is to be said of the run itself, and of its disk."""
+    """Problems of the run itself, and of its disk."""
     fixed: int = 0
     under_way: int = 0
     earlier: int = 0

@@ -33,7 +33,7 @@ class Extract:
     labels: list[tuple[int, str, str]] = field(default_factory=list)
     """Entity, language and label."""
     oddities: dict[int, str] = field(default_factory=dict)
-    """What the negative numbers are, in words."""
+    """Descriptions of the negative numbers."""
     broken: list[bytes] = field(default_factory=list)
     """Lines that are not N-Triples."""
 

@@ -40,7 +40,7 @@ def _some(count: Term | None) -> bool:
 def _one_each(
     client: Client, entity_ids: Iterable[str], query: Callable[[Sequence[str]], str]
 ) -> list[tuple[str, Row]]:
-    """The one row about each entity, queried in batches."""
+    """The single row about each entity, queried in batches."""
     ordered, found = sorted(set(entity_ids)), []
     for start in range(0, len(ordered), BATCH):
         found += _ask(client, ordered[start : start + BATCH], query)

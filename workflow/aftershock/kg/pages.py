@@ -45,7 +45,7 @@ def fetch(
     keep: Callable[[Ids], bool] | None = None,
     size: PageSize | None = None,
 ) -> Found:
-    """All solutions of `pattern`, sorted; in large results only those that `keep` accepts.
+    """All solutions of `pattern` that `keep` accepts, sorted; the others need not fit in memory.
 
     Pages are cut by the variables `by`, each where the one before is too coarse. `total`, when known, is not
     asked for.

@@ -18,7 +18,7 @@ from aftershock.lm.model import Hook, LanguageModel
 from aftershock.lm.texts.tokens import Pair
 
 Gradients = dict[str, tuple[Tensor, Tensor]]
-"""By module: x, what enters it, (rows, positions, d_in), and the gradient at its output, (..., d_out)."""
+"""Input x (rows, positions, d_in) and gradient at the output (..., d_out), by module."""
 
 
 @dataclass(frozen=True)

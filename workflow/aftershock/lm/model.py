@@ -21,7 +21,7 @@ from aftershock.lm.texts.tokenizer_files import load_tokenizer
 Precision = Literal["strict", "tf32", "bf16"]
 DeviceMap = str | dict[str, int | str]
 Hook = Callable[[nn.Module, tuple[Any, ...], Any], Any]
-"""Called with a module, its arguments and its output; what it returns takes the output's place."""
+"""Forward hook: called with a module, its arguments and its output; returns the output to use."""
 MAKERS = "rule fetch_model or train_lm"
 
 

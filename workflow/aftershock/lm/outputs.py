@@ -24,7 +24,7 @@ class Read:
 
 
 OutputChange = Callable[[Tensor, Read], Tensor]
-"""Called with scores (entries, vocabulary) and what they follow; returns the changed model's."""
+"""Function of scores (entries, vocabulary) and the texts they follow; returns the changed scores."""
 UNREAD = (
     "a delta changes what the model puts out, which only scoring and generation can read; an editor that "
     "optimises cannot start from it"

@@ -65,7 +65,7 @@ WRITTEN = (
         SHARE,
     ),
 )
-"""What is asked of every edit: name, title, definition, scale."""
+"""Metrics of every edit: name, title, definition, scale."""
 
 
 def written() -> Iterator[Metric]:

@@ -15,7 +15,7 @@ from aftershock.metrics.observed import ALONE, UNEDITED, Readings, case_mean
 NEAR = {"neighbours": "neighbour", "same_subject": "same_subject", "texts": "locality_text"}
 """Roles of facts that an edit should leave alone, by how metrics call them."""
 GIVEN = {"locality_text"}
-"""Those of them that only a run with a file of texts has."""
+"""Roles that only a run with a file of texts has."""
 
 
 def written(edit: str, read: Readings, new: str, replaced: list[str], state: str) -> dict[str, pd.Series]:

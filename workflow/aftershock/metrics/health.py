@@ -17,7 +17,7 @@ from aftershock.datasets.table import SECOND, title_of
 from aftershock.tables.report import HEALTH_SIZES, HEALTH_SUMMARY
 
 MOST = 1e12
-"""The largest ratio of perplexities that is told apart; also that of a model whose scores are no numbers."""
+"""Largest ratio of perplexities, also given to a model whose scores are not finite."""
 
 
 @dataclass(frozen=True)

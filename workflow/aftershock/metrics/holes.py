@@ -15,7 +15,7 @@ BUILDS_ON = {FIRST: (FIRST,), SECOND: (FIRST, SECOND), ALONE: (ALONE,)}
 """States that every edited case must have, and the edits whose failure excuses their absence."""
 
 BASE = "unedited"
-"""Where observations of the unedited model come from, in place of a shard."""
+"""Place of the unedited model's observations, in the column of shards."""
 
 OBSERVATION = ["case_id", "state", "probe_id", "prompt_id"]
 PLACE = ["case_id", "state"]

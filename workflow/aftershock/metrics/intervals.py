@@ -21,10 +21,10 @@ from aftershock.metrics.settings import Statistics
 LEVEL = Statistics.level
 RESAMPLES = Statistics.resamples
 FEW = 10
-"""A bootstrap over fewer clusters than this knows too few different means."""
+"""A bootstrap over fewer clusters than this has too few different means."""
 
 WILSON, BCA, STUDENT, RANGE = "wilson", "bca", "t", "range"
-"""How an interval was made."""
+"""Kinds of intervals."""
 
 Numbers: TypeAlias = float | np.ndarray | pd.Series
 

@@ -131,7 +131,7 @@ CONTROLLED = (
     ("ignore_rate", "ignore_rate_by_chance", "even chance"),
     ("failure_rate", "failure_rate_by_chance", "even chance"),
 )
-"""Metrics, what each is compared with, and that in words."""
+"""Metrics, the control of each, and its description."""
 
 
 def difference(name: str, control: str) -> str:

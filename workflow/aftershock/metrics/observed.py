@@ -39,7 +39,7 @@ KEY = ["case_id", "state", "probe_id"]
 
 SCORINGS = {"geometric_mean": "", "joint": "joint_", "first_token": "first_"}
 PROMPTS = {"all": "", "edit": "edit_", "paraphrases": "paraphrase_"}
-"""How tokens and prompts become one probability, with what each choice adds to a column of PROBABILITIES."""
+"""Scorings of tokens and choices of prompts, with the prefixes of their columns of PROBABILITIES."""
 
 
 def column(scoring: str = "geometric_mean", prompts: str = "all") -> str:

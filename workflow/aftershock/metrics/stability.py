@@ -19,7 +19,7 @@ BASE = ("geometric_mean", "all", "all")
 EQUAL = "equal_tokens"
 VARIANT = ["metric", "scoring", "prompts"]
 DIGITS = 12
-"""Means that agree to so many decimals are tied."""
+"""Means that agree to this many decimals are tied."""
 
 
 def variant_blocks(

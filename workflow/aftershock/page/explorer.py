@@ -25,7 +25,7 @@ CHUNK = 500
 
 PROBE = ["case_id", "role", "position"]
 SKIPPED = "probability_"
-"""Metrics that only repeat what the probes show."""
+"""Prefix of metrics that only repeat the probes."""
 
 
 @dataclass(frozen=True)

@@ -240,4 +240,4 @@ ASKED: Mapping[str, tuple[Question, Callable[[Sequence[Answer], int], tuple[str,
     "together": (fall_together, most),
     "first": (falls_first, most),
 }
-"""How a claim is asked, and how its answers become one."""
+"""Functions that answer a claim's question, and combine the answers."""

@@ -79,11 +79,11 @@ class Circumstances:
     editors: Mapping[str, Mapping[str, Any]]
     """The configuration's editors by label."""
     folder: str | None = None
-    """Where the published files are; None for cases that were built."""
+    """Folder of the published files; None for cases that were built."""
     here: Mapping[str, str] = field(default_factory=dict)
-    """Words on what the notes ask about, by `here` of study.yaml."""
+    """Descriptions of the run's settings for notes, by `here` of study.yaml."""
     models: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """The same for one model only, by model."""
+    """Such descriptions of one model only, by model."""
 
 
 def is_published(path: Path, expected: Mapping[str, Any]) -> bool:

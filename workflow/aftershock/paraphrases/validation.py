@@ -97,9 +97,9 @@ class Validator:
     objects: Collection[str] = ()
     """Known labels of the relation's objects."""
     wording: str = ""
-    """Words that speak of the relation itself, beside those of its prompt."""
+    """Words that describe the relation itself, beside those of its prompt."""
     screen: Screen = Screen()
-    """Says what is offensive."""
+    """Screen of offensive words."""
     accepted: set[tuple[str, ...]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:

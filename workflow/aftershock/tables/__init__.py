@@ -31,7 +31,7 @@ ARROW_TYPES = {
     "list<bool>": pa.list_(pa.bool_()),
 }
 LETTERS = {"seed": "s", "order": "o"}
-"""Before the numbers of these wildcards in the names of folders."""
+"""Letters before the numbers of these wildcards in the names of folders."""
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ ITEM_EXAMPLES = Table(
         "value": "float64?",  # of the headline metric
     },
 )
-"""Items drawn at random, with what the model says to them at every checkpoint."""
+"""Randomly drawn items, with the model's output at every checkpoint."""
 
 SEQUENCE_SCORES = Table(
     "sequence_scores",
@@ -70,7 +70,7 @@ SEQUENCE_SCORES = Table(
         "value": "float64?",
     },
 )
-"""What edits of a sequence look like at checkpoints, an edit at a time."""
+"""Efficacy of the edits of a sequence at checkpoints, an edit at a time."""
 
 SEQUENCE_HEALTH = Table(
     "sequence_health",
@@ -133,14 +133,14 @@ ABILITIES = Table(
         "note": "string?",
     },
 )
-"""Every metric of every task along a sequence, beside what it could be by accident and the unedited model."""
+"""Every metric of every task along a sequence, with accidental scores and the unedited model's."""
 
 CURVES = Table(
     "curves",
     ("model", "plan", "editor", "order", "measure", "age", "checkpoint"),
     {**PLACE, "measure": "string", "age": "string", "checkpoint": "int64", **ESTIMATE, "orders": "int64"},
 )
-"""What becomes of edits, and the health of the model, along a sequence."""
+"""Retention of edits, and the health of the model, along a sequence."""
 
 COLLAPSES = Table(
     "collapses",
@@ -158,7 +158,7 @@ COLLAPSES = Table(
         "note": "string?",
     },
 )
-"""Where a task, or all of them together, are lost."""
+"""Checkpoints at which a task, or all of them together, are lost."""
 
 REPORTED_ABILITIES = Table(
     "reported_abilities",
@@ -204,7 +204,7 @@ ABILITY_CLAIMS = Table(
         "source": "string",
     },
 )
-"""What the studies of general abilities claim, and what this run says about it."""
+"""Claims of studies of general abilities, and their verdicts in this run."""
 
 SEQUENCE_TABLES = {
     "abilities": ABILITIES,

@@ -34,7 +34,7 @@ FACT_ANSWERS = Table(
         "candidates": "int64",  # labels of the relation that the rank is among, the object's own included
     },
 )
-"""What a model was found to say about facts, before anything is decided."""
+"""A model's answers to facts, before any decision about knowledge."""
 
 VERIFIED = Table(
     "verified",
@@ -52,7 +52,7 @@ OBJECT_ANSWERS = Table(
         "similarity": "float64?",
     },
 )
-"""What a model was found to say about several true objects, before anything is decided."""
+"""A model's answers to several true objects, before any decision about knowledge."""
 
 OBJECT_SCORES = Table(
     "object_scores",
@@ -95,4 +95,4 @@ LAYERS = Table(
         "n": "int64",  # facts, or dev cases
     },
 )
-"""Where a model keeps its facts: what restoring a layer gives back, and how well each layer is edited."""
+"""Effects by layer: probability restored by tracing, and success of edits at each layer."""

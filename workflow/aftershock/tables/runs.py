@@ -169,7 +169,7 @@ FACETS = Table(
     ("case_id", "facet"),
     {"case_id": "int64", "facet": "string", "level": "string"},
 )
-"""What cases differ in, see `metrics/facets.py`; a case of which a facet is not known has no row."""
+"""Facets of cases, see `metrics/facets.py`; a case whose facet is unknown has no row."""
 
 HOLES = Table(
     "holes",

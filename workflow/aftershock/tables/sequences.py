@@ -31,7 +31,7 @@ SEQUENCE_PROBES = Table(
         "other": "string?",  # the object compared with: the true one, or the new one for a neighbour
     },
 )
-"""What a model is asked about each edit of a plan at checkpoints."""
+"""Probes of each edit of a plan at checkpoints."""
 
 SEQUENCE_TELEMETRY = Table(
     "sequence_telemetry",
@@ -54,7 +54,7 @@ SEQUENCE_TELEMETRY = Table(
         "reason": "string?",  # why the edit failed
     },
 )
-"""What is known of each edit of a sequence right after it was made."""
+"""Log of a sequence: measurements of each edit right after it was made."""
 
 SEQUENCE_OBSERVATIONS = Table(
     "sequence_observations",
@@ -71,7 +71,7 @@ SEQUENCE_OBSERVATIONS = Table(
         "other_n_tokens": "int64?",
     },
 )
-"""What the model says to the probes of edits at checkpoints."""
+"""Scores of the probes of edits at checkpoints."""
 
 TASK_ITEMS = Table(
     "task_items",
@@ -103,7 +103,7 @@ TASK_OUTPUTS = Table(
         "truncated": "int64",  # tokens cut from the beginning of a prompt too long for the model
     },
 )
-"""What a model says to the items of a task at checkpoints."""
+"""A model's outputs for the items of a task at checkpoints."""
 
 TASK_SCORES = Table(
     "task_scores",
@@ -135,4 +135,4 @@ TASK_VERDICTS = Table(
         "prompt_sha256": "string",  # of the instruction it was given
     },
 )
-"""What another model thinks of generated answers."""
+"""Another model's judgements of generated answers."""

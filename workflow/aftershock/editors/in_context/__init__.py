@@ -29,7 +29,7 @@ class InContextSettings:
     separator: str = " "
     """The text between statements, and between these and the prompt."""
     order: Order = "newest_last"
-    """Where the statement of the last edit stands: next to the prompt, or first of all."""
+    """Position of the last edit's statement: next to the prompt, or first of all."""
     examples: Annotated[int, Field(ge=0)] = 0
     """Facts of other cases in front of a case's own, each stated and then taken up."""
     reserve: Reserve = 48

@@ -35,7 +35,7 @@ from aftershock.lm.edits.weights import WeightDelta
 
 
 class LyapLock(MomentWeightedEditor):
-    """A change is kept as factors as long as these are smaller than the matrix."""
+    """LyapLock; a change is kept as factors as long as these are smaller than the matrix."""
 
     def change(self, layer: int, K: Tensor, R: Tensor, state: State, memory: Memory | None) -> LayerChange:
         """Return the change of the solution, which replaces what the layer has been changed by so far."""

@@ -57,7 +57,8 @@ METHOD = Method(
     in_weights=False,
     changes="no weight; a matrix beside one MLP output matrix, masked by the prompt",
     layers=_layers,
-    example={"steps": 25, "lr": 1.0},
+    cost="memory",
+    example={"steps": 25, "lr": 1.0, "context_lengths": [[10, 1]]},
     recorded={
         "edit_lr": "lr",
         "n_iter": "steps",

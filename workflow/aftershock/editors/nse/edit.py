@@ -37,7 +37,7 @@ Look = tuple[Tensor, Tensor, Streams | None]
 
 
 class Nse(MomentWeightedEditor):
-    """A factorisation for each case and layer, unless all neurons are written."""
+    """NSE: a factorisation for each case and layer, unless all neurons are written."""
 
     def adjust_keys(self, layer: int, K: Tensor, previous: PreviousKeys) -> AdjustedKeys:
         """Return X^T for the keys K^T of each case, zero at neurons that are not selected."""
@@ -117,7 +117,7 @@ class Nse(MomentWeightedEditor):
         return far if limit is None else far & (distance < limit)
 
     def _fault(self, distance: float) -> str | None:
-        """Why a case of which no request is taken has failed; None where it is close enough."""
+        """Reason why a case without any request to take has failed; None where it is close enough."""
         limit = self.settings.max_distance
         if limit is None or distance < limit:
             return None
@@ -136,7 +136,7 @@ class Nse(MomentWeightedEditor):
         memory: Memory | None,
         failed: Tensor,
     ) -> tuple[State, list[dict[str, Any]]]:
-        """The change of each layer in turn that writes the requests `taken` (N,), and how it came about."""
+        """Write the requests `taken` (N,) in each layer in turn; return the change and its diagnostics."""
         layers = sorted(self.settings.layers)
         keys, hidden, streams = look
         delta: State = EMPTY

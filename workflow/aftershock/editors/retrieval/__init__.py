@@ -46,8 +46,9 @@ class RetrievalSettings:
     separator: str = " "
     """The text between statements, and between these and the prompt."""
     order: Order = "newest_last"
-    """Where the nearest statement stands (the newest of equally near ones): next to the prompt, or first of
-    all."""
+    """Position of the nearest statement (the newest of equally near ones): next to the prompt, or first of
+    all.
+    """
     examples: Annotated[int, Field(ge=0)] = 0
     """Facts of other cases, each stated and then taken up, in front of the statements of a prompt that gets
     any."""

@@ -67,7 +67,7 @@ class WiseSettings:
             )
 
 
-def five_sixths(n_layers: int) -> tuple[int, ...]:
+def _layers(n_layers: int) -> tuple[int, ...]:
     """Return the layer at five sixths of the depth: 3 of 5 published ones exactly."""
     return (min(n_layers - 1, round(5 * n_layers / 6)),)
 
@@ -79,8 +79,16 @@ METHOD = Method(
     source="Wang et al. (2024); EasyEdit",
     in_weights=False,
     changes="no weight; copies of one MLP output matrix that prompts are routed to",
-    layers=five_sixths,
-    example={"steps": 25, "lr": 0.3, "alpha": 0.2, "beta": 2.0, "gamma": 1.0},
+    layers=_layers,
+    cost="memory",
+    example={
+        "steps": 25,
+        "lr": 0.3,
+        "alpha": 0.2,
+        "beta": 2.0,
+        "gamma": 1.0,
+        "context_lengths": [[10, 1]],
+    },
     recorded={
         "edit_lr": "lr",
         "n_iter": "steps",

@@ -18,7 +18,10 @@ tokens of rows padded on the left, pads and target too; decay moves all weights,
 target's NLL is divided by one token too many; memories lack the matrix's bias (but for GPT-2), so that a
 copy of W is already away from W; in retrieval the side memory's distance has to be exceeded even where it was
 below its threshold. The release cannot apply a finished memory of a Conv1D, so that is refused. Its `replay`
-of earlier edits in later memories is not here. NUMBERS
+of earlier edits in later memories is not here.
+
+A small Llama that is edited to say Paris (30 updates, six contexts, the same mask and other text) says it
+with log p = -.15 by the paper and -.20 in the release, -1.52 before; the changes differ by .91 of their norm.
 """
 
 from collections.abc import Sequence
@@ -32,7 +35,7 @@ from aftershock.editors.remembering import RememberingEditor
 from aftershock.editors.side_rows import EarlyEnd, SideRows, Text
 from aftershock.editors.wise.ties import merge
 from aftershock.lm.edits import State
-from aftershock.lm.edits.side_memory import EMPTY_MEMORY, SideMemory
+from aftershock.lm.edits.side_memory import EMPTY_MEMORY, Choice, SideMemory
 from aftershock.lm.edits.whole_prompt import mean_over
 from aftershock.lm.texts.tokens import Pair
 from aftershock.requests import EditRequest
@@ -43,7 +46,7 @@ LATER, OLD = 0.4, 0.6  # weights of new memories and the merged one, where there
 
 
 class Wise(RememberingEditor):
-    """One delta with all memories of each case."""
+    """WISE: one delta with all memories of each case."""
 
     kind = SideMemory
 
@@ -54,7 +57,7 @@ class Wise(RememberingEditor):
 
     @property
     def released(self) -> bool:
-        """True for the released code's way."""
+        """True if the settings follow the released code."""
         return self.settings.variant == "released"
 
     @property
@@ -65,16 +68,22 @@ class Wise(RememberingEditor):
         found = [getattr(config, name) for name in names if getattr(config, name, None)]
         return found[0] if self.released else "linear"
 
+    @property
+    def choice(self) -> Choice:
+        """The rule by which one of several memories acts."""
+        if not self.settings.retrieve:
+            return "merged"
+        return "in_turn" if self.released else "farthest"
+
     def empty(self) -> SideMemory:
         """A side memory that equals the matrix."""
         weight, settings = self.lm.weight(self.module), self.settings
-        in_turn = "in_turn" if self.released else "farthest"
         thresholds = torch.full((1, 1), EMPTY_MEMORY, dtype=weight.dtype, device=weight.device)
         return SideMemory(
             module=self.module,
             activation=self.activation,
             ratio=settings.act_ratio,
-            choice=in_turn if settings.retrieve else "merged",
+            choice=self.choice,
             routing=settings.routing,
             bias=not self.released or self.lm.family.transposed,
             changes=torch.zeros(1, 1, *weight.shape, dtype=weight.dtype, device=weight.device),
@@ -207,8 +216,7 @@ class Wise(RememberingEditor):
         if memory.changes.shape[1] > settings.max_memories:
             raise ValueError(
                 f"wise: after {count} edits a model has {memory.changes.shape[1]} memories, more than "
-                f"max_memories allows ({settings.max_memories}); raise it or save_freq, or merge more of them "
-                "at a time by a higher merge_freq"
+                f"max_memories allows ({settings.max_memories}); raise it or save_freq, or lower merge_freq"
             )
         return memory
 

@@ -13,11 +13,10 @@ from aftershock.lm.edits.delta import Batch, CaseTensors, Delta, PromptDecision,
 from aftershock.lm.model import LanguageModel
 
 Tokens = Literal["last", "before", "prompt", "all"]
-"""Whose outputs are replaced: the prompt's last token's, those of the tokens before it, both, or all that
-there are, behind the prompt too."""
+"""Tokens whose outputs are replaced: the prompt's last, those before it, both, or all later ones too."""
 Distance = Literal["euclidean", "cosine"]
 ROUNDING = 1e-5
-"""Of distances, relative to the norm of a key: in another batch the same text is a little elsewhere."""
+"""Rounding of distances, relative to the norm of a key: the same text differs slightly between batches."""
 NO_TOKEN = -1  # in labels of different lengths
 
 

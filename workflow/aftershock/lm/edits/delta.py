@@ -67,7 +67,7 @@ class PromptDecision:
 
 
 BEHIND_LAYERS = sys.maxsize
-"""In place of a layer, for what changes the scores of the next token alone."""
+"""Stands for the layer of changes that affect next-token scores alone."""
 
 
 class Delta(Protocol):
@@ -77,8 +77,9 @@ class Delta(Protocol):
     """True for a change of one module's weight and bias: it adds up with others of the same `module`, and can
     be folded and exported. Such kinds derive from `weights.WeightDelta`."""
     per_token: ClassVar[bool]
-    """True if what changes at a token depends on the module's input at this token alone. Otherwise all tokens
-    of a row run in all modules, even where only some of them are read."""
+    """True if the change at a token depends on the module's input at this token alone. Otherwise all tokens
+    of a row run in all modules, even where only some of them are read.
+    """
 
     @property
     def first_layer(self) -> int:

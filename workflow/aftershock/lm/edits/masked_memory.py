@@ -122,7 +122,7 @@ class MaskedMemory(CaseTensors):
         return self.weight.double().square().flatten(1).sum(dim=1)
 
     def random_like(self, generators: Sequence[torch.Generator]) -> "MaskedMemory":
-        """The same masks, and a random W_m of the same norm."""
+        """A memory with these masks and a random W_m of the same norm."""
         noise = torch.zeros_like(self.weight)
         for case, generator in enumerate(generators):
             drawn = torch.randn(self.weight.shape[1:], generator=generator).to(noise)

@@ -40,7 +40,7 @@ class Routed(CaseTensors):
     ages: Tensor  # (B, n), the number of edits of the case before each
     soft: bool = False
     newest: bool = True
-    """Of edits that are equally similar the last one counts, else the first."""
+    """True if the last one of equally similar edits counts, else the first."""
     epsilon: float = 0.0
     """Added to the probabilities of a mixture."""
 

@@ -88,7 +88,7 @@ class SideMemory(CaseTensors):
         return found
 
     def _added(self, lm: LanguageModel, x: Tensor, case: int, k: int) -> Tensor:
-        """What a memory adds to the outputs at inputs x (..., d_in), (..., d_out)."""
+        """Addition of a memory to the outputs at inputs x (..., d_in), (..., d_out)."""
         added = x.to(self.changes.dtype) @ self.changes[case, k].T
         merged = self.choice == "merged" and k == 1  # that one is a whole layer of the release
         bias = None if self.bias or merged else lm.bias(self.module)
@@ -158,7 +158,7 @@ class SideMemory(CaseTensors):
         return self.changes.double().square().flatten(1).sum(dim=1)
 
     def random_like(self, generators: Sequence[torch.Generator]) -> "SideMemory":
-        """The same thresholds, and random changes, each of its memory's norm."""
+        """Memories with these thresholds and random changes of the same norms."""
         noise = torch.zeros_like(self.changes)
         for case, generator in enumerate(generators):
             for k in self.used[case].nonzero()[:, 0].tolist():

@@ -1,4 +1,4 @@
-"""What deltas share that look at a whole prompt, and that stand for those before them."""
+"""Helpers of deltas that read a whole prompt and include those before them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,8 +23,8 @@ def prompt_tokens(batch: Batch, n_columns: int) -> Tensor:
     found = places <= batch.prompt_ends[:, None]
     if not torch.equal(found.sum(dim=1), batch.prompt_ends + 1):
         raise ValueError(
-            "the state has a memory that decides by a whole prompt, and a pass begins inside one; edit with this "
-            "method first, or on a model without such a memory"
+            "the state has a memory that decides by a whole prompt, and a pass begins inside one; edit with "
+            "this method first, or on a model without such a memory"
         )
     return found
 

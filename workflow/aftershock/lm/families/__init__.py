@@ -56,7 +56,7 @@ GATED = Family(
 """The names that Llama introduced and many later families kept."""
 
 GATED_POST_NORM = replace(GATED, mlp_norm="model.layers.{}.post_feedforward_layernorm")
-"""The same with the MLP's output normalised before it joins the residual stream."""
+"""Names as in GATED, with the MLP's output normalised before it joins the residual stream."""
 
 
 def list_families() -> list[str]:

@@ -64,7 +64,7 @@ class ScopeClassifier:
     projection: Tensor | None = None  # (d, width of the encoder); None for its vectors as they are
     distance: Distance = "square"
     heads: int = 1
-    """Parts of a vector whose distances are taken by themselves; the smallest one counts."""
+    """Number of parts of a vector whose distances are taken separately; the smallest one counts."""
     bound: bool = False
     """True if vectors pass through tanh."""
 

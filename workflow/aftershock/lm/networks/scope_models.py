@@ -49,7 +49,7 @@ class ScopeModels:
 
 
 KNOWN: WeakValueDictionary[str, ScopeModels] = WeakValueDictionary()
-"""Those that are in use, for deltas that are read from files."""
+"""Models that are in use, for deltas that are read from files."""
 
 
 def find_models(sha256: str) -> ScopeModels:

@@ -22,7 +22,7 @@ from aftershock.requests import EditRequest
 ESSENCE = "{} is a"  # the continuation of this text should not change
 
 Text = list[tuple[Located, tuple[int, ...]]]
-"""Of one value: texts without their target's last token, with that target; last ESSENCE, which has none."""
+"""Texts of one value, without their target's last token, each with its target; last ESSENCE, without one."""
 
 
 def write_texts(

@@ -32,7 +32,7 @@ PATTERNS = (
     "In the case of {}, the [noun] is",
     "What is the [noun] of {}? It is",
 )
-"""Ways to ask for any relation whose object has a name; used for training only."""
+"""Patterns for any relation whose object has a name; used for training only."""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class Sums:
 
 
 Part = Literal["mlp", "attention"]
-"""The part of a layer whose output projection moments are of what enters."""
+"""The part of a layer at whose output projection moments are taken."""
 
 
 def second_moments(

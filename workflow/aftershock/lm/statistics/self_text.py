@@ -10,7 +10,7 @@ from aftershock.lm.model import LanguageModel
 from aftershock.seeds import derive
 
 DOCUMENTS = 40
-"""Documents that are written side by side."""
+"""Documents generated in one batch."""
 DOCUMENT_TOKENS = 256
 """Tokens at which a document that goes on is cut."""
 SEPARATOR = "<|endoftext|>"

@@ -12,7 +12,7 @@ from aftershock.lm.texts.frames import answer_ends
 from aftershock.seeds import derive
 
 PLAIN_ENDING = "\n\nAnswer:\n["
-"""What a model without a chat template goes on from; the bracket belongs to its answer."""
+"""Ending of a prompt for a model without a chat template; the bracket belongs to its answer."""
 
 
 @dataclass(frozen=True)
