@@ -29,6 +29,8 @@ KINDS: dict[str | None, Kind] = {
     "dense": Kind(trained.dense, trained.dense_bytes, delta=True),
     "rank one": Kind(optimised.rank_one, optimised.value_bytes),
     "multi-layer": Kind(optimised.multi_layer, optimised.value_bytes),
+    "several passes": Kind(optimised.several_passes, optimised.value_bytes),
+    "projected": Kind(trained.projected, trained.dense_bytes, delta=True),
     "inside layers": Kind(optimised.inside_layers, optimised.value_bytes),
     "hypernetwork": Kind(trained.gradient, trained.gradient_bytes),
     "text": Kind(remembered.text, remembered.text_bytes, before=remembered.more_tokens),

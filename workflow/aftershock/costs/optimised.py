@@ -19,22 +19,33 @@ def multi_layer(e: Editing, inside: bool = False) -> Work:
 
     A value `inside` the last of them has all of this layer run again in every step.
     """
-    s, sizes = e.settings, e.sizes
+    s = e.settings
     if s.multi_label == "sequential" and e.requests > 1:
         return multi_layer(replace(e, requests=1.0), inside) * e.requests
     labels = e.requests if s.multi_label == "mixture" else 1.0
     together = replace(e, requests=1.0 if s.multi_label == "mixture" else e.requests)
     layers = sorted(s.layers)
     total = _values(together, layers[-1] - inside, labels) + _whitening(e, together.cases * together.requests)
-    contexts = context_tokens(s)
-    rows = e.cases * len(contexts) * (1.0 if s.multi_label != "joint" else e.requests)
-    width = max(contexts) + e.texts.prompt
-    below = 0
-    for layer in layers[1:]:
-        total += run(sizes, 1, rows * width, layers[-1] + 1 - below, width)
-        total += _whitening(e, e.cases * e.requests)
-        below = layer
+    for look in _looks(e)[1:]:
+        total += look + _whitening(e, e.cases * e.requests)
     return total
+
+
+def several_passes(e: Editing) -> Work:
+    """The same several times over, from the first layer on, and a last look at all keys."""
+    made = multi_layer(e)
+    looks = sum(_looks(e), NOTHING)
+    passes = e.settings.max_iterations - 1
+    return made + _looks(e)[0] + looks * (passes - 1 + e.settings.previous_keys)
+
+
+def _looks(e: Editing) -> list[Work]:
+    """A pass up to the last edited layer for each of them, which begins at the one before it."""
+    layers, contexts = sorted(e.settings.layers), context_tokens(e.settings)
+    rows = e.cases * len(contexts) * (1.0 if e.settings.multi_label != "joint" else e.requests)
+    width = max(contexts) + e.texts.prompt
+    belows = [0, 0, *layers[1:-1]][: len(layers)]
+    return [run(e.sizes, 1, rows * width, layers[-1] + 1 - below, width) for below in belows]
 
 
 def inside_layers(e: Editing) -> Work:

@@ -65,6 +65,17 @@ def adapter_bytes(e: Editing) -> float:
     return min(e.requests, s.batch_size) * (width * kept + 4 * e.texts.target * e.sizes.vocabulary * FLOAT)
 
 
+def projected(e: Editing) -> Work:
+    """Fine-tuning as `dense`, with gradients projected, and what targets are sensitive to read at the end."""
+    s, sizes, layers = e.settings, e.sizes, len(e.settings.layers)
+    products = 4 * sizes.matrix * (sizes.width + sizes.inner) * (2 if s.project == "step" else 1)
+    updates = math.ceil(e.requests / s.batch_size) * s.steps * e.steps_made
+    rows, width = e.cases * e.requests, (e.texts.prompt + e.texts.target - 1) * padding(e)
+    read = run(sizes, 1, rows * width, sizes.layers, width, rows * e.texts.target, backward=True)
+    decomposed = 10 * (sizes.inner**3 + sizes.width**3) * layers * e.cases
+    return dense(e) + Work(e.cases * layers * products * updates, exact=decomposed) + read * s.remember_edits
+
+
 def gradient_step(e: Editing) -> Work:
     """One gradient per request, with the update solved for in closed form."""
     s, sizes, width = e.settings, e.sizes, (e.texts.prompt + e.texts.target - 1) * padding(e)

@@ -50,7 +50,7 @@ METHOD = Method(
     source="arXiv:2602.15823",
     changes="whole MLP output matrices, outside the directions in which text's loss is curved",
     layers=_layers,
-    cost="dense",
+    cost="projected",
     example={"steps": 8, "lr": 0.02, "energy": 0.8, "documents": 8, "document_tokens": 12},
     recorded={
         "layers": "layers",

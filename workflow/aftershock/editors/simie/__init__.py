@@ -48,6 +48,11 @@ class SimIeSettings:
         )
 
     @property
+    def context_lengths(self) -> tuple[tuple[int, int], ...]:
+        """The texts that the method reads prompts after; none where it reads prompts alone."""
+        return getattr(self.edited_by, "context_lengths", ())
+
+    @property
     def in_order(self) -> bool:
         """True if edits of the method depend on earlier ones."""
         return bool(getattr(self.edited_by, "in_order", False))
@@ -65,7 +70,10 @@ METHOD = Method(
     cost="wrapper",
     example={
         "ridge": 1e-3,
-        "base_settings": {"steps": 12, "lr": 0.5, "weight_decay": 0.01, "clamp": 4.0},
+        "base_settings": {
+            **{"steps": 12, "lr": 0.5, "weight_decay": 0.01, "clamp": 4.0, "context_lengths": ((10, 1),)},
+            "context_openings": ("The", "Therefore", "Because", "I", "You"),
+        },
     },
     recorded={"lamHyper": "ridge"},
 )
