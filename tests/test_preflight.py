@@ -195,7 +195,7 @@ def test_what_slurm_itself_refuses(fake: FakeSlurm) -> None:
     )
     said = told(partitions=("cpu",), qos=("long",), accounts=("lab",))
     assert "SLURM refuses jobs in cpu: allocation failure: Job violates accounting/QOS" in said
-    assert "make resume" in said
+    assert "aftershock resume" in said
     assert fake.asked("sbatch")[-1].startswith("--test-only --partition=cpu --account=lab --qos=long ")
     fake.says("sbatch", error="some rule of the site about memory\n", code=1)  # of this small job only
     assert preflight.check_cluster(Wanted(partitions=("cpu",)))

@@ -1,4 +1,4 @@
-"""How far a run is at one moment: what `make status` shows, before it is drawn."""
+"""How far a run is at one moment: what `aftershock status` shows, before it is drawn."""
 
 import shutil
 import subprocess
