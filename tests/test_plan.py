@@ -134,7 +134,7 @@ def test_what_stands_in_the_way_is_said(monkeypatch, tmp_path):
 
 def test_measured_figures_are_taken_for_the_device_of_that_name(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    entry = yaml.safe_load(module.ROOT.joinpath("resources/devices.yaml").read_text(encoding="utf-8"))
+    entry = yaml.safe_load(module.PROJECT.joinpath("resources/devices.yaml").read_text(encoding="utf-8"))
     mine = entry["h100-80gb"] | {"measured": True, "pass_seconds": 1.0}
     write({"h100-80gb": mine}, tmp_path / "mine.yaml")
     assert choose_device("h100-80gb", None) == shipped()["h100-80gb"]
