@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
+from aftershock.project import PROJECT
+
 
 def lines_of(what: str) -> list[str]:
     """Return a line for each known name, with what it is, in the order of their names or of the pipeline."""
@@ -35,7 +37,8 @@ def _datasets() -> Mapping[str, str]:
 def _tasks() -> Mapping[str, str]:
     from aftershock.tasks.definition import list_tasks, read_task
 
-    tasks = map(read_task, list_tasks())
+    folder = PROJECT / "resources" / "tasks"
+    tasks = [read_task(name, folder) for name in list_tasks(folder)]
     return {task.name: f"{task.benchmark} ({', '.join(task.metrics)})" for task in tasks}
 
 
