@@ -23,16 +23,13 @@ CORES ?= 2
 PIP = $(VENV)/bin/python -m pip install $(PIP_ARGS) -c constraints.txt
 AFTERSHOCK = @PYTHONPATH=workflow $(VENV)/bin/python -m aftershock
 PLACE = $(if $(PROFILE),--profile $(PROFILE),--cores $(CORES))
-# Subcommands of `aftershock`; those of the first list are Snakemake's to run.
-RUNS := demo run datasets verify
-LOOKS := resume status why plan queries validate convert manifest export list add-model
 
-.PHONY: $(RUNS) $(LOOKS) test slurm-test check-method golden bench gpu-check lint environment
+.PHONY: demo run datasets verify resume status why plan queries validate convert manifest export list add-model test slurm-test check-method golden bench gpu-check lint environment
 
-$(RUNS): environment
+demo run datasets verify: environment
 	$(AFTERSHOCK) $@ $(CONFIG) $(PLACE) $(ARGS)
 
-$(LOOKS): environment
+resume status why plan queries validate convert manifest export list add-model: environment
 	$(AFTERSHOCK) $@ $(CONFIG) $(ARGS)
 
 # Empty: what Python compiles is kept, or each of the many processes that tests start would compile it again.

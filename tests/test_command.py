@@ -82,7 +82,7 @@ def test_a_wheel_without_snakemake_says_what_to_install(call: Callable, monkeypa
 def test_help_in_the_documentation_is_what_is_said(call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     text = (ROOT / "docs" / "command.md").read_text(encoding="utf-8")
-    shown = re.findall(r"^    \$ aftershock (.*)--help\n((?:(?:    .*)?\n)+)", text, flags=re.MULTILINE)
+    shown = re.findall(r"^    \$ aftershock (.*)--help\n((?:(?:    [^$].*)?\n)+)", text, flags=re.MULTILINE)
     assert len(shown) > 3
     for subcommand, block in shown:
         code, out, _ = call(*subcommand.split(), "--help")

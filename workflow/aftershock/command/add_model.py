@@ -1,5 +1,7 @@
 """The file of a model from a folder, the Hub or a GGUF file: `aftershock add-model`."""
 
+from __future__ import annotations
+
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -53,7 +55,7 @@ def write_model_file(source: str, name: str | None, revision: str, folder: Path)
     return [f"{file} is written.", *_told(content), *missing, f"To use it: models: [{name}]"]
 
 
-def _read(source: str, revision: str) -> tuple[dict[str, str], "PretrainedConfig"]:
+def _read(source: str, revision: str) -> tuple[dict[str, str], PretrainedConfig]:
     """Return where a model comes from, as its file names it, and its configuration."""
     path = Path(source)
     if path.suffix == ".gguf":
@@ -79,7 +81,7 @@ def _read(source: str, revision: str) -> tuple[dict[str, str], "PretrainedConfig
         return {"hub": source, "revision": repository.commit}, _config(Path(into), source)
 
 
-def _config(folder: Path, source: str, **options: str) -> "PretrainedConfig":
+def _config(folder: Path, source: str, **options: str) -> PretrainedConfig:
     """Return the configuration of a folder's language model; ValueError where transformers cannot read it."""
     from transformers import AutoConfig
 
@@ -91,7 +93,7 @@ def _config(folder: Path, source: str, **options: str) -> "PretrainedConfig":
     return read.get_text_config()
 
 
-def _sizes(config: "PretrainedConfig") -> tuple[dict[str, Any], list[str]]:
+def _sizes(config: PretrainedConfig) -> tuple[dict[str, Any], list[str]]:
     """Return `n_layers` and `shape` as far as a configuration has them, and lines on what is missing."""
     width = getattr(config, "hidden_size", None)
     inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None)
@@ -112,7 +114,7 @@ def _sizes(config: "PretrainedConfig") -> tuple[dict[str, Any], list[str]]:
     return {"n_layers": n_layers, "shape": {**found, **_other_sizes(config)}}, missing
 
 
-def _other_sizes(config: "PretrainedConfig") -> dict[str, Any]:
+def _other_sizes(config: PretrainedConfig) -> dict[str, Any]:
     """Return the entries of `shape` that have a default, where they differ from it."""
     heads = getattr(config, "num_attention_heads", 0) or 0
     pairs = getattr(config, "num_key_value_heads", None) or heads
