@@ -35,6 +35,7 @@ rule all:
         f"{REPORT}/index.html" if config["datasets"] or SEQUENCES else [],
         datasets_of_run(),
         sequences_of_run(),
+        judged_of_run(),
 
 
 onsuccess:

@@ -20,15 +20,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 import torch
 
 from recorded import Check, NotCoveredError, Recorded, worst
+from recorded_crispedit import check_crispedit
 from recorded_edits import check_ft, check_rome, check_rrome
+from recorded_lyaplock import check_lyaplock
+from recorded_memories import check_memoir, check_wise
 from recorded_mend import check_mend
 from recorded_multi_layer import check_alphaedit, check_emmet, check_encore, check_memit, check_memit_seq
 from recorded_nas import check_core, check_nas
 from recorded_neurons import check_grace, check_kn
+from recorded_nse import check_nse
 from recorded_pmet import check_pmet
 from recorded_regularisers import check_prune, check_rect, check_sphere
 from recorded_results import check_metrics, check_scoring
 from recorded_serac import check_serac
+from recorded_simie import check_simie
 from recorded_tuning import check_locft, check_ultraedit
 
 CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
@@ -40,6 +45,9 @@ CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "memit-seq": check_memit_seq,
     "encore": check_encore,
     "emmet": check_emmet,
+    "lyaplock": check_lyaplock,
+    "nse": check_nse,
+    "simie": check_simie,
     "alphaedit": check_alphaedit,
     "pmet": check_pmet,
     "nas": check_nas,
@@ -50,9 +58,12 @@ CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "ultraedit": check_ultraedit,
     "stableedit": check_ultraedit,
     "locft": check_locft,
+    "crispedit": check_crispedit,
     "rect": check_rect,
     "prune": check_prune,
     "sphere": check_sphere,
+    "wise": check_wise,
+    "memoir": check_memoir,
     "scoring": check_scoring,
     "serac": check_serac,
 }

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aftershock.editors.contract import Memory
+from aftershock.editors.contract import EditResult, Memory
 from aftershock.editors.methods import method_of
 from aftershock.editors.multi_layer import AdjustedKeys, MultiLayerEditor
 from aftershock.editors.previous_keys import PreviousKeys
@@ -90,15 +90,8 @@ def check_edits(
     token_check, other = tokens_check(case)
     yield token_check if not other else Check("tokens recorded", 0.0, EXACT)
     names = [x["name"] for x in case.inputs["intermediate"] if f"{x['name']}.keys" in case.tensors]
-    state: State = ()
-    memory: Memory | None = None
-    states, memories, results = [], [], []
     with using(other), decided(editor, [case.tensors[f"{name}.keys"] for name in names]) as decisions:
-        for call in calls:
-            results.append(editor.edit([case.requests[call]], state, memory))
-            state, memory = state + results[-1].delta, results[-1].memory
-            states.append(state)
-            memories.append(memory)
+        results, states, memories = run_calls(case, editor, calls)
     yield from decisions
     optimised = iter(zip(case.optimisations, case.outputs["trace"], strict=True))
     layers, known = iter(names), {layer: PreviousKeys() for layer in editor.settings.layers}
@@ -114,8 +107,23 @@ def check_edits(
         for found in spread:
             yield from layer_checks(case, given or editor, found, case.part(next(layers)), known)
     yield from between_checks(case, editor, states, memories)
-    yield from delta_checks(case, lm, state)
-    yield from behaviour_checks(case, lm, state)
+    yield from delta_checks(case, lm, states[-1])
+    yield from behaviour_checks(case, lm, states[-1])
+
+
+def run_calls(
+    case: Recorded, editor: MultiLayerEditor, calls: Sequence[slice]
+) -> tuple[list[EditResult], list[State], list[Memory | None]]:
+    """The result of each call on top of those before it, with the state and the memory after it."""
+    state: State = ()
+    memory: Memory | None = None
+    results, states, memories = [], [], []
+    for call in calls:
+        results.append(editor.edit([case.requests[call]], state, memory))
+        state, memory = state + results[-1].delta, results[-1].memory
+        states.append(state)
+        memories.append(memory)
+    return results, states, memories
 
 
 def layer_checks(

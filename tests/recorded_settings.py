@@ -121,6 +121,8 @@ PEERS = {
         # the last one scales what norm_control turns on
         nowhere=("emmet_lambda", "calculate_objective_value", "dynamic_multiplier"),
     ),
+    "lyaplock": multi_layer("lyaplock"),
+    "nse": multi_layer("nse"),
     "emmet": multi_layer("emmet", nowhere=("calculate_objective_value",)),
     "pmet": multi_layer("pmet"),
     "alphaedit": multi_layer("alphaedit", nowhere=("P_loc", "mom2_update_weight")),

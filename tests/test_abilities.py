@@ -10,7 +10,7 @@ from aftershock.metrics.abilities.abilities import abilities
 from aftershock.metrics.abilities.answers import answers, entropy, item_clusters, repetition
 from aftershock.metrics.abilities.examples import examples
 from aftershock.metrics.abilities.floors import floor_of
-from aftershock.metrics.abilities.many_items import OF_MANY, Noted, area
+from aftershock.metrics.abilities.many_items import OF_MANY, Noted, area, base_of
 from aftershock.metrics.abilities.settings import ALL, TaskInfo
 from aftershock.metrics.settings import Statistics
 from aftershock.tables.abilities import ABILITIES, ITEM_ANSWERS, ITEM_EXAMPLES, ITEM_SCORES
@@ -154,8 +154,6 @@ def test_a_weight_counts_an_item_so_often(name):
 
 def test_every_metric_that_is_no_mean_has_its_function():
     means = {name for name, metric in METRICS.items() if metric.combine.__name__ == "_mean"}
-    from aftershock.metrics.abilities.many_items import base_of
-
     assert {base_of(name) for name in set(METRICS) - means} == set(OF_MANY)
 
 

@@ -14,6 +14,11 @@ USED_BY = {
         *("protocol_version", "RequestHandlerClass", "timeout"),
     ],
     "io and tempfile": ["readable", "readinto", "tempdir"],
+    "lm-evaluation-harness": [
+        *("aggregation", "construct_requests", "doc_to_*", "download", "eot_token_id", "fewshot_context"),
+        *("generate_until", "has_*_docs", "higher_is_better", "loglikelihood*", "_loglikelihood_tokens"),
+        *("disable_tqdm", "process_results", "test_docs", "tok_encode", "VERSION"),
+    ],
     "Python": ["__dir__", "__getattr__"],
     "pytest and xdist": ["_split_scope", "loadscopereorder", "pytestmark", "pytest_*"],
     "Snakemake": ["is_producer", "products", "remove_existing_output"],

@@ -17,13 +17,13 @@ from aftershock.experiments.sequences.checkpoint import at_checkpoint
 from aftershock.experiments.sequences.log import MANIFEST, EditLog
 from aftershock.experiments.sequences.plan import Plan
 from aftershock.experiments.sequences.probes import probe, probe_checkpoints
-from aftershock.experiments.sequences.run import identity_of, run_sequence
+from aftershock.experiments.sequences.run import edits_in_order, identity_of, load_edits, run_sequence
 from aftershock.experiments.sequences.writing import publish, unfinished, writing
 from aftershock.lm.edits import EMPTY, LowRank
 from aftershock.lm.edits.accumulate import accumulate
 from aftershock.lm.scoring import score
 from aftershock.requests import Query
-from aftershock.tables.sequences import SEQUENCE_OBSERVATIONS
+from aftershock.tables.sequences import SEQUENCE_EDITS, SEQUENCE_OBSERVATIONS
 from editing import identical
 from sequenced import IDENTITY, Faulty, edits, interrupted, opened, plan, run
 from small_workflow import DEADLINE
@@ -136,6 +136,25 @@ def test_an_identity_covers_edits_artifacts_and_settings(tmp_path):
     found.append(made())
     assert len(set(found)) == len(found)
     assert made() == found[-1]
+
+
+def test_edits_are_the_kept_ones_in_the_order_of_the_plan(tmp_path):
+    rows = pd.DataFrame(
+        {
+            "edit_id": [2, 1, 0],
+            "source_id": ["c", "b", "a"],
+            "prompt": "{} was born in",
+            "subject": ["C", "B", "A"],
+            "target_new": ["Oslo", "Rome", "Graz"],
+            "target_true": "",
+            "relation": None,
+            "kept": [True, False, True],
+            "reason": None,
+        }
+    )
+    assert [edit.edit_id for edit in edits_in_order(rows, plan(2), 0)] == [0, 2]
+    SEQUENCE_EDITS.write(rows, tmp_path / "edits.parquet")
+    assert [request.subject for request in load_edits(tmp_path / "edits.parquet")] == ["A", "C"]
 
 
 def test_a_log_is_moved_whole_and_leftovers_of_others_go(tmp_path):

@@ -38,11 +38,11 @@ def test_a_part_of_the_folder_and_a_wrong_record(tmp_path, capsys):
     shutil.copytree(GOLDEN / "models" / "tiny-gpt2", tmp_path / "models" / "tiny-gpt2")
     case = tmp_path / "cases" / "ft-gpt2" / "constr"
     shutil.copytree(GOLDEN / "cases" / "ft-gpt2" / "constr", case)
-    shutil.copytree(GOLDEN / "cases" / "wise-gpt2", tmp_path / "cases" / "wise-gpt2")
+    shutil.copytree(case, tmp_path / "cases" / "other-gpt2" / "constr")
     assert main([str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert out.endswith("1 passed, 0 failed\n")
-    assert "wise       gpt2/no-pad-one-edit     not implemented" in out
+    assert "other      gpt2/constr              not implemented" in out
 
     outputs = json.loads((case / "outputs.json").read_text())
     outputs["trace"][0][3]["loss"] += 0.01

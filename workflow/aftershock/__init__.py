@@ -1,4 +1,4 @@
-"""Aftershock: what else moves when a fact in a language model is edited.
+"""Aftershock: measurement of the side effects of editing facts in a language model.
 
 Packages, in the order of the pipeline: `kg` mines facts and logic rules from a graph, `paraphrases` finds
 other wordings of prompts, `datasets` turns facts into benchmark cases, `lm` loads, trains and scores

@@ -1,4 +1,4 @@
-"""The figure that goes with a dataset's page: what it is made of, and what became of the candidates."""
+"""The figure on a dataset's page: its cases, and the candidates kept and dropped."""
 
 from collections.abc import Mapping, Sequence
 from textwrap import fill
@@ -62,7 +62,7 @@ def _cases(axis: Axes, cases: pd.DataFrame) -> None:
 
 
 def _candidates(axis: Axes, counts: pd.DataFrame) -> None:
-    """What became of the candidates of each split."""
+    """Draw the kept and dropped candidates of each split."""
     numbers = counts.pivot_table(
         index="reason", columns="split", values="candidates", aggfunc="sum", fill_value=0
     )

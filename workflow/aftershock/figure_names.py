@@ -1,14 +1,14 @@
-"""The figures of a run: what each kind shows, and how its files are called. No drawing library is loaded."""
+"""The kinds of figures of a run, their content and file names. No drawing library is loaded."""
 
 from dataclasses import dataclass
 
 WHOLE = "all"
-"""In place of a dataset: a figure of a model's whole run."""
+"""Stands for a dataset in figures of a model's whole run."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of figure: its title, beside a dataset's name, and what it shows in a sentence or two."""
+    """One kind of figure: its title, put beside a dataset's name, and a description."""
 
     title: str
     about: str

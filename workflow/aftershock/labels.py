@@ -1,4 +1,4 @@
-"""Labels are data: what has to be done to them before a drawing, LaTeX or Markdown shows them as text."""
+"""Escaping of labels, which are data, before figures, LaTeX or Markdown show them as text."""
 
 import re
 import unicodedata

@@ -55,7 +55,7 @@ NO_JOBS = (
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run Snakemake with these arguments, or end with what hinders that."""
+    """Run Snakemake with these arguments, or end with what prevents that."""
     try:
         launch(arguments)
     except (PreflightError, SlurmError) as error:
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def launch(arguments: Sequence[str]) -> None:
-    """Take the lock, clear up after a killed run, then be Snakemake.
+    """Take the lock, clear up after a killed run, then run Snakemake in this process.
 
     Raises PreflightError or SlurmError with what would stop the run.
     """
@@ -134,7 +134,7 @@ def _launch(own: argparse.Namespace, arguments: list[str]) -> NoReturn:
 
 
 def _take_folder() -> float:
-    """Lock this folder, which must be writable; the time of its file system."""
+    """Lock this folder, which must be writable; return the time of its file system."""
     now = check_writable(LOCK.parent)
     check_writable(SNAKEMAKE)
     hold(LOCK)
@@ -142,7 +142,7 @@ def _take_folder() -> float:
 
 
 def _last_arguments() -> list[str]:
-    """What the last run was started with. Raises PreflightError where that is not known."""
+    """The arguments of the last run. Raises PreflightError where they are unknown."""
     last = orphans.read_run()
     if last is None:
         raise PreflightError(
@@ -154,7 +154,7 @@ def _last_arguments() -> list[str]:
 
 
 def _options(arguments: list[str]) -> argparse.Namespace | None:
-    """What Snakemake makes of its arguments, profiles included; None when it prints help or an error."""
+    """Snakemake's parsed arguments, profiles included; None when it prints help or an error."""
     from snakemake.cli import parse_args
     from snakemake.exceptions import WorkflowError
 
@@ -207,7 +207,7 @@ def _be_snakemake(arguments: Sequence[str]) -> NoReturn:
 
 
 def _is_locked() -> bool:
-    """Whether Snakemake's own lock is there: a run is at work, or was killed."""
+    """True if Snakemake's own lock is there: a run is at work, or was killed."""
     return SNAKEMAKE_LOCKS.is_dir() and any(SNAKEMAKE_LOCKS.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""Which layers hold a model's facts: the table, the figure and the sentences of `find_layers`."""
+"""The layers that hold a model's facts: table, figure and sentences of `find_layers`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ def tracing_rows(
 
 
 def findings(table: pd.DataFrame) -> list[str]:
-    """What LAYERS rows say, in a line per analysis: where the largest value is."""
+    """Sentences about LAYERS rows, one per analysis: the layers with the largest value."""
     lines = []
     for (analysis, measure), rows in table.groupby(["analysis", "measure"], sort=False):
         best = rows.loc[rows["value"].idxmax()]
@@ -58,7 +58,7 @@ def findings(table: pd.DataFrame) -> list[str]:
 
 
 def draw(table: pd.DataFrame, model: str) -> Figure:
-    """A panel with the indirect effects, and one for each editor with what its edits did, over layers."""
+    """A panel with the indirect effects, and one for each editor with its metrics, over layers."""
     editors = [name for name in table["analysis"].unique() if name != TRACING]
     with style():
         figure = Figure(figsize=(3.1 * (1 + len(editors)), 2.7), layout="constrained")

@@ -1,4 +1,4 @@
-"""The one run of a folder: a lock that ends with its process, and who else is at work here."""
+"""A folder's lock, which ends with its process, and other processes at work in the folder."""
 
 import errno
 import fcntl
@@ -15,7 +15,7 @@ import psutil
 from aftershock.process import alive, slurm_job
 
 LOCK = Path("results/.lock")
-ORPHAN_SECONDS = 5.0  # what belongs to a killed run on this host has ended long before
+ORPHAN_SECONDS = 5.0  # processes of a killed run on this host end long before
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 PROGRAMS = ("snakemake", "sbatch")
 
@@ -73,7 +73,7 @@ def _described() -> bytes:
 
 
 def _holder(path: Path) -> str:
-    """Who wrote the lock, and how to end it."""
+    """Text that names the lock's holder and how to end it."""
     pid, host, started = [*path.read_text(encoding="utf-8").split(" ", 2), "", "", ""][:3]
     if not started:
         return ". Wait until it has finished"
@@ -95,7 +95,7 @@ def others_at_work() -> list[psutil.Process]:
 
 
 def _works_here(process: psutil.Process) -> bool:
-    """Whether another process, in no SLURM job, is Snakemake or was started by it in the current folder."""
+    """True if another process, in no SLURM job, is Snakemake or was started by it in the current folder."""
     if process.pid == os.getpid():
         return False
     try:

@@ -1,4 +1,4 @@
-"""Outputs that appear whole or not at all."""
+"""Atomic outputs: a file or folder appears completely or not at all."""
 
 import os
 import shutil

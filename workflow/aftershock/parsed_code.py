@@ -17,14 +17,14 @@ from aftershock.output import write_text
 
 PACKAGE = Path(__file__).parent
 KEPT = (PACKAGE / "__pycache__" / "parsed_modules.json", Path(".snakemake") / "parsed_modules.json")
-"""Beside what Python compiled, or in a run's folder where the package's cannot be written."""
+"""Caches beside Python's own, or in a run's folder where the package's cannot be written."""
 
 CANNOT_CHANGE_RESULTS = {
     "modules": (
         "aftershock.code_hash",
         "aftershock.parsed_code",
         "aftershock.datasets.table",  # rules give the entry that a job works on in its `params:`
-        "aftershock.editors.artifacts",  # as are these: which editor, and what loads its artifacts
+        "aftershock.editors.artifacts",  # likewise: the editor, and the loaders of its artifacts
         "aftershock.editors.checks",
         "aftershock.editors.importing",
         "aftershock.editors.methods",
@@ -43,7 +43,7 @@ CANNOT_CHANGE_RESULTS = {
     "statements": ("logger", "logging", "print", "progress", "warnings"),
     "keywords": ("console", "progress"),  # arguments of calls
 }
-"""All code that does not count: how a job is run, watched, recorded and written down, and what it says."""
+"""Code that does not change results: running, watching, recording and reporting of jobs."""
 
 
 def portable(module: str) -> str:

@@ -88,7 +88,7 @@ def check_parent() -> None:
 
 
 def alive(process: psutil.Process) -> bool:
-    """Whether this very process, not another that took over its number, is still running."""
+    """True if this very process, not another that took over its number, is still running."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -132,7 +132,7 @@ def _named() -> tuple[str, int, float, str]:
 
 
 def _belongs() -> bool:
-    """Whether this process can belong to the named run: same host, and no SLURM job between the two.
+    """True if this process can belong to the named run: same host, and no SLURM job between the two.
 
     A run inside a SLURM job takes SLURM's variables out of the environment of the jobs it runs itself.
     """

@@ -1,4 +1,4 @@
-"""How far a long computation is: a bar on a terminal, lines in a log, and numbers for the job's record."""
+"""Progress of a long computation: a bar on a terminal, lines in a log, numbers in the job's record."""
 
 import logging
 import time
@@ -12,9 +12,9 @@ BAR_SECONDS = 0.5
 
 
 class Progress:
-    """Counts steps and tells of them. Without arguments it only counts, which is what tests want.
+    """Counts steps and reports them. Without arguments it only counts, as tests want.
 
-    `console` is a terminal's stderr: anything else gets no bar, as several jobs write there in turns. `tell`
+    `console` is a terminal's stderr: anything else gets no bar, as several jobs write to it. `tell`
     is given done, total and unit with every step. A line goes to the log every LOG_SECONDS.
     """
 
@@ -29,7 +29,7 @@ class Progress:
         self.unit = ""
 
     def begin(self, what: str, total: float | None, unit: str, done: float = 0) -> None:
-        """Start to count `unit`s of `what` anew, `done` of `total` being there already."""
+        """Start to count `unit`s of `what` anew, `done` of `total` being done already."""
         self.end()
         self.done, self.total, self.unit, self._what = done, total, unit, what
         self._first, self._started = done, time.monotonic()
@@ -63,7 +63,7 @@ class Progress:
             logging.info("%s: %g%s %ss, %.3g/s%s", self._what, self.done, of, self.unit, rate, beside)
 
     def end(self) -> None:
-        """Take the bar off the terminal's current line."""
+        """Clear the bar from the terminal's current line."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -5,14 +5,14 @@ Example sentences may stand before the sentence with the slot: "The capital of T
 
 A target follows its prompt after one space. Chinese, Japanese and Thai have none between words: in a sheet
 such a template says where its target stands, as in `{}の首都は{target}`. Elsewhere its last character is
-JOINT, which tells that nothing stands between prompt and target, and which no model is given.
+JOINT, which marks that nothing stands between prompt and target, and which no model is given.
 """
 
 import re
 
 SLOT = "{}"
 TEXT = "text"
-"""In place of a relation: the subject is a whole prompt, asked as it stands."""
+"""Stands for a relation whose subject is a whole prompt, scored as it is."""
 TARGET_SLOT = "{target}"
 JOINT = "\u2060"  # Unicode's word joiner: no break and no space
 SENTENCE_END = re.compile(r"[.!?]\s+")

@@ -1,4 +1,4 @@
-"""The page of a run: one HTML file that needs no network, and no other file unless it has very many cases."""
+"""The report page of a run: one HTML file that needs no network, and no other file unless it is large."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -67,7 +67,7 @@ INTRODUCTIONS = {
 
 @dataclass(frozen=True)
 class Material:
-    """What a page is made from."""
+    """Input of the page."""
 
     title: str
     summary: pd.DataFrame
@@ -87,7 +87,7 @@ class Material:
     counts: Mapping[tuple[str, str], pd.DataFrame] = field(default_factory=dict)
     """Candidates kept and dropped (split, reason, candidates), by model and dataset."""
     oddities: pd.DataFrame | None = None
-    """What was found in published files (columns of datasets/validate.py)."""
+    """Findings about published files (columns of datasets/validate.py)."""
     moments: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """MOMENTS by model, of the models that were edited with them."""
     beginnings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -106,7 +106,7 @@ def page(material: Material) -> str:
 
 
 def context(material: Material) -> dict[str, Any]:
-    """What the template shows."""
+    """Variables of the template."""
     runs, explorer, tested = material.runs, material.explorer, material.tables.get("comparisons")
     models, level = list(dict.fromkeys(run["model"] for run in runs)), level_of(material.config)
     bars = verdicts(material.summary, material.recall, material.bars, models)
@@ -207,7 +207,7 @@ def _setup(material: Material) -> list[str]:
 
 
 def _thresholds(material: Material) -> str:
-    """Return from where on an edit is flagged, in words."""
+    """Return the thresholds from which on an edit is flagged, in words."""
     table = material.tables.get(HEALTH)
     if table is None or table.empty:
         return ""
@@ -226,7 +226,7 @@ def _sinks(beginnings: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _marked(made: Table, material: Material) -> Table:
-    """`made`, with what a reader has to know about it before its figures."""
+    """`made`, with the warnings that belong above its figures."""
     rows = first_seed(material.summary) if len(material.summary) else material.summary
     weak = set(rows.loc[(rows["metric"] == "known") & (rows["value"] < ENOUGH_KNOWN), "dataset"])
     words = [w for c in made["columns"] if c["id"] == "dataset" for w in c["words"]]
@@ -267,7 +267,7 @@ def _metrics(tables: Sequence[Table], explorer: Explorer) -> set[str]:
 
 
 def _told(name: str) -> dict[str, str]:
-    """A metric's title, unit, better direction and definition, for scripts."""
+    """A metric's title, unit, better direction and definition, for the page's scripts."""
     entry = metric(name)
     unit = "nats" if entry.scale == NATS else "percent" if entry.percent else "plain"
     return {"title": entry.title, "unit": unit, "better": entry.better, "about": entry.about}

@@ -1,4 +1,4 @@
-"""What is asked of a model: edits to make and facts to score."""
+"""Requests to a model: edits to make and facts to score."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from aftershock.prompts import fill, split
 
 @dataclass(frozen=True)
 class EditRequest:
-    """One fact to write: after `prompt` with `subject` in its slot, the model should say `target_new`."""
+    """One fact to write: after `prompt` with `subject` in its slot, the model should answer `target_new`."""
 
     prompt: str
     subject: str
@@ -28,7 +28,7 @@ class EditRequest:
 
 @dataclass(frozen=True)
 class Query:
-    """One scored text: the log-probability of `target` after `prompt`, in the state of case number `case`."""
+    """One target to score: its log-probability after `prompt`, in the state of case number `case`."""
 
     prompt: str
     target: str

@@ -1,4 +1,4 @@
-"""Checks of what people write, YAML and TSV, against the schemas in workflow/schemas: all errors at once."""
+"""Validation of hand-written YAML and TSV against workflow/schemas, with all errors at once."""
 
 import copy
 import datetime
@@ -32,7 +32,7 @@ def read_schema(name: str) -> Mapping[str, Any]:
 
 
 def suggestion(word: Any, known: Iterable[str]) -> str:
-    """What to say about an unknown word: the closest known one, or all of them."""
+    """Hint about an unknown word: the closest known one, or all of them."""
     known = sorted(known)
     close = difflib.get_close_matches(str(word), known, n=1)
     listed = f"known: {', '.join(known)}" if known else "none is known"
@@ -70,7 +70,7 @@ def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing wrong in a document: where, as keys from the top, and what was found and is allowed."""
+    """One fault in a document: its path from the top, and what was found and is allowed."""
 
     path: tuple[str | int, ...]
     text: str
@@ -83,7 +83,7 @@ def faults(value: Any, schema: Mapping[str, Any]) -> list[Fault]:
     """Every difference between `value` and `schema`, in the order of their places."""
     found = {}
     for error in Draft202012Validator(schema).iter_errors(value):
-        narrow = "propertyNames" in error.absolute_schema_path  # knows best which keys are allowed here
+        narrow = "propertyNames" in error.absolute_schema_path  # its error names the allowed keys
         for fault in _explained(error):
             if narrow or fault.path not in found:
                 found[fault.path] = fault
@@ -91,7 +91,7 @@ def faults(value: Any, schema: Mapping[str, Any]) -> list[Fault]:
 
 
 def _explained(error: ValidationError) -> Iterator[Fault]:
-    """What one validation error says, once for each key that it is about."""
+    """Yield the faults in one validation error, one for each key that it is about."""
     path: tuple[Any, ...] = tuple(error.absolute_path)
     found: Any = error.instance
     rule: Any = error.validator_value
@@ -150,7 +150,7 @@ def number_hint(found: Any) -> str:
 
 
 def without(value: Any, found: Iterable[Fault]) -> dict[str, Any]:
-    """The entries of `value` that are not at fault, two levels deep; they can be checked further."""
+    """The entries of `value` without faults, two levels deep; they can be checked further."""
     bad = {fault.path[:2] for fault in found}
     sound = {}
     for key, part in value.items() if isinstance(value, dict) else ():
@@ -174,7 +174,7 @@ def read_sheet(path: Path, name: str) -> tuple[list[dict[str, str]], list[str]]:
 
 @cache
 def _read_sheet(file: str, content: bytes, name: str) -> tuple[list[dict[str, str]], list[str]]:
-    """`read_sheet` of a file's content: a start reads each sheet many times, and checks it once."""
+    """`read_sheet` of a file's content, cached: a start reads each sheet many times."""
     columns: Sequence[str] = read_schema(name)["required"]
     try:
         lines = read_cells(content, file)

@@ -1,4 +1,4 @@
-"""What follows the first edit of a case: the second edit itself, or several labels at once."""
+"""Selection of the requests of a second edit: e2 itself, or several objects at once."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Tables that several jobs wrote in parts, put together again."""
+"""Concatenation of tables that several jobs wrote in parts."""
 
 from collections.abc import Sequence
 from os import PathLike

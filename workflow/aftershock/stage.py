@@ -1,4 +1,4 @@
-"""What every script does around its work: log, threads, seed, provenance, the job's record."""
+"""The frame around every script's work: log, threads, seed, provenance, the job's record."""
 
 import errno
 import hashlib
@@ -30,11 +30,12 @@ FULL = "Free some space or raise the quota, then run again: finished files stay"
 
 @dataclass
 class Run:
-    """One execution of a stage: what it writes beside its outputs, and where it computes."""
+    """One execution of a stage: its provenance and progress, and its device."""
 
     provenance: dict[str, Any]
     console: TextIO = field(repr=False)
-    """The terminal's stderr, for what a user should see at once; everything printed goes to the log."""
+    """The terminal's stderr, for messages that a user should see at once; everything printed goes to the log.
+    """
     progress: Progress = field(repr=False)
     """Counts the steps of a long computation."""
 
@@ -131,7 +132,7 @@ def _logged(path: str, rule: str) -> Iterator[TextIO]:
 
 
 def _one_line(rule: str, path: str) -> Any:
-    """An excepthook that names the error only: its traceback is in the log."""
+    """An excepthook that prints the error only: its traceback is in the log."""
 
     def hook(kind: type[BaseException], error: BaseException, _: Any) -> None:
         remedy = f". {FULL}" if is_full(error) else ""
@@ -141,7 +142,7 @@ def _one_line(rule: str, path: str) -> Any:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether a disk, quota or file size limit stopped a write; databases tell it in words only."""
+    """True if a disk, quota or file size limit stopped a write; databases say so in words only."""
     limits = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return getattr(error, "errno", None) in limits or os.strerror(errno.ENOSPC) in str(error)
 
@@ -185,7 +186,7 @@ def processor() -> str:
 
 
 def _provenance(snakemake: Any, seed: int | None) -> dict[str, Any]:
-    """What made an output; equal for equal settings, code and software, so it holds no time and no path."""
+    """Provenance of an output; equal for equal settings, code and software, so without time and path."""
     params = dict(snakemake.params.items())
     code, _ = params.pop("code", None), params.pop("script", None)
     settings = json.dumps(params, sort_keys=True, default=str)

@@ -1,4 +1,4 @@
-"""Readers of text files that people write, whatever program saved them: YAML, JSON, sheets, lines of text.
+"""Readers of hand-written text files, whatever program saved them: YAML, JSON, sheets, lines of text.
 
 Files are UTF-8, with or without a byte-order mark, or UTF-16 or UTF-32 with one, as spreadsheets save
 "Unicode text". Anything else is a ValueError that names the file and the row. Files that only this project
@@ -24,7 +24,7 @@ MARKS = (  # the longer ones first: UTF-32's begins with UTF-16's
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-"""Byte-order marks and the encodings that they tell."""
+"""Byte-order marks and their encodings."""
 LONGEST_MARK = max(len(mark) for mark, _ in MARKS)
 QUOTED = re.compile(r'"(?:[^"]|"")*"', re.DOTALL)
 SHOWN = 20  # characters before a byte that cannot be read
@@ -69,7 +69,7 @@ _Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Parser):
-    """The parser in C where it is there, which is ten times as fast."""
+    """libyaml's parser where available, which is ten times as fast."""
 
 
 def read_yaml(path: str | os.PathLike) -> Any:
@@ -90,7 +90,7 @@ def read_yaml(path: str | os.PathLike) -> Any:
 
 
 def _repeated(loader: _Loader, top: yaml.Node) -> Iterator[str]:
-    """Yield a line for each key that stands twice in one mapping, of which YAML's readers drop the first."""
+    """Yield a line for each key that occurs twice in one mapping, of which YAML's readers drop the first."""
     waiting: list[tuple[yaml.Node, tuple[str, ...]]] = [(top, ())]
     seen = set()
     while waiting:

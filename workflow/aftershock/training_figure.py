@@ -26,7 +26,7 @@ def curve_name(model: str, kind: str) -> str:
 
 
 def kept_row(curve: pd.DataFrame) -> int:
-    """Which row of MEND_CURVE has the state that was kept: the first with the lowest dev loss."""
+    """Index of the row of MEND_CURVE whose state was kept: the first with the lowest dev loss."""
     return int(curve["val_total"].to_numpy().argmin())
 
 

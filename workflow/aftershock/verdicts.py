@@ -1,4 +1,4 @@
-"""What a reader has to know before trusting a table: missed bars, facts that were not known, holes."""
+"""Warnings to read before a table: missed bars, facts that were not known, missing observations."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from aftershock.metrics.layouts import ALL
 from aftershock.words import TEMPLATES, listed, percent
 
 ENOUGH_KNOWN = 0.3
-"""Below this share of known facts a table shows that the files can be run, and nothing about editing."""
+"""Below this share of known facts a table only shows that the files can be run, nothing about editing."""
 
 ENOUGH_WRITTEN = 0.5
-"""Below this share of dev edits that the best tried setting writes, a method is not set up for the model."""
+"""If even the best tried setting writes a smaller share of dev edits, a method is not tuned for the model."""
 
 RECALL, UNEDITED = "recall", "unedited model"
 
@@ -36,7 +36,7 @@ class Verdict:
 
     @property
     def met(self) -> bool:
-        """Whether the value itself reaches the bar; a missing value does not."""
+        """True if the value itself reaches the bar; a missing value does not."""
         return bool(self.value >= self.at_least)
 
     @property
@@ -72,14 +72,14 @@ def verdicts(
 
 
 def _title(bar: Mapping[str, Any]) -> str:
-    """What a bar is about. A misspelt metric is only said here: it must not end a run of hours."""
+    """Title of a bar's metric. A misspelt metric is only named here: it must not end a run of hours."""
     entry = find_metric(bar["metric"])
     title = TEMPLATES.get(bar["metric"]) if bar["dataset"] == RECALL else entry and entry.title
     return title or f"{bar['metric']}, which is no metric here,"
 
 
 def missed(summary: pd.DataFrame, bars: Sequence[Verdict], runs: Sequence[Mapping]) -> list[str]:
-    """Everything a reader has to know before trusting a table, the gravest first."""
+    """The warnings to read before a table, the most serious first."""
     rows = first_seed(summary)
     return [*_unknown(rows), *_empty(rows, runs), *_failed(rows), *_below(bars)]
 
@@ -152,6 +152,6 @@ def unwritten(model: str, editor: str, trials: pd.DataFrame) -> list[str]:
 
 
 def first_seed(summary: pd.DataFrame) -> pd.DataFrame:
-    """The rows over all cases of the lowest seed, which sentences speak of."""
+    """The rows over all cases of the lowest seed, which sentences are about."""
     rows = summary[summary["subset"] == "all"]
     return rows[rows["seed"] == rows["seed"].min()]

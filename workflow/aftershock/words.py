@@ -1,4 +1,4 @@
-"""How templates and values are called in the report."""
+"""Wording of templates and values in the report."""
 
 from collections.abc import Sequence
 

@@ -11,6 +11,7 @@ localrules:
     prepare_task,
     prepare_task_of_edits,
     prepare_task_of_world,
+    judge_task,
 
 
 rule fetch_task_data:
@@ -160,3 +161,22 @@ rule run_task:
         "Asking {wildcards.task} after edits {wildcards.checkpoints} of {wildcards.model} with {wildcards.editor}: {wildcards.plan}, order {wildcards.order}"
     script:
         "../scripts/run_task.py"
+
+
+rule judge_task:
+    input:
+        asked=items_of_task,
+        outputs="results/{kg}/{model}/sequences/{plan}/{editor}/o{order}/tasks/{task}/{checkpoints}.parquet",
+    output:
+        "results/{kg}/{model}/sequences/{plan}/{editor}/o{order}/judged/{task}/{checkpoints}.parquet",
+    log:
+        "results/logs/judge_task/{kg}.{model}.{plan}.{editor}.o{order}.{task}.{checkpoints}.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        judge=judge_settings,
+        code=code_of("judge_task"),
+    message:
+        "Judging {wildcards.task} after edits {wildcards.checkpoints} of {wildcards.model} with {wildcards.editor}"
+    script:
+        "../scripts/judge_task.py"

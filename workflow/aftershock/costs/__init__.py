@@ -1,8 +1,8 @@
-"""What a run will cost, before it runs. Nothing here loads a tensor library, and no result depends on it.
+"""Cost estimates of a run before it starts, without a tensor library; no result depends on them.
 
-Costs follow from sizes and settings: `work` of a pass through a model, `edits` of each method (by what it
-does: `trained`, `optimised`, `remembered`), `asking` of a model, `cost` of whole jobs, `questions` that a
-study asks. `devices` turns that into seconds, `sharding` into jobs of minutes,
-`needs` into what a job asks of a scheduler, and `plan` into what a study takes, whose jobs `study` lists and
-`schedule` hands out to devices.
+Costs follow from sizes and settings: `work` estimates a pass through a model, `edits` each method (by kind:
+`trained`, `optimised`, `remembered`), `asking` the scoring of probes and facts, `cost` whole jobs, and
+`questions` the number of facts that a study asks about. `devices` converts work into seconds, `sharding`
+divides cases into jobs of some minutes, `needs` requests a scheduler's resources for a job, and `plan`
+estimates a whole study, whose jobs `study` lists and `schedule` assigns to devices.
 """

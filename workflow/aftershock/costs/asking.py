@@ -1,4 +1,4 @@
-"""The costs of asking a model: probes of cases in their states, facts, continuations, texts."""
+"""Costs of scoring: probes of cases in their states, facts, continuations, texts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from aftershock.costs.devices import Device
 from aftershock.costs.work import AVERAGE, NOTHING, Room, Sizes, Texts, Work, run, texts_within
 
 PROMPTS = 11  # of a fact: the edit's own and ten paraphrases
-LENGTHS = 6  # different lengths among the prompts of a block that a model goes on from: each is a batch
+LENGTHS = 6  # distinct lengths among a block's prompts to continue: each is a batch
 OBJECTS = 3.0  # true objects of a round case
 OWN_TEXTS, OWN_TOKENS = 4, 32  # that perplexity is measured on (experiments/health.py)
 BLOCK = 32  # cases that are edited and scored together (experiments/cases.py)
@@ -91,6 +91,8 @@ class Asking:
 
     def asked(self, facts: float, candidates: int, share: float = 1.0) -> Work:
         """`facts`, `share` of them to a prompt, after all prompts; `candidates` labels after the first."""
+        if not facts:
+            return NOTHING
         sizes, keys = self.sizes, facts / share
         more = (candidates + (PROMPTS - 1) * share) * (self.texts.target - 1)
         tokens, read = keys * (PROMPTS * self.texts.prompt + more), keys * (PROMPTS + more)

@@ -1,7 +1,7 @@
-"""What each job that needs a GPU costs: work, bytes that it loads, memory, and what it leaves on disk.
+"""Costs of each job that needs a GPU: work, bytes that it loads, memory, and disk space.
 
 Counts follow from the configuration, the model's sizes, and a few averages named here. None is measured
-when a job is reckoned, so the same configuration gives the same figures everywhere.
+when a job is estimated, so the same configuration gives the same figures everywhere.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,22 +24,22 @@ from aftershock.editors.regularisers import copies_state, makes_dense
 from aftershock.editors.serac import serac_training
 
 GB = 10**9
-HOST, DEVICE = 1.2 * GB, 1.5 * GB  # what libraries and tables take
+HOST, DEVICE = 1.2 * GB, 1.5 * GB  # memory of libraries and tables
 SETTLING = 15  # vectors per dimension until whitened directions have settled, about (experiments/settling.py)
 WRITTEN_DOCUMENTS, WRITTEN_TOKENS = (
     40,
     256,
-)  # written side by side, and of each (lm/statistics/self_text.py)
+)  # number in one batch, and tokens of each (lm/statistics/self_text.py)
 EIGENVECTORS = 9  # products of d^3 that an eigendecomposition takes
 ROW_BYTES = 25  # of a table of observations, compressed (20 to 27 in the embedded study)
 
 
 @dataclass(frozen=True)
 class Need:
-    """What one job needs."""
+    """Needs of one job."""
 
     work: Work
-    """Beside starting and loading."""
+    """Work of the computation itself, without starting and loading."""
     read: float
     """Bytes of weights, moments and the like that it loads."""
     host: float
@@ -52,7 +52,7 @@ class Need:
     """It computes on the processor whatever there is beside it."""
 
     def seconds(self, device: Device, host: Device, precision: str) -> float:
-        """What the job takes on `device`, or on `host` where it runs there."""
+        """Seconds that the job takes on `device`, or on `host` where it runs there."""
         on = host if self.on_host else device
         return on.loading(self.read) + on.seconds(self.work, precision)
 
@@ -63,7 +63,7 @@ class Costs(Asking):
     # --- before edits ---------------------------------------------------------------------------------------
 
     def train_lm(self) -> Need:
-        """Every token and all gradients, and Muon's five iterations on each matrix of every step."""
+        """Training on every token with all gradients, with Muon's five iterations per matrix and step."""
         train, sizes = self.model["train"], self.sizes
         tokens, step = (
             train.get("tokens", 1_000_000),
@@ -78,7 +78,7 @@ class Costs(Asking):
         return self._need(whole + own + adam, read=0.0, disk=sizes.weight_bytes + 5 * tokens, on_host=True)
 
     def _text_tokens(self) -> float:
-        """Tokens of the text behind the second moments, about."""
+        """Approximate number of tokens of the text behind the second moments."""
         sample = self.model["moments"]
         wanted, most = sample.get("tokens"), sample["vectors_per_dimension"]
         if isinstance(wanted, int):
@@ -89,7 +89,7 @@ class Costs(Asking):
         return min(tokens, most * self.sizes.inner) if most else tokens
 
     def gather_text(self) -> Need:
-        """Documents that the model writes, side by side, or a text of which half is read twice."""
+        """Documents that the model generates in batches, or a text of which half is read twice."""
         found = self.moments()
         if self.model["moments"].get("text") != "self":
             return found
@@ -97,7 +97,7 @@ class Costs(Asking):
         return replace(found, work=found.work + self.continued(texts, WRITTEN_TOKENS, side_by_side))
 
     def moments(self, layers: Sequence[int] | None = None, inner: int | None = None) -> Need:
-        """One pass up to the highest of `layers`, a product of keys for each, and the eigenvalues of each.
+        """One pass up to the highest of `layers`; products of keys and eigenvalues for each layer.
 
         Keys are `inner` wide, by default as the inner values of an MLP.
         """
@@ -111,7 +111,7 @@ class Costs(Asking):
         return self._need(found, gpu=2 * kept * DOUBLE, host=kept * (FLOAT + DOUBLE), disk=kept * FLOAT)
 
     def attention_moments(self) -> Need:
-        """The same at the attentions' output projections, whose heads are about as wide as the model."""
+        """Second moments at the attentions' output projections, about as wide as the model."""
         layers = artifact_layers("attention_moments", self.config["editors"], self.model)
         return self.moments(layers, self.sizes.width)
 
@@ -129,7 +129,7 @@ class Costs(Asking):
         )
 
     def train_mend(self) -> Need:
-        """All batches of the training, as if it did not end early, and its looks at the dev split."""
+        """All batches of the training without early stopping, and its evaluations on the dev split."""
         sizes, s = self.sizes, self.training
         layers = self._mend_layers
         above = sizes.layers - min(layers)
@@ -158,19 +158,19 @@ class Costs(Asking):
         return self._need(step * s.steps + look * looks, gpu=memory, disk=kept * FLOAT)
 
     def train_serac(self) -> Need:
-        """All batches of the training, and its looks at the dev split."""
+        """All batches of the training, and its evaluations on the dev split."""
         settings = serac_training(self.model["serac"], self.config["serac"]["settings"])
         work, kept = serac.training(self.sizes, settings, self.texts)
         return self._need(work, gpu=kept, disk=serac.trained_weights(self.sizes, settings) * FLOAT)
 
     def verify_facts(self, facts: float) -> Need:
-        """Facts asked after all prompts, ranked among other labels after one, and said freely."""
+        """Facts scored after all prompts, ranked among other labels after one, and continued greedily."""
         cases = self.config["cases"]
         found = self.asked(facts, cases["rank_candidates"])
         return self._need(found + self.continued(facts, cases["continuation_tokens"], 1024), disk=60 * facts)
 
     def score_objects(self, objects: float) -> Need:
-        """Objects asked as facts are; several share a prompt."""
+        """Objects scored as facts are; several share a prompt."""
         return self._need(
             self.asked(objects, self.config["cases"]["rank_candidates"], OBJECTS), disk=60 * objects
         )
@@ -246,7 +246,7 @@ class Costs(Asking):
 
     @cached_property
     def training(self) -> Any:
-        """How the model's hypernetwork is trained."""
+        """Training settings of the model's hypernetwork."""
         return mend_training(self.model["mend"], self.config["mend"]["settings"])
 
     @cached_property
@@ -270,7 +270,7 @@ class Costs(Asking):
         return {"all": OBJECTS, "related": 2.0}.get(labels) or min(float(labels), OBJECTS)
 
     def _with_needs(self, method: Any, settings: Any, work: Work, case: float, disk: float) -> Need:
-        """A job that edits: it loads what its method needs first, and factorises second moments once."""
+        """Needs of an editing job, including loading artifacts and factorising second moments once."""
         matrices, square = len(layers_of(settings)), self.sizes.inner**2
         needs = method.needs(settings)
         moments = matrices * square * ("moments" in needs)
@@ -299,7 +299,7 @@ class Costs(Asking):
         on_host: bool = False,
     ) -> Need:
         weights = self.sizes.weight_bytes
-        # without a GPU, what would be in its memory is in the host's
+        # without a GPU, its share of memory counts as the host's
         beside = 0.0 if self.device.accelerator and not on_host else gpu
         return Need(
             work,

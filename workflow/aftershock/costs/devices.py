@@ -1,4 +1,4 @@
-"""The devices that jobs run on: how fast each is, and which of a cluster's GPUs holds a model."""
+"""The devices that jobs run on: speed and memory, and the choice among a cluster's GPUs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Device:
 
     @classmethod
     def of(cls, name: str, entry: Mapping[str, Any]) -> "Device":
-        """From the contents of a file."""
+        """Read an entry of the file."""
         return cls(
             name,
             entry["accelerator"],
@@ -50,7 +50,7 @@ class Device:
         )
 
     def seconds(self, work: Work, precision: str = "strict") -> float:
-        """What `work` takes here."""
+        """Seconds that `work` takes on this device."""
         return (
             work.flops / self.rates[precision]
             + work.exact / self.rates["float64"]
@@ -60,11 +60,11 @@ class Device:
         )
 
     def loading(self, read_bytes: float) -> float:
-        """Seconds until a job that reads so many bytes of weights and moments begins to compute."""
+        """Seconds that a job takes to load `read_bytes` bytes of weights and moments before it computes."""
         return self.start_seconds + read_bytes / self.read
 
     def room(self, sizes: Sizes) -> Room:
-        """What a batch may take beside a model."""
+        """Memory budget of a batch beside a model."""
         return Room.of(self.memory, self.accelerator, sizes)
 
 
@@ -79,7 +79,7 @@ def read_devices(path: str | Path = SHIPPED) -> dict[str, Device]:
 
 @cache
 def shipped() -> dict[str, Device]:
-    """The devices of resources/devices.yaml, by which jobs are sized whatever was measured."""
+    """The devices of resources/devices.yaml, which size the jobs whatever was measured elsewhere."""
     return read_devices()
 
 

@@ -1,4 +1,4 @@
-"""Cases that are edited side by side, and what every estimate of editing them needs."""
+"""Batches of edited cases, and the averages that every estimate of editing uses."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ STEPS_MADE = 0.55
 """Share of its steps after which fine-tuning's loss is low enough (0.46 to 0.69 in the embedded study)."""
 TOUCHED_BY_ADAM = 16  # times that each trained weight, or what Adam keeps of it, is read or written in a step
 PADDED = 1.2  # in batches of 6 edits of different lengths
-STEPS = 25  # of a method that does not say how many
-VALUE_TOKENS, DENSE_TOKENS, GRADIENT_TOKENS = 1024, 512, 4096  # that a processor computes with at a time
+STEPS = 25  # steps of a method whose settings have none
+VALUE_TOKENS, DENSE_TOKENS, GRADIENT_TOKENS = 1024, 512, 4096  # tokens that a CPU processes at a time
 
 
 @dataclass(frozen=True)
 class Editing:
-    """Cases of so many requests each that are edited side by side."""
+    """Cases, each with some requests, that are edited in one batch."""
 
     sizes: Sizes
     room: Room
@@ -31,13 +31,13 @@ class Editing:
 
 
 def no_tokens(e: Editing) -> float:
-    """None: for kinds that leave prompts as they are."""
+    """Return 0: for methods that leave prompts as they are."""
     return 0.0
 
 
 @dataclass(frozen=True)
 class Kind:
-    """The needs of edits of a kind: work of many cases, and bytes of one."""
+    """Cost functions of a kind of method: work of many cases, and bytes of one."""
 
     work: Callable[[Editing], Work]
     bytes: Callable[[Editing], float]
@@ -54,12 +54,12 @@ def trained_weights(settings: Any, sizes: Sizes) -> int:
 
 
 def padding(e: Editing) -> float:
-    """Tokens that are run for each of a batch's own: its texts are as wide as the longest."""
+    """Ratio of padded to real tokens in a batch: its texts are as wide as the longest."""
     return PADDED if e.cases * e.requests > 1 else 1.0
 
 
 def context_tokens(settings: Any) -> list[float]:
-    """Tokens before the prompt in each text that it is read in."""
+    """Number of tokens before the prompt in each context that it is read in."""
     openings = max(1, len(settings.context_openings))
     return [
         0.0,

@@ -1,4 +1,4 @@
-"""One job of a study, as it is planned."""
+"""One planned job of a study."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Job:
-    """One job: what it is, a file that it makes, and the groups of jobs that it waits for."""
+    """One job: its rule, a file that it makes, and the groups of jobs that it waits for."""
 
     rule: str
     wildcards: Mapping[str, str]

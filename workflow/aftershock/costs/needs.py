@@ -1,4 +1,4 @@
-"""What a rule's job asks of a scheduler: memory, minutes, a GPU; by the rule's name and its wildcards."""
+"""Resources of each rule's jobs for a scheduler: memory, minutes and GPU, by rule and wildcards."""
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -34,7 +34,7 @@ class Needs:
         self._asked: dict[tuple, int | str] = {}
 
     def of(self, rule: str, what: str, wildcards: Mapping[str, str], attempt: int = 1) -> int | str:
-        """`what` a job of `rule` asks for: mem_mb, runtime (minutes), or gpu_model.
+        """Amount of `what` that a job of `rule` requests: mem_mb, runtime (minutes), or gpu_model.
 
         Memory and minutes grow with every attempt. ValueError when no type of `gpus` is large enough.
         """
@@ -44,7 +44,7 @@ class Needs:
         return self._asked[key]
 
     def need(self, rule: str, wildcards: Mapping[str, str]) -> Need:
-        """What a job of `rule` needs; jobs that differ in their seed or graph need the same."""
+        """Needs of a job of `rule`; jobs that differ in their seed or graph need the same."""
         key = (rule, *_distinct(wildcards))
         if key not in self._found:
             self._found[key] = RULES[rule](self, dict(zip(NAMES, key[1:], strict=True)))
@@ -62,7 +62,7 @@ class Needs:
 
     @cached_property
     def asked(self) -> dict[str, float]:
-        """Facts and objects of one job that asks a model."""
+        """Numbers of facts and objects of one job that scores them."""
         return {
             kind: most_asked(self.config, self.folder, kind) / self.config["shards"]["questions"]
             for kind in ("facts", "objects")
@@ -102,7 +102,7 @@ NAMES = ("model", "dataset", "editor", "plan", "task", "checkpoints", "cases")
 
 
 def _distinct(wildcards: Mapping[str, str]) -> tuple[str | int | None, ...]:
-    """What tells the needs of jobs of a rule apart, in the order of NAMES."""
+    """Wildcards that the needs of a rule's jobs depend on, in the order of NAMES."""
     shard = wildcards.get("shard")
     first, last = map(int, shard.split("-")) if shard else (1, 0)
     return *(wildcards.get(name) for name in NAMES[:-1]), last - first + 1
@@ -118,7 +118,7 @@ def _cases(needs: Needs, dataset: str) -> int:
     return number_of_cases(needs.config, dataset)
 
 
-RELATIONS = 60  # whose paraphrases are written, about
+RELATIONS = 60  # relations to paraphrase, about
 
 RULES: dict[str, Callable[[Needs, Mapping[str, Any]], Need]] = {
     "train_lm": lambda n, w: n.costs(w["model"]).train_lm(),
@@ -142,7 +142,7 @@ RULES: dict[str, Callable[[Needs, Mapping[str, Any]], Need]] = {
         n, "ranking_model", RELATIONS * n.config["paraphrases"]["ranking_facts"], 20
     ),
 }
-"""What each rule that asks for a GPU needs."""
+"""The needs of each rule that requests a GPU."""
 OF_SEQUENCES: dict[str, Callable[[Needs, Mapping[str, Any]], Need]] = {
     "probe_unedited": lambda n, w: n.costs(w["model"]).probe_sequence(w["plan"], ""),
     "edit_sequence": lambda n, w: n.costs(w["model"]).edit_sequence(n.editor(w["editor"]), w["plan"]),
@@ -151,6 +151,6 @@ OF_SEQUENCES: dict[str, Callable[[Needs, Mapping[str, Any]], Need]] = {
     "run_task_of_edits_unedited": lambda n, w: n.costs(w["model"]).run_task(w["task"], None, ""),
     "run_task": lambda n, w: n.costs(w["model"]).run_task(w["task"], w["plan"], w["checkpoints"]),
 }
-"""What the rules of plans of edits need."""
+"""The needs of the rules of plans of edits."""
 RULES |= OF_SEQUENCES
 RULES |= {f"{name}_strict": RULES[name] for name in ("baseline", "edit")}

@@ -1,4 +1,4 @@
-"""The costs of methods that optimise a value in the middle of a model, or look for neurons there."""
+"""Costs of methods that optimise a hidden value or search for neurons."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ def rank_one(e: Editing) -> Work:
 
 
 def multi_layer(e: Editing, inside: bool = False) -> Work:
-    """A value optimised for each request, spread over several layers that are looked at in turn.
+    """A value optimised for each request, spread over several layers that are updated in turn.
 
     A value `inside` the last of them has all of this layer run again in every step.
     """
@@ -38,7 +38,7 @@ def multi_layer(e: Editing, inside: bool = False) -> Work:
 
 
 def inside_layers(e: Editing) -> Work:
-    """The same for values that are added within a layer, to the attention and to the MLP."""
+    """Work as `multi_layer`, for values added within a layer, to the attention and to the MLP."""
     return multi_layer(e, inside=True)
 
 
@@ -103,7 +103,7 @@ def _values(e: Editing, layer: int, labels: float = 1.0) -> Work:
     read = len(contexts) * labels * texts.target + 1
     cost = _value_bytes(e, layer, labels)
     batches = e.room.batches(n * cost, cost, sizes.token_bytes(above, CONTEXT), VALUE_TOKENS)
-    alone = texts.prompt + texts.target - 1  # what the unchanged model makes of contexts is kept
+    alone = texts.prompt + texts.target - 1  # the unchanged model's keys and values of contexts are cached
     before = run(sizes, batches, n * rows * alone * padding(e), sizes.layers, whole)
     options = n * rows * suffix, above, whole, n * read
     forth, both = (run(sizes, batches, *options, narrow=True, backward=back) for back in (False, True))

@@ -1,6 +1,6 @@
-"""Jobs, hours, memory and disk of a study on a named device, before anything is run: `aftershock plan`.
+"""Estimate of a study on a named device before it runs, in jobs, hours, memory, disk: `aftershock plan`.
 
-Only jobs that need a GPU are reckoned; Snakemake's own dry run counts all of them. Figures of a device come
+Only jobs that need a GPU are counted; Snakemake's own dry run counts all of them. Figures of a device come
 from resources/devices.yaml, or from what `make bench` wrote about a device of that name.
 """
 
@@ -30,7 +30,7 @@ COLUMNS = ("stage", "model", "jobs", "done", "hours", "longest", "host memory", 
 
 @dataclass
 class Plan:
-    """A study's jobs with what each needs, and the device that they are reckoned for."""
+    """A study's jobs with their needs, and the device that they are estimated for."""
 
     config: Mapping[str, Any]
     models: Mapping[str, Mapping[str, Any]]
@@ -43,7 +43,7 @@ class Plan:
 
     @property
     def seconds(self) -> list[float]:
-        """Of each job."""
+        """Seconds of each job."""
         precision = self.config["engine"]["precision"]
         return [
             need.seconds(self.device, self.host, "strict" if job.rule.endswith("_strict") else precision)
@@ -80,7 +80,7 @@ def make_plan(
 
 
 def _listed(results: Path, wildcards: Mapping[str, str], kind: str) -> int | None:
-    """How many facts or objects were listed to be asked; None before that."""
+    """Number of facts or objects listed for scoring; None before they are listed."""
     kg, model = wildcards["kg"], wildcards["model"]
     for path in (f"results/{kg}/{model}/asked/{kind}.parquet", f"results/kg/{kg}/asked.{kind}.parquet"):
         if (results / path).is_file():
@@ -119,7 +119,7 @@ def table(plan: Plan, results: Path = Path()) -> list[tuple[str, ...]]:
 
 
 def warnings(plan: Plan) -> Iterator[str]:
-    """What stands in the way of the study on this device, and what the figures do not know."""
+    """Yield obstacles to the study on this device, and limits of the estimate."""
     device = plan.device
     for name, model in plan.models.items():
         if name not in plan.config["models"]:
@@ -151,7 +151,7 @@ def warnings(plan: Plan) -> Iterator[str]:
 
 
 def summary(plan: Plan, gpus: int) -> list[str]:
-    """Wall time on one and on several devices, and what the figures rest on."""
+    """Wall time on one and on several devices, and the assumptions of the estimate."""
     seconds = plan.seconds
     whole, longest = sum(seconds), critical_path(plan.jobs, seconds)
     lines = [f"on 1 {plan.device.name}: {duration(whole)}"]
@@ -171,7 +171,7 @@ def summary(plan: Plan, gpus: int) -> list[str]:
 
 
 def choose_device(name: str, calibration: Path | None) -> Device:
-    """The device `name`, as measured where `calibration` (or BENCH, if it is there) has it."""
+    """The device `name`, with the figures of `calibration` (or BENCH, if it exists) where it has any."""
     known = dict(shipped())
     if calibration is not None:
         if not calibration.is_file():
@@ -183,7 +183,7 @@ def choose_device(name: str, calibration: Path | None) -> Device:
 
 
 def count_jobs(files: Sequence[str]) -> str:
-    """How many jobs Snakemake would run, all stages together; or why it cannot tell."""
+    """Number of jobs that Snakemake would run, all stages together, or the reason why it is unknown."""
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "rules", "--nolock"]
     command += ["--snakefile", str(SNAKEFILE), *(["--configfile", *files] if files else [])]
     try:
@@ -204,7 +204,7 @@ def _gb(size: float) -> str:
 
 
 def show(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows below COLUMNS, numbers to the right."""
+    """Rows below COLUMNS, numbers aligned to the right."""
     every = [COLUMNS, *rows]
     widths = [max(len(row[i]) for row in every) for i in range(len(COLUMNS))]
     return "\n".join(

@@ -1,4 +1,4 @@
-"""The costs of methods that keep facts beside the model: as text before prompts, or for a second model."""
+"""Costs of methods that keep facts beside the model: as text in prompts, or in a second model."""
 
 from aftershock.costs.editing import GRADIENT_TOKENS, Editing, padding
 from aftershock.costs.work import FLOAT, Work, run
@@ -14,7 +14,7 @@ def text(e: Editing) -> Work:
 
 
 def text_bytes(e: Editing) -> float:
-    """Bytes that a layer makes of one case's texts, and of the scores of their targets."""
+    """Bytes of a layer's activations for one case's texts, and of the scores of their targets."""
     width = e.texts.prompt + e.texts.target + more_tokens(e)
     return e.requests * (
         width * e.sizes.token_bytes(1, width) + 4 * e.texts.target * e.sizes.vocabulary * FLOAT

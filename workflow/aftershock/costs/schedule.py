@@ -1,4 +1,4 @@
-"""How long jobs take on several devices, each taking the longest job that may begin (Graham, 1969)."""
+"""Makespan of jobs on several devices, each taking the longest job that may begin (Graham, 1969)."""
 
 import heapq
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The costs of sequences of edits: making them, their logs, and asking the model at checkpoints."""
+"""Costs of sequences of edits: making them, their logs, and scoring the model at checkpoints."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,7 +29,7 @@ RANKS = {"rank one": 1, "multi-layer": 1, "inside layers": 1}
 
 
 class SequenceCosts(Costs):
-    """The costs of one model's jobs, those of plans of edits among them."""
+    """Costs of one model's jobs, including those of plans of edits."""
 
     def edit_sequence(self, editor: Mapping[str, Any], plan: str) -> Need:
         """All turns of a plan, the text whose perplexity is measured after each, and the log."""
@@ -83,7 +83,7 @@ class SequenceCosts(Costs):
         return Plan.from_config(plans_of(self.config)[name])
 
     def _perplexity(self) -> Work:
-        """A text read once, to see whether the model still works."""
+        """A text read once, to measure perplexity."""
         tokens = OWN_TEXTS * OWN_TOKENS
         return run(self.sizes, 1, tokens, self.sizes.layers, OWN_TOKENS, read=tokens)
 

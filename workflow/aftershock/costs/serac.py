@@ -17,12 +17,12 @@ def parts(sizes: Sizes, settings: Any) -> tuple[Sizes, Sizes]:
 
 
 def trained_weights(sizes: Sizes, settings: Any) -> int:
-    """Weights of both."""
+    """Number of weights of both."""
     return sum(part.parameters for part in parts(sizes, settings)) + settings.dimension * sizes.width
 
 
 def training(sizes: Sizes, settings: Any, texts: Texts) -> tuple[Work, float]:
-    """All batches and looks at the dev split, and the bytes that a batch keeps."""
+    """All batches and evaluations on the dev split, and the bytes that a batch keeps."""
     classifier, answering = parts(sizes, settings)
     looks = settings.val_edits / settings.batch_edits / settings.val_interval  # batches for each batch
     asked = settings.batch_edits * (2 + settings.other_texts)

@@ -1,4 +1,4 @@
-"""How the cases of a run are divided into jobs: by what they cost, for a device that the configuration names.
+"""Division of a run's cases into jobs by their cost, for a device that the configuration names.
 
 Where a study runs and what was measured there have no part in it, so a study is cut the same everywhere. A
 size is 32, 64, 128 and so on cases, so that a slightly better estimate renames no file.
@@ -80,7 +80,7 @@ def _runs(config: Mapping[str, Any]) -> Iterator[tuple[Key, Mapping[str, Any], i
 def _size(
     config: Mapping[str, Any], model: Mapping[str, Any], editor: Mapping[str, Any], dataset: str, n: int
 ) -> int:
-    """The largest step of the ladder that is edited in time, and no larger than `n` cases need."""
+    """The largest step of the ladder that is edited in time, at most the smallest that holds `n` cases."""
     device = find_device(config["shards"]["device"])
     work = Costs(config, model, device).edit(editor, dataset, BLOCK).work
     blocks = config["shards"]["minutes"] * 60 / device.seconds(work, config["engine"]["precision"])

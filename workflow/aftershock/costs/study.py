@@ -127,7 +127,7 @@ def _runs(config: Mapping[str, Any], model: str) -> list[tuple[str, str]]:
 
 
 def _kinds(config: Mapping[str, Any], training: bool) -> tuple[str, ...]:
-    """Return what a model is asked about: both for cases, else what plans and trainings take."""
+    """Return the kinds of scoring of a model: both for cases, else those that plans and trainings need."""
     if config["datasets"]:
         return ("facts", "objects")
     known = any(plan["edits"]["source"] == "graph" for plan in plans_of(config).values())
@@ -151,7 +151,7 @@ def _questions(
 
 
 def hypernetwork_kind(config: Mapping[str, Any], dataset: str) -> str:
-    """Which hypernetwork edits a dataset."""
+    """Kind of hypernetwork that edits a dataset."""
     return "all" if config["mend"]["kinds"] == "all" else "round" if dataset in ROUND else "conflict"
 
 
@@ -161,7 +161,7 @@ def tuned_label(config: Mapping[str, Any], label: str) -> str:
 
 
 def tuned(config: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
-    """The editors that are tuned, where there is something to choose from."""
+    """The editors that are tuned, where their settings have alternatives."""
     unmined = config["kgs"][config["kg"]]["source"] in ("released", "none")
     if config["tuning"]["trials"] <= 1 or unmined:
         return []

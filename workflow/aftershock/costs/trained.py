@@ -1,4 +1,4 @@
-"""The costs of methods that follow gradients: training weights or adapters, or one step of them."""
+"""Costs of gradient methods: training weights or adapters, or a single gradient step."""
 
 import math
 from typing import Any
@@ -66,10 +66,10 @@ def adapter_bytes(e: Editing) -> float:
 
 
 def gradient_step(e: Editing) -> Work:
-    """One gradient per request, solved for in closed form."""
+    """One gradient per request, with the update solved for in closed form."""
     s, sizes, width = e.settings, e.sizes, (e.texts.prompt + e.texts.target - 1) * padding(e)
     rows = e.cases * e.requests
-    above = sizes.layers - 1 - min(s.layers)  # nothing goes back through the lowest layer
+    above = sizes.layers - 1 - min(s.layers)  # no gradient passes through the lowest layer
     kept, tokens, read = sizes.token_bytes(above + 1, width), rows * width, rows * e.texts.target
     batches = e.room.batches(tokens * kept, kept * width, kept, DENSE_TOKENS)
     below = run(sizes, batches, tokens, sizes.layers - above, width)
@@ -101,7 +101,7 @@ def _shapes(settings: Any, sizes: Sizes) -> list[tuple[int, int]]:
 
 
 def stepwise(e: Editing) -> Work:
-    """Passes forth and back over the requests of a case, as many as the settings have steps."""
+    """Forward and backward passes over the requests of a case, one per step."""
     sizes, width = e.sizes, (e.texts.prompt + e.texts.target - 1) * padding(e)
     rows = e.cases * e.requests
     batches = e.room.batches(rows * width, 1.0, 1.0, GRADIENT_TOKENS)
@@ -147,7 +147,7 @@ def gradient_bytes(e: Editing) -> float:
 
 
 def hypernetwork(sizes: Sizes, training: Any, layers: int, tokens: float, batches: float) -> Work:
-    """One pass through MEND's networks for  `layers` layers, which see `tokens` tokens in all."""
+    """One pass through MEND's networks for `layers` layers, with `tokens` tokens in all."""
     matrices = layers * (2 + sizes.gated)
     return Work(
         flops=2 * tokens * (2 + sizes.gated) * network_weights(sizes, training),
@@ -157,6 +157,6 @@ def hypernetwork(sizes: Sizes, training: Any, layers: int, tokens: float, batche
 
 
 def network_weights(sizes: Sizes, training: Any) -> int:
-    """Weights of one of MEND's networks; matrices of one shape share it."""
+    """Number of weights of one of MEND's networks; matrices of one shape share it."""
     wide = sizes.width + sizes.inner
     return (training.n_hidden + 1) * 2 * wide * min(training.rank, wide)

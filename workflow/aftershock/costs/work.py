@@ -1,4 +1,4 @@
-"""What passes through a model cost, from its sizes: products, bytes moved, layers run.
+"""Work of passes through a model, from its sizes: FLOPs, bytes moved, layers run.
 
 A multiplication and an addition are two operations. A pass through a layer of W weights takes 2 W for every
 token, and 4 d for every position that the token attends to; the head takes 2 V d for every position that is
@@ -17,12 +17,12 @@ CPU_BYTES, DEVICE_SHARE = 1 << 30, 0.6  # of a batch, as in lm/memory.py
 CONTEXT = 1024  # positions that the budget of a batch allows for, where a file does not say
 HEAD_WIDTH = 64  # of attention, where a file does not say
 TOUCHED = 3  # times that a layer's intermediate numbers are read or written, elementwise steps included
-SCORED = 6  # times that a row of scores is
+SCORED = 6  # likewise for a row of scores
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a computation needs of a machine."""
+    """Work of a computation: operations, bytes moved, and passes."""
 
     flops: float = 0.0
     """Products in the precision of the run."""
@@ -60,11 +60,11 @@ class Sizes:
     tied: bool = True
     """The head is the embedding."""
     known: bool = True
-    """Whether the model's file says them."""
+    """True if the sizes are in the model's file."""
 
     @classmethod
     def of(cls, model: Mapping[str, Any]) -> "Sizes":
-        """Those of a model's file; where it gives no `shape`, those of UNKNOWN."""
+        """The sizes in a model's file; where it gives no `shape`, those of UNKNOWN."""
         if "architecture" in model:
             a = model["architecture"]
             d = a["n_embd"]
@@ -86,45 +86,45 @@ class Sizes:
 
     @property
     def layer(self) -> int:
-        """Weights of the matrices of one layer."""
+        """Number of weights in the matrices of one layer."""
         return 2 * self.width * (self.width + self.key_value) + (2 + self.gated) * self.matrix
 
     @property
     def matrix(self) -> int:
-        """Weights of one matrix of an MLP."""
+        """Number of weights in one matrix of an MLP."""
         return self.width * self.inner
 
     @property
     def parameters(self) -> int:
-        """Weights of all matrices; norms and biases do not count."""
+        """Number of weights of all matrices; norms and biases do not count."""
         return self.layers * self.layer + self.vocabulary * self.width * (1 if self.tied else 2)
 
     @property
     def weight_bytes(self) -> int:
-        """Of all matrices in float32."""
+        """Bytes of all matrices in float32."""
         return FLOAT * self.parameters
 
     def token_bytes(self, layers: int = 1, keys: float = 0.0) -> float:
-        """Bytes of a token where the intermediates of `layers` layers are kept; see lm/memory.py."""
+        """Bytes per token where the intermediates of `layers` layers are kept; see lm/memory.py."""
         return FLOAT * layers * (10 * self.width + 3 * self.inner + 2 * keys * self.width / HEAD_WIDTH)
 
 
 UNKNOWN = Sizes(32, 4096, 16384, 50432, 4096, tied=False, known=False)
-"""What a model without sizes is taken for: one of seven billion weights."""
+"""Sizes assumed for a model without any: one of seven billion weights."""
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Tokens of what a model reads and says. Assumed: names and sentences of an encyclopedia."""
+    """Assumed lengths, in tokens, of prompts and targets: names and sentences of an encyclopedia."""
 
     prompt: float = 9.0
     after: float = 4.0
-    """Of a prompt, after its subject."""
+    """Tokens of a prompt after its subject."""
     target: float = 2.5
     essence: float = 3.0
-    """Of "{} is a", from the subject's last token on."""
+    """Tokens of "{} is a" from the subject's last token on."""
     document: float = 600.0
-    """Of the text behind second moments."""
+    """Tokens of a document of the text behind second moments."""
 
 
 AVERAGE = Texts()
@@ -132,14 +132,14 @@ AVERAGE = Texts()
 
 @dataclass(frozen=True)
 class Room:
-    """What a device has for a batch, in bytes; a processor gains nothing from many tokens."""
+    """Memory budget of a batch on a device, in bytes; larger batches are no faster on a CPU."""
 
     budget: float
     accelerator: bool
 
     @classmethod
     def of(cls, memory: float, accelerator: bool, sizes: Sizes) -> "Room":
-        """Of a device of `memory` bytes with a model on it."""
+        """The budget on a device of `memory` bytes beside a loaded model."""
         if not accelerator:
             return cls(CPU_BYTES, False)
         return cls(max(DEVICE_SHARE * (memory - sizes.weight_bytes), 0.0), True)
@@ -163,7 +163,7 @@ def run(
     narrow: bool = False,
     backward: bool = False,
 ) -> Work:
-    """`tokens` in `batches` batches through `layers` layers, each attending to `keys` positions.
+    """Work of `tokens` in `batches` batches through `layers` layers, each attending to `keys` positions.
 
     `read` positions go on to the head. With `narrow` only those pass through the last MLP. With `backward`
     gradients of the activations are taken as well.
@@ -185,7 +185,7 @@ def run(
 
 
 def texts_within(sizes: Sizes, room: Room, rows: float, width: float, read: float) -> float:
-    """Batches of `rows` texts of `width` tokens, `read` of them scored, as lm/scoring.py makes them."""
+    """Number of batches for `rows` texts of `width` tokens, `read` of them scored, as in lm/scoring.py."""
     per_token = sizes.token_bytes(1, CONTEXT)
     cost = width * sizes.token_bytes(1, width) + 3 * read * sizes.vocabulary * FLOAT
     return math.ceil(room.batches(rows * cost, cost, per_token, 4096))

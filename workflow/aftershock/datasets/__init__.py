@@ -1,15 +1,16 @@
-"""From facts to benchmark cases: ConflictEdit (coverage, reverse, composite) and RoundEdit (easy, hard).
+"""Benchmark cases made from facts: ConflictEdit (coverage, reverse, composite), RoundEdit (easy, hard).
 
-`table` lists the datasets and the states of their cases. `known` says which of a model's answers count as
-knowing, `graph_facts` indexes what the graph says and the model knows, `split` divides entities into train,
-dev and test (`cut` where all hang together), `targets` draws false objects, `conflict` and `round_edit`
-make cases, `probes` lists what each case is asked, `build` puts a dataset together, `invariants` checks it,
-`reasons` and `shortfall` say why there are too few, `overlap` what splits share, `datasheet` describes it,
-`training_data`, `mend` and `locality` make what MEND and SERAC are trained on. `released` reads and writes
-the JSON format of the published files as tables, `statements` turns these into ours and ours into these,
-`export` writes our datasets in that format, `convert` keeps a folder of such files as parquet, `validate`
-lists what is odd in one, and `released_study` makes cases of one. Nothing here imports a tensor library.
+`table` lists the datasets and the states of their cases. `known` decides which facts a model knows from its
+answers, `graph_facts` indexes true and known facts, `split` divides entities into train, dev and test (`cut`
+where they form one component), `targets` draws false objects, `conflict` and `round_edit` make cases,
+`probes` lists the facts to score in each case, `build` assembles a dataset, `invariants` checks it, `reasons`
+and `shortfall` explain why there are too few cases, `overlap` measures what splits share, `datasheet`
+documents it, and `training_data`, `mend` and `locality` make the training data of MEND and SERAC.
 
+`released` reads and writes the JSON format of the published files as tables, `statements` converts between
+those tables and ours, `export` writes our datasets in that format, `convert` stores a folder of such files as
+parquet, `validate` lists oddities in one, and `released_study` makes cases of one. Nothing here imports a
+tensor library.
 Notation, after Li et al. (2024): a binary rule r1>r2 means r1(x, y) => r2(y, x); a chain r&r1>r2 means
 r(x, y) and r1(y, z) => r2(x, z). Edits are written (subject, relation: old object -> new object).
 

@@ -1,4 +1,4 @@
-"""Which facts a model is asked about before cases are built."""
+"""Selection of the facts that a model is queried about before cases are built."""
 
 import pandas as pd
 

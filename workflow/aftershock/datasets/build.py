@@ -93,7 +93,7 @@ def _selection(context: Context, settings: Mapping) -> Selection:
 
 
 def round_selection(settings: Mapping, seed: int) -> RoundSelection:
-    """What the `cases` section of the configuration says about round cases."""
+    """Selection of round cases by the `cases` section of the configuration."""
     return RoundSelection(
         settings["min_known_objects"], settings["object_counts"], settings["balance_targets"], seed
     )
@@ -170,7 +170,7 @@ class _Rows:
         own = self.places[case.subject_id]
         left = len(chosen) - len(own)
         control = chosen[nth_left(int(rng.integers(left)), own)] if left else None
-        # The way back restores a truth: nothing false is left that could hold beside it.
+        # The second edit restores a truth: nothing false is left that could hold beside it.
         counts = {"n_objects": len(case.object_ids), "n_known": len(case.known_ids)}
         case_id = self._case(split, case.rule, True, case.relation_id, **counts)
         self.entities.append(case.entities)

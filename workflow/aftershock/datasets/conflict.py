@@ -39,7 +39,7 @@ class Edit(NamedTuple):
 
 @dataclass(frozen=True)
 class ConflictCase:
-    """Two edits and what ties them; `clash` is the relation that must be functional for a contradiction."""
+    """Two edits and the fact that ties them; `clash` is the relation that must be functional."""
 
     rule: str
     first: Edit
@@ -58,7 +58,7 @@ class ConflictCase:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which candidates may become cases, and how their targets are drawn."""
+    """Limits on candidates that may become cases, and the draw of their targets."""
 
     context: Context
     strict_only: bool
@@ -148,7 +148,7 @@ def select(
     used: Counter = Counter()
 
     def draw(subject_id: str, relation_id: str, avoid: Sequence[str]) -> str | None:
-        # What is beyond the quota is only counted: any target will do.
+        # Candidates beyond the quota are only counted, so any target will do.
         return targets.draw(subject_id, relation_id, avoid, rng) if len(cases) < quota else UNDRAWN
 
     for rule, case in propose(dataset, ordered, draw):
@@ -166,7 +166,7 @@ def select(
 
 
 def _uses(case: ConflictCase) -> Iterator[tuple]:
-    """What a case uses up, each for a limit of its own."""
+    """Yield the facts and objects that a case uses, each subject to a limit of its own."""
     first = case.first.old
     yield "first edit", first.key
     yield "pair", first.key, case.second.old.key

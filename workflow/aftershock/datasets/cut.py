@@ -1,4 +1,4 @@
-"""Cutting a graph that is all one piece into parts of given sizes, so that few edges are lost.
+"""Partition of a connected graph into parts of given sizes that cuts few edges.
 
 Parts grow one after the other from the best connected node, the largest part first, always taking in the node
 that keeps most edges inside (greedy graph growing, Karypis and Kumar 1998, section 4.2.2). Then single nodes
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from aftershock.seeds import derive
 
-SLACK = 0.05  # by how much of its size a part may grow or shrink when nodes move
+SLACK = 0.05  # share of its size by which a part may grow or shrink when nodes move
 SWEEPS = 10
 
 Edges = Mapping[tuple[str, str], float]
@@ -80,7 +80,7 @@ def _refine(
     sizes: Mapping[str, float],
     part: dict[str, str],
 ) -> None:
-    """Move nodes to the part that most of their edges lead to, while no part leaves its size."""
+    """Move nodes to the part that most of their edges lead to, within the parts' size limits."""
     filled = dict.fromkeys(sizes, 0.0)
     for node in nodes:
         filled[part[node]] += weight.get(node, 0)

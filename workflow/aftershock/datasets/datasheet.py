@@ -1,4 +1,4 @@
-"""What a built dataset is, as a page of Markdown beside it: source, choices, counts and what was dropped."""
+"""Datasheet of a built dataset, in Markdown: source, choices, counts and dropped candidates."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -107,7 +107,7 @@ def describe_dataset(built: Built, model: str, built_at: str, settings: Mapping[
 
 
 def _no_ops(edits: pd.DataFrame) -> str:
-    """How many first or second edits write what was there before, by id or by label."""
+    """Number of first or second edits whose new object equals the old one, by id or by label."""
     written = edits[edits["edit"].isin(["e1", "e2"])]
     same = (written["target_new_id"] == written["target_true_id"]) | (
         written["target_new"].str.casefold() == written["target_true"].str.casefold()
@@ -140,7 +140,7 @@ def _cases(cases: pd.DataFrame) -> str:
 
 
 def _controls(built: Built) -> str:
-    """How many cases have each control, and how well it matches."""
+    """Number of cases that have each control, and how well it matches."""
     rows = []
     if built.dataset in CONFLICT:
         e2, control = (
@@ -158,7 +158,7 @@ def _controls(built: Built) -> str:
 
 
 def _candidates(built: Built, settings: Mapping[str, Any]) -> list[str]:
-    """What became of the candidates, with a line for each split that has too few."""
+    """Numbers of kept and dropped candidates, with a line for each split that has too few."""
     totals = built.counts.groupby(["split", "reason"], sort=False)["candidates"].sum().reset_index()
     rules = built.counts[built.counts["rule"] != ""].pivot_table(
         index="rule", columns="reason", values="candidates", aggfunc="sum", fill_value=0
@@ -177,7 +177,7 @@ def _candidates(built: Built, settings: Mapping[str, Any]) -> list[str]:
 
 
 def _division(built: Built) -> list[str]:
-    """How entities were divided, and what is seen on more than one side all the same."""
+    """Division of entities into splits, and the overlap that remains between them."""
     lost, kept = crossing(built.instances, built.split)
     header = ["what", "distinct in test cases", "of another split", "of none: seen in all splits"]
     return [
@@ -195,7 +195,7 @@ def _division(built: Built) -> list[str]:
 
 
 def _known(built: Built, settings: Mapping[str, Any]) -> str:
-    """How much the model was asked and knew: of facts by each criterion, of several objects by all limits."""
+    """Numbers of queried and known facts by each criterion, or of known objects within all limits."""
     if built.dataset in CONFLICT:
         note = (
             "Facts by relation; by rule, instances of which the model knows all that a case needs. Each "
@@ -211,7 +211,7 @@ def _known(built: Built, settings: Mapping[str, Any]) -> str:
 
 
 def _screened(built: Built) -> str:
-    """What the screen left out of the graph's facts, and how many labels await a person's judgement."""
+    """Facts left out by the screen, and the number of labels that await a review."""
     reasons = built.facts["reason"].value_counts()
     rows = [(reason, int(reasons.get(reason, 0))) for reason in SCREENED]
     return (
@@ -221,7 +221,7 @@ def _screened(built: Built) -> str:
 
 
 def _round(built: Built, settings: Mapping[str, Any]) -> list[str]:
-    """The rule that chooses between easy and hard, its thresholds, and what came of it."""
+    """The rule that chooses between easy and hard, its thresholds, and the resulting similarities."""
     easy, counts = built.dataset == "round_easy", settings["object_counts"]
     encoder = settings.get("label_encoder", "model")
     rule = SELECTION.format(

@@ -1,4 +1,4 @@
-"""Our own datasets in the published format, with a notice of what they are."""
+"""Export of our own datasets in the published format, with a notice."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,7 +50,7 @@ def export(
 
 
 def notice(sizes: Mapping[str, int], split: str, graph: str, model: str, about: str) -> str:
-    """The page that goes with exported files; `about` says of whom or what their statements are."""
+    """The README of exported files; `about` says what their statements are about."""
     names = {name: dataset for dataset, name in FILES.items()}
     lines = [
         f"* `{name}`: {n} rows. {find_dataset(names[name]).description}"

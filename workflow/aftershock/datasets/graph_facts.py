@@ -68,13 +68,13 @@ class FactIndex:
         return _group((fact.subject_id, fact) for fact in self.facts)
 
     def knows(self, fact: Fact) -> bool:
-        """Whether the unedited model was found to know `fact`."""
+        """True if the unedited model was found to know `fact`."""
         return fact in self.known
 
 
 @dataclass(frozen=True)
 class Context:
-    """What is known about the facts that cases are made of."""
+    """Facts, prompts, functionality and rules that cases are made of."""
 
     index: FactIndex
     prompts: Mapping[str, str]  # edit prompt of each relation
@@ -94,7 +94,7 @@ class Context:
         threshold: float,
         seed: int,
     ) -> "Context":
-        """From PROMPTS (edit prompts), RELATIONS (functionality) and the sheet (what is functional)."""
+        """Read PROMPTS (edit prompts), RELATIONS (functionality) and the sheet (functional relations)."""
         first = prompts[prompts["prompt_id"] == 0]
         return cls(
             index,
@@ -106,11 +106,11 @@ class Context:
         )
 
     def strict(self, relation_id: str) -> bool:
-        """Whether two different objects of `relation_id` contradict each other."""
+        """True if two different objects of `relation_id` contradict each other."""
         return relation_id in self.functional and self.functionality.get(relation_id, 0.0) >= self.threshold
 
     def inference(self, rule: str) -> str:
-        """How k_n, put in terms of the first edit, follows from the second: `deduced` or `abduced`.
+        """Inference from the second edit to k_n in terms of the first one: `deduced` or `abduced`.
 
         A rule r1>r2 leads from the first edit's relation to the second's; back leads its converse r2>r1, if
         that is a rule as well. A chain r&r1>r2 has no converse of its form: that the second edit's object
@@ -122,7 +122,7 @@ class Context:
     def neighbour(
         self, entity_id: str, splits: Mapping[str, str] | None = None, split: str | None = None
     ) -> str | None:
-        """What an entity belongs to, such as the country of a city; None where the graph has no such fact.
+        """The entity that another belongs to, such as a city's country; None without such a fact.
 
         Of the entity's facts whose relation allows one object, the one whose relation has fewest objects in
         all: many entities share each of these. With `splits`, the split of each entity, objects of another
@@ -145,7 +145,7 @@ def as_facts(frame: pd.DataFrame) -> list[Fact]:
 
 
 def rows_of(frame: pd.DataFrame, columns: Iterable[str]) -> Iterator[tuple]:
-    """The rows of some columns as tuples; one by one, text in Arrow's memory comes out ten times slower."""
+    """The rows of some columns as tuples; iterating over Arrow text cell by cell is ten times slower."""
     return zip(*(frame[name].to_numpy(dtype=object) for name in columns), strict=True)
 
 

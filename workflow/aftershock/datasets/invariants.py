@@ -1,4 +1,4 @@
-"""What must hold in every row of a dataset, our own or a published one.
+"""Invariants of every row of a dataset, our own or a published one.
 
 Our own builds are stopped by `require`; `validate` counts the same breaches, and more oddities of labels, in
 files of the published format.
@@ -19,7 +19,7 @@ Mask: TypeAlias = pd.Series
 
 
 def violations(dataset: str, edits: pd.DataFrame, probes: pd.DataFrame, index: FactIndex) -> pd.DataFrame:
-    """One row (case_id, kind) for each rule of `dataset` that a case breaks; none for our own builds.
+    """Breaches of the rules of `dataset`, a row (case_id, kind) each; none for our own builds.
 
     `edits` are EDITS rows, `probes` PROBES rows, `index` knows the true facts of the graph.
     """
@@ -47,7 +47,7 @@ def require(dataset: str, edits: pd.DataFrame, probes: pd.DataFrame, index: Fact
 
 
 def breaches(dataset: str, edits: pd.DataFrame, probes: pd.DataFrame, index: FactIndex) -> pd.DataFrame:
-    """One row (case_id, kind) wherever edits, tied fact and true facts do not fit together."""
+    """Contradictions between edits, tied fact and true facts, a row (case_id, kind) each."""
     if edits.empty:
         return pd.DataFrame(columns=["case_id", "kind"])
     wide = _wide(edits)
@@ -78,7 +78,7 @@ def _is_id(entity_id: str, label: str) -> bool:
 
 
 def label_oddities(mentions: pd.DataFrame) -> pd.DataFrame:
-    """The same for labels that a model or a program may stumble over."""
+    """The rows of `mentions` with labels that a model or a program may mishandle, with a `kind`."""
     return _labels(
         mentions,
         {
@@ -92,7 +92,7 @@ def label_oddities(mentions: pd.DataFrame) -> pd.DataFrame:
 
 
 def label_remarks(mentions: pd.DataFrame) -> pd.DataFrame:
-    """The same for labels that are correct but unlike most."""
+    """The rows of `mentions` with labels that are correct but unusual, with a `kind`."""
     return _labels(
         mentions,
         {
@@ -104,12 +104,12 @@ def label_remarks(mentions: pd.DataFrame) -> pd.DataFrame:
 
 
 def has_letter(text: str) -> bool:
-    """Whether `text` holds a letter of any script."""
+    """True if `text` holds a letter of any script."""
     return any(character.isalpha() for character in text)
 
 
 def has_other_script(text: str) -> bool:
-    """Whether `text` holds a letter of a script other than Latin."""
+    """True if `text` holds a letter of a script other than Latin."""
     letters = (c for c in text if not c.isascii() and unicodedata.category(c) in ("Ll", "Lu", "Lo"))
     return any("LATIN" not in unicodedata.name(c, "LATIN") for c in letters)
 
@@ -124,7 +124,7 @@ def _labels(mentions: pd.DataFrame, tests: dict[str, Callable[[str], bool]]) -> 
 
 
 def _wide(edits: pd.DataFrame) -> pd.DataFrame:
-    """One row per case, columns such as e1_subject_id, from the first request of each edit."""
+    """The first request of each edit in one row per case, with columns such as e1_subject_id."""
     first = edits[edits["position"] == 0]
     wide = first.pivot(index="case_id", columns="edit")
     wide.columns = [f"{edit}_{column}" for column, edit in wide.columns]

@@ -53,5 +53,5 @@ def checked(value: Any, name: str) -> str:
 
 
 def told(value: Any) -> str:
-    """Return a value for an error, as JSON has it."""
+    """Return a value as JSON, for an error message."""
     return shortened(json.dumps(value, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""Which facts and objects count as known to a model: the configured criterion, applied to its answers."""
+"""Classification of facts and objects as known to a model, by the configured criterion."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -23,7 +23,7 @@ def judge_facts(answers: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFr
 
 
 def _by_criterion(answers: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
-    """Whether each fact is known, a column per criterion."""
+    """True for each known fact, a column per criterion."""
     return pd.DataFrame(
         {
             "continuation": answers["said"],
@@ -34,7 +34,7 @@ def _by_criterion(answers: pd.DataFrame, settings: Mapping[str, Any]) -> pd.Data
 
 
 def judge_objects(answers: pd.DataFrame, limits: Mapping[str, Any]) -> pd.DataFrame:
-    """OBJECT_SCORES rows of OBJECT_ANSWERS: known within all `limits`, of which null is none."""
+    """OBJECT_SCORES rows of OBJECT_ANSWERS: known within all `limits`; a limit of null does not count."""
     true = answers.groupby(KEY)["object_id"].transform("size")
     known = pd.Series(True, index=answers.index)
     if limits["max_rank"] is not None:
@@ -99,7 +99,7 @@ def count_objects(scores: pd.DataFrame, min_known: int) -> pd.DataFrame:
 
 
 def shortages(counts: pd.DataFrame, quotas: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """What to say where the quotas ask for more cases than what is known can give: how many, what to relax.
+    """Warnings where known facts allow fewer cases than the quotas: how many, and which setting to relax.
 
     `counts` are those of `count_facts`. Reverse and composite cases are made of instances, coverage cases of
     the facts of binary rules.
@@ -132,7 +132,7 @@ def shortages(counts: pd.DataFrame, quotas: Mapping[str, Mapping[str, int]]) -> 
 def object_shortages(
     counts: pd.DataFrame, quotas: Mapping[str, Mapping[str, int]], min_known: int
 ) -> list[str]:
-    """The same for round datasets, from the counts of `count_objects`."""
+    """Warnings for round datasets, as `shortages`, from the counts of `count_objects`."""
     usable, asked = int(counts["usable_keys"].sum()), int(counts["keys"].sum())
     rows = counts.itertuples(index=False)
     listed = "; ".join(f"{row.relation_id} {row.usable_keys} of {row.keys}" for row in rows)
@@ -147,5 +147,5 @@ def object_shortages(
 
 
 def _wanted(quotas: Mapping[str, Mapping[str, int]], dataset: str) -> int:
-    """Cases of a dataset in all splits."""
+    """Number of cases that the quotas of all splits ask for."""
     return sum(quota.get(dataset, 0) for quota in quotas.values())

@@ -1,4 +1,4 @@
-"""Texts that an edit should leave alone, from files in the format of CounterFact."""
+"""Texts that an edit should leave unchanged, from files in the format of CounterFact."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ def texts_to_learn(path: str | Path) -> pd.DataFrame:
 
 
 def texts_to_ask(path: str | Path) -> pd.DataFrame:
-    """LOCAL_COLUMNS of the test texts of `cases.locality_file`, each once: MEND never learns one of these."""
+    """LOCAL_COLUMNS of the test texts of `cases.locality_file`, each once; MEND is never trained on these."""
     found = _of_splits(f"cases.locality_file {path}", path, ("test",))
     return found.drop_duplicates(["prompt", "target"], ignore_index=True)
 

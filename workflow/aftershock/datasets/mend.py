@@ -1,4 +1,4 @@
-"""What MEND's hypernetwork is trained on: edits of facts whose entities lie in the train split, or dev.
+"""Training edits of MEND's hypernetwork: facts whose entities lie in the train or the dev split.
 
 An edit writes a false object of the same split; it is made with the relation's edit prompt and asked for with
 paraphrases. The last paraphrases are left out, so that those held out from a model stay unseen here as well.
@@ -18,7 +18,7 @@ from aftershock.seeds import generator
 
 SPLITS = ("train", "dev")
 KINDS = {"all": ("conflict", "round"), "conflict": ("conflict",), "round": ("round",)}
-"""Which facts a hypernetwork is trained on: those behind conflict cases, behind round cases, or both."""
+"""Kinds of cases whose facts a hypernetwork is trained on."""
 HELD_OUT = 3  # last paraphrases of a relation, which no training text has
 TARGETS = 8  # false objects that are written for one fact, each an edit of its own
 

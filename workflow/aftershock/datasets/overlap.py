@@ -1,4 +1,4 @@
-"""How a split divides a graph, and what is seen on more than one side of it all the same."""
+"""Overlap between the splits of a graph."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ CONTROLS = ("neighbour", "same_subject", "control_same", "control_unrelated", "c
 
 
 def crossing(instances: pd.DataFrame, split: pd.DataFrame) -> tuple[int, int]:
-    """How many kept INSTANCES no split has, because a cut goes through them, and how many there are."""
+    """Number of kept INSTANCES that a cut goes through, so that no split has them, and of all kept ones."""
     kept = instances[instances["kept"]]
     return int(home_of(kept, splits_of(split)).isna().sum()), len(kept)
 
@@ -62,7 +62,7 @@ def seen_elsewhere(
 
 
 def _false(written: pd.DataFrame) -> pd.Series:
-    """The targets that are not the case's own old object: a round case's way back writes a truth."""
+    """The targets other than the case's own old object: a round case's second edit writes a truth."""
     first = written[written["edit"] == "e1"].set_index("case_id")["target_true_id"]
     return written.loc[written["target_new_id"] != written["case_id"].map(first), "target_new_id"]
 

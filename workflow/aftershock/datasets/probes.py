@@ -1,4 +1,4 @@
-"""What each case asks of the model, and the controls without which a change could be blamed on the conflict.
+"""Probes of each case, and the controls that tell effects of the conflict from those of any edit.
 
 Roles of a conflict case:
 
@@ -74,7 +74,7 @@ def conflict_probes(
 
 
 def round_probes(case: RoundCase, control: RoundCase | None) -> Iterator[Probe]:
-    """The probes of `case`; `control` is another key whose objects should not move."""
+    """The probes of `case`; `control` is another key whose objects should not change."""
     yield "original", Fact(*case.key, case.original_id), ALL_PROMPTS
     yield "target", Fact(*case.key, case.target_id), ALL_PROMPTS
     for object_id in case.object_ids:
@@ -99,7 +99,7 @@ class Texts:
         self._folded = [prompt.casefold() for prompt, _ in pairs]
 
     def draw(self, subjects: Collection[str], n: int, rng: np.random.Generator) -> Iterator[Probe]:
-        """Up to `n` random texts in which none of the labels `subjects` stands."""
+        """Up to `n` random texts that contain none of the labels `subjects`."""
         names = [subject.casefold() for subject in subjects]
         order = rng.permutation(len(self.facts))
         apart = (self.facts[i] for i in order if not any(name in self._folded[i] for name in names))
@@ -107,7 +107,7 @@ class Texts:
 
 
 class Neighbours:
-    """Facts of a relation about subjects of one split: on those of others settings are tuned or MEND trained.
+    """Facts of a relation about subjects of one split: those of others serve tuning or MEND's training.
 
     Without splits every subject will do.
     """
@@ -117,11 +117,11 @@ class Neighbours:
         self._by_relation: dict[str, tuple[list[Fact], list[Fact]]] = {}
 
     def of(self, split: str) -> "Neighbours":
-        """Those of `split`."""
+        """The neighbours of `split`."""
         return self if split == self.split else Neighbours(self.index, self.splits, split)
 
     def draw(self, subject_id: str, relation_id: str, n: int, rng: np.random.Generator) -> list[Fact]:
-        """Up to `n` random facts of other subjects, those that the model knows first."""
+        """Up to `n` random facts of other subjects, known ones first."""
         found: list[Fact] = []
         for facts in self._facts(relation_id):
             order = rng.permutation(len(facts))
@@ -144,7 +144,7 @@ class Neighbours:
 def _some(
     role: str, facts: Sequence[Fact], n: int, prompts: str, index: FactIndex, rng: np.random.Generator
 ) -> Iterator[Probe]:
-    """Up to `n` of `facts`, those that the model knows first: an unknown fact cannot be lost."""
+    """Up to `n` of `facts`, known ones first: an unknown fact cannot be lost."""
     order = rng.permutation(len(facts))
     shuffled = sorted((facts[i] for i in order), key=lambda fact: not index.knows(fact))
     for fact in shuffled[:n]:

@@ -1,4 +1,4 @@
-"""Why candidates become no cases, and which setting would let more of them."""
+"""Reasons why candidates become no cases, and the settings that would let more of them."""
 
 NOT_STRICT = "old and new fact can both hold (relation is not functional)"
 UNKNOWN_FACT = "the model does not know the fact that the first edit changes"
@@ -32,11 +32,11 @@ REMEDIES = {
     NO_SIMILARITY: "labels that the encoder knows",
     COUNT_FULL: "cases.object_counts: matched",
 }
-"""What to relax for each reason; few_known has cases.min_known_objects."""
+"""The setting to relax for each reason; few_known has cases.min_known_objects."""
 
 
 def remedy(reason: str) -> str | None:
-    """What to relax so that fewer candidates are dropped for `reason`; None where nothing could be."""
+    """The setting to relax so that fewer candidates are dropped for `reason`; None if there is none."""
     if reason.startswith("fewer than "):
         return "a lower cases.min_known_objects, or a less strict cases.verification"
     return REMEDIES.get(reason)

@@ -1,4 +1,4 @@
-"""The JSON format of the published ConflictEdit and RoundEdit files (Li et al., 2024), in and out.
+"""Reader and writer of the published ConflictEdit and RoundEdit JSON files (Li et al., 2024).
 
 A folder holds `coverage_edit.json`, `reverse_edit.json`, `composite_edit.json`, `easy.json` and `hard.json`,
 each a list of rows, and `conflict_prompts.json`, `round_prompts.json`, ten paraphrases by relation. The
@@ -56,14 +56,14 @@ Path_ = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Published:
-    """One file of cases."""
+    """One published file of cases."""
 
     rows: pd.DataFrame  # RELEASED_ROWS
     statements: pd.DataFrame  # STATEMENTS
-    style: Mapping[str, Any] | None = None  # how its JSON is laid out; None: as nothing here writes it
+    style: Mapping[str, Any] | None = None  # layout of its JSON; None if `dump` cannot reproduce it
 
     def take(self, numbers: Sequence[int]) -> "Published":
-        """Only the rows of these numbers."""
+        """The rows with these numbers."""
         return Published(*(table[table["row"].isin(numbers)] for table in (self.rows, self.statements)))
 
     @property
@@ -82,7 +82,7 @@ class Published:
 
 
 def prompt_kind(dataset: str) -> str:
-    """Which of the two prompt files belongs to `dataset`."""
+    """The prompt file, `conflict` or `round`, that belongs to `dataset`."""
     return "conflict" if dataset in CONFLICT else "round"
 
 
@@ -138,7 +138,7 @@ def read_prompts(folder: str | Path, kind: str) -> tuple[pd.DataFrame, Mapping[s
 
 
 def style_of(text: str, data: object) -> Mapping[str, Any] | None:
-    """How `text` lays out `data`, as `dump` takes it; None where that is a way which is not known."""
+    """The arguments with which `dump` turns `data` into `text`; None where no known style does."""
     ending = text[len(text.rstrip()) :]
     choices = product((None, 4, 2, 1), ([", ", ": "], [",", ":"], [",", ": "]), (True, False))
     for indent, separators, ascii_only in choices:
@@ -240,7 +240,7 @@ def _shown(path: Path_) -> str:
 
 
 def _is_text(value: object) -> bool:
-    """Whether `value` is a string that can be written as UTF-8: JSON may hold halves of characters."""
+    """True if `value` is a string that can be written as UTF-8: JSON may hold lone surrogates."""
     try:
         return isinstance(value, str) and (value.isascii() or bool(value.encode()))
     except UnicodeEncodeError:

@@ -20,7 +20,7 @@ from aftershock.tables.models import TAUGHT
 
 @dataclass(frozen=True)
 class Folder:
-    """The sampled rows of each file of a folder, and what all its rows say."""
+    """The sampled rows of each file of a folder, and the facts stated in all its rows."""
 
     files: Mapping[str, Published]  # all rows, by dataset
     sampled: Mapping[str, Sequence[int]]  # row numbers in the sample, by dataset

@@ -43,18 +43,18 @@ class RoundCase:
 
     @property
     def rule(self) -> str:
-        """How the case is filed among the rules."""
+        """The name under which the case is listed among the rules."""
         return rule_of(self.relation_id)
 
 
 def rule_of(relation_id: str) -> str:
-    """How round cases of a relation are filed among the rules."""
+    """The name, 1-N@ and the relation, under which round cases of a relation are listed among the rules."""
     return f"1-N@{relation_id}"
 
 
 @dataclass(frozen=True)
 class RoundSelection:
-    """Which keys become cases: see the `cases` section of the configuration."""
+    """Criteria for keys that become cases: see the `cases` section of the configuration."""
 
     min_known: int
     object_counts: str | Mapping[int, float] = "matched"
@@ -63,14 +63,14 @@ class RoundSelection:
 
     @property
     def wanted(self) -> Mapping[int, float] | None:
-        """Cases in proportion to these, by number of true objects; None matches easy and hard only."""
+        """Wanted proportions of cases by number of true objects; None only matches easy and hard."""
         if isinstance(self.object_counts, str):
             return PROFILES.get(self.object_counts)
         return {int(n): weight for n, weight in self.object_counts.items()}
 
 
 def candidates(scores: pd.DataFrame, min_known: int) -> tuple[dict[str, pd.DataFrame], dict[str, Counter]]:
-    """One candidate row per key for `round_easy` and `round_hard`, and the keys dropped by (rule, reason).
+    """Candidate rows, one per key, for `round_easy` and `round_hard`; keys dropped by (rule, reason).
 
     `scores` are OBJECT_SCORES rows. A key needs `min_known` known objects. Among the known objects of a key
     the one most (EASY) or least (HARD) similar to the key's other true objects becomes o1, provided that its

@@ -1,4 +1,4 @@
-"""What is said when fewer cases were found than asked for."""
+"""Messages about splits with fewer cases than their quota."""
 
 from collections.abc import Iterator, Mapping
 
@@ -10,7 +10,7 @@ LISTED = 3  # of rules and of reasons
 
 
 def shortfalls(dataset: str, counts: pd.DataFrame, quotas: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
-    """One line per split with fewer cases than its quota: how many, of which rules, and what to relax.
+    """Yield a line per split with fewer cases than its quota: how many, of which rules, what to relax.
 
     `counts` are the rows of a Dataset's counts.
     """

@@ -1,4 +1,4 @@
-"""Train, dev and test: entities are divided once per graph, before any case is built.
+"""Train, dev and test splits: entities are divided once per graph, before any case is built.
 
 Two entities that are subjects of one rule instance always fall into the same split, so no test case shares a
 subject or a tied fact with training or tuning. Where one connected component is too large for that, it is cut
@@ -110,7 +110,7 @@ def _second_subjects(instances: pd.DataFrame, facts: pd.DataFrame) -> set[str]:
 
 
 class _Shares:
-    """What each split has got so far."""
+    """Shares filled so far, by split."""
 
     def __init__(self, shares: Mapping[str, float]) -> None:
         self.shares = {name: share for name, share in shares.items() if share > 0}
@@ -119,5 +119,5 @@ class _Shares:
     def take(self, size: float) -> str:
         """Give `size` to the split that is furthest behind its share, the larger one of two equals."""
         name = min(self.shares, key=lambda s: (self.filled[s] / self.shares[s], -self.shares[s], s))
-        self.filled[name] += size + 1e-6  # weightless units are spread as well
+        self.filled[name] += size + 1e-6  # units without weight are distributed as well
         return name

@@ -1,4 +1,4 @@
-"""Between the tables of a published file and those of our own datasets.
+"""Conversion between the tables of a published file and those of our own datasets.
 
 The published format holds an edit's old object as `object`, our EDITS as `target_true`. Its composite rows
 keep the original object in the second edit; no released metric reads the field in which the published

@@ -120,7 +120,7 @@ def find_dataset(name: str) -> Dataset:
 
 
 def title_of(name: str) -> str:
-    """Return how a dataset is called in a sentence; a word that is no dataset's name stays as it is."""
+    """Return a dataset's name in a sentence; a word that is no dataset's name is returned as it is."""
     return DATASETS[name].title if name in DATASETS else name
 
 

@@ -1,4 +1,4 @@
-"""False objects to write: of the right kind, in the right split, and never true.
+"""False target objects: of the right kind, in the right split, and never true.
 
 Of the right kind means: an object that the graph gives to some subject of the same relation. No class of an
 entity is asked for, so a relation with mixed objects (a notable work: books, films, songs) has a mixed pool.
@@ -46,7 +46,7 @@ class Targets:
         return pool.entities[nth_left(int(rng.integers(left)), taken)] if left else None
 
     def use(self, relation_id: str, entity_id: str) -> None:
-        """Say that a drawn object is written by a case."""
+        """Record that a case writes a drawn object."""
         self._decks.get(relation_id, {}).pop(entity_id, None)
 
     def _pool(self, relation_id: str) -> "_Pool":
@@ -62,7 +62,7 @@ class Targets:
     def _deal(
         self, relation_id: str, pool: "_Pool", excluded: Collection[str], rng: np.random.Generator
     ) -> str | None:
-        """The next card of a shuffled deck with one entity of each label; then comes a new deck."""
+        """The next entity of a shuffled list with one entity per label; a used-up list is shuffled anew."""
         deck = self._decks.setdefault(relation_id, {})
         for _ in range(2):
             for entity in deck:

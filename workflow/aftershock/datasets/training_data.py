@@ -1,4 +1,4 @@
-"""What MEND's hypernetwork and SERAC's models are trained on: facts of a graph, or edits of a file."""
+"""Training data of MEND's hypernetwork and SERAC's models: facts of a graph, or edits of a file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,7 +47,7 @@ def training_data(
 
 
 def edits_of_file(path: Path, source: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return edits with their paraphrases, and the texts that each should leave alone, of a file of edits.
+    """Return edits with their paraphrases, and the texts that each should leave unchanged, from a file.
 
     All rows of a subject lie in one split, which depends on its name alone. ValueError where a split has no
     edit.

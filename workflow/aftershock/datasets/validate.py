@@ -123,7 +123,7 @@ def _with_subject(rows: Iterable[int], subjects: pd.Series) -> pd.DataFrame:
 
 
 def _form(dataset: str, published: Published) -> dict[str, Mask]:
-    """What a row says about itself."""
+    """Masks of rows whose own fields break the format."""
     rows = published.rows.set_index("row")
     if dataset not in CONFLICT:
         parts = published.statements
@@ -138,7 +138,7 @@ def _form(dataset: str, published: Published) -> dict[str, Mask]:
 
 
 def _triples(dataset: str, published: Published) -> dict[str, Mask]:
-    """How triples, edits and rule of a conflict row hang together."""
+    """Masks of rows whose triples, edits and rule do not fit together."""
     table = published.statements.set_index("row")
     at = {key: part for key, part in table.groupby(["part", "position"])}
     if not at:
@@ -177,7 +177,7 @@ def _same(left: pd.DataFrame, right: pd.DataFrame) -> Mask:
 
 
 def _repeated(published: Published, edits: pd.DataFrame, subjects: pd.Series) -> Iterator[Found]:
-    """What occurs more than once; the first row of each is not counted."""
+    """Yield findings about repetitions; the first occurrence of each is not counted."""
     columns = [c for c in published.statements.columns if c != "row"]
     codes = published.statements[["row"]].assign(
         code=pd.util.hash_pandas_object(published.statements[columns], index=False)
@@ -197,7 +197,7 @@ def _repeated(published: Published, edits: pd.DataFrame, subjects: pd.Series) ->
 
 
 def _keyed(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with their (subject, relation) as what they are about."""
+    """Rows with their (subject, relation) key as the entity that they are about."""
     return rows[["row"]].assign(
         entity_id=rows["subject_id"] + " " + rows["relation_id"], example=rows["subject"]
     )

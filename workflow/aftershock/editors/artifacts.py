@@ -1,4 +1,4 @@
-"""Files that have to be made before some editors can run. Nothing here loads a tensor library.
+"""Artifacts: files that must be made before some editors can run. Loads no tensor library.
 
 An artifact is one entry here and one rule of the workflow. A method names those it needs in METHOD.
 """

@@ -1,4 +1,4 @@
-"""The part of the contract that can be checked before any job starts. Nothing here loads a tensor library."""
+"""Checks of a method against the contract before any job starts. Loads no tensor library."""
 
 import ast
 import importlib.util
@@ -14,7 +14,7 @@ TENSORS = ("torch", "transformers")  # take seconds to load, and a submitting ma
 
 
 def find_faults(name: str, method: Method, editor: str, loaded: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield each expectation of the contract that a method does not meet, and what it has instead.
+    """Yield each expectation of the contract that a method does not meet, and its actual value.
 
     `editor` is where its class is, "module:Class" or "file.py:Class"; `loaded` are the tensor libraries that
     importing METHOD loaded.

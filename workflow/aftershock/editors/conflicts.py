@@ -1,4 +1,4 @@
-"""Requests of one edit that contradict each other: the same prompt with several targets."""
+"""Contradicting requests of one edit: the same prompt with several targets."""
 
 import logging
 from collections.abc import Sequence

@@ -23,12 +23,12 @@ Contexts = Sequence[Sequence[str]]
 """Kinds of templates for a prompt; the first kind is the plain ["{}"]."""
 
 LayerRule = Callable[[int], tuple[int, ...]]
-"""The layers to edit in a model of so many layers."""
+"""The layers to edit, by a model's number of layers."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """An editing method: its settings, its editor, and what everybody else has to know of it.
+    """An editing method: its settings, its editor, and its properties for everything that runs one.
 
     settings: a frozen dataclass of hyperparameters with defaults, and a field `layers` unless no layer is
         edited; see `editors.settings`.
@@ -84,13 +84,12 @@ def is_in_order(settings: Any) -> bool:
 
 
 def layers_of(settings: Any) -> tuple[int, ...]:
-    """Return the layers that an edit with `settings` is about; none for methods that edit no layer."""
+    """Return the layers that an edit with `settings` changes; none for methods that edit no layer."""
     return tuple(getattr(settings, "layers", ()))
 
 
 Memory = Mapping[str, "Tensor"]
-"""What a method carries from edit to edit, such as keys of earlier edits; every tensor has a case axis
-first."""
+"""A method's memory from edit to edit, such as keys of earlier edits; every tensor has a case axis first."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ class Editor(ABC):
         self.artifacts = dict(artifacts or {})
 
     def after_layer(self, delta: Delta, state: State) -> Delta:
-        """Return a layer's finished change as the layers after it see it, and as it stays.
+        """Return a layer's finished change, as seen by later layers and as stored.
 
         Editors that change layers in turn call it for each; `state` is the one that the change was computed
         in. Regularisers in the loop over layers put themselves in its place.
@@ -146,12 +145,12 @@ class Editor(ABC):
         return delta
 
     def scored(self, state: State) -> State:
-        """Return what is scored where later edits start from `state`: the same, but for regularisers."""
+        """Return the state to score where later edits start from `state`: the same, but for regularisers."""
         return state
 
     @property
     def changed_modules(self) -> tuple[str, ...]:
-        """The modules whose weights an edit may change, as far as it makes no whole matrices of its own."""
+        """The modules whose weights an edit may change, other than through whole matrices of its own."""
         return tuple(map(self.lm.projection, layers_of(self.settings) or range(self.lm.n_layers)))
 
     @property
@@ -166,7 +165,7 @@ class Editor(ABC):
 
     @property
     def measured(self) -> dict[str, dict[int, float]]:
-        """The values that `auto` settings come to on this model, by setting and layer."""
+        """The values that `auto` settings take on this model, by setting and layer."""
         return {}
 
     @abstractmethod

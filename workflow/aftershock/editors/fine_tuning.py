@@ -1,4 +1,4 @@
-"""Fine-tuning of many cases side by side, each with weights of its own: what FT and LocFT-BF share.
+"""Fine-tuning of many cases in one batch, each with weights of its own: shared by FT and LocFT-BF.
 
 An update takes some requests of a case; its loss is the mean over them. An update whose loss is below ENOUGH
 is skipped, and a case is done after a pass over its requests whose mean loss is below it, as the released
@@ -22,12 +22,14 @@ from aftershock.lm.memory import byte_budget, run_in_parts, token_bytes
 from aftershock.lm.model import LanguageModel
 
 ENOUGH = 1e-2  # constant of the released code
-CPU_TOKENS = 512  # that are trained on together: more are no faster on a CPU
+CPU_TOKENS = 512  # tokens trained on together; larger batches are no faster on a CPU
 
 Parameter = tuple[str, str]
 """A module, and "weight" or "bias"."""
 Extra = Callable[[Tensor], Tensor]
 """Scores of further tokens at hidden states (..., d), (..., tokens): they take part in the softmax."""
+Project = Callable[[Tensor, Tensor], Tensor]
+"""What is kept of gradients (n, d_out, d_in) of the cases (n,)."""
 
 
 def parameter(lm: LanguageModel, key: Parameter) -> Tensor:
@@ -50,6 +52,10 @@ class Training:
     boxes: Mapping[str, float] = field(default_factory=dict)
     """The largest change of a single weight, by module."""
     extra: Extra | None = None
+    project: Mapping[str, Project] = field(default_factory=dict)
+    """What is kept of gradients, by module, before decay is added."""
+    project_step: bool = False
+    """True if the steps that Adam makes of them are projected as well."""
 
     @property
     def modules(self) -> list[str]:
@@ -59,7 +65,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The updates of a pass, and how their rows are read.
+    """The updates of a pass, and the function that reads their rows.
 
     updates: called with the number of a pass; for each update the requests of every case, none where a case
     has no more. read: called with rows and the cases that they belong to.
@@ -71,11 +77,19 @@ class Schedule:
 
 
 def train(
-    lm: LanguageModel, training: Training, schedule: Schedule, state: State, checkpoint: bool = False
+    lm: LanguageModel,
+    training: Training,
+    schedule: Schedule,
+    state: State,
+    checkpoint: bool = False,
+    weights: "Weights | None" = None,
 ) -> EditResult:
-    """Train every case until its loss is low or all steps are made; one delta per trained module."""
+    """Train every case until its loss is low or all steps are made; one delta per trained module.
+
+    `weights` are those to train where Adam does not start anew.
+    """
     n = len(schedule.sizes)
-    weights = Weights(lm, training, n, state, checkpoint)
+    weights = weights or Weights(lm, training, n, state, checkpoint)
     first = torch.tensor([0, *schedule.sizes]).cumsum(0)  # the first row of each case
     sizes = torch.tensor(schedule.sizes)
     live = torch.ones(n, dtype=torch.bool)
@@ -119,7 +133,7 @@ class Weights:
         self.lm, self.training, self.state, self.checkpoint = lm, training, state, checkpoint
         self.entry = Entry.below(lm, training.modules)
         self.decay = torch.tensor(training.decay, dtype=lm.dtype, device=lm.device)
-        self.start = {key: self._before(*key) for key in training.parameters}  # what a change is added to
+        self.start = {key: self._before(*key) for key in training.parameters}  # weights before the change
         self.change = {}
         for key in training.parameters:
             self.change[key] = torch.zeros(n, *parameter(lm, key).shape, dtype=lm.dtype, device=lm.device)
@@ -128,7 +142,7 @@ class Weights:
         self.adam = torch.optim.Adam(every, lr=training.lr, fused=True)
 
     def learn(self, batch: TrainingBatch, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Train the cases `chosen` on a batch, once: their losses before, and whether they changed."""
+        """Update the cases `chosen` once on a batch; return their losses before, and whether they changed."""
         chosen = chosen.to(self.lm.device)
         everyone = len(chosen) == len(self.views)
         leaves = {
@@ -155,7 +169,7 @@ class Weights:
         return tuple(delta.without(failed) for delta in _deltas(self.change))
 
     def _before(self, module: str, part: str) -> Tensor:
-        """A parameter in the state that training starts from: of every case, or one for all of them."""
+        """A parameter in the state that training starts from: one for each case, or one for all."""
         own = parameter(self.lm, (module, part))
         if not bool(self.decay.any()):  # only decay asks for it
             return own
@@ -170,9 +184,12 @@ class Weights:
         leaves: Mapping[Parameter, Tensor],
         gradients: Sequence[Tensor],
     ) -> None:
-        """One update of those of the `chosen` cases that `learned`; Adam passes over what has no gradient."""
+        """Update those `chosen` cases that `learned`; Adam skips parameters without a gradient."""
         self.adam.zero_grad(set_to_none=True)
+        project, before = self.training.project, {}
         for key, gradient in zip(leaves, gradients, strict=True):
+            if key[0] in project:
+                gradient = project[key[0]](gradient, chosen)
             if bool(self.decay.any()):
                 start = self.start[key]
                 whole = start[chosen] if start.ndim == leaves[key].ndim else start
@@ -181,7 +198,12 @@ class Weights:
             for row in learned.nonzero()[:, 0].tolist():
                 # the fused update walks through memory, so that a transposed gradient would be misread
                 self.views[chosen[row]][key].grad = gradient[row].contiguous()
+            if self.training.project_step:
+                before[key] = self.change[key][chosen].clone()
         self.adam.step()
+        for key, start in before.items():
+            if key[0] in project:
+                self.change[key][chosen] = start + project[key[0]](self.change[key][chosen] - start, chosen)
 
 
 @contextmanager

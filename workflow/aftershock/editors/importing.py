@@ -1,4 +1,4 @@
-"""Importing what a method names: by module, or by the path of a file outside the package."""
+"""Import of objects that a method names: by module, or by the path of a file outside the package."""
 
 import hashlib
 import importlib.util

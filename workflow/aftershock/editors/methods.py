@@ -1,4 +1,4 @@
-"""Editing methods, found and not listed. Nothing here loads a tensor library.
+"""Discovery of editing methods, which no list names. Loads no tensor library.
 
 A method is found by its name among the packages of this one and in the entry-point group `aftershock.editors`
 of installed distributions, or by the path of a Python file or package folder that holds its METHOD.
@@ -36,7 +36,7 @@ GROUP = "aftershock.editors"
 
 @dataclass(frozen=True)
 class FoundMethod:
-    """A method and where it is from: a module's name, or the path of a file."""
+    """A method and its origin: a module's name, or the path of a file."""
 
     name: str
     origin: str
@@ -131,6 +131,15 @@ def method_of(name: str) -> FoundMethod:
     return methods[name]
 
 
+@cache
+def wrapped_method(name: str) -> FoundMethod:
+    """Return the method that another one wraps; the other methods need not have been found yet."""
+    for known, origin in [*_packages(), *_entry_points()]:
+        if known == name:
+            return _checked(name, origin, partial(import_module, origin))
+    return method_of(name)
+
+
 def _is_path(name: str) -> bool:
     return "/" in name or name.endswith(".py")
 
@@ -146,8 +155,7 @@ def _from_path(name: str) -> FoundMethod:
 
 
 def _checked(name: str, origin: str, load: Callable[[], ModuleType]) -> FoundMethod:
-    """Import a method's module and return its METHOD; ValueError with what the contract expects and what it
-    is."""
+    """Import a method's module and return its METHOD; ValueError names any breach of the contract."""
     where, before = f"editing method {name!r} ({origin})", set(sys.modules)
     try:
         method = getattr(load(), "METHOD", None)

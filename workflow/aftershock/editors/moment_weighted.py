@@ -106,5 +106,5 @@ def probe_weight(factor: Factor, keys: Tensor, layer: int) -> float:
 
 
 def described(factor: Factor) -> dict[str, Any]:
-    """Return what diagnostics say of a factorisation."""
+    """Return the entries of diagnostics about a factorisation."""
     return {"rank": factor.rank, "condition": factor.condition, "method": factor.method}

@@ -1,4 +1,4 @@
-"""Editing several layers at once: a value is optimised for the last one, and written by all of them in turn.
+"""Editing of several layers: a value is optimised for the last one, and written by all of them in turn.
 
 What MEMIT (Meng et al., 2023) and the methods after it share. Each layer changes by Delta = R X^T, where R is
 a share of what the last layer's output still lacks, and X^T, (n, d_in), comes from the n keys K of the
@@ -24,6 +24,7 @@ from aftershock.editors.optimised import ValueEditor
 from aftershock.editors.previous_keys import PreviousKeys
 from aftershock.editors.request_batch import RequestBatch, mean_by
 from aftershock.lm.edits import EMPTY, Delta, LowRank, State, scatter_cases, select
+from aftershock.lm.edits.weights import WeightDelta
 from aftershock.lm.hooks import Streams, at_subjects
 from aftershock.lm.optimisation.values import Values, solve_values
 from aftershock.lm.statistics.probe_keys import PROMPT, SUBJECTS
@@ -34,17 +35,28 @@ from aftershock.requests import EditRequest
 
 @dataclass(frozen=True)
 class AdjustedKeys:
-    """X^T of each case, how it came about, and why some cases have none."""
+    """X^T of each case, its diagnostics, and the reasons why some cases have none."""
 
     rows: Tensor  # (B, n, d_in), float64
     diagnostics: Mapping[str, Any]
     reasons: Mapping[int, str] = field(default_factory=dict)
 
 
-class MultiLayerEditor(ValueEditor):
-    """Values and residuals are of the last edited layer's output.
+@dataclass(frozen=True)
+class LayerChange:
+    """The change of one layer, how it came about, and why some cases have none."""
 
-    Where a norm follows the MLP (Gemma 2, OLMo 2), nothing that the MLP puts out adds to it as it is: there
+    delta: WeightDelta
+    diagnostics: Mapping[str, Any]
+    reasons: Mapping[int, str] = field(default_factory=dict)
+
+
+class MultiLayerEditor(ValueEditor):
+    """Base of methods that spread the value of the last edited layer over several layers.
+
+    Values and residuals are of the last edited layer's output.
+
+    Where a norm follows the MLP (Gemma 2, OLMo 2), the MLP's output is not added to it unchanged: there
     they are of the MLP's output, as in ROME. What was collected from text stays that of the unedited model,
     whatever state an edit starts from.
     """
@@ -56,8 +68,25 @@ class MultiLayerEditor(ValueEditor):
         Rows of zeros, which stand for failed cases and fill up those with fewer requests, stay zeros.
         """
 
+    def change(self, layer: int, K: Tensor, R: Tensor, state: State, memory: Memory | None) -> LayerChange:
+        """Return the change that writes R^T (B, n, d_out) at the keys K^T (B, n, d_in) of a layer: R X^T."""
+        adjusted = self.adjust_keys(layer, K, PreviousKeys.read(memory, layer, self.lm.device))
+        U, V = adjusted.rows.to(self.lm.dtype), R.to(self.lm.dtype)
+        found = {"adj_k": adjusted.rows, **adjusted.diagnostics}
+        return LayerChange(LowRank(self.lm.projection(layer), U, V), found, adjusted.reasons)
+
+    def learn(
+        self,
+        memory: Memory | None,
+        layers: Sequence[Mapping[str, Any]],
+        reasons: Sequence[str | None],
+        state: State,
+    ) -> Memory | None:
+        """Return the memory after an edit that led to `state`, from what is known of its `layers`."""
+        return self._remember(memory, self._known_keys(layers, reasons))
+
     def remembered_keys(self, layer: int, K: Tensor) -> Tensor | None:
-        """Return what later edits need of the keys K^T of a layer, (B, n, any width); None if nothing.
+        """Return the form of a layer's keys K^T that later edits need, (B, n, any width); None if nothing.
 
         A layer's keys depend on the layers below it alone. The ones that it was solved with are therefore
         those of the edited model as well, which some released code reads again after the last layer.
@@ -67,7 +96,7 @@ class MultiLayerEditor(ValueEditor):
     def edit(
         self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY, memory: Memory | None = None
     ) -> EditResult:
-        """One delta per layer, of the rank of the largest case."""
+        """Return one delta per layer, of the rank of the largest case."""
         if self.settings.multi_label == "sequential":
             return self._one_by_one(cases, state, memory)
         batch = RequestBatch.of(cases, self.settings.multi_label, self.lm.device)
@@ -86,13 +115,13 @@ class MultiLayerEditor(ValueEditor):
         solved |= {"log_p0": values.log_p0, "losses": values.losses}
         solved |= {"norm": values.norms, "skipped": values.skipped}
         solved["conflicts"] = name_conflicts(cases)
-        learnt = self._remember(memory, self._known_keys(layers, reasons))
+        learnt = self.learn(memory, layers, reasons, state + delta)
         return EditResult(delta, tuple(steps), tuple(losses), tuple(reasons), learnt, (solved, *layers))
 
     def _one_by_one(
         self, cases: Sequence[Sequence[EditRequest]], state: State, memory: Memory | None
     ) -> EditResult:
-        """Each request of a case by itself, on top of those before it."""
+        """Write the requests of a case one at a time, each on top of those before it."""
         delta: State = EMPTY
         steps, losses = [0] * len(cases), [0.0] * len(cases)
         reasons: list[str | None] = [None] * len(cases)
@@ -171,7 +200,7 @@ class MultiLayerEditor(ValueEditor):
         state: State,
         memory: Memory | None,
     ) -> tuple[State, list[str | None], list[dict[str, Any]]]:
-        """The change of each layer in turn: a share of what is then missing. Failed cases have none."""
+        """Change the layers in turn, each by a share of the current residual. Failed cases have no change."""
         layers, why = sorted(self.settings.layers), list(reasons)
         failed = torch.tensor([reason is not None for reason in why], device=self.lm.device)
         target = mean_by(values.target.double(), unit)
@@ -183,16 +212,14 @@ class MultiLayerEditor(ValueEditor):
             if done:
                 keys, hidden, streams = self._look(batch, layer, state + delta, streams)
             residual = (target - hidden.double()).masked_fill(failed[batch.owner, None], 0.0)
-            share = residual / (len(layers) - done) / self.lm.mlp_scale  # of what the MLP is to put out
+            share = residual / (len(layers) - done) / self.lm.mlp_scale  # in units of the MLP's output
             K, R = batch.by_case(keys, failed), batch.by_case(share, failed)
-            adjusted = self.adjust_keys(layer, K, PreviousKeys.read(memory, layer, self.lm.device))
-            for i, reason in adjusted.reasons.items():
+            change = self.change(layer, K, R, state + delta, memory)
+            for i, reason in change.reasons.items():
                 why[i] = why[i] or reason
-            U, V = adjusted.rows.to(self.lm.dtype), R.to(self.lm.dtype)
-            change = LowRank(self.lm.projection(layer), U, V)
-            delta += (self.after_layer(change, state + delta),)
+            delta += (self.after_layer(change.delta, state + delta),)
             found = {"layer": layer, "K": K, "hidden": hidden, "residual": residual, "R": R}
-            diagnostics.append({**found, "adj_k": adjusted.rows, **adjusted.diagnostics})
+            diagnostics.append({**found, **change.diagnostics})
         delta, why = sound(delta, why)
         return delta, why, diagnostics
 
@@ -204,7 +231,7 @@ class MultiLayerEditor(ValueEditor):
 
     def probe_keys_of(self, projection: Callable[[int], str]) -> dict[int, Tensor]:
         """Return keys of well-known subjects at the `projection` of each edited layer, (N, d_in)."""
-        cases = [[EditRequest(PROMPT, subject, subject)] for subject in SUBJECTS]  # keys know no target
+        cases = [[EditRequest(PROMPT, subject, subject)] for subject in SUBJECTS]  # keys have no target
         batch = RequestBatch.of(cases, "joint", self.lm.device)
         found, streams = {}, None
         for layer in sorted(self.settings.layers):

@@ -1,4 +1,4 @@
-"""Settings that methods share which spread the last layer's value over several layers. No tensor library."""
+"""Settings shared by methods that spread the last layer's value over several layers. No tensor library."""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""Names of a run's editors for readers: as papers write the methods, and different for different labels."""
+"""Editors' names for readers: as papers write the methods, and distinct for distinct labels."""
 
 from collections.abc import Mapping
 from typing import Any

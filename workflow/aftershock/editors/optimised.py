@@ -11,11 +11,11 @@ from aftershock.requests import EditRequest
 
 
 class ValueEditor(ContextEditor):
-    """An editor whose settings say how values are optimised; they inherit `settings.ValueOptions`."""
+    """An editor of optimised values; its settings inherit `settings.ValueOptions`."""
 
     @property
     def site(self) -> str:
-        """The output that a value is of, as `Objective` names it."""
+        """The output to which a value is added, as `Objective` names it."""
         return "mlp"
 
     @property
@@ -28,7 +28,7 @@ class ValueEditor(ContextEditor):
         return replace(self._free_objective(layer), norm_anchor=self.norm_anchors.get(layer))
 
     def _free_objective(self, layer: int) -> Objective:
-        """The objective without an anchor of its values' norms."""
+        """The objective without a norm anchor."""
         names = [field.name for field in fields(Objective) if hasattr(self.settings, field.name)]
         given = {name: getattr(self.settings, name) for name in names}
         return Objective(layer=layer, site=self.site, **(given | {"norm_anchor": None}))

@@ -1,18 +1,18 @@
-"""S, the sum of k k^T over the keys k of earlier edits, which later edits should leave alone.
+"""S, the sum of k k^T over the keys k of earlier edits, which later edits should preserve.
 
 An editor that has it carries it in its memory, for each layer and case: the latest keys themselves, and the
 matrix of those before them, whose size does not grow with the number of edits.
 """
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from aftershock.editors.contract import Memory
-from aftershock.editors.solvers import Factor
+from aftershock.editors.solvers import Earlier, Factor, adjust
 
 SHARE = 16
 """Keys are kept as they are up to this fraction of their width, then added to the matrix. A solution takes
@@ -28,17 +28,17 @@ class PreviousKeys:
 
     @classmethod
     def read(cls, memory: Memory | None, layer: int, device: torch.device) -> "PreviousKeys":
-        """Return those in a memory; none without one."""
+        """Return the previous keys in a memory; none without one."""
         kept = {name: (memory or {}).get(f"{name}.{layer}") for name in ("keys", "matrix")}
         return cls(**{name: None if tensor is None else tensor.to(device) for name, tensor in kept.items()})
 
     def entries(self, layer: int) -> dict[str, Tensor]:
-        """Return what a memory keeps of them."""
+        """Return the entries of a memory that hold them."""
         kept = {"keys": self.keys, "matrix": self.matrix}
         return {f"{name}.{layer}": tensor for name, tensor in kept.items() if tensor is not None}
 
     def add(self, keys: Tensor) -> "PreviousKeys":
-        """Return those and the keys of another edit, (B, n, d); rows of zeros are no keys."""
+        """Return these and the keys of another edit, (B, n, d); rows of zeros are no keys."""
         keys = keys[:, keys.ne(0).any(dim=2).any(dim=0)]
         known = keys if self.keys is None else torch.cat([self.keys, keys], dim=1)
         if known.shape[1] <= known.shape[2] // SHARE:
@@ -54,7 +54,7 @@ class PreviousKeys:
 
 
 class SummedFactors:
-    """Factors of A + S for a matrix A of each layer: those of the S that was asked about last.
+    """Factors of A + S for a matrix A of each layer, cached for the last S.
 
     In a long sequence S is the same for some edits, and its factorisation would take longer than the edit.
     """
@@ -72,3 +72,16 @@ class SummedFactors:
             factors = [Factor.of(matrix + mine, name) for mine in S]
             self._last[layer] = weakref.ref(S), factors
         return factors
+
+
+def adjust_beside(factors: Sequence[Factor], keys: Tensor, latest: Tensor | None) -> Tensor:
+    """Return ((A + K K^T)^-1 K)^T for the keys K^T (B, n, d) of each case, with a factor of its own A.
+
+    With the `latest` keys of the case (B, m, d) K K^T is a sum over those too.
+    """
+    known = [None] * len(keys) if latest is None else latest.split(1)
+    parts = [
+        adjust(factor, 1.0, mine, Earlier.of(factor, before))
+        for factor, mine, before in zip(factors, keys.split(1), known, strict=True)
+    ]
+    return torch.cat(parts)

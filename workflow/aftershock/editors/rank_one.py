@@ -1,4 +1,4 @@
-"""Rank-one changes that write one value at one key: what ROME and its repairs share (Meng et al., 2022).
+"""Rank-one changes that write one value at one key: shared by ROME and its variants (Meng et al., 2022).
 
 The change is (v* - o) u^T / (k . u), with u along C^-1 of a key. Methods differ in the keys that they take
 for u and for k, and in the output o that the value v* replaces.
@@ -30,12 +30,12 @@ class Equation:
 
 
 class RankOneEditor(ValueEditor):
-    """Several requests of a case are written one after the other, each on top of the ones before."""
+    """Base of rank-one methods; several requests of a case are written in turn, on top of each other."""
 
     def edit(
         self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY, memory: Memory | None = None
     ) -> EditResult:
-        """One rank-one delta per request and layer."""
+        """Return one rank-one delta per request and layer."""
         delta: State = EMPTY
         steps, losses = [0] * len(cases), [0.0] * len(cases)
         reasons: list[str | None] = [None] * len(cases)
@@ -57,7 +57,7 @@ class RankOneEditor(ValueEditor):
     def _write(
         self, n_cases: int, asked: Mapping[int, EditRequest], layer: int, state: State
     ) -> tuple[LowRank, dict]:
-        """The change at `layer` that writes request `asked[i]` in case i, and how it came about."""
+        """Return the change at `layer` that writes request `asked[i]` in case i, and its diagnostics."""
         settings = self.settings
         values = solve_values(
             self.lm,

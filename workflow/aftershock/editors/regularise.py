@@ -1,4 +1,4 @@
-"""The algebra of regularisers: each function takes a change of one weight and returns another one.
+"""The algebra of regularisers: functions from a change of one weight to another change.
 
 A change (`WeightDelta`) is that of B cases. Changes of low rank stay so under all but RECT.
 """
@@ -17,7 +17,7 @@ from aftershock.lm.edits.weights import WeightDelta
 
 Value = TypeVar("Value")
 BASES = {"log": math.e, "log1_2": 1.2, "log1_5": 1.5, "log2": 2.0}
-"""Of PRUNE's logarithms."""
+"""Bases of PRUNE's logarithms."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Weight:
         return self.original + self.before.select([case]).dense()[0]
 
     def once(self, name: object, compute: Callable[[Tensor], Value]) -> Value:
-        """Return what `compute` makes of the unedited weight, computed the first time it is asked for."""
+        """Return `compute` of the unedited weight, cached under `name`."""
         if name not in self.known:
             self.known[name] = compute(self.original)
         return self.known[name]

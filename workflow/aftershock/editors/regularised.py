@@ -22,7 +22,7 @@ from aftershock.requests import EditRequest
 
 @dataclass(frozen=True)
 class _Step:
-    """One regulariser with its settings."""
+    """One regulariser with its function and settings."""
 
     apply: Callable[[WeightDelta, Weight, Any], WeightDelta]
     settings: Any
@@ -34,7 +34,7 @@ class Regularised(Editor):
     """An editor of any method that changes weights, with regularisers in their order."""
 
     def __init__(self, editor: Editor, entries: Sequence[Entry]) -> None:
-        """Take the method's own editor, which is told what to do with a layer's change, and `entries`."""
+        """Take the method's editor, whose `after_layer` is replaced, and `entries`."""
         self.lm, self.settings, self.seed = editor.lm, editor.settings, editor.seed
         self.contexts, self.artifacts = editor.contexts, editor.artifacts
         self.editor, self.entries = editor, list(entries)
@@ -81,15 +81,15 @@ class Regularised(Editor):
 
     @property
     def measured(self) -> dict[str, dict[int, float]]:
-        """The values that `auto` settings of the method come to."""
+        """The values that `auto` settings of the method take."""
         return self.editor.measured
 
     def _after_layer(self, delta: Delta, state: State) -> Delta:
-        """Return a layer's change as it stays; `state` is the one that it was computed in."""
+        """Return a layer's regularised change; `state` is the one that it was computed in."""
         return self._through("in_loop", delta, _by_module(state))
 
     def _through(self, when: str, delta: Delta, before: dict[str, WeightDelta]) -> WeightDelta:
-        """Return `delta` after all regularisers of one time; `before` has the earlier changes by module."""
+        """Return `delta` after all regularisers of time `when`; `before` has earlier changes by module."""
         if not in_weights(delta):
             raise ValueError(
                 f"regularisers act on changes of weights, but {delta.name} is none; leave them out for "

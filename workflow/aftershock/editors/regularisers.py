@@ -34,7 +34,7 @@ EDITOR = "aftershock.editors.regularised:Regularised"
 
 @validated(frozen=True, config=STRICT)
 class RectSettings:
-    """RECT: only the entries that change most, relative to the weight, are changed."""
+    """RECT: only the entries with the largest change relative to the weight are changed."""
 
     keep: Annotated[float, Field(gt=0, le=100)] = 40.0
     """Percentage of a matrix's entries that are changed."""
@@ -54,7 +54,7 @@ class NormClampSettings:
 
 @validated(frozen=True, config=STRICT)
 class SphereSettings:
-    """SPHERE: the change is made weaker along the principal directions of the weight's rows."""
+    """SPHERE: the change is reduced along the principal directions of the weight's rows."""
 
     share: Share = 0.5
     """Directions are taken up to this cumulative share of the eigenvalues (eta)."""
@@ -79,7 +79,7 @@ class PruneSettings:
 
 @dataclass(frozen=True)
 class Regulariser:
-    """A regulariser's settings, and what everybody has to know of it.
+    """A regulariser's settings, function and properties.
 
     apply: the function, as "module:function". source: the paper that it is from. whole: it acts on all that
     changed since the unedited model, in a copy that is scored. dense: it makes whole matrices of changes of
@@ -119,7 +119,7 @@ def merged_entries(entries: Sequence[Entry]) -> list[dict[str, dict[str, Any]]]:
 
 
 def entry_errors(entries: Sequence[Entry], where: str, label: str, method: Method) -> Iterator[str]:
-    """Yield what is wrong with the regularisers of a configured editor whose method is `label`."""
+    """Yield errors in the regularisers of a configured editor whose method is `label`."""
     if entries and not method.in_weights:
         yield (
             f"{where}: an edit by {label} is no change of weights, and regularisers act on weights; leave "

@@ -11,7 +11,7 @@ from aftershock.requests import EditRequest
 
 @dataclass(frozen=True)
 class RequestBatch:
-    """All that the cases ask for, in N units: the requests of a unit are one row of a case's problem."""
+    """The requests of all cases in N units: the requests of a unit are one row of a case's problem."""
 
     units: list[list[EditRequest]]
     owner: Tensor  # (N,), the case of each unit
@@ -22,7 +22,7 @@ class RequestBatch:
     def of(
         cls, cases: Sequence[Sequence[EditRequest]], multi_label: str, device: torch.device
     ) -> "RequestBatch":
-        """Each request by itself if "joint", else as one those of a case that share prompt and subject."""
+        """Make a unit of each request if "joint", else of those of a case that share prompt and subject."""
         units: list[list[EditRequest]] = []
         owner, slot = [], list[int]()
         for i, case in enumerate(cases):

@@ -1,4 +1,4 @@
-"""Types that settings are made of, and merging of settings from several places. Nothing here loads torch.
+"""Types of settings, and merging of settings from several places. Nothing here loads torch.
 
 A method's defaults are the released ones for GPT2-XL where the released code has them; what follows the scale
 of a model is `auto`, and measured. They give way to the model's (`editors:` in
@@ -22,7 +22,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Auto = Literal["auto"]
-"""A setting that the editor measures on the model; `Editor.measured` has what it found."""
+"""A setting that the editor measures on the model; `Editor.measured` has its value."""
 
 Passes = Annotated[int, Field(lt=0)]
 Probability = Annotated[float, Field(ge=0, lt=1)]

@@ -1,7 +1,7 @@
-"""Linear algebra that editors share: a layer's second moments C, factorised once, and solutions with them.
+"""Linear algebra shared by editors: a layer's second moments C, factorised once, and solutions with them.
 
 C need not be of full rank. Neurons that never fired, inputs that depend on the token alone and a text of few
-tokens leave directions that C knows nothing of. Two kinds of them are told apart.
+tokens leave directions on which C has no information. Two kinds are distinguished.
 
 * Rounding C to float32 gives such a direction an eigenvalue of either sign, 1e-7 of the largest or less. In
   float64 C is then still regular, and the released code solves with it by LU, eigenvalues as they are. So do
@@ -12,7 +12,7 @@ tokens leave directions that C knows nothing of. Two kinds of them are told apar
   vanishes: a key without a part in these directions is solved for in the others, and a key with one is
   written by it alone, because there a change costs nothing.
 
-`rounding` tells how much of an answer is decided by the rounding of its keys.
+`rounding` measures how much of an answer is decided by the rounding of its keys.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ KEY_ROUNDING = torch.finfo(torch.float32).eps
 class Eigenvectors:
     """S Q diag(e) Q^T S of a matrix without a Cholesky factor."""
 
-    live: Tensor  # (d,) bool, neurons that C knows of
+    live: Tensor  # (d,) bool, neurons with a non-zero row in C
     scale: Tensor  # (d_live,), the reciprocal of S
     values: Tensor  # (r,), e without zeros
     vectors: Tensor  # (d_live, r)
@@ -128,9 +128,10 @@ class Earlier:
         return cls(keys, factor.solve(keys.flatten(0, 1)).unflatten(0, keys.shape[:2]))
 
 
-def adjust(factor: Factor, weight: float, keys: Tensor, earlier: Earlier | None = None) -> Tensor:
+def adjust(factor: Factor, weight: float | Tensor, keys: Tensor, earlier: Earlier | None = None) -> Tensor:
     """((weight C + K K^T)^-1 K)^T for each case, (B, n, d); float64 (MEMIT, Meng et al., 2023).
 
+    `weight` is a number, or one for each case, (B, 1, 1).
     `keys` are K^T, (B, n, d); rows of zeros stay zeros. With `earlier` keys of the case K K^T is a sum over
     those too. By Woodbury's identity the result is H^-1 D with the rows D = (weight C)^-1 K and H = 1 +
     K^T D: one factorisation of C serves all cases. Without a Cholesky factor the result is refined once, so

@@ -1,4 +1,4 @@
-"""Facts as statements, for methods that let a model read them. Nothing here loads a tensor library."""
+"""Facts as statements, for methods that put text before prompts. Nothing here loads a tensor library."""
 
 from collections.abc import Iterator, Sequence
 from random import Random
@@ -34,7 +34,7 @@ def state_fact(request: EditRequest, template: str) -> str:
 
 
 def give_example(request: EditRequest, template: str, separator: str) -> str:
-    """Return the statement of a fact, and the fact as it is taken up after it."""
+    """Return the statement of a fact, followed by the fact as a prompt with its answer."""
     return state_fact(request, template) + separator + join(request.text, request.target_new) + "."
 
 

@@ -1,4 +1,4 @@
-"""The base of editors that leave the model as it is and let it read the new facts before a prompt."""
+"""The base of editors that leave the model unchanged and put the new facts before a prompt."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ class TextEditor(Editor):
         return [state_fact(request, self.settings.statement) for request in case]
 
     def examples_of(self, case: Sequence[EditRequest]) -> list[str]:
-        """Return the examples that stand before a case's statements."""
+        """Return the examples put before a case's statements."""
         s = self.settings
         if not s.examples:
             return []
@@ -58,7 +58,7 @@ class TextEditor(Editor):
         return {"order": s.order, "separator": s.separator, "reserve": s.reserve}
 
     def _fault(self, case: Sequence[EditRequest]) -> str | None:
-        """Why a case cannot be edited: a statement without room for its prompt, or a target without."""
+        """Reason why a case cannot be edited: its statement leaves no room for its prompt or its target."""
         lm, s = self.lm, self.settings
         for request in case:
             text = state_fact(request, s.statement) + s.separator + request.text

@@ -1,4 +1,4 @@
-"""Requests as fine-tuning reads them: rows of tokens, positions that predict targets, and what lies below.
+"""Requests for fine-tuning: rows of tokens, positions that predict targets, and the layers below.
 
 Everything that training does not change is computed once: the hidden states below the lowest trained matrix,
 and, where of that layer only the MLP's last matrix is trained, what this matrix reads.
@@ -20,7 +20,7 @@ READ_TOKENS = 4096  # that are read together before training
 
 
 class Example(NamedTuple):
-    """A request as it is trained on: what the model reads, and which tokens it should say where."""
+    """A request as a training example: its tokens, target tokens and their positions."""
 
     ids: tuple[int, ...]
     read: tuple[int, ...]
@@ -33,7 +33,7 @@ class Example(NamedTuple):
 
     @classmethod
     def in_turn(cls, pair: Pair) -> "Example":
-        """Every target token where it belongs, all of one weight."""
+        """Predict every target token at its own position, all of one weight."""
         size, start = len(pair.target), len(pair.prompt) - 1
         places = tuple(range(size))
         read = tuple(start + i for i in places)
@@ -41,7 +41,7 @@ class Example(NamedTuple):
 
     @classmethod
     def at_once(cls, pair: Pair, tokens: Sequence[int], shares: Sequence[float]) -> "Example":
-        """All target tokens at the prompt's last position."""
+        """Predict all target tokens at the prompt's last position."""
         return cls(
             pair.prompt, (len(pair.prompt) - 1,), (0,) * len(tokens), tuple(tokens), tuple(map(float, shares))
         )
@@ -49,7 +49,7 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class Entry:
-    """Where training begins to matter: behind layer `after`, or at its last matrix (`projection`)."""
+    """The point above which passes depend on training: after layer `after`, or at its last matrix."""
 
     after: int
     projection: bool
@@ -64,7 +64,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """Requests of several cases, sorted by case, and where their target tokens are read."""
+    """Requests of several cases, sorted by case, and the positions that predict their target tokens."""
 
     ids: Tensor  # (rows, seq)
     mask: Tensor  # (rows, seq)
@@ -77,7 +77,7 @@ class TrainingBatch:
     positions: Tensor | None = None  # (rows, seq), where a text does not begin at position 0
     stream: Tensor | None = None  # (rows, seq, d), after the entry's layer before training
     keys: Tensor | None = None  # (rows, seq, d_in), what the entry's trained matrix reads
-    written: Tensor | None = None  # (rows, seq, d), what its MLP puts out where a norm follows
+    written: Tensor | None = None  # (rows, seq, d), its MLP's output where a norm follows
 
     @property
     def options(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class TrainingBatch:
         return replace(self, **(found | {"cases": cases}))
 
     def running(self, cases: Tensor | None = None) -> Batch:
-        """The rows as deltas see them."""
+        """The rows as a Batch for deltas."""
         return Batch(self.ids, self.cases if cases is None else cases, self.read[:, 0])
 
 
@@ -121,7 +121,7 @@ def encode_examples(lm: LanguageModel, cases: Sequence[Sequence[Example]]) -> Tr
 
 @torch.no_grad()
 def read_below(lm: LanguageModel, batch: TrainingBatch, entry: Entry, state: State) -> TrainingBatch:
-    """Return the batch with what `state` makes of it below the trained matrices."""
+    """Return the batch with the activations of `state` below the trained matrices."""
     if entry.after < 0:
         return batch
     stream, mlp, projection = lm.layer(entry.after), lm.mlp(entry.after), lm.projection(entry.after)

@@ -1,4 +1,4 @@
-"""Running cases through their states: edits, scores and continuations of every block.
+"""Editing and scoring of cases in all their states, block by block.
 
 Cases are independent. They are edited and scored in blocks of 32 consecutive case ids, whatever the shard, so
 that a number does not depend on how a run was divided.

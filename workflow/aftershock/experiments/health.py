@@ -1,8 +1,8 @@
 """The health of edits: the size of each weight's change, and the likelihood of a text that no edit is about.
 
 The text is written by the unedited model itself, from a seed that is the same for all editors and seeds of a
-run, so that it suits any model and needs no file. Its likelihood says whether a model still speaks after an
-edit: Yang et al. (2024) found perplexity to tell of a collapse before any benchmark does.
+run, so that it suits any model and needs no file. Its likelihood says whether a model still works after an
+edit: Yang et al. (2024) found that perplexity shows a collapse before any benchmark does.
 """
 
 import math
@@ -43,7 +43,7 @@ class Health:
         self._weights: dict[str, tuple[Tensor, float]] = {}
 
     def observe(self, reached: Sequence[Reached], case_ids: Sequence[int]) -> None:
-        """Take the states of one block of cases."""
+        """Measure the states of one block of cases."""
         chosen = [i for i, case_id in enumerate(case_ids) if self.texts and case_id % self.every == 0]
         found = score_states(self.lm, self._queries(chosen), [state.scored for state in reached])
         n = len(self.texts)
@@ -73,7 +73,7 @@ class Health:
                 yield case_ids[i], state.name, module, norm, relative, touched, rank, condition, *likelihood
 
     def _sizes(self, change: WeightDelta) -> list[tuple[float, float, float, int | None]]:
-        """Norm, the same in norms of the weight, share of rows touched, and rank, of each case."""
+        """Norm, norm relative to the weight's, share of rows touched, and rank of each case's change."""
         module = change.module
         if module not in self._weights:
             weight = self.lm.model.get_submodule(module).weight
@@ -112,6 +112,6 @@ def _split(text: str) -> tuple[str, str] | None:
 
 
 def mean_nll(scores: Sequence[Score]) -> float:
-    """Mean negative log-probability of all tokens of some texts; infinite where one is no number."""
+    """Mean negative log-probability of all tokens of some texts; infinite where one is not a number."""
     logprobs = [value for found in scores for value in found.token_logprobs]
     return -math.fsum(logprobs) / len(logprobs) if all(map(math.isfinite, logprobs)) else math.inf

@@ -1,4 +1,4 @@
-"""What a model knows before any edit: facts it says, and how likely each of several true objects is.
+"""A model's knowledge before any edit: facts that it gives, and the probability of each true object.
 
 Rows are asked about in blocks of about BLOCK: sorted by relation and subject, no prompt in two of them. A job
 takes whole blocks, so that a row is in the same batches, and gets the same numbers, with any number of jobs.
@@ -28,12 +28,12 @@ from aftershock.tables.models import FACT_ANSWERS, OBJECT_ANSWERS
 
 BLOCK = 256
 """Rows that are asked about together: enough to fill batches, and all that is in memory at a time."""
-NAMED = 5  # of the labels that cannot be asked about, in an error
+NAMED = 5  # unusable labels listed in an error
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Among which labels an object is ranked: `cap` of its relation's at most, the true objects first.
+    """Labels among which an object is ranked: at most `cap` of its relation's, the true objects first.
 
     Where there are more, the others come from one sample of the relation's labels, drawn by `seed`.
     """
@@ -51,7 +51,7 @@ class Part:
 
     @classmethod
     def parse(cls, text: str) -> "Part":
-        """From `2-of-3`."""
+        """Parse a part such as `2-of-3`."""
         return cls(*map(int, text.split("-of-")))
 
 
@@ -67,7 +67,7 @@ def verify_facts(
     part: Part = WHOLE,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """FACT_ANSWERS rows of one part of `facts` (TAUGHT rows): what the model says, and how likely that is.
+    """FACT_ANSWERS rows of one part of `facts` (TAUGHT rows): continuation, probability and rank.
 
     The greedy continuation of the edit prompt has `n_tokens` tokens, fewer where the model's context ends. An
     object's rank is by geometric mean token probability after the edit prompt; other objects of the same
@@ -134,7 +134,7 @@ def blocks(facts: pd.DataFrame, part: Part = WHOLE) -> Iterator[pd.DataFrame]:
 
 
 class _Asked:
-    """The questions about all rows of a table, put to a model block by block."""
+    """Queries about all rows of a table, sent to a model block by block."""
 
     def __init__(
         self, lm: LanguageModel, facts: pd.DataFrame, prompts: pd.DataFrame, ranking: Ranking
@@ -208,7 +208,7 @@ def _unique(texts: Sequence[str]) -> list[str]:
 
 
 def _sample(labels: Sequence[str], ranking: Ranking, relation_id: str) -> list[str]:
-    """As many of a relation's labels as are compared at most, in a seeded order where they are not all."""
+    """At most `cap` of a relation's labels, in a seeded order where that is not all."""
     if len(labels) <= ranking.cap:
         return list(labels)
     order = generator(ranking.seed, "candidates", relation_id).permutation(len(labels))
@@ -226,7 +226,7 @@ def _templates(prompts: pd.DataFrame, facts: pd.DataFrame) -> dict[str, list[str
 
 
 def _check_labels(lm: LanguageModel, facts: pd.DataFrame) -> None:
-    """ValueError names the labels that are no target for this model, before anything is computed."""
+    """Raise ValueError naming the labels that are no target for this model, before anything is computed."""
     ids = dict(zip(facts["object"], facts["object_id"], strict=True))
 
     def fault(labels: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Texts that do not fit a model, found before it computes anything.
+"""Check for texts that do not fit a model, before it computes anything.
 
 Labels may be long: Wikidata's have up to 250 characters, which are several hundred tokens in scripts that a
 tokenizer knows little of.
@@ -17,7 +17,7 @@ from aftershock.prompts import fill, join
 NAMED = 5  # of the texts that are too long, in an error
 AROUND = 8  # tokens that a tokenizer may put around a text, or add to one
 Text = tuple[str, str]
-"""Whose text it is, for an error, and the text."""
+"""The subject of a text, for an error, and the text."""
 
 
 def check_lengths(lm: LanguageModel, texts: Iterable[Text]) -> None:
@@ -40,7 +40,7 @@ def check_lengths(lm: LanguageModel, texts: Iterable[Text]) -> None:
 
 
 def fact_texts(facts: pd.DataFrame, templates: Mapping[str, Sequence[str]]) -> Iterator[Text]:
-    """Every subject in the longest prompt of its relation, before the longest label that it is asked with."""
+    """Every subject in the longest prompt of its relation, before the longest label scored with it."""
     for relation_id, rows in facts.groupby("relation_id", sort=True):
         longest = max(templates[relation_id], key=_size)
         objects = dict(zip(rows["object"], rows["object_id"], strict=True))
@@ -51,7 +51,7 @@ def fact_texts(facts: pd.DataFrame, templates: Mapping[str, Sequence[str]]) -> I
 
 
 def prompt_texts(queried: Mapping[int, Sequence[ScoredPrompt]], probes: pd.DataFrame) -> Iterator[Text]:
-    """Every prompt of `queried` with its target; `probes` (PROBES rows) say whose it is."""
+    """Every prompt of `queried` with its target; `probes` (PROBES rows) name the subjects."""
     owners = {
         (row.case_id, row.probe_id): f"{row.subject_id} with {row.object_id} in case {row.case_id}"
         for row in probes.itertuples(index=False)

@@ -1,4 +1,4 @@
-"""How likely true objects are after candidate wordings of a relation's prompt."""
+"""Probability of true objects after candidate paraphrases of a relation's prompt."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""From tables of cases to edit requests and to prompts that are scored."""
+"""Conversion of tables of cases to edit requests and scored prompts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which taught facts a model says, asked in seen and in held-out ways."""
+"""Recall of training facts by a model, with prompts that it was trained on and with held-out ones."""
 
 import pandas as pd
 
@@ -14,7 +14,7 @@ HELD_OUT = ("held_out_fact", "held_out_relation")
 
 
 def measure_recall(lm: LanguageModel, taught: pd.DataFrame, prompts: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """RECALL rows of every taught fact and prompt; `seed` is that of the training text.
+    """RECALL rows of every training fact and prompt; `seed` is that of the training text.
 
     A prompt is answered correctly when greedy decoding says any taught object of its subject and relation, so
     `correct` is the same for all of them.

@@ -1,4 +1,4 @@
-"""The amount of text that second moments need: documents are taken until whitened directions have settled.
+"""Sample size of second moments: documents are read until whitened directions have settled.
 
 Editors use C in u = C^-1 k / |C^-1 k|. Two halves of the text give two estimates of u. Where their cosine is
 c, each has a noise of 1/c - 1 relative to what they share, and the whole text half of that: the cosine of its
@@ -26,16 +26,16 @@ SETTLED = 0.9
 """The expected cosine of u with that of a text without end, from which on the text is enough; Gaussian keys
 reach it near 5 vectors per dimension. Edits no longer change with more: see docs/moments.md."""
 GROWTH = 1.25
-"""The factor by which the text grows from one look to the next."""
+"""The factor by which the text grows from one check to the next."""
 
 
 @dataclass
 class Taken:
-    """The documents that were taken, and how far whitened directions had settled with them."""
+    """The documents that were read, and how far whitened directions had settled with them."""
 
     documents: list[str] = field(default_factory=list)
     tokens: int = 0
-    cosines: dict[int, float] = field(default_factory=dict)  # by layer, at the last look
+    cosines: dict[int, float] = field(default_factory=dict)  # by layer, at the last check
 
     @property
     def settled(self) -> bool:
@@ -51,7 +51,7 @@ def take_documents(
     most: int | None = None,
     progress: Progress | None = None,
 ) -> Taken:
-    """Take documents, a list at a time, until they have `tokens` tokens or, with None, until u has settled.
+    """Read documents, a list at a time, until they have `tokens` tokens or, with None, until u settles.
 
     u settles on `layers`; of a probe set of keys the median counts. At most `most` vectors per dimension of
     the widest layer are taken. ValueError when there is no layer, or no text.
@@ -104,7 +104,7 @@ def settled(one: Sums, other: Sums, layer: int, keys: torch.Tensor) -> float:
 
 
 def _enough(lengths: Sequence[int], wanted: float) -> int:
-    """The number of documents that bring as many tokens as are wanted, or all."""
+    """The number of documents that hold the wanted number of tokens, or all."""
     total = 0
     for count, length in enumerate(lengths, 1):
         total += length

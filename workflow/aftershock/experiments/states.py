@@ -1,4 +1,4 @@
-"""The states of a block of cases: which edits lead to each, starting from which other."""
+"""The states of a block of cases: the edits that lead to each, and the state that it starts from."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class Reached:
     """The cases of a block in one state. Cases that lack one of its edits are not in `tried`."""
 
     name: str
-    delta: Deltas  # what later edits start from
+    delta: Deltas  # the state that later edits start from
     scored: Deltas  # the same, but for regularisers of the whole change
     tried: tuple[int, ...]
     steps: Mapping[int, int]
@@ -46,7 +46,7 @@ class Reached:
 
 
 class Walk:
-    """Leads blocks of cases through their states, one block after the other.
+    """Takes blocks of cases through their states, one block after the other.
 
     Memory goes from an edit to those that start from its state. An editor whose edits come in order has one
     memory for all of them, which the walk keeps from block to block.

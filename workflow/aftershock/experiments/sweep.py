@@ -44,7 +44,7 @@ def sweep(
 
 
 def layers_with(artifact: str, editors: Editors, layers: Sequence[int]) -> list[int]:
-    """The layers that `sweep` needs an artifact of, for an editor or to make another artifact from it."""
+    """The layers for which `sweep` needs an artifact, for an editor or to make another artifact from it."""
     needing = [chosen for chosen in editors.values() if artifact in with_sources(_needs(chosen))]
     return sorted({layer for chosen in needing for place in _places(chosen, layers) for layer in place})
 

@@ -1,4 +1,4 @@
-"""Causal tracing: where a model looks up the facts that it says (Meng et al., 2022, section 2).
+"""Causal tracing: the layers at which a model retrieves facts (Meng et al., 2022, section 2).
 
 The subject's embeddings are blurred until the model no longer says the object; then one state of the clean
 run is put back, at the subject's last token. How much of the object's probability returns is the indirect
@@ -29,7 +29,7 @@ BATCH_TOKENS = 4096
 
 @dataclass(frozen=True)
 class Fact:
-    """A prompt with a place for its subject, the subject, and what the model should say after it."""
+    """A prompt with a slot for its subject, the subject, and the object that should follow."""
 
     prompt: str
     subject: str
@@ -43,7 +43,7 @@ ABOUT_SUBJECT = ("e1_true", "same_subject")
 def known_facts(
     lm: LanguageModel, probes: pd.DataFrame, prompts: pd.DataFrame, limit: int
 ) -> list[tuple[int, Fact]]:
-    """Up to `limit` true facts about edited subjects that the model says, each with its first case.
+    """Up to `limit` true facts about edited subjects that the model gives, each with its first case.
 
     `probes` are PROBES rows, `prompts` PROMPTS rows; a fact is asked for with its edit prompt.
     """
@@ -67,13 +67,13 @@ class Traces:
     windows: tuple[range, ...]
 
     def indirect_effects(self) -> dict[str, Tensor]:
-        """What restoring gives back, (F, L) each: `hidden` and `mlp`."""
+        """Gain in probability from restoring each state, (F, L) each: `hidden` and `mlp`."""
         return {name: getattr(self, name) - self.corrupted[:, None] for name in ("hidden", "mlp")}
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A fact as the model reads it: all but its object's last token."""
+    """A fact as tokens: all but its object's last token."""
 
     ids: tuple[int, ...]
     subject: range
@@ -81,7 +81,7 @@ class _Row:
 
     @property
     def read(self) -> range:
-        """Where the object's tokens are predicted."""
+        """Positions at which the object's tokens are predicted."""
         return range(len(self.ids) - len(self.target), len(self.ids))
 
 
@@ -207,7 +207,7 @@ def _probabilities(lm: LanguageModel, hidden: Tensor, rows: Sequence[_Row]) -> T
 
 @contextmanager
 def _added(lm: LanguageModel, noise: Tensor) -> Iterator[None]:
-    """Inside, `noise` (batch, seq, d_model) is added to the embeddings of what is read."""
+    """Context manager: adds `noise` (batch, seq, d_model) to the input embeddings."""
     handle = lm.model.get_input_embeddings().register_forward_hook(lambda _, args, output: output + noise)
     try:
         yield
@@ -217,7 +217,7 @@ def _added(lm: LanguageModel, noise: Tensor) -> Iterator[None]:
 
 @contextmanager
 def _put(lm: LanguageModel, outputs: Mapping[str, Tensor], rows: Tensor, at: Tensor) -> Iterator[None]:
-    """Inside, modules give `outputs` (batch, d_model) at position `at` of each row, whatever they compute."""
+    """Context manager: modules output `outputs` (batch, d_model) at position `at` of each row."""
 
     def putter(value: Tensor) -> Hook:
         def hook(module: Module, args: tuple[Any, ...], output: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Choosing an editor's settings on dev cases: the same number of trials and one objective for every method.
+"""Tuning of an editor's settings on dev cases, with equal trials and one objective for all methods.
 
 The objective is success x paraphrase x locality of single edits (the second edit of coverage cases, alone):
 exact match after the edit prompt, exact match after the paraphrases, and the share of neighbours (the same
@@ -89,12 +89,12 @@ def draw_trials(
 
 @dataclass(frozen=True)
 class Development:
-    """Dev cases: their single edits, and what is asked after them."""
+    """Dev cases: their single edits, and the probes scored after them."""
 
     lm: LanguageModel
     requests: list[list[EditRequest]]
     written: list[list[ScoredPrompt]]  # the fact that the edit writes
-    neighbours: list[list[ScoredPrompt]]  # facts that the unedited model says and should go on saying
+    neighbours: list[list[ScoredPrompt]]  # facts that the unedited model gives and edits should preserve
 
     @classmethod
     def read(

@@ -1,10 +1,9 @@
 """The figures of a run, in matplotlib and in one style, as SVG, PDF and PNG.
 
-`aftershock.figure_names` says which kinds there are, what each shows and how its files are called. Here,
-`style` is what they share; `metrics` draws bars by method, `trajectories` old and new facts from state to
-state, `sizes` what the number of true objects changes, `objects` single round cases, `cost` seconds against
-damage, `health` what edits do to weights and to a text; `draw` draws them all.
-
+`aftershock.figure_names` lists the kinds, their content and file names. Here, `style` has the common style;
+`metrics` draws bars by method, `trajectories` old and new facts from state to state, `sizes` the effect of
+the number of true objects, `objects` single round cases, `cost` seconds against damage, `health` the effect
+of edits on weights and on a text; `draw` draws them all.
 A kind of figure is added as a module that returns a Figure, a line in KINDS and a call in `draw`.
 """
 

@@ -1,4 +1,4 @@
-"""What a method costs against what it damages: the picture that helps to choose one."""
+"""Cost of each method against its damage."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ HARM = (
     ("round_easy", "distortion", "distortion", "any_exact"),
     ("round_hard", "distortion", "distortion", "any_exact"),
 )
-"""Dataset, what is damaged, that in words, and how often the model then says what the edits wrote."""
+"""Dataset, metric of damage, its description, and the metric of success."""
 
 
 def seconds_per_case(timings: Sequence[Mapping[str, Any]], run: Mapping[str, Any], kg: str) -> float:
@@ -117,9 +117,9 @@ def _finish(axis: Axes, rows: pd.DataFrame, span: tuple[float, float], nats: boo
 
 
 WIDTH, HEIGHT = 0.033, 0.085
-"""Of a letter and of a line of a label, in parts of a panel."""
+"""Size of a letter and of a line of a label, in parts of a panel."""
 SIDES = ((0.03, 0.02), (0.03, -0.1), (-0.03, 0.02), (-0.03, -0.1), (0.03, 0.1), (-0.03, 0.1), (0.03, -0.18))
-"""Where a label may stand beside its point; a negative first number puts it to the left."""
+"""Possible positions of a label beside its point; a negative first number puts it to the left."""
 
 
 def _label(axis: Axes, rows: pd.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""All figures of a run, written to a folder."""
+"""Drawing of all figures of a run into a folder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from aftershock.metrics.intervals import LEVEL
 
 @dataclass(frozen=True)
 class Drawn:
-    """What the figures of a run are made from; tables go by run, and are None where they are not needed."""
+    """Input of the figures of a run; tables are by run, and None where they are not needed."""
 
     summary: pd.DataFrame
     runs: Sequence[Mapping[str, Any]]
@@ -38,7 +38,7 @@ class Drawn:
     """Round cases of each dataset that are drawn object by object, for the lowest seed."""
     seed: int = 0
     level: float = LEVEL
-    """Of intervals."""
+    """Level of intervals."""
     health: pd.DataFrame | None = None
     """HEALTH_SUMMARY."""
 

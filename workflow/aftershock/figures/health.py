@@ -16,7 +16,7 @@ PANELS = (
     ("relative", "Size of the change", "norm of the change by that of the weight"),
 )
 SPREAD = 0.6
-"""Of a method's line, over which its datasets lie side by side."""
+"""Share of a method's row over which its datasets are spread."""
 
 
 def health(summary: pd.DataFrame, model: str, order: Sequence[str]) -> Figure | None:

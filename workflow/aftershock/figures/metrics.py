@@ -40,10 +40,10 @@ PANELS = {
         ),
     ),
 }
-"""Metrics shown for each dataset, what each is compared with, and that in words."""
+"""Metrics shown for each dataset, the control of each, and its description."""
 
 LOWEST = -100.0
-"""A ratio without lower limit is drawn to here; what lies below is written."""
+"""Lower end of the axis of a ratio without lower limit; values below it are printed."""
 
 
 def bars(
@@ -94,7 +94,7 @@ def _panel(
             place, max(value, LOWEST), 0.66, color=how.colour, hatch=how.hatch, edgecolor="white", linewidth=0
         )
         ends = [max(low, LOWEST), max(high, LOWEST)]
-        axis.plot(ends, [place] * 2, color="white", linewidth=3)  # seen on a dark bar too
+        axis.plot(ends, [place] * 2, color="white", linewidth=3)  # visible on a dark bar too
         axis.plot(ends, [place] * 2, color="black", linewidth=1.3)
         if value < LOWEST:
             axis.text(LOWEST, place, f"◀ {value:.0f}", va="center", fontsize=7.5, color="white")

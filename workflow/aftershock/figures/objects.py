@@ -1,4 +1,4 @@
-"""What happened to each true object of a few round cases, as in Figure 5 of Li et al. (2024)."""
+"""Probabilities of the true objects of a few round cases, as in Figure 5 of Li et al. (2024)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

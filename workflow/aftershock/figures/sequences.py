@@ -1,7 +1,7 @@
-"""Curves over the number of edits: abilities, what becomes of edits, and the health of the model.
+"""Curves over the number of edits: abilities, retention of edits, and the health of the model.
 
 Few methods are lines in a panel for each task or measure; many are a panel each, with a line for each task or
-measure, as more lines in one panel cannot be told apart. Checkpoints are evenly spaced, whatever lies
+measure, as more lines in one panel cannot be distinguished. Checkpoints are evenly spaced, whatever lies
 between.
 """
 
@@ -32,20 +32,18 @@ FIGURES = ["value", "low", "high"]
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel: a title, lines by name (points with checkpoint, value, low, high), and what stands beside
-    them.
-    """
+    """One panel: a title, lines by name (points with checkpoint, value, low, high), and reported points."""
 
     title: str
     lines: Mapping[str, pd.DataFrame]
     levels: Mapping[str, float] = field(default_factory=dict)
-    """Horizontal lines by what they are called."""
+    """Horizontal lines by label."""
     reported: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """Reported points of a line, with checkpoint and value."""
     ended: Mapping[str, int] = field(default_factory=dict)
     """The edits after which a line's sequence ended early."""
     note: str = ""
-    """Why the panel is greyed."""
+    """Reason why the panel is greyed."""
     logarithmic: bool = False
 
 
@@ -126,7 +124,7 @@ def _task_panel(
 
 
 def edit_curves(curves: pd.DataFrame, collapses: pd.DataFrame, model: str, plan: str) -> Figure | None:
-    """Return what becomes of the edits themselves over the number of edits, from CURVES."""
+    """Return the retention of the edits themselves over the number of edits, from CURVES."""
     rows = _of(curves, model, plan)
     rows = rows[rows["measure"].isin(EDITS_SHOWN) & (rows["age"] == ALL)]
     title = f"What becomes of edits along {plan} — {printable(model)}"
@@ -134,7 +132,7 @@ def edit_curves(curves: pd.DataFrame, collapses: pd.DataFrame, model: str, plan:
 
 
 def health_curves(curves: pd.DataFrame, collapses: pd.DataFrame, model: str, plan: str) -> Figure | None:
-    """Return the health of the model over the number of edits, from CURVES; bars reach over orders."""
+    """Return the health of the model over the number of edits, from CURVES; bars span the orders."""
     rows = _of(curves, model, plan)
     rows = rows[rows["measure"].isin(HEALTH_SHOWN) & (rows["value"] > 0)]
     if rows["editor"].nunique() > FEW:
@@ -295,7 +293,7 @@ def _panel(axis: Axes, panel: Panel, looks: Mapping[str, Look], checkpoints: Seq
 
 
 def _limits(axis: Axes, logarithmic: bool) -> None:
-    """Let shares begin at 0, and give a line that is nearly flat on a logarithmic axis some room."""
+    """Start axes of shares at 0, and widen a logarithmic axis around a nearly flat line."""
     low, high = axis.dataLim.y0, axis.dataLim.y1
     if logarithmic:
         if 0 < high < 3 * low:

@@ -1,4 +1,4 @@
-"""What the number of true objects changes: distortion and ignore rate of round cases by that number."""
+"""Effect of the number of true objects: distortion and ignore rate of round cases by that number."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,11 +16,11 @@ from aftershock.seeds import generator
 
 SHOWN = ("distortion", "distortion_released", "ignore_rate")
 ENOUGH = 5
-"""The largest numbers of objects are drawn together until so many cases have them."""
+"""The largest numbers of objects are merged until at least this many cases have them."""
 
 
 def groups(sizes: pd.Series, enough: int = ENOUGH) -> dict[str, np.ndarray]:
-    """Which cases have how many objects: masks by "2", "3", …, and the rarest large numbers as one "7+"."""
+    """Masks of cases by number of objects: "2", "3", …, the rarest large numbers merged as one "7+"."""
     counts = sizes.value_counts().sort_index()
     last = len(counts) - 1
     while last > 0 and counts.iloc[last:].sum() < enough:

@@ -1,4 +1,4 @@
-"""One style for all figures.
+"""The common style of all figures.
 
 A method keeps its colour, hatching, marker and dashes in every figure: any one of them is enough to tell it
 from its neighbours, in grey and for the colour-blind too. Labels are data and are never read as mathematical
@@ -60,7 +60,7 @@ STYLE = {
 
 @dataclass(frozen=True)
 class Look:
-    """How one method is drawn, as bar or as line."""
+    """Appearance of one method, as bar or as line."""
 
     colour: str
     hatch: str
@@ -70,13 +70,13 @@ class Look:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Matplotlib with the settings that all figures share."""
+    """Context manager: matplotlib has the settings that all figures share."""
     with matplotlib.rc_context(STYLE):
         yield
 
 
 def look(editors: Sequence[str]) -> dict[str, Look]:
-    """The look of each editor, by its place in the run."""
+    """Appearance of each editor, by its position in the run."""
     return {
         editor: Look(
             COLOURS[i % len(COLOURS)],
@@ -101,7 +101,7 @@ def capital(text: str) -> str:
 def interval_line(
     axis: Axes, x: np.ndarray, rows: np.ndarray, how: Look, label: str | None = None, **changed: object
 ) -> None:
-    """A line through value, with bars from low to high; `rows` is (points, 3), an empty point is left out."""
+    """Draw a line with bars from low to high; `rows` is (points, 3), an empty point is left out."""
     filled = np.isfinite(rows[:, 0])
     x, (value, low, high) = np.asarray(x, float)[filled], rows[filled].T
     if not filled.any():
@@ -127,7 +127,7 @@ LAYOUT_TABLES = ["GDEF", "GPOS", "GSUB", "kern"]
 
 @contextmanager
 def fonts_without_layout() -> Iterator[None]:
-    """Fonts that go into a PDF are cut down without what places letters beside each other."""
+    """Context manager: fonts in PDFs are subset without their layout tables."""
     before = subset.Options._drop_tables_default
     subset.Options._drop_tables_default = [*before, *LAYOUT_TABLES]
     try:

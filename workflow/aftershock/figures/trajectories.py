@@ -1,4 +1,4 @@
-"""Old and new facts from state to state: a panel per method, a line per fact."""
+"""Probabilities of old and new facts from state to state: a panel per method, a line per fact."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -36,7 +36,7 @@ FACTS = {
     "round_easy": ROUND,
     "round_hard": ROUND,
 }
-"""The facts of each dataset; in coverage what follows from the second edit is what it writes."""
+"""The facts of each dataset; in coverage the implied fact is the one that the second edit writes."""
 
 
 def trajectories(summary: pd.DataFrame, model: str, dataset: str, editors: Sequence[str]) -> Figure:

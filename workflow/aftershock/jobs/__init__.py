@@ -1,18 +1,18 @@
-"""How a run becomes jobs, and what became of each. Nothing here loads a tensor library.
+"""Jobs of a run: their records, resources, failures and outputs. Nothing here loads a tensor library.
 
-`record` is what a job says of itself while it runs and after it; whoever asks about a run reads it there.
-`gpus` hands out the GPUs of a workstation; `slurm` is the one place that speaks to SLURM.
+`record` is a job's own record, written while it runs and at its end; all queries about a run read it.
+`gpus` hands out the GPUs of a workstation; `slurm` is the only interface to SLURM.
 
-Before a run, `folder` and `preflight` look for what would stop it, `orphans` for jobs that an earlier run
-left, and `adopt` takes over what these finished.
+Before a run, `folder` and `preflight` check for problems that would stop it, `orphans` finds jobs that an
+earlier run left, and `adopt` takes over their finished outputs.
 
-`forking` starts jobs with a model from a process that has imported their libraries. `patches` changes what
-Snakemake does.
+`forking` starts jobs with a model from a process that has imported their libraries. `patches` changes
+Snakemake's behaviour.
 
-`why` says why jobs failed: `snakemake_log` and `slurm_jobs` gather, `causes` and `errors` judge.
-`status` says how far a run is: `snapshot` takes it in, `view` draws it.
-`liveness` tells which run and which jobs are alive.
+`why` reports why jobs failed: `snakemake_log` and `slurm_jobs` gather the facts, `causes` and `errors` find
+the cause. `status` reports the progress of a run: `snapshot` collects it, `view` draws it. `liveness` finds
+out which run and which jobs are alive.
 
-`equality` says whether two results are equal, `manifest` lists what a run made, and `verify` holds results
-against their manifest and makes a sample of them again.
+`equality` compares two results, `manifest` lists the files that a run made, and `verify` compares results
+with their manifest and remakes a sample of them.
 """

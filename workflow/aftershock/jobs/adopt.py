@@ -1,4 +1,4 @@
-"""What jobs finished after their run had been killed: taken over when it is known what they were made from.
+"""Adoption of outputs that jobs finished after their run was killed, where their parameters are known.
 
 Snakemake's own record of an output, which tells it later that parameters or code have changed, is written by
 the run and not by the job. An output that a SLURM job finishes after its run has died has none, or an old
@@ -18,7 +18,7 @@ SAME_SECONDS = 1.0
 
 
 def adopt_finished() -> None:
-    """Have the Snakemake of this process look at outputs that it has no record of."""
+    """Have the Snakemake of this process check outputs that it has no record of."""
     from snakemake.dag import DAG
 
     check_incomplete = DAG.check_incomplete
@@ -31,7 +31,7 @@ def adopt_finished() -> None:
 
 
 async def _adopt(dag: Any) -> None:
-    """Comes after the jobs are known and before it is decided which to run; `forcefiles` are made again."""
+    """Adopt outputs before Snakemake decides which jobs to run; `forcefiles` are always made again."""
     known, other = 0, []
     for job in dag.jobs:
         if any(f in dag.forcefiles for f in job.output) or not await _is_unrecorded(dag, job):
@@ -53,13 +53,13 @@ async def _adopt(dag: Any) -> None:
 
 
 async def _is_newest(job: Any) -> bool:
-    """Whether the outputs are newer than all inputs, which are there."""
+    """True if the outputs are newer than all inputs, which exist."""
     made = min([(await f.mtime()).local_or_storage() for f in job.output])
     return all([await f.exists() and not await f.is_newer(made) for f in job.input])
 
 
 async def _is_unrecorded(dag: Any, job: Any) -> bool:
-    """Whether all outputs are there, and one was made after Snakemake last noted how."""
+    """True if all outputs exist, and one was made after Snakemake last recorded it."""
     if not job.output or not all([await f.exists() for f in job.output]):
         return False
     records = [dag.workflow.persistence.metadata(f) for f in job.output]
@@ -71,7 +71,7 @@ async def _is_unrecorded(dag: Any, job: Any) -> bool:
 
 
 def _made_from(job: Any) -> str | None:
-    """The hash of the parameters of the job that made an output last; None when that is not known."""
+    """The hash of the parameters of the job that last made an output; None when unknown."""
     path: Path = record_path(job.rule.name, job.wildcards_dict)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What Snakemake's arguments and profiles say of a run to come: its executor, and what it asks SLURM for."""
+"""Settings of a coming run from Snakemake's arguments and profiles: its executor and SLURM options."""
 
 import argparse
 import importlib.metadata
@@ -16,7 +16,7 @@ SNAKEMAKE = int(importlib.metadata.version("snakemake").split(".")[0])
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a run will ask SLURM for, as far as its arguments tell."""
+    """SLURM options of a coming run, as far as its arguments state them."""
 
     partition_file: Path | None = None
     partitions: tuple[str, ...] = ()
@@ -24,13 +24,13 @@ class Wanted:
     qos: tuple[str, ...] = ()
     gpus: tuple[str, ...] = ()
     first_look: int = 40
-    """Seconds before the plugin first asks what became of a job."""
+    """Seconds before the plugin first queries a job's state."""
     jobs: int = 1
-    """That Snakemake submits at a time, at most."""
+    """Largest number of jobs that Snakemake submits at a time."""
 
 
 def chosen_executor(arguments: Sequence[str]) -> str | None:
-    """Snakemake's executor by its arguments and profiles; None for its default.
+    """Snakemake's executor by its arguments and profiles; None for the default.
 
     Found out without loading Snakemake, whose slurm plugin asks the controller while it is loaded.
     """
@@ -75,7 +75,7 @@ def _oldest_snakemake(name: str) -> int | None:
 
 
 def wanted(options: argparse.Namespace) -> Wanted:
-    """What Snakemake's parsed arguments tell of the jobs to come."""
+    """The SLURM options in Snakemake's parsed arguments."""
     resources = [options.default_resources or {}, *(options.set_resources or {}).values()]
     file = _given(options, "slurm_partition_config") or os.environ.get("SNAKEMAKE_SLURM_PARTITIONS")
     qos = _given(options, "slurm_qos")
@@ -97,7 +97,7 @@ def _given(options: argparse.Namespace, name: str) -> Any:
 
 
 def _named(name: str, resources: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The values of a resource that are written out; those that a job computes are not known yet."""
+    """The literal values of a resource; computed ones are not known yet."""
     found = [str(given[name].raw).strip("'\"") for given in resources if name in given]
     return tuple(dict.fromkeys(part for value in found for part in _split(value)))
 

@@ -1,4 +1,4 @@
-"""Why a job failed and what to change, from what its record, its logs and SLURM say of it."""
+"""Diagnosis of a failed job from its record, its logs and SLURM: the cause, and what to change."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -24,11 +24,11 @@ NOISE = re.compile(
     r"At least one job did not complete|Exited with exit code|CalledProcessError|Job step aborted"
 )
 SHARE = 0.9
-"""Of the memory asked for; a job that vanished above it is taken to have run out of memory."""
+"""Share of the requested memory; a job that vanished above it is assumed to have run out of memory."""
 LONGER, LONGEST = 2.0, 20.0
 """Times the run time that a job is given next, at least and at most."""
 DEFAULT_MB, DEFAULT_MINUTES = 2000, 60
-"""What a job asked for that does not say."""
+"""Requests assumed for a job that states none."""
 
 REFUSALS = (
     (r"invalid qos", "name one of yours (`sacctmgr show associations format=QOS`) as `qos` in {profile}"),
@@ -47,11 +47,11 @@ REFUSALS = (
     (r"contact|timed out|connect", "SLURM's controller did not answer: run again when `sinfo` does"),
     (r"", "ask who runs the cluster what this means"),
 )
-"""What to do about a refusal of sbatch that matches."""
+"""Remedies for refusals of sbatch that match."""
 
 
 def cause_of(job: Evidence) -> Cause:
-    """The first of `LOOKS` that finds something."""
+    """The first cause that one of `LOOKS` finds."""
     for look in LOOKS:
         if cause := look(job):
             return cause
@@ -102,7 +102,7 @@ def _memory_limit(job: Evidence) -> Cause | None:
         return None
     found = [(int(a), int(b)) for text in job.slurm_logs for a, b in LIMIT.findall(text)]
     peak = max([job.record.get("peak_bytes") or 0, job.slurm_peak or 0, *(used for used, _ in found)])
-    asked = (job.asked("mem_mb") or 0) * 2**20  # as the rule has it; the command line may have said otherwise
+    asked = (job.asked("mem_mb") or 0) * 2**20  # as set in the rule; the command line may override it
     limit = max((limit for _, limit in found), default=asked)
     allowed = f", {megabytes(limit)} allowed" if limit else ""
     tried = f" at most in {job.attempts} attempts" if job.attempts > 1 else ""
@@ -149,7 +149,7 @@ def _missing_output(job: Evidence) -> Cause | None:
 
 
 def _killed(job: Evidence) -> Cause | None:
-    """Its process is gone, or was told to end, and nobody says why."""
+    """Its process has vanished or was told to end, for an unknown reason."""
     if job.record.get("state") == "stopped":
         return Cause("stopped", f"told to end{job.age}", AGAIN)
     found = SIGNAL.search(job.slurm_log) or SIGNAL.search(job.message)

@@ -10,10 +10,10 @@ import pandas as pd
 from aftershock.tables import Table
 
 TOLERANCE = 1e-3
-"""Of a log-probability, natural log; so of a probability, relative to it."""
+"""Tolerance of a log-probability, natural log; hence of a probability, relative to it."""
 
 VERDICTS = ("identical", "equal", "undecided", "different")
-"""undecided: equal within the tolerance but for decisions whose margin the tables do not hold."""
+"""undecided: equal within the tolerance but for decisions whose margin the tables do not contain."""
 
 SHOWN = 5
 LOGARITHMS = {"logprob", "token_logprobs", "log_probability", "loss", "nll", "unedited_nll"}
@@ -22,14 +22,14 @@ DECISIONS = {
     *("exact", "paraphrase", "held_out", "token_accuracy", "paraphrase_token_accuracy", "generated"),
     *("said", "rank", "known", "correct", "chosen"),
 }
-"""Columns that say which token is the likeliest, or what follows from it."""
+"""Columns that depend on which token is the likeliest."""
 CLOCKS = {"seconds"}
 """Columns of times, which no two runs share."""
 
 
 @dataclass
 class Comparison:
-    """What one table or file of two runs has in common. One line per difference or decision."""
+    """Differences between one table or file of two runs, one line per difference or decision."""
 
     name: str
     rows: int = 0
@@ -41,7 +41,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """One of VERDICTS."""
+        """The comparison's verdict, one of VERDICTS."""
         if self.differences:
             return "different"
         if self.undecided:
@@ -118,7 +118,7 @@ def _furthest(one: pd.Series, two: pd.Series) -> np.ndarray:
 
 
 def _allowed(column: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """How far a number may be off.
+    """Tolerance of each number.
 
     With log p off by e, p is off by e p; a mean over prompts too. A difference or a ratio of two such, its
     logarithm, one minus it, and means of those over cases are off by at most 2 e (1 + |value|).
@@ -131,7 +131,7 @@ def _allowed(column: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _list_decisions(found: Comparison, table: Table, column: str, a: pd.DataFrame, b: pd.DataFrame) -> None:
-    """Add decisions that differ to those listed; one that its log-probabilities rule out is a difference.
+    """List decisions that differ; one that its log-probabilities rule out counts as a difference.
 
     A token of probability p that is not the likeliest has log p less than log((1 - p) / p) below that of the
     likeliest one: a bound of the margin, below 0 for p > 1/2.
@@ -156,7 +156,7 @@ def _margin_bound(logprobs: np.ndarray) -> float:
 
 
 def _lines(table: Table, column: str, a: pd.DataFrame, b: pd.DataFrame, n: int | None = None) -> list[str]:
-    """One line for each row, which differs; beyond those shown, only their number matters."""
+    """Lines that describe differing rows; beyond those shown, only their number matters."""
     keys = _keys(a.index, list(table.key), len(a) if n is None else n)
     values = zip(a[column], b[column], strict=True)
     return [

@@ -1,4 +1,4 @@
-"""Are two results equal? Tables and tensors of two runs, compared.
+"""Equality of two results: comparison of the tables and tensors of two runs.
 
 The same shards, batches, threads and machine give the same bits. Otherwise two runs are equal when they have
 the same keys and their log-probabilities differ by less than 1e-3. A decision (a boolean, a rank, a
@@ -23,7 +23,7 @@ from aftershock.jobs.compare import TOLERANCE, VERDICTS, Comparison, compare_tab
 from aftershock.tables import ARROW_TYPES, Table, provenance_of
 
 CUT = ("observations", "telemetry", "health", "answers")
-"""Folders whose files are one table, however it was cut; in answers, up to the first dot of the name."""
+"""Folders whose files are one table, however divided; in answers, up to the first dot of the name."""
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Report:
 
     @property
     def equal(self) -> bool:
-        """Whether all is identical, or equal within the tolerance with every decision accounted for."""
+        """True if all is identical, or equal within the tolerance with every decision explained."""
         return self.verdict in ("identical", "equal")
 
     def __str__(self) -> str:
@@ -82,7 +82,7 @@ def _tables_below(root: Path, only: Sequence[str]) -> dict[str, list[Path]]:
 
 
 def _whole(parts: Sequence[str]) -> str:
-    """The name of the table that a file is all or a part of."""
+    """The name of the table that a file holds or is a part of."""
     *folders, name = parts
     if folders and folders[-1] in CUT:
         kind = name.split(".")[0]
@@ -154,12 +154,12 @@ def compare_tensors(a: Path, b: Path, name: str) -> Comparison:
 
 
 def _sources(metadata: Mapping[str, str]) -> dict[str, str]:
-    """The hashes of what tensors were made from; what else there is follows from the tensors."""
+    """The hashes of the inputs of tensors; other metadata follow from the tensors."""
     return {name: value for name, value in metadata.items() if name.endswith("_sha256")}
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print what two folders of results have in common; exit 1 when they differ."""
+    """Print the differences between two folders of results; exit 1 when they differ."""
     if len(arguments) != 2:
         sys.exit("usage: python -m aftershock.jobs.equality FOLDER FOLDER")
     report = compare_folders(*arguments)

@@ -1,4 +1,4 @@
-"""What an error means that a stage ended with: its kind and text, as the job's record or log has them."""
+"""Diagnosis of the error that a stage ended with, from its kind and text in the job's record or log."""
 
 import re
 
@@ -11,7 +11,7 @@ PROGRAM = {
     *("KeyError", "LookupError", "NameError", "NotImplementedError", "RecursionError", "RuntimeError"),
     *("StopIteration", "SyntaxError", "SystemError", "TypeError", "UnboundLocalError", "ZeroDivisionError"),
 }
-"""Errors that say nothing about data or settings."""
+"""Errors that are not about data or settings."""
 MEMORY = re.compile(
     r"out of memory|OutOfMemoryError|MemoryError|can't allocate memory|Cannot allocate memory|std::bad_alloc",
     re.IGNORECASE,
@@ -26,7 +26,7 @@ NAN = re.compile(r"\bnan\b|\bfinite\b|diverge", re.IGNORECASE)
 
 
 def cause_of_error(job: Evidence, kind: str, text: str) -> Cause:
-    """The first of `JUDGES` that knows the error; one that none knows is an error of the program."""
+    """The first cause that one of `JUDGES` finds; an error that none knows is one of the program."""
     for judge in JUDGES:
         if cause := judge(job, kind, text):
             return cause
@@ -96,7 +96,7 @@ def _run_gone(job: Evidence, kind: str, text: str) -> Cause | None:
 
 
 def _input(job: Evidence, kind: str, text: str) -> Cause | None:
-    """Errors of our own name the thing and the remedy."""
+    """Our own errors, which name the thing and the remedy."""
     if kind in PROGRAM:
         return None
     what = text if kind == "ValueError" else f"{kind}: {text}"

@@ -1,4 +1,4 @@
-"""What is known of a failed job, and the shape of an answer to why it failed."""
+"""Evidence about a failed job, and the form of a diagnosis."""
 
 import re
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ AGAIN = f"run again: `{command('resume')}`"
 
 @dataclass(frozen=True)
 class Cause:
-    """What happened, and what to change."""
+    """Cause of a failure, and its remedy."""
 
     kind: str
     what: str
@@ -22,16 +22,16 @@ class Cause:
 
 @dataclass
 class Evidence:
-    """All that is known of a failed job; its last attempt counts."""
+    """Evidence about a failed job; its last attempt counts."""
 
     rule: str
     log: str
     profile: str = "the profile's config.yaml"
     attempts: int = 1
     record: dict[str, Any] = field(default_factory=dict)
-    """Of the last attempt; empty when that came to no stage of ours."""
+    """Record of the last attempt; empty when it did not reach a stage of ours."""
     message: str = ""
-    """What Snakemake says of it."""
+    """Snakemake's message about it."""
     slurm_job: str | None = None
     slurm_logs: list[str] = field(default_factory=list)
     """The ends of SLURM's logs, one an attempt."""
@@ -41,7 +41,7 @@ class Evidence:
     node: str = ""
     restarts: int = 0
     run_died: bool = False
-    """Whether the run that it belonged to was killed."""
+    """True if the run that it belonged to was killed."""
     log_end: str = ""
     """The end of the rule's log."""
 
@@ -51,38 +51,38 @@ class Evidence:
 
     @property
     def state(self) -> str:
-        """The state that SLURM, or Snakemake in its name, gives; "" outside SLURM."""
+        """The job's state according to SLURM or Snakemake; "" outside SLURM."""
         found = STATUS.search(self.message)
         return self.slurm_state or (found[1] if found else "")
 
     @property
     def progress(self) -> str:
-        """How far it came, such as "7 of 32 cases done"; "" where it does not count."""
+        """Progress such as "7 of 32 cases done"; "" where the job does not count."""
         done, total = self.record.get("done"), self.record.get("total")
         return f"{done:g} of {total:g} {plural(self.record['unit'])} done" if done and total else ""
 
     @property
     def age(self) -> str:
-        """How long its last attempt took, and how far it came."""
+        """Duration and progress of its last attempt."""
         if not self.record:
             return ""
         return f" after {duration(self.record['seconds'])}" + (self.progress and f" with {self.progress}")
 
     def asked(self, name: str) -> int | None:
-        """What the last attempt asked for."""
+        """The amount of a resource that the last attempt requested; None where unknown."""
         return self.record.get("asked", {}).get(name)
 
     def more(self, name: str, value: int) -> str:
-        """How to give the rule more of a resource."""
+        """Instruction to give the rule more of a resource."""
         return f"`set-resources: {self.rule}: {name}: {value}` in {self.profile}"
 
     def more_memory(self, mb: float) -> str:
-        """How to have `mb` MB for it. Without SLURM, nobody holds jobs to what they ask for: they share."""
+        """Instruction to give the job `mb` MB; without SLURM jobs share the memory without limits."""
         if self.slurm_job:
             return self.more("mem_mb", rounded(mb))
         return f"fewer jobs at once (`{command('resume', '--cores 1')}`), or a machine with more memory"
 
 
 def rounded(mb: float) -> int:
-    """Up to the next 500."""
+    """MB rounded up to the next 500."""
     return int(-(-mb // 500) * 500)

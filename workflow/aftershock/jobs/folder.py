@@ -1,4 +1,4 @@
-"""Whether the folder that a run writes to can take what the run will write, and how its files are dated."""
+"""Checks of the folder that a run writes to: names, permissions, free space and file dates."""
 
 import errno
 import os
@@ -11,11 +11,11 @@ from aftershock.jobs.places import user_name
 
 PROBE_BYTES = 65536
 FREE_BYTES = 128 * 2**20
-"""With less a disk counts as full; the demo writes 41 MiB."""
+"""A disk with less free space counts as full; the demo writes 41 MiB."""
 FREE_FILES = 1000
 WILDCARDS = "{}"
 CLOCK_SECONDS = 60.0
-"""How far clocks may differ."""
+"""Largest accepted difference between clocks."""
 
 
 class PreflightError(RuntimeError):
@@ -75,7 +75,7 @@ def check_dates(folder: Path, now: float) -> None:
     if abs(ahead) > CLOCK_SECONDS:
         raise PreflightError(
             f"the clock of {folder}/'s file system is {_span(ahead)} {'ahead of' if ahead > 0 else 'behind'} "
-            f"that of {socket.gethostname()}: what is newer cannot be told. Set whichever is wrong (NTP)"
+            f"that of {socket.gethostname()}: file ages cannot be compared. Correct the wrong clock (NTP)"
         )
     late = [(when, path) for path, when in _dated_files(folder) if when > now + CLOCK_SECONDS]
     if late:

@@ -1,4 +1,4 @@
-"""GPUs of a workstation, handed out one job at a time. On a cluster the scheduler does this.
+"""GPUs of a workstation, allocated to one job at a time. On a cluster the scheduler does this.
 
 A job holds a lock for each of its GPUs, in a folder that all runs of this user on this machine share. The
 lock goes with the process, however it ends.

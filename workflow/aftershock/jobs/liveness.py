@@ -1,4 +1,4 @@
-"""Who is at work: whether the run that a folder belongs to, and a job that says it is running, are alive."""
+"""Liveness of a folder's run and of the jobs whose records say that they are running."""
 
 import json
 import socket
@@ -19,19 +19,19 @@ from aftershock.process import CLOCK_SECONDS, alive
 
 NEEDED = {"rule", "log", "state", "host", "pid", "started", "seconds"}
 SILENT_SECONDS = 6 * WRITE_SECONDS
-"""Without a sign of life for so long, a job on a machine that cannot be asked counts as gone."""
+"""After this time without an update, a job on a machine that cannot be queried counts as gone."""
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """The newest run of a folder, as it said when it began."""
+    """The newest run of a folder, as recorded when it began."""
 
     pid: int
     host: str
     started: float
     """Seconds since 1970."""
     arguments: tuple[str, ...] = ()
-    """Of Snakemake."""
+    """Snakemake's arguments."""
     exit: int | None = None
     """Its exit code; None while it runs, and for ever when it was killed."""
     said: str = ""
@@ -39,7 +39,7 @@ class RunInfo:
 
     @property
     def alive(self) -> bool | None:
-        """Whether it is at work; None for one on another machine that has not said that it ended."""
+        """True if it is running; None for one on another machine without a recorded end."""
         if self.exit is not None:
             return False
         if self.host != socket.gethostname():
@@ -56,12 +56,12 @@ def read_run_info() -> RunInfo | None:
     """The newest run of the current folder; None before the first."""
     last, holder = _from_file(), _from_lock()
     if holder and holder.alive and (last is None or last.pid != holder.pid):
-        return holder  # a run that has not said more of itself yet
+        return holder  # a run that has not recorded more yet
     return last
 
 
 def _from_file() -> RunInfo | None:
-    """The run as it is recorded; None where there is no whole record."""
+    """The run in its record; None where there is no complete record."""
     try:
         found = read_run()
         if found is None:
@@ -83,7 +83,7 @@ def _from_lock() -> RunInfo | None:
 
 
 def read_jobs(slurm: Mapping[str, SlurmJob] | None) -> list[dict[str, Any]]:
-    """The records of the current folder, whole ones only. A job that has vanished has the state "gone"."""
+    """The intact records of the current folder. A job that has vanished has the state "gone"."""
     found = []
     for path in sorted(FOLDER.glob("*/*.json")):
         try:
@@ -98,7 +98,7 @@ def read_jobs(slurm: Mapping[str, SlurmJob] | None) -> list[dict[str, Any]]:
 
 
 def is_running(record: Mapping[str, Any], slurm: Mapping[str, SlurmJob] | None, written: float) -> bool:
-    """Whether the job of a record in state "running" is at work.
+    """True if the job of a record in state "running" is running.
 
     `slurm` has the jobs that SLURM knows, None where it cannot be asked; `written` is when the record was
     written last.
@@ -112,7 +112,7 @@ def is_running(record: Mapping[str, Any], slurm: Mapping[str, SlurmJob] | None, 
 
 
 def _is_process(pid: int, started: float) -> bool:
-    """Whether the process that has this number is the one that began about then."""
+    """True if the process with this number is the one that began about then."""
     try:
         process = psutil.Process(pid)
         return alive(process) and process.create_time() - started < CLOCK_SECONDS

@@ -1,4 +1,4 @@
-"""What a run made, file by file: `results/manifest.json`.
+"""Manifest of the files that a run made: `results/manifest.json`.
 
 It names every file that a stage made with its size, its sha256 and what made it (rule, hashes of settings and
 code, seed, versions, device), and on top the study, its configuration, the software and the machine. Studies
@@ -32,12 +32,12 @@ RESULTS = Path("results")
 RENEW = command("manifest")
 MANIFEST = RESULTS / "manifest.json"
 KNOWN = RESULTS / ".manifest.json"
-"""What was found of each file, with its size and time."""
+"""Cache of each file's entry, with its size and time."""
 
 NOT_MADE = ("logs", "jobs", "timings")
 """Folders of results/ that hold no results."""
 KEPT = ("cache", "answers")
-"""Folders of a graph with what services said, which no stage owns."""
+"""Folders of a graph with services' answers, which no stage owns."""
 PROGRAM_SECONDS = 30.0
 
 
@@ -71,7 +71,7 @@ def write_manifest(config: Mapping[str, Any], results: Path = RESULTS) -> Path:
 
 
 def leave_manifest(config: Mapping[str, Any]) -> None:
-    """Write the manifest at the end of a run; a run is no failure for want of it, so it is only told."""
+    """Write the manifest at the end of a run; a failure is only logged, since it does not fail the run."""
     try:
         write_manifest(config)
     except (ManifestError, OSError, ValueError) as error:
@@ -114,7 +114,7 @@ def configuration_of(
 def _studies(
     config: Mapping[str, Any], results: Path, files: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """The study of now, and earlier ones that are still needed to tell how a table was made."""
+    """The current study, and earlier ones that some tables were made by."""
     try:
         earlier = configurations(read_manifest(results))
     except ManifestError:
@@ -163,7 +163,7 @@ def sha256_of_file(path: Path) -> str:
 
 
 def sha256_of_config(config: Mapping[str, Any]) -> str:
-    """One hash of a whole configuration, whatever the order of its keys."""
+    """Hash of a whole configuration, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -173,7 +173,7 @@ def _stamp(path: Path) -> list[int]:
 
 
 def _read_known(path: Path) -> dict[str, Any]:
-    """What is known from last time; nothing when that file is missing or damaged."""
+    """The previous manifest; empty when that file is missing or damaged."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError):
@@ -181,7 +181,7 @@ def _read_known(path: Path) -> dict[str, Any]:
 
 
 def _tensor_metadata(path: Path) -> dict[str, str]:
-    """What a safetensors file says of itself."""
+    """The metadata of a safetensors file."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > os.fstat(file.fileno()).st_size:
@@ -193,7 +193,7 @@ def _tensor_metadata(path: Path) -> dict[str, str]:
 
 
 def _made_by(results: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What made each file, as the records of jobs tell it."""
+    """Yield each file with the provenance in the record of the job that made it."""
     for record in finished_jobs(results / "jobs"):
         for output in record.get("outputs", ()):
             path = results.parent / output
@@ -223,7 +223,7 @@ def _name(distribution: importlib.metadata.Distribution) -> str:
 
 
 def _models(results: Path) -> dict[str, Any]:
-    """Where fetched models came from: hub, revision and commit, or a folder; the sha256 of their weights."""
+    """Origins of fetched models: hub, revision and commit, or a folder; the sha256 of their weights."""
     paths = sorted(results.glob("models/*/weights/provenance.json"))
     return {path.parts[-3]: json.loads(path.read_text(encoding="utf-8")) for path in paths}
 
@@ -242,12 +242,12 @@ def _gpus() -> list[str]:
 
 
 def _said(*command: str) -> str:
-    """What a program answers; nothing when it is missing, fails or does not end."""
+    """The output of a program; "" when it is missing, fails or does not end."""
     return _asked(*command)[0]
 
 
 def _asked(*command: str) -> tuple[str, str]:
-    """What a program answers, and why it does not: it is missing, fails or does not end."""
+    """The output of a program, and the reason where it is missing, fails or does not end."""
     if shutil.which(command[0]) is None:
         return "", f"{command[0]} is not installed"
     try:

@@ -1,6 +1,6 @@
-"""What an earlier run of this folder left behind: its record, and SLURM jobs that outlived it.
+"""The record and the surviving SLURM jobs of an earlier run of this folder.
 
-SLURM jobs go on when the run that submitted them is killed. Their names start with a prefix that belongs to
+SLURM jobs run on when the run that submitted them is killed. Their names start with a prefix that belongs to
 the folder, so that the next run finds them and never works beside them.
 """
 
@@ -22,10 +22,10 @@ from aftershock.project import command
 CANCEL = command("resume", "--orphans cancel")
 RUN_FILE = Path("results/.run.json")
 LINE_SECONDS = 60.0
-"""Between two lines that say what is waited for."""
+"""Seconds between two lines about jobs that are waited for."""
 PAUSE_SECONDS = 3.0
 PATIENCE_SECONDS = 600.0
-"""How long SLURM may be silent while jobs are waited for."""
+"""Longest time without an answer of SLURM while jobs are waited for."""
 SECRET = re.compile(r"--\S*(secret|passw|token|access-key)", re.IGNORECASE)
 
 
@@ -34,12 +34,12 @@ class LastRun:
     """The record of a run, in results/.run.json."""
 
     arguments: list[str] | None
-    """Of Snakemake; None where one of them may be a secret."""
+    """Snakemake's arguments; None where one of them may be a secret."""
     host: str
     pid: int
     started: str
     job_prefix: str | None
-    """How the names of its SLURM jobs start; None for a run that submits none."""
+    """Prefix of its SLURM jobs' names; None for a run that submits none."""
     exit: int | None = None
     """Its exit code; None while it runs, and for ever when it was killed."""
     said: str | None = None
@@ -75,7 +75,7 @@ def _write(run: LastRun) -> None:
 
 
 def job_prefix(results: Path) -> str:
-    """How the names of the SLURM jobs start that write into a folder: whose results it has, and where it is.
+    """Prefix of the names of SLURM jobs that write into a folder, from its name and its path.
 
     At most 41 of A-Za-z0-9_-, as the executor plugin asks for. A link to a folder is that folder.
     """
@@ -89,7 +89,7 @@ def job_prefix(results: Path) -> str:
 def find_orphans(prefix: str, last: LastRun | None, required: bool) -> list[slurm.QueuedJob]:
     """SLURM jobs of this folder that have not ended.
 
-    Raises SlurmError or PreflightError when that cannot be told although it matters: when it is `required`,
+    Raises SlurmError or PreflightError when that is unknown although it matters: when it is `required`,
     or when the last run submitted jobs and was killed.
     """
     killed = last is not None and last.job_prefix is not None and last.exit is None
@@ -122,7 +122,7 @@ def refuse_orphans(jobs: list[slurm.QueuedJob]) -> None:
 
 
 def settle_orphans(prefix: str, jobs: list[slurm.QueuedJob], cancel: bool) -> None:
-    """Return when none of `jobs`, nor any other of this folder, is left in SLURM.
+    """Wait until none of `jobs`, nor any other of this folder, is left in SLURM.
 
     Pending jobs are cancelled; running ones are waited for, or cancelled too. Raises SlurmError when SLURM
     gives no answer for PATIENCE_SECONDS.

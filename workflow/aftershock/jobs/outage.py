@@ -1,4 +1,4 @@
-"""A run that lives through an outage of SLURM's controller.
+"""Survival of outages of SLURM's controller during a run.
 
 When SLURM gives no answer in a round of questions, snakemake-executor-plugin-slurm (2.8.0) neither reports
 its jobs nor keeps them, and the run waits for ever.
@@ -12,7 +12,7 @@ REPORTS = ("report_job_success", "report_job_error")
 
 
 def survive_outages(executor: Any) -> None:
-    """Have a class of executors ask again about jobs that it would forget."""
+    """Make a class of executors ask again about jobs that it would forget."""
     check_active_jobs = executor.check_active_jobs
 
     async def check(self: Any, active_jobs: list[Any]) -> AsyncIterator[Any]:

@@ -1,4 +1,4 @@
-"""Changes of Snakemake in the running process: what no setting of it can do. Seen with Snakemake 9.27.
+"""Changes of Snakemake in the running process that no setting offers, for Snakemake 9.27.
 
 Each has a test in tests/test_patches.py that says when it is no longer needed.
 """

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 OWN = Path(".snakemake") / "places"
-"""Below the working directory, which a run writes to anyway."""
+"""Folder below the working directory, which a run writes to anyway."""
 
 
 def user_name() -> str:
@@ -25,7 +25,7 @@ def user_name() -> str:
 def find_places() -> None:
     """Name folders of the project in the environment for those that are missing or cannot be written.
 
-    Everything that this process starts takes them over. A line on the terminal tells of each.
+    Everything that this process starts inherits them. A line on the terminal names each.
     """
     home = Path(os.path.expanduser("~"))
     if not home.is_dir() or not home.is_absolute():
@@ -59,7 +59,7 @@ def _made(place: Path) -> Path:
 
 
 def _takes_files(folder: Path) -> bool:
-    """Whether a file with something in it can be made in a folder, which is made where it is missing."""
+    """True if a non-empty file can be written in a folder, which is created where missing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder) as file:
@@ -73,5 +73,5 @@ def _takes_files(folder: Path) -> bool:
 def _has_temporary() -> bool:
     try:
         return _takes_files(Path(tempfile.gettempdir()))
-    except OSError:  # none of the usual ones can be written
+    except OSError:  # none of the usual folders can be written
         return False

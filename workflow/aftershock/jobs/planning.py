@@ -1,4 +1,4 @@
-"""What makes Snakemake plan a large study faster; results do not depend on it."""
+"""Caches that speed up Snakemake's planning of large studies; results do not depend on them."""
 
 import gc
 import inspect
@@ -11,7 +11,7 @@ FILES = 1 << 16  # whose rules are kept
 
 
 def plan_faster() -> None:
-    """Keep what Snakemake looks up again and again while it plans.
+    """Cache repeated look-ups during planning, and collect garbage less often.
 
     It asks for the signature of every input and parameter function some thirty times for each job, looks up
     the rule of a file once for each job that reads it, and its jobs live until the end, so that looking for
@@ -26,13 +26,13 @@ def plan_faster() -> None:
 
 
 def _kept(signature: Callable[..., inspect.Signature]) -> Callable[..., inspect.Signature]:
-    """`signature` that remembers functions; what cannot be a key is looked up each time."""
+    """Return `signature` with a cache by function; unhashable functions are looked up each time."""
     remembered = lru_cache(maxsize=FUNCTIONS)(signature)
 
     def found(function: Any, **options: Any) -> inspect.Signature:
         try:
             return remembered(function, **options)
-        except TypeError:  # it has no hash, or no signature, which is said again
+        except TypeError:  # no hash, or no signature: the call raises its own error
             return signature(function, **options)
 
     found.cache_info = remembered.cache_info  # type: ignore[attr-defined]  # as lru_cache has it

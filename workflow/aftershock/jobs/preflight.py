@@ -1,4 +1,4 @@
-"""What would stop a run on a cluster later, said before anything is submitted.
+"""Checks, before anything is submitted, for problems that would stop a run on a cluster.
 
 Every check raises PreflightError, or slurm.SlurmError, with the thing, what was found and what to do.
 """
@@ -23,7 +23,7 @@ from aftershock.text_files import read_yaml
 
 PLUGIN = "snakemake_executor_plugin_slurm"
 LONGEST_PAUSE = 180
-"""Seconds between two looks of the executor plugin at its jobs, at most."""
+"""Longest interval in seconds between two queries of the executor plugin."""
 SPECIAL = re.compile(r"[^\w@%+=:,./~^-]")
 """Characters that a shell takes for more than themselves."""
 DRY_RUN = re.compile(r"--dry-?run|-[a-zA-Z]*n[a-zA-Z]*")  # -np too
@@ -56,7 +56,7 @@ def check_installed(arguments: Sequence[str]) -> None:
 
 
 def check_cluster(wanted: Wanted) -> tuple[list[str], list[str]]:
-    """Compare what a run will ask for with what the cluster has.
+    """Compare a run's requests with the cluster's resources.
 
     Two lists come back: arguments for Snakemake (what tells what became of jobs, and how many to submit where
     that is limited), and warnings. Raises PreflightError with all that does not fit, a line each.
@@ -88,7 +88,7 @@ def check_cluster(wanted: Wanted) -> tuple[list[str], list[str]]:
 
 
 def _read_partitions(path: Path | None) -> dict[str, dict[str, Any]]:
-    """Limits by partition as the plugin's file has them."""
+    """Limits by partition in the plugin's file."""
     if path is None:
         return {}
     try:
@@ -114,7 +114,7 @@ def _wrong_partitions(
 
 
 def _beyond(limits: dict[str, dict[str, Any]], known: dict[str, slurm.Partition]) -> Iterator[str]:
-    """What a file of partitions promises beyond what SLURM has."""
+    """Yield limits in a file of partitions that exceed SLURM's."""
     for name, promised in limits.items():
         if name not in known:
             continue
@@ -134,7 +134,7 @@ def _beyond(limits: dict[str, dict[str, Any]], known: dict[str, slurm.Partition]
 def _wrong_gpus(
     wanted: Iterable[str], limits: dict[str, dict[str, Any]], known: dict[str, slurm.Partition]
 ) -> Iterator[str]:
-    """Types of GPU that are asked for and that no node has."""
+    """Yield the requested types of GPU that no node has."""
     everywhere = {kind for partition in known.values() for kind in partition.gpus}
     asked = [(kind, "config gpus", everywhere) for kind in wanted]
     for name, promised in limits.items():
@@ -162,7 +162,7 @@ def _wrong_accounts(wanted: Iterable[str]) -> Iterator[str]:
 def _forgotten_jobs(age: int | None, first_look: int) -> tuple[list[str], list[str]]:
     """Warnings and problems when SLURM has no accounting and forgets ended jobs early.
 
-    Then the plugin asks sacct although it was told to ask squeue, for ever; see `get_min_job_age` there.
+    Then the plugin polls sacct for ever although it was set to poll squeue; see `get_min_job_age` there.
     """
     forgets = f"SLURM has no accounting here and forgets ended jobs after {age} s (MinJobAge)"
     if age is not None and age < 3 * first_look and shutil.which("sacct"):
@@ -177,7 +177,7 @@ def _forgotten_jobs(age: int | None, first_look: int) -> tuple[list[str], list[s
 
 
 def _refusals(wanted: Wanted, limits: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """What SLURM itself says to a small job in each partition, when it is about who may submit."""
+    """Yield SLURM's refusals of a small job in each partition, where they concern permissions."""
     common = [
         *(f"--account={name}" for name in wanted.accounts[:1]),
         *(f"--qos={name}" for name in wanted.qos[:1]),

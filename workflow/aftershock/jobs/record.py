@@ -1,6 +1,6 @@
-"""What each job says of itself: a JSON file below results/jobs/, from its start to its end.
+"""Record of each job: a JSON file below results/jobs/, kept from its start to its end.
 
-A job that nobody could tell about its end, because it was killed, stays `running` in its file.
+A job that was killed, and could not write its end, stays `running` in its file.
 """
 
 import hashlib
@@ -25,11 +25,11 @@ from aftershock.output import write_text
 FOLDER = Path("results/jobs")
 ASKED = ("mem_mb", "runtime", "gpu")
 WRITE_SECONDS = 10.0
-"""Seconds between two looks of a running job at itself."""
+"""Seconds between two updates of a running job's record."""
 
 
 class Record:
-    """One job's file. Its fields:
+    """The record of one job. Its fields:
 
     rule, wildcards, log: what the job is, and where it writes
     state: running, done, failed (an error of its own) or stopped (told to end)
@@ -51,7 +51,7 @@ class Record:
         params: str | None = None,
     ) -> None:
         self.path = record_path(rule, wildcards)
-        self._born = psutil.Process().create_time()  # what was imported before the stage counts as well
+        self._born = psutil.Process().create_time()  # includes memory of imports before the stage
         self.fields: dict[str, Any] = {
             "rule": rule,
             "wildcards": dict(wildcards),
@@ -70,7 +70,7 @@ class Record:
             "error": None,
             "params": params,
         }
-        self._beside = 0  # most bytes of the processes that this one started, of all looks
+        self._beside = 0  # largest memory of child processes over all samples
         self._lock = threading.Lock()
         self._ended = threading.Event()
 
@@ -80,7 +80,7 @@ class Record:
         threading.Thread(target=self._follow, name="record", daemon=True).start()
 
     def count(self, done: float, total: float | None, unit: str) -> None:
-        """Note how far the job is; written with the next look."""
+        """Note the job's progress; written with the next update."""
         fields = self.fields
         if (
             fields["began"] is None
@@ -117,7 +117,7 @@ class Record:
 
 
 def record_path(rule: str, wildcards: Mapping[str, str]) -> Path:
-    """Where the record of a job is."""
+    """Path of a job's record."""
     return FOLDER / rule / f"{'.'.join(wildcards.values()) or 'all'}.json"
 
 
@@ -142,7 +142,7 @@ def read_records(folder: Path = FOLDER) -> Iterator[dict[str, Any]]:
 
 
 def _described(error: BaseException) -> dict[str, str]:
-    """Kind, text and the innermost place of ours."""
+    """Kind and text of an error, and the innermost place in this project's code."""
     frames = [
         f
         for f in traceback.extract_tb(error.__traceback__)
@@ -162,7 +162,7 @@ def _bytes_of_children() -> int:
 
 
 def _peaks(beside: int) -> dict[str, int | None]:
-    """Most memory so far, in bytes: of this process and what is `beside` it on the host, and on a GPU."""
+    """Peak memory so far, in bytes: of this process and those `beside` it on the host, and on a GPU."""
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
     torch = sys.modules.get("torch")
     cuda = getattr(torch, "cuda", None)

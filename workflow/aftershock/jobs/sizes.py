@@ -1,4 +1,4 @@
-"""Bytes, seconds, counts and foreign text as a person reads them."""
+"""Formatting of bytes, seconds, counts and foreign text for people."""
 
 
 def megabytes(n: float | None) -> str:
@@ -10,7 +10,7 @@ def megabytes(n: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Such as 12 s, 3 min, 2.5 h, 4.1 days."""
+    """Seconds as text, such as 12 s, 3 min, 2.5 h, 4.1 days."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     if seconds < 100 * 60:
@@ -26,5 +26,5 @@ def plural(unit: str) -> str:
 
 
 def printable(text: str) -> str:
-    """In one line, and without what a terminal would take for a command: error texts may hold any label."""
+    """`text` on one line without terminal control characters: error texts may hold any label."""
     return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""All that this project asks of SLURM: its programs, each with a time limit, and their answers parsed.
+"""Interface to SLURM: its programs, each with a time limit, and parsers of their output.
 
 Nothing else starts a program of SLURM. One that is missing, hangs or fails is a SlurmError that says which
 and what to do.
@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from aftershock.jobs.places import user_name
 
 SECONDS = 8.0
-"""That SLURM's controller is given for an answer."""
+"""Time limit of SLURM's controller."""
 ACCOUNTING_SECONDS = 5.0
-"""That its accounting is given; without an answer it counts as off."""
+"""Time limit of its accounting; without an answer it counts as off."""
 IDS_AT_ONCE = 500  # in one command line
 GPU = re.compile(r"gpu:(?:([^:,(]+):)?(\d+)")
 WHEN_IT_ANSWERS = "Try again when `sinfo` answers, or ask who runs the cluster"
@@ -51,16 +51,16 @@ class QueuedJob:
     state: str
     """As SLURM writes it: PENDING, RUNNING, COMPLETING, …"""
     reason: str
-    """Why it is not running."""
+    """Reason why it is not running."""
 
 
 def is_here() -> bool:
-    """Whether the programs that a run needs are on this machine."""
+    """True if the programs that a run needs are on this machine."""
     return all(shutil.which(program) for program in ("sinfo", "squeue", "sbatch", "scancel"))
 
 
 def ask(program: str, *arguments: str, seconds: float = SECONDS) -> str:
-    """What a program of SLURM prints. Raises SlurmError."""
+    """The output of a program of SLURM. Raises SlurmError."""
     ended = _run(program, *arguments, seconds=seconds)
     if ended.returncode:
         said = _last_line(ended.stderr) or f"exit code {ended.returncode}"
@@ -119,7 +119,7 @@ def cancel(ids: Sequence[str], pending_only: bool = False) -> None:
 
 
 def has_accounting(config: dict[str, str]) -> bool:
-    """Whether ended jobs can be asked for: accounting is on, keeps jobs, and answers in time."""
+    """True if ended jobs can be queried: accounting is on, keeps jobs, and answers in time."""
     kind = config.get("AccountingStorageType", "").removeprefix("accounting_storage/")
     if kind in ("", "none", "(null)") or "nojobs" in config.get("AccountingStorageEnforce", ""):
         return False
@@ -142,7 +142,7 @@ def accounts() -> set[str] | None:
 
 
 def submit_limit() -> int | None:
-    """How many jobs this user may have submitted, by account and quality of service; None without limit."""
+    """Number of jobs that this user may submit, by account and quality of service; None without limit."""
     user = ("list", "associations", f"user={user_name()}", "format=MaxSubmitJobs,QOS")
     qos = ("list", "qos", "format=Name,MaxSubmitJobsPerUser")
     try:
@@ -156,12 +156,12 @@ def submit_limit() -> int | None:
 
 
 def _accounting(*query: str) -> list[str]:
-    """What accounting lists, a row a line, columns between "|"."""
+    """Output of sacctmgr, a row a line, columns between "|"."""
     return ask("sacctmgr", "--noheader", "--parsable2", *query, seconds=ACCOUNTING_SECONDS).splitlines()
 
 
 def refusal(options: Iterable[str]) -> str | None:
-    """Why SLURM would not take a small job with these options of sbatch; None when it would."""
+    """The reason why SLURM would refuse a small job with these options of sbatch; None if it would not."""
     small = ("--ntasks=1", "--cpus-per-task=1", "--time=1", "--wrap=true")
     ended = _run("sbatch", "--test-only", *options, *small)
     return (_last_line(ended.stderr) or "no reason given") if ended.returncode else None

@@ -1,4 +1,4 @@
-"""The SLURM jobs of a folder: those that the controller still knows, and those that only accounting does."""
+"""The SLURM jobs of a folder: those known to the controller, and those only in accounting."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 @dataclass(frozen=True)
 class SlurmJob:
-    """What SLURM says of a job."""
+    """A job's state according to SLURM."""
 
     id: str
     state: str
@@ -26,7 +26,7 @@ class SlurmJob:
     node: str = ""
     rule: str = ""
     peak_bytes: int | None = None
-    """The most memory of one of its steps, which only accounting knows."""
+    """The largest memory of one of its steps, which only accounting has."""
 
     @property
     def running(self) -> bool:
@@ -56,7 +56,7 @@ def known_jobs(folder: Path) -> dict[str, SlurmJob] | None:
 
 
 def ended_jobs(ids: Iterable[str]) -> dict[str, SlurmJob]:
-    """What accounting tells of jobs; nothing where it is off or does not answer."""
+    """Ended jobs in accounting; none where it is off or does not answer."""
     ids = list(ids)
     try:
         if not ids or not slurm.has_accounting(slurm.settings()):
@@ -72,7 +72,7 @@ def ended_jobs(ids: Iterable[str]) -> dict[str, SlurmJob]:
 
 
 def parse_ended(text: str) -> dict[str, SlurmJob]:
-    """Jobs out of sacct's lines: one of each job, and more of its steps, which know the memory."""
+    """Parse sacct's lines: one for each job, and more for its steps, which know the memory."""
     jobs: dict[str, SlurmJob] = {}
     peaks: dict[str, int] = {}
     for line in text.splitlines():
@@ -98,7 +98,7 @@ def _job(*row: str) -> SlurmJob:
 
 
 def _bytes(text: str) -> int:
-    """1536K and such in bytes; 0 where nothing was measured."""
+    """Parse sizes such as 1536K into bytes; 0 where nothing was measured."""
     number, unit = text[:-1], text[-1:]
     if unit.isdigit():
         number, unit = text, ""

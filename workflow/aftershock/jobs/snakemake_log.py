@@ -1,4 +1,4 @@
-"""What Snakemake's own logs, .snakemake/log/*.log, tell of a run: what was planned, made and failed."""
+"""Parser of Snakemake's own logs, .snakemake/log/*.log: jobs planned, made and failed."""
 
 import re
 import time
@@ -26,7 +26,7 @@ LONGEST = 40  # lines of one message
 
 @dataclass
 class Failure:
-    """One attempt at a job that Snakemake says has failed."""
+    """One attempt at a job that Snakemake reports as failed."""
 
     rule: str
     ended: float
@@ -38,13 +38,13 @@ class Failure:
     slurm_job: str | None = None
     outputs: list[str] = field(default_factory=list)
     said: str = ""
-    """What Snakemake said just before, such as the signal that killed a job on its own machine."""
+    """Snakemake's last message before, such as the signal that killed a job on its own machine."""
     restarted: bool = False
 
 
 @dataclass
 class RunLog:
-    """One run."""
+    """Log of one run."""
 
     path: Path
     started: float
@@ -59,19 +59,19 @@ class RunLog:
     """SLURM jobs and their logs."""
     steps: tuple[int, int] | None = None
     last: str = ""
-    """The last line that tells what happens."""
+    """The last line that reports an event."""
     last_time: float = 0.0
     ended: bool = False
-    """Whether Snakemake itself came to an end, good or bad."""
+    """True if Snakemake itself ended, with or without success."""
     error: str = ""
-    """What ended a run before its first job, or beside its jobs."""
+    """The error that ended a run before its first job, or apart from its jobs."""
     stopped: bool = False
-    """Whether the user ended it."""
+    """True if the user ended it."""
     dry: bool = False
 
     @property
     def complete(self) -> bool:
-        """Whether all that was asked for is there."""
+        """True if all requested outputs were made."""
         if self.steps:
             return self.steps[0] == self.steps[1]
         return self.ended and not self.error and not self.planned
@@ -83,7 +83,7 @@ class RunLog:
 
     @property
     def is_run(self) -> bool:
-        """Whether this was a run: neither a dry one nor a look at the code."""
+        """True for a run: neither a dry run nor a command such as --lint."""
         return not self.dry and bool(self.planned or self.ended or self.error)
 
 
@@ -96,10 +96,10 @@ def newest_runs(folder: Path = FOLDER) -> Iterator[RunLog]:
 
 
 def read_run(path: Path) -> RunLog:
-    """The run that wrote `path`, as far as it came."""
+    """The run that wrote the log `path`, as far as it got."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # removed meanwhile
+    except OSError:  # removed in the meantime
         lines = []
     name = path.name.split(".")[0]
     try:
@@ -112,7 +112,7 @@ def read_run(path: Path) -> RunLog:
 
 
 def error_in(lines: Sequence[str]) -> str:
-    """Return what ended a run, from the last lines that it wrote to the terminal; "" where none tells."""
+    """Return the error that ended a run, from its last lines on the terminal; "" where there is none."""
     run = RunLog(Path(), 0.0)
     _follow(run, list(lines))
     told = [line.strip() for line in lines if line.strip()]
@@ -120,7 +120,7 @@ def error_in(lines: Sequence[str]) -> str:
 
 
 def _follow(run: RunLog, lines: list[str]) -> None:
-    """Take in all lines."""
+    """Parse all lines."""
     said: list[str] = []
     now, table = run.started, False
     for place, line in enumerate(lines):
@@ -161,7 +161,7 @@ def _follow(run: RunLog, lines: list[str]) -> None:
 
 
 def _notice(run: RunLog, line: str, after: list[str]) -> None:
-    """Take in a line about the run as a whole."""
+    """Parse a line about the run as a whole."""
     if ENDING.match(line):
         run.ended = True
     elif found := ELAPSED.match(line):
@@ -186,13 +186,13 @@ def _block(lines: list[str]) -> Iterator[str]:
 
 
 def _missed(rule: str, ended: float, line: str, after: list[str]) -> Failure:
-    """A job that ended well, but whose outputs are not there; Snakemake names no log."""
+    """A job that succeeded but whose outputs are missing; Snakemake names no log."""
     outputs = [found[1] for text in _block(after) if (found := re.match(r"(\S+) \(missing locally", text))]
     return Failure(rule, ended, line, outputs=outputs)
 
 
 def _failure(rule: str, ended: float, lines: list[str]) -> Failure:
-    """The failure whose details begin with `lines`; a message may go on over several lines."""
+    """The failure whose details begin with `lines`; a message may span several lines."""
     failure, current = Failure(rule, ended), ""
     for line in lines:
         name, colon, value = line.strip().partition(":")

@@ -1,4 +1,4 @@
-"""How far a run is at one moment: what `aftershock status` shows, before it is drawn."""
+"""Snapshot of a run's progress, as `aftershock status` shows it."""
 
 import shutil
 import subprocess
@@ -16,9 +16,9 @@ from aftershock.jobs.slurm_jobs import SlurmJob
 from aftershock.jobs.snakemake_log import RunLog, newest_runs
 
 TARGETS = ("all", "facts", "datasets")
-"""Rules that only gather what others make."""
+"""Rules that only collect the outputs of others."""
 START_SECONDS = 60.0
-"""How much older than its run a log may seem."""
+"""Largest apparent age of a log before its run."""
 NVIDIA_SMI = ("nvidia-smi", "--query-gpu=index,name,utilization.gpu,memory.used,memory.total")
 NVIDIA_SECONDS = 3.0
 
@@ -42,7 +42,7 @@ class Job:
 
     @property
     def left(self) -> float | None:
-        """Seconds until it is done, as far as it counts."""
+        """Estimated seconds until it is done; None where it does not count."""
         if not self.rate or self.total is None or self.done is None:
             return None
         return max(self.total - self.done, 0) / self.rate
@@ -60,7 +60,7 @@ class Stage:
     """Submitted, but not started by SLURM."""
     running: list[Job] = field(default_factory=list)
     job_seconds: float | None = None
-    """What a job takes, on average."""
+    """Mean duration of a job."""
     finished_rate: tuple[float, str, float] | None = None
     """Units a second of a job that is done, the unit, and edits a second."""
 
@@ -79,7 +79,7 @@ class Stage:
 
     @property
     def work(self) -> float | None:
-        """Seconds of one worker for all that is left; None where nothing tells what a job takes."""
+        """Seconds of one worker for the remaining jobs; None where the duration of a job is unknown."""
         lefts = [job.left for job in self.running]
         per_job = self.job_seconds
         if per_job is None:
@@ -109,7 +109,7 @@ class Gpu:
 
 @dataclass
 class SlurmUse:
-    """What the jobs of a folder have of a cluster."""
+    """Use of a cluster by the jobs of a folder."""
 
     running: int
     gpus: int
@@ -141,7 +141,7 @@ class Snapshot:
 
     @property
     def at_work(self) -> bool:
-        """Whether the run goes on."""
+        """True if the run is going on."""
         if self.info and self.info.alive is not None:
             return self.info.alive
         elsewhere = self.info is not None and self.run is not None and not self.run.ended
@@ -149,13 +149,13 @@ class Snapshot:
 
     @property
     def at_once(self) -> int:
-        """Jobs that are worked on; some may not have told of themselves yet."""
+        """Number of jobs in progress; some may not have written a record yet."""
         begun = self.run.in_flight if self.run and not self.run.submitted else 0
         return max(len(self.running), begun, 1)
 
     @property
     def left(self) -> tuple[float, int]:
-        """Seconds until the end if as many jobs run as now, and how many stages nothing is known of."""
+        """Seconds until the end if as many jobs run as now, and the number of stages without an estimate."""
         works = [stage.work for stage in self.stages if not stage.is_finished]
         known = [work for work in works if work is not None]
         return sum(known) / self.at_once, len(works) - len(known)
@@ -167,11 +167,11 @@ class Snapshot:
 
 
 def take(slurm: Mapping[str, SlurmJob] | None = None) -> Snapshot:
-    """The current folder's run now. `slurm` has this folder's jobs, where SLURM was asked."""
+    """The current folder's run now. `slurm` has this folder's jobs, where SLURM was queried."""
     info, records = liveness.read_run_info(), liveness.read_jobs(slurm)
     run = _shown(newest_runs())
     starting = bool(info and info.alive and (run is None or run.started < info.started - START_SECONDS))
-    if starting:  # it is still looking at what is there: log and records are of the run before
+    if starting:  # still starting: log and records are of the previous run
         run, records = None, []
     disk = shutil.disk_usage("results" if Path("results").is_dir() else ".")
     found = Snapshot(time.time(), str(Path.cwd()), info, run, disk=(disk.free, disk.total), gpus=gpus_here())
@@ -237,7 +237,7 @@ def gpus_here() -> list[Gpu]:
 
 
 def parse_gpus(text: str) -> list[Gpu]:
-    """GPUs out of nvidia-smi's lines; one that does not tell its use counts as idle."""
+    """GPUs in nvidia-smi's lines; one without a utilisation counts as idle."""
     found = []
     for line in text.splitlines():
         parts = [part.strip() for part in line.split(",")]

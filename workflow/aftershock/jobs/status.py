@@ -1,4 +1,4 @@
-"""How far the run of the current folder is: `aftershock status`.
+"""Progress of the current folder's run: `aftershock status`.
 
 On a terminal the view is drawn again every few seconds until the run has ended, or Ctrl-C. It only reads.
 """
@@ -16,9 +16,9 @@ from aftershock.jobs.snapshot import Snapshot, take
 from aftershock.jobs.view import draw
 
 SECONDS = 3.0
-"""Between two drawings."""
+"""Seconds between two drawings."""
 SLURM_SECONDS = 15.0
-"""Between two questions to SLURM, whose controller serves everybody."""
+"""Seconds between two queries of SLURM, whose controller is shared."""
 CLEAR, HOME, END_OF_LINE, BELOW = "\x1b[2J", "\x1b[H", "\x1b[K", "\x1b[J"
 SLURM_LOGS = Path(".snakemake/slurm_logs")
 
@@ -32,7 +32,7 @@ def show(once: bool = False) -> None:
 
 
 def watch() -> None:
-    """Draw until the run has ended; what was drawn last stays."""
+    """Draw until the run has ended; the last view stays."""
     slurm, asked = _slurm(), time.monotonic()
     print(CLEAR, end="")
     try:

@@ -1,4 +1,4 @@
-"""What a run writes to the terminal, of which the last lines are kept."""
+"""A copy of the last lines that a run writes to the terminal."""
 
 from collections import deque
 from typing import Any, TextIO
@@ -7,7 +7,7 @@ KEPT = 60  # lines
 
 
 class LastLines:
-    """A stream that passes all on to another one, and keeps the last lines."""
+    """A stream that passes its input on to another one, and keeps the last lines."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream

@@ -1,4 +1,4 @@
-"""Are the results still what was made, and would they be made again?
+"""Verification of results: against their manifest, and by remaking a sample of them.
 
 Every file is compared with the manifest: one line for each that is missing, damaged, changed or extra. Then a
 random sample of shards, with one table of the unedited model and one of each kind of answers, is made again
@@ -39,11 +39,11 @@ SAMPLED = "edit"
 ONE_EACH = ("baseline", "verify_facts", "score_objects")
 """Rules of which one table is made again beside the sample of shards."""
 CIRCUMSTANCES = ("code", "config", "versions", "device", "gpu", "processor", "threads")
-"""What may differ between the two makings of a table, and why they may differ then."""
+"""Circumstances that may differ between the original and the remade table, and so explain a difference."""
 
 
 def check_files(manifest: Mapping[str, Any], results: Path = RESULTS) -> Iterator[tuple[str, str]]:
-    """Each file that is not as the manifest says, with what is the matter; all bytes are read."""
+    """Yield each file that differs from the manifest, with the difference; all bytes are read."""
     there = {path.relative_to(results).as_posix(): path for path in made_files(results)}
     for name, entry in manifest["files"].items():
         path = there.pop(name, None)
@@ -86,12 +86,12 @@ def by_configuration(
 
 
 def make_again(names: Sequence[str], config: Mapping[str, Any], arguments: Sequence[str]) -> float:
-    """Make tables of one configuration anew below SCRATCH, from links to all other files; seconds taken.
+    """Remake tables of one configuration below SCRATCH, from links to all other files; return the seconds.
 
     Nothing that was there is written: only the rules of the sample may run. ManifestError when they fail.
     """
     shutil.rmtree(SCRATCH, ignore_errors=True)
-    kinds = ("observations", "telemetry", "health")  # which a job makes together
+    kinds = ("observations", "telemetry", "health")  # made together by one job
     _link_inputs({name.replace("/observations/", f"/{kind}/") for name in names for kind in kinds})
     (SCRATCH / "config.json").write_text(json.dumps(config), encoding="utf-8")
     command = [
@@ -102,12 +102,14 @@ def make_again(names: Sequence[str], config: Mapping[str, Any], arguments: Seque
     ]
     started = time.monotonic()
     if subprocess.run(command, cwd=SCRATCH, env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)}).returncode:
-        raise ManifestError(f"the sample could not be made again, see above; what there is lies in {SCRATCH}")
+        raise ManifestError(
+            f"the sample could not be made again, see above; its partial results are in {SCRATCH}"
+        )
     return time.monotonic() - started
 
 
 def _absolute(argument: str) -> str:
-    """An argument that is a path here, as it is called in another folder."""
+    """An argument that is a path here, as an absolute path."""
     return str(Path(argument).resolve()) if os.sep in argument and Path(argument).exists() else argument
 
 
@@ -128,7 +130,7 @@ def _link_inputs(made_again: set[str]) -> None:
 
 
 def compare_again() -> Report:
-    """Every table made anew, against the one that was there."""
+    """Compare every remade table with the original."""
     again = SCRATCH / "results"
     parts = []
     for path in made_files(again):
@@ -142,7 +144,7 @@ def compare_again() -> Report:
 
 
 def _circumstances(path: Path, again: Path) -> list[str]:
-    """In which respects two tables were not made alike."""
+    """Differences between the circumstances in which two tables were made."""
     try:
         then, now = provenance_of(path), provenance_of(again)
     except ValueError:
@@ -196,7 +198,7 @@ def _same_again(manifest: Mapping[str, Any], names: Sequence[str], arguments: Se
         report = compare_again()
         print(f"Made again in {took}: {report}")
         if not report.equal:
-            print(f"What was made again lies in {SCRATCH}/results")
+            print(f"The remade tables are in {SCRATCH}/results")
             return False
         shutil.rmtree(SCRATCH)
     return True

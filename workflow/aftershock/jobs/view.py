@@ -66,7 +66,7 @@ def _lines(found: Snapshot, stages: Sequence[Stage], sums: Sequence[str], width:
 
 
 def _head(found: Snapshot) -> list[Line]:
-    """Whose run it is, and what it last said."""
+    """Identity of the run, and its last message."""
     info, run = found.info, found.run
     if info is None and run is None:
         return [Line("No run has left anything here yet.", "bold")]
@@ -78,7 +78,7 @@ def _head(found: Snapshot) -> list[Line]:
 
 
 def _what(found: Snapshot) -> str:
-    """Whether the run is at work, or how it ended."""
+    """State of the run: running, or how it ended."""
     info, run = found.info, found.run
     if found.at_work:
         since = info.started if info else (run.started if run else found.now)
@@ -101,7 +101,7 @@ def _what(found: Snapshot) -> str:
 
 
 def _total(found: Snapshot) -> list[Line]:
-    """Jobs in all, and when they may be done."""
+    """Number of all jobs, and the time when they may be done."""
     stages, planned = found.stages, sum(stage.planned or 0 for stage in found.stages)
     if not stages:
         return [Line("looking at what is there")] if found.at_work else []
@@ -128,7 +128,7 @@ def _left(found: Snapshot) -> str:
 
 
 def _table(stages: Sequence[Stage], found: Snapshot, width: int) -> list[Line]:
-    """A row for each stage; columns that find no room are left out."""
+    """A row for each stage; columns that do not fit are left out."""
     columns = [column for column in _columns(found) if width >= column.since]
     rows = [[column.title for column in columns], *([c.cell(stage) for c in columns] for stage in stages)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
@@ -170,7 +170,7 @@ def _columns(found: Snapshot) -> list[Column]:
 
 
 def _bar(stage: Stage) -> str:
-    """How much is done; running jobs count as far as they are."""
+    """Progress bar; running jobs count by their own progress."""
     if not stage.planned:
         return ""
     parts = sum(job.done / job.total for job in stage.running if job.done and job.total)
@@ -184,7 +184,7 @@ def _stage_left(stage: Stage, found: Snapshot) -> str:
 
 
 def _stage_rate(stage: Stage) -> str:
-    """All running jobs together, or one that is done."""
+    """Rate of all running jobs together, or of one that is done."""
     rated = [(job.rate, job) for job in stage.running if job.rate]
     if rated and len({job.unit for _, job in rated}) == 1:
         edits = sum(rate * job.edits for rate, job in rated)
@@ -199,7 +199,7 @@ def _rate(rate: float, unit: str, edits: float = 0) -> str:
 
 
 def _told(job: Job) -> str:
-    """A running job in a line: what changes comes first, as its name may be cut off."""
+    """A running job in a line: progress comes first, as its name may be cut off."""
     parts = [duration(job.age)]
     if job.done is not None and job.total:
         parts.append(f"{job.done:g} of {job.total:g} {plural(job.unit)}")
@@ -231,7 +231,7 @@ def _machine(found: Snapshot) -> list[Line]:
 
 
 def _sum(what: str, stages: Sequence[Stage]) -> str:
-    """Stages that are not listed."""
+    """Summary of the stages that are not listed."""
     if not stages:
         return ""
     jobs = sum(stage.planned or stage.done for stage in stages)

@@ -1,4 +1,4 @@
-"""Why jobs failed, a line each: `aftershock why`.
+"""Reasons why jobs failed, a line each: `aftershock why`.
 
 Reads the records of jobs, the logs of rules, Snakemake and SLURM, and asks SLURM where it is there. Changes
 nothing, so it may be asked while a run is at work.
@@ -44,19 +44,19 @@ class Job:
 
     @property
     def ended(self) -> float:
-        """When it last failed, in seconds since 1970."""
+        """Time of its last failure, in seconds since 1970."""
         last = self.failures[-1].ended if self.failures else 0.0
         record = self.record
         return max(last, record["started"] + record["seconds"]) if record and not self.is_fixed() else last
 
     def is_newer(self) -> bool:
-        """Whether the record is of an attempt after the last failure that Snakemake told of."""
+        """True if the record is of an attempt after the last failure in Snakemake's logs."""
         if not self.record:
             return False
         return not self.failures or self.record["started"] > self.failures[-1].ended
 
     def is_fixed(self) -> bool:
-        """Whether a later attempt or run has made it."""
+        """True if a later attempt or run has succeeded."""
         if self.record and self.is_newer():
             return self.record["state"] == "done"
         outputs = [Path(path) for path in self.failures[-1].outputs] if self.failures else []
@@ -64,7 +64,7 @@ class Job:
         return bool(outputs) and len(times) == len(outputs) and min(times) > self.failures[-1].ended
 
     def is_under_way(self, run: RunInfo | None, jobs: dict[str, SlurmJob]) -> bool:
-        """Whether it is being made again, or waits for that."""
+        """True if it is being made again, or waits for that."""
         number = self.record.get("slurm_job") if self.record else None
         if number in jobs and jobs[number].waiting:
             return True
@@ -75,11 +75,11 @@ class Job:
 
 @dataclasses.dataclass
 class Findings:
-    """What `look` found."""
+    """Findings of `look`."""
 
     failed: list[tuple[Job, Cause]]
     run: list[str]
-    """What is to be said of the run itself, and of its disk."""
+    """Problems of the run itself, and of its disk."""
     fixed: int = 0
     under_way: int = 0
     earlier: int = 0
@@ -107,7 +107,7 @@ def report(everything: bool, as_json: bool) -> bool:
 
 
 def look(everything: bool = False) -> Findings:
-    """What failed in the current folder; with `everything` also before a run that went well."""
+    """Failures in the current folder; with `everything` also those before a run that succeeded."""
     runs, info = _runs(everything), liveness.read_run_info()
     known = slurm_jobs.known_jobs(Path.cwd()) if _has_slurm(runs) else None
     records = liveness.read_jobs(known)
@@ -162,7 +162,7 @@ def told(found: Findings, everything: bool = False) -> list[str]:
 
 
 def _runs(everything: bool) -> list[RunLog]:
-    """The runs since the last that made all it was asked for, that one first; with `everything` all."""
+    """The runs since the last complete one, that one first; with `everything` all."""
     runs = []
     for run in newest_runs():
         runs.append(run)
@@ -194,7 +194,7 @@ def _evidence(
     slurm_logs: Mapping[str, Path],
     died: bool,
 ) -> Evidence:
-    """What is known of a job."""
+    """Evidence about a job."""
     last = job.failures[-1] if job.failures and not job.is_newer() else None
     number = _number(job)
     submitted = last is None or "ubmission failed" not in last.message and "sbatch failed" not in last.message
@@ -223,7 +223,7 @@ def _evidence(
 
 
 def _fits(job: Job, last: Failure | None) -> bool:
-    """Whether the record is of the attempt that failed last."""
+    """True if the record is of the attempt that failed last."""
     if job.record is None or last is None or not last.slurm_job or not job.record.get("slurm_job"):
         return True
     return job.record["slurm_job"] == last.slurm_job
@@ -237,7 +237,7 @@ def _number(job: Job) -> str | None:
 
 
 def _of_the_run(runs: Sequence[RunLog], info: RunInfo | None, records: Sequence[dict[str, Any]]) -> list[str]:
-    """What is wrong with the newest run as a whole, and with the disk."""
+    """Problems of the newest run as a whole, and of the disk."""
     lines = []
     free = shutil.disk_usage(Path("results") if Path("results").exists() else Path()).free
     if free < FULL_BYTES:
@@ -265,7 +265,7 @@ def _of_the_run(runs: Sequence[RunLog], info: RunInfo | None, records: Sequence[
 
 
 def _died(run: RunLog, info: RunInfo | None) -> bool:
-    """Whether a run ended without a word."""
+    """True if a run ended without a message."""
     silent = not run.ended and not run.complete and not run.error and not run.stopped
     return silent and (info is None or info.alive is False)
 
@@ -285,7 +285,7 @@ def _tail(path: Path) -> str:
 
 
 def _counted(n: int, said: str) -> str:
-    """A sentence about so many jobs."""
+    """A sentence about `n` jobs."""
     one = {"runs": "runs", "waits": "waits", "was": "was"}
     many = {"runs": "run", "waits": "wait", "was": "were"}
     return f"{n} job{'s' if n != 1 else ''} {said.format(**(one if n == 1 else many))}"

@@ -1,4 +1,4 @@
-"""What a response means: the rows of an answer, or what went wrong and whether asking again helps."""
+"""Interpretation of a response: the rows of an answer, or the error and whether asking again helps."""
 
 import json
 import time
@@ -28,21 +28,21 @@ class BannedError(EndpointError):
 
 
 class QueryTooLargeError(EndpointError):
-    """The query took too long: asking for less at once may help, asking again would not."""
+    """The query took too long: a smaller query may help, the same one again would not."""
 
 
 class IncompleteError(QueryTooLargeError):
-    """Every answer lacked rows: the endpoint sends no more than so many, or the data changed meanwhile."""
+    """Every answer lacked rows: the endpoint limits the number of rows, or the data changed meanwhile."""
 
 
 class UnavailableError(EndpointError):
-    """No attempt brought an answer; asking for less at once may help, once."""
+    """No attempt brought an answer; a smaller query may help, once."""
 
 
 class PassingError(EndpointError):
     """Asking again after `wait` seconds may help; None leaves the waiting time to the client."""
 
-    lasting: type[EndpointError] = EndpointError  # what it is when it did not pass
+    lasting: type[EndpointError] = EndpointError  # the error once no attempt is left
 
     def __init__(self, message: str, wait: float | None = None) -> None:
         super().__init__(message)
@@ -50,17 +50,17 @@ class PassingError(EndpointError):
 
 
 class ThrottledError(PassingError):
-    """The endpoint wants to be left alone for a while; that is no failure."""
+    """The endpoint asks the client to wait; this does not count as a failed attempt."""
 
 
 class OverloadedError(PassingError):
-    """The endpoint, or what stands before it, could not answer now."""
+    """The endpoint, or a proxy in front of it, could not answer now."""
 
     lasting = UnavailableError
 
 
 class BadBodyError(PassingError):
-    """What came is no whole answer; the endpoint may have remembered it as one."""
+    """The body is not a complete answer; the endpoint may have cached it as one."""
 
     lasting: type[EndpointError] = UnavailableError
 
@@ -72,7 +72,7 @@ class MissingRowsError(BadBodyError):
 
 
 class OutOfTimeError(PassingError):
-    """A query took too long that cannot well be made smaller."""
+    """A query that cannot easily be made smaller took too long."""
 
     lasting = QueryTooLargeError
 
@@ -111,7 +111,7 @@ def read_answer(response: Response, query: str) -> list[Row]:
 
 
 def read_rows(body: bytes, kind: str = "") -> list[Row]:
-    """The rows of a body that is a whole SPARQL JSON answer, each once; nothing is saved from any other body.
+    """The rows of a body that is a complete SPARQL JSON answer, each once; no other body gives any rows.
 
     A server that fails after its first bytes has said 200 already: its JSON is cut off, and the Java trace of
     a time-out may follow. `kind` is the body's type, for the message.

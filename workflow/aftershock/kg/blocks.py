@@ -10,9 +10,9 @@ from typing import BinaryIO
 
 from aftershock.text_files import LONGEST_MARK, encoding_of
 
-READ = 1 << 18  # bytes of the file at once
-DECODED = 4 << 20  # most bytes that come out at once
-LONGEST = 64 << 20  # of a line; longer ones are not of a text file
+READ = 1 << 18  # bytes read from the file at once
+DECODED = 4 << 20  # most bytes of one decompressed piece
+LONGEST = 64 << 20  # bytes of a line; a longer one is not text
 
 GZIP = 31  # zlib's number for a gzip header and trailer, whose length and CRC it checks
 
@@ -55,7 +55,7 @@ def read_blocks(path: str | os.PathLike) -> Iterator[bytes]:
 
 
 def _ahead(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The same pieces, each made while the one before is used: decompressing leaves other threads alone."""
+    """Yield the given pieces, preparing each while the one before is used: decompression releases the GIL."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         coming = pool.submit(next, pieces, None)
         while (piece := coming.result()) is not None:
@@ -64,7 +64,7 @@ def _ahead(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _unmarked(pieces: Iterator[bytes], path: Path) -> Iterator[bytes]:
-    """The same pieces without the byte-order mark of UTF-8; ValueError for another one."""
+    """Yield the pieces without a UTF-8 byte-order mark; ValueError for another encoding's mark."""
     start = b""
     while len(start) < LONGEST_MARK and (piece := next(pieces, None)) is not None:
         start += piece
@@ -90,7 +90,7 @@ def _gzip(file: BinaryIO) -> Iterator[bytes]:
             piece = decoder.decompress(data, DECODED)
             yield piece
             data = decoder.unconsumed_tail
-            if not (data or decoder.eof or len(piece) == DECODED):  # a full piece may not be all there is
+            if not (data or decoder.eof or len(piece) == DECODED):  # a full piece may not be the last
                 data = _more(file)
         data = decoder.unused_data.lstrip(b"\0")
         while not data and (more := file.read(READ)):
@@ -109,7 +109,7 @@ def _bzip2(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _more(file: BinaryIO) -> bytes:
-    """The next bytes of a file that has to have some."""
+    """The next bytes of a file; an error where it has none left."""
     data = file.read(READ)
     if not data:
         raise EOFError("compressed data ends before its end is marked")

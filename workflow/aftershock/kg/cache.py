@@ -1,4 +1,4 @@
-"""Answers that were whole, kept on disk, so that a run that was stopped asks only for the rest.
+"""Complete answers kept on disk, so that a run that was stopped asks only for the rest.
 
 One file per query, named by a hash of endpoint, query and the format of these files: `zcat FILE` shows a
 checksum, a line that says what was asked, where, when and how many rows came, and the answer as it was sent.
@@ -33,7 +33,7 @@ class CacheError(RuntimeError):
 
 @dataclass(frozen=True)
 class Entry:
-    """The place of one answer."""
+    """The file of one answer."""
 
     path: Path
     endpoint: str
@@ -41,7 +41,7 @@ class Entry:
     clock: Callable[[], float] = time.time
 
     def read(self) -> bytes | None:
-        """The answer as it was sent; None when it is not there or is not as it was written."""
+        """The answer as it was sent; None when it is missing or damaged."""
         try:
             head, body = _read(self.path)
         except FileNotFoundError:
@@ -55,7 +55,7 @@ class Entry:
         return body
 
     def write(self, body: bytes, rows: int) -> None:
-        """Keep an answer of so many rows, whole or not at all."""
+        """Keep an answer with its number of rows, completely or not at all."""
         asked = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.clock()))
         head = {"format": FORMAT, "endpoint": self.endpoint, "query": self.query, "asked": asked}
         head |= {"rows": rows, "empty": rows == 0}
@@ -81,14 +81,14 @@ class Cache:
     clock: Callable[[], float] = time.time
 
     def entry(self, endpoint: str, query: str) -> Entry:
-        """The place of the answer to `query`."""
+        """The file of the answer to `query`."""
         key = json.dumps([endpoint, query, FORMAT])
         name = hashlib.sha256(key.encode()).hexdigest()
         return Entry(self.folder / name[:2] / f"{name}.json.gz", endpoint, query, self.clock)
 
     @contextmanager
     def lock(self, entry: Entry) -> Iterator[None]:
-        """Keep others from asking the same meanwhile; one in 256 other queries waits as well."""
+        """Keep others from asking the same query meanwhile; one in 256 other queries waits as well."""
         try:
             file = open_locked(entry.path.parent / ".lock")
         except OSError as error:
@@ -100,7 +100,7 @@ class Cache:
             yield
 
     def journal(self) -> Iterator[dict[str, Any]]:
-        """What was asked: endpoint, query, asked (UTC) and rows of every answer that is kept and whole."""
+        """Yield endpoint, query, asked (UTC) and rows of every answer that is kept and intact."""
         for path in sorted(self.folder.glob("??/*.json.gz")):
             try:
                 yield _read(path)[0]
@@ -109,12 +109,12 @@ class Cache:
 
 
 def cache_folder(kg: str) -> Path:
-    """Where the answers about a configured graph are kept; no rule's output, so it outlives failed jobs."""
+    """Folder of the answers about a configured graph; no rule's output, so it outlives failed jobs."""
     return Path("results/kg") / kg / "cache"
 
 
 def _read(path: Path) -> tuple[dict[str, Any], bytes]:
-    """What a file says it answers, and the answer; ValueError when its checksum is wrong."""
+    """The header of a file (endpoint, query, rows) and the answer; ValueError when its checksum is wrong."""
     with gzip.open(path) as file:
         checksum, _, content = file.read().partition(b"\n")
     if hashlib.sha256(content).hexdigest().encode() != checksum:

@@ -1,4 +1,4 @@
-"""A SPARQL client that never takes half an answer for a whole one.
+"""A SPARQL client that never takes a truncated answer for a complete one.
 
 SPARQLWrapper builds the requests; sending them and judging the responses is ours, because its own `query`
 waits without a limit, follows redirects and returns HTML or XML where JSON was asked for. All requests go
@@ -40,40 +40,40 @@ from aftershock.project import version
 
 log = logging.getLogger(__name__)
 
-BAN_SECONDS = 3600.0  # where a ban does not say how long it lasts
+BAN_SECONDS = 3600.0  # for a ban of unstated length
 
-Check = Callable[[list[Row]], str | None]  # what is missing in an answer, in words
+Check = Callable[[list[Row]], str | None]  # returns a description of what an answer lacks, or None
 
 
 @dataclass(frozen=True)
 class PageSize:
-    """Limits of one request; WDQS answers pages of this size well within its 60 s."""
+    """Limits on one request; WDQS answers pages of this size well within its 60 s."""
 
     rows: int = 10_000
     values: int = 1000
-    digits: int = 2  # of a hash that cuts what values do not; each makes sixteen pieces
+    digits: int = 2  # of the hash that cuts pages where values cannot; each makes sixteen pieces
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long and how often a client tries."""
+    """Limits on the time and the attempts that a client spends on a query."""
 
-    seconds: float = 75.0  # for one whole answer; WDQS gives up after 60
-    attempts: int = 5  # that fail; being told to wait is no failure
-    short_attempts: int = 2  # at an answer that lacks rows, or takes too long and cannot well be cut
-    longest_wait: float = 300.0  # a server that asks for more is left alone
+    seconds: float = 75.0  # for one complete answer; WDQS gives up after 60
+    attempts: int = 5  # failed ones; a request to wait does not count
+    short_attempts: int = 2  # for an answer that lacks rows, or takes too long and cannot easily be cut
+    longest_wait: float = 300.0  # seconds; a server that asks for more ends the run
     total_wait: float = 1800.0  # between the attempts at one query
 
 
 class Answer(NamedTuple):
-    """A whole answer, as it was sent and as it was read."""
+    """A complete answer, as sent (`body`) and as read (`rows`)."""
 
     body: bytes
     rows: list[Row]
 
 
 class Client:
-    """Asks one endpoint about one graph."""
+    """Client of one endpoint, for queries about one graph."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class Client:
         return None if lack else rows
 
     def _fetch(self, query: str, check: Check | None, patient: bool) -> Answer:
-        """A whole answer to `query`, after as many attempts as it takes."""
+        """A complete answer to `query`, after as many attempts as `patience` allows."""
         attempts = Attempts(self.endpoint, self.patience)
         text = query
         while True:
@@ -198,7 +198,7 @@ class Client:
 
 
 class Attempts:
-    """Attempts at one query: how many failed, and how long was waited."""
+    """Number of failed attempts at one query, and the seconds waited between them."""
 
     def __init__(self, endpoint: str, patience: Patience) -> None:
         self.endpoint = endpoint
@@ -207,7 +207,7 @@ class Attempts:
         self.waited = 0.0
 
     def fail(self, problem: PassingError, turn: Turn) -> None:
-        """Close the gate until the next attempt; EndpointError when there is to be none.
+        """Close the gate until the next attempt; EndpointError when no attempt is left.
 
         As long as the server asks, at least a second; without its word twice as long each time.
         """
@@ -237,7 +237,7 @@ class Attempts:
 
 
 def is_loopback(endpoint: str) -> bool:
-    """Whether an address is on this machine."""
+    """True if an address is on this machine."""
     host = urlsplit(endpoint).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

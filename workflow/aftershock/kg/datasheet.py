@@ -1,4 +1,4 @@
-"""What a mined graph is made of, as a page of Markdown that goes with every dataset built from it."""
+"""Datasheet of a mined graph: a page of Markdown that goes with every dataset built from it."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -113,7 +113,7 @@ def file_origin(path: str | PathLike, read_at: str) -> list[str]:
 
 
 def time_of(path: str | PathLike) -> str:
-    """When a file was written, in UTC: tables hold no time themselves, so equal runs give equal bytes."""
+    """Time at which a file was written, in UTC: tables hold no time, so that equal runs give equal bytes."""
     return datetime.fromtimestamp(Path(path).stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
@@ -123,12 +123,12 @@ def bullets(lines: Iterable[str]) -> str:
 
 
 def fenced(text: str) -> str:
-    """Text as it stands."""
+    """Text as a fenced code block."""
     return f"```\n{text.strip()}\n```"
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table; shares get four digits, and what is missing an empty cell."""
+    """A Markdown table; shares get four digits, and missing values an empty cell."""
     lines = [header, ["---"] * len(header), *([_cell(value) for value in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

@@ -1,4 +1,4 @@
-"""A dump read in bulk: facts of some relations, labels, redirects, and which lines are broken.
+"""Bulk reader of a dump: facts of some relations, labels, redirects, and the lines that are broken.
 
 A truthy dump of Wikidata has billions of lines, of which a tenth matters. So blocks of lines are taken apart
 with array operations (`words`). Lines that matter but do not look as dumps write them (other blanks, escapes
@@ -18,12 +18,12 @@ from aftershock.kg.words import WORD, Lines, Words, decimals, ends_with
 LABEL = "http://www.w3.org/2000/01/rdf-schema#label"
 SAME_AS = "http://www.w3.org/2002/07/owl#sameAs"
 LANGUAGES = ("en", "mul")
-MAX_DIGITS = 16  # of an id that is read in bulk
+MAX_DIGITS = 16  # of the longest id that is read in bulk
 
 
 @dataclass
 class Extract:
-    """What some lines say; entities are the numbers in their ids, other terms negative numbers."""
+    """Content of some lines; entities are the numbers in their ids, other terms negative numbers."""
 
     lines: int
     facts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
@@ -33,13 +33,13 @@ class Extract:
     labels: list[tuple[int, str, str]] = field(default_factory=list)
     """Entity, language and label."""
     oddities: dict[int, str] = field(default_factory=dict)
-    """What the negative numbers are, in words."""
+    """Descriptions of the negative numbers."""
     broken: list[bytes] = field(default_factory=list)
     """Lines that are not N-Triples."""
 
 
 class DumpReader:
-    """Reads lines of one graph, for the facts of some relations."""
+    """Reader of a graph's lines for the facts of some relations."""
 
     def __init__(self, graph: Graph, relation_ids: Sequence[str]) -> None:
         self.graph = graph
@@ -50,7 +50,7 @@ class DumpReader:
         self.entity = Words([f"<{graph.entities}{graph.entity_letter}".encode()])
 
     def read(self, text: bytes) -> Extract:
-        """What lines say, each with its line break."""
+        """Return the content of the lines in `text`, each of which ends with its line break."""
         lines = Lines(text)
         found = Extract(len(lines.ends))
         kind = np.full(len(lines.ends), -1)
@@ -65,7 +65,7 @@ class DumpReader:
         return found
 
     def _links(self, lines: Lines, kind: np.ndarray, found: Extract) -> np.ndarray:
-        """Add facts and redirects between entities; the lines that say something else about them."""
+        """Add facts and redirects between entities; return the lines to be read one by one."""
         (links,) = np.nonzero((kind >= 0) & (kind != self.label))
         subjects, good = self._entities(lines, lines.starts[links], lines.first[links])
         objects, also = self._entities(lines, lines.second[links] + 1, lines.ends[links] - 2)
@@ -77,7 +77,7 @@ class DumpReader:
         return links[~good]
 
     def _labels(self, lines: Lines, labels: np.ndarray, found: Extract) -> np.ndarray:
-        """Add labels in one of the languages; the lines that need care."""
+        """Add labels in one of the languages; return the lines to be read one by one."""
         care = [labels[:0]]
         for language in LANGUAGES:
             tail = f'"@{language} .\n'.encode()
@@ -98,7 +98,7 @@ class DumpReader:
         return np.concatenate(care)
 
     def _entities(self, lines: Lines, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers of the entities whose IRIs stand at [start, end), and which of these are read right."""
+        """Numbers of the entities whose IRIs stand at [start, end), and a mask of the valid ones."""
         digits = starts + self.entity.lengths[0]
         counts = ends - 1 - digits
         good = self.entity.begins(lines, starts) & (counts > 0) & (counts <= MAX_DIGITS)
@@ -114,7 +114,7 @@ class DumpReader:
         return numbers, good
 
     def _one_by_one(self, lines: Lines, numbers: np.ndarray, found: Extract) -> None:
-        """Add what these lines say."""
+        """Add the content of these lines, each parsed on its own."""
         facts, redirects = [], []
         for number in numbers.tolist():
             try:

@@ -15,7 +15,7 @@ from aftershock.kg.pages import Found, Ids
 from aftershock.kg.partitions import FACTS, LABELS, REDIRECTS, TERMS, about, open_database
 from aftershock.kg.sampling import DIGITS
 
-ROWS = 100_000  # taken at once
+ROWS = 100_000  # rows fetched at once
 
 
 class DumpSource:
@@ -72,16 +72,16 @@ class DumpSource:
         return found
 
     def count_instances(self, rule: LogicRule) -> int:
-        """For how many values of its variables all facts of a rule hold, equal values included."""
+        """Number of assignments of a rule's variables for which all its facts hold, equal values too."""
         ((number,),) = self.db.execute(f"SELECT count(*) FROM ({self._instances(rule)})").fetchall()
         return number
 
     def instances(self, rule: LogicRule, total: int, keep: Callable[[Ids], bool]) -> Found:
-        """(x, y), or (x, y, z) of a chain, of the `total` instances of a rule; only those to `keep`."""
+        """(x, y), or (x, y, z) of a chain, of a rule's `total` instances; only those that `keep` accepts."""
         return self._found(self._instances(rule), _variables(rule), keep)
 
     def object_counts(self, relation_id: str, least: int) -> dict[str, int]:
-        """Number of statements of a relation per subject with at least so many."""
+        """Number of statements of a relation per subject with at least `least` of them."""
         rows = self.db.execute(
             f"SELECT {self._id('s')}, count(*) FROM ({self._facts(relation_id)}) "
             "WHERE s >= 0 GROUP BY s HAVING count(*) >= $least",
@@ -112,7 +112,7 @@ class DumpSource:
         return {entity_id: tuple(rest) for entity_id, *rest in rows.fetchall()}
 
     def living(self, entity_ids: Iterable[str]) -> set[str]:
-        """Those of some entities that are human beings of whom no death is told."""
+        """The human beings among some entities for whom the graph states no death."""
         if self.graph.human is None or self.graph.death is None:
             raise ValueError(f"nothing in namespace {self.graph.namespace!r} tells who lives")
         relation_id, human = self.graph.human

@@ -50,7 +50,7 @@ class Endpoint(ThreadingHTTPServer):
 
 
 class BoundedBytes(io.BytesIO):
-    """Bytes that take so many seconds to fill at most."""
+    """A byte buffer that refuses to be written after a time limit."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -58,14 +58,14 @@ class BoundedBytes(io.BytesIO):
         self.end = time.monotonic() + seconds
 
     def write(self, data: Any, /) -> int:
-        """Append `data`, or raise TimeoutError when the time is over."""
+        """Append `data`, or raise TimeoutError after the time limit."""
         if time.monotonic() > self.end:
             raise TimeoutError(f"TimeoutException: the query took longer than {self.seconds:g} s")
         return super().write(data)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Reads the query from GET, from a POSTed form, or from a POSTed body; always answers with JSON."""
+    """HTTP handler: takes the query from GET, a POSTed form or a POSTed body, and answers with JSON."""
 
     server: Endpoint
     timeout = 60
@@ -94,7 +94,7 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(400, f"one query is needed, {len(queries)} came")
 
     def answer_query(self, query: str) -> None:
-        """Answer a query, or say what is wrong with it."""
+        """Answer a query, or reply with its error."""
         if urlsplit(self.path).path != PATH:
             self.reply(404, f"queries are answered at {PATH}")
             return
@@ -108,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(200, answer, JSON)
 
     def reply(self, status: int, body: bytes | str, kind: str = "text/plain; charset=utf-8") -> None:
-        """Send a whole response."""
+        """Send a complete response."""
         data = body.encode() if isinstance(body, str) else body
         self.send_response(status)
         self.send_header("Content-Type", kind)
@@ -117,7 +117,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Log a request, quietly."""
+        """Log a request at debug level."""
         log.debug(format, *args)
 
 

@@ -47,21 +47,21 @@ class EndpointSource:
         return found
 
     def count_instances(self, rule: LogicRule) -> int:
-        """For how many values of its variables all facts of a rule hold, equal values included."""
+        """Number of assignments of a rule's variables for which all its facts hold, equal values too."""
         return count(self.client, instances(rule))
 
     def instances(self, rule: LogicRule, total: int, keep: Callable[[Ids], bool]) -> Found:
-        """(x, y), or (x, y, z) of a chain, of the `total` instances of a rule; only those to `keep`."""
+        """(x, y), or (x, y, z) of a chain, of a rule's `total` instances; only those that `keep` accepts."""
         return fetch(self.client, instances(rule), by=("y", "x"), total=total, keep=keep)
 
     def object_counts(self, relation_id: str, least: int) -> dict[str, int]:
-        """Number of statements of a relation per subject with at least so many."""
+        """Number of statements of a relation per subject with at least `least` of them."""
         pattern = facts(relation_id)
         listed = self._counts(list_values(self.client, pattern, "s", count(self.client, pattern)))
         return {subject: number for subject, number in listed.items() if number >= least}
 
     def objects(self, relation_id: str, counts: Mapping[str, int]) -> Found:
-        """(subject, object) of the subjects of `counts`, which tells how many statements each has."""
+        """(subject, object) of the subjects of `counts`, which has the number of statements of each."""
         return fetch_values(self.client, facts(relation_id), "s", counts)
 
     def names(self, entity_ids: Iterable[str]) -> dict[str, tuple[str | None, str | None, str | None]]:
@@ -69,7 +69,7 @@ class EndpointSource:
         return find_names(self.client, entity_ids)
 
     def living(self, entity_ids: Iterable[str]) -> set[str]:
-        """Those of some entities that are human beings of whom no death is told."""
+        """The human beings among some entities for whom the graph states no death."""
         return find_living(self.client, entity_ids)
 
     def _counts(self, listed: Mapping[Term | None, int]) -> dict[str, int]:

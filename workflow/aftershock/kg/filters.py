@@ -1,7 +1,7 @@
-"""Which facts, rule instances and one-to-many keys can become cases, and why the others cannot.
+"""Filters of the facts, rule instances and one-to-many keys that can become cases, with reasons.
 
 Labels with braces, quotes or markup pass: they are data. Dropped is what a prompt cannot say or a score
-cannot tell apart.
+cannot distinguish.
 """
 
 import logging
@@ -42,7 +42,7 @@ FACT_KEY = [*KEY, "object_id"]
 
 
 def label_fault(label: str, graph: Graph) -> str | None:
-    """Why a label cannot stand in a prompt; None when it can."""
+    """The reason that a label cannot be used in a prompt; None when it can."""
     if graph.is_id(label):
         return ID_LIKE
     if label != label.strip().strip(JOINT) or any(
@@ -55,7 +55,7 @@ def label_fault(label: str, graph: Graph) -> str | None:
 
 
 class Names:
-    """Labels of entities, and what is wrong with them."""
+    """Labels of entities, and their faults."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Names:
         screen: Screen | None = None,
         living: Collection[str] = (),
     ) -> None:
-        """From LABELS rows; what `screen` finds in a label, and who is among the `living`, is a fault."""
+        """Read LABELS rows; labels that `screen` rejects and entities among the `living` are faulty."""
         self.graph = graph
         screen, living = screen or Screen(), set(living)
         self.labels: dict[str, str | None] = {}
@@ -107,7 +107,7 @@ def filter_facts(
     """FACTS rows: every fact of the sample with its labels, whether it is kept, and if not the reason.
 
     Of objects of one key with the same label, the one with the first id is kept. `prompts` are the relations'
-    edit prompts: none may tell about the subject before it asks.
+    edit prompts: none may state facts about the subject before its query.
     """
     facts = sample.assign(subject=names.of(sample["subject_id"]), object=names.of(sample["object_id"]))
     reason = names.fault(facts["subject_id"], facts["object_id"])
@@ -118,7 +118,7 @@ def filter_facts(
 
 @dataclass(frozen=True)
 class Limits:
-    """How often an entity or a fact may serve one logic rule, and whether it needs unique answers."""
+    """Number of cases that an entity or a fact may serve per logic rule; whether answers must be unique."""
 
     max_per_subject: int | None = None
     max_per_tied_fact: int | None = None
@@ -174,7 +174,7 @@ def filter_instances(
 
 
 def _ambiguous(combinations: pd.DataFrame, facts: pd.DataFrame) -> pd.Series:
-    """Whether the head's subject has several objects of the head's relation."""
+    """True for each combination whose head subject has several objects of the head's relation."""
     several = set(facts.loc[facts.duplicated(KEY), KEY].itertuples(index=False, name=None))
     found = pd.Series(False, index=combinations.index)
     for text, rows in combinations.groupby("rule"):
@@ -184,7 +184,7 @@ def _ambiguous(combinations: pd.DataFrame, facts: pd.DataFrame) -> pd.Series:
 
 
 def _capped(combinations: pd.DataFrame, reason: pd.Series, limits: Limits, graph: Graph) -> pd.Series:
-    """`reason`, and one for each instance that is not among the first of its subject or tied fact.
+    """`reason`, with one for each instance that is not among the first of its subject or tied fact.
 
     First are those with the smallest seeded hashes. An instance has to be among the first of x, of y and of
     the fact between them, whatever else falls: the choice depends on no order of steps.
@@ -226,7 +226,7 @@ def filter_objects(
 
 
 def _told(facts: pd.DataFrame, names: Names, prompts: Mapping[str, str] | None) -> pd.Series:
-    """Return True if example sentences of a relation's prompt name the subject, and so tell the answer."""
+    """True for facts whose prompt's example sentences name the subject, and so give the answer away."""
     found = pd.Series(False, index=facts.index)
     for relation_id, rows in facts.groupby("relation_id"):
         if prompt := (prompts or {}).get(relation_id):

@@ -1,6 +1,6 @@
-"""When a client may ask: one request at a time and a pause after each, for all who ask from this machine.
+"""A gate for requests: one at a time with a pause after each, across all processes on this machine.
 
-A service limits whoever shares an address, not a process. So all threads and processes of a user, in whatever
+A service limits addresses, not processes. So all threads and processes of a user, in whatever
 folder they run, take turns at a file: it is locked for as long as a request takes, and holds the time before
 which nobody asks. One at a time also means that no more than 60 s of a service's time are used in 60 s, which
 is what WDQS grants. Where a home folder is shared between machines, so is the gate.
@@ -33,13 +33,13 @@ class Turn:
     pause: float = 0.0
 
     def close(self, seconds: float) -> None:
-        """Let nobody ask for so long."""
+        """Block all requests for `seconds`."""
         self.pause = max(self.pause, seconds)
 
 
 @dataclass(frozen=True)
 class OpenGate:
-    """No limit but one's own pauses: for services on this machine."""
+    """A gate without turns, for services on this machine; only the client's own pauses are kept."""
 
     sleep: Callable[[float], None] = time.sleep
     longest: float = 300.0
@@ -59,13 +59,13 @@ class Gate:
 
     path: Path
     sleep: Callable[[float], None] = time.sleep
-    longest: float = 300.0  # a pause beyond it ends a run
+    longest: float = 300.0  # a longer pause ends the run
     spacing: float = SPACING
-    clock: Callable[[], float] = field(default=time.time)  # what all processes agree on
+    clock: Callable[[], float] = field(default=time.time)  # wall-clock time, common to all processes
 
     @contextmanager
     def turn(self) -> Iterator[Turn]:
-        """Yield a turn once all others are over and the pause that was asked for is.
+        """Yield a turn once all earlier ones and the pause after the last are over.
 
         EndpointError when that pause is longer than anybody waits, such as a ban.
         """
@@ -96,7 +96,7 @@ class Gate:
             yield file
 
     def _read(self, file: TextIO) -> float:
-        """The time from which on may be asked; a note that cannot be read counts as just written."""
+        """The time from which on requests may be sent; an unreadable file counts as just written."""
         file.seek(0)
         text = file.read()
         if not text:
@@ -124,7 +124,7 @@ class Gate:
 
 
 def gate_file(endpoint: str) -> Path:
-    """Where those who ask one host take turns."""
+    """The file at which all clients of one host take turns."""
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     host = urlsplit(endpoint).netloc.rpartition("@")[2].lower()
     name = hashlib.sha256(host.encode()).hexdigest()[:16]

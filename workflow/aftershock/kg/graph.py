@@ -1,4 +1,4 @@
-"""Graphs: where their entities and relations live, and how the ids look.
+"""Graphs: the namespaces of their entities and relations, and the form of their ids.
 
 Queries are written with the prefixes wd: and wdt: for every graph; only what these stand for differs.
 """
@@ -12,7 +12,7 @@ UNKNOWN_VALUE = "/.well-known/genid/"
 
 
 class Term(NamedTuple):
-    """One value of a query's answer."""
+    """One RDF term in a query's answer."""
 
     kind: str  # uri, literal or bnode
     value: str
@@ -28,11 +28,11 @@ class Graph:
     properties: str  # IRI prefix of truthy properties
     entity_letter: str
     relation_letter: str
-    about: str  # what false statements about it are about, in a sentence
+    about: str  # subject of false statements in a notice, as a phrase
     licence: str
     other_letters: tuple[str, ...] = ()  # of ids that are neither entities nor relations, such as lexemes
     human: tuple[str, str] | None = None  # the relation and object that make an entity a human being
-    death: str | None = None  # the relation that tells when somebody died
+    death: str | None = None  # the relation that gives a person's date of death
 
     @cached_property
     def prefixes(self) -> str:
@@ -46,7 +46,7 @@ class Graph:
 
     @property
     def of_lives(self) -> set[str]:
-        """The relations that tell who lives."""
+        """The relations that tell whether a person is alive."""
         return {self.human[0], self.death} if self.human and self.death else set()
 
     def entity_id(self, term: Term | None) -> str | None:
@@ -58,11 +58,11 @@ class Graph:
         return self._id(term, self.properties, self.relation_letter)
 
     def is_entity_id(self, text: str) -> bool:
-        """Whether `text` has the form of an entity's id."""
+        """True if `text` has the form of an entity's id."""
         return _is_id(text, self.entity_letter)
 
     def is_id(self, text: str) -> bool:
-        """Return True where `text` has the form of any id of this graph."""
+        """True if `text` has the form of any id of this graph."""
         letters = (self.entity_letter, self.relation_letter, *self.other_letters)
         return any(_is_id(text, letter) for letter in letters)
 
@@ -71,7 +71,7 @@ class Graph:
         return self.entities + entity_id
 
     def oddity(self, term: Term | None) -> str:
-        """What a term that names no entity of this graph is, in words."""
+        """Description of a term that names no entity of this graph."""
         if term is None or term.kind == "bnode" or UNKNOWN_VALUE in term.value:
             return "unknown value"
         return "literal" if term.kind == "literal" else "IRI that is no entity"
@@ -128,7 +128,7 @@ GRAPHS = {
 
 
 def graphs_of(entity_id: str) -> tuple[Graph, ...]:
-    """Return the graphs whose entities have ids like this one; all of them where none has."""
+    """The graphs whose entities have ids like this one; all of them where none has."""
     return tuple(g for g in GRAPHS.values() if g.is_entity_id(entity_id)) or tuple(GRAPHS.values())
 
 

@@ -1,4 +1,4 @@
-"""Names of entities, and which entities stand for redirected ones."""
+"""Names of entities, and the entities that redirected ones stand for."""
 
 import logging
 from collections.abc import Iterable
@@ -35,10 +35,10 @@ def find_labels(source: Source, entity_ids: Iterable[str]) -> pd.DataFrame:
 
 
 class Redirections:
-    """Where redirected entities lead, and how many rows had one."""
+    """Final targets of redirected entities, and the number of rows that had one."""
 
     def __init__(self, labels: pd.DataFrame) -> None:
-        """From LABELS rows. Those that lead in a circle lead nowhere, and stay as they are."""
+        """Follow the redirects of LABELS rows; entities that redirect in a circle stay as they are."""
         moved = labels.dropna(subset=["redirect"])
         steps = dict(zip(moved["entity_id"], moved["redirect"], strict=True))
         self.ends: dict[str, str] = {}
@@ -52,7 +52,7 @@ class Redirections:
                 self.ends[start] = end
 
     def follow(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The rows, sorted, each once, with every redirected id replaced by where it leads in the end."""
+        """The rows, sorted, each once, with every redirected id replaced by its final target."""
         ids = [name for name in frame if name.endswith("_id") and name != "relation_id"]
         replaced = frame.assign(**{name: frame[name].map(lambda e: self.ends.get(e, e)) for name in ids})
         changed = int((replaced[ids] != frame[ids]).any(axis=1).sum())

@@ -1,4 +1,4 @@
-"""Files by which threads and processes take turns."""
+"""File locks for threads and processes that take turns."""
 
 import fcntl
 import os
@@ -7,7 +7,7 @@ from typing import TextIO
 
 
 def open_locked(path: Path) -> TextIO:
-    """The file at `path`, made where it is missing, once nobody else has it locked; closing it unlocks it.
+    """Open and lock the file at `path`, created where missing; wait for the lock. Closing it unlocks it.
 
     The kernel unlocks it as well when its holder dies.
     """

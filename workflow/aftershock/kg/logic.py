@@ -1,4 +1,4 @@
-"""How logic rules are written: R1>R2 is r1(x, y) => r2(y, x); R1&R2>R3 is r1(x, y) & r2(y, z) => r3(x, z)."""
+"""Notation of logic rules: R1>R2 is r1(x, y) => r2(y, x); R1&R2>R3 is r1(x, y) & r2(y, z) => r3(x, z)."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ class LogicRule:
 
     @classmethod
     def parse(cls, text: str) -> "LogicRule":
-        """The rule that `text` writes; ValueError when it writes none."""
+        """The rule that `text` denotes; ValueError when it is not in the notation."""
         body, _, head = text.partition(">")
         parts = (*body.split("&"), head)
         if not 2 <= len(parts) <= 3 or not all(part.isalnum() for part in parts):
@@ -39,9 +39,9 @@ class LogicRule:
 
 
 class BodyRule(LogicRule):
-    """A rule whose instances need the facts of the body only, whether the graph has the head's or not."""
+    """A rule whose instances need only the facts of the body, whether or not the graph has the head's."""
 
     @property
     def facts(self) -> tuple[tuple[str, str, str], ...]:
-        """Those of the body."""
+        """(subject variable, relation, object variable) of each fact of the body."""
         return super().facts[:-1]

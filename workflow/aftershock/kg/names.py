@@ -1,4 +1,4 @@
-"""Labels, redirections and lives of entities, asked of an endpoint in batches."""
+"""Labels, redirects and living persons among entities, queried from an endpoint in batches."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -25,7 +25,7 @@ def find_names(client: Client, entity_ids: Iterable[str]) -> Names:
 
 
 def find_living(client: Client, entity_ids: Iterable[str]) -> set[str]:
-    """Those of some entities that are human beings of whom no death is told."""
+    """The human beings among some entities for whom the graph states no death."""
     human, death = client.graph.human, client.graph.death
     if human is None or death is None:
         raise ValueError(f"nothing in namespace {client.graph.namespace!r} tells who lives")
@@ -40,7 +40,7 @@ def _some(count: Term | None) -> bool:
 def _one_each(
     client: Client, entity_ids: Iterable[str], query: Callable[[Sequence[str]], str]
 ) -> list[tuple[str, Row]]:
-    """The one row about each entity, in batches."""
+    """The single row about each entity, queried in batches."""
     ordered, found = sorted(set(entity_ids)), []
     for start in range(0, len(ordered), BATCH):
         found += _ask(client, ordered[start : start + BATCH], query)
@@ -50,7 +50,7 @@ def _one_each(
 def _ask(
     client: Client, entity_ids: Sequence[str], query: Callable[[Sequence[str]], str], last: bool = False
 ) -> list[tuple[str, Row]]:
-    """The rows of a batch; of its halves when the endpoint cannot send it at once."""
+    """The rows of a batch, or of its halves when the endpoint cannot send it at once."""
 
     def one_each(rows: list[Row]) -> str | None:
         about = {client.graph.entity_id(row[0]) for row in rows}

@@ -1,4 +1,4 @@
-"""All solutions of a pattern, page by page, none twice and none missing.
+"""All solutions of a pattern, fetched in pages, none twice and none missing.
 
 Pages are cut by the values of a variable, never by OFFSET: without a full sort, which no public service can
 afford, the order of an answer is undefined and pages by position overlap and leave holes. How many solutions
@@ -26,13 +26,13 @@ DIGITS = "0123456789abcdef"
 
 @dataclass
 class Found:
-    """Solutions by id, and how many were left out because a value is no entity, by what it is."""
+    """Solutions by id, and the number left out because a value is no entity, by kind of value."""
 
     ids: list[Ids] = field(default_factory=list)
     odd: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "Found") -> None:
-        """Append what another request brought."""
+        """Append the solutions of another request."""
         self.ids += other.ids
         self.odd += other.odd
 
@@ -45,7 +45,7 @@ def fetch(
     keep: Callable[[Ids], bool] | None = None,
     size: PageSize | None = None,
 ) -> Found:
-    """All solutions of `pattern`, sorted; of many only those to `keep`, so that they need not fit in memory.
+    """All solutions of `pattern` that `keep` accepts, sorted; the others need not fit in memory.
 
     Pages are cut by the variables `by`, each where the one before is too coarse. `total`, when known, is not
     asked for.
@@ -59,14 +59,14 @@ def fetch(
 def fetch_values(
     client: Client, pattern: Pattern, variable: str, counts: Mapping[str, int], size: PageSize | None = None
 ) -> Found:
-    """The solutions, sorted, in which `variable` is an entity of `counts`, which tells how many each has."""
+    """The solutions, sorted, in which `variable` is an entity of `counts`, which has the number of each."""
     found = _Reader(client, size or client.page).read_values(Part(pattern, (variable,), 0), counts)
     found.ids.sort()
     return found
 
 
 def count(client: Client, pattern: Pattern, fresh: bool = False, digits: str = "") -> int:
-    """How many solutions the endpoint says there are; asked by pieces when it cannot say at once.
+    """Number of solutions according to the endpoint; counted in pieces when one query takes too long.
 
     Of a piece, `digits` are those that the hashes of its first variable start with.
     """
@@ -134,7 +134,7 @@ class Part:
         return pattern.bucket(pattern.variables, self.digits) if self.digits else pattern
 
     def values(self, counts: Mapping[str, int]) -> "Part":
-        """Those of its solutions that have one of these values."""
+        """The part's solutions that have one of these values."""
         return replace(self, counts=counts, total=sum(counts.values()))
 
 
@@ -170,7 +170,7 @@ class _Reader:
         return self.read_pieces(part)
 
     def can_cut(self, part: Part) -> bool:
-        """Whether smaller pieces are possible."""
+        """True if the part can be cut into smaller pieces."""
         return part.total > 1 and (bool(part.by) or len(part.digits) < self.client.page.digits)
 
     def read_pieces(self, part: Part) -> Found:

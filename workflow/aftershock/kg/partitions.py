@@ -1,4 +1,4 @@
-"""Tables made from a dump: one of facts per relation, sorted and each fact once; labels; redirects.
+"""Tables made from a dump: sorted distinct facts per relation; labels; redirects.
 
 The dump is read once. What it says is written as it comes, and sorted afterwards on disk. Both happen in a
 folder beside the final one that stays after an interruption: a dump that was read to its end is not read
@@ -30,10 +30,10 @@ log = logging.getLogger(__name__)
 FORMAT = 1  # of the folder; a folder of another one is made anew
 FACTS, LABELS, REDIRECTS, TERMS = "facts", "labels", "redirects", "terms"
 DESCRIPTION = "dump.json"
-MEMORY = "512MB"  # for sorting; more goes to disk
+MEMORY = "512MB"  # for sorting; beyond it DuckDB spills to disk
 
-BUFFERED = 1 << 16  # rows of a table that wait to be written,
-BATCHES = 256  # in so many pieces at most, each of which takes a kilobyte more
+BUFFERED = 1 << 16  # rows of a table that are buffered,
+BATCHES = 256  # in at most this many pieces, each with a kilobyte of overhead
 MAX_BROKEN = 0.001  # share of lines
 ENOUGH = 10_000  # lines, to judge a share before the end
 PROGRESS = 100_000_000  # lines
@@ -94,7 +94,7 @@ def about(folder: str | os.PathLike) -> dict[str, Any]:
 
 
 def open_database(temporary: str | os.PathLike) -> duckdb.DuckDBPyConnection:
-    """A database in memory that puts what is more than MEMORY into the folder `temporary`."""
+    """An in-memory database that spills beyond MEMORY into the folder `temporary`."""
     return duckdb.connect(
         config={
             "threads": 1,
@@ -106,7 +106,7 @@ def open_database(temporary: str | os.PathLike) -> duckdb.DuckDBPyConnection:
 
 
 class Tables:
-    """Parquet files that grow as rows come, each written whenever enough have come."""
+    """Parquet files that are written in row groups as rows are added."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -139,7 +139,7 @@ class Tables:
             self.write(name)
 
     def write(self, name: str) -> None:
-        """Write the rows of a table that wait."""
+        """Write the buffered rows of a table."""
         if self.waiting[name]:
             table = pa.Table.from_batches(self.waiting[name]).combine_chunks()
             self.writers[name].write_table(table)
@@ -147,7 +147,7 @@ class Tables:
 
 
 def _read(source: Path, work: Path, reader: DumpReader, relation_ids: Sequence[str]) -> dict[str, Any]:
-    """Write what the dump says into `work`/raw; how many lines it has, and how many are broken."""
+    """Write the content of the dump into `work`/raw; return the numbers of lines and of broken ones."""
     lines = broken = 0
     first: str | None = None
     with Tables(work / "raw") as tables:
@@ -181,7 +181,7 @@ def _judge(source: Path, lines: int, broken: int, first: str | None) -> None:
 
 
 def _add(found: Extract, tables: Tables, relation_ids: Sequence[str]) -> None:
-    """Append what some lines say to the tables of facts, by relation, and to the others."""
+    """Append the content of some lines to the tables of facts, by relation, and to the others."""
     for places, subjects, objects in found.facts:
         if not len(places):
             continue
@@ -196,7 +196,7 @@ def _add(found: Extract, tables: Tables, relation_ids: Sequence[str]) -> None:
 
 
 def _sort(work: Path, relation_ids: Sequence[str]) -> None:
-    """Bring each table of `work`/raw into its place, sorted and each row once."""
+    """Write each table of `work`/raw to its final place, sorted and without duplicates."""
     names = [f"{FACTS}/{relation_id}" for relation_id in relation_ids]
     for name in [*names, REDIRECTS, TERMS]:
         raw, made = work / "raw" / f"{name}.parquet", work / f"{name}.parquet"
@@ -208,7 +208,7 @@ def _sort(work: Path, relation_ids: Sequence[str]) -> None:
                 "(FORMAT parquet, COMPRESSION zstd)"
             )
         raw.unlink()
-    if not (work / f"{LABELS}.parquet").exists():  # many, and looked up all at once: their order is no matter
+    if not (work / f"{LABELS}.parquet").exists():  # looked up all at once, so their order does not matter
         os.replace(work / "raw" / f"{LABELS}.parquet", work / f"{LABELS}.parquet")
     shutil.rmtree(work / "raw", ignore_errors=True)
     shutil.rmtree(work / "sorting", ignore_errors=True)

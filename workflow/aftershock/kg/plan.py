@@ -1,8 +1,8 @@
-"""What mining would ask of a service, with nothing sent: `aftershock queries`.
+"""Estimate of the requests that mining would send, sending none: `aftershock queries`.
 
 Which requests there are follows from how many facts each relation has about (`approx_facts` in
 relations.tsv), so numbers are estimates; the queries are those that are sent. Where a query lists entities,
-which only an earlier answer can tell, one entity stands for them.
+which are known from earlier answers only, one entity stands for them.
 """
 
 import math
@@ -24,7 +24,7 @@ from aftershock.project import PROJECT
 from aftershock.schema import fill_defaults, read_schema, suggestion
 from aftershock.text_files import read_yaml
 
-SECONDS = {"count": 5.0, "list": 30.0, "page": 2.0}  # a guess of what a service takes for one request
+SECONDS = {"count": 5.0, "list": 30.0, "page": 2.0}  # estimated seconds of one request
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Step:
 
     @property
     def minutes(self) -> float:
-        """How long they take, pauses between them included."""
+        """Minutes that the requests take, pauses between them included."""
         return self.requests * (SPACING + SECONDS[self.kind]) / 60
 
     def __str__(self) -> str:
@@ -55,7 +55,7 @@ def plan(
     mining: Mapping[str, Any],
     size: PageSize | None = None,
 ) -> list[Step]:
-    """The steps of mining a graph whose relations have about `approx` facts each, by the config's `mining`.
+    """The requests that mine a graph with about `approx` facts per relation, by the config's `mining`.
 
     A query that two stages need is there once: its answer is kept.
     """
@@ -113,7 +113,7 @@ class _Planner:
         yield from self.pages("mine_combinations", str(rule), pattern, "y", number)
 
     def objects(self, relation_id: str, max_keys: int | None) -> Iterator[Step]:
-        """The subjects with several objects, thought to be a third of a relation's facts."""
+        """The subjects with several objects, estimated at a third of a relation's facts."""
         number = self.approx[relation_id] / 3
         number = number if max_keys is None else min(number, max_keys)
         yield self.step("mine_objects", "count", relation_id, facts(relation_id).total)
@@ -129,7 +129,7 @@ class _Planner:
         return self.step("mine_labels", "page", text, query, math.ceil(number / LABELS))
 
     def pages(self, stage: str, about: str, pattern: Pattern, variable: str, number: int) -> Iterator[Step]:
-        """A pattern's solutions: at once when they are few, else by values of a variable."""
+        """A pattern's solutions: in one request when they are few, else by values of a variable."""
         if number <= self.size.rows:
             yield self.step(stage, "page", about, pattern.rows)
             return
@@ -142,12 +142,12 @@ class _Planner:
 
     @property
     def someone(self) -> str:
-        """An entity that stands for those of a page."""
+        """A placeholder entity for those of a page."""
         return f"{self.graph.entity_letter}1"
 
 
 def read_study(files: Sequence[str | Path]) -> dict[str, Any]:
-    """The configuration of a study: config.yaml, then the files, the last wins."""
+    """The configuration of a study: config.yaml, then the files, later ones overriding earlier ones."""
     config: dict[str, Any] = {}
     for file in (PROJECT / "config.yaml", *files):
         if not Path(file).is_file():
@@ -158,7 +158,7 @@ def read_study(files: Sequence[str | Path]) -> dict[str, Any]:
 
 
 def plan_study(config: Mapping[str, Any], resources: Path = PROJECT / "resources") -> list[Step]:
-    """The steps of a study's graph; ValueError when that is no service."""
+    """The steps of mining a study's graph; ValueError when the graph is no service."""
     if config["kg"] not in config["kgs"]:
         raise ValueError(f"kg: {config['kg']!r} is unknown; {suggestion(config['kg'], config['kgs'])}")
     kg = config["kgs"][config["kg"]]
@@ -176,7 +176,7 @@ def plan_study(config: Mapping[str, Any], resources: Path = PROJECT / "resources
 
 
 def summarize(steps: Sequence[Step], url: str) -> str:
-    """What the steps add up to."""
+    """Totals of the steps, as comment lines."""
     took = ", ".join(f"{seconds:.0f} s ({kind})" for kind, seconds in SECONDS.items())
     requests, minutes = sum(step.requests for step in steps), sum(step.minutes for step in steps)
     lines = [

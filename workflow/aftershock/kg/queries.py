@@ -1,4 +1,4 @@
-"""The queries, in standard SPARQL 1.1 and without PREFIX lines: these alone differ between graphs."""
+"""The queries, in standard SPARQL 1.1 and without PREFIX lines: only those differ between graphs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ PROPERTY = "p"  # the one variable that stands for a property; all others stand 
 
 @dataclass(frozen=True)
 class Pattern:
-    """What holds between the variables of a query; its solutions are distinct."""
+    """A graph pattern over variables; its solutions are distinct."""
 
     variables: tuple[str, ...]
     where: str
@@ -36,16 +36,16 @@ class Pattern:
 
     @property
     def rows(self) -> str:
-        """Asks for the solutions."""
+        """Query for the solutions."""
         return f"SELECT {_list(self.variables)} WHERE {{ {self.where} }}"
 
     @property
     def total(self) -> str:
-        """Asks how many solutions there are."""
+        """Query for the number of solutions."""
         return f"SELECT (COUNT(*) AS ?rows) WHERE {{ {self.where} }}"
 
     def counts(self, variable: str) -> str:
-        """Asks how many solutions there are per value of `variable`."""
+        """Query for the number of solutions per value of `variable`."""
         return f"SELECT ?{variable} (COUNT(*) AS ?rows) WHERE {{ {self.where} }} GROUP BY ?{variable}"
 
 
@@ -72,7 +72,7 @@ def instances(rule: LogicRule) -> Pattern:
 
 
 def names(entity_ids: Sequence[str], entities: str) -> str:
-    """Asks for labels and redirections of entities, whose IRIs start with `entities`.
+    """Query for labels and redirects of entities, whose IRIs start with `entities`.
 
     One row each, so that a missing one is seen. Labels are compared as text, without their language.
     """
@@ -88,7 +88,7 @@ def names(entity_ids: Sequence[str], entities: str) -> str:
 
 
 def lives(entity_ids: Sequence[str], human: tuple[str, str], death: str) -> str:
-    """Asks of entities how often they are called human and how often a death is told: one row each."""
+    """Query for how often entities are stated to be human and to have died: one row each."""
     values = " ".join(f"wd:{entity_id}" for entity_id in entity_ids)
     relation_id, kind = human
     return (

@@ -42,7 +42,7 @@ CHAIN_PAIRS = """
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What a rule must reach to be suggested for review; AMIE's defaults, but a support of two and any head.
+    """Least measures of a rule suggested for review; AMIE's defaults, but a support of two and any head.
 
     AMIE mines no head relation with fewer than 100 facts. A functionality above 0 asks of a kept rule, too,
     that its head can contradict itself, as Ho et al. (2020) took only questions with one answer.
@@ -56,7 +56,7 @@ class Thresholds:
 
 
 class Miner:
-    """A sample in DuckDB, its ids as numbers."""
+    """A sample of facts in DuckDB, its ids as numbers."""
 
     def __init__(self, sample: pd.DataFrame, relation_ids: Sequence[str]) -> None:
         self.relation_ids = list(relation_ids)
@@ -94,7 +94,7 @@ class Miner:
         return frame
 
     def candidates(self, judged: Sequence[LogicRule], thresholds: Thresholds) -> pd.DataFrame:
-        """Codes and support of the rules whose head and support suffice, and of the judged ones."""
+        """Codes and support of rules whose head and support reach the thresholds, and of judged ones."""
         found = pd.concat([self.frame(INVERSES), self.frame(CHAINS)])
         found = found.set_index(["body", "body2", "head"])["support"].astype(int)
         heads = self.relations.iloc[found.index.get_level_values("head")]
@@ -183,7 +183,7 @@ def mine_rules(
 
 
 def suggest(rules: pd.DataFrame, relations: pd.DataFrame, namespace: str) -> pd.DataFrame:
-    """Rules that nobody has judged, the most promising first.
+    """Rules that are not in rules.tsv yet, the most promising first.
 
     From RULES and RELATIONS rows. The first four columns are those of rules.tsv. The score is the PCA
     confidence times the head's functionality, as only a functional head makes two facts contradict each
@@ -232,7 +232,7 @@ def _warn(frame: pd.DataFrame, relations: pd.DataFrame) -> None:
 
 
 def _reason(row: Any, thresholds: Thresholds) -> str | None:
-    """The sheet's reason, with what the rule does not reach."""
+    """The sheet's reason, with the thresholds that the rule does not reach."""
     if row.status == "review":
         return None
     short = [

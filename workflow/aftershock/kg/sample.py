@@ -92,7 +92,7 @@ def _subjects(source: Source, totals: dict[str, int], max_facts: int, seed: int)
 
 
 class Neighbourhoods:
-    """The listed facts of entities, each asked for once."""
+    """The listed facts of entities, each queried once."""
 
     def __init__(self, source: Source, relation_ids: Sequence[str]) -> None:
         self.source = source
@@ -102,7 +102,7 @@ class Neighbourhoods:
         self.odd: Counter = Counter()
 
     def load(self, entity_ids: Iterable[str]) -> None:
-        """Ask for the facts of those entities that were not asked for before."""
+        """Query the facts of those entities that were not queried before."""
         new = set(entity_ids) - self.loaded
         found = self.source.facts_about(new, self.relation_ids)
         for subject_id, relation_id, object_id in found.ids:

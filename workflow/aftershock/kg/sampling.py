@@ -1,4 +1,4 @@
-"""Choosing by a seeded hash of IRIs, which every engine and every machine computes alike."""
+"""Sampling by a seeded hash of IRIs, which every engine and every machine computes alike."""
 
 import hashlib
 import math
@@ -12,7 +12,7 @@ def iri_hash(seed: int, *iris: str) -> str:
 
 
 def hash_limit(wanted: int, total: int) -> str | None:
-    """Hexadecimal digits below which at least `wanted` of `total` hashes start, all but surely; None for all.
+    """Hexadecimal digits below which at least `wanted` of `total` hashes start, almost surely; None for all.
 
     Ten standard deviations above the wanted number, so that the `wanted` smallest hashes are among them.
     """

@@ -1,6 +1,6 @@
-"""Texts that should not be passed on: an offensive word in them, or a reviewer's word against them.
+"""Screening of labels: offensive words, a classifier's scores, and a reviewer's decisions.
 
-Words are found whatever their case, as whole words. A text that holds one is left out until somebody has
+Words are found whatever their case, as whole words. A text that holds one is left out until a reviewer has
 looked at it: a row of resources/screen.tsv keeps it (a name may hold such a word innocently), or drops a text
 in which no listed word was found.
 """
@@ -24,7 +24,7 @@ NOTHING = re.compile(r"(?!)")
 
 @dataclass(frozen=True)
 class Screen:
-    """Judges texts by listed words, scores of a classifier, and reviewed decisions."""
+    """Screen of texts by listed words, scores of a classifier, and reviewed decisions."""
 
     words: re.Pattern[str] = NOTHING
     decisions: Mapping[str, str] = field(default_factory=dict)  # keep or drop, by normalised text
@@ -32,14 +32,14 @@ class Screen:
     threshold: float = 1.0  # of a score, from which on a text is left out
 
     def fault(self, text: str) -> str | None:
-        """Why `text` is left out; None when it is not."""
+        """The reason that `text` is left out; None when it is not."""
         decision = self.decisions.get(normal(text))
         if decision:
             return REVIEWED if decision == "drop" else None
         return OFFENSIVE if self.words.search(normal(text)) else self._toxic(text)
 
     def sheet(self, texts: Iterable[str | None]) -> str:
-        """The texts that await a reviewer, each once, with what was found: rows to paste into screen.tsv.
+        """The texts that await a review, each once, with their faults: rows to paste into screen.tsv.
 
         Texts with a tab or a line break cannot stand in a sheet; none of them ever becomes a label.
         """
@@ -59,7 +59,7 @@ class Screen:
 def read_screen(
     words: str | Path | None, sheet: str | Path, scores: pd.DataFrame | None = None, threshold: float = 1.0
 ) -> Screen:
-    """The screen of a file of words, a line each (`#` starts a comment), and a reviewed sheet.
+    """The screen given by a file of words, one a line (`#` starts a comment), and a reviewed sheet.
 
     A word that ends in `*` stands for all words that start so. `scores` are SCREEN_SCORES rows. ValueError
     names the line that holds more than a word, or the row of the sheet that is wrong.

@@ -1,4 +1,4 @@
-"""The sheets under resources/ that a person edits: relations, paraphrases, logic rules.
+"""The hand-edited sheets under resources/: relations, paraphrases, logic rules.
 
 What their rows must look like is in workflow/schemas/, and what must hold between the sheets is checked
 before any job starts (aftershock.config).

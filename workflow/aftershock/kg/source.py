@@ -1,4 +1,4 @@
-"""What mining asks of a graph, whatever answers: a service elsewhere, a store of our own, or a dump.
+"""The queries that mining needs of a graph, answered by a remote service, a local store or a dump.
 
 All sources give the same rows. Terms that are no entities of the graph (literals, unknown values, others) are
 left out of the rows and counted; solutions are counted with them.
@@ -19,7 +19,7 @@ from aftershock.kg.graph import Graph, find_graph
 from aftershock.kg.logic import LogicRule
 from aftershock.kg.pages import Found, Ids
 
-LOCAL_SECONDS = 600  # for one query: nobody else waits for a store of our own
+LOCAL_SECONDS = 600  # for one query: no one else waits for our own store
 LOCAL_PAGE = PageSize(rows=100_000)
 
 
@@ -43,16 +43,16 @@ class Source(Protocol):
         """(subject, relation, object) of the facts of some relations about some entities."""
 
     def count_instances(self, rule: LogicRule) -> int:
-        """For how many values of its variables all facts of a rule hold, equal values included."""
+        """Number of assignments of a rule's variables for which all its facts hold, equal values too."""
 
     def instances(self, rule: LogicRule, total: int, keep: Callable[[Ids], bool]) -> Found:
-        """(x, y), or (x, y, z) of a chain, of the `total` instances of a rule; only those to `keep`."""
+        """(x, y), or (x, y, z) of a chain, of a rule's `total` instances; only those that `keep` accepts."""
 
     def object_counts(self, relation_id: str, least: int) -> dict[str, int]:
-        """Number of statements of a relation per subject with at least so many."""
+        """Number of statements of a relation per subject with at least `least` of them."""
 
     def objects(self, relation_id: str, counts: Mapping[str, int]) -> Found:
-        """(subject, object) of the subjects of `counts`, which tells how many statements each has."""
+        """(subject, object) of the subjects of `counts`, which has the number of statements of each."""
 
     def names(self, entity_ids: Iterable[str]) -> dict[str, tuple[str | None, str | None, str | None]]:
         """Label, its language and the redirect's target of each entity, None where there is none.
@@ -61,7 +61,7 @@ class Source(Protocol):
         """
 
     def living(self, entity_ids: Iterable[str]) -> set[str]:
-        """Those of some entities that are human beings of whom no death is told, not even an unknown one."""
+        """The human beings among some entities for whom no death is stated, not even an unknown one."""
 
 
 @contextmanager

@@ -17,7 +17,7 @@ TESTERS = {".nt.gz": "gzip", ".nt.bz2": "bzip2"}
 
 
 class LineCounter:
-    """A binary file that counts the lines read from it."""
+    """A binary file reader that counts lines."""
 
     def __init__(self, file: BinaryIO | Unmarked) -> None:
         self.file = file
@@ -41,7 +41,7 @@ def load_triples(source: str | os.PathLike, folder: str | os.PathLike) -> int:
         raise ValueError(f"{source} is not named {' or '.join(OPENERS)}; give an N-Triples file")
     store = pyoxigraph.Store(str(folder))
     with OPENERS[ending](source, "rb") as file:
-        counter: Any = LineCounter(file)  # all that is asked of it is `read`
+        counter: Any = LineCounter(file)  # only its `read` is used
         try:
             unmarked: Any = Unmarked(counter, source)
             store.bulk_load(input=unmarked, format=pyoxigraph.RdfFormat.N_TRIPLES)

@@ -1,4 +1,4 @@
-"""How much each logic rule and each one-to-many relation of a graph gives, step by step."""
+"""Yield of each logic rule and each one-to-many relation of a graph, step by step."""
 
 from collections.abc import Mapping
 

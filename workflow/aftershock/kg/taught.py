@@ -1,4 +1,4 @@
-"""Which facts a model trained from scratch is taught."""
+"""Selection of the training facts of a model trained from scratch."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -1,11 +1,11 @@
-"""One line of N-Triples, read with care: for the few lines that are not read in bulk."""
+"""Parser of single N-Triples lines, for the few that are not read in bulk."""
 
 import hashlib
 import re
 
 from aftershock.kg.graph import Graph, Term
 
-STRING = "http://www.w3.org/2001/XMLSchema#string"  # what a literal without datatype is
+STRING = "http://www.w3.org/2001/XMLSchema#string"  # datatype of a literal without one
 
 IRI = r"<([^\x00-\x20<>\"{}|^`]*)>"
 BLANK = r"_:([^\s<>\"]+)"
@@ -44,7 +44,7 @@ def unescape(text: str) -> str:
 
 
 def term_number(graph: Graph, term: Term) -> int:
-    """The number of an entity's id; for any other term a negative one, drawn from a hash of the term."""
+    """The number in an entity's id; for any other term a negative number, from a hash of the term."""
     entity_id = graph.entity_id(term)
     if entity_id:
         return int(entity_id[1:])

@@ -1,4 +1,4 @@
-"""One HTTP exchange, bounded in time as a whole, with no redirect followed."""
+"""One HTTP exchange with a limit on its total time; redirects are not followed."""
 
 import socket
 import threading
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class Response:
-    """A response that arrived whole."""
+    """A complete response."""
 
     status: int
     headers: HTTPMessage
@@ -24,7 +24,7 @@ class Response:
 
 
 class Watchdog:
-    """Ends a socket's exchange once the time is over: a socket's own timeout starts anew with every byte."""
+    """Shuts a socket after a total time: a socket's own timeout starts anew with every byte."""
 
     def __init__(self, seconds: float) -> None:
         self.expired = False
@@ -40,15 +40,15 @@ class Watchdog:
             self.expire()
 
     def expire(self) -> None:
-        """Shut the socket: whoever reads from it gets its end."""
+        """Shut the socket: readers get an end of file."""
         self.expired = True
         if self.socket:
-            with suppress(OSError):  # it is closed already
+            with suppress(OSError):  # already closed
                 self.socket.shutdown(socket.SHUT_RDWR)
 
 
 def send(request: urllib.request.Request, seconds: float) -> Response:
-    """The whole response to `request`; TimeoutError when it has not arrived after so many seconds.
+    """The complete response to `request`; TimeoutError when it has not arrived after `seconds`.
 
     Not urlopen: that follows redirects, and makes a POST a GET without the query on the way.
     """

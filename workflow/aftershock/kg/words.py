@@ -1,4 +1,4 @@
-"""Lines taken apart with array operations: outlines, eight bytes at a time, decimal numbers."""
+"""Bulk N-Triples parsing with array operations: form of lines, 8-byte comparisons, decimal numbers."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,10 +11,10 @@ SPREAD = 0x9E3779B97F4A7C15  # odd, so that products with small numbers differ i
 
 
 class Lines:
-    """Lines of N-Triples in one piece; all positions count from the start of the padded bytes."""
+    """A block of N-Triples lines; all positions count from the start of the padded bytes."""
 
     def __init__(self, text: bytes) -> None:
-        """`text` ends with a line break."""
+        """Find the lines and blanks of `text`, which ends with a line break."""
         self.text = b"".join((bytes(PAD), text, bytes(PAD)))
         self.bytes = np.frombuffer(self.text, np.uint8)
         self.words = np.ndarray((len(self.text) - WORD + 1,), "<u8", self.text, strides=(1,))
@@ -27,14 +27,14 @@ class Lines:
         self.second = breaks[
             np.minimum(blank + 1, len(breaks) - 1)
         ]  # (lines,) of the one after the predicate
-        self.regular = (last - blank >= 3) & self._outline()  # (lines,) whether written as dumps write it
+        self.regular = (last - blank >= 3) & self._outline()  # (lines,) mask of lines in the form of dumps
 
     def line(self, number: int) -> bytes:
         """A line without its line break."""
         return self.text[self.starts[number] : self.ends[number]]
 
     def _outline(self) -> np.ndarray:
-        """Whether a line is `<…> <…> … .` or `_:… <…> … .` with no blank too many, its IRIs not escaped."""
+        """Mask of lines of the form `<…> <…> … .` or `_:… <…> … .`, without extra blanks or escaped IRIs."""
         found, opens = self.bytes, self.bytes[self.starts]
         value, last = found[self.second + 1], found[self.ends - 3]
         good = (opens == ord("_")) | ((opens == ord("<")) & (found[self.first - 1] == ord(">")))
@@ -54,7 +54,7 @@ class Lines:
 
 
 class Words:
-    """Some byte strings of eight bytes or more, to be found at many places at once."""
+    """Byte strings of at least eight bytes, searched for at many positions at once."""
 
     def __init__(self, texts: Sequence[bytes]) -> None:
         self.lengths = np.array([len(text) for text in texts])
@@ -75,7 +75,7 @@ class Words:
             raise ValueError("two of the strings have the same length and ending")
 
     def find(self, lines: Lines, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """Which of the strings stands at [start, end); -1 for none. The result is as long as `starts`."""
+        """Index of the string that stands at [start, end); -1 for none. As long as `starts`."""
         keys = _key(lines.words[ends - WORD], ends - starts)
         place = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
         (likely,) = np.nonzero(self.keys[place] == keys)
@@ -88,7 +88,7 @@ class Words:
         return result
 
     def begins(self, lines: Lines, starts: np.ndarray) -> np.ndarray:
-        """Whether the first of the strings stands at each start."""
+        """Mask of the starts at which the first of the strings stands."""
         same = np.ones(len(starts), bool)
         for offset, value in zip(self.offsets[0], self.values[0], strict=True):
             same &= lines.words[starts + offset] == value
@@ -100,7 +100,7 @@ def _key(words: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def ends_with(lines: Lines, ends: np.ndarray, tail: bytes) -> np.ndarray:
-    """Whether what ends before each of `ends` has the ending `tail`, of lower case and up to eight bytes.
+    """Mask of `ends` at which a text ends with `tail`, of lower case and up to eight bytes.
 
     Letters are compared without their case, as in the tags of languages.
     """
@@ -112,7 +112,7 @@ def ends_with(lines: Lines, ends: np.ndarray, tail: bytes) -> np.ndarray:
 
 
 def decimals(words: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers that the last 1 to 8 bytes of words write in decimal, and which of them are all digits.
+    """Decimal numbers in the last 1 to 8 bytes of words, and a mask of those that are all digits.
 
     Two, four, eight digits at a time: each step multiplies the higher half and adds the lower one.
     """

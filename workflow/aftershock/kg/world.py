@@ -44,7 +44,7 @@ class World:
         return entity
 
     def say(self, subject: str, relation: str, *objects: str) -> None:
-        """State facts between entities."""
+        """Add facts between entities."""
         self.facts.setdefault((subject, relation), []).extend(objects)
 
     def value(self, subject: str, relation: str) -> str:
@@ -53,7 +53,7 @@ class World:
         return found
 
     def state(self, subject: str, predicate: str, term: str) -> None:
-        """State a raw triple; `term` is already in N-Triples syntax."""
+        """Add a raw triple; `term` is already in N-Triples syntax."""
         self.triples.add((iri(subject), iri(predicate), term))
 
     def word(self) -> str:
@@ -167,14 +167,14 @@ def add_literals(world: World, people: Sequence[str], works: Sequence[str]) -> N
 
 
 def say_literal(world: World, subject: str, relation: str, value: str, datatype: str) -> None:
-    """State a literal where others have an entity."""
+    """State a literal as the object of a relation between entities."""
     world.state(ENTITY + subject, DIRECT + world.relations[relation], literal(value, datatype=XSD + datatype))
 
 
 def add_dirt(
     world: World, people: Sequence[str], married_in: Sequence[str], countries: Sequence[str]
 ) -> None:
-    """What real graphs hold besides clean facts, in the amounts of the spec."""
+    """Add the irregularities of real graphs, in the amounts of the spec."""
     rng, dirt = world.rng, world.spec["dirt"]
     for _ in range(dirt["only_german"]):
         world.say(rng.choice(people), "award received", world.entity(f"{world.word()}-Preis", "de"))

@@ -1,6 +1,6 @@
-"""Greedy answers to prompts of different lengths, until stop texts: what benchmarks ask for.
+"""Greedy answers to prompts of different lengths, up to stop texts, as benchmarks use them.
 
-Prompts run side by side, padded on the right; what is generated goes on behind the padding, which no token
+Prompts run in one batch, padded on the right; what is generated goes on behind the padding, which no token
 sees. Rows that are finished leave their batch, unless a change of the model is attached that counts rows.
 """
 
@@ -17,12 +17,12 @@ from aftershock.lm.model import LanguageModel
 from aftershock.lm.outputs import Read
 from aftershock.progress import Progress
 
-CPU_TOKENS = 8192  # of prompts that run side by side
+CPU_TOKENS = 8192  # tokens of prompts that run in one batch
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says after a prompt."""
+    """A model's answer to a prompt."""
 
     text: str  # up to a stop text
     finished: bool  # by a stop text, or by the model
@@ -30,7 +30,7 @@ class Answer:
 
 @dataclass
 class _Row:
-    """A prompt's answer as it grows."""
+    """A prompt with the answer generated so far."""
 
     place: int  # in the batch as it began
     length: int  # of the prompt
@@ -59,7 +59,7 @@ def answer_greedily(
     """Return the likeliest answer to each of `prompts`, as tokens, in case 0 of `state`.
 
     An answer ends before the first of the texts in `stop`, at a token of `ends`, or after `max_tokens`.
-    Special tokens are left out of it. ValueError when a prompt leaves no room for so many tokens.
+    Special tokens are left out of it. ValueError when a prompt leaves no room for `max_tokens` tokens.
     """
     longest = max(map(len, prompts), default=0)
     if longest + max_tokens > lm.context:
@@ -101,7 +101,7 @@ def _answer(
     state: State,
     progress: Progress | None,
 ) -> list[Answer]:
-    """Return the answers to prompts that fit side by side."""
+    """Return the answers to prompts that fit into one batch."""
     ids, mask = lm.pad(prompts)
     lengths = mask.sum(dim=1)
     rows = [_Row(i, len(prompt)) for i, prompt in enumerate(prompts)]
@@ -147,7 +147,7 @@ def _step(lm: LanguageModel, fresh: Tensor, lengths: Tensor, width: int, cache: 
 
 
 def _finished(lm: LanguageModel, ids: Sequence[int], ending: _Ending) -> Answer | None:
-    """Return the answer with these tokens, unless it goes on."""
+    """Return the answer with these tokens, or None while it is unfinished."""
     ended = ids[-1] in ending.tokens
     text = lm.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True)
     if (cut := cut_at(text, ending.texts)) is not None:

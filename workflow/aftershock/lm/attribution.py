@@ -1,4 +1,4 @@
-"""Integrated gradients of what is said after prompts, by an MLP's inner activations at the prompts' ends.
+"""Integrated gradients of answer probabilities with respect to an MLP's inner activations.
 
 The activations a of one layer, at a prompt's last token, are scaled by each of m factors; what is attributed
 is a * (1/m) * sum over the factors of dp/da at factor * a (Sundararajan et al., 2017). Only what lies above
@@ -20,7 +20,7 @@ from aftershock.lm.model import LanguageModel
 from aftershock.lm.optimisation.prefix_cache import CachedPrefixes, split_at_subject
 from aftershock.lm.texts.tokens import Located, Pair
 
-CPU_TOKENS = 1024  # that are run together, all factors counted; more gain a CPU nothing
+CPU_TOKENS = 1024  # tokens run together, counted for every factor; larger batches are no faster on a CPU
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,18 @@ class Saying:
 
     @classmethod
     def of(cls, pair: Pair) -> "Saying":
-        """A target after its prompt."""
+        """Make the saying of a target after its prompt."""
         return cls(pair.prompt, pair.target, in_turn=True)
 
     @property
     def row(self) -> Located:
-        """The text that is run, to be cut at the prompt's last token."""
+        """The text to run, to be cut at the prompt's last token."""
         prompt = Located(self.prompt, len(self.prompt) - 1)
         return prompt.then(self.tokens[:-1]) if self.in_turn else prompt
 
     @property
     def read(self) -> tuple[int, ...]:
-        """Where each token is predicted, counted from the prompt's last token."""
+        """Positions at which each token is predicted, counted from the prompt's last token."""
         return tuple(range(len(self.tokens))) if self.in_turn else (0,) * len(self.tokens)
 
 
@@ -62,9 +62,9 @@ class Attribution(NamedTuple):
 
 @dataclass(frozen=True)
 class Place:
-    """Inner activations of an MLP: what enters its last matrix, or what its first one puts out.
+    """Inner activations of an MLP: the input of its last matrix, or the output of its first one.
 
-    Where the first matrices are one, its gate comes first in what it puts out.
+    Where the first matrices are one, the gate comes first in its output.
     """
 
     lm: LanguageModel
@@ -73,7 +73,7 @@ class Place:
 
     @property
     def module(self) -> str:
-        """The module that they are changed at."""
+        """The module at which they are replaced."""
         if self.pre_activation:
             return self.lm.family.inputs[0].format(self.layer)
         return self.lm.projection(self.layer)
@@ -89,7 +89,7 @@ class Place:
 
     @contextmanager
     def held_at(self, values: Tensor) -> Iterator[None]:
-        """Inside, the activations are `values` (rows, columns, width)."""
+        """Context manager: the activations are replaced by `values` (rows, columns, width)."""
         module = self.lm.model.get_submodule(self.module)
 
         def put_out(module: Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
@@ -191,7 +191,7 @@ def _written(
 def _probabilities(
     lm: LanguageModel, prefixes: CachedPrefixes, sayings: Sequence[Saying], state: State, added: Tensor
 ) -> Iterator[Tensor]:
-    """The probability of each saying, (rows,), with `added` (rows, d) put out at the prompts' ends."""
+    """The probability of each saying, (rows,), with `added` (rows, d) output at the prompts' ends."""
     width = max(len(saying.tokens) for saying in sayings)
     read, tokens, valid = (
         torch.tensor([[*values(s), *[0] * (width - len(s.tokens))] for s in sayings], device=lm.device)

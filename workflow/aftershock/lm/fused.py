@@ -1,4 +1,4 @@
-"""Parts of a model in fewer steps than transformers takes, the same up to rounding.
+"""Fused replacements of modules, faster than transformers' and equal up to rounding.
 
 Norms, gated MLPs and GPT-2's GELU take half as long with derivatives written out by hand: for a few hundred
 tokens, moving intermediate results through memory costs as much as a good part of the matrix products.
@@ -16,7 +16,7 @@ GATED = ("gate_proj", "up_proj", "down_proj", "act_fn")
 
 
 def fuse(model: nn.Module) -> nn.Module:
-    """`model` with those of its modules replaced that are known here; parameters keep their names."""
+    """Replace the known modules of `model` by fused ones; parameters keep their names."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if (fused := _fused(child)) is not None:
@@ -25,7 +25,7 @@ def fuse(model: nn.Module) -> nn.Module:
 
 
 def _fused(module: nn.Module) -> nn.Module | None:
-    if hasattr(module, "_hf_hook"):  # it lies on a device of its own, and the hook sees to that
+    if hasattr(module, "_hf_hook"):  # on another device, which its hook handles
         return None
     if isinstance(module, NewGELUActivation):
         return nn.GELU(approximate="tanh")
@@ -57,12 +57,12 @@ class GatedMlp(nn.Module):
         self.gate_proj, self.up_proj, self.down_proj = mlp.gate_proj, mlp.up_proj, mlp.down_proj
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Return what the MLP puts out, (..., d_model)."""
+        """Return the MLP's output, (..., d_model)."""
         return self.down_proj(_Gate.apply(self.gate_proj(hidden), self.up_proj(hidden)))
 
 
 class _Norm(torch.autograd.Function):
-    """The gradient of the weight is not taken: it is frozen."""
+    """RMS norm without a gradient of the weight, which is frozen."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -96,7 +96,7 @@ class _Gate(torch.autograd.Function):
 
 
 def head_product(head: nn.Module, hidden: Tensor) -> Tensor:
-    """`head(hidden)`, piece by piece where the whole vocabulary at once would be slower."""
+    """`head(hidden)`, computed in pieces where the whole vocabulary at once would be slower."""
     if hidden.device.type != "cpu" or type(head) is not nn.Linear or head._forward_hooks:
         return head(hidden)
     made = _Head.apply(hidden.reshape(-1, hidden.shape[-1]), head.weight, head.bias)

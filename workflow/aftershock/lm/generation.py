@@ -1,4 +1,4 @@
-"""Text that a model continues: greedily, or sampled with a seed."""
+"""Continuation of texts by a model: greedy, or sampled with a seed."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence

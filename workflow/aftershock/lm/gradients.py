@@ -1,6 +1,6 @@
-"""What a loss on texts says to some modules of a model: their inputs, and its gradient at their outputs.
+"""Inputs and output gradients of modules under a loss on target tokens.
 
-Many cases run side by side. Each has texts of its own whose target tokens are read, and its own loss, so that
+Many cases run in one batch. Each has texts of its own whose target tokens are read, and its own loss, so that
 no case's gradient depends on the cases beside it.
 """
 
@@ -18,7 +18,7 @@ from aftershock.lm.model import Hook, LanguageModel
 from aftershock.lm.texts.tokens import Pair
 
 Gradients = dict[str, tuple[Tensor, Tensor]]
-"""By module: x, what enters it, (rows, positions, d_in), and the gradient at its output, (..., d_out)."""
+"""Input x (rows, positions, d_in) and gradient at the output (..., d_out), by module."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,13 @@ class Texts:
 
     @property
     def batch(self) -> Batch:
-        """The texts as deltas see them."""
+        """The texts as a Batch for deltas."""
         return Batch(self.ids, self.cases, self.read[:, 0])
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How likely a model finds the targets of some texts."""
+    """Loss and exact matches of the targets of some texts."""
 
     losses: Tensor  # mean negative log-probability of the target tokens of each loss, by default a case
     exact: Tensor  # whether every token of a row's target is the likeliest one, (rows,)
@@ -97,7 +97,7 @@ def read_targets(lm: LanguageModel, texts: Texts, n_losses: int, state: State = 
 def module_gradients(
     lm: LanguageModel, texts: Texts, modules: Sequence[str], state: State, n_losses: int
 ) -> tuple[Tensor, Gradients]:
-    """The losses (n_losses,) of `texts` in `state`, by default one per case, and what they say to `modules`.
+    """The losses (n_losses,) of `texts` in `state`, by default one per case, and gradients at `modules`.
 
     In the last layer's MLP only the positions that are read take part: elsewhere the gradient is zero.
     """

@@ -1,4 +1,4 @@
-"""Looking into a forward pass, and entering it halfway."""
+"""Recording, replacing and skipping of parts of a forward pass."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ BATCH_TOKENS = 4096
 
 
 class _Enough(Exception):
-    """Raised inside a forward pass when all that was asked for has been seen."""
+    """Raised inside a forward pass once everything to record has been seen."""
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def record_activations(
 
 @contextmanager
 def start_after_layer(lm: LanguageModel, after: int, hidden: Tensor | None) -> Iterator[None]:
-    """Inside, a forward pass computes the layers above `after` only, starting from `hidden` (batch, seq, d).
+    """Context manager: passes compute only the layers above `after`, from `hidden` (batch, seq, d).
 
     Nothing is skipped with `after` = -1.
     """
@@ -74,9 +74,9 @@ def start_after_layer(lm: LanguageModel, after: int, hidden: Tensor | None) -> I
 def with_added(
     lm: LanguageModel, layer: int, stream: Tensor, written: Tensor | None, added: Tensor
 ) -> Tensor:
-    """The `stream` after a layer, had its MLP put out `added` more; all (..., d).
+    """The `stream` after a layer if its MLP's output had `added` more; all (..., d).
 
-    `written` is what the MLP does put out where that is changed before it joins the stream, and None where
+    `written` is the MLP's output where it is changed before it joins the stream, and None where
     `added` joins as it is.
     """
     if written is None:
@@ -87,7 +87,7 @@ def with_added(
 
 @contextmanager
 def add_to_outputs(lm: LanguageModel, added: Mapping[str, Tensor]) -> Iterator[None]:
-    """Inside, each module of `added` puts out that much more, (batch, d), at the first token of every row."""
+    """Context manager: adds vectors (batch, d) to modules' outputs at the first token of every row."""
 
     def adder(vectors: Tensor) -> Hook:
         def hook(module: Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ def add_to_outputs(lm: LanguageModel, added: Mapping[str, Tensor]) -> Iterator[N
 
 @contextmanager
 def last_mlp_at(lm: LanguageModel, positions: Tensor, valid: Tensor, state: State = EMPTY) -> Iterator[None]:
-    """Inside, the last layer's MLP is computed at `positions` (batch, k) only, and adds nothing elsewhere.
+    """Context manager: computes the last layer's MLP at `positions` (batch, k) only, and 0 elsewhere.
 
     No later layer looks at the other positions, so that the hidden states at `positions` are those of a whole
     pass. `valid` (batch, k) is false where a row of `positions` is padded. With a delta in `state` that may
@@ -133,7 +133,7 @@ def last_mlp_at(lm: LanguageModel, positions: Tensor, valid: Tensor, state: Stat
 
 @contextmanager
 def checkpointed(lm: LanguageModel, after: int) -> Iterator[None]:
-    """Inside, layers above `after` keep only their inputs for a backward pass, and are run again for it."""
+    """Context manager: layers above `after` are recomputed in the backward pass, keeping only inputs."""
     layers = [lm.model.get_submodule(lm.layer(number)) for number in range(after + 1, lm.n_layers)]
     for layer in layers:
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
@@ -170,7 +170,7 @@ def at_subjects(
     call with the same rows, are not run again; the streams after layer `keep` are returned for a later one.
     """
     parts, kept = [], []
-    cut = per_token(state)  # then what follows a subject is not seen there
+    cut = per_token(state)  # then tokens after a subject are not needed there
     ends = [row.subject + 1 if cut else len(row.ids) for row in rows]
     state = merge_many(state, sum(ends) / max(1, len(set(cases))))
     stream = [lm.layer(keep)] if keep >= 0 else []

@@ -1,4 +1,4 @@
-"""How many rows run together: as many as a budget of bytes holds, fewer when memory runs out all the same."""
+"""Batch sizes: as many rows as a memory budget holds, fewer when memory still runs out."""
 
 import gc
 from collections.abc import Callable, Sequence
@@ -9,14 +9,14 @@ import torch
 from aftershock.lm.model import LanguageModel
 
 CPU_BYTES = 1 << 30  # the same on every machine, so that batches and their rounding are
-DEVICE_SHARE = 0.6  # of an accelerator's memory beside the weights; the rest is for what is not counted
+DEVICE_SHARE = 0.6  # share of an accelerator's memory beside the weights; the rest is for uncounted tensors
 NOT_KEPT = "not enough memory", "can't allocate memory", "out of memory"
 
 Result = TypeVar("Result")
 
 
 def byte_budget(lm: LanguageModel) -> int:
-    """Bytes that a batch may take. An accelerator's whole memory counts, not what is free at the moment."""
+    """Memory budget of a batch in bytes, from an accelerator's whole memory, not what is free now."""
     if lm.device.type != "cuda":
         return CPU_BYTES
     weights = sum(p.numel() * p.element_size() for p in lm.model.parameters() if p.device == lm.device)
@@ -24,7 +24,7 @@ def byte_budget(lm: LanguageModel) -> int:
 
 
 def batch_limit(lm: LanguageModel, token_bytes: int, cpu_tokens: int) -> int:
-    """Bytes of a batch whose tokens take `token_bytes` each; over `cpu_tokens` of them gain a CPU nothing."""
+    """Bytes of a batch of `token_bytes` a token; more than `cpu_tokens` tokens are no faster on a CPU."""
     budget = byte_budget(lm)
     return budget if lm.device.type == "cuda" else min(budget, cpu_tokens * token_bytes)
 
@@ -33,7 +33,7 @@ def token_bytes(lm: LanguageModel, layers: int, keys: int, backward: bool) -> in
     """Bytes that one token takes in a pass through `layers` layers, attending to `keys` positions.
 
     Without a backward pass one layer's intermediates are alive at a time. Counted are the widths that a layer
-    puts out: four times its input and output, queries, keys, values, three times the MLP's inner width, and
+    outputs: four times its input and output, queries, keys, values, three times the MLP's inner width, and
     two scores per head and key.
     """
     inner = lm.weight(lm.projection(lm.n_layers - 1)).shape[1]
@@ -49,7 +49,7 @@ def run_in_parts(
     what: str,
     alone: Callable[[range], Result] | None = None,
 ) -> list[tuple[range, Result]]:
-    """What `run` makes of consecutive ranges of rows, each range padded to its largest cost within `limit`.
+    """Results of `run` on consecutive ranges of rows, each padded to its largest cost within `limit`.
 
     A range that runs out of memory is halved, and so are those after it. A row that does not fit by itself is
     given to `alone`, a slower way that needs less; MemoryError says how much it needed when that fails too.
@@ -84,7 +84,7 @@ def _next_part(costs: Sequence[int], start: int, limit: int) -> range:
 
 
 def _attempt(run: Callable[[range], Result], part: range) -> tuple[Result | None, str | None]:
-    """What `run` makes of `part`, or the message of the memory error that it ended in."""
+    """Result of `run` on `part`, or the message of the memory error that it ended in."""
     try:
         return run(part), None
     except (RuntimeError, MemoryError) as error:

@@ -22,14 +22,14 @@ from aftershock.lm.texts.tokenizer_files import load_tokenizer
 Precision = Literal["strict", "tf32", "bf16"]
 DeviceMap = str | dict[str, int | str]
 Hook = Callable[[nn.Module, tuple[Any, ...], Any], Any]
-"""Called with a module, its arguments and its output; what it returns takes the output's place."""
+"""Forward hook: called with a module, its arguments and its output; returns the output to use."""
 MAKERS = "rule fetch_model or train_lm"
 
 
 def not_finite(model: nn.Module) -> list[str]:
     """Return the names of the parameters that hold NaN or an infinity, in the model's order.
 
-    A sum tells of them without a copy of the weights; where it overflows, the numbers are looked at.
+    A sum shows them without a copy of the weights; where it overflows, the numbers are checked.
     """
     return [
         name
@@ -79,7 +79,7 @@ class LanguageModel(TextReader):
         self.n_layers: int = model.config.num_hidden_layers
         self.d_model: int = model.config.hidden_size
         self.context: int = model.config.max_position_embeddings
-        self.pad_id: int = tokenizer.pad_token_id or 0  # any id will do, since padding is masked
+        self.pad_id: int = tokenizer.pad_token_id or 0  # any id, since padding is masked
         self.output_changes: list[OutputChange] = []  # of the deltas that are attached
 
     @classmethod
@@ -181,7 +181,7 @@ class LanguageModel(TextReader):
         return len(first) > 1 or self.weight(first[0].format(0)).shape[0] > inner
 
     def attention_projection(self, number: int) -> str:
-        """Name of a layer's attention output projection, which puts out what the attention does."""
+        """Name of a layer's attention output projection."""
         return self.family.attention_projection.format(number)
 
     def layer_of(self, module: str) -> int:
@@ -209,8 +209,8 @@ class LanguageModel(TextReader):
     def run(self, ids: Tensor, mask: Tensor | dict[str, Tensor] | None, **options: Any) -> Tensor:
         """Hidden states after the final norm, (batch, seq, d_model).
 
-        `mask` is (batch, seq), or what `attention` makes. The former only tells of padding on the right: as
-        no token sees it, the model is spared a mask, and what it puts out there means nothing.
+        `mask` is (batch, seq), or what `attention` makes. The former only marks padding on the right: as
+        no token sees it, the model is spared a mask, and outputs there mean nothing.
         """
         mask = None if isinstance(mask, Tensor) and mask.ndim == 2 else mask
         made = self.model.base_model(input_ids=ids, attention_mask=mask, **options)
@@ -235,7 +235,7 @@ class LanguageModel(TextReader):
         return norm(hidden.to(norm.weight.device)).to(self.device)
 
     def logits(self, hidden: Tensor, read: Callable[[], Read] | None = None) -> Tensor:
-        """Next-token scores at hidden states after the final norm: apply it only where they are needed.
+        """Next-token scores at hidden states after the final norm, which are only needed at some positions.
 
         Never in bfloat16, whose steps between large scores are wider than the differences that count. `read`
         says what text each of `hidden` (entries, d_model) ends, and is called where a delta changes outputs.
@@ -263,7 +263,7 @@ class LanguageModel(TextReader):
 
     @contextmanager
     def reduced(self, precision: Precision | None = None) -> Iterator[None]:
-        """Inside, products are as exact as `precision`, by default the model's; a strict model's always are.
+        """Context manager: products have `precision`, by default the model's; a strict model's are exact.
 
         "strict": as the weights are. "tf32": float32 rounded to 10 bits of mantissa, on devices that have it.
         "bf16": frozen weights and what they are multiplied with in bfloat16, the residual stream in float32.

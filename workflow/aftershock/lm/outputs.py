@@ -1,6 +1,6 @@
-"""Changes of the scores that a model gives its next tokens, made behind its head.
+"""Changes of a model's next-token scores, applied after its head.
 
-No weight holds such a change: it may let another model answer. It is told what text each score follows, and
+No weight holds such a change: it may let another model answer. It gets the text that each score follows, and
 applies wherever the scores of a changed model can be read: in scoring and in generation.
 """
 
@@ -24,7 +24,7 @@ class Read:
 
 
 OutputChange = Callable[[Tensor, Read], Tensor]
-"""Called with scores (entries, vocabulary) and what they follow; returns the changed model's."""
+"""Function of scores (entries, vocabulary) and the texts they follow; returns the changed scores."""
 UNREAD = (
     "a delta changes what the model puts out, which only scoring and generation can read; an editor that "
     "optimises cannot start from it"

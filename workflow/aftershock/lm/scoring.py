@@ -31,12 +31,12 @@ from aftershock.lm.texts.tokens import Pair, encode_pairs
 from aftershock.progress import Progress
 from aftershock.requests import Query
 
-CPU_TOKENS = 4096  # that are run together; more gain a CPU nothing
+CPU_TOKENS = 4096  # tokens run together; larger batches are no faster on a CPU
 
 
 @dataclass(frozen=True)
 class Score:
-    """How likely a target was after its prompt."""
+    """Log-probabilities of a target's tokens after its prompt."""
 
     token_logprobs: tuple[float, ...]  # natural logarithm
     token_matches: tuple[bool, ...]  # the target's token is the likeliest one after those before it
@@ -59,7 +59,7 @@ class Score:
 
 @dataclass(frozen=True)
 class _Row:
-    """A prompt in one case, and all targets asked for after it."""
+    """A prompt in one case, and all targets to score after it."""
 
     prompt: tuple[int, ...]
     case: int
@@ -150,7 +150,7 @@ def _score_alike(
 
 
 def _rows(lm: LanguageModel, pairs: Sequence[Pair], cases: Sequence[int]) -> list[_Row]:
-    """Pairs grouped by case and prompt; a target asked for twice is scored once."""
+    """Pairs grouped by case and prompt; a repeated target is scored once."""
     groups: dict[tuple, dict[tuple[int, ...], list[int]]] = defaultdict(lambda: defaultdict(list))
     for i, (pair, case) in enumerate(zip(pairs, cases, strict=True)):
         groups[case, pair.prompt][pair.target].append(i)
@@ -245,7 +245,7 @@ def _take(found: Iterator[float], match: Iterator[bool], size: int) -> Score:
 
 @dataclass(frozen=True)
 class _Layout:
-    """A row as the model reads it."""
+    """Arrangement of a row's tokens for one pass."""
 
     ids: list[int]  # the prompt, then all targets without their last tokens
     places: list[int]  # position of each token in its own text

@@ -1,25 +1,24 @@
-"""From observed log-probabilities to metrics, intervals and tables. Nothing here knows a tensor or a model.
+"""Metrics, intervals and tables from observed log-probabilities, without tensors or models.
 
-`holes` joins the shards of a run and says what is missing; `observed` turns log-probabilities into p(k) of
-every fact in every state; `formulas` holds the arithmetic, one function per formula; `conflict` and
-`rounds` score ConflictEdit and RoundEdit cases with it, `efficacy` what is asked of every edit; `variants`
-repeats the headline metrics under other ways to make one probability of tokens and prompts; `facets` says
-what cases differ in; `run` scores what one editor did to one dataset; `released` scores the result files of
-the study's own code; `layouts` arranges summary rows as tables; `definitions` and `edit_definitions` say what
-each metric means, `catalogue` what its variants do. `health` sums up the size of edits and what they do to a
-text that none is about.
+`holes` joins the shards of a run and lists what is missing; `observed` turns log-probabilities into p(k) of
+every fact in every state; `formulas` holds the arithmetic, one function per formula; `conflict` and `rounds`
+score ConflictEdit and RoundEdit cases with it, and `efficacy` the metrics of every edit; `variants` repeats
+the headline metrics under other ways to combine the probabilities of tokens and prompts; `facets` has the
+properties in which cases differ; `run` scores the results of one editor on one dataset; `released` scores the
+result files of the study's own code; `layouts` arranges summary rows as tables; `definitions` and
+`edit_definitions` define the metrics, `catalogue` also their variants. `health` summarises the size of edits
+and their effect on an unrelated text.
 
-How sure all this is, from scores alone: `analysis` makes every table of it. `summary` has one row per metric,
-and one per level of what cases differ in; `comparisons` sets two editors side by side on the same cases;
-`spread` tells what varies between seeds from what varies between cases; `stability` asks whether the order
-of editors survives another scoring. `intervals` and `resampling` are below them: cases that share entities
-answer alike, so whole clusters are drawn and flipped, for all metrics of a run in one matrix product. `study`
-brings runs together, `settings` says how sure is sure.
+Uncertainty is computed from scores alone, and `analysis` makes every table of it. `summary` has one row per
+metric, and one per level of a facet; `comparisons` compares two editors on the same cases; `spread` separates
+variance between seeds from variance between cases; `stability` tests whether the order of editors depends on
+the scoring. They use `intervals` and `resampling`: cases that share entities are correlated, so whole
+clusters are resampled and sign-flipped, for all metrics of a run in one matrix product. `study` joins runs,
+`settings` has confidence levels and numbers of resamples.
 
-A metric is added in one place: a line in `conflict`, `rounds` or `efficacy` that computes it per case, and
-an entry in `definitions` that says what it is. Its test is a twin in tests/slow_metrics.py; without one,
+A metric is added in one place: a line in `conflict`, `rounds` or `efficacy` that computes it per case, and an
+entry in `definitions` that defines it. Its test is a slow version in tests/slow_metrics.py; without one,
 tests fail.
-
 After Li et al. (2024): p(k) of a fact k is the mean over its prompts (the edit prompt and ten paraphrases)
 of the geometric mean of its object's token probabilities. p_0, p_1 and p_2 are the unedited model, the
 model after the first and after the second edit; p_e2_only has the second edit alone, p_control the first

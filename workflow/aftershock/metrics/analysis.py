@@ -1,4 +1,4 @@
-"""Every table that says how sure a study is, from what its runs scored."""
+"""The tables of means, comparisons, seeds and stability of a study, from the scores of its runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

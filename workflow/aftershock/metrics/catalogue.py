@@ -1,4 +1,4 @@
-"""What each metric is, variants of the defined ones among them."""
+"""Definitions of all metrics, with variants of the defined ones."""
 
 from dataclasses import replace
 from functools import lru_cache

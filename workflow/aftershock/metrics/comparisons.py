@@ -1,7 +1,7 @@
-"""Two editors on the same cases: how far apart, whether by chance, and what the run could have told apart.
+"""Paired comparisons of two editors on the same cases: difference, test, and detectable difference.
 
 The cases are those in which both have a value; with several seeds each case's values are first averaged over
-those that both have, so a comparison speaks of these seeds. The test flips the signs of whole clusters, as
+those that both have, so a comparison is about these seeds. The test flips the signs of whole clusters, as
 the cases of one answer alike, and needs no distribution. Its correction counts all comparisons of one table
 (a family) of a model, over all cases or over strict ones.
 """
@@ -74,7 +74,7 @@ def _of_block(block: Block, settings: Statistics) -> list[pd.DataFrame]:
 def _paired(
     block: Block, pairs: Sequence[tuple[str, str]], metrics: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Values of both sides (cases, pairs x metrics), and over how many seeds each pair's are averaged."""
+    """Values of both sides (cases, pairs x metrics), and the number of seeds averaged over for each pair."""
     ours: list[np.ndarray] = []
     theirs: list[np.ndarray] = []
     counts = []
@@ -89,7 +89,7 @@ def _paired(
 def _figures(
     block: Block, ours: np.ndarray, theirs: np.ndarray, metrics: pd.Series, settings: Statistics
 ) -> pd.DataFrame:
-    """Everything about the columns of `ours` and `theirs` that no other comparison has a part in."""
+    """Figures about the columns of `ours` and `theirs` that depend on no other comparison."""
     differences = ours - theirs
     differences[np.abs(differences) <= NOISE] = 0.0
     both, clusters = ~np.isnan(differences), block.about("cluster")
@@ -116,7 +116,7 @@ def _figures(
 
 
 def _notes(rows: pd.DataFrame, sides: Sequence[np.ndarray]) -> list[str | None]:
-    """Why a comparison has no value or no test."""
+    """Reason why each comparison has no value or no test; None where it has."""
     has = [(~np.isnan(side)).any(0) for side in sides]
     notes: list[str | None] = []
     for row, ours, theirs in zip(rows.itertuples(), *has, strict=True):
@@ -132,7 +132,7 @@ def _notes(rows: pd.DataFrame, sides: Sequence[np.ndarray]) -> list[str | None]:
 
 
 def of_difference(scale: Scale) -> Scale:
-    """What the difference of two values can be."""
+    """Range of the difference of two values."""
     return Scale(
         scale.low - scale.high, scale.high - scale.low, scale.least - scale.most, scale.most - scale.least
     )

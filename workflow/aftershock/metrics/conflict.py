@@ -1,4 +1,4 @@
-"""Metrics of ConflictEdit: does the second edit win over the first, and what does it cost?"""
+"""Metrics of ConflictEdit: success of the second edit over the first, and the knowledge that it costs."""
 
 import pandas as pd
 
@@ -95,7 +95,7 @@ def _replaced(read: Readings) -> pd.DataFrame:
 
 
 def _ties(read: Readings, single: bool) -> dict[str, pd.Series]:
-    """How often a comparison is undecided, and the one that needs no earlier state before any edit."""
+    """Shares of undecided comparisons, and the released success before any edit."""
     new, replaced = read.one("new_exp"), _replaced(read)
     model = ALONE if single else SECOND
     columns = {
@@ -109,7 +109,7 @@ def _ties(read: Readings, single: bool) -> dict[str, pd.Series]:
 
 
 def before_and_after(name: str, fact: pd.DataFrame) -> dict[str, pd.Series]:
-    """p(k) itself in the three states of an edit sequence."""
+    """p(k) in the three states of an edit sequence."""
     return {
         f"probability_{name}_before": fact[UNEDITED],
         f"probability_{name}_after_first": fact[FIRST],
@@ -118,13 +118,13 @@ def before_and_after(name: str, fact: pd.DataFrame) -> dict[str, pd.Series]:
 
 
 def given_first(columns: dict[str, pd.Series], names: tuple[str, ...]) -> dict[str, pd.Series]:
-    """Those of `names` that there are, for cases whose first edit worked; the others are empty."""
+    """The available ones of `names`, for cases whose first edit worked; empty for the others."""
     worked = columns["e1_failed"] == 0
     return {f"{name}_given_e1": columns[name].where(worked) for name in names if name in columns}
 
 
 def _conflict_score(kind: str, new: pd.DataFrame, old: pd.DataFrame) -> dict[str, pd.Series]:
-    """Li et al. (2024), Eq. 6 and 7: the same comparison in other states, and how the score differs there."""
+    """Li et al. (2024), Eq. 6 and 7: the comparison in several states, and the score's differences."""
     name = f"conflict_score_{kind}"
     after = formulas.exceeds(new[SECOND], old[SECOND])
     before = formulas.exceeds(new[UNEDITED], old[UNEDITED])
@@ -140,7 +140,7 @@ def _conflict_score(kind: str, new: pd.DataFrame, old: pd.DataFrame) -> dict[str
 
 
 def _magnitude(read: Readings) -> dict[str, pd.Series]:
-    """Li et al. (2024), Eq. 8: how much of the old fact the second edit removes, and a control does."""
+    """Li et al. (2024), Eq. 8: the share of the old fact removed by the second edit, and by a control."""
     columns: dict[str, pd.Series] = {}
     for name, fact, drop in (
         ("conflict_magnitude", read.one("old"), formulas.relative_drop),
@@ -155,7 +155,7 @@ def _controlled(name: str, raw: pd.Series, control: pd.Series) -> dict[str, pd.S
 
 
 def _tied_fact(read: Readings, known: pd.Series) -> dict[str, pd.Series]:
-    """How much of the tied fact is lost, and of facts that are not tied to the conflict.
+    """Share lost of the tied fact, and of facts that are not tied to the conflict.
 
     The paper defines the loss like Eq. 8, from after the first to after the second edit; the released code
     starts from the unedited model. Neither has a lower limit; `_clamped` has that of the released conflict

@@ -1,4 +1,4 @@
-"""Metrics that are the same question of every edit: was it written, and what near it moved."""
+"""Definitions of metrics shared by all edits: efficacy, generalisation and locality."""
 
 from collections.abc import Iterator
 
@@ -65,7 +65,7 @@ WRITTEN = (
         SHARE,
     ),
 )
-"""What is asked of every edit: name, title, definition, scale."""
+"""Metrics of every edit: name, title, definition, scale."""
 
 
 def written() -> Iterator[Metric]:

@@ -1,8 +1,8 @@
-"""Was an edit written, does it hold for other wordings, and what of its surroundings stays? By case.
+"""Efficacy, generalisation and locality of an edit, by case.
 
-Each question has several answers in use, told apart by name: an object is likelier than the one it replaces
+Each question has several answers in use, which differ by name: an object is likelier than the one it replaces
 (`efficacy`, Meng et al., 2022), it is what greedy decoding gives token by token (`exact`), the share of its
-tokens for which that holds (`token_accuracy`), or the model, left to itself, goes on with it (`generated`).
+tokens for which that holds (`token_accuracy`), or it is the model's greedy continuation (`generated`).
 """
 
 from functools import reduce
@@ -15,11 +15,11 @@ from aftershock.metrics.observed import ALONE, UNEDITED, Readings, case_mean
 NEAR = {"neighbours": "neighbour", "same_subject": "same_subject", "texts": "locality_text"}
 """Roles of facts that an edit should leave alone, by how metrics call them."""
 GIVEN = {"locality_text"}
-"""Those of them that only a run with a file of texts has."""
+"""Roles that only a run with a file of texts has."""
 
 
 def written(edit: str, read: Readings, new: str, replaced: list[str], state: str) -> dict[str, pd.Series]:
-    """What `state` says of the object of role `new`, each with the same in the unedited model.
+    """Efficacy in `state` of the object of role `new`, each measure also in the unedited model.
 
     The object is compared with that of the first role of `replaced` that a case has.
     """
@@ -50,7 +50,7 @@ def _written(read: Readings, new: str, replaced: list[str], state: str) -> dict[
 
 
 def carried_over(read: Readings, new: str, replaced: str, state: str) -> dict[str, pd.Series]:
-    """Paraphrases by what the unedited model does with them.
+    """Success on paraphrases that the unedited model answers, and the share of these.
 
     A wording that it does not answer with the true object says little about an edit that is not answered
     there either; the embedded model was trained on every wording, a real one was not.
@@ -64,7 +64,7 @@ def carried_over(read: Readings, new: str, replaced: str, state: str) -> dict[st
 
 
 def kept(read: Readings) -> dict[str, pd.Series]:
-    """Locality of the single edit: what the unedited model said of facts nearby and what is left of it.
+    """Locality of the single edit: how much of the unedited model's nearby facts is preserved.
 
     Of the facts that it gives exactly, the share still given; the share of their tokens and how their
     probability changes, over all; and, for neighbours, how often their own object is likelier than the one

@@ -1,4 +1,4 @@
-"""What cases differ in, for breakdowns: a level of each facet per case.
+"""Facets for breakdowns: a level of each property in which cases differ.
 
     rule             the logic rule, or 1-N@ and the relation
     relation         of the first edit
@@ -16,7 +16,7 @@
                      middle, high
 
 The model says a fact when greedy decoding gives its object after the edit prompt; for the tied fact, when the
-object occurs in what it goes on to say.
+object occurs in its continuation.
 """
 
 from collections.abc import Iterator
@@ -75,7 +75,7 @@ def _yes(flags: pd.Series) -> pd.Series:
 
 
 def _mentions(graph: pd.DataFrame) -> pd.Series:
-    """In how many facts each entity occurs."""
+    """Number of facts in which each entity occurs."""
     return pd.concat([graph["subject_id"], graph["object_id"]]).value_counts()
 
 

@@ -19,7 +19,7 @@ def ties(p: pd.Series, other: pd.Series) -> pd.Series:
 
 
 def relative_drop(before: pd.Series, after: pd.Series) -> pd.Series:
-    """What share of `before` is gone: Li et al. (2024), Eq. 8. At most 1, unbounded below."""
+    """Share of `before` that is lost: Li et al. (2024), Eq. 8. At most 1, unbounded below."""
     return (before - after) / before
 
 
@@ -37,7 +37,7 @@ def shares(p: pd.Series, key: pd.Index) -> pd.Series:
 
 
 def divergence_terms(share: pd.Series, other: pd.Series) -> pd.Series:
-    """What each object adds to the Jensen-Shannon divergence of two distributions, in nats; never negative.
+    """Terms, one per object, of the Jensen-Shannon divergence of two distributions, in nats; all >= 0.
 
     Li et al. (2024), Eq. 11, is the sum over a case's objects. Their code divides it by the number of
     objects, because the `batchmean` of PyTorch's KLDivLoss takes a vector for a batch.
@@ -52,5 +52,5 @@ def majority(rate: pd.Series) -> pd.Series:
 
 
 def majority_by_chance(n: pd.Series) -> pd.Series:
-    """How often more than half of `n` objects lose probability when each does so with even chance."""
+    """Probability that more than half of `n` objects lose probability when each does with chance 0.5."""
     return pd.Series(bdtrc(n // 2, n, 0.5), index=n.index).where(n > 0)

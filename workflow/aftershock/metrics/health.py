@@ -1,9 +1,9 @@
-"""The health of edits: how large they are and whether the model still speaks, by method, dataset and state.
+"""Health of edits: the size of changes and the model's perplexity, by method, dataset and state.
 
 Two flags say that something broke. An edit is disabling, after Gupta et al. (2024), where the norm of its
-change is far beyond the usual: here, so many times the median over the cases of the same run, state and
+change is far beyond the usual: here, a multiple of the median over the cases of the same run, state and
 module. A model has collapsed, after Yang et al. (2024), where its perplexity on a text that no edit is about
-is so many times that of the unedited model.
+is a multiple of that of the unedited model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ from aftershock.datasets.table import SECOND, title_of
 from aftershock.tables.report import HEALTH_SIZES, HEALTH_SUMMARY
 
 MOST = 1e12
-"""The largest ratio of perplexities that is told apart; also that of a model whose scores are no numbers."""
+"""Largest ratio of perplexities, also given to a model whose scores are not finite."""
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """From where on an edit is flagged: in perplexities of the unedited model, and in median norms."""
+    """Thresholds of the flags: in perplexities of the unedited model, and in median norms."""
 
     collapse: float = 10.0
     disabling: float = 10.0

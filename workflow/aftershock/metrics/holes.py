@@ -1,4 +1,4 @@
-"""The observations of a run, joined and checked for holes: what is missing, twice or not a number.
+"""The observations of a run, joined and checked: what is missing, doubled or not a number.
 
 A run with a hole is refused, or what is sound of it is scored and every hole is listed.
 """
@@ -15,7 +15,7 @@ BUILDS_ON = {FIRST: (FIRST,), SECOND: (FIRST, SECOND), ALONE: (ALONE,)}
 """States that every edited case must have, and the edits whose failure excuses their absence."""
 
 BASE = "unedited"
-"""Where observations of the unedited model come from, in place of a shard."""
+"""Place of the unedited model's observations, in the column of shards."""
 
 OBSERVATION = ["case_id", "state", "probe_id", "prompt_id"]
 PLACE = ["case_id", "state"]
@@ -92,14 +92,14 @@ def _holes(case: pd.Series, state: pd.Series, shard: pd.Series, reason: str | pd
 
 
 def _within(rows: pd.DataFrame, holes: pd.DataFrame) -> np.ndarray:
-    """Which rows are of a case and state among `holes`."""
+    """Mask of the rows of a case and state among `holes`."""
     return pd.MultiIndex.from_frame(rows[PLACE].astype({"state": "str"})).isin(
         pd.MultiIndex.from_frame(holes[PLACE])
     )
 
 
 def _faulty(rows: pd.DataFrame, reason: str) -> pd.DataFrame:
-    """A hole for each case and state among `rows`."""
+    """Holes, one for each case and state among `rows`."""
     part = rows.drop_duplicates(PLACE)
     return _holes(part["case_id"], part["state"], part["shard"], reason)
 
@@ -109,7 +109,7 @@ def _strangers(rows: pd.DataFrame, tested: set[int]) -> pd.DataFrame:
 
 
 def _twofold(rows: pd.DataFrame, tested: set[int]) -> pd.DataFrame:
-    """Cases that lie in two shards: neither can be trusted."""
+    """Holes of cases that lie in two shards: neither can be trusted."""
     pairs = rows.loc[rows["shard"] != BASE, ["case_id", "shard"]].drop_duplicates()
     twice = pairs[pairs["case_id"].duplicated(keep=False)].astype({"shard": "str"})
     where = twice.groupby("case_id")["shard"].agg(" and ".join)
@@ -119,7 +119,7 @@ def _twofold(rows: pd.DataFrame, tested: set[int]) -> pd.DataFrame:
 
 
 def _not_numbers(rows: pd.DataFrame, tested: set[int]) -> pd.DataFrame:
-    """A log-probability is a number, never above 0; rounding may put one a hair above it."""
+    """Holes of log-probabilities that are not a number or above 0, but for rounding."""
     sound = rows["logprob"].le(1e-6) & rows["first_logprob"].le(1e-6) & rows["n_tokens"].ge(1)
     return _faulty(rows[~sound], "an observation has no log-probability")
 

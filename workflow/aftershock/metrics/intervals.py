@@ -1,4 +1,4 @@
-"""How sure a mean over cases is, when cases of one cluster share entities and so answer alike.
+"""Intervals of means over cases that are correlated within clusters, as they share entities.
 
 Rates (every value 0 or 1) get Wilson's interval at the effective number of independent cases; other metrics a
 BCa bootstrap over clusters. Neither is ever empty or of zero width: with fewer than `FEW` clusters Student's
@@ -21,10 +21,10 @@ from aftershock.metrics.settings import Statistics
 LEVEL = Statistics.level
 RESAMPLES = Statistics.resamples
 FEW = 10
-"""A bootstrap over fewer clusters than this knows too few different means."""
+"""A bootstrap over fewer clusters than this has too few different means."""
 
 WILSON, BCA, STUDENT, RANGE = "wilson", "bca", "t", "range"
-"""How an interval was made."""
+"""Kinds of intervals."""
 
 Numbers: TypeAlias = float | np.ndarray | pd.Series
 
@@ -120,9 +120,7 @@ def bca(
 
 
 def _quantiles(columns: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Quantile `place[j]` of each sorted column j, between neighbours in a straight line; empty where the
-    place is.
-    """
+    """Quantile `place[j]` of each sorted column j, linearly interpolated; empty where the place is."""
     usable = np.isfinite(place)
     position = np.where(usable, place, 0.0) * (len(columns) - 1)
     below = np.floor(position).astype(int)
@@ -144,7 +142,7 @@ def tails(clusters: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.nd
 
 
 def bounded(value: Numbers, n: Numbers, low: Numbers, high: Numbers, level: float = LEVEL) -> tuple[Any, Any]:
-    """Interval of a mean when all of `n` cases had the same value, of which only the usual range is known.
+    """Interval of a mean when all of `n` cases had the same value, from the metric's usual range.
 
     Wilson's upper end for 0 of n cases bounds the share of cases that are not like those seen; they may lie
     as far as the range goes. At an end of the range this is Wilson's interval itself. A value beyond the

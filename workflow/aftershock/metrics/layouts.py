@@ -29,7 +29,7 @@ class Column:
 
     @property
     def name(self) -> str:
-        """What the column is called in a file."""
+        """The column's name in files."""
         return f"{self.dataset}.{self.metric}"
 
 
@@ -41,7 +41,7 @@ class Layout:
     columns: Mapping[str, tuple[Column, ...]]
 
     def schema(self, name: str, definition: str) -> Table:
-        """The parquet file that `table` makes under one definition."""
+        """The schema of the parquet file that `table` makes under one definition."""
         run = {"model": "string", "editor": "string", "seed": "int64", "subset": "string"}
         return Table(
             name,
@@ -131,7 +131,7 @@ CONTROLLED = (
     ("ignore_rate", "ignore_rate_by_chance", "even chance"),
     ("failure_rate", "failure_rate_by_chance", "even chance"),
 )
-"""Metrics, what each is compared with, and that in words."""
+"""Metrics, the control of each, and its description."""
 
 
 def difference(name: str, control: str) -> str:
@@ -142,7 +142,7 @@ def difference(name: str, control: str) -> str:
 
 
 def table(summary: pd.DataFrame, runs: Sequence[Mapping], layout: Layout, definition: str) -> pd.DataFrame:
-    """One row per model, editor, seed and subset with value, interval and n of every column of `layout`.
+    """Value, interval and n of every column of `layout`, a row per model, editor, seed and subset.
 
     `runs` names every model, dataset, editor and seed that was asked for; one without a value keeps an empty
     cell.
@@ -163,9 +163,7 @@ def table(summary: pd.DataFrame, runs: Sequence[Mapping], layout: Layout, defini
 
 
 def control_table(summary: pd.DataFrame) -> pd.DataFrame:
-    """One row per run, subset and controlled metric: raw value, control and difference, each with its
-    interval.
-    """
+    """Raw value, control and difference with intervals, a row per run, subset and controlled metric."""
     key = [*RUN, "dataset"]
     by_metric = summary.set_index("metric")
     parts = []

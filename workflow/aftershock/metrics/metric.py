@@ -1,4 +1,4 @@
-"""What a metric is."""
+"""Definition of a metric."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from aftershock.metrics.scales import SHARE, Scale
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric; `better` is up, down or empty, `percent` says that it is printed times 100."""
+    """One metric; `better` is up, down or empty, `percent` means that it is printed times 100."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""What was observed, turned into the probabilities of facts.
+"""Probabilities of facts from observed log-probabilities.
 
 Observations of one run are laid out as a grid, a row per (case, state, probe) and a column per prompt: then
 every mean over prompts is one operation on an array.
@@ -39,7 +39,7 @@ KEY = ["case_id", "state", "probe_id"]
 
 SCORINGS = {"geometric_mean": "", "joint": "joint_", "first_token": "first_"}
 PROMPTS = {"all": "", "edit": "edit_", "paraphrases": "paraphrase_"}
-"""How tokens and prompts become one probability, with what each choice adds to a column of PROBABILITIES."""
+"""Scorings of tokens and choices of prompts, with the prefixes of their columns of PROBABILITIES."""
 
 
 def column(scoring: str = "geometric_mean", prompts: str = "all") -> str:
@@ -138,7 +138,7 @@ def probabilities(probes: pd.DataFrame, observations: pd.DataFrame) -> Facts:
 
 
 def _facts(observations: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-    """The distinct (case, state, probe), and which of them each row is about."""
+    """The distinct (case, state, probe), and the index among them of each row."""
     probes = 1 + int(observations["probe_id"].max()) if len(observations) else 1
     states = observations["state"].cat.codes.to_numpy().astype("int64")
     codes = (observations["case_id"].to_numpy() * len(STATES) + states) * probes + observations["probe_id"]
@@ -158,7 +158,7 @@ def _mean(values: np.ndarray) -> np.ndarray:
 
 
 def _zero(logs: np.ndarray) -> np.ndarray:
-    """`logs` with the logarithm of nothing where there is no value."""
+    """`logs` with -inf where there is no value."""
     return np.where(np.isnan(logs), -np.inf, logs)
 
 
@@ -175,7 +175,7 @@ class Readings:
         self._places = {role: _place(rows.loc[of]) for role, of in facts.table.groupby("role").groups.items()}
 
     def under(self, name: str) -> "Readings":
-        """The same with another column of PROBABILITIES as `probability`."""
+        """The same facts with another column of PROBABILITIES as `probability`."""
         other = copy(self)
         other._probability = name
         return other
@@ -209,7 +209,7 @@ class Readings:
         return rows.reindex(self.cases)
 
     def prompts(self, role: str) -> pd.Series:
-        """Which prompts were scored, by (case_id, position)."""
+        """The prompts that were scored, by (case_id, position)."""
         if role not in self.roles:
             return pd.Series(dtype=str)
         index, place = self._places[role]

@@ -1,4 +1,4 @@
-"""Whether a run of reduced precision says what an exact one says, metric by metric on the same cases."""
+"""Comparison of a run of reduced precision with an exact one, metric by metric on the same cases."""
 
 import pandas as pd
 

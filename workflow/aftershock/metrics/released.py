@@ -1,4 +1,4 @@
-"""The metrics of result files in the format of the study's released evaluators.
+"""Metrics of result files in the format of the study's released evaluators.
 
 A file `<METHOD>_<dataset>.json` holds one record per case with the probabilities of the facts it asks for,
 each as {rewrite: p, generation: [10 p]}; `<dataset>_model.json` has those of the unedited model for round

@@ -61,7 +61,7 @@ def resampled_weights(clusters: int, rng: np.random.Generator, resamples: int) -
 
 
 def _patterns(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The different columns of `counts`, and which of them each column is: many metrics share theirs."""
+    """The distinct columns of `counts`, and the index among them of each: many metrics share theirs."""
     places: dict[bytes, int] = {}
     columns = np.ascontiguousarray(counts.T)
     which = np.array([places.setdefault(column.tobytes(), len(places)) for column in columns], dtype=int)

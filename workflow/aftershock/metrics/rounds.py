@@ -1,4 +1,4 @@
-"""Metrics of RoundEdit: after an edit and its reversal, is the knowledge what it was?"""
+"""Metrics of RoundEdit: the knowledge of a model after an edit and its reversal."""
 
 import pandas as pd
 
@@ -108,7 +108,7 @@ def round_headlines(read: Readings) -> dict[str, pd.Series]:
 
 
 def _ties(read: Readings) -> dict[str, pd.Series]:
-    """How often a comparison is undecided."""
+    """Shares of undecided comparisons."""
     target, original, others = read.one("target"), read.one("original"), read.many("object")
     moved = formulas.ties(target[FIRST], target[UNEDITED]) + formulas.ties(original[SECOND], original[FIRST])
     released = formulas.ties(target[FIRST], original[FIRST]) + formulas.ties(original[SECOND], target[SECOND])
@@ -120,14 +120,14 @@ def _ties(read: Readings) -> dict[str, pd.Series]:
 
 
 def _any_written(read: Readings) -> dict[str, pd.Series]:
-    """Each true object is accepted, as a multi-label edit promises no more."""
+    """Success of the second edit if any true object counts, as a multi-label edit promises no more."""
     true = pd.concat([read.many("original", "exact"), read.many("object", "exact")])
     any_true = true.groupby("case_id").max().reindex(read.cases)
     return {"any_exact_before": any_true[UNEDITED], "any_exact": any_true[SECOND]}
 
 
 def _terms(objects: pd.DataFrame, state: str) -> pd.Series:
-    """What each object adds to the divergence between the unedited model and `state`."""
+    """Term of each object in the divergence between the unedited model and `state`."""
     key = objects.index.get_level_values("case_id")
     return formulas.divergence_terms(
         formulas.shares(objects[UNEDITED], key), formulas.shares(objects[state], key)
@@ -135,7 +135,7 @@ def _terms(objects: pd.DataFrame, state: str) -> pd.Series:
 
 
 def _several(read: Readings, others: pd.DataFrame) -> pd.Series:
-    """Whether a case has a true object beside the one edited back."""
+    """True for each case with a true object beside the one edited back."""
     return others.groupby("case_id").size().reindex(read.cases).gt(0)
 
 
@@ -179,7 +179,7 @@ def _parts(read: Readings) -> dict[str, pd.Series]:
 def _ignored(
     read: Readings, role: str, state: str, margin: float, suffix: str = "", mask: pd.Series | None = None
 ) -> dict[str, pd.Series]:
-    """How many objects of `role` are less likely in `state` than in the unedited model, and by how much."""
+    """Share of objects of `role` less likely in `state` than in the unedited model, and their mean change."""
     objects, logs = read.many(role), read.many(role, "log_probability")
     if mask is not None:
         objects, logs = objects[mask.to_numpy(dtype=bool)], logs[mask.to_numpy(dtype=bool)]
@@ -195,14 +195,14 @@ def _ignored(
 
 
 def _by_chance(read: Readings, others: pd.DataFrame) -> dict[str, pd.Series]:
-    """What ignore and failure rate are when each object gains or loses with even chance."""
+    """Ignore and failure rate expected when each object gains or loses with chance 0.5."""
     n = others.groupby("case_id").size().reindex(read.cases, fill_value=0)
     half = pd.Series(0.5, index=n.index).where(n > 0)
     return {"ignore_rate_by_chance": half, "failure_rate_by_chance": formulas.majority_by_chance(n)}
 
 
 def known_objects(probes: pd.DataFrame, scored: pd.DataFrame) -> pd.Series:
-    """Whether the unedited model knows each probe of the role `object`, by (case_id, position).
+    """True for each probe of the role `object` that the unedited model knows, by (case_id, position).
 
     `scored` has OBJECT_SCORES; an object that it does not list is not known.
     """
@@ -215,7 +215,7 @@ def known_objects(probes: pd.DataFrame, scored: pd.DataFrame) -> pd.Series:
 
 
 def held_out_objects(probes: pd.DataFrame, second: pd.DataFrame) -> pd.Series:
-    """Whether the second edit was not given each probe of the role `object`, by (case_id, position).
+    """True for each probe of the role `object` that the second edit was not given, by (case_id, position).
 
     `second` has the EDITS rows that make up the second edit of each case, see `second_edit.second_rows`.
     """

@@ -26,7 +26,7 @@ from aftershock.metrics.variants import score_variants
 
 @dataclass(frozen=True)
 class Scored:
-    """What is known of a run's test cases once they are scored."""
+    """Test cases of a run with their probabilities and scores."""
 
     dataset: str
     cases: pd.DataFrame
@@ -74,7 +74,7 @@ def score_cases(
     second: pd.DataFrame | None = None,
     incomplete: bool = False,
 ) -> Scored:
-    """What the test cases in `ranges` come to.
+    """Return the probabilities, scores and holes of the test cases in `ranges`.
 
     `shards` maps the range in a shard's file name to its OBSERVATIONS, lean or not; `objects` has
     OBJECT_SCORES, which say what a model knows; `second` the EDITS rows that make up the second edits, which

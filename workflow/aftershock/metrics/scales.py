@@ -1,4 +1,4 @@
-"""The values that metrics take."""
+"""Ranges of the values of metrics."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Scale:
-    """What values a metric can take (`least` to `most`) and usually takes (`low` to `high`)."""
+    """Range of a metric: possible values (`least` to `most`) and usual ones (`low` to `high`)."""
 
     low: float
     high: float

@@ -1,4 +1,4 @@
-"""How sure is sure: the settings of intervals, tests and corrections."""
+"""Settings of intervals, tests and corrections."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ class Statistics:
 
     @property
     def alpha(self) -> float:
-        """How often a test may call a difference where there is none."""
+        """Significance level: the accepted rate of false positives."""
         return 1 - self.level
 
 

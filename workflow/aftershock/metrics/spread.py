@@ -1,4 +1,4 @@
-"""What varies between the seeds of an editor, and what between cases."""
+"""Variance components: between the seeds of an editor and between cases."""
 
 from collections.abc import Sequence
 
@@ -47,7 +47,7 @@ def _of_editor(block: Block, editor: str, subset: str, settings: Statistics) -> 
 
 
 def _note(n: int, clusters: int, seeds: int) -> str | None:
-    """Why something is empty."""
+    """Reason why a value is empty; None where none is."""
     if n == 0:
         return NO_CASE
     if seeds < 2:
@@ -83,7 +83,7 @@ def components(values: np.ndarray) -> dict[str, np.ndarray]:
 
     Random effects of seed and case without interaction, from the mean squares of the cases that have a value
     for every seed (Searle, Casella and McCulloch, 1992, ch. 4); a negative estimate is 0. With one seed the
-    rest is part of the cases' variance; what cannot be told is empty.
+    rest is part of the cases' variance; what cannot be estimated is empty.
     """
     k = len(values)
     filled = ~np.isnan(values).any(0)

@@ -1,4 +1,4 @@
-"""Whether the order of editors hangs on how an object's tokens and prompts become one probability."""
+"""Stability of the editors' order under other ways to score an object's tokens and prompts."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -19,7 +19,7 @@ BASE = ("geometric_mean", "all", "all")
 EQUAL = "equal_tokens"
 VARIANT = ["metric", "scoring", "prompts"]
 DIGITS = 12
-"""Means that agree to so many decimals are tied."""
+"""Means that agree to this many decimals are tied."""
 
 
 def variant_blocks(
@@ -81,7 +81,7 @@ def _of_block(block: Block, equal: set[int], settings: Statistics) -> pd.DataFra
 
 
 def _on_common_cases(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`values` (cases, groups, editors) where all editors with any value have one, and who these are."""
+    """`values` (cases, groups, editors) where all editors with any value have one, and their mask."""
     filled = ~np.isnan(values)
     present = filled.any(0)
     common = (filled | ~present).all(2, keepdims=True)
@@ -100,7 +100,7 @@ def resampled_tau(means: np.ndarray, drawn: np.ndarray) -> float:
     """Mean tau-b of the order of `means` (editors,) with that of each row of `drawn` (resamples, editors).
 
     What chance alone does to an order: a variant whose tau with the base is no lower changes nothing that
-    could be told from it. A resample in which all are tied does not count.
+    could be distinguished from it. A resample in which all are tied does not count.
     """
     pairs = list(combinations(range(len(means)), 2))
     if not pairs or not len(drawn):
@@ -122,7 +122,7 @@ def _order(means: np.ndarray, who: np.ndarray, editors: Sequence[str], better: s
 
 
 def _note(n: int, who: np.ndarray, editors: Sequence[str], tau: float) -> str | None:
-    """Who is left out, and why there may be no order."""
+    """Editors that are left out, and the reason why there may be no order."""
     if not n:
         return "no case that the editors have in common"
     absent = [editor for editor, here in zip(editors, who, strict=True) if not here]

@@ -1,4 +1,4 @@
-"""The runs of a study, brought together by model and dataset, and the metrics that its tables show."""
+"""The runs of a study, joined by model and dataset, and the metrics that its tables show."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ CONTROLS = "controls"
 
 @dataclass(frozen=True)
 class Block:
-    """What all editors did to one dataset: by editor and seed a frame with a row per case.
+    """Results of all editors on one dataset: by editor and seed a frame with a row per case.
 
     `cases` are CASES; the frames need not have the same cases or columns.
     """
@@ -95,7 +95,7 @@ def families(dataset: str, available: Iterable[str]) -> dict[str, list[str]]:
 
 
 def shown(dataset: str, available: Iterable[str]) -> list[str]:
-    """The metrics that tables show of a dataset, those over known facts, and how much was known."""
+    """The metrics that tables show of a dataset, those over known facts, and the shares of known facts."""
     available = set(available)
     listed = list(dict.fromkeys(m for metrics in families(dataset, available).values() for m in metrics))
     return [name for base in [*listed, "known"] for name in (base, f"{base}_known") if name in available]

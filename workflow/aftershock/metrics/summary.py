@@ -1,4 +1,4 @@
-"""Scores in one row per metric, with intervals: over all cases, strict ones, and by what cases differ in."""
+"""Means of metrics with intervals: over all cases, strict ones, and by facet."""
 
 import sys
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The headline metrics under every way to turn an object's tokens and its prompts into one probability.
+"""The headline metrics under every way to combine an object's tokens and its prompts.
 
 Whether methods keep their order under all of them says how far a finding hangs on this choice.
 """

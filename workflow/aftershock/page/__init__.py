@@ -1,17 +1,16 @@
-"""What the page of a run is made of: pure functions from tables to the data that its scripts show.
+"""Data of a run's report page: pure functions from tables to what its scripts show.
 
-    embed      values and text that may stand inside a script or a page, whatever a label holds
-    columns    any frame as columns that one component shows, sorts, filters and gives back as CSV
-    listed     the one list of tables: file name, title, caption, section
-    layouts    the tables that are more than a file: the paper's, controls, recall, tuning, times
+    embed      values and text that are safe inside a script or a page, whatever a label holds
+    columns    any frame as columns that one component shows, sorts, filters and exports as CSV
+    listed     the list of tables: file name, title, caption, section
+    layouts    composed tables: the paper's, controls, recall, tuning, times
     explorer   an index of all case-method pairs and, in chunks, every probe in every state
-    roles      what probes, states and rules are called
-    outcomes   what the explorer can choose cases by, and which cases a run lacks
-    figures    pictures inside the page, or beside it where they are large
-    moments    what to know about the second moments that edits were made with
-    weights    what to know about weights that were quantised before
-    findings   what the run found, in plain words and with how sure it is
-
+    roles      names of probes, states and rules
+    outcomes   outcomes by which the explorer filters cases, and the cases that a run lacks
+    figures    figures embedded in the page, or linked where they are large
+    moments    remarks on the second moments that edits were made with
+    weights    remarks on weights that were quantised before
+    findings   findings of the run in plain words, with their uncertainty
 `report.py` puts them together; `templates/` holds the page, its style and its scripts, which are inlined as
 they stand: `dom.js` what all share, `csv.js` files of what is shown, `tables.js` every table, `explorer.js`
 the cases. They set text, never HTML.

@@ -30,13 +30,13 @@ def sink_remark(found: Mapping[str, Any]) -> str | None:
 
 
 def begins_with(found: Mapping[str, Any]) -> str:
-    """Return what stands in front of every text, in words."""
+    """Return a description of the tokens in front of every text."""
     first = " ".join(found["begins_with"]) or "nothing"
     return f"{first} in front, document_token: {found['document_token']}"
 
 
 def told(found: Mapping[str, Any]) -> str:
-    """Return what texts begin with, as some sentences."""
+    """Return a description of what texts begin with, in some sentences."""
     ratio, template = found["first_token"], found.get("template")
     text = f"What the model reads has {begins_with(found)}."
     if template:

@@ -42,7 +42,7 @@ def _hidden(character: str) -> bool:
 
 
 def numbers(values: Iterable[float], digits: int = 4) -> list[float | int | None]:
-    """`values` with so many significant digits; None for one that is missing or not finite."""
+    """`values` rounded to `digits` significant digits; None for one that is missing or not finite."""
     return [_short(value, digits) for value in np.asarray(values, dtype=float).tolist()]
 
 
@@ -55,13 +55,13 @@ def _short(value: float, digits: int) -> float | int | None:
 
 
 class Words:
-    """A list of texts without repeats, and the place of each in it."""
+    """A list of distinct texts, and the index of each."""
 
     def __init__(self) -> None:
         self._places: dict[str, int] = {}
 
     def place(self, text: str) -> int:
-        """Where `text` stands; it is added when new."""
+        """Index of `text`, which is added when new."""
         return self._places.setdefault(text, len(self._places))
 
     @property

@@ -25,12 +25,12 @@ CHUNK = 500
 
 PROBE = ["case_id", "role", "position"]
 SKIPPED = "probability_"
-"""Metrics that only repeat what the probes show."""
+"""Prefix of metrics that only repeat the probes."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run left behind: PROBABILITIES, SCORES and, where it has any, HOLES."""
+    """Results of one run: PROBABILITIES, SCORES and, where it has any, HOLES."""
 
     run: Mapping[str, Any]
     probabilities: pd.DataFrame
@@ -65,7 +65,7 @@ class Explorer:
 
     @property
     def inside(self) -> bool:
-        """Whether the chunks belong into the page itself."""
+        """True if the chunks are embedded in the page itself."""
         return self.pairs <= PAIRS
 
 
@@ -107,7 +107,7 @@ def explore(
 def _of_index(
     setting: Setting, cases: pd.DataFrame, found: Mapping[int, list[int]], words: Words
 ) -> dict[str, Any]:
-    """One setting's part of the index: a column per property of its cases, and the flags of each run."""
+    """Index of one setting: a column per property of its cases, and the flags of each run."""
     first = setting.edits[(setting.edits["edit"] == "e1") & (setting.edits["position"] == 0)]
     first = first.set_index("case_id").reindex(cases["case_id"])
     return {
@@ -163,7 +163,7 @@ def _shown(probes: pd.DataFrame, cases: np.ndarray) -> pd.DataFrame:
 
 
 def _slices(column: pd.Series, cases: np.ndarray) -> list[slice]:
-    """Where the rows of each of `cases` are, in a column sorted by case."""
+    """The range of rows of each of `cases`, in a column sorted by case."""
     values = column.to_numpy()
     starts, ends = (np.searchsorted(values, cases, side).tolist() for side in ("left", "right"))
     return [slice(start, end) for start, end in zip(starts, ends, strict=True)]
@@ -189,7 +189,7 @@ def _before(runs: Sequence[Outcome], probes: pd.DataFrame) -> list[float | None]
 
 
 class _Run:
-    """One run's numbers in the order of the probes, to be cut by case."""
+    """Values of one run in the order of the probes, to be sliced by case."""
 
     def __init__(self, of: Outcome, probes: pd.DataFrame, cases: np.ndarray) -> None:
         index = pd.MultiIndex.from_frame(probes[PROBE])
@@ -211,8 +211,10 @@ class _Run:
         self.cases = cases
 
     def of_case(self, place: int, here: slice, words: Words) -> dict[str, Any]:
-        """One case: `p` by state, `x` (1 when it is the greedy answer, 2 unknown), `m` metrics, and where
-        there are any `c` continuations and `why` something is missing.
+        """Values of one case by kind, for the page's script.
+
+        `p` are probabilities by state, `x` marks the greedy answer (1; 2 unknown), `m` are metrics; `c` has
+        continuations and `why` the reasons for missing states, where there are any.
         """
         found: dict[str, Any] = {
             "p": {s: values[here] for s, values in self.values.items()},
@@ -231,7 +233,7 @@ class _Run:
 
 
 def _reasons(holes: pd.DataFrame | None) -> dict[int, list[tuple[str, str]]]:
-    """Why states of a case are missing."""
+    """States of each case that are missing, with the reason."""
     why: dict[int, list[tuple[str, str]]] = {}
     if holes is not None:
         for row in holes.itertuples():

@@ -1,4 +1,4 @@
-"""Pictures inside the page, or beside it where they are large."""
+"""Figures embedded in the page, or linked where they are large."""
 
 import base64
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class Picture:
 
 
 def shown(pictures: Sequence[Picture]) -> list[dict[str, str]]:
-    """What the page says about each picture, and the address of its image."""
+    """Title, description and image address of each picture."""
     held, made = 0, []
     for picture in pictures:
         held += len(picture.svg)

@@ -1,4 +1,4 @@
-"""What a run found, in plain words and with how sure it is, from its SUMMARY rows."""
+"""Findings of a run in plain words, with their uncertainty, from its SUMMARY rows."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,7 +40,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Question:
-    """What a dataset answers.
+    """A question that a dataset answers.
 
     `rows` are metrics in plain words, the one that methods are sorted by first; those with a sentence are
     said as a range over methods. `difference`
@@ -140,7 +140,7 @@ QUESTIONS = (
 def found(
     summary: pd.DataFrame, model: str, comparisons: pd.DataFrame | None = None, level: float = LEVEL
 ) -> list[Finding]:
-    """The answers of one model's runs, over all cases and the lowest seed; none where there is no value.
+    """The findings about one model's runs, over all cases and the lowest seed; none without a value.
 
     `comparisons` has COMPARISONS: with it a difference between methods is said to be one only where its
     corrected test finds it, without it where their intervals are apart. A method without any value is among
@@ -187,7 +187,7 @@ def _best_first(editors: Iterable[str], rows: pd.DataFrame, name: str) -> list[s
 
 
 def _counts(rows: pd.DataFrame) -> str:
-    """How many cases the rows rest on, and how many independent ones these are worth."""
+    """Number of cases behind the rows, and of independent cases that these are worth."""
     low, high = rows["n_effective"].min(), rows["n_effective"].max()
     worth = f"{low:.0f}" if round(low) == round(high) else f"{low:.0f} to {high:.0f}"
     return f"{_span(rows['n'], 'case')} in {_span(rows['clusters'], 'cluster')}, worth {worth} independent"
@@ -219,7 +219,7 @@ def _range(
 
 
 def _apart(least: pd.Series, most: pd.Series, comparisons: pd.DataFrame | None) -> str:
-    """Whether two rows of SUMMARY differ by more than chance, as far as that was tested."""
+    """A sentence on whether two rows of SUMMARY differ by more than chance, as far as that was tested."""
     key = ["model", "dataset", "metric", "subset"]
     if comparisons is not None:
         same = (comparisons[key] == most[key]).all(axis=1)
@@ -237,7 +237,7 @@ def _apart(least: pd.Series, most: pd.Series, comparisons: pd.DataFrame | None) 
 
 
 def _beyond(rows: pd.DataFrame, question: Question) -> str:
-    """Which editors differ from their control by more than chance allows."""
+    """A sentence naming the editors that differ from their control by more than chance allows."""
     more, less = rows["low"] > 0, rows["high"] < 0
     parts = [
         (words, list(rows.loc[chosen, "editor"]))
@@ -256,7 +256,7 @@ def _beyond(rows: pd.DataFrame, question: Question) -> str:
 
 
 def _who(editors: Sequence[str], of: int) -> str:
-    """The names of editors, or how many of all they are where they are many."""
+    """The names of editors, or their number where they are many."""
     if len(editors) == of > 1:
         return "every method"
     return listed(editors) if len(editors) <= NAMED else f"{len(editors)} of {of} methods"
@@ -278,7 +278,7 @@ FEW = 30
 def certainty(
     summary: pd.DataFrame, runs: Sequence[Mapping[str, Any]], config: Mapping[str, Any]
 ) -> list[str]:
-    """What limits how far the findings reach, the widest limit first."""
+    """Limitations of the findings, the most serious first."""
     models, seeds = ({run[key] for run in runs} for key in ("model", "seed"))
     lines = []
     if config.get("kgs", {}).get(config.get("kg"), {}).get("source") == "generated":

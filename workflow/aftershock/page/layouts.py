@@ -1,4 +1,4 @@
-"""The tables that are more than a file: the paper's, controls, recall, tuning, candidates, times."""
+"""The page's composed tables: the paper's, controls, recall, tuning, candidates, times."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -174,7 +174,7 @@ CURVE = {
 
 
 def curves(made: Sequence[tuple[str, str, Mapping[str, Any], Mapping[str, Any]]]) -> dict[str, Any]:
-    """A row per hypernetwork, from model, kind, the look whose state was kept, and the last one."""
+    """Training curves, a row per hypernetwork, from model, kind, and the measurements kept and last."""
     frame = pd.DataFrame(
         [
             {
@@ -223,7 +223,7 @@ def counts(made: Mapping[tuple[str, str], pd.DataFrame]) -> dict[str, Any] | Non
 
 
 def oddities(rows: pd.DataFrame) -> dict[str, Any]:
-    """What was found in published files, see datasets/validate.py."""
+    """Oddities found in published files, see datasets/validate.py."""
     return of_frame("oddities", rows, "Oddities in all rows of the published files")
 
 
@@ -244,7 +244,7 @@ def stages(timings: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def of_run(timings: Sequence[Mapping[str, Any]], kg: str, models: Sequence[str]) -> list[Mapping[str, Any]]:
-    """Those of `timings` that are about this graph and these models; `results/` may hold other studies."""
+    """The `timings` about this graph and these models; `results/` may hold other studies."""
     wanted = {"kg": {kg}, "model": set(models)}
     return [t for t in timings if all(t["wildcards"].get(name) in {None, *of} for name, of in wanted.items())]
 

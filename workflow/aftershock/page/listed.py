@@ -1,4 +1,4 @@
-"""The one list of tables that the page takes from files: name, title, caption, section.
+"""List of the tables that the page takes from files: name, title, caption, section.
 
 A file of the list that a run does not have is left out. A table that is not listed stands at the end of its
 section, under its file's name.
@@ -20,7 +20,7 @@ ABILITIES, HEALTH, CERTAINTY, PAPER, DETAIL = "abilities", "health", "certainty"
 
 @dataclass(frozen=True)
 class Listed:
-    """One table of the page.
+    """A table of the page.
 
     `about` defines columns that only it has, `centre` names the column that `low` and `high` belong to,
     `chosen` rows are shown at first, `first` columns come first and `hidden` ones stay in its files.
@@ -338,7 +338,7 @@ def read_tables(paths: Sequence[Path]) -> dict[str, pd.DataFrame]:
 
 
 def files_of(files: Sequence[str], *names: str) -> list[str]:
-    """Those of `files` that hold a table called one of `names`, by kind."""
+    """The `files` that hold a table called one of `names`, by kind."""
     order = {(name, kind): place for place, (name, kind) in enumerate(product(names, KINDS))}
     stems = {file: (PurePath(file).stem, PurePath(file).suffix[1:]) for file in files}
     return sorted((file for file in files if stems[file] in order), key=lambda file: order[stems[file]])

@@ -1,4 +1,4 @@
-"""What a reader should know about the second moments that edits were made with, from MOMENTS rows."""
+"""Remarks on the second moments that edits were made with, from MOMENTS rows."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Labels of editors in a run's tables, turned into the names that readers know."""
+"""Editors' names for readers, in place of their labels in a run's tables."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence

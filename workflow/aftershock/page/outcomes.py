@@ -1,4 +1,4 @@
-"""What the explorer can choose cases by, and which cases a run lacks."""
+"""Outcomes by which the explorer filters cases, and the cases that a run lacks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ ABSENT = -1
 
 
 def outcomes_in(names: Sequence[str]) -> list[dict[str, Any]]:
-    """Those outcomes that `names` of metrics hold, with their digit in `flags` and their definition."""
+    """The outcomes among the metrics `names`, with their digit in `flags` and their definition."""
     return [
         {"name": name, "words": words, "about": metric(name).about, "place": place}
         for place, (name, words) in enumerate(OUTCOMES)
@@ -51,7 +51,7 @@ def flags(scores: pd.DataFrame, cases: Sequence[int]) -> list[int]:
 
 
 def _missing(wide: pd.DataFrame) -> np.ndarray:
-    """Which cases the scores themselves call missing."""
+    """Mask of the cases that the scores themselves mark as missing."""
     if "missing" not in wide:
         return np.zeros(len(wide), dtype=bool)
     return wide["missing"].to_numpy(dtype=float) == 1

@@ -1,4 +1,4 @@
-"""What probes, states and rules are called on the page."""
+"""Names of probes, states and rules on the page."""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Role:
-    """The group that a probe is shown in, and what it is."""
+    """Display group of a probe, and its description."""
 
     group: str
     words: str
@@ -70,7 +70,7 @@ def role(name: str) -> Role:
 
 
 def rule_words(rule: str, labels: Mapping[str, str]) -> str:
-    """A logic rule with the labels of its relations, and as it is written, such as P22>P40."""
+    """A logic rule with the labels of its relations, and in notation, such as P22>P40."""
     relations = [labels.get(part, part) for part in re.split("[&>@]", rule) if part != "1-N"]
     if "@" in rule:
         return f"{relations[0]}, several objects ({rule})"

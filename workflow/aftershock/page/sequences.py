@@ -40,7 +40,7 @@ def over_orders(table: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class SequenceResults:
-    """What the section is made from: tables by name, pictures, tasks, and ITEM_EXAMPLES by run."""
+    """Input of the section: tables by name, pictures, tasks, and ITEM_EXAMPLES by run."""
 
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     tasks: Sequence[TaskInfo] = ()
@@ -50,7 +50,7 @@ class SequenceResults:
 
 
 def told_of_sequences(results: SequenceResults) -> list[str]:
-    """Return what became of abilities, as sentences for each model and plan."""
+    """Return the changes of abilities, as sentences for each model and plan."""
     if "abilities" not in results.tables:
         return []
     return [line for place in _places(results) for line in _sentences(results, *place)]
@@ -143,7 +143,7 @@ def _heat_map(results: SequenceResults, model: str, plan: str) -> dict[str, Any]
 
 
 def items(results: SequenceResults) -> dict[str, Any]:
-    """Return drawn items with what each method says to them at some checkpoints, texts once.
+    """Return sampled items with each method's answers at some checkpoints, each text once.
 
     Of each plan and model the first order is shown. Items are left out, the same for all methods, until the
     page holds no more than BUDGET characters.
@@ -198,7 +198,7 @@ def _plans(
 
 
 def _answer(rows: pd.DataFrame, key: tuple[Any, ...], words: Words) -> list[Any] | None:
-    """Return the place of the text and the value of an answer, None where the sequence did not reach it."""
+    """Return the index of the text and the value of an answer, None where the sequence did not reach it."""
     if key not in rows.index:
         return None
     row = rows.loc[key]

@@ -9,7 +9,7 @@ PROVENANCE = "provenance.json"  # beside fetched weights, see lm/files/fetch.py
 
 
 def read_origin(weights: str | Path) -> dict[str, Any]:
-    """Return what a folder of weights says of its origin, and what the folder said that it is a copy of."""
+    """Return the recorded origin of a folder of weights, with that of the folder that it is a copy of."""
     found = _read(Path(weights))
     if "quantisation" not in found and "path" in found:
         found = {**_read(Path(found["path"])), **found}

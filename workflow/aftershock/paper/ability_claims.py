@@ -1,4 +1,4 @@
-"""What studies of general abilities claim, asked of a run: supported, not supported, or not testable with it.
+"""Claims of studies of general abilities, tested on a run: supported, not supported, not testable.
 
 `resources/paper/ability_claims.yaml` has the claims, each with its estimand and one of the questions in
 ASKED. A question gives an answer for every method, or pair of models; a claim about most methods counts them.
@@ -25,7 +25,7 @@ Place = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a run measured of abilities: ABILITIES of headline metrics over all orders, and COLLAPSES."""
+    """A run's measurements of abilities: ABILITIES of headline metrics over all orders, and COLLAPSES."""
 
     rows: pd.DataFrame
     collapses: pd.DataFrame
@@ -92,7 +92,7 @@ def ability_claims(
 
 
 def most(answers: Sequence[Answer], least: int) -> tuple[str, str]:
-    """Return the verdict on most methods: more than half of them, of at least so many."""
+    """Return the verdict on most methods: more than half of them, of at least `least`."""
     yes, no = (sum(a.verdict == verdict for a in answers) for verdict in (SUPPORTED, REFUTED))
     said = f"of {len(answers)}: {yes} yes, {no} no, {len(answers) - yes - no} open"
     if len(answers) < least:
@@ -103,7 +103,7 @@ def most(answers: Sequence[Answer], least: int) -> tuple[str, str]:
 
 
 def some(answers: Sequence[Answer], least: int) -> tuple[str, str]:
-    """Return the verdict on whether there is one: refuted only where every answer is."""
+    """Return the verdict on the existence of one: refuted only where every answer is."""
     yes, no = (sum(a.verdict == verdict for a in answers) for verdict in (SUPPORTED, REFUTED))
     said = f"of {len(answers)}: {yes} yes, {no} no, {len(answers) - yes - no} open"
     if yes:
@@ -115,7 +115,7 @@ def some(answers: Sequence[Answer], least: int) -> tuple[str, str]:
 
 
 def most_lost(evidence: Evidence, edits: int, below: float, mode: str) -> Iterator[Answer]:
-    """Yield for each method whether its abilities are lost by so many edits."""
+    """Yield for each method whether its abilities are lost by `edits` edits."""
     for place in evidence.places_of(mode, None):
         name, kept = _name(place), evidence.retained(place, evidence.tasks())
         ended = evidence.lost(place)["ended_at"].dropna()
@@ -154,7 +154,7 @@ def most_hurt(
 
 
 def some_hurt(evidence: Evidence, edits: int, margin: float) -> Iterator[Answer]:
-    """Yield for each method and task whether so many edits make it worse."""
+    """Yield for each method and task whether `edits` edits make it worse."""
     rows = evidence.rows[(evidence.rows["checkpoint"] == edits) & (evidence.rows["above_chance"] == True)]  # noqa: E712
     for row in rows[rows["n"] > 0].itertuples():
         low, high = row.difference_low, row.difference_high
@@ -191,7 +191,7 @@ def pairs(evidence: Evidence, pairs: Sequence[Sequence[str]]) -> Iterator[Answer
 
 
 def fall_together(evidence: Evidence, steps: int) -> Iterator[Answer]:
-    """Yield for each method that loses a task whether all are lost within so many steps of checkpoints."""
+    """Yield for each method that loses a task whether all are lost within `steps` checkpoints."""
     for place in evidence.places:
         found = evidence.lost(place).drop(index=TOGETHER, errors="ignore")
         found = found[(found["kind"] != UNMEASURED) & found.index.isin(evidence.tasks())]
@@ -240,4 +240,4 @@ ASKED: Mapping[str, tuple[Question, Callable[[Sequence[Answer], int], tuple[str,
     "together": (fall_together, most),
     "first": (falls_first, most),
 }
-"""How a claim is asked, and how its answers become one."""
+"""Functions that answer a claim's question, and combine the answers."""

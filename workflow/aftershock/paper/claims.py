@@ -1,4 +1,4 @@
-"""What the paper claims about methods, asked of a run: supported, not supported, or not testable with it.
+"""The paper's claims about methods, tested on a run: supported, not supported, not testable.
 
 `resources/paper/claims.yaml` has the claims and says what decides each of their parts. Differences between
 methods are paired differences over the same cases where COMPARISONS has them; elsewhere, and between
@@ -28,7 +28,7 @@ WHOLE = "all parts together"
 
 @dataclass(frozen=True)
 class Answer:
-    """What a run says about one part of a claim."""
+    """Evidence of a run on one part of a claim."""
 
     part: str
     verdict: str
@@ -85,7 +85,7 @@ def _together(answers: Sequence[Answer]) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class _Run:
-    """One model's values by (dataset, editor, metric), and which of its editors each method is."""
+    """One model's values by (dataset, editor, metric), and the method of each of its editors."""
 
     model: str
     values: pd.DataFrame
@@ -115,7 +115,7 @@ class _Run:
         return cls(model, values, methods, pairs)
 
     def rows(self, metric: str, *places: tuple[str, str]) -> tuple[list[pd.Series], str]:
-        """SUMMARY rows of a metric by (dataset, editor), or why they say nothing."""
+        """SUMMARY rows of a metric by (dataset, editor), and the reason where they cannot be used."""
         for dataset, editor in places:
             if (dataset, editor, metric) not in self.values.index or not self._row(dataset, editor, metric)[
                 "n"
@@ -147,7 +147,7 @@ class _Run:
 
 
 def _ask(run: _Run, about: Mapping[str, Any]) -> Iterator[Answer]:
-    """An answer for every editor, or pair of editors, that a part is about."""
+    """Yield an answer for every editor, or pair of editors, that a part is about."""
     entry = find_metric(about["metric"])
     title = f"{entry.title if entry else about['metric']} ({title_of(about['dataset'])})"
     for method in about["methods"]:

@@ -1,4 +1,4 @@
-"""Figures that Li et al. (2024) report, beside those of a run that edits the same model on the same file.
+"""Figures reported by Li et al. (2024) beside those of a run of the same model on the same file.
 
 `resources/paper/reported.csv` has the figures, `study.yaml` beside it what a run has to share with the study:
 the model by its hub id, the published file by its hash, the method. Anything else gets no figure and a
@@ -48,14 +48,14 @@ class Study:
         return cls(cells, **read_yaml(folder / "study.yaml"))
 
     def model_of(self, hub: str | None) -> str | None:
-        """What the tables call the model with this hub id, or None."""
+        """Name in the paper's tables of the model with this hub id, or None."""
         for name, about in self.models.items():
             if hub and hub.lower() in (known.lower() for known in about["hub"]):
                 return name
         return None
 
     def method_of(self, editor: Mapping[str, Any]) -> str | None:
-        """What the tables call an editor of the configuration, or None.
+        """Name in the paper's tables of an editor of the configuration, or None.
 
         A number of labels that the second edit writes counts as `some`. A method with regularisers is another
         one.
@@ -72,22 +72,22 @@ class Study:
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What a run did, as far as reported figures ask."""
+    """Settings of a run that reported figures depend on."""
 
     hubs: Mapping[str, str | None]
     """Hub id by model; None for one from elsewhere."""
     editors: Mapping[str, Mapping[str, Any]]
     """The configuration's editors by label."""
     folder: str | None = None
-    """Where the published files are; None for cases that were built."""
+    """Folder of the published files; None for cases that were built."""
     here: Mapping[str, str] = field(default_factory=dict)
-    """Words on what the notes ask about, by `here` of study.yaml."""
+    """Descriptions of the run's settings for notes, by `here` of study.yaml."""
     models: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """The same for one model only, by model."""
+    """Such descriptions of one model only, by model."""
 
 
 def is_published(path: Path, expected: Mapping[str, Any]) -> bool:
-    """Whether a file is the published one: by its hash, or by how many rows each rule or relation has."""
+    """True if a file is the published one: by its hash, or by its number of rows per rule or relation."""
     if not path.is_file():
         return False
     content = path.read_bytes()
@@ -152,7 +152,7 @@ def _by_run(summary: pd.DataFrame) -> Iterator[Any]:
 def _refusal(
     study: Study, about: Circumstances, name: str | None, model: str, dataset: str
 ) -> tuple[str, ...] | None:
-    """Dataset, editor, about, reported and here of the note that says why nothing is compared, or None."""
+    """Fields of a note on why nothing is compared (dataset, editor, about, reported, here), or None."""
     reported_models = ", ".join(study.models)
     if name is None:
         source = about.hubs.get(model) or "a model of this project"
@@ -173,7 +173,7 @@ def _refusal(
 def _compare(
     run: Mapping[str, Any], cell: Mapping[str, str], metric: str, ours: pd.DataFrame | None
 ) -> dict[str, Any] | None:
-    """One REPORTED row; the difference of a rate has an interval from both sides' numbers."""
+    """One REPORTED row; the difference of a rate has an interval from both sides' counts."""
     theirs, cases, n = float(cell["value"]) / 100, int(cell["cases"]), int(cell["n"])
     value, low, high, count = np.nan, np.nan, np.nan, 0
     if ours is not None and metric in ours.index:

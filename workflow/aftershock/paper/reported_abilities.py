@@ -1,4 +1,4 @@
-"""Reported results of studies of general abilities, beside those of a run where both did the same.
+"""Reported results of studies of general abilities, beside those of a run with the same settings.
 
 `resources/paper/abilities.yaml` says what a run has to share with a study, the files beside it hold the
 figures. Of a study's lines those about a benchmark or a model of the run are listed; the values of the run
@@ -24,7 +24,7 @@ WHOLE_BATCH = "all"
 
 @dataclass(frozen=True)
 class Study:
-    """One study: its figures, and what a run must share with them."""
+    """One study: its figures, and the settings that a run must share with them."""
 
     title: str
     source: str
@@ -38,7 +38,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Sequences:
-    """What a run did, as far as reported figures and claims about abilities ask."""
+    """Settings of a run that reported figures and claims about abilities depend on."""
 
     hubs: Mapping[str, str | None]
     """Hub id by model; None for one from elsewhere."""
@@ -88,7 +88,7 @@ def _of_study(study: Study, abilities: pd.DataFrame, run: Sequences) -> Iterator
 def _matches(
     study: Study, line: Mapping[str, str], models: Sequence[str], rows: pd.DataFrame, run: Sequences
 ) -> Iterator[dict[str, Any]]:
-    """Yield what of the run stands beside a line: of an unedited model the first editor's row."""
+    """Yield the values of the run that match a line; for an unedited model the first editor's row."""
     tasks = [task.name for task in run.tasks if asked_alike(task, study.tasks[line["task"]])]
     unedited = line["method"] == UNEDITED
     plans = [name for name, plan in run.plans.items() if unedited or _made_alike(plan, line)]
@@ -107,9 +107,7 @@ def _matches(
 
 
 def asked_alike(task: TaskInfo, wanted: Mapping[str, Any]) -> bool:
-    """Return True if a task is asked as a study asks it: benchmark, kind, examples, and protocol if it has
-    one.
-    """
+    """Return True if a task has a study's protocol: benchmark, kind, examples, and protocol if stated."""
     return (
         plain(task.benchmark) == plain(wanted["benchmark"])
         and (task.kind, task.shots, task.chat) == (wanted["kind"], wanted["shots"], False)
@@ -119,7 +117,7 @@ def asked_alike(task: TaskInfo, wanted: Mapping[str, Any]) -> bool:
 
 
 def plain(name: str) -> str:
-    """Return a benchmark's name without what spellings differ in."""
+    """Return a benchmark's name normalised for comparison."""
     return "".join(c for c in name.lower() if c.isalnum())
 
 
@@ -128,7 +126,7 @@ def _same(hub: str | None, hubs: Sequence[str]) -> bool:
 
 
 def _made_alike(plan: Mapping[str, Any], line: Mapping[str, str]) -> bool:
-    """Return True if a plan makes edits as a line says: of a single batch, all that there are."""
+    """Return True if a plan makes edits as a line states; a single batch holds all edits."""
     if plan["mode"] != line["mode"]:
         return False
     return plan["batch"] == WHOLE_BATCH if line["mode"] == "single" else plan["batch"] == int(line["batch"])
@@ -139,7 +137,7 @@ def _is_method(editor: Mapping[str, Any], method: str) -> bool:
 
 
 def _refusal(study: Study, line: Mapping[str, str], models: Sequence[str], run: Sequences) -> str:
-    """Return the first reason why nothing of the run stands beside a line."""
+    """Return the first reason why no value of the run matches a line."""
     if not models:
         return f"no model of this run is {line['model']}"
     if not any(asked_alike(task, study.tasks[line["task"]]) for task in run.tasks):

@@ -31,7 +31,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Line:
-    """One method of one model."""
+    """One row of a table: a method of a model."""
 
     model: str
     method: str
@@ -60,7 +60,7 @@ def paper_tables(
 
 
 def caption(layout: Layout, definition: str, rows: pd.DataFrame) -> str:
-    """Title, definition and numbers of cases; the same number for all methods is said once."""
+    """Title, definition and numbers of cases, stated once where equal for all methods."""
     words = DEFINITIONS[definition] if len(layout.columns) > 1 else ""
     columns = layout.columns[definition]
     counts = []

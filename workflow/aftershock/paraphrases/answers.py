@@ -1,7 +1,7 @@
-"""The texts in an answer that was to be a JSON list.
+"""Parser of the texts in an answer that should be a JSON list.
 
 Models add sentences before and after it, fence it as code, number lines instead, wrap it in an object, or
-stop in the middle of it. What can be told apart safely is taken; everything is checked afterwards.
+stop in the middle of it. Items that can be separated safely are taken; everything is checked afterwards.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What a model is asked for a relation, and the candidates that come of its answers."""
+"""Requests for paraphrases of a relation, and the candidates in their answers."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ SYSTEM = (
 
 @dataclass(frozen=True)
 class Relation:
-    """What is known about a relation before asking."""
+    """A relation with what is known about it before any request."""
 
     relation_id: str
     label: str
@@ -35,13 +35,13 @@ class Relation:
 
     @property
     def wording(self) -> str:
-        """The words that speak of the relation, none of which gives an object away."""
+        """The words that describe the relation, none of which gives an object away."""
         return " ".join([self.prompt, self.label, self.noun, self.subject_type, self.object_type])
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is asked for."""
+    """Numbers of paraphrases and requests per relation."""
 
     candidates: int = 20  # of each relation
     requests: int = 3  # at most, of each relation
@@ -95,12 +95,12 @@ def ask_for(
         missing = max(effort.candidates - len(found), relation.lacks - len(good))
         if missing <= 0:
             break
-        # the first request does not depend on what a person has reviewed meanwhile, so it is paid for once
+        # the first request does not depend on later reviews, so it is paid for once
         earlier = [*relation.reviewed, *good] if number > 1 else []
         messages = messages_for(relation, missing, number, earlier)
         completion = answers.ask(messages)
         texts = read_list(completion.text)
-        for text in texts[: 2 * missing]:  # some models never end
+        for text in texts[: 2 * missing]:  # some models never stop
             template, reason = validator.judge(text)
             row = {"relation_id": relation.relation_id, "candidate": len(found) + 1, "request": number}
             found.append({**row, "template": template, "kept": reason is None, "reason": reason})
@@ -159,7 +159,7 @@ def ask_all(
 
 
 def report(requests: pd.DataFrame, candidates: pd.DataFrame, answers: KeptAnswers) -> str:
-    """What was asked, what it took, and how many candidates each reason dropped."""
+    """Summary of the requests, their cost, and the number of candidates dropped for each reason."""
     sums = requests[["prompt_tokens", "completion_tokens", "cost"]].sum(min_count=1)
     known = [f"{name} {value:g}" for name, value in sums.items() if pd.notna(value)]
     counts = candidates["reason"].value_counts()
@@ -173,7 +173,7 @@ def report(requests: pd.DataFrame, candidates: pd.DataFrame, answers: KeptAnswer
 
 
 def cost(completion: Completion, prices: Mapping[str, float] | None) -> float | None:
-    """What an answer cost, at prices per million tokens; None where prices or token counts are not known."""
+    """Cost of an answer at prices per million tokens; None where prices or token counts are unknown."""
     if not prices or completion.prompt_tokens is None or completion.completion_tokens is None:
         return None
     tokens = {"input": completion.prompt_tokens, "output": completion.completion_tokens}
@@ -217,7 +217,7 @@ def relations_to_ask(
 
 
 def _problem(completion: Completion, returned: int, asked: int) -> str | None:
-    """What was wrong with an answer as a whole."""
+    """Description of what is wrong with an answer as a whole; None where nothing is."""
     if returned > 2 * asked:
         return f"{returned} texts for {asked}, of which the first {2 * asked} were read"
     if returned >= asked:

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible service, asked through the `openai` library; the only module that sees a key.
+"""Client of an OpenAI-compatible service over the `openai` library; the only module that sees a key.
 
 The key is read from the environment when the first request has to be sent, and is cut out of whatever comes
 back. Errors carry no text of the service's about a refused key, and no chained exceptions, which hold it.
@@ -21,22 +21,22 @@ from aftershock.paraphrases.kept import AskingError, Message, envelope
 
 log = logging.getLogger(__name__)
 
-LARGEST = 4 << 20  # bytes of an answer; twenty sentences have a few thousand
-NO_KEY = "none"  # what a service that wants no key is sent: the library needs something
+LARGEST = 4 << 20  # largest answer in bytes; twenty sentences have a few thousand
+NO_KEY = "none"  # sent to a service that wants no key: the library needs some value
 HIDDEN = "[key]"
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long and how often one request is tried."""
+    """Limits on the time and the attempts that one request may take."""
 
     total: float = 600.0  # seconds for all attempts and the waiting between them
     attempt: float = 180.0  # seconds for one
-    attempts: int = 5  # that fail; being told to wait is no failure
+    attempts: int = 5  # failed ones; a request to wait does not count
 
 
 class PassingError(Exception):
-    """An attempt failed in a way that another one may not."""
+    """An attempt failed in a way that a further one may not."""
 
     def __init__(self, text: str, wait: float | None = None, throttled: bool = False) -> None:
         super().__init__(text)
@@ -45,7 +45,7 @@ class PassingError(Exception):
 
 
 class Endpoint:
-    """A model behind an address."""
+    """A model behind an OpenAI-compatible address."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Endpoint:
         return {"model": self.model, "messages": [dict(message) for message in messages], **sampling}
 
     def send(self, request: Mapping[str, Any]) -> bytes:
-        """The whole answer, after as many attempts as there is patience for; AskingError when none helps."""
+        """The complete answer, after as many attempts as `patience` allows; AskingError if all fail."""
         client, end, failed = self.client, self.clock() + self.patience.total, 0
         while True:
             try:
@@ -129,7 +129,7 @@ class Endpoint:
         return key
 
     def _exchange(self, client: openai.OpenAI, request: Mapping[str, Any], seconds: float) -> bytes:
-        """One attempt, its body read in pieces so that a slow trickle cannot last."""
+        """The body of one attempt, read in pieces so that a slow stream cannot exceed `seconds`."""
         end = self.clock() + seconds
         asked = client.with_options(timeout=max(seconds, 0.001)).chat.completions.with_streaming_response
         try:
@@ -155,7 +155,7 @@ class Endpoint:
         raise problem from None  # the library's exceptions hold headers and bodies
 
     def _refused(self, error: openai.APIStatusError) -> Exception:
-        """What an answer with an error's status means."""
+        """The exception for an answer with an error status."""
         status, headers = error.status_code, error.response.headers
         if status in (401, 403):
             return AskingError(
@@ -179,13 +179,13 @@ class Endpoint:
         )
 
     def _clean(self, text: str) -> str:
-        """Text from outside for a message: one line, not long, without the key."""
+        """Text from the service for a message: one line, shortened, without the key."""
         line = " ".join(text.replace(self._key, HIDDEN).split())
         return "".join(character if character.isprintable() else "?" for character in line)[:200]
 
 
 def _message(error: openai.APIStatusError) -> str:
-    """The service's own words."""
+    """The service's own error message."""
     body = error.body if isinstance(error.body, dict) else {}
     parts = [body.get("code"), body.get("message")]
     return ", ".join(part for part in parts if isinstance(part, str)) or error.response.text or "no word"

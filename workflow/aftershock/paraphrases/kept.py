@@ -1,4 +1,4 @@
-"""Answers on disk before anybody reads them, so that none is paid for twice or lost.
+"""Answers written to disk before they are parsed, so that none is paid for twice or lost.
 
 A request is all that decides an answer: address, model, messages, temperature, seed, longest answer. Its
 answer is one file of `kg.cache`, whole or not there, with a checksum.
@@ -21,16 +21,16 @@ Message = Mapping[str, str]
 
 
 class AskingError(RuntimeError):
-    """No answer was to be had; the text says why and what to do."""
+    """No answer could be had; the message says why and what to do."""
 
 
 class Backend(Protocol):
-    """What answers requests."""
+    """Protocol of a back end that answers requests."""
 
     address: str
 
     def request(self, messages: Sequence[Message]) -> dict[str, Any]:
-        """All that decides the answer, beside the address."""
+        """Everything that determines the answer, beside the address."""
 
     def send(self, request: Mapping[str, Any]) -> bytes:
         """The answer as it came, in the form that `envelope` gives; AskingError when there is none."""
@@ -38,7 +38,7 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class Completion:
-    """What a model said, and what its service says about that."""
+    """A model's completion, with what the service reports about it."""
 
     text: str
     model: str | None  # as the service calls it, with its version
@@ -50,7 +50,7 @@ class Completion:
 
 @dataclass
 class KeptAnswers:
-    """A back end that is asked once per request, now and in all later runs."""
+    """A back end with a cache: each request is sent once, now and in all later runs."""
 
     backend: Backend
     folder: Path
@@ -93,17 +93,17 @@ class KeptAnswers:
 
 
 def answers_folder(kg: str) -> Path:
-    """Where answers about a graph's relations are kept; no rule's output, so it outlives failed jobs."""
+    """Folder of answers about a graph's relations; no rule's output, so it outlives failed jobs."""
     return Path("results/kg") / kg / "answers"
 
 
 def envelope(body: str, request_id: str | None) -> bytes:
-    """An answer as it is kept: its body, whatever that is, and the id that came in a header."""
+    """An answer as kept: its body, whatever that is, and the id from a header."""
     return json.dumps({"request_id": request_id, "body": body}).encode()
 
 
 def read_completion(kept: bytes) -> Completion:
-    """What an envelope holds; ValueError when its body is no chat completion."""
+    """The completion in an envelope; ValueError when its body is no chat completion."""
     outer = json.loads(kept)
     try:
         body = json.loads(outer["body"])

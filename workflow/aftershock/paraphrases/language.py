@@ -1,4 +1,4 @@
-"""Whether a short text is English, by its letters and its small words.
+"""Detection of English in short texts, by letters and function words.
 
 A template has five to fifteen words, too few for a statistical guess, but almost always an article, a
 preposition or an auxiliary. So English is what is written in Latin letters and has more of the small words of
@@ -36,7 +36,7 @@ WORD = re.compile(r"[^\W\d_]+")
 
 
 def is_english(text: str) -> bool:
-    """Whether `text` has only Latin letters, and looks more like English than not."""
+    """True if `text` has only Latin letters, and looks more like English than not."""
     words = WORD.findall(text)
     if not all(unicodedata.name(letter, "").startswith("LATIN") for word in words for letter in word):
         return False

@@ -1,4 +1,4 @@
-"""A model on this machine as a back end: its answers have the form of a service's, so they are kept alike."""
+"""A local model as a back end: its answers have the form of a service's and are kept the same way."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ class Said(Protocol):
 
 @dataclass(frozen=True)
 class Local:
-    """A model of resources/models/, told apart by its weights."""
+    """A model of resources/models/, identified by its weights."""
 
     model: str
     weights: str  # their sha256
@@ -31,11 +31,11 @@ class Local:
 
     @property
     def address(self) -> str:
-        """What stands for the address of a service."""
+        """Identifier in place of a service's address."""
         return f"local:{self.weights}"
 
     def request(self, messages: Sequence[Message]) -> dict[str, Any]:
-        """All that decides the answer; what is None has its default."""
+        """Everything that determines the answer; a setting that is None has its default."""
         return {
             "model": self.model,
             "messages": [dict(message) for message in messages],

@@ -1,4 +1,4 @@
-"""Which candidates differ most from what is there already, and the rows that a person may paste.
+"""Ranking of candidates by diversity, and the rows to paste into paraphrases.tsv.
 
 The first choice is the candidate farthest from the prompt and the reviewed templates, then the one farthest
 from all chosen so far (greedy max-min), ties going to the earlier candidate. Distance is one less the share
@@ -25,13 +25,13 @@ def shingles(template: str) -> frozenset[tuple[str, ...]]:
 
 
 def distance(one: Collection[tuple[str, ...]], other: Collection[tuple[str, ...]]) -> float:
-    """One less the share of sequences that two templates have in common: 0 equal, 1 nothing in common."""
+    """Jaccard distance of the shingles of two templates: 0 equal, 1 nothing in common."""
     union = len(set(one) | set(other))
     return 1 - len(set(one) & set(other)) / union if union else 0.0
 
 
 def most_diverse(candidates: Sequence[str], given: Sequence[str], count: int) -> list[int]:
-    """Places of up to `count` candidates, each the farthest from `given` and from those before it."""
+    """Indices of up to `count` candidates, each the farthest from `given` and from those before it."""
     marks = [shingles(text) for text in candidates]
     fixed = [shingles(text) for text in given]
     nearest = [min((distance(mark, other) for other in fixed), default=1.0) for mark in marks]

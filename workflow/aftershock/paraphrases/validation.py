@@ -1,4 +1,4 @@
-"""Why a text is no paraphrase of a relation's prompt.
+"""Validation of paraphrases, with the reason against each rejected one.
 
 A template holds one slot and ends where the object's label follows after one space: in a letter, a digit, a
 comma or the slot itself. A comma is taken because a name can follow it inside a sentence; a colon is not,
@@ -68,17 +68,17 @@ def normal(template: str) -> tuple[str, ...]:
 
 
 class Labels:
-    """Labels of the objects of a relation, to find in texts."""
+    """Labels of a relation's objects, searched for in texts."""
 
     def __init__(self, labels: Iterable[str], wording: str) -> None:
-        """Labels made only of small English words and words of `wording` are left out: they say nothing."""
+        """Leave out labels made only of function words and words of `wording`: they give nothing away."""
         plain = ENGLISH | set(_words(wording))
         found = {tuple(_words(label)) for label in labels}
         self.labels = {words for words in found if words and not set(words) <= plain}
         self.lengths = sorted({len(words) for words in self.labels})
 
     def within(self, text: str) -> bool:
-        """Whether one of them occurs in `text` as whole words, whatever the case."""
+        """True if one of them occurs in `text` as whole words, whatever the case."""
         words = _words(text)
         return any(
             tuple(words[start : start + length]) in self.labels
@@ -89,7 +89,7 @@ class Labels:
 
 @dataclass
 class Validator:
-    """Judges the candidates of one relation, in their order; it remembers what it accepted."""
+    """Validates the candidates of one relation in order, and remembers the accepted ones."""
 
     prompt: str
     reviewed: Collection[str] = ()
@@ -97,9 +97,9 @@ class Validator:
     objects: Collection[str] = ()
     """Known labels of the relation's objects."""
     wording: str = ""
-    """Words that speak of the relation itself, beside those of its prompt."""
+    """Words that describe the relation itself, beside those of its prompt."""
     screen: Screen = Screen()
-    """Says what is offensive."""
+    """Screen of offensive words."""
     accepted: set[tuple[str, ...]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
@@ -107,7 +107,7 @@ class Validator:
         self._reviewed = {normal(template) for template in self.reviewed}
 
     def judge(self, found: object) -> tuple[str, str | None]:
-        """What `found` says as a template, and the first reason against it; None where there is none."""
+        """The template in `found`, and the first reason against it; None where there is none."""
         if not isinstance(found, str):
             return str(found)[:LONGEST], NO_TEXT
         template = tidy(found)
@@ -149,7 +149,7 @@ def form_fault(template: str) -> str | None:
 
 
 def _hidden(character: str) -> bool:
-    """Whether a character is a control, format or private one, half a character, or ends a line."""
+    """True for a control, format or private character, a surrogate, or a line separator."""
     return unicodedata.category(character)[0] == "C" or unicodedata.category(character) in ("Zl", "Zp")
 
 

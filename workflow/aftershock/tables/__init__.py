@@ -31,7 +31,7 @@ ARROW_TYPES = {
     "list<bool>": pa.list_(pa.bool_()),
 }
 LETTERS = {"seed": "s", "order": "o"}
-"""Before the numbers of these wildcards in the names of folders."""
+"""Letters before the numbers of these wildcards in the names of folders."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,9 @@ class Table:
     def write(
         self, frame: pd.DataFrame, path: str | PathLike, provenance: Mapping[str, Any] | None = None
     ) -> None:
-        """Check `frame`, then write it whole or not at all, with `provenance` in the file's metadata.
+        """Check `frame`, then write it atomically, with `provenance` in the file's metadata.
 
-        A checksum of each column is there too: those of pages do not cover what tells where pages lie.
+        A checksum of each column is there too: those of pages do not cover the page offsets.
         """
         arrow = self.check(frame)
         metadata = {
@@ -115,7 +115,7 @@ class Table:
 
 @contextmanager
 def _naming(path: str | PathLike, table: str = "") -> Iterator[None]:
-    """Turn what is wrong with a file into one error that names it."""
+    """Turn any error about a file into one that names it."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -124,7 +124,7 @@ def _naming(path: str | PathLike, table: str = "") -> Iterator[None]:
 
 def sha256_of_column(column: pa.ChunkedArray) -> str:
     """A hash of a column's type and values, whatever the file and the chunks they are in."""
-    lists = pa.types.is_list(column.type)  # files rename what is in them
+    lists = pa.types.is_list(column.type)  # files rename the elements of lists
     kind = f"list {column.type.value_type}" if lists else str(column.type)
     digest = hashlib.sha256(f"{kind} {len(column)}".encode())
     digest.update(column.is_null().to_numpy())
@@ -145,7 +145,7 @@ def sha256_of_column(column: pa.ChunkedArray) -> str:
 
 
 def _read(path: str | PathLike, columns: Sequence[str] | None = None) -> pa.Table:
-    """A file's rows, checked to be those that were written, for this place."""
+    """A file's rows, checked against their checksums and the path they were made for."""
     arrow = pq.read_table(path, columns=list(columns) if columns else None, page_checksum_verification=True)
     _check_place(path, arrow.schema)
     _check_columns(arrow, whole=columns is None)
@@ -153,7 +153,7 @@ def _read(path: str | PathLike, columns: Sequence[str] | None = None) -> pa.Tabl
 
 
 def _check_columns(arrow: pa.Table, whole: bool) -> None:
-    """Raise ValueError when a column is not what was written; files of older versions say nothing."""
+    """Raise ValueError when a column differs from what was written; older files have no checksums."""
     written = json.loads((arrow.schema.metadata or {}).get(b"sha256", b"{}"))
     if whole and written and list(written) != arrow.column_names:
         raise ValueError("its columns are not those that were written")
@@ -163,7 +163,7 @@ def _check_columns(arrow: pa.Table, whole: bool) -> None:
 
 
 def _check_place(path: str | PathLike, schema: pa.Schema) -> None:
-    """Raise ValueError when a file says that it was made for another path.
+    """Raise ValueError when a file was made for another path.
 
     Every wildcard of the job that made it is a folder of its path (`s0` for seed 0, `o0` for order 0) or a
     part of its name.
@@ -180,7 +180,7 @@ def _provenance(schema: pa.Schema) -> dict[str, Any]:
 
 
 def provenance_of(path: str | PathLike) -> dict[str, Any]:
-    """What was written beside the rows of a parquet file about how it was made; ValueError if unreadable."""
+    """The provenance in a parquet file's metadata; ValueError if unreadable."""
     with _naming(path):
         return _provenance(pq.read_schema(path))
 
@@ -194,5 +194,5 @@ def sha256_of_rows(path: str | PathLike) -> tuple[int, str]:
 
 
 def rows_of(path: str | PathLike) -> int:
-    """How many rows a parquet file has."""
+    """Number of rows of a parquet file."""
     return pq.read_metadata(path).num_rows

@@ -1,4 +1,4 @@
-"""What sequences of edits do to tasks and to the edits themselves: scored items, curves and collapses."""
+"""Effects of sequences of edits on tasks and on the edits themselves: items, curves and collapses."""
 
 from aftershock.tables import Table
 
@@ -50,12 +50,12 @@ ITEM_EXAMPLES = Table(
         "checkpoint": "int64",
         "question": "string",
         "gold": "string",  # right answers, a line each
-        "text": "string",  # what was generated, or the choice that is likeliest
+        "text": "string",  # the generated text, or the likeliest choice
         "prediction": "string?",
         "value": "float64?",  # of the headline metric
     },
 )
-"""Items drawn at random, with what the model says to them at every checkpoint."""
+"""Randomly drawn items, with the model's output at every checkpoint."""
 
 SEQUENCE_SCORES = Table(
     "sequence_scores",
@@ -70,7 +70,7 @@ SEQUENCE_SCORES = Table(
         "value": "float64?",
     },
 )
-"""What edits of a sequence look like at checkpoints, an edit at a time."""
+"""Efficacy of the edits of a sequence at checkpoints, an edit at a time."""
 
 SEQUENCE_HEALTH = Table(
     "sequence_health",
@@ -117,7 +117,7 @@ ABILITIES = Table(
         "orders": "int64",
         "chance": "float64?",  # of guessing among the choices
         "majority": "float64?",  # of always giving the commonest answer
-        "floor": "float64?",  # what is reached by accident; see metrics/abilities/floors.py
+        "floor": "float64?",  # score of an accidental answer; see metrics/abilities/floors.py
         "unedited": "float64?",
         "above_chance": "bool?",  # the unedited model does it better than by accident
         **dict.fromkeys(("difference", "difference_low", "difference_high"), "float64?"),  # from unedited
@@ -126,21 +126,21 @@ ABILITIES = Table(
         "significant": "bool?",
         **dict.fromkeys(("retained", "retained_low", "retained_high"), "float64?"),
         "parsed": "float64?",  # share of the answers
-        **dict.fromkeys(("entropy", "unedited_entropy"), "float64?"),  # bits, of what was answered
+        **dict.fromkeys(("entropy", "unedited_entropy"), "float64?"),  # bits, of the answers
         **dict.fromkeys(("repetition", "unedited_repetition"), "float64?"),
         "left_out": "int64",  # items about edited facts
         "truncated": "int64",  # items whose prompt was cut
         "note": "string?",
     },
 )
-"""Every metric of every task along a sequence, beside what it could be by accident and the unedited model."""
+"""Every metric of every task along a sequence, with accidental scores and the unedited model's."""
 
 CURVES = Table(
     "curves",
     ("model", "plan", "editor", "order", "measure", "age", "checkpoint"),
     {**PLACE, "measure": "string", "age": "string", "checkpoint": "int64", **ESTIMATE, "orders": "int64"},
 )
-"""What becomes of edits, and the health of the model, along a sequence."""
+"""Retention of edits, and the health of the model, along a sequence."""
 
 COLLAPSES = Table(
     "collapses",
@@ -158,7 +158,7 @@ COLLAPSES = Table(
         "note": "string?",
     },
 )
-"""Where a task, or all of them together, are lost."""
+"""Checkpoints at which a task, or all of them together, are lost."""
 
 REPORTED_ABILITIES = Table(
     "reported_abilities",
@@ -204,7 +204,7 @@ ABILITY_CLAIMS = Table(
         "source": "string",
     },
 )
-"""What the studies of general abilities claim, and what this run says about it."""
+"""Claims of studies of general abilities, and their verdicts in this run."""
 
 SEQUENCE_TABLES = {
     "abilities": ABILITIES,

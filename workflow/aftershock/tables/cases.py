@@ -1,4 +1,4 @@
-"""Benchmark cases: what is edited and what is asked, and files of the published format."""
+"""Tables of benchmark cases, their edits and probes, and of files in the published format."""
 
 from aftershock.tables import Table
 

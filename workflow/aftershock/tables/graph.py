@@ -1,4 +1,4 @@
-"""What a graph says: facts, rules, labels, splits, and how relations are put into words."""
+"""Tables of a graph: facts, rules, labels, splits, and the relations' prompts."""
 
 from aftershock.tables import Table
 
@@ -148,7 +148,7 @@ PARAPHRASES = Table(
     ("relation_id", "candidate"),
     {
         **PARAPHRASE_CANDIDATES.columns,
-        "rank": "int64?",  # 1 differs most from what was there; null is not chosen
+        "rank": "int64?",  # 1 differs most from existing templates; null is not chosen
         "ranking_model": "string?",
         "logprob": "float64?",
         "facts": "int64?",

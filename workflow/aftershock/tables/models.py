@@ -1,4 +1,4 @@
-"""What models are taught and know, and what is measured on them before any edit."""
+"""Tables of a model before any edit: training facts, known facts, and measurements."""
 
 from aftershock.tables import Table
 from aftershock.tables.graph import FACT_KEY
@@ -34,7 +34,7 @@ FACT_ANSWERS = Table(
         "candidates": "int64",  # labels of the relation that the rank is among, the object's own included
     },
 )
-"""What a model was found to say about facts, before anything is decided."""
+"""A model's answers to facts, before any decision about knowledge."""
 
 VERIFIED = Table(
     "verified",
@@ -52,7 +52,7 @@ OBJECT_ANSWERS = Table(
         "similarity": "float64?",
     },
 )
-"""What a model was found to say about several true objects, before anything is decided."""
+"""A model's answers to several true objects, before any decision about knowledge."""
 
 OBJECT_SCORES = Table(
     "object_scores",
@@ -71,13 +71,13 @@ MOMENTS = Table(
     ("layer",),
     {
         "layer": "int64",
-        "width": "int64",  # dimensions of what enters the layer's MLP output projection
+        "width": "int64",  # input dimensions of the layer's MLP output projection
         "tokens": "int64",
         "documents": "int64",
         "smallest": "float64",  # eigenvalue of the second moments
         "largest": "float64",
         "condition": "float64",  # their ratio; infinite where the smallest is not positive
-        "rank": "int64",  # directions that the text has told of, beyond the rounding of the second moments
+        "rank": "int64",  # directions that the text covers, beyond the rounding of the second moments
     },
 )
 
@@ -95,4 +95,4 @@ LAYERS = Table(
         "n": "int64",  # facts, or dev cases
     },
 )
-"""Where a model keeps its facts: what restoring a layer gives back, and how well each layer is edited."""
+"""Effects by layer: probability restored by tracing, and success of edits at each layer."""

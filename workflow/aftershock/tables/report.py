@@ -1,4 +1,4 @@
-"""What a study found, over all its runs."""
+"""Tables of a study's results, over all its runs."""
 
 from aftershock.tables import Table
 
@@ -146,7 +146,7 @@ STABILITY = Table(
         "note": "string?",
     },
 )
-"""Whether the order of editors hangs on how tokens and prompts become one probability."""
+"""Stability of the editors' order under other ways to combine tokens and prompts."""
 
 REPORTED = Table(
     "reported",
@@ -175,7 +175,7 @@ REPORTED_NOTES = Table(
     ("model", "dataset", "editor", "about"),
     dict.fromkeys(("model", "dataset", "editor", "about", "reported", "here"), "string"),
 )
-"""Why reported figures do not stand beside a run's (about = no comparison), or what differs where they do."""
+"""Reasons why reported figures have no counterpart in a run (about = no comparison), or differences."""
 
 CLAIMS = Table(
     "claims",
@@ -192,4 +192,4 @@ CLAIMS = Table(
         "source": "string",
     },
 )
-"""What the paper claims, and what this run says about it."""
+"""Claims of the paper, and their verdicts in this run."""

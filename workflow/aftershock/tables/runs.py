@@ -1,4 +1,4 @@
-"""What editing runs observe, and what is computed of it case by case."""
+"""Tables of editing runs: observations, and scores by case."""
 
 from aftershock.tables import Table
 
@@ -15,7 +15,7 @@ OBSERVATIONS = Table(
         "token_logprobs": "list<float64>",
         "argmax_match": "bool",  # every target token is the likeliest one
         "tokens_matched": "int64",  # target tokens that are the likeliest one after those before them
-        "continuation": "string?",  # what greedy decoding says after the prompt, where asked for
+        "continuation": "string?",  # greedy continuation of the prompt, where requested
     },
 )
 
@@ -38,7 +38,7 @@ HEALTH = Table(
     {
         "case_id": "int64",
         "state": "string",
-        "module": "string",  # whose weight changes; what else a method adds has no norms
+        "module": "string",  # whose weight changes; other changes have no norms
         "norm": "float64?",  # Frobenius, of the change since the unedited model, without the bias
         "relative": "float64?",  # to that of the weight
         "touched": "float64?",  # share of the weight's rows whose change is no less than 1 % of them
@@ -60,10 +60,10 @@ SERAC_CURVE = Table(
         "train_answer": "float64",  # of the edits' targets
         "val_scope": "float64",
         "val_answer": "float64",
-        "val_total": "float64",  # what the lowest of decides which state is kept
-        "in_scope": "float64",  # share of dev edits whose own prompt is found to be in scope
-        "out_of_scope": "float64",  # share of other dev texts that are found to be out of it
-        "success": "float64",  # share of dev targets that the counterfactual model says
+        "val_total": "float64",  # the state with the lowest value is kept
+        "in_scope": "float64",  # share of dev edits whose own prompt is classified as in scope
+        "out_of_scope": "float64",  # share of other dev texts that are classified as out of scope
+        "success": "float64",  # share of dev targets that are greedy in the counterfactual model
     },
 )
 MEND_CURVE = Table(
@@ -76,9 +76,9 @@ MEND_CURVE = Table(
         "train_local": "float64?",
         "val_edit": "float64",  # negative log-probability of dev targets after other wordings
         "val_local": "float64",  # divergence from the unedited model on dev texts
-        "val_total": "float64",  # what the lowest of decides which state is kept
-        "success": "float64",  # share of dev targets that are said
-        "locality": "float64?",  # share of dev texts still said of those that were; null when none was
+        "val_total": "float64",  # the state with the lowest value is kept
+        "success": "float64",  # share of dev targets that are greedy
+        "locality": "float64?",  # share of greedy dev texts that are still greedy; null when none was
         "skipped": "int64",  # batches left out so far, their gradient not being finite
     },
 )
@@ -94,7 +94,7 @@ TRIALS = Table(
         "locality": "float64",
         "objective": "float64",
         "chosen": "bool",
-        "measured": "string?",  # JSON: what settings that are `auto` came to, by layer
+        "measured": "string?",  # JSON: values of `auto` settings, by layer
     },
 )
 
@@ -140,7 +140,7 @@ PROBABILITIES = Table(
         "held_out": "float64?",  # share of the last three of them
         "token_accuracy": "float64",  # share of the object's tokens that greedy decoding gives, edit prompt
         "paraphrase_token_accuracy": "float64?",  # mean over the paraphrases
-        "continuation": "string?",  # what the model goes on to say after the edit prompt, where recorded
+        "continuation": "string?",  # greedy continuation of the edit prompt, where recorded
         "generated": "bool?",  # it begins with the object; null where it ends within
     },
 )
@@ -169,7 +169,7 @@ FACETS = Table(
     ("case_id", "facet"),
     {"case_id": "int64", "facet": "string", "level": "string"},
 )
-"""What cases differ in, see `metrics/facets.py`; a case of which a facet is not known has no row."""
+"""Facets of cases, see `metrics/facets.py`; a case whose facet is unknown has no row."""
 
 HOLES = Table(
     "holes",
@@ -179,7 +179,7 @@ HOLES = Table(
         "state": "string",
         "shard": "string",  # its range, or unedited
         "reason": "string",
-        "failed": "bool",  # the edit failed; otherwise something is wrong with what was observed
+        "failed": "bool",  # the edit failed; otherwise the observations are faulty
     },
 )
 """Every state of a case that could not be scored, and why."""

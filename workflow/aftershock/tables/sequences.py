@@ -27,11 +27,11 @@ SEQUENCE_PROBES = Table(
         "role": "string",  # edit, paraphrase, neighbour
         "number": "int64",
         "prompt": "string",  # the whole text
-        "target": "string",  # what should be said after the edit: the new object, or a neighbour's own
-        "other": "string?",  # what it is compared with: the true object, or the new one for a neighbour
+        "target": "string",  # the correct answer after the edit: the new object, or a neighbour's own
+        "other": "string?",  # the object compared with: the true one, or the new one for a neighbour
     },
 )
-"""What a model is asked about each edit of a plan at checkpoints."""
+"""Probes of each edit of a plan at checkpoints."""
 
 SEQUENCE_TELEMETRY = Table(
     "sequence_telemetry",
@@ -54,7 +54,7 @@ SEQUENCE_TELEMETRY = Table(
         "reason": "string?",  # why the edit failed
     },
 )
-"""What is known of each edit of a sequence right after it was made."""
+"""Log of a sequence: measurements of each edit right after it was made."""
 
 SEQUENCE_OBSERVATIONS = Table(
     "sequence_observations",
@@ -71,7 +71,7 @@ SEQUENCE_OBSERVATIONS = Table(
         "other_n_tokens": "int64?",
     },
 )
-"""What the model says to the probes of edits at checkpoints."""
+"""Scores of the probes of edits at checkpoints."""
 
 TASK_ITEMS = Table(
     "task_items",
@@ -83,7 +83,7 @@ TASK_ITEMS = Table(
         "question": "string",  # the item's own part of it
         "choices": "list<string>",  # continuations of the prompt; none for generation
         "gold": "int64?",  # the place of the right one
-        "answers": "list<string>",  # what a generated answer is held against; the text to be scored whole
+        "answers": "list<string>",  # references of a generated answer; the text to be scored whole
         "about": "list<string>",  # names whose facts it asks for, where that is known
     },
 )
@@ -98,12 +98,12 @@ TASK_OUTPUTS = Table(
         "logprobs": "list<float64>",  # of each choice, summed over tokens; one entry for a text scored whole
         "n_tokens": "list<float64>",
         "greedy": "list<bool>",  # greedy decoding gives the choice
-        "text": "string?",  # what was generated
-        "finished": "bool?",  # it ended by itself: a stop text, or the end of a document
+        "text": "string?",  # the generated text
+        "finished": "bool?",  # generation ended before the limit: a stop text, or the end of a document
         "truncated": "int64",  # tokens cut from the beginning of a prompt too long for the model
     },
 )
-"""What a model says to the items of a task at checkpoints."""
+"""A model's outputs for the items of a task at checkpoints."""
 
 TASK_SCORES = Table(
     "task_scores",
@@ -135,4 +135,4 @@ TASK_VERDICTS = Table(
         "prompt_sha256": "string",  # of the instruction it was given
     },
 )
-"""What another model thinks of generated answers."""
+"""Another model's judgements of generated answers."""

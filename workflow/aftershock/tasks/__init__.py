@@ -6,6 +6,7 @@
     prepare        rows as the items of a task, with the examples before them
     entities, edited, world   fields of items made of sentences, of a plan's edits, of a graph
     reading        items as tokens; builtin and harness, the engines that ask them of a model
+    judge          answers judged by another model
     answers        answers in generated texts; instructions, those about the form of an answer
     text_metrics   agreement of texts
     task_metrics   the metrics by name: the value of an item, and the value of many

@@ -92,3 +92,21 @@ def code_with_engine(rule):
         return code_of(rule, *family_code(wildcards.model), ENGINES[asked_by(wildcards)])
 
     return function
+
+
+def judge_settings(wildcards):
+    """The judge of generated answers, without what cannot change a verdict."""
+    judge = config["abilities"]["judge"] or {}
+    return {name: value for name, value in judge.items() if name != "tasks"}
+
+
+def judged_of_run():
+    """The verdicts of the judge on the tasks that it is given; none without a judge."""
+    judge = config["abilities"]["judge"]
+    return [
+        f"results/{KG}/{each['model']}/sequences/{each['plan']}/{each['editor']}/o{each['order']}/judged/{task}/{group}.parquet"
+        for each in (SEQUENCES if judge else ())
+        for task in plan_tasks(each["plan"])
+        if task in judge["tasks"] and TASKS[task].kind == "generate"
+        for group in checkpoint_groups(each["plan"])
+    ]

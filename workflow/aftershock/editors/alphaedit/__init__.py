@@ -23,7 +23,7 @@ class AlphaEditSettings(MultiLayerSettings):
     """Weight of the change's squared norm (L2); 10 in the released code. auto: PROBE_SHARE of the median
     squared norm of the projected keys of well-known subjects, layer by layer."""
     previous_keys: bool = True
-    """True if an edit also leaves alone what was written at the keys of earlier ones."""
+    """True if an edit also preserves the layer's outputs at the keys of earlier ones."""
     variant: Literal["paper", "released"] = "paper"
     """The released code solves with the unsymmetric matrix P (K K^T + S) + L2 1, (d_in, d_in), by an LU in
     float32; the same solution lies in the null space, and is found there by a Cholesky factor in float64."""

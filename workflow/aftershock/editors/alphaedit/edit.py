@@ -8,13 +8,15 @@ from torch import Tensor
 from aftershock.editors.alphaedit import THRESHOLD_SHARE
 from aftershock.editors.multi_layer import AdjustedKeys, MultiLayerEditor
 from aftershock.editors.multi_layer_settings import PROBE_SHARE
-from aftershock.editors.previous_keys import PreviousKeys, SummedFactors
-from aftershock.editors.solvers import Earlier, adjust, adjust_by_ridge
+from aftershock.editors.previous_keys import PreviousKeys, SummedFactors, adjust_beside
+from aftershock.editors.solvers import adjust_by_ridge
 from aftershock.lm.statistics.null_space import Spectrum
 
 
 class AlphaEdit(MultiLayerEditor):
-    """With Kn = U^T K and Sn = U^T S U, Delta^T = U (Kn Kn^T + Sn + L2 1)^-1 Kn R^T, of r equations.
+    """AlphaEdit's solution in coordinates of the null space, a system of r equations.
+
+    With Kn = U^T K and Sn = U^T S U, Delta^T = U (Kn Kn^T + Sn + L2 1)^-1 Kn R^T.
 
     r is the dimension of the null space. This is the released solution exactly: the change lies in the null
     space, and so do the keys as far as it depends on them. Sn, not S, is what an edit remembers.
@@ -57,13 +59,7 @@ class AlphaEdit(MultiLayerEditor):
         """Solve for keys in coordinates of the null space, (B, n, r)."""
         if previous.matrix is None:
             return adjust_by_ridge(self.ridges[layer], K, previous.keys)
-        factors = self._summed.of(layer, previous.matrix)
-        latest = [None] * len(K) if previous.keys is None else previous.keys.split(1)
-        parts = [
-            adjust(factor, 1.0, keys, Earlier.of(factor, known))
-            for factor, keys, known in zip(factors, K.split(1), latest, strict=True)
-        ]
-        return torch.cat(parts)
+        return adjust_beside(self._summed.of(layer, previous.matrix), K, previous.keys)
 
     @cached_property
     def _summed(self) -> SummedFactors:

@@ -19,8 +19,9 @@ class EmmetSettings(MultiLayerSettings):
     """Weight of the second moments (lambda_0); GPT2-XL's published one is 1000. auto: the one with which an
     edit is MEMIT's with `mom2_weight: auto`."""
     lambda_e: NotNegative = 0.1
-    """Weight of what the equality constraints may miss; 0 has them met in full, which takes keys that do not
-    depend on each other."""
+    """Weight that relaxes the equality constraints; 0 has them met in full, which takes linearly independent
+    keys.
+    """
     damp_single: bool = False
     """True if `lambda_e` also holds for a single fact, as in EasyEdit; the authors' code meets it in full."""
     ridge: NotNegative = 0.0

@@ -15,7 +15,9 @@ from aftershock.editors.solvers import interpolate
 
 
 class Emmet(MomentWeightedEditor):
-    """With lambda_e > 0 Delta is R K^T (lambda_e C' + K K^T)^-1: MEMIT's. With 0 every value is met.
+    """EMMET's solution: exact equality constraints for lambda_e = 0, else MEMIT's least squares.
+
+    With lambda_e > 0 Delta is R K^T (lambda_e C' + K K^T)^-1: MEMIT's. With 0 every value is met.
 
     The released code inverts both matrices, and takes a pseudo-inverse where the second one has none: then
     requests with equal keys get the mean of their values. Here such a case fails, and says why.

@@ -11,10 +11,10 @@ from aftershock.editors.settings import STRICT, Auto, NotNegative, Passes, Posit
 
 @dataclass(frozen=True, config=STRICT)
 class EncoreSettings(MultiLayerSettings):
-    """MEMIT with a penalty of the change's norm, which remembers keys, and ends values once they are said."""
+    """MEMIT with a ridge on the change and remembered keys; values end once their target is greedy."""
 
     prob_cutoff: Passes | Probability = -4
-    """MPES, the most-probable early stop; -n ends a value at the n-th step that says the target."""
+    """MPES, the most-probable early stop; -n ends a value at the n-th step at which its target is greedy."""
     mom2_weight: Positive | Auto = "auto"
     """Weight of the second moments against the keys of the edit (lambda); GPT2-XL's published one is 20000.
     auto: as MEMIT's."""
@@ -22,9 +22,9 @@ class EncoreSettings(MultiLayerSettings):
     """Weight of the change's squared norm (mu); GPT2-XL's published one is 10. auto: RIDGE_SHARE of the mean
     eigenvalue of lambda C, layer by layer."""
     previous_keys: bool = True
-    """True if an edit also leaves alone what was written at the keys of earlier ones (S)."""
+    """True if an edit also preserves the layer's outputs at the keys of earlier ones (S)."""
     variant: Literal["paper", "released"] = "paper"
-    """In the released code five right tokens count as the target said, whatever number of tokens it has."""
+    """In the released code five correct tokens count as the whole target, whatever its number of tokens."""
 
 
 METHOD = Method(
@@ -45,7 +45,7 @@ METHOD = Method(
         "clamp": 4.0,
         "mom2_weight": 1.0,
         "ridge": 1e-7,
-        "previous_keys": False,  # with them an edit of the same fact keeps much of the one before
+        "previous_keys": False,  # with them an edit of the same fact preserves much of the one before
     },
     recorded={
         "mom2_update_weight": "mom2_weight",

@@ -19,7 +19,7 @@ class FtSettings:
 
     layers: Layers = (0,)
     objective: Literal["prompt_last", "target_new"] = "prompt_last"
-    """Where target tokens are read: all at the prompt's last position (released), or each in its turn."""
+    """Positions that target tokens are read at: all at the prompt's last (released), or each at its own."""
     steps: Count = 25
     lr: Positive = 5e-4
     weight_decay: NotNegative = 0.0

@@ -33,12 +33,12 @@ from aftershock.requests import EditRequest
 
 
 class Ft(Editor):
-    """Cases train side by side, each with weights of its own."""
+    """FT of cases in one batch, each with weights of its own."""
 
     def edit(
         self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY, memory: Memory | None = None
     ) -> EditResult:
-        """One dense delta per layer."""
+        """Return one dense delta per layer."""
 
         def run(chosen: Sequence[int], start: State, checkpoint: bool) -> EditResult:
             return self._train([cases[i] for i in chosen], start, checkpoint)
@@ -110,7 +110,7 @@ class Ft(Editor):
         return train(self.lm, training, schedule, state, checkpoint)
 
     def _examples(self, case: Sequence[EditRequest]) -> list[Example]:
-        """The requests of a case as they are trained on."""
+        """The requests of a case as training examples."""
         pairs = encode_pairs(self.lm, [(request.text, request.target_new) for request in case])
         if self.settings.objective == "target_new":
             return [Example.in_turn(pair) for pair in pairs]
@@ -129,7 +129,7 @@ class Ft(Editor):
 def released_targets(
     lm: LanguageModel, requests: Sequence[EditRequest]
 ) -> list[tuple[list[int], list[float]]]:
-    """Target tokens of requests that are trained on together, as the released code has them, and shares.
+    """Target tokens of requests trained on together, and their shares of the loss, as in the released code.
 
     Counted is whatever is not the token for what is unknown: all, padding included, if there is none.
     """

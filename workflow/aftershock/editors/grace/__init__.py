@@ -18,24 +18,26 @@ class GraceSettings:
     """The matrix of its MLP: the first one, of a gated MLP that of the gate, or the last one. Published
     are the former for GPT2-XL, and the latter for GPT-J and Llama."""
     variant: Literal["paper", "released"] = "paper"
-    """The paper, or EasyEdit's code; `editors/grace/edit.py` says where they differ."""
+    """The paper, or EasyEdit's code; `editors/grace/edit.py` lists the differences."""
     steps: Count = 200
     """Updates of a value."""
     lr: Positive = 1.0
     eps: Positive = 1.0
     """Radius of a new key."""
     init: Literal["cold", "warm"] = "cold"
-    """A value's start: numbers from 0 to 1, or what the module puts out."""
+    """A value's initialisation: random numbers from 0 to 1, or the module's output."""
     distance: Literal["euclidean", "cosine"] = "euclidean"
-    """Between inputs; the released code has the former only, whatever it is told."""
+    """Distance between inputs; the released code always takes the former."""
     expand: Literal["coverage", "moving_average"] = "coverage"
-    """The fate of a key nearby whose object is the same: its radius is widened up to the edit, or it is moved
-    half the way as well."""
+    """Update of a nearby key with the same object: its radius is widened up to the edit, or the key is also
+    moved half the way.
+    """
     replace: Literal["last", "prompt", "all"] = "last"
-    """The tokens whose output is replaced: the prompt's last, all of the prompt, or what follows too.
-    Released: `prompt` leaves out the last one."""
+    """The tokens whose output is replaced: the prompt's last, all of the prompt, or later ones too. Released:
+    `prompt` leaves out the last one.
+    """
     max_entries: Count = 1000
-    """Of one case's codebook. Each takes an input and two outputs of the module."""
+    """Largest number of entries of one case's codebook. Each takes an input and two outputs of the module."""
 
 
 def _layers(n_layers: int) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""GRACE: a module's output is replaced where its input is near that of an edit (Hartvigsen et al., 2023).
+"""GRACE: replaces a module's output where its input is near that of an edit (Hartvigsen et al., 2023).
 
 An edit's key is what the module reads at the prompt's last token, its value what the module is to put out
 there, trained with Adam on the object's mean negative log-probability. A later input within a key's radius
@@ -13,7 +13,7 @@ one point instead, of radii 0 and below, of which the older one is found and doe
 Which entry replaces outputs is decided once for each row, at its prompt's end, for scoring and for generating
 alike. A case's codebook is in the delta as well as in the memory, and stands for the codebooks of its earlier
 edits. Its norm is that of what its values change at their keys; a random change keeps keys and radii, and has
-values in random directions as far from what the module puts out.
+values in random directions as far from the module's outputs.
 
 `variant: released` is EasyEdit's code: two labels are the same where their means are, of token ids with -100
 for each token of the prompt, and the label looked at may be another key's; the older half of a split distance
@@ -46,11 +46,11 @@ from aftershock.lm.texts.tokens import Pair, encode_pairs
 from aftershock.requests import EditRequest
 from aftershock.seeds import derive
 
-CPU_TOKENS = 1024  # that are trained on together; more gain a CPU nothing
+CPU_TOKENS = 1024  # tokens trained on together; larger batches are no faster on a CPU
 
 
 class Grace(Editor):
-    """Several requests of a case are written one after the other, each into the codebook of those before."""
+    """GRACE; several requests of a case are written in turn, each into the codebook of those before."""
 
     def __init__(
         self,
@@ -72,8 +72,7 @@ class Grace(Editor):
     def edit(
         self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY, memory: Memory | None = None
     ) -> EditResult:
-        """Return one codebook, those of the earlier edits in it; without memory these are taken from
-        `state`."""
+        """Return one codebook, which includes earlier edits; without memory these come from `state`."""
         books = self._books(len(cases), state, memory)
         before = [list(entries) for entries in books]
         others = tuple(delta for delta in state if not self._is_own(delta))
@@ -118,7 +117,7 @@ class Grace(Editor):
         return codebook_of(books, self.module, self.tokens, self.settings.distance, d_in, d_out, like)
 
     def _write(self, books: Sequence[list[Entry]], asked: Mapping[int, EditRequest], state: State) -> Tensor:
-        """Write request `asked[i]` into `books[i]`; the losses at every step, (steps, requests)."""
+        """Write request `asked[i]` into `books[i]`; return the losses at every step, (steps, requests)."""
         lm, requests, cases = self.lm, list(asked.values()), list(asked)
         prompts = rewrite_prompts(lm, state, [request.text for request in requests], cases)
         pairs = encode_pairs(lm, list(zip(prompts, [r.target_new for r in requests], strict=True)))
@@ -140,7 +139,7 @@ class Grace(Editor):
     def _train(
         self, books: Sequence[list[Entry]], asked: Mapping[int, tuple[EditRequest, Pair]], state: State
     ) -> Tensor:
-        """Take up edits in `books`, and train their values side by side."""
+        """Add edits to `books`, and train their values in one batch."""
         lm, n = self.lm, len(asked)
         cases = list(asked)
         state = select(state, cases)
@@ -180,7 +179,7 @@ class Grace(Editor):
         return trace
 
     def _starts(self, request: EditRequest, output: Tensor) -> Any:
-        """Return a function that makes the value that training begins with."""
+        """Return a function that makes the initial value of training."""
 
         def start() -> Tensor:
             if self.settings.init == "warm":
@@ -199,7 +198,7 @@ class Grace(Editor):
         """The values after all updates, and the losses before each, (steps, rows)."""
         settings, trace = self.settings, []
         values.requires_grad_(True)
-        adam = torch.optim.Adam([values], lr=settings.lr)  # elementwise, so that rows do not meet
+        adam = torch.optim.Adam([values], lr=settings.lr)  # elementwise, so that rows stay independent
         for _ in range(settings.steps):
             with torch.enable_grad(), self._losses(values, fires, texts, hidden, state) as losses:
                 (values.grad,) = torch.autograd.grad(losses.sum(), [values])

@@ -1,4 +1,4 @@
-"""Changes of GRACE's codebook by an edit: a new key, a wider radius, or one split with another key."""
+"""Updates of GRACE's codebook by an edit: a new key, a wider radius, or a split of two radii."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,12 +10,12 @@ from aftershock.editors.grace import GraceSettings
 from aftershock.lm.edits.codebook import NO_TOKEN, Codebook, Distance, Tokens, distances_to, within
 
 IGNORED = -100  # in place of a prompt's token in a label, as losses have it
-HALF_LESS = 1e-5  # what the released code takes off the older one of two halves
+HALF_LESS = 1e-5  # subtracted from the older one of two halves in the released code
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A key with its value; `output` is what the module put out there."""
+    """A key with its value; `output` is the module's output there."""
 
     key: Tensor  # (d_in,)
     value: Tensor  # (d_out,)
@@ -48,7 +48,7 @@ def codebook_of(
     d_out: int,
     like: Tensor,
 ) -> Codebook:
-    """The codebook with the entries of each case, its numbers in the precision and place of `like`."""
+    """The codebook with the entries of each case, in the dtype and on the device of `like`."""
     n = max(1, *map(len, cases)) if cases else 1
     width = max((len(entry.label) for case in cases for entry in case), default=0)
     keys, values, outputs = (like.new_zeros(len(cases), n, d) for d in (d_in, d_out, d_out))
@@ -71,7 +71,7 @@ def take_up(
     start: Callable[[], Tensor],
     settings: GraceSettings,
 ) -> int | None:
-    """Change `entries` for an edit at `key`, and return the one to train; None where none fires there.
+    """Update `entries` for an edit at `key`; return the index to train, or None where none is active there.
 
     `start` makes the value that a new entry begins with. ValueError when the codebook would grow too large.
     """
@@ -85,7 +85,7 @@ def take_up(
     if distance > settings.eps + old.epsilon:
         _add(entries, replace(new, value=start()), settings)
     elif not _same_object(entries, near, label, released):
-        if distance == 0 and not released:  # there is nothing to split: the newest object takes the place
+        if distance == 0 and not released:  # no distance to split: the newest object replaces the entry
             entries[near] = replace(new, value=start(), epsilon=old.epsilon)
         else:
             _add(entries, replace(new, value=start(), epsilon=distance / 2), settings)

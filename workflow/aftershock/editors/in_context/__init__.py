@@ -1,4 +1,4 @@
-"""In-context editing: the new fact stands in front of every prompt of its case, and no weight changes.
+"""In-context editing: the new fact is put before every prompt of its case; no weight changes.
 
 Zheng et al. (2023), "Can We Edit Factual Knowledge by In-Context Learning?" (IKE), and Cohen et al. (2024),
 "Evaluating the Ripple Effects of Knowledge Editing in Language Models" (ICE), whose editor is the statement
@@ -6,7 +6,7 @@ alone. Here it is the oracle: a case's own facts are put in front of everything 
 neighbours as well, without any search for them. `retrieval` searches.
 
 Examples are IKE's demonstrations of the kind "copy": facts of other cases, each stated and then taken
-up. Its kinds "update" (another wording) and "retain" (a fact that stays) are not there, and the examples are
+up. Its kinds "update" (another wording) and "retain" (a fact that stays) are missing, and examples are
 drawn with the seed, where IKE takes the nearest of a training set.
 """
 
@@ -22,14 +22,14 @@ from aftershock.editors.statements import Order, Reserve, StatementTemplate
 
 @dataclass(frozen=True, config=STRICT)
 class InContextSettings:
-    """The text that stands in front of a prompt."""
+    """Settings of the text put before a prompt."""
 
     statement: StatementTemplate = "{fact}."
     """A statement, with {fact} in place of an edit's prompt and target."""
     separator: str = " "
     """The text between statements, and between these and the prompt."""
     order: Order = "newest_last"
-    """Where the statement of the last edit stands: next to the prompt, or first of all."""
+    """Position of the last edit's statement: next to the prompt, or first of all."""
     examples: Annotated[int, Field(ge=0)] = 0
     """Facts of other cases in front of a case's own, each stated and then taken up."""
     reserve: Reserve = 48

@@ -1,4 +1,4 @@
-"""In-context editing: see the package."""
+"""Editor of in-context editing: see the package."""
 
 from aftershock.editors.text_editor import Cases, TextEditor
 from aftershock.lm.edits import State
@@ -6,7 +6,7 @@ from aftershock.lm.edits.context import Context
 
 
 class InContext(TextEditor):
-    """A case's statements before every prompt of the case."""
+    """In-context editing: a case's statements before every prompt of the case."""
 
     def make_delta(self, cases: Cases, state: State) -> Context:
         """Return the statements of the cases, with their examples."""

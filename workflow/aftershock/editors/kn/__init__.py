@@ -1,4 +1,4 @@
-"""KN: rewriting what the neurons that express a fact add to the output (Dai et al., 2022)."""
+"""KN: changes the output weights of the neurons that express a fact (Dai et al., 2022)."""
 
 from typing import Annotated, Literal
 
@@ -13,19 +13,19 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 @dataclass(frozen=True, config=STRICT)
 class KnSettings:
-    """Knowledge neurons: those whose activation makes an object likely are made to write another one."""
+    """Knowledge neurons: output weights of neurons with high attribution are changed to a new object."""
 
     layers: Layers = tuple(range(48))
-    """Layers whose neurons are searched: all of the model."""
+    """Layers whose neurons are searched: all of the model's."""
     variant: Literal["paper", "released"] = "paper"
-    """The paper, or EasyEdit's code; `editors/kn/edit.py` says where they differ."""
+    """The paper, or EasyEdit's code; `editors/kn/edit.py` lists the differences."""
     steps: Count = 20
     """Factors of the activations, m in the integrated gradients. Released: the first one is 0, so that a
     single step is the gradient at activations of zero."""
     batch_size: Count = 20
     """Factors that are run at once, for each prompt. Released: it has to divide `steps`."""
     adaptive_threshold: Share = 0.2
-    """A neuron is taken whose score is above this share of the largest one of all layers."""
+    """Threshold of a neuron's score, as a share of the largest score of all layers."""
     refine: bool = True
     """True if a neuron has to be taken after more than `p_threshold` of the prompts; otherwise one prompt is
     enough. With one prompt, as there is without contexts, both are the same."""
@@ -38,9 +38,10 @@ class KnSettings:
     """Released: whether a space is put before objects; the code that wraps the method passes them as they
     stand."""
     continued: Literal["greedy", "prompt_end"] | None = None
-    """Released: where the later tokens of an object are read, behind what the model itself says first or all
-    at the prompt's end; null for what the code does: the former in models whose MLP has a gate, which its
-    branch for Llama serves, and the latter in GPT-2 and GPT-J."""
+    """Released: the later tokens of an object are read after the model's own greedy tokens, or all at the
+    prompt's end; null as in the code: the former in models whose MLP has a gate, which its branch for Llama
+    serves, and the latter in GPT-2 and GPT-J.
+    """
     context_lengths: tuple[tuple[Count, Count], ...] = ()
     """(tokens, texts per opening) sampled from the model to read the prompt after, beside the plain prompt
     (paper). The paper's prompts are other wordings of the fact, which an edit request does not have."""

@@ -12,7 +12,7 @@ Qwen 3 edited in one layer: log p of the new object rises by 4.6 with the signs,
 
 `variant: released` is EasyEdit's code:
 
-* a is what the MLP's first matrix puts out, before the nonlinearity; of a gated MLP the gate alone.
+* a is the output of the MLP's first matrix, before the nonlinearity; of a gated MLP the gate alone.
 * The factors are linspace(0, 1, m): both ends, where the paper leaves out 0.
 * p is the mean over the object's tokens of their probabilities, all at the prompt's end, or each behind what
   the model itself says first (setting `continued`). An object is tokenised alone, with what the tokenizer
@@ -42,7 +42,7 @@ from aftershock.requests import EditRequest, Query
 
 
 class Kn(ContextEditor):
-    """Several requests of a case are written one after the other, each on top of the ones before."""
+    """KN; several requests of a case are written in turn, each on top of the ones before."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Kn(ContextEditor):
     def _write(
         self, n_cases: int, asked: Mapping[int, EditRequest], state: State
     ) -> tuple[State, dict[str, Any]]:
-        """The change that writes request `asked[i]` in case i, and how it came about."""
+        """Return the change that writes request `asked[i]` in case i, and its diagnostics."""
         settings, rows = self.settings, list(asked)
         read = read_released if settings.variant == "released" else read_objects
         objects = read(self.lm, list(asked.values()), self.templates, settings, state, rows)

@@ -1,4 +1,4 @@
-"""Requests as KN reads them: whose probability is attributed, and what is added to neurons."""
+"""Requests in KN's terms: the objects whose probability is attributed and those added to neurons."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ def read_objects(
     state: State,
     cases: Sequence[int],
 ) -> Objects:
-    """The old and new objects as the paper has them.
+    """The old and new objects as in the paper.
 
     The old one is the request's, or the token that the model says after its prompt where it names none.
     """
@@ -120,7 +120,7 @@ def _said_by_nameless(
     state: State,
     cases: Sequence[int],
 ) -> dict[int, int]:
-    """The token that the model says after the prompt of each request that names no old object, by number."""
+    """The token that the model gives after the prompt of each request without an old object, by number."""
     nameless = [i for i, request in enumerate(requests) if not request.target_true.strip()]
     tokens = _next_tokens(lm, [prompts[i] for i in nameless], state, [cases[i] for i in nameless])
     return dict(zip(nameless, tokens, strict=True))
@@ -137,7 +137,7 @@ def _pairs(prompts: Sequence[str], targets: Sequence[str]) -> list[tuple[str, st
 def _continue(
     lm: LanguageModel, prompts: Sequence[str], sizes: Sequence[int], state: State, cases: Sequence[int]
 ) -> tuple[list[list[str]], list[list[int]]]:
-    """For each prompt, the texts after which its next `sizes[i]` tokens are likeliest, and these tokens.
+    """The texts before each of a prompt's next `sizes[i]` greedy tokens, and these tokens.
 
     As in the released code each token's text is put behind the prompt, and the whole is tokenised anew.
     """

@@ -1,4 +1,4 @@
-"""LocFT-BF: plain fine-tuning of one place, on all requests at once, in batches over several passes (2025).
+"""LocFT-BF: fine-tuning of one layer or matrix on all requests, in batches over several passes (2025).
 
 All requests of a case are one training set: edits are not made one after the other.
 """

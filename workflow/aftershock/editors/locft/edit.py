@@ -58,12 +58,12 @@ class AddedRow:
 
 
 class LocFt(Editor):
-    """Cases train side by side, each with weights of its own."""
+    """LocFT-BF of cases in one batch, each with weights of its own."""
 
     def edit(
         self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY, memory: Memory | None = None
     ) -> EditResult:
-        """One delta per trained module."""
+        """Return one delta per trained module."""
         name_conflicts(cases)
         pairs = [self._pairs(case) for case in cases]
 
@@ -98,7 +98,7 @@ class LocFt(Editor):
 
     @cached_property
     def added(self) -> AddedRow:
-        """The head's row of [PAD] as transformers draws it: close around the mean of all rows."""
+        """The head's row of [PAD] as transformers initialises it: close to the mean of all rows."""
         head = self.lm.model.get_output_embeddings()
         draw = torch.Generator().manual_seed(derive(self.seed, "locft", "[PAD]"))
         weight = head.weight.detach().double().cpu()

@@ -30,12 +30,12 @@ NAME = "edit"  # of the adapter
 
 
 class Lora(SiteEditor):
-    """A delta of the adapter's rank at each adapted matrix."""
+    """LoRA: a delta of the adapter's rank at each adapted matrix."""
 
     def edit(
         self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY, memory: Memory | None = None
     ) -> EditResult:
-        """Cases one after the other; every one starts from the same draw of A."""
+        """Edit cases one after the other; every one starts from the same draw of A."""
         name_conflicts(cases)
         alone = [self._train(case, select(state, [i])) for i, case in enumerate(cases)]
         delta = tuple(

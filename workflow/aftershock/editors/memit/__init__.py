@@ -16,8 +16,9 @@ class MemitSettings(MultiLayerSettings):
     auto: PROBE_SHARE of the median k^T C^-1 k of the keys of well-known subjects, layer by layer
     (`lm.statistics.probe_keys`)."""
     previous_keys: bool = False
-    """True if an edit also leaves alone what was written at the keys of earlier ones, as the released code of
-    AlphaEdit (Fang et al., 2025) has it for MEMIT."""
+    """True if an edit also preserves the layer's outputs at the keys of earlier ones, as the released code of
+    AlphaEdit (Fang et al., 2025) has it for MEMIT.
+    """
 
 
 METHOD = Method(

@@ -4,8 +4,8 @@ from aftershock.editors.moment_weighted import MomentWeightedEditor
 
 
 class Memit(MomentWeightedEditor):
-    """X = (lambda C + K K^T)^-1 K in each layer; with previous keys X = (lambda C + S + K K^T)^-1 K.
+    """MEMIT: X = (lambda C + K K^T)^-1 K per layer; with previous keys X = (lambda C + S + K K^T)^-1 K.
 
     S is the sum of k k^T over the keys of earlier edits (Fang et al., 2025, whose released function for it
-    never gets to know S; the one in LyapLock's repository does).
+    is never given S; the one in LyapLock's repository does).
     """

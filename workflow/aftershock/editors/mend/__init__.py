@@ -12,7 +12,7 @@ from aftershock.editors.settings import STRICT, Count, Layers, NotNegative, Posi
 
 @dataclass(frozen=True, config=STRICT)
 class MendSettings:
-    """MEND: gradients that a trained hypernetwork turns into edits."""
+    """MEND's settings."""
 
     layers: Layers = (45, 46, 47)
     """Layers whose MLP is edited, first and last matrices; the hypernetwork is trained for these."""
@@ -30,13 +30,13 @@ class MendSettings:
 
 @dataclass(frozen=True, config=STRICT)
 class MendTraining:
-    """How a hypernetwork is trained; the defaults are the released ones (one edit to a batch).
+    """Training settings of a hypernetwork; the defaults are the released ones (one edit to a batch).
 
     The loss of an edit is cedit * NLL of another wording of it + cloc * KL(unedited || edited) elsewhere.
     """
 
     rank: Count = 1920
-    """Of the hypernetwork's layers, where they are wider."""
+    """Rank of the hypernetwork's layers, where they are wider."""
     n_hidden: Annotated[int, Field(ge=0)] = 1
     edit_lr: float = 1e-4
     """Every matrix's rate to begin with; a negative one makes the untrained edit a step of descent."""
@@ -46,31 +46,31 @@ class MendTraining:
     cedit: NotNegative = 0.1
     cloc: NotNegative = 1.0
     batch_edits: Count = 1
-    """Edits of one batch, side by side, each with its own delta."""
+    """Edits of one batch, each with its own delta."""
     locality_texts: Count = 1
     """Other texts that each edit should leave alone."""
     same_relation: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of these that have the relation of the edit, where the texts come from the graph."""
     wordings: Literal["paraphrase", "any"] = "paraphrase"
-    """What the edited model is asked: a paraphrase, or any prompt, that of the edit among them."""
+    """Prompts of the edited model: a paraphrase, or any prompt, that of the edit among them."""
     accumulate: Count = 10
     """Batches of one update."""
     first_update: Literal["exact", "released"] = "released"
     """Released: the first update comes one batch late, and is the sum of its gradients over `accumulate`."""
     grad_clip: Positive = 100.0
     decay: bool = False
-    """Whether the learning rates fall linearly to zero at `steps`."""
+    """True if the learning rates fall linearly to zero at `steps`."""
     steps: Count = 100_000
     """Batches at most."""
     val_interval: Count = 1000
-    """Batches between two looks at the dev split."""
+    """Batches between two evaluations on the dev split."""
     val_edits: Count = 500
     patience: Count = 20_000
     """Batches without a lower dev loss after which training ends."""
 
 
 def mend_training(*layers: Mapping[str, Any]) -> MendTraining:
-    """Return how a hypernetwork is trained: the defaults, overridden by each of `layers` in turn."""
+    """Return a hypernetwork's training settings: the defaults, overridden by each of `layers` in turn."""
     return merge(MendTraining, "mend", *layers)
 
 

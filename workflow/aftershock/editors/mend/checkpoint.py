@@ -1,4 +1,4 @@
-"""How far training MEND has come, and that in a file, so that a killed training goes on where it was."""
+"""State of MEND's training and its checkpoint file, from which a killed training resumes."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from aftershock.output import whole_file
 
 @dataclass
 class TrainingState:
-    """What training carries from batch to batch beside the network and its optimizer.
+    """State of training between batches, beside the network and its optimizer.
 
     Random numbers depend on the batch's number, so that this is all of their state.
     """
@@ -27,17 +27,17 @@ class TrainingState:
     best_step: int = 0
     best_total: float = math.inf
     skipped: int = 0
-    since: list[tuple[float, float]] = field(default_factory=list)  # losses since the last look at dev
+    since: list[tuple[float, float]] = field(default_factory=list)  # losses since the last evaluation on dev
     curve: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @classmethod
     def start(cls, net: Hypernetwork) -> "TrainingState":
-        """Before the first batch."""
+        """The state before the first batch."""
         return cls(best=_copied(net))
 
     def add(self, losses: tuple[float, float] | None) -> None:
-        """Note a batch's losses, or that it was left out."""
+        """Record a batch's losses, or that it was left out."""
         if losses is None:
             self.skipped += 1
         else:
@@ -63,7 +63,7 @@ SAVED = ("step", "seconds", "best_step", "best_total", "skipped", "since", "curv
 def save_checkpoint(
     path: Path, net: Hypernetwork, optimizer: torch.optim.Adam, state: TrainingState, identity: str
 ) -> None:
-    """Write all of it, whole or not at all. To be called between an update and the next batch."""
+    """Write network, optimizer and state atomically; call it between an update and the next batch."""
     tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in state.best.items()}
     for number, values in optimizer.state_dict()["state"].items():

@@ -1,4 +1,4 @@
-"""Batches of training edits: which edits, other wordings and texts to leave alone come together."""
+"""Batches of training edits with other wordings and texts that should not change."""
 
 import hashlib
 import json
@@ -39,7 +39,7 @@ class Pool:
     def of(
         cls, lm: LanguageModel, edits: pd.DataFrame, local: pd.DataFrame, settings: MendTraining
     ) -> "Pool":
-        """From the rows of one split; ValueError when there is no text to leave alone."""
+        """Encode the rows of one split; ValueError when there is no text to leave alone."""
         if not len(local):
             raise ValueError("MEND has no locality text to train on")
         asked = [
@@ -60,7 +60,7 @@ class Pool:
         )
 
     def draw(self, rng: np.random.Generator) -> Batch:
-        """A batch of different edits."""
+        """Draw a batch of different edits."""
         size = min(self.settings.batch_edits, len(self.edits))
         return self.batch(rng.choice(len(self.edits), size, replace=False), rng)
 
@@ -86,7 +86,7 @@ class Pool:
         )
 
     def development(self, seed: int) -> list[Batch]:
-        """The same edits at every look: as many as are set, or all there are."""
+        """Batches of dev edits, the same at every evaluation: as many as are set, or all there are."""
         rng = generator(seed, "mend dev")
         chosen = rng.permutation(len(self.edits))[: self.settings.val_edits]
         return [
@@ -115,7 +115,7 @@ def train_hypernetwork(
     checkpoint: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[Hypernetwork, pd.DataFrame]:
-    """A hypernetwork for `layers` trained on the rows of split train, and its curve.
+    """Train a hypernetwork for `layers` on the rows of split train; return it with its curve.
 
     `edits` and `local` are laid out by `datasets.mend`. The dev rows say when to end and which state is kept.
     A checkpoint counts only for the same weights, settings, layers, seed and rows, read alike.

@@ -4,7 +4,7 @@ The hypernetwork is trained by its own stage (`mend_training`) and belongs to on
 by side; a case's requests share one loss. An edit of an edited model takes its gradient there.
 
 `variant: released` does what the wrapper did that published comparisons ran: its normaliser starts anew when
-the file is loaded and goes on learning from every edit, so that the first edit replaces what training had
+the file is loaded and continues to learn from every edit, so that the first edit replaces what training had
 collected and each later one depends on those before it, controls included. Its cases come one by one.
 """
 
@@ -26,11 +26,11 @@ from aftershock.lm.networks.hypernetwork import Hypernetwork, TooFewTokensError,
 from aftershock.lm.texts.tokens import Pair, encode_pairs
 from aftershock.requests import EditRequest
 
-CPU_TOKENS = 4096  # of requests whose gradients are taken together; more gain a CPU nothing
+CPU_TOKENS = 4096  # tokens of a batch of gradients; larger batches are no faster on a CPU
 
 
 class Mend(Editor):
-    """Deltas of low rank at the first and last matrices of some MLPs, a rank for each token of a case."""
+    """MEND: low-rank deltas at the first and last matrices of some MLPs, a rank per token of a case."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class Mend(Editor):
 
 
 def broken_cases(gradients: Gradients, cases: Tensor, n_cases: int) -> list[int]:
-    """The cases with an input or a gradient that is not finite."""
+    """The cases with a non-finite input or gradient."""
     broken = torch.zeros(n_cases, dtype=torch.bool, device=cases.device)
     for pair in gradients.values():
         for tensor in pair:
@@ -149,7 +149,7 @@ def broken_cases(gradients: Gradients, cases: Tensor, n_cases: int) -> list[int]
 
 
 def joined(deltas: Sequence[LowRank]) -> LowRank:
-    """Deltas of one module as one, their cases one after the other; missing ranks are zeros."""
+    """Join deltas of one module along the case axis; missing ranks are zeros."""
     rank = max(delta.U.shape[1] for delta in deltas)
 
     def wide(factor: Tensor) -> Tensor:

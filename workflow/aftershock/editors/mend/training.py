@@ -1,7 +1,7 @@
 """Training MEND's hypernetwork for one model (Mitchell et al., 2022).
 
 Every batch edits the unedited model: each of its edits gets a delta of its own, and the losses of all are
-taken side by side. Gradients reach the hypernetwork through the deltas alone, as in the released code: what
+taken in one batch. Gradients reach the hypernetwork through the deltas alone, as in the released code: what
 it is given counts as data.
 """
 
@@ -52,12 +52,12 @@ class Losses:
     state: State = field(repr=False)
 
     def total(self, settings: MendTraining) -> Tensor:
-        """The mean over edits of what is trained."""
+        """The training loss: the mean over edits."""
         return (settings.cedit * self.edit + settings.cloc * self.local).mean()
 
 
 def losses(lm: LanguageModel, net: Hypernetwork, batch: Batch, observe: bool) -> Losses:
-    """Edit with `net` and see what follows; with `observe` its normalisers see the tokens of the edits."""
+    """Edit with `net` and return the losses; with `observe` its normalisers see the edits' tokens."""
     _, gradients = module_gradients(lm, batch.inner, list(net.shapes), (), batch.edits)
     state = net(gradients, batch.inner.cases, batch.edits, observe)
     with apply_deltas(lm, state, batch.outer.batch):
@@ -90,9 +90,9 @@ def divergence(lm: LanguageModel, texts: Texts, state: State, n_cases: int) -> T
 def validate(
     lm: LanguageModel, net: Hypernetwork, batches: list[Batch], settings: MendTraining
 ) -> dict[str, float]:
-    """Mean losses over dev edits, and two shares: targets said after other wordings, and texts still said.
+    """Mean losses over dev edits, and two shares: greedy targets after other wordings, texts still greedy.
 
-    A text that the unedited model does not say is not counted among those to go on saying.
+    A text that is not greedy in the unedited model is not counted among those to preserve.
     """
     sums = dict.fromkeys(("val_edit", "val_local", "val_total"), 0.0)
     said: list[bool] = []
@@ -124,10 +124,10 @@ def train(
     progress: Progress | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> tuple[Hypernetwork, list[dict[str, float]]]:
-    """The hypernetwork with the lowest dev loss, and the training curve: a row for every look at dev.
+    """Train; return the hypernetwork with the lowest dev loss, and the curve: a row per evaluation on dev.
 
     `draw` makes a batch from a generator that depends on `seed` and the batch's number alone, so that
-    training goes on from a `checkpoint` as if nothing had happened. One with another `identity` is discarded.
+    training resumed from a `checkpoint` gives the same result. One with another `identity` is discarded.
     """
     optimizer = new_optimizer(net, settings)
     state = TrainingState.start(net)
@@ -178,7 +178,7 @@ def train_step(
     optimizer: torch.optim.Adam,
     step: int,
 ) -> tuple[float, float] | None:
-    """Batch number `step` (from 0): its mean losses before, None when its gradient was not finite.
+    """Run batch `step` (from 0): its mean losses before, None when its gradient was not finite.
 
     Such a batch is left out. An update follows where the accumulated batches are due.
     """
@@ -204,7 +204,7 @@ def train_step(
 
 
 def due(step: int, settings: MendTraining) -> bool:
-    """Whether an update follows batch number `step`."""
+    """True if an update follows batch number `step`."""
     if settings.first_update == "released":
         return step > 0 and step % settings.accumulate == 0
     return (step + 1) % settings.accumulate == 0

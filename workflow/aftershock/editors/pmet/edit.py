@@ -1,4 +1,4 @@
-"""PMET: what the last edited layer's attention and MLP should put out, spread over several layers.
+"""PMET: optimised outputs of the last edited layer's attention and MLP, spread over several layers.
 
 Two vectors are optimised at once, one added to the attention's output and one to the MLP's (Li et al., 2024,
 as in EasyEdit). Every layer then writes a share of what the last layer's module still lacks, divided by the
@@ -30,7 +30,7 @@ PARTS = ("attention", "mlp")  # of a value, in this order
 
 
 class Pmet(MultiLayerEditor):
-    """A value has a row for the attention and one for the MLP: (N, 2, d)."""
+    """PMET: a value has a row for the attention and one for the MLP, (N, 2, d)."""
 
     @property
     def site(self) -> str:
@@ -98,7 +98,7 @@ class Pmet(MultiLayerEditor):
         state: State,
         memory: Memory | None,
     ) -> tuple[State, list[str | None], list[dict[str, Any]]]:
-        """The change of each module of each layer in turn: a share of what the last layer's still lacks."""
+        """Change the modules of the layers in turn, each by a share of the current residual."""
         layers = sorted(self.settings.layers)
         failed = torch.tensor([reason is not None for reason in reasons], device=self.lm.device)
         target = mean_by(values.target.double().flatten(1), unit).unflatten(1, (len(PARTS), -1))

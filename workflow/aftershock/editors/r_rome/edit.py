@@ -7,7 +7,7 @@ from aftershock.lm.optimisation.values import Values
 
 
 class RRome(RankOneEditor):
-    """Direction, key and present value are those of the plain prompt, or all are means over the contexts."""
+    """r-ROME: direction, key and output of the plain prompt, or the means of all three over contexts."""
 
     def equation(self, values: Values, keys: Tensor, outputs: Tensor) -> Equation:
         """Return the equation of the key that the settings name."""

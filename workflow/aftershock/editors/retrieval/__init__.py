@@ -1,4 +1,4 @@
-"""Retrieval: of all facts that were written, those near a prompt stand in front of it; no weight changes.
+"""Retrieval: the written facts nearest to a prompt are put before it; no weight changes.
 
 What weight editing is compared with as a "context retriever" (arXiv 2507.05937) or a retrieval baseline
 (Thede et al., 2025, WikiBigEdit). A prompt is encoded by itself, and gets the nearest statements whose
@@ -13,7 +13,7 @@ words of the relation: no threshold tells them apart there.
 
 A case's index holds the facts of its own edits and, as distractors, first edits of other cases of its
 dataset about other subjects, as an editor has that wrote them all; they count as older than the case's own.
-An index over a sequence of edits, whose order would matter, is not there.
+An index over a sequence of edits, whose order would matter, is not implemented.
 """
 
 from typing import Annotated, Literal
@@ -28,7 +28,7 @@ from aftershock.editors.statements import Order, Reserve, StatementTemplate
 
 @dataclass(frozen=True, config=STRICT)
 class RetrievalSettings:
-    """Hyperparameters of comparing a prompt with facts, and of the text that then stands in front of it."""
+    """Settings of comparing a prompt with facts, and of the text put before it."""
 
     nearest: Count = 1
     """Statements that a prompt gets at most. Several true objects of one prompt need as many."""
@@ -46,8 +46,9 @@ class RetrievalSettings:
     separator: str = " "
     """The text between statements, and between these and the prompt."""
     order: Order = "newest_last"
-    """Where the nearest statement stands (the newest of equally near ones): next to the prompt, or first of
-    all."""
+    """Position of the nearest statement (the newest of equally near ones): next to the prompt, or first of
+    all.
+    """
     examples: Annotated[int, Field(ge=0)] = 0
     """Facts of other cases, each stated and then taken up, in front of the statements of a prompt that gets
     any."""

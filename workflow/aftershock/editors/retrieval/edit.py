@@ -1,4 +1,4 @@
-"""Retrieval of facts for each prompt: see the package."""
+"""Editor of retrieval: see the package."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from aftershock.requests import EditRequest
 
 
 class Retrieval(TextEditor):
-    """An index of a case's statements, and of others where there are distractors."""
+    """Retrieval: an index of a case's statements, and of distractors where there are any."""
 
     def make_delta(self, cases: Cases, state: State) -> Context:
         """Return the index of the cases' facts; distractors are in the first one of a state."""

@@ -19,7 +19,7 @@ class RomeSettings(ValueOptions):
     """Largest norm of the value's change, in norms of the value."""
     kl_factor: NotNegative = 0.0625
     mom2_adjustment: bool = True
-    """Whether the key is whitened with the second moments."""
+    """True if the key is whitened with the second moments."""
     context_lengths: tuple[tuple[Count, Count], ...] = ((5, 10), (10, 10))
     """(tokens, texts) sampled from the model to read the prompt after, beside the plain prompt."""
     context_openings: tuple[str, ...] = ()

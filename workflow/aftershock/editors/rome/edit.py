@@ -7,8 +7,8 @@ from aftershock.lm.optimisation.values import Values
 
 
 class Rome(RankOneEditor):
-    """Where the plain prompt's key has next to nothing of the mean key's direction, the change explodes."""
+    """ROME; the change explodes if the plain prompt's key has almost no part in the mean key's direction."""
 
     def equation(self, values: Values, keys: Tensor, outputs: Tensor) -> Equation:
-        """Return the mean key for the direction, the plain prompt's for the division (released code)."""
+        """Return the equation: mean key for the direction, plain prompt's for the division (as released)."""
         return Equation(keys.mean(dim=1), keys[:, 0], outputs[:, 0], values.target.double())

@@ -1,4 +1,4 @@
-"""SERAC: edits in a cache, which a second model answers for (Mitchell et al., 2022).
+"""SERAC: a cache of edits, answered by a second model (Mitchell et al., 2022).
 
 SERAC changes no weight. A scope classifier says whether a prompt is about an edit of the cache, and a small
 counterfactual model then answers it, given the edit and the prompt.
@@ -38,11 +38,11 @@ class SeracTraining:
 
     objective: Literal["labels", "mixture"] = "labels"
     scope_layers: Count = 2
-    """Of the model's lowest layers, with which the classifier reads."""
+    """Number of the model's lowest layers that the classifier consists of."""
     counterfactual_layers: Count = 4
-    """Of the model's lowest layers, with which the counterfactual model begins."""
+    """Number of the model's lowest layers that the counterfactual model starts from."""
     dimension: Count = 64
-    """Of the classifier's vectors."""
+    """Dimension of the classifier's vectors."""
     distance: Literal["square", "plain", "cosine"] = "square"
     heads: Count = 1
     """Parts of the vectors; the least of their distances counts."""
@@ -59,12 +59,12 @@ class SeracTraining:
     grad_clip: Positive = 100.0
     steps: Count = 10_000
     val_interval: Count = 500
-    """Batches between two looks at the dev split; the state with the lowest loss there is kept."""
+    """Batches between two evaluations on the dev split; the state with the lowest loss there is kept."""
     val_edits: Count = 256
 
 
 def serac_training(*layers: Mapping[str, Any]) -> SeracTraining:
-    """Return how SERAC's models are trained: the defaults, overridden by each of `layers` in turn."""
+    """Return SERAC's training settings: the defaults, overridden by each of `layers` in turn."""
     return merge(SeracTraining, "serac", *layers)
 
 

@@ -1,4 +1,4 @@
-"""Batches of training edits for SERAC, with prompts that are about them and prompts that are not."""
+"""Batches of training edits for SERAC, with prompts in their scope and out of it."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,16 +18,16 @@ About = tuple[str, str]
 
 @dataclass(frozen=True)
 class Asked:
-    """A prompt and its target, read as they stand, and what they are about."""
+    """A prompt and its target as tokens, and the facts that they are about."""
 
     about: About
     prompt: str
-    ids: Sequence[int]  # of the prompt by itself, as the classifier reads it
+    ids: Sequence[int]  # of the prompt alone, as the classifier reads it
     pair: Pair
 
 
 def read_asked(lm: LanguageModel, rows: Sequence[tuple[About, str, str]]) -> list[Asked]:
-    """Prompts and targets, read by `lm`, and what they are about."""
+    """Encode prompts and targets with `lm`, and keep the facts that they are about."""
     read = lm.encode([prompt for _, prompt, _ in rows])
     pairs = encode_pairs(lm, [(prompt, target) for _, prompt, target in rows])
     return [
@@ -38,7 +38,7 @@ def read_asked(lm: LanguageModel, rows: Sequence[tuple[About, str, str]]) -> lis
 
 @dataclass(frozen=True)
 class Edit:
-    """An edit: its text, and the same fact asked for with every prompt, that of the edit first."""
+    """An edit: its text, and its fact after every prompt, that of the edit first."""
 
     text: str
     asked: list[Asked]
@@ -46,7 +46,7 @@ class Edit:
 
     @property
     def about(self) -> About:
-        """The subject and relation of prompts in its scope."""
+        """The subject and relation that define its scope."""
         return self.asked[0].about
 
 
@@ -65,7 +65,7 @@ class Pool:
     def __init__(
         self, lm: LanguageModel, edits: pd.DataFrame, others: pd.DataFrame, settings: SeracTraining
     ) -> None:
-        """From rows of one split, as `datasets.mend` has them; ValueError without texts to leave alone."""
+        """Encode rows of one split, as `datasets.mend` has them; ValueError without texts to leave alone."""
         self.settings = settings
         rows = list(
             zip(edits["subject"], edits["relation_id"], edits["prompts"], edits["target_new"], strict=True)
@@ -93,7 +93,7 @@ class Pool:
                 self._near[name].append(i)
 
     def draw(self, rng: np.random.Generator) -> Chosen:
-        """A batch of different edits."""
+        """Draw a batch of different edits."""
         size = min(self.settings.batch_edits, len(self.edits))
         return self.choose(rng.choice(len(self.edits), size, replace=False), rng)
 

@@ -1,4 +1,4 @@
-"""SERAC: an edit is put into a cache, and a counterfactual model answers what is about it.
+"""SERAC: edits are put into a cache, and a counterfactual model answers prompts in their scope.
 
 The scope classifier and the counterfactual model are trained by their own stage (`serac_training`) and belong
 to one model. Nothing is optimised for an edit: its text is kept, with the vector that the classifier makes of
@@ -31,7 +31,7 @@ EPSILON = torch.finfo(torch.float32).eps  # that the released mixture adds to ev
 
 
 class Serac(Editor):
-    """One change of the scores per call: as many cached edits as the largest case has requests."""
+    """SERAC: one delta per call, with as many cached edits as the largest case has requests."""
 
     def __init__(
         self,
@@ -100,14 +100,14 @@ class Serac(Editor):
         return texts, keys
 
     def key(self, request: EditRequest) -> str:
-        """The text that prompts are compared with."""
+        """The text that prompts are compared with to find a request."""
         if self.settings.variant == "paper":
             return bare(request.text)
         trimmed = join(request.text, request.target_new).rsplit(" ", 1)[0]
         return trimmed + self.models.classifier.encoder.separator
 
     def _too_long(self, cases: Sequence[Sequence[EditRequest]], texts: Tensor) -> list[str | None]:
-        """Why the counterfactual model cannot read an edit and its own prompt; None where it can."""
+        """Reason why the counterfactual model cannot read an edit and its own prompt; None where it can."""
         most = self.models.counterfactual.context // 2
         lengths = (texts > 0).sum(dim=2).max(dim=1).values.tolist()
         return [
@@ -120,7 +120,7 @@ class Serac(Editor):
     def _losses(
         self, cases: Sequence[Sequence[EditRequest]], state: State, delta: Routed
     ) -> tuple[list[float], list[str | None]]:
-        """The mean loss of each case's target tokens after its edit, and why a case cannot be edited."""
+        """The mean loss of each case's target tokens after its edit, and the reason why it failed."""
         queries = [Query(r.text, r.target_new, i) for i, case in enumerate(cases) for r in case]
         found: list[list[float]] = []
         for scores in score_states(self.lm, queries, [state, (*state, delta)]):

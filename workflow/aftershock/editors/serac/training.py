@@ -59,7 +59,7 @@ class Networks(nn.Module):
         return {name: parameter.detach().clone() for name, parameter in self.named_parameters()}
 
     def log_similarity(self, x: Tensor, keys: Tensor) -> Tensor:
-        """As the finished classifier has it, for vectors that broadcast."""
+        """Logarithm of the similarity, as `ScopeClassifier` computes it, of vectors that broadcast."""
         return -self.log_scale.exp() * distance(
             x, keys, self.shape.distance, self.shape.heads, self.shape.bound
         )
@@ -117,17 +117,17 @@ def predict(model: PreTrainedModel, pairs: Sequence[Pair]) -> Predicted:
 
 @dataclass(frozen=True)
 class Losses:
-    """Losses of a batch, and what became of each of its edits and texts."""
+    """Losses of a batch, and the results of each of its edits and texts."""
 
     scope: Tensor
     answer: Tensor
     in_scope: Tensor  # true where an edit's own prompt is found to be in its scope, (edits,)
-    out_of_scope: Tensor  # true where another text is found to be out of it, (edits * other_texts,)
-    said: Tensor  # true where the counterfactual model says the target, (edits,)
+    out_of_scope: Tensor  # true where another text is classified as out of it, (edits * other_texts,)
+    said: Tensor  # true where the target is greedy in the counterfactual model, (edits,)
 
     @property
     def total(self) -> Tensor:
-        """The trained parameters."""
+        """The training loss, whose gradients reach the trained parameters."""
         return self.scope + self.answer
 
 
@@ -223,7 +223,7 @@ def train(
     seed: int,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Tensor], Shape, pd.DataFrame]:
-    """The weights with the lowest dev loss, their shape, and the training curve: a row per look at dev.
+    """Train; return the weights with the lowest dev loss, their shape, and the curve: a row per evaluation.
 
     `pools` has "train" and "dev". A batch depends on `seed` and its number alone.
     """
@@ -273,7 +273,7 @@ def train_models(
     seed: int,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Tensor], Shape, pd.DataFrame]:
-    """As `train` has it, on rows that are laid out by `datasets.mend`."""
+    """Train as `train`, on rows of `datasets.mend`."""
     pools = {
         split: Pool(lm, edits[edits["split"] == split], others[others["split"] == split], settings)
         for split in ("train", "dev")
@@ -282,6 +282,6 @@ def train_models(
 
 
 def _share_of_rate(step: int, settings: SeracTraining) -> float:
-    """The share of the full rate at a step: a linear rise, then a linear fall."""
+    """Share of the full learning rate at a step: a linear rise, then a linear fall."""
     rise = max(1, math.ceil(settings.warmup * settings.steps))
     return min((step + 1) / rise, (settings.steps - step) / max(1, settings.steps - rise))

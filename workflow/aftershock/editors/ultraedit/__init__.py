@@ -1,4 +1,4 @@
-"""UltraEdit: one gradient of each request, normalised over all edits so far and solved for in closed form.
+"""UltraEdit: one gradient per request, normalised over all edits so far and solved for in closed form.
 
 Gu et al. (2025). There is no hypernetwork, no second moments and no value that is optimised: the memory is
 two vectors and a count for each shape of an edited matrix.
@@ -16,7 +16,7 @@ from aftershock.editors.sites import Sites
 
 @dataclass(frozen=True, config=STRICT)
 class UltraEditSettings:
-    """One edit is one turn: all requests of a case, solved for together from the weights before it."""
+    """UltraEdit's settings: one edit is one turn, all requests of a case solved for together."""
 
     layers: Layers = (38, 39, 40, 41, 42, 43, 44, 45, 46)
     modules: Sites = Field(default_factory=lambda: {"out": None})

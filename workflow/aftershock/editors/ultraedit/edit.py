@@ -38,9 +38,7 @@ from aftershock.lm.memory import batch_limit, run_in_parts, token_bytes
 from aftershock.lm.texts.tokens import Pair, encode_pairs
 from aftershock.requests import EditRequest
 
-CPU_TOKENS = (
-    512  # of mini-batches whose gradients are taken together: more are no faster, and less alike in length
-)
+CPU_TOKENS = 512  # tokens of mini-batches run together: more are no faster, and differ more in length
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class Collected:
 
 
 class UltraEdit(SiteEditor):
-    """A delta of low rank at each edited matrix, with a rank for each target token of the largest case."""
+    """UltraEdit: a low-rank delta at each edited matrix, a rank per target token of the largest case."""
 
     @property
     def full(self) -> bool:
@@ -78,7 +76,7 @@ class UltraEdit(SiteEditor):
     def edit(
         self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY, memory: Memory | None = None
     ) -> EditResult:
-        """One turn for each case; `steps` count its mini-batches, and memory is what the normalisers saw."""
+        """Make one turn for each case; `steps` count its mini-batches, the memory holds the statistics."""
         name_conflicts(cases)
         n, batches = len(cases), self.mini_batches(cases)
         if memory is None and self.settings.warm_up:
@@ -176,7 +174,7 @@ class UltraEdit(SiteEditor):
     def _part(
         self, batches: Sequence[MiniBatch], state: State, n: int
     ) -> tuple[list[int], Tensor, dict[str, Collected]]:
-        """Numbers and losses of some mini-batches that run together, and what they say to each module."""
+        """Numbers and losses of some mini-batches that run together, and the rows of each module."""
         cases = sorted({batch.case for batch in batches})
         place = {case: i for i, case in enumerate(cases)}
         rows = [(i, batch, pair) for i, batch in enumerate(batches) for pair in batch.pairs]
@@ -201,7 +199,7 @@ class UltraEdit(SiteEditor):
     def _faults(
         self, collected: Mapping[str, Collected], losses: Sequence[float], owner: Tensor, n: int
     ) -> list[str | None]:
-        """Why each case cannot be edited: a loss, an input or a gradient that is not finite."""
+        """Reason why each case cannot be edited: a loss, an input or a gradient is not finite."""
         reasons: list[str | None] = [None] * n
         for case, loss in zip(owner.tolist(), losses, strict=True):
             if not torch.tensor(loss).isfinite():
@@ -257,13 +255,13 @@ def _joined(rows: Sequence[Rows]) -> Rows:
 
 
 def _nothing_in(delta: LowRank, failed: Tensor) -> LowRank:
-    """The change with zeros where a case `failed`, in U as well: what a matrix read may be NaN."""
+    """The change with zeros where a case `failed`, in U as well: inputs may be NaN."""
     gone = failed[:, None, None]
     return LowRank(delta.module, delta.U.masked_fill(gone, 0.0), delta.V.masked_fill(gone, 0.0))
 
 
 def _at(tensor: Tensor, positions: Tensor) -> Tensor:
-    """`tensor` (rows, seq, width) at some positions (rows, k) of each row."""
+    """`tensor` (rows, seq, width) at positions (rows, k) of each row."""
     return tensor.gather(1, positions[..., None].expand(-1, -1, tensor.shape[-1]))
 
 

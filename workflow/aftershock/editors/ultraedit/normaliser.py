@@ -1,4 +1,4 @@
-"""UltraEdit's running statistics of what an edited matrix reads and of the gradient at its output.
+"""UltraEdit's running statistics of an edited matrix's inputs and of the gradients at its output.
 
 One normaliser serves all matrices of one shape. It sees blocks of rows x = [h; g], a block for each
 mini-batch and matrix, and for each block of b rows (Welford, 1962; Chan et al., 1979)
@@ -22,7 +22,7 @@ SMALLEST = 1e-6  # eigenvalue of the gradients' covariance, as StableEdit has it
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of several cases: what a matrix read, and the gradient at its output; float64."""
+    """Rows of several cases: a matrix's inputs, and the gradients at its output; float64."""
 
     h: Tensor  # (rows, d_in)
     g: Tensor  # (rows, d_out)
@@ -31,7 +31,7 @@ class Rows:
 
     @property
     def x(self) -> Tensor:
-        """Both side by side."""
+        """Inputs and gradients joined along the width."""
         return torch.cat([self.h, self.g], dim=1)
 
 
@@ -53,7 +53,7 @@ class Statistics:
         full: bool,
         device: torch.device,
     ) -> "Statistics":
-        """Those of a shape (d_in, d_out) in an editor's memory."""
+        """Read the statistics of a shape (d_in, d_out) from an editor's memory."""
         d_in, d_out = shape
         sizes: dict[str, tuple[int, ...]] = {"n": (), "mean": (d_in + d_out,), "M": (d_in + d_out,)}
         if full:
@@ -67,12 +67,12 @@ class Statistics:
         return cls(**found)
 
     def as_memory(self, shape: tuple[int, int]) -> dict[str, Tensor]:
-        """The statistics by the names that `read` knows."""
+        """The statistics under the names that `read` expects."""
         parts = {"n": self.n, "mean": self.mean, "M": self.M, "Q": self.Q}
         return {f"{shape[0]}x{shape[1]}.{name}": part for name, part in parts.items() if part is not None}
 
     def where(self, kept: Tensor, other: "Statistics") -> "Statistics":
-        """These in the cases that are true in `kept` (B,), `other` elsewhere."""
+        """These statistics in the cases that are true in `kept` (B,), `other` elsewhere."""
 
         def choose(mine: Tensor, theirs: Tensor) -> Tensor:
             return torch.where(kept.view(-1, *[1] * (mine.ndim - 1)), mine, theirs)
@@ -82,7 +82,7 @@ class Statistics:
         return Statistics(**parts, Q=Q)
 
     def observe(self, rows: Rows, biased: bool = False, lone: float = 0.0) -> "Statistics":
-        """The statistics with the blocks of `rows` taken in.
+        """The statistics updated with the blocks of `rows`.
 
         A block of a single row has no variance; it is counted with `lone`, zero or NaN, for its unbiased one.
         """

@@ -1,4 +1,4 @@
-"""An atlas that is being made: entities with their names, facts, and what is left out, by reason."""
+"""An atlas under construction: entities with their names, facts, and counts of omissions by reason."""
 
 import unicodedata
 from collections import Counter, defaultdict
@@ -44,7 +44,7 @@ class Atlas:
         self.countries = self._countries()
 
     def entity(self, kind: str, code: str, label: str) -> Entity:
-        """Return an entity, called `label` from now on."""
+        """Return an entity, labelled `label` from now on."""
         found = Entity(kind, code)
         self.labels[found] = label.strip()
         return found
@@ -58,14 +58,14 @@ class Atlas:
         self.left_out[name, reason] += number
 
     def is_reviewed(self, relation: str, code: str) -> bool:
-        """Return True, and count it, where people have left out a country's fact."""
+        """Return True, and count it, where reviewers left out a country's fact."""
         found = code in self.spec["left_out"].get(relation, {})
         if found:
             self.leave_out(relation, REVIEWED)
         return found
 
     def dominates(self, number: int, others: list[int]) -> bool:
-        """Return True where so many inhabitants are by far more than those of all others of the same name."""
+        """Return True if `number` inhabitants are far more than those of all others of the same name."""
         return number >= self.spec["dominance"] * max(others, default=0)
 
     @cached_property

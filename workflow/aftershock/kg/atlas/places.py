@@ -61,7 +61,7 @@ def add_cities(atlas: Atlas) -> None:
 
 
 def _clear_cities(atlas: Atlas, listed: Mapping[str, list[City]]) -> dict[str, list[City]]:
-    """Of each country the cities whose names say which city is meant; the others are counted by reason."""
+    """The cities of each country whose names are unambiguous; the others are counted by reason."""
     inhabitants: dict[str, dict[str, int]] = defaultdict(dict)  # of the largest city of a name, by country
     for code, cities in listed.items():
         for city in cities:
@@ -152,7 +152,7 @@ def add_continents(atlas: Atlas) -> None:
 
 
 def _add_continents_of_cities(atlas: Atlas, continents: Mapping[Entity, Entity]) -> None:
-    """Add the continents of cities: their countries', where their time zones say the same."""
+    """Add the continents of cities: their countries', where their time zones agree."""
     zones = {str(city["geonameid"]): city["timezone"].partition("/")[0] for city in atlas.sources.cities}
     for city, country in atlas.cities:
         if country not in continents:

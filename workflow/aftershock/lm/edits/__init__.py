@@ -3,7 +3,7 @@
 A state is a tuple of deltas, each with a leading case axis. The unedited model is the empty tuple, and a
 model after two edits is the deltas of both side by side: undoing an edit is leaving its deltas out.
 
-`delta` says what a delta has to offer and what it is told of a batch. Kinds are one module each: `low_rank`,
+`delta` has the contract of a delta and its view of a batch. Kinds are one module each: `low_rank`,
 `dense`, `rows` and `scale` change weights (`weights` holds what they share), `codebook` replaces outputs of
 modules. `state` applies deltas and does everything else that concerns several of them. Only what needs them
 imports `context` and `index` (kinds that put text before prompts), `measures` (how large a change is), `fold`

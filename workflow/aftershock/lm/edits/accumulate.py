@@ -1,4 +1,4 @@
-"""The state after many edits, in as much memory as the changed weights take, however many edits there are."""
+"""The state after many edits, in the memory of the changed weights, however many edits there are."""
 
 from dataclasses import replace
 
@@ -60,7 +60,7 @@ def _total(change: WeightDelta) -> Dense | Scale:
 
 
 def _sum(total: Delta, change: WeightDelta) -> Dense | Scale:
-    """`total` with `change` added in place, as an object of its own: others tell states apart by these."""
+    """`total` with `change` added in place, as a new object: states are told apart by object identity."""
     assert isinstance(total, Dense | Scale)
     if isinstance(change, LowRank):
         U, V = (factor.to(total.weight).contiguous() for factor in (change.U, change.V))

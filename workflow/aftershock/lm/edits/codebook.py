@@ -1,4 +1,4 @@
-"""Outputs of a module that are replaced near stored inputs, as GRACE's adaptors do it."""
+"""Replacement of a module's outputs near stored inputs, as in GRACE's adaptors."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,18 +13,17 @@ from aftershock.lm.edits.delta import Batch, CaseTensors, Delta, PromptDecision,
 from aftershock.lm.model import LanguageModel
 
 Tokens = Literal["last", "before", "prompt", "all"]
-"""Whose outputs are replaced: the prompt's last token's, those of the tokens before it, both, or all that
-there are, behind the prompt too."""
+"""Tokens whose outputs are replaced: the prompt's last, those before it, both, or all later ones too."""
 Distance = Literal["euclidean", "cosine"]
 ROUNDING = 1e-5
-"""Of distances, relative to the norm of a key: in another batch the same text is a little elsewhere."""
+"""Rounding of distances, relative to the norm of a key: the same text differs slightly between batches."""
 NO_TOKEN = -1  # in labels of different lengths
 
 
 @register
 @dataclass(frozen=True)
 class Codebook(CaseTensors):
-    """Where a module's input at a prompt's end lies within a key's radius, the key's value replaces outputs.
+    """Replaces a module's outputs by a key's value where its input at the prompt's end is within the radius.
 
     Of several keys the nearest one counts, of equally near ones the first; it may be too far. A delta of the
     same module and kind that follows stands for the whole codebook in the cases where it has entries.
@@ -35,13 +34,13 @@ class Codebook(CaseTensors):
     distance: Distance
     keys: Tensor  # (B, n, d_in)
     values: Tensor  # (B, n, d_out)
-    outputs: Tensor  # (B, n, d_out), what the module puts out at the keys
+    outputs: Tensor  # (B, n, d_out), the module's outputs at the keys
     epsilons: Tensor  # (B, n), radii
-    labels: Tensor  # (B, n, t), what was to be said; NO_TOKEN behind shorter ones
+    labels: Tensor  # (B, n, t), target tokens; NO_TOKEN behind shorter ones
     used: Tensor  # (B, n), false where a case has fewer entries
 
     def nearest(self, queries: Tensor, cases: Tensor) -> tuple[Tensor, Tensor]:
-        """The distance to the nearest key of each query's case, (rows,), and which one it is."""
+        """The distance to the nearest key of each query's case, (rows,), and the index of that key."""
         distance = queries.new_full((len(queries),), torch.inf)
         entry = torch.zeros_like(cases)
         for case in cases.unique().tolist():
@@ -96,11 +95,11 @@ class Codebook(CaseTensors):
 
     @property
     def size(self) -> tuple[int, int]:
-        """Entries and label tokens of the largest."""
+        """The largest numbers of entries and of label tokens."""
         return self.labels.shape[1], self.labels.shape[2]
 
     def padded(self, entries: int, tokens: int) -> "Codebook":
-        """The same with room for so many entries and label tokens at least."""
+        """The codebook padded to at least `entries` entries and `tokens` label tokens."""
         more, longer = (
             max(0, wanted - own) for wanted, own in zip((entries, tokens), self.size, strict=True)
         )
@@ -129,7 +128,7 @@ class Codebook(CaseTensors):
         return change.masked_fill(~self.used, 0.0).sum(dim=1)
 
     def random_like(self, generators: Sequence[torch.Generator]) -> "Codebook":
-        """The same keys and radii, with values as far from the outputs there, in random directions."""
+        """A codebook with these keys and radii, and random values as far from the outputs."""
         change = self.values - self.outputs
         noise = change.clone()
         for case, generator in enumerate(generators):

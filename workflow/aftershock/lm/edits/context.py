@@ -1,4 +1,4 @@
-"""Changes that are text: statements of facts that a model reads before its prompts.
+"""Changes in the form of text: statements of facts that a model reads before its prompts.
 
 Statements are kept as bytes in tensors with a case axis, so that they are saved, selected and loaded like any
 other change. They enter a prompt before anything is put around it: they stand inside the frame of a chat
@@ -43,7 +43,7 @@ UNRELATED = (
 @register
 @dataclass(frozen=True)
 class Context(CaseTensors):
-    """Statements that stand before every prompt of a case, with example statements before them.
+    """Statements put before every prompt of a case, with example statements before them.
 
     A state's deltas of this kind act as one: all statements together, in the order of the edits. Where they
     leave no room in the model's context for a prompt and `reserve` tokens behind it, examples are left out
@@ -67,7 +67,7 @@ class Context(CaseTensors):
 
     @property
     def first_layer(self) -> int:
-        """The first one, whose input is another."""
+        """0: the input of the first layer changes."""
         return 0
 
     @property
@@ -81,7 +81,7 @@ class Context(CaseTensors):
         return unpack_texts(self.texts, self.sizes)
 
     def rewrite(self, lm: LanguageModel, prompts: Sequence[str], cases: Sequence[int]) -> Sequence[str]:
-        """The prompts with statements before them, as many as there is room for."""
+        """The prompts with as many statements before them as fit."""
         asked = list(dict.fromkeys(zip(prompts, cases, strict=True)))
         examples = unpack_texts(self.examples, self.example_sizes)
         fitted = [
@@ -101,7 +101,7 @@ class Context(CaseTensors):
         return [read[pair] for pair in zip(prompts, cases, strict=True)]
 
     def choose(self, lm: LanguageModel, asked: Sequence[tuple[str, int]]) -> Sequence[Sequence[str]]:
-        """The statements that stand before each (prompt, case), those first that give way first."""
+        """The statements to put before each (prompt, case), those to be dropped first in front."""
         statements = self.statements
         return [statements[case] for _, case in asked]
 
@@ -131,7 +131,7 @@ class Context(CaseTensors):
         return torch.zeros(len(self), dtype=torch.float64)
 
     def random_like(self, generators: Sequence[torch.Generator]) -> Self:
-        """As many statements of UNRELATED, drawn for each case, in the same places."""
+        """The same number of statements of UNRELATED, drawn for each case, in the same places."""
         drawn = [
             [
                 UNRELATED[i]
@@ -148,8 +148,7 @@ class Context(CaseTensors):
 
 
 def _fit(lm: LanguageModel, prompt: str, before: Sequence[str], how: Context) -> tuple[str, int]:
-    """A prompt with as many of the texts `before` it as there is room for, the last ones, and how many are
-    left out."""
+    """A prompt with the last ones of the texts `before` it that fit, and the number left out."""
     room = lm.context - how.reserve
     around = AROUND + len((lm.frame.before + lm.frame.after).encode())
     for lost in range(len(before)):

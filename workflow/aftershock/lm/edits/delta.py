@@ -1,4 +1,4 @@
-"""The contract of a change of a model, and what it is told of the rows that run."""
+"""The contract of a change of a model, and its view of the rows that run."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from aftershock.lm.model import LanguageModel
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows that run together: each is a prompt, and perhaps targets behind it.
+    """Rows that run together: each is a prompt, possibly followed by targets.
 
     A pass computes a column for each token that runs. In the first pass inside an `attach` column j is token
     j of `ids`, or token `positions[:, j]` where these are given; later passes go on behind, from a cache,
@@ -58,7 +58,7 @@ class PromptDecision:
         self._made: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """What `decide` makes of the inputs at the prompts' ends, (rows, width)."""
+        """Return `decide` of the inputs at the prompts' ends, (rows, width), computed in the first pass."""
         if self._made is None:
             columns = self._batch.prompt_columns.to(x.device)
             with torch.no_grad():
@@ -67,7 +67,7 @@ class PromptDecision:
 
 
 BEHIND_LAYERS = sys.maxsize
-"""In place of a layer, for what changes the scores of the next token alone."""
+"""Stands for the layer of changes that affect next-token scores alone."""
 
 
 class Delta(Protocol):
@@ -77,17 +77,17 @@ class Delta(Protocol):
     """True for a change of one module's weight and bias: it adds up with others of the same `module`, and can
     be folded and exported. Such kinds derive from `weights.WeightDelta`."""
     per_token: ClassVar[bool]
-    """True if what changes at a token depends on the module's input at this token alone. Otherwise all tokens
-    of a row run in all modules, even where only some of them are read."""
+    """True if the change at a token depends on the module's input at this token alone. Otherwise all tokens
+    of a row run in all modules, even where only some of them are read.
+    """
 
     @property
     def first_layer(self) -> int:
-        """The lowest layer that puts out something else; 0 where everything may change, and BEHIND_LAYERS
-        where no layer does."""
+        """The lowest layer with a changed output; 0 where any may be, BEHIND_LAYERS where none is."""
 
     @property
     def name(self) -> str:
-        """What an error calls it: the kind and where it applies."""
+        """Name for error messages: the kind and the module."""
 
     def attach(self, lm: LanguageModel, batch: Batch) -> AbstractContextManager[None]:
         """Context manager: passes inside run row i of `batch` with the change of case `batch.cases[i]`.
@@ -96,14 +96,13 @@ class Delta(Protocol):
         """
 
     def rewrite(self, lm: LanguageModel, prompts: Sequence[str], cases: Sequence[int]) -> Sequence[str]:
-        """The prompts as the model is to read them, prompt i in case `cases[i]`: with text before them.
+        """The prompts with this delta's text before them, prompt i in case `cases[i]`.
 
         What is put before a prompt must depend on this prompt and its case alone.
         """
 
     def follow(self, earlier: "Delta") -> "Delta | None":
-        """One delta for `earlier` and this one, for kinds that choose among all that they know; None where
-        each acts by itself."""
+        """One delta for `earlier` and this one, for kinds that combine; None for those that do not."""
 
     def select(self, indices: Sequence[int] | Tensor) -> Self:
         """The change of some of the cases, in the order of `indices`."""
@@ -124,7 +123,7 @@ class Delta(Protocol):
         """All its tensors by name; with `settings`, enough for `from_tensors`."""
 
     def settings(self) -> dict[str, Any]:
-        """What else it is made of, as JSON can hold it."""
+        """Its other fields, as JSON values."""
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Self:
@@ -155,15 +154,15 @@ class CaseTensors:
         return f"{type(self).__name__} of {self.module}"
 
     def attach(self, lm: LanguageModel, batch: Batch) -> AbstractContextManager[None]:
-        """Nothing: for kinds that only rewrite prompts."""
+        """Do nothing: for kinds that only rewrite prompts."""
         return nullcontext()
 
     def rewrite(self, lm: LanguageModel, prompts: Sequence[str], cases: Sequence[int]) -> Sequence[str]:
-        """The prompts as they are."""
+        """The prompts unchanged."""
         return prompts
 
     def follow(self, earlier: Delta) -> Delta | None:
-        """None: each by itself."""
+        """None: each delta acts by itself."""
         return None
 
     def tensors(self) -> dict[str, Tensor]:
@@ -171,7 +170,7 @@ class CaseTensors:
         return {name: value for name, value in self._fields().items() if isinstance(value, Tensor)}
 
     def settings(self) -> dict[str, Any]:
-        """The other fields, but for tensors that are left out."""
+        """The fields that are not tensors, without unset ones."""
         return {
             name: value
             for name, value in self._fields().items()

@@ -19,7 +19,7 @@ class Dense(WeightDelta):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of the weight that changes: (d_out, d_in)."""
+        """(d_out, d_in) of the changed weight."""
         return self.weight.shape[1], self.weight.shape[2]
 
     def dense(self) -> Tensor:
@@ -27,7 +27,7 @@ class Dense(WeightDelta):
         return self.weight
 
     def factors(self) -> None:
-        """A matrix of full rank has none."""
+        """None: the matrix has full rank."""
         return None
 
     def _change(self, x: Tensor, rows: CaseRows) -> Tensor:

@@ -1,4 +1,4 @@
-"""Changed models for other programs: a whole model, a LoRA adapter for PEFT, or a patch of the change."""
+"""Export of changed models: a whole model, a LoRA adapter for PEFT, or a patch of the change."""
 
 import hashlib
 import json
@@ -65,7 +65,7 @@ def _write_model(lm: LanguageModel, deltas: State, folder: Path) -> None:
 
 
 def _write_lora(lm: LanguageModel, deltas: State, folder: Path) -> None:
-    """One adapter for all modules: y += B A x with A = U and B = V^T, which PEFT scales by alpha / r = 1."""
+    """Write one adapter for all modules: y += B A x with A = U and B = V^T; PEFT's alpha / r is 1."""
     tensors: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
     for delta in join(deltas):

@@ -1,4 +1,4 @@
-"""Weights that hold a change for a while, for code that cannot take hooks."""
+"""Temporary folding of a change into a model's weights, for code that cannot use hooks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,7 +69,7 @@ def _checked(lm: LanguageModel, delta: WeightDelta) -> WeightDelta:
 
 
 def _add(weight: Tensor, change: Tensor, saved: list[tuple[Tensor, Tensor]]) -> None:
-    """Add `change` to `weight` in place, having kept what it was."""
+    """Add `change` to `weight` in place, after saving the old values."""
     saved.append((weight, weight.clone()))
     exact = torch.promote_types(weight.dtype, torch.float32)
     weight.copy_(weight.to(exact) + change.to(weight.device, exact))

@@ -1,4 +1,4 @@
-"""Statements of which a prompt gets the nearest: retrieval over all that was written."""
+"""Retrieval of the statements nearest to each prompt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from aftershock.lm.edits.delta import register
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.networks.text_match import TOKENS, matcher_of
 
-DIGITS = 6  # of a similarity that count, so that rounding decides nothing
+DIGITS = 6  # decimals of a similarity that count, so that rounding decides nothing
 
 
 @register

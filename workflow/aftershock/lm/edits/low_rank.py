@@ -22,12 +22,12 @@ class LowRank(WeightDelta):
 
     @property
     def rank(self) -> int:
-        """r."""
+        """The rank r."""
         return self.U.shape[1]
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of the weight that changes: (d_out, d_in)."""
+        """(d_out, d_in) of the changed weight."""
         return self.V.shape[2], self.U.shape[2]
 
     def dense(self) -> Tensor:
@@ -39,7 +39,7 @@ class LowRank(WeightDelta):
         return self.U, self.V
 
     def compact(self, tokens: float) -> WeightDelta:
-        """Dense where building the matrix and applying it takes fewer products than applying the factors."""
+        """Return a dense change where applying the matrix takes fewer products than applying the factors."""
         d_out, d_in = self.shape
         as_dense = (self.rank + tokens) * d_in * d_out
         return Dense(self.module, self.dense()) if as_dense < tokens * self.rank * (d_in + d_out) else self

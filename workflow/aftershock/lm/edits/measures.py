@@ -1,4 +1,4 @@
-"""Sizes of a change of a weight, row by row, and its rank; whole matrices are not built."""
+"""Row norms and rank of a change of a weight, without building whole matrices."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""A change that lets a second model answer the prompts that are about an edit (Mitchell et al., 2022, SERAC).
+"""A change that routes prompts about an edit to a second model (SERAC, Mitchell et al., 2022).
 
 Nothing in the model changes. Each case has a cache of edits, as texts. A scope classifier compares every
 prompt with the keys of its case's edits; with the most similar one before it, as one text, the prompt goes to
@@ -32,7 +32,7 @@ TOKENS = 4096  # that the counterfactual model reads together
 @register
 @dataclass(frozen=True)
 class Routed(CaseTensors):
-    """Edits that are cached for each of B cases, and the models that answer with them."""
+    """Edits cached for each of B cases, and the models that answer with them."""
 
     models: ScopeModels
     texts: Tensor  # (B, n, width), the token ids of each edit's text plus one, 0 behind it; no edit: all 0
@@ -40,7 +40,7 @@ class Routed(CaseTensors):
     ages: Tensor  # (B, n), the number of edits of the case before each
     soft: bool = False
     newest: bool = True
-    """Of edits that are equally similar the last one counts, else the first."""
+    """True if the last one of equally similar edits counts, else the first."""
     epsilon: float = 0.0
     """Added to the probabilities of a mixture."""
 
@@ -49,7 +49,7 @@ class Routed(CaseTensors):
 
     @property
     def first_layer(self) -> int:
-        """No layer changes."""
+        """BEHIND_LAYERS: no layer changes."""
         return BEHIND_LAYERS
 
     @property
@@ -95,7 +95,7 @@ class Routed(CaseTensors):
         return torch.zeros(len(self), dtype=torch.float64)
 
     def random_like(self, generators: Sequence[torch.Generator]) -> "Routed":
-        """As many edits, of as many random tokens, under random keys of equal norm.
+        """The same number of edits, of equally many random tokens, under random keys of equal norm.
 
         So the second model answers what happens to lie near such a key, with a text that says nothing.
         """
@@ -113,7 +113,7 @@ class Routed(CaseTensors):
 
     @contextmanager
     def attach(self, lm: LanguageModel, batch: Batch) -> Iterator[None]:
-        """Context manager: scores read inside are those of whichever model answers."""
+        """Context manager: next-token scores are those of the model that a prompt is routed to."""
         routers = [change for change in lm.output_changes if isinstance(change, Router)]
         same = [router for router in routers if router.caches[0].settings() == self.settings()]
         if same:
@@ -137,7 +137,7 @@ class Route:
 
 
 class Router:
-    """The models of several `Routed` of one state, at work on the rows of one batch."""
+    """The models of several `Routed` of one state, applied to the rows of one batch."""
 
     def __init__(self, lm: LanguageModel, batch: Batch, first: Routed) -> None:
         self.lm, self.batch, self.models = lm, batch, first.models
@@ -145,7 +145,7 @@ class Router:
 
     @contextmanager
     def holding(self, cache: Routed) -> Iterator[None]:
-        """Inside, the edits of `cache` are among those that are searched."""
+        """Context manager: adds the edits of `cache` to those that are searched."""
         self.caches.append(cache)
         try:
             yield
@@ -154,7 +154,7 @@ class Router:
 
     @torch.no_grad()
     def __call__(self, scores: Tensor, read: Read) -> Tensor:
-        """`scores` (entries, vocabulary), changed where a prompt's route says so."""
+        """`scores` (entries, vocabulary), replaced or mixed where a prompt is routed to an edit."""
         soft = self.caches[0].soft
         routes = [self.routes[row] for row in read.rows]
         chosen = {
@@ -180,7 +180,7 @@ class Router:
 
     @cached_property
     def routes(self) -> list[Route | None]:
-        """For each row the edit that its prompt is most similar to; None where its case has no edit."""
+        """The edit that each row's prompt is most similar to; None where its case has no edit."""
         texts, cases = self.prompts, self.batch.cases.tolist()
         distinct = list(dict.fromkeys(texts))
         vectors = dict(zip(distinct, self.models.classifier.embed(distinct), strict=True))
@@ -250,10 +250,10 @@ def prompt_text(lm: LanguageModel, ids: Sequence[int]) -> str:
 
 
 def longest(texts: Sequence[tuple[int, tuple[int, ...]]]) -> list[tuple[int, tuple[int, ...]]]:
-    """For each (row, tokens) one of them that begins with it and that none goes on from."""
+    """Map each (row, tokens) to a longest text of the list that begins with it."""
     whole: list[tuple[int, tuple[int, ...]]] = []
     held: dict[tuple[int, tuple[int, ...]], tuple[int, tuple[int, ...]]] = {}
-    for row, tokens in sorted(set(texts), reverse=True):  # what goes on from a text comes before it
+    for row, tokens in sorted(set(texts), reverse=True):  # continuations of a text come before it
         last = whole[-1] if whole else (-1, ())
         if last[0] != row or last[1][: len(tokens)] != tokens:
             whole.append((row, tokens))

@@ -1,4 +1,4 @@
-"""A change of what a few inner neurons write, as methods that edit knowledge neurons make it."""
+"""A change of the output weights of a few inner neurons, for methods that edit knowledge neurons."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from aftershock.lm.edits.weights import CaseRows, WeightDelta
 @register
 @dataclass(frozen=True)
 class Rows(WeightDelta):
-    """A change of some columns of a projection's weight: of what each chosen neuron adds to the output.
+    """A change of some columns of a projection's weight: the output weights of the chosen neurons.
 
     A case that changes fewer of them than others is padded with any index and zeros; an index given twice
     counts twice.
@@ -26,7 +26,7 @@ class Rows(WeightDelta):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of the weight that changes: (d_out, d_in)."""
+        """(d_out, d_in) of the changed weight."""
         return self.values.shape[2], self.d_in
 
     def dense(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Deltas as tensors by name, in safetensors files."""
+"""Storage of deltas as named tensors in safetensors files."""
 
 import json
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ def pack(deltas: State) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
 
 
 def unpack(tensors: Mapping[str, Tensor], kinds: list[dict[str, Any]]) -> State:
-    """The deltas that `pack` took apart."""
+    """The deltas that `pack` turned into tensors."""
     deltas = []
     for i, entry in enumerate(kinds):
         if (kind := KINDS.get(entry["kind"])) is None:
@@ -40,7 +40,7 @@ def unpack(tensors: Mapping[str, Tensor], kinds: list[dict[str, Any]]) -> State:
 
 
 def save_deltas(deltas: State, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write `deltas` to one file, whole or not at all; `metadata` is added to what it says of itself."""
+    """Write `deltas` to one file atomically; `metadata` is added to the file's own."""
     tensors, kinds = pack(deltas)
     notes = {**(metadata or {}), "format": FORMAT, "deltas": json.dumps(kinds)}
     with whole_file(path) as part:

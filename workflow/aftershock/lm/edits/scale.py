@@ -26,7 +26,7 @@ class Scale(WeightDelta):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the weight that changes: (d,)."""
+        """(d,) of the changed weight."""
         return (self.weight.shape[1],)
 
     def dense(self) -> Tensor:
@@ -34,11 +34,11 @@ class Scale(WeightDelta):
         return self.weight
 
     def factors(self) -> None:
-        """No matrix, no factors."""
+        """None: a norm has no matrix to factorise."""
         return None
 
     def _change(self, x: Tensor, rows: CaseRows) -> Tensor:
-        """The change of a norm that would put out `x` (rows, ..., d) with a weight of ones."""
+        """The change of a norm whose output would be `x` (rows, ..., d) with a weight of ones."""
         shape = (len(rows.cases), *[1] * (x.ndim - 2), x.shape[-1])
         added = x * self.weight[rows.cases].view(shape)
         return added if self.bias is None else added + self.bias[rows.cases].view(shape)

@@ -31,7 +31,7 @@ def apply_deltas(lm: LanguageModel, deltas: State, batch: Batch) -> Iterator[Non
 
 
 def acting(state: State) -> State:
-    """The deltas that act: one that a later one stands for as well is part of that (`Delta.follow`)."""
+    """The deltas that act: those merged into a later one are left out (`Delta.follow`)."""
     found: list[Delta] = []
     for delta in state:
         together = delta.follow(found[-1]) if found else None
@@ -89,17 +89,17 @@ def scatter_cases(state: State, indices: Sequence[int], size: int) -> State:
 
 
 def join(deltas: State) -> State:
-    """One delta for each changed weight, in the order of their first ones.
+    """Merge the deltas of each changed weight into one, in the order of their first ones.
 
     Low-rank ones are concatenated along r in the order of the edits; with others they add up to a matrix.
     Deltas of other kinds stay where they are, and nothing is moved across one: it may read or replace what
-    the weights put out. A codebook stands for those before it.
+    the weights output. A codebook stands for those before it.
     """
     return tuple(map(_sum, _groups(acting(deltas))))
 
 
 def compact(deltas: State, tokens: float = 0) -> State:
-    """One delta for each changed weight as `join` makes it, in the cheapest form.
+    """Merge the deltas of each changed weight as `join` does, in the cheapest form.
 
     `tokens` are those that will run in each case: with enough of them it pays to build a matrix from factors
     whose rank is close to the matrix's own or beyond.
@@ -120,7 +120,7 @@ def merge_many(deltas: State, tokens: float = 0) -> State:
 
 
 class _LastJoin:
-    """The deltas that were joined last, as long as all of them are in use, and what was made of them.
+    """Cache of the last join, as long as all of its deltas are in use.
 
     A long sequence is asked about in many passes, and copying its factors takes longer than a short one.
     """
@@ -137,7 +137,7 @@ class _LastJoin:
         return self._joined if same and deltas else None
 
     def keep(self, deltas: State, joined: State) -> None:
-        """Remember `joined` until another is kept, or one of `deltas` is gone."""
+        """Keep `joined` until another is kept, or one of `deltas` is gone."""
         self._deltas, self._joined = [weakref.ref(delta, self._forget) for delta in deltas], joined
 
     def _forget(self, gone: weakref.ref[Delta]) -> None:
@@ -174,7 +174,7 @@ def _groups(deltas: State) -> list[list[Delta]]:
 
 
 def _sum(group: Sequence[Delta]) -> Delta:
-    """One delta for a group of them."""
+    """Merge a group of deltas into one."""
     if len(group) == 1:
         return group[0]
     deltas = [delta for delta in group if in_weights(delta)]
@@ -199,7 +199,7 @@ def state_norm(state: State) -> Tensor:
 
 
 def random_like(state: State, seeds: Sequence[int]) -> State:
-    """A random change that equals `state` in modules, in their ranks, and in each module's norm, per case.
+    """A random change with `state`'s modules, ranks, and norm in each module, per case.
 
     One seed per case, so that a case's draw does not depend on the cases beside it.
     """

@@ -1,4 +1,4 @@
-"""Changes of one module's weight: what the kinds of them share, and their sums."""
+"""Base of changes of one module's weight, and their application to batches."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -18,21 +18,21 @@ from aftershock.lm.model import LanguageModel
 
 @dataclass(frozen=True)
 class CaseRows:
-    """The rows of a batch by their cases."""
+    """The rows of a batch grouped by case."""
 
     cases: Tensor  # (rows,)
     n_cases: int
 
     @cached_property
     def in_order(self) -> bool:
-        """True if every case has as many rows, and they stand in the order of the cases."""
+        """True if every case has equally many rows, in the order of the cases."""
         share, rest = divmod(len(self.cases), self.n_cases)
         every = torch.arange(self.n_cases, device=self.cases.device)
         return not rest and torch.equal(self.cases, every.repeat_interleave(share))
 
     @cached_property
     def parts(self) -> list[tuple[int, Tensor]]:
-        """Each case that has rows, and these."""
+        """Each case that has rows, and the indices of these."""
         return [(case, (self.cases == case).nonzero()[:, 0]) for case in self.cases.unique().tolist()]
 
 
@@ -50,7 +50,7 @@ class WeightDelta(CaseTensors, ABC):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """Of the weight that changes: (d_out, d_in), or (d,) of a norm."""
+        """Shape of the changed weight: (d_out, d_in), or (d,) of a norm."""
 
     @abstractmethod
     def dense(self) -> Tensor:
@@ -66,14 +66,14 @@ class WeightDelta(CaseTensors, ABC):
 
     @abstractmethod
     def _change(self, x: Tensor, rows: CaseRows) -> Tensor:
-        """What the change adds to the module's output at input `x` (rows, columns, d_in)."""
+        """Addition to the module's output at input `x` (rows, columns, d_in), rows grouped by case."""
 
     def change(self, x: Tensor, cases: Tensor) -> Tensor:
-        """What case `cases[i]` adds to the module's output at row i of `x` (rows, columns, d_in)."""
+        """Addition of case `cases[i]` to the module's output at row i of `x` (rows, columns, d_in)."""
         return self._change(x, CaseRows(cases, len(self)))
 
     def compact(self, tokens: float) -> "WeightDelta":
-        """The same in the form that costs least where a case runs `tokens` tokens."""
+        """The change in the form that costs least where a case runs `tokens` tokens."""
         return self
 
     @contextmanager
@@ -136,7 +136,7 @@ class WeightDelta(CaseTensors, ABC):
         return None
 
     def _redrawn(self, draw: Callable[[Tensor], Tensor]) -> Self:
-        """The change with all its numbers drawn anew."""
+        """The change with all its numbers replaced by new draws."""
         return self._map(draw)
 
     @abstractmethod

@@ -31,7 +31,7 @@ class Family:
 
     @property
     def changes_output(self) -> bool:
-        """True if what an MLP puts out is changed before it joins the residual stream."""
+        """True if an MLP's output is scaled or normed before it joins the residual stream."""
         return self.mlp_norm is not None or self.mlp_scale is not None
 
     @property
@@ -56,7 +56,7 @@ GATED = Family(
 """The names that Llama introduced and many later families kept."""
 
 GATED_POST_NORM = replace(GATED, mlp_norm="model.layers.{}.post_feedforward_layernorm")
-"""The same with the MLP's output normalised before it joins the residual stream."""
+"""Names as in GATED, with the MLP's output normalised before it joins the residual stream."""
 
 
 def list_families() -> list[str]:

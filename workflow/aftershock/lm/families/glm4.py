@@ -1,4 +1,4 @@
-"""GLM-4 of 2025, which normalises what its MLP puts out."""
+"""GLM-4 of 2025, which normalises its MLP's output."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Granite 3 and 4, dense models, which scale what joins the residual stream."""
+"""Granite 3 and 4, dense models, which scale the outputs that join the residual stream."""
 
 from dataclasses import replace
 

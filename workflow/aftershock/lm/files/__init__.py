@@ -1,4 +1,4 @@
-"""Models, encoders, text and second moments as files: brought here from a hub, a package or a folder.
+"""Fetching and conversion of models, encoders, text and second moments into local files.
 
 `fetch` brings a model, `fetch_encoder`, `fetch_gguf`, `fetch_moments` and `fetch_text` the other kinds; `hub`
 lists and copies what a repository holds. `folders` says what is wrong with a folder of weights before a

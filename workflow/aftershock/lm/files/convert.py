@@ -1,4 +1,4 @@
-"""Weights saved by `torch.save`, written as safetensors. Only plain tensors are read: nothing is run."""
+"""Conversion of `torch.save` weights to safetensors. Only plain tensors are read: no code is run."""
 
 import json
 import zipfile

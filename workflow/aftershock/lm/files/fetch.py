@@ -1,4 +1,4 @@
-"""Models from the Hub or from a folder, as files that a job can load without a network.
+"""Fetching of models from the Hub or a folder, as files that a job can load without a network.
 
 What arrives is data only: configuration, tokenizer.json and safetensors. Weights that exist as
 pytorch_model*.bin alone are converted here, once; a tokenizer without tokenizer.json is converted here, once;
@@ -41,21 +41,21 @@ ENDINGS = (".json", ".txt", ".model")
 
 
 class _Origin(Protocol):
-    """Where a model's files come from."""
+    """Protocol of the source of a model's files."""
 
     @property
     def names(self) -> Sequence[str]:
-        """All its files."""
+        """The names of all its files."""
 
     @property
     def place(self) -> Callable[[Path, Path], object]:
-        """How a file goes where it belongs."""
+        """The function that links or copies a file to its destination."""
 
     def get(self, names: Iterable[str]) -> dict[str, Path]:
-        """The paths of files on this machine."""
+        """The local paths of files, fetched where needed."""
 
     def provenance(self) -> dict[str, str]:
-        """What names the files for whoever wants to have them again."""
+        """Identification of the files: hub id and commit, or folder."""
 
 
 def fetch(
@@ -132,7 +132,7 @@ class _Remote:
 
 
 def _take(origin: _Origin, into: Path, check: Callable[[str | None], object], shard_bytes: int) -> None:
-    """Put what is needed of `origin` into the folder `into`; what is small, and can be refused, first."""
+    """Put the needed files of `origin` into the folder `into`; small ones, which may be refused, first."""
     if "config.json" not in origin.names:
         raise ValueError(f"{origin} is no model: it has no config.json")
     small = [name for name in origin.names if name in SETTINGS or _of_tokenizer(name)]

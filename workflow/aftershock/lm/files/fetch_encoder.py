@@ -1,4 +1,4 @@
-"""Sentence encoders from the Hub or from a folder, as files that a job can load without a network."""
+"""Fetching of sentence encoders from the Hub or a folder, to be loaded without a network."""
 
 import json
 import shutil
@@ -46,7 +46,7 @@ def fetch_encoder(source: Mapping[str, str], into: Path) -> None:
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where an encoder's files come from."""
+    """Source of an encoder's files."""
 
     name: str
     names: Sequence[str]

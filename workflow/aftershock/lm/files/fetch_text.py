@@ -1,4 +1,4 @@
-"""Text from the Hub, as files that a job can read without a network."""
+"""Fetching of text data sets from the Hub, to be read without a network."""
 
 import shutil
 from collections.abc import Mapping, Sequence

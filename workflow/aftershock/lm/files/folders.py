@@ -1,4 +1,4 @@
-"""What is wrong with a folder of weights, told from names and sizes before a library reads it.
+"""Faults of a folder of weights, found from names and sizes before a library reads it.
 
 Nothing here loads torch. A fault is a few words about the folder, None where it can be loaded as far as that
 can be seen.
@@ -12,7 +12,7 @@ from typing import Any
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PROVENANCE = "provenance.json"
-DEPTHS = ("num_hidden_layers", "n_layer", "num_layers")  # what architectures call their number of layers
+DEPTHS = ("num_hidden_layers", "n_layer", "num_layers")  # keys of the number of layers, by architecture
 OLDER_TOKENIZERS = (("vocab.json", "merges.txt"), ("tokenizer.model",))  # each stands for a tokenizer.json
 NESTED = ("text_config", "language_config")  # where models of several kinds of data keep the language model's
 NO_CHAT_TEMPLATE = (
@@ -26,7 +26,7 @@ QUANTISED_WEIGHTS = "holds quantised weights"
 UNQUANTISED = "they cannot be edited or compared; take the model as it was before quantisation"
 WEIGHTS = ("weight", "weight_packed", "_blocks")  # the ends of matrices' names, packed ones among them
 FLOATS = ("F64", "F32", "F16", "BF16")
-LENGTH = 8  # bytes that say how long a safetensors file's header is
+LENGTH = 8  # bytes of the header's length in a safetensors file
 
 
 def model_file(folder: Path) -> str:
@@ -41,7 +41,7 @@ def has_chat_template(folder: Path) -> bool:
 
 
 def fault_of_model(folder: str | Path) -> str | None:
-    """What keeps a model or text classifier from being loaded: a file that is missing or cut short."""
+    """Reason why a model or text classifier cannot be loaded: a file is missing or truncated."""
     folder = Path(folder)
     return next(_model_faults(folder), None)
 
@@ -62,13 +62,13 @@ def quantisation_of(settings: Mapping[str, Any], names: Iterable[str] = ()) -> s
 
 
 def quantisation_of_folder(folder: str | Path) -> str | None:
-    """The same of a folder's files."""
+    """Quantisation of the model in a folder, as `quantisation_of`."""
     folder = Path(folder)
     return quantisation_of(_read(folder / "config.json"), sorted(file.name for file in folder.glob("*.json")))
 
 
 def fault_of_encoder(folder: str | Path) -> str | None:
-    """The same of a sentence encoder."""
+    """Reason why a sentence encoder cannot be loaded; None where it can."""
     folder = Path(folder)
     if not (folder / "modules.json").is_file():
         return "is no sentence encoder: it has no modules.json"
@@ -77,10 +77,10 @@ def fault_of_encoder(folder: str | Path) -> str | None:
 
 
 def fault_of_origin(folder: str | Path, source: Mapping[str, str], n_layers: int | None) -> str | None:
-    """Why a fetched model's folder is not what its file asks for; a folder put there by hand tells little.
+    """Mismatch between a fetched model's folder and its model file; None where there is none.
 
     `source` is that of the model's file, {hub, revision}, {path} or one with a GGUF file, and `n_layers` the
-    depth it tells.
+    depth given there.
     """
     folder = Path(folder)
     depth = next((n for name in DEPTHS if (n := _read(folder / "config.json").get(name))), None)
@@ -150,7 +150,7 @@ def _kinds(path: Path) -> dict[str, str] | None:
 
 
 def _packed(name: str, kind: str) -> bool:
-    """True of a weight whose numbers are no plain floating point ones; masks and places may be integers."""
+    """True of a weight that is not stored as plain floating point; masks and indices may be integers."""
     return name.endswith(WEIGHTS) and kind not in FLOATS
 
 

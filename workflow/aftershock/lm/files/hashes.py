@@ -1,11 +1,11 @@
-"""Files by their content."""
+"""Hashes of files' contents."""
 
 import hashlib
 from pathlib import Path
 
 
 def sha256_of(*paths: str | Path) -> str:
-    """One hash over the contents of files, in the order given."""
+    """Hash of the contents of files, in the order given."""
     digest = hashlib.sha256()
     for path in paths:
         with open(path, "rb") as file:
@@ -15,5 +15,5 @@ def sha256_of(*paths: str | Path) -> str:
 
 
 def sha256_of_weights(folder: str | Path) -> str:
-    """One hash of all safetensors files of a model folder, in order of name."""
+    """Hash of all safetensors files of a model folder, in order of name."""
     return sha256_of(*sorted(Path(folder).glob("*.safetensors")))

@@ -1,4 +1,4 @@
-"""Files of the Hub: what a repository holds at a revision, and bringing some of it here."""
+"""Repositories of the Hub: their files at a revision, and downloads."""
 
 import glob
 import os
@@ -29,15 +29,15 @@ class Repository:
 
     hub: str  # owner/name
     revision: str  # as asked for: a commit, tag or branch
-    commit: str  # what it stood for
+    commit: str  # the commit that the revision stood for
     kind: str  # model or dataset
-    sha256: Mapping[str, str | None]  # by file; None for a small one, of which the Hub tells no hash
+    sha256: Mapping[str, str | None]  # by file; None for a small one, whose hash the Hub does not give
 
     def __str__(self) -> str:
         return f"{self.hub} at revision {self.revision}"
 
     def download(self, names: Iterable[str], into: Path) -> dict[str, Path]:
-        """The paths of files `names` below `into`, fetched where they are not there yet.
+        """The paths of files `names` below `into`, fetched where missing.
 
         A file that is there whole is kept, so that a killed download goes on with the file it was at; inside
         one, a lost connection is taken up where it was. ValueError when the Hub cannot be reached, and when a
@@ -75,7 +75,7 @@ class Repository:
 
 
 def find_repository(hub: str, revision: str, kind: str = "model") -> Repository:
-    """What `hub` holds at `revision`; ValueError says why it cannot be had."""
+    """Files of `hub` at `revision`; ValueError says why they cannot be listed."""
     api = HfApi()
     try:
         commit = api.repo_info(hub, repo_type=kind, revision=revision).sha

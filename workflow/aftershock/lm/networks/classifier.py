@@ -1,4 +1,4 @@
-"""How likely a text classifier finds one of its labels, for texts that go through a screen."""
+"""Probability of a text classifier's label, for texts that go through a screen."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""MEND's hypernetwork: from what fine-tuning would do to a matrix, to an edit (Mitchell et al., 2022).
+"""MEND's hypernetwork: maps fine-tuning gradients of a matrix to an edit (Mitchell et al., 2022).
 
 The gradient of a loss at a matrix is a sum of products x delta^T, one for each token. The network turns every
 normalised pair (x, delta) into another; their products, times a learned rate of the matrix, are the edit:
@@ -31,7 +31,7 @@ FEWEST = 2  # rows that a standard deviation needs
 
 
 class TooFewTokensError(ValueError):
-    """A standard deviation was asked for that too few tokens have been seen for."""
+    """A standard deviation was needed before enough tokens had been seen."""
 
 
 class Normaliser(nn.Module):
@@ -87,7 +87,7 @@ class _Layer(nn.Module):
 
 
 class _Network(nn.Module):
-    """What the matrices of one shape share."""
+    """Normaliser and layers shared by the matrices of one shape."""
 
     def __init__(
         self, shape: tuple[int, int], rank: int, n_hidden: int, modes: int, random: torch.Generator
@@ -136,7 +136,7 @@ class Hypernetwork(nn.Module):
 
     @classmethod
     def of(cls, lm: LanguageModel, layers: Sequence[int], **options: Any) -> "Hypernetwork":
-        """For the first and last matrices of the MLPs of `layers`."""
+        """Make a network for the first and last matrices of the MLPs of `layers`."""
         shapes = {name: tuple(reversed(lm.weight(name).shape)) for name in matrices(lm, layers)}
         return _cast(cls(shapes, **options), torch.promote_types(lm.dtype, torch.float32)).to(lm.device)
 
@@ -149,11 +149,11 @@ class Hypernetwork(nn.Module):
         return self.rates[list(self.shapes).index(module)]
 
     def statistics(self) -> dict[str, Tensor]:
-        """Return copies of all that the normalisers have seen, each (1, ...), by name."""
+        """Return copies of the normalisers' statistics, each (1, ...), by name."""
         return {name: buffer[None].clone() for name, buffer in self.named_buffers()}
 
     def restore(self, statistics: Mapping[str, Tensor]) -> None:
-        """Let the normalisers have seen what `statistics` of this network says."""
+        """Set the normalisers' statistics to those of this network in `statistics`."""
         for name, buffer in self.named_buffers():
             buffer.copy_(statistics[name][0])
 
@@ -206,7 +206,7 @@ def matrices(lm: LanguageModel, layers: Sequence[int]) -> list[str]:
 def save_hypernetwork(
     net: Hypernetwork, path: str | Path, weights_sha256: str, about: Mapping[str, Any]
 ) -> None:
-    """Write `net`, whole or not at all, with the hash of its model and whatever is said `about` it."""
+    """Write `net` atomically, with the hash of its model and the metadata `about` it."""
     metadata = {
         "weights_sha256": weights_sha256,
         "shapes": json.dumps(net.shapes),

@@ -1,4 +1,4 @@
-"""How alike labels are: by the edited model's own embeddings, or by a sentence encoder of the Hub."""
+"""Similarity of labels, by the edited model's embeddings or by a sentence encoder of the Hub."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ Encode = Callable[[Sequence[str]], Tensor]
 
 
 class LabelEncoder(Protocol):
-    """What makes vectors of labels."""
+    """Protocol of encoders of labels."""
 
     def within(self, labels: Sequence[str]) -> Encode:
         """The encoding of some of `labels`, all those that belong to one relation."""
@@ -42,7 +42,7 @@ class ModelEncoder:
         self.table = lm.model.get_input_embeddings().weight
 
     def within(self, labels: Sequence[str]) -> Encode:
-        """As LabelEncoder has it; the labels are read in chunks, so that their number costs no memory."""
+        """Return the encoding of labels, whose mean is computed in chunks to bound memory."""
         chunks = [labels[start : start + CHUNK] for start in range(0, len(labels), CHUNK)]
         mean = sum(self._means(chunk).sum(dim=0) for chunk in chunks) / max(1, len(labels))
 
@@ -62,7 +62,7 @@ class SentenceEncoder:
     """A model of sentence-transformers, from a folder that `lm.files.fetch_encoder` made."""
 
     def __init__(self, folder: str | Path, device: str = "cpu") -> None:
-        """ValueError when the library or the files are missing."""
+        """Load the encoder; ValueError when the library or the files are missing."""
         require_library()
         from sentence_transformers import SentenceTransformer
 
@@ -81,7 +81,7 @@ class SentenceEncoder:
         _take_rules(self.model[0], Path(folder))
 
     def within(self, labels: Sequence[str]) -> Encode:
-        """As LabelEncoder has it; a label's vector does not depend on the others."""
+        """Return the encoding of labels; a label's vector does not depend on the others."""
         return lambda some: self.model.encode(
             list(some), convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=False
         ).float()
@@ -106,7 +106,7 @@ def _take_rules(transformer: Any, folder: Path) -> None:
 
 
 def require_library() -> None:
-    """ValueError unless sentence-transformers can be imported."""
+    """Raise ValueError unless sentence-transformers can be imported."""
     if find_spec("sentence_transformers") is None:
         raise ValueError(NEEDS_LIBRARY)
 

@@ -1,4 +1,4 @@
-"""Scope classifiers: how surely a prompt is about what an edit wrote (Mitchell et al., 2022, SERAC).
+"""Scope classifiers: similarity of a prompt and an edit (Mitchell et al., 2022, SERAC).
 
 A prompt and the key of an edit, a text as well, are each read by one encoder. Their similarity is
 exp(-scale * distance), and 1 for equal texts.
@@ -38,12 +38,12 @@ class LastTokenEncoder:
 
     @property
     def separator(self) -> str:
-        """That of the tokenizer, which few causal models have."""
+        """The tokenizer's separator, which few causal models have."""
         return self.lm.tokenizer.sep_token or ""
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """As Encoder has it, (texts, d_model)."""
+        """Vectors of `texts`, (texts, d_model)."""
         rows = self.lm.encode(texts)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         found = torch.zeros(len(rows), self.lm.d_model, dtype=self.lm.dtype, device=self.lm.device)
@@ -64,7 +64,7 @@ class ScopeClassifier:
     projection: Tensor | None = None  # (d, width of the encoder); None for its vectors as they are
     distance: Distance = "square"
     heads: int = 1
-    """Parts of a vector whose distances are taken by themselves; the smallest one counts."""
+    """Number of parts of a vector whose distances are taken separately; the smallest one counts."""
     bound: bool = False
     """True if vectors pass through tanh."""
 

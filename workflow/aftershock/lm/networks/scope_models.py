@@ -49,7 +49,7 @@ class ScopeModels:
 
 
 KNOWN: WeakValueDictionary[str, ScopeModels] = WeakValueDictionary()
-"""Those that are in use, for deltas that are read from files."""
+"""Models that are in use, for deltas that are read from files."""
 
 
 def find_models(sha256: str) -> ScopeModels:
@@ -137,7 +137,7 @@ def save_models(
     weights_sha256: str,
     about: Mapping[str, Any],
 ) -> None:
-    """Write trained weights, whole or not at all, with the hash of the edited model's and what is said."""
+    """Write trained weights atomically, with the hash of the edited model's and the metadata `about` them."""
     metadata = {
         "weights_sha256": weights_sha256,
         "sha256": _hash_of(weights, shape),

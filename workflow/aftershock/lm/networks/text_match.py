@@ -62,7 +62,7 @@ class TokenMatcher:
         return keys
 
     def similarities(self, prompt: str, keys: Tensor) -> Tensor:
-        """As Matcher has it, of keys (texts, 2, tokens)."""
+        """The similarity of a prompt and each of the keys (texts, 2, tokens), at most 1, (texts,)."""
         ids = torch.tensor(self._ids([prompt])[0], dtype=torch.long)
         if not len(ids) or not keys.numel():
             return torch.full((len(keys),), -1.0, dtype=torch.float64)
@@ -92,7 +92,7 @@ class SentenceMatcher:
         return torch.nn.utils.rnn.pad_sequence(made, batch_first=True)
 
     def similarities(self, prompt: str, keys: Tensor) -> Tensor:
-        """As Matcher has it, of keys (texts, d)."""
+        """Cosine of a prompt and each of the keys (texts, d), (texts,)."""
         return (keys.double() * self._encode([prompt])[0]).sum(dim=1)
 
     def _encode(self, texts: Sequence[str]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Optimising what a layer should write at the last subject token, for many values side by side.
+"""Optimisation of a layer's output at the last subject token, for many values in one batch.
 
 `values` has the loop and `objective` what falls in it and when it ends; `value_problem` holds the texts.
 `prefix_cache` runs only the end of a text again, and `context_cache` keeps what many texts begin with.

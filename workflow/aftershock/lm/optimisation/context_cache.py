@@ -1,4 +1,4 @@
-"""Beginnings that many texts share: what the unchanged model makes of them is kept.
+"""Cache of the unchanged model's keys and values of shared text beginnings.
 
 Editors read every prompt after the same contexts. The keys and values of a context's tokens do not depend on
 the prompt, so that they are computed once for a model.
@@ -25,7 +25,7 @@ class Beginnings:
 
     @property
     def width(self) -> int:
-        """Tokens of the longest."""
+        """Number of tokens of the longest."""
         return max(map(len, self.ids))
 
     def before(self, row: Located) -> int:

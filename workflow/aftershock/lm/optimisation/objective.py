@@ -14,7 +14,7 @@ from torch import Tensor
 
 from aftershock.lm.optimisation.value_problem import ValueProblem
 
-EASED = 0.1  # PMET: the share of its weight that the target has in the step after one that says it everywhere
+EASED = 0.1  # PMET: factor of the target's weight in a step after one where it is greedy everywhere
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Objective:
     kl_factor: float
     loss_layer: int | None = None  # the target's probability is read from this layer; None is the last
     nll_factor: float = 1.0
-    kl_enough: float | None = None  # PMET: a KL that ends a value whose target is said everywhere; None: off
-    prob_cutoff: float = 0.0  # -n: ends at the n-th step that says the target; p > 0: above p; 0: off
-    prob_cutoff_tokens: int | None = None  # how many right tokens say the target; None is all
-    context_penalty: float = 0.0  # weight of how far the contexts' subjects differ
+    kl_enough: float | None = None  # PMET: KL below which a value with a greedy target ends; None: off
+    prob_cutoff: float = 0.0  # -n: ends at the n-th step with a greedy target; p > 0: above p; 0: off
+    prob_cutoff_tokens: int | None = None  # number of right tokens that count as the target; None is all
+    context_penalty: float = 0.0  # weight of the differences between contexts at their subjects
     context_layers: int = 0  # the number of layers above `layer` that they are compared after
     norm_anchor: float | None = None  # the norm of all that the MLP is to add, delta included; None: free
     norm_anchor_limit: float | None = None  # in such norms: a value longer than this is left at v0
@@ -78,7 +78,7 @@ class Objective:
         return (loss + self.context_penalty * _distance(streams) if streams else loss), kl
 
     def ends(self, problem: ValueProblem, log_p: Tensor, kl: Tensor, passes: Tensor) -> tuple[Tensor, Tensor]:
-        """Return which values end before the step (N,), and which are eased in the next one (N,).
+        """Return masks of values that end before the step (N,), and of those eased in the next one (N,).
 
         Steps at which the target was said are counted in `passes` (N,), whatever lies between.
         """
@@ -94,7 +94,7 @@ class Objective:
         return ended | (eased & (kl <= self.kl_enough)), eased
 
     def anchor(self, mlp: Tensor, delta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what v* adds to v0, with its norm anchored, |v*| before that, and where that is too long.
+        """Return v* - v0 with its norm anchored, |v*| before that, and a mask of values that were too long.
 
         z = (h - v0) + v* n / |v*| with v* = v0 + delta, where h is the layer's output and v0, or `mlp`, that
         of its MLP. What is too long is not written at all. Of two deltas it is the MLP's.

@@ -1,9 +1,9 @@
-"""Texts of which only the end is run again and again.
+"""Texts whose prefixes are run once, so that each step runs only their ends.
 
 A vector added at a subject's last token cannot be seen by the tokens before. So these are run once, their
 keys and values are kept, and every further pass starts at that token and above the edited layer. Up to that
 layer the first pass runs all tokens, and above it only those before the subject's last one. Vectors that are
-added inside the edited layer, to what its attention and its MLP put out, have that layer run again as well.
+added inside the edited layer, to its attention's and its MLP's outputs, have that layer run again as well.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -96,7 +96,7 @@ class CachedPrefixes:
         """Hidden states with `added`, (N, d) or (N, P, d), at every group's subject tokens, (N, R * S, d).
 
         The first ones are after the final norm, and right at `read` (N, R, k) where that is `valid`; the
-        second ones, by name, what the modules of `also` put out. With `checkpoint`, gradients are to be taken
+        second ones, by name, the outputs of the modules `also`. With `checkpoint`, gradients are to be taken
         inside: layers are then run again for them instead of being kept.
         """
         n, rows = self.ids.shape[:2]
@@ -129,7 +129,7 @@ class CachedPrefixes:
             yield out.reshape(shape), {name: seen["out", name].reshape(shape) for name in also}
 
     def _batch(self, positions: Tensor) -> Batch:
-        """The rows as deltas see them."""
+        """The rows as a Batch for deltas."""
         return Batch(self.texts.flatten(0, 1), self.cases.flatten(), self.prompt_ends.flatten(), positions)
 
     def _keys(self, positions: Tensor) -> Tensor:

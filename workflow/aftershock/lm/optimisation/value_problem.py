@@ -1,4 +1,4 @@
-"""The texts through which values are optimised, and what the model says after them.
+"""The texts through which values are optimised, and the model's log-probabilities after them.
 
 The texts of one value are the prompt after every context, each followed by a target, and ESSENCE. Tokens are
 joined, not characters, so that a target is the same tokens here as where it is scored.
@@ -19,10 +19,10 @@ from aftershock.lm.texts.tokens import Located, locate, locate_pairs
 from aftershock.prompts import fill, split
 from aftershock.requests import EditRequest
 
-ESSENCE = "{} is a"  # what follows the subject here should stay
+ESSENCE = "{} is a"  # the continuation of this text should not change
 
 Text = list[tuple[Located, tuple[int, ...]]]
-"""Of one value: texts without their target's last token, with that target; last ESSENCE, which has none."""
+"""Texts of one value, without their target's last token, each with its target; last ESSENCE, without one."""
 
 
 def write_texts(
@@ -68,7 +68,7 @@ def _before(
 
 
 def text_bytes(lm: LanguageModel, text: Text, layer: int) -> int:
-    """Roughly what optimising a value through `text` takes above `layer`: activations, keys, scores."""
+    """Approximate bytes of optimising a value through `text` above `layer`: activations, keys, scores."""
     before = max(row.subject for row, _ in text)
     after = max(len(row.ids) - row.subject for row, _ in text)
     scored = sum(len(target) for _, target in text) + 1
@@ -80,7 +80,7 @@ def text_bytes(lm: LanguageModel, text: Text, layer: int) -> int:
 
 @dataclass(frozen=True)
 class ValueProblem:
-    """N values: their texts, where these predict the target, and what limits the values."""
+    """N values: their texts, the positions that predict the target, and v0."""
 
     prefixes: CachedPrefixes
     read: Tensor  # (N, R, k) suffix positions that predict something
@@ -111,7 +111,7 @@ class ValueProblem:
     def is_said(self, log_p: Tensor, tokens: int | None = None, plain: bool = False) -> Tensor:
         """True for values whose target tokens are all the likeliest ones after every text, (N,).
 
-        The plain prompt does not count beside others, unless `plain`. With `tokens`, true where so many are.
+        The plain prompt does not count beside others, unless `plain`. With `tokens`, true if that many are.
         """
         counted = self.weights > 0
         if self.contexts > 1 and not plain:

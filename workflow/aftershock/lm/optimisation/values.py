@@ -1,4 +1,4 @@
-"""Optimising what a layer should write at the last subject token so that the model says a target.
+"""Optimisation of a layer's output at the last subject token so that the model gives a target.
 
 The value that ROME and MEMIT share (Meng et al., 2022 and 2023, as their released code computes it): a vector
 delta is added to the residual stream after one layer, at the last subject token of every text, and
@@ -28,22 +28,22 @@ from aftershock.requests import EditRequest
 
 ENOUGH = 0.05  # a value whose loss is below this is done (constant of the released code)
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # of Adam
-CPU_TOKENS = 1024  # suffix tokens that are optimised together; more gain a CPU nothing
+CPU_TOKENS = 1024  # suffix tokens that are optimised together; larger batches are no faster on a CPU
 
 
 @dataclass(frozen=True)
 class Values:
-    """One row per request, in their order; `losses` is (steps, N), NaN where a value was done before."""
+    """Optimised values, one row per request in order; `losses` is (steps, N), NaN once a value has ended."""
 
     init: Tensor  # v0, (N, d); at "both" sites (N, 2, d)
     delta: Tensor  # as optimised, like v0
-    change: Tensor  # what v* adds to v0: delta, where its norm is not anchored
+    change: Tensor  # v* - v0: delta, where its norm is not anchored
     norms: Tensor  # |v0 + delta| of the MLP's own v0, (N,)
     skipped: Tensor  # values that were too long for the anchor, (N,) boolean
     losses: Tensor
     updates: Tensor  # (N,)
     reasons: list[str | None]  # why a value failed
-    log_p0: Tensor  # what follows the subject of ESSENCE in the unchanged model, (N, vocabulary)
+    log_p0: Tensor  # log-probabilities after the subject of ESSENCE in the unchanged model, (N, vocabulary)
     keys: Tensor  # inputs of the projection of `key_layer`, (N, contexts, d_in)
     projected: Tensor  # its outputs, (N, contexts, d_out)
 
@@ -138,7 +138,7 @@ def _solve(
     updates = torch.zeros(n, dtype=torch.long, device=lm.device)
     reasons: list[str | None] = [None] * n
     live = torch.arange(n, device=lm.device)
-    passes = torch.zeros_like(live)  # steps at which the target was said
+    passes = torch.zeros_like(live)  # steps at which the target was greedy
     eased = torch.zeros_like(live, dtype=torch.bool)
     watched = objective.watched(lm.n_layers)
     for step in range(objective.steps):

@@ -78,7 +78,7 @@ def schedule(step: int, steps: int, warmup: float) -> float:
 
 def object_loss(model: GPT2LMHeadModel, ids: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum of the cross-entropy of rows of tokens; `ids` and `weights` are (batch, row_tokens)."""
-    mask = torch.ones_like(ids)  # padding comes last in a row and weighs nothing
+    mask = torch.ones_like(ids)  # padding comes last in a row and has weight 0
     hidden = model.transformer(ids, attention_mask=mask, use_cache=False).last_hidden_state
     # the last position predicts nothing; cutting it from the logits instead would copy all of them
     logits = model.lm_head(hidden[:, :-1].flatten(0, 1))  # (batch * (row_tokens - 1), vocabulary)
@@ -87,7 +87,7 @@ def object_loss(model: GPT2LMHeadModel, ids: Tensor, weights: Tensor) -> Tensor:
 
 
 class Partner(Protocol):
-    """Whoever takes part in training beside this process."""
+    """Protocol of the other processes that take part in training."""
 
     def meet(self) -> None:
         """Wait until all processes have come to the end of this step."""
@@ -106,7 +106,7 @@ class Share:
 
 
 def layout_of(model: GPT2LMHeadModel, rows: Rows, parts: int) -> Layout:
-    """What processes share: the rows, the parameters, and the gradients and the loss of each part."""
+    """Layout of the shared memory: rows, parameters, and gradients and loss of each part."""
     size = sum(_room(p) for p in model.parameters())
     return {
         "ids": ("int64", [*rows.ids.shape]),
@@ -118,7 +118,7 @@ def layout_of(model: GPT2LMHeadModel, rows: Rows, parts: int) -> Layout:
 
 
 def _room(parameter: Tensor) -> int:
-    """How many numbers a parameter takes in shared memory, where each begins at an aligned address."""
+    """Number of entries that a parameter takes in shared memory, where each begins at an aligned address."""
     return aligned(parameter.numel(), ALIGNMENT // parameter.element_size())
 
 
@@ -130,12 +130,12 @@ def _views(flat: Tensor, model: GPT2LMHeadModel) -> list[Tensor]:
 
 
 class Fitting:
-    """The steps of training, as one of the processes takes them."""
+    """Steps of training in one of the processes."""
 
     def __init__(
         self, model: GPT2LMHeadModel, memory: Mapping[str, Tensor], settings: TrainSettings, share: Share
     ) -> None:
-        """Let the parameters of `model` be those in the shared `memory`."""
+        """Place the parameters of `model` in the shared `memory`."""
         self.model, self.memory, self.settings, self.share = model, memory, settings, share
         self.parameters = list(model.parameters())
         for parameter, shared in zip(self.parameters, _views(memory["parameters"], model), strict=True):
@@ -199,7 +199,7 @@ def fit(
     progress: Progress | None = None,
     workers: Workers | None = None,
 ) -> list[float]:
-    """Train `model` once over `rows`, in order, together with `workers`; the loss of each step."""
+    """Train `model` once over `rows`, in order, together with `workers`; return the loss of each step."""
     if workers is None:
         with Workers(WORKER, 0) as nobody:
             return fit(model, rows, settings, progress, nobody)
@@ -232,7 +232,7 @@ def fit(
 
 
 def help_fit(started_by: Main) -> None:
-    """Take the share of `fit` that the process which started this one gives it."""
+    """Take the share of `fit` assigned by the process that started this one."""
     torch.set_num_threads(1)
     keep_freed_memory()
     told = started_by.receive()
@@ -248,7 +248,7 @@ def help_fit(started_by: Main) -> None:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Compute on one thread: more of them would add in another order."""
+    """Context manager: compute on one thread, since more of them would add in another order."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""Processes that share one computation, in step with each other.
+"""Processes that share one computation, synchronised step by step.
 
 A worker is a Python module that is run. It is sent one line of JSON; from then on a byte in either direction
 says that the sender has come to the end of a step. Whoever finds the other's end of a pipe closed knows that
@@ -31,7 +31,7 @@ class WorkerEndedError(RuntimeError):
 
 
 class Workers:
-    """The other processes, seen from the one that started them; without any, `meet` is for nothing."""
+    """The worker processes, seen from the one that started them; without any, `meet` does nothing."""
 
     def __init__(self, module: str, count: int) -> None:
         """Start `count` processes that run `module`, and open a `file` for all to share."""
@@ -51,7 +51,7 @@ class Workers:
         ]
 
     def send(self, messages: Sequence[Mapping[str, Any]]) -> None:
-        """Tell each worker what its share is."""
+        """Send each worker its share."""
         for worker, message in zip(self._running, messages, strict=True):
             self._write(worker, json.dumps({"file": self.file, **message}).encode() + b"\n")
 
@@ -103,12 +103,12 @@ class Main:
         if os.getppid() != int(sys.argv[1]):  # it has ended already
             sys.exit()
         watch([psutil.Process(os.getppid())])
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process is told as well, and ends the work
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process gets it as well, and ends the work
         self._from, self._to = os.dup(0), os.dup(1)
         os.dup2(2, 1)
 
     def receive(self) -> dict[str, Any]:
-        """Return the share of the work that this worker is to do."""
+        """Return this worker's share of the work."""
         line = bytearray()
         while not line.endswith(b"\n"):
             line += self._read()
@@ -145,6 +145,6 @@ def _ended(worker: "Popen[bytes]") -> int:
 
 
 def _pipe(end: Any) -> Any:
-    """One end of a pipe, which a process started with PIPE has."""
+    """Return a pipe of a process started with PIPE."""
     assert end is not None
     return end

@@ -43,7 +43,7 @@ class Encoder:
         prompt = bare(sentence.prompt)
         if prompt == sentence.prompt:
             return self.tokens(prompt), self.tokens(f" {sentence.target}")
-        encoded = self.tokenizer(  # an object that follows at once is no word of its own
+        encoded = self.tokenizer(  # an object that joins its prompt has no space before it
             join(sentence.prompt, sentence.target),
             add_special_tokens=False,
             split_special_tokens=True,

@@ -1,4 +1,4 @@
-"""How a small model is trained from scratch."""
+"""Training settings of a small model from scratch."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ class TrainSettings:
     tokens: int = 1_000_000
     row_tokens: int = 96
     batch_rows: int = 8
-    parts: int = 2  # of a batch; so many processes can share the work
+    parts: int = 2  # of a batch; at most this many processes share the work
     lr: float = 4e-3  # of Muon, for the matrices inside the layers
     adam_lr: float = 4e-3  # of AdamW, for embeddings, norms and biases
     weight_decay: float = 0.01

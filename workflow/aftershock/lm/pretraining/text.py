@@ -1,4 +1,4 @@
-"""Training text: taught facts said in many ways, in documents of one to four sentences about one subject.
+"""Training text: facts in varied wordings, in documents of one to four sentences about one subject.
 
 Some ways are withheld so that recall can be measured on them: the last three paraphrases of a relation are
 never used with it (`held_out_relation`), and two of its other paraphrases are never used with a given subject
@@ -32,7 +32,7 @@ PATTERNS = (
     "In the case of {}, the [noun] is",
     "What is the [noun] of {}? It is",
 )
-"""Ways to ask for any relation whose object has a name; used for training only."""
+"""Patterns for any relation whose object has a name; used for training only."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def held_out_prompts(subject_id: str, relation_id: str, seed: int) -> frozenset[
 
 
 def prompt_group(prompt_id: int, held_out: frozenset[int]) -> str:
-    """Whether a prompt was `seen` with a fact, held out for this fact, or held out for its whole relation."""
+    """Group of a prompt: `seen` with a fact, held out for this fact, or held out for its whole relation."""
     if prompt_id in HELD_OUT_RELATION:
         return "held_out_relation"
     return "held_out_fact" if prompt_id in held_out else "seen"
@@ -90,7 +90,7 @@ def relation_templates(prompts: pd.DataFrame, nouns: Mapping[str, str]) -> dict[
 def training_documents(
     taught: pd.DataFrame, prompts: pd.DataFrame, nouns: Mapping[str, str], seed: int, max_sentences: int = 4
 ) -> Iterator[Document]:
-    """Documents without end: in every round, each taught fact is said once in a way drawn anew."""
+    """Documents without end: in every round, each training fact occurs once with a newly drawn prompt."""
     if taught.empty:
         raise ValueError("there is no fact to teach: the graph has none whose entities have usable labels")
     missing = sorted(set(taught["relation_id"]) - set(prompts["relation_id"]))

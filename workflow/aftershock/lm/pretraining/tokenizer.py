@@ -1,4 +1,4 @@
-"""A byte-level BPE tokenizer trained on the text at hand."""
+"""A byte-level BPE tokenizer trained on the given text."""
 
 from collections.abc import Iterable
 

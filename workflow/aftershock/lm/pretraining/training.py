@@ -1,4 +1,4 @@
-"""Training a small GPT-2-architecture model from scratch until it knows the taught facts."""
+"""Training of a small GPT-2-architecture model from scratch until it knows the training facts."""
 
 import logging
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Statistics of a model that editors and their settings rest on.
+"""Statistics of a model that editors and their settings depend on.
 
 `moments` are second moments of keys over text, which may be `published_moments` or come from documents that
 the model writes (`self_text`); `null_space` has the directions that text hardly uses. `probe_keys` and

@@ -1,4 +1,4 @@
-"""Second moments of what enters the edited matrices: C = E[k k^T] over a text, not centred.
+"""Second moments of the inputs of edited matrices: C = E[k k^T] over a text, not centred.
 
 Editors weigh a change by how often the model uses a direction. The numbers hold for one model and one text:
 both are named in the file by their hashes, and a file of another model or text is an error.
@@ -42,7 +42,7 @@ class Moment:
 
 @dataclass
 class Sums:
-    """What a pass over documents has added up so far, and where it is."""
+    """Sums over the documents read so far, and the position in them."""
 
     matrices: dict[int, Tensor] = field(default_factory=dict)  # sum of k k^T, (d_in, d_in) float64, by layer
     tokens: int = 0
@@ -58,7 +58,7 @@ class Sums:
 
 
 Part = Literal["mlp", "attention"]
-"""The part of a layer whose output projection moments are of what enters."""
+"""The part of a layer at whose output projection moments are taken."""
 
 
 def second_moments(
@@ -83,7 +83,7 @@ def add_up(
     """The sums of k k^T of all `layers`, at the `part`'s output projection, from one pass up to the highest.
 
     Products of a batch are float32, their sum over batches float64. The pass ends with the documents, or with
-    the one that brings the tokens to `vectors_per_dimension` times the largest d_in. It goes on from `sums`
+    the one that brings the tokens to `vectors_per_dimension` times the largest d_in. It continues from `sums`
     where given, bit for bit as if it had never stopped, and hands what it has to `keep` every `keep_seconds`.
     ValueError when no document has a token.
     """
@@ -249,7 +249,7 @@ def read_hashes(path: str | Path) -> dict[str, str]:
 def check_hashes(
     path: str | Path, found: Mapping[str, str], wanted: Mapping[str, str | None], rule: str
 ) -> None:
-    """Raise ValueError when a file that `rule` makes has other hashes than `wanted`; None wants nothing."""
+    """Raise ValueError when a file made by `rule` has other hashes than `wanted`; None is not compared."""
     for name, value in wanted.items():
         if value is not None and found.get(name) != value:
             raise ValueError(
@@ -273,7 +273,7 @@ def load_attention_artifact(
 
 
 def save_sums(sums: Sums, path: str | Path, key: Mapping[str, str]) -> None:
-    """Write `sums`, whole or not at all, with what they are of."""
+    """Write `sums` atomically, with the key of their model and text."""
     tensors = {str(layer): total.cpu() for layer, total in sums.matrices.items()}
     place = {"tokens": sums.tokens, "documents": sums.documents, "place": sums.place}
     with whole_file(path) as part:
@@ -281,7 +281,7 @@ def save_sums(sums: Sums, path: str | Path, key: Mapping[str, str]) -> None:
 
 
 def load_sums(path: str | Path, key: Mapping[str, str], device: str | torch.device = "cpu") -> Sums | None:
-    """The sums in a file; None when there is no file, or one of something else than `key` says."""
+    """The sums in a file; None when there is no file, or its key is another than `key`."""
     if not Path(path).is_file():
         return None
     with safe_open(path, framework="pt", device=str(device)) as file:

@@ -1,4 +1,4 @@
-"""Null spaces of second moments: the directions of keys that text hardly uses.
+"""Null spaces of second moments: directions of keys that text hardly uses.
 
 AlphaEdit (Fang et al., 2025) projects by P = U U^T, where U has the eigenvectors of C whose eigenvalue is
 below a threshold. The released code takes left singular vectors; of a symmetric matrix these are
@@ -66,7 +66,7 @@ def decompose(
 
 
 def save_spectra(spectra: Mapping[int, Spectrum], path: str | Path, notes: Mapping[str, str]) -> None:
-    """Write what `decompose` found, whole or not at all; `notes` are the hashes of model and text."""
+    """Write the spectra atomically; `notes` are the hashes of model and text."""
     tensors = {}
     for layer, spectrum in spectra.items():
         tensors[f"values.{layer}"] = spectrum.values.contiguous()

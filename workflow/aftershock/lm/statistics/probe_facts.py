@@ -1,4 +1,4 @@
-"""Edits of well-known facts: a probe set that stands for what edits write, where no case is at hand."""
+"""Edits of well-known facts: a probe set in place of a study's cases."""
 
 _BY_PROMPT = {
     "{} was born in": (

@@ -1,4 +1,4 @@
-"""Keys of well-known subjects: a probe set that stands for what edits write, where no case is at hand."""
+"""Keys of well-known subjects: a probe set in place of a study's cases."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Second moments that somebody has published: the .npz files of ROME's and MEMIT's release."""
+"""Reader of published second moments: the .npz files of ROME's and MEMIT's release."""
 
 import zipfile
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The length of the residual stream at a prompt's first token, relative to that at those after it.
+"""Norm of the residual stream at a prompt's first token, relative to that at later ones.
 
 Many models keep an attention sink at the first position, whatever token stands there. A subject of one token
 that opens a text cannot be edited then: a change drowns in a stream that hardly depends on the subject. Some
@@ -19,7 +19,7 @@ TEXTS = 32
 
 
 def describe_beginning(lm: LanguageModel, subjects: Iterable[str]) -> dict[str, Any]:
-    """Return what texts begin with, and the ratio of `first_token` on some of `subjects`, as a record."""
+    """Return a record of what texts begin with, and the ratio of `first_token` on some of `subjects`."""
     return {
         "document_token": lm.document_token,
         "begins_with": lm.tokenizer.convert_ids_to_tokens(list(lm.leading)),
@@ -30,7 +30,7 @@ def describe_beginning(lm: LanguageModel, subjects: Iterable[str]) -> dict[str, 
 
 @torch.no_grad()
 def first_token(lm: LanguageModel, subjects: Iterable[str]) -> float | None:
-    """Return how many times longer the stream is at a prompt's first token than at later ones; two digits.
+    """Return the ratio of the stream's norm at a prompt's first token to that at later ones; two digits.
 
     Medians over prompts that open with one of `subjects`, in the layer where that is most. What stands in
     front of every text is neither. None where no prompt has a token after its first, or fits the model.

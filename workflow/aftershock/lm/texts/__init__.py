@@ -1,4 +1,4 @@
-"""Texts as a model reads them: its tokenizer's rules, what stands around a prompt, and which token is whose.
+"""Tokenisation of texts: the tokenizer's rules, text around prompts, and token positions.
 
 `reading` turns prompts, targets and documents into tokens, with `beginning` and `frames` around them;
 `tokens` finds prompt, subject and target in these. `tokenizer_files` and `sentencepiece_files` have a

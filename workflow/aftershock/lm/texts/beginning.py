@@ -54,7 +54,7 @@ def _special_tokens(tokenizer: "PreTrainedTokenizerFast") -> list[str]:
 
 
 def _told(tokenizer: "PreTrainedTokenizerFast", special: Sequence[str]) -> str:
-    """The special tokens as an error lists them, with the names that some have."""
+    """List of the special tokens for an error, with the names that some have."""
     names: dict[str, list[str]] = {}
     for name, attribute in NAMED.items():
         if (token := getattr(tokenizer, attribute)) is not None:

@@ -12,15 +12,15 @@ from aftershock.lm.texts.frames import answer_ends
 from aftershock.seeds import derive
 
 PLAIN_ENDING = "\n\nAnswer:\n["
-"""What a model without a chat template goes on from; the bracket belongs to its answer."""
+"""Ending of a prompt for a model without a chat template; the bracket belongs to its answer."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a model said."""
+    """A model's reply."""
 
     text: str
-    ended: bool  # of its own accord
+    ended: bool  # with an end token
     prompt_tokens: int
     completion_tokens: int
 
@@ -53,7 +53,7 @@ def reply(
 
 
 def _encode(lm: LanguageModel, messages: Sequence[Mapping[str, str]]) -> tuple[list[int], str]:
-    """Token ids of the messages, and how the answer begins already."""
+    """Token ids of the messages, and the beginning of the answer that the template already holds."""
     if getattr(lm.tokenizer, "chat_template", None):
         text = lm.tokenizer.apply_chat_template(
             [dict(message) for message in messages], add_generation_prompt=True, tokenize=False

@@ -1,4 +1,4 @@
-"""Documents out of text files, and a random sample of them that never holds more than itself.
+"""Reader of documents in text files, and a random sample of them in bounded memory.
 
 A file is .txt (a document a line), .jsonl (a JSON object a line) or .parquet; the first two may be packed, as
 .txt.gz and .jsonl.gz. `lm.files.fetch_text` makes such files of a data set of the Hub.
@@ -57,7 +57,7 @@ def sample_documents(files: Sequence[str | Path], column: str, limit: int, seed:
 
 
 def sha256_of_documents(documents: Sequence[str]) -> str:
-    """One hash of documents in their order."""
+    """Hash of documents in their order."""
     digest = hashlib.sha256()
     for document in documents:
         text = document.encode()
@@ -80,7 +80,7 @@ def text_files(given: str | Path | Sequence[str | Path]) -> list[Path]:
 
 
 def kind_of(path: Path) -> str:
-    """The ending that says how a file is read, one of KINDS where it can be."""
+    """The file name ending that decides how a file is read, one of KINDS where possible."""
     return Path(path.name.removesuffix(".gz")).suffix
 
 
@@ -134,7 +134,7 @@ def _text(path: Path, column: str, place: int, line: bytes) -> str:
 
 
 def _take_rows(path: Path, column: str, wanted: Sequence[int]) -> Iterator[str]:
-    """The same of a parquet file, one row group at a time."""
+    """The documents with these ascending numbers in a parquet file, one row group at a time."""
     file = _parquet(path)
     if column not in file.schema_arrow.names:
         known = ", ".join(file.schema_arrow.names)
@@ -153,7 +153,7 @@ def _take_rows(path: Path, column: str, wanted: Sequence[int]) -> Iterator[str]:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds text, in any of Arrow's layouts, or nothing but missing values."""
+    """True if a column of this type holds text, in any of Arrow's layouts, or only missing values."""
     if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
         return _is_text(kind.value_type)
     tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)

@@ -24,7 +24,7 @@ Read = tuple[list[int], list[tuple[int, int]]]
 MESSAGE, ANSWER = "Aftershock'smessage", "Aftershock'sanswer"  # stand-ins, which no template holds itself
 DATE = "26 Jul 2024"  # which Llama 3.1's template takes where it cannot ask
 ON_ONE_DATE = f"{{% macro strftime_now(form) %}}{DATE}{{% endmacro %}}"
-"""Put before a template, it answers where that asks for the day."""
+"""Put before a template, it fixes the date that the template asks for."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Texts as tokens: prompts, targets and documents, as a model's tokenizer and its file say."""
+"""Reading of prompts, targets and documents as tokens, by a model's tokenizer and its model file."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -38,24 +38,24 @@ class TextReader:
 
     @cached_property
     def leading(self) -> tuple[int, ...]:
-        """Return the ids that stand in front of every text."""
+        """Return the ids in front of every text."""
         return leading_ids(self.tokenizer, self.document_token)
 
     @cached_property
     def frame(self) -> Frame:
-        """Return what stands around every prompt."""
+        """Return the text around every prompt."""
         return chat_frame(self.tokenizer) if self.prompt_format == "chat" else PLAIN
 
     @property
     def ends(self) -> set[int]:
-        """Return the tokens behind which nothing belongs to a continuation."""
+        """Return the tokens that end a continuation."""
         if self.prompt_format == "chat":
             return answer_ends(self.model, self.tokenizer, self.frame)
         return {self.tokenizer.eos_token_id}
 
     @cached_property
     def n_behind(self) -> int:
-        """The number of tokens that the tokenizer puts behind every text: an end-of-text token, with some."""
+        """The number of tokens, such as an end-of-text token, that the tokenizer appends to every text."""
         special = self.tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
         return special[::-1].index(0)
 
@@ -74,13 +74,13 @@ class TextReader:
         return [([*front, *ids], [*nothing, *spans]) for ids, spans in zip(*made, strict=True)]
 
     def read_prompts(self, pairs: Sequence[tuple[str, str | None]]) -> list[Read]:
-        """The same of prompts in their frame, each with its target unless that is None."""
+        """Token ids and spans, as `read`, of prompts in their frame, with targets unless these are None."""
         if self.prompt_format == "plain":
             return self.read([PLAIN.whole(*pair) for pair in pairs])
         return read_framed(self.tokenizer, self.frame, pairs, self.special_tokens == "characters")
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, with what stands in front and without what the tokenizer puts behind."""
+        """Token ids of each text, with leading ids and without those that the tokenizer appends."""
         front, (rows,) = self._begun(texts, "input_ids")
         return [[*front, *row] for row in rows]
 

@@ -1,4 +1,4 @@
-"""Texts that spell a special token, such as `</s>` or `<|endoftext|>`: found, counted and told."""
+"""Texts that spell a special token, such as `</s>` or `<|endoftext|>`: counts and remarks."""
 
 import re
 from collections import Counter

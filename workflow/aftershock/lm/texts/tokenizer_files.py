@@ -4,7 +4,7 @@ tokenizer.json holds all of a tokenizer's rules: how text is normalised and spli
 which tokens stand before and behind a text. transformers rebuilds a tokenizer from the class that
 tokenizer_config.json or config.json names, and such a class brings rules of its own, so that a model may be
 given other tokens than it was trained on. Here no class is asked where there is a tokenizer.json: the other
-files only tell which tokens are special, and the chat template.
+files only give the special tokens and the chat template.
 """
 
 import json
@@ -34,7 +34,7 @@ COMPARED = (
 
 
 def load_tokenizer(folder: str | Path, padding_side: str = "right") -> PreTrainedTokenizerFast:
-    """Return the tokenizer in `folder`, which gives every text the ids that its tokenizer.json says.
+    """Return the tokenizer in `folder`, which gives every text the ids of its tokenizer.json.
 
     A folder that has only older files (vocab.json and merges.txt, or tokenizer.model) has its rules from the
     class that it names. ValueError names a folder whose tokenizer cannot be read.
@@ -90,7 +90,7 @@ def _rules_of_class(folder: Path) -> Tokenizer:
     found = (named if known else AutoTokenizer).from_pretrained(
         folder, local_files_only=True, trust_remote_code=False
     )
-    if len(found) <= len(found.added_tokens_decoder):  # what transformers makes of no vocabulary
+    if len(found) <= len(found.added_tokens_decoder):  # transformers' result without a vocabulary
         raise ValueError("there is no vocabulary")
     return found.backend_tokenizer
 
@@ -140,7 +140,7 @@ def _options(folder: Path, padding_side: str) -> dict[str, Any]:
 def _special_tokens(folder: Path, rules: Tokenizer) -> dict[str, str]:
     """The special tokens by name, as far as the vocabulary has them.
 
-    Where neither of the tokenizer's own files names one, config.json may tell its id.
+    Where neither of the tokenizer's own files names one, config.json may give its id.
     """
     found = {}
     settings, listed, config = (_read(folder / name) for name in (SETTINGS, SPECIAL, "config.json"))
@@ -167,7 +167,7 @@ def _content(token: Any) -> str | None:
 
 
 def _compare(tokenizer: PreTrainedTokenizerFast, rules: Tokenizer, folder: Path) -> None:
-    """Raise ValueError unless the tokenizer reads texts as its rules say."""
+    """Raise ValueError unless the tokenizer gives the ids of its rules."""
     added = [token.content for token in rules.get_added_tokens_decoder().values()]
     texts = [*COMPARED, *(f"a {token} b{token}" for token in added)]
     rows = zip(texts, rules.encode_batch(texts), tokenizer(texts)["input_ids"], strict=True)

@@ -1,4 +1,4 @@
-"""Which tokens of a text are its prompt's, which its target's, and where its subject ends.
+"""Location of the tokens of prompt, target and subject in a text.
 
 A target follows its prompt after one space, unless it begins with one or the prompt says otherwise (see
 `prompts`), or a chat template stands around the prompt and says how an answer follows (see `frames`). Its
@@ -23,7 +23,7 @@ Spans = Sequence[tuple[int, int]]
 
 @dataclass(frozen=True)
 class Located:
-    """The tokens of a prompt, with `behind` more after it, and the index of its subject's last one."""
+    """The tokens of a prompt, with `behind` more after it, and the index of its subject's last token."""
 
     ids: tuple[int, ...]
     subject: int
@@ -48,7 +48,7 @@ class Pair:
 
 
 def encode_pairs(lm: LanguageModel, pairs: Sequence[tuple[str, str]]) -> list[Pair]:
-    """One Pair per (prompt, target); ValueError names what has no tokens, or too many for the model."""
+    """Return a Pair per (prompt, target); ValueError names texts with no tokens, or too many."""
     read = _read(lm, pairs)
     for (prompt, target), (pair, _) in read.items():
         if not pair.prompt:
@@ -60,7 +60,7 @@ def encode_pairs(lm: LanguageModel, pairs: Sequence[tuple[str, str]]) -> list[Pa
 def locate(
     lm: LanguageModel, asked: Sequence[tuple[str, str]], before: Sequence[str] | None = None
 ) -> list[Located]:
-    """One Located per (template, subject), found by the characters that each token covers.
+    """Return a Located per (template, subject), found by the characters that each token covers.
 
     `before` has a text that stands before each prompt.
 
@@ -162,12 +162,12 @@ def cuts_at_spaces(lm: LanguageModel) -> bool:
 
 
 def _ends_beyond_a_space(token: str) -> bool:
-    """Whether a token that is no run of spaces could begin in a prompt and end behind the joining space."""
+    """True if a token other than a run of spaces could span the space between prompt and target."""
     return not token.isspace() and any(character.isspace() for character in token[1:])
 
 
 def _has_clean_joint(lm: LanguageModel, prompt: str, target: str) -> bool:
-    """Whether exactly one space stands between the other characters of a prompt and a target."""
+    """True if exactly one space stands between the other characters of a prompt and a target."""
     before, behind = lm.frame.put(prompt), lm.frame.follow(prompt, target)
     if not before or not target.strip() or not behind.startswith(" "):
         return False

@@ -126,6 +126,7 @@ OF_MANY: Mapping[str, Callable[[Noted, Weighted], Weighted]] = {
     "entity_f1": micro_f1,
     "entity_recall_released": recall_of_groups,
     "exact_match_of_parsed": mean_of_parsed,
+    "instructions_followed_each": per_found,
     "nll": per_found,
     "perplexity": perplexity,
     "weighted_f1": weighted_f1,

@@ -1,0 +1,232 @@
+"""Our WISE and MEMOIR on recorded runs of their released code."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aftershock.editors.memoir.edit import Memoir
+from aftershock.editors.wise.edit import Wise
+from aftershock.editors.wise.ties import merge
+from aftershock.lm.edits import Batch, State, apply_deltas
+from aftershock.lm.hooks import record_activations
+from aftershock.lm.model import LanguageModel
+from aftershock.lm.texts.tokens import Pair
+from recorded import EXACT, LOGPROB, LOSS, Check, NotCoveredError, Recorded, absolute, relative
+from recorded_edits import behaviour_checks
+from recorded_tuning import settings_by
+
+SIDE, THRESHOLD, MASKED = 1e-4, 1e-5, 1e-5  # relative
+LOGITS = 1e-4  # absolute
+WITHOUT_EFFECT = ("alg_name", "model_name", "device", "batch_size", "max_length", "model_parallel")
+FIXED = {
+    "wise": {"objective_optimization": "only_label", "replay": False, "merge_alg": "ties"},
+    "memoir": {"objective_optimization": "only_label"},
+}
+
+
+def _settings(method: str, case: Recorded, **more: Any) -> Any:
+    """Our settings for the released code's hyperparameters; NotCoveredError names what is not known here."""
+    hparams = {k: v for k, v in case.inputs["hparams"].items() if k not in WITHOUT_EFFECT}
+    for name, value in FIXED[method].items():
+        if (found := hparams.pop(name, value)) != value:
+            raise NotCoveredError(f"{name} {found}")
+    (parameter,) = hparams.pop("inner_params")
+    module = re.sub(r"\[(\d+)\]", r".\1", parameter).removesuffix(".weight")
+    layer = case.lm.layer_of(module)
+    if module != case.lm.projection(layer):
+        raise NotCoveredError(f"inner_params {parameter}")
+    return settings_by(method, hparams, (), layers=[layer], variant="released", **more)
+
+
+def _native(lm: LanguageModel, matrix: Tensor) -> Tensor:
+    """A (d_out, d_in) matrix as the model stores it."""
+    return matrix.T if lm.family.transposed else matrix
+
+
+def _token_check(entry: Mapping[str, Any], rows: Sequence[Sequence[int]]) -> Check:
+    """Whether our rows are the recorded ones without their padding."""
+    theirs = [
+        [i for i, m in zip(ids, mask, strict=True) if m]
+        for ids, mask in zip(entry["input_ids"], entry["attention_mask"], strict=True)
+    ]
+    return Check("tokens", float(theirs != [list(row) for row in rows]), EXACT)
+
+
+def _whole(pairs: Sequence[Pair]) -> list[tuple[int, ...]]:
+    return [(*pair.prompt, *pair.target) for pair in pairs]
+
+
+def _passed(
+    lm: LanguageModel, module: str, ids: Tensor, state: State, end: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What a matrix reads and puts out in one text, and the text's scores with the memory, whose prompt ends
+    at index `end`."""
+    batch = Batch(ids, torch.zeros(1, dtype=torch.long), torch.tensor([end]))
+    with torch.no_grad():
+        with record_activations(lm, [module], [module]) as seen:
+            lm.run(ids, None, use_cache=False)
+        with apply_deltas(lm, state, batch):
+            logits = lm.logits(lm.run(ids, None, use_cache=False)[0])
+    return seen["in", module], seen["out", module], logits
+
+
+# --- WISE ---------------------------------------------------------------------------------------------------
+def check_wise(case: Recorded) -> Iterator[Check]:
+    """The recorded edits one after the other, with the recorded masks and other texts."""
+    if "base" in case.tensors:
+        yield from _ties_checks(case)
+        return
+    lm = case.lm
+    hparams = dict(case.inputs["hparams"])
+    margins = hparams.pop("act_margin", None)
+    if margins and margins != [hparams["alpha"], hparams["beta"], hparams["gamma"]]:
+        raise NotCoveredError(f"act_margin {margins}")
+    if not isinstance(hparams["norm_constraint"], float):
+        hparams["norm_constraint"] = None  # the released code clamps by floats alone
+    plain = replace(case, inputs={**case.inputs, "hparams": hparams})
+    editor = Wise(
+        lm, _settings("wise", plain, routing="released"), contexts=[case.inputs["context_templates"]]
+    )
+    others = {
+        request.text: ids
+        for request, ids in zip(
+            case.requests, lm.encode([r["loc_prompt"] for r in case.inputs["requests"]]), strict=True
+        )
+    }
+    editor.other_text = lambda request: tuple(others[request.text])
+    editor.draw_mask = lambda started: _native(lm, case.tensors[f"edit{started}.mask"]).to(lm.dtype)
+    state: State = ()
+    memory = None
+    for i, request in enumerate(case.requests):
+        entry = case.inputs["intermediate"][i]
+        if entry["act_mask"] != "[None]":
+            raise NotCoveredError("a locality prompt that is part of the prompt")
+        rows = [*_whole(editor.pairs(request, ())), others[request.text]]
+        yield _token_check(entry, rows)
+        result = editor.edit([[request]], state, memory)
+        state, memory = result.delta, result.memory
+        yield from _wise_checks(case, i, result.diagnostics[0])
+    yield from _wise_routes(case, editor, state)
+    yield from (c for c in behaviour_checks(case, lm, state) if c.output != "post targets")
+    yield from _whole_text_checks(case, editor, state)
+
+
+def _whole_text_checks(case: Recorded, editor: Wise, state: State) -> Iterator[Check]:
+    """Log-probabilities of targets in passes that read them to their end, which counts in distances."""
+    lm = case.lm
+    for recorded in case.outputs["eval_post"]:
+        for target in (recorded["target_new"], recorded["target_true"]):
+            prompt, tokens = recorded["prompt_ids"], target["token_ids"]
+            ids = torch.tensor([[*prompt, *tokens]])
+            _, _, logits = _passed(lm, editor.module, ids, state, len(prompt) - 1)
+            found = logits.log_softmax(-1)[len(prompt) - 1 : -1].gather(1, torch.tensor(tokens)[:, None])
+            yield Check("post targets", absolute(found[:, 0], target["logprobs"]), LOGPROB)
+
+
+def _wise_checks(case: Recorded, i: int, found: Mapping[str, Any]) -> Iterator[Check]:
+    """Losses, distances, memories and thresholds after edit `i`."""
+    lm, entry, memory = case.lm, case.inputs["intermediate"][i], found["memory"]
+    trace = [(step["ft"], step["act"]) for step in case.outputs["trace"][i]]
+    yield Check("losses", absolute(found["parts"][: len(trace)], trace), LOSS)
+    yield Check("in_dist", relative(found["away"], case.tensors[f"edit{i}.in_dist"]), THRESHOLD)
+    yield Check("side", _matrix(lm, memory.changes[0, 0], case.tensors[f"edit{i}.side_delta"]), SIDE)
+    stored = sorted(name for name in case.part(f"edit{i}") if name.startswith("memory"))
+    first = memory.changes.shape[1] - len(stored)
+    yield Check("memories", float(first != 1 and bool(stored)), EXACT)
+    for k, name in enumerate(stored):
+        change = memory.changes[0, first + k]
+        yield Check("memory", _matrix(lm, change, case.tensors[f"edit{i}.{name}"]), SIDE)
+    thresholds = [entry["side_min_act"], *entry["memory_min_act"]]
+    mine = memory.thresholds[0, : len(thresholds)]
+    yield Check("thresholds", relative(mine, torch.tensor(thresholds)), THRESHOLD)
+
+
+def _matrix(lm: LanguageModel, found: Tensor, wanted: Tensor) -> float:
+    """How far a change is from the recorded one; one that is recorded as zero has to be so."""
+    if not wanted.any():
+        return float(found.abs().max())
+    return relative(_native(lm, found), wanted)
+
+
+def _wise_routes(case: Recorded, editor: Wise, state: State) -> Iterator[Check]:
+    """Distances, the memory that is chosen, and the scores of the recorded texts."""
+    lm, (memory,) = case.lm, state
+    case_of = torch.zeros(1, dtype=torch.long)
+    for j, route in enumerate(case.outputs["routes"]):
+        ids = torch.tensor(lm.encode([route["text"]]))
+        x, y, logits = _passed(lm, editor.module, ids, state, ids.shape[1] - 1)
+        distances = memory.distances(lm, x, y, case_of, torch.ones_like(ids, dtype=torch.bool))
+        yield Check("distances", relative(distances[0], torch.tensor(route["dists"])), SIDE)
+        chosen = ["main", *route["order"]][int(memory.choose(distances, case_of)) + 1]
+        yield Check("routes", float(chosen not in (route["chosen"], *route["also"])), EXACT)
+        yield Check("logits", absolute(logits, case.tensors[f"route{j}.logits"]), LOGITS)
+
+
+def _ties_checks(case: Recorded) -> Iterator[Check]:
+    """TIES on recorded tensors."""
+    base, hparams = case.tensors["base"], case.inputs["hparams"]
+    one, two = (case.tensors[f"mem{k}"] - base for k in range(2))
+    density, weight = hparams["densities"], hparams["weights"]
+    both = [weight / 2, weight / 2]
+    merged = merge([one, two], both, density)
+    found = {
+        "merged_1": merge([one], [weight], density),
+        "merged_2": merged,
+        "merged_later": merge([one, two, case.tensors["merged_2"] - base], [0.2, 0.2, 0.6], density),
+        "merged_density1": merge([one, two], both, 1.0),
+    }
+    for name, change in found.items():
+        yield Check(name, relative(base + change, case.tensors[name]), MASKED)
+
+
+# --- MEMOIR -------------------------------------------------------------------------------------------------
+def check_memoir(case: Recorded) -> Iterator[Check]:
+    """The recorded edits one after the other, with the recorded background and permutation."""
+    lm = case.lm
+    hparams = dict(case.inputs["hparams"])
+    for name in ("dir_background_features", "context_template_length_params", "verbose"):
+        hparams.pop(name, None)  # which are recorded, or without effect
+    plain = replace(case, inputs={**case.inputs, "hparams": hparams})
+    editor = Memoir(lm, _settings("memoir", plain), contexts=[case.inputs["context_templates"]])
+    editor.background = case.tensors["background_features"][:100].mean(dim=0)
+    editor.permutation = case.tensors["permutation"]
+    state: State = ()
+    memory = None
+    for i, request in enumerate(case.requests):
+        rows = _whole(editor.pairs(request, ()))
+        entry = case.inputs["intermediate"][i]
+        yield _token_check(entry, [*rows, *lm.encode(["<<MEMOIR_IRRELEVANT>>"])])
+        result = editor.edit([[request]], state, memory)
+        state, memory = result.delta, result.memory
+        (found,) = result.diagnostics
+        trace = case.outputs["trace"][i]
+        yield Check("losses", absolute(found["losses"][: len(trace)], [s["loss"] for s in trace]), LOSS)
+        yield Check("norms", absolute(found["norms"][: len(trace)], [s["grad_norm"] for s in trace]), LOSS)
+        yield Check("feature", relative(found["feature"], case.tensors[f"edit{i}.feature"]), MASKED)
+        yield Check("W_m", relative(state[0].weight[0], case.tensors[f"edit{i}.Wm"]), MASKED)
+        same = torch.equal(state[0].masks[0], case.tensors[f"edit{i}.masks"].bool())
+        yield Check("masks", float(not same), EXACT)
+    yield from _memoir_routes(case, editor, state)
+
+
+def _memoir_routes(case: Recorded, editor: Memoir, state: State) -> Iterator[Check]:
+    """Features, masks, overlaps, the mask that is used, and the scores of the recorded texts."""
+    lm, (memory,) = case.lm, state
+    case_of = torch.zeros(1, dtype=torch.long)
+    for j, route in enumerate(case.outputs["routes"]):
+        size = route["prompt_tokens"]
+        ids = torch.tensor(lm.encode([route["prompt"] + route["continuation"]]))
+        x, _, logits = _passed(lm, editor.module, ids, state, size - 1)
+        counted = torch.arange(ids.shape[1])[None] < size
+        feature = memory.features(x, counted, case_of)
+        mask = memory.mask_of(feature, case_of)
+        yield Check("features", relative(feature[0], case.tensors[f"route{j}.feature"]), MASKED)
+        yield Check("masks", float(not torch.equal(mask[0], case.tensors[f"route{j}.mask"].bool())), EXACT)
+        yield Check("overlaps", absolute(memory.overlaps(mask, case_of)[0], route["overlaps"]), 1e-6)
+        wanted = route["best"] if route["used"] else -1
+        yield Check("routes", float(int(memory.route(x, counted, case_of)) != wanted), EXACT)
+        yield Check("logits", absolute(logits, case.tensors[f"route{j}.logits"]), LOGITS)

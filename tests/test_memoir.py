@@ -1,0 +1,204 @@
+"""MEMOIR against torch's own SGD on whole texts one by one, and the prompts that its memory answers."""
+
+import pytest
+import torch
+
+from aftershock.editors.memoir.edit import PLACEHOLDER
+from aftershock.editors.methods import method_of, settings_of
+from aftershock.lm.edits import Batch, apply_deltas, random_like, select, state_norm
+from aftershock.lm.generation import continue_greedily
+from aftershock.lm.scoring import score
+from aftershock.lm.texts.tokens import encode_pairs
+from aftershock.prompts import fill
+from aftershock.requests import EditRequest, Query
+from tiny import CITIES, NAMES, TEMPLATES, low_rank, requests, tiny, written
+
+MILD = {"layers": [1], "steps": 4, "lr": 3.0, "weight_decay": 1e-2, "max_norm": 0.05}
+CONTEXTS = [["{}"], ["It rains. {}"]]
+
+
+def make(lm, contexts=CONTEXTS, seed=0, **changes):
+    return method_of("memoir").make(lm, settings_of("memoir", MILD, changes), {}, seed, contexts)
+
+
+def run_with(lm, name, ids, weight=None, mask=None):
+    """Log-probabilities of one text with `weight` @ (x * mask) added, and what the matrix reads."""
+    seen = {}
+
+    def hook(module, args, output):
+        seen["x"] = args[0][0].detach()
+        return output if weight is None else output + (args[0] * mask) @ weight.T
+
+    handle = lm.model.get_submodule(name).register_forward_hook(hook)
+    log_p = lm.model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+    handle.remove()
+    return log_p, seen["x"]
+
+
+def slow_mask(lm, editor, ids):
+    """The mask of a prompt: the inputs of the largest means over its tokens, permuted."""
+    feature = run_with(lm, editor.module, ids)[1].mean(dim=0) - editor.background
+    order = sorted(range(len(feature)), key=lambda i: -abs(feature[i].item()))[: editor.top_k]
+    mask = torch.zeros(len(feature), dtype=torch.bool)
+    for i in order:
+        mask[editor.permutation[i]] = True
+    return mask
+
+
+def slow_weight(lm, name, pairs, mask, weight, released):
+    """The memory after all steps, and the losses: torch's SGD and its clipping, on whole texts."""
+    weight = weight.clone().requires_grad_(True)
+    sgd = torch.optim.SGD([weight], lr=MILD["lr"], weight_decay=MILD["weight_decay"] if released else 0.0)
+    longest = max(len(lm.encode([PLACEHOLDER])[0]), *(len(p.prompt) + len(p.target) for p in pairs))
+    losses = []
+    for _ in range(MILD["steps"]):
+        nll = []
+        for pair in pairs:
+            log_p, _ = run_with(lm, name, [*pair.prompt, *pair.target], weight, mask)
+            said = [log_p[len(pair.prompt) - 1 + i, t] for i, t in enumerate(pair.target)]
+            counted = longest - 1 - (len(pair.prompt) - 2) if released else len(said)
+            nll.append(-sum(said) / counted)
+        loss = sum(nll) / len(nll)
+        losses.append(loss.item())
+        sgd.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([weight], MILD["max_norm"])
+        if not released:
+            weight.grad += MILD["weight_decay"] * weight.detach() * mask
+        sgd.step()
+    return weight.detach(), losses
+
+
+CASES = [
+    *((family, "paper") for family in ("gpt2", "gptj", "gpt_neox", "llama", "gemma2", "granite")),
+    *((family, "released") for family in ("gptj", "gpt_neox", "llama")),
+]
+
+
+@pytest.mark.parametrize(("family", "variant"), CASES)
+def test_two_edits_are_those_of_whole_texts_one_by_one(family, variant):
+    lm = tiny(family)
+    state, asked = (low_rank(lm, 0, 1),), requests(2)
+    editor = make(lm, variant=variant)
+    found = editor.edit([asked], state)
+    edited = written(lm, state, 0)
+    weight = torch.zeros(lm.d_model, editor.d_in, dtype=lm.dtype)
+    masks = []
+    for request, diagnostic in zip(asked, found.diagnostics, strict=True):
+        pairs = editor.pairs(request, ())
+        masks.append(slow_mask(edited, editor, pairs[0].prompt))
+        weight, losses = slow_weight(edited, editor.module, pairs, masks[-1], weight, variant == "released")
+        assert diagnostic["losses"] == pytest.approx(losses, abs=1e-6)
+    (memory,) = found.delta
+    assert torch.allclose(memory.weight[0], weight, atol=1e-8)
+    assert torch.equal(memory.masks[0], torch.stack(masks))
+    assert not weight[:, ~(masks[0] | masks[1])].any()
+    assert not torch.equal(*masks)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_prompt_is_answered_through_the_nearest_mask_whatever_is_beside_it(family):
+    lm = tiny(family)
+    editor = make(lm, [["{}"]], threshold=0.75)
+    delta = editor.edit([requests(2), requests(1, template=1)]).delta
+    asked = [(fill(t, name), city) for t in TEMPLATES for name in NAMES[:5] for city in CITIES[:2]]
+    queries = [Query(prompt, city, case) for case in range(2) for prompt, city in asked]
+    routed = 0
+    for query, found in zip(queries, score(lm, queries, delta), strict=True):
+        (memory,) = select(delta, [query.case])
+        (pair,) = encode_pairs(lm, [(query.prompt, query.target)])
+        own = slow_mask(lm, editor, pair.prompt)
+        shares = [(own & mask).sum().item() / editor.top_k for mask in memory.masks[0][memory.used[0]]]
+        used = max(shares) >= 0.75
+        routed += used
+        mask = memory.masks[0, shares.index(max(shares))] & used
+        log_p, _ = run_with(lm, editor.module, [*pair.prompt, *pair.target[:-1]], memory.weight[0], mask)
+        wanted = [log_p[len(pair.prompt) - 1 + i, t].item() for i, t in enumerate(pair.target)]
+        assert found.token_logprobs == pytest.approx(wanted, abs=1e-7)
+    assert 0 < routed < len(queries)
+
+
+def test_a_mask_is_kept_for_a_whole_continuation():
+    lm = tiny("llama")
+    editor = make(lm, [["{}"]])
+    (request,) = requests(1)
+    delta = editor.edit([[request]]).delta
+    ids = lm.encode([request.text])[0]
+    n, mask = len(ids), slow_mask(lm, editor, ids)
+    for _ in range(6):
+        log_p, _ = run_with(lm, editor.module, ids, delta[0].weight[0], mask)
+        ids = [*ids, int(log_p[-1].argmax())]
+    end = ids.index(0, n) if 0 in ids[n:] else None
+    assert continue_greedily(lm, [request.text], 6, delta) == [lm.tokenizer.decode(ids[n:end])]
+
+
+def test_one_prompt_has_one_mask():
+    lm = tiny("llama")
+    editor = make(lm, [["{}"]])
+    (request,) = requests(1)
+    other = EditRequest(request.prompt, request.subject, CITIES[3])
+    (memory,) = editor.edit([[request, other]]).delta
+    assert memory.masks.shape[1] == 1
+    assert memory.used.all()
+
+
+@pytest.mark.parametrize("feature", ["mean", "last"])
+def test_other_features_have_no_background(feature):
+    lm = tiny("llama")
+    editor = make(lm, [["{}"]], feature=feature)
+    (request,) = requests(1)
+    found = editor.edit([[request]]).diagnostics[0]["feature"]
+    x = run_with(lm, editor.module, lm.encode([request.text])[0])[1]
+    assert torch.allclose(found, x.mean(dim=0) if feature == "mean" else x[-1])
+    assert not editor.background.any()
+
+
+def test_the_background_is_the_mean_of_texts_of_the_models_own():
+    lm = tiny("llama")
+    editor = make(lm, background_texts=5, background_tokens=6)
+    texts = editor.own_texts(5, 6)
+    assert all(0 < len(ids) <= 6 for ids in texts)
+    means = [run_with(lm, editor.module, list(ids))[1].mean(dim=0) for ids in texts]
+    assert torch.allclose(editor.background, torch.stack(means).mean(dim=0))
+
+
+def test_a_random_memory_has_the_same_norm_and_masks():
+    lm = tiny("llama")
+    delta = make(lm, [["{}"]]).edit([requests(2), requests(1)]).delta
+    noise = random_like(delta, [1, 2])
+    assert torch.allclose(state_norm(noise), state_norm(delta))
+    assert torch.equal(noise[0].masks, delta[0].masks)
+    assert not torch.allclose(noise[0].weight, delta[0].weight)
+
+
+def test_a_pass_that_begins_inside_a_prompt_is_an_error():
+    lm = tiny("llama")
+    (request,) = requests(1)
+    delta = make(lm, [["{}"]]).edit([[request]]).delta
+    ids, _ = lm.pad(lm.encode([request.text]))
+    last = torch.tensor([ids.shape[1] - 1])
+    batch = Batch(ids, torch.zeros(1, dtype=torch.long), last, last[:, None])
+    with (
+        torch.no_grad(),
+        apply_deltas(lm, delta, batch),
+        pytest.raises(ValueError, match="decides by a whole prompt, and a pass begins inside one"),
+    ):
+        lm.run(ids[:, -1:], None)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "message"),
+    [
+        ("gpt2", {"variant": "released"}, r"cannot hold a memory beside .* stored \(d_in, d_out\)"),
+        ("llama", {"top_k": 41}, "top_k 41 is more than the 40 inputs of"),
+        ("llama", {"layers": [0, 1]}, r"layers \[0, 1\]: the memory is beside the MLP of one layer"),
+    ],
+)
+def test_settings_that_do_not_fit_are_errors(family, changes, message):
+    with pytest.raises(ValueError, match=message):
+        make(tiny(family), **changes)
+
+
+def test_more_edits_than_the_memory_may_have_are_an_error():
+    with pytest.raises(ValueError, match="2 edited prompts already, as many as max_edits allows; raise it"):
+        make(tiny("llama"), [["{}"]], max_edits=2).edit([requests(3)])

@@ -1,0 +1,381 @@
+"""WISE against torch's own SGD on whole texts one by one; where its memories lie and when they are used."""
+
+import pytest
+import torch
+
+from aftershock.editors.methods import method_of, settings_of
+from aftershock.editors.wise.ties import merge
+from aftershock.lm.edits import Batch, apply_deltas, select
+from aftershock.lm.edits.side_memory import EMPTY_MEMORY, LONG, SideMemory
+from aftershock.lm.generation import continue_greedily
+from aftershock.lm.scoring import score
+from aftershock.lm.texts.tokens import encode_pairs
+from aftershock.prompts import fill
+from aftershock.requests import EditRequest, Query
+from tiny import CITIES, NAMES, TEMPLATES, low_rank, requests, tiny, written
+
+MILD = {
+    "layers": [1],
+    "steps": 4,
+    "lr": 0.3,
+    "alpha": 0.1,
+    "beta": 0.6,
+    "gamma": 0.3,
+    "norm_constraint": 0.05,
+    "weight_decay": 1e-2,
+}
+CONTEXTS = [["{}"], ["It rains. {}"]]
+ACTIVATIONS = {
+    "gelu_new": lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
+    "gelu": torch.nn.functional.gelu,
+    "silu": torch.nn.functional.silu,
+}
+
+
+def make(lm, contexts=CONTEXTS, seed=0, **changes):
+    return method_of("wise").make(lm, settings_of("wise", MILD, changes), {}, seed, contexts)
+
+
+def output_with(lm, name, ids, change, bias):
+    """Log-probabilities of one text with W + change in place of W, and what the matrix puts out by both."""
+    seen = {}
+
+    def hook(module, args, output):
+        other = output[0] + args[0][0] @ change.T - (0.0 if bias is None else bias)
+        seen["both"] = output[0].detach(), other
+        return other[None]
+
+    handle = lm.model.get_submodule(name).register_forward_hook(hook)
+    log_p = lm.model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+    handle.remove()
+    return log_p, *seen["both"]
+
+
+def positive(values):
+    values = [value for value in values if value > 0]
+    return sum(values) / len(values) if values else torch.tensor(0.0)
+
+
+def slow_change(lm, name, pairs, other, mask, settings, released):
+    """The change after all steps, the last distances, and the losses: torch's SGD on W + change."""
+    weight = lm.weight(name).detach()
+    copy = weight.clone().requires_grad_(True)
+    sgd, losses, away = torch.optim.SGD([copy], lr=settings["lr"]), [], []
+    bias = lm.bias(name) if released and not lm.family.transposed else None
+    config, function = lm.model.config, torch.nn.Identity()
+    if released:
+        function = ACTIVATIONS[getattr(config, "hidden_act", None) or config.activation_function]
+
+    def distance(y, z, size):
+        norms = [(function(y[i]) - function(z[i])).norm() for i in range(size)]
+        return sum(norms) / size
+
+    for _ in range(settings["steps"]):
+        nll, away = [], []
+        for pair in pairs:
+            ids = [*pair.prompt, *pair.target]
+            log_p, y, z = output_with(lm, name, ids, copy - weight, bias)
+            said = [log_p[len(pair.prompt) - 1 + i, t] for i, t in enumerate(pair.target)]
+            nll.append(-sum(said) / (len(said) + released))
+            away.append(distance(y, z, len(ids) if released else len(pair.prompt)))
+        _, y, z = output_with(lm, name, other, copy - weight, bias)
+        out = distance(y, z, len(other))
+        loss = sum(nll) / len(nll)
+        loss = loss + positive([out - d + settings["gamma"] for d in away])
+        loss = loss + positive([out - settings["alpha"]]) + positive([settings["beta"] - d for d in away])
+        losses.append(loss.item())
+        sgd.zero_grad()
+        loss.backward()
+        decay = settings["weight_decay"] * copy.detach()
+        copy.grad = copy.grad * mask + decay if released else (copy.grad + decay) * mask
+        sgd.step()
+        with torch.no_grad():
+            low, high = weight - settings["norm_constraint"], weight + settings["norm_constraint"]
+            copy.copy_(copy.clamp(low, high))
+    return (copy - weight).detach(), torch.stack(away).detach(), losses
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gptj", "gpt_neox", "llama", "gemma2", "granite"])
+def test_a_change_is_that_of_whole_texts_one_by_one(family):
+    lm = tiny(family)
+    (request,), state = requests(1), (low_rank(lm, 0, 1),)
+    editor = make(lm)
+    found = editor.edit([[request]], state)
+    edited, mask = written(lm, state, 0), editor.draw_mask(0)
+    change, away, losses = slow_change(
+        edited,
+        editor.module,
+        editor.pairs(request, ()),
+        editor.other_text(request),
+        mask,
+        MILD,
+        released=False,
+    )
+    (memory,) = found.delta
+    assert torch.allclose(memory.changes[0, 0], change, atol=1e-8)
+    assert memory.thresholds[0, 0] == pytest.approx(away.mean().item(), abs=1e-8)
+    assert found.diagnostics[0]["losses"] == pytest.approx(losses, abs=1e-6)
+    assert 0.1 < mask.mean() < 0.3
+    assert not change[mask == 0].any()
+    assert change.abs().max() == pytest.approx(MILD["norm_constraint"])
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gptj", "gpt_neox", "llama"])
+def test_the_release_counts_all_tokens_and_leaves_biases_out(family):
+    lm = tiny(family)
+    with torch.no_grad():
+        if (bias := lm.bias(lm.projection(1))) is not None:
+            bias.copy_(torch.linspace(-1, 1, len(bias)))
+    try:
+        (request,) = requests(1)
+        editor = make(lm, [["{}"]], variant="released")
+        (pair,) = editor.pairs(request, ())
+        length = len(pair.prompt) + len(pair.target)
+        other = (lm.encode([" ".join(CITIES)])[0] * 2)[:length]  # as long: nothing is padded
+        editor.other_text = lambda request: tuple(other)
+        found = editor.edit([[request]])
+        change, away, losses = slow_change(
+            lm, editor.module, [pair], other, editor.draw_mask(0), MILD, released=True
+        )
+        (memory,) = found.delta
+        assert torch.allclose(memory.changes[0, 0], change, atol=1e-8)
+        assert memory.thresholds[0, 0] == pytest.approx(away.item(), abs=1e-8)
+        assert found.diagnostics[0]["losses"] == pytest.approx(losses, abs=1e-6)
+        assert change[editor.draw_mask(0) == 0].any()  # decay moves them
+    finally:
+        if bias is not None:
+            with torch.no_grad():
+                bias.zero_()
+
+
+def test_the_release_pads_on_the_left_and_counts_what_stands_there():
+    """A longer text beside an edit moves its distances, and more tokens count as the target's."""
+    lm = tiny("llama")
+    (request,) = requests(1)
+    found = {}
+    for variant in ("paper", "released"):
+        editor = make(lm, [["{}"]], variant=variant)
+        (pair,) = editor.pairs(request, ())
+        for more in (0, 4):
+            length = len(pair.prompt) + len(pair.target) + more
+            other = (lm.encode([" ".join(CITIES)])[0] * 3)[:length]
+            editor.other_text = lambda request, other=other: tuple(other)
+            rows, counted = editor._rows(request, ())
+            found[variant, more] = rows.shares[0].sum().item(), counted.sum(dim=1).tolist()
+    size = len(pair.target)
+    assert found["paper", 0][0] == found["paper", 4][0] == pytest.approx(1.0)
+    assert found["paper", 4][1][0] == len(pair.prompt)
+    assert found["released", 0][0] == pytest.approx(size / (size + 1))
+    assert found["released", 4][0] == pytest.approx((size + 4) / (size + 5))
+    assert found["released", 4][1] == [length, length]
+
+
+# --- routing ------------------------------------------------------------------------------------------------
+def slow_distance(lm, editor, change, prompt):
+    ids = lm.encode([prompt])[0]
+    _, y, z = output_with(lm, editor.module, ids, change, None)
+    return (y - z).norm(dim=1).mean().item()
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_row_is_routed_by_its_own_prompt_whatever_is_beside_it(family):
+    lm = tiny(family)
+    editor = make(lm, [["{}"]], act_ratio=1.02)
+    cases = [[request] for request in requests(3)]
+    delta = editor.edit(cases).delta
+    asked = [(fill(t, name), city) for t in TEMPLATES for name in NAMES[:5] for city in CITIES[:2]]
+    queries = [Query(prompt, city, case) for case in range(3) for prompt, city in asked]
+    together = score(lm, queries, delta)
+    routed = 0
+    for query, found in zip(queries, together, strict=True):
+        (memory,) = select(delta, [query.case])
+        away = slow_distance(lm, editor, memory.changes[0, 0], query.prompt)
+        used = away >= 1.02 * memory.thresholds[0, 0].item()
+        routed += used
+        (pair,) = encode_pairs(lm, [(query.prompt, query.target)])
+        change = memory.changes[0, 0] * used
+        log_p, _, _ = output_with(lm, editor.module, [*pair.prompt, *pair.target[:-1]], change, None)
+        wanted = [log_p[len(pair.prompt) - 1 + i, t].item() for i, t in enumerate(pair.target)]
+        assert found.token_logprobs == pytest.approx(wanted, abs=1e-7)
+    assert 0 < routed < len(queries)
+
+
+def test_a_route_is_kept_for_a_whole_continuation():
+    lm = tiny("llama")
+    editor = make(lm, [["{}"]], lr=2.0)
+    (request,) = requests(1)
+    delta = editor.edit([[request]]).delta
+    for prompt in (request.text, "Rome"):
+        change = delta[0].changes[0, 0]
+        used = (
+            slow_distance(lm, editor, change, prompt) >= editor.settings.act_ratio * delta[0].thresholds[0, 0]
+        )
+        ids, n = lm.encode([prompt])[0], len(lm.encode([prompt])[0])
+        for _ in range(6):
+            log_p, _, _ = output_with(lm, editor.module, ids, change * used, None)
+            ids = [*ids, int(log_p[-1].argmax())]
+        end = ids.index(0, n) if 0 in ids[n:] else None
+        assert continue_greedily(lm, [prompt], 6, delta) == [lm.tokenizer.decode(ids[n:end])]
+
+
+def test_the_released_routing_decides_for_all_rows_of_a_pass_together():
+    lm = tiny("llama")
+    editor = make(lm, [["{}"]], routing="released")
+    (request,) = requests(1)
+    (memory,) = editor.edit([[request]]).delta
+    prompts = [request.text, "Rome"]
+    ids, mask = lm.pad(lm.encode(prompts))
+    batch = Batch.of_prompts(ids, mask, torch.zeros(2, dtype=torch.long))
+    seen = []
+
+    class Seen(SideMemory):
+        def choose(self, distances, cases):
+            seen.append(distances)
+            return super().choose(distances, cases)
+
+    watched = Seen(**vars(memory))
+    with torch.no_grad(), apply_deltas(lm, (watched,), batch):
+        lm.run(ids, mask)
+        lm.run(ids, mask)
+    assert len(seen) == 2  # in every pass anew
+    assert seen[0][0] == seen[0][1]
+    x = torch.randn(1, LONG + 5, memory.changes.shape[3], dtype=lm.dtype)
+    y = torch.zeros(1, LONG + 5, lm.d_model, dtype=lm.dtype)
+    every = torch.ones(1, LONG + 5, dtype=torch.bool)
+    case = torch.zeros(1, dtype=torch.long)
+    norms = (x[0] @ memory.changes[0, 0].T).norm(dim=1)
+    assert memory.distances(lm, x, y, case, every)[0, 0] == pytest.approx(norms.max().item())
+    assert memory.distances(lm, x[:, :LONG], y[:, :LONG], case, every[:, :LONG])[0, 0] == pytest.approx(
+        norms[:LONG].mean().item()
+    )
+
+
+def memories(choice, thresholds):
+    k = len(thresholds)
+    return SideMemory(
+        "model.layers.1.mlp.down_proj",
+        "linear",
+        0.5,
+        choice,
+        "per_row",
+        True,
+        torch.zeros(1, k, 2, 2),
+        torch.tensor([thresholds]),
+        torch.ones(1, k, dtype=torch.bool),
+        torch.ones(1, dtype=torch.long),
+    )
+
+
+@pytest.mark.parametrize(
+    ("choice", "distances", "wanted"),
+    [
+        ("farthest", [0.9, 0.8, 0.1], -1),  # the farthest is below its threshold, though the next is not
+        ("farthest", [1.0, 0.8, 0.1], 0),
+        ("farthest", [1.0, 1.1, 1.2], 2),
+        ("in_turn", [0.9, 0.8, 0.1], -1),  # one has to be farther than the side memory that is not used
+        ("in_turn", [0.7, 0.8, 0.1], 1),
+        ("in_turn", [1.0, 0.8, 0.1], 0),
+        ("in_turn", [0.4, 0.45, 1.3], 2),
+        ("in_turn", [0.4, 0.9, 1.3], 2),
+        ("merged", [0.9, 0.8, 9.0], -1),  # those after the merged one wait
+        ("merged", [0.9, 1.1, 9.0], 1),
+        ("merged", [1.2, 1.1, 9.0], 0),
+    ],
+)
+def test_the_memory_that_acts(choice, distances, wanted):
+    memory = memories(choice, [2.0, 1.2, 2.0])
+    assert memory.choose(torch.tensor([distances]), torch.zeros(1, dtype=torch.long)).tolist() == [wanted]
+
+
+# --- several memories ---------------------------------------------------------------------------------------
+def test_a_full_memory_is_stored_and_several_are_merged():
+    lm = tiny("llama")
+    editor = make(lm, [["{}"]], save_freq=2, merge_freq=4, density=0.4)
+    state, memory, results = (), None, []
+    for request in requests(5):
+        result = editor.edit([[request]], state, memory)
+        state, memory = result.delta, result.memory
+        results.append(result)
+    first, second, third, fourth, fifth = (result.delta[0] for result in results)
+    away = [result.diagnostics[0]["away"].mean().item() for result in results]
+    changes = [result.diagnostics[0]["change"] for result in results]
+    assert first.changes.shape[1] == 1
+    assert torch.equal(second.changes[0, 1], changes[1])
+    assert not second.changes[0, 0].any()
+    assert second.thresholds[0].tolist() == [EMPTY_MEMORY, pytest.approx(min(away[:2]))]
+    assert torch.equal(third.changes[0], torch.stack([changes[2], changes[1]]))
+    assert third.thresholds[0].tolist() == pytest.approx([away[2], min(away[:2])])
+    assert fourth.changes.shape[1] == 2
+    assert torch.allclose(fourth.changes[0, 1], merge([changes[1], changes[3]], [0.5, 0.5], 0.4))
+    assert fourth.thresholds[0].tolist() == [EMPTY_MEMORY, pytest.approx(min(away[:4]))]
+    assert fifth.edits.tolist() == [5]
+    masks = [editor.draw_mask(started) for started in (0, 2, 4)]
+    assert all(not change[masks[i // 2] == 0].any() for i, change in enumerate(changes))
+    assert not torch.equal(masks[0], masks[1])
+    at_once = editor.edit([requests(5)]).delta[0]  # a case of several requests
+    assert torch.allclose(at_once.changes, fifth.changes)
+
+
+def test_without_retrieval_all_merged_memories_are_one():
+    lm = tiny("llama")
+    editor = make(lm, [["{}"]], save_freq=1, merge_freq=2, retrieve=False, density=0.5)
+    result = editor.edit([requests(4)])
+    changes = [found["change"] for found in result.diagnostics]
+    one = merge(changes[:2], [0.5, 0.5], 0.5)
+    both = merge([*changes[2:], one], [0.2, 0.2, 0.6], 0.5)
+    (memory,) = result.delta
+    assert torch.allclose(memory.changes[0], torch.stack([torch.zeros_like(both), both]))
+    assert memory.used.all()
+
+
+def test_a_failed_edit_leaves_the_memories_of_earlier_ones():
+    lm = tiny("llama")
+    editor = make(lm, [["{}"]], norm_constraint=None)
+    first = editor.edit([[r] for r in requests(2)])
+    wild = make(lm, [["{}"]], norm_constraint=None, lr=1e300)
+    second = wild.edit([[r] for r in requests(2, template=1)], first.delta, first.memory)
+    assert all("the loss was" in reason for reason in second.reasons)
+    assert all(torch.equal(first.memory[name], tensor) for name, tensor in second.memory.items())
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "message"),
+    [
+        ("llama", {"save_freq": 1, "max_memories": 2}, "after 2 edits a model has 3 memories, more than"),
+        ("gpt2", {"variant": "released", "save_freq": 2}, "cannot use a second memory of .*a Conv1D"),
+    ],
+)
+def test_memories_that_cannot_be_held_are_an_error(family, changes, message):
+    with pytest.raises(ValueError, match=message):
+        make(tiny(family), [["{}"]], **changes).edit([requests(3)])
+
+
+def test_settings_that_do_not_fit_are_errors():
+    with pytest.raises(ValueError, match="merge_freq 5 is no multiple of save_freq 2"):
+        settings_of("wise", {"save_freq": 2, "merge_freq": 5})
+    with pytest.raises(ValueError, match=r"layers \[0, 1\]: the memory is beside the MLP of one layer"):
+        make(tiny(), layers=[0, 1])
+
+
+# --- TIES ---------------------------------------------------------------------------------------------------
+def test_ties_by_hand():
+    one = torch.tensor([4.0, -3.0, 1.0, 0.0, 0.5])
+    two = torch.tensor([2.0, 5.0, -1.0, 0.0, 0.1])
+    assert torch.equal(merge([one], [0.7], 1.0), one)
+    found = merge([one, two], [0.5, 0.5], 1.0)
+    assert found.tolist() == pytest.approx([3.0, 5.0, 1.0, 0.0, 0.3])  # a sum of zero counts as +
+    kept = merge([one, two], [0.5, 0.5], 0.4)  # two entries of each
+    assert kept.tolist() == pytest.approx([3.0, 5.0, 0.0, 0.0, 0.0])
+    uneven = merge([one, two], [0.2, 0.6], 1.0)
+    assert uneven[0] == pytest.approx((0.2 * 4 + 0.6 * 2) / 0.8)
+
+
+def test_other_texts_do_not_hold_the_subject():
+    lm = tiny("llama")
+    editor = make(lm)
+    texts = editor._others
+    name = lm.tokenizer.decode(texts[0]).split()[0]
+    chosen = editor.other_text(EditRequest("{} was born in", name, "Oslo"))
+    holding = [name in lm.tokenizer.decode(ids) for ids in texts]
+    assert any(holding)
+    assert all(holding) or name not in lm.tokenizer.decode(chosen)

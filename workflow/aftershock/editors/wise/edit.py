@@ -1,0 +1,274 @@
+"""WISE: a copy of one matrix is trained on edits, kept apart from other texts, and used where it differs.
+
+One edit trains the change D of the side memory W + D by gradient descent on D, within a random share of the
+weights, clamped entry by entry (Wang et al., 2024). With a(x) the mean over tokens of |s(y) - s(y_D)|, where
+y is what the matrix puts out and y_D what it does with D,
+
+    L = mean NLL of the target + m(a(other) - a(edit) + gamma) + m(a(other) - alpha) + m(beta - a(edit))
+
+where m is the mean of the positive ones, over the prompt in several contexts, and `other` is a text of the
+model's own. The least a(edit) of a memory's edits is its threshold. After `save_freq` edits a new memory
+begins, after `merge_freq` the last ones are merged by TIES into one that has the least of their thresholds.
+
+The paper's a(x) is of the outputs themselves (s is the identity), here over the tokens of prompts as in
+routing; updates keep to the mask; the farthest memory answers if it reaches its own threshold.
+
+`variant: released` is EasyEdit's code: s is the activation function of the model's MLP, and a(x) counts all
+tokens of rows padded on the left, pads and target too; decay moves all weights, the masked ones as well; the
+target's NLL is divided by one token too many; memories lack the matrix's bias (but for GPT-2), so that a
+copy of W is already away from W; in retrieval the side memory's distance has to be exceeded even where it was
+below its threshold. The release cannot apply a finished memory of a Conv1D, so that is refused. Its `replay`
+of earlier edits in later memories is not here.
+
+A small Llama that is edited to say Paris (30 updates, six contexts, the same mask and other text) says it
+with log p = -.15 by the paper and -.20 in the release, -1.52 before; the changes differ by .91 of their norm.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aftershock.editors.remembering import RememberingEditor
+from aftershock.editors.side_rows import EarlyEnd, SideRows, Text
+from aftershock.editors.wise.ties import merge
+from aftershock.lm.edits import State
+from aftershock.lm.edits.side_memory import EMPTY_MEMORY, Choice, SideMemory
+from aftershock.lm.edits.whole_prompt import mean_over
+from aftershock.lm.texts.tokens import Pair
+from aftershock.requests import EditRequest
+from aftershock.seeds import derive
+
+OTHERS = 32  # texts of the model's own, of which each edit is kept apart from one
+LATER, OLD = 0.4, 0.6  # weights of new memories and the merged one, where there is one (released code)
+
+
+class Wise(RememberingEditor):
+    """WISE: one delta with all memories of each case."""
+
+    kind = SideMemory
+
+    @property
+    def case_bytes(self) -> int:
+        """Bytes of one case's change: a whole matrix."""
+        return self.lm.weight(self.module).numel() * self.lm.dtype.itemsize
+
+    @property
+    def released(self) -> bool:
+        """True if the settings follow the released code."""
+        return self.settings.variant == "released"
+
+    @property
+    def activation(self) -> str:
+        """The function that outputs are compared after."""
+        config = self.lm.model.config
+        names = ("hidden_act", "hidden_activation", "activation_function")
+        found = [getattr(config, name) for name in names if getattr(config, name, None)]
+        return found[0] if self.released else "linear"
+
+    @property
+    def choice(self) -> Choice:
+        """The rule by which one of several memories acts."""
+        if not self.settings.retrieve:
+            return "merged"
+        return "in_turn" if self.released else "farthest"
+
+    def empty(self) -> SideMemory:
+        """A side memory that equals the matrix."""
+        weight, settings = self.lm.weight(self.module), self.settings
+        thresholds = torch.full((1, 1), EMPTY_MEMORY, dtype=weight.dtype, device=weight.device)
+        return SideMemory(
+            module=self.module,
+            activation=self.activation,
+            ratio=settings.act_ratio,
+            choice=self.choice,
+            routing=settings.routing,
+            bias=not self.released or self.lm.family.transposed,
+            changes=torch.zeros(1, 1, *weight.shape, dtype=weight.dtype, device=weight.device),
+            thresholds=thresholds,
+            used=torch.ones_like(thresholds, dtype=torch.bool),
+            edits=torch.zeros(1, dtype=torch.long, device=weight.device),
+        )
+
+    def write(
+        self, memory: SideMemory, request: EditRequest, state: State
+    ) -> tuple[SideMemory, int, list[float], dict[str, Any]]:
+        """Train the side memory on one request, and store or merge it where it is full."""
+        count = int(memory.edits)
+        rows, counted = self._rows(request, state)
+        mask = self.draw_mask(count - count % self.settings.save_freq)
+        change, away, losses, steps, parts = self._train(memory, rows, counted, mask, state)
+        thresholds = memory.thresholds.clone()
+        thresholds[0, 0] = min(thresholds[0, 0].item(), away.mean().item())
+        changes = torch.cat([change[None, None], memory.changes[:, 1:]], dim=1)
+        memory = replace(memory, changes=changes, thresholds=thresholds, edits=memory.edits + 1)
+        return self._filed(memory), steps, losses, {"away": away, "change": change, "parts": parts}
+
+    def _train(
+        self, memory: SideMemory, rows: SideRows, counted: Tensor, mask: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, list[float], int, list[tuple[float, float]]]:
+        """The change, the edit's distances, (contexts,), the loss at every step, its updates, and the two
+        parts of each loss."""
+        lm, settings = self.lm, self.settings
+        weight, edited = lm.weight(self.module), rows.first(len(rows.ids) - 1)
+        bias = None if memory.bias else self.bias
+        change, end = memory.changes[0, 0].clone(), EarlyEnd()
+        losses: list[float] = []
+        parts: list[tuple[float, float]] = []
+        away = change.new_zeros(0)
+        for step in range(settings.steps):
+            change.requires_grad_(True)
+            with torch.enable_grad():
+                added = rows.x @ change.T - (0.0 if bias is None else bias)
+                said = edited.loss(lm, self.layer, added[:-1], state)
+                distances = mean_over(memory.moved(rows.y, added), counted)
+                apart = self._margins(distances[:-1], distances[-1:])
+                loss = said + apart
+                if not end:
+                    (gradient,) = torch.autograd.grad(loss, [change])
+            away = distances[:-1].detach()
+            losses.append(loss.item())
+            parts.append((said.item(), apart.item()))
+            change = change.detach()
+            if end or not loss.isfinite():
+                return change, away, losses, step, parts
+            change -= settings.lr * self._masked(gradient, settings.weight_decay * (weight + change), mask)
+            if settings.norm_constraint is not None:
+                change.clamp_(-settings.norm_constraint, settings.norm_constraint)
+            end.update(loss.item())
+        return change, away, losses, settings.steps, parts
+
+    def _masked(self, gradient: Tensor, decay: Tensor, mask: Tensor) -> Tensor:
+        return gradient * mask + decay if self.released else (gradient + decay) * mask
+
+    def _margins(self, edit: Tensor, other: Tensor) -> Tensor:
+        """The three margins of the distances of the edit's rows and of the other text."""
+        settings = self.settings
+        return (
+            _mean_of_positive(other - edit + settings.gamma)
+            + _mean_of_positive(other - settings.alpha)
+            + _mean_of_positive(settings.beta - edit)
+        )
+
+    def _rows(self, request: EditRequest, state: State) -> tuple[SideRows, Tensor]:
+        """The request in its contexts and the other text, and the tokens that distances count."""
+        pairs, other = self.pairs(request, state), self.other_text(request)
+        texts = self._released_texts(pairs, len(other)) if self.released else _texts(pairs)
+        texts = [*texts, Text(other, len(other))]
+        rows = SideRows.of(self.lm, texts, self.layer, state, left=self.released)
+        return rows, torch.ones_like(rows.prompts) if self.released else rows.prompts
+
+    def _released_texts(self, pairs: Sequence[Pair], other: int) -> list[Text]:
+        """The texts with the tokens that the released code counts as the target's.
+
+        It takes all columns of left-padded rows from the length of the longest prompt on, which are more
+        where the other text is longer than the edit's.
+        """
+        longest = max(len(pair.prompt) for pair in pairs)
+        width = max(other, *(len(pair.prompt) + len(pair.target) for pair in pairs))
+        texts = []
+        for pair in pairs:
+            ids = (*pair.prompt, *pair.target)
+            predicted = min(width - longest, len(ids) - 1)
+            texts.append(Text(ids, len(pair.prompt), predicted, 1 / ((predicted + 1) * len(pairs))))
+        return texts
+
+    def other_text(self, request: EditRequest) -> tuple[int, ...]:
+        """The text that the request is kept apart from: one without its subject, if there is one."""
+        start = derive(self.seed, "other text", request.text) % len(self._others)
+        turned = [*self._others[start:], *self._others[:start]]
+        apart = [ids for ids in turned if request.subject not in self.lm.tokenizer.decode(ids)]
+        return (apart or turned)[0]
+
+    @property
+    def _others(self) -> list[tuple[int, ...]]:
+        if not hasattr(self, "_drawn"):
+            self._drawn = self.own_texts(OTHERS, self.settings.other_tokens)
+        return self._drawn
+
+    def draw_mask(self, started: int) -> Tensor:
+        """Return 1 for the weights that the memory begun after `started` edits may change, (d_out, d_in)."""
+        weight = self.lm.weight(self.module)
+        generator = torch.Generator().manual_seed(derive(self.seed, "mask", started))
+        return (torch.rand(weight.shape, generator=generator) < self.settings.mask_ratio).to(weight)
+
+    def _filed(self, memory: SideMemory) -> SideMemory:
+        """The memory with a full side memory stored, and stored ones merged where it is time."""
+        settings, count = self.settings, int(memory.edits)
+        if count % settings.save_freq:
+            return memory
+        if self.released and settings.retrieve and self.lm.family.transposed:
+            raise ValueError(
+                f"wise: variant released cannot use a second memory of {self.module}, a Conv1D whose bias it "
+                f"leaves out; raise save_freq, {settings.save_freq}, above the number of edits, or take "
+                "variant: paper"
+            )
+        if not settings.retrieve and memory.changes.shape[1] == 1:  # a place for the merged one
+            memory = _appended(memory, torch.zeros_like(memory.changes[0, 0]), EMPTY_MEMORY, used=False)
+        least = memory.thresholds[0, 0].item()
+        memory = _emptied(
+            _appended(memory, memory.changes[0, 0], least, used=settings.retrieve), settings.retrieve
+        )
+        if count % settings.merge_freq == 0:
+            memory = self._merged(memory, settings.merge_freq // settings.save_freq)
+        if memory.changes.shape[1] > settings.max_memories:
+            raise ValueError(
+                f"wise: after {count} edits a model has {memory.changes.shape[1]} memories, more than "
+                f"max_memories allows ({settings.max_memories}); raise it or save_freq, or lower merge_freq"
+            )
+        return memory
+
+    def _merged(self, memory: SideMemory, last: int) -> SideMemory:
+        """The memory with the `last` ones that were stored merged into one."""
+        settings, changes = self.settings, list(memory.changes[0, -last:])
+        weights = [settings.merge_weight / last] * last
+        if settings.retrieve:
+            least = memory.thresholds[0, -last:].min().item()
+            return _appended(_cut(memory, -last), merge(changes, weights, settings.density), least, used=True)
+        if memory.used[0, 1]:
+            changes, weights = [*changes, memory.changes[0, 1]], [*[LATER / last] * last, OLD]
+        return _appended(_cut(memory, 1), merge(changes, weights, settings.density), EMPTY_MEMORY, used=True)
+
+
+def _mean_of_positive(values: Tensor) -> Tensor:
+    positive = values[values > 0]
+    return positive.mean() if len(positive) else values.new_zeros(())
+
+
+def _texts(pairs: Sequence[Pair]) -> list[Text]:
+    return [
+        Text(
+            (*pair.prompt, *pair.target),
+            len(pair.prompt),
+            len(pair.target),
+            1 / (len(pair.target) * len(pairs)),
+        )
+        for pair in pairs
+    ]
+
+
+def _appended(memory: SideMemory, change: Tensor, threshold: float, used: bool) -> SideMemory:
+    """The memory of one case with one more behind the others."""
+    return replace(
+        memory,
+        changes=torch.cat([memory.changes, change[None, None]], dim=1),
+        thresholds=torch.cat([memory.thresholds, memory.thresholds.new_full((1, 1), threshold)], dim=1),
+        used=torch.cat([memory.used, memory.used.new_full((1, 1), used)], dim=1),
+    )
+
+
+def _cut(memory: SideMemory, stop: int) -> SideMemory:
+    """The first memories of one case."""
+    names = ("changes", "thresholds", "used")
+    return replace(memory, **{name: getattr(memory, name)[:, :stop] for name in names})
+
+
+def _emptied(memory: SideMemory, forget: bool) -> SideMemory:
+    """The memory with a side memory that equals the matrix; its threshold is kept unless `forget`."""
+    changes, thresholds = memory.changes.clone(), memory.thresholds.clone()
+    changes[:, 0] = 0.0
+    if forget:
+        thresholds[:, 0] = EMPTY_MEMORY
+    return replace(memory, changes=changes, thresholds=thresholds)
