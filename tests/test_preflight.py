@@ -218,7 +218,7 @@ def test_no_more_jobs_are_submitted_than_slurm_takes(
 
 def test_without_the_executor_plugin(fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "PLUGIN", "no_such_plugin")
-    with pytest.raises(PreflightError, match="is not installed. Install it: pip install no-such-plugin"):
+    with pytest.raises(PreflightError, match="is not installed. Install it: pip install --group slurm"):
         preflight.check_installed([])
 
 
