@@ -1,81 +1,36 @@
 # make demo     the offline demo, from nothing to results/report/index.html
 # make test     the tests
-# make run      a study:                    make run CONFIG=resources/studies/NAME.yaml (or several files, the last wins)
-#               elsewhere than on this machine's cores: make run CONFIG=... PROFILE=slurm, or workstation
-# make resume   the last run goes on: its SLURM jobs are waited for, or cancelled with ORPHANS=cancel
-# make status   how far the run of this folder is, drawn again and again on a terminal until it ends (ARGS=--once)
-# make why      why jobs failed and what to change, a line each
-# make manifest what a run made, file by file, in results/manifest.json; every run that succeeds leaves one
-# make verify   results against their manifest, then a random sample made again: make verify SAMPLE=3 SEED=0 (SAMPLE=0: no run)
-# make queries  what a study would ask of its service, with nothing sent: make queries STUDY=resources/studies/NAME.yaml
-# make datasets its facts and cases only:   make datasets STUDY=resources/studies/NAME.yaml (TO=facts: without models)
-# make validate what is odd in a folder of published or exported files: make validate RELEASED=FOLDER
-# make convert  published files as parquet tables, or tables as files:   make convert FROM=FOLDER TO=NEW_FOLDER
+# make lint     style, types, dead code, citations and stray files, in less than a minute; see CONTRIBUTING.md
+#
+# These call the subcommands of `aftershock`, whose options go into ARGS; docs/command.md describes them:
+#   make run CONFIG=resources/studies/NAME.yaml     (or several files, the last wins; PROFILE=slurm or workstation)
+#   make resume, status, why, plan, queries, datasets, validate, convert, manifest, verify, export, list, add-model
+#
 # make slurm-test  a small study and faults on a SLURM cluster of the tests' own: needs slurmctld slurmd munge, and for the
 #               faults slurmdbd mariadb as well; PYTEST_ARGS="-m cluster" is the study alone
 # make check-method  a method of your own against the contract: make check-method METHOD=path/to/mine.py
 # make golden   recorded editing cases:     make golden DIR=FOLDER
-# make plan     what a study would take:  make plan CONFIG=… GPU=h100-80gb GPUS=8 (devices: resources/devices.yaml)
 # make bench    engine against plain path:  make bench ARGS='--models tiny --methods rome,score-5 --quick'
 # make gpu-check  is a GPU's arithmetic right, how fast is it: nine minutes (ARGS='--device cpu --quick' tries the program)
-# make lint     style, types, dead code, citations and stray files, in less than a minute; see CONTRIBUTING.md
 #
 # The environment in .venv is made first where it is missing or out of date. PIP_ARGS goes to pip, CORES and ARGS to
-# Snakemake or to the benchmark (`tests/benchmarks/bench.py --help` lists its options), PYTEST_ARGS to pytest.
+# `aftershock` or to the benchmark (`tests/benchmarks/bench.py --help` lists its options), PYTEST_ARGS to pytest.
 
 PYTHON ?= python3
 VENV := .venv
 CORES ?= 2
 
 PIP = $(VENV)/bin/python -m pip install $(PIP_ARGS) -c constraints.txt
-LAUNCHER = @PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.launch
-PROFILES = $(if $(PROFILE),--profile $(if $(findstring /,$(PROFILE)),$(PROFILE),workflow/profiles/$(PROFILE)))
-LAUNCH = $(LAUNCHER) $(if $(PROFILE),$(PROFILES),--cores $(CORES))
+AFTERSHOCK = @PYTHONPATH=workflow $(VENV)/bin/python -m aftershock
+PLACE = $(if $(PROFILE),--profile $(PROFILE),--cores $(CORES))
 
-.PHONY: demo run plan resume why status manifest verify datasets queries validate convert test slurm-test check-method golden bench gpu-check lint environment
+.PHONY: demo run datasets verify resume status why plan queries validate convert manifest export list add-model test slurm-test check-method golden bench gpu-check lint environment
 
-demo: environment
-	$(LAUNCH) $(ARGS)
+demo run datasets verify: environment
+	$(AFTERSHOCK) $@ $(CONFIG) $(PLACE) $(ARGS)
 
-run: environment
-	@test -n "$(CONFIG)" || { echo "make run needs a study: make run CONFIG=resources/studies/NAME.yaml" >&2; exit 1; }
-	$(LAUNCH) $(ARGS) --configfile $(CONFIG)
-
-resume: environment
-	$(LAUNCHER) --resume $(if $(ORPHANS),--orphans $(ORPHANS)) $(ARGS)
-
-status: environment
-	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.jobs.status $(ARGS)
-
-why: environment
-	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.jobs.why $(ARGS)
-
-manifest: environment
-	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.jobs.manifest $(CONFIG)
-
-verify: environment
-	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.jobs.verify $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) \
-	    $(if $(PROFILE),$(PROFILES),--cores $(CORES)) $(ARGS)
-
-plan: environment
-	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.costs.plan $(CONFIG) $(if $(GPU),--gpu $(GPU)) \
-	    $(if $(GPUS),--gpus $(GPUS)) $(if $(CALIBRATION),--calibration $(CALIBRATION)) $(ARGS)
-
-queries: environment
-	@test -n "$(STUDY)" || { echo "make queries needs a study: make queries STUDY=resources/studies/NAME.yaml" >&2; exit 1; }
-	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.kg.plan $(STUDY) $(if $(TO),--to $(TO))
-
-datasets: environment
-	@test -n "$(STUDY)" || { echo "make datasets needs a study: make datasets STUDY=resources/studies/NAME.yaml" >&2; exit 1; }
-	$(LAUNCH) $(or $(TO),datasets) $(ARGS) --keep-going --configfile $(STUDY)
-
-validate: environment
-	@test -n "$(RELEASED)" || { echo "make validate needs a folder: make validate RELEASED=FOLDER" >&2; exit 1; }
-	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.datasets.validate "$(RELEASED)"
-
-convert: environment
-	@test -n "$(FROM)" -a -n "$(TO)" || { echo "make convert needs two folders: make convert FROM=FOLDER TO=NEW_FOLDER" >&2; exit 1; }
-	@PYTHONPATH=workflow $(VENV)/bin/python -m aftershock.datasets.convert "$(FROM)" "$(TO)"
+resume status why plan queries validate convert manifest export list add-model: environment
+	$(AFTERSHOCK) $@ $(CONFIG) $(ARGS)
 
 # Empty: what Python compiles is kept, or each of the many processes that tests start would compile it again.
 test slurm-test: export PYTHONDONTWRITEBYTECODE =
@@ -136,4 +91,5 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) pip
 	$(PIP) --group dev
+	test ! -d workflow || $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -167,7 +167,8 @@ def _names(file: Path) -> frozenset[str]:
     """Names that the top level of a module binds."""
     tree = _tree(file) if file.is_file() else ast.Module([], [])
     found: set[str] = set()
-    for node in tree.body:
+    body = [part for node in tree.body for part in (node.body if isinstance(node, ast.If) else [node])]
+    for node in body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
             found.add(node.name)
         elif isinstance(node, ast.Import | ast.ImportFrom):
@@ -289,7 +290,8 @@ def make_targets(passage: Passage) -> list[str]:
 @cache
 def targets() -> frozenset[str]:
     """Targets of the Makefile."""
-    return frozenset(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE))
+    rules = re.findall(r"^([a-z -]+):", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE)
+    return frozenset(name for rule in rules for name in rule.split())
 
 
 @cache

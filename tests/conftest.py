@@ -13,6 +13,8 @@ from typing import Any
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 os.environ.update(TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1", MPLBACKEND="agg")
 
+os.environ.pop("MAKELEVEL", None)  # messages name the subcommands of `aftershock`, see aftershock.project
+
 import pytest
 
 GROUPS = {

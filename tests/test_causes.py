@@ -171,7 +171,7 @@ CASES = {
         job(vanished(), slurm_job="7", slurm_state="PREEMPTED"),
         "preempted",
         "a more urgent job after 60 s",
-        "make resume",
+        "aftershock resume",
     ),
     "a lost node that accounting alone knows": (
         job(vanished(), slurm_job="7", slurm_state="NODE_FAIL", node="node9", restarts=2),
@@ -183,13 +183,13 @@ CASES = {
         job(vanished(state="stopped", done=3, total=9, unit="batch")),
         "stopped",
         "told to end after 60 s with 3 of 9 batches done",
-        "make resume",
+        "aftershock resume",
     ),
     "a run that is gone": (
         job(failed("RunGoneError", "the run that started this stage (process 7) has ended")),
         "stopped",
         "ended after 60 s as its run was gone",
-        "make resume",
+        "aftershock resume",
     ),
     "a script that did not come to its stage": (
         job(message="RuleException: CalledProcessError in file x: 'x' returned non-zero exit status 1."),

@@ -113,7 +113,7 @@ def test_make_takes_the_environment_of_a_container_and_refuses_an_outdated_one(t
         shutil.copy(ROOT / "constraints.txt", folder)
     shutil.copy(ROOT / "Makefile", clone)
     assert make(clone, "environment", image=image).returncode == 0
-    assert f"{image}/.venv/bin/python -m aftershock.launch" in make(clone, "-n", "demo", image=image).stdout
+    assert f"{image}/.venv/bin/python -m aftershock demo" in make(clone, "-n", "demo", image=image).stdout
     (image / "constraints.txt").write_text("torch==2.12.0\n")
     run = make(clone, "environment", image=image)
     assert run.returncode

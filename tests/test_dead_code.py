@@ -19,6 +19,7 @@ USED_BY = {
         *("generate_until", "has_*_docs", "higher_is_better", "loglikelihood*", "_loglikelihood_tokens"),
         *("disable_tqdm", "process_results", "test_docs", "tok_encode", "VERSION"),
     ],
+    "Python": ["__dir__", "__getattr__"],
     "pytest and xdist": ["_split_scope", "loadscopereorder", "pytestmark", "pytest_*"],
     "Snakemake": ["is_producer", "products", "remove_existing_output"],
     "torch, transformers, tokenizers": [
@@ -54,7 +55,7 @@ def dead(*folders: Path) -> list[str]:
     """Return the names that nothing uses, a line each."""
     vulture = Vulture(
         ignore_names=[name for names in USED_BY.values() for name in names],
-        ignore_decorators=["@pytest.fixture*"],
+        ignore_decorators=["@app.*", "@pytest.fixture*"],
     )
     vulture.scavenge([str(folder) for folder in folders])
     vulture.scan("\n".join(f"_.{name}" for name in sorted(used_by_rules() | named_in_data())))

@@ -21,6 +21,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 RUN_NOT_IMPORTED = {
     "accelerate",
     "fastapi",
+    "hatchling",
     "mypy",
     "opentelemetry-api",
     "pip",

@@ -25,6 +25,7 @@ SHARED = {
         "output",
         "parsed_code",
         "process",
+        "project",
     ),
     *("progress", "prompts", "requests", "second_edit", "seeds", "text_files"),
 }
@@ -56,9 +57,16 @@ ALLOWED = {
     "config": {"tasks", "costs", "datasets", "editors", "experiments", "kg", "lm", "metrics", "schema"},
     "costs": {"config", "datasets", "editors", "experiments", "jobs", "kg", "metrics", "schema", "tasks"},
     "launch": {"jobs"},
+    "library": {"editors", "lm"},
+    "command": {
+        *("costs", "datasets", "editors", "jobs", "kg", "launch", "library", "lm", "metrics", "schema"),
+        "tasks",
+    },
+    "__main__": {"command"},
 }
 CYCLES = {("kg", "schema"), ("jobs", "stage"), ("config", "costs")}  # imports that point the other way, still
-WITHOUT_TENSORS = set(ALLOWED) - {"lm", "editors", "experiments", "jobs", "stage", "tasks"}
+WITH_TENSORS = {"command", "lm", "library", "editors", "experiments", "jobs", "stage", "tasks"}
+WITHOUT_TENSORS = set(ALLOWED) - WITH_TENSORS
 WITH_SNAKEMAKE = {"jobs", "launch"}
 
 

@@ -4,7 +4,6 @@ import json
 import socket
 import threading
 import time
-import tomllib
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -15,12 +14,13 @@ from email.utils import formatdate
 import pytest
 
 from aftershock.kg.answers import EndpointError, QueryTooLargeError
-from aftershock.kg.client import PYPROJECT, Client, PageSize, Patience
+from aftershock.kg.client import Client, PageSize, Patience
 from aftershock.kg.endpoint_source import EndpointSource
 from aftershock.kg.graph import GRAPHS, Term
 from aftershock.kg.labels import find_labels
 from aftershock.kg.pages import count, fetch
 from aftershock.kg.queries import facts
+from aftershock.project import version
 
 WORLD = GRAPHS["world"]
 QUERY = "SELECT ?s ?o WHERE { ?s wdt:R1 ?o }"
@@ -29,7 +29,7 @@ ROW = {
     "o": {"type": "literal", "value": "two", "xml:lang": "en"},
 }
 GOOD = {"head": {"vars": ["s", "o"]}, "results": {"bindings": [ROW]}}
-VERSION = tomllib.loads(PYPROJECT.read_text())["project"]["version"]
+VERSION = version()
 TERMS = [(Term("uri", WORLD.iri("E1")), Term("literal", "two", "en"))]
 JSON = "application/sparql-results+json"
 JAVA = "SPARQL-QUERY: queryStr=SELECT\njava.util.concurrent.TimeoutException\n\tat com.bigdata.rdf"

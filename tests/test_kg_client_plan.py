@@ -11,7 +11,7 @@ from aftershock.kg.endpoint_source import EndpointSource
 from aftershock.kg.graph import GRAPHS
 from aftershock.kg.labels import find_labels
 from aftershock.kg.logic import LogicRule
-from aftershock.kg.plan import main, plan, summarize
+from aftershock.kg.plan import plan, print_queries, summarize
 from aftershock.kg.sample import sample_facts
 from faulty import faulty, small_graph
 
@@ -73,12 +73,12 @@ def test_bodies_alone_and_some_subjects_are_planned_as_they_are_asked_for() -> N
 @pytest.mark.usefixtures("no_socket")
 def test_a_study_is_shown_and_nothing_is_sent(tmp_path, capsys) -> None:
     (tmp_path / "study.yaml").write_text(STUDY)
-    main([str(tmp_path / "study.yaml")])
+    print_queries([tmp_path / "study.yaml"], None)
     text = capsys.readouterr().out
     assert "SELECT (COUNT(*) AS ?rows) WHERE { ?x wdt:P22 ?y . ?y wdt:P40 ?x . }" in text
     assert "https://query.wikidata.org/sparql would be sent about " in text
     assert "Nothing was sent" in text
-    main([str(tmp_path / "study.yaml"), "--to", str(tmp_path / "queries")])
+    print_queries([tmp_path / "study.yaml"], tmp_path / "queries")
     files = sorted((tmp_path / "queries").glob("*.rq"))
     assert len(files) == text.count("PREFIX wdt:")
     assert (
@@ -96,10 +96,10 @@ def test_a_study_is_shown_and_nothing_is_sent(tmp_path, capsys) -> None:
 )
 def test_studies_without_a_service_are_named(tmp_path, text: str, message: str) -> None:
     (tmp_path / "study.yaml").write_text(text)
-    with pytest.raises(SystemExit, match=f"make queries: {message}"):
-        main([str(tmp_path / "study.yaml")])
-    with pytest.raises(SystemExit, match="there is no study .*nowhere.yaml"):
-        main([str(tmp_path / "nowhere.yaml")])
+    with pytest.raises(ValueError, match=message):
+        print_queries([tmp_path / "study.yaml"], None)
+    with pytest.raises(ValueError, match="there is no study .*nowhere.yaml"):
+        print_queries([tmp_path / "nowhere.yaml"], None)
 
 
 def test_the_sum_is_that_of_the_steps() -> None:

@@ -214,12 +214,12 @@ def test_other_files_are_checked_too(results: Path) -> None:
 
 def test_without_a_manifest_or_with_half_of_one_the_remedy_is_named(results: Path) -> None:
     with pytest.raises(
-        ManifestError, match=r"there is no .*manifest\.json; finish the run, or .*make manifest"
+        ManifestError, match=r"there is no .*manifest\.json; finish the run, or .*aftershock manifest"
     ):
         read_manifest(results)
     path = write_manifest(CONFIG, results)
     path.write_text(path.read_text()[:-50])
-    with pytest.raises(ManifestError, match=r"manifest\.json cannot be read: .*make manifest"):
+    with pytest.raises(ManifestError, match=r"manifest\.json cannot be read: .*aftershock manifest"):
         read_manifest(results)
 
 

@@ -80,7 +80,7 @@ def test_orphans_are_refused_with_their_number(fake: FakeSlurm) -> None:
     assert str(caught.value).startswith(
         "3 jobs of an earlier run of this folder are still in SLURM (2 running, 1 pending: 0 1 2). "
     )
-    assert "make resume" in str(caught.value)
+    assert "aftershock resume" in str(caught.value)
     orphans.refuse_orphans([])
 
 
@@ -98,7 +98,9 @@ def test_a_machine_without_slurm_cannot_go_on_after_a_killed_run(
     monkeypatch.setenv("PATH", "")
     assert find_orphans(PREFIX, None, required=False) == []
     assert find_orphans(PREFIX, LastRun([], "login1", 7, "", PREFIX, exit=1), required=False) == []
-    with pytest.raises(PreflightError, match="on login1, was killed.*has no SLURM to ask. Run `make resume`"):
+    with pytest.raises(
+        PreflightError, match="on login1, was killed.*has no SLURM to ask. Run `aftershock resume`"
+    ):
         find_orphans(PREFIX, KILLED, required=False)
 
 

@@ -9,7 +9,7 @@ import yaml
 from aftershock.costs import plan as module
 from aftershock.costs.devices import find_device, read_devices, shipped
 from aftershock.costs.needs import RULES
-from aftershock.costs.plan import choose_device, main, make_plan, show, summary, table, warnings
+from aftershock.costs.plan import choose_device, make_plan, print_plan, show, summary, table, warnings
 from aftershock.costs.schedule import critical_path, makespan
 from aftershock.costs.study import Job, gpu_jobs
 from benchmarks.calibrate import calibrate, write
@@ -121,7 +121,7 @@ def test_tf32_and_a_faster_device_take_less():
 
 def test_what_stands_in_the_way_is_said(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(module, "PROJECT", tmp_path)
     plan = planned("pitfalls", device="v100-32gb")
     plan.models["gpt2-xl"].pop("shape")
     said = "\n".join(warnings(plan))
@@ -134,7 +134,7 @@ def test_what_stands_in_the_way_is_said(monkeypatch, tmp_path):
 
 def test_measured_figures_are_taken_for_the_device_of_that_name(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    entry = yaml.safe_load(module.ROOT.joinpath("resources/devices.yaml").read_text(encoding="utf-8"))
+    entry = yaml.safe_load(module.PROJECT.joinpath("resources/devices.yaml").read_text(encoding="utf-8"))
     mine = entry["h100-80gb"] | {"measured": True, "pass_seconds": 1.0}
     write({"h100-80gb": mine}, tmp_path / "mine.yaml")
     assert choose_device("h100-80gb", None) == shipped()["h100-80gb"]
@@ -145,17 +145,16 @@ def test_measured_figures_are_taken_for_the_device_of_that_name(monkeypatch, tmp
         choose_device("h100-80gb", tmp_path.__class__("elsewhere.yaml"))
 
 
-def test_the_command_prints_a_plan_and_one_error(capsys, monkeypatch, tmp_path):
+def test_a_plan_is_printed_or_one_error_raised(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert main(["--gpu", "cpu", "--no-count"]) == 0
+    print_plan([], "cpu", 1, None, count=False)
     out = capsys.readouterr().out
     assert "edit rome" in out
     assert "on 1 cpu: " in out
-    assert main(["--gpu", "h100-80", "--no-count"]) == 1
-    assert "make plan: device 'h100-80' is unknown; did you mean 'h100-80gb'?" in capsys.readouterr().err
-    assert main(["nowhere.yaml"]) == 1
-    assert "there is no study nowhere.yaml" in capsys.readouterr().err
-    assert main(["--gpus", "0"]) == 1
+    with pytest.raises(ValueError, match="device 'h100-80' is unknown; did you mean 'h100-80gb'?"):
+        print_plan([], "h100-80", 1, None, count=False)
+    with pytest.raises(ValueError, match="there is no study nowhere.yaml"):
+        print_plan(["nowhere.yaml"], None, 1, None, count=False)
 
 
 def test_the_machine_is_measured_in_the_form_of_a_device(tmp_path):

@@ -195,7 +195,7 @@ def test_what_slurm_itself_refuses(fake: FakeSlurm) -> None:
     )
     said = told(partitions=("cpu",), qos=("long",), accounts=("lab",))
     assert "SLURM refuses jobs in cpu: allocation failure: Job violates accounting/QOS" in said
-    assert "make resume" in said
+    assert "aftershock resume" in said
     assert fake.asked("sbatch")[-1].startswith("--test-only --partition=cpu --account=lab --qos=long ")
     fake.says("sbatch", error="some rule of the site about memory\n", code=1)  # of this small job only
     assert preflight.check_cluster(Wanted(partitions=("cpu",)))
@@ -218,7 +218,7 @@ def test_no_more_jobs_are_submitted_than_slurm_takes(
 
 def test_without_the_executor_plugin(fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "PLUGIN", "no_such_plugin")
-    with pytest.raises(PreflightError, match="is not installed. Install it: pip install no-such-plugin"):
+    with pytest.raises(PreflightError, match="is not installed. Install it: pip install --group slurm"):
         preflight.check_installed([])
 
 

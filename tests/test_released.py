@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from aftershock.datasets.build import tabulate
-from aftershock.datasets.convert import CHANGED, KEPT, main, to_files, to_tables
+from aftershock.datasets.convert import CHANGED, KEPT, convert, to_files, to_tables
 from aftershock.datasets.export import export, notice
 from aftershock.datasets.graph_facts import Context, FactIndex, as_facts
 from aftershock.datasets.released import ALL_FILES, FILES, PROMPT_FILES, read_cases, read_prompts, write_cases
@@ -119,18 +119,18 @@ def test_converting_says_what_became_of_each_file(tmp_path, capsys):
     folder.mkdir()
     write(folder / "easy.json", [several()])
     (folder / "hard.json").write_text(json.dumps([several()]).replace(", ", " ,  "))
-    main([str(folder), str(tmp_path / "tables")])
+    convert(folder, tmp_path / "tables")
     table = tmp_path / "tables" / "easy.statements.parquet"
     STATEMENTS.write(STATEMENTS.read(table).assign(subject="Somebody else"), table)
-    main([str(tmp_path / "tables"), str(tmp_path / "out")])
+    convert(tmp_path / "tables", tmp_path / "out")
     said = capsys.readouterr().out
     assert f"easy.json: {CHANGED}" in said
     assert "hard.json: same content, laid out anew" in said
     assert read(tmp_path / "out" / "hard.json") == [several()]
-    with pytest.raises(SystemExit, match="out exists; name a new folder"):
-        main([str(tmp_path / "tables"), str(tmp_path / "out")])
-    with pytest.raises(SystemExit, match="gone is not a folder"):
-        main([str(tmp_path / "gone"), str(tmp_path / "new")])
+    with pytest.raises(ValueError, match="out exists; name a new folder"):
+        convert(tmp_path / "tables", tmp_path / "out")
+    with pytest.raises(ValueError, match="gone is not a folder"):
+        convert(tmp_path / "gone", tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 

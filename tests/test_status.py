@@ -1,4 +1,4 @@
-"""`make status`: how far a run is, from records, logs and SLURM's answers, and how that is drawn."""
+"""`aftershock status`: how far a run is, from records, logs and SLURM's answers, and how that is drawn."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from aftershock.jobs.sizes import duration, megabytes
 from aftershock.jobs.slurm_jobs import SlurmJob
 from aftershock.jobs.snakemake_log import newest_runs, read_run
 from aftershock.jobs.snapshot import Gpu, Job, SlurmUse, Snapshot, Stage, parse_gpus, stages_of, take
-from aftershock.jobs.status import main
+from aftershock.jobs.status import show
 from aftershock.jobs.view import draw
 
 NOW = 1_795_273_000.0
@@ -177,7 +177,7 @@ def test_damaged_records_and_logs_are_passed_over(folder: Path) -> None:
 
 
 def test_an_empty_folder(folder: Path, capsys: pytest.CaptureFixture) -> None:
-    main([])
+    show(once=True)
     assert "No run has left anything here yet." in capsys.readouterr().out
     assert not list(folder.iterdir())
 
@@ -263,7 +263,7 @@ def test_a_piped_view_has_neither_colour_nor_control_characters(
 ) -> None:
     log(folder, LOG)
     record("edit", "a", done=1, total=4, unit="case")
-    shown, _ = python("from aftershock.jobs.status import main; main([])", cwd=folder).communicate(
+    shown, _ = python("from aftershock.jobs.status import show; show()", cwd=folder).communicate(
         timeout=DEADLINE
     )
     assert "edit a: " in shown
@@ -273,7 +273,7 @@ def test_a_piped_view_has_neither_colour_nor_control_characters(
 def test_watching_ends_with_the_run(folder: Path, python: Callable[..., Popen]) -> None:
     log(folder, LOG, time.strftime("%Y-%m-%dT%H%M%S.1"))
     run_file(os.getpid(), time.time())
-    code = "import aftershock.jobs.status as s; s.SECONDS = 0.05; s.main(['--watch'])"
+    code = "import aftershock.jobs.status as s; s.SECONDS = 0.05; s.watch()"
     watching = python(code, cwd=folder)
     shown = watching.stdout.readline()
     assert "running for" in shown

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aftershock.datasets.released import FILES
-from aftershock.datasets.validate import findings, main, read_folder
+from aftershock.datasets.validate import findings, print_findings, read_folder
 from published import exported, read, write
 
 ROOT = Path(__file__).parents[1]
@@ -19,7 +19,7 @@ def test_findings_are_no_failure(tmp_path, capsys):
     rows[2]["edit"]["new_object"].update(id="only-here", label="7")
     write(tmp_path / EASY, rows)
     (tmp_path / "NOTICE.md").write_text("Edits are false statements.")
-    main([str(tmp_path)])
+    print_findings(tmp_path)
     said = capsys.readouterr().out.splitlines()
     assert said[0].split() == ["file", "concern", "finding", "entities", "rows", "first_rows", "examples"]
     assert said[1].split() == [
@@ -40,7 +40,7 @@ def test_some_files_are_enough_and_strange_ones_are_named(tmp_path, capsys):
     tmp_path.mkdir()
     write(tmp_path / EASY, read(given / EASY))
     write(tmp_path / "medium.json", [])
-    main([str(tmp_path)])
+    print_findings(tmp_path)
     said = capsys.readouterr().out
     assert "medium.json  structure  unknown name; known: coverage_edit.json, reverse_edit.json" in said
     assert said.endswith("Rows read: easy.json 8.\n")
@@ -74,15 +74,15 @@ def test_files_without_rows_have_no_findings(tmp_path):
 def test_what_cannot_be_read_is_one_message(tmp_path, files, message):
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    with pytest.raises(SystemExit, match="^make validate: .*" + message):
-        main([str(tmp_path)])
+    with pytest.raises(ValueError, match=message):
+        print_findings(tmp_path)
 
 
 def test_the_command_exits_as_it_should(tmp_path):
-    command = [sys.executable, "-m", "aftershock.datasets.validate", str(tmp_path)]
+    command = [sys.executable, "-m", "aftershock", "validate", str(tmp_path)]
     environment = {"PYTHONPATH": str(ROOT / "workflow"), "PATH": ""}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert (run.returncode, run.stdout, len(run.stderr.splitlines())) == (1, "", 1)
+    assert (run.returncode, run.stdout, len(run.stderr.splitlines())) == (2, "", 1)
     exported(tmp_path)
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr) == (0, "")

@@ -89,7 +89,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def verify(folder: Path, *arguments: str, hash_seed: int = 0) -> subprocess.CompletedProcess:
-    return python(folder, "-m", "aftershock.jobs.verify", *arguments, "--cores", "1", hash_seed=hash_seed)
+    return python(folder, "-m", "aftershock", "verify", *arguments, "--cores", "1", hash_seed=hash_seed)
 
 
 def test_a_run_leaves_a_manifest_and_its_shards_are_made_again_bit_for_bit(folder: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_shard_that_would_come_out_otherwise_is_named(folder: Path) -> None:
     read_only = verify(folder, "--sample", "0")
     assert read_only.returncode == 1
     assert f"{SHARD}: changed" in read_only.stdout
-    assert python(folder, "-m", "aftershock.jobs.manifest").returncode == 0
+    assert python(folder, "-m", "aftershock", "manifest").returncode == 0
     found = python(folder, "-c", OTHERWISE)
     path.write_bytes(sound)
     assert found.returncode == 1

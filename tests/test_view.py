@@ -1,4 +1,4 @@
-"""The text of `make status`, for a run that never was."""
+"""The text of `aftershock status`, for a run that never was."""
 
 import re
 import socket
@@ -55,7 +55,7 @@ GOLDEN = """\
 running for 25 min, process 4711 on HOST   /home/user/study
 TIME  Editing gpt2-xl with memit
 9 of 34 jobs done (26 %), 2 running, 5 waiting for SLURM; at least 36 min left (2 stages not known yet)
-1 failed: `make why` tells why
+1 failed: `aftershock why` tells why
 
 stage     done  of  running  waiting  failed              a job takes    left  rate
 train_lm     1   1        -        -       -  ##########        4 min          12.5 batches/s a job

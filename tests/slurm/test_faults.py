@@ -33,8 +33,8 @@ def same(calm: Path, folder: Path) -> None:
 
 
 def why(folder: Path, cluster: Cluster) -> str:
-    """What `make why` says."""
-    command = [sys.executable, "-m", "aftershock.jobs.why"]
+    """What `aftershock why` says."""
+    command = [sys.executable, "-m", "aftershock", "why"]
     environment = run_environment(folder, cluster.environment)
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True).stdout
 
@@ -97,7 +97,7 @@ def test_a_run_is_taken_up_after_its_controller_was_killed(
     run.process.wait()
     refused = begin()
     assert refused.end() != 0
-    assert "make resume" in refused.said()
+    assert "aftershock resume" in refused.said()
     assert all(process.is_running() for process in stages)
     for process in stages:
         process.resume()
@@ -107,7 +107,7 @@ def test_a_run_is_taken_up_after_its_controller_was_killed(
 
 
 def launch_resume(folder: Path, cluster: Cluster) -> subprocess.CompletedProcess:
-    """`make resume`, which knows the arguments of the run before."""
+    """`aftershock resume`, which knows the arguments of the run before."""
     return subprocess.run(
         [sys.executable, "-m", "aftershock.launch", "--resume"],
         cwd=folder,

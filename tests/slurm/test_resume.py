@@ -125,7 +125,7 @@ def test_jobs_of_a_killed_run_are_waited_for_and_their_work_is_kept(study: Path,
         assert refused.stderr.startswith(
             "3 jobs of an earlier run of this folder are still in SLURM (2 running, 1 pending: "
         )
-        assert "make resume" in refused.stderr
+        assert "aftershock resume" in refused.stderr
     resumed = Popen([*LAUNCH, "--resume"], stderr=subprocess.PIPE, text=True)
     cluster.wait_until(lambda: jobs(cluster) == working, 30, "the pending job stays")
     assert not made()  # the stage that ran here is gone, and the jobs still work

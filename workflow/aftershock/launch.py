@@ -29,9 +29,9 @@ from aftershock.jobs.snakemake_log import error_in
 from aftershock.jobs.terminal import LastLines
 from aftershock.lock import LOCK, hold, others_at_work
 from aftershock.process import ancestors_up_to_make, name_run, watch
+from aftershock.project import PROJECT, command
 from aftershock.text_files import read_yaml
 
-PROJECT = Path(__file__).parents[2]
 SNAKEMAKE = Path(".snakemake")
 SNAKEMAKE_LOCKS = SNAKEMAKE / "locks"
 ALWAYS = ("--quiet", "host", "reason", "--rerun-incomplete")
@@ -55,12 +55,21 @@ NO_JOBS = (
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Take the lock, clear up after a killed run, then run Snakemake in this process."""
+    """Run Snakemake with these arguments, or end with what prevents that."""
+    try:
+        launch(arguments)
+    except (PreflightError, SlurmError) as error:
+        sys.exit(str(error))
+
+
+def launch(arguments: Sequence[str]) -> None:
+    """Take the lock, clear up after a killed run, then run Snakemake in this process.
+
+    Raises PreflightError or SlurmError with what would stop the run.
+    """
     watch(ancestors_up_to_make())
     try:
         _launch(*_own(arguments))
-    except (PreflightError, SlurmError) as error:
-        sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -114,7 +123,10 @@ def _launch(own: argparse.Namespace, arguments: list[str]) -> NoReturn:
         code = (end.code or 0) if isinstance(end.code, int | None) else 1
         orphans.end_run(run, code, error_in(terminal.lines) if code else None)
         if code:
-            print("Why jobs failed, and what to change: make why. To go on: make resume.", file=sys.stderr)
+            print(
+                f"Why jobs failed, and what to change: {command('why')}. To go on: {command('resume')}.",
+                file=sys.stderr,
+            )
         raise
     except Exception as error:
         orphans.end_run(run, 1, f"{type(error).__name__}: {error}")
@@ -134,12 +146,10 @@ def _last_arguments() -> list[str]:
     last = orphans.read_run()
     if last is None:
         raise PreflightError(
-            "no run was started in this folder yet, so there is nothing to resume. Start one: make run"
+            "no run was started in this folder yet, so there is nothing to resume. Start one: aftershock run"
         )
     if last.arguments is None:
-        raise PreflightError(
-            "the last run's arguments hold a secret and were not kept. Start it as before: make run"
-        )
+        raise PreflightError("the last run's arguments hold a secret and were not kept. Start it as before")
     return last.arguments
 
 

@@ -35,6 +35,7 @@ CANNOT_CHANGE_RESULTS = {
         "aftershock.output",
         "aftershock.process",
         "aftershock.progress",
+        "aftershock.project",
         "aftershock.stage",
         "aftershock.tables",  # reading and writing; the tables themselves are in its modules, and count
     ),

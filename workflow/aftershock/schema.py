@@ -13,10 +13,11 @@ from typing import Any
 from jsonschema import Draft202012Validator, ValidationError
 
 from aftershock.datasets.table import DATASETS
+from aftershock.project import PROJECT
 from aftershock.text_files import read_cells, read_yaml
 
 NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[eE]([+-]?\d+))?")
-SCHEMAS = Path(__file__).resolve().parents[1] / "schemas"
+SCHEMAS = PROJECT / "workflow" / "schemas"
 
 
 @cache

@@ -10,7 +10,6 @@ import platform
 import random
 import signal
 import sys
-import tomllib
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -23,10 +22,10 @@ from aftershock.jobs.gpus import take_gpus
 from aftershock.jobs.record import Record, params_hash
 from aftershock.process import keep_freed_memory, watch_parent
 from aftershock.progress import Progress
+from aftershock.project import version
 
 VERSIONED = ("numpy", "pandas", "pyarrow", "pyoxigraph", "torch", "transformers")
 FULL = "Free some space or raise the quota, then run again: finished files stay"
-PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
 
 @dataclass
@@ -199,7 +198,7 @@ def _provenance(snakemake: Any, seed: int | None) -> dict[str, Any]:
         "code": code,
         "seed": seed,
         "versions": {
-            "aftershock": tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["version"],
+            "aftershock": version(),
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in VERSIONED if name in sys.modules},
         },

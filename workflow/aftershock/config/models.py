@@ -21,13 +21,23 @@ from aftershock.text_files import read_yaml
 READING = ("document_token", "prompt_format")
 
 
+def file_of_model(name: str, folder: Path) -> Path:
+    """Return the path of a model's file: in `resources/models` of the working folder, else in `folder`."""
+    own = Path("resources", "models", f"{name}.yaml")
+    return own if own.is_file() else folder / own.name
+
+
+def _known_models(folder: Path) -> set[str]:
+    return {file.stem for place in (Path("resources", "models"), folder) for file in place.glob("*.yaml")}
+
+
 def read_models(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Contents of the configured models' files by name, and what is wrong with them."""
     models, errors = {}, []
     for name in config["models"]:
-        file = folder / f"{name}.yaml"
+        file = file_of_model(name, folder)
         if not file.is_file():
-            known = suggestion(name, (path.stem for path in folder.glob("*.yaml")))
+            known = suggestion(name, _known_models(folder))
             errors.append(f"models: {name!r} has no file resources/models/{file.name}; {known}")
             continue
         try:
@@ -175,9 +185,9 @@ def read_helpers(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, dic
         name = settings.get(key)
         if not name:
             continue
-        file = folder / f"{name}.yaml"
+        file = file_of_model(name, folder)
         if not file.is_file():
-            known = suggestion(name, (path.stem for path in folder.glob("*.yaml")))
+            known = suggestion(name, _known_models(folder))
             errors.append(f"paraphrases.{key}: {name!r} has no file resources/models/{file.name}; {known}")
             continue
         found, wrong = read_models({"models": [name], "kgs": config["kgs"], "editors": {}}, folder)

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from aftershock.costs.work import Room, Sizes, Work
+from aftershock.project import PROJECT
 from aftershock.schema import faults, read_schema, suggestion
 from aftershock.text_files import read_yaml
 
-SHIPPED = Path(__file__).resolve().parents[3] / "resources" / "devices.yaml"
+SHIPPED = PROJECT / "resources" / "devices.yaml"
 GB, MB = 10**9, 10**6
 
 

@@ -1,12 +1,9 @@
-"""Estimate of a study on a named device before it runs: jobs, hours, memory, disk (`make plan`).
-
-    python -m aftershock.costs.plan [STUDY.yaml ...] [--gpu h100-80gb] [--gpus 8] [--calibration FILE]
+"""Estimate of a study on a named device before it runs, in jobs, hours, memory, disk: `aftershock plan`.
 
 Only jobs that need a GPU are counted; Snakemake's own dry run counts all of them. Figures of a device come
 from resources/devices.yaml, or from what `make bench` wrote about a device of that name.
 """
 
-import argparse
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +20,8 @@ from aftershock.costs.needs import Needs
 from aftershock.costs.schedule import critical_path, makespan
 from aftershock.costs.study import Job, gpu_jobs
 from aftershock.jobs.sizes import duration
-from aftershock.kg.plan import ROOT, read_study
+from aftershock.kg.plan import read_study
+from aftershock.project import PROJECT, SNAKEFILE
 
 BENCH = Path("results/bench/device.yaml")
 DRY_RUN_SECONDS = 300
@@ -134,7 +132,7 @@ def warnings(plan: Plan) -> Iterator[str]:
         texts = [] if texts == "self" else texts
         texts = [texts] if isinstance(texts, str) else texts if isinstance(texts, list) else []
         for text in texts:
-            if not Path(text).exists() and not (ROOT / text).exists():
+            if not Path(text).exists() and not (PROJECT / text).exists():
                 yield f"{name}: there is no {text} yet, the text of its second moments"
     largest: dict[str, tuple[float, str]] = {}
     for job, need in zip(plan.jobs, plan.needs, strict=True):
@@ -187,7 +185,7 @@ def choose_device(name: str, calibration: Path | None) -> Device:
 def count_jobs(files: Sequence[str]) -> str:
     """Number of jobs that Snakemake would run, all stages together, or the reason why it is unknown."""
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "rules", "--nolock"]
-    command += ["--snakefile", str(ROOT / "Snakefile"), *(["--configfile", *files] if files else [])]
+    command += ["--snakefile", str(SNAKEFILE), *(["--configfile", *files] if files else [])]
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=DRY_RUN_SECONDS, check=False)
     except subprocess.TimeoutExpired:
@@ -218,34 +216,24 @@ def show(rows: Sequence[tuple[str, ...]]) -> str:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the plan of a study."""
-    parser = argparse.ArgumentParser(prog="make plan", description=main.__doc__)
-    parser.add_argument("study", nargs="*", help="YAML files over config.yaml; the last wins")
-    parser.add_argument("--gpu", help="a device of resources/devices.yaml; by default shards.device")
-    parser.add_argument("--gpus", type=int, default=1, help="how many of them (1)")
-    parser.add_argument("--calibration", type=Path, help=f"a file that make bench wrote ({BENCH})")
-    parser.add_argument("--no-count", action="store_true", help="leave out Snakemake's own count of jobs")
-    options = parser.parse_args(arguments)
-    try:
-        if options.gpus < 1:
-            raise ValueError(f"--gpus is {options.gpus}; give a number from 1")
-        config = read_study(options.study)
-        models = check_config(config, ROOT)
-        device = choose_device(options.gpu or config["shards"]["device"], options.calibration)
-        host = device if not device.accelerator else choose_device("cpu", options.calibration)
-        plan = make_plan(config, models, ROOT, device, host)
-    except ValueError as error:
-        print(f"make plan: {error}", file=sys.stderr)
-        return 1
-    print(show(table(plan)), *summary(plan, options.gpus), sep="\n")
+def print_plan(
+    files: Sequence[str], gpu: str | None, gpus: int, calibration: Path | None, count: bool
+) -> None:
+    """Print what a study would take.
+
+    files: its configuration files, the last wins.
+    gpu: a device of resources/devices.yaml; None for that of the configuration. gpus: how many of them.
+    calibration: a file that the benchmark wrote about the device.
+    count: ask Snakemake for the number of jobs as well.
+    """
+    config = read_study(files)
+    models = check_config(config, PROJECT)
+    device = choose_device(gpu or config["shards"]["device"], calibration)
+    host = device if not device.accelerator else choose_device("cpu", calibration)
+    plan = make_plan(config, models, PROJECT, device, host)
+    print(show(table(plan)), *summary(plan, gpus), sep="\n")
     for line in warnings(plan):
         print(f"note: {line}")
-    if not options.no_count:
+    if count:
         sys.stdout.flush()
-        print(count_jobs(options.study))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        print(count_jobs(files))

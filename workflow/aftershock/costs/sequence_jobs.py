@@ -1,15 +1,15 @@
 """The jobs of a run's plans of edits that need a GPU."""
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from aftershock.config.sequences import editors_of_plan, models_of_plan, plans_of, tasks_of_plan
 from aftershock.costs.job import Job
 from aftershock.experiments.sequences.plan import Plan
+from aftershock.project import PROJECT
 from aftershock.tasks.definition import Task, chosen_tasks, read_task
 
-TASK_FILES = Path(__file__).resolve().parents[3] / "resources" / "tasks"
+TASK_FILES = PROJECT / "resources" / "tasks"
 
 
 def tasks_for(config: Mapping[str, Any], plan: Mapping[str, Any]) -> list[Task]:

@@ -1,14 +1,11 @@
-"""A folder of published files as parquet tables and back: `python -m aftershock.datasets.convert FROM TO`.
+"""A folder of published files as parquet tables and back: `aftershock convert FOLDER NEW_FOLDER`.
 
 For each file of cases there is a table of rows and one of statements, for each prompt file one of prompts,
 and `files.parquet` lists them. What is read in the published layout is written back byte for byte.
 """
 
-import argparse
 import hashlib
 import json
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -95,26 +92,13 @@ def _listed(path: Path, rows: int, style: object) -> tuple:
     return path.name, rows, digest, None if style is None else json.dumps(style)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Convert published JSON files to parquet tables, or such tables back to the files."""
-    parser = argparse.ArgumentParser(prog="aftershock.datasets.convert", description=main.__doc__)
-    parser.add_argument("source", type=Path, help=f"a folder of published files, or of tables with {LIST}")
-    parser.add_argument("target", type=Path, help="a folder that does not exist yet")
-    options = parser.parse_args(arguments)
-    if options.target.exists():
-        sys.exit(f"make convert: {options.target} exists; name a new folder")
-    try:
-        if (options.source / LIST).is_file():
-            for row in to_files(options.source, options.target).itertuples(index=False):
-                print(f"{row.file}: {row.result}")
-        else:
-            for row in to_tables(options.source, options.target).itertuples(index=False):
-                print(
-                    f"{row.file}: {row.rows} {'relations' if row.file in PROMPT_FILES.values() else 'rows'}"
-                )
-    except ValueError as error:
-        sys.exit(f"make convert: {error}")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+def convert(source: Path, target: Path) -> None:
+    """Convert published JSON files to parquet tables, or such tables back to the files, and list them."""
+    if target.exists():
+        raise ValueError(f"{target} exists; name a new folder")
+    if (source / LIST).is_file():
+        for row in to_files(source, target).itertuples(index=False):
+            print(f"{row.file}: {row.result}")
+        return
+    for row in to_tables(source, target).itertuples(index=False):
+        print(f"{row.file}: {row.rows} {'relations' if row.file in PROMPT_FILES.values() else 'rows'}")

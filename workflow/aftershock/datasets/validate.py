@@ -1,4 +1,4 @@
-"""Findings about a folder of published or exported files: `python -m aftershock.datasets.validate FOLDER`.
+"""Findings about a folder of published or exported files: `aftershock validate FOLDER`.
 
 Every file of the folder that has a name of the format is read; each finding is one row of a table. Findings
 are of three kinds of concern: `structure`, a row is not what its dataset promises; `quality`, a row or label
@@ -6,8 +6,6 @@ that a builder should have left out; `remark`, nothing wrong, but good to know. 
 folder or file that cannot be read is one.
 """
 
-import argparse
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -276,20 +274,10 @@ def render(table: pd.DataFrame) -> str:
     )
 
 
-def main(arguments: Sequence[str]) -> None:
+def print_findings(folder: Path) -> None:
     """List what is odd in a folder of published or exported case files."""
-    parser = argparse.ArgumentParser(prog="aftershock.datasets.validate", description=main.__doc__)
-    parser.add_argument("folder", type=Path, help=f"holds some of {', '.join(ALL_FILES)}")
-    options = parser.parse_args(arguments)
-    try:
-        cases, prompts, unknown = read_folder(options.folder)
-    except ValueError as error:
-        sys.exit(f"make validate: {error}")
+    cases, prompts, unknown = read_folder(folder)
     table = findings(cases, prompts, unknown)
     print(render(table))
     sizes = [f"{FILES[dataset]} {len(published.rows)}" for dataset, published in cases.items()]
     print(f"\n{len(table)} findings. Rows read: {', '.join(sizes) or 'none'}.")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

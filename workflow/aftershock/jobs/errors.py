@@ -4,6 +4,7 @@ import re
 
 from aftershock.jobs.evidence import AGAIN, Cause, Evidence
 from aftershock.jobs.sizes import megabytes
+from aftershock.project import installation
 
 PROGRAM = {
     *("ArithmeticError", "AssertionError", "AttributeError", "BufferError", "EOFError", "IndexError"),
@@ -80,9 +81,8 @@ def _environment(job: Evidence, kind: str, text: str) -> Cause | None:
     if kind not in ("ModuleNotFoundError", "ImportError"):
         return None
     host = job.record.get("host", "the machine of the job")
-    return Cause(
-        "environment", f"{kind}: {text}", f"{host} lacks it: `make environment`, or a container that has it"
-    )
+    remedy = f"{host} lacks it: `{installation('workflow')}`, or a container that has it"
+    return Cause("environment", f"{kind}: {text}", remedy)
 
 
 def _nan(job: Evidence, kind: str, text: str) -> Cause | None:

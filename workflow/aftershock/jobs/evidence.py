@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aftershock.jobs.sizes import duration, plural
+from aftershock.project import command
 
 STATUS = re.compile(r"SLURM status is: '(\w+)'")
-AGAIN = "run again: `make resume`"
+AGAIN = f"run again: `{command('resume')}`"
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Evidence:
         """Instruction to give the job `mb` MB; without SLURM jobs share the memory without limits."""
         if self.slurm_job:
             return self.more("mem_mb", rounded(mb))
-        return "fewer jobs at once (`make resume ARGS='--cores 1'`), or a machine with more memory"
+        return f"fewer jobs at once (`{command('resume', '--cores 1')}`), or a machine with more memory"
 
 
 def rounded(mb: float) -> int:

@@ -5,8 +5,6 @@ code, seed, versions, device), and on top the study, its configuration, the soft
 whose tables no later one has made again keep their configurations in `studies`, newest first. Tables have
 a hash of their rows beside that of their bytes, which does not depend on what wrote the file.
 
-    python -m aftershock.jobs.manifest [STUDY.yaml ...]
-
 Written after every run that succeeded. Tables are read whole and one that is damaged, or that was made for
 another place, stops it. Files whose size and time are those of last time are not read again.
 """
@@ -24,12 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from aftershock.jobs.record import finished_jobs
-from aftershock.kg.plan import ROOT, read_study
+from aftershock.kg.plan import read_study
 from aftershock.output import write_text
+from aftershock.project import PROJECT, command
 from aftershock.stage import processor
 from aftershock.tables import provenance_of, sha256_of_rows
 
 RESULTS = Path("results")
+RENEW = command("manifest")
 MANIFEST = RESULTS / "manifest.json"
 KNOWN = RESULTS / ".manifest.json"
 """Cache of each file's entry, with its size and time."""
@@ -85,9 +85,9 @@ def read_manifest(results: Path = RESULTS) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
         return {**found, "files": dict(found["files"])}
     except FileNotFoundError:
-        raise ManifestError(f"there is no {path}; finish the run, or write it with: make manifest") from None
+        raise ManifestError(f"there is no {path}; finish the run, or write it with: {RENEW}") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise ManifestError(f"{path} cannot be read: {error}; write it anew with: make manifest") from None
+        raise ManifestError(f"{path} cannot be read: {error}; write it anew with: {RENEW}") from None
 
 
 def configurations(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -230,7 +230,7 @@ def _models(results: Path) -> dict[str, Any]:
 
 def _project() -> dict[str, Any]:
     """The commit of the code, and which files differ from it; without one, the reason in git's words."""
-    git = ("git", "-C", str(ROOT))
+    git = ("git", "-C", str(PROJECT))
     commit, reason = _asked(*git, "rev-parse", "HEAD")
     if not commit:
         return {"commit": None, "changed": None, "reason": reason or "no commit yet"}
@@ -259,16 +259,9 @@ def _asked(*command: str) -> tuple[str, str]:
     return ended.stdout.strip(), ""
 
 
-def main(arguments: Sequence[str]) -> None:
+def renew(files: Sequence[str]) -> None:
     """Write the manifest; of the studies given, else of the configuration of the manifest there is."""
-    try:
-        config = read_study(arguments) if arguments or not MANIFEST.exists() else read_manifest()["config"]
-        path = write_manifest(config)
-    except (ManifestError, ValueError) as error:
-        sys.exit(str(error))
-    files = read_manifest()["files"].values()
-    print(f"{path}: {len(files)} files, {sum(f['bytes'] for f in files) / 1e6:.1f} MB")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    config = read_study(files) if files or not MANIFEST.exists() else read_manifest()["config"]
+    path = write_manifest(config)
+    made = read_manifest()["files"].values()
+    print(f"{path}: {len(made)} files, {sum(file['bytes'] for file in made) / 1e6:.1f} MB")

@@ -17,7 +17,9 @@ from pathlib import Path
 from aftershock.jobs import slurm
 from aftershock.jobs.folder import PreflightError
 from aftershock.output import write_text
+from aftershock.project import command
 
+CANCEL = command("resume", "--orphans cancel")
 RUN_FILE = Path("results/.run.json")
 LINE_SECONDS = 60.0
 """Seconds between two lines about jobs that are waited for."""
@@ -95,8 +97,8 @@ def find_orphans(prefix: str, last: LastRun | None, required: bool) -> list[slur
         if last is not None and killed:
             raise PreflightError(
                 f"the last run here, on {last.host}, was killed, and SLURM jobs of it may still write into "
-                f"{RUN_FILE.parent}/; {socket.gethostname()} has no SLURM to ask. Run `make resume` on the "
-                f"cluster, or delete {RUN_FILE} if you know that they have ended"
+                f"{RUN_FILE.parent}/; {socket.gethostname()} has no SLURM to ask. Run `{command('resume')}` "
+                f"on the cluster, or delete {RUN_FILE} if you know that they have ended"
             )
         return []
     try:
@@ -115,7 +117,7 @@ def refuse_orphans(jobs: list[slurm.QueuedJob]) -> None:
         count = f"{running} running, {len(jobs) - running} pending: {_some_ids(jobs)}"
         raise PreflightError(
             f"{_jobs(len(jobs))} of an earlier run of this folder {are} still in SLURM ({count}). "
-            "To wait for those that run and go on: make resume; to cancel them: make resume ORPHANS=cancel"
+            f"To wait for those that run and go on: {command('resume')}; to cancel them: {CANCEL}"
         )
 
 
@@ -161,7 +163,7 @@ def _say(pending: list[str], running: list[slurm.QueuedJob], cancel: bool) -> No
     elif running:
         print(
             f"Waiting for {_jobs(len(running))} of the last run: {_some_ids(running)}. "
-            "To cancel instead: Ctrl-C, then make resume ORPHANS=cancel",
+            f"To cancel instead: Ctrl-C, then {CANCEL}",
             file=sys.stderr,
             flush=True,
         )

@@ -18,12 +18,12 @@ from aftershock.jobs import slurm
 from aftershock.jobs.arguments import Wanted
 from aftershock.jobs.folder import PreflightError
 from aftershock.jobs.places import user_name
+from aftershock.project import PROJECT, command, installation
 from aftershock.text_files import read_yaml
 
 PLUGIN = "snakemake_executor_plugin_slurm"
 LONGEST_PAUSE = 180
 """Longest interval in seconds between two queries of the executor plugin."""
-ROOT = Path(__file__).resolve().parents[3]
 SPECIAL = re.compile(r"[^\w@%+=:,./~^-]")
 """Characters that a shell takes for more than themselves."""
 DRY_RUN = re.compile(r"--dry-?run|-[a-zA-Z]*n[a-zA-Z]*")  # -np too
@@ -35,7 +35,7 @@ def check_installed(arguments: Sequence[str]) -> None:
 
     A dry run needs no cluster.
     """
-    for path in (os.getcwd(), str(ROOT), sys.executable):
+    for path in (os.getcwd(), str(PROJECT), sys.executable):
         if found := sorted(set(SPECIAL.findall(path))):
             named = " ".join(map(repr, found))
             raise PreflightError(
@@ -43,8 +43,9 @@ def check_installed(arguments: Sequence[str]) -> None:
                 f"commands as it is, where {named} means something else. Rename the folder"
             )
     if importlib.util.find_spec(PLUGIN) is None:
-        name = PLUGIN.replace("_", "-")
-        raise PreflightError(f"Snakemake's slurm executor is not installed. Install it: pip install {name}")
+        raise PreflightError(
+            f"Snakemake's slurm executor is not installed. Install it: {installation('slurm')}"
+        )
     if any(DRY_RUN.fullmatch(argument) for argument in arguments):
         return
     if not slurm.is_here():
@@ -170,7 +171,8 @@ def _forgotten_jobs(age: int | None, first_look: int) -> tuple[list[str], list[s
             f"in the profile to at most {max(1, age // 3)}"
         ]
     if age is not None and age < LONGEST_PAUSE:
-        return [f"{forgets}: a run that waits for one of them should be ended and taken up: make resume"], []
+        again = command("resume")
+        return [f"{forgets}: a run that waits for one of them should be ended and taken up: {again}"], []
     return [], []
 
 
@@ -189,7 +191,7 @@ def _refusals(wanted: Wanted, limits: dict[str, dict[str, Any]]) -> Iterator[str
     for said, names in refused.items():
         yield (
             f"SLURM refuses jobs in {_listed(names)}: {said}. Check slurm_account and qos in the profile; "
-            "with too many jobs submitted already, wait for some to end, then: make resume"
+            f"with too many jobs submitted already, wait for some to end, then: {command('resume')}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Snapshot of a run's progress, as `make status` shows it."""
+"""Snapshot of a run's progress, as `aftershock status` shows it."""
 
 import shutil
 import subprocess

@@ -1,14 +1,13 @@
-"""Progress of the current folder's run: `python -m aftershock.jobs.status [--watch | --once]`.
+"""Progress of the current folder's run: `aftershock status`.
 
 On a terminal the view is drawn again every few seconds until the run has ended, or Ctrl-C. It only reads.
 """
 
-import argparse
 import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from aftershock.jobs import slurm_jobs
@@ -24,20 +23,15 @@ CLEAR, HOME, END_OF_LINE, BELOW = "\x1b[2J", "\x1b[H", "\x1b[K", "\x1b[J"
 SLURM_LOGS = Path(".snakemake/slurm_logs")
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Draw the view once, or until the run ends."""
-    parser = argparse.ArgumentParser(prog="make status", description=__doc__.split("\n")[0])
-    ways = parser.add_mutually_exclusive_group()
-    ways.add_argument("--watch", action="store_true", help="draw again and again (default on a terminal)")
-    ways.add_argument("--once", action="store_true", help="draw once (default elsewhere)")
-    options = parser.parse_args(arguments)
-    if options.watch or (sys.stdout.isatty() and not options.once):
-        _watch()
+def show(once: bool = False) -> None:
+    """Draw the view until the run ends where this is a terminal, else, or with `once`, one time."""
+    if sys.stdout.isatty() and not once:
+        watch()
     else:
         print("\n".join(draw(take(_slurm()), *_size()[:1], colour=_colour())))
 
 
-def _watch() -> None:
+def watch() -> None:
     """Draw until the run has ended; the last view stays."""
     slurm, asked = _slurm(), time.monotonic()
     print(CLEAR, end="")
@@ -72,7 +66,3 @@ def _size() -> tuple[int, int]:
 
 def _colour() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -1,13 +1,10 @@
 """Verification of results: against their manifest, and by remaking a sample of them.
 
-    python -m aftershock.jobs.verify [--sample N] [--seed N] [Snakemake's arguments]
-
 Every file is compared with the manifest: one line for each that is missing, damaged, changed or extra. Then a
 random sample of shards, with one table of the unedited model and one of each kind of answers, is made again
 from the same inputs in a folder of its own, and compared. Results are read and never written.
 """
 
-import argparse
 import json
 import os
 import random
@@ -23,7 +20,6 @@ from aftershock.jobs.equality import Report, compare_files
 from aftershock.jobs.manifest import (
     NOT_MADE,
     RESULTS,
-    ROOT,
     ManifestError,
     configuration_of,
     configurations,
@@ -34,11 +30,12 @@ from aftershock.jobs.manifest import (
 )
 from aftershock.lock import LOCK, hold
 from aftershock.process import name_run
+from aftershock.project import PACKAGE, SNAKEFILE, command
 from aftershock.tables import provenance_of
 
 SCRATCH = RESULTS / ".verify"
+READ_ONLY = command("verify", "--sample 0")
 SAMPLED = "edit"
-PACKAGES = ROOT / "workflow"
 ONE_EACH = ("baseline", "verify_facts", "score_objects")
 """Rules of which one table is made again beside the sample of shards."""
 CIRCUMSTANCES = ("code", "config", "versions", "device", "gpu", "processor", "threads")
@@ -99,12 +96,12 @@ def make_again(names: Sequence[str], config: Mapping[str, Any], arguments: Seque
     (SCRATCH / "config.json").write_text(json.dumps(config), encoding="utf-8")
     command = [
         *(sys.executable, "-m", "aftershock.launch", *map(_absolute, arguments)),
-        *("--snakefile", str(ROOT / "Snakefile"), "--configfile", "config.json", "--no-hooks"),
+        *("--snakefile", str(SNAKEFILE), "--configfile", "config.json", "--no-hooks"),
         *("--rerun-triggers", "mtime", "--allowed-rules", SAMPLED, *ONE_EACH),
         *("--", *(f"results/{name}" for name in names)),
     ]
     started = time.monotonic()
-    if subprocess.run(command, cwd=SCRATCH, env={**os.environ, "PYTHONPATH": str(PACKAGES)}).returncode:
+    if subprocess.run(command, cwd=SCRATCH, env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)}).returncode:
         raise ManifestError(
             f"the sample could not be made again, see above; its partial results are in {SCRATCH}"
         )
@@ -160,24 +157,16 @@ def _circumstances(path: Path, again: Path) -> list[str]:
     return lines or ["both were made by the same code, settings and versions, on the same kind of machine"]
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Print what is wrong with the results; exit 1 when anything is."""
-    parser = argparse.ArgumentParser(prog="aftershock.jobs.verify", allow_abbrev=False)
-    parser.add_argument("--sample", type=int, default=3, help="shards to make again; 0 only reads files")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of shards")
-    own, rest = parser.parse_known_args(arguments)
-    try:
-        sys.exit(not _verify(own.sample, own.seed, rest))
-    except ManifestError as error:
-        sys.exit(str(error))
+def verify(sample: int, seed: int, arguments: Sequence[str]) -> bool:
+    """Compare files with their manifest and make `sample` tables again; return True if all are the same.
 
-
-def _verify(sample: int, seed: int, arguments: Sequence[str]) -> bool:
+    What differs is printed. `seed` chooses the tables; `arguments` are Snakemake's.
+    """
     manifest = read_manifest()
     if os.access(RESULTS, os.W_OK):
         hold(LOCK)
     elif sample:
-        raise ManifestError(f"{RESULTS}/ cannot be written; to read its files only: make verify SAMPLE=0")
+        raise ManifestError(f"{RESULTS}/ cannot be written; to read its files only: {READ_ONLY}")
     started = time.monotonic()
     wrong = list(check_files(manifest))
     for name, what in wrong:
@@ -185,7 +174,7 @@ def _verify(sample: int, seed: int, arguments: Sequence[str]) -> bool:
     took = f"{time.monotonic() - started:.1f} s"
     print(f"{len(manifest['files'])} files read in {took}: {len(wrong) or 'none'} not as in the manifest")
     if not manifest["files"]:
-        print("Nothing was verified: the manifest names no file. Finish a run, then: make manifest")
+        print(f"Nothing was verified: the manifest names no file. Finish a run, then: {command('manifest')}")
         return False
     if not sample:
         return not wrong
@@ -193,7 +182,7 @@ def _verify(sample: int, seed: int, arguments: Sequence[str]) -> bool:
     if not names:
         print(
             "Nothing was made again: no sound table of edits, of the unedited model or of answers belongs to "
-            "a study of the manifest. Finish such a run first; to read files only: make verify SAMPLE=0"
+            f"a study of the manifest. Finish such a run first; to read files only: {READ_ONLY}"
         )
         return False
     name_run()
@@ -213,7 +202,3 @@ def _same_again(manifest: Mapping[str, Any], names: Sequence[str], arguments: Se
             return False
         shutil.rmtree(SCRATCH)
     return True
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

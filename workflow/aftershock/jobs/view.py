@@ -1,4 +1,4 @@
-"""The text of `make status`: lines no longer than the terminal is wide."""
+"""The text of `aftershock status`: lines no longer than the terminal is wide."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from aftershock.jobs.sizes import duration, megabytes, plural, printable
 from aftershock.jobs.snapshot import Job, Snapshot, Stage
+from aftershock.project import command
 
 BAR = 10
 JOBS = 6
@@ -89,14 +90,14 @@ def _what(found: Snapshot) -> str:
     at = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.last_time))
     took = duration(run.last_time - run.started)
     if run.error and not run.planned:
-        return f"stopped {at} before its first job (`make why` tells why)"
+        return f"stopped {at} before its first job (`{command('why')}` tells why)"
     if run.complete:
         return f"finished {at} after {took}"
     if run.stopped:
-        return f"ended by its user {at} after {took} (`make resume` goes on)"
+        return f"ended by its user {at} after {took} (`{command('resume')}` goes on)"
     if run.ended or run.error:
-        return f"ended {at} after {took} with failures (`make why` tells of them)"
-    return f"killed after {at} (`make resume` goes on)"
+        return f"ended {at} after {took} with failures (`{command('why')}` tells of them)"
+    return f"killed after {at} (`{command('resume')}` goes on)"
 
 
 def _total(found: Snapshot) -> list[Line]:
@@ -111,7 +112,7 @@ def _total(found: Snapshot) -> list[Line]:
         parts.append(f"{sum(found.slurm.waiting.values())} waiting for SLURM")
     lines = [Line(", ".join(parts) + _left(found))]
     if failed:
-        lines.append(Line(f"{failed} failed: `make why` tells why", "bad"))
+        lines.append(Line(f"{failed} failed: `{command('why')}` tells why", "bad"))
     return lines
 
 

@@ -1,14 +1,12 @@
-"""Reasons why jobs failed, a line each: `python -m aftershock.jobs.why [--all] [--json]`.
+"""Reasons why jobs failed, a line each: `aftershock why`.
 
 Reads the records of jobs, the logs of rules, Snakemake and SLURM, and asks SLURM where it is there. Changes
-nothing, so it may be asked while a run is at work. Exits with 1 when something failed, else with 0.
+nothing, so it may be asked while a run is at work.
 """
 
-import argparse
 import dataclasses
 import json
 import shutil
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,6 +20,7 @@ from aftershock.jobs.liveness import RunInfo
 from aftershock.jobs.sizes import megabytes, printable
 from aftershock.jobs.slurm_jobs import SlurmJob
 from aftershock.jobs.snakemake_log import Failure, RunLog, newest_runs
+from aftershock.project import command
 
 SLURM_LOGS = Path(".snakemake/slurm_logs")
 TAIL_BYTES = 20_000
@@ -92,20 +91,19 @@ class Findings:
         return not self.failed and not self.run
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Print what failed in the current folder."""
-    parser = argparse.ArgumentParser(prog="make why", description=__doc__.split("\n")[0])
-    parser.add_argument("--all", action="store_true", help="list every job, and failures of earlier runs")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a job instead")
-    options = parser.parse_args(arguments)
-    found = look(options.all)
-    if options.json:
+def report(everything: bool, as_json: bool) -> bool:
+    """Print what failed in the current folder; return True if nothing did.
+
+    `everything` lists every job, and failures of earlier runs; `as_json` prints one object a job instead.
+    """
+    found = look(everything)
+    if as_json:
         for job, cause in found.failed:
             facts = {"rule": job.rule, "log": job.log, "attempts": max(len(job.failures), 1)}
             print(json.dumps(facts | dataclasses.asdict(cause)))
     else:
-        print("\n".join(told(found, options.all)))
-    return 0 if found.good else 1
+        print("\n".join(told(found, everything)))
+    return found.good
 
 
 def look(everything: bool = False) -> Findings:
@@ -147,9 +145,10 @@ def told(found: Findings, everything: bool = False) -> list[str]:
             tries = f" ({len(job.failures)} attempts)" if len(job.failures) > 1 else ""
             what = printable(cause.what).rstrip(" .;")
             lines.append(f"{job.name}{tries}: {what} -> {cause.remedy}")
+    every = command("why", "--all")
     for (rule, kind), n in seen.items():
         if n > LISTED and not everything:
-            lines.append(f"{rule}: {n - LISTED} more with the same cause ({kind}); ARGS=--all lists them")
+            lines.append(f"{rule}: {n - LISTED} more with the same cause ({kind}); `{every}` lists them")
     if found.good:
         lines.append("No run has left anything here yet." if found.nothing_yet else "Nothing failed.")
     if found.under_way:
@@ -157,7 +156,7 @@ def told(found: Findings, everything: bool = False) -> list[str]:
     if found.fixed:
         lines.append(_counted(found.fixed, "failed before and {was} made later."))
     if found.earlier:
-        said = "failed in runs before one that made all it was asked for; ARGS=--all lists what is known."
+        said = f"failed in runs before one that made all it was asked for; `{every}` lists what is known."
         lines.append(_counted(found.earlier, said))
     return lines
 
@@ -257,11 +256,11 @@ def _of_the_run(runs: Sequence[RunLog], info: RunInfo | None, records: Sequence[
     if run.error and not run.failures:
         lines.append(f"stopped at {at} before its first job: {run.error} -> put right what it names")
     elif run.stopped:
-        lines.append(f"ended by its user at {at} -> `make resume` goes on")
+        lines.append(f"ended by its user at {at} -> `{command('resume')}` goes on")
     elif _died(run, info):
         running = sum(record["state"] == "running" for record in records)
         left = f"; {running} of its jobs are still at work" if running else ""
-        lines.append(f"its Snakemake was killed after {at}{left} -> `make resume` goes on")
+        lines.append(f"its Snakemake was killed after {at}{left} -> `{command('resume')}` goes on")
     return lines
 
 
@@ -290,7 +289,3 @@ def _counted(n: int, said: str) -> str:
     one = {"runs": "runs", "waits": "waits", "was": "was"}
     many = {"runs": "run", "waits": "wait", "was": "were"}
     return f"{n} job{'s' if n != 1 else ''} {said.format(**(one if n == 1 else many))}"
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -10,13 +10,10 @@ import logging
 import random
 import secrets
 import time
-import tomllib
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache as remember
 from http.client import HTTPException
-from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -39,10 +36,10 @@ from aftershock.kg.cache import Cache
 from aftershock.kg.gate import Gate, OpenGate, Turn, gate_file
 from aftershock.kg.graph import Graph
 from aftershock.kg.transport import send
+from aftershock.project import version
 
 log = logging.getLogger(__name__)
 
-PYPROJECT = Path(__file__).resolve().parents[3] / "pyproject.toml"
 BAN_SECONDS = 3600.0  # for a ban of unstated length
 
 Check = Callable[[list[Row]], str | None]  # returns a description of what an answer lacks, or None
@@ -107,7 +104,7 @@ class Client:
         self.graph = graph
         self.patience = patience or Patience()
         self.agent = (
-            f"Aftershock/{_version()} ({contact or 'local'}) SPARQLWrapper/{SPARQLWrapper.__version__}"
+            f"Aftershock/{version()} ({contact or 'local'}) SPARQLWrapper/{SPARQLWrapper.__version__}"
         )
         self.cache = cache
         self.page = page or PageSize()
@@ -246,8 +243,3 @@ def is_loopback(endpoint: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-@remember
-def _version() -> str:
-    return tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["version"]

@@ -1,13 +1,11 @@
-"""Estimate of the requests that mining would send, sending none: `python -m aftershock.kg.plan STUDY.yaml`.
+"""Estimate of the requests that mining would send, sending none: `aftershock queries`.
 
 Which requests there are follows from how many facts each relation has about (`approx_facts` in
 relations.tsv), so numbers are estimates; the queries are those that are sent. Where a query lists entities,
 which are known from earlier answers only, one entity stands for them.
 """
 
-import argparse
 import math
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +20,10 @@ from aftershock.kg.names import BATCH as LABELS
 from aftershock.kg.queries import Pattern, facts, instances, names, neighbourhood
 from aftershock.kg.sampling import hash_limit
 from aftershock.kg.sheets import kept_rules, one_to_many_relations, read_relations
+from aftershock.project import PROJECT
 from aftershock.schema import fill_defaults, read_schema, suggestion
 from aftershock.text_files import read_yaml
 
-ROOT = Path(__file__).resolve().parents[3]
 SECONDS = {"count": 5.0, "list": 30.0, "page": 2.0}  # estimated seconds of one request
 
 
@@ -151,7 +149,7 @@ class _Planner:
 def read_study(files: Sequence[str | Path]) -> dict[str, Any]:
     """The configuration of a study: config.yaml, then the files, later ones overriding earlier ones."""
     config: dict[str, Any] = {}
-    for file in (ROOT / "config.yaml", *files):
+    for file in (PROJECT / "config.yaml", *files):
         if not Path(file).is_file():
             raise ValueError(f"there is no study {file}; give the path of a YAML file")
         _update(config, read_yaml(file) or {})
@@ -159,7 +157,7 @@ def read_study(files: Sequence[str | Path]) -> dict[str, Any]:
     return config
 
 
-def plan_study(config: Mapping[str, Any], resources: Path = ROOT / "resources") -> list[Step]:
+def plan_study(config: Mapping[str, Any], resources: Path = PROJECT / "resources") -> list[Step]:
     """The steps of mining a study's graph; ValueError when the graph is no service."""
     if config["kg"] not in config["kgs"]:
         raise ValueError(f"kg: {config['kg']!r} is unknown; {suggestion(config['kg'], config['kgs'])}")
@@ -196,26 +194,19 @@ def summarize(steps: Sequence[Step], url: str) -> str:
     return "".join(f"# {line}\n" for line in lines)
 
 
-def main(arguments: Sequence[str]) -> None:
+def print_queries(files: Sequence[str], folder: Path | None) -> None:
     """Print the queries of a study, or write them to a folder, one file each."""
-    parser = argparse.ArgumentParser(prog="aftershock.kg.plan", description=main.__doc__)
-    parser.add_argument("study", nargs="+", help="YAML files; the last wins")
-    parser.add_argument("--to", type=Path, help="a folder for the queries, one .rq file each")
-    options = parser.parse_args(arguments)
-    try:
-        config = read_study(options.study)
-        steps = plan_study(config)
-    except ValueError as error:
-        sys.exit(f"make queries: {error}")
+    config = read_study(files)
+    steps = plan_study(config)
     summary = summarize(steps, config["kgs"][config["kg"]]["url"])
-    if options.to is None:
+    if folder is None:
         print("\n".join([*map(str, steps), summary]))
         return
-    options.to.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for number, step in enumerate(steps, start=1):
-        file = options.to / f"{number:03d}-{step.stage}-{step.kind}.rq"
+        file = folder / f"{number:03d}-{step.stage}-{step.kind}.rq"
         file.write_text(str(step), encoding="utf-8")
-    print(f"{len(steps)} queries are in {options.to}\n{summary}")
+    print(f"{len(steps)} queries are in {folder}\n{summary}")
 
 
 def _update(config: dict[str, Any], more: Mapping[str, Any]) -> None:
@@ -225,7 +216,3 @@ def _update(config: dict[str, Any], more: Mapping[str, Any]) -> None:
             _update(config[key], value)
         else:
             config[key] = value
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -1,5 +1,6 @@
 """A causal language model with its tokenizer, loaded from a local folder."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -40,7 +41,15 @@ def not_finite(model: nn.Module) -> list[str]:
 
 
 class LanguageModel(TextReader):
-    """A frozen model: only `edits.fold` writes its weights, for a while. Batches are padded on the right."""
+    """A frozen model: only `edits.fold` writes its weights, for a while. Batches are padded on the right.
+
+    `load` reads a folder, `wrap` takes a model that is loaded already; the class itself takes one over, whose
+    modules it replaces by faster ones.
+
+    >>> from aftershock import LanguageModel
+    >>> LanguageModel.load(weights).n_layers
+    3
+    """
 
     def __init__(
         self,
@@ -132,6 +141,26 @@ class LanguageModel(TextReader):
             return cls(model, tokenizer, target_ids, precision, special_tokens, document_token, prompt_format)
         except ValueError as error:
             raise ValueError(f"{model_file(folder)}: {error}") from error
+
+    @classmethod
+    def wrap(
+        cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, **options: Any
+    ) -> "LanguageModel":
+        """Return a model around one that is loaded already, sharing its weights and changing nothing.
+
+        `options` are those of the class, such as `prompt_format`.
+
+        >>> from aftershock import LanguageModel
+        >>> wrapped = LanguageModel.wrap(lm.model, lm.tokenizer)
+        >>> wrapped.n_layers == lm.n_layers
+        True
+        """
+        shared = {
+            id(parameter): nn.Parameter(parameter.data, requires_grad=False)
+            for parameter in model.parameters()
+        }
+        shared |= {id(buffer): buffer for buffer in model.buffers()}
+        return cls(copy.deepcopy(model, shared), tokenizer, **options)
 
     def layer(self, number: int) -> str:
         """Name of a decoder layer."""

@@ -18,6 +18,7 @@ from aftershock.lm.scoring import score_tokens
 from aftershock.lm.texts.frames import PLAIN
 from aftershock.lm.texts.tokens import Pair
 from aftershock.progress import Progress
+from aftershock.project import installation
 from aftershock.tasks.builtin import as_outputs, blank, check, joined, read_prompts, text_windows
 from aftershock.tasks.reading import Asked, ItemReader, encode_each
 
@@ -28,8 +29,8 @@ try:
     from lm_eval.api.task import Task as HarnessTask
 except ImportError as error:
     raise ImportError(
-        "engine: harness needs lm-evaluation-harness: install the dependency group `harness` "
-        "(pip install --group harness -c constraints.txt), or take engine: builtin"
+        f"engine: harness needs lm-evaluation-harness: install it "
+        f"({installation('harness')}), or take engine: builtin"
     ) from error
 
 REQUESTS = {"choice": "multiple_choice", "generate": "generate_until", "perplexity": "loglikelihood_rolling"}

@@ -57,6 +57,14 @@ def read_edits(path: Path, settings: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
+def guess_format(path: Path) -> str:
+    """Return the format that the first row of a file looks like; ValueError where it looks like none."""
+    found = format_of(next(_records(path), None))
+    if found is None:
+        raise ValueError(f"{path}: its first row is of no known format; known: {', '.join(FORMATS)}")
+    return found
+
+
 class _Broken(NamedTuple):
     """A line that is not JSON."""
 

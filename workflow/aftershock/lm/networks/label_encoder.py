@@ -15,11 +15,12 @@ from transformers import PreTrainedTokenizerBase
 from aftershock.lm.files.folders import fault_of_encoder
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.texts.tokenizer_files import RULES, load_tokenizer
+from aftershock.project import installation
 
 CHUNK = 4096  # labels that are embedded together
 NEEDS_LIBRARY = (
-    "cases.label_encoder needs the package sentence-transformers: install the dependency group `encoder` "
-    "(pip install --group encoder -c constraints.txt), or take cases.label_encoder: model"
+    f"cases.label_encoder needs the package sentence-transformers: install it ({installation('encoder')}), "
+    "or take cases.label_encoder: model"
 )
 
 Encode = Callable[[Sequence[str]], Tensor]

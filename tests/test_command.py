@@ -1,0 +1,245 @@
+"""The command `aftershock` and the wheel that brings it."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from aftershock import project
+from aftershock.command import errors, files
+from aftershock.command.app import main
+from aftershock.command.files import find_configs, snakemake_arguments
+from aftershock.datasets.table import DATASETS
+from aftershock.editors.methods import find_methods
+from aftershock.schema import faults, read_schema
+from tiny import tiny
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable:
+    """Call the command in an empty folder: exit status, standard output and error."""
+    monkeypatch.chdir(tmp_path)
+
+    def called(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        return ended.value.code or 0, *capsys.readouterr()
+
+    return called
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rnu"], "No such command 'rnu'. Did you mean 'run'?"),
+        (["run", "--corse", "3", "laptop"], "No such option: --corse (Possible options: --cores)"),
+        (
+            ["run", "laptpo"],
+            "aftershock run: there is no configuration file 'laptpo'; did you mean 'laptop'?",
+        ),
+        (
+            ["plan", "mine.yml"],
+            "aftershock plan: there is no configuration file 'mine.yml'; did you mean 'mine.yaml'?",
+        ),
+        (["list", "metods"], "'metods' is not one of 'methods'"),
+        (["validate", "nowhere"], "aftershock validate: nowhere is not a folder"),
+        (["verify"], "aftershock verify: there is no results/manifest.json"),
+        (["add-model", "nowhere.gguf"], "aftershock add-model: there is no file 'nowhere.gguf'"),
+        (
+            ["add-model", "nowhere"],
+            "'nowhere' is no folder, no GGUF file (*.gguf) and no owner/name",
+        ),
+        (["add-model", "nobody/nothing"], "nobody/nothing at revision main cannot be fetched"),
+    ],
+)
+def test_what_cannot_work_is_one_message_and_status_2(
+    call: Callable, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "mine.yaml").write_text("seeds: [1]\n")
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_a_wheel_without_snakemake_says_what_to_install(call: Callable, monkeypatch) -> None:
+    monkeypatch.setattr(errors, "find_spec", lambda name: None)
+    monkeypatch.setattr(project, "IN_CHECKOUT", False)
+    code, _, err = call("demo", "--dry-run")
+    assert code == 2
+    assert 'pip install "aftershock[workflow]"' in err
+
+
+def test_help_in_the_documentation_is_what_is_said(call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    text = (ROOT / "docs" / "command.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^    \$ aftershock (.*)--help\n((?:(?:    [^$].*)?\n)+)", text, flags=re.MULTILINE)
+    assert len(shown) > 3
+    for subcommand, block in shown:
+        code, out, _ = call(*subcommand.split(), "--help")
+        lines = [line.removeprefix("    ").rstrip() for line in block.strip("\n").splitlines()]
+        assert (code, [line.rstrip() for line in out.strip("\n").splitlines()]) == (0, lines)
+
+
+@pytest.mark.parametrize("what", ["methods", "families", "datasets", "tasks", "metrics"])
+def test_all_that_is_listed_has_a_line(call: Callable, what: str) -> None:
+    code, out, _ = call("list", what)
+    assert code == 0
+    assert all(len(line.split(maxsplit=1)) == 2 for line in out.splitlines())
+    expected = {"methods": find_methods(), "datasets": DATASETS}.get(what)
+    assert expected is None or {line.split()[0] for line in out.splitlines()} == set(expected)
+
+
+def test_configuration_files_go_by_their_path_or_by_the_name_of_a_study(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("seeds: [1]\n")
+    shipped = str(ROOT / "resources/studies/laptop.yaml")
+    assert find_configs(["laptop", "resources/studies/laptop.yaml", "mine.yaml"]) == [
+        shipped,
+        shipped,
+        "mine.yaml",
+    ]
+    monkeypatch.chdir(ROOT)
+    assert find_configs(["laptop"]) == ["resources/studies/laptop.yaml"]
+
+
+def test_arguments_of_a_run(tmp_path, monkeypatch) -> None:
+    snakefile = ["--snakefile", str(ROOT / "Snakefile")]
+    monkeypatch.chdir(tmp_path)
+    assert snakemake_arguments() == ["--cores", "all", *snakefile]
+    found = snakemake_arguments(["a.yaml", "b.yaml"], ["facts"], 3, None, True, ["--keep-going"])
+    assert found == [
+        "facts",
+        "--cores",
+        "3",
+        "--dry-run",
+        *snakefile,
+        "--keep-going",
+        "--configfile",
+        "a.yaml",
+        "b.yaml",
+    ]
+    shipped = str(ROOT / "workflow/profiles/slurm")
+    assert snakemake_arguments(profile="slurm") == ["--profile", shipped, *snakefile]
+    assert files.find_profile("path/to/copy") == "path/to/copy"
+    monkeypatch.chdir(ROOT)
+    assert snakemake_arguments(cores=2) == ["--cores", "2"]
+
+
+def test_messages_name_the_command_that_started_the_run(monkeypatch) -> None:
+    assert project.command("verify", "--sample 0") == "aftershock verify --sample 0"
+    monkeypatch.setenv("MAKELEVEL", "1")
+    assert project.command("why") == "make why"
+    assert project.command("verify", "--sample 0") == "make verify ARGS='--sample 0'"
+
+
+def test_a_model_in_a_folder_is_described(call: Callable, tmp_path: Path) -> None:
+    lm = tiny("llama", torch.float32)
+    lm.model.save_pretrained(tmp_path / "Own Model")
+    code, out, _ = call("add-model", "Own Model")
+    assert code == 0
+    model = yaml.safe_load((tmp_path / "resources/models/own-model.yaml").read_text())
+    assert not list(faults(model, read_schema("model")))
+    inner, width = lm.weight(lm.family.inputs[0].format(0)).shape
+    pairs = lm.model.config.num_key_value_heads * lm.model.config.head_dim
+    assert model["source"] == {"path": "Own Model"}
+    assert (model["model_type"], model["n_layers"]) == ("llama", lm.n_layers)
+    wanted = {"width": width, "inner": inner, "vocabulary": len(lm.model.get_input_embeddings().weight)}
+    tied = {"tied": True} if lm.model.config.tie_word_embeddings else {}
+    assert model["shape"] == {**wanted, "key_value": pairs, "gated": True, **tied}
+    assert "layers by depth: " in out
+    code, _, err = call("add-model", "Own Model")
+    assert code == 2
+    assert "exists already; choose another --name" in err
+
+
+def test_published_layers_are_taken_for_a_model_of_the_same_sizes(call: Callable, tmp_path: Path) -> None:
+    config = {"model_type": "gpt2", "n_embd": 1600, "n_layer": 48, "n_head": 25, "vocab_size": 50257}
+    (tmp_path / "xl").mkdir()
+    (tmp_path / "xl" / "config.json").write_text(json.dumps(config))
+    code, out, err = call("add-model", "xl")
+    assert code == 0, err
+    assert "layers by published settings: " in out
+    shipped = yaml.safe_load((ROOT / "resources/models/gpt2-xl.yaml").read_text())
+    found = yaml.safe_load((tmp_path / "resources/models/xl.yaml").read_text())
+    assert found["editors"]["rome"]["layers"] == shipped["editors"]["rome"]["layers"]
+
+
+def test_an_edit_is_saved_as_an_adapter(call: Callable, tmp_path: Path) -> None:
+    lm = tiny("llama", torch.float32)
+    lm.model.save_pretrained(tmp_path / "model")
+    lm.tokenizer.save_pretrained(tmp_path / "model")
+    (tmp_path / "edits.json").write_text(
+        '[{"prompt": "Ann was born in", "subject": "Ann", "target_new": "Rome"}]'
+    )
+    code, out, err = call("export", "model", "edits.json", "--to", "adapter", "--method", "lora")
+    assert code == 0, err
+    before, after = (float(part.split()[-1]) for part in out.splitlines()[0].split(", now"))
+    assert after > before
+    assert (tmp_path / "adapter" / "adapter_config.json").is_file()
+    assert call("export", "model", "edits.json", "--to", "adapter")[0] == 2
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel of the checkout, unpacked."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (file,) = folder.glob("*.whl")
+    with zipfile.ZipFile(file) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def test_the_wheel_has_what_a_run_needs(wheel: Path) -> None:
+    share = wheel / "aftershock" / "share"
+    tracked = subprocess.run(
+        ["git", "ls-files", "Snakefile", "config.yaml", "resources", "envs", "profiles", "workflow"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\n")
+    for name in filter(None, tracked):
+        inside = name.removeprefix("workflow/") if name.startswith("workflow/aftershock/") else None
+        path = wheel / inside if inside else share / name
+        assert path.read_bytes() == (ROOT / name).read_bytes(), name
+    (metadata,) = wheel.glob("*.dist-info/METADATA")
+    text = metadata.read_text(encoding="utf-8")
+    extras = {line.split(": ")[1] for line in text.splitlines() if line.startswith("Provides-Extra")}
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert extras == {"workflow", "slurm", "lm-eval", "atlas", "encoder"}
+    assert f"Version: {pyproject['project']['version']}" in text
+    assert "Requires-Dist: snakemake; extra == 'workflow'" in text
+    assert "Requires-Dist: torch\n" in text
+
+
+def test_code_hashes_of_the_wheel_are_those_of_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    code = (
+        "from aftershock.project import IN_CHECKOUT, PROJECT; from aftershock.code_hash import code_hash;"
+        "scripts = PROJECT / 'workflow/scripts';"
+        "print(IN_CHECKOUT, *(code_hash(str(scripts / f'{name}.py')) for name in ('edit', 'tables')))"
+    )
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        for path in (wheel, ROOT / "workflow")
+    ]
+    assert [each[0] for each in found] == ["False", "True"]
+    assert found[0][1:] == found[1][1:]

@@ -1,0 +1,121 @@
+"""What `import aftershock` offers: examples of docstrings and of the README, and a user's own model."""
+
+import copy
+import doctest
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+import aftershock
+from aftershock import EditRequest, LanguageModel, Query, edit, export, generate, library, score
+from aftershock.lm import model
+from tiny import NAMES, TEMPLATES, tiny
+
+ROOT = Path(__file__).parents[1]
+REQUEST = EditRequest(TEMPLATES[0], NAMES[0], "Rome")
+
+
+@pytest.fixture
+def lm() -> LanguageModel:
+    return tiny("llama", torch.float32)
+
+
+@pytest.mark.parametrize("module", [aftershock, library, model])
+def test_examples_of_docstrings_are_right(module, lm: LanguageModel, tmp_path: Path) -> None:
+    weights = save(lm, tmp_path / "weights")
+    found = doctest.testmod(module, extraglobs={"lm": lm, "folder": tmp_path, "weights": weights})
+    assert found.attempted
+    assert not found.failed
+
+
+@pytest.mark.parametrize("name", aftershock.__all__)
+def test_everything_offered_has_an_example_or_is_data(name: str) -> None:
+    assert name in ("EditRequest", "Query") or ">>> " in getattr(aftershock, name).__doc__
+
+
+def test_importing_loads_nothing() -> None:
+    code = "import sys, aftershock; print(len([m for m in sys.modules if m.startswith('aftershock.')]))"
+    code += "; print('torch' in sys.modules, 'edit' in dir(aftershock), aftershock.__version__)"
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(ROOT / "workflow")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.split() == ["0", "False", "True", aftershock.__version__]
+    with pytest.raises(AttributeError, match="has no attribute 'edits'"):
+        aftershock.edits  # noqa: B018
+
+
+def save(lm: LanguageModel, folder: Path) -> Path:
+    lm.model.save_pretrained(folder)
+    lm.tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_model_of_the_users_own_is_not_altered(tmp_path: Path) -> None:
+    lm = tiny("llama", torch.float32)
+    own = AutoModelForCausalLM.from_pretrained(save(lm, tmp_path / "weights")).train()
+    ids = torch.tensor([[5, 6, 7]])
+    before = {name: tensor.clone() for name, tensor in own.state_dict().items()}
+    kinds = [type(module) for module in own.modules()]
+    logits = own(input_ids=ids).logits
+    wrapped = LanguageModel.wrap(own, lm.tokenizer)
+    state = edit(wrapped, [REQUEST], "rome", layers=[1], steps=3, mom2_adjustment=False)
+    export(wrapped, state, tmp_path / "model", "model")
+    assert score(wrapped, [Query(REQUEST.text, "Rome")], state) > score(
+        wrapped, [Query(REQUEST.text, "Rome")]
+    )
+    assert own.training
+    assert all(parameter.requires_grad for parameter in own.parameters())
+    assert [type(module) for module in own.modules()] == kinds
+    assert own.state_dict().keys() == before.keys()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in own.state_dict().items())
+    assert torch.equal(own(input_ids=ids).logits, logits)
+    assert {p.data_ptr() for p in own.parameters()} == {p.data_ptr() for p in wrapped.model.parameters()}
+
+
+def test_an_edit_is_taken_back_by_asking_in_an_earlier_state(lm: LanguageModel) -> None:
+    query = [Query(REQUEST.text, "Rome")]
+    before = score(lm, query)
+    first = edit(lm, [REQUEST], "ft", layers=[1], steps=5)
+    second = edit(lm, [EditRequest(TEMPLATES[1], NAMES[1], "Ulm")], "ft", first, layers=[1], steps=5)
+    assert second[: len(first)] == first
+    assert score(lm, query, first) > before
+    assert score(lm, query) == before
+    assert generate(lm, [REQUEST.text], n_tokens=4) == generate(lm, [REQUEST.text], (), n_tokens=4)
+
+
+def test_what_is_missing_is_named(lm: LanguageModel) -> None:
+    with pytest.raises(ValueError, match="rome needs moments with these settings"):
+        edit(lm, [REQUEST], "rome", layers=[1])
+    with pytest.raises(ValueError, match="did you mean 'rome'"):
+        edit(lm, [REQUEST], "rmoe")
+
+
+def deeper(lm: LanguageModel) -> LanguageModel:
+    """A random model like another one, with four layers."""
+    config = copy.deepcopy(lm.model.config)
+    config.num_hidden_layers = 4
+    return LanguageModel(AutoModelForCausalLM.from_config(config), lm.tokenizer)
+
+
+def test_the_example_of_the_readme_runs(
+    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^    import aftershock\n(?:(?:    .*)?\n)+", text, flags=re.MULTILINE)
+    lines = [line.removeprefix("    ") for line in code.splitlines()]
+    (folder,) = re.findall(r'LanguageModel\.load\("(.+)"\)', code)
+    monkeypatch.chdir(tmp_path)
+    save(deeper(lm), tmp_path / folder)
+    exec(compile("\n".join(lines), "README.md", "exec"), {})
+    assert len([line for line in lines if line]) <= 20
+    assert capsys.readouterr().out
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()

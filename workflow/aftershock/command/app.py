@@ -1,0 +1,286 @@
+"""The subcommands of `aftershock` and their options.
+
+Nothing is imported before a subcommand needs it, so that `--help` answers at once.
+"""
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aftershock.command.errors import FAILED, reported, require_workflow
+from aftershock.command.files import find_configs, snakemake_arguments
+from aftershock.project import version
+
+app = typer.Typer(
+    help="Measure what else moves when a fact in a language model is edited.",
+    epilog="What comes after -- goes to Snakemake: aftershock run laptop -- --keep-going",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Left(StrEnum):
+    """What becomes of the SLURM jobs that a run left."""
+
+    WAIT = "wait"
+    CANCEL = "cancel"
+
+
+class Form(StrEnum):
+    """The forms that a changed model is saved in."""
+
+    LORA = "lora"
+    MODEL = "model"
+    PATCH = "patch"
+
+
+class Listed(StrEnum):
+    """What `aftershock list` knows."""
+
+    METHODS = "methods"
+    FAMILIES = "families"
+    DATASETS = "datasets"
+    TASKS = "tasks"
+    METRICS = "metrics"
+
+
+CONFIG_HELP = "YAML files over config.yaml, or names of shipped studies; the last wins."
+Configs = Annotated[list[str], typer.Argument(metavar="CONFIG", help=CONFIG_HELP)]
+MaybeConfigs = Annotated[list[str] | None, typer.Argument(metavar="CONFIG", help=CONFIG_HELP)]
+Cores = Annotated[int | None, typer.Option(min=1, help="Processor cores to use; by default all.")]
+Profile = Annotated[
+    str | None, typer.Option(help="Where jobs run: workstation, slurm, or the path of a profile of yours.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only list what would be done.")]
+To = Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to write to.")]
+MaybeTo = Annotated[Path | None, typer.Option(metavar="FOLDER", help="The folder to write to.")]
+Seed = Annotated[int, typer.Option(help="Of everything that is drawn at random.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command with `arguments`, by default those of the process."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    end = given.index("--") if "--" in given else len(given)
+    app(given[:end], prog_name="aftershock", obj=given[end + 1 :])
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(version())
+        raise typer.Exit
+
+
+@app.callback()
+def _of_all(
+    show: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a subcommand."""
+
+
+def _run(name: str, arguments: Sequence[str]) -> None:
+    """Be Snakemake with these arguments, as the only run of this folder."""
+    with reported(name):
+        require_workflow()
+        from aftershock.launch import launch
+
+        launch(arguments)
+
+
+@app.command()
+def demo(ctx: typer.Context, cores: Cores = None, profile: Profile = None, dry_run: DryRun = False) -> None:
+    """Run the offline demo and write its report."""
+    _run("demo", snakemake_arguments(cores=cores, profile=profile, dry_run=dry_run, passed=ctx.obj))
+
+
+@app.command()
+def run(
+    ctx: typer.Context,
+    configs: Configs,
+    cores: Cores = None,
+    profile: Profile = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Run a study, such as: aftershock run laptop."""
+    with reported("run"):
+        files = find_configs(configs)
+    _run("run", snakemake_arguments(files, (), cores, profile, dry_run, ctx.obj))
+
+
+@app.command()
+def resume(
+    ctx: typer.Context,
+    cores: Cores = None,
+    dry_run: DryRun = False,
+    orphans: Annotated[
+        Left, typer.Option(help="What to do about SLURM jobs of the last run that still run.")
+    ] = Left.WAIT,
+) -> None:
+    """Go on with the last run of this folder."""
+    more = [*(["--cores", str(cores)] if cores else []), *(["--dry-run"] if dry_run else [])]
+    _run("resume", ["--resume", "--orphans", orphans.value, *more, *ctx.obj])
+
+
+@app.command()
+def status(
+    once: Annotated[bool, typer.Option("--once", help="Draw once, and not until the run ends.")] = False,
+) -> None:
+    """Show how far the run of this folder is."""
+    with reported("status"):
+        from aftershock.jobs.status import show
+
+        show(once)
+
+
+@app.command()
+def why(
+    everything: Annotated[
+        bool, typer.Option("--all", help="List every job, and failures of earlier runs.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a job.")] = False,
+) -> None:
+    """Tell why jobs failed and what to change."""
+    with reported("why"):
+        from aftershock.jobs.why import report
+
+        if not report(everything, as_json):
+            raise typer.Exit(FAILED)
+
+
+@app.command()
+def plan(
+    configs: MaybeConfigs = None,
+    gpu: Annotated[str | None, typer.Option(help="A device of resources/devices.yaml.")] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="How many of them.")] = 1,
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What the benchmark wrote about the device.")
+    ] = None,
+    count: Annotated[bool, typer.Option(help="Ask Snakemake for its count of all jobs.")] = True,
+) -> None:
+    """Tell jobs, hours, memory and disk of a study."""
+    with reported("plan"):
+        from aftershock.costs.plan import print_plan
+
+        print_plan(find_configs(configs or ()), gpu, gpus, calibration, count)
+
+
+@app.command()
+def queries(configs: Configs, to: MaybeTo = None) -> None:
+    """Show the queries of a study and send none."""
+    with reported("queries"):
+        from aftershock.kg.plan import print_queries
+
+        print_queries(find_configs(configs), to)
+
+
+@app.command()
+def datasets(
+    ctx: typer.Context,
+    configs: Configs,
+    facts: Annotated[bool, typer.Option("--facts", help="Only the facts, which need no model.")] = False,
+    cores: Cores = None,
+    profile: Profile = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Make the facts and cases of a study, without edits."""
+    with reported("datasets"):
+        files = find_configs(configs)
+    targets = ["facts" if facts else "datasets", "--keep-going"]
+    _run("datasets", snakemake_arguments(files, targets, cores, profile, dry_run, ctx.obj))
+
+
+@app.command()
+def validate(folder: Annotated[Path, typer.Argument(help="Published or exported case files.")]) -> None:
+    """List what is odd in a folder of case files."""
+    with reported("validate"):
+        from aftershock.datasets.validate import print_findings
+
+        print_findings(folder)
+
+
+@app.command()
+def convert(
+    folder: Annotated[Path, typer.Argument(help="Published case files, or tables made of them.")], to: To
+) -> None:
+    """Convert case files to parquet tables, or back."""
+    with reported("convert"):
+        from aftershock.datasets.convert import convert
+
+        convert(folder, to)
+
+
+@app.command()
+def manifest(configs: MaybeConfigs = None) -> None:
+    """List what a run made in results/manifest.json."""
+    with reported("manifest"):
+        from aftershock.jobs.manifest import renew
+
+        renew(find_configs(configs or ()))
+
+
+@app.command()
+def verify(
+    ctx: typer.Context,
+    sample: Annotated[int, typer.Option(min=0, help="Tables to make again; 0 only reads files.")] = 3,
+    seed: Seed = 0,
+    cores: Cores = None,
+    profile: Profile = None,
+) -> None:
+    """Compare results with their manifest."""
+    with reported("verify"):
+        require_workflow()
+        from aftershock.jobs.verify import verify
+
+        place = snakemake_arguments(cores=cores, profile=profile, passed=ctx.obj)
+        if not verify(sample, seed, place):
+            raise typer.Exit(FAILED)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A model in a folder, as transformers saves it.")],
+    edits: Annotated[Path, typer.Argument(help="A file of edits, JSON or JSON Lines.")],
+    to: To,
+    method: Annotated[str, typer.Option(help="An editing method, see aftershock list methods.")] = "ft",
+    form: Annotated[
+        Form, typer.Option(help="A LoRA adapter for PEFT, a whole model, or the change alone.")
+    ] = Form.LORA,
+    seed: Seed = 0,
+) -> None:
+    """Edit a model and save it for other programs."""
+    with reported("export"):
+        from aftershock.command.save_edit import save_edit
+
+        save_edit(model, edits, to, method, form.value, seed)
+
+
+@app.command("list")
+def list_known(
+    what: Annotated[Listed, typer.Argument(help="What to list, a line each.")],
+) -> None:
+    """List methods, families, datasets, tasks or metrics."""
+    with reported("list"):
+        from aftershock.command.listing import lines_of
+
+        print("\n".join(lines_of(what.value)))
+
+
+@app.command("add-model")
+def add_model(
+    source: Annotated[str, typer.Argument(help="A folder with config.json, a GGUF file, or owner/name.")],
+    name: Annotated[str | None, typer.Option(help="Of the file; by default that of the source.")] = None,
+    revision: Annotated[str, typer.Option(help="A commit, tag or branch on the Hub.")] = "main",
+    to: To = Path("resources/models"),
+) -> None:
+    """Write the file of a model by its configuration."""
+    with reported("add-model"):
+        from aftershock.command.add_model import write_model_file
+
+        print("\n".join(write_model_file(source, name, revision, to)))

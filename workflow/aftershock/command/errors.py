@@ -1,0 +1,36 @@
+"""One message and exit status 2 for what a user can put right."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+
+from aftershock.project import installation
+
+WRONG = 2
+"""Exit status of a command that was called in a way that cannot work."""
+FAILED = 1
+"""Exit status of a command that did what it was asked for and found something wrong."""
+EXPECTED = (ValueError, OSError)
+OWN = ("ManifestError", "PreflightError", "SlurmError")
+"""Errors of modules that a command imports when it runs."""
+
+
+@contextmanager
+def reported(name: str) -> Iterator[None]:
+    """Context manager: an error that a user can put right ends the process with one message."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, EXPECTED) and type(error).__name__ not in OWN:
+            raise
+        print(f"aftershock {name}: {error}", file=sys.stderr)
+        sys.exit(WRONG)
+
+
+def require_workflow() -> None:
+    """Raise ValueError where Snakemake is not installed."""
+    if find_spec("snakemake") is None:
+        raise ValueError(
+            f"this needs Snakemake, which is not installed. Install it: {installation('workflow')}"
+        )

@@ -1,0 +1,78 @@
+"""Configuration files and profiles by the names that a user gives, and Snakemake's arguments for them."""
+
+import difflib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from aftershock.project import PROJECT, SNAKEFILE
+
+STUDIES = "resources/studies"
+PROFILES = "workflow/profiles"
+
+
+def find_configs(names: Iterable[str]) -> list[str]:
+    """Return the paths of configuration files.
+
+    A name is a path from the working folder, a path in the project, or the name of a shipped study: that of
+    a file in `resources/studies/` without its ending. ValueError with suggestions where there is none.
+    """
+    return [_find_config(name) for name in names]
+
+
+def _find_config(name: str) -> str:
+    for path in (Path(name), PROJECT / name, PROJECT / STUDIES / f"{name}.yaml"):
+        if path.is_file():
+            return _short(path)
+    studies = sorted(path.stem for path in (PROJECT / STUDIES).glob("*.yaml"))
+    mine = sorted(path.as_posix() for pattern in ("*.yaml", "*/*.yaml") for path in Path().glob(pattern))
+    close = difflib.get_close_matches(name, [*mine, *studies], 1, cutoff=0.5) or difflib.get_close_matches(
+        Path(name).stem, studies, 1
+    )
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise ValueError(
+        f"there is no configuration file {name!r}; {hint}Give the path of a YAML file, or a study: "
+        f"{', '.join(studies)}"
+    )
+
+
+def _short(path: Path) -> str:
+    """Return a path of the project from the working folder if that is the project's, else as it is."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_absolute() and path.is_relative_to(here) else str(path)
+
+
+def snakemake_arguments(
+    configs: Sequence[str] = (),
+    targets: Sequence[str] = (),
+    cores: int | None = None,
+    profile: str | None = None,
+    dry_run: bool = False,
+    passed: Sequence[str] = (),
+) -> list[str]:
+    """Return Snakemake's arguments for a run.
+
+    configs: configuration files, the last wins.
+    targets: rules or files to make; none for all.
+    cores: how many to use at a time; None leaves it to the profile, or takes all where there is none.
+    profile: the name of a profile in `workflow/profiles/`, or a path or name as Snakemake takes it.
+    dry_run: only list what would be done.
+    passed: further arguments, as they are.
+    """
+    found = list(targets)
+    if profile:
+        found += ["--profile", find_profile(profile)]
+    if cores or not profile:
+        found += ["--cores", str(cores or "all")]
+    if dry_run:
+        found.append("--dry-run")
+    if not (Path.cwd() / "Snakefile").exists() or not os.path.samefile("Snakefile", SNAKEFILE):
+        found += ["--snakefile", str(SNAKEFILE)]
+    found += passed
+    return [*found, "--configfile", *configs] if configs else found
+
+
+def find_profile(name: str) -> str:
+    """Return the path of a profile that comes with the project; another name as it is."""
+    path = PROJECT / PROFILES / name
+    return _short(path) if "/" not in name and path.is_dir() else name
