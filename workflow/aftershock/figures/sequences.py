@@ -250,7 +250,7 @@ def _panel(axis: Axes, panel: Panel, looks: Mapping[str, Look], checkpoints: Seq
         rows = rows.sort_values("checkpoint")
         x = np.array([place[int(c)] for c in rows["checkpoint"]], float)
         apart = 0.24 * (order - (number - 1) / 2) / max(1, number)
-        points = rows[FIGURES].to_numpy(float)
+        points = rows[FIGURES].to_numpy(float, copy=True)
         points[:, 1:] = np.where(np.isnan(points[:, 1:]), points[:, :1], points[:, 1:])
         grey = {"color": GREY, "markeredgecolor": GREY} if panel.note else {}
         interval_line(axis, x + apart, points, looks[name], name, zorder=3, **grey)
