@@ -126,7 +126,7 @@ def test_a_shard_that_would_come_out_otherwise_is_named(folder: Path) -> None:
 
 def test_verify_says_what_it_needs(tmp_path: Path) -> None:
     found = verify(tmp_path)
-    assert found.returncode == 1
+    assert found.returncode == 2
     assert "there is no results/manifest.json" in found.stderr
 
 

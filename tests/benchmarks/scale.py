@@ -156,6 +156,7 @@ def jobs() -> Iterator[dict[str, Any]]:
             },
             "cases": [f"{run['dataset']}/cases.parquet" for run in runs],
             "relations": f"{ROOT}/resources/relations.tsv",
+            **dict.fromkeys(("task_answers", "task_scores", "sequence_scores", "sequence_health"), []),
             "paper": paper,
             **dict.fromkeys(("recall", "scored"), []),
         },
@@ -167,6 +168,8 @@ def jobs() -> Iterator[dict[str, Any]]:
             "statistics": asdict(Statistics()),
             "health": asdict(Thresholds()),
             "paper": {"hubs": {"m": None}, "editors": {name: {"method": name[:5]} for name in METHODS}},
+            "sequences": {"runs": []},
+            "collapse": {},
             **dict.fromkeys(("recalled", "scored"), []),
         },
     }

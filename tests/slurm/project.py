@@ -34,6 +34,7 @@ MODEL = {
 CONFIG = {
     "models": ["small"],
     "editors": {"rome": None, "mend": None},
+    "sequences": {"hundred": None},
     "cases": {
         "quotas": {"test": dict.fromkeys(DATASETS, 10), "dev": {"coverage": 0}, "train": {}},
         "verification": {"criterion": "rank"},

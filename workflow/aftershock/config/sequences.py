@@ -14,8 +14,12 @@ ALREADY = "results/{kg}/{model}/sequences/{plan}/edits.parquet"
 
 
 def plans_of(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the plans of a run by name, without those that are null."""
-    return {name: plan for name, plan in config.get("sequences", {}).items() if plan}
+    """Return the plans of a run by name, without those that are null or are made for another graph."""
+    return {
+        name: plan
+        for name, plan in config.get("sequences", {}).items()
+        if plan and plan["kg"] in (None, config.get("kg"))
+    }
 
 
 def editors_of_plan(config: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
