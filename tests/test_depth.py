@@ -71,6 +71,7 @@ def test_layers_come_from_the_run_the_model_or_its_depth(model, settings, expect
 
 def test_layers_that_nothing_tells_and_layers_that_are_not_there_are_errors(tmp_path):
     config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    config["sequences"], config["abilities"] = {}, {}
     config["models"], config["report"] = ["some"], {}
     config["kgs"]["world"]["file"] = str(ROOT / "resources" / "world.yaml")
     config["editors"] = {"mine": {"method": "rome"}, "other": {"method": "ft", "settings": {"layers": [1]}}}

@@ -23,9 +23,12 @@ def plans_of(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def editors_of_plan(config: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
-    """Return the labels of a plan's editors: those that it names, else all that make single edits."""
+    """Return the labels of a plan's editors: those that it names, else all that make single edits.
+
+    An editor that the run leaves out (null) is left out here too.
+    """
     if plan["editors"] is not None:
-        return list(plan["editors"])
+        return [label for label in plan["editors"] if config["editors"].get(label)]
     return [
         label
         for label, editor in config["editors"].items()
@@ -91,13 +94,19 @@ def _editor_errors(config: Mapping[str, Any], where: str, plan: Mapping[str, Any
     """Yield editors that are unknown, left out, or made for round cases only."""
     editors = {label: editor for label, editor in config["editors"].items() if editor}
     for label in plan["editors"] or ():
-        if label not in editors:
+        if label not in config["editors"]:
             yield f"{where}.editors: {label!r} is unknown; {suggestion(label, editors)}"
-        elif editors[label].get("second_edit", "plain") != "plain":
+        elif label in editors and editors[label].get("second_edit", "plain") != "plain":
             yield (
                 f"{where}.editors: {label!r} differs in how round cases are restored, and a plan has none; "
                 "name the editor that it is like"
             )
+    named = plan["editors"] or ()
+    if named and all(label in config["editors"] and label not in editors for label in named):
+        yield (
+            f"{where}.editors: this run leaves out {', '.join(named)}; name others, or leave the plan out, "
+            "with null in its place"
+        )
     if plan["editors"] is None and editors and not editors_of_plan(config, plan):
         yield f"{where}.editors: none of this run's editors makes single edits"
 
