@@ -64,8 +64,13 @@ def test_edits_are_listed_and_another_plan_makes_only_its_own(tmp_path):
     assert {rule: n for rule, n in found.items() if rule != "total"} == {"list_edits": 1}
 
 
-def test_the_embedded_default_has_no_sequences():
-    assert not [job for job in gpu_jobs(*study()) if "plan" in job.wildcards]
+def test_the_plan_of_the_embedded_default_is_for_its_graph_alone():
+    def plans(**changes):
+        return {job.wildcards["plan"] for job in gpu_jobs(*study(**changes)) if "plan" in job.wildcards}
+
+    assert plans() == {"hundred"}
+    other = {"source": "generated", "namespace": "world", "file": "resources/world.yaml", "seed": 1}
+    assert plans(kg="other", kgs={"other": other}) == set()
 
 
 PLANS = {
@@ -81,7 +86,7 @@ PLANS = {
 
 def planned(**changes):
     return study(
-        sequences={"one": PLANS["one"] | changes},
+        sequences={"hundred": None, "one": PLANS["one"] | changes},
         abilities={"checkpoints_per_job": 2, "items": 100},
         datasets=[],
     )
