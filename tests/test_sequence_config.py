@@ -66,7 +66,6 @@ def test_a_sound_plan_and_its_defaults(project):
         ({"batch": "al"}, "sequences.p.batch: found 'al'; expected edits that are made together"),
         ({"mode": "singel"}, "sequences.p.mode: 'singel' is unknown; did you mean 'single'"),
         ({"editors": ["roem"]}, "sequences.p.editors: 'roem' is unknown; did you mean 'rome'"),
-        ({"editors": ["ft"]}, "sequences.p.editors: this run leaves out ft; name others"),
         ({"editors": ["mle"]}, "sequences.p.editors: 'mle' differs in how round cases are restored"),
         (
             {"tasks": ["copyin"]},

@@ -35,8 +35,19 @@ def model() -> torch.nn.Module:
     return new_model(SIZES, small_tokenizer(), 0)
 
 
+@pytest.fixture(autouse=True)
+def others() -> set[int]:
+    """Children of this process that other tests started, and will use again."""
+    EARLIER.clear()
+    EARLIER.update(process.pid for process in psutil.Process().children())
+    return EARLIER
+
+
+EARLIER: set[int] = set()
+
+
 def children() -> list[psutil.Process]:
-    return psutil.Process().children()
+    return [process for process in psutil.Process().children() if process.pid not in EARLIER]
 
 
 def test_two_processes_train_to_the_bits_of_one():

@@ -54,7 +54,8 @@ def add(project: Path, name: str, **changes: object) -> None:
 
 def configure(project: Path, tasks: list[str], data: str | None = "data") -> None:
     plan = {"edits": {"source": "graph"}, "checkpoints": [0, 2], "editors": ["rome"], "tasks": tasks}
-    study = {"sequences": {"short": plan}, "abilities": {"data": data, "items": 40}}
+    plans = {"hundred": None, "short": plan}
+    study = {"sequences": plans, "abilities": {"tasks": [], "data": data, "items": 40}}
     (project / "study.yaml").write_text(yaml.safe_dump(study))
 
 

@@ -14,12 +14,18 @@ ALREADY = "results/{kg}/{model}/sequences/{plan}/edits.parquet"
 
 
 def plans_of(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the plans of a run by name, without those that are null or are made for another graph."""
-    return {
-        name: plan
-        for name, plan in config.get("sequences", {}).items()
-        if plan and plan["kg"] in (None, config.get("kg"))
-    }
+    """Return the plans of a run by name.
+
+    Those that are null are left out, and those that are made for another graph or for editors that the run
+    leaves out, all of them null.
+    """
+    return {name: plan for name, plan in config.get("sequences", {}).items() if plan and _is_of(config, plan)}
+
+
+def _is_of(config: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
+    editors = config["editors"]
+    wanted = plan["editors"] is None or any(editors.get(label, label) for label in plan["editors"])
+    return wanted and plan["kg"] in (None, config.get("kg"))
 
 
 def editors_of_plan(config: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
@@ -101,12 +107,6 @@ def _editor_errors(config: Mapping[str, Any], where: str, plan: Mapping[str, Any
                 f"{where}.editors: {label!r} differs in how round cases are restored, and a plan has none; "
                 "name the editor that it is like"
             )
-    named = plan["editors"] or ()
-    if named and all(label in config["editors"] and label not in editors for label in named):
-        yield (
-            f"{where}.editors: this run leaves out {', '.join(named)}; name others, or leave the plan out, "
-            "with null in its place"
-        )
     if plan["editors"] is None and editors and not editors_of_plan(config, plan):
         yield f"{where}.editors: none of this run's editors makes single edits"
 
