@@ -49,7 +49,7 @@ def make_again(names, config, arguments):
     return 1.0
 
 verify.make_again = make_again
-verify.main(sys.argv[1:])
+sys.exit(not verify.verify(3, 0, sys.argv[1:]))
 """
 
 
