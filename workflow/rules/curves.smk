@@ -49,7 +49,9 @@ rule score_sequences:
     conda:
         "../../envs/tables.yaml"
     params:
-        plan=lambda wildcards: {key: PLANS[wildcards.plan][key] for key in ("mode", "batch", "checkpoints", "orders")},
+        plan=lambda wildcards: {
+            key: PLANS[wildcards.plan][key] for key in ("mode", "batch", "checkpoints", "orders")
+        },
         code=code_of("score_sequences"),
     message:
         "Scoring the edits along {wildcards.plan} of {wildcards.model} with {wildcards.editor}, order {wildcards.order}"

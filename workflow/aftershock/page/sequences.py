@@ -23,7 +23,7 @@ MOMENTS = 4
 
 KINDS = {
     ABRUPT: "lost at once",
-    GRADUAL: "lost by and by",
+    GRADUAL: "lost little by little",
     UNCLEAR: "lost, between checkpoints that are missing",
 }
 
@@ -67,21 +67,22 @@ def _sentences(results: SequenceResults, model: str, plan: str) -> Iterator[str]
     first = rows[rows["headline"]].drop_duplicates("task")
     weak = [names.get(t, t) for t in first.loc[first["above_chance"].eq(False), "task"]]
     able = int(first["above_chance"].eq(True).sum())
-    text = f"{model}, {plan}: of {len(first)} tasks the unedited model does {able} better than by accident"
+    guessed = int(first["above_chance"].notna().sum())  # a perplexity has no value by accident
+    text = f"{model}, {plan}: of {guessed} tasks the unedited model does {able} better than by accident"
     yield text + (f"; at {listed(weak)} it is no better, so that nothing can be lost there." if weak else ".")
     lost = _of(results.tables["collapses"], model, plan)
     together = lost[lost["task"] == TOGETHER]
     for kind, words in KINDS.items():
         part = together[together["kind"] == kind]
         if len(part):
-            where = [f"{row.editor} after {row.checkpoint} edits" for row in part.itertuples()]
+            where = [f"{row.editor} after {row.checkpoint:.0f} edits" for row in part.itertuples()]
             yield f"All tasks together, {words}: {listed(where)}."
     kept = together[together["kind"] == NONE]
     if len(kept):
         last = int(rows["checkpoint"].max())
         yield f"Not lost up to {last} edits, or to where the sequence ended: {listed(list(kept['editor']))}."
     for row in together.dropna(subset="ended_at").itertuples():
-        yield f"{row.editor}: the sequence ended after {row.ended_at} edits: {row.reason}."
+        yield f"{row.editor}: the sequence ended after {row.ended_at:.0f} edits: {row.reason}."
 
 
 def _of(table: pd.DataFrame, model: str, plan: str) -> pd.DataFrame:

@@ -47,17 +47,24 @@ def sequence_folder(wildcards):
 def outputs_of_tasks(wildcards):
     """What is said to every task at the checkpoints of a plan: all groups of a task, then those of the next."""
     folder, groups = sequence_folder(wildcards), checkpoint_groups(wildcards.plan)
-    return [f"{folder}/tasks/{task}/{group}.parquet" for task in plan_tasks(wildcards.plan) for group in groups]
+    return [
+        f"{folder}/tasks/{task}/{group}.parquet" for task in plan_tasks(wildcards.plan) for group in groups
+    ]
 
 
 def observations_of_sequence(wildcards):
     """What is said to the prompts of the edits at the checkpoints of a plan."""
-    return [f"{sequence_folder(wildcards)}/edits/{group}.parquet" for group in checkpoint_groups(wildcards.plan)]
+    return [
+        f"{sequence_folder(wildcards)}/edits/{group}.parquet" for group in checkpoint_groups(wildcards.plan)
+    ]
 
 
 def of_sequences(file):
     """A file of every sequence of edits of the run."""
-    return [f"results/{KG}/{s['model']}/sequences/{s['plan']}/{s['editor']}/o{s['order']}/{file}" for s in SEQUENCES]
+    return [
+        f"results/{KG}/{s['model']}/sequences/{s['plan']}/{s['editor']}/o{s['order']}/{file}"
+        for s in SEQUENCES
+    ]
 
 
 def of_sequences_with_tasks(file):
@@ -73,5 +80,8 @@ def sequence_circumstances():
         "tasks": [{"name": name, **about_task(name)} for name in names],
         "hubs": {name: MODELS[name].get("source", {}).get("hub") for name in config["models"]},
         "editors": EDITOR_LABELS,
-        "plans": {name: {key: plan[key] for key in ("edits", "mode", "batch", "checkpoints")} for name, plan in PLANS.items()},
+        "plans": {
+            name: {key: plan[key] for key in ("edits", "mode", "batch", "checkpoints")}
+            for name, plan in PLANS.items()
+        },
     }
