@@ -51,7 +51,7 @@ def settings(given, params):
 
 
 def sequences(given, about, tables, names):
-    """What the section about sequences of edits shows."""
+    """Return the material of the section about sequences of edits."""
     pictures = []
     for model, plan in dict.fromkeys((run["model"], run["plan"]) for run in about["runs"]):
         for kind, words in SEQUENCE_KINDS.items():

@@ -26,7 +26,7 @@ app = typer.Typer(
 
 
 class Left(StrEnum):
-    """What becomes of the SLURM jobs that a run left."""
+    """Treatment of the SLURM jobs that a run left."""
 
     WAIT = "wait"
     CANCEL = "cancel"
@@ -41,7 +41,7 @@ class Form(StrEnum):
 
 
 class Listed(StrEnum):
-    """What `aftershock list` knows."""
+    """Lists that `aftershock list` prints."""
 
     METHODS = "methods"
     FAMILIES = "families"

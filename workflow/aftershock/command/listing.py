@@ -1,4 +1,4 @@
-"""What is known by name, a line each: `aftershock list`."""
+"""Lists of known names with a line about each, for `aftershock list`."""
 
 from collections.abc import Callable, Mapping
 

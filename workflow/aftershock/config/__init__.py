@@ -1,4 +1,4 @@
-"""What a run is asked to do, checked as a whole before any job starts. Nothing here loads torch.
+"""The configuration of a run, checked as a whole before any job starts. Nothing here loads torch.
 
     run        check_config: the schema first, then every check below; all errors are listed at once
     graphs     the graphs in use, their files, and what the screen leaves out

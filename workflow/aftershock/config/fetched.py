@@ -1,4 +1,4 @@
-"""What a run fetches: sources that are not there, and what earlier runs or people left in its place."""
+"""Files that a run fetches: sources that are not there, and what earlier runs or people left in its place."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ ENCODER, CLASSIFIER = Path("results/encoder"), Path("results/screen/classifier")
 
 
 def weights_folder(model: str) -> Path:
-    """Where a model's weights lie."""
+    """Return the folder of a model's weights."""
     return Path("results/models", model, "weights")
 
 

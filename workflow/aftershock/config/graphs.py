@@ -56,7 +56,7 @@ def _atlas_errors(name: str | None, file: str, folder: Path) -> Iterator[str]:
 
 
 def screen_errors(config: Mapping[str, Any], folder: Path) -> Iterator[str]:
-    """What is wrong with the screen's files, and with leaving the living out."""
+    """Yield faults of the screen's files, and of leaving the living out."""
     screen = config.get("screen", {})
     words = screen.get("words")
     if words and not (Path(words).is_file() or (folder / words).is_file()):

@@ -54,7 +54,7 @@ def read_models(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, dict
 
 
 def _model(model: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with a model's file beyond its schema."""
+    """Yield faults of a model's file that its schema does not find."""
     if "kg" in model and model["kg"] not in config["kgs"]:
         yield f"kg: {model['kg']!r} is unknown; {suggestion(model['kg'], config['kgs'])}"
     if (n := depth(model)) is not None:

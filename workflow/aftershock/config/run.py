@@ -1,4 +1,4 @@
-"""What a run is asked to do, checked as a whole before any job starts."""
+"""The configuration of a run, checked as a whole before any job starts."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -66,7 +66,7 @@ def _is_contact(fault: Fault) -> bool:
 
 
 def _without_contact(found: Iterable[Fault]) -> Iterator[str]:
-    """What to do about each service that nobody answers for."""
+    """Yield a remedy for each service that nobody answers for."""
     for fault in filter(_is_contact, found):
         yield f"{'.'.join(map(str, fault.path))}: {NO_CONTACT.format(name=fault.path[1])}"
 

@@ -10,7 +10,7 @@ from aftershock.schema import read_sheet, suggestion
 
 
 def sheet_errors(resources: Path, config: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the rows of relations.tsv, paraphrases.tsv and rules.tsv, and their selection."""
+    """Yield faults in the rows of relations.tsv, paraphrases.tsv and rules.tsv, and their selection."""
     sheets, errors = {}, []
     for name in ("relations", "paraphrases", "rules"):
         sheets[name], found = read_sheet(resources / f"{name}.tsv", name)

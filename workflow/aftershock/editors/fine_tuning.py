@@ -29,7 +29,7 @@ Parameter = tuple[str, str]
 Extra = Callable[[Tensor], Tensor]
 """Scores of further tokens at hidden states (..., d), (..., tokens): they take part in the softmax."""
 Project = Callable[[Tensor, Tensor], Tensor]
-"""What is kept of gradients (n, d_out, d_in) of the cases (n,)."""
+"""Projection of the gradients (n, d_out, d_in) of the cases (n,)."""
 
 
 def parameter(lm: LanguageModel, key: Parameter) -> Tensor:
@@ -53,7 +53,7 @@ class Training:
     """The largest change of a single weight, by module."""
     extra: Extra | None = None
     project: Mapping[str, Project] = field(default_factory=dict)
-    """What is kept of gradients, by module, before decay is added."""
+    """Projections of gradients by module, applied before decay is added."""
     project_step: bool = False
     """True if the steps that Adam makes of them are projected as well."""
 

@@ -54,7 +54,7 @@ def run_items(
 
 @dataclass(frozen=True)
 class Told:
-    """What lm-evaluation-harness has no place for in an answer to a request."""
+    """Parts of an answer that lm-evaluation-harness has no place for."""
 
     truncated: int
     n_tokens: int = 0

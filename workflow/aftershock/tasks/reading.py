@@ -53,7 +53,7 @@ class Cut:
 
 
 class ItemReader:
-    """What turns the texts of a task's items into tokens of a model."""
+    """Tokeniser of the texts of a task's items for one model."""
 
     def __init__(self, lm: LanguageModel, chat: bool) -> None:
         self.lm = lm

@@ -21,7 +21,7 @@ KINDS = (".jsonl", ".json", ".parquet", ".csv", ".tsv", ".txt")
 
 @dataclass(frozen=True)
 class Source:
-    """Where the rows of one part of a task are: patterns of files below a local folder, or on the Hub."""
+    """Places of the rows of one part of a task: patterns of files below a local folder, or on the Hub."""
 
     files: tuple[str, ...]
     hub: str = ""

@@ -57,7 +57,7 @@ LENGTHS: dict[str, Callable[[Outcome], Sequence[float]]] = {
     "_per_token": lambda outcome: outcome.n_tokens,
     "_per_character": lambda outcome: [len(choice.strip()) for choice in outcome.choices],
 }
-"""What log-probabilities of choices are divided by, by the suffix of a metric's name."""
+"""Divisors of the log-probabilities of choices, by the suffix of a metric's name."""
 
 
 def choice_scores(outcome: Outcome, per: str) -> np.ndarray | None:

@@ -38,7 +38,7 @@ class Fact(NamedTuple):
 
 @dataclass(frozen=True)
 class World:
-    """What tasks are made of: FACTS and PROMPTS of a graph, and the noun of each relation."""
+    """Material of tasks: FACTS and PROMPTS of a graph, and the noun of each relation."""
 
     table: pd.DataFrame
     prompts: pd.DataFrame

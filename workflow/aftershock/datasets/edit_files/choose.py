@@ -1,4 +1,4 @@
-"""Which edits of a source a plan makes, and what is odd about them."""
+"""Choice of the edits of a source that a plan makes, with remarks on odd ones."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -81,7 +81,7 @@ def choose(
 
 
 def _judge(row: Row, made: Repeats, keep: bool, avoided: Collection[str]) -> tuple[bool, str | None]:
-    """Whether a plan makes an edit, and what is odd about it."""
+    """Return True if a plan makes an edit, and a remark if it is odd."""
     if row.edit is None:
         return False, f"{BROKEN}: {row.fault}"
     if _key(row.edit.subject) in avoided:
@@ -110,7 +110,7 @@ def counts(listed: Iterable[Listed]) -> Mapping[tuple[bool, str], int]:
 
 
 def _too_few(listed: list[Listed], wanted: int, cycle: bool) -> str:
-    """What to say where a source has too few edits."""
+    """Return the message for a source with too few edits."""
     kept = sum(each.kept for each in listed)
     lost = {reason: n for (made, reason), n in counts(listed).items() if not made}
     why = ", ".join(f"{n} {reason}" for reason, n in sorted(lost.items()))

@@ -104,7 +104,7 @@ def _paraphrases(path: Path) -> Mapping[str, Mapping[str, Sequence[str]]]:
 
 
 def _other_format(path: Path, source: str, faults: Mapping[int, str]) -> str:
-    """What to say of a file no row of which can be read: it has likely another format."""
+    """Return the message for a file without a readable row, which has likely another format."""
     first = next(iter(faults.values()))
     looks = format_of(next(_records(path)))
     meant = f"they look like source: {looks}" if looks and looks != source else "name another source"

@@ -111,7 +111,7 @@ class Chunk:
 
     @property
     def memory(self) -> Memory | None:
-        """What the editor remembers at the end."""
+        """Return the editor's memory at the end."""
         return self._tensors("memory") if self.notes["remembers"] else None
 
     @property

@@ -40,7 +40,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Plan:
-    """How edits are made: so many at a time, one turn upon the other or each upon the unedited model."""
+    """Schedule of edits: so many at a time, one turn upon the other or each upon the unedited model."""
 
     mode: str
     batch: int | None  # edits of a turn; None: all up to a checkpoint

@@ -37,7 +37,7 @@ LIBRARIES = (
     *("transformers.modeling_utils", "transformers.models.auto.modeling_auto"),
     *("transformers.models.auto.tokenization_auto", "transformers.models.gpt2.modeling_gpt2"),
 )
-"""What most jobs with a model import."""
+"""Modules that most jobs with a model import."""
 
 
 def import_libraries() -> None:

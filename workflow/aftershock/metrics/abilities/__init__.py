@@ -1,4 +1,4 @@
-"""What a sequence of edits does to tasks and to earlier edits: no tensors, only tables.
+"""Effects of a sequence of edits on tasks and on earlier edits: no tensors, only tables.
 
 settings     what analyses know of a task; from where on one counts as lost
 answers      outputs of a task as answers: class, margin, entropy, repetition

@@ -31,7 +31,7 @@ MISSING = "an order was not measured here"
 UNMEASURED = "not measured here"
 FAMILY = ["model", "plan", "headline", "whole"]
 Run = Mapping[str, Any]
-"""What identifies a sequence: model, plan, editor and order."""
+"""Columns that identify a sequence: model, plan, editor and order."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where an ability is lost along a sequence of edits, and whether gradually or at once.
+"""The point at which an ability is lost along a sequence of edits, gradually or at once.
 
 An ability is lost at the first checkpoint at which the interval of what it retains (the share above the
 floor, see floors.py) lies wholly below `Collapse.below`. The loss is abrupt where at least `Collapse.intact`

@@ -1,4 +1,4 @@
-"""What becomes of edits and of the model's health along a sequence, with intervals over edits and orders."""
+"""Curves of edits and of the model's health along a sequence, with intervals over edits and orders."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -29,10 +29,10 @@ MEASURES = {
     "neighbours_kept": "neighbours kept",
     "neighbours_likelier": "neighbours, own object likelier",
 }
-"""What is measured of edits, in words."""
+"""Measures of edits, in words."""
 
 KEYS = ["measure", "age", "checkpoint", "cluster", "unit", "value"]
-"""What means are taken of: the value of a unit, an edit or a case."""
+"""Columns that means are taken of: the value of a unit, an edit or a case."""
 
 HEALTH = {
     "perplexity": "perplexity ratio of a fixed text",
@@ -42,7 +42,7 @@ HEALTH = {
     "condition": "condition of the equations",
     "seconds": "seconds of all edits so far",
 }
-"""What is measured of the model, a number for each order."""
+"""Measures of the model, a number for each order."""
 
 
 def curves(

@@ -1,4 +1,4 @@
-"""What edits of a sequence look like at its checkpoints, an edit at a time, and the health of the model.
+"""Scores of the edits of a sequence at its checkpoints, one by one, and the health of the model.
 
 Two meanings of success are kept apart, which tools mix up: `just_edited` is greedy decoding right after an
 edit was made, from telemetry; `edited` is the same prompt asked at a checkpoint, when later edits have been
@@ -19,7 +19,7 @@ STOPPED = "the sequence stopped"
 
 @dataclass(frozen=True)
 class Made:
-    """What a plan has made at a checkpoint: the edits at `positions`, of which `latest` since the one before.
+    """Edits that a plan has made at a checkpoint: `positions`, of which `latest` since the one before.
 
     `turn` is that of a checkpoint which starts from the unedited model, None in a sequence.
     """

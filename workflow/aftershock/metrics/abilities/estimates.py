@@ -33,7 +33,7 @@ FIGURES = ["value", "low", "high", "n", "clusters", "low_with_orders", "high_wit
 
 @dataclass(frozen=True)
 class Draws:
-    """Who draws: settings, and names that tell the draws of one task from those of others."""
+    """Settings of resampling, and names that tell the draws of one task from those of others."""
 
     settings: Statistics
     names: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What a model reaches on a task by accident: by guessing, or by always giving one answer.
+"""Scores that a model reaches on a task by accident: by guessing, or by always giving one answer.
 
 The floor is the chance of a guess, or the share of the commonest answer where that is higher: with two
 classes always, with more where it is so beyond sampling noise, as the commonest of many places is a matter of

@@ -17,7 +17,7 @@ Weighted: TypeAlias = np.ndarray
 
 @dataclass(frozen=True)
 class Noted:
-    """What is noted of some items; classes and groups are numbers from 0, a prediction of no class is -1."""
+    """Observations of some items; classes and groups are numbers from 0, a prediction of no class is -1."""
 
     value: np.ndarray
     parsed: np.ndarray

@@ -1,4 +1,4 @@
-"""What analyses along a sequence of edits have to know of tasks, and from where on one counts as lost."""
+"""Facts about tasks for analyses along a sequence of edits, and thresholds of a loss."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields

@@ -1,0 +1,107 @@
+"""Definitions of the columns that only one table of the page has, by table and column."""
+
+ABOUT_COMPARISONS = {
+    "family": "The table that the metric belongs to; p is corrected for all comparisons of a family.",
+    "editor": "One method; the difference is its mean minus the other's.",
+    "other": "The method it is compared with, on the same cases.",
+    "value": "The method's mean over the cases that both have a value for.",
+    "other_value": "The other method's mean over these cases.",
+    "difference": "Mean over cases of the difference, with its interval, which is not corrected.",
+    "p": "How often chance alone gives so large a difference: the signs of whole clusters are flipped.",
+    "p_adjusted": "p, corrected for all comparisons of the family.",
+    "exact": "Whether p is from all flips of signs, or from a sample of them.",
+    "significant": "Whether chance is ruled out at the level of the run after correction.",
+    "dz": "Cohen's d_z: the mean difference over the standard deviation of the cases' differences.",
+    "rank_biserial": "Matched-pairs rank-biserial correlation: from −1, the other always higher, to 1.",
+    "wins": "Cases with the higher value for the method; higher is not always better.",
+    "losses": "Cases with the lower value for the method.",
+    "ties": "Cases with equal values.",
+    "detectable": "The smallest difference that one test would have found with the power that is set.",
+    "detectable_family": "The same when p is corrected for the family.",
+}
+ABOUT_SEEDS = {
+    "value": "Mean over seeds and cases, with an interval over cases.",
+    "n": "Cases with a value under every seed.",
+    "empty": "Cases without a value under some seed.",
+    "sd_seeds": "Standard deviation between seeds.",
+    "sd_cases": "Standard deviation between cases.",
+    "sd_rest": "What neither explains.",
+    "low_with_seeds": "Lower end of an interval over cases and seeds.",
+    "high_with_seeds": "Upper end of an interval over cases and seeds.",
+}
+ABOUT_STABILITY = {
+    "scoring": "How tokens make a probability: geometric mean, joint, or the first token alone.",
+    "prompts": "Which wordings count.",
+    "pairs": "All cases, or those whose compared objects have equally many tokens.",
+    "tau": "Kendall's τ-b with the order under the usual scoring: 1 is the same order, −1 the reverse.",
+    "tau_resampled": "What chance alone does: mean τ-b with the order in resamples of clusters.",
+    "order": "The methods, the best first.",
+    "best": "The method in front under this scoring.",
+    "base_best": "The method in front under the usual scoring.",
+    "same_best": "Whether the same method is in front.",
+}
+ABOUT_BREAKDOWNS = {
+    "facet": "What the cases are divided by.",
+    "level": "The part of the cases.",
+}
+ABOUT_CLAIMS = {
+    "part": "What is compared.",
+    "verdict": "Supported, not supported, or not testable with this run.",
+    "evidence": "The values that the verdict rests on.",
+    "source": "Where the paper says it.",
+}
+ABOUT_REPORTED = {
+    "reported": "The figure in the paper.",
+    "reported_n": "Comparisons behind it.",
+    "value": "This run's figure, computed as the released code does.",
+    "difference": "This run's figure minus the reported one; with an interval for rates.",
+    "flag": "Why the reported figure cannot be right.",
+}
+ABOUT_HEALTH = {
+    "state": "Which edits have been made.",
+    "cases": "Cases whose edits all worked.",
+    "norm_median": "Frobenius norm of the change since the unedited model, in the weight that changes most.",
+    "norm_worst": "The largest of all cases.",
+    "relative_median": "The norm of the change by that of the weight.",
+    "relative_worst": "The largest of all cases.",
+    "touched_median": "Share of the weight's rows whose change has 1 % of their norm or more.",
+    "touched_worst": "The largest of all cases.",
+    "rank_median": "Numerical rank of the change; empty for changes of whole matrices.",
+    "rank_worst": "The largest of all cases.",
+    "condition_median": "Condition of the equations that the change was solved from, if there are any.",
+    "condition_worst": "The largest of all cases.",
+    "measured": "Cases in which perplexity was measured.",
+    "unedited": "Perplexity of the text before any edit.",
+    "perplexity_median": "Perplexity of the text in this state by that of the unedited model.",
+    "perplexity_worst": "The largest of the measured cases.",
+    "collapsed": "Measured cases whose perplexity ratio is beyond the threshold of a collapse.",
+    "disabling": "Cases with a change whose norm is beyond the threshold in medians.",
+    "collapse_threshold": "Perplexity ratio beyond which a model counts as collapsed.",
+    "disabling_threshold": "Norm, in medians of the same run, state and weight, of a disabling edit.",
+}
+ABOUT_ABILITIES = {
+    "plan": "The sequence of edits, by its name in the configuration.",
+    "checkpoint": "Edits made; 0 is the unedited model.",
+    "n": "Items with a value, without those about edited facts.",
+    "chance": "What guessing among the choices reaches.",
+    "majority": "What always giving the commonest answer reaches.",
+    "floor": "The higher of both: what is reached by accident.",
+    "above_chance": "The unedited model does the task better than by accident, by a one-sided interval.",
+    "difference": "From the unedited model, item by item, with its interval, which is not corrected.",
+    "p_adjusted": "p of a paired test against the unedited model, corrected for all tests of the sequence.",
+    "retained": "(score - floor) / (unedited score - floor); of texts, unedited perplexity / perplexity.",
+    "parsed": "Share of the outputs in which an answer could be read.",
+    "entropy": "Of the answers, in bits: 0 when all are the same.",
+    "repetition": "Share of n-grams of three words that repeat an earlier one of the same text.",
+    "left_out": "Items that ask about an edited fact.",
+    "age": "Edits made since the edit.",
+    "kind": "none, gradual, abrupt; unclear where checkpoints are missing.",
+    "before": "The checkpoint measured before the loss.",
+    "ended_at": "Edits after which the sequence stopped early.",
+    "value": "The score, with its interval over items.",
+}
+ABOUT_REPORTED_ABILITIES = {
+    "reported": "The figure in the study.",
+    "flag": "What is odd about it.",
+    "note": "What differs, or why nothing of this run stands beside it.",
+}
