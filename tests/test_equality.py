@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from aftershock.jobs.compare import compare_tables
-from aftershock.jobs.equality import compare_folders, main
+from aftershock.jobs.equality import _tables, compare_folders, main
 from aftershock.tables.models import FACT_ANSWERS
 from aftershock.tables.runs import OBSERVATIONS, PROBABILITIES, SCORES, TELEMETRY
 
@@ -136,11 +136,24 @@ def test_runs_that_are_cut_differently_are_equal(tmp_path: Path, telemetry: pd.D
     write(tmp_path / "seven", [range(5, 6)], off, telemetry)
     report = compare_folders(tmp_path / "one", tmp_path / "seven")
     assert not report.equal
-    assert "different: world/tiny/coverage/rome/s0/observations.parquet (logprob by up to 0.1)" in str(report)
+    assert "different: world/tiny/coverage/rome/s0/observations/*.parquet (logprob by up to 0.1)" in str(report)
     assert "case_id 5" in str(report)
     (tmp_path / "seven/world/tiny/coverage/rome/s0/observations/00003-00003.parquet").unlink()
     report = compare_folders(tmp_path / "one", tmp_path / "seven", ["observations"])
     assert "only in the first: case_id 3" in str(report)
+
+
+def test_table_made_of_parts_beside_it_is_another_table(tmp_path: Path, telemetry: pd.DataFrame) -> None:
+    for folder in ("one", "two"):
+        write(tmp_path / folder, [range(7)], observed(range(7)), telemetry)
+        run = tmp_path / folder / "world/tiny/coverage/rome/s0"
+        TELEMETRY.write(telemetry, run / "telemetry.parquet", {"run": folder})
+    report = compare_folders(tmp_path / "one", tmp_path / "two")
+    assert str(report) == "3 identical"
+
+
+def test_every_kind_of_table_is_known_by_name() -> None:
+    assert {"sequence_edits", "task_items", "observations", "cases", "scores"} <= set(_tables())
 
 
 def test_answers_in_parts_are_one_table(tmp_path: Path) -> None:

@@ -15,10 +15,12 @@ from functools import cache
 from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
+from pkgutil import iter_modules
 
 import numpy as np
 import pyarrow.parquet as pq
 
+from aftershock import tables
 from aftershock.jobs.compare import TOLERANCE, VERDICTS, Comparison, compare_tables
 from aftershock.tables import ARROW_TYPES, Table, provenance_of
 
@@ -86,7 +88,7 @@ def _whole(parts: Sequence[str]) -> str:
     *folders, name = parts
     if folders and folders[-1] in CUT:
         kind = name.split(".")[0]
-        return "/".join(folders) + (f"/{kind}.parquet" if folders[-1] == "answers" else ".parquet")
+        return "/".join([*folders, f"{kind}.parquet" if folders[-1] == "answers" else "*.parquet"])
     return "/".join(parts)
 
 
@@ -108,9 +110,7 @@ def compare_files(a: Sequence[Path], b: Sequence[Path], name: str) -> Comparison
 @cache
 def _tables() -> dict[str | None, Table]:
     """All tables by name."""
-    modules = [
-        import_module(f"aftershock.tables.{name}") for name in ("cases", "graph", "models", "report", "runs")
-    ]
+    modules = [import_module(f"{tables.__name__}.{found.name}") for found in iter_modules(tables.__path__)]
     found = [value for module in modules for value in vars(module).values() if isinstance(value, Table)]
     return {table.name: table for table in found}
 
