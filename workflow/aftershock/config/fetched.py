@@ -17,6 +17,7 @@ from aftershock.lm.files.folders import (
     has_chat_template,
     quantisation_of_folder,
 )
+from aftershock.lm.files.sizes import fault_of_gguf
 
 ENCODER, CLASSIFIER = Path("results/encoder"), Path("results/screen/classifier")
 
@@ -84,6 +85,8 @@ def _unusable(key: str, source: Mapping[str, str] | None, made: Path) -> Iterato
         return
     if file and not Path(file).is_file():
         yield f"{key}.gguf: there is no file {file!r}; a path is relative to the working directory"
+    elif file and (fault := fault_of_gguf(Path(file))):
+        yield f"{key}.gguf: {file} {fault}"
     if not path:
         return
     if not Path(path).is_dir():

@@ -99,43 +99,79 @@ class GgufHeader:
     metadata: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
+    @property
+    def architecture(self) -> str:
+        """The architecture, as llama.cpp calls it."""
+        return str(self.metadata.get("general.architecture"))
+
+    @property
+    def family(self) -> str | None:
+        """The family of this project that the architecture belongs to, if any."""
+        known = set(list_families())
+        return next(
+            (name for name in (self.architecture, f"{self.architecture}_text") if name in known), None
+        )
+
 
 def sizes_of_gguf(path: Path) -> dict[str, Any]:
     """Return `model_type`, `n_layers` and `shape` as far as a GGUF file has them; nothing of a broken one."""
-    stat = path.stat()
-    return _sizes_of_gguf(path, stat.st_size, stat.st_mtime_ns)
-
-
-@cache
-def _sizes_of_gguf(path: Path, size: int, changed: int) -> dict[str, Any]:
-    """`sizes_of_gguf` of a file of this size and date, read once."""
-    try:
-        with open(path, "rb") as file:
-            header = read_header(file)
-    except (struct.error, ValueError, KeyError, UnicodeDecodeError, MemoryError, OverflowError):
-        return {}  # cut short or no GGUF file, which is said where it is read in full
-    architecture = str(header.metadata.get("general.architecture"))
+    header = _header_of(path)
+    if header is None:
+        return {}
+    prefix, tensors = f"{header.architecture}.", header.tensors
     own = {
-        name.removeprefix(f"{architecture}."): value
+        name.removeprefix(prefix): value
         for name, value in header.metadata.items()
-        if isinstance(value, int)
+        if isinstance(value, int) and name.startswith(prefix)
     }
-    width, heads, tensors = own.get("embedding_length"), own.get("attention.head_count"), header.tensors
-    inner = own.get("feed_forward_length") or tensors.get("blk.0.ffn_up.weight", (None, None))[1]
-    vocabulary = tensors.get("token_embd.weight", (None, own.get("vocab_size")))[1]
-    first = tensors.get("blk.0.ffn_up.weight", (0, 0))[1]
+    width, heads = own.get("embedding_length"), own.get("attention.head_count")
+    into = tensors.get("blk.0.ffn_up.weight", (0, 0))[1]
+    inner = own.get("feed_forward_length") or into
     key_value = None
     if width and heads:
         pairs = own.get("attention.head_count_kv") or heads
         key_value = pairs * (own.get("attention.key_length") or width // heads)
     return _found(
-        next((name for name in (architecture, f"{architecture}_text") if name in list_families()), None),
+        header.family,
         own.get("block_count"),
-        {"width": width, "inner": inner, "vocabulary": vocabulary},
+        {
+            "width": width,
+            "inner": inner,
+            "vocabulary": tensors.get("token_embd.weight", (0, own.get("vocab_size")))[1],
+        },
         key_value,
-        gated="blk.0.ffn_gate.weight" in tensors or bool(inner and first == 2 * inner),
+        gated="blk.0.ffn_gate.weight" in tensors or into == 2 * inner,
         tied="output.weight" not in tensors,
     )
+
+
+def fault_of_gguf(path: Path) -> str | None:
+    """Return why a GGUF file's model cannot be edited, as far as its header tells; None where it can."""
+    header = _header_of(path)
+    if header is None:
+        return "is no whole GGUF file: fetch it again"
+    if header.family is None:
+        return (
+            f"has the architecture {header.architecture!r}, of which no family is known (known: "
+            f"{', '.join(list_families())}); take a model of one of these"
+        )
+    return None
+
+
+def _header_of(path: Path) -> GgufHeader | None:
+    """Return the header of a GGUF file; None where it is none, or cut short."""
+    stat = path.stat()
+    return _read_once(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _read_once(path: Path, size: int, changed: int) -> GgufHeader | None:
+    """`_header_of` of a file of this size and date, cached."""
+    try:
+        with open(path, "rb") as file:
+            return read_header(file)
+    except (struct.error, ValueError, KeyError, MemoryError, OverflowError):
+        return None
 
 
 def read_header(file: BinaryIO) -> GgufHeader:
