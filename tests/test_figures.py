@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 
 from aftershock import figures
-from aftershock.figures.cost import HARM, cost, costs, seconds_per_case
+from aftershock.figures.cost import HARM, cost, costs
 from aftershock.figures.sizes import by_size, groups, sizes
 from aftershock.figures.style import COLOURS, look
 from aftershock.figures.trajectories import trajectories
 from aftershock.metrics.summary import summarise
+from aftershock.metrics.timings import seconds_per_case
 from aftershock.tables.report import SUMMARY
 from simulate import HOSTILE, scores_of
 from simulated import simulated_run

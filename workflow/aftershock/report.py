@@ -21,16 +21,19 @@ from aftershock.page.embed import embedded, environment
 from aftershock.page.explorer import Explorer, explore
 from aftershock.page.figures import Picture, inline, shown
 from aftershock.page.findings import certainty, found, level_of
-from aftershock.page.listed import ABILITIES, CERTAINTY, DETAIL, HEALTH, PAPER, listed
+from aftershock.page.listed import ABILITIES, CERTAINTY, DETAIL, HEALTH, PAPER, RANKING, listed
 from aftershock.page.moments import remarks
+from aftershock.page.ranking import answers, rank_table
 from aftershock.page.sequences import SequenceResults, heat_maps, items, told_of_sequences
 from aftershock.page.weights import dequantised
+from aftershock.tables.report import RANKS
 from aftershock.training_figure import curve_name, kept_row
 from aftershock.verdicts import ENOUGH_KNOWN, Verdict, first_seed, missed, unwritten, verdicts
 
 Table = dict[str, Any]
 
 NAVIGATION = {
+    RANKING: "Which method for what",
     "tables": "Tables",
     "cases": "Cases",
     "figures": "Figures",
@@ -50,6 +53,9 @@ REMARKS = 6
 """Remarks that are shown at the top of the page; further ones are folded."""
 
 INTRODUCTIONS = {
+    RANKING: "Methods are compared on what all of them have a value for, and over the same resamples of "
+    "clusters of cases. A winner is better than every other method by more than chance explains; where "
+    "several may be the best, there is none. Being first in one question says nothing about the next.",
     "tables": "Bold marks the best value of a column, which is no test: look at the intervals, and at the "
     "comparisons where there are any.",
     ABILITIES: "What many edits, one after another or at once, do to everything else. What is retained is "
@@ -132,6 +138,7 @@ def context(material: Material) -> dict[str, Any]:
         "tuned": bool(material.trials),
         "certainty": certainty(material.summary, runs, material.config),
         "findings": {model: found(material.summary, model, tested, level) for model in models},
+        "ranked": {model: answers(_ranks(material), model) for model in models},
         "level": f"{100 * level:g}",
         "missed": [*explorer.holes, *missed(material.summary, bars, runs), *_setup(material)],
         "beginnings": {model: told(found) for model, found in material.beginnings.items()},
@@ -170,6 +177,7 @@ def _sections(material: Material, bars: Sequence[Verdict]) -> dict[str, list[Tab
     sections: dict[str, list[Table | None]] = {
         "summary": [layouts.datasets(summary), _bars(bars)],
         "tables": list(layouts.paper_tables(summary, material.runs, files)),
+        RANKING: [rank_table(_ranks(material), files)],
         "controls": [layouts.controls(summary, files)],
         ABILITIES: [],
         HEALTH: [],
@@ -193,6 +201,10 @@ def _sections(material: Material, bars: Sequence[Verdict]) -> dict[str, list[Tab
     ]
     times = [layouts.times(material.timings)]
     return marked | {"making": [t for t in making if t], "run": [t for t in times if t]}
+
+
+def _ranks(material: Material) -> pd.DataFrame:
+    return material.tables.get("ranks", RANKS.empty())
 
 
 def _setup(material: Material) -> list[str]:

@@ -91,6 +91,7 @@ rule tables:
     params:
         runs=RUNS,
         recalled=TRAINED,
+        kg=KG,
         namespace=config["kgs"][KG].get("namespace"),
         seed=config["statistics"]["seed"],
         statistics=config["statistics"],
