@@ -25,12 +25,14 @@ from aftershock.page.listed import ABILITIES, CERTAINTY, DETAIL, HEALTH, PAPER, 
 from aftershock.page.moments import remarks
 from aftershock.page.ranking import answers, rank_table
 from aftershock.page.sequences import SequenceResults, heat_maps, items, told_of_sequences
+from aftershock.page.variants import Compared, variants
 from aftershock.page.weights import dequantised
 from aftershock.tables.report import RANKS
 from aftershock.training_figure import curve_name, kept_row
 from aftershock.verdicts import ENOUGH_KNOWN, Verdict, first_seed, missed, unwritten, verdicts
 
 Table = dict[str, Any]
+VARIANTS = "variants"
 
 NAVIGATION = {
     RANKING: "Which method for what",
@@ -41,6 +43,7 @@ NAVIGATION = {
     "controls": "Controls",
     HEALTH: "Health of edits",
     CERTAINTY: "How sure",
+    VARIANTS: "Published variants",
     PAPER: "Beside the paper",
     DETAIL: "In detail",
     "making": "Making of",
@@ -65,6 +68,8 @@ INTRODUCTIONS = {
     HEALTH: "How much an edit changes weights, and whether the model still speaks after it. The text whose "
     "perplexity is measured was written by the unedited model itself, and no edit is about it.",
     CERTAINTY: "Differences that chance explains are no findings. These tables say which remain.",
+    VARIANTS: "Some published results are those of another method than their name says. Each such variant "
+    "was run here beside the method of its name, on the same cases and with the same settings otherwise.",
     PAPER: "What Li et al. (2024) report and claim, beside this run.",
     DETAIL: "For looking things up. The files beside the page hold every digit.",
     "making": "How cases came about, what the model knew before, and how methods were set up.",
@@ -103,6 +108,10 @@ class Material:
     timings: Sequence[Mapping[str, Any]] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    variants: Sequence[Mapping[str, Any]] = ()
+    """Published variants as the configuration has them, with names of editors."""
+    compared: Mapping[tuple[str, int], Compared] = field(default_factory=dict)
+    """The two sides of variants on the same cases, by model and place among the variants."""
     sequences: SequenceResults = field(default_factory=SequenceResults)
 
 
@@ -134,7 +143,11 @@ def context(material: Material) -> dict[str, Any]:
         "editors": list(dict.fromkeys(run["editor"] for run in runs)),
         "pairs": explorer.pairs,
         "beside": not explorer.inside,
-        "nav": [(id, text) for id, text in NAVIGATION.items() if id not in INTRODUCTIONS or sections[id]],
+        "nav": [
+            (id, text)
+            for id, text in NAVIGATION.items()
+            if id not in INTRODUCTIONS or sections[id] or (id == VARIANTS and material.variants)
+        ],
         "tuned": bool(material.trials),
         "certainty": certainty(material.summary, runs, material.config),
         "findings": {model: found(material.summary, model, tested, level) for model in models},
@@ -146,6 +159,9 @@ def context(material: Material) -> dict[str, Any]:
         "remarks": REMARKS,
         "sections": {name: [made["id"] for made in part] for name, part in sections.items()},
         "introductions": INTRODUCTIONS | {HEALTH: f"{INTRODUCTIONS[HEALTH]}{_thresholds(material)}"},
+        "variants": variants(
+            material.variants, material.summary, material.compared, material.tables.get("curves"), models
+        ),
         "figures": _figures(material),
         "curves": [_curve(*key, svg) for key, (_, svg) in material.curves.items()],
         "sequences": {
@@ -182,6 +198,7 @@ def _sections(material: Material, bars: Sequence[Verdict]) -> dict[str, list[Tab
         ABILITIES: [],
         HEALTH: [],
         CERTAINTY: [],
+        VARIANTS: [],
         PAPER: [],
         DETAIL: [],
     }

@@ -183,6 +183,7 @@ rule report:
         runs=RUNS,
         settings=SETTINGS,
         bars=config["report"]["bars"],
+        variants=config["report"]["variants"],
         tuned=[label for label, _ in TUNED],
         trained=[(name, Path(path).parent.name) for path, name in HYPERNETWORKS.items()],
         with_moments=WITH_MOMENTS,

@@ -13,8 +13,15 @@ from aftershock.page.explorer import Outcome, Setting, explore
 from aftershock.page.figures import Picture
 from aftershock.page.layouts import of_run
 from aftershock.page.listed import read_tables
-from aftershock.page.names import bars_with_names, run_with_name, runs_with_names, with_names
+from aftershock.page.names import (
+    bars_with_names,
+    run_with_name,
+    runs_with_names,
+    variants_with_names,
+    with_names,
+)
 from aftershock.page.sequences import SEQUENCE_TABLES, SequenceResults, over_orders
+from aftershock.page.variants import comparing
 from aftershock.page.weights import read_origin
 from aftershock.report import Material, chunk_files, page
 from aftershock.stage import stage
@@ -82,11 +89,12 @@ with stage(snakemake) as run:
     given, params, output = snakemake.input, snakemake.params, snakemake.output
     relations = read_relations(given.relations, params.namespace)
     labels = dict(zip(relations["relation_id"], relations["label"], strict=True))
-    explorer = explore(settings(given, params), labels)
+    tables, names = sorted(Path(given.tables).iterdir()), params.names
+    variants, compared = variants_with_names(params.variants, names), {}
+    explorer = explore(comparing(settings(given, params), variants, compared), labels)
     places = dict.fromkeys((model, WHOLE) for model, _ in params.settings) | dict.fromkeys(params.settings)
     keys = [(*place, kind) for place in places for kind in KINDS]
     figures = {key: Path(given.figures, f"{figure_name(*key)}.svg") for key in keys}
-    tables, names = sorted(Path(given.tables).iterdir()), params.names
     summary = with_names(SUMMARY.read(given.summary), names)
     made_by = {"report": run.provenance, "summary": provenance_of(given.summary)}
     named = {name: with_names(table, names) for name, table in read_tables(tables).items()}
@@ -96,6 +104,8 @@ with stage(snakemake) as run:
         recall=RECALL_SUMMARY.read(Path(given.tables, "recall.parquet")),
         runs=runs_with_names(params.runs, names),
         bars=bars_with_names(params.bars, names),
+        variants=variants,
+        compared=compared,
         figures={key: path.read_bytes() for key, path in figures.items() if path.exists()},
         tables={
             "summary": summary,

@@ -122,7 +122,6 @@ TABLES = (
         "Medians over cases and the worst case; of several weights that change, the worst one counts.",
         HEALTH,
         ABOUT_HEALTH,
-        ABOUT_RANKS,
         chosen={"state": "2"},
         first=(
             "model",

@@ -54,10 +54,11 @@ def _sentences(question: Question, rows: pd.DataFrame) -> list[str]:
     if question.name in ("keep", "undo", "abilities") and weak:
         who = _named([f"{row.editor} ({percent(row.written)} of its edits)" for row in weak])
         told.append(f"A method that writes little has little to lose: {who}.")
-    if len(ranked) > 1 and np.isfinite(first["detectable"]):
+    rest = ranked[ranked["rank"] > 1] if (ranked["rank"] > 1).any() else ranked
+    if len(ranked) > 1 and np.isfinite(rest["detectable"].iloc[0]):
         told.append(
-            f"A lead of {_gap(question, first['detectable'])} over {first['other']} would have been found in "
-            f"{100 * first['power']:g} of 100 such runs."
+            f"A lead of {_gap(question, rest['detectable'].iloc[0])} would have been found in "
+            f"{100 * first['power']:g} of 100 runs like this one; a smaller one may be there unseen."
         )
     absent = rows[rows["rank"].isna()]
     if len(absent):
@@ -74,23 +75,22 @@ def _first(question: Question, ranked: pd.DataFrame) -> str:
     if first["winner"]:
         other = ranked.iloc[1]
         return (
-            f"{first['editor']} ({value}). The next is {other['editor']} "
+            f"{first['editor']} is the best ({value}). The next is {other['editor']} "
             f"({value_in_words(question, other['value'])}), {_behind(question, first)}: more than chance "
             "explains."
         )
-    if len(best) == len(ranked) and np.ptp(ranked["value"].to_numpy(float)) < 1e-12:
+    ahead, others = best[best["rank"] == 1], best[best["rank"] > 1]
+    leads = f"{_named(list(ahead['editor']))} come{'' if len(ahead) > 1 else 's'} first"
+    together = " together" if len(ahead) > 1 else ""
+    if len(ahead) == len(ranked):
         return f"No winner: all {len(ranked)} methods have the same value ({value})."
     if not np.isfinite(first["difference_low"]):
-        return (
-            f"No winner: {first['editor']} comes first ({value}), but with one group of cases nothing can be "
-            "told from chance."
-        )
-    others = [f"{row.editor} ({value_in_words(question, row.value)})" for row in best.iloc[1:].itertuples()]
-    rest = "" if len(best) < len(ranked) else ", that is every method"
-    return (
-        f"No winner. {first['editor']} comes first ({value}), but chance could explain its lead over "
-        f"{_named(others)}{rest}."
-    )
+        return f"No winner. {leads}{together} ({value}), but one group of cases cannot tell that from chance."
+    if others.empty:
+        return f"No winner. {leads}{together} ({value}), ahead of all others by more than chance explains."
+    names = _named([f"{row.editor} ({value_in_words(question, row.value)})" for row in others.itertuples()])
+    whose = "their" if len(ahead) > 1 else "its"
+    return f"No winner. {leads}{together} ({value}), but chance could explain {whose} lead over {names}."
 
 
 def value_in_words(question: Question, value: float) -> str:
@@ -143,7 +143,7 @@ def _named(names: Sequence[str]) -> str:
 
 def _note(question: Question, rows: pd.DataFrame, place: Any) -> str:
     """Return what was measured, where, and on how much."""
-    where = ", ".join(title_of(name) if name in DATASETS else name for name in str(place).split(" + "))
+    where = " and ".join(title_of(name) if name in DATASETS else name for name in str(place).split(" + "))
     n, clusters = int(rows["n"].max()), int(rows["clusters"].max())
     better = "more" if question.better == "up" else "less"
     return (

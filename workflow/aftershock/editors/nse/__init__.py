@@ -7,7 +7,7 @@ from pydantic.dataclasses import dataclass
 
 from aftershock.editors.contract import Method
 from aftershock.editors.multi_layer_settings import MultiLayerSettings, middle_layers
-from aftershock.editors.settings import STRICT, Auto, NotNegative, Positive
+from aftershock.editors.settings import STRICT, Auto, Count, NotNegative, Positive
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -32,6 +32,8 @@ class NseSettings(MultiLayerSettings):
     """True if an edit also leaves alone what was written at the keys of earlier ones (S)."""
     variant: Literal["paper", "released"] = "paper"
     """released: neurons are counted in float32, so that of all of them the last one may be missing."""
+    threads: Count = 1
+    """Parts of the neurons whose values the released variant adds up apart, as so many threads do."""
 
 
 METHOD = Method(

@@ -27,6 +27,9 @@ class UltraEditSettings:
     """Requests of one mini-batch, whose mean loss over all target tokens is differentiated."""
     variant: Literal["paper", "released"] = "paper"
     """released: with the faults of the released code, see the editor."""
+    rows: Literal["target", "all"] = "target"
+    """all: EasyEdit's port, with the loss and the rows of all tokens but a text's first, and normalisers that
+    start anew with every edit."""
     normaliser: Literal["diagonal", "whitened", "preheat"] = "diagonal"
     """whitened: StableEdit, which whitens gradients in full once it has seen more rows than they have
     entries; preheat: its edits of other data before, whose statistics count and whose gradients are
