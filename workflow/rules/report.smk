@@ -156,6 +156,7 @@ rule report:
         probabilities=results("probabilities.parquet"),
         scores=results("scores.parquet"),
         holes=results("holes.parquet"),
+        facets=facets_of_settings(),
         cases=of_settings("results/{kg}/{model}/cases/{dataset}.parquet"),
         edits=of_settings("results/{kg}/{model}/cases/{dataset}.edits.parquet"),
         probes=of_settings("results/{kg}/{model}/cases/{dataset}.probes.parquet"),

@@ -31,7 +31,7 @@ from aftershock.tables.cases import CASES, EDITS, PROBES
 from aftershock.tables.graph import PROMPTS
 from aftershock.tables.models import MOMENTS
 from aftershock.tables.report import RECALL_SUMMARY, SUMMARY
-from aftershock.tables.runs import HOLES, MEND_CURVE, PROBABILITIES, SCORES, TRIALS
+from aftershock.tables.runs import FACETS, HOLES, MEND_CURVE, PROBABILITIES, SCORES, TRIALS
 from aftershock.training_figure import curve_name
 
 
@@ -54,7 +54,8 @@ def settings(given, params):
             EDITS.read(given.edits[place]),
             PROBES.read(given.probes[place]),
         )
-        yield Setting(model, dataset, *tables, PROMPTS.read(given.prompts[place]), runs)
+        facets = FACETS.read(given.facets[place])
+        yield Setting(model, dataset, *tables, PROMPTS.read(given.prompts[place]), runs, facets)
 
 
 def sequences(given, about, tables, names):

@@ -54,6 +54,9 @@ METHOD = Method(
     title="UltraEdit",
     source="Gu et al. (2025); with `normaliser: whitened` StableEdit (2026)",
     changes="rank of the number of target tokens at some matrices of MLPs",
+    paper="all mini-batches keep their gradients",
+    released="those of a last, smaller one are zeros; a block of one row makes the normaliser NaN for good: "
+    "`variant: released`. EasyEdit's port takes all tokens and forgets its statistics: `rows: all`",
     artifacts=lambda settings: ("other_edits",) if settings.warm_up else (),
     layers=_layers,
     cost="gradient step",
