@@ -9,8 +9,8 @@ from aftershock.metrics.catalogue import metric
 from aftershock.page.embed import Words, numbers
 
 SORTED = (
-    "conflict_magnitude",
-    "tied_fact_damage",
+    "conflict_magnitude_released",
+    "tied_fact_damage_clamped",
     "distortion",
     "single_neighbours_kept",
     "single_held_out",
