@@ -198,6 +198,8 @@ def test_seconds_per_case_count_the_editing_jobs_of_one_run():
     ]
     assert seconds_per_case(jobs, run, "world") == pytest.approx(36 / 120)
     assert np.isnan(seconds_per_case(jobs, {**run, "editor": "ft"}, "world"))
+    jobs[0]["began"], jobs[1]["began"] = [10.0, 0], [3.0, 5]  # loading; some cases were done by then
+    assert seconds_per_case(jobs, run, "world") == pytest.approx((20 + 6) / 120)
 
 
 def test_harm_is_what_was_lost(simulated):
