@@ -27,7 +27,6 @@ from aftershock.page.ranking import answers, rank_table
 from aftershock.page.sequences import SequenceResults, heat_maps, items, told_of_sequences
 from aftershock.page.variants import Compared, variants
 from aftershock.page.weights import dequantised
-from aftershock.tables.report import RANKS
 from aftershock.training_figure import curve_name, kept_row
 from aftershock.verdicts import ENOUGH_KNOWN, Verdict, first_seed, missed, unwritten, verdicts
 
@@ -122,7 +121,8 @@ def page(material: Material) -> str:
 
 def context(material: Material) -> dict[str, Any]:
     """Variables of the template."""
-    runs, explorer, tested = material.runs, material.explorer, material.tables.get("comparisons")
+    runs, explorer = material.runs, material.explorer
+    tested, ranks = (material.tables.get(name) for name in ("comparisons", "ranks"))
     models, level = list(dict.fromkeys(run["model"] for run in runs)), level_of(material.config)
     bars = verdicts(material.summary, material.recall, material.bars, models)
     sections = _sections(material, bars)
@@ -151,7 +151,7 @@ def context(material: Material) -> dict[str, Any]:
         "tuned": bool(material.trials),
         "certainty": certainty(material.summary, runs, material.config),
         "findings": {model: found(material.summary, model, tested, level) for model in models},
-        "ranked": {model: answers(_ranks(material), model) for model in models},
+        "ranked": {model: answers(ranks, model) for model in models if ranks is not None},
         "level": f"{100 * level:g}",
         "missed": [*explorer.holes, *missed(material.summary, bars, runs), *_setup(material)],
         "beginnings": {model: told(found) for model, found in material.beginnings.items()},
@@ -189,11 +189,11 @@ def chunk_files(explorer: Explorer) -> dict[str, str]:
 
 def _sections(material: Material, bars: Sequence[Verdict]) -> dict[str, list[Table]]:
     """The tables of each section, those about results marked where they are incomplete or too weak."""
-    summary, files = material.summary, material.files
+    summary, files, ranks = material.summary, material.files, material.tables.get("ranks")
     sections: dict[str, list[Table | None]] = {
         "summary": [layouts.datasets(summary), _bars(bars)],
         "tables": list(layouts.paper_tables(summary, material.runs, files)),
-        RANKING: [rank_table(_ranks(material), files)],
+        RANKING: [] if ranks is None else [rank_table(ranks, files)],
         "controls": [layouts.controls(summary, files)],
         ABILITIES: [],
         HEALTH: [],
@@ -218,10 +218,6 @@ def _sections(material: Material, bars: Sequence[Verdict]) -> dict[str, list[Tab
     ]
     times = [layouts.times(material.timings)]
     return marked | {"making": [t for t in making if t], "run": [t for t in times if t]}
-
-
-def _ranks(material: Material) -> pd.DataFrame:
-    return material.tables.get("ranks", RANKS.empty())
 
 
 def _setup(material: Material) -> list[str]:
