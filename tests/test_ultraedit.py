@@ -277,3 +277,24 @@ def test_a_case_that_fails_leaves_its_memory_as_it_was():
     for name, kept in first.memory.items():
         assert torch.equal(later.memory[name][1], kept[1])
         assert not torch.equal(later.memory[name][0], kept[0])
+
+
+def test_the_port_takes_the_rows_of_all_tokens_and_forgets_what_it_saw():
+    lm, cases = tiny("gpt2"), [requests(2)]
+    target = make("ultraedit", lm, layers=[1], lr=1e-2).edit(cases)
+    editor = make("ultraedit", lm, layers=[1], lr=1e-2, rows="all")
+    port = editor.edit(cases)
+    read = [
+        (batch, pair)
+        for batch in make("ultraedit", lm, layers=[1]).mini_batches(cases)
+        for pair in batch.pairs
+    ]
+    tokens = sum(len(pair.prompt) + len(pair.target) - 1 for _, pair in read)
+    assert len(target.diagnostics[0]["h"]) == sum(len(pair.target) for _, pair in read)
+    assert len(port.diagnostics[0]["h"]) == tokens
+    assert not close(port.delta, target.delta, 1e-3)
+    again = editor.edit(cases, memory=port.memory)
+    assert close(again.delta, port.delta, 1e-12)
+    assert not close(
+        make("ultraedit", lm, layers=[1], lr=1e-2).edit(cases, memory=target.memory).delta, target.delta, 1e-6
+    )

@@ -3,6 +3,7 @@
     embed      values and text that are safe inside a script or a page, whatever a label holds
     columns    any frame as columns that one component shows, sorts, filters and exports as CSV
     listed     the list of tables: file name, title, caption, section
+    sections   names of the sections, and what stands at their heads
     layouts    composed tables: the paper's, controls, recall, tuning, times
     explorer   an index of all case-method pairs and, in chunks, every probe in every state
     roles      names of probes, states and rules
