@@ -146,9 +146,9 @@ def _of_cases(entry: Mapping[str, Any], model: str, summary: pd.DataFrame, found
     dataset, name = entry["dataset"], entry["metric"]
     rows = first_seed(summary) if len(summary) else summary
     rows = rows[(rows["model"] == model) & (rows["dataset"] == dataset) & (rows["metric"] == name)]
-    sides = [_side(rows, entry[key], name) for key in ("editor", "of")]
+    ours, theirs = (_side(rows, entry[key], name) for key in ("editor", "of"))
     what = f"{metric(name).title} ({title_of(dataset)})"
-    if found is None or None in sides:
+    if found is None or ours is None or theirs is None:
         return Variant(entry["title"], entry["differs"], model, what, None, "This run has no value of both.")
     here = [model, dataset, entry["editor"], str(found.seed), str(found.case)]
     note = (
@@ -159,7 +159,7 @@ def _of_cases(entry: Mapping[str, Any], model: str, summary: pd.DataFrame, found
         note = f"The two are the same in all {found.cases} cases: no probability differs."
     address = f"#case={'/'.join(quote(part, safe='') for part in here)}"
     link = "Open the case in which they differ most" if found.largest > NOISE else "Open a case"
-    return Variant(entry["title"], entry["differs"], model, what, (sides[0], sides[1]), note, address, link)
+    return Variant(entry["title"], entry["differs"], model, what, (ours, theirs), note, address, link)
 
 
 def _side(rows: pd.DataFrame, editor: str, name: str) -> Side | None:
