@@ -129,6 +129,9 @@ rule figures:
         f"results/logs/figures/{STUDY}.log",
     conda:
         "../../envs/tables.yaml"
+    threads: 2  # each of them a process
+    resources:
+        process_threads=1,
     params:
         runs=RUNS,
         round=[name for name in config["datasets"] if name in ROUND],
