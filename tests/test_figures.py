@@ -16,6 +16,7 @@ from aftershock.metrics.summary import summarise
 from aftershock.tables.report import SUMMARY
 from simulate import HOSTILE, scores_of
 from simulated import simulated_run
+from tiers import repeated
 
 MODEL = "demo"
 NASTY = (
@@ -94,7 +95,7 @@ def renamed(simulated, names):
     return part.drawn(labels=dict.fromkeys(["R7"], names[3]))
 
 
-@pytest.mark.parametrize(("shift", "cases"), [(0, 8), (4, 2), (8, 1)])
+@pytest.mark.parametrize(("shift", "cases"), [repeated(0, 8), repeated(4, 2), (8, 1)])
 def test_hostile_labels_and_a_single_case_break_no_figure(tmp_path, shift, cases):
     names = [*NASTY[shift:], *NASTY[:shift]]
     figures.draw_all(tmp_path, renamed(simulated_run(n=cases, datasets=("round_hard",)), names))

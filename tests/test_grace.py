@@ -16,6 +16,7 @@ from aftershock.lm.scoring import score
 from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query
+from tiers import of_families
 from tiny import CITIES, NAMES, TEMPLATES, low_rank, requests, tiny, with_each, written
 
 MILD = {"layers": [1], "steps": 4, "lr": 0.1, "eps": 0.5}
@@ -71,7 +72,7 @@ def slow_value(lm, module, pair, start, settings, tokens):
     return value.detach(), losses
 
 
-@pytest.mark.parametrize(("module", "family"), with_each(["input", "output"]))
+@pytest.mark.parametrize(("module", "family"), of_families(with_each(["input", "output"])))
 def test_values_are_those_of_one_text_at_a_time(family, module, monkeypatch):
     lm = tiny(family)
     monkeypatch.setattr(grace, "CPU_TOKENS", 30)  # in several parts

@@ -14,6 +14,7 @@ from aftershock.lm.hooks import record_activations
 from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest
+from tiers import of_families
 from tiny import CITIES, FAMILIES, MORE, NAMES, TEMPLATES, low_rank, requests, tiny, written
 
 FOUR = ["gpt2", "gptj", "gpt_neox", "llama"]
@@ -55,7 +56,7 @@ def slow_scores(lm, saying, layer, factors, pre_activation):
     return seen["a"] * total / len(factors)
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *MORE])
+@pytest.mark.parametrize("family", of_families([*FAMILIES, *MORE]))
 def test_scores_of_neurons_are_those_of_whole_texts_one_by_one(family, monkeypatch):
     lm = tiny(family)
     texts = [(fill(TEMPLATES[i], NAMES[i]), CITIES[i + 1]) for i in range(3)]

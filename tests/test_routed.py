@@ -20,6 +20,7 @@ from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.prompts import fill, join
 from aftershock.requests import EditRequest, Query
 from scoped import by_name, cache_of
+from tiers import of_families
 from tiny import CITIES, FAMILIES, NAMES, ROUNDING, TEMPLATES, low_rank, next_log_probs, tiny, written
 
 CASES = [
@@ -246,7 +247,7 @@ def test_what_is_saved_is_read_back_beside_its_models(tmp_path):
 
 
 # --- parts -------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", of_families(FAMILIES))
 def test_the_lowest_layers_put_out_what_the_model_has_there(family):
     lm = tiny(family)
     ids = torch.tensor(lm.encode([fill(TEMPLATES[1], NAMES[1])]))
