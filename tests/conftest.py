@@ -30,7 +30,7 @@ GROUPS = {
         "test_report",
         "test_reported",
     ),
-    "contract": ("test_context", "test_contract", "test_retrieval"),
+    "contract": ("test_context", "test_contract", "test_retrieval", "test_task_engines"),
     "planned": ("test_known", "test_plan", "test_workflow"),
     "slice": ("test_kg_slice", "test_kg_sources", "test_splits"),
 }

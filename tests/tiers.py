@@ -12,7 +12,7 @@ import pytest
 FAMILIES = ("gpt2", "gptj", "llama", "gemma2")
 """A family of each kind: transposed weights, an MLP beside the attention, a gated one, norms behind both."""
 METHODS = ("alphaedit", "ft", "grace", "in_context", "mend", "rome")
-"""A method of each kind: layers in turn and a memory, whole weights, routed rows, text, a network, rank one."""
+"""A method of each kind: with a memory, of whole weights, routed, in the text, by a network, of rank one."""
 
 
 def repeated(*values: Any) -> Any:
