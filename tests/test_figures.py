@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from aftershock import figures
+from aftershock.datasets.table import DATASETS
 from aftershock.figures.cost import HARM, cost, costs, seconds_per_case
 from aftershock.figures.sizes import by_size, groups, sizes
 from aftershock.figures.style import COLOURS, look
@@ -31,8 +32,8 @@ NASTY = (
 )
 
 
-DRAWN = ("coverage", "reverse", "round_easy")
-"""Datasets of each kind: with neighbours, without them, and with several true objects."""
+DRAWN = ("reverse", "round_easy")
+"""Datasets of each kind: conflicts, and with several true objects."""
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +65,16 @@ def test_every_kind_comes_as_svg_pdf_and_png(drawn):
     assert max(path.stat().st_size for path in drawn.glob("*.svg")) < 150_000
 
 
-def test_figures_are_the_same_each_time_and_hold_no_date(given, drawn, tmp_path):
-    part = [i for i, run in enumerate(given.runs) if run["dataset"] == "round_easy"]
+@pytest.mark.thorough
+def test_every_dataset_can_be_drawn(simulated, tmp_path):
+    figures.draw_all(tmp_path, simulated.drawn())
+    drawn = {figures.figure_name(MODEL, dataset, "metrics") for dataset in DATASETS}
+    assert drawn <= {path.stem for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize(("dataset", "kinds"), [("reverse", 4), repeated("round_easy", len(figures.KINDS))])
+def test_figures_are_the_same_each_time_and_hold_no_date(given, drawn, tmp_path, dataset, kinds):
+    part = [i for i, run in enumerate(given.runs) if run["dataset"] == dataset]
     by_run = ("runs", "probabilities", "scores", "cases")
     figures.draw_all(
         tmp_path, replace(given, **{key: [getattr(given, key)[i] for i in part] for key in by_run})
@@ -74,7 +83,7 @@ def test_figures_are_the_same_each_time_and_hold_no_date(given, drawn, tmp_path)
     editors = list(dict.fromkeys(run["editor"] for run in given.runs))
     figures.save(cost(spent, MODEL, editors), tmp_path, "demo.all.cost")
     made = list(tmp_path.iterdir())
-    assert len(made) == 3 * len(figures.KINDS)
+    assert len(made) == 3 * kinds
     for path in made:
         assert path.read_bytes() == (drawn / path.name).read_bytes(), path.name
     assert b"CreationDate" not in (drawn / "demo.all.cost.pdf").read_bytes()
