@@ -14,7 +14,7 @@ from aftershock.lm.hooks import record_activations
 from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest
-from tiers import of_families
+from tiers import of_families, some
 from tiny import CITIES, FAMILIES, MORE, NAMES, TEMPLATES, low_rank, requests, tiny, written
 
 FOUR = ["gpt2", "gptj", "gpt_neox", "llama"]
@@ -103,7 +103,7 @@ def changed(lm, result):
     return columns
 
 
-@pytest.mark.parametrize("family", FOUR)
+@pytest.mark.parametrize("family", some(FOUR, ["gpt2", "llama"]))
 def test_the_paper_s_edit_by_its_formula(family):
     lm = tiny(family)
     request = EditRequest(TEMPLATES[0], NAMES[1], "Old Mill Town", "Lisbon")
@@ -121,7 +121,7 @@ def test_the_paper_s_edit_by_its_formula(family):
         assert torch.allclose(column, sign * value)
 
 
-@pytest.mark.parametrize("family", FOUR)
+@pytest.mark.parametrize("family", some(FOUR, ["gpt2", "llama"]))
 @pytest.mark.parametrize("target", ["Rome", "Old Mill Town"])
 def test_the_released_edit_by_its_formula(family, target):
     """Objects are tokenised alone; several tokens are read at the prompt's end, or behind what is said."""

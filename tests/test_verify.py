@@ -18,6 +18,7 @@ from aftershock.tables.graph import PROMPTS
 from aftershock.tables.runs import OBSERVATIONS, TELEMETRY
 from editing import make
 from test_protocol import TEMPLATE_ROWS, tables
+from tiers import repeated
 from tiny import tiny
 from worlds import hash_tables
 
@@ -135,7 +136,7 @@ def test_verify_says_what_it_needs(tmp_path: Path) -> None:
     assert "there is no results/manifest.json" in found.stderr
 
 
-@pytest.mark.parametrize("method", ["ft", "memit"])
+@pytest.mark.parametrize("method", [repeated("ft"), "memit"])
 def test_the_number_of_threads_changes_nothing_beyond_the_tolerance(method: str) -> None:
     found = []
     threads = torch.get_num_threads()
