@@ -35,7 +35,7 @@ GROUPS = {
     "sequences": ("test_abilities", "test_collapse", "test_page_sequences", "test_sequence_curves"),
     "slice": ("test_kg_slice", "test_kg_sources", "test_splits"),
 }
-"""Files that use what is made once: simulated runs and sequences, a model that knows facts, a plan, a store."""
+"""Files that use what is made once: simulated runs and sequences, a model that knows facts, a plan."""
 GROUP_OF = {file: group for group, files in GROUPS.items() for file in files}
 LONGEST = (
     *("simulated", "contract", "test_runs", "planned", "test_verify", "sequences", "slice"),
