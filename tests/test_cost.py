@@ -24,7 +24,7 @@ from benchmarks.measure import Clock
 from benchmarks.tasks import EDITS, no_early_stop, observed, task
 from configured import study
 from editing import SETTINGS, built
-from tiers import of_methods
+from tiers import of_methods, some
 
 SIZE = models.SIZES["tiny"]
 CONFIG, MODELS = study()
@@ -70,10 +70,15 @@ def generic(lm, method):
     return SimpleNamespace(settings=settings, editor=editor, requests=models.DRAWN.requests(6))
 
 
+ALONE = [(method, 1, 1.25) for method in sorted(find_methods())]
+OF_EACH_KIND = {method_of(case[0]).method.cost: case for case in ALONE}
+"""One method of each kind of cost."""
+
+
 @pytest.mark.parametrize(
     ("method", "cases", "factor"),
     [
-        *((method, 1, 1.25) for method in sorted(find_methods())),
+        *some(ALONE, OF_EACH_KIND.values()),
         *of_methods((method, 6, 1.5) for method in sorted(find_methods())),
     ],
 )
