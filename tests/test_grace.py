@@ -16,7 +16,7 @@ from aftershock.lm.scoring import score
 from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query
-from tiers import of_families
+from tiers import of_families, some
 from tiny import CITIES, NAMES, TEMPLATES, low_rank, requests, tiny, with_each, written
 
 MILD = {"layers": [1], "steps": 4, "lr": 0.1, "eps": 0.5}
@@ -157,7 +157,7 @@ def said(lm, request, state, targets=("Oslo", "Rome", "Graz")):
     return max(zip(found, targets, strict=True), key=lambda pair: pair[0].probability)[1]
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gptj", "gpt_neox", "llama", "gemma2"])
+@pytest.mark.parametrize("family", some(["gpt2", "gptj", "gpt_neox", "llama", "gemma2"], ["gpt2", "gemma2"]))
 def test_the_newest_of_two_edits_of_one_prompt_counts(family):
     lm = tiny(family)
     request = EditRequest(TEMPLATES[0], NAMES[0], "Oslo")
