@@ -113,7 +113,7 @@ TASK_SCORES = Table(
         "item_id": "string",
         "metric": "string",
         "group": "string?",
-        "value": "float64?",  # of this item; see tasks.task_metrics for the value of many
+        "value": "float64?",  # of this item; see tasks.metrics for the value of many
         "parsed": "bool",  # there is an answer in the output
         "prediction": "string",
         "gold": "string",  # the right choice, or the first answer
