@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -69,6 +70,8 @@ def main() -> None:
     import yaml  # noqa: F401
 
     snakemake.cli.get_argument_parser()  # which looks for plugins
+    for late in ("nbformat", "smart_open"):  # most of what a dry run takes
+        import_module(late)
     for line in sys.stdin:
         child = os.fork()
         if not child:
