@@ -5,6 +5,7 @@ be another copy than the one beside these tests.
 """
 
 import atexit
+import gc
 import json
 import os
 import subprocess
@@ -72,6 +73,7 @@ def main() -> None:
     snakemake.cli.get_argument_parser()  # which looks for plugins
     for late in ("nbformat", "smart_open"):  # most of what a dry run takes
         import_module(late)
+    gc.freeze()  # processes that start here search only what they make for garbage
     for line in sys.stdin:
         child = os.fork()
         if not child:
