@@ -1,15 +1,13 @@
 """The rules of sequences: edits are listed, and a plan that is added re-runs nothing."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import yaml
 
+import started
 from aftershock.costs.needs import Needs
 from aftershock.costs.study import gpu_jobs
 from aftershock.tables.sequences import SEQUENCE_EDITS, SEQUENCE_PROBES
@@ -35,10 +33,8 @@ LISTED = "results/texts/smollm2-135m/sequences/{}/edits.parquet"
 
 def snakemake(folder: Path, config: dict, *arguments: str) -> str:
     (folder / "study.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1"]
-    command += ["--configfile", "study.yaml", *arguments]
-    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    options = ("--snakefile", str(ROOT / "Snakefile"), "--cores", "1", "--configfile", "study.yaml")
+    done = started.snakemake(folder, *options, *arguments, XDG_CACHE_HOME=str(folder / "cache"))
     assert not done.returncode, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout + done.stderr
 
