@@ -76,6 +76,11 @@ def test_a_sound_plan_and_its_defaults(project):
             {"cases": {"datasets": ["coverage"], "before": [2]}},
             "cases.before: 2 is not among the plan's checkpoints",
         ),
+        ({"cases": {"datasets": ["coverage"]}}, "cases: say how many edits come before, between or after"),
+        (
+            {"cases": {"datasets": ["coverage"], "after": [0]}, "mode": "single"},
+            "cases: edits among those of a case come one after another; it needs mode: sequential",
+        ),
         ({"edits": {"source": "flat", "file": "gone.json"}}, "edits.file: there is no 'gone.json'"),
         ({"edits": {"source": "zsre", "file": "edits.json"}}, "sequences.p.edits.target: missing"),
         (

@@ -17,6 +17,7 @@ from aftershock.tables import Table
 from aftershock.tables.abilities import (
     ABILITIES,
     ABILITY_CLAIMS,
+    AMONG_SCORES,
     COLLAPSES,
     CURVES,
     ITEM_ANSWERS,
@@ -37,8 +38,8 @@ def ability_tables(
 ) -> dict[str, tuple[Table, pd.DataFrame]]:
     """Return tables by file name, each with its schema; none for a run without sequences.
 
-    `about` has `runs`, `tasks` and the fields of Sequences, `files` the answers, scores, edits and health of
-    each run; `folder` is resources/paper.
+    `about` has `runs`, `tasks`, the fields of Sequences, and by plan the datasets of `cases` among its edits;
+    `files` has the answers, scores, edits, health and cases of each run; `folder` is resources/paper.
     """
     runs = about["runs"]
     if not runs:
@@ -56,7 +57,17 @@ def ability_tables(
     return {
         "abilities": (ABILITIES, found),
         "collapses": (COLLAPSES, lost),
-        "curves": (CURVES, curves(runs, edits, health, settings=settings)),
+        "curves": (CURVES, curves(runs, edits, health, _cases(about, files["cases"]), settings)),
         "reported_abilities": (REPORTED_ABILITIES, reported_abilities(found, read_studies(folder), run)),
         "ability_claims": (ABILITY_CLAIMS, ability_claims(found, lost, run, stated)),
     }
+
+
+def _cases(about: Mapping[str, Any], paths: Sequence[str]) -> list[pd.DataFrame]:
+    """Return AMONG_SCORES of each run, from a file for each of its datasets."""
+    left = iter(paths)
+    found = []
+    for run in about["runs"]:
+        parts = [AMONG_SCORES.read(next(left)) for _ in about["cases"][run["plan"]]]
+        found.append(pd.concat(parts) if parts else AMONG_SCORES.empty())
+    return found

@@ -92,6 +92,19 @@ SEQUENCE_HEALTH = Table(
 )
 """The health of a sequence at its checkpoints."""
 
+AMONG_SCORES = Table(
+    "among_scores",
+    ("measure", "checkpoint", "unit"),
+    {
+        "measure": "string",  # a metric, where the edits are, and the dataset: ignore_rate:between:round_easy
+        "checkpoint": "int64",  # unrelated edits
+        "unit": "int64",  # the case
+        "cluster": "string",
+        "value": "float64?",
+    },
+)
+"""Metrics of cases with more and more unrelated edits before, between or after theirs."""
+
 ESTIMATE = {
     "value": "float64?",
     "low": "float64?",
