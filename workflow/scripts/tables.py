@@ -50,7 +50,7 @@ with stage(snakemake) as run:
     tables |= study_tables(summary, params.runs, folder, params.paper, scored, compared)
     along = {"answers": given.task_answers, "scores": given.task_scores}
     along |= {"edits": given.sequence_scores, "health": given.sequence_health}
-    along["cases"] = given.scores_among
+    along |= {"cases": given.scores_among, "verdicts": given.verdicts}
     tables |= ability_tables(params.sequences, along, folder, Collapse(**params.collapse), settings)
     with whole_folder(snakemake.output.tables) as folder:
         summary.to_csv(folder / "summary.csv", index=False)

@@ -18,6 +18,7 @@ from aftershock.page.column_texts import (
     ABOUT_CLAIMS,
     ABOUT_COMPARISONS,
     ABOUT_HEALTH,
+    ABOUT_JUDGED,
     ABOUT_REPORTED,
     ABOUT_REPORTED_ABILITIES,
     ABOUT_SEEDS,
@@ -84,6 +85,20 @@ TABLES = (
         ABILITIES,
         ABOUT_ABILITIES,
         hidden=("order", "low_with_orders", "high_with_orders", "orders", "clusters"),
+    ),
+    Listed(
+        "judged_answers",
+        "Exact match beside a judge",
+        "Generated answers as they match the expected one, and as another model judges them. Scores of two "
+        "judges, or under two instructions, do not compare: the judge's name and a hash of its instruction "
+        "stand in each row.",
+        ABILITIES,
+        ABOUT_JUDGED,
+        "judged",
+        first=(
+            *("model", "plan", "editor", "task", "checkpoint", "metric", "exact", "judged", "low", "high"),
+            *("agreement", "kappa", "n", "unjudged", "judge", "prompt_sha256"),
+        ),
     ),
     Listed(
         "reported_abilities",

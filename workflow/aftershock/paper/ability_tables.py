@@ -9,6 +9,7 @@ import pandas as pd
 from aftershock.metrics.abilities.abilities import abilities
 from aftershock.metrics.abilities.collapse import collapses
 from aftershock.metrics.abilities.curves import curves
+from aftershock.metrics.abilities.judged import judged_answers
 from aftershock.metrics.abilities.settings import Collapse, TaskInfo
 from aftershock.metrics.settings import Statistics
 from aftershock.paper.ability_claims import ability_claims
@@ -22,10 +23,12 @@ from aftershock.tables.abilities import (
     CURVES,
     ITEM_ANSWERS,
     ITEM_SCORES,
+    JUDGED_ANSWERS,
     REPORTED_ABILITIES,
     SEQUENCE_HEALTH,
     SEQUENCE_SCORES,
 )
+from aftershock.tables.sequences import TASK_VERDICTS
 from aftershock.text_files import read_yaml
 
 
@@ -38,8 +41,9 @@ def ability_tables(
 ) -> dict[str, tuple[Table, pd.DataFrame]]:
     """Return tables by file name, each with its schema; none for a run without sequences.
 
-    `about` has `runs`, `tasks`, the fields of Sequences, and by plan the datasets of `cases` among its edits;
-    `files` has the answers, scores, edits, health and cases of each run; `folder` is resources/paper.
+    `about` has `runs`, `tasks`, the fields of Sequences, and by plan the datasets of `cases` among its edits
+    and the task of each file of verdicts, `judged`. `files` has the answers, scores, edits, health, cases and
+    verdicts of each run; `folder` is resources/paper.
     """
     runs = about["runs"]
     if not runs:
@@ -58,6 +62,7 @@ def ability_tables(
         "abilities": (ABILITIES, found),
         "collapses": (COLLAPSES, lost),
         "curves": (CURVES, curves(runs, edits, health, _cases(about, files["cases"]), settings)),
+        **_judged(about, files["verdicts"], answers, scores, tasks, settings),
         "reported_abilities": (REPORTED_ABILITIES, reported_abilities(found, read_studies(folder), run)),
         "ability_claims": (ABILITY_CLAIMS, ability_claims(found, lost, run, stated)),
     }
@@ -71,3 +76,22 @@ def _cases(about: Mapping[str, Any], paths: Sequence[str]) -> list[pd.DataFrame]
         parts = [AMONG_SCORES.read(next(left)) for _ in about["cases"][run["plan"]]]
         found.append(pd.concat(parts) if parts else AMONG_SCORES.empty())
     return found
+
+
+def _judged(
+    about: Mapping[str, Any],
+    paths: Sequence[str],
+    answers: Sequence[pd.DataFrame],
+    scores: Sequence[pd.DataFrame],
+    tasks: Sequence[TaskInfo],
+    settings: Statistics,
+) -> dict[str, tuple[Table, pd.DataFrame]]:
+    """Return JUDGED_ANSWERS by file name; nothing where no answer was judged."""
+    left, verdicts = iter(paths), []
+    for run in about["runs"]:
+        parts = [TASK_VERDICTS.read(next(left)).assign(task=task) for task in about["judged"][run["plan"]]]
+        verdicts.append(pd.concat(parts) if parts else TASK_VERDICTS.empty().assign(task=""))
+    if not paths:
+        return {}
+    found = judged_answers(about["runs"], verdicts, answers, scores, tasks, settings)
+    return {"judged_answers": (JUDGED_ANSWERS, found)}

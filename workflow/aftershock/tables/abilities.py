@@ -173,6 +173,27 @@ COLLAPSES = Table(
 )
 """Checkpoints at which a task, or all of them together, are lost."""
 
+JUDGED_ANSWERS = Table(
+    "judged_answers",
+    ("model", "plan", "editor", "task", "checkpoint", "judge", "prompt_sha256"),
+    {
+        **dict.fromkeys(("model", "plan", "editor", "task"), "string"),
+        "checkpoint": "int64",
+        "metric": "string",  # the task's own
+        "exact": "float64?",  # its mean
+        "judged": "float64?",  # share of the answers that the judge takes for correct
+        **dict.fromkeys(("low", "high"), "float64?"),  # of that share
+        "agreement": "float64?",  # share of answers on which both say the same; of metrics of 0 and 1
+        "kappa": "float64?",  # Cohen's: agreement beyond chance
+        "n": "int64",  # answers of all orders
+        "unjudged": "int64",  # of them without a verdict
+        "orders": "int64",
+        "judge": "string",
+        "prompt_sha256": "string",  # of the instruction that it was given
+    },
+)
+"""Exact match of generated answers beside the verdicts of a judge."""
+
 REPORTED_ABILITIES = Table(
     "reported_abilities",
     (
