@@ -4,6 +4,7 @@ import pytest
 
 import pages
 import sequence_pages
+from aftershock.page.explorer import explore
 from aftershock.page.sequences import BUDGET, SequenceResults, heat_maps, items, told_of_sequences
 from aftershock.report import page
 from pages import Page
@@ -63,6 +64,34 @@ def test_items_fit_their_budget_and_are_the_same_for_every_method():
         assert all(len(item["said"]) == len(METHODS) for item in task["items"])
     last = plan["tasks"][0]["items"][0]["said"][plan["editors"].index("rome")][-1]
     assert last is None
+
+
+def only_sequences(**changes) -> Page:
+    """The page of a run without datasets."""
+    frame = pages.material().summary[:0]
+    given = {"summary": frame, "runs": [], "figures": {}, "explorer": explore([]), "bars": [], "trials": {}}
+    given |= {"recall": pages.material().recall[:0], "curves": {}, "counts": {}, "moments": {}}
+    given |= {"tables": sequence_pages.page_tables() | {"summary": frame}}
+    return Page(page(pages.material(sequences=sequence_pages.sequence_results(), **given | changes)))
+
+
+def test_a_run_of_sequences_alone_says_what_was_not_asked():
+    shown = only_sequences()
+    assert "It has no conflict or round cases" in shown.text
+    assert f"facts in demo were edited with {', '.join(METHODS)}" in shown.text
+    assert "no case" not in shown.text
+    ids = {value for _, name, value in shown.attributes if name == "id"}
+    assert {"summary", "abilities", "run"} <= ids
+    assert not ids & {"tables", "cases", "figures", "definitions", "controls"}
+    links = {value for tag, name, value in shown.attributes if (tag, name) == ("a", "href")}
+    assert {link[1:] for link in links if link.startswith("#")} <= ids
+    assert shown.text.count("rome: the sequence ended after 60 edits") == 1
+
+
+def test_sequences_beside_cases_leave_all_sections(shown):
+    assert "It has no conflict or round cases" not in shown.text
+    ids = {value for _, name, value in shown.attributes if name == "id"}
+    assert {"tables", "cases", "figures", "abilities", "definitions"} <= ids
 
 
 def test_without_results_nothing_is_told():
