@@ -172,3 +172,17 @@ def test_a_value_of_no_allowed_kind_is_an_error_and_no_traceback(project):
     assert found == [
         next(line for line in found if line.startswith("editors.m.labels: found -1; expected what"))
     ]
+
+
+def test_switches_are_between_what_the_run_has(project):
+    given = {"editors": ["rome", "memit"], "plans": ["p", "q"], "tasks": ["copyin", "copying"]}
+    found = errors(
+        project,
+        sequences={"p": plan(tasks=["copying"])},
+        abilities={"switches": {kind: {kind: names} for kind, names in given.items()}},
+    )
+    found = [line for line in found if line.startswith("abilities.switches")]
+    assert [line.partition(";")[0] for line in found] == [
+        "abilities.switches.plans.plans: 'q' is none of this run's plans",
+        "abilities.switches.tasks.tasks: 'copyin' is none of this run's tasks",
+    ]

@@ -23,6 +23,7 @@ from aftershock.page.column_texts import (
     ABOUT_REPORTED_ABILITIES,
     ABOUT_SEEDS,
     ABOUT_STABILITY,
+    ABOUT_SWITCHES,
 )
 from aftershock.page.columns import of_frame
 
@@ -85,6 +86,14 @@ TABLES = (
         ABILITIES,
         ABOUT_ABILITIES,
         hidden=("order", "low_with_orders", "high_with_orders", "orders", "clusters"),
+    ),
+    Listed(
+        "switches",
+        "What moves the collapse",
+        "Two settings that differ in one thing, everything else equal: after how many edits a task is lost "
+        "with each. Points are checkpoints: one that does not move may still move in between.",
+        ABILITIES,
+        ABOUT_SWITCHES,
     ),
     Listed(
         "judged_answers",

@@ -11,6 +11,7 @@ from aftershock.metrics.abilities.collapse import collapses
 from aftershock.metrics.abilities.curves import curves
 from aftershock.metrics.abilities.judged import judged_answers
 from aftershock.metrics.abilities.settings import Collapse, TaskInfo
+from aftershock.metrics.abilities.switches import switches
 from aftershock.metrics.settings import Statistics
 from aftershock.paper.ability_claims import ability_claims
 from aftershock.paper.reported_abilities import Sequences, read_studies, reported_abilities
@@ -27,6 +28,7 @@ from aftershock.tables.abilities import (
     REPORTED_ABILITIES,
     SEQUENCE_HEALTH,
     SEQUENCE_SCORES,
+    SWITCHES,
 )
 from aftershock.tables.sequences import TASK_VERDICTS
 from aftershock.text_files import read_yaml
@@ -41,9 +43,9 @@ def ability_tables(
 ) -> dict[str, tuple[Table, pd.DataFrame]]:
     """Return tables by file name, each with its schema; none for a run without sequences.
 
-    `about` has `runs`, `tasks`, the fields of Sequences, and by plan the datasets of `cases` among its edits
-    and the task of each file of verdicts, `judged`. `files` has the answers, scores, edits, health, cases and
-    verdicts of each run; `folder` is resources/paper.
+    `about` has `runs`, `tasks`, the fields of Sequences, by plan the datasets of `cases` among its edits and
+    the task of each file of verdicts (`judged`), and the `switches` to look at. `files` has the answers,
+    scores, edits, health, cases and verdicts of each run; `folder` is resources/paper.
     """
     runs = about["runs"]
     if not runs:
@@ -62,6 +64,7 @@ def ability_tables(
         "abilities": (ABILITIES, found),
         "collapses": (COLLAPSES, lost),
         "curves": (CURVES, curves(runs, edits, health, _cases(about, files["cases"]), settings)),
+        **({"switches": (SWITCHES, switches(lost, found, wanted))} if (wanted := about["switches"]) else {}),
         **_judged(about, files["verdicts"], answers, scores, tasks, settings),
         "reported_abilities": (REPORTED_ABILITIES, reported_abilities(found, read_studies(folder), run)),
         "ability_claims": (ABILITY_CLAIMS, ability_claims(found, lost, run, stated)),

@@ -173,6 +173,23 @@ COLLAPSES = Table(
 )
 """Checkpoints at which a task, or all of them together, are lost."""
 
+SWITCHES = Table(
+    "switches",
+    ("switch", "model", "plan", "editor", "task"),
+    {
+        "switch": "string",
+        **dict.fromkeys(("one", "other"), "string"),  # its two settings
+        **dict.fromkeys(("model", "plan", "editor", "task"), "string"),  # of what is switched, both
+        "one_lost_at": "int64?",  # edits after which all is lost; null where it is not
+        "other_lost_at": "int64?",
+        "effect": "string",
+        "checkpoint": "int64?",  # the last one that both have
+        "one_retained": "float64?",  # there
+        "other_retained": "float64?",
+    },
+)
+"""Points of collapse under two settings that differ in one thing."""
+
 JUDGED_ANSWERS = Table(
     "judged_answers",
     ("model", "plan", "editor", "task", "checkpoint", "judge", "prompt_sha256"),

@@ -110,6 +110,7 @@ def sequence_circumstances():
             for name, plan in PLANS.items()
         },
         "cases": {name: datasets_among(name) for name in PLANS},
+        "switches": config["abilities"]["switches"],
         "judged": {
             name: [task for task in judged_tasks(name) for _ in checkpoint_groups(name)] for name in PLANS
         },
