@@ -14,8 +14,8 @@ from aftershock.metrics.abilities.many_items import OF_MANY, Noted, area, base_o
 from aftershock.metrics.abilities.settings import ALL, TaskInfo
 from aftershock.metrics.settings import Statistics
 from aftershock.tables.abilities import ABILITIES, ITEM_ANSWERS, ITEM_EXAMPLES, ITEM_SCORES
+from aftershock.tasks.metrics import METRICS
 from aftershock.tasks.scoring import combine
-from aftershock.tasks.task_metrics import METRICS
 from simulated_sequences import SENTIMENT, SUMS, TASKS, items_of, outputs_of, scored_of, sequenced, steady
 
 FEW = Statistics(resamples=200, permutations=999)
@@ -153,7 +153,7 @@ def test_a_weight_counts_an_item_so_often(name):
 
 
 def test_every_metric_that_is_no_mean_has_its_function():
-    means = {name for name, metric in METRICS.items() if metric.combine.__name__ == "_mean"}
+    means = {name for name, metric in METRICS.items() if metric.combine.__name__ == "mean"}
     assert {base_of(name) for name in set(METRICS) - means} == set(OF_MANY)
 
 

@@ -79,6 +79,20 @@ def test_a_wheel_without_snakemake_says_what_to_install(call: Callable, monkeypa
     assert 'pip install "aftershock[workflow]"' in err
 
 
+def test_demo_makes_the_files_that_are_named(call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[list[str]] = []
+
+    def launch(arguments: list[str]) -> None:
+        given.append(arguments)
+        raise SystemExit
+
+    monkeypatch.setattr("aftershock.launch.launch", launch)
+    call("demo", "--cores", "1", "-n", "results/kg/world/world.nt.gz", "facts", "--", "--keep-going")
+    (arguments,) = given
+    assert arguments[:2] == ["results/kg/world/world.nt.gz", "facts"]
+    assert {"--dry-run", "--keep-going"} <= set(arguments)
+
+
 def test_help_in_the_documentation_is_what_is_said(call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     text = (ROOT / "docs" / "command.md").read_text(encoding="utf-8")

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from aftershock.tables.sequences import TASK_ITEMS
+from aftershock.tasks.agreement import plain_words
 from aftershock.tasks.definition import list_tasks, read_task
 from aftershock.tasks.prepare import Prepared, prepare_items
 from aftershock.tasks.sources import files_of, parts_of, read_rows, source_errors, source_of
-from aftershock.tasks.text_metrics import plain_words
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "resources" / "tasks"

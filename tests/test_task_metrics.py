@@ -13,7 +13,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 from aftershock.tasks import instructions
 from aftershock.tasks.answers import forms, parse
 from aftershock.tasks.definition import make_task
-from aftershock.tasks.task_metrics import METRICS, Outcome
+from aftershock.tasks.metrics import METRICS, Outcome
 
 
 def outcome(**given):

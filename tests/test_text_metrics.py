@@ -2,7 +2,7 @@
 
 import pytest
 
-from aftershock.tasks.text_metrics import plain_words, rouge_l, rouge_n, rouge_sets, token_f1
+from aftershock.tasks.agreement import plain_words, rouge_l, rouge_n, rouge_sets, token_f1
 
 
 @pytest.mark.parametrize(

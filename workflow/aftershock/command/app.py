@@ -95,9 +95,17 @@ def _run(name: str, arguments: Sequence[str]) -> None:
 
 
 @app.command()
-def demo(ctx: typer.Context, cores: Cores = None, profile: Profile = None, dry_run: DryRun = False) -> None:
+def demo(
+    ctx: typer.Context,
+    targets: Annotated[
+        list[str] | None, typer.Argument(metavar="TARGET", help="Files or rules to make; all by default.")
+    ] = None,
+    cores: Cores = None,
+    profile: Profile = None,
+    dry_run: DryRun = False,
+) -> None:
     """Run the offline demo and write its report."""
-    _run("demo", snakemake_arguments(cores=cores, profile=profile, dry_run=dry_run, passed=ctx.obj))
+    _run("demo", snakemake_arguments((), targets or (), cores, profile, dry_run, ctx.obj))
 
 
 @app.command()

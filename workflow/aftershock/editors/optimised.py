@@ -44,7 +44,8 @@ class ValueEditor(ContextEditor):
     @property
     def measured(self) -> dict[str, dict[int, float]]:
         """The norm of values by layer, where it is measured."""
-        return {"norm_anchor": self.norm_anchors} if self.settings.norm_anchor == "auto" else {}
+        anchor = getattr(self.settings, "norm_anchor", None)
+        return {"norm_anchor": self.norm_anchors} if anchor == "auto" else {}
 
     def _usual_norm(self, layer: int) -> float:
         """The mean norm of the values of probe facts on the unedited model, the largest left out."""

@@ -75,10 +75,12 @@ SEQUENCE_OBSERVATIONS = Table(
 """Scores of the probes of edits at checkpoints."""
 
 AROUND = {"edits": "int64"}  # of a plan, before, between or after those of the case
-AMONG_OBSERVATIONS = Table("among_observations", ("edits", *OBSERVATIONS.key), AROUND | OBSERVATIONS.columns)
+AMONG_OBSERVATIONS = Table(
+    "among_observations", ("edits", *OBSERVATIONS.key), {**AROUND, **OBSERVATIONS.columns}
+)
 """OBSERVATIONS of cases with edits of a plan around theirs; see experiments/sequences/among.py."""
 
-AMONG_TELEMETRY = Table("among_telemetry", ("edits", *TELEMETRY.key), AROUND | TELEMETRY.columns)
+AMONG_TELEMETRY = Table("among_telemetry", ("edits", *TELEMETRY.key), {**AROUND, **TELEMETRY.columns})
 """TELEMETRY of the same cases."""
 
 TASK_ITEMS = Table(
@@ -121,7 +123,7 @@ TASK_SCORES = Table(
         "item_id": "string",
         "metric": "string",
         "group": "string?",
-        "value": "float64?",  # of this item; see tasks.task_metrics for the value of many
+        "value": "float64?",  # of this item; see tasks.metrics for the value of many
         "parsed": "bool",  # there is an answer in the output
         "prediction": "string",
         "gold": "string",  # the right choice, or the first answer

@@ -8,8 +8,8 @@
     reading        items as tokens; builtin and harness, the engines that ask them of a model
     judge          answers judged by another model
     answers        answers in generated texts; instructions, those about the form of an answer
-    text_metrics   agreement of texts
-    task_metrics   the metrics by name: the value of an item, and the value of many
+    agreement      agreement of texts
+    metrics        the metrics by name: the value of an item, and the value of many
     scoring        outputs of an engine as values of metrics, item by item; items about edited facts
 
 Only the engines, reading and downloads need more than tables: they load torch, or ask the Hub.

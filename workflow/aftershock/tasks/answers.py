@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from aftershock.tasks.text_metrics import plain_words
+from aftershock.tasks.agreement import plain_words
 
 NUMBER = re.compile(r"-?\d[\d,]*\.?\d*|-?\.\d+")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from aftershock.schema import faults, fill_defaults, read_schema, suggestion
-from aftershock.tasks.task_metrics import METRICS
+from aftershock.tasks.metrics import METRICS
 from aftershock.text_files import read_yaml
 
 FOLDER = Path("resources") / "tasks"

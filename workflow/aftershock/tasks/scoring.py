@@ -8,7 +8,7 @@ import pandas as pd
 from aftershock.matching import names, normal
 from aftershock.tables.sequences import TASK_SCORES
 from aftershock.tasks.definition import Task
-from aftershock.tasks.task_metrics import METRICS, Outcome
+from aftershock.tasks.metrics import METRICS, Outcome
 
 
 def score_items(task: Task, items: pd.DataFrame, outputs: pd.DataFrame) -> pd.DataFrame:

@@ -107,7 +107,7 @@ def _before(
     assert unrelated.log is not None
     walk, size = Walk(editor, apart=True), len(first)
     for n in unrelated.log.reached(unrelated.numbers):
-        state, memory = (part(n, editor.lm.device) for part in (unrelated.log.state, unrelated.log.memory))
+        state, memory = unrelated.log.state(n, editor.lm.device), unrelated.log.memory(n, editor.lm.device)
         base = _start(editor, size, select(state, [0] * size), memory)
         e1 = walk.edit(FIRST, first, base)
         yield n, [base, e1, walk.edit(SECOND, second, e1)]

@@ -162,7 +162,7 @@ def _solve(
             problem = problem.take(going)
             live, passes, eased, log_p0 = live[going], passes[going], eased[going], log_p0[going]
             delta, gradient, mean, square = (tensor[going] for tensor in (delta, gradient, mean, square))
-        delta = _adam(delta, gradient, mean, square, step + 1, objective.lr)
+        delta = adam(delta, gradient, mean, square, step + 1, objective.lr)
         norm = delta.norm(dim=-1, keepdim=True)
         limit = objective.clamp * problem.init.norm(dim=-1, keepdim=True)
         delta = torch.where(norm > limit, delta * (limit / norm), delta)
@@ -171,7 +171,7 @@ def _solve(
     return Values(init, found, *anchored, losses, updates, reasons, first, *seen)
 
 
-def _adam(
+def adam(
     value: Tensor, gradient: Tensor, first_moment: Tensor, second_moment: Tensor, step: int, lr: float
 ) -> Tensor:
     """`value` after update number `step` (from 1); changes the moments in place.

@@ -33,11 +33,9 @@ def judged_answers(
     """
     headlines = {task.name: task.headline for task in tasks}
     parts = [
-        _beside(*given, headlines).assign(
-            **{key: str(run[key]) for key in ("model", "plan", "editor", "order")}
-        )
-        for run, *given in zip(runs, verdicts, answers, scores, strict=True)
-        if len(given[0])
+        _beside(said, answered, scored, headlines).assign(**{key: str(run[key]) for key in about})
+        for run, said, answered, scored in zip(runs, verdicts, answers, scores, strict=True)
+        if len(said)
     ]
     if not parts:
         return JUDGED_ANSWERS.empty()

@@ -2,7 +2,7 @@
 
 A resample of clusters is a row of weights, so that intervals cost a few products of matrices. `many` holds
 what tasks note of each item; `weights` is (weightings, items), and each function returns a value per
-weighting. With all weights 1 the values are those of `tasks.task_metrics`.
+weighting. With all weights 1 the values are those of `tasks.metrics`.
 """
 
 from collections.abc import Callable, Mapping

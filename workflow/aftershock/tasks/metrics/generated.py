@@ -1,0 +1,72 @@
+"""Scores of one item whose output is a text, or of a text that is read whole."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aftershock.tasks.agreement import f1
+from aftershock.tasks.answers import forms, parse
+from aftershock.tasks.instructions import followed
+from aftershock.tasks.metrics.outcome import Outcome, Score
+
+
+def score_text(
+    outcome: Outcome, how: Mapping[str, Any], value: Callable[[str, Outcome, Mapping[str, Any]], float]
+) -> Score:
+    found = parse(outcome.text, how)
+    gold = outcome.answers[0] if outcome.answers else ""
+    score = 0.0 if found is None else float(value(found, outcome, how))
+    return Score(score, found is not None, found or "", gold)
+
+
+def equal(found: str, outcome: Outcome, how: Mapping[str, Any]) -> float:
+    form = forms(how["form"])
+    return float(form(found) in {form(answer) for answer in outcome.answers})
+
+
+def best(found: str, outcome: Outcome, how: Mapping[str, Any], agreement: Callable[..., float]) -> float:
+    return max((agreement(found, answer) for answer in outcome.answers), default=0.0)
+
+
+def contains(outcome: Outcome, how: Mapping[str, Any]) -> Score:
+    """Score 1 where an answer stands anywhere in the text, parsed or not."""
+    form = forms(how["form"])
+    text = form(outcome.text)
+    value = any(form(answer) in text for answer in outcome.answers)
+    found = parse(outcome.text, how)
+    return Score(float(value), found is not None, found or "", outcome.answers[0] if outcome.answers else "")
+
+
+def entities(outcome: Outcome, how: Mapping[str, Any]) -> Score:
+    """Score the entities of a list "KIND: name; KIND: name" as a whole: kind and name have to be right."""
+    text = parse(outcome.text, how)
+    form = forms(how["form"])
+    parts = [] if text is None else text.split(";")
+    found = Counter(form(part) for part in parts if ":" in part)
+    wanted = Counter(form(answer) for answer in outcome.answers)
+    hits = (found & wanted).total()
+    parsed = bool(found) or form(text or "") == form("none")
+    value = f1(hits, found.total(), wanted.total())
+    gold = "; ".join(outcome.answers) or "none"
+    return Score(value, parsed, text or "", gold, hits, found.total(), wanted.total())
+
+
+def instructions(outcome: Outcome, how: Mapping[str, Any]) -> Score:
+    """Score 1 where every instruction of an item is followed; those that are add up in `hits` of `found`."""
+    kept = followed(outcome.text, outcome.answers[0])
+    given, text = float(all(kept)), outcome.text.strip()
+    return Score(given, bool(text), outcome.text, hits=float(sum(kept)), found=float(len(kept)))
+
+
+# --- texts scored whole -------------------------------------------------------------------------------------
+
+
+def nll(outcome: Outcome, how: Mapping[str, Any]) -> Score:
+    total, tokens = -outcome.logprobs[0], outcome.n_tokens[0]
+    return Score(total / tokens, not math.isnan(total), hits=total, found=tokens)
+
+
+def bits(outcome: Outcome, how: Mapping[str, Any]) -> Score:
+    total, size = -outcome.logprobs[0] / math.log(2), len(outcome.answers[0].encode())
+    return Score(total / size, not math.isnan(total), hits=total, found=size)
