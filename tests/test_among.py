@@ -5,11 +5,10 @@ import math
 import pandas as pd
 import pytest
 
-from aftershock.datasets.table import CONFLICT_STATES, UNEDITED
+from aftershock.datasets.table import AFTER, BEFORE, BETWEEN, CONFLICT_STATES, PLACES, UNEDITED
 from aftershock.experiments.cases import run_cases, score_unedited
 from aftershock.experiments.queries import list_prompts, requests_of
 from aftershock.experiments.sequences.among import Unrelated, run_among
-from aftershock.experiments.sequences.plan import AFTER, BEFORE, BETWEEN, PLACES
 from aftershock.experiments.sequences.run import NOT_FINITE
 from aftershock.lm.edits import EMPTY
 from aftershock.lm.scoring import score

@@ -6,7 +6,8 @@ from typing import Any
 
 from aftershock.datasets.edit_files.choose import choose
 from aftershock.datasets.edit_files.reading import read_edits
-from aftershock.experiments.sequences.plan import PLACES, SEQUENTIAL, Plan
+from aftershock.datasets.table import PLACES
+from aftershock.experiments.sequences.plan import SEQUENTIAL, Plan
 from aftershock.schema import suggestion
 
 NO_GRAPH = "none"  # as the source of a graph

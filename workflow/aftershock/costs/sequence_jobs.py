@@ -6,7 +6,8 @@ from typing import Any
 from aftershock.config.sequences import editors_of_plan, models_of_plan, plans_of, tasks_of_plan
 from aftershock.costs.job import Job
 from aftershock.costs.sharding import ranges_among
-from aftershock.experiments.sequences.plan import BEFORE, PLACES, Plan
+from aftershock.datasets.table import BEFORE, PLACES
+from aftershock.experiments.sequences.plan import Plan
 from aftershock.project import PROJECT
 from aftershock.tasks.definition import Task, chosen_tasks, read_task
 

@@ -12,9 +12,10 @@ from aftershock.costs.editing import trained_weights
 from aftershock.costs.edits import KINDS
 from aftershock.costs.sequence_jobs import TASK_FILES
 from aftershock.costs.work import FLOAT, NOTHING, Work, run, texts_within
+from aftershock.datasets.table import AFTER, BEFORE, BETWEEN
 from aftershock.editors.contract import is_in_order, layers_of
 from aftershock.editors.regularisers import makes_dense
-from aftershock.experiments.sequences.plan import AFTER, BEFORE, BETWEEN, Plan
+from aftershock.experiments.sequences.plan import Plan
 from aftershock.tasks.definition import Task, read_task
 
 ALL_ITEMS = 6000  # of a task of which all are taken: the mean of the seven of Li et al. (2024)

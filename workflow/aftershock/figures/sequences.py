@@ -16,8 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from aftershock.datasets.table import DATASETS, title_of
-from aftershock.experiments.sequences.plan import PLACES
+from aftershock.datasets.table import DATASETS, PLACES, title_of
 from aftershock.figure_names import figure_name
 from aftershock.figures.style import DARK, GREY, Look, heading, interval_line, look, save, style
 from aftershock.labels import printable

@@ -2,7 +2,8 @@
 
 from aftershock.config.sequences import editors_of_plan, models_of_plan, plans_of
 from aftershock.costs.sharding import ranges_among
-from aftershock.experiments.sequences.plan import BEFORE, PLACES, Plan
+from aftershock.datasets.table import BEFORE, PLACES
+from aftershock.experiments.sequences.plan import Plan
 
 PLANS = plans_of(config)
 PLANNED = {name: Plan.from_config(plan) for name, plan in PLANS.items()}

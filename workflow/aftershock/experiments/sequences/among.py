@@ -17,13 +17,12 @@ from itertools import chain
 import pandas as pd
 import torch
 
-from aftershock.datasets.table import FIRST, SECOND, UNEDITED
+from aftershock.datasets.table import AFTER, BEFORE, BETWEEN, FIRST, SECOND, UNEDITED
 from aftershock.editors.contract import Editor, Memory
 from aftershock.experiments.cases import block_within, blocks, observe
 from aftershock.experiments.lengths import check_lengths, edit_texts, prompt_texts
 from aftershock.experiments.queries import list_prompts, requests_of
 from aftershock.experiments.sequences.log import EditLog
-from aftershock.experiments.sequences.plan import AFTER, BEFORE, BETWEEN
 from aftershock.experiments.sequences.run import NOT_FINITE
 from aftershock.experiments.states import Reached, Walk, scatter_memory
 from aftershock.lm.edits import EMPTY, State, scatter_cases, select, state_norm

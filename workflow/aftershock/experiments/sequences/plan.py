@@ -20,8 +20,6 @@ from aftershock.seeds import generator
 
 SEQUENTIAL, SINGLE = "sequential", "single"
 ALL = "all"
-BEFORE, BETWEEN, AFTER = PLACES = ("before", "between", "after")
-"""Places of a plan's edits among those of a case."""
 Item = TypeVar("Item")
 
 

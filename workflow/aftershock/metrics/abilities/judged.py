@@ -31,7 +31,7 @@ def judged_answers(
     ITEM_SCORES. Items about edited facts are left out, as everywhere. An answer without a verdict counts in
     the exact score alone.
     """
-    headlines = {task.name: task.headline for task in tasks}
+    headlines, about = {task.name: task.headline for task in tasks}, ("model", "plan", "editor", "order")
     parts = [
         _beside(said, answered, scored, headlines).assign(**{key: str(run[key]) for key in about})
         for run, said, answered, scored in zip(runs, verdicts, answers, scores, strict=True)
