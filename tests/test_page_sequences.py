@@ -35,6 +35,20 @@ def test_the_section_says_what_was_lost_and_what_cannot_be(shown):
     assert "60 items of each task, drawn at random" in shown.text
 
 
+def test_what_keeps_abilities_is_told_with_how_many_of_its_edits_hold():
+    results = sequence_pages.sequence_results()
+    curves = results.tables["curves"]
+    kept = curves[
+        (curves["editor"] == "alphaedit")
+        & (curves["order"] == "all")
+        & (curves["measure"] == "latest")
+        & (curves["age"] == "all")
+    ]
+    share = kept.sort_values("checkpoint")["value"].iloc[-1]
+    told = " ".join(told_of_sequences(results))
+    assert f"alphaedit ({100 * share:.0f} % of its latest edits hold)" in told
+
+
 def test_hostile_items_stay_text(shown):
     words = shown.data("data")["sequences"]["items"]["words"]
     assert any(HOSTILE[0] in word for word in words)
