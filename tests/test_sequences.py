@@ -183,6 +183,20 @@ def test_a_sequence_ends_where_weights_are_not_finite(factor, tmp_path):
     assert again.calls == 0  # it has ended
 
 
+@pytest.mark.parametrize("every", [0, 100])
+def test_a_sequence_ends_right_after_outputs_are_no_numbers_although_weights_are_finite(every, tmp_path):
+    lm = tiny(dtype=torch.float32)
+    log = run(Faulty(lm, {3: 1e25}), plan(2, 5), tmp_path / "log", every=every)
+    assert log.reached([0, 2, 5]) == [0, 2]
+    assert log.absent[5] == "the model's outputs are no numbers after it (edit 3 of the sequence)"
+    telemetry = log.telemetry()
+    SEQUENCE_TELEMETRY.check(telemetry)
+    assert telemetry["position"].tolist() == [1, 2, 3]
+    assert not telemetry["success"][2]
+    assert math.isfinite(telemetry["norm"][2])
+    assert identical(log.state(2), run(Faulty(lm, {}), plan(2), tmp_path / "other").state(2))
+
+
 def test_single_edits_are_apart_from_one_that_breaks_the_model(tmp_path):
     log = run(Faulty(tiny(), {2: math.nan}), plan(1, 2, 4, mode=SINGLE), tmp_path / "log")
     assert log.reached([1, 2, 4]) == [1, 4]
