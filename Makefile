@@ -1,5 +1,6 @@
 # make demo     the offline demo, from nothing to results/report/index.html
 # make test     the tests; make test-thorough  the same over all families, methods and variants, which takes much longer
+# make site     the documentation as a site, in site/; warnings are errors
 # make lint     style, types, dead code, citations and stray files, in less than a minute; see CONTRIBUTING.md
 #
 # These call the subcommands of `aftershock`, whose options go into ARGS; docs/command.md describes them:
@@ -24,7 +25,7 @@ PIP = $(VENV)/bin/python -m pip install $(PIP_ARGS) -c constraints.txt
 AFTERSHOCK = @PYTHONPATH=workflow $(VENV)/bin/python -m aftershock
 PLACE = $(if $(PROFILE),--profile $(PROFILE),--cores $(CORES))
 
-.PHONY: demo run datasets verify resume status why plan queries validate convert manifest export list add-model test test-thorough slurm-test check-method golden bench gpu-check lint environment
+.PHONY: site demo run datasets verify resume status why plan queries validate convert manifest export list add-model test test-thorough slurm-test check-method golden bench gpu-check lint environment
 
 demo run datasets verify: environment
 	$(AFTERSHOCK) $@ $(CONFIG) $(PLACE) $(ARGS)
@@ -57,6 +58,9 @@ bench: environment
 
 gpu-check: environment
 	$(VENV)/bin/python tests/benchmarks/gpu_check.py $(ARGS)
+
+site: environment
+	PYTHONPATH=workflow NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 
 TRACKED = git ls-files -z --
 WITHOUT_RECORDS = ':!tests/faults' ':!*.svg'

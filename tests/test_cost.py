@@ -29,6 +29,8 @@ from tiers import of_methods, some
 SIZE = models.SIZES["tiny"]
 CONFIG, MODELS = study()
 MODEL = MODELS["demo-4x128"]
+ESTIMATED = sorted(name for name, found in find_methods().items() if found.method.cost)
+"""Methods that name an estimate of their own; others are taken for passes over their requests."""
 
 
 @pytest.fixture(scope="module")
@@ -70,17 +72,14 @@ def generic(lm, method):
     return SimpleNamespace(settings=settings, editor=editor, requests=models.DRAWN.requests(6))
 
 
-ALONE = [(method, 1, 1.25) for method in sorted(find_methods())]
+ALONE = [(method, 1, 1.25) for method in ESTIMATED]
 OF_EACH_KIND = {method_of(case[0]).method.cost: case for case in ALONE}
 """One method of each kind of cost."""
 
 
 @pytest.mark.parametrize(
     ("method", "cases", "factor"),
-    [
-        *some(ALONE, OF_EACH_KIND.values()),
-        *of_methods((method, 6, 1.5) for method in sorted(find_methods())),
-    ],
+    [*some(ALONE, OF_EACH_KIND.values()), *of_methods((method, 6, 1.5) for method in ESTIMATED)],
 )
 def test_products_of_an_edit_are_those_that_are_counted(lm, method, cases, factor):
     done = editor_of(lm, method)

@@ -57,7 +57,7 @@ ALLOWED = {
     "tasks": {"lm", "paraphrases", "schema", "tables"},
     "config": {"tasks", "costs", "datasets", "editors", "experiments", "kg", "lm", "metrics", "schema"},
     "costs": {"config", "datasets", "editors", "experiments", "jobs", "kg", "metrics", "schema", "tasks"},
-    "launch": {"jobs"},
+    "launch": {"config", "jobs"},
     "library": {"editors", "lm"},
     "command": {
         *("costs", "datasets", "editors", "jobs", "kg", "launch", "library", "lm", "metrics", "schema"),

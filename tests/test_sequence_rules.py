@@ -195,3 +195,26 @@ def test_whole_matrices_are_kept_at_checkpoints_only():
         need("edit_sequence", "ft", checkpoints=[0, 1000]).disk
         == need("edit_sequence", "ft", checkpoints=[0, 9]).disk
     )
+
+
+def test_a_graph_and_a_model_that_no_plan_uses_have_no_job_and_need_no_file(tmp_path):
+    (tmp_path / "edits.json").write_text(json.dumps(ROWS))
+    (tmp_path / "resources" / "models").mkdir(parents=True)
+    model = {"source": {"hub": "o/n", "revision": "abc"}, "model_type": "gpt2", "n_layers": 2}
+    (tmp_path / "resources" / "models" / "used.yaml").write_text(yaml.safe_dump(model))
+    plan = {"edits": FILE, "checkpoints": [0, 2], "models": ["used"], "editors": ["ft"]}
+    changes = {
+        "kg": "gone",
+        "kgs": {"gone": {"source": "ntriples", "namespace": "wikidata", "file": "gone.nt"}, "world": None},
+        "models": ["used", "without_a_file"],
+        "editors": {"more": {"method": "gone.py"}},
+        "screen": {"words": "gone.txt"},
+        "sequences": {"one": plan, "hundred": None},
+        "abilities": {"tasks": None},
+        "tuning": {"trials": 1},
+    }
+    said = snakemake(tmp_path, STUDY | changes, "--dry-run")
+    found = counts(said)
+    assert {"list_edits", "fetch_model", "edit_sequence"} <= set(found)
+    assert not {"load_kg", "sample_facts", "filter_facts", "tune", "moments", "train_lm"} & set(found)
+    assert found["fetch_model"] == found["edit_sequence"] == 1
