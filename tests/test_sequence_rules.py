@@ -1,15 +1,14 @@
 """The rules of sequences: edits are listed, and a plan that is added re-runs nothing."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
 import yaml
 
+import started
 from aftershock.costs.needs import Needs
 from aftershock.costs.study import gpu_jobs
 from aftershock.tables.sequences import SEQUENCE_EDITS, SEQUENCE_PROBES
@@ -35,10 +34,8 @@ LISTED = "results/texts/smollm2-135m/sequences/{}/edits.parquet"
 
 def snakemake(folder: Path, config: dict, *arguments: str) -> str:
     (folder / "study.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1"]
-    command += ["--configfile", "study.yaml", *arguments]
-    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    options = ("--snakefile", str(ROOT / "Snakefile"), "--cores", "1", "--configfile", "study.yaml")
+    done = started.snakemake(folder, *options, *arguments, XDG_CACHE_HOME=str(folder / "cache"))
     assert not done.returncode, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout + done.stderr
 
@@ -114,6 +111,48 @@ def test_jobs_of_a_plan_by_hand():
         "run_task_unedited": 1,
         "run_task_of_edits_unedited": 1,
     }
+
+
+AMONG = {
+    "datasets": ["coverage", "round_easy"],
+    "quota": 40,
+    "before": [0, 10],
+    "between": [0, 100],
+    "after": [],
+}
+
+
+def with_cases(**changes):
+    config, models = checked(cases=AMONG | changes)
+    config["datasets"] = AMONG["datasets"]
+    return config, models
+
+
+def test_cases_among_edits_are_jobs_of_a_block_each():
+    config, models = with_cases()
+    jobs = [job for job in gpu_jobs(config, models) if job.rule == "edit_among"]
+    blocks = sum(-(-min(40, config["cases"]["quotas"]["test"][name]) // 32) for name in AMONG["datasets"])
+    assert len(jobs) == 2 * 2 * 2 * blocks  # places, editors, orders
+    logs = {job.group for job in gpu_jobs(config, models) if job.rule == "edit_sequence"}
+    assert all(bool(logs & set(job.after)) == (job.wildcards["place"] == "before") for job in jobs)
+
+
+def test_edits_that_follow_those_of_a_case_cost_as_much_as_they_are_many():
+    def among(place, **changes):
+        config, models = with_cases(**changes)
+        where = {"model": "demo-4x128", "plan": "one", "editor": "rome", "dataset": "coverage"}
+        return Needs(config, models, ROOT).need(
+            "edit_among", {**where, "place": place, "shard": "00000-00031"}
+        )
+
+    def flops(place, **changes):
+        return among(place, **changes).work.flops
+
+    twice, once = flops("between", between=[20]), flops("between", between=[10])
+    none = flops("between", between=[0])
+    assert twice - none == pytest.approx(2 * (once - none))
+    assert flops("before", before=[100]) == flops("before", before=[10])  # from a log
+    assert among("before").disk == 2 * among("before", before=[10]).disk
 
 
 def test_jobs_of_a_plan_wait_for_its_log():

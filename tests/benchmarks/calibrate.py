@@ -99,7 +99,7 @@ def _nowhere(lm: LanguageModel) -> Device:
 
 def calibrate(device: str, quick: bool = False) -> dict[str, dict[str, Any]]:
     """An entry of devices.yaml for the machine, by a name of its own."""
-    names, rounds = (("stub", "tiny"), 1) if quick else (MODELS[device], ROUNDS)
+    names, rounds = (("stub",), 1) if quick else (MODELS[device], ROUNDS)
     rows = [row for name in names for row in _timed(name, device, rounds)]
     strict, bandwidth, layer, row = fit(rows)
     plain = _products(device, torch.float32)

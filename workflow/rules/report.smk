@@ -74,6 +74,8 @@ rule tables:
         task_scores=of_sequences_with_tasks("scored/scores.parquet"),
         sequence_scores=of_sequences("scored/edits.parquet"),
         sequence_health=of_sequences("scored/health.parquet"),
+        scores_among=scores_among(),
+        verdicts=judged_of_run(),
         ability_studies=sorted(Path(RESOURCES, "paper").glob("abilit*")) if SEQUENCES else [],
     output:
         summary=f"{REPORT}/summary.parquet",
@@ -91,6 +93,7 @@ rule tables:
     params:
         runs=RUNS,
         recalled=TRAINED,
+        kg=KG,
         namespace=config["kgs"][KG].get("namespace"),
         seed=config["statistics"]["seed"],
         statistics=config["statistics"],
@@ -128,6 +131,9 @@ rule figures:
         f"results/logs/figures/{STUDY}.log",
     conda:
         "../../envs/tables.yaml"
+    threads: 2  # each of them a process
+    resources:
+        process_threads=1,
     params:
         runs=RUNS,
         round=[name for name in config["datasets"] if name in ROUND],
@@ -155,6 +161,7 @@ rule report:
         probabilities=results("probabilities.parquet"),
         scores=results("scores.parquet"),
         holes=results("holes.parquet"),
+        facets=facets_of_settings(),
         cases=of_settings("results/{kg}/{model}/cases/{dataset}.parquet"),
         edits=of_settings("results/{kg}/{model}/cases/{dataset}.edits.parquet"),
         probes=of_settings("results/{kg}/{model}/cases/{dataset}.probes.parquet"),
@@ -182,6 +189,7 @@ rule report:
         runs=RUNS,
         settings=SETTINGS,
         bars=config["report"]["bars"],
+        variants=config["report"]["variants"],
         tuned=[label for label, _ in TUNED],
         trained=[(name, Path(path).parent.name) for path, name in HYPERNETWORKS.items()],
         with_moments=WITH_MOMENTS,

@@ -273,12 +273,13 @@ def export(
 @app.command("list")
 def list_known(
     what: Annotated[Listed, typer.Argument(help="What to list, a line each.")],
+    page: Annotated[bool, typer.Option("--page", help="All about methods, as a page in Markdown.")] = False,
 ) -> None:
     """List methods, families, datasets, tasks or metrics."""
     with reported("list"):
-        from aftershock.command.listing import lines_of
+        from aftershock.command.listing import lines_of, page_of
 
-        print("\n".join(lines_of(what.value)))
+        print(page_of(what.value) if page else "\n".join(lines_of(what.value)), end="" if page else "\n")
 
 
 @app.command("add-model")

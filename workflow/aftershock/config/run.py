@@ -13,6 +13,7 @@ from aftershock.config.sheets import sheet_errors
 from aftershock.config.tasks import task_errors
 from aftershock.config.used import leave_out_unused, used_graphs
 from aftershock.costs.devices import device_errors
+from aftershock.metrics.abilities.curves import MEASURES
 from aftershock.metrics.catalogue import BY_NAME, find_metric
 from aftershock.schema import Fault, faults, fill_defaults, read_schema, suggestion, without
 
@@ -47,6 +48,7 @@ def check_config(config: dict[str, Any], folder: str | Path) -> dict[str, dict[s
     sound |= without(sound, [fault for fault in found if not _is_contact(fault)])
     errors = [*_without_contact(found), *(str(fault) for fault in found if not _is_contact(fault))]
     errors += [*graph_errors(sound, used, folder), *editor_errors(sound), *_split(sound), *_bars(sound)]
+    errors += _variants(sound)
     errors += [*device_errors(sound), *sequence_errors(sound, folder), *_nothing(config)]
     errors += task_errors(sound, folder)
     errors += model_errors
@@ -106,3 +108,24 @@ def _bars(config: Mapping[str, Any]) -> Iterator[str]:
         for label in bar.get("editors", ()):
             if label not in config["editors"]:
                 yield f"{where}.editors: {label!r} is unknown; {suggestion(label, editors)}"
+
+
+def _variants(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield variants that lack a key, and names in them that are unknown."""
+    editors = [label for label, editor in config["editors"].items() if editor]
+    plans = [name for name, plan in (config.get("sequences") or {}).items() if plan]
+    for number, variant in enumerate(config["report"].get("variants", ())):
+        known = {"editor": editors, "of": editors, "dataset": config.get("datasets", []), "metric": BY_NAME}
+        known |= {"plan": plans, "measure": MEASURES, "of_measure": MEASURES}
+        wanted = {"plan", "measure", "of_measure"} if "plan" in variant else {"of", "dataset", "metric"}
+        for key in sorted(wanted - set(variant)):
+            yield f"report.variants.{number}.{key}: missing"
+        for key in sorted(set(variant) - wanted - {"title", "differs", "editor"}):
+            others = ", ".join(sorted(wanted))
+            yield f"report.variants.{number}.{key}: not beside {others}; leave it out"
+        for key, names in known.items():
+            if key not in variant or key not in {*wanted, "editor"}:
+                continue
+            name = variant[key]
+            if name not in names and not (key == "metric" and find_metric(name)):
+                yield f"report.variants.{number}.{key}: {name!r} is unknown; {suggestion(name, names)}"

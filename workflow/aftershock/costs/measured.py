@@ -57,8 +57,8 @@ def fit(rows: Sequence[tuple[Work, float]], start: bool = False) -> tuple[float,
     rows: works and the seconds that they took.
     start: True for works of whole jobs; else starting takes no time, and is left out.
 
-    Figures are those not below zero with the least squares of relative errors. What takes no time in any row is
-    taken for a millionth of the row that has most of it.
+    Figures are those not below zero with the least squares of relative errors. What takes no time in any row
+    is taken for a millionth of the row that has most of it.
     """
     from scipy.optimize import nnls
 

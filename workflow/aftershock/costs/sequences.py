@@ -6,13 +6,14 @@ from functools import cache
 from typing import Any
 
 from aftershock.config.sequences import plans_of
-from aftershock.costs.asking import LENGTHS, OWN_TEXTS, OWN_TOKENS
-from aftershock.costs.cost import ROW_BYTES, Costs, Need
+from aftershock.costs.asking import LENGTHS, OWN_TEXTS, OWN_TOKENS, PROBES
+from aftershock.costs.cost import BLOCK, ROW_BYTES, Costs, Need
 from aftershock.costs.editing import trained_weights
 from aftershock.costs.edits import KINDS
 from aftershock.costs.sequence_jobs import TASK_FILES
 from aftershock.costs.work import FLOAT, NOTHING, Work, run, texts_within
-from aftershock.editors.contract import layers_of
+from aftershock.datasets.table import AFTER, BEFORE, BETWEEN
+from aftershock.editors.contract import is_in_order, layers_of
 from aftershock.editors.regularisers import makes_dense
 from aftershock.experiments.sequences.plan import Plan
 from aftershock.tasks.definition import Task, read_task
@@ -24,6 +25,7 @@ CHOICES, CHOICE_TOKENS = 4, 3.0
 ITEM_BYTES = 120  # of an item's outputs, and of a generated token with its text
 TOKEN_BYTES = 4
 DOCUMENT_TOKENS = 600.0
+HELD = 4  # states of a case among unrelated edits that are in memory at a time
 PROBES_OF_FILE = 8  # of an edit where a plan sets no limits
 RANKS = {"rank one": 1, "multi-layer": 1, "inside layers": 1}
 """Ranks of the change that an edit makes in each of its layers, where they are not its tokens."""
@@ -44,6 +46,29 @@ class SequenceCosts(Costs):
         largest = kind.bytes(replace(one, requests=float(max(sizes, default=1))))
         log = self._log_bytes(editor, sum(sizes), len(made.edited))
         return self._with_needs(method, settings, work, largest, log)
+
+    def edit_among(self, editor: Mapping[str, Any], plan: str, dataset: str, place: str, cases: int) -> Need:
+        """Cases among edits of a plan, those that follow a case's own made anew, and their probes."""
+        method, settings = self._method(editor)
+        made, kind, probes = self._plan(plan), KINDS[method.cost], PROBES[dataset]
+        numbers = plans_of(self.config)[plan]["cases"][place]
+        again = [turn for turn in made.turns if place != BEFORE and turn.before < max(numbers)]
+        own = {BEFORE: 2 * len(numbers), BETWEEN: 1 + len(numbers), AFTER: 2}[place]
+        states = {BEFORE: 3 * len(numbers), BETWEEN: 2 * len(numbers), AFTER: 2 * len(numbers)}[place]
+        held = HELD * trained_weights(settings, self.sizes) * FLOAT
+        n = 1.0 if is_in_order(settings) else float(min(BLOCK, cases))
+        if self.room.accelerator:
+            n = max(1.0, min(n, self.room.budget // max(1.0, held)))
+        one = self._editing(settings, n)
+        block = kind.work(one) * own
+        for turn in again:
+            block += kind.work(replace(one, requests=float(len(turn.positions))))
+        lowest = min(layers_of(settings), default=0)
+        block += self.scored(probes, n, states, lowest, kind.before(one))
+        largest = replace(one, requests=float(max((len(turn.positions) for turn in again), default=1)))
+        disk = cases * probes.pairs * states * ROW_BYTES
+        room = kind.bytes(largest) + n * held
+        return self._with_needs(method, settings, block * (cases / n), room, disk)
 
     def probe_sequence(self, plan: str, checkpoints: str) -> Need:
         """The probes of all edits of a plan at some of its checkpoints; in the unedited model with ""."""

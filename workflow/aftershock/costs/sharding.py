@@ -33,6 +33,11 @@ def shard_ranges(n: int, size: int) -> list[str]:
     return [f"{start:05d}-{min(start + size, n) - 1:05d}" for start in range(0, n, size)]
 
 
+def ranges_among(config: Mapping[str, Any], plan: Mapping[str, Any], dataset: str) -> list[str]:
+    """Return the ranges of cases of a dataset that jobs edit among a plan's edits, a block to each."""
+    return shard_ranges(min(plan["cases"]["quota"], number_of_cases(config, dataset)), BLOCK)
+
+
 def shard_sizes(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> dict[Key, int]:
     """Cases of each job that edits, by model, dataset and editor: a multiple of 32, or all of them.
 

@@ -19,6 +19,22 @@ ABOUT_COMPARISONS = {
     "detectable": "The smallest difference that one test would have found with the power that is set.",
     "detectable_family": "The same when p is corrected for the family.",
 }
+ABOUT_RANKS = {
+    "place": "The datasets, or the plan of a sequence of edits, that the question is answered by.",
+    "metrics": "The value is the mean of the means of these.",
+    "better": "Whether a higher or a lower value is better.",
+    "value": "Over what all ranked methods have in common; of the cost the logarithm of seconds.",
+    "rank": "1 is the best; equal values have equal ranks. Its interval leaves out what chance rules out.",
+    "may_be_best": "No other method is better beyond chance.",
+    "winner": "It is better than every other method beyond chance.",
+    "other": "The first method, and for the first one the second.",
+    "difference": "The value minus the other's; the intervals of all pairs of a question hold together.",
+    "detectable": "The smallest difference from the other method that would have been beyond chance.",
+    "power": "The chance of finding a difference of the detectable size.",
+    "n": "Cases, edits, items or jobs that all ranked methods have a value of.",
+    "written": "The share of its edits that the method writes: one that writes little has little to lose.",
+    "note": "Why a method has no rank, or how much its rank leaves out.",
+}
 ABOUT_SEEDS = {
     "value": "Mean over seeds and cases, with an interval over cases.",
     "n": "Cases with a value under every seed.",
@@ -99,6 +115,27 @@ ABOUT_ABILITIES = {
     "before": "The checkpoint measured before the loss.",
     "ended_at": "Edits after which the sequence stopped early.",
     "value": "The score, with its interval over items.",
+}
+ABOUT_SWITCHES = {
+    "switch": "What differs, by its name in the configuration.",
+    "one": "The first setting.",
+    "other": "The second setting.",
+    "one_lost_at": "Edits after which the task is lost with the first setting, or the sequence ended.",
+    "other_lost_at": "The same with the second setting.",
+    "effect": "Whether the switch moves the point of collapse; not measured where nothing can be lost.",
+    "checkpoint": "The last checkpoint that both have.",
+    "one_retained": "What is retained there with the first setting.",
+    "other_retained": "The same with the second setting.",
+}
+ABOUT_JUDGED = {
+    "checkpoint": "Edits made.",
+    "exact": "Mean of the task's own metric, by which answers match the expected one.",
+    "judged": "Share of the answers that the judge takes for correct, with its interval over items.",
+    "agreement": "Share of the answers on which both say the same.",
+    "kappa": "Cohen's kappa: agreement beyond chance; empty where one of both never varies.",
+    "n": "Answers, of all orders, without those about edited facts.",
+    "unjudged": "Answers on which the judge gave no verdict; they count in the exact score alone.",
+    "prompt_sha256": "Hash of the instruction that the judge was given.",
 }
 ABOUT_REPORTED_ABILITIES = {
     "reported": "The figure in the study.",

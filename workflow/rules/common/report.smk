@@ -19,6 +19,14 @@ def of_settings(pattern):
     return [pattern.format(kg=KG, model=name, dataset=dataset) for name, dataset in SETTINGS]
 
 
+def facets_of_settings():
+    """The facets of the cases of every model and dataset, from the first of its runs."""
+    first = {}
+    for path, r in zip(results("facets.parquet"), RUNS):
+        first.setdefault((r["model"], r["dataset"]), path)
+    return [first[setting] for setting in SETTINGS]
+
+
 def tuned():
     """Model and editor of every tuning, with its trials."""
     found, used = {}, {(run["model"], run["editor"]) for run in [*RUNS, *SEQUENCES]}
