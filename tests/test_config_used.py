@@ -160,7 +160,10 @@ def mappings(
 
 
 OPEN = {
-    "config": {"kgs", "editors", "sequences", "gpus", "engine.device_map", "cases.object_counts"},
+    "config": {
+        *("kgs", "editors", "sequences", "gpus", "engine.device_map", "cases.object_counts"),
+        *("abilities.switches", "abilities.switches.*"),
+    },
     "model": {"editors", "search", "search.*"},
 }
 """Mappings in which a user chooses the names; settings of methods and trainings have null as a value."""
@@ -181,7 +184,11 @@ FULL = {
     "engine": {"device_map": {"head": 0}},
     "cases": {"object_counts": {"2": 1.0, "3": 2.0}, "quotas": {"test": {"coverage": 3}}, "seed": 3},
     "mining": {"rules": ["P22>P40"], "max_facts": 3},
-    "abilities": {"tasks": ["a"], "judge": {"base_url": "u", "model": "m", "tasks": ["t"], "key": "K"}},
+    "abilities": {
+        "tasks": ["a"],
+        "switches": {"s": {"editors": ["a", "b"]}},
+        "judge": {"base_url": "u", "model": "m", "tasks": ["t"], "key": "K"},
+    },
     "paraphrases": {"backend": "openai", "prices": {"input": 1, "output": 2}, "base_url": "http://a"},
     "statistics": {"level": 0.9},
     "screen": {"classifier": {"source": {"hub": "o/n", "revision": "m"}, "label": "toxic"}},
