@@ -4,6 +4,7 @@ import pytest
 
 import pages
 import sequence_pages
+from aftershock.page.explorer import explore
 from aftershock.page.sequences import BUDGET, SequenceResults, heat_maps, items, told_of_sequences
 from aftershock.report import page
 from pages import Page
@@ -32,6 +33,20 @@ def test_the_section_says_what_was_lost_and_what_cannot_be(shown):
     assert "rome after 20 edits" in shown.text
     assert "rome: the sequence ended after 60 edits: weights are not finite." in shown.text
     assert "60 items of each task, drawn at random" in shown.text
+
+
+def test_what_keeps_abilities_is_told_with_how_many_of_its_edits_hold():
+    results = sequence_pages.sequence_results()
+    curves = results.tables["curves"]
+    kept = curves[
+        (curves["editor"] == "alphaedit")
+        & (curves["order"] == "all")
+        & (curves["measure"] == "latest")
+        & (curves["age"] == "all")
+    ]
+    share = kept.sort_values("checkpoint")["value"].iloc[-1]
+    told = " ".join(told_of_sequences(results))
+    assert f"alphaedit ({100 * share:.0f} % of its latest edits hold)" in told
 
 
 def test_hostile_items_stay_text(shown):
@@ -63,6 +78,34 @@ def test_items_fit_their_budget_and_are_the_same_for_every_method():
         assert all(len(item["said"]) == len(METHODS) for item in task["items"])
     last = plan["tasks"][0]["items"][0]["said"][plan["editors"].index("rome")][-1]
     assert last is None
+
+
+def only_sequences(**changes) -> Page:
+    """The page of a run without datasets."""
+    frame = pages.material().summary[:0]
+    given = {"summary": frame, "runs": [], "figures": {}, "explorer": explore([]), "bars": [], "trials": {}}
+    given |= {"recall": pages.material().recall[:0], "curves": {}, "counts": {}, "moments": {}}
+    given |= {"tables": sequence_pages.page_tables() | {"summary": frame}}
+    return Page(page(pages.material(sequences=sequence_pages.sequence_results(), **given | changes)))
+
+
+def test_a_run_of_sequences_alone_says_what_was_not_asked():
+    shown = only_sequences()
+    assert "It has no conflict or round cases" in shown.text
+    assert f"facts in demo were edited with {', '.join(METHODS)}" in shown.text
+    assert "no case" not in shown.text
+    ids = {value for _, name, value in shown.attributes if name == "id"}
+    assert {"summary", "abilities", "run"} <= ids
+    assert not ids & {"tables", "cases", "figures", "definitions", "controls"}
+    links = {value for tag, name, value in shown.attributes if (tag, name) == ("a", "href")}
+    assert {link[1:] for link in links if link.startswith("#")} <= ids
+    assert shown.text.count("rome: the sequence ended after 60 edits") == 1
+
+
+def test_sequences_beside_cases_leave_all_sections(shown):
+    assert "It has no conflict or round cases" not in shown.text
+    ids = {value for _, name, value in shown.attributes if name == "id"}
+    assert {"tables", "cases", "figures", "abilities", "definitions"} <= ids
 
 
 def test_without_results_nothing_is_told():

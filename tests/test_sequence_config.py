@@ -76,6 +76,11 @@ def test_a_sound_plan_and_its_defaults(project):
             {"cases": {"datasets": ["coverage"], "before": [2]}},
             "cases.before: 2 is not among the plan's checkpoints",
         ),
+        ({"cases": {"datasets": ["coverage"]}}, "cases: say how many edits come before, between or after"),
+        (
+            {"cases": {"datasets": ["coverage"], "after": [0]}, "mode": "single"},
+            "cases: edits among those of a case come one after another; it needs mode: sequential",
+        ),
         ({"edits": {"source": "flat", "file": "gone.json"}}, "edits.file: there is no 'gone.json'"),
         ({"edits": {"source": "zsre", "file": "edits.json"}}, "sequences.p.edits.target: missing"),
         (
@@ -166,4 +171,18 @@ def test_a_value_of_no_allowed_kind_is_an_error_and_no_traceback(project):
     found = errors(project, editors={"m": {"method": "memit", "second_edit": "multi_label", "labels": -1}})
     assert found == [
         next(line for line in found if line.startswith("editors.m.labels: found -1; expected what"))
+    ]
+
+
+def test_switches_are_between_what_the_run_has(project):
+    given = {"editors": ["rome", "memit"], "plans": ["p", "q"], "tasks": ["copyin", "copying"]}
+    found = errors(
+        project,
+        sequences={"p": plan(tasks=["copying"])},
+        abilities={"switches": {kind: {kind: names} for kind, names in given.items()}},
+    )
+    found = [line for line in found if line.startswith("abilities.switches")]
+    assert [line.partition(";")[0] for line in found] == [
+        "abilities.switches.plans.plans: 'q' is none of this run's plans",
+        "abilities.switches.tasks.tasks: 'copyin' is none of this run's tasks",
     ]

@@ -134,14 +134,15 @@ def test_a_curve_is_the_mean_over_edits_with_its_interval():
 
 def test_cases_among_unrelated_edits_are_curves_too():
     cases = pd.DataFrame(
-        {"checkpoint": [0, 0, 10, 10], "cluster": ["a", "b", "a", "b"], "measure": "ignore_rate:between",
+        {"checkpoint": [0, 0, 10, 10], "cluster": ["a", "b", "a", "b"],
+         "measure": "ignore_rate:between:round_easy",
          "unit": [1, 2, 1, 2],
          "value": [0.0, 0.2, 0.4, 0.6]}
     )  # fmt: skip
     told = telemetry([True, True])
     empty = SEQUENCE_SCORES.empty()
     rows = curves([RUN], [empty], [sequence_health(told, SEQUENCE, {0, 2})], [cases], FEW)
-    found = rows[rows["measure"] == "ignore_rate:between"].set_index("checkpoint")["value"]
+    found = rows[rows["measure"] == "ignore_rate:between:round_easy"].set_index("checkpoint")["value"]
     assert found.to_dict() == pytest.approx({0: 0.1, 10: 0.5})
 
 

@@ -18,6 +18,7 @@ from aftershock.requests import EditRequest, Query
 from aftershock.tables.sequences import SEQUENCE_TELEMETRY
 from editing import METHODS, behaviour, families_of, identical, make, untouched
 from sequenced import IDENTITY, Faulty, copied, edits, interrupted, plain, plan, run
+from tiers import of_methods, some
 from tiny import dense, low_rank, requests, tiny
 
 FIVE = plan(2, 3, 5)
@@ -28,7 +29,7 @@ def editor_of(method, **changes):
 
 
 # --- the same as all deltas side by side -------------------------------------------------------------------
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", of_methods(METHODS))
 def test_every_method_edits_as_with_all_deltas_side_by_side(method, tmp_path):
     editor = editor_of(method)
     wanted = plain(editor, FIVE)
@@ -41,7 +42,7 @@ def test_every_method_edits_as_with_all_deltas_side_by_side(method, tmp_path):
             assert torch.allclose(behaviour(editor.lm, rest, 1), expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", of_methods(METHODS))
 def test_a_log_replays_the_bits_of_the_sequence_and_a_resumed_one_goes_on_with_them(method, tmp_path):
     editor = editor_of(method)
     live, state, memory = [], EMPTY, None
@@ -75,7 +76,7 @@ REGULARISED = [
 """Methods with regularisers that ask for the unedited weight or for the earlier changes."""
 
 
-@pytest.mark.parametrize(("method", "entries"), REGULARISED)
+@pytest.mark.parametrize(("method", "entries"), some(REGULARISED, [*REGULARISED[:4], REGULARISED[-1]]))
 def test_regularisers_see_the_unedited_weights_and_all_earlier_changes(method, entries, tmp_path):
     editor = Regularised(editor_of(method), entries)
     wanted = plain(editor, FIVE)
@@ -180,6 +181,20 @@ def test_a_sequence_ends_where_weights_are_not_finite(factor, tmp_path):
     again = Faulty(lm, {})
     assert run(again, plan(2, 4, 5), tmp_path / "log").reached([4]) == []
     assert again.calls == 0  # it has ended
+
+
+@pytest.mark.parametrize("every", [0, 100])
+def test_a_sequence_ends_right_after_outputs_are_no_numbers_although_weights_are_finite(every, tmp_path):
+    lm = tiny(dtype=torch.float32)
+    log = run(Faulty(lm, {3: 1e25}), plan(2, 5), tmp_path / "log", every=every)
+    assert log.reached([0, 2, 5]) == [0, 2]
+    assert log.absent[5] == "the model's outputs are no numbers after it (edit 3 of the sequence)"
+    telemetry = log.telemetry()
+    SEQUENCE_TELEMETRY.check(telemetry)
+    assert telemetry["position"].tolist() == [1, 2, 3]
+    assert not telemetry["success"][2]
+    assert math.isfinite(telemetry["norm"][2])
+    assert identical(log.state(2), run(Faulty(lm, {}), plan(2), tmp_path / "other").state(2))
 
 
 def test_single_edits_are_apart_from_one_that_breaks_the_model(tmp_path):

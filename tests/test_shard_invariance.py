@@ -27,9 +27,9 @@ RUNS = {
 
 
 @cache
-def dataset(name):
+def dataset(name, cases=CASES):
     """A simulated dataset about things that the tiny models can say, with edits of its cases."""
-    sim = simulate(name, CASES)
+    sim = simulate(name, cases)
     probes = sim.probes.copy()
     for column, labels in (("subject", NAMES), ("object", CITIES)):
         codes = probes[f"{column}_id"].astype("category").cat.codes
@@ -39,7 +39,7 @@ def dataset(name):
     if name == "reverse":
         roles = [("e1", "old", "e1_true"), ("e2", "new_exp", "e2_true"), ("control", "e2_true", "new_exp")]
     facts = probes.drop_duplicates(["case_id", "role"]).set_index(["case_id", "role"])
-    for case in range(CASES):
+    for case in range(cases):
         for edit, new, true in roles:
             to, old = facts.loc[case, new], facts.loc[case, true]
             row = to["subject_id"], to["subject"], to["relation_id"], TEMPLATES[case % len(TEMPLATES)]

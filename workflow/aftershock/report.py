@@ -33,6 +33,9 @@ from aftershock.verdicts import ENOUGH_KNOWN, Verdict, first_seed, missed, unwri
 
 Table = dict[str, Any]
 
+OF_CASES = ("tables", "cases", "figures", "definitions")
+"""Sections about cases, left out where a run asked about none."""
+
 REMARKS = 6
 """Remarks that are shown at the top of the page; further ones are folded."""
 
@@ -85,7 +88,10 @@ def context(material: Material) -> dict[str, Any]:
     """Variables of the template."""
     runs, explorer = material.runs, material.explorer
     tested, ranks = (material.tables.get(name) for name in ("comparisons", "ranks"))
-    models, level = list(dict.fromkeys(run["model"] for run in runs)), level_of(material.config)
+    everything = [*runs, *material.sequences.runs]
+    models, editors = (list(dict.fromkeys(run[key] for run in everything)) for key in ("model", "editor"))
+    shows_cases = bool(runs) or not material.sequences.runs
+    level, told_of = level_of(material.config), told_of_sequences(material.sequences)
     bars = verdicts(material.summary, material.recall, material.bars, models)
     sections = _sections(material, bars)
     tables = [made for part in sections.values() for made in part]
@@ -94,7 +100,7 @@ def context(material: Material) -> dict[str, Any]:
     data = {
         "tables": {made["id"]: made for made in tables},
         "metrics": {name: _told(name) for name in sorted(names)},
-        "editors": list(dict.fromkeys(run["editor"] for run in runs)),
+        "editors": editors,
         "sequences": {"maps": maps, "items": single},
         "main": _main(),
         "datasets": {name: dataset.title for name, dataset in DATASETS.items()},
@@ -102,17 +108,23 @@ def context(material: Material) -> dict[str, Any]:
     return {
         "title": material.title,
         "models": models,
-        "editors": list(dict.fromkeys(run["editor"] for run in runs)),
+        "editors": editors,
+        "shows_cases": shows_cases,
         "pairs": explorer.pairs,
         "beside": not explorer.inside,
         "nav": [
             (id, text)
             for id, text in NAVIGATION.items()
             if id not in INTRODUCTIONS or sections[id] or (id == VARIANTS and material.variants)
+            if id not in OF_CASES or shows_cases
         ],
         "tuned": bool(material.trials),
-        "certainty": certainty(material.summary, runs, material.config),
-        "findings": {model: found(material.summary, model, tested, level) for model in models},
+        "certainty": certainty(material.summary, everything, material.config),
+        "findings": {
+            model: found(material.summary, model, tested, level)
+            for model in (models if shows_cases else ())
+            if any(run["model"] == model for run in runs) or not runs
+        },
         "ranked": {model: answers(ranks, model) for model in models if ranks is not None},
         "level": f"{100 * level:g}",
         "missed": [*explorer.holes, *missed(material.summary, bars, runs), *_setup(material)],
@@ -127,7 +139,7 @@ def context(material: Material) -> dict[str, Any]:
         "figures": _figures(material),
         "curves": [_curve(*key, svg) for key, (_, svg) in material.curves.items()],
         "sequences": {
-            "told": told_of_sequences(material.sequences),
+            "told": told_of,
             "figures": shown(material.sequences.pictures),
             "maps": bool(maps),
             "drawn": single["items"],
@@ -154,9 +166,9 @@ def _sections(material: Material, bars: Sequence[Verdict]) -> dict[str, list[Tab
     summary, files, ranks = material.summary, material.files, material.tables.get("ranks")
     sections: dict[str, list[Table | None]] = {
         "summary": [layouts.datasets(summary), _bars(bars)],
-        "tables": list(layouts.paper_tables(summary, material.runs, files)),
+        "tables": list(layouts.paper_tables(summary, material.runs, files)) if material.runs else [],
         RANKING: [] if ranks is None else [rank_table(ranks, files)],
-        "controls": [layouts.controls(summary, files)],
+        "controls": [layouts.controls(summary, files)] if material.runs else [],
         ABILITIES: [],
         HEALTH: [],
         CERTAINTY: [],

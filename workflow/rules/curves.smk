@@ -7,6 +7,7 @@ include: "common/curves.smk"
 localrules:
     score_tasks,
     score_sequences,
+    score_among,
 
 
 rule score_tasks:
@@ -57,3 +58,26 @@ rule score_sequences:
         "Scoring the edits along {wildcards.plan} of {wildcards.model} with {wildcards.editor}, order {wildcards.order}"
     script:
         "../scripts/score_sequences.py"
+
+
+rule score_among:
+    input:
+        cases="results/{kg}/{model}/cases/{dataset}.parquet",
+        probes="results/{kg}/{model}/cases/{dataset}.probes.parquet",
+        unedited="results/{kg}/{model}/{dataset}/unedited.parquet",
+        observations=of_cases_among(""),
+        telemetry=of_cases_among("telemetry/"),
+    output:
+        "results/{kg}/{model}/sequences/{plan}/{editor}/o{order}/scored/cases.{dataset}.parquet",
+    log:
+        "results/logs/score_among/{kg}.{model}.{plan}.{editor}.o{order}.{dataset}.log",
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        places=lambda wildcards: places_among(wildcards.plan),
+        ranges=lambda wildcards: ranges_among(config, PLANS[wildcards.plan], wildcards.dataset),
+        code=code_of("score_among"),
+    message:
+        "Scoring {wildcards.dataset} among edits of {wildcards.plan} of {wildcards.model} with {wildcards.editor}, order {wildcards.order}"
+    script:
+        "../scripts/score_among.py"

@@ -74,6 +74,8 @@ rule tables:
         task_scores=of_sequences_with_tasks("scored/scores.parquet"),
         sequence_scores=of_sequences("scored/edits.parquet"),
         sequence_health=of_sequences("scored/health.parquet"),
+        scores_among=scores_among(),
+        verdicts=judged_of_run(),
         ability_studies=sorted(Path(RESOURCES, "paper").glob("abilit*")) if SEQUENCES else [],
     output:
         summary=f"{REPORT}/summary.parquet",
@@ -129,6 +131,9 @@ rule figures:
         f"results/logs/figures/{STUDY}.log",
     conda:
         "../../envs/tables.yaml"
+    threads: 2  # each of them a process
+    resources:
+        process_threads=1,
     params:
         runs=RUNS,
         round=[name for name in config["datasets"] if name in ROUND],

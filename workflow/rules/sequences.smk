@@ -118,3 +118,37 @@ rule probe_sequence:
         "Asking the edits of {wildcards.plan} after {wildcards.checkpoints} by {wildcards.editor} of {wildcards.model}"
     script:
         "../scripts/probe_sequence.py"
+
+
+rule edit_among:
+    input:
+        weights="results/models/{model}/weights",
+        sequence="results/{kg}/{model}/sequences/{plan}/edits.parquet",
+        log=log_before,
+        cases="results/{kg}/{model}/cases/{dataset}.parquet",
+        edits="results/{kg}/{model}/cases/{dataset}.edits.parquet",
+        probes="results/{kg}/{model}/cases/{dataset}.probes.parquet",
+        prompts=prompts,
+        artifacts=artifacts_of_sequence,
+        trials=trials,
+    output:
+        observations="results/{kg}/{model}/sequences/{plan}/{editor}/o{order}/cases/{dataset}/{place}/{shard}.parquet",
+        telemetry="results/{kg}/{model}/sequences/{plan}/{editor}/o{order}/cases/{dataset}/telemetry/{place}/{shard}.parquet",
+    log:
+        "results/logs/edit_among/{kg}.{model}.{plan}.{editor}.o{order}.{dataset}.{place}.{shard}.log",
+    conda:
+        "../../envs/models.yaml"
+    resources:
+        **gpu_job("edit_among"),
+    params:
+        engine=engine,
+        editor=editor_settings,
+        loaders=loaders_of_sequence,
+        plan=plan_values,
+        numbers=lambda wildcards: PLANS[wildcards.plan]["cases"][wildcards.place],
+        seed=lambda wildcards: int(wildcards.order),
+        code=code_with_editor("edit_among"),
+    message:
+        "Editing {wildcards.dataset} {wildcards.shard} with unrelated edits {wildcards.place} by {wildcards.editor} of {wildcards.model}: {wildcards.plan}, order {wildcards.order}"
+    script:
+        "../scripts/edit_among.py"

@@ -89,6 +89,7 @@ def beginnings(given, params):
 with stage(snakemake) as run:
     given, params, output = snakemake.input, snakemake.params, snakemake.output
     relations = read_relations(given.relations, params.namespace)
+    every = [*params.runs, *params.sequences["runs"]]
     labels = dict(zip(relations["relation_id"], relations["label"], strict=True))
     tables, names = sorted(Path(given.tables).iterdir()), params.names
     variants, compared = variants_with_names(params.variants, names), {}
@@ -134,7 +135,7 @@ with stage(snakemake) as run:
         },
         beginnings=beginnings(given, params),
         origins={name: read_origin(path) for name, path in zip(params.fetched, given.weights, strict=True)},
-        timings=of_run(finished_jobs(), params.kg, [r["model"] for r in params.runs]),
+        timings=of_run(finished_jobs(), params.kg, [r["model"] for r in every]),
         config=params.config,
         sequences=sequences(given, params.sequences, named, names),
         provenance=made_by

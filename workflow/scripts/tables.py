@@ -54,7 +54,9 @@ with stage(snakemake) as run:
     tables |= all_tables(summary, params.runs, recall)
     folder, compared = Path(given.paper[0]).parent, tables["comparisons"][1]
     tables |= study_tables(summary, params.runs, folder, params.paper, scored, compared)
-    tables |= ability_tables(sequences, params.sequences, folder, Collapse(**params.collapse), settings)
+    beside = {"cases": given.scores_among, "verdicts": given.verdicts}
+    limits = Collapse(**params.collapse)
+    tables |= ability_tables(sequences, params.sequences, beside, folder, limits, settings)
     with whole_folder(snakemake.output.tables) as folder:
         summary.to_csv(folder / "summary.csv", index=False)
         files = paper_tables(summary, params.runs, settings.level) | health_tables(health)

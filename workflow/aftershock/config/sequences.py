@@ -6,7 +6,8 @@ from typing import Any
 
 from aftershock.datasets.edit_files.choose import choose
 from aftershock.datasets.edit_files.reading import read_edits
-from aftershock.experiments.sequences.plan import Plan
+from aftershock.datasets.table import PLACES
+from aftershock.experiments.sequences.plan import SEQUENTIAL, Plan
 from aftershock.schema import suggestion
 
 NO_GRAPH = "none"  # as the source of a graph
@@ -116,11 +117,15 @@ def _case_errors(config: Mapping[str, Any], where: str, plan: Mapping[str, Any])
     cases = plan["cases"]
     if not cases:
         return
+    if plan["mode"] != SEQUENTIAL:
+        yield f"{where}.cases: edits among those of a case come one after another; it needs mode: sequential"
+    if not any(cases[place] for place in PLACES):
+        yield f"{where}.cases: say how many edits come before, between or after those of a case"
     for dataset in cases["datasets"]:
         if dataset not in config.get("datasets", ()):
             known = suggestion(dataset, config.get("datasets", ()))
             yield f"{where}.cases.datasets: {dataset!r} is not among this run's datasets; {known}"
-    for key in ("before", "between", "after"):
+    for key in PLACES:
         for n in cases[key]:
             if n and n not in plan["checkpoints"]:
                 yield f"{where}.cases.{key}: {n} is not among the plan's checkpoints; add it there"

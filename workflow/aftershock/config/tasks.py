@@ -1,10 +1,11 @@
 """The tasks of a run, from their files, and what hinders preparing their items."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from aftershock.config.sequences import plans_of, tasks_of_plan
+from aftershock.schema import suggestion
 from aftershock.tasks.definition import Task, chosen_tasks, read_suites, read_task
 from aftershock.tasks.sources import source_errors
 
@@ -26,14 +27,29 @@ def task_errors(config: Mapping[str, Any], folder: Path) -> Iterator[str]:
         return
     tasks = []
     named = [name for plan in plans_of(config).values() for name in tasks_of_plan(config, plan)]
-    for name in dict.fromkeys(task for each in named for task in getattr(suites.get(each), "tasks", [each])):
+    names = dict.fromkeys(task for each in named for task in getattr(suites.get(each), "tasks", [each]))
+    for name in names:
         if not (below / f"{name}.yaml").is_file():
             continue  # said elsewhere
         try:
             tasks.append(read_task(name, below))
         except ValueError as error:
             yield from str(error).splitlines()
+    yield from _switch_errors(config, list(names))
     yield from source_errors(tasks, data_folder(config, folder))
+
+
+def _switch_errors(config: Mapping[str, Any], tasks: Sequence[str]) -> Iterator[str]:
+    """Yield switches between editors, plans and tasks that the run has not."""
+    editors = [label for label, editor in config["editors"].items() if editor]
+    known = {"editors": editors, "plans": list(plans_of(config)), "tasks": tasks}
+    for switch, choice in config.get("abilities", {}).get("switches", {}).items():
+        for kind, names in choice.items():
+            for name in names:
+                if name not in known[kind]:
+                    instead = suggestion(name, known[kind])
+                    where = f"abilities.switches.{switch}.{kind}"
+                    yield f"{where}: {name!r} is none of this run's {kind}; {instead}"
 
 
 def data_folder(config: Mapping[str, Any], folder: Path) -> str | None:

@@ -98,7 +98,7 @@ class Needs:
         return f"{rule} of {model}{by}{remedy}" if model else rule
 
 
-NAMES = ("model", "dataset", "editor", "plan", "task", "checkpoints", "cases")
+NAMES = ("model", "dataset", "editor", "plan", "task", "checkpoints", "place", "cases")
 
 
 def _distinct(wildcards: Mapping[str, str]) -> tuple[str | int | None, ...]:
@@ -147,6 +147,9 @@ OF_SEQUENCES: dict[str, Callable[[Needs, Mapping[str, Any]], Need]] = {
     "probe_unedited": lambda n, w: n.costs(w["model"]).probe_sequence(w["plan"], ""),
     "edit_sequence": lambda n, w: n.costs(w["model"]).edit_sequence(n.editor(w["editor"]), w["plan"]),
     "probe_sequence": lambda n, w: n.costs(w["model"]).probe_sequence(w["plan"], w["checkpoints"]),
+    "edit_among": lambda n, w: n.costs(w["model"]).edit_among(
+        n.editor(w["editor"]), w["plan"], w["dataset"], w["place"], w["cases"]
+    ),
     "run_task_unedited": lambda n, w: n.costs(w["model"]).run_task(w["task"], None, ""),
     "run_task_of_edits_unedited": lambda n, w: n.costs(w["model"]).run_task(w["task"], None, ""),
     "run_task": lambda n, w: n.costs(w["model"]).run_task(w["task"], w["plan"], w["checkpoints"]),

@@ -5,6 +5,8 @@ from typing import Any
 
 from aftershock.config.sequences import editors_of_plan, models_of_plan, plans_of, tasks_of_plan
 from aftershock.costs.job import Job
+from aftershock.costs.sharding import ranges_among
+from aftershock.datasets.table import BEFORE, PLACES
 from aftershock.experiments.sequences.plan import Plan
 from aftershock.project import PROJECT
 from aftershock.tasks.definition import Task, chosen_tasks, read_task
@@ -52,9 +54,28 @@ def sequence_jobs(
                 run = where | {"editor": editor, "order": str(order)}
                 to, made = f"{folder}/{editor}/o{order}", f"{model} {name} {editor} o{order}"
                 yield Job("edit_sequence", run, f"{to}/log", made, waits_for(editor))
+                yield from _among(config, settings, run, to, made, waits_for(editor))
                 for checkpoints in plan.groups(per_job):
                     part, group = run | {"checkpoints": checkpoints}, f"{model} checkpoints"
                     yield Job("probe_sequence", part, f"{to}/edits/{checkpoints}.parquet", group, (made,))
                     for task in tasks:
                         out = f"{to}/tasks/{task.name}/{checkpoints}.parquet"
                         yield Job("run_task", part | {"task": task.name}, out, group, (made,))
+
+
+def _among(
+    config: Mapping[str, Any],
+    plan: Mapping[str, Any],
+    run: Mapping[str, str],
+    to: str,
+    made: str,
+    after: tuple[str, ...],
+) -> Iterator[Job]:
+    """Yield the jobs that edit cases among the edits of a plan; those that start from its log wait for it."""
+    for dataset in plan["cases"]["datasets"] if plan["cases"] else ():
+        for place in PLACES:
+            for shard in ranges_among(config, plan, dataset) if plan["cases"][place] else ():
+                where = {**run, "dataset": dataset, "place": place, "shard": shard}
+                out = f"{to}/cases/{dataset}/{place}/{shard}.parquet"
+                first = (*after, *((made,) if place == BEFORE else ()))
+                yield Job("edit_among", where, out, f"{run['model']} cases among edits", first)

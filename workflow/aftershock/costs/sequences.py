@@ -6,23 +6,26 @@ from functools import cache
 from typing import Any
 
 from aftershock.config.sequences import plans_of
-from aftershock.costs.asking import LENGTHS, OWN_TEXTS, OWN_TOKENS
-from aftershock.costs.cost import ROW_BYTES, Costs, Need
+from aftershock.costs.asking import LENGTHS, OWN_TEXTS, OWN_TOKENS, PROBES
+from aftershock.costs.cost import BLOCK, ROW_BYTES, Costs, Need
 from aftershock.costs.editing import trained_weights
 from aftershock.costs.edits import KINDS
 from aftershock.costs.sequence_jobs import TASK_FILES
 from aftershock.costs.work import FLOAT, NOTHING, Work, run, texts_within
-from aftershock.editors.contract import layers_of
+from aftershock.datasets.table import AFTER, BEFORE, BETWEEN
+from aftershock.editors.contract import is_in_order, layers_of
 from aftershock.editors.regularisers import makes_dense
 from aftershock.experiments.sequences.plan import Plan
 from aftershock.tasks.definition import Task, read_task
 
 ALL_ITEMS = 6000  # of a task of which all are taken: the mean of the seven of Li et al. (2024)
+OWN_SENTENCES = 2.0  # of an item that is made of a graph's facts; documents have twice as many
 ITEM_TOKENS = 90.0  # of a question or an example; passages are longer, single questions shorter
 CHOICES, CHOICE_TOKENS = 4, 3.0
 ITEM_BYTES = 120  # of an item's outputs, and of a generated token with its text
 TOKEN_BYTES = 4
 DOCUMENT_TOKENS = 600.0
+HELD = 4  # states of a case among unrelated edits that are in memory at a time
 PROBES_OF_FILE = 8  # of an edit where a plan sets no limits
 RANKS = {"rank one": 1, "multi-layer": 1, "inside layers": 1}
 """Ranks of the change that an edit makes in each of its layers, where they are not its tokens."""
@@ -43,6 +46,29 @@ class SequenceCosts(Costs):
         largest = kind.bytes(replace(one, requests=float(max(sizes, default=1))))
         log = self._log_bytes(editor, sum(sizes), len(made.edited))
         return self._with_needs(method, settings, work, largest, log)
+
+    def edit_among(self, editor: Mapping[str, Any], plan: str, dataset: str, place: str, cases: int) -> Need:
+        """Cases among edits of a plan, those that follow a case's own made anew, and their probes."""
+        method, settings = self._method(editor)
+        made, kind, probes = self._plan(plan), KINDS[method.cost], PROBES[dataset]
+        numbers = plans_of(self.config)[plan]["cases"][place]
+        again = [turn for turn in made.turns if place != BEFORE and turn.before < max(numbers)]
+        own = {BEFORE: 2 * len(numbers), BETWEEN: 1 + len(numbers), AFTER: 2}[place]
+        states = {BEFORE: 3 * len(numbers), BETWEEN: 2 * len(numbers), AFTER: 2 * len(numbers)}[place]
+        held = HELD * trained_weights(settings, self.sizes) * FLOAT
+        n = 1.0 if is_in_order(settings) else float(min(BLOCK, cases))
+        if self.room.accelerator:
+            n = max(1.0, min(n, self.room.budget // max(1.0, held)))
+        one = self._editing(settings, n)
+        block = kind.work(one) * own
+        for turn in again:
+            block += kind.work(replace(one, requests=float(len(turn.positions))))
+        lowest = min(layers_of(settings), default=0)
+        block += self.scored(probes, n, states, lowest, kind.before(one))
+        largest = replace(one, requests=float(max((len(turn.positions) for turn in again), default=1)))
+        disk = cases * probes.pairs * states * ROW_BYTES
+        room = kind.bytes(largest) + n * held
+        return self._with_needs(method, settings, block * (cases / n), room, disk)
 
     def probe_sequence(self, plan: str, checkpoints: str) -> Need:
         """The probes of all edits of a plan at some of its checkpoints; in the unedited model with ""."""
@@ -66,15 +92,18 @@ class SequenceCosts(Costs):
 
     def _asked_task(self, task: Task, items: float) -> Work:
         """The items of a task asked once, each with its examples; a generated text as long as allowed."""
-        sizes, prompt = self.sizes, (task.shots + 1) * ITEM_TOKENS
+        own = task.source in ("world", "edits")  # whose items are single sentences about facts
+        one = OWN_SENTENCES * self.texts.prompt if own else ITEM_TOKENS
+        sizes, prompt = self.sizes, (task.shots + 1) * one
         if task.kind == "generate":
-            own = replace(self.texts, prompt=prompt)
-            asking = type(self)(self.config, self.model, self.device, own)
+            texts = replace(self.texts, prompt=prompt)
+            asking = type(self)(self.config, self.model, self.device, texts)
             # a batch as wide as the budget allows
             kept = (prompt + task.max_tokens) * sizes.token_bytes(1, prompt)
             block = max(1, int(self.room.budget // (kept * LENGTHS))) if self.room.accelerator else LENGTHS
             return asking.continued(items, task.max_tokens, block)
-        width = DOCUMENT_TOKENS if task.kind == "perplexity" else prompt + CHOICES * CHOICE_TOKENS
+        document = OWN_SENTENCES * one if own else DOCUMENT_TOKENS
+        width = document if task.kind == "perplexity" else prompt + CHOICES * CHOICE_TOKENS
         read = width if task.kind == "perplexity" else CHOICES * CHOICE_TOKENS
         batches = texts_within(sizes, self.room, items, width, read)
         return run(sizes, batches, items * width, sizes.layers, width, items * read) + Work(rows=items)

@@ -13,6 +13,9 @@ SPLITS = ("test", "dev", "train")
 UNEDITED, FIRST, SECOND, ALONE, CONTROL, RANDOM = "0", "1", "2", "e2_only", "control", "random"
 """Names of states."""
 
+BEFORE, BETWEEN, AFTER = PLACES = ("before", "between", "after")
+"""Places of unrelated edits among those of a case."""
+
 
 @dataclass(frozen=True)
 class State:

@@ -5,7 +5,7 @@ that a number does not depend on how a run was divided.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from aftershock.editors.contract import Editor
 from aftershock.experiments.health import Health
 from aftershock.experiments.lengths import check_lengths, edit_texts, prompt_texts
 from aftershock.experiments.queries import ScoredPrompt, list_prompts, requests_of, second_requests
-from aftershock.experiments.states import Walk
+from aftershock.experiments.states import Reached, Walk
 from aftershock.lm.edits import EMPTY
 from aftershock.lm.edits import State as Deltas
 from aftershock.lm.generation import continue_greedily
@@ -71,7 +71,7 @@ def run_cases(
     all_ids, progress = sorted(edits["case_id"].unique().tolist()), progress or Progress()
     progress.begin("Editing", len(all_ids), "case")
     walk = Walk(editor, states, seed)
-    for case_ids in _blocks(all_ids, editor, len(states)):
+    for case_ids in blocks(all_ids, _block_size(editor, len(states))):
         block = edits[edits["case_id"].isin(case_ids)]
         requests = {
             name: second_requests(block, case_ids, second_edit, labels)
@@ -80,16 +80,9 @@ def run_cases(
             for name in {state.edit for state in states if state.edit}
         }
         reached = walk.reach(requests, case_ids)
-        rows = [(i, scored) for i, case_id in enumerate(case_ids) for scored in queried.get(case_id, [])]
-        queries = [Query(scored.prompt, scored.target, i) for i, scored in rows]
-        found = score_states(lm, queries, [state.scored for state in reached])
-        for state, scores in zip(reached, found, strict=True):
-            telemetry += state.telemetry(case_ids)
-            sound = state.sound
-            kept = [(i, scored, s) for (i, scored), s in zip(rows, scores, strict=True) if i in sound]
-            prompted = [(i, scored) for i, scored, _ in kept]
-            texts = _continue(lm, prompted, continued, continuations.tokens, state.scored)
-            observations += _rows(state.name, ((scored, s) for _, scored, s in kept), texts)
+        seen, told = observe(lm, reached, case_ids, queried, continued, continuations.tokens)
+        observations += seen
+        telemetry += told
         if health:
             health.observe(reached, case_ids)
         progress.step(len(case_ids))
@@ -97,6 +90,33 @@ def run_cases(
         pd.DataFrame(observations, columns=list(OBSERVATIONS.columns)),
         pd.DataFrame(telemetry, columns=list(TELEMETRY.columns)),
     )
+
+
+def observe(
+    lm: LanguageModel,
+    reached: Sequence[Reached],
+    case_ids: Sequence[int],
+    queried: Mapping[int, Sequence[ScoredPrompt]],
+    continued: Collection[Probe] = (),
+    n_tokens: int = 0,
+) -> tuple[list[tuple], list[tuple]]:
+    """Return OBSERVATIONS and TELEMETRY rows of one block of cases in every state that it reached.
+
+    `queried` has the prompts of each case; those of the probes `continued` are continued by `n_tokens`.
+    """
+    observations: list[tuple] = []
+    telemetry: list[tuple] = []
+    rows = [(i, scored) for i, case_id in enumerate(case_ids) for scored in queried.get(case_id, [])]
+    queries = [Query(scored.prompt, scored.target, i) for i, scored in rows]
+    found = score_states(lm, queries, [state.scored for state in reached])
+    for state, scores in zip(reached, found, strict=True):
+        telemetry += state.telemetry(case_ids)
+        sound = state.sound
+        kept = [(i, scored, s) for (i, scored), s in zip(rows, scores, strict=True) if i in sound]
+        prompted = [(i, scored) for i, scored, _ in kept]
+        texts = _continue(lm, prompted, continued, n_tokens, state.scored)
+        observations += _rows(state.name, ((scored, s) for _, scored, s in kept), texts)
+    return observations, telemetry
 
 
 def score_unedited(
@@ -126,7 +146,7 @@ def _continued_probes(probes: pd.DataFrame, continuations: Continuations) -> set
 def _continue(
     lm: LanguageModel,
     rows: Iterable[tuple[int, ScoredPrompt]],
-    continued: set[Probe],
+    continued: Collection[Probe],
     n_tokens: int,
     delta: Deltas = EMPTY,
 ) -> dict[Probe, str]:
@@ -145,16 +165,23 @@ def _continue(
     return {probe: by_text[text] for probe, text in texts.items()}
 
 
-def _blocks(case_ids: Sequence[int], editor: Editor, n_states: int) -> Iterator[list[int]]:
-    """Yield cases in blocks of BLOCK consecutive ids, cut further where a block's states do not fit memory.
+def _block_size(editor: Editor, n_states: int) -> int:
+    """Return the cases that are edited together: BLOCK, or fewer where their states do not fit memory.
 
     An editor whose edits depend on earlier ones gets one case at a time, all its states in turn.
     """
-    size = BLOCK
     if editor.in_order:
-        size = 1
-    elif editor.case_bytes:
-        size = max(1, min(BLOCK, byte_budget(editor.lm) // (n_states * editor.case_bytes)))
+        return 1
+    return block_within(editor, n_states * editor.case_bytes)
+
+
+def block_within(editor: Editor, case_bytes: int) -> int:
+    """Return the cases of a block, each of which takes `case_bytes`."""
+    return max(1, min(BLOCK, byte_budget(editor.lm) // case_bytes)) if case_bytes else BLOCK
+
+
+def blocks(case_ids: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Yield cases in blocks of BLOCK consecutive ids, cut further to `size` cases."""
     for _, group in itertools.groupby(case_ids, key=lambda i: i // BLOCK):
         block = list(group)
         yield from (block[start : start + size] for start in range(0, len(block), size))

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from aftershock.datasets.table import State
+from aftershock.datasets.table import UNEDITED, State
 from aftershock.editors.contract import Editor, EditResult, Memory
 from aftershock.lm.edits import EMPTY, random_like, scatter_cases, select, state_norm
 from aftershock.lm.edits import State as Deltas
@@ -38,7 +38,9 @@ class Reached:
         return {i for i in self.tried if self.reasons[i] is None}
 
     def telemetry(self, case_ids: Sequence[int]) -> Iterator[tuple]:
-        """Yield TELEMETRY rows; a random change has no steps and no loss."""
+        """Yield TELEMETRY rows; a random change has no steps and no loss, and state 0 no row."""
+        if self.name == UNEDITED:
+            return
         norms = state_norm(self.scored).tolist()
         for i in self.tried:
             loss = self.losses.get(i)
@@ -49,11 +51,14 @@ class Walk:
     """Takes blocks of cases through their states, one block after the other.
 
     Memory goes from an edit to those that start from its state. An editor whose edits come in order has one
-    memory for all of them, which the walk keeps from block to block.
+    memory for all of them, which the walk keeps from block to block, unless cases are `apart`.
     """
 
-    def __init__(self, editor: Editor, states: Sequence[State], seed: int) -> None:
+    def __init__(
+        self, editor: Editor, states: Sequence[State] = (), seed: int = 0, apart: bool = False
+    ) -> None:
         self.editor, self.states, self.seed = editor, states, seed
+        self._chained = editor.in_order and not apart
         self._chain: Memory | None = None
 
     def reach(self, requests: Requests, case_ids: Sequence[int]) -> list[Reached]:
@@ -62,7 +67,7 @@ class Walk:
         for state in self.states:
             if state.edit:
                 start = reached[state.start] if state.start else None
-                reached[state.name] = self._edit(state.name, requests[state.edit], start)
+                reached[state.name] = self.edit(state.name, requests[state.edit], start)
             else:
                 reached[state.name] = self._random(state, reached[str(state.size_of)], case_ids)
         return list(reached.values())
@@ -72,10 +77,10 @@ class Walk:
         change = random_like(like.scored, seeds)
         return Reached(state.name, change, change, like.tried, {}, {}, like.reasons)
 
-    def _edit(
+    def edit(
         self, name: str, requests: Sequence[Sequence[EditRequest]], before: Reached | None = None
     ) -> Reached:
-        """Edit every case of a block that has requests and whose edits `before` worked."""
+        """Return the state `name` of a block: cases with requests whose edits `before` worked are edited."""
         tried = [i for i, case in enumerate(requests) if case]
         reasons: dict[int, str | None] = dict.fromkeys(tried)
         if before:
@@ -118,14 +123,14 @@ class Walk:
         size: int,
     ) -> tuple[EditResult, Memory | None]:
         """Return the edit of the cases `able` out of `size`, and the block's memory after it."""
-        if self.editor.in_order:
+        if self._chained:
             result = self.editor.edit(requests, select(start, able), self._chain)
             self._chain = result.memory
             return result, None
         known = before.memory if before else None
         mine = known and {name: tensor[list(able)] for name, tensor in known.items()}
         result = self.editor.edit(requests, select(start, able), mine)
-        return result, _scatter(result.memory, able, size)
+        return result, scatter_memory(result.memory, able, size)
 
 
 def _worst(
@@ -139,7 +144,7 @@ def _worst(
     return found
 
 
-def _scatter(memory: Memory | None, able: Sequence[int], size: int) -> Memory | None:
+def scatter_memory(memory: Memory | None, able: Sequence[int], size: int) -> Memory | None:
     """Return the memory of `size` cases: that of the cases `able`, and zeros for the others."""
     found = {}
     for name, tensor in (memory or {}).items():

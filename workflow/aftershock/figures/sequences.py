@@ -8,7 +8,7 @@ between.
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -16,11 +16,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from aftershock.datasets.table import DATASETS, PLACES, title_of
 from aftershock.figure_names import figure_name
-from aftershock.figures.style import DARK, GREY, Look, heading, interval_line, look, save, style
+from aftershock.figures.shared import Named
+from aftershock.figures.style import DARK, GREY, Look, heading, interval_line, look, style
 from aftershock.labels import printable
+from aftershock.metrics.abilities.among import METRICS
 from aftershock.metrics.abilities.curves import HEALTH, MEASURES
 from aftershock.metrics.abilities.settings import ALL, TaskInfo
+from aftershock.metrics.catalogue import find_metric
 
 FEW = 6
 """Methods up to which each is a line of every panel."""
@@ -47,22 +51,21 @@ class Panel:
     logarithmic: bool = False
 
 
-def draw_sequences(folder: Path, tables: Mapping[str, pd.DataFrame], tasks: Sequence[TaskInfo]) -> None:
-    """Write every figure of SEQUENCE_KINDS of each model and plan to `folder`; `tables` by file name."""
+def sequence_figures(tables: Mapping[str, pd.DataFrame], tasks: Sequence[TaskInfo]) -> list[Named]:
+    """Return every figure of SEQUENCE_KINDS of each model and plan, by name; `tables` by file name."""
     curves, lost = tables["curves"], tables["collapses"]
     found = pd.concat([tables["abilities"], curves])[["model", "plan"]].drop_duplicates()
+    figures: list[Named] = []
     for model, plan in found.itertuples(index=False):
-        figures = {
-            "abilities": ability_curves(
-                tables["abilities"], tables["reported_abilities"], lost, model, plan, tasks
-            ),
-            "edits": edit_curves(curves, lost, model, plan),
-            "course": health_curves(curves, lost, model, plan),
-            "unrelated": unrelated_curves(curves, lost, model, plan),
+        given = tables["abilities"], tables["reported_abilities"], lost, model, plan, tasks
+        makers = {
+            "abilities": partial(ability_curves, *given),
+            "edits": partial(edit_curves, curves, lost, model, plan),
+            "course": partial(health_curves, curves, lost, model, plan),
+            "unrelated": partial(unrelated_curves, curves, lost, model, plan),
         }
-        for kind, figure in figures.items():
-            if figure is not None:
-                save(figure, folder, figure_name(model, plan, kind))
+        figures += [(figure_name(model, plan, kind), make) for kind, make in makers.items()]
+    return figures
 
 
 def ability_curves(
@@ -145,9 +148,25 @@ def unrelated_curves(curves: pd.DataFrame, collapses: pd.DataFrame, model: str, 
     """Return metrics of cases with unrelated edits around them over the number of those, from CURVES."""
     rows = _of(curves, model, plan)
     rows = rows[rows["measure"].str.contains(":")]
-    names = {name: name.replace(":", ", edits ").replace("_", " ") for name in dict.fromkeys(rows["measure"])}
+    parts = {name: name.split(":") for name in dict.fromkeys(rows["measure"])}
+    shown = sorted(parts, key=lambda name: _place_among(*parts[name]))
+    names = {
+        name: f"{_title(metric)}, {title_of(dataset)}, edits {place}"
+        for name, (metric, place, dataset) in parts.items()
+    }
     title = f"Cases among unrelated edits along {plan} — {printable(model)}"
-    return _curves(rows, list(names), names, {}, title)
+    columns = len({place for _, place, _ in parts.values()})
+    return _curves(rows, shown, names, {}, title, columns=columns)
+
+
+def _place_among(metric: str, place: str, dataset: str) -> tuple[int, int, int]:
+    """Return the place of a measure's panel: a row for each dataset and metric, a column for each place."""
+    return list(DATASETS).index(dataset), METRICS.index(metric), PLACES.index(place)
+
+
+def _title(metric: str) -> str:
+    known = find_metric(metric)
+    return known.title if known else metric.replace("_", " ")
 
 
 def _curves(
@@ -157,6 +176,7 @@ def _curves(
     ended: Mapping[str, int],
     title: str,
     logarithmic: bool = False,
+    columns: int | None = None,
 ) -> Figure | None:
     if rows.empty:
         return None
@@ -174,7 +194,7 @@ def _curves(
             )
             for name in present
         ]
-        return _draw(panels, look(editors), title)
+        return _draw(panels, look(editors), title, columns=columns)
     panels = []
     for editor, part in rows.groupby("editor", sort=False):
         lines = {words[name]: points for name, points in _lines(part, "measure").items()}
@@ -206,12 +226,13 @@ def _draw(
     title: str,
     lowest: float | None = None,
     highest: float | None = None,
+    columns: int | None = None,
 ) -> Figure:
     """Return a grid of panels that share their checkpoints, with one legend below."""
     checkpoints = sorted(
         {int(c) for panel in panels for rows in panel.lines.values() for c in rows["checkpoint"]}
     )
-    columns = {4: 2}.get(len(panels), min(len(panels), 3 if len(panels) <= FEW else 5))
+    columns = columns or {4: 2}.get(len(panels), min(len(panels), 3 if len(panels) <= FEW else 5))
     lines = -(-len(panels) // columns)
     with style():
         figure = Figure(figsize=(max(2.6 * columns + 0.5, 4.4), 2.15 * lines + 0.75), layout="constrained")

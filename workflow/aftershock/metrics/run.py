@@ -73,6 +73,7 @@ def score_cases(
     margin: float = MARGIN,
     second: pd.DataFrame | None = None,
     incomplete: bool = False,
+    states: Sequence[str] | None = None,
 ) -> Scored:
     """Return the probabilities, scores and holes of the test cases in `ranges`.
 
@@ -80,10 +81,11 @@ def score_cases(
     OBJECT_SCORES, which say what a model knows; `second` the EDITS rows that make up the second edits, which
     say what a multi-label edit was given. ValueError names the shard of a case that is missing, not whole or
     there twice; with `incomplete` it is left out, its values are empty, `missing` is 1 and HOLES lists it.
+    `states` are those that every case must have; None for those of the dataset's headline metrics.
     """
     conflict = find_dataset(dataset).kind == "conflict"
     failed = telemetry[telemetry["reason"].notna()]
-    states = (FIRST, SECOND, ALONE) if conflict else (FIRST, SECOND)
+    states = states or ((FIRST, SECOND, ALONE) if conflict else (FIRST, SECOND))
     shards = {shard: _lean(rows) for shard, rows in shards.items()}
     observations, holes = gather(cases, _lean(unedited), shards, ranges, failed, states, incomplete)
     in_ranges = cases["case_id"].isin([case for shard in ranges for case in cases_in(shard)])

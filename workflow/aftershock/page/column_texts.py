@@ -116,6 +116,27 @@ ABOUT_ABILITIES = {
     "ended_at": "Edits after which the sequence stopped early.",
     "value": "The score, with its interval over items.",
 }
+ABOUT_SWITCHES = {
+    "switch": "What differs, by its name in the configuration.",
+    "one": "The first setting.",
+    "other": "The second setting.",
+    "one_lost_at": "Edits after which the task is lost with the first setting, or the sequence ended.",
+    "other_lost_at": "The same with the second setting.",
+    "effect": "Whether the switch moves the point of collapse; not measured where nothing can be lost.",
+    "checkpoint": "The last checkpoint that both have.",
+    "one_retained": "What is retained there with the first setting.",
+    "other_retained": "The same with the second setting.",
+}
+ABOUT_JUDGED = {
+    "checkpoint": "Edits made.",
+    "exact": "Mean of the task's own metric, by which answers match the expected one.",
+    "judged": "Share of the answers that the judge takes for correct, with its interval over items.",
+    "agreement": "Share of the answers on which both say the same.",
+    "kappa": "Cohen's kappa: agreement beyond chance; empty where one of both never varies.",
+    "n": "Answers, of all orders, without those about edited facts.",
+    "unjudged": "Answers on which the judge gave no verdict; they count in the exact score alone.",
+    "prompt_sha256": "Hash of the instruction that the judge was given.",
+}
 ABOUT_REPORTED_ABILITIES = {
     "reported": "The figure in the study.",
     "flag": "What is odd about it.",

@@ -279,7 +279,7 @@ def certainty(
     summary: pd.DataFrame, runs: Sequence[Mapping[str, Any]], config: Mapping[str, Any]
 ) -> list[str]:
     """Limitations of the findings, the most serious first."""
-    models, seeds = ({run[key] for run in runs} for key in ("model", "seed"))
+    models, seeds, orders = ({run[key] for run in runs if key in run} for key in ("model", "seed", "order"))
     lines = []
     if config.get("kgs", {}).get(config.get("kg"), {}).get("source") == "generated":
         lines.append(
@@ -290,6 +290,8 @@ def certainty(
         lines.append("One model was edited: nothing here says how another would behave.")
     if len(seeds) == 1:
         lines.append("One seed was run: intervals are over cases and leave out what a repeat would change.")
+    if len(orders) == 1:
+        lines.append("Edits were made in one order: intervals leave out what another order would change.")
     rows = first_seed(summary[summary["n"] > 0])
     asked = {(question.dataset, name) for question in QUESTIONS for _, name in question.rows}
     pairs = pd.Series(list(zip(rows["dataset"], rows["metric"], strict=True)), index=rows.index, dtype=object)

@@ -18,11 +18,13 @@ from aftershock.page.column_texts import (
     ABOUT_CLAIMS,
     ABOUT_COMPARISONS,
     ABOUT_HEALTH,
+    ABOUT_JUDGED,
     ABOUT_RANKS,
     ABOUT_REPORTED,
     ABOUT_REPORTED_ABILITIES,
     ABOUT_SEEDS,
     ABOUT_STABILITY,
+    ABOUT_SWITCHES,
 )
 from aftershock.page.columns import of_frame
 
@@ -97,6 +99,28 @@ TABLES = (
         ABILITIES,
         ABOUT_ABILITIES,
         hidden=("order", "low_with_orders", "high_with_orders", "orders", "clusters"),
+    ),
+    Listed(
+        "switches",
+        "What moves the collapse",
+        "Two settings that differ in one thing, everything else equal: after how many edits a task is lost "
+        "with each. Points are checkpoints: one that does not move may still move in between.",
+        ABILITIES,
+        ABOUT_SWITCHES,
+    ),
+    Listed(
+        "judged_answers",
+        "Exact match beside a judge",
+        "Generated answers as they match the expected one, and as another model judges them. Scores of two "
+        "judges, or under two instructions, do not compare: the judge's name and a hash of its instruction "
+        "stand in each row.",
+        ABILITIES,
+        ABOUT_JUDGED,
+        "judged",
+        first=(
+            *("model", "plan", "editor", "task", "checkpoint", "metric", "exact", "judged", "low", "high"),
+            *("agreement", "kappa", "n", "unjudged", "judge", "prompt_sha256"),
+        ),
     ),
     Listed(
         "reported_abilities",

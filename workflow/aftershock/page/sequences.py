@@ -80,9 +80,25 @@ def _sentences(results: SequenceResults, model: str, plan: str) -> Iterator[str]
     kept = together[together["kind"] == NONE]
     if len(kept):
         last = int(rows["checkpoint"].max())
-        yield f"Not lost up to {last} edits, or to where the sequence ended: {listed(list(kept['editor']))}."
+        holding = _holding(results, model, plan)
+        where = [f"{name} ({holding[name]})" if name in holding else name for name in kept["editor"]]
+        yield f"Not lost up to {last} edits, or to where the sequence ended: {listed(where)}."
     for row in together.dropna(subset="ended_at").itertuples():
         yield f"{row.editor}: the sequence ended after {row.ended_at:.0f} edits: {row.reason}."
+
+
+def _holding(results: SequenceResults, model: str, plan: str) -> dict[str, str]:
+    """Return what became of each method's latest edits at its last checkpoint, in words, by method.
+
+    A method that hardly writes anything leaves abilities as they are.
+    """
+    rows = _of(results.tables["curves"], model, plan)
+    rows = rows[(rows["measure"] == "latest") & (rows["age"] == ALL)].sort_values("checkpoint")
+    last = rows.drop_duplicates("editor", keep="last")
+    return {
+        row.editor: f"{row.value:.0%} of its latest edits hold".replace("%", " %")
+        for row in last.itertuples()
+    }
 
 
 def _of(table: pd.DataFrame, model: str, plan: str) -> pd.DataFrame:

@@ -92,6 +92,19 @@ SEQUENCE_HEALTH = Table(
 )
 """The health of a sequence at its checkpoints."""
 
+AMONG_SCORES = Table(
+    "among_scores",
+    ("measure", "checkpoint", "unit"),
+    {
+        "measure": "string",  # a metric, where the edits are, and the dataset: ignore_rate:between:round_easy
+        "checkpoint": "int64",  # unrelated edits
+        "unit": "int64",  # the case
+        "cluster": "string",
+        "value": "float64?",
+    },
+)
+"""Metrics of cases with more and more unrelated edits before, between or after theirs."""
+
 ESTIMATE = {
     "value": "float64?",
     "low": "float64?",
@@ -159,6 +172,44 @@ COLLAPSES = Table(
     },
 )
 """Checkpoints at which a task, or all of them together, are lost."""
+
+SWITCHES = Table(
+    "switches",
+    ("switch", "model", "plan", "editor", "task"),
+    {
+        "switch": "string",
+        **dict.fromkeys(("one", "other"), "string"),  # its two settings
+        **dict.fromkeys(("model", "plan", "editor", "task"), "string"),  # of what is switched, both
+        "one_lost_at": "int64?",  # edits after which all is lost; null where it is not
+        "other_lost_at": "int64?",
+        "effect": "string",
+        "checkpoint": "int64?",  # the last one that both have
+        "one_retained": "float64?",  # there
+        "other_retained": "float64?",
+    },
+)
+"""Points of collapse under two settings that differ in one thing."""
+
+JUDGED_ANSWERS = Table(
+    "judged_answers",
+    ("model", "plan", "editor", "task", "checkpoint", "judge", "prompt_sha256"),
+    {
+        **dict.fromkeys(("model", "plan", "editor", "task"), "string"),
+        "checkpoint": "int64",
+        "metric": "string",  # the task's own
+        "exact": "float64?",  # its mean
+        "judged": "float64?",  # share of the answers that the judge takes for correct
+        **dict.fromkeys(("low", "high"), "float64?"),  # of that share
+        "agreement": "float64?",  # share of answers on which both say the same; of metrics of 0 and 1
+        "kappa": "float64?",  # Cohen's: agreement beyond chance
+        "n": "int64",  # answers of all orders
+        "unjudged": "int64",  # of them without a verdict
+        "orders": "int64",
+        "judge": "string",
+        "prompt_sha256": "string",  # of the instruction that it was given
+    },
+)
+"""Exact match of generated answers beside the verdicts of a judge."""
 
 REPORTED_ABILITIES = Table(
     "reported_abilities",

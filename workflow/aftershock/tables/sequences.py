@@ -1,6 +1,7 @@
 """Tables of sequences of edits, and of benchmark tasks along them."""
 
 from aftershock.tables import Table
+from aftershock.tables.runs import OBSERVATIONS, TELEMETRY
 
 SEQUENCE_EDITS = Table(
     "sequence_edits",
@@ -72,6 +73,15 @@ SEQUENCE_OBSERVATIONS = Table(
     },
 )
 """Scores of the probes of edits at checkpoints."""
+
+AROUND = {"edits": "int64"}  # of a plan, before, between or after those of the case
+AMONG_OBSERVATIONS = Table(
+    "among_observations", ("edits", *OBSERVATIONS.key), {**AROUND, **OBSERVATIONS.columns}
+)
+"""OBSERVATIONS of cases with edits of a plan around theirs; see experiments/sequences/among.py."""
+
+AMONG_TELEMETRY = Table("among_telemetry", ("edits", *TELEMETRY.key), {**AROUND, **TELEMETRY.columns})
+"""TELEMETRY of the same cases."""
 
 TASK_ITEMS = Table(
     "task_items",

@@ -59,6 +59,31 @@ def observations_of_sequence(wildcards):
     ]
 
 
+def of_cases_among(kind):
+    """The files of all places and shards of a dataset's cases among a plan's edits."""
+
+    def function(wildcards):
+        folder = f"{sequence_folder(wildcards)}/cases/{wildcards.dataset}/{kind}"
+        ranges = ranges_among(config, PLANS[wildcards.plan], wildcards.dataset)
+        return [f"{folder}{place}/{shard}.parquet" for place in places_among(wildcards.plan) for shard in ranges]
+
+    return function
+
+
+def datasets_among(plan):
+    """The datasets whose cases are measured among a plan's edits."""
+    return PLANS[plan]["cases"]["datasets"] if PLANS[plan]["cases"] else []
+
+
+def scores_among():
+    """The scores of cases of every sequence, a dataset after the other."""
+    return [
+        f"results/{KG}/{s['model']}/sequences/{s['plan']}/{s['editor']}/o{s['order']}/scored/cases.{dataset}.parquet"
+        for s in SEQUENCES
+        for dataset in datasets_among(s["plan"])
+    ]
+
+
 def of_sequences(file):
     """A file of every sequence of edits of the run."""
     return [
@@ -83,5 +108,10 @@ def sequence_circumstances():
         "plans": {
             name: {key: plan[key] for key in ("edits", "mode", "batch", "checkpoints")}
             for name, plan in PLANS.items()
+        },
+        "cases": {name: datasets_among(name) for name in PLANS},
+        "switches": config["abilities"]["switches"],
+        "judged": {
+            name: [task for task in judged_tasks(name) for _ in checkpoint_groups(name)] for name in PLANS
         },
     }

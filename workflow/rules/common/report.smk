@@ -29,9 +29,9 @@ def facets_of_settings():
 
 def tuned():
     """Model and editor of every tuning, with its trials."""
-    found = {}
+    found, used = {}, {(run["model"], run["editor"]) for run in [*RUNS, *SEQUENCES]}
     for name in config["models"]:
-        for label in EDITOR_LABELS:
+        for label in (label for label in EDITOR_LABELS if (name, label) in used):
             path = trials(SimpleNamespace(kg=KG, model=name, editor=label))
             if path:
                 found[path] = (name, EDITOR_LABELS[label].get("tuned_as", label))

@@ -1,6 +1,8 @@
 """What the rules of sequences ask of the configuration: plans, their editors, and where edits are from."""
 
 from aftershock.config.sequences import editors_of_plan, models_of_plan, plans_of
+from aftershock.costs.sharding import ranges_among
+from aftershock.datasets.table import BEFORE, PLACES
 from aftershock.experiments.sequences.plan import Plan
 
 PLANS = plans_of(config)
@@ -19,6 +21,7 @@ SEQUENCES = [
 wildcard_constraints:
     plan=any_of(PLANS),
     order=r"\d+",
+    place=any_of(PLACES),
     checkpoints=r"\d{5}-\d{5}",
 
 
@@ -109,6 +112,17 @@ def quota_among(wildcards):
     """The test cases of a dataset that are measured among a plan's edits."""
     among = PLANS[wildcards.plan]["cases"]
     return among["quota"] if among else 0
+
+
+def places_among(plan):
+    """Where unrelated edits stand around cases: before, between, after."""
+    return [place for place in PLACES if PLANS[plan]["cases"][place]]
+
+
+def log_before(wildcards):
+    """The log that cases start from, where edits come before theirs."""
+    folder = "results/{kg}/{model}/sequences/{plan}/{editor}/o{order}/log".format(**wildcards)
+    return folder if wildcards.place == BEFORE else []
 
 
 # --- editing and probing ----------------------------------------------------------------------------------

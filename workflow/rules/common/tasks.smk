@@ -100,13 +100,19 @@ def judge_settings(wildcards):
     return {name: value for name, value in judge.items() if name != "tasks"}
 
 
-def judged_of_run():
-    """The verdicts of the judge on the tasks that it is given; none without a judge."""
+def judged_tasks(plan):
+    """The tasks of a plan whose answers are judged; none without a judge."""
     judge = config["abilities"]["judge"]
     return [
+        task for task in plan_tasks(plan) if judge and task in judge["tasks"] and TASKS[task].kind == "generate"
+    ]
+
+
+def judged_of_run():
+    """The verdicts of the judge on the tasks that it is given, those of each sequence together."""
+    return [
         f"results/{KG}/{each['model']}/sequences/{each['plan']}/{each['editor']}/o{each['order']}/judged/{task}/{group}.parquet"
-        for each in (SEQUENCES if judge else ())
-        for task in plan_tasks(each["plan"])
-        if task in judge["tasks"] and TASKS[task].kind == "generate"
+        for each in SEQUENCES
+        for task in judged_tasks(each["plan"])
         for group in checkpoint_groups(each["plan"])
     ]

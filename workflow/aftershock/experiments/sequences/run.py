@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from aftershock.requests import EditRequest, Query
 from aftershock.tables.sequences import SEQUENCE_EDITS
 
 NOT_FINITE = "the weights are not finite after it"
+NO_NUMBERS = "the model's outputs are no numbers after it"
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,10 @@ def run_sequence(
 ) -> None:
     """Make the turns that are not in the log yet, and write them.
 
-    `every` is the number of turns from one look at the perplexity of a text to the next; 0 for none. The
-    sequence ends where weights would not be finite; a turn that fails otherwise changes nothing.
+    `every` is the number of turns from one look at the perplexity of a text to the next; 0 for none. It is
+    also looked at where a checkpoint is reached. After every turn the weights have to be finite, and the
+    edits' own prompts to have probabilities: else the sequence ends, and what was made so far is kept. A turn
+    that fails otherwise changes nothing.
     """
     if writer.manifest.finished:
         return
@@ -112,7 +115,8 @@ def run_sequence(
         asked = [edits[i - 1] for i in turn.positions]
         made = make_turn(editor, [edit.request for edit in asked], state, memory)
         state, memory = made.state, made.memory
-        writer.add(turn, made.delta, watch.rows(turn, asked, made))
+        made, rows = watch.look(turn, asked, made)
+        writer.add(turn, made.delta, rows)
         if made.broken:
             ahead = [turn] if turn.is_fresh and turn.checkpoint else turns[turn.number - 1 :]
             told = f"{made.reason} (edit {turn.positions[-1]} of the sequence)"
@@ -185,11 +189,15 @@ class Watch:
         self._text = [Query(prompt, rest) for prompt, rest in own_texts(lm)] if every else []
         self._unedited = mean_nll(score(lm, self._text)) if self._text else None
 
-    def rows(self, turn: Turn, edits: Sequence[SequenceEdit], made: MadeTurn) -> list[dict[str, Any]]:
-        """Return SEQUENCE_TELEMETRY rows of a turn."""
+    def look(
+        self, turn: Turn, edits: Sequence[SequenceEdit], made: MadeTurn
+    ) -> tuple[MadeTurn, list[dict[str, Any]]]:
+        """Return a turn, which is broken where outputs are no numbers, and its SEQUENCE_TELEMETRY rows."""
         looks = bool(self._text) and (turn.checkpoint is not None or turn.number % self.every == 0)
         queries = [Query(edit.request.text, edit.request.target_new) for edit in edits]
         found = score(self.lm, queries + (self._text if looks else []), made.state)
+        if not made.broken and any(math.isnan(s.logprob) for s in found):
+            made = replace(made, broken=True, reason=NO_NUMBERS)
         of_turn = {
             "turn": turn.number,
             "steps": made.steps,
@@ -203,7 +211,7 @@ class Watch:
             "unedited_nll": self._unedited,
             "reason": made.reason,
         }
-        return [
+        rows = [
             {
                 "position": position,
                 "edit_id": edit.edit_id,
@@ -213,6 +221,7 @@ class Watch:
             }
             for position, edit, s in zip(turn.positions, edits, found, strict=False)
         ]
+        return made, rows
 
 
 def logprob_of(found: Score) -> float:

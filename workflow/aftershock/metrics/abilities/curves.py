@@ -54,9 +54,8 @@ def curves(
 ) -> pd.DataFrame:
     """Return CURVES of `runs`, whose SEQUENCE_SCORES and SEQUENCE_HEALTH belong to them one by one.
 
-    `unrelated` has, also by run, the scores of cases with unrelated edits around them: the columns KEYS, with
-    a metric and `:before`, `:between` or `:after`, where those edits stand, as the measure, and `all` as the
-    age. The mean over orders is left out at a checkpoint that one of them did not reach.
+    `unrelated` has, also by run, AMONG_SCORES of cases with unrelated edits around them. The mean over orders
+    is left out at a checkpoint that one of them did not reach.
     """
     parts = []
     others = unrelated or [pd.DataFrame(columns=KEYS)] * len(runs)
