@@ -1,5 +1,6 @@
 # make demo     the offline demo, from nothing to results/report/index.html
-# make test     the tests
+# make test     the tests; make test-thorough  the same over all families, methods and variants, which takes much longer
+# make site     the documentation as a site, in site/; warnings are errors
 # make lint     style, types, dead code, citations and stray files, in less than a minute; see CONTRIBUTING.md
 #
 # These call the subcommands of `aftershock`, whose options go into ARGS; docs/command.md describes them:
@@ -24,7 +25,7 @@ PIP = $(VENV)/bin/python -m pip install $(PIP_ARGS) -c constraints.txt
 AFTERSHOCK = @PYTHONPATH=workflow $(VENV)/bin/python -m aftershock
 PLACE = $(if $(PROFILE),--profile $(PROFILE),--cores $(CORES))
 
-.PHONY: demo run datasets verify resume status why plan queries validate convert manifest export list add-model test slurm-test check-method golden bench gpu-check lint environment
+.PHONY: site demo run datasets verify resume status why plan queries validate convert manifest export list add-model test test-thorough slurm-test check-method golden bench gpu-check lint environment
 
 demo run datasets verify: environment
 	$(AFTERSHOCK) $@ $(CONFIG) $(PLACE) $(ARGS)
@@ -33,10 +34,13 @@ resume status why plan queries validate convert manifest export list add-model: 
 	$(AFTERSHOCK) $@ $(CONFIG) $(ARGS)
 
 # Empty: what Python compiles is kept, or each of the many processes that tests start would compile it again.
-test slurm-test: export PYTHONDONTWRITEBYTECODE =
+test test-thorough slurm-test: export PYTHONDONTWRITEBYTECODE =
 
 test: environment
 	$(VENV)/bin/python -m pytest -n $(CORES) $(PYTEST_ARGS)
+
+test-thorough: environment
+	$(VENV)/bin/python -m pytest -n $(CORES) -m "not slow and not slurm and not cluster and not real" $(PYTEST_ARGS)
 
 slurm-test: environment
 	$(VENV)/bin/python -m pytest -m "cluster or slurm" $(PYTEST_ARGS) tests/slurm
@@ -54,6 +58,9 @@ bench: environment
 
 gpu-check: environment
 	$(VENV)/bin/python tests/benchmarks/gpu_check.py $(ARGS)
+
+site: environment
+	PYTHONPATH=workflow NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 
 TRACKED = git ls-files -z --
 WITHOUT_RECORDS = ':!tests/faults' ':!*.svg'

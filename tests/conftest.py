@@ -30,15 +30,16 @@ GROUPS = {
         "test_report",
         "test_reported",
     ),
-    "contract": ("test_context", "test_contract", "test_retrieval"),
+    "contract": ("test_context", "test_contract", "test_retrieval", "test_task_engines"),
     "planned": ("test_known", "test_plan", "test_workflow"),
+    "sequences": ("test_abilities", "test_collapse", "test_page_sequences", "test_sequence_curves"),
     "slice": ("test_kg_slice", "test_kg_sources", "test_splits"),
 }
-"""Files whose tests use what is made once: simulated runs, a model that knows facts, a plan, a store."""
+"""Files that use what is made once: simulated runs and sequences, a model that knows facts, a plan."""
 GROUP_OF = {file: group for group, files in GROUPS.items() for file in files}
 LONGEST = (
-    *("simulated", "slice", "contract", "planned", "test_verify", "test_runs", "test_benchmarks"),
-    *("test_families", "test_patches", "test_paraphrases_runs"),
+    *("simulated", "contract", "test_runs", "planned", "test_verify", "sequences", "slice"),
+    *("test_benchmarks", "test_patches", "test_paraphrases_runs"),
 )
 """Groups that start first, so that at the end no process waits long for another."""
 

@@ -5,11 +5,13 @@ be another copy than the one beside these tests.
 """
 
 import atexit
+import gc
 import json
 import os
 import subprocess
 import sys
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -69,6 +71,9 @@ def main() -> None:
     import yaml  # noqa: F401
 
     snakemake.cli.get_argument_parser()  # which looks for plugins
+    for late in ("nbformat", "smart_open"):  # most of what a dry run takes
+        import_module(late)
+    gc.freeze()  # processes that start here search only what they make for garbage
     for line in sys.stdin:
         child = os.fork()
         if not child:

@@ -41,7 +41,7 @@ def taught() -> LanguageModel:
     optimizers = Muon(inner, RATE, 0.01), torch.optim.AdamW(rest, RATE, weight_decay=0.01)
     draw = random.Random(0)
     for step in range(STEPS):
-        rows = [_lesson(tokenizer, draw) for _ in range(ROWS)]
+        rows = [_lesson(draw) for _ in range(ROWS)]
         width = max(len(ids) for ids, _ in rows)
         ids = torch.tensor([row + [0] * (width - len(row)) for row, _ in rows])
         labels = torch.tensor([row + [-100] * (width - len(row)) for _, row in rows])
@@ -53,7 +53,13 @@ def taught() -> LanguageModel:
     return LanguageModel(model.double(), tokenizer)
 
 
-def _lesson(tokenizer, draw: random.Random) -> tuple[list[int], list[int]]:
+@cache
+def _ids(text: str) -> list[int]:
+    """Token ids of a text, of which lessons have few."""
+    return small_tokenizer()(text, add_special_tokens=False)["input_ids"]
+
+
+def _lesson(draw: random.Random) -> tuple[list[int], list[int]]:
     """Token ids of some statements, of which later ones take up earlier ones, and what is to be predicted."""
     said: dict[str, str] = {}
     ids: list[int] = []
@@ -68,7 +74,7 @@ def _lesson(tokenizer, draw: random.Random) -> tuple[list[int], list[int]]:
         if place:
             prompt = " " + prompt
         for text, wanted in ((prompt, False), (target, not invented), (".", False)):
-            more = tokenizer(text, add_special_tokens=False)["input_ids"]
+            more = _ids(text)
             ids += more
             labels += more if wanted else [-100] * len(more)
     return ids, labels

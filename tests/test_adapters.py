@@ -19,6 +19,7 @@ from aftershock.lm.scoring import score, score_states
 from aftershock.lm.texts.tokens import encode_pairs, locate
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query
+from tiers import repeated, some
 from tiny import CITIES, NAMES, ROUNDING, TEMPLATES, low_rank, tiny
 from toy_deltas import Preface, adapters, nudge, router
 
@@ -46,7 +47,7 @@ def assert_scored(lm: LanguageModel, states: Sequence[State], atol: float) -> li
     return [[s.logprob for s in scores] for scores in found]
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gptj", "mistral"])
+@pytest.mark.parametrize("family", some(["gpt2", "gptj", "mistral"], ["mistral"]))
 def test_other_kinds_are_scored_as_one_text_alone(family, monkeypatch):
     lm = tiny(family)
     states = adapters(lm)
@@ -78,7 +79,7 @@ def test_order_and_company_do_not_matter_to_other_kinds(monkeypatch):
         assert [s.logprob for s in alone] == pytest.approx([found[q].logprob for q in chosen], abs=1e-9), name
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("family", ["gpt2", repeated("llama")])
 def test_other_kinds_hold_for_a_whole_continuation(family, monkeypatch):
     lm = tiny(family)
     monkeypatch.setattr(generation, "BATCH_ROWS", 4)

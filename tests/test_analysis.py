@@ -15,6 +15,7 @@ from aftershock.metrics.summary import summarise
 from aftershock.tables.runs import SCORES
 from benchmarks import certainty
 from simulate import EDITORS, failed, scores_of, simulate
+from tiers import repeated, some
 
 QUICK = Statistics(resamples=200, permutations=199)
 PART = ("ft", "rome", "memit")
@@ -70,7 +71,7 @@ def sound(dataset):
     return tables_of(**study_of(dataset))
 
 
-@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("dataset", some(DATASETS, ["reverse", "round_easy"]))
 def test_a_study_has_all_tables(dataset):
     found = sound(dataset)
     summary, comparisons, stable = (found[name] for name in ("summary", "comparisons", "stability"))
@@ -99,7 +100,7 @@ def test_the_strict_level_of_a_breakdown_is_the_strict_subset():
         assert both[column].to_numpy() == pytest.approx(both[f"{column}_summary"].to_numpy(), nan_ok=True)
 
 
-@pytest.mark.parametrize("dataset", ["composite", "round_easy"])
+@pytest.mark.parametrize("dataset", ["composite", repeated("round_easy")])
 def test_an_editor_that_failed_on_all_cases_is_shown_as_that(dataset):
     found = tables_of(**study_of(dataset, broken=["rome"]))
     name = "conflict_magnitude" if dataset == "composite" else "distortion"
@@ -117,8 +118,9 @@ def test_an_editor_that_failed_on_all_cases_is_shown_as_that(dataset):
     assert seeds.loc[("rome", name, "all"), "note"] == "no case has a value for every seed"
 
 
-@pytest.mark.parametrize("n", [0, 1])
-@pytest.mark.parametrize("dataset", ["coverage", "round_hard"])
+@pytest.mark.parametrize(
+    ("dataset", "n"), [("coverage", 0), ("round_hard", 1), repeated("coverage", 1), repeated("round_hard", 0)]
+)
 def test_no_case_and_a_single_case(dataset, n):
     found = tables_of(**study_of(dataset, n, PART[:2]))
     assert (found["summary"]["n"] <= n).all()
@@ -150,7 +152,7 @@ def test_scores_of_a_case_that_the_dataset_does_not_have_are_named():
 
 
 def test_the_seed_decides_and_the_order_of_rows_does_not():
-    study = study_of("composite", 40, PART[:2], seeds=(0, 1))
+    study = study_of("composite", 20, PART[:2], seeds=(0, 1))
     first = tables_of(**study)
     rng = np.random.default_rng(0)
     shuffled = dict(study)

@@ -19,11 +19,12 @@ from aftershock.lm.texts.tokens import encode_pairs, locate, locate_pairs
 from aftershock.page.beginnings import SINK, sink_remark, told
 from aftershock.requests import EditRequest, Query
 from editing import STRONG
+from tiers import of_families, once_each
 from tiny import FAMILIES, NAMES, TEXTS, in_turn, moments, next_log_probs, tiny, written
 from tokenizers_here import MAKERS, tokenizer_of
 
 every_kind = pytest.mark.parametrize("kind", MAKERS)
-every_family = pytest.mark.parametrize("family", FAMILIES)
+every_family = pytest.mark.parametrize("family", of_families(FAMILIES))
 OWN = {"roberta": "<s>", "llama3": "<s>", "metaspace": "<s>", "nmt": "<s>", "llama2": "<s>", "gemma": "<s>"}
 OWN |= {"no words": "<s>"}
 """The token that each of these puts in front by itself; the other tokenizers put none there."""
@@ -129,7 +130,7 @@ def test_scores_continuations_and_moments_are_those_of_ids_with_the_token_in_fro
     assert torch.allclose(found.matrix, (k.T @ k / len(k)).float(), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("method", "family"), in_turn(STRONG))
+@pytest.mark.parametrize(("method", "family"), once_each(in_turn(STRONG)))
 def test_a_subject_of_one_token_that_opens_a_text_is_edited_behind_the_token(method, family):
     lm = begun(tiny(family), "bos")
     request = EditRequest("{} of", " in", "Oslo")  # a word of the tokenizer's

@@ -13,6 +13,7 @@ from benchmarks.bench import main
 from benchmarks.measure import Clock, cost
 from benchmarks.plain import Plain
 from benchmarks.tasks import EDITS, SCORES, difference, task
+from tiers import repeated
 
 
 @pytest.fixture(scope="module")
@@ -20,14 +21,15 @@ def lm():
     return models.build(models.SIZES["stub"])
 
 
-def test_every_method_is_measured_and_the_paper_is_projected(tmp_path, capsys):
+@pytest.mark.parametrize("precisions", [("strict",), repeated(("strict", "bf16"))])
+def test_every_method_is_measured_and_the_paper_is_projected(tmp_path, capsys, precisions):
     options = ["--models", "stub", "--quick", "--batches", "1,3", "--out", str(tmp_path), "--project"]
-    assert main([*options, "--precision", "strict,bf16"]) == 0
+    assert main([*options, "--precision", ",".join(precisions)]) == 0
     out = capsys.readouterr().out
     (table,) = [pd.read_csv(path) for path in tmp_path.glob("*.csv")]
     rows = table[table["B"].notna()]
     assert set(rows["method"]) == {*EDITS, *SCORES}
-    assert len(rows) == 2 * 2 * len({*EDITS, *SCORES})
+    assert len(rows) == len(precisions) * 2 * len({*EDITS, *SCORES})
     for column in ("plain_per_s", "engine_per_s", "ratio", "plain_mib", "engine_mib", "engine_tflops"):
         assert (rows[column] > 0).all(), column
     strict = rows[rows["precision"] == "strict"]
@@ -41,7 +43,7 @@ def test_every_method_is_measured_and_the_paper_is_projected(tmp_path, capsys):
     parts = {row["part"] for row in found["paper"]}
     assert {"ft: 28500 edits", "mle: 19600 targets", "mend: 63600 scorings", "training: 100000"} <= parts
     assert {"verification: 24000 scorings", "moments: 12800", "all"} <= parts
-    assert "bf16" in out
+    assert all(precision in out for precision in precisions)
     assert torch.__version__ in out
 
 
@@ -123,6 +125,7 @@ def test_hours_are_counts_over_rates():
     assert hours.loc["all", "engine"] == pytest.approx(hours["engine"].iloc[:-1].sum())
 
 
+@pytest.mark.thorough
 def test_the_way_from_observations_to_tables_is_measured(tmp_path, capsys, monkeypatch):
     folder = tmp_path / "runs"
     monkeypatch.chdir(tmp_path)
@@ -173,10 +176,11 @@ def test_turns_of_edits_are_counted_and_both_solves_agree(capsys):
     assert "stub-llama 3x16" in capsys.readouterr().out
 
 
-def test_sequences_of_edits_and_both_forms_of_alphaedit_are_measured(capsys):
+@pytest.mark.parametrize("methods", ["alphaedit", repeated("memit,encore,alphaedit")])
+def test_sequences_of_edits_and_both_forms_of_alphaedit_are_measured(capsys, methods):
     options = ["--model", "stub", "--edits", "12", "--batches", "1,4", "--width", "64", "--rounds", "1"]
-    made, forms = sequences.main([*options, "--methods", "memit,encore,alphaedit"])
-    assert made["batch"].tolist() == [1, 4] * 3
+    made, forms = sequences.main([*options, "--methods", methods])
+    assert made["batch"].tolist() == [1, 4] * len(methods.split(","))
     assert (made["per_minute"] > 0).all()
     # of each of two layers a matrix and some keys
     assert (made["memory_mib"] < 2 * (64 + 64 / SHARE) * 64 * 8 / 2**20 + 1e-9).all()

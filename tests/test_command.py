@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+import started
 from aftershock import project
 from aftershock.command import errors, files
 from aftershock.command.app import main
@@ -20,9 +21,19 @@ from aftershock.command.files import find_configs, snakemake_arguments
 from aftershock.datasets.table import DATASETS
 from aftershock.editors.methods import find_methods
 from aftershock.schema import faults, read_schema
+from gguf_writing import write_gguf
+from loopback import loopback_hub
 from tiny import tiny
 
 ROOT = Path(__file__).parents[1]
+STUDIES = {
+    "laptop": "study: mine\n",
+    "list": "- 1\n",
+    "broken": "seeds: [1\n",
+    "models": "models: [gpt2-lx]\n",
+    "key": "sead: [1]\n",
+    "gguf": "models: [odd]\n",
+}
 
 
 @pytest.fixture
@@ -60,23 +71,80 @@ def call(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_pat
             "'nowhere' is no folder, no GGUF file (*.gguf) and no owner/name",
         ),
         (["add-model", "nobody/nothing"], "nobody/nothing at revision main cannot be fetched"),
+        (["plan", "my studies/laptop.yml"], "did you mean 'my studies/laptop.yaml'?"),
+        (["plan", "my studies/list.yaml"], "my studies/list.yaml: expected keys and values, found [1]"),
+        (["queries", "my studies/broken.yaml"], "my studies/broken.yaml is not YAML: "),
+        (
+            ["plan", "my studies/models.yaml"],
+            "models: 'gpt2-lx' has no file resources/models/gpt2-lx.yaml; did",
+        ),
+        (["plan", "my studies/key.yaml"], "sead: unknown key; did you mean"),
+        (["plan", "laptop", "--gpu", "h100"], "device 'h100' is unknown; did you mean"),
+        (["demo", "--profile", "slrum"], "there is no profile 'slrum'; did you mean 'slurm'?"),
+        (
+            ["add-model", "odd.gguf", "--name", "other"],
+            "odd.gguf has the architecture 'odd'; those that can be read from GGUF are",
+        ),
+        (["add-model", "mine.yaml/none.gguf"], "there is no file 'mine.yaml/none.gguf'"),
+        (["queries", "pitfalls", "--to", "mine.yaml"], "mine.yaml cannot be used: file exists"),
+        (["plan", "my studies/gguf.yaml"], "source.gguf: odd.gguf has the architecture 'odd', of which no"),
     ],
 )
 def test_what_cannot_work_is_one_message_and_status_2(
     call: Callable, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "mine.yaml").write_text("seeds: [1]\n")
+    (tmp_path / "my studies").mkdir()
+    for name, text in STUDIES.items():
+        (tmp_path / "my studies" / f"{name}.yaml").write_text(text)
+    (tmp_path / "resources" / "models").mkdir(parents=True)
+    (tmp_path / "resources" / "models" / "odd.yaml").write_text("source: {gguf: odd.gguf}\nn_layers: 2\n")
+    write_gguf(tmp_path / "odd.gguf", architecture="odd")
     code, out, err = call(*arguments)
     assert (code, out) == (2, "")
+    assert err.startswith(("aftershock ", "Usage: "))
     assert message in err
 
 
-def test_a_wheel_without_snakemake_says_what_to_install(call: Callable, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [["demo", "--dry-run"], ["run", "laptop", "--profile", "slurm"], ["resume"], ["verify"], ["plan"]],
+)
+def test_a_wheel_without_snakemake_says_what_to_install(call: Callable, monkeypatch, arguments) -> None:
     monkeypatch.setattr(errors, "find_spec", lambda name: None)
     monkeypatch.setattr(project, "IN_CHECKOUT", False)
-    code, _, err = call("demo", "--dry-run")
-    assert code == 2
+    code, out, err = call(*arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
     assert 'pip install "aftershock[workflow]"' in err
+
+
+def test_a_model_that_the_hub_does_not_have_is_named(call: Callable, monkeypatch) -> None:
+    with loopback_hub() as hub:
+        hub.stand_in(monkeypatch)
+        code, _, err = call("add-model", "owner/nothing")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "owner/nothing at revision main cannot be fetched: the Hub has no such repository" in err
+
+
+def test_a_study_elsewhere_is_run_from_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "my studies").mkdir()
+    (tmp_path / "here").mkdir()
+    for name, text in STUDIES.items():
+        (tmp_path / "my studies" / f"{name}.yaml").write_text(text)
+    environment = {"PYTHONPATH": str(ROOT / "workflow")}
+
+    def run(name: str) -> subprocess.CompletedProcess:
+        study = str(tmp_path / "my studies" / f"{name}.yaml")
+        return started.module("aftershock", tmp_path / "here", "run", study, "--dry-run", **environment)
+
+    sound = run("laptop")
+    assert sound.returncode == 0, sound.stderr
+    assert "results/report/mine/index.html" in sound.stdout + sound.stderr
+    wrong = run("models")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr.startswith(
+        "aftershock run: 1 error in the configuration or in resources/:\n  models: 'gpt2-lx'"
+    )
 
 
 def test_demo_makes_the_files_that_are_named(call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,11 @@ def project(tmp_path: Path) -> Path:
 def test_a_graph_that_nothing_reads_is_not_asked_where_it_is(project, source, lacks):
     graphs = yaml.safe_load(CONFIG)["kgs"] | {"other": {"source": source, "namespace": "world"}}
     check_config({**yaml.safe_load(CONFIG), "kgs": graphs}, project)
-    assert f"kgs.other.{lacks}: missing" in "\n".join(errors(project, kgs=graphs, mend={"kg": "other"}))
+    untrained = {"kgs": graphs, "mend": {"kg": "other"}}  # by which no editor is trained
+    check_config({**yaml.safe_load(CONFIG), **untrained}, project)
+    trained = {"mend": {"method": "mend"}}
+    found = errors(project, kgs=graphs, mend={"kg": "other"}, editors=trained)
+    assert f"kgs.other.{lacks}: missing" in "\n".join(found)
     assert f"kgs.other.{lacks}: missing" in "\n".join(errors(project, kgs=graphs, kg="other"))
 
 

@@ -24,10 +24,13 @@ from benchmarks.measure import Clock
 from benchmarks.tasks import EDITS, no_early_stop, observed, task
 from configured import study
 from editing import SETTINGS, built
+from tiers import of_methods, some
 
 SIZE = models.SIZES["tiny"]
 CONFIG, MODELS = study()
 MODEL = MODELS["demo-4x128"]
+ESTIMATED = sorted(name for name, found in find_methods().items() if found.method.cost)
+"""Methods that name an estimate of their own; others are taken for passes over their requests."""
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +72,15 @@ def generic(lm, method):
     return SimpleNamespace(settings=settings, editor=editor, requests=models.DRAWN.requests(6))
 
 
-@pytest.mark.parametrize("method", sorted(find_methods()))
-@pytest.mark.parametrize(("cases", "factor"), [(1, 1.25), (6, 1.5)])
+ALONE = [(method, 1, 1.25) for method in ESTIMATED]
+OF_EACH_KIND = {method_of(case[0]).method.cost: case for case in ALONE}
+"""One method of each kind of cost."""
+
+
+@pytest.mark.parametrize(
+    ("method", "cases", "factor"),
+    [*some(ALONE, OF_EACH_KIND.values()), *of_methods((method, 6, 1.5) for method in ESTIMATED)],
+)
 def test_products_of_an_edit_are_those_that_are_counted(lm, method, cases, factor):
     done = editor_of(lm, method)
     requests = done.requests[:cases]

@@ -27,6 +27,7 @@ from families import (
     instances_of,
     scores_of,
 )
+from tiers import repeated
 
 ROOT = Path(__file__).parents[1]
 STAGE = {"code": "c" * 64, "config": "d" * 64, "versions": {"python": "3.11"}}
@@ -228,7 +229,7 @@ def test_rules_of_which_nothing_was_kept_are_counted_all_the_same(tmp_path: Path
     save(draw_dataset(data, "tiny", settings), tmp_path, "reverse")
 
 
-@pytest.mark.parametrize("dataset", ["coverage", "reverse", "round_hard"])
+@pytest.mark.parametrize("dataset", ["coverage", repeated("reverse"), "round_hard"])
 def test_a_dataset_has_a_figure(dataset: str, tmp_path: Path) -> None:
     data = built(dataset)
     for folder in (tmp_path / "once", tmp_path / "twice"):
@@ -241,7 +242,7 @@ def test_a_dataset_has_a_figure(dataset: str, tmp_path: Path) -> None:
     assert ("released files" in drawn) == dataset.startswith("round")
 
 
-@pytest.mark.parametrize("dataset", ["reverse", "round_hard"])
+@pytest.mark.parametrize("dataset", [repeated("reverse"), "round_hard"])
 def test_a_dataset_without_a_case_is_described_all_the_same(dataset: str, tmp_path: Path) -> None:
     data = built(dataset, quotas={"test": {dataset: 9}, "dev": {}, "train": {}})
     nothing = data.instances.assign(kept=False), data.scores.iloc[:0]

@@ -19,6 +19,7 @@ USED_BY = {
         *("generate_until", "has_*_docs", "higher_is_better", "loglikelihood*", "_loglikelihood_tokens"),
         *("disable_tqdm", "process_results", "test_docs", "tok_encode", "VERSION"),
     ],
+    "mkdocs and griffe": ["on_files", "on_instance"],
     "Python": ["__dir__", "__getattr__"],
     "pytest and xdist": ["_split_scope", "loadscopereorder", "pytestmark", "pytest_*"],
     "Snakemake": ["is_producer", "products", "remove_existing_output"],

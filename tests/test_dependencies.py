@@ -22,6 +22,8 @@ RUN_NOT_IMPORTED = {
     "accelerate",
     "fastapi",
     "hatchling",
+    "mkdocs-material",
+    "mkdocstrings",
     "mypy",
     "opentelemetry-api",
     "pip",

@@ -1,6 +1,7 @@
 """Files, modules and names that documents, docstrings and comments cite exist."""
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,12 @@ import pytest
 import citations
 from citations import ROOT, Passage
 
-FILES = citations.tracked(*citations.CODE, "*.md", "containers/*")
-PASSAGES = [passage for file in FILES for passage in citations.passages(file)]
+
+@cache
+def cited() -> list[Passage]:
+    """Return all text for readers."""
+    files = citations.tracked(*citations.CODE, "*.md", "containers/*")
+    return [passage for file in files for passage in citations.passages(file)]
 
 
 def missing(
@@ -31,19 +36,19 @@ def none_of(found: list[str]) -> None:
 
 
 def test_links_resolve() -> None:
-    none_of(missing(PASSAGES, citations.links, citations.link_resolves))
+    none_of(missing(cited(), citations.links, citations.link_resolves))
 
 
 def test_files_that_are_named_are_there() -> None:
-    none_of(missing(PASSAGES, citations.paths, citations.path_resolves))
+    none_of(missing(cited(), citations.paths, citations.path_resolves))
 
 
 def test_modules_that_are_named_are_there() -> None:
-    none_of(missing(PASSAGES, citations.modules, lambda _, name: citations.module_resolves(name)))
+    none_of(missing(cited(), citations.modules, lambda _, name: citations.module_resolves(name)))
 
 
 def test_names_in_backticks_are_in_the_code() -> None:
-    none_of(missing(PASSAGES, citations.names, lambda _, name: citations.name_resolves(name)))
+    none_of(missing(cited(), citations.names, lambda _, name: citations.name_resolves(name)))
 
 
 def test_guides_of_packages_name_what_these_hold() -> None:
@@ -51,12 +56,12 @@ def test_guides_of_packages_name_what_these_hold() -> None:
 
 
 def test_settings_that_documents_show_are_there() -> None:
-    documents = [passage for passage in PASSAGES if passage.file.suffix == ".md"]
+    documents = [passage for passage in cited() if passage.file.suffix == ".md"]
     none_of(missing(documents, citations.settings, lambda _, key: citations.key_resolves(key)))
 
 
 def test_make_targets_are_there() -> None:
-    none_of(missing(PASSAGES, citations.make_targets, lambda _, name: name in citations.targets()))
+    none_of(missing(cited(), citations.make_targets, lambda _, name: name in citations.targets()))
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 """Edit logs: damaged, of others, written by two, killed and resumed; and their size."""
 
+import multiprocessing
+import os
 import random
 import signal
-from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
-from subprocess import Popen
 
 import numpy as np
 import pandas as pd
@@ -167,55 +168,52 @@ def test_a_log_is_moved_whole_and_leftovers_of_others_go(tmp_path):
     assert same(opened(target), opened(target))
 
 
-HOLD = """
-import sys
-sys.path.insert(0, {tests!r})
-from pathlib import Path
-from sequenced import *
-with writing(Path({folder!r}), IDENTITY, {{}}):
-    print("held", flush=True)
-    input()
-"""
-TESTS = str(Path(__file__).parent)
+FORK = multiprocessing.get_context("fork")  # whose processes have imported everything
 
 
-def test_a_second_writer_is_refused_and_told_of_the_first(tmp_path, python: Callable[..., Popen]):
-    first = python(HOLD.format(tests=TESTS, folder=str(tmp_path / "log")))
-    assert first.stdout.readline() == "held\n"
+def hold(folder: Path, pipe: Connection) -> None:
+    """Hold a log until told to end."""
+    with writing(folder, IDENTITY, {}):
+        pipe.send("held")
+        pipe.recv()
+
+
+def test_a_second_writer_is_refused_and_told_of_the_first(tmp_path):
+    pipe, other = FORK.Pipe()
+    first = FORK.Process(target=hold, args=(tmp_path / "log", other))
+    first.start()
+    assert pipe.recv() == "held"
     with (
         pytest.raises(ValueError, match=rf"another run is working in {tmp_path}/log/: process {first.pid}"),
         writing(tmp_path / "log", IDENTITY, {}),
     ):
         pass
-    first.communicate("\n", timeout=DEADLINE)
+    pipe.send("end")
+    first.join(DEADLINE)
     with writing(tmp_path / "log", IDENTITY, {}) as writer:
         assert writer.turns == 0
 
 
 # --- interruptions -----------------------------------------------------------------------------------------
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, {tests!r})
-from pathlib import Path
-import torch
-from sequenced import *
-from tiny import tiny
-torch.set_num_threads(1)
-with writing(Path({folder!r}), IDENTITY, {{}}) as writer:
-    close, closed = writer.close_chunk, []
-    def kill(*given):
-        if closed:
-            os.kill(os.getpid(), signal.SIGKILL)
-        closed.append(close(*given))
-    writer.close_chunk = kill
-    run_sequence(Faulty(tiny(), {{}}), edits(5), plan(0, 2, 3, 5).turns, writer, 1)
-"""
+def killed(folder: Path) -> None:
+    """Make a sequence of five edits and be killed at the end of its second chunk."""
+    with writing(folder, IDENTITY, {}) as writer:
+        close, closed = writer.close_chunk, []
+
+        def kill(*given):
+            if closed:
+                os.kill(os.getpid(), signal.SIGKILL)
+            closed.append(close(*given))
+
+        writer.close_chunk = kill
+        run_sequence(Faulty(tiny(), {}), edits(5), plan(0, 2, 3, 5).turns, writer, 1)
 
 
-def test_a_killed_sequence_goes_on_and_skips_no_edit(tmp_path, python: Callable[..., Popen]):
-    killed = python(KILLED.format(tests=TESTS, folder=str(tmp_path / "log")))
-    killed.communicate(timeout=2 * DEADLINE)
-    assert killed.returncode == -signal.SIGKILL
+def test_a_killed_sequence_goes_on_and_skips_no_edit(tmp_path):
+    process = FORK.Process(target=killed, args=(tmp_path / "log",))
+    process.start()
+    process.join(2 * DEADLINE)
+    assert process.exitcode == -signal.SIGKILL
     assert opened(tmp_path / "log").manifest.finished is False
     editor = Faulty(tiny(), {})
     editor.calls = (

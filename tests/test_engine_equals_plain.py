@@ -13,6 +13,7 @@ from aftershock.lm.optimisation import values
 from aftershock.lm.scoring import score
 from aftershock.requests import Query
 from benchmarks.plain import Plain
+from tiers import once_each
 from tiny import CITIES, in_turn, moments, requests, tiny, written
 
 WEIGHTS, SAME_DELTA, END_TO_END = 1e-6, 1e-9, 1e-5  # relative to the norm, and twice of log-probabilities
@@ -172,7 +173,7 @@ def trained_by(losses, where):
 
 
 # --- edits -------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("method", "family"), in_turn(METHODS))
+@pytest.mark.parametrize(("method", "family"), once_each(in_turn(METHODS)))
 def test_batches_of_cases_equal_cases_alone(method, family, monkeypatch):
     lm, wanted = lm_of(family), plain_edits(family, method)
     editor, (asked, _, _) = engine(monkeypatch, family, method), chosen(family, method)
@@ -185,7 +186,7 @@ def test_batches_of_cases_equal_cases_alone(method, family, monkeypatch):
         compare_edits(lm, found, found.delta, mine, [wanted[i] for i in order], (family, method, order))
 
 
-@pytest.mark.parametrize(("method", "family"), in_turn(METHODS))
+@pytest.mark.parametrize(("method", "family"), once_each(in_turn(METHODS)))
 def test_second_edits_equal_edits_of_edited_weights(method, family, monkeypatch):
     lm, wanted = lm_of(family), plain_edits(family, method, chained=True)
     editor = engine(monkeypatch, family, method)
@@ -200,7 +201,7 @@ def test_second_edits_equal_edits_of_edited_weights(method, family, monkeypatch)
 
 
 # --- scores ------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("method", "family"), in_turn(METHODS))
+@pytest.mark.parametrize(("method", "family"), once_each(in_turn(METHODS)))
 def test_scores_under_a_delta_equal_those_of_written_weights(method, family, monkeypatch):
     lm, asked = lm_of(family), requests(CASES)
     state = engine(monkeypatch, family, method).edit([[request] for request in asked]).delta

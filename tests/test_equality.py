@@ -10,7 +10,9 @@ from safetensors.numpy import save_file
 
 from aftershock.jobs.compare import compare_tables
 from aftershock.jobs.equality import _tables, compare_folders, main
+from aftershock.tables.abilities import CURVES
 from aftershock.tables.models import FACT_ANSWERS
+from aftershock.tables.report import RANKS
 from aftershock.tables.runs import OBSERVATIONS, PROBABILITIES, SCORES, TELEMETRY
 
 
@@ -164,6 +166,22 @@ def test_answers_in_parts_are_one_table(tmp_path: Path) -> None:
         FACT_ANSWERS.write(rows[i : i + 1], tmp_path / f"two/answers/facts.{i + 1}-of-2.parquet")
     report = compare_folders(tmp_path / "one", tmp_path / "two")
     assert [part.verdict for part in report.parts] == ["identical"]
+
+
+def test_rows_that_hold_times_do_not_count() -> None:
+    place = dict.fromkeys(("model", "plan", "editor", "order", "age"), "a")
+    rows = pd.DataFrame(
+        [place | {"measure": m, "checkpoint": 1, "value": 1.0} for m in ("survival", "seconds")]
+    )
+    rows = rows.reindex(columns=list(CURVES.columns))
+    slower = rows.assign(value=rows["value"].where(rows["measure"] != "seconds", 9.0))
+    assert verdict(rows, slower, CURVES) == "identical"
+    worse = rows.assign(value=rows["value"].where(rows["measure"] != "survival", 9.0))
+    assert verdict(rows, worse, CURVES) == "different"
+    ranks = pd.DataFrame([{"question": q, "value": 1.0} for q in ("write", "cost")])
+    ranks = ranks.assign(model="m", place="coverage", editor="rome").reindex(columns=list(RANKS.columns))
+    assert verdict(ranks, ranks.assign(value=[1.0, 2.0]), RANKS) == "identical"
+    assert verdict(ranks, ranks.assign(value=[2.0, 1.0]), RANKS) == "different"
 
 
 def test_tensors(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
 from aftershock.prompts import fill
 from aftershock.requests import Query
+from tiers import of_families
 from tiny import CITIES, FAMILIES, NAMES, TEMPLATES, TEXTS, dense, low_rank, tiny
 from toy_deltas import nudge, rows
 
@@ -38,7 +39,7 @@ def several(lm: LanguageModel) -> State:
     return (low_rank(lm, 0, 3), LowRank(first, U, V), low_rank(lm, 0, 3, rank=1, seed=4), rows(lm, 1))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", of_families(FAMILIES))
 def test_an_exported_model_says_what_the_deltas_say(family, tmp_path):
     lm = tiny(family, torch.float32)
     state = (*several(lm), dense(lm, 1, 3))
@@ -57,7 +58,7 @@ def test_an_exported_model_says_what_the_deltas_say(family, tmp_path):
     assert torch.allclose(theirs(input_ids=ids).logits.log_softmax(-1), mine, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", of_families(FAMILIES))
 def test_an_exported_adapter_says_what_the_deltas_say_in_peft(family, tmp_path):
     lm = tiny(family, torch.float32)
     state = several(lm)

@@ -13,6 +13,7 @@ from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
 from aftershock.lm.texts.tokens import encode_pairs, locate
 from aftershock.requests import EditRequest, Query
+from tiers import of_families
 from tiny import (
     FAMILIES,
     MORE,
@@ -39,7 +40,7 @@ def test_unknown_family_is_named():
         family_of("mamba")
 
 
-@every_family
+@pytest.mark.parametrize("family", of_families([*FAMILIES, *MORE]))
 def test_a_saved_model_is_loaded_as_it_was(family, tmp_path):
     lm = tiny(family, torch.float32)
     lm.model.save_pretrained(tmp_path)
@@ -153,7 +154,7 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize(("method", "family"), with_each(list(SETTINGS)))
+@pytest.mark.parametrize(("method", "family"), of_families(with_each(list(SETTINGS))))
 def test_an_edited_case(method, family):
     """Two unlike cases edited side by side: as if each had been written into the weights alone."""
     lm, first = tiny(family), EditRequest(TEMPLATES[0], "Dario", "Oslo")

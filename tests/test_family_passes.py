@@ -6,9 +6,10 @@ import torch
 from aftershock.lm.hooks import last_mlp_at, record_activations, start_after_layer
 from aftershock.lm.optimisation.prefix_cache import split_at_subject
 from aftershock.lm.texts.tokens import locate
+from tiers import of_families
 from tiny import FAMILIES, MORE, NAMES, ROUNDING, TEMPLATES, TEXTS, dense, low_rank, tiny, with_each, written
 
-every_family = pytest.mark.parametrize("family", [*FAMILIES, *MORE])
+every_family = pytest.mark.parametrize("family", of_families([*FAMILIES, *MORE]))
 
 
 @every_family
@@ -72,7 +73,7 @@ def test_the_last_mlp_can_be_computed_where_it_is_read(family):
     assert torch.allclose(found.gather(1, index)[kept], whole.gather(1, index)[kept], atol=ROUNDING[family])
 
 
-@pytest.mark.parametrize(("layer", "family"), with_each([0, 1]))
+@pytest.mark.parametrize(("layer", "family"), of_families(with_each([0, 1])))
 @torch.no_grad()
 def test_a_cut_pass_equals_a_whole_one(family, layer):
     """Groups of two texts, whose subjects stand anywhere, run from the subject on in two cases of a state."""
@@ -109,7 +110,7 @@ def test_a_cut_pass_equals_a_whole_one(family, layer):
             assert torch.allclose(seen["in", lm.projection(layer)][i, r], keys, atol=ROUNDING[family])
 
 
-@pytest.mark.parametrize(("layer", "family"), with_each([0, 1, 2]))
+@pytest.mark.parametrize(("layer", "family"), of_families(with_each([0, 1, 2])))
 @torch.no_grad()
 def test_a_cut_pass_with_vectors_inside_a_layer_equals_a_whole_one(family, layer):
     """One is added to what the layer's attention puts out, and its MLP sees it; another to what that does."""

@@ -21,6 +21,7 @@ from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.requests import Query
 from editing import make, singles
 from narrow import NarrowKernelError, NoNarrowKernels
+from tiers import of_methods
 from tiny import CITIES, NAMES, TEXTS, requests, tiny
 
 SIZES = {"n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 32, "vocab_size": 420}
@@ -62,7 +63,7 @@ def test_moments_scores_continuations_and_similarities():
         ModelEncoder(lm).within(CITIES)(CITIES[:2])
 
 
-@pytest.mark.parametrize("method", sorted(find_methods()))
+@pytest.mark.parametrize("method", of_methods(sorted(find_methods())))
 def test_edits(method):
     lm = tiny(dtype=torch.float32)
     editor = make(method, lm)

@@ -13,6 +13,7 @@ from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
 from aftershock.prompts import fill
 from aftershock.requests import Query
+from tiers import of_families
 from tiny import FAMILIES, NAMES, ROUNDING, TEMPLATES, dense, low_rank, tiny
 from toy_deltas import adapters, nudge, rows
 
@@ -26,7 +27,7 @@ def assert_same_bits(lm: LanguageModel, before: dict[str, Tensor]) -> None:
         assert torch.equal(before[name].view(torch.uint8), tensor.view(torch.uint8)), name
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", of_families(FAMILIES))
 def test_folded_weights_do_what_the_deltas_do_and_come_back_bit_for_bit(family):
     lm = tiny(family)
     state = (low_rank(lm, 0, 3), dense(lm, 1, 3), low_rank(lm, 0, 3, rank=1, seed=1), rows(lm, 1))

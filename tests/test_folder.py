@@ -1,6 +1,7 @@
 """A folder that cannot take what a run writes, and files with dates that cannot be."""
 
 import errno
+import json
 import os
 import subprocess
 import time
@@ -98,6 +99,27 @@ def test_a_launch_on_a_read_only_disk_is_one_line(disk: Path) -> None:
         "results/ is on a read-only disk. Run where it can be written, or move results/"
     )
     assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["demo"],
+        ["run", "laptop", "--dry-run"],
+        ["resume"],
+        ["add-model", "model"],
+        ["queries", "pitfalls", "--to", "q"],
+    ],
+)
+def test_a_command_that_may_not_write_is_one_line_and_status_2(disk: Path, arguments: list[str]) -> None:
+    config = {"model_type": "gpt2", "n_embd": 8, "n_layer": 2, "n_head": 2, "vocab_size": 50257}
+    (disk / "model").mkdir()
+    (disk / "model" / "config.json").write_text(json.dumps(config))
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    run = started.module("aftershock", disk, *arguments, PYTHONPATH=str(ROOT / "workflow"))
+    assert (run.returncode, run.stdout, run.stderr.count("\n")) == (2, "", 1)
+    assert run.stderr.startswith(f"aftershock {arguments[0]}: ")
+    assert "read-only" in run.stderr
 
 
 def test_a_file_from_the_future_is_named(tmp_path: Path) -> None:

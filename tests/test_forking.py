@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from aftershock.jobs import forking, patches
-from aftershock.jobs.forking import CLIENT, SERVER, can_fork, forking_interpreter
+from aftershock.jobs.forking import CLIENT, SERVER, forking_interpreter, kind_of_server
 from aftershock.jobs.forking.libraries import imported_libraries
+from aftershock.stage import VERSIONED
 from small_workflow import DEADLINE, LAUNCH, ROOT, SNAKEFILE, WORK, gone, kill_in_last, start
 
 SCRIPTS = ROOT / "workflow" / "scripts"
@@ -25,8 +26,8 @@ LIGHT_SERVER = f"""
 import runpy, sys
 del sys.path[0]
 server = runpy.run_path({str(SERVER)!r})
-server["serve_jobs"].__globals__["LIBRARIES"] = ("numpy",)
-server["serve_jobs"](int(sys.argv[1]))
+server["serve_jobs"].__globals__["LIBRARIES"] = {{"light": ("numpy",)}}
+server["serve_jobs"](int(sys.argv[1]), "light")
 """
 """The server, which imports next to nothing."""
 DESCRIBE = """
@@ -212,11 +213,31 @@ def test_a_server_ends_with_its_input(server: Popen) -> None:
 # --- in Snakemake -----------------------------------------------------------------------------------------
 
 
-def test_scripts_with_a_model_are_forked() -> None:
-    assert can_fork(str(SCRIPTS / "edit.py"))
-    assert can_fork(str(SCRIPTS / "baseline.py"))
-    assert not {"torch", "transformers"} & imported_libraries(str(SCRIPTS / "score.py"))
-    assert not can_fork(str(SCRIPTS / "score.py"))
+@pytest.mark.parametrize(
+    ("script", "kind"),
+    [
+        ("edit", "models"),
+        ("baseline", "models"),
+        ("score", "tables"),
+        ("figures", "tables"),
+        ("make_world", None),
+    ],
+)
+def test_a_script_is_forked_from_the_server_with_its_libraries(script: str, kind: str | None) -> None:
+    assert kind_of_server(str(SCRIPTS / f"{script}.py")) == kind
+
+
+def test_no_server_has_a_library_that_a_script_of_its_kind_might_lack() -> None:
+    """A stage notes the version of each library that is there."""
+    code = """
+import runpy, sys
+server = runpy.run_path(sys.argv[1])
+server["import_libraries"](sys.argv[2])
+print(*sorted(set(sys.argv[3:]) & set(sys.modules)))
+"""
+    command = [sys.executable, "-c", code, str(SERVER), "tables", *VERSIONED]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert set(printed.split()) <= {"numpy", *forking.LIBRARIES["tables"]}
 
 
 def test_a_library_counts_where_it_is_imported_at_once(tmp_path: Path) -> None:
@@ -238,16 +259,20 @@ def test_what_has_an_interpreter_or_a_benchmark_of_its_own_is_not_forked(
 ) -> None:
     class Script:
         conda_env = container_img = env_modules = bench_record = None
-        is_local, local_path, threads = True, "edit.py", 2
+        is_local, local_path, threads, resources = True, "edit.py", 2, {}
 
         def _execute_cmd(self, command: str, **names: str) -> str:
             return command.format(**names)
 
-    monkeypatch.setattr(patches, "can_fork", lambda path: path == "edit.py")
-    monkeypatch.setattr(patches, "forking_interpreter", lambda python, threads: f"{python} {threads}")
+    monkeypatch.setattr(patches, "kind_of_server", lambda path: "models" if path == "edit.py" else None)
+    monkeypatch.setattr(patches, "forking_interpreter", lambda *words: " ".join(map(str, words)))
     patches.fork_scripts(Script)
-    assert Script()._execute_cmd("{py_exec} x", py_exec="python") == "python 2 x"
+    assert Script()._execute_cmd("{py_exec} x", py_exec="python") == "python models 2 x"
     assert Script()._execute_cmd("echo") == "echo"
+    several = Script()
+    several.resources = {"process_threads": 1}
+    assert several._execute_cmd("{py_exec} x", py_exec="python") == "python models 1 x"
+    assert several.threads == 1  # that is what Snakemake then writes into the environment
     for name, value in (
         *(("conda_env", "/env"), ("container_img", "image.sif"), ("env_modules", ["R"])),
         *(("bench_record", SimpleNamespace()), ("is_local", False), ("local_path", "score.py")),
@@ -261,7 +286,7 @@ def test_where_no_socket_can_be_made_jobs_start_in_the_ordinary_way(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(forking, "_sockets", {})
-    words = forking_interpreter(sys.executable, 1)  # there is no folder .snakemake
+    words = forking_interpreter(sys.executable, "models", 1)  # there is no folder .snakemake
     assert "without a fork server" in capsys.readouterr().err
     (folder / "job.py").write_text("import os; print(os.getppid())")
     command = f"{words} job.py".split()
@@ -276,7 +301,7 @@ def forking_run(folder: Path) -> Path:
     forked = f"""
 from pathlib import Path
 from aftershock.jobs import forking, patches
-forking.LIBRARIES, forking.SERVER = frozenset(), Path({str(folder / "light.py")!r})
+forking.LIBRARIES, forking.SERVER = {{"light": frozenset()}}, Path({str(folder / "light.py")!r})
 patches.patch_snakemake(fork=True)
 """
     (folder / "Snakefile").write_text(SNAKEFILE.replace("name_run()\n", f"name_run()\n{forked}"))
@@ -321,7 +346,9 @@ def test_libraries_compute_the_same_after_a_fork(folder: Path) -> None:
         listener.bind(SOCKET)
         listener.listen()
         number = listener.fileno()
-        server = Popen([sys.executable, SERVER, str(number)], stdin=subprocess.PIPE, pass_fds=[number])
+        server = Popen(
+            [sys.executable, SERVER, str(number), "models"], stdin=subprocess.PIPE, pass_fds=[number]
+        )
     text = """
 import hashlib, os, sys
 import pandas, torch

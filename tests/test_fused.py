@@ -9,6 +9,7 @@ from aftershock.lm.optimisation.context_cache import recall
 from aftershock.lm.optimisation.prefix_cache import FrozenCache
 from aftershock.lm.texts.tokens import locate
 from benchmarks import models
+from tiers import of_families
 from tiny import FAMILIES, MORE, tiny
 
 FUSED = {"llama", "mistral", "qwen2", "qwen3", "olmo2", "olmo3", "smollm3", "ministral", "granite"}
@@ -22,7 +23,7 @@ def outcome(model, ids):
     return logits.detach(), torch.autograd.grad((logits * weights).sum(), embedded)[0]
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *MORE])
+@pytest.mark.parametrize("family", of_families([*FAMILIES, *MORE]))
 def test_a_fused_model_says_what_its_own_modules_say(family):
     lm = tiny(family)
     ids = torch.arange(24).reshape(2, 12) * 7 % lm.model.config.vocab_size

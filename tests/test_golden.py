@@ -23,6 +23,7 @@ faults = pytest.mark.skipif(
 
 
 @recorded
+@pytest.mark.thorough  # `make golden` runs them too
 def test_recorded_cases_are_reproduced(capsys):
     assert main([str(GOLDEN)]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ ALLOWED = {
     "tasks": {"lm", "paraphrases", "schema", "tables"},
     "config": {"tasks", "costs", "datasets", "editors", "experiments", "kg", "lm", "metrics", "schema"},
     "costs": {"config", "datasets", "editors", "experiments", "jobs", "kg", "metrics", "schema", "tasks"},
-    "launch": {"jobs"},
+    "launch": {"config", "jobs"},
     "library": {"editors", "lm"},
     "command": {
         *("costs", "datasets", "editors", "jobs", "kg", "launch", "library", "lm", "metrics", "schema"),
@@ -70,8 +71,13 @@ WITHOUT_TENSORS = set(ALLOWED) - WITH_TENSORS
 WITH_SNAKEMAKE = {"jobs", "launch"}
 
 
-def imports(file: Path) -> Iterator[str]:
+@cache
+def imports(file: Path) -> tuple[str, ...]:
     """Full names of all that a file imports, names taken from a module included."""
+    return tuple(_imports(file))
+
+
+def _imports(file: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -7,6 +7,7 @@ import pytest
 
 from aftershock.kg import blocks
 from aftershock.kg.blocks import read_blocks
+from tiers import repeated
 
 TEXT = b"".join(b"line %d %s\n" % (number, b"x" * (number % 700)) for number in range(3000))
 PACKED = {
@@ -20,7 +21,9 @@ PACKED = {
 }
 
 
-@pytest.mark.parametrize("sizes", [(1 << 18, 4 << 20), (100, 1000), (7, 100), (5000, 333)])
+@pytest.mark.parametrize(
+    "sizes", [(1 << 18, 4 << 20), (7, 100), repeated((100, 1000)), repeated((5000, 333))]
+)
 @pytest.mark.parametrize("name", PACKED)
 def test_blocks_are_whole_lines_of_the_text(tmp_path, monkeypatch, name: str, sizes: tuple[int, int]) -> None:
     monkeypatch.setattr(blocks, "READ", sizes[0])

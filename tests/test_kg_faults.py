@@ -28,6 +28,7 @@ from faulty import (
     mine,
     small_graph,
 )
+from tiers import repeated
 
 SEQUENCES = 40
 BLOCKS = 2
@@ -198,7 +199,7 @@ class Mixture:
         return self.rng.choice(self.kinds)
 
 
-@pytest.mark.parametrize("block", range(BLOCKS))
+@pytest.mark.parametrize("block", [0, *map(repeated, range(1, BLOCKS))])
 def test_any_mixture_of_faults_gives_the_same_tables(
     endpoint: FaultyEndpoint, expected, tmp_path, block: int
 ) -> None:

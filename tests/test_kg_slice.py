@@ -22,7 +22,10 @@ from aftershock.kg.summary import summarize
 from worlds import SLICE, Asked, Mined
 
 RESOURCES = Path(__file__).parents[1] / "resources"
-pytestmark = pytest.mark.skipif(not SLICE.exists(), reason=f"needs the slice of Wikidata, {SLICE.name}")
+pytestmark = [
+    pytest.mark.skipif(not SLICE.exists(), reason=f"needs the slice of Wikidata, {SLICE.name}"),
+    pytest.mark.thorough,  # of small graphs, tests of each part find the same by obvious code
+]
 
 # instances, instances with labels, support, head coverage, standard and PCA confidence
 RULES = {

@@ -151,6 +151,7 @@ def test_the_world_is_the_same_from_all_sources(tmp_path) -> None:
 
 
 @pytest.mark.skipif(not SLICE.exists(), reason=f"needs the slice of Wikidata, {SLICE.name}")
+@pytest.mark.thorough
 def test_real_facts_are_the_same_from_store_and_dump(tmp_path, slice_asked) -> None:
     relation_ids = read_relations(RESOURCES / "relations.tsv", "wikidata")["relation_id"].tolist()
     dump = dump_of(SLICE, GRAPHS["wikidata"], relation_ids, tmp_path / "dump")
@@ -164,6 +165,7 @@ def test_real_facts_are_the_same_from_store_and_dump(tmp_path, slice_asked) -> N
 
 
 @pytest.mark.skipif(not SLICE.exists(), reason=f"needs the slice of Wikidata, {SLICE.name}")
+@pytest.mark.thorough
 def test_a_part_of_the_real_facts_is_the_same_from_another_engine(tmp_path) -> None:
     rules = [LogicRule.parse(rule) for rule in ("P22>P40", "P25&P26>P22", "P22&P40>P3373", "P185>P184")]
     relation_ids = sorted({relation_id for rule in rules for relation_id in rule.relations})

@@ -16,6 +16,7 @@ from aftershock.prompts import fill
 from aftershock.requests import Query
 from aftershock.tables.graph import FACT_KEY
 from aftershock.tables.models import FACT_ANSWERS, OBJECT_ANSWERS
+from tiers import repeated
 from tiny import CITIES, NAMES, TEMPLATES, tiny
 
 RELATIONS = {"R1": TEMPLATES, "R2": ["{} lives in", "Ask for {} in", "The home of {} is"]}
@@ -162,7 +163,7 @@ def test_repeated_prompts_are_asked_once(monkeypatch) -> None:
     assert halves[0].to_numpy().tolist() == halves[1].to_numpy().tolist()
 
 
-@pytest.mark.parametrize("n", [1, 3, 7, 40])
+@pytest.mark.parametrize("n", [repeated(1), 3, repeated(7), 40])
 def test_any_number_of_jobs_makes_the_same_table(n: int, monkeypatch) -> None:
     lm, asked = tiny(), many()
     monkeypatch.setattr(knowledge, "BLOCK", 4)

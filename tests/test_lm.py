@@ -15,6 +15,7 @@ from aftershock.lm.model import LanguageModel, not_finite
 from aftershock.lm.scoring import score, score_states
 from aftershock.prompts import fill
 from aftershock.requests import Query
+from tiers import of_families
 from tiny import (
     CITIES,
     CONTEXT,
@@ -78,7 +79,7 @@ def test_large_weights_are_no_fault():
 
 
 # --- deltas ------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", of_families(FAMILIES))
 def test_deltas_equal_weights_that_hold_them(family):
     lm = tiny(family)
     state = (low_rank(lm, 0, 3), dense(lm, 1, 3), low_rank(lm, 0, 3, rank=1, seed=1))
@@ -140,7 +141,7 @@ def test_batches_cover_all_rows_within_the_budget():
 
 
 # --- scoring -----------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", of_families(FAMILIES))
 def test_scores_equal_those_of_single_texts(family, monkeypatch):
     lm = tiny(family)
     state = (low_rank(lm, 0, 3), dense(lm, 1, 3, seed=3))
@@ -215,7 +216,7 @@ def test_a_target_as_long_as_the_context_allows_is_scored():
 
 
 # --- generation --------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", of_families(FAMILIES))
 def test_greedy_continuation_takes_the_likeliest_token_each_time(family):
     lm = tiny(family)
     prompts = [fill(TEMPLATES[i % 3], name) for i, name in enumerate(NAMES)]

@@ -11,6 +11,7 @@ from aftershock.lm.scoring import score
 from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query
+from tiers import some
 from tiny import CITIES, NAMES, TEMPLATES, low_rank, requests, tiny, written
 
 MILD = {"layers": [1], "steps": 4, "lr": 3.0, "weight_decay": 1e-2, "max_norm": 0.05}
@@ -75,7 +76,10 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("family", "variant"), CASES)
+@pytest.mark.parametrize(
+    ("family", "variant"),
+    some(CASES, [("gpt2", "paper"), ("gemma2", "paper"), ("llama", "released")]),
+)
 def test_two_edits_are_those_of_whole_texts_one_by_one(family, variant):
     lm = tiny(family)
     state, asked = (low_rank(lm, 0, 1),), requests(2)

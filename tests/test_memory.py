@@ -13,6 +13,7 @@ from aftershock.lm.optimisation.objective import Objective
 from aftershock.lm.optimisation.values import solve_values
 from aftershock.lm.scoring import score
 from aftershock.requests import Query
+from tiers import of_families
 from tiny import FAMILIES, ROUNDING, moments, requests, tiny
 
 CONTEXTS = ["{}", "It rains. {}"]
@@ -106,7 +107,7 @@ def test_edits_and_scores_come_out_the_same_when_memory_is_short(method, monkeyp
     assert [s.logprob for s in score(lm, queries, whole.delta)] == pytest.approx(scores, abs=1e-9)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", of_families(FAMILIES))
 def test_layers_that_are_run_again_for_the_gradient_change_nothing(family, monkeypatch):
     lm, asked = tiny(family), requests(2)
     objective = Objective(0, "mlp", **BASE)

@@ -23,6 +23,7 @@ from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.requests import EditRequest
 from aftershock.tables.cases import EDITS, PROBES
 from aftershock.tables.graph import PROMPTS
+from tiers import of_families
 from tiny import CITIES, FAMILIES, NAMES, ROUNDING, TEMPLATES, descent, requests, tiny, written
 
 
@@ -122,7 +123,7 @@ def test_matrices_of_one_shape_share_a_network_and_have_a_mode_each():
 
 
 # --- an edit -----------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", of_families(FAMILIES))
 def test_without_a_network_an_edit_is_a_step_of_gradient_descent(family):
     lm = tiny(family)
     several = [EditRequest(TEMPLATES[0], NAMES[2], city) for city in CITIES[:3]]
@@ -145,7 +146,7 @@ def test_without_a_network_an_edit_is_a_step_of_gradient_descent(family):
             assert error < max(1e-6, 10 * ROUNDING[family]), delta.module  # 1e-7 beside the deviation
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", of_families(FAMILIES))
 @pytest.mark.parametrize("n", [1, 2, 7])
 def test_cases_side_by_side_equal_one_at_a_time(family, n):
     lm = tiny(family)

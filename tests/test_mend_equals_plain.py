@@ -13,6 +13,7 @@ from aftershock.lm.scoring import score
 from aftershock.requests import Query
 from benchmarks.plain import Plain
 from benchmarks.plain_mend import mend
+from tiers import of_families
 from tiny import FAMILIES, requests, tiny
 
 LAYERS = (1, 2)
@@ -43,7 +44,7 @@ def compare(lm, delta, state, asked, case, changes, said):
     assert found.token_logprobs == pytest.approx(said[0][0], abs=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", of_families(FAMILIES))
 def test_batches_of_cases_equal_cases_alone(family):
     lm = tiny(family)
     net, asked, plain = network(lm), requests(7), Plain(lm)
@@ -58,7 +59,7 @@ def test_batches_of_cases_equal_cases_alone(family):
             compare(lm, delta, delta, asked[i], case, *wanted[i])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", of_families(FAMILIES))
 def test_second_edits_take_their_gradient_in_the_edited_model(family):
     lm = tiny(family)
     net, firsts, seconds, plain = network(lm), requests(7), requests(7, template=1), Plain(lm)

@@ -22,6 +22,7 @@ from aftershock.lm.statistics.moments import (
 )
 from aftershock.page.moments import remarks
 from aftershock.tables.models import MOMENTS
+from tiers import of_families
 from tiny import CONTEXT, FAMILIES, TEXTS, tiny
 
 MIXED = [*TEXTS[:40], "", " ", "Oslo " * 60]
@@ -38,9 +39,8 @@ def keys(lm, texts, layer, part="mlp"):
     return torch.cat(found).double()
 
 
-@pytest.mark.parametrize(
-    ("family", "part"), [*((f, "mlp") for f in FAMILIES), *((f, "attention") for f in FAMILIES)]
-)
+@pytest.mark.parametrize("part", ["mlp", "attention"])
+@pytest.mark.parametrize("family", of_families(FAMILIES))
 def test_second_moments_are_means_over_tokens(family, part):
     lm = tiny(family, torch.float32)
     found = second_moments(lm, MIXED, [1, 0], part)
@@ -52,7 +52,7 @@ def test_second_moments_are_means_over_tokens(family, part):
         second_moments(lm, ["", ""], [0])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", of_families(FAMILIES))
 def test_float32_products_are_as_good_as_a_float64_pass(family, monkeypatch):
     lm, exact = tiny(family, torch.float32), tiny(family)
     exact.model.load_state_dict(lm.model.state_dict())

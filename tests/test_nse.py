@@ -74,6 +74,20 @@ def test_at_a_share_of_one_the_released_sum_is_in_float32():
     assert int(released.sum()) == int(within)
 
 
+def test_the_released_sum_depends_on_the_number_of_threads():
+    g = torch.Generator().manual_seed(0)
+    K = torch.rand(1, 1, 3000, generator=g, dtype=torch.float64)
+    scores = K[0, 0].float()
+    ordered = scores.sort(descending=True).values
+    for threads in (1, 2, 3):
+        parts = [part.sum() for part in scores.chunk(threads)]
+        total = torch.stack(parts).sum()
+        within = int((ordered.cumsum(0) <= total).nonzero()[-1, 0]) + 1
+        made = make("nse", tiny(), layers=[0], variant="released", threads=threads)
+        assert int(made.neurons(K).sum()) == within
+        assert make("nse", tiny(), layers=[0], threads=threads).neurons(K).all()
+
+
 def test_a_second_pass_takes_those_that_are_still_far():
     lm, cases = tiny("gpt2"), [requests(3)]
     every = make("nse", lm, layers=[0, 1], **WEIGHT).edit(cases)

@@ -12,6 +12,7 @@ from aftershock.lm.statistics.moments import Moment
 from aftershock.requests import EditRequest
 from editing import make, singles
 from obvious import obvious_value, value_texts
+from tiers import of_families, once_each
 from tiny import FAMILIES, NAMES, ROUNDING, in_turn, low_rank, moments, requests, tiny, written
 
 CONTEXTS = ["{}", "It rains. {}", "As they say in the city of Graz. {}"]
@@ -23,7 +24,7 @@ EAGER = {"steps": 12, "lr": 1.0, "weight_decay": 0.05, "clamp": 30.0, "kl_factor
 
 
 # --- values ------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", of_families(FAMILIES))
 def test_two_values_equal_an_obvious_optimisation(family):
     lm, asked = tiny(family), requests(2)
     objective = Objective(1, "both", **BASE, kl_enough=0.01)
@@ -110,7 +111,7 @@ def at_subject(lm, request, context, module):
 
 
 @pytest.mark.parametrize(
-    ("modules", "family"), in_turn([*MODULES, ("mlp", "attention"), ("attention", "mlp")])
+    ("modules", "family"), once_each(in_turn([*MODULES, ("mlp", "attention"), ("attention", "mlp")]))
 )
 def test_an_edit_equals_one_written_into_the_weights_module_by_module(modules, family):
     lm, case = tiny(family), requests(3)

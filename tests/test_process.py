@@ -1,14 +1,16 @@
 """Stages in SLURM jobs belong to the scheduler; those that a run starts itself belong to the run."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from subprocess import Popen
 
 import psutil
 import pytest
 
-from aftershock.process import RUN, name_run
+from aftershock.process import RUN, name_run, share_out
 from small_workflow import DEADLINE, gone
 
 STAGE = """
@@ -99,3 +101,49 @@ def test_a_run_is_named_with_its_slurm_job(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(psutil.Process, "create_time", lambda process: 5.0)
     name_run()
     assert os.environ[RUN].endswith(" 5.00 42")
+
+
+def test_each_share_of_some_work_is_done_once_by_a_process_of_its_own(tmp_path: Path) -> None:
+    def work(share: int) -> None:
+        (tmp_path / f"{share}-{os.getpid()}").touch()
+
+    share_out(work, 3)
+    done = dict(path.name.split("-") for path in tmp_path.iterdir())
+    assert set(done) == {"0", "1", "2"}
+    assert done["0"] == str(os.getpid())
+    assert len(set(done.values())) == 3
+
+
+def test_a_share_that_ends_with_an_error_is_told(capfd: pytest.CaptureFixture) -> None:
+    with pytest.raises(RuntimeError, match="shared the work"):
+        share_out(lambda share: {}[share] if share else None, 2)
+    assert "KeyError: 1" in capfd.readouterr().err
+
+
+SHARED = """
+import os, signal
+from aftershock.process import share_out
+def work(share):
+    os.write(1, f"{share}\\n".encode())
+    signal.pause()
+share_out(work, 2)
+"""
+
+
+def test_shared_work_ends_with_the_process_that_shares_it(python: Callable[..., Popen]) -> None:
+    main = python(SHARED)
+    assert {main.stdout.readline(), main.stdout.readline()} == {"0\n", "1\n"}
+    (fork,) = psutil.Process(main.pid).children()
+    main.kill()
+    assert gone([fork], within=DEADLINE)
+
+
+def test_an_error_in_the_first_share_ends_the_others() -> None:
+    def work(share: int) -> None:
+        if not share:
+            raise KeyError(share)
+        signal.pause()
+
+    with pytest.raises(KeyError):
+        share_out(work, 2)
+    assert not psutil.Process().children()

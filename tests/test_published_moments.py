@@ -13,6 +13,7 @@ from aftershock.lm.statistics.moments import Sums
 from aftershock.lm.statistics.published_moments import key_width, read_published
 from aftershock.schema import faults, fill_defaults, read_schema
 from loopback import Hub, loopback_hub
+from tiers import of_families
 from tiny import FAMILIES, tiny
 
 FILE = "stats/transformer.h.{layer}.mlp.c_proj_float32_mom2_100000.npz"
@@ -113,7 +114,7 @@ def test_a_file_that_is_no_archive_is_named(content: bytes, tmp_path: Path) -> N
         read_published(path, 6)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", of_families(FAMILIES))
 def test_the_width_of_keys_follows_from_a_models_configuration(family: str, tmp_path: Path) -> None:
     lm = tiny(family, torch.float32)
     lm.model.config.save_pretrained(tmp_path)

@@ -15,6 +15,7 @@ from aftershock.experiments.states import Walk
 from aftershock.lm.edits import EMPTY, Dense, state_norm
 from editing import METHODS, close, make, singles
 from test_regularisers import ALL, matrix, regularised, slow_prune
+from tiers import of_methods
 from tiny import low_rank, tiny
 from toy_deltas import Nudge
 
@@ -57,7 +58,7 @@ def test_a_method_says_whether_it_changes_weights_and_layers_in_turn(method):
     assert not known.in_weights or {delta.module for delta in changes} <= set(editor.changed_modules)
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if method_of(name).method.in_weights])
+@pytest.mark.parametrize("method", of_methods(name for name in METHODS if method_of(name).method.in_weights))
 @pytest.mark.parametrize("name", ["rect", "norm_clamp", "sphere"])
 def test_the_second_edit_starts_from_the_regularised_first(method, name):
     lm = tiny()

@@ -12,6 +12,7 @@ from aftershock.lm.statistics.self_text import _draw, _write, separator_of, writ
 from aftershock.prompts import fill
 from aftershock.seeds import derive
 from test_moments import keys
+from tiers import of_families
 from tiny import FAMILIES, TEXTS, next_log_probs, tiny
 
 
@@ -70,7 +71,7 @@ def test_a_document_begins_after_what_separates_documents():
         next(write_documents(silent, 0, 3))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", of_families(FAMILIES))
 def test_probe_keys_are_those_at_the_subjects_last_token(family):
     lm = tiny(family)
     found = probe_keys(lm, [1, 0])

@@ -1,16 +1,14 @@
 """The rules of sequences: edits are listed, and a plan that is added re-runs nothing."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
+import started
 from aftershock.costs.needs import Needs
 from aftershock.costs.study import gpu_jobs
 from aftershock.tables.sequences import SEQUENCE_EDITS, SEQUENCE_PROBES
@@ -36,10 +34,8 @@ LISTED = "results/texts/smollm2-135m/sequences/{}/edits.parquet"
 
 def snakemake(folder: Path, config: dict, *arguments: str) -> str:
     (folder / "study.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1"]
-    command += ["--configfile", "study.yaml", *arguments]
-    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    options = ("--snakefile", str(ROOT / "Snakefile"), "--cores", "1", "--configfile", "study.yaml")
+    done = started.snakemake(folder, *options, *arguments, XDG_CACHE_HOME=str(folder / "cache"))
     assert not done.returncode, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout + done.stderr
 
@@ -199,3 +195,26 @@ def test_whole_matrices_are_kept_at_checkpoints_only():
         need("edit_sequence", "ft", checkpoints=[0, 1000]).disk
         == need("edit_sequence", "ft", checkpoints=[0, 9]).disk
     )
+
+
+def test_a_graph_and_a_model_that_no_plan_uses_have_no_job_and_need_no_file(tmp_path):
+    (tmp_path / "edits.json").write_text(json.dumps(ROWS))
+    (tmp_path / "resources" / "models").mkdir(parents=True)
+    model = {"source": {"hub": "o/n", "revision": "abc"}, "model_type": "gpt2", "n_layers": 2}
+    (tmp_path / "resources" / "models" / "used.yaml").write_text(yaml.safe_dump(model))
+    plan = {"edits": FILE, "checkpoints": [0, 2], "models": ["used"], "editors": ["ft"]}
+    changes = {
+        "kg": "gone",
+        "kgs": {"gone": {"source": "ntriples", "namespace": "wikidata", "file": "gone.nt"}, "world": None},
+        "models": ["used", "without_a_file"],
+        "editors": {"more": {"method": "gone.py"}},
+        "screen": {"words": "gone.txt"},
+        "sequences": {"one": plan, "hundred": None},
+        "abilities": {"tasks": None},
+        "tuning": {"trials": 1},
+    }
+    said = snakemake(tmp_path, STUDY | changes, "--dry-run")
+    found = counts(said)
+    assert {"list_edits", "fetch_model", "edit_sequence"} <= set(found)
+    assert not {"load_kg", "sample_facts", "filter_facts", "tune", "moments", "train_lm"} & set(found)
+    assert found["fetch_model"] == found["edit_sequence"] == 1

@@ -219,11 +219,13 @@ def test_no_split_of_the_world_sees_another_one(world):
 
 
 @pytest.mark.skipif(not SLICE.exists(), reason=f"needs the slice of Wikidata, {SLICE.name}")
+@pytest.mark.thorough
 def test_no_split_of_real_facts_sees_another_one(slice_mined, real):
     assert_disjoint(slice_mined, real)
 
 
 @pytest.mark.skipif(not SLICE.exists(), reason=f"needs the slice of Wikidata, {SLICE.name}")
+@pytest.mark.thorough
 def test_real_facts_give_enough_candidates_of_each_kind(slice_mined, real):
     kept = slice_mined.instances[slice_mined.instances["kept"]]
     homes = home_of(kept, splits_of(slice_mined.division()))

@@ -15,6 +15,7 @@ from aftershock.layers import draw, findings, tracing_rows
 from aftershock.prompts import fill
 from aftershock.seeds import derive
 from aftershock.tables.models import LAYERS
+from tiers import of_families
 from tiny import CITIES, FAMILIES, NAMES, ROUNDING, TEMPLATES, tiny
 
 FACTS = [Fact(TEMPLATES[i % 3], NAMES[i], CITIES[(3 * i) % 8]) for i in range(5)]
@@ -93,7 +94,7 @@ def obvious_traces(lm, windows):
 
 
 @pytest.mark.parametrize("window", [1, 2])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", of_families(FAMILIES))
 def test_traces_equal_those_of_single_texts(family, window, monkeypatch):
     monkeypatch.setattr(tracing, "BATCH_TOKENS", 100)
     lm = tiny(family)

@@ -16,6 +16,7 @@ from aftershock.lm.texts.tokens import locate
 from aftershock.requests import EditRequest
 from editing import close, make, singles
 from obvious import mean_probability, obvious_value
+from tiers import once_each
 from tiny import CITIES, NAMES, ROUNDING, TEMPLATES, in_turn, requests, tiny
 
 CONTEXTS = ["{}", "It rains. {}", "As they say in the city of Graz. {}"]
@@ -135,7 +136,7 @@ def test_what_is_said_is_read_at_the_loss_layer():
 
 
 # --- contexts ----------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("layers", "family"), in_turn([1, 2]))
+@pytest.mark.parametrize(("layers", "family"), once_each(in_turn([1, 2])))
 def test_contexts_that_differ_are_penalised_as_in_the_obvious_loop(layers, family):
     lm, asked = tiny(family), requests(2)
     site = "mlp" if lm.family.mlp_norm else "layer"
@@ -167,7 +168,7 @@ def test_layers_beyond_the_last_are_not_compared_and_none_at_all_is_an_error():
 
 
 # --- norm --------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("site", "family"), in_turn(["mlp", "layer"]))
+@pytest.mark.parametrize(("site", "family"), once_each(in_turn(["mlp", "layer"])))
 def test_an_anchored_value_has_the_norm_and_direction_of_the_formula(site, family):
     lm, asked = tiny(family), requests(3)
     site = "mlp" if lm.family.mlp_norm else site

@@ -13,6 +13,7 @@ from aftershock.lm.scoring import score
 from aftershock.lm.texts.tokens import locate
 from aftershock.requests import EditRequest, Query
 from obvious import obvious_value
+from tiers import once_each
 from tiny import (
     ROUNDING,
     dense,
@@ -27,7 +28,7 @@ CONTEXTS = ["{}", "It rains. {}", "As they say in the city of Graz. {}"]
 BASE = {"steps": 5, "lr": 0.3, "weight_decay": 0.4, "clamp": 4.0, "kl_factor": 0.3}
 
 
-@pytest.mark.parametrize(("site", "family"), in_turn(["mlp", "layer"]))
+@pytest.mark.parametrize(("site", "family"), once_each(in_turn(["mlp", "layer"])))
 def test_values_equal_an_obvious_optimisation(site, family):
     lm, asked = tiny(family), requests(3)
     found = solve_values(lm, asked, CONTEXTS, Objective(0, site, **BASE))

@@ -18,7 +18,9 @@ from aftershock.tables.graph import PROMPTS
 from aftershock.tables.runs import OBSERVATIONS, TELEMETRY
 from editing import make
 from test_protocol import TEMPLATE_ROWS, tables
+from tiers import repeated
 from tiny import tiny
+from worlds import hash_tables
 
 ROOT = Path(__file__).parents[1]
 STUDY = """
@@ -88,15 +90,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def verify(folder: Path, *arguments: str, hash_seed: int = 0) -> subprocess.CompletedProcess:
-    return python(folder, "-m", "aftershock", "verify", *arguments, "--cores", "1", hash_seed=hash_seed)
+def aftershock(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return started.module("aftershock", folder, *arguments, PYTHONPATH=str(ROOT / "workflow"))
+
+
+def verify(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return aftershock(folder, "verify", *arguments, "--cores", "1")
 
 
 def test_a_run_leaves_a_manifest_and_its_shards_are_made_again_bit_for_bit(folder: Path) -> None:
     assert provenance_of(folder / SHARD)["processor"]
     assert (folder / "results/manifest.json").exists()
     before = {path: path.stat().st_mtime_ns for path in (folder / "results").rglob("*") if path.is_file()}
-    found = verify(folder, hash_seed=1)
+    found = python(folder, "-m", "aftershock", "verify", "--cores", "1", hash_seed=1)
     assert found.returncode == 0, found.stdout + found.stderr
     assert "none not as in the manifest" in found.stdout
     assert "3 identical" in found.stdout  # observations, telemetry and health of the shard
@@ -115,7 +121,7 @@ def test_a_shard_that_would_come_out_otherwise_is_named(folder: Path) -> None:
     read_only = verify(folder, "--sample", "0")
     assert read_only.returncode == 1
     assert f"{SHARD}: changed" in read_only.stdout
-    assert python(folder, "-m", "aftershock", "manifest").returncode == 0
+    assert aftershock(folder, "manifest").returncode == 0
     found = python(folder, "-c", OTHERWISE)
     path.write_bytes(sound)
     assert found.returncode == 1
@@ -130,7 +136,7 @@ def test_verify_says_what_it_needs(tmp_path: Path) -> None:
     assert "there is no results/manifest.json" in found.stderr
 
 
-@pytest.mark.parametrize("method", ["ft", "memit"])
+@pytest.mark.parametrize("method", [repeated("ft"), "memit"])
 def test_the_number_of_threads_changes_nothing_beyond_the_tolerance(method: str) -> None:
     found = []
     threads = torch.get_num_threads()
@@ -146,35 +152,25 @@ def test_the_number_of_threads_changes_nothing_beyond_the_tolerance(method: str)
 
 
 BUILT = """
-import hashlib, sys
+import sys
 from pathlib import Path
-from aftershock.datasets.table import DATASETS
-from families import SETTINGS
-from worlds import SHARES, build_all, mine_world
-mined = mine_world(Path(sys.argv[1]))
-quotas = {split: dict.fromkeys(DATASETS, 20) for split in SHARES}
-settings = {**SETTINGS, "quotas": quotas, "split": SHARES}
-for dataset, made in build_all(mined, settings).items():
-    for table in (made.cases, made.edits, made.probes):
-        print(dataset, len(table), hashlib.sha256(table.to_csv().encode()).hexdigest())
+from worlds import hash_tables
+print(*hash_tables(Path(sys.argv[1])), sep="\\n")
 """
 
 
 def test_cases_do_not_depend_on_the_order_of_sets(tmp_path: Path) -> None:
-    found = []
-    for hash_seed in (1, 2):
-        folder = tmp_path / str(hash_seed)
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
         folder.mkdir()
-        built = subprocess.run(
-            [sys.executable, "-c", BUILT, str(folder)],
-            env={
-                "PYTHONPATH": f"{ROOT / 'workflow'}:{ROOT / 'tests'}",
-                "PYTHONHASHSEED": str(hash_seed),
-            },
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        found.append(built.stdout)
-    assert len(found[0].splitlines()) == 15
-    assert found[0] == found[1]
+    other = "1" if os.environ.get("PYTHONHASHSEED") == "2" else "2"  # than that of this process
+    built = subprocess.run(
+        [sys.executable, "-c", BUILT, str(there)],
+        env={"PYTHONPATH": f"{ROOT / 'workflow'}:{ROOT / 'tests'}", "PYTHONHASHSEED": other},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = hash_tables(here)
+    assert len(found) == 15
+    assert built.stdout.splitlines() == found

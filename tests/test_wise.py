@@ -12,6 +12,7 @@ from aftershock.lm.scoring import score
 from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query
+from tiers import some
 from tiny import CITIES, NAMES, TEMPLATES, low_rank, requests, tiny, written
 
 MILD = {
@@ -95,7 +96,9 @@ def slow_change(lm, name, pairs, other, mask, settings, released):
     return (copy - weight).detach(), torch.stack(away).detach(), losses
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gptj", "gpt_neox", "llama", "gemma2", "granite"])
+@pytest.mark.parametrize(
+    "family", some(["gpt2", "gptj", "gpt_neox", "llama", "gemma2", "granite"], ["gpt2", "gemma2"])
+)
 def test_a_change_is_that_of_whole_texts_one_by_one(family):
     lm = tiny(family)
     (request,), state = requests(1), (low_rank(lm, 0, 1),)
@@ -120,7 +123,7 @@ def test_a_change_is_that_of_whole_texts_one_by_one(family):
     assert change.abs().max() == pytest.approx(MILD["norm_constraint"])
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gptj", "gpt_neox", "llama"])
+@pytest.mark.parametrize("family", some(["gpt2", "gptj", "gpt_neox", "llama"], ["gpt2", "llama"]))
 def test_the_release_counts_all_tokens_and_leaves_biases_out(family):
     lm = tiny(family)
     with torch.no_grad():

@@ -8,6 +8,7 @@ from aftershock.lm.edits import Batch, apply_deltas
 from aftershock.lm.hooks import record_activations
 from aftershock.lm.texts.tokens import locate
 from aftershock.prompts import fill
+from tiers import of_families, once_each
 from tiny import FAMILIES, ROUNDING, in_turn, moments, requests, tiny
 
 VALUES = {"layers": [0], "steps": 6, "lr": 0.2, "weight_decay": 0.01, "clamp": 4.0}
@@ -36,7 +37,7 @@ def edit(method, lm, request, **changes):
     return editor.edit([[request]])
 
 
-@pytest.mark.parametrize(("method", "family"), in_turn(["rome", "r_rome"]))
+@pytest.mark.parametrize(("method", "family"), once_each(in_turn(["rome", "r_rome"])))
 def test_rome_writes_its_value_into_the_mlp(method, family):
     lm, request = tiny(family), requests(1)[0]
     found = edit(method, lm, request)
@@ -80,7 +81,7 @@ def test_averaged_keys_write_the_mean_value_at_the_mean_key():
     )
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", of_families(FAMILIES))
 def test_memit_writes_its_value_where_it_says(family):
     lm, request = tiny(family), requests(1)[0]
     # only the plain prompt as context, and next to no weight on the moments: nothing keeps it from its value

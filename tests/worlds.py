@@ -1,5 +1,6 @@
 """Graphs mined as a run mines them, small enough for tests."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from aftershock.kg.triples import write_triples
 from aftershock.kg.world import generate_world
 from aftershock.seeds import generator
 from aftershock.tables.graph import INSTANCES
+from families import SETTINGS
 
 ROOT = Path(__file__).parents[1]
 RESOURCES = ROOT / "resources"
@@ -164,3 +166,14 @@ def build_all(mined: Mined, settings: Mapping, seed: int = 0) -> dict[str, Datas
     """Every dataset, with one split for all."""
     splits, context, scores = splits_of(mined.division(seed)), mined.context(seed), mined.scores(seed)
     return {name: build(name, mined.instances, scores, splits, context, settings) for name in DATASETS}
+
+
+def hash_tables(folder: Path) -> list[str]:
+    """Name, length and hash of each table of all datasets of the generated world."""
+    quotas = {split: dict.fromkeys(DATASETS, 20) for split in SHARES}
+    built = build_all(mine_world(folder), {**SETTINGS, "quotas": quotas, "split": SHARES})
+    return [
+        f"{dataset} {len(table)} {hashlib.sha256(table.to_csv().encode()).hexdigest()}"
+        for dataset, made in built.items()
+        for table in (made.cases, made.edits, made.probes)
+    ]

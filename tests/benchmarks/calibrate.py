@@ -19,12 +19,12 @@ import numpy as np
 import torch
 import yaml
 from safetensors.torch import save_file
-from scipy.optimize import nnls
 
 from aftershock.costs.cost import Costs, Probes
 from aftershock.costs.devices import GB, Device
 from aftershock.costs.editing import Editing
 from aftershock.costs.edits import KINDS
+from aftershock.costs.measured import fit
 from aftershock.costs.work import Room, Sizes, Texts, Work
 from aftershock.editors.mend import MendTraining
 from aftershock.editors.methods import method_of
@@ -99,7 +99,7 @@ def _nowhere(lm: LanguageModel) -> Device:
 
 def calibrate(device: str, quick: bool = False) -> dict[str, dict[str, Any]]:
     """An entry of devices.yaml for the machine, by a name of its own."""
-    names, rounds = (("stub", "tiny"), 1) if quick else (MODELS[device], ROUNDS)
+    names, rounds = (("stub",), 1) if quick else (MODELS[device], ROUNDS)
     rows = [row for name in names for row in _timed(name, device, rounds)]
     strict, bandwidth, layer, row = fit(rows)
     plain = _products(device, torch.float32)
@@ -131,20 +131,6 @@ def calibrate(device: str, quick: bool = False) -> dict[str, dict[str, Any]]:
         "measured": True,
     }
     return {name: figures}
-
-
-def fit(rows: Sequence[tuple[Work, float]]) -> tuple[float, float, float, float]:
-    """Operations and bytes in a second, seconds of a layer and of an observation, from works and their times.
-
-    What takes no time in any row is taken for a millionth of the row that has most of it.
-    """
-    needs = np.array([[w.flops, w.bytes, w.passes, w.rows] for w, _ in rows]) / np.array(
-        [[s] for _, s in rows]
-    )
-    scale = needs.max(axis=0).clip(min=1e-300)
-    found = nnls(needs / scale, np.ones(len(rows)))[0] / scale
-    slow = np.maximum(found, 1e-6 / scale)
-    return 1 / slow[0], 1 / slow[1], found[2], found[3]
 
 
 def _timed(name: str, device: str, rounds: int) -> list[tuple[Work, float]]:

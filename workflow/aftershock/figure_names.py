@@ -17,7 +17,7 @@ class Kind:
 KINDS = {
     "cost": Kind(
         "cost against harm",
-        "Seconds that a case takes (loading, edits and the scoring of every probe) against what an edit "
+        "Seconds that a case takes (edits and the scoring of every probe) against what an edit "
         "damages; near the lower left corner is best. Lines are intervals. The percentage beside a "
         "method says how often the model gives what was written last, or for round cases a true object.",
     ),

@@ -18,9 +18,10 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NoReturn
 
+from aftershock.config import check_config, check_fetched
 from aftershock.jobs import orphans, preflight
 from aftershock.jobs.adopt import adopt_finished
-from aftershock.jobs.arguments import chosen_executor, wanted
+from aftershock.jobs.arguments import chosen_executor, configuration_of, wanted
 from aftershock.jobs.folder import PreflightError, check_dates, check_names, check_writable
 from aftershock.jobs.outage import survive_outages
 from aftershock.jobs.places import find_places
@@ -29,8 +30,8 @@ from aftershock.jobs.snakemake_log import error_in
 from aftershock.jobs.terminal import LastLines
 from aftershock.lock import LOCK, hold, others_at_work
 from aftershock.process import ancestors_up_to_make, name_run, watch
-from aftershock.project import PROJECT, command
-from aftershock.text_files import read_yaml
+from aftershock.project import PROJECT, SNAKEFILE, command
+from aftershock.text_files import read_keys
 
 SNAKEMAKE = Path(".snakemake")
 SNAKEMAKE_LOCKS = SNAKEMAKE / "locks"
@@ -52,6 +53,8 @@ NO_JOBS = (
     ),
 )
 """Options with which it changes the folder, but runs no job."""
+OTHER_KEYS = ("unlock", "replace_workflow_config")
+"""Options with which the configuration is not read, or is not the one that is put together here."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -95,9 +98,12 @@ def _launch(own: argparse.Namespace, arguments: list[str]) -> NoReturn:
     if submits:
         preflight.check_installed(arguments)
     options = _options(arguments)
-    if options is None or _any(options, READ_ONLY):
+    if options is None:
         _be_snakemake(arguments)
-    _check_files(options)
+    _check_configuration(options)
+    if _any(options, READ_ONLY):
+        check_writable(SNAKEMAKE)  # where Snakemake notes what it looked at
+        _be_snakemake(arguments)
     if not own.resume:
         now = _take_folder()
     if _any(options, NO_JOBS):
@@ -165,16 +171,19 @@ def _options(arguments: list[str]) -> argparse.Namespace | None:
         return None
 
 
-def _check_files(options: argparse.Namespace) -> None:
-    """Read the configuration files, of which Snakemake would drop a key that stands twice.
+def _check_configuration(options: argparse.Namespace) -> None:
+    """Check the configuration as a whole, and its files: Snakemake would drop a key that stands twice.
 
-    Raises PreflightError with what is wrong with them.
+    Raises PreflightError with what is wrong with them. A workflow of somebody else's has keys of its own.
     """
-    for file in options.configfile or ():
-        try:
-            read_yaml(file)
-        except (ValueError, OSError) as error:
-            raise PreflightError(str(error)) from None
+    try:
+        for file in options.configfile or ():
+            read_keys(file)
+        if Path(options.snakefile or "Snakefile").resolve() == SNAKEFILE and not _any(options, OTHER_KEYS):
+            config = configuration_of(options)
+            check_fetched(config, check_config(config, PROJECT))
+    except (ValueError, OSError) as error:
+        raise PreflightError(str(error)) from None
 
 
 def _any(options: argparse.Namespace, names: Sequence[str]) -> bool:

@@ -15,7 +15,9 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterable
+import traceback
+from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 import psutil
 
@@ -110,6 +112,49 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, KEPT_BLOCK)
         mallopt(M_TRIM_THRESHOLD, 8 * KEPT_BLOCK)
+
+
+def share_out(work: Callable[[int], None], processes: int) -> None:
+    """Call `work` once with each share from 0 on, the first in this process and the others in forks of it.
+
+    What a fork prints goes where this process prints. Raises RuntimeError when a share was not finished. Not
+    for processes that compute on several threads, of which a fork has none.
+    """
+    me, forks = os.getpid(), []
+    try:
+        for share in range(1, processes):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            pid = os.fork()
+            if not pid:
+                _end_after(work, share, me)
+            forks.append(pid)
+        work(0)
+    except BaseException:
+        for pid in forks:
+            os.kill(pid, signal.SIGKILL)
+        raise
+    finally:
+        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in forks]
+    if any(codes):
+        raise RuntimeError("a process that shared the work ended with an error, see above")
+
+
+def _end_after(work: Callable[[int], None], share: int, parent: int) -> NoReturn:
+    """Do one share of work, then end this forked process; it ends with its parent, too."""
+    code = 1
+    try:
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() == parent:
+            work(share)
+            code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # nothing of the parent's is to be closed or cleared up here
 
 
 def ancestors_up_to_make() -> list[psutil.Process]:

@@ -21,51 +21,23 @@ from aftershock.page.embed import embedded, environment
 from aftershock.page.explorer import Explorer, explore
 from aftershock.page.figures import Picture, inline, shown
 from aftershock.page.findings import certainty, found, level_of
-from aftershock.page.listed import ABILITIES, CERTAINTY, DETAIL, HEALTH, PAPER, listed
+from aftershock.page.listed import ABILITIES, CERTAINTY, DETAIL, HEALTH, PAPER, RANKING, listed
 from aftershock.page.moments import remarks
+from aftershock.page.ranking import answers, rank_table
+from aftershock.page.sections import INTRODUCTIONS, NAVIGATION, VARIANTS
 from aftershock.page.sequences import SequenceResults, heat_maps, items, told_of_sequences
+from aftershock.page.variants import Compared, variants
 from aftershock.page.weights import dequantised
 from aftershock.training_figure import curve_name, kept_row
 from aftershock.verdicts import ENOUGH_KNOWN, Verdict, first_seed, missed, unwritten, verdicts
 
 Table = dict[str, Any]
 
-NAVIGATION = {
-    "tables": "Tables",
-    "cases": "Cases",
-    "figures": "Figures",
-    ABILITIES: "Abilities along the sequence",
-    "controls": "Controls",
-    HEALTH: "Health of edits",
-    CERTAINTY: "How sure",
-    PAPER: "Beside the paper",
-    DETAIL: "In detail",
-    "making": "Making of",
-    "definitions": "Definitions",
-    "run": "Run",
-}
-"""Sections below the summary; one of tables alone is left out where it has none."""
-
 OF_CASES = ("tables", "cases", "figures", "definitions")
 """Sections about cases, left out where a run asked about none."""
 
 REMARKS = 6
 """Remarks that are shown at the top of the page; further ones are folded."""
-
-INTRODUCTIONS = {
-    "tables": "Bold marks the best value of a column, which is no test: look at the intervals, and at the "
-    "comparisons where there are any.",
-    ABILITIES: "What many edits, one after another or at once, do to everything else. What is retained is "
-    "the share of the score above what is reached by accident: by guessing, or by always giving one answer. "
-    "Tables show means over orders; the files hold each order.",
-    "controls": "What the same edits do where there is no conflict.",
-    HEALTH: "How much an edit changes weights, and whether the model still speaks after it. The text whose "
-    "perplexity is measured was written by the unedited model itself, and no edit is about it.",
-    CERTAINTY: "Differences that chance explains are no findings. These tables say which remain.",
-    PAPER: "What Li et al. (2024) report and claim, beside this run.",
-    DETAIL: "For looking things up. The files beside the page hold every digit.",
-    "making": "How cases came about, what the model knew before, and how methods were set up.",
-}
 
 
 @dataclass(frozen=True)
@@ -100,6 +72,10 @@ class Material:
     timings: Sequence[Mapping[str, Any]] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    variants: Sequence[Mapping[str, Any]] = ()
+    """Published variants as the configuration has them, with names of editors."""
+    compared: Mapping[tuple[str, int], Compared] = field(default_factory=dict)
+    """The two sides of variants on the same cases, by model and place among the variants."""
     sequences: SequenceResults = field(default_factory=SequenceResults)
 
 
@@ -110,7 +86,8 @@ def page(material: Material) -> str:
 
 def context(material: Material) -> dict[str, Any]:
     """Variables of the template."""
-    runs, explorer, tested = material.runs, material.explorer, material.tables.get("comparisons")
+    runs, explorer = material.runs, material.explorer
+    tested, ranks = (material.tables.get(name) for name in ("comparisons", "ranks"))
     everything = [*runs, *material.sequences.runs]
     models, editors = (list(dict.fromkeys(run[key] for run in everything)) for key in ("model", "editor"))
     shows_cases = bool(runs) or not material.sequences.runs
@@ -138,7 +115,8 @@ def context(material: Material) -> dict[str, Any]:
         "nav": [
             (id, text)
             for id, text in NAVIGATION.items()
-            if (id not in INTRODUCTIONS or sections[id]) and (id not in OF_CASES or shows_cases)
+            if id not in INTRODUCTIONS or sections[id] or (id == VARIANTS and material.variants)
+            if id not in OF_CASES or shows_cases
         ],
         "tuned": bool(material.trials),
         "certainty": certainty(material.summary, everything, material.config),
@@ -147,6 +125,7 @@ def context(material: Material) -> dict[str, Any]:
             for model in (models if shows_cases else ())
             if any(run["model"] == model for run in runs) or not runs
         },
+        "ranked": {model: answers(ranks, model) for model in models if ranks is not None},
         "level": f"{100 * level:g}",
         "missed": [*explorer.holes, *missed(material.summary, bars, runs), *_setup(material)],
         "beginnings": {model: told(found) for model, found in material.beginnings.items()},
@@ -154,6 +133,9 @@ def context(material: Material) -> dict[str, Any]:
         "remarks": REMARKS,
         "sections": {name: [made["id"] for made in part] for name, part in sections.items()},
         "introductions": INTRODUCTIONS | {HEALTH: f"{INTRODUCTIONS[HEALTH]}{_thresholds(material)}"},
+        "variants": variants(
+            material.variants, material.summary, material.compared, material.tables.get("curves"), models
+        ),
         "figures": _figures(material),
         "curves": [_curve(*key, svg) for key, (_, svg) in material.curves.items()],
         "sequences": {
@@ -181,14 +163,16 @@ def chunk_files(explorer: Explorer) -> dict[str, str]:
 
 def _sections(material: Material, bars: Sequence[Verdict]) -> dict[str, list[Table]]:
     """The tables of each section, those about results marked where they are incomplete or too weak."""
-    summary, files = material.summary, material.files
+    summary, files, ranks = material.summary, material.files, material.tables.get("ranks")
     sections: dict[str, list[Table | None]] = {
         "summary": [layouts.datasets(summary), _bars(bars)],
         "tables": list(layouts.paper_tables(summary, material.runs, files)) if material.runs else [],
+        RANKING: [] if ranks is None else [rank_table(ranks, files)],
         "controls": [layouts.controls(summary, files)] if material.runs else [],
         ABILITIES: [],
         HEALTH: [],
         CERTAINTY: [],
+        VARIANTS: [],
         PAPER: [],
         DETAIL: [],
     }

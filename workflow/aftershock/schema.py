@@ -40,7 +40,11 @@ def suggestion(word: Any, known: Iterable[str]) -> str:
 
 
 def fill_defaults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any] | None = None) -> None:
-    """Put the schema's defaults in place of the keys that `value` lacks, at every depth, in place."""
+    """Put the schema's defaults in place of the keys that `value` lacks, at every depth, in place.
+
+    A key whose value is null counts as lacking unless null is one of the values that the schema allows: so a
+    later file takes an entry out of any mapping of an earlier one.
+    """
     root = root or schema
     schema = _resolved(schema, root)
     if isinstance(value, list):
@@ -49,16 +53,29 @@ def fill_defaults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]
     if not isinstance(value, dict):
         return
     properties = schema.get("properties", {})
+    other = schema.get("additionalProperties", {})
+    other = other if isinstance(other, dict) else None  # none: an unknown key stays, to be an error
+    for key in [key for key, item in value.items() if item is None]:
+        part = properties.get(key, other)
+        if part is not None and not _allows_null(part, root):
+            del value[key]
     for key, part in properties.items():
         part = _resolved(part, root)
         if key not in value and "default" in part:
             value[key] = copy.deepcopy(part["default"])
     for key, item in value.items():
-        other = schema.get("additionalProperties", {})
-        fill_defaults(item, properties.get(key, other if isinstance(other, dict) else {}), root)
+        fill_defaults(item, properties.get(key, other or {}), root)
     for part in schema.get("allOf", ()):
         if Draft202012Validator(part["if"]).is_valid(value):
             fill_defaults(value, part["then"], root)
+    for part in schema.get("oneOf", ()):
+        if part.get("type") == "object":
+            fill_defaults(value, part, root)
+
+
+def _allows_null(schema: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
+    """Return True if null is among the values that a part of the schema `root` allows."""
+    return Draft202012Validator({"$defs": root.get("$defs", {}), **_resolved(schema, root)}).is_valid(None)
 
 
 def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -52,10 +52,10 @@ class Run:
 
 
 @contextmanager
-def stage(snakemake: Any, threads: int | None = None) -> Iterator[Run]:
+def stage(snakemake: Any) -> Iterator[Run]:
     """Yield the Run of a script, with its log open, its threads limited and its random numbers seeded.
 
-    `threads` is for a script that uses the cores of its job otherwise than by as many threads.
+    A rule's resource `process_threads` is for a script that uses its job's cores by processes of its own.
 
     stdout, stderr, logging and warnings go to the rule's log file. An error leaves its traceback at the end
     of the log and one line on the terminal. Time, memory, progress and the end are in the job's record, see
@@ -64,7 +64,7 @@ def stage(snakemake: Any, threads: int | None = None) -> Iterator[Run]:
     watch_parent()
     with _logged(snakemake.log[0], snakemake.rule) as console, _recorded(snakemake) as record:
         take_gpus(int(snakemake.resources.get("gpu", 0)))
-        _limit_threads(snakemake.threads if threads is None else threads)
+        _limit_threads(int(snakemake.resources.get("process_threads", snakemake.threads)))
         keep_freed_memory()
         seed = snakemake.params.get("seed")
         if seed is not None:

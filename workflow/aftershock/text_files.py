@@ -89,6 +89,16 @@ def read_yaml(path: str | os.PathLike) -> Any:
         loader.dispose()
 
 
+def read_keys(path: str | os.PathLike) -> dict[str, Any]:
+    """Return the keys of a YAML file, none of an empty one; ValueError where it holds something else."""
+    found = read_yaml(path)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ValueError(f"{os.fspath(path)}: expected keys and values, found {found!r}"[:300])
+    return found
+
+
 def _repeated(loader: _Loader, top: yaml.Node) -> Iterator[str]:
     """Yield a line for each key that occurs twice in one mapping, of which YAML's readers drop the first."""
     waiting: list[tuple[yaml.Node, tuple[str, ...]]] = [(top, ())]

@@ -13,6 +13,7 @@ from aftershock.parsed_code import keep_parsed
 from aftershock.config import check_config, check_fetched, merged_settings
 from aftershock.config.models import model_type_of, reading_of
 from aftershock.config.settings import artifact_layers, moment_layers, needed_artifacts
+from aftershock.config.used import editors_of_dataset
 from aftershock.editors.artifacts import ARTIFACTS, with_sources
 from aftershock.editors.methods import method_of
 from aftershock.editors.regularisers import code_of_entries, merged_entries
@@ -20,7 +21,7 @@ from aftershock.lm.families import list_families
 from aftershock.jobs.folder import PreflightError, check_names
 from aftershock.jobs.patches import patch_snakemake
 from aftershock.jobs.planning import plan_faster
-from aftershock.costs.sharding import editors_of_dataset, shard_ranges, shard_sizes, number_of_cases
+from aftershock.costs.sharding import shard_ranges, shard_sizes, number_of_cases
 from aftershock.kg.sheets import kept_rules, one_to_many_relations
 from aftershock.offline import go_offline
 from aftershock.process import name_run

@@ -51,6 +51,7 @@ rule train_lm:
     threads: training_parts  # each of them a process; with fewer cores one process takes several
     resources:
         **gpu_job("train_lm"),
+        process_threads=1,
     params:
         architecture=lambda wildcards: model(wildcards)["architecture"],
         train=training,

@@ -93,6 +93,7 @@ rule tables:
     params:
         runs=RUNS,
         recalled=TRAINED,
+        kg=KG,
         namespace=config["kgs"][KG].get("namespace"),
         seed=config["statistics"]["seed"],
         statistics=config["statistics"],
@@ -130,6 +131,9 @@ rule figures:
         f"results/logs/figures/{STUDY}.log",
     conda:
         "../../envs/tables.yaml"
+    threads: 2  # each of them a process
+    resources:
+        process_threads=1,
     params:
         runs=RUNS,
         round=[name for name in config["datasets"] if name in ROUND],
@@ -157,6 +161,7 @@ rule report:
         probabilities=results("probabilities.parquet"),
         scores=results("scores.parquet"),
         holes=results("holes.parquet"),
+        facets=facets_of_settings(),
         cases=of_settings("results/{kg}/{model}/cases/{dataset}.parquet"),
         edits=of_settings("results/{kg}/{model}/cases/{dataset}.edits.parquet"),
         probes=of_settings("results/{kg}/{model}/cases/{dataset}.probes.parquet"),
@@ -184,6 +189,7 @@ rule report:
         runs=RUNS,
         settings=SETTINGS,
         bars=config["report"]["bars"],
+        variants=config["report"]["variants"],
         tuned=[label for label, _ in TUNED],
         trained=[(name, Path(path).parent.name) for path, name in HYPERNETWORKS.items()],
         with_moments=WITH_MOMENTS,

@@ -1,7 +1,10 @@
 """Draw the figures of a report."""
 
-from aftershock.figures import Drawn, draw_all, save
-from aftershock.figures.sequences import draw_sequences
+from functools import partial
+
+from aftershock.figures import Drawn, draw_all
+from aftershock.figures.sequences import sequence_figures
+from aftershock.figures.shared import Named
 from aftershock.jobs.record import finished_jobs
 from aftershock.kg.sheets import read_relations
 from aftershock.metrics.abilities.settings import TaskInfo
@@ -42,13 +45,15 @@ with stage(snakemake) as run:
         level=params.level,
         health=with_names(HEALTH_SUMMARY.read(f"{given.tables}/health.parquet"), params.names),
     )
+    others: list[Named] = []
+    if params.sequences["runs"]:
+        tables = {
+            name: with_names(table.read(f"{given.tables}/{name}.parquet"), params.names)
+            for name, table in SEQUENCE_TABLES.items()
+        }
+        others += sequence_figures(tables, [TaskInfo.of(task) for task in params.sequences["tasks"]])
+    for (model, kind), path in zip(params.trained, given.curves, strict=True):
+        make = partial(training_curve, MEND_CURVE.read(path), model, kind)
+        others.append((curve_name(model, kind), make))
     with whole_folder(snakemake.output.figures) as folder:
-        draw_all(folder, drawn)
-        if params.sequences["runs"]:
-            tables = {
-                name: with_names(table.read(f"{given.tables}/{name}.parquet"), params.names)
-                for name, table in SEQUENCE_TABLES.items()
-            }
-            draw_sequences(folder, tables, [TaskInfo.of(task) for task in params.sequences["tasks"]])
-        for (model, kind), path in zip(params.trained, given.curves, strict=True):
-            save(training_curve(MEND_CURVE.read(path), model, kind), folder, curve_name(model, kind))
+        draw_all(folder, drawn, others, snakemake.threads)

@@ -13,8 +13,15 @@ from aftershock.page.explorer import Outcome, Setting, explore
 from aftershock.page.figures import Picture
 from aftershock.page.layouts import of_run
 from aftershock.page.listed import read_tables
-from aftershock.page.names import bars_with_names, run_with_name, runs_with_names, with_names
+from aftershock.page.names import (
+    bars_with_names,
+    run_with_name,
+    runs_with_names,
+    variants_with_names,
+    with_names,
+)
 from aftershock.page.sequences import SEQUENCE_TABLES, SequenceResults, over_orders
+from aftershock.page.variants import comparing
 from aftershock.page.weights import read_origin
 from aftershock.report import Material, chunk_files, page
 from aftershock.stage import stage
@@ -24,7 +31,7 @@ from aftershock.tables.cases import CASES, EDITS, PROBES
 from aftershock.tables.graph import PROMPTS
 from aftershock.tables.models import MOMENTS
 from aftershock.tables.report import RECALL_SUMMARY, SUMMARY
-from aftershock.tables.runs import HOLES, MEND_CURVE, PROBABILITIES, SCORES, TRIALS
+from aftershock.tables.runs import FACETS, HOLES, MEND_CURVE, PROBABILITIES, SCORES, TRIALS
 from aftershock.training_figure import curve_name
 
 
@@ -47,7 +54,8 @@ def settings(given, params):
             EDITS.read(given.edits[place]),
             PROBES.read(given.probes[place]),
         )
-        yield Setting(model, dataset, *tables, PROMPTS.read(given.prompts[place]), runs)
+        facets = FACETS.read(given.facets[place])
+        yield Setting(model, dataset, *tables, PROMPTS.read(given.prompts[place]), runs, facets)
 
 
 def sequences(given, about, tables, names):
@@ -83,11 +91,12 @@ with stage(snakemake) as run:
     relations = read_relations(given.relations, params.namespace)
     every = [*params.runs, *params.sequences["runs"]]
     labels = dict(zip(relations["relation_id"], relations["label"], strict=True))
-    explorer = explore(settings(given, params), labels)
+    tables, names = sorted(Path(given.tables).iterdir()), params.names
+    variants, compared = variants_with_names(params.variants, names), {}
+    explorer = explore(comparing(settings(given, params), variants, compared), labels)
     places = dict.fromkeys((model, WHOLE) for model, _ in params.settings) | dict.fromkeys(params.settings)
     keys = [(*place, kind) for place in places for kind in KINDS]
     figures = {key: Path(given.figures, f"{figure_name(*key)}.svg") for key in keys}
-    tables, names = sorted(Path(given.tables).iterdir()), params.names
     summary = with_names(SUMMARY.read(given.summary), names)
     made_by = {"report": run.provenance, "summary": provenance_of(given.summary)}
     named = {name: with_names(table, names) for name, table in read_tables(tables).items()}
@@ -97,6 +106,8 @@ with stage(snakemake) as run:
         recall=RECALL_SUMMARY.read(Path(given.tables, "recall.parquet")),
         runs=runs_with_names(params.runs, names),
         bars=bars_with_names(params.bars, names),
+        variants=variants,
+        compared=compared,
         figures={key: path.read_bytes() for key, path in figures.items() if path.exists()},
         tables={
             "summary": summary,

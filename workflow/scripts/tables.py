@@ -4,14 +4,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from aftershock.jobs.record import finished_jobs
 from aftershock.kg.sheets import read_relations
 from aftershock.metrics.abilities.settings import Collapse
 from aftershock.metrics.analysis import analyse
 from aftershock.metrics.health import Thresholds, summarise_health
 from aftershock.metrics.layouts import all_tables, recall_table
+from aftershock.metrics.ranking.samples import of_sequences, of_times
 from aftershock.metrics.settings import Statistics
 from aftershock.output import whole_folder
-from aftershock.paper.ability_tables import ability_tables
+from aftershock.paper.ability_tables import ability_tables, read_sequences
 from aftershock.paper.health import health_tables
 from aftershock.paper.study_tables import study_tables
 from aftershock.paper.tables import paper_tables
@@ -32,7 +34,11 @@ with stage(snakemake) as run:
         )
     ]  # fmt: skip
     settings = Statistics(**params.statistics)
-    tables = analyse(params.runs, *by_run, settings)
+    along = {"answers": given.task_answers, "scores": given.task_scores}
+    along |= {"edits": given.sequence_scores, "health": given.sequence_health}
+    sequences = read_sequences(params.sequences, along, settings)
+    times = of_times(params.runs, finished_jobs(), params.kg, sequences)
+    tables = analyse(params.runs, *by_run, settings, [*of_sequences(sequences), *times])
     recalls = [
         recall_table(RECALL.read(path), labels, model, settings.seed, settings.level)
         for path, model in zip(given.recall, params.recalled, strict=True)
@@ -48,10 +54,9 @@ with stage(snakemake) as run:
     tables |= all_tables(summary, params.runs, recall)
     folder, compared = Path(given.paper[0]).parent, tables["comparisons"][1]
     tables |= study_tables(summary, params.runs, folder, params.paper, scored, compared)
-    along = {"answers": given.task_answers, "scores": given.task_scores}
-    along |= {"edits": given.sequence_scores, "health": given.sequence_health}
-    along |= {"cases": given.scores_among, "verdicts": given.verdicts}
-    tables |= ability_tables(params.sequences, along, folder, Collapse(**params.collapse), settings)
+    beside = {"cases": given.scores_among, "verdicts": given.verdicts}
+    limits = Collapse(**params.collapse)
+    tables |= ability_tables(sequences, params.sequences, beside, folder, limits, settings)
     with whole_folder(snakemake.output.tables) as folder:
         summary.to_csv(folder / "summary.csv", index=False)
         files = paper_tables(summary, params.runs, settings.level) | health_tables(health)

@@ -12,7 +12,7 @@ from aftershock.stage import stage
 from aftershock.tables.graph import PROMPTS
 from aftershock.tables.models import RECALL, TAUGHT
 
-with stage(snakemake, threads=1) as run:  # and a process for each core
+with stage(snakemake) as run:
     given, made, given_settings = snakemake.input, snakemake.output, dict(snakemake.params.train)
     document_token = given_settings.pop("document_token", AUTO)
     settings = TrainSettings(**given_settings)

@@ -1,27 +1,21 @@
 """The file of a model from a folder, the Hub or a GGUF file: `aftershock add-model`."""
 
-from __future__ import annotations
-
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from aftershock.editors.methods import find_methods
-from aftershock.lm.families import family_of, list_families
+from aftershock.lm.families import list_families
+from aftershock.lm.files.sizes import sizes_of_source
 from aftershock.project import PROJECT
 from aftershock.schema import faults, read_schema
 from aftershock.text_files import read_yaml
 
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
-
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-SIZES = ("width", "inner", "vocabulary")
-"""Entries of `shape` without which the others say nothing."""
 
 
 def write_model_file(source: str, name: str | None, revision: str, folder: Path) -> list[str]:
@@ -37,13 +31,11 @@ def write_model_file(source: str, name: str | None, revision: str, folder: Path)
     file = folder / f"{name}.yaml"
     if file.exists():
         raise ValueError(f"{file} exists already; choose another --name, or remove it")
-    origin, config = _read(source, revision)
-    sizes, missing = _sizes(config)
-    published = _published_layers(config.model_type, sizes)
+    origin, sizes = _read(source, revision)
+    published = _published_layers(sizes)
     content: dict[str, Any] = {
         "description": f"{Path(source).name}, as its configuration describes it",
         "source": origin,
-        "model_type": config.model_type,
         **sizes,
         "moments": {"text": "self"},
         **({"editors": published} if published else {}),
@@ -52,11 +44,11 @@ def write_model_file(source: str, name: str | None, revision: str, folder: Path)
         raise ValueError(f"{source} cannot be described as a model: {'; '.join(wrong)}")
     folder.mkdir(parents=True, exist_ok=True)
     file.write_text(yaml.safe_dump(content, sort_keys=False, default_flow_style=None), encoding="utf-8")
-    return [f"{file} is written.", *_told(content), *missing, f"To use it: models: [{name}]"]
+    return [f"{file} is written.", *_told(content), *_missing(sizes), f"To use it: models: [{name}]"]
 
 
-def _read(source: str, revision: str) -> tuple[dict[str, str], PretrainedConfig]:
-    """Return where a model comes from, as its file names it, and its configuration."""
+def _read(source: str, revision: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return where a model comes from, as its file names it, and its family and sizes."""
     path = Path(source)
     if path.suffix == ".gguf":
         if not path.is_file():
@@ -64,9 +56,10 @@ def _read(source: str, revision: str) -> tuple[dict[str, str], PretrainedConfig]
         from aftershock.lm.files.gguf_files import read_header
 
         read_header(path)
-        return {"gguf": source}, _config(path.parent, source, gguf_file=path.name)
+        return {"gguf": source}, sizes_of_source({"gguf": source}, path.parent)[1]
     if (path / "config.json").is_file():
-        return {"path": source}, _config(path, source)
+        _check_config(path, source)
+        return {"path": source}, sizes_of_source({"path": source}, path)[1]
     if path.is_dir():
         raise ValueError(f"{source} holds no config.json; name a folder as transformers saves a model")
     if not HUB_NAME.fullmatch(source):
@@ -78,64 +71,40 @@ def _read(source: str, revision: str) -> tuple[dict[str, str], PretrainedConfig]
         raise ValueError(f"{repository} holds no config.json; it is no model of transformers")
     with tempfile.TemporaryDirectory() as into:
         repository.download(["config.json"], Path(into))
-        return {"hub": source, "revision": repository.commit}, _config(Path(into), source)
+        _check_config(Path(into), source)
+        return {"hub": source, "revision": repository.commit}, sizes_of_source({"path": into}, Path(into))[1]
 
 
-def _config(folder: Path, source: str, **options: str) -> PretrainedConfig:
-    """Return the configuration of a folder's language model; ValueError where transformers cannot read it."""
+def _check_config(folder: Path, source: str) -> None:
+    """Raise ValueError where transformers cannot read a folder's configuration."""
     from transformers import AutoConfig
 
     try:
-        read = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
+        AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (ValueError, KeyError, OSError) as error:
         said = str(error).strip().partition("\n")[0]
         raise ValueError(f"transformers cannot read the configuration of {source}: {said}") from error
-    return read.get_text_config()
 
 
-def _sizes(config: PretrainedConfig) -> tuple[dict[str, Any], list[str]]:
-    """Return `n_layers` and `shape` as far as a configuration has them, and lines on what is missing."""
-    width = getattr(config, "hidden_size", None)
-    inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None)
-    if inner is None and hasattr(config, "n_inner") and width:
-        inner = 4 * width  # what GPT-2 and GPT-J take where theirs is null
-    found = {"width": width, "inner": inner, "vocabulary": getattr(config, "vocab_size", None)}
-    missing = [f"not found: shape.{name}" for name in SIZES if not found[name]]
-    if config.model_type not in list_families():
-        missing.append(
-            f"not known: family {config.model_type}, so that no method edits it; a file "
-            f"lm/families/{config.model_type}.py adds it (known: {', '.join(list_families())})"
+def _missing(sizes: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what could not be found out about a model, and what follows from that."""
+    model_type = sizes.get("model_type")
+    if model_type not in list_families():
+        yield (
+            f"not known: family {model_type}, so that no method edits it; a file "
+            f"lm/families/{model_type}.py adds it (known: {', '.join(list_families())})"
         )
-    n_layers = getattr(config, "num_hidden_layers", None)
-    if not n_layers:
-        return {}, [*missing, "not found: n_layers, without which `shape` is left out; give both"]
-    if not all(found.values()):
-        return {"n_layers": n_layers}, [*missing, "`shape` is left out; costs are then those of 7B weights"]
-    return {"n_layers": n_layers, "shape": {**found, **_other_sizes(config)}}, missing
+    if "n_layers" not in sizes:
+        yield "not found: n_layers, which methods need to choose layers; give it"
+    if "shape" not in sizes:
+        yield "not found: shape, without which costs are those of seven billion weights"
 
 
-def _other_sizes(config: PretrainedConfig) -> dict[str, Any]:
-    """Return the entries of `shape` that have a default, where they differ from it."""
-    heads = getattr(config, "num_attention_heads", 0) or 0
-    pairs = getattr(config, "num_key_value_heads", None) or heads
-    head = getattr(config, "head_dim", None) or (config.hidden_size // heads if heads else 0)
-    known = config.model_type in list_families()
-    found: dict[str, Any] = {}
-    if pairs * head not in (0, config.hidden_size):
-        found["key_value"] = pairs * head
-    if known and any("gate" in module for module in family_of(config.model_type).inputs):
-        found["gated"] = True
-    if getattr(config, "tie_word_embeddings", False):
-        found["tied"] = True
-    return found
-
-
-def _published_layers(model_type: str, sizes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _published_layers(sizes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the layers of each method in a shipped file of a model of the same family and sizes."""
     for file in sorted((PROJECT / "resources" / "models").glob("*.yaml")):
         model = read_yaml(file)
-        alike = model.get("model_type") == model_type and "shape" in sizes
-        if alike and all(model.get(key) == sizes[key] for key in ("n_layers", "shape")):
+        if "shape" in sizes and all(model.get(key) == value for key, value in sizes.items()):
             return {
                 method: {"layers": values["layers"]}
                 for method, values in model.get("editors", {}).items()
@@ -146,9 +115,9 @@ def _published_layers(model_type: str, sizes: Mapping[str, Any]) -> dict[str, di
 
 def _told(content: Mapping[str, Any]) -> Iterator[str]:
     """Yield what a model's file says, and which layers each method edits by it."""
-    n_layers = content.get("n_layers")
+    n_layers, family = content.get("n_layers"), content.get("model_type")
     shape = ", ".join(f"{name} {value}" for name, value in content.get("shape", {}).items())
-    yield f"family {content['model_type']}, {n_layers or 'unknown'} layers" + (f"; {shape}" if shape else "")
+    yield f"family {family}, {n_layers or 'unknown'} layers" + (f"; {shape}" if shape else "")
     published = content.get("editors", {})
     if published:
         yield "layers by published settings: " + _listed(

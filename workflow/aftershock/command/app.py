@@ -4,7 +4,7 @@ Nothing is imported before a subcommand needs it, so that `--help` answers at on
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -85,13 +85,13 @@ def _of_all(
     """Take the options that stand before a subcommand."""
 
 
-def _run(name: str, arguments: Sequence[str]) -> None:
+def _run(name: str, arguments: Callable[[], Sequence[str]]) -> None:
     """Be Snakemake with these arguments, as the only run of this folder."""
     with reported(name):
         require_workflow()
         from aftershock.launch import launch
 
-        launch(arguments)
+        launch(arguments())
 
 
 @app.command()
@@ -105,7 +105,7 @@ def demo(
     dry_run: DryRun = False,
 ) -> None:
     """Run the offline demo and write its report."""
-    _run("demo", snakemake_arguments((), targets or (), cores, profile, dry_run, ctx.obj))
+    _run("demo", lambda: snakemake_arguments((), targets or (), cores, profile, dry_run, ctx.obj))
 
 
 @app.command()
@@ -117,9 +117,7 @@ def run(
     dry_run: DryRun = False,
 ) -> None:
     """Run a study, such as: aftershock run laptop."""
-    with reported("run"):
-        files = find_configs(configs)
-    _run("run", snakemake_arguments(files, (), cores, profile, dry_run, ctx.obj))
+    _run("run", lambda: snakemake_arguments(find_configs(configs), (), cores, profile, dry_run, ctx.obj))
 
 
 @app.command()
@@ -133,7 +131,7 @@ def resume(
 ) -> None:
     """Go on with the last run of this folder."""
     more = [*(["--cores", str(cores)] if cores else []), *(["--dry-run"] if dry_run else [])]
-    _run("resume", ["--resume", "--orphans", orphans.value, *more, *ctx.obj])
+    _run("resume", lambda: ["--resume", "--orphans", orphans.value, *more, *ctx.obj])
 
 
 @app.command()
@@ -174,6 +172,8 @@ def plan(
 ) -> None:
     """Tell jobs, hours, memory and disk of a study."""
     with reported("plan"):
+        if count:
+            require_workflow("; aftershock plan --no-count does without")
         from aftershock.costs.plan import print_plan
 
         print_plan(find_configs(configs or ()), gpu, gpus, calibration, count)
@@ -198,10 +198,11 @@ def datasets(
     dry_run: DryRun = False,
 ) -> None:
     """Make the facts and cases of a study, without edits."""
-    with reported("datasets"):
-        files = find_configs(configs)
     targets = ["facts" if facts else "datasets", "--keep-going"]
-    _run("datasets", snakemake_arguments(files, targets, cores, profile, dry_run, ctx.obj))
+    _run(
+        "datasets",
+        lambda: snakemake_arguments(find_configs(configs), targets, cores, profile, dry_run, ctx.obj),
+    )
 
 
 @app.command()
@@ -272,12 +273,13 @@ def export(
 @app.command("list")
 def list_known(
     what: Annotated[Listed, typer.Argument(help="What to list, a line each.")],
+    page: Annotated[bool, typer.Option("--page", help="All about methods, as a page in Markdown.")] = False,
 ) -> None:
     """List methods, families, datasets, tasks or metrics."""
     with reported("list"):
-        from aftershock.command.listing import lines_of
+        from aftershock.command.listing import lines_of, page_of
 
-        print("\n".join(lines_of(what.value)))
+        print(page_of(what.value) if page else "\n".join(lines_of(what.value)), end="" if page else "\n")
 
 
 @app.command("add-model")

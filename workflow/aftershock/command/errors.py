@@ -24,13 +24,20 @@ def reported(name: str) -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, EXPECTED) and type(error).__name__ not in OWN:
             raise
-        print(f"aftershock {name}: {error}", file=sys.stderr)
+        print(f"aftershock {name}: {_told(error)}", file=sys.stderr)
         sys.exit(WRONG)
 
 
-def require_workflow() -> None:
-    """Raise ValueError where Snakemake is not installed."""
+def _told(error: Exception) -> str:
+    """Return what an error says; of one about a file, the file first and what to look at."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        said = error.strerror[:1].lower() + error.strerror[1:]
+        return f"{error.filename} cannot be used: {said}; check the path, and its permissions"
+    return str(error)
+
+
+def require_workflow(otherwise: str = "") -> None:
+    """Raise ValueError where Snakemake is not installed, with how to do without it."""
     if find_spec("snakemake") is None:
-        raise ValueError(
-            f"this needs Snakemake, which is not installed. Install it: {installation('workflow')}"
-        )
+        how = installation("workflow")
+        raise ValueError(f"this needs Snakemake, which is not installed. Install it: {how}{otherwise}")

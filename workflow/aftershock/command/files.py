@@ -73,6 +73,23 @@ def snakemake_arguments(
 
 
 def find_profile(name: str) -> str:
-    """Return the path of a profile that comes with the project; another name as it is."""
+    """Return the path of a profile that comes with the project; another path or name as it is.
+
+    ValueError with suggestions for a name that Snakemake does not find.
+    """
     path = PROJECT / PROFILES / name
-    return _short(path) if "/" not in name and path.is_dir() else name
+    if "/" in name:
+        return name
+    if path.is_dir():
+        return _short(path)
+    from aftershock.jobs.arguments import profile_file
+
+    if profile_file(name) is None:
+        shipped = sorted(folder.name for folder in (PROJECT / PROFILES).iterdir())
+        close = difflib.get_close_matches(name, shipped, 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(
+            f"there is no profile {name!r}; {hint}Give the path of a folder with a config.yaml, or one that "
+            f"comes along: {', '.join(shipped)}"
+        )
+    return name

@@ -12,6 +12,15 @@ def lines_of(what: str) -> list[str]:
     return [f"{name:<{width}}  {about}".rstrip() for name, about in named.items()]
 
 
+def page_of(what: str) -> str:
+    """Return a page about all of `what`; ValueError where there is none."""
+    if what != "methods":
+        raise ValueError(f"there is a page about methods alone, not about {what}; leave out --page")
+    from aftershock.command.method_page import method_page
+
+    return method_page()
+
+
 def _methods() -> Mapping[str, str]:
     from aftershock.editors.methods import find_methods
 

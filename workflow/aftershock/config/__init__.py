@@ -5,6 +5,7 @@
     models     the models' files, those of models that write or rank paraphrases among them
     editors    labels, methods, and what hinders the training of a hypernetwork
     sequences  plans of edits, the files that they are read from, and tasks along them
+    used       the graphs, models and editors that the stages of a run use; nothing is asked of any other
     settings   the settings of a method for one model: the method's, the model's, the run's
     fetched    sources on disk; check_fetched: folders of weights that are there and cannot be used
     tasks      the tasks of a run, and the files of their data

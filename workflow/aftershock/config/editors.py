@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from aftershock.config.settings import TRAININGS, merged_settings, setting_errors, training_errors
+from aftershock.config.used import TRAINED, needing
 from aftershock.editors.methods import find_methods, method_of
 from aftershock.editors.regularisers import entry_errors
 from aftershock.schema import suggestion
@@ -49,35 +50,24 @@ def fault_of_method(method: str) -> str | None:
     return None
 
 
-def _needing(config: Mapping[str, Any], *artifacts: str) -> dict[str, Mapping[str, Any]]:
-    """Return the editors whose method always needs one of `artifacts`, by label."""
-    found = {}
-    for label, editor in config["editors"].items():
-        if editor and not fault_of_method(editor["method"]):
-            needed = method_of(editor["method"]).method.artifacts
-            if isinstance(needed, tuple) and set(artifacts) & set(needed):
-                found[label] = editor
-    return found
-
-
-def mend_errors(
+def training_data_errors(
     config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], folder: Path
 ) -> Iterator[str]:
-    """Yield what hinders the training of a hypernetwork, or of SERAC's models on the same facts."""
-    mend, kgs = config.get("mend", {}), config["kgs"]
+    """Yield what hinders the training of a hypernetwork, or of SERAC's models on the same facts.
+
+    Files and graphs are asked for where an editor needs one of these, or coverage cases have texts of a file.
+    """
     for training in TRAININGS:
         yield from training_errors(f"{training}.settings", config.get(training, {}).get("settings", {}))
-    for section in ("cases", "mend"):
-        path = config.get(section, {}).get("locality_file")
-        if path and not Path(path).exists() and not (folder / path).exists():
-            yield (
-                f"{section}.locality_file: there is no {path!r}; a path is relative to the working directory"
-            )
-    edits = mend.get("edits")
-    if edits and not Path(edits["file"]).exists() and not (folder / edits["file"]).exists():
-        yield f"mend.edits.file: there is no {edits['file']!r}; a path is relative to the working directory"
-    editors, trained = _needing(config, "hypernetwork"), _needing(config, "hypernetwork", "scope_models")
-    source = mend.get("kg") or config.get("kg")
+    if "coverage" in config.get("datasets", ()):
+        yield from _missing("cases.locality_file", config["cases"].get("locality_file"), folder)
+    trained = needing(config, models, *TRAINED)
+    if not trained:
+        return
+    mend, kgs = config.get("mend", {}), config["kgs"]
+    edits, source = mend.get("edits"), mend.get("kg") or config.get("kg")
+    yield from _missing("mend.locality_file", mend.get("locality_file"), folder)
+    yield from _missing("mend.edits.file", edits and edits["file"], folder)
     if mend.get("kg") and source not in kgs:
         yield f"mend.kg: {source!r} is unknown; {suggestion(source, kgs)}"
     elif edits:
@@ -85,13 +75,26 @@ def mend_errors(
             yield "mend: kg names a graph to train on and edits a file; leave one of them out"
         if mend.get("kinds") == "separate":
             yield "mend.kinds: separate needs a graph; edits of a file are of one kind"
-    elif trained and source in kgs and kgs[source].get("source") in ("released", "none"):
+    elif source in kgs and kgs[source].get("source") in ("released", "none"):
         label = next(iter(trained))
         what = "published files have" if kgs[source]["source"] == "released" else f"kgs.{source} has"
         yield (
             f"mend.kg: {what} no train split; editors.{label} needs a graph that is mined, or a file of "
             "edits (mend.edits)"
         )
+    yield from _different_layers(needing(config, models, "hypernetwork"), models)
+
+
+def _missing(key: str, path: str | None, folder: Path) -> Iterator[str]:
+    """Yield that a file is missing, if one is named."""
+    if path and not Path(path).exists() and not (folder / path).exists():
+        yield f"{key}: there is no {path!r}; a path is relative to the working directory"
+
+
+def _different_layers(
+    editors: Mapping[str, Mapping[str, Any]], models: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """Yield the models of which `editors` want a hypernetwork for different layers."""
     for name, model in models.items():
         try:
             layers = {tuple(merged_settings(editor, model)["layers"]) for editor in editors.values()}

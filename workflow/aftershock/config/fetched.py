@@ -1,10 +1,12 @@
 """Files that a run fetches: sources that are not there, and what earlier runs or people left in its place."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from aftershock.config.graphs import reads_mined
 from aftershock.config.settings import depth
+from aftershock.config.used import TRAINED, needing
 from aftershock.lm.files.folders import (
     NO_CHAT_TEMPLATE,
     QUANTISED_WEIGHTS,
@@ -15,6 +17,7 @@ from aftershock.lm.files.folders import (
     has_chat_template,
     quantisation_of_folder,
 )
+from aftershock.lm.files.sizes import fault_of_gguf
 
 ENCODER, CLASSIFIER = Path("results/encoder"), Path("results/screen/classifier")
 
@@ -25,11 +28,15 @@ def weights_folder(model: str) -> Path:
 
 
 def source_errors(
-    config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], folder: Path
+    config: Mapping[str, Any],
+    models: Mapping[str, Mapping[str, Any]],
+    folder: Path,
+    used: Collection[str] = (),
 ) -> Iterator[str]:
     """Folders on disk that something is to be copied from and that cannot be; none once it is copied.
 
     Also models whose prompts are to stand in a chat template that their folder, as far as it is there, lacks.
+    Labels are compared where a run reads its own graph, and screened where one of those `used` is mined.
     """
     for name, model in models.items():
         file, source = f"resources/models/{name}.yaml", model.get("source")
@@ -38,10 +45,15 @@ def source_errors(
         place = next((place for place in places if (place / "config.json").is_file()), None)
         if model.get("prompt_format") == "chat" and place and not has_chat_template(place):
             yield f"{file}: {NO_CHAT_TEMPLATE}"
-    encoder = _encoder(config)
+    encoder = (
+        _encoder(config)
+        if config.get("kg") in used or needing(config, models, "sentence_encoder", *TRAINED)
+        else None
+    )
     if encoder and not (folder / encoder.get("path", "")).is_dir():
         yield from _unusable("cases.label_encoder", encoder, ENCODER)
-    yield from _unusable("screen.classifier.source", _classifier(config), CLASSIFIER)
+    if reads_mined(config, used):
+        yield from _unusable("screen.classifier.source", _classifier(config), CLASSIFIER)
 
 
 def check_fetched(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> None:
@@ -73,6 +85,8 @@ def _unusable(key: str, source: Mapping[str, str] | None, made: Path) -> Iterato
         return
     if file and not Path(file).is_file():
         yield f"{key}.gguf: there is no file {file!r}; a path is relative to the working directory"
+    elif file and (fault := fault_of_gguf(Path(file))):
+        yield f"{key}.gguf: {file} {fault}"
     if not path:
         return
     if not Path(path).is_dir():

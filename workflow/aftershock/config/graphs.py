@@ -1,6 +1,6 @@
 """The graphs of a run, and what is left out of them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +13,12 @@ TRIPLES = ("ntriples", "dump")  # sources that are files of triples
 ENDINGS = (".nt", ".nt.gz", ".nt.bz2")
 
 
-def used_graphs(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """Return the names of the graphs that a run reads: its own, its models' and MEND's.
-
-    No other has to be complete. A name that no graph has is among them.
-    """
-    mend = config.get("mend") if isinstance(config.get("mend"), dict) else {}
-    named = [config.get("kg"), *(model.get("kg") for model in models.values()), (mend or {}).get("kg")]
-    return {name for name in named if isinstance(name, str)}
-
-
-def graph_errors(
-    config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], folder: Path
-) -> Iterator[str]:
+def graph_errors(config: Mapping[str, Any], used: set[str], folder: Path) -> Iterator[str]:
     """Unknown graphs and namespaces, and missing files of the graphs in use."""
     kgs = config["kgs"]
     if "kg" in config and config["kg"] not in kgs:
         yield f"kg: {config['kg']!r} is unknown; {suggestion(config['kg'], kgs)}"
-    for name in used_graphs(config, models) & set(kgs):
+    for name in used & set(kgs):
         for key in {"file", "folder"} & set(kgs[name]):
             path = kgs[name][key]
             if not Path(path).exists() and not (folder / path).exists():
@@ -55,10 +43,16 @@ def _atlas_errors(name: str | None, file: str, folder: Path) -> Iterator[str]:
         yield f"kgs.{name}: an atlas needs the packages {', '.join(missing)}: {REMEDY}"
 
 
-def screen_errors(config: Mapping[str, Any], folder: Path) -> Iterator[str]:
-    """Yield faults of the screen's files, and of leaving the living out."""
+def reads_mined(config: Mapping[str, Any], used: Collection[str]) -> bool:
+    """Return True if a graph in use is mined: labels are then screened, and prompts paraphrased."""
+    kgs = config.get("kgs", {})
+    return any(kgs[name].get("source") not in ("released", "none") for name in used if name in kgs)
+
+
+def screen_errors(config: Mapping[str, Any], used: set[str], folder: Path) -> Iterator[str]:
+    """Yield faults of the screen's files, and of leaving the living out; of a mined graph only."""
     screen = config.get("screen", {})
-    words = screen.get("words")
+    words = screen.get("words") if reads_mined(config, used) else None
     if words and not (Path(words).is_file() or (folder / words).is_file()):
         yield f"screen.words: {words} does not exist; name a file of words, or null for none"
     yield from read_sheet(folder / "resources" / "screen.tsv", "screen")[1]

@@ -1,11 +1,11 @@
 """The models' files: those that are edited, and those that write or rank paraphrases."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from aftershock.config.editors import fault_of_method
+from aftershock.config.fetched import weights_folder
 from aftershock.config.settings import (
     TRAININGS,
     depth,
@@ -15,6 +15,7 @@ from aftershock.config.settings import (
     training_errors,
 )
 from aftershock.editors.methods import method_of
+from aftershock.lm.files.sizes import sizes_of_source
 from aftershock.schema import faults, fill_defaults, read_schema, suggestion, without
 from aftershock.text_files import read_yaml
 
@@ -45,12 +46,45 @@ def read_models(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, dict
         except ValueError as error:
             errors.append(str(error).replace(str(file), f"resources/models/{file.name}"))
             continue
+        lines = [*_fill_from_files(name, model)] if isinstance(model, dict) else []
         fill_defaults(model, read_schema("model"))
         found = faults(model, read_schema("model"))
-        lines = [*map(str, found), *_model(without(model, found), config)]
+        lines += [*map(str, found), *_model(without(model, found), config)]
         errors += [f"resources/models/{file.name}: {line}" for line in lines]
         models[name] = without(model, found)
     return models, errors
+
+
+def _fill_from_files(name: str, model: dict[str, Any]) -> Iterator[str]:
+    """Put what a model's own files say into the contents of its YAML, in place; yield contradictions."""
+    source, shape = model.get("source"), model.get("shape") or {}
+    if not isinstance(source, dict) or not isinstance(shape, dict):
+        return
+    named = {key: value for key, value in source.items() if isinstance(value, str)}
+    file, said = sizes_of_source(named, weights_folder(name))
+    known = _flat(said.get("shape", {}))
+    for key, value in _given(model, ("model_type", "n_layers"), said) + _given(shape, known, known):
+        where = key if key in said else f"shape.{key}"
+        told = f"{value!r}, but {file} says {said.get(key, known.get(key))!r}"
+        yield f"{where}: {told}; remove it, as it is read there, or name another source"
+    own = {key: value for key, value in model.items() if value is not None}
+    model |= {**said, **own}
+    if known:
+        model["shape"] = {**known, **{key: value for key, value in shape.items() if value is not None}}
+
+
+def _flat(shape: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all entries of a shape, defaults among them."""
+    return {"key_value": shape["width"], "gated": False, "tied": False, **shape} if shape else {}
+
+
+def _given(values: Mapping[str, Any], keys: Iterable[str], said: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the entries that somebody gave and that differ from what is said elsewhere."""
+    return [
+        (key, values[key])
+        for key in keys
+        if key in said and values.get(key) is not None and values[key] != said[key]
+    ]
 
 
 def _model(model: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
@@ -150,19 +184,11 @@ def family_errors(config: Mapping[str, Any], models: Mapping[str, Mapping[str, A
 
 
 def model_type_of(model: Mapping[str, Any]) -> str | None:
-    """Return the `model_type` of a model, as its file or its folder's config.json has it, or None.
+    """Return the `model_type` of a model, as its file or its own files have it, or None.
 
     Models that are trained here are GPT-2.
     """
-    if "train" in model:
-        return "gpt2"
-    if found := model.get("model_type"):
-        return found
-    config = Path(model.get("source", {}).get("path", "")) / "config.json"
-    try:
-        return json.loads(config.read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError):
-        return None
+    return "gpt2" if "train" in model else model.get("model_type")
 
 
 def reading_of(model: Mapping[str, Any], keys: Sequence[str] = READING) -> dict[str, Any]:
@@ -175,12 +201,18 @@ def reading_of(model: Mapping[str, Any], keys: Sequence[str] = READING) -> dict[
 
 
 def read_helpers(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Contents of the files of models that write or rank paraphrases, and what is wrong with them."""
-    settings, errors = config.get("paraphrases", {}), []
+    """Contents of the files of models that write or rank paraphrases, and what is wrong with them.
+
+    Without a back end none is used.
+    """
+    settings = config.get("paraphrases", {})
     models: dict[str, dict[str, Any]] = {}
-    if settings.get("backend") and not settings.get("model"):
+    errors: list[str] = []
+    if not settings.get("backend"):
+        return models, errors
+    if not settings.get("model"):
         errors.append(f"paraphrases.model: missing; backend {settings['backend']} needs one")
-    keys = ["ranking_model", *(["model"] if settings.get("backend") == "local" else [])]
+    keys = ["ranking_model", *(["model"] if settings["backend"] == "local" else [])]
     for key in keys:
         name = settings.get(key)
         if not name:

@@ -4,19 +4,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from aftershock.config.editors import editor_errors, mend_errors
+from aftershock.config.editors import editor_errors, training_data_errors
 from aftershock.config.fetched import source_errors
-from aftershock.config.graphs import graph_errors, screen_errors, used_graphs
+from aftershock.config.graphs import graph_errors, reads_mined, screen_errors
 from aftershock.config.models import encoder_errors, family_errors, read_helpers, read_models
 from aftershock.config.sequences import sequence_errors
 from aftershock.config.sheets import sheet_errors
 from aftershock.config.tasks import task_errors
+from aftershock.config.used import leave_out_unused, used_graphs
 from aftershock.costs.devices import device_errors
+from aftershock.metrics.abilities.curves import MEASURES
 from aftershock.metrics.catalogue import BY_NAME, find_metric
 from aftershock.schema import Fault, faults, fill_defaults, read_schema, suggestion, without
 
 TEMPLATES = ("seen", "held_out_fact", "held_out_relation")  # that recall is measured on
-PLACES = ("file", "folder", "url", "contact")  # where a graph comes from, by its source
+NEEDED_IN_USE = {"kgs": ("file", "folder", "url", "contact"), "editors": ("method",)}
 NO_CONTACT = (
     "missing; a public service wants to know whom to write to. Give your mail or web address in a file of "
     "your own, named last on the command line: kgs: {{{name}: {{contact: you@example.org}}}}"
@@ -27,38 +29,48 @@ def check_config(config: dict[str, Any], folder: str | Path) -> dict[str, dict[s
     """The contents of the configured models' files, by name, after checking all that a run is made from.
 
     Those of models that write or rank paraphrases are among them. `folder` is the project's. Defaults of the
-    schemas are filled into `config` and into the models in place. ValueError lists every error in the
-    configuration, the models' files and the sheets in resources/.
+    schemas are filled into `config` and into the models in place, and models and editors that no stage uses
+    are left out of it. ValueError lists every error in the configuration, the models' files and the sheets in
+    resources/.
     """
     folder = Path(folder)
     fill_defaults(config, read_schema("config"))
     found = faults(config, read_schema("config"))
     sound: dict[str, Any] = {"kgs": {}, "models": [], "editors": {}, "cases": {}, "report": {}}
-    sound |= without(config, [fault for fault in found if not _is_missing(fault)])
+    sound |= without(config, [fault for fault in found if not _is_missing(fault, *NEEDED_IN_USE)])
+    leave_out_unused(sound, found)
+    unused = {label for label, editor in sound["editors"].items() if not editor}
+    found = [fault for fault in found if not (_is_missing(fault, "editors") and fault.path[1] in unused)]
+    sound |= without(sound, [fault for fault in found if not _is_missing(fault, "kgs")])
     models, model_errors = read_models(sound, folder / "resources" / "models")
-    used = used_graphs(config, models)
-    found = [fault for fault in found if not _is_missing(fault) or fault.path[1] in used]
+    used = used_graphs(sound, models, folder)
+    found = [fault for fault in found if not _is_missing(fault, "kgs") or fault.path[1] in used]
     sound |= without(sound, [fault for fault in found if not _is_contact(fault)])
     errors = [*_without_contact(found), *(str(fault) for fault in found if not _is_contact(fault))]
-    errors += [*graph_errors(sound, models, folder), *editor_errors(sound), *_split(sound), *_bars(sound)]
+    errors += [*graph_errors(sound, used, folder), *editor_errors(sound), *_split(sound), *_bars(sound)]
+    errors += _variants(sound)
     errors += [*device_errors(sound), *sequence_errors(sound, folder), *_nothing(config)]
     errors += task_errors(sound, folder)
     errors += model_errors
     errors += [*family_errors(sound, models), *encoder_errors(sound, models)]
-    errors += mend_errors(sound, models, folder)
-    helpers, helper_errors = read_helpers(sound, folder / "resources" / "models")
-    errors += helper_errors
-    errors += [*sheet_errors(folder / "resources", sound), *screen_errors(sound, folder)]
-    errors += source_errors(sound, {**helpers, **models}, folder)
+    errors += training_data_errors(sound, models, folder)
+    helpers: dict[str, dict[str, Any]] = {}
+    if reads_mined(sound, used):
+        helpers, helper_errors = read_helpers(sound, folder / "resources" / "models")
+        errors += helper_errors
+    errors += [*sheet_errors(folder / "resources", sound), *screen_errors(sound, used, folder)]
+    errors += source_errors(sound, {**helpers, **models}, folder, used)
     if errors:
         count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
         raise ValueError("\n  ".join([f"{count} in the configuration or in resources/:", *errors]))
+    leave_out_unused(config)
     return {**helpers, **models}
 
 
-def _is_missing(fault: Fault) -> bool:
-    """Return whether a graph lacks the place it comes from, which only matters where it is used."""
-    return fault.path[::2] in {("kgs", key) for key in PLACES} and fault.text == "missing"
+def _is_missing(fault: Fault, *sections: str) -> bool:
+    """Return True if an entry of `sections` lacks a key that is only needed where a stage uses the entry."""
+    keys = {(section, key) for section in sections for key in NEEDED_IN_USE[section]}
+    return fault.path[::2] in keys and fault.text == "missing"
 
 
 def _is_contact(fault: Fault) -> bool:
@@ -96,3 +108,24 @@ def _bars(config: Mapping[str, Any]) -> Iterator[str]:
         for label in bar.get("editors", ()):
             if label not in config["editors"]:
                 yield f"{where}.editors: {label!r} is unknown; {suggestion(label, editors)}"
+
+
+def _variants(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield variants that lack a key, and names in them that are unknown."""
+    editors = [label for label, editor in config["editors"].items() if editor]
+    plans = [name for name, plan in (config.get("sequences") or {}).items() if plan]
+    for number, variant in enumerate(config["report"].get("variants", ())):
+        known = {"editor": editors, "of": editors, "dataset": config.get("datasets", []), "metric": BY_NAME}
+        known |= {"plan": plans, "measure": MEASURES, "of_measure": MEASURES}
+        wanted = {"plan", "measure", "of_measure"} if "plan" in variant else {"of", "dataset", "metric"}
+        for key in sorted(wanted - set(variant)):
+            yield f"report.variants.{number}.{key}: missing"
+        for key in sorted(set(variant) - wanted - {"title", "differs", "editor"}):
+            others = ", ".join(sorted(wanted))
+            yield f"report.variants.{number}.{key}: not beside {others}; leave it out"
+        for key, names in known.items():
+            if key not in variant or key not in {*wanted, "editor"}:
+                continue
+            name = variant[key]
+            if name not in names and not (key == "metric" and find_metric(name)):
+                yield f"report.variants.{number}.{key}: {name!r} is unknown; {suggestion(name, names)}"

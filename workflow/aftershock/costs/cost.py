@@ -25,6 +25,7 @@ from aftershock.editors.serac import serac_training
 
 GB = 10**9
 HOST, DEVICE = 1.2 * GB, 1.5 * GB  # memory of libraries and tables
+PROCESS = 0.5 * GB  # of another process that shares a training
 SETTLING = 15  # vectors per dimension until whitened directions have settled, about (experiments/settling.py)
 WRITTEN_DOCUMENTS, WRITTEN_TOKENS = (
     40,
@@ -63,7 +64,10 @@ class Costs(Asking):
     # --- before edits ---------------------------------------------------------------------------------------
 
     def train_lm(self) -> Need:
-        """Training on every token with all gradients, with Muon's five iterations per matrix and step."""
+        """Training on every token with all gradients, with Muon's five iterations per matrix and step.
+
+        As many processes share it as a batch has parts.
+        """
         train, sizes = self.model["train"], self.sizes
         tokens, step = (
             train.get("tokens", 1_000_000),
@@ -75,7 +79,14 @@ class Costs(Asking):
         d, wide = sizes.width, (3 * sizes.width, sizes.width, sizes.inner, sizes.inner)
         muon = sum(5 * (4 * d * d * max(d, n) + 2 * d**3) for n in wide) * sizes.layers
         adam = Work(flops=muon, bytes=10 * sizes.weight_bytes, passes=4 * sizes.layers) * (tokens / step)
-        return self._need(whole + own + adam, read=0.0, disk=sizes.weight_bytes + 5 * tokens, on_host=True)
+        parts = train.get("parts", 1)
+        return self._need(
+            (whole + own + adam) * (1 / parts),
+            read=0.0,
+            host=(parts - 1) * PROCESS,
+            disk=sizes.weight_bytes + 5 * tokens,
+            on_host=True,
+        )
 
     def _text_tokens(self) -> float:
         """Approximate number of tokens of the text behind the second moments."""

@@ -16,16 +16,29 @@ import pyarrow.parquet as pq
 from aftershock.config import check_config
 from aftershock.costs.cost import Need
 from aftershock.costs.devices import GB, Device, find_device, read_devices, shipped
+from aftershock.costs.measured import fit_device, measured_seconds
 from aftershock.costs.needs import Needs
 from aftershock.costs.schedule import critical_path, makespan
 from aftershock.costs.study import Job, gpu_jobs
+from aftershock.jobs.record import FOLDER
 from aftershock.jobs.sizes import duration
 from aftershock.kg.plan import read_study
 from aftershock.project import PROJECT, SNAKEFILE
 
 BENCH = Path("results/bench/device.yaml")
 DRY_RUN_SECONDS = 300
-COLUMNS = ("stage", "model", "jobs", "done", "hours", "longest", "host memory", "GPU memory", "disk")
+COLUMNS = (
+    "stage",
+    "model",
+    "jobs",
+    "done",
+    "hours",
+    "took (h)",
+    "longest",
+    "host memory",
+    "GPU memory",
+    "disk",
+)
 
 
 @dataclass
@@ -40,6 +53,8 @@ class Plan:
     needs: list[Need]
     bounds: list[str] = field(default_factory=list)
     """Counts that are only bounds, in words."""
+    fitted: int = 0
+    """Number of finished jobs that the figures of the device explain; 0 where they are from elsewhere."""
 
     @property
     def seconds(self) -> list[float]:
@@ -89,7 +104,10 @@ def _listed(results: Path, wildcards: Mapping[str, str], kind: str) -> int | Non
 
 
 def table(plan: Plan, results: Path = Path()) -> list[tuple[str, ...]]:
-    """COLUMNS of each stage of each model, and of all; jobs whose file is there count as done."""
+    """COLUMNS of each stage of each model, and of all; jobs whose file is there count as done.
+
+    Hours are estimated, whether jobs are done or not; beside them stands what finished ones took.
+    """
     stages: dict[tuple[str, str], list[int]] = {}
     for i, job in enumerate(plan.jobs):
         name = f"{job.rule} {job.wildcards['editor']}" if "editor" in job.wildcards else job.rule
@@ -97,7 +115,8 @@ def table(plan: Plan, results: Path = Path()) -> list[tuple[str, ...]]:
     stages["all", ""] = list(range(len(plan.jobs)))
     seconds = plan.seconds
     rows: list[tuple[str, ...]] = []
-    done = [(results / job.output).exists() for job in plan.jobs]
+    done = done_jobs(plan, results)
+    took = measured_seconds(plan.jobs, results / FOLDER)
     for (name, model), mine in stages.items():
         if not mine:
             continue
@@ -108,7 +127,8 @@ def table(plan: Plan, results: Path = Path()) -> list[tuple[str, ...]]:
                 model,
                 str(len(mine)),
                 str(sum(done[i] for i in mine)),
-                f"{sum(seconds[i] for i in mine) / 3600:.2f}",
+                _hours(sum(seconds[i] for i in mine)),
+                _hours(sum(took[i] or 0.0 for i in mine if done[i])) if any(done[i] for i in mine) else "-",
                 duration(max(seconds[i] for i in mine)),
                 _gb(max(need.host for need in own)),
                 _gb(max(0.0 if need.on_host or not plan.device.accelerator else need.gpu for need in own)),
@@ -116,6 +136,26 @@ def table(plan: Plan, results: Path = Path()) -> list[tuple[str, ...]]:
             )
         )
     return rows
+
+
+def done_jobs(plan: Plan, results: Path = Path()) -> list[bool]:
+    """Return for each job whether its file is there."""
+    return [(results / job.output).exists() for job in plan.jobs]
+
+
+def fit_plan(plan: Plan, results: Path = Path()) -> None:
+    """Estimate a plan for a processor by the figures that explain what finished jobs took here, in place."""
+    if plan.device.accelerator:
+        return
+    took = measured_seconds(plan.jobs, results / FOLDER)
+    known = [
+        (need, job.rule, seconds)
+        for need, job, seconds in zip(plan.needs, plan.jobs, took, strict=True)
+        if seconds is not None and not need.on_host  # which a number of processes share
+    ]
+    if known and (device := fit_device(plan.device, *zip(*known, strict=True))):
+        plan.device = plan.host = device
+        plan.fitted = len(known)
 
 
 def warnings(plan: Plan) -> Iterator[str]:
@@ -150,11 +190,11 @@ def warnings(plan: Plan) -> Iterator[str]:
     yield from plan.bounds
 
 
-def summary(plan: Plan, gpus: int) -> list[str]:
-    """Wall time on one and on several devices, and the assumptions of the estimate."""
-    seconds = plan.seconds
+def summary(plan: Plan, gpus: int, results: Path = Path()) -> list[str]:
+    """Wall time on one and on several devices, what is left of it, and the assumptions of the estimate."""
+    seconds, done = plan.seconds, done_jobs(plan, results)
     whole, longest = sum(seconds), critical_path(plan.jobs, seconds)
-    lines = [f"on 1 {plan.device.name}: {duration(whole)}"]
+    lines = [f"on 1 {plan.device.name}: {duration(whole)}{_left(seconds, done)}"]
     if gpus > 1:
         several = makespan(plan.jobs, seconds, gpus)
         lines.append(
@@ -162,12 +202,24 @@ def summary(plan: Plan, gpus: int) -> list[str]:
             f"that wait for each other takes {duration(longest)}"
         )
     how = "measured by make bench" if plan.device.measured else "assumed, from data sheets"
+    if plan.fitted:
+        how = f"those that explain best what {plan.fitted} finished jobs of this folder took"
     precision = plan.config["engine"]["precision"]
     lines.append(
         f"{plan.device.name}: {plan.device.description}; its figures are {how}; precision {precision}"
     )
     lines.append("waits in a queue, and jobs that need no GPU, take their own time")
     return lines
+
+
+def _left(seconds: Sequence[float], done: Sequence[bool]) -> str:
+    """Return the jobs that are done, in words, and what is left; "" where none is."""
+    if not any(done):
+        return ""
+    if all(done):
+        return f"; all {len(done)} jobs are done"
+    left = sum(s for s, is_done in zip(seconds, done, strict=True) if not is_done)
+    return f", of which {duration(left)} are left: {sum(done)} of {len(done)} jobs are done"
 
 
 def choose_device(name: str, calibration: Path | None) -> Device:
@@ -195,6 +247,12 @@ def count_jobs(files: Sequence[str]) -> str:
         return "Snakemake's dry run fails: " + " ".join(text[-4:])
     totals = [line.split()[1] for line in found.stdout.splitlines() if line.startswith("total ")]
     return f"{totals[0] if totals else 0} jobs in all would run, with those that need no GPU"
+
+
+def _hours(seconds: float) -> str:
+    """Hours with two digits after the point, four where they are few."""
+    hours = seconds / 3600
+    return f"{hours:.2f}" if hours >= 1 or not hours else f"{hours:.4f}"
 
 
 def _gb(size: float) -> str:
@@ -231,6 +289,8 @@ def print_plan(
     device = choose_device(gpu or config["shards"]["device"], calibration)
     host = device if not device.accelerator else choose_device("cpu", calibration)
     plan = make_plan(config, models, PROJECT, device, host)
+    if calibration is None:
+        fit_plan(plan)
     print(show(table(plan)), *summary(plan, gpus), sep="\n")
     for line in warnings(plan):
         print(f"note: {line}")

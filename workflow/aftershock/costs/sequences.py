@@ -19,6 +19,7 @@ from aftershock.experiments.sequences.plan import Plan
 from aftershock.tasks.definition import Task, read_task
 
 ALL_ITEMS = 6000  # of a task of which all are taken: the mean of the seven of Li et al. (2024)
+OWN_SENTENCES = 2.0  # of an item that is made of a graph's facts; documents have twice as many
 ITEM_TOKENS = 90.0  # of a question or an example; passages are longer, single questions shorter
 CHOICES, CHOICE_TOKENS = 4, 3.0
 ITEM_BYTES = 120  # of an item's outputs, and of a generated token with its text
@@ -91,15 +92,18 @@ class SequenceCosts(Costs):
 
     def _asked_task(self, task: Task, items: float) -> Work:
         """The items of a task asked once, each with its examples; a generated text as long as allowed."""
-        sizes, prompt = self.sizes, (task.shots + 1) * ITEM_TOKENS
+        own = task.source in ("world", "edits")  # whose items are single sentences about facts
+        one = OWN_SENTENCES * self.texts.prompt if own else ITEM_TOKENS
+        sizes, prompt = self.sizes, (task.shots + 1) * one
         if task.kind == "generate":
-            own = replace(self.texts, prompt=prompt)
-            asking = type(self)(self.config, self.model, self.device, own)
+            texts = replace(self.texts, prompt=prompt)
+            asking = type(self)(self.config, self.model, self.device, texts)
             # a batch as wide as the budget allows
             kept = (prompt + task.max_tokens) * sizes.token_bytes(1, prompt)
             block = max(1, int(self.room.budget // (kept * LENGTHS))) if self.room.accelerator else LENGTHS
             return asking.continued(items, task.max_tokens, block)
-        width = DOCUMENT_TOKENS if task.kind == "perplexity" else prompt + CHOICES * CHOICE_TOKENS
+        document = OWN_SENTENCES * one if own else DOCUMENT_TOKENS
+        width = document if task.kind == "perplexity" else prompt + CHOICES * CHOICE_TOKENS
         read = width if task.kind == "perplexity" else CHOICES * CHOICE_TOKENS
         batches = texts_within(sizes, self.room, items, width, read)
         return run(sizes, batches, items * width, sizes.layers, width, items * read) + Work(rows=items)

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aftershock.config.settings import merged_settings
+from aftershock.config.used import editors_of_dataset
 from aftershock.costs.cost import BLOCK, Costs
 from aftershock.costs.devices import find_device
-from aftershock.datasets.table import ROUND
 from aftershock.editors.contract import is_in_order
 from aftershock.editors.methods import settings_of
 
@@ -26,15 +26,6 @@ def number_of_cases(config: Mapping[str, Any], dataset: str) -> int:
     """Test cases of a dataset that a run edits."""
     kg = config["kgs"][config["kg"]]
     return kg["sample"] if kg["source"] == "released" else config["cases"]["quotas"]["test"].get(dataset, 0)
-
-
-def editors_of_dataset(config: Mapping[str, Any], dataset: str) -> list[str]:
-    """The editors that `dataset` is made for: multi-label editing needs several true objects."""
-    return [
-        label
-        for label, editor in config["editors"].items()
-        if editor and (dataset in ROUND or editor.get("second_edit", "plain") == "plain")
-    ]
 
 
 def shard_ranges(n: int, size: int) -> list[str]:

@@ -15,9 +15,10 @@ from aftershock.config.settings import (
     moment_layers,
     needed_artifacts,
 )
+from aftershock.config.used import editors_of_dataset
 from aftershock.costs.job import Job
 from aftershock.costs.sequence_jobs import sequence_jobs
-from aftershock.costs.sharding import editors_of_dataset, number_of_cases, shard_ranges, shard_sizes
+from aftershock.costs.sharding import number_of_cases, shard_ranges, shard_sizes
 from aftershock.datasets.table import ROUND
 from aftershock.editors.methods import method_of
 from aftershock.metrics.precision import CASES_NEEDED

@@ -35,7 +35,8 @@ class Method:
     editor: the class derived from `Editor`, as "module:Class", or ".module:Class" relative to METHOD's
         package.
     title: the name as papers write it. source: the paper or repository that the method is from.
-    changes: the weights that an edit changes, or what it adds instead, in a line.
+    changes: the weights that an edit changes, or what it adds instead, in a line. paper, released: what
+        the paper has, and what released code does in its place, where the two differ.
     artifacts: names of `editors.artifacts.ARTIFACTS` that have to be made first, or a function of the
         settings that returns them.
     families: the families of models (`lm/families/`) that can be edited, or a function that says so of a
@@ -54,6 +55,8 @@ class Method:
     title: str
     source: str = ""
     changes: str = ""
+    paper: str = ""
+    released: str = ""
     artifacts: tuple[str, ...] | Callable[[Any], tuple[str, ...]] = ()
     families: tuple[str, ...] | Callable[[str], bool] | None = None
     layers: LayerRule | None = None

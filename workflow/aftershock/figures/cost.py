@@ -13,6 +13,7 @@ from aftershock.datasets.table import title_of
 from aftershock.figures.style import DARK, GREY, Look, capital, heading, look, style
 from aftershock.labels import printable
 from aftershock.metrics.catalogue import NATS, metric
+from aftershock.metrics.timings import seconds_per_case
 
 HARM = (
     ("coverage", "single_neighbours_kept", "neighbours lost", "single_exact"),
@@ -21,27 +22,6 @@ HARM = (
     ("round_hard", "distortion", "distortion", "any_exact"),
 )
 """Dataset, metric of damage, its description, and the metric of success."""
-
-
-def seconds_per_case(timings: Sequence[Mapping[str, Any]], run: Mapping[str, Any], kg: str) -> float:
-    """Seconds that the editing jobs of one run took, by case; empty where no timing of them was kept.
-
-    `timings` has one record per job, as results/jobs/ has. A job loads the model, makes every edit of its
-    cases and scores every probe in every state: what differs between methods is editing.
-    """
-    wanted = {"kg": kg, **{key: str(value) for key, value in run.items()}}
-    jobs = [
-        job
-        for job in timings
-        if job["rule"] == "edit" and all(job["wildcards"].get(key) == value for key, value in wanted.items())
-    ]
-    cases = sum(_cases(job["wildcards"]["shard"]) for job in jobs)
-    return sum(job["seconds"] for job in jobs) / cases if cases else np.nan
-
-
-def _cases(shard: str) -> int:
-    first, last = map(int, shard.split("-"))
-    return last - first + 1
 
 
 def costs(

@@ -1,19 +1,21 @@
 """Drawing of all figures of a run into a folder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from aftershock.figure_names import WHOLE, figure_name
 from aftershock.figures.cost import cost, costs
 from aftershock.figures.health import health
 from aftershock.figures.metrics import bars
 from aftershock.figures.objects import objects, sample_cases
+from aftershock.figures.shared import Named, draw_shared
 from aftershock.figures.sizes import by_size, sizes
-from aftershock.figures.style import save
 from aftershock.figures.trajectories import trajectories
 from aftershock.metrics.intervals import LEVEL
 
@@ -43,39 +45,49 @@ class Drawn:
     """HEALTH_SUMMARY."""
 
 
-def draw_all(folder: Path, drawn: Drawn) -> None:
-    """Write every figure of a run to `folder`, as SVG, PDF and PNG."""
+def draw_all(folder: Path, drawn: Drawn, others: Sequence[Named] = (), processes: int = 1) -> None:
+    """Write every figure of a run, and `others`, to `folder`, as SVG, PDF and PNG."""
+    draw_shared(folder, [*figures_of(drawn), *others], processes)
+
+
+def figures_of(drawn: Drawn) -> list[Named]:
+    """Return every figure of a run, by name, still to be drawn."""
     editors = list(dict.fromkeys(run["editor"] for run in drawn.runs))
     filled = drawn.summary[drawn.summary["n"] > 0]
     filled = set(zip(filled["model"], filled["dataset"], strict=True))
+    found: list[Named] = []
     for model, dataset in dict.fromkeys((run["model"], run["dataset"]) for run in drawn.runs):
         mine = [run["editor"] for run in drawn.runs if (run["model"], run["dataset"]) == (model, dataset)]
         mine = list(dict.fromkeys(mine))
-        figures = {}
+        figures: dict[str, Callable[[], Figure | None]] = {}
         if (model, dataset) in filled:
-            figures["metrics"] = bars(drawn.summary, model, dataset, mine, editors)
-            figures["trajectories"] = trajectories(drawn.summary, model, dataset, mine)
-            tables = _of(drawn, drawn.scores, drawn.cases, model=model, dataset=dataset)
-            by_editor = {
-                editor: by_size(scores, cases, drawn.seed, drawn.level)
-                for editor, (scores, cases) in tables.items()
-            }
-            figures["sizes"] = sizes(by_editor, model, dataset, editors)
-        found = _of(drawn, drawn.probabilities, model=model, dataset=dataset)
-        complete = {editor: table for editor, (table,) in found.items() if (table["state"] == "2").any()}
-        if cases := sample_cases(complete, drawn.examples, drawn.seed):
-            figures["objects"] = objects(complete, cases, drawn.labels, editors)
-        for kind, figure in figures.items():
-            if figure is not None:
-                save(figure, folder, figure_name(model, dataset, kind))
+            figures["metrics"] = partial(bars, drawn.summary, model, dataset, mine, editors)
+            figures["trajectories"] = partial(trajectories, drawn.summary, model, dataset, mine)
+            figures["sizes"] = partial(_sizes, drawn, model, dataset, editors)
+        figures["objects"] = partial(_objects, drawn, model, dataset, editors)
+        found += [(figure_name(model, dataset, kind), figure) for kind, figure in figures.items()]
     spent = costs(drawn.summary, drawn.runs, drawn.timings, drawn.kg)
     for model in dict.fromkeys(run["model"] for run in drawn.runs):
-        whole = {"cost": cost(spent, model, editors)}
+        found.append((figure_name(model, WHOLE, "cost"), partial(cost, spent, model, editors)))
         if drawn.health is not None:
-            whole["health"] = health(drawn.health, model, editors)
-        for kind, figure in whole.items():
-            if figure is not None:
-                save(figure, folder, figure_name(model, WHOLE, kind))
+            figure = partial(health, drawn.health, model, editors)
+            found.append((figure_name(model, WHOLE, "health"), figure))
+    return found
+
+
+def _sizes(drawn: Drawn, model: str, dataset: str, editors: Sequence[str]) -> Figure | None:
+    tables = _of(drawn, drawn.scores, drawn.cases, model=model, dataset=dataset)
+    by_editor = {
+        editor: by_size(scores, cases, drawn.seed, drawn.level) for editor, (scores, cases) in tables.items()
+    }
+    return sizes(by_editor, model, dataset, editors)
+
+
+def _objects(drawn: Drawn, model: str, dataset: str, editors: Sequence[str]) -> Figure | None:
+    found = _of(drawn, drawn.probabilities, model=model, dataset=dataset)
+    complete = {editor: table for editor, (table,) in found.items() if (table["state"] == "2").any()}
+    cases = sample_cases(complete, drawn.examples, drawn.seed)
+    return objects(complete, cases, drawn.labels, editors) if cases else None
 
 
 def _of(

@@ -8,7 +8,7 @@ between.
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,8 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from aftershock.datasets.table import DATASETS, PLACES, title_of
 from aftershock.figure_names import figure_name
-from aftershock.figures.style import DARK, GREY, Look, heading, interval_line, look, save, style
+from aftershock.figures.shared import Named
+from aftershock.figures.style import DARK, GREY, Look, heading, interval_line, look, style
 from aftershock.labels import printable
 from aftershock.metrics.abilities.among import METRICS
 from aftershock.metrics.abilities.curves import HEALTH, MEASURES
@@ -50,22 +51,21 @@ class Panel:
     logarithmic: bool = False
 
 
-def draw_sequences(folder: Path, tables: Mapping[str, pd.DataFrame], tasks: Sequence[TaskInfo]) -> None:
-    """Write every figure of SEQUENCE_KINDS of each model and plan to `folder`; `tables` by file name."""
+def sequence_figures(tables: Mapping[str, pd.DataFrame], tasks: Sequence[TaskInfo]) -> list[Named]:
+    """Return every figure of SEQUENCE_KINDS of each model and plan, by name; `tables` by file name."""
     curves, lost = tables["curves"], tables["collapses"]
     found = pd.concat([tables["abilities"], curves])[["model", "plan"]].drop_duplicates()
+    figures: list[Named] = []
     for model, plan in found.itertuples(index=False):
-        figures = {
-            "abilities": ability_curves(
-                tables["abilities"], tables["reported_abilities"], lost, model, plan, tasks
-            ),
-            "edits": edit_curves(curves, lost, model, plan),
-            "course": health_curves(curves, lost, model, plan),
-            "unrelated": unrelated_curves(curves, lost, model, plan),
+        given = tables["abilities"], tables["reported_abilities"], lost, model, plan, tasks
+        makers = {
+            "abilities": partial(ability_curves, *given),
+            "edits": partial(edit_curves, curves, lost, model, plan),
+            "course": partial(health_curves, curves, lost, model, plan),
+            "unrelated": partial(unrelated_curves, curves, lost, model, plan),
         }
-        for kind, figure in figures.items():
-            if figure is not None:
-                save(figure, folder, figure_name(model, plan, kind))
+        figures += [(figure_name(model, plan, kind), make) for kind, make in makers.items()]
+    return figures
 
 
 def ability_curves(

@@ -44,14 +44,14 @@ def chosen_executor(arguments: Sequence[str]) -> str | None:
     own, named = given.workflow_profile, os.environ.get("SNAKEMAKE_PROFILE")
     profiles = given.profile or ([named] if named else [])
     for profile in (own, f"profiles/{own}", f"workflow/profiles/{own}", *reversed(profiles)):
-        path = _profile_file(profile)
+        path = profile_file(profile)
         executor = (read_yaml(path) or {}).get("executor") if path else None
         if executor:
             return executor
     return None
 
 
-def _profile_file(profile: str) -> Path | None:
+def profile_file(profile: str) -> Path | None:
     """The file of a profile: given itself, by its folder, or by the name of one of the user or the site."""
     from platformdirs import site_config_dir, user_config_dir
 
@@ -84,7 +84,7 @@ def wanted(options: argparse.Namespace) -> Wanted:
         partitions=_named("slurm_partition", resources),
         accounts=_named("slurm_account", resources),
         qos=(*([qos] if qos else []), *_named("qos", resources)),
-        gpus=tuple(_configured(options).get("gpus") or ()),
+        gpus=tuple(configuration_of(options).get("gpus") or ()),
         jobs=options.jobs or Wanted.jobs,
         first_look=_given(options, "slurm_init_seconds_before_status_checks") or Wanted.first_look,
     )
@@ -108,7 +108,7 @@ def _split(value: str) -> list[str]:
     return parts if all(re.fullmatch(r"[\w.+-]+", part) for part in parts) else []
 
 
-def _configured(options: argparse.Namespace) -> dict[str, Any]:
+def configuration_of(options: argparse.Namespace) -> dict[str, Any]:
     """The configuration as Snakemake merges it: the project's file, the given files, the given values."""
     from snakemake.cli import parse_config
     from snakemake.common.configfile import load_configfile

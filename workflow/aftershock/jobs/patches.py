@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from aftershock.jobs.forking import can_fork, forking_interpreter
+from aftershock.jobs.forking import forking_interpreter, kind_of_server
 
 TIMESTAMP = ".snakemake_timestamp"
 SAME_SECONDS = 1.0
@@ -45,14 +45,17 @@ def fork_scripts(script_class: Any) -> None:
     """Fork the processes of scripts that load large libraries, see `jobs.forking`.
 
     Snakemake starts a new interpreter for each. That stays so where an environment or a container of the
-    job's own has the interpreter, and where a benchmark follows the process that the shell starts.
+    job's own has the interpreter, and where a benchmark follows the process that the shell starts. A rule's
+    resource `process_threads` is the number of threads of each process of a job that starts several.
     """
     run = script_class._execute_cmd
 
     def execute(self: Any, command: str, **names: Any) -> Any:
         own = (self.conda_env, self.container_img, self.env_modules, self.bench_record)
-        if "py_exec" in names and own == (None,) * len(own) and self.is_local and can_fork(self.local_path):
-            names["py_exec"] = forking_interpreter(names["py_exec"], self.threads)
+        forks = "py_exec" in names and own == (None,) * len(own) and self.is_local
+        if forks and (kind := kind_of_server(self.local_path)):
+            self.threads = self.resources.get("process_threads", self.threads)
+            names["py_exec"] = forking_interpreter(names["py_exec"], kind, self.threads)
         return run(self, command, **names)
 
     script_class._execute_cmd = execute

@@ -22,7 +22,7 @@ from aftershock.kg.sampling import hash_limit
 from aftershock.kg.sheets import kept_rules, one_to_many_relations, read_relations
 from aftershock.project import PROJECT
 from aftershock.schema import fill_defaults, read_schema, suggestion
-from aftershock.text_files import read_yaml
+from aftershock.text_files import read_keys
 
 SECONDS = {"count": 5.0, "list": 30.0, "page": 2.0}  # estimated seconds of one request
 
@@ -152,7 +152,7 @@ def read_study(files: Sequence[str | Path]) -> dict[str, Any]:
     for file in (PROJECT / "config.yaml", *files):
         if not Path(file).is_file():
             raise ValueError(f"there is no study {file}; give the path of a YAML file")
-        _update(config, read_yaml(file) or {})
+        _update(config, read_keys(file))
     fill_defaults(config, read_schema("config"))
     return config
 

@@ -12,9 +12,9 @@ and their effect on an unrelated text.
 Uncertainty is computed from scores alone, and `analysis` makes every table of it. `summary` has one row per
 metric, and one per level of a facet; `comparisons` compares two editors on the same cases; `spread` separates
 variance between seeds from variance between cases; `stability` tests whether the order of editors depends on
-the scoring. They use `intervals` and `resampling`: cases that share entities are correlated, so whole
-clusters are resampled and sign-flipped, for all metrics of a run in one matrix product. `study` joins runs,
-`settings` has confidence levels and numbers of resamples.
+the scoring; `ranking` ranks editors by what is asked of them. They use `intervals` and `resampling`: cases
+that share entities are correlated, so whole clusters are resampled and sign-flipped, for all metrics of a run
+in one matrix product. `study` joins runs, `settings` has confidence levels and numbers of resamples.
 
 A metric is added in one place: a line in `conflict`, `rounds` or `efficacy` that computes it per case, and an
 entry in `definitions` that defines it. Its test is a slow version in tests/slow_metrics.py; without one,

@@ -2,10 +2,12 @@
 recall.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from itertools import chain
 
+import numpy as np
 import pandas as pd
 
 from aftershock.metrics.intervals import LEVEL, estimate
@@ -16,6 +18,8 @@ from aftershock.tables.report import CONTROLS, FIGURES, RECALL_SUMMARY
 
 RUN = ["model", "editor", "seed", "subset"]
 ALL = "all relations"
+NO_FIGURES = tuple(math.nan if kind.endswith("?") else 0 for kind in FIGURES.values())
+"""Those of a run without a value."""
 
 
 @dataclass(frozen=True)
@@ -151,30 +155,44 @@ def table(summary: pd.DataFrame, runs: Sequence[Mapping], layout: Layout, defini
     datasets = {column.dataset for column in columns}
     wanted = pd.DataFrame([run for run in runs if run["dataset"] in datasets], columns=["dataset", *RUN[:3]])
     rows = wanted[RUN[:3]].drop_duplicates().merge(pd.DataFrame({"subset": ["all", "strict"]}), how="cross")
+    found = _figures(summary, {column.metric for column in columns})
+    lines = list(rows[RUN].itertuples(index=False, name=None))
+    cells = {}
     for column in columns:
-        chosen = summary[(summary["dataset"] == column.dataset) & (summary["metric"] == column.metric)]
-        named = chosen[[*RUN, *FIGURES]].rename(
-            columns={figure: f"{column.name}.{figure}" for figure in FIGURES}
-        )
-        rows = rows.merge(named, on=RUN, how="left")
-        counts = [f"{column.name}.n", f"{column.name}.clusters"]
-        rows[counts] = rows[counts].fillna(0).astype("int64")
-    return rows[list(layout.schema("", definition).columns)]
+        values = [found.get((column.dataset, column.metric, *line), NO_FIGURES) for line in lines]
+        for figure, kind, each in zip(FIGURES, FIGURES.values(), _transposed(values), strict=True):
+            cells[f"{column.name}.{figure}"] = np.array(each, kind.rstrip("?"))
+    return pd.concat([rows, pd.DataFrame(cells, index=rows.index)], axis=1)
+
+
+def _figures(summary: pd.DataFrame, metrics: Iterable[str]) -> dict[tuple, tuple]:
+    """FIGURES by dataset, metric and run."""
+    chosen = summary[summary["metric"].isin(list(metrics))]
+    key = ["dataset", "metric", *RUN]
+    lines = chosen[[*key, *FIGURES]].itertuples(index=False, name=None)
+    return {line[: len(key)]: line[len(key) :] for line in lines}
+
+
+def _transposed(values: Sequence[tuple]) -> Iterable[Sequence]:
+    """The values of each of FIGURES."""
+    return zip(*values, strict=True) if values else [()] * len(FIGURES)
 
 
 def control_table(summary: pd.DataFrame) -> pd.DataFrame:
     """Raw value, control and difference with intervals, a row per run, subset and controlled metric."""
-    key = [*RUN, "dataset"]
-    by_metric = summary.set_index("metric")
-    parts = []
+    controls = {(name, control): difference(name, control) for name, control, _ in CONTROLLED}
+    found = _figures(summary, {metric for pair, third in controls.items() for metric in (*pair, third)})
+    rows = []
     for name, control, words in CONTROLLED:
-        sides = []
-        for prefix, chosen in (("", name), ("control_", control), ("difference_", difference(name, control))):
-            rows = by_metric.loc[by_metric.index == chosen, [*key, *FIGURES]]
-            sides.append(rows.rename(columns={figure: prefix + figure for figure in FIGURES}))
-        part = reduce(lambda left, right: left.merge(right, on=key, how="inner"), sides)
-        parts.append(part.assign(metric=name, control=control, compared_with=words))
-    return pd.concat(parts, ignore_index=True)[list(CONTROLS.columns)]
+        metrics = name, control, controls[name, control]
+        for dataset, metric, *run in found:
+            sides = [found[dataset, each, *run] for each in metrics if (dataset, each, *run) in found]
+            if metric == name and len(sides) == len(metrics):
+                rows.append((*run, dataset, name, control, words, *chain.from_iterable(sides)))
+    figures = [prefix + figure for prefix in ("", "control_", "difference_") for figure in FIGURES]
+    made = pd.DataFrame(rows, columns=[*RUN, "dataset", "metric", "control", "compared_with", *figures])
+    kinds = {column: kind.rstrip("?").replace("string", "str") for column, kind in CONTROLS.columns.items()}
+    return made[list(CONTROLS.columns)].astype(kinds)
 
 
 def recall_table(

@@ -3,9 +3,14 @@
     embed      values and text that are safe inside a script or a page, whatever a label holds
     columns    any frame as columns that one component shows, sorts, filters and exports as CSV
     listed     the list of tables: file name, title, caption, section
+    sections   names of the sections, and what stands at their heads
     layouts    composed tables: the paper's, controls, recall, tuning, times
     explorer   an index of all case-method pairs and, in chunks, every probe in every state
     roles      names of probes, states and rules
+    ranking    ranks of methods by question: sentences, and a table
+    variants   published variants beside the methods of their names
+    sorting    facets that the explorer filters cases by, and metrics that it sorts them by
+    names      names of editors for readers
     outcomes   outcomes by which the explorer filters cases, and the cases that a run lacks
     figures    figures embedded in the page, or linked where they are large
     moments    remarks on the second moments that edits were made with

@@ -19,6 +19,22 @@ ABOUT_COMPARISONS = {
     "detectable": "The smallest difference that one test would have found with the power that is set.",
     "detectable_family": "The same when p is corrected for the family.",
 }
+ABOUT_RANKS = {
+    "place": "The datasets, or the plan of a sequence of edits, that the question is answered by.",
+    "metrics": "The value is the mean of the means of these.",
+    "better": "Whether a higher or a lower value is better.",
+    "value": "Over what all ranked methods have in common; of the cost the logarithm of seconds.",
+    "rank": "1 is the best; equal values have equal ranks. Its interval leaves out what chance rules out.",
+    "may_be_best": "No other method is better beyond chance.",
+    "winner": "It is better than every other method beyond chance.",
+    "other": "The first method, and for the first one the second.",
+    "difference": "The value minus the other's; the intervals of all pairs of a question hold together.",
+    "detectable": "The smallest difference from the other method that would have been beyond chance.",
+    "power": "The chance of finding a difference of the detectable size.",
+    "n": "Cases, edits, items or jobs that all ranked methods have a value of.",
+    "written": "The share of its edits that the method writes: one that writes little has little to lose.",
+    "note": "Why a method has no rank, or how much its rank leaves out.",
+}
 ABOUT_SEEDS = {
     "value": "Mean over seeds and cases, with an interval over cases.",
     "n": "Cases with a value under every seed.",

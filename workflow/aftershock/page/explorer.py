@@ -15,6 +15,7 @@ from aftershock.metrics.catalogue import find_metric
 from aftershock.page.embed import Words, embedded, numbers
 from aftershock.page.outcomes import flags, lacking, outcomes_in
 from aftershock.page.roles import EDITS, GROUPS, STATES, role, rule_words
+from aftershock.page.sorting import FACETS, facet_codes, sortable, sorted_metrics
 from aftershock.prompts import SLOT, TEXT
 
 PAIRS = 2_000
@@ -40,7 +41,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Setting:
-    """One model on one dataset: its CASES, EDITS and PROBES, PROMPTS, and the runs of all methods."""
+    """One model on one dataset: its CASES, EDITS and PROBES, PROMPTS, the runs of all methods, and FACETS."""
 
     model: str
     dataset: str
@@ -49,6 +50,8 @@ class Setting:
     probes: pd.DataFrame
     prompts: pd.DataFrame
     runs: Sequence[Outcome]
+    facets: pd.DataFrame | None = None
+    """FACETS of the cases, as far as they do not depend on a method."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,9 @@ def explore(
         size = max(1, chunk // max(1, len(setting.runs)))
         rules = [words.place(rule_words(rule, labels or {})) for rule in cases["rule"]]
         parts.append(
-            _of_index(setting, cases, found, words) | {"rules": rules} | {"first": len(chunks), "size": size}
+            _of_index(setting, cases, found, words)
+            | {"facets": facet_codes(setting.facets, cases["case_id"].tolist(), words, labels or {})}
+            | {"rules": rules, "first": len(chunks), "size": size}
         )
         chunks += [embedded(made) for made in _chunks(setting, cases, size)]
         pairs += len(cases) * len(setting.runs)
@@ -96,6 +101,8 @@ def explore(
         "words": words.texts,
         "settings": parts,
         "outcomes": outcomes_in(names.texts),
+        "sorts": sorted_metrics(names.texts),
+        "facets": FACETS,
         "states": STATES,
         "edits": EDITS,
         "groups": GROUPS,
@@ -118,7 +125,12 @@ def _of_index(
         "subjects": [words.place(text) for text in first["subject"].fillna("")],
         "targets": [words.place(text) for text in first["target_new"].fillna("")],
         "runs": [
-            {"editor": of.run["editor"], "seed": of.run["seed"], "flags": found[place]}
+            {
+                "editor": of.run["editor"],
+                "seed": of.run["seed"],
+                "flags": found[place],
+                "values": sortable(of.scores, cases["case_id"].tolist()),
+            }
             for place, of in enumerate(setting.runs)
         ],
     }

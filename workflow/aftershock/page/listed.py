@@ -19,6 +19,7 @@ from aftershock.page.column_texts import (
     ABOUT_COMPARISONS,
     ABOUT_HEALTH,
     ABOUT_JUDGED,
+    ABOUT_RANKS,
     ABOUT_REPORTED,
     ABOUT_REPORTED_ABILITIES,
     ABOUT_SEEDS,
@@ -27,7 +28,8 @@ from aftershock.page.column_texts import (
 )
 from aftershock.page.columns import of_frame
 
-ABILITIES, HEALTH, CERTAINTY, PAPER, DETAIL = "abilities", "health", "certainty", "paper", "detail"
+RANKING, ABILITIES, HEALTH = "ranking", "abilities", "health"
+CERTAINTY, PAPER, DETAIL = "certainty", "paper", "detail"
 """Sections of the page that take such tables."""
 
 
@@ -51,6 +53,17 @@ class Listed:
 
 
 TABLES = (
+    Listed(
+        "ranks",
+        "Ranks with what they rest on",
+        "Every question with the value of each method, its difference from the first one, and the smallest "
+        "difference that this run would have found.",
+        RANKING,
+        ABOUT_RANKS,
+        "rank",
+        first=("model", "question", "place", "editor", "rank", "rank_low", "rank_high", "value"),
+        hidden=("power",),
+    ),
     Listed(
         "collapses",
         "Where abilities are lost",

@@ -45,3 +45,11 @@ def bars_with_names(bars: Sequence[Mapping[str, Any]], names: Names) -> list[dic
         {**bar, **({"editors": [names.get(e, e) for e in bar["editors"]]} if "editors" in bar else {})}
         for bar in bars
     ]
+
+
+def variants_with_names(variants: Sequence[Mapping[str, Any]], names: Names) -> list[dict[str, Any]]:
+    """Return the configuration's variants with names of editors in place of their labels."""
+    return [
+        {key: names.get(value, value) if key in ("editor", "of") else value for key, value in variant.items()}
+        for variant in variants
+    ]

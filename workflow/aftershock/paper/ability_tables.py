@@ -12,6 +12,7 @@ from aftershock.metrics.abilities.curves import curves
 from aftershock.metrics.abilities.judged import judged_answers
 from aftershock.metrics.abilities.settings import Collapse, TaskInfo
 from aftershock.metrics.abilities.switches import switches
+from aftershock.metrics.ranking.samples import SequenceRuns
 from aftershock.metrics.settings import Statistics
 from aftershock.paper.ability_claims import ability_claims
 from aftershock.paper.reported_abilities import Sequences, read_studies, reported_abilities
@@ -34,7 +35,29 @@ from aftershock.tables.sequences import TASK_VERDICTS
 from aftershock.text_files import read_yaml
 
 
+def read_sequences(
+    about: Mapping[str, Any], files: Mapping[str, Sequence[str]], settings: Statistics
+) -> SequenceRuns:
+    """Return the sequences of a run with their abilities.
+
+    `about` has `runs` and `tasks`, `files` the answers, scores, edits and health of each run.
+    """
+    runs, tasks = about["runs"], [TaskInfo.of(task) for task in about["tasks"]]
+    answers = [ITEM_ANSWERS.read(path) for path in files["answers"]]
+    scores = [ITEM_SCORES.read(path) for path in files["scores"]]
+    return SequenceRuns(
+        runs,
+        edits=[SEQUENCE_SCORES.read(path) for path in files["edits"]],
+        health=[SEQUENCE_HEALTH.read(path) for path in files["health"]],
+        answers=answers,
+        scores=scores,
+        tasks=tasks,
+        abilities=abilities(runs if answers else [], answers, scores, tasks, settings),
+    )
+
+
 def ability_tables(
+    sequences: SequenceRuns,
     about: Mapping[str, Any],
     files: Mapping[str, Sequence[str]],
     folder: Path,
@@ -43,29 +66,27 @@ def ability_tables(
 ) -> dict[str, tuple[Table, pd.DataFrame]]:
     """Return tables by file name, each with its schema; none for a run without sequences.
 
-    `about` has `runs`, `tasks`, the fields of Sequences, by plan the datasets of `cases` among its edits and
-    the task of each file of verdicts (`judged`), and the `switches` to look at. `files` has the answers,
-    scores, edits, health, cases and verdicts of each run; `folder` is resources/paper.
+    `about` has the fields of Sequences, by plan the datasets of `cases` among its edits and the task of each
+    file of verdicts (`judged`), and the `switches` to look at. `files` has the cases and verdicts of each
+    run; `folder` is resources/paper.
     """
-    runs = about["runs"]
-    if not runs:
+    if not sequences.runs:
         return {}
-    tasks = [TaskInfo.of(task) for task in about["tasks"]]
-    run = Sequences(about["hubs"], about["editors"], about["plans"], tasks)
-    answers = [ITEM_ANSWERS.read(path) for path in files["answers"]]
-    scores = [ITEM_SCORES.read(path) for path in files["scores"]]
-    health = [SEQUENCE_HEALTH.read(path) for path in files["health"]]
-    found = abilities(runs if answers else [], answers, scores, tasks, settings)
+    run = Sequences(about["hubs"], about["editors"], about["plans"], sequences.tasks)
     planned = {name: plan["checkpoints"] for name, plan in about["plans"].items()}
-    lost = collapses(found, runs, health, planned, {task.name: task.kind for task in tasks}, limits)
-    edits = [SEQUENCE_SCORES.read(path) for path in files["edits"]]
+    kinds = {task.name: task.kind for task in sequences.tasks}
+    found = sequences.abilities
+    lost = collapses(found, sequences.runs, sequences.health, planned, kinds, limits)
+    among = _cases(about, files["cases"])
+    along = curves(sequences.runs, sequences.edits, sequences.health, among, settings)
+    wanted = about["switches"]
     stated = read_yaml(folder / "ability_claims.yaml")
     return {
         "abilities": (ABILITIES, found),
         "collapses": (COLLAPSES, lost),
-        "curves": (CURVES, curves(runs, edits, health, _cases(about, files["cases"]), settings)),
-        **({"switches": (SWITCHES, switches(lost, found, wanted))} if (wanted := about["switches"]) else {}),
-        **_judged(about, files["verdicts"], answers, scores, tasks, settings),
+        "curves": (CURVES, along),
+        **({"switches": (SWITCHES, switches(lost, found, wanted))} if wanted else {}),
+        **_judged(sequences, about["judged"], files["verdicts"], settings),
         "reported_abilities": (REPORTED_ABILITIES, reported_abilities(found, read_studies(folder), run)),
         "ability_claims": (ABILITY_CLAIMS, ability_claims(found, lost, run, stated)),
     }
@@ -82,19 +103,14 @@ def _cases(about: Mapping[str, Any], paths: Sequence[str]) -> list[pd.DataFrame]
 
 
 def _judged(
-    about: Mapping[str, Any],
-    paths: Sequence[str],
-    answers: Sequence[pd.DataFrame],
-    scores: Sequence[pd.DataFrame],
-    tasks: Sequence[TaskInfo],
-    settings: Statistics,
+    sequences: SequenceRuns, judged: Mapping[str, Sequence[str]], paths: Sequence[str], settings: Statistics
 ) -> dict[str, tuple[Table, pd.DataFrame]]:
     """Return JUDGED_ANSWERS by file name; nothing where no answer was judged."""
-    left, verdicts = iter(paths), []
-    for run in about["runs"]:
-        parts = [TASK_VERDICTS.read(next(left)).assign(task=task) for task in about["judged"][run["plan"]]]
-        verdicts.append(pd.concat(parts) if parts else TASK_VERDICTS.empty().assign(task=""))
     if not paths:
         return {}
-    found = judged_answers(about["runs"], verdicts, answers, scores, tasks, settings)
-    return {"judged_answers": (JUDGED_ANSWERS, found)}
+    left, verdicts = iter(paths), []
+    for run in sequences.runs:
+        parts = [TASK_VERDICTS.read(next(left)).assign(task=task) for task in judged[run["plan"]]]
+        verdicts.append(pd.concat(parts) if parts else TASK_VERDICTS.empty().assign(task=""))
+    given = sequences.answers, sequences.scores, sequences.tasks
+    return {"judged_answers": (JUDGED_ANSWERS, judged_answers(sequences.runs, verdicts, *given, settings))}

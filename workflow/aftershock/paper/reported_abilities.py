@@ -92,6 +92,8 @@ def _matches(
     tasks = [task.name for task in run.tasks if asked_alike(task, study.tasks[line["task"]])]
     unedited = line["method"] == UNEDITED
     plans = [name for name, plan in run.plans.items() if unedited or _made_alike(plan, line)]
+    if not (models and tasks and plans):
+        return
     rows = rows[rows["model"].isin(models) & rows["task"].isin(tasks) & rows["plan"].isin(plans)]
     rows = rows[rows["checkpoint"] == int(line["edits"])]
     if not unedited:

@@ -148,6 +148,36 @@ STABILITY = Table(
 )
 """Stability of the editors' order under other ways to combine tokens and prompts."""
 
+RANKS = Table(
+    "ranks",
+    ("model", "question", "place", "editor"),
+    {
+        "model": "string",
+        "question": "string",  # see metrics/ranking/questions.py
+        "place": "string",  # datasets, or the plan of a sequence
+        "metrics": "string",  # of whose means the value is the mean
+        "better": "string",  # up or down
+        "editor": "string",
+        "value": "float64?",  # over what all ranked methods have in common; of cost the logarithm of seconds
+        "rank": "int64?",  # 1 is the best, equal values have equal ranks; null for a method that has none
+        "rank_low": "int64?",  # one more than the methods that are better beyond chance
+        "rank_high": "int64?",  # the methods but those that are worse beyond chance
+        "may_be_best": "bool",  # no other method is better beyond chance
+        "winner": "bool",  # it is better than every other method beyond chance
+        "other": "string?",  # the first method; for the first one the second
+        "difference": "float64?",  # the value minus the other's
+        "difference_low": "float64?",  # all intervals of a question hold together
+        "difference_high": "float64?",
+        "detectable": "float64?",  # smallest difference from the other that would have been beyond chance
+        "power": "float64",  # with this probability
+        "n": "int64",  # cases, edits, items or jobs that all ranked methods have
+        "clusters": "int64",
+        "written": "float64?",  # the share of edits that the method writes
+        "note": "string?",  # why it is not ranked, or what it rests on
+    },
+)
+"""The methods of a run in order, question by question."""
+
 REPORTED = Table(
     "reported",
     ("model", "editor", "seed", "dataset", "metric"),

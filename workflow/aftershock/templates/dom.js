@@ -25,6 +25,7 @@ const whole = (value) => minus(grouped.format(value));
 // A value of a metric: shares as percentages, distortions times 100.
 function figure(value, unit, suffix) {
   if (value == null) return "\u2013";
+  if (unit === "rank") return whole(value);
   const text = unit === "percent" ? (100 * value).toFixed(1) : (unit === "nats" ? 100 * value : value).toFixed(2);
   return minus(/^-0\.?0*$/.test(text) ? text.slice(1) : text) + (suffix && unit === "percent" ? SPACE + "%" : "");
 }

@@ -55,7 +55,9 @@ function matching(wanted) {
     if (wanted.model && setting.model !== wanted.model) return;
     const runs = setting.runs.map((run, r) => [run, r]).filter(([run]) => methods.shown(run.editor) &&
       (!wanted.editor || run.editor === wanted.editor) && (!wanted.seed || String(run.seed) === wanted.seed));
+    const asked = Object.entries(wanted.facets).filter(([, word]) => word);
     for (let c = 0; c < setting.cases.length; c++) {
+      if (!asked.every(([facet, word]) => setting.facets[facet] && index.words[setting.facets[facet][c]] === word)) continue;
       if (wanted.strict && !setting.strict[c]) continue;
       if (wanted.rule && setting.rules[c] !== rule) continue;
       if (hits && !hits[setting.subjects[c]] && !hits[setting.targets[c]] && setting.cases[c] !== number) continue;
@@ -64,6 +66,53 @@ function matching(wanted) {
     }
   });
   return found;
+}
+
+// Values of a case under some runs; empty for a metric that they do not have.
+const valuesOf = (setting, runs, name, c) =>
+  runs.map((r) => (setting.runs[r].values[name] || [])[c]).filter((value) => value != null);
+
+// What a case is sorted by: the mean over methods, or how far they lie apart; null without a value.
+function sortKey({ s, c, runs }, name, how) {
+  const values = valuesOf(settings[s], runs, name, c);
+  if (!values.length) return null;
+  return how === "apart" ? Math.max(...values) - Math.min(...values) : values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+function inOrder(found, sort) {
+  if (!sort) return found;
+  const [name, how] = sort.split(":");
+  const keyed = found.map((one, place) => [one, sortKey(one, name, how), place]);
+  const sign = how === "lowest" ? 1 : -1;
+  keyed.sort(([, a, i], [, b, j]) => (a == null || b == null ? (a == null) - (b == null) : sign * (a - b)) || i - j);
+  return keyed.map(([one]) => one);
+}
+
+// The case on which the page opens, with the reason: methods differ most there, or one method's conflict is the greatest.
+function tellingCase() {
+  for (const { name, title } of index.sorts) {
+    let best = null;
+    settings.forEach((setting, s) => {
+      const runs = setting.runs.map((_, r) => r).filter((r) => setting.runs[r].values[name]);
+      for (let c = 0; c < setting.cases.length; c++) {
+        const values = runs.map((r) => setting.runs[r].values[name][c]);
+        const seen = values.filter((value) => value != null);
+        if (!seen.length) continue;
+        const size = runs.length > 1 ? Math.max(...seen) - Math.min(...seen) : seen[0];
+        if (size > 0 && (!best || size > best.size)) best = { s, c, size, runs, values };
+      }
+    });
+    if (!best) continue;
+    const better = (page.metrics[name] || {}).better;
+    const known = best.values.map((value, i) => [value, best.runs[i]]).filter(([value]) => value != null).sort(([a], [b]) => a - b);
+    const [lowest, highest] = [known[0], known[known.length - 1]];
+    const said = ([value, r]) => figure(value, unitOf(name), true) + " (" + settings[best.s].runs[r].editor + ")";
+    const why = known.length > 1
+      ? "Shown first because methods differ most here in " + title + ": from " + said(lowest) + " to " + said(highest) + "."
+      : "Shown first because its " + title + " is the greatest: " + said(lowest) + ".";
+    return { pair: [best.s, better === "down" ? highest[1] : lowest[1], best.c], why };
+  }
+  return null;
 }
 
 function fits(flags, outcome, answer) {
@@ -96,7 +145,7 @@ const same = (a, b) => a && b && a.every((part, i) => part === b[i]);
 // --- the explorer ---------------------------------------------------------------------------------------
 class Explorer {
   constructor(place) {
-    this.wanted = { dataset: "", model: "", editor: "", seed: "", rule: "", strict: false, outcome: "", text: "" };
+    this.wanted = { dataset: "", model: "", editor: "", seed: "", rule: "", strict: false, outcome: "", text: "", facets: {}, sort: "" };
     this.from = 0;
     this.open = null;
     this.status = make("p", { class: "status", role: "status" });
@@ -108,7 +157,8 @@ class Explorer {
     this.filter();
     methods.follow(() => this.want("text", this.wanted.text));
     addEventListener("hashchange", () => this.follow(true));
-    this.follow(false);
+    if (location.hash.startsWith("#case=")) this.follow(false);
+    else this.openTelling();
   }
 
   controls() {
@@ -129,6 +179,18 @@ class Explorer {
     if (settings.some((setting) => setting.strict.includes(0))) {
       made.push(chooser("cases", [option("", "all"), option("strict", "strict ones")], (value) => this.want("strict", value !== "")));
     }
+    for (const [facet, words] of Object.entries(index.facets)) {
+      const codes = distinct(settings.flatMap((s) => s.facets[facet] || [])).filter((code) => code >= 0);
+      const levels = codes.map((code) => index.words[code]).sort(collator.compare);
+      if (levels.length > 1) made.push(chooser(words, [option("", "any"), ...levels.map((level) => option(level, level))], (value) => {
+        this.wanted.facets[facet] = value;
+        this.want("text", this.wanted.text);
+      }));
+    }
+    const several = settings.some((setting) => setting.runs.length > 1);
+    const orders = index.sorts.map(({ name, title }) => make("optgroup", { label: title }, several && option(name + ":apart", title + ": methods differ most"),
+      option(name + ":highest", title + ": highest first"), option(name + ":lowest", title + ": lowest first")));
+    if (orders.length) made.push(chooser("order", [option("", "by number"), ...orders], (value) => this.want("sort", value)));
     const field = make("input", { type: "search", placeholder: "subject, object or number", input: () => this.want("text", field.value) });
     made.push(make("label", {}, make("span", {}, "find"), field));
     return make("div", { class: "controls", role: "group", "aria-label": "Filter cases" }, made);
@@ -141,7 +203,7 @@ class Explorer {
   }
 
   filter() {
-    this.found = matching(this.wanted);
+    this.found = inOrder(matching(this.wanted), this.wanted.sort);
     this.draw();
   }
 
@@ -186,11 +248,16 @@ class Explorer {
     else if (location.hash.startsWith("#case=")) this.say("This page has no case at " + location.hash.slice(6) + ".");
   }
 
+  async openTelling() {
+    const telling = tellingCase();
+    if (telling) await this.show(telling.pair, false, telling.why);
+  }
+
   say(text) {
     this.detail.replaceChildren(make("p", { class: "mark", role: "alert" }, visible(text)));
   }
 
-  async show(pair, asked) {
+  async show(pair, asked, why) {
     const [s, , c] = this.open = pair;
     const setting = settings[s];
     const place = setting.first + Math.floor(c / setting.size);
@@ -203,10 +270,12 @@ class Explorer {
     if (this.open !== pair) return;
     const record = chunk.cases[c % setting.size];
     if (record.id !== setting.cases[c]) return this.say("The folder cases/ belongs to another page; write the report again.");
-    this.detail.replaceChildren(...caseView(pair, record, chunk, this.neighbours(pair)));
+    const reason = why ? [make("p", { class: "note" }, visible(why))] : [];
+    this.detail.replaceChildren(...reason, ...caseView(pair, record, chunk, this.neighbours(pair)));
     const at = this.found.findIndex((found) => found.s === s && found.c === c);
     if (at >= 0) this.from = at - (at % LISTED);
     this.draw();
+    if (why) return;
     if (asked) this.detail.querySelector("h3").focus({ preventScroll: true });
     const top = this.detail.getBoundingClientRect().top;
     if (!asked || top < 0 || top > innerHeight / 2) this.detail.scrollIntoView();

@@ -19,7 +19,7 @@ class TableView {
     this.spec = spec;
     this.columns = spec.columns;
     this.byId = new Map(this.columns.map((column) => [column.id, column]));
-    this.sort = null;
+    this.sort = this.byId.get(spec.sort) || null;
     this.falling = false;
     this.text = "";
     this.from = 0;
@@ -160,7 +160,7 @@ class TableView {
     const button = make("button", {
       type: "button", "data-column": column.id, "data-about": column.about,
       click: () => {
-        this.falling = sorted ? !this.falling : column.kind !== "text";
+        this.falling = sorted ? !this.falling : column.kind !== "text" && column.unit !== "rank";
         this.sort = column;
         this.restart();
       },
@@ -184,6 +184,7 @@ class TableView {
   }
 
   unit(column, row) {
+    if (column.unit) return column.unit;
     if (column.metric) return unitOf(column.metric);
     const by = column.by && this.byId.get(column.by);
     return by ? unitOf(by.words[by.codes[row]]) : "plain";
@@ -233,6 +234,7 @@ class Scales {
     const most = this.most.get(unit) || 1;
     if (column.signed) return [-most, most];
     if (unit === "percent") return [column.low[row] < 0 ? -1 : 0, 1];
+    if (unit === "rank") return [1, most];
     return [column.low[row] < 0 ? -most : 0, most];
   }
 }
@@ -254,8 +256,8 @@ function estimateCell(column, row, view, scales) {
   const sides = column.sides && column.sides[row].map((side) => figure(side, unit)).join(" against ");
   const interval = low == null ? "" : figure(low, unit) + " to " + figure(high, unit);
   const own = column.group && !sameCounts(view.columns.filter((c) => c.group === column.group), view.rows.slice(view.from, view.from + ROWS)) && counts(column, row);
-  return make("td", { class: ["value", sign, scales.winners.has(row) ? "best" : ""].join(" ").trim() },
-    make("b", {}, text), low != null && strip, make("small", {}, interval), sides && make("small", { class: "n" }, sides), own && make("small", { class: "n" }, own));
+  return make("td", { class: ["value", sign, scales.winners.has(row) || (column.bold && column.bold[row]) ? "best" : ""].join(" ").trim() },
+    make("b", {}, text), low != null && strip, make("small", {}, interval), sides && make("small", { class: "n" }, sides), column.beside && make("small", { class: "n" }, column.beside[row]), own && make("small", { class: "n" }, own));
 }
 
 function startTables() {

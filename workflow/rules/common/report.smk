@@ -19,11 +19,19 @@ def of_settings(pattern):
     return [pattern.format(kg=KG, model=name, dataset=dataset) for name, dataset in SETTINGS]
 
 
+def facets_of_settings():
+    """The facets of the cases of every model and dataset, from the first of its runs."""
+    first = {}
+    for path, r in zip(results("facets.parquet"), RUNS):
+        first.setdefault((r["model"], r["dataset"]), path)
+    return [first[setting] for setting in SETTINGS]
+
+
 def tuned():
     """Model and editor of every tuning, with its trials."""
-    found = {}
+    found, used = {}, {(run["model"], run["editor"]) for run in [*RUNS, *SEQUENCES]}
     for name in config["models"]:
-        for label in EDITOR_LABELS:
+        for label in (label for label in EDITOR_LABELS if (name, label) in used):
             path = trials(SimpleNamespace(kg=KG, model=name, editor=label))
             if path:
                 found[path] = (name, EDITOR_LABELS[label].get("tuned_as", label))

@@ -42,6 +42,7 @@ METHOD = Method(
     title="AnyEdit",
     source="Jiang et al. (2025)",
     changes="rank of the number of windows at MLP output matrices, as a rule of one layer",
+    released="a second variant, which writes windows by AlphaEdit and forgets the keys of earlier edits",
     artifacts=("moments",),
     layers=quarter_layer,
     layer_loop=True,

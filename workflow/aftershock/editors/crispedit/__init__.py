@@ -49,6 +49,9 @@ METHOD = Method(
     title="CrispEdit",
     source="arXiv:2602.15823",
     changes="whole MLP output matrices, outside the directions in which text's loss is curved",
+    paper="the step of Adam lies in the subspace (`project: step`)",
+    released="the gradient does, and Adam's division takes the step out of it again (`project: gradient`, "
+    "the default); a new padding token takes part in the softmax",
     layers=_layers,
     cost="projected",
     example={"steps": 8, "lr": 0.02, "energy": 0.8, "documents": 8, "document_tokens": 12},

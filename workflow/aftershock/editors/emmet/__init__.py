@@ -34,6 +34,9 @@ METHOD = Method(
     title="EMMET",
     source="Gupta et al. (2024)",
     changes="rank of the number of requests at one or several MLP output matrices",
+    paper="the equality constraint of a single fact is met in full, as in the authors' code",
+    released="EasyEdit relaxes it too, which makes EMMET MEMIT with another weight of the second moments: "
+    "`damp_single: true`",
     artifacts=("moments",),
     layers=middle_layers,
     layers_like="memit",

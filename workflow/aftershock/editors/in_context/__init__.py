@@ -44,6 +44,8 @@ METHOD = Method(
     source="Zheng et al. (2023), Cohen et al. (2024)",
     in_weights=False,
     changes="no weights: the case's own facts stand before its prompts",
+    paper="demonstrations that copy, update and retain, the nearest of a training set; here those that copy, "
+    "drawn with the seed (`examples`)",
     artifacts=lambda settings: ("other_edits",) if settings.examples else (),
     cost="text",
     example={"reserve": 8},

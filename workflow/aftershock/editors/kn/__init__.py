@@ -60,6 +60,9 @@ METHOD = Method(
     title="KN",
     source="Dai et al. (2022); EasyEdit",
     changes="a few columns of MLP output matrices in any layer",
+    paper="gradients integrated over activations, without the one at zero",
+    released="activations before the nonlinearity, both ends of the integral, probabilities of tokens "
+    "averaged",
     layers=_layers,
     cost="neurons",
     example={"steps": 5, "batch_size": 5, "refine": False},

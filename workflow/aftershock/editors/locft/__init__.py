@@ -41,6 +41,9 @@ METHOD = Method(
     title="LocFT-BF",
     source="arXiv:2509.22072",
     changes="a whole MLP output matrix, or a whole layer",
+    paper="texts at their positions, the model's own tokens",
+    released="a new padding token that takes part in the softmax; padding on the left that positions do not "
+    "know of",
     layers=_layers,
     cost="dense",
     example={"steps": 5, "lr": 0.02},

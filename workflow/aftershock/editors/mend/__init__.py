@@ -85,6 +85,9 @@ METHOD = Method(
     title="MEND",
     source="Mitchell et al. (2022)",
     changes="rank of the number of tokens at the first and last matrices of some MLPs",
+    paper="the normaliser as training left it",
+    released="a normaliser that starts anew and learns from each edit, so that the order of edits counts: "
+    "`variant: released`",
     artifacts=("hypernetwork",),
     layers=_layers,
     cost="hypernetwork",

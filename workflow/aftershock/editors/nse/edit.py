@@ -66,7 +66,9 @@ class Nse(MomentWeightedEditor):
             return torch.ones_like(K[:, 0], dtype=torch.bool)
         scores = (K.float() if released else K).abs().sum(dim=1)
         ordered, place = scores.sort(dim=1, descending=True, stable=True)
-        within = ordered.cumsum(dim=1) <= share * scores.sum(dim=1, keepdim=True)
+        parts = scores.chunk(self.settings.threads if released else 1, dim=1)
+        total = torch.stack([part.sum(dim=1, keepdim=True) for part in parts]).sum(dim=0)
+        within = ordered.cumsum(dim=1) <= share * total
         within[:, 0] = True  # a neuron that is more than the share by itself
         last = (within * torch.arange(within.shape[1], device=K.device)).amax(dim=1, keepdim=True)
         kept = torch.arange(within.shape[1], device=K.device) <= last

@@ -75,6 +75,8 @@ METHOD = Method(
     source="Mitchell et al. (2022), Memory-based model editing at scale",
     in_weights=False,
     changes="no weight; a second model answers prompts that are about an edit",
+    paper="an edit is found by its prompt, the last of equally similar ones answers",
+    released="by its text without the last word, and the first one answers",
     artifacts=("scope_models",),
     cost="cache",
 )

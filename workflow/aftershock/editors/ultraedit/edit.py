@@ -79,6 +79,8 @@ class UltraEdit(SiteEditor):
         """Make one turn for each case; `steps` count its mini-batches, the memory holds the statistics."""
         name_conflicts(cases)
         n, batches = len(cases), self.mini_batches(cases)
+        if self.settings.rows == "all":
+            memory = None
         if memory is None and self.settings.warm_up:
             memory = {name: seen.expand(n, *seen.shape[1:]) for name, seen in self._warmed.items()}
         losses, collected = self._gradients(batches, state, n)
@@ -131,12 +133,18 @@ class UltraEdit(SiteEditor):
         found: list[MiniBatch] = []
         size = self.settings.batch_size
         for number, case in enumerate(cases):
-            mine = [next(pairs) for _ in case]
+            mine = [self._read(next(pairs)) for _ in case]
             mine.sort(key=lambda pair: len(pair.prompt) + len(pair.target), reverse=True)
             for start in range(0, len(mine), size):
                 part = mine[start : start + size]
                 found.append(MiniBatch(len(found), number, part, len(part) == size))
         return found
+
+    def _read(self, pair: Pair) -> Pair:
+        """The tokens that a loss is of: those of the target, or of the whole text."""
+        if self.settings.rows == "target":
+            return pair
+        return Pair(pair.prompt[:1], pair.prompt[1:] + pair.target)
 
     @property
     def _lone(self) -> float:

@@ -82,6 +82,10 @@ METHOD = Method(
     source="Wang et al. (2024); EasyEdit",
     in_weights=False,
     changes="no weight; copies of one MLP output matrix that prompts are routed to",
+    paper="distances of outputs over each prompt's tokens, decided once per prompt; the farthest memory "
+    "answers",
+    released="of activated outputs, pads and target included; biases left out, decay outside the mask; "
+    "`routing: released` decides in every pass",
     layers=_layers,
     cost="memory",
     example={

@@ -1,4 +1,6 @@
-"""The fork server: `python server.py LISTENER`, the number of an open socket. It ends when its input ends.
+"""The fork server: `python server.py LISTENER KIND`, the number of an open socket and a key of LIBRARIES.
+
+It ends when its input ends.
 
 The first job brings the environment that the libraries are imported in, since some of them read it at that
 moment; a job with another one is turned away. The server computes nothing and starts no thread, so that a
@@ -23,31 +25,42 @@ STARTED = b"+"
 STANDARD_FILES = (0, 1, 2)
 PR_SET_PDEATHSIG = 1
 GPU_FILES = "/dev/nvidia"
-LIBRARIES = (
-    *(
-        "jinja2",
-        "numpy",
-        "pandas",
-        "psutil",
-        "pyarrow.parquet",
-        "safetensors.torch",
-        "scipy.special",
-        "torch",
+FOR_ALL = ("jinja2", "jsonschema", "numpy", "pandas", "psutil", "pyarrow.parquet", "scipy.special", "yaml")
+LIBRARIES = {
+    "models": (
+        *FOR_ALL,
+        *("pydantic", "safetensors.torch", "torch"),
+        *("transformers.modeling_utils", "transformers.models.auto.modeling_auto"),
+        *("transformers.models.auto.tokenization_auto", "transformers.models.gpt2.modeling_gpt2"),
     ),
-    *("transformers.modeling_utils", "transformers.models.auto.modeling_auto"),
-    *("transformers.models.auto.tokenization_auto", "transformers.models.gpt2.modeling_gpt2"),
-)
-"""Modules that most jobs with a model import."""
+    "tables": (
+        *FOR_ALL,
+        *("SPARQLWrapper", "fontTools.subset", "matplotlib.figure"),
+        *(f"matplotlib.backends.backend_{kind}" for kind in ("agg", "pdf", "svg")),
+    ),
+}
+"""Modules that most jobs with a model import, and those without."""
 
 
-def import_libraries() -> None:
-    """Import LIBRARIES; RuntimeError when a process must not fork afterwards."""
-    for name in LIBRARIES:
+def import_libraries(kind: str) -> None:
+    """Import LIBRARIES of a kind; RuntimeError when a process must not fork afterwards."""
+    for name in LIBRARIES[kind]:
         import_module(name)
+    if kind == "models":
+        _know_conversions()
     if threading.active_count() > 1 or _holds_gpu():
         raise RuntimeError("importing the libraries started a thread or opened a GPU: jobs cannot be forked")
     gc.collect()
     gc.freeze()  # memory that no collection touches stays shared
+
+
+def _know_conversions() -> None:
+    """Have transformers make its table of renamed weights, some thousand patterns that every load looks up.
+
+    It keeps the table (seen in 5.10). A version without this function makes what it needs in each job.
+    """
+    with suppress(ImportError, AttributeError):
+        import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("gpt2")
 
 
 def _holds_gpu() -> bool:
@@ -76,8 +89,8 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any] | None, list[int
 class Server:
     """Jobs that are running, each a forked process with a connection to its client."""
 
-    def __init__(self, listener: socket.socket) -> None:
-        self.listener = listener
+    def __init__(self, listener: socket.socket, kind: str) -> None:
+        self.listener, self.kind = listener, kind
         self.environment: dict[str, str] | None = None  # of all jobs, once the first has come
         self.clients: dict[int, socket.socket] = {}  # by process id
         self.selector = selectors.PollSelector()
@@ -136,7 +149,7 @@ class Server:
             self.environment = environment
             os.environ.clear()
             os.environ.update(environment)
-            import_libraries()
+            import_libraries(self.kind)
         return environment == self.environment
 
     def _become(self, job: dict[str, Any], files: list[int]) -> None:
@@ -175,12 +188,12 @@ class Server:
                 connection.sendall(code.to_bytes(2, "big", signed=True))
 
 
-def serve_jobs(listener: int) -> None:
+def serve_jobs(listener: int, kind: str) -> None:
     """Be the server, and in each forked process the script of its job."""
-    if script := Server(socket.socket(fileno=listener)).serve():
+    if script := Server(socket.socket(fileno=listener), kind).serve():
         runpy.run_path(script, run_name="__main__")
 
 
 if __name__ == "__main__":
     del sys.path[0]  # the folder of this file
-    serve_jobs(int(sys.argv[1]))
+    serve_jobs(int(sys.argv[1]), sys.argv[2])

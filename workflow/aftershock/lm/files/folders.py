@@ -67,6 +67,14 @@ def quantisation_of_folder(folder: str | Path) -> str | None:
     return quantisation_of(_read(folder / "config.json"), sorted(file.name for file in folder.glob("*.json")))
 
 
+def tensor_names(folder: str | Path) -> list[str]:
+    """Return the names of the tensors in a folder of safetensors files, as far as they can be read."""
+    folder = Path(folder)
+    if (folder / INDEX).is_file() and not (folder / SINGLE).is_file():
+        return list(_read(folder / INDEX).get("weight_map", {}))
+    return [name for file in sorted(folder.glob("*.safetensors")) for name in _kinds(file) or ()]
+
+
 def fault_of_encoder(folder: str | Path) -> str | None:
     """Reason why a sentence encoder cannot be loaded; None where it can."""
     folder = Path(folder)

@@ -1,0 +1,124 @@
+"""Published variants beside the methods of their names: the comparison, the section, and faulty entries."""
+
+import pandas as pd
+import pytest
+
+import pages
+import sequence_pages
+from aftershock.page.explorer import Outcome, Setting
+from aftershock.page.names import variants_with_names
+from aftershock.page.variants import Compared, compare_runs, comparing, variants
+from aftershock.report import page
+from pages import MODEL, Page
+from simulate import HOSTILE
+from small_project import errors, write_project
+
+ENTRY = {
+    "title": "ROME elsewhere",
+    "differs": "It is MEMIT.",
+    "editor": "memit",
+    "of": "rome",
+    "dataset": "coverage",
+    "metric": "single_exact",
+}
+SEQUENCE = {
+    "title": "Asked early",
+    "differs": "Before later edits.",
+    "editor": "alphaedit",
+    "plan": "hundred",
+    "measure": "just_edited",
+    "of_measure": "latest",
+}
+
+
+def coverage() -> Setting:
+    return pages.settings()[0]
+
+
+def test_two_methods_are_compared_in_every_case_and_probe():
+    runs = {of.run["editor"]: of for of in coverage().runs}
+    found = compare_runs(coverage(), "memit", "rome", "single_exact")
+    key = ["case_id", "role", "position", "state"]
+    ours, theirs = (runs[name].probabilities.set_index(key)["probability"] for name in ("memit", "rome"))
+    gaps = {place: abs(ours[place] - theirs[place]) for place in ours.index if place in theirs.index}
+    assert found.largest == pytest.approx(max(gaps.values()))
+    exact = {
+        name: runs[name].scores.query("metric == 'single_exact'").set_index("case_id")["value"]
+        for name in ("memit", "rome")
+    }
+    apart = {case: abs(exact["memit"][case] - exact["rome"][case]) for case in exact["rome"].index}
+    assert (found.cases, found.differing) == (pages.CASES, sum(value > 0 for value in apart.values()))
+    totals = {case: sum(gap for place, gap in gaps.items() if place[0] == case) for case in apart}
+    assert found.case == max(apart, key=lambda case: (apart[case], totals[case]))
+
+
+def test_a_method_beside_itself_is_the_same_in_all_cases():
+    run = coverage().runs[1]
+    twin = Outcome({**run.run, "editor": "twin"}, run.probabilities, run.scores)
+    setting = Setting(**{**vars(coverage()), "runs": [run, twin]})
+    found = {}
+    entry = {**ENTRY, "editor": "twin"}
+    assert list(comparing([setting], [entry], found)) == [setting]
+    assert found[MODEL, 0] == Compared(MODEL, 0, found[MODEL, 0].case, pages.CASES, 0, 0.0)
+    twins = pages.summary().query("editor == 'rome'").assign(editor="twin")
+    (made,) = variants([entry], pd.concat([pages.summary(), twins]), found, None, [MODEL])
+    assert made.note == f"The two are the same in all {pages.CASES} cases: no probability differs."
+    assert made.sides[0].value == made.sides[1].value
+
+
+def test_a_variant_has_both_numbers_and_the_address_of_a_case():
+    found = {}
+    list(comparing(pages.settings(), [ENTRY], found))
+    (made,) = variants([ENTRY], pages.summary(), found, None, [MODEL])
+    rows = pages.summary().query("dataset == 'coverage' and metric == 'single_exact' and subset == 'all'")
+    rows = rows.set_index("editor")["value"]
+    assert made.sides[0].value.startswith(f"{100 * rows['memit']:.1f}")
+    assert made.sides[1].value.startswith(f"{100 * rows['rome']:.1f}")
+    assert made.address == f"#case=demo/coverage/memit/0/{found[MODEL, 0].case}"
+
+
+def test_a_variant_may_be_another_measure_of_a_sequence():
+    curves = sequence_pages.page_tables()["curves"].assign(order="all")
+    (made,) = variants([SEQUENCE], pages.summary(), {}, curves, [MODEL])
+    mine = curves.query(
+        "editor == 'alphaedit' and measure == 'latest' and age == 'all' and checkpoint == 100"
+    )
+    assert made.sides[1].value == f"{100 * mine['value'].iloc[0]:.1f}\N{NO-BREAK SPACE}%"
+    assert made.address == "#abilities"
+    (none,) = variants([SEQUENCE], pages.summary(), {}, None, [MODEL])
+    assert none.sides is None
+
+
+def test_the_section_is_on_the_page_and_escapes():
+    found = {}
+    entry = {**ENTRY, "differs": HOSTILE[0]}
+    list(comparing(pages.settings(), [entry], found))
+    html = page(pages.material(variants=[entry], compared=found))
+    text = Page(html).text
+    assert f"ROME elsewhere {HOSTILE[0]}" in text
+    assert "as published: memit" in text
+    assert "as its name says: rome" in text
+    assert "<script>alert" not in html
+    assert 'id="variants"' not in page(pages.material())
+    nothing = Page(page(pages.material(variants=[{**ENTRY, "editor": "absent"}]))).text
+    assert "This run has no value of both." in nothing
+
+
+def test_names_of_editors_take_the_place_of_labels():
+    assert variants_with_names([ENTRY], {"rome": "ROME"})[0]["of"] == "ROME"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"editor": "romee"}, "report.variants.0.editor: 'romee' is unknown; did you mean 'rome'?"),
+        ({"metric": "charm"}, "report.variants.0.metric: 'charm' is unknown"),
+        ({"plan": "p"}, "report.variants.0.measure: missing"),
+        ({"measure": "latest"}, "report.variants.0.measure: not beside dataset, metric, of; leave it out"),
+        ({"dataset": "reverse"}, "report.variants.0.dataset: 'reverse' is unknown"),
+    ],
+)
+def test_faulty_variants_are_named(tmp_path, changes, words):
+    entry = {**ENTRY, **changes}
+    found = errors(write_project(tmp_path), report={"variants": [entry]})
+    assert any(line.startswith(words) for line in found), found
