@@ -96,7 +96,7 @@ def test_a_run_of_sequences_alone_says_what_was_not_asked():
     assert "no case" not in shown.text
     ids = {value for _, name, value in shown.attributes if name == "id"}
     assert {"summary", "abilities", "run"} <= ids
-    assert not ids & {"tables", "cases", "figures", "definitions", "controls"}
+    assert not ids & {"tables", "cases", "figures", "definitions", "controls", "health", "certainty"}
     links = {value for tag, name, value in shown.attributes if (tag, name) == ("a", "href")}
     assert {link[1:] for link in links if link.startswith("#")} <= ids
     assert shown.text.count("rome: the sequence ended after 60 edits") == 1

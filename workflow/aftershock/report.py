@@ -176,7 +176,8 @@ def _sections(material: Material, bars: Sequence[Verdict]) -> dict[str, list[Tab
         PAPER: [],
         DETAIL: [],
     }
-    for section, made in listed(material.tables, files):
+    shown = {name: frame for name, frame in material.tables.items() if len(frame) or material.runs}
+    for section, made in listed(shown, files):
         sections[section].append(made)
     marked = {name: [_marked(t, material) for t in part if t] for name, part in sections.items()}
     kept = [
