@@ -50,7 +50,7 @@ Step = str | Callable[[Handler], None]
 
 
 class Service:
-    """What was asked so far, with headers, and what comes next."""
+    """The requests so far, with headers, and the answers to come."""
 
     def __init__(self, script: Callable[[dict[str, Any], int], Step]) -> None:
         self.script = script

@@ -18,7 +18,7 @@ LARGE = (".safetensors", ".bin", ".parquet")
 
 @dataclass
 class Hub:
-    """What is served: {(kind, "owner/name"): {revision: (commit, folder)}}, and what goes wrong."""
+    """A hub: what is served, {(kind, "owner/name"): {revision: (commit, folder)}}, and what goes wrong."""
 
     address: str
     served: dict[tuple[str, str], dict[str, tuple[str, Path]]] = field(default_factory=dict)

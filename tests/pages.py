@@ -25,7 +25,7 @@ FAILS = ("ft", "reverse")
 
 
 def run_of(dataset: str, editor: str = "rome", seed: int = 0, model: str = MODEL) -> dict[str, Any]:
-    """What identifies one run."""
+    """Wildcards that identify one run."""
     return {"model": model, "dataset": dataset, "editor": editor, "seed": seed}
 
 
@@ -162,7 +162,7 @@ def material(**changed: Any) -> Material:
 
 
 class Page(HTMLParser):
-    """What a browser would make of a page before its scripts run: tags, attributes, text, and scripts."""
+    """A page as a browser has it before its scripts run: tags, attributes, text, and scripts."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ EXACT = 0.0
 
 @dataclass(frozen=True)
 class Check:
-    """How far one output is from the recorded one."""
+    """Difference between one output and the recorded one."""
 
     output: str
     error: float
@@ -31,7 +31,7 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether the error is within tolerance; NaN is not."""
+        """True if the error is within tolerance; NaN is not."""
         return self.error <= self.tolerance
 
 

@@ -29,7 +29,7 @@ from recorded_settings import settings_from
 
 
 def tokens_check(case: Recorded) -> tuple[Check, dict[tuple, value_problem.Text]]:
-    """Whether our tokens of the optimised texts are the recorded ones, and those that differ.
+    """Compare our tokens of the optimised texts with the recorded ones; return those that differ.
 
     The released code joins texts and tokenises again; with a tokenizer for which this is not the same, the
     recorded tokens are what the recorded numbers belong to.

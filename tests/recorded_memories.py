@@ -48,7 +48,7 @@ def _native(lm: LanguageModel, matrix: Tensor) -> Tensor:
 
 
 def _token_check(entry: Mapping[str, Any], rows: Sequence[Sequence[int]]) -> Check:
-    """Whether our rows are the recorded ones without their padding."""
+    """Return True if our rows are the recorded ones without their padding."""
     theirs = [
         [i for i, m in zip(ids, mask, strict=True) if m]
         for ids, mask in zip(entry["input_ids"], entry["attention_mask"], strict=True)
@@ -146,7 +146,7 @@ def _wise_checks(case: Recorded, i: int, found: Mapping[str, Any]) -> Iterator[C
 
 
 def _matrix(lm: LanguageModel, found: Tensor, wanted: Tensor) -> float:
-    """How far a change is from the recorded one; one that is recorded as zero has to be so."""
+    """Return the distance of a change from the recorded one; one recorded as zero has to be so."""
     if not wanted.any():
         return float(found.abs().max())
     return relative(_native(lm, found), wanted)

@@ -42,7 +42,7 @@ VALUE = {
 
 @dataclass(frozen=True)
 class Peer:
-    """How the hyperparameters of a method's released code map to our settings of it."""
+    """Our settings of a method by the hyperparameters of its released code."""
 
     settings: Mapping[str, str]
     fixed: Mapping[str, Any] = field(default_factory=dict)

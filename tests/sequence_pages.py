@@ -66,7 +66,7 @@ def pictures(many: bool = False) -> tuple[Picture, ...]:
 
 
 def sequence_results(many: bool = False, number: int = 6) -> SequenceResults:
-    """What the section about sequences is made from."""
+    """Return the sources of the section about sequences."""
     made, drawn = simulated(many), []
     for outputs in made.outputs:
         parts = []

@@ -55,7 +55,7 @@ NEARBY = ("neighbour", "neighbour_new", "same_subject", "locality_text")
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How an editor moves log-probabilities: what it writes, removes and spills over to others."""
+    """An editor's effect on log-probabilities: what it writes, removes and spills over to others."""
 
     write: float = 5.0
     erase: float = 3.0
@@ -207,7 +207,7 @@ def _control(role: pd.Series) -> pd.Series:
 
 
 def _states(dataset: str, rows: pd.DataFrame, how: Behaviour) -> dict[str, np.ndarray]:
-    """What each state adds to the unedited log-probabilities per token, by row."""
+    """Return what each state adds to the unedited log-probabilities per token, by row."""
     role = rows["role"].to_numpy()
 
     def shift(**by_role: float) -> np.ndarray:

@@ -16,7 +16,7 @@ from simulate import EDITORS, Simulated, failed, health_of, simulate
 
 @dataclass(frozen=True)
 class SimulatedRun:
-    """What tables and figures are made from; lists go by run."""
+    """Sources of tables and figures; lists go by run."""
 
     runs: list[dict]
     summary: pd.DataFrame

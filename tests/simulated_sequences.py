@@ -31,7 +31,7 @@ SUMS = TaskInfo("sums", "generate", ("exact_match",), "Sums", "GSM8K")
 TOXIC = TaskInfo("toxic", "choice", ("acc", "auc"), "Toxicity", "ToxiGen", two_way=True, safety=True)
 TASKS = (SENTIMENT, FACTS, SUMS, TOXIC)
 SKILL = {"sst2": 0.85, "facts": 0.6, "sums": 0.5, "toxic": 0.5}
-"""How often the unedited model is right; it does the last by accident alone."""
+"""Accuracy of the unedited model on each task; on the last it is that of chance."""
 
 Kept = Callable[[int], float]
 """The share of an ability that is left after so many edits."""

@@ -234,7 +234,7 @@ def parts_of_distortion(case, others):
 
 
 def chance(n):
-    """How often more than half of n fair coins fall on one side."""
+    """Return the probability that more than half of n fair coins fall on one side."""
     return sum(math.comb(n, k) for k in range(n + 1) if 2 * k > n) / 2**n
 
 

@@ -48,7 +48,7 @@ with stage(snakemake) as run, whole_file(snakemake.output[0]) as part:
 
 
 def gone(processes: list[psutil.Process], within: float) -> bool:
-    """Whether all have ended before so many seconds are over; a process that nobody reaps has ended too."""
+    """Return True if all end before so many seconds are over; one that nobody reaps has ended too."""
     pause, deadline = threading.Event(), time.monotonic() + within
     while any(alive(process) for process in processes) and time.monotonic() < deadline:
         pause.wait(0.02)

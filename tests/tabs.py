@@ -1,4 +1,4 @@
-"""What tests do with a page in a browser: `tab` is one that is open."""
+"""Steps that tests take with a page in a browser: `tab` is one that is open."""
 
 import json
 

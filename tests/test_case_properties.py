@@ -1,4 +1,4 @@
-"""What holds in every built row, in graphs without rhyme or reason and under any settings."""
+"""Invariants of every built row, in random graphs and under any settings."""
 
 import pandas as pd
 import pytest

@@ -1,4 +1,4 @@
-"""What a failed job's evidence means, for causes that no recorded run has; texts as programs write them."""
+"""Causes of failures that no recorded run has, by their evidence; texts as programs write them."""
 
 from typing import Any
 

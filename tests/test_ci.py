@@ -1,4 +1,4 @@
-"""What continuous integration relies on."""
+"""Files and targets that continuous integration relies on."""
 
 import os
 import shutil

@@ -20,7 +20,7 @@ def entry(place, epsilon, *label):
 
 
 def take(entries, place, label, **changes):
-    """What is trained, and the places and radii afterwards."""
+    """The trained values, and the places and radii afterwards."""
     settings = settings_of("grace", {"eps": 1.0}, changes)
     key = torch.tensor([place, 0.0])
     chosen = take_up(entries, key, torch.zeros(1), tuple(label), lambda: torch.ones(1), settings)

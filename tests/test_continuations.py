@@ -1,4 +1,4 @@
-"""What a model says by itself in every state, and facts that are asked in context."""
+"""Continuations of a model in every state, and facts that are asked in context."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""What jobs are reckoned to cost, against what is counted while real ones run on random models."""
+"""Estimated costs of jobs, against what is counted while real ones run on random models."""
 
 from dataclasses import fields, replace
 from types import SimpleNamespace

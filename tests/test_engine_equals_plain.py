@@ -107,7 +107,7 @@ def chosen(family, method):
 
 @cache
 def plain_edits(family, method, chained=False):
-    """What the plain path makes of every case."""
+    """Return the plain path's result for every case."""
     firsts, seconds, level = chosen(family, method)
     plain, name, settings = plain_for(family, method, level)
     chains = zip(firsts, seconds, strict=True)

@@ -86,7 +86,7 @@ def ask(text: str, **environment: str) -> Popen:
 
 
 def ended(text: str, **environment: str) -> tuple[int, str, str]:
-    """How a script ends and what it prints."""
+    """Return a script's exit status and output."""
     client = ask(text, **environment)
     printed = client.communicate("a line\n", timeout=10 * DEADLINE)  # where it imports torch
     return client.returncode, *printed

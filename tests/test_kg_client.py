@@ -110,7 +110,7 @@ def drip(text: bytes) -> Callable[[socket.socket], None]:
 
 
 def ask(url: str, waits: list[float] | None = None, **patience: float) -> list:
-    """What a client gets for one query; `waits` receives how long it would have waited."""
+    """Return a client's answer to one query; `waits` receives how long it would have waited."""
     sleep = (waits if waits is not None else []).append
     return Client(url, WORLD, patience=Patience(**patience), sleep=sleep).select(QUERY)
 

@@ -1,4 +1,4 @@
-"""What is dropped from a mined graph, counted by reason, and the sheets that say what is kept."""
+"""Facts dropped from a mined graph, counted by reason, and the sheets that say what is kept."""
 
 from pathlib import Path
 

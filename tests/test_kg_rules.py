@@ -244,7 +244,7 @@ def test_no_subject_and_no_tied_fact_serves_a_rule_too_often() -> None:
     found = filter_instances(combinations, facts, labelled(entities), limits)
 
     def rank(row: tuple, columns: list[int]) -> int:
-        """How many instances of the same rule and entities have a smaller hash."""
+        """Return the number of instances of the same rule and entities with a smaller hash."""
         same = [other for other in rows if all(other[c] == row[c] for c in (0, *columns))]
         return sorted(same, key=lambda r: iri_hash(7, *map(WORLD.iri, r[1:]))).index(row)
 

@@ -1,4 +1,4 @@
-"""What a model knows, against slow, obvious versions, in any number of jobs."""
+"""A model's knowledge, against slow, obvious versions, in any number of jobs."""
 
 import math
 

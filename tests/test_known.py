@@ -1,4 +1,4 @@
-"""What counts as known, worked out by hand; and parts of a table put together, or refused."""
+"""Facts that count as known, worked out by hand; and parts of a table put together, or refused."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How alike labels are, by the model's own embeddings and by a sentence encoder that is built here."""
+"""Similarity of labels, by the model's own embeddings and by a sentence encoder that is built here."""
 
 import json
 import shutil

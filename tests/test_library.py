@@ -1,4 +1,4 @@
-"""What `import aftershock` offers: examples of docstrings and of the README, and a user's own model."""
+"""Names of `import aftershock`: examples of docstrings and of the README, and a user's own model."""
 
 import copy
 import doctest

@@ -1,4 +1,4 @@
-"""Which rules run where Snakemake runs, and which are submitted."""
+"""Rules that run where Snakemake runs, and those that are submitted."""
 
 import ast
 import os
@@ -28,7 +28,7 @@ def rules() -> Iterator[dict[str, tuple[Rule, bool]]]:
 
 
 def reaches(names: Iterable[str]) -> set[str]:
-    """What is imported, directly or through our modules, by a script that imports `names`."""
+    """Return all that a script imports, directly or through our modules, that imports `names`."""
     found, waiting = set(), list(names)
     while waiting:
         name = waiting.pop()

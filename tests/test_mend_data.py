@@ -1,4 +1,4 @@
-"""What MEND is trained on: edits and locality texts of a graph and of files."""
+"""MEND's training data: edits and locality texts of a graph and of files."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""How MEND is trained, and that a killed training goes on as if nothing had happened."""
+"""MEND's training, and a killed one that goes on as if nothing had happened."""
 
 import logging
 import math

@@ -80,7 +80,7 @@ def test_a_pass_ends_with_the_document_that_makes_it_enough():
 
 
 class Killed(Exception):
-    """What ends a pass here."""
+    """An exception that ends a pass here."""
 
 
 @pytest.mark.parametrize("wanted", [None, 40])

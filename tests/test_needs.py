@@ -1,4 +1,4 @@
-"""What jobs ask of a scheduler, and which GPU holds a model."""
+"""Requests of jobs to a scheduler, and the GPU that holds a model."""
 
 import pytest
 import yaml

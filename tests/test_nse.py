@@ -18,7 +18,7 @@ def off(found, wanted):
 
 
 def layers_of(result):
-    """What is known of each layer of each pass."""
+    """Diagnostics of each layer of each pass."""
     return [found for found in result.diagnostics[1:] if "pass" in found]
 
 

@@ -20,7 +20,7 @@ KILLED = LastRun(["--profile", "p"], "login1", 7, "2026-11-21 10:00:00", PREFIX)
 
 
 def queue(*states: str) -> str:
-    """What squeue says of so many jobs of this folder, and of one of another."""
+    """Return squeue's output for so many jobs of this folder, and one of another."""
     lines = [f"{i}|{PREFIX}_uuid|{state}|None" for i, state in enumerate(states)]
     return "".join(f"{line}\n" for line in [*lines, "99|other_uuid|RUNNING|None"])
 

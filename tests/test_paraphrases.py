@@ -1,4 +1,4 @@
-"""What is a paraphrase and what is not, which of them are taken, and the reviewed sheet that wins."""
+"""Paraphrases told from other texts, the choice among them, and the reviewed sheet that wins."""
 
 import itertools
 from pathlib import Path

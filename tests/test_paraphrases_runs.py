@@ -1,4 +1,4 @@
-"""What comes of asking a service for paraphrases: tables, a sheet to review, and no key anywhere."""
+"""Runs that ask a service for paraphrases: tables, a sheet to review, and no key anywhere."""
 
 import gzip
 import shutil

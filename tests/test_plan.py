@@ -48,7 +48,7 @@ VARIANTS = {
 
 
 def counts_of(changes, folder):
-    """How often each rule would run for a changed embedded study."""
+    """Return the number of jobs of each rule for a changed embedded study."""
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump({"study": "planned", **changes}), encoding="utf-8")
     said = dry_run([path], folder).text

@@ -1,4 +1,4 @@
-"""What a run on a cluster is told before it submits anything; SLURM's programs are fakes."""
+"""Messages to a run on a cluster before it submits anything; SLURM's programs are fakes."""
 
 import subprocess
 import time
@@ -48,7 +48,7 @@ def accounting(fake: FakeSlurm) -> None:
 
 
 def told(**asked: object) -> str:
-    """What is said of a run that asks for this."""
+    """Return the message to a run that asks for this."""
     with pytest.raises(PreflightError) as caught:
         preflight.check_cluster(Wanted(**asked))
     return str(caught.value)

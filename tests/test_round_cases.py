@@ -96,7 +96,7 @@ def test_the_released_files_have_these_numbers():
 
 
 def numbers(table: pd.DataFrame, quota: int, counts) -> dict[str, Counter]:
-    """How many chosen keys of each number of objects the two datasets have."""
+    """Return the number of chosen keys of each number of objects in the two datasets."""
     sizes = table.groupby(["subject_id", "relation_id"]).size()
     found = choose(table, {"round_easy": quota, "round_hard": quota}, RoundSelection(2, counts))
     return {

@@ -1,4 +1,4 @@
-"""What becomes of edits along a sequence, and the health of the model: from observations to curves."""
+"""Edits along a sequence, and the health of the model: from observations to curves."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""How studies are cut into jobs."""
+"""Division of studies into jobs."""
 
 from dataclasses import replace
 

@@ -30,7 +30,7 @@ def edits():
 
 
 def inputs(lm, layer, case):
-    """What enters a layer's matrix at every token of texts and targets, one text at a time."""
+    """Return the inputs of a layer's matrix at every token of texts and targets, one text at a time."""
     found = []
     for request in case:
         ids = torch.tensor(lm.encode([f"{request.text} {request.target_new}"]))

@@ -1,4 +1,4 @@
-"""What SLURM's programs say, and what becomes of one that is missing, hangs or fails."""
+"""Answers of SLURM's programs, and programs that are missing, hang or fail."""
 
 import math
 import time

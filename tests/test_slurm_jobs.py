@@ -1,4 +1,4 @@
-"""What SLURM says of the jobs of a folder, as its programs print it."""
+"""SLURM's account of the jobs of a folder, as its programs print it."""
 
 from pathlib import Path
 

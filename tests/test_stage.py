@@ -1,4 +1,4 @@
-"""What a stage does around its work: log, seed, provenance, timing, errors."""
+"""A stage's duties around its work: log, seed, provenance, timing, errors."""
 
 import errno
 import json
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """What a script is given by Snakemake."""
+    """The object that Snakemake gives a script."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     return SimpleNamespace(

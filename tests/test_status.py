@@ -84,7 +84,7 @@ def record(rule: str, name: str, **fields: Any) -> dict[str, Any]:
 
 
 def run_file(pid: int, started: float, **fields: Any) -> None:
-    """What the launcher writes."""
+    """Write the files of the launcher."""
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(started))
     found = {"arguments": ["--cores", "2"], "host": socket.gethostname(), "pid": pid, "started": moment}
     Path("results").mkdir(exist_ok=True)

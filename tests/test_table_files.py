@@ -1,4 +1,4 @@
-"""What a table's file tells of itself: it is read as it was written, at its place, or not at all."""
+"""Files of tables: each is read as it was written, at its place, or not at all."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""Which tokens are a prompt's, a target's and a subject's, whatever the tokenizer."""
+"""Tokens of a prompt, a target and a subject, whatever the tokenizer."""
 
 import copy
 import itertools

@@ -1,4 +1,4 @@
-"""What `aftershock why` says of runs as a whole: killed, ended, stopped before their first job."""
+"""Output of `aftershock why` on runs as a whole: killed, ended, stopped before their first job."""
 
 import json
 import os

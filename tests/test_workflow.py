@@ -21,7 +21,7 @@ def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
 
 
 def planned(folder: Path, *arguments: str) -> Counter:
-    """How often each rule would run."""
+    """Return the number of jobs of each rule."""
     run = snakemake(folder, "--dry-run", "--quiet", "rules", *arguments)
     assert run.returncode == 0, run.stdout + run.stderr
     table = re.search(r"-----\n(.*?)\ntotal", run.stdout + run.stderr, re.DOTALL)
@@ -30,7 +30,7 @@ def planned(folder: Path, *arguments: str) -> Counter:
 
 @cache
 def planned_demo() -> Counter:
-    """How often each rule would run for the demo, from nothing."""
+    """Return the number of jobs of each rule for the demo, from nothing."""
     with TemporaryDirectory() as folder:
         return planned(Path(folder))
 

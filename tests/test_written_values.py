@@ -1,4 +1,4 @@
-"""What an edit writes is what the model then puts out, in every family, with a norm after the MLP or not."""
+"""The value that an edit writes is the model's output, in every family, with a norm after the MLP or not."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ VALUES = {"layers": [0], "steps": 6, "lr": 0.2, "weight_decay": 0.01, "clamp": 4
 
 
 def put_out(lm, request, module, state):
-    """What `module` puts out at the subject's last token of the plain prompt."""
+    """Return the output of `module` at the subject's last token of the plain prompt."""
     (prompt,) = locate(lm, [(request.prompt, request.subject)])
     ids, mask = lm.pad([prompt.ids])
     with (

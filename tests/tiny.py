@@ -63,7 +63,7 @@ FAMILIES = {
         "logits_scaling": 1.5,
     },
 }
-"""What is special about the configuration of each family's model."""
+"""Entries of the configuration of each family's model beyond the common ones."""
 
 _TURNING = {"rope_parameters": {"rope_theta": 10000.0, "partial_rotary_factor": 0.5, "rope_type": "default"}}
 _IN_TURN = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
@@ -98,7 +98,7 @@ def with_each(names: Sequence[Any]) -> list[tuple[Any, str]]:
 
 
 ROUNDING = dict.fromkeys(FAMILIES | MORE, 1e-9)
-"""How exact a float64 model of each family is."""
+"""Tolerance of a float64 model of each family."""
 
 CONTEXT = 48
 NAMES = [

@@ -53,7 +53,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Mined:
-    """What a run knows of a graph before a model is asked."""
+    """Tables of a graph before a model is asked."""
 
     namespace: str
     facts: pd.DataFrame

@@ -1,4 +1,4 @@
-"""How fast this machine is, in the figures of resources/devices.yaml: an entry for `aftershock plan`.
+"""Speed of this machine in the figures of resources/devices.yaml: an entry for `aftershock plan`.
 
 Edits and scorings of random models are timed, and what each needs is reckoned as `aftershock.costs` does.
 Rates of products and of memory, and the time of a layer and of an observation, are those not below zero that
@@ -67,14 +67,14 @@ def texts_of(lm: LanguageModel, requests: Sequence[EditRequest]) -> Texts:
 
 
 def room_of(lm: LanguageModel) -> Room:
-    """What a batch may take beside the model."""
+    """Return the memory budget of a batch beside the model."""
     gpu = lm.device.type == "cuda"
     memory = torch.cuda.get_device_properties(lm.device).total_memory if gpu else 0
     return Room.of(memory, gpu, sizes_of(lm))
 
 
 def work_of(lm: LanguageModel, done: Edits | Scores, method: str, cases: int) -> Work:
-    """What the first `cases` cases of a task are reckoned to need."""
+    """Return the estimated work of the first `cases` cases of a task."""
     sizes, texts = sizes_of(lm), texts_of(lm, done.requests[:cases])
     if isinstance(done, Scores):
         asked = [text for texts, _ in done.asked[:cases] for text in texts]

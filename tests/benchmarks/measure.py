@@ -46,7 +46,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run needed beside the weights."""
+    """Memory, operations and the like of one run, beside the weights."""
 
     peak_bytes: int
     flops: int  # multiplications and additions of matrix products and attention

@@ -192,7 +192,7 @@ def task(
     steps: int | None,
     texts: models.Texts = models.DRAWN,
 ) -> Edits | Scores:
-    """What is measured under `name`."""
+    """Return the task that is measured under `name`."""
     return (Scores if name in SCORES else Edits)(lm, size, name, n, steps, texts)
 
 

@@ -107,7 +107,7 @@ class Cluster:
             return None
 
     def run(self, *command: str, check: bool = True) -> str:
-        """What one of SLURM's programs says."""
+        """Return the output of one of SLURM's programs."""
         done = subprocess.run(
             command, env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=30
         )
@@ -116,7 +116,7 @@ class Cluster:
         return done.stdout
 
     def node_is_up(self) -> bool:
-        """Whether the node takes jobs. One that an earlier cluster left down is asked back."""
+        """Return True if the node takes jobs. One that an earlier cluster left down is asked back."""
         states = self.run("sinfo", "--noheader", "--format", "%T", check=False).split()
         if any(state.startswith(("down", "drain")) for state in states):
             self.run("scontrol", "update", f"nodename={_host()}", "state=resume", check=False)

@@ -46,7 +46,7 @@ CONFIG = {
 }
 
 TABLES = "results/report/summary.parquet"
-"""What a run of these tests makes: all tables, no figures."""
+"""Targets of a run of these tests: all tables, no figures."""
 
 
 def copy_project(folder: Path, config: Mapping[str, Any] = CONFIG) -> Path:

@@ -1,4 +1,4 @@
-"""What goes wrong on a cluster, done to a real one. Nothing is lost, and the tables are those of a calm run.
+"""Faults of a cluster, done to a real one. Nothing is lost, and the tables are those of a calm run.
 
 Each test makes some edits of a finished run anew, with something in the way.
 """
@@ -33,7 +33,7 @@ def same(calm: Path, folder: Path) -> None:
 
 
 def why(folder: Path, cluster: Cluster) -> str:
-    """What `aftershock why` says."""
+    """Return the output of `aftershock why`."""
     command = [sys.executable, "-m", "aftershock", "why"]
     environment = run_environment(folder, cluster.environment)
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True).stdout

@@ -152,8 +152,8 @@ def _of_cases(entry: Mapping[str, Any], model: str, summary: pd.DataFrame, found
         return Variant(entry["title"], entry["differs"], model, what, None, "This run has no value of both.")
     here = [model, dataset, entry["editor"], str(found.seed), str(found.case)]
     note = (
-        f"The two differ in {found.differing} of {found.cases} cases; a probability differs by at most "
-        f"{100 * found.largest:.2g} points."
+        f"The two differ in this value in {found.differing} of {found.cases} cases; a probability differs by "
+        f"at most {100 * found.largest:.2g} points."
     )
     if found.largest <= NOISE:
         note = f"The two are the same in all {found.cases} cases: no probability differs."
