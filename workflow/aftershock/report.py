@@ -176,8 +176,8 @@ def _sections(material: Material, bars: Sequence[Verdict]) -> dict[str, list[Tab
         PAPER: [],
         DETAIL: [],
     }
-    shown = {name: frame for name, frame in material.tables.items() if len(frame) or material.runs}
-    for section, made in listed(shown, files):
+    filled = {name: frame for name, frame in material.tables.items() if len(frame) or material.runs}
+    for section, made in listed(filled, files):
         sections[section].append(made)
     marked = {name: [_marked(t, material) for t in part if t] for name, part in sections.items()}
     kept = [
