@@ -152,7 +152,7 @@ def test_scores_of_a_case_that_the_dataset_does_not_have_are_named():
 
 
 def test_the_seed_decides_and_the_order_of_rows_does_not():
-    study = study_of("composite", 20, PART[:2], seeds=(0, 1))
+    study = study_of("composite", 40, PART[:2], seeds=(0, 1))
     first = tables_of(**study)
     rng = np.random.default_rng(0)
     shuffled = dict(study)

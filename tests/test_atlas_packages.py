@@ -51,19 +51,19 @@ def test_a_missing_package_is_one_error_before_any_job(monkeypatch, tmp_path: Pa
         "kgs.atlas: an atlas needs the packages babel: install them "
         "(pip install --group atlas -c constraints.txt)"
     )
-    assert [*graph_errors(config(), {}, ROOT)] == [expected]
+    assert [*graph_errors(config(), {"atlas"}, ROOT)] == [expected]
     with pytest.raises(ValueError, match="an atlas needs the packages babel: install them"):
         read_sources()
     (tmp_path / "results/kg/atlas").mkdir(parents=True)
     (tmp_path / "results/kg/atlas/atlas.nt.gz").touch()  # made elsewhere: nothing is needed
-    assert not [*graph_errors(config(), {}, ROOT)]
+    assert not [*graph_errors(config(), {"atlas"}, ROOT)]
 
 
 def test_a_graph_that_is_not_used_needs_no_package(monkeypatch) -> None:
     monkeypatch.setattr(graphs, "missing_packages", lambda: ["babel"])
     other = config() | {"kg": "world"}
     other["kgs"]["world"] = {"source": "generated", "namespace": "world", "file": "resources/world.yaml"}
-    assert not [*graph_errors(other, {}, ROOT)]
+    assert not [*graph_errors(other, {"world"}, ROOT)]
 
 
 def test_a_description_with_mistakes_is_named(monkeypatch, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_description_with_mistakes_is_named(monkeypatch, tmp_path: Path) -> No
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(wrong), encoding="utf-8")
     given = config()
     given["kgs"]["atlas"]["file"] = "mine.yaml"
-    found = [*graph_errors(given, {}, ROOT)]
+    found = [*graph_errors(given, {"atlas"}, ROOT)]
     assert len(found) == 3
     assert all(line.startswith("mine.yaml: ") for line in found)
     for word in ("dominanc", "cities.per_country", "left_out.city.AA"):

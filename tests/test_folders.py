@@ -118,15 +118,16 @@ def test_a_source_on_disk_has_to_exist_until_it_is_copied(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     lost = {"path": "lost"}
-    config = {"cases": {"label_encoder": lost}, "screen": {"classifier": {"source": lost}}}
+    config = {"kg": "graph", "kgs": {"graph": {"source": "file"}}}
+    config |= {"cases": {"label_encoder": lost}, "screen": {"classifier": {"source": lost}}}
     models = {"ours": {"source": lost}, "theirs": FETCHED, "made": {"train": {}}}
-    found = [*source_errors(config, models, tmp_path)]
+    found = [*source_errors(config, models, tmp_path, {"graph"})]
     keys = ["resources/models/ours.yaml: source", "cases.label_encoder", "screen.classifier.source"]
     told = "path: there is no folder 'lost'; a path is relative to the working directory"
     assert found == [f"{key}.{told}" for key in keys]
     for made in ("models/ours/weights", "encoder", "screen/classifier"):
         Path("results", made).mkdir(parents=True)
-    assert [*source_errors(config, models, tmp_path)] == []
+    assert [*source_errors(config, models, tmp_path, {"graph"})] == []
     assert [*source_errors(PLAIN, {}, tmp_path)] == []
 
 

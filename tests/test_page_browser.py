@@ -138,7 +138,7 @@ def test_the_keyboard_reaches_and_sorts_and_opens(tab):
 
 def test_everything_that_can_be_used_has_a_name(tab):
     nameless = """[...document.querySelectorAll('button, select, input, a[href]')].filter(node =>
-        !(node.innerText || node.getAttribute('aria-label') || (node.labels && node.labels.length)))"""
+        !(node.textContent.trim() || node.getAttribute('aria-label') || node.labels?.length))"""
     assert tab.run(f"{nameless}.map(node => node.outerHTML)") == []
 
 

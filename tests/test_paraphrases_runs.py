@@ -155,10 +155,13 @@ def test_nothing_to_ask_makes_empty_tables(tmp_path: Path) -> None:
         ({"prices": {"input": 1}}, "paraphrases.prices.output: missing"),
         ({"relations": ["R99"]}, "paraphrases.relations: 'R99' is unknown; did you mean"),
         (
-            {"ranking_model": "gpt2"},
+            {"backend": "openai", "model": "any", "ranking_model": "gpt2"},
             "paraphrases.ranking_model: 'gpt2' has no file resources/models/gpt2",
         ),
-        ({"ranking_model": "demo-4x128"}, "'demo-4x128' is trained here on these very prompts"),
+        (
+            {"backend": "openai", "model": "any", "ranking_model": "demo-4x128"},
+            "'demo-4x128' is trained here on these very prompts",
+        ),
         ({"backend": "local", "model": "demo-4x12"}, "paraphrases.model: 'demo-4x12' has no file"),
     ],
 )
