@@ -11,6 +11,7 @@ import pandas as pd
 from aftershock.datasets.table import DATASETS, title_of
 from aftershock.metrics.ranking.questions import BY_NAME, QUESTIONS, Question
 from aftershock.page.columns import Column, estimate, plain, table
+from aftershock.page.listed import files_of
 from aftershock.words import PERCENT, listed
 
 NAMED = 4
@@ -180,7 +181,7 @@ def rank_table(ranks: pd.DataFrame, files: Sequence[str]) -> dict[str, Any] | No
         "Rank of each method, the ranks that chance leaves open, and the value behind it. Bold: may be the "
         "best. A heading sorts by its question."
     )
-    made = table("ranking", "Ranks at a glance", caption, columns, len(keys), files)
+    made = table("ranking", "Ranks at a glance", caption, columns, len(keys), files_of(files, "ranks"))
     return made | {"sort": columns[2]["id"]}
 
 
