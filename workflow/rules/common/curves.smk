@@ -65,7 +65,9 @@ def of_cases_among(kind):
     def function(wildcards):
         folder = f"{sequence_folder(wildcards)}/cases/{wildcards.dataset}/{kind}"
         ranges = ranges_among(config, PLANS[wildcards.plan], wildcards.dataset)
-        return [f"{folder}{place}/{shard}.parquet" for place in places_among(wildcards.plan) for shard in ranges]
+        return [
+            f"{folder}{place}/{shard}.parquet" for place in places_among(wildcards.plan) for shard in ranges
+        ]
 
     return function
 

@@ -104,7 +104,9 @@ def judged_tasks(plan):
     """The tasks of a plan whose answers are judged; none without a judge."""
     judge = config["abilities"]["judge"]
     return [
-        task for task in plan_tasks(plan) if judge and task in judge["tasks"] and TASKS[task].kind == "generate"
+        task
+        for task in plan_tasks(plan)
+        if judge and task in judge["tasks"] and TASKS[task].kind == "generate"
     ]
 
 
