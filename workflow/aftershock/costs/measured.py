@@ -1,4 +1,4 @@
-"""What finished jobs of this folder took, and the figures of their device that explain it best."""
+"""Seconds of this folder's finished jobs, and the figures of their device that explain them best."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

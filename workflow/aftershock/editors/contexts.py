@@ -15,7 +15,10 @@ SAMPLED_FROM = 5  # the likeliest tokens that context text is drawn from (releas
 
 
 class ContextEditor(Editor):
-    """An editor that reads a prompt after several texts; without `contexts` the model generates them."""
+    """An editor that reads a prompt after several texts; without `contexts` the model generates them.
+
+    Settings that name no lengths of texts have the plain prompt alone.
+    """
 
     contexts: Contexts
 
@@ -28,7 +31,8 @@ class ContextEditor(Editor):
         contexts: Contexts | None = None,
     ) -> None:
         if contexts is None:
-            contexts = sample_contexts(lm, settings.context_openings, settings.context_lengths, seed)
+            openings = getattr(settings, "context_openings", ())
+            contexts = sample_contexts(lm, openings, getattr(settings, "context_lengths", ()), seed)
         super().__init__(lm, settings, artifacts, seed, contexts)
 
         self._factors: dict[int, Factor] = {}

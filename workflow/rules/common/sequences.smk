@@ -115,7 +115,7 @@ def quota_among(wildcards):
 
 
 def places_among(plan):
-    """Where unrelated edits stand around cases: before, between, after."""
+    """Return the places of unrelated edits around cases: before, between, after."""
     return [place for place in PLACES if PLANS[plan]["cases"][place]]
 
 

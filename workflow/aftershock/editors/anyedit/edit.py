@@ -5,7 +5,7 @@ all other tokens of the texts, at which the output stays. With several layers ea
 still missing, as MEMIT's. The released code edits one layer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
@@ -13,33 +13,19 @@ import torch
 from torch import Tensor
 
 from aftershock.editors.anyedit.windows import Found, Text, solve_windows
-from aftershock.editors.contexts import PLAIN
-from aftershock.editors.contract import Contexts, EditResult, Memory
+from aftershock.editors.contract import EditResult, Memory
 from aftershock.editors.moment_weighted import MomentWeightedEditor
 from aftershock.editors.multi_layer import sound
 from aftershock.lm.edits import EMPTY, Batch, State, apply_deltas, merge_many
-from aftershock.lm.hooks import batches, record_activations
+from aftershock.lm.hooks import BATCH_TOKENS, batches, record_activations
 from aftershock.lm.memory import batch_limit, run_in_parts, token_bytes
-from aftershock.lm.model import LanguageModel
 from aftershock.lm.optimisation.values import CPU_TOKENS
 from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.requests import EditRequest
 
-READ_TOKENS = 4096
-
 
 class AnyEdit(MomentWeightedEditor):
     """AnyEdit: one value for each window of an answer."""
-
-    def __init__(
-        self,
-        lm: LanguageModel,
-        settings: Any,
-        artifacts: Mapping[str, Any] | None = None,
-        seed: int = 0,
-        contexts: Contexts | None = None,
-    ) -> None:
-        super().__init__(lm, settings, artifacts, seed, contexts or [[PLAIN]])
 
     def edit(
         self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY, memory: Memory | None = None
@@ -121,7 +107,7 @@ class AnyEdit(MomentWeightedEditor):
         d_out, d_in = lm.weight(projection).shape
         empty = torch.zeros(0, d_in, dtype=torch.float64, device=lm.device)
         keys, others, hidden = [empty], [empty], [empty.new_zeros(0, d_out)]
-        for part in batches([len(text.ids) for text in texts], READ_TOKENS):
+        for part in batches([len(text.ids) for text in texts], BATCH_TOKENS):
             some = [texts[i] for i in part]
             ids, mask = lm.pad([text.ids for text in some])
             cases = torch.tensor([text.case for text in some], device=lm.device)

@@ -71,7 +71,7 @@ class Stream:
 
     @property
     def output(self) -> Tensor:
-        """What values are added to."""
+        """The output that values are added to."""
         return self.hidden if self.written is None else self.written
 
 

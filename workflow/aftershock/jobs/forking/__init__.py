@@ -27,7 +27,7 @@ LIBRARIES = {
     "models": frozenset({"pandas", "pyarrow", "torch", "transformers"}),
     "tables": frozenset({"pandas", "pyarrow"}),
 }
-"""What a script imports that is forked from the server of a kind; the first kind that fits counts."""
+"""Libraries that a script imports to be forked from the server of a kind; the first kind that fits counts."""
 SERVER, CLIENT = (Path(__file__).with_name(name) for name in ("server.py", "client.py"))
 
 _sockets: dict[tuple[str, int], Path] = {}  # by kind and threads, which libraries read when they are loaded

@@ -1,6 +1,6 @@
 """Scores of cases among unrelated edits: the metrics of cases, with another number of edits each time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -37,20 +37,7 @@ def among_scores(
     for the `unedited` model's OBSERVATIONS. `telemetry` has AMONG_TELEMETRY. A case whose edits failed has no
     value.
     """
-    rows = list(_scored(cases, probes, unedited, shards, telemetry, dataset, place, ranges))
-    return pd.concat(rows, ignore_index=True) if rows else AMONG_SCORES.empty()
-
-
-def _scored(
-    cases: pd.DataFrame,
-    probes: pd.DataFrame,
-    unedited: pd.DataFrame,
-    shards: Mapping[str, pd.DataFrame],
-    telemetry: pd.DataFrame,
-    dataset: str,
-    place: str,
-    ranges: Sequence[str],
-) -> Iterator[pd.DataFrame]:
+    parts = [AMONG_SCORES.empty()]
     clusters = cases.set_index("case_id")["cluster"]
     for n in sorted(set(telemetry["edits"])):
         here = {shard: rows[rows["edits"] == n] for shard, rows in shards.items()}
@@ -66,8 +53,10 @@ def _scored(
             states=(FIRST, SECOND),
         ).scores
         found = found[found["metric"].isin(METRICS)].rename(columns={"case_id": "unit"})
-        yield found.assign(
+        found = found.assign(
             measure=found["metric"] + f":{place}:{dataset}",
             checkpoint=n,
             cluster=dataset + " " + found["unit"].map(clusters).astype("str"),
-        )[list(AMONG_SCORES.columns)]
+        )
+        parts.append(found[list(AMONG_SCORES.columns)])
+    return pd.concat(parts, ignore_index=True)
