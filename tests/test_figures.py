@@ -249,3 +249,57 @@ def test_no_run_and_no_case_draw_nothing(tmp_path):
     run = {"model": MODEL, "dataset": "round_easy", "editor": "rome", "seed": 0}
     figures.draw_all(tmp_path, figures.Drawn(SUMMARY.empty(), [run], [None], [None], [None]))
     assert list(tmp_path.iterdir()) == []
+
+
+def many(given, copies):
+    """The run with each of its methods several times, under other names."""
+    names = [f"copy {i} of" for i in range(copies)]
+    runs = [{**run, "editor": f"{name} {run['editor']}"} for name in names for run in given.runs]
+    rows = [given.summary.assign(editor=f"{name} " + given.summary["editor"]) for name in names]
+    timings = [
+        {**job, "wildcards": {**job["wildcards"], "editor": f"{name} {job['wildcards']['editor']}"}}
+        for name in names
+        for job in given.timings
+    ]
+    tables = {key: getattr(given, key) * copies for key in ("probabilities", "scores", "cases")}
+    return replace(given, runs=runs, summary=pd.concat(rows, ignore_index=True), timings=timings, **tables)
+
+
+def test_many_methods_have_rows_or_panels_that_wrap(given, tmp_path):
+    crowd = many(given, 6)
+    assert len({run["editor"] for run in crowd.runs}) > 20
+    figures.draw_all(tmp_path, crowd)
+    widths = [
+        float(ElementTree.parse(p).getroot().get("width").removesuffix("pt")) for p in tmp_path.glob("*.svg")
+    ]
+    assert len(widths) == len(list(tmp_path.iterdir())) / 3 > len(figures.KINDS)
+    assert max(widths) < 1100
+    spent = costs(crowd.summary, crowd.runs, crowd.timings, crowd.kg)
+    figure = cost(spent, MODEL, list(dict.fromkeys(run["editor"] for run in crowd.runs)))
+    figure.draw_without_rendering()
+    labels = [text.get_window_extent() for text in figure.axes[0].get_yticklabels()]
+    assert len(labels) == spent["editor"].nunique()
+    assert not any(label.overlaps(other) for i, label in enumerate(labels) for other in labels[:i])
+
+
+def test_a_mark_is_filled_where_no_method_is_both_cheaper_and_milder():
+    seconds, harm = np.arange(1.0, 11.0), [0.5, 0.4, 0.6, 0.3, 0.3, 0.9, 0.2, 0.7, 0.1, 0.8]
+    rows = pd.DataFrame({"editor": [f"m{i}" for i in range(10)], "seconds": seconds, "value": harm})
+    rows = rows.assign(model="m", dataset="coverage", low=rows["value"], high=rows["value"], written=0.9)
+    figure = cost(rows, "m", list(rows["editor"]))
+    names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert names == [f"m{i}" for i in np.argsort(harm, kind="stable")]
+    marks = [line for line in figure.axes[2].lines if len(line.get_xdata()) == 1]
+    filled = {int(mark.get_ydata()[0]) for mark in marks if mark.get_markerfacecolor() != "white"}
+    assert {names[place] for place in filled} == {"m0", "m1", "m3", "m4", "m6", "m8"}
+
+
+def test_numbers_of_many_methods_are_the_means():
+    table = pd.DataFrame({"objects": ["2", "3"] * 3, "n": 6, "low": 0.0, "high": 1.0})
+    table = table.assign(metric=np.repeat(["distortion", "distortion_released", "ignore_rate"], 2))
+    runs = {f"m{i}": table.assign(value=[0.01 * i, 0.2, 0.1, 0.1, 0.5, 1.0]) for i in range(9)}
+    figure = sizes(runs, MODEL, "round_easy", list(runs))
+    said = [text.get_text() for text in figure.axes[0].texts]
+    assert said == [text for i in range(9) for text in (f"{i}.0", "20.0")]
+    assert [text.get_text() for text in figure.axes[2].texts[:2]] == ["50", "100"]
+    assert figure.axes[2].get_xlabel() == "true objects  ·  %"

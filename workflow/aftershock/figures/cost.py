@@ -1,7 +1,7 @@
 """Cost of each method against its damage."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from aftershock.datasets.table import title_of
-from aftershock.figures.style import DARK, GREY, Look, capital, heading, look, style
+from aftershock.figures.style import APART, DARK, GREY, Look, capital, heading, look, style, unit_of
 from aftershock.labels import printable
-from aftershock.metrics.catalogue import NATS, metric
+from aftershock.metrics.catalogue import metric
 from aftershock.metrics.timings import seconds_per_case
 
-HARM = (
+Panel: TypeAlias = tuple[str, str, str, str]
+HARM: tuple[Panel, ...] = (
     ("coverage", "single_neighbours_kept", "neighbours lost", "single_exact"),
     ("composite", "tied_fact_damage", "tied fact lost", "e2_exact"),
     ("round_easy", "distortion", "distortion", "any_exact"),
@@ -52,12 +53,15 @@ def costs(
 def cost(rows: pd.DataFrame, model: str, order: Sequence[str]) -> Figure | None:
     """A panel per kind of harm: seconds per case to the right, damage upwards; `rows` as `costs` gives them.
 
-    `order` names all methods of the run, whose looks stay the same. None where `model` has no row.
+    Many methods have a row each instead. `order` names all methods of the run, whose looks stay the same.
+    None where `model` has no row.
     """
     rows = rows[rows["model"] == model]
     panels = [panel for panel in HARM if (rows["dataset"] == panel[0]).any()]
     if not panels:
         return None
+    if rows["editor"].nunique() > APART:
+        return _in_rows(rows, model, panels, look(order))
     span = rows["seconds"].min() / 1.8, rows["seconds"].max() * 1.8
     with style():
         figure = Figure(figsize=(2.7 * len(panels) + 0.3, 3.0), layout="constrained")
@@ -66,12 +70,57 @@ def cost(rows: pd.DataFrame, model: str, order: Sequence[str]) -> Figure | None:
             part = rows[rows["dataset"] == dataset].sort_values("value")
             for row in part.itertuples():
                 _point(axis, row, look(order)[row.editor])
-            _finish(axis, part, span, metric(name).scale == NATS)
+            _finish(axis, part, span, name)
             _label(axis, part)
             axis.set_title(f"{capital(words)} ↓")
             axis.set_xlabel(f"seconds per case ({title_of(dataset)})", color=DARK)
         heading(figure, f"Cost against harm, best at the lower left — {printable(model)}")
     return figure
+
+
+def _in_rows(rows: pd.DataFrame, model: str, panels: Sequence[Panel], looks: Mapping[str, Look]) -> Figure:
+    """Return a row per method, the least harmful first: how much it writes, its seconds, and every harm."""
+    first = rows[rows["dataset"] == panels[0][0]].set_index("editor")
+    editors = list(first["value"].sort_values(kind="stable").index)
+    editors += [editor for editor in looks if editor in set(rows["editor"]) - set(editors)]
+    places = {editor: place for place, editor in enumerate(editors)}
+    seconds = rows.groupby("editor")["seconds"].agg(lambda values: np.exp(np.log(values).mean()))
+    with style():
+        size = 1.9 * (len(panels) + 2) + 1.2, 0.21 * len(editors) + 1.2
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(1, len(panels) + 2, sharey=True)
+        for editor, value in first["written"].items():
+            axes[0].plot(100 * value, places[editor], looks[editor].marker, color=looks[editor].colour)
+        axes[0].set_xlim(-3, 103)
+        axes[0].set_title("Written ↑")
+        axes[0].set_xlabel(f"% ({title_of(panels[0][0])})", color=DARK)
+        for editor, value in seconds.items():
+            axes[1].plot(value, places[editor], looks[editor].marker, color=looks[editor].colour)
+        axes[1].set_xscale("log")
+        axes[1].set_title("Seconds per case ↓")
+        axes[1].set_xlabel("mean over datasets", color=DARK)
+        for axis, (dataset, name, words, _) in zip(axes[2:], panels, strict=True):
+            _harms(axis, rows[rows["dataset"] == dataset], places, looks)
+            axis.set_title(f"{capital(words)} ↓")
+            axis.set_xlabel(f"{unit_of(name)} ({title_of(dataset)})", color=DARK)
+        for axis in axes:
+            axis.grid(axis="both")
+            axis.tick_params(axis="y", length=0)
+        axes[0].set_yticks(range(len(editors)), [printable(editor) for editor in editors])
+        axes[0].set_ylim(len(editors) - 0.5, -0.5)
+        heading(figure, f"Cost and harm — {printable(model)}")
+    return figure
+
+
+def _harms(axis: Axes, rows: pd.DataFrame, places: Mapping[str, int], looks: Mapping[str, Look]) -> None:
+    """Draw the harm of each method with its interval, filled where no other is both cheaper and milder."""
+    for row in rows.itertuples():
+        how, place = looks[row.editor], places[row.editor]
+        beaten = ((rows["seconds"] < row.seconds) & (rows["value"] < row.value)).any()
+        axis.plot([100 * row.low, 100 * row.high], [place] * 2, color=how.colour, linewidth=1.3)
+        face = "white" if beaten else how.colour
+        axis.plot(100 * row.value, place, how.marker, color=how.colour, markerfacecolor=face)
+    axis.axvline(0, color=GREY, linewidth=0.8)
 
 
 def _point(axis: Axes, row: Any, how: Look) -> None:
@@ -82,7 +131,7 @@ def _point(axis: Axes, row: Any, how: Look) -> None:
     )
 
 
-def _finish(axis: Axes, rows: pd.DataFrame, span: tuple[float, float], nats: bool) -> None:
+def _finish(axis: Axes, rows: pd.DataFrame, span: tuple[float, float], name: str) -> None:
     axis.set_xscale("log")
     axis.set_xlim(span)
     top = 100 * max(rows["high"].max(), rows["value"].max())
@@ -93,7 +142,7 @@ def _finish(axis: Axes, rows: pd.DataFrame, span: tuple[float, float], nats: boo
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.axhline(0, color=GREY, linewidth=0.8)
     axis.grid(axis="both", which="major")
-    axis.set_ylabel("100 × nats" if nats else "%", color=DARK)
+    axis.set_ylabel(unit_of(name), color=DARK)
 
 
 WIDTH, HEIGHT = 0.033, 0.085

@@ -16,6 +16,7 @@ from aftershock.figures.metrics import bars
 from aftershock.figures.objects import objects, sample_cases
 from aftershock.figures.shared import Named, draw_shared
 from aftershock.figures.sizes import by_size, sizes
+from aftershock.figures.style import APART
 from aftershock.figures.trajectories import trajectories
 from aftershock.metrics.intervals import LEVEL
 
@@ -37,7 +38,7 @@ class Drawn:
     timings: Sequence[Mapping[str, Any]] = ()
     kg: str = ""
     examples: int = 3
-    """Round cases of each dataset that are drawn object by object, for the lowest seed."""
+    """Round cases of each dataset that are drawn object by object, one if there are many methods."""
     seed: int = 0
     level: float = LEVEL
     """Level of intervals."""
@@ -86,7 +87,8 @@ def _sizes(drawn: Drawn, model: str, dataset: str, editors: Sequence[str]) -> Fi
 def _objects(drawn: Drawn, model: str, dataset: str, editors: Sequence[str]) -> Figure | None:
     found = _of(drawn, drawn.probabilities, model=model, dataset=dataset)
     complete = {editor: table for editor, (table,) in found.items() if (table["state"] == "2").any()}
-    cases = sample_cases(complete, drawn.examples, drawn.seed)
+    examples = min(drawn.examples, 1 if len(complete) > APART else drawn.examples)
+    cases = sample_cases(complete, examples, drawn.seed)
     return objects(complete, cases, drawn.labels, editors) if cases else None
 
 

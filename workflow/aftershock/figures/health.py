@@ -28,9 +28,9 @@ def health(summary: pd.DataFrame, model: str, order: Sequence[str]) -> Figure | 
     columns = [f"{name}_{which}" for name, *_ in PANELS for which in ("median", "worst")]
     means = rows.groupby(["editor", "dataset"], sort=False)[columns].mean()
     panels = [panel for panel in PANELS if means[f"{panel[0]}_median"].notna().any()]
-    if not panels:
-        return None
     editors = [editor for editor in order if editor in set(rows["editor"])]
+    if not panels or not editors:
+        return None
     with style():
         figure = Figure(figsize=(3.4 * len(panels) + 0.9, 0.42 * len(editors) + 1.3), layout="constrained")
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aftershock.datasets.table import title_of
-from aftershock.figures.style import DARK, GREY, Look, capital, heading, look, style
+from aftershock.figures.style import DARK, GREY, Look, capital, heading, look, style, unit_of
 from aftershock.labels import printable
 from aftershock.metrics.catalogue import NATS, metric
 
@@ -111,8 +111,8 @@ def _panel(
         axis.set_xlim(max(LOWEST, 20 * np.floor(lowest / 20)) if lowest < -0.5 else 0, 102)
     axis.grid(axis="x")
     axis.axvline(0, color=GREY, linewidth=0.8)
-    label = "100 × nats" if entry.scale == NATS else "%"
-    axis.set_xlabel(f"{label}  ·  ◇ {words}" if words else label, color=DARK)
+    unit = unit_of(name)
+    axis.set_xlabel(f"{unit}  ·  ◇ {words}" if words else unit, color=DARK)
 
 
 def _percentages(rows: pd.DataFrame, name: str | None, editors: Sequence[str]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 
-from aftershock.figures.style import DARK, Look, heading, look, style
+from aftershock.figures.style import DARK, IN_A_ROW, Look, heading, look, panel_grid, style
 from aftershock.labels import printable
 from aftershock.seeds import generator
 
@@ -48,9 +48,10 @@ def objects(
     """
     first, looks = next(iter(probabilities.values())), look(order or list(probabilities))
     heights = [first[first["case_id"] == case].drop_duplicates(["role", "position"]) for case in cases]
-    heights = [0.42 * rows["role"].isin(OBJECT_ROLES).sum() + 0.95 for rows in heights]
+    rows_of_panels = -(-len(probabilities) // IN_A_ROW)
+    heights = [rows_of_panels * (0.42 * rows["role"].isin(OBJECT_ROLES).sum() + 0.95) for rows in heights]
     with style():
-        size = (1.75 * len(probabilities) + 1.8, sum(heights) + 0.3)
+        size = (1.75 * min(len(probabilities), IN_A_ROW) + 1.8, sum(heights) + 0.3)
         figure = Figure(figsize=size, layout="constrained")
         parts = figure.subfigures(len(cases), 1, height_ratios=heights, squeeze=False)[:, 0]
         for part, case in zip(parts, cases, strict=True):
@@ -71,7 +72,7 @@ def _case(
     looks: Mapping[str, Look],
 ) -> None:
     editors = list(probabilities)
-    axes = figure.subplots(1, len(editors), sharey=True, sharex=True, squeeze=False)[0]
+    axes = panel_grid(figure, len(editors), sharey=True, sharex=True)
     for axis, editor in zip(axes, editors, strict=True):
         rows = _of_case(probabilities[editor], case)
         _states(axis, rows, looks[editor].colour)
@@ -79,6 +80,8 @@ def _case(
     names = [_object_name(row) for row in rows.drop_duplicates(["role", "position"]).itertuples()]
     axes[0].set_yticks(range(len(names)), names)
     axes[0].set_ylim(len(names) - 0.45, -0.55)
+    for axis in axes[-IN_A_ROW:]:
+        axis.set_xlabel("probability", color=DARK)
     subject, relation = rows["subject"].iloc[0], rows["relation_id"].iloc[0]
     words = printable(labels.get(relation, relation))
     heading(figure, f"Case {case}: {printable(subject)} — {words}")
@@ -111,4 +114,3 @@ def _states(axis: Axes, rows: pd.DataFrame, colour: str) -> None:
         )
     axis.grid(axis="x")
     axis.set_xlim(left=0)
-    axis.set_xlabel("probability", color=DARK)

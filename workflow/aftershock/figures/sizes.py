@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aftershock.datasets.table import title_of
-from aftershock.figures.style import DARK, GREY, capital, heading, interval_line, look, style
+from aftershock.figures.style import APART, DARK, GREY, capital, heading, interval_line, look, style, unit_of
 from aftershock.labels import printable
-from aftershock.metrics.catalogue import NATS, metric
+from aftershock.metrics.catalogue import metric
 from aftershock.metrics.intervals import LEVEL, estimate
 from aftershock.seeds import generator
 
@@ -49,7 +49,8 @@ def by_size(scores: pd.DataFrame, cases: pd.DataFrame, seed: int, level: float =
 def sizes(runs: Mapping[str, pd.DataFrame], model: str, dataset: str, order: Sequence[str]) -> Figure | None:
     """A line per method over the number of true objects, a panel per metric; `runs` has `by_size` by editor.
 
-    `order` names all methods of the run, whose looks stay the same. None where no run has a case.
+    Many methods are rows of numbers instead. `order` names all methods of the run, whose looks stay the same.
+    None where no run has a case.
     """
     shown = [editor for editor in order if editor in runs and len(runs[editor])]
     if not shown:
@@ -57,6 +58,9 @@ def sizes(runs: Mapping[str, pd.DataFrame], model: str, dataset: str, order: Seq
     names = list(dict.fromkeys(name for editor in shown for name in runs[editor]["objects"]))
     counts = pd.concat([runs[editor] for editor in shown]).groupby("objects")["n"].max()
     with style():
+        title = f"{capital(title_of(dataset))}: by number of true objects — {printable(model)}"
+        if len(shown) > APART:
+            return _numbers({editor: runs[editor] for editor in shown}, names, counts, title)
         figure = Figure(figsize=(2.5 * len(SHOWN) + 1.4, 2.6), layout="constrained")
         for axis, name in zip(figure.subplots(1, len(SHOWN)), SHOWN, strict=True):
             for place, editor in enumerate(shown):
@@ -68,9 +72,38 @@ def sizes(runs: Mapping[str, pd.DataFrame], model: str, dataset: str, order: Seq
                     axis, np.arange(len(names)) + apart, points, look(order)[editor], printable(editor)
                 )
             _finish(axis, name, names, counts)
+            _finish_lines(axis, name)
         figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper", frameon=False)
-        title = f"{capital(title_of(dataset))}: by number of true objects — {printable(model)}"
         heading(figure, title)
+    return figure
+
+
+def _numbers(runs: Mapping[str, pd.DataFrame], names: Sequence[str], counts: pd.Series, title: str) -> Figure:
+    """Return the means as numbers, a row per method, the larger the darker."""
+    figure = Figure(figsize=(2.2 * len(SHOWN) + 1.6, 0.2 * len(runs) + 1.2), layout="constrained")
+    axes = figure.subplots(1, len(SHOWN), sharey=True)
+    for axis, name in zip(axes, SHOWN, strict=True):
+        rows = [of[of["metric"] == name].set_index("objects")["value"].reindex(names) for of in runs.values()]
+        values = 100 * np.array(rows, dtype=float)
+        top = np.nanmax(values, initial=0.0) or 1.0
+        axis.imshow(values, cmap="Blues", vmin=0, vmax=top, aspect="auto")
+        for place, value in np.ndenumerate(values):
+            if np.isfinite(value):
+                colour = "white" if value > 0.65 * top else "black"
+                axis.text(
+                    *place[::-1],
+                    f"{value:.0f}" if top >= 30 else f"{value:.1f}",
+                    color=colour,
+                    ha="center",
+                    va="center",
+                    fontsize=7.5,
+                )
+        _finish(axis, name, names, counts)
+        axis.set_xlabel(f"true objects  ·  {unit_of(name)}", color=DARK)
+        axis.set_ylim(len(runs) - 0.5, -0.5)
+        axis.tick_params(length=0)
+    axes[0].set_yticks(range(len(runs)), [printable(editor) for editor in runs])
+    heading(figure, title)
     return figure
 
 
@@ -79,10 +112,13 @@ def _finish(axis: Axes, name: str, names: Sequence[str], counts: pd.Series) -> N
     axis.set_title(f"{capital(entry.title)} {'↑' if entry.better == 'up' else '↓'}")
     axis.set_xticks(range(len(names)), [f"{size}\nn = {counts[size]}" for size in names], fontsize=7.5)
     axis.set_xlim(-0.5, len(names) - 0.5)
+    axis.set_xlabel("true objects", color=DARK)
+
+
+def _finish_lines(axis: Axes, name: str) -> None:
     axis.set_ylim(bottom=0)
     axis.grid(axis="y")
-    axis.set_xlabel("true objects", color=DARK)
-    axis.set_ylabel("100 × nats" if entry.scale == NATS else "%", color=DARK)
+    axis.set_ylabel(unit_of(name), color=DARK)
     if name == "ignore_rate":
         axis.set_ylim(0, 102)
         axis.axhline(50, color=GREY, linewidth=0.9, linestyle="--")

@@ -15,7 +15,9 @@ import matplotlib
 import numpy as np
 from fontTools import subset
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
+
+from aftershock.metrics.catalogue import NATS, metric
 
 # Okabe and Ito's colours, ordered so that neighbours differ in lightness too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#000000", "#56B4E9", "#D55E00", "#F0E442", "#CC79A7")
@@ -33,6 +35,10 @@ DASHES: tuple[str | tuple, ...] = (
     ":",
 )
 GREY, DARK = "#888888", "#555555"
+APART = len(COLOURS)
+"""Methods that their looks tell apart; where there are more, each has a row or a panel of its own."""
+IN_A_ROW = 6
+"""Panels beside each other, at most."""
 STYLE = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -88,9 +94,26 @@ def look(editors: Sequence[str]) -> dict[str, Look]:
     }
 
 
-def heading(figure: Figure, text: str) -> None:
+def panel_grid(figure: Figure | SubFigure, n: int, **shared: bool) -> list[Axes]:
+    """Return `n` panels in rows of IN_A_ROW, those of each row as high as those of the others."""
+    columns = min(n, IN_A_ROW)
+    axes = figure.subplots(-(-n // columns), columns, squeeze=False, **shared).ravel().tolist()
+    for left_over in axes[n:]:
+        left_over.remove()
+    if shared.get("sharex"):  # the lowest panel of each column has the numbers of its axis
+        for lowest in axes[max(0, n - columns) : n]:
+            lowest.xaxis.set_tick_params(labelbottom=True)
+    return axes[:n]
+
+
+def heading(figure: Figure | SubFigure, text: str) -> None:
     """Put `text` above the figure, at its left edge."""
     figure.suptitle(text, x=0.01, ha="left", fontsize=10)
+
+
+def unit_of(name: str) -> str:
+    """Return the unit that values of a metric are drawn in, times 100."""
+    return "100 × nats" if metric(name).scale == NATS else "%"
 
 
 def capital(text: str) -> str:

@@ -8,7 +8,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from aftershock.datasets.table import title_of
-from aftershock.figures.style import COLOURS, DARK, Look, capital, heading, interval_line, style
+from aftershock.figures.style import (
+    COLOURS,
+    DARK,
+    IN_A_ROW,
+    Look,
+    capital,
+    heading,
+    interval_line,
+    panel_grid,
+    style,
+)
 from aftershock.labels import printable
 
 STATES = (("_before", "unedited"), ("_after_first", "first\nedit"), ("", "both\nedits"))
@@ -49,9 +59,10 @@ def trajectories(summary: pd.DataFrame, model: str, dataset: str, editors: Seque
     ]
     means = rows.groupby(["editor", "metric"])[["value", "low", "high"]].mean()
     with style():
-        width = max(1.5 * len(editors) + 0.9, 4.2)
-        figure = Figure(figsize=(width, 2.75), layout="constrained")
-        axes = figure.subplots(1, len(editors), sharey=True, squeeze=False)[0]
+        width = max(1.5 * min(len(editors), IN_A_ROW) + 0.9, 4.2)
+        rows_of_panels = -(-len(editors) // IN_A_ROW)
+        figure = Figure(figsize=(width, 2.0 * rows_of_panels + 0.75), layout="constrained")
+        axes = panel_grid(figure, len(editors), sharey=True)
         handles: dict[str, Any] = {}
         for axis, editor in zip(axes, editors, strict=True):
             for place, (name, words, how) in enumerate(FACTS[dataset]):
@@ -67,7 +78,8 @@ def trajectories(summary: pd.DataFrame, model: str, dataset: str, editors: Seque
             axis.set_xlim(-0.35, len(STATES) - 0.65)
             axis.set_ylim(0, 1.02)
             axis.grid(axis="y")
-        axes[0].set_ylabel("probability", color=DARK)
+        for axis in axes[::IN_A_ROW]:
+            axis.set_ylabel("probability", color=DARK)
         if handles:
             # Narrow figures wrap their legend rather than cutting it off.
             columns = min(len(handles), max(1, int(width // 2.2)), 4 if width > 7.4 else 2)
