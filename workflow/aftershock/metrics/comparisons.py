@@ -2,13 +2,13 @@
 
 The cases are those in which both have a value; with several seeds each case's values are first averaged over
 those that both have, so a comparison is about these seeds. The test flips the signs of whole clusters, as
-the cases of one answer alike, and needs no distribution. Its correction counts all comparisons of one table
+the cases of one answer alike, and needs no distribution. Its correction is for all comparisons of one table
 (a family) of a model, over all cases or over strict ones.
 """
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -19,12 +19,14 @@ from aftershock.metrics.intervals import Numbers, cluster_variance, estimates
 from aftershock.metrics.resampling import cluster_codes, cluster_sums, sign_flips
 from aftershock.metrics.scales import Scale
 from aftershock.metrics.settings import DEFAULTS, Statistics
+from aftershock.metrics.step_down import Flipped, step_down
 from aftershock.metrics.study import Block, families
 from aftershock.metrics.summary import SUBSETS
 from aftershock.seeds import generator
 from aftershock.tables.report import COMPARISONS
 
 FAMILY = ["model", "subset", "family"]
+CORRECTIONS = ("westfall_young", "holm", "benjamini_hochberg", "none")
 NOISE = 1e-12
 """Differences at or below this are rounding."""
 
@@ -34,10 +36,13 @@ def compare(blocks: Sequence[Block], settings: Statistics = DEFAULTS) -> pd.Data
     parts = [part for block in blocks for part in _of_block(block, settings)]
     if not parts:
         return COMPARISONS.empty()
-    rows = pd.concat(parts, ignore_index=True)
+    rows = pd.concat([part for part, _ in parts], ignore_index=True)
     tested = rows["p"].notna()
     by_family = rows[tested].groupby(FAMILY, sort=False)["p"]
-    rows["p_adjusted"] = by_family.transform(lambda p: adjusted(p.to_numpy(), settings.correction))
+    if settings.correction == "westfall_young":
+        rows["p_adjusted"] = np.fmax(_stepped(parts, settings), rows["p"]).where(tested)
+    else:
+        rows["p_adjusted"] = by_family.transform(lambda p: adjusted(p.to_numpy(), settings.correction))
     rows["significant"] = rows["p_adjusted"] <= settings.alpha + NOISE
     size = by_family.transform("size").reindex(rows.index)
     error = np.sqrt(rows["variance"])
@@ -46,8 +51,33 @@ def compare(blocks: Sequence[Block], settings: Statistics = DEFAULTS) -> pd.Data
     return rows[list(COMPARISONS.columns)]
 
 
-def _of_block(block: Block, settings: Statistics) -> list[pd.DataFrame]:
-    """COMPARISONS of one block, uncorrected, with the `variance` of each mean difference."""
+Part: TypeAlias = tuple[pd.DataFrame, np.ndarray]
+"""Comparisons of one block and family, uncorrected, with the `variance` of each mean difference; and the sums
+of differences by cluster, (clusters, comparisons)."""
+
+
+def _stepped(parts: Sequence[Part], settings: Statistics) -> np.ndarray:
+    """Return the adjusted p of all rows of `parts`, one after the other."""
+    found = [np.empty(len(rows)) for rows, _ in parts]
+    members: dict[tuple, list[int]] = {}
+    for place, (rows, _) in enumerate(parts):
+        members.setdefault(tuple(rows[FAMILY].iloc[0]), []).append(place)
+    for places in members.values():
+        flipped = []
+        for place in places:
+            rows, sums = parts[place]
+            rng = generator(settings.seed, "flips", *rows[["model", "dataset"]].iloc[0])
+            flipped.append(Flipped(sums, rng))
+        p = step_down(flipped, settings.permutations)
+        for place, mine in zip(
+            places, np.split(p, np.cumsum([len(found[i]) for i in places])[:-1]), strict=True
+        ):
+            found[place] = mine
+    return np.concatenate(found)
+
+
+def _of_block(block: Block, settings: Statistics) -> list[Part]:
+    """Return the parts of one block."""
     by_family = families(block.dataset, block.columns)
     metrics = list(dict.fromkeys(name for names in by_family.values() for name in names))
     pairs = list(combinations(block.editors, 2))
@@ -62,12 +92,13 @@ def _of_block(block: Block, settings: Statistics) -> list[pd.DataFrame]:
     for subset in SUBSETS:
         mask = strict if subset == "strict" else np.ones(len(strict), dtype=bool)
         sides = [np.where(mask[:, None], side, np.nan) for side in (ours, theirs)]
-        figures = pd.concat([keys, _figures(block, sides[0], sides[1], keys["metric"], settings)], axis=1)
+        found, sums = _figures(block, sides[0], sides[1], keys["metric"], settings)
+        figures = pd.concat([keys, found], axis=1)
         figures["note"] = _notes(figures, sides)
         figures = figures.assign(model=block.model, dataset=block.dataset, subset=subset)
-        parts += [
-            figures[figures["metric"].isin(names)].assign(family=title) for title, names in by_family.items()
-        ]
+        for title, names in by_family.items():
+            mine = figures["metric"].isin(names).to_numpy()
+            parts.append((figures[mine].assign(family=title), sums[:, mine]))
     return parts
 
 
@@ -88,8 +119,8 @@ def _paired(
 
 def _figures(
     block: Block, ours: np.ndarray, theirs: np.ndarray, metrics: pd.Series, settings: Statistics
-) -> pd.DataFrame:
-    """Figures about the columns of `ours` and `theirs` that depend on no other comparison."""
+) -> Part:
+    """Return figures about the columns of `ours` and `theirs` that depend on no other comparison."""
     differences = ours - theirs
     differences[np.abs(differences) <= NOISE] = 0.0
     both, clusters = ~np.isnan(differences), block.about("cluster")
@@ -101,7 +132,7 @@ def _figures(
     some = (found["n"] > 0).to_numpy()
     with np.errstate(invalid="ignore"):
         means = [np.where(both, side, 0.0).sum(0) / both.sum(0) for side in (ours, theirs)]
-    return found.rename(columns={"value": "difference"}).assign(
+    found = found.rename(columns={"value": "difference"}).assign(
         value=means[0],
         other_value=means[1],
         p=np.where(some, p, np.nan),
@@ -113,6 +144,7 @@ def _figures(
         ties=(differences == 0).sum(0),
         variance=_variance(sums, counts, np.array([scale.high for scale in scales])),
     )
+    return found, sums
 
 
 def _notes(rows: pd.DataFrame, sides: Sequence[np.ndarray]) -> list[str | None]:
@@ -161,15 +193,16 @@ def rank_biserial(differences: np.ndarray) -> np.ndarray:
 
 
 def adjusted(p: np.ndarray, correction: str) -> np.ndarray:
-    """p values that allow for their number: `holm` (1979), `benjamini_hochberg` (1995) or `none`."""
+    """p values that allow for their number: `holm` (1979), `benjamini_hochberg` (1995) or `none`.
+
+    `westfall_young`, which needs more than the p values (see `step_down`), is Holm's.
+    """
     if correction == "none":
         return p
     if correction == "benjamini_hochberg":
         return false_discovery_control(p)
-    if correction != "holm":
-        raise ValueError(
-            f"unknown correction {correction!r}; known corrections: holm, benjamini_hochberg, none"
-        )
+    if correction not in ("holm", "westfall_young"):
+        raise ValueError(f"unknown correction {correction!r}; known corrections: {', '.join(CORRECTIONS)}")
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     result = np.empty_like(p)

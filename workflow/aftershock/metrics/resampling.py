@@ -92,11 +92,15 @@ def sign_flips(
     if len(drawn):
         beyond = np.zeros(len(drawn))
         for start in range(0, permutations, CHUNK):
-            shape = (min(CHUNK, permutations - start), len(sums))
-            signs = 2.0 * rng.integers(0, 2, shape, dtype=np.int8) - 1.0
+            signs = drawn_signs(min(CHUNK, permutations - start), len(sums), rng)
             beyond += (np.abs(signs @ sums[:, drawn]) >= least[drawn]).sum(0)
         p[drawn] = (beyond + 1) / (permutations + 1)
     return p, exact
+
+
+def drawn_signs(draws: int, clusters: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a sign for every cluster, 1 or -1 by the toss of a coin, (draws, clusters)."""
+    return 2.0 * rng.integers(0, 2, (draws, clusters), dtype=np.int8) - 1.0
 
 
 def _exact(sums: np.ndarray, least: float) -> float:

@@ -12,7 +12,9 @@ class Statistics:
     permutations: int = 19999
     level: float = 0.95
     power: float = 0.8
-    correction: str = "holm"
+    correction: str = "westfall_young"
+    """westfall_young, holm, benjamini_hochberg or none; where tests have no flips in common the first is
+    Holm's."""
 
     @property
     def alpha(self) -> float:
