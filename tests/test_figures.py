@@ -277,6 +277,7 @@ def test_many_methods_have_rows_or_panels_that_wrap(given, tmp_path):
     spent = costs(crowd.summary, crowd.runs, crowd.timings, crowd.kg)
     figure = cost(spent, MODEL, list(dict.fromkeys(run["editor"] for run in crowd.runs)))
     figure.draw_without_rendering()
+    assert all(float(text.get_text()) > 0 for text in figure.axes[1].get_xticklabels())  # seconds, no markup
     labels = [text.get_window_extent() for text in figure.axes[0].get_yticklabels()]
     assert len(labels) == spent["editor"].nunique()
     assert not any(label.overlaps(other) for i, label in enumerate(labels) for other in labels[:i])

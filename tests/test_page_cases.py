@@ -1,5 +1,6 @@
 """The case explorer in a real browser, with its cases in the page and beside it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -157,3 +158,21 @@ def test_a_chunk_that_is_gone_is_said(browser, chunked):
     gone.write_text(text.replace('"id":23', '"id":99'))
     browser.run("location.hash = '#case=demo/round_hard/rome/0/23'")
     browser.wait(f"{EXPLORER}.innerText.includes('belongs to another page')")
+
+
+def test_a_case_of_many_methods_is_listed_with_one_of_them(browser, tmp_path):
+    """Of ten methods the list names the one that is open, and the case itself has a link to each."""
+    setting = pages.setting_of("composite", 3)
+    (run, *_) = setting.runs
+    many = [replace(run, run={**run.run, "editor": f"method {i}"}) for i in range(10)]
+    found = explore([replace(setting, runs=many)])
+    (tmp_path / "index.html").write_text(page(pages.material(explorer=found)), encoding="utf-8")
+    browser.open((tmp_path / "index.html").as_uri() + "#case=demo/composite/method 7/0/1")
+    browser.wait(f"{EXPLORER}.querySelector('.probes')")
+    methods = [link.split("/")[2] for link in listed(browser)]
+    assert methods == ["method%207"] * 3
+    assert browser.run(f"{EXPLORER}.querySelector('.pairs').innerText").count("and 9 more methods") == 3
+    links = "[...document.querySelectorAll('.case > .methods a')].map(a => a.innerText)"
+    assert {f"method {i}" for i in range(10)} <= set(browser.run(links))
+    choose(browser, EXPLORER, "method", "method 3")
+    assert [link.split("/")[2] for link in listed(browser)] == ["method%203"] * 3

@@ -96,7 +96,7 @@ def _in_rows(rows: pd.DataFrame, model: str, panels: Sequence[Panel], looks: Map
         axes[0].set_xlabel(f"% ({title_of(panels[0][0])})", color=DARK)
         for editor, value in seconds.items():
             axes[1].plot(value, places[editor], looks[editor].marker, color=looks[editor].colour)
-        axes[1].set_xscale("log")
+        _in_seconds(axes[1])
         axes[1].set_title("Seconds per case ↓")
         axes[1].set_xlabel("mean over datasets", color=DARK)
         for axis, (dataset, name, words, _) in zip(axes[2:], panels, strict=True):
@@ -132,17 +132,21 @@ def _point(axis: Axes, row: Any, how: Look) -> None:
 
 
 def _finish(axis: Axes, rows: pd.DataFrame, span: tuple[float, float], name: str) -> None:
-    axis.set_xscale("log")
+    _in_seconds(axis)
     axis.set_xlim(span)
     top = 100 * max(rows["high"].max(), rows["value"].max())
     lowest = 100 * min(rows["low"].min(), 0.0)
     axis.set_ylim(lowest - 0.06 * (top - lowest), top + 0.12 * (top - lowest) + 1e-9)
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.axhline(0, color=GREY, linewidth=0.8)
     axis.grid(axis="both", which="major")
     axis.set_ylabel(unit_of(name), color=DARK)
+
+
+def _in_seconds(axis: Axes) -> None:
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 WIDTH, HEIGHT = 0.033, 0.085

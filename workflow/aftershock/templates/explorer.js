@@ -142,6 +142,8 @@ function pairAt(hash) {
 const datasetWords = (name) => page.datasets[name] || name;
 const same = (a, b) => a && b && a.every((part, i) => part === b[i]);
 
+const NAMED = 8; // methods up to which the list has a link to each
+
 // --- the explorer ---------------------------------------------------------------------------------------
 class Explorer {
   constructor(place) {
@@ -223,13 +225,16 @@ class Explorer {
     const setting = settings[s];
     const edit = [label(index.words[setting.subjects[c]]), " \u2192 ", label(index.words[setting.targets[c]])];
     const where = datasetWords(setting.dataset) + ", case " + setting.cases[c];
-    const links = runs.map((r) => {
+    const current = this.open && this.open[0] === s && runs.includes(this.open[1]) ? this.open[1] : runs[0];
+    const named = runs.length > NAMED ? [current] : runs; // a case that is open has links to all
+    const links = named.map((r) => {
       const pair = [s, r, c];
       const open = same(pair, this.open);
       const absent = setting.runs[r].flags[c] < 0;
       return make("a", { href: address(pair), "aria-current": open && "true", "aria-label": where + ", " + setting.runs[r].editor, class: absent && "absent" }, visible(runName(setting.runs[r], setting)));
     });
-    return make("li", {}, make("span", {}, edit), make("small", {}, where), make("span", { class: "methods" }, links));
+    return make("li", {}, make("span", {}, edit), make("small", {}, where), make("span", { class: "methods" }, links,
+      named.length < runs.length && make("small", {}, "and " + whole(runs.length - 1) + " more methods")));
   }
 
   // Up and down move through the list.
