@@ -23,7 +23,10 @@ SIDE, THRESHOLD, MASKED = 1e-4, 1e-5, 1e-5  # relative
 LOGITS = 1e-4  # absolute
 WITHOUT_EFFECT = ("alg_name", "model_name", "device", "batch_size", "max_length", "model_parallel")
 FIXED = {
-    "wise": {"objective_optimization": "only_label", "replay": False, "merge_alg": "ties"},
+    "wise": {
+        **{"objective_optimization": "only_label", "replay": False, "merge_alg": "ties"},
+        "use_chat_template": False,
+    },
     "memoir": {"objective_optimization": "only_label"},
 }
 

@@ -14,7 +14,7 @@ from aftershock.lm import edits
 from aftershock.lm.edits import State, apply_deltas
 from aftershock.lm.gradients import Texts
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.networks.hypernetwork import Hypernetwork
+from aftershock.lm.networks.hypernetwork import Hypernetwork, matrices
 from aftershock.lm.texts.tokens import Pair
 from aftershock.requests import EditRequest
 from recorded import CLOSED_FORM, EXACT, LOGPROB, LOSS, Check, NotCoveredError, Recorded, absolute, relative
@@ -45,10 +45,9 @@ def check_mend(case: Recorded) -> Iterator[Check]:
         accumulate=config["accumulate_bs"],
         grad_clip=config["grad_clip"],
     )
-    net = Hypernetwork.of(
-        lm, layers, rank=settings.rank, n_hidden=settings.n_hidden, edit_lr=settings.edit_lr
-    )
-    yield Check("modules", float(len(set(net.shapes) ^ set(modules))), EXACT)
+    shapes = {module: tuple(reversed(lm.weight(module).shape)) for module in modules}  # in the recorded order
+    net = Hypernetwork(shapes, settings.rank, settings.n_hidden, settings.edit_lr)
+    yield Check("modules", float(len(set(matrices(lm, layers)) ^ set(modules))), EXACT)
     take(net, case.part("init.mend"), case.tensors["init.edit_lrs"], modules)
     yield from _training(case, lm, net, settings, modules)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from aftershock.editors.contexts import PLAIN
 from aftershock.lm.optimisation.objective import trimmed_mean
 from aftershock.lm.optimisation.values import solve_values
-from recorded import VALUE, Check, NotCoveredError, Recorded, relative
+from recorded import CLOSED_FORM, VALUE, Check, NotCoveredError, Recorded, relative
 from recorded_multi_layer import check_edits, make
 
 LIMIT = 2.0  # norms from which on a value is left out (constant of the released code)
@@ -19,7 +19,8 @@ SHARES = (0.95, 0.9)  # of the norms that the released code takes the mean of, a
 
 def check_nas(case: Recorded) -> Iterator[Check]:
     """AlphaEdit with values of one norm, or the norms alone where a case has no edit."""
-    case, _ = _without(case, "nas_restart")  # the number of values whose norms were averaged
+    # whether the norm is in use, and the number of values that it was averaged over
+    case, _ = _without(case, "use_nas", "nas_restart")
     if not case.part("delta"):
         yield from _norm_checks(case)
         return
@@ -47,8 +48,9 @@ def _without(case: Recorded, *names: str) -> tuple[Recorded, dict[str, Any]]:
 def _norm_checks(case: Recorded) -> Iterator[Check]:
     """The norm of each value optimised by itself, and their mean without the largest.
 
-    A case also has the norms of values that were optimised in batches, on their mean loss, which are others.
-    It has to hold ours among its rows of norms, and our mean among its numbers.
+    A case also has the norms of values that were optimised in batches, on their mean loss, which are others;
+    its mean may be of either. It has to hold ours among its rows of norms, and our mean of one of the rows
+    among its numbers.
     """
     method = "alphaedit" if "L2" in case.inputs["hparams"] else "memit"
     editor = make(case, method)
@@ -58,8 +60,9 @@ def _norm_checks(case: Recorded) -> Iterator[Check]:
     if not rows or not numbers:
         raise NotCoveredError("a case without an edit and without norms of values")
     yield Check("norms", min(relative(found.norms, row) for row in rows), VALUE)
-    means = [trimmed_mean(found.norms, share) for share in SHARES]
-    yield Check("mean norm", min(abs(n / mean - 1) for n in numbers for mean in means), VALUE)
+    means = [trimmed_mean(row.double(), share) for row in rows for share in SHARES]
+    error = min(abs(number / mean - 1) for number in numbers for mean in means)
+    yield Check("mean norm given norms", error, CLOSED_FORM)
 
 
 def _numbers(case: Recorded) -> tuple[list[Tensor], list[float]]:

@@ -19,25 +19,19 @@ from recorded_settings import NOWHERE
 SCORES = 1e-5
 WITHOUT_EFFECT = {
     "kn": ("lr_scale", "n_toks"),
-    "grace": ("num_pert", "reg"),  # the former for values that are trained with noise alone
+    # the first is read where values are trained with noise alone, the others nowhere: distances are Euclidean
+    "grace": ("num_pert", "reg", "val_reg", "dropout", "dist_fn"),
 }
-FIXED = {"grace": {"val_train": "sgd", "val_reg": None, "dropout": 0.0}}
-VALUES = {
-    "replace_last": "last",
-    "replace_prompt": "prompt",
-    "replace_all": "all",
-    "euc": "euclidean",
-    "cos": "cosine",
-}
+NOISE = "adv"  # the way to train values that adds noise to them; every other name is none
+VALUES = {"replace_last": "last", "replace_prompt": "prompt", "replace_all": "all"}
 SEED = 7  # of the recorded cold values
 
 
 def settings_from(method: str, hparams: Mapping[str, Any], **more: Any) -> Any:
     """Our settings for the released code's hyperparameters; NotCoveredError names what is not known here."""
     rest = {k: v for k, v in hparams.items() if k not in (*NOWHERE, *WITHOUT_EFFECT[method])}
-    for name, value in FIXED.get(method, {}).items():
-        if (found := rest.pop(name, value)) != value:
-            raise NotCoveredError(f"{name} {found}")
+    if (training := rest.pop("val_train", None)) == NOISE:
+        raise NotCoveredError(f"val_train {training}")
     names = method_of(method).method.recorded
     if unknown := sorted(set(rest) - set(names)):
         raise NotCoveredError(", ".join(unknown))

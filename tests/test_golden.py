@@ -5,10 +5,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
+from aftershock.lm.edits import Scale
 from aftershock.lm.statistics.null_space import Spectrum
 from golden import main
 from recorded import CLOSED_FORM, Check, NotCoveredError, Recorded, relative, worst
+from recorded_edits import delta_checks
+from recorded_neurons import settings_from as neuron_settings
+from recorded_results import difference
 from recorded_settings import settings_from
 from tiny import tiny
 
@@ -123,6 +128,36 @@ def test_the_recorded_projection_on_a_null_space():
     for layer, wanted in zip(hparams["layers"], case.tensors["P"], strict=True):
         basis = Spectrum.of(case.moments[layer].matrix).below(hparams["nullspace_threshold"])
         assert relative(basis @ basis.T, wanted) < CLOSED_FORM
+
+
+def test_what_the_released_code_of_grace_does_not_read_does_not_matter():
+    plain = neuron_settings("grace", {"n_iter": 5, "val_train": "sgd", "val_reg": None, "dist_fn": "euc"})
+    other = {"val_train": "pert", "val_reg": "None", "dist_fn": "cos", "dropout": 0.5}
+    assert neuron_settings("grace", {"n_iter": 5, **other}) == plain
+    with pytest.raises(NotCoveredError, match="val_train adv"):
+        neuron_settings("grace", {"val_train": "adv"})
+
+
+def test_equal_infinities_and_missing_numbers_differ_by_nothing():
+    inf, nan = float("inf"), float("nan")
+    assert difference([inf, -inf, nan, 1.0], [inf, -inf, nan, 1.5]) == 0.5
+    assert difference(-inf, 1.0) == inf
+    assert not Check("CM", difference(nan, 1.0), 1.0).passed
+
+
+def test_a_norm_is_compared_with_its_bias():
+    lm = tiny()
+    module = "transformer.h.1.ln_2"
+    change = Scale(module, torch.ones(1, lm.d_model), torch.full((1, lm.d_model), 2.0))
+    wanted = {
+        f"delta.{module}.weight": torch.ones(lm.d_model),
+        f"delta.{module}.bias": torch.zeros(lm.d_model),
+    }
+    case = Recorded(Path(), Path(), {}, {}, wanted)
+    found = {check.output: check.passed for check in worst(list(delta_checks(case, lm, (change,))))}
+    assert found == {"parameters": True, "dW": False}
+    wanted[f"delta.{module}.bias"] += 2.0
+    assert all(check.passed for check in delta_checks(case, lm, (change,)))
 
 
 def test_the_worst_of_each_output_is_kept():
