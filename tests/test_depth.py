@@ -19,7 +19,7 @@ PUBLISHED = {name: model for name, model in MODELS.items() if "source" in model}
 SEVEN_BILLION = "llama-7b llama-2-7b llama-2-7b-chat mistral-7b mistral-7b-instruct"
 ALIKE = {
     "rome": f"{SEVEN_BILLION} gpt-j-6b llama-3-8b qwen2.5-7b pythia-2.8b pythia-6.9b",
-    "memit": f"{SEVEN_BILLION} qwen2.5-7b pythia-6.9b",
+    "memit": f"{SEVEN_BILLION} llama-3-8b qwen2.5-7b pythia-6.9b",
     "ft": f"{SEVEN_BILLION} llama-3-8b",
     "mend": f"{SEVEN_BILLION} gpt2-xl gpt-j-6b",
 }

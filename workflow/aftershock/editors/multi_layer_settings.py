@@ -47,6 +47,6 @@ class MultiLayerSettings(ValueOptions):
 
 
 def middle_layers(n_layers: int) -> tuple[int, ...]:
-    """Return five layers from the one below a sixth of the depth: 4 of 9 published ones exactly."""
+    """Return five layers from the one below a sixth of the depth: 5 of 10 published ones exactly."""
     middle = round(n_layers / 6)
     return tuple(range(max(0, middle - 1), min(n_layers, middle + 4)))
