@@ -10,9 +10,9 @@ from aftershock.editors.settings import as_values
 from aftershock.lm.edits import State, join
 from recorded import DELTA, EXACT, VALUE, Check, NotCoveredError, Recorded, relative
 from recorded_edits import behaviour_checks, delta_checks, flat
-from recorded_settings import settings_from
+from recorded_settings import NOWHERE, settings_from
 
-WITHOUT_EFFECT = {"solver", "fast"}
+WITHOUT_EFFECT = {"solver", "fast", *NOWHERE}
 """Ways to solve the same equations, and where."""
 
 
