@@ -110,6 +110,36 @@ def test_a_cut_pass_equals_a_whole_one(family, layer):
             assert torch.allclose(seen["in", lm.projection(layer)][i, r], keys, atol=ROUNDING[family])
 
 
+@pytest.mark.parametrize(("site", "family"), of_families(with_each(["layer", "both"])))
+@torch.no_grad()
+def test_a_second_pass_is_what_a_first_one_would_be(family, site):
+    """It calls the layers itself, in a model whose upper layers are changed too, and with other vectors."""
+    lm = tiny(family)
+    state, cases = (low_rank(lm, 0, 2), dense(lm, 1, 2), dense(lm, 2, 2)), torch.tensor([1, 0])
+    groups = [
+        locate(lm, [(f"{start} {TEMPLATES[0]} Rome.", name) for start in ("Then", "So")])
+        for name in NAMES[:2]
+    ]
+    draw, shape = torch.Generator().manual_seed(1), (2, 2, lm.d_model) if site == "both" else (2, lm.d_model)
+    vectors = [torch.randn(shape, generator=draw, dtype=lm.dtype) for _ in range(2)]
+    also = [lm.layer(number) for number in range(lm.n_layers)] if site == "layer" else []
+
+    def passes(added):
+        prefixes, _ = split_at_subject(lm, groups, 0, site, state, cases, [])
+        for some in added:
+            width = torch.arange(prefixes.ids.shape[2]).expand(prefixes.ids.shape)
+            with prefixes.run(lm, state, some, width, torch.ones_like(width), also) as (found, seen):
+                yield found, seen
+
+    (_, (second, above)), ((alone, expected),) = passes(vectors), passes(vectors[1:])
+    assert torch.equal(second, alone)
+    assert above.keys() == expected.keys() == set(also)
+    assert all(torch.equal(above[name], expected[name]) for name in also)
+    assert not any(
+        m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in lm.model.modules()
+    )
+
+
 @pytest.mark.parametrize(("layer", "family"), of_families(with_each([0, 1, 2])))
 @torch.no_grad()
 def test_a_cut_pass_with_vectors_inside_a_layer_equals_a_whole_one(family, layer):

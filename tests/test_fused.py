@@ -37,6 +37,7 @@ def test_a_fused_model_says_what_its_own_modules_say(family):
 @pytest.mark.parametrize("bias", [True, False])
 def test_the_head_in_pieces_is_the_head(bias, monkeypatch):
     monkeypatch.setattr(fused, "HEAD_ROWS", 7)
+    monkeypatch.setattr(fused, "SMALL_HEAD", 0)
     head = nn.Linear(5, 40, bias=bias, dtype=torch.float64).requires_grad_(False)
     for shape in [(5,), (3, 5), (2, 3, 5)]:
         hidden = torch.randn(shape, dtype=torch.float64, requires_grad=True)

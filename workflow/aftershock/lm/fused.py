@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from transformers.activations import NewGELUActivation, SiLUActivation
+from transformers.activations import GELUTanh, NewGELUActivation, SiLUActivation
 
 HEAD_ROWS = 1024  # of the head that a CPU multiplies at a time: they stay in its cache
+SMALL_HEAD = 1 << 21  # bytes that stay there as a whole
 GATED = ("gate_proj", "up_proj", "down_proj", "act_fn")
 
 
@@ -27,7 +28,7 @@ def fuse(model: nn.Module) -> nn.Module:
 def _fused(module: nn.Module) -> nn.Module | None:
     if hasattr(module, "_hf_hook"):  # on another device, which its hook handles
         return None
-    if isinstance(module, NewGELUActivation):
+    if isinstance(module, NewGELUActivation | GELUTanh):
         return nn.GELU(approximate="tanh")
     if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
         return RmsNorm(module)
@@ -97,7 +98,8 @@ class _Gate(torch.autograd.Function):
 
 def head_product(head: nn.Module, hidden: Tensor) -> Tensor:
     """`head(hidden)`, computed in pieces where the whole vocabulary at once would be slower."""
-    if hidden.device.type != "cpu" or type(head) is not nn.Linear or head._forward_hooks:
+    small = head.weight.nbytes <= SMALL_HEAD
+    if small or hidden.device.type != "cpu" or type(head) is not nn.Linear or head._forward_hooks:
         return head(hidden)
     made = _Head.apply(hidden.reshape(-1, hidden.shape[-1]), head.weight, head.bias)
     return made.reshape(*hidden.shape[:-1], -1)

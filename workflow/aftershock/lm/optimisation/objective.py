@@ -8,9 +8,11 @@ of the norm (NAS, arXiv 2602.02543).
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from aftershock.lm.optimisation.value_problem import ValueProblem
 
@@ -69,12 +71,11 @@ class Objective:
         `log_p` and `streams` are what `ValueProblem.log_probs` yields. In values that are `eased` (N,) the
         target weighs less.
         """
-        nll = -(log_p[:, :-1].gather(2, problem.tokens[..., None])[..., 0] * problem.weights).sum(dim=1)
-        after = log_p[:, -1]
-        kl = (after.exp() * (after - log_p0)).sum(dim=1)
-        decay = (delta.norm(dim=-1) / problem.init.norm(dim=-1).square()).reshape(len(nll), -1).sum(dim=1)
-        nll = self.nll_factor * torch.where(eased, EASED * nll, nll)
-        loss = nll + self.kl_factor * kl + self.weight_decay * decay
+        weights = self.nll_factor * problem.weights
+        if self.kl_enough is not None:
+            weights = torch.where(eased[:, None], EASED * weights, weights)
+        decay = self.weight_decay / problem.norm.square()
+        loss, kl = _Loss.apply(log_p, delta, problem.tokens, weights, log_p0, self.kl_factor, decay)
         return (loss + self.context_penalty * _distance(streams) if streams else loss), kl
 
     def ends(self, problem: ValueProblem, log_p: Tensor, kl: Tensor, passes: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,6 +111,46 @@ class Objective:
         if delta.ndim == 3:
             moved = torch.cat([delta[:, :-1], moved[:, None]], dim=1)
         return torch.where(skipped.reshape(-1, *[1] * (delta.ndim - 1)), 0.0, moved), norms, skipped
+
+
+class _Loss(torch.autograd.Function):
+    """The loss of every value, (N,), and its divergence, (N,), which has no gradient.
+
+    - sum of weights * log p(tokens) + kl_factor * KL(p || p0) in the last row + decay * |delta|, for `log_p`
+    (N, M + 1, vocabulary), `tokens` and `weights` (N, M), `log_p0` (N, vocabulary), `delta` (N, d) or
+    (N, P, d) and `decay` (N,) or (N, P). On a small model a gradient by parts takes as long as a layer.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        log_p: Tensor,
+        delta: Tensor,
+        tokens: Tensor,
+        weights: Tensor,
+        log_p0: Tensor,
+        kl_factor: float,
+        decay: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        index, norm, after = tokens[..., None], delta.norm(dim=-1), log_p[:, -1]
+        p, moved = after.exp(), after - log_p0
+        kl = (p * moved).sum(dim=1)
+        nll = -(log_p[:, :-1].gather(2, index)[..., 0] * weights).sum(dim=1)
+        ctx.save_for_backward(index, weights, p, moved, delta, norm, decay)
+        ctx.kl_factor, ctx.entries = kl_factor, log_p.shape
+        ctx.mark_non_differentiable(kl)
+        return nll + kl_factor * kl + (decay * norm).reshape(len(nll), -1).sum(dim=1), kl
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        index, weights, p, moved, delta, norm, decay = ctx.saved_tensors
+        each = gradients[0][:, None]
+        slope = p.new_zeros(ctx.entries)
+        slope[:, :-1].scatter_(2, index, (-each * weights)[..., None])
+        torch.mul((ctx.kl_factor * each) * p, moved + 1, out=slope[:, -1])
+        along = (decay * gradients[0].reshape(-1, *[1] * (decay.ndim - 1)) / norm).masked_fill(norm == 0, 0.0)
+        return slope, delta * along[..., None], None, None, None, None, None
 
 
 def _distance(streams: Sequence[Tensor]) -> Tensor:

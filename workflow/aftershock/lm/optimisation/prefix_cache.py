@@ -7,9 +7,9 @@ added inside the edited layer, to its attention's and its MLP's outputs, have th
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from functools import partial
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from aftershock.lm.edits import Batch, State, apply_deltas, per_token
+from aftershock.lm.edits.state import in_weights
 from aftershock.lm.hooks import (
     add_to_outputs,
     checkpointed,
@@ -27,34 +28,38 @@ from aftershock.lm.hooks import (
 )
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.optimisation.context_cache import recall
+from aftershock.lm.optimisation.gpt2_layers import Gpt2Layers
+from aftershock.lm.optimisation.upper_layers import UpperLayers
 from aftershock.lm.texts.tokens import Located
 
 
 class FrozenCache(DynamicCache):
     """Keys and values that a pass reads and does not add to: several passes start from the same ones.
 
-    Those of the running tokens are `made`, by layer.
+    Those of the running tokens are `made`, by layer, unless `forget`.
     """
 
-    def __init__(self, past: Sequence[tuple[Tensor, Tensor]] = ()) -> None:
-        super().__init__(past or None)
+    def __init__(self, past: Sequence[tuple[Tensor, Tensor]] = (), forget: bool = False) -> None:
+        super().__init__()
+        self.past, self.forget = past, forget
         self.made: dict[int, tuple[Tensor, Tensor]] = {}
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Positions that are kept; the layers that no pass runs keep none of their width."""
-        return self.layers[layer_idx].keys.shape[-2] if self.layers else 0
+        return self.past[layer_idx][0].shape[-2] if self.past else 0
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """The kept keys and values with those of the running tokens after them."""
-        self.made[layer_idx] = key_states, value_states
-        if not self.layers:
+        if not self.forget:
+            self.made[layer_idx] = key_states, value_states
+        if not self.past:
             return key_states, value_states
-        kept = self.layers[layer_idx]
+        keys, values = self.past[layer_idx]
         return (
-            torch.cat([kept.keys.to(key_states.dtype), key_states], dim=-2),
-            torch.cat([kept.values.to(value_states.dtype), value_states], dim=-2),
+            torch.cat([keys.to(key_states), key_states], dim=-2),
+            torch.cat([values.to(value_states), value_states], dim=-2),
         )
 
 
@@ -76,6 +81,7 @@ class CachedPrefixes:
         Tensor | None
     )  # (N, R, d), the MLP's output at the subject, where it is changed before it joins the stream
     modules: tuple[str, ...] = ()  # P modules whose outputs are added to; without any, it is the stream
+    _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def take(self, keep: Tensor) -> "CachedPrefixes":
         """Some of the groups."""
@@ -100,41 +106,85 @@ class CachedPrefixes:
         inside: layers are then run again for them instead of being kept.
         """
         n, rows = self.ids.shape[:2]
-        positions = self.positions.flatten(0, 1)
+        # changes of weights that no pass runs are left out
+        above = tuple(d for d in state if not (in_weights(d) and d.first_layer <= self.layer))
         hidden, inside = self.hidden, {}
         if self.modules:
             each = added.repeat_interleave(rows, dim=0).unbind(dim=1)
             inside = dict(zip(self.modules, each, strict=True))
         elif hidden is not None:
             first = with_added(lm, self.layer, hidden[:, :, 0], self.written, added[:, None])
+            known = None if above or also or checkpoint else self._written_out(lm, hidden)
+            if known is not None and known.is_plain:
+                made = known(first.flatten(0, 1), self._indices(read, valid))
+                yield made.reshape(n, -1, made.shape[-1]), {}
+                return
             hidden = torch.cat([first[:, :, None], hidden[:, :, 1:]], dim=2)
-        cache = FrozenCache([(k.flatten(0, 1), v.flatten(0, 1)) for k, v in self.past])
-        with (
-            apply_deltas(lm, state, self._batch(positions)),
-            start_after_layer(lm, self.layer, None if hidden is None else hidden.flatten(0, 1)),
-            last_mlp_at(lm, read.flatten(0, 1), valid.flatten(0, 1), state),
-            add_to_outputs(lm, inside),
-            record_activations(lm, outputs=also) as seen,
-            checkpointed(lm, self.layer) if checkpoint else nullcontext(),
-        ):
+        with ExitStack() as stack:
+            if above:
+                stack.enter_context(apply_deltas(lm, above, self._batch))
+            stack.enter_context(last_mlp_at(lm, read.flatten(0, 1), valid.flatten(0, 1), state))
+            if inside:
+                stack.enter_context(add_to_outputs(lm, inside))
+            seen = stack.enter_context(record_activations(lm, outputs=also)) if also else {}
+            if checkpoint:
+                stack.enter_context(checkpointed(lm, self.layer))
             with lm.reduced():
-                out = lm.run(
-                    self.ids.flatten(0, 1),
-                    lm.attention(self.allowed.flatten(0, 1), positions, self._keys(positions)),
-                    position_ids=positions,
-                    past_key_values=cache,
-                    use_cache=True,
-                )
+                out = self._passes(lm)(None if hidden is None else hidden.flatten(0, 1))
             shape = (n, -1, out.shape[-1])
-            yield out.reshape(shape), {name: seen["out", name].reshape(shape) for name in also}
+            # a layer that is left out puts out what the pass starts from
+            left_out = out if hidden is None else hidden
+            yield (
+                out.reshape(shape),
+                {name: seen.get(("out", name), left_out).reshape(shape) for name in also},
+            )
 
-    def _batch(self, positions: Tensor) -> Batch:
+    def _passes(self, lm: LanguageModel) -> UpperLayers:
+        """The passes above the layer, with what the first of them leaves for others."""
+        if "passes" not in self._made:
+            past, mask = self._all(lm)
+            self._made["passes"] = UpperLayers(
+                lm,
+                self.layer,
+                self.ids.flatten(0, 1),
+                mask=mask,
+                position_ids=self.positions.flatten(0, 1),
+                past_key_values=FrozenCache(past, forget=True),
+                use_cache=True,
+            )
+        return self._made["passes"]
+
+    def _written_out(self, lm: LanguageModel, hidden: Tensor) -> Gpt2Layers | None:
+        """The layers above as one operation, where they are known."""
+        if "written out" not in self._made:
+            self._made["written out"] = Gpt2Layers.of(lm, self.layer, hidden.flatten(0, 1), *self._all(lm))
+        return self._made["written out"]
+
+    def _indices(self, read: Tensor, valid: Tensor) -> Tensor:
+        """The places in N * R rows of S tokens that are read; `read` and `valid` are (N, R, k)."""
+        kept, found = self._made.get("read", (None, None))
+        if kept is not read:
+            rows = torch.arange(read[..., 0].numel(), device=read.device)[:, None]
+            found = (rows * self.ids.shape[2] + read.flatten(0, 1))[valid.flatten(0, 1) > 0]
+            self._made["read"] = read, found
+        return found
+
+    def _all(self, lm: LanguageModel) -> tuple[list[tuple[Tensor, Tensor]], Any]:
+        """Keys and values of all layers, and the mask, rows one after the other."""
+        if "kept" not in self._made:
+            positions = self.positions.flatten(0, 1)
+            keys = torch.cat([self.places.flatten(0, 1), positions], dim=1)  # of kept tokens, then their own
+            mask = lm.attention(self.allowed.flatten(0, 1), positions, keys)
+            self._made["kept"] = [(k.flatten(0, 1), v.flatten(0, 1)) for k, v in self.past], mask
+        return self._made["kept"]
+
+    @cached_property
+    def _batch(self) -> Batch:
         """The rows as a Batch for deltas."""
-        return Batch(self.texts.flatten(0, 1), self.cases.flatten(), self.prompt_ends.flatten(), positions)
-
-    def _keys(self, positions: Tensor) -> Tensor:
-        """The positions of all that the suffixes see: of the kept tokens, then their own, (N * R, P + S)."""
-        return torch.cat([self.places.flatten(0, 1), positions], dim=1)
+        texts, cases, ends, positions = (
+            rows.flatten(0, 1) for rows in (self.texts, self.cases, self.prompt_ends, self.positions)
+        )
+        return Batch(texts, cases, ends, positions)
 
 
 @torch.no_grad()

@@ -89,6 +89,7 @@ class ValueProblem:
     tokens: Tensor  # (N, M)
     weights: Tensor  # (N, M): 1 / (texts * target tokens), 0 where padded
     init: Tensor  # v0, (N, d); at two sites (N, 2, d), of the attention and of the MLP
+    norm: Tensor  # |v0|, (N,); at two sites (N, 2)
     mlp: Tensor  # what the layer's MLP adds to v0, (N, d); v0 itself where that is the MLP's output
     contexts: int  # texts per label, the plain prompt's first
 
@@ -187,7 +188,7 @@ def build(
     if site == "layer":
         mlp = lm.joined(layer, mlp)
     places = _places(lm, rows, texts, prefixes.ids.shape[2])
-    problem = ValueProblem(prefixes, *places, init, mlp, len(contexts))
+    problem = ValueProblem(prefixes, *places, init, init.norm(dim=-1), mlp, len(contexts))
     return problem, seen["in", projection][:, :-1], seen["out", projection][:, :-1]
 
 

@@ -148,24 +148,27 @@ def _solve(
             if step == 0:
                 log_p0 = first = log_p[:, -1].detach()
             loss, kl = objective.loss(problem, log_p, log_p0, delta, eased, streams)
-            losses[step, live], found[live], updates[live] = loss.detach(), delta.detach(), step
-            broken = ~loss.isfinite()
-            for i in live[broken].tolist():
-                reasons[i] = f"the loss of the value was {losses[step, i].item()} at step {step}"
+            losses[step, live] = loss.detach()
             ended, eased = objective.ends(problem, log_p.detach(), kl.detach(), passes)
-            going = ~broken & (loss >= ENOUGH) & ~ended
-            if step == objective.steps - 1 or not going.any():
-                break
-            (gradient,) = torch.autograd.grad(loss[going].sum(), delta)
+            finite = loss.isfinite()
+            going = finite & (loss >= ENOUGH) & ~ended
+            last, all_go = step == objective.steps - 1, bool(going.all())
+            if last or not all_go:
+                done = torch.ones_like(going) if last else ~going
+                found[live[done]], updates[live[done]] = delta.detach()[done], step
+                for i in live[~finite].tolist():
+                    reasons[i] = f"the loss of the value was {losses[step, i].item()} at step {step}"
+                if last or done.all():
+                    break
+            (gradient,) = torch.autograd.grad((loss if all_go else loss[going]).sum(), delta)
         delta = delta.detach()
-        if not going.all():
+        if not all_go:
             problem = problem.take(going)
             live, passes, eased, log_p0 = live[going], passes[going], eased[going], log_p0[going]
             delta, gradient, mean, square = (tensor[going] for tensor in (delta, gradient, mean, square))
         delta = adam(delta, gradient, mean, square, step + 1, objective.lr)
-        norm = delta.norm(dim=-1, keepdim=True)
-        limit = objective.clamp * problem.init.norm(dim=-1, keepdim=True)
-        delta = torch.where(norm > limit, delta * (limit / norm), delta)
+        limit = objective.clamp * problem.norm / delta.norm(dim=-1)
+        delta = delta * limit.clamp(max=1.0)[..., None]
     anchored = objective.anchor(mlp, found)
     seen = keys[:, :contexts], projected[:, :contexts]
     return Values(init, found, *anchored, losses, updates, reasons, first, *seen)

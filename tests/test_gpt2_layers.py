@@ -1,0 +1,57 @@
+"""GPT-2's upper layers written out by hand against its own modules, outputs and gradients."""
+
+import pytest
+import torch
+
+from aftershock.lm.edits import EMPTY
+from aftershock.lm.optimisation.gpt2_layers import Gpt2Layers
+from aftershock.lm.optimisation.prefix_cache import split_at_subject
+from aftershock.lm.texts.tokens import locate
+from tiny import NAMES, TEMPLATES, low_rank, tiny
+
+
+def outcome(lm, layer, state):
+    """Hidden states at the positions that are read after two vectors, their gradients, and the prefixes."""
+    groups = [
+        locate(lm, [(f"{start} {template} Rome.", name) for start in ("Then as they say", "So")])
+        for template, name in zip(TEMPLATES, NAMES[1:3], strict=False)
+    ]
+    prefixes, _ = split_at_subject(lm, groups, layer, "layer", state, torch.tensor([0, 1]), [])
+    ends = torch.tensor([[len(row.ids) - row.subject - 1 for row in group] for group in groups])
+    read = torch.stack([ends, torch.zeros_like(ends), ends - 1], dim=2)
+    valid = torch.tensor([1, 0, 1]).expand(read.shape)
+    index = (read + torch.arange(2)[:, None] * prefixes.ids.shape[2])[:, :, ::2].flatten(1)[..., None]
+    draw, found = torch.Generator().manual_seed(2), []
+    for _ in range(2):
+        vector = torch.randn(2, lm.d_model, generator=draw, dtype=lm.dtype).requires_grad_(True)
+        with prefixes.run(lm, state, vector, read, valid) as (hidden, _):
+            seen = hidden.gather(1, index.expand(-1, -1, lm.d_model))
+        slope = torch.randn(seen.shape, generator=draw, dtype=lm.dtype)
+        found += [seen.detach(), *torch.autograd.grad((seen * slope).sum(), vector)]
+    return found, prefixes
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_passes_and_gradients_are_those_of_the_modules(layer, monkeypatch):
+    lm = tiny("gpt2")
+    state = (low_rank(lm, 0, 2),)
+    mine, prefixes = outcome(lm, layer, state)
+    assert prefixes._made["written out"] is not None
+    assert "passes" not in prefixes._made
+    monkeypatch.setattr(Gpt2Layers, "of", lambda *args: None)
+    theirs, prefixes = outcome(lm, layer, state)
+    assert "passes" in prefixes._made
+    for one, other in zip(mine, theirs, strict=True):
+        assert torch.allclose(one, other, atol=1e-11)
+
+
+def test_modules_with_hooks_and_other_models_are_run_as_they_are():
+    lm = tiny("gpt2")
+    handle = lm.model.get_submodule(lm.mlp(2)).register_forward_hook(lambda module, args, output: 2 * output)
+    hooked, prefixes = outcome(lm, 1, EMPTY)
+    handle.remove()
+    plain, _ = outcome(lm, 1, EMPTY)
+    assert "passes" in prefixes._made
+    assert not torch.allclose(hooked[0], plain[0])
+    _, prefixes = outcome(tiny("llama"), 1, EMPTY)
+    assert "passes" in prefixes._made
