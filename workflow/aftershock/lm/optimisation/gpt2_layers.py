@@ -15,8 +15,10 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
 from aftershock.lm.model import LanguageModel
 
-_attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_attend_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+ATTENTION = "_scaled_dot_product_flash_attention_for_cpu"  # with its derivative; torch may drop them
+_attend, _attend_backward = (
+    getattr(torch.ops.aten, f"{ATTENTION}{which}", None) for which in ("", "_backward")
+)
 
 
 class Gpt2Layers:
@@ -51,6 +53,8 @@ class Gpt2Layers:
         if not layers or not known or lm.device.type != "cpu" or lm.precision != "strict":
             return None
         if config.add_cross_attention or config._attn_implementation != "sdpa":
+            return None
+        if _attend is None or _attend_backward is None:
             return None
         return cls(layers, lm.model.get_submodule(lm.family.norm), hidden, past[after + 1 :], mask)
 
