@@ -15,10 +15,9 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
 from aftershock.lm.model import LanguageModel
 
-ATTENTION = "_scaled_dot_product_flash_attention_for_cpu"  # with its derivative; torch may drop them
-_attend, _attend_backward = (
-    getattr(torch.ops.aten, f"{ATTENTION}{which}", None) for which in ("", "_backward")
-)
+ATTENTION = "_scaled_dot_product_flash_attention_for_cpu"  # which torch may rename
+_attend: Any = getattr(torch.ops.aten, ATTENTION, None)
+_attend_backward: Any = getattr(torch.ops.aten, f"{ATTENTION}_backward", None)
 
 
 class Gpt2Layers:
