@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import random
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -366,6 +368,63 @@ def test_repeats_are_made_as_published_and_marked():
         "same_subject",
         "unchanged",
     ]
+
+
+def slowly_chosen(rows, wanted, repeats, cycle, in_cases):
+    """(row, made, remark) of each row that is read until there are enough edits; None if there never are."""
+    made, found, n = [], [], 0
+    while len(made) < wanted:
+        if n == len(rows) and not (cycle and any(each.edit for each in rows)) or n > 99:
+            return None
+        each = rows[n % len(rows)]
+        edit = each.edit
+        if edit is None:
+            if n < len(rows):
+                found.append((n, False, "broken"))
+        elif edit.subject.lower() in in_cases:
+            if n < len(rows):
+                found.append((n, False, "in_cases"))
+        else:
+            before = [e for e in made if e.subject.lower() == edit.subject.lower()]
+            asked = [e for e in before if e.prompt == edit.prompt]
+            remark = None
+            if asked:
+                same = asked[-1].target_new.lower() == edit.target_new.lower()
+                remark = "duplicate" if same else "contradiction"
+            elif before:
+                remark = "same_subject"
+            elif edit.target_new.lower() == edit.target_true.lower():
+                remark = "unchanged"
+            keep = remark in (None, "unchanged") or repeats == "keep"
+            found.append((n, keep, remark))
+            made += [edit] if keep else []
+        n += 1
+    return found
+
+
+def test_edits_are_chosen_as_slow_code_does():
+    draw, outcomes = random.Random(0), Counter()
+    for _ in range(400):
+        rows = [
+            Row(None, "odd")
+            if draw.random() < 0.1
+            else row(draw.choice("AaBbCDE"), draw.choice("12x"), draw.choice(["{} is", "{} has"]))
+            for _ in range(draw.randint(1, 8))
+        ]
+        repeats = draw.choice(["keep", "drop"])
+        asked = draw.randint(1, 9), repeats, repeats == "keep" and draw.random() < 0.5
+        in_cases = draw.choice([set(), {"b"}, {"a", "e"}])
+        wanted = slowly_chosen(rows, *asked, in_cases)
+        outcomes[wanted is None, repeats] += 1
+        if wanted is None:
+            with pytest.raises(ValueError, match="the last checkpoint asks for"):
+                choose(rows, *asked, in_cases)
+            continue
+        found = choose(rows, *asked, in_cases)
+        assert [
+            (each.edit_id, each.kept, (each.reason or "").split(":")[0] or None) for each in found
+        ] == wanted
+    assert min(outcomes.values()) > 20
 
 
 def test_rows_after_the_last_edit_are_not_listed():
