@@ -241,6 +241,22 @@ def test_released_entities_are_substrings_by_kind():
     assert many("entity_recall_released", *items) == pytest.approx((2 / 3 + 1 + 1 / 2 + 1) / 4)
 
 
+def test_a_model_that_ends_at_once_finds_no_released_entities():
+    """Its output is the end-of-document token, which the code reads as text."""
+    ended = outcome(group="Person", text="", finished=True)
+    assert math.isnan(value("entity_recall_released", ended))
+    missed = outcome(group="Miscellaneous", text="", finished=True)
+    assert many("entity_recall_released", ended, missed) == 0
+    again = outcome(group="Person", text=" Ann Entity: Bo", answers=("Ann", "Bo"))
+    assert value("entity_recall_released", again) == 0.5  # it is read up to the next mark
+
+
+def test_a_released_answer_that_the_model_ends_has_no_last_word():
+    said = {"text": " it is Rome", "answers": ("Rome",)}
+    assert [value("spans_released", outcome(**said, finished=ended)) for ended in (False, True)] == [1, 0]
+    assert value("spans_released", outcome(text=" Rome it is", answers=("Rome",), finished=True)) == 1
+
+
 def released_spans(outcomes):
     """The counting of Study B's code, span by span."""
     flag, counts = False, []
