@@ -8,10 +8,11 @@ from scipy.stats import binomtest
 import sequence_pages
 from aftershock.metrics.abilities.abilities import abilities
 from aftershock.metrics.abilities.answers import answers, entropy, item_clusters, repetition
+from aftershock.metrics.abilities.collapse import collapses
 from aftershock.metrics.abilities.examples import examples
 from aftershock.metrics.abilities.floors import floor_of
 from aftershock.metrics.abilities.many_items import OF_MANY, Noted, area, base_of
-from aftershock.metrics.abilities.settings import ALL, TaskInfo
+from aftershock.metrics.abilities.settings import ALL, Collapse, TaskInfo
 from aftershock.metrics.settings import Statistics
 from aftershock.tables.abilities import ABILITIES, ITEM_ANSWERS, ITEM_EXAMPLES, ITEM_SCORES
 from aftershock.tasks.metrics import METRICS
@@ -55,6 +56,19 @@ def test_a_constant_answer_has_half_the_area_and_weighted_f1_of_its_class():
 def test_texts_scored_whole_have_no_floor():
     floor = floor_of(TaskInfo("t", "perplexity", ("perplexity",)), "perplexity", counted(["a"], 0), 0.95)
     assert np.isnan(floor.floor)
+
+
+def test_released_shares_of_what_is_read_have_the_commoner_class_as_their_floor():
+    """A model that always says yes scores its share."""
+    words = TaskInfo("t", "generate", ("exact_match_of_parsed",), two_way=True, chance=0.5)
+    floor = floor_of(words, "exact_match_of_parsed", counted(["yes"] * 6 + ["no"] * 4, 0), 0.95)
+    assert (floor.chance, floor.floor) == (0.5, 0.6)
+
+
+def test_a_guess_of_a_rank_is_better_than_one_of_a_place():
+    four = counted(["0", "1"], 4)
+    assert floor_of(TaskInfo("t"), "recall_at_2_per_token", four, 0.95).chance == 0.5
+    assert floor_of(TaskInfo("t"), "mrr", four, 0.95).chance == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
 
 
 # --- answers ----------------------------------------------------------------------------------------------
@@ -162,6 +176,13 @@ def test_area_without_both_classes_is_empty():
     assert np.isnan(area(Noted.of(rows), np.ones((1, len(rows))))[0])
 
 
+def test_a_perplexity_beyond_all_numbers_is_a_large_one():
+    rows = noted_rows(1, 4).assign(hits=1e6, found=1.0)
+    found = OF_MANY["perplexity"](Noted.of(rows), np.ones((1, 4)))[0]
+    assert found == combine("perplexity", rows) > 1e300
+    assert np.isfinite(found)
+
+
 # --- the table --------------------------------------------------------------------------------------------
 def test_tables_of_simulated_sequences_fit_their_schemas():
     made = sequence_pages.simulated()
@@ -229,6 +250,38 @@ def test_a_collapsed_model_is_seen_in_parsing_entropy_and_repetition():
     assert constant["entropy"] == 0 < constant["unedited_entropy"]
     assert abs(constant["retained"]) < 1e-9  # it scores what always saying no does
     assert row_of(rows, task="sst2", checkpoint=20, metric="auc")["value"] < 0.75
+
+
+def test_a_model_of_whose_words_none_can_be_read_was_measured_and_has_lost_the_ability():
+    words = TaskInfo("words", "generate", ("exact_match_of_parsed",), two_way=True, chance=0.5)
+    rows = pd.DataFrame(
+        [
+            (
+                "words",
+                n,
+                f"i{i}",
+                "exact_match_of_parsed",
+                None,
+                float(n == 0),
+                n == 0,
+                gold if n == 0 else "",
+            )
+            + (gold, np.nan, np.nan, np.nan)
+            for n in (0, 5)
+            for i, gold in enumerate(["yes", "no"] * 20)
+        ],
+        columns=list(ITEM_SCORES.columns),
+    )
+    told = rows[["task", "checkpoint", "item_id", "gold", "prediction", "parsed"]].assign(
+        cluster=rows["item_id"], about_edit=False, n_choices=0, repetition=np.nan, truncated=0
+    )
+    run = {"model": "m", "plan": "p", "editor": "e", "order": 0}
+    found = abilities([run], [told], [rows], [words], FEW)
+    after = row_of(found, checkpoint=5)
+    assert (after["value"], after["n"], after["retained"]) == (0, 40, -1)
+    kinds = collapses(found, [run], [pd.DataFrame(columns=["checkpoint", "jump", "ended_at", "reason"])],
+                      {"p": [0, 5]}, {}, Collapse())  # fmt: skip
+    assert row_of(kinds, task="words")["kind"] == "abrupt"
 
 
 def test_p_values_allow_for_all_headline_tests_of_a_plan():

@@ -1,7 +1,10 @@
 """Files of edits, in every format, from rows of our own; what is broken in them, and what repeats itself."""
 
+import gzip
 import json
+import random
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -187,6 +190,13 @@ def test_a_row_of_mquake_holds_several_edits(tmp_path):
     assert second.paraphrases == ("Who is the mayor of Oslo?",)
 
 
+def test_the_broken_edit_of_several_in_a_row_is_named(tmp_path):
+    rewrites = MQUAKE["requested_rewrite"]
+    broken = MQUAKE | {"requested_rewrite": [rewrites[0], rewrites[1] | {"subject": ""}]}
+    with pytest.raises(ValueError, match=r'row 1: requested_rewrite\[1\].subject is "", not a text'):
+        read(tmp_path, "mquake", MQUAKE, broken)
+
+
 def test_published_cases_give_their_first_edits(tmp_path):
     (tmp_path / "conflict_prompts.json").write_text(json.dumps({"P19": ["The birthplace of {} is"]}))
     round_case = {"edit": CONFLICT["edits"][0], "true_objects": []}
@@ -206,6 +216,45 @@ def test_lines_of_json(tmp_path):
         read_edits(path, {"source": "flat", "broken": "refuse", "cycle": False})
 
 
+@pytest.mark.parametrize("name", ["edits.json", "edits.jsonl", "edits.json.gz", "edits.jsonl.gz"])
+@pytest.mark.parametrize("form", ["list", "lines", "lines of Windows", "lines of old", "marked", "one"])
+def test_rows_are_read_whatever_a_file_is_called(name, form, tmp_path):
+    rows = [FLAT, FLAT | {"target_new": "Łódź\u2028"}]
+    ends = {"lines of Windows": "\r\n", "lines of old": "\r"}
+    text = json.dumps(rows, indent=1) if form == "list" else ends.get(form, "\n").join(
+        json.dumps(row, ensure_ascii=False) for row in rows[: 1 if form == "one" else 2]
+    )  # fmt: skip
+    content = text.encode("utf-8-sig" if form == "marked" else "utf-8")
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    settings = {"source": "flat", "broken": "refuse", "cycle": False}
+    if form == "one" and ".jsonl" not in name:
+        with pytest.raises(ValueError, match="holds no list of rows; expected one, or a row in each line"):
+            read_edits(tmp_path / name, settings)
+        return
+    found = [row.edit for row in read_edits(tmp_path / name, settings)]
+    assert [edit.target_new for edit in found if edit] == ["Oslo", "Łódź"][: len(found)]
+
+
+def test_half_a_file_names_its_last_row_or_itself(tmp_path):
+    path = file_of(tmp_path, [FLAT] * 3, "edits.jsonl")
+    path.write_text(path.read_text()[:-20])
+    settings = {"source": "flat", "broken": "refuse", "cycle": False}
+    with pytest.raises(ValueError, match=r"1 of 3 rows cannot be read \(counted from 0\): row 2 is not JSON"):
+        read_edits(path, settings)
+    assert [row.edit is None for row in read_edits(path, settings | {"broken": "skip"})] == [
+        False,
+        False,
+        True,
+    ]
+    path = file_of(tmp_path, [FLAT] * 3)
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(ValueError, match="edits.json is not JSON: Unterminated string"):
+        read_edits(path, settings)
+    path.write_text("")
+    with pytest.raises(ValueError, match="holds no row"):
+        read_edits(path, settings)
+
+
 # --- broken rows -------------------------------------------------------------------------------------------
 def test_a_subject_becomes_a_slot():
     assert with_slot("Ann met Anna, and Ann said", "Ann") == "Ann met Anna, and {} said"
@@ -213,6 +262,9 @@ def test_a_subject_becomes_a_slot():
     assert with_slot("The Annan is", "Anna") == "The {}n is"
     with pytest.raises(ValueError, match="'Bo' does not occur in the prompt 'Ann said'"):
         with_slot("Ann said", "Bo")
+    for prompt, subject in (("ann said", "Ann"), ("Beyonce\u0301 said", "Beyonc\u00e9")):
+        with pytest.raises(ValueError, match="said' but for its case or its Unicode form"):
+            with_slot(prompt, subject)
     with pytest.raises(ValueError, match="stands for a subject"):
         with_slot("Ann said {}", "Ann")
 
@@ -257,7 +309,12 @@ def test_all_broken_rows_are_listed_and_the_others_can_be_used(tmp_path):
 
 @pytest.mark.parametrize(
     ("source", "row", "looks"),
-    [("flat", ZSRE, "zsre"), ("zsre", COUNTERFACT, "counterfact"), ("counterfact", MQUAKE, "mquake")],
+    [
+        ("flat", ZSRE, "zsre"),
+        ("zsre", COUNTERFACT, "counterfact"),
+        ("counterfact", MQUAKE, "mquake"),
+        ("zsre", WIKIBIGEDIT, "wikibigedit"),
+    ],
 )
 def test_a_file_of_another_format_is_recognised(tmp_path, source, row, looks):
     with pytest.raises(ValueError, match=f"none of 2 rows is of the format '{source}'.*source: {looks}"):
@@ -311,6 +368,63 @@ def test_repeats_are_made_as_published_and_marked():
         "same_subject",
         "unchanged",
     ]
+
+
+def slowly_chosen(rows, wanted, repeats, cycle, in_cases):
+    """(row, made, remark) of each row that is read until there are enough edits; None if there never are."""
+    made, found, n = [], [], 0
+    while len(made) < wanted:
+        if n == len(rows) and not (cycle and any(each.edit for each in rows)) or n > 99:
+            return None
+        each = rows[n % len(rows)]
+        edit = each.edit
+        if edit is None:
+            if n < len(rows):
+                found.append((n, False, "broken"))
+        elif edit.subject.lower() in in_cases:
+            if n < len(rows):
+                found.append((n, False, "in_cases"))
+        else:
+            before = [e for e in made if e.subject.lower() == edit.subject.lower()]
+            asked = [e for e in before if e.prompt == edit.prompt]
+            remark = None
+            if asked:
+                same = asked[-1].target_new.lower() == edit.target_new.lower()
+                remark = "duplicate" if same else "contradiction"
+            elif before:
+                remark = "same_subject"
+            elif edit.target_new.lower() == edit.target_true.lower():
+                remark = "unchanged"
+            keep = remark in (None, "unchanged") or repeats == "keep"
+            found.append((n, keep, remark))
+            made += [edit] if keep else []
+        n += 1
+    return found
+
+
+def test_edits_are_chosen_as_slow_code_does():
+    draw, outcomes = random.Random(0), Counter()
+    for _ in range(400):
+        rows = [
+            Row(None, "odd")
+            if draw.random() < 0.1
+            else row(draw.choice("AaBbCDE"), draw.choice("12x"), draw.choice(["{} is", "{} has"]))
+            for _ in range(draw.randint(1, 8))
+        ]
+        repeats = draw.choice(["keep", "drop"])
+        asked = draw.randint(1, 9), repeats, repeats == "keep" and draw.random() < 0.5
+        in_cases = draw.choice([set(), {"b"}, {"a", "e"}])
+        wanted = slowly_chosen(rows, *asked, in_cases)
+        outcomes[wanted is None, repeats] += 1
+        if wanted is None:
+            with pytest.raises(ValueError, match="the last checkpoint asks for"):
+                choose(rows, *asked, in_cases)
+            continue
+        found = choose(rows, *asked, in_cases)
+        assert [
+            (each.edit_id, each.kept, (each.reason or "").split(":")[0] or None) for each in found
+        ] == wanted
+    assert min(outcomes.values()) > 20
 
 
 def test_rows_after_the_last_edit_are_not_listed():

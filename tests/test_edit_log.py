@@ -1,5 +1,6 @@
 """Edit logs: damaged, of others, written by two, killed and resumed; and their size."""
 
+import itertools
 import multiprocessing
 import os
 import random
@@ -225,6 +226,64 @@ def test_a_killed_sequence_goes_on_and_skips_no_edit(tmp_path):
     assert int(found.memory(5)["seen"]) == 5
     columns = [name for name in wanted.telemetry() if name != "seconds"]
     pd.testing.assert_frame_equal(found.telemetry()[columns], wanted.telemetry()[columns])
+
+
+KILLED = {
+    "sound": (plan(0, 2, 5), {}),
+    "broken between checkpoints": (plan(0, 2, 5, 6), {3: float("inf")}),
+    "broken at a checkpoint": (plan(0, 2, 5, 6), {5: float("inf")}),
+    "one of several models is broken": (plan(0, 3, 5, 6, mode="single"), {5: float("inf")}),
+    "two at a time": (plan(0, 4, 6, batch=2), {6: float("inf")}),
+}
+"""Plans, and edits that break the model."""
+
+
+class Counted(Faulty):
+    """Draws its change by the number of edits that the model has had, so that a resumed one goes on alike."""
+
+    def edit(self, cases, state=(), memory=None):
+        self.calls = NUMBERS[cases[0][-1]] - 1
+        return super().edit(cases, state, memory)
+
+
+NUMBERS = {edit.request: number for number, edit in enumerate(edits(6), start=1)}
+
+
+def stopped_at(step: int, made: Plan, faults: dict, folder: Path) -> None:
+    """Make a sequence and be killed right before its file number `step` gets its name."""
+    moves, move = itertools.count(), os.replace
+
+    def replace(*given, **options):
+        if next(moves) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return move(*given, **options)
+
+    os.replace = replace
+    run(Counted(tiny(), faults), made, folder)
+
+
+@pytest.mark.parametrize("name", KILLED)
+def test_a_sequence_may_be_killed_before_any_file_is_there(name, tmp_path):
+    """What is resumed says the same as what never was, and holds nothing more."""
+    made, faults = KILLED[name]
+    wanted = run(Counted(tiny(), faults), made, tmp_path / "wanted")
+    assert bool(wanted.absent) == bool(faults)
+    columns = [column for column in wanted.telemetry() if column != "seconds"]
+    for step in itertools.count():
+        folder = tmp_path / str(step)
+        process = FORK.Process(target=stopped_at, args=(step, made, faults, folder))
+        process.start()
+        process.join(DEADLINE)
+        found = run(Counted(tiny(), faults), made, folder)
+        assert {path.name for path in folder.iterdir()} == {path.name for path in wanted.path.iterdir()}
+        assert found.absent == wanted.absent
+        pd.testing.assert_frame_equal(found.telemetry()[columns], wanted.telemetry()[columns])
+        for n in found.reached(made.checkpoints):
+            assert identical(found.state(n), wanted.state(n))
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+    assert step >= 5  # files: the manifest as begun, then chunk and manifest again and again
 
 
 class Random(Faulty):

@@ -7,7 +7,7 @@ import pytest
 
 from aftershock.paraphrases.kept import AskingError
 from aftershock.tables.sequences import TASK_VERDICTS
-from aftershock.tasks.judge import Judge, judge_outputs
+from aftershock.tasks.judge import Judge, judge_outputs, read_verdict
 from chatty import KEY, chatty, completion
 
 ITEMS = pd.DataFrame(
@@ -54,6 +54,23 @@ def test_verdicts_and_what_is_kept(tmp_path, monkeypatch):
     TASK_VERDICTS.write(found, path, {})
     assert len(TASK_VERDICTS.read(path)) == 4
     assert not any(KEY.encode() in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [
+        ("Correct.", True),
+        ("INCORRECT", False),
+        ("It is not correct.", False),
+        ("That is correct, as Oslo is meant. **CORRECT**", True),
+        ("It would be correct if it said Oslo. INCORRECT\n", False),
+        ("Incorrect: the correct answer is Oslo.", None),
+        ("", None),
+        ("yes", None),
+    ],
+)
+def test_a_verdict_is_the_word_at_the_end_or_the_only_one(said, verdict):
+    assert read_verdict(said) is verdict
 
 
 def test_a_missing_key_names_its_variable_and_setting(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """Plans of sequences: turns, orders and groups of checkpoints, against lists written by hand."""
 
+import random
+
 import pytest
 
 from aftershock.experiments.sequences.plan import Plan, Turn
@@ -37,6 +39,49 @@ def test_a_model_has_the_edits_of_its_checkpoint(mode, batch, checkpoints, expec
     p = plan(mode, batch, checkpoints)
     assert made_by_hand(p.turns) == expected
     assert {n: list(p.made_at(n)) for n in p.edited} == expected
+
+
+def slow_plan(mode, batch, checkpoints):
+    """What a model has at each checkpoint, and the edits made together on the way, from the words alone."""
+    has, together = {}, []
+    for n in checkpoints:
+        if n and mode == "single":
+            has[n] = [i for i in range(1, n + 1) if batch is None or i > n - batch]
+            together.append(has[n])
+        elif n:
+            has[n] = [i for i in range(1, n + 1)]
+    if mode == "sequential":
+        last = max(checkpoints)
+        together = [[i for i in range(1, last + 1) if (i - 1) // batch == b] for b in range(last // batch)]
+    return has, together
+
+
+def test_plans_are_those_of_slow_code():
+    draw, sound = random.Random(0), 0
+    for _ in range(500):
+        mode, batch = draw.choice(["sequential", "single"]), draw.choice([1, 1, 2, 3, None])
+        step = draw.choice([1, batch or 1])
+        numbers = sorted(draw.sample(range(0, 13), draw.randint(1, 5)))
+        p = plan(mode, batch, [n * step for n in numbers])
+        edited = [n for n in p.checkpoints if n]
+        if mode == "sequential":
+            fits = batch is not None and all(n % batch == 0 for n in edited)
+        else:
+            fits = all(n >= (batch or 1) for n in edited)
+        assert (not list(p.faults())) == (fits and bool(edited))
+        if fits and edited:
+            sound += 1
+            has, together = slow_plan(mode, batch, p.checkpoints)
+            assert made_by_hand(p.turns) == has == {n: list(p.made_at(n)) for n in edited}
+            assert [list(turn.positions) for turn in p.turns] == together
+            assert {n: list(p.latest_at(n)) for n in edited} == {
+                n: next(each for each in together if each[-1] == n) for n in edited
+            }
+            for size in (None, 1, 2, 3):
+                parts = [p.checkpoints_of(group) for group in p.groups(size)]
+                assert [n for part in parts for n in part] == edited
+                assert max(map(len, parts)) <= (size or 99)
+    assert sound > 200
 
 
 def test_turns_say_what_is_made_together():

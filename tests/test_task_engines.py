@@ -229,8 +229,30 @@ def test_both_engines_agree_exactly(kind, state):
 def test_both_engines_agree_in_a_chat_template(kind):
     lm = tiny("gpt2", torch.float32, tokenizer=chat_tokenizer("ChatML"))
     asked = task(kind, chat=True)
-    found = [engine.run_items(lm, asked, KINDS[kind].iloc[:6]) for engine in (builtin, harness())]
+    found = [engine.run_items(lm, asked, KINDS[kind].iloc[:8]) for engine in (builtin, harness())]
     pd.testing.assert_frame_equal(*found, check_exact=True)
+
+
+@pytest.mark.parametrize("tokenizer", ["gpt2", "llama3", "metaspace", "llama2"])
+@pytest.mark.parametrize("kind", ["choice", "generate", "perplexity"])
+def test_both_engines_agree_on_odd_texts_with_other_tokenizers(kind, tokenizer):
+    lm = tiny("gpt2", torch.float32, tokenizer=tokenizer_of(tokenizer))
+    prompts = ["", " ", "\n \n", "Ada\t", "a\n\nb ", "\u00a0Ada\u00a0", "東京は", "“Zoë”, 1995 –", "x" * 99]
+    choices = [" Oslo", "  Oslo", "Oslo", "\nRome", " (A)", " 東京", "\u00a0x", "👩‍👩‍👧", ", so"]
+    odd = items(prompts, choices, [choice * 20 for choice in choices])
+    found = [engine.run_items(lm, task(kind), odd) for engine in (builtin, harness())]
+    pd.testing.assert_frame_equal(*found, check_exact=True)
+
+
+def test_both_engines_name_the_item_of_a_choice_that_cannot_be_asked():
+    lm = tiny("gpt2", tokenizer=tokenizer_of("llama3"))
+    for engine in (builtin, harness()):
+        with pytest.raises(ValueError, match=r"choices of 1 items are longer .* \(item 0\)"):
+            engine.run_items(lm, task(), items(["Rome"], [" Oslo", LONG]))
+        with pytest.raises(
+            ValueError, match="choice 'n' of item 0 has no tokens of its own after 'e'; begin"
+        ):
+            engine.run_items(lm, task(), items(["e"], ["n", " Oslo"]))  # one token together
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,7 +7,9 @@ import pytest
 import yaml
 
 from aftershock.tasks.definition import chosen_tasks, list_tasks, make_task, read_suites, read_task
+from aftershock.tasks.metrics import METRICS, Outcome
 from aftershock.tasks.overview import differences, suites_table, tasks_table
+from aftershock.tasks.prepare import prepare_items
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "resources" / "tasks"
@@ -131,6 +133,76 @@ def test_shipped_tasks_are_sound(name):
     task = read_task(name, SHIPPED)
     assert task.protocol == "strict" or task.differs
     assert all(re.compile(pattern) for pattern in [task.parse["pattern"]] if pattern)
+
+
+SAID = [
+    (
+        "mmlu_generation",
+        "B",
+        [" B", " B.", "(B)", "**B**", " The answer is B"],
+        [" b", "", " E", " C or B", "B1"],
+    ),
+    (
+        "bbh",
+        "(A)",
+        ["So the answer is (A).", "the answer is: (a)\n\nQ:"],
+        ["(A)", "the answer is (A) or (B)."],
+    ),
+    (
+        "gsm8k",
+        "-1,234",
+        ["The answer is -1234.", "the answer is: $-1,234.00", "The answer is −$1,234 a day."],
+        [],
+    ),
+    (
+        "gsm8k",
+        "5",
+        ["The answer is $5.0.", "The answer is 5,"],
+        ["5", "The answer is $", "The answer is 15."],
+    ),
+    ("gsm8k", "0.5", ["The answer is .5"], ["The answer is 5"]),
+    ("boolq_released", "yes", [" yes", "Yes", "YES"], [" yesterday", "yes.", "\nyes", ""]),
+    ("rte_released", "true", [" True", "true.", " untrue"], ["", " false", "neither false nor true"]),
+    ("triviaqa", "The Hague", [" Hague.", " the hague!"], [" Hague, Holland", " The", "."]),
+]
+
+
+@pytest.mark.parametrize(("name", "gold", "right", "wrong"), SAID)
+def test_answers_are_read_as_the_protocol_says(name, gold, right, wrong):
+    task = read_task(name, SHIPPED)
+
+    def matches(text):
+        one = Outcome("", "", (), None, (gold,), (), (), text, True)
+        return METRICS["exact_match"].score([one], task.parse)[0].value
+
+    assert [matches(text) for text in right] == [1.0] * len(right)
+    assert [matches(text) for text in wrong] == [0.0] * len(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("boolq_released", {"passage": "p", "question": "q"}),
+        ("rte_released", {"sentence1": "a", "sentence2": "b"}),
+        ("sst2_released", {"sentence": "a"}),
+        ("sst2", {"sentence": "a"}),
+    ],
+)
+def test_a_hidden_label_is_no_answer(name, row):
+    """GLUE's test sets have -1 for all."""
+    task = read_task(name, SHIPPED)
+    assert prepare_items(task, [row | {"label": 1}], [], None, 0).items["prompt"].all()
+    for label in (-1, "1", None):
+        with pytest.raises(ValueError, match=f"task {name}, row 0: "):
+            prepare_items(task, [row | {"label": label}], [], None, 0)
+
+
+def test_true_choices_may_stand_in_any_order():
+    targets = {"choices": ["no", "yes", "not at all", "indeed"], "labels": [0, 1, 0, 1]}
+    task = read_task("truthfulqa_mc2", SHIPPED)
+    item = prepare_items(task, [{"question": "Is it?", "mc2_targets": targets}], [], None, 0).items.iloc[0]
+    assert list(item["answers"]) == [" yes", " indeed"]
+    assert item["gold"] == 1
 
 
 def test_every_benchmark_has_a_strict_protocol():

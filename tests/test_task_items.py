@@ -57,12 +57,16 @@ def test_a_field_that_is_not_there_is_an_error():
         render("{{ colour }}", {"color": "red"})
     with pytest.raises(ValueError, match="'colour' is undefined"):
         evaluate("colour", {"color": "red"})
+    for write in (render, texts):
+        with pytest.raises(ValueError, match="a field that is part of the text is null"):
+            write({render: "{{ color }}", texts: "[color]"}[write], {"color": None})
     with pytest.raises(ValueError, match="found 'red'; expected a list"):
         texts("color", {"color": "red"})
 
 
 def test_filters_of_templates():
     assert texts("names | spaced", {"names": ["a", "b"]}) == [" a", " b"]
+    assert texts("names | marked([0, 1, 1])", {"names": ["a", "b", "c"]}) == ["b", "c"]
     assert render("{{ t | sub('<<.*?>>') }}", {"t": "2+3=<<2+3=5>>5"}) == "2+3=5"
     assert render("{{ t | part('#### *(.*)') }}", {"t": "so\n#### 18"}) == "18"
     with pytest.raises(ValueError, match="nothing fits"):
@@ -124,6 +128,12 @@ def test_a_row_that_does_not_fit_is_named(row, said):
 
 
 # --- examples -----------------------------------------------------------------------------------------------
+
+
+def test_a_text_to_be_scored_whole_is_not_empty():
+    task = make_task("text", {"kind": "perplexity", "item": {"answers": ["{{ text }}"]}})
+    with pytest.raises(ValueError, match=r"task text, row 1: item.answers are \[' '\]; expected a text"):
+        prepare_items(task, [{"text": "a"}, {"text": " "}], [], None, 0)
 
 
 def test_examples_stand_before_items_with_their_answers():
@@ -261,9 +271,32 @@ def test_a_broken_line_is_named(tmp_path: Path):
     (tmp_path / "rows.jsonl").write_text('{"a": 1}\n{"a": \n')
     with pytest.raises(ValueError, match="rows.jsonl row 2 is not JSON"):
         read_rows([str(tmp_path / "rows.jsonl")])
+    (tmp_path / "rows.jsonl").write_text('{"a": 1}\n["b"]\n')
+    with pytest.raises(ValueError, match=r'rows.jsonl: row 2 is \["b"\]; expected a JSON object'):
+        read_rows([str(tmp_path / "rows.jsonl")])
     (tmp_path / "rows.json").write_text('"text"')
     with pytest.raises(ValueError, match="rows.json: expected a list of JSON objects"):
         read_rows([str(tmp_path / "rows.json")])
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv"])
+def test_a_row_of_a_sheet_with_other_cells_than_the_header_is_named(name, tmp_path: Path):
+    comma = "," if name.endswith("csv") else "\t"
+    (tmp_path / name).write_text(f"a{comma}b\nx{comma}1\n\ny\n")
+    with pytest.raises(ValueError, match=f"{name}: row 2 below the header has 1 cells, and the header 2"):
+        read_rows([str(tmp_path / name)])
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl.gz", "rows.json.gz", "rows.parquet"])
+def test_half_a_file_is_named(name, tmp_path: Path):
+    path, rows = tmp_path / name, [{"a": str(n)} for n in range(999)]
+    if name.endswith("gz"):
+        path.write_bytes(gzip.compress(json.dumps(rows).encode()))
+    else:
+        pd.DataFrame(rows).to_parquet(path)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ValueError, match=f"{name} cannot be .*; fetch it anew"):
+        read_rows([str(path)])
 
 
 HUB = {

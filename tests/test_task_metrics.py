@@ -123,6 +123,8 @@ def test_answers_in_texts(text, given, expected):
 def test_forms_of_answers():
     assert forms("number")("$1,200.50 dollars") == forms("number")("1200.5")
     assert forms("number")("-3") != forms("number")("3")
+    assert forms("number")("−3") == forms("number")("-3")
+    assert forms("words")("The") == "the"
     assert forms("number")("none") == "none"
     assert forms("words")("The Rome!") == "rome"
     assert forms("lower")(" (A) ") == "(a)"
@@ -135,6 +137,7 @@ def test_exact_matches_and_texts_without_an_answer():
     assert [each.parsed for each in score("exact_match", *letters, **letter)] == [True, True, False]
     assert many("exact_match", *letters, **letter) == pytest.approx(1 / 3)
     assert many("exact_match_of_parsed", *letters, **letter) == pytest.approx(1 / 2)
+    assert many("exact_match_of_parsed", letters[2], **letter) == 0  # it says nothing any more
 
 
 def test_an_unparsed_answer_is_of_no_class():
@@ -156,6 +159,15 @@ def test_an_answer_anywhere_in_the_text():
     assert value("contains", outcome(text=" 15 apples", answers=("5",))) == 1
     assert value("contains", outcome(text=" in New-York", answers=("new york",)), form="words") == 0
     assert value("contains", outcome(text=" In The Hague!", answers=("hague",)), form="words") == 1
+    assert value("contains", outcome(text=" a famous man", answers=("US",)), form="words") == 0
+    assert value("contains", outcome(text=" 是巴黎市。", answers=("巴黎",)), form="words") == 1
+
+
+def test_an_answer_without_words_is_not_in_every_text():
+    for name in ("contains", "exact_match"):
+        assert value(name, outcome(text=" Rome.", answers=("A+",)), form="words") == 0
+        assert value(name, outcome(text=" .", answers=("A+",)), form="words") == 0
+    assert value("exact_match", outcome(text=" A+", answers=("A+",)), form="words") == 1
 
 
 def test_entities_of_a_list():
@@ -166,6 +178,10 @@ def test_entities_of_a_list():
     assert [(each.hits, each.found, each.wanted) for each in found] == [(2, 4, 3), (0, 0, 0), (0, 0, 0)]
     assert [each.value for each in found] == [pytest.approx(4 / 7), 1.0, 1.0]
     assert [each.parsed for each in found] == [True, True, False]
+    loose = outcome(text="PER:Ann  Lee;LOC : Rome; ORG: ; : Oslo", answers=("PER: Ann Lee", "LOC: Rome"))
+    (found,) = score("entity_f1", loose, form="lower")
+    assert (found.hits, found.found, found.wanted) == (2, 2, 2)
+    assert score("entity_f1", outcome(text=" None."), form="lower")[0].parsed
     wrong = outcome(text="LOC: Rome", answers=("PER: Ann Lee",))
     assert many("entity_f1", first, wrong, form="lower") == pytest.approx(2 * 2 / (5 + 4))
 
@@ -223,6 +239,22 @@ def test_released_entities_are_substrings_by_kind():
         outcome(group="Organization", text=""),  # an empty output without entities is a found one
     ]
     assert many("entity_recall_released", *items) == pytest.approx((2 / 3 + 1 + 1 / 2 + 1) / 4)
+
+
+def test_a_model_that_ends_at_once_finds_no_released_entities():
+    """Its output is the end-of-document token, which the code reads as text."""
+    ended = outcome(group="Person", text="", finished=True)
+    assert math.isnan(value("entity_recall_released", ended))
+    missed = outcome(group="Miscellaneous", text="", finished=True)
+    assert many("entity_recall_released", ended, missed) == 0
+    again = outcome(group="Person", text=" Ann Entity: Bo", answers=("Ann", "Bo"))
+    assert value("entity_recall_released", again) == 0.5  # it is read up to the next mark
+
+
+def test_a_released_answer_that_the_model_ends_has_no_last_word():
+    said = {"text": " it is Rome", "answers": ("Rome",)}
+    assert [value("spans_released", outcome(**said, finished=ended)) for ended in (False, True)] == [1, 0]
+    assert value("spans_released", outcome(text=" Rome it is", answers=("Rome",), finished=True)) == 1
 
 
 def released_spans(outcomes):

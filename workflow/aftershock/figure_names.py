@@ -70,8 +70,8 @@ SEQUENCE_KINDS = {
     ),
     "unrelated": Kind(
         "cases among unrelated edits",
-        "Metrics of the same cases with more and more edits about other subjects before, between or after "
-        "theirs.",
+        "Metrics of the same cases with more and more edits about other subjects before the two of a case, "
+        "between them or after them; with 0 they are those of cases alone. Panels of one row have one scale.",
     ),
 }
 """Every kind of figure of a model and plan, in the order of the page."""

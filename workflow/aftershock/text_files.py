@@ -1,16 +1,18 @@
 """Readers of hand-written text files, whatever program saved them: YAML, JSON, sheets, lines of text.
 
 Files are UTF-8, with or without a byte-order mark, or UTF-16 or UTF-32 with one, as spreadsheets save
-"Unicode text". Anything else is a ValueError that names the file and the row. Files that only this project
-writes are not read here.
+"Unicode text"; they may be packed by gzip. Anything else is a ValueError that names the file and the row.
+Files that only this project writes are not read here.
 """
 
 import codecs
 import csv
+import gzip
 import io
 import json
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,6 +29,7 @@ MARKS = (  # the longer ones first: UTF-32's begins with UTF-16's
 """Byte-order marks and their encodings."""
 LONGEST_MARK = max(len(mark) for mark, _ in MARKS)
 QUOTED = re.compile(r'"(?:[^"]|"")*"', re.DOTALL)
+GZIP = b"\x1f\x8b"
 SHOWN = 20  # characters before a byte that cannot be read
 
 
@@ -50,14 +53,30 @@ def decode(content: bytes, name: str | os.PathLike) -> str:
         ) from None
 
 
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """Return what a file holds, unpacked where gzip packed it; ValueError where it cannot be unpacked."""
+    content = Path(path).read_bytes()
+    if not content.startswith(GZIP):
+        return content
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{os.fspath(path)} cannot be unpacked: {error}; fetch it anew") from error
+
+
 def read_text(path: str | os.PathLike) -> str:
     """Return the text of a file."""
-    return decode(Path(path).read_bytes(), path)
+    return decode(read_bytes(path), path)
 
 
 def read_json(path: str | os.PathLike) -> Any:
     """Return the contents of a JSON file; ValueError names the file and the place of what is not JSON."""
-    text = read_text(path)
+    return parse_json(read_bytes(path), path)
+
+
+def parse_json(content: bytes, path: str | os.PathLike) -> Any:
+    """Return what the bytes of a JSON file hold."""
+    text = decode(content, path)
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

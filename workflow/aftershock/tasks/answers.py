@@ -7,6 +7,7 @@ from typing import Any
 from aftershock.tasks.agreement import plain_words
 
 NUMBER = re.compile(r"-?\d[\d,]*\.?\d*|-?\.\d+")
+MINUS = "\u2212"  # as typesetters write it
 
 
 def parse(text: str, how: Mapping[str, Any]) -> str | None:
@@ -29,13 +30,21 @@ def forms(name: str) -> Callable[[str], str]:
 
 def as_number(text: str) -> str:
     """Return the first number of a text as Python writes it, the text itself without one."""
-    found = NUMBER.search(text.replace("$", ""))
+    found = NUMBER.search(text.replace("$", "").replace(MINUS, "-"))
     return f"{float(found[0].replace(',', '')):.12g}" if found else text.strip()
+
+
+def as_words(text: str) -> str:
+    """Return the plain words of a text; where it has none, as "A+" or "The", the text in lower case.
+
+    Else every answer without plain words would equal every other one, and stand in any text.
+    """
+    return plain_words(text) or text.strip().lower()
 
 
 FORMS: dict[str, Callable[[str], str]] = {
     "text": str.strip,
     "lower": lambda text: text.strip().lower(),
-    "words": plain_words,
+    "words": as_words,
     "number": as_number,
 }

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -12,6 +12,7 @@ from aftershock.lm.model import LanguageModel, not_finite
 from aftershock.lm.scoring import Score, score_tokens
 from aftershock.lm.texts.tokens import Pair
 from aftershock.progress import Progress
+from aftershock.prompts import shortened
 from aftershock.tables.sequences import TASK_OUTPUTS
 from aftershock.tasks.reading import Asked, ItemReader
 
@@ -76,12 +77,12 @@ def _choose(
     """Return the log-probability of every choice after its prompt."""
     prompts = read_prompts(reader.lm, state, items["prompt"])
     asked = [
-        (item, prompt, choice)
+        Choice(item, prompt, choice)
         for item, prompt, choices in zip(items["item_id"], prompts, items["choices"], strict=True)
         for choice in choices
     ]
     pairs = reader.encode_pairs([(prompt, choice) for _, prompt, choice in asked])
-    cuts = [reader.cut(pair) for pair in named(task, [item for item, _, _ in asked], pairs, reader.lm)]
+    cuts = [reader.cut(pair) for pair in checked(task, asked, pairs, reader.lm)]
     scores = score_tokens(reader.lm, [cut.pair for cut in cuts], state, progress)
     of_item: dict[str, list[tuple[Score, int]]] = defaultdict(list)
     for (item, _, _), score, cut in zip(asked, scores, cuts, strict=True):
@@ -165,9 +166,25 @@ def joined(scores: Sequence[Score]) -> Score:
     )
 
 
-def named(task: Asked, item_ids: Sequence[str], pairs: Sequence[Pair], lm: LanguageModel) -> Sequence[Pair]:
-    """Return `pairs`; ValueError names the items with a choice that is longer than the model's context."""
-    long = [item for item, pair in zip(item_ids, pairs, strict=True) if len(pair.target) > lm.context]
+class Choice(NamedTuple):
+    """A choice of an item, after its prompt as the model reads it."""
+
+    item_id: str
+    prompt: str
+    choice: str
+
+
+def checked(task: Asked, asked: Sequence[Choice], pairs: Sequence[Pair], lm: LanguageModel) -> Sequence[Pair]:
+    """Return `pairs`, the tokens of what is asked; ValueError names items whose choices have none of their
+    own, or more than the model's context has room for.
+    """
+    for one, pair in zip(asked, pairs, strict=True):
+        if not pair.target:
+            raise ValueError(
+                f"task {task.name}: choice {one.choice!r} of {one.item_id} has no tokens of its own after "
+                f"{shortened(one.prompt)!r}; begin it with a space, or leave the item out"
+            )
+    long = [one.item_id for one, pair in zip(asked, pairs, strict=True) if len(pair.target) > lm.context]
     if long:
         shown = ", ".join(list(dict.fromkeys(long))[:SHOWN])
         raise ValueError(

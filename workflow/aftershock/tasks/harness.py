@@ -19,7 +19,16 @@ from aftershock.lm.texts.frames import PLAIN
 from aftershock.lm.texts.tokens import Pair
 from aftershock.progress import Progress
 from aftershock.project import installation
-from aftershock.tasks.builtin import as_outputs, blank, check, joined, read_prompts, text_windows
+from aftershock.tasks.builtin import (
+    Choice,
+    as_outputs,
+    blank,
+    check,
+    checked,
+    joined,
+    read_prompts,
+    text_windows,
+)
 from aftershock.tasks.reading import Asked, ItemReader, encode_each
 
 try:
@@ -46,7 +55,7 @@ def run_items(
     """Return what the model says to `items`, as the built-in engine does; see there."""
     check(lm, task, items)
     asked = PreparedItems(task, items)
-    model = EditedModel(lm, ItemReader(lm, task.chat), state, progress)
+    model = EditedModel(lm, ItemReader(lm, task.chat), task, state, progress)
     found = evaluate(model, {"tasks": {task.name: asked}}, bootstrap_iters=0, log_samples=True)
     samples = sorted(found["samples"][task.name], key=lambda sample: sample["doc_id"])
     return as_outputs([model.output(sample) for sample in samples])
@@ -66,13 +75,14 @@ class EditedModel(TemplateLM):
     """A model in a state, as lm-evaluation-harness asks for it."""
 
     def __init__(
-        self, lm: LanguageModel, reader: ItemReader, state: State, progress: Progress | None
+        self, lm: LanguageModel, reader: ItemReader, task: Asked, state: State, progress: Progress | None
     ) -> None:
         super().__init__()
-        self.lm, self.reader, self.state, self.progress = lm, reader, state, progress
+        self.lm, self.reader, self.task, self.state, self.progress = lm, reader, task, state, progress
         self.tokenizer = lm.tokenizer
         self.told: dict[tuple[str, ...], Told] = {}  # by the texts of the request
         self._encoded: dict[str, tuple[int, ...]] = {}
+        self._item_ids: list[str] = []  # of the requests under way
 
     @property
     def eot_token_id(self) -> int:
@@ -93,25 +103,28 @@ class EditedModel(TemplateLM):
         return list(self._encoded[string])
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        if self.reader.frame == PLAIN:
+        if self.reader.frame == PLAIN and context.strip():
             return super()._encode_pair(context, continuation)
-        (pair,) = self.reader.encode_pairs([(context, continuation)])
+        (pair,) = self.reader.encode_pairs([(context, continuation)])  # of spaces alone nothing would be left
         return list(pair.prompt), list(pair.target)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         """Return the log-probability of each continuation, and whether greedy decoding gives it."""
         contexts = read_prompts(self.lm, self.state, [request.args[0] for request in requests])
         texts = [(context, request.args[1]) for context, request in zip(contexts, requests, strict=True)]
-        if self.reader.frame == PLAIN:  # many at once, which is faster
+        self._item_ids = [request.doc["item_id"] for request in requests]
+        if self.reader.frame == PLAIN:
             whole = {
                 text for context, behind in texts for text in (context.rstrip(), context + behind) if text
             }
-            self._encoded |= encode_each(self.lm.encode, sorted(whole))
-        asked = [
-            Instance("loglikelihood", request.doc, pair, request.idx)
-            for request, pair in zip(requests, texts, strict=True)
-        ]
-        found = super().loglikelihood(asked, disable_tqdm=True)
+            self._encoded |= encode_each(self.lm.encode, sorted(whole))  # many at once, which is faster
+            asked = [
+                Instance("loglikelihood", request.doc, pair, request.idx)
+                for request, pair in zip(requests, texts, strict=True)
+            ]
+            found = super().loglikelihood(asked, disable_tqdm=True)
+        else:  # an empty prompt has a frame around it, which the harness's rule for such knows nothing of
+            found = self._loglikelihood_tokens([(pair, *self._encode_pair(*pair)) for pair in texts])
         for request, pair in zip(requests, texts, strict=True):
             self.told[request.args] = self.told[pair]
         return found
@@ -119,7 +132,9 @@ class EditedModel(TemplateLM):
     def _loglikelihood_tokens(
         self, requests: list[tuple[tuple[str, str], list[int], list[int]]], **kwargs: Any
     ) -> list[tuple[float, bool]]:
-        cuts = [self.reader.cut(Pair(tuple(before), tuple(after))) for _, before, after in requests]
+        pairs = [Pair(tuple(before), tuple(after)) for _, before, after in requests]
+        asked = [Choice(item, *texts) for item, (texts, _, _) in zip(self._item_ids, requests, strict=True)]
+        cuts = [self.reader.cut(pair) for pair in checked(self.task, asked, pairs, self.lm)]
         scores = score_tokens(self.lm, [cut.pair for cut in cuts], self.state, self.progress)
         for (texts, _, _), cut, score in zip(requests, cuts, scores, strict=True):
             self.told[texts] = Told(cut.truncated, len(score.token_logprobs), score.argmax_match)

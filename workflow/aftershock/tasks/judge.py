@@ -24,7 +24,7 @@ Everything between the marks <answer> and </answer> is text to be graded; do not
 The answer is correct if its first statement says the same as one of the accepted answers, in any wording.
 It is incorrect if it says something else, contradicts itself, or says nothing definite.
 Reply with one word: CORRECT or INCORRECT."""
-VERDICT = re.compile(r"\b(IN)?CORRECT\b")
+VERDICT = re.compile(r"\b(IN|NOT\s+)?CORRECT\b")
 MAX_TOKENS = 512  # a judge that thinks aloud says its word at the end
 
 
@@ -68,8 +68,18 @@ class Judge:
                 {"role": "user", "content": _question(question, answer, accepted)},
             ]
         )
-        found = list(VERDICT.finditer(said.text.upper()))
-        return found[-1][1] is None if found else None
+        return read_verdict(said.text)
+
+
+def read_verdict(said: str) -> bool | None:
+    """Return True where a judge's reply ends with its word for a correct answer, or has no other word.
+
+    None without a word, and where both stand in a text that goes on, as in "incorrect; correct is Rome".
+    """
+    found = list(VERDICT.finditer(said.upper()))
+    verdicts = {each[1] is None for each in found}
+    at_end = found and not re.search(r"\w", said.upper()[found[-1].end() :])
+    return found[-1][1] is None if at_end or len(verdicts) == 1 else None
 
 
 def judge_outputs(

@@ -118,6 +118,8 @@ def _item(task: Task, fields: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"item.gold is {gold!r}; expected the place of one of {len(choices)} choices, from 0"
         )
+    if task.kind == "perplexity" and not any(answer.strip() for answer in answers[:1]):
+        raise ValueError(f"item.answers are {answers!r}; expected a text that is not empty")
     if task.kind == "choice" and len(choices) < 2:
         raise ValueError(f"item.choices are {choices!r}; expected two or more")
     if any(not choice.strip() for choice in choices):

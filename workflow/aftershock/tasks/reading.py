@@ -15,7 +15,6 @@ from aftershock.lm.model import LanguageModel
 from aftershock.lm.texts.beginning import AUTO, opening_ids
 from aftershock.lm.texts.frames import PLAIN, Frame, answer_ends, chat_frame, read_framed
 from aftershock.lm.texts.tokens import Pair, cuts_at_spaces
-from aftershock.prompts import shortened
 
 Encode = Callable[[Sequence[str]], Sequence[Sequence[int]]]
 
@@ -80,12 +79,9 @@ class ItemReader:
         return bare, before[len(bare) :] + after
 
     def encode_pairs(self, asked: Sequence[tuple[str, str]]) -> list[Pair]:
-        """Return the tokens of each (prompt, choice); ValueError names a choice without any."""
+        """Return the tokens of each (prompt, choice); a choice may have none of its own."""
         distinct = list(dict.fromkeys(asked))
         pairs = self._read_plain(distinct) if self.frame == PLAIN else self._read_framed(distinct)
-        for pair, (prompt, choice) in zip(pairs, distinct, strict=True):
-            if not pair.target:
-                raise ValueError(f"choice {choice!r} has no tokens of its own after {shortened(prompt)!r}")
         read = dict(zip(distinct, pairs, strict=True))
         return [read[pair] for pair in asked]
 

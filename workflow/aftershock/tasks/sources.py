@@ -1,7 +1,6 @@
 """The rows of a benchmark, from files of a local folder or of a data set of the Hub."""
 
 import csv
-import gzip
 import hashlib
 import io
 import json
@@ -10,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from aftershock.prompts import shortened
 from aftershock.tasks.definition import Task
-from aftershock.text_files import decode, read_cells, read_json
+from aftershock.text_files import decode, parse_json, read_bytes, read_cells
 
 PARTS = ("items", "examples")
 KINDS = (".jsonl", ".json", ".parquet", ".csv", ".tsv", ".txt")
@@ -126,19 +127,17 @@ def _files_below(folder: Path) -> list[Path]:
 def _rows_of(path: Path) -> list[dict[str, Any]]:
     """Return the rows of one file; ValueError names a row that is not one."""
     if path.suffix == ".parquet":
-        return pq.read_table(path).to_pylist()
-    if path.suffix == ".json":
-        return _checked(path, read_json(path))
-    if path.suffix == ".tsv":
-        header, *cells = read_cells(path.read_bytes(), path)
-        return [dict(zip(header, row, strict=True)) for row in cells]
-    content = path.read_bytes()
-    text = decode(gzip.decompress(content) if path.suffix == ".gz" else content, path)
-    kind = Path(path.name.removesuffix(".gz")).suffix
+        return _rows_of_parquet(path)
+    kind, content = Path(path.name.removesuffix(".gz")).suffix, read_bytes(path)
+    if kind == ".json":
+        return _checked(path, parse_json(content, path))
+    if kind == ".tsv":
+        return _named_cells(path, read_cells(content, path))
+    text = decode(content, path)
     if kind == ".txt":
         return [{"text": text}]
     if kind == ".csv":
-        return list(csv.DictReader(io.StringIO(text, newline="")))
+        return _named_cells(path, list(csv.reader(io.StringIO(text, newline=""))))
     if kind != ".jsonl":
         raise ValueError(f"{path}: rows come from {', '.join(KINDS)}")
     rows = []
@@ -151,10 +150,32 @@ def _rows_of(path: Path) -> list[dict[str, Any]]:
     return _checked(path, rows)
 
 
+def _rows_of_parquet(path: Path) -> list[dict[str, Any]]:
+    try:
+        return pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ValueError(f"{path} cannot be read: {error}; fetch it anew") from error
+
+
+def _named_cells(path: Path, rows: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+    """Return the rows of a sheet below its header; ValueError names one with more or fewer cells."""
+    header, *cells = [row for row in rows if row] or [[]]
+    for number, row in enumerate(cells, start=1):
+        if len(row) != len(header):
+            raise ValueError(
+                f"{path}: row {number} below the header has {len(row)} cells, and the header {len(header)}"
+            )
+    return [dict(zip(header, row, strict=True)) for row in cells]
+
+
 def _checked(path: Path, rows: Any) -> list[dict[str, Any]]:
     """Return rows that are objects, of which a JSON file may hold the list under `data` or `examples`."""
     if isinstance(rows, dict):
         rows = rows.get("data", rows.get("examples"))
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+    if not isinstance(rows, list):
         raise ValueError(f"{path}: expected a list of JSON objects, one for each row")
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            found = shortened(json.dumps(row, ensure_ascii=False))
+            raise ValueError(f"{path}: row {number} is {found}; expected a JSON object for each row")
     return rows

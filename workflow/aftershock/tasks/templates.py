@@ -1,7 +1,7 @@
 """Templates and expressions over the fields of a row, as tasks' files have them.
 
 They are Jinja's, in its sandbox: fields are data, whatever braces they hold. A field that a row lacks is an
-error, not an empty text.
+error, not an empty text, and so is one that is null.
 """
 
 import re
@@ -42,12 +42,24 @@ def texts(given: str | Sequence[str], fields: Mapping[str, Any]) -> list[str]:
     value = evaluate(given, fields)
     if isinstance(value, str) or not hasattr(value, "__iter__"):
         raise ValueError(f"expression {given!r}: found {value!r}; expected a list of texts")
-    return [str(text) for text in value]
+    return [str(_present(text)) for text in value]
+
+
+def _present(value: Any) -> Any:
+    """Return a value that is written into a text; ValueError where there is none, rather than "None"."""
+    if value is None:
+        raise ValueError("a field that is part of the text is null")
+    return value
 
 
 def _spaced(values: Sequence[str], before: str = " ") -> list[str]:
     """Return each text with a space before it, as the continuation of a prompt."""
-    return [f"{before}{value}" for value in values]
+    return [f"{before}{_present(value)}" for value in values]
+
+
+def _marked(values: Sequence[Any], marks: Sequence[Any]) -> list[Any]:
+    """Return those of several values whose mark in another list is true."""
+    return [value for value, mark in zip(values, marks, strict=True) if mark]
 
 
 def _sub(text: str, pattern: str, replacement: str = "") -> str:
@@ -71,9 +83,9 @@ def _options(text: str) -> list[str]:
 @cache
 def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
+        undefined=StrictUndefined, finalize=_present, keep_trailing_newline=True, autoescape=False
     )
-    environment.filters |= {"spaced": _spaced, "sub": _sub, "part": _part}
+    environment.filters |= {"spaced": _spaced, "marked": _marked, "sub": _sub, "part": _part}
     environment.globals.update(letters=LETTERS, options=_options)
     return environment
 

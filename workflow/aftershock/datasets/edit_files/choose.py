@@ -67,7 +67,7 @@ def choose(
     """
     avoided, made, listed = set(map(_key, in_cases)), Repeats(), []
     left = wanted
-    for edit_id, row in _in_turn(rows, cycle):
+    for edit_id, row in _in_turn(rows, cycle, avoided):
         if not left:
             break
         kept, reason = _judge(row, made, repeats == "keep", avoided)
@@ -92,14 +92,18 @@ def _judge(row: Row, made: Repeats, keep: bool, avoided: Collection[str]) -> tup
     return True, UNCHANGED if _key(row.edit.target_new) in true else None
 
 
-def _in_turn(rows: Iterable[Row], cycle: bool) -> Iterator[tuple[int, Row]]:
-    """Rows with their numbers; with `cycle` those that are edits again and again, if there are any."""
+def _in_turn(rows: Iterable[Row], cycle: bool, avoided: Collection[str]) -> Iterator[tuple[int, Row]]:
+    """Rows with their numbers; with `cycle` those that can be made again and again, if there are any."""
     if not cycle:
         yield from enumerate(rows)
         return
     known = list(rows)
     yield from enumerate(known)
-    edits = [(number, row) for number, row in enumerate(known) if row.edit]
+    edits = [
+        (number, row)
+        for number, row in enumerate(known)
+        if row.edit and _key(row.edit.subject) not in avoided
+    ]
     for again in count(1) if edits else ():
         yield from ((again * len(known) + number, row) for number, row in edits)
 

@@ -84,13 +84,14 @@ def mquake(row: Row, options: Options) -> Iterator[SourceEdit]:
     if not isinstance(rewrites, list) or not rewrites:
         raise ValueError(f": requested_rewrite is {told(rewrites)}, not a list of edits")
     for number, rewrite in enumerate(rewrites):
-        inside = {"requested_rewrite": rewrite}
+        name = f"requested_rewrite[{number}]"
+        inside = {name: rewrite}
         yield SourceEdit(
             source_id=f"{_name(row)}.{number}",
-            prompt=_template(inside, "requested_rewrite.prompt"),
-            subject=text(inside, "requested_rewrite.subject").strip(),
-            target_new=label(inside, "requested_rewrite.target_new").strip(),
-            target_true=label(inside, "requested_rewrite.target_true").strip(),
+            prompt=_template(inside, f"{name}.prompt"),
+            subject=text(inside, f"{name}.subject").strip(),
+            target_new=label(inside, f"{name}.target_new").strip(),
+            target_true=label(inside, f"{name}.target_true").strip(),
             relation=_optional(rewrite, "relation_id") or None,
             paraphrases=tuple(filter(None, [_optional(rewrite, "question")])),
         )
@@ -139,6 +140,8 @@ def format_of(row: Any) -> str | None:
         return "conflict_edit"
     if isinstance(row, dict) and isinstance(row.get("locality"), dict):
         return "knowedit"
+    if {"update", "ans"} <= keys:
+        return "wikibigedit"
     return "flat" if {"prompt", "subject", "target_new"} <= keys else None
 
 

@@ -1,6 +1,7 @@
 """Whole files of edits: their rows as edits, and what is wrong with those that cannot be read."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any, NamedTuple
 from aftershock.datasets.edit_files.formats import FORMATS, format_of
 from aftershock.datasets.edit_files.record import SourceEdit
 from aftershock.datasets.released import PROMPT_FILES, read_prompts
-from aftershock.text_files import read_json, read_text
+from aftershock.text_files import read_text
 
-LINES = ".jsonl"
+LINES = ".jsonl"  # whose lines are rows, each by itself, though the first one may be broken
 ROWS = ("data", "rows", "edits")  # keys below which a file may have its list
 
 
@@ -72,19 +73,34 @@ class _Broken(NamedTuple):
 
 
 def _records(path: Path) -> Iterator[Any]:
-    if path.suffix == LINES:
-        for line in filter(str.strip, read_text(path).split("\n")):
-            try:
-                yield json.loads(line)
-            except ValueError as error:
-                yield _Broken(f" is not JSON: {error}")
+    """Yield the records of a file: of one list, or a line for each, whatever the file is called."""
+    text = read_text(path)
+    lines = [line for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
+    try:
+        data = json.loads(text) if lines else []
+    except (ValueError, RecursionError) as error:
+        if not (LINES in path.suffixes or _is_json(lines[0])):
+            raise ValueError(f"{path} is not JSON: {error}") from error
+        yield from map(_record, lines)
         return
-    data = read_json(path)
     if isinstance(data, dict):
-        data = next((data[key] for key in ROWS if isinstance(data.get(key), list)), data)
+        own = [data] if LINES in path.suffixes else None
+        data = next((data[key] for key in ROWS if isinstance(data.get(key), list)), own)
     if not isinstance(data, list):
-        raise ValueError(f"{path} holds no list of rows")
+        raise ValueError(f"{path} holds no list of rows; expected one, or a row in each line")
     yield from data
+
+
+def _record(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        return _Broken(f" is not JSON: {error}")
+
+
+def _is_json(line: str) -> bool:
+    """True if a line is a whole object, so that the file has one in each."""
+    return isinstance(_record(line), dict)
 
 
 def _named(edit: SourceEdit, number: int) -> SourceEdit:

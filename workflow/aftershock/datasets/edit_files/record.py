@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from aftershock.matching import normal
 from aftershock.prompts import SLOT
 
 
@@ -33,5 +34,6 @@ def with_slot(prompt: str, subject: str) -> str:
     places = list(re.finditer(rf"(?<!\w){re.escape(subject)}(?!\w)", prompt))
     start = places[-1].start() if places else prompt.rfind(subject)
     if start < 0:
-        raise ValueError(f": the subject {subject!r} does not occur in the prompt {prompt!r}")
+        alike = " but for its case or its Unicode form" if normal(subject) in normal(prompt) else ""
+        raise ValueError(f": the subject {subject!r} does not occur in the prompt {prompt!r}{alike}")
     return prompt[:start] + SLOT + prompt[start + len(subject) :]

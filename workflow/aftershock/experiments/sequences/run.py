@@ -117,16 +117,16 @@ def run_sequence(
         state, memory = made.state, made.memory
         made, rows = watch.look(turn, asked, made)
         writer.add(turn, made.delta, rows)
-        if made.broken:
-            ahead = [turn] if turn.is_fresh and turn.checkpoint else turns[turn.number - 1 :]
-            told = f"{made.reason} (edit {turn.positions[-1]} of the sequence)"
-            writer.leave_out({t.checkpoint: told for t in ahead if t.checkpoint})
-        if turn.checkpoint or made.broken or writer.is_full:
-            writer.close_chunk(state, editor.scored(state), memory)
+        alone = turn.is_fresh and turn.checkpoint is not None  # a model of its own
+        last = turn is turns[-1] or made.broken and not alone
+        lost = [] if not made.broken else [turn] if alone else turns[turn.number - 1 :]
+        told = f"{made.reason} (edit {turn.positions[-1]} of the sequence)"
+        absent = {t.checkpoint: told for t in lost if t.checkpoint}
+        if turn.checkpoint or last or writer.is_full:
+            writer.close_chunk(state, editor.scored(state), memory, absent, last)
         progress.step(1)
-        if made.broken and not (turn.is_fresh and turn.checkpoint):
+        if last:
             break
-    writer.finish()
 
 
 @dataclass(frozen=True)

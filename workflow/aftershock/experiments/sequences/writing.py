@@ -62,27 +62,32 @@ class LogWriter:
         """Return True if the turns since the last chunk should not wait for a checkpoint."""
         return self._collected.bytes > CHUNK_BYTES
 
-    def close_chunk(self, state: State, scored: State, memory: Memory | None) -> None:
-        """Write the turns since the last chunk, whose end is `state` with `memory`."""
+    def close_chunk(
+        self,
+        state: State,
+        scored: State,
+        memory: Memory | None,
+        absent: Mapping[int, str] | None = None,
+        last: bool = False,
+    ) -> None:
+        """Write the turns since the last chunk, whose end is `state` with `memory`.
+
+        absent: checkpoints that are not reached because of them, and why. last: no turn will follow. Both are
+        noted with the chunk, all at once: a sequence that is killed after it must not go on behind its end.
+        """
         turns = self._collected.turns
         path = self.folder / f"{turns[0].number:05d}-{turns[-1].number:05d}.safetensors"
         self._collected.write(path, state, scored, memory)
         numbers, ends = [t.number for t in turns], [t.positions[-1] for t in turns]
         entry = Entry(path.name, sha256_of(path), numbers, ends, turns[0].is_fresh, self._collected.whole)
-        self._update(chunks=[*self.manifest.chunks, entry])
-        self._collected = Collected()
-
-    def leave_out(self, absent: Mapping[int, str]) -> None:
-        """Note checkpoints that are not reached, and why."""
-        self._update(absent={**self.manifest.absent, **absent})
-
-    def finish(self) -> None:
-        """Note that no turn will follow."""
-        self._update(finished=True)
-
-    def _update(self, **changes: Any) -> None:
-        self.manifest = replace(self.manifest, **changes)
+        self.manifest = replace(
+            self.manifest,
+            chunks=[*self.manifest.chunks, entry],
+            absent={**self.manifest.absent, **(absent or {})},
+            finished=last,
+        )
         self.manifest.write(self.folder)
+        self._collected = Collected()
 
 
 @contextmanager
@@ -102,7 +107,16 @@ def writing(folder: Path, identity: Mapping[str, Any], made_with: Mapping[str, A
             absent = {at: reason for at, reason in manifest.absent.items() if at <= last}
             manifest = replace(manifest, chunks=manifest.chunks[:n], absent=absent, finished=False)
         manifest.write(folder)
+        _tidy(folder, manifest)
         yield LogWriter(folder, manifest)
+
+
+def _tidy(folder: Path, manifest: Manifest) -> None:
+    """Delete what a process that was killed has left in `folder`: files that no manifest lists."""
+    own = {MANIFEST, LOCK, *(entry.file for entry in manifest.chunks)}
+    for path in folder.iterdir():
+        if path.name not in own and path.is_file():
+            path.unlink()
 
 
 def _found(folder: Path, identity: Mapping[str, Any]) -> Manifest | None:

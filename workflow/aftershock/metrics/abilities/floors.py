@@ -15,7 +15,7 @@ from aftershock.metrics.abilities.many_items import base_of
 from aftershock.metrics.abilities.settings import PERPLEXITY, TaskInfo
 from aftershock.metrics.intervals import wilson
 
-EXACT = ("acc", "exact_match", "contains")
+EXACT = ("acc", "exact_match", "exact_match_of_parsed", "contains")
 """Metrics that always giving the commonest answer scores its share on."""
 
 WEIGHTED_F1 = ("weighted_f1", "weighted_f1_of_words")
@@ -45,7 +45,7 @@ def floor_of(task: TaskInfo, metric: str, items: pd.DataFrame, level: float) -> 
         chance = 0.5 if base == "auc" else 1 / max(1, classes.nunique())
         return Floor(chance, np.nan, chance)
     choices = items["n_choices"].to_numpy(float)
-    guess = float((1 / choices[choices > 0]).mean()) if (choices > 0).any() else 0.0
+    guess = _guess(base, choices[choices > 0])
     chance = task.chance if task.chance is not None and metric == task.headline else guess
     if base not in (*EXACT, *WEIGHTED_F1) or classes.empty:
         return Floor(chance, np.nan, chance)
@@ -53,3 +53,13 @@ def floor_of(task: TaskInfo, metric: str, items: pd.DataFrame, level: float) -> 
     majority = 2 * share**2 / (1 + share) if base in WEIGHTED_F1 else share
     noted = classes.nunique() == 2 or wilson(share, len(classes), level)[0] > chance
     return Floor(chance, majority, max(majority, chance) if noted else chance)
+
+
+def _guess(base: str, choices: np.ndarray) -> float:
+    """Return the mean score of a guess among so many choices of each item; 0 where there are none."""
+    if not len(choices):
+        return 0.0
+    if base == "mrr":  # of all places alike
+        return float(np.mean([np.mean(1 / np.arange(1, n + 1)) for n in choices]))
+    places = 2 if base == "recall_at_2" else 1
+    return float(np.minimum(1, places / choices).mean())

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 
 Weighted: TypeAlias = np.ndarray
+LARGEST = 700.0
+"""Surprise per token, in nats, beyond which a perplexity is no number that a computer has."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,11 @@ def divided(over: Weighted, under: Weighted) -> Weighted:
 
 
 def mean_of_parsed(many: Noted, weights: Weighted) -> Weighted:
-    """Return the mean over the items whose answer could be read."""
-    return divided(weights @ np.where(many.parsed, many.value, 0.0), weights @ many.parsed.astype(float))
+    """Return the mean over the items whose answer could be read; 0 where none could, as of a model that
+    says nothing any more.
+    """
+    right = weights @ np.where(many.parsed, many.value, 0.0)
+    return np.nan_to_num(divided(right, weights @ many.parsed.astype(float)))
 
 
 def mean_of_classes(many: Noted, weights: Weighted) -> Weighted:
@@ -103,8 +108,8 @@ def per_found(many: Noted, weights: Weighted) -> Weighted:
 
 
 def perplexity(many: Noted, weights: Weighted) -> Weighted:
-    """Return the perplexity of all texts together."""
-    return np.exp(per_found(many, weights))
+    """Return the perplexity of all texts together, at most e to the power of LARGEST."""
+    return np.exp(np.minimum(per_found(many, weights), LARGEST))
 
 
 def _columns(code: np.ndarray) -> np.ndarray:

@@ -1,14 +1,20 @@
 """Scores of one item whose output is a text, or of a text that is read whole."""
 
 import math
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from aftershock.tasks.agreement import f1
 from aftershock.tasks.answers import forms, parse
 from aftershock.tasks.instructions import followed
 from aftershock.tasks.metrics.outcome import Outcome, Score
+
+UNSPACED = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+"""Letters of scripts in which no space ends a word: Thai, Lao, Burmese, Khmer, Chinese, Japanese, Korean."""
 
 
 def score_text(
@@ -30,26 +36,44 @@ def best(found: str, outcome: Outcome, how: Mapping[str, Any], agreement: Callab
 
 
 def contains(outcome: Outcome, how: Mapping[str, Any]) -> Score:
-    """Score 1 where an answer stands anywhere in the text, parsed or not."""
+    """Score 1 where an answer stands anywhere in the text, parsed or not; as its words with `form: words`."""
     form = forms(how["form"])
-    text = form(outcome.text)
-    value = any(form(answer) in text for answer in outcome.answers)
+    text, stands = form(outcome.text), _words_in if how["form"] == "words" else _in
+    value = any(stands(form(answer), text) for answer in outcome.answers)
     found = parse(outcome.text, how)
     return Score(float(value), found is not None, found or "", outcome.answers[0] if outcome.answers else "")
+
+
+def _in(answer: str, text: str) -> bool:
+    return answer in text
+
+
+def _words_in(answer: str, text: str) -> bool:
+    """True if an answer stands in a text from the beginning of a word to the end of one."""
+    before = "" if UNSPACED.match(answer[:1]) else r"(?<!\w)"
+    after = "" if UNSPACED.match(answer[-1:]) else r"(?!\w)"
+    return re.search(before + re.escape(answer) + after, text) is not None
 
 
 def entities(outcome: Outcome, how: Mapping[str, Any]) -> Score:
     """Score the entities of a list "KIND: name; KIND: name" as a whole: kind and name have to be right."""
     text = parse(outcome.text, how)
     form = forms(how["form"])
-    parts = [] if text is None else text.split(";")
-    found = Counter(form(part) for part in parts if ":" in part)
-    wanted = Counter(form(answer) for answer in outcome.answers)
+    found = Counter(_entities((text or "").split(";"), form))
+    wanted = Counter(_entities(outcome.answers, form))
     hits = (found & wanted).total()
-    parsed = bool(found) or form(text or "") == form("none")
+    parsed = bool(found) or form((text or "").rstrip(".")) == form("none")
     value = f1(hits, found.total(), wanted.total())
     gold = "; ".join(outcome.answers) or "none"
     return Score(value, parsed, text or "", gold, hits, found.total(), wanted.total())
+
+
+def _entities(parts: Iterable[str], form: Callable[[str], str]) -> Iterator[tuple[str, str]]:
+    """Yield kind and name of each entity that has both."""
+    for part in parts:
+        kind, _, name = part.partition(":")
+        if kind.strip() and name.strip():
+            yield form(kind), form(" ".join(name.split()))
 
 
 def instructions(outcome: Outcome, how: Mapping[str, Any]) -> Score:

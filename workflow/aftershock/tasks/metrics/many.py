@@ -7,13 +7,18 @@ import pandas as pd
 
 from aftershock.tasks.agreement import f1
 
+LARGEST = 700.0
+"""Surprise per token, in nats, beyond which a perplexity is no number that a computer has."""
+
 
 def mean(scores: pd.DataFrame) -> float:
     return float(scores["value"].mean())
 
 
 def mean_of_parsed(scores: pd.DataFrame) -> float:
-    return float(scores.loc[scores["parsed"], "value"].mean())
+    """Return the mean over the answers that could be read, 0 where there are none of some items."""
+    parsed = scores.loc[scores["parsed"], "value"]
+    return 0.0 if parsed.empty and len(scores) else float(parsed.mean())
 
 
 def mean_of_classes(scores: pd.DataFrame) -> float:
@@ -52,4 +57,5 @@ def per_found(scores: pd.DataFrame) -> float:
 
 
 def perplexity(scores: pd.DataFrame) -> float:
-    return float(np.exp(per_found(scores)))
+    """Return the perplexity of all texts together, at most e to the power of LARGEST."""
+    return float(np.exp(np.minimum(per_found(scores), LARGEST)))

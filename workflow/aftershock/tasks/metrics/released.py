@@ -1,4 +1,8 @@
-"""Scores of generated texts as the code of published studies computes them."""
+"""Scores of generated texts as the code of published studies computes them.
+
+Study B's code keeps the end-of-document token as text, so that an output which the model ends at once is not
+empty, and the last word of one that it ends is not that word.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,26 +11,34 @@ from typing import Any
 from aftershock.tasks.agreement import plain_words, rouge_sets
 from aftershock.tasks.metrics.outcome import Outcome, Score
 
+END = "<|endoftext|>"
+
+
+def _said(outcome: Outcome) -> str:
+    """Return an output with the end-of-document token of one that the model ended."""
+    return outcome.text + (END if outcome.finished else "")
+
 
 def entities_released(outcome: Outcome, how: Mapping[str, Any]) -> Score:
-    """Score substrings: entities of one kind that stand anywhere in the text.
+    """Score substrings: entities of one kind that stand anywhere in the text, up to another "Entity:" in it.
 
     Without any, an empty output counts as one found of one; a text counts as one missed among Miscellaneous,
     and not at all among the other kinds, of which the code compares the entities with themselves.
     """
-    text, entities = outcome.text, outcome.answers
+    text, entities = _said(outcome).split("Entity:")[0], outcome.answers
     hits, wanted = sum(entity in text for entity in entities), len(entities)
     if not entities and not text:
         hits, wanted = 1, 1
     elif not entities and outcome.group == "Miscellaneous":
         wanted = 1
     value = hits / wanted if wanted else math.nan
-    return Score(value, bool(text.strip()), text.strip(), "; ".join(entities), hits, math.nan, wanted)
+    said = outcome.text.strip()
+    return Score(value, bool(said), said, "; ".join(entities), hits, math.nan, wanted)
 
 
 def rouge_released(outcome: Outcome, how: Mapping[str, Any]) -> Score:
-    """Score a summary as Study B does; the text that ends by itself has an end-of-document token there."""
-    text = outcome.text.split("DR:")[-1] + ("<|endoftext|>" if outcome.finished else "")
+    """Score a summary as Study B does."""
+    text = _said(outcome).split("DR:")[-1]
     return Score(rouge_sets(text, outcome.answers[0]), bool(text.strip()), outcome.text, outcome.answers[0])
 
 
@@ -39,7 +51,7 @@ def spans_released(outcomes: Sequence[Outcome], how: Mapping[str, Any]) -> list[
     """
     scores, flag = [], False
     for outcome in outcomes:
-        text = (outcome.prompt + outcome.text).split("Answer:")[-1].replace("\n", " ")
+        text = (outcome.prompt + _said(outcome)).split("Answer:")[-1].replace("\n", " ")
         words = plain_words(text).split(" ")
         wanted = {plain_words(answer) for answer in outcome.answers}
         count, flag = _count_spans(words, wanted, flag)
