@@ -54,6 +54,14 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Search once what a file leaves, such as models and tables that others use, and never again."""
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()
+
+
 def group_of(file: str) -> str:
     """The group of a file of tests, by default its own."""
     return GROUP_OF.get(Path(file).stem, Path(file).stem)
