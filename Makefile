@@ -40,7 +40,7 @@ test: environment
 	$(VENV)/bin/python -m pytest -n $(CORES) $(PYTEST_ARGS)
 
 test-thorough: environment
-	$(VENV)/bin/python -m pytest -n $(CORES) -m "not slow and not slurm and not cluster and not real" $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -n $(CORES) -m "not lint and not slow and not slurm and not cluster and not real" $(PYTEST_ARGS)
 
 slurm-test: environment
 	$(VENV)/bin/python -m pytest -m "cluster or slurm" $(PYTEST_ARGS) tests/slurm
@@ -79,7 +79,7 @@ lint: environment
 	$(TRACKED) $(WITHOUT_RECORDS) | xargs -0 $(VENV)/bin/trailing-whitespace-fixer
 	$(TRACKED) '*.yaml' '*.yml' '*.cff' | xargs -0 $(VENV)/bin/yamllint --strict
 	$(VENV)/bin/mypy
-	$(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/test_docs.py tests/test_dead_code.py
+	$(VENV)/bin/python -m pytest -q -p no:cacheprovider -m lint tests/test_docs.py tests/test_dead_code.py
 
 ifdef AFTERSHOCK_IMAGE # in a container of containers/, whose environment stays as it is
 VENV := $(AFTERSHOCK_IMAGE)/.venv
@@ -97,6 +97,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	    echo "Name another one: make PYTHON=python3.11 ..." >&2; exit 1; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) pip
-	$(PIP) --group dev
+	$(PIP) --no-compile --group dev
+	@$(VENV)/bin/python -m compileall -qq -j 0 $(VENV)/lib || true # on all cores; templates are no programs
 	test ! -d workflow || $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@

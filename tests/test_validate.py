@@ -228,6 +228,7 @@ def test_prompts_are_held_against_the_cases(tmp_path):
 
 
 # --- the published files ------------------------------------------------------------------------------------
+@pytest.mark.thorough
 @needs_released
 def test_findings_in_the_published_files():
     table = found_in(RELEASED)
