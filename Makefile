@@ -21,7 +21,7 @@ PYTHON ?= python3
 VENV := .venv
 CORES ?= 2
 
-PIP = $(VENV)/bin/python -m pip install $(PIP_ARGS) -c constraints.txt
+PIP = $(VENV)/bin/python -m pip install --no-compile $(PIP_ARGS) -c constraints.txt
 AFTERSHOCK = @PYTHONPATH=workflow $(VENV)/bin/python -m aftershock
 PLACE = $(if $(PROFILE),--profile $(PROFILE),--cores $(CORES))
 
@@ -97,7 +97,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	    echo "Name another one: make PYTHON=python3.11 ..." >&2; exit 1; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) pip
-	$(PIP) --no-compile --group dev
+	$(PIP) --group dev
 	@$(VENV)/bin/python -m compileall -qq -j 0 $(VENV)/lib || true # on all cores; templates are no programs
 	test ! -d workflow || $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
