@@ -21,7 +21,7 @@ PYTHON ?= python3
 VENV := .venv
 CORES ?= 2
 
-PIP = $(VENV)/bin/python -m pip install $(PIP_ARGS) -c constraints.txt
+PIP = $(VENV)/bin/python -m pip install --no-compile $(PIP_ARGS) -c constraints.txt
 AFTERSHOCK = @PYTHONPATH=workflow $(VENV)/bin/python -m aftershock
 PLACE = $(if $(PROFILE),--profile $(PROFILE),--cores $(CORES))
 
@@ -40,7 +40,7 @@ test: environment
 	$(VENV)/bin/python -m pytest -n $(CORES) $(PYTEST_ARGS)
 
 test-thorough: environment
-	$(VENV)/bin/python -m pytest -n $(CORES) -m "not slow and not slurm and not cluster and not real" $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -n $(CORES) -m "not lint and not slow and not slurm and not cluster and not real" $(PYTEST_ARGS)
 
 slurm-test: environment
 	$(VENV)/bin/python -m pytest -m "cluster or slurm" $(PYTEST_ARGS) tests/slurm
@@ -79,7 +79,7 @@ lint: environment
 	$(TRACKED) $(WITHOUT_RECORDS) | xargs -0 $(VENV)/bin/trailing-whitespace-fixer
 	$(TRACKED) '*.yaml' '*.yml' '*.cff' | xargs -0 $(VENV)/bin/yamllint --strict
 	$(VENV)/bin/mypy
-	$(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/test_docs.py tests/test_dead_code.py
+	$(VENV)/bin/python -m pytest -q -p no:cacheprovider -m lint tests/test_docs.py tests/test_dead_code.py
 
 ifdef AFTERSHOCK_IMAGE # in a container of containers/, whose environment stays as it is
 VENV := $(AFTERSHOCK_IMAGE)/.venv
@@ -98,5 +98,6 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) pip
 	$(PIP) --group dev
+	@$(VENV)/bin/python -m compileall -qq -j 0 $(VENV)/lib || true # on all cores; templates are no programs
 	test ! -d workflow || $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -81,9 +81,8 @@ def passages(file: Path) -> Iterator[Passage]:
         )
 
 
-@cache
 def _tree(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(encoding="utf-8"))
+    return ast.parse(file.read_text(encoding="utf-8"))  # not kept: all of them are millions of objects
 
 
 @cache
@@ -95,19 +94,28 @@ def _strings_and_comments(file: Path) -> list[tuple[int, re.Match[str]]]:
 
 
 def _of_program(file: Path) -> Iterator[Passage]:
-    for node in _docstrings(_tree(file)):
-        yield Passage(file, node.lineno, node.value)
+    for line, text in _docstrings(file):
+        yield Passage(file, line, text)
     for line, match in _strings_and_comments(file):
         if match[0].startswith("#"):
             yield Passage(file, line, match[0])
 
 
-def _docstrings(tree: ast.AST) -> Iterator[ast.Constant]:
-    """String constants that stand alone: docstrings of modules, functions and classes, and of attributes."""
-    for node in ast.walk(tree):
-        found = node.value if isinstance(node, ast.Expr) else None
-        if isinstance(found, ast.Constant) and isinstance(found.value, str):
-            yield found
+@cache
+def _docstrings(file: Path) -> list[tuple[int, str]]:
+    """String constants that stand alone, each with its line: docstrings, and what is said of attributes."""
+    waiting: list[ast.AST] = list(reversed(_tree(file).body))
+    found = []
+    while waiting:
+        statement = waiting.pop()
+        if isinstance(statement, ast.Expr):
+            value = statement.value
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                found.append((value.lineno, value.value))
+        else:
+            parts = ("finalbody", "orelse", "cases", "handlers", "body")
+            waiting += [inner for part in parts for inner in reversed(getattr(statement, part, ()))]
+    return found
 
 
 def links(passage: Passage) -> list[str]:
@@ -330,7 +338,7 @@ def _code_text() -> str:
 @cache
 def _code(file: Path) -> str:
     """A program without comments and docstrings."""
-    alone = {node.lineno for node in _docstrings(_tree(file))}
+    alone = {line for line, _ in _docstrings(file)}
     text = file.read_text(encoding="utf-8")
     kept, end = [], 0
     for line, match in _strings_and_comments(file):

@@ -38,8 +38,9 @@ GROUPS = {
 """Files that use what is made once: simulated runs and sequences, a model that knows facts, a plan."""
 GROUP_OF = {file: group for group, files in GROUPS.items() for file in files}
 LONGEST = (
-    *("simulated", "contract", "test_runs", "planned", "test_verify", "sequences", "slice"),
-    *("test_benchmarks", "test_patches", "test_paraphrases_runs"),
+    *("simulated", "test_verify", "planned", "contract", "test_runs", "sequences", "test_sequences"),
+    *("test_paraphrases_runs", "test_task_rules", "test_sequence_rules", "test_offline", "test_preflight"),
+    *("test_forking", "test_patches", "test_shared_training", "slice"),
 )
 """Groups that start first, so that at the end no process waits long for another."""
 
@@ -52,6 +53,14 @@ def pytest_collection_finish() -> None:
     """Search only what tests make for garbage."""
     gc.freeze()
     gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Search once what a file leaves, such as models and tables that others use, and never again."""
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()
 
 
 def group_of(file: str) -> str:

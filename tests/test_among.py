@@ -21,6 +21,7 @@ from aftershock.tables.sequences import AMONG_OBSERVATIONS, AMONG_TELEMETRY
 from editing import families_of, make
 from sequenced import Faulty, edits, plan, run
 from test_shard_invariance import dataset
+from tiers import some
 from tiny import tiny
 
 NUMBERS = (0, 2, 3)
@@ -71,7 +72,9 @@ def asked(editor, place, n, first, second, around):
     return found
 
 
-@pytest.mark.parametrize(("method", "changes", "place"), TRIED)
+@pytest.mark.parametrize(
+    ("method", "changes", "place"), some(TRIED, [*TRIED[:3], ("grace", {"steps": 3}, BETWEEN)])
+)
 def test_states_are_those_of_one_edit_after_another(method, changes, place, tmp_path):
     editor = editor_of(method, changes)
     _, probes, case_edits, prompts = tables()

@@ -177,6 +177,7 @@ def test_scores_are_read_as_they_are_written(tmp_path):
     )
 
 
+@pytest.mark.thorough
 def test_the_benchmark_runs_to_its_end(capsys):
     certainty.main(["--cases", "12", "--datasets", "round_easy"])
     assert "5 runs" in capsys.readouterr().out

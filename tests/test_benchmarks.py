@@ -190,6 +190,7 @@ def test_sequences_of_edits_and_both_forms_of_alphaedit_are_measured(capsys, met
     assert "stub 3x16" in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_a_gpu_check_goes_on_after_a_failure_and_stops_in_time(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(gpu_check, "SMALL", ("stub-llama",))
     monkeypatch.setattr(gpu_check, "QUICK", {"stub": 2})

@@ -1,9 +1,11 @@
 """Files and targets that continuous integration relies on."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,69 @@ def test_a_missing_program_fails_there_and_only_there(tmp_path: Path, ci: str, o
 def test_the_script_can_be_run() -> None:
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     subprocess.run(["bash", "-n", str(ROOT / ".ci" / "run")], check=True)
+
+
+MAKE = """#!/bin/sh
+echo "make $*"
+echo "$*" >> called
+case "$*" in
+*"$FAILS"*) exit 1 ;;
+test) sleep .3; echo "== 7 passed in 1 s ==" ;;
+slurm-test*) echo "== 1 passed in 2 s ==" ;;
+demo) grep -c '^demo$' called | grep -q 2 && echo "Nothing to be done" ;;
+esac
+exit 0
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess]:
+    """Run the script with a make that computes nothing and fails where its arguments hold a text."""
+    (tmp_path / ".ci").mkdir()
+    (tmp_path / ".ci" / "apt.txt").write_text("# none\n")
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci")
+    (tmp_path / "make").write_text(MAKE)
+    (tmp_path / "make").chmod(0o755)
+
+    def run(fails: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [tmp_path / ".ci" / "run"],
+            env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "FAILS": fails},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def test_all_steps_are_run_and_timed(script: Callable[[str], subprocess.CompletedProcess]) -> None:
+    ran = script("no step")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    *_, cluster, tests = ran.stdout.splitlines()
+    assert (cluster, tests) == ("== 1 passed in 2 s ==", "== 7 passed in 1 s ==")
+    for step in ("environment", "lint", "documentation", "tests", "cluster", "real model", "demo"):
+        assert re.search(rf"^ +\d+ s  {step}", ran.stdout, re.MULTILINE), step
+    assert "a real model was edited" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("fails", "step", "next_step"),
+    [
+        ("-m cluster", "cluster", "demo"),
+        ("-m real", "real model", "tests"),
+        ("lint", "lint", "documentation"),
+        ("demo", "demo", "passed"),
+    ],
+)
+def test_a_step_that_fails_is_named_and_the_last(
+    script: Callable[[str], subprocess.CompletedProcess], fails: str, step: str, next_step: str
+) -> None:
+    ran = script(fails)
+    assert ran.returncode == 1
+    assert ran.stderr == f"CI failed: {step}\n"
+    assert not re.search(rf"^=== {next_step} ", ran.stdout, re.MULTILINE)
+    assert "make slurm-test PYTEST_ARGS=-m cluster\n" in ran.stdout  # printed, whatever else failed
 
 
 @pytest.mark.program("make")

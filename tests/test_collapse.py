@@ -102,6 +102,7 @@ def test_tasks_together_are_a_mean_whose_error_shrinks():
     assert mean["retained_high"] - mean["retained"] == pytest.approx(0.2 / 2**0.5)
 
 
+@pytest.mark.thorough  # tables of the page hold them too
 def test_simulated_methods_are_what_they_were_made_to_be():
     methods = {name: MANY[name] for name in list(MANY)[:6]}
     made = sequenced(methods, items=sequence_pages.ITEMS, stops={"method 05": 60})

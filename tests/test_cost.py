@@ -24,7 +24,7 @@ from benchmarks.measure import Clock
 from benchmarks.tasks import EDITS, no_early_stop, observed, task
 from configured import study
 from editing import SETTINGS, built
-from tiers import of_methods, some
+from tiers import some
 
 SIZE = models.SIZES["tiny"]
 CONFIG, MODELS = study()
@@ -79,7 +79,10 @@ OF_EACH_KIND = {method_of(case[0]).method.cost: case for case in ALONE}
 
 @pytest.mark.parametrize(
     ("method", "cases", "factor"),
-    [*some(ALONE, OF_EACH_KIND.values()), *of_methods((method, 6, 1.5) for method in ESTIMATED)],
+    [
+        *some(ALONE, OF_EACH_KIND.values()),
+        *some(((method, 6, 1.5) for method in ESTIMATED), [("alphaedit", 6, 1.5), ("ft", 6, 1.5)]),
+    ],
 )
 def test_products_of_an_edit_are_those_that_are_counted(lm, method, cases, factor):
     done = editor_of(lm, method)

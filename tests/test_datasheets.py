@@ -229,7 +229,7 @@ def test_rules_of_which_nothing_was_kept_are_counted_all_the_same(tmp_path: Path
     save(draw_dataset(data, "tiny", settings), tmp_path, "reverse")
 
 
-@pytest.mark.parametrize("dataset", ["coverage", repeated("reverse"), "round_hard"])
+@pytest.mark.parametrize("dataset", [*map(repeated, ("coverage", "reverse")), "round_hard"])
 def test_a_dataset_has_a_figure(dataset: str, tmp_path: Path) -> None:
     data = built(dataset)
     for folder in (tmp_path / "once", tmp_path / "twice"):

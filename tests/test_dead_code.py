@@ -3,8 +3,10 @@
 import re
 from pathlib import Path
 
+import pytest
 from vulture import Vulture
 
+pytestmark = pytest.mark.lint
 ROOT = Path(__file__).parents[1]
 USED_BY = {
     "ast": ["annotation", "returns", "visit_*"],

@@ -9,6 +9,8 @@ import pytest
 import citations
 from citations import ROOT, Passage
 
+pytestmark = pytest.mark.lint
+
 
 @cache
 def cited() -> list[Passage]:

@@ -172,6 +172,7 @@ FETCH = """
 """
 
 
+@pytest.mark.thorough  # a lost connection is tried
 def test_a_killed_fetch_goes_on_with_the_files_it_lacks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: Callable[..., Popen]
 ) -> None:

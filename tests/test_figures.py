@@ -73,7 +73,13 @@ def test_every_dataset_can_be_drawn(simulated, tmp_path):
     assert drawn <= {path.stem for path in tmp_path.iterdir()}
 
 
-def test_figures_are_the_same_from_any_number_of_processes_and_hold_no_date(given, drawn, tmp_path):
+def test_figures_hold_no_date(drawn):
+    assert b"CreationDate" not in (drawn / "demo.all.cost.pdf").read_bytes()
+    assert "<dc:date>" not in (drawn / "demo.all.cost.svg").read_text()
+
+
+@pytest.mark.thorough
+def test_figures_are_the_same_from_any_number_of_processes(given, drawn, tmp_path):
     part = [i for i, run in enumerate(given.runs) if run["dataset"] == "round_easy"]
     by_run = ("runs", "probabilities", "scores", "cases")
     fewer = replace(given, **{key: [getattr(given, key)[i] for i in part] for key in by_run})
@@ -85,8 +91,6 @@ def test_figures_are_the_same_from_any_number_of_processes_and_hold_no_date(give
     assert len(made) == 3 * len(figures.KINDS)
     for path in made:
         assert path.read_bytes() == (drawn / path.name).read_bytes(), path.name
-    assert b"CreationDate" not in (drawn / "demo.all.cost.pdf").read_bytes()
-    assert "<dc:date>" not in (drawn / "demo.all.cost.svg").read_text()
 
 
 def renamed(simulated, names):
@@ -265,17 +269,36 @@ def many(given, copies):
     return replace(given, runs=runs, summary=pd.concat(rows, ignore_index=True), timings=timings, **tables)
 
 
-def test_many_methods_have_rows_or_panels_that_wrap(given, tmp_path):
-    crowd = many(given, 6)
-    assert len({run["editor"] for run in crowd.runs}) > 20
+@pytest.fixture(scope="module")
+def crowd(given):
+    """The run with more methods than looks tell apart."""
+    return many(given, 6)
+
+
+def editors_of(drawn):
+    return list(dict.fromkeys(run["editor"] for run in drawn.runs))
+
+
+@pytest.mark.thorough
+def test_all_figures_of_many_methods_fit_a_page(crowd, tmp_path):
     figures.draw_all(tmp_path, crowd)
     widths = [
         float(ElementTree.parse(p).getroot().get("width").removesuffix("pt")) for p in tmp_path.glob("*.svg")
     ]
     assert len(widths) == len(list(tmp_path.iterdir())) / 3 > len(figures.KINDS)
     assert max(widths) < 1100
+
+
+def test_many_methods_have_rows_or_panels_that_wrap(crowd):
+    editors = editors_of(crowd)
+    assert len(editors) > 20
+    for figure in (
+        figures.bars(crowd.summary, MODEL, "reverse", editors, editors),
+        trajectories(crowd.summary, MODEL, "reverse", editors),
+    ):
+        assert 72 * figure.get_figwidth() < 1100
     spent = costs(crowd.summary, crowd.runs, crowd.timings, crowd.kg)
-    figure = cost(spent, MODEL, list(dict.fromkeys(run["editor"] for run in crowd.runs)))
+    figure = cost(spent, MODEL, editors)
     figure.draw_without_rendering()
     assert all(float(text.get_text()) > 0 for text in figure.axes[1].get_xticklabels())  # seconds, no markup
     labels = [text.get_window_extent() for text in figure.axes[0].get_yticklabels()]

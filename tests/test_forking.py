@@ -319,6 +319,7 @@ def test_a_run_forks_its_jobs(forking_run: Path) -> None:
     assert not list(Path(".snakemake").glob("*.socket"))
 
 
+@pytest.mark.thorough  # an interrupted one is tried
 def test_a_killed_run_leaves_no_forked_job_and_no_server(forking_run: Path) -> None:
     kill_in_last(start(forking_run, *LAUNCH, STOP_IN="last"))
     assert not list(Path(".snakemake").glob("*.socket"))

@@ -191,6 +191,7 @@ def test_two_miners_share_the_work(endpoint: FaultyEndpoint, tables, tmp_path) -
     assert len(set(endpoint.asked)) == len(endpoint.asked)
 
 
+@pytest.mark.thorough  # faults that stop a miner are tried
 def test_a_miner_that_is_killed_again_and_again_resumes(endpoint: FaultyEndpoint, tables, tmp_path) -> None:
     endpoint.script = lambda query: time.sleep(0.02)
     kills = 0

@@ -133,6 +133,7 @@ def test_a_dirty_graph_is_the_same_from_all_sources(tmp_path) -> None:
     assert stored["sample"][1] == {"literal": 1, "unknown value": 3, "IRI that is no entity": 2}
 
 
+@pytest.mark.thorough  # a dirty graph is tried, which has what the world has not
 def test_the_world_is_the_same_from_all_sources(tmp_path) -> None:
     lines = generate_world(yaml.safe_load((RESOURCES / "world.yaml").read_text()), 0)
     (tmp_path / "world.nt.gz").write_bytes(gzip.compress("".join(lines).encode()))

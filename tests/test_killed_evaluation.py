@@ -77,6 +77,7 @@ def evaluation(tmp_path):
     return tmp_path
 
 
+@pytest.mark.thorough  # a killed run, and a checkpoint that is scored again, are tried by themselves
 def test_a_killed_evaluation_is_made_again_with_equal_results(evaluation):
     kill_in_last(start(evaluation, *LAUNCH, STOP_AT="3"))
     assert not (evaluation / "results" / "trial.parquet").exists()

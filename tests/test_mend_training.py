@@ -28,6 +28,7 @@ from aftershock.lm.networks.hypernetwork import Hypernetwork
 from aftershock.prompts import fill
 from aftershock.seeds import generator
 from aftershock.tables.runs import MEND_CURVE
+from tiers import repeated
 from tiny import CITIES, NAMES, TEMPLATES, next_log_probs, tiny, written
 
 QUICK = {"rank": 8, "edit_lr": -0.05, "lr": 3e-3, "cedit": 1.0, "accumulate": 2, "batch_edits": 3}
@@ -185,7 +186,7 @@ def run(lm, path=None, stop=None, **changes):
     return train(lm, fresh(lm, settings), draw, dev, settings, 5, path, "this", checkpoint_seconds=0.0)
 
 
-@pytest.mark.parametrize("stop", [3, 4, 9])
+@pytest.mark.parametrize("stop", [3, repeated(4), 9])
 def test_a_killed_training_goes_on_bit_for_bit(tmp_path, stop):
     lm, path = tiny(dtype=torch.float32), tmp_path / "checkpoint.safetensors"
     undisturbed, curve = run(lm)

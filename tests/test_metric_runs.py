@@ -20,6 +20,7 @@ from aftershock.tables.runs import FACETS, PROBABILITIES, SCORES, VARIANTS
 from simulate import Behaviour, run, scores_of, simulate, values
 from slow_cases import Case
 from slow_metrics import metrics_of, variants_of
+from tiers import some
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -80,7 +81,7 @@ behaviours = st.builds(
 
 
 # A case is as small as it gets: shrinking would only repeat it.
-@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("dataset", some(DATASETS, ["composite", "round_hard"]))
 @settings(max_examples=3, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(
     seed=st.integers(0, 10**6),

@@ -1,6 +1,7 @@
 """Methods that spread a value over several layers: what is one formula gives one edit."""
 
 import logging
+from itertools import product
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from aftershock.lm.edits import join, select, state_norm
 from aftershock.requests import EditRequest
 from editing import close, make, singles
 from test_previous_keys import off
+from tiers import some
 from tiny import CITIES, NAMES, TEMPLATES, requests, tiny
 
 REMEMBER = {
@@ -114,8 +116,12 @@ def test_what_is_remembered_can_be_saved_and_is_the_same_as_a_matrix(method, tmp
     assert close(editor.edit(case, first.delta, summed.memory).delta, wanted.delta, 1e-7)
 
 
-@pytest.mark.parametrize("method", REMEMBER)
-@pytest.mark.parametrize("multi_label", ["joint", "mean", "sequential"])
+WAYS = ("joint", "mean", "sequential")
+
+
+@pytest.mark.parametrize(
+    ("method", "multi_label"), some(product(REMEMBER, WAYS), zip(REMEMBER, WAYS, strict=True))
+)
 def test_every_case_has_a_memory_of_its_own(method, multi_label, monkeypatch):
     lm = tiny()
     editor = make(method, lm, multi_label=multi_label, **REMEMBER[method])

@@ -86,6 +86,7 @@ def test_a_stage_asks_no_network_whatever_the_environment_says(project: Path) ->
     assert [path for path in hub.asked if "owner/asked" not in path] == []
 
 
+@pytest.mark.thorough
 def test_rules_that_fetch_ask_the_hub_whatever_the_environment_says(project: Path) -> None:
     lm = tiny(dtype=torch.float32)
     lm.model.save_pretrained(project / "served")

@@ -272,6 +272,7 @@ def wait_for(port: int, server: subprocess.Popen, log: Path) -> None:
     raise AssertionError(log.read_text())
 
 
+@pytest.mark.thorough  # the requests and answers of one are tried against a service that is made up
 def test_a_real_service_takes_the_requests(served: tuple[str, str], tmp_path: Path) -> None:
     address, model = served
     settings = {"key": None, "temperature": 0.7, "seed": 1, "max_tokens": 40}

@@ -242,12 +242,21 @@ def test_a_run_leaves_suggestions_and_no_key(tmp_path: Path) -> None:
     assert columns == (ROOT / "resources/paraphrases.tsv").read_text().splitlines()[0]
     prompts = PROMPTS.read(folder / "prompts.parquet")
     assert set(prompts["source"]) == {"relations.tsv", "paraphrases.tsv"}
-    (tmp_path / "refused").mkdir()
+    assert everything(tmp_path).count(b"[key]") >= 3
+    holds_no_key(tmp_path, said + again)
+
+
+@pytest.mark.thorough
+def test_a_run_whose_key_is_refused_leaves_no_key(tmp_path: Path) -> None:
     with chatty(scripted(STOPPING["401"][0])) as service:
-        status, refused = run(tmp_path / "refused", service.address, KEY, TARGETS[0])
+        status, refused = run(tmp_path, service.address, KEY, TARGETS[0])
     assert status != 0
     assert "refuses the key in MY_KEY (401)" in refused
-    written, printed = everything(tmp_path), said + again + refused
-    assert written.count(b"[key]") >= 3
+    holds_no_key(tmp_path, refused)
+
+
+def holds_no_key(folder: Path, printed: str) -> None:
+    """See that nothing below a folder and nothing printed holds the key or a part of it."""
+    written = everything(folder)
     marks = [KEY, KEY[3:], KEY[3:15]]
     assert not [mark for mark in marks if mark.encode() in written or mark in printed]

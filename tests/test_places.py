@@ -110,6 +110,7 @@ def test_a_folder_with_braces_is_refused_by_name(tmp_path: Path, folder: str) ->
     check_names(tmp_path)
 
 
+@pytest.mark.thorough  # which places are looked for is tried above
 def test_nothing_is_asked_of_a_home_before_a_run(environment: Path) -> None:
     """A dry run of a small workflow under a home that is no folder."""
     (environment / "work" / "Snakefile").write_text("rule all:\n    input: []\n")

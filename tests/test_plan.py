@@ -13,8 +13,9 @@ from aftershock.costs.plan import choose_device, make_plan, print_plan, show, su
 from aftershock.costs.schedule import critical_path, makespan
 from aftershock.costs.study import Job, gpu_jobs
 from benchmarks.calibrate import calibrate, write
-from benchmarks.dag import dry_run, synthetic
+from benchmarks.dag import synthetic
 from configured import ROOT, study
+from test_workflow import planned as planned_jobs
 from test_workflow import planned_demo
 
 
@@ -49,10 +50,8 @@ VARIANTS = {
 
 def counts_of(changes, folder):
     """Return the number of jobs of each rule for a changed embedded study."""
-    path = folder / "study.yaml"
-    path.write_text(yaml.safe_dump({"study": "planned", **changes}), encoding="utf-8")
-    said = dry_run([path], folder).text
-    return {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", said, re.MULTILINE)}
+    (folder / "study.yaml").write_text(yaml.safe_dump({"study": "planned", **changes}), encoding="utf-8")
+    return planned_jobs(folder, "--configfile", "study.yaml")
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -157,6 +156,7 @@ def test_a_plan_is_printed_or_one_error_raised(capsys, monkeypatch, tmp_path):
         print_plan(["nowhere.yaml"], None, 1, None, count=False)
 
 
+@pytest.mark.thorough  # what it is made of is tried with the benchmarks
 def test_the_machine_is_measured_in_the_form_of_a_device(tmp_path):
     entry = calibrate("cpu", quick=True)
     write(entry, tmp_path / "device.yaml")

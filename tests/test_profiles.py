@@ -51,11 +51,16 @@ def test_a_workstation_runs_as_many_gpu_jobs_as_it_has_gpus(gpus, monkeypatch, v
     assert profile("workstation")["resources"]["gpu"] == count
 
 
-def test_a_workstation_without_gpus_uses_its_cores(gpus, tmp_path: Path) -> None:
+def test_a_workstation_without_gpus_uses_its_cores(gpus) -> None:
     gpus(0)
     found = profile("workstation")
     assert found["resources"]["gpu"] == found["cores"] >= 1
     assert found["resources"]["mem_mb"] > FLOOR_MB
+
+
+@pytest.mark.thorough  # a run on a cluster is planned
+def test_a_run_on_a_workstation_is_planned(gpus, tmp_path: Path) -> None:
+    gpus(0)
     assert re.search(r"^edit +\d+$", dry_run("workstation", tmp_path), re.MULTILINE)
 
 

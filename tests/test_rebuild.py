@@ -39,9 +39,19 @@ def test_the_rebuild_is_planned_to_its_datasets(tmp_path: Path) -> None:
     assert jobs["mine_objects"] == 10
     assert jobs["build_cases"] == jobs["describe_dataset"] == 10
     assert not {"moments", "edit", "report"} & set(jobs)
+
+
+@pytest.mark.thorough
+def test_the_rebuild_is_planned_to_its_facts(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(CONTACT))
+    files = ["--configfile", str(PITFALLS), "mine.yaml"]
     jobs = planned(tmp_path, *files, "--", "facts")
     assert jobs["describe_graph"] == jobs["filter_facts"] == 1
     assert not {"fetch_model", "build_cases"} & set(jobs)
+
+
+@pytest.mark.thorough
+def test_the_rebuild_without_a_contact_says_what_to_write(tmp_path: Path) -> None:
     without = snakemake(tmp_path, "--dry-run", "--configfile", str(PITFALLS), "--", "datasets")
     assert without.returncode == 1
     said = without.stdout + without.stderr

@@ -1,10 +1,12 @@
 """Regularisers behind editors: when they act, what later edits start from, and what they refuse."""
 
 import math
+from itertools import product
 
 import pytest
 import torch
 
+import tiers
 from aftershock.datasets.table import CONFLICT_STATES
 from aftershock.editors.contract import EditResult
 from aftershock.editors.methods import make_editor, method_of
@@ -15,7 +17,7 @@ from aftershock.experiments.states import Walk
 from aftershock.lm.edits import EMPTY, Dense, state_norm
 from editing import METHODS, close, make, singles
 from test_regularisers import ALL, matrix, regularised, slow_prune
-from tiers import of_methods
+from tiers import some
 from tiny import low_rank, tiny
 from toy_deltas import Nudge
 
@@ -58,8 +60,16 @@ def test_a_method_says_whether_it_changes_weights_and_layers_in_turn(method):
     assert not known.in_weights or {delta.module for delta in changes} <= set(editor.changed_modules)
 
 
-@pytest.mark.parametrize("method", of_methods(name for name in METHODS if method_of(name).method.in_weights))
-@pytest.mark.parametrize("name", ["rect", "norm_clamp", "sphere"])
+NAMES = ("rect", "norm_clamp", "sphere")
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    some(
+        product((name for name in METHODS if method_of(name).method.in_weights), NAMES),
+        [*(("rome", name) for name in NAMES), *((method, NAMES[0]) for method in tiers.METHODS)],
+    ),
+)
 def test_the_second_edit_starts_from_the_regularised_first(method, name):
     lm = tiny()
     editor = Regularised(make(method, lm), [{name: ALL[name]}])

@@ -84,6 +84,7 @@ def test_half_written_outputs_are_cleared_away(tmp_path: Path, monkeypatch: pyte
     assert [p.name for p in Path("results/a").iterdir()] == ["c.parquet"]
 
 
+@pytest.mark.thorough  # what is resumed is taken up in the same way
 def test_a_killed_run_is_taken_up_where_it_was(tmp_path: Path) -> None:
     kill_in_last(start(tmp_path, *LAUNCH, STOP_IN="last"))
     first = (tmp_path / "results" / "first.txt").stat().st_mtime_ns
@@ -106,6 +107,7 @@ def test_a_run_without_the_launcher_is_left_alone(tmp_path: Path) -> None:
     plain.communicate(timeout=DEADLINE)
 
 
+@pytest.mark.thorough
 @pytest.mark.program("make")
 def test_nothing_outlives_make(tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text(f"demo:\n\t@{' '.join(LAUNCH)}\n")
@@ -145,8 +147,21 @@ def record_of(folder: Path, rule: str) -> Path:
     return file
 
 
-def test_outputs_without_a_record_are_taken_over_only_when_known(tmp_path: Path) -> None:
+def test_outputs_without_a_record_are_taken_over(tmp_path: Path) -> None:
     """As a SLURM job leaves them that ended after its run: whole, by its own record done."""
+    assert launch(tmp_path).returncode == 0
+    record_of(tmp_path, "last").unlink()
+    ran = launch(tmp_path)
+    assert "Taken over from jobs that ended without their run: 1." in ran.stdout + ran.stderr
+    assert "Nothing to be done" in ran.stdout + ran.stderr
+    record_of(tmp_path, "last").unlink()
+    ran = launch(tmp_path, "--config", "seed=5")
+    assert "Made again, as what made them has changed or is not known: 1" in ran.stdout + ran.stderr
+    assert (tmp_path / "results" / "last.txt").read_text() == f"last {random.Random(5).random()}"
+
+
+@pytest.mark.thorough
+def test_outputs_without_a_record_are_taken_over_only_when_known(tmp_path: Path) -> None:
 
     def run(*more: str) -> str:
         ran = launch(tmp_path, *more)

@@ -247,6 +247,7 @@ def test_training_learns_scopes_and_answers_and_is_the_same_again():
     assert all(torch.equal(before[name], value) for name, value in lm.model.state_dict().items())
 
 
+@pytest.mark.thorough
 def test_trained_models_write_edits_that_paraphrases_find():
     lm = tiny()
     models = trained(lm, steps=150, val_interval=50)

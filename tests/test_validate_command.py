@@ -1,11 +1,11 @@
 """The command that validates a folder: what it prints, and how it ends."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+import started
 from aftershock.datasets.released import FILES
 from aftershock.datasets.validate import findings, print_findings, read_folder
 from published import exported, read, write
@@ -79,10 +79,12 @@ def test_what_cannot_be_read_is_one_message(tmp_path, files, message):
 
 
 def test_the_command_exits_as_it_should(tmp_path):
-    command = [sys.executable, "-m", "aftershock", "validate", str(tmp_path)]
-    environment = {"PYTHONPATH": str(ROOT / "workflow"), "PATH": ""}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    def validated() -> subprocess.CompletedProcess:
+        environment = {"PYTHONPATH": str(ROOT / "workflow"), "PATH": ""}
+        return started.module("aftershock", tmp_path, "validate", str(tmp_path), **environment)
+
+    run = validated()
     assert (run.returncode, run.stdout, len(run.stderr.splitlines())) == (2, "", 1)
     exported(tmp_path)
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    run = validated()
     assert (run.returncode, run.stderr) == (0, "")

@@ -16,7 +16,7 @@ from aftershock.lm.texts.tokens import locate
 from aftershock.requests import EditRequest
 from editing import close, make, singles
 from obvious import mean_probability, obvious_value
-from tiers import once_each
+from tiers import once_each, repeated
 from tiny import CITIES, NAMES, ROUNDING, TEMPLATES, in_turn, requests, tiny
 
 CONTEXTS = ["{}", "It rains. {}", "As they say in the city of Graz. {}"]
@@ -224,7 +224,7 @@ def test_the_key_of_a_skipped_value_takes_part_in_the_update():
     assert not close(found.delta, alone.delta), "without their keys the update is another one"
 
 
-@pytest.mark.parametrize("method", ["rome", "r_rome", "memit"])
+@pytest.mark.parametrize("method", [repeated("rome"), repeated("r_rome"), "memit"])
 def test_a_measured_norm_is_the_trimmed_mean_of_values_solved_one_by_one(method, monkeypatch):
     lm = tiny()
     facts = [

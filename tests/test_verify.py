@@ -159,6 +159,7 @@ print(*hash_tables(Path(sys.argv[1])), sep="\\n")
 """
 
 
+@pytest.mark.thorough
 def test_cases_do_not_depend_on_the_order_of_sets(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     for folder in (here, there):

@@ -46,6 +46,7 @@ def test_the_demo_is_planned_without_a_model_or_a_graph():
     assert jobs["train_mend"] == 1
 
 
+@pytest.mark.thorough  # planned jobs are held against such a run
 def test_a_run_of_reduced_precision_is_compared_with_a_strict_one(tmp_path):
     strict = planned_demo()
     reduced = planned(tmp_path, "--config", "engine=" + json.dumps({"precision": "bf16"}))
@@ -82,6 +83,7 @@ def test_all_errors_of_a_configuration_come_at_once(tmp_path):
     assert "Traceback" not in said
 
 
+@pytest.mark.thorough
 def test_each_split_with_cases_is_exported(tmp_path):
     assert planned_demo()["export_cases"] == 2
     (tmp_path / "study.yaml").write_text("cases: {quotas: {dev: {coverage: 0}}}")

@@ -1,7 +1,7 @@
 """Two tiers of tests: by default a behaviour is tried once, and `make test-thorough` repeats it.
 
-What is marked `thorough` tries over more families, methods, variants or sizes what tests without the mark
-cover. It is left out by default, as the options of pytest in pyproject.toml say.
+What is marked `thorough` tries over more families, methods, variants or sizes, or in whole runs, what tests
+without the mark cover. It is left out by default, as the options of pytest in pyproject.toml say.
 """
 
 from collections.abc import Iterable
