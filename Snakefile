@@ -39,6 +39,6 @@ rule all:
 
 
 onsuccess:
-    from aftershock.jobs.manifest import leave_manifest
+    from aftershock.provenance.manifest import leave_manifest
 
     leave_manifest(config)

@@ -7,9 +7,9 @@ import pytest
 import yaml
 from pyoxigraph import RdfFormat, parse
 
+from aftershock.budget.questions import most_asked
 from aftershock.config import graphs
 from aftershock.config.graphs import graph_errors
-from aftershock.costs.questions import most_asked
 from aftershock.datasets.export import export
 from aftershock.datasets.table import DATASETS
 from aftershock.datasets.validate import findings, read_folder

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from aftershock import code_hash as hashing
-from aftershock import parsed_code as parsed
-from aftershock.code_hash import code_hash
 from aftershock.editors.regularisers import code_of_entries
 from aftershock.output import write_text
+from aftershock.provenance import code_hash as hashing
+from aftershock.provenance import parsed_code as parsed
+from aftershock.provenance.code_hash import code_hash
 
 ROOT = Path(__file__).parents[1]
 MAIN = '''

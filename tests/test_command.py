@@ -308,7 +308,8 @@ def test_the_wheel_has_what_a_run_needs(wheel: Path) -> None:
 
 def test_code_hashes_of_the_wheel_are_those_of_the_checkout(wheel: Path, tmp_path: Path) -> None:
     code = (
-        "from aftershock.project import IN_CHECKOUT, PROJECT; from aftershock.code_hash import code_hash;"
+        "from aftershock.project import IN_CHECKOUT, PROJECT;"
+        "from aftershock.provenance.code_hash import code_hash;"
         "scripts = PROJECT / 'workflow/scripts';"
         "print(IN_CHECKOUT, *(code_hash(str(scripts / f'{name}.py')) for name in ('edit', 'tables')))"
     )

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from aftershock.costs.asking import BLOCK, PROBES, Probes
-from aftershock.costs.cost import Costs
-from aftershock.costs.devices import find_device, shipped
-from aftershock.costs.editing import Editing
-from aftershock.costs.edits import KINDS
-from aftershock.costs.trained import hypernetwork
-from aftershock.costs.work import UNKNOWN, Room, Sizes, Work, run
+from aftershock.budget.asking import BLOCK, PROBES, Probes
+from aftershock.budget.cost import Costs
+from aftershock.budget.devices import find_device, shipped
+from aftershock.budget.editing import Editing
+from aftershock.budget.edits import KINDS
+from aftershock.budget.trained import hypernetwork
+from aftershock.budget.work import UNKNOWN, Room, Sizes, Work, run
 from aftershock.datasets.table import CONFLICT_STATES
 from aftershock.editors.mend import MendTraining
 from aftershock.editors.methods import find_methods, method_of, settings_of

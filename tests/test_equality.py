@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-from aftershock.jobs.compare import compare_tables
-from aftershock.jobs.equality import _tables, compare_folders, main
+from aftershock.provenance.compare import compare_tables
+from aftershock.provenance.equality import _tables, compare_folders, main
 from aftershock.tables.abilities import CURVES
 from aftershock.tables.models import FACT_ANSWERS
 from aftershock.tables.report import RANKS

@@ -16,18 +16,7 @@ PACKAGE = ROOT / "workflow" / "aftershock"
 TENSORS = {"torch", "transformers", "tokenizers", "safetensors"}
 # Modules beside the packages that import each other alone: everything may use them.
 SHARED = {
-    *(
-        "code_hash",
-        "figure_names",
-        "labels",
-        "lock",
-        "matching",
-        "offline",
-        "output",
-        "parsed_code",
-        "process",
-        "project",
-    ),
+    *("figure_names", "labels", "lock", "matching", "offline", "output", "process", "project"),
     *("progress", "prompts", "requests", "second_edit", "seeds", "text_files"),
 }
 # What else packages, and the modules beside them, may import: what lies below, from the bottom to the top.
@@ -53,20 +42,22 @@ ALLOWED = {
     "page": {"datasets", "metrics", "verdicts", "words"},
     "report": {"datasets", "metrics", "page", "training_figure", "verdicts"},
     "stage": {"jobs"},
-    "jobs": {"datasets", "kg", "stage", "tables"},
+    "jobs": {"datasets"},
+    "provenance": {"jobs", "kg", "stage", "tables"},
     "tasks": {"lm", "paraphrases", "schema", "tables"},
-    "config": {"tasks", "costs", "datasets", "editors", "experiments", "kg", "lm", "metrics", "schema"},
-    "costs": {"config", "datasets", "editors", "experiments", "jobs", "kg", "metrics", "schema", "tasks"},
+    "config": {"tasks", "budget", "datasets", "editors", "experiments", "kg", "lm", "metrics", "schema"},
+    "budget": {"config", "datasets", "editors", "experiments", "jobs", "kg", "metrics", "schema", "tasks"},
     "launch": {"config", "jobs"},
     "library": {"editors", "lm"},
     "command": {
-        *("costs", "datasets", "editors", "jobs", "kg", "launch", "library", "lm", "metrics", "schema"),
-        "tasks",
+        *("budget", "datasets", "editors", "jobs", "kg", "launch", "library", "lm", "metrics"),
+        *("provenance", "schema", "tasks"),
     },
     "__main__": {"command"},
 }
-CYCLES = {("kg", "schema"), ("jobs", "stage"), ("config", "costs")}  # imports that point the other way, still
-WITH_TENSORS = {"command", "lm", "library", "editors", "experiments", "jobs", "stage", "tasks"}
+# Imports that point the other way, still.
+CYCLES = {("kg", "schema"), ("jobs", "stage"), ("config", "budget")}
+WITH_TENSORS = {"command", "lm", "library", "editors", "experiments", "provenance", "stage", "tasks"}
 WITHOUT_TENSORS = set(ALLOWED) - WITH_TENSORS
 WITH_SNAKEMAKE = {"jobs", "launch"}
 

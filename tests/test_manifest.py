@@ -13,15 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save_file
 
-from aftershock.jobs import manifest
-from aftershock.jobs.manifest import (
+from aftershock.provenance import manifest
+from aftershock.provenance.manifest import (
     ManifestError,
     configurations,
     read_manifest,
     sha256_of_config,
     write_manifest,
 )
-from aftershock.jobs.verify import by_configuration, check_files, choose
+from aftershock.provenance.verify import by_configuration, check_files, choose
 from aftershock.tables.runs import OBSERVATIONS, TELEMETRY
 
 CONFIG = {

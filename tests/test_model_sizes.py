@@ -7,8 +7,8 @@ import pytest
 import torch
 import yaml
 
+from aftershock.budget.work import Sizes
 from aftershock.config import check_config
-from aftershock.costs.work import Sizes
 from aftershock.lm.files.sizes import sizes_of_config, sizes_of_gguf, sizes_of_source
 from gguf_writing import INNER, KEY_VALUE, LAYERS, WIDTH, write_gguf
 from small_project import CONFIG, errors, write_project

@@ -12,12 +12,12 @@ import yaml
 from safetensors.torch import load_file
 
 import started
+from aftershock.budget.cost import EIGENVECTORS
+from aftershock.budget.needs import Needs
+from aftershock.budget.study import gpu_jobs
+from aftershock.budget.work import Sizes
 from aftershock.config.models import read_models
 from aftershock.config.settings import artifact_layers, moment_layers
-from aftershock.costs.cost import EIGENVECTORS
-from aftershock.costs.needs import Needs
-from aftershock.costs.study import gpu_jobs
-from aftershock.costs.work import Sizes
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.statistics.moments import second_moments, sha256_of_weights
 from aftershock.lm.statistics.null_space import load_artifact

@@ -3,11 +3,11 @@
 import pytest
 import yaml
 
+from aftershock.budget.devices import SHIPPED, choose_gpu, device_errors, find_device, read_devices, shipped
+from aftershock.budget.needs import FLOOR_MB, FLOOR_MINUTES, MARGIN, OF_SEQUENCES, RULES, Needs
+from aftershock.budget.questions import OBJECTS, TRIPLE_BYTES, most_asked
+from aftershock.budget.work import Work
 from aftershock.config import check_config
-from aftershock.costs.devices import SHIPPED, choose_gpu, device_errors, find_device, read_devices, shipped
-from aftershock.costs.needs import FLOOR_MB, FLOOR_MINUTES, MARGIN, OF_SEQUENCES, RULES, Needs
-from aftershock.costs.questions import OBJECTS, TRIPLE_BYTES, most_asked
-from aftershock.costs.work import Work
 from aftershock.kg.sheets import one_to_many_relations
 from configured import ROOT, study
 

@@ -20,7 +20,7 @@ SNAKEFILE = f"""
 import sys
 sys.path.insert(0, {str(ROOT / "workflow")!r})
 from aftershock.jobs.patches import patch_snakemake
-from aftershock.code_hash import code_hash
+from aftershock.provenance.code_hash import code_hash
 patch_snakemake()
 rule all:
     input: "results/last.txt"

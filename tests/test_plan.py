@@ -6,12 +6,12 @@ from collections import Counter
 import pytest
 import yaml
 
-from aftershock.costs import plan as module
-from aftershock.costs.devices import find_device, read_devices, shipped
-from aftershock.costs.needs import RULES
-from aftershock.costs.plan import choose_device, make_plan, print_plan, show, summary, table, warnings
-from aftershock.costs.schedule import critical_path, makespan
-from aftershock.costs.study import Job, gpu_jobs
+from aftershock.budget import plan as module
+from aftershock.budget.devices import find_device, read_devices, shipped
+from aftershock.budget.needs import RULES
+from aftershock.budget.plan import choose_device, make_plan, print_plan, show, summary, table, warnings
+from aftershock.budget.schedule import critical_path, makespan
+from aftershock.budget.study import Job, gpu_jobs
 from benchmarks.calibrate import calibrate, write
 from benchmarks.dag import synthetic
 from configured import ROOT, study

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from aftershock.costs.cost import Costs
-from aftershock.costs.devices import find_device
-from aftershock.costs.measured import LEAST_JOBS, fit_device
-from aftershock.costs.plan import Plan, fit_plan, make_plan, summary, table
+from aftershock.budget.cost import Costs
+from aftershock.budget.devices import find_device
+from aftershock.budget.measured import LEAST_JOBS, fit_device
+from aftershock.budget.plan import Plan, fit_plan, make_plan, summary, table
 from configured import ROOT, study
 
 TOOK = {

@@ -10,7 +10,7 @@ import yaml
 from yte import process_yaml
 
 import started
-from aftershock.costs.needs import FLOOR_MB
+from aftershock.budget.needs import FLOOR_MB
 
 ROOT = Path(__file__).parents[1]
 PROFILES = ROOT / "workflow" / "profiles"

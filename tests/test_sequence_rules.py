@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 import started
-from aftershock.costs.needs import Needs
-from aftershock.costs.study import gpu_jobs
+from aftershock.budget.needs import Needs
+from aftershock.budget.study import gpu_jobs
 from aftershock.tables.sequences import SEQUENCE_EDITS, SEQUENCE_PROBES
 from configured import ROOT, study
 

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from aftershock.costs import devices, sharding
-from aftershock.costs.sharding import number_of_cases, shard_ranges, shard_sizes
+from aftershock.budget import devices, sharding
+from aftershock.budget.sharding import number_of_cases, shard_ranges, shard_sizes
 from configured import study
 
 LADDER = {32 * 2**i for i in range(12)}

@@ -11,7 +11,7 @@ import torch
 import started
 from aftershock.datasets.table import CONFLICT_STATES
 from aftershock.experiments.cases import Continuations, run_cases
-from aftershock.jobs.compare import compare_tables
+from aftershock.provenance.compare import compare_tables
 from aftershock.tables import provenance_of
 from aftershock.tables.cases import CASES, EDITS, PROBES
 from aftershock.tables.graph import PROMPTS
@@ -42,7 +42,7 @@ SHARD = f"{RUN}/ft/s0/observations/00000-00007.parquet"
 OTHERWISE = f"""
 import sys
 from pathlib import Path
-from aftershock.jobs import verify
+from aftershock.provenance import verify
 
 def make_again(names, config, arguments):
     path = verify.SCRATCH / "{SHARD}"

@@ -1,6 +1,6 @@
 """Speed of this machine in the figures of resources/devices.yaml: an entry for `aftershock plan`.
 
-Edits and scorings of random models are timed, and what each needs is reckoned as `aftershock.costs` does.
+Edits and scorings of random models are timed, and what each needs is reckoned as `aftershock.budget` does.
 Rates of products and of memory, and the time of a layer and of an observation, are those not below zero that
 explain the times best (least squares of relative errors). Products in other precisions are timed by
 themselves, and as much of that is taken to be reached as in float32.
@@ -20,12 +20,12 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from aftershock.costs.cost import Costs, Probes
-from aftershock.costs.devices import GB, Device
-from aftershock.costs.editing import Editing
-from aftershock.costs.edits import KINDS
-from aftershock.costs.measured import fit
-from aftershock.costs.work import Room, Sizes, Texts, Work
+from aftershock.budget.cost import Costs, Probes
+from aftershock.budget.devices import GB, Device
+from aftershock.budget.editing import Editing
+from aftershock.budget.edits import KINDS
+from aftershock.budget.measured import fit
+from aftershock.budget.work import Room, Sizes, Texts, Work
 from aftershock.editors.mend import MendTraining
 from aftershock.editors.methods import method_of
 from aftershock.lm.files.hashes import sha256_of_weights

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from aftershock.jobs.equality import compare_folders
+from aftershock.provenance.equality import compare_folders
 from slurm.cluster import Cluster
 from slurm.project import run_environment
 from slurm.runs import EDITED, REDONE, SECONDS, Run

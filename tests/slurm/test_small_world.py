@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aftershock.jobs.equality import compare_folders
+from aftershock.provenance.equality import compare_folders
 from slurm.cluster import Cluster
 from slurm.project import CONFIG, TABLES, copy_project, launch, on_cluster
 

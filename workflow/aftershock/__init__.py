@@ -4,8 +4,8 @@ Packages, in the order of the pipeline: `kg` mines facts and logic rules from a 
 other wordings of prompts, `datasets` turns facts into benchmark cases, `lm` loads, trains and scores
 models, `editors` changes facts in them, `experiments` takes cases through their states, `metrics` turns
 observed probabilities into numbers, `figures`, `page` and `paper` show them. `config` and `tables` check
-what goes in and out, `jobs` and `costs` look after runs, `command` is what a user calls. The modules at this
-level are shared by all packages.
+what goes in and out, `budget` says what a run will take, `jobs` looks after it, `provenance` says what made a
+result, `command` is what a user calls. The modules at this level are shared by all packages.
 
 The names of `library` can be taken from here; torch is loaded when the first of them is asked for.
 

@@ -174,7 +174,7 @@ def plan(
     with reported("plan"):
         if count:
             require_workflow("; aftershock plan --no-count does without")
-        from aftershock.costs.plan import print_plan
+        from aftershock.budget.plan import print_plan
 
         print_plan(find_configs(configs or ()), gpu, gpus, calibration, count)
 
@@ -229,7 +229,7 @@ def convert(
 def manifest(configs: MaybeConfigs = None) -> None:
     """List what a run made in results/manifest.json."""
     with reported("manifest"):
-        from aftershock.jobs.manifest import renew
+        from aftershock.provenance.manifest import renew
 
         renew(find_configs(configs or ()))
 
@@ -245,7 +245,7 @@ def verify(
     """Compare results with their manifest."""
     with reported("verify"):
         require_workflow()
-        from aftershock.jobs.verify import verify
+        from aftershock.provenance.verify import verify
 
         place = snakemake_arguments(cores=cores, profile=profile, passed=ctx.obj)
         if not verify(sample, seed, place):

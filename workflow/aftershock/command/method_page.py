@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aftershock.costs.edits import KINDS
+from aftershock.budget.edits import KINDS
 from aftershock.editors.methods import FoundMethod, find_methods
 from aftershock.editors.overview import families_table, methods_table
 from aftershock.project import PROJECT

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from aftershock.budget.devices import device_errors
 from aftershock.config.editors import editor_errors, training_data_errors
 from aftershock.config.fetched import source_errors
 from aftershock.config.graphs import graph_errors, reads_mined, screen_errors
@@ -12,7 +13,6 @@ from aftershock.config.sequences import sequence_errors
 from aftershock.config.sheets import sheet_errors
 from aftershock.config.tasks import task_errors
 from aftershock.config.used import leave_out_unused, used_graphs
-from aftershock.costs.devices import device_errors
 from aftershock.metrics.abilities.curves import MEASURES
 from aftershock.metrics.catalogue import BY_NAME, find_metric
 from aftershock.schema import Fault, faults, fill_defaults, read_schema, suggestion, without

@@ -45,7 +45,7 @@ class Method:
     layers_like: another method, whose layers in a model's file are taken where the file has none for this
     one. in_weights: an edit is a change of weights, which regularisers can act on. layer_loop: layers are
     changed in turn, and `Editor.after_layer` is called for each.
-    cost: the kind of estimate (`costs.edits.KINDS`) that fits it; None for one by its settings `steps`.
+    cost: the kind of estimate (`budget.edits.KINDS`) that fits it; None for one by its settings `steps`.
     example: settings that edit a random model of three layers, for the contract's tests. recorded: for each
     hyperparameter of the released code, the setting that it is; see tests/golden.py.
     """

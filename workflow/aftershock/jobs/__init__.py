@@ -12,7 +12,4 @@ Snakemake's behaviour.
 `why` reports why jobs failed: `snakemake_log` and `slurm_jobs` gather the facts, `causes` and `errors` find
 the cause. `status` reports the progress of a run: `snapshot` collects it, `view` draws it. `liveness` finds
 out which run and which jobs are alive.
-
-`equality` compares two results, `manifest` lists the files that a run made, and `verify` compares results
-with their manifest and remakes a sample of them.
 """

@@ -1,6 +1,6 @@
 """What the rules that need a GPU ask of a scheduler. None of it changes a result."""
 
-from aftershock.costs.needs import Needs
+from aftershock.budget.needs import Needs
 
 NEEDS = Needs(config, MODELS, workflow.basedir)
 

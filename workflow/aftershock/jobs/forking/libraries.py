@@ -3,39 +3,35 @@
 import ast
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
-from aftershock.parsed_code import PACKAGE, file_of
+from aftershock.project import PACKAGE
 
 
 @cache
 def imported_libraries(script: str) -> frozenset[str]:
     """Return the libraries that a file imports when it is run, itself or through modules of ours."""
     found: set[str] = set()
-    waiting, seen = [script], set()
+    waiting, seen = [Path(script)], set[Path]()
     while waiting:
-        module = waiting.pop()
-        if module not in seen and file_of(module):
-            seen.add(module)
-            ours, libraries = _imports(module)
+        file = waiting.pop()
+        if file not in seen:
+            seen.add(file)
+            ours, libraries = _imports(file)
             waiting += ours
             found |= libraries
     return frozenset(found)
 
 
 @cache
-def _imports(module: str) -> tuple[frozenset[str], frozenset[str]]:
-    """Return what may be modules of ours, and the libraries, that a module imports by itself."""
-    file = file_of(module)
-    assert file is not None
-    named = {name for node in ast.parse(file.read_bytes()).body for name in _names(node)}
-    ours = {name for name in named if name.split(".")[0] == PACKAGE.name}
-    outer = {
-        ".".join(parts[:depth])
-        for name in ours
-        if (parts := name.split("."))
-        for depth in range(1, len(parts))
-    }
-    return frozenset(ours | outer), frozenset(name.split(".")[0] for name in named - ours)
+def _imports(file: Path) -> tuple[frozenset[Path], frozenset[str]]:
+    """Return the files of ours and the libraries that a file imports by itself."""
+    named = {tuple(name.split(".")) for node in ast.parse(file.read_bytes()).body for name in _names(node)}
+    inner = {parts for parts in named if parts[0] == PACKAGE.name}
+    ours = {parts[:depth] for parts in inner for depth in range(1, len(parts) + 1)}
+    paths = [PACKAGE.parent.joinpath(*parts) for parts in ours]
+    files = {file for path in paths for file in (path.with_suffix(".py"), path / "__init__.py")}
+    return frozenset(filter(Path.is_file, files)), frozenset(parts[0] for parts in named - inner)
 
 
 def _names(node: ast.stmt) -> Iterator[str]:

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from aftershock.costs.work import Room, Sizes, Work
+from aftershock.budget.work import Room, Sizes, Work
 from aftershock.project import PROJECT
 from aftershock.schema import faults, read_schema, suggestion
 from aftershock.text_files import read_yaml

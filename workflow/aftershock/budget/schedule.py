@@ -4,7 +4,7 @@ import heapq
 from collections import Counter
 from collections.abc import Sequence
 
-from aftershock.costs.study import Job
+from aftershock.budget.study import Job
 
 
 def makespan(jobs: Sequence[Job], seconds: Sequence[float], devices: int) -> float:

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from aftershock.budget import serac
+from aftershock.budget.asking import BLOCK, LENGTHS, OBJECTS, PROBES, PROMPTS, Asking, Probes
+from aftershock.budget.devices import Device
+from aftershock.budget.editing import Editing, trained_weights
+from aftershock.budget.edits import KINDS
+from aftershock.budget.trained import hypernetwork, network_weights
+from aftershock.budget.work import DOUBLE, FLOAT, NOTHING, Work, run
 from aftershock.config.settings import artifact_layers, merged_settings, moment_layers, needed_artifacts
-from aftershock.costs import serac
-from aftershock.costs.asking import BLOCK, LENGTHS, OBJECTS, PROBES, PROMPTS, Asking, Probes
-from aftershock.costs.devices import Device
-from aftershock.costs.editing import Editing, trained_weights
-from aftershock.costs.edits import KINDS
-from aftershock.costs.trained import hypernetwork, network_weights
-from aftershock.costs.work import DOUBLE, FLOAT, NOTHING, Work, run
 from aftershock.editors.contract import is_in_order, layers_of
 from aftershock.editors.mend import mend_training
 from aftershock.editors.methods import method_of, settings_of

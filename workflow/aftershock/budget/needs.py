@@ -5,12 +5,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from aftershock.costs.cost import Need
-from aftershock.costs.devices import MB, Device, choose_gpu, find_device, shipped
-from aftershock.costs.questions import most_asked
-from aftershock.costs.sequences import SequenceCosts
-from aftershock.costs.sharding import number_of_cases
-from aftershock.costs.study import gpu_jobs
+from aftershock.budget.cost import Need
+from aftershock.budget.devices import MB, Device, choose_gpu, find_device, shipped
+from aftershock.budget.questions import most_asked
+from aftershock.budget.sequences import SequenceCosts
+from aftershock.budget.sharding import number_of_cases
+from aftershock.budget.study import gpu_jobs
 
 FLOOR_MB, FLOOR_MINUTES = 2000, 30
 MARGIN = 3.0

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from aftershock.budget.job import Job
+from aftershock.budget.sharding import ranges_among
 from aftershock.config.sequences import editors_of_plan, models_of_plan, plans_of, tasks_of_plan
-from aftershock.costs.job import Job
-from aftershock.costs.sharding import ranges_among
 from aftershock.datasets.table import BEFORE, PLACES
 from aftershock.experiments.sequences.plan import Plan
 from aftershock.project import PROJECT

@@ -14,15 +14,13 @@ from functools import cache
 from pathlib import Path
 
 from aftershock.output import write_text
+from aftershock.project import PACKAGE
 
-PACKAGE = Path(__file__).parent
 KEPT = (PACKAGE / "__pycache__" / "parsed_modules.json", Path(".snakemake") / "parsed_modules.json")
 """Caches beside Python's own, or in a run's folder where the package's cannot be written."""
 
 CANNOT_CHANGE_RESULTS = {
     "modules": (
-        "aftershock.code_hash",
-        "aftershock.parsed_code",
         "aftershock.datasets.table",  # rules give the entry that a job works on in its `params:`
         "aftershock.editors.artifacts",  # likewise: the editor, and the loaders of its artifacts
         "aftershock.editors.checks",
@@ -36,6 +34,7 @@ CANNOT_CHANGE_RESULTS = {
         "aftershock.process",
         "aftershock.progress",
         "aftershock.project",
+        "aftershock.provenance.*",
         "aftershock.stage",
         "aftershock.tables",  # reading and writing; the tables themselves are in its modules, and count
     ),

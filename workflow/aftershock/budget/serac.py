@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from aftershock.costs.work import FLOAT, Sizes, Texts, Work, run
+from aftershock.budget.work import FLOAT, Sizes, Texts, Work, run
 
 ADAM = 16  # times that each weight, or what the optimiser keeps of it, is read or written in a step
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from aftershock.budget.cost import Need
+from aftershock.budget.devices import GB, Device, find_device, read_devices, shipped
+from aftershock.budget.measured import fit_device, measured_seconds
+from aftershock.budget.needs import Needs
+from aftershock.budget.schedule import critical_path, makespan
+from aftershock.budget.study import Job, gpu_jobs
 from aftershock.config import check_config
-from aftershock.costs.cost import Need
-from aftershock.costs.devices import GB, Device, find_device, read_devices, shipped
-from aftershock.costs.measured import fit_device, measured_seconds
-from aftershock.costs.needs import Needs
-from aftershock.costs.schedule import critical_path, makespan
-from aftershock.costs.study import Job, gpu_jobs
 from aftershock.jobs.record import FOLDER
 from aftershock.jobs.sizes import duration
 from aftershock.kg.plan import read_study

@@ -6,9 +6,9 @@ that names none is taken for as many passes over its requests as its settings ha
 
 from dataclasses import replace
 
-from aftershock.costs import memories, optimised, remembered, trained
-from aftershock.costs.editing import Editing, Kind, padding
-from aftershock.costs.work import Work, run
+from aftershock.budget import memories, optimised, remembered, trained
+from aftershock.budget.editing import Editing, Kind, padding
+from aftershock.budget.work import Work, run
 
 
 def wrapped(e: Editing) -> Work:

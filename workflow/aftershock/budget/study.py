@@ -7,6 +7,9 @@ against what Snakemake would run.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from aftershock.budget.job import Job
+from aftershock.budget.sequence_jobs import sequence_jobs
+from aftershock.budget.sharding import number_of_cases, shard_ranges, shard_sizes
 from aftershock.config.sequences import editors_of_plan, models_of_plan, plans_of
 from aftershock.config.settings import (
     artifact_layers,
@@ -16,9 +19,6 @@ from aftershock.config.settings import (
     needed_artifacts,
 )
 from aftershock.config.used import editors_of_dataset
-from aftershock.costs.job import Job
-from aftershock.costs.sequence_jobs import sequence_jobs
-from aftershock.costs.sharding import number_of_cases, shard_ranges, shard_sizes
 from aftershock.datasets.table import ROUND
 from aftershock.editors.methods import method_of
 from aftershock.metrics.precision import CASES_NEEDED

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aftershock.costs.devices import Device
-from aftershock.costs.work import AVERAGE, NOTHING, Room, Sizes, Texts, Work, run, texts_within
+from aftershock.budget.devices import Device
+from aftershock.budget.work import AVERAGE, NOTHING, Room, Sizes, Texts, Work, run, texts_within
 
 PROMPTS = 11  # of a fact: the edit's own and ten paraphrases
 LENGTHS = 6  # distinct lengths among a block's prompts to continue: each is a batch

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from aftershock.costs.editing import (
+from aftershock.budget.editing import (
     DENSE_TOKENS,
     GRADIENT_TOKENS,
     STEPS,
@@ -12,7 +12,7 @@ from aftershock.costs.editing import (
     padding,
     trained_weights,
 )
-from aftershock.costs.work import DOUBLE, FLOAT, Sizes, Work, run
+from aftershock.budget.work import DOUBLE, FLOAT, Sizes, Work, run
 from aftershock.editors.contract import is_in_order
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from aftershock.costs.cost import Need
-from aftershock.costs.devices import Device
-from aftershock.costs.job import Job
-from aftershock.costs.work import Work
+from aftershock.budget.cost import Need
+from aftershock.budget.devices import Device
+from aftershock.budget.job import Job
+from aftershock.budget.work import Work
 from aftershock.jobs.record import finished_jobs
 
 LEAST_JOBS, LEAST_RULES = 12, 4

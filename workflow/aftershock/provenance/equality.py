@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from aftershock import tables
-from aftershock.jobs.compare import TOLERANCE, VERDICTS, Comparison, compare_tables
+from aftershock.provenance.compare import TOLERANCE, VERDICTS, Comparison, compare_tables
 from aftershock.tables import ARROW_TYPES, Table, provenance_of
 
 CUT = ("observations", "telemetry", "health", "answers")
@@ -161,7 +161,7 @@ def _sources(metadata: Mapping[str, str]) -> dict[str, str]:
 def main(arguments: Sequence[str]) -> None:
     """Print the differences between two folders of results; exit 1 when they differ."""
     if len(arguments) != 2:
-        sys.exit("usage: python -m aftershock.jobs.equality FOLDER FOLDER")
+        sys.exit("usage: python -m aftershock.provenance.equality FOLDER FOLDER")
     report = compare_folders(*arguments)
     print(report)
     sys.exit(not report.equal)

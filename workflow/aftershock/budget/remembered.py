@@ -1,7 +1,7 @@
 """Costs of methods that keep facts beside the model: as text in prompts, or in a second model."""
 
-from aftershock.costs.editing import GRADIENT_TOKENS, Editing, padding
-from aftershock.costs.work import FLOAT, Work, run
+from aftershock.budget.editing import GRADIENT_TOKENS, Editing, padding
+from aftershock.budget.work import FLOAT, Work, run
 from aftershock.editors.serac import SeracTraining
 
 

@@ -1,7 +1,7 @@
 """The costs of methods that train a memory beside one matrix, one request after the other."""
 
-from aftershock.costs.editing import TOUCHED_BY_ADAM, Editing, context_tokens
-from aftershock.costs.work import FLOAT, Work, run
+from aftershock.budget.editing import TOUCHED_BY_ADAM, Editing, context_tokens
+from aftershock.budget.work import FLOAT, Work, run
 
 
 def memory(e: Editing) -> Work:

@@ -16,8 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from aftershock.jobs.equality import Report, compare_files
-from aftershock.jobs.manifest import (
+from aftershock.lock import LOCK, hold
+from aftershock.process import name_run
+from aftershock.project import PACKAGE, SNAKEFILE, command
+from aftershock.provenance.equality import Report, compare_files
+from aftershock.provenance.manifest import (
     NOT_MADE,
     RESULTS,
     ManifestError,
@@ -28,9 +31,6 @@ from aftershock.jobs.manifest import (
     read_manifest,
     sha256_of_file,
 )
-from aftershock.lock import LOCK, hold
-from aftershock.process import name_run
-from aftershock.project import PACKAGE, SNAKEFILE, command
 from aftershock.tables import provenance_of
 
 SCRATCH = RESULTS / ".verify"

@@ -7,10 +7,10 @@ size is 32, 64, 128 and so on cases, so that a slightly better estimate renames 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from aftershock.budget.cost import BLOCK, Costs
+from aftershock.budget.devices import find_device
 from aftershock.config.settings import merged_settings
 from aftershock.config.used import editors_of_dataset
-from aftershock.costs.cost import BLOCK, Costs
-from aftershock.costs.devices import find_device
 from aftershock.editors.contract import is_in_order
 from aftershock.editors.methods import settings_of
 

@@ -5,13 +5,13 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from aftershock.budget.asking import LENGTHS, OWN_TEXTS, OWN_TOKENS, PROBES
+from aftershock.budget.cost import BLOCK, ROW_BYTES, Costs, Need
+from aftershock.budget.editing import trained_weights
+from aftershock.budget.edits import KINDS
+from aftershock.budget.sequence_jobs import TASK_FILES
+from aftershock.budget.work import FLOAT, NOTHING, Work, run, texts_within
 from aftershock.config.sequences import plans_of
-from aftershock.costs.asking import LENGTHS, OWN_TEXTS, OWN_TOKENS, PROBES
-from aftershock.costs.cost import BLOCK, ROW_BYTES, Costs, Need
-from aftershock.costs.editing import trained_weights
-from aftershock.costs.edits import KINDS
-from aftershock.costs.sequence_jobs import TASK_FILES
-from aftershock.costs.work import FLOAT, NOTHING, Work, run, texts_within
 from aftershock.datasets.table import AFTER, BEFORE, BETWEEN
 from aftershock.editors.contract import is_in_order, layers_of
 from aftershock.editors.regularisers import makes_dense

@@ -10,7 +10,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-from aftershock.parsed_code import (
+from aftershock.provenance.parsed_code import (
     CANNOT_CHANGE_RESULTS,
     EFFECTS,
     IMPORTED,

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from aftershock.costs.editing import TOUCHED_BY_ADAM, VALUE_TOKENS, Editing, context_tokens, padding
-from aftershock.costs.work import CONTEXT, DOUBLE, FLOAT, NOTHING, Work, run
+from aftershock.budget.editing import TOUCHED_BY_ADAM, VALUE_TOKENS, Editing, context_tokens, padding
+from aftershock.budget.work import CONTEXT, DOUBLE, FLOAT, NOTHING, Work, run
 
 
 def rank_one(e: Editing) -> Work:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from aftershock.costs.work import AVERAGE, Room, Sizes, Texts, Work
+from aftershock.budget.work import AVERAGE, Room, Sizes, Texts, Work
 from aftershock.editors.contract import layers_of
 
 STEPS_MADE = 0.55
