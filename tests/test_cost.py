@@ -12,7 +12,7 @@ from aftershock.budget.cost import Costs
 from aftershock.budget.devices import find_device, shipped
 from aftershock.budget.editing import Editing
 from aftershock.budget.edits import KINDS
-from aftershock.budget.trained import hypernetwork
+from aftershock.budget.gradients import hypernetwork
 from aftershock.budget.work import UNKNOWN, Room, Sizes, Work, run
 from aftershock.datasets.table import CONFLICT_STATES
 from aftershock.editors.mend import MendTraining

@@ -14,7 +14,7 @@ from aftershock.budget.asking import BLOCK, LENGTHS, OBJECTS, PROBES, PROMPTS, A
 from aftershock.budget.devices import Device
 from aftershock.budget.editing import Editing, trained_weights
 from aftershock.budget.edits import KINDS
-from aftershock.budget.trained import hypernetwork, network_weights
+from aftershock.budget.gradients import hypernetwork, network_weights
 from aftershock.budget.work import DOUBLE, FLOAT, NOTHING, Work, run
 from aftershock.config.settings import artifact_layers, merged_settings, moment_layers, needed_artifacts
 from aftershock.editors.contract import is_in_order, layers_of
