@@ -1,5 +1,6 @@
 """The plan of a study: its jobs are those that Snakemake would run, and time is handed out to devices."""
 
+import json
 import re
 from collections import Counter
 
@@ -10,8 +11,8 @@ from aftershock.budget import plan as module
 from aftershock.budget.devices import find_device, read_devices, shipped
 from aftershock.budget.needs import RULES
 from aftershock.budget.plan import choose_device, make_plan, print_plan, show, summary, table, warnings
-from aftershock.budget.schedule import critical_path, makespan
-from aftershock.budget.study import Job, gpu_jobs
+from aftershock.budget.schedule import Job, critical_path, makespan
+from aftershock.budget.study import gpu_jobs
 from benchmarks.calibrate import calibrate, write
 from benchmarks.dag import synthetic
 from configured import ROOT, study
@@ -20,7 +21,7 @@ from test_workflow import planned_demo
 
 
 def job(group, *after):
-    return Job("edit", {}, "", group, after)
+    return Job("edit", {}, group, after)
 
 
 # --- time --------------------------------------------------------------------------------------------------
@@ -61,10 +62,21 @@ def test_jobs_are_those_that_snakemake_would_run(name, tmp_path):
     assert Counter(job.rule for job in gpu_jobs(*study(**VARIANTS[name]))) == wanted
 
 
-def test_files_of_jobs_are_told_apart_and_waited_for():
+def test_jobs_have_the_wildcards_of_their_rules():
+    """By which the records of finished jobs are found."""
+    text = "\n".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
+    rules = dict(re.findall(r"^rule (\w+):\n((?: .*\n|\n)+)", text, re.MULTILINE))
+    planned = {job.rule: job for name in (None, "pitfalls") for job in gpu_jobs(*study(name))}
+    assert planned.keys() >= {"edit", "train_mend", "run_task", "verify_facts"}
+    for rule, job in planned.items():
+        (outputs,) = re.findall(r"^    output:\n((?: {8}.*\n)+)", rules[rule], re.MULTILINE)
+        assert set(re.findall(r"\{(\w+)\}", outputs)) == job.wildcards.keys(), rule
+
+
+def test_jobs_are_told_apart_and_waited_for():
     for name in (None, "pitfalls", "labels"):
         jobs = gpu_jobs(*study(name))
-        assert len({job.output for job in jobs}) == len(jobs)
+        assert len({(job.rule, *sorted(job.wildcards.items())) for job in jobs}) == len(jobs)
         groups = {job.group for job in jobs}
         edits = [job for job in jobs if job.rule == "edit"]
         assert all(any("answers" in name for name in job.after if name in groups) for job in edits)
@@ -86,10 +98,16 @@ def test_a_plan_adds_up_and_counts_what_is_done(tmp_path):
     assert int(rows[-1][2]) == sum(int(row[2]) for row in rows[:-1]) == len(plan.jobs)
     assert float(rows[-1][4]) == pytest.approx(sum(plan.seconds) / 3600, abs=0.01)
     assert rows[-1][3] == "0"
-    for job in plan.jobs[:3]:
-        (tmp_path / job.output).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / job.output).write_text("")
+    record = tmp_path / "results" / "jobs" / "edit" / "record.json"
+    record.parent.mkdir(parents=True)
+    for number, job in enumerate(plan.jobs[:4]):
+        fields = {"rule": job.rule, "wildcards": job.wildcards, "outputs": [f"results/{number}"]}
+        state = "done" if number < 3 else "failed"
+        record.with_stem(str(number)).write_text(json.dumps({**fields, "state": state, "seconds": 1.0}))
+        (tmp_path / "results" / str(number)).touch()
     assert table(plan, tmp_path)[-1][3] == "3"
+    (tmp_path / "results" / "1").unlink()  # what a user deletes has to be made again
+    assert table(plan, tmp_path)[-1][3] == "2"
     shown = show(rows).splitlines()
     assert len(shown) == len(rows) + 1
     assert "edit memit_mle_3  gpt-j-6b" in "\n".join(shown)

@@ -160,7 +160,7 @@ def test_jobs_of_a_plan_wait_for_its_log():
     logs = {job.group for job in jobs if job.rule == "edit_sequence"}
     assert len(logs) == 4
     assert all(set(job.after) <= logs for job in jobs if job.rule in ("probe_sequence", "run_task"))
-    assert len({job.output for job in jobs}) == len(jobs)
+    assert len({(job.rule, *sorted(job.wildcards.items())) for job in jobs}) == len(jobs)
 
 
 def need(rule: str, editor: str = "rome", **changes):

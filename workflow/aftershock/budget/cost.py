@@ -27,11 +27,10 @@ GB = 10**9
 HOST, DEVICE = 1.2 * GB, 1.5 * GB  # memory of libraries and tables
 PROCESS = 0.5 * GB  # of another process that shares a training
 SETTLING = 15  # vectors per dimension until whitened directions have settled, about (experiments/settling.py)
-WRITTEN_DOCUMENTS, WRITTEN_TOKENS = (
-    40,
-    256,
-)  # number in one batch, and tokens of each (lm/statistics/self_text.py)
+WRITTEN_DOCUMENTS = 40  # in one batch (lm/statistics/self_text.py)
+WRITTEN_TOKENS = 256  # of each
 EIGENVECTORS = 9  # products of d^3 that an eigendecomposition takes
+RELATIONS = 60  # relations to paraphrase, about
 ROW_BYTES = 25  # of a table of observations, compressed (20 to 27 in the embedded study)
 
 
@@ -69,11 +68,8 @@ class Costs(Asking):
         As many processes share it as a batch has parts.
         """
         train, sizes = self.model["train"], self.sizes
-        tokens, step = (
-            train.get("tokens", 1_000_000),
-            train.get("batch_rows", 8) * train.get("row_tokens", 96),
-        )
-        keys = train.get("row_tokens", 96)
+        tokens, keys = train.get("tokens", 1_000_000), train.get("row_tokens", 96)
+        step = train.get("batch_rows", 8) * keys
         whole = run(sizes, tokens / step, tokens, sizes.layers, keys, read=tokens, backward=True)
         own = Work(flops=2 * tokens * (sizes.layers * sizes.layer + sizes.vocabulary * sizes.width))
         d, wide = sizes.width, (3 * sizes.width, sizes.width, sizes.inner, sizes.inner)
@@ -245,11 +241,15 @@ class Costs(Asking):
             found = replace(found, work=found.work + trial.work * share, gpu=max(found.gpu, trial.gpu))
         return found
 
-    def sampled(self, texts: float, tokens: int) -> Need:
-        """`texts` continued by `tokens` tokens, one at a time."""
-        return self._need(self.continued(texts, tokens, 1))
+    def sample_paraphrases(self) -> Need:
+        """Paraphrases of all relations, written one at a time."""
+        return self._need(self.continued(RELATIONS * self.config["paraphrases"]["requests"], 600, 1))
 
-    def classified(self) -> Need:
+    def score_paraphrases(self) -> Need:
+        """Continuations of facts of all relations, one at a time."""
+        return self._need(self.continued(RELATIONS * self.config["paraphrases"]["ranking_facts"], 20, 1))
+
+    def classify_labels(self) -> Need:
         """Labels judged by a small classifier."""
         return Need(Work(rows=1e5), read=GB, host=4 * GB, gpu=4 * GB)
 

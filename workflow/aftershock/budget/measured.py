@@ -8,18 +8,23 @@ import numpy as np
 
 from aftershock.budget.cost import Need
 from aftershock.budget.devices import Device
-from aftershock.budget.job import Job
+from aftershock.budget.schedule import Job
 from aftershock.budget.work import Work
-from aftershock.jobs.record import finished_jobs
+from aftershock.jobs.record import FOLDER, finished_jobs
 
 LEAST_JOBS, LEAST_RULES = 12, 4
 """Finished jobs, and rules among them, below which they say too little about a device."""
 
 
-def measured_seconds(jobs: Sequence[Job], records: Path) -> list[float | None]:
-    """Return what each job took, by its record; None for one that is not done."""
+def measured_seconds(jobs: Sequence[Job], place: Path) -> list[float | None]:
+    """Return what each job took, by its record; None for one that is not done, or whose outputs are gone.
+
+    place: where the results of a run are.
+    """
     found = {
-        _key(record["rule"], record["wildcards"]): record["seconds"] for record in finished_jobs(records)
+        _key(record["rule"], record["wildcards"]): record["seconds"]
+        for record in finished_jobs(place / FOLDER)
+        if all((place / output).exists() for output in record.get("outputs", ()))
     }
     return [found.get(_key(job.rule, job.wildcards)) for job in jobs]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from aftershock.budget.study import gpu_jobs
 FLOOR_MB, FLOOR_MINUTES = 2000, 30
 MARGIN = 3.0
 """Times the estimated minutes that a job asks for."""
+HELPERS = {"sample_paraphrases": "model", "score_paraphrases": "ranking_model"}
+"""Rules whose model `paraphrases` names, by the key."""
 
 
 class Needs:
@@ -47,18 +50,26 @@ class Needs:
         """Needs of a job of `rule`; jobs that differ in their seed or graph need the same."""
         key = (rule, *_distinct(wildcards))
         if key not in self._found:
-            self._found[key] = RULES[rule](self, dict(zip(NAMES, key[1:], strict=True)))
+            self._found[key] = self._need(rule, dict(zip(NAMES, key[1:], strict=True)))
         return self._found[key]
+
+    def _need(self, rule: str, job: dict[str, Any]) -> Need:
+        """The function of a rule says by the names of its parameters what it is given of a job."""
+        names = signature(RULES[rule]).parameters.keys()
+        helper = HELPERS.get(rule)
+        model = self.config["paraphrases"][helper] if helper else job["model"] or self.config["models"][0]
+        if job["editor"]:
+            job["editor"] = self.config["editors"][job["editor"]]
+        if job["dataset"] and not job["cases"]:
+            job["cases"] = number_of_cases(self.config, job["dataset"])
+        given = job | (self.asked if names & {"facts", "objects"} else {})
+        return RULES[rule](self.costs(model), **{name: given[name] for name in names & given.keys()})
 
     def costs(self, model: str) -> SequenceCosts:
         """The costs of a model's jobs."""
         if model not in self._costs:
             self._costs[model] = SequenceCosts(self.config, self.models[model], self.device)
         return self._costs[model]
-
-    def editor(self, label: str) -> Mapping[str, Any]:
-        """A configured editor."""
-        return self.config["editors"][label]
 
     @cached_property
     def asked(self) -> dict[str, float]:
@@ -108,52 +119,35 @@ def _distinct(wildcards: Mapping[str, str]) -> tuple[str | int | None, ...]:
     return *(wildcards.get(name) for name in NAMES[:-1]), last - first + 1
 
 
-def _helper(needs: Needs, key: str, texts: float, tokens: int) -> Need:
-    """Generating or scoring with the model that `paraphrases` names under `key`."""
-    name = needs.config["paraphrases"][key]
-    return needs.costs(name).sampled(texts, tokens)
-
-
-def _cases(needs: Needs, dataset: str) -> int:
-    return number_of_cases(needs.config, dataset)
-
-
-RELATIONS = 60  # relations to paraphrase, about
-
-RULES: dict[str, Callable[[Needs, Mapping[str, Any]], Need]] = {
-    "train_lm": lambda n, w: n.costs(w["model"]).train_lm(),
-    "gather_text": lambda n, w: n.costs(w["model"]).gather_text(),
-    "moments": lambda n, w: n.costs(w["model"]).moments(),
-    "attention_moments": lambda n, w: n.costs(w["model"]).attention_moments(),
-    "null_space": lambda n, w: n.costs(w["model"]).null_space(),
-    "train_mend": lambda n, w: n.costs(w["model"]).train_mend(),
-    "train_serac": lambda n, w: n.costs(w["model"]).train_serac(),
-    "verify_facts": lambda n, w: n.costs(w["model"]).verify_facts(n.asked["facts"]),
-    "score_objects": lambda n, w: n.costs(w["model"]).score_objects(n.asked["objects"]),
-    "baseline": lambda n, w: n.costs(w["model"]).baseline(w["dataset"], _cases(n, w["dataset"])),
-    "tune": lambda n, w: n.costs(w["model"]).tune(n.editor(w["editor"])),
-    "edit": lambda n, w: n.costs(w["model"]).edit(n.editor(w["editor"]), w["dataset"], w["cases"]),
-    "find_layers": lambda n, w: n.costs(w["model"]).find_layers(),
-    "classify_labels": lambda n, w: n.costs(n.config["models"][0]).classified(),
-    "sample_paraphrases": lambda n, w: _helper(
-        n, "model", RELATIONS * n.config["paraphrases"]["requests"], 600
-    ),
-    "score_paraphrases": lambda n, w: _helper(
-        n, "ranking_model", RELATIONS * n.config["paraphrases"]["ranking_facts"], 20
-    ),
+RULES: dict[str, Callable[..., Need]] = {
+    "train_lm": SequenceCosts.train_lm,
+    "gather_text": SequenceCosts.gather_text,
+    "moments": SequenceCosts.moments,
+    "attention_moments": SequenceCosts.attention_moments,
+    "null_space": SequenceCosts.null_space,
+    "train_mend": SequenceCosts.train_mend,
+    "train_serac": SequenceCosts.train_serac,
+    "verify_facts": SequenceCosts.verify_facts,
+    "score_objects": SequenceCosts.score_objects,
+    "baseline": SequenceCosts.baseline,
+    "tune": SequenceCosts.tune,
+    "edit": SequenceCosts.edit,
+    "find_layers": SequenceCosts.find_layers,
+    "classify_labels": SequenceCosts.classify_labels,
+    "sample_paraphrases": SequenceCosts.sample_paraphrases,
+    "score_paraphrases": SequenceCosts.score_paraphrases,
+    "baseline_strict": SequenceCosts.baseline,
+    "edit_strict": SequenceCosts.edit,
 }
-"""The needs of each rule that requests a GPU."""
-OF_SEQUENCES: dict[str, Callable[[Needs, Mapping[str, Any]], Need]] = {
-    "probe_unedited": lambda n, w: n.costs(w["model"]).probe_sequence(w["plan"], ""),
-    "edit_sequence": lambda n, w: n.costs(w["model"]).edit_sequence(n.editor(w["editor"]), w["plan"]),
-    "probe_sequence": lambda n, w: n.costs(w["model"]).probe_sequence(w["plan"], w["checkpoints"]),
-    "edit_among": lambda n, w: n.costs(w["model"]).edit_among(
-        n.editor(w["editor"]), w["plan"], w["dataset"], w["place"], w["cases"]
-    ),
-    "run_task_unedited": lambda n, w: n.costs(w["model"]).run_task(w["task"], None, ""),
-    "run_task_of_edits_unedited": lambda n, w: n.costs(w["model"]).run_task(w["task"], None, ""),
-    "run_task": lambda n, w: n.costs(w["model"]).run_task(w["task"], w["plan"], w["checkpoints"]),
+"""The needs of each rule that requests a GPU; what a function is given stands in `Needs.need`."""
+OF_SEQUENCES: dict[str, Callable[..., Need]] = {
+    "edit_sequence": SequenceCosts.edit_sequence,
+    "edit_among": SequenceCosts.edit_among,
+    "probe_unedited": SequenceCosts.probe_sequence,
+    "probe_sequence": SequenceCosts.probe_sequence,
+    "run_task_unedited": SequenceCosts.run_task,
+    "run_task_of_edits_unedited": SequenceCosts.run_task,
+    "run_task": SequenceCosts.run_task,
 }
 """The needs of the rules of plans of edits."""
 RULES |= OF_SEQUENCES
-RULES |= {f"{name}_strict": RULES[name] for name in ("baseline", "edit")}

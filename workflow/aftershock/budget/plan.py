@@ -17,10 +17,9 @@ from aftershock.budget.cost import Need
 from aftershock.budget.devices import GB, Device, find_device, read_devices, shipped
 from aftershock.budget.measured import fit_device, measured_seconds
 from aftershock.budget.needs import Needs
-from aftershock.budget.schedule import critical_path, makespan
-from aftershock.budget.study import Job, gpu_jobs
+from aftershock.budget.schedule import Job, critical_path, makespan
+from aftershock.budget.study import gpu_jobs
 from aftershock.config import check_config
-from aftershock.jobs.record import FOLDER
 from aftershock.jobs.sizes import duration
 from aftershock.kg.plan import read_study
 from aftershock.project import PROJECT, SNAKEFILE
@@ -28,16 +27,8 @@ from aftershock.project import PROJECT, SNAKEFILE
 BENCH = Path("results/bench/device.yaml")
 DRY_RUN_SECONDS = 300
 COLUMNS = (
-    "stage",
-    "model",
-    "jobs",
-    "done",
-    "hours",
-    "took (h)",
-    "longest",
-    "host memory",
-    "GPU memory",
-    "disk",
+    *("stage", "model", "jobs", "done", "hours", "took (h)", "longest"),
+    *("host memory", "GPU memory", "disk"),
 )
 
 
@@ -104,7 +95,7 @@ def _listed(results: Path, wildcards: Mapping[str, str], kind: str) -> int | Non
 
 
 def table(plan: Plan, results: Path = Path()) -> list[tuple[str, ...]]:
-    """COLUMNS of each stage of each model, and of all; jobs whose file is there count as done.
+    """COLUMNS of each stage of each model, and of all.
 
     Hours are estimated, whether jobs are done or not; beside them stands what finished ones took.
     """
@@ -114,40 +105,30 @@ def table(plan: Plan, results: Path = Path()) -> list[tuple[str, ...]]:
         stages.setdefault((name, job.wildcards["model"]), []).append(i)
     stages["all", ""] = list(range(len(plan.jobs)))
     seconds = plan.seconds
+    took = measured_seconds(plan.jobs, results)
     rows: list[tuple[str, ...]] = []
-    done = done_jobs(plan, results)
-    took = measured_seconds(plan.jobs, results / FOLDER)
     for (name, model), mine in stages.items():
         if not mine:
             continue
-        own = [plan.needs[i] for i in mine]
-        rows.append(
-            (
-                name,
-                model,
-                str(len(mine)),
-                str(sum(done[i] for i in mine)),
-                _hours(sum(seconds[i] for i in mine)),
-                _hours(sum(took[i] or 0.0 for i in mine if done[i])) if any(done[i] for i in mine) else "-",
-                duration(max(seconds[i] for i in mine)),
-                _gb(max(need.host for need in own)),
-                _gb(max(0.0 if need.on_host or not plan.device.accelerator else need.gpu for need in own)),
-                _gb(sum(need.disk for need in own)),
-            )
+        own, done = [plan.needs[i] for i in mine], [known for i in mine if (known := took[i]) is not None]
+        cells = (
+            *(name, model, str(len(mine)), str(len(done))),
+            _hours(sum(seconds[i] for i in mine)),
+            _hours(sum(done)) if done else "-",
+            duration(max(seconds[i] for i in mine)),
+            _gb(max(need.host for need in own)),
+            _gb(max(0.0 if need.on_host or not plan.device.accelerator else need.gpu for need in own)),
+            _gb(sum(need.disk for need in own)),
         )
+        rows.append(cells)
     return rows
-
-
-def done_jobs(plan: Plan, results: Path = Path()) -> list[bool]:
-    """Return for each job whether its file is there."""
-    return [(results / job.output).exists() for job in plan.jobs]
 
 
 def fit_plan(plan: Plan, results: Path = Path()) -> None:
     """Estimate a plan for a processor by the figures that explain what finished jobs took here, in place."""
     if plan.device.accelerator:
         return
-    took = measured_seconds(plan.jobs, results / FOLDER)
+    took = measured_seconds(plan.jobs, results)
     known = [
         (need, job.rule, seconds)
         for need, job, seconds in zip(plan.needs, plan.jobs, took, strict=True)
@@ -192,7 +173,8 @@ def warnings(plan: Plan) -> Iterator[str]:
 
 def summary(plan: Plan, gpus: int, results: Path = Path()) -> list[str]:
     """Wall time on one and on several devices, what is left of it, and the assumptions of the estimate."""
-    seconds, done = plan.seconds, done_jobs(plan, results)
+    seconds = plan.seconds
+    done = [took is not None for took in measured_seconds(plan.jobs, results)]
     whole, longest = sum(seconds), critical_path(plan.jobs, seconds)
     lines = [f"on 1 {plan.device.name}: {duration(whole)}{_left(seconds, done)}"]
     if gpus > 1:

@@ -2,9 +2,18 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from aftershock.budget.study import Job
+
+@dataclass(frozen=True)
+class Job:
+    """A planned job: its rule, and the groups of jobs that it belongs to and waits for."""
+
+    rule: str
+    wildcards: Mapping[str, str]
+    group: str
+    after: tuple[str, ...] = ()
 
 
 def makespan(jobs: Sequence[Job], seconds: Sequence[float], devices: int) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from aftershock.budget.job import Job
+from aftershock.budget.schedule import Job
 from aftershock.budget.sharding import ranges_among
 from aftershock.config.sequences import editors_of_plan, models_of_plan, plans_of, tasks_of_plan
 from aftershock.datasets.table import BEFORE, PLACES
@@ -26,48 +26,39 @@ def sequence_jobs(
 
     `waits_for` gives the groups of jobs that come before those of an editor, and with "" before all others.
     """
-    kg, per_job = config["kg"], config["abilities"]["checkpoints_per_job"]
-    here = f"results/{kg}/{model}"
-    asked = set()
+    per_job, unedited = config["abilities"]["checkpoints_per_job"], f"{model} unedited"
+    of_model, asked = {"kg": config["kg"], "model": model}, set()
     for name, settings in plans_of(config).items():
         if model not in models_of_plan(config, settings):
             continue
-        plan, folder, tasks = (
+        plan, tasks, where = (
             Plan.from_config(settings),
-            f"{here}/sequences/{name}",
             tasks_for(config, settings),
+            {**of_model, "plan": name},
         )
-        where = {"kg": kg, "model": model, "plan": name}
-        group = f"{model} unedited"
-        yield Job("probe_unedited", where, f"{folder}/unedited.parquet", group, waits_for(""))
+        yield Job("probe_unedited", where, unedited, waits_for(""))
         for task in tasks:
             if task.source == "edits":
-                rule, out = "run_task_of_edits_unedited", f"{folder}/tasks/{task.name}/unedited.parquet"
-            else:
-                rule, out = "run_task_unedited", f"{here}/tasks/{task.name}/unedited.parquet"
-            if out not in asked:
-                asked.add(out)
-                own = where if task.source == "edits" else {"kg": kg, "model": model}
-                yield Job(rule, own | {"task": task.name}, out, group, waits_for(""))
+                yield Job("run_task_of_edits_unedited", {**where, "task": task.name}, unedited, waits_for(""))
+            elif task.name not in asked:
+                asked.add(task.name)
+                yield Job("run_task_unedited", {**of_model, "task": task.name}, unedited, waits_for(""))
         for editor in editors_of_plan(config, settings):
             for order in plan.orders:
-                run = where | {"editor": editor, "order": str(order)}
-                to, made = f"{folder}/{editor}/o{order}", f"{model} {name} {editor} o{order}"
-                yield Job("edit_sequence", run, f"{to}/log", made, waits_for(editor))
-                yield from _among(config, settings, run, to, made, waits_for(editor))
+                run = {**where, "editor": editor, "order": str(order)}
+                made = f"{model} {name} {editor} o{order}"
+                yield Job("edit_sequence", run, made, waits_for(editor))
+                yield from _among(config, settings, run, made, waits_for(editor))
                 for checkpoints in plan.groups(per_job):
-                    part, group = run | {"checkpoints": checkpoints}, f"{model} checkpoints"
-                    yield Job("probe_sequence", part, f"{to}/edits/{checkpoints}.parquet", group, (made,))
-                    for task in tasks:
-                        out = f"{to}/tasks/{task.name}/{checkpoints}.parquet"
-                        yield Job("run_task", part | {"task": task.name}, out, group, (made,))
+                    part, group = {**run, "checkpoints": checkpoints}, f"{model} checkpoints"
+                    yield Job("probe_sequence", part, group, (made,))
+                    yield from (Job("run_task", {**part, "task": t.name}, group, (made,)) for t in tasks)
 
 
 def _among(
     config: Mapping[str, Any],
     plan: Mapping[str, Any],
     run: Mapping[str, str],
-    to: str,
     made: str,
     after: tuple[str, ...],
 ) -> Iterator[Job]:
@@ -76,6 +67,5 @@ def _among(
         for place in PLACES:
             for shard in ranges_among(config, plan, dataset) if plan["cases"][place] else ():
                 where = {**run, "dataset": dataset, "place": place, "shard": shard}
-                out = f"{to}/cases/{dataset}/{place}/{shard}.parquet"
                 first = (*after, *((made,) if place == BEFORE else ()))
-                yield Job("edit_among", where, out, f"{run['model']} cases among edits", first)
+                yield Job("edit_among", where, f"{run['model']} cases among edits", first)

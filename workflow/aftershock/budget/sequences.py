@@ -70,8 +70,8 @@ class SequenceCosts(Costs):
         room = kind.bytes(largest) + n * held
         return self._with_needs(method, settings, block * (cases / n), room, disk)
 
-    def probe_sequence(self, plan: str, checkpoints: str) -> Need:
-        """The probes of all edits of a plan at some of its checkpoints; in the unedited model with ""."""
+    def probe_sequence(self, plan: str, checkpoints: str | None) -> Need:
+        """The probes of all edits of a plan at some of its checkpoints; in the unedited model with none."""
         made, edits = self._plan(plan), plans_of(self.config)[plan]["edits"]
         n = len(made.checkpoints_of(checkpoints)) if checkpoints else 1
         probes = made.edits * (1.0 + edits.get("paraphrases", PROBES_OF_FILE) + edits.get("neighbours", 0))
@@ -81,13 +81,13 @@ class SequenceCosts(Costs):
         once = run(self.sizes, batches, probes * width, self.sizes.layers, width, probes * read, narrow=True)
         return self._need((once + Work(rows=2 * probes)) * n, disk=n * probes * ROW_BYTES)
 
-    def run_task(self, name: str, plan: str | None, checkpoints: str) -> Need:
-        """A task's items at some checkpoints of a plan; in the unedited model with ""."""
-        task = _task(name)
+    def run_task(self, task: str, plan: str | None, checkpoints: str | None) -> Need:
+        """A task's items at some checkpoints of a plan; in the unedited model with none."""
+        what = _task(task)
         n = len(self._plan(plan).checkpoints_of(checkpoints)) if plan and checkpoints else 1
         items = float(self.config["abilities"]["items"] or ALL_ITEMS)
-        one = self._asked_task(task, items)
-        tokens = task.max_tokens if task.kind == "generate" else 0
+        one = self._asked_task(what, items)
+        tokens = what.max_tokens if what.kind == "generate" else 0
         return self._need(one * n, disk=n * items * (ITEM_BYTES + TOKEN_BYTES * tokens))
 
     def _asked_task(self, task: Task, items: float) -> Work:

@@ -7,7 +7,7 @@ against what Snakemake would run.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from aftershock.budget.job import Job
+from aftershock.budget.schedule import Job
 from aftershock.budget.sequence_jobs import sequence_jobs
 from aftershock.budget.sharding import number_of_cases, shard_ranges, shard_sizes
 from aftershock.config.sequences import editors_of_plan, models_of_plan, plans_of
@@ -36,82 +36,59 @@ def gpu_jobs(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]])
 def _of_model(
     config: Mapping[str, Any], contents: Mapping[str, Any], model: str, sizes: Mapping[tuple, int]
 ) -> Iterator[Job]:
-    kg = config["kg"]
-    here = f"results/{kg}/{model}"
-    editors = {label: editor for label, editor in config["editors"].items() if editor}
+    of_model, editors = {"model": model}, {label: each for label, each in config["editors"].items() if each}
+    here = {"kg": config["kg"], **of_model}
     weights, asked, moments = f"{model} weights", f"{model} answers", f"{model} moments"
     if "train" in contents:
-        out = f"results/models/{model}/weights"
-        yield Job("train_lm", {"model": model}, out, weights, ())
+        yield Job("train_lm", of_model, weights)
     text = (f"{model} text",) if is_gathered(contents) else ()
     if moment_layers(editors, contents):
         if text:
-            out = f"results/models/{model}/gathered.jsonl"
-            yield Job("gather_text", {"model": model}, out, *text, (weights,))
+            yield Job("gather_text", of_model, *text, (weights,))
         if not is_published(contents):
-            out = f"results/models/{model}/moments.safetensors"
-            yield Job("moments", {"model": model}, out, moments, (weights, *text))
+            yield Job("moments", of_model, moments, (weights, *text))
     if artifact_layers("attention_moments", editors, contents):
-        out = f"results/models/{model}/attention_moments.safetensors"
-        group = f"{model} attention moments"
-        yield Job("attention_moments", {"model": model}, out, group, (weights, *text))
+        yield Job("attention_moments", of_model, f"{model} attention moments", (weights, *text))
     if artifact_layers("null_space", editors, contents):
-        out = f"results/models/{model}/null_space.safetensors"
-        yield Job("null_space", {"model": model}, out, f"{model} null space", (moments,))
-    runs = _runs(config, model)
-    needed = {label: needed_artifacts(editors[label], contents) for _, label in runs}
-    trained = {
-        hypernetwork_kind(config, dataset) for dataset, label in runs if "hypernetwork" in needed[label]
-    }
-    cached = any("scope_models" in artifacts for artifacts in needed.values())
-    other = config["mend"]["kg"] or kg
+        yield Job("null_space", of_model, f"{model} null space", (moments,))
+    needed = [(name, needed_artifacts(editors[label], contents)) for name, label in _runs(config, model)]
+    trained = {hypernetwork_kind(config, name) for name, needs in needed if "hypernetwork" in needs}
+    cached = any("scope_models" in needs for _, needs in needed)
+    other = {**here, "kg": config["mend"]["kg"] or here["kg"]}
     of_graph = bool(trained or cached) and not config["mend"]["edits"]
-    yield from _questions(config, model, kg, asked, weights, _kinds(config, of_graph and other == kg))
-    if of_graph and other != kg:
-        yield from _questions(config, model, other, asked, weights, ("objects",))
+    yield from _questions(config, here, asked, weights, _kinds(config, of_graph and other == here))
+    if of_graph and other != here:
+        yield from _questions(config, other, asked, weights, ("objects",))
     read = (weights,) if config["mend"]["edits"] else (weights, asked)
     for kind in sorted(trained):
-        out = f"results/{other}/{model}/mend/{kind}/hypernetwork.safetensors"
-        wildcards = {"kg": other, "model": model, "kind": kind}
-        yield Job("train_mend", wildcards, out, f"{model} mend {kind}", read)
+        yield Job("train_mend", {**other, "kind": kind}, f"{model} mend {kind}", read)
     if cached:
-        out, wildcards = (
-            f"results/{other}/{model}/serac/scope_models.safetensors",
-            {"kg": other, "model": model},
-        )
-        yield Job("train_serac", wildcards, out, f"{model} serac", read)
+        yield Job("train_serac", other, f"{model} serac", read)
     for label in tuned(config, contents):
-        out, wildcards = f"{here}/tune/{label}.parquet", {"kg": kg, "model": model, "editor": label}
-        needs = _after(config, model, contents, label, "coverage")
-        yield Job("tune", wildcards, out, f"{model} tune {label}", (asked, *needs))
+        needs = _after(config, model, contents, label, LIKE)
+        yield Job("tune", {**here, "editor": label}, f"{model} tune {label}", (asked, *needs))
     strict = config["engine"]["precision"] == "strict"
     for dataset in config["datasets"]:
-        wildcards = {"kg": kg, "model": model, "dataset": dataset}
-        for rule, folder in (("baseline", ""), *(() if strict else (("baseline_strict", "strict/"),))):
-            yield Job(
-                rule, wildcards, f"{here}/{dataset}/{folder}unedited.parquet", f"{model} {rule}", (asked,)
-            )
+        for rule in ("baseline",) if strict else ("baseline", "baseline_strict"):
+            yield Job(rule, {**here, "dataset": dataset}, f"{model} {rule}", (asked,))
     for label in editors:
         compared = set() if strict else _compared(config, model, label, sizes)
         for dataset in config["datasets"]:
             if (model, dataset, label) not in sizes:
                 continue
-            chosen = (f"{model} tune {tuned_label(config, label)}",)
-            after = (asked, *_after(config, model, contents, label, dataset), *chosen)
+            chosen = f"{model} tune {tuned_label(config, label)}"
+            after = (asked, *_after(config, model, contents, label, dataset), chosen)
             for seed in config["seeds"]:
                 for shard in shard_ranges(number_of_cases(config, dataset), sizes[model, dataset, label]):
-                    where = {"kg": kg, "model": model, "dataset": dataset, "editor": label}
-                    where |= {"seed": str(seed), "shard": shard}
-                    folder = f"{here}/{dataset}/{label}/s{seed}"
-                    out = f"{folder}/observations/{shard}.parquet"
-                    yield Job("edit", where, out, f"{model} edits", after)
-                    if (dataset, shard) in compared:
-                        out = f"{folder}/strict/observations/{shard}.parquet"
-                        yield Job("edit_strict", where, out, f"{model} edits", after)
+                    where = {**here, "dataset": dataset, "editor": label, "seed": str(seed), "shard": shard}
+                    for rule in ("edit", "edit_strict") if (dataset, shard) in compared else ("edit",):
+                        yield Job(rule, where, f"{model} edits", after)
 
     def waits_for(label: str) -> tuple[str, ...]:
-        chosen = (f"{model} tune {tuned_label(config, label)}",) if label else ()
-        return (weights, asked, *(_after(config, model, contents, label, LIKE) if label else ()), *chosen)
+        if not label:
+            return weights, asked
+        chosen = f"{model} tune {tuned_label(config, label)}"
+        return weights, asked, *_after(config, model, contents, label, LIKE), chosen
 
     yield from sequence_jobs(config, model, waits_for)
 
@@ -136,19 +113,11 @@ def _kinds(config: Mapping[str, Any], training: bool) -> tuple[str, ...]:
 
 
 def _questions(
-    config: Mapping[str, Any],
-    model: str,
-    kg: str,
-    group: str,
-    weights: str,
-    kinds: tuple[str, ...],
+    config: Mapping[str, Any], where: Mapping[str, str], group: str, weights: str, kinds: tuple[str, ...]
 ) -> Iterator[Job]:
     n = config["shards"]["questions"]
-    for kind in kinds:
-        for part in (f"{i}-of-{n}" for i in range(1, n + 1)):
-            rule = {"facts": "verify_facts", "objects": "score_objects"}[kind]
-            out = f"results/{kg}/{model}/answers/{kind}.{part}.parquet"
-            yield Job(rule, {"kg": kg, "model": model, "part": part}, out, group, (weights,))
+    for rule in ({"facts": "verify_facts", "objects": "score_objects"}[kind] for kind in kinds):
+        yield from (Job(rule, {**where, "part": f"{i}-of-{n}"}, group, (weights,)) for i in range(1, n + 1))
 
 
 def hypernetwork_kind(config: Mapping[str, Any], dataset: str) -> str:
