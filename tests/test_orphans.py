@@ -3,6 +3,7 @@
 import json
 import re
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,9 @@ def test_a_machine_without_slurm_cannot_go_on_after_a_killed_run(
 ) -> None:
     monkeypatch.setenv("PATH", "")
     assert find_orphans(PREFIX, None, required=False) == []
-    assert find_orphans(PREFIX, LastRun([], "login1", 7, "", PREFIX, exit=1), required=False) == []
+    assert (
+        find_orphans(PREFIX, replace(KILLED, exit=1), required=False) == []
+    )
     with pytest.raises(
         PreflightError, match="on login1, was killed.*has no SLURM to ask. Run `aftershock resume`"
     ):

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from aftershock.jobs.outage import survive_outages
+from aftershock.jobs.patches import survive_outages
 
 
 class Forgetful:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aftershock.jobs.liveness import RunInfo
+from aftershock.jobs.orphans import STAMP, LastRun
 from aftershock.jobs.snakemake_log import RunLog
 from aftershock.jobs.snapshot import Gpu, Job, SlurmUse, Snapshot, Stage
 from aftershock.jobs.view import draw
@@ -16,7 +16,7 @@ NOW = 1_795_273_000.0
 EXAMPLE = Snapshot(
     now=NOW,
     folder="/home/user/study",
-    info=RunInfo(4711, socket.gethostname(), NOW - 1500),
+    info=LastRun([], socket.gethostname(), 4711, time.strftime(STAMP, time.localtime(NOW - 1500)), None),
     run=RunLog(
         Path("x"), NOW - 1490, last="Editing gpt2-xl with memit", last_time=NOW - 20, begun=2, steps=(9, 34)
     ),
@@ -77,7 +77,7 @@ disk: 50.0 of 200.0 GB free
 
 @pytest.fixture
 def example(monkeypatch: pytest.MonkeyPatch) -> Snapshot:
-    monkeypatch.setattr(RunInfo, "alive", True)
+    monkeypatch.setattr(LastRun, "alive", True)
     return EXAMPLE
 
 

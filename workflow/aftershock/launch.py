@@ -20,10 +20,9 @@ from typing import NoReturn
 
 from aftershock.config import check_config, check_fetched
 from aftershock.jobs import orphans, preflight
-from aftershock.jobs.adopt import adopt_finished
 from aftershock.jobs.arguments import chosen_executor, configuration_of, wanted
 from aftershock.jobs.folder import PreflightError, check_dates, check_names, check_writable
-from aftershock.jobs.outage import survive_outages
+from aftershock.jobs.patches import adopt_finished, survive_outages
 from aftershock.jobs.places import find_places
 from aftershock.jobs.slurm import SlurmError
 from aftershock.jobs.snakemake_log import error_in

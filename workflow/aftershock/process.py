@@ -97,6 +97,16 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
+def find_process(pid: int, started: float) -> psutil.Process | None:
+    """The process with this number on this host, where it is alive and had begun by then."""
+    try:
+        process = psutil.Process(pid)
+        begun = process.create_time() - started < CLOCK_SECONDS
+        return process if begun and alive(process) else None
+    except psutil.NoSuchProcess:
+        return None
+
+
 def slurm_job() -> str:
     """The SLURM job that this process is in; "-" outside one."""
     return os.environ.get("SLURM_JOB_ID") or "-"
@@ -195,9 +205,4 @@ def _up_to_step() -> list[psutil.Process]:
 def _run() -> psutil.Process | None:
     """The named run, when it is alive on this host."""
     _, pid, started, _ = _named()
-    try:
-        process = psutil.Process(pid)
-    except psutil.NoSuchProcess:
-        return None
-    same = abs(process.create_time() - started) < CLOCK_SECONDS
-    return process if same and alive(process) else None
+    return find_process(pid, started)

@@ -3,11 +3,11 @@
 `record` is a job's own record, written while it runs and at its end; all queries about a run read it.
 `gpus` hands out the GPUs of a workstation; `slurm` is the only interface to SLURM.
 
-Before a run, `folder` and `preflight` check for problems that would stop it, `orphans` finds jobs that an
-earlier run left, and `adopt` takes over their finished outputs.
+Before a run, `folder` and `preflight` check for problems that would stop it, and `orphans` finds jobs that an
+earlier run left.
 
 `forking` starts jobs with a model from a process that has imported their libraries. `patches` changes
-Snakemake's behaviour.
+Snakemake's behaviour; among others it takes over what jobs finished after their run had ended.
 
 `why` reports why jobs failed: `snakemake_log` and `slurm_jobs` gather the facts, `causes` and `errors` find
 the cause. `status` reports the progress of a run: `snapshot` collects it, `view` draws it. `liveness` finds

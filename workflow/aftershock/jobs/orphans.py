@@ -4,6 +4,7 @@ SLURM jobs run on when the run that submitted them is killed. Their names start 
 the folder, so that the next run finds them and never works beside them.
 """
 
+import argparse
 import hashlib
 import json
 import os
@@ -17,8 +18,10 @@ from pathlib import Path
 from aftershock.jobs import slurm
 from aftershock.jobs.folder import PreflightError
 from aftershock.output import write_text
+from aftershock.process import find_process
 from aftershock.project import command
 
+STAMP = "%Y-%m-%d %H:%M:%S"
 CANCEL = command("resume", "--orphans cancel")
 RUN_FILE = Path("results/.run.json")
 LINE_SECONDS = 60.0
@@ -45,6 +48,30 @@ class LastRun:
     said: str | None = None
     """The error that ended it, as the terminal had it; None for a run that went well."""
 
+    def __post_init__(self) -> None:
+        time.strptime(self.started, STAMP)  # ValueError where it is no time
+
+    @property
+    def began(self) -> float:
+        """Its start in seconds since 1970."""
+        return time.mktime(time.strptime(self.started, STAMP))
+
+    @property
+    def alive(self) -> bool | None:
+        """True if it is running; None for one on another machine without a recorded end."""
+        if self.exit is not None:
+            return False
+        if self.host != socket.gethostname():
+            return None
+        return find_process(self.pid, self.began) is not None
+
+    @property
+    def profile(self) -> str:
+        """The folder of its profile; "" without one."""
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        parser.add_argument("--profile", default="")
+        return parser.parse_known_args(self.arguments or [])[0].profile
+
 
 def read_run(path: Path = RUN_FILE) -> LastRun | None:
     """The record of the last run in this folder; None before the first."""
@@ -59,7 +86,7 @@ def read_run(path: Path = RUN_FILE) -> LastRun | None:
 def begin_run(arguments: list[str], job_prefix: str | None) -> LastRun:
     """Record that this process starts a run."""
     kept = None if any(SECRET.match(argument) for argument in arguments) else list(arguments)
-    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    now = time.strftime(STAMP)
     run = LastRun(kept, socket.gethostname(), os.getpid(), now, job_prefix)
     _write(run)
     return run

@@ -1,17 +1,26 @@
 """Changes of Snakemake in the running process that no setting offers, for Snakemake 9.27.
 
-Each has a test in tests/test_patches.py that says when it is no longer needed.
+Each has a test that says when it is no longer needed, in tests/test_patches.py and tests/test_runs.py.
 """
 
+import gc
+import json
 import os
 import shlex
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from aftershock.jobs.forking import forking_interpreter, kind_of_server
+from aftershock.jobs.record import params_hash, record_path
 
 TIMESTAMP = ".snakemake_timestamp"
 SAME_SECONDS = 1.0
+REPORTS = ("report_job_success", "report_job_error")
+FILES = 1 << 16  # whose rules are kept
 
 
 def patch_snakemake(fork: bool = False) -> None:
@@ -106,3 +115,130 @@ def _restore_date(dag: Any, folder: Any) -> None:
     if file.stat().st_mtime > record.endtime + SAME_SECONDS and os.access(file, os.W_OK):
         os.utime(file, (record.endtime, record.endtime))
         dag.workflow.iocache.mtime.pop(folder, None)
+
+
+def plan_faster() -> None:
+    """Keep the rules of files that jobs read, and collect garbage less often, which results do not depend on.
+
+    Snakemake looks up the rule of a file once for each job that reads it, and its jobs live until the end, so
+    that looking for garbage among them finds nothing.
+    """
+    from snakemake.output_index import OutputIndex
+
+    gc.set_threshold(200_000, 50, 100)
+    if not hasattr(OutputIndex.match_producers, "cache_info"):
+        OutputIndex.match_producers = lru_cache(maxsize=FILES)(OutputIndex.match_producers)
+
+
+# --- jobs that outlive their run, and runs that outlive SLURM's answers -----------------------------------
+
+
+def adopt_finished() -> None:
+    """Have Snakemake check outputs that jobs finished after their run was killed.
+
+    Its own record of an output, which tells it later that parameters or code have changed, is written by the
+    run and not by the job. An output that a SLURM job finishes after its run has died has none, or an old
+    one, and would be reused although parameters have changed. So every run looks at such outputs: those that
+    are newer than their inputs, and whose job's own record has the parameters of today, are noted for
+    Snakemake; all others are made again.
+    """
+    from snakemake.dag import DAG
+
+    check_incomplete = DAG.check_incomplete
+
+    async def check(dag: Any) -> None:
+        await check_incomplete(dag)
+        await _adopt(dag)
+
+    DAG.check_incomplete = check
+
+
+async def _adopt(dag: Any) -> None:
+    """Adopt outputs before Snakemake decides which jobs to run; `forcefiles` are always made again."""
+    known, other = 0, []
+    for job in dag.jobs:
+        if any(f in dag.forcefiles for f in job.output) or not await _is_unrecorded(dag, job):
+            continue
+        same = _made_from(job) == params_hash(dict(job.params.items()))
+        if same and await _is_newest(job):
+            await dag.workflow.persistence.finished(job)
+            known += 1
+        else:
+            dag.forcefiles.update(job.output)
+            other.append(str(job.output[0]))
+    if known:
+        print(f"Taken over from jobs that ended without their run: {known}.", file=sys.stderr)
+    if other:
+        print(
+            f"Made again, as what made them has changed or is not known: {len(other)}, such as {other[0]}.",
+            file=sys.stderr,
+        )
+
+
+async def _is_newest(job: Any) -> bool:
+    """True if the outputs are newer than all inputs, which exist."""
+    made = min([(await f.mtime()).local_or_storage() for f in job.output])
+    return all([await f.exists() and not await f.is_newer(made) for f in job.input])
+
+
+async def _is_unrecorded(dag: Any, job: Any) -> bool:
+    """True if all outputs exist, and one was made after Snakemake last recorded it."""
+    if not job.output or not all([await f.exists() for f in job.output]):
+        return False
+    records = [dag.workflow.persistence.metadata(f) for f in job.output]
+    if None in records:
+        return True
+    made = [(await f.mtime()).local_or_storage() for f in job.output]
+    later = any(m > r.endtime + SAME_SECONDS for m, r in zip(made, records, strict=True) if r.endtime)
+    return later and _made_from(job) is not None
+
+
+def _made_from(job: Any) -> str | None:
+    """The hash of the parameters of the job that last made an output; None when unknown."""
+    path = record_path(job.rule.name, job.wildcards_dict)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return record.get("params") if record["state"] == "done" else None
+
+
+def survive_outages(executor: Any) -> None:
+    """Make a class of executors ask again about jobs that it would forget.
+
+    When SLURM gives no answer in a round of questions, snakemake-executor-plugin-slurm (2.8.0) neither
+    reports its jobs nor keeps them, and the run waits for ever.
+    """
+    check_active_jobs = executor.check_active_jobs
+
+    async def check(self: Any, active_jobs: list[Any]) -> AsyncIterator[Any]:
+        told: list[Any] = []
+        with _noted(self, told):
+            async for job in check_active_jobs(self, active_jobs):
+                told.append(job)
+                yield job
+        for job in active_jobs:
+            if not any(job is other for other in told):
+                yield job
+
+    executor.check_active_jobs = check
+
+
+@contextmanager
+def _noted(executor: Any, told: list[Any]) -> Iterator[None]:
+    """Add the jobs that an executor reports as ended to a list."""
+
+    def noting(report: Any) -> Any:
+        def note(job: Any, *arguments: Any, **named: Any) -> Any:
+            told.append(job)
+            return report(job, *arguments, **named)
+
+        return note
+
+    for name in REPORTS:
+        setattr(executor, name, noting(getattr(executor, name)))
+    try:
+        yield
+    finally:
+        for name in REPORTS:
+            delattr(executor, name)

@@ -129,16 +129,19 @@ def params_hash(params: Mapping[str, Any]) -> str:
 
 def finished_jobs(folder: Path = FOLDER) -> list[dict[str, Any]]:
     """The records of jobs that are done."""
-    return [record for record in read_records(folder) if record["state"] == "done"]
+    return [record for record in read_records(folder) if record.get("state") == "done"]
 
 
 def read_records(folder: Path = FOLDER) -> Iterator[dict[str, Any]]:
-    """All records below `folder`, those that were damaged left out: a job writes its own anew."""
+    """All records below `folder`, with the time when each was `written`.
+
+    Those that are damaged, or replaced at this moment, are left out: a job writes its own anew.
+    """
     for path in sorted(folder.glob("*/*.json")):
-        try:
-            yield json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError:
-            continue
+        with suppress(OSError, ValueError):
+            written, record = path.stat().st_mtime, json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(record, dict):
+                yield {**record, "written": written}
 
 
 def _described(error: BaseException) -> dict[str, str]:

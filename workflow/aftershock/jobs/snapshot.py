@@ -11,7 +11,7 @@ from typing import Any
 
 from aftershock.datasets.table import DATASETS, find_dataset
 from aftershock.jobs import liveness
-from aftershock.jobs.liveness import RunInfo
+from aftershock.jobs.orphans import LastRun
 from aftershock.jobs.slurm_jobs import SlurmJob
 from aftershock.jobs.snakemake_log import RunLog, newest_runs
 
@@ -123,7 +123,7 @@ class Snapshot:
 
     now: float
     folder: str
-    info: RunInfo | None = None
+    info: LastRun | None = None
     run: RunLog | None = None
     stages: list[Stage] = field(default_factory=list)
     gpus: list[Gpu] = field(default_factory=list)
@@ -168,9 +168,9 @@ class Snapshot:
 
 def take(slurm: Mapping[str, SlurmJob] | None = None) -> Snapshot:
     """The current folder's run now. `slurm` has this folder's jobs, where SLURM was queried."""
-    info, records = liveness.read_run_info(), liveness.read_jobs(slurm)
+    info, records = liveness.newest_run(), liveness.read_jobs(slurm)
     run = _shown(newest_runs())
-    starting = bool(info and info.alive and (run is None or run.started < info.started - START_SECONDS))
+    starting = bool(info and info.alive and (run is None or run.started < info.began - START_SECONDS))
     if starting:  # still starting: log and records are of the previous run
         run, records = None, []
     disk = shutil.disk_usage("results" if Path("results").is_dir() else ".")

@@ -81,7 +81,7 @@ def _what(found: Snapshot) -> str:
     """State of the run: running, or how it ended."""
     info, run = found.info, found.run
     if found.at_work:
-        since = info.started if info else (run.started if run else found.now)
+        since = info.began if info else (run.started if run else found.now)
         by = f", process {info.pid} on {info.host}" if info else ""
         doing = "being ended by its user after" if run and run.stopped else "running for"
         return f"{doing} {duration(found.now - since)}{by}"

@@ -16,7 +16,7 @@ from typing import Any
 from aftershock.jobs import liveness, slurm_jobs
 from aftershock.jobs.causes import cause_of
 from aftershock.jobs.evidence import Cause, Evidence
-from aftershock.jobs.liveness import RunInfo
+from aftershock.jobs.orphans import LastRun
 from aftershock.jobs.sizes import megabytes, printable
 from aftershock.jobs.slurm_jobs import SlurmJob
 from aftershock.jobs.snakemake_log import Failure, RunLog, newest_runs
@@ -63,7 +63,7 @@ class Job:
         times = [path.stat().st_mtime for path in outputs if path.exists()]
         return bool(outputs) and len(times) == len(outputs) and min(times) > self.failures[-1].ended
 
-    def is_under_way(self, run: RunInfo | None, jobs: dict[str, SlurmJob]) -> bool:
+    def is_under_way(self, run: LastRun | None, jobs: dict[str, SlurmJob]) -> bool:
         """True if it is being made again, or waits for that."""
         number = self.record.get("slurm_job") if self.record else None
         if number in jobs and jobs[number].waiting:
@@ -108,7 +108,7 @@ def report(everything: bool, as_json: bool) -> bool:
 
 def look(everything: bool = False) -> Findings:
     """Failures in the current folder; with `everything` also those before a run that succeeded."""
-    runs, info = _runs(everything), liveness.read_run_info()
+    runs, info = _runs(everything), liveness.newest_run()
     known = slurm_jobs.known_jobs(Path.cwd()) if _has_slurm(runs) else None
     records = liveness.read_jobs(known)
     jobs = _jobs(runs, records)
@@ -189,7 +189,7 @@ def _jobs(runs: Sequence[RunLog], records: Sequence[dict[str, Any]]) -> list[Job
 
 def _evidence(
     job: Job,
-    info: RunInfo | None,
+    info: LastRun | None,
     jobs: Mapping[str, SlurmJob],
     slurm_logs: Mapping[str, Path],
     died: bool,
@@ -236,7 +236,7 @@ def _number(job: Job) -> str | None:
     return job.failures[-1].slurm_job if job.failures else None
 
 
-def _of_the_run(runs: Sequence[RunLog], info: RunInfo | None, records: Sequence[dict[str, Any]]) -> list[str]:
+def _of_the_run(runs: Sequence[RunLog], info: LastRun | None, records: Sequence[dict[str, Any]]) -> list[str]:
     """Problems of the newest run as a whole, and of the disk."""
     lines = []
     free = shutil.disk_usage(Path("results") if Path("results").exists() else Path()).free
@@ -244,8 +244,8 @@ def _of_the_run(runs: Sequence[RunLog], info: RunInfo | None, records: Sequence[
         lines.append(
             f"the disk of results/ is full ({megabytes(free)} free) -> free some space or raise the quota"
         )
-    if info and info.exit and (not runs or runs[-1].last_time < info.started):
-        at = time.strftime("%Y-%m-%d %H:%M", time.localtime(info.started))
+    if info and info.exit and (not runs or runs[-1].last_time < info.began):
+        at = time.strftime("%Y-%m-%d %H:%M", time.localtime(info.began))
         said = info.said or "nothing is known of the cause"
         lines.append(f"started at {at} and stopped before its first job: {said} -> put right what it names")
         return lines
@@ -264,7 +264,7 @@ def _of_the_run(runs: Sequence[RunLog], info: RunInfo | None, records: Sequence[
     return lines
 
 
-def _died(run: RunLog, info: RunInfo | None) -> bool:
+def _died(run: RunLog, info: LastRun | None) -> bool:
     """True if a run ended without a message."""
     silent = not run.ended and not run.complete and not run.error and not run.stopped
     return silent and (info is None or info.alive is False)
