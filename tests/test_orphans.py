@@ -98,9 +98,7 @@ def test_a_machine_without_slurm_cannot_go_on_after_a_killed_run(
 ) -> None:
     monkeypatch.setenv("PATH", "")
     assert find_orphans(PREFIX, None, required=False) == []
-    assert (
-        find_orphans(PREFIX, replace(KILLED, exit=1), required=False) == []
-    )
+    assert find_orphans(PREFIX, replace(KILLED, exit=1), required=False) == []
     with pytest.raises(
         PreflightError, match="on login1, was killed.*has no SLURM to ask. Run `aftershock resume`"
     ):

@@ -19,7 +19,7 @@ from aftershock.jobs.liveness import is_running
 from aftershock.jobs.sizes import duration, megabytes
 from aftershock.jobs.slurm_jobs import SlurmJob
 from aftershock.jobs.snakemake_log import newest_runs, read_run
-from aftershock.jobs.snapshot import Gpu, Job, SlurmUse, Snapshot, Stage, parse_gpus, stages_of, take
+from aftershock.jobs.snapshot import Gpu, Job, SlurmUse, Snapshot, Stage, stages_of, take
 from aftershock.jobs.status import show
 from aftershock.jobs.view import draw
 
@@ -230,19 +230,24 @@ def test_runs_with_nothing_to_do_and_dry_ones(folder: Path) -> None:
     assert take().run.planned["edit"] == 4
 
 
-def test_gpus_as_nvidia_smi_tells_them() -> None:
-    text = "0, NVIDIA H100 80GB HBM3, 37, 12288, 81559\n1, Tesla, [N/A], [N/A], 16384\nno line\n"
-    assert parse_gpus(text) == [
+def nvidia_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    program = folder / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_gpus_as_nvidia_smi_tells_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = "0, NVIDIA H100 80GB HBM3, 37, 12288, 81559\\n1, Tesla, [N/A], [N/A], 16384\\nno line\\n"
+    nvidia_smi(tmp_path, monkeypatch, f"printf '{text}'")
+    assert snapshot.gpus_here() == [
         Gpu("0", "NVIDIA H100 80GB HBM3", 37, 12288, 81559),
         Gpu("1", "Tesla", 0, 0, 16384),
     ]
 
 
 def test_a_silent_nvidia_smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\nexec sleep 60\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    nvidia_smi(tmp_path, monkeypatch, "exec sleep 60")
     monkeypatch.setattr(snapshot, "NVIDIA_SECONDS", 0.2)
     assert snapshot.gpus_here() == []
 

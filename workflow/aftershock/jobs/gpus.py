@@ -7,7 +7,6 @@ lock goes with the process, however it ends.
 import fcntl
 import logging
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -43,11 +42,20 @@ def list_gpus() -> list[str]:
     """The GPUs of this machine that this process may use, by index or as CUDA_VISIBLE_DEVICES names them."""
     if (named := os.environ.get(VISIBLE)) is not None:
         return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
-    if shutil.which("nvidia-smi") is None:
+    return [index for (index,) in query_gpus("index")]
+
+
+def query_gpus(*fields: str, seconds: float = QUERY_SECONDS) -> list[list[str]]:
+    """What nvidia-smi says of each GPU of this machine; nothing where it is missing or fails.
+
+    Raises TimeoutExpired where it does not answer.
+    """
+    query = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
+    try:
+        said = subprocess.run(query, capture_output=True, text=True, timeout=seconds, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
         return []
-    query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-    found = subprocess.run(query, capture_output=True, text=True, timeout=QUERY_SECONDS, check=False)
-    return found.stdout.split() if found.returncode == 0 else []
+    return [[part.strip() for part in line.split(",")] for line in said.splitlines()]
 
 
 def _wait_for(present: list[str], count: int) -> list[str]:

@@ -5,12 +5,14 @@ import subprocess
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aftershock.datasets.table import DATASETS, find_dataset
 from aftershock.jobs import liveness
+from aftershock.jobs.gpus import query_gpus
 from aftershock.jobs.orphans import LastRun
 from aftershock.jobs.slurm_jobs import SlurmJob
 from aftershock.jobs.snakemake_log import RunLog, newest_runs
@@ -19,7 +21,7 @@ TARGETS = ("all", "facts", "datasets")
 """Rules that only collect the outputs of others."""
 START_SECONDS = 60.0
 """Largest apparent age of a log before its run."""
-NVIDIA_SMI = ("nvidia-smi", "--query-gpu=index,name,utilization.gpu,memory.used,memory.total")
+NVIDIA_FIELDS = ("index", "name", "utilization.gpu", "memory.used", "memory.total")
 NVIDIA_SECONDS = 3.0
 
 
@@ -220,31 +222,16 @@ def stages_of(
 
 
 def gpus_here() -> list[Gpu]:
-    """The GPUs of this machine; none where nvidia-smi is missing or does not answer."""
-    if shutil.which(NVIDIA_SMI[0]) is None:
-        return []
-    try:
-        said = subprocess.run(
-            [*NVIDIA_SMI, "--format=csv,noheader,nounits"],
-            capture_output=True,
-            text=True,
-            timeout=NVIDIA_SECONDS,
-            check=True,
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return parse_gpus(said)
+    """The GPUs of this machine, one without a utilisation as idle; none where nvidia-smi does not answer."""
+    rows: list[list[str]] = []
+    with suppress(subprocess.TimeoutExpired):
+        rows = query_gpus(*NVIDIA_FIELDS, seconds=NVIDIA_SECONDS)
+    rows = [row for row in rows if len(row) == len(NVIDIA_FIELDS)]
+    return [Gpu(index, name, *map(_number, figures)) for index, name, *figures in rows]
 
 
-def parse_gpus(text: str) -> list[Gpu]:
-    """GPUs in nvidia-smi's lines; one without a utilisation counts as idle."""
-    found = []
-    for line in text.splitlines():
-        parts = [part.strip() for part in line.split(",")]
-        if len(parts) == 5:
-            numbers = [float(part) if part.replace(".", "", 1).isdigit() else 0.0 for part in parts[2:]]
-            found.append(Gpu(parts[0], parts[1], *numbers))
-    return found
+def _number(text: str) -> float:
+    return float(text) if text.replace(".", "", 1).isdigit() else 0.0
 
 
 def _job(record: Mapping[str, Any], now: float) -> Job:

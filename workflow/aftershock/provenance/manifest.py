@@ -14,13 +14,14 @@ import importlib.metadata
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from aftershock.jobs.gpus import query_gpus
 from aftershock.jobs.record import finished_jobs
 from aftershock.kg.plan import read_study
 from aftershock.output import write_text
@@ -38,7 +39,7 @@ NOT_MADE = ("logs", "jobs", "timings")
 """Folders of results/ that hold no results."""
 KEPT = ("cache", "answers")
 """Folders of a graph with services' answers, which no stage owns."""
-PROGRAM_SECONDS = 30.0
+GIT_SECONDS = 30.0
 
 
 class ManifestError(Exception):
@@ -230,32 +231,29 @@ def _models(results: Path) -> dict[str, Any]:
 
 def _project() -> dict[str, Any]:
     """The commit of the code, and which files differ from it; without one, the reason in git's words."""
-    git = ("git", "-C", str(PROJECT))
-    commit, reason = _asked(*git, "rev-parse", "HEAD")
+    commit, reason = _git("rev-parse", "HEAD")
     if not commit:
         return {"commit": None, "changed": None, "reason": reason or "no commit yet"}
-    return {"commit": commit, "changed": _said(*git, "status", "--porcelain").splitlines()}
+    return {"commit": commit, "changed": _git("status", "--porcelain")[0].splitlines()}
 
 
 def _gpus() -> list[str]:
-    return _said("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
+    with suppress(subprocess.TimeoutExpired):
+        return [name for (name,) in query_gpus("name")]
+    return []
 
 
-def _said(*command: str) -> str:
-    """The output of a program; "" when it is missing, fails or does not end."""
-    return _asked(*command)[0]
-
-
-def _asked(*command: str) -> tuple[str, str]:
-    """The output of a program, and the reason where it is missing, fails or does not end."""
-    if shutil.which(command[0]) is None:
-        return "", f"{command[0]} is not installed"
+def _git(*words: str) -> tuple[str, str]:
+    """What git says of the project, and the reason where it is missing, fails or does not end."""
+    command = ("git", "-C", str(PROJECT), *words)
     try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=PROGRAM_SECONDS, check=False)
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=False)
+    except FileNotFoundError:
+        return "", "git is not installed"
     except subprocess.TimeoutExpired:
-        return "", f"{command[0]} did not end within {PROGRAM_SECONDS:.0f} s"
+        return "", f"git did not end within {GIT_SECONDS:.0f} s"
     if ended.returncode:
-        return "", " ".join(ended.stderr.split()) or f"{command[0]} ended with {ended.returncode}"
+        return "", " ".join(ended.stderr.split()) or f"git ended with {ended.returncode}"
     return ended.stdout.strip(), ""
 
 
