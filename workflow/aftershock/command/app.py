@@ -5,9 +5,8 @@ Nothing is imported before a subcommand needs it, so that `--help` answers at on
 
 import sys
 from collections.abc import Callable, Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -25,31 +24,6 @@ app = typer.Typer(
 )
 
 
-class Left(StrEnum):
-    """Treatment of the SLURM jobs that a run left."""
-
-    WAIT = "wait"
-    CANCEL = "cancel"
-
-
-class Form(StrEnum):
-    """The forms that a changed model is saved in."""
-
-    LORA = "lora"
-    MODEL = "model"
-    PATCH = "patch"
-
-
-class Listed(StrEnum):
-    """Lists that `aftershock list` prints."""
-
-    METHODS = "methods"
-    FAMILIES = "families"
-    DATASETS = "datasets"
-    TASKS = "tasks"
-    METRICS = "metrics"
-
-
 CONFIG_HELP = "YAML files over config.yaml, or names of shipped studies; the last wins."
 Configs = Annotated[list[str], typer.Argument(metavar="CONFIG", help=CONFIG_HELP)]
 MaybeConfigs = Annotated[list[str] | None, typer.Argument(metavar="CONFIG", help=CONFIG_HELP)]
@@ -60,6 +34,7 @@ Profile = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only list what would be done.")]
 To = Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to write to.")]
 MaybeTo = Annotated[Path | None, typer.Option(metavar="FOLDER", help="The folder to write to.")]
+Known = Literal["methods", "families", "datasets", "tasks", "metrics"]
 Seed = Annotated[int, typer.Option(help="Of everything that is drawn at random.")]
 
 
@@ -126,12 +101,13 @@ def resume(
     cores: Cores = None,
     dry_run: DryRun = False,
     orphans: Annotated[
-        Left, typer.Option(help="What to do about SLURM jobs of the last run that still run.")
-    ] = Left.WAIT,
+        Literal["wait", "cancel"],
+        typer.Option(help="What to do about SLURM jobs of the last run that still run."),
+    ] = "wait",
 ) -> None:
     """Go on with the last run of this folder."""
     more = [*(["--cores", str(cores)] if cores else []), *(["--dry-run"] if dry_run else [])]
-    _run("resume", lambda: ["--resume", "--orphans", orphans.value, *more, *ctx.obj])
+    _run("resume", lambda: ["--resume", "--orphans", orphans, *more, *ctx.obj])
 
 
 @app.command()
@@ -259,27 +235,28 @@ def export(
     to: To,
     method: Annotated[str, typer.Option(help="An editing method, see aftershock list methods.")] = "ft",
     form: Annotated[
-        Form, typer.Option(help="A LoRA adapter for PEFT, a whole model, or the change alone.")
-    ] = Form.LORA,
+        Literal["lora", "model", "patch"],
+        typer.Option(help="A LoRA adapter for PEFT, a whole model, or the change alone."),
+    ] = "lora",
     seed: Seed = 0,
 ) -> None:
     """Edit a model and save it for other programs."""
     with reported("export"):
         from aftershock.command.save_edit import save_edit
 
-        save_edit(model, edits, to, method, form.value, seed)
+        save_edit(model, edits, to, method, form, seed)
 
 
 @app.command("list")
 def list_known(
-    what: Annotated[Listed, typer.Argument(help="What to list, a line each.")],
+    what: Annotated[Known, typer.Argument(help="What to list, a line each.")],
     page: Annotated[bool, typer.Option("--page", help="All about methods, as a page in Markdown.")] = False,
 ) -> None:
     """List methods, families, datasets, tasks or metrics."""
     with reported("list"):
         from aftershock.command.listing import lines_of, page_of
 
-        print(page_of(what.value) if page else "\n".join(lines_of(what.value)), end="" if page else "\n")
+        print(page_of(what) if page else "\n".join(lines_of(what)), end="" if page else "\n")
 
 
 @app.command("add-model")

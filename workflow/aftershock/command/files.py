@@ -26,14 +26,17 @@ def _find_config(name: str) -> str:
             return _short(path)
     studies = sorted(path.stem for path in (PROJECT / STUDIES).glob("*.yaml"))
     mine = sorted(path.as_posix() for pattern in ("*.yaml", "*/*.yaml") for path in Path().glob(pattern))
-    close = difflib.get_close_matches(name, [*mine, *studies], 1, cutoff=0.5) or difflib.get_close_matches(
-        Path(name).stem, studies, 1
-    )
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    hint = _hint(name, [*mine, *studies], 0.5) or _hint(Path(name).stem, studies)
     raise ValueError(
         f"there is no configuration file {name!r}; {hint}Give the path of a YAML file, or a study: "
         f"{', '.join(studies)}"
     )
+
+
+def _hint(name: str, known: Sequence[str], cutoff: float = 0.6) -> str:
+    """Return the known name that a wrong one is most like, in words; "" where none is like it."""
+    close = difflib.get_close_matches(name, known, 1, cutoff)
+    return f"did you mean {close[0]!r}? " if close else ""
 
 
 def _short(path: Path) -> str:
@@ -86,10 +89,8 @@ def find_profile(name: str) -> str:
 
     if profile_file(name) is None:
         shipped = sorted(folder.name for folder in (PROJECT / PROFILES).iterdir())
-        close = difflib.get_close_matches(name, shipped, 1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
         raise ValueError(
-            f"there is no profile {name!r}; {hint}Give the path of a folder with a config.yaml, or one that "
-            f"comes along: {', '.join(shipped)}"
+            f"there is no profile {name!r}; {_hint(name, shipped)}Give the path of a folder with a "
+            f"config.yaml, or one that comes along: {', '.join(shipped)}"
         )
     return name

@@ -1,5 +1,6 @@
 """A reference of the editing methods in Markdown, made from their records and the models' files."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -64,16 +65,13 @@ def _settings(settings: Mapping[str, Any]) -> str:
 
 def _value(value: Any) -> str:
     """Return a value as YAML has it, runs of layers as first to last."""
-    whole = isinstance(value, list) and len(value) > 2 and all(isinstance(each, int) for each in value)
-    if whole and value == list(range(value[0], value[-1] + 1)):
-        return f"{value[0]} to {value[-1]}"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{name}: {_value(each)}" for name, each in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)
+        whole = len(value) > 2 and all(isinstance(each, int) for each in value)
+        whole = whole and value == list(range(value[0], value[-1] + 1))
+        return f"{value[0]} to {value[-1]}" if whole else "[" + ", ".join(map(_value, value)) + "]"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _published(folder: Path) -> dict[str, dict[str, tuple[Mapping[str, Any], str]]]:
