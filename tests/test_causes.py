@@ -6,6 +6,7 @@ import pytest
 
 from aftershock.jobs.causes import cause_of, telling_line
 from aftershock.jobs.evidence import Evidence
+from aftershock.jobs.slurm_jobs import SlurmJob
 
 GIB = 2**30
 
@@ -62,7 +63,7 @@ CASES = {
         "`set-resources: edit: mem_mb: 16000` in p/config.yaml",
     ),
     "accounting alone tells of memory": (
-        job(slurm_job="7", slurm_state="OUT_OF_MEMORY", slurm_peak=12 * GIB),
+        job(slurm_job="7", slurm=SlurmJob("7", "OUT_OF_MEMORY", peak_bytes=12 * GIB)),
         "memory",
         "out of memory: 12.0 GB used",
         "mem_mb: 18500`",
@@ -168,13 +169,13 @@ CASES = {
         "run again when `sinfo` does",
     ),
     "preemption": (
-        job(vanished(), slurm_job="7", slurm_state="PREEMPTED"),
+        job(vanished(), slurm_job="7", slurm=SlurmJob("7", "PREEMPTED")),
         "preempted",
         "a more urgent job after 60 s",
         "aftershock resume",
     ),
     "a lost node that accounting alone knows": (
-        job(vanished(), slurm_job="7", slurm_state="NODE_FAIL", node="node9", restarts=2),
+        job(vanished(), slurm_job="7", slurm=SlurmJob("7", "NODE_FAIL", node="node9", restarts=2)),
         "node",
         "its node node9 went down, as SLURM had started it anew 2 times",
         "slurm-exclude-failed-nodes: node9",
@@ -213,12 +214,12 @@ def test_causes(name: str) -> None:
 
 def test_a_longer_time_follows_from_what_was_done() -> None:
     """A quarter was done in 60 minutes: four times as long, and half as much again."""
-    found = cause_of(job(vanished(done=25, total=100, unit="case"), slurm_state="TIMEOUT"))
+    found = cause_of(job(vanished(done=25, total=100, unit="case"), slurm=SlurmJob("7", "TIMEOUT")))
     assert found.what == "its time limit of 60 min was over with 25 of 100 cases done"
     assert "runtime: 360`" in found.remedy
     assert (
         "runtime: 1200`"
-        in cause_of(job(vanished(done=1, total=1000, unit="case"), slurm_state="TIMEOUT")).remedy
+        in cause_of(job(vanished(done=1, total=1000, unit="case"), slurm=SlurmJob("7", "TIMEOUT"))).remedy
     )
 
 

@@ -13,6 +13,7 @@ from aftershock.text_files import read_yaml
 
 SHIPPED = PROJECT / "resources" / "devices.yaml"
 GB, MB = 10**9, 10**6
+IN_GB = {"memory": "", "bandwidth": "_s", "read": "_s"}
 
 
 @dataclass(frozen=True)
@@ -34,20 +35,11 @@ class Device:
 
     @classmethod
     def of(cls, name: str, entry: Mapping[str, Any]) -> "Device":
-        """Read an entry of the file."""
-        return cls(
-            name,
-            entry["accelerator"],
-            entry["memory_gb"] * GB,
-            {precision: rate * 1e12 for precision, rate in entry["tflops"].items()},
-            entry["bandwidth_gb_s"] * GB,
-            entry["pass_seconds"],
-            entry["row_seconds"],
-            entry["start_seconds"],
-            entry["read_gb_s"] * GB,
-            entry["measured"],
-            entry["description"],
-        )
+        """Read an entry of the file, whose units are GB and TFLOP/s."""
+        figures = dict(entry)
+        sizes = {key: figures.pop(f"{key}_gb{per}") * GB for key, per in IN_GB.items()}
+        rates = {precision: rate * 1e12 for precision, rate in figures.pop("tflops").items()}
+        return cls(name=name, rates=rates, **sizes, **figures)
 
     def seconds(self, work: Work, precision: str = "strict") -> float:
         """Seconds that `work` takes on this device."""

@@ -48,9 +48,9 @@ def _of_model(
         if not is_published(contents):
             yield Job("moments", of_model, moments, (weights, *text))
     if artifact_layers("attention_moments", editors, contents):
-        yield Job("attention_moments", of_model, f"{model} attention moments", (weights, *text))
+        yield Job("attention_moments", of_model, f"{model} attention_moments", (weights, *text))
     if artifact_layers("null_space", editors, contents):
-        yield Job("null_space", of_model, f"{model} null space", (moments,))
+        yield Job("null_space", of_model, f"{model} null_space", (moments,))
     needed = [(name, needed_artifacts(editors[label], contents)) for name, label in _runs(config, model)]
     trained = {hypernetwork_kind(config, name) for name, needs in needed if "hypernetwork" in needs}
     cached = any("scope_models" in needs for _, needs in needed)
@@ -61,9 +61,9 @@ def _of_model(
         yield from _questions(config, other, asked, weights, ("objects",))
     read = (weights,) if config["mend"]["edits"] else (weights, asked)
     for kind in sorted(trained):
-        yield Job("train_mend", {**other, "kind": kind}, f"{model} mend {kind}", read)
+        yield Job("train_mend", {**other, "kind": kind}, f"{model} hypernetwork {kind}", read)
     if cached:
-        yield Job("train_serac", other, f"{model} serac", read)
+        yield Job("train_serac", other, f"{model} scope_models", read)
     for label in tuned(config, contents):
         needs = _after(config, model, contents, label, LIKE)
         yield Job("tune", {**here, "editor": label}, f"{model} tune {label}", (asked, *needs))
@@ -146,17 +146,11 @@ def _after(
 ) -> tuple[str, ...]:
     """Return the groups that an editor waits for beside cases: those that make artifacts which it needs.
 
-    An artifact that is made without a GPU has none.
+    An artifact that is made without a GPU has none, and is not waited for.
     """
-    named = {
-        "moments": f"{model} moments",
-        "attention_moments": f"{model} attention moments",
-        "null_space": f"{model} null space",
-        "hypernetwork": f"{model} mend {hypernetwork_kind(config, dataset)}",
-        "scope_models": f"{model} serac",
-    }
+    kinds = {"hypernetwork": f"hypernetwork {hypernetwork_kind(config, dataset)}"}
     needed = needed_artifacts(config["editors"][label], contents)
-    return tuple(named[artifact] for artifact in needed if artifact in named)
+    return tuple(f"{model} {kinds.get(artifact, artifact)}" for artifact in needed)
 
 
 def _compared(

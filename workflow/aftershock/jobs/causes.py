@@ -101,7 +101,7 @@ def _memory_limit(job: Evidence) -> Cause | None:
     if not here and job.state != "OUT_OF_MEMORY":
         return None
     found = [(int(a), int(b)) for text in job.slurm_logs for a, b in LIMIT.findall(text)]
-    peak = max([job.record.get("peak_bytes") or 0, job.slurm_peak or 0, *(used for used, _ in found)])
+    peak = max([job.record.get("peak_bytes") or 0, job.slurm.peak_bytes or 0, *(used for used, _ in found)])
     asked = (job.asked("mem_mb") or 0) * 2**20  # as set in the rule; the command line may override it
     limit = max((limit for _, limit in found), default=asked)
     allowed = f", {megabytes(limit)} allowed" if limit else ""
@@ -125,8 +125,8 @@ def _node_failure(job: Evidence) -> Cause | None:
     found = NODE.search(job.slurm_log)
     if not found and job.state not in ("NODE_FAIL", "BOOT_FAIL"):
         return None
-    node = job.node or (found and found[1]) or job.record.get("host", "")
-    again = f", as SLURM had started it anew {job.restarts} times" if job.restarts else ""
+    node = job.slurm.node or (found and found[1]) or job.record.get("host", "")
+    again = f", as SLURM had started it anew {job.slurm.restarts} times" if job.slurm.restarts else ""
     remedy = f"{AGAIN}; to leave that node out: `slurm-exclude-failed-nodes: {node}` in {job.profile}"
     return Cause("node", f"its node {node} went down{again}", remedy)
 

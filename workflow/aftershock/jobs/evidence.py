@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aftershock.jobs.sizes import duration, plural
+from aftershock.jobs.slurm_jobs import UNKNOWN, SlurmJob
 from aftershock.project import command
 
 STATUS = re.compile(r"SLURM status is: '(\w+)'")
@@ -35,11 +36,8 @@ class Evidence:
     slurm_job: str | None = None
     slurm_logs: list[str] = field(default_factory=list)
     """The ends of SLURM's logs, one an attempt."""
-    slurm_state: str = ""
-    slurm_peak: int | None = None
-    """Bytes, which only accounting knows."""
-    node: str = ""
-    restarts: int = 0
+    slurm: SlurmJob = UNKNOWN
+    """What SLURM says of it."""
     run_died: bool = False
     """True if the run that it belonged to was killed."""
     log_end: str = ""
@@ -51,9 +49,10 @@ class Evidence:
 
     @property
     def state(self) -> str:
-        """The job's state according to SLURM or Snakemake; "" outside SLURM."""
+        """The job's state according to SLURM or Snakemake; "" outside SLURM, and where it says nothing."""
         found = STATUS.search(self.message)
-        return self.slurm_state or (found[1] if found else "")
+        telling = self.slurm.state not in ("FAILED", "COMPLETED", "RUNNING", "")
+        return self.slurm.state if telling else found[1] if found else ""
 
     @property
     def progress(self) -> str:

@@ -37,6 +37,9 @@ class SlurmJob:
         return self.state in WAITING
 
 
+UNKNOWN = SlurmJob("", "")
+
+
 def known_jobs(folder: Path) -> dict[str, SlurmJob] | None:
     """This user's jobs that were submitted from `folder`, by id, those included that ended a while ago.
 

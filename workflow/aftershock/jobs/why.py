@@ -198,7 +198,6 @@ def _evidence(
     last = job.failures[-1] if job.failures and not job.is_newer() else None
     number = _number(job)
     submitted = last is None or "ubmission failed" not in last.message and "sbatch failed" not in last.message
-    state = jobs.get(number or "", SlurmJob("", ""))
     logs = {Path(failure.slurm_log) for failure in job.failures if failure.slurm_log}
     if number is not None and number in slurm_logs:
         logs.add(slurm_logs[number])
@@ -213,10 +212,7 @@ def _evidence(
         message=f"{last.message} {last.said}" if last else "",
         slurm_job=number,
         slurm_logs=[_tail(path) for path in in_order] if submitted else [],
-        slurm_state=state.state if state.state not in ("FAILED", "COMPLETED", "RUNNING") else "",
-        slurm_peak=state.peak_bytes,
-        node=state.node,
-        restarts=state.restarts,
+        slurm=jobs.get(number or "", slurm_jobs.UNKNOWN),
         run_died=died and not job.failures,
         log_end=_tail(Path(job.log)),
     )
