@@ -6,7 +6,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from aftershock.datasets.table import DATASETS, ROUND, SPLITS, find_dataset, states_as_values
+from aftershock.datasets.table import DATASETS, ROUND, SPLITS, states_as_values
 from aftershock.datasets.released import FILES, PROMPT_FILES
 from aftershock.provenance.code_hash import code_hash
 from aftershock.provenance.parsed_code import keep_parsed
@@ -21,6 +21,7 @@ from aftershock.lm.families import list_families
 from aftershock.jobs.folder import PreflightError, check_names
 from aftershock.jobs.patches import patch_snakemake, plan_faster
 from aftershock.budget.sharding import shard_ranges, shard_sizes, number_of_cases
+from aftershock.budget.study import hypernetwork_kind
 from aftershock.kg.sheets import kept_rules, one_to_many_relations
 from aftershock.offline import go_offline
 from aftershock.process import name_run
@@ -225,7 +226,7 @@ def artifact_file(name, wildcards):
         model=wildcards.model,
         dataset=dataset,
         trained_on=mend["kg"] or wildcards.kg,
-        kind="all" if mend["kinds"] == "all" else find_dataset(dataset).kind,
+        kind=hypernetwork_kind(config, dataset),
     )
     return f"results/{path}"
 

@@ -69,7 +69,7 @@ rule compare_precision:
         "../../envs/tables.yaml"
     params:
         precision=config["engine"]["precision"],
-        compared=compared_shards,
+        compared=shards_compared,
         code=code_of("compare_precision"),
     message:
         "Comparing precisions of {wildcards.editor} on {wildcards.model}"

@@ -5,6 +5,7 @@ size is 32, 64, 128 and so on cases, so that a slightly better estimate renames 
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from typing import Any
 
 from aftershock.budget.cost import BLOCK, Costs
@@ -13,6 +14,7 @@ from aftershock.config.settings import merged_settings
 from aftershock.config.used import editors_of_dataset
 from aftershock.editors.contract import is_in_order
 from aftershock.editors.methods import settings_of
+from aftershock.metrics.precision import CASES_NEEDED
 
 OF_RUN, OF_DATASET, OF_STUDY = 2, 7, 120
 """Jobs beside those that edit, about: of each run its scores, of each model and dataset its cases and
@@ -36,6 +38,23 @@ def shard_ranges(n: int, size: int) -> list[str]:
 def ranges_among(config: Mapping[str, Any], plan: Mapping[str, Any], dataset: str) -> list[str]:
     """Return the ranges of cases of a dataset that jobs edit among a plan's edits, a block to each."""
     return shard_ranges(min(plan["cases"]["quota"], number_of_cases(config, dataset)), BLOCK)
+
+
+def compared_shards(
+    config: Mapping[str, Any], sizes: Mapping[Key, int], model: str, label: str
+) -> list[tuple[str, str]]:
+    """Dataset and shard of cases on which precisions are compared: of each dataset in turn, until enough."""
+    names = [name for name in config["datasets"] if (model, name, label) in sizes]
+    ranges = (shard_ranges(number_of_cases(config, name), sizes[model, name, label]) for name in names)
+    chosen: list[tuple[str, str]] = []
+    tested = 0
+    for row in zip_longest(*ranges):
+        for name, shard in zip(names, row, strict=True):
+            if shard and tested < CASES_NEEDED:
+                first, last = map(int, shard.split("-"))
+                chosen.append((name, shard))
+                tested += last - first + 1
+    return chosen
 
 
 def shard_sizes(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> dict[Key, int]:

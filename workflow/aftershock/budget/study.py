@@ -9,7 +9,7 @@ from typing import Any
 
 from aftershock.budget.schedule import Job
 from aftershock.budget.sequence_jobs import sequence_jobs
-from aftershock.budget.sharding import number_of_cases, shard_ranges, shard_sizes
+from aftershock.budget.sharding import compared_shards, number_of_cases, shard_ranges, shard_sizes
 from aftershock.config.sequences import editors_of_plan, models_of_plan, plans_of
 from aftershock.config.settings import (
     artifact_layers,
@@ -19,9 +19,8 @@ from aftershock.config.settings import (
     needed_artifacts,
 )
 from aftershock.config.used import editors_of_dataset
-from aftershock.datasets.table import ROUND
+from aftershock.datasets.table import find_dataset
 from aftershock.editors.methods import method_of
-from aftershock.metrics.precision import CASES_NEEDED
 
 LIKE = "coverage"
 """The dataset whose artifacts and tuned settings edits of plans take."""
@@ -72,7 +71,7 @@ def _of_model(
         for rule in ("baseline",) if strict else ("baseline", "baseline_strict"):
             yield Job(rule, {**here, "dataset": dataset}, f"{model} {rule}", (asked,))
     for label in editors:
-        compared = set() if strict else _compared(config, model, label, sizes)
+        compared = () if strict else compared_shards(config, sizes, model, label)
         for dataset in config["datasets"]:
             if (model, dataset, label) not in sizes:
                 continue
@@ -122,7 +121,7 @@ def _questions(
 
 def hypernetwork_kind(config: Mapping[str, Any], dataset: str) -> str:
     """Kind of hypernetwork that edits a dataset."""
-    return "all" if config["mend"]["kinds"] == "all" else "round" if dataset in ROUND else "conflict"
+    return "all" if config["mend"]["kinds"] == "all" else find_dataset(dataset).kind
 
 
 def tuned_label(config: Mapping[str, Any], label: str) -> str:
@@ -151,19 +150,3 @@ def _after(
     kinds = {"hypernetwork": f"hypernetwork {hypernetwork_kind(config, dataset)}"}
     needed = needed_artifacts(config["editors"][label], contents)
     return tuple(f"{model} {kinds.get(artifact, artifact)}" for artifact in needed)
-
-
-def _compared(
-    config: Mapping[str, Any], model: str, label: str, sizes: Mapping[tuple, int]
-) -> set[tuple[str, str]]:
-    """Dataset and shard of the cases on which precisions are compared: of each dataset in turn."""
-    names = [name for name in config["datasets"] if (model, name, label) in sizes]
-    ranges = {name: shard_ranges(number_of_cases(config, name), sizes[model, name, label]) for name in names}
-    chosen, tested = set(), 0
-    for i in range(max(map(len, ranges.values()), default=0)):
-        for name in names:
-            if i < len(ranges[name]) and tested < CASES_NEEDED:
-                first, last = map(int, ranges[name][i].split("-"))
-                chosen.add((name, ranges[name][i]))
-                tested += last - first + 1
-    return chosen
