@@ -11,7 +11,7 @@ import pytest
 from aftershock.jobs import orphans
 from aftershock.jobs.folder import PreflightError
 from aftershock.jobs.orphans import LastRun, begin_run, end_run, find_orphans, job_prefix, read_run
-from aftershock.jobs.slurm import QueuedJob, SlurmError
+from aftershock.jobs.slurm import SlurmError, SlurmJob
 from fake_slurm import FakeSlurm
 
 pytest_plugins = ("slurm_fixtures",)
@@ -129,7 +129,7 @@ def test_pending_jobs_are_cancelled_and_running_ones_waited_for(
 ) -> None:
     monkeypatch.setattr(orphans, "PAUSE_SECONDS", 0.01)
     scripted(fake, queue("RUNNING"), queue("COMPLETING"), queue())
-    jobs = [QueuedJob("0", f"{PREFIX}_u", "RUNNING", ""), QueuedJob("1", f"{PREFIX}_u", "PENDING", "")]
+    jobs = [SlurmJob("0", "RUNNING"), SlurmJob("1", "PENDING")]
     orphans.settle_orphans(PREFIX, jobs, cancel)
     assert fake.asked("scancel") == cancelled
     said = capsys.readouterr().err.splitlines()
@@ -145,5 +145,5 @@ def test_a_silent_controller_is_asked_again(fake: FakeSlurm, monkeypatch: pytest
     monkeypatch.setattr(orphans, "PATIENCE_SECONDS", 0.5)
     fake.says("squeue", error="down", code=1)
     with pytest.raises(SlurmError, match="down"):
-        orphans.settle_orphans(PREFIX, [QueuedJob("0", f"{PREFIX}_u", "RUNNING", "")], cancel=False)
+        orphans.settle_orphans(PREFIX, [SlurmJob("0", "RUNNING")], cancel=False)
     assert len(fake.asked("squeue")) > 3

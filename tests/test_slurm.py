@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aftershock.jobs import slurm
-from aftershock.jobs.slurm import QueuedJob, SlurmError
+from aftershock.jobs.slurm import SlurmError, SlurmJob
 from fake_slurm import FakeSlurm
 
 pytest_plugins = ("slurm_fixtures",)
@@ -37,7 +37,7 @@ def test_time_limits_are_minutes(fake: FakeSlurm, limit: str, minutes: float) ->
 def test_only_jobs_of_the_folder_are_found(fake: FakeSlurm) -> None:
     names = ("demo-1_uuid", "demo-1", "demo-12_uuid", "x_demo-1_uuid")
     fake.says("squeue", "".join(f"{i}|{name}|RUNNING|None\n" for i, name in enumerate(names)))
-    assert slurm.queued("demo-1") == [QueuedJob("0", "demo-1_uuid", "RUNNING", "None")]
+    assert slurm.queued("demo-1") == [SlurmJob("0", "RUNNING", "None")]
     assert "--me" in fake.asked("squeue")[0]
 
 

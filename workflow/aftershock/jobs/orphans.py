@@ -113,7 +113,7 @@ def job_prefix(results: Path) -> str:
     return f"{slug or 'run'}-{place}"
 
 
-def find_orphans(prefix: str, last: LastRun | None, required: bool) -> list[slurm.QueuedJob]:
+def find_orphans(prefix: str, last: LastRun | None, required: bool) -> list[slurm.SlurmJob]:
     """SLURM jobs of this folder that have not ended.
 
     Raises SlurmError or PreflightError when that is unknown although it matters: when it is `required`,
@@ -136,7 +136,7 @@ def find_orphans(prefix: str, last: LastRun | None, required: bool) -> list[slur
         return []
 
 
-def refuse_orphans(jobs: list[slurm.QueuedJob]) -> None:
+def refuse_orphans(jobs: list[slurm.SlurmJob]) -> None:
     """Raise PreflightError when jobs of an earlier run are left."""
     if jobs:
         running = sum(job.state != "PENDING" for job in jobs)
@@ -148,7 +148,7 @@ def refuse_orphans(jobs: list[slurm.QueuedJob]) -> None:
         )
 
 
-def settle_orphans(prefix: str, jobs: list[slurm.QueuedJob], cancel: bool) -> None:
+def settle_orphans(prefix: str, jobs: list[slurm.SlurmJob], cancel: bool) -> None:
     """Wait until none of `jobs`, nor any other of this folder, is left in SLURM.
 
     Pending jobs are cancelled; running ones are waited for, or cancelled too. Raises SlurmError when SLURM
@@ -170,7 +170,7 @@ def settle_orphans(prefix: str, jobs: list[slurm.QueuedJob], cancel: bool) -> No
         jobs = _queued_patiently(prefix)
 
 
-def _queued_patiently(prefix: str) -> list[slurm.QueuedJob]:
+def _queued_patiently(prefix: str) -> list[slurm.SlurmJob]:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
@@ -182,7 +182,7 @@ def _queued_patiently(prefix: str) -> list[slurm.QueuedJob]:
             time.sleep(PAUSE_SECONDS)
 
 
-def _say(pending: list[str], running: list[slurm.QueuedJob], cancel: bool) -> None:
+def _say(pending: list[str], running: list[slurm.SlurmJob], cancel: bool) -> None:
     if pending:
         print(f"Cancelling {_jobs(len(pending))} of the last run that had not started.", file=sys.stderr)
     if running and cancel:
@@ -200,6 +200,6 @@ def _jobs(count: int) -> str:
     return f"{count} job{'' if count == 1 else 's'}"
 
 
-def _some_ids(jobs: list[slurm.QueuedJob], shown: int = 5) -> str:
+def _some_ids(jobs: list[slurm.SlurmJob], shown: int = 5) -> str:
     more = f" and {len(jobs) - shown} more" if len(jobs) > shown else ""
     return " ".join(job.id for job in jobs[:shown]) + more

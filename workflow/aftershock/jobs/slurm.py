@@ -18,6 +18,8 @@ SECONDS = 8.0
 ACCOUNTING_SECONDS = 5.0
 """Time limit of its accounting; without an answer it counts as off."""
 IDS_AT_ONCE = 500  # in one command line
+RUNNING = ("RUNNING", "SUSPENDED", "STOPPED")
+WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 GPU = re.compile(r"gpu:(?:([^:,(]+):)?(\d+)")
 WHEN_IT_ANSWERS = "Try again when `sinfo` answers, or ask who runs the cluster"
 NOT_HERE = "Run this on a machine of the cluster, such as its login node, or without the SLURM profile"
@@ -43,15 +45,26 @@ class Partition:
 
 
 @dataclass(frozen=True)
-class QueuedJob:
-    """A job that has not ended."""
+class SlurmJob:
+    """A job's state according to SLURM."""
 
     id: str
-    name: str
     state: str
-    """As SLURM writes it: PENDING, RUNNING, COMPLETING, …"""
-    reason: str
-    """Reason why it is not running."""
+    reason: str = ""
+    restarts: int = 0
+    gpus: int = 0
+    node: str = ""
+    rule: str = ""
+    peak_bytes: int | None = None
+    """The largest memory of one of its steps, which only accounting has."""
+
+    @property
+    def running(self) -> bool:
+        return self.state in RUNNING
+
+    @property
+    def waiting(self) -> bool:
+        return self.state in WAITING
 
 
 def is_here() -> bool:
@@ -101,11 +114,11 @@ def partitions() -> dict[str, Partition]:
     return found
 
 
-def queued(prefix: str) -> list[QueuedJob]:
+def queued(prefix: str) -> list[SlurmJob]:
     """This user's jobs that have not ended and whose names start with `prefix` and "_". Raises SlurmError."""
     lines = ask("squeue", "--me", "--array", "--noheader", "--format=%i|%j|%T|%r").splitlines()
-    jobs = [QueuedJob(*(part.strip() for part in line.split("|", 3))) for line in lines if line.strip()]
-    return [job for job in jobs if job.name.startswith(f"{prefix}_")]
+    rows = [[part.strip() for part in line.split("|", 3)] for line in lines if line.strip()]
+    return [SlurmJob(row[0], row[2], row[3]) for row in rows if row[1].startswith(f"{prefix}_")]
 
 
 def cancel(ids: Sequence[str], pending_only: bool = False) -> None:

@@ -1,40 +1,15 @@
 """The SLURM jobs of a folder: those known to the controller, and those only in accounting."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from aftershock.jobs import slurm
+from aftershock.jobs.slurm import SlurmJob
 
 FIELDS = ("JobArrayID", "State", "Reason", "RestartCnt", "tres-alloc", "NodeList", "WorkDir", "Comment")
 ENDED_FIELDS = ("JobID", "State", "ElapsedRaw", "MaxRSS", "NodeList")
 SECONDS = 4.0
-RUNNING = ("RUNNING", "SUSPENDED", "STOPPED")
-WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-
-
-@dataclass(frozen=True)
-class SlurmJob:
-    """A job's state according to SLURM."""
-
-    id: str
-    state: str
-    reason: str = ""
-    restarts: int = 0
-    gpus: int = 0
-    node: str = ""
-    rule: str = ""
-    peak_bytes: int | None = None
-    """The largest memory of one of its steps, which only accounting has."""
-
-    @property
-    def running(self) -> bool:
-        return self.state in RUNNING
-
-    @property
-    def waiting(self) -> bool:
-        return self.state in WAITING
 
 
 UNKNOWN = SlurmJob("", "")
