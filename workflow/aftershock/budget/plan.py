@@ -20,7 +20,7 @@ from aftershock.budget.needs import Needs
 from aftershock.budget.schedule import Job, critical_path, makespan
 from aftershock.budget.study import gpu_jobs
 from aftershock.config import check_config
-from aftershock.jobs.sizes import duration
+from aftershock.jobs.sizes import aligned, duration
 from aftershock.kg.plan import read_study
 from aftershock.project import PROJECT, SNAKEFILE
 
@@ -245,15 +245,7 @@ def _gb(size: float) -> str:
 
 def show(rows: Sequence[tuple[str, ...]]) -> str:
     """Rows below COLUMNS, numbers aligned to the right."""
-    every = [COLUMNS, *rows]
-    widths = [max(len(row[i]) for row in every) for i in range(len(COLUMNS))]
-    return "\n".join(
-        "  ".join(
-            f"{cell:<{w}}" if i < 2 else f"{cell:>{w}}"
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in every
-    )
+    return "\n".join(line.rstrip() for line in aligned([COLUMNS, *rows], (0, 1)))
 
 
 def print_plan(

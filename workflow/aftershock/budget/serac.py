@@ -3,9 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+from aftershock.budget.editing import TOUCHED_BY_ADAM
 from aftershock.budget.work import FLOAT, Sizes, Texts, Work, run
-
-ADAM = 16  # times that each weight, or what the optimiser keeps of it, is read or written in a step
 
 
 def parts(sizes: Sizes, settings: Any) -> tuple[Sizes, Sizes]:
@@ -35,5 +34,5 @@ def training(sizes: Sizes, settings: Any, texts: Texts) -> tuple[Work, float]:
         forth = run(part, 1, tokens, part.layers, width, read=scored)
         found += both + own + forth * looks
         kept += tokens * part.token_bytes(part.layers, width) + 4 * scored * part.vocabulary * FLOAT
-    step = Work(bytes=ADAM * trained_weights(sizes, settings) * FLOAT)
+    step = Work(bytes=TOUCHED_BY_ADAM * trained_weights(sizes, settings))
     return (found + step) * settings.steps, kept

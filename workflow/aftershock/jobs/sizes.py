@@ -1,4 +1,6 @@
-"""Formatting of bytes, seconds, counts and foreign text for people."""
+"""Formatting of bytes, seconds, counts, tables and foreign text for people."""
+
+from collections.abc import Collection, Sequence
 
 
 def megabytes(n: float | None) -> str:
@@ -23,6 +25,16 @@ def duration(seconds: float) -> str:
 def plural(unit: str) -> str:
     """The plural of what a job counts: cases, batches."""
     return f"{unit}es" if unit.endswith(("ch", "s", "x")) else f"{unit}s"
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Collection[int]) -> list[str]:
+    """A line for each row, with cells as wide as their column: those of columns `left` start at its left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = (
+        [cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in enumerate(cells)]
+        for cells in (zip(row, widths, strict=True) for row in rows)
+    )
+    return list(map("  ".join, padded))
 
 
 def printable(text: str) -> str:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from aftershock.jobs.sizes import duration, megabytes, plural, printable
+from aftershock.jobs.sizes import aligned, duration, megabytes, plural, printable
 from aftershock.jobs.snapshot import Job, Snapshot, Stage
 from aftershock.project import command
 
@@ -131,14 +131,7 @@ def _table(stages: Sequence[Stage], found: Snapshot, width: int) -> list[Line]:
     """A row for each stage; columns that do not fit are left out."""
     columns = [column for column in _columns(found) if width >= column.since]
     rows = [[column.title for column in columns], *([c.cell(stage) for c in columns] for stage in stages)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
-    texts = [
-        "  ".join(
-            cell.ljust(size) if column.left else cell.rjust(size)
-            for cell, size, column in zip(row, widths, columns, strict=True)
-        )
-        for row in rows
-    ]
+    texts = aligned(rows, [i for i, column in enumerate(columns) if column.left])
     styles = ["bold", *map(_style, stages)]
     return [Line(text, style) for text, style in zip(texts, styles, strict=True)]
 
