@@ -49,6 +49,11 @@ class Asking:
         self.sizes = Sizes.of(model)
         self.room: Room = device.room(self.sizes)
 
+    def texts_read(self, rows: float, width: float, read: float) -> Work:
+        """`rows` texts of `width` tokens, run once; the scores of `read` tokens of each are taken."""
+        batches, layers = texts_within(self.sizes, self.room, rows, width, read), self.sizes.layers
+        return run(self.sizes, batches, rows * width, layers, width, rows * read, narrow=read < width)
+
     def scored(self, probes: Probes, cases: float, states: int, unchanged: int, before: float = 0.0) -> Work:
         """Probes of `cases` cases in several states, layers below `unchanged` once for all.
 
@@ -69,13 +74,11 @@ class Asking:
 
     def read(self, cases: float, states: int) -> Work:
         """Texts whose perplexity is measured in some of `cases` cases, in several states."""
-        every, sizes = self.config["health"]["every"], self.sizes
+        every = self.config["health"]["every"]
         if not every:
             return NOTHING
         rows = OWN_TEXTS * cases / every
-        batches = texts_within(sizes, self.room, rows, OWN_TOKENS, OWN_TOKENS)
-        tokens = rows * OWN_TOKENS
-        return run(sizes, batches, tokens, sizes.layers, OWN_TOKENS, read=tokens) * states
+        return self.texts_read(rows, OWN_TOKENS, OWN_TOKENS) * states
 
     def continued(self, texts: float, tokens: int, block: int, before: float = 0.0) -> Work:
         """Greedy continuations of prompts, `block` of them or fewer at a time, a batch for each length.
@@ -93,12 +96,7 @@ class Asking:
         """`facts`, `share` of them to a prompt, after all prompts; `candidates` labels after the first."""
         if not facts:
             return NOTHING
-        sizes, keys = self.sizes, facts / share
-        more = (candidates + (PROMPTS - 1) * share) * (self.texts.target - 1)
-        tokens, read = keys * (PROMPTS * self.texts.prompt + more), keys * (PROMPTS + more)
-        rows = keys * PROMPTS
-        batches = texts_within(sizes, self.room, rows, tokens / rows, read / rows)
-        found = run(
-            sizes, batches, tokens, sizes.layers, self.texts.prompt + more / PROMPTS, read, narrow=True
-        )
-        return found + Work(rows=keys * (candidates + (PROMPTS - 1) * share))
+        keys, options = facts / share, (PROMPTS - 1) * share
+        more = (candidates + options) * (self.texts.target - 1) / PROMPTS
+        width = self.texts.prompt + more
+        return self.texts_read(keys * PROMPTS, width, 1 + more) + Work(rows=keys * (candidates + options))

@@ -9,14 +9,9 @@ from aftershock.config.sequences import editors_of_plan, models_of_plan, plans_o
 from aftershock.datasets.table import BEFORE, PLACES
 from aftershock.experiments.sequences.plan import Plan
 from aftershock.project import PROJECT
-from aftershock.tasks.definition import Task, chosen_tasks, read_task
+from aftershock.tasks.definition import chosen_tasks, read_task
 
 TASK_FILES = PROJECT / "resources" / "tasks"
-
-
-def tasks_for(config: Mapping[str, Any], plan: Mapping[str, Any]) -> list[Task]:
-    """Return the tasks that a plan measures."""
-    return [read_task(name, TASK_FILES) for name in chosen_tasks(tasks_of_plan(config, plan), TASK_FILES)]
 
 
 def sequence_jobs(
@@ -31,11 +26,9 @@ def sequence_jobs(
     for name, settings in plans_of(config).items():
         if model not in models_of_plan(config, settings):
             continue
-        plan, tasks, where = (
-            Plan.from_config(settings),
-            tasks_for(config, settings),
-            {**of_model, "plan": name},
-        )
+        plan, where = Plan.from_config(settings), {**of_model, "plan": name}
+        chosen = chosen_tasks(tasks_of_plan(config, settings), TASK_FILES)
+        tasks = [read_task(each, TASK_FILES) for each in chosen]
         yield Job("probe_unedited", where, unedited, waits_for(""))
         for task in tasks:
             if task.source == "edits":

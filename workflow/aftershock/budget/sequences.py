@@ -10,7 +10,7 @@ from aftershock.budget.cost import BLOCK, ROW_BYTES, Costs, Need
 from aftershock.budget.editing import trained_weights
 from aftershock.budget.edits import KINDS
 from aftershock.budget.sequence_jobs import TASK_FILES
-from aftershock.budget.work import FLOAT, NOTHING, Work, run, texts_within
+from aftershock.budget.work import FLOAT, NOTHING, Work, run
 from aftershock.config.sequences import plans_of
 from aftershock.datasets.table import AFTER, BEFORE, BETWEEN
 from aftershock.editors.contract import is_in_order, layers_of
@@ -77,9 +77,8 @@ class SequenceCosts(Costs):
         probes = made.edits * (1.0 + edits.get("paraphrases", PROBES_OF_FILE) + edits.get("neighbours", 0))
         more = 2 * (self.texts.target - 1)  # a new object and a true one
         width, read = self.texts.prompt + more, 1 + more
-        batches = texts_within(self.sizes, self.room, probes, width, read)
-        once = run(self.sizes, batches, probes * width, self.sizes.layers, width, probes * read, narrow=True)
-        return self._need((once + Work(rows=2 * probes)) * n, disk=n * probes * ROW_BYTES)
+        once = self.texts_read(probes, width, read) + Work(rows=2 * probes)
+        return self._need(once * n, disk=n * probes * ROW_BYTES)
 
     def run_task(self, task: str, plan: str | None, checkpoints: str | None) -> Need:
         """A task's items at some checkpoints of a plan; in the unedited model with none."""
@@ -105,8 +104,7 @@ class SequenceCosts(Costs):
         document = OWN_SENTENCES * one if own else DOCUMENT_TOKENS
         width = document if task.kind == "perplexity" else prompt + CHOICES * CHOICE_TOKENS
         read = width if task.kind == "perplexity" else CHOICES * CHOICE_TOKENS
-        batches = texts_within(sizes, self.room, items, width, read)
-        return run(sizes, batches, items * width, sizes.layers, width, items * read) + Work(rows=items)
+        return self.texts_read(items, width, read) + Work(rows=items)
 
     def _plan(self, name: str) -> Plan:
         return Plan.from_config(plans_of(self.config)[name])

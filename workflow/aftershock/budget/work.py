@@ -144,13 +144,13 @@ class Room:
             return cls(CPU_BYTES, False)
         return cls(max(DEVICE_SHARE * (memory - sizes.weight_bytes), 0.0), True)
 
-    def limit(self, token_bytes: float, cpu_tokens: int) -> float:
-        """Bytes of a batch whose tokens take `token_bytes` each."""
-        return self.budget if self.accelerator else min(self.budget, cpu_tokens * token_bytes)
-
     def batches(self, costs: float, largest: float, token_bytes: float, cpu_tokens: int) -> float:
-        """Batches of rows that take `costs` bytes together, the `largest` of them in one batch at least."""
-        return max(1.0, costs / max(self.limit(token_bytes, cpu_tokens), largest))
+        """Batches of rows that take `costs` bytes together, the `largest` of them in one batch at least.
+
+        A processor takes `cpu_tokens` tokens at a time, of `token_bytes` each.
+        """
+        limit = self.budget if self.accelerator else min(self.budget, cpu_tokens * token_bytes)
+        return max(1.0, costs / max(limit, largest))
 
 
 def run(
