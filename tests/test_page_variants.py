@@ -66,6 +66,24 @@ def test_a_method_beside_itself_is_the_same_in_all_cases():
     assert made.sides[0].value == made.sides[1].value
 
 
+@pytest.mark.parametrize(
+    ("largest", "words"),
+    [
+        (1.0, "at most 100 points"),
+        (0.0312, "at most 3 points"),
+        (0.0034, "at most 0.34 points"),
+        (1e-6, "less than 0.01 points"),
+    ],
+)
+def test_a_difference_of_probabilities_is_said_in_points(largest, words):
+    found = {(MODEL, 0): Compared(MODEL, 0, 1, pages.CASES, 2, largest)}
+    (made,) = variants([ENTRY], pages.summary(), found, None, [MODEL])
+    assert (
+        made.note
+        == f"The two differ in this value in 2 of {pages.CASES} cases; a probability differs by {words}."
+    )
+
+
 def test_a_variant_has_both_numbers_and_the_address_of_a_case():
     found = {}
     list(comparing(pages.settings(), [ENTRY], found))

@@ -153,13 +153,21 @@ def _of_cases(entry: Mapping[str, Any], model: str, summary: pd.DataFrame, found
     here = [model, dataset, entry["editor"], str(found.seed), str(found.case)]
     note = (
         f"The two differ in this value in {found.differing} of {found.cases} cases; a probability differs by "
-        f"at most {100 * found.largest:.2g} points."
+        f"{_points(found.largest)}."
     )
     if found.largest <= NOISE:
         note = f"The two are the same in all {found.cases} cases: no probability differs."
     address = f"#case={'/'.join(quote(part, safe='') for part in here)}"
     link = "Open the case in which they differ most" if found.largest > NOISE else "Open a case"
     return Variant(entry["title"], entry["differs"], model, what, (ours, theirs), note, address, link)
+
+
+def _points(difference: float) -> str:
+    """Return how far apart two probabilities are at most."""
+    points = 100 * difference
+    if points < 0.01:
+        return "less than 0.01 points"
+    return f"at most {points:.0f} points" if points >= 1.5 else f"at most {points:.2g} points"
 
 
 def _side(rows: pd.DataFrame, editor: str, name: str) -> Side | None:
