@@ -14,7 +14,7 @@ from aftershock.lm.pretraining.rows import Encoder
 from aftershock.lm.pretraining.text import Sentence, document_text
 from aftershock.lm.scoring import score
 from aftershock.lm.texts.tokens import Pair, encode_pairs, locate, locate_pairs
-from aftershock.prompts import JOINT, JOINT, fill, following, join, read_template
+from aftershock.prompts import JOINT, fill, following, join, read_template
 from aftershock.requests import EditRequest, Query
 from tiny import NAMES, next_log_probs, tiny, written
 from tokenizers_here import MAKERS, tokenizer_of
@@ -49,9 +49,7 @@ PARTS = [
     *("𝔘𝔫", "👩\u200d👩\u200d👧", "🇳🇴"),
 ]
 ACROSS = "is also the first of its target"
-LETTERS = st.characters(
-    exclude_categories=["Cs"], exclude_characters=[JOINT]
-)  # a sign of prompts, not a letter
+LETTERS = st.characters(exclude_categories=["Cs"], exclude_characters=[JOINT])  # which prompts have
 texts = st.lists(st.sampled_from(PARTS) | LETTERS, max_size=8).map("".join)
 words = texts.filter(str.strip)
 
