@@ -244,7 +244,7 @@ def _called(file: Path) -> frozenset[str]:
 
 @cache
 def _owners() -> dict[str, list[tuple[Path, int]]]:
-    """Where each first word of a dotted name can be looked up: packages, modules, sections of the config."""
+    """Return where first words of dotted names can be looked up: packages, modules, keys of the config."""
     found: dict[str, list[tuple[Path, int]]] = {}
     for file in PACKAGE.rglob("*.py"):
         if file.name == "__init__.py":

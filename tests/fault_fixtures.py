@@ -1,4 +1,4 @@
-"""Where the tests of recorded runs take place."""
+"""Folders in which the tests of recorded runs take place."""
 
 import time
 from collections.abc import Iterator

@@ -66,7 +66,7 @@ def _whole(pairs: Sequence[Pair]) -> list[tuple[int, ...]]:
 def _passed(
     lm: LanguageModel, module: str, ids: Tensor, state: State, end: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What a matrix reads and puts out in one text, and the text's scores with the memory, whose prompt ends
+    """Return the inputs and outputs of a matrix in one text, and its scores with the memory; its prompt ends
     at index `end`."""
     batch = Batch(ids, torch.zeros(1, dtype=torch.long), torch.tensor([end]))
     with torch.no_grad():

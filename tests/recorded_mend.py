@@ -107,7 +107,7 @@ def _training(
 
 
 def _factors(case: Recorded, result: EditResult, net: Hypernetwork) -> Iterator[Check]:
-    """What goes into the hypernetwork, without tokens that say nothing, and what comes out."""
+    """Compare the hypernetwork's inputs, without tokens that say nothing, and its outputs."""
     (found,) = result.diagnostics
     for delta in found["state"]:
         name = f"{delta.module}.weight"
@@ -185,7 +185,7 @@ def _names(recorded: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
 
 
 def _normalisers(net: Hypernetwork, recorded: Mapping[str, Tensor]) -> Iterator[tuple[str, Any, Tensor]]:
-    """Which buffer of which normaliser each recorded statistic is."""
+    """Return the normaliser's buffer that each recorded statistic is."""
     for theirs, value in recorded.items():
         shape, _, name = theirs.rpartition(".")
         if shape.startswith("(") and name in ("k", "u_mean", "u_s", "v_mean", "v_s") and "mlp" not in theirs:

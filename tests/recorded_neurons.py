@@ -63,7 +63,7 @@ def check_kn(case: Recorded) -> Iterator[Check]:
 
 
 def _branch(lm: LanguageModel) -> str:
-    """Where the released code reads an object's later tokens: it has a branch for Llama alone."""
+    """Return the places where the released code reads an object's later tokens."""
     return "greedy" if lm.model.config.model_type == "llama" else "prompt_end"
 
 

@@ -264,7 +264,7 @@ def stopped_at(step: int, made: Plan, faults: dict, folder: Path) -> None:
 
 @pytest.mark.parametrize("name", KILLED)
 def test_a_sequence_may_be_killed_before_any_file_is_there(name, tmp_path):
-    """What is resumed says the same as what never was, and holds nothing more."""
+    """A resumed log says the same as one that was never killed, and holds nothing more."""
     made, faults = KILLED[name]
     wanted = run(Counted(tiny(), faults), made, tmp_path / "wanted")
     assert bool(wanted.absent) == bool(faults)

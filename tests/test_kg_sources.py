@@ -65,7 +65,7 @@ class OtherSource(EndpointSource):
         return label, language
 
     def target(self, entity_id: str) -> str | None:
-        """Where an entity redirects to."""
+        """Return the entity that another one redirects to."""
         targets = self.store.objects(rdflib.URIRef(self.graph.iri(entity_id)), OWL.sameAs)
         return min((str(target).removeprefix(self.graph.entities) for target in targets), default=None)
 

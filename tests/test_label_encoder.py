@@ -42,7 +42,7 @@ def listed(folder: Path) -> list[str]:
 
 
 def repository(folder: Path, modules: object = None) -> Path:
-    """What a repository of sentence-transformers holds, with files that nobody needs; nothing can be
+    """Make a repository of sentence-transformers, with files that nobody needs; nothing can be
     loaded."""
     for name in ("1_Pooling", "onnx"):
         (folder / name).mkdir(parents=True)

@@ -140,7 +140,7 @@ def test_the_profile_holds_for_a_bare_snakemake() -> None:
 
 
 def test_snakemake_still_needs_the_patches() -> None:
-    """Where one of these fails, a patch in jobs/patches.py may go."""
+    """Find what patches are for: if this fails, one in jobs/patches.py may go."""
     # quote_interpreter; and fork_scripts, since each script starts an interpreter of its own
     assert '"{py_exec} {fname:q}"' in inspect.getsource(PythonScript.execute_script)
     source = inspect.getsource(inspect.getmodule(Job))

@@ -42,7 +42,7 @@ def test_a_model_has_the_edits_of_its_checkpoint(mode, batch, checkpoints, expec
 
 
 def slow_plan(mode, batch, checkpoints):
-    """What a model has at each checkpoint, and the edits made together on the way, from the words alone."""
+    """Return a model's edits at each checkpoint, and those made together on the way, from the words alone."""
     has, together = {}, []
     for n in checkpoints:
         if n and mode == "single":

@@ -1,4 +1,4 @@
-"""Whether the order of editors survives another scoring: by hand, against loops, and with holes."""
+"""The order of editors under another scoring: by hand, against loops, and with holes."""
 
 from itertools import combinations
 

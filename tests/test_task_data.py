@@ -62,7 +62,7 @@ def test_prompts_end_with_the_question_and_examples_do_not_hold_it(name):
 
 @pytest.mark.parametrize("name", ["gsm8k", "triviaqa"])
 def test_strict_prompts_do_not_give_the_answer(name):
-    """Where answers are neither read from a text nor listed, few stand in the question, by chance."""
+    """Answers that are neither read from a text nor listed stand in the question rarely, by chance."""
     items = prepared(name).items
     holds = [
         f" {plain_words(answers[0])} " in f" {plain_words(question)} "

@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _write_device(args: argparse.Namespace) -> None:
-    """What `aftershock plan` reads about this machine."""
+    """Return the figures of this machine that `aftershock plan` reads."""
     entry = calibrate.calibrate(args.device, args.quick)
     if args.name:
         entry = {args.name: next(iter(entry.values()))}

@@ -1,4 +1,4 @@
-"""How long Snakemake takes to plan a large study, and how much memory: a dry run, nothing is computed.
+"""Time and memory that Snakemake takes to plan a large study: a dry run, nothing is computed.
 
     python tests/benchmarks/dag.py [--jobs 20000] [CONFIG.yaml ...]
 
@@ -38,7 +38,7 @@ def synthetic(jobs: int) -> dict:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a dry run said and took: seconds of the wall clock and its own, largest resident megabytes."""
+    """Return a dry run's text, seconds by the wall clock and of its own, and largest resident megabytes."""
 
     text: str
     wall: float

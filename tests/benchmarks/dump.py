@@ -1,4 +1,4 @@
-"""How fast a dump is read, in how much memory, and how long it then takes to answer.
+"""Speed and memory of reading a dump, and the time that it then takes to answer.
 
     PYTHONPATH=workflow python tests/benchmarks/dump.py SLICE FOLDER --copies 115
 

@@ -1,4 +1,4 @@
-"""What asking a task costs beside the raw scorer: CPU seconds of both engines, in turns, on a small model.
+"""Cost of asking a task beside the raw scorer: CPU seconds of both engines, in turns, on a small model.
 
 python tests/benchmarks/engines.py [items]
 """

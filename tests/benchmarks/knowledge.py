@@ -1,4 +1,4 @@
-"""What the stages that ask a model about facts cost beside the asking itself, and whether memory stays flat.
+"""Cost of the stages that ask a model about facts beside the asking itself, and their memory.
 
     python tests/benchmarks/knowledge.py [--model stub|tiny|small|FOLDER] [--facts N] [--candidates C]
                                          [--rounds R] [--memory]
@@ -108,7 +108,7 @@ def made(n: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def run_stage(lm: LanguageModel, folder: str, ranking: Ranking) -> None:
-    """What the script verify_facts does once the model is loaded."""
+    """Do what the script verify_facts does once the model is loaded."""
     facts, prompts = TAUGHT.read(f"{folder}/facts.parquet"), PROMPTS.read(f"{folder}/prompts.parquet")
     FACT_ANSWERS.write(verify_facts(lm, facts, prompts, TOKENS, ranking), f"{folder}/answers.parquet")
 

@@ -1,4 +1,4 @@
-"""How fast a page of many cases is made, opens and filters, with simulated runs in a headless browser.
+"""Seconds to make, open and filter a page of many cases, with simulated runs in a headless browser.
 
     python tests/benchmarks/page.py [--cases 2400] [--folder DIR]
 

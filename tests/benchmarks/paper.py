@@ -1,4 +1,4 @@
-"""How long the conflict and round studies of Li et al. (2024, Tables 1 and 2) would take at measured rates.
+"""Time of the conflict and round studies of Li et al. (2024, Tables 1 and 2) at measured rates.
 
 Counts are of one model and one method: 12 000 cases, 28 500 edits, 63 600 scorings of eleven prompts, and
 19 600 targets of the multi-label edit, each as costly as one edit of MEMIT. Beside these, once per model:
@@ -31,7 +31,7 @@ PUBLISHED_STEPS = {"ft": 25, "rome": 20, "memit": 20, "mend": 1}
 def rates(
     lm: LanguageModel, size: models.Size, methods: Sequence[str], device: str, quick: bool
 ) -> list[dict[str, Any]]:
-    """What once-per-model work is done in a second: tokens of second moments, training batches of MEND."""
+    """Once-per-model work of a second: tokens of second moments, training batches of MEND."""
     rows = []
     if "memit" in methods or "rome" in methods:
         draw, words = Clock(device), models.vocabulary()

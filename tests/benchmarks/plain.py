@@ -24,7 +24,7 @@ IGNORED = -100  # marks positions that predict nothing
 
 @dataclass
 class Work:
-    """What the model did: passes, and tokens of the forward ones with their padding."""
+    """Work of the model: passes, and tokens of the forward ones with their padding."""
 
     forward: int = 0
     backward: int = 0
@@ -165,7 +165,7 @@ class Plain:
         settings: Any,
         done: Edit,
     ) -> Tensor:
-        """What `site` of the layer should put out at the subject, (d,): one row per context and ESSENCE."""
+        """Return the output wanted of `site` of the layer at the subject, (d,): a row per context, and ESSENCE."""
         lm = self.lm
         ids, mask, subjects, labels = self._value_texts(request, contexts)
         targets = int((labels[0] != IGNORED).sum())
@@ -254,7 +254,7 @@ class Plain:
     def _traced(
         self, templates: Sequence[str], subjects: str | Sequence[str], module: str
     ) -> tuple[Tensor, Tensor]:
-        """What enters and leaves a module at the subjects, (rows, d_in) and (rows, d_out): one pass."""
+        """Return a module's input and output at the subjects, (rows, d_in) and (rows, d_out): one pass."""
         subjects = [subjects] * len(templates) if isinstance(subjects, str) else subjects
         at = [self._subject(t, s) for t, s in zip(templates, subjects, strict=True)]
         rows, seen = range(len(templates)), {}

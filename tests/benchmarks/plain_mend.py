@@ -35,7 +35,7 @@ def mend(plain: Plain, request: EditRequest, net: Hypernetwork) -> Iterator[dict
 
 
 def _gradients(plain: Plain, request: EditRequest, names: list[str]) -> dict[str, tuple[Tensor, Tensor]]:
-    """What enters each module and the gradient of what leaves it, (tokens, width), zero rows left out."""
+    """Return each module's input and the gradient of its output, (tokens, width), zero rows left out."""
     lm, entered, left, handles = plain.lm, {}, {}, []
     (target,) = lm.encode_targets([request.target_new])
     ids, mask = plain.read([request.text + following(request.text, request.target_new)])

@@ -108,12 +108,12 @@ def _edits(probes: Any, dataset: str) -> Any:
 
 
 def _made(run: dict[str, Any]) -> str:
-    """Where a run's scores go: what a table was made for is part of its path."""
+    """Return the path of a run's scores: what a table was made for is part of it."""
     return f"{run['model']}/{run['dataset']}/{run['editor']}/s{run['seed']}"
 
 
 def jobs() -> Iterator[dict[str, Any]]:
-    """What the workflow would give to the scripts, from FOLDER as working directory."""
+    """Return what the workflow would give to the scripts, from FOLDER as working directory."""
     from aftershock.metrics.health import Thresholds
     from aftershock.metrics.settings import Statistics
 
@@ -227,7 +227,7 @@ def measure(folder: Path) -> dict[str, Any]:
 
 
 def sizes(folder: Path) -> dict[str, int]:
-    """How many rows went in, and how many came out."""
+    """Return the numbers of rows that went in and came out."""
     from aftershock.tables import rows_of
 
     def rows(pattern: str) -> int:

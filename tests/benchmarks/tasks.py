@@ -1,4 +1,4 @@
-"""What `bench` measures: edits and scorings, each by the plain path, one case, and by the engine, B cases."""
+"""The tasks of `bench`: edits and scorings, each by the plain path, one case, and by the engine, B cases."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ PROMPTS = 11  # the edit's own and ten paraphrases
 
 @dataclass(frozen=True)
 class Found:
-    """What a run made of its cases, for comparison: per case updates, changes, and log-probabilities."""
+    """Results of a run for comparison: updates, changes and log-probabilities of each case."""
 
     updates: list[int] = field(default_factory=list)
     changes: list[list[Tensor]] = field(default_factory=list)

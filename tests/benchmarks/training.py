@@ -1,4 +1,4 @@
-"""How fast a small model is trained, beside what this machine's float32 products allow.
+"""Speed of training a small model, beside what this machine's float32 products allow.
 
 A step that emulates a number type reaches a small share of the products' rate: 12 % on a processor with AVX2
 only while Muon orthogonalised in bfloat16, 56 % since it does so in float32.

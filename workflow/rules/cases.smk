@@ -1,4 +1,4 @@
-"""What a model is asked about, and the cases that are made of what it knows."""
+"""Cases that are made of what a model knows, and what it is asked to find that out."""
 
 
 include: "common/cases.smk"

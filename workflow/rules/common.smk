@@ -1,4 +1,4 @@
-"""What several phases share: what the configuration selects, wildcard constraints, and input functions."""
+"""Shared by several phases: what the configuration selects, wildcard constraints, and input functions."""
 
 import atexit
 import os
@@ -182,7 +182,7 @@ def engine(wildcards):
 
 
 def taught(wildcards):
-    """What a model trained on this very graph was taught; nothing for other models."""
+    """Return the facts that a model trained on this very graph was taught; nothing for other models."""
     if model(wildcards).get("kg") == wildcards.kg:
         return f"results/models/{wildcards.model}/taught.parquet"
     return []
@@ -238,7 +238,7 @@ def artifacts_for(label, name):
 
 
 def artifact_files(wildcards):
-    """What an editor needs made first, in the order of the artifacts' names."""
+    """Return the files that an editor needs made first, in the order of the artifacts' names."""
     needed = artifacts_for(wildcards.editor, wildcards.model)
     return [artifact_file(name, wildcards) for name in needed]
 

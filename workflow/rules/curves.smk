@@ -1,4 +1,4 @@
-"""What sequences of edits do to tasks and to the edits themselves: outputs and observations as scores."""
+"""Scores of sequences of edits, from outputs for tasks and observations of the edits themselves."""
 
 
 include: "common/curves.smk"

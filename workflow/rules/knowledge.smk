@@ -1,4 +1,4 @@
-"""What a model knows: it is asked in one or several jobs, and a cheap one says what counts as known."""
+"""Knowledge of a model: it is asked in one or several jobs, and a cheap one says what counts as known."""
 
 
 include: "common/knowledge.smk"

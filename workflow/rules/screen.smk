@@ -1,4 +1,4 @@
-"""What is left out so that no dataset offends or tells untruths about the living."""
+"""Texts that are left out so that no dataset offends or tells untruths about the living."""
 
 
 include: "common/screen.smk"

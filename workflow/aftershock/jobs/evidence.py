@@ -37,7 +37,7 @@ class Evidence:
     slurm_logs: list[str] = field(default_factory=list)
     """The ends of SLURM's logs, one an attempt."""
     slurm: SlurmJob = UNKNOWN
-    """What SLURM says of it."""
+    """Return SLURM's record of the job."""
     run_died: bool = False
     """True if the run that it belonged to was killed."""
     log_end: str = ""

@@ -46,7 +46,7 @@ def list_gpus() -> list[str]:
 
 
 def query_gpus(*fields: str, seconds: float = QUERY_SECONDS) -> list[list[str]]:
-    """What nvidia-smi says of each GPU of this machine; nothing where it is missing or fails.
+    """Return nvidia-smi's row of each GPU of this machine; nothing where it is missing or fails.
 
     Raises TimeoutExpired where it does not answer.
     """

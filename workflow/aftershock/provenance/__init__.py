@@ -1,4 +1,4 @@
-"""What made a result, and whether another one is the same. No result depends on it.
+"""Origin of results, and their equality with others. No result depends on it.
 
 `code_hash` is a hash of the code that a result depends on, by the definitions that `parsed_code` finds.
 `manifest` lists the files that a run made, `equality` compares two results (their rows: `compare`), and

@@ -244,7 +244,7 @@ def _gpus() -> list[str]:
 
 
 def _git(*words: str) -> tuple[str, str]:
-    """What git says of the project, and the reason where it is missing, fails or does not end."""
+    """Return git's words on the project, and the reason where it is missing, fails or does not end."""
     command = ("git", "-C", str(PROJECT), *words)
     try:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=False)

@@ -1,4 +1,4 @@
-"""What the rules of cases.smk ask of the configuration."""
+"""Configuration of the rules of cases.smk."""
 
 
 def locality_texts(wildcards):

@@ -1,4 +1,4 @@
-"""What the rules of curves ask of the configuration: the tasks of a plan, and the files of its checkpoints."""
+"""Configuration of the rules of curves: the tasks of a plan, and the files of its checkpoints."""
 
 from types import SimpleNamespace
 
@@ -12,12 +12,12 @@ def plan_tasks(plan):
 
 
 def scored_tasks(wildcards):
-    """What scores depend on in the files of a plan's tasks, by name; titles and notes are in none."""
+    """Return the parts of the files of a plan's tasks that scores depend on, by name; no titles and notes."""
     return {name: TASKS[name].part("score") | about_task(name) for name in plan_tasks(wildcards.plan)}
 
 
 def about_task(name):
-    """What analyses ask of a task, by the names of its file's keys."""
+    """Return what analyses ask of a task, by the names of its file's keys."""
     wanted = ("kind", "metrics", "source", "chance", "two_way", "safety", "protocol", "shots", "chat")
     wanted += ("benchmark", "title")
     return {key: getattr(TASKS[name], key) for key in wanted}
@@ -35,7 +35,7 @@ def items_of_tasks(wildcards):
 
 
 def unedited_of_tasks(wildcards):
-    """What the unedited model says to every task of a plan."""
+    """Return the unedited model's answers to every task of a plan."""
     return of_tasks(wildcards, unedited_outputs)
 
 
@@ -45,7 +45,7 @@ def sequence_folder(wildcards):
 
 
 def outputs_of_tasks(wildcards):
-    """What is said to every task at the checkpoints of a plan: all groups of a task, then those of the next."""
+    """Return the answers to every task at the checkpoints of a plan: all groups of a task, then the next one's."""
     folder, groups = sequence_folder(wildcards), checkpoint_groups(wildcards.plan)
     return [
         f"{folder}/tasks/{task}/{group}.parquet" for task in plan_tasks(wildcards.plan) for group in groups
@@ -53,7 +53,7 @@ def outputs_of_tasks(wildcards):
 
 
 def observations_of_sequence(wildcards):
-    """What is said to the prompts of the edits at the checkpoints of a plan."""
+    """Return the answers to the prompts of the edits at the checkpoints of a plan."""
     return [
         f"{sequence_folder(wildcards)}/edits/{group}.parquet" for group in checkpoint_groups(wildcards.plan)
     ]
@@ -100,7 +100,7 @@ def of_sequences_with_tasks(file):
 
 
 def sequence_circumstances():
-    """What tables and pages of sequences have to know about this run; see paper/ability_tables.py."""
+    """Return what tables and pages of sequences have to know about this run; see paper/ability_tables.py."""
     names = list(dict.fromkeys(name for plan in PLANS for name in plan_tasks(plan)))
     return {
         "runs": SEQUENCES,

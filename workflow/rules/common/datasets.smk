@@ -1,4 +1,4 @@
-"""What the rules of datasets.smk ask of the configuration."""
+"""Configuration of the rules of datasets.smk."""
 
 from aftershock.kg.graph import find_graph
 
@@ -14,7 +14,7 @@ def account_of_atlas(wildcards):
 
 
 def facts_of_run():
-    """What the graph of this run gives, with its datasheet; nothing where there is no graph."""
+    """Return what the graph of this run gives, with its datasheet; nothing where there is no graph."""
     if KG not in RELEASED + MINED:
         return []
     names = ["findings.csv"] if KG in RELEASED else ["datasheet.md", "summary.csv", "suggested_rules.tsv"]
@@ -43,6 +43,6 @@ def datasets_of_run():
 
 
 def counts_of_known(wildcards):
-    """How much a model knows of what a dataset is made of."""
+    """Return the files that say how much a model knows of what a dataset is made of."""
     name = "objects" if wildcards.dataset in ROUND else "verified"
     return f"results/{wildcards.kg}/{wildcards.model}/{name}.csv"

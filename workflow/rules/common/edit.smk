@@ -1,4 +1,4 @@
-"""What the rules of edit.smk ask of the configuration."""
+"""Configuration of the rules of edit.smk."""
 
 from aftershock.editors.mend import mend_training
 from aftershock.editors.serac import serac_training
@@ -12,12 +12,12 @@ def mend_layers(wildcards):
 
 
 def mend_settings(wildcards):
-    """How a model's hypernetwork is trained: the defaults, the model's settings, then the run's."""
+    """Return the settings of a hypernetwork's training: the defaults, the model's, then the run's."""
     return as_values(mend_training(model(wildcards)["mend"], config["mend"]["settings"]))
 
 
 def serac_settings(wildcards):
-    """How SERAC's models are trained: the defaults, the model's settings, then the run's."""
+    """Return the settings of SERAC's training: the defaults, the model's, then the run's."""
     return as_values(serac_training(model(wildcards)["serac"], config["serac"]["settings"]))
 
 
@@ -39,7 +39,7 @@ def of_training_graph(pattern):
 
 
 def taught_in_training(wildcards):
-    """What the model was taught of the graph that MEND and SERAC are trained on."""
+    """Return the facts of MEND's and SERAC's graph that the model was taught."""
     return [] if config["mend"]["edits"] else taught(wildcards)
 
 

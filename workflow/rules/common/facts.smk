@@ -1,4 +1,4 @@
-"""What the rules of facts.smk ask of the configuration."""
+"""Configuration of the rules of facts.smk."""
 
 from aftershock.kg.graph import find_graph
 from aftershock.kg.sheets import read_relations
@@ -21,7 +21,7 @@ def listed_relations(wildcards):
 
 
 def thresholds():
-    """What a logic rule must reach to be suggested."""
+    """Return the limits that a logic rule must reach to be suggested."""
     mining = config["mining"]
     found = {name: mining[name] for name in mining if name.startswith("min_")}
     if mining["functional_heads"]:

@@ -1,4 +1,4 @@
-"""What the rules of knowledge.smk ask of the configuration."""
+"""Configuration of the rules of knowledge.smk."""
 
 
 def asked_facts(wildcards):
@@ -16,7 +16,7 @@ def asked_objects(wildcards):
 
 
 def answers(wildcards, kind):
-    """What a model said about facts or objects, in as many files as there are jobs."""
+    """Return a model's answers about facts or objects, in as many files as there are jobs."""
     n, folder = config["shards"]["questions"], f"results/{wildcards.kg}/{wildcards.model}/answers"
     return [f"{folder}/{kind}.{i}-of-{n}.parquet" for i in range(1, n + 1)]
 
@@ -32,6 +32,6 @@ def label_encoder(wildcards):
 
 
 def encoder_source(wildcards):
-    """Where the sentence encoder comes from."""
+    """Return where the sentence encoder comes from."""
     source = config["cases"]["label_encoder"]
     return {"path": resource_path(source["path"])} if "path" in source else source

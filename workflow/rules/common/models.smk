@@ -1,4 +1,4 @@
-"""What the rules of models.smk ask of the configuration."""
+"""Configuration of the rules of models.smk."""
 
 from aftershock.config.settings import is_gathered, is_published
 
@@ -81,7 +81,7 @@ def training(wildcards):
 
 
 def training_parts(wildcards):
-    """How many cores training a model can use."""
+    """Return the number of cores that training a model can use."""
     return model(wildcards)["train"]["parts"]
 
 

@@ -1,4 +1,4 @@
-"""What the rules of paraphrases.smk ask of the configuration."""
+"""Configuration of the rules of paraphrases.smk."""
 
 
 def paraphrase_settings(*names):
@@ -7,7 +7,7 @@ def paraphrase_settings(*names):
 
 
 def paraphrase_origin():
-    """Who writes paraphrases in this run, in words; nobody by default."""
+    """Return who writes paraphrases in this run, in words; nobody by default."""
     backend, model, address = paraphrase_settings("backend", "model", "base_url").values()
     return {"openai": f"{model} at {address}", "local": f"local model {model}"}.get(backend)
 
@@ -19,7 +19,7 @@ def weights_of(key):
 
 
 def paraphrase_candidates(wildcards):
-    """What the configured back end wrote."""
+    """Return the candidates that the configured back end wrote."""
     backend = config["paraphrases"]["backend"]
     if backend is None:
         raise WorkflowError("paraphrases.backend is null, which asks nobody; set it to openai or local")
@@ -27,7 +27,7 @@ def paraphrase_candidates(wildcards):
 
 
 def paraphrase_scores(wildcards):
-    """How likely true objects are after the candidates, where a model ranks them."""
+    """Return the scores of true objects after the candidates, where a model ranks them."""
     backend, ranking_model = paraphrase_settings("backend", "ranking_model").values()
     return f"results/kg/{wildcards.kg}/paraphrases/{backend}/scores.parquet" if ranking_model else []
 

@@ -1,4 +1,4 @@
-"""What the rules of precision.smk ask of the configuration."""
+"""Configuration of the rules of precision.smk."""
 
 from aftershock.budget.sharding import compared_shards
 

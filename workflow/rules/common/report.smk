@@ -1,8 +1,8 @@
-"""What the rules of report.smk ask of the configuration."""
+"""Configuration of the rules of report.smk."""
 
 
 def precisions():
-    """What has to be compared before the report: nothing in a strict run."""
+    """Return the comparisons that come before the report: nothing in a strict run."""
     if config["engine"]["precision"] == "strict":
         return []
     runs = {(run["model"], run["editor"], run["seed"]) for run in RUNS}
@@ -44,7 +44,7 @@ def published():
 
 
 def circumstances():
-    """What reported figures have to know about this run; see paper/reported.py."""
+    """Return what reported figures have to know about this run; see paper/reported.py."""
     engine, mend = config["engine"], config["mend"]
     learnt = mend["edits"]["file"] if mend["edits"] else f"facts of {mend['kg'] or KG}"
     texts = {

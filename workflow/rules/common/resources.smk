@@ -1,4 +1,4 @@
-"""What the rules that need a GPU ask of a scheduler. None of it changes a result."""
+"""Resources that the rules with a GPU ask a scheduler for. None of it changes a result."""
 
 from aftershock.budget.needs import Needs
 

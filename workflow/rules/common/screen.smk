@@ -1,4 +1,4 @@
-"""What the rules of screen.smk ask of the configuration."""
+"""Configuration of the rules of screen.smk."""
 
 from aftershock.kg.graph import find_graph
 
@@ -10,7 +10,7 @@ def screened_words(wildcards):
 
 
 def label_scores(wildcards):
-    """What the classifier of texts says of a graph's labels, if there is one."""
+    """Return the verdicts of the classifier of texts on a graph's labels, if there is one."""
     return f"results/kg/{wildcards.kg}/label_scores.parquet" if config["screen"]["classifier"] else []
 
 
@@ -20,6 +20,6 @@ def screen_threshold():
 
 
 def living(wildcards):
-    """Who lives, when that matters."""
+    """Return the file of who lives, when that matters."""
     excluded = config["screen"]["exclude_living"] and find_graph(graph(wildcards)["namespace"]).death
     return f"results/kg/{wildcards.kg}/living.parquet" if excluded else []

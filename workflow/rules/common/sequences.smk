@@ -1,4 +1,4 @@
-"""What the rules of sequences ask of the configuration: plans, their editors, and where edits are from."""
+"""Configuration of the rules of sequences: plans, their editors, and where edits are from."""
 
 from aftershock.config.sequences import editors_of_plan, models_of_plan, plans_of
 from aftershock.budget.sharding import ranges_among
@@ -26,7 +26,7 @@ wildcard_constraints:
 
 
 def sequences_of_run():
-    """What the plans of this run lead to."""
+    """Return the results that the plans of this run lead to."""
     folder = "results/{kg}/{model}/sequences/{plan}"
     unedited = [
         f"results/{KG}/{name}/sequences/{plan}/unedited.parquet"
@@ -46,7 +46,7 @@ def checkpoint_groups(plan):
 
 
 def source_of_edits(wildcards):
-    """What a plan says of its edits, without the place of their file."""
+    """Return a plan's settings of its edits, without the place of their file."""
     return {name: value for name, value in PLANS[wildcards.plan]["edits"].items() if name != "file"}
 
 
@@ -75,7 +75,7 @@ def when_from_graph(pattern):
 
 
 def taught_to_edit(wildcards):
-    """What the model was taught, when edits are made of the graph."""
+    """Return the facts that the model was taught, when edits are made of the graph."""
     return taught(wildcards) if PLANS[wildcards.plan]["edits"]["source"] == "graph" else []
 
 
@@ -143,7 +143,7 @@ def draws_own_edits(name, wildcards):
 
 
 def artifacts_of_sequence(wildcards):
-    """What an editor needs made first, in the order of the artifacts' names."""
+    """Return the files that an editor needs made first, in the order of the artifacts' names."""
     own = f"results/{wildcards.kg}/{wildcards.model}/sequences/{wildcards.plan}/edits.parquet"
     needed = artifacts_for(wildcards.editor, wildcards.model)
     return [own if draws_own_edits(name, wildcards) else artifact_file(name, wildcards) for name in needed]

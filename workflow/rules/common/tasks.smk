@@ -1,4 +1,4 @@
-"""What the rules of tasks ask of the configuration: tasks, where their rows are, and their items."""
+"""Configuration of the rules of tasks: tasks, where their rows are, and their items."""
 
 from aftershock.config.tasks import data_folder, tasks_of_run
 from aftershock.tasks.engines import ENGINES
@@ -42,7 +42,7 @@ def download_source(wildcards):
 
 
 def task_for(stage):
-    """What a stage's result depends on in a task's file."""
+    """Return the part of a task's file that a stage's result depends on."""
 
     def function(wildcards):
         return TASKS[wildcards.task].part(stage)
@@ -68,7 +68,7 @@ def items_of_task(wildcards):
 
 
 def unedited_outputs(wildcards):
-    """What the unedited model says to a task; to items about the edits of a plan, for that plan."""
+    """Return the unedited model's answers to a task; to items about the edits of a plan, for that plan."""
     if TASKS[wildcards.task].source == "edits":
         return f"results/{wildcards.kg}/{wildcards.model}/sequences/{wildcards.plan}/tasks/{wildcards.task}/unedited.parquet"
     return f"results/{wildcards.kg}/{wildcards.model}/tasks/{wildcards.task}/unedited.parquet"
