@@ -165,7 +165,7 @@ class Plain:
         settings: Any,
         done: Edit,
     ) -> Tensor:
-        """Return the output wanted of `site` of the layer at the subject, (d,): a row per context, and ESSENCE."""
+        """Return the output wanted of `site` at the subject, (d,): a row per context, and ESSENCE."""
         lm = self.lm
         ids, mask, subjects, labels = self._value_texts(request, contexts)
         targets = int((labels[0] != IGNORED).sum())
