@@ -21,6 +21,7 @@ from aftershock.page.embed import embedded, environment
 from aftershock.page.explorer import Explorer, explore
 from aftershock.page.figures import Picture, inline, shown
 from aftershock.page.findings import certainty, found, level_of
+from aftershock.page.knowledge import knowledge
 from aftershock.page.listed import ABILITIES, CERTAINTY, DETAIL, HEALTH, PAPER, RANKING, listed
 from aftershock.page.moments import remarks
 from aftershock.page.ranking import answers, rank_table
@@ -61,6 +62,10 @@ class Material:
     """MEND_CURVE and its SVG by model and kind."""
     counts: Mapping[tuple[str, str], pd.DataFrame] = field(default_factory=dict)
     """Candidates kept and dropped (split, reason, candidates), by model and dataset."""
+    known: Sequence[tuple[str, pd.DataFrame]] = ()
+    """Each model with counts of what it knew, as page/knowledge.py reads them."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels of relations by id."""
     oddities: pd.DataFrame | None = None
     """Findings about published files (columns of datasets/validate.py)."""
     moments: Mapping[str, pd.DataFrame] = field(default_factory=dict)
@@ -185,6 +190,7 @@ def _sections(material: Material, bars: Sequence[Verdict]) -> dict[str, list[Tab
         for (model, kind), (rows, _) in material.curves.items()
     ]
     making = [
+        *knowledge(material.known, material.labels),
         layouts.counts(material.counts),
         None if material.oddities is None else layouts.oddities(material.oddities),
         layouts.recall(material.recall, files),

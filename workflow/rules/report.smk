@@ -45,6 +45,10 @@ WITH_MOMENTS = list(
 """Every model that this run edits with second moments."""
 
 
+KNOWN = known_of_settings()
+"""Every model with the files that say how much it knew."""
+
+
 FETCHED_HERE = [name for name in config["models"] if name in FETCHED]
 """The models of this run whose weights say where they are from."""
 
@@ -166,6 +170,7 @@ rule report:
         edits=of_settings("results/{kg}/{model}/cases/{dataset}.edits.parquet"),
         probes=of_settings("results/{kg}/{model}/cases/{dataset}.probes.parquet"),
         counts=of_settings("results/{kg}/{model}/cases/{dataset}.counts.csv"),
+        known=[path for _, path in KNOWN],
         unedited=of_settings("results/{kg}/{model}/{dataset}/unedited.parquet"),
         prompts=[prompts(SimpleNamespace(kg=KG, dataset=dataset)) for _, dataset in SETTINGS],
         relations=f"{RESOURCES}/relations.tsv",
@@ -190,6 +195,7 @@ rule report:
         settings=SETTINGS,
         bars=config["report"]["bars"],
         variants=config["report"]["variants"],
+        known_to=[name for name, _ in KNOWN],
         tuned=[label for label, _ in TUNED],
         trained=[(name, Path(path).parent.name) for path, name in HYPERNETWORKS.items()],
         with_moments=WITH_MOMENTS,

@@ -129,6 +129,8 @@ with stage(snakemake) as run:
         counts={
             tuple(key): pd.read_csv(path) for key, path in zip(params.settings, given.counts, strict=True)
         },
+        known=[(model, pd.read_csv(path)) for model, path in zip(params.known_to, given.known, strict=True)],
+        labels=labels,
         oddities=pd.read_csv(given.findings) if given.findings else None,
         moments={
             name: MOMENTS.read(path) for name, path in zip(params.with_moments, given.moments, strict=True)

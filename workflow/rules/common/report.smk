@@ -19,6 +19,12 @@ def of_settings(pattern):
     return [pattern.format(kg=KG, model=name, dataset=dataset) for name, dataset in SETTINGS]
 
 
+def known_of_settings():
+    """Return every model with each file that says how much it knew of what datasets are made of."""
+    settings = [SimpleNamespace(kg=KG, model=name, dataset=dataset) for name, dataset in SETTINGS]
+    return list(dict.fromkeys((each.model, counts_of_known(each)) for each in settings))
+
+
 def facets_of_settings():
     """The facets of the cases of every model and dataset, from the first of its runs."""
     first = {}
