@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -286,10 +287,10 @@ def test_where_no_socket_can_be_made_jobs_start_in_the_ordinary_way(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(forking, "_sockets", {})
-    words = forking_interpreter(sys.executable, "models", 1)  # there is no folder .snakemake
+    words = forking_interpreter(shlex.quote(sys.executable), "models", 1)  # there is no folder .snakemake
     assert "without a fork server" in capsys.readouterr().err
     (folder / "job.py").write_text("import os; print(os.getppid())")
-    command = f"{words} job.py".split()
+    command = shlex.split(f"{words} job.py")
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
     assert ran.stdout == f"{os.getpid()}\n"
 

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -124,7 +125,7 @@ def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
     folder = make(tmp_path / "a b/us'er" / 'q"(d&$HOME;`b' / "-back\\slash 中文" / "project")
     (folder / "bin").mkdir()
     python = folder / "bin" / "python"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
     python.chmod(0o755)
     (folder / "Snakefile").write_text(f"import sys; sys.executable = {str(python)!r}\n{SNAKEFILE}")
     ran = run(folder, TMPDIR=str(folder), HOME=str(folder))

@@ -216,6 +216,7 @@ def test_no_more_jobs_are_submitted_than_slurm_takes(
     assert preflight.check_cluster(Wanted(jobs=3))[0] == chosen[:1]
 
 
+@pytest.mark.plain_path
 def test_without_the_executor_plugin(fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "PLUGIN", "no_such_plugin")
     with pytest.raises(PreflightError, match="is not installed. Install it: pip install --group slurm"):
@@ -227,6 +228,7 @@ def launch(*given: str, **environment: str) -> subprocess.CompletedProcess:
     return started.module("aftershock.launch", Path.cwd(), *given, **environment)
 
 
+@pytest.mark.plain_path
 def test_no_slurm_is_one_line(fake: FakeSlurm, profile: Path) -> None:
     for program in ("sinfo", "sbatch"):
         (fake.folder / program).unlink()
@@ -237,6 +239,7 @@ def test_no_slurm_is_one_line(fake: FakeSlurm, profile: Path) -> None:
     assert not Path("results").exists()
 
 
+@pytest.mark.plain_path
 def test_a_controller_that_hangs_is_one_line_soon(fake: FakeSlurm, profile: Path) -> None:
     for program in ("sinfo", "squeue", "scontrol", "sacct"):
         fake.says(program, seconds=40)
@@ -247,6 +250,7 @@ def test_a_controller_that_hangs_is_one_line_soon(fake: FakeSlurm, profile: Path
     assert time.monotonic() - began < 15
 
 
+@pytest.mark.plain_path
 def test_nothing_is_submitted_or_recorded_after_a_refusal(fake: FakeSlurm, profile: Path) -> None:
     Path("Snakefile").write_text("rule all:\n    output: 'results/a'\n    shell: 'touch {output}'\n")
     (profile / "partitions.yaml").write_text("partitions: {gpus: {}}\n")

@@ -97,6 +97,7 @@ def test_a_killed_run_is_taken_up_where_it_was(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.part"))
 
 
+@pytest.mark.plain_path
 def test_a_run_without_the_launcher_is_left_alone(tmp_path: Path) -> None:
     plain = start(tmp_path, sys.executable, "-m", "snakemake", "--cores", "1", STOP_IN="last")
     assert "written\n" in iter(plain.stdout.readline, "")
@@ -114,6 +115,7 @@ def test_nothing_outlives_make(tmp_path: Path) -> None:
     kill_in_last(start(tmp_path, "make", STOP_IN="last"))
 
 
+@pytest.mark.plain_path
 def test_resuming_takes_the_last_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no run was started in this folder yet" in launch(tmp_path, "--resume").stderr
     kill_in_last(start(tmp_path, *LAUNCH, "--config", "seed=5", STOP_IN="last"))
@@ -127,6 +129,7 @@ def test_resuming_takes_the_last_arguments(tmp_path: Path, monkeypatch: pytest.M
     assert read_run().exit == 0
 
 
+@pytest.mark.plain_path
 def test_a_run_that_lives_is_not_resumed(tmp_path: Path) -> None:
     first = start(tmp_path, *LAUNCH, STOP_IN="last")
     for _ in ("first", "last"):
@@ -147,6 +150,7 @@ def record_of(folder: Path, rule: str) -> Path:
     return file
 
 
+@pytest.mark.plain_path
 def test_outputs_without_a_record_are_taken_over(tmp_path: Path) -> None:
     """As a SLURM job leaves them that ended after its run: whole, by its own record done."""
     assert launch(tmp_path).returncode == 0

@@ -13,7 +13,11 @@ from slurm.project import CONFIG, TABLES, copy_project, launch, on_cluster
 SMALLER = CONFIG | {"datasets": ["coverage", "composite", "round_hard"]}
 """One dataset of every kind, or importing libraries would take most of the time."""
 
-pytestmark = [pytest.mark.cluster, pytest.mark.program("slurmctld", "slurmd", "munged", "squeue")]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.plain_path,
+    pytest.mark.program("slurmctld", "slurmd", "munged", "squeue"),
+]
 
 
 def test_tables_are_those_of_a_run_without_slurm(tmp_path: Path) -> None:
