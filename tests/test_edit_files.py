@@ -15,7 +15,7 @@ from aftershock.datasets.edit_files.reading import Row, read_edits
 from aftershock.datasets.edit_files.record import SourceEdit, with_slot
 from aftershock.tables.sequences import SEQUENCE_EDITS, SEQUENCE_PROBES
 
-REAL = Path("/work/shared/data/edits")
+REAL = Path(__file__).parents[2] / "shared" / "data" / "edits"
 
 COUNTERFACT = {
     "case_id": 7,
