@@ -10,6 +10,7 @@ from aftershock.experiments.sequences.plan import SEQUENTIAL, Plan
 from aftershock.experiments.sequences.run import SequenceEdit, run_sequence
 from aftershock.experiments.sequences.writing import LogWriter, writing
 from aftershock.lm.edits import EMPTY, LowRank, State
+from editing import identical
 from tiny import low_rank, requests
 
 IDENTITY = {"weights_sha256": "of the weights", "method": "rome"}
@@ -87,3 +88,8 @@ def interrupted(writer: LogWriter, after: int) -> LogWriter:
 
     writer.add = stop
     return writer
+
+
+def same(log: EditLog, other: EditLog) -> bool:
+    """True if two logs of five edits lead to bit-equal states after each of them."""
+    return all(identical(log.state(number), other.state(number)) for number in range(6))

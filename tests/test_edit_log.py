@@ -1,25 +1,19 @@
-"""Edit logs: damaged, of others, written by two, killed and resumed; and their size."""
+"""Edit logs: damaged, of others, written by two; and their size."""
 
-import itertools
 import multiprocessing
-import os
-import random
-import signal
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from aftershock.editors.contract import EditResult
-from aftershock.experiments.sequences import writing as written
 from aftershock.experiments.sequences.checkpoint import at_checkpoint
 from aftershock.experiments.sequences.log import MANIFEST, EditLog
 from aftershock.experiments.sequences.plan import Plan
 from aftershock.experiments.sequences.probes import probe, probe_checkpoints
-from aftershock.experiments.sequences.run import edits_in_order, identity_of, load_edits, run_sequence
+from aftershock.experiments.sequences.run import edits_in_order, identity_of, load_edits
 from aftershock.experiments.sequences.writing import publish, unfinished, writing
 from aftershock.lm.edits import EMPTY, LowRank
 from aftershock.lm.edits.accumulate import accumulate
@@ -27,7 +21,7 @@ from aftershock.lm.scoring import score
 from aftershock.requests import Query
 from aftershock.tables.sequences import SEQUENCE_EDITS, SEQUENCE_OBSERVATIONS
 from editing import identical
-from sequenced import IDENTITY, Faulty, edits, interrupted, opened, plan, run
+from sequenced import IDENTITY, Faulty, edits, opened, plan, run, same
 from small_workflow import DEADLINE
 from tiny import dense, tiny
 
@@ -39,14 +33,6 @@ CHUNKS = ["00001-00002.safetensors", "00003-00003.safetensors", "00004-00005.saf
 def folder(tmp_path: Path) -> Path:
     run(Faulty(tiny(), {}), PLAN, tmp_path / "log")
     return tmp_path / "log"
-
-
-def states(log: EditLog, *numbers: int):
-    return [log.state(n) for n in numbers]
-
-
-def same(log: EditLog, other: EditLog) -> bool:
-    return all(map(identical, states(log, 0, 1, 2, 3, 4, 5), states(other, 0, 1, 2, 3, 4, 5)))
 
 
 # --- damage ------------------------------------------------------------------------------------------------
@@ -193,133 +179,6 @@ def test_a_second_writer_is_refused_and_told_of_the_first(tmp_path):
     first.join(DEADLINE)
     with writing(tmp_path / "log", IDENTITY, {}) as writer:
         assert writer.turns == 0
-
-
-# --- interruptions -----------------------------------------------------------------------------------------
-def killed(folder: Path) -> None:
-    """Make a sequence of five edits and be killed at the end of its second chunk."""
-    with writing(folder, IDENTITY, {}) as writer:
-        close, closed = writer.close_chunk, []
-
-        def kill(*given):
-            if closed:
-                os.kill(os.getpid(), signal.SIGKILL)
-            closed.append(close(*given))
-
-        writer.close_chunk = kill
-        run_sequence(Faulty(tiny(), {}), edits(5), plan(0, 2, 3, 5).turns, writer, 1)
-
-
-def test_a_killed_sequence_goes_on_and_skips_no_edit(tmp_path):
-    process = FORK.Process(target=killed, args=(tmp_path / "log",))
-    process.start()
-    process.join(2 * DEADLINE)
-    assert process.exitcode == -signal.SIGKILL
-    assert opened(tmp_path / "log").manifest.finished is False
-    editor = Faulty(tiny(), {})
-    editor.calls = (
-        2  # what a fresh editor has to be told, since the deltas of this one are drawn by its calls
-    )
-    found = run(editor, PLAN, tmp_path / "log", every=1)
-    wanted = run(Faulty(tiny(), {}), PLAN, tmp_path / "other", every=1)
-    assert same(found, wanted)
-    assert int(found.memory(5)["seen"]) == 5
-    columns = [name for name in wanted.telemetry() if name != "seconds"]
-    pd.testing.assert_frame_equal(found.telemetry()[columns], wanted.telemetry()[columns])
-
-
-KILLED = {
-    "sound": (plan(0, 2, 5), {}),
-    "broken between checkpoints": (plan(0, 2, 5, 6), {3: float("inf")}),
-    "broken at a checkpoint": (plan(0, 2, 5, 6), {5: float("inf")}),
-    "one of several models is broken": (plan(0, 3, 5, 6, mode="single"), {5: float("inf")}),
-    "two at a time": (plan(0, 4, 6, batch=2), {6: float("inf")}),
-}
-"""Plans, and edits that break the model."""
-
-
-class Counted(Faulty):
-    """Draws its change by the number of edits that the model has had, so that a resumed one goes on alike."""
-
-    def edit(self, cases, state=(), memory=None):
-        self.calls = NUMBERS[cases[0][-1]] - 1
-        return super().edit(cases, state, memory)
-
-
-NUMBERS = {edit.request: number for number, edit in enumerate(edits(6), start=1)}
-
-
-def stopped_at(step: int, made: Plan, faults: dict, folder: Path) -> None:
-    """Make a sequence and be killed right before its file number `step` gets its name."""
-    moves, move = itertools.count(), os.replace
-
-    def replace(*given, **options):
-        if next(moves) == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return move(*given, **options)
-
-    os.replace = replace
-    run(Counted(tiny(), faults), made, folder)
-
-
-@pytest.mark.parametrize("name", KILLED)
-def test_a_sequence_may_be_killed_before_any_file_is_there(name, tmp_path):
-    """A resumed log says the same as one that was never killed, and holds nothing more."""
-    made, faults = KILLED[name]
-    wanted = run(Counted(tiny(), faults), made, tmp_path / "wanted")
-    assert bool(wanted.absent) == bool(faults)
-    columns = [column for column in wanted.telemetry() if column != "seconds"]
-    for step in itertools.count():
-        folder = tmp_path / str(step)
-        process = FORK.Process(target=stopped_at, args=(step, made, faults, folder))
-        process.start()
-        process.join(DEADLINE)
-        found = run(Counted(tiny(), faults), made, folder)
-        assert {path.name for path in folder.iterdir()} == {path.name for path in wanted.path.iterdir()}
-        assert found.absent == wanted.absent
-        pd.testing.assert_frame_equal(found.telemetry()[columns], wanted.telemetry()[columns])
-        for n in found.reached(made.checkpoints):
-            assert identical(found.state(n), wanted.state(n))
-        if process.exitcode == 0:
-            break
-        assert process.exitcode == -signal.SIGKILL
-    assert step >= 5  # files: the manifest as begun, then chunk and manifest again and again
-
-
-class Random(Faulty):
-    """Draws its changes from the global generators."""
-
-    def edit(self, cases, state=(), memory=None):
-        seed = int(torch.randint(1000, (1,))) + random.randrange(1000) + int(np.random.randint(1000))
-        self.calls = seed + round(1000 * float(np.random.randn()) + 1000 * random.gauss(0, 1))
-        self.calls = abs(self.calls)
-        return super().edit(cases, state, memory)
-
-
-def test_random_generators_go_on_as_if_nothing_had_happened(tmp_path):
-    def seeded():
-        torch.manual_seed(0)
-        random.seed(0)
-        np.random.seed(0)
-        return Random(tiny(), {})
-
-    lm_first = seeded()
-    torch.manual_seed(0)
-    wanted = run(lm_first, PLAN, tmp_path / "log")
-    again = seeded()
-    torch.manual_seed(0)
-    with writing(tmp_path / "resumed", IDENTITY, {}) as writer, pytest.raises(KeyboardInterrupt):
-        run_sequence(again, edits(5), PLAN.turns, interrupted(writer, 4), 0)
-    assert same(run(Random(tiny(), {}), PLAN, tmp_path / "resumed"), wanted)
-
-
-def test_turns_do_not_wait_for_a_checkpoint_when_they_are_many_bytes(tmp_path, monkeypatch):
-    wanted = run(Faulty(tiny(), {}), plan(5), tmp_path / "log")
-    one = sum(t.numel() * t.element_size() for t in Faulty(tiny(), {}).edit([[]]).delta[0].tensors().values())
-    monkeypatch.setattr(written, "CHUNK_BYTES", 2 * one - 1)
-    log = run(Faulty(tiny(), {}), plan(5), tmp_path / "other")
-    assert [entry.ends for entry in log.manifest.chunks] == [[1, 2], [3, 4], [5]]
-    assert same(log, wanted)
 
 
 # --- what is kept ------------------------------------------------------------------------------------------

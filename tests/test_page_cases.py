@@ -161,7 +161,7 @@ def test_a_chunk_that_is_gone_is_said(browser, chunked):
 
 
 def test_a_case_of_many_methods_is_listed_with_one_of_them(browser, tmp_path):
-    """Of ten methods the list names the one that is open, and the case itself has a link to each."""
+    """Ten methods: the list names the one that is open, and the case itself has a link to each."""
     setting = pages.setting_of("composite", 3)
     (run, *_) = setting.runs
     many = [replace(run, run={**run.run, "editor": f"method {i}"}) for i in range(10)]
