@@ -60,23 +60,24 @@ class Objective:
     def loss(
         self,
         problem: ValueProblem,
-        log_p: Tensor,
-        log_p0: Tensor,
+        logits: Tensor,
+        log_p0: Tensor | None,
         delta: Tensor,
         eased: Tensor,
         streams: Sequence[Tensor] = (),
-    ) -> tuple[Tensor, Tensor]:
-        """Return the loss of every value, (N,), and its divergence KL(p_delta || p_0) alone, (N,).
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the loss of every value, (N,), its divergence KL(p_delta || p_0) alone, (N,), and log p.
 
-        `log_p` and `streams` are what `ValueProblem.log_probs` yields. In values that are `eased` (N,) the
-        target weighs less.
+        `logits` (N, M + 1, vocabulary) and `streams` are what `ValueProblem.logits` yields, and log p is like the
+        former. `log_p0` (N, vocabulary) is that after the subject of ESSENCE without delta; None: as it is now. In
+        values that are `eased` (N,) the target weighs less.
         """
         weights = self.nll_factor * problem.weights
         if self.kl_enough is not None:
             weights = torch.where(eased[:, None], EASED * weights, weights)
         decay = self.weight_decay / problem.norm.square()
-        loss, kl = _Loss.apply(log_p, delta, problem.tokens, weights, log_p0, self.kl_factor, decay)
-        return (loss + self.context_penalty * _distance(streams) if streams else loss), kl
+        loss, kl, log_p = _Loss.apply(logits, delta, problem.tokens, weights, log_p0, self.kl_factor, decay)
+        return (loss + self.context_penalty * _distance(streams) if streams else loss), kl, log_p
 
     def ends(self, problem: ValueProblem, log_p: Tensor, kl: Tensor, passes: Tensor) -> tuple[Tensor, Tensor]:
         """Return masks of values that end before the step (N,), and of those eased in the next one (N,).
@@ -114,41 +115,43 @@ class Objective:
 
 
 class _Loss(torch.autograd.Function):
-    """The loss of every value, (N,), and its divergence, (N,), which has no gradient.
+    """The loss of every value, (N,), its divergence, (N,), and log p; the latter two have no gradient.
 
-    - sum of weights * log p(tokens) + kl_factor * KL(p || p0) in the last row + decay * |delta|, for `log_p`
+    - sum of weights * log p(tokens) + kl_factor * KL(p || p0) in the last row + decay * |delta|, for `logits`
     (N, M + 1, vocabulary), `tokens` and `weights` (N, M), `log_p0` (N, vocabulary), `delta` (N, d) or
-    (N, P, d) and `decay` (N,) or (N, P). On a small model a gradient by parts takes as long as a layer.
+    (N, P, d) and `decay` (N,) or (N, P). The gradient at the logits is weights * (p - onehot(tokens)), and
+    kl_factor * p * (log p - log p0 - KL) in the last row: a pass over the vocabulary each for p and its weight.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
-        log_p: Tensor,
+        logits: Tensor,
         delta: Tensor,
         tokens: Tensor,
         weights: Tensor,
-        log_p0: Tensor,
+        log_p0: Tensor | None,
         kl_factor: float,
         decay: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        log_p = logits.log_softmax(dim=-1)
         index, norm, after = tokens[..., None], delta.norm(dim=-1), log_p[:, -1]
-        p, moved = after.exp(), after - log_p0
-        kl = (p * moved).sum(dim=1)
+        moved = torch.zeros_like(after) if log_p0 is None else after - log_p0
+        kl = (after.exp() * moved).sum(dim=1)
         nll = -(log_p[:, :-1].gather(2, index)[..., 0] * weights).sum(dim=1)
-        ctx.save_for_backward(index, weights, p, moved, delta, norm, decay)
-        ctx.kl_factor, ctx.entries = kl_factor, log_p.shape
-        ctx.mark_non_differentiable(kl)
-        return nll + kl_factor * kl + (decay * norm).reshape(len(nll), -1).sum(dim=1), kl
+        ctx.save_for_backward(index, weights, log_p, moved, kl, delta, norm, decay)
+        ctx.kl_factor = kl_factor
+        ctx.mark_non_differentiable(kl, log_p)
+        return nll + kl_factor * kl + (decay * norm).reshape(len(nll), -1).sum(dim=1), kl, log_p
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        index, weights, p, moved, delta, norm, decay = ctx.saved_tensors
-        each = gradients[0][:, None]
-        slope = p.new_zeros(ctx.entries)
-        slope[:, :-1].scatter_(2, index, (-each * weights)[..., None])
-        torch.mul((ctx.kl_factor * each) * p, moved + 1, out=slope[:, -1])
+        index, weights, log_p, moved, kl, delta, norm, decay = ctx.saved_tensors
+        each, slope = gradients[0][:, None], log_p.exp_()  # which nobody reads any more
+        weighted = (each * weights)[..., None]
+        slope[:, :-1].mul_(weighted).scatter_add_(2, index, -weighted)
+        slope[:, -1].mul_((moved - kl[:, None]).mul_(ctx.kl_factor * each))
         along = (decay * gradients[0].reshape(-1, *[1] * (decay.ndim - 1)) / norm).masked_fill(norm == 0, 0.0)
         return slope, delta * along[..., None], None, None, None, None, None
 

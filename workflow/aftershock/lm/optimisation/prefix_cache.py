@@ -29,7 +29,9 @@ from aftershock.lm.hooks import (
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.optimisation.context_cache import recall
 from aftershock.lm.optimisation.gpt2_layers import Gpt2Layers
+from aftershock.lm.optimisation.llama_layers import LlamaLayers
 from aftershock.lm.optimisation.upper_layers import UpperLayers
+from aftershock.lm.optimisation.written_out import WrittenOut
 from aftershock.lm.texts.tokens import Located
 
 
@@ -154,10 +156,12 @@ class CachedPrefixes:
             )
         return self._made["passes"]
 
-    def _written_out(self, lm: LanguageModel, hidden: Tensor) -> Gpt2Layers | None:
+    def _written_out(self, lm: LanguageModel, hidden: Tensor) -> WrittenOut | None:
         """The layers above as one operation, where they are known."""
         if "written out" not in self._made:
-            self._made["written out"] = Gpt2Layers.of(lm, self.layer, hidden.flatten(0, 1), *self._all(lm))
+            given = (self.layer, hidden.flatten(0, 1), *self._all(lm), self.positions.flatten(0, 1))
+            made = (kind.of(lm, *given) for kind in (Gpt2Layers, LlamaLayers))
+            self._made["written out"] = next(filter(None, made), None)
         return self._made["written out"]
 
     def _indices(self, read: Tensor, valid: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The texts through which values are optimised, and the model's log-probabilities after them.
+"""The texts through which values are optimised, and the model's scores after them.
 
 The texts of one value are the prompt after every context, each followed by a target, and ESSENCE. Tokens are
 joined, not characters, so that a target is the same tokens here as where it is scored.
@@ -101,7 +101,7 @@ class ValueProblem:
     def probability(self, log_p: Tensor) -> Tensor:
         """exp of the mean log-probability of each text's target, averaged over texts, (N,).
 
-        `log_p` is (N, M + 1, vocabulary), as `log_probs` yields it.
+        `log_p` is (N, M + 1, vocabulary), as `Objective.loss` returns it.
         """
         each = log_p[:, :-1].gather(2, self.tokens[..., None])[..., 0] * self.weights
         empty = each.new_zeros(len(each), self.prefixes.ids.shape[1])
@@ -126,7 +126,7 @@ class ValueProblem:
         return replace(self, prefixes=self.prefixes.take(keep), **tensors)
 
     @contextmanager
-    def log_probs(
+    def logits(
         self,
         lm: LanguageModel,
         loss_layer: int | None,
@@ -135,7 +135,7 @@ class ValueProblem:
         checkpoint: bool,
         watched: Sequence[int] = (),
     ) -> Iterator[tuple[Tensor, list[Tensor]]]:
-        """Log-probabilities at the scored positions, (N, M + 1, vocabulary); see `CachedPrefixes.run`.
+        """The model's scores at the scored positions, (N, M + 1, vocabulary); see `CachedPrefixes.run`.
 
         Also the hidden states after each layer of `watched` at the subject of each context, (N, contexts, d).
         """
@@ -155,7 +155,7 @@ class ValueProblem:
             texts = self.prefixes.ids.shape[1]
             streams = [seen[lm.layer(number)].unflatten(1, (texts, -1)) for number in watched]
             at_subjects = [stream[:, : self.contexts, 0] for stream in streams]
-            yield lm.logits(chosen).log_softmax(dim=-1), at_subjects
+            yield lm.logits(chosen), at_subjects
 
 
 def build(

@@ -141,15 +141,16 @@ def _solve(
     passes = torch.zeros_like(live)  # steps at which the target was greedy
     eased = torch.zeros_like(live, dtype=torch.bool)
     watched = objective.watched(lm.n_layers)
+    log_p0: Tensor | None = None
     for step in range(objective.steps):
         delta.requires_grad_(True)
-        entered = problem.log_probs(lm, objective.loss_layer, state, delta, checkpoint, watched)
-        with entered as (log_p, streams):
-            if step == 0:
-                log_p0 = first = log_p[:, -1].detach()
-            loss, kl = objective.loss(problem, log_p, log_p0, delta, eased, streams)
+        entered = problem.logits(lm, objective.loss_layer, state, delta, checkpoint, watched)
+        with entered as (logits, streams):
+            loss, kl, log_p = objective.loss(problem, logits, log_p0, delta, eased, streams)
+            if log_p0 is None:
+                log_p0 = first = log_p[:, -1].clone()
             losses[step, live] = loss.detach()
-            ended, eased = objective.ends(problem, log_p.detach(), kl.detach(), passes)
+            ended, eased = objective.ends(problem, log_p, kl, passes)
             finite = loss.isfinite()
             going = finite & (loss >= ENOUGH) & ~ended
             last, all_go = step == objective.steps - 1, bool(going.all())

@@ -1,11 +1,13 @@
-"""GPT-2's upper layers written out by hand against its own modules, outputs and gradients."""
+"""Upper layers written out by hand against the model's own modules, outputs and gradients."""
 
 import pytest
 import torch
 
 from aftershock.lm.edits import EMPTY
 from aftershock.lm.optimisation.gpt2_layers import Gpt2Layers
+from aftershock.lm.optimisation.llama_layers import LlamaLayers
 from aftershock.lm.optimisation.prefix_cache import split_at_subject
+from aftershock.lm.optimisation.written_out import WrittenOut
 from aftershock.lm.texts.tokens import locate
 from tiny import NAMES, TEMPLATES, low_rank, tiny
 
@@ -31,14 +33,18 @@ def outcome(lm, layer, state):
     return found, prefixes
 
 
+KINDS = {"gpt2": Gpt2Layers, "llama": LlamaLayers, "mistral": LlamaLayers, "qwen2": LlamaLayers}
+
+
+@pytest.mark.parametrize("family", KINDS)
 @pytest.mark.parametrize("layer", [0, 1])
-def test_passes_and_gradients_are_those_of_the_modules(layer, monkeypatch):
-    lm = tiny("gpt2")
+def test_passes_and_gradients_are_those_of_the_modules(family, layer, monkeypatch):
+    lm = tiny(family)
     state = (low_rank(lm, 0, 2),)
     mine, prefixes = outcome(lm, layer, state)
-    assert prefixes._made["written out"] is not None
+    assert type(prefixes._made["written out"]) is KINDS[family]
     assert "passes" not in prefixes._made
-    monkeypatch.setattr(Gpt2Layers, "of", lambda *args: None)
+    monkeypatch.setattr(WrittenOut, "of", lambda *args: None)
     theirs, prefixes = outcome(lm, layer, state)
     assert "passes" in prefixes._made
     for one, other in zip(mine, theirs, strict=True):
@@ -53,5 +59,5 @@ def test_modules_with_hooks_and_other_models_are_run_as_they_are():
     plain, _ = outcome(lm, 1, EMPTY)
     assert "passes" in prefixes._made
     assert not torch.allclose(hooked[0], plain[0])
-    _, prefixes = outcome(tiny("llama"), 1, EMPTY)
+    _, prefixes = outcome(tiny("gemma2"), 1, EMPTY)
     assert "passes" in prefixes._made

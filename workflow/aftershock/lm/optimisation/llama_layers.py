@@ -1,0 +1,177 @@
+"""The upper layers of Llama and of models that are built like it, with their derivative written out by hand.
+
+Queries that share keys and values are attended as further positions of one head, so that these are not
+copied, and queries and keys are turned by their positions together.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+from transformers.models.mistral.modeling_mistral import MistralDecoderLayer
+from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
+
+from aftershock.lm.fused import GatedMlp, RmsNorm
+from aftershock.lm.model import LanguageModel
+from aftershock.lm.optimisation.written_out import WrittenOut, attend, attend_backward, spread_rows
+
+KINDS = (LlamaDecoderLayer, MistralDecoderLayer, Qwen2DecoderLayer)
+
+
+class LlamaLayers(WrittenOut):
+    """See WrittenOut."""
+
+    @staticmethod
+    def knows(lm: LanguageModel, layers: Sequence[Any]) -> bool:
+        """Return whether all are of one of KINDS, with plain linear maps."""
+        return isinstance(lm.model.get_submodule(lm.family.norm), RmsNorm) and all(
+            type(layer) in KINDS
+            and type(layer.mlp) is GatedMlp
+            and isinstance(layer.input_layernorm, RmsNorm)
+            and isinstance(layer.post_attention_layernorm, RmsNorm)
+            and all(type(module) is nn.Linear for module in _linear(layer))
+            for layer in layers
+        )
+
+    def prepare(self, lm: LanguageModel) -> None:
+        """Make rotations and masks, and the first layer's queries, keys and values before rotation."""
+        attention = self.layers[0].self_attn
+        self.width = attention.head_dim
+        self.groups = attention.num_key_value_groups
+        self.shared = attention.k_proj.out_features // self.width  # heads of keys and values
+        self.turned = self.shared * (self.groups + 1)  # heads of queries and keys
+        cos, sin = lm.model.base_model.rotary_emb(self.hidden, self.positions)
+        half = self.width // 2  # whose rates are those of the other half
+        self.cos, self.sin = cos[:, :, None, :half], sin[:, :, None, :half]
+        self.masks = [mask.repeat(1, 1, self.groups, 1) for mask in self.masks]
+        layer = self.layers[0]
+        self.attended = self._attended(layer, _norm(layer.input_layernorm, self.hidden.flatten(0, 1))[0])
+
+    def forward(self, entered: Tensor, read: Tensor) -> tuple[Tensor, Any]:
+        """See WrittenOut."""
+        rows, seq, width = self.hidden.shape
+        x, kept = self.hidden.clone(), []
+        x[:, 0] = entered
+        x = x.view(-1, width)
+        for layer, (keys, values), mask in zip(self.layers, self.past, self.masks, strict=True):
+            attention, mlp = layer.self_attn, layer.mlp
+            if layer is self.layers[0]:
+                normed, first = _norm(layer.input_layernorm, entered)
+                made = self.attended.clone()
+                made[::seq] = self._attended(layer, normed)
+            else:
+                normed, first = _norm(layer.input_layernorm, x)
+                made = self._attended(layer, normed)
+            q, k, v = self._heads(made.view(rows, seq, -1, self.width))
+            k, v = torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)
+            seen, scale = attend(q, k, v, attn_mask=mask, scale=attention.scaling)
+            joined, stream = self._joined(seen), x
+            if layer is self.layers[-1]:
+                joined, stream = joined[read], stream[read]
+            middle = _linear_of(attention.o_proj, joined).add_(stream)
+            normed, second = _norm(layer.post_attention_layernorm, middle)
+            gate, up = _linear_of(mlp.gate_proj, normed), _linear_of(mlp.up_proj, normed)
+            opened = nn.functional.silu(gate)
+            kept.append((x, first, (q, k, v, seen, scale), middle, second, gate, up, opened))
+            x = _linear_of(mlp.down_proj, opened * up).add_(middle)
+        normed, last = _norm(self.norm, x)
+        return normed, (kept, x, last)
+
+    def backward(self, slope: Tensor, entered: Tensor, read: Tensor, kept: Any) -> Tensor:
+        """See WrittenOut."""
+        rows, seq, _ = self.hidden.shape
+        each, *last = kept
+        slope = _norm_backward(self.norm, slope, *last)
+        parts = list(zip(self.layers, self.masks, each, strict=True))
+        for layer, mask, (x, first, attended, middle, second, gate, up, opened) in reversed(parts):
+            attention, mlp = layer.self_attn, layer.mlp
+            inner = slope @ mlp.down_proj.weight
+            normed = torch.ops.aten.silu_backward(up.mul_(inner), gate) @ mlp.gate_proj.weight
+            normed.addmm_(opened.mul_(inner), mlp.up_proj.weight)
+            slope = _norm_backward(layer.post_attention_layernorm, normed, middle, second).add_(slope)
+            joined = slope @ attention.o_proj.weight
+            if layer is self.layers[-1]:
+                joined, slope = (spread_rows(made, read, rows * seq) for made in (joined, slope))
+            heads = self._apart(joined.view(rows, seq, -1, self.width))
+            q, k, v = attend_backward(heads, *attended, 0.0, False, attn_mask=mask, scale=attention.scaling)
+            turned = torch.cat([self._together(q), k[:, :, -seq:].transpose(1, 2)], dim=2)
+            turned = self._turn(turned, -self.sin).view(rows * seq, -1)
+            own = v[:, :, -seq:].transpose(1, 2).reshape(rows * seq, -1)
+            if layer is self.layers[0]:
+                x, turned, own, slope = entered, turned[::seq], own[::seq], slope[::seq]
+            queries = attention.q_proj.out_features
+            normed = own @ attention.v_proj.weight
+            normed.addmm_(turned[:, :queries], attention.q_proj.weight)
+            normed.addmm_(turned[:, queries:], attention.k_proj.weight)
+            slope = _norm_backward(layer.input_layernorm, normed, x, first).add_(slope)
+        return slope
+
+    def _attended(self, layer: Any, normed: Tensor) -> Tensor:
+        """Queries, keys and values of rows side by side, before rotation."""
+        attention = layer.self_attn
+        modules = (attention.q_proj, attention.k_proj, attention.v_proj)
+        sizes = [module.out_features for module in modules]
+        made = normed.new_empty(len(normed), sum(sizes))
+        for module, out in zip(modules, made.split(sizes, dim=1), strict=True):
+            if module.bias is None:
+                torch.mm(normed, module.weight.T, out=out)
+            else:
+                torch.addmm(module.bias, normed, module.weight.T, out=out)
+        return made
+
+    def _heads(self, made: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (rows, shared, groups * seq, width), keys and values (rows, shared, seq, width)."""
+        turned = self._turn(made[:, :, : self.turned], self.sin)
+        queries = self.shared * self.groups
+        q = self._apart(turned[:, :, :queries])
+        return q, turned[:, :, queries:].transpose(1, 2), made[:, :, self.turned :].transpose(1, 2)
+
+    def _turn(self, x: Tensor, sin: Tensor) -> Tensor:
+        """Rotate heads (rows, seq, heads, width) by their positions, or back with `sin` negated."""
+        half = self.width // 2
+        one, other = x[..., :half], x[..., half:]
+        turned = torch.empty_like(x, memory_format=torch.contiguous_format)
+        torch.mul(one, self.cos, out=turned[..., :half]).addcmul_(other, sin, value=-1)
+        torch.mul(other, self.cos, out=turned[..., half:]).addcmul_(one, sin)
+        return turned
+
+    def _apart(self, x: Tensor) -> Tensor:
+        """Heads (rows, seq, shared * groups, width) as (rows, shared, groups * seq, width)."""
+        rows, seq = x.shape[:2]
+        apart = x.unflatten(2, (self.shared, self.groups)).permute(0, 2, 3, 1, 4)
+        return apart.reshape(rows, self.shared, self.groups * seq, self.width)
+
+    def _together(self, x: Tensor) -> Tensor:
+        """What `_apart` took apart."""
+        seq = self.hidden.shape[1]
+        return x.unflatten(2, (self.groups, seq)).permute(0, 3, 1, 2, 4).flatten(2, 3)
+
+    def _joined(self, x: Tensor) -> Tensor:
+        """Heads as `_apart` returns them side by side, (rows * seq, heads * width)."""
+        return self._together(x).reshape(self.hidden.shape[0] * self.hidden.shape[1], -1)
+
+
+def _linear(layer: Any) -> list[nn.Module]:
+    """The linear maps of a layer."""
+    attention, mlp = layer.self_attn, layer.mlp
+    own = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
+    return [*own, mlp.gate_proj, mlp.up_proj, mlp.down_proj]
+
+
+def _linear_of(module: nn.Linear, x: Tensor) -> Tensor:
+    return nn.functional.linear(x, module.weight, module.bias)
+
+
+def _norm(module: RmsNorm, x: Tensor) -> tuple[Tensor, Tensor]:
+    """A norm of rows, and one over their root mean squares."""
+    scale = (x.square().mean(dim=-1, keepdim=True) + module.eps).rsqrt_()
+    return (x * scale).mul_(module.weight), scale
+
+
+def _norm_backward(module: RmsNorm, slope: Tensor, x: Tensor, scale: Tensor) -> Tensor:
+    """The gradient at a norm's input; changes `slope`."""
+    weighted = slope.mul_(module.weight)
+    along = (weighted * x).mean(dim=-1, keepdim=True).mul_(scale).mul_(scale)
+    return weighted.addcmul_(x, along, value=-1).mul_(scale)
