@@ -68,9 +68,9 @@ class Objective:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss of every value, (N,), its divergence KL(p_delta || p_0) alone, (N,), and log p.
 
-        `logits` (N, M + 1, vocabulary) and `streams` are what `ValueProblem.logits` yields, and log p is like the
-        former. `log_p0` (N, vocabulary) is that after the subject of ESSENCE without delta; None: as it is now. In
-        values that are `eased` (N,) the target weighs less.
+        `logits` (N, M + 1, vocabulary) and `streams` are what `ValueProblem.logits` yields, and log p is like
+        the former. `log_p0` (N, vocabulary) is that after the subject of ESSENCE without delta; None: as it
+        is now. In values that are `eased` (N,) the target weighs less.
         """
         weights = self.nll_factor * problem.weights
         if self.kl_enough is not None:
@@ -120,7 +120,7 @@ class _Loss(torch.autograd.Function):
     - sum of weights * log p(tokens) + kl_factor * KL(p || p0) in the last row + decay * |delta|, for `logits`
     (N, M + 1, vocabulary), `tokens` and `weights` (N, M), `log_p0` (N, vocabulary), `delta` (N, d) or
     (N, P, d) and `decay` (N,) or (N, P). The gradient at the logits is weights * (p - onehot(tokens)), and
-    kl_factor * p * (log p - log p0 - KL) in the last row: a pass over the vocabulary each for p and its weight.
+    kl_factor * p * (log p - log p0 - KL) in the last row. Log p is overwritten by it.
     """
 
     @staticmethod

@@ -60,8 +60,10 @@ class WrittenOut(ABC):
             return None
         if lm.model.config._attn_implementation != "sdpa" or not cls.knows(lm, layers):
             return None
-        kinds = getattr(lm.model.config, "layer_types", None)
-        masks = [mask[kinds[number]] if isinstance(mask, dict) else mask for number in numbers]
+        if isinstance(mask, dict):
+            masks = [mask[lm.model.config.layer_types[number]] for number in numbers]
+        else:
+            masks = [mask] * len(layers)
         return cls(lm, layers, hidden, past[after + 1 :], masks, positions)
 
     @staticmethod
@@ -79,7 +81,7 @@ class WrittenOut(ABC):
 
     @abstractmethod
     def backward(self, slope: Tensor, entered: Tensor, read: Tensor, kept: Any) -> Tensor:
-        """Return the gradient at `entered`, (rows, d), of that at what `forward` returned; overwrites `kept`."""
+        """Return the gradient at `entered`, (rows, d), of that at what `forward` returned; changes `kept`."""
 
     @property
     def is_plain(self) -> bool:
