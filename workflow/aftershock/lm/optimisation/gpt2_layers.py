@@ -1,7 +1,7 @@
 """GPT-2's upper layers, with their derivative written out by hand."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +22,10 @@ class Gpt2Layers(WrittenOut):
 
     def prepare(self, lm: LanguageModel) -> None:
         """Make queries, keys and values of the first layer: but for first tokens they stay as they are."""
-        layer = self.layers[0]
-        self.attended = _affine(layer.attn.c_attn, _norm(layer.ln_1, self.hidden.flatten(0, 1))[0])
+        self.blocks = [_Block.of(layer) for layer in self.layers]
+        self.last_norm = _Norm.of(self.norm)
+        block = self.blocks[0]
+        self.attended = block.attended(block.first_norm(self.hidden.flatten(0, 1))[0])
 
     def forward(self, entered: Tensor, read: Tensor) -> tuple[Tensor, Any]:
         """See WrittenOut."""
@@ -31,68 +33,114 @@ class Gpt2Layers(WrittenOut):
         x, kept = self.hidden.clone(), []
         x[:, 0] = entered
         x = x.view(-1, width)
-        for layer, (keys, values), mask in zip(self.layers, self.past, self.masks, strict=True):
-            attention, mlp = layer.attn, layer.mlp
-            if layer is self.layers[0]:
-                normed, *first = _norm(layer.ln_1, entered)
+        for block, (keys, values), mask in zip(self.blocks, self.past, self.masks, strict=True):
+            if block is self.blocks[0]:
+                normed, *first = block.first_norm(entered)
                 made = self.attended.clone()
-                made[::seq] = _affine(attention.c_attn, normed)
+                made[::seq] = block.attended(normed)
             else:
-                normed, *first = _norm(layer.ln_1, x)
-                made = _affine(attention.c_attn, normed)
-            heads = (rows, seq, 3, attention.num_heads, attention.head_dim)
-            q, k, v = made.view(heads).permute(2, 0, 3, 1, 4)
+                normed, *first = block.first_norm(x)
+                made = block.attended(normed)
+            q, k, v = made.view(rows, seq, 3, block.heads, -1).permute(2, 0, 3, 1, 4)
             k, v = torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)
-            seen, scale = attend(q, k, v, attn_mask=mask, scale=attention.scaling)
+            seen, scale = attend(q, k, v, attn_mask=mask, scale=block.scaling)
             joined, stream = seen.transpose(1, 2).reshape(-1, width), x
-            if layer is self.layers[-1]:
+            if block is self.blocks[-1]:
                 joined, stream = joined[read], stream[read]
-            middle = _affine(attention.c_proj, joined).add_(stream)
-            normed, *second = _norm(layer.ln_2, middle)
-            inner = _affine(mlp.c_fc, normed)
-            opened = nn.functional.gelu(inner, approximate=mlp.act.approximate)
+            middle = block.projected(joined).add_(stream)
+            normed, *second = block.second_norm(middle)
+            inner = block.widened(normed)
             kept.append((x, first, (q, k, v, seen, scale), middle, second, inner))
-            x = _affine(mlp.c_proj, opened).add_(middle)
-        normed, *last = _norm(self.norm, x)
+            x = block.narrowed(nn.functional.gelu(inner, approximate=block.approximate)).add_(middle)
+        normed, *last = self.last_norm(x)
         return normed, (kept, (x, *last))
 
     def backward(self, slope: Tensor, entered: Tensor, read: Tensor, kept: Any) -> Tensor:
         """See WrittenOut."""
         rows, seq, _ = self.hidden.shape
         each, last = kept
-        slope = _norm_backward(self.norm, slope, *last)
-        parts = list(zip(self.layers, self.masks, each, strict=True))
-        for layer, mask, (x, first, attended, middle, second, inner) in reversed(parts):
-            attention, mlp = layer.attn, layer.mlp
-            opened = slope @ mlp.c_proj.weight.T
-            through = torch.ops.aten.gelu_backward(opened, inner, approximate=mlp.act.approximate)
-            slope = _norm_backward(layer.ln_2, through @ mlp.c_fc.weight.T, middle, *second).add_(slope)
-            joined = slope @ attention.c_proj.weight.T
-            if layer is self.layers[-1]:
+        slope = self.last_norm.backward(slope, *last)
+        parts = list(zip(self.blocks, self.masks, each, strict=True))
+        for block, mask, (x, first, attended, middle, second, inner) in reversed(parts):
+            opened = block.narrowed.backward(slope)
+            through = torch.ops.aten.gelu_backward(opened, inner, approximate=block.approximate)
+            normed = block.widened.backward(through)
+            slope = block.second_norm.backward(normed, middle, *second).add_(slope)
+            joined = block.projected.backward(slope)
+            if block is self.blocks[-1]:
                 joined, slope = (spread_rows(made, read, rows * seq) for made in (joined, slope))
-            seen = joined.view(rows, seq, attention.num_heads, attention.head_dim).transpose(1, 2)
-            q, k, v = attend_backward(seen, *attended, 0.0, False, attn_mask=mask, scale=attention.scaling)
+            seen = joined.view(rows, seq, block.heads, -1).transpose(1, 2)
+            q, k, v = attend_backward(seen, *attended, 0.0, False, attn_mask=mask, scale=block.scaling)
             own = torch.stack([q, k[:, :, -seq:], v[:, :, -seq:]]).permute(1, 3, 0, 2, 4)
             own = own.reshape(rows * seq, -1)
-            if layer is self.layers[0]:
+            if block is self.blocks[0]:
                 x, own, slope = entered, own[::seq], slope[::seq]
-            normed = own @ attention.c_attn.weight.T
-            slope = _norm_backward(layer.ln_1, normed, x, *first).add_(slope)
+            slope = block.first_norm.backward(block.attended.backward(own), x, *first).add_(slope)
         return slope
 
 
-def _affine(module: Any, x: Tensor) -> Tensor:
+class _Affine(NamedTuple):
     """A Conv1D of rows."""
-    return torch.addmm(module.bias, x, module.weight)
+
+    weight: Tensor
+    transposed: Tensor
+    bias: Tensor
+
+    @classmethod
+    def of(cls, module: Any) -> "_Affine":
+        return cls(module.weight.detach(), module.weight.detach().T, module.bias.detach())
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.addmm(self.bias, x, self.weight)
+
+    def backward(self, slope: Tensor) -> Tensor:
+        return slope @ self.transposed
 
 
-def _norm(module: nn.LayerNorm, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A norm of rows, their means, and one over their deviations."""
-    return torch.native_layer_norm(x, module.normalized_shape, module.weight, module.bias, module.eps)
+class _Norm(NamedTuple):
+    """A norm of rows; also returns their means, and one over their deviations."""
+
+    shape: tuple[int, ...]
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+    @classmethod
+    def of(cls, module: nn.LayerNorm) -> "_Norm":
+        return cls(module.normalized_shape, module.weight.detach(), module.bias.detach(), module.eps)
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return torch.native_layer_norm(x, *self)
+
+    def backward(self, slope: Tensor, x: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+        rest = (self.weight, self.bias, [True, False, False])
+        return torch.ops.aten.native_layer_norm_backward(slope, x, self.shape, mean, scale, *rest)[0]
 
 
-def _norm_backward(module: nn.LayerNorm, slope: Tensor, x: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
-    """The gradient at a norm's input."""
-    return torch.ops.aten.native_layer_norm_backward(
-        slope, x, module.normalized_shape, mean, scale, module.weight, module.bias, [True, False, False]
-    )[0]
+class _Block(NamedTuple):
+    """What a layer is made of, looked up once: on a small model looking it up takes as long as a product."""
+
+    first_norm: _Norm
+    attended: _Affine  # queries, keys and values
+    projected: _Affine
+    second_norm: _Norm
+    widened: _Affine
+    narrowed: _Affine
+    heads: int
+    scaling: float
+    approximate: str
+
+    @classmethod
+    def of(cls, layer: Any) -> "_Block":
+        attention, mlp = layer.attn, layer.mlp
+        return cls(
+            _Norm.of(layer.ln_1),
+            _Affine.of(attention.c_attn),
+            _Affine.of(attention.c_proj),
+            _Norm.of(layer.ln_2),
+            _Affine.of(mlp.c_fc),
+            _Affine.of(mlp.c_proj),
+            attention.num_heads,
+            attention.scaling,
+            mlp.act.approximate,
+        )

@@ -161,7 +161,7 @@ def _solve(
                     reasons[i] = f"the loss of the value was {losses[step, i].item()} at step {step}"
                 if last or done.all():
                     break
-            (gradient,) = torch.autograd.grad((loss if all_go else loss[going]).sum(), delta)
+            (gradient,) = torch.autograd.grad(loss, delta, going.to(loss.dtype))
         delta = delta.detach()
         if not all_go:
             problem = problem.take(going)
