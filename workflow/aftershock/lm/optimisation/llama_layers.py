@@ -45,7 +45,8 @@ class LlamaLayers(WrittenOut):
         cos, sin = lm.model.base_model.rotary_emb(self.hidden, self.positions)
         half = self.width // 2  # whose rates are those of the other half
         self.cos, self.sin = cos[:, :, None, :half], sin[:, :, None, :half]
-        self.masks = [mask.repeat(1, 1, self.groups, 1) for mask in self.masks]
+        repeated = {id(mask): mask.repeat(1, 1, self.groups, 1) for mask in self.masks}
+        self.masks = [repeated[id(mask)] for mask in self.masks]
         layer = self.layers[0]
         self.attended = self._attended(layer, _norm(layer.input_layernorm, self.hidden.flatten(0, 1))[0])
 
