@@ -21,6 +21,13 @@ from recorded_edits import behaviour_checks, delta_checks
 
 SHIFT, WHITENED = 5e-5, 5e-3  # relative; the released code whitens in float32
 LOSS = 1e-5  # absolute
+OF_RUN = ("name_or_path", "name", "class_name", "edit_modules", "half", "n_edits", "batch_size", "num_seq")
+OF_RUN += ("model", "dataset", "editor", "num_seq_zsre")
+"""Where and on what UltraEdit ran, and hyperparameters that are read by themselves."""
+OF_PORT = ("alg_name", "alg", "model_name", "model_class", "tokenizer_class", "tokenizer_name", "device")
+OF_PORT += ("batch_size_once", "editor_batch_size", "silent", "max_length", "model_parallel", "results_dir")
+OF_PORT += ("cache_dir", "save_checkpoint", "load_checkpoint", "dropout", "no_grad_layers", "archive")
+"""The same of EasyEdit's port; mini-batches are recorded."""
 
 
 def settings_by(method: str, hparams: Mapping[str, Any], ignored: Sequence[str], **more: Any) -> Any:
@@ -36,8 +43,10 @@ def settings_by(method: str, hparams: Mapping[str, Any], ignored: Sequence[str],
 
 def check_ultraedit(case: Recorded) -> Iterator[Check]:
     """Turns one after the other, each from the weights and the normaliser that the one before left."""
-    hparams = case.inputs["hparams"]
-    settings, size = _ultraedit_settings(case), hparams["dataset"]["n_edits"]
+    if case.inputs["peer"].startswith("zjunlp/EasyEdit"):
+        yield from _port_checks(case)
+        return
+    settings, size = _ultraedit_settings(case), case.inputs["hparams"]["dataset"]["n_edits"]
     tolerance = SHIFT if settings.normaliser == "diagonal" else WHITENED
     turns = [(f"turn{i}", settings, part) for i, part in enumerate(_parts(case.requests, size))]
     if before := case.inputs.get("preheat_requests"):
@@ -70,14 +79,11 @@ def _ultraedit_settings(case: Recorded) -> Any:
     """Settings of the released code with its faults; the modules are those recorded."""
     hparams, lm = case.inputs["hparams"], case.lm
     if not case.inputs["peer"].startswith(("XiaojieGu/UltraEdit", "MINE-USTC/StableEdit")):
-        raise NotCoveredError(case.inputs["peer"])  # a port that does something else
+        raise NotCoveredError(case.inputs["peer"])
+    if unknown := sorted({*hparams, *hparams["model"], *hparams["dataset"]} - set(OF_RUN)):
+        raise NotCoveredError(", ".join(unknown))
     if hparams["model"]["half"]:
         raise NotCoveredError("half True")
-    sites: dict[str, list[int]] = {}
-    for module in hparams["model"]["edit_modules"]:
-        layer = layer_number(module)
-        site = next(s for s, template in lm.family.sites.items() if template.format(layer) == module)
-        sites.setdefault(site, []).append(layer)
     own = dict(hparams["editor"])
     stable = own.pop("name") == "stableedit"
     if own.pop("token") != "ans":
@@ -88,11 +94,73 @@ def _ultraedit_settings(case: Recorded) -> Any:
         "ultraedit",
         own,
         nowhere,
-        modules=sites,
-        layers=sorted({layer for layers in sites.values() for layer in layers}),
+        **_sites(lm, hparams["model"]["edit_modules"]),
         variant="released",
         normaliser="whitened" if stable else "diagonal",
     )
+
+
+def _sites(lm: LanguageModel, modules: Sequence[str]) -> dict[str, Any]:
+    """The settings that choose these modules."""
+    sites: dict[str, list[int]] = {}
+    for module in modules:
+        layer = layer_number(module)
+        known = [s for s, template in lm.family.sites.items() if template.format(layer) == module]
+        if not known:
+            raise NotCoveredError(f"edit_modules {module}")
+        sites.setdefault(known[0], []).append(layer)
+    return {"modules": sites, "layers": sorted({layer for layers in sites.values() for layer in layers})}
+
+
+def _port_checks(case: Recorded) -> Iterator[Check]:
+    """EasyEdit's port: calls one after the other, each with a normaliser of its own."""
+    lm, hparams = case.lm, _flat(case.inputs["hparams"])
+    modules = [m.removesuffix(".weight") for m in hparams.pop("edit_modules")]
+    if hparams.pop("half", False) or hparams.pop("token", "mask") == "ans":
+        raise NotCoveredError("half True, or token ans")
+    batches: dict[str, list[Mapping[str, Any]]] = {}
+    for entry in case.inputs["intermediate"]:
+        batches.setdefault(entry["name"].rpartition("mb")[0], []).append(entry)
+    size = len(next(iter(batches.values()))[0]["input_ids"])
+    own = {"lr": hparams.pop("lr"), "batch_size": size}
+    if unknown := sorted(set(hparams) - {*OF_RUN, *OF_PORT}):
+        raise NotCoveredError(", ".join(unknown))
+    editor = UltraEdit(lm, settings_by("ultraedit", own, (), **_sites(lm, modules), rows="all"))
+    requests, state = iter(case.requests), EMPTY
+    for call, entries in batches.items():
+        part = [next(requests) for entry in entries for _ in entry["input_ids"]]
+        for batch, entry in zip(editor.mini_batches([part]), entries, strict=True):
+            theirs = [
+                [i for i, m in zip(*row, strict=True) if m]
+                for row in zip(entry["input_ids"], entry["attention_mask"], strict=True)
+            ]
+            yield Check("tokens", float([[*p.prompt, *p.target] for p in batch.pairs] != theirs), EXACT)
+            yield Check("labels", float(batch.labels != entry["labels"]), EXACT)
+        result = editor.edit([part], state)
+        state = (*state, *result.delta)
+        for found in result.diagnostics:
+            for name in "hg":
+                keys = [f"{entry['name']}.{found['module']}.{name}" for entry in entries]
+                if all(key in case.tensors for key in keys):
+                    wanted = torch.cat([case.tensors[key] for key in keys])
+                    yield Check(name, relative(found[name], wanted), CLOSED_FORM)
+            if (wanted := case.tensors.get(f"{call}shift.{found['module']}")) is not None:
+                yield Check("shift", relative(found["delta"].dense()[0].T, wanted), SHIFT)
+    if next(requests, None) is not None:
+        raise NotCoveredError("requests that no mini-batch has")
+    deltas = delta_checks(case, lm, state)
+    yield from (replace(c, tolerance=SHIFT) if c.output == "dW" else c for c in deltas)
+    yield from behaviour_checks(case, lm, state)
+
+
+def _flat(hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """Hyperparameters without groups, of which the original has three and the port none."""
+    found = {name: value for name, value in hparams.items() if not isinstance(value, Mapping)}
+    for group in ("model", "dataset", "editor"):
+        found |= hparams.get(group, {})
+    if "inner_params" in found:
+        found["edit_modules"] = found.pop("inner_params")
+    return found
 
 
 def _parts(requests: Sequence[EditRequest], size: int) -> list[Sequence[EditRequest]]:

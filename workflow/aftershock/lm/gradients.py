@@ -32,6 +32,7 @@ class Texts:
     tokens: Tensor  # those tokens, (rows, k)
     valid: Tensor  # (rows, k), false where padded
     losses: Tensor | None = None  # the loss that each row counts in, (rows,); None: that of its case
+    counted: Tensor | None = None  # (rows, k), the tokens that a loss is of; None: all that are valid
 
     @classmethod
     def of(
@@ -86,11 +87,12 @@ def read_targets(lm: LanguageModel, texts: Texts, n_losses: int, state: State = 
         hidden = lm.run(texts.ids, texts.mask, use_cache=False)
     logits = lm.logits(hidden.gather(1, texts.read[..., None].expand(-1, -1, hidden.shape[-1])))
     log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
-    found = log_p.gather(2, texts.tokens[..., None])[..., 0].where(texts.valid, 0.0)
-    exact = ((log_p.argmax(dim=-1) == texts.tokens) | ~texts.valid).all(dim=1)
+    counted = texts.valid if texts.counted is None else texts.counted
+    found = log_p.gather(2, texts.tokens[..., None])[..., 0].where(counted, 0.0)
+    exact = ((log_p.argmax(dim=-1) == texts.tokens) | ~counted).all(dim=1)
     owner = texts.cases if texts.losses is None else texts.losses
     total = found.new_zeros(n_losses).index_add(0, owner, -found.sum(dim=1))
-    counts = found.new_zeros(n_losses).index_add(0, owner, texts.valid.sum(dim=1).to(found.dtype))
+    counts = found.new_zeros(n_losses).index_add(0, owner, counted.sum(dim=1).to(found.dtype))
     return Reading(total / counts, exact)
 
 

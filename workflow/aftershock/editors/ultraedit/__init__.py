@@ -28,8 +28,8 @@ class UltraEditSettings:
     variant: Literal["paper", "released"] = "paper"
     """released: with the faults of the released code, see the editor."""
     rows: Literal["target", "all"] = "target"
-    """all: EasyEdit's port, with the loss and the rows of all tokens but a text's first, and normalisers that
-    start anew with every edit."""
+    """all: EasyEdit's port, with the rows of all tokens, a loss of targets with what the tokenizer puts in front
+    and padding (`editors/ultraedit/port.py`), and normalisers that start anew with every edit."""
     normaliser: Literal["diagonal", "whitened", "preheat"] = "diagonal"
     """whitened: StableEdit, which whitens gradients in full once it has seen more rows than they have
     entries; preheat: its edits of other data before, whose statistics count and whose gradients are
@@ -56,7 +56,8 @@ METHOD = Method(
     changes="rank of the number of target tokens at some matrices of MLPs",
     paper="all mini-batches keep their gradients",
     released="those of a last, smaller one are zeros; a block of one row makes the normaliser NaN for good: "
-    "`variant: released`. EasyEdit's port takes all tokens and forgets its statistics: `rows: all`",
+    "`variant: released`. EasyEdit's port takes the rows of all tokens, has padding learned, "
+    "and forgets its statistics: `rows: all`",
     artifacts=lambda settings: ("other_edits",) if settings.warm_up else (),
     layers=_layers,
     cost="gradient step",

@@ -32,6 +32,7 @@ from aftershock.editors.contract import EditResult, Memory
 from aftershock.editors.sites import SiteEditor
 from aftershock.editors.statements import draw_others
 from aftershock.editors.ultraedit.normaliser import Rows, Statistics
+from aftershock.editors.ultraedit.port import port_labels, port_texts
 from aftershock.lm.edits import EMPTY, LowRank, State, per_token, select
 from aftershock.lm.gradients import Texts, module_gradients
 from aftershock.lm.memory import batch_limit, run_in_parts, token_bytes
@@ -49,11 +50,21 @@ class MiniBatch:
     case: int
     pairs: Sequence[Pair]
     full: bool
+    labels: Sequence[Sequence[int]] | None = None
+    """Of each text, those of the port; None: the targets' own tokens."""
 
     @property
     def tokens(self) -> int:
         """Tokens that run, padded."""
         return len(self.pairs) * max(len(pair.prompt) + len(pair.target) - 1 for pair in self.pairs)
+
+    @property
+    def counted(self) -> int:
+        """Tokens that the loss is the mean over."""
+        if self.labels is None:
+            return sum(len(pair.target) for pair in self.pairs)
+        ends = [len(pair.prompt) + len(pair.target) - 1 for pair in self.pairs]
+        return sum(min(end, len(row)) for end, row in zip(ends, self.labels, strict=True))
 
 
 @dataclass(frozen=True)
@@ -131,20 +142,16 @@ class UltraEdit(SiteEditor):
         """The mini-batches of every case, its longest requests first."""
         pairs = iter(encode_pairs(self.lm, [(r.text, r.target_new) for case in cases for r in case]))
         found: list[MiniBatch] = []
-        size = self.settings.batch_size
+        size, port = self.settings.batch_size, self.settings.rows == "all"
         for number, case in enumerate(cases):
-            mine = [self._read(next(pairs)) for _ in case]
-            mine.sort(key=lambda pair: len(pair.prompt) + len(pair.target), reverse=True)
+            mine = [(next(pairs), request.target_new) for request in case]
+            if not port:
+                mine.sort(key=lambda text: len(text[0].prompt) + len(text[0].target), reverse=True)
             for start in range(0, len(mine), size):
-                part = mine[start : start + size]
-                found.append(MiniBatch(len(found), number, part, len(part) == size))
+                part, targets = zip(*mine[start : start + size], strict=True)
+                labels = port_labels(self.lm, targets) if port else None
+                found.append(MiniBatch(len(found), number, part, port or len(part) == size, labels))
         return found
-
-    def _read(self, pair: Pair) -> Pair:
-        """The tokens that a loss is of: those of the target, or of the whole text."""
-        if self.settings.rows == "target":
-            return pair
-        return Pair(pair.prompt[:1], pair.prompt[1:] + pair.target)
 
     @property
     def _lone(self) -> float:
@@ -186,12 +193,13 @@ class UltraEdit(SiteEditor):
         cases = sorted({batch.case for batch in batches})
         place = {case: i for i, case in enumerate(cases)}
         rows = [(i, batch, pair) for i, batch in enumerate(batches) for pair in batch.pairs]
-        texts = Texts.of(
-            self.lm,
-            [pair for *_, pair in rows],
-            [place[batch.case] for _, batch, _ in rows],
-            losses=[i for i, *_ in rows],
-        )
+        owners = [place[batch.case] for _, batch, _ in rows], [i for i, *_ in rows]
+        pairs = [pair for *_, pair in rows]
+        if self.settings.rows == "all":
+            labels = [row for batch in batches for row in batch.labels or ()]
+            texts = port_texts(self.lm, pairs, labels, *owners)
+        else:
+            texts = Texts.of(self.lm, pairs, owners[0], losses=owners[1])
         mine = state if len(cases) == n else select(state, cases)
         losses, gradients = module_gradients(self.lm, texts, self.modules, mine, len(batches))
         numbers = torch.tensor([batch.number for _, batch, _ in rows], device=self.lm.device)
@@ -282,5 +290,5 @@ def _means(losses: Sequence[float], batches: Sequence[MiniBatch], n: int) -> Ite
     """The mean loss of each case over all its target tokens."""
     for case in range(n):
         mine = [batch for batch in batches if batch.case == case]
-        tokens = [sum(len(pair.target) for pair in batch.pairs) for batch in mine]
+        tokens = [batch.counted for batch in mine]
         yield sum(losses[b.number] * t for b, t in zip(mine, tokens, strict=True)) / sum(tokens)
