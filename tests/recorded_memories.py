@@ -84,10 +84,7 @@ def check_wise(case: Recorded) -> Iterator[Check]:
         yield from _ties_checks(case)
         return
     lm = case.lm
-    hparams = dict(case.inputs["hparams"])
-    margins = hparams.pop("act_margin", None)
-    if margins and margins != [hparams["alpha"], hparams["beta"], hparams["gamma"]]:
-        raise NotCoveredError(f"act_margin {margins}")
+    hparams = _wise_hparams(case.inputs["hparams"], len(case.requests))
     if not isinstance(hparams["norm_constraint"], float):
         hparams["norm_constraint"] = None  # the released code clamps by floats alone
     plain = replace(case, inputs={**case.inputs, "hparams": hparams})
@@ -116,6 +113,22 @@ def check_wise(case: Recorded) -> Iterator[Check]:
     yield from _wise_routes(case, editor, state)
     yield from (c for c in behaviour_checks(case, lm, state) if c.output != "post targets")
     yield from _whole_text_checks(case, editor, state)
+
+
+def _wise_hparams(hparams: Mapping[str, Any], edits: int) -> dict[str, Any]:
+    """Hyperparameters without those that so many edits make no use of; margins by their own names."""
+    found = dict(hparams)
+    for name, margin in zip(("alpha", "beta", "gamma"), found.pop("act_margin", None) or (), strict=False):
+        if found.setdefault(name, margin) != margin:
+            raise NotCoveredError(f"act_margin {hparams['act_margin']}")
+    if edits < found["merge_freq"] and found["retrieve"]:
+        found.pop("merge_alg", None)  # nothing is merged
+    if edits <= found["merge_freq"]:
+        found.pop("replay", None)  # of what was merged before
+    for name in ("save_path", "load_path"):
+        if found.get(name, "") is None:
+            del found[name]
+    return found
 
 
 def _whole_text_checks(case: Recorded, editor: Wise, state: State) -> Iterator[Check]:

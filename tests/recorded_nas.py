@@ -20,12 +20,13 @@ SHARES = (0.95, 0.9)  # of the norms that the released code takes the mean of, a
 def check_nas(case: Recorded) -> Iterator[Check]:
     """AlphaEdit with values of one norm, or the norms alone where a case has no edit."""
     # whether the norm is in use, and the number of values that it was averaged over
-    case, _ = _without(case, "use_nas", "nas_restart")
+    case, taken = _without(case, "use_nas", "nas_restart")
     if not case.part("delta"):
         yield from _norm_checks(case)
         return
-    # solved as the release does, in float32
-    options = {"norm_anchor": case.inputs["n_bar"], "norm_anchor_limit": LIMIT, "variant": "released"}
+    options: dict[str, Any] = {"variant": "released"}  # solved as the release does, in float32
+    if taken.get("use_nas", True) and (norm := case.inputs.get("n_bar") or 0) > 0:
+        options |= {"norm_anchor": norm, "norm_anchor_limit": LIMIT}
     yield from check_edits(case, make(case, "alphaedit", **options))
 
 

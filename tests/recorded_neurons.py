@@ -20,7 +20,8 @@ SCORES = 1e-5
 WITHOUT_EFFECT = {
     "kn": ("lr_scale", "n_toks"),
     # the first is read where values are trained with noise alone, the others nowhere: distances are Euclidean
-    "grace": ("num_pert", "reg", "val_reg", "dropout", "dist_fn"),
+    # and requests are edited one at a time
+    "grace": ("num_pert", "reg", "val_reg", "dropout", "dist_fn", "batch_size"),
 }
 NOISE = "adv"  # the way to train values that adds noise to them; every other name is none
 VALUES = {"replace_last": "last", "replace_prompt": "prompt", "replace_all": "all"}

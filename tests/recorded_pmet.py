@@ -57,12 +57,9 @@ def _modules(lm: LanguageModel, hparams: dict[str, Any]) -> tuple[str, ...]:
     """The settings `modules` of hyperparameters that name modules, which are taken out."""
     parts = {lm.family.attention_projection: "attention", lm.family.projection: "mlp"}
     written = hparams.pop("rewrite_module_tmps")
-    known = {"mlp_module_tmp": {lm.family.mlp, lm.family.projection}, "rewrite_module_tmp": {*parts}}
-    found = [(name, hparams.pop(name)) for name in known if name in hparams]
-    unknown = [f"{name} {module}" for name, module in found if module not in known[name]]
-    unknown += [f"rewrite_module_tmps {module}" for module in written if module not in parts]
-    if unknown:
-        raise NotCoveredError(", ".join(unknown))
+    for module in (*written, hparams.pop("rewrite_module_tmp", written[0])):
+        if module not in parts:
+            raise NotCoveredError(f"rewrite_module_tmps {module}")
     return tuple(parts[module] for module in written)
 
 

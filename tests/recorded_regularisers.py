@@ -86,8 +86,9 @@ def check_prune(case: Recorded) -> Iterator[Check]:
 
 def check_sphere(case: Recorded) -> Iterator[Check]:
     """SPHERE of the recorded updates: the method that makes them, AlphaEdit, has cases of its own."""
-    lm, hparams = case.lm, case.inputs["hparams"]
-    given = {ours: hparams[theirs] for theirs, ours in OF_SPHERE.items()}
+    lm, hparams = case.lm, dict(case.inputs["hparams"])
+    given = {ours: hparams.pop(theirs) for theirs, ours in OF_SPHERE.items()}
+    settings_from("alphaedit", hparams, lm)  # names what is not known
     _, settings = settings_of_entry({"sphere": {**given, "variant": "released"}})
     modules = [lm.projection(layer) for layer in hparams["layers"]]
     steps = [(call, module) for call in range(len(case.inputs["calls"])) for module in modules]

@@ -13,8 +13,12 @@ from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm.model import LanguageModel
 from recorded import NotCoveredError
 
-MODULES = {"rewrite_module_tmp": "projection", "layer_module_tmp": "layer", "mlp_module_tmp": "mlp"}
-"""Templates of module names that must be our family's."""
+MODULES = {
+    "rewrite_module_tmp": ("projection",),
+    "layer_module_tmp": ("layer",),
+    "mlp_module_tmp": ("mlp", "projection"),  # some releases name the MLP by its last matrix, which ends it
+}
+"""Templates of module names that must be our family's, each by the places that put out the same."""
 
 NOWHERE = (
     *(
@@ -51,7 +55,7 @@ class Peer:
     """Hyperparameters that choose the value of one setting together."""
     nowhere: tuple[str, ...] = ()
     none: tuple[str, ...] = ()
-    """Settings that are null where the released code has false."""
+    """Settings that are null where the released code has false, or a whole number."""
 
 
 ROME = Peer(
@@ -138,7 +142,7 @@ def settings_from(
     """
     peer, rest = PEERS[method], dict(hparams)
     for name in set(rest) & set(MODULES):
-        if (template := rest.pop(name)) != getattr(lm.family, MODULES[name]):
+        if (template := rest.pop(name)) not in [getattr(lm.family, place) for place in MODULES[name]]:
             raise NotCoveredError(f"{name} {template}")
     for name in set(rest) & {*NOWHERE, *peer.nowhere}:
         del rest[name]
@@ -154,5 +158,5 @@ def settings_from(
     if rest:
         raise NotCoveredError(", ".join(sorted(rest)))
     for name in set(found) & set(peer.none):
-        found[name] = None if found[name] is False else found[name]
+        found[name] = None if isinstance(found[name], int) else found[name]  # it asks for a float
     return settings_of(method, found, changes or {})

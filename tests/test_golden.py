@@ -2,20 +2,25 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from aftershock.lm.edits import Scale
+from aftershock.editors.methods import settings_of
+from aftershock.lm.edits import Dense, Scale
 from aftershock.lm.statistics.null_space import Spectrum
 from golden import main
 from recorded import CLOSED_FORM, Check, NotCoveredError, Recorded, relative, worst
 from recorded_edits import delta_checks
+from recorded_memories import _wise_hparams as wise_hparams
 from recorded_neurons import settings_from as neuron_settings
 from recorded_results import difference
 from recorded_settings import settings_from
-from tiny import tiny
+from test_ultraedit import slow as slow_ultraedit
+from tiny import requests, tiny
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 GOLDEN, FAULTS = SHARED / "golden", SHARED / "faults" / "golden"
@@ -105,6 +110,9 @@ def test_hyperparameters_become_settings():
     ft = settings_from("ft", {**modules, "layers": [1], "weight_decay": 0, "norm_constraint": False}, lm)
     assert (ft.layers, ft.weight_decay, ft.norm_constraint, ft.wd_power_law) == ((1,), 0.0, None, None)
     assert settings_from("ft", {"wd_power_law": [-0.8, 0.1], "kl_factor": 1}, lm).wd_power_law == (-0.8, 0.1)
+    ends = {"mlp_module_tmp": lm.family.projection, "norm_constraint": 1, "weight_decay": False}
+    ft = settings_from("ft", ends, lm)  # a norm that is no float is none in the release
+    assert (ft.norm_constraint, ft.weight_decay) == (None, 0.0)
     both = {"original_implementation": False, "enable_prompt_keys": False, "enable_random_prefix_keys": True}
     assert settings_from("r_rome", both, lm).keys == "averaged"
     for wrong in ({"enable_prompt_keys": True}, {"original_implementation": True}):
@@ -134,8 +142,21 @@ def test_what_the_released_code_of_grace_does_not_read_does_not_matter():
     plain = neuron_settings("grace", {"n_iter": 5, "val_train": "sgd", "val_reg": None, "dist_fn": "euc"})
     other = {"val_train": "pert", "val_reg": "None", "dist_fn": "cos", "dropout": 0.5}
     assert neuron_settings("grace", {"n_iter": 5, **other}) == plain
+    assert neuron_settings("grace", {"n_iter": 5, "batch_size": 10, "max_length": 30}) == plain
     with pytest.raises(NotCoveredError, match="val_train adv"):
         neuron_settings("grace", {"val_train": "adv"})
+
+
+def test_what_wise_does_with_merged_memories_matters_where_there_are_some():
+    given = {"act_margin": [1.0, 4.0, 2.0], "merge_freq": 4, "retrieve": True, "save_path": None}
+    given |= {"merge_alg": "slerp", "replay": True}
+    margins = {"alpha": 1.0, "beta": 4.0, "gamma": 2.0, "merge_freq": 4, "retrieve": True}
+    assert wise_hparams(given, 3) == margins
+    assert wise_hparams(given, 4) == {**margins, "merge_alg": "slerp"}  # which ends in a merge
+    assert wise_hparams(given, 5) == {**margins, "merge_alg": "slerp", "replay": True}
+    assert "merge_alg" in wise_hparams({**given, "retrieve": False}, 1)
+    with pytest.raises(NotCoveredError, match="act_margin"):
+        wise_hparams({**given, "beta": 5.0}, 1)
 
 
 def test_equal_infinities_and_missing_numbers_differ_by_nothing():
@@ -143,6 +164,63 @@ def test_equal_infinities_and_missing_numbers_differ_by_nothing():
     assert difference([inf, -inf, nan, 1.0], [inf, -inf, nan, 1.5]) == 0.5
     assert difference(-inf, 1.0) == inf
     assert not Check("CM", difference(nan, 1.0), 1.0).passed
+
+
+@recorded
+def test_easyedits_port_of_ultraedit_is_replayed_by_the_labels_that_it_learned(tmp_path, capsys):
+    shutil.copytree(GOLDEN / "models" / "tiny-gpt2", tmp_path / "models" / "tiny-gpt2")
+    module, texts = "transformer.h.2.mlp.c_proj", requests(4)
+    hparams = {"lr": 1e-3, "batch_size": 4, "batch_size_once": 2, "token": "mask", "half": False}
+    hparams["inner_params"] = [f"{module}.weight"]
+    inputs = {
+        "model": "models/tiny-gpt2",
+        "hparams": hparams,
+        "peer": "zjunlp/EasyEdit ultraedit",
+        "probes": [],
+    }
+    names = {"target_true": "str", "target_new": "str"}
+    inputs["requests"] = [
+        {"prompt": r.prompt, "subject": r.subject} | {n: {key: getattr(r, n)} for n, key in names.items()}
+        for r in texts
+    ]
+    lm = Recorded(Path(), tmp_path, inputs, {}, {}).lm
+    inputs["intermediate"] = []
+    for number in range(2):
+        part = texts[2 * number : 2 * number + 2]
+        rows = lm.tokenizer([f"{r.text} {r.target_new}" for r in part], padding=True, padding_side="left")
+        labels = lm.tokenizer([f" {r.target_new}" for r in part], padding=True, padding_side="left")[
+            "input_ids"
+        ]
+        inputs["intermediate"].append({"name": f"call1.mb{number}", **rows, "labels": labels})
+    settings = settings_of("ultraedit", {"lr": 1e-3, "batch_size": 2, "rows": "all"})
+    with torch.no_grad():
+        change = slow_ultraedit(lm, texts, settings, [module])[0][module]
+    case = tmp_path / "cases" / "ultraedit-gpt2" / "easyedit-port"
+    case.mkdir(parents=True)
+    save_file({f"delta.{module}.weight": change.T.contiguous()}, case / "golden.safetensors")
+    outputs = {f"eval_{when}": [{}] * len(texts) for when in ("pre", "post")}
+    (case / "outputs.json").write_text(json.dumps(outputs))
+
+    def replayed():
+        (case / "inputs.json").write_text(json.dumps(inputs))
+        main([str(tmp_path)])
+        return capsys.readouterr().out
+
+    assert "gpt2/easyedit-port       pass" in replayed()
+    inputs["intermediate"][0]["labels"][0][0] += 1
+    assert "labels 1.0e+00 (<=0 OUT)" in replayed()
+    hparams["temperature"] = 1.0
+    assert "not covered: temperature" in replayed()
+
+
+def test_what_did_not_change_need_not_be_recorded():
+    lm, module = tiny(), "transformer.h.1.mlp.c_proj"
+    change = Dense(module, torch.zeros(1, *lm.weight(module).shape), torch.ones(1, lm.d_model))
+    case = Recorded(Path(), Path(), {}, {}, {f"delta.{module}.bias": torch.ones(lm.d_model)})
+    assert all(check.passed for check in delta_checks(case, lm, (change,)))
+    other = replace(change, bias=change.bias * 0.0)
+    assert not all(check.passed for check in delta_checks(case, lm, (other,)))
+    assert not all(check.passed for check in delta_checks(replace(case, tensors={}), lm, (change,)))
 
 
 def test_a_norm_is_compared_with_its_bias():

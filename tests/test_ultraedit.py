@@ -161,7 +161,7 @@ def slow(lm, case, settings, modules, memory=None):
             found = []
             for (prompt, target), x, out in zip(batch, inputs[m], outputs[m], strict=True):
                 at = slice(0 if port else len(prompt) - 1, len(prompt) - 1 + len(target) + port)
-                found.append(torch.cat([x[0, at], out.grad[0, at]], dim=1).detach())
+                found.append(torch.cat([x[0, at], out.grad[0, at]], dim=1).detach().double())
             rows[m].append(torch.cat(found))
     seen, changes = dict(memory or {}), {}
     for m in modules:

@@ -28,8 +28,8 @@ class UltraEditSettings:
     variant: Literal["paper", "released"] = "paper"
     """released: with the faults of the released code, see the editor."""
     rows: Literal["target", "all"] = "target"
-    """all: EasyEdit's port, with the rows of all tokens, a loss of targets with what the tokenizer puts in front
-    and padding (`editors/ultraedit/port.py`), and normalisers that start anew with every edit."""
+    """all: EasyEdit's port, with the rows of all tokens, a loss of targets with what the tokenizer puts in
+    front and padding (`editors/ultraedit/port.py`), and normalisers that start anew with every edit."""
     normaliser: Literal["diagonal", "whitened", "preheat"] = "diagonal"
     """whitened: StableEdit, which whitens gradients in full once it has seen more rows than they have
     entries; preheat: its edits of other data before, whose statistics count and whose gradients are

@@ -1,13 +1,14 @@
 """Texts and labels of EasyEdit's port of UltraEdit (`rows: all`).
 
-The port tokenises targets by themselves, with what the tokenizer puts in front, and pads them on the left to the
-longest one of their mini-batch. All of this is counted in the loss, padding included: the last label is read
-where the text's last token is predicted, the one before it a token earlier, and so on. The rows are those of all
-tokens of a text, its last one too, whose gradient is zero. Mini-batches are in the order of the requests.
+The port tokenises targets by themselves, with what the tokenizer puts in front, and pads them on the left to
+the longest one of their mini-batch. All of this is counted in the loss, padding included: the last label is
+read where the text's last token is predicted, the one before it a token earlier, and so on. The rows are
+those of all tokens of a text, its last one too, whose gradient is zero. Mini-batches are in the order of the
+requests.
 
-The port pads texts on the left as well, without telling the model, so that positions of shorter ones are shifted
-where they are absolute, and labels may fall on padding where a target is longer than another whole text. Here
-each text stands by itself, and such labels are left out.
+The port pads texts on the left as well, without telling the model, so that positions of shorter ones are
+shifted where they are absolute, and labels may fall on padding where a target is longer than another whole
+text. Here each text stands by itself, and such labels are left out.
 """
 
 from collections.abc import Sequence
