@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -193,5 +194,11 @@ def check_rome(case: Recorded, method: str = "rome") -> Iterator[Check]:
 
 
 def check_rrome(case: Recorded) -> Iterator[Check]:
-    """ROME with one key for direction and division."""
-    yield from check_rome(case, "r_rome")
+    """ROME with one key for direction and division; its original has two, unless averages are set as well."""
+    flags = ("original_implementation", "enable_prompt_keys", "enable_random_prefix_keys")
+    original, _, averaged = (case.inputs["hparams"].get(flag) for flag in flags)
+    if not original or averaged is not False:
+        yield from check_rome(case, "r_rome")
+        return
+    rest = {name: value for name, value in case.inputs["hparams"].items() if name not in flags}
+    yield from check_rome(replace(case, inputs={**case.inputs, "hparams": rest}))

@@ -103,11 +103,19 @@ PEERS = {
     "rome": ROME,
     "r_rome": Peer(
         settings=ROME.settings,
-        fixed={**ROME.fixed, "original_implementation": False},
+        fixed=ROME.fixed,
         together={
-            ("enable_prompt_keys", "enable_random_prefix_keys"): (
+            ("original_implementation", "enable_prompt_keys", "enable_random_prefix_keys"): (
                 "keys",
-                {(True, False): "prompt", (False, True): "averaged"},
+                # without the first one the release insists on one of the two, the last by default; with it
+                # and the last one direction and division are both of averages
+                {
+                    (original, prompt, averaged): "prompt" if averaged is False else "averaged"
+                    for original in (True, False, None)
+                    for prompt in (True, False, None)
+                    for averaged in (True, False, None)
+                    if (averaged is not False if original else bool(prompt) != (averaged is not False))
+                },
             )
         },
         nowhere=ROME.nowhere,

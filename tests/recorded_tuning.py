@@ -21,7 +21,7 @@ from recorded_edits import behaviour_checks, delta_checks
 
 SHIFT, WHITENED = 5e-5, 5e-3  # relative; the released code whitens in float32
 LOSS = 1e-5  # absolute
-OF_RUN = ("name_or_path", "name", "class_name", "edit_modules", "half", "n_edits", "batch_size", "num_seq")
+OF_RUN = ("name_or_path", "name", "class_name", "edit_modules", "half", "n_edits", "batch_size")
 OF_RUN += ("model", "dataset", "editor")
 """Where and on what UltraEdit ran, and hyperparameters that are read by themselves."""
 OF_PORT = ("alg_name", "alg", "model_name", "model_class", "tokenizer_class", "tokenizer_name", "device")
@@ -80,9 +80,7 @@ def _ultraedit_settings(case: Recorded) -> Any:
     hparams, lm = case.inputs["hparams"], case.lm
     if not case.inputs["peer"].startswith(("XiaojieGu/UltraEdit", "MINE-USTC/StableEdit")):
         raise NotCoveredError(case.inputs["peer"])
-    names = {*hparams, *hparams["model"], *hparams["dataset"]} - set(OF_RUN)
-    if unknown := sorted(name for name in names if not name.startswith("num_seq")):  # lengths of runs
-        raise NotCoveredError(", ".join(unknown))
+    _refuse_unknown({*hparams, *hparams["model"], *hparams["dataset"]} - {*OF_RUN})
     if hparams["model"]["half"]:
         raise NotCoveredError("half True")
     own = dict(hparams["editor"])
@@ -99,6 +97,11 @@ def _ultraedit_settings(case: Recorded) -> Any:
         variant="released",
         normaliser="whitened" if stable else "diagonal",
     )
+
+
+def _refuse_unknown(names: set[str]) -> None:
+    if unknown := sorted(name for name in names if not name.startswith("num_seq")):  # lengths of runs
+        raise NotCoveredError(", ".join(unknown))
 
 
 def _sites(lm: LanguageModel, modules: Sequence[str]) -> dict[str, Any]:
@@ -124,8 +127,7 @@ def _port_checks(case: Recorded) -> Iterator[Check]:
         batches.setdefault(entry["name"].rpartition("mb")[0], []).append(entry)
     size = len(next(iter(batches.values()))[0]["input_ids"])
     own = {"lr": hparams.pop("lr"), "batch_size": size}
-    if unknown := sorted(set(hparams) - {*OF_RUN, *OF_PORT}):
-        raise NotCoveredError(", ".join(unknown))
+    _refuse_unknown(set(hparams) - {*OF_RUN, *OF_PORT})
     editor = UltraEdit(lm, settings_by("ultraedit", own, (), **_sites(lm, modules), rows="all"))
     requests, state = iter(case.requests), EMPTY
     for call, entries in batches.items():

@@ -113,11 +113,17 @@ def test_hyperparameters_become_settings():
     ends = {"mlp_module_tmp": lm.family.projection, "norm_constraint": 1, "weight_decay": False}
     ft = settings_from("ft", ends, lm)  # a norm that is no float is none in the release
     assert (ft.norm_constraint, ft.weight_decay) == (None, 0.0)
-    both = {"original_implementation": False, "enable_prompt_keys": False, "enable_random_prefix_keys": True}
-    assert settings_from("r_rome", both, lm).keys == "averaged"
-    for wrong in ({"enable_prompt_keys": True}, {"original_implementation": True}):
-        with pytest.raises(NotCoveredError, match=next(iter(wrong))):
-            settings_from("r_rome", both | wrong, lm)
+    names = ("original_implementation", "enable_prompt_keys", "enable_random_prefix_keys")
+    for flags, keys in {
+        (False, False, True): "averaged",
+        (False, True, False): "prompt",
+        (True, True, True): "averaged",
+        (): "averaged",
+    }.items():
+        assert settings_from("r_rome", dict(zip(names, flags, strict=False)), lm).keys == keys
+    for wrong in ((False, True, True), (False, False, False), (True, False, False)):
+        with pytest.raises(NotCoveredError, match="enable_prompt_keys"):
+            settings_from("r_rome", dict(zip(names, wrong, strict=True)), lm)
     memit = settings_from("memit", {"v_lr": 0.1, "mom2_update_weight": 5.0, "layer_selection": "all"}, lm)
     assert (memit.lr, memit.mom2_weight) == (0.1, 5.0)
     with pytest.raises(NotCoveredError, match="fact_token last"):
