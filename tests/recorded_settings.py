@@ -165,6 +165,8 @@ def settings_from(
         found[setting] = values[chosen]
     if rest:
         raise NotCoveredError(", ".join(sorted(rest)))
+    if "loss_layer" in found and (layers := found.get("layers", [])) != sorted(layers):
+        raise NotCoveredError(f"layers {layers}")  # the release takes the last named, and we the topmost
     for name in set(found) & set(peer.none):
         found[name] = None if isinstance(found[name], int) else found[name]  # it asks for a float
     return settings_of(method, found, changes or {})

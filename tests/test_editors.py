@@ -61,6 +61,8 @@ def test_rome_is_the_dense_rank_one_update():
     plain = make("rome", lm, mom2_adjustment=False).edit([[request]]).delta[0]
     mean = torch.stack(keys).mean(dim=0)
     assert torch.allclose(plain.U[0, 0], mean / mean.norm())
+    one, two = (make("rome", lm, layers=layers).edit([[request]]).delta for layers in ([0, 2], [2, 0]))
+    assert all(torch.equal(a.dense(), b.dense()) for a, b in zip(one, two, strict=True))
 
 
 def test_memit_is_the_dense_least_squares_update():

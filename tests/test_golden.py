@@ -126,6 +126,8 @@ def test_hyperparameters_become_settings():
             settings_from("r_rome", dict(zip(names, wrong, strict=True)), lm)
     memit = settings_from("memit", {"v_lr": 0.1, "mom2_update_weight": 5.0, "layer_selection": "all"}, lm)
     assert (memit.lr, memit.mom2_weight) == (0.1, 5.0)
+    with pytest.raises(NotCoveredError, match=r"layers \[1, 0\]"):
+        settings_from("memit", {"v_loss_layer": 2, "layers": [1, 0]}, lm)
     with pytest.raises(NotCoveredError, match="fact_token last"):
         settings_from("memit", {"fact_token": "last"}, lm)
     with pytest.raises(NotCoveredError, match=r"^nullspace_threshold, v_depth$"):

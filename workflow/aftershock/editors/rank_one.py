@@ -42,7 +42,7 @@ class RankOneEditor(ValueEditor):
         diagnostics = []
         for position in range(max(map(len, cases))):
             asked = {i: case[position] for i, case in enumerate(cases) if position < len(case)}
-            for layer in self.settings.layers:
+            for layer in sorted(self.settings.layers):
                 change, found = self._write(len(cases), asked, layer, state + delta)
                 delta += (self.after_layer(change, state + delta),)
                 diagnostics.append(found)
