@@ -20,8 +20,7 @@ from aftershock.editors.regularisers import code_of_entries, merged_entries
 from aftershock.lm.families import list_families
 from aftershock.jobs.folder import PreflightError, check_names
 from aftershock.jobs.patches import patch_snakemake, plan_faster
-from aftershock.budget.sharding import shard_ranges, shard_sizes, number_of_cases
-from aftershock.budget.study import hypernetwork_kind
+from aftershock.budget.sharding import hypernetwork_kind, number_of_cases, shard_ranges, shard_sizes
 from aftershock.kg.sheets import kept_rules, one_to_many_relations
 from aftershock.offline import go_offline
 from aftershock.process import name_run
