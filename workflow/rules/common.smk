@@ -8,8 +8,7 @@ from pathlib import Path
 
 from aftershock.datasets.table import DATASETS, ROUND, SPLITS, states_as_values
 from aftershock.datasets.released import FILES, PROMPT_FILES
-from aftershock.provenance.code_hash import code_hash
-from aftershock.provenance.parsed_code import keep_parsed
+from aftershock.provenance.code_hash import code_hash, keep_parsed
 from aftershock.config import check_config, check_fetched, merged_settings
 from aftershock.config.models import model_type_of, reading_of
 from aftershock.config.settings import artifact_layers, moment_layers, needed_artifacts
