@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 import yaml
 
 import started
-from aftershock.budget.dag import Job
 from aftershock.config import check_config
+from aftershock.jobs.dag import Job
 from aftershock.kg.plan import _update, read_study
 
 ROOT = Path(__file__).parents[1]
@@ -46,7 +46,7 @@ def _jobs_of(name, changes):
         files = [ROOT / "resources" / "studies" / f"{name}.yaml"] if name else []
         arguments = map(str, [*files, more])
         found = started.module(
-            "aftershock.budget.dag", Path(folder), *arguments, PYTHONPATH=str(ROOT / "workflow")
+            "aftershock.jobs.dag", Path(folder), *arguments, PYTHONPATH=str(ROOT / "workflow")
         )
     assert found.returncode == 0, found.stderr
     return [Job(*job) for job in json.loads(found.stdout.splitlines()[-1])]

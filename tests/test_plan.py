@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from aftershock.budget import plan as module
-from aftershock.budget.dag import Job, longest_chain, planned_jobs
 from aftershock.budget.devices import find_device, read_devices, shipped
 from aftershock.budget.needs import RULES
 from aftershock.budget.plan import choose_device, make_plan, print_plan, show, summary, table, warnings
+from aftershock.jobs.dag import Job, longest_chain, planned_jobs
 from benchmarks.calibrate import calibrate, write
 from benchmarks.dag import synthetic
 from configured import ROOT, jobs_of, study

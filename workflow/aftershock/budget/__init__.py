@@ -3,5 +3,5 @@
 Costs follow from sizes and settings: `work` estimates a pass through a model, `edits` an edit by any method,
 `cost` whole jobs, and `questions` the number of facts that a study asks about. `devices` converts work into
 seconds. `sharding` divides cases into jobs of some minutes, `needs` requests a scheduler's resources for a
-job, and `plan` estimates a whole study, whose jobs `dag` has from Snakemake.
+job, and `plan` estimates a whole study, whose jobs Snakemake lists.
 """

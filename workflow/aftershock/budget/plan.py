@@ -13,10 +13,10 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from aftershock.budget.dag import Job, longest_chain, planned_jobs
 from aftershock.budget.devices import GB, Device, find_device, read_devices, shipped
 from aftershock.budget.needs import RULES, Needs
 from aftershock.config import check_config
+from aftershock.jobs.dag import Job, longest_chain, planned_jobs
 from aftershock.jobs.record import FOLDER, finished_jobs
 from aftershock.jobs.sizes import aligned, duration
 from aftershock.kg.plan import read_study

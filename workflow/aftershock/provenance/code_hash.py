@@ -117,13 +117,13 @@ def _resolve(module: str, reference: str) -> set[Symbol]:
     parsed, (first, *rest) = parse_module(module), reference.split(".")
     if reference.startswith(IMPORTED):
         source, _, name = reference.removeprefix(IMPORTED).partition(":")
-        return _of_import(source, name, [])
+        return _of_import(source, name)
     if first in parsed["names"]:
         return {(module, first)}
-    return _of_import(*parsed["imports"][first], rest) if first in parsed["imports"] else set()
+    return _of_import(*parsed["imports"][first], *rest) if first in parsed["imports"] else set()
 
 
-def _of_import(source: str, name: str, rest: list[str]) -> set[Symbol]:
+def _of_import(source: str, name: str, *rest: str) -> set[Symbol]:
     """Return the definitions behind `from source import name`, or `import source`, followed by `.rest`."""
     parts = [*([name] if name else []), *rest]
     while parts and file_of(f"{source}.{parts[0]}"):
@@ -134,7 +134,7 @@ def _of_import(source: str, name: str, rest: list[str]) -> set[Symbol]:
     if parts and parts[0] in parsed["names"]:
         return {(source, parts[0])}
     if parts and parts[0] in parsed["imports"]:
-        return _of_import(*parsed["imports"][parts[0]], parts[1:])
+        return _of_import(*parsed["imports"][parts[0]], *parts[1:])
     return _all_of(source)  # the module itself, as a value
 
 

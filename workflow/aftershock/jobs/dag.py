@@ -1,4 +1,4 @@
-"""All jobs of a study as Snakemake plans them; as JSON by `python -m aftershock.budget.dag CONFIG ...`.
+"""All jobs of a study as Snakemake plans them; as JSON by `python -m aftershock.jobs.dag CONFIG ...`.
 
 In a process of its own, as a workflow is read once in a process. Files that the study reads may be missing.
 """
@@ -34,7 +34,7 @@ def planned_jobs(files: Sequence[str]) -> list[Job]:
     files: its configuration files over that of the project; the last wins.
     """
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
-    command = [sys.executable, "-m", "aftershock.budget.dag", *files]
+    command = [sys.executable, "-m", "aftershock.jobs.dag", *files]
     try:
         found = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
@@ -56,9 +56,8 @@ def longest_chain(jobs: Sequence[Job], seconds: Iterable[float]) -> float:
 
 
 def _plan(files: Sequence[str]) -> Iterator[Job]:
-    from snakemake.api import SnakemakeApi
+    from snakemake.api import ExecMode, SnakemakeApi
     from snakemake.settings import types
-    from snakemake_interface_executor_plugins.settings import ExecMode
 
     with SnakemakeApi(types.OutputSettings(quiet={types.Quietness.ALL})) as api:
         study = api.workflow(
