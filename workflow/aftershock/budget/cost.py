@@ -177,17 +177,18 @@ class Costs:
 
     def baseline(self, dataset: str, cases: int, **_: Any) -> Need:
         """All probes of a dataset's test cases in one state."""
-        return self._need(self.scored(PROBES[dataset], cases, 1), disk=self._rows(dataset, cases))
+        return self._need(
+            self.scored(PROBES[dataset], cases, 1), disk=cases * PROBES[dataset].pairs * ROW_BYTES
+        )
 
     def sample_paraphrases(self, **_: Any) -> Need:
         """Paraphrases of all relations, written one at a time."""
-        texts = RELATIONS * self.config["paraphrases"]["requests"]
-        return self._need(self._continued(texts, PROMPT, 600, 1))
+        return self._need(self._continued(RELATIONS * self.config["paraphrases"]["requests"], PROMPT, 600, 1))
 
     def score_paraphrases(self, **_: Any) -> Need:
         """Continuations of facts of all relations, one at a time."""
-        texts = RELATIONS * self.config["paraphrases"]["ranking_facts"]
-        return self._need(self._continued(texts, PROMPT, 20, 1))
+        facts = self.config["paraphrases"]["ranking_facts"]
+        return self._need(self._continued(RELATIONS * facts, PROMPT, 20, 1))
 
     def classify_labels(self, **_: Any) -> Need:
         """Labels judged by a small classifier."""
@@ -204,18 +205,18 @@ class Costs:
         work = sum(((second if name == "second" else one).work() for name in probes.edits), NOTHING)
         # half of the states come after two edits
         before = replace(one, requests=1 + self._labels(entry) / 2).before
-        work += self.scored(probes, one.cases, probes.states, self._unchanged(one), before)
+        work += self.scored(probes, one.cases, probes.states, min(one.layers, default=0), before)
         if every := self.config["health"]["every"]:
             read = self._texts_read(OWN_TEXTS * one.cases / every, OWN_TOKENS, OWN_TOKENS)
             work += read * probes.states
-        memory, disk = second.case_bytes + copies * one.change_bytes, self._rows(dataset, cases)
+        memory, disk = second.case_bytes + copies * one.change_bytes, cases * probes.pairs * ROW_BYTES
         return self._of_editing(one, work * (cases / one.cases), memory, probes.states * disk)
 
     def tune(self, editor: str, **_: Any) -> Need:
         """Single edits of dev cases in every trial, their prompts, and five neighbours."""
         one, tuning = self._editing(editor, BLOCK), self.config["tuning"]
         probes = Probes(PROMPTS + 5, PROMPTS + 5)
-        work = one.work() + self.scored(probes, one.cases, 1, self._unchanged(one), one.before)
+        work = one.work() + self.scored(probes, one.cases, 1, min(one.layers, default=0), one.before)
         work *= tuning["trials"] * tuning["cases"] / one.cases
         return self._of_editing(one, work, one.case_bytes, 1e4)
 
@@ -251,10 +252,10 @@ class Costs:
         one = self._editing(editor, min(BLOCK, cases))
         work = sum((replace(one, requests=size).work() for size in sizes), one.work() * own)
         work += self.scored(
-            PROBES[dataset]._replace(spoken=0), one.cases, states, self._unchanged(one), one.before
+            PROBES[dataset]._replace(spoken=0), one.cases, states, min(one.layers, default=0), one.before
         )
         memory = replace(one, requests=max(sizes, default=1.0)).case_bytes + HELD * one.edited * FLOAT
-        disk = states * self._rows(dataset, cases)
+        disk = states * cases * PROBES[dataset].pairs * ROW_BYTES
         return self._of_editing(one, work * (cases / one.cases), memory, disk)
 
     def probe_sequence(self, plan: str, checkpoints: str | None = None, **_: Any) -> Need:
@@ -338,11 +339,6 @@ class Costs:
         adam = Work(bytes=ADAM_BYTES * sizes.parameters)
         return (run(sizes, 1, tokens, sizes.layers, width, read, backward=True) + own + adam) * steps
 
-    @staticmethod
-    def _rows(dataset: str, cases: int) -> float:
-        """Bytes of a table of observations in one state."""
-        return cases * PROBES[dataset].pairs * ROW_BYTES
-
     def _text_tokens(self) -> float:
         """Approximate number of tokens of the text behind the second moments."""
         sample = self.model["moments"]
@@ -368,11 +364,6 @@ class Costs:
         together = 1.0 if is_in_order(settings) else float(cases)
         return Editing(method, settings, self.sizes, self.device, network, dense, together)
 
-    @staticmethod
-    def _unchanged(one: Editing) -> int:
-        """Layers below the lowest edited one."""
-        return min(layers_of(one.settings), default=0)
-
     def _network(self, layers: int) -> float:
         """Weights that MEND's networks for `layers` layers apply; matrices of one shape share a network."""
         s = mend_training(self.model["mend"], self.config["mend"]["settings"])
@@ -395,7 +386,7 @@ class Costs:
 
     def _of_editing(self, one: Editing, work: Work, memory: float, disk: float) -> Need:
         """Needs of an editing job, including loading artifacts and factorising second moments once."""
-        layers, needs = len(layers_of(one.settings)), one.method.needs(one.settings)
+        layers, needs = len(one.layers), one.method.needs(one.settings)
         moments = layers * self.sizes.inner**2 * ("moments" in needs)
         moments += layers * self.sizes.width**2 * ("attention_moments" in needs)
         spaces = layers * self.sizes.inner**2 * ("null_space" in needs)

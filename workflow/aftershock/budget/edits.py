@@ -38,6 +38,11 @@ class Editing:
     cases: float = 1.0
     requests: float = 1.0
 
+    @cached_property
+    def layers(self) -> tuple[int, ...]:
+        """The edited layers."""
+        return layers_of(self.settings)
+
     @property
     def before(self) -> float:
         """Tokens of the statements and examples that stand before a prompt after an edit."""
@@ -50,54 +55,52 @@ class Editing:
     def edited(self) -> int:
         """Weights of the edited matrices: of each layer an MLP's last, or all of it."""
         whole = getattr(self.settings, "parameters", None) == "layer"
-        return len(self._layers) * (self.sizes.layer if whole else self.sizes.matrix)
+        return len(self.layers) * (self.sizes.layer if whole else self.sizes.matrix)
+
+    @property
+    def trained(self) -> int:
+        """Weights of a case's own that are trained."""
+        return self.edited * (self.method.change == "matrices")
 
     @property
     def change_bytes(self) -> float:
         """Bytes of a case's change where it is whole matrices, and 0 where it is small."""
-        return FLOAT * self.edited * (self.dense or self.method.change == "matrices")
+        return FLOAT * (self.edited if self.dense else self.trained)
 
     @property
     def case_bytes(self) -> float:
         """Upper bound of the bytes that a case needs: what a backward pass keeps, and weights of its own."""
-        together = min(self.requests, LABELS if self._in_turn else getattr(self.settings, "batch_size", 1e9))
-        rows = self.requests * TARGET * (self.sizes.width + self.sizes.inner) * len(self._layers)
-        return (
-            together * self._request_bytes
-            + (4 * self._trained + self.network / max(1, len(self._layers))) * FLOAT
-            + 2 * DOUBLE * rows
-        )
+        together = LABELS if self._in_turn else getattr(self.settings, "batch_size", self.requests)
+        rows = self.requests * TARGET * (self.sizes.width + self.sizes.inner) * len(self.layers)
+        own = FLOAT * (4 * self.trained + self.network / max(1, len(self.layers))) + 2 * DOUBLE * rows
+        return min(self.requests, together) * self._request_bytes + own
 
     def work(self) -> Work:
         """The work of one batch."""
-        s, sizes, layers = self.settings, self.sizes, self._layers
+        s, sizes, layers, method = self.settings, self.sizes, self.layers, self.method
         if inner := getattr(s, "edited_by", None):  # of a method that wraps another
             return replace(self, method=s.method.method, settings=inner).work() + self._look()
         if self._in_turn and len(layers) == 1 and self.requests > 1:  # which come one after the other
             return replace(self, requests=1.0).work() * self.requests
         requests = self.cases * self.requests
         texts = requests * self._texts * (PADDED if requests > 1 else 1.0)
-        tokens, kept = (
-            texts * self._read,
-            requests * self._request_bytes + 4 * self._trained * self.cases * FLOAT,
-        )
-        batches = self.device.batches(sizes, kept, tokens, BATCH_TOKENS)
-        batches = max(batches, self.cases * self.method.alone)
-        passes = self.method.passes(s) if self.method.passes else float(getattr(s, "steps", 1))
-        step = run(
-            sizes, batches, tokens, self._above, self._width, texts * TARGET, narrow=True, backward=True
-        )
-        step += Work(6 * tokens * self._trained, bytes=self.cases * self._trained * ADAM_BYTES)
-        below = sizes.layers - (0 if self._in_turn else self._above)
-        found = run(sizes, batches, texts * self._width, below, self._width) + step * passes
+        tokens, width, first = texts * self._read, self._width, self._first
+        kept = requests * self._request_bytes + 4 * self.trained * self.cases * FLOAT
+        batches = max(self.device.batches(sizes, kept, tokens, BATCH_TOKENS), self.cases * method.alone)
+        step = run(sizes, batches, tokens, sizes.layers - first, width, texts * TARGET, True, True)
+        step += Work(6 * tokens * self.trained, bytes=self.cases * self.trained * ADAM_BYTES)
+        passes = method.passes(s) if method.passes else float(getattr(s, "steps", 1))
+        below = sizes.layers if self._in_turn else first
+        found = run(sizes, batches, texts * width, below, width) + step * passes
+        found += Work(2 * requests * self._read * self.network, bytes=batches * self.network * FLOAT)
         if self._in_turn:
             found += self._look() * (len(layers) - 1)
-        if "moments" in self.method.needs(s):  # of which the factors are solved with
+        if "moments" in method.needs(s):  # of which the factors are solved with
             square = sizes.inner**2 * len(layers)
             found += Work(exact=2 * requests * square, bytes=2 * DOUBLE * square)
-        network = Work(2 * requests * self._read * self.network, bytes=batches * self.network * FLOAT)
-        exact = self.method.exact_flops(s, sizes) if self.method.exact_flops else 0.0
-        return found + network + Work(exact=self.cases * exact)
+        if method.exact_flops:
+            found += Work(exact=self.cases * method.exact_flops(s, sizes))
+        return found
 
     def log_bytes(self, edits: int, checkpoints: int) -> float:
         """Bytes of a sequence's log: factors of each edit, or whole matrices at each checkpoint."""
@@ -108,11 +111,7 @@ class Editing:
         if self.method.change == "entries":  # all that there are, at each checkpoint
             return float(checkpoints * edits * ENTRY_VECTORS * self.sizes.width * FLOAT)
         rank = getattr(self.settings, "rank", 1 if self._in_turn else PROMPT + TARGET)
-        return float(edits * max(1, len(self._layers)) * rank * (self.sizes.width + self.sizes.inner) * FLOAT)
-
-    @property
-    def _layers(self) -> tuple[int, ...]:
-        return layers_of(self.settings)
+        return float(edits * max(1, len(self.layers)) * rank * (self.sizes.width + self.sizes.inner) * FLOAT)
 
     @property
     def _in_turn(self) -> bool:
@@ -120,10 +119,9 @@ class Editing:
         return self.method.layer_loop
 
     @property
-    def _above(self) -> int:
-        """Layers that are run forth and back."""
-        first = max(self._layers) + 1 if self._in_turn else min(self._layers, default=0)
-        return self.sizes.layers - first
+    def _first(self) -> int:
+        """The first layer that is run forth and back."""
+        return max(self.layers) + 1 if self._in_turn else min(self.layers, default=0)
 
     @cached_property
     def _contexts(self) -> list[float]:
@@ -148,19 +146,16 @@ class Editing:
         return AFTER + TARGET if self._in_turn else self._width
 
     @property
-    def _trained(self) -> int:
-        """Weights of a case's own that are trained."""
-        return self.edited * (self.method.change == "matrices")
-
-    @property
     def _request_bytes(self) -> float:
-        """Bytes of a request's texts in all layers of a backward pass, and of their targets' scores."""
-        above, keys = max(1, self._above), 2 * FLOAT * self.sizes.width
-        text = self._read * self.sizes.token_bytes(above, self._width)
-        text += keys * above * (self._width - self._read) + 4 * TARGET * self.sizes.vocabulary * FLOAT
-        return self._texts * text
+        """Bytes of a request's texts in a backward pass: of those not read, only keys and values."""
+        above, unread = max(1, self.sizes.layers - self._first), self._width - self._read
+        text = (
+            self._read * self.sizes.token_bytes(above, self._width)
+            + 4 * TARGET * self.sizes.vocabulary * FLOAT
+        )
+        return self._texts * (text + 2 * FLOAT * self.sizes.width * above * unread)
 
     def _look(self) -> Work:
         """A pass up to the highest edited layer."""
         tokens = self.cases * self.requests * len(self._contexts) * self._width
-        return run(self.sizes, 1, tokens, max(self._layers) + 1, self._width)
+        return run(self.sizes, 1, tokens, max(self.layers) + 1, self._width)
