@@ -111,7 +111,7 @@ class Costs:
         """
         s, sizes = mend_training(self.model["mend"], self.config["mend"]["settings"]), self.sizes
         layers, width = artifact_layers("hypernetwork", self.config["editors"], self.model), PROMPT + TARGET
-        above, kept = sizes.layers - min(layers), self._network(1)
+        above, kept = sizes.layers - min(layers, default=0), self._network(1)
         tokens = 2 * s.batch_edits * (1 + s.locality_texts) * width
         step = run(sizes, 4, tokens, sizes.layers - above, width)
         step += run(sizes, 4, tokens, above, width, read=tokens / 2, backward=True)
