@@ -101,7 +101,7 @@ class Costs:
         steps, parts = tokens / (train.get("batch_rows", 8) * keys), train.get("parts", 1)
         found = self._trained(steps, tokens / steps, sizes, keys, tokens / steps)
         muon = Work(flops=30 * sizes.width * sizes.layers * sizes.layer, passes=4 * sizes.layers) * steps
-        host, disk = (parts - 1) * PROCESS, sizes.weight_bytes + 5 * tokens
+        host, disk = (parts - 1) * PROCESS + 4 * sizes.weight_bytes, sizes.weight_bytes + 5 * tokens
         return self._need((found + muon) * (1 / parts), read=0.0, host=host, disk=disk, on_host=True)
 
     def train_mend(self, **_: Any) -> Need:
@@ -396,7 +396,8 @@ class Costs:
         return self._need(
             work + Work(exact=moments * self.sizes.inner / 3),
             read=self.sizes.weight_bytes + (moments + spaces + trained) * FLOAT,
-            host=(moments + spaces) * FLOAT + self._batch,  # once more, as a backward pass needs
+            host=(moments + spaces) * FLOAT
+            + self._batch * (not self.device.accelerator),  # a backward pass's
             gpu=(moments + spaces) * DOUBLE + trained * FLOAT + memory,
             disk=disk,
         )
@@ -405,7 +406,7 @@ class Costs:
     def _batch(self) -> float:
         """Bytes of a batch on a processor."""
         tokens = BATCH_TOKENS * self.sizes.token_bytes(self.sizes.layers, PROMPT + TARGET)
-        return 0.0 if self.device.accelerator else min(BATCH_BYTES, tokens)
+        return min(BATCH_BYTES, tokens)
 
     def _need(
         self,
