@@ -9,8 +9,7 @@ import pytest
 from aftershock.editors.regularisers import code_of_entries
 from aftershock.output import write_text
 from aftershock.provenance import code_hash as hashing
-from aftershock.provenance import parsed_code as parsed
-from aftershock.provenance.code_hash import code_hash
+from aftershock.provenance.code_hash import code_hash, needed_symbols
 
 ROOT = Path(__file__).parents[1]
 MAIN = '''
@@ -56,8 +55,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "aftershock"
     for name, text in FILES.items():
         write_text(folder / name, text)
-    monkeypatch.setattr(parsed, "PACKAGE", folder)
-    monkeypatch.setattr(parsed, "KEPT", (folder / "__pycache__/parsed.json", Path("parsed.json")))
+    monkeypatch.setattr(hashing, "PACKAGE", folder)
+    monkeypatch.setattr(hashing, "KEPT", (folder / "__pycache__/parsed.json", Path("parsed.json")))
     monkeypatch.chdir(tmp_path)
     forget()
     yield folder
@@ -66,14 +65,14 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def forget() -> None:
     """As a new process begins."""
-    parsed._kept.clear()
-    parsed._known.clear()
+    hashing._kept.clear()
+    hashing._known.clear()
     look_again()
 
 
 def look_again() -> None:
     """Files may have changed."""
-    for function in (parsed.parse_module, hashing._needed):
+    for function in (hashing.parse_module, hashing._needed):
         function.cache_clear()
 
 
@@ -173,12 +172,12 @@ def test_what_was_parsed_is_known_to_the_next_start(
     if place:
         write_text(package / "__pycache__", "a file where no folder can be made")
     before = code_hash("aftershock.room.main")
-    parsed.keep_parsed()
+    hashing.keep_parsed()
     forget()
     with monkeypatch.context() as patch:
-        patch.setattr(parsed.ast, "parse", None)
+        patch.setattr(hashing.ast, "parse", None)
         assert code_hash("aftershock.room.main") == before
-    parsed.KEPT[place].write_text("{")
+    hashing.KEPT[place].write_text("{")
     forget()
     assert code_hash("aftershock.room.main") == before
 
@@ -188,7 +187,7 @@ def test_of_each_module_the_last_state_is_kept(package: Path) -> None:
     write_text(package / "room" / "two.py", "y = 2\n")
     look_again()
     code_hash("aftershock.room.two")
-    assert len([key for key in parsed._kept if key.startswith("aftershock.room.two ")]) == 1
+    assert len([key for key in hashing._kept if key.startswith("aftershock.room.two ")]) == 1
 
 
 # --- on the project itself ---------------------------------------------------------------------------------
@@ -213,7 +212,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in ("aftershock", "scripts"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / "workflow" / name, tmp_path / name, ignore=ignored)
-    monkeypatch.setattr(parsed, "PACKAGE", tmp_path / "aftershock")
+    monkeypatch.setattr(hashing, "PACKAGE", tmp_path / "aftershock")
     monkeypatch.chdir(tmp_path)
     look_again()
     yield tmp_path
@@ -287,14 +286,7 @@ def test_a_changed_editor_makes_its_own_edits_again(project: Path) -> None:
 
 def reachable(*roots: str) -> set[str]:
     """The modules that the hash of some roots covers."""
-    waiting = [symbol for root in roots for symbol in hashing._symbols_of_root(root)]
-    found = set()
-    while waiting:
-        symbol = waiting.pop()
-        if symbol not in found:
-            found.add(symbol)
-            waiting.extend(hashing._needed(*symbol))
-    return {module for module, _ in found}
+    return {module for module, _ in needed_symbols(*roots)}
 
 
 def test_only_editors_with_regularisers_depend_on_their_code() -> None:

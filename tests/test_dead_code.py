@@ -33,13 +33,14 @@ USED_BY = {
 
 
 def used_by_rules() -> set[str]:
-    """Names of the package that the Snakefile and the .smk files import, and methods that they call."""
+    """Names of the package that the Snakefile and the .smk files import, and methods that they name."""
     found = set()
     for file in [ROOT / "Snakefile", *sorted((ROOT / "workflow" / "rules").rglob("*.smk"))]:
         text = file.read_text(encoding="utf-8")
         for listed in re.findall(r"^\s*from aftershock[\w.]* import (\([^)]*\)|.*)$", text, flags=re.M):
             found |= set(re.findall(r"\w+", listed))
         found |= set(re.findall(r"\.(\w+)\(", text))
+        found |= set(re.findall(r'gpu_job\("(\w+)"\)', text))  # of `budget.cost.Costs`
     return found
 
 

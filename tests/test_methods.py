@@ -16,8 +16,7 @@ from aftershock.editors.artifacts import ARTIFACTS
 from aftershock.editors.contract import Editor, is_in_order
 from aftershock.editors.methods import find_methods, method_of, settings_of
 from aftershock.editors.overview import families_table, methods_table
-from aftershock.provenance.code_hash import code_hash
-from aftershock.provenance.parsed_code import parse_module
+from aftershock.provenance.code_hash import code_hash, parse_module
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "tests" / "methods" / "gradient_step.py"

@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 import started
 from aftershock.budget.cost import EIGENVECTORS
 from aftershock.budget.needs import Needs
-from aftershock.budget.study import gpu_jobs
 from aftershock.budget.work import Sizes
 from aftershock.config.models import read_models
 from aftershock.config.settings import artifact_layers, moment_layers
@@ -120,44 +119,12 @@ def test_moments_are_those_of_the_text_that_was_gathered(project: Path) -> None:
         assert name != "drawn" or 400 <= tokens < 480 + 4 * lm.context
 
 
-def test_jobs_that_gather_text_are_planned_before_the_moments() -> None:
+def test_null_spaces_cost_the_decomposition_of_their_layers() -> None:
     config, models = study()
     (name,) = config["models"]
-    plain = gpu_jobs(config, models)
-    models[name]["moments"]["text"] = "self"
-    found = {job.rule: job for job in gpu_jobs(config, models)}
-    assert found["gather_text"].group in found["moments"].after
-    assert "gather_text" not in {job.rule for job in plain}
-    models[name]["moments"] = {"hub": "o/n", "file": "{layer}.npz", "vectors_per_dimension": 200}
-    assert not {"gather_text", "moments"} & {job.rule for job in gpu_jobs(config, models)}
-
-
-def test_moments_of_attentions_are_collected_where_an_editor_writes_these() -> None:
-    config, models = study()
-    (name,) = config["models"]
-    assert "attention_moments" not in {job.rule for job in gpu_jobs(config, models)}
-    config["editors"]["both"] = {"method": "pmet", "settings": {"modules": ["attention", "mlp"]}}
-    models[name]["moments"]["text"] = "self"
-    found = {job.rule: job for job in gpu_jobs(config, models)}
-    assert found["attention_moments"].after == found["moments"].after
-    waiting = [job for job in gpu_jobs(config, models) if job.wildcards.get("editor") == "both"]
-    assert waiting
-    assert all(found["attention_moments"].group in job.after for job in waiting)
-
-
-def test_null_spaces_follow_from_the_moments_of_their_layers() -> None:
-    config, models = study()
-    (name,) = config["models"]
-    before = {job.rule for job in gpu_jobs(config, models)}
-    assert "null_space" not in before
     config["editors"]["inside"] = {"method": "alphaedit", "settings": {"layers": [2]}}
-    found = {job.rule: job for job in gpu_jobs(config, models)}
-    assert found["moments"].group in found["null_space"].after
     assert 2 in moment_layers(config["editors"], models[name])
     assert artifact_layers("null_space", config["editors"], models[name]) == [2]
-    waiting = [job for job in gpu_jobs(config, models) if job.wildcards.get("editor") == "inside"]
-    assert waiting
-    assert all(found["null_space"].group in job.after for job in waiting)
     need = Needs(config, models, ROOT).need("null_space", {"model": name})
     width = Sizes.of(models[name]).inner
     assert need.work.exact == EIGENVECTORS * width**3

@@ -1,8 +1,7 @@
-"""A plan beside what jobs took: estimates of the embedded default, and figures that finished jobs explain."""
+"""A plan beside what jobs took: estimates of the embedded default, scaled by finished jobs."""
 
 import json
-from collections import Counter, defaultdict
-from dataclasses import replace
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,8 @@ import pytest
 
 from aftershock.budget.cost import Costs
 from aftershock.budget.devices import find_device
-from aftershock.budget.measured import LEAST_JOBS, fit_device
-from aftershock.budget.plan import Plan, fit_plan, make_plan, summary, table
-from configured import ROOT, study
+from aftershock.budget.plan import LEAST_JOBS, Plan, make_plan, scale_plan, summary, table
+from configured import jobs_of, study
 
 TOOK = {
     **{"train_lm": 155.5, "moments": 7.9, "verify_facts": 18.7, "score_objects": 5.4, "train_mend": 102.3},
@@ -27,20 +25,20 @@ AS_IT_WAS = {"tuning": {"trials": 4}, "mend": {"settings": {"steps": 250, "patie
 """Settings of the embedded default when it took that long."""
 
 
-def planned(**changes: Any) -> Plan:
-    return make_plan(*study(**changes), ROOT, find_device("cpu"), find_device("cpu"), ROOT / "nowhere")
+def planned(folder: Path = Path("nowhere"), device: str = "cpu", **changes: Any) -> Plan:
+    config, models = study(**changes)
+    return make_plan(config, models, jobs_of(), find_device(device), find_device("cpu"), folder)
 
 
 def stages(plan: Plan) -> dict[str, float]:
-    found: dict[str, float] = defaultdict(float)
-    for job, seconds in zip(plan.jobs, plan.seconds, strict=True):
-        found[f"{job.rule} {job.wildcards.get('editor', '')}".strip()] += seconds
-    return dict(found)
+    names = (plan.estimates["rule"] + " " + plan.estimates["editor"]).str.strip()
+    return plan.estimates["seconds"].groupby(names).sum().to_dict()
 
 
-def finish(plan: Plan, folder: Path, seconds: list[float], jobs: slice = slice(None)) -> None:
+def finish(plan: Plan, folder: Path, seconds: list[float], only: slice = slice(None)) -> None:
     """Write the records of some jobs, as if they had taken these seconds."""
-    for number, (job, took) in list(enumerate(zip(plan.jobs, seconds, strict=True)))[jobs]:
+    for number, took in list(zip(plan.estimates.index, seconds, strict=True))[only]:
+        job = plan.jobs[number]
         record = folder / "results" / "jobs" / job.rule / f"{number}.json"
         record.parent.mkdir(parents=True, exist_ok=True)
         fields = {"rule": job.rule, "wildcards": job.wildcards, "state": "done", "seconds": took}
@@ -54,45 +52,62 @@ def test_estimates_of_the_embedded_default_are_near_what_its_stages_took() -> No
     assert all(0.7 < ratio < 1.4 for ratio in ratios.values()), ratios
 
 
-def test_figures_are_found_again_by_what_jobs_took(tmp_path: Path) -> None:
-    plan, shipped = planned(), find_device("cpu")
-    rates = {name: rate * 3 for name, rate in shipped.rates.items()}
-    figures = {"rates": rates, "bandwidth": shipped.bandwidth / 2, "start_seconds": 4.0, "read": 1e18}
-    here = replace(shipped, pass_seconds=0.004, row_seconds=1e-4, **figures)
-    real = replace(plan, device=here, host=here)
-    finish(plan, tmp_path, real.seconds)
-    fit_plan(plan, tmp_path)
-    assert plan.fitted == len(plan.jobs) - 1  # a training is shared by processes
-    wanted, found = stages(real), stages(plan)
-    assert found == pytest.approx(wanted, rel=0.05)
-    assert plan.device.rates["strict"] == pytest.approx(here.rates["strict"], rel=0.2)
-    assert plan.device.pass_seconds == pytest.approx(0.004, rel=0.2)
+def test_stages_are_scaled_by_what_their_finished_jobs_took(tmp_path: Path) -> None:
+    plan, slower = planned(), {"edit": 3.0, "baseline": 0.5}
+    real = [row.seconds * slower.get(row.rule, 2.0) for row in plan.estimates.itertuples()]
+    finish(plan, tmp_path, real)
+    found = planned(tmp_path)
+    scale_plan(found)
+    assert found.scaled_by == len(plan.estimates)
+    wanted = {name: took * slower.get(name.split()[0], 2.0) for name, took in stages(plan).items()}
+    assert stages(found) == pytest.approx(wanted)
 
 
-def test_few_jobs_and_those_of_another_device_change_no_figure(tmp_path: Path) -> None:
+def test_what_is_not_begun_is_scaled_by_its_rule_or_else_by_all(tmp_path: Path) -> None:
     plan = planned()
-    finish(plan, tmp_path, plan.seconds, slice(LEAST_JOBS - 1))
-    fit_plan(plan, tmp_path)
-    assert (plan.fitted, plan.device) == (0, find_device("cpu"))
-    assert fit_device(plan.device, plan.needs[:20], ["edit"] * 20, plan.seconds[:20]) is None
-    finish(plan, tmp_path, plan.seconds)
-    plan.device = find_device("h100-80gb")
-    fit_plan(plan, tmp_path)
-    assert (plan.fitted, plan.device) == (0, find_device("h100-80gb"))
+    rows = list(plan.estimates.itertuples())
+    factors = [3.0 if row.rule == "edit" else 1.0 for row in rows]
+    finish(plan, tmp_path, [row.seconds * factor for row, factor in zip(rows, factors, strict=True)])
+    folder = tmp_path / "results" / "jobs"
+    for row in rows:
+        if row.rule == "baseline" or (row.rule, row.editor) == ("edit", "rome"):
+            (folder / row.rule / f"{row.Index}.json").unlink()
+    found = planned(tmp_path)
+    scale_plan(found)
+    ratio = {name: seconds / stages(plan)[name] for name, seconds in stages(found).items()}
+    assert ratio["edit rome"] == pytest.approx(3)
+    assert ratio["edit ft"] == pytest.approx(3)
+    assert 1 < ratio["baseline"] < 3
+
+
+def test_few_jobs_and_those_of_another_device_change_nothing(tmp_path: Path) -> None:
+    plan = planned()
+    seconds = [2 * each for each in plan.estimates["seconds"]]
+    finish(plan, tmp_path, seconds, slice(LEAST_JOBS - 1))
+    few = planned(tmp_path)
+    scale_plan(few)
+    assert (few.scaled_by, stages(few)) == (0, stages(plan))
+    finish(plan, tmp_path, seconds)
+    other = planned(tmp_path, "h100-80gb")
+    before = stages(other)
+    scale_plan(other)
+    assert (other.scaled_by, stages(other)) == (0, before)
 
 
 def test_what_is_done_is_said_and_beside_the_estimate_stands_what_it_took(tmp_path: Path) -> None:
     plan = planned()
-    assert summary(plan, 1, tmp_path)[0].count(";") == 0
-    finish(plan, tmp_path, [7200.0] * len(plan.jobs), slice(0, 3))
-    first = summary(plan, 1, tmp_path)[0]
-    assert first.endswith(f" are left: 3 of {len(plan.jobs)} jobs are done")
-    rows = table(plan, tmp_path)
+    n = len(plan.estimates)
+    assert next(summary(plan, 1)).count(";") == 0
+    finish(plan, tmp_path, [7200.0] * n, slice(0, 3))
+    begun = planned(tmp_path)
+    assert next(summary(begun, 1)).endswith(f" are left: 3 of {n} jobs are done")
+    rows = table(begun)
     assert (rows[-1][3], float(rows[-1][5])) == ("3", 6.0)
-    finish(plan, tmp_path, [7200.0] * len(plan.jobs))
-    assert summary(plan, 1, tmp_path)[0].endswith(f"; all {len(plan.jobs)} jobs are done")
-    counted = Counter(job.rule for job in plan.jobs)["baseline"]
-    (row,) = (row for row in table(plan, tmp_path) if row[0] == "baseline")
+    finish(plan, tmp_path, [7200.0] * n)
+    done = planned(tmp_path)
+    assert next(summary(done, 1)).endswith(f"; all {n} jobs are done")
+    counted = Counter(plan.estimates["rule"])["baseline"]
+    (row,) = (row for row in table(done) if row[0] == "baseline")
     assert (row[3], float(row[5])) == (str(counted), 2.0 * counted)
 
 

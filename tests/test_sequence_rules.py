@@ -9,10 +9,12 @@ import pytest
 import yaml
 
 import started
+from aftershock.budget.cost import Costs
+from aftershock.budget.devices import find_device
 from aftershock.budget.needs import Needs
-from aftershock.budget.study import gpu_jobs
+from aftershock.config.sequences import plans_of
 from aftershock.tables.sequences import SEQUENCE_EDITS, SEQUENCE_PROBES
-from configured import ROOT, study
+from configured import ROOT, jobs_of, study
 
 ROWS = [
     {"subject": name, "prompt": f"The home of {name} is", "target_new": "Oslo", "ground_truth": "Turin"}
@@ -63,7 +65,7 @@ def test_edits_are_listed_and_another_plan_makes_only_its_own(tmp_path):
 
 def test_the_plan_of_the_embedded_default_is_for_its_graph_alone():
     def plans(**changes):
-        return {job.wildcards["plan"] for job in gpu_jobs(*study(**changes)) if "plan" in job.wildcards}
+        return set(plans_of(study(**changes)[0]))
 
     assert plans() == {"hundred"}
     other = {"source": "generated", "namespace": "world", "file": "resources/world.yaml", "seed": 1}
@@ -98,21 +100,6 @@ def checked(**changes):
     return config, models
 
 
-def test_jobs_of_a_plan_by_hand():
-    found = Counter(
-        job.rule for job in gpu_jobs(*checked()) if "plan" in job.wildcards or "task" in job.wildcards
-    )
-    logs, groups, tasks = 2 * 2, 2, 2
-    assert found == {
-        "probe_unedited": 1,
-        "edit_sequence": logs,
-        "probe_sequence": logs * groups,
-        "run_task": logs * groups * tasks,
-        "run_task_unedited": 1,
-        "run_task_of_edits_unedited": 1,
-    }
-
-
 AMONG = {
     "datasets": ["coverage", "round_easy"],
     "quota": 40,
@@ -128,13 +115,31 @@ def with_cases(**changes):
     return config, models
 
 
-def test_cases_among_edits_are_jobs_of_a_block_each():
-    config, models = with_cases()
-    jobs = [job for job in gpu_jobs(config, models) if job.rule == "edit_among"]
-    blocks = sum(-(-min(40, config["cases"]["quotas"]["test"][name]) // 32) for name in AMONG["datasets"])
-    assert len(jobs) == 2 * 2 * 2 * blocks  # places, editors, orders
-    logs = {job.group for job in gpu_jobs(config, models) if job.rule == "edit_sequence"}
-    assert all(bool(logs & set(job.after)) == (job.wildcards["place"] == "before") for job in jobs)
+def test_jobs_of_a_plan_by_hand_and_what_they_wait_for():
+    plans = {"hundred": None, "one": PLANS["one"] | {"cases": AMONG}}
+    abilities = {"checkpoints_per_job": 2, "items": 100, "tasks": None}
+    jobs = jobs_of(sequences=plans, abilities=abilities, datasets=AMONG["datasets"])
+    found = Counter(job.rule for job in jobs)
+    logs, groups, tasks = 2 * 2, 2, 2
+    wanted = {
+        "probe_unedited": 1,
+        "edit_sequence": logs,
+        "probe_sequence": logs * groups,
+        "run_task": logs * groups * tasks,
+        "run_task_unedited": 1,
+        "run_task_of_edits_unedited": 1,
+    }
+    assert {rule: found[rule] for rule in wanted} == wanted
+    among = [job for job in jobs if job.rule == "edit_among"]
+    quotas = study()[0]["cases"]["quotas"]["test"]
+    blocks = sum(-(-min(40, quotas[name]) // 32) for name in AMONG["datasets"])
+    assert len(among) == 2 * 2 * 2 * blocks  # places, editors, orders
+
+    def waits(job):
+        return any(jobs[i].rule == "edit_sequence" for i in job.after)
+
+    assert all(waits(job) == (job.wildcards["place"] == "before") for job in among)
+    assert all(waits(job) for job in jobs if job.rule in ("probe_sequence", "run_task"))
 
 
 def test_edits_that_follow_those_of_a_case_cost_as_much_as_they_are_many():
@@ -155,14 +160,6 @@ def test_edits_that_follow_those_of_a_case_cost_as_much_as_they_are_many():
     assert among("before").disk == 2 * among("before", before=[10]).disk
 
 
-def test_jobs_of_a_plan_wait_for_its_log():
-    jobs = gpu_jobs(*checked())
-    logs = {job.group for job in jobs if job.rule == "edit_sequence"}
-    assert len(logs) == 4
-    assert all(set(job.after) <= logs for job in jobs if job.rule in ("probe_sequence", "run_task"))
-    assert len({(job.rule, *sorted(job.wildcards.items())) for job in jobs}) == len(jobs)
-
-
 def need(rule: str, editor: str = "rome", **changes):
     config, models = checked(**changes)
     where = {
@@ -177,7 +174,7 @@ def need(rule: str, editor: str = "rome", **changes):
 
 def test_a_log_of_rank_one_edits_has_two_vectors_each():
     config, models = checked()
-    settings = Needs(config, models, ROOT).costs("demo-4x128")._method(config["editors"]["rome"])[1]
+    settings = Costs(config, models["demo-4x128"], find_device("cpu"))._editing("rome").settings
     d = models["demo-4x128"]["architecture"]["n_embd"]
     assert need("edit_sequence").disk == 100 * len(settings.layers) * (d + 4 * d) * 4
 

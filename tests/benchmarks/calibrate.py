@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,16 @@ import numpy as np
 import torch
 import yaml
 from safetensors.torch import save_file
+from scipy.optimize import nnls
 
 from aftershock.budget.cost import Costs, Probes
 from aftershock.budget.devices import GB, Device
-from aftershock.budget.editing import Editing
-from aftershock.budget.edits import KINDS
-from aftershock.budget.measured import fit
-from aftershock.budget.work import Room, Sizes, Texts, Work
+from aftershock.budget.edits import Editing
+from aftershock.budget.work import Sizes, Work
 from aftershock.editors.mend import MendTraining
 from aftershock.editors.methods import method_of
 from aftershock.lm.files.hashes import sha256_of_weights
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.texts.tokens import encode_pairs, locate
-from aftershock.prompts import fill
-from aftershock.requests import EditRequest
 from benchmarks import models
 from benchmarks.measure import Clock, machine
 from benchmarks.tasks import EDITS, PROMPTS, SCORES, Edits, Scores, task
@@ -49,52 +46,45 @@ def sizes_of(lm: LanguageModel) -> Sizes:
     return Sizes(lm.n_layers, lm.d_model, inner, lm.model.config.vocab_size, lm.d_model, tied=tied)
 
 
-def texts_of(lm: LanguageModel, requests: Sequence[EditRequest]) -> Texts:
-    """The tokens that `requests` have on average."""
-    prompts = locate(lm, [(request.prompt, request.subject) for request in requests])
-    about = locate(lm, [("{} is a", request.subject) for request in requests])
-    pairs = encode_pairs(lm, [(fill(r.prompt, r.subject), r.target_new) for r in requests])
-
-    def mean(values: Any) -> float:
-        return float(np.mean(list(values)))
-
-    return Texts(
-        prompt=mean(len(p.ids) for p in prompts),
-        after=mean(len(p.ids) - 1 - p.subject for p in prompts),
-        target=mean(len(p.target) for p in pairs),
-        essence=mean(len(p.ids) - p.subject for p in about),
-    )
-
-
-def room_of(lm: LanguageModel) -> Room:
-    """Return the memory budget of a batch beside the model."""
-    gpu = lm.device.type == "cuda"
-    memory = torch.cuda.get_device_properties(lm.device).total_memory if gpu else 0
-    return Room.of(memory, gpu, sizes_of(lm))
-
-
 def work_of(lm: LanguageModel, done: Edits | Scores, method: str, cases: int) -> Work:
     """Return the estimated work of the first `cases` cases of a task."""
-    sizes, texts = sizes_of(lm), texts_of(lm, done.requests[:cases])
+    sizes, here = sizes_of(lm), _here(lm)
     if isinstance(done, Scores):
-        asked = [text for texts, _ in done.asked[:cases] for text in texts]
-        targets = [target for _, some in done.asked[:cases] for target in some]
-        texts = Texts(
-            prompt=float(np.mean([len(ids) for ids in lm.encode(asked)])),
-            target=float(np.mean([len(ids) for ids in lm.encode([f" {t}" for t in targets])])),
-        )
         named = {"n_layer": sizes.layers, "n_embd": sizes.width, "vocab_size": sizes.vocabulary}
-        costs = Costs({}, {"architecture": named}, _nowhere(lm), texts)
-        unchanged = lm.layer_of(done.module)
-        return costs.scored(Probes(PROMPTS, PROMPTS * SCORES[method], 0), cases, 1, unchanged)
-    asked = Editing(sizes, room_of(lm), done.settings, MendTraining(), cases, texts=texts, steps_made=1.0)
-    return KINDS[method_of(method).method.cost].work(asked)
+        costs = Costs({}, {"architecture": named}, here)
+        return costs.scored(Probes(PROMPTS, PROMPTS * SCORES[method]), cases, 1, lm.layer_of(done.module))
+    found, trained = method_of(method).method, MendTraining()
+    wide, network = sizes.width + sizes.inner, 0.0
+    if "hypernetwork" in found.artifacts:
+        network = (
+            2.0 * (trained.n_hidden + 1) * wide * min(trained.rank, wide) * 2 * len(done.settings.layers)
+        )
+    exact = replace(
+        found, passes=lambda settings: float(getattr(settings, "steps", 1))
+    )  # without an early end
+    return Editing(exact, done.settings, sizes, here, network, cases=cases).work()
 
 
-def _nowhere(lm: LanguageModel) -> Device:
+def _here(lm: LanguageModel) -> Device:
     gpu = lm.device.type == "cuda"
     memory = torch.cuda.get_device_properties(lm.device).total_memory if gpu else 16 * GB
     return Device("", gpu, memory, {}, 1, 0, 0, 0, 1, True, "")
+
+
+def fit(rows: Sequence[tuple[Work, float]]) -> tuple[float, ...]:
+    """Return operations and bytes in a second, and seconds of a layer and of an observation.
+
+    rows: works and the seconds that they took.
+
+    Figures are those not below zero with the least squares of relative errors. What takes no time in any row
+    is taken for a millionth of the row that has most of it.
+    """
+    needs = np.array([[w.flops, w.bytes, w.passes, w.rows] for w, _ in rows])
+    needs = needs / np.array([[seconds] for _, seconds in rows])
+    scale = needs.max(axis=0).clip(min=1e-300)
+    found = nnls(needs / scale, np.ones(len(rows)))[0] / scale
+    slow = np.maximum(found, 1e-6 / scale)
+    return 1 / slow[0], 1 / slow[1], *map(float, found[2:])
 
 
 def calibrate(device: str, quick: bool = False) -> dict[str, dict[str, Any]]:

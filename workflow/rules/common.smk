@@ -8,8 +8,7 @@ from pathlib import Path
 
 from aftershock.datasets.table import DATASETS, ROUND, SPLITS, states_as_values
 from aftershock.datasets.released import FILES, PROMPT_FILES
-from aftershock.provenance.code_hash import code_hash
-from aftershock.provenance.parsed_code import keep_parsed
+from aftershock.provenance.code_hash import code_hash, keep_parsed
 from aftershock.config import check_config, check_fetched, merged_settings
 from aftershock.config.models import model_type_of, reading_of
 from aftershock.config.settings import artifact_layers, moment_layers, needed_artifacts
@@ -20,8 +19,7 @@ from aftershock.editors.regularisers import code_of_entries, merged_entries
 from aftershock.lm.families import list_families
 from aftershock.jobs.folder import PreflightError, check_names
 from aftershock.jobs.patches import patch_snakemake, plan_faster
-from aftershock.budget.sharding import shard_ranges, shard_sizes, number_of_cases
-from aftershock.budget.study import hypernetwork_kind
+from aftershock.budget.sharding import hypernetwork_kind, number_of_cases, shard_ranges, shard_sizes
 from aftershock.kg.sheets import kept_rules, one_to_many_relations
 from aftershock.offline import go_offline
 from aftershock.process import name_run

@@ -6,13 +6,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from aftershock.budget.work import Room, Sizes, Work
+from aftershock.budget.work import Sizes, Work
 from aftershock.project import PROJECT
 from aftershock.schema import faults, read_schema, suggestion
 from aftershock.text_files import read_yaml
 
 SHIPPED = PROJECT / "resources" / "devices.yaml"
 GB, MB = 10**9, 10**6
+ROOM = 0.6  # share of a GPU's memory beside the weights
 IN_GB = {"memory": "", "bandwidth": "_s", "read": "_s"}
 
 
@@ -55,9 +56,13 @@ class Device:
         """Seconds that a job takes to load `read_bytes` bytes of weights and moments before it computes."""
         return self.start_seconds + read_bytes / self.read
 
-    def room(self, sizes: Sizes) -> Room:
-        """Memory budget of a batch beside a model."""
-        return Room.of(self.memory, self.accelerator, sizes)
+    def room(self, sizes: Sizes) -> float:
+        """Bytes of a GPU that a batch may keep beside a model."""
+        return max(ROOM * (self.memory - sizes.weight_bytes), 1.0)
+
+    def batches(self, sizes: Sizes, kept: float, tokens: float, at_once: int) -> float:
+        """Batches of texts that keep `kept` bytes together; a processor takes `at_once` of their tokens."""
+        return max(1.0, kept / self.room(sizes) if self.accelerator else tokens / at_once)
 
 
 def read_devices(path: str | Path = SHIPPED) -> dict[str, Device]:

@@ -12,6 +12,7 @@ from aftershock.budget.cost import BLOCK, Costs
 from aftershock.budget.devices import find_device
 from aftershock.config.settings import merged_settings
 from aftershock.config.used import editors_of_dataset
+from aftershock.datasets.table import find_dataset
 from aftershock.editors.contract import is_in_order
 from aftershock.editors.methods import settings_of
 from aftershock.metrics.precision import CASES_NEEDED
@@ -19,7 +20,6 @@ from aftershock.metrics.precision import CASES_NEEDED
 OF_RUN, OF_DATASET, OF_STUDY = 2, 7, 120
 """Jobs beside those that edit, about: of each run its scores, of each model and dataset its cases and
 baseline, and of the study its facts, models and report."""
-
 Key = tuple[str, str, str]
 """Model, dataset, label of an editor."""
 
@@ -71,7 +71,7 @@ def shard_sizes(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any
             whole.add(key)
             sizes[key] = max(n, 1)
         else:
-            sizes[key] = wanted["cases"] or _size(config, models[key[0]], editor, key[1], n)
+            sizes[key] = wanted["cases"] or _size(config, models[key[0]], key, n)
     if wanted["cases"]:
         return sizes
     counts = {key: n for key, _, n in _runs(config)}
@@ -92,14 +92,17 @@ def _runs(config: Mapping[str, Any]) -> Iterator[tuple[Key, Mapping[str, Any], i
                 yield (model, dataset, label), config["editors"][label], number_of_cases(config, dataset)
 
 
-def _size(
-    config: Mapping[str, Any], model: Mapping[str, Any], editor: Mapping[str, Any], dataset: str, n: int
-) -> int:
+def _size(config: Mapping[str, Any], model: Mapping[str, Any], key: Key, n: int) -> int:
     """The largest step of the ladder that is edited in time, at most the smallest that holds `n` cases."""
-    device = find_device(config["shards"]["device"])
-    work = Costs(config, model, device).edit(editor, dataset, BLOCK).work
+    (_, dataset, label), device = key, find_device(config["shards"]["device"])
+    work = Costs(config, model, device).edit(label, dataset, BLOCK).work
     blocks = config["shards"]["minutes"] * 60 / device.seconds(work, config["engine"]["precision"])
     size = BLOCK
     while size < n and 2 * size <= blocks * BLOCK:
         size *= 2
     return size
+
+
+def hypernetwork_kind(config: Mapping[str, Any], dataset: str) -> str:
+    """Kind of hypernetwork that edits a dataset."""
+    return "all" if config["mend"]["kinds"] == "all" else find_dataset(dataset).kind

@@ -144,15 +144,13 @@ def plan(
     calibration: Annotated[
         Path | None, typer.Option(metavar="FILE", help="What the benchmark wrote about the device.")
     ] = None,
-    count: Annotated[bool, typer.Option(help="Ask Snakemake for its count of all jobs.")] = True,
 ) -> None:
     """Tell jobs, hours, memory and disk of a study."""
     with reported("plan"):
-        if count:
-            require_workflow("; aftershock plan --no-count does without")
+        require_workflow()
         from aftershock.budget.plan import print_plan
 
-        print_plan(find_configs(configs or ()), gpu, gpus, calibration, count)
+        print_plan(find_configs(configs or ()), gpu, gpus, calibration)
 
 
 @app.command()

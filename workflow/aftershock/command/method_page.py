@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aftershock.budget.edits import KINDS
+from aftershock.editors.contract import Method
 from aftershock.editors.methods import FoundMethod, find_methods
 from aftershock.editors.overview import families_table, methods_table
 from aftershock.project import PROJECT
@@ -39,7 +39,7 @@ def _section(found: FoundMethod, published: Mapping[str, tuple[Mapping[str, Any]
     yield ""
     needs = ", ".join(f"`{name}`" for name in method.needs(method.settings())) or "nothing"
     yield f"* Made first: {needs}."
-    yield f"* Time of an edit: {_cost(method.cost)}."
+    yield f"* Time of an edit: {_time(method)}."
     for place, text in (("In the paper", method.paper), ("In releases", method.released)):
         if text:
             yield f"* {place}: {text}."
@@ -53,10 +53,15 @@ def _section(found: FoundMethod, published: Mapping[str, tuple[Mapping[str, Any]
         yield f"| {model} | {_settings(settings)} | {source} |"
 
 
-def _cost(kind: str | None) -> str:
-    """Return the first line about a kind of estimate, as a clause."""
-    text = (KINDS[kind].work.__doc__ or "").strip().partition("\n")[0].rstrip(".")
-    return text[:1].lower() + text[1:]
+def _time(method: Method) -> str:
+    """Return the passes that an edit with the default settings takes, as `budget.edits` estimates them."""
+    settings = method.settings()
+    if hasattr(settings, "edited_by"):
+        return "that of an edit by the method that it wraps, and a pass over its texts"
+    passes = method.passes(settings) if method.passes else getattr(settings, "steps", 1)
+    tokens = "a request's tokens from the subject on" if method.layer_loop else "a request's texts"
+    where = "above the highest edited layer" if method.layer_loop else "from the lowest edited layer on"
+    return f"{passes:.0f} {'pass' if passes == 1 else 'passes'} over {tokens}, forth and back {where}"
 
 
 def _settings(settings: Mapping[str, Any]) -> str:

@@ -1,8 +1,6 @@
 """The rows of two runs compared, column by column; see `equality`."""
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -11,10 +9,8 @@ from aftershock.tables import Table
 
 TOLERANCE = 1e-3
 """Tolerance of a log-probability, natural log; hence of a probability, relative to it."""
-
 VERDICTS = ("identical", "equal", "undecided", "different")
 """undecided: equal within the tolerance but for decisions whose margin the tables do not contain."""
-
 SHOWN = 5
 LOGARITHMS = {"logprob", "token_logprobs", "log_probability", "loss", "nll", "unedited_nll"}
 DECISIONS = {
@@ -34,7 +30,6 @@ class Comparison:
     """Differences between one table or file of two runs, one line per difference or decision."""
 
     name: str
-    rows: int = 0
     largest: dict[str, float] = field(default_factory=dict)  # column or tensor: largest difference
     differences: list[str] = field(default_factory=list)
     decisions: list[str] = field(default_factory=list)
@@ -61,70 +56,54 @@ class Comparison:
 
 def compare_tables(a: pd.DataFrame, b: pd.DataFrame, table: Table, name: str | None = None) -> Comparison:
     """Compare the rows of two runs by their keys; their order does not count."""
-    found = Comparison(name or table.name, len(a))
-    key = list(table.key)
+    found = Comparison(name or table.name)
     if missing := [f"only one side has the column {c}" for c in table.columns if (c in a) != (c in b)]:
         found.differences = missing
         return found
-    a, b = (_without_clocks(rows).set_index(key).sort_index() for rows in (a, b))
-    for rows, side in ((a, "first"), (b, "second")):
-        if twice := _keys(rows.index[rows.index.duplicated()], key):
-            found.differences += [f"twice in the {side}: {where}" for where in twice]
-    if not a.index.equals(b.index):
-        for rows, other, side in ((a, b, "first"), (b, a, "second")):
-            gone = _keys(rows.index.difference(other.index), key)
-            found.differences += [f"only in the {side}: {where}" for where in gone]
-    if found.differences:
-        return found
-    for column, kind in table.columns.items():
-        if column not in (*key, *CLOCKS):
-            _compare_column(found, table, column, kind.rstrip("?"), a, b)
+    a, b = (_without_clocks(rows).set_index(list(table.key)).sort_index() for rows in (a, b))
+    for rows, other, side in ((a, b, "first"), (b, a, "second")):
+        twice, gone = rows.index[rows.index.duplicated()], rows.index.difference(other.index)
+        found.differences += [f"twice in the {side}: {where}" for where in _keys(twice)]
+        found.differences += [f"only in the {side}: {where}" for where in _keys(gone)]
+    if not found.differences:
+        for column, kind in table.columns.items():
+            if column not in (*table.key, *CLOCKS):
+                _compare_column(found, column, kind.rstrip("?"), a, b)
     return found
 
 
 def _without_clocks(rows: pd.DataFrame) -> pd.DataFrame:
     """Return `rows` without those that hold times."""
     for column, value in CLOCK_ROWS.items():
-        if column in rows:
-            rows = rows[rows[column] != value]
+        rows = rows[rows[column] != value] if column in rows else rows
     return rows
 
 
-def _compare_column(
-    found: Comparison, table: Table, column: str, kind: str, a: pd.DataFrame, b: pd.DataFrame
-) -> None:
+def _compare_column(found: Comparison, column: str, kind: str, a: pd.DataFrame, b: pd.DataFrame) -> None:
     one, two = a[column], b[column]
+    both, off = (one.notna() & two.notna()).to_numpy(), np.zeros(len(one))
     differs = (one.isna() != two.isna()).to_numpy(copy=True)
-    both = ~(one.isna() | two.isna()).to_numpy()
-    if kind == "float64" and column not in DECISIONS:
-        x, y = one.to_numpy(float), two.to_numpy(float)
-        off = np.abs(np.subtract(x, y, where=both & (x != y), out=np.zeros(len(x))))
-        differs |= ~(off <= _allowed(column, x, y)) & both
-    elif kind == "list<float64>":
-        off = _furthest(one, two)
+    if kind == "list<float64>":
+        off = np.array([_furthest(x, y) for x, y in zip(one, two, strict=True)])
         differs |= ~(off < TOLERANCE)
+    elif kind == "float64" and column not in DECISIONS:
+        x, y = one.to_numpy(float), two.to_numpy(float)
+        np.abs(np.subtract(x, y, where=both & (x != y), out=off), out=off)
+        differs |= ~(off <= _allowed(column, x, y)) & both
     else:
-        off = np.zeros(len(one))
         other = both & (one != two).to_numpy()
         if column in DECISIONS:
-            _list_decisions(found, table, column, a[other], b[other])
+            _list_decisions(found, column, a[other], b[other])
         else:
             differs |= other
     if (largest := off.max(initial=0)) > 0:
         found.largest[column] = float(largest)
-    found.differences += _lines(table, column, a[differs], b[differs])
+    found.differences += _lines(column, a[differs], b[differs])
 
 
-def _furthest(one: pd.Series, two: pd.Series) -> np.ndarray:
-    """The largest difference between the lists of each row; infinite where they differ in length."""
-    lengths, others = one.map(len).to_numpy(), two.map(len).to_numpy()
-    off = np.where(lengths == others, 0.0, np.inf)
-    same = (lengths == others) & (lengths > 0)
-    if same.any():
-        x, y = (np.concatenate(lists[same].to_list()) for lists in (one, two))
-        starts = np.cumsum(lengths[same]) - lengths[same]
-        off[same] = np.maximum.reduceat(np.abs(x - y), starts)
-    return off
+def _furthest(x: np.ndarray, y: np.ndarray) -> float:
+    """The largest difference between two lists; infinite where they differ in length."""
+    return float(np.abs(np.subtract(x, y)).max(initial=0)) if len(x) == len(y) else np.inf
 
 
 def _allowed(column: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -140,38 +119,31 @@ def _allowed(column: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return TOLERANCE * size if "probability" in column else 2 * TOLERANCE * (1 + size)
 
 
-def _list_decisions(found: Comparison, table: Table, column: str, a: pd.DataFrame, b: pd.DataFrame) -> None:
+def _list_decisions(found: Comparison, column: str, a: pd.DataFrame, b: pd.DataFrame) -> None:
     """List decisions that differ; one that its log-probabilities rule out counts as a difference.
 
     A token of probability p that is not the likeliest has log p less than log((1 - p) / p) below that of the
     likeliest one: a bound of the margin, below 0 for p > 1/2.
     """
-    if column not in ("argmax_match", "tokens_matched") or "token_logprobs" not in a:
-        margins: Iterable[float] = [np.inf] * len(a)
-    else:
+    margins = np.full(len(a), np.inf)
+    if column in ("argmax_match", "tokens_matched") and "token_logprobs" in a:
         fewer = np.where(a[column] < b[column], a["token_logprobs"], b["token_logprobs"])
-        margins = [_margin_bound(np.asarray(logprobs)) for logprobs in fewer]
-    for line, margin in zip(_lines(table, column, a, b, len(a)), margins, strict=True):
+        least = np.array([np.min(logprobs) for logprobs in fewer], float)
+        with np.errstate(divide="ignore"):
+            margins = np.log(-np.expm1(least)) - least
+    for line, margin in zip(_lines(column, a, b), margins, strict=True):
         if margin < -TOLERANCE:
             found.differences.append(f"{line}, although every token has more than half the probability")
             continue
-        found.undecided |= margin >= TOLERANCE
+        found.undecided |= bool(margin >= TOLERANCE)
         said = "the margin is not in the table" if margin == np.inf else f"margin at most {margin:.2g}"
         found.decisions.append(f"{line} ({said})")
 
 
-def _margin_bound(logprobs: np.ndarray) -> float:
-    least = logprobs.min()
-    return float(np.log(-np.expm1(least)) - least) if least < 0 else -np.inf
-
-
-def _lines(table: Table, column: str, a: pd.DataFrame, b: pd.DataFrame, n: int | None = None) -> list[str]:
-    """Lines that describe differing rows; beyond those shown, only their number matters."""
-    keys = _keys(a.index, list(table.key), len(a) if n is None else n)
-    values = zip(a[column], b[column], strict=True)
-    return [
-        f"{where}: {column} is {_text(x)} and {_text(y)}" for where, (x, y) in zip(keys, values, strict=True)
-    ]
+def _lines(column: str, a: pd.DataFrame, b: pd.DataFrame) -> list[str]:
+    """Lines that describe differing rows."""
+    rows = zip(_keys(a.index), a[column], b[column], strict=True)
+    return [f"{where}: {column} is {_text(x)} and {_text(y)}" for where, x, y in rows]
 
 
 def _text(value: object) -> str:
@@ -180,7 +152,7 @@ def _text(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else repr(value)
 
 
-def _keys(index: pd.Index, names: Sequence[str], n: int | None = None) -> list[str]:
+def _keys(index: pd.Index) -> list[str]:
     """The keys of an index in words."""
-    rows = (row if isinstance(row, tuple) else (row,) for row in islice(index, n))
-    return [", ".join(f"{name} {value}" for name, value in zip(names, row, strict=True)) for row in rows]
+    rows = (row if isinstance(row, tuple) else (row,) for row in index)
+    return [", ".join(f"{n} {value}" for n, value in zip(index.names, row, strict=True)) for row in rows]

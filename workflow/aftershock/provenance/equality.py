@@ -73,23 +73,18 @@ def compare_folders(a: str | Path, b: str | Path, only: Sequence[str] = ()) -> R
 
 
 def _tables_below(root: Path, only: Sequence[str]) -> dict[str, list[Path]]:
+    """The files below a folder by the table that each holds or is a part of."""
     found = defaultdict(list)
     for path in sorted([*root.rglob("*.parquet"), *root.rglob("*.safetensors")]):
-        parts = path.relative_to(root).parts
+        *folders, name = parts = path.relative_to(root).parts
         if any(part.startswith(".") for part in parts) or parts[0] in ("logs", "jobs"):
             continue
-        if not only or set(parts) & set(only) or path.stem in only:
-            found[_whole(parts)].append(path)
+        if only and not {*parts, path.stem} & set(only):
+            continue
+        if folders and folders[-1] in CUT:
+            name = f"{name.split('.')[0]}.parquet" if folders[-1] == "answers" else "*.parquet"
+        found["/".join([*folders, name])].append(path)
     return dict(found)
-
-
-def _whole(parts: Sequence[str]) -> str:
-    """The name of the table that a file holds or is a part of."""
-    *folders, name = parts
-    if folders and folders[-1] in CUT:
-        kind = name.split(".")[0]
-        return "/".join([*folders, f"{kind}.parquet" if folders[-1] == "answers" else "*.parquet"])
-    return "/".join(parts)
 
 
 def compare_files(a: Sequence[Path], b: Sequence[Path], name: str) -> Comparison:
@@ -133,22 +128,23 @@ def compare_tensors(a: Path, b: Path, name: str) -> Comparison:
         return Comparison(name)
     from safetensors import safe_open
 
-    found = Comparison(name)
+    found, moments = Comparison(name), a.stem in ("moments", "attention_moments", "null_space")
     with safe_open(a, "numpy") as one, safe_open(b, "numpy") as two:
         sources, others = (_sources(file.metadata() or {}) for file in (one, two))
         if sources != others:
             found.differences.append(f"made from {sources} and from {others}")
-        if set(one.keys()) != set(two.keys()):
-            found.differences.append(f"tensors {sorted(one.keys())} and {sorted(two.keys())}")
+        names = [sorted(file.keys()) for file in (one, two)]
+        if names[0] != names[1]:
+            found.differences.append(f"tensors {names[0]} and {names[1]}")
             return found
-        for key in sorted(one.keys()):
+        for key in names[0]:
             x, y = one.get_tensor(key), two.get_tensor(key)
             if x.shape != y.shape or x.dtype != y.dtype:
                 found.differences.append(f"{key}: {x.dtype} {x.shape} and {y.dtype} {y.shape}")
             elif x.tobytes() != y.tobytes() and not key.startswith("vectors."):
                 off = float(np.linalg.norm(x.astype(float) - y) / np.linalg.norm(x.astype(float)))
                 found.largest[key] = off
-                if a.stem not in ("moments", "attention_moments", "null_space") or not off < TOLERANCE:
+                if not moments or not off < TOLERANCE:
                     found.differences.append(f"{key}: off by {off:.2g} of its size")
     return found
 

@@ -48,20 +48,21 @@ class ManifestError(Exception):
 
 def write_manifest(config: Mapping[str, Any], results: Path = RESULTS) -> Path:
     """Write the manifest of all that is below `results`; ManifestError names every damaged file."""
-    known = _read_known(results / KNOWN.name)
-    made_by = dict(_made_by(results))
-    files, damaged = {}, []
+    known: dict[str, Any] = {}
+    with suppress(OSError, ValueError):  # without it, all files are read again
+        known = json.loads((results / KNOWN.name).read_text(encoding="utf-8"))
+    made_by, files, damaged = dict(_made_by(results)), {}, []
     for path in made_files(results):
-        name = path.relative_to(results).as_posix()
-        stamp = _stamp(path)
+        name, stat = path.relative_to(results).as_posix(), path.stat()
+        stamp = [stat.st_size, stat.st_mtime_ns]
         if name not in known or known[name]["stamp"] != stamp:
             try:
                 known[name] = {"stamp": stamp, "found": describe(path)}
             except ValueError as error:
                 damaged.append(str(error))
                 continue
-        by = known[name]["found"].get("by") or made_by.get(name)
-        files[name] = {**known[name]["found"], "by": by}
+        found = known[name]["found"]
+        files[name] = {**found, "by": found.get("by") or made_by.get(name)}
     if damaged:
         raise ManifestError("\n".join(["damaged files, so no manifest was written:", *damaged]))
     about = {**_circumstances(config, results), "studies": _studies(config, results, files)}
@@ -102,12 +103,9 @@ def configuration_of(
     """Return the first of `configs` with the graph, model and editor of a table; None where none has them."""
     wildcards = (entry.get("by") or {}).get("wildcards", {})
     for config in configs:
-        known = {
-            "kg": config["kgs"],
-            "model": config["models"],
-            "editor": [label for label, editor in config["editors"].items() if editor],
-        }
-        if all(wildcards[key] in names for key, names in known.items() if key in wildcards):
+        editors = [label for label, editor in config["editors"].items() if editor]
+        known = {"kg": config["kgs"], "model": config["models"], "editor": editors}
+        if all(wildcards.get(key) in (None, *names) for key, names in known.items()):
             return config
     return None
 
@@ -132,15 +130,11 @@ def _studies(
 def made_files(results: Path) -> Iterator[Path]:
     """Every file that a stage made, in order: no logs, job records, caches, hidden or unfinished files."""
     for folder, below, names in os.walk(results, followlinks=True):
-        parts = Path(folder).relative_to(results).parts
-        below[:] = sorted(n for n in below if not n.startswith(".") and not _left_out((*parts, n)))
-        for name in sorted(names):
-            if not name.startswith(".") and (*parts, name) != (MANIFEST.name,):
-                yield Path(folder, name)
-
-
-def _left_out(parts: Sequence[str]) -> bool:
-    return parts[0] in NOT_MADE or (len(parts) == 3 and parts[0] == "kg" and parts[2] in KEPT)
+        here = Path(folder).relative_to(results).parts
+        left_out = NOT_MADE if not here else KEPT if here[0] == "kg" and len(here) == 2 else ()
+        below[:] = sorted(name for name in below if not name.startswith(".") and name not in left_out)
+        shown = (name for name in sorted(names) if not name.startswith("."))
+        yield from (Path(folder, name) for name in shown if (*here, name) != (MANIFEST.name,))
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -168,19 +162,6 @@ def sha256_of_config(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _stamp(path: Path) -> list[int]:
-    stat = path.stat()
-    return [stat.st_size, stat.st_mtime_ns]
-
-
-def _read_known(path: Path) -> dict[str, Any]:
-    """The previous manifest; empty when that file is missing or damaged."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
-
-
 def _tensor_metadata(path: Path) -> dict[str, str]:
     """The metadata of a safetensors file."""
     with open(path, "rb") as file:
@@ -205,56 +186,41 @@ def _made_by(results: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 # --- the run and its machine -------------------------------------------------------------------------------
 def _circumstances(config: Mapping[str, Any], results: Path) -> dict[str, Any]:
+    distributions = sorted(importlib.metadata.distributions(), key=lambda found: found.name.lower())
+    gpus: list[str] = []
+    with suppress(subprocess.TimeoutExpired):
+        gpus = [name for (name,) in query_gpus("name")]
+    # origins of fetched models: hub, revision and commit, or a folder; the sha256 of their weights
+    fetched = sorted(results.glob("models/*/weights/provenance.json"))
     return {
         "study": config.get("study") or "default",
         "config_sha256": sha256_of_config(config),
         "project": _project(),
-        "software": {
-            "python": platform.python_version(),
-            **{d.name: d.version for d in sorted(importlib.metadata.distributions(), key=_name)},
-        },
-        "machine": {"system": platform.platform(), "processor": processor(), "gpus": _gpus()},
-        "fetched_models": _models(results),
+        "software": {"python": platform.python_version(), **{d.name: d.version for d in distributions}},
+        "machine": {"system": platform.platform(), "processor": processor(), "gpus": gpus},
+        "fetched_models": {f.parts[-3]: json.loads(f.read_text(encoding="utf-8")) for f in fetched},
         "config": config,
     }
 
 
-def _name(distribution: importlib.metadata.Distribution) -> str:
-    return distribution.name.lower()
-
-
-def _models(results: Path) -> dict[str, Any]:
-    """Origins of fetched models: hub, revision and commit, or a folder; the sha256 of their weights."""
-    paths = sorted(results.glob("models/*/weights/provenance.json"))
-    return {path.parts[-3]: json.loads(path.read_text(encoding="utf-8")) for path in paths}
-
-
 def _project() -> dict[str, Any]:
     """The commit of the code, and which files differ from it; without one, the reason in git's words."""
-    commit, reason = _git("rev-parse", "HEAD")
-    if not commit:
-        return {"commit": None, "changed": None, "reason": reason or "no commit yet"}
-    return {"commit": commit, "changed": _git("status", "--porcelain")[0].splitlines()}
-
-
-def _gpus() -> list[str]:
-    with suppress(subprocess.TimeoutExpired):
-        return [name for (name,) in query_gpus("name")]
-    return []
-
-
-def _git(*words: str) -> tuple[str, str]:
-    """Return git's words on the project, and the reason where it is missing, fails or does not end."""
-    command = ("git", "-C", str(PROJECT), *words)
     try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=False)
+        commit = _git("rev-parse", "HEAD")
+        return {"commit": commit, "changed": _git("status", "--porcelain").splitlines()}
     except FileNotFoundError:
-        return "", "git is not installed"
+        reason = "git is not installed"
     except subprocess.TimeoutExpired:
-        return "", f"git did not end within {GIT_SECONDS:.0f} s"
-    if ended.returncode:
-        return "", " ".join(ended.stderr.split()) or f"git ended with {ended.returncode}"
-    return ended.stdout.strip(), ""
+        reason = f"git did not end within {GIT_SECONDS:.0f} s"
+    except subprocess.CalledProcessError as error:
+        reason = " ".join(error.stderr.split()) or f"git ended with {error.returncode}"
+    return {"commit": None, "changed": None, "reason": reason}
+
+
+def _git(*words: str) -> str:
+    command = ("git", "-C", str(PROJECT), *words)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=True)
+    return ended.stdout.strip()
 
 
 def renew(files: Sequence[str]) -> None:

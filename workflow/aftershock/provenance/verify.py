@@ -80,9 +80,11 @@ def by_configuration(
 ) -> list[tuple[Mapping[str, Any], list[str]]]:
     """The configurations that made tables, each with its tables."""
     configs = configurations(manifest)
-    owners = {name: configuration_of(manifest["files"][name], configs) for name in names}
-    groups = [(config, [name for name in names if owners[name] is config]) for config in configs]
-    return [(config, mine) for config, mine in groups if mine]
+    groups: dict[int, list[str]] = {}
+    for name in names:
+        owner = configuration_of(manifest["files"][name], configs)
+        groups.setdefault(next(i for i, config in enumerate(configs) if config is owner), []).append(name)
+    return [(configs[i], mine) for i, mine in sorted(groups.items())]
 
 
 def make_again(names: Sequence[str], config: Mapping[str, Any], arguments: Sequence[str]) -> float:
@@ -131,15 +133,13 @@ def _link_inputs(made_again: set[str]) -> None:
 
 def compare_again() -> Report:
     """Compare every remade table with the original."""
-    again = SCRATCH / "results"
-    parts = []
+    again, parts = SCRATCH / "results", []
     for path in made_files(again):
         if path.suffix == ".parquet" and not path.is_symlink():
             name = path.relative_to(again).as_posix()
-            found = compare_files([RESULTS / name], [path], name)
-            if found.verdict != "identical":
-                found.notes += _circumstances(RESULTS / name, path)
-            parts.append(found)
+            parts.append(compare_files([RESULTS / name], [path], name))
+            if parts[-1].verdict != "identical":
+                parts[-1].notes += _circumstances(RESULTS / name, path)
     return Report(parts)
 
 
@@ -149,12 +149,10 @@ def _circumstances(path: Path, again: Path) -> list[str]:
         then, now = provenance_of(path), provenance_of(again)
     except ValueError:
         return []
-    lines = [
-        f"{key}: {then.get(key)} then, {now.get(key)} now"
-        for key in CIRCUMSTANCES
-        if then.get(key) != now.get(key)
+    changed = [key for key in CIRCUMSTANCES if then.get(key) != now.get(key)]
+    return [f"{key}: {then.get(key)} then, {now.get(key)} now" for key in changed] or [
+        "both were made by the same code, settings and versions, on the same kind of machine"
     ]
-    return lines or ["both were made by the same code, settings and versions, on the same kind of machine"]
 
 
 def verify(sample: int, seed: int, arguments: Sequence[str]) -> bool:

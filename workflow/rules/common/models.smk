@@ -28,7 +28,10 @@ def named_text(wildcards):
     if named:
         files = {path: resource_path(path) for path in ([named] if isinstance(named, str) else named)}
         missing = [path for path, found in files.items() if not Path(found).exists()]
-        if missing and not Path(folder, "moments.safetensors").exists():
+        there = Path(folder, "moments.safetensors").exists()
+        if (
+            missing and not there and workflow.is_main_process
+        ):  # else a job, or a plan for what is not there yet
             raise WorkflowError(
                 f"{file}: moments.text: there is no {', no '.join(missing)}, which editors with second moments "
                 "need; a path is relative to the working directory. Put the text there, or name a data set"

@@ -41,7 +41,6 @@ METHOD = Method(
     layers=middle_layers,
     layers_like="memit",
     layer_loop=True,
-    cost="multi-layer",
     example={"steps": 12, "lr": 0.2, "weight_decay": 0.01, "clamp": 4.0, "l2": 1.0},
     recorded={"nullspace_threshold": "threshold", "L2": "l2"},
 )

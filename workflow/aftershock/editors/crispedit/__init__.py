@@ -1,11 +1,11 @@
 """CrispEdit: fine-tuning away from the directions in which text's loss is curved (arXiv 2602.15823)."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from aftershock.editors.contract import Method
+from aftershock.editors.contract import Method, stopped_early
 from aftershock.editors.settings import STRICT, Count, Layers, NotNegative, Positive
 
 
@@ -43,6 +43,11 @@ def _layers(n_layers: int) -> tuple[int, ...]:
     return tuple(range(first, min(n_layers, first + 5)))
 
 
+def decompositions(settings: CrispEditSettings, sizes: Any) -> float:
+    """Return the operations of decomposing both factors of each layer's curvature."""
+    return 10 * len(settings.layers) * float(sizes.inner**3 + sizes.width**3)
+
+
 METHOD = Method(
     settings=CrispEditSettings,
     editor=".edit:CrispEdit",
@@ -53,7 +58,9 @@ METHOD = Method(
     released="the gradient does, and Adam's division takes the step out of it again (`project: gradient`, "
     "the default); a new padding token takes part in the softmax",
     layers=_layers,
-    cost="projected",
+    change="matrices",
+    passes=stopped_early,
+    exact_flops=decompositions,
     example={"steps": 8, "lr": 0.02, "energy": 0.8, "documents": 8, "document_tokens": 12},
     recorded={
         "layers": "layers",

@@ -41,7 +41,6 @@ METHOD = Method(
     layers=middle_layers,
     layers_like="memit",
     layer_loop=True,
-    cost="multi-layer",
     example={"steps": 12, "lr": 0.2, "weight_decay": 0.01, "clamp": 4.0, "mom2_weight": 1e-2},
     recorded={"mom2_update_weight": "mom2_weight", "emmet_lambda": "lambda_e", "update_norm_lambda": "ridge"},
 )

@@ -39,7 +39,6 @@ METHOD = Method(
     layers=middle_layers,
     layers_like="memit",
     layer_loop=True,
-    cost="multi-layer",
     example={
         "steps": 12,
         "lr": 0.2,

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from aftershock.editors.contract import Method
+from aftershock.editors.contract import Method, stopped_early
 from aftershock.editors.settings import STRICT, Auto, Count, Layers, NotNegative, Positive
 
 BOX_SHARE = 0.02
@@ -47,6 +47,7 @@ METHOD = Method(
     paper="each target token is read where it belongs (FT-M)",
     released="all at the prompt's last position, so that only the first is learned: `objective: prompt_last`",
     layers=_layers,
-    cost="dense",
+    change="matrices",
+    passes=stopped_early,
     example={"steps": 5, "lr": 0.02, "norm_constraint": None, "objective": "target_new"},
 )

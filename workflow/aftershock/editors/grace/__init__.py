@@ -55,7 +55,7 @@ METHOD = Method(
     paper="the same prompt with another object takes the entry's place",
     released="two keys at one point, of which the older is found and does nothing",
     layers=_layers,
-    cost="codebook",
+    change="entries",
     example={"steps": 20, "lr": 0.3, "module": "output"},
     recorded={
         "n_iter": "steps",

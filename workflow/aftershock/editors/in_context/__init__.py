@@ -47,6 +47,6 @@ METHOD = Method(
     paper="demonstrations that copy, update and retain, the nearest of a training set; here those that copy, "
     "drawn with the seed (`examples`)",
     artifacts=lambda settings: ("other_edits",) if settings.examples else (),
-    cost="text",
+    change="texts",
     example={"reserve": 8},
 )

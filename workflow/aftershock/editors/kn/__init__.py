@@ -54,6 +54,11 @@ def _layers(n_layers: int) -> tuple[int, ...]:
     return tuple(range(n_layers))
 
 
+def searching(settings: KnSettings) -> float:
+    """Return the passes of one over all tokens in each searched layer, and one a step over the last ones."""
+    return len(settings.layers) * (0.5 + 0.12 * settings.steps)
+
+
 METHOD = Method(
     settings=KnSettings,
     editor=".edit:Kn",
@@ -64,7 +69,8 @@ METHOD = Method(
     released="activations before the nonlinearity, both ends of the integral, probabilities of tokens "
     "averaged",
     layers=_layers,
-    cost="neurons",
+    change="entries",
+    passes=searching,
     example={"steps": 5, "batch_size": 5, "refine": False},
     recorded={
         "steps": "steps",

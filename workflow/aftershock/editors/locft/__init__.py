@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from aftershock.editors.contract import Method
+from aftershock.editors.contract import Method, stopped_early
 from aftershock.editors.settings import STRICT, Count, Layers, NotNegative, Positive
 
 
@@ -45,7 +45,8 @@ METHOD = Method(
     released="a new padding token that takes part in the softmax; padding on the left that positions do not "
     "know of",
     layers=_layers,
-    cost="dense",
+    change="matrices",
+    passes=stopped_early,
     example={"steps": 5, "lr": 0.02},
     recorded={
         "num_steps": "steps",

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from aftershock.editors.contract import Method
+from aftershock.editors.contract import Method, stopped_early
 from aftershock.editors.settings import STRICT, Count, Layers, NotNegative, Positive
 from aftershock.editors.sites import Sites
 
@@ -47,6 +47,7 @@ METHOD = Method(
     source="Hu et al. (2022); hyperparameters of EasyEdit, but for the matrices and the learning rate",
     changes="a small rank at all matrices of the layers",
     layers=_layers,
-    cost="adapter",
+    passes=stopped_early,
+    alone=True,
     example={"rank": 4, "steps": 10, "lr": 0.02},
 )

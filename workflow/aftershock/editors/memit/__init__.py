@@ -32,7 +32,6 @@ METHOD = Method(
     artifacts=("moments",),
     layers=middle_layers,
     layer_loop=True,
-    cost="multi-layer",
     example={"steps": 12, "lr": 0.2, "weight_decay": 0.01, "clamp": 4.0, "mom2_weight": 1e-3},
     recorded={"mom2_update_weight": "mom2_weight"},
 )

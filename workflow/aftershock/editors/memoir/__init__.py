@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from aftershock.editors.contract import Method
+from aftershock.editors.contract import Method, stopped_early
 from aftershock.editors.settings import STRICT, Count, Layers, NotNegative, Positive
 
 
@@ -59,7 +59,9 @@ METHOD = Method(
     paper="the mean over the target's tokens; decay within the mask",
     released="a mean diluted by a placeholder's tokens; decay of all that was written",
     layers=_layers,
-    cost="memory",
+    change="matrices",
+    passes=stopped_early,
+    alone=True,
     example={"steps": 25, "lr": 1.0, "context_lengths": [[10, 1]]},
     recorded={
         "edit_lr": "lr",

@@ -90,5 +90,4 @@ METHOD = Method(
     "`variant: released`",
     artifacts=("hypernetwork",),
     layers=_layers,
-    cost="hypernetwork",
 )

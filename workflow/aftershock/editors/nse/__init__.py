@@ -49,7 +49,7 @@ METHOD = Method(
     layers=middle_layers,
     layers_like="memit",
     layer_loop=True,
-    cost="several passes",
+    passes=lambda settings: settings.steps + settings.max_iterations * len(settings.layers),
     example={"steps": 12, "lr": 0.2, "weight_decay": 0.01, "clamp": 4.0, "mom2_weight": 1e-3},
     recorded={
         "mom2_update_weight": "mom2_weight",

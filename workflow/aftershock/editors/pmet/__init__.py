@@ -66,7 +66,6 @@ METHOD = Method(
     layers=middle_layers,
     layers_like="memit",
     layer_loop=True,
-    cost="inside layers",
     example={"steps": 12, "lr": 0.2, "weight_decay": 0.01, "clamp": 4.0, "mom2_weight": 1e-3},
     recorded={"mom2_update_weight": "mom2_weight", "nll_loss_factor": "nll_factor"},
 )

@@ -28,6 +28,5 @@ METHOD = Method(
     layers=ROME.layers,
     layers_like="rome",
     layer_loop=True,
-    cost="rank one",
     example=ROME.example,
 )

@@ -70,6 +70,6 @@ METHOD = Method(
     in_weights=False,
     changes="no weights: the facts nearest to a prompt stand before it",
     artifacts=_artifacts,
-    cost="text",
+    change="texts",
     example={"reserve": 8},
 )

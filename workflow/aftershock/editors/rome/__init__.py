@@ -47,6 +47,5 @@ METHOD = Method(
     artifacts=needs_moments,
     layers=_layers,
     layer_loop=True,
-    cost="rank one",
     example={"steps": 12, "lr": 0.2, "weight_decay": 0.01, "clamp": 4.0},
 )

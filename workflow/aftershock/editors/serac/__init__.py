@@ -78,5 +78,5 @@ METHOD = Method(
     paper="an edit is found by its prompt, the last of equally similar ones answers",
     released="by its text without the last word, and the first one answers",
     artifacts=("scope_models",),
-    cost="cache",
+    change="texts",
 )

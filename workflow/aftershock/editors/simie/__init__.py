@@ -69,7 +69,6 @@ METHOD = Method(
     artifacts=lambda settings: settings.method.method.needs(settings.edited_by),
     layers=lambda n_layers: (round(n_layers / 6),),
     layers_like="rome",
-    cost="wrapper",
     example={
         "ridge": 1e-3,
         "base_settings": {

@@ -60,7 +60,6 @@ METHOD = Method(
     "and forgets its statistics: `rows: all`",
     artifacts=lambda settings: ("other_edits",) if settings.warm_up else (),
     layers=_layers,
-    cost="gradient step",
     example={"lr": 1e-2},
     recorded={"lr": "lr", "batch_size": "batch_size", "alpha": "ridge"},
 )

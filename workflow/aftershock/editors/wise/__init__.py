@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from aftershock.editors.contract import Method
+from aftershock.editors.contract import Method, stopped_early
 from aftershock.editors.settings import STRICT, Count, Layers, NotNegative, Positive
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -87,7 +87,9 @@ METHOD = Method(
     released="of activated outputs, pads and target included; biases left out, decay outside the mask; "
     "`routing: released` decides in every pass",
     layers=_layers,
-    cost="memory",
+    change="matrices",
+    passes=stopped_early,
+    alone=True,
     example={
         "steps": 25,
         "lr": 0.3,
