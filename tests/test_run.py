@@ -10,7 +10,14 @@ from aftershock.jobs.run import FOLDER, RunRecord, newest_runs, read_run
 from aftershock.jobs.why import look, told
 
 ROOT = Path(__file__).parents[1]
-SNAKEFILE = """
+SNAKEFILE = (
+    f"""
+import sys
+sys.path.insert(0, {str(ROOT / "workflow")!r})
+from aftershock.jobs.run import record_bare_run
+record_bare_run(workflow)
+"""
+    + """
 rule all:
     input: "results/good.txt", "results/bad.txt", "results/killed.txt", "results/absent.txt"
 rule good:
@@ -34,6 +41,7 @@ rule lost:
     output: "results/lost.txt"
     shell: "true"
 """
+)
 
 
 @pytest.fixture
@@ -92,6 +100,17 @@ def test_a_run_that_succeeds_and_one_with_nothing_to_do(folder: Path) -> None:
     assert (first.exit, first.done, first.last) == (0, {"good": 1}, "Making something good")
     assert (second.exit, second.planned) == (0, {})
     assert look().good
+
+
+def test_a_run_without_the_launcher(folder: Path) -> None:
+    options = ("--cores", "1", "--latency-wait", "0")
+    assert started.snakemake(folder, *options, "--dry-run").returncode == 0
+    assert not FOLDER.exists()
+    assert started.snakemake(folder, *options, "results/good.txt").returncode == 0
+    assert (read_run().exit, read_run().done) == (0, {"good": 1})
+    assert started.snakemake(folder, *options, "results/bad.txt").returncode == 1
+    assert (read_run().exit, len(read_run().failures)) == (1, 2)
+    assert len(list(FOLDER.iterdir())) == 2
 
 
 def test_a_report_of_an_unknown_form_and_a_full_disk_end_no_run(

@@ -5,11 +5,13 @@ the last how it ended. A run that was killed has no such line.
 """
 
 import argparse
+import atexit
 import json
 import logging
 import os
 import re
 import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -135,20 +137,30 @@ class Run:
 class RunRecord(logging.Handler):
     """The record of the run of this process, which listens to Snakemake's loggers."""
 
-    def __init__(self, arguments: Sequence[str], job_prefix: str | None = None) -> None:
+    def __init__(self, arguments: Sequence[str], job_prefix: str | None = None, workflow: Any = None) -> None:
+        """Begin the record at once, or, with a workflow of Snakemake's, once jobs to run are planned."""
         super().__init__(logging.INFO)
-        FOLDER.mkdir(parents=True, exist_ok=True)
         self.path = FOLDER / datetime.now().strftime("%Y-%m-%dT%H%M%S.%f.jsonl")
         self._rules: dict[int, str] = {}
+        self._complete = False
+        self._workflow = workflow
         kept = None if any(SECRET.match(argument) for argument in arguments) else list(arguments)
-        host, pid = socket.gethostname(), os.getpid()
-        self._write("begun", arguments=kept, host=host, pid=pid, job_prefix=job_prefix)
+        self._start = {"arguments": kept, "host": socket.gethostname(), "pid": os.getpid()}
+        self._start |= {"job_prefix": job_prefix}
+        if workflow is None:
+            self._begin()
         logging.getLogger("snakemake").addHandler(self)
 
-    def end(self, code: int, text: str = "") -> None:
-        """Note how the run ended, with an error that Snakemake has not reported."""
+    def _begin(self) -> None:
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        self._write("begun", **self._start)
+
+    def end(self, code: int | None = None, text: str = "") -> None:
+        """Note how the run ended, by its progress where no code is given, and an error not reported so far."""
         logging.getLogger("snakemake").removeHandler(self)
-        self._write("ended", code=code, text=text)
+        with suppress(OSError):  # what the disk is full of matters more
+            if self.path.exists():
+                self._write("ended", code=int(not self._complete) if code is None else code, text=text)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Note what Snakemake reports. A full disk ends jobs where they write, and not the run here."""
@@ -161,6 +173,10 @@ class RunRecord(logging.Handler):
 
     def _note(self, told: dict[str, Any]) -> None:
         kind, text = getattr(told.get("event"), "value", ""), str(told["msg"])
+        if kind == "run_info" and self._workflow and not self._workflow.dryrun:
+            self._begin()
+        if not self.path.exists():
+            return
         if kind == "run_info":
             self._write("planned", jobs={rule: n for rule, n in told["stats"].items() if rule != "total"})
         elif kind == "job_info":
@@ -168,6 +184,8 @@ class RunRecord(logging.Handler):
             self._write("started", message=told["rule_msg"] or told["rule_name"])
         elif kind == "job_finished":
             self._write("finished", rule=self._rules[told["job_id"]])
+        elif kind == "progress":
+            self._complete = told["done"] == told["total"]
         elif kind == "job_error":
             message, number = " ".join((told["rule_msg"] or "").split()), told["aux"].get("external_jobid")
             self._failed(told["rule_name"], message, told["output"], told["log"], number)
@@ -197,7 +215,13 @@ class RunRecord(logging.Handler):
     def _write(self, event: str, **about: Any) -> None:
         line = json.dumps({"event": event, "at": round(time.time(), 2), **about})
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
+            file.write(f"\n{line}" if file.tell() else line)  # apart from one that a full disk has cut
+
+
+def record_bare_run(workflow: Any) -> None:
+    """Keep a record of a run of a workflow that was not started by the launcher, which keeps its own."""
+    if not any(isinstance(each, RunRecord) for each in logging.getLogger("snakemake").handlers):
+        atexit.register(RunRecord(sys.argv[1:], workflow=workflow).end)
 
 
 def gist(kind: str, text: str) -> str:
