@@ -156,7 +156,7 @@ class RunRecord(logging.Handler):
         self._write("begun", **self._start)
 
     def end(self, code: int | None = None, text: str = "") -> None:
-        """Note how the run ended, by its progress where no code is given, and an error not reported so far."""
+        """Note how the run ended, by its progress where no code is given, and an error not noted so far."""
         logging.getLogger("snakemake").removeHandler(self)
         with suppress(OSError):  # what the disk is full of matters more
             if self.path.exists():
