@@ -36,10 +36,20 @@ _lock = threading.Lock()
 
 def kind_of_server(script: str) -> str | None:
     """Return the kind of the server whose libraries a script imports; None for one that is not forked."""
-    if not hasattr(os, "pidfd_open"):  # as on other systems than Linux
+    if not _processes_can_be_awaited():
         return None
     imported = imported_libraries(script)
     return next((kind for kind, libraries in LIBRARIES.items() if imported >= libraries), None)
+
+
+@cache
+def _processes_can_be_awaited() -> bool:
+    """True on Linux since 5.3."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 def run_forked(kind: str, script: str, environment: Mapping[str, str]) -> int | None:
