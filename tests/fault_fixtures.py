@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aftershock.jobs import slurm_jobs
+from aftershock.jobs import slurm
 
 
 @pytest.fixture
@@ -15,8 +15,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
-    monkeypatch.setattr(slurm_jobs, "known_jobs", lambda folder: {})
-    monkeypatch.setattr(slurm_jobs, "ended_jobs", lambda ids: {})
+    monkeypatch.setattr(slurm, "known_jobs", lambda folder: {})
+    monkeypatch.setattr(slurm, "ended_jobs", lambda ids: {})
     yield tmp_path
     monkeypatch.undo()
     time.tzset()

@@ -6,23 +6,22 @@ is the run after it, with a retry. `workstation` ran without SLURM.
 
 import json
 import os
+import socket
 from pathlib import Path
+from typing import Any
+
+from aftershock.jobs.run import FOLDER
 
 FAULTS = Path(__file__).parent / "faults"
-PLACES = {"log": ".snakemake/log", "slurm_logs": ".snakemake/slurm_logs", "jobs": "results/jobs"}
+PLACES = {"runs": "results/.runs", "slurm_logs": ".snakemake/slurm_logs", "jobs": "results/jobs"}
 RECORDED = 1_795_275_000
 JOB = "toy.00000-00031"
-BEGUN = """\
-Building DAG of jobs...
-Job stats:
-job      count
------  -------
-hold         1
-total        1
-
-[Sat Nov 21 15:02:54 2026]
-Job 1: Working on hold 00000-00031
-"""
+STARTED = 1_795_272_960.0  # 2026-11-21 14:56:00
+BEGUN: list[dict[str, Any]] = [
+    {"event": "planned", "at": STARTED + 1, "jobs": {"hold": 1}},
+    {"event": "started", "at": STARTED + 414, "message": "Working on hold 00000-00031"},
+]
+"""Events of a run of one job."""
 
 
 def lay_out(folder: Path, name: str) -> None:
@@ -33,13 +32,16 @@ def lay_out(folder: Path, name: str) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(path.read_text().replace("/study/", f"{folder}/"))
             os.utime(target, (RECORDED, RECORDED))
-    arguments = ["--profile", "profile"] if name != "workstation" else ["--cores", "2"]
-    run = {"arguments": arguments, "host": "node1", "pid": 1, "started": "2026-11-21 15:17:36", "exit": 1}
-    run["job_prefix"] = None
-    (folder / "results/.run.json").write_text(json.dumps(run))
 
 
-def log(folder: Path, text: str) -> None:
-    path = folder / ".snakemake/log/2026-11-21T145600.1.snakemake.log"
+def write_run(*events: dict[str, Any], at: float = STARTED, pid: int = 2**22 - 1) -> Path:
+    """Write the record of a run of this machine that began at that time, by default one that is gone."""
+    begun = {"event": "begun", "at": at, "arguments": ["--cores", "2"], "job_prefix": None}
+    path = FOLDER / f"{at:.6f}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    lines = [
+        begun | {"host": socket.gethostname(), "pid": pid},
+        *({"at": at + 1} | event for event in events),
+    ]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return path

@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from aftershock.jobs.causes import cause_of, telling_line
-from aftershock.jobs.evidence import Evidence
-from aftershock.jobs.slurm_jobs import SlurmJob
+from aftershock.jobs.causes import Evidence, cause_of, telling_line
+from aftershock.jobs.slurm import SlurmJob
 
 GIB = 2**30
 

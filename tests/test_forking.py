@@ -2,27 +2,26 @@
 
 import json
 import os
-import shlex
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from subprocess import Popen
 from types import SimpleNamespace
 
 import psutil
 import pytest
+from snakemake.shell import shell
 
 from aftershock.jobs import forking, patches
-from aftershock.jobs.forking import CLIENT, SERVER, forking_interpreter, kind_of_server
-from aftershock.jobs.forking.libraries import imported_libraries
+from aftershock.jobs.forking import SERVER, imported_libraries, kind_of_server, run_forked
 from aftershock.stage import VERSIONED
 from small_workflow import DEADLINE, LAUNCH, ROOT, SNAKEFILE, WORK, gone, kill_in_last, start
 
 SCRIPTS = ROOT / "workflow" / "scripts"
-SOCKET = "jobs.socket"
 LIGHT_SERVER = f"""
 import runpy, sys
 del sys.path[0]
@@ -53,65 +52,59 @@ signal.pause()
 """
 
 
+class Jobs:
+    """Jobs forked from a server that this process starts, and what they print."""
+
+    def __init__(self, capfd: pytest.CaptureFixture) -> None:
+        self.capfd = capfd
+
+    def ended(self, text: str, **environment: str) -> tuple[int | None, str, str]:
+        """Return the exit code of a script and its output; no code where it is not forked."""
+        Path("scripts").mkdir(exist_ok=True)
+        Path("scripts/job.py").write_text(text)
+        self.capfd.readouterr()
+        code = run_forked("light", "scripts/job.py", os.environ | environment)
+        return code, *self.capfd.readouterr()
+
+    def server(self) -> psutil.Process:
+        """The server, started by a first job."""
+        return psutil.Process(int(self.ended("import os; print(os.getppid())")[1]))
+
+
+def ordinary(text: str, **environment: str) -> tuple[int, str, str]:
+    """What the same script does in a process of its own."""
+    Path("scripts/job.py").write_text(text)
+    command = [sys.executable, os.path.abspath("scripts/job.py")]
+    ran = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+    return ran.returncode, ran.stdout, ran.stderr
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)  # the path of a socket has to be short
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
-def server(folder: Path) -> Iterator[Popen]:
-    """A server at SOCKET."""
+def jobs(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Iterator[Jobs]:
+    """Jobs that are forked from a light server."""
     (folder / "light.py").write_text(LIGHT_SERVER)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(SOCKET)
-        listener.listen()
-        number = listener.fileno()
-        process = Popen([sys.executable, "light.py", str(number)], stdin=subprocess.PIPE, pass_fds=[number])
-    yield process
-    process.communicate(timeout=DEADLINE)
+    servers: dict[tuple[str, str], socket.socket] = {}
+    monkeypatch.setattr(forking, "SERVER", folder / "light.py")
+    monkeypatch.setattr(forking, "_servers", servers)
+    yield Jobs(capfd)
+    for connection in servers.values():
+        connection.close()
 
 
-def ask(text: str, **environment: str) -> Popen:
-    """A client that has a script run."""
-    Path("scripts").mkdir(exist_ok=True)
-    Path("scripts/job.py").write_text(text)
-    return Popen(
-        [sys.executable, "-IS", CLIENT, SOCKET, sys.executable, "scripts/job.py"],
-        env=os.environ | environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def test_a_job_is_forked(jobs: Jobs) -> None:
+    server = jobs.server()
+    assert "light.py" in server.cmdline()[1]
+    assert jobs.server() == server
 
 
-def ended(text: str, **environment: str) -> tuple[int, str, str]:
-    """Return a script's exit status and output."""
-    client = ask(text, **environment)
-    printed = client.communicate("a line\n", timeout=10 * DEADLINE)  # where it imports torch
-    return client.returncode, *printed
-
-
-def parent(**environment: str) -> int:
-    return int(ended("import os; print(os.getppid())", **environment)[1])
-
-
-def ordinary(text: str, **environment: str) -> tuple[int, str, str]:
-    """The same where no server answers."""
-    os.rename(SOCKET, "away")
-    try:
-        return ended(text, **environment)
-    finally:
-        os.rename("away", SOCKET)
-
-
-def test_a_job_is_forked(server: Popen) -> None:
-    assert parent() == parent() == server.pid
-
-
-def test_a_forked_process_is_as_a_new_one(server: Popen) -> None:
-    code, printed, said = ended(DESCRIBE)
+def test_a_forked_process_is_as_a_new_one(jobs: Jobs) -> None:
+    code, printed, said = jobs.ended(DESCRIBE)
     assert (code, said) == (0, "said\n")
     assert json.loads(printed) == json.loads(ordinary(DESCRIBE)[1])
 
@@ -128,87 +121,90 @@ def test_a_forked_process_is_as_a_new_one(server: Popen) -> None:
         "raise KeyboardInterrupt",
     ],
 )
-def test_a_forked_process_ends_as_a_new_one(server: Popen, text: str) -> None:
-    found, expected = ended(text), ordinary(text)
+def test_a_forked_process_ends_as_a_new_one(jobs: Jobs, text: str) -> None:
+    found, expected = jobs.ended(text), ordinary(text)
     assert found[:2] == expected[:2]
     assert found[2].splitlines()[-1:] == expected[2].splitlines()[-1:]
 
 
-def test_an_error_is_told(server: Popen) -> None:
-    code, _, said = ended("1 / 0")
+def test_an_error_is_told(jobs: Jobs) -> None:
+    code, _, said = jobs.ended("1 / 0")
     assert code == 1
     assert said.startswith("Traceback")
     assert said.endswith("ZeroDivisionError: division by zero\n")
 
 
-def test_a_job_with_another_environment_starts_in_the_ordinary_way(server: Popen) -> None:
-    assert parent(OMP_NUM_THREADS="1") == server.pid
-    assert parent(OMP_NUM_THREADS="3") != server.pid
-    assert ended("import os; print(os.environ['OMP_NUM_THREADS'])", OMP_NUM_THREADS="3")[1] == "3\n"
+def test_jobs_with_another_environment_have_another_server_or_none(jobs: Jobs) -> None:
+    parent = "import os; print(os.getppid(), os.environ['OMP_NUM_THREADS'])"
+    one, three = (jobs.ended(parent, OMP_NUM_THREADS=threads)[1].split() for threads in "13")
+    assert (one[1], three[1]) == ("1", "3")
+    assert one[0] != three[0]
+    assert jobs.ended(parent, OMP_NUM_THREADS="1", MORE="x") == (None, "", "")
+    assert jobs.ended(parent, OMP_NUM_THREADS="1")[1].split() == one
 
 
-def test_jobs_draw_other_numbers(server: Popen) -> None:
+def test_jobs_draw_other_numbers(jobs: Jobs) -> None:
     text = "import numpy, random; print(numpy.random.random(), random.random())"
-    drawn = [number for _ in range(2) for number in ended(text)[1].split()]
+    drawn = [number for _ in range(2) for number in jobs.ended(text)[1].split()]
     assert len(set(drawn)) == 4
 
 
-def test_jobs_run_at_the_same_time(server: Popen) -> None:
-    jobs = [ask(WAIT) for _ in range(3)]
-    numbers = [int(job.stdout.readline()) for job in jobs]
-    assert {psutil.Process(number).ppid() for number in numbers} == {server.pid}
-    for job in jobs:
-        job.terminate()
-    for job in jobs:
-        job.communicate(timeout=DEADLINE)
-        assert job.returncode == 40 + signal.SIGTERM
+@pytest.fixture
+def waiting(jobs: Jobs) -> Iterator[tuple[list[psutil.Process], list[Future]]]:
+    """Three jobs at the same time that wait for a signal."""
+    jobs.server()
+    Path("scripts/wait.py").write_text(WAIT)
+    with ThreadPoolExecutor() as pool:
+        codes = [pool.submit(run_forked, "light", "scripts/wait.py", os.environ) for _ in range(3)]
+        deadline, numbers = time.monotonic() + DEADLINE, list[str]()
+        while len(numbers) < 3 and time.monotonic() < deadline:
+            numbers += jobs.capfd.readouterr().out.split()
+            time.sleep(0.01)
+        yield [psutil.Process(int(number)) for number in numbers], codes
 
 
-def test_a_job_ends_with_its_client(server: Popen) -> None:
-    client = ask(WAIT)
-    job = psutil.Process(int(client.stdout.readline()))
-    client.kill()
-    assert gone([job], within=DEADLINE)
-    client.communicate(timeout=DEADLINE)
-    assert parent() == server.pid
+def test_jobs_run_at_the_same_time(waiting: tuple) -> None:
+    processes, codes = waiting
+    assert len({process.ppid() for process in processes}) == 1
+    for process in processes:
+        process.terminate()
+    assert [code.result(DEADLINE) for code in codes] == [40 + signal.SIGTERM] * 3
 
 
-def test_a_client_outlives_no_server(server: Popen) -> None:
-    client = ask(WAIT)
-    job = psutil.Process(int(client.stdout.readline()))
+def test_no_job_outlives_its_server(waiting: tuple, capfd: pytest.CaptureFixture) -> None:
+    processes, codes = waiting
+    processes[0].parent().kill()
+    assert [code.result(DEADLINE) for code in codes] == [1, 1, 1]
+    assert gone(processes, within=DEADLINE)
+    assert "has ended, and the job with it" in capfd.readouterr().err
+
+
+def test_without_its_server_a_job_starts_in_the_ordinary_way(jobs: Jobs) -> None:
+    server = jobs.server()
     server.kill()
-    assert "has ended" in client.communicate(timeout=DEADLINE)[1]
-    assert client.returncode == 1
-    assert gone([job], within=DEADLINE)
+    server.wait(DEADLINE)
+    assert jobs.ended("print(1)") == (None, "", "")
 
 
-def test_without_its_server_a_job_starts_in_the_ordinary_way(server: Popen) -> None:
-    assert parent() == server.pid
-    server.kill()
-    server.wait(timeout=DEADLINE)
-    assert parent() == os.getpid()
+def test_a_server_that_cannot_import_leaves_jobs_to_the_ordinary_way(jobs: Jobs) -> None:
+    Path("light.py").write_text(LIGHT_SERVER.replace('("numpy",)', '("no_library",)'))
+    code, _, said = jobs.ended("print(1)")
+    assert code is None
+    assert "no_library" in said
 
 
-def test_a_server_that_cannot_import_leaves_jobs_to_the_ordinary_way(folder: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(SOCKET)
-        listener.listen()
-        script = LIGHT_SERVER.replace('("numpy",)', '("no_library",)')
-        server = Popen(
-            [sys.executable, "-c", f"import sys; sys.path[:0] = ['']\n{script}", str(listener.fileno())],
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=[listener.fileno()],
-        )
-    assert parent() == os.getpid()
-    assert b"no_library" in server.communicate(timeout=DEADLINE)[1]
-
-
-def test_a_server_ends_with_its_input(server: Popen) -> None:
-    assert parent() == server.pid
-    server.communicate(timeout=DEADLINE)
-    assert server.returncode == 0
-    assert not os.path.lexists(SOCKET)
+def test_a_server_and_its_jobs_end_with_the_process_that_started_it(folder: Path) -> None:
+    (folder / "light.py").write_text(LIGHT_SERVER)
+    (folder / "wait.py").write_text(WAIT)
+    code = "import os; from pathlib import Path; from aftershock.jobs import forking; "
+    code += "forking.SERVER = Path('light.py'); forking.run_forked('light', 'wait.py', os.environ)"
+    run = start(folder, sys.executable, "-c", code)
+    job = psutil.Process(int(run.stdout.readline()))
+    server = job.parent()
+    assert server.ppid() == run.pid
+    run.kill()
+    assert gone([job, server], within=DEADLINE)
+    run.communicate(timeout=DEADLINE)
 
 
 # --- in Snakemake -----------------------------------------------------------------------------------------
@@ -266,33 +262,46 @@ def test_what_has_an_interpreter_or_a_benchmark_of_its_own_is_not_forked(
             return command.format(**names)
 
     monkeypatch.setattr(patches, "kind_of_server", lambda path: "models" if path == "edit.py" else None)
-    monkeypatch.setattr(patches, "forking_interpreter", lambda *words: " ".join(map(str, words)))
-    patches.fork_scripts(Script)
-    assert Script()._execute_cmd("{py_exec} x", py_exec="python") == "python models 2 x"
+    given: list[tuple] = []
+    codes = {"good": 0, "bad": 3, "odd": None}
+    monkeypatch.setattr(patches, "run_forked", lambda *words: given.append(words) or codes[words[1]])
+    patches.run_scripts(Script, fork=True)
+
+    def run(script: Script, name: str = "odd") -> str | None:
+        return script._execute_cmd("{py_exec} {fname}", py_exec="my python", fname=name)
+
+    assert run(Script(), "good") is None
+    with pytest.raises(subprocess.CalledProcessError, match="exit status 3"):
+        run(Script(), "bad")
+    assert run(Script()) == "'my python' odd"
     assert Script()._execute_cmd("echo") == "echo"
     several = Script()
-    several.resources = {"process_threads": 1}
-    assert several._execute_cmd("{py_exec} x", py_exec="python") == "python models 1 x"
+    several.resources = {"process_threads": 1, "tmpdir": "/elsewhere"}
+    run(several)
     assert several.threads == 1  # that is what Snakemake then writes into the environment
+    assert [environment["OMP_NUM_THREADS"] for _, _, environment in given] == ["2", "2", "2", "1"]
+    assert given[-1][2]["TMPDIR"] == "/elsewhere"
+    given.clear()
     for name, value in (
         *(("conda_env", "/env"), ("container_img", "image.sif"), ("env_modules", ["R"])),
         *(("bench_record", SimpleNamespace()), ("is_local", False), ("local_path", "score.py")),
     ):
         script = Script()
         setattr(script, name, value)
-        assert script._execute_cmd("{py_exec} x", py_exec="python") == "python x"
+        assert run(script) == "'my python' odd"
+    assert not given
 
 
-def test_where_no_socket_can_be_made_jobs_start_in_the_ordinary_way(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(forking, "_sockets", {})
-    words = forking_interpreter(shlex.quote(sys.executable), "models", 1)  # there is no folder .snakemake
-    assert "without a fork server" in capsys.readouterr().err
-    (folder / "job.py").write_text("import os; print(os.getppid())")
-    command = shlex.split(f"{words} job.py")
-    ran = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert ran.stdout == f"{os.getpid()}\n"
+def test_the_environment_of_a_job_is_the_one_that_snakemake_gives(folder: Path) -> None:
+    script = SimpleNamespace(resources={"tmpdir": str(folder)}, threads=3)
+    printed = shell("env -0", read=True, resources=script.resources, threads=3)
+    there = dict(line.split("=", 1) for line in printed.split("\0") if line)
+    ours = patches.environment_of(script)
+    assert {name for name in ours.keys() | there.keys() if ours.get(name) != there.get(name)} <= {
+        "PWD",
+        "SHLVL",
+        "_",
+    }
 
 
 @pytest.fixture
@@ -317,13 +326,11 @@ def test_a_run_forks_its_jobs(forking_run: Path) -> None:
     assert Path("results/last.txt").exists()
     record = json.loads(Path("results/jobs/last/all.json").read_text())
     assert record["state"] == "done"
-    assert not list(Path(".snakemake").glob("*.socket"))
 
 
 @pytest.mark.thorough  # an interrupted one is tried
 def test_a_killed_run_leaves_no_forked_job_and_no_server(forking_run: Path) -> None:
     kill_in_last(start(forking_run, *LAUNCH, STOP_IN="last"))
-    assert not list(Path(".snakemake").glob("*.socket"))
 
 
 def test_an_interrupted_run_leaves_no_forked_job_and_no_server(forking_run: Path) -> None:
@@ -342,15 +349,8 @@ def test_an_interrupted_run_leaves_no_forked_job_and_no_server(forking_run: Path
 
 
 @pytest.mark.slow
-def test_libraries_compute_the_same_after_a_fork(folder: Path) -> None:
+def test_libraries_compute_the_same_after_a_fork(folder: Path, capfd: pytest.CaptureFixture) -> None:
     """With the real server: threads, random numbers, bits, and modules that are there from the start."""
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(SOCKET)
-        listener.listen()
-        number = listener.fileno()
-        server = Popen(
-            [sys.executable, SERVER, str(number), "models"], stdin=subprocess.PIPE, pass_fds=[number]
-        )
     text = """
 import hashlib, os, sys
 import pandas, torch
@@ -364,7 +364,10 @@ print(torch.backends.cpu.get_cpu_capability())
 print(os.getppid(), file=sys.stderr)
 """
     asked = {"ATEN_CPU_CAPABILITY": "default", "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
-    forked = ended(text, **asked)
-    assert forked[2].endswith(f"\n{server.pid}\n")
-    assert forked[:2] == ordinary(text, **asked)[:2]
-    server.communicate(timeout=DEADLINE)
+    (folder / "scripts").mkdir()
+    expected = ordinary(text, **asked)
+    capfd.readouterr()
+    code = run_forked("models", "scripts/job.py", os.environ | asked)
+    printed = capfd.readouterr()
+    assert int(printed.err.split()[-1]) != os.getpid()
+    assert (code, printed.out) == expected[:2]

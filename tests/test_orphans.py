@@ -1,6 +1,5 @@
 """SLURM jobs that outlive their run: found by name, refused by a plain run, settled by a resumed one."""
 
-import json
 import re
 import stat
 from dataclasses import replace
@@ -10,14 +9,15 @@ import pytest
 
 from aftershock.jobs import orphans
 from aftershock.jobs.folder import PreflightError
-from aftershock.jobs.orphans import LastRun, begin_run, end_run, find_orphans, job_prefix, read_run
+from aftershock.jobs.orphans import find_orphans, job_prefix
+from aftershock.jobs.run import FOLDER, Run, RunRecord, read_run
 from aftershock.jobs.slurm import SlurmError, SlurmJob
 from fake_slurm import FakeSlurm
 
 pytest_plugins = ("slurm_fixtures",)
 
 PREFIX = "demo-0123abcd"
-KILLED = LastRun(["--profile", "p"], "login1", 7, "2026-11-21 10:00:00", PREFIX)
+KILLED = Run(["--profile", "p"], "login1", 7, 1_795_255_200.0, PREFIX)
 
 
 def queue(*states: str) -> str:
@@ -47,29 +47,27 @@ def test_a_link_to_a_folder_is_the_folder(tmp_path: Path) -> None:
 def test_a_run_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert read_run() is None
-    run = begin_run(["--cores", "1"], PREFIX)
-    assert read_run() == run
-    assert run.exit is None
-    end_run(run, 1)
-    assert read_run().exit == 1
-    assert read_run().arguments == ["--cores", "1"]
-    assert set(json.loads(orphans.RUN_FILE.read_text())) == {
-        *("arguments", "host", "pid", "started", "job_prefix", "exit", "said")
-    }
+    record = RunRecord(["--cores", "1"], PREFIX)
+    assert (read_run().arguments, read_run().job_prefix, read_run().exit) == (["--cores", "1"], PREFIX, None)
+    assert read_run().alive
+    record.end(1)
+    assert (read_run().exit, read_run().alive) == (1, False)
 
 
 def test_secrets_are_not_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    begin_run(["--storage-s3-secret-key", "hunter2", "--cores", "1"], None)
-    assert "hunter2" not in orphans.RUN_FILE.read_text()
+    record = RunRecord(["--storage-s3-secret-key", "hunter2", "--cores", "1"])
+    record.end(0)
+    assert "hunter2" not in record.path.read_text()
     assert read_run().arguments is None
 
 
-def test_a_damaged_record_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '"begun"'])
+def test_a_damaged_record_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.chdir(tmp_path)
-    orphans.RUN_FILE.parent.mkdir()
-    orphans.RUN_FILE.write_text("{")
-    with pytest.raises(PreflightError, match=r"results/.run.json is no record of a run .*Delete it"):
+    FOLDER.mkdir(parents=True)
+    (FOLDER / "a.jsonl").write_text(text)
+    with pytest.raises(PreflightError, match=r"results/.runs/a.jsonl is no record of a run .*Delete it"):
         read_run()
 
 

@@ -3,6 +3,7 @@
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -259,7 +260,7 @@ def test_nothing_is_submitted_or_recorded_after_a_refusal(fake: FakeSlurm, profi
         "partition 'gpus' (profile/partitions.yaml) does not exist. Did you mean 'gpu'?"
     )
     assert run.returncode == 1
-    assert not Path("results/.run.json").exists()
+    assert not Path("results/.runs").exists()
     assert not fake.asked("sbatch")
     for program in PROGRAMS:
         (fake.folder / program).unlink()
@@ -268,5 +269,6 @@ def test_nothing_is_submitted_or_recorded_after_a_refusal(fake: FakeSlurm, profi
 
 
 def test_names_of_resources_that_a_job_computes_are_left_to_it() -> None:
-    assert arguments._split("lab, lab2") == ["lab", "lab2"]
-    assert not arguments._split("'a' if attempt > 1 else 'b'")
+    raw = {"lab, lab2": ("lab", "lab2"), "'a' if attempt > 1 else 'b'": (), "'gpu'": ("gpu",)}
+    for text, names in raw.items():
+        assert arguments._named("qos", [{"qos": SimpleNamespace(raw=text)}, {}]) == names

@@ -12,7 +12,7 @@ from subprocess import Popen
 import psutil
 import pytest
 
-from aftershock.jobs.orphans import read_run
+from aftershock.jobs.run import read_run
 from aftershock.launch import clear_up
 from aftershock.output import write_text
 from small_workflow import DEADLINE, LAUNCH, gone, kill_in_last, launch, start

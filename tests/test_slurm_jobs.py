@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from aftershock.jobs import slurm_jobs
-from aftershock.jobs.slurm_jobs import SlurmJob, known_jobs, parse_ended
+from aftershock.jobs import slurm
+from aftershock.jobs.slurm import SlurmJob, known_jobs, parse_ended
 
 
 def test_squeue_as_it_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -16,7 +16,7 @@ def test_squeue_as_it_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         f"17|PENDING|BeginTime|1|cpu=1,mem=1000M||{tmp_path}|rule_edit_wildcards_b|\n"
         "18|RUNNING|None|0|cpu=1|node1|/elsewhere|rule_edit_wildcards_c|\nslurm_load_jobs error: odd\n"
     )
-    monkeypatch.setattr(slurm_jobs.slurm, "ask", lambda *words, **options: answer)
+    monkeypatch.setattr(slurm, "ask", lambda *words, **options: answer)
     jobs = known_jobs(tmp_path)
     assert jobs["16"] == SlurmJob("16", "RUNNING", "None", 1, 2, "node1", "edit")
     assert sorted(jobs) == ["15", "16", "17"]
@@ -26,11 +26,11 @@ def test_squeue_as_it_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 def test_no_slurm_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def silent(*words: str, **options: float) -> str:
-        raise slurm_jobs.slurm.SlurmError("SLURM does not answer")
+        raise slurm.SlurmError("SLURM does not answer")
 
-    monkeypatch.setattr(slurm_jobs.slurm, "ask", silent)
+    monkeypatch.setattr(slurm, "ask", silent)
     assert known_jobs(tmp_path) is None
-    assert slurm_jobs.ended_jobs(["1"]) == {}
+    assert slurm.ended_jobs(["1"]) == {}
 
 
 def test_accounting_knows_steps_and_their_memory() -> None:

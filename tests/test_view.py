@@ -3,25 +3,28 @@
 import re
 import socket
 import time
-from pathlib import Path
 
 import pytest
 
-from aftershock.jobs.orphans import STAMP, LastRun
-from aftershock.jobs.snakemake_log import RunLog
-from aftershock.jobs.snapshot import Gpu, Job, SlurmUse, Snapshot, Stage
-from aftershock.jobs.view import draw
+from aftershock.jobs.run import Run
+from aftershock.jobs.snapshot import Job, Snapshot, Stage
+from aftershock.jobs.status import draw
 
 NOW = 1_795_273_000.0
 EXAMPLE = Snapshot(
     now=NOW,
     folder="/home/user/study",
-    info=LastRun([], socket.gethostname(), 4711, time.strftime(STAMP, time.localtime(NOW - 1500)), None),
-    run=RunLog(
-        Path("x"), NOW - 1490, last="Editing gpt2-xl with memit", last_time=NOW - 20, begun=2, steps=(9, 34)
+    run=Run(
+        [],
+        socket.gethostname(),
+        4711,
+        NOW - 1500,
+        begun=2,
+        last="Editing gpt2-xl with memit",
+        last_time=NOW - 20,
     ),
     stages=[
-        Stage("train_lm", 1, done=1, job_seconds=240.0, finished_rate=(12.5, "batch", 0)),
+        Stage("train_lm", 1, done=1, job_seconds=240.0, job_rate="12.5 batches/s a job"),
         Stage(
             "edit",
             16,
@@ -46,10 +49,8 @@ EXAMPLE = Snapshot(
         Stage("score", 16),
         Stage("report", 1),
     ],
-    gpus=[Gpu("0", "NVIDIA H100", 97, 40_960, 81_920)],
-    slurm=SlurmUse(2, 2, {"Resources": 4, "PartitionTimeLimit": 1}),
-    disk=(50 * 2**30, 200 * 2**30),
-    gpu_peak=("edit wikidata.gpt2-xl.coverage.memit.s0.00000-00255", 30 * 2**30),
+    waiting=5,
+    machine=["GPU 0 NVIDIA H100: 97 % busy, 40.0 of 80.0 GB", "disk: 50.0 of 200.0 GB free"],
 )
 GOLDEN = """\
 running for 25 min, process 4711 on HOST   /home/user/study
@@ -69,15 +70,13 @@ running, the slowest first
   edit wikidata.gpt2-xl.round_easy.rome.s0.00000-00255: 20 s (node1 GPU 1)
 
 GPU 0 NVIDIA H100: 97 % busy, 40.0 of 80.0 GB
-SLURM: 2 jobs running with 2 GPUs; 4 waiting (Resources), 1 waiting (PartitionTimeLimit)
-most GPU memory of a job: 30.0 GB (edit wikidata.gpt2-xl.coverage.memit.s0.00000-00255)
 disk: 50.0 of 200.0 GB free
 """
 
 
 @pytest.fixture
 def example(monkeypatch: pytest.MonkeyPatch) -> Snapshot:
-    monkeypatch.setattr(LastRun, "alive", True)
+    monkeypatch.setattr(Run, "alive", True)
     return EXAMPLE
 
 
@@ -98,10 +97,10 @@ def test_no_line_is_wider_than_the_terminal(example: Snapshot, width: int) -> No
 
 
 def test_a_low_terminal_gets_sums_of_idle_stages(example: Snapshot) -> None:
-    lines = draw(example, 140, height=17)
-    assert len(lines) <= 17
+    lines = draw(example, 140, height=15)
+    assert len(lines) <= 15
     assert "1 stages finished (1 jobs): train_lm" in lines
     assert any(line.startswith("edit ") for line in lines)
-    low = draw(example, 140, height=16)
-    assert len(low) <= 16
+    low = draw(example, 140, height=14)
+    assert len(low) <= 14
     assert "2 stages to come (17 jobs): score, report" in low

@@ -1,6 +1,5 @@
 """`aftershock why` on recorded runs, see recorded_faults.py."""
 
-import io
 import json
 import os
 import shutil
@@ -9,13 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from aftershock.jobs import slurm_jobs, why
-from aftershock.jobs.orphans import begin_run, end_run
-from aftershock.jobs.slurm_jobs import SlurmJob
-from aftershock.jobs.snakemake_log import error_in
-from aftershock.jobs.terminal import LastLines
+from aftershock.jobs import slurm, why
+from aftershock.jobs.run import FOLDER, RunRecord
+from aftershock.jobs.slurm import SlurmJob
 from aftershock.jobs.why import look, report, told
-from recorded_faults import FAULTS, JOB, lay_out, log
+from recorded_faults import FAULTS, JOB, RECORDED, STARTED, lay_out, write_run
 
 pytest_plugins = ("fault_fixtures",)
 IN_PROFILE = "in profile/config.yaml"
@@ -120,8 +117,9 @@ def test_outputs_made_later_count_without_a_record(folder: Path) -> None:
 
 def test_failures_before_a_complete_run_are_counted_only(folder: Path) -> None:
     lay_out(folder, "workstation")
-    later = folder / ".snakemake/log/2026-11-21T160000.1.snakemake.log"
-    later.write_text("Building DAG of jobs...\nNothing to be done (all files are up to date).\n")
+    write_run({"event": "ended", "code": 0, "text": ""}, at=STARTED + 3840).rename(
+        FOLDER / "2026-11-21T160000.jsonl"
+    )
     found = look()
     assert (found.failed, found.earlier, found.good) == ([], 3, True)
     assert len(look(everything=True).failed) == 3
@@ -140,19 +138,19 @@ def test_without_slurm(folder: Path) -> None:
     assert "--cores 1" in causes["memory"].remedy
 
 
-@pytest.mark.parametrize("damage", ["records", "slurm_logs", "half_log", "no_log"])
+@pytest.mark.parametrize("damage", ["records", "slurm_logs", "half_run", "no_run"])
 def test_damaged_folders(folder: Path, damage: str) -> None:
     lay_out(folder, "cluster")
-    log = next(Path(".snakemake/log").iterdir())
+    record = next(FOLDER.iterdir())
     if damage == "records":
         for path in Path("results/jobs").rglob("*.json"):
             path.write_text(path.read_text()[:100])
     elif damage == "slurm_logs":
         shutil.rmtree(".snakemake/slurm_logs")
-    elif damage == "half_log":
-        log.write_bytes(log.read_bytes()[: log.stat().st_size // 2] + b"\xff\xfe")
+    elif damage == "half_run":
+        record.write_bytes(record.read_bytes()[: record.stat().st_size // 2] + b"\xff\xfe")
     else:
-        log.unlink()
+        record.unlink()
     found = look()
     assert found.failed
     assert all(cause.what and cause.remedy for _, cause in found.failed)
@@ -190,7 +188,7 @@ def test_jobs_that_run_again_are_no_failures(folder: Path, monkeypatch: pytest.M
     fields = json.loads(record.read_text())
     record.write_text(json.dumps(fields | {"state": "stopped"}))
     requeued = SlurmJob(fields["slurm_job"], "PENDING", "BeginTime", restarts=1)
-    monkeypatch.setattr(slurm_jobs, "known_jobs", lambda folder: {requeued.id: requeued})
+    monkeypatch.setattr(slurm, "known_jobs", lambda folder: {requeued.id: requeued})
     found = look()
     assert "node" not in {job.rule for job, _ in found.failed}
     assert found.under_way == 1
@@ -223,7 +221,7 @@ def test_each_log_of_many_failed_jobs_is_read_once(folder: Path, monkeypatch: py
     monkeypatch.setattr(why, "_tail", counted)
     text = (FAULTS / "cluster/jobs/killed/00000-00031.json").read_text()
     slurm_log = (FAULTS / "cluster/slurm_logs/rule_oom/00000-00031/19.log").read_text()
-    said = []
+    events = [{"event": "planned", "jobs": {"edit": 2000}}]
     for i in range(2000):
         logs = Path(f".snakemake/slurm_logs/rule_edit/{i}")
         logs.mkdir(parents=True)
@@ -231,10 +229,10 @@ def test_each_log_of_many_failed_jobs_is_read_once(folder: Path, monkeypatch: py
         record = Path(f"results/jobs/edit/{i}.json")
         record.parent.mkdir(parents=True, exist_ok=True)
         record.write_text(text.replace("killed/toy.00000-00031.log", f"edit/{i}.log"))
-        said += ["[Sat Nov 21 15:22:43 2026]", "Error in rule edit:", f"    message: SLURM-job '{i}' failed."]
-        said += [f"    jobid: {i}", f"    log: results/logs/edit/{i}.log, {folder}/{logs}/{i}.log"]
-        said += [f"    external_jobid: {i}"]
-    log(folder, "Building DAG of jobs...\nJob stats:\nedit  2000\ntotal  2000\n" + "\n".join(said))
+        failed = {"event": "failed", "at": RECORDED, "rule": "edit", "message": f"SLURM-job '{i}' failed."}
+        both = [f"results/logs/edit/{i}.log", f"{folder}/{logs}/{i}.log"]
+        events.append(failed | {"logs": both, "slurm_job": str(i)})
+    write_run(*events)
     found = look()
     assert set(read.values()) == {1}
     assert len(read) == 2 * 2000  # SLURM's and the rule's
@@ -243,17 +241,10 @@ def test_each_log_of_many_failed_jobs_is_read_once(folder: Path, monkeypatch: py
 
 
 # --- runs that ended before their first job -----------------------------------------------------------------
-UNREAD = [
-    "Building DAG of jobs...",
-    "WorkflowError in file x, line 3:",
-    "    config.yaml: seeds: missing",
-    "",
-]
 
 
 def test_a_run_that_failed_to_start_is_told_of(folder: Path) -> None:
-    run = begin_run(["--cores", "1"], None)
-    end_run(run, 1, error_in(UNREAD))
+    RunRecord(["--cores", "1"]).end(1, "config.yaml: seeds: missing")
     assert not report(everything=False, as_json=False)
     (line,) = told(look())
     assert line.startswith("The run: started at ")
@@ -264,17 +255,5 @@ def test_a_failed_start_after_an_earlier_run_is_told_of(folder: Path) -> None:
     lay_out(folder, "workstation")
     before = told(look())
     assert not any("before its first job" in line for line in before)
-    end_run(begin_run([], None), 1, "KeyError: 'b'")
+    RunRecord([]).end(1, "KeyError: 'b'")
     assert any("before its first job: KeyError: 'b'" in line for line in told(look()))
-    end_run(begin_run([], None), 0)
-    assert told(look()) == before
-
-
-def test_the_last_lines_of_a_terminal_tell_the_error() -> None:
-    terminal = LastLines(io.StringIO())
-    print(*map(str, range(500)), *UNREAD, sep="\n", file=terminal)
-    assert terminal.stream.getvalue().startswith("0\n1\n2\n")
-    assert len(terminal.lines) <= 60
-    assert error_in(terminal.lines) == "config.yaml: seeds: missing"
-    assert error_in(["Traceback (most recent call last):", "  x", "OSError: no"]) == "OSError: no"
-    assert error_in([]) == ""

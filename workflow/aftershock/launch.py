@@ -24,9 +24,8 @@ from aftershock.jobs.arguments import chosen_executor, configuration_of, wanted
 from aftershock.jobs.folder import PreflightError, check_dates, check_names, check_writable
 from aftershock.jobs.patches import adopt_finished, survive_outages
 from aftershock.jobs.places import find_places
+from aftershock.jobs.run import RunRecord
 from aftershock.jobs.slurm import SlurmError
-from aftershock.jobs.snakemake_log import error_in
-from aftershock.jobs.terminal import LastLines
 from aftershock.lock import LOCK, hold, others_at_work
 from aftershock.process import ancestors_up_to_make, name_run, watch
 from aftershock.project import PROJECT, SNAKEFILE, command
@@ -120,13 +119,12 @@ def _launch(own: argparse.Namespace, arguments: list[str]) -> NoReturn:
     clear_up(arguments)
     name_run()
     adopt_finished()
-    run = orphans.begin_run(arguments, prefix if submits else None)
-    sys.stderr = terminal = LastLines(sys.stderr)
+    record = RunRecord(arguments, prefix if submits else None)
     try:
         _be_snakemake(_before_targets(arguments, plugin_arguments))
     except SystemExit as end:
         code = (end.code or 0) if isinstance(end.code, int | None) else 1
-        orphans.end_run(run, code, error_in(terminal.lines) if code else None)
+        record.end(code, end.code if isinstance(end.code, str) else "")
         if code:
             print(
                 f"Why jobs failed, and what to change: {command('why')}. To go on: {command('resume')}.",
@@ -134,7 +132,7 @@ def _launch(own: argparse.Namespace, arguments: list[str]) -> NoReturn:
             )
         raise
     except Exception as error:
-        orphans.end_run(run, 1, f"{type(error).__name__}: {error}")
+        record.end(1, f"{type(error).__name__}: {error}")
         raise
 
 

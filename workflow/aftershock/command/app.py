@@ -4,17 +4,18 @@ Nothing is imported before a subcommand needs it, so that `--help` answers at on
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from aftershock.command.errors import FAILED, reported, require_workflow
+from aftershock.command.errors import FAILED, Reporting, require_workflow
 from aftershock.command.files import find_configs, snakemake_arguments
 from aftershock.project import version
 
 app = typer.Typer(
+    cls=Reporting,
     help="Measure what else moves when a fact in a language model is edited.",
     epilog="What comes after -- goes to Snakemake: aftershock run laptop -- --keep-going",
     no_args_is_help=True,
@@ -60,13 +61,11 @@ def _of_all(
     """Take the options that stand before a subcommand."""
 
 
-def _run(name: str, arguments: Callable[[], Sequence[str]]) -> None:
+def _run(arguments: Sequence[str]) -> None:
     """Be Snakemake with these arguments, as the only run of this folder."""
-    with reported(name):
-        require_workflow()
-        from aftershock.launch import launch
+    from aftershock.launch import launch
 
-        launch(arguments())
+    launch(arguments)
 
 
 @app.command()
@@ -80,7 +79,7 @@ def demo(
     dry_run: DryRun = False,
 ) -> None:
     """Run the offline demo and write its report."""
-    _run("demo", lambda: snakemake_arguments((), targets or (), cores, profile, dry_run, ctx.obj))
+    _run(snakemake_arguments((), targets or (), cores, profile, dry_run, ctx.obj))
 
 
 @app.command()
@@ -92,7 +91,7 @@ def run(
     dry_run: DryRun = False,
 ) -> None:
     """Run a study, such as: aftershock run laptop."""
-    _run("run", lambda: snakemake_arguments(find_configs(configs), (), cores, profile, dry_run, ctx.obj))
+    _run(snakemake_arguments(find_configs(configs), (), cores, profile, dry_run, ctx.obj))
 
 
 @app.command()
@@ -106,8 +105,9 @@ def resume(
     ] = "wait",
 ) -> None:
     """Go on with the last run of this folder."""
+    require_workflow()
     more = [*(["--cores", str(cores)] if cores else []), *(["--dry-run"] if dry_run else [])]
-    _run("resume", lambda: ["--resume", "--orphans", orphans, *more, *ctx.obj])
+    _run(["--resume", "--orphans", orphans, *more, *ctx.obj])
 
 
 @app.command()
@@ -115,10 +115,9 @@ def status(
     once: Annotated[bool, typer.Option("--once", help="Draw once, and not until the run ends.")] = False,
 ) -> None:
     """Show how far the run of this folder is."""
-    with reported("status"):
-        from aftershock.jobs.status import show
+    from aftershock.jobs.status import show
 
-        show(once)
+    show(once)
 
 
 @app.command()
@@ -129,11 +128,10 @@ def why(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a job.")] = False,
 ) -> None:
     """Tell why jobs failed and what to change."""
-    with reported("why"):
-        from aftershock.jobs.why import report
+    from aftershock.jobs.why import report
 
-        if not report(everything, as_json):
-            raise typer.Exit(FAILED)
+    if not report(everything, as_json):
+        raise typer.Exit(FAILED)
 
 
 @app.command()
@@ -146,20 +144,18 @@ def plan(
     ] = None,
 ) -> None:
     """Tell jobs, hours, memory and disk of a study."""
-    with reported("plan"):
-        require_workflow()
-        from aftershock.budget.plan import print_plan
+    require_workflow()
+    from aftershock.budget.plan import print_plan
 
-        print_plan(find_configs(configs or ()), gpu, gpus, calibration)
+    print_plan(find_configs(configs or ()), gpu, gpus, calibration)
 
 
 @app.command()
 def queries(configs: Configs, to: MaybeTo = None) -> None:
     """Show the queries of a study and send none."""
-    with reported("queries"):
-        from aftershock.kg.plan import print_queries
+    from aftershock.kg.plan import print_queries
 
-        print_queries(find_configs(configs), to)
+    print_queries(find_configs(configs), to)
 
 
 @app.command()
@@ -173,19 +169,15 @@ def datasets(
 ) -> None:
     """Make the facts and cases of a study, without edits."""
     targets = ["facts" if facts else "datasets", "--keep-going"]
-    _run(
-        "datasets",
-        lambda: snakemake_arguments(find_configs(configs), targets, cores, profile, dry_run, ctx.obj),
-    )
+    _run(snakemake_arguments(find_configs(configs), targets, cores, profile, dry_run, ctx.obj))
 
 
 @app.command()
 def validate(folder: Annotated[Path, typer.Argument(help="Published or exported case files.")]) -> None:
     """List what is odd in a folder of case files."""
-    with reported("validate"):
-        from aftershock.datasets.validate import print_findings
+    from aftershock.datasets.validate import print_findings
 
-        print_findings(folder)
+    print_findings(folder)
 
 
 @app.command()
@@ -193,19 +185,17 @@ def convert(
     folder: Annotated[Path, typer.Argument(help="Published case files, or tables made of them.")], to: To
 ) -> None:
     """Convert case files to parquet tables, or back."""
-    with reported("convert"):
-        from aftershock.datasets.convert import convert
+    from aftershock.datasets.convert import convert
 
-        convert(folder, to)
+    convert(folder, to)
 
 
 @app.command()
 def manifest(configs: MaybeConfigs = None) -> None:
     """List what a run made in results/manifest.json."""
-    with reported("manifest"):
-        from aftershock.provenance.manifest import renew
+    from aftershock.provenance.manifest import renew
 
-        renew(find_configs(configs or ()))
+    renew(find_configs(configs or ()))
 
 
 @app.command()
@@ -217,13 +207,11 @@ def verify(
     profile: Profile = None,
 ) -> None:
     """Compare results with their manifest."""
-    with reported("verify"):
-        require_workflow()
-        from aftershock.provenance.verify import verify
+    from aftershock.provenance.verify import verify
 
-        place = snakemake_arguments(cores=cores, profile=profile, passed=ctx.obj)
-        if not verify(sample, seed, place):
-            raise typer.Exit(FAILED)
+    place = snakemake_arguments(cores=cores, profile=profile, passed=ctx.obj)
+    if not verify(sample, seed, place):
+        raise typer.Exit(FAILED)
 
 
 @app.command()
@@ -239,10 +227,9 @@ def export(
     seed: Seed = 0,
 ) -> None:
     """Edit a model and save it for other programs."""
-    with reported("export"):
-        from aftershock.command.save_edit import save_edit
+    from aftershock.command.save_edit import save_edit
 
-        save_edit(model, edits, to, method, form, seed)
+    save_edit(model, edits, to, method, form, seed)
 
 
 @app.command("list")
@@ -251,10 +238,9 @@ def list_known(
     page: Annotated[bool, typer.Option("--page", help="All about methods, as a page in Markdown.")] = False,
 ) -> None:
     """List methods, families, datasets, tasks or metrics."""
-    with reported("list"):
-        from aftershock.command.listing import lines_of, page_of
+    from aftershock.command.listing import lines_of, page_of
 
-        print(page_of(what) if page else "\n".join(lines_of(what)), end="" if page else "\n")
+    print(page_of(what) if page else "\n".join(lines_of(what)), end="" if page else "\n")
 
 
 @app.command("add-model")
@@ -265,7 +251,6 @@ def add_model(
     to: To = Path("resources/models"),
 ) -> None:
     """Write the file of a model by its configuration."""
-    with reported("add-model"):
-        from aftershock.command.add_model import write_model_file
+    from aftershock.command.add_model import write_model_file
 
-        print("\n".join(write_model_file(source, name, revision, to)))
+    print("\n".join(write_model_file(source, name, revision, to)))

@@ -1,9 +1,10 @@
 """One message and exit status 2 for what a user can put right."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
+from typing import Any
+
+from typer.core import TyperGroup
 
 from aftershock.project import installation
 
@@ -16,16 +17,18 @@ OWN = ("ManifestError", "PreflightError", "SlurmError")
 """Errors of modules that a command imports when it runs."""
 
 
-@contextmanager
-def reported(name: str) -> Iterator[None]:
-    """Context manager: an error that a user can put right ends the process with one message."""
-    try:
-        yield
-    except Exception as error:
-        if not isinstance(error, EXPECTED) and type(error).__name__ not in OWN:
-            raise
-        print(f"aftershock {name}: {_told(error)}", file=sys.stderr)
-        sys.exit(WRONG)
+class Reporting(TyperGroup):
+    """Subcommands that an error which a user can put right ends with one message."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Call a subcommand."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if not isinstance(error, EXPECTED) and type(error).__name__ not in OWN:
+                raise
+            print(f"aftershock {ctx.invoked_subcommand}: {_told(error)}", file=sys.stderr)
+            sys.exit(WRONG)
 
 
 def _told(error: Exception) -> str:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from aftershock.command.errors import require_workflow
 from aftershock.project import PROJECT, SNAKEFILE
 
 STUDIES = "resources/studies"
@@ -61,7 +62,10 @@ def snakemake_arguments(
     profile: the name of a profile in `workflow/profiles/`, or a path or name as Snakemake takes it.
     dry_run: only list what would be done.
     passed: further arguments, as they are.
+
+    ValueError where Snakemake is not installed.
     """
+    require_workflow()
     found = list(targets)
     if profile:
         found += ["--profile", find_profile(profile)]

@@ -12,6 +12,8 @@ from typing import Any
 from aftershock.text_files import read_yaml
 
 SNAKEMAKE = int(importlib.metadata.version("snakemake").split(".")[0])
+PROFILE = re.compile(r"(?:profile|config)(?:\.v(\d+)\+)?\.yaml")
+"""Names of a profile's files, with the major version of Snakemake from which on they are meant."""
 
 
 @dataclass(frozen=True)
@@ -55,23 +57,15 @@ def profile_file(profile: str) -> Path | None:
     """The file of a profile: given itself, by its folder, or by the name of one of the user or the site."""
     from platformdirs import site_config_dir, user_config_dir
 
-    for place in (Path(), *(Path(f("snakemake", "snakemake")) for f in (user_config_dir, site_config_dir))):
-        path = place / profile
+    for place in (".", user_config_dir("snakemake", "snakemake"), site_config_dir("snakemake", "snakemake")):
+        path = Path(place, profile)
         if path.is_file():
             return path
-        versions = {file: _oldest_snakemake(file.name) for file in path.glob("*.yaml")}
-        fitting = {
-            file: oldest for file, oldest in versions.items() if oldest is not None and oldest <= SNAKEMAKE
-        }
+        named = [(file, PROFILE.fullmatch(file.name)) for file in path.glob("*.yaml")]
+        fitting = {int(name[1] or 0): file for file, name in named if name and int(name[1] or 0) <= SNAKEMAKE}
         if fitting:
-            return max(fitting, key=fitting.__getitem__)
+            return fitting[max(fitting)]
     return None
-
-
-def _oldest_snakemake(name: str) -> int | None:
-    """The major version from which on a profile's file is meant; None for other files."""
-    found = re.fullmatch(r"(?:profile|config)(?:\.v(\d+)\+)?\.yaml", name)
-    return int(found[1] or 0) if found else None
 
 
 def wanted(options: argparse.Namespace) -> Wanted:
@@ -97,15 +91,13 @@ def _given(options: argparse.Namespace, name: str) -> Any:
 
 
 def _named(name: str, resources: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The literal values of a resource; computed ones are not known yet."""
-    found = [str(given[name].raw).strip("'\"") for given in resources if name in given]
-    return tuple(dict.fromkeys(part for value in found for part in _split(value)))
-
-
-def _split(value: str) -> list[str]:
-    """The names in a value, which may list several; none when it is an expression."""
-    parts = re.split(r"[,\s]+", value)
-    return parts if all(re.fullmatch(r"[\w.+-]+", part) for part in parts) else []
+    """The literal values of a resource, which may be lists of names; computed ones are not known yet."""
+    found: list[str] = []
+    for given in resources:
+        parts = re.split(r"[,\s]+", str(given[name].raw).strip("'\"")) if name in given else []
+        if all(re.fullmatch(r"[\w.+-]+", part) for part in parts):
+            found += parts
+    return tuple(dict.fromkeys(found))
 
 
 def configuration_of(options: argparse.Namespace) -> dict[str, Any]:

@@ -7,19 +7,19 @@ import gc
 import json
 import os
 import shlex
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from aftershock.jobs.forking import forking_interpreter, kind_of_server
+from aftershock.jobs.forking import kind_of_server, run_forked
 from aftershock.jobs.record import params_hash, record_path
 
 TIMESTAMP = ".snakemake_timestamp"
 SAME_SECONDS = 1.0
-REPORTS = ("report_job_success", "report_job_error")
+THREADED = ("OMP", "GOTO", "OPENBLAS", "MKL", "NUMEXPR")
 FILES = 1 << 16  # whose rules are kept
 
 
@@ -31,43 +31,47 @@ def patch_snakemake(fork: bool = False) -> None:
 
     if not hasattr(Job, "aftershock"):
         Job.aftershock = True
-        if fork:
-            fork_scripts(PythonScript)
-        quote_interpreter(PythonScript)
+        run_scripts(PythonScript, fork)
         keep_outputs(Job)
         keep_folder_dates(DAG)
 
 
-def quote_interpreter(script_class: Any) -> None:
-    """Quote the path of the interpreter in the shell command that runs a script; Snakemake leaves it bare."""
-    run = script_class._execute_cmd
+def run_scripts(script_class: Any, fork: bool) -> None:
+    """Fork the processes of scripts that load large libraries, and quote the interpreter's path for others.
 
-    def execute(self: Any, command: str, **names: Any) -> Any:
-        if "py_exec" in names:
-            names["py_exec"] = shlex.quote(names["py_exec"])
-        return run(self, command, **names)
-
-    script_class._execute_cmd = execute
-
-
-def fork_scripts(script_class: Any) -> None:
-    """Fork the processes of scripts that load large libraries, see `jobs.forking`.
-
-    Snakemake starts a new interpreter for each. That stays so where an environment or a container of the
-    job's own has the interpreter, and where a benchmark follows the process that the shell starts. A rule's
-    resource `process_threads` is the number of threads of each process of a job that starts several.
+    Snakemake starts a new interpreter for each, whose path it leaves bare in a shell command. No script is
+    forked where an environment or a container of the job's own has the interpreter, nor where a benchmark
+    follows the process that the shell starts. A rule's resource `process_threads` is the number of threads of
+    each process of a job that starts several.
     """
     run = script_class._execute_cmd
 
     def execute(self: Any, command: str, **names: Any) -> Any:
+        if "py_exec" not in names:
+            return run(self, command, **names)
         own = (self.conda_env, self.container_img, self.env_modules, self.bench_record)
-        forks = "py_exec" in names and own == (None,) * len(own) and self.is_local
+        forks = fork and own == (None,) * len(own) and self.is_local
         if forks and (kind := kind_of_server(self.local_path)):
             self.threads = self.resources.get("process_threads", self.threads)
-            names["py_exec"] = forking_interpreter(names["py_exec"], kind, self.threads)
-        return run(self, command, **names)
+            code = run_forked(kind, names["fname"], environment_of(self))
+            if code:
+                raise subprocess.CalledProcessError(code, [names["py_exec"], names["fname"]])
+            if code == 0:
+                return None
+        return run(self, command, **names | {"py_exec": shlex.quote(names["py_exec"])})
 
     script_class._execute_cmd = execute
+
+
+def environment_of(script: Any) -> dict[str, str]:
+    """The environment that Snakemake gives the process of a script, see `snakemake.shell`."""
+    folder = script.resources.get("tmpdir")
+    return {
+        **os.environ,
+        **dict.fromkeys((f"{library}_NUM_THREADS" for library in THREADED), str(script.threads)),
+        "VECLIB_MAXIMUM_THREADS": str(script.threads),
+        **(dict.fromkeys(("TMPDIR", "TMP", "TEMPDIR", "TEMP"), folder) if folder else {}),
+    }
 
 
 def keep_outputs(job_class: Any) -> None:
@@ -130,9 +134,6 @@ def plan_faster() -> None:
         OutputIndex.match_producers = lru_cache(maxsize=FILES)(OutputIndex.match_producers)
 
 
-# --- jobs that outlive their run, and runs that outlive SLURM's answers -----------------------------------
-
-
 def adopt_finished() -> None:
     """Have Snakemake check outputs that jobs finished after their run was killed.
 
@@ -159,8 +160,7 @@ async def _adopt(dag: Any) -> None:
     for job in dag.jobs:
         if any(f in dag.forcefiles for f in job.output) or not await _is_unrecorded(dag, job):
             continue
-        same = _made_from(job) == params_hash(dict(job.params.items()))
-        if same and await _is_newest(job):
+        if _made_from(job) == params_hash(dict(job.params.items())) and await _is_newest(job):
             await dag.workflow.persistence.finished(job)
             known += 1
         else:
@@ -210,35 +210,24 @@ def survive_outages(executor: Any) -> None:
     reports its jobs nor keeps them, and the run waits for ever.
     """
     check_active_jobs = executor.check_active_jobs
-
-    async def check(self: Any, active_jobs: list[Any]) -> AsyncIterator[Any]:
-        told: list[Any] = []
-        with _noted(self, told):
-            async for job in check_active_jobs(self, active_jobs):
-                told.append(job)
-                yield job
-        for job in active_jobs:
-            if not any(job is other for other in told):
-                yield job
-
-    executor.check_active_jobs = check
-
-
-@contextmanager
-def _noted(executor: Any, told: list[Any]) -> Iterator[None]:
-    """Add the jobs that an executor reports as ended to a list."""
+    told: set[int] = set()  # those that were reported or kept in a round
 
     def noting(report: Any) -> Any:
-        def note(job: Any, *arguments: Any, **named: Any) -> Any:
-            told.append(job)
-            return report(job, *arguments, **named)
+        def note(self: Any, job: Any, *arguments: Any, **named: Any) -> Any:
+            told.add(id(job))
+            return report(self, job, *arguments, **named)
 
         return note
 
-    for name in REPORTS:
+    async def check(self: Any, active_jobs: list[Any]) -> AsyncIterator[Any]:
+        told.clear()
+        async for job in check_active_jobs(self, active_jobs):
+            told.add(id(job))
+            yield job
+        for job in active_jobs:
+            if id(job) not in told:
+                yield job
+
+    for name in ("report_job_success", "report_job_error"):
         setattr(executor, name, noting(getattr(executor, name)))
-    try:
-        yield
-    finally:
-        for name in REPORTS:
-            delattr(executor, name)
+    executor.check_active_jobs = check

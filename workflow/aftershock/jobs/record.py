@@ -20,12 +20,17 @@ from typing import Any
 import psutil
 
 from aftershock.jobs.gpus import VISIBLE
+from aftershock.jobs.slurm import SlurmJob
 from aftershock.output import write_text
+from aftershock.process import find_process
 
 FOLDER = Path("results/jobs")
 ASKED = ("mem_mb", "runtime", "gpu")
 WRITE_SECONDS = 10.0
 """Seconds between two updates of a running job's record."""
+SILENT_SECONDS = 6 * WRITE_SECONDS
+"""After this time without an update, a job on a machine that cannot be queried counts as gone."""
+NEEDED = {"rule", "log", "state", "host", "pid", "started", "seconds"}
 
 
 class Record:
@@ -142,6 +147,28 @@ def read_records(folder: Path = FOLDER) -> Iterator[dict[str, Any]]:
             written, record = path.stat().st_mtime, json.loads(path.read_text(encoding="utf-8"))
             if isinstance(record, dict):
                 yield {**record, "written": written}
+
+
+def read_jobs(slurm: Mapping[str, SlurmJob] | None) -> list[dict[str, Any]]:
+    """The intact records of the current folder. A job that has vanished has the state "gone".
+
+    `slurm` has the jobs that SLURM knows, None where it cannot be asked.
+    """
+    found = [record for record in read_records() if record.keys() >= NEEDED]
+    for record in found:
+        if record["state"] == "running" and not is_running(record, slurm):
+            record["state"] = "gone"
+    return found
+
+
+def is_running(record: Mapping[str, Any], slurm: Mapping[str, SlurmJob] | None) -> bool:
+    """True if the job of a record in state "running" is running."""
+    if record.get("slurm_job") and slurm is not None:
+        job = slurm.get(record["slurm_job"])
+        return job is not None and job.running
+    if not record.get("slurm_job") and record["host"] == socket.gethostname():
+        return find_process(record["pid"], record["started"]) is not None
+    return time.time() - record["written"] < SILENT_SECONDS
 
 
 def _described(error: BaseException) -> dict[str, str]:

@@ -10,17 +10,26 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from aftershock.jobs.places import user_name
 
+LOGS = Path(".snakemake/slurm_logs")
+"""Folder of the logs of SLURM's jobs, in which they were submitted."""
 SECONDS = 8.0
 """Time limit of SLURM's controller."""
+KNOWN_SECONDS = 4.0
+"""The same where a user waits for a view."""
 ACCOUNTING_SECONDS = 5.0
 """Time limit of its accounting; without an answer it counts as off."""
 IDS_AT_ONCE = 500  # in one command line
 RUNNING = ("RUNNING", "SUSPENDED", "STOPPED")
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
+KNOWN_FIELDS = ("JobArrayID", "State", "Reason", "RestartCnt", "tres-alloc", "NodeList", "WorkDir", "Comment")
+ENDED_FIELDS = ("JobID", "State", "ElapsedRaw", "MaxRSS", "NodeList")
 GPU = re.compile(r"gpu:(?:([^:,(]+):)?(\d+)")
+SIZE = re.compile(r"([\d.]+)([KMGT]?)")
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 WHEN_IT_ANSWERS = "Try again when `sinfo` answers, or ask who runs the cluster"
 NOT_HERE = "Run this on a machine of the cluster, such as its login node, or without the SLURM profile"
 
@@ -81,105 +90,6 @@ def ask(program: str, *arguments: str, seconds: float = SECONDS) -> str:
     return ended.stdout
 
 
-def settings() -> dict[str, str]:
-    """The controller's settings by name. Raises SlurmError when it does not answer."""
-    lines = ask("scontrol", "show", "config").splitlines()
-    pairs = (line.split("=", 1) for line in lines if "=" in line)
-    return {name.strip(): value.strip() for name, value in pairs}
-
-
-def min_job_age(config: dict[str, str]) -> int | None:
-    """Seconds that the controller remembers an ended job; None when its settings do not say."""
-    found = re.match(r"\d+", config.get("MinJobAge", ""))
-    return int(found[0]) if found else None
-
-
-def partitions() -> dict[str, Partition]:
-    """All partitions by name, hidden ones too. Raises SlurmError."""
-    found: dict[str, Partition] = {}
-    for line in ask("sinfo", "--all", "--exact", "--noheader", "--format=%P|%a|%l|%m|%G").splitlines():
-        name, available, limit, memory, gres = (part.strip() for part in line.split("|"))
-        before = found.get(name.rstrip("*"))
-        gpus = dict(before.gpus) if before else {}
-        for kind, count in GPU.findall(gres):
-            gpus[kind] = max(gpus.get(kind, 0), int(count))
-        found[name.rstrip("*")] = Partition(
-            name=name.rstrip("*"),
-            default=name.endswith("*"),
-            up=available == "up",
-            minutes=_minutes(limit),
-            mem_mb=max(int(memory.rstrip("+") or 0), before.mem_mb if before else 0),
-            gpus=gpus,
-        )
-    return found
-
-
-def queued(prefix: str) -> list[SlurmJob]:
-    """This user's jobs that have not ended and whose names start with `prefix` and "_". Raises SlurmError."""
-    lines = ask("squeue", "--me", "--array", "--noheader", "--format=%i|%j|%T|%r").splitlines()
-    rows = [[part.strip() for part in line.split("|", 3)] for line in lines if line.strip()]
-    return [SlurmJob(row[0], row[2], row[3]) for row in rows if row[1].startswith(f"{prefix}_")]
-
-
-def cancel(ids: Sequence[str], pending_only: bool = False) -> None:
-    """Cancel jobs; those that ended meanwhile are no error. Raises SlurmError."""
-    state = ["--state=PENDING"] if pending_only else []
-    for start in range(0, len(ids), IDS_AT_ONCE):
-        ended = _run("scancel", *state, *ids[start : start + IDS_AT_ONCE])
-        said = [line for line in ended.stderr.splitlines() if line.strip() and not _has_ended(line)]
-        if ended.returncode and said:
-            raise SlurmError(f"scancel failed: {said[-1].strip()}")
-
-
-def has_accounting(config: dict[str, str]) -> bool:
-    """True if ended jobs can be queried: accounting is on, keeps jobs, and answers in time."""
-    kind = config.get("AccountingStorageType", "").removeprefix("accounting_storage/")
-    if kind in ("", "none", "(null)") or "nojobs" in config.get("AccountingStorageEnforce", ""):
-        return False
-    try:
-        ask("sacct", "-X", "--noheader", "--starttime=now", seconds=ACCOUNTING_SECONDS)
-    except SlurmError:
-        return False
-    return True
-
-
-def accounts() -> set[str] | None:
-    """Accounts that this user's jobs may name; None when accounting knows no user, or does not answer."""
-    try:
-        lines = _accounting("list", "associations", "format=User,Account")
-    except SlurmError:
-        return None
-    pairs = [tuple(line.split("|")) for line in lines if line.count("|") == 1]
-    users = {user for user, _ in pairs if user}
-    return {account for user, account in pairs if user == user_name()} if users else None
-
-
-def submit_limit() -> int | None:
-    """Number of jobs that this user may submit, by account and quality of service; None without limit."""
-    user = ("list", "associations", f"user={user_name()}", "format=MaxSubmitJobs,QOS")
-    qos = ("list", "qos", "format=Name,MaxSubmitJobsPerUser")
-    try:
-        own = [line.split("|") for line in _accounting(*user) if "|" in line]
-        limits = dict(line.split("|", 1) for line in _accounting(*qos) if "|" in line)
-    except SlurmError:
-        return None
-    found = [limit for limit, _ in own]
-    found += [limits.get(name, "") for _, names in own for name in names.split(",") if "," not in names]
-    return min((int(limit) for limit in found if limit.isdigit()), default=None)
-
-
-def _accounting(*query: str) -> list[str]:
-    """Output of sacctmgr, a row a line, columns between "|"."""
-    return ask("sacctmgr", "--noheader", "--parsable2", *query, seconds=ACCOUNTING_SECONDS).splitlines()
-
-
-def refusal(options: Iterable[str]) -> str | None:
-    """The reason why SLURM would refuse a small job with these options of sbatch; None if it would not."""
-    small = ("--ntasks=1", "--cpus-per-task=1", "--time=1", "--wrap=true")
-    ended = _run("sbatch", "--test-only", *options, *small)
-    return (_last_line(ended.stderr) or "no reason given") if ended.returncode else None
-
-
 def _run(program: str, *arguments: str, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
@@ -199,6 +109,42 @@ def _run(program: str, *arguments: str, seconds: float = SECONDS) -> subprocess.
         ) from None
 
 
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def _rows(text: str, columns: int) -> list[list[str]]:
+    """The cells of lines with so many columns between "|"; SLURM puts messages between them."""
+    rows = (line.split("|") for line in text.splitlines())
+    return [[cell.strip() for cell in row[:columns]] for row in rows if columns <= len(row) <= columns + 1]
+
+
+# --- the cluster ------------------------------------------------------------------------------------------
+
+
+def settings() -> dict[str, str]:
+    """The controller's settings by name. Raises SlurmError when it does not answer."""
+    lines = ask("scontrol", "show", "config").splitlines()
+    pairs = (line.split("=", 1) for line in lines if "=" in line)
+    return {name.strip(): value.strip() for name, value in pairs}
+
+
+def partitions() -> dict[str, Partition]:
+    """All partitions by name, hidden ones too. Raises SlurmError."""
+    found: dict[str, Partition] = {}
+    text = ask("sinfo", "--all", "--exact", "--noheader", "--format=%P|%a|%l|%m|%G")
+    for named, available, limit, memory, gres in _rows(text, 5):
+        name, mem_mb = named.rstrip("*"), int(memory.rstrip("+") or 0)
+        before = found.get(name)
+        gpus = dict(before.gpus) if before else {}
+        for kind, count in GPU.findall(gres):
+            gpus[kind] = max(gpus.get(kind, 0), int(count))
+        mem_mb = max(mem_mb, before.mem_mb) if before else mem_mb
+        found[name] = Partition(name, named.endswith("*"), available == "up", _minutes(limit), mem_mb, gpus)
+    return found
+
+
 def _minutes(limit: str) -> float:
     """[days-][[hours:]minutes:]seconds of SLURM in minutes; inf where there is no limit."""
     found = re.fullmatch(r"(?:(\d+)-)?(?:(?:(\d+):)?(\d+):)?(\d+)", limit)
@@ -208,10 +154,116 @@ def _minutes(limit: str) -> float:
     return days * 1440 + hours * 60 + minutes + seconds / 60
 
 
-def _has_ended(line: str) -> bool:
-    return "Invalid job id" in line or "already completing or completed" in line
+def has_accounting(config: dict[str, str]) -> bool:
+    """True if ended jobs can be queried: accounting is on, keeps jobs, and answers in time."""
+    kind = config.get("AccountingStorageType", "").removeprefix("accounting_storage/")
+    if kind in ("", "none", "(null)") or "nojobs" in config.get("AccountingStorageEnforce", ""):
+        return False
+    try:
+        ask("sacct", "-X", "--noheader", "--starttime=now", seconds=ACCOUNTING_SECONDS)
+    except SlurmError:
+        return False
+    return True
 
 
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+def accounts() -> set[str] | None:
+    """Accounts that this user's jobs may name; None when accounting knows no user, or does not answer."""
+    pairs = _accounting(2, "associations", "format=User,Account")
+    known = any(user for user, _ in pairs)
+    return {account for user, account in pairs if user == user_name()} if known else None
+
+
+def submit_limit() -> int | None:
+    """Number of jobs that this user may submit, by account and quality of service; None without limit."""
+    own = _accounting(2, "associations", f"user={user_name()}", "format=MaxSubmitJobs,QOS")
+    limits = dict(_accounting(2, "qos", "format=Name,MaxSubmitJobsPerUser"))
+    found = [number for limit, names in own for number in (limit, limits.get(names, ""))]
+    return min((int(limit) for limit in found if limit.isdigit()), default=None)
+
+
+def _accounting(columns: int, *query: str) -> list[list[str]]:
+    """Rows of a list of sacctmgr; none where it does not answer."""
+    options = ("--noheader", "--parsable2", "list")
+    try:
+        return _rows(ask("sacctmgr", *options, *query, seconds=ACCOUNTING_SECONDS), columns)
+    except SlurmError:
+        return []
+
+
+def refusal(options: Iterable[str]) -> str | None:
+    """The reason why SLURM would refuse a small job with these options of sbatch; None if it would not."""
+    small = ("--ntasks=1", "--cpus-per-task=1", "--time=1", "--wrap=true")
+    ended = _run("sbatch", "--test-only", *options, *small)
+    return (_last_line(ended.stderr) or "no reason given") if ended.returncode else None
+
+
+# --- jobs -------------------------------------------------------------------------------------------------
+
+
+def queued(prefix: str) -> list[SlurmJob]:
+    """This user's jobs that have not ended and whose names start with `prefix` and "_". Raises SlurmError."""
+    rows = _rows(ask("squeue", "--me", "--array", "--noheader", "--format=%i|%j|%T|%r"), 4)
+    return [SlurmJob(id, state, why) for id, name, state, why in rows if name.startswith(f"{prefix}_")]
+
+
+def cancel(ids: Sequence[str], pending_only: bool = False) -> None:
+    """Cancel jobs; those that ended meanwhile are no error. Raises SlurmError."""
+    state = ["--state=PENDING"] if pending_only else []
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        ended = _run("scancel", *state, *ids[start : start + IDS_AT_ONCE])
+        over = ("Invalid job id", "already completing or completed")
+        said = [
+            line for line in ended.stderr.splitlines() if line.strip() and not any(o in line for o in over)
+        ]
+        if ended.returncode and said:
+            raise SlurmError(f"scancel failed: {said[-1].strip()}")
+
+
+def known_jobs(folder: Path) -> dict[str, SlurmJob] | None:
+    """This user's jobs that were submitted from `folder`, by id, those included that ended a while ago.
+
+    None where there is no SLURM, or it does not answer.
+    """
+    options = ("--me", "--states=all", "--array", "--noheader")
+    columns = ",".join(f"{name}:|" for name in KNOWN_FIELDS)
+    try:
+        text = ask("squeue", *options, f"--Format={columns}", seconds=KNOWN_SECONDS)
+    except SlurmError:
+        return None
+    jobs = {}
+    for number, state, reason, restarts, given, node, place, comment in _rows(text, len(KNOWN_FIELDS)):
+        if Path(place).resolve() == folder.resolve():
+            gpus = re.search(r"gres/gpu=(\d+)", given)
+            rule = comment.removeprefix("rule_").split("_wildcards_")[0]
+            jobs[number] = SlurmJob(
+                number, state, reason, int(restarts or 0), int(gpus[1]) if gpus else 0, node, rule
+            )
+    return jobs
+
+
+def ended_jobs(ids: Sequence[str]) -> dict[str, SlurmJob]:
+    """Ended jobs in accounting; none where it is off or does not answer."""
+    options = ("--noheader", "--parsable2", f"--format={','.join(ENDED_FIELDS)}")
+    parts = [ids[start : start + IDS_AT_ONCE] for start in range(0, len(ids), IDS_AT_ONCE)]
+    try:
+        if not parts or not has_accounting(settings()):
+            return {}
+        return parse_ended("\n".join(ask("sacct", *options, f"--jobs={','.join(part)}") for part in parts))
+    except SlurmError:
+        return {}
+
+
+def parse_ended(text: str) -> dict[str, SlurmJob]:
+    """Parse sacct's lines: one for each job, and more for its steps, which know the memory."""
+    jobs: dict[str, tuple[str, str]] = {}
+    peaks: dict[str, int] = {}
+    for step, state, _, memory, node in _rows(text, len(ENDED_FIELDS)):
+        number, _, of_step = step.partition(".")
+        if size := SIZE.fullmatch(memory):
+            peaks[number] = max(peaks.get(number, 0), int(float(size[1]) * UNITS[size[2]]))
+        if not of_step:
+            jobs[number] = state.split(" ")[0], node
+    return {
+        number: SlurmJob(number, state, node=node, peak_bytes=peaks.get(number))
+        for number, (state, node) in jobs.items()
+    }

@@ -1,26 +1,24 @@
-"""Snapshot of a run's progress, as `aftershock status` shows it."""
+"""Progress of a run, as `aftershock status` shows it, from the records of the run and of its jobs."""
 
 import shutil
 import subprocess
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aftershock.datasets.table import DATASETS, find_dataset
-from aftershock.jobs import liveness
 from aftershock.jobs.gpus import query_gpus
-from aftershock.jobs.orphans import LastRun
-from aftershock.jobs.slurm_jobs import SlurmJob
-from aftershock.jobs.snakemake_log import RunLog, newest_runs
+from aftershock.jobs.record import read_jobs
+from aftershock.jobs.run import Run, newest_runs, starting_run
+from aftershock.jobs.sizes import megabytes, plural
+from aftershock.jobs.slurm import SlurmJob
 
 TARGETS = ("all", "facts", "datasets")
 """Rules that only collect the outputs of others."""
-START_SECONDS = 60.0
-"""Largest apparent age of a log before its run."""
 NVIDIA_FIELDS = ("index", "name", "utilization.gpu", "memory.used", "memory.total")
 NVIDIA_SECONDS = 3.0
 
@@ -63,8 +61,8 @@ class Stage:
     running: list[Job] = field(default_factory=list)
     job_seconds: float | None = None
     """Mean duration of a job."""
-    finished_rate: tuple[float, str, float] | None = None
-    """Units a second of a job that is done, the unit, and edits a second."""
+    job_rate: str = ""
+    """Rate of a job that is done."""
 
     @property
     def is_finished(self) -> bool:
@@ -82,41 +80,12 @@ class Stage:
     @property
     def work(self) -> float | None:
         """Seconds of one worker for the remaining jobs; None where the duration of a job is unknown."""
-        lefts = [job.left for job in self.running]
-        per_job = self.job_seconds
-        if per_job is None:
-            known = [
-                job.age + left for job, left in zip(self.running, lefts, strict=True) if left is not None
-            ]
-            per_job = sum(known) / len(known) if known else None
+        known = [job.age + job.left for job in self.running if job.left is not None]
+        per_job = self.job_seconds or (sum(known) / len(known) if known else None)
         if per_job is None:
             return None if self.to_come or self.running else 0.0
-        rest = [
-            max(per_job - job.age, 0) if left is None else left
-            for job, left in zip(self.running, lefts, strict=True)
-        ]
+        rest = [max(per_job - job.age, 0) if job.left is None else job.left for job in self.running]
         return sum(rest) + self.to_come * per_job
-
-
-@dataclass
-class Gpu:
-    """A GPU of this machine."""
-
-    index: str
-    name: str
-    percent: float
-    used_mb: float
-    total_mb: float
-
-
-@dataclass
-class SlurmUse:
-    """Use of a cluster by the jobs of a folder."""
-
-    running: int
-    gpus: int
-    waiting: dict[str, int]
-    """Waiting jobs by the reason that SLURM gives."""
 
 
 @dataclass
@@ -125,15 +94,12 @@ class Snapshot:
 
     now: float
     folder: str
-    info: LastRun | None = None
-    run: RunLog | None = None
+    run: Run | None = None
     stages: list[Stage] = field(default_factory=list)
-    gpus: list[Gpu] = field(default_factory=list)
-    slurm: SlurmUse | None = None
-    disk: tuple[int, int] | None = None
-    """Bytes free and in all, where results/ is."""
-    gpu_peak: tuple[str, int] | None = None
-    """The job with most GPU memory, and its bytes."""
+    waiting: int | None = None
+    """Jobs that wait for SLURM; None without it."""
+    machine: list[str] = field(default_factory=list)
+    """Lines about GPUs, SLURM and the disk."""
 
     @property
     def running(self) -> list[Job]:
@@ -144,10 +110,7 @@ class Snapshot:
     @property
     def at_work(self) -> bool:
         """True if the run is going on."""
-        if self.info and self.info.alive is not None:
-            return self.info.alive
-        elsewhere = self.info is not None and self.run is not None and not self.run.ended
-        return bool(self.running) or elsewhere
+        return bool(self.running) if self.run is None else self.run.alive is not False
 
     @property
     def at_once(self) -> int:
@@ -170,81 +133,84 @@ class Snapshot:
 
 def take(slurm: Mapping[str, SlurmJob] | None = None) -> Snapshot:
     """The current folder's run now. `slurm` has this folder's jobs, where SLURM was queried."""
-    info, records = liveness.newest_run(), liveness.read_jobs(slurm)
-    run = _shown(newest_runs())
-    starting = bool(info and info.alive and (run is None or run.started < info.began - START_SECONDS))
-    if starting:  # still starting: log and records are of the previous run
-        run, records = None, []
-    disk = shutil.disk_usage("results" if Path("results").is_dir() else ".")
-    found = Snapshot(time.time(), str(Path.cwd()), info, run, disk=(disk.free, disk.total), gpus=gpus_here())
-    found.stages = stages_of(run, records, slurm or {}, found.now)
+    run, records = _shown_run(), read_jobs(slurm)
+    if run and run.alive and not run.planned:  # still starting: all records are of earlier runs
+        records = []
+    found = Snapshot(time.time(), str(Path.cwd()), run, stages_of(run, records, slurm or {}, time.time()))
+    found.machine = gpu_lines()
     if slurm is not None:
+        reasons = Counter(job.reason or "no reason given" for job in slurm.values() if job.waiting)
         working = [job for job in slurm.values() if job.running]
-        waiting = Counter(job.reason for job in slurm.values() if job.waiting)
-        found.slurm = SlurmUse(len(working), sum(job.gpus for job in working), dict(waiting))
-    peaks = [(record.get("gpu_peak_bytes") or 0, _name(record)) for record in records]
-    if peaks and max(peaks)[0]:
-        found.gpu_peak = max(peaks)[1], max(peaks)[0]
+        waiting = ", ".join(f"{n} waiting ({reason})" for reason, n in reasons.most_common())
+        held = f"SLURM: {len(working)} jobs running with {sum(job.gpus for job in working)} GPUs"
+        found.waiting = reasons.total()
+        found.machine.append(f"{held}; {waiting or 'none waiting'}")
+    peak, name = max(
+        ((record.get("gpu_peak_bytes") or 0, _name(record)) for record in records), default=(0, "")
+    )
+    if peak:
+        found.machine.append(f"most GPU memory of a job: {megabytes(peak)} ({name})")
+    disk = shutil.disk_usage("results" if Path("results").is_dir() else ".")
+    found.machine.append(f"disk: {disk.free / 2**30:.1f} of {disk.total / 2**30:.1f} GB free")
     return found
 
 
-def _shown(runs: Iterator[RunLog]) -> RunLog | None:
-    """The newest run; the one before it where that had nothing to do."""
-    newest = next(runs, None)
-    if newest and newest.complete and not newest.planned:
+def _shown_run() -> Run | None:
+    """The run at work, or the newest one; the one before it where that had nothing to do."""
+    runs = newest_runs()
+    newest = starting_run() or next(runs, None)
+    if newest and newest.exit == 0 and not newest.planned:
         before = next(runs, None)
-        return before if before and before.planned and before.complete else newest
+        return before if before and before.planned and before.exit == 0 else newest
     return newest
 
 
 def stages_of(
-    run: RunLog | None, records: Sequence[Mapping[str, Any]], slurm: Mapping[str, SlurmJob], now: float
+    run: Run | None, records: Sequence[Mapping[str, Any]], slurm: Mapping[str, SlurmJob], now: float
 ) -> list[Stage]:
-    """The stages that a run planned, in its order; without its log those that have records."""
-    planned = run.planned if run else {}
-    stages = {rule: Stage(rule, planned=n) for rule, n in planned.items() if rule not in TARGETS}
+    """The stages that a run planned, in its order; without a plan those that have records."""
     by_rule: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for record in records:
         by_rule[record["rule"]].append(record)
-    if not stages:
-        stages = {rule: Stage(rule) for rule in by_rule}
-    for rule, stage in stages.items():
-        mine = by_rule[rule]
+    planned = run.planned if run else {}
+    stages = [Stage(rule, n) for rule, n in planned.items() if rule not in TARGETS]
+    stages = stages or [Stage(rule) for rule in by_rule]
+    for stage in stages:
+        mine = by_rule[stage.rule]
         done = [record for record in mine if record["state"] == "done"]
         stage.running = [_job(record, now) for record in mine if record["state"] == "running"]
-        stage.waiting = sum(job.waiting and job.rule == rule for job in slurm.values())
-        stage.done = run.done[rule] if run and run.planned else len(done)
-        stage.failed = _failed(run, rule, mine)
+        stage.waiting = sum(job.waiting and job.rule == stage.rule for job in slurm.values())
+        stage.done = run.done[stage.rule] if run and run.planned else len(done)
+        stage.failed = _failed(run, stage.rule, mine)
         if done:
             stage.job_seconds = sum(record["seconds"] for record in done) / len(done)
-            stage.finished_rate = _finished_rate(done)
-    return list(stages.values())
+            stage.job_rate = _mean_rate([_job(record, now) for record in done])
+    return stages
 
 
-def gpus_here() -> list[Gpu]:
-    """The GPUs of this machine, one without a utilisation as idle; none where nvidia-smi does not answer."""
-    rows: list[list[str]] = []
-    with suppress(subprocess.TimeoutExpired):
-        rows = query_gpus(*NVIDIA_FIELDS, seconds=NVIDIA_SECONDS)
-    rows = [row for row in rows if len(row) == len(NVIDIA_FIELDS)]
-    return [Gpu(index, name, *map(_number, figures)) for index, name, *figures in rows]
-
-
-def _number(text: str) -> float:
-    return float(text) if text.replace(".", "", 1).isdigit() else 0.0
+def _failed(run: Run | None, rule: str, records: Sequence[Mapping[str, Any]]) -> int:
+    """Jobs that failed and are not being made again."""
+    if run is None or not run.planned:
+        return sum(record["state"] in ("failed", "stopped", "gone") for record in records)
+    again = {record["log"]: record["started"] for record in records if record["state"] == "running"}
+    last = {f.log or " ".join(f.outputs): f for f in run.failures if f.rule == rule}
+    return sum(not f.restarted and again.get(log, 0) <= f.ended for log, f in last.items())
 
 
 def _job(record: Mapping[str, Any], now: float) -> Job:
-    age, total = max(now - record["started"], 0.0), record.get("total")
     gpu = f"GPU {record['gpu']}" if record.get("gpu") else ""
+    dataset = record.get("wildcards", {}).get("dataset")
+    edits = find_dataset(dataset).edits if record["rule"] == "edit" and dataset in DATASETS else 0
+    began, first = record.get("began") or (0.0, 0)
+    done, seconds = record.get("done"), record["seconds"] - began
     return Job(
         name=_name(record),
-        age=age,
-        done=record.get("done"),
-        total=total,
+        age=max(now - record["started"], 0.0),
+        done=done,
+        total=record.get("total"),
         unit=record.get("unit") or "",
-        rate=_rate(record),
-        edits=_edits(record),
+        rate=(done - first) / seconds or None if done and seconds > 0 else None,
+        edits=edits,
         peak_bytes=record.get("peak_bytes"),
         where=" ".join(part for part in (record["host"], gpu) if part),
     )
@@ -254,40 +220,29 @@ def _name(record: Mapping[str, Any]) -> str:
     return f"{record['rule']} {Path(record['log']).stem}"
 
 
-def _edits(record: Mapping[str, Any]) -> int:
-    """Edits of one case, for jobs that edit."""
-    dataset = record.get("wildcards", {}).get("dataset")
-    return find_dataset(dataset).edits if record["rule"] == "edit" and dataset in DATASETS else 0
+def _mean_rate(jobs: Sequence[Job]) -> str:
+    """Rate of one of several jobs that are done; "" where they count different things."""
+    rated = [job for job in jobs if job.rate]
+    return f"{rate_of(rated, len(rated))} a job" if len({job.unit for job in rated}) == 1 else ""
 
 
-def _rate(record: Mapping[str, Any]) -> float | None:
-    """Units a second since the job began to count; None before it has counted any."""
-    seconds, done = record.get("began") or (0.0, 0)
-    if not record.get("done") or record["seconds"] <= seconds:
-        return None
-    return (record["done"] - done) / (record["seconds"] - seconds) or None
+def rate_of(jobs: Sequence[Job], among: int = 1) -> str:
+    """Units and edits a second of jobs that count the same, together or as the mean of so many."""
+    rates = [(job.rate or 0.0, job.edits) for job in jobs]
+    edits = sum(rate * edits for rate, edits in rates) / among
+    text = f"{sum(rate for rate, _ in rates) / among:.3g} {plural(jobs[0].unit)}/s"
+    return text + (f", {edits:.3g} edits/s" if edits else "")
 
 
-def _finished_rate(done: Sequence[Mapping[str, Any]]) -> tuple[float, str, float] | None:
-    """Units and edits a second of a job, over all that are done and count the same."""
-    rated = [(rate, record["unit"], _edits(record)) for record in done if (rate := _rate(record))]
-    if not rated or len({unit for _, unit, _ in rated}) > 1:
-        return None
-    n = len(rated)
-    return sum(rate for rate, *_ in rated) / n, rated[0][1], sum(rate * edits for rate, _, edits in rated) / n
-
-
-def _failed(run: RunLog | None, rule: str, records: Sequence[Mapping[str, Any]]) -> int:
-    """Jobs that failed and are not being made again."""
-    if run is None or not run.planned:
-        return sum(record["state"] in ("failed", "stopped", "gone") for record in records)
-    newest = {record["log"]: record for record in records}
-    mine = [failure for failure in run.failures if failure.rule == rule]
-    last = {failure.log or " ".join(failure.outputs): failure for failure in mine}
-    return sum(
-        not failure.restarted
-        and not (
-            log in newest and newest[log]["started"] > failure.ended and newest[log]["state"] == "running"
+def gpu_lines() -> list[str]:
+    """A line for each GPU of this machine; none where nvidia-smi does not answer."""
+    rows: list[list[str]] = []
+    with suppress(subprocess.TimeoutExpired):
+        rows = query_gpus(*NVIDIA_FIELDS, seconds=NVIDIA_SECONDS)
+    lines = []
+    for index, name, *figures in (row for row in rows if len(row) == len(NVIDIA_FIELDS)):
+        percent, used, total = (
+            float(text) if text.replace(".", "", 1).isdigit() else 0.0 for text in figures
         )
-        for log, failure in last.items()
-    )
+        lines.append(f"GPU {index} {name}: {percent:.0f} % busy, {used / 1024:.1f} of {total / 1024:.1f} GB")
+    return lines

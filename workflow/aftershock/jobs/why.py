@@ -1,6 +1,6 @@
 """Reasons why jobs failed, a line each: `aftershock why`.
 
-Reads the records of jobs, the logs of rules, Snakemake and SLURM, and asks SLURM where it is there. Changes
+Reads the records of runs and jobs and the logs of rules and SLURM, and asks SLURM where it is there. Changes
 nothing, so it may be asked while a run is at work.
 """
 
@@ -13,16 +13,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aftershock.jobs import liveness, slurm_jobs
-from aftershock.jobs.causes import cause_of
-from aftershock.jobs.evidence import Cause, Evidence
-from aftershock.jobs.orphans import LastRun
+from aftershock.jobs import slurm
+from aftershock.jobs.causes import Cause, Evidence, cause_of
+from aftershock.jobs.record import read_jobs
+from aftershock.jobs.run import Failure, Run, newest_runs
 from aftershock.jobs.sizes import megabytes, printable
-from aftershock.jobs.slurm_jobs import SlurmJob
-from aftershock.jobs.snakemake_log import Failure, RunLog, newest_runs
+from aftershock.jobs.slurm import SlurmJob
 from aftershock.project import command
 
-SLURM_LOGS = Path(".snakemake/slurm_logs")
 TAIL_BYTES = 20_000
 LISTED = 10
 """Jobs of one rule with one cause that are listed; `--all` lists the others too."""
@@ -36,41 +34,46 @@ class Job:
     rule: str
     log: str
     failures: list[Failure] = dataclasses.field(default_factory=list)
-    record: dict[str, Any] | None = None
+    record: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Empty where it has none."""
 
     @property
-    def name(self) -> str:
-        return f"{self.rule} {Path(self.log).stem}"
+    def last(self) -> Failure | None:
+        """Its last failure; None where the record is of an attempt after it."""
+        return None if self.is_newer or not self.failures else self.failures[-1]
+
+    @property
+    def is_newer(self) -> bool:
+        """True if the record is of an attempt after the last failure in the records of runs."""
+        return bool(self.record) and (not self.failures or self.record["started"] > self.failures[-1].ended)
+
+    @property
+    def slurm_job(self) -> str | None:
+        """The SLURM job of the last attempt."""
+        return self.last.slurm_job if self.last else self.record.get("slurm_job")
 
     @property
     def ended(self) -> float:
         """Time of its last failure, in seconds since 1970."""
-        last = self.failures[-1].ended if self.failures else 0.0
-        record = self.record
-        return max(last, record["started"] + record["seconds"]) if record and not self.is_fixed() else last
+        ends = [self.failures[-1].ended] if self.failures else []
+        return max([*ends, *([self.record["started"] + self.record["seconds"]] if self.record else [])])
 
-    def is_newer(self) -> bool:
-        """True if the record is of an attempt after the last failure in Snakemake's logs."""
-        if not self.record:
-            return False
-        return not self.failures or self.record["started"] > self.failures[-1].ended
-
+    @property
     def is_fixed(self) -> bool:
         """True if a later attempt or run has succeeded."""
-        if self.record and self.is_newer():
+        if not self.last:
             return self.record["state"] == "done"
-        outputs = [Path(path) for path in self.failures[-1].outputs] if self.failures else []
-        times = [path.stat().st_mtime for path in outputs if path.exists()]
-        return bool(outputs) and len(times) == len(outputs) and min(times) > self.failures[-1].ended
+        made = [Path(path).stat().st_mtime for path in self.last.outputs if Path(path).exists()]
+        return bool(made) and len(made) == len(self.last.outputs) and min(made) > self.last.ended
 
-    def is_under_way(self, run: LastRun | None, jobs: dict[str, SlurmJob]) -> bool:
+    def is_under_way(self, run: Run | None, jobs: Mapping[str, SlurmJob]) -> bool:
         """True if it is being made again, or waits for that."""
-        number = self.record.get("slurm_job") if self.record else None
-        if number in jobs and jobs[number].waiting:
+        submitted = jobs.get(self.record.get("slurm_job") or "")
+        if submitted and submitted.waiting:
             return True
-        if self.record and self.is_newer():
+        if not self.last:
             return self.record["state"] == "running"
-        return bool(run and run.alive and self.failures and self.failures[-1].restarted)
+        return bool(run and run.alive and self.last.restarted)
 
 
 @dataclasses.dataclass
@@ -108,28 +111,28 @@ def report(everything: bool, as_json: bool) -> bool:
 
 def look(everything: bool = False) -> Findings:
     """Failures in the current folder; with `everything` also those before a run that succeeded."""
-    runs, info = _runs(everything), liveness.newest_run()
-    known = slurm_jobs.known_jobs(Path.cwd()) if _has_slurm(runs) else None
-    records = liveness.read_jobs(known)
-    jobs = _jobs(runs, records)
-    told_of_run = _of_the_run(runs, info, records)
-    found = Findings([], told_of_run, nothing_yet=not (runs or records or told_of_run))
-    good_until = max((run.last_time for run in runs if run.complete), default=0.0)
+    runs = _runs(everything)
+    newest = runs[-1] if runs else None
+    submitted = {number: log for run in runs for number, log in run.submitted.items()}
+    known = slurm.known_jobs(Path.cwd()) if slurm.LOGS.is_dir() or submitted else None
+    records = read_jobs(known)
+    about_run = _of_the_run(newest, records)
+    found = Findings([], about_run, nothing_yet=not (runs or records or about_run))
+    good_until = max((run.last_time for run in runs if run.exit == 0), default=0.0)
     failed = []
-    for job in jobs:
-        if job.is_fixed():
+    for job in _jobs(runs, records):
+        if job.is_fixed:
             found.fixed += 1
-        elif job.is_under_way(info, known or {}):
+        elif job.is_under_way(newest, known or {}):
             found.under_way += 1
         elif job.ended < good_until and not everything:
             found.earlier += 1
         else:
             failed.append(job)
-    unknown = [number for job in failed if (number := _number(job)) and number not in (known or {})]
-    known = (known or {}) | (slurm_jobs.ended_jobs(unknown) if known is not None else {})
-    died = bool(runs) and _died(runs[-1], info)
-    logs = {number: Path(path) for run in runs for number, path in run.submitted.items()}
-    found.failed = [(job, cause_of(_evidence(job, info, known, logs, died))) for job in failed]
+    if known is not None:
+        numbers = [job.slurm_job for job in failed if job.slurm_job and job.slurm_job not in known]
+        known = known | slurm.ended_jobs(numbers)
+    found.failed = [(job, cause_of(_evidence(job, newest, known or {}, submitted))) for job in failed]
     return found
 
 
@@ -144,7 +147,7 @@ def told(found: Findings, everything: bool = False) -> list[str]:
         if everything or seen[job.rule, cause.kind] <= LISTED:
             tries = f" ({len(job.failures)} attempts)" if len(job.failures) > 1 else ""
             what = printable(cause.what).rstrip(" .;")
-            lines.append(f"{job.name}{tries}: {what} -> {cause.remedy}")
+            lines.append(f"{job.rule} {Path(job.log).stem}{tries}: {what} -> {cause.remedy}")
     every = command("why", "--all")
     for (rule, kind), n in seen.items():
         if n > LISTED and not everything:
@@ -161,17 +164,24 @@ def told(found: Findings, everything: bool = False) -> list[str]:
     return lines
 
 
-def _runs(everything: bool) -> list[RunLog]:
-    """The runs since the last complete one, that one first; with `everything` all."""
+def _counted(n: int, said: str) -> str:
+    """A sentence about `n` jobs."""
+    one = {"runs": "runs", "waits": "waits", "was": "was"}
+    many = {"runs": "run", "waits": "wait", "was": "were"}
+    return f"{n} job{'s' if n != 1 else ''} {said.format(**(one if n == 1 else many))}"
+
+
+def _runs(everything: bool) -> list[Run]:
+    """The runs since the last that succeeded, that one first; with `everything` all."""
     runs = []
     for run in newest_runs():
         runs.append(run)
-        if run.complete and not everything:
+        if run.exit == 0 and not everything:
             break
     return runs[::-1]
 
 
-def _jobs(runs: Sequence[RunLog], records: Sequence[dict[str, Any]]) -> list[Job]:
+def _jobs(runs: Sequence[Run], records: Sequence[dict[str, Any]]) -> list[Job]:
     """All jobs with a failed attempt, or whose record says that it failed, in the order of their failures."""
     jobs: dict[str, Job] = {}
     logs = {output: record["log"] for record in records for output in record.get("outputs") or ()}
@@ -180,94 +190,63 @@ def _jobs(runs: Sequence[RunLog], records: Sequence[dict[str, Any]]) -> list[Job
             log = failure.log or next((logs[o] for o in failure.outputs if o in logs), failure.rule)
             jobs.setdefault(log, Job(failure.rule, log)).failures.append(failure)
     for record in records:
+        if record["state"] in ("failed", "stopped", "gone"):
+            jobs.setdefault(record["log"], Job(record["rule"], record["log"]))
         if record["log"] in jobs:
             jobs[record["log"]].record = record
-        elif record["state"] in ("failed", "stopped", "gone"):
-            jobs[record["log"]] = Job(record["rule"], record["log"], record=record)
     return sorted(jobs.values(), key=lambda job: job.ended)
 
 
 def _evidence(
-    job: Job,
-    info: LastRun | None,
-    jobs: Mapping[str, SlurmJob],
-    slurm_logs: Mapping[str, Path],
-    died: bool,
+    job: Job, run: Run | None, jobs: Mapping[str, SlurmJob], submitted: Mapping[str, str]
 ) -> Evidence:
     """Evidence about a job."""
-    last = job.failures[-1] if job.failures and not job.is_newer() else None
-    number = _number(job)
-    submitted = last is None or "ubmission failed" not in last.message and "sbatch failed" not in last.message
-    logs = {Path(failure.slurm_log) for failure in job.failures if failure.slurm_log}
-    if number is not None and number in slurm_logs:
-        logs.add(slurm_logs[number])
-    in_order = sorted(logs, key=lambda path: (len(path.stem), path.stem))
-    profile = info.profile if info else ""
+    last, number = job.last, job.slurm_job
+    refused = last and ("ubmission failed" in last.message or "sbatch failed" in last.message)
+    logs = {log for failure in job.failures for log in failure.logs if log != failure.log}
+    if number and number in submitted:
+        logs.add(submitted[number])
+    ordered = sorted(map(Path, logs), key=lambda path: (len(path.stem), path.stem))
+    of_another = last and last.slurm_job and job.record.get("slurm_job") not in (None, last.slurm_job)
     return Evidence(
         rule=job.rule,
         log=job.log,
-        profile=f"{profile.rstrip('/')}/config.yaml" if profile else Evidence.profile,
-        attempts=len(job.failures) + (job.is_newer() and bool(job.failures)) or 1,
-        record=(job.record if submitted and _fits(job, last) else None) or {},
+        profile=f"{run.profile.rstrip('/')}/config.yaml" if run and run.profile else Evidence.profile,
+        attempts=len(job.failures) + (job.is_newer and bool(job.failures)) or 1,
+        record={} if refused or of_another else job.record,
         message=f"{last.message} {last.said}" if last else "",
         slurm_job=number,
-        slurm_logs=[_tail(path) for path in in_order] if submitted else [],
-        slurm=jobs.get(number or "", slurm_jobs.UNKNOWN),
-        run_died=died and not job.failures,
+        slurm_logs=[] if refused else [_tail(path) for path in ordered],
+        slurm=jobs.get(number or "", Evidence.slurm),
+        run_died=bool(run and run.killed) and not job.failures,
         log_end=_tail(Path(job.log)),
     )
 
 
-def _fits(job: Job, last: Failure | None) -> bool:
-    """True if the record is of the attempt that failed last."""
-    if job.record is None or last is None or not last.slurm_job or not job.record.get("slurm_job"):
-        return True
-    return job.record["slurm_job"] == last.slurm_job
-
-
-def _number(job: Job) -> str | None:
-    """The SLURM job of the last attempt."""
-    if job.record and job.is_newer():
-        return job.record.get("slurm_job")
-    return job.failures[-1].slurm_job if job.failures else None
-
-
-def _of_the_run(runs: Sequence[RunLog], info: LastRun | None, records: Sequence[dict[str, Any]]) -> list[str]:
+def _of_the_run(run: Run | None, records: Sequence[dict[str, Any]]) -> list[str]:
     """Problems of the newest run as a whole, and of the disk."""
     lines = []
-    free = shutil.disk_usage(Path("results") if Path("results").exists() else Path()).free
+    free = shutil.disk_usage("results" if Path("results").exists() else ".").free
     if free < FULL_BYTES:
+        full = f"the disk of results/ is full ({megabytes(free)} free)"
+        lines.append(f"{full} -> free some space or raise the quota")
+    if run is None or run.alive:
+        return lines
+    began, ended = (
+        time.strftime("%Y-%m-%d %H:%M", time.localtime(moment)) for moment in (run.began, run.last_time)
+    )
+    if run.stopped:
+        lines.append(f"ended by its user at {ended} -> `{command('resume')}` goes on")
+    elif run.exit and not run.failures:
+        said = run.error or "nothing is known of the cause"
         lines.append(
-            f"the disk of results/ is full ({megabytes(free)} free) -> free some space or raise the quota"
+            f"started at {began} and stopped before its first job: {said} -> put right what it names"
         )
-    if info and info.exit and (not runs or runs[-1].last_time < info.began):
-        at = time.strftime("%Y-%m-%d %H:%M", time.localtime(info.began))
-        said = info.said or "nothing is known of the cause"
-        lines.append(f"started at {at} and stopped before its first job: {said} -> put right what it names")
-        return lines
-    if not runs or (info and info.alive):
-        return lines
-    run = runs[-1]
-    at = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.last_time))
-    if run.error and not run.failures:
-        lines.append(f"stopped at {at} before its first job: {run.error} -> put right what it names")
-    elif run.stopped:
-        lines.append(f"ended by its user at {at} -> `{command('resume')}` goes on")
-    elif _died(run, info):
+    elif run.killed:
         running = sum(record["state"] == "running" for record in records)
         left = f"; {running} of its jobs are still at work" if running else ""
-        lines.append(f"its Snakemake was killed after {at}{left} -> `{command('resume')}` goes on")
+        lines.append(f"its Snakemake was killed after {ended}{left} -> `{command('resume')}` goes on")
     return lines
-
-
-def _died(run: RunLog, info: LastRun | None) -> bool:
-    """True if a run ended without a message."""
-    silent = not run.ended and not run.complete and not run.error and not run.stopped
-    return silent and (info is None or info.alive is False)
-
-
-def _has_slurm(runs: Sequence[RunLog]) -> bool:
-    return SLURM_LOGS.is_dir() or any(run.submitted for run in runs)
 
 
 def _tail(path: Path) -> str:
@@ -278,10 +257,3 @@ def _tail(path: Path) -> str:
             return handle.read().decode("utf-8", errors="replace")
     except OSError:
         return ""
-
-
-def _counted(n: int, said: str) -> str:
-    """A sentence about `n` jobs."""
-    one = {"runs": "runs", "waits": "waits", "was": "was"}
-    many = {"runs": "run", "waits": "wait", "was": "were"}
-    return f"{n} job{'s' if n != 1 else ''} {said.format(**(one if n == 1 else many))}"

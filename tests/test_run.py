@@ -1,0 +1,127 @@
+"""The record of a run, as real runs of Snakemake leave it."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+import started
+from aftershock.jobs.run import FOLDER, RunRecord, newest_runs, read_run
+from aftershock.jobs.why import look, told
+
+ROOT = Path(__file__).parents[1]
+SNAKEFILE = (
+    f"""
+import sys
+sys.path.insert(0, {str(ROOT / "workflow")!r})
+from aftershock.jobs.run import record_bare_run
+record_bare_run(workflow)
+"""
+    + """
+rule all:
+    input: "results/good.txt", "results/bad.txt", "results/killed.txt", "results/absent.txt"
+rule good:
+    output: "results/good.txt"
+    message: "Making something good"
+    shell: "touch {output}"
+rule bad:
+    output: "results/bad.txt"
+    log: "results/logs/bad.log"
+    retries: 1
+    shell: "exit 3"
+rule killed:
+    output: "results/killed.txt"
+    log: "results/logs/killed.log"
+    shell: "kill -9 $$"
+rule absent:
+    output: "results/absent.txt"
+    shell: "true"
+rule lost:
+    input: "nothing.tsv"
+    output: "results/lost.txt"
+    shell: "true"
+"""
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workflow of which most fails, as the working directory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+    return tmp_path
+
+
+def launch(folder: Path, *arguments: str) -> int:
+    options = ("--cores", "1", "--keep-going", "--latency-wait", "0", *arguments)
+    return started.module("aftershock.launch", folder, *options, PYTHONPATH=str(ROOT / "workflow")).returncode
+
+
+def test_jobs_that_fail(folder: Path) -> None:
+    assert launch(folder) == 1
+    run = read_run()
+    assert run.exit == 1
+    assert run.planned == {"good": 1, "bad": 1, "killed": 1, "absent": 1, "all": 1}
+    assert run.done == {"good": 1}
+    assert (run.begun, run.in_flight, run.error) == (5, 0, "")
+    failures = {(failure.rule, failure.restarted): failure for failure in run.failures}
+    assert sorted(failures) == [("absent", False), ("bad", False), ("bad", True), ("killed", False)]
+    assert failures["bad", True].log == "results/logs/bad.log"
+    assert "returned non-zero exit status 3" in failures["bad", True].said
+    assert "died with <Signals.SIGKILL: 9>" in failures["killed", False].said
+    assert failures["absent", False].outputs == ["results/absent.txt"]
+    assert {job.rule: cause.kind for job, cause in look().failed} == {
+        "absent": "missing output",
+        "bad": "unknown",
+        "killed": "killed",
+    }
+
+
+def test_a_run_without_its_input(folder: Path) -> None:
+    assert launch(folder, "results/lost.txt") == 1
+    (line,) = told(look())
+    assert "stopped before its first job: MissingInputException: " in line
+    assert "nothing.tsv" in line
+
+
+def test_a_workflow_that_cannot_be_read(folder: Path) -> None:
+    (folder / "Snakefile").write_text(
+        "from snakemake.exceptions import WorkflowError\nraise WorkflowError('1 error:\\n  odd: no key')\n"
+    )
+    assert launch(folder) == 1
+    (line,) = told(look())
+    assert line.endswith("stopped before its first job: 1 error: odd: no key -> put right what it names")
+
+
+def test_a_run_that_succeeds_and_one_with_nothing_to_do(folder: Path) -> None:
+    assert launch(folder, "results/good.txt") == 0
+    assert launch(folder, "results/good.txt") == 0
+    second, first = newest_runs()
+    assert (first.exit, first.done, first.last) == (0, {"good": 1}, "Making something good")
+    assert (second.exit, second.planned) == (0, {})
+    assert look().good
+
+
+def test_a_run_without_the_launcher(folder: Path) -> None:
+    options = ("--cores", "1", "--latency-wait", "0")
+    assert started.snakemake(folder, *options, "--dry-run").returncode == 0
+    assert not FOLDER.exists()
+    assert started.snakemake(folder, *options, "results/good.txt").returncode == 0
+    assert (read_run().exit, read_run().done) == (0, {"good": 1})
+    assert started.snakemake(folder, *options, "results/bad.txt").returncode == 1
+    assert (read_run().exit, len(read_run().failures)) == (1, 2)
+    assert len(list(FOLDER.iterdir())) == 2
+
+
+def test_a_report_of_an_unknown_form_and_a_full_disk_end_no_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    record, logger = RunRecord([]), logging.getLogger("snakemake.logging")
+    try:
+        logger.error("odd", extra={"event": type("Event", (), {"value": "job_error"})})
+        assert "KeyError" in capsys.readouterr().err
+        monkeypatch.setattr(RunRecord, "_write", lambda *_, **__: (_ for _ in ()).throw(OSError("full")))
+        logger.error("Trying to restart job 7.")
+    finally:
+        logging.getLogger("snakemake").removeHandler(record)
+    assert len(list(FOLDER.iterdir())) == 1
