@@ -8,13 +8,11 @@ import pytest
 
 from aftershock.datasets.table import DATASETS
 from aftershock.metrics.analysis import analyse
-from aftershock.metrics.run import score_cases
 from aftershock.metrics.settings import Statistics
 from aftershock.metrics.stability import BASE
 from aftershock.metrics.summary import summarise
-from aftershock.tables.runs import SCORES
 from benchmarks import certainty
-from simulate import EDITORS, failed, scores_of, simulate
+from simulate import EDITORS, cases_of, failed, run_of, score, scores_of, simulate
 from tiers import repeated, some
 
 QUICK = Statistics(resamples=200, permutations=199)
@@ -25,16 +23,11 @@ PART = ("ft", "rome", "memit")
 def scored_of(dataset, n, editor, broken):
     """CASES, SCORES, FACETS and VARIANTS of one simulated editor, which may fail on every case."""
     sim = simulate(dataset, n, 0, {editor: EDITORS[editor]})
-    shard = f"00000-{max(n - 1, 0):05d}"
     edits = sim.cases[["case_id"]].assign(edit="e1", relation_id="R7", subject_id="E1")
-    rows, telemetry = failed(sim) if broken else (sim.observations[editor], sim.telemetry[editor])
-    scored = score_cases(sim.cases, sim.probes, sim.unedited, {shard: rows}, telemetry, dataset, [shard])
-    return {
-        "cases": sim.cases,
-        "scores": scored.scores,
-        "facets": scored.facets(edits),
-        "variants": scored.variants(),
-    }
+    rows, telemetry = failed(sim) if broken else (None, sim.telemetry[editor])
+    found = score(sim, rows, [f"00000-{max(n - 1, 0):05d}"], editor, telemetry=telemetry)
+    tables = {"scores": found.scores, "facets": found.facets(edits), "variants": found.variants()}
+    return {"cases": sim.cases, **tables}
 
 
 def study_of(dataset, n=20, editors=PART, broken=(), seeds=(0,)):
@@ -43,7 +36,7 @@ def study_of(dataset, n=20, editors=PART, broken=(), seeds=(0,)):
     for editor in editors:
         scored = scored_of(dataset, n, editor, editor in broken)
         for seed in seeds:
-            study["runs"].append({"model": "m", "dataset": dataset, "editor": editor, "seed": seed})
+            study["runs"].append(run_of(dataset, editor, seed))
             for name, table in scored.items():
                 study[name].append(table)
     return study
@@ -145,10 +138,8 @@ def test_a_run_with_other_cases_is_compared_on_those_in_common():
 
 
 def test_scores_of_a_case_that_the_dataset_does_not_have_are_named():
-    cases = pd.DataFrame({"case_id": [0], "cluster": [0], "strict": [True]})
-    run = {"model": "m", "dataset": "reverse", "editor": "a", "seed": 0}
     with pytest.raises(ValueError, match="case 1 has scores but is no case of this dataset"):
-        summarise(scores_of({"success": [1.0, 0.0]}), cases, run)
+        summarise(scores_of({"success": [1.0, 0.0]}), cases_of(1), run_of())
 
 
 def test_the_seed_decides_and_the_order_of_rows_does_not():
@@ -165,16 +156,6 @@ def test_the_seed_decides_and_the_order_of_rows_does_not():
     other = analyse(**study, settings=Statistics(seed=1, resamples=200, permutations=199))
     assert not other["summary"][1]["low"].equals(first["summary"]["low"])
     assert other["summary"][1]["value"].equals(first["summary"]["value"])
-
-
-def test_scores_are_read_as_they_are_written(tmp_path):
-    study = study_of("reverse")
-    for i, rows in enumerate(study["scores"]):
-        SCORES.write(rows, tmp_path / f"{i}.parquet")
-    read = [SCORES.read(tmp_path / f"{i}.parquet") for i in range(len(study["runs"]))]
-    pd.testing.assert_frame_equal(
-        sound("reverse")["summary"], tables_of(**study | {"scores": read})["summary"]
-    )
 
 
 @pytest.mark.thorough

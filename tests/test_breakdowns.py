@@ -8,10 +8,9 @@ from aftershock.metrics.settings import Statistics
 from aftershock.metrics.study import shown
 from aftershock.metrics.summary import breakdown, summarise
 from aftershock.tables.report import BREAKDOWNS
-from simulate import scores_of
-from test_comparisons import cases_of
+from simulate import cases_of, run_of, scores_of
 
-RUN = {"model": "m", "dataset": "reverse", "editor": "a", "seed": 0}
+RUN = run_of()
 QUICK = Statistics(resamples=200)
 
 

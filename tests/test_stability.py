@@ -10,7 +10,7 @@ from scipy.stats import kendalltau
 from aftershock.metrics.settings import Statistics
 from aftershock.metrics.stability import resampled_tau, stability, variant_blocks
 from aftershock.tables.report import STABILITY
-from test_comparisons import cases_of
+from simulate import cases_of, run_of
 
 QUICK = Statistics(resamples=200)
 NAME = "conflict_magnitude"
@@ -32,21 +32,16 @@ def variants_of(means, n=8, metric=NAME, noise=0.0, seed=0):
 
 
 def ranked(editors, n=8, equal=(), dataset="reverse", clusters=None):
-    runs = [{"model": "m", "dataset": dataset, "editor": name, "seed": 0} for name in editors]
+    runs = [run_of(dataset, name) for name in editors]
     blocks = variant_blocks(runs, [cases_of(n, clusters)] * len(runs), list(editors.values()))
-    table = stability(blocks, {("m", dataset): set(equal)}, QUICK)
+    table = stability(blocks, {("demo", dataset): set(equal)}, QUICK)
     STABILITY.check(table)
     return table.set_index(["scoring", "prompts", "pairs"])
 
 
 def test_tau_by_hand():
-    table = ranked(
-        {
-            "a": variants_of([0.9, 0.9, 0.5]),
-            "b": variants_of([0.6, 0.2, 0.5]),
-            "c": variants_of([0.3, 0.4, 0.1]),
-        }
-    )
+    means = {"a": [0.9, 0.9, 0.5], "b": [0.6, 0.2, 0.5], "c": [0.3, 0.4, 0.1]}
+    table = ranked({name: variants_of(of) for name, of in means.items()})
     base = table.loc["geometric_mean", "all", "all"]
     assert (base["order"], base["tau"], base["best"], base["methods"]) == ("a > b > c", 1, "a", 3)
     joint = table.loc["joint", "edit", "all"]
@@ -60,10 +55,7 @@ def test_tau_by_hand():
 
 
 def test_less_is_better_where_the_catalogue_says_so():
-    editors = {
-        "a": variants_of([0.6] * 3, metric="distortion"),
-        "b": variants_of([0.1] * 3, metric="distortion"),
-    }
+    editors = {name: variants_of([mean] * 3, metric="distortion") for name, mean in (("a", 0.6), ("b", 0.1))}
     assert ranked(editors, dataset="round_easy").loc["joint", "all", "all"]["order"] == "b > a"
 
 
