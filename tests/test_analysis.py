@@ -82,14 +82,13 @@ def test_a_study_has_all_tables(dataset):
 
 def test_the_strict_level_of_a_breakdown_is_the_strict_subset():
     found = sound("reverse")
-    rows = found["breakdowns"][
-        (found["breakdowns"]["facet"] == "strict") & (found["breakdowns"]["level"] == "yes")
-    ]
+    rows = found["breakdowns"].query("facet == 'strict' and level == 'yes'")
     key = ["editor", "metric"]
     subset = found["summary"][found["summary"]["subset"] == "strict"]
     both = rows.merge(subset, on=key, suffixes=("", "_summary"))
     assert len(both) == len(rows)
-    for column in ("value", "n", "clusters", "empty", "n_effective", "low", "high"):
+    assert (both["interval"] == both["interval_summary"]).all()
+    for column in ("value", "n", "clusters", "empty", "n_effective", "kish", "low", "high"):
         assert both[column].to_numpy() == pytest.approx(both[f"{column}_summary"].to_numpy(), nan_ok=True)
 
 
@@ -154,8 +153,10 @@ def test_the_seed_decides_and_the_order_of_rows_does_not():
         pd.testing.assert_frame_equal(first[name], again[name])
     assert set(first["seeds"]["seeds"]) == {2}
     other = analyse(**study, settings=Statistics(seed=1, resamples=200, permutations=199))
-    assert not other["summary"][1]["low"].equals(first["summary"]["low"])
-    assert other["summary"][1]["value"].equals(first["summary"]["value"])
+    for name, column in (("summary", "low"), ("comparisons", "low"), ("seeds", "low")):
+        assert not other[name][1][column].equals(first[name][column]), (name, column)
+    for name, column in (("summary", "value"), ("comparisons", "difference"), ("seeds", "value")):
+        assert other[name][1][column].equals(first[name][column]), (name, column)
 
 
 @pytest.mark.thorough

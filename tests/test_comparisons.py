@@ -196,31 +196,6 @@ def test_what_cannot_be_compared_says_why():
     assert not rows["significant"].any()
 
 
-@pytest.mark.parametrize("n", [0, 1])
-def test_no_case_and_a_single_case(n):
-    values = {"conflict_magnitude": [0.5] * n, "conflict_score_exp": [1.0] * n}
-    rows = compared({"a": values, "b": values}, cases_of(n))
-    assert (rows["n"] <= n).all()
-    assert rows["note"].notna().all()
-
-
 def test_one_editor_and_none_have_nothing_to_compare():
     assert compared({"a": {"conflict_magnitude": [0.5]}}, cases_of(1)).empty
     assert compare([]).empty
-
-
-def test_seed_and_order_of_rows():
-    rng = np.random.default_rng(9)
-    scores = [scores_of({"conflict_magnitude": rng.random(60).tolist()}) for _ in range(2)]
-    cases = cases_of(60, rng.integers(0, 25, 60))
-
-    def run(order=slice(None), seed=0):
-        parts = {name: rows.iloc[order] for name, rows in zip("ab", scores, strict=True)}
-        return compared(parts, cases.iloc[order], Statistics(seed=seed, resamples=200, permutations=999))
-
-    first = run()
-    pd.testing.assert_frame_equal(first, run())
-    pd.testing.assert_frame_equal(first, run(rng.permutation(60)))
-    other = row(run(seed=1))
-    assert (other["low"], other["p"]) != (row(first)["low"], row(first)["p"])
-    assert other["difference"] == row(first)["difference"]

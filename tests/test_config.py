@@ -16,6 +16,7 @@ from aftershock.schema import faults, fill_defaults, number_hint, read_schema
 from small_project import CONFIG, MODEL, errors, write_project
 
 ROOT = Path(__file__).parents[1]
+NTRIPLES = {"source": "ntriples", "file": "resources/toy.yaml"}
 
 
 @pytest.fixture
@@ -26,11 +27,9 @@ def project(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("source", "lacks"),
     [
-        ("ntriples", "file"),
-        ("dump", "file"),
+        *((source, "file") for source in ("ntriples", "dump", "generated")),
         ("endpoint", "url"),
         ("released", "folder"),
-        ("generated", "file"),
     ],
 )
 def test_a_graph_that_nothing_reads_is_not_asked_where_it_is(project, source, lacks):
@@ -126,42 +125,29 @@ def test_a_study_is_not_called_like_a_part_of_the_report(project: Path, name: st
 @pytest.mark.parametrize(
     ("graph", "expected"),
     [
-        ({"source": "ntriples", "namespace": "world"}, "kgs.toy.file: missing"),
+        ({"source": "ntriples"}, "kgs.toy.file: missing"),
+        ({"source": "ntriples", "file": "gone.nt"}, "kgs.toy.file: there is no 'gone.nt'"),
+        ({"source": "dump"}, "kgs.toy.file: missing"),
+        ({"source": "dump", "file": "gone.nt.bz2"}, "kgs.toy.file: there is no 'gone.nt.bz2'"),
         (
-            {"source": "ntriples", "namespace": "world", "file": "gone.nt"},
-            "kgs.toy.file: there is no 'gone.nt'",
-        ),
-        ({"source": "dump", "namespace": "world"}, "kgs.toy.file: missing"),
-        (
-            {"source": "dump", "namespace": "world", "file": "gone.nt.bz2"},
-            "kgs.toy.file: there is no 'gone.nt.bz2'",
-        ),
-        (
-            {"source": "dump", "namespace": "world", "file": "resources/toy.yaml"},
+            {"source": "dump", "file": "resources/toy.yaml"},
             "kgs.toy.file: 'resources/toy.yaml' is not named .nt or .nt.gz or .nt.bz2",
         ),
+        ({"source": "released", "folder": "gone"}, "kgs.toy.folder: there is no 'gone'"),
         (
-            {"source": "released", "namespace": "world", "folder": "gone"},
-            "kgs.toy.folder: there is no 'gone'",
-        ),
-        (
-            {"source": "endpoint", "namespace": "world", "url": "https://q"},
+            {"source": "endpoint", "url": "https://q"},
             "kgs.toy.contact: missing; a public service wants to know whom to write to. Give your mail or "
             "web address in a file of your own, named last on the command line: kgs: {toy: {contact: you@",
         ),
-        ({"source": "generatd", "namespace": "world"}, "kgs.toy.source: 'generatd' is unknown; did you mean"),
-        (
-            {"source": "ntriples", "namespace": "world", "file": "resources/toy.yaml", "sample": 3},
-            "kgs.toy.sample: unknown key; known: file, namespace, source",
-        ),
-        (
-            {"source": "ntriples", "namespace": "wrld", "file": "resources/toy.yaml"},
-            "kgs.toy.namespace: 'wrld' is unknown; did you mean 'world'",
-        ),
+        ({"source": "generatd"}, "kgs.toy.source: 'generatd' is unknown; did you mean"),
+        (NTRIPLES | {"sample": 3}, "kgs.toy.sample: unknown key; known: file, namespace, source"),
+        (NTRIPLES | {"namespace": "wrld"}, "kgs.toy.namespace: 'wrld' is unknown; did you mean 'world'"),
     ],
 )
 def test_graphs(project: Path, graph: Mapping[str, Any], expected: str) -> None:
-    assert any(line.startswith(expected) for line in errors(project, kgs={"toy": graph}))
+    assert any(
+        line.startswith(expected) for line in errors(project, kgs={"toy": {"namespace": "world", **graph}})
+    )
 
 
 @pytest.mark.parametrize(

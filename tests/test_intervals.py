@@ -207,24 +207,6 @@ def test_sums_and_spread_are_those_of_loops(data):
     assert kish(counts)[0] - 1e-9 <= n_effective(sums, counts)[0] <= n
 
 
-@settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 60))
-def test_the_order_of_cases_and_the_names_of_clusters_in_order_do_not_matter(seed, n):
-    rng = np.random.default_rng(seed)
-    frame = pd.DataFrame({"rate": rng.integers(0, 2, n), "mean": rng.normal(size=n)}, dtype=float)
-    frame.iloc[rng.random(n) < 0.2, 1] = np.nan
-    clusters, order = pd.Series(rng.integers(0, 20, n)), rng.permutation(n)
-    scales = {"rate": SHARE, "mean": DROP}
-    found, shuffled = (
-        estimate(f, c, scales, np.random.default_rng(1), resamples=50)
-        for f, c in ((frame, clusters), (frame.iloc[order], 100 + clusters.iloc[order]))
-    )
-    for name in scales:
-        for field, value in vars(found[name]).items():
-            other = getattr(shuffled[name], field)
-            assert other == (value if isinstance(value, str | None) else pytest.approx(value, nan_ok=True))
-
-
 def test_few_clusters_use_students_t_and_many_the_bootstrap():
     rng = np.random.default_rng(0)
     few = one(rng.normal(0.2, 0.1, FEW - 1), DROP)

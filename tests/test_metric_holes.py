@@ -11,7 +11,7 @@ from aftershock.metrics.summary import summarise
 from aftershock.tables.cases import EDITS
 from aftershock.tables.report import SUMMARY
 from aftershock.tables.runs import FACETS, HOLES, PROBABILITIES, SCORES, VARIANTS
-from simulate import failed, one_editor, run_of, score, values
+from simulate import one_editor, run_of, score, values
 from tiers import some
 
 BOTH = ("00000-00007", "00008-00015")
@@ -155,19 +155,6 @@ def test_a_failed_edit_leaves_empty_values_and_is_counted():
     assert found.holes.to_dict("records") == [
         {"case_id": 5, "state": "1", "shard": BOTH[0], "reason": "diverged", "failed": True}
     ]
-
-
-@pytest.mark.parametrize("dataset", some(DATASETS, ["reverse", "round_easy"]))
-def test_a_method_that_failed_on_all_cases_has_rows_without_values(dataset):
-    sim = one_editor(dataset)
-    rows, telemetry = failed(sim)
-    summary = summarise(score(sim, rows, telemetry=telemetry).scores, sim.cases, run_of(dataset))
-    SUMMARY.check(summary)
-    name = "conflict_magnitude" if not dataset.startswith("round") else "distortion"
-    rows = summary[(summary["metric"] == name) & (summary["subset"] == "all")]
-    assert (rows["n"] == 0).all()
-    assert rows["value"].isna().all()
-    assert summary.set_index(["subset", "metric"]).loc[("all", "edit_failed"), "value"] == 1
 
 
 @pytest.mark.parametrize(

@@ -92,11 +92,6 @@ def test_ties_of_all_are_no_order():
     assert found.loc["joint", "all", "all"]["order"] == "a = b"
 
 
-def test_no_cases_and_no_runs():
-    assert ranked({"a": variants_of([0.5] * 3, n=0), "b": variants_of([0.5] * 3, n=0)}, n=0).empty
-    assert stability([], {}, QUICK).empty
-
-
 def test_resampled_tau_is_that_of_a_loop():
     rng = np.random.default_rng(2)
     means, drawn = rng.normal(size=4), rng.integers(0, 3, (50, 4)).astype(float)
@@ -115,12 +110,10 @@ def test_chance_reorders_editors_that_are_close():
     assert both(0.01) < 0.7 < 0.99 < both(2.0) <= 1
 
 
-def test_order_of_rows_and_taus_of_all_variants():
+def test_taus_of_all_variants():
     rng = np.random.default_rng(5)
     editors = {name: variants_of(rng.random(3), 20, noise=0.2, seed=i) for i, name in enumerate("abcd")}
     table = ranked(editors, 20, range(0, 20, 2))
-    shuffled = {name: rows.iloc[rng.permutation(len(rows))] for name, rows in editors.items()}
-    pd.testing.assert_frame_equal(table, ranked(shuffled, 20, range(0, 20, 2)))
     for (scoring, prompts, pairs), row in table.iterrows():
         means, base = [], []
         for rows in editors.values():
