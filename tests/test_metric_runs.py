@@ -76,7 +76,7 @@ behaviours = st.builds(
 
 
 # A case is as small as it gets: shrinking would only repeat it.
-@pytest.mark.parametrize("dataset", some(DATASETS, ["composite", "round_hard"]))
+@pytest.mark.parametrize("dataset", some(DATASETS, ["coverage", "composite", "round_hard"]))
 @settings(max_examples=3, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(
     seed=st.integers(0, 10**6),

@@ -65,12 +65,8 @@ def test_conflict_cases_go_through_their_states():
     OBSERVATIONS.check(observations)
     TELEMETRY.check(telemetry)
     counts = observations.groupby("state").size().to_dict()
-    assert counts == {
-        "1": 28,
-        "2": 28,
-        "e2_only": 28,
-        "control": 14,
-    }  # 3 + 3 + 1 per case; two without control
+    # 3 + 3 + 1 per case; two are without control
+    assert counts == {"1": 28, "2": 28, "e2_only": 28, "control": 14}
     request = {name: queries.requests_of(edits, name, [2]) for name in ("e1", "e2", "control")}
     first = editor.edit(request["e1"]).delta
     states = {
