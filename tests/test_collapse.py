@@ -19,7 +19,7 @@ from aftershock.metrics.abilities.collapse import (
 from aftershock.metrics.abilities.collapse import _course as course_of
 from aftershock.metrics.abilities.settings import Collapse
 from aftershock.tables.abilities import COLLAPSES
-from simulated_sequences import CHECKPOINTS, MANY, TASKS, sequenced
+from simulated_sequences import CHECKPOINTS, TASKS, broken, fading, sequenced
 
 PLANNED = (0, 1, 5, 10, 20, 50, 100)
 LIMITS = Collapse()
@@ -96,22 +96,16 @@ def test_tasks_together_are_a_mean_whose_error_shrinks():
     assert mean["retained_high"] - mean["retained"] == pytest.approx(0.2 / 2**0.5)
 
 
-@pytest.mark.thorough  # tables of the page hold them too
 def test_simulated_methods_are_what_they_were_made_to_be():
-    methods = {name: MANY[name] for name in list(MANY)[:6]}
-    made = sequenced(methods, items=sequence_pages.ITEMS, stops={"method 05": 60})
+    made = sequenced({"fading": fading, "broken": broken}, items=sequence_pages.ITEMS, stops={"broken": 60})
     found = abilities(made.runs, made.answers, made.scores, TASKS, sequence_pages.SETTINGS)
     kinds = {task.name: task.kind for task in TASKS}
     rows = collapses(found, made.runs, made.health, sequence_pages.PLANNED, kinds, LIMITS)
     COLLAPSES.check(rows)
     whole = rows[(rows["task"] == TOGETHER) & (rows["order"] == "all")].set_index("editor")
-    assert set(whole.loc[[f"method {i:02}" for i in (0, 3)], "kind"]) == {NONE}
-    broken = whole.loc[["method 02"]]
-    assert set(broken["kind"]) == {ABRUPT}
-    assert set(broken["checkpoint"]) == {20}
-    assert set(whole.loc[[f"method {i:02}" for i in (1, 4)], "kind"]) == {GRADUAL}
-    ended = whole.loc["method 05"]
-    assert (ended["ended_at"], ended["reason"]) == (60, "weights are not finite")
+    assert whole["kind"].to_dict() == {"fading": GRADUAL, "broken": ABRUPT}
+    lost = whole.loc["broken", ["checkpoint", "ended_at", "reason"]]
+    assert lost.tolist() == [20, 60, "weights are not finite"]
     assert set(rows.loc[rows["task"] == "toxic", "kind"]) == {UNMEASURED}
 
 
