@@ -10,15 +10,8 @@ from pathlib import Path
 from typing import Any, Self
 
 SWITCHES = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-sync",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--remote-debugging-pipe",
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe"),
     "--hide-scrollbars",
 ]
 PATIENCE = 60
@@ -110,13 +103,8 @@ class Browser:
 
     def resize(self, width: int, height: int = 900) -> None:
         """Give the page this many CSS pixels."""
-        self.ask(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=False,
-        )
+        how = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.ask("Emulation.setDeviceMetricsOverride", **how)
 
     def open(self, address: str) -> None:
         """Load a page and wait until it and what it asked for are there."""

@@ -72,7 +72,8 @@ def passages(file: Path) -> Iterator[Passage]:
     if file.suffix == ".md" or "schemas" in file.parts:
         yield Passage(file, 1, text)
     elif file.suffix == ".py":
-        yield from _of_program(file)
+        comments = [(line, of[0]) for line, of in _strings_and_comments(file) if of[0].startswith("#")]
+        yield from (Passage(file, line, said) for line, said in [*_docstrings(file), *comments])
     else:
         yield from (
             Passage(file, number, line[line.index("#") :])
@@ -91,14 +92,6 @@ def _strings_and_comments(file: Path) -> list[tuple[int, re.Match[str]]]:
     text = file.read_text(encoding="utf-8")
     ends = [match.start() for match in re.finditer("\n", text)]
     return [(bisect_left(ends, match.start()) + 1, match) for match in _STRING_OR_COMMENT.finditer(text)]
-
-
-def _of_program(file: Path) -> Iterator[Passage]:
-    for line, text in _docstrings(file):
-        yield Passage(file, line, text)
-    for line, match in _strings_and_comments(file):
-        if match[0].startswith("#"):
-            yield Passage(file, line, match[0])
 
 
 @cache
@@ -161,7 +154,7 @@ def modules(passage: Passage) -> list[str]:
     return [name for name in _MODULE.findall(passage.text) if not name.endswith((".room", ".module"))]
 
 
-def module_resolves(name: str) -> bool:
+def module_resolves(_: Passage, name: str) -> bool:
     return _below(PACKAGE, name.split(".")[1:])
 
 
@@ -206,7 +199,7 @@ def names(passage: Passage) -> list[str]:
     ]
 
 
-def name_resolves(name: str) -> bool:
+def name_resolves(_: Passage, name: str) -> bool:
     """True if code has every word of the name; a dotted one of a module or a section must be found in it."""
     words = name.split(".")
     if not all(word in _code_words() for word in words):
@@ -287,7 +280,7 @@ def settings(passage: Passage) -> list[str]:
     return [match.group(1) for match in found if match]
 
 
-def key_resolves(key: str) -> bool:
+def key_resolves(_: Passage, key: str) -> bool:
     """True if a schema, a rule, a profile or the settings of a method have the key."""
     return any(key in _keys(file) for file in tracked(*KEYS))
 
@@ -302,8 +295,12 @@ def make_targets(passage: Passage) -> list[str]:
     return _MAKE.findall(passage.text)
 
 
+def target_resolves(_: Passage, target: str) -> bool:
+    return target in _targets()
+
+
 @cache
-def targets() -> frozenset[str]:
+def _targets() -> frozenset[str]:
     """Targets of the Makefile."""
     rules = re.findall(r"^([a-z -]+):", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE)
     return frozenset(name for rule in rules for name in rule.split())
@@ -322,9 +319,7 @@ def _code_words() -> frozenset[str]:
 def _code_text() -> str:
     """Code and data of the project as one text, without docstrings and comments."""
     found = []
-    for file in tracked(
-        "*.py", "*.smk", "*.yaml", "*.tsv", "*.js", "*.j2", "*.toml", "Snakefile", "Makefile"
-    ):
+    for file in tracked(*CODE):
         text = file.read_text(encoding="utf-8")
         if file.suffix == ".py":
             found.append(_code(file))

@@ -16,17 +16,12 @@ from aftershock.report import Material
 from aftershock.tables.models import RECALL
 from aftershock.tables.runs import MEND_CURVE, TRIALS
 from aftershock.training_figure import training_curve
-from simulate import HOSTILE, Simulated
+from simulate import HOSTILE, Simulated, run_of
 from simulated import editors_of, health_summary, scored, simulated_dataset, simulated_run
 
 MODEL = "demo"
 CASES = 24
 FAILS = ("ft", "reverse")
-
-
-def run_of(dataset: str, editor: str = "rome", seed: int = 0, model: str = MODEL) -> dict[str, Any]:
-    """Wildcards that identify one run."""
-    return {"model": model, "dataset": dataset, "editor": editor, "seed": seed}
 
 
 def edits_of(sim: Simulated) -> pd.DataFrame:

@@ -5,31 +5,24 @@ Nothing is edited: an editor is a handful of numbers that say how far a fact's l
 test metrics, figures and the report without a model.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from aftershock.datasets.table import CONFLICT
-from aftershock.metrics.run import score_run
+from aftershock.metrics.run import Scored, score_cases
+from aftershock.metrics.study import Block, score_blocks
+from aftershock.metrics.summary import summarise
 from aftershock.seeds import generator
 from aftershock.tables.cases import CASES, PROBES
 from aftershock.tables.runs import HEALTH, OBSERVATIONS, SCORES, TELEMETRY
 
 PROMPTS = 11
 FIRST_NAMES = (
-    "Ada",
-    "Bela",
-    "Cleo",
-    "Dario",
-    "Edda",
-    "Falk",
-    "Gesa",
-    "Hugo",
-    "Ines",
-    "Jorin",
-    "Kaja",
-    "Levin",
+    *("Ada", "Bela", "Cleo", "Dario", "Edda", "Falk", "Gesa", "Hugo", "Ines", "Jorin", "Kaja", "Levin"),
 )
 SURNAMES = ("Abendrot", "Birkner", "Castellan", "Dornfeld", "Eskildsen", "Falkenau", "Grimsby", "Holloway")
 THINGS = (
@@ -48,8 +41,6 @@ RULES = {
     "round_easy": ("1-N@R7",),
     "round_hard": ("1-N@R8",),
 }
-
-
 NEARBY = ("neighbour", "neighbour_new", "same_subject", "locality_text")
 
 
@@ -171,24 +162,64 @@ def failed(run: Simulated) -> tuple[pd.DataFrame, pd.DataFrame]:
     return OBSERVATIONS.empty(), pd.DataFrame(rows, columns=list(TELEMETRY.columns))
 
 
-def run(dataset, n=12, seed=0, behaviour=None, shards=("00000-00007", "00008-00015"), **changed):
-    """Probabilities and scores of a simulated run, cut into shards."""
-    sim = simulate(dataset, n, seed, {"editor": behaviour or Behaviour()})
-    rows = changed.pop("observations", sim.observations["editor"])
-    cut = {}
-    for shard in shards:
-        first, last = map(int, shard.split("-"))
-        cut[shard] = rows[rows["case_id"].between(first, last)]
-    arguments = {
-        "cases": sim.cases,
-        "probes": sim.probes,
-        "unedited": sim.unedited,
-        "shards": cut,
-        "telemetry": sim.telemetry["editor"],
-        "dataset": dataset,
-        "ranges": list(shards),
+def one_editor(dataset: str, n: int = 12, **behaviour: float) -> Simulated:
+    """`n` cases as one editor, called editor, leaves them."""
+    return simulate(dataset, n, editors={"editor": Behaviour(**behaviour)})
+
+
+def score(
+    sim: Simulated,
+    rows: pd.DataFrame | None = None,
+    shards: Sequence[str] = ("00000-00007", "00008-00015"),
+    editor: str = "editor",
+    **changed: Any,
+) -> Scored:
+    """Score one editor's run, cut into shards; `rows` stand for its observations."""
+    rows = sim.observations[editor] if rows is None else rows
+    given = {
+        **{"cases": sim.cases, "probes": sim.probes, "unedited": sim.unedited, "dataset": sim.dataset},
+        "shards": {shard: rows[rows["case_id"].between(*map(int, shard.split("-")))] for shard in shards},
+        **{"telemetry": sim.telemetry[editor], "ranges": list(shards)},
     }
-    return sim, *score_run(**arguments | changed)
+    return score_cases(**given | changed)
+
+
+def run_of(
+    dataset: str = "reverse", editor: str = "rome", seed: int = 0, model: str = "demo"
+) -> dict[str, Any]:
+    """Wildcards that identify one run."""
+    return {"model": model, "dataset": dataset, "editor": editor, "seed": seed}
+
+
+def cases_of(
+    n: int, clusters: Iterable[int] | None = None, strict: Iterable[bool] | None = None
+) -> pd.DataFrame:
+    """Return what summaries need of `n` cases, each in its own cluster unless `clusters` says otherwise."""
+    return pd.DataFrame(
+        {
+            "case_id": range(n),
+            "cluster": range(n) if clusters is None else clusters,
+            "strict": [True] * n if strict is None else strict,
+        }
+    )
+
+
+def summary_of(
+    values: dict[str, list[float | None]], run: dict[str, Any], strict: list[bool] | None = None
+) -> pd.DataFrame:
+    """SUMMARY of a run from the values of its metrics by case."""
+    n = len(next(iter(values.values())))
+    return summarise(scores_of(values), cases_of(n, strict=strict), run)
+
+
+def block_of(editors: dict[str, Any], cases: pd.DataFrame, dataset: str = "reverse") -> list[Block]:
+    """A study of one dataset from the values of each editor's metrics, or of each of its seeds'."""
+    runs, scores = [], []
+    for editor, metrics in editors.items():
+        for seed, values in enumerate(metrics if isinstance(metrics, list) else [metrics]):
+            runs.append(run_of(dataset, editor, seed))
+            scores.append(scores_of(values) if isinstance(values, dict) else values)
+    return score_blocks(runs, [cases] * len(runs), scores)
 
 
 def scores_of(values: dict[str, list[float | None]]) -> pd.DataFrame:

@@ -9,9 +9,8 @@ import pandas as pd
 from aftershock.datasets.table import DATASETS
 from aftershock.figures import Drawn
 from aftershock.metrics.health import Thresholds, summarise_health
-from aftershock.metrics.run import score_run
 from aftershock.metrics.summary import summarise
-from simulate import EDITORS, Simulated, failed, health_of, simulate
+from simulate import EDITORS, Simulated, failed, health_of, run_of, score, simulate
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,9 @@ def editors_of(dataset: str) -> list[str]:
 def scored(dataset: str, editor: str, n: int, fails: bool = False) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Probabilities and scores of one editor, whose edits all break off if it `fails`; not to be changed."""
     sim = simulated_dataset(dataset, n)
-    observations, telemetry = failed(sim) if fails else (sim.observations[editor], sim.telemetry[editor])
-    shard = f"00000-{n - 1:05d}"
-    return score_run(sim.cases, sim.probes, sim.unedited, {shard: observations}, telemetry, dataset, [shard])
+    rows, telemetry = failed(sim) if fails else (sim.observations[editor], sim.telemetry[editor])
+    found = score(sim, rows, [f"00000-{n - 1:05d}"], editor, telemetry=telemetry)
+    return found.facts.table, found.scores
 
 
 def health_summary(runs: Iterable[dict], n: int, fails: Iterable[tuple[str, str]] = ()) -> pd.DataFrame:
@@ -80,8 +79,8 @@ def health_summary(runs: Iterable[dict], n: int, fails: Iterable[tuple[str, str]
 @cache
 def summarised(dataset: str, editor: str, n: int, fails: bool = False) -> pd.DataFrame:
     """SUMMARY of one editor's run by the model `demo`; not to be changed."""
-    run = {"model": "demo", "dataset": dataset, "editor": editor, "seed": 0}
-    return summarise(scored(dataset, editor, n, fails)[1], simulated_dataset(dataset, n).cases, run)
+    cases = simulated_dataset(dataset, n).cases
+    return summarise(scored(dataset, editor, n, fails)[1], cases, run_of(dataset, editor))
 
 
 def simulated_run(model="demo", n=24, fails=(), datasets=DATASETS) -> SimulatedRun:
@@ -92,7 +91,7 @@ def simulated_run(model="demo", n=24, fails=(), datasets=DATASETS) -> SimulatedR
         for editor in editors_of(dataset):
             what = dataset, editor, n, (editor, dataset) in fails
             probabilities, scores = scored(*what)
-            made.runs.append({"model": model, "dataset": dataset, "editor": editor, "seed": 0})
+            made.runs.append(run_of(dataset, editor, model=model))
             made.probabilities.append(probabilities)
             made.scores.append(scores)
             made.cases.append(simulated_dataset(dataset, n).cases)

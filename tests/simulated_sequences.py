@@ -14,7 +14,6 @@ from aftershock.metrics.abilities.answers import answers
 from aftershock.metrics.abilities.edits import made_at, sequence_health, sequence_scores
 from aftershock.metrics.abilities.settings import TaskInfo
 from aftershock.seeds import generator
-from aftershock.tables.abilities import ITEM_SCORES
 from aftershock.tables.sequences import (
     SEQUENCE_EDITS,
     SEQUENCE_OBSERVATIONS,
@@ -22,6 +21,8 @@ from aftershock.tables.sequences import (
     TASK_ITEMS,
     TASK_OUTPUTS,
 )
+from aftershock.tasks.definition import make_task
+from aftershock.tasks.scoring import score_items
 from simulate import HOSTILE
 
 CHECKPOINTS = (0, 1, 5, 10, 20, 50, 100)
@@ -116,24 +117,8 @@ def outputs_of(
 
 def scored_of(task: TaskInfo, items: pd.DataFrame, outputs: pd.DataFrame) -> pd.DataFrame:
     """TASK_SCORES of the metrics of these tasks."""
-    by_id, rows = items.set_index("item_id").to_dict("index"), []
-    for row in outputs.itertuples():
-        item = by_id[row.item_id]
-        if task.kind == "choice":
-            best, gold, parsed = int(np.argmax(row.logprobs)), item["choices"][item["gold"]].strip(), True
-            given, value = item["choices"][best].strip(), float(best == item["gold"])
-        else:
-            gold, parsed = item["answers"][0], row.text.startswith("It is")
-            given = row.text[6:-1] if parsed else ""
-            value = float(given == gold)
-        for metric in task.metrics:
-            hits = float(item["gold"] == 1) if metric == "auc" else np.nan
-            found = row.logprobs[1] - row.logprobs[0] if metric == "auc" else value
-            rows.append(
-                (row.checkpoint, row.item_id, metric, None, found, parsed, given, gold, hits, np.nan, np.nan)
-            )
-    columns = [name for name in ITEM_SCORES.columns if name != "task"]
-    return pd.DataFrame(rows, columns=columns)
+    given = {"kind": task.kind, "metrics": list(task.metrics), "parse": {"pattern": r"It is (\w+)\."}}
+    return score_items(make_task(task.name, given), items, outputs)
 
 
 def edits_of(n: int) -> pd.DataFrame:

@@ -283,14 +283,14 @@ def rounds(case, dataset):
             found[f"{name}_{control}_difference"] = less(found[name], found[f"{name}_{control}"])
     for name in ("ignore_rate", "failure_rate"):
         found[f"{name}_by_chance_difference"] = less(found[name], found[f"{name}_by_chance"])
-    names = [
+    names = (
         "success",
-        "success_released",
         "distortion",
-        "distortion_released",
         "ignore_rate",
         "failure_rate",
-    ]
+        "success_released",
+        "distortion_released",
+    )
     return found | conditional(found, names)
 
 

@@ -35,24 +35,16 @@ def abilities_of(rows: list[dict]) -> pd.DataFrame:
     for row in rows:
         kept, half = row.get("retained") or 0.0, row.get("half", 0.05)
         kept = kept if "retained" in row else 1.0
-        made.append(
-            {
-                **dict.fromkeys(ABILITIES.columns),
-                **{
-                    "model": "m",
-                    "plan": "p",
-                    "editor": "rome",
-                    "order": "all",
-                    "task": "mmlu",
-                    "checkpoint": 100,
-                },
-                **{"metric": "acc", "headline": True, "value": kept, "low": kept, "high": kept, "n": 100},
-                **{"above_chance": True, "difference": kept - 1, "p_adjusted": 1.0, "significant": False},
-                **{"difference_low": kept - 1 - half, "difference_high": kept - 1 + half, "left_out": 0},
-                **{"retained_low": kept - half, "retained_high": kept + half, "retained": kept},
-                **{key: value for key, value in row.items() if key != "half"},
-            }
-        )
+        made.append({
+            **dict.fromkeys(ABILITIES.columns),
+            **{"model": "m", "plan": "p", "editor": "rome", "order": "all", "task": "mmlu"},
+            **{"checkpoint": 100, "metric": "acc", "headline": True, "n": 100},
+            **dict.fromkeys(("value", "low", "high"), kept),
+            **{"above_chance": True, "difference": kept - 1, "p_adjusted": 1.0, "significant": False},
+            **{"difference_low": kept - 1 - half, "difference_high": kept - 1 + half, "left_out": 0},
+            **{"retained_low": kept - half, "retained_high": kept + half, "retained": kept},
+            **{key: value for key, value in row.items() if key != "half"},
+        })  # fmt: skip
     return pd.DataFrame(made, columns=list(ABILITIES.columns))
 
 
@@ -124,24 +116,20 @@ def test_larger_models_suffer_less():
     assert verdict("4.3", rows) == OPEN  # no pair of one family
 
 
-def test_capabilities_fall_together_within_a_step():
+@pytest.mark.parametrize(
+    ("mmlu", "sst2", "expected"),
+    [(10, 50, SUPPORTED), (1, 50, REFUTED), (10, None, REFUTED), (None, None, OPEN)],
+)
+def test_capabilities_fall_together_within_a_step(mmlu, sst2, expected):
     rows = [{"task": "mmlu"}, {"task": "sst2"}]
-    assert verdict("4.4", rows, lost_at({("rome", "mmlu"): 10, ("rome", "sst2"): 50})) == SUPPORTED
-    assert verdict("4.4", rows, lost_at({("rome", "mmlu"): 1, ("rome", "sst2"): 50})) == REFUTED
-    assert verdict("4.4", rows, lost_at({("rome", "mmlu"): 10, ("rome", "sst2"): None})) == REFUTED
-    assert verdict("4.4", rows, lost_at({("rome", "mmlu"): None, ("rome", "sst2"): None})) == OPEN
+    assert verdict("4.4", rows, lost_at({("rome", "mmlu"): mmlu, ("rome", "sst2"): sst2})) == expected
 
 
 def test_safety_has_to_be_there_before_it_can_be_hurt():
     assert verdict("4.5", [{"task": "toxigen", "retained": 0.4}]) == SUPPORTED
     assert verdict("4.5", [{"task": "toxigen", "retained": 1.0, "half": 0.01}]) == REFUTED
-    weak = {
-        "task": "toxigen",
-        "retained": None,
-        "retained_low": None,
-        "retained_high": None,
-        "above_chance": False,
-    }
+    nothing = dict.fromkeys(("retained", "retained_low", "retained_high"))
+    weak = {"task": "toxigen", **nothing, "above_chance": False}
     assert verdict("4.5", [weak]) == OPEN
     assert verdict("4.5", [{"task": "mmlu", "retained": 0.0}]) == OPEN  # no task of safety
 
@@ -248,14 +236,8 @@ def test_anomalies_are_flagged():
     with (PAPER / "abilities_a.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     flags = {row["flag"] for row in rows}
-    for words in (
-        "Pythia-2.8B and Pythia-6.9B",
-        "chat version",
-        "misprint",
-        "one class",
-        "swapped",
-        "cannot save",
-    ):
+    said = ("Pythia-2.8B and Pythia-6.9B", "chat version", "misprint", "one class", "swapped", "cannot save")
+    for words in said:
         assert any(words in flag for flag in flags), words
     (odd,) = [row for row in rows if float(row["value"]) > 0.8]
     assert "misprint" in odd["flag"]

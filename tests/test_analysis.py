@@ -8,13 +8,11 @@ import pytest
 
 from aftershock.datasets.table import DATASETS
 from aftershock.metrics.analysis import analyse
-from aftershock.metrics.run import score_cases
 from aftershock.metrics.settings import Statistics
 from aftershock.metrics.stability import BASE
 from aftershock.metrics.summary import summarise
-from aftershock.tables.runs import SCORES
 from benchmarks import certainty
-from simulate import EDITORS, failed, scores_of, simulate
+from simulate import EDITORS, cases_of, failed, run_of, score, scores_of, simulate
 from tiers import repeated, some
 
 QUICK = Statistics(resamples=200, permutations=199)
@@ -25,16 +23,11 @@ PART = ("ft", "rome", "memit")
 def scored_of(dataset, n, editor, broken):
     """CASES, SCORES, FACETS and VARIANTS of one simulated editor, which may fail on every case."""
     sim = simulate(dataset, n, 0, {editor: EDITORS[editor]})
-    shard = f"00000-{max(n - 1, 0):05d}"
     edits = sim.cases[["case_id"]].assign(edit="e1", relation_id="R7", subject_id="E1")
-    rows, telemetry = failed(sim) if broken else (sim.observations[editor], sim.telemetry[editor])
-    scored = score_cases(sim.cases, sim.probes, sim.unedited, {shard: rows}, telemetry, dataset, [shard])
-    return {
-        "cases": sim.cases,
-        "scores": scored.scores,
-        "facets": scored.facets(edits),
-        "variants": scored.variants(),
-    }
+    rows, telemetry = failed(sim) if broken else (None, sim.telemetry[editor])
+    found = score(sim, rows, [f"00000-{max(n - 1, 0):05d}"], editor, telemetry=telemetry)
+    tables = {"scores": found.scores, "facets": found.facets(edits), "variants": found.variants()}
+    return {"cases": sim.cases, **tables}
 
 
 def study_of(dataset, n=20, editors=PART, broken=(), seeds=(0,)):
@@ -43,7 +36,7 @@ def study_of(dataset, n=20, editors=PART, broken=(), seeds=(0,)):
     for editor in editors:
         scored = scored_of(dataset, n, editor, editor in broken)
         for seed in seeds:
-            study["runs"].append({"model": "m", "dataset": dataset, "editor": editor, "seed": seed})
+            study["runs"].append(run_of(dataset, editor, seed))
             for name, table in scored.items():
                 study[name].append(table)
     return study
@@ -89,14 +82,13 @@ def test_a_study_has_all_tables(dataset):
 
 def test_the_strict_level_of_a_breakdown_is_the_strict_subset():
     found = sound("reverse")
-    rows = found["breakdowns"][
-        (found["breakdowns"]["facet"] == "strict") & (found["breakdowns"]["level"] == "yes")
-    ]
+    rows = found["breakdowns"].query("facet == 'strict' and level == 'yes'")
     key = ["editor", "metric"]
     subset = found["summary"][found["summary"]["subset"] == "strict"]
     both = rows.merge(subset, on=key, suffixes=("", "_summary"))
     assert len(both) == len(rows)
-    for column in ("value", "n", "clusters", "empty", "n_effective", "low", "high"):
+    assert (both["interval"] == both["interval_summary"]).all()
+    for column in ("value", "n", "clusters", "empty", "n_effective", "kish", "low", "high"):
         assert both[column].to_numpy() == pytest.approx(both[f"{column}_summary"].to_numpy(), nan_ok=True)
 
 
@@ -145,10 +137,8 @@ def test_a_run_with_other_cases_is_compared_on_those_in_common():
 
 
 def test_scores_of_a_case_that_the_dataset_does_not_have_are_named():
-    cases = pd.DataFrame({"case_id": [0], "cluster": [0], "strict": [True]})
-    run = {"model": "m", "dataset": "reverse", "editor": "a", "seed": 0}
     with pytest.raises(ValueError, match="case 1 has scores but is no case of this dataset"):
-        summarise(scores_of({"success": [1.0, 0.0]}), cases, run)
+        summarise(scores_of({"success": [1.0, 0.0]}), cases_of(1), run_of())
 
 
 def test_the_seed_decides_and_the_order_of_rows_does_not():
@@ -163,18 +153,10 @@ def test_the_seed_decides_and_the_order_of_rows_does_not():
         pd.testing.assert_frame_equal(first[name], again[name])
     assert set(first["seeds"]["seeds"]) == {2}
     other = analyse(**study, settings=Statistics(seed=1, resamples=200, permutations=199))
-    assert not other["summary"][1]["low"].equals(first["summary"]["low"])
-    assert other["summary"][1]["value"].equals(first["summary"]["value"])
-
-
-def test_scores_are_read_as_they_are_written(tmp_path):
-    study = study_of("reverse")
-    for i, rows in enumerate(study["scores"]):
-        SCORES.write(rows, tmp_path / f"{i}.parquet")
-    read = [SCORES.read(tmp_path / f"{i}.parquet") for i in range(len(study["runs"]))]
-    pd.testing.assert_frame_equal(
-        sound("reverse")["summary"], tables_of(**study | {"scores": read})["summary"]
-    )
+    for name, column in (("summary", "low"), ("comparisons", "low"), ("seeds", "low")):
+        assert not other[name][1][column].equals(first[name][column]), (name, column)
+    for name, column in (("summary", "value"), ("comparisons", "difference"), ("seeds", "value")):
+        assert other[name][1][column].equals(first[name][column]), (name, column)
 
 
 @pytest.mark.thorough

@@ -1,17 +1,14 @@
 """Means over the cases of each level of a facet."""
 
-import numpy as np
 import pandas as pd
-import pytest
 
 from aftershock.metrics.settings import Statistics
 from aftershock.metrics.study import shown
-from aftershock.metrics.summary import breakdown, summarise
+from aftershock.metrics.summary import breakdown
 from aftershock.tables.report import BREAKDOWNS
-from simulate import scores_of
-from test_comparisons import cases_of
+from simulate import cases_of, run_of, scores_of
 
-RUN = {"model": "m", "dataset": "reverse", "editor": "a", "seed": 0}
+RUN = run_of()
 QUICK = Statistics(resamples=200)
 
 
@@ -41,28 +38,6 @@ def test_levels_by_hand():
     assert (none["n"], none["empty"], none["clusters"]) == (0, 1, 0)
     assert pd.isna(none["value"])
     assert set(table.loc["popularity"].index.get_level_values("level")) == {"low", "high"}
-
-
-def test_a_level_is_a_summary_of_its_cases_alone():
-    rng = np.random.default_rng(1)
-    scores = scores_of({"conflict_score_exp": rng.integers(0, 2, 90), "conflict_magnitude": rng.random(90)})
-    level = rng.choice(["x", "y"], 90)
-    cases = cases_of(90, rng.integers(0, 40, 90))
-    table = broken_down(scores, facets_of(rule=level.tolist()), cases=cases)
-    for name in ("x", "y"):
-        part = scores[scores["case_id"].isin(np.flatnonzero(level == name))]
-        alone = summarise(part, cases, RUN, QUICK).set_index(["subset", "metric"]).loc["all"]
-        for metric in ("conflict_score_exp", "conflict_magnitude"):
-            mine = table.loc[("rule", name, metric)]
-            for field in ("value", "n", "clusters", "n_effective", "kish", "interval"):
-                assert mine[field] == (
-                    alone.loc[metric, field]
-                    if field == "interval"
-                    else pytest.approx(alone.loc[metric, field])
-                )
-            # The clusters drawn are those of all cases, so a level's own number of them varies a little more.
-            width = alone.loc[metric, "high"] - alone.loc[metric, "low"]
-            assert mine["high"] - mine["low"] == pytest.approx(width, rel=0.25)
 
 
 def test_cases_of_other_runs_and_no_case():

@@ -30,11 +30,6 @@ def test_a_missing_program_fails_there_and_only_there(tmp_path: Path, ci: str, o
     assert run.stdout.splitlines()[-1].startswith(outcome)
 
 
-def test_the_script_can_be_run() -> None:
-    assert os.access(ROOT / ".ci" / "run", os.X_OK)
-    subprocess.run(["bash", "-n", str(ROOT / ".ci" / "run")], check=True)
-
-
 MAKE = """#!/bin/sh
 echo "make $*"
 echo "$*" >> called

@@ -74,38 +74,39 @@ def test_an_interval_decides_or_leaves_open(interval, ends, verdict):
 
 # --- how it is answered -----------------------------------------------------------------------------------
 NEAR = {"metric": "conflict_score_imp", "dataset": "reverse", "methods": ["ROME", "MEMIT"], "within": 0.05}
+ROME_NEAR = {**NEAR, "methods": ["ROME"]}
+
+
+def near(editor="rome", value=0.01, low=0.0, high=0.04, **more):
+    return row("reverse", editor, NEAR["metric"], value, low, high, **more)
 
 
 def test_about_zero():
-    rows = [
-        row("reverse", "rome", NEAR["metric"], 0.01, 0.0, 0.04),
-        row("reverse", "memit", NEAR["metric"], 0.02, 0.0, 0.03),
-    ]
+    rows = [near(), near("memit", 0.02, high=0.03)]
     answers, whole = asked(rows, NEAR)
     assert (list(answers["verdict"]), whole) == ([SUPPORTED] * 2, SUPPORTED)
     assert answers.loc[0, "part"] == "conflict score, implicit (reverse): rome within 5.0\xa0% of zero"
     assert answers.loc[0, "evidence"] == "1.0\xa0% (0.0\xa0% to 4.0\xa0%, n = 50)"
-    rows[1].update(value=0.2, low=0.1, high=0.3)
-    answers, whole = asked(rows, NEAR)
-    assert (list(answers["verdict"]), whole) == ([SUPPORTED, REFUTED], REFUTED)
-    rows[1].update(value=0.04, low=0.0, high=0.2)
-    answers, whole = asked(rows, NEAR)
-    assert (list(answers["verdict"]), whole) == ([SUPPORTED, OPEN], OPEN)
+    for interval, verdict in (
+        (dict(value=0.2, low=0.1, high=0.3), REFUTED),
+        (dict(value=0.04, high=0.2), OPEN),
+    ):
+        answers, whole = asked([rows[0], near("memit", **interval)], NEAR)
+        assert (list(answers["verdict"]), whole) == ([SUPPORTED, verdict], verdict)
 
 
 def test_a_missing_method_or_value_leaves_a_claim_open():
-    rows = [row("reverse", "rome", NEAR["metric"], 0.01, 0.0, 0.04)]
+    rows = [near()]
     answers, whole = asked(rows, NEAR)
     assert (list(answers["verdict"]), whole) == ([SUPPORTED, OPEN], OPEN)
     assert answers.loc[1, "evidence"] == "MEMIT was not run"
-    rows.append(row("reverse", "memit", NEAR["metric"], None, None, None, n=0))
+    rows.append(near("memit", None, None, None, n=0))
     assert asked(rows, NEAR)[0].loc[1, "evidence"] == "memit has no value for reverse"
 
 
 def test_a_model_that_knows_too_little_tests_nothing():
-    rows = [row("reverse", "rome", NEAR["metric"], 0.01, 0.0, 0.04)]
-    rows.append(row("reverse", "rome", "known", 0.1, 0.05, 0.2))
-    answers, whole = asked(rows, {**NEAR, "methods": ["ROME"]})
+    rows = [near(), row("reverse", "rome", "known", 0.1, 0.05, 0.2)]
+    answers, whole = asked(rows, ROME_NEAR)
     assert whole == OPEN
     assert answers.loc[0, "evidence"].startswith("format check only: demo knows 10.0")
 
@@ -127,57 +128,40 @@ def test_methods_are_compared_on_the_same_cases_where_that_was_done():
     answers, whole = asked(sides, ABOVE, comparisons=pd.DataFrame([paired]))
     assert whole == SUPPORTED
     assert answers.loc[0, ["value", "low", "high", "n"]].tolist() == [0.1, 0.05, 0.15, 48]
-    assert (
-        "paired difference 10.0\xa0points (5.0\xa0points to 15.0\xa0points, n = 48)"
-        in answers.loc[0, "evidence"]
-    )
-    below = {**ABOVE, "below": ABOVE["above"]}
-    del below["above"]
+    said = "paired difference 10.0\xa0points (5.0\xa0points to 15.0\xa0points, n = 48)"
+    assert said in answers.loc[0, "evidence"]
+    below = {**{key: ABOVE[key] for key in ("metric", "dataset", "methods")}, "below": ABOVE["above"]}
     assert asked(sides, below, comparisons=pd.DataFrame([paired]))[1] == REFUTED
     strict = pd.DataFrame([{**paired, "subset": "strict"}])
     assert asked(sides, ABOVE, comparisons=strict)[1] == OPEN
 
 
 def test_datasets_are_compared_by_their_intervals():
-    part = {
-        "metric": "ignore_rate",
-        "dataset": "round_hard",
-        "methods": ["ROME"],
-        "above_dataset": "round_easy",
-    }
-    rows = [
-        row("round_hard", "rome", "ignore_rate", 0.8, 0.75, 0.85),
-        row("round_easy", "rome", "ignore_rate", 0.5, 0.45, 0.55),
-    ]
-    assert asked(rows, part)[1] == SUPPORTED
-    same = {**part, "not_above_dataset": "round_easy", "margin": 0.05}
-    del same["above_dataset"]
-    assert asked(rows, same)[1] == REFUTED
-    rows[0].update(value=0.5, low=0.48, high=0.52)
-    rows[1].update(value=0.5, low=0.48, high=0.52)
-    assert asked(rows, same)[1] == SUPPORTED
-    assert asked(rows, part)[1] == OPEN
+    about = {"metric": "ignore_rate", "dataset": "round_hard", "methods": ["ROME"]}
+    above = {**about, "above_dataset": "round_easy"}
+    same = {**about, "not_above_dataset": "round_easy", "margin": 0.05}
+
+    def verdicts(hard, easy):
+        rows = [
+            row(f"round_{name}", "rome", "ignore_rate", *of) for name, of in (("hard", hard), ("easy", easy))
+        ]
+        return asked(rows, above)[1], asked(rows, same)[1]
+
+    assert verdicts((0.8, 0.75, 0.85), (0.5, 0.45, 0.55)) == (SUPPORTED, REFUTED)
+    assert verdicts((0.5, 0.48, 0.52), (0.5, 0.48, 0.52)) == (OPEN, SUPPORTED)
 
 
 def test_every_label_of_a_method_is_asked_and_numbers_of_labels_count_as_some():
-    editors = {
-        **EDITORS,
-        "rome_slow": {"method": "rome"},
-        "three": {"method": "memit", "second_edit": "multi_label", "labels": 3},
-    }
-    rows = [
-        row("reverse", label, NEAR["metric"], 0.01, 0.0, 0.04) for label in ("rome", "rome_slow", "three")
-    ]
-    assert len(asked(rows, {**NEAR, "methods": ["ROME"]}, editors)[0]) == 2
+    three = {"method": "memit", "second_edit": "multi_label", "labels": 3}
+    editors = {**EDITORS, "rome_slow": {"method": "rome"}, "three": three}
+    rows = [near(label) for label in ("rome", "rome_slow", "three")]
+    assert len(asked(rows, ROME_NEAR, editors)[0]) == 2
     assert len(asked(rows, {**NEAR, "methods": ["MLE of some labels"]}, editors)[0]) == 1
 
 
 def test_only_the_lowest_seed_speaks():
-    rows = [
-        row("reverse", "rome", NEAR["metric"], 0.01, 0.0, 0.04),
-        row("reverse", "rome", NEAR["metric"], 0.9, 0.8, 0.95, seed=1),
-    ]
-    assert asked(rows, {**NEAR, "methods": ["ROME"]})[1] == SUPPORTED
+    rows = [near(), near("rome", 0.9, 0.8, 0.95, seed=1)]
+    assert asked(rows, ROME_NEAR)[1] == SUPPORTED
 
 
 # --- a whole run ------------------------------------------------------------------------------------------

@@ -13,27 +13,11 @@ from aftershock.metrics.comparisons import adjusted, cohens_dz, compare, detecta
 from aftershock.metrics.intervals import cluster_variance
 from aftershock.metrics.resampling import sign_flips
 from aftershock.metrics.settings import Statistics
-from aftershock.metrics.study import CONTROLS, families, score_blocks
+from aftershock.metrics.study import CONTROLS, families
 from aftershock.tables.report import COMPARISONS
-from simulate import scores_of
+from simulate import block_of, cases_of, scores_of
 
 QUICK = Statistics(resamples=200, permutations=999)
-
-
-def cases_of(n, clusters=None, strict=None):
-    clusters = range(n) if clusters is None else clusters
-    strict = [True] * n if strict is None else strict
-    return pd.DataFrame({"case_id": range(n), "cluster": clusters, "strict": strict})
-
-
-def block_of(editors, cases, dataset="reverse"):
-    """A study of one dataset from the values of each editor's metrics, or of each of its seeds'."""
-    runs, scores = [], []
-    for editor, metrics in editors.items():
-        for seed, values in enumerate(metrics if isinstance(metrics, list) else [metrics]):
-            runs.append({"model": "m", "dataset": dataset, "editor": editor, "seed": seed})
-            scores.append(scores_of(values) if isinstance(values, dict) else values)
-    return score_blocks(runs, [cases] * len(runs), scores)
 
 
 def compared(editors, cases, settings=QUICK, dataset="reverse"):
@@ -48,11 +32,18 @@ def row(rows, metric="conflict_magnitude", family="table1", subset="all"):
     return found
 
 
+def pair(ours, theirs, cases, settings=QUICK):
+    """The comparison of two editors by one metric; values of several seeds are lists."""
+    named = [
+        [{"conflict_magnitude": of} for of in (side if isinstance(side[0], list) else [side])]
+        for side in (ours, theirs)
+    ]
+    return row(compared(dict(zip("ab", named, strict=True)), cases, settings))
+
+
 def test_a_comparison_by_hand():
     ours, theirs = [0.9, 0.5, 0.4, 0.6], [0.6, 0.3, 0.5, 0.6]  # differences .3, .2, -.1, 0
-    found = row(
-        compared({"a": {"conflict_magnitude": ours}, "b": {"conflict_magnitude": theirs}}, cases_of(4))
-    )
+    found = pair(ours, theirs, cases_of(4))
     assert (found["n"], found["clusters"], found["seeds"]) == (4, 4, 1)
     assert pd.isna(found["note"])
     assert (found["value"], found["other_value"]) == pytest.approx((0.6, 0.5))
@@ -68,21 +59,19 @@ def test_a_comparison_by_hand():
 
 
 def test_a_cluster_counts_once():
-    values = {"a": {"conflict_magnitude": [0.5] * 12}, "b": {"conflict_magnitude": [0.1] * 12}}
-    apart = row(compared(values, cases_of(12), Statistics()))
-    alike = row(compared(values, cases_of(12, [i // 4 for i in range(12)])))
+    apart = pair([0.5] * 12, [0.1] * 12, cases_of(12), Statistics())
+    alike = pair([0.5] * 12, [0.1] * 12, cases_of(12, [i // 4 for i in range(12)]))
     assert apart["p"] == pytest.approx(2 / 2**12)
     assert alike["p"] == pytest.approx(2 / 2**3)
     assert (alike["n"], alike["clusters"]) == (12, 3)
 
 
 def test_seeds_are_averaged_over_those_that_both_have():
-    a = [{"conflict_magnitude": [0.2, 0.4]}, {"conflict_magnitude": [0.4, None]}]
-    b = [{"conflict_magnitude": [0.1, 0.1]}, {"conflict_magnitude": [0.1, 0.3]}]
-    found = row(compared({"a": a, "b": b}, cases_of(2)))
+    a, b = [[0.2, 0.4], [0.4, None]], [[0.1, 0.1], [0.1, 0.3]]
+    found = pair(a, b, cases_of(2))
     assert (found["seeds"], found["n"]) == (2, 1)  # a has no value of the second case for its second seed
     assert found["difference"] == pytest.approx(0.3 - 0.1)
-    found = row(compared({"a": a, "b": b[:1]}, cases_of(2)))
+    found = pair(a, b[:1], cases_of(2))
     assert (found["seeds"], found["n"]) == (1, 2)
     assert found["difference"] == pytest.approx((0.1 + 0.3) / 2)
 
@@ -207,31 +196,6 @@ def test_what_cannot_be_compared_says_why():
     assert not rows["significant"].any()
 
 
-@pytest.mark.parametrize("n", [0, 1])
-def test_no_case_and_a_single_case(n):
-    values = {"conflict_magnitude": [0.5] * n, "conflict_score_exp": [1.0] * n}
-    rows = compared({"a": values, "b": values}, cases_of(n))
-    assert (rows["n"] <= n).all()
-    assert rows["note"].notna().all()
-
-
 def test_one_editor_and_none_have_nothing_to_compare():
     assert compared({"a": {"conflict_magnitude": [0.5]}}, cases_of(1)).empty
     assert compare([]).empty
-
-
-def test_seed_and_order_of_rows():
-    rng = np.random.default_rng(9)
-    scores = [scores_of({"conflict_magnitude": rng.random(60).tolist()}) for _ in range(2)]
-    cases = cases_of(60, rng.integers(0, 25, 60))
-
-    def run(order=slice(None), seed=0):
-        parts = {name: rows.iloc[order] for name, rows in zip("ab", scores, strict=True)}
-        return compared(parts, cases.iloc[order], Statistics(seed=seed, resamples=200, permutations=999))
-
-    first = run()
-    pd.testing.assert_frame_equal(first, run())
-    pd.testing.assert_frame_equal(first, run(rng.permutation(60)))
-    other = row(run(seed=1))
-    assert (other["low"], other["p"]) != (row(first)["low"], row(first)["p"])
-    assert other["difference"] == row(first)["difference"]

@@ -10,12 +10,11 @@ from jsonschema import Draft202012Validator
 
 from aftershock.config import check_config, merged_settings
 from aftershock.datasets.table import DATASETS
-from aftershock.editors.contract import is_in_order
-from aftershock.editors.methods import settings_of
 from aftershock.schema import faults, fill_defaults, number_hint, read_schema
 from small_project import CONFIG, MODEL, errors, write_project
 
 ROOT = Path(__file__).parents[1]
+NTRIPLES = {"source": "ntriples", "file": "resources/toy.yaml"}
 
 
 @pytest.fixture
@@ -26,11 +25,9 @@ def project(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("source", "lacks"),
     [
-        ("ntriples", "file"),
-        ("dump", "file"),
+        *((source, "file") for source in ("ntriples", "dump", "generated")),
         ("endpoint", "url"),
         ("released", "folder"),
-        ("generated", "file"),
     ],
 )
 def test_a_graph_that_nothing_reads_is_not_asked_where_it_is(project, source, lacks):
@@ -126,70 +123,48 @@ def test_a_study_is_not_called_like_a_part_of_the_report(project: Path, name: st
 @pytest.mark.parametrize(
     ("graph", "expected"),
     [
-        ({"source": "ntriples", "namespace": "world"}, "kgs.toy.file: missing"),
+        ({"source": "ntriples"}, "kgs.toy.file: missing"),
+        ({"source": "ntriples", "file": "gone.nt"}, "kgs.toy.file: there is no 'gone.nt'"),
+        ({"source": "dump"}, "kgs.toy.file: missing"),
+        ({"source": "dump", "file": "gone.nt.bz2"}, "kgs.toy.file: there is no 'gone.nt.bz2'"),
         (
-            {"source": "ntriples", "namespace": "world", "file": "gone.nt"},
-            "kgs.toy.file: there is no 'gone.nt'",
-        ),
-        ({"source": "dump", "namespace": "world"}, "kgs.toy.file: missing"),
-        (
-            {"source": "dump", "namespace": "world", "file": "gone.nt.bz2"},
-            "kgs.toy.file: there is no 'gone.nt.bz2'",
-        ),
-        (
-            {"source": "dump", "namespace": "world", "file": "resources/toy.yaml"},
+            {"source": "dump", "file": "resources/toy.yaml"},
             "kgs.toy.file: 'resources/toy.yaml' is not named .nt or .nt.gz or .nt.bz2",
         ),
+        ({"source": "released", "folder": "gone"}, "kgs.toy.folder: there is no 'gone'"),
         (
-            {"source": "released", "namespace": "world", "folder": "gone"},
-            "kgs.toy.folder: there is no 'gone'",
-        ),
-        (
-            {"source": "endpoint", "namespace": "world", "url": "https://q"},
+            {"source": "endpoint", "url": "https://q"},
             "kgs.toy.contact: missing; a public service wants to know whom to write to. Give your mail or "
             "web address in a file of your own, named last on the command line: kgs: {toy: {contact: you@",
         ),
-        ({"source": "generatd", "namespace": "world"}, "kgs.toy.source: 'generatd' is unknown; did you mean"),
-        (
-            {"source": "ntriples", "namespace": "world", "file": "resources/toy.yaml", "sample": 3},
-            "kgs.toy.sample: unknown key; known: file, namespace, source",
-        ),
-        (
-            {"source": "ntriples", "namespace": "wrld", "file": "resources/toy.yaml"},
-            "kgs.toy.namespace: 'wrld' is unknown; did you mean 'world'",
-        ),
+        ({"source": "generatd"}, "kgs.toy.source: 'generatd' is unknown; did you mean"),
+        (NTRIPLES | {"sample": 3}, "kgs.toy.sample: unknown key; known: file, namespace, source"),
+        (NTRIPLES | {"namespace": "wrld"}, "kgs.toy.namespace: 'wrld' is unknown; did you mean 'world'"),
     ],
 )
 def test_graphs(project: Path, graph: Mapping[str, Any], expected: str) -> None:
-    assert any(line.startswith(expected) for line in errors(project, kgs={"toy": graph}))
+    assert any(
+        line.startswith(expected) for line in errors(project, kgs={"toy": {"namespace": "world", **graph}})
+    )
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("old", "new", "expected"),
     [
-        ("{", "resources/models/tiny.yaml is not YAML"),
-        ("[]", "resources/models/tiny.yaml: found []; expected A model"),
-        (MODEL.replace("tokens:", "tokns:"), "tiny.yaml: train.tokns: unknown key; did you mean 'tokens'"),
-        (MODEL.replace("kg: toy", "kg: toi"), "tiny.yaml: kg: 'toi' is unknown; did you mean 'toy'"),
-        (MODEL.replace("kg: toy", ""), "tiny.yaml: kg: missing"),
-        (
-            MODEL + "source: {hub: o/n, revision: abc}\n",
-            "tiny.yaml: exactly one of train or source is needed",
-        ),
-        (
-            MODEL.replace("editors: {rome", "editors: {rom"),
-            "editors.rom: unknown editing method 'rom'; did you",
-        ),
-        (MODEL.replace("lr: 0.1", "lr: x"), "tiny.yaml: editors.rome.lr: "),
-        (MODEL.replace("lr: [0.1, 0.5]", "lr: [-1]"), "tiny.yaml: search.rome.lr: "),
-        (
-            MODEL.replace("search: {rome: {layers", "search: {rome: {layer"),
-            "tiny.yaml: search.rome.layer: unk",
-        ),
+        (MODEL, "{", "resources/models/tiny.yaml is not YAML"),
+        (MODEL, "[]", "resources/models/tiny.yaml: found []; expected A model"),
+        ("tokens:", "tokns:", "tiny.yaml: train.tokns: unknown key; did you mean 'tokens'"),
+        ("kg: toy", "kg: toi", "tiny.yaml: kg: 'toi' is unknown; did you mean 'toy'"),
+        ("kg: toy", "", "tiny.yaml: kg: missing"),
+        ("kg: toy", "source: {hub: o/n, revision: a}", "tiny.yaml: exactly one of train or source is needed"),
+        ("editors: {rome", "editors: {rom", "editors.rom: unknown editing method 'rom'; did you"),
+        ("lr: 0.1", "lr: x", "tiny.yaml: editors.rome.lr: "),
+        ("lr: [0.1, 0.5]", "lr: [-1]", "tiny.yaml: search.rome.lr: "),
+        ("search: {rome: {layers", "search: {rome: {layer", "tiny.yaml: search.rome.layer: unk"),
     ],
 )
-def test_model_files(project: Path, text: str, expected: str) -> None:
-    (project / "resources" / "models" / "tiny.yaml").write_text(text)
+def test_model_files(project: Path, old: str, new: str, expected: str) -> None:
+    (project / "resources" / "models" / "tiny.yaml").write_text(MODEL.replace(old, new))
     assert any(expected in line for line in errors(project))
 
 
@@ -276,12 +251,6 @@ def test_datasets_of_the_schema_are_those_that_are_built() -> None:
     schema = read_schema("config")
     assert tuple(schema["$defs"]["dataset"]["enum"]) == tuple(DATASETS)
     assert tuple(schema["$defs"]["quotas"]["properties"]) == tuple(DATASETS)
-
-
-@pytest.mark.parametrize(("variant", "one_job"), [("eval", False), ("released", True)])
-def test_an_editor_that_carries_state_is_one_job(variant: str, one_job: bool) -> None:
-    assert is_in_order(settings_of("mend", {"variant": variant})) is one_job
-    assert not is_in_order(settings_of("rome"))
 
 
 @pytest.mark.parametrize(

@@ -18,20 +18,13 @@ from aftershock.figures import save
 from aftershock.kg.datasheet import Mined, describe_graph, file_origin, markdown, packages_origin, time_of
 from aftershock.kg.filters import LIVING
 from aftershock.kg.screen import OFFENSIVE
-from families import (
-    SETTINGS,
-    context_of,
-    dataset_of,
-    division,
-    families,
-    instances_of,
-    scores_of,
-)
+from families import SETTINGS, context_of, dataset_of, division, families, instances_of, scores_of
 from tiers import repeated
 
 ROOT = Path(__file__).parents[1]
 STAGE = {"code": "c" * 64, "config": "d" * 64, "versions": {"python": "3.11"}}
 MINING = {"seed": 3, "max_keys": None, "head_holds": True}
+SEEDED = SETTINGS | {"seed": 7}
 
 
 def rows_below(page: str, heading: str) -> list[list[str]]:
@@ -90,13 +83,8 @@ def test_a_graph_is_described_by_its_source_queries_and_counts(tmp_path: Path) -
     assert "PREFIX wdt: <http://www.wikidata.org/prop/direct/>" in real
     assert "SELECT ?x ?y WHERE { ?x wdt:R1 ?y . ?y wdt:R2 ?x . }" in page
     assert "* seed of every sample: 3" in page
-    assert rows_below(page, "## Settings")[0] == [
-        "sample",
-        "3",
-        "literal: 4",
-        f"`{'c' * 12}`",
-        f"`{'d' * 12}`",
-    ]
+    hashes = [f"`{'c' * 12}`", f"`{'d' * 12}`"]
+    assert rows_below(page, "## Settings")[0] == ["sample", "3", "literal: 4", *hashes]
     assert rows_below(page, "## Rules")[0][:4] == ["R1>R2", "9", "2", "1"]
     assert rows_below(page, "## Rules")[1][4:8] == ["", "", "", ""]
     assert rows_below(page, "Left out") == [
@@ -151,6 +139,10 @@ def test_times_are_those_of_the_file_in_utc(tmp_path: Path) -> None:
 # --- a dataset ------------------------------------------------------------------------------------------
 
 
+def described(data: Built, time: str = "", facts: str = "# Facts", **settings: Any) -> str:
+    return describe_dataset(data, "tiny", time, SEEDED | settings, facts)
+
+
 def built(dataset: str, **changes: Any) -> Built:
     facts, labels = families(24)
     instances, scores, context = instances_of(24), scores_of(facts), context_of(facts, labels)
@@ -173,8 +165,7 @@ def built(dataset: str, **changes: Any) -> Built:
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_a_dataset_is_described_by_its_cases_and_what_was_dropped(dataset: str) -> None:
     data = built(dataset)
-    settings = SETTINGS | {"seed": 7}
-    page = describe_dataset(data, "tiny", "2000-01-01 00:00:00 UTC", settings, "# Facts\n\n## Relations\n")
+    page = described(data, "2000-01-01 00:00:00 UTC", "# Facts\n\n## Relations\n")
     assert page.startswith(f"# {dataset}, built for tiny\n")
     assert "* built: 2000-01-01 00:00:00 UTC" in page
     assert f"* hash of code: `{'c' * 64}`" in page
@@ -215,18 +206,15 @@ def test_a_dataset_is_described_by_its_cases_and_what_was_dropped(dataset: str) 
     ],
 )
 def test_a_round_dataset_says_what_encodes_labels(encoder, said) -> None:
-    settings = SETTINGS | {"seed": 7, "label_encoder": encoder}
-    assert said in describe_dataset(built("round_hard"), "tiny", "", settings, "# Facts")
+    assert said in described(built("round_hard"), label_encoder=encoder)
 
 
 def test_rules_of_which_nothing_was_kept_are_counted_all_the_same(tmp_path: Path) -> None:
     counts = [("test", "", "kept", 0), ("test", "R1>R1", "unknown", 5), ("test", "R2>R4", "unknown", 3)]
     data = built("reverse", quotas={"test": {}, "dev": {}, "train": {}})
     data = replace(data, counts=pd.DataFrame(counts, columns=data.counts.columns))
-    settings = SETTINGS | {"seed": 7}
-    page = describe_dataset(data, "tiny", "", settings, "# Facts")
-    assert rows_below(page, "By rule") == [["R1>R1", "0", "5"], ["R2>R4", "0", "3"]]
-    save(draw_dataset(data, "tiny", settings), tmp_path, "reverse")
+    assert rows_below(described(data), "By rule") == [["R1>R1", "0", "5"], ["R2>R4", "0", "3"]]
+    save(draw_dataset(data, "tiny", SEEDED), tmp_path, "reverse")
 
 
 @pytest.mark.parametrize("dataset", [*map(repeated, ("coverage", "reverse")), "round_hard"])
@@ -234,7 +222,7 @@ def test_a_dataset_has_a_figure(dataset: str, tmp_path: Path) -> None:
     data = built(dataset)
     for folder in (tmp_path / "once", tmp_path / "twice"):
         folder.mkdir()
-        save(draw_dataset(data, "tiny", SETTINGS | {"seed": 7}), folder, dataset)
+        save(draw_dataset(data, "tiny", SEEDED), folder, dataset)
     drawn = (tmp_path / "once" / f"{dataset}.svg").read_text(encoding="utf-8")
     assert drawn == (tmp_path / "twice" / f"{dataset}.svg").read_text(encoding="utf-8")
     assert f"Cases by rule: {len(data.cases)}" in drawn
@@ -250,22 +238,22 @@ def test_a_dataset_without_a_case_is_described_all_the_same(dataset: str, tmp_pa
     made = dataset_of(dataset, *nothing, context_of(facts, labels))
     tables = {name: getattr(made, name) for name in ("cases", "edits", "probes", "counts")}
     data = replace(data, **tables, instances=nothing[0], scores=nothing[1])
-    page = describe_dataset(data, "tiny", "", SETTINGS | {"seed": 7}, "# Facts")
+    page = described(data)
     assert f"* {dataset}, test: 0 of 8 cases found" in page
-    save(draw_dataset(data, "tiny", SETTINGS | {"seed": 7}), tmp_path, dataset)
+    save(draw_dataset(data, "tiny", SEEDED), tmp_path, dataset)
 
 
 def test_a_quota_of_none_is_described() -> None:
     data = built("round_hard", quotas={"test": {"round_hard": 0}, "dev": {}, "train": {}})
     assert data.cases.empty
     assert "beyond the quota" in set(data.counts["reason"])
-    page = describe_dataset(data, "tiny", "", SETTINGS | {"seed": 7}, "# Facts")
+    page = described(data)
     (header,) = [line for line in page.splitlines() if line.startswith("| rule | kept |")]
     assert "beyond the quota" in header
 
 
 def test_easy_and_hard_in_a_figure_are_the_cases_that_were_built() -> None:
-    shown = easy_and_hard(built("round_easy"), SETTINGS | {"seed": 7})
+    shown = easy_and_hard(built("round_easy"), SEEDED)
     key = ["subject_id", "relation_id", "object_id"]
     for dataset, rows in shown.items():
         data = built(dataset)
@@ -279,7 +267,7 @@ def test_edits_that_change_nothing_are_counted() -> None:
     data = built("coverage")
     same = data.edits["case_id"].eq(0) & data.edits["edit"].eq("e1")
     data.edits.loc[same, "target_new"] = data.edits.loc[same, "target_true"].str.upper()
-    page = describe_dataset(data, "tiny", "", SETTINGS | {"seed": 7}, "# Facts")
+    page = described(data)
     assert "* edits that change nothing: 1 of" in page
 
 

@@ -13,10 +13,9 @@ from aftershock.figures.cost import HARM, cost, costs
 from aftershock.figures.sizes import by_size, groups, sizes
 from aftershock.figures.style import COLOURS, look
 from aftershock.figures.trajectories import trajectories
-from aftershock.metrics.summary import summarise
 from aftershock.metrics.timings import seconds_per_case
 from aftershock.tables.report import SUMMARY
-from simulate import HOSTILE, scores_of
+from simulate import HOSTILE, run_of, scores_of, summary_of
 from simulated import simulated_run
 from tiers import repeated
 
@@ -55,12 +54,13 @@ def drawn(given, tmp_path_factory):
 
 
 def test_every_kind_comes_as_svg_pdf_and_png(drawn):
-    names = {path.name for path in drawn.iterdir()}
     expected = {(d, kind) for d in DRAWN for kind in ("metrics", "trajectories")}
     expected |= {("round_easy", "sizes"), ("round_easy", "objects")}
     expected |= {(figures.WHOLE, "cost"), (figures.WHOLE, "health")}
     made = {figures.figure_name(MODEL, *key) for key in expected}
-    assert names == {f"{name}.{ending}" for name in made for ending in ("svg", "pdf", "png")}
+    assert {path.name for path in drawn.iterdir()} == {
+        f"{n}.{e}" for n in made for e in ("svg", "pdf", "png")
+    }
     assert {kind for _, kind in expected} == set(figures.KINDS)
     assert "award $received$" in (drawn / "demo.round_easy.objects.svg").read_text()
     assert max(path.stat().st_size for path in drawn.glob("*.svg")) < 150_000
@@ -107,17 +107,18 @@ def renamed(simulated, names):
     return part.drawn(labels=dict.fromkeys(["R7"], names[3]))
 
 
+def widths(drawn):
+    """Widths of SVG files, which are XML whatever the labels hold."""
+    return [float(ElementTree.parse(path).getroot().get("width").removesuffix("pt")) for path in drawn]
+
+
 @pytest.mark.parametrize(("shift", "cases"), [repeated(0, 8), repeated(4, 2), (8, 1)])
 def test_hostile_labels_and_a_single_case_break_no_figure(tmp_path, shift, cases):
     names = [*NASTY[shift:], *NASTY[:shift]]
     figures.draw_all(tmp_path, renamed(simulated_run(n=cases, datasets=("round_hard",)), names))
     drawn = list(tmp_path.glob("*.svg"))
     assert len(drawn) == len(figures.KINDS)
-    for path in drawn:
-        ElementTree.parse(path)  # XML, whatever the labels hold
-    # No label widens a figure beyond what a page can show.
-    widths = [float(ElementTree.parse(p).getroot().get("width").removesuffix("pt")) for p in drawn]
-    assert max(widths) < 1100
+    assert max(widths(drawn)) < 1100  # no label widens a figure beyond what a page can show
 
 
 def test_labels_lose_what_would_break_a_line_or_the_file():
@@ -152,11 +153,8 @@ def test_a_method_keeps_its_look_where_others_are_missing(simulated):
     ]
 
 
-def one_run(values, dataset="reverse", editor="rome"):
-    n = len(next(iter(values.values())))
-    cases = pd.DataFrame({"case_id": range(n), "cluster": range(n), "strict": True})
-    run = {"model": MODEL, "dataset": dataset, "editor": editor, "seed": 0}
-    return summarise(scores_of(values), cases, run)
+def one_run(values, dataset="reverse"):
+    return summary_of(values, run_of(dataset))
 
 
 def test_a_ratio_far_below_zero_and_a_method_without_values_can_be_drawn(tmp_path):
@@ -200,13 +198,16 @@ def test_distortion_by_number_of_objects_is_the_mean_of_these_cases():
 
 
 def test_seconds_per_case_count_the_editing_jobs_of_one_run():
-    run = {"model": "m", "dataset": "coverage", "editor": "rome", "seed": 0}
-    job = {"kg": "world", "model": "m", "dataset": "coverage", "editor": "rome", "seed": "0"}
+    run = run_of("coverage")
+    job = {"kg": "world", **run, "seed": "0"}
     jobs = [
-        {"rule": "edit", "seconds": 30.0, "wildcards": {**job, "shard": "00000-00099"}},
-        {"rule": "edit", "seconds": 6.0, "wildcards": {**job, "shard": "00100-00119"}},
-        {"rule": "edit", "seconds": 99.0, "wildcards": {**job, "shard": "00000-00099", "kg": "other"}},
-        {"rule": "score", "seconds": 99.0, "wildcards": job},
+        {"rule": rule, "seconds": seconds, "wildcards": job | more}
+        for rule, seconds, more in (
+            ("edit", 30.0, {"shard": "00000-00099"}),
+            ("edit", 6.0, {"shard": "00100-00119"}),
+            ("edit", 99.0, {"shard": "00000-00099", "kg": "other"}),
+            ("score", 99.0, {}),
+        )
     ]
     assert seconds_per_case(jobs, run, "world") == pytest.approx(36 / 120)
     assert np.isnan(seconds_per_case(jobs, {**run, "editor": "ft"}, "world"))
@@ -250,13 +251,14 @@ def test_sampled_cases_are_complete_for_every_editor(simulated):
 def test_no_run_and_no_case_draw_nothing(tmp_path):
     given = figures.Drawn(SUMMARY.empty(), [], [], [], [])
     figures.draw_all(tmp_path, given)
-    run = {"model": MODEL, "dataset": "round_easy", "editor": "rome", "seed": 0}
-    figures.draw_all(tmp_path, figures.Drawn(SUMMARY.empty(), [run], [None], [None], [None]))
+    figures.draw_all(tmp_path, figures.Drawn(SUMMARY.empty(), [run_of("round_easy")], [None], [None], [None]))
     assert list(tmp_path.iterdir()) == []
 
 
-def many(given, copies):
-    """The run with each of its methods several times, under other names."""
+@pytest.fixture(scope="module")
+def crowd(given):
+    """The run with each method six times, under other names: more than looks tell apart."""
+    copies = 6
     names = [f"copy {i} of" for i in range(copies)]
     runs = [{**run, "editor": f"{name} {run['editor']}"} for name in names for run in given.runs]
     rows = [given.summary.assign(editor=f"{name} " + given.summary["editor"]) for name in names]
@@ -269,33 +271,19 @@ def many(given, copies):
     return replace(given, runs=runs, summary=pd.concat(rows, ignore_index=True), timings=timings, **tables)
 
 
-@pytest.fixture(scope="module")
-def crowd(given):
-    """The run with more methods than looks tell apart."""
-    return many(given, 6)
-
-
-def editors_of(drawn):
-    return list(dict.fromkeys(run["editor"] for run in drawn.runs))
-
-
 @pytest.mark.thorough
 def test_all_figures_of_many_methods_fit_a_page(crowd, tmp_path):
     figures.draw_all(tmp_path, crowd)
-    widths = [
-        float(ElementTree.parse(p).getroot().get("width").removesuffix("pt")) for p in tmp_path.glob("*.svg")
-    ]
-    assert len(widths) == len(list(tmp_path.iterdir())) / 3 > len(figures.KINDS)
-    assert max(widths) < 1100
+    drawn = list(tmp_path.glob("*.svg"))
+    assert len(drawn) == len(list(tmp_path.iterdir())) / 3 > len(figures.KINDS)
+    assert max(widths(drawn)) < 1100
 
 
 def test_many_methods_have_rows_or_panels_that_wrap(crowd):
-    editors = editors_of(crowd)
+    editors = list(dict.fromkeys(run["editor"] for run in crowd.runs))
     assert len(editors) > 20
-    for figure in (
-        figures.bars(crowd.summary, MODEL, "reverse", editors, editors),
-        trajectories(crowd.summary, MODEL, "reverse", editors),
-    ):
+    bars = figures.bars(crowd.summary, MODEL, "reverse", editors, editors)
+    for figure in (bars, trajectories(crowd.summary, MODEL, "reverse", editors)):
         assert 72 * figure.get_figwidth() < 1100
     spent = costs(crowd.summary, crowd.runs, crowd.timings, crowd.kg)
     figure = cost(spent, MODEL, editors)

@@ -133,31 +133,28 @@ def workflow_imports() -> list[str]:
     return lines
 
 
-def test_snakemake_files_load_no_tensor_library() -> None:
-    lines = workflow_imports()
-    assert lines
-    loaded = "import sys; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+def loaded_by(code: str) -> set[str]:
+    """Top-level names of all modules that are loaded after some code has run."""
+    said = "import sys; print(*{name.split('.')[0] for name in sys.modules})"
     found = subprocess.run(
-        [sys.executable, "-c", "\n".join([*lines, loaded])],
+        [sys.executable, "-c", f"{code}\n{said}"],
         env={"PYTHONPATH": str(ROOT / "workflow")},
         check=True,
         capture_output=True,
         text=True,
     )
-    assert not set(found.stdout.split()) & (TENSORS | {"matplotlib"})
+    return set(found.stdout.split())
+
+
+def test_snakemake_files_load_no_tensor_library() -> None:
+    lines = workflow_imports()
+    assert lines
+    assert not loaded_by("\n".join(lines)) & (TENSORS | {"matplotlib"})
 
 
 @pytest.mark.parametrize("program", ["why", "status"])
 def test_programs_that_look_at_a_run_load_no_tensor_library(program: str) -> None:
-    loaded = f"import sys, aftershock.jobs.{program}; print(*{{name.split('.')[0] for name in sys.modules}})"
-    found = subprocess.run(
-        [sys.executable, "-c", loaded],
-        env={"PYTHONPATH": str(ROOT / "workflow")},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert not set(found.stdout.split()) & (TENSORS | {"pandas", "snakemake"})
+    assert not loaded_by(f"import aftershock.jobs.{program}") & (TENSORS | {"pandas", "snakemake"})
 
 
 def test_nothing_read_is_executed() -> None:

@@ -47,11 +47,6 @@ def test_wilson_is_scipys(successes, n):
     assert wilson(successes / n, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
-def test_wilson_by_hand():
-    # n = 4, rate 1/2, z^2 = 3.8415: centre 1/2, half z/(1 + z^2/4) * sqrt(1/16 + z^2/64) = .34996
-    assert wilson(0.5, 4) == pytest.approx((0.150036, 0.849964), abs=1e-5)
-
-
 def test_bca_is_scipys_bootstrap_of_a_ratio_of_sums():
     rng = np.random.default_rng(3)
     counts = rng.integers(1, 5, (30, 2)).astype(float)
@@ -101,22 +96,11 @@ def test_a_ratio_outside_its_usual_range_still_has_an_interval():
     assert one([-30.0, 0.5, 0.5], DROP).high == 1.0  # Student's t, cut off at what a drop can be
 
 
-def test_an_empty_metric_is_empty_and_counts_nothing():
-    result = one([np.nan, np.nan])
-    assert (result.n, result.clusters) == (0, 0)
-    assert np.isnan([result.value, result.low, result.high]).all()
-
-
 def test_empty_values_are_left_out_per_metric():
     frame = pd.DataFrame({"a": [1.0, np.nan, 0.0], "b": [0.5, 0.25, 0.75]})
     results = estimate(frame, pd.Series([0, 0, 1]), dict.fromkeys(frame, SHARE), np.random.default_rng(0))
     assert (results["a"].value, results["a"].n, results["a"].clusters) == (0.5, 2, 2)
     assert (results["b"].value, results["b"].n, results["b"].clusters) == (0.5, 3, 2)
-
-
-def test_kish_by_hand():
-    assert kish(np.array([3.0, 1.0])) == pytest.approx(16 / 10)
-    assert kish(np.ones(7)) == 7
 
 
 def test_cases_of_their_own_cluster_give_plain_wilson():
@@ -180,7 +164,9 @@ def test_a_huge_outlier_leaves_an_interval_that_holds_the_mean():
 def test_missing_values_are_counted():
     found = one([0.5, np.nan, 0.25, np.nan])
     assert (found.n, found.empty, found.value) == (2, 2, 0.375)
-    assert one([np.nan] * 3).empty == 3
+    nothing = one([np.nan] * 3)
+    assert (nothing.n, nothing.empty, nothing.clusters) == (0, 3, 0)
+    assert np.isnan([nothing.value, nothing.low, nothing.high]).all()
     assert one([]).n == 0
 
 
@@ -219,24 +205,6 @@ def test_sums_and_spread_are_those_of_loops(data):
     assert cluster_variance(sums, counts)[0] == pytest.approx(variance)
     assert kish(counts)[0] == pytest.approx(n**2 / sum(number**2 for _, number in seen))
     assert kish(counts)[0] - 1e-9 <= n_effective(sums, counts)[0] <= n
-
-
-@settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 60))
-def test_the_order_of_cases_and_the_names_of_clusters_in_order_do_not_matter(seed, n):
-    rng = np.random.default_rng(seed)
-    frame = pd.DataFrame({"rate": rng.integers(0, 2, n), "mean": rng.normal(size=n)}, dtype=float)
-    frame.iloc[rng.random(n) < 0.2, 1] = np.nan
-    clusters, order = pd.Series(rng.integers(0, 20, n)), rng.permutation(n)
-    scales = {"rate": SHARE, "mean": DROP}
-    found, shuffled = (
-        estimate(f, c, scales, np.random.default_rng(1), resamples=50)
-        for f, c in ((frame, clusters), (frame.iloc[order], 100 + clusters.iloc[order]))
-    )
-    for name in scales:
-        for field, value in vars(found[name]).items():
-            other = getattr(shuffled[name], field)
-            assert other == (value if isinstance(value, str | None) else pytest.approx(value, nan_ok=True))
 
 
 def test_few_clusters_use_students_t_and_many_the_bootstrap():
@@ -278,8 +246,3 @@ def test_intervals_cover(clusters, lost):
         if scale != SHARE or clusters == 40 and name == "rate":
             # Rates in few clusters, and rare ones, have to allow for clusters that are all alike.
             assert covered <= 0.95 + error, name
-
-
-def test_the_same_seed_gives_the_same_interval():
-    values = np.random.default_rng(1).normal(size=50)
-    assert one(values, DROP) == one(values, DROP)

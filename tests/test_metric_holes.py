@@ -7,12 +7,11 @@ import pandas as pd
 import pytest
 
 from aftershock.datasets.table import DATASETS
-from aftershock.metrics.run import score_cases
 from aftershock.metrics.summary import summarise
 from aftershock.tables.cases import EDITS
 from aftershock.tables.report import SUMMARY
 from aftershock.tables.runs import FACETS, HOLES, PROBABILITIES, SCORES, VARIANTS
-from simulate import Behaviour, failed, run, simulate, values
+from simulate import one_editor, run_of, score, values
 from tiers import some
 
 BOTH = ("00000-00007", "00008-00015")
@@ -20,26 +19,13 @@ BOTH = ("00000-00007", "00008-00015")
 
 def refused(sim, message, rows=None, **changed):
     """The run is refused with `message`."""
-    rows = sim.observations["editor"] if rows is None else rows
     with pytest.raises(ValueError, match=message):
-        run(sim.dataset, observations=rows, **changed)
+        score(sim, rows, **changed)
 
 
-def scored(sim, rows=None, shards=BOTH, ranges=None, **changed):
+def scored(sim, rows=None, **changed):
     """The incomplete run, scored."""
-    rows = sim.observations["editor"] if rows is None else rows
-    cut = {s: rows[rows["case_id"].between(*map(int, s.split("-")))] for s in shards}
-    arguments = {
-        "cases": sim.cases,
-        "probes": sim.probes,
-        "unedited": sim.unedited,
-        "shards": cut,
-        "telemetry": sim.telemetry["editor"],
-        "dataset": sim.dataset,
-        "ranges": list(ranges or shards),
-        "incomplete": True,
-    }
-    return score_cases(**arguments | changed)
+    return score(sim, rows, **changed, incomplete=True)
 
 
 def holes_of(found):
@@ -56,7 +42,7 @@ def is_marked(found, case):
 
 @pytest.fixture(scope="module")
 def sim():
-    return simulate("reverse", 12, editors={"editor": Behaviour()})
+    return one_editor("reverse")
 
 
 # --- holes and faults --------------------------------------------------------------------------------------
@@ -69,7 +55,7 @@ def test_a_missing_case_is_named_with_its_shard(sim):
     assert holes.index.tolist() == [(9, "1"), (9, "2"), (9, "e2_only")]
     assert set(holes["reason"]) == {"not observed"}
     assert is_marked(found, 9)
-    whole = run("reverse")[2]
+    whole = score(sim).scores
     pd.testing.assert_frame_equal(
         found.scores[found.scores["case_id"] != 9].reset_index(drop=True),
         whole[whole["case_id"] != 9].reset_index(drop=True),
@@ -141,66 +127,48 @@ def test_a_fault_in_the_unedited_model_leaves_nothing_of_a_case(sim):
 
 
 def test_a_state_without_a_name_is_refused(sim):
-    rows = sim.observations["editor"]
-    refused(sim, "observations of state '3'; known states: 0, 1", rows.assign(state="3"))
+    refused(
+        sim, "observations of state '3'; known states: 0, 1", sim.observations["editor"].assign(state="3")
+    )
 
 
 def test_only_test_cases_are_scored(sim):
     cases = sim.cases.assign(split=["test"] * 8 + ["dev"] * 4)
     refused(sim, "shard 00008-00015, case 8, state 1: no test case of this dataset", cases=cases)
     rows = sim.observations["editor"]
-    _, _, scores = run("reverse", cases=cases, observations=rows[rows["case_id"] < 8])
-    assert scores["case_id"].nunique() == 8
+    assert score(sim, rows[rows["case_id"] < 8], cases=cases).scores["case_id"].nunique() == 8
 
 
 def test_a_failed_edit_leaves_empty_values_and_is_counted():
-    sim = simulate("composite", 12, editors={"editor": Behaviour()})
-    rows, telemetry = sim.observations["editor"], sim.telemetry["editor"]
-    telemetry = telemetry.astype({"reason": object})
+    sim = one_editor("composite")
+    rows, telemetry = sim.observations["editor"], sim.telemetry["editor"].astype({"reason": object})
     telemetry.loc[(telemetry["case_id"] == 5) & (telemetry["state"] == "1"), "reason"] = "diverged"
     gone = (rows["case_id"] == 5) & rows["state"].isin(["1", "2", "control"])
-    _, _, scores = run("composite", observations=rows[~gone], telemetry=telemetry)
-    got = values(scores, 5)
+    found = score(sim, rows[~gone], telemetry=telemetry)
+    got = values(found.scores, 5)
     assert got["edit_failed"] == 1
     assert np.isnan(got["conflict_magnitude"])
     assert got["tied_fact_damage_e2_only"] < 1
-    assert values(scores, 6)["edit_failed"] == 0
-    assert set(scores.loc[scores["metric"] == "missing", "value"]) == {0.0}
-    shards = {shard: rows[~gone & rows["case_id"].between(*map(int, shard.split("-")))] for shard in BOTH}
-    given = sim.cases, sim.probes, sim.unedited, shards, telemetry, "composite", BOTH
-    holes = score_cases(*given).holes
-    HOLES.check(holes)
-    assert holes.to_dict("records") == [
+    assert values(found.scores, 6)["edit_failed"] == 0
+    assert set(found.scores.loc[found.scores["metric"] == "missing", "value"]) == {0.0}
+    HOLES.check(found.holes)
+    assert found.holes.to_dict("records") == [
         {"case_id": 5, "state": "1", "shard": BOTH[0], "reason": "diverged", "failed": True}
     ]
-
-
-@pytest.mark.parametrize("dataset", some(DATASETS, ["reverse", "round_easy"]))
-def test_a_method_that_failed_on_all_cases_has_rows_without_values(dataset):
-    sim = simulate(dataset, 12, editors={"editor": Behaviour()})
-    rows, telemetry = failed(sim)
-    _, _, scores = run(dataset, observations=rows, telemetry=telemetry)
-    summary = summarise(scores, sim.cases, {"model": "m", "dataset": dataset, "editor": "e", "seed": 0})
-    SUMMARY.check(summary)
-    name = "conflict_magnitude" if not dataset.startswith("round") else "distortion"
-    rows = summary[(summary["metric"] == name) & (summary["subset"] == "all")]
-    assert (rows["n"] == 0).all()
-    assert rows["value"].isna().all()
-    assert summary.set_index(["subset", "metric"]).loc[("all", "edit_failed"), "value"] == 1
 
 
 @pytest.mark.parametrize(
     ("dataset", "n"), some(product(DATASETS, (0, 1)), [("composite", 1), ("round_hard", 0)])
 )
 def test_no_case_and_a_single_case(dataset, n):
-    sim, readings, scores = run(dataset, n)
-    PROBABILITIES.check(readings)
-    SCORES.check(scores)
-    found = scored(simulate(dataset, n, 0, {"editor": Behaviour()}))
+    sim = one_editor(dataset, n)
+    found = score(sim)
+    PROBABILITIES.check(found.facts.table)
+    SCORES.check(found.scores)
     VARIANTS.check(found.variants())
     FACETS.check(found.facets(EDITS.empty(), pd.DataFrame({"subject_id": ["A"], "object_id": ["B"]})))
     HOLES.check(found.holes)
-    summary = summarise(scores, sim.cases, {"model": "m", "dataset": dataset, "editor": "e", "seed": 0})
+    summary = summarise(found.scores, sim.cases, run_of(dataset))
     SUMMARY.check(summary)
     assert (summary.loc[summary["subset"] == "all", "n"] <= n).all()
     assert (len(summary) > 0) == (n > 0)
@@ -208,9 +176,9 @@ def test_no_case_and_a_single_case(dataset, n):
 
 @pytest.mark.parametrize(("dataset", "state"), [("composite", "control"), ("round_easy", "random")])
 def test_missing_controls_leave_their_metrics_empty(dataset, state):
-    sim = simulate(dataset, 12, editors={"editor": Behaviour()})
+    sim = one_editor(dataset)
     rows = sim.observations["editor"]
-    _, _, scores = run(dataset, observations=rows[rows["state"] != state])
+    scores = score(sim, rows[rows["state"] != state]).scores
     wide = scores.pivot(index="case_id", columns="metric", values="value")
     name = "conflict_magnitude_control" if state == "control" else "distortion_random"
     assert wide[[name, f"{name}_difference"]].isna().all(axis=None)

@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 from aftershock.datasets.table import DATASETS
 from aftershock.metrics.catalogue import metric
 from aftershock.metrics.definitions import BASE
-from aftershock.metrics.run import score_cases
 from aftershock.metrics.summary import summarise
 from aftershock.tables.cases import EDITS
 from aftershock.tables.models import OBJECT_SCORES
 from aftershock.tables.report import SUMMARY
 from aftershock.tables.runs import FACETS, PROBABILITIES, SCORES, VARIANTS
-from simulate import Behaviour, run, scores_of, simulate, values
+from simulate import Behaviour, one_editor, run_of, score, simulate, summary_of, values
 from slow_cases import Case
 from slow_metrics import metrics_of, variants_of
 from tiers import some
@@ -25,12 +24,14 @@ from tiers import some
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_tables_are_valid_and_every_metric_is_described(dataset):
-    sim, readings, scores = run(dataset)
-    PROBABILITIES.check(readings)
-    SCORES.check(scores)
-    summary = summarise(scores, sim.cases, {"model": "m", "dataset": dataset, "editor": "e", "seed": 0})
+    sim = one_editor(dataset)
+    found = score(sim)
+    PROBABILITIES.check(found.facts.table)
+    SCORES.check(found.scores)
+    VARIANTS.check(found.variants())
+    summary = summarise(found.scores, sim.cases, run_of(dataset))
     SUMMARY.check(summary)
-    assert set(summary["metric"]) == set(scores["metric"])
+    assert set(summary["metric"]) == set(found.scores["metric"])
     for name in summary["metric"]:
         assert metric(name).about.endswith(".")
     full = summary[(summary["subset"] == "all") & (summary["n"] > 0)]
@@ -57,16 +58,10 @@ def slow_cases(sim, scored, second):
     for about in sim.cases.to_dict("records"):
         case = about["case_id"]
         probes = sim.probes[sim.probes["case_id"] == case].to_dict("records")
-        yield (
-            case,
-            Case(
-                about,
-                probes,
-                rows[rows["case_id"] == case].to_dict("records"),
-                {q["position"]: known.get(q["object_id"]) for q in probes if q["role"] == "object"},
-                set(second.loc[second["case_id"] == case, "target_new"]),
-            ),
-        )
+        observed = rows[rows["case_id"] == case].to_dict("records")
+        knows = {q["position"]: known.get(q["object_id"]) for q in probes if q["role"] == "object"}
+        written = set(second.loc[second["case_id"] == case, "target_new"])
+        yield case, Case(about, probes, observed, knows, written)
 
 
 def steps(least: int, most: int) -> st.SearchStrategy[float]:
@@ -81,7 +76,7 @@ behaviours = st.builds(
 
 
 # A case is as small as it gets: shrinking would only repeat it.
-@pytest.mark.parametrize("dataset", some(DATASETS, ["composite", "round_hard"]))
+@pytest.mark.parametrize("dataset", some(DATASETS, ["coverage", "composite", "round_hard"]))
 @settings(max_examples=3, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(
     seed=st.integers(0, 10**6),
@@ -92,9 +87,7 @@ behaviours = st.builds(
 def test_every_metric_equals_its_slow_twin(dataset, seed, n, behaviour, texts):
     sim = simulate(dataset, n, seed, {"editor": behaviour}, texts=texts)
     scored, second = known_and_given(sim, np.random.default_rng(seed))
-    shards = {"00000-00007": sim.observations["editor"]}
-    given_ = sim.cases, sim.probes, sim.unedited, shards, sim.telemetry["editor"], dataset, list(shards)
-    fast = score_cases(*given_, scored, second=second)
+    fast = score(sim, objects=scored, second=second)
     variants = fast.variants().set_index(["metric", "scoring", "prompts", "case_id"])["value"]
     for case, slow in slow_cases(sim, scored, second):
         expected = {name: math.nan if v is None else v for name, v in metrics_of(slow, dataset).items()}
@@ -116,37 +109,10 @@ def test_every_entry_of_the_catalogue_has_a_slow_twin():
     assert {entry.name for entry in BASE} <= twins
 
 
-@pytest.mark.parametrize("dataset", DATASETS)
-def test_the_first_variant_is_the_score_itself(dataset):
-    sim = simulate(dataset, 9, editors={"editor": Behaviour()})
-    shards = {"00000-00008": sim.observations["editor"]}
-    found = score_cases(
-        sim.cases, sim.probes, sim.unedited, shards, sim.telemetry["editor"], dataset, list(shards)
-    )
-    variants = found.variants()
-    VARIANTS.check(variants)
-    own = variants[(variants["scoring"] == "geometric_mean") & (variants["prompts"] == "all")]
-    both = own.merge(found.scores, on=["case_id", "metric"], validate="one_to_one")
-    assert len(both) == len(own) > 0
-    pd.testing.assert_series_equal(both["value_x"], both["value_y"], check_names=False)
-
-
-def test_the_four_parts_of_the_distortion_add_up_to_it():
-    _, _, scores = run("round_easy", 16)
-    wide = scores.pivot(index="case_id", columns="metric", values="value")
-    parts = wide[[f"distortion_{name}" for name in ("overshoot", "undershoot", "gain", "loss")]]
-    assert parts.sum(axis=1).to_numpy() == pytest.approx(wide["distortion"].to_numpy(), rel=1e-12)
-    assert (parts.min() >= 0).all()
-    assert (wide["distortion"] <= math.log(2)).all()
-
-
 # --- facets ------------------------------------------------------------------------------------------------
 def test_facets_by_hand():
-    sim = simulate("composite", 6, editors={"editor": Behaviour(write=4.0, noise=0.0)})
-    shards = {"00000-00005": sim.observations["editor"]}
-    found = score_cases(
-        sim.cases, sim.probes, sim.unedited, shards, sim.telemetry["editor"], "composite", list(shards)
-    )
+    sim = one_editor("composite", 6, write=4.0, noise=0.0)
+    found = score(sim)
     edits = pd.DataFrame(
         {"case_id": range(6), "edit": "e1", "subject_id": list("AABCDE"), "relation_id": "R1"}
     )
@@ -165,22 +131,16 @@ def test_facets_by_hand():
         tokens = [first.loc[(case, by_role[role, case]), "n_tokens"] for role in ("old", "new_exp")]
         assert wide.loc[case, "target_tokens"] == ("single" if tokens == [1, 1] else "multi")
         assert wide.loc[case, "equal_tokens"] == ("yes" if tokens[0] == tokens[1] else "no")
-        for facet, role in (
-            ("knows_head", "e2_true"),
-            ("knows_first", "e1_true"),
-            ("in_context", "in_context"),
-        ):
+        facets_of = {"knows_head": "e2_true", "knows_first": "e1_true", "in_context": "in_context"}
+        for facet, role in facets_of.items():
             said = first.loc[(case, by_role[role, case]), "argmax_match"]
             assert wide.loc[case, facet] == ("yes" if said else "no")
     assert "n_objects" not in wide
 
 
 def test_equally_popular_cases_are_not_divided():
-    sim = simulate("round_easy", 3, editors={"editor": Behaviour()})
-    shards = {"00000-00002": sim.observations["editor"]}
-    found = score_cases(
-        sim.cases, sim.probes, sim.unedited, shards, sim.telemetry["editor"], "round_easy", list(shards)
-    )
+    sim = one_editor("round_easy", 3)
+    found = score(sim)
     edits = pd.DataFrame({"case_id": range(3), "edit": "e1", "subject_id": list("ABC"), "relation_id": "R1"})
     facets = found.facets(edits, pd.DataFrame({"subject_id": list("ABC"), "object_id": list("XYZ")}))
     assert "popularity" not in set(facets["facet"])
@@ -190,10 +150,8 @@ def test_equally_popular_cases_are_not_divided():
 
 # --- summaries ---------------------------------------------------------------------------------------------
 def test_strict_cases_are_summarised_apart():
-    scores = scores_of({"success": [1.0, 0.0, 0.0, None], "conflict_magnitude": [0.5, 0.25, None, 0.75]})
-    table = pd.DataFrame({"case_id": range(4), "cluster": range(4), "strict": [True, True, False, False]})
-    summary = summarise(scores, table, {"model": "m", "dataset": "reverse", "editor": "e", "seed": 0})
-    by_name = summary.set_index(["subset", "metric"])
+    values_of = {"success": [1.0, 0.0, 0.0, None], "conflict_magnitude": [0.5, 0.25, None, 0.75]}
+    by_name = summary_of(values_of, run_of(), [True, True, False, False]).set_index(["subset", "metric"])
     assert by_name.loc[("all", "success"), "value"] == pytest.approx(1 / 3)
     assert by_name.loc[("strict", "success"), "value"] == 0.5
     assert by_name.loc[("all", "conflict_magnitude"), "value"] == 0.5

@@ -51,53 +51,44 @@ def cases(n=1):
 
 
 # --- p(k) --------------------------------------------------------------------------------------------------
+def facts_of(token_logs, label="o", **columns):
+    """Facts of one probe from the log-probabilities of its tokens by prompt."""
+    rows = [
+        (0, "1", 0, prompt, sum(logs), len(logs), logs, False, 0, None) for prompt, logs in token_logs.items()
+    ]
+    observations = pd.DataFrame(rows, columns=list(OBSERVATIONS.columns)).assign(**columns)
+    probe = (0, "old", 0, 0, "E1", "s", "R1", "E2", label, "all")
+    return probabilities(pd.DataFrame([probe], columns=list(PROBES.columns)), lean(observations))
+
+
 def test_probability_is_a_mean_over_prompts_of_geometric_means_over_tokens():
     # Prompt 0: tokens .5 and .125, geometric mean .25; prompts 8 and 9: .5 and 1.
     tokens = {0: (0.5, 0.125), 8: (0.5,), 9: (1.0, 1.0, 1.0)}
-    said = " Oslo, and so on"
-    rows = [
-        (
-            0,
-            "1",
-            0,
-            prompt,
-            math.log(math.prod(ps)),
-            len(ps),
-            np.log(ps).tolist(),
-            prompt == 8,
-            len(ps) - 1,
-            None,
-        )
-        for prompt, ps in tokens.items()
-    ]
-    observations = pd.DataFrame(rows, columns=list(OBSERVATIONS.columns))
-    observations["continuation"] = [said, None, None]
-    probes = pd.DataFrame(
-        [(0, "old", 0, 0, "E1", "s", "R1", "E2", "oslo", "all")], columns=list(PROBES.columns)
-    )
-    facts = probabilities(probes, lean(observations))
+    said = [" Oslo, and so on", None, None]
+    matched = {"argmax_match": [False, True, False], "tokens_matched": [1, 0, 2]}
+    logs = {prompt: np.log(ps).tolist() for prompt, ps in tokens.items()}
+    facts = facts_of(logs, "oslo", continuation=said, **matched)
     row = facts.table.iloc[0]
-    assert row["probability"] == pytest.approx((0.25 + 0.5 + 1) / 3)
-    assert row["log_probability"] == pytest.approx(math.log((0.25 + 0.5 + 1) / 3))
-    assert row["edit_probability"] == pytest.approx(0.25)
-    assert row["paraphrase_probability"] == pytest.approx(0.75)
-    assert row["joint_probability"] == pytest.approx((0.0625 + 0.5 + 1) / 3)
-    assert row["joint_edit_probability"] == pytest.approx(0.0625)
-    assert row["first_probability"] == pytest.approx((0.5 + 0.5 + 1) / 3)
-    assert row["first_paraphrase_probability"] == pytest.approx(0.75)
-    assert (row["exact"], row["paraphrase"], row["held_out"]) == (False, 0.5, 0.5)
-    assert row["token_accuracy"] == 0.5
-    assert row["paraphrase_token_accuracy"] == pytest.approx((0 + 2 / 3) / 2)
-    assert (row["continuation"], row["generated"]) == (said, True)
+    expected = {
+        "probability": (0.25 + 0.5 + 1) / 3,
+        "log_probability": math.log((0.25 + 0.5 + 1) / 3),
+        "edit_probability": 0.25,
+        "paraphrase_probability": 0.75,
+        "joint_probability": (0.0625 + 0.5 + 1) / 3,
+        "joint_edit_probability": 0.0625,
+        "first_probability": (0.5 + 0.5 + 1) / 3,
+        "first_paraphrase_probability": 0.75,
+        **{"exact": 0, "paraphrase": 0.5, "held_out": 0.5, "token_accuracy": 0.5},
+        "paraphrase_token_accuracy": (0 + 2 / 3) / 2,
+    }
+    assert row[list(expected)].to_dict() == pytest.approx(expected)
+    assert (row["continuation"], row["generated"]) == (said[0], True)
     assert facts.by_prompt[0, [0, 8, 9]] == pytest.approx([0.25, 0.5, 1])
     assert np.isnan(facts.by_prompt[0, 1:8]).all()
 
 
 def test_a_probability_too_small_for_a_number_keeps_its_logarithm():
-    rows = [(0, "1", 0, prompt, -2000.0, 1, [-2000.0], False, 0, None) for prompt in range(4)]
-    observations = pd.DataFrame(rows, columns=list(OBSERVATIONS.columns))
-    probes = pd.DataFrame([(0, "old", 0, 0, "E1", "s", "R1", "E2", "o", "all")], columns=list(PROBES.columns))
-    row = probabilities(probes, lean(observations)).table.iloc[0]
+    row = facts_of({prompt: [-2000.0] for prompt in range(4)}).table.iloc[0]
     assert row["probability"] == 0
     assert row["log_probability"] == pytest.approx(-2000)
     assert pd.isna(row["generated"])
@@ -149,78 +140,58 @@ def test_conflict_metrics_by_hand():
         "success_released": 0,  # .6 against .6: a tie
         "success_released_tie": 1,
         "conflict_score_exp": 1,  # .6 > .2
-        "conflict_score_exp_before": 0,  # .05 < .1
-        "conflict_score_exp_after_first": 0,
-        "conflict_score_exp_change": 1,
+        "conflict_score_exp_change": 1,  # .05 < .1 before any edit
         "conflict_score_imp": 0,  # .2 against .2
         "conflict_score_imp_tie": 1,
-        "conflict_score_imp_before": 1,  # .2 > .1
-        "conflict_score_imp_change": -1,
         "conflict_magnitude": 0.75,  # (.8 - .2) / .8
         "conflict_magnitude_released": 0.75,
         "conflict_magnitude_log_ratio": math.log(4),
         "conflict_magnitude_control": 0.5,  # (.8 - .4) / .8
         "conflict_magnitude_control_difference": 0.25,
-        "conflict_magnitude_log_ratio_control": math.log(2),
         "tied_fact_damage": 0.75,  # (.4 - .1) / .4
-        "tied_fact_damage_known": 0.75,
         "tied_fact_damage_released": 0.8,  # (.5 - .1) / .5
         "tied_fact_damage_e2_only": 0.5,
-        "tied_fact_damage_log_ratio": math.log(4),
-        "tied_fact_damage_control": 0.25,  # (.4 - .3) / .4
-        "tied_fact_damage_control_difference": 0.5,
+        "tied_fact_damage_control_difference": 0.5,  # .25 less: (.4 - .3) / .4
         "tied_fact_damage_same": 0.3,  # mean of .2 and .4
-        "tied_fact_damage_same_difference": 0.45,
-        "tied_fact_damage_unrelated": -0.125,
         "tied_fact_damage_unrelated_difference": 0.875,
-        "e1_exact": 1,
-        "e2_exact": 1,
         "e1_failed": 0,
         "known": 1,
-        "conflict_score_exp_control": 0,  # .05 < .4
-        "conflict_score_exp_control_difference": 1,
-        "conflict_score_imp_control_difference": 0,
-        "success_tie": 0,
-        "success_released_before": 0,  # .05 < .9
-        "conflict_magnitude_log_ratio_control_difference": math.log(2),
-        "tied_fact_damage_clamped": 0.75,
-        "tied_fact_damage_log_ratio_control": math.log(4 / 3),
-        "conflict_magnitude_given_e1": 0.75,
-        "tied_fact_damage_released_given_e1": 0.8,
         "e1_efficacy": 0,  # .8 against .8: a tie
-        "e1_efficacy_before": 0,
-        "e1_efficacy_magnitude": 0,
-        "e1_paraphrase_efficacy": 0,
-        "e2_efficacy": 0,  # .6 against .6
         "e2_efficacy_magnitude_before": 0.05 - 0.9,
-        "e2_token_accuracy": 1,
-        "e2_generated": 1,
-        "e2_generated_before": 0,
-        "probability_old_before": 0.1,
-        "probability_tied": 0.1,
     }
     assert got[list(expected)].to_dict() == pytest.approx(expected)
     assert "single_exact" not in got
 
 
-def test_magnitude_is_unbounded_and_its_released_form_stops_at_minus_one():
-    facts = CONFLICT | {("old", 0): {"0": 0.3, "1": 0.1, "2": 0.5, "e2_only": 0.1, "control": 0.1}}
-    got = values(score_conflict(cases(), observed(facts), "reverse"))
-    assert got["conflict_magnitude"] == pytest.approx(-4)
-    assert got["conflict_magnitude_released"] == -1
-    assert got["conflict_magnitude_log_ratio"] == pytest.approx(math.log(0.2))
-    assert got["e1_failed"] == 1
-    given = [name for name in got.index if name.endswith("_given_e1")]
+@pytest.mark.parametrize(
+    ("role", "p", "dataset", "expected"),
+    [
+        ("old", (0.3, 0.1, 0.5, 0.1, 0.1), "reverse", {"": -4, "_released": -1, "_log_ratio": math.log(0.2)}),
+        # Nothing to divide by.
+        (
+            "old",
+            (0.3, 0, 0.5, 0.1, 0),
+            "reverse",
+            {"": None, "_released": -1, "_control": None, "_log_ratio": None},
+        ),
+        (
+            "tied",
+            (0.1, 0.1, 0.4, 0.1, 0.1),
+            "composite",
+            {"": -3, "_released": -3, "_clamped": -1, "_released_clamped": -1},
+        ),
+    ],
+)
+def test_losses_are_unbounded_but_in_clamped_and_released_forms(role, p, dataset, expected):
+    facts = CONFLICT | {(role, 0): dict(zip(("0", "1", "2", "e2_only", "control"), p, strict=True))}
+    got = values(score_conflict(cases(), observed(facts), dataset))
+    name = "conflict_magnitude" if role == "old" else "tied_fact_damage"
+    for ending, value in expected.items():
+        assert got[name + ending] == pytest.approx(math.nan if value is None else value, nan_ok=True), ending
+    assert got["e1_failed"] == (role == "old")
+    given = got[got.index.str.endswith("_given_e1")]
     assert "conflict_magnitude_given_e1" in given
-    assert got[given].isna().all()
-
-
-def test_damage_has_no_limit_but_one_in_its_clamped_form():
-    facts = CONFLICT | {("tied", 0): {"0": 0.1, "1": 0.1, "2": 0.4, "e2_only": 0.1, "control": 0.1}}
-    got = values(score_conflict(cases(), observed(facts), "composite"))
-    assert got["tied_fact_damage"] == pytest.approx(-3)
-    assert got["tied_fact_damage_released"] == pytest.approx(-3)
-    assert got[["tied_fact_damage_clamped", "tied_fact_damage_released_clamped"]].tolist() == [-1, -1]
+    assert given.isna().all() == (role == "old")
 
 
 def test_a_vanishing_probability_still_has_a_log_ratio():
@@ -232,34 +203,6 @@ def test_a_vanishing_probability_still_has_a_log_ratio():
     got = values(score_conflict(cases(), facts, "reverse"))
     assert got["conflict_magnitude_log_ratio"] == pytest.approx(900)
     assert np.isnan(got["conflict_magnitude"])
-
-
-def test_nothing_to_divide_by_is_empty_but_minus_one_where_the_released_code_clamps():
-    facts = CONFLICT | {("old", 0): {"0": 0.3, "1": 0.0, "2": 0.5, "e2_only": 0.1, "control": 0.0}}
-    got = values(score_conflict(cases(), observed(facts), "reverse"))
-    assert got["conflict_magnitude_released"] == -1
-    assert (
-        got[["conflict_magnitude", "conflict_magnitude_control", "conflict_magnitude_log_ratio"]].isna().all()
-    )
-
-
-def test_a_control_scored_on_the_edit_prompt_is_compared_on_it():
-    facts = observed(CONFLICT)
-    rows = facts.table
-    rows.loc[rows["role"] == "control_same", "prompts"] = "edit"
-    tied = rows["role"] == "tied"
-    rows.loc[tied, "edit_probability"] = rows.loc[tied, "state"].map({"1": 0.5, "2": 0.4}).fillna(0.5)
-    got = values(score_conflict(cases(), facts, "composite"))
-    assert got["tied_fact_damage_same_difference"] == pytest.approx(
-        0.2 - 0.3
-    )  # (.5 - .4) / .5 on that prompt
-    assert got["tied_fact_damage_unrelated_difference"] == pytest.approx(0.875)
-
-
-def test_damage_to_tied_facts_that_the_model_knew_is_told_apart():
-    got = values(score_conflict(cases().assign(tied_known=False), observed(CONFLICT), "composite"))
-    assert got["tied_fact_damage"] == pytest.approx(0.75)
-    assert np.isnan(got["tied_fact_damage_known"])
 
 
 def test_single_by_hand():
@@ -276,18 +219,12 @@ def test_single_by_hand():
     got = values(score_conflict(cases(), observed(facts), "coverage"))
     expected = {
         "success_released": 1,  # e2 alone: .7 > .1
-        "single_success": 1,
         "single_exact": 1,
-        "single_held_out": 1,
         "single_efficacy": 1,  # .7 > .3
-        "single_efficacy_before": 0,
-        "single_efficacy_magnitude": 0.4,
-        "single_paraphrase_efficacy": 1,
         "single_neighbours_kept": 0.5,
         "single_neighbours_efficacy": 0.5,  # .9 < .95 and .2 > .1
         "single_neighbours_efficacy_before": 1,
         "single_neighbours_token_accuracy": 2 / 3,
-        "single_neighbours_token_accuracy_before": 2 / 3,
         "single_neighbours_log_ratio": (math.log(0.2 / 0.9) + math.log(0.9 / 0.2)) / 3,
         "single_same_subject_log_ratio": 0,
     }
@@ -296,6 +233,10 @@ def test_single_by_hand():
 
 
 # --- the released code -------------------------------------------------------------------------------------
+def close(column, value):
+    return pytest.approx(value, rel=0, abs=1e-7 if column in ("D", "JS") else 1e-12)
+
+
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason="the recorded metrics in ../shared/golden are not here")
 def test_released_numbers_are_reproduced():
     folders = [path for path in GOLDEN.iterdir() if (path / "expected.json").is_file()]
@@ -307,13 +248,11 @@ def test_released_numbers_are_reproduced():
         for name, rows in expected["rows"].items():
             for number, row in enumerate(rows):
                 for column, value in row.items():
-                    tolerance = 1e-7 if column in ("D", "JS") else 1e-12
-                    assert got.rows[name].loc[number, column] == pytest.approx(value, rel=0, abs=tolerance)
+                    assert got.rows[name].loc[number, column] == close(column, value)
         for name, row in expected["summary"].items():
-            for column, value in row.items():
-                assert got.summary[name][column] == pytest.approx(
-                    value, rel=0, abs=1e-7 if column == "D" else 1e-12
-                )
+            assert {column: got.summary[name][column] for column in row} == {
+                column: close(column, value) for column, value in row.items()
+            }
 
 
 def test_released_round_results_need_the_unedited_model(tmp_path):

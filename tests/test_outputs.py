@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 
 from aftershock.output import whole_file, whole_folder, write_text
 from aftershock.tables import provenance_of
-from aftershock.tables.cases import CASES
 from aftershock.tables.runs import OBSERVATIONS
 
 
@@ -123,12 +122,3 @@ def test_a_wrong_table_is_refused_before_it_is_written(
     with pytest.raises(ValueError, match=message):
         OBSERVATIONS.write(frame, tmp_path / "o.parquet")
     assert not list(tmp_path.iterdir())
-
-
-def test_a_wrong_file_is_named(tmp_path: Path) -> None:
-    OBSERVATIONS.write(observations(), tmp_path / "o.parquet")
-    with pytest.raises(ValueError, match=r"o\.parquet is not a table cases"):
-        CASES.read(tmp_path / "o.parquet")
-    (tmp_path / "cut.parquet").write_bytes((tmp_path / "o.parquet").read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"cut\.parquet cannot be read as table observations"):
-        OBSERVATIONS.read(tmp_path / "cut.parquet")

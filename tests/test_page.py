@@ -31,18 +31,13 @@ def by_id(spec):
 
 # --- columns ----------------------------------------------------------------------------------------------
 def test_a_value_with_its_ends_is_one_column_and_texts_are_coded():
-    frame = pd.DataFrame(
-        {
-            "dataset": ["coverage", "coverage", "reverse"],
-            "metric": ["success_released"] * 3,
-            "value": [0.1, None, 0.3],
-            "low": [0.0, None, 0.2],
-            "high": [0.2, None, 0.4],
-            "n": [5, 0, 7],
-            "seed": [0, 0, 1],
-            "exact": [True, False, True],
-        }
-    )
+    rows = [
+        ("coverage", "success_released", 0.1, 0.0, 0.2, 5, 0, True),
+        ("coverage", "success_released", None, None, None, 0, 0, False),
+        ("reverse", "success_released", 0.3, 0.2, 0.4, 7, 1, True),
+    ]
+    names = ["dataset", "metric", "value", "low", "high", "n", "seed", "exact"]
+    frame = pd.DataFrame(rows, columns=names)
     columns = by_id({"columns": columns_of(frame)})
     assert list(columns) == ["dataset", "metric", "value", "n", "seed", "exact"]
     assert columns["dataset"]["words"] == ["coverage", "reverse"]
@@ -50,11 +45,7 @@ def test_a_value_with_its_ends_is_one_column_and_texts_are_coded():
     assert columns["metric"]["shown"] == ["success, as released"]
     assert columns["value"]["value"] == [0.1, None, 0.3]
     assert (columns["value"]["low"], columns["value"]["by"]) == ([0, None, 0.2], "metric")
-    assert (columns["n"]["kind"], columns["seed"]["kind"], columns["exact"]["kind"]) == (
-        "number",
-        "text",
-        "flag",
-    )
+    assert [columns[name]["kind"] for name in ("n", "seed", "exact")] == ["number", "text", "flag"]
 
 
 def test_ends_belong_to_the_column_that_a_table_names():
@@ -78,23 +69,14 @@ def test_a_very_long_table_is_cut_and_says_so():
 
 
 def test_tables_come_in_the_order_of_the_list_and_unknown_ones_last():
-    frames = {
-        name: pd.DataFrame({"a": [1]}) for name in ("zebra", "summary", "claims", "comparisons", "table1")
-    }
-    found = [
-        (section, made["id"]) for section, made in listed(frames, ["tables/claims.csv", "tables/claims.md"])
-    ]
-    assert found == [
-        ("certainty", "comparisons"),
-        ("paper", "claims"),
-        ("detail", "summary"),
-        ("detail", "zebra"),
-    ]
-    assert files_of(["tables/a.md", "tables/b.csv", "tables/a.csv", "a.parquet"], "a") == [
-        "tables/a.csv",
-        "a.parquet",
-        "tables/a.md",
-    ]
+    names = ("zebra", "summary", "claims", "comparisons", "table1")
+    made = listed(
+        {name: pd.DataFrame({"a": [1]}) for name in names}, ["tables/claims.csv", "tables/claims.md"]
+    )
+    found = [f"{section}: {table['id']}" for section, table in made]
+    assert found == ["certainty: comparisons", "paper: claims", "detail: summary", "detail: zebra"]
+    files = files_of(["tables/a.md", "tables/b.csv", "tables/a.csv", "a.parquet"], "a")
+    assert files == ["tables/a.csv", "a.parquet", "tables/a.md"]
 
 
 # --- tables about a run -----------------------------------------------------------------------------------
@@ -146,18 +128,14 @@ def test_what_was_tested_is_counted_once_for_all_methods():
 
 
 def test_stages_add_up_and_other_studies_stay_out():
-    timings = [
-        {
-            "rule": "edit",
-            "wildcards": {"kg": "world", "model": MODEL},
-            "seconds": 2.0,
-            "peak_bytes": 5 * 2**20,
-        },
-        {"rule": "edit", "wildcards": {"kg": "world", "model": MODEL}, "seconds": 3.0, "peak_bytes": 2**20},
-        {"rule": "edit", "wildcards": {"kg": "wikidata", "model": MODEL}, "seconds": 9.0, "peak_bytes": 4},
-        {"rule": "edit", "wildcards": {"kg": "world", "model": "other"}, "seconds": 9.0, "peak_bytes": 4},
-        {"rule": "tables", "wildcards": {}, "seconds": 1.0, "peak_bytes": 9 * 2**20},
+    given = [
+        ("edit", {"kg": "world", "model": MODEL}, 2.0, 5 * 2**20),
+        ("edit", {"kg": "world", "model": MODEL}, 3.0, 2**20),
+        ("edit", {"kg": "wikidata", "model": MODEL}, 9.0, 4),
+        ("edit", {"kg": "world", "model": "other"}, 9.0, 4),
+        ("tables", {}, 1.0, 9 * 2**20),
     ]
+    timings = [dict(zip(("rule", "wildcards", "seconds", "peak_bytes"), row, strict=True)) for row in given]
     rows = stages(of_run(timings, "world", [MODEL])).to_numpy().tolist()
     assert rows == [["edit", 2, 5.0, 3.0, 5.0], ["tables", 1, 1.0, 1.0, 9.0]]
     assert len(stages([])) == 0
@@ -197,13 +175,9 @@ def test_the_page_says_what_was_found_and_how_sure(html):
     text = Page(html).text
     assert text.index("Before trusting a number") < text.index("Does a single edit take")
     assert "ft broke off in 100.0" in text
-    for words in (
-        "false statement on purpose",
-        "independent. Small",
-        "How far this reaches",
-        "One seed was run",
-    ):
+    for words in ("false statement on purpose", "independent. Small", "How far this reaches"):
         assert words in text
+    assert "One seed was run" in text
     assert "python 3.11" in text
 
 
@@ -215,9 +189,8 @@ def test_a_missing_case_is_said_first_and_marks_the_tables(html):
     parsed = Page(page(material(explorer=holes)))
     assert "Incomplete: ft on demo has 20 of 24 composite cases; missing: 20–23." in parsed.text
     tables = parsed.data("data")["tables"]
-    assert all(
-        "Incomplete" in tables[name]["marks"][0] for name in ("table1", "table2", "controls", "summary")
-    )
+    for name in ("table1", "table2", "controls", "summary"):
+        assert "Incomplete" in tables[name]["marks"][0]
     assert "marks" not in tables["trials-demo-rome"]
     assert "marks" not in Page(html).data("data")["tables"]["table1"]
 

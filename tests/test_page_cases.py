@@ -57,15 +57,8 @@ def test_a_case_shows_its_edits_and_every_probe_in_every_state(tab):
     tab.wait(f"{EXPLORER}.querySelector('.probes')")
     shown = case(tab)
     assert shown.startswith("composite · case 0 · rome")
-    for words in (
-        "First edit",
-        "Second edit",
-        "OLD FACT",
-        "NEW FACT",
-        "TIED FACT",
-        "CONTROLS",
-        "second alone",
-    ):
+    headings = ("OLD FACT", "NEW FACT", "TIED FACT", "CONTROLS", "second alone")
+    for words in ("First edit", "Second edit", *headings):
         assert words in shown
     run = pages.settings()[2].runs[1]
     rows = run.probabilities[(run.probabilities["case_id"] == 0) & (run.probabilities["role"] == "tied")]

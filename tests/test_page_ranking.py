@@ -1,6 +1,5 @@
 """The page's section that ranks methods: sentences for one, two and forty methods, and the table of ranks."""
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -8,28 +7,23 @@ import pages
 from aftershock.metrics.ranking.ranking import ranking
 from aftershock.metrics.ranking.samples import of_cases
 from aftershock.metrics.settings import Statistics
-from aftershock.metrics.study import score_blocks
 from aftershock.page.ranking import answers, rank_table
 from aftershock.report import page
 from aftershock.tables.report import RANKS
 from pages import MODEL, Page
-from simulate import HOSTILE, scores_of
+from simulate import HOSTILE, block_of, cases_of
 
 N = 40
 
 
 def ranks_of(shares: dict[str, float], kept: dict[str, float] | None = None) -> pd.DataFrame:
     """RANKS of methods that write these shares of their edits."""
-    cases = pd.DataFrame({"case_id": range(N), "cluster": range(N), "strict": True})
-    scores = []
-    for editor, share in shares.items():
-        values = {"single_exact": [float(i < share * N) for i in range(N)]}
-        if kept:
-            values["single_neighbours_kept"] = [float(i < kept[editor] * N) for i in range(N)]
-        scores.append(scores_of(values))
-    runs = [pages.run_of("coverage", editor) for editor in shares]
-    blocks = score_blocks(runs, [cases] * len(runs), scores)
-    return ranking(of_cases(blocks), Statistics(resamples=200))
+    values = {
+        editor: {"single_exact": [float(i < share * N) for i in range(N)]} for editor, share in shares.items()
+    }
+    for editor, share in (kept or {}).items():
+        values[editor]["single_neighbours_kept"] = [float(i < share * N) for i in range(N)]
+    return ranking(of_cases(block_of(values, cases_of(N), "coverage")), Statistics(resamples=200))
 
 
 def said(shares: dict[str, float], kept: dict[str, float] | None = None, question: int = 0) -> str:
@@ -105,9 +99,10 @@ def test_the_section_is_on_the_page_and_escapes():
 
 
 def test_few_clusters_tell_nothing():
-    cases = pd.DataFrame({"case_id": range(N), "cluster": 0, "strict": True})
-    runs = [pages.run_of("coverage", editor) for editor in ("ROME", "FT")]
-    scores = [scores_of({"single_exact": list(np.repeat([share, 0.0], N // 2))}) for share in (1.0, 0.0)]
-    ranks = ranking(of_cases(score_blocks(runs, [cases] * 2, scores)))
+    values = {
+        name: {"single_exact": [share] * (N // 2) + [0.0] * (N // 2)}
+        for name, share in (("ROME", 1.0), ("FT", 0.0))
+    }
+    ranks = ranking(of_cases(block_of(values, cases_of(N, [0] * N), "coverage")))
     text = plain(answers(ranks, MODEL)[0].sentences[0])
     assert text == "No winner. ROME comes first (50 %), but one group of cases cannot tell that from chance."

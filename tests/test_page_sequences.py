@@ -22,10 +22,8 @@ def shown() -> Page:
 def test_a_run_without_sequences_has_no_such_section():
     html = page(pages.material())
     assert 'id="abilities"' not in html
-    assert Page(html).data("data")["sequences"] == {
-        "maps": [],
-        "items": {"plans": [], "words": [], "items": 0},
-    }
+    nothing = {"maps": [], "items": {"plans": [], "words": [], "items": 0}}
+    assert Page(html).data("data")["sequences"] == nothing
 
 
 def test_the_section_says_what_was_lost_and_what_cannot_be(shown):
@@ -38,12 +36,7 @@ def test_the_section_says_what_was_lost_and_what_cannot_be(shown):
 def test_what_keeps_abilities_is_told_with_how_many_of_its_edits_hold():
     results = sequence_pages.sequence_results()
     curves = results.tables["curves"]
-    kept = curves[
-        (curves["editor"] == "alphaedit")
-        & (curves["order"] == "all")
-        & (curves["measure"] == "latest")
-        & (curves["age"] == "all")
-    ]
+    kept = curves.query("editor == 'alphaedit' and order == 'all' and measure == 'latest' and age == 'all'")
     share = kept.sort_values("checkpoint")["value"].iloc[-1]
     told = " ".join(told_of_sequences(results))
     assert f"alphaedit ({100 * share:.0f} % of its latest edits hold)" in told

@@ -7,25 +7,19 @@ import subprocess
 import pandas as pd
 import pytest
 
+import simulate
 from aftershock.labels import for_latex, for_markdown
 from aftershock.metrics.layouts import LAYOUTS
-from aftershock.metrics.summary import summarise
 from aftershock.paper.tables import Entry, body, latex, markdown, paper_tables
 from aftershock.tables.report import SUMMARY
-from simulate import HOSTILE, scores_of
+from simulate import HOSTILE, summary_of
 from simulated import simulated_run
 
 TABLE2 = LAYOUTS["table2"].columns["released"]
 
 
-def run_of(dataset="round_easy", editor="rome", seed=0, model="demo"):
-    return {"model": model, "dataset": dataset, "editor": editor, "seed": seed}
-
-
-def summary_of(values, run):
-    n = len(next(iter(values.values())))
-    cases = pd.DataFrame({"case_id": range(n), "cluster": range(n), "strict": True})
-    return summarise(scores_of(values), cases, run)
+def run_of(dataset="round_easy", **about):
+    return simulate.run_of(dataset, **about)
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +74,11 @@ def test_a_markdown_table_by_hand(two):
 
 
 def test_intervals_stand_beside_the_values():
-    line = body(
-        pd.DataFrame([{"model": "m", "editor": "e", "seed": 0, "c.ignore_rate.value": 0.5,
-                       "c.ignore_rate.low": 0.25, "c.ignore_rate.high": 0.75}]),
-        [type(TABLE2[0])("G", "IR", "c", "ignore_rate")],
-    )  # fmt: skip
-    assert line[0].entries == (Entry("50.0", "25.0", "75.0", False),)
     columns = [type(TABLE2[0])("G", "IR", "c", "ignore_rate")]
+    row = {"model": "m", "editor": "e", "seed": 0}
+    row |= {f"c.ignore_rate.{name}": x for name, x in (("value", 0.5), ("low", 0.25), ("high", 0.75))}
+    line = body(pd.DataFrame([row]), columns)
+    assert line[0].entries == (Entry("50.0", "25.0", "75.0", False),)
     assert "$50.0\\,^{75.0}_{25.0}$" in latex(line, columns, "t", "l", intervals=0.95)
     assert "of 90\\,\\% intervals" in latex(line, columns, "t", "l", intervals=0.9)
     assert "50.0 (25.0 to 75.0)" in markdown(line, columns, "t", intervals=0.95)
@@ -94,12 +86,9 @@ def test_intervals_stand_beside_the_values():
 
 def test_what_is_printed_decides_which_is_best():
     """Two values that print alike are equally good, whatever their further digits."""
-    parts = [
-        summary_of({"ignore_rate": [0.50001, 0.5]}, run_of()),
-        summary_of({"ignore_rate": [0.5, 0.5]}, run_of(editor="ft")),
-        summary_of({"ignore_rate": [0.6, 0.6]}, run_of(editor="memit")),
-    ]
-    runs = [run_of(), run_of(editor="ft"), run_of(editor="memit")]
+    values = {"rome": [0.50001, 0.5], "ft": [0.5, 0.5], "memit": [0.6, 0.6]}
+    runs = [run_of(editor=editor) for editor in values]
+    parts = [summary_of({"ignore_rate": values[run["editor"]]}, run) for run in runs]
     assert paper_tables(pd.concat(parts), runs)["table2.md"].count("**50.0**") == 2
 
 
@@ -137,14 +126,10 @@ def test_a_hostile_label_changes_no_columns(label):
     assert len(re.findall(r"(?<!\\)\|", row)) == 11
 
 
-@pytest.fixture(scope="module")
-def compiled():
-    return simulated_run()
-
-
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex, which nothing else here does")
 @pytest.mark.parametrize("labels", [("ft", "rome", "memit", "memit_mle"), HOSTILE])
-def test_the_latex_compiles(compiled, tmp_path, labels):
+def test_the_latex_compiles(tmp_path, labels):
+    compiled = simulated_run()
     editors = dict(zip(dict.fromkeys(run["editor"] for run in compiled.runs), labels, strict=False))
     runs = [{**run, "editor": editors[run["editor"]], "model": "gpt_2%$"} for run in compiled.runs]
     summary = compiled.summary.assign(editor=compiled.summary["editor"].map(editors), model="gpt_2%$")

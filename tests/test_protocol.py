@@ -13,13 +13,13 @@ from aftershock.experiments import queries
 from aftershock.experiments.cases import run_cases, score_unedited
 from aftershock.experiments.queries import list_prompts
 from aftershock.experiments.tuning import draw_trials, tune
-from aftershock.lm.edits import EMPTY, Batch, LowRank, apply_deltas, state_norm
+from aftershock.lm.edits import EMPTY, LowRank, state_norm
 from aftershock.lm.scoring import score
 from aftershock.requests import Query
 from aftershock.tables.cases import EDITS, PROBES
 from aftershock.tables.graph import PROMPTS
 from aftershock.tables.runs import OBSERVATIONS, TELEMETRY, TRIALS
-from editing import SETTINGS, make, singles
+from editing import SETTINGS, make
 from tiny import CITIES, NAMES, TEMPLATES, tiny
 
 # --- the protocol ------------------------------------------------------------------------------------------
@@ -65,12 +65,8 @@ def test_conflict_cases_go_through_their_states():
     OBSERVATIONS.check(observations)
     TELEMETRY.check(telemetry)
     counts = observations.groupby("state").size().to_dict()
-    assert counts == {
-        "1": 28,
-        "2": 28,
-        "e2_only": 28,
-        "control": 14,
-    }  # 3 + 3 + 1 per case; two without control
+    # 3 + 3 + 1 per case; two are without control
+    assert counts == {"1": 28, "2": 28, "e2_only": 28, "control": 14}
     request = {name: queries.requests_of(edits, name, [2]) for name in ("e1", "e2", "control")}
     first = editor.edit(request["e1"]).delta
     states = {
@@ -98,14 +94,15 @@ def test_round_cases_end_in_a_random_change_of_equal_size():
     assert norms["random"].tolist() == pytest.approx(norms["2"].tolist())
     assert telemetry.loc[telemetry["state"] == "random", "loss"].isna().all()
     several, _ = run_cases(lm, editor, edits, probes, TEMPLATE_ROWS, ROUND_STATES, "multi_label")
-    both = plain.merge(several, on=["case_id", "state", "probe_id", "prompt_id"])
-    same = (both["logprob_x"] - both["logprob_y"]).abs() < 1e-9
-    assert same[both["state"] == "1"].all()
-    assert not same[both["state"] == "2"].any()
     other, _ = run_cases(lm, editor, edits, probes, TEMPLATE_ROWS, ROUND_STATES, seed=1)
-    both = plain.merge(other, on=["case_id", "state", "probe_id", "prompt_id"])
-    same = (both["logprob_x"] - both["logprob_y"]).abs() < 1e-9
-    assert same.groupby(both["state"]).all().to_dict() == {"1": True, "2": True, "random": False}
+
+    def same_as(found):
+        both = plain.merge(found, on=["case_id", "state", "probe_id", "prompt_id"])
+        return ((both["logprob_x"] - both["logprob_y"]).abs() < 1e-9).groupby(both["state"])
+
+    assert same_as(several).all()["1"]
+    assert not same_as(several).any()["2"]
+    assert same_as(other).all().to_dict() == {"1": True, "2": True, "random": False}
 
 
 def test_shards_that_cut_no_block_give_the_same_numbers():
@@ -201,12 +198,3 @@ def test_the_best_trial_is_marked():
         tune(lm, "ft", SETTINGS["ft"], GRID, 1, edits[:0], probes, TEMPLATE_ROWS)
     with pytest.raises(ValueError, match="knows no neighbour"):
         tune(lm, "ft", SETTINGS["ft"], GRID, 1, edits, probes[~near], TEMPLATE_ROWS)
-
-
-def test_observed_states_hold_for_edited_rows_only():
-    lm = tiny()
-    ids, mask = lm.pad(lm.encode(["Ada Vex was born in", "Dario was born in"]))
-    result = make("rome", lm).edit(singles(1))
-    batch = Batch.of_prompts(ids, mask, torch.tensor([0, 0]))
-    with torch.no_grad(), apply_deltas(lm, result.delta, batch):
-        assert not torch.allclose(lm.run(ids, mask), lm.run(ids[:, :3], mask[:, :3])[:, :1])

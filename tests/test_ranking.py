@@ -12,10 +12,9 @@ from aftershock.metrics.ranking.ranking import ONE_CLUSTER, ranking
 from aftershock.metrics.ranking.ranks import Measured, common, rank
 from aftershock.metrics.ranking.samples import SequenceRuns, of_cases, of_sequences, of_times
 from aftershock.metrics.settings import Statistics
-from aftershock.metrics.study import score_blocks
 from aftershock.seeds import generator
 from aftershock.tables.report import RANKS
-from simulate import scores_of
+from simulate import block_of, cases_of, run_of
 
 QUICK = Statistics(resamples=300)
 
@@ -96,56 +95,52 @@ def test_ranks_are_those_of_a_loop(better, clusters):
         assert found.difference[method] == pytest.approx(value[method] - value[other])
 
 
+def best_of(measures, better="up", names=("m",)):
+    return rank(measures, better, names, QUICK)
+
+
 def test_a_known_best_wins_and_a_tie_has_no_winner():
-    best = rank([made([0.9, 0.5, 0.5, 0.1])], "up", ("m",), QUICK)
+    best = best_of([made([0.9, 0.5, 0.5, 0.1])])
     assert (best.rank[0], best.low[0], best.high[0]) == (1, 1, 1)
     assert (best.rank[3], best.low[3], best.high[3]) == (4, 4, 4)
     assert [tuple(pair) for pair in zip(best.low[1:3], best.high[1:3], strict=True)] == [(2, 3), (2, 3)]
     assert list(best.other) == [np.flatnonzero(best.rank == 2)[0], 0, 0, 0]
-    tied = rank([made([0.5, 0.5, 0.5])], "up", ("m",), QUICK)
+    tied = best_of([made([0.5, 0.5, 0.5])])
     assert set(tied.low) == {1}
     assert set(tied.high) == {3}
 
 
 def test_equal_methods_seldom_get_a_winner():
     winners = sum(
-        (rank([made([0.5] * 4, n=40, seed=seed)], "up", ("m", seed), QUICK).high == 1).any()
-        for seed in range(60)
+        (best_of([made([0.5] * 4, n=40, seed=seed)], names=("m", seed)).high == 1).any() for seed in range(60)
     )
     assert winners <= 60 * 0.05 + 3 * np.sqrt(60 * 0.05 * 0.95)
 
 
 def test_a_lead_of_the_detectable_size_is_found_as_often_as_is_said():
-    lead = np.mean(
-        [rank([made([0.5, 0.5], seed=seed)], "up", ("m",), QUICK).detectable[0] for seed in range(20)]
-    )
-    found = np.mean(
-        [
-            rank([made([0.5 + lead, 0.5], seed=seed)], "up", ("m",), QUICK).high[0] == 1
-            for seed in range(100, 160)
-        ]
-    )
+    lead = np.mean([best_of([made([0.5, 0.5], seed=seed)]).detectable[0] for seed in range(20)])
+    found = np.mean([best_of([made([0.5 + lead, 0.5], seed=seed)]).high[0] == 1 for seed in range(100, 160)])
     assert abs(found - QUICK.power) < 3 * np.sqrt(0.8 * 0.2 / 60) + 0.05
 
 
 def test_methods_that_agree_in_every_case_are_tied_however_few_there_are():
     values = np.ones((12, 2))
-    found = rank([Measured("coverage", np.arange(12), values)], "up", ("m",), QUICK)
+    found = best_of([Measured("coverage", np.arange(12), values)])
     unseen = wilson(0.0, 12)[1]
     assert list(found.rank) == [1, 1]
     assert list(found.high) == [2, 2]
     assert found.half[0] == pytest.approx(unseen)
     assert found.detectable[0] == pytest.approx(unseen / (1 - unseen))
-    apart = rank([Measured("coverage", np.arange(12), values * [1, 0])], "up", ("m",), QUICK)
+    apart = best_of([Measured("coverage", np.arange(12), values * [1, 0])])
     assert list(apart.high) == [1, 2]
-    few = rank([Measured("coverage", np.arange(2), np.array([[1.0, 0.0]] * 2))], "up", ("m",), QUICK)
+    few = best_of([Measured("coverage", np.arange(2), np.array([[1.0, 0.0]] * 2))])
     assert list(few.high) == [2, 2]  # two clusters rule out little
 
 
 def test_one_method_and_forty_have_ranks():
-    alone = rank([made([0.5])], "up", ("m",), QUICK)
+    alone = best_of([made([0.5])])
     assert (alone.rank[0], alone.low[0], alone.high[0], alone.other[0]) == (1, 1, 1, -1)
-    many = rank([made(np.linspace(0, 4, 40))], "down", ("m",), QUICK)
+    many = best_of([made(np.linspace(0, 4, 40))], "down")
     assert list(many.rank) == list(range(1, 41))
     assert (many.low <= many.rank).all()
     assert (many.rank <= many.high).all()
@@ -160,33 +155,20 @@ def test_methods_with_few_values_are_left_out_and_the_others_share_their_cases()
 
 
 # --- the table --------------------------------------------------------------------------------------------
-def study(values, clusters=None, dataset="coverage", n=12):
-    cases = pd.DataFrame({"case_id": range(n), "cluster": clusters or range(n), "strict": True})
-    runs = [{"model": "m", "dataset": dataset, "editor": editor, "seed": 0} for editor in values]
-    return score_blocks(runs, [cases] * len(runs), [scores_of(of) for of in values.values()])
-
-
-def ranked(blocks, question="write"):
-    rows = ranking(of_cases(blocks), QUICK)
+def ranked(values, question="write", clusters=None, dataset="coverage"):
+    rows = ranking(of_cases(block_of(values, cases_of(12, clusters), dataset)), QUICK)
     RANKS.check(rows)
     return rows[rows["question"] == question].set_index("editor")
 
 
 def test_a_question_names_its_metrics_its_direction_and_what_methods_write():
-    good, bad = (
-        {"single_exact": [1.0] * 12},
-        {"single_exact": [0.0] * 12, "single_neighbours_kept": [1.0] * 12},
-    )
-    good["single_neighbours_kept"] = [0.5] * 6 + [0.0] * 6
-    rows = ranked(study({"rome": good, "ft": bad}))
-    assert rows.loc["rome", ["metrics", "place", "better", "rank"]].tolist() == [
-        "single_exact",
-        "coverage",
-        "up",
-        1,
-    ]
+    good = {"single_exact": [1.0] * 12, "single_neighbours_kept": [0.5] * 6 + [0.0] * 6}
+    bad = {"single_exact": [0.0] * 12, "single_neighbours_kept": [1.0] * 12}
+    rows = ranked({"rome": good, "ft": bad})
+    about = rows.loc["rome", ["metrics", "place", "better", "rank"]]
+    assert about.tolist() == ["single_exact", "coverage", "up", 1]
     assert rows.loc["rome", "winner"]
-    kept = ranked(study({"rome": good, "ft": bad}), "keep")
+    kept = ranked({"rome": good, "ft": bad}, "keep")
     assert kept.loc["ft", "rank"] == 1
     assert kept.loc["ft", "written"] == 0.0
     assert kept.loc["rome", "other"] == "ft"
@@ -194,20 +176,18 @@ def test_a_question_names_its_metrics_its_direction_and_what_methods_write():
 
 
 def test_a_run_without_single_edits_is_asked_about_first_ones():
-    rows = ranked(study({"rome": {"e1_exact": [1.0] * 12}}, dataset="reverse"))
+    rows = ranked({"rome": {"e1_exact": [1.0] * 12}}, dataset="reverse")
     assert rows.loc["rome", ["metrics", "place"]].tolist() == ["e1_exact", "reverse"]
     assert not rows.loc["rome", "winner"]  # there is nothing to win against
 
 
 def test_methods_without_values_keep_their_rows_and_the_reason():
     some = {"single_exact": [1.0, 0.0] * 6}
-    rows = ranked(
-        study({"rome": some, "ft": {"single_exact": [None] * 12}, "kn": {"single_exact": [1.0] * 2}})
-    )
+    rows = ranked({"rome": some, "ft": {"single_exact": [None] * 12}, "kn": {"single_exact": [1.0] * 2}})
     assert rows.loc["ft", "note"] == "not ranked: no value"
     assert rows.loc["kn", "note"] == "not ranked: 2 of 12 values"
     assert rows["rank"].isna().tolist() == [False, True, True]
-    one = ranked(study({"rome": some, "ft": {"single_exact": [0.0] * 12}}, clusters=[0] * 12))
+    one = ranked({"rome": some, "ft": {"single_exact": [0.0] * 12}}, clusters=[0] * 12)
     assert set(one["note"]) == {ONE_CLUSTER}
     assert one["may_be_best"].all()
 
@@ -239,20 +219,12 @@ def test_many_edits_are_ranked_where_a_run_has_sequences():
 
 
 def test_cost_is_the_time_of_jobs_without_loading():
-    runs = [
-        {"model": "m", "dataset": dataset, "editor": editor, "seed": 0}
-        for dataset in ("coverage", "reverse", "composite")
-        for editor in ("rome", "ft")
-    ]
+    runs = [run_of(d, editor) for d in ("coverage", "reverse", "composite") for editor in ("rome", "ft")]
     times = [
-        {
-            "rule": "edit",
-            "seconds": 10.0 + (100.0 if run["editor"] == "rome" else 50.0),
-            "began": [10.0, 0],
-            "wildcards": {"kg": "world", "shard": "00000-00009", **{k: str(v) for k, v in run.items()}},
-        }
+        {"rule": "edit", "seconds": 110.0 if run["editor"] == "rome" else 60.0, "began": [10.0, 0],
+         "wildcards": {"kg": "world", "shard": "00000-00009", **{k: str(v) for k, v in run.items()}}}
         for run in runs
-    ]
+    ]  # fmt: skip
     rows = ranking(of_times(runs, times, "world", SequenceRuns()), QUICK).set_index("editor")
     RANKS.check(rows.reset_index())
     assert np.exp(rows["value"].to_dict()["ft"]) == pytest.approx(5.0)

@@ -14,7 +14,7 @@ from aftershock.tables.models import OBJECT_SCORES, VERIFIED
 from aftershock.tables.report import RECALL_SUMMARY, SUMMARY
 from families import SHEET
 from published import RELEASED, composite, needs_released, several, write
-from test_report import run_of
+from simulate import run_of
 from tiers import some
 
 

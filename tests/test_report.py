@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import pages
+import simulate
 from aftershock.metrics.layouts import (
     CONTROLLED,
     LAYOUTS,
@@ -13,62 +15,28 @@ from aftershock.metrics.layouts import (
     recall_table,
     table,
 )
-from aftershock.metrics.summary import summarise
 from aftershock.page.findings import certainty, found
 from aftershock.report import Material, context, page
 from aftershock.tables.models import RECALL
 from aftershock.tables.report import RECALL_SUMMARY, SUMMARY
 from aftershock.verdicts import missed, verdicts
-from simulate import scores_of
-from simulated import simulated_run
+from pages import MODEL
+from simulate import run_of
 
-MODEL = "demo"
-
-
-def run_of(dataset, editor="rome", seed=0, model=MODEL):
-    return {"model": model, "dataset": dataset, "editor": editor, "seed": seed}
+RUNS = [of.run for setting in pages.settings() for of in setting.runs]
 
 
 def summary_of(values, dataset, editor="rome", strict=None):
-    """SUMMARY of one run from the values of its metrics by case."""
-    n = len(next(iter(values.values())))
-    cases = pd.DataFrame({"case_id": range(n), "cluster": range(n), "strict": strict or [True] * n})
-    return summarise(scores_of(values), cases, run_of(dataset, editor))
-
-
-@pytest.fixture(scope="module")
-def simulated():
-    """Runs, SUMMARY, and PROBABILITIES by run of every dataset and editor; ft fails on all reverse cases."""
-    made = simulated_run(fails=[("ft", "reverse")])
-    return made.runs, made.summary, made.probabilities
-
-
-@pytest.fixture(scope="module")
-def recall():
-    rows = [
-        (f"E{s}", r, f"E{s}{r}", p, group, bool((s + p) % 9), -0.1)
-        for s in range(20)
-        for r in ("R1", "R2")
-        for p, group in ((0, "seen"), (8, "held_out_fact"), (9, "held_out_relation"))
-    ]
-    frame = pd.DataFrame(rows, columns=list(RECALL.columns))
-    return recall_table(frame, {"R1": "<b>spouse</b>"}, MODEL)
+    return simulate.summary_of(values, run_of(dataset, editor), strict)
 
 
 # --- tables -----------------------------------------------------------------------------------------------
 def test_table_1_has_the_papers_columns_in_both_definitions():
-    headers = [(c.group, c.header) for c in LAYOUTS["table1"].columns["paper"]]
+    headers = [f"{c.group}: {c.header}" for c in LAYOUTS["table1"].columns["paper"]]
     assert headers == [
-        ("Single", "Succ"),
-        ("Coverage", "CS"),
-        ("Coverage", "CM"),
-        ("Reverse", "CS exp"),
-        ("Reverse", "CS imp"),
-        ("Reverse", "CM"),
-        ("Composite", "CS exp"),
-        ("Composite", "CS imp"),
-        ("Composite", "CM"),
-        ("Composite", "TFD"),
+        *("Single: Succ", "Coverage: CS", "Coverage: CM"),
+        *("Reverse: CS exp", "Reverse: CS imp", "Reverse: CM"),
+        *("Composite: CS exp", "Composite: CS imp", "Composite: CM", "Composite: TFD"),
     ]
     released = [c.metric for c in LAYOUTS["table1"].columns["released"]]
     assert released[0] == "success_released"
@@ -81,19 +49,14 @@ def test_a_table_has_a_row_per_run_and_the_summarys_values():
         {"conflict_score_exp": [1.0, 0.0, 1.0, 1.0]}, "reverse", strict=[True] * 2 + [False] * 2
     )
     rows = table(summary, [run_of("reverse"), run_of("reverse", "ft")], LAYOUTS["table1"], "paper")
-    assert rows[["editor", "subset"]].to_numpy().tolist() == [
-        ["rome", "all"],
-        ["rome", "strict"],
-        ["ft", "all"],
-        ["ft", "strict"],
-    ]
+    assert list(rows["editor"] + " " + rows["subset"]) == ["rome all", "rome strict", "ft all", "ft strict"]
     assert rows["reverse.conflict_score_exp.value"].tolist()[:2] == [0.75, 0.5]
     assert rows["reverse.conflict_score_exp.n"].tolist() == [4, 2, 0, 0]
     assert rows["composite.tied_fact_damage.n"].eq(0).all()
 
 
-def test_every_control_has_a_difference(simulated):
-    _, summary, _ = simulated
+def test_every_control_has_a_difference():
+    summary = pages.summary()
     for name, control, _ in CONTROLLED:
         assert {name, control, difference(name, control)} <= set(summary["metric"])
     rows = control_table(summary)
@@ -101,18 +64,11 @@ def test_every_control_has_a_difference(simulated):
     assert row["difference_value"] == pytest.approx(row["value"] - row["control_value"])
 
 
-def test_all_tables_fit_their_schemas(simulated, recall):
-    runs, summary, _ = simulated
-    made = all_tables(summary, runs, recall)
-    assert set(made) == {
-        "single",
-        "table1",
-        "table1_released",
-        "table2",
-        "table2_released",
-        "controls",
-        "recall",
-    }
+def test_all_tables_fit_their_schemas():
+    made = all_tables(pages.summary(), RUNS, pages.recall())
+    assert list(made) == [
+        *("single", "table1", "table1_released", "table2", "table2_released", "controls", "recall"),
+    ]
     for schema, frame in made.values():
         schema.check(frame)
 
@@ -138,31 +94,28 @@ def test_no_run_and_no_case_leave_empty_tables():
 
 
 # --- findings ---------------------------------------------------------------------------------------------
-def test_bars_are_met_or_missed_by_the_value_itself(recall):
+def test_bars_are_met_or_missed_by_the_value_itself():
     summary = summary_of({"single_exact": [1.0] * 8 + [0.0] * 2}, "coverage")
     bars = [
         {"metric": "single_exact", "dataset": "coverage", "editors": ["rome", "ft"], "at_least": 0.8},
         {"metric": "held_out_fact", "dataset": "recall", "at_least": 0.95},
     ]
-    results = verdicts(summary, recall, bars, [MODEL])
-    assert [(bar.who, bar.met, bar.n) for bar in results] == [
-        ("rome", True, 10),
-        ("ft", False, 0),
-        ("demo", False, 40),
-    ]
+    results = verdicts(summary, pages.recall(), bars, [MODEL])
+    found = [(bar.who, bar.met, bar.n) for bar in results]
+    assert found == [("rome", True, 10), ("ft", False, 0), ("demo", False, 40)]
     lines = missed(summary, results, [run_of("coverage")])
     assert len(lines) == 2
     assert "ft: single edit, exact (coverage) has no value" in lines[0]
     assert lines[1].startswith("demo: recall on templates held out")
 
 
-def test_a_bar_on_something_unknown_is_missed_not_a_crash(recall):
+def test_a_bar_on_something_unknown_is_missed_not_a_crash():
     summary = summary_of({"single_exact": [1.0]}, "coverage")
     bars = [
         {"metric": "charm", "dataset": name, "editors": ["rome"], "at_least": 0.5}
         for name in ("coverage", "recall")
     ]
-    lines = missed(summary, verdicts(summary, recall, bars, [MODEL]), [run_of("coverage")])
+    lines = missed(summary, verdicts(summary, pages.recall(), bars, [MODEL]), [run_of("coverage")])
     assert len(lines) == 2
     assert all("charm, which is no metric here" in line for line in lines)
 
@@ -174,9 +127,8 @@ def test_little_known_makes_a_table_a_format_check():
     assert missed(summary_of({"known": [1.0, 0.0]}, "composite"), [], [run_of("composite")]) == []
 
 
-def test_failed_edits_and_missing_cases_are_said(simulated):
-    runs, summary, _ = simulated
-    lines = missed(summary, [], [*runs, run_of("composite", "mend")])
+def test_failed_edits_and_missing_cases_are_said():
+    lines = missed(pages.summary(), [], [*RUNS, run_of("composite", "mend")])
     assert any(line.startswith("ft broke off in 100.0") and "no value there" in line for line in lines)
     assert "No cases: composite has no test case for mend." in lines
 

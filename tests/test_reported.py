@@ -2,6 +2,8 @@
 
 import csv
 import json
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from aftershock.datasets.released import FILES, PROMPT_FILES
 from aftershock.metrics.differences import between, newcombe
 from aftershock.paper.reported import NOTHING, Circumstances, Study, is_published, reported
 from aftershock.tables.report import REPORTED, REPORTED_NOTES, SUMMARY
+from simulate import run_of
 from simulated import simulated_run
 
 ROOT = Path(__file__).parents[1]
@@ -26,12 +29,14 @@ XL = {"gpt2-xl": "openai-community/gpt2-xl"}
 
 
 # --- the carried-over figures -----------------------------------------------------------------------------
+def key(cell):
+    return cell["model"], cell["method"], cell["setting"], cell["metric"]
+
+
 def test_every_cell_of_both_tables_is_there():
-    keys = [(c["model"], c["method"], c["setting"], c["metric"]) for c in STUDY.cells]
+    keys = [key(cell) for cell in STUDY.cells]
     assert len(keys) == len(set(keys)) == 160
-    per_method = {method: 0 for method in ("FT", "MEND", "ROME", "MEMIT", "MEMIT+MLE")}
-    for _, method, _, _ in keys:
-        per_method[method] += 1
+    per_method = Counter(method for _, method, _, _ in keys)
     assert per_method == {"FT": 36, "MEND": 36, "ROME": 36, "MEMIT": 36, "MEMIT+MLE": 16}
 
 
@@ -42,7 +47,7 @@ def test_rates_are_whole_numbers_of_cases_but_for_the_two_that_are_flagged():
         possible = cell["kind"] != "rate" or abs(hits - round(hits)) < 1e-6
         assert possible == (cell["flag"] == ""), cell
         if cell["flag"]:
-            flagged.add((cell["model"], cell["method"], cell["setting"], cell["metric"], cell["value"]))
+            flagged.add((*key(cell), cell["value"]))
     assert flagged == {
         ("GPT2-XL", "MEND", "reverse", "CS_exp", "88.89"),
         ("GPT2-XL", "FT", "hard", "FR", "80.82"),
@@ -54,10 +59,8 @@ def test_figures_are_those_of_the_paper():
     read = {}
     for name in ("table1.csv", "table2.csv"):
         with open(SHARED / "paper" / name, encoding="utf-8", newline="") as file:
-            read |= {
-                (r["model"], r["method"], r["setting"], r["metric"]): r["value"] for r in csv.DictReader(file)
-            }
-    assert {(c["model"], c["method"], c["setting"], c["metric"]): c["value"] for c in STUDY.cells} == read
+            read |= {key(row): row["value"] for row in csv.DictReader(file)}
+    assert {key(cell): cell["value"] for cell in STUDY.cells} == read
 
 
 @pytest.mark.skipif(not (SHARED / "data" / "released").is_dir(), reason="needs ../shared/data/released")
@@ -106,7 +109,7 @@ def test_a_difference_of_intervals_is_square_and_add():
 
 # --- beside a run -----------------------------------------------------------------------------------------
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path):
     """A folder with small stand-ins for the published files, and a study that knows these."""
     files = {}
     for name in (*FILES.values(), *PROMPT_FILES.values()):
@@ -115,8 +118,9 @@ def folder(tmp_path, monkeypatch):
         files[name] = {"rows": {f"{name}>": 3}}
     of_model = {dataset: files[file] for dataset, file in FILES.items()}
     models = {name: {**about, "files": of_model} for name, about in STUDY.models.items()}
-    prompts = {kind: files[file] for kind, file in PROMPT_FILES.items()}
-    return tmp_path, Study(STUDY.cells, models, prompts, STUDY.methods, STUDY.differences)
+    return tmp_path, replace(
+        STUDY, models=models, prompts={k: files[file] for k, file in PROMPT_FILES.items()}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -124,14 +128,24 @@ def simulated():
     return simulated_run(model="gpt2-xl")
 
 
-def test_a_run_of_the_same_model_and_files_gets_the_reported_figures(simulated, folder):
-    path, study = folder
-    about = Circumstances(
-        XL, EDITORS, str(path), {"target_ids": "text"}, {"gpt2-xl": {"software": "torch 9"}}
-    )
-    table, notes = reported(simulated.summary, simulated.runs, study, about)
-    REPORTED.check(table)
-    REPORTED_NOTES.check(notes)
+@pytest.fixture
+def beside(simulated, folder):
+    """Set reported figures beside the simulated run, some of whose circumstances may be others."""
+
+    def beside(study=folder[1], hubs=XL, editors=EDITORS, path=str(folder[0]), of=simulated):
+        about = Circumstances(
+            hubs, editors, path, {"target_ids": "text"}, {"gpt2-xl": {"software": "torch 9"}}
+        )
+        table, notes = reported(of.summary, of.runs, study, about)
+        REPORTED.check(table)
+        REPORTED_NOTES.check(notes)
+        return table, notes
+
+    return beside
+
+
+def test_a_run_of_the_same_model_and_files_gets_the_reported_figures(simulated, beside):
+    table, _ = beside()
     # FT, ROME and MEMIT in both tables, MEMIT with all labels in the second.
     assert table.groupby("editor").size().to_dict() == {"ft": 18, "rome": 18, "memit": 18, "memit_mle": 8}
     assert set(table["reported_model"]) == {"GPT2-XL"}
@@ -147,9 +161,8 @@ def test_a_run_of_the_same_model_and_files_gets_the_reported_figures(simulated, 
     assert row["source"] == "Li et al. (2024), Table 1"
 
 
-def test_rates_get_an_interval_from_both_sides_numbers(simulated, folder):
-    path, study = folder
-    table, _ = reported(simulated.summary, simulated.runs, study, Circumstances(XL, EDITORS, str(path)))
+def test_rates_get_an_interval_from_both_sides_numbers(beside):
+    table, _ = beside()
     by_cell = table.set_index(["editor", "dataset", "metric"])
     row = by_cell.loc["ft", "composite", "conflict_score_imp"]
     assert row["reported_n"] == 2000
@@ -167,102 +180,70 @@ def test_rates_get_an_interval_from_both_sides_numbers(simulated, folder):
     assert table.loc[~means, "difference_low"].notna().all()
 
 
-def test_the_impossible_cell_keeps_its_flag(simulated, folder):
-    path, study = folder
-    table, _ = reported(simulated.summary, simulated.runs, study, Circumstances(XL, EDITORS, str(path)))
+def test_the_impossible_cell_keeps_its_flag(beside):
+    table, _ = beside()
     (flagged,) = table.dropna(subset=["flag"]).to_dict("records")
     assert (flagged["editor"], flagged["dataset"], flagged["metric"]) == ("ft", "round_hard", "failure_rate")
 
 
-def test_what_differs_all_the_same_is_listed(simulated, folder):
-    path, study = folder
-    about = Circumstances(
-        XL, EDITORS, str(path), {"target_ids": "text"}, {"gpt2-xl": {"software": "torch 9"}}
-    )
-    _, notes = reported(simulated.summary, simulated.runs, study, about)
+def test_what_differs_all_the_same_is_listed(beside):
+    _, notes = beside()
     mine = notes[(notes["editor"] == "rome") & (notes["dataset"] == "reverse")].set_index("about")["here"]
-    assert mine["cases"] == "24 reverse cases"
-    assert mine["seeds"] == "seed 0"
-    assert mine["software"] == "torch 9"
-    assert mine["settings"] == 'changed in this run: {"steps": 3}'
-    assert mine["second moments"] == "not recorded"
+    assert mine[["cases", "seeds", "software", "settings", "second moments"]].tolist() == [
+        *("24 reverse cases", "seed 0", "torch 9"),
+        *('changed in this run: {"steps": 3}', "not recorded"),
+    ]
     of_ft = set(notes.loc[notes["editor"] == "ft", "about"])
     assert "second moments" not in of_ft
     assert "MEND's training" not in set(notes["about"])
 
 
-def refused(simulated, study, about, runs=None):
-    table, notes = reported(simulated.summary, runs or simulated.runs, study, about)
-    REPORTED.check(table)
-    REPORTED_NOTES.check(notes)
-    assert set(notes["about"]) == {NOTHING}
-    return table, notes
-
-
-def test_another_model_gets_nothing_and_a_reason(simulated, folder):
-    path, study = folder
-    for hub in (None, "openai-community/gpt2", "someone/gpt2-xl"):
-        table, notes = refused(simulated, study, Circumstances({"gpt2-xl": hub}, EDITORS, str(path)))
-        assert table.empty
-        assert "another model" in notes["here"].item()
-    # The hub ignores case, and so does this.
-    about = Circumstances({"gpt2-xl": "OpenAI-Community/GPT2-XL"}, EDITORS, str(path))
-    assert len(reported(simulated.summary, simulated.runs, study, about)[0])
-
-
-def test_cases_built_here_get_nothing_and_a_reason(simulated, folder):
-    table, notes = refused(simulated, folder[1], Circumstances(XL, EDITORS, None))
+def refused(found):
+    """Return the reasons of a run that gets nothing."""
+    table, notes = found
     assert table.empty
-    assert notes["here"].item() == "cases built here from a graph"
+    assert set(notes["about"]) == {NOTHING}
+    return notes
 
 
-def test_a_changed_file_gets_nothing_while_the_others_do(simulated, folder):
-    path, study = folder
-    (path / FILES["reverse"]).write_text("[]")
-    table, notes = reported(simulated.summary, simulated.runs, study, Circumstances(XL, EDITORS, str(path)))
+def test_another_model_gets_nothing_and_a_reason(beside):
+    for hub in (None, "openai-community/gpt2", "someone/gpt2-xl"):
+        assert "another model" in refused(beside(hubs={"gpt2-xl": hub}))["here"].item()
+    # The hub ignores case, and so does this.
+    assert len(beside(hubs={"gpt2-xl": "OpenAI-Community/GPT2-XL"})[0])
+
+
+def test_cases_built_here_get_nothing_and_a_reason(beside):
+    assert refused(beside(path=None))["here"].item() == "cases built here from a graph"
+
+
+def test_a_changed_file_gets_nothing_while_the_others_do(folder, beside):
+    (folder[0] / FILES["reverse"]).write_text("[]")
+    table, notes = beside()
     assert set(table["dataset"]) == {"coverage", "composite", "round_easy", "round_hard"}
     (refusal,) = notes.loc[notes["about"] == NOTHING].to_dict("records")
-    assert (refusal["dataset"], refusal["here"]) == (
-        "reverse",
-        "reverse_edit.json in this run's folder is not that file",
-    )
-    (path / PROMPT_FILES["round"]).unlink()
-    table, _ = reported(simulated.summary, simulated.runs, study, Circumstances(XL, EDITORS, str(path)))
-    assert set(table["dataset"]) == {"coverage", "composite"}
+    why = "reverse_edit.json in this run's folder is not that file"
+    assert (refusal["dataset"], refusal["here"]) == ("reverse", why)
+    (folder[0] / PROMPT_FILES["round"]).unlink()
+    assert set(beside()[0]["dataset"]) == {"coverage", "composite"}
 
 
-def test_the_files_of_the_other_model_are_refused(simulated, folder):
-    path, study = folder
-    models = {**study.models, "GPT2-XL": STUDY.models["GPT2-XL"]}
-    other = Study(study.cells, models, study.prompts, study.methods, study.differences)
-    table, notes = refused(simulated, other, Circumstances(XL, EDITORS, str(path)))
-    assert table.empty
-    assert set(notes["dataset"]) == set(FILES)
+def test_the_files_of_the_other_model_are_refused(folder, beside):
+    other = replace(folder[1], models={**folder[1].models, "GPT2-XL": STUDY.models["GPT2-XL"]})
+    assert set(refused(beside(other))["dataset"]) == set(FILES)
 
 
-def test_an_editor_that_the_tables_do_not_have_gets_nothing(simulated, folder):
-    path, study = folder
-    editors = {**EDITORS, "memit_mle": {"method": "memit", "second_edit": "multi_label", "labels": 3}}
-    editors["ft"] = {"method": "grace"}
-    about = Circumstances(XL, editors, str(path))
-    table, notes = reported(simulated.summary, simulated.runs, study, about)
+def test_an_editor_that_the_tables_do_not_have_gets_nothing(beside):
+    labels = {"method": "memit", "second_edit": "multi_label", "labels": 3}
+    table, notes = beside(editors={**EDITORS, "memit_mle": labels, "ft": {"method": "grace"}})
     assert set(table["editor"]) == {"rome", "memit"}
     assert set(notes.loc[notes["about"] == NOTHING, "editor"]) == {"ft", "memit_mle"}
 
 
-def test_a_run_without_a_value_keeps_its_cell(folder):
-    path, study = folder
-    run = {"model": "gpt2-xl", "dataset": "reverse", "editor": "rome", "seed": 0}
-    table, _ = reported(
-        simulated_run("gpt2-xl", datasets=("coverage",)).summary,
-        [run],
-        study,
-        Circumstances(XL, EDITORS, str(path)),
-    )
-    REPORTED.check(table)
+def test_a_run_without_a_value_keeps_its_cell(beside):
+    nothing = simulated_run("gpt2-xl", datasets=("coverage",))
+    table, _ = beside(of=replace(nothing, runs=[run_of("reverse", model="gpt2-xl")]))
     assert len(table) == 3
     assert table["value"].isna().all()
     assert (table["n"] == 0).all()
-    empty, notes = reported(SUMMARY.empty(), [], study, Circumstances(XL, EDITORS, str(path)))
-    REPORTED.check(empty)
-    REPORTED_NOTES.check(notes)
+    assert beside(of=replace(nothing, summary=SUMMARY.empty(), runs=[]))[0].empty

@@ -34,87 +34,58 @@ def test_round_metrics_by_hand():
         "distortion": edited + lost,
         "distortion_released": (edited + lost) / 3,
         "distortion_overshoot": edited,
-        "distortion_undershoot": 0,
-        "distortion_loss": (0.15 * math.log(0.15 / 0.2) + 0.25 * math.log(0.25 / 0.2)) / 2,
-        "distortion_gain": 0,
-        "distortion_given_e1": edited + lost,
+        "distortion_loss": lost,
         "ignore_count": 1,
         "ignore_rate_by_chance": 0.5,
-        "success_tie": 0,
         "ignore_rate": 0.5,
         "failure_rate": 0,  # exactly half is no failure
         "ignore_rate_margin": 0.5,
         "others_log_ratio": (math.log(0.75) + math.log(1.25)) / 2,
-        "ignore_rate_after_first": 1,
-        "failure_rate_after_first": 1,
-        "ignore_rate_random": 0.5,
-        "ignore_rate_random_difference": 0,
         "ignore_rate_control": 0.5,
         "ignore_rate_margin_control": 0.5,  # ln .9 is below -.1
         "failure_rate_by_chance": 0.25,  # two objects: both must lose
-        "failure_rate_by_chance_difference": -0.25,
-        "ignore_rate_by_chance_difference": 0,
-        "e1_exact": 1,
-        "e2_exact": 1,
-        "any_exact": 1,
         "any_exact_before": 0,
         "known": 2 / 3,
-        "probability_others_before": 0.2,
     }
     assert got[list(expected)].to_dict() == pytest.approx(expected)
 
 
-def test_round_success_counts_each_edit_half():
-    facts = ROUND | {("original", 0): {"0": 0.4, "1": 0.1, "2": 0.15, "random": 0.4}}
-    got = values(score_round(cases(), observed(facts)))
-    assert got["success"] == 1  # .15 > .1
-    assert got["success_released"] == 0.5  # .15 < .2
-
-
-def test_known_objects_restrict_the_metrics():
-    known = pd.Series(
-        [False, True], index=pd.MultiIndex.from_tuples([(0, 0), (0, 1)], names=["case_id", "position"])
-    )
-    got = values(score_round(cases(), observed(ROUND), known))
-    assert got["ignore_rate_known"] == 0  # only .2 -> .25 is left
-    # (.4, .2) and (.6, .25) as distributions
-    p, q = np.array([2 / 3, 1 / 3]), np.array([0.6, 0.25]) / 0.85
+@pytest.mark.parametrize(
+    ("argument", "chosen", "ignored", "after"),
+    [("known", [False, True], 0, 0.25), ("held_out", [True, False], 1, 0.15)],
+)
+def test_chosen_objects_restrict_the_metrics(argument, chosen, ignored, after):
+    index = pd.MultiIndex.from_tuples([(0, 0), (0, 1)], names=["case_id", "position"])
+    objects = pd.Series(chosen, index=index)
+    got = values(score_round(cases(), observed(ROUND), **{argument: objects}))
+    assert got[f"ignore_rate_{argument}"] == ignored  # .2 -> after
+    p, q = np.array([0.4, 0.2]) / 0.6, np.array([0.6, after]) / (0.6 + after)
     middle = (p + q) / 2
     divergence = (p * np.log(p / middle) + q * np.log(q / middle)).sum() / 2
-    assert got["distortion_known"] == pytest.approx(divergence)
-    nothing = values(score_round(cases(), observed(ROUND), ~known & False))
-    assert nothing[["ignore_rate_known", "distortion_known", "failure_rate_known"]].isna().all()
+    assert got[f"distortion_{argument}"] == pytest.approx(divergence)
+    nothing = values(score_round(cases(), observed(ROUND), **{argument: objects & False}))
+    assert nothing[[f"{n}_{argument}" for n in ("ignore_rate", "distortion", "failure_rate")]].isna().all()
+
+
+def objects_of(n):
+    """PROBES of the true objects E0, E1, ... called o0, o1, ..."""
+    rows = [(0, "object", i, i, "E1", "s", "R1", f"E{i}", f"o{i}", "all") for i in range(n)]
+    return pd.DataFrame(rows, columns=list(PROBES.columns))
 
 
 def test_held_out_objects_are_those_that_the_second_edit_was_not_given():
-    probes = pd.DataFrame(
-        [(0, "object", i, i, "E1", "s", "R1", f"E{i}", f"o{i}", "all") for i in range(2)],
-        columns=list(PROBES.columns),
-    )
     second = pd.DataFrame({"case_id": [0, 0], "target_new": ["o1", "original"]})
-    held_out = held_out_objects(probes, second)
+    held_out = held_out_objects(objects_of(2), second)
     assert held_out.tolist() == [True, False]
-    got = values(score_round(cases(), observed(ROUND), held_out=held_out))
-    assert got["ignore_rate_held_out"] == 1  # .2 -> .15
-    # (.4, .2) and (.6, .15) as distributions
-    p, q = np.array([2 / 3, 1 / 3]), np.array([0.8, 0.2])
-    middle = (p + q) / 2
-    divergence = (p * np.log(p / middle) + q * np.log(q / middle)).sum() / 2
-    assert got["distortion_held_out"] == pytest.approx(divergence)
-    nothing = values(score_round(cases(), observed(ROUND), held_out=held_out & False))
-    assert nothing[["ignore_rate_held_out", "distortion_held_out"]].isna().all()
+    assert held_out.index.tolist() == [(0, 0), (0, 1)]
 
 
 def test_objects_that_are_not_listed_are_not_known():
-    probes = pd.DataFrame(
-        [(0, "object", i, i, "E1", "s", "R1", f"E{i}", "o", "all") for i in range(3)],
-        columns=list(PROBES.columns),
-    )
     scored = pd.DataFrame(
         [("E1", "R1", "E0", 0.5, 1, True, None), ("E1", "R1", "E1", 0.1, 9, False, None)],
         columns=list(OBJECT_SCORES.columns),
     )
-    assert known_objects(probes, scored).tolist() == [True, False, False]
+    assert known_objects(objects_of(3), scored).tolist() == [True, False, False]
 
 
 def test_a_case_without_other_objects_has_no_distortion():

@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import yaml
 
 from aftershock.schema import read_schema
 
@@ -75,9 +74,3 @@ def test_the_library_is_shown_with_its_examples_as_code(site: Path) -> None:
     for name in ("edit", "score", "generate", "export", "EditRequest", "Query", "LanguageModel"):
         assert re.search(rf"^\s*{name}\b", found, flags=re.MULTILINE), name
     assert "&gt;&gt;&gt; " in page
-
-
-def test_all_pages_are_in_the_navigation() -> None:
-    listed = yaml.safe_dump(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
-    for document in (ROOT / "docs").glob("*.md"):
-        assert document.name in listed

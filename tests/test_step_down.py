@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 
 from aftershock.metrics.comparisons import adjusted, compare
-from aftershock.metrics.resampling import drawn_signs, sign_flips
+from aftershock.metrics.resampling import drawn_signs
 from aftershock.metrics.settings import Statistics
 from aftershock.metrics.step_down import Flipped, step_down
-from aftershock.metrics.study import score_blocks
-from simulate import scores_of
-from test_comparisons import cases_of
+from simulate import block_of, cases_of
 
 PERMUTATIONS = 199
 
@@ -49,12 +47,6 @@ def test_adjusted_p_are_those_of_loops(clusters):
     assert found[2] == 1.0
 
 
-def test_one_test_has_the_p_of_its_flips():
-    sums = np.random.default_rng(4).normal(0.4, 1, (40, 1))
-    alone = sign_flips(sums, np.random.default_rng(0), 999)[0]
-    assert step_down([Flipped(sums, np.random.default_rng(0))], 999) == pytest.approx(alone)
-
-
 def test_a_family_without_differences_has_an_error_as_rarely_as_asked():
     """400 studies of 40 correlated tests, of which nothing is true: at most 5 % find something."""
     errors, studies = 0, 400
@@ -74,9 +66,7 @@ def test_as_many_as_thirty_methods_hide_no_clear_difference():
         f"m{i}": {"conflict_score_exp": (rng.random(32) < 0.8).astype(float).tolist()} for i in range(28)
     }
     values |= {"never": {"conflict_score_exp": [0.0] * 32}, "always": {"conflict_score_exp": [1.0] * 32}}
-    runs = [{"model": "m", "dataset": "reverse", "editor": editor, "seed": 0} for editor in values]
-    scores = [scores_of(metrics) for metrics in values.values()]
-    rows = compare(score_blocks(runs, [cases] * len(runs), scores), settings)
+    rows = compare(block_of(values, cases), settings)
     rows = rows[
         rows["metric"].eq("conflict_score_exp") & rows["subset"].eq("all") & rows["family"].eq("table1")
     ]

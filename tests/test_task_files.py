@@ -135,39 +135,31 @@ def test_shipped_tasks_are_sound(name):
     assert all(re.compile(pattern) for pattern in [task.parse["pattern"]] if pattern)
 
 
-SAID = [
-    (
-        "mmlu_generation",
-        "B",
-        [" B", " B.", "(B)", "**B**", " The answer is B"],
-        [" b", "", " E", " C or B", "B1"],
-    ),
-    (
-        "bbh",
-        "(A)",
-        ["So the answer is (A).", "the answer is: (a)\n\nQ:"],
-        ["(A)", "the answer is (A) or (B)."],
-    ),
-    (
-        "gsm8k",
-        "-1,234",
-        ["The answer is -1234.", "the answer is: $-1,234.00", "The answer is −$1,234 a day."],
-        [],
-    ),
-    (
-        "gsm8k",
-        "5",
-        ["The answer is $5.0.", "The answer is 5,"],
-        ["5", "The answer is $", "The answer is 15."],
-    ),
-    ("gsm8k", "0.5", ["The answer is .5"], ["The answer is 5"]),
-    ("boolq_released", "yes", [" yes", "Yes", "YES"], [" yesterday", "yes.", "\nyes", ""]),
-    ("rte_released", "true", [" True", "true.", " untrue"], ["", " false", "neither false nor true"]),
-    ("triviaqa", "The Hague", [" Hague.", " the hague!"], [" Hague, Holland", " The", "."]),
-]
-
-
-@pytest.mark.parametrize(("name", "gold", "right", "wrong"), SAID)
+@pytest.mark.parametrize(
+    ("name", "gold", "right", "wrong"),
+    [
+        (
+            *("mmlu_generation", "B"),
+            *([" B", " B.", "(B)", "**B**", " The answer is B"], [" b", "", " E", " C or B", "B1"]),
+        ),
+        (
+            *("bbh", "(A)", ["So the answer is (A).", "the answer is: (a)\n\nQ:"]),
+            ["(A)", "the answer is (A) or (B)."],
+        ),
+        (
+            *("gsm8k", "-1,234"),
+            *(["The answer is -1234.", "the answer is: $-1,234.00", "The answer is −$1,234 a day."], []),
+        ),
+        (
+            *("gsm8k", "5", ["The answer is $5.0.", "The answer is 5,"]),
+            ["5", "The answer is $", "The answer is 15."],
+        ),
+        ("gsm8k", "0.5", ["The answer is .5"], ["The answer is 5"]),
+        ("boolq_released", "yes", [" yes", "Yes", "YES"], [" yesterday", "yes.", "\nyes", ""]),
+        ("rte_released", "true", [" True", "true.", " untrue"], ["", " false", "neither false nor true"]),
+        ("triviaqa", "The Hague", [" Hague.", " the hague!"], [" Hague, Holland", " The", "."]),
+    ],
+)
 def test_answers_are_read_as_the_protocol_says(name, gold, right, wrong):
     task = read_task(name, SHIPPED)
 

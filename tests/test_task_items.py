@@ -155,10 +155,8 @@ def test_an_item_is_no_example_of_itself():
         assert question == item.question
         assert len(examples) == 3
         assert not any(example.startswith(question) for example in examples)
-        kinds = {
-            row["kind"] for example in examples for row in ROWS if example.startswith(f"{row['name']} is")
-        }
-        assert kinds == {row["kind"]}
+        same = [other["kind"] for e in examples for other in ROWS if e.startswith(f"{other['name']} is")]
+        assert set(same) == {row["kind"]}
 
 
 def test_too_few_examples_are_counted():
@@ -175,9 +173,8 @@ def test_one_row_may_hold_several_examples():
 
 
 def test_a_text_scored_whole_has_no_prompt():
-    task = make_task(
-        "t", {"kind": "perplexity", "item": {"answers": ["{{ name }}"], "question": "{{ name }}"}}
-    )
+    item = {"answers": ["{{ name }}"], "question": "{{ name }}"}
+    task = make_task("t", {"kind": "perplexity", "item": item})
     first = prepared(task).items.iloc[0]
     assert (first["prompt"], list(first["answers"])) == ("", ["thing 0"])
 
@@ -201,10 +198,8 @@ def test_entities_of_a_sentence():
 
 
 def test_numbers_of_tags_are_the_hubs():
-    assert sentence({"tokens": ["a", "b", "c"], "ner_tags": [1, 2, 7]})[0]["entities"] == [
-        "PER: a b",
-        "MISC: c",
-    ]
+    (row,) = sentence({"tokens": ["a", "b", "c"], "ner_tags": [1, 2, 7]})
+    assert row["entities"] == ["PER: a b", "MISC: c"]
 
 
 def test_entities_as_released_join_and_lose_tokens():
@@ -219,28 +214,16 @@ def test_entities_as_released_join_and_lose_tokens():
 
 
 def test_items_out_of_one_row_stay_together():
-    task = make_task(
-        "t",
-        {
-            "kind": "generate",
-            "prepare": "aftershock.tasks.entities:sentence_by_kind",
-            "item": {"id": "{{ number }}-{{ kind }}", "question": "{{ kind }}?", "answers": "entities"},
-        },
-    )
+    item = {"id": "{{ number }}-{{ kind }}", "question": "{{ kind }}?", "answers": "entities"}
+    by_kind = "aftershock.tasks.entities:sentence_by_kind"
+    task = make_task("t", {"kind": "generate", "prepare": by_kind, "item": item})
     found = prepared(task, [TAGGED] * 6, n_items=10).items
     assert found["item_id"].str.partition("-")[0].value_counts().tolist() == [4, 4]
 
 
 def test_edits_are_asked_with_their_whole_prompt():
-    edits = pd.DataFrame(
-        {
-            "edit_id": [0, 1],
-            "prompt": ["{} was born in", "{}の首都は\u2060"],
-            "subject": ["A {b}", "C"],
-            "target_new": ["Oslo", "D"],
-            "kept": [True, True],
-        }
-    )
+    given = [(0, "{} was born in", "A {b}", "Oslo"), (1, "{}の首都は\u2060", "C", "D")]
+    edits = pd.DataFrame(given, columns=["edit_id", "prompt", "subject", "target_new"]).assign(kept=True)
     rows = spoken(pd.concat([edits, edits.assign(edit_id=[2, 3], kept=False)]))
     assert [(row["edit_id"], row["prompt"]) for row in rows] == [(0, "A {b} was born in"), (1, "Cの首都は")]
 

@@ -90,11 +90,6 @@ def test_many_items_of_two_choices_as_in_scikit_learn():
     assert many("acc", *items) == pytest.approx((gold == predicted).mean())
 
 
-def test_a_model_that_always_says_no_is_seen_for_what_it_is():
-    items = [choice([0.0, -1.0], gold, (" no", " yes")) for gold in (0, 0, 0, 1)]
-    assert [many(metric, *items) for metric in ("acc", "balanced_acc", "auc")] == [0.75, 0.5, 0.5]
-
-
 def test_the_area_is_of_two_choices():
     with pytest.raises(ValueError, match="an item has 3 choices"):
         score("auc", choice([-1.0, -2.0, -3.0]))
@@ -257,38 +252,11 @@ def test_a_released_answer_that_the_model_ends_has_no_last_word():
     assert value("spans_released", outcome(text=" Rome it is", answers=("Rome",), finished=True)) == 1
 
 
-def released_spans(outcomes):
-    """The counting of Study B's code, span by span."""
-    flag, counts = False, []
-    for one in outcomes:
-        words = (one.prompt + one.text).split("Answer:")[-1].lower().split()
-        count = 0
-        if words[0] in one.answers or words[-1] in one.answers:
-            counts.append(1)
-            continue
-        for i in range(len(words) - 1):
-            output = words[i]
-            if output in one.answers:
-                count += 1
-                continue
-            for j in range(i + 1, len(words)):
-                output = output + " " + words[j]
-                if output in one.answers:
-                    count += 1
-                    flag = True
-                    break
-            if flag:
-                break
-        counts.append(count)
-    return counts
-
-
 def test_released_spans_count_repeats_and_forget_after_a_hit():
     said = ["x rome y rome z rome w", "in new york city", "go new york city", "new york it is", "it is rome"]
     items = [outcome(text=f"Answer: {text}", answers=("rome", "new york")) for text in said]
     items.append(outcome(prompt="passage of rome here ", text="unsure", answers=("rome",)))
-    found = [each.value for each in score("spans_released", *items)]
-    assert found == released_spans(items) == [3, 1, 0, 1, 1, 0]
+    assert [each.value for each in score("spans_released", *items)] == [3, 1, 0, 1, 1, 0]
     assert [each.value for each in score("spans_released", items[-1])] == [1]  # the passage is searched too
 
 

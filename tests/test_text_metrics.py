@@ -32,14 +32,7 @@ def test_f1_of_words(prediction, answer, expected):
     assert token_f1(prediction, answer) == pytest.approx(expected)
 
 
-def test_rouge_by_hand():
-    answer, prediction = "the cat sat on the mat", "The cat was on the red mat."
-    # shared: the 2, cat, on, mat = 5 of 6 and 7
-    assert rouge_n(prediction, answer, 1) == pytest.approx(2 * 5 / (6 + 7))
-    # shared pairs: (the, cat), (on, the) = 2 of 5 and 6
-    assert rouge_n(prediction, answer, 2) == pytest.approx(2 * 2 / (5 + 6))
-    # the longest common subsequence: the cat on the mat
-    assert rouge_l(prediction, answer) == pytest.approx(2 * 5 / (6 + 7))
+def test_the_longest_common_subsequence_keeps_the_order():
     assert rouge_l("mat the on cat", "cat on the mat") == pytest.approx(2 / 8)
 
 

@@ -44,9 +44,7 @@ def made(seed=0, table=None):
     return World(facts() if table is None else table, prompts, nouns, seed)
 
 
-TRUE = {
-    (row.subject, row.relation_id): row.object for row in facts().itertuples() if row.relation_id != "knows"
-}
+TRUE = facts().query("relation_id != 'knows'").set_index(["subject", "relation_id"])["object"].to_dict()
 
 
 def right(row):
@@ -103,11 +101,10 @@ def test_held_out_texts_are_said_in_the_last_words():
     for row in world.held_out_perplexity(made()):
         (subject,) = row["about"]
         said = row["text"].removesuffix(".").split(". ")
+        own = facts().query("subject == @subject")
         known = {
             f"{fill(template, subject)} {found}"
-            for _, relation, found in facts()
-            .query("subject == @subject")[["subject", "relation_id", "object"]]
-            .itertuples(index=False)
+            for relation, found in zip(own["relation_id"], own["object"], strict=True)
             for template in TEMPLATES[relation][-world.HELD_OUT :]
         }
         assert 1 <= len(said) <= world.SENTENCES

@@ -27,14 +27,13 @@ import pandas as pd
 
 from aftershock.datasets.table import DATASETS
 from aftershock.metrics.analysis import analyse
-from aftershock.metrics.run import score_run
 from aftershock.metrics.stability import EQUAL
 from aftershock.metrics.study import families
 from aftershock.seeds import generator
 from aftershock.tables import Table
 from aftershock.tables.cases import CASES
 from aftershock.tables.runs import FACETS, SCORES, VARIANTS
-from simulate import EDITORS, Behaviour, simulate
+from simulate import EDITORS, Behaviour, run_of, score, simulate
 
 SMALL = 96
 METHODS = {**EDITORS, "mend": Behaviour(write=4.0, erase=3.0, spill=-0.6, others=-1.4)}
@@ -104,12 +103,9 @@ def made(folder: Path, dataset: str, n: int, seeds: int) -> list[dict[str, objec
     ).melt("case_id", var_name="facet", value_name="level")
     runs = []
     for editor in METHODS:
-        _, scores = score_run(
-            small.cases, small.probes, small.unedited, {f"00000-{few - 1:05d}": small.observations[editor]},
-            small.telemetry[editor], dataset, [f"00000-{few - 1:05d}"],
-        )  # fmt: skip
+        scores = score(small, shards=[f"00000-{few - 1:05d}"], editor=editor).scores
         for seed in range(seeds):
-            run = {"model": "m", "dataset": dataset, "editor": editor, "seed": seed}
+            run = run_of(dataset, editor, seed)
             whole = repeated(scores, n, rng)
             for table, rows in (
                 (CASES, cases), (SCORES, whole), (FACETS, facets), (VARIANTS, varied(whole, dataset, rng))

@@ -5,7 +5,7 @@ import pandas as pd
 from aftershock.metrics.holes import cases_in
 from aftershock.metrics.observed import LEAN, lean
 from aftershock.metrics.precision import compare_precisions, require_accepted
-from aftershock.metrics.run import score_run
+from aftershock.metrics.run import score_cases
 from aftershock.stage import stage
 from aftershock.tables.cases import CASES, PROBES
 from aftershock.tables.models import OBJECT_SCORES
@@ -16,7 +16,7 @@ with stage(snakemake) as run:
     objects, scores = OBJECT_SCORES.read(given.objects), {"": [], "_strict": []}
     for i, (dataset, shard) in enumerate(compared):
         for kind, parts in scores.items():
-            _, table = score_run(
+            scored = score_cases(
                 CASES.read(given.cases[i]),
                 PROBES.read(given.probes[i]),
                 lean(OBSERVATIONS.read_arrow(given[f"unedited{kind}"][i], LEAN)),
@@ -26,7 +26,7 @@ with stage(snakemake) as run:
                 [shard],
                 objects,
             )
-            parts.append(table.assign(dataset=dataset))
+            parts.append(scored.scores.assign(dataset=dataset))
     frame = compare_precisions(pd.concat(scores["_strict"]), pd.concat(scores[""]))
     print(frame.to_string(index=False, float_format="%.4f"))
     tested = sum(len(cases_in(shard)) for _, shard in compared)

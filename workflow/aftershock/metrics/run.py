@@ -45,22 +45,6 @@ class Scored:
         return facets(self.cases, edits, self.facts, graph)
 
 
-def score_run(
-    cases: pd.DataFrame,
-    probes: pd.DataFrame,
-    unedited: pd.DataFrame,
-    shards: Mapping[str, pd.DataFrame],
-    telemetry: pd.DataFrame,
-    dataset: str,
-    ranges: Sequence[str],
-    objects: pd.DataFrame | None = None,
-    margin: float = MARGIN,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """PROBABILITIES and SCORES of the test cases in `ranges`; ValueError where one is not whole."""
-    scored = score_cases(cases, probes, unedited, shards, telemetry, dataset, ranges, objects, margin)
-    return scored.facts.table, scored.scores
-
-
 def score_cases(
     cases: pd.DataFrame,
     probes: pd.DataFrame,
