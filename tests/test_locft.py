@@ -202,11 +202,5 @@ def test_training_begins_where_it_matters():
     assert Entry.below(lm, [lm.projection(1), "model.layers.1.mlp.up_proj"]) == Entry(0, False)
 
 
-def test_a_layer_with_other_parameters_is_refused():
-    lm = tiny("apertus")
-    with pytest.raises(ValueError, match="alpha_p, which is neither weight nor bias.*parameters: mlp_out"):
-        make("locft", lm, layers=[1], **LAYER).edit([requests(1)])
-
-
 SHIFTED = 0.92
 """Relative difference of the two variants' changes."""

@@ -89,24 +89,6 @@ def test_the_base_method_sees_neither_state_nor_memory():
     assert close((second.diagnostics[0]["base"],), (afresh.diagnostics[0]["base"],), 0.0)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"base": "grace"}, "grace is no method that changes weights of chosen layers"),
-        ({"base": "simie"}, "simie is no method that"),
-        ({"base": "memitt"}, "unknown editing method 'memitt'; did you mean 'memit'"),
-        ({"base_settings": {"stepz": 3}}, "stepz: unknown setting; did you mean 'steps'"),
-        (
-            {"base": "ultraedit", "base_settings": {"modules": {"in": None}}},
-            "only MLP output matrices can be",
-        ),
-    ],
-)
-def test_what_cannot_be_wrapped_is_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
-        make("simie", tiny("gpt2"), **{"layers": [1], "base_settings": BASE} | changes)
-
-
 def test_a_change_of_a_bias_is_refused():
     editor = make("simie", tiny("gpt2"), layers=[1], base_settings=BASE)
     found = editor.base.edit([requests(1)])
