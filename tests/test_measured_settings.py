@@ -21,7 +21,7 @@ from aftershock.verdicts import unwritten
 from aftershock.words import percent
 from editing import SETTINGS, close, make, singles
 from test_moments import keys
-from test_protocol import TEMPLATE_ROWS, tables
+from test_protocol import TEMPLATE_ROWS, known_cases
 from tiny import moments, tiny
 
 PLAIN = [["{}"], ["It rains. {}"]]
@@ -88,16 +88,6 @@ def test_they_are_the_defaults_and_give_way_to_a_models_file():
         editor = {"method": method, "settings": {}}
         assert merged_settings(editor, model)[name] == own
         assert merged_settings(editor, {**model, "editors": {}})[name] == "auto"
-
-
-def known_cases(n):
-    """Dev cases of a model that says the same city of everyone: its neighbours are known."""
-    lm = tiny()
-    edits, probes = tables(n)
-    (oslo,) = lm.encode_targets(["Oslo"])[0]
-    lm.model.transformer.ln_f.bias += 4 * lm.model.get_input_embeddings().weight[oslo]
-    probes.loc[probes["role"] == "neighbour", "object"] = "Oslo"
-    return lm, edits, probes
 
 
 def test_trials_say_what_was_measured_and_the_page_shows_it():

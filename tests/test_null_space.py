@@ -10,7 +10,8 @@ from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm.statistics.moments import Moment, load_moments, read_hashes, save_moments
 from aftershock.lm.statistics.null_space import Spectrum, decompose, load_artifact, save_spectra
 from editing import CONTEXTS, SETTINGS, close, make
-from test_multi_layer import off, several
+from obvious import off
+from test_multi_layer import several
 from test_previous_keys import spd
 from test_solvers import normal
 from tiny import moments, tiny
@@ -110,3 +111,7 @@ def test_eigenvalues_count_by_size():
     turned = matrix @ spectrum.vectors
     assert off(turned, spectrum.vectors * (spectrum.vectors * turned).sum(dim=0)) < 1e-12
     assert torch.allclose(turned.norm(dim=0), spectrum.values)
+    for n in (1, 7, 11):  # those of small singular values
+        small = torch.linalg.svd(matrix)[0][:, -n:]
+        basis = spectrum.below(float(spectrum.values[n - 1 : n + 1].mean()))
+        assert torch.allclose(basis @ basis.T, small @ small.T, atol=1e-6)

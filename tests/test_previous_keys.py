@@ -6,6 +6,7 @@ import torch
 from aftershock.editors import previous_keys
 from aftershock.editors.previous_keys import PreviousKeys, SummedFactors
 from aftershock.editors.solvers import Earlier, Factor, adjust, adjust_by_ridge, interpolate
+from obvious import off
 from test_solvers import normal, one_silent_neuron, rounded
 
 D, N = 24, 3
@@ -14,10 +15,6 @@ D, N = 24, 3
 def spd(seed, d=D):
     a = normal(seed, 2 * d, d)
     return a.T @ a / len(a)
-
-
-def off(found, wanted):
-    return float((found - wanted).norm() / wanted.norm())
 
 
 @pytest.mark.parametrize("m", [2, 40])

@@ -20,7 +20,7 @@ from aftershock.tables.cases import EDITS, PROBES
 from aftershock.tables.graph import PROMPTS
 from aftershock.tables.runs import OBSERVATIONS, TELEMETRY, TRIALS
 from editing import SETTINGS, make, singles
-from tiny import CITIES, NAMES, TEMPLATES, tiny
+from tiny import CITIES, NAMES, TEMPLATES, saying, tiny
 
 # --- the protocol ------------------------------------------------------------------------------------------
 TEMPLATE_ROWS = pd.DataFrame(
@@ -181,14 +181,15 @@ def test_trials_begin_with_the_given_settings_and_do_not_repeat():
         draw_trials("ft", given, GRID, 5, seed=0)
 
 
+def known_cases(n):
+    """Dev cases of a model that says the same city of everyone: its neighbours are known."""
+    edits, probes = tables(n)
+    probes.loc[probes["role"] == "neighbour", "object"] = "Oslo"
+    return saying("Oslo"), edits, probes
+
+
 def test_the_best_trial_is_marked():
-    lm = tiny()
-    edits, probes = tables(8)
-    near = probes["role"] == "neighbour"
-    # a model that says the same city of everyone: its neighbours are known
-    (oslo,) = lm.encode_targets(["Oslo"])[0]
-    lm.model.transformer.ln_f.bias += 4 * lm.model.get_input_embeddings().weight[oslo]
-    probes.loc[near, "object"] = "Oslo"
+    lm, edits, probes = known_cases(8)
     trials = tune(lm, "ft", SETTINGS["ft"], GRID, 3, edits, probes, TEMPLATE_ROWS)
     TRIALS.check(trials)
     assert trials["chosen"].sum() == 1
@@ -199,8 +200,9 @@ def test_the_best_trial_is_marked():
     assert set(chosen) == {"lr", "steps"}
     with pytest.raises(ValueError, match="no dev case to tune on"):
         tune(lm, "ft", SETTINGS["ft"], GRID, 1, edits[:0], probes, TEMPLATE_ROWS)
+    without = probes[probes["role"] != "neighbour"]
     with pytest.raises(ValueError, match="knows no neighbour"):
-        tune(lm, "ft", SETTINGS["ft"], GRID, 1, edits, probes[~near], TEMPLATE_ROWS)
+        tune(lm, "ft", SETTINGS["ft"], GRID, 1, edits, without, TEMPLATE_ROWS)
 
 
 def test_observed_states_hold_for_edited_rows_only():

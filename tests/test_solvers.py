@@ -10,8 +10,8 @@ from aftershock.editors.methods import method_of, settings_of
 from aftershock.editors.solvers import Factor, adjust, direction, rounding
 from aftershock.lm.edits import select, state_norm
 from aftershock.lm.statistics.moments import Moment
-from aftershock.lm.statistics.null_space import Spectrum
 from editing import CONTEXTS, SETTINGS, close, make, singles
+from obvious import off
 from tiny import moments, tiny
 
 D, N, TOKENS = 48, 3, 2000
@@ -72,10 +72,6 @@ def released(moment, weight, keys, order=None):
     found = torch.empty_like(keys.T)
     found[order] = torch.linalg.solve(matrix[order][:, order], keys.T[order])
     return found.T
-
-
-def off(found, wanted):
-    return float((found - wanted).norm() / wanted.norm())
 
 
 # --- MEMIT --------------------------------------------------------------------------------------------------
@@ -210,17 +206,6 @@ def test_a_direction_is_free_where_a_silent_neuron_fires():
     wanted = torch.linalg.solve(rounded(text)[live][:, live], key[0, live])
     assert torch.allclose(found[0, live], wanted / wanted.norm())
     assert found[0, 7] == 0
-
-
-def test_the_null_space_is_that_of_small_singular_values():
-    text, _ = embeddings(0)
-    moment = rounded(text)
-    left, sizes, _ = torch.linalg.svd(moment)
-    for threshold, dimensions in ((1e-5, D - 30), (float(sizes[10:12].mean()), D - 11)):
-        basis = Spectrum.of(moment).below(threshold)
-        small = left[:, sizes < threshold]
-        assert basis.shape == (D, dimensions)
-        assert torch.allclose(basis @ basis.T, small @ small.T, atol=1e-6)
 
 
 # --- editors ------------------------------------------------------------------------------------------------

@@ -30,23 +30,8 @@ many = settings(max_examples=15, deadline=None)
 
 PARTS = [
     *("Oslo", "Ada Vex", "was born in", " ", "  ", "\t", "\n", ",", "”", "-", "{", "}", "1995", "\x00"),
-    *(
-        "\u00a0",
-        "\u3000",
-        "\u200f",
-        "\ufeff",
-        "e\u0301",
-        "\u0301",
-        "Å",
-        "İ",
-        "ß",
-        "ﬁ",
-        "ﷺ",
-        "שלום",
-        "مرحبا",
-        "東京",
-    ),
-    *("𝔘𝔫", "👩\u200d👩\u200d👧", "🇳🇴"),
+    *("\u00a0", "\u3000", "\u200f", "\ufeff", "e\u0301", "\u0301", *"Åİßﬁﷺ", "שלום", "مرحبا"),
+    *("東京", "𝔘𝔫", "👩\u200d👩\u200d👧", "🇳🇴"),
 ]
 ACROSS = "is also the first of its target"
 LETTERS = st.characters(exclude_categories=["Cs"], exclude_characters=[JOINT])  # which prompts have

@@ -12,11 +12,13 @@ from aftershock.experiments.sweep import layers_with, sweep
 from aftershock.experiments.tracing import Fact, known_facts, trace
 from aftershock.figures import save
 from aftershock.layers import draw, findings, tracing_rows
+from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.prompts import fill
 from aftershock.seeds import derive
 from aftershock.tables.models import LAYERS
+from obvious import log_probs, of_target
 from tiers import of_families
-from tiny import CITIES, FAMILIES, NAMES, ROUNDING, TEMPLATES, tiny
+from tiny import CITIES, FAMILIES, NAMES, ROUNDING, TEMPLATES, saying, tiny
 
 FACTS = [Fact(TEMPLATES[i % 3], NAMES[i], CITIES[(3 * i) % 8]) for i in range(5)]
 SAMPLES, NOISE, SEED = 3, 2.5, 4
@@ -32,22 +34,20 @@ def subject_tokens(lm, fact):
 
 def probability(lm, fact, change=()):
     """p(object) of one text while hooks (module, function of its output) are in place."""
-    handles = []
-    for module, function in change:
 
-        def hook(_, args, output, function=function):
+    def hook(function):
+        def run(module, args, output):
             if isinstance(output, tuple):
                 return (function(output[0].clone()), *output[1:])
             return function(output.clone())
 
-        handles.append(lm.model.get_submodule(module).register_forward_hook(hook))
-    prompt = lm.encode([fill(fact.prompt, fact.subject)])[0]
-    (target,) = lm.encode_targets([fact.object])
+        return run
+
+    (pair,) = encode_pairs(lm, [(fill(fact.prompt, fact.subject), fact.object)])
     with torch.no_grad():
-        log_p = lm.model(input_ids=torch.tensor([prompt + target])).logits[0].log_softmax(-1)
-    for handle in handles:
-        handle.remove()
-    return sum(log_p[len(prompt) - 1 + i, t] for i, t in enumerate(target)).exp().item()
+        hooks = {module: hook(function) for module, function in change}
+        log_p = log_probs(lm.model, [*pair.prompt, *pair.target], hooks)
+    return of_target(log_p, pair).sum().exp().item()
 
 
 def obvious_traces(lm, windows):
@@ -123,9 +123,7 @@ def test_a_trace_does_not_depend_on_company_and_more_noise_hides_more():
 
 
 def test_known_facts_are_those_that_the_model_says():
-    lm = tiny()
-    (oslo,) = lm.encode_targets(["Oslo"])[0]
-    lm.model.transformer.ln_f.bias += 4 * lm.model.get_input_embeddings().weight[oslo]  # says it of everyone
+    lm = saying("Oslo")
     rows = [
         (4, "e1_true", NAMES[0], "Oslo"),
         (3, "same_subject", NAMES[0], "Oslo"),

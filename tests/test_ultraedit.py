@@ -1,6 +1,8 @@
 """UltraEdit: rows, normaliser and solve against slow, obvious code; its variants; its memory."""
 
 import math
+from functools import partial
+from itertools import product
 
 import pytest
 import torch
@@ -8,7 +10,9 @@ import torch
 from aftershock.editors.ultraedit.edit import solve_dual, solve_primal
 from aftershock.editors.ultraedit.normaliser import EPS, Rows, Statistics
 from aftershock.lm.edits import select
+from aftershock.lm.texts.tokens import encode_pairs
 from editing import close, make
+from obvious import in_batches, log_probs, of_target, off
 from tiers import some
 from tiny import ROUNDING, low_rank, requests, tiny, written
 
@@ -44,28 +48,6 @@ def block_by_block(blocks, n, mean, M):
 
 
 # --- the normaliser ----------------------------------------------------------------------------------------
-def test_the_normaliser_is_the_recursion_block_by_block_in_any_order():
-    shape, sizes = (5, 3), [(0, 4), (1, 3), (0, 1), (0, 6), (1, 2)]
-    before = Statistics.read({}, shape, 2, False, torch.device("cpu")).observe(
-        random_rows([(0, 7)], *shape, 1)
-    )
-    rows = random_rows(sizes, *shape)
-    after = before.observe(rows)
-    for case in range(2):
-        blocks = [rows.x[rows.blocks == i] for i, (owner, _) in enumerate(sizes) if owner == case]
-        start = float(before.n[case]), before.mean[case], before.M[case]
-        for order in (blocks, blocks[::-1]):
-            n, mean, M = block_by_block(order, *start)
-            assert after.n[case] == n
-            assert torch.allclose(after.mean[case], mean, rtol=1e-12)
-            assert torch.allclose(after.M[case], M, rtol=1e-12)
-    h, g = after.normalise(rows)
-    sigma = (after.M / (after.n - 1 + EPS)[:, None]).sqrt()[rows.cases]
-    assert torch.allclose(
-        torch.cat([h, g], dim=1), (rows.x - after.mean[rows.cases]) / (sigma + EPS), rtol=1e-12
-    )
-
-
 def test_a_lone_row_adds_its_distance_from_the_mean_or_nan():
     shape = (2, 2)
     seen = nothing(shape).observe(random_rows([(0, 3)], *shape))
@@ -106,9 +88,7 @@ def test_gradients_are_whitened_once_there_are_more_rows_than_entries():
 def test_the_dual_form_equals_the_primal_one(rows, ridge):
     g = torch.Generator().manual_seed(0)
     H, V = (torch.randn(2, rows, d, generator=g, dtype=torch.float64) for d in (12, 7))
-    dual = H.mT @ solve_dual(H, V, ridge)
-    primal = solve_primal(H, V, ridge)
-    assert (dual - primal).norm() < 1e-9 * primal.norm()
+    assert off(H.mT @ solve_dual(H, V, ridge), solve_primal(H, V, ridge)) < 1e-9
     H[0, 3:], V[0, 3:] = 0.0, 0.0  # of a case with fewer rows
     assert torch.allclose(H.mT @ solve_dual(H, V, ridge), solve_primal(H, V, ridge), rtol=1e-9, atol=1e-14)
 
@@ -116,52 +96,33 @@ def test_the_dual_form_equals_the_primal_one(rows, ridge):
 # --- edits -------------------------------------------------------------------------------------------------
 def slow(lm, case, settings, modules, memory=None):
     """One turn, row by row: autograd on the plain model, the recursion, and the paper's d_in unknowns."""
-    texts = []
-    for request in case:
-        (prompt,), (target,) = lm.encode([request.text]), lm.encode_targets([request.target_new])
-        texts.append((prompt, target))
-    texts.sort(key=lambda text: len(text[0]) + len(text[1]), reverse=True)
-    size = settings.batch_size
+    pairs = encode_pairs(lm, [(request.text, request.target_new) for request in case])
+    pairs.sort(key=lambda pair: len(pair.prompt) + len(pair.target), reverse=True)
     rows = {module: [] for module in modules}  # a block for each mini-batch
-    for batch in (texts[start : start + size] for start in range(0, len(texts), size)):
-        inputs, outputs = {m: [] for m in modules}, {m: [] for m in modules}
+    for batch in in_batches(pairs, settings.batch_size):
+        seen = {m: [] for m in modules}
 
-        def keep(module, args, output, name, inputs=inputs, outputs=outputs):
-            output = output.detach().requires_grad_() if not output.requires_grad else output
+        def keep(module, args, output, kept):
+            output = output if output.requires_grad else output.detach().requires_grad_()
             output.retain_grad()
-            inputs[name].append(args[0])
-            outputs[name].append(output)
+            kept.append((args[0], output))
             return output
 
-        handles = [
-            lm.model.get_submodule(m).register_forward_hook(lambda *a, m=m, keep=keep: keep(*a, name=m))
-            for m in modules
-        ]
-        loss, count = 0.0, sum(len(target) for _, target in batch)
+        hooks = {m: partial(keep, kept=kept) for m, kept in seen.items()}
         with torch.enable_grad():
-            for prompt, target in batch:
-                log_p = lm.model(input_ids=torch.tensor([prompt + target[:-1]])).logits[0].log_softmax(-1)
-                for t, token in enumerate(target):
-                    loss = loss - log_p[len(prompt) - 1 + t, token] / count
-        loss.backward()
-        for handle in handles:
-            handle.remove()
+            logs = [of_target(log_probs(lm.model, [*p.prompt, *p.target], hooks), p) for p in batch]
+            (-torch.cat(logs).mean()).backward()
         for m in modules:
             found = []
-            for (prompt, target), x, out in zip(batch, inputs[m], outputs[m], strict=True):
-                at = slice(len(prompt) - 1, len(prompt) - 1 + len(target))
+            for pair, (x, out) in zip(batch, seen[m], strict=True):
+                at = slice(len(pair.prompt) - 1, len(pair.prompt) - 1 + len(pair.target))
                 found.append(torch.cat([x[0, at], out.grad[0, at]], dim=1).detach())
             rows[m].append(torch.cat(found))
     seen, changes = dict(memory or {}), {}
-    for m in modules:
+    for i, m in product(range(math.ceil(len(case) / settings.batch_size)), modules):
         shape = tuple(lm.weight(m).shape)
-        if shape not in seen:
-            zero = torch.zeros(sum(shape), dtype=torch.float64)
-            seen[shape] = 0, zero, zero
-    for i in range(math.ceil(len(case) / size)):
-        for m in modules:
-            shape = tuple(lm.weight(m).shape)
-            seen[shape] = block_by_block([rows[m][i]], *seen[shape])
+        zero = torch.zeros(sum(shape), dtype=torch.float64)
+        seen[shape] = block_by_block([rows[m][i]], *seen.get(shape, (0, zero, zero)))
     for m in modules:
         d_out, d_in = lm.weight(m).shape
         n, mean, M = seen[d_out, d_in]
@@ -178,18 +139,19 @@ def slow(lm, case, settings, modules, memory=None):
 def test_an_edit_is_the_formula_on_the_model_itself(family):
     lm = tiny(family)
     editor = make("ultraedit", lm, layers=[0, 2], modules=ALL, batch_size=3)
-    first, second = requests(7), requests(5, template=1)
-    changes, seen = slow(lm, first, editor.settings, editor.modules)
-    result = editor.edit([first])
-    rounding = max(ROUNDING[family], 1e-8)
-    for delta in result.delta:
-        wanted = changes[delta.module]
-        assert (delta.dense()[0] - wanted).norm() < rounding * wanted.norm(), delta.module
-    again = editor.edit([second], result.delta, result.memory)
-    changes, _ = slow(written(lm, result.delta, 0), second, editor.settings, editor.modules, seen)
-    for delta in again.delta:
-        wanted = changes[delta.module]
-        assert (delta.dense()[0] - wanted).norm() < rounding * wanted.norm(), delta.module
+    seen, state, memory, edited = {}, (), None, lm
+    for case in (requests(7), requests(5, template=1)):
+        changes, seen = slow(edited, case, editor.settings, editor.modules, seen)
+        result = editor.edit([case], state, memory)
+        for delta in result.delta:
+            rounding = max(ROUNDING[family], 1e-8)
+            assert off(delta.dense()[0], changes[delta.module]) < rounding, delta.module
+        state, memory = (*state, *result.delta), result.memory
+        edited = written(lm, state, 0)
+        for (d_out, d_in), wanted in seen.items():
+            for name, value in zip(("n", "mean", "M"), wanted, strict=True):
+                kept = memory[f"{d_in}x{d_out}.{name}"][0]
+                assert torch.allclose(kept, torch.as_tensor(value).to(kept), rtol=1e-9), name
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
