@@ -104,19 +104,6 @@ def test_a_solution_is_that_of_the_released_lu(make_keys, method, rank, seed, we
         assert between < 1e-3  # the LU is well enough determined to compare with
 
 
-def test_truncation_and_ridges_would_give_another_edit():
-    text, keys = embeddings(0)
-    moment = rounded(text)
-    values, vectors = torch.linalg.eigh(moment)
-    assert values[0] < 0
-    known = values > 1e-6 * values[-1]
-    wanted = released(moment, 5.0, keys)
-    truncated = released((vectors * values.masked_fill(~known, values[-1])) @ vectors.T, 5.0, keys)
-    ridge = released(moment + 1e-7 * torch.eye(D, dtype=torch.float64), 5.0, keys)
-    assert min(off(truncated, wanted), off(ridge, wanted)) > 0.5
-    assert off(adjust(Factor.of(moment), 5.0, keys[None])[0], wanted) < CLOSED_FORM
-
-
 def test_silent_neurons_are_left_out_unless_a_key_has_them():
     text, keys = normal(0, TOKENS, D).relu(), normal(1, N, D).relu()
     dead = [0, 7, 21, 40]
