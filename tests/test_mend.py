@@ -3,7 +3,6 @@
 import copy
 import math
 
-import pandas as pd
 import pytest
 import torch
 
@@ -22,12 +21,11 @@ from aftershock.lm.networks.hypernetwork import (
 from aftershock.lm.scoring import score
 from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.requests import EditRequest, Query
-from aftershock.tables.cases import EDITS, PROBES
-from aftershock.tables.graph import PROMPTS
 from benchmarks.plain import Plain
 from benchmarks.plain_mend import mend
 from editing import close, singles, untouched
 from obvious import log_probs, of_target, off
+from test_protocol import TEMPLATE_ROWS, tables
 from tiers import of_families
 from tiny import CITIES, FAMILIES, NAMES, ROUNDING, TEMPLATES, descent, low_rank, requests, tiny, written
 
@@ -195,8 +193,7 @@ def test_a_first_edit_of_one_token_cannot_be_normalised():
 
 
 def test_the_protocol_gives_a_sequential_editor_one_case_at_a_time():
-    lm = tiny()
-    calls = []
+    lm, calls = tiny(), []
 
     class Spy(Mend):
         def edit(self, cases, state=EMPTY, memory=None):
@@ -204,15 +201,7 @@ def test_the_protocol_gives_a_sequential_editor_one_case_at_a_time():
             return super().edit(cases, state, memory)
 
     mend = Spy(lm, MendSettings(layers=(1, 2), variant="released"), artifacts={"hypernetwork": trained(lm)})
-    rows, probes = [], []
-    for case_id, name in enumerate(NAMES[:3]):
-        for edit, city in (("e1", CITIES[0]), ("e2", CITIES[1])):
-            rows.append((case_id, edit, 0, name, name, "R", TEMPLATES[0], city, city, "", ""))
-        probes.append((case_id, "new_exp", 0, 0, name, name, "R", CITIES[1], CITIES[1], "edit"))
-    prompts = pd.DataFrame([("R", 0, TEMPLATES[0], "")], columns=list(PROMPTS.columns))
-    edits = pd.DataFrame(rows, columns=list(EDITS.columns))
-    asked_of = pd.DataFrame(probes, columns=list(PROBES.columns))
-    _, telemetry = run_cases(lm, mend, edits, asked_of, prompts, CONFLICT_STATES[:2])
+    _, telemetry = run_cases(lm, mend, *tables(3), TEMPLATE_ROWS, CONFLICT_STATES[:2])
     assert [names for names, _ in calls] == [[name] for name in NAMES[:3] for _ in ("e1", "e2")]
     assert [knows for _, knows in calls] == [False] + [True] * 5  # of the edits before
     assert telemetry["reason"].isna().all()

@@ -66,18 +66,22 @@ def test_values_that_no_change_can_write_fail_their_case_alone():
     assert make("emmet", lm, layers=[0, 1]).edit([conflict]).reasons == (None,)
 
 
-def test_requests_that_contradict_each_other_are_named(caplog):
+@pytest.mark.parametrize("method", ["memit", "ultraedit"])
+def test_requests_that_contradict_each_other_are_named(method, caplog):
     lm = tiny()
-    conflict = [
-        EditRequest(TEMPLATES[0], NAMES[1], CITIES[0]),
-        EditRequest(TEMPLATES[0], NAMES[2], CITIES[0]),
-        EditRequest(TEMPLATES[0], NAMES[1], CITIES[2]),
-    ]
+    asked = ((NAMES[1], CITIES[0]), (NAMES[2], CITIES[0]), (NAMES[1], CITIES[2]), (NAMES[1], CITIES[0]))
+    conflict = [EditRequest(TEMPLATES[0], name, city) for name, city in asked]
     with caplog.at_level(logging.INFO):
-        result = make("memit", lm).edit([conflict, several(2)[0]])
-    assert result.diagnostics[0]["conflicts"] == [{conflict[0].text: (CITIES[0], CITIES[2])}, {}]
+        result = make(method, lm).edit([conflict, several(2)[0]])
+    assert result.reasons == (None, None)
+    if method == "memit":
+        assert result.diagnostics[0]["conflicts"] == [{conflict[0].text: (CITIES[0], CITIES[2])}, {}]
     (line,) = caplog.messages
     assert line.startswith("1 of 2 cases ask for several targets after one prompt")
+    assert line.endswith(f"'{conflict[0].text}' followed by '{CITIES[0]}', '{CITIES[2]}'")
+    caplog.clear()
+    make(method, lm).edit([several(2)[0]])
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize("method", REMEMBER)

@@ -1,5 +1,6 @@
 """Running plans of edits: against all deltas side by side, replayed, resumed, and when edits fail."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -114,17 +115,13 @@ def test_turns_of_several_edits(batch, tmp_path):
 
 def test_the_model_is_as_it_was(tmp_path):
     editor = editor_of("memit")
-    before = copied_weights(editor.lm)
+    before = copy.deepcopy(editor.lm.model.state_dict())
     log = run(editor, FIVE, tmp_path / "log")
     assert untouched(editor.lm, before)
     with at_checkpoint(editor.lm, log, 5) as state:
         assert state == EMPTY
         assert not untouched(editor.lm, before)
     assert untouched(editor.lm, before)
-
-
-def copied_weights(lm):
-    return {name: tensor.clone() for name, tensor in lm.model.state_dict().items()}
 
 
 # --- telemetry ---------------------------------------------------------------------------------------------
