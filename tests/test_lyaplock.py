@@ -9,7 +9,7 @@ from aftershock.editors.lyaplock.edit import preservation_loss
 from aftershock.editors.lyaplock.written import Queue, Written
 from aftershock.editors.methods import settings_of
 from aftershock.lm.edits import Dense
-from editing import make
+from editing import close, make
 from obvious import off
 from tiny import dense, low_rank, requests, tiny
 
@@ -19,6 +19,14 @@ STRONG = {"layers": [0, 1], "mom2_weight": 0.01, "alpha": 0.5}
 def edits():
     """Three edits of two cases, the second case with other facts."""
     return [[requests(6)[i : i + 1], requests(6, template=1)[i : i + 1]] for i in range(3)]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_the_first_edit_is_memits(family):
+    lm = tiny(family)
+    cases = edits()[0]
+    first = make("lyaplock", lm, **STRONG).edit(cases)
+    assert close(first.delta, make("memit", lm, layers=[0, 1], mom2_weight=0.01).edit(cases).delta, 1e-9)
 
 
 @pytest.mark.parametrize("share", [1, 10**9])  # keys as they are, and in sums from the first edit on

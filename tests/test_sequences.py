@@ -165,7 +165,7 @@ def test_a_failed_edit_leaves_the_state_and_the_sequence_goes_on(tmp_path):
     assert int(log.memory(5)["seen"]) == 4
 
 
-@pytest.mark.parametrize("factor", [math.nan, math.inf, 1e200 * 1e150])
+@pytest.mark.parametrize("factor", [math.nan, math.inf])
 def test_a_sequence_ends_where_weights_are_not_finite(factor, tmp_path):
     lm = tiny()
     log = run(Faulty(lm, {3: factor}), plan(2, 4, 5), tmp_path / "log")

@@ -73,18 +73,6 @@ def test_a_value_ends_where_the_obvious_loop_ends(options, stop):
     assert len(set(found.updates.tolist())) > 2, "values should end at steps of their own"
 
 
-def test_a_count_ends_later_the_higher_it_is_and_zero_is_off():
-    lm, asked = tiny(), homes(5)
-    ends = [
-        solve_values(lm, asked, CONTEXTS, Objective(1, "layer", **EAGER, prob_cutoff=n)).updates
-        for n in (-1, -2, -5, 0)
-    ]
-    assert all((earlier <= later).all() for earlier, later in zip(ends, ends[1:], strict=False))
-    assert (ends[0] < ends[-1]).any()
-    free = solve_values(lm, asked, CONTEXTS, Objective(1, "layer", **EAGER))
-    assert torch.equal(ends[-1], free.updates)
-
-
 def test_the_plain_prompt_counts_where_it_is_alone():
     options = {"stop": lambda: passing(1), "prob_cutoff": -1}
     found = check_values(tiny(), homes(3), [PLAIN], (1, "layer"), EAGER, 1e-6, **options)
