@@ -1,14 +1,94 @@
-"""The slow, obvious optimisation of a value: whole texts one by one, torch's Adam, hooks that add."""
+"""Slow, obvious code: whole texts one by one, hooks that add, torch's Adam; and a value optimised with it."""
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import combinations, takewhile
+from typing import Any
 
+import pytest
 import torch
 
+from aftershock.lm.edits import EMPTY, State
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.optimisation import values
+from aftershock.lm.optimisation.objective import Objective
+from aftershock.lm.texts.tokens import Pair
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest
+from tiny import written
+
+
+def off(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    """The norm of a difference, relative to what is wanted."""
+    return float((found - wanted).norm() / wanted.norm())
+
+
+# --- texts one by one --------------------------------------------------------------------------------------
+@contextmanager
+def hooked(model: torch.nn.Module, hooks: Mapping[str, Callable]) -> Iterator[None]:
+    """Inside, modules of a model have forward hooks."""
+    handles = [model.get_submodule(name).register_forward_hook(hook) for name, hook in hooks.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def log_probs(model: torch.nn.Module, ids: Sequence[int], hooks: Mapping[str, Callable] | None = None):
+    """Log-probabilities after every token of one text, (seq, vocabulary), with hooks on modules."""
+    with hooked(model, hooks or {}):
+        return model(input_ids=torch.tensor([list(ids)])).logits[0].log_softmax(-1)
+
+
+def of_target(log_p: torch.Tensor, pair: Pair) -> torch.Tensor:
+    """Log-probabilities of a target's tokens, of those after every token of its text."""
+    start = len(pair.prompt) - 1
+    return log_p[range(start, start + len(pair.target)), list(pair.target)]
+
+
+def likeliest(lm: LanguageModel, prompt: Sequence[int], n: int, following: Callable) -> str:
+    """The continuation of a prompt by the likeliest token each time, by log-probabilities after some ids."""
+    ids = list(prompt)
+    for _ in range(n):
+        ids.append(int(following(ids)[-1].argmax()))
+    return lm.tokenizer.decode(list(takewhile(lambda t: t != lm.tokenizer.eos_token_id, ids[len(prompt) :])))
+
+
+# --- training ----------------------------------------------------------------------------------------------
+def train(
+    parameters: Iterable[torch.Tensor],
+    epochs: Iterable[Sequence[Sequence[Any]]],
+    loss_of: Callable[[Sequence[Any]], torch.Tensor],
+    enough: float,
+    **options: float,
+) -> list[float]:
+    """The losses of all batches of some epochs, after each of which Adam takes a step.
+
+    Batches of a low loss bring no step, and an epoch of a low mean loss is the last one.
+    """
+    adam, losses = torch.optim.Adam(parameters, **options), []
+    for epoch in epochs:
+        total = 0.0
+        for batch in epoch:
+            loss = loss_of(batch)
+            losses.append(loss.item())
+            total += loss.item() * len(batch) / sum(map(len, epoch))
+            if loss.item() >= enough:
+                adam.zero_grad()
+                loss.backward()
+                adam.step()
+        if total < enough:
+            break
+    return losses
+
+
+def in_batches(some: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    """Parts of a size, in order."""
+    return [some[start : start + size] for start in range(0, len(some), size)]
+
+
+# --- a value -----------------------------------------------------------------------------------------------
 
 
 def sites(lm: LanguageModel, layer: int, site: str) -> list[str]:
@@ -60,12 +140,8 @@ def moved_log_probs(
 
         return add
 
-    handles = [lm.model.get_submodule(name).register_forward_hook(adder(x)) for name, x in changes.items()]
-    handles += [lm.model.get_submodule(name).register_forward_hook(watch) for name in watched]
-    log_p = lm.model(input_ids=torch.tensor([list(ids)])).logits[0].log_softmax(-1)
-    for handle in handles:
-        handle.remove()
-    return log_p, seen, streams
+    hooks = {name: adder(x) for name, x in changes.items()} | dict.fromkeys(watched, watch)
+    return log_probs(lm.model, ids, hooks), seen, streams
 
 
 def obvious_value(
@@ -128,3 +204,37 @@ def mean_probability(said: Sequence[torch.Tensor], target: Sequence[int] | None 
     """The mean over texts of exp(mean log-probability) of the target, or of the likeliest tokens."""
     each = [rows.amax(-1) if target is None else rows[range(len(target)), target] for rows in said]
     return sum(rows.mean().exp().item() for rows in each) / len(each)
+
+
+def check_values(
+    lm: LanguageModel,
+    asked: Sequence[EditRequest],
+    contexts: Sequence[str],
+    where: tuple[int, str],
+    settings: Mapping[str, float],
+    atol: float,
+    *,
+    losses: float = 1e-7,
+    stop: Callable[[], Callable | None] = lambda: None,
+    state: State = EMPTY,
+    cases: Sequence[int] | None = None,
+    **options: float,
+) -> values.Values:
+    """Values solved together, held against obvious ones and against each solved alone.
+
+    `where` is a layer and a site; `stop` makes what the obvious optimisation is to do for `options`.
+    """
+    objective = Objective(*where, **settings, **options)
+    found = values.solve_values(lm, asked, contexts, objective, state, cases)
+    for i, request in enumerate(asked):
+        edited = written(lm, state, cases[i]) if cases else lm
+        v0, delta, trace = obvious_value(edited, request, contexts, *where, settings, stop())
+        assert torch.allclose(found.init[i], v0, atol=min(atol, 1e-9))
+        assert torch.allclose(found.delta[i], delta, atol=atol), request
+        assert found.updates[i] == len(trace) - 1
+        mine = found.losses[:, i]
+        assert mine[mine.isfinite()].tolist() == pytest.approx(trace, abs=losses)
+        alone = values.solve_values(lm, [request], contexts, objective, state, cases and [cases[i]])
+        assert alone.updates[0] == found.updates[i]
+        assert torch.allclose(alone.delta[0], found.delta[i], atol=1e-9)
+    return found

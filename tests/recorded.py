@@ -63,6 +63,12 @@ def worst(checks: Sequence[Check]) -> list[Check]:
     return list(by_output.values())
 
 
+def unpadded(entry: Mapping[str, Any]) -> list[list[int]]:
+    """The ids of each recorded text without its padding."""
+    rows = zip(entry["input_ids"], entry["attention_mask"], strict=True)
+    return [[token for token, m in zip(ids, mask, strict=True) if m] for ids, mask in rows]
+
+
 @dataclass(frozen=True)
 class Recorded:
     """A case folder: inputs, outputs and tensors."""
@@ -109,6 +115,10 @@ class Recorded:
             for layer in range(self.lm.n_layers)
             if f"mom2.{(name := self.lm.projection(layer))}" in found
         }
+
+    def ours(self, tensor: Tensor) -> Tensor:
+        """A recorded weight, or a change of one, as (d_out, d_in)."""
+        return tensor.T if self.lm.family.transposed and tensor.ndim == 2 else tensor
 
     def part(self, name: str) -> dict[str, Tensor]:
         """The tensors recorded under one prefix."""

@@ -7,10 +7,9 @@ import torch
 
 from aftershock.editors.crispedit.curvature import Factors, Projection
 from aftershock.editors.crispedit.edit import CrispEdit
-from aftershock.lm.edits import Batch, apply_deltas
 from aftershock.lm.model import LanguageModel
-from recorded import CLOSED_FORM, DELTA, EXACT, LOGPROB, Check, NotCoveredError, Recorded, absolute, relative
-from recorded_edits import delta_checks
+from recorded import CLOSED_FORM, DELTA, EXACT, Check, NotCoveredError, Recorded, absolute, relative
+from recorded_edits import delta_checks, probe_checks
 from recorded_tuning import settings_by
 
 STEP = 1e-3  # relative, of changes that Adam makes
@@ -45,7 +44,7 @@ def check_crispedit(case: Recorded) -> Iterator[Check]:
     for change in one.delta:
         module, name = change.module, f"{change.module}.weight"
         wanted = case.tensors[f"delta_after_step{case.inputs['steps_before_merge']}.{name}"]
-        yield Check("dW between", relative(change.dense()[0], _ours(lm, wanted)), STEP)
+        yield Check("dW between", relative(change.dense()[0], case.ours(wanted)), STEP)
         assert one.memory is not None
         a, g = (one.memory[f"{part}.{module}"][0] for part in ("inputs", "gradients"))
         yield Check("edit tokens", float(len(a) != case.inputs["edit_tokens"]), EXACT)
@@ -53,23 +52,14 @@ def check_crispedit(case: Recorded) -> Iterator[Check]:
         yield Check("edit B", relative(g.T @ g / len(g), case.tensors[f"edits.B.{name}"]), 10 * STEP)
         moment = one.memory[f"exp_avg.{module}"]
         yield Check(
-            "exp_avg", relative(moment[0], _ours(lm, case.tensors[f"merged.exp_avg_before.{name}"])), STEP
+            "exp_avg", relative(moment[0], case.ours(case.tensors[f"merged.exp_avg_before.{name}"])), STEP
         )
         projected = merged[module](moment, torch.zeros(1, dtype=torch.long))[0]
-        wanted = _ours(lm, case.tensors[f"merged.exp_avg_after.{name}"])
+        wanted = case.ours(case.tensors[f"merged.exp_avg_after.{name}"])
         yield Check("exp_avg projected", relative(projected, wanted), STEP)
     state = (*one.delta, *two.delta)
     yield from (replace(c, tolerance=STEP) if c.output == "dW" else c for c in delta_checks(case, lm, state))
-    for when, weights in (("pre", ()), ("post", state)):
-        for i, text in enumerate(case.inputs["probes"]):
-            ids, mask = lm.pad(lm.encode([text]))
-            with (
-                torch.no_grad(),
-                apply_deltas(lm, weights, Batch.of_prompts(ids, mask, torch.zeros(1, dtype=torch.long))),
-            ):
-                found = lm.logits(lm.run(ids, mask, use_cache=False)[0, -1]).log_softmax(-1)
-            wanted = case.tensors[f"{when}.probe_{i}"].log_softmax(-1)
-            yield Check(f"{when} probes", absolute(found, wanted), LOGPROB)
+    yield from probe_checks(case, lm, state)
 
 
 def with_padding_token(case: Recorded) -> LanguageModel:
@@ -93,10 +83,6 @@ def _editor(case: Recorded, lm: LanguageModel, settings: object) -> CrispEdit:
     return editor
 
 
-def _ours(lm: LanguageModel, tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.T if lm.family.transposed else tensor
-
-
 def _curvature_checks(case: Recorded, editor: CrispEdit) -> Iterator[Check]:
     """A and B on text, and the projection of a gradient by the recorded ones."""
     energy = editor.settings.energy
@@ -110,8 +96,6 @@ def _curvature_checks(case: Recorded, editor: CrispEdit) -> Iterator[Check]:
         projection = Projection.of([Factors(A.double(), B.double(), 1.0)], energy)
         wanted = case.tensors[f"proj.M.{name}"].bool()
         yield Check("M", float((wanted != projection.M[0].T).sum()), EXACT)
-        gradient, kept = (
-            _ours(editor.lm, case.tensors[f"step0.{part}.{name}"]) for part in ("grad", "grad_proj")
-        )
+        gradient, kept = (case.ours(case.tensors[f"step0.{part}.{name}"]) for part in ("grad", "grad_proj"))
         found = projection(gradient[None], torch.zeros(1, dtype=torch.long))[0]
         yield Check("grad_proj given inputs", relative(found, kept), tolerance)

@@ -1,8 +1,9 @@
 """Our editors on recorded cases: intermediate quantities, changes of weights, what the model then says."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ from recorded import (
     Recorded,
     absolute,
     relative,
+    unpadded,
 )
 from recorded_settings import settings_from
 
@@ -41,18 +43,13 @@ def tokens_check(case: Recorded) -> tuple[Check, dict[tuple, value_problem.Text]
     n_layers = len(case.inputs["hparams"]["layers"]) if "c00.z.left_vector" in case.tensors else 1
     asked = [request for request in case.requests for _ in range(n_layers)]
     for request, recorded in zip(asked, case.optimisations, strict=True):
-        rows = [
-            (tuple(t for t, m in zip(ids, mask, strict=True) if m), index)
-            for ids, mask, index in zip(
-                recorded["input_ids"], recorded["attention_mask"], recorded["lookup_idxs"], strict=True
-            )
-        ]
+        rows = list(zip(map(tuple, unpadded(recorded)), recorded["lookup_idxs"], strict=True))
         target = tuple(recorded["target_ids"])
         theirs = [(Located(*row, len(target) - 1), target) for row in rows[:-1]]
         theirs.append((Located(*rows[-1]), ()))
         if value_problem.write_texts(case.lm, [request], contexts)[0] != theirs:
             other[request.prompt, request.subject, request.target_new] = theirs
-    return Check("tokens", float(len(other)), EXACT), other
+    return Check("tokens recorded" if other else "tokens", 0.0, EXACT), other
 
 
 @contextmanager
@@ -96,16 +93,29 @@ def delta_checks(case: Recorded, lm: LanguageModel, state: State) -> Iterator[Ch
         yield Check("dW", relative(found[name], wanted[name]), DELTA)
 
 
-def behaviour_checks(case: Recorded, lm: LanguageModel, state: State) -> Iterator[Check]:
-    """Log-probabilities after the recorded probe texts and of both targets, before and after the edit."""
+def probe_checks(
+    case: Recorded, lm: LanguageModel, state: State, more: Callable[[Tensor], Tensor] | None = None
+) -> Iterator[Check]:
+    """Log-probabilities after the recorded probe texts, before and after the edit.
+
+    `more` makes the scores of tokens that the model has not from a hidden state.
+    """
     for when, weights in (("pre", EMPTY), ("post", state)):
         for i, text in enumerate(case.inputs["probes"]):
             ids, mask = lm.pad(lm.encode([text]))
             batch = Batch.of_prompts(ids, mask, torch.zeros(1, dtype=torch.long))
             with torch.no_grad(), apply_deltas(lm, weights, batch):
-                logits = lm.logits(lm.run(ids, mask, use_cache=False)[0, -1])
+                hidden = lm.run(ids, mask, use_cache=False)[0, -1]
+                logits = lm.logits(hidden)
+            logits = logits if more is None else torch.cat([logits, more(hidden)])
             wanted = case.tensors[f"{when}.probe_{i}"].log_softmax(-1)
             yield Check(f"{when} probes", absolute(logits.log_softmax(-1), wanted), LOGPROB)
+
+
+def behaviour_checks(case: Recorded, lm: LanguageModel, state: State) -> Iterator[Check]:
+    """Log-probabilities after the recorded probe texts and of both targets, before and after the edit."""
+    yield from probe_checks(case, lm, state)
+    for when, weights in (("pre", EMPTY), ("post", state)):
         for request, recorded in zip(case.requests, case.outputs[f"eval_{when}"], strict=True):
             for target in ("target_new", "target_true"):
                 if (
@@ -114,15 +124,23 @@ def behaviour_checks(case: Recorded, lm: LanguageModel, state: State) -> Iterato
                 ):
                     continue  # other tokens: nothing to compare
                 (result,) = score(lm, [Query(request.text, recorded[target]["str"])], weights)
-                yield Check(
-                    f"{when} targets", absolute(result.token_logprobs, recorded[target]["logprobs"]), LOGPROB
-                )
+                error = absolute(result.token_logprobs, recorded[target]["logprobs"])
+                yield Check(f"{when} targets", error, LOGPROB)
 
 
 def loss_checks(losses: Tensor, trace: Sequence[Mapping[str, float]]) -> Iterator[Check]:
     """The loss at every step of one optimisation; `losses` ends in NaN where it stopped early."""
     found = losses[losses.isfinite()]
     yield Check("losses", absolute(found, [step["loss"] for step in trace]), LOSS)
+
+
+def value_checks(
+    solved: Mapping[str, Any], i: int, wanted: Mapping[str, Tensor], trace: Sequence[Mapping[str, float]]
+) -> Iterator[Check]:
+    """One optimised value of some, from where it started, and its losses."""
+    for ours, theirs in {"v0": "target_init", "delta": "delta", "z": "target"}.items():
+        yield Check(ours, relative(solved[ours][i], wanted[theirs]), VALUE)
+    yield from loss_checks(solved["losses"][:, i], trace)
 
 
 def check_ft(case: Recorded) -> Iterator[Check]:
@@ -160,7 +178,7 @@ def check_rome(case: Recorded, method: str = "rome") -> Iterator[Check]:
     """ROME; several requests are written one after the other."""
     lm = case.lm
     token_check, other = tokens_check(case)
-    yield token_check if not other else Check("tokens recorded", 0.0, EXACT)
+    yield token_check
     settings = settings_from(method, case.inputs["hparams"], lm)
     editor = method_of(method).load()(
         lm, settings, {"moments": case.moments}, contexts=[flat(case.inputs["context_templates"])]

@@ -15,7 +15,7 @@ from aftershock.lm.edits import Batch, State, apply_deltas
 from aftershock.lm.hooks import record_activations
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.texts.tokens import Pair
-from recorded import EXACT, LOGPROB, LOSS, Check, NotCoveredError, Recorded, absolute, relative
+from recorded import EXACT, LOGPROB, LOSS, Check, NotCoveredError, Recorded, absolute, relative, unpadded
 from recorded_edits import behaviour_checks
 from recorded_tuning import settings_by
 
@@ -43,20 +43,6 @@ def _settings(method: str, case: Recorded, **more: Any) -> Any:
     if module != case.lm.projection(layer):
         raise NotCoveredError(f"inner_params {parameter}")
     return settings_by(method, hparams, (), layers=[layer], variant="released", **more)
-
-
-def _native(lm: LanguageModel, matrix: Tensor) -> Tensor:
-    """A (d_out, d_in) matrix as the model stores it."""
-    return matrix.T if lm.family.transposed else matrix
-
-
-def _token_check(entry: Mapping[str, Any], rows: Sequence[Sequence[int]]) -> Check:
-    """Return True if our rows are the recorded ones without their padding."""
-    theirs = [
-        [i for i, m in zip(ids, mask, strict=True) if m]
-        for ids, mask in zip(entry["input_ids"], entry["attention_mask"], strict=True)
-    ]
-    return Check("tokens", float(theirs != [list(row) for row in rows]), EXACT)
 
 
 def _whole(pairs: Sequence[Pair]) -> list[tuple[int, ...]]:
@@ -97,7 +83,7 @@ def check_wise(case: Recorded) -> Iterator[Check]:
         )
     }
     editor.other_text = lambda request: tuple(others[request.text])
-    editor.draw_mask = lambda started: _native(lm, case.tensors[f"edit{started}.mask"]).to(lm.dtype)
+    editor.draw_mask = lambda started: case.ours(case.tensors[f"edit{started}.mask"]).to(lm.dtype)
     state: State = ()
     memory = None
     for i, request in enumerate(case.requests):
@@ -106,7 +92,7 @@ def check_wise(case: Recorded) -> Iterator[Check]:
         editor.settings = replace(settings, apart="subject" if other in request.text else "other_text")
         editor.part = lambda request, other=other: other
         rows = [*_whole(editor.pairs(request, ())), others[request.text]]
-        yield _token_check(entry, rows)
+        yield Check("tokens", float(unpadded(entry) != [list(row) for row in rows]), EXACT)
         result = editor.edit([[request]], state, memory)
         state, memory = result.delta, result.memory
         yield from _wise_checks(case, i, result.diagnostics[0])
@@ -145,27 +131,27 @@ def _whole_text_checks(case: Recorded, editor: Wise, state: State) -> Iterator[C
 
 def _wise_checks(case: Recorded, i: int, found: Mapping[str, Any]) -> Iterator[Check]:
     """Losses, distances, memories and thresholds after edit `i`."""
-    lm, entry, memory = case.lm, case.inputs["intermediate"][i], found["memory"]
+    entry, memory = case.inputs["intermediate"][i], found["memory"]
     trace = [(step["ft"], step["act"]) for step in case.outputs["trace"][i]]
     yield Check("losses", absolute(found["parts"][: len(trace)], trace), LOSS)
     yield Check("in_dist", relative(found["away"], case.tensors[f"edit{i}.in_dist"]), THRESHOLD)
-    yield Check("side", _matrix(lm, memory.changes[0, 0], case.tensors[f"edit{i}.side_delta"]), SIDE)
+    yield Check("side", _matrix(case, memory.changes[0, 0], case.tensors[f"edit{i}.side_delta"]), SIDE)
     stored = sorted(name for name in case.part(f"edit{i}") if name.startswith("memory"))
     first = memory.changes.shape[1] - len(stored)
     yield Check("memories", float(first != 1 and bool(stored)), EXACT)
     for k, name in enumerate(stored):
         change = memory.changes[0, first + k]
-        yield Check("memory", _matrix(lm, change, case.tensors[f"edit{i}.{name}"]), SIDE)
+        yield Check("memory", _matrix(case, change, case.tensors[f"edit{i}.{name}"]), SIDE)
     thresholds = [entry["side_min_act"], *entry["memory_min_act"]]
     mine = memory.thresholds[0, : len(thresholds)]
     yield Check("thresholds", relative(mine, torch.tensor(thresholds)), THRESHOLD)
 
 
-def _matrix(lm: LanguageModel, found: Tensor, wanted: Tensor) -> float:
+def _matrix(case: Recorded, found: Tensor, wanted: Tensor) -> float:
     """Return the distance of a change from the recorded one; one recorded as zero has to be so."""
     if not wanted.any():
         return float(found.abs().max())
-    return relative(_native(lm, found), wanted)
+    return relative(case.ours(found), wanted)
 
 
 def _wise_routes(case: Recorded, editor: Wise, state: State) -> Iterator[Check]:
@@ -215,7 +201,8 @@ def check_memoir(case: Recorded) -> Iterator[Check]:
     for i, request in enumerate(case.requests):
         rows = _whole(editor.pairs(request, ()))
         entry = case.inputs["intermediate"][i]
-        yield _token_check(entry, [*rows, *lm.encode(["<<MEMOIR_IRRELEVANT>>"])])
+        rows = [list(row) for row in (*rows, *lm.encode(["<<MEMOIR_IRRELEVANT>>"]))]
+        yield Check("tokens", float(unpadded(entry) != rows), EXACT)
         result = editor.edit([[request]], state, memory)
         state, memory = result.delta, result.memory
         (found,) = result.diagnostics

@@ -125,11 +125,8 @@ def _deltas(case: Recorded, lm: LanguageModel, state: State, part: str) -> Itera
     wanted = case.part(part)
     yield Check("parameters", float(len({f"{d.module}.weight" for d in state} ^ set(wanted))), EXACT)
     for delta in state:
-        weight = delta.dense()[0]
-        found = weight.T if lm.family.transposed else weight
-        yield Check(
-            part.replace(".delta", " dW"), relative(found, wanted[f"{delta.module}.weight"]), CLOSED_FORM
-        )
+        error = relative(delta.dense()[0], case.ours(wanted[f"{delta.module}.weight"]))
+        yield Check(part.replace(".delta", " dW"), error, CLOSED_FORM)
 
 
 def _logits(case: Recorded, lm: LanguageModel, state: State) -> Iterator[Check]:

@@ -41,14 +41,13 @@ def check_simie(case: Recorded) -> Iterator[Check]:
             wanted = {
                 name: case.tensors[f"edit{number}.{name}.{weight}"] for name in ("K", "P", "base_delta")
             }
-            oriented = wanted["base_delta"] if lm.family.transposed else wanted["base_delta"].T
-            yield Check("base dW", relative(found["base"].dense()[0].T, oriented), DELTA)
+            yield Check("base dW", relative(found["base"].dense()[0], case.ours(wanted["base_delta"])), DELTA)
             yield Check("K", relative(found["K"][0], wanted["K"]), VALUE)
             S = PreviousKeys.read(memory, found["layer"], lm.device).total(found["K"])[0]
             P = S + ridge * torch.eye(len(S), dtype=S.dtype)
             yield Check("P", relative(P, wanted["P"]), VALUE)
             change = sum(d.dense()[0] for d in join(state) if f"{d.module}.weight" == weight)
-            after = case.tensors[f"edit{number}.W_delta.{weight}"]
-            yield Check("dW between", relative(change, after.T if lm.family.transposed else after), DELTA)
+            after = case.ours(case.tensors[f"edit{number}.W_delta.{weight}"])
+            yield Check("dW between", relative(change, after), DELTA)
     yield from delta_checks(case, lm, state)
     yield from behaviour_checks(case, lm, state)

@@ -12,12 +12,23 @@ from aftershock.editors.locft.edit import AddedRow, LocFt
 from aftershock.editors.methods import method_of, settings_of
 from aftershock.editors.ultraedit.edit import UltraEdit
 from aftershock.editors.ultraedit.normaliser import EPS
-from aftershock.lm.edits import EMPTY, Batch, State, apply_deltas
+from aftershock.lm.edits import EMPTY
 from aftershock.lm.families import layer_number
 from aftershock.lm.model import LanguageModel
 from aftershock.requests import EditRequest
-from recorded import CLOSED_FORM, DELTA, EXACT, LOGPROB, Check, NotCoveredError, Recorded, absolute, relative
-from recorded_edits import behaviour_checks, delta_checks
+from recorded import (
+    CLOSED_FORM,
+    DELTA,
+    EXACT,
+    LOGPROB,
+    Check,
+    NotCoveredError,
+    Recorded,
+    absolute,
+    relative,
+    unpadded,
+)
+from recorded_edits import behaviour_checks, delta_checks, probe_checks
 
 SHIFT, WHITENED = 5e-5, 5e-3  # relative; the released code whitens in float32
 LOSS = 1e-5  # absolute
@@ -177,12 +188,8 @@ def _token_checks(
     recorded = {entry["name"]: entry for entry in case.inputs["intermediate"]}
     for number, batch in enumerate(editor.mini_batches([requests])):
         wanted = recorded[f"{turn}.mb{number}"]
-        theirs = [
-            ([i for i, m in zip(ids, mask, strict=True) if m], [label for label in labels if label != -100])
-            for ids, mask, labels in zip(
-                wanted["input_ids"], wanted["attention_mask"], wanted["labels"], strict=True
-            )
-        ]
+        labels = [[label for label in row if label != -100] for row in wanted["labels"]]
+        theirs = list(zip(unpadded(wanted), labels, strict=True))
         ours = [([*p.prompt, *p.target[:-1]], list(p.target)) for p in batch.pairs]
         yield Check("tokens", float(ours != theirs), EXACT)
 
@@ -204,9 +211,7 @@ def _turn_checks(
             after = case.tensors.get(f"after_{turn}.{module}.weight")
             if after is not None and turn == "turn0" and not case.inputs.get("preheat_requests"):
                 weight = lm.weight(module) + found["delta"].dense()[0]
-                yield Check(
-                    "after", relative(weight.T if lm.family.transposed else weight, after), CLOSED_FORM
-                )
+                yield Check("after", relative(weight, case.ours(after)), CLOSED_FORM)
         else:
             yield Check("shift nan", float(bool(shift.isfinite().any())), EXACT)
     for key, wanted in case.part(f"{turn}.norm").items():
@@ -252,7 +257,7 @@ def check_locft(case: Recorded) -> Iterator[Check]:
     yield Check("losses", absolute(result.diagnostics[0]["losses"][:, 0], [s["loss"] for s in trace]), LOSS)
     yield Check("steps", abs(result.steps[0] - sum(s["stepped"] for s in trace)), EXACT)
     yield from (replace(c, tolerance=DELTA) for c in delta_checks(case, lm, result.delta))
-    yield from _probe_checks(case, lm, result.delta, editor.added)
+    yield from probe_checks(case, lm, result.delta, editor.added)
 
 
 def _batch_checks(case: Recorded, editor: LocFt) -> Iterator[Check]:
@@ -261,22 +266,6 @@ def _batch_checks(case: Recorded, editor: LocFt) -> Iterator[Check]:
     pairs = editor._pairs(case.requests)
     for number, part in enumerate(order[start : start + size] for start in range(0, len(order), size)):
         wanted = next(x for x in case.inputs["intermediate"] if x["name"] == f"epoch0.batch{number}")
-        for i, ids, mask, length in zip(
-            part, wanted["input_ids"], wanted["attention_mask"], wanted["prompt_lens"], strict=True
-        ):
-            text = [token for token, m in zip(ids, mask, strict=True) if m]
+        for i, text, length in zip(part, unpadded(wanted), wanted["prompt_lens"], strict=True):
             ours = list(pairs[i].prompt), list(pairs[i].target)
             yield Check("tokens", float(ours != (text[:length], text[length:])), EXACT)
-
-
-def _probe_checks(case: Recorded, lm: LanguageModel, state: State, added: AddedRow) -> Iterator[Check]:
-    """Log-probabilities after the recorded probe texts, [PAD] among the tokens."""
-    for when, weights in (("pre", EMPTY), ("post", state)):
-        for i, text in enumerate(case.inputs["probes"]):
-            ids, mask = lm.pad(lm.encode([text]))
-            batch = Batch.of_prompts(ids, mask, torch.zeros(1, dtype=torch.long))
-            with torch.no_grad(), apply_deltas(lm, weights, batch):
-                hidden = lm.run(ids, mask, use_cache=False)[0, -1]
-            found = torch.cat([lm.logits(hidden), added(hidden)]).log_softmax(-1)
-            wanted = case.tensors[f"{when}.probe_{i}"].log_softmax(-1)
-            yield Check(f"{when} probes", absolute(found, wanted), LOGPROB)

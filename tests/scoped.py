@@ -62,11 +62,13 @@ def cache_of(models: ScopeModels, cases: Sequence[Sequence[EditRequest]], age: i
     return Routed(models, texts, keys, ages, **options)
 
 
-def training_rows() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Edits and other texts about all names, the same ones in both splits."""
+def training_rows(
+    train: Sequence[str] = NAMES, dev: Sequence[str] = NAMES
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Edits and other texts about the names of each split."""
     edits, others = [], []
-    for split in ("train", "dev"):
-        for i, name in enumerate(NAMES):
+    for split, names in {"train": train, "dev": dev}.items():
+        for i, name in enumerate(names):
             prompts = [fill(template, name) for template in TEMPLATES]
             edits += [(split, name, name, "R", prompts, city) for city in CITIES[i % 3 :: 3]]
             others += [(split, name, "R", prompt, CITIES[-1 - i]) for prompt in prompts]

@@ -7,12 +7,13 @@ import torch
 
 from aftershock.editors.grace.entries import IGNORED, Entry, entries_of, take_up
 from aftershock.editors.methods import settings_of
-from aftershock.lm.edits import Codebook, random_like, select, state_norm
+from aftershock.lm.edits import random_like, select, state_norm
 from aftershock.lm.edits.codebook import distances_to
 from aftershock.lm.edits.fold import fold
 from aftershock.lm.edits.state import acting
+from editing import singles
 from test_grace import make
-from tiny import low_rank, requests, tiny
+from tiny import requests, tiny
 
 
 def entry(place, epsilon, *label):
@@ -67,21 +68,9 @@ def test_distances():
     assert torch.allclose(distances_to(keys, queries, "cosine"), 1 - angles, atol=2e-5)
 
 
-def test_a_codebook_that_would_grow_too_large_is_an_error():
-    lm = tiny()
-    editor = make(lm, max_entries=2, eps=1e-3)
-    with pytest.raises(ValueError, match="codebook has 2 entries already.* max_entries allows; raise it"):
-        editor.edit([requests(3)])
-
-
-def test_exactly_one_layer_is_adapted():
-    with pytest.raises(ValueError, match=r"layers \[0, 1\]: it adapts exactly one layer"):
-        make(tiny(), layers=[0, 1])
-
-
 def test_cold_values_depend_on_the_seed_and_the_fact_alone():
     lm = tiny()
-    cases = [[request] for request in requests(3)]
+    cases = singles(3)
     starts = make(lm, seed=1, steps=1, lr=1e-9).edit(cases).delta[0].values[:, 0]
     assert ((starts > -1e-6) & (starts < 1 + 1e-6)).all()
     assert not torch.allclose(starts[0], starts[1])
@@ -123,16 +112,3 @@ def test_no_weights_hold_a_codebook():
     said = r"Codebook of transformer.h.1.mlp.c_fc is not a change of weights"
     with pytest.raises(ValueError, match=said), fold(lm, state, 0):
         pass
-
-
-def test_a_broken_value_fails_alone():
-    lm = tiny()
-    bad = low_rank(lm, 0, 3)
-    bad.V[1] = math.nan
-    cases = [[request] for request in requests(3)]
-    result = make(lm).edit(cases, (bad,))
-    assert [reason is None for reason in result.reasons] == [True, False, True]
-    assert "the loss of the value was nan at step 0" in result.reasons[1]
-    assert result.delta[0].used.sum(dim=1).tolist() == [1, 0, 1]
-    assert isinstance(result.delta[0], Codebook)
-    assert state_norm(result.delta).isfinite().all()

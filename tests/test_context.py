@@ -226,9 +226,3 @@ def test_round_cases_go_through_all_states_with_facts_in_front():
     asked = Query(front + fill(TEMPLATES[0], probe["subject"]), probe["object"])
     found = mine[(mine["state"] == "1") & (mine["probe_id"] == probe["probe_id"])]
     assert found["logprob"].tolist() == pytest.approx([score(lm, [asked])[0].logprob], abs=1e-9)
-
-
-@pytest.mark.parametrize("statement", ["It is so.", "{fact} or {fact}"])
-def test_a_statement_without_one_fact_is_an_error(statement):
-    with pytest.raises(ValueError, match=r"in_context.statement: .*needs \{fact\} exactly once"):
-        settings_of("in_context", {"statement": statement})

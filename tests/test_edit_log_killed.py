@@ -16,45 +16,13 @@ from aftershock.experiments.sequences import writing as written
 from aftershock.experiments.sequences.plan import Plan
 from aftershock.experiments.sequences.run import run_sequence
 from aftershock.experiments.sequences.writing import writing
-from editing import identical
-from sequenced import IDENTITY, Faulty, edits, interrupted, opened, plan, run, same
+from editing import identical, same_memory
+from sequenced import IDENTITY, Faulty, edits, interrupted, plan, run, same
 from small_workflow import DEADLINE
 from tiny import tiny
 
 PLAN = plan(0, 2, 3, 5)
 FORK = multiprocessing.get_context("fork")  # whose processes have imported everything
-
-
-def killed(folder: Path) -> None:
-    """Make a sequence of five edits and be killed at the end of its second chunk."""
-    with writing(folder, IDENTITY, {}) as writer:
-        close, closed = writer.close_chunk, []
-
-        def kill(*given):
-            if closed:
-                os.kill(os.getpid(), signal.SIGKILL)
-            closed.append(close(*given))
-
-        writer.close_chunk = kill
-        run_sequence(Faulty(tiny(), {}), edits(5), plan(0, 2, 3, 5).turns, writer, 1)
-
-
-def test_a_killed_sequence_goes_on_and_skips_no_edit(tmp_path):
-    process = FORK.Process(target=killed, args=(tmp_path / "log",))
-    process.start()
-    process.join(2 * DEADLINE)
-    assert process.exitcode == -signal.SIGKILL
-    assert opened(tmp_path / "log").manifest.finished is False
-    editor = Faulty(tiny(), {})
-    editor.calls = (
-        2  # what a fresh editor has to be told, since the deltas of this one are drawn by its calls
-    )
-    found = run(editor, PLAN, tmp_path / "log", every=1)
-    wanted = run(Faulty(tiny(), {}), PLAN, tmp_path / "other", every=1)
-    assert same(found, wanted)
-    assert int(found.memory(5)["seen"]) == 5
-    columns = [name for name in wanted.telemetry() if name != "seconds"]
-    pd.testing.assert_frame_equal(found.telemetry()[columns], wanted.telemetry()[columns])
 
 
 KILLED = {
@@ -109,6 +77,7 @@ def test_a_sequence_may_be_killed_before_any_file_is_there(name, tmp_path):
         pd.testing.assert_frame_equal(found.telemetry()[columns], wanted.telemetry()[columns])
         for n in found.reached(made.checkpoints):
             assert identical(found.state(n), wanted.state(n))
+            assert same_memory(found.memory(n), wanted.memory(n))
         if process.exitcode == 0:
             break
         assert process.exitcode == -signal.SIGKILL

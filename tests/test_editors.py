@@ -1,6 +1,5 @@
 """The algebra of each method, contexts and settings."""
 
-import copy
 import json
 
 import pytest
@@ -16,78 +15,15 @@ from aftershock.editors.settings import as_values, merge
 from aftershock.editors.solvers import Factor, adjust
 from aftershock.lm import memory
 from aftershock.lm.edits import select
-from aftershock.lm.hooks import record_activations
-from aftershock.lm.texts.tokens import locate
-from aftershock.prompts import fill
 from aftershock.requests import EditRequest
-from editing import CONTEXTS, close, make, singles
-from tiny import CITIES, NAMES, TEMPLATES, moments, requests, tiny
+from editing import close, make, singles
+from tiny import CITIES, NAMES, TEMPLATES, requests, tiny
 
 
-# --- each method's algebra ---------------------------------------------------------------------------------
-def key_and_output(lm, template, subject, layer):
-    (row,) = locate(lm, [(template, subject)])
-    ids, mask = lm.pad([row.ids])
-    with (
-        torch.no_grad(),
-        record_activations(lm, [lm.projection(layer)], [lm.projection(layer), lm.layer(layer)]) as seen,
-    ):
-        lm.run(ids, mask)
-    projection, stream = lm.projection(layer), lm.layer(layer)
-    return (
-        seen["in", projection][0, row.subject],
-        seen["out", projection][0, row.subject],
-        seen["out", stream][0, row.subject],
-    )
-
-
-def test_rome_is_the_dense_rank_one_update():
+def test_rome_edits_layers_from_the_lowest_up():
     lm = tiny()
-    editor, request = make("rome", lm), requests(1)[0]
-    result = editor.edit([[request]])
-    keys = [
-        key_and_output(lm, fill(context, request.prompt), request.subject, 0)[0]
-        for kind in CONTEXTS
-        for context in kind
-    ]
-    u = torch.linalg.inv(moments(lm)[0].matrix.double()) @ torch.stack(keys).mean(dim=0)
-    u = u / u.norm()
-    k, o, _ = key_and_output(lm, request.prompt, request.subject, 0)
-    target = result.diagnostics[0]["v"][0]
-    change = torch.outer((target - o) / (k @ u), u)
-    assert torch.allclose(result.delta[0].dense()[0], change, atol=1e-9)
-    with torch.no_grad():  # at the plain prompt's key the layer now writes v*
-        assert torch.allclose((lm.weight(lm.projection(0)) + change) @ k + lm.bias(lm.projection(0)), target)
-    plain = make("rome", lm, mom2_adjustment=False).edit([[request]]).delta[0]
-    mean = torch.stack(keys).mean(dim=0)
-    assert torch.allclose(plain.U[0, 0], mean / mean.norm())
-    one, two = (make("rome", lm, layers=layers).edit([[request]]).delta for layers in ([0, 2], [2, 0]))
+    one, two = (make("rome", lm, layers=layers).edit([requests(1)]).delta for layers in ([0, 2], [2, 0]))
     assert all(torch.equal(a.dense(), b.dense()) for a, b in zip(one, two, strict=True))
-
-
-def test_memit_is_the_dense_least_squares_update():
-    lm = tiny()
-    editor = make("memit", lm)
-    case = requests(3)
-    result = editor.edit([case])
-    target = result.diagnostics[0]["z"]
-    model = copy.deepcopy(lm)
-    for done, layer in enumerate([0, 1]):
-        keys, rows = [], []
-        for request, z in zip(case, target, strict=True):
-            kinds = [
-                torch.stack(
-                    [key_and_output(model, fill(c, request.prompt), request.subject, layer)[0] for c in kind]
-                )
-                for kind in CONTEXTS
-            ]
-            keys.append(torch.stack([kind.mean(dim=0) for kind in kinds]).mean(dim=0))
-            rows.append((z - key_and_output(model, request.prompt, request.subject, 1)[2]) / (2 - done))
-        K, R = torch.stack(keys, dim=1), torch.stack(rows, dim=1)
-        inverse = torch.linalg.inv(1e-3 * moments(lm)[layer].matrix.double() + K @ K.T)
-        change = R @ (inverse @ K).T
-        assert torch.allclose(result.delta[done].dense()[0], change, atol=1e-8)
-        model.weight(model.projection(layer)).add_(change)
 
 
 def test_woodbury_equals_the_dense_solve():
@@ -100,59 +36,6 @@ def test_woodbury_equals_the_dense_solve():
     for k, solved in zip(keys, found, strict=True):
         wanted = torch.linalg.solve(0.7 * moment + k.T @ k, k.T).T
         assert torch.allclose(solved, wanted, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    "changes", [{}, {"norm_constraint": 0.01}, {"weight_decay": 0.1}, {"objective": "prompt_last"}]
-)
-def test_ft_is_adam_on_the_model_itself(changes):
-    lm = tiny()
-    case = requests(3)
-    settings = {"layers": [0, 2], "steps": 4, "batch_size": 2, **changes}
-    editor = make("ft", lm, **settings)
-    result = editor.edit([case])
-    model = copy.deepcopy(lm)
-    trained = {}
-    for layer in (0, 2):
-        module = model.model.get_submodule(model.projection(layer))
-        for name in ("weight", "bias"):
-            trained[layer, name] = getattr(module, name).requires_grad_()
-    start = {key: p.detach().clone() for key, p in trained.items()}
-    adam = torch.optim.Adam(trained.values(), lr=0.02, weight_decay=changes.get("weight_decay", 0.0))
-    losses = []
-    for _ in range(4):
-        for batch in (case[:2], case[2:]):
-            loss = 0.0
-            for request in batch:
-                prompt, target = lm.encode([request.text])[0], lm.encode_targets([request.target_new])[0]
-                each = "objective" not in changes
-                ids = prompt + target[:-1] if each else prompt
-                log_p = model.model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
-                for t, token in enumerate(target):
-                    position = len(prompt) - 1 + (t if each else 0)
-                    loss = loss - log_p[position, token] / len(target) / len(batch)
-            losses.append(loss.item())
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
-            if box := changes.get("norm_constraint"):
-                for key, p in trained.items():
-                    p.data = p.data.clamp(start[key] - box, start[key] + box)
-    assert result.diagnostics[0]["losses"][:, 0].tolist() == pytest.approx(losses, abs=1e-5)
-    for delta, layer in zip(result.delta, (0, 2), strict=True):
-        weight = (trained[layer, "weight"] - start[layer, "weight"]).T
-        assert torch.allclose(delta.weight[0], weight, atol=1e-7)
-        assert torch.allclose(delta.bias[0], trained[layer, "bias"] - start[layer, "bias"], atol=1e-7)
-
-
-def test_ft_stops_each_case_when_its_loss_is_low(monkeypatch):
-    monkeypatch.setattr(fine_tuning, "ENOUGH", 3.0)
-    lm = tiny()
-    result = make("ft", lm, steps=12).edit(singles(5))
-    assert len(set(result.steps)) > 1
-    assert all(loss < 3.0 for loss, step in zip(result.losses, result.steps, strict=True) if step < 12)
-    for i, case in enumerate(singles(5)):
-        assert close(select(result.delta, [i]), make("ft", lm, steps=12).edit([case]).delta)
 
 
 def test_ft_goes_on_with_the_case_that_has_more_requests(monkeypatch):
@@ -214,3 +97,58 @@ def test_settings_are_overridden_layer_by_layer_and_checked_at_once():
         method_of("rom")
     with pytest.raises(ValueError, match="ft.objective"):
         merge(FtSettings, "ft", {"objective": "both"})
+
+
+RELEASED = {"variant": "released"}
+BRACES = r"in_context.statement: .*needs \{fact\} exactly once"
+CUTOFF = "memit.prob_cutoff"
+OPENING = {"layers": [1], "base_settings": {"steps": 6}}
+REFUSED = [
+    ("grace", "gpt2", {"layers": [0, 1]}, r"layers \[0, 1\]: it adapts exactly one layer"),
+    ("grace", "gpt2", {"layers": [1], "max_entries": 2, "eps": 1e-3}, "has 2 entries already.* max_entries"),
+    ("memoir", "gpt2", RELEASED, r"cannot hold a memory beside .* stored \(d_in, d_out\)"),
+    ("memoir", "llama", {"top_k": 41}, "top_k 41 is more than the 40 inputs of"),
+    ("memoir", "llama", {"layers": [0, 1]}, r"layers \[0, 1\]: the memory is beside the MLP of one layer"),
+    ("memoir", "llama", {"max_edits": 2}, "2 edited prompts already, as many as max_edits allows; raise it"),
+    ("wise", "gpt2", {"layers": [0, 1]}, r"layers \[0, 1\]: the memory is beside the MLP of one layer"),
+    ("wise", "gpt2", {"save_freq": 2, "merge_freq": 5}, "merge_freq 5 is no multiple of save_freq 2"),
+    ("wise", "gpt2", RELEASED | {"save_freq": 2}, "cannot use a second memory of .*a Conv1D"),
+    ("wise", "llama", {"save_freq": 1, "max_memories": 2}, "after 2 edits a model has 3 memories, more than"),
+    (
+        "simie",
+        "gpt2",
+        OPENING | {"base": "grace"},
+        "grace is no method that changes weights of chosen",
+    ),
+    ("simie", "gpt2", OPENING | {"base": "simie"}, "simie is no method that"),
+    ("simie", "gpt2", OPENING | {"base": "memitt"}, "unknown editing method 'memitt'; did you mean 'memit'"),
+    ("simie", "gpt2", {"base_settings": {"stepz": 3}}, "stepz: unknown setting; did you mean 'steps'"),
+    (
+        *("simie", "gpt2", {"base": "ultraedit", "base_settings": {"modules": {"in": None}}}),
+        "only MLP output matrices can be",
+    ),
+    (
+        "kn",
+        "gpt2",
+        RELEASED | {"steps": 4, "batch_size": 3},
+        "batch_size 3 does not divide steps 4.* choose",
+    ),
+    ("in_context", "gpt2", {"statement": "It is so."}, BRACES),
+    ("in_context", "gpt2", {"statement": "{fact} or {fact}"}, BRACES),
+    ("memit", "gpt2", {"prob_cutoff": -0.5}, CUTOFF),
+    ("memit", "gpt2", {"prob_cutoff": 1.0}, CUTOFF),
+    ("memit", "gpt2", {"prob_cutoff": 3}, CUTOFF),
+    ("pmet", "gpt2", {"modules": []}, r"pmet.modules: .*found"),
+    ("pmet", "gpt2", {"modules": ["mlp", "mlp"]}, r"pmet.modules: .*twice"),
+    (
+        *("locft", "apertus", {"layers": [1], "parameters": "layer"}),
+        "alpha_p, which is neither weight nor bias.*parameters: mlp_out",
+    ),
+]
+"""Methods on families with settings that do not fit, and what is said of these."""
+
+
+@pytest.mark.parametrize(("method", "family", "changes", "said"), REFUSED)
+def test_settings_that_do_not_fit_are_refused(method, family, changes, said):
+    with pytest.raises(ValueError, match=said):
+        make(method, tiny(family), **changes).edit([requests(3)])

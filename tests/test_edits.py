@@ -24,6 +24,8 @@ from aftershock.lm.scoring import score
 from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.prompts import fill
 from aftershock.requests import Query
+from editing import identical
+from obvious import of_target
 from tiny import CITIES, NAMES, ROUNDING, TEMPLATES, dense, low_rank, next_log_probs, tiny, written
 from toy_deltas import nudge, router, rows
 
@@ -43,8 +45,7 @@ def test_changed_neurons_equal_weights_that_hold_them(family):
     for query, found in zip(queries, score(lm, queries, (delta,)), strict=True):
         (pair,) = encode_pairs(lm, [(query.prompt, query.target)])
         log_p = next_log_probs(written(lm, (delta,), query.case), pair.prompt + pair.target)
-        wanted = [log_p[len(pair.prompt) - 1 + i, token].item() for i, token in enumerate(pair.target)]
-        assert found.token_logprobs == pytest.approx(wanted, abs=ROUNDING[family])
+        assert found.token_logprobs == pytest.approx(of_target(log_p, pair).tolist(), abs=ROUNDING[family])
 
 
 # --- many deltas of one weight -----------------------------------------------------------------------------
@@ -64,12 +65,7 @@ def test_compact_has_one_delta_for_each_weight():
         wanted = sum(d.dense() for d in state if d.module == delta.module)
         assert torch.allclose(delta.dense(), wanted, rtol=0, atol=1e-12)
     assert torch.equal(small[1].bias, state[1].bias)
-    again = compact(state)
-    assert all(
-        torch.equal(a, b)
-        for x, y in zip(small, again, strict=True)
-        for a, b in zip(x.tensors().values(), y.tensors().values(), strict=True)
-    )
+    assert identical(compact(state), small)
 
 
 def test_a_delta_of_another_kind_is_not_moved_across():
@@ -146,11 +142,7 @@ def test_deltas_of_every_kind_are_read_back_from_a_file(tmp_path):
     save_deltas(state, tmp_path / "a.safetensors", {"note": "kept"})
     again, notes = load_deltas(tmp_path / "a.safetensors")
     assert notes["note"] == "kept"
-    assert list(map(type, again)) == list(map(type, state))
-    for old, new in zip(state, again, strict=True):
-        assert old.settings() == new.settings()
-        assert old.tensors().keys() == new.tensors().keys()
-        assert all(torch.equal(old.tensors()[name], tensor) for name, tensor in new.tensors().items())
+    assert identical(again, state)
     lm.model.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="holds no deltas: its format is 'pt'"):
         load_deltas(tmp_path / "model.safetensors")

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from aftershock.lm.edits import select
 from aftershock.prompts import following
 from editing import close, make
+from obvious import in_batches, log_probs, train
 from tiny import requests, tiny
 from tokenizers_here import MAKERS
 
@@ -31,29 +32,19 @@ def slow(lm, case, settings):
     tokenizer, model = lm.tokenizer, copy.deepcopy(lm.model)
     weight = model.get_submodule(lm.projection(settings.layers[0])).weight.requires_grad_()
     start = weight.detach().clone()
-    decay = settings.weight_decay
-    if settings.wd_power_law:
-        a, b = settings.wd_power_law
-        decay = len(case) ** a * math.exp(b)
-    adam = torch.optim.Adam([weight], lr=settings.lr, weight_decay=decay)
-    losses = []
-    for _ in range(settings.steps):
-        for first in range(0, len(case), settings.batch_size):
-            part = case[first : first + settings.batch_size]
-            targets = tokenizer(
-                [following(r.prompt, r.target_new) for r in part], padding=True, return_tensors="pt"
-            )
-            total = 0.0
-            for request, ids in zip(part, targets["input_ids"], strict=True):
-                prompt = tokenizer(request.text, return_tensors="pt")["input_ids"]
-                log_p = model(input_ids=prompt).logits[0, -1].log_softmax(-1)
-                counted = [t for t in ids.tolist() if t != tokenizer.unk_token_id]
-                total = total - sum(log_p[t] for t in counted) / len(counted) / len(part)
-            losses.append(total.item())
-            adam.zero_grad()
-            total.backward()
-            adam.step()
-    return losses, weight.detach() - start
+
+    def loss_of(part):
+        texts, total = [following(r.prompt, r.target_new) for r in part], 0.0
+        targets = tokenizer(texts, padding=True, return_tensors="pt")["input_ids"]
+        for request, ids in zip(part, targets, strict=True):
+            log_p = log_probs(model, tokenizer(request.text)["input_ids"])[-1]
+            counted = [t for t in ids.tolist() if t != tokenizer.unk_token_id]
+            total = total - sum(log_p[t] for t in counted) / len(counted) / len(part)
+        return total
+
+    epochs = [in_batches(case, settings.batch_size)] * settings.steps
+    options = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+    return train([weight], epochs, loss_of, 0.0, **options), weight.detach() - start
 
 
 @pytest.mark.parametrize("special", [LLAMA, ALONE, SAME], ids=["llama", "no unknown", "padding unknown"])

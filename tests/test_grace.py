@@ -1,94 +1,84 @@
 """GRACE against torch's own Adam and whole texts one by one; what its codebook does in edits and passes."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
+import editing
 from aftershock.editors.grace import edit as grace
 from aftershock.editors.grace.entries import entries_of
-from aftershock.editors.methods import method_of, settings_of
-from aftershock.lm import generation, scoring
-from aftershock.lm.edits import select
-from aftershock.lm.edits.saved import load_deltas, save_deltas
+from aftershock.lm import scoring
 from aftershock.lm.edits.state import acting
+from aftershock.lm.generation import continue_greedily
 from aftershock.lm.scoring import score
 from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query
+from editing import identical, same_memory, singles
+from obvious import likeliest, log_probs, of_target, train
 from tiers import of_families, some
 from tiny import CITIES, NAMES, TEMPLATES, low_rank, requests, tiny, with_each, written
 
-MILD = {"layers": [1], "steps": 4, "lr": 0.1, "eps": 0.5}
-
-
-def make(lm, seed=0, **changes):
-    return method_of("grace").load()(lm, settings_of("grace", MILD, changes), seed=seed)
-
-
-def places(lm, module):
-    return lm.family.inputs[0].format(1) if module == "input" else lm.projection(1)
-
-
-def pass_by_hand(lm, module, prompt, behind, value, tokens):
-    """Log-probabilities of a text with outputs of `module` replaced, and what enters and leaves it at the
-    prompt's end."""
-    at, seen = len(prompt) - 1, {}
-
-    def hook(module, args, output):
-        seen["in"], seen["out"] = args[0][0, at].detach(), output[0, at].detach()
-        if value is None:
-            return output
-        n = output.shape[1]
-        where = torch.tensor([tokens(i, at) for i in range(n)])[:, None]
-        return torch.where(where, value, output[0])[None]
-
-    handle = lm.model.get_submodule(module).register_forward_hook(hook)
-    log_p = lm.model(input_ids=torch.tensor([[*prompt, *behind]])).logits[0].log_softmax(-1)
-    handle.remove()
-    return log_p, seen
-
-
+MILD = {"layers": [1], "steps": 4, "lr": 0.1, "eps": 0.5, "module": "input"}
 TOKENS = {
     ("last", "paper"): lambda i, at: i == at,
     ("prompt", "paper"): lambda i, at: i <= at,
     ("prompt", "released"): lambda i, at: i < at,
     ("all", "paper"): lambda i, at: True,
 }
+LAST = TOKENS["last", "paper"]
 
 
-def slow_value(lm, module, pair, start, settings, tokens):
-    """The value after all steps, and the losses: torch's Adam on one text."""
-    value = start.clone().requires_grad_(True)
-    adam, losses = torch.optim.Adam([value], lr=settings["lr"]), []
-    for _ in range(settings["steps"]):
-        log_p, _ = pass_by_hand(lm, module, pair.prompt, pair.target[:-1], value, tokens)
-        places = range(len(pair.prompt) - 1, len(log_p))
-        loss = -sum(log_p[p, t] for p, t in zip(places, pair.target, strict=True)) / len(pair.target)
-        losses.append(loss.item())
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
-    return value.detach(), losses
+def make(lm, **changes):
+    return editing.make("grace", lm, **MILD | changes)
+
+
+def passed(lm, module, ids, at, value=None, tokens=LAST):
+    """Log-probabilities of a text whose prompt ends `at`, with outputs of `module` replaced by a value, and
+    what enters and leaves it there."""
+    seen = {}
+
+    def hook(module, args, output):
+        seen["in"], seen["out"] = args[0][0, at].detach(), output[0, at].detach()
+        where = torch.tensor([value is not None and tokens(i, at) for i in range(output.shape[1])])
+        return output if value is None else torch.where(where[:, None], value, output[0])[None]
+
+    return log_probs(lm.model, ids, {module: hook}), seen
+
+
+def of_pair(lm, module, pair, *replaced):
+    """The same of a prompt with a target, of which only its tokens are read."""
+    log_p, seen = passed(lm, module, [*pair.prompt, *pair.target], len(pair.prompt) - 1, *replaced)
+    return of_target(log_p, pair), seen
+
+
+def slow_value(lm, module, pair, tokens):
+    """Key, output and value after all steps, and the losses: torch's Adam on one text."""
+    _, seen = of_pair(lm, module, pair)
+    value = seen["out"].clone().requires_grad_(True)
+    losses = train(
+        [value],
+        [[[pair]]] * MILD["steps"],
+        lambda _: -of_pair(lm, module, pair, value, tokens)[0].mean(),
+        enough=0.0,
+        lr=MILD["lr"],
+    )
+    return seen["in"], seen["out"], value.detach(), losses
 
 
 @pytest.mark.parametrize(("module", "family"), of_families(with_each(["input", "output"])))
 def test_values_are_those_of_one_text_at_a_time(family, module, monkeypatch):
     lm = tiny(family)
     monkeypatch.setattr(grace, "CPU_TOKENS", 30)  # in several parts
-    cases, state = [[request] for request in requests(3)], (low_rank(lm, 0, 3),)
-    found = make(lm, module=module, init="warm").edit(cases, state)
+    state, editor = (low_rank(lm, 0, 3),), make(lm, module=module, init="warm")
+    found = editor.edit(singles(3), state)
     (book,) = found.delta
-    for i, (request,) in enumerate(cases):
-        edited, (pair,) = written(lm, state, i), encode_pairs(lm, [(request.text, request.target_new)])
-        name, tokens = places(lm, module), TOKENS["last", "paper"]
-        _, seen = pass_by_hand(edited, name, pair.prompt, pair.target[:-1], None, tokens)
-        value, losses = slow_value(edited, name, pair, seen["out"], MILD, tokens)
-        assert torch.allclose(book.keys[i, 0], seen["in"], atol=1e-9)
-        assert torch.allclose(book.outputs[i, 0], seen["out"], atol=1e-9)
+    for i, request in enumerate(requests(3)):
+        (pair,) = encode_pairs(lm, [(request.text, request.target_new)])
+        key, output, value, losses = slow_value(written(lm, state, i), editor.module, pair, LAST)
+        assert torch.allclose(book.keys[i, 0], key, atol=1e-9)
+        assert torch.allclose(book.outputs[i, 0], output, atol=1e-9)
         assert torch.allclose(book.values[i, 0], value, atol=1e-6)
-        trace = found.diagnostics[0]["losses"][:, i]
-        assert trace.tolist() == pytest.approx(losses, abs=1e-5)
+        assert found.diagnostics[0]["losses"][:, i].tolist() == pytest.approx(losses, abs=1e-5)
         assert found.losses[i] == pytest.approx(losses[-1], abs=1e-5)
 
 
@@ -97,53 +87,35 @@ def test_values_are_those_of_one_text_at_a_time(family, module, monkeypatch):
 def test_the_tokens_whose_output_is_replaced(family, how, variant):
     lm = tiny(family)
     (request,) = requests(1, template=1)
-    (pair,) = encode_pairs(lm, [(request.text, request.target_new)])
-    editor = make(lm, replace=how, variant=variant, init="warm")
-    found = editor.edit([[request]])
-    tokens, module = TOKENS[how, variant], places(lm, "input")
-    _, seen = pass_by_hand(lm, module, pair.prompt, pair.target[:-1], None, tokens)
-    value, _ = slow_value(lm, module, pair, seen["out"], MILD, tokens)
-    assert torch.allclose(found.delta[0].values[0, 0], value, atol=1e-6)
-    for target in CITIES[:3]:
-        (other,) = encode_pairs(lm, [(request.text, target)])
-        log_p, _ = pass_by_hand(lm, module, other.prompt, other.target[:-1], value, tokens)
-        wanted = [log_p[len(other.prompt) - 1 + i, t].item() for i, t in enumerate(other.target)]
-        (result,) = score(lm, [Query(request.text, target)], found.delta)
+    editor, tokens = make(lm, replace=how, variant=variant, init="warm"), TOKENS[how, variant]
+    delta, module = editor.edit([[request]]).delta, editor.module
+    (pair, *others) = encode_pairs(lm, [(request.text, city) for city in (request.target_new, *CITIES[:3])])
+    value = slow_value(lm, module, pair, tokens)[2]
+    assert torch.allclose(delta[0].values[0, 0], value, atol=1e-6)
+    for other, city in zip(others, CITIES, strict=False):
+        (result,) = score(lm, [Query(request.text, city)], delta)
+        wanted = of_pair(lm, module, other, value, tokens)[0].tolist()
         assert result.token_logprobs == pytest.approx(wanted, abs=1e-5)
-    (said,) = generation.continue_greedily(lm, [request.text], 5, found.delta)
-    behind = []
-    for _ in range(5):
-        log_p, _ = pass_by_hand(lm, module, pair.prompt, behind, value, tokens)
-        behind.append(int(log_p[-1].argmax()))
-    end = behind.index(lm.tokenizer.eos_token_id) if lm.tokenizer.eos_token_id in behind else None
-    assert said == lm.tokenizer.decode(behind[:end])
+    at = len(pair.prompt) - 1
+    said = likeliest(lm, pair.prompt, 5, lambda ids: passed(lm, module, ids, at, value, tokens)[0])
+    assert continue_greedily(lm, [request.text], 5, delta) == [said]
 
 
 def test_a_codebook_decides_row_by_row_whatever_is_beside_it(monkeypatch):
     lm = tiny()
     editor = make(lm, eps=3.0)
-    state = editor.edit([[request] for request in requests(3)]).delta
+    (book,) = state = editor.edit(singles(3)).delta
+    monkeypatch.setattr(scoring, "CPU_TOKENS", 64)
     prompts = [fill(template, name) for template in TEMPLATES for name in NAMES[:5]]
     queries = [Query(p, c, i) for p in prompts for c in CITIES[:3] for i in range(3)]
-    found = {}
-    for tokens, order in ((4096, 1), (64, -1)):
-        monkeypatch.setattr(scoring, "CPU_TOKENS", tokens)
-        found[tokens] = dict(
-            zip(queries[::order], (s.logprob for s in score(lm, queries[::order], state)), strict=True)
-        )
-    plain = dict(zip(queries, (s.logprob for s in score(lm, queries)), strict=True))
-    moved = 0
-    for query in queries:
-        assert found[64][query] == pytest.approx(found[4096][query], abs=1e-9)
-        (prompt,) = lm.encode([query.prompt])
-        _, seen = pass_by_hand(lm, editor.module, prompt, [], None, TOKENS["last", "paper"])
-        distance = (seen["in"] - state[0].keys[query.case, 0]).norm().item()
-        assert (found[64][query] != pytest.approx(plain[query], abs=1e-9)) == (distance <= 3.0), distance
-        moved += distance <= 3.0
-    assert 0 < moved < len(queries)
-    alone = score(lm, [replace(q, case=0) for q in queries if q.case == 2], select(state, [2]))
-    wanted = [found[64][q] for q in queries if q.case == 2]
-    assert [s.logprob for s in alone] == pytest.approx(wanted, abs=1e-9)
+    pairs, replaced = encode_pairs(lm, [(q.prompt, q.target) for q in queries]), 0
+    for query, pair, found in zip(queries, pairs, score(lm, queries, state), strict=True):
+        plain, seen = of_pair(lm, editor.module, pair)
+        near = (seen["in"] - book.keys[query.case, 0]).norm() <= 3.0
+        replaced += near
+        wanted = of_pair(lm, editor.module, pair, book.values[query.case, 0])[0] if near else plain
+        assert found.token_logprobs == pytest.approx(wanted.tolist(), abs=1e-9)
+    assert 0 < replaced < len(queries)
 
 
 # --- edits of edited models ---------------------------------------------------------------------------------
@@ -190,30 +162,20 @@ def test_in_the_release_two_edits_of_one_prompt_do_nothing():
     assert [s.logprob for s in score(lm, queries, both)] == [s.logprob for s in score(lm, queries)]
 
 
-def test_memory_and_state_are_the_same_codebook_and_a_file_holds_it(tmp_path):
+def test_memory_and_state_are_the_same_codebook():
     lm = tiny()
-    editor, cases = make(lm), [[request] for request in requests(3)]
-    first = editor.edit(cases)
-    later = [[request] for request in requests(3, template=1)]
-    second = editor.edit(later, first.delta, first.memory)
-    by_state = editor.edit(later, first.delta)
-    save_deltas(first.delta, tmp_path / "first.safetensors")
-    kept, _ = load_deltas(tmp_path / "first.safetensors")
-    from_file = editor.edit(later, kept)
-    for name, tensor in second.delta[0].tensors().items():
-        assert torch.equal(tensor, by_state.delta[0].tensors()[name])
-        assert torch.equal(tensor, from_file.delta[0].tensors()[name])
-        assert torch.equal(tensor, second.memory[name])
-    assert second.delta[0].used.sum(dim=1).tolist() == [2, 2, 2]
-    for i in range(3):
-        mine = {name: tensor[[i]] for name, tensor in first.memory.items()}
-        alone = editor.edit(later[i : i + 1], select(first.delta, [i]), mine)
-        assert torch.allclose(alone.delta[0].values[0], second.delta[0].values[i], atol=1e-9)
+    editor, later = make(lm), singles(3, template=1)
+    first = editor.edit(singles(3))
+    second, by_state = (editor.edit(later, first.delta, memory) for memory in (first.memory, None))
+    (book,) = second.delta
+    assert identical(by_state.delta, second.delta)
+    assert same_memory({name: second.memory[name] for name in book.tensors()}, book.tensors())
+    assert book.used.sum(dim=1).tolist() == [2, 2, 2]
 
 
 def test_a_later_codebook_stands_for_an_earlier_one_in_its_own_cases():
     lm = tiny()
-    editor, cases = make(lm), [[request] for request in requests(3)]
+    editor, cases = make(lm), singles(3)
     first = editor.edit(cases).delta
     later = [[again(case[0], "Graz")] for case in cases]
     second = editor.edit(later, first).delta

@@ -47,12 +47,8 @@ CHANGES = (
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_row_norms_are_those_of_the_matrix(change):
+def test_row_norms_and_ranks_are_those_of_the_matrix(change):
     assert torch.allclose(row_norms(change), change.dense().norm(dim=2), atol=1e-12)
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_ranks_are_those_of_the_matrix(change):
     wanted = torch.linalg.matrix_rank(change.dense(), rtol=1e-6).tolist()
     assert ranks(change) == (None if isinstance(change, Dense) else wanted)
 
@@ -131,17 +127,22 @@ class SizedNudge(Nudge):
         return self.vector.square().sum(dim=1)
 
 
-def test_what_is_no_change_of_weights_has_a_likelihood_and_no_norm():
-    lm = tiny()
+def changed_to(lm, delta_of):
+    """An editor whose edits of n cases are the change that `delta_of` makes."""
     editor = make("rome", lm)
-    token = lm.encode(["a"])[0][-1]
 
     def edit(cases, state=EMPTY, memory=None):
         n = len(cases)
-        change = SizedNudge(lm.mlp(0), torch.ones(n, lm.d_model, dtype=lm.dtype), torch.full((n,), token))
-        return EditResult((change,), (1,) * n, (0.1,) * n, (None,) * n)
+        return EditResult((delta_of(n),), (1,) * n, (0.1,) * n, (None,) * n)
 
     editor.edit = edit
+    return editor
+
+
+def test_what_is_no_change_of_weights_has_a_likelihood_and_no_norm():
+    lm = tiny()
+    vector, token = torch.ones(lm.d_model, dtype=lm.dtype), torch.tensor(lm.encode(["a"])[0][-1])
+    editor = changed_to(lm, lambda n: SizedNudge(lm.mlp(0), vector.expand(n, -1), token.expand(n)))
     _, found, _ = observed(lm, editor, every=1)
     assert found[["norm", "relative", "touched", "rank", "condition"]].isna().all(axis=None)
     assert found["nll"].notna().all()
@@ -150,19 +151,8 @@ def test_what_is_no_change_of_weights_has_a_likelihood_and_no_norm():
 
 def test_a_model_that_says_no_number_is_infinitely_unlikely():
     lm = tiny()
-    editor = make("rome", lm)
-    d_out, d_in = lm.weight(lm.projection(0)).shape
-
-    def edit(cases, state=EMPTY, memory=None):
-        n = len(cases)
-        huge = LowRank(
-            lm.projection(0),
-            torch.full((n, 1, d_in), 1e200, dtype=lm.dtype),
-            torch.full((n, 1, d_out), 1e200, dtype=lm.dtype),
-        )
-        return EditResult((huge,), (1,) * n, (0.1,) * n, (None,) * n)
-
-    editor.edit = edit
+    huge = [torch.full((1, 1, size), 1e200, dtype=lm.dtype) for size in lm.weight(lm.projection(0)).shape]
+    editor = changed_to(lm, lambda n: LowRank(lm.projection(0), *(x.expand(n, -1, -1) for x in huge[::-1])))
     _, found, _ = observed(lm, editor, every=1)
     assert (found["nll"] == math.inf).all()
 

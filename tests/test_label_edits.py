@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from aftershock.datasets.graph_facts import Context, Fact, FactIndex
-from aftershock.editors.methods import method_of, settings_of
 from aftershock.experiments.cases import second_requests
 from aftershock.lm.edits import state_norm
 from aftershock.lm.optimisation.objective import Objective
@@ -16,7 +15,8 @@ from aftershock.lm.optimisation.values import solve_values
 from aftershock.lm.scoring import score
 from aftershock.requests import EditRequest, Query
 from aftershock.tables.cases import EDITS
-from tiny import CITIES, NAMES, TEMPLATES, moments, requests, tiny
+from editing import make
+from tiny import CITIES, NAMES, TEMPLATES, requests, tiny
 
 CONTEXTS = [["{}"], ["It rains. {}"]]
 VALUES = {"steps": 12, "lr": 0.2, "weight_decay": 0.01, "clamp": 4.0}
@@ -28,10 +28,8 @@ def labels_of(name, cities, template=0):
 
 
 def memit(lm, way, **changes):
-    settings = settings_of(
-        "memit", {"layers": [0, 1], "mom2_weight": 0.5, **VALUES, "multi_label": way, **changes}
-    )
-    return method_of("memit").load()(lm, settings, {"moments": moments(lm)}, contexts=CONTEXTS)
+    own = {"layers": [0, 1], "mom2_weight": 0.5, **VALUES, "multi_label": way}
+    return make("memit", lm, CONTEXTS, **own | changes)
 
 
 def dense(state, case):

@@ -7,8 +7,10 @@ import torch
 
 from aftershock.editors.lora.edit import NAME, adapted
 from aftershock.lm.edits import select
+from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.seeds import derive
 from editing import close, make
+from obvious import in_batches, log_probs, of_target, train
 from tiers import some
 from tiny import requests, tiny
 
@@ -25,38 +27,25 @@ def traces(lm):
 
 def slow(lm, case, settings, factors):
     """Losses, and the change of each matrix, from its first A: W + alpha / r B A on a copy of the model."""
-    model = copy.deepcopy(lm.model)
-    params = {}
-    for name, A in factors.items():
-        module = model.get_submodule(name)
-        B = torch.zeros(lm.weight(name).shape[0], settings.rank, dtype=A.dtype, requires_grad=True)
-        params[name] = A, B
+    model, scale = copy.deepcopy(lm.model), settings.alpha / settings.rank
+    params = {
+        name: (A, torch.zeros(lm.weight(name).shape[0], settings.rank, dtype=A.dtype, requires_grad=True))
+        for name, A in factors.items()
+    }
+    hooks = {
+        name: lambda module, args, output, A=A, B=B: output + scale * args[0] @ A.T @ B.T
+        for name, (A, B) in params.items()
+    }
 
-        def add(module, args, output, A=A, B=B):
-            return output + settings.alpha / settings.rank * args[0] @ A.T @ B.T
+    def loss_of(part):
+        pairs = encode_pairs(lm, [(r.text, r.target_new) for r in part])
+        logs = [of_target(log_probs(model, [*p.prompt, *p.target], hooks), p).mean() for p in pairs]
+        return -sum(logs) / len(part)
 
-        module.register_forward_hook(add)
     every = [p for pair in params.values() for p in pair]
-    adam = torch.optim.Adam(every, lr=settings.lr, weight_decay=settings.weight_decay)
-    losses = []
-    for _ in range(settings.steps):
-        total = 0.0
-        for first in range(0, len(case), settings.batch_size):
-            part, loss = case[first : first + settings.batch_size], 0.0
-            for request in part:
-                (prompt,), (target,) = lm.encode([request.text]), lm.encode_targets([request.target_new])
-                log_p = model(input_ids=torch.tensor([prompt + target[:-1]])).logits[0].log_softmax(-1)
-                for t, token in enumerate(target):
-                    loss = loss - log_p[len(prompt) - 1 + t, token] / len(target) / len(part)
-            losses.append(loss.item())
-            total += loss.item() * len(part) / len(case)
-            if loss.item() >= settings.early_stop:
-                adam.zero_grad()
-                loss.backward()
-                adam.step()
-        if total < settings.early_stop:
-            break
-    scale = settings.alpha / settings.rank
+    epochs = [in_batches(case, settings.batch_size)] * settings.steps
+    options = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+    losses = train(every, epochs, loss_of, settings.early_stop, **options)
     return losses, {name: (scale * B @ A).detach() for name, (A, B) in params.items()}
 
 

@@ -21,7 +21,7 @@ from aftershock.verdicts import unwritten
 from aftershock.words import percent
 from editing import SETTINGS, close, make, singles
 from test_moments import keys
-from test_protocol import TEMPLATE_ROWS, tables
+from test_protocol import TEMPLATE_ROWS, known_cases
 from tiny import moments, tiny
 
 PLAIN = [["{}"], ["It rains. {}"]]
@@ -50,15 +50,12 @@ def test_an_edit_with_a_measured_lambda_is_that_of_the_number():
     assert make("memit", lm, layers=[1], mom2_weight=2.0).measured == {}
 
 
-def test_lambda_follows_the_scale_of_the_moments():
-    lm = tiny()
-    one, ten = (make("memit", lm, layers=[0], mom2_weight="auto") for _ in range(2))
-    ten.artifacts["moments"] = {0: Moment(10 * moments(lm)[0].matrix, 1)}
-    assert ten.mom2_weights[0] == pytest.approx(one.mom2_weights[0] / 10, rel=1e-6)
-    ten.artifacts["moments"], ten._factors = {0: Moment(-torch.eye(64), 1)}, {}
-    del ten.mom2_weights
+def test_lambda_that_cannot_be_measured_is_an_error():
+    editor = make("memit", tiny(), layers=[0], mom2_weight="auto")
+    editor.artifacts["moments"], editor._factors = {0: Moment(-torch.eye(64), 1)}, {}
+    vars(editor).pop("mom2_weights", None)
     with pytest.raises(ValueError, match=r"auto cannot be measured: k.T C.-1 k at layer 0 is 0.0; take"):
-        ten.edit(singles(1))
+        editor.edit(singles(1))
 
 
 def test_fts_box_is_a_share_of_the_weights_size_in_each_layer():
@@ -88,16 +85,6 @@ def test_they_are_the_defaults_and_give_way_to_a_models_file():
         editor = {"method": method, "settings": {}}
         assert merged_settings(editor, model)[name] == own
         assert merged_settings(editor, {**model, "editors": {}})[name] == "auto"
-
-
-def known_cases(n):
-    """Dev cases of a model that says the same city of everyone: its neighbours are known."""
-    lm = tiny()
-    edits, probes = tables(n)
-    (oslo,) = lm.encode_targets(["Oslo"])[0]
-    lm.model.transformer.ln_f.bias += 4 * lm.model.get_input_embeddings().weight[oslo]
-    probes.loc[probes["role"] == "neighbour", "object"] = "Oslo"
-    return lm, edits, probes
 
 
 def test_trials_say_what_was_measured_and_the_page_shows_it():

@@ -3,14 +3,15 @@
 import pytest
 import torch
 
+import editing
 from aftershock.editors.memoir.edit import PLACEHOLDER
-from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm.edits import Batch, apply_deltas, random_like, select, state_norm
 from aftershock.lm.generation import continue_greedily
 from aftershock.lm.scoring import score
 from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query
+from obvious import likeliest, log_probs, of_target
 from tiers import some
 from tiny import CITIES, NAMES, TEMPLATES, low_rank, requests, tiny, written
 
@@ -18,8 +19,8 @@ MILD = {"layers": [1], "steps": 4, "lr": 3.0, "weight_decay": 1e-2, "max_norm": 
 CONTEXTS = [["{}"], ["It rains. {}"]]
 
 
-def make(lm, contexts=CONTEXTS, seed=0, **changes):
-    return method_of("memoir").make(lm, settings_of("memoir", MILD, changes), {}, seed, contexts)
+def make(lm, contexts=CONTEXTS, **changes):
+    return editing.make("memoir", lm, contexts, **MILD | changes)
 
 
 def run_with(lm, name, ids, weight=None, mask=None):
@@ -30,9 +31,7 @@ def run_with(lm, name, ids, weight=None, mask=None):
         seen["x"] = args[0][0].detach()
         return output if weight is None else output + (args[0] * mask) @ weight.T
 
-    handle = lm.model.get_submodule(name).register_forward_hook(hook)
-    log_p = lm.model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
-    handle.remove()
+    log_p = log_probs(lm.model, ids, {name: hook})
     return log_p, seen["x"]
 
 
@@ -56,9 +55,9 @@ def slow_weight(lm, name, pairs, mask, weight, released):
         nll = []
         for pair in pairs:
             log_p, _ = run_with(lm, name, [*pair.prompt, *pair.target], weight, mask)
-            said = [log_p[len(pair.prompt) - 1 + i, t] for i, t in enumerate(pair.target)]
+            said = of_target(log_p, pair)
             counted = longest - 1 - (len(pair.prompt) - 2) if released else len(said)
-            nll.append(-sum(said) / counted)
+            nll.append(-said.sum() / counted)
         loss = sum(nll) / len(nll)
         losses.append(loss.item())
         sgd.zero_grad()
@@ -116,9 +115,8 @@ def test_a_prompt_is_answered_through_the_nearest_mask_whatever_is_beside_it(fam
         used = max(shares) >= 0.75
         routed += used
         mask = memory.masks[0, shares.index(max(shares))] & used
-        log_p, _ = run_with(lm, editor.module, [*pair.prompt, *pair.target[:-1]], memory.weight[0], mask)
-        wanted = [log_p[len(pair.prompt) - 1 + i, t].item() for i, t in enumerate(pair.target)]
-        assert found.token_logprobs == pytest.approx(wanted, abs=1e-7)
+        log_p, _ = run_with(lm, editor.module, [*pair.prompt, *pair.target], memory.weight[0], mask)
+        assert found.token_logprobs == pytest.approx(of_target(log_p, pair).tolist(), abs=1e-7)
     assert 0 < routed < len(queries)
 
 
@@ -127,13 +125,10 @@ def test_a_mask_is_kept_for_a_whole_continuation():
     editor = make(lm, [["{}"]])
     (request,) = requests(1)
     delta = editor.edit([[request]]).delta
-    ids = lm.encode([request.text])[0]
-    n, mask = len(ids), slow_mask(lm, editor, ids)
-    for _ in range(6):
-        log_p, _ = run_with(lm, editor.module, ids, delta[0].weight[0], mask)
-        ids = [*ids, int(log_p[-1].argmax())]
-    end = ids.index(0, n) if 0 in ids[n:] else None
-    assert continue_greedily(lm, [request.text], 6, delta) == [lm.tokenizer.decode(ids[n:end])]
+    (prompt,) = lm.encode([request.text])
+    weight, mask = delta[0].weight[0], slow_mask(lm, editor, prompt)
+    said = likeliest(lm, prompt, 6, lambda ids: run_with(lm, editor.module, ids, weight, mask)[0])
+    assert continue_greedily(lm, [request.text], 6, delta) == [said]
 
 
 def test_one_prompt_has_one_mask():
@@ -188,21 +183,3 @@ def test_a_pass_that_begins_inside_a_prompt_is_an_error():
         pytest.raises(ValueError, match="decides by a whole prompt, and a pass begins inside one"),
     ):
         lm.run(ids[:, -1:], None)
-
-
-@pytest.mark.parametrize(
-    ("family", "changes", "message"),
-    [
-        ("gpt2", {"variant": "released"}, r"cannot hold a memory beside .* stored \(d_in, d_out\)"),
-        ("llama", {"top_k": 41}, "top_k 41 is more than the 40 inputs of"),
-        ("llama", {"layers": [0, 1]}, r"layers \[0, 1\]: the memory is beside the MLP of one layer"),
-    ],
-)
-def test_settings_that_do_not_fit_are_errors(family, changes, message):
-    with pytest.raises(ValueError, match=message):
-        make(tiny(family), **changes)
-
-
-def test_more_edits_than_the_memory_may_have_are_an_error():
-    with pytest.raises(ValueError, match="2 edited prompts already, as many as max_edits allows; raise it"):
-        make(tiny("llama"), [["{}"]], max_edits=2).edit([requests(3)])

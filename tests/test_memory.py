@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm import memory
 from aftershock.lm.edits import Batch, LowRank, apply_deltas
 from aftershock.lm.memory import batch_limit, byte_budget, run_in_parts, token_bytes
@@ -13,8 +12,9 @@ from aftershock.lm.optimisation.objective import Objective
 from aftershock.lm.optimisation.values import solve_values
 from aftershock.lm.scoring import score
 from aftershock.requests import Query
+from editing import log_probs, make, singles
 from tiers import of_families
-from tiny import FAMILIES, ROUNDING, moments, requests, tiny
+from tiny import FAMILIES, ROUNDING, requests, tiny
 
 CONTEXTS = ["{}", "It rains. {}"]
 BASE = {"steps": 3, "lr": 0.3, "weight_decay": 0.4, "clamp": 4.0, "kl_factor": 0.3}
@@ -94,17 +94,15 @@ def short_of_memory(monkeypatch, lm, rows):
 
 @pytest.mark.parametrize("method", ["ft", "memit", "rome"])
 def test_edits_and_scores_come_out_the_same_when_memory_is_short(method, monkeypatch):
-    lm, cases = tiny(), [[request] for request in requests(6)]
-    settings = settings_of(method, {"layers": [0], "steps": 4})
-    editor = method_of(method).load()(lm, settings, {"moments": moments(lm)}, contexts=[["{}"]])
+    lm, cases = tiny(), singles(6)
+    editor = make(method, lm, [["{}"]], layers=[0], steps=4)
     whole = editor.edit(cases)
-    queries = [Query(case[0].text, case[0].target_new, i) for i, case in enumerate(cases)]
-    scores = [s.logprob for s in score(lm, queries, whole.delta)]
+    scores = log_probs(lm, cases, whole.delta)
     short_of_memory(monkeypatch, lm, 4)
     parts = editor.edit(cases)
     assert torch.allclose(parts.delta[0].dense(), whole.delta[0].dense(), atol=1e-8)
     assert parts.steps == whole.steps
-    assert [s.logprob for s in score(lm, queries, whole.delta)] == pytest.approx(scores, abs=1e-9)
+    assert torch.allclose(log_probs(lm, cases, whole.delta), scores, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("family", of_families(FAMILIES))
@@ -129,9 +127,7 @@ def test_layers_that_are_run_again_for_the_gradient_change_nothing(family, monke
 
 
 def test_fine_tuning_keeps_less_when_a_case_does_not_fit(monkeypatch):
-    lm, cases = tiny(), [[request] for request in requests(2)]
-    settings = settings_of("ft", {"layers": [0], "steps": 4, "objective": "target_new"})
-    editor = method_of("ft").load()(lm, settings)
+    cases, editor = singles(2), make("ft", tiny(), steps=4)
     kept, train = editor.edit(cases), editor._train
 
     def only_checkpointed(some, state, checkpoint):

@@ -1,8 +1,8 @@
 """MEND: the hypernetwork, the gradients it is given, and edits with it, against slow and obvious code."""
 
+import copy
 import math
 
-import pandas as pd
 import pytest
 import torch
 
@@ -10,8 +10,7 @@ from aftershock.datasets.table import CONFLICT_STATES
 from aftershock.editors.mend import MendSettings
 from aftershock.editors.mend.edit import Mend
 from aftershock.experiments.cases import run_cases
-from aftershock.lm.edits import EMPTY, LowRank, select
-from aftershock.lm.gradients import Texts, module_gradients
+from aftershock.lm.edits import EMPTY, select
 from aftershock.lm.networks.hypernetwork import (
     Hypernetwork,
     Normaliser,
@@ -19,12 +18,16 @@ from aftershock.lm.networks.hypernetwork import (
     matrices,
     save_hypernetwork,
 )
+from aftershock.lm.scoring import score
 from aftershock.lm.texts.tokens import encode_pairs
-from aftershock.requests import EditRequest
-from aftershock.tables.cases import EDITS, PROBES
-from aftershock.tables.graph import PROMPTS
+from aftershock.requests import EditRequest, Query
+from benchmarks.plain import Plain
+from benchmarks.plain_mend import mend
+from editing import close, singles, untouched
+from obvious import log_probs, of_target, off
+from test_protocol import TEMPLATE_ROWS, tables
 from tiers import of_families
-from tiny import CITIES, FAMILIES, NAMES, ROUNDING, TEMPLATES, descent, requests, tiny, written
+from tiny import CITIES, FAMILIES, NAMES, ROUNDING, TEMPLATES, descent, low_rank, requests, tiny, written
 
 
 def trained(lm, layers=(1, 2), seed=0):
@@ -45,18 +48,6 @@ def editor(lm, layers=(1, 2), net=None, **settings):
     )
 
 
-def singles(n, template=0):
-    return [[request] for request in requests(n, template)]
-
-
-def same(state, other, tolerance=1e-9):
-    for one, two in zip(state, other, strict=True):
-        difference, size = (one.dense() - two.dense()).norm(), two.dense().norm()
-        if difference > tolerance * size.clamp(min=1e-30):
-            return False
-    return True
-
-
 # --- the hypernetwork --------------------------------------------------------------------------------------
 def test_the_normaliser_equals_welfords_update_row_by_row():
     g = torch.Generator().manual_seed(0)
@@ -75,37 +66,6 @@ def test_the_normaliser_equals_welfords_update_row_by_row():
     assert torch.allclose(normaliser.squares, squares, rtol=1e-12)
     wanted = (rows - rows.mean(0)) / (rows.std(0) + 1e-7)
     assert torch.allclose(normaliser(rows), wanted, rtol=1e-10)
-
-
-def test_the_hypernetwork_is_the_formula_row_by_row():
-    lm = tiny()
-    net = trained(lm)
-    texts, gradients = asked(lm, singles(3), net.shapes)
-    state = net(gradients, texts.cases, 3, scale=0.5)
-    for place, (module, shape) in enumerate(net.shapes.items()):
-        network = net.network(module)
-        mode = [name for name, other in net.shapes.items() if other == shape].index(module)
-        wanted = torch.zeros(3, shape[1], shape[0], dtype=torch.float64)
-        for row, case in enumerate(texts.cases.tolist()):
-            for x, delta in zip(*(tensor[row] for tensor in gradients[module]), strict=True):
-                if not x.any() or not delta.any():
-                    continue
-                parts = []
-                for value, norm in ((x, network.x), (delta, network.delta)):
-                    std = (norm.squares / (norm.count - 1)).sqrt()
-                    parts.append((value - norm.mean) / (std + 1e-7))
-                z = torch.cat(parts)
-                for layer in network.layers:
-                    inside = layer.scale[mode] * (layer.u @ (layer.v @ z) + layer.bias) + layer.shift[mode]
-                    z = torch.where(inside > 0, inside, 0.0) + z
-                wanted[case] += 0.5 * net.rates[place] * torch.outer(z[shape[0] :], z[: shape[0]])
-        assert torch.allclose(state[place].dense(), wanted, rtol=1e-10, atol=1e-14), module
-
-
-def asked(lm, cases, modules):
-    pairs = encode_pairs(lm, [(r.text, r.target_new) for case in cases for r in case])
-    texts = Texts.of(lm, pairs, [i for i, case in enumerate(cases) for _ in case])
-    return texts, module_gradients(lm, texts, list(modules), EMPTY, len(cases))[1]
 
 
 def test_matrices_of_one_shape_share_a_network_and_have_a_mode_each():
@@ -130,36 +90,70 @@ def test_without_a_network_an_edit_is_a_step_of_gradient_descent(family):
     cases = [singles(1)[0], several]
     result = editor(lm, net=descent(lm, (1, 2), rate=0.1)).edit(cases)
     for i, case in enumerate(cases):
-        model = written(lm, (), 0)
-        weights = [model.model.get_submodule(d.module).weight.requires_grad_() for d in result.delta]
-        total, tokens = 0.0, 0
-        for request in case:
-            (pair,) = encode_pairs(lm, [(request.text, request.target_new)])
-            ids = [*pair.prompt, *pair.target]
-            log_p = model.model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
-            for place, token in enumerate(pair.target, len(pair.prompt)):
-                total, tokens = total - log_p[place - 1, token], tokens + 1
-        assert result.losses[i] == pytest.approx((total / tokens).item(), rel=1e-6)
-        for delta, gradient in zip(result.delta, torch.autograd.grad(total / tokens, weights), strict=True):
+        model = written(lm, (), 0).model
+        weights = [model.get_submodule(d.module).weight.requires_grad_() for d in result.delta]
+        pairs = encode_pairs(lm, [(r.text, r.target_new) for r in case])
+        loss = -torch.cat([of_target(log_probs(model, [*p.prompt, *p.target]), p) for p in pairs]).mean()
+        assert result.losses[i] == pytest.approx(loss.item(), rel=1e-6)
+        for delta, gradient in zip(result.delta, torch.autograd.grad(loss, weights), strict=True):
             wanted = -0.1 * (gradient.T if lm.family.transposed else gradient)
-            error = (delta.dense()[i] - wanted).norm() / wanted.norm()
+            error = off(delta.dense()[i], wanted)
             assert error < max(1e-6, 10 * ROUNDING[family]), delta.module  # 1e-7 beside the deviation
 
 
+# --- against one backward pass and dense weights a case ---------------------------------------------------
+ORDERS = ([3], [4, 1], [0, 1, 2, 3, 4, 5, 6], [6, 2, 5, 0, 3, 1, 4])
+
+
+def compare(lm, delta, state, asked, case, changes, said):
+    """One case's changes of every matrix, and what the model then says."""
+    assert {d.module for d in delta} == set(changes)
+    for mine in delta:
+        wanted = changes[mine.module]
+        assert wanted.norm() > 1e-3
+        assert off(mine.dense()[case], wanted) < 1e-9, (case, mine.module)
+    (found,) = score(lm, [Query(asked.text, asked.target_new, case)], state)
+    assert found.token_logprobs == pytest.approx(said[0][0], abs=1e-5)
+
+
 @pytest.mark.parametrize("family", of_families(FAMILIES))
-@pytest.mark.parametrize("n", [1, 2, 7])
-def test_cases_side_by_side_equal_one_at_a_time(family, n):
+def test_batches_of_cases_equal_cases_alone(family):
     lm = tiny(family)
-    mend, cases = editor(lm), singles(n)
-    if n > 1:
-        cases[1] = requests(4, template=1)
-    first = mend.edit(cases)
-    second = mend.edit(singles(n, template=2), first.delta)
-    for i in range(n):
-        tolerance = max(1e-9, 10 * ROUNDING[family])
-        assert same(select(first.delta, [i]), mend.edit([cases[i]]).delta, tolerance)
-        alone = mend.edit([singles(n, template=2)[i]], select(first.delta, [i])).delta
-        assert same(select(second.delta, [i]), alone, tolerance)
+    net, asked, plain = trained(lm), requests(7), Plain(lm)
+    wanted = []
+    for request in asked:
+        with mend(plain, request, net) as changes:
+            wanted.append((changes, plain.score([request.text], [request.target_new])))
+    for order in ORDERS:
+        delta = editor(lm, net=net).edit([[asked[i]] for i in order]).delta
+        for case, i in enumerate(order):
+            compare(lm, delta, delta, asked[i], case, *wanted[i])
+
+
+@pytest.mark.parametrize("family", of_families(FAMILIES))
+def test_second_edits_take_their_gradient_in_the_edited_model(family):
+    lm = tiny(family)
+    net, firsts, seconds, plain = trained(lm), requests(7), requests(7, template=1), Plain(lm)
+    first = editor(lm, net=net).edit(singles(7)).delta
+    for order in ORDERS[:3]:
+        start = select(first, order)
+        delta = editor(lm, net=net).edit([[seconds[i]] for i in order], start).delta
+        for case, i in enumerate(order):
+            with mend(plain, firsts[i], net), mend(plain, seconds[i], net) as changes:
+                said = plain.score([seconds[i].text], [seconds[i].target_new])
+            compare(lm, delta, start + delta, seconds[i], case, changes, said)
+
+
+def test_an_edit_takes_one_pass_each_way_and_is_undone():
+    lm = tiny()
+    plain, (request,) = Plain(lm), requests(1)
+    before = copy.deepcopy(lm.model.state_dict())
+    with mend(plain, request, trained(lm)):
+        assert not untouched(lm, before)
+    assert untouched(lm, before)
+    # the loss is of the whole text, its last token included
+    assert (plain.work.forward, plain.work.backward) == (1, 1)
+    assert plain.work.tokens == len(lm.encode([f"{request.text} {request.target_new}"])[0])
 
 
 def test_the_learned_rates_are_scaled():
@@ -179,14 +173,14 @@ def test_the_released_variant_starts_anew_and_depends_on_the_order():
     first = result.delta
     second = released.edit([two], memory=result.memory).delta
     assert all(torch.equal(seen, trained_on[name]) for name, seen in released.net.statistics().items())
-    assert not same(first, editor(lm).edit([one]).delta, 1e-2)
-    assert same(editor(lm, variant="released").edit([one]).delta, first)
+    assert not close(first, editor(lm).edit([one]).delta, 1e-2)
+    assert close(editor(lm, variant="released").edit([one]).delta, first)
     other = released.edit([two])
-    assert not same(other.delta, second, 1e-3)
-    assert not same(released.edit([one], memory=other.memory).delta, first, 1e-3)
+    assert not close(other.delta, second, 1e-3)
+    assert not close(released.edit([one], memory=other.memory).delta, first, 1e-3)
     together = editor(lm, variant="released").edit([one, two]).delta  # one after the other, in their order
-    assert same(select(together, [0]), first)
-    assert same(select(together, [1]), second)
+    assert close(select(together, [0]), first)
+    assert close(select(together, [1]), second)
 
 
 def test_a_first_edit_of_one_token_cannot_be_normalised():
@@ -199,8 +193,7 @@ def test_a_first_edit_of_one_token_cannot_be_normalised():
 
 
 def test_the_protocol_gives_a_sequential_editor_one_case_at_a_time():
-    lm = tiny()
-    calls = []
+    lm, calls = tiny(), []
 
     class Spy(Mend):
         def edit(self, cases, state=EMPTY, memory=None):
@@ -208,35 +201,24 @@ def test_the_protocol_gives_a_sequential_editor_one_case_at_a_time():
             return super().edit(cases, state, memory)
 
     mend = Spy(lm, MendSettings(layers=(1, 2), variant="released"), artifacts={"hypernetwork": trained(lm)})
-    rows, probes = [], []
-    for case_id, name in enumerate(NAMES[:3]):
-        for edit, city in (("e1", CITIES[0]), ("e2", CITIES[1])):
-            rows.append((case_id, edit, 0, name, name, "R", TEMPLATES[0], city, city, "", ""))
-        probes.append((case_id, "new_exp", 0, 0, name, name, "R", CITIES[1], CITIES[1], "edit"))
-    prompts = pd.DataFrame([("R", 0, TEMPLATES[0], "")], columns=list(PROMPTS.columns))
-    edits = pd.DataFrame(rows, columns=list(EDITS.columns))
-    asked_of = pd.DataFrame(probes, columns=list(PROBES.columns))
-    _, telemetry = run_cases(lm, mend, edits, asked_of, prompts, CONFLICT_STATES[:2])
+    _, telemetry = run_cases(lm, mend, *tables(3), TEMPLATE_ROWS, CONFLICT_STATES[:2])
     assert [names for names, _ in calls] == [[name] for name in NAMES[:3] for _ in ("e1", "e2")]
     assert [knows for _, knows in calls] == [False] + [True] * 5  # of the edits before
     assert telemetry["reason"].isna().all()
 
 
 # --- bad input ---------------------------------------------------------------------------------------------
-def test_a_case_without_a_finite_loss_fails_alone():
+def test_a_case_without_a_finite_loss_fails_alone_and_is_not_normalised_with():
     lm = tiny()
-    module = lm.projection(1)
-    bad = torch.zeros(3, 1, lm.weight(module).shape[1], dtype=lm.dtype)
-    bad[2] = math.inf
-    state = (LowRank(module, bad, torch.ones(3, 1, lm.d_model, dtype=lm.dtype)),)
-    for variant in ("eval", "released"):
-        mend = editor(lm, variant=variant)
-        result = mend.edit(singles(3), state)
-        assert [reason is None for reason in result.reasons] == [True, True, False]
-        assert "loss of the edit was nan" in result.reasons[2]
-        assert all(torch.isfinite(delta.dense()).all() for delta in result.delta)
-        assert all(not delta.dense()[2].any() for delta in result.delta)
-        assert all(network.x.mean.isfinite().all() for network in mend.net.networks.values())
+    bad = low_rank(lm, 1, 3)
+    bad.U[2] = math.inf
+    mend = editor(lm, variant="released")
+    result = mend.edit(singles(3), (bad,))
+    assert [reason is None for reason in result.reasons] == [True, True, False]
+    assert "loss of the edit was nan" in result.reasons[2]
+    assert all(torch.isfinite(delta.dense()).all() for delta in result.delta)
+    assert all(not delta.dense()[2].any() for delta in result.delta)
+    assert all(network.x.mean.isfinite().all() for network in mend.net.networks.values())
 
 
 def test_a_file_comes_back_and_one_of_another_model_is_refused(tmp_path):

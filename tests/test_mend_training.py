@@ -25,11 +25,11 @@ from aftershock.editors.mend.training import (
 from aftershock.lm.edits import LowRank
 from aftershock.lm.gradients import Texts
 from aftershock.lm.networks.hypernetwork import Hypernetwork
-from aftershock.prompts import fill
 from aftershock.seeds import generator
 from aftershock.tables.runs import MEND_CURVE
+from scoped import training_rows
 from tiers import repeated
-from tiny import CITIES, NAMES, TEMPLATES, next_log_probs, tiny, written
+from tiny import NAMES, next_log_probs, tiny, written
 
 QUICK = {"rank": 8, "edit_lr": -0.05, "lr": 3e-3, "cedit": 1.0, "accumulate": 2, "batch_edits": 3}
 QUICK |= {"first_update": "exact", "steps": 12, "val_interval": 4, "val_edits": 6}
@@ -37,18 +37,7 @@ QUICK |= {"first_update": "exact", "steps": 12, "val_interval": 4, "val_edits": 
 
 def rows():
     """Training edits and locality texts of both splits, no subject in both."""
-    edits, local = [], []
-    for split, names in (("train", NAMES[:5]), ("dev", NAMES[5:])):
-        for i, name in enumerate(names):
-            prompts = [fill(template, name) for template in TEMPLATES]
-            edits += [(split, name, name, "R", prompts, city) for city in CITIES[i : i + 3]]
-            local += [(split, name, "R", prompt, CITIES[-1 - i]) for prompt in prompts]
-    return (
-        pd.DataFrame(
-            edits, columns=["split", "subject_id", "subject", "relation_id", "prompts", "target_new"]
-        ),
-        pd.DataFrame(local, columns=["split", "subject", "relation_id", "prompt", "target"]),
-    )
+    return training_rows(NAMES[:5], NAMES[5:])
 
 
 def pool(lm, split="train", **changes):

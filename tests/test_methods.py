@@ -20,6 +20,7 @@ from aftershock.provenance.code_hash import code_hash, parse_module
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "tests" / "methods" / "gradient_step.py"
+TITLE = 'title="Gradient step",'
 TEXT = EXAMPLE.read_text(encoding="utf-8")
 
 
@@ -31,6 +32,12 @@ def forgotten() -> Iterator[None]:
     yield
     find_methods.cache_clear()
     method_of.cache_clear()
+
+
+@pytest.fixture
+def config() -> dict:
+    """The configuration of the demo."""
+    return yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
 
 
 def write(folder: Path, text: str, name: str = "mine.py") -> str:
@@ -119,17 +126,17 @@ def test_a_method_of_an_entry_point_has_a_name(tmp_path: Path, monkeypatch: pyte
             r"layers\(1\) should be .* 0 to 0; found \(1,\)",
         ),
         (
-            'title="Gradient step",',
+            TITLE,
             'title="x", artifacts=("mom2",),',
             r"some of attention_moments, hypernetwork, moments, .*; found 'mom2'",
         ),
         (
-            'title="Gradient step",',
+            TITLE,
             'title="x", families=("gpt2", "gpt9"),',
             r"families should be some of .*gpt2, .*; found 'gpt9'",
         ),
         (
-            'title="Gradient step",',
+            TITLE,
             'title="x", artifacts=lambda s: s.none,',
             "artifacts should be names, .*AttributeError",
         ),
@@ -185,17 +192,17 @@ def test_only_settings_that_say_so_run_in_order() -> None:
         ),
     ],
 )
-def test_a_config_names_the_key_before_any_job(editor: dict, said: str) -> None:
-    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+def test_a_config_names_the_key_before_any_job(config: dict, editor: dict, said: str) -> None:
     config["editors"]["mine"] = editor
     with pytest.raises(ValueError, match=said):
         check_config(config, ROOT)
 
 
 @pytest.mark.parametrize("families", ['("llama", "gptj")', 'lambda family: family in ("gptj", "llama")'])
-def test_a_family_that_a_method_cannot_edit_is_refused_before_any_job(tmp_path: Path, families: str) -> None:
-    path = write(tmp_path, TEXT.replace('title="Gradient step",', f'title="x", families={families},'))
-    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+def test_a_family_that_a_method_cannot_edit_is_refused_before_any_job(
+    config: dict, tmp_path: Path, families: str
+) -> None:
+    path = write(tmp_path, TEXT.replace(TITLE, f'title="x", families={families},'))
     config["editors"]["mine"] = {"method": path}
     said = "editors.mine: mine cannot edit a model of family gpt2, only of gptj, llama; demo-4x128 is one"
     with pytest.raises(ValueError, match=said):
@@ -204,8 +211,7 @@ def test_a_family_that_a_method_cannot_edit_is_refused_before_any_job(tmp_path: 
     check_config(config, ROOT)
 
 
-def test_a_method_without_layers_has_none_to_give() -> None:
-    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+def test_a_method_without_layers_has_none_to_give(config: dict) -> None:
     config["editors"]["mine"] = {"method": "in_context"}
     models = check_config(config, ROOT)
     assert "layers" not in merged_settings(config["editors"]["mine"], models["demo-4x128"])
@@ -220,15 +226,14 @@ def test_the_overview_names_every_method_and_the_families_it_leaves_out(tmp_path
     assert [line.split("`")[1] for line in lines[2:]] == list(found)
     assert {line.count(" | ") for line in lines} == {5}
     assert "| 4 |" in next(line for line in lines if "`rome`" in line)  # a sixth of 24
-    path = write(tmp_path, TEXT.replace('title="Gradient step",', 'title="x", families=("gpt2",),'))
+    path = write(tmp_path, TEXT.replace(TITLE, 'title="x", families=("gpt2",),'))
     *_, rome, mine = families_table([found["rome"], method_of(path)])
     assert rome.endswith("| all 28 |")
     assert "all but apertus, " in mine
     assert "gpt2," not in mine
 
 
-def test_a_config_takes_a_method_by_its_path() -> None:
-    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+def test_a_config_takes_a_method_by_its_path(config: dict) -> None:
     config["editors"]["mine"] = {"method": str(EXAMPLE), "settings": {"rate": 0.1}}
     check_config(config, ROOT)
     assert methods.default_layers(str(EXAMPLE), 12) == (6,)

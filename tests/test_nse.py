@@ -8,13 +8,10 @@ from aftershock.editors.previous_keys import PreviousKeys
 from aftershock.editors.request_batch import RequestBatch
 from aftershock.lm.edits import EMPTY
 from editing import close, make
+from obvious import off
 from tiny import requests, tiny
 
 WEIGHT = {"mom2_weight": 0.01}
-
-
-def off(found, wanted):
-    return float((found - wanted).norm() / wanted.norm())
 
 
 def layers_of(result):
@@ -65,27 +62,17 @@ def test_a_neuron_above_the_share_is_written_by_itself():
     assert make("nse", tiny(), layers=[0]).neurons(K).all()
 
 
-def test_at_a_share_of_one_the_released_sum_is_in_float32():
-    K = torch.full((1, 1, 3000), 0.1).double()
-    assert make("nse", tiny(), layers=[0]).neurons(K).all()
-    released = make("nse", tiny(), layers=[0], variant="released").neurons(K)
-    scores = K[0].abs().float().sum(dim=0)
-    within = (scores.cumsum(0) <= scores.sum()).nonzero()[-1, 0] + 1
-    assert int(released.sum()) == int(within)
-
-
-def test_the_released_sum_depends_on_the_number_of_threads():
+def test_at_a_share_of_one_the_released_sum_is_in_float32_by_the_number_of_threads():
     g = torch.Generator().manual_seed(0)
-    K = torch.rand(1, 1, 3000, generator=g, dtype=torch.float64)
-    scores = K[0, 0].float()
-    ordered = scores.sort(descending=True).values
-    for threads in (1, 2, 3):
-        parts = [part.sum() for part in scores.chunk(threads)]
-        total = torch.stack(parts).sum()
-        within = int((ordered.cumsum(0) <= total).nonzero()[-1, 0]) + 1
-        made = make("nse", tiny(), layers=[0], variant="released", threads=threads)
-        assert int(made.neurons(K).sum()) == within
-        assert make("nse", tiny(), layers=[0], threads=threads).neurons(K).all()
+    for K in (torch.rand(1, 1, 3000, generator=g).double(), torch.full((1, 1, 3000), 0.1).double()):
+        scores = K[0, 0].float()
+        ordered = scores.sort(descending=True).values
+        for threads in (1, 2, 3):
+            total = torch.stack([part.sum() for part in scores.chunk(threads)]).sum()
+            within = int((ordered.cumsum(0) <= total).nonzero()[-1, 0]) + 1
+            released = make("nse", tiny(), layers=[0], variant="released", threads=threads)
+            assert int(released.neurons(K).sum()) == within
+            assert make("nse", tiny(), layers=[0], threads=threads).neurons(K).all()
 
 
 def test_a_second_pass_takes_those_that_are_still_far():

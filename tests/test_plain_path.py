@@ -158,17 +158,3 @@ def test_scoring_runs_once_over_all_prompts_with_all_targets():
     assert [len(row) for row in plain.score(prompts, targets)] == [4, 4, 4]
     assert (plain.work.forward, plain.work.backward) == (1, 0)
     assert plain.work.tokens == tokens_of(lm, [f"{p} {t}" for p in prompts for t in targets])
-
-
-def test_a_value_that_is_good_enough_stops():
-    lm, (request,) = tiny(), requests(1)
-    plain, settings = plain_at(lm, "rome", steps=12)
-    with plain.edit("rome", [request], settings) as edit:
-        losses = edit.losses[0]
-    plain.stop_value = sorted(losses)[len(losses) // 2]
-    plain.work.forward = plain.work.backward = 0
-    with plain.edit("rome", [request], settings) as edit:
-        stopped = edit.losses[0]
-    assert stopped == losses[: len(stopped)]
-    assert stopped[-1] < plain.stop_value <= min(stopped[:-1])
-    assert plain.work.forward == plain.work.backward + 1 + 2

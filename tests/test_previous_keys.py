@@ -6,6 +6,7 @@ import torch
 from aftershock.editors import previous_keys
 from aftershock.editors.previous_keys import PreviousKeys, SummedFactors
 from aftershock.editors.solvers import Earlier, Factor, adjust, adjust_by_ridge, interpolate
+from obvious import off
 from test_solvers import normal, one_silent_neuron, rounded
 
 D, N = 24, 3
@@ -14,10 +15,6 @@ D, N = 24, 3
 def spd(seed, d=D):
     a = normal(seed, 2 * d, d)
     return a.T @ a / len(a)
-
-
-def off(found, wanted):
-    return float((found - wanted).norm() / wanted.norm())
 
 
 @pytest.mark.parametrize("m", [2, 40])
@@ -69,29 +66,6 @@ def test_a_sum_is_factorised_once_as_long_as_it_is_the_same():
     assert asked == [3]
     assert off(factors.of(3, 2 * S)[0].matrix, A + 2 * S[0]) < 1e-15
     assert off(factors.of(3, S)[0].matrix, A + S[0]) < 1e-15
-
-
-def test_edits_one_after_the_other_add_up_to_one_of_all_where_none_is_forgotten():
-    """Recursive least squares: what the second edit leaves of the first one's error is in its residual."""
-    C, keys, values = spd(0), normal(1, 8, D), normal(2, 8, 5)
-    basis = torch.linalg.qr(normal(3, D, 9))[0]
-
-    def by_moments(k, known):
-        factor = Factor.of(C)
-        return adjust(factor, 0.7, k[None], Earlier.of(factor, known[None]))[0]
-
-    def in_null_space(k, known):
-        return adjust_by_ridge(0.3, (k @ basis)[None], (known @ basis)[None])[0] @ basis.T
-
-    for solve in (by_moments, in_null_space):
-        change, forgetful = torch.zeros(5, D).double(), torch.zeros(5, D).double()
-        for first, last in ((0, 3), (3, 4), (4, 8)):
-            k, v = keys[first:last], values[first:last]
-            change = change + (v.T - change @ k.T) @ solve(k, keys[:first])
-            forgetful = forgetful + (v.T - forgetful @ k.T) @ solve(k, keys[:0])
-        at_once = values.T @ solve(keys, keys[:0])
-        assert off(change, at_once) < 1e-10
-        assert off(forgetful, at_once) > 1e-3
 
 
 def test_the_null_space_form_of_alphaedit_is_the_released_one():

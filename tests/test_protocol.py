@@ -13,14 +13,14 @@ from aftershock.experiments import queries
 from aftershock.experiments.cases import run_cases, score_unedited
 from aftershock.experiments.queries import list_prompts
 from aftershock.experiments.tuning import draw_trials, tune
-from aftershock.lm.edits import EMPTY, LowRank, state_norm
+from aftershock.lm.edits import EMPTY, Batch, LowRank, apply_deltas, state_norm
 from aftershock.lm.scoring import score
 from aftershock.requests import Query
 from aftershock.tables.cases import EDITS, PROBES
 from aftershock.tables.graph import PROMPTS
 from aftershock.tables.runs import OBSERVATIONS, TELEMETRY, TRIALS
-from editing import SETTINGS, make
-from tiny import CITIES, NAMES, TEMPLATES, tiny
+from editing import SETTINGS, make, singles
+from tiny import CITIES, NAMES, TEMPLATES, saying, tiny
 
 # --- the protocol ------------------------------------------------------------------------------------------
 TEMPLATE_ROWS = pd.DataFrame(
@@ -178,14 +178,15 @@ def test_trials_begin_with_the_given_settings_and_do_not_repeat():
         draw_trials("ft", given, GRID, 5, seed=0)
 
 
+def known_cases(n):
+    """Dev cases of a model that says the same city of everyone: its neighbours are known."""
+    edits, probes = tables(n)
+    probes.loc[probes["role"] == "neighbour", "object"] = "Oslo"
+    return saying("Oslo"), edits, probes
+
+
 def test_the_best_trial_is_marked():
-    lm = tiny()
-    edits, probes = tables(8)
-    near = probes["role"] == "neighbour"
-    # a model that says the same city of everyone: its neighbours are known
-    (oslo,) = lm.encode_targets(["Oslo"])[0]
-    lm.model.transformer.ln_f.bias += 4 * lm.model.get_input_embeddings().weight[oslo]
-    probes.loc[near, "object"] = "Oslo"
+    lm, edits, probes = known_cases(8)
     trials = tune(lm, "ft", SETTINGS["ft"], GRID, 3, edits, probes, TEMPLATE_ROWS)
     TRIALS.check(trials)
     assert trials["chosen"].sum() == 1
@@ -196,5 +197,15 @@ def test_the_best_trial_is_marked():
     assert set(chosen) == {"lr", "steps"}
     with pytest.raises(ValueError, match="no dev case to tune on"):
         tune(lm, "ft", SETTINGS["ft"], GRID, 1, edits[:0], probes, TEMPLATE_ROWS)
+    without = probes[probes["role"] != "neighbour"]
     with pytest.raises(ValueError, match="knows no neighbour"):
-        tune(lm, "ft", SETTINGS["ft"], GRID, 1, edits, probes[~near], TEMPLATE_ROWS)
+        tune(lm, "ft", SETTINGS["ft"], GRID, 1, edits, without, TEMPLATE_ROWS)
+
+
+def test_observed_states_hold_for_edited_rows_only():
+    lm = tiny()
+    ids, mask = lm.pad(lm.encode(["Ada Vex was born in", "Dario was born in"]))
+    result = make("rome", lm).edit(singles(1))
+    batch = Batch.of_prompts(ids, mask, torch.tensor([0, 0]))
+    with torch.no_grad(), apply_deltas(lm, result.delta, batch):
+        assert not torch.allclose(lm.run(ids, mask), lm.run(ids[:, :3], mask[:, :3])[:, :1])

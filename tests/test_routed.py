@@ -16,9 +16,10 @@ from aftershock.lm.networks.scope import distance
 from aftershock.lm.networks.scope_models import KNOWN, lowest_layers
 from aftershock.lm.outputs import Read
 from aftershock.lm.scoring import score, score_states
-from aftershock.lm.texts.tokens import encode_pairs
+from aftershock.lm.texts.tokens import Pair, encode_pairs
 from aftershock.prompts import fill, join
 from aftershock.requests import EditRequest, Query
+from obvious import likeliest, of_target
 from scoped import by_name, cache_of
 from tiers import of_families, some
 from tiny import CITIES, FAMILIES, NAMES, ROUNDING, TEMPLATES, low_rank, next_log_probs, tiny, written
@@ -43,8 +44,9 @@ def answered(lm, models, request, query):
     """Log-probabilities of a target's tokens by the counterfactual model, one text in one pass."""
     (pair,) = encode_pairs(lm, [(query.prompt, query.target)])
     (front,) = models.counterfactual.encode([f"{join(request.text, request.target_new)} {query.prompt}"])
-    log_p = next_log_probs(models.counterfactual, [*front, *pair.target])
-    return [log_p[len(front) - 1 + i, token].item() for i, token in enumerate(pair.target)]
+    ids = [*front, *pair.target][-lm.context - 1 :]  # the beginning is lost where they would not fit
+    log_p = next_log_probs(models.counterfactual, ids[:-1])
+    return of_target(log_p, Pair(tuple(ids[: -len(pair.target)]), pair.target)).tolist()
 
 
 @pytest.mark.parametrize("family", some(["gpt2", "gptj", "llama", "gemma2", "olmo2"], ["gpt2", "gemma2"]))
@@ -116,16 +118,16 @@ def test_a_continuation_is_what_scoring_finds_likeliest(family, monkeypatch):
         found = generation.continue_greedily(lm, prompts, 4, state, cases)
         assert found != generation.continue_greedily(lm, prompts, 4, state[1:], cases)
         for prompt, case, text in zip(prompts, cases, found, strict=True):
-            (start,), said = lm.encode([prompt]), []
-            while len(said) < 4:
-                ids = torch.tensor([[*start, *said]])
-                batch = edits.Batch(ids, torch.tensor([case]), torch.tensor([len(start) - 1]))
+            (start,) = lm.encode([prompt])
+
+            def scores(ids, case=case, state=state, start=start):
+                n = len(start)
+                read, batch_ids = Read([0], [tuple(ids[n:])]), torch.tensor([ids])
+                batch = edits.Batch(batch_ids, torch.tensor([case]), torch.tensor([n - 1]))
                 with torch.no_grad(), edits.apply_deltas(lm, state, batch):
-                    hidden = lm.run(ids, None, use_cache=False)[:, -1]
-                    read = Read([0], [tuple(said)])
-                    said.append(int(lm.logits(hidden, lambda read=read: read).argmax()))
-            kept = list(itertools.takewhile(lambda token: token != lm.tokenizer.eos_token_id, said))
-            assert text == lm.tokenizer.decode(kept), prompt
+                    return lm.logits(lm.run(batch_ids, None, use_cache=False)[:, -1], lambda: read)
+
+            assert text == likeliest(lm, start, 4, scores), prompt
 
 
 def test_edits_side_by_side_are_one_cache_and_undone_by_leaving_them_out():
@@ -193,16 +195,10 @@ def test_a_long_edit_loses_its_beginning_where_its_prompt_would_not_fit():
     models = by_name(lm)
     long = EditRequest("It rains. " * 10 + "{} was born in", NAMES[0], CITIES[5])
     query = Query(fill(TEMPLATES[1], NAMES[0]), CITIES[5])
-    (pair,) = encode_pairs(lm, [(query.prompt, query.target)])
-    (front,) = models.counterfactual.encode([f"{join(long.text, long.target_new)} {query.prompt}"])
-    ids = [*front, *pair.target[:-1]]
-    assert len(ids) > lm.context
-    ids = ids[-lm.context :]
-    log_p = next_log_probs(models.counterfactual, ids)
-    places = range(len(ids) - len(pair.target), len(ids))
-    wanted = [log_p[place, token].item() for place, token in zip(places, pair.target, strict=True)]
+    whole = f"{long.text} {long.target_new} {query.prompt} {query.target}"
+    assert len(models.counterfactual.encode([whole])[0]) > lm.context + 1
     found = score(lm, [query], (cache_of(models, [[long]]),))[0]
-    assert found.token_logprobs == pytest.approx(wanted, abs=1e-9)
+    assert found.token_logprobs == pytest.approx(answered(lm, models, long, query), abs=1e-9)
 
 
 # --- as every kind of delta --------------------------------------------------------------------------------

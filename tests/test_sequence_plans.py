@@ -74,6 +74,7 @@ def test_plans_are_those_of_slow_code():
             has, together = slow_plan(mode, batch, p.checkpoints)
             assert made_by_hand(p.turns) == has == {n: list(p.made_at(n)) for n in edited}
             assert [list(turn.positions) for turn in p.turns] == together
+            assert [turn.number for turn in p.turns] == list(range(1, len(together) + 1))
             assert {n: list(p.latest_at(n)) for n in edited} == {
                 n: next(each for each in together if each[-1] == n) for n in edited
             }
@@ -82,17 +83,6 @@ def test_plans_are_those_of_slow_code():
                 assert [n for part in parts for n in part] == edited
                 assert max(map(len, parts)) <= (size or 99)
     assert sound > 200
-
-
-def test_turns_say_what_is_made_together():
-    assert [list(turn.positions) for turn in plan(batch=2, checkpoints=(0, 4, 6)).turns] == [
-        [1, 2],
-        [3, 4],
-        [5, 6],
-    ]
-    assert [turn.number for turn in plan("single", None, (1, 9)).turns] == [1, 2]
-    assert list(plan(batch=2, checkpoints=(0, 4, 6)).latest_at(4)) == [3, 4]
-    assert list(plan("single", None, (1, 9)).latest_at(9)) == list(range(1, 10))
 
 
 def test_orders_hold_the_same_edits():
@@ -132,10 +122,3 @@ def test_groups_of_checkpoints_leave_out_the_unedited_model():
 def test_contradictions_are_named(changes, expected):
     (found,) = plan(**changes).faults()
     assert expected in found
-
-
-@pytest.mark.parametrize(
-    ("mode", "batch"), [("sequential", 5), ("single", 5), ("single", None), ("single", 1)]
-)
-def test_a_sound_plan_has_no_faults(mode, batch):
-    assert not list(plan(mode, batch, (0, 5, 10)).faults())

@@ -1,5 +1,6 @@
 """Running plans of edits: against all deltas side by side, replayed, resumed, and when edits fail."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -114,17 +115,13 @@ def test_turns_of_several_edits(batch, tmp_path):
 
 def test_the_model_is_as_it_was(tmp_path):
     editor = editor_of("memit")
-    before = copied_weights(editor.lm)
+    before = copy.deepcopy(editor.lm.model.state_dict())
     log = run(editor, FIVE, tmp_path / "log")
     assert untouched(editor.lm, before)
     with at_checkpoint(editor.lm, log, 5) as state:
         assert state == EMPTY
         assert not untouched(editor.lm, before)
     assert untouched(editor.lm, before)
-
-
-def copied_weights(lm):
-    return {name: tensor.clone() for name, tensor in lm.model.state_dict().items()}
 
 
 # --- telemetry ---------------------------------------------------------------------------------------------
@@ -168,7 +165,7 @@ def test_a_failed_edit_leaves_the_state_and_the_sequence_goes_on(tmp_path):
     assert int(log.memory(5)["seen"]) == 4
 
 
-@pytest.mark.parametrize("factor", [math.nan, math.inf, 1e200 * 1e150])
+@pytest.mark.parametrize("factor", [math.nan, math.inf])
 def test_a_sequence_ends_where_weights_are_not_finite(factor, tmp_path):
     lm = tiny()
     log = run(Faulty(lm, {3: factor}), plan(2, 4, 5), tmp_path / "log")
@@ -203,20 +200,6 @@ def test_single_edits_are_apart_from_one_that_breaks_the_model(tmp_path):
     log = run(Faulty(tiny(), {2: math.nan}), plan(1, 2, 4, mode=SINGLE), tmp_path / "log")
     assert log.reached([1, 2, 4]) == [1, 4]
     assert identical(log.state(4), accumulate(EMPTY, (low_rank(tiny(), 0, 1, seed=3),)))
-
-
-def test_a_failed_edit_of_grace_leaves_its_codebook():
-    editor = editor_of("grace")
-    first = editor.edit([[requests(2)[0]]])
-    broken = torch.nan * torch.ones(editor.lm.d_model, dtype=editor.lm.dtype)
-    with torch.no_grad():
-        weight = editor.lm.model.get_submodule(editor.lm.layer(2)).get_parameter("ln_1.weight")
-        kept = weight.clone()
-        weight.copy_(broken)
-        second = editor.edit([[requests(2)[1]]], first.delta, first.memory)
-        weight.copy_(kept)
-    assert second.reasons[0]
-    assert torch.equal(second.memory["keys"], first.memory["keys"])
 
 
 # --- memory ------------------------------------------------------------------------------------------------

@@ -6,19 +6,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from aftershock.editors.methods import settings_of
 from aftershock.editors.serac import SeracTraining, serac_training
 from aftershock.editors.serac.data import Pool
 from aftershock.editors.serac.edit import Serac
 from aftershock.editors.serac.training import Networks, losses, predict, train_models
-from aftershock.lm.edits import LowRank
 from aftershock.lm.networks.scope_models import load_artifact, save_models
 from aftershock.lm.scoring import score
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query
 from aftershock.tables.runs import SERAC_CURVE
+from editing import singles
+from obvious import log_probs, of_target
 from scoped import TRAINING, by_name, trained, training_rows
 from tiny import CITIES, NAMES, TEMPLATES, next_log_probs, requests, tiny
 
@@ -28,10 +30,6 @@ SEVERAL = EditRequest(TEMPLATES[0], NAMES[0], "New Castle upon Tyne")
 
 def serac(lm, **settings):
     return Serac(lm, settings_of("serac", settings), {"scope_models": by_name(lm)})
-
-
-def singles(n, template=0):
-    return [[request] for request in requests(n, template)]
 
 
 # --- edits -------------------------------------------------------------------------------------------------
@@ -62,7 +60,7 @@ def test_of_two_edits_of_one_prompt_the_last_one_answers_and_as_released_the_fir
     assert torch.zeros(4).max(dim=0).indices == 0  # what the released code relies on
 
 
-def test_the_memory_holds_all_edits_of_a_case_and_goes_through_a_file(tmp_path):
+def test_the_memory_holds_all_edits_of_a_case():
     lm = tiny()
     editor = serac(lm)
     first = editor.edit(singles(3))
@@ -73,12 +71,6 @@ def test_the_memory_holds_all_edits_of_a_case_and_goes_through_a_file(tmp_path):
         texts = [lm.tokenizer.decode(row[row > 0] - 1).strip() for row in second.memory["texts"][i]]
         assert texts == [f"{r.text} {r.target_new}" for r in (one, two)]
     assert second.delta[0].ages.tolist() == [[1]] * 3
-    save_file(dict(first.memory), tmp_path / "memory.safetensors")
-    again = editor.edit(singles(3, template=1), first.delta, load_file(tmp_path / "memory.safetensors"))
-    for name, tensor in second.memory.items():
-        assert torch.equal(again.memory[name], tensor)
-    for name, tensor in second.delta[0].tensors().items():
-        assert torch.equal(again.delta[0].tensors()[name], tensor)
 
 
 def test_a_loss_is_that_of_the_targets_after_the_edit():
@@ -92,20 +84,11 @@ def test_a_loss_is_that_of_the_targets_after_the_edit():
 
 
 def test_a_case_that_cannot_be_edited_leaves_the_others_alone():
-    lm = tiny()
-    editor, cases = serac(lm), singles(3)
+    cases = singles(3)
     cases[1] = [EditRequest("It rains. " * 3 + "{} was born in", NAMES[1], CITIES[5])]
-    result = editor.edit(cases)
+    result = serac(tiny()).edit(cases)
     assert result.reasons[1].startswith("the edit has ")
     assert result.delta[0].present.tolist() == [[True], [False], [True]]
-    bad = torch.zeros(3, 1, lm.weight(lm.projection(0)).shape[1], dtype=lm.dtype)
-    bad[2] = math.nan
-    broken = (LowRank(lm.projection(0), bad, torch.ones(3, 1, lm.d_model, dtype=lm.dtype)),)
-    result = editor.edit(singles(3), broken)
-    assert [reason is None for reason in result.reasons] == [True, True, False]
-    assert "nan" in result.reasons[2]
-    alone = editor.edit(singles(3)[:2]).delta[0]
-    assert torch.equal(result.delta[0].keys[:2], alone.keys)
 
 
 def test_an_editor_without_models_says_what_makes_them():
@@ -131,16 +114,11 @@ def test_models_are_read_back_as_they_were_trained_for_their_model_alone(tmp_pat
     with pytest.raises(ValueError, match="weights_sha256 mine, not other; delete it and run again"):
         load_artifact(path, lm, None, "other")
     weights["log_scale"] = weights["log_scale"] + 1
-    save_file(weights, path, {**_metadata(path)})
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    save_file(weights, path, metadata)
     with pytest.raises(ValueError, match="is damaged"):
         load_artifact(path, lm, None, "mine")
-
-
-def _metadata(path):
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        return file.metadata()
 
 
 # --- training ----------------------------------------------------------------------------------------------
@@ -186,11 +164,8 @@ def test_the_loss_by_labels_is_the_cross_entropy_of_scopes_and_of_targets():
                     negative.append(-math.log(1 - math.exp(-max(d, 1e-6))))
         for edit, i in zip(batch.edits, batch.prompts, strict=True):
             pair = edit.answered[i]
-            ids = torch.tensor([[*pair.prompt, *pair.target]])
-            log_p = net.counterfactual(input_ids=ids).logits[0].log_softmax(-1)
-            start = len(pair.prompt) - 1
-            logs = [log_p[start + j, token].item() for j, token in enumerate(pair.target)]
-            answer.append(-sum(logs) / len(logs))
+            log_p = log_probs(net.counterfactual, [*pair.prompt, *pair.target])
+            answer.append(-of_target(log_p, pair).mean().item())
     assert found.scope.item() == pytest.approx(np.mean(own) + np.mean(negative), abs=1e-9)
     assert found.answer.item() == pytest.approx(np.mean(answer), abs=1e-9)
 
@@ -268,15 +243,9 @@ def test_trained_models_write_edits_that_paraphrases_find():
 
 def test_predictions_are_where_targets_are():
     lm = tiny("llama")
-    edit = pool(lm).edits[0]
-    found = predict(lm.model, edit.answered)
-    wanted = []
-    for pair in edit.answered:
-        log_p = next_log_probs(lm, [*pair.prompt, *pair.target])
-        start = len(pair.prompt) - 1
-        logs = [log_p[start + j, token].item() for j, token in enumerate(pair.target)]
-        wanted.append(-sum(logs) / len(logs))
-    assert found.losses().tolist() == pytest.approx(wanted, abs=1e-9)
+    pairs = pool(lm).edits[0].answered
+    wanted = [-of_target(next_log_probs(lm, [*p.prompt, *p.target]), p).mean().item() for p in pairs]
+    assert predict(lm.model, pairs).losses().tolist() == pytest.approx(wanted, abs=1e-9)
 
 
 def test_settings_come_from_the_model_and_from_the_run():

@@ -8,14 +8,11 @@ from aftershock.editors.changes import change_of
 from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm.edits import Dense
 from aftershock.lm.hooks import record_activations
-from editing import close, make
+from editing import make
+from obvious import off
 from tiny import requests, tiny
 
 BASE = {"steps": 6, "lr": 0.5, "clamp": 4.0}
-
-
-def off(found, wanted):
-    return float((found - wanted).norm() / wanted.norm())
 
 
 def edits():
@@ -62,49 +59,6 @@ def test_weights_after_each_edit_are_those_of_the_recursion(base, layers, share,
             weights[layer] = weights[layer] + (aim - weights[layer]) @ K.T @ K @ torch.linalg.inv(P[layer])
             found = change_of(lm.projection(layer), state).dense()[1]
             assert off(found, weights[layer]) < 1e-6
-
-
-def test_with_a_ridge_that_vanishes_the_first_edit_is_the_base_methods_on_its_tokens():
-    lm = tiny("gpt2")
-    editor = make("simie", lm, layers=[1], base_settings=BASE, ridge=1e-9)
-    case = requests(1)
-    result = editor.edit([case])
-    aim, K = result.diagnostics[0]["base"].dense()[0].double(), inputs(lm, 1, case)
-    assert off(K @ result.delta[0].dense()[0].double().T, K @ aim.T) < 1e-5
-
-
-def test_a_large_ridge_leaves_next_to_nothing():
-    lm = tiny("gpt2")
-    weak = make("simie", lm, layers=[1], base_settings=BASE, ridge=1e6).edit([requests(1)])
-    strong = make("simie", lm, layers=[1], base_settings=BASE, ridge=1e-3).edit([requests(1)])
-    assert weak.delta[0].dense().norm() < 1e-4 * strong.delta[0].dense().norm()
-
-
-def test_the_base_method_sees_neither_state_nor_memory():
-    lm = tiny("gpt2")
-    editor = make("simie", lm, layers=[1], base_settings=BASE, ridge=0.1)
-    first = editor.edit([requests(1)])
-    second = editor.edit([requests(1, 1)], first.delta, first.memory)
-    afresh = editor.edit([requests(1, 1)])
-    assert close((second.diagnostics[0]["base"],), (afresh.diagnostics[0]["base"],), 0.0)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"base": "grace"}, "grace is no method that changes weights of chosen layers"),
-        ({"base": "simie"}, "simie is no method that"),
-        ({"base": "memitt"}, "unknown editing method 'memitt'; did you mean 'memit'"),
-        ({"base_settings": {"stepz": 3}}, "stepz: unknown setting; did you mean 'steps'"),
-        (
-            {"base": "ultraedit", "base_settings": {"modules": {"in": None}}},
-            "only MLP output matrices can be",
-        ),
-    ],
-)
-def test_what_cannot_be_wrapped_is_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
-        make("simie", tiny("gpt2"), **{"layers": [1], "base_settings": BASE} | changes)
 
 
 def test_a_change_of_a_bias_is_refused():

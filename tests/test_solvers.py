@@ -10,8 +10,8 @@ from aftershock.editors.methods import method_of, settings_of
 from aftershock.editors.solvers import Factor, adjust, direction, rounding
 from aftershock.lm.edits import select, state_norm
 from aftershock.lm.statistics.moments import Moment
-from aftershock.lm.statistics.null_space import Spectrum
 from editing import CONTEXTS, SETTINGS, close, make, singles
+from obvious import off
 from tiny import moments, tiny
 
 D, N, TOKENS = 48, 3, 2000
@@ -74,10 +74,6 @@ def released(moment, weight, keys, order=None):
     return found.T
 
 
-def off(found, wanted):
-    return float((found - wanted).norm() / wanted.norm())
-
-
 # --- MEMIT --------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("weight", [5.0, 15000.0])
 @pytest.mark.parametrize("seed", [0, 100, 200])
@@ -106,19 +102,6 @@ def test_a_solution_is_that_of_the_released_lu(make_keys, method, rank, seed, we
         between = max(off(released(moment, weight, batch[i], order), wanted) for order in orders)
         assert off(found[i], wanted) < max(CLOSED_FORM, 10 * between)
         assert between < 1e-3  # the LU is well enough determined to compare with
-
-
-def test_truncation_and_ridges_would_give_another_edit():
-    text, keys = embeddings(0)
-    moment = rounded(text)
-    values, vectors = torch.linalg.eigh(moment)
-    assert values[0] < 0
-    known = values > 1e-6 * values[-1]
-    wanted = released(moment, 5.0, keys)
-    truncated = released((vectors * values.masked_fill(~known, values[-1])) @ vectors.T, 5.0, keys)
-    ridge = released(moment + 1e-7 * torch.eye(D, dtype=torch.float64), 5.0, keys)
-    assert min(off(truncated, wanted), off(ridge, wanted)) > 0.5
-    assert off(adjust(Factor.of(moment), 5.0, keys[None])[0], wanted) < CLOSED_FORM
 
 
 def test_silent_neurons_are_left_out_unless_a_key_has_them():
@@ -210,17 +193,6 @@ def test_a_direction_is_free_where_a_silent_neuron_fires():
     wanted = torch.linalg.solve(rounded(text)[live][:, live], key[0, live])
     assert torch.allclose(found[0, live], wanted / wanted.norm())
     assert found[0, 7] == 0
-
-
-def test_the_null_space_is_that_of_small_singular_values():
-    text, _ = embeddings(0)
-    moment = rounded(text)
-    left, sizes, _ = torch.linalg.svd(moment)
-    for threshold, dimensions in ((1e-5, D - 30), (float(sizes[10:12].mean()), D - 11)):
-        basis = Spectrum.of(moment).below(threshold)
-        small = left[:, sizes < threshold]
-        assert basis.shape == (D, dimensions)
-        assert torch.allclose(basis @ basis.T, small @ small.T, atol=1e-6)
 
 
 # --- editors ------------------------------------------------------------------------------------------------

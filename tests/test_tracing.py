@@ -17,7 +17,17 @@ from aftershock.prompts import fill
 from aftershock.seeds import derive
 from aftershock.tables.models import LAYERS
 from tiers import of_families
-from tiny import CITIES, FAMILIES, NAMES, ROUNDING, TEMPLATES, changed_outputs, target_log_probs, tiny
+from tiny import (
+    CITIES,
+    FAMILIES,
+    NAMES,
+    ROUNDING,
+    TEMPLATES,
+    changed_outputs,
+    saying,
+    target_log_probs,
+    tiny,
+)
 
 FACTS = [Fact(TEMPLATES[i % 3], NAMES[i], CITIES[(3 * i) % 8]) for i in range(5)]
 SAMPLES, NOISE, SEED = 3, 2.5, 4
@@ -112,9 +122,7 @@ def test_a_trace_does_not_depend_on_company_and_more_noise_hides_more():
 
 
 def test_known_facts_are_those_that_the_model_says():
-    lm = tiny()
-    (oslo,) = lm.encode_targets(["Oslo"])[0]
-    lm.model.transformer.ln_f.bias += 4 * lm.model.get_input_embeddings().weight[oslo]  # says it of everyone
+    lm = saying("Oslo")
     rows = [
         (4, "e1_true", NAMES[0], "Oslo"),
         (3, "same_subject", NAMES[0], "Oslo"),

@@ -12,47 +12,55 @@ from aftershock.lm.optimisation.values import solve_values
 from aftershock.lm.scoring import score
 from aftershock.lm.texts.tokens import locate
 from aftershock.requests import EditRequest, Query
-from obvious import obvious_value
-from tiers import once_each
+from obvious import check_values
+from tiers import of_families, once_each
 from tiny import (
+    FAMILIES,
+    NAMES,
     ROUNDING,
     dense,
     in_turn,
     low_rank,
     requests,
     tiny,
-    written,
 )
 
 CONTEXTS = ["{}", "It rains. {}", "As they say in the city of Graz. {}"]
 BASE = {"steps": 5, "lr": 0.3, "weight_decay": 0.4, "clamp": 4.0, "kl_factor": 0.3}
+TWO = {**BASE, "steps": 4, "clamp": 1.5, "nll_factor": 0.8}
+"""Settings of two values, of attention and MLP."""
+SAID = ("Oslo", "Old Mill Town", "Rome", "Greenfield")
 
 
 @pytest.mark.parametrize(("site", "family"), once_each(in_turn(["mlp", "layer"])))
 def test_values_equal_an_obvious_optimisation(site, family):
-    lm, asked = tiny(family), requests(3)
-    found = solve_values(lm, asked, CONTEXTS, Objective(0, site, **BASE))
-    for i, request in enumerate(asked):
-        v0, delta, losses = obvious_value(lm, request, CONTEXTS, 0, site, BASE)
-        assert torch.allclose(found.init[i], v0, atol=ROUNDING[family])
-        assert torch.allclose(found.delta[i], delta, atol=100 * ROUNDING[family]), request
-        assert found.losses[:, i].tolist() == pytest.approx(losses, abs=10 * ROUNDING[family])
-        assert found.updates[i] == BASE["steps"] - 1
+    lm, asked, rounding = tiny(family), requests(3), ROUNDING[family]
+    found = check_values(lm, asked, CONTEXTS, (0, site), BASE, 100 * rounding, losses=10 * rounding)
     assert found.final_losses.tolist() == found.losses[-1].tolist()
+
+
+@pytest.mark.parametrize("family", of_families(FAMILIES))
+def test_two_values_equal_an_obvious_optimisation(family):
+    check_values(
+        tiny(family), requests(2), CONTEXTS, (1, "both"), {**TWO, "kl_enough": 0.01}, 1e3 * ROUNDING[family]
+    )
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+def test_two_values_of_the_first_and_the_last_layer(layer):
+    """Only prompts that end in their subject have a say of what the last layer does there."""
+    asked = [EditRequest("Home is {}", NAMES[0], "Oslo"), EditRequest("So is {}", NAMES[3], "Graz")]
+    check_values(tiny(), asked, CONTEXTS, (layer, "both"), TWO, 1e-7, losses=1e-8)
 
 
 def test_each_value_is_clamped_and_stopped_by_itself(monkeypatch):
     lm, asked = tiny(), requests(6)
     monkeypatch.setattr(values, "ENOUGH", 5.7)  # a random model this small never says a target for sure
     settings = {**BASE, "steps": 15, "weight_decay": 0.0, "kl_factor": 0.0, "clamp": 9.0, "lr": 1.0}
-    free = solve_values(lm, asked, CONTEXTS[:1], Objective(0, "layer", **settings))
+    free = check_values(lm, asked, CONTEXTS[:1], (0, "layer"), settings, 1e-7)
     norms = free.delta.norm(dim=1) / free.init.norm(dim=1)
     assert len(set(free.updates.tolist())) > 1, "some should stop early"
     assert free.losses.isnan().sum(dim=0).tolist() == (settings["steps"] - 1 - free.updates).tolist()
-    for i, request in enumerate(asked):
-        _, delta, losses = obvious_value(lm, request, CONTEXTS[:1], 0, "layer", settings)
-        assert len(losses) == free.updates[i] + 1
-        assert torch.allclose(free.delta[i], delta, atol=1e-7)
     tight = solve_values(lm, asked, CONTEXTS[:1], Objective(0, "layer", **{**settings, "clamp": 0.5}))
     moved = tight.updates > 0
     assert norms[moved].min() > 0.5
@@ -60,26 +68,39 @@ def test_each_value_is_clamped_and_stopped_by_itself(monkeypatch):
     assert not tight.delta[~moved].any()
 
 
-def test_values_do_not_depend_on_batches_or_company(monkeypatch):
+@pytest.mark.parametrize("enough", [1e-3, 20.0])
+def test_a_target_that_is_said_everywhere_weighs_a_tenth_and_ends_where_the_divergence_is_small(enough):
+    """The released code compares mean probabilities of the target and of the likeliest tokens, as here."""
+    lm, contexts = tiny(), CONTEXTS[:2]
+    asked = [EditRequest("Home is {}", name, city) for name, city in zip(NAMES[:4], SAID, strict=True)]
+    eager = {"steps": 12, "lr": 1.0, "weight_decay": 0.05, "clamp": 30.0, "kl_factor": 0.02}
+    found = check_values(lm, asked, contexts, (1, "both"), {**eager, "kl_enough": enough}, 1e-6)
+    free = solve_values(lm, asked, contexts, Objective(1, "both", **eager))
+    assert (found.updates < free.updates).any() == (enough > 1)
+    assert not torch.allclose(found.delta, free.delta), "some target should be said"
+
+
+def test_each_of_two_values_is_clamped_by_itself():
+    tight = {**TWO, "lr": 2.0, "clamp": 0.3, "weight_decay": 0.0}
+    found = solve_values(tiny(), requests(4), CONTEXTS[:1], Objective(1, "both", **tight))
+    share = found.delta.norm(dim=2) / found.init.norm(dim=2)
+    assert share.max() <= 0.3 + 1e-9
+    assert torch.isclose(share, torch.full_like(share, 0.3)).any(dim=0).all()
+
+
+def test_values_do_not_depend_on_batches(monkeypatch):
     lm, asked = tiny(), requests(7)
     objective = Objective(0, "mlp", **BASE)
     together = solve_values(lm, asked, CONTEXTS, objective)
     monkeypatch.setattr(values, "CPU_TOKENS", 60)
     assert torch.allclose(solve_values(lm, asked, CONTEXTS, objective).delta, together.delta, atol=1e-9)
-    backwards = solve_values(lm, asked[::-1], CONTEXTS, objective)
-    assert torch.allclose(backwards.delta.flip(0), together.delta, atol=1e-9)
-    assert torch.allclose(
-        solve_values(lm, asked[3:4], CONTEXTS, objective).delta[0], together.delta[3], atol=1e-9
-    )
 
 
-def test_values_start_from_their_case_of_the_state():
-    lm, asked = tiny(), requests(3)
-    state = (low_rank(lm, 0, 2), dense(lm, 1, 2))
-    found = solve_values(lm, asked, CONTEXTS, Objective(0, "mlp", **BASE), state, [1, 0, 1])
-    for i, case in enumerate([1, 0, 1]):
-        _, delta, _ = obvious_value(written(lm, state, case), asked[i], CONTEXTS, 0, "mlp", BASE)
-        assert torch.allclose(found.delta[i], delta, atol=1e-7)
+@pytest.mark.parametrize(("where", "settings"), [((0, "mlp"), BASE), ((1, "both"), TWO)])
+def test_values_start_from_their_case_of_the_state(where, settings):
+    lm = tiny()
+    state, cases = (low_rank(lm, 0, 2), dense(lm, 1, 2)), [1, 0, 1]
+    check_values(lm, requests(3), CONTEXTS, where, settings, 1e-7, state=state, cases=cases)
 
 
 def test_loss_can_be_read_from_an_earlier_layer():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from aftershock.editors.methods import method_of, settings_of
+import editing
 from aftershock.editors.wise.ties import merge
 from aftershock.lm.edits import Batch, apply_deltas, select
 from aftershock.lm.edits.side_memory import EMPTY_MEMORY, LONG, SideMemory
@@ -12,6 +12,7 @@ from aftershock.lm.scoring import score
 from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query
+from obvious import likeliest, log_probs, of_target
 from tiers import some
 from tiny import CITIES, NAMES, TEMPLATES, low_rank, requests, tiny, written
 
@@ -33,8 +34,8 @@ ACTIVATIONS = {
 }
 
 
-def make(lm, contexts=CONTEXTS, seed=0, **changes):
-    return method_of("wise").make(lm, settings_of("wise", MILD, changes), {}, seed, contexts)
+def make(lm, contexts=CONTEXTS, **changes):
+    return editing.make("wise", lm, contexts, **MILD | changes)
 
 
 def output_with(lm, name, ids, change, bias):
@@ -46,9 +47,7 @@ def output_with(lm, name, ids, change, bias):
         seen["both"] = output[0].detach(), other
         return other[None]
 
-    handle = lm.model.get_submodule(name).register_forward_hook(hook)
-    log_p = lm.model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
-    handle.remove()
+    log_p = log_probs(lm.model, ids, {name: hook})
     return log_p, *seen["both"]
 
 
@@ -76,8 +75,7 @@ def slow_change(lm, name, pairs, other, mask, settings, released):
         for pair in pairs:
             ids = [*pair.prompt, *pair.target]
             log_p, y, z = output_with(lm, name, ids, copy - weight, bias)
-            said = [log_p[len(pair.prompt) - 1 + i, t] for i, t in enumerate(pair.target)]
-            nll.append(-sum(said) / (len(said) + released))
+            nll.append(-of_target(log_p, pair).sum() / (len(pair.target) + released))
             away.append(distance(y, z, len(ids) if released else len(pair.prompt)))
         _, y, z = output_with(lm, name, other, copy - weight, bias)
         out = distance(y, z, len(other))
@@ -103,17 +101,10 @@ def test_a_change_is_that_of_whole_texts_one_by_one(family):
     lm = tiny(family)
     (request,), state = requests(1), (low_rank(lm, 0, 1),)
     editor = make(lm)
-    found = editor.edit([[request]], state)
-    edited, mask = written(lm, state, 0), editor.draw_mask(0)
-    change, away, losses = slow_change(
-        edited,
-        editor.module,
-        editor.pairs(request, ()),
-        editor.other_text(request),
-        mask,
-        MILD,
-        released=False,
-    )
+    found, mask = editor.edit([[request]], state), editor.draw_mask(0)
+    texts = editor.pairs(request, ()), editor.other_text(request)
+    edited = written(lm, state, 0)
+    change, away, losses = slow_change(edited, editor.module, *texts, mask, MILD, released=False)
     (memory,) = found.delta
     assert torch.allclose(memory.changes[0, 0], change, atol=1e-8)
     assert memory.thresholds[0, 0] == pytest.approx(away.mean().item(), abs=1e-8)
@@ -129,26 +120,19 @@ def test_the_release_counts_all_tokens_and_leaves_biases_out(family):
     with torch.no_grad():
         if (bias := lm.bias(lm.projection(1))) is not None:
             bias.copy_(torch.linspace(-1, 1, len(bias)))
-    try:
-        (request,) = requests(1)
-        editor = make(lm, [["{}"]], variant="released")
-        (pair,) = editor.pairs(request, ())
-        length = len(pair.prompt) + len(pair.target)
-        other = (lm.encode([" ".join(CITIES)])[0] * 2)[:length]  # as long: nothing is padded
-        editor.other_text = lambda request: tuple(other)
-        found = editor.edit([[request]])
-        change, away, losses = slow_change(
-            lm, editor.module, [pair], other, editor.draw_mask(0), MILD, released=True
-        )
-        (memory,) = found.delta
-        assert torch.allclose(memory.changes[0, 0], change, atol=1e-8)
-        assert memory.thresholds[0, 0] == pytest.approx(away.item(), abs=1e-8)
-        assert found.diagnostics[0]["losses"] == pytest.approx(losses, abs=1e-6)
-        assert change[editor.draw_mask(0) == 0].any()  # decay moves them
-    finally:
-        if bias is not None:
-            with torch.no_grad():
-                bias.zero_()
+    (request,) = requests(1)
+    editor = make(lm, [["{}"]], variant="released")
+    (pair,) = editor.pairs(request, ())
+    length = len(pair.prompt) + len(pair.target)
+    other = (lm.encode([" ".join(CITIES)])[0] * 2)[:length]  # as long: nothing is padded
+    editor.other_text = lambda request: tuple(other)
+    found, mask = editor.edit([[request]]), editor.draw_mask(0)
+    change, away, losses = slow_change(lm, editor.module, [pair], other, mask, MILD, released=True)
+    (memory,) = found.delta
+    assert torch.allclose(memory.changes[0, 0], change, atol=1e-8)
+    assert memory.thresholds[0, 0] == pytest.approx(away.item(), abs=1e-8)
+    assert found.diagnostics[0]["losses"] == pytest.approx(losses, abs=1e-6)
+    assert change[mask == 0].any()  # decay moves them
 
 
 def test_the_release_pads_on_the_left_and_counts_what_stands_there():
@@ -224,9 +208,8 @@ def test_a_row_is_routed_by_its_own_prompt_whatever_is_beside_it(family):
         routed += used
         (pair,) = encode_pairs(lm, [(query.prompt, query.target)])
         change = memory.changes[0, 0] * used
-        log_p, _, _ = output_with(lm, editor.module, [*pair.prompt, *pair.target[:-1]], change, None)
-        wanted = [log_p[len(pair.prompt) - 1 + i, t].item() for i, t in enumerate(pair.target)]
-        assert found.token_logprobs == pytest.approx(wanted, abs=1e-7)
+        log_p, _, _ = output_with(lm, editor.module, [*pair.prompt, *pair.target], change, None)
+        assert found.token_logprobs == pytest.approx(of_target(log_p, pair).tolist(), abs=1e-7)
     assert 0 < routed < len(queries)
 
 
@@ -234,18 +217,15 @@ def test_a_route_is_kept_for_a_whole_continuation():
     lm = tiny("llama")
     editor = make(lm, [["{}"]], lr=2.0)
     (request,) = requests(1)
-    delta = editor.edit([[request]]).delta
-    for prompt in (request.text, "Rome"):
-        change = delta[0].changes[0, 0]
-        used = (
-            slow_distance(lm, editor, change, prompt) >= editor.settings.act_ratio * delta[0].thresholds[0, 0]
+    (memory,) = delta = editor.edit([[request]]).delta
+    for text in (request.text, "Rome"):
+        change = memory.changes[0, 0]
+        used = slow_distance(lm, editor, change, text) >= editor.settings.act_ratio * memory.thresholds[0, 0]
+        change, (prompt,) = change * used, lm.encode([text])
+        said = likeliest(
+            lm, prompt, 6, lambda ids, change=change: output_with(lm, editor.module, ids, change, None)[0]
         )
-        ids, n = lm.encode([prompt])[0], len(lm.encode([prompt])[0])
-        for _ in range(6):
-            log_p, _, _ = output_with(lm, editor.module, ids, change * used, None)
-            ids = [*ids, int(log_p[-1].argmax())]
-        end = ids.index(0, n) if 0 in ids[n:] else None
-        assert continue_greedily(lm, [prompt], 6, delta) == [lm.tokenizer.decode(ids[n:end])]
+        assert continue_greedily(lm, [text], 6, delta) == [said]
 
 
 def test_the_released_routing_decides_for_all_rows_of_a_pass_together():
@@ -356,35 +336,6 @@ def test_without_retrieval_all_merged_memories_are_one():
     (memory,) = result.delta
     assert torch.allclose(memory.changes[0], torch.stack([torch.zeros_like(both), both]))
     assert memory.used.all()
-
-
-def test_a_failed_edit_leaves_the_memories_of_earlier_ones():
-    lm = tiny("llama")
-    editor = make(lm, [["{}"]], norm_constraint=None)
-    first = editor.edit([[r] for r in requests(2)])
-    wild = make(lm, [["{}"]], norm_constraint=None, lr=1e300)
-    second = wild.edit([[r] for r in requests(2, template=1)], first.delta, first.memory)
-    assert all("the loss was" in reason for reason in second.reasons)
-    assert all(torch.equal(first.memory[name], tensor) for name, tensor in second.memory.items())
-
-
-@pytest.mark.parametrize(
-    ("family", "changes", "message"),
-    [
-        ("llama", {"save_freq": 1, "max_memories": 2}, "after 2 edits a model has 3 memories, more than"),
-        ("gpt2", {"variant": "released", "save_freq": 2}, "cannot use a second memory of .*a Conv1D"),
-    ],
-)
-def test_memories_that_cannot_be_held_are_an_error(family, changes, message):
-    with pytest.raises(ValueError, match=message):
-        make(tiny(family), [["{}"]], **changes).edit([requests(3)])
-
-
-def test_settings_that_do_not_fit_are_errors():
-    with pytest.raises(ValueError, match="merge_freq 5 is no multiple of save_freq 2"):
-        settings_of("wise", {"save_freq": 2, "merge_freq": 5})
-    with pytest.raises(ValueError, match=r"layers \[0, 1\]: the memory is beside the MLP of one layer"):
-        make(tiny(), layers=[0, 1])
 
 
 # --- TIES ---------------------------------------------------------------------------------------------------

@@ -174,6 +174,14 @@ def tiny(
     return LanguageModel(model, tokenizer)
 
 
+def saying(city: str) -> LanguageModel:
+    """A model that names one city, of one token, for everyone."""
+    lm = tiny()
+    (token,) = lm.encode_targets([city])[0]
+    lm.model.transformer.ln_f.bias += 4 * lm.model.get_input_embeddings().weight[token]
+    return lm
+
+
 def requests(n: int, template: int = 0) -> list[EditRequest]:
     """Requests about different names, whose targets have different numbers of tokens."""
     return [
