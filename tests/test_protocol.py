@@ -13,13 +13,13 @@ from aftershock.experiments import queries
 from aftershock.experiments.cases import run_cases, score_unedited
 from aftershock.experiments.queries import list_prompts
 from aftershock.experiments.tuning import draw_trials, tune
-from aftershock.lm.edits import EMPTY, Batch, LowRank, apply_deltas, state_norm
+from aftershock.lm.edits import EMPTY, LowRank, state_norm
 from aftershock.lm.scoring import score
 from aftershock.requests import Query
 from aftershock.tables.cases import EDITS, PROBES
 from aftershock.tables.graph import PROMPTS
 from aftershock.tables.runs import OBSERVATIONS, TELEMETRY, TRIALS
-from editing import SETTINGS, make, singles
+from editing import SETTINGS, make
 from tiny import CITIES, NAMES, TEMPLATES, saying, tiny
 
 # --- the protocol ------------------------------------------------------------------------------------------
@@ -200,12 +200,3 @@ def test_the_best_trial_is_marked():
     without = probes[probes["role"] != "neighbour"]
     with pytest.raises(ValueError, match="knows no neighbour"):
         tune(lm, "ft", SETTINGS["ft"], GRID, 1, edits, without, TEMPLATE_ROWS)
-
-
-def test_observed_states_hold_for_edited_rows_only():
-    lm = tiny()
-    ids, mask = lm.pad(lm.encode(["Ada Vex was born in", "Dario was born in"]))
-    result = make("rome", lm).edit(singles(1))
-    batch = Batch.of_prompts(ids, mask, torch.tensor([0, 0]))
-    with torch.no_grad(), apply_deltas(lm, result.delta, batch):
-        assert not torch.allclose(lm.run(ids, mask), lm.run(ids[:, :3], mask[:, :3])[:, :1])
