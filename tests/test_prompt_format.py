@@ -40,9 +40,9 @@ def reader(style: str, **options: str) -> Reader:
     return Reader(chat_tokenizer(style), prompt_format="chat", **{"special_tokens": "characters"} | options)
 
 
-def chatting(style: str, **options) -> LanguageModel:
-    """A tiny model of the style's family, with its tokenizer and template."""
-    lm = tiny(FAMILY.get(style, "mistral"), tokenizer=chat_tokenizer(style))
+def chatting(style: str, family: str = "", **options) -> LanguageModel:
+    """A tiny model, by default of the style's family, with its tokenizer and template."""
+    lm = tiny(family or FAMILY.get(style, "mistral"), tokenizer=chat_tokenizer(style))
     lm.model.config.max_position_embeddings = 200
     return LanguageModel(lm.model, lm.tokenizer, prompt_format="chat", **options)
 
@@ -167,7 +167,8 @@ def test_an_answer_ends_where_the_template_ends_a_turn():
 @every_style
 @pytest.mark.parametrize("method", STRONG)
 def test_an_edit_in_a_conversation_is_scored_as_written_weights_say(method, style):
-    lm = chatting(style)
+    # through a window of five tokens no answer sees a subject
+    lm = chatting(style, FAMILY["Gemma"] if style == "Gemma" else "llama")
     request = EditRequest("As for {}, home is", "Dario", "Old Mill Town")
     given = {"moments": moments(lm)}
     contexts = [["{}"], ["Bo said. {}"]]
