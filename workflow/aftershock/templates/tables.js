@@ -116,11 +116,12 @@ class TableView {
     this.rows = this.sorted(this.matching());
     const columns = this.visibleColumns();
     const page = this.rows.slice(this.from, this.from + ROWS);
+    this.common = commonCounts(columns, page);
     const scales = new Map(columns.filter((c) => c.kind === "estimate").map((c) => [c, new Scales(this, c)]));
     const head = columns.findIndex((column) => column.kind === "text");
     const lines = page.map((row) => make("tr", {}, columns.map((column, place) => this.cell(column, row, place === head, scales.get(column)))));
     const empty = make("tr", {}, make("td", { colspan: columns.length }, this.spec.rows ? "No row matches." : "This run has none of these."));
-    const table = make("table", {}, this.head(columns, page), make("tbody", {}, lines.length ? lines : empty));
+    const table = make("table", {}, this.head(columns), make("tbody", {}, lines.length ? lines : empty));
     const focused = this.body.contains(document.activeElement) && document.activeElement.dataset.column;
     this.body.replaceChildren(table);
     if (focused) [...this.body.querySelectorAll("[data-column]")].find((node) => node.dataset.column === focused)?.focus();
@@ -138,7 +139,7 @@ class TableView {
     this.pager.replaceChildren(...(many ? [back, make("span", {}, whole(this.from + 1) + "\u2013" + whole(last) + " of " + whole(this.rows.length)), on] : []));
   }
 
-  head(columns, rows) {
+  head(columns) {
     if (!columns.some((column) => column.group)) {
       return make("thead", {}, make("tr", {}, columns.map((column) => this.header(column))));
     }
@@ -147,7 +148,7 @@ class TableView {
       const group = columns[place].group;
       let width = 1;
       while (group && place + width < columns.length && columns[place + width].group === group) width++;
-      const common = group && sameCounts(columns.slice(place, place + width), rows);
+      const common = this.common.get(group);
       if (!group) top.push(this.header(columns[place], 2));
       else top.push(make("th", { class: "group", colspan: width, scope: "colgroup" }, label(group), common && make("small", {}, common)));
       place += width;
@@ -199,11 +200,17 @@ function plainNumber(id, value) {
 
 const counts = (column, row) => (column.n && column.n[row] ? "n = " + whole(column.n[row]) + (column.clusters ? ", " + whole(column.clusters[row]) + " clusters" : "") : "");
 
-// The counts that all values of some columns share, or nothing.
-function sameCounts(columns, rows) {
-  const found = new Set(rows.flatMap((row) => columns.map((column) => counts(column, row))));
-  found.delete("");
-  return found.size === 1 ? [...found][0] : "";
+// The counts that all values under a heading share, by heading; an empty text where they differ.
+function commonCounts(columns, rows) {
+  const common = new Map();
+  for (const column of columns) {
+    if (!column.group) continue;
+    for (const row of rows) {
+      const found = counts(column, row);
+      if (found) common.set(column.group, [found, undefined].includes(common.get(column.group)) ? found : "");
+    }
+  }
+  return common;
 }
 
 // Where the strips of a column begin and end, by unit, and which values are the best of their group.
@@ -245,19 +252,23 @@ function estimateCell(column, row, view, scales) {
   const unit = view.unit(column, row);
   const suffix = Boolean(column.by) && !column.sides;
   const [start, end] = scales.ends(column, row, unit);
-  const place = (x) => (100 * (Math.min(Math.max(x, start), end) - start)) / (end - start || 1);
-  const strip = make("span", { class: "strip", "aria-hidden": "true" }, make("i"), make("u"), start < 0 && make("s"));
-  strip.children[0].style.left = place(low) + "%";
-  strip.children[0].style.width = place(high) - place(low) + "%";
-  strip.children[1].style.left = place(value) + "%";
-  if (start < 0) strip.children[2].style.left = place(0) + "%";
   const sign = !column.signed ? "" : low > 0 ? "beyond" : high < 0 ? "below" : "same";
   const text = (column.signed && value > 0 ? "+" : "") + figure(value, unit, suffix);
   const sides = column.sides && column.sides[row].map((side) => figure(side, unit)).join(" against ");
   const interval = low == null ? "" : figure(low, unit) + " to " + figure(high, unit);
-  const own = column.group && !sameCounts(view.columns.filter((c) => c.group === column.group), view.rows.slice(view.from, view.from + ROWS)) && counts(column, row);
+  const own = column.group && !view.common.get(column.group) && counts(column, row);
   return make("td", { class: ["value", sign, scales.winners.has(row) || (column.bold && column.bold[row]) ? "best" : ""].join(" ").trim() },
-    make("b", {}, text), low != null && strip, make("small", {}, interval), sides && make("small", { class: "n" }, sides), column.beside && make("small", { class: "n" }, column.beside[row]), own && make("small", { class: "n" }, own));
+    make("b", {}, text), low != null && strip(low, value, high, start, end), make("small", {}, interval), sides && make("small", { class: "n" }, sides), column.beside && make("small", { class: "n" }, column.beside[row]), own && make("small", { class: "n" }, own));
+}
+
+// An interval with its value and zero, on a line from `start` to `end`. Its parts are laid over each other by
+// margins: a position of its own would make each of thousands a layer.
+function strip(low, value, high, start, end) {
+  const place = (x) => (100 * (Math.min(Math.max(x, start), end) - start)) / (end - start || 1);
+  const part = (tag, style) => make(tag, { style });
+  return make("span", { class: "strip", "aria-hidden": "true" },
+    part("i", "margin-left:" + place(low) + "%;width:" + (place(high) - place(low)) + "%"),
+    part("u", "margin-left:calc(" + place(value) + "% - 1.5px)"), start < 0 && part("s", "margin-left:" + place(0) + "%"));
 }
 
 function startTables() {
