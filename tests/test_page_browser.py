@@ -115,6 +115,32 @@ def test_methods_that_are_compared_are_those_of_all_tables_and_of_the_address(ta
     assert tab.run("location.search") == ""
 
 
+COUNTS = """{
+    const replace = Element.prototype.replaceChildren;
+    window.drawn = {};
+    Element.prototype.replaceChildren = function (...nodes) {
+        const place = this.matches('.table > .scroll') && this.parentNode.id;
+        if (place) window.drawn[place] = (window.drawn[place] || 0) + 1;
+        return replace.apply(this, nodes);
+    };
+}"""
+"""Script that counts how often each table is drawn."""
+
+
+def test_opening_draws_each_table_once_with_the_methods_of_the_address(tab, site):
+    added = tab.ask("Page.addScriptToEvaluateOnNewDocument", source=COUNTS)
+    tab.open((site / "index.html").as_uri() + "?methods=rome")
+    tab.ask("Page.removeScriptToEvaluateOnNewDocument", **added)
+    tab.requests.clear()  # the address has a question
+    assert column(tab, "table2") == ["rome"]
+    ids = tab.run("[...document.querySelectorAll('.table')].map(table => table.id)")
+    assert len(ids) > 5
+    assert tab.run("window.drawn") == dict.fromkeys(ids, 1)
+    compare(tab, "ft")
+    assert set(column(tab, "table2")) == {"ft", "rome"}
+    assert set(tab.run("window.drawn").values()) == {2}
+
+
 # --- keyboard, width, definitions -------------------------------------------------------------------------
 def test_the_keyboard_reaches_and_sorts_and_opens(tab):
     tab.run(header(tab, "table2", "method") + ".focus()")
