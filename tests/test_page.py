@@ -207,6 +207,14 @@ def test_the_page_says_what_was_found_and_how_sure(html):
     assert "python 3.11" in text
 
 
+def test_only_several_methods_have_a_best_that_comes_first(html):
+    text = "The best of the first column comes first."
+    one = pages.summary().query("editor == 'rome'")
+    runs = [of.run for s in pages.settings() for of in s.runs if of.run["editor"] == "rome"]
+    assert text in Page(html).text
+    assert text not in Page(page(material(summary=one, runs=runs))).text
+
+
 def test_a_missing_case_is_said_first_and_marks_the_tables(html):
     setting = pages.settings()[2]
     run = setting.runs[0]

@@ -57,6 +57,12 @@ def test_filters_and_text_leave_matching_rows(tab):
     assert column(tab, "summary") == ["No row matches."]
 
 
+def test_a_table_says_how_many_rows_it_has(tab):
+    said = "{}.querySelector('.status').textContent"
+    assert tab.run(said.format(TABLE.format("bars"))) == "1 row"
+    assert tab.run(said.format(TABLE.format("oddments"))).endswith(" rows")
+
+
 def test_long_tables_are_turned_by_page(tab):
     heads = f"[...{TABLE.format('summary')}.querySelectorAll('thead th')]"
     place = tab.run(f"{heads}.map(th => th.innerText.trim())").index("metric")

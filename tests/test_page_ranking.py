@@ -101,6 +101,7 @@ def test_the_section_is_on_the_page_and_escapes():
     tables = parsed.data("data")["tables"]
     assert tables["ranking"]["sort"] == "write.coverage"
     assert tables["ranks"]["rows"] == 2
+    assert {c["id"]: c.get("unit") for c in tables["ranks"]["columns"]}["rank"] == "rank"
     assert 'id="ranking"' not in page(pages.material())
 
 

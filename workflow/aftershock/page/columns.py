@@ -108,6 +108,8 @@ def columns_of(
                 column["by"] = "metric"
             if "difference" in name:
                 column["signed"] = True
+            if name == "rank":
+                column["unit"] = "rank"
         else:
             column = plain(frame[name], name)
             if "metric" in frame.columns and (name in IN_UNIT or name.endswith("_with_seeds")):

@@ -126,7 +126,8 @@ class TableView {
     this.body.replaceChildren(table);
     if (focused) [...this.body.querySelectorAll("[data-column]")].find((node) => node.dataset.column === focused)?.focus();
     const rows = this.spec.of ? "first " + whole(this.spec.rows) + " of " + whole(this.spec.of) : whole(this.spec.rows);
-    this.status.textContent = this.rows.length === this.spec.rows && !this.spec.of ? rows + " rows" : whole(this.rows.length) + " of the " + rows + " rows";
+    const kind = this.spec.rows === 1 ? " row" : " rows";
+    this.status.textContent = (this.rows.length === this.spec.rows && !this.spec.of ? rows : whole(this.rows.length) + " of the " + rows) + kind;
     this.drawPager();
   }
 
