@@ -294,6 +294,20 @@ def test_many_methods_have_rows_or_panels_that_wrap(crowd):
     assert not any(label.overlaps(other) for i, label in enumerate(labels) for other in labels[:i])
 
 
+@pytest.mark.parametrize("least", [0.11, 0.22, 0.37, 0.51, 0.99])
+def test_an_axis_of_nearly_equal_seconds_has_few_numbers(least):
+    rows = pd.DataFrame(
+        {"editor": [f"m{i}" for i in range(10)], "seconds": np.linspace(least, 1.1 * least, 10)}
+    )
+    rows = rows.assign(model="m", dataset="coverage", value=0.2, low=0.1, high=0.3, written=0.9)
+    for part, place in ((rows, 1), (rows.head(3), 0)):
+        axis = cost(part, "m", list(rows["editor"])).axes[place]
+        low, high = axis.get_xlim()
+        numbers = [float(axis.xaxis.get_major_formatter()(x)) for x in axis.get_xticks() if low <= x <= high]
+        assert 2 <= len(numbers) <= 3
+        assert low < rows["seconds"].min() < rows["seconds"].max() < high
+
+
 def test_a_mark_is_filled_where_no_method_is_both_cheaper_and_milder():
     seconds, harm = np.arange(1.0, 11.0), [0.5, 0.4, 0.6, 0.3, 0.3, 0.9, 0.2, 0.7, 0.1, 0.8]
     rows = pd.DataFrame({"editor": [f"m{i}" for i in range(10)], "seconds": seconds, "value": harm})

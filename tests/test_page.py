@@ -9,7 +9,7 @@ import pytest
 import pages
 from aftershock.page.columns import LONGEST, columns_of, of_frame
 from aftershock.page.explorer import explore
-from aftershock.page.figures import INSIDE, Picture, shown
+from aftershock.page.figures import INSIDE, PAGE, Picture, room_beside, shown
 from aftershock.page.layouts import controls, datasets, of_run, stages
 from aftershock.page.listed import files_of, listed
 from aftershock.report import Material, chunk_files, page
@@ -144,6 +144,16 @@ def test_stages_add_up_and_other_studies_stay_out():
 def test_large_pictures_stay_beside_the_page():
     pictures = [Picture(f"f{i}", "t", "a", "m", b"x" * (INSIDE // 2)) for i in range(3)]
     assert [p["image"][:8] for p in shown(pictures)] == ["data:ima", "data:ima", "figures/"]
+
+
+def test_pictures_leave_room_for_the_data_of_a_page():
+    assert room_beside(0) == room_beside(PAGE // 2) == INSIDE
+    assert room_beside(PAGE) == room_beside(2 * PAGE) == 0
+    pictures = [Picture(f"f{i}", "t", "a", "m", b"x" * 200_000) for i in range(8)]
+    for data in (2_000_000, 3_500_000, 4_400_000):
+        images = [p["image"] for p in shown(pictures, room_beside(data))]
+        assert data + sum(map(len, images)) < PAGE + 1000
+        assert (images[0][:8] == "data:ima") == (data < 4_000_000)
 
 
 # --- the page ---------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from aftershock.page.beginnings import sink_remark, told
 from aftershock.page.columns import Column, estimate, metric_names, plain, table
 from aftershock.page.embed import embedded, environment
 from aftershock.page.explorer import Explorer, explore
-from aftershock.page.figures import Picture, inline, shown
+from aftershock.page.figures import Picture, inline, room_beside, shown
 from aftershock.page.findings import certainty, found, level_of
 from aftershock.page.knowledge import knowledge
 from aftershock.page.listed import ABILITIES, CERTAINTY, DETAIL, HEALTH, PAPER, RANKING, listed
@@ -110,6 +110,14 @@ def context(material: Material) -> dict[str, Any]:
         "main": _main(),
         "datasets": {name: dataset.title for name, dataset in DATASETS.items()},
     }
+    held = {
+        "data": embedded(data),
+        "index": embedded(explorer.index | {"chunks": len(explorer.chunks), "inside": explorer.inside}),
+        "chunks": explorer.chunks if explorer.inside else [],
+    }
+    of_cases = _pictures(material)
+    room = room_beside(len(held["data"]) + len(held["index"]) + sum(map(len, held["chunks"])))
+    figures = shown([*of_cases, *material.sequences.pictures], room)
     return {
         "title": material.title,
         "models": models,
@@ -141,11 +149,11 @@ def context(material: Material) -> dict[str, Any]:
         "variants": variants(
             material.variants, material.summary, material.compared, material.tables.get("curves"), models
         ),
-        "figures": _figures(material),
+        "figures": figures[: len(of_cases)],
         "curves": [_curve(*key, svg) for key, (_, svg) in material.curves.items()],
         "sequences": {
             "told": told_of,
-            "figures": shown(material.sequences.pictures),
+            "figures": figures[len(of_cases) :],
             "maps": bool(maps),
             "drawn": single["items"],
         },
@@ -153,9 +161,7 @@ def context(material: Material) -> dict[str, Any]:
         "versions": versions(material.provenance),
         "config": yaml.safe_dump(dict(material.config), sort_keys=False, allow_unicode=True),
         "provenance": json.dumps(material.provenance, indent=1, sort_keys=True, ensure_ascii=False),
-        "data": embedded(data),
-        "index": embedded(explorer.index | {"chunks": len(explorer.chunks), "inside": explorer.inside}),
-        "chunks": explorer.chunks if explorer.inside else [],
+        **held,
     }
 
 
@@ -297,9 +303,9 @@ def versions(provenance: Mapping[str, Any]) -> dict[str, str]:
     return {name: ", ".join(sorted(of)) for name, of in sorted(found.items())}
 
 
-def _figures(material: Material) -> list[dict[str, str]]:
+def _pictures(material: Material) -> list[Picture]:
     """Pictures of whole runs first, then of each dataset, as the kinds of figures come."""
-    made = [
+    return [
         Picture(
             figure_name(model, dataset, kind),
             (
@@ -311,7 +317,6 @@ def _figures(material: Material) -> list[dict[str, str]]:
         )
         for (model, dataset, kind), svg in material.figures.items()
     ]
-    return shown(made)
 
 
 def _curve(model: str, kind: str, svg: bytes) -> dict[str, str]:

@@ -62,7 +62,7 @@ def cost(rows: pd.DataFrame, model: str, order: Sequence[str]) -> Figure | None:
         return None
     if rows["editor"].nunique() > APART:
         return _in_rows(rows, model, panels, look(order))
-    span = rows["seconds"].min() / 1.8, rows["seconds"].max() * 1.8
+    span = _span(rows["seconds"])
     with style():
         figure = Figure(figsize=(2.7 * len(panels) + 0.3, 3.0), layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
@@ -97,6 +97,7 @@ def _in_rows(rows: pd.DataFrame, model: str, panels: Sequence[Panel], looks: Map
         for editor, value in seconds.items():
             axes[1].plot(value, places[editor], looks[editor].marker, color=looks[editor].colour)
         _in_seconds(axes[1])
+        axes[1].set_xlim(_span(seconds))
         axes[1].set_title("Seconds per case ↓")
         axes[1].set_xlabel("mean over datasets", color=DARK)
         for axis, (dataset, name, words, _) in zip(axes[2:], panels, strict=True):
@@ -140,6 +141,11 @@ def _finish(axis: Axes, rows: pd.DataFrame, span: tuple[float, float], name: str
     axis.axhline(0, color=GREY, linewidth=0.8)
     axis.grid(axis="both", which="major")
     axis.set_ylabel(unit_of(name), color=DARK)
+
+
+def _span(seconds: pd.Series) -> tuple[float, float]:
+    """Return the ends of an axis of seconds, so far apart that two of its numbers lie between them."""
+    return seconds.min() / 2.5, seconds.max() * 2.5
 
 
 def _in_seconds(axis: Axes) -> None:
