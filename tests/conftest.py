@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,34 @@ def slice_mined(slice_asked: Any) -> Any:
     from worlds import mine
 
     return mine(slice_asked)
+
+
+@pytest.fixture
+def graph() -> Any:
+    """Instances, scores and context of 24 hand-made families."""
+    from families import graph_of
+
+    return graph_of()
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Any]:
+    """An endpoint of a small graph that fails as its `script` says; at first it does not."""
+    from faulty import faulty, small_graph
+
+    with faulty(lambda query: None, small_graph()) as server:
+        yield server
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A hub that this process takes for the real one."""
+    from loopback import loopback_hub
+
+    monkeypatch.setattr("aftershock.lm.files.hub.PAUSE_SECONDS", 0.0)
+    with loopback_hub() as served:
+        served.stand_in(monkeypatch)
+        yield served
 
 
 @pytest.fixture

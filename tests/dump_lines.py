@@ -5,20 +5,16 @@ import random
 import pyoxigraph
 
 from aftershock.kg.graph import GRAPHS, Term
+from graphs import LABEL, SAME_AS
 
-WORLD, WIKIDATA = GRAPHS["world"], GRAPHS["wikidata"]
-LABEL = "<http://www.w3.org/2000/01/rdf-schema#label>"
-SAME_AS = "<http://www.w3.org/2002/07/owl#sameAs>"
+WIKIDATA = GRAPHS["wikidata"]
 USED = ["P22", "P2", "P10000"]
-
-
 ENTITY, DIRECT = WIKIDATA.entities, WIKIDATA.properties
 SUBJECTS = [
     *(f"<{ENTITY}Q{n}>" for n in (0, 1, 42, 12345678, 123456789, 9999999999999999, 123456789012345678)),
     f"<{ENTITY}Q007>",
     f"<{ENTITY}Q1234567890123456789>",
-    f"<{ENTITY}Q>",
-    f"<{ENTITY}Q1a>",
+    *(f"<{ENTITY}{name}>" for name in ("Q", "Q1a", "Q1:", "Q/1", "Q1\xff", "QQ1")),
     f"<{ENTITY}P31>",
     f"<{ENTITY}\\u005142>",
     "<http://www.wikidata.org/.well-known/genid/ab12>",
@@ -29,6 +25,7 @@ PREDICATES = [
     *(f"<{DIRECT}{name}>" for name in (*USED, "P220", "P3", "P1000")),
     f"<{DIRECT}P\\u00322>",
     "<http://www.wikidata.org/prop/statement/P22>",
+    f"<{DIRECT.replace('direct', 'dirict')}P22>",
     LABEL,
     SAME_AS,
     "<http://schema.org/description>",
@@ -38,11 +35,7 @@ OBJECTS = [
     *SUBJECTS,
     '"1970"',
     '"1970-01-01T00:00:00Z"^^<http://www.w3.org/2001/XMLSchema#dateTime>',
-    *(
-        f'"{text}"@{tag}'
-        for text in ("Ada", 'a \\"b\\" \\\\ c', "\\u00e9 <x> .", "é 漢", "")
-        for tag in ("en", "mul")
-    ),
+    *(f'"{text}"@{tag}' for text in TEXTS for tag in ("en", "mul")),
     '"Ada"@de',
     '"Ada"@EN',
     '"Ada"@en-gb',

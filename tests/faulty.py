@@ -8,24 +8,24 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.utils import formatdate
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pandas as pd
 import pyoxigraph
 
-from aftershock.kg.client import Client
+from aftershock.kg.cache import Cache
+from aftershock.kg.client import Client, PageSize, Patience
 from aftershock.kg.combinations import find_combinations, find_objects
 from aftershock.kg.endpoint import JSON, Endpoint, Handler
 from aftershock.kg.endpoint_source import EndpointSource
-from aftershock.kg.graph import GRAPHS
 from aftershock.kg.labels import find_labels
 from aftershock.kg.logic import LogicRule
 from aftershock.kg.sample import sample_facts
+from graphs import LABEL, SAME_AS, WORLD, store_of, triple
 
-WORLD = GRAPHS["world"]
-LABEL = "<http://www.w3.org/2000/01/rdf-schema#label>"
-SAME_AS = "<http://www.w3.org/2002/07/owl#sameAs>"
+QUERY = "SELECT ?s ?o WHERE { ?s wdt:R1 ?o }"
 GENID = f"<{WORLD.entities.replace('entity/', '.well-known/genid/')}ab12>"
 JAVA = "SPARQL-QUERY: queryStr=SELECT\njava.util.concurrent.TimeoutException\n\tat com.bigdata.rdf"
 BAN = "You have been banned until 2030-01-01T00:00:00Z, please respect throttling and retry-after headers."
@@ -42,6 +42,7 @@ class FaultyHandler(Handler):
     def answer_query(self, query: str) -> None:
         """Send the next fault of the script, or the answer."""
         self.server.asked.append(query)
+        self.server.heads.append(f"{self.requestline}\n{self.headers}")
         name = self.server.script(query)
         if name:
             self.server.sent[name] += 1
@@ -80,6 +81,7 @@ class FaultyEndpoint(Endpoint):
         self.RequestHandlerClass = FaultyHandler
         self.script = script
         self.asked: list[str] = []
+        self.heads: list[str] = []
         self.sent: Counter[str] = Counter()
         self.remembered: dict[str, str] = {}
         self.answers: dict[str, bytes] = {}
@@ -114,18 +116,35 @@ def _short(handler: FaultyHandler, query: str) -> None:
     handler.close_connection = True
 
 
+def _raw(handler: FaultyHandler, text: str) -> None:
+    """Send this, which need not be HTTP, and end the connection."""
+    handler.wfile.write(text.encode())
+    handler.close_connection = True
+
+
+def _endless(handler: FaultyHandler, query: str, end: str = "") -> None:
+    """Half an answer whose end is the end of the connection, as long streams have it."""
+    body = handler.server.answer(query).decode()
+    _raw(handler, f"HTTP/1.1 200 OK\r\nContent-Type: {JSON}\r\n\r\n{body[: len(body) // 2]}{end}")
+
+
 def _reset(handler: FaultyHandler, query: str) -> None:
     """End the connection without a word."""
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
     handler.close_connection = True
 
 
-def _drip(handler: FaultyHandler, query: str) -> None:
-    """A byte now and then: no single wait is long."""
-    handler.send_more(200, Content_Type=JSON, Content_Length="500")
+def _drip(handler: FaultyHandler, start: str) -> None:
+    """A byte now and then after a start: no single wait is long."""
+    handler.wfile.write(start.encode())
     for _ in range(200):
         handler.wfile.write(b" ")
         time.sleep(0.02)
+
+
+def _replace(old: str, new: str) -> Callable[[FaultyHandler, str], None]:
+    """The answer with other words in it."""
+    return lambda h, q: h.reply(200, h.server.answer(q).decode().replace(old, new), JSON)
 
 
 def _shuffle(handler: FaultyHandler, query: str) -> None:
@@ -159,14 +178,24 @@ FAULTS: dict[str, Callable[[FaultyHandler, str], None]] = {
     "500 out of time": lambda h, q: h.reply(500, JAVA),
     "502": lambda h, q: h.reply(502, HTML, "text/html"),
     "503": lambda h, q: h.send_more(503, HTML, Retry_After="3"),
+    "503 soon": lambda h, q: h.send_more(503, HTML, Retry_After="soon"),
     "504": lambda h, q: h.reply(504, "upstream request timeout"),
     "reset": _reset,
+    "end": lambda h, q: _raw(h, ""),
+    "no HTTP": lambda h, q: _raw(h, "not http\r\n\r\n"),
     "no byte": lambda h, q: h.stall(),
-    "drip": _drip,
+    "drip": lambda h, q: _drip(h, f"HTTP/1.1 200 OK\r\nContent-Type: {JSON}\r\nContent-Length: 500\r\n\r\n"),
+    "slow header": lambda h, q: _drip(h, "HTTP/1.1 200 OK\r\nX: "),
     "short body": _short,
     "cut": _cut,
     "cut, out of time": lambda h, q: _cut(h, q, JAVA),
+    "endless, cut": _endless,
+    "endless, out of time": lambda h, q: _endless(h, q, JAVA),
     "cut and remembered": _remember,
+    "a list": lambda h, q: h.reply(200, "[1]", JSON),
+    "true": lambda h, q: h.reply(200, '{"boolean": true, "head": {}}', JSON),
+    "odd terms": _replace('"type":"', '"type":"x'),
+    "odd variables": _replace('"vars":["', '"vars":["x'),
     "empty body": lambda h, q: h.reply(200, "", JSON),
     "HTML": lambda h, q: h.reply(200, HTML, "text/html"),
     "XML": lambda h, q: h.reply(200, XML, "application/sparql-results+xml"),
@@ -185,14 +214,8 @@ FAULTS: dict[str, Callable[[FaultyHandler, str], None]] = {
     "302": lambda h, q: h.send_more(302, Location="/sparql"),
 }
 STOPPING = list(FAULTS)[-7:]
-SLOW = ["no byte", "drip"]
+SLOW = ["no byte", "drip", "slow header"]
 PASSING = [name for name in FAULTS if name not in STOPPING + SLOW]
-
-
-def triple(subject: str, relation_id: str, term: str) -> str:
-    """One line of N-Triples; an object that is no entity id is given as a term."""
-    ending = f"<{WORLD.iri(term)}>" if WORLD.is_entity_id(term) else term
-    return f"<{WORLD.iri(subject)}> <{WORLD.properties}{relation_id}> {ending} .\n"
 
 
 def small_graph() -> pyoxigraph.Store:
@@ -204,11 +227,8 @@ def small_graph() -> pyoxigraph.Store:
     lines += [triple("E1", "R1", '"1970"'), triple("E2", "R1", GENID), triple("E3", "R2", "E20")]
     names = [(n, f'"name {n}"@{"en" if n % 3 else "mul"}') for n in range(1, 9)]
     names += [(1, '"nom"@fr'), (1, '"any name"@mul'), (1, '"also"@en')]
-    lines += [f"<{WORLD.iri(f'E{n}')}> {LABEL} {name} .\n" for n, name in names]
-    lines += [f"<{WORLD.iri('E20')}> {SAME_AS} <{WORLD.iri('E21')}> .\n", triple("E9", "R3", "E9")]
-    store = pyoxigraph.Store()
-    store.load(input="".join(lines).encode(), format=pyoxigraph.RdfFormat.N_TRIPLES)
-    return store
+    lines += [triple(f"E{n}", LABEL, name) for n, name in names]
+    return store_of([*lines, triple("E20", SAME_AS, "E21"), triple("E9", "R3", "E9")])
 
 
 @contextmanager
@@ -222,6 +242,21 @@ def faulty(script: Callable[[str], str | None], store: pyoxigraph.Store) -> Iter
         finally:
             endpoint.shutdown()
             thread.join()
+
+
+def no_sleep(seconds: float) -> None:
+    """Wait for nothing."""
+
+
+def client_of(endpoint: FaultyEndpoint, folder: Path | None = None, **options: Any) -> Client:
+    """A client of small pages, which waits 60 s in all, and keeps answers where a folder is given."""
+    given = {
+        "patience": Patience(seconds=0.2 if endpoint.hasty else 5, total_wait=60),
+        "sleep": no_sleep,
+        "cache": Cache(folder) if folder else None,
+        "page": PageSize(rows=4, values=2),
+    }
+    return Client(endpoint.url, WORLD, **given | options)
 
 
 def mine(client: Client) -> dict[str, list[tuple]]:

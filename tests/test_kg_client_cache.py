@@ -14,27 +14,19 @@ import pytest
 
 from aftershock.kg.answers import EndpointError
 from aftershock.kg.cache import Cache, CacheError
-from aftershock.kg.client import Client, PageSize
+from aftershock.kg.client import Client
 from aftershock.kg.source import connect
-from faulty import WORLD, FaultyEndpoint, faulty, mine, small_graph
+from faulty import QUERY, FaultyEndpoint, client_of, mine, small_graph
+from graphs import WORLD
 
-QUERY = "SELECT ?s ?o WHERE { ?s wdt:R1 ?o }"
 MINER = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from faulty import WORLD, mine
-from aftershock.kg.cache import Cache
-from aftershock.kg.client import Client, PageSize
-client = Client(sys.argv[2], WORLD, cache=Cache(Path(sys.argv[3])), page=PageSize(rows=4, values=2))
-print(json.dumps(mine(client)))
+from types import SimpleNamespace
+from faulty import client_of, mine
+print(json.dumps(mine(client_of(SimpleNamespace(url=sys.argv[2], hasty=False), Path(sys.argv[3])))))
 """
-
-
-@pytest.fixture
-def endpoint():
-    with faulty(lambda query: None, small_graph()) as server:
-        yield server
 
 
 @pytest.fixture
@@ -48,17 +40,14 @@ def as_json(tables: dict[str, list[tuple]]) -> dict:
     return json.loads(json.dumps(tables))
 
 
-def client_of(endpoint: FaultyEndpoint, folder: Path, **options) -> Client:
-    return Client(endpoint.url, WORLD, cache=Cache(folder), page=PageSize(rows=4, values=2), **options)
-
-
-def miner(endpoint: FaultyEndpoint, folder: Path) -> subprocess.Popen:
-    """Another process that mines the small graph."""
+def miner(endpoint: FaultyEndpoint, folder: Path, before: str = "") -> subprocess.Popen:
+    """Another process that mines the small graph, after some code of its own."""
     here = Path(__file__).parent
     return subprocess.Popen(
-        [sys.executable, "-c", MINER, str(here), endpoint.url, str(folder)],
+        [sys.executable, "-B", "-c", before + MINER, str(here), endpoint.url, str(folder)],
         env={**os.environ, "PYTHONPATH": str(here.parent / "workflow")},
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
 
@@ -88,35 +77,29 @@ def test_the_journal_says_what_was_asked_and_when(endpoint: FaultyEndpoint, tmp_
     assert (entries[1]["endpoint"], entries[1]["asked"]) == (endpoint.url, "1970-01-01T00:00:00Z")
 
 
-def spoil_end(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-9])
+def other_file(path: Path) -> bytes:
+    return next(other for other in path.parents[1].glob("??/*.json.gz") if other != path).read_bytes()
 
 
-def spoil_all(path: Path) -> None:
-    path.write_bytes(b"")
+def replaced(path: Path, old: bytes, new: bytes) -> bytes:
+    return gzip.compress(gzip.decompress(path.read_bytes()).replace(old, new))
 
 
-def spoil_rows(path: Path) -> None:
-    text = gzip.decompress(path.read_bytes()).replace(b"entity/E5", b"entity/E6")
-    path.write_bytes(gzip.compress(text))
+SPOILED = {
+    "end": lambda path: path.read_bytes()[:-9],
+    "all": lambda path: b"",
+    "rows": lambda path: replaced(path, b"entity/E5", b"entity/E6"),
+    "head": lambda path: replaced(path, b'"rows": ', b'"rows": 1'),
+    "place": other_file,
+}
 
 
-def spoil_head(path: Path) -> None:
-    text = gzip.decompress(path.read_bytes()).replace(b'"rows": ', b'"rows": 1')
-    path.write_bytes(gzip.compress(text))
-
-
-def spoil_place(path: Path) -> None:
-    other = next(other for other in path.parents[1].glob("??/*.json.gz") if other != path)
-    path.write_bytes(other.read_bytes())
-
-
-@pytest.mark.parametrize("spoil", [spoil_end, spoil_all, spoil_rows, spoil_head, spoil_place])
-def test_a_changed_file_is_asked_for_again(endpoint, tables, tmp_path, caplog, spoil) -> None:
+@pytest.mark.parametrize("part", SPOILED)
+def test_a_changed_file_is_asked_for_again(endpoint, tables, tmp_path, caplog, part) -> None:
     mine(client_of(endpoint, tmp_path))
     largest = max(tmp_path.glob("??/*.json.gz"), key=lambda path: path.stat().st_size)
     good = gzip.decompress(largest.read_bytes()).partition(b"\n")[2].partition(b"\n")[2]
-    spoil(largest)
+    largest.write_bytes(SPOILED[part](largest))
     resumed = client_of(endpoint, tmp_path)
     assert mine(resumed) == tables
     assert resumed.requests == 1
@@ -125,10 +108,8 @@ def test_a_changed_file_is_asked_for_again(endpoint, tables, tmp_path, caplog, s
     assert gzip.decompress(largest.read_bytes()).endswith(good)
 
 
-def test_an_answer_with_another_number_of_rows_than_now_expected_is_asked_for_again(
-    endpoint, tmp_path
-) -> None:
-    client = client_of(endpoint, tmp_path, sleep=lambda seconds: None)
+def test_an_answer_with_another_number_of_rows_than_expected_is_asked_for_again(endpoint, tmp_path) -> None:
+    client = client_of(endpoint, tmp_path)
     number = len(client.select(QUERY))
     client.select(QUERY, lambda rows: None if len(rows) == number else "changed")
     assert client.requests == 1
@@ -166,17 +147,11 @@ def test_a_full_disk_leaves_nothing_half_written(
 
 def test_a_real_limit_on_files_is_a_message(endpoint: FaultyEndpoint, tmp_path) -> None:
     code = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-    code += "resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n" + MINER
-    here = Path(__file__).parent
-    done = subprocess.run(
-        [sys.executable, "-B", "-c", code, str(here), endpoint.url, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(here.parent / "workflow")},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 1
-    assert "CacheError: cannot write" in done.stderr
+    code += "resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
+    process = miner(endpoint, tmp_path, code)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "CacheError: cannot write" in errors
     assert not list(tmp_path.rglob("*.part"))
     for path in tmp_path.glob("??/*.json.gz"):
         gzip.decompress(path.read_bytes())

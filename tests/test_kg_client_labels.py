@@ -7,13 +7,13 @@ import pytest
 
 from aftershock.kg import names as names_module
 from aftershock.kg.answers import EndpointError
-from aftershock.kg.client import Client
 from aftershock.kg.endpoint_source import EndpointSource
 from aftershock.kg.filters import IDENTICAL, Names, filter_instances
 from aftershock.kg.labels import Redirections, find_labels
 from aftershock.kg.names import find_names
 from aftershock.kg.queries import names
-from faulty import CAP, WORLD, faulty, small_graph
+from faulty import CAP, client_of
+from graphs import WORLD, as_instances, as_labels, as_sample
 
 NAMES = {
     "E1": ("also", "en", None),  # of two English labels the first; the one for all languages comes second
@@ -21,16 +21,6 @@ NAMES = {
     "E9": (None, None, None),
     "E20": (None, None, "E21"),
 }
-
-
-@pytest.fixture
-def endpoint():
-    with faulty(lambda query: None, small_graph()) as server:
-        yield server
-
-
-def client_of(endpoint) -> Client:
-    return Client(endpoint.url, WORLD, sleep=lambda seconds: None)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 200])
@@ -54,6 +44,10 @@ def test_an_answer_about_others_is_no_answer(endpoint) -> None:
     client = client_of(endpoint)
     assert find_names(client, ["E1"])["E1"] == NAMES["E1"]  # the second attempt is another query
     assert client.requests == 2
+    endpoint.answer = lambda query: json.dumps(wrong).encode()
+    with pytest.raises(EndpointError, match="1 rows about 1 entities came for 1 entities"):
+        find_names(client_of(endpoint), ["E1"])
+    del endpoint.answer
     endpoint.script = lambda query: "no rows"
     with pytest.raises(EndpointError, match="0 rows about 0 entities came for 1 entities"):
         find_names(client_of(endpoint), ["E1"])
@@ -69,36 +63,23 @@ def test_labels_are_counted_by_language(endpoint, caplog) -> None:
 
 
 def test_redirected_ids_are_replaced_everywhere_and_counted() -> None:
-    labels = pd.DataFrame(
-        [("E1", "E2"), ("E2", "E3"), ("E3", None), ("E5", "E6"), ("E6", "E5"), ("E7", "E7")],
-        columns=["entity_id", "redirect"],
-    )
-    moved = Redirections(labels)
+    ends = [("E1", "E2"), ("E2", "E3"), ("E3", None), ("E5", "E6"), ("E6", "E5"), ("E7", "E7")]
+    moved = Redirections(as_labels((entity, None, None, end) for entity, end in ends))
     assert moved.ends == {"E1": "E3", "E2": "E3"}  # the others lead in circles
-    facts = pd.DataFrame(
-        [("E1", "R1", "E9"), ("E3", "R1", "E9"), ("E4", "R1", "E2"), ("E5", "R1", "E8")],
-        columns=["subject_id", "relation_id", "object_id"],
-    )
+    facts = as_sample([("E1", "R1", "E9"), ("E3", "R1", "E9"), ("E4", "R1", "E2"), ("E5", "R1", "E8")])
     found = moved.follow(facts)
-    assert list(found.itertuples(index=False, name=None)) == [
-        ("E3", "R1", "E9"),
-        ("E4", "R1", "E3"),
-        ("E5", "R1", "E8"),
-    ]
+    assert found.to_numpy().tolist() == [["E3", "R1", "E9"], ["E4", "R1", "E3"], ["E5", "R1", "E8"]]
     assert moved.rows == 2
-    instances = pd.DataFrame([("R1>R2", "E9", "E1", "E9")], columns=["rule", "x_id", "y_id", "z_id"])
+    instances = as_instances(("R1>R2", "E9", "E1", "E9"))
     assert moved.follow(instances).to_numpy().tolist() == [["R1>R2", "E9", "E3", "E9"]]
     assert moved.rows == 3
     pd.testing.assert_frame_equal(moved.follow(facts[3:]), facts[3:])
 
 
 def test_entities_that_redirect_to_one_make_no_instance() -> None:
-    labels = pd.DataFrame(
-        [("E1", "one", "en", None), ("E2", "two", "en", None), ("E3", None, None, "E1")],
-        columns=["entity_id", "label", "language", "redirect"],
-    )
+    labels = as_labels([("E1", "one", "en", None), ("E2", "two", "en", None), ("E3", None, None, "E1")])
     rows = [("R1&R2>R3", "E1", "E2", "E3"), ("R1>R2", "E2", "E3", "E2"), ("R1>R2", "E1", "E3", "E1")]
-    found = Redirections(labels).follow(pd.DataFrame(rows, columns=["rule", "x_id", "y_id", "z_id"]))
+    found = Redirections(labels).follow(as_instances(*rows))
     no_fact = pd.DataFrame(columns=["subject_id", "relation_id", "object_id", "kept", "reason"])
     judged = filter_instances(found, no_fact.astype({"kept": bool}), Names(labels, WORLD))
     assert judged["reason"].tolist() == [IDENTICAL, IDENTICAL, None]

@@ -13,9 +13,9 @@ from aftershock.kg.labels import find_labels
 from aftershock.kg.logic import LogicRule
 from aftershock.kg.plan import plan, print_queries, summarize
 from aftershock.kg.sample import sample_facts
-from faulty import faulty, small_graph
+from faulty import FaultyEndpoint
+from graphs import WORLD
 
-WORLD = GRAPHS["world"]
 STUDY = "kg: q\nkgs: {q: {source: endpoint, namespace: wikidata, url: 'https://query.wikidata.org/sparql'}}\n"
 
 
@@ -28,13 +28,12 @@ def no_socket(monkeypatch) -> None:
         monkeypatch.setattr(socket, name, refuse)
 
 
-def test_a_small_graph_is_sent_just_the_planned_queries() -> None:
-    with faulty(lambda query: None, small_graph()) as endpoint:
-        source = EndpointSource(Client(endpoint.url, WORLD))
-        sample_facts(source, ["R1", "R2"], 10_000, seed=0)
-        find_combinations(source, LogicRule.parse("R1&R2>R2"), 10_000, seed=0)
-        find_objects(source, "R1")
-        find_labels(source, ["E1"])
+def test_a_small_graph_is_sent_just_the_planned_queries(endpoint: FaultyEndpoint) -> None:
+    source = EndpointSource(Client(endpoint.url, WORLD))
+    sample_facts(source, ["R1", "R2"], 10_000, seed=0)
+    find_combinations(source, LogicRule.parse("R1&R2>R2"), 10_000, seed=0)
+    find_objects(source, "R1")
+    find_labels(source, ["E1"])
     steps = plan(WORLD, {"R1": 20, "R2": 20}, ["R1&R2>R2"], ["R1"], {"max_facts": 10_000, "seed": 0})
     planned = {step.query for step in steps}
     sent = [query for query in endpoint.asked if "VALUES ?s" not in query]
@@ -81,9 +80,8 @@ def test_a_study_is_shown_and_nothing_is_sent(tmp_path, capsys) -> None:
     print_queries([tmp_path / "study.yaml"], tmp_path / "queries")
     files = sorted((tmp_path / "queries").glob("*.rq"))
     assert len(files) == text.count("PREFIX wdt:")
-    assert (
-        files[0].read_text().startswith("# sample_facts, count: P22; sent once\nPREFIX wd: <http://www.wiki")
-    )
+    start = "# sample_facts, count: P22; sent once\nPREFIX wd: <http://www.wiki"
+    assert files[0].read_text().startswith(start)
     assert "would be sent about" in capsys.readouterr().out
 
 
@@ -104,6 +102,5 @@ def test_studies_without_a_service_are_named(tmp_path, text: str, message: str) 
 
 def test_the_sum_is_that_of_the_steps() -> None:
     steps = plan(WORLD, {"R1": 20}, [], [], {"max_facts": 100, "seed": 0})
-    assert f"would be sent about {sum(step.requests for step in steps)} requests" in summarize(
-        steps, "http://x"
-    )
+    number = sum(step.requests for step in steps)
+    assert f"would be sent about {number} requests" in summarize(steps, "http://x")

@@ -19,35 +19,16 @@ from aftershock.kg.logic import LogicRule
 from aftershock.kg.pages import Found
 from aftershock.kg.partitions import load_dump
 from aftershock.kg.terms import read_triple, term_number
-from aftershock.kg.words import Lines, Words, decimals, ends_with
-from dump_lines import DIRECT, ENTITY, LABEL, USED, WIKIDATA, WORLD, parsed, random_lines
+from aftershock.kg.words import Words
+from dump_lines import DIRECT, ENTITY, USED, WIKIDATA, parsed, random_lines
+from graphs import LABEL, WORLD
 
 # --- lines ----------------------------------------------------------------------------------------------
 
 
-def test_decimals_of_one_to_eight_digits() -> None:
-    texts = ["7", "10", "99999999", "00000001", "12345678", "4071", "1a", "12 4", "/1", "1:", "\xff1"]
-    lines = Lines("".join(f"{text}\n" for text in texts).encode("latin-1"))
-    counts = np.array([len(text) for text in texts])
-    numbers, good = decimals(lines.words[lines.ends - 8], counts)
-    assert good.tolist() == [True] * 6 + [False] * 5
-    assert numbers[:6].tolist() == [int(text) for text in texts[:6]]
-
-
-def test_words_find_whole_strings_only() -> None:
-    words = [b"<http://a.b/P1>", b"<http://a.b/P12>", b"<http://c.d/P1>x", b"<12345678>"]
-    texts = [*words, b"<http://a.c/P1>", b"<http://a.b/P13>", b"<http://a.b/P1", b"x<12345678>"]
-    lines = Lines(b"".join(text + b"\n" for text in texts))
-    assert Words(words).find(lines, lines.starts, lines.ends).tolist() == [0, 1, 2, 3, -1, -1, -1, -1]
-    assert Words(words[1:]).begins(lines, lines.starts).tolist() == [n == 1 for n in range(8)]
+def test_words_of_one_length_and_ending_are_refused() -> None:
     with pytest.raises(ValueError, match="same length and ending"):
         Words([b"<http://a.bcd/P1>", b"<http://c.bcd/P1>"])
-
-
-def test_endings_are_compared_without_the_case_of_letters() -> None:
-    lines = Lines(b'"a"@en .\n"a"@EN .\n"a"@de .\n"a"@mul .\n"a"@en-gb .\n"a"^en .\n')
-    assert ends_with(lines, lines.ends + 1, b'"@en .\n').tolist() == [True, True, *[False] * 4]
-    assert ends_with(lines, lines.ends + 1, b'"@mul .\n').tolist() == [n == 3 for n in range(6)]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -106,13 +87,8 @@ def test_a_term_has_one_number() -> None:
     _, _, escaped = read_triple(line.replace("é", "\\u00E9").encode())
     assert plain == escaped == Term("literal", "é")
     assert term_number(WIKIDATA, plain) == term_number(WIKIDATA, escaped) < 0
-    different = [
-        plain,
-        plain._replace(language="en"),
-        plain._replace(kind="uri"),
-        plain._replace(kind="bnode"),
-    ]
-    assert len({term_number(WIKIDATA, term) for term in different}) == 4
+    others = [plain._replace(**change) for change in ({"language": "en"}, {"kind": "uri"}, {"kind": "bnode"})]
+    assert len({term_number(WIKIDATA, term) for term in (plain, *others)}) == 4
 
 
 # --- tables ---------------------------------------------------------------------------------------------

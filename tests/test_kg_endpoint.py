@@ -13,16 +13,13 @@ from aftershock.kg.answers import EndpointError, QueryTooLargeError
 from aftershock.kg.client import Client
 from aftershock.kg.endpoint import serve
 from aftershock.kg.source import connect
-from test_kg_client import QUERY, WORLD, ask
-
-TRIPLE = f"<{WORLD.iri('E1')}> <{WORLD.properties}R1> <{WORLD.iri('E2')}> .\n"
+from faulty import QUERY, no_sleep
+from graphs import WORLD, store_of, triple
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    store = pyoxigraph.Store()
-    store.load(input=TRIPLE.encode(), format=pyoxigraph.RdfFormat.N_TRIPLES)
-    with serve(store) as address:
+    with serve(store_of([triple("E1", "R1", "E2")])) as address:
         yield address
 
 
@@ -75,7 +72,7 @@ def test_endpoint_ends_with_its_block_and_long_answers_with_their_time() -> None
     with serve(store, seconds=0.2) as url, pytest.raises(QueryTooLargeError, match="took longer than 0.2 s"):
         Client(url, WORLD).select("SELECT * WHERE { ?a <a:p> ?b . ?c <a:p> ?d . ?e <a:p> ?f }")
     with pytest.raises(EndpointError, match="ConnectionRefusedError"):
-        ask(url)
+        Client(url, WORLD, sleep=no_sleep).select(QUERY)
 
 
 def test_store_is_opened_read_only_and_a_wrong_folder_is_named(tmp_path) -> None:

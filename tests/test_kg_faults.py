@@ -1,33 +1,33 @@
 """Faults of an endpoint, alone and mixed: the tables are those without faults, or the run stops and says why.
 
-Waits are not waited out here; how long they are is tested where the client is.
+Waits are noted and not waited out.
 """
 
 import random
 import re
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
-import pyoxigraph
 import pytest
 
 from aftershock.kg.answers import EndpointError
 from aftershock.kg.cache import Cache
-from aftershock.kg.client import Client, PageSize, Patience
+from aftershock.kg.client import Client
 from faulty import (
     CAP,
     FAULTS,
     PASSING,
     SLOW,
     STOPPING,
-    WORLD,
     FaultyEndpoint,
+    client_of,
     faulty,
     mine,
+    no_sleep,
     small_graph,
 )
+from graphs import WORLD
 from tiers import repeated
 
 SEQUENCES = 40
@@ -43,14 +43,20 @@ STOPS = {
     "500 out of time": "the endpoint ran out of time",
     "502": "no usable answer in 5 attempts: HTTP 502",
     "503": "no usable answer in 5 attempts: HTTP 503",
+    "503 soon": "no usable answer in 5 attempts: HTTP 503",
     "504": "no usable answer in 5 attempts: HTTP 504",
     "reset": "no usable answer in 5 attempts: (ConnectionResetError|RemoteDisconnected)",
-    "no byte": "no whole answer within 0.2 s",
-    "drip": "no whole answer within 0.2 s",
+    "end": "no usable answer in 5 attempts: RemoteDisconnected",
+    "no HTTP": "no usable answer in 5 attempts: BadStatusLine",
+    **dict.fromkeys(SLOW, "no whole answer within 0.2 s"),
     "short body": "no usable answer in 5 attempts: IncompleteRead",
     "cut": "no usable answer in 5 attempts: HTTP 200 but no whole JSON answer",
     "cut, out of time": "the endpoint ran out of time in the middle of its answer",
-    "cut and remembered": "no usable answer in 5 attempts: HTTP 200 but no whole JSON answer",
+    "endless, out of time": "the endpoint ran out of time in the middle of its answer",
+    **dict.fromkeys(
+        ["endless, cut", "cut and remembered", "a list", "true", "odd terms", "odd variables"],
+        "no usable answer in 5 attempts: HTTP 200 but no whole JSON answer",
+    ),
     "empty body": "no usable answer in 5 attempts: HTTP 200 but no whole JSON answer.* 0 bytes",
     "HTML": "no usable answer in 5 attempts: HTTP 200 but no whole JSON answer.*Wikimedia Error",
     "XML": "no usable answer in 5 attempts: HTTP 200 but no whole JSON answer.*<sparql",
@@ -69,42 +75,19 @@ MIXED = [
     "kept this client waiting for 60 s: .*Run again later: finished files stay",
     "counts [0-9]+ solutions but [0-9]+ in sixteen pieces.*Run again",
 ]
+WAITS = {"429 at once": 1, "429 in seconds": 7, "429 at a date": 9, "503": 3}
+"""Seconds that a client waits as it is asked to; 2 at first after other faults."""
+NO_WAIT = [name for name in FAULTS if name in SLOW or "out of time" in name]
+"""Faults after which smaller queries are asked at once."""
 HARMLESS = ["wrong type", "repeated and reordered rows", "capped rows"]
 
 
 @pytest.fixture(scope="module")
-def store() -> pyoxigraph.Store:
-    return small_graph()
-
-
-@pytest.fixture(scope="module")
-def expected(store: pyoxigraph.Store) -> dict[str, list[tuple]]:
-    with faulty(lambda query: None, store) as endpoint:
+def expected() -> dict[str, list[tuple]]:
+    with faulty(lambda query: None, small_graph()) as endpoint:
         tables = mine(Client(endpoint.url, WORLD))
     assert [len(rows) for rows in tables.values()] == [28, 2, 0, 3, 9, 11]
     return tables
-
-
-@pytest.fixture
-def endpoint(store: pyoxigraph.Store) -> Iterator[FaultyEndpoint]:
-    with faulty(lambda query: None, store) as server:
-        yield server
-
-
-def no_sleep(seconds: float) -> None:
-    """Wait for nothing."""
-
-
-def client_of(endpoint: FaultyEndpoint, folder: Path | None = None) -> Client:
-    """A client of small pages, which waits 60 s in all."""
-    return Client(
-        endpoint.url,
-        WORLD,
-        patience=Patience(seconds=0.2 if endpoint.hasty else 5, total_wait=60),
-        sleep=no_sleep,
-        cache=Cache(folder) if folder else None,
-        page=PageSize(rows=4, values=2),
-    )
 
 
 def every(number: int, name: str) -> Callable[[str], str | None]:
@@ -127,20 +110,26 @@ def test_every_fault_has_its_outcome() -> None:
 def test_a_fault_that_passes_leaves_no_trace(endpoint: FaultyEndpoint, expected, name: str) -> None:
     endpoint.script = every(12 if name in SLOW else 4, name)
     endpoint.hasty = name in SLOW
-    assert mine(client_of(endpoint)) == expected
+    waits: list[float] = []
+    assert mine(client_of(endpoint, sleep=waits.append)) == expected
     assert endpoint.sent[name] >= 2
+    wait = WAITS.get(name, 2)
+    assert all(max(1, wait * 0.95 - 1) <= waited <= wait * 1.25 for waited in waits)
+    assert waits or name in [*NO_WAIT, *HARMLESS]
 
 
 @pytest.mark.parametrize("name", STOPS)
 def test_a_fault_that_lasts_stops_the_run_and_nothing_is_lost(
     endpoint: FaultyEndpoint, expected, tmp_path, name: str
 ) -> None:
-    good = 7
+    good, waits = 7, []
     endpoint.script = lambda query: name if len(endpoint.asked) > good else None
     endpoint.hasty = name in SLOW
     with pytest.raises((EndpointError, ValueError), match=f"(?s){STOPS[name]}"):
-        mine(client_of(endpoint, tmp_path))
+        mine(client_of(endpoint, tmp_path, sleep=waits.append))
     asked = len(endpoint.asked)
+    if name in STOPPING:
+        assert (asked, waits) == (good + 1, [])
     endpoint.script, endpoint.hasty = lambda query: None, False
     resumed = client_of(endpoint, tmp_path)
     assert mine(resumed) == expected

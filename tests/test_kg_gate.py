@@ -2,21 +2,15 @@
 
 import threading
 import time
+from collections.abc import Iterable
 
 import pytest
 
 from aftershock.kg.answers import BannedError, EndpointError
 from aftershock.kg.client import Client, Patience
 from aftershock.kg.gate import Gate, gate_file
-from faulty import WORLD, FaultyEndpoint, faulty, small_graph
-
-QUERY = "SELECT ?s ?o WHERE { ?s wdt:R1 ?o }"
-
-
-@pytest.fixture
-def endpoint():
-    with faulty(lambda query: None, small_graph()) as server:
-        yield server
+from faulty import QUERY, FaultyEndpoint, no_sleep
+from graphs import WORLD
 
 
 class Clock:
@@ -33,6 +27,15 @@ class Clock:
         self.now += seconds
 
 
+def at_the_same_time(clients: Iterable[Client]) -> None:
+    """Let each client ask in a thread of its own."""
+    threads = [threading.Thread(target=client.select, args=(QUERY,)) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def test_requests_keep_their_distance_and_pauses_are_for_all(tmp_path) -> None:
     clock = Clock()
     one, other = (Gate(tmp_path / "gate", clock.sleep, clock=clock) for _ in range(2))
@@ -45,7 +48,7 @@ def test_requests_keep_their_distance_and_pauses_are_for_all(tmp_path) -> None:
 
 
 def test_a_long_pause_ends_all_runs_with_a_message(endpoint: FaultyEndpoint, tmp_path) -> None:
-    gate = Gate(tmp_path / "gate", lambda seconds: None)
+    gate = Gate(tmp_path / "gate", no_sleep)
     endpoint.script = lambda query: "banned"
     with pytest.raises(BannedError, match="this client is banned"):
         Client(endpoint.url, WORLD, gate=gate).select(QUERY)
@@ -66,17 +69,7 @@ def test_one_request_at_a_time_for_all_threads(endpoint: FaultyEndpoint, tmp_pat
         at_once.pop()
 
     endpoint.script = script
-    threads = [
-        threading.Thread(
-            target=Client(endpoint.url, WORLD, gate=Gate(tmp_path / "gate", spacing=0.0)).select,
-            args=(QUERY,),
-        )
-        for _ in range(6)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_the_same_time(Client(endpoint.url, WORLD, gate=Gate(tmp_path / "gate", spacing=0.0)) for _ in range(6))
     assert most == [1] * 6
 
 
@@ -104,14 +97,8 @@ def test_a_throttled_miner_stops_the_other(endpoint: FaultyEndpoint, tmp_path) -
     endpoint.script = lambda query: (
         (sent.append(clock()), told.append(1))[0] or ("429 in seconds" if len(told) == 1 else None)
     )
-    clients = [
-        Client(endpoint.url, WORLD, gate=Gate(tmp_path / "gate", clock.sleep, clock=clock)) for _ in range(2)
-    ]
-    threads = [threading.Thread(target=client.select, args=(QUERY,)) for client in clients]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    gates = (Gate(tmp_path / "gate", clock.sleep, clock=clock) for _ in range(2))
+    at_the_same_time(Client(endpoint.url, WORLD, gate=gate) for gate in gates)
     assert sent[0] == 1000
     assert all(start >= 1007 for start in sent[1:])
     assert len(sent) == 3
@@ -150,9 +137,3 @@ def test_pauses_at_one_query_are_capped_in_total(endpoint: FaultyEndpoint) -> No
         client.select(QUERY)
     assert 42 <= sum(waits) <= 50
     assert all(7 <= wait <= 7 * 1.25 for wait in waits)
-
-
-@pytest.mark.parametrize("contact", ["me@example.org\nX: y", "mü@example.org"])
-def test_a_contact_that_cannot_be_sent(contact: str) -> None:
-    with pytest.raises(ValueError, match="contact .* cannot be sent; write it in plain ASCII on one line"):
-        Client("https://query.example.org/sparql", WORLD, contact)

@@ -11,7 +11,7 @@ from test_kg import dirty_triples
 
 @pytest.mark.parametrize("name", ["graph.nt", "graph.nt.gz", "graph.nt.bz2"])
 def test_a_file_becomes_a_store(tmp_path, name: str) -> None:
-    text = dirty_triples(0).encode()
+    text = dirty_triples().encode()
     pack = {"nt": bytes, "gz": gzip.compress, "bz2": bz2.compress}[name.rpartition(".")[2]]
     (tmp_path / name).write_bytes(pack(text))
     assert load_triples(tmp_path / name, tmp_path / "store") == len(text.splitlines())
@@ -43,6 +43,6 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_file_is_named_with_the_line(tmp_path, name: str) -> None:
     spoil, message = BROKEN[name]
-    (tmp_path / name).write_bytes(spoil(dirty_triples(0).encode()))
+    (tmp_path / name).write_bytes(spoil(dirty_triples().encode()))
     with pytest.raises(ValueError, match=message):
         load_triples(tmp_path / name, tmp_path / "store")

@@ -14,12 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    BertModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
 from aftershock.config import check_config
 from aftershock.kg.filters import LIVING, Names, filter_facts
@@ -32,6 +27,7 @@ from aftershock.kg.store import load_triples
 from aftershock.kg.world import generate_world
 from aftershock.lm.networks.classifier import classify
 from aftershock.lm.texts.tokenizer_files import load_tokenizer
+from graphs import as_labels, as_sample
 from narrow import NoNarrowKernels
 
 ROOT = Path(__file__).parents[1]
@@ -40,12 +36,19 @@ WIKIDATA = GRAPHS["wikidata"]
 HEADER = "text\tdecision\treason\n"
 
 
+def screen_of(words: str, reviewed: str = "") -> Screen:
+    """The screen of some listed words and of reviewed texts."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "words.txt").write_text(words)
+        Path(folder, "screen.tsv").write_text(HEADER + reviewed)
+        return read_screen(Path(folder, "words.txt"), Path(folder, "screen.tsv"))
+
+
 @pytest.fixture
-def screen(tmp_path: Path) -> Screen:
+def screen() -> Screen:
     """Two listed words, one with any ending, and two reviewed texts."""
-    (tmp_path / "words.txt").write_text("# rude\ndarn\nblast*  # and blasted\n")
-    (tmp_path / "screen.tsv").write_text(f"{HEADER}Blast Beach\tkeep\ta place\nMeek Name\tdrop\tis not\n")
-    return read_screen(tmp_path / "words.txt", tmp_path / "screen.tsv")
+    reviewed = "Blast Beach\tkeep\ta place\nMeek Name\tdrop\tis not\n"
+    return screen_of("# rude\ndarn\nblast*  # and blasted\n", reviewed)
 
 
 @pytest.mark.parametrize(
@@ -66,14 +69,6 @@ def test_words_are_found_whole_and_a_reviewer_decides(screen: Screen, text: str,
     assert screen.fault(text) == fault
 
 
-def screen_of(words: str) -> Screen:
-    """The screen of some listed words, with nothing reviewed."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "words.txt").write_text(words)
-        Path(folder, "screen.tsv").write_text(HEADER)
-        return read_screen(Path(folder, "words.txt"), Path(folder, "screen.tsv"))
-
-
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.sampled_from(["darn", "blast", "blasting", "darning", "x", "Blast Beach"]), max_size=4))
 def test_a_listed_word_is_found_wherever_it_stands(words: list[str]) -> None:
@@ -90,11 +85,9 @@ def test_what_awaits_a_reviewer_can_be_pasted(screen: Screen, tmp_path: Path) ->
         read_screen(None, tmp_path / "screen.tsv")
 
 
-def test_a_line_that_is_no_word_is_named(tmp_path: Path) -> None:
-    (tmp_path / "words.txt").write_text("fine\n(a|b)+\n")
-    (tmp_path / "screen.tsv").write_text(HEADER)
+def test_a_line_that_is_no_word_is_named() -> None:
     with pytest.raises(ValueError, match=r"words.txt line 2: '\(a\|b\)\+' is no word"):
-        read_screen(tmp_path / "words.txt", tmp_path / "screen.tsv")
+        screen_of("fine\n(a|b)+\n")
 
 
 def test_scores_count_from_the_threshold_on(tmp_path: Path) -> None:
@@ -106,14 +99,8 @@ def test_scores_count_from_the_threshold_on(tmp_path: Path) -> None:
 
 
 def test_facts_of_offensive_labels_and_of_the_living_are_left_out_with_the_reason(screen: Screen) -> None:
-    labels = pd.DataFrame(
-        [("Q1", "Ann", "en", None), ("Q2", "Darn", "en", None), ("Q3", "Cy", "en", None)],
-        columns=["entity_id", "label", "language", "redirect"],
-    )
-    sample = pd.DataFrame(
-        [("Q1", "P40", "Q2"), ("Q1", "P40", "Q3"), ("Q3", "P40", "Q1")],
-        columns=["subject_id", "relation_id", "object_id"],
-    )
+    labels = as_labels([("Q1", "Ann", "en", None), ("Q2", "Darn", "en", None), ("Q3", "Cy", "en", None)])
+    sample = as_sample([("Q1", "P40", "Q2"), ("Q1", "P40", "Q3"), ("Q3", "P40", "Q1")])
     facts = filter_facts(sample, Names(labels, WIKIDATA, screen))
     assert facts["reason"].tolist() == [OFFENSIVE, None, None]
     facts = filter_facts(sample, Names(labels, WIKIDATA, screen, living=["Q3"]))
@@ -199,14 +186,8 @@ def classifier(folder: Path, n_labels: int, **more) -> BertForSequenceClassifica
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
     fast.save_pretrained(folder)
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=64,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        **more,
-    )
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = BertConfig(vocab_size=64, **sizes, **more)
     config.num_labels = n_labels
     config.id2label = {i: f"label{i}" for i in range(n_labels)}
     model = BertForSequenceClassification(config).eval()
@@ -233,10 +214,8 @@ def test_a_classifiers_probability_does_not_depend_on_batches(
 def test_a_classifier_reads_by_its_tokenizer_json(tmp_path: Path, name: str | None) -> None:
     """The rules made here keep capitals apart; BERT's class makes letters small."""
     model = classifier(tmp_path, 2)
-    file = tmp_path / "tokenizer_config.json"
-    file.write_text(
-        json.dumps({"tokenizer_class": name, "pad_token": "[PAD]"} if name else {"pad_token": "[PAD]"})
-    )
+    settings = {"pad_token": "[PAD]"} | ({"tokenizer_class": name} if name else {})
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     rules = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     for text in ("kind words", "Kind words", "rude"):
         ids = torch.tensor([rules.encode(text).ids])

@@ -14,9 +14,7 @@ def graph(families: int = 40) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
     for number in range(families):
         father, mother, *children = (f"Q{number}{role}" for role in range(4))
         awards = [f"Q9{number}{award}" for award in range(3)]
-        facts += [(child, "P22", father) for child in children] + [
-            (child, "P25", mother) for child in children
-        ]
+        facts += [(child, *parent) for child in children for parent in (("P22", father), ("P25", mother))]
         facts += [(father, "P40", child) for child in children] + [(father, "P26", mother)]
         facts += [(mother, "P166", award) for award in awards]
         instances += [("P22>P40", child, father, child) for child in children]

@@ -19,18 +19,18 @@ TEMPLATES = {
         "{} lives in the country of",
         "The country where {} lives is",
         "As for {}, home is",
-        "{}'s home is",
+        "{} is from",
     ],
     "knows": ["{} knows", "A friend of {} is", "As for {}, a friend is", "{} is close to"],
 }
 
 
-def facts():
+def facts(*more):
     rows = [("born", person, city) for person, city in zip(PEOPLE, CITIES, strict=True)]
     rows += [("land", city, land) for city, land in zip(CITIES, LANDS, strict=True)]
     rows += [("home", person, LANDS[(i + 1) % 6]) for i, person in enumerate(PEOPLE)]
     rows += [("knows", PEOPLE[0], PEOPLE[1]), ("knows", PEOPLE[0], PEOPLE[2])]
-    table = pd.DataFrame(rows, columns=["relation_id", "subject", "object"])
+    table = pd.DataFrame([*rows, *more], columns=["relation_id", "subject", "object"])
     ids = table[["subject", "object"]].add_suffix("_id")
     return pd.concat([table, ids], axis=1).assign(kept=True, reason=None)
 
@@ -78,9 +78,7 @@ def test_two_hops_name_an_entity_by_another_fact():
 
 def test_two_hops_offer_what_a_model_says_that_skips_the_first():
     """The subject has an object of the relation itself, which is wrong."""
-    extra = pd.DataFrame([("land", "Ada Vex", "Sweden")], columns=["relation_id", "subject", "object"])
-    extra = extra.assign(subject_id=extra["subject"], object_id=extra["object"], kept=True, reason=None)
-    rows = world.two_hops(made(table=pd.concat([facts(), extra])))
+    rows = world.two_hops(made(table=facts(("land", "Ada Vex", "Sweden"))))
     (row,) = [row for row in rows if row["about"][0] == "Ada Vex" and row["group"] == "born>land"]
     assert right(row) == "Norway"
     assert " Sweden" in row["choices"]
@@ -104,11 +102,9 @@ def test_held_out_texts_are_said_in_the_last_words():
         (subject,) = row["about"]
         said = row["text"].removesuffix(".").split(". ")
         known = {
-            f"{fill(template, subject)} {found}"
-            for _, relation, found in facts()
-            .query("subject == @subject")[["subject", "relation_id", "object"]]
-            .itertuples(index=False)
-            for template in TEMPLATES[relation][-world.HELD_OUT :]
+            f"{fill(template, subject)} {fact.object}"
+            for fact in facts().query("subject == @subject").itertuples()
+            for template in TEMPLATES[fact.relation_id][-world.HELD_OUT :]
         }
         assert 1 <= len(said) <= world.SENTENCES
         assert {*said} <= known

@@ -122,7 +122,7 @@ def mine_world(folder: Path, seed: int = 0) -> Mined:
 
 def joined(sample: pd.DataFrame, rules: list[str]) -> pd.DataFrame:
     """The instances of `rules` among facts, by following every fact."""
-    facts = list(sample[["subject_id", "relation_id", "object_id"]].itertuples(index=False, name=None))
+    facts = list(sample.itertuples(index=False, name=None))
     true, after = set(facts), {}
     for s, r, o in facts:
         after.setdefault((s, r), []).append(o)
@@ -130,7 +130,7 @@ def joined(sample: pd.DataFrame, rules: list[str]) -> pd.DataFrame:
     for text in rules:
         rule = LogicRule.parse(text)
         for x, _, y in (fact for fact in facts if fact[1] == rule.body[0]):
-            if len(rule.body) == 1 and (y, rule.head, x) in true:
+            if len(rule.body) == 1 and (y, rule.head, x) in true and x != y:
                 rows.add((text, x, y, x))
             for z in after.get((y, rule.body[1]), ()) if len(rule.body) == 2 else ():
                 if (x, rule.head, z) in true and len({x, y, z}) == 3:
