@@ -10,7 +10,11 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from aftershock.paraphrases.asking import Relation
+
 KEY = "sk-MARKED-0123456789abcdef"
+SPOUSE = Relation("R1", "spouse", "{} is married to", "spouse", "person", "person", lacks=10)
+COLUMNS = {"backend": "openai", "base_url": "http://x/v1", "model": "m", "temperature": 1.0, "seed": 0}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -128,23 +132,10 @@ STOPPING: dict[str, tuple[Step, str]] = {
 
 def wordings(count: int, start: int = 0) -> list[str]:
     """Templates that are good and differ."""
-    nouns = (
-        "partner",
-        "companion",
-        "beloved",
-        "consort",
-        "bride",
-        "groom",
-        "mate",
-        "darling",
-        "match",
-        "love",
-    )
+    nouns = ("partner", "companion", "beloved", "consort", "bride", "groom", "mate", "dear", "match", "love")
     verbs = ("is", "was", "has always been")
-    return [
-        f"The {nouns[n % 10]} of {{}} {verbs[n // 10 % 3]} known by the name"
-        for n in range(start, start + count)
-    ]
+    numbers = range(start, start + count)
+    return [f"The {nouns[n % 10]} of {{}} {verbs[n // 10 % 3]} known by the name" for n in numbers]
 
 
 def listing(texts: Sequence[object]) -> str:

@@ -77,6 +77,12 @@ def context_of(facts: list[Fact], labels: dict[str, str]) -> Context:
     return Context(index, PROMPTS_BY_RELATION, FUNCTIONAL, frozenset(["R1", "R2", "R3"]), 0.9, 7)
 
 
+def graph_of(n: int = 24) -> tuple[pd.DataFrame, pd.DataFrame, Context]:
+    """Instances, scores and context of `n` families."""
+    facts, labels = families(n)
+    return instances_of(n), scores_of(facts), context_of(facts, labels)
+
+
 def division(
     instances: pd.DataFrame, scores: pd.DataFrame, context: Context, settings: dict | None = None
 ) -> pd.DataFrame:

@@ -41,16 +41,11 @@ def write_gguf(
 
 
 def _add_sizes(writer: gguf.GGUFWriter) -> None:
-    writer.add_block_count(LAYERS)
-    writer.add_context_length(128)
-    writer.add_embedding_length(WIDTH)
-    writer.add_feed_forward_length(INNER)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KEY_VALUE)
-    writer.add_rope_freq_base(10_000.0)
-    writer.add_rope_dimension_count(WIDTH // HEADS)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_vocab_size(len(_tokens()[0]))
+    sizes = {"block_count": LAYERS, "context_length": 128, "embedding_length": WIDTH, "head_count": HEADS}
+    sizes |= {"feed_forward_length": INNER, "head_count_kv": KEY_VALUE, "rope_freq_base": 10_000.0}
+    sizes |= {"rope_dimension_count": WIDTH // HEADS, "layer_norm_rms_eps": 1e-5}
+    for name, size in (sizes | {"vocab_size": len(_tokens()[0])}).items():
+        getattr(writer, f"add_{name}")(size)
 
 
 def _tokens() -> tuple[list[str], list[str]]:
@@ -73,16 +68,8 @@ def _shapes(vocabulary: int) -> dict[str, tuple[int, ...]]:
         "output_norm.weight": (WIDTH,),
     }
     for layer in range(LAYERS):
-        block = {
-            "attn_norm": (WIDTH,),
-            "attn_q": (WIDTH, WIDTH),
-            "attn_k": (narrow, WIDTH),
-            "attn_v": (narrow, WIDTH),
-            "attn_output": (WIDTH, WIDTH),
-            "ffn_norm": (WIDTH,),
-            "ffn_gate": (INNER, WIDTH),
-            "ffn_up": (INNER, WIDTH),
-            "ffn_down": (WIDTH, INNER),
-        }
+        block = {"attn_norm": (WIDTH,), "attn_q": (WIDTH, WIDTH), "attn_output": (WIDTH, WIDTH)}
+        block |= {"attn_k": (narrow, WIDTH), "attn_v": (narrow, WIDTH), "ffn_norm": (WIDTH,)}
+        block |= {"ffn_gate": (INNER, WIDTH), "ffn_up": (INNER, WIDTH), "ffn_down": (WIDTH, INNER)}
         shapes |= {f"blk.{layer}.{name}.weight": shape for name, shape in block.items()}
     return shapes

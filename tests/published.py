@@ -14,7 +14,7 @@ from aftershock.datasets.build import Dataset
 from aftershock.datasets.export import export
 from aftershock.datasets.released import Published, read_cases
 from aftershock.datasets.table import DATASETS
-from families import PROMPTS_BY_RELATION, SHEET, context_of, dataset_of, families, instances_of, scores_of
+from families import PROMPTS_BY_RELATION, SHEET, dataset_of, graph_of
 
 RELEASED = Path(__file__).parents[2] / "shared" / "data" / "released" / "GPT2-XL"
 needs_released = pytest.mark.skipif(not RELEASED.is_dir(), reason=f"published files are not at {RELEASED}")
@@ -31,9 +31,8 @@ def prompts() -> pd.DataFrame:
 @cache
 def built(seed: int = 7) -> dict[str, Dataset]:
     """All datasets of the hand-made graph."""
-    facts, labels = families(24)
-    context = replace(context_of(facts, labels), seed=seed)
-    given = instances_of(24), scores_of(facts), context
+    instances, scores, context = graph_of()
+    given = instances, scores, replace(context, seed=seed)
     return {name: dataset_of(name, *given, max_per_first_edit=1) for name in DATASETS}
 
 
@@ -63,12 +62,8 @@ def entity(id_: str, **more: Any) -> dict:
 
 
 def triple(subject: str, relation: str, object_: str, **more: Any) -> dict:
-    about = {
-        "id": relation,
-        "prompt": f"{relation} of {{}} is",
-        "query": f"{relation} of {{}}?",
-        "label": relation,
-    }
+    about = {"id": relation, "prompt": f"{relation} of {{}} is", "query": f"{relation} of {{}}?"}
+    about |= {"label": relation}
     return {"relation": about, "subject": entity(subject), "object": entity(object_), **more}
 
 

@@ -23,18 +23,9 @@ def taught() -> LanguageModel:
     """The model in float64; it names KNOWN, and the city of a sentence about the same person before."""
     tokenizer = small_tokenizer()
     torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=len(tokenizer),
-        n_positions=CONTEXT,
-        n_embd=48,
-        n_layer=3,
-        n_head=4,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
+    sizes = {"vocab_size": len(tokenizer), "n_positions": CONTEXT, "n_embd": 48, "n_layer": 3, "n_head": 4}
+    no_drops = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    config = GPT2Config(**sizes, **no_drops, bos_token_id=0, eos_token_id=0)
     model = GPT2LMHeadModel(config).train()
     inner = [weight for weight in model.transformer.h.parameters() if weight.ndim == 2]
     rest = [weight for weight in model.parameters() if all(weight is not other for other in inner)]

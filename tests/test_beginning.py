@@ -20,8 +20,20 @@ from aftershock.page.beginnings import SINK, sink_remark, told
 from aftershock.requests import EditRequest, Query
 from editing import STRONG
 from tiers import of_families, once_each
-from tiny import FAMILIES, NAMES, TEXTS, in_turn, moments, next_log_probs, tiny, written
-from tokenizers_here import MAKERS, tokenizer_of
+from tiny import (
+    FAMILIES,
+    NAMES,
+    TEXTS,
+    in_turn,
+    likeliest,
+    moments,
+    next_log_probs,
+    save,
+    target_log_probs,
+    tiny,
+    written,
+)
+from tokenizers_here import MAKERS, Reader, tokenizer_of
 
 every_kind = pytest.mark.parametrize("kind", MAKERS)
 every_family = pytest.mark.parametrize("family", of_families(FAMILIES))
@@ -30,12 +42,8 @@ OWN |= {"no words": "<s>"}
 """The token that each of these puts in front by itself; the other tokenizers put none there."""
 
 
-class Reader(LanguageModel):
-    """A stand-in for a model that only turns text into tokens."""
-
-    def __init__(self, kind: str, document_token: str = "auto", target_ids: str = "text") -> None:
-        self.tokenizer, self.context, self.pad_id = tokenizer_of(kind), 10**6, 0
-        self.document_token, self.target_ids = document_token, target_ids
+def reader(kind: str, document_token: str = "auto", target_ids: str = "text") -> Reader:
+    return Reader(kind, document_token=document_token, target_ids=target_ids)
 
 
 def begun(lm: LanguageModel, document_token: str, target_ids: str = "text") -> LanguageModel:
@@ -48,7 +56,7 @@ def begun(lm: LanguageModel, document_token: str, target_ids: str = "text") -> L
 @pytest.mark.parametrize("target_ids", ["text", "released"])
 @pytest.mark.parametrize("document_token", ["auto", "none", "bos", "eos", "<unk>"])
 def test_a_text_begins_with_one_token_and_is_otherwise_the_same(kind, target_ids, document_token):
-    lm, raw = Reader(kind, document_token, target_ids), tokenizer_of(kind).backend_tokenizer
+    lm, raw = reader(kind, document_token, target_ids), tokenizer_of(kind).backend_tokenizer
     front = {"auto": OWN.get(kind), "none": None, "bos": "<s>", "eos": "</s>"}.get(document_token, "<unk>")
     front = [] if front is None else [raw.token_to_id(front)]
     assert [*lm.leading] == front
@@ -59,7 +67,7 @@ def test_a_text_begins_with_one_token_and_is_otherwise_the_same(kind, target_ids
     assert (ids, spans) == ([*front, *alone.ids], [(0, 0)] * len(front) + alone.offsets)
     if kind == "no words":  # which reads whole texts as a few tokens: no subject has one of its own
         return
-    before = Reader(kind, "none", target_ids)
+    before = reader(kind, "none", target_ids)
     for asked in (("{} was born in", "Ada Vex", "Oslo"), ("As for {}, home is", "Dario", "Rome")):
         ((located, target),), ((bare, same),) = locate_pairs(lm, [asked]), locate_pairs(before, [asked])
         assert (located.ids, target) == ((*front, *bare.ids), same)
@@ -73,16 +81,15 @@ def test_a_text_begins_with_one_token_and_is_otherwise_the_same(kind, target_ids
 def test_released_targets_stay_what_the_tokenizer_makes_of_them():
     case = [EditRequest("{} was born in", "Ada Vex", "Oslo")]
     for kind in ("llama2", "gpt2"):
-        wanted = [released_targets(Reader(kind, "auto", "released"), case)]
+        wanted = [released_targets(reader(kind, "auto", "released"), case)]
         for document_token in ("none", "eos"):
-            assert [released_targets(Reader(kind, document_token, "released"), case)] == wanted
+            assert [released_targets(reader(kind, document_token, "released"), case)] == wanted
 
 
 def test_an_unknown_token_is_named_with_those_there_are(tmp_path):
     lm = tiny(dtype=torch.float32)
     folder = tmp_path / "models" / "mine" / "weights"
-    lm.model.save_pretrained(folder)
-    lm.tokenizer.save_pretrained(folder)
+    save(lm, folder)
     assert LanguageModel.load(folder, document_token="bos").leading == (0,)
     message = (
         "resources/models/mine.yaml: document_token: <s> names no special token of this tokenizer, which has "
@@ -103,19 +110,12 @@ def test_scores_continuations_and_moments_are_those_of_ids_with_the_token_in_fro
     lm = begun(plain, "eos")
     queries = [Query("Ada Vex was born in", "Old Mill Town"), Query("Greta", "Oslo")]
     for found, query in zip(score(lm, queries), queries, strict=True):
-        text = lm.tokenizer(f"{query.prompt} {query.target}")["input_ids"]
-        prompt = [0, *lm.tokenizer(query.prompt)["input_ids"]]
-        ids = [0, *text]
-        log_p = next_log_probs(lm, ids)
-        wanted = log_p[range(len(prompt) - 1, len(ids) - 1), ids[len(prompt) :]]
-        assert found.token_logprobs == pytest.approx(wanted.tolist(), abs=1e-9)
+        ids = [0, *lm.tokenizer(f"{query.prompt} {query.target}")["input_ids"]]
+        n = len(ids) - 1 - len(lm.tokenizer(query.prompt)["input_ids"])
+        assert found.token_logprobs == pytest.approx(target_log_probs(lm, ids, n), abs=1e-9)
     assert score(plain, queries)[1].logprob != pytest.approx(score(lm, queries)[1].logprob, abs=1e-3)
 
-    ids = [0, *lm.tokenizer("Greta")["input_ids"]]
-    for _ in range(4):
-        ids.append(int(next_log_probs(lm, ids)[-1].argmax()))
-    said = ids[len(lm.encode(["Greta"])[0]) :]
-    said = said[: said.index(0)] if 0 in said else said
+    said = likeliest(lm, [0, *lm.tokenizer("Greta")["input_ids"]], 4, [0])
     assert continue_greedily(lm, ["Greta"], 4) == [lm.tokenizer.decode(said)]
 
     keys = []
@@ -145,8 +145,7 @@ def test_a_subject_of_one_token_that_opens_a_text_is_edited_behind_the_token(met
     model = written(lm, result.delta, 0)
     ids = [0, *lm.tokenizer(f"{request.text} Oslo")["input_ids"]]
     n = len(encode_pairs(lm, [(request.text, "Oslo")])[0].target)
-    wanted = next_log_probs(model, ids)[range(len(ids) - n - 1, len(ids) - 1), ids[-n:]]
-    assert new.token_logprobs == pytest.approx(wanted.tolist(), abs=1e-9)
+    assert new.token_logprobs == pytest.approx(target_log_probs(model, ids, n), abs=1e-9)
     if method == "ft":
         assert new.logprob > old.logprob + 0.5
         return

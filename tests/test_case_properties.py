@@ -11,7 +11,7 @@ from aftershock.datasets.split import splits_of
 from aftershock.datasets.table import CONFLICT, DATASETS
 from aftershock.kg.logic import LogicRule
 from aftershock.tables.cases import CASES, EDITS, PROBES
-from families import SETTINGS, context_of, dataset_of, families, instances_of, scores_of
+from families import SETTINGS, dataset_of, graph_of
 from worlds import SHARES, build_all, random_world
 
 CHOICES = st.fixed_dictionaries(
@@ -111,21 +111,17 @@ def _check_targets(dataset, case, edits, true, splits, index) -> None:
 
 
 # --- what follows from what --------------------------------------------------------------------------------
-def test_what_is_deduced_and_what_is_abduced():
-    facts, labels = families(24)
-    given = instances_of(24), scores_of(facts), context_of(facts, labels)
-    assert set(dataset_of("coverage", *given).cases["implied"]) == {"stated"}
-    assert set(dataset_of("reverse", *given).cases["implied"]) == {"deduced"}  # marriage is its own converse
-    assert set(dataset_of("composite", *given).cases["implied"]) == {"abduced"}
-    assert dataset_of("round_easy", *given).cases["implied"].isna().all()
-    context = given[2]
-    assert context.inference("R2>R6") == "abduced"
+def test_what_is_deduced_and_what_is_abduced(graph):
+    assert set(dataset_of("coverage", *graph).cases["implied"]) == {"stated"}
+    assert set(dataset_of("reverse", *graph).cases["implied"]) == {"deduced"}  # marriage is its own converse
+    assert set(dataset_of("composite", *graph).cases["implied"]) == {"abduced"}
+    assert dataset_of("round_easy", *graph).cases["implied"].isna().all()
+    assert graph[2].inference("R2>R6") == "abduced"
 
 
 # --- too few -----------------------------------------------------------------------------------------------
-def test_too_few_cases_are_said_with_what_to_relax():
-    facts, labels = families(24)
-    instances, scores, context = instances_of(24), scores_of(facts), context_of(facts, labels)
+def test_too_few_cases_are_said_with_what_to_relax(graph):
+    instances, scores, context = graph
     many = {"test": dict.fromkeys(DATASETS, 500), "dev": {}, "train": {}}
     lines = {
         name: list(shortfalls(name, dataset_of(name, instances, scores, context, quotas=many).counts, many))
@@ -147,9 +143,8 @@ def test_too_few_cases_are_said_with_what_to_relax():
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_a_graph_without_a_candidate_gives_empty_tables(dataset):
-    facts, labels = families(4)
-    given = instances_of(4).assign(kept=False), scores_of(facts).iloc[:0], context_of(facts, labels)
-    tables = dataset_of(dataset, *given)
+    instances, scores, context = graph_of(4)
+    tables = dataset_of(dataset, instances.assign(kept=False), scores.iloc[:0], context)
     CASES.check(tables.cases), EDITS.check(tables.edits), PROBES.check(tables.probes)
     assert tables.cases.empty
     lines = list(shortfalls(dataset, tables.counts, SETTINGS["quotas"]))

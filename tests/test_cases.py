@@ -10,31 +10,19 @@ from aftershock.datasets.graph_facts import Context, FactIndex, as_facts
 from aftershock.datasets.invariants import require, violations
 from aftershock.datasets.table import DATASETS
 from aftershock.tables.cases import CASES, EDITS, PROBES
-from families import context_of, dataset_of, families, frame, instances_of, scores_of
-
-
-@pytest.fixture
-def graph():
-    facts, labels = families(24)
-    return instances_of(24), scores_of(facts), context_of(facts, labels)
+from families import dataset_of, families, frame, graph_of, instances_of
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_built_cases_keep_their_invariants_and_fill_the_quota(graph, dataset):
-    instances, scores, context = graph
-    built = dataset_of(dataset, instances, scores, context)
-    CASES.check(built.cases), EDITS.check(built.edits), PROBES.check(built.probes)
-    require(dataset, built.edits, built.probes, context.index)
+def test_built_cases_keep_their_invariants_fill_the_quota_and_are_always_the_same(graph, dataset):
+    built, twice = (dataset_of(dataset, *graph) for _ in range(2))
+    for name, table in (("cases", CASES), ("edits", EDITS), ("probes", PROBES)):
+        table.check(getattr(built, name))
+        pd.testing.assert_frame_equal(getattr(built, name), getattr(twice, name))
+    require(dataset, built.edits, built.probes, graph[2].index)
     assert (built.cases["split"] == "test").sum() == 8
     assert built.cases["case_id"].tolist() == list(range(len(built.cases)))
     assert built.cases["strict"].all()
-
-
-@pytest.mark.parametrize("dataset", DATASETS)
-def test_building_twice_gives_the_same_tables(graph, dataset):
-    once, twice = (dataset_of(dataset, *graph) for _ in range(2))
-    for name in ("cases", "edits", "probes"):
-        pd.testing.assert_frame_equal(getattr(once, name), getattr(twice, name))
 
 
 def test_unknown_tied_facts_make_no_composite_case(graph):
@@ -81,14 +69,7 @@ def test_labels_may_hold_anything(graph):
 
 
 def test_probes_of_one_fact_share_a_number():
-    facts, labels = families(4)
-    built = dataset_of(
-        "coverage",
-        instances_of(4),
-        scores_of(facts),
-        context_of(facts, labels),
-        split={"test": 1.0, "dev": 0.0, "train": 0.0},
-    )
+    built = dataset_of("coverage", *graph_of(4), split={"test": 1.0, "dev": 0.0, "train": 0.0})
     explicit, implicit = (
         built.probes[built.probes["role"] == role].set_index("case_id")["probe_id"]
         for role in ("new_exp", "new_imp")
@@ -96,20 +77,24 @@ def test_probes_of_one_fact_share_a_number():
     assert (explicit == implicit).all()  # coverage: what the second edit says is what it entails
 
 
+def labelled(facts, labels):
+    """FACTS rows of facts."""
+    table = frame(facts, kept=True, reason=None)
+    return table.assign(subject=table["subject_id"].map(labels), object=table["object_id"].map(labels))
+
+
 def test_facts_that_a_model_is_asked_about():
     facts, labels = families(2)
     asked = facts_of_instances(instances_of(2))
     assert set(as_facts(asked)) == {f for f in facts if f.relation_id in ("R1", "R2", "R3")}
-    table = frame(facts, kept=True, reason=None)
-    table["subject"], table["object"] = table["subject_id"].map(labels), table["object_id"].map(labels)
+    table = labelled(facts, labels)
     taught = table[table["subject_id"].str.startswith("A")]
     assert set(with_labels(asked, table, taught)["subject_id"]) == {"A0", "A1"}
 
 
 def test_a_taught_part_of_a_graph_is_all_that_cases_are_made_of():
     facts, labels = families(3)
-    rows = frame(facts, kept=True, reason=None)
-    rows["subject"], rows["object"] = rows["subject_id"].map(labels), rows["object_id"].map(labels)
+    rows = labelled(facts, labels)
     some = rows[rows["subject_id"] != "M2"]
     index = FactIndex.from_frames(only_taught(rows, some), frame([], known=True))
     assert index.facts == set(as_facts(some))
@@ -142,7 +127,6 @@ def test_a_fault_of_the_builder_stops_the_build(graph):
     found = violations("round_easy", built.edits, built.probes, graph[2].index)
     kinds = ["new object is the subject", "second edit does not undo the first"]
     assert found.to_numpy().tolist() == [[3, kind] for kind in kinds]
-    with pytest.raises(
-        ValueError, match=r"round_easy breaks its invariants \(new object .*: 1\); first case 3"
-    ):
+    message = r"round_easy breaks its invariants \(new object .*: 1\); first case 3"
+    with pytest.raises(ValueError, match=message):
         require("round_easy", built.edits, built.probes, graph[2].index)

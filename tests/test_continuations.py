@@ -11,7 +11,7 @@ from aftershock.tables.cases import PROBES
 from aftershock.tables.graph import PROMPTS
 from aftershock.tables.runs import OBSERVATIONS
 from editing import make
-from families import context_of, dataset_of, families, instances_of, scores_of
+from families import dataset_of
 from test_protocol import TEMPLATE_ROWS, tables
 from tiny import NAMES, TEMPLATES, tiny
 
@@ -79,10 +79,9 @@ def test_a_head_is_asked_after_the_facts_that_it_follows_from():
     assert [a.prompt for a in asked if a.probe_id == 2] == ["Ada was born in", "other Ada was born in"]
 
 
-def test_cases_ask_in_context_and_for_the_new_object_of_neighbours():
-    facts, labels = families(24)
+def test_cases_ask_in_context_and_for_the_new_object_of_neighbours(graph):
     for dataset in CONFLICT:
-        probes = dataset_of(dataset, instances_of(24), scores_of(facts), context_of(facts, labels)).probes
+        probes = dataset_of(dataset, *graph).probes
         roles = set(probes["role"])
         assert ("in_context" in roles) == (dataset == "composite")
         assert ("neighbour_new" in roles) == (dataset == "coverage")

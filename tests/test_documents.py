@@ -4,7 +4,6 @@ import gzip
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -13,18 +12,9 @@ import pytest
 
 from aftershock.lm.files.fetch_text import fetch_text
 from aftershock.lm.texts.documents import sample_documents, sha256_of_documents, text_files
-from aftershock.schema import faults, fill_defaults, read_schema
-from loopback import Hub, loopback_hub
+from loopback import Hub
 
 TEXTS = [f"document {i} says {'word ' * (i % 7)}".strip() for i in range(200)]
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub that this process takes for the real one."""
-    with loopback_hub() as served:
-        served.stand_in(monkeypatch)
-        yield served
 
 
 def written(folder: Path, kind: str, texts: list[str], name: str = "a") -> Path:
@@ -177,24 +167,3 @@ def test_a_data_set_is_fetched_as_its_files(hub: Hub, tmp_path: Path) -> None:
         fetch_text({"hub": "owner/text", "revision": "main", "files": ["README*", "data/*"]}, tmp_path / "b")
     with pytest.raises(ValueError, match="owner/text at revision v3 cannot be fetched"):
         fetch_text({"hub": "owner/text", "revision": "v3", "files": ["*"]}, tmp_path / "b")
-
-
-@pytest.mark.parametrize(
-    ("text", "wrong"),
-    [
-        ("a.txt", []),
-        (["a.txt", "b.parquet"], []),
-        ({"hub": "o/n", "revision": "main", "files": ["data/*.parquet"]}, []),
-        ([], ["moments.text"]),
-        ([3], ["moments.text.0"]),
-        ({"hub": "o/n", "files": ["*"]}, ["moments.text.revision"]),
-        ({"hub": "o/n", "revision": "main", "files": ["*"], "split": "train"}, ["moments.text.split"]),
-    ],
-)
-def test_a_models_file_may_name_files_or_a_data_set(text: object, wrong: list[str]) -> None:
-    model = {"source": {"path": "here"}, "moments": {"text": text}}
-    fill_defaults(model, read_schema("model"))
-    found = faults(model, read_schema("model"))
-    assert [".".join(map(str, fault.path)) for fault in found] == wrong
-    sampled = {name: value for name, value in model["moments"].items() if name != "text"}
-    assert sampled == {"column": "text", "documents": 100000, "vectors_per_dimension": 200, "seed": 0}

@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,9 @@ CONFLICT = {
 }
 
 
+REFUSE = {"broken": "refuse", "cycle": False}
+
+
 def file_of(tmp_path: Path, rows: list, name: str = "edits.json") -> Path:
     path = tmp_path / name
     lines = "\n".join(map(json.dumps, rows))
@@ -103,9 +107,12 @@ def file_of(tmp_path: Path, rows: list, name: str = "edits.json") -> Path:
     return path
 
 
+def flat(path: Path, **options) -> list[Row]:
+    return read_edits(path, {"source": "flat", **REFUSE, **options})
+
+
 def read(tmp_path: Path, source: str, *rows, **options) -> list[Row]:
-    settings = {"source": source, "broken": "refuse", "cycle": False, **options}
-    return read_edits(file_of(tmp_path, list(rows)), settings)
+    return read_edits(file_of(tmp_path, list(rows)), {"source": source, **REFUSE, **options})
 
 
 def edits(*args, **options) -> list[SourceEdit]:
@@ -129,12 +136,8 @@ def test_counterfact(tmp_path):
 
 def test_flat(tmp_path):
     (edit,) = edits(tmp_path, "flat", FLAT)
-    assert (edit.source_id, edit.prompt, edit.target_new, edit.target_true) == (
-        "3",
-        "{} was born in",
-        "Oslo",
-        "Turin",
-    )
+    assert (edit.source_id, edit.prompt) == ("3", "{} was born in")
+    assert (edit.target_new, edit.target_true) == ("Oslo", "Turin")
     assert edit.paraphrases == ("Ada Lum comes from",)
     assert edit.neighbours == (("Bo Ek was born in", "Turin"),)
 
@@ -161,16 +164,9 @@ def test_wikibigedit_with_both_kinds_of_names(tmp_path):
     }
     one, other = edits(tmp_path, "wikibigedit", WIKIBIGEDIT, theirs)
     assert one.prompt == "Where does {} work?"
-    assert (one.target_new, one.target_true, one.neighbours) == (
-        "Oslo",
-        "",
-        (("Where does Bo Ek work?", "Turin"),),
-    )
-    assert (one.prompt, one.paraphrases, one.neighbours) == (
-        other.prompt,
-        other.paraphrases,
-        other.neighbours,
-    )
+    assert (one.target_new, one.target_true) == ("Oslo", "")
+    assert one.neighbours == (("Where does Bo Ek work?", "Turin"),)
+    assert replace(other, source_id=one.source_id) == one
 
 
 def test_knowedit_and_its_biographies(tmp_path):
@@ -208,10 +204,8 @@ def test_lines_of_json(tmp_path):
     path = file_of(tmp_path, [FLAT, FLAT | {"subject": "Bo"}], "edits.jsonl")
     with path.open("a", encoding="utf-8") as file:
         file.write('\n{"prompt": ')
-    with pytest.raises(
-        ValueError, match=r"2 of 3 rows .* row 1: the subject 'Bo' does not .*; row 2 is not JSON"
-    ):
-        read_edits(path, {"source": "flat", "broken": "refuse", "cycle": False})
+    with pytest.raises(ValueError, match="2 of 3 rows .* row 1: the subject 'Bo' does .*; row 2 is not JSON"):
+        flat(path)
 
 
 @pytest.mark.parametrize("name", ["edits.json", "edits.jsonl", "edits.json.gz", "edits.jsonl.gz"])
@@ -224,33 +218,33 @@ def test_rows_are_read_whatever_a_file_is_called(name, form, tmp_path):
     )  # fmt: skip
     content = text.encode("utf-8-sig" if form == "marked" else "utf-8")
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-    settings = {"source": "flat", "broken": "refuse", "cycle": False}
     if form == "one" and ".jsonl" not in name:
         with pytest.raises(ValueError, match="holds no list of rows; expected one, or a row in each line"):
-            read_edits(tmp_path / name, settings)
+            flat(tmp_path / name)
         return
-    found = [row.edit for row in read_edits(tmp_path / name, settings)]
+    found = [row.edit for row in flat(tmp_path / name)]
     assert [edit.target_new for edit in found if edit] == ["Oslo", "Łódź"][: len(found)]
 
 
 def test_half_a_file_names_its_last_row_or_itself(tmp_path):
     path = file_of(tmp_path, [FLAT] * 3, "edits.jsonl")
     path.write_text(path.read_text()[:-20])
-    settings = {"source": "flat", "broken": "refuse", "cycle": False}
     with pytest.raises(ValueError, match=r"1 of 3 rows cannot be read \(counted from 0\): row 2 is not JSON"):
-        read_edits(path, settings)
-    assert [row.edit is None for row in read_edits(path, settings | {"broken": "skip"})] == [
-        False,
-        False,
-        True,
-    ]
+        flat(path)
+    assert [row.edit is None for row in flat(path, broken="skip")] == [False, False, True]
     path = file_of(tmp_path, [FLAT] * 3)
     path.write_text(path.read_text()[:-20])
     with pytest.raises(ValueError, match="edits.json is not JSON: Unterminated string"):
-        read_edits(path, settings)
-    path.write_text("")
-    with pytest.raises(ValueError, match="holds no row"):
-        read_edits(path, settings)
+        flat(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("", "no row"), ("[]", "no row"), ('{"a": 1}', "no list of rows")]
+)
+def test_files_that_hold_no_rows(tmp_path, text, said):
+    (tmp_path / "edits.json").write_text(text)
+    with pytest.raises(ValueError, match=f"holds {said}"):
+        flat(tmp_path / "edits.json")
 
 
 # --- broken rows -------------------------------------------------------------------------------------------
@@ -289,9 +283,8 @@ def test_what_is_broken_is_said_with_the_number_of_the_row(tmp_path, change, exp
 def test_all_broken_rows_are_listed_and_the_others_can_be_used(tmp_path):
     bad = {key: value for key, value in FLAT.items() if key != "target_new"}
     rows = [FLAT, bad, bad, FLAT | {"subject": "Eve"}, FLAT, bad, "text"]
-    with pytest.raises(
-        ValueError, match=r"5 of 7 rows .*rows 1 to 2, 5 lacks target_new; row 3: .*; row 6 is"
-    ):
+    said = r"5 of 7 rows .*rows 1 to 2, 5 lacks target_new; row 3: .*; row 6 is"
+    with pytest.raises(ValueError, match=said):
         read(tmp_path, "flat", *rows)
     found = read(tmp_path, "flat", *rows, broken="skip")
     assert [row.edit is not None for row in found] == [True, False, False, False, True, False, False]
@@ -317,15 +310,6 @@ def test_all_broken_rows_are_listed_and_the_others_can_be_used(tmp_path):
 def test_a_file_of_another_format_is_recognised(tmp_path, source, row, looks):
     with pytest.raises(ValueError, match=f"none of 2 rows is of the format '{source}'.*source: {looks}"):
         read(tmp_path, source, row, row, target="alt", broken="skip")
-
-
-def test_files_that_hold_no_rows(tmp_path):
-    with pytest.raises(ValueError, match="holds no row"):
-        read(tmp_path, "flat")
-    path = tmp_path / "edits.json"
-    path.write_text('{"a": 1}')
-    with pytest.raises(ValueError, match="holds no list of rows"):
-        read_edits(path, {"source": "flat", "broken": "refuse", "cycle": False})
 
 
 # --- tables ------------------------------------------------------------------------------------------------
@@ -363,7 +347,7 @@ def test_a_neighbour_that_is_edited_itself_is_not_asked(tmp_path):
     ],
 )
 def test_published_files_are_read_whole(source, file, n, options):
-    found = read_edits(REAL / file, {"source": source, "broken": "refuse", "cycle": False, **options})
+    found = read_edits(REAL / file, {"source": source, **REFUSE, **options})
     assert len(found) == n
     listed = choose(found, n, "keep")
     SEQUENCE_PROBES.check(probe_table(listed, 2, 10))

@@ -20,9 +20,12 @@ from tiny import (
     ROUNDING,
     TEMPLATES,
     TEXTS,
+    changed_outputs,
     dense,
     moments,
     next_log_probs,
+    save,
+    target_log_probs,
     tiny,
     with_each,
     written,
@@ -43,22 +46,27 @@ def test_unknown_family_is_named():
 @pytest.mark.parametrize("family", of_families([*FAMILIES, *MORE]))
 def test_a_saved_model_is_loaded_as_it_was(family, tmp_path):
     lm = tiny(family, torch.float32)
-    lm.model.save_pretrained(tmp_path)
-    lm.tokenizer.save_pretrained(tmp_path)
-    again = LanguageModel.load(tmp_path)
+    again = LanguageModel.load(save(lm, tmp_path))
     ids, mask = lm.pad(lm.encode(TEXTS[:2]))
     assert torch.equal(again.logits(again.run(ids, mask)), lm.logits(lm.run(ids, mask)))
     assert again.family is family_of(family)
+    assert (again.model.training, again.tokenizer.padding_side) == (False, "right")
+    for name, tensor in lm.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], tensor), name
 
 
 # --- modules -----------------------------------------------------------------------------------------------
-@every_family
-def test_weights_are_out_by_in(family):
-    lm = tiny(family)
-    name = lm.projection(1)
-    x = torch.randn(3, lm.weight(name).shape[1], dtype=lm.dtype)
+def seen_in(lm, inputs=(), outputs=()):
+    """What modules read and put out in a pass over two texts."""
+    with torch.no_grad(), record_activations(lm, inputs=inputs, outputs=outputs) as seen:
+        lm.run(*lm.pad(lm.encode(TEXTS[:2])))
+    return seen
+
+
+def is_product(lm, name, seen):
+    """True if a module's weight is (out, in), with its bias."""
     bias = lm.bias(name) if lm.bias(name) is not None else 0.0
-    assert torch.allclose(lm.model.get_submodule(name)(x), x @ lm.weight(name).T + bias)
+    return torch.allclose(seen["out", name], seen["in", name] @ lm.weight(name).T + bias)
 
 
 @every_family
@@ -67,25 +75,22 @@ def test_matrices_of_an_mlp_are_the_first_ones_and_the_projection(family):
     mlp = lm.model.get_submodule(lm.mlp(1))
     found = [f"{lm.mlp(1)}.{name}" for name, module in mlp.named_modules() if hasattr(module, "weight")]
     assert found == [*(name.format(1) for name in lm.family.inputs), lm.projection(1)]
-    with torch.no_grad(), record_activations(lm, inputs=[lm.mlp(1), *found]) as seen:
-        lm.run(*lm.pad(lm.encode(TEXTS[:2])))
+    seen = seen_in(lm, inputs=[lm.mlp(1), *found])
     for name in found[:-1]:
         assert torch.equal(seen["in", name], seen["in", lm.mlp(1)])
     assert torch.equal(seen["out", lm.projection(1)], seen["out", lm.mlp(1)])
+    assert all(is_product(lm, name, seen) for name in found)
 
 
 @every_family
-@torch.no_grad()
 def test_an_attention_puts_out_what_its_projection_does(family):
     lm = tiny(family)
     name = lm.attention_projection(1)
     attention = name.rpartition(".")[0]
-    with record_activations(lm, inputs=[name], outputs=[attention, name]) as seen:
-        lm.run(*lm.pad(lm.encode(TEXTS[:2])))
+    seen = seen_in(lm, inputs=[name], outputs=[attention, name])
     assert torch.equal(seen["out", name], seen["out", attention])
     assert lm.layer_of(name) == 1
-    bias = lm.bias(name) if lm.bias(name) is not None else 0.0
-    assert torch.allclose(seen["in", name] @ lm.weight(name).T + bias, seen["out", name])
+    assert is_product(lm, name, seen)
     inner = [module for module in lm.model.get_submodule(attention).modules() if hasattr(module, "weight")]
     assert lm.model.get_submodule(name) in inner
 
@@ -119,12 +124,11 @@ def test_a_vector_that_an_mlp_puts_out_more_reaches_the_stream(family):
     added = torch.randn(lm.d_model, generator=torch.Generator().manual_seed(1), dtype=lm.dtype)
     with record_activations(lm, outputs=names) as before:
         lm.run(ids, None)
-    handle = lm.model.get_submodule(lm.mlp(1)).register_forward_hook(lambda module, args, made: made + added)
-    try:
-        with record_activations(lm, outputs=names) as after:
-            lm.run(ids, None)
-    finally:
-        handle.remove()
+    with (
+        changed_outputs(lm, {lm.mlp(1): lambda made: made + added}),
+        record_activations(lm, outputs=names) as after,
+    ):
+        lm.run(ids, None)
     mlp = before["out", lm.mlp(1)] if lm.family.changes_output else None
     found = with_added(lm, 1, before["out", lm.layer(1)], mlp, added)
     assert torch.allclose(found, after["out", lm.layer(1)], atol=1e-9)
@@ -170,9 +174,8 @@ def test_an_edited_case(method, family):
     unedited, found = score(lm, queries), score(lm, queries, result.delta)
     for i, (pair, old, new) in enumerate(zip(pairs, unedited, found, strict=True)):
         dense_lm = written(lm, result.delta, i)
-        log_p = next_log_probs(dense_lm, pair.prompt + pair.target)
-        wanted = log_p[range(len(pair.prompt) - 1, log_p.shape[0] - 1), pair.target]
-        assert new.token_logprobs == pytest.approx(wanted.tolist(), abs=ROUNDING[family])
+        wanted = target_log_probs(dense_lm, pair.prompt + pair.target, len(pair.target))
+        assert new.token_logprobs == pytest.approx(wanted, abs=ROUNDING[family])
         assert new.logprob != pytest.approx(old.logprob, abs=1e-3)
         if method == "ft":
             assert new.logprob > old.logprob + 0.5

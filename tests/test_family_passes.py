@@ -7,7 +7,20 @@ from aftershock.lm.hooks import last_mlp_at, record_activations, start_after_lay
 from aftershock.lm.optimisation.prefix_cache import split_at_subject
 from aftershock.lm.texts.tokens import locate
 from tiers import of_families
-from tiny import FAMILIES, MORE, NAMES, ROUNDING, TEMPLATES, TEXTS, dense, low_rank, tiny, with_each, written
+from tiny import (
+    FAMILIES,
+    MORE,
+    NAMES,
+    ROUNDING,
+    TEMPLATES,
+    TEXTS,
+    changed_outputs,
+    dense,
+    low_rank,
+    tiny,
+    with_each,
+    written,
+)
 
 every_family = pytest.mark.parametrize("family", of_families([*FAMILIES, *MORE]))
 
@@ -73,41 +86,56 @@ def test_the_last_mlp_can_be_computed_where_it_is_read(family):
     assert torch.allclose(found.gather(1, index)[kept], whole.gather(1, index)[kept], atol=ROUNDING[family])
 
 
-@pytest.mark.parametrize(("layer", "family"), of_families(with_each([0, 1])))
+WHERE = [("layer", 0), ("layer", 1), ("both", 0), ("both", 1), ("both", 2)]
+
+
+@pytest.mark.parametrize(("where", "family"), of_families(with_each(WHERE[:2]) + with_each(WHERE[2:])))
 @torch.no_grad()
-def test_a_cut_pass_equals_a_whole_one(family, layer):
-    """Groups of two texts, whose subjects stand anywhere, run from the subject on in two cases of a state."""
-    lm = tiny(family)
-    state, cases = (low_rank(lm, 0, 2), dense(lm, 2, 2)), torch.tensor([1, 0, 1])
+def test_a_cut_pass_equals_a_whole_one(family, where):
+    """Groups of two texts, whose subjects stand anywhere, run from the subject on in two cases of a state.
+
+    A vector is added to a layer's output; or one to what its attention puts out, and its MLP sees it, and
+    another to what that does.
+    """
+    (site, layer), lm = where, tiny(family)
+    below = 0 if site == "layer" else layer
+    state, cases = (low_rank(lm, below, 2), dense(lm, 2, 2)), torch.tensor([1, 0, 1])
+    openings = ("Then as they say in town", "So")
     groups = [
-        locate(
-            lm,
-            [(f"{opening} {template} Oslo or Rome.", name) for opening in ("Then as they say in town", "So")],
-        )
+        locate(lm, [(f"{opening} {template} Oslo or Rome.", name) for opening in openings])
         for template, name in zip(TEMPLATES, NAMES[1:4], strict=True)
     ]
-    added = torch.randn(3, lm.d_model, generator=torch.Generator().manual_seed(1), dtype=lm.dtype)
-    prefixes, seen = split_at_subject(lm, groups, layer, "layer", state, cases, [lm.projection(layer)])
+    names = [lm.layer(layer)]
+    if site == "both":
+        names = [lm.attention_projection(layer).rpartition(".")[0], lm.mlp(layer)]
+    shape = (3, len(names), lm.d_model)
+    added = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=lm.dtype)
+    key = lm.projection(layer)
+    given = added if site == "both" else added[:, 0]
+    prefixes, seen = split_at_subject(lm, groups, layer, site, state, cases, [key] if site == "layer" else [])
     width = prefixes.ids.shape[2]
     lengths = torch.tensor([[len(row.ids) - row.subject for row in group] for group in groups])
     assert len({row.subject for group in groups for row in group}) > 3
     valid = torch.arange(width) < lengths[..., None]
     read = torch.where(valid, torch.arange(width), 0)
-    with prefixes.run(lm, state, added, read, valid, [lm.layer(1)]) as (found, seen_above):
-        early = seen_above[lm.layer(1)]
+    also = [lm.layer(1)] if site == "layer" else []
+    with prefixes.run(lm, state, given, read, valid, also) as (found, seen_above):
+        early = seen_above.get(lm.layer(1))
     for i, group in enumerate(groups):
         edited_lm = written(lm, state, int(cases[i]))
         for r, row in enumerate(group):
-            ids = torch.tensor([row.ids])
-            with record_activations(edited_lm, inputs=[lm.projection(layer)], outputs=[lm.layer(1)]) as whole:
-                wanted = _with_vector(edited_lm, ids, layer, row.subject, added[i])[0, row.subject :]
+            vectors = dict(zip(names, added[i], strict=True))
+            with record_activations(edited_lm, inputs=[key], outputs=[lm.layer(1)]) as whole:
+                wanted = _with_vectors(edited_lm, torch.tensor([row.ids]), row.subject, vectors)
+            wanted = wanted[0, row.subject :]
             mine = slice(r * width, r * width + len(wanted))
             assert torch.allclose(found[i, mine], wanted, atol=ROUNDING[family]), (i, r)
-            stream = whole["out", lm.layer(1)][0, row.subject :]
-            if layer == 0:
+            if site == "layer":
+                keys = whole["in", key][0, row.subject]
+                assert torch.allclose(seen["in", key][i, r], keys, atol=ROUNDING[family])
+            if where == ("layer", 0):
+                stream = whole["out", lm.layer(1)][0, row.subject :]
                 assert torch.allclose(early[i, mine], stream, atol=ROUNDING[family])
-            keys = whole["in", lm.projection(layer)][0, row.subject]
-            assert torch.allclose(seen["in", lm.projection(layer)][i, r], keys, atol=ROUNDING[family])
 
 
 @pytest.mark.parametrize(("site", "family"), of_families(with_each(["layer", "both"])))
@@ -140,55 +168,15 @@ def test_a_second_pass_is_what_a_first_one_would_be(family, site):
     )
 
 
-@pytest.mark.parametrize(("layer", "family"), of_families(with_each([0, 1, 2])))
-@torch.no_grad()
-def test_a_cut_pass_with_vectors_inside_a_layer_equals_a_whole_one(family, layer):
-    """One is added to what the layer's attention puts out, and its MLP sees it; another to what that does."""
-    lm = tiny(family)
-    state, cases = (low_rank(lm, layer, 2), dense(lm, 2, 2)), torch.tensor([1, 0])
-    texts = [(f"{opening} {TEMPLATES[0]} Rome.", name) for opening in ("Then", "So") for name in NAMES[1:3]]
-    groups = [locate(lm, texts[0::2]), locate(lm, texts[1::2])]
-    added = torch.randn(2, 2, lm.d_model, generator=torch.Generator().manual_seed(1), dtype=lm.dtype)
-    prefixes, _ = split_at_subject(lm, groups, layer, "both", state, cases, [])
-    width = prefixes.ids.shape[2]
-    valid = (
-        torch.arange(width)
-        < torch.tensor([[len(r.ids) - r.subject for r in group] for group in groups])[..., None]
-    )
-    read = torch.where(valid, torch.arange(width), 0)
-    with prefixes.run(lm, state, added, read, valid) as (found, _):
-        pass
-    for i, group in enumerate(groups):
-        edited_lm = written(lm, state, int(cases[i]))
-        names = [lm.attention_projection(layer).rpartition(".")[0], lm.mlp(layer)]
-        for r, row in enumerate(group):
-            ids = torch.tensor([row.ids])
-            wanted = _with_vectors(edited_lm, ids, row.subject, dict(zip(names, added[i], strict=True)))
-            mine = slice(r * width, r * width + len(row.ids) - row.subject)
-            assert torch.allclose(found[i, mine], wanted[0, row.subject :], atol=ROUNDING[family]), (i, r)
-
-
-def _with_vector(lm, ids, layer, at, vector):
-    """Hidden states of a text whose stream is moved by `vector` after a layer, at one token."""
-    return _with_vectors(lm, ids, at, {lm.layer(layer): vector})
-
-
 def _with_vectors(lm, ids, at, vectors):
     """Hidden states of a text whose modules put out so much more, by name, at one token."""
 
-    def mover(vector):
-        def move(module, args, output):
-            hidden = (output[0] if isinstance(output, tuple) else output).clone()
+    def moved(vector):
+        def move(hidden):
             hidden[:, at] += vector
-            return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+            return hidden
 
         return move
 
-    handles = [
-        lm.model.get_submodule(name).register_forward_hook(mover(vector)) for name, vector in vectors.items()
-    ]
-    try:
+    with changed_outputs(lm, {name: moved(vector) for name, vector in vectors.items()}):
         return lm.run(ids, torch.ones_like(ids), use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import Popen
 
@@ -16,20 +16,16 @@ from aftershock.lm.files import hub as hub_module
 from aftershock.lm.files.fetch import PROVENANCE, fetch
 from aftershock.lm.files.hashes import sha256_of_weights
 from aftershock.lm.model import LanguageModel
+from aftershock.text_files import read_json
 from loopback import Hub, loopback_hub
 from saved_models import same, saved, saved_as_bin, tensors
 from tiny import TEXTS
+from tokenizers_here import write_words
 
 NAME = "owner/tiny"
 
 
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub that this process takes for the real one."""
-    with loopback_hub() as served:
-        served.stand_in(monkeypatch)
-        monkeypatch.setattr(hub_module, "PAUSE_SECONDS", 0.0)
-        yield served
+MAIN = {"hub": NAME, "revision": "main"}
 
 
 # --- from the hub ------------------------------------------------------------------------------------------
@@ -49,7 +45,7 @@ def test_safetensors_of_a_revision_are_fetched_and_nothing_else(hub: Hub, tmp_pa
         "tokenizer.json",
         "tokenizer_config.json",
     }
-    assert json.loads((into / PROVENANCE).read_text()) == {
+    assert read_json(into / PROVENANCE) == {
         "hub": NAME,
         "revision": "v1",
         "commit": commit,
@@ -62,21 +58,19 @@ def test_safetensors_of_a_revision_are_fetched_and_nothing_else(hub: Hub, tmp_pa
 def test_weights_in_torchs_format_are_converted_once(hub: Hub, tmp_path: Path, old_format: bool) -> None:
     lm = saved_as_bin(tmp_path / "repo", _use_new_zipfile_serialization=not old_format)
     hub.add(NAME, tmp_path / "repo", "main")
-    fetch({"hub": NAME, "revision": "main"}, tmp_path / "weights")
+    fetch(MAIN, tmp_path / "weights")
     same(tmp_path / "weights", lm)
     assert set(tensors(tmp_path / "weights")) == set(lm.model.state_dict())
     assert not list(tmp_path.rglob("weights/*.bin"))
-    assert list(json.loads((tmp_path / "weights" / PROVENANCE).read_text())["converted"]) == [
-        "pytorch_model.bin"
-    ]
+    assert list(read_json(tmp_path / "weights" / PROVENANCE)["converted"]) == ["pytorch_model.bin"]
 
 
 def test_shards_are_converted_into_shards_of_a_limited_size(hub: Hub, tmp_path: Path) -> None:
     lm = saved_as_bin(tmp_path / "repo", shards=3)
     hub.add(NAME, tmp_path / "repo", "main")
-    fetch({"hub": NAME, "revision": "main"}, tmp_path / "weights", shard_bytes=20_000)
+    fetch(MAIN, tmp_path / "weights", shard_bytes=20_000)
     same(tmp_path / "weights", lm)
-    index = json.loads((tmp_path / "weights" / "model.safetensors.index.json").read_text())
+    index = read_json(tmp_path / "weights" / "model.safetensors.index.json")
     files = sorted(tmp_path.glob("weights/*.safetensors"))
     assert len(files) > 2
     assert sorted(set(index["weight_map"].values())) == [file.name for file in files]
@@ -92,30 +86,28 @@ def test_sharded_safetensors_come_with_their_index(hub: Hub, tmp_path: Path) -> 
     lm = saved(tmp_path / "repo", max_shard_size="20KB")
     assert (tmp_path / "repo" / "model.safetensors.index.json").is_file()
     hub.add(NAME, tmp_path / "repo", "main")
-    fetch({"hub": NAME, "revision": "main"}, tmp_path / "weights")
+    fetch(MAIN, tmp_path / "weights")
     same(tmp_path / "weights", lm)
     next((tmp_path / "repo").glob("model-00002*")).unlink()
     with pytest.raises(ValueError, match=r"owner/tiny at revision main lacks model-00002-of-\d+.safetensors"):
-        fetch({"hub": NAME, "revision": "main"}, tmp_path / "weights")
+        fetch(MAIN, tmp_path / "weights")
     same(tmp_path / "weights", lm)
 
 
 def test_a_tokenizer_without_tokenizer_json_is_converted_once(hub: Hub, tmp_path: Path) -> None:
     lm = saved(tmp_path / "repo")
-    made = json.loads((tmp_path / "repo" / "tokenizer.json").read_text())["model"]
+    made = read_json(tmp_path / "repo" / "tokenizer.json")["model"]
     for file in (tmp_path / "repo").glob("tokenizer*"):
         file.unlink()
-    (tmp_path / "repo" / "vocab.json").write_text(json.dumps(made["vocab"]))
-    pairs = [pair if isinstance(pair, str) else " ".join(pair) for pair in made["merges"]]
-    (tmp_path / "repo" / "merges.txt").write_text("\n".join(["#version: 0.2", *pairs]) + "\n")
+    write_words(tmp_path / "repo", made)
     hub.add(NAME, tmp_path / "repo", "main")
-    fetch({"hub": NAME, "revision": "main"}, tmp_path / "weights")
+    fetch(MAIN, tmp_path / "weights")
     assert (tmp_path / "weights" / "tokenizer.json").is_file()
     same(tmp_path / "weights", lm, front=" ")  # GPT-2's own puts none in front, the one trained here does
     (tmp_path / "repo" / "vocab.json").unlink()
     (tmp_path / "repo" / "merges.txt").unlink()
     with pytest.raises(ValueError, match=r"has no tokenizer\.json, and none can be made of what it has"):
-        fetch({"hub": NAME, "revision": "main"}, tmp_path / "other")
+        fetch(MAIN, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
@@ -138,13 +130,11 @@ def test_what_the_hub_does_not_have_is_named(
 def test_a_lost_connection_is_taken_up_where_it_was(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        constants, "DOWNLOAD_CHUNK_SIZE", 500
-    )  # what arrived of the last chunk is asked again
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 500)  # of which what arrived is asked again
     lm = saved(tmp_path / "repo")
     hub.add(NAME, tmp_path / "repo", "main")
     hub.drops["model.safetensors"] = [1000, 2000]
-    fetch({"hub": NAME, "revision": "main"}, tmp_path / "weights")
+    fetch(MAIN, tmp_path / "weights")
     same(tmp_path / "weights", lm)
     asked = [given for name, given in hub.gets if name == "model.safetensors"]
     assert asked == ["", "bytes=1000-", "bytes=3000-"]
@@ -153,15 +143,14 @@ def test_a_lost_connection_is_taken_up_where_it_was(
 def test_a_file_that_arrives_damaged_is_not_kept(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lm = saved(tmp_path / "repo")
+    saved(tmp_path / "repo")
     hub.add(NAME, tmp_path / "repo", "main")
     monkeypatch.setattr(hub_module, "sha256_of", lambda *_: "0" * 64)
     with pytest.raises(ValueError, match=r"model\.safetensors .* arrived with another sha256"):
-        fetch({"hub": NAME, "revision": "main"}, tmp_path / "weights")
+        fetch(MAIN, tmp_path / "weights")
     monkeypatch.undo()
     assert not (tmp_path / "weights").exists()
     assert not list(tmp_path.rglob(".weights.*/model.safetensors"))
-    assert lm
 
 
 FETCH = """
@@ -209,10 +198,10 @@ def test_without_a_network_the_error_says_what_to_do(
         address = gone.address
     monkeypatch.setattr(constants, "ENDPOINT", address)
     with pytest.raises(ValueError, match=r"cannot be fetched: ConnectError.*check the network and run again"):
-        fetch({"hub": NAME, "revision": "main"}, tmp_path / "weights")
+        fetch(MAIN, tmp_path / "weights")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match=r"cannot be fetched: OfflineModeIsEnabled.*or name a folder"):
-        fetch({"hub": NAME, "revision": "main"}, tmp_path / "weights")
+        fetch(MAIN, tmp_path / "weights")
     assert not list(tmp_path.iterdir())
 
 
@@ -222,17 +211,23 @@ def test_code_packed_weights_and_unknown_families_are_refused_before_weights_are
 ) -> None:
     saved(tmp_path / "repo")
     config = tmp_path / "repo" / "config.json"
-    values = json.loads(config.read_text())
+    values = read_json(config)
     hub.add(NAME, tmp_path / "repo", "main")
-    config.write_text(json.dumps({**values, "auto_map": {"AutoModelForCausalLM": "modeling.Own"}}))
-    with pytest.raises(ValueError, match=r"config\.json asks for code.*AutoModelForCausalLM.*never run"):
-        fetch({"hub": NAME, "revision": "main"}, tmp_path / "weights", family_of)
-    config.write_text(json.dumps({**values, "quantization_config": {"quant_method": "awq", "bits": 4}}))
-    with pytest.raises(ValueError, match=r"owner/tiny at .* holds quantised weights \(awq, 4 bits"):
-        fetch({"hub": NAME, "revision": "main"}, tmp_path / "packed", family_of)
-    config.write_text(json.dumps({**values, "model_type": "mamba"}))
-    with pytest.raises(ValueError, match="unknown model type 'mamba'"):
-        fetch({"hub": NAME, "revision": "main"}, tmp_path / "other", family_of)
+    cases = (
+        (
+            {"auto_map": {"AutoModelForCausalLM": "modeling.Own"}},
+            r"config\.json asks for code.*AutoModelForCausalLM.*never run",
+        ),
+        (
+            {"quantization_config": {"quant_method": "awq", "bits": 4}},
+            r"owner/tiny at .* holds quantised weights \(awq, 4 bits",
+        ),
+        ({"model_type": "mamba"}, "unknown model type 'mamba'"),
+    )
+    for number, (change, message) in enumerate(cases):
+        config.write_text(json.dumps(values | change))
+        with pytest.raises(ValueError, match=message):
+            fetch(MAIN, tmp_path / str(number), family_of)
     assert "model.safetensors" not in dict(hub.gets)
 
 
@@ -262,7 +257,7 @@ def test_a_folder_is_copied_without_anything_that_could_run(
     fetch({"path": str(tmp_path / "model")}, tmp_path / "weights")
     same(tmp_path / "weights", lm)
     assert not {file.suffix for file in (tmp_path / "weights").iterdir()} - {".json", ".safetensors"}
-    assert json.loads((tmp_path / "weights" / PROVENANCE).read_text())["path"] == str(tmp_path / "model")
+    assert read_json(tmp_path / "weights" / PROVENANCE)["path"] == str(tmp_path / "model")
     assert before == {file.name: file.read_bytes() for file in (tmp_path / "model").iterdir()}
 
 

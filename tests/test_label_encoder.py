@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,33 +29,19 @@ MODULES = [
 ]
 
 
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    with loopback_hub() as served:
-        served.stand_in(monkeypatch)
-        yield served
-
-
 def listed(folder: Path) -> list[str]:
     return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
 
 
 def repository(folder: Path, modules: object = None) -> Path:
-    """Make a repository of sentence-transformers, with files that nobody needs; nothing can be
-    loaded."""
+    """Make a repository of sentence-transformers, with files that nobody needs; none can be loaded."""
     for name in ("1_Pooling", "onnx"):
         (folder / name).mkdir(parents=True)
     for name in ("config.json", "tokenizer.json", "1_Pooling/config.json"):
         (folder / name).write_text("{}")
     (folder / "modules.json").write_text(json.dumps(MODULES if modules is None else modules))
-    for name in (
-        "model.safetensors",
-        "pytorch_model.bin",
-        "onnx/model.onnx",
-        "onnx/config.json",
-        "README.md",
-        "x.py",
-    ):
+    weights = "model.safetensors", "pytorch_model.bin"
+    for name in (*weights, "onnx/model.onnx", "onnx/config.json", "README.md", "x.py"):
         (folder / name).write_text(name)
     return folder
 
@@ -179,9 +164,7 @@ def test_missing_files_of_an_encoder_are_said(encoder_folder, tmp_path) -> None:
     with pytest.raises(ValueError, match="cannot be loaded as a sentence encoder.*delete it and run again"):
         SentenceEncoder(tmp_path / "lame")
     (tmp_path / "lame" / "model.safetensors").unlink()
-    with pytest.raises(
-        ValueError, match=r"has no \*\.safetensors; delete it and run again: rule fetch_encoder"
-    ):
+    with pytest.raises(ValueError, match=r"has no \*\.safetensors; delete it and run again: rule fetch_enc"):
         SentenceEncoder(tmp_path / "lame")
 
 

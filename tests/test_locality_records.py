@@ -59,11 +59,7 @@ GOOD = record("Ada", ["Oslo lies in", "Rome lies in"], "Oz")
 def test_a_field_of_any_other_type_is_read_as_what_it_means_or_named(tmp_path, given, field, name) -> None:
     value = {**OTHERS, "text": "Wien", "empty list": []}[name]
     plain, record_ = texts_of(tmp_path, given), changed(given, field, value)
-    texts = (
-        "requested_rewrite.subject",
-        "requested_rewrite.target_true",
-        "requested_rewrite.target_true.str",
-    )
+    texts = [f"requested_rewrite.{name}" for name in ("subject", "target_true", "target_true.str")]
     if name == "text" and field in (*texts, "subject", "locality_prompt", "locality_ground_truth"):
         place = {"subject": 0, "locality_prompt": 1}.get(field.rpartition(".")[2], 2)
         wanted = [(*row[:place], "Wien", *row[place + 1 :]) for row in plain]
@@ -81,9 +77,8 @@ def test_lists_of_texts_go_with_lists_of_answers(tmp_path) -> None:
     many = {"locality_prompt": ["a is", "b is"], "locality_ground_truth": ["A", "B"], "subject": "S"}
     assert texts_of(tmp_path, many) == [("S", "a is", "A"), ("S", "b is", "B")]
     assert texts_of(tmp_path, {**many, "locality_ground_truth": "C"})[1] == ("S", "b is", "C")
-    assert texts_of(tmp_path, {**FLAT_RECORD, "locality_ground_truth": ["Norway"]}) == texts_of(
-        tmp_path, FLAT_RECORD
-    )
+    one = {**FLAT_RECORD, "locality_ground_truth": ["Norway"]}
+    assert texts_of(tmp_path, one) == texts_of(tmp_path, FLAT_RECORD)
     with pytest.raises(ValueError, match="record 0: locality_prompt has 2 texts, locality_ground_truth 1"):
         texts_of(tmp_path, {**many, "locality_ground_truth": ["A"]})
 

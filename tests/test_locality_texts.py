@@ -1,7 +1,5 @@
 """Texts of a file that an edit should leave alone: drawn for coverage, asked as they stand, measured."""
 
-import json
-
 import pandas as pd
 import pytest
 
@@ -13,36 +11,18 @@ from aftershock.metrics.run import score_cases
 from aftershock.tables.cases import PROBES
 from aftershock.tables.graph import PROMPTS
 from aftershock.tables.runs import OBSERVATIONS
-from families import context_of, dataset_of, families, instances_of, scores_of
+from families import dataset_of
+from graphs import rows_of
 from simulate import Behaviour, simulate
+from test_locality_records import record, written
 from tiny import CITIES, NAMES, tiny
-
-
-@pytest.fixture
-def graph():
-    facts, labels = families(24)
-    return instances_of(24), scores_of(facts), context_of(facts, labels)
-
-
-def written(path, records):
-    path.write_text(json.dumps(records), encoding="utf-8")
-    return path
-
-
-def record(subject: str, prompts: list[str], answer: str) -> dict:
-    rewrite = {"prompt": "{} is", "subject": subject, "target_true": {"str": answer}}
-    return {"requested_rewrite": rewrite, "neighborhood_prompts": prompts}
 
 
 @pytest.fixture
 def file(tmp_path):
     """Sixty subjects, each with two texts, one of which stands twice."""
-    records = [
-        record(
-            f"S{i}", [f"Town {i} {{lies}} in", f"River {i} flows through", f"River {i} flows through"], "Oz"
-        )
-        for i in range(60)
-    ]
+    texts = ["Town {0} {{lies}} in", "River {0} flows through", "River {0} flows through"]
+    records = [record(f"S{i}", [text.format(i) for text in texts], "Oz") for i in range(60)]
     return written(tmp_path / "texts.json", records)
 
 
@@ -56,20 +36,12 @@ def test_what_is_asked_was_never_learned(file):
     assert len(asked) == 2 * asked["subject"].nunique()
 
 
-def test_too_few_subjects_are_refused_by_the_name_of_the_setting(tmp_path):
-    subject = next(f"S{i}" for i in range(99) if not _is_test(tmp_path, f"S{i}"))
+def test_too_few_subjects_are_refused_by_the_name_of_the_setting(tmp_path, file):
+    subject = texts_to_learn(file)["subject"].iloc[0]  # which is in another split than test
     path = written(tmp_path / "one.json", [record(subject, ["Town lies in"], "Oz")])
-    with pytest.raises(
-        ValueError, match=r"cases\.locality_file .*one\.json has too few subjects for split 'test'"
-    ):
+    said = r"cases\.locality_file .*one\.json has too few subjects for split 'test'"
+    with pytest.raises(ValueError, match=said):
         texts_to_ask(path)
-
-
-def _is_test(folder, subject):
-    try:
-        return len(texts_to_ask(written(folder / "try.json", [record(subject, ["Town lies in"], "Oz")]))) > 0
-    except ValueError:
-        return False
 
 
 def test_test_cases_of_coverage_get_texts_and_are_otherwise_the_same(graph, file):
@@ -86,9 +58,7 @@ def test_test_cases_of_coverage_get_texts_and_are_otherwise_the_same(graph, file
     assert more.groupby("case_id").size().to_dict() == dict.fromkeys(test, TEXTS)
     assert set(more["relation_id"]) == {"text"}
     assert set(more["prompts"]) == {"edit"}
-    assert set(zip(more["subject"], more["object"], strict=True)) <= set(
-        zip(texts["prompt"], texts["target"], strict=True)
-    )
+    assert rows_of(more, "subject", "object") <= rows_of(texts, "prompt", "target")
     assert more.groupby("case_id")["subject"].nunique().eq(TEXTS).all()
     assert more["subject"].nunique() > TEXTS  # not the same ones for each case
     again = dataset_of("coverage", *graph, texts=texts)
@@ -136,9 +106,8 @@ def test_texts_are_measured_only_where_there_are_any():
         shards = {"00000-00007": sim.observations["editor"]}
         given = sim.cases, sim.probes, sim.unedited, shards, sim.telemetry["editor"], "coverage", list(shards)
         found.append(score_cases(*given).scores)
-    ours = {
-        f"single_texts_{name}" for name in ("kept", "token_accuracy", "token_accuracy_before", "log_ratio")
-    }
+    names = "kept", "token_accuracy", "token_accuracy_before", "log_ratio"
+    ours = {f"single_texts_{name}" for name in names}
     assert set(found[1]["metric"]) - set(found[0]["metric"]) == ours
     assert not ours & set(found[0]["metric"])
     change = found[1].loc[found[1]["metric"] == "single_texts_log_ratio", "value"]

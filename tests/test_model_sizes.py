@@ -12,7 +12,7 @@ from aftershock.config import check_config
 from aftershock.lm.files.sizes import sizes_of_config, sizes_of_gguf, sizes_of_source
 from gguf_writing import INNER, KEY_VALUE, LAYERS, WIDTH, write_gguf
 from small_project import CONFIG, errors, write_project
-from tiny import tiny
+from tiny import save, tiny
 
 SMALL = yaml.safe_load(CONFIG) | {"models": ["given"]}
 
@@ -24,12 +24,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def save(folder: Path, family: str) -> Path:
-    """Save a small random model of a family in a folder below, and return that."""
-    lm = tiny(family, torch.float32)
-    lm.model.save_pretrained(folder / "own")
-    lm.tokenizer.save_pretrained(folder / "own")
-    return folder / "own"
+def saved(folder: Path, family: str) -> Path:
+    """The folder below that holds a small random model of a family."""
+    return save(tiny(family, torch.float32), folder / "own")
 
 
 def describe(project: Path, text: str) -> None:
@@ -41,7 +38,7 @@ def describe(project: Path, text: str) -> None:
 )
 def test_sizes_of_a_folder_are_those_of_its_matrices(tmp_path: Path, family: str) -> None:
     lm = tiny(family, torch.float32)
-    file, said = sizes_of_source({"path": str(save(tmp_path, family))}, tmp_path / "none")
+    file, said = sizes_of_source({"path": str(saved(tmp_path, family))}, tmp_path / "none")
     assert file == tmp_path / "own" / "config.json"
     assert (said["model_type"], said["n_layers"]) == (family, lm.n_layers)
     shape = said["shape"]
@@ -64,20 +61,15 @@ def test_a_configuration_that_is_silent_about_the_head_is_held_against_the_tenso
 
 
 def test_a_configuration_without_sizes_says_no_shape() -> None:
-    assert sizes_of_config({"model_type": "other", "num_hidden_layers": 3}) == {
-        "model_type": "other",
-        "n_layers": 3,
-    }
+    said = sizes_of_config({"model_type": "other", "num_hidden_layers": 3})
+    assert said == {"model_type": "other", "n_layers": 3}
     assert sizes_of_config({}) == {}
 
 
 def test_the_language_models_part_of_a_configuration_counts() -> None:
     inner = {"model_type": "llama", "hidden_size": 8, "intermediate_size": 9, "vocab_size": 7}
-    whole = {
-        "model_type": "several",
-        "text_config": inner | {"num_hidden_layers": 3, "num_attention_heads": 2},
-    }
-    found = sizes_of_config(whole, ["lm_head.weight"])
+    inner |= {"num_hidden_layers": 3, "num_attention_heads": 2}
+    found = sizes_of_config({"model_type": "several", "text_config": inner}, ["lm_head.weight"])
     assert (found["model_type"], found["n_layers"]) == ("llama", 3)
     assert found["shape"] == {"width": 8, "inner": 9, "vocabulary": 7, "gated": True}
 
@@ -106,7 +98,7 @@ def test_a_broken_gguf_file_says_nothing(tmp_path: Path) -> None:
     "text", ["source: {path: own}\n", "source: {path: own}\nn_layers: null\nshape: null\n"]
 )
 def test_a_models_file_need_not_repeat_its_folder(project: Path, text: str) -> None:
-    save(project, "llama")
+    saved(project, "llama")
     describe(project, text)
     model = check_config(dict(SMALL), project)["given"]
     lm = tiny("llama", torch.float32)
@@ -116,7 +108,7 @@ def test_a_models_file_need_not_repeat_its_folder(project: Path, text: str) -> N
 
 
 def test_sizes_stay_when_a_folder_was_copied_and_is_gone(project: Path) -> None:
-    folder = save(project, "llama")
+    folder = saved(project, "llama")
     describe(project, "source: {path: own}\n")
     before = check_config(dict(SMALL), project)["given"]
     copied = project / "results" / "models" / "given"
@@ -142,21 +134,21 @@ def test_a_gguf_file_need_not_be_described(project: Path) -> None:
     ],
 )
 def test_a_models_file_that_contradicts_its_folder_is_one_error(project: Path, text: str, said: str) -> None:
-    save(project, "llama")
+    saved(project, "llama")
     describe(project, f"source: {{path: own}}\n{text}\n")
     (found,) = errors(project, models=["given"])
     assert found.startswith(f"resources/models/given.yaml: {said}")
 
 
 def test_a_models_file_that_repeats_its_folder_is_sound(project: Path) -> None:
-    folder = save(project, "llama")
+    folder = saved(project, "llama")
     _, said = sizes_of_source({"path": str(folder)}, folder)
     describe(project, json.dumps({"source": {"path": "own"}, **said}))
     assert check_config(dict(SMALL), project)["given"]["shape"]["width"] == said["shape"]["width"]
 
 
 def test_a_model_of_the_hub_is_as_its_file_says_whatever_was_fetched(project: Path) -> None:
-    save(project, "llama").rename(project / "weights")
+    saved(project, "llama").rename(project / "weights")
     assert sizes_of_source({"hub": "o/n", "revision": "main"}, project / "weights") == (None, {})
     describe(project, "source: {hub: o/n, revision: main}\n")
     found = errors(project, models=["given"])

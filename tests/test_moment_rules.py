@@ -23,7 +23,7 @@ from aftershock.lm.statistics.moments import second_moments, sha256_of_weights
 from aftershock.lm.statistics.null_space import load_artifact
 from configured import study
 from test_moments import keys
-from tiny import tiny
+from tiny import save, tiny
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("workflow", "resources", "envs", "Snakefile", "config.yaml", "pyproject.toml")
@@ -34,16 +34,8 @@ MOMENTS = {
     "published": {"hub": "o/n", "file": "{layer}.npz"},
 }
 
-COUNTS = {
-    "gather_text": 2,
-    "moments": 3,
-    "attention_moments": 1,
-    "null_space": 2,
-    "fetch_moments": 1,
-    "take_moments": 1,
-    "fetch_model": 4,
-    "total": 14,
-}
+COUNTS = {"gather_text": 2, "moments": 3, "attention_moments": 1, "null_space": 2, "fetch_moments": 1}
+COUNTS |= {"take_moments": 1, "fetch_model": 4, "total": 14}
 """Jobs of the four models."""
 
 
@@ -53,9 +45,7 @@ def project(tmp_path: Path) -> Path:
     for name in COPIED:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
         copy(ROOT / name, tmp_path / name)
-    lm = tiny("llama", torch.float32)
-    lm.model.save_pretrained(tmp_path / "model")
-    lm.tokenizer.save_pretrained(tmp_path / "model")
+    save(tiny("llama", torch.float32), tmp_path / "model")
     letters = np.random.default_rng(0).integers(97, 123, size=(200, 20)).astype(np.uint8)
     lines = [" ".join(bytes(row[i : i + 4]).decode() for i in range(0, 20, 4)) for row in letters]
     (tmp_path / "text.txt").write_text("\n".join(lines))

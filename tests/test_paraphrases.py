@@ -1,6 +1,7 @@
 """Paraphrases told from other texts, the choice among them, and the reviewed sheet that wins."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -18,9 +19,10 @@ from aftershock.paraphrases.validation import REASONS, Validator, normal, tidy
 from aftershock.schema import faults, read_schema, read_sheet
 from aftershock.tables.graph import FACTS, PARAPHRASE_CANDIDATES, PARAPHRASE_SCORES, PROMPTS
 from aftershock.tables.graph import PARAPHRASES as CHOSEN
+from chatty import SPOUSE
 
 RESOURCES = Path(__file__).parents[1] / "resources"
-SPOUSE = Relation("R1", "spouse", "{} is married to", "spouse", "person", "person")
+PLAIN = Relation("R1", "l", "{} a b", "n", "s", "o")
 
 
 # --- one candidate ---------------------------------------------------------------------------------------
@@ -176,14 +178,13 @@ def candidates(texts: list[str], relation_id: str = "R1") -> pd.DataFrame:
 
 
 def test_dropped_candidates_are_listed_and_never_ranked() -> None:
-    relation = Relation("R1", "l", "{} a b", "n", "s", "o", reviewed=("p q {}",), lacks=2)
-    chosen = choose([relation], candidates(TEXTS), PARAPHRASES)
+    chosen = choose([replace(PLAIN, reviewed=("p q {}",), lacks=2)], candidates(TEXTS), PARAPHRASES)
     CHOSEN.check(chosen)
     assert len(chosen) == len(TEXTS)
     assert chosen["rank"].notna().sum() == 2
     assert not chosen.loc[~chosen["kept"], "rank"].notna().any()
     assert chosen["ranking_model"].isna().all()
-    whole = choose([Relation("R1", "l", "{} a b", "n", "s", "o")], candidates(TEXTS), PARAPHRASES)
+    whole = choose([PLAIN], candidates(TEXTS), PARAPHRASES)
     assert whole["rank"].notna().sum() == 4  # a complete relation gets as many suggestions as there can be
 
 
@@ -192,19 +193,19 @@ def test_under_a_ranking_model_only_the_likelier_half_takes_part() -> None:
     scores = pd.DataFrame({"relation_id": "R1", "candidate": range(1, 9), "facts": 5})
     scores["logprob"] = [-1.0, -9.0, -2.0, -8.0, -3.0, -7.0, -4.0, -6.0]
     PARAPHRASE_SCORES.check(scores)
-    relation = Relation("R1", "l", "{} z", "n", "s", "o", lacks=2)
+    relation = replace(PLAIN, prompt="{} z", lacks=2)
     chosen = choose([relation], candidates(texts), PARAPHRASES, scores, "judge")
     CHOSEN.check(chosen)
     assert set(chosen.loc[chosen["rank"].notna(), "candidate"]) <= {1, 3, 5, 7}
     assert (chosen["ranking_model"] == "judge").all()
     assert chosen["logprob"].tolist() == scores["logprob"].tolist()
-    more = choose([Relation("R1", "l", "{} z", "n", "s", "o", lacks=6)], candidates(texts), 10, scores, "j")
+    more = choose([replace(relation, lacks=6)], candidates(texts), 10, scores, "j")
     assert set(more.loc[more["rank"].notna(), "candidate"]) == {1, 3, 5, 6, 7, 8}
 
 
 def test_suggestions_are_rows_of_the_sheet(tmp_path: Path) -> None:
-    relation = Relation("R1", "l", "{} a b", "n", "s", "o", lacks=2)
-    rows = suggestions(choose([relation], candidates(TEXTS), 10), "world", "m at http://x/v1")
+    chosen = choose([replace(PLAIN, lacks=2)], candidates(TEXTS), 10)
+    rows = suggestions(chosen, "world", "m at http://x/v1")
     assert rows["status"].tolist() == ["keep", "keep", "drop", "drop"]
     lines = ["\t".join(row) for row in [rows.columns, *rows.itertuples(index=False)]]
     (tmp_path / "paraphrases.tsv").write_text("\n".join(lines) + "\n")
@@ -221,9 +222,7 @@ def test_the_sheet_that_ships_is_what_a_service_has_to_deliver(namespace: str) -
     for row in relations.itertuples():
         known = sheet[(sheet["relation_id"] == row.relation_id) & (sheet["status"] == "keep")]
         validator = Validator(row.prompt)
-        assert [validator.judge(text) for text in known["template"]] == [
-            (text, None) for text in known["template"]
-        ]
+        assert all(validator.judge(text) == (text, None) for text in known["template"])
         assert len(known) == PARAPHRASES
     assert relations_to_ask(relations, sheet, PARAPHRASES) == []
 
@@ -253,10 +252,8 @@ def sheets() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def test_only_relations_that_lack_some_are_asked_for(sheets: tuple[pd.DataFrame, pd.DataFrame]) -> None:
-    facts = pd.DataFrame(
-        [("E1", "R1", "E2", "Ada", "Bo", True, None), ("E1", "R2", "E2", "Ada", None, False, "x")]
-    )
-    facts.columns = list(FACTS.columns)
+    rows = [("E1", "R1", "E2", "Ada", "Bo", True, None), ("E1", "R2", "E2", "Ada", None, False, "x")]
+    facts = pd.DataFrame(rows, columns=list(FACTS.columns))
     (asked,) = relations_to_ask(*sheets, 10, facts=facts)
     assert (asked.relation_id, asked.lacks, len(asked.reviewed), asked.objects) == ("R1", 3, 10, ("Bo",))
     both = relations_to_ask(*sheets, 10, ["R2", "R1"])
@@ -284,9 +281,8 @@ def test_reviewed_rows_win_over_generated_ones(sheets: tuple[pd.DataFrame, pd.Da
 def test_relations_that_still_lack_some_are_named(sheets: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     relations, sheet = sheets
     few = candidates(["{} a b"]).assign(rank=[1])
-    with pytest.raises(
-        ValueError, match=r"need 10 paraphrases each: R1 has 8\. Add rows to paraphrases\.tsv"
-    ):
+    said = r"need 10 paraphrases each: R1 has 8\. Add rows to paraphrases\.tsv"
+    with pytest.raises(ValueError, match=said):
         list_prompts(relations, sheet, few)
     with pytest.raises(ValueError, match=r"R1 has 7, R2 has 0"):
         list_prompts(relations, sheet[sheet["relation_id"] == "R1"])
@@ -295,7 +291,6 @@ def test_relations_that_still_lack_some_are_named(sheets: tuple[pd.DataFrame, pd
 def test_the_schema_of_the_sheet_says_keep_or_drop() -> None:
     row = {"namespace": "world", "relation_id": "R1", "template": "{} is", "status": "keep", "source": "me"}
     assert faults(row, read_schema("paraphrases")) == []
-    assert [str(f) for f in faults({**row, "status": "maybe"}, read_schema("paraphrases"))][0].startswith(
-        "status: 'maybe' is unknown"
-    )
+    (fault,) = faults({**row, "status": "maybe"}, read_schema("paraphrases"))
+    assert str(fault).startswith("status: 'maybe' is unknown")
     assert faults({**row, "template": "{} is "}, read_schema("paraphrases"))

@@ -23,17 +23,16 @@ from aftershock.lm.files.fetch import fetch
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.pretraining.tokenizer import train_tokenizer
 from aftershock.lm.texts.chat import PLAIN_ENDING, reply
-from aftershock.paraphrases.asking import Effort, Relation, ask_all
+from aftershock.paraphrases.asking import Effort, ask_all
 from aftershock.paraphrases.endpoint import Endpoint
 from aftershock.paraphrases.kept import KeptAnswers
 from aftershock.paraphrases.local import Local
 from aftershock.prompts import fill
 from aftershock.tables.graph import FACTS, PARAPHRASE_CANDIDATES, PARAPHRASE_REQUESTS, PARAPHRASE_SCORES
-from chatty import wordings
-from tiny import TEXTS, next_log_probs, tiny
+from chatty import COLUMNS, SPOUSE, wordings
+from tiny import TEXTS, next_log_probs, save, target_log_probs, tiny
 
 ROOT = Path(__file__).parents[1]
-SPOUSE = Relation("R1", "spouse", "{} is married to", "spouse", "person", "person", lacks=10)
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Ada Vex was born in"}]
 TEMPLATE = (
     "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}"
@@ -46,16 +45,8 @@ def chat_model(context: int = 1024, template: str | None = TEMPLATE) -> Language
     tokenizer = train_tokenizer([*TEXTS, *wordings(20), "<user><system><assistant>[]\"',.-"], 500, context)
     tokenizer.chat_template = template
     torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=len(tokenizer),
-        n_positions=context,
-        n_embd=16,
-        n_layer=2,
-        n_head=2,
-        bos_token_id=0,
-        eos_token_id=0,
-        pad_token_id=0,
-    )
+    sizes = {"vocab_size": len(tokenizer), "n_positions": context, "n_embd": 16, "n_layer": 2, "n_head": 2}
+    config = GPT2Config(**sizes, bos_token_id=0, eos_token_id=0, pad_token_id=0)
     model = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -107,9 +98,7 @@ def test_a_chat_template_is_used_where_there_is_one() -> None:
 
 def test_a_fetched_model_brings_its_chat_template(tmp_path: Path) -> None:
     lm = chat_model()
-    lm.model.save_pretrained(tmp_path / "there")
-    lm.tokenizer.save_pretrained(tmp_path / "there")
-    fetch({"path": str(tmp_path / "there")}, tmp_path / "here")
+    fetch({"path": str(save(lm, tmp_path / "there"))}, tmp_path / "here")
     here = LanguageModel.load(tmp_path / "here")
     assert here.tokenizer.chat_template == TEMPLATE
     assert reply(here, MESSAGES, 12, seed=3) == reply(lm, MESSAGES, 12, seed=3)
@@ -130,7 +119,7 @@ def test_an_answer_ends_where_the_model_ends_it() -> None:
 # --- as a back end -----------------------------------------------------------------------------------------
 def test_a_local_models_answers_are_kept_like_a_services(tmp_path: Path) -> None:
     lm = chat_model()
-    columns = {"backend": "local", "base_url": None, "model": "tiny", "temperature": 1.0, "seed": 5}
+    columns = COLUMNS | {"backend": "local", "base_url": None, "model": "tiny", "seed": 5}
     backend = Local("tiny", "ab" * 32, partial(reply, lm), seed=5, max_tokens=60)
     answers = KeptAnswers(backend, tmp_path)
     requests, candidates = ask_all([SPOUSE], answers, Effort(requests=2), columns)
@@ -157,7 +146,7 @@ def test_good_answers_of_a_local_model_become_candidates(tmp_path: Path) -> None
         ended, prompt_tokens, completion_tokens = True, 9, 9
 
     backend = Local("tiny", "00", lambda **_: Said)
-    columns = {"backend": "local", "base_url": None, "model": "tiny", "temperature": None, "seed": None}
+    columns = COLUMNS | {"backend": "local", "base_url": None, "temperature": None, "seed": None}
     requests, candidates = ask_all([SPOUSE], KeptAnswers(backend, tmp_path), Effort(), columns)
     assert candidates["template"].tolist() == wordings(20)
     assert candidates["kept"].all()
@@ -167,30 +156,23 @@ def test_good_answers_of_a_local_model_become_candidates(tmp_path: Path) -> None
 # --- as a judge --------------------------------------------------------------------------------------------
 def test_scores_are_those_of_whole_passes() -> None:
     lm = tiny()
+    templates = ["{} was born in", "As for {}, home is", "{} is"]
     candidates = pd.DataFrame(
-        {
-            "relation_id": ["R1", "R1", "R2"],
-            "candidate": [1, 2, 1],
-            "request": 1,
-            "template": ["{} was born in", "As for {}, home is", "{} is"],
-            "kept": [True, True, True],
-            "reason": None,
-        }
+        {"relation_id": ["R1", "R1", "R2"], "candidate": [1, 2, 1], "template": templates}
     )
+    candidates = candidates.assign(request=1, kept=True, reason=None)
     facts = [("E1", "R1", "E2", "Ada Vex", "Oslo", True), ("E3", "R1", "E4", "Dario", "Old Mill Town", True)]
     facts += [("E5", "R1", "E6", "Greta", "Rome", False)]
     frame = pd.DataFrame([(*fact, None) for fact in facts], columns=list(FACTS.columns))
     scores = score_wordings(lm, candidates, frame, 50, 0)
     PARAPHRASE_SCORES.check(scores)
     assert scores[["relation_id", "candidate", "facts"]].to_numpy().tolist() == [["R1", 1, 2], ["R1", 2, 2]]
-    for row, template in zip(scores.itertuples(), candidates["template"], strict=False):
+    for row, template in zip(scores.itertuples(), templates, strict=False):
         means = []
         for _, _, _, subject, label, kept in facts:
             (before,), (target,) = lm.encode([fill(template, subject)]), lm.encode_targets([label])
-            log_p = next_log_probs(lm, before + target)
-            means += [
-                log_p[range(len(before) - 1, len(before) + len(target) - 1), target].mean().item()
-            ] * kept
+            log_p = target_log_probs(lm, before + target, len(target))
+            means += [sum(log_p) / len(log_p)] * kept
         assert row.logprob == pytest.approx(sum(means) / 2, abs=1e-9)
     assert len(score_wordings(lm, candidates.assign(kept=False), frame, 50, 0)) == 0
     assert set(score_wordings(lm, candidates, frame, 1, 0)["facts"]) == {1}
@@ -210,13 +192,9 @@ def project(folder: Path) -> list[str]:
     shutil.copytree(ROOT / "resources", folder / "resources")
     for name in ("Snakefile", "config.yaml", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
-    lm = chat_model()
-    lm.model.save_pretrained(folder / "chatty")
-    lm.tokenizer.save_pretrained(folder / "chatty")
+    save(chat_model(), folder / "chatty")
     (folder / "resources/models/chatty.yaml").write_text("source: {path: chatty}\n")
-    (folder / "study.yaml").write_text(
-        yaml.safe_dump({"paraphrases": SETTINGS | {"ranking_model": "chatty"}})
-    )
+    (folder / "study.yaml").write_text(yaml.safe_dump({"paraphrases": SETTINGS}))
     facts = pd.DataFrame([("E1", "R1", "E2", "Ada", "Bo", True, None)], columns=list(FACTS.columns))
     FACTS.write(facts, folder / "results/kg/world/facts.parquet")
     return ["--cores", "1", TARGET, "--allowed-rules", *STAGES, "--configfile", "study.yaml"]
@@ -242,10 +220,7 @@ def test_a_local_model_leaves_tables_and_a_sheet(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """Address and model of transformers' own server on this machine, with a random model."""
-    folder = tmp_path_factory.mktemp("served")
-    lm = chat_model()
-    lm.model.save_pretrained(folder)
-    lm.tokenizer.save_pretrained(folder)
+    folder = save(chat_model(), tmp_path_factory.mktemp("served"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -277,7 +252,7 @@ def test_a_real_service_takes_the_requests(served: tuple[str, str], tmp_path: Pa
     address, model = served
     settings = {"key": None, "temperature": 0.7, "seed": 1, "max_tokens": 40}
     answers = KeptAnswers(Endpoint(address, model, **settings), tmp_path)
-    columns = {"backend": "openai", "base_url": address, "model": model, "temperature": 0.7, "seed": 1}
+    columns = COLUMNS | {"base_url": address, "model": model, "temperature": 0.7, "seed": 1}
     prices = {"input": 1.0, "output": 1.0}
     requests, candidates = ask_all([SPOUSE], answers, Effort(requests=2), columns, prices)
     PARAPHRASE_REQUESTS.check(requests)

@@ -18,8 +18,10 @@ from aftershock.paraphrases.kept import KeptAnswers
 from aftershock.paraphrases.ranking import choose, suggestions
 from aftershock.tables.graph import FACTS, PARAPHRASE_CANDIDATES, PARAPHRASE_REQUESTS, PARAPHRASES, PROMPTS
 from chatty import (
+    COLUMNS,
     KEY,
     PASSING,
+    SPOUSE,
     STOPPING,
     Handler,
     Service,
@@ -32,8 +34,6 @@ from chatty import (
 )
 
 ROOT = Path(__file__).parents[1]
-SPOUSE = Relation("R1", "spouse", "{} is married to", "spouse", "person", "person", lacks=10)
-COLUMNS = {"backend": "openai", "base_url": "http://x/v1", "model": "m", "temperature": 1.0, "seed": 0}
 
 
 def asked(
@@ -140,6 +140,9 @@ def test_nothing_to_ask_makes_empty_tables(tmp_path: Path) -> None:
     assert len(PARAPHRASES.check(chosen)) == len(suggestions(chosen, "world", "m")) == 0
 
 
+OPENAI = {"backend": "openai", "model": "any"}
+
+
 # --- the configuration -------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("settings", "expected"),
@@ -147,21 +150,12 @@ def test_nothing_to_ask_makes_empty_tables(tmp_path: Path) -> None:
         ({"backend": "openai"}, "paraphrases.model: missing; backend openai needs one"),
         ({"backend": "open"}, "paraphrases.backend: 'open' is unknown; did you mean 'openai'"),
         ({"key": KEY}, "paraphrases.key: found another value; expected name of the environment variable"),
-        (
-            {"base_url": f"https://me:{KEY}@x/v1"},
-            "paraphrases.base_url: found another value; expected",
-        ),
+        ({"base_url": f"https://me:{KEY}@x/v1"}, "paraphrases.base_url: found another value; expected"),
         ({"base_url": f"https://x/v1?key={KEY}"}, "paraphrases.base_url: found another value"),
         ({"prices": {"input": 1}}, "paraphrases.prices.output: missing"),
         ({"relations": ["R99"]}, "paraphrases.relations: 'R99' is unknown; did you mean"),
-        (
-            {"backend": "openai", "model": "any", "ranking_model": "gpt2"},
-            "paraphrases.ranking_model: 'gpt2' has no file resources/models/gpt2",
-        ),
-        (
-            {"backend": "openai", "model": "any", "ranking_model": "demo-4x128"},
-            "'demo-4x128' is trained here on these very prompts",
-        ),
+        (OPENAI | {"ranking_model": "gpt2"}, "paraphrases.ranking_model: 'gpt2' has no file resources/mod"),
+        (OPENAI | {"ranking_model": "demo-4x128"}, "'demo-4x128' is trained here on these very prompts"),
         ({"backend": "local", "model": "demo-4x12"}, "paraphrases.model: 'demo-4x12' has no file"),
     ],
 )

@@ -9,13 +9,23 @@ from typing import Any
 
 import pytest
 
-from aftershock.paraphrases.asking import Effort, Relation, ask_all, ask_for
+from aftershock.paraphrases.asking import Effort, ask_all, ask_for
 from aftershock.paraphrases.endpoint import Endpoint, Patience
 from aftershock.paraphrases.kept import AskingError, KeptAnswers
-from chatty import KEY, PASSING, STOPPING, Handler, chatty, cut, drip, listing, scripted, wordings
-
-SPOUSE = Relation("R1", "spouse", "{} is married to", "spouse", "person", "person", lacks=10)
-COLUMNS = {"backend": "openai", "base_url": "http://x/v1", "model": "m", "temperature": 1.0, "seed": 0}
+from chatty import (
+    COLUMNS,
+    KEY,
+    PASSING,
+    SPOUSE,
+    STOPPING,
+    Handler,
+    chatty,
+    cut,
+    drip,
+    listing,
+    scripted,
+    wordings,
+)
 
 
 class Clock:
@@ -179,19 +189,15 @@ def test_a_damaged_file_is_asked_for_again(clock: Clock, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "body",
+    "text",
     [
-        b"<html>",
-        b"",
-        b"[]",
-        b'{"choices": []}',
-        b'{"choices": [{"message": {"content": 3}}]}',
-        b'{"error": {"message": "x"}}',
+        *("<html>", "", "[]", '{"choices": []}', '{"choices": [{"message": {"content": 3}}]}'),
+        '{"error": {"message": "x"}}',
     ],
 )
-def test_what_is_no_answer_is_set_aside_and_asked_again(clock: Clock, tmp_path: Path, body: bytes) -> None:
+def test_what_is_no_answer_is_set_aside_and_asked_again(clock: Clock, tmp_path: Path, text: str) -> None:
     def step(handler: Handler) -> None:
-        handler.send_bytes(body)
+        handler.send_bytes(text.encode())
 
     with chatty(scripted(step)) as service:
         answers = KeptAnswers(endpoint(service.address, clock), tmp_path)

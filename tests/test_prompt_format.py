@@ -23,7 +23,8 @@ from aftershock.requests import EditRequest, Query
 from chat_templates import CHATML, STYLES, chat_tokenizer, rendered
 from configured import study
 from editing import STRONG
-from tiny import NAMES, TEXTS, moments, next_log_probs, tiny, written
+from tiny import NAMES, TEXTS, likeliest, moments, save, target_log_probs, tiny, written
+from tokenizers_here import Reader
 
 every_style = pytest.mark.parametrize("style", STYLES)
 JOINTS = {"Mistral": " ", "Mistral with tokens": " "}
@@ -35,14 +36,8 @@ ASKED = [
 ]
 
 
-class Reader(LanguageModel):
-    """A stand-in for a model that only turns text into tokens."""
-
-    prompt_format = "chat"
-
-    def __init__(self, style: str, special_tokens: str = "characters", target_ids: str = "text") -> None:
-        self.tokenizer, self.context = chat_tokenizer(style), 10**6
-        self.special_tokens, self.target_ids = special_tokens, target_ids
+def reader(style: str, **options: str) -> Reader:
+    return Reader(chat_tokenizer(style), prompt_format="chat", **{"special_tokens": "characters"} | options)
 
 
 def chatting(style: str, **options) -> LanguageModel:
@@ -58,10 +53,17 @@ def whole(style: str, text: str) -> tuple[list[int], list[tuple[int, int]]]:
     return found["input_ids"], found["offset_mapping"]
 
 
+def spoken(lm: LanguageModel, style: str, prompt: str, target: str) -> list[float]:
+    """Log-probabilities of a target's tokens in the whole conversation."""
+    question = rendered(style, prompt)
+    ids, spans = whole(style, question + JOINTS.get(style, "") + target)
+    return target_log_probs(lm, ids, sum(last > len(question) for _, last in spans))
+
+
 # --- tokens ------------------------------------------------------------------------------------------------
 @every_style
 def test_a_prompt_with_its_target_is_the_conversation_as_transformers_writes_it(style):
-    lm = Reader(style)
+    lm = reader(style)
     for template, subject, target in ASKED:
         prompt = template.replace("{}", subject)
         question = rendered(style, prompt)
@@ -87,7 +89,7 @@ def test_a_prompt_with_its_target_is_the_conversation_as_transformers_writes_it(
 
 @every_style
 def test_a_text_before_a_prompt_is_part_of_the_message(style):
-    ((located, target),) = locate_pairs(Reader(style), [ASKED[0]], ["Bo. "])
+    ((located, target),) = locate_pairs(reader(style), [ASKED[0]], ["Bo. "])
     text = rendered(style, "Bo. Ada Vex was born in") + JOINTS.get(style, "") + "Oslo"
     assert [*located.ids, *target] == whole(style, text)[0]
     assert text.index("Vex") + 2 in range(*whole(style, text)[1][located.subject])
@@ -95,7 +97,7 @@ def test_a_text_before_a_prompt_is_part_of_the_message(style):
 
 @every_style
 def test_released_targets_are_read_alone_behind_the_template(style):
-    (pair,) = encode_pairs(Reader(style, target_ids="released"), [("Ada Vex was born in", "Oslo")])
+    (pair,) = encode_pairs(reader(style, target_ids="released"), [("Ada Vex was born in", "Oslo")])
     assert [*pair.prompt] == whole(style, rendered(style, "Ada Vex was born in"))[0]
     assert [*pair.target] == whole(style, JOINTS.get(style, "") + "Oslo")[0]
 
@@ -103,7 +105,7 @@ def test_released_targets_are_read_alone_behind_the_template(style):
 @every_style
 @pytest.mark.parametrize("label", ["</s>", "<s> x", "a <unk>"])
 def test_labels_that_spell_special_tokens_are_their_characters(style, label):
-    lm, tokenizer = Reader(style), chat_tokenizer(style)
+    lm, tokenizer = reader(style), chat_tokenizer(style)
     odd = {tokenizer.convert_tokens_to_ids(token) for token in ("</s>", "<s>", "<unk>")}
     wanted = sum(i in odd for i in encode_pairs(lm, [("The tag of Ada is", "Oslo")])[0].prompt)
     ((located, target),) = locate_pairs(lm, [("The tag of {} is", label, label)])
@@ -114,13 +116,13 @@ def test_labels_that_spell_special_tokens_are_their_characters(style, label):
     text = rendered(style, f"The tag of {label} is") + JOINTS.get(style, "") + label
     assert ids == [*located.ids, *target]
     assert spans[located.subject][0] < text.index(f"{label} is") + len(label) <= spans[located.subject][1]
-    as_tokens = encode_pairs(Reader(style, "tokens"), [(f"The tag of {label} is", label)])[0]
+    as_tokens = encode_pairs(reader(style, special_tokens="tokens"), [(f"The tag of {label} is", label)])[0]
     assert [*as_tokens.prompt, *as_tokens.target] == whole(style, text)[0]
 
 
 def test_documents_stand_in_no_template():
     for style in STYLES:
-        lm, raw = Reader(style), chat_tokenizer(style).backend_tokenizer
+        lm, raw = reader(style), chat_tokenizer(style).backend_tokenizer
         assert lm.encode(["Ada Vex"]) == [raw.encode("Ada Vex").ids]
         lm.document_token = "eos"
         eos = lm.tokenizer.eos_token_id
@@ -148,18 +150,10 @@ def test_scores_and_continuations_are_those_of_the_conversation(style):
     lm = chatting(style)
     queries = [Query(t.replace("{}", s), target) for t, s, target in ASKED for target in (target, "Graz")]
     for found, query in zip(score(lm, queries), queries, strict=True):
-        question = rendered(style, query.prompt)
-        ids, spans = whole(style, question + JOINTS.get(style, "") + query.target)
-        n = sum(last > len(question) for _, last in spans)
-        wanted = next_log_probs(lm, ids)[range(len(ids) - n - 1, len(ids) - 1), ids[-n:]]
-        assert found.token_logprobs == pytest.approx(wanted.tolist(), abs=1e-9)
-    start = whole(style, rendered(style, "Ada Vex was born in"))[0]
-    ids = list(start)
-    for _ in range(5):
-        ids.append(int(next_log_probs(lm, ids)[-1].argmax()))
-    said = ids[len(start) :]
-    end = next((i for i, token in enumerate(said) if token in lm.ends), None)
-    assert continue_greedily(lm, ["Ada Vex was born in"], 5) == [lm.tokenizer.decode(said[:end])]
+        wanted = spoken(lm, style, query.prompt, query.target)
+        assert found.token_logprobs == pytest.approx(wanted, abs=1e-9)
+    said = likeliest(lm, whole(style, rendered(style, "Ada Vex was born in"))[0], 5, lm.ends)
+    assert continue_greedily(lm, ["Ada Vex was born in"], 5) == [lm.tokenizer.decode(said)]
 
 
 def test_an_answer_ends_where_the_template_ends_a_turn():
@@ -180,11 +174,8 @@ def test_an_edit_in_a_conversation_is_scored_as_written_weights_say(method, styl
     editor = method_of(method).load()(lm, settings_of(method, STRONG[method]), given, contexts=contexts)
     state = editor.edit([[request]]).delta
     (old,), (new,) = (score(lm, [Query(request.text, request.target_new)], some) for some in ((), state))
-    question = rendered(style, request.text)
-    ids, spans = whole(style, question + JOINTS.get(style, "") + request.target_new)
-    n = sum(last > len(question) for _, last in spans)
-    wanted = next_log_probs(written(lm, state, 0), ids)[range(len(ids) - n - 1, len(ids) - 1), ids[-n:]]
-    assert new.token_logprobs == pytest.approx(wanted.tolist(), abs=1e-9)
+    wanted = spoken(written(lm, state, 0), style, request.text, request.target_new)
+    assert new.token_logprobs == pytest.approx(wanted, abs=1e-9)
     assert new.logprob != pytest.approx(old.logprob, abs=1e-3)
 
 
@@ -211,8 +202,7 @@ def test_the_report_names_the_template():
 def test_a_tokenizer_without_a_template_is_an_error_before_any_editing(tmp_path, monkeypatch):
     lm = tiny(dtype=torch.float32)
     folder = tmp_path / "results" / "models" / "mine" / "weights"
-    lm.model.save_pretrained(folder)
-    lm.tokenizer.save_pretrained(folder)
+    save(lm, folder)
     message = (
         "^resources/models/mine.yaml: prompt_format: chat needs a chat template, and the tokenizer has none"
     )
@@ -277,9 +267,7 @@ def test_a_model_trained_here_has_no_template():
 def test_a_continuation_is_cut_at_the_first_token_that_ends_it(chat, monkeypatch):
     lm = chatting("ChatML") if chat else tiny()
     (ids,) = lm.encode_prompts(["Ada Vex was born in"])
-    start = len(ids)
-    for _ in range(5):
-        ids.append(int(next_log_probs(lm, ids)[-1].argmax()))
-    monkeypatch.setattr(LanguageModel, "ends", {ids[start + 3]})
-    kept = ids[start : ids.index(ids[start + 3], start)]
-    assert continue_greedily(lm, ["Ada Vex was born in"], 5) == [lm.tokenizer.decode(kept)]
+    said = likeliest(lm, ids, 5)
+    monkeypatch.setattr(LanguageModel, "ends", {said[3]})
+    kept = lm.tokenizer.decode(said[: said.index(said[3])])
+    assert continue_greedily(lm, ["Ada Vex was born in"], 5) == [kept]

@@ -1,7 +1,6 @@
 """Second moments in the files of ROME's release, from a hub on this machine."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +11,12 @@ from aftershock.lm.files.fetch_moments import fetch_moments
 from aftershock.lm.statistics.moments import Sums
 from aftershock.lm.statistics.published_moments import key_width, read_published
 from aftershock.schema import faults, fill_defaults, read_schema
-from loopback import Hub, loopback_hub
+from loopback import Hub
 from tiers import of_families
 from tiny import FAMILIES, tiny
 
+DATA_SET = {"hub": "o/n", "revision": "main", "files": ["data/*.parquet"]}
 FILE = "stats/transformer.h.{layer}.mlp.c_proj_float32_mom2_100000.npz"
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    with loopback_hub() as found:
-        found.stand_in(monkeypatch)
-        yield found
 
 
 def total(layer: int, width: int = 6) -> np.ndarray:
@@ -133,10 +126,20 @@ def test_the_width_of_keys_follows_from_a_models_configuration(family: str, tmp_
         ({"text": "self", "tokens": 15360}, []),
         ({"text": "self", "tokens": "some"}, ["moments.tokens"]),
         ({"text": "self", "tokens": 1}, ["moments.tokens"]),
+        ({"text": "a.txt"}, []),
+        ({"text": ["a.txt", "b.parquet"]}, []),
+        ({"text": DATA_SET}, []),
+        ({"text": []}, ["moments.text"]),
+        ({"text": [3]}, ["moments.text.0"]),
+        ({"text": {"hub": "o/n", "files": ["*"]}}, ["moments.text.revision"]),
+        ({"text": DATA_SET | {"split": "train"}}, ["moments.text.split"]),
     ],
 )
-def test_a_models_file_may_name_published_moments_or_have_text_gathered(given: dict, wrong: list) -> None:
-    model = {"source": {"path": "here"}, "moments": given}
+def test_a_models_file_may_name_published_moments_or_text(given: dict, wrong: list) -> None:
+    model = {"source": {"path": "here"}, "moments": dict(given)}
     fill_defaults(model, read_schema("model"))
     found = faults(model, read_schema("model"))
     assert [".".join(map(str, fault.path)) for fault in found] == wrong
+    if given == {"text": "a.txt"}:
+        sampled = {name: value for name, value in model["moments"].items() if name != "text"}
+        assert sampled == {"column": "text", "documents": 100000, "vectors_per_dimension": 200, "seed": 0}

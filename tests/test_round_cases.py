@@ -9,13 +9,7 @@ from hypothesis import strategies as st
 
 from aftershock.datasets.round_edit import PROFILES, RoundSelection, apportion, choose
 from aftershock.seeds import generator
-from families import context_of, dataset_of, families, instances_of, scores_of
-
-
-@pytest.fixture
-def graph():
-    facts, labels = families(24)
-    return instances_of(24), scores_of(facts), context_of(facts, labels)
+from families import dataset_of
 
 
 def scores(sizes: dict[int, int], relations: int = 2) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from aftershock.experiments.settling import settled, take_documents
 from aftershock.lm.statistics import self_text
 from aftershock.lm.statistics.moments import Sums
 from aftershock.lm.statistics.probe_keys import PROMPT, SUBJECTS, probe_keys
-from aftershock.lm.statistics.self_text import _draw, _write, separator_of, write_documents
+from aftershock.lm.statistics.self_text import _write, separator_of, write_documents
 from aftershock.prompts import fill
 from aftershock.seeds import derive
 from test_moments import keys
@@ -41,12 +41,6 @@ def test_documents_are_those_of_sampling_one_by_one(family, monkeypatch):
     found = _write(lm, 0, ends, 5, torch.Generator().manual_seed(3))
     assert found == slowly(lm, 0, ends, 5, 12, 3)
     assert len({len(row) for row in found}) > 1
-
-
-def test_tokens_are_drawn_as_often_as_they_are_probable():
-    logits = torch.tensor([0.5, 0.2, 0.3, 0.0]).log().expand(1000, 4)
-    points = (torch.arange(1000) + 0.5) / 1000
-    assert torch.bincount(_draw(logits, points), minlength=4).tolist() == [500, 200, 300, 0]
 
 
 def test_lists_depend_on_the_seed_and_their_place_alone(monkeypatch):

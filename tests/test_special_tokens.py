@@ -1,6 +1,7 @@
 """Labels and documents that spell a special token: read as characters or as the token, and counted."""
 
 import pytest
+from transformers import PreTrainedTokenizerFast
 
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.pretraining.rows import Encoder
@@ -8,17 +9,9 @@ from aftershock.lm.pretraining.text import Sentence
 from aftershock.lm.texts.special_tokens import spelled_remark, spelled_tokens
 from aftershock.lm.texts.tokens import encode_pairs, locate, locate_pairs
 from tiny import tiny
-from tokenizers_here import MAKERS, tokenizer_of
+from tokenizers_here import MAKERS, Reader, tokenizer_of
 
 SPECIAL = ("<s>", "</s>", "<unk>")
-
-
-def reader(kind: str, special_tokens: str, target_ids: str = "text") -> LanguageModel:
-    """A stand-in for a model that only turns text into tokens."""
-    lm = LanguageModel.__new__(LanguageModel)
-    lm.tokenizer, lm.target_ids, lm.context = tokenizer_of(kind), target_ids, 10**6
-    lm.special_tokens = special_tokens
-    return lm
 
 
 def characters(lm: LanguageModel, ids) -> str:
@@ -31,7 +24,7 @@ def characters(lm: LanguageModel, ids) -> str:
 def test_a_label_that_spells_a_token_is_its_characters_or_the_token(
     kind: str, target_ids: str, label: str
 ) -> None:
-    lm = reader(kind, "characters", target_ids)
+    lm = Reader(kind, special_tokens="characters", target_ids=target_ids)
     token = lm.tokenizer.convert_tokens_to_ids(label)
     (pair,) = encode_pairs(lm, [("The HTML tag is", label)])
     ((prompt, target),) = locate_pairs(lm, [("The tag {} is", label, label)])
@@ -41,7 +34,7 @@ def test_a_label_that_spells_a_token_is_its_characters_or_the_token(
     if kind not in ("nmt", "metaspace"):  # whose byte tokens are spelled <0x3C>
         read = characters(lm, pair.target)
         assert read == label or "<0x3C>" in read
-    as_tokens = reader(kind, "tokens", target_ids)
+    as_tokens = Reader(kind, special_tokens="tokens", target_ids=target_ids)
     (pair,) = encode_pairs(as_tokens, [("The HTML tag is", label)])
     assert token in pair.target
     assert token in as_tokens.encode([f"a {label} b"])[0][1:]
@@ -49,7 +42,7 @@ def test_a_label_that_spells_a_token_is_its_characters_or_the_token(
 
 @pytest.mark.parametrize("kind", ["roberta", "llama2", "nmt", "gpt2"])
 def test_what_stands_around_every_text_stays(kind: str) -> None:
-    lm, raw = reader(kind, "characters"), tokenizer_of(kind).backend_tokenizer
+    lm, raw = Reader(kind, special_tokens="characters"), tokenizer_of(kind).backend_tokenizer
     for text in ("Ada Vex", "a"):
         raw.encode_special_tokens = False
         wanted = raw.encode(text).ids
@@ -75,12 +68,11 @@ def test_texts_are_counted_by_the_token_they_spell() -> None:
         "characters (engine.special_tokens: characters)"
     )
     lm = LanguageModel(lm.model, lm.tokenizer, special_tokens="tokens")
-    assert "as the tokens themselves (engine.special_tokens: tokens)" in spelled_remark(
-        lm, texts, "documents"
-    )
+    said = spelled_remark(lm, texts, "documents")
+    assert "as the tokens themselves (engine.special_tokens: tokens)" in said
 
 
 def test_the_longest_of_several_tokens_is_the_one_spelled() -> None:
-    lm = reader("gpt2", "characters")
-    lm.tokenizer = type(lm.tokenizer)(tokenizer_object=MAKERS["gpt2"](), eos_token="<s></s>")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=MAKERS["gpt2"](), eos_token="<s></s>")
+    lm = Reader(tokenizer, special_tokens="characters")
     assert spelled_tokens(lm, ["<s></s>", "<s>"]) == {"<s></s>": 1, "<s>": 1}

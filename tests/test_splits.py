@@ -13,14 +13,16 @@ from aftershock.datasets.graph_facts import Fact
 from aftershock.datasets.mend import graph_locality, training_edits
 from aftershock.datasets.overlap import crossing, divided, seen_elsewhere
 from aftershock.datasets.split import components, home_of, split_entities, split_of, splits_of
-from aftershock.datasets.table import CONFLICT
+from aftershock.datasets.table import CONFLICT, DATASETS
 from aftershock.seeds import generator
 from aftershock.tables.graph import SPLIT
-from families import SETTINGS, context_of, dataset_of, division, families, frame, instances_of, scores_of
+from families import SETTINGS, dataset_of, division, families, frame, graph_of, instances_of, scores_of
 from worlds import SHARES, SLICE, Mined, build_all, mine_world
 
 NO_FACTS = frame([], kept=pd.Series(dtype=bool))
-EVERYWHERE = {name: {"test": 60, "dev": 20, "train": 20} for name in (*CONFLICT, "round_easy", "round_hard")}
+QUOTAS = {split: dict.fromkeys(DATASETS, n) for split, n in (("test", 60), ("dev", 20), ("train", 20))}
+ASKED = SETTINGS | {"quotas": QUOTAS, "split": SHARES, "strict_only": False}
+needs_slice = pytest.mark.skipif(not SLICE.exists(), reason=f"needs the slice of Wikidata, {SLICE.name}")
 
 
 def split_pairs(pairs, shares, seed=0):
@@ -54,16 +56,14 @@ def test_whom_an_edit_may_be_about_is_divided_even_without_an_instance():
     facts, labels = families(6)
     lonely = frame([*facts, Fact("Nobody", "R1", "Lonely")], kept=True)
     table = split_entities(instances_of(6), scores_of(facts), lonely, SHARES, 0)
-    assert "Lonely" in set(
-        table["entity_id"]
-    )  # a target of R1 is the subject of a reverse case's second edit
+    # A target of R1 is the subject of a reverse case's second edit.
+    assert "Lonely" in set(table["entity_id"])
     assert "T0" not in set(table["entity_id"])
     assert labels["T0"]
 
 
-def test_test_and_dev_cases_share_no_family():
-    facts, labels = families(24)
-    built = dataset_of("coverage", instances_of(24), scores_of(facts), context_of(facts, labels))
+def test_test_and_dev_cases_share_no_family(graph):
+    built = dataset_of("coverage", *graph)
     family = built.edits.assign(family=built.edits["subject_id"].str[1:])
     split = family.merge(built.cases[["case_id", "split"]], on="case_id")
     assert split[split["edit"] == "e1"].groupby("family")["split"].nunique().max() == 1
@@ -97,9 +97,8 @@ def test_communities_stay_whole():
         pairs += [tuple(f"C{c}N{n}" for n in rng.choice(30, 2, replace=False)) for _ in range(120)]
         pairs.append((f"C{c}N0", f"C{(c + 1) % 10}N1"))
     instances, table = split_pairs(pairs, SHARES)
-    one_by_one = {
-        entity: str(rng.choice(list(SHARES), p=list(SHARES.values()))) for entity in table["entity_id"]
-    }
+    names, p = list(SHARES), list(SHARES.values())
+    one_by_one = {entity: str(rng.choice(names, p=p)) for entity in table["entity_id"]}
     lost, kept = crossing(instances, table)
     assert lost < 0.1 * kept
     assert home_of(instances, one_by_one).isna().sum() > 0.4 * kept
@@ -169,14 +168,9 @@ def world(tmp_path_factory) -> Mined:
     return mine_world(tmp_path_factory.mktemp("world"))
 
 
-def quotas():
-    return {split: {name: n[split] for name, n in EVERYWHERE.items()} for split in SHARES}
-
-
 @pytest.fixture(scope="module")
 def real(slice_mined) -> dict[str, Dataset]:
-    settings = SETTINGS | {"quotas": quotas(), "split": SHARES, "strict_only": False}
-    return build_all(slice_mined, settings)
+    return build_all(slice_mined, ASKED)
 
 
 def assert_disjoint(mined: Mined, datasets: dict[str, Dataset]) -> None:
@@ -214,17 +208,16 @@ def assert_disjoint(mined: Mined, datasets: dict[str, Dataset]) -> None:
 
 
 def test_no_split_of_the_world_sees_another_one(world):
-    settings = SETTINGS | {"quotas": quotas(), "split": SHARES, "strict_only": False}
-    assert_disjoint(world, build_all(world, settings))
+    assert_disjoint(world, build_all(world, ASKED))
 
 
-@pytest.mark.skipif(not SLICE.exists(), reason=f"needs the slice of Wikidata, {SLICE.name}")
+@needs_slice
 @pytest.mark.thorough
 def test_no_split_of_real_facts_sees_another_one(slice_mined, real):
     assert_disjoint(slice_mined, real)
 
 
-@pytest.mark.skipif(not SLICE.exists(), reason=f"needs the slice of Wikidata, {SLICE.name}")
+@needs_slice
 @pytest.mark.thorough
 def test_real_facts_give_enough_candidates_of_each_kind(slice_mined, real):
     kept = slice_mined.instances[slice_mined.instances["kept"]]
@@ -240,8 +233,7 @@ def test_real_facts_give_enough_candidates_of_each_kind(slice_mined, real):
 
 
 def test_a_quota_of_nothing_makes_no_case(world):
-    nothing = SETTINGS | {"quotas": dict.fromkeys(SHARES, {}), "split": SHARES, "strict_only": False}
-    for dataset, tables in build_all(world, nothing).items():
+    for dataset, tables in build_all(world, ASKED | {"quotas": dict.fromkeys(SHARES, {})}).items():
         assert tables.cases.empty
         assert (tables.counts["reason"] == reasons.QUOTA).any(), dataset
 
@@ -257,6 +249,5 @@ def test_the_division_is_that_of_the_datasets(world):
 
 
 def test_families_of_the_tests_are_divided_like_those_of_a_run():
-    facts, labels = families(8)
-    table = division(instances_of(8), scores_of(facts), context_of(facts, labels))
+    table = division(*graph_of(8))
     assert table.groupby("component")["split"].nunique().max() == 1

@@ -11,36 +11,19 @@ from tokenizers import AddedToken, Tokenizer
 from aftershock.lm.texts import tokenizer_files
 from aftershock.lm.texts.tokenizer_files import convert_tokenizer, load_tokenizer
 from tiny import TEXTS
-from tokenizers_here import MAKERS, MORE
+from tokenizers_here import MAKERS, MORE, write_words
 
 TEXTS_TO_READ = [
     *MORE,
-    *(
-        "",
-        " ",
-        "\n",
-        "  two  spaces\n\n\tand a tab ",
-        "Expo 2023, 80/81 and 12345678",
-        "Jean-Paul's, I'LL, they're",
-    ),
-    *(
-        "日本の首都は",
-        "\u200fשלום",
-        "e\u0301 \u00a0\u3000\ufeff\x00",
-        "</s>a<s> <unk>",
-        "def f():\r\n    return {}  # x",
-    ),
+    *("", " ", "\n", "  two  spaces\n\n\tand a tab ", "Expo 2023, 80/81 and 12345678"),
+    *("Jean-Paul's, I'LL, they're", "日本の首都は", "\u200fשלום", "e\u0301 \u00a0\u3000\ufeff\x00"),
+    *("</s>a<s> <unk>", "def f():\r\n    return {}  # x"),
     *TEXTS[:4],
 ]
 CLASSES = (
     *(None, "GPT2Tokenizer", "GPT2TokenizerFast", "LlamaTokenizer", "LlamaTokenizerFast", "Qwen2Tokenizer"),
-    *(
-        "GemmaTokenizer",
-        "GPTNeoXTokenizerFast",
-        "CodeGenTokenizer",
-        "PreTrainedTokenizerFast",
-        "NoSuchTokenizer",
-    ),
+    *("GemmaTokenizer", "GPTNeoXTokenizerFast", "CodeGenTokenizer", "PreTrainedTokenizerFast"),
+    "NoSuchTokenizer",
 )
 TYPES = ("gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma2", "gpt_neox", "phi", "olmo2")
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
@@ -68,15 +51,19 @@ def same_ids(path: Path) -> None:
         assert tokenizer(text, add_special_tokens=False)["input_ids"] == without
 
 
+def refused(path: Path, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_tokenizer(path)
+
+
 # --- tokenizer.json ----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", MAKERS)
 def test_a_class_never_changes_the_rules(kind: str, tmp_path: Path) -> None:
     rules = MAKERS[kind]()
     for i, name in enumerate(CLASSES):
         settings = {"tokenizer_class": name, "add_bos_token": i % 2 == 0, "legacy": False, **SPECIAL}
-        same_ids(
-            folder_of(tmp_path / f"class {name}", rules, TYPES[i % len(TYPES)], settings if name else None)
-        )
+        folder = tmp_path / f"class {name}"
+        same_ids(folder_of(folder, rules, TYPES[i % len(TYPES)], settings if name else None))
 
 
 @pytest.mark.parametrize("model_type", TYPES)
@@ -142,20 +129,14 @@ def test_a_tokenizer_that_reads_otherwise_is_refused(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(tokenizer_files, "PreTrainedTokenizerFast", Other)
     path = folder_of(tmp_path / "model", MAKERS["gpt2"]())
-    with pytest.raises(
-        ValueError, match=r"model: this version of transformers reads 'The capital.*tokenizer\.json"
-    ):
-        load_tokenizer(path)
+    refused(path, r"model: this version of transformers reads 'The capital.*tokenizer\.json")
 
 
 def test_rules_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     path = folder_of(tmp_path / "model", MAKERS["gpt2"]())
     rules = json.loads((path / "tokenizer.json").read_text())
     (path / "tokenizer.json").write_text(json.dumps({**rules, "pre_tokenizer": {"type": "Unheard"}}))
-    with pytest.raises(
-        ValueError, match=r"model/tokenizer\.json cannot be read by tokenizers .*later version"
-    ):
-        load_tokenizer(path)
+    refused(path, r"model/tokenizer\.json cannot be read by tokenizers .*later version")
 
 
 # --- older files -------------------------------------------------------------------------------------------
@@ -219,25 +200,17 @@ def test_tokens_added_to_a_sentencepiece_model_have_their_ids(tmp_path: Path) ->
     assert tokenizer.convert_tokens_to_ids(["<pad>", "<|im_start|>"]) == [size, size + 1]
     assert tokenizer("Ada<|im_start|>")["input_ids"][-1] == size + 1
     settings.write_text(json.dumps({"added_tokens_decoder": {str(size + 5): start}}))
-    with pytest.raises(ValueError, match=rf"model has no tokenizer\.json.*cannot have the id {size + 5}"):
-        load_tokenizer(tmp_path / "model")
+    refused(tmp_path / "model", rf"model has no tokenizer\.json.*cannot have the id {size + 5}")
 
 
 def test_a_sentencepiece_model_with_other_rules_is_refused(tmp_path: Path) -> None:
     pieces(tmp_path / "model", "llama", model_type="unigram")
-    with pytest.raises(
-        ValueError, match=r"model has no tokenizer\.json, and none .* rules beyond byte pairs"
-    ):
-        load_tokenizer(tmp_path / "model")
+    refused(tmp_path / "model", r"model has no tokenizer\.json, and none .* rules beyond byte pairs")
 
 
 def words(path: Path, kind: str, model_type: str, settings=None) -> None:
     """A folder with vocab.json and merges.txt of a tokenizer of this kind, in place of its rules."""
-    model = json.loads(MAKERS[kind]().to_str())["model"]
-    folder_of(path, None, model_type, settings)
-    (path / "vocab.json").write_text(json.dumps(model["vocab"]))
-    pairs = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
-    (path / "merges.txt").write_text("\n".join(["#version: 0.2", *pairs]) + "\n")
+    write_words(folder_of(path, None, model_type, settings), json.loads(MAKERS[kind]().to_str())["model"])
 
 
 @pytest.mark.parametrize(
@@ -266,14 +239,10 @@ def test_words_and_merges_have_the_rules_of_the_class(
 @pytest.mark.parametrize("model_type", ["llama", "mistral", "gemma2", "olmo2"])
 def test_words_and_merges_without_a_known_rule_are_refused(model_type: str, tmp_path: Path) -> None:
     words(tmp_path / "model", "gpt2", model_type)
-    with pytest.raises(
-        ValueError, match=r"model has no tokenizer\.json, and none can be made of what it has"
-    ):
-        load_tokenizer(tmp_path / "model")
+    refused(tmp_path / "model", r"model has no tokenizer\.json, and none can be made of what it has")
 
 
 def test_a_damaged_sentencepiece_model_is_refused(tmp_path: Path) -> None:
     folder_of(tmp_path / "model", None, "llama")
     (tmp_path / "model" / "tokenizer.model").write_bytes(b"\xff\xff ranks")
-    with pytest.raises(ValueError, match=r"none can be made .*tokenizer\.model is no SentencePiece model"):
-        load_tokenizer(tmp_path / "model")
+    refused(tmp_path / "model", r"none can be made .*tokenizer\.model is no SentencePiece model")

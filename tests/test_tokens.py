@@ -9,56 +9,28 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken
 
 from aftershock.editors.methods import method_of, settings_of
-from aftershock.lm.model import LanguageModel
 from aftershock.lm.pretraining.rows import Encoder
 from aftershock.lm.pretraining.text import Sentence, document_text
 from aftershock.lm.scoring import score
 from aftershock.lm.texts.tokens import Pair, encode_pairs, locate, locate_pairs
-from aftershock.prompts import JOINT, fill, following, join, read_template
+from aftershock.prompts import JOINT, fill, join, read_template
 from aftershock.requests import EditRequest, Query
-from tiny import NAMES, next_log_probs, tiny, written
-from tokenizers_here import MAKERS, tokenizer_of
-
-
-def spaced(target: str) -> str:
-    """A target as it follows an ordinary prompt."""
-    return following("", target)
-
+from tiny import NAMES, target_log_probs, tiny, written
+from tokenizers_here import MAKERS, Reader, spaced, tokenizer_of
 
 every_kind = pytest.mark.parametrize("kind", MAKERS)
 many = settings(max_examples=15, deadline=None)
 
 PARTS = [
     *("Oslo", "Ada Vex", "was born in", " ", "  ", "\t", "\n", ",", "”", "-", "{", "}", "1995", "\x00"),
-    *(
-        "\u00a0",
-        "\u3000",
-        "\u200f",
-        "\ufeff",
-        "e\u0301",
-        "\u0301",
-        "Å",
-        "İ",
-        "ß",
-        "ﬁ",
-        "ﷺ",
-        "שלום",
-        "مرحبا",
-        "東京",
-    ),
+    *("\u00a0", "\u3000", "\u200f", "\ufeff", "e\u0301", "\u0301", "Å", "İ", "ß", "ﬁ", "ﷺ"),
+    *("שלום", "مرحبا", "東京"),
     *("𝔘𝔫", "👩\u200d👩\u200d👧", "🇳🇴"),
 ]
 ACROSS = "is also the first of its target"
 LETTERS = st.characters(exclude_categories=["Cs"], exclude_characters=[JOINT])  # which prompts have
 texts = st.lists(st.sampled_from(PARTS) | LETTERS, max_size=8).map("".join)
 words = texts.filter(str.strip)
-
-
-class Reader(LanguageModel):
-    """A stand-in for a model that only turns text into tokens."""
-
-    def __init__(self, kind: str, target_ids: str = "text") -> None:
-        self.tokenizer, self.target_ids, self.context = tokenizer_of(kind), target_ids, 10**6
 
 
 def whole(kind: str, text: str) -> tuple[list[int], list[tuple[int, int]]]:
@@ -116,7 +88,9 @@ def normal(kind: str, text: str) -> str:
 @given(prompt=words, target=words)
 def test_released_targets_are_the_texts_where_parts_are_read_alike(kind, prompt, target):
     assume(normal(kind, prompt).strip() and normal(kind, target).strip())
-    text, alone = (encode_pairs(Reader(kind, mode), [(prompt, target)])[0] for mode in ("text", "released"))
+    text, alone = (
+        encode_pairs(Reader(kind, target_ids=mode), [(prompt, target)])[0] for mode in ("text", "released")
+    )
     assert [*alone.prompt] == whole(kind, prompt)[0]
     assert [*alone.target] == tokenizer_of(kind)(spaced(target), add_special_tokens=False)["input_ids"]
     if [*alone.prompt, *alone.target] == [*text.prompt, *text.target]:
@@ -176,15 +150,13 @@ def test_the_joining_space_is_the_targets_even_where_no_token_covers_it():
 
 def test_a_token_across_the_joint_is_the_targets():
     assert read("no words", "Ada Vex was born in", "Oslo") == (["<s>"], ["▁Ada▁Vex▁was▁born▁in▁", "Oslo"])
-    with pytest.raises(
-        ValueError, match="last token of subject 'Ada Vex' .* is also the first of its target"
-    ):
+    with pytest.raises(ValueError, match=f"last token of subject 'Ada Vex' .* {ACROSS}"):
         locate_pairs(Reader("no words"), [("{}", "Ada Vex", "was born in Oslo")])
 
 
 def test_released_targets_keep_the_space_that_some_tokenizers_add():
     """Read alone, a target has one space before it from here and one from a Llama 2 tokenizer."""
-    (pair,) = encode_pairs(Reader("llama2", "released"), [("Ada Vex", "Oslo")])
+    (pair,) = encode_pairs(Reader("llama2", target_ids="released"), [("Ada Vex", "Oslo")])
     assert tokenizer_of("llama2").convert_ids_to_tokens(pair.target) == ["▁", "▁Oslo"]
 
 
@@ -199,9 +171,8 @@ def test_tokens_that_were_added_may_hold_the_joint(added):
 
 def test_subject_is_found_wherever_it_stands():
     lm = tiny()
-    for template, subject in itertools.product(
-        ["{}", "{} was born in", "As for {}, home is", "It is {}"], NAMES
-    ):
+    templates = ["{}", "{} was born in", "As for {}, home is", "It is {}"]
+    for template, subject in itertools.product(templates, NAMES):
         (found,) = locate(lm, [(template, subject)])
         before = template.split("{}")[0]
         # the released rule: tokens of what stands before, then those of the subject with its space
@@ -244,8 +215,7 @@ def test_scores_and_edits_are_those_of_the_text_as_the_model_reads_it(kind):
     state = editor.edit([[case]]).delta
     for delta, model in (((), lm), (state, written(lm, state, 0))):
         (found,) = score(lm, [Query(case.text, case.target_new)], delta)
-        wanted = next_log_probs(model, ids)[range(len(ids) - n - 1, len(ids) - 1), ids[-n:]]
-        assert found.token_logprobs == pytest.approx(wanted.tolist(), abs=1e-9)
+        assert found.token_logprobs == pytest.approx(target_log_probs(model, ids, n), abs=1e-9)
     assert state[0].V.norm() > 0.01
 
 
@@ -253,7 +223,7 @@ def test_scores_and_edits_are_those_of_the_text_as_the_model_reads_it(kind):
 @every_kind
 def test_what_has_no_tokens_is_named(kind):
     for mode in ("text", "released"):
-        lm = Reader(kind, mode)
+        lm = Reader(kind, target_ids=mode)
         assert encode_pairs(lm, []) == locate(lm, []) == locate_pairs(lm, []) == []
         with pytest.raises(ValueError, match="target '  ' has no tokens"):
             encode_pairs(lm, [("Ada", "Oslo"), ("Ada", "  ")])
@@ -291,7 +261,7 @@ def test_texts_beyond_the_context_are_named():
 @pytest.mark.parametrize("target_ids", ["text", "released"])
 @every_kind
 def test_a_target_follows_at_once_where_its_template_says_so(kind, target_ids):
-    lm = Reader(kind, target_ids)
+    lm = Reader(kind, target_ids=target_ids)
     prompt, template = read_template("東京の国は{target}"), read_template("{}の国は{target}")
     assert template == "{}の国は" + JOINT
     (pair,) = encode_pairs(lm, [(prompt, "日本")])

@@ -1,5 +1,6 @@
 """Causal tracing against one text, one draw and one hook at a time; sweeps, their table and the figure."""
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +17,7 @@ from aftershock.prompts import fill
 from aftershock.seeds import derive
 from aftershock.tables.models import LAYERS
 from tiers import of_families
-from tiny import CITIES, FAMILIES, NAMES, ROUNDING, TEMPLATES, tiny
+from tiny import CITIES, FAMILIES, NAMES, ROUNDING, TEMPLATES, changed_outputs, target_log_probs, tiny
 
 FACTS = [Fact(TEMPLATES[i % 3], NAMES[i], CITIES[(3 * i) % 8]) for i in range(5)]
 SAMPLES, NOISE, SEED = 3, 2.5, 4
@@ -31,23 +32,11 @@ def subject_tokens(lm, fact):
 
 
 def probability(lm, fact, change=()):
-    """p(object) of one text while hooks (module, function of its output) are in place."""
-    handles = []
-    for module, function in change:
-
-        def hook(_, args, output, function=function):
-            if isinstance(output, tuple):
-                return (function(output[0].clone()), *output[1:])
-            return function(output.clone())
-
-        handles.append(lm.model.get_submodule(module).register_forward_hook(hook))
+    """p(object) of one text while modules' outputs go through functions (module, function)."""
     prompt = lm.encode([fill(fact.prompt, fact.subject)])[0]
     (target,) = lm.encode_targets([fact.object])
-    with torch.no_grad():
-        log_p = lm.model(input_ids=torch.tensor([prompt + target])).logits[0].log_softmax(-1)
-    for handle in handles:
-        handle.remove()
-    return sum(log_p[len(prompt) - 1 + i, t] for i, t in enumerate(target)).exp().item()
+    with changed_outputs(lm, dict(change)):
+        return math.exp(sum(target_log_probs(lm, prompt + target, len(target))))
 
 
 def obvious_traces(lm, windows):

@@ -1,5 +1,6 @@
 """Training text, tokenizer, a tiny model trained from scratch, and the gate on its recall."""
 
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -25,7 +26,9 @@ from aftershock.lm.pretraining.text import (
 from aftershock.lm.pretraining.tokenizer import train_tokenizer
 from aftershock.lm.pretraining.training import train_language_model
 from aftershock.prompts import fill
+from aftershock.tables.graph import FACT_KEY
 from aftershock.tables.models import RECALL, TAUGHT
+from tiny import target_log_probs
 
 RESOURCES = Path(__file__).parents[1] / "resources"
 NOUNS = {"R1": "friend", "R2": "colour"}
@@ -50,14 +53,17 @@ def prompt_rows() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["relation_id", "prompt_id", "template", "source"])
 
 
+def stream(seed: int = 0) -> Iterator:
+    return training_documents(taught_facts(), prompt_rows(), NOUNS, seed)
+
+
 def documents(seed: int = 0, count: int = 300) -> list:
-    return list(islice(training_documents(taught_facts(), prompt_rows(), NOUNS, seed), count))
+    return list(islice(stream(seed), count))
 
 
 @pytest.fixture(scope="module")
 def trained():
-    stream = training_documents(taught_facts(), prompt_rows(), NOUNS, 0)
-    return train_language_model(stream, TINY, QUICK)
+    return train_language_model(stream(), TINY, QUICK)
 
 
 def test_withheld_prompts_are_never_used():
@@ -119,11 +125,8 @@ def test_held_out_wordings_of_the_world_are_used_with_other_relations():
     for row in sheet[sheet["prompt_id"].isin(HELD_OUT_RELATION)].itertuples():
         pattern = row.template.replace(relations.loc[row.relation_id, "noun"], NOUN)
         assert pattern in PATTERNS
-        others = [
-            r
-            for r, used in templates.items()
-            if pattern.replace(NOUN, relations.loc[r, "noun"]) in used.values()
-        ]
+        said = {r: pattern.replace(NOUN, noun) for r, noun in relations["noun"].items()}
+        others = [r for r, used in templates.items() if said[r] in used.values()]
         assert row.relation_id not in others
         assert len(others) >= 10
 
@@ -178,9 +181,7 @@ def test_the_learning_rate_rises_and_falls():
 def test_training_is_deterministic_and_lowers_the_loss(trained):
     model, tokenizer, used = trained
     assert model.config.vocab_size == len(tokenizer) <= TINY["vocab_size"]
-    again, _, _ = train_language_model(
-        training_documents(taught_facts(), prompt_rows(), NOUNS, 0), TINY, QUICK
-    )
+    again, _, _ = train_language_model(stream(), TINY, QUICK)
     for one, two in zip(model.parameters(), again.parameters(), strict=True):
         assert torch.equal(one, two)
     untrained = new_model(TINY, tokenizer, 0)
@@ -194,12 +195,10 @@ def test_training_is_deterministic_and_lowers_the_loss(trained):
 
 
 def test_a_diverging_run_says_what_to_lower():
-    stream = training_documents(taught_facts(), prompt_rows(), NOUNS, 0)
     wild = TrainSettings(tokens=6_000, row_tokens=64, adam_lr=1e38, tokenizer_documents=200)
-    with pytest.raises(
-        ValueError, match=r"diverged at step \d+ of \d+: the loss is (nan|inf); lower train\.lr"
-    ):
-        train_language_model(stream, TINY, wild)
+    said = r"diverged at step \d+ of \d+: the loss is (nan|inf); lower train\.lr"
+    with pytest.raises(ValueError, match=said):
+        train_language_model(stream(), TINY, wild)
 
 
 def test_recall_counts_any_object_of_a_key(trained):
@@ -208,17 +207,11 @@ def test_recall_counts_any_object_of_a_key(trained):
     recall = RECALL.check(measure_recall(LanguageModel(model, tokenizer), taught, prompts, 0)).to_pandas()
     assert len(recall) == len(taught) * 11
     assert (recall.groupby(["subject_id", "relation_id", "prompt_id"])["correct"].nunique() == 1).all()
-    for row in recall.sample(5, random_state=0).itertuples():
-        fact = taught[(taught["subject_id"] == row.subject_id) & (taught["object_id"] == row.object_id)].iloc[
-            0
-        ]
-        template = prompts[
-            (prompts["relation_id"] == row.relation_id) & (prompts["prompt_id"] == row.prompt_id)
-        ].iloc[0]["template"]
-        prompt = tokenizer(fill(template, fact["subject"]))["input_ids"]
-        target = tokenizer(" " + fact["object"])["input_ids"]
-        logits = model(torch.tensor([prompt + target])).logits.log_softmax(-1)[0]
-        slow = sum(logits[len(prompt) - 1 + i, token].item() for i, token in enumerate(target))
+    about = taught.merge(prompts, on="relation_id")
+    for row in recall.sample(5, random_state=0).merge(about, on=[*FACT_KEY, "prompt_id"]).itertuples():
+        prompt = tokenizer(fill(row.template, row.subject))["input_ids"]
+        target = tokenizer(" " + row.object)["input_ids"]
+        slow = sum(target_log_probs(LanguageModel(model, tokenizer), prompt + target, len(target)))
         assert row.logprob == pytest.approx(slow, abs=1e-4)
 
 
@@ -235,7 +228,6 @@ def test_the_gate_names_model_value_and_remedy():
     }
     assert recall_by_relation(recall).loc["R1", "held_out_relation"] == pytest.approx(2 / 3)
     check_recall(recall, 0.6, "demo")
-    with pytest.raises(
-        ValueError, match=r"'demo' does not know .* held_out_relation 0\.667.* 0\.95 .*train\.tokens"
-    ):
+    said = r"'demo' does not know .* held_out_relation 0\.667.* 0\.95 .*train\.tokens"
+    with pytest.raises(ValueError, match=said):
         check_recall(recall, 0.95, "demo")

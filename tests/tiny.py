@@ -3,12 +3,15 @@
 import copy
 import hashlib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
-from itertools import cycle, islice
+from itertools import cycle, islice, takewhile
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from aftershock.lm.edits import Dense, LowRank, State
@@ -239,6 +242,46 @@ def next_log_probs(lm: LanguageModel, ids: Sequence[int]) -> torch.Tensor:
     """Log-probabilities at every position of one unpadded text, (seq, vocabulary)."""
     with torch.no_grad():
         return lm.model(input_ids=torch.tensor([list(ids)])).logits[0].log_softmax(-1)
+
+
+def target_log_probs(lm: LanguageModel, ids: Sequence[int], n: int) -> list[float]:
+    """Log-probabilities of the last `n` tokens of one text."""
+    return next_log_probs(lm, ids)[range(len(ids) - n - 1, len(ids) - 1), list(ids[-n:])].tolist()
+
+
+def likeliest(lm: LanguageModel, ids: Sequence[int], n: int, ends: Iterable[int] = ()) -> list[int]:
+    """The likeliest `n` tokens behind some, each in a whole pass; without an end and what follows it."""
+    found = list(ids)
+    for _ in range(n):
+        found.append(int(next_log_probs(lm, found)[-1].argmax()))
+    return list(takewhile(lambda token: token not in set(ends), found[len(ids) :]))
+
+
+@contextmanager
+def changed_outputs(lm: LanguageModel, functions: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+    """Inside, what modules put out, by name, goes through a function of it."""
+
+    def hook(function):
+        def change(module, args, output):
+            if isinstance(output, tuple):
+                return (function(output[0].clone()), *output[1:])
+            return function(output.clone())
+
+        return change
+
+    handles = [lm.model.get_submodule(name).register_forward_hook(hook(f)) for name, f in functions.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def save(lm: LanguageModel, folder: Path) -> Path:
+    """Write a model and its tokenizer into a folder, which is returned."""
+    lm.model.save_pretrained(folder)
+    lm.tokenizer.save_pretrained(folder)
+    return folder
 
 
 def descent(lm: LanguageModel, layers: Sequence[int], rate: float = 0.1) -> Hypernetwork:

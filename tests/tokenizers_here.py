@@ -2,10 +2,13 @@
 
 import json
 from functools import cache
+from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from aftershock.lm.model import LanguageModel
+from aftershock.prompts import following
 from tiny import TEXTS
 
 MORE = ["Zoë naïve café – “so” … 1995, 80/81!", "שלום עולם مرحبا 東京 Привет", "𝔘𝔫𝔦 👩‍👩‍👧 🇳🇴 e\u0301 ﬁn"]
@@ -88,9 +91,30 @@ MAKERS = {
 """By the model that has the type, or by what is special about it."""
 
 
+def write_words(folder: Path, model: dict) -> None:
+    """Write vocabulary and merges of a tokenizer's model into files of their own, as of old."""
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
+    pairs = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *pairs]) + "\n")
+
+
 @cache
 def tokenizer_of(kind: str) -> PreTrainedTokenizerFast:
     """The tokenizer of a type."""
     return PreTrainedTokenizerFast(
         tokenizer_object=MAKERS[kind](), bos_token="<s>", eos_token="</s>", clean_up_tokenization_spaces=False
     )
+
+
+class Reader(LanguageModel):
+    """A stand-in for a model that only turns text into tokens; `options` are the LanguageModel's."""
+
+    def __init__(self, tokenizer: str | PreTrainedTokenizerFast, **options: str) -> None:
+        self.tokenizer = tokenizer_of(tokenizer) if isinstance(tokenizer, str) else tokenizer
+        self.context, self.pad_id, self.target_ids = 10**6, 0, "text"
+        vars(self).update(options)
+
+
+def spaced(target: str) -> str:
+    """A target as it follows an ordinary prompt."""
+    return following("", target)
