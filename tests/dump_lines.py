@@ -25,7 +25,7 @@ PREDICATES = [
     *(f"<{DIRECT}{name}>" for name in (*USED, "P220", "P3", "P1000")),
     f"<{DIRECT}P\\u00322>",
     "<http://www.wikidata.org/prop/statement/P22>",
-    f"<{DIRECT.replace('direct', 'dirict')}P22>",
+    f"<{DIRECT.replace('prop', 'prap')}P22>",
     LABEL,
     SAME_AS,
     "<http://schema.org/description>",

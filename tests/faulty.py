@@ -206,6 +206,7 @@ FAULTS: dict[str, Callable[[FaultyHandler, str], None]] = {
     "lost rows": _lose,
     # those that a run stops at
     "banned": lambda h, q: h.reply(429, BAN),
+    "banned for long": lambda h, q: h.reply(429, "You have been banned until further notice"),
     "429 for a day": lambda h, q: h.send_more(429, HTML, Retry_After="86400"),
     "400": lambda h, q: h.reply(400, "malformed query"),
     "401": lambda h, q: h.reply(401, "who are you"),
@@ -213,7 +214,7 @@ FAULTS: dict[str, Callable[[FaultyHandler, str], None]] = {
     "404": lambda h, q: h.reply(404, "not here"),
     "302": lambda h, q: h.send_more(302, Location="/sparql"),
 }
-STOPPING = list(FAULTS)[-7:]
+STOPPING = list(FAULTS)[-8:]
 SLOW = ["no byte", "drip", "slow header"]
 PASSING = [name for name in FAULTS if name not in STOPPING + SLOW]
 

@@ -52,7 +52,7 @@ def dirty_triples() -> str:
         f"_:nobody <{WORLD.properties}R2> <{WORLD.iri('E2')}> .\n",
         triple("R1", "R3", "E3"),
         *(triple(f"E{n}", LABEL, f'"name {n}"@{language}') for n, language in enumerate(LANGUAGES)),
-        triple("E1", LABEL, '"another"@en'),
+        triple("E1", LABEL, '"of two the English one"@en'),
         triple("E9", SAME_AS, "E10"),
         triple("E10", LABEL, '"end"@en'),
     ]

@@ -7,6 +7,8 @@ import pytest
 from aftershock.kg.answers import EndpointError, QueryTooLargeError
 from aftershock.kg.client import Client, Patience
 from aftershock.kg.graph import Term
+from aftershock.kg.pages import fetch
+from aftershock.kg.queries import facts
 from aftershock.project import version
 from faulty import QUERY, FaultyEndpoint, client_of
 from graphs import WORLD
@@ -61,3 +63,13 @@ def test_an_endpoint_out_of_time_is_not_asked_the_same_again(endpoint: FaultyEnd
         client_of(endpoint, patience=Patience(seconds=0.5)).select(QUERY)
     assert len(endpoint.asked) == 1
     assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("fault", ["500 out of time", "lost rows"])
+@pytest.mark.parametrize("counting", [True, False])
+def test_what_cannot_be_cut_any_smaller_is_an_error(
+    endpoint: FaultyEndpoint, fault: str, counting: bool
+) -> None:
+    endpoint.script = lambda query: fault if counting or "COUNT" not in query else None
+    with pytest.raises(QueryTooLargeError):
+        fetch(client_of(endpoint), facts("R1"), by=("s",))

@@ -83,3 +83,10 @@ def test_entities_that_redirect_to_one_make_no_instance() -> None:
     no_fact = pd.DataFrame(columns=["subject_id", "relation_id", "object_id", "kept", "reason"])
     judged = filter_instances(found, no_fact.astype({"kept": bool}), Names(labels, WORLD))
     assert judged["reason"].tolist() == [IDENTICAL, IDENTICAL, None]
+
+
+def test_names_are_asked_for_in_halves_once_where_nobody_answers(endpoint) -> None:
+    endpoint.script = lambda query: "502"
+    with pytest.raises(EndpointError, match="no usable answer in 5 attempts: HTTP 502"):
+        find_names(client_of(endpoint), ["E1", "E2", "E3", "E4"])
+    assert len(endpoint.asked) == 10

@@ -63,6 +63,7 @@ STOPS = {
     "no rows": "no usable answer in 2 attempts: a number was expected",
     "lost rows": "no usable answer in 2 attempts: .*cut off",
     "banned": "this client is banned .*Wait until then",
+    "banned for long": "this client is banned .*until further notice'. Wait until then",
     "429 for a day": "asks to wait 86400 s, more than 300 s: run again after that time",
     "400": "cannot read this query: 'malformed query'\nPREFIX",
     "401": "HTTP 401.*Check the endpoint's address",
@@ -114,7 +115,8 @@ def test_a_fault_that_passes_leaves_no_trace(endpoint: FaultyEndpoint, expected,
     assert mine(client_of(endpoint, sleep=waits.append)) == expected
     assert endpoint.sent[name] >= 2
     wait = WAITS.get(name, 2)
-    assert all(max(1, wait * 0.95 - 1) <= waited <= wait * 1.25 for waited in waits)
+    least = wait - 2 if "date" in name else wait  # of which some seconds are over
+    assert all(least <= waited <= wait * 1.25 for waited in waits)
     assert waits or name in [*NO_WAIT, *HARMLESS]
 
 

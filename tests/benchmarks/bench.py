@@ -47,7 +47,7 @@ import torch
 
 from aftershock.lm.model import LanguageModel
 from benchmarks import calibrate, models, paper, smollm2
-from benchmarks.measure import Clock, cost, machine, product_seconds
+from benchmarks.measure import Clock, cost, machine, parser_of, product_seconds
 from benchmarks.tasks import EDITS, SCORES, difference, task
 from benchmarks.training import shown, training_rate
 
@@ -106,9 +106,7 @@ def _write_device(args: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
 
     def known(*values: str):
         def split(text: str) -> list[str]:

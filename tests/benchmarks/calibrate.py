@@ -31,7 +31,7 @@ from aftershock.editors.methods import method_of
 from aftershock.lm.files.hashes import sha256_of_weights
 from aftershock.lm.model import LanguageModel
 from benchmarks import models
-from benchmarks.measure import Clock, machine
+from benchmarks.measure import Clock, machine, seconds
 from benchmarks.tasks import EDITS, PROMPTS, SCORES, Edits, Scores, task
 
 MODELS = {"cpu": ("tiny", "small"), "cuda": ("tiny", "small", "gpt2-xl")}
@@ -144,20 +144,13 @@ def _products(device: str, dtype: torch.dtype, precision: str = "highest") -> fl
     torch.set_float32_matmul_precision(precision)
     n, k = (512, 1024) if device == "cpu" else (4096, 8192)
     left, right = (torch.ones(*shape, dtype=dtype, device=device) for shape in ((n, k), (k, k)))
-    seconds = _fastest(device, lambda: left @ right)
+    fastest = _fastest(device, lambda: left @ right)
     torch.set_float32_matmul_precision("highest")
-    return 2 * n * k * k / seconds
+    return 2 * n * k * k / fastest
 
 
 def _fastest(device: str, work: Callable[[], object]) -> float:
-    times = []
-    for _ in range(5):
-        clock = Clock(device)
-        clock.start()
-        work()
-        clock.stop()
-        times.append(clock.total)
-    return min(times[1:])
+    return min([seconds(work, device) for _ in range(5)][1:])
 
 
 def _start(device: str) -> float:
@@ -175,11 +168,7 @@ def _reading() -> float:
     """Bytes of weights in a second that a job checks; reading them from a disk may take longer."""
     with tempfile.TemporaryDirectory() as folder:
         save_file({"weight": torch.ones(1 << 25)}, Path(folder) / "model.safetensors")
-        clock = Clock("cpu")
-        clock.start()
-        sha256_of_weights(folder)
-        clock.stop()
-        return 4 * (1 << 25) / clock.total
+        return 4 * (1 << 25) / seconds(lambda: sha256_of_weights(folder))
 
 
 def _host_memory() -> int:

@@ -53,17 +53,8 @@ class DryRun:
 
 def dry_run(files: Sequence[Path], folder: Path) -> DryRun:
     """A dry run of the embedded study with `files` over it, in `folder`."""
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--dry-run",
-        "--quiet",
-        "rules",
-        "--snakefile",
-        str(ROOT / "Snakefile"),
-    ]
-    command += ["--configfile", *map(str, files)]
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "rules"]
+    command += ["--snakefile", str(ROOT / "Snakefile"), "--configfile", *map(str, files)]
     started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

@@ -39,7 +39,7 @@ from aftershock.lm.scoring import score
 from aftershock.metrics.precision import compare_precisions
 from aftershock.requests import Query
 from benchmarks import models, smollm2
-from benchmarks.measure import Clock, cost, machine
+from benchmarks.measure import Clock, cost, machine, parser_of
 from benchmarks.tasks import Edits, Found, Scores, difference, task
 
 METHODS = ("rome", "memit", "ft", "score-5")
@@ -77,9 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda")
     parser.add_argument("--quick", action="store_true", help="small models only: a trial of the program")
     parser.add_argument("--folder", type=Path, help="SmolLM2, as fetch_model wrote it")

@@ -10,7 +10,6 @@ medians. Starting Python and loading the model are left out of both. With --memo
 the largest resident size of the process is printed with that before the first question.
 """
 
-import argparse
 import os
 import random
 import resource
@@ -38,16 +37,14 @@ from aftershock.requests import Query
 from aftershock.tables.graph import PROMPTS
 from aftershock.tables.models import FACT_ANSWERS, TAUGHT
 from benchmarks import models
-from benchmarks.measure import Clock, machine
+from benchmarks.measure import machine, parser_of, seconds
 
 TOKENS, RELATIONS = 24, 14
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what the arguments ask for and print it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--model", default="tiny", help=f"{', '.join(models.SIZES)}, or a model's folder")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--facts", type=int, default=3000)
@@ -78,11 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 ("stage", lambda: run_stage(lm, folder, ranking)),
                 ("direct", lambda: (continue_greedily(lm, prompts_asked, TOKENS), score(lm, queries))),
             ):
-                clock = Clock(args.device)
-                clock.start()
-                run()
-                clock.stop()
-                times[name].append(clock.total)
+                times[name].append(seconds(run, args.device))
     stage, direct = (median(times[name]) for name in ("stage", "direct"))
     print(f"{args.facts} facts, {len(prompts_asked)} prompts, {len(queries)} (prompt, target) pairs")
     print(f"stage {stage:.2f} s, direct {direct:.2f} s, ratio {stage / direct:.3f}")

@@ -8,10 +8,9 @@ each model and number of cases: milliseconds of both, their ratio, and the large
 log-probabilities.
 """
 
-import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,10 @@ import torch
 
 from aftershock.lm.edits import LowRank, State
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.scoring import Score, score
+from aftershock.lm.scoring import score
 from aftershock.requests import Query
 from benchmarks import models
-from benchmarks.measure import Clock, machine
+from benchmarks.measure import machine, parser_of, seconds
 
 EDITS = 1000
 PROMPTS = 11
@@ -57,11 +56,9 @@ def measure(name: str, cases: int, rounds: int, edits: int = EDITS) -> dict[str,
     ]
     one, many = states(lm, size.layers["rome"][0], cases, edits)
 
-    def run(state: State) -> list[Score]:
-        return score(lm, queries, state)
-
-    said = [torch.tensor([s.logprob for s in run(state)]) for state in (one, many)]
-    times = [min(turn) for turn in zip(*(_turn(run, one, many) for _ in range(rounds)), strict=True)]
+    said = [torch.tensor([s.logprob for s in score(lm, queries, state)]) for state in (one, many)]
+    turns = [[seconds(lambda s=s: score(lm, queries, s)) for s in (one, many)] for _ in range(rounds)]
+    times = [min(turn) for turn in zip(*turns, strict=True)]
     return {
         "model": f"{name} {size.name}",
         "cases": cases,
@@ -72,23 +69,9 @@ def measure(name: str, cases: int, rounds: int, edits: int = EDITS) -> dict[str,
     }
 
 
-def _turn(run: Callable[[State], object], *given: State) -> list[float]:
-    """Seconds of one run of each state."""
-    seconds = []
-    for state in given:
-        clock = Clock("cpu")
-        clock.start()
-        run(state)
-        clock.stop()
-        seconds.append(clock.total)
-    return seconds
-
-
 def main(arguments: Sequence[str] | None = None) -> pd.DataFrame:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--models", default="tiny,small")
     parser.add_argument("--cases", default="1,8")
     parser.add_argument("--rounds", type=int, default=7)

@@ -1,5 +1,6 @@
 """Time, memory and products of a computation, and the machine that it ran on."""
 
+import argparse
 import os
 import platform
 import sys
@@ -42,6 +43,20 @@ class Clock:
     def stop(self) -> None:
         """Pause."""
         self.total += self._now() - self.since
+
+
+def seconds(run: Callable[[], object], device: str = "cpu") -> float:
+    """Seconds that one run takes by a clock of its own."""
+    clock = Clock(device)
+    clock.start()
+    run()
+    clock.stop()
+    return clock.total
+
+
+def parser_of(text: str) -> argparse.ArgumentParser:
+    """A parser of arguments that shows a program's description as it stands."""
+    return argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 @dataclass(frozen=True)
@@ -105,13 +120,13 @@ def product_seconds(device: str, run: Callable[[], object], weights: Iterable[Te
     """Seconds that the matrix products of `run` take by themselves, on the same shapes and weights."""
     with _Products(weights) as products:
         run()
-    clock = Clock(device)
-    clock.start()
-    with torch.no_grad():
-        for product, operands in products.calls:
-            product(*operands)
-    clock.stop()
-    return clock.total
+
+    def repeat() -> None:
+        with torch.no_grad():
+            for product, operands in products.calls:
+                product(*operands)
+
+    return seconds(repeat, device)
 
 
 @contextmanager

@@ -36,14 +36,9 @@ from browser import Browser
 SEEN = 24
 METHODS = ("ft", "rome", "memit", "mend", "memit_mle")
 FILTERS = (
-    ("text", "a"),
-    ("text", "ada"),
-    ("text", ""),
-    ("outcome", "3:2"),
-    ("outcome", ""),
-    ("strict", True),
-    ("editor", "rome"),
-    ("dataset", "composite"),
+    *(("text", text) for text in ("a", "ada", "")),
+    *(("outcome", "3:2"), ("outcome", "")),
+    *(("strict", True), ("editor", "rome"), ("dataset", "composite")),
 )
 
 

@@ -13,7 +13,6 @@ with few earlier keys and with a matrix of many, which is factorised anew; and h
 times are of the process's own computing, in one thread.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -40,7 +39,7 @@ from aftershock.lm.edits import EMPTY, compact
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.statistics.null_space import decompose
 from benchmarks import models
-from benchmarks.measure import Clock, machine
+from benchmarks.measure import Clock, machine, parser_of, seconds
 
 METHODS: dict[str, dict[str, Any]] = {
     "memit": {"previous_keys": True, "mom2_weight": "auto"},
@@ -131,12 +130,8 @@ def compare(width: int, keys: int, known: int, rounds: int, ridge: float = 10.0)
     made: dict[str, Tensor] = {}
     for _ in range(rounds):
         for name, run in (("reduced", reduced), ("released", released)):
-            clock = Clock("cpu")
-            clock.start()
-            made[name] = run()
-            clock.stop()
-            times[name].append(clock.total)
-    one, other = (median(seconds) for seconds in times.values())
+            times[name].append(seconds(lambda name=name, run=run: made.update({name: run()})))
+    one, other = map(median, times.values())
     off = (made["reduced"] - made["released"]).norm() / made["reduced"].norm()
     return {
         "width": width,
@@ -152,9 +147,7 @@ def compare(width: int, keys: int, known: int, rounds: int, ridge: float = 10.0)
 
 def main(arguments: Sequence[str] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Measure and print both tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--methods", default="memit,alphaedit")
     parser.add_argument("--edits", type=int, default=1000)

@@ -4,7 +4,6 @@ A step that emulates a number type reaches a small share of the products' rate: 
 only while Muon orthogonalised in bfloat16, 56 % since it does so in float32.
 """
 
-from collections.abc import Callable
 from statistics import median
 from typing import Any
 
@@ -16,7 +15,7 @@ from aftershock.lm.pretraining.fitting import fit, new_model
 from aftershock.lm.pretraining.rows import Rows
 from aftershock.lm.pretraining.settings import TrainSettings
 from aftershock.lm.pretraining.tokenizer import train_tokenizer
-from benchmarks.measure import Clock
+from benchmarks.measure import seconds
 
 SIDE = 512  # of the square product whose rate is the measure
 ARCHITECTURE = {"n_layer": 4, "n_embd": 128, "n_head": 4, "n_positions": 128, "vocab_size": 1500}
@@ -39,9 +38,9 @@ def training_rate(quick: bool = False) -> dict[str, Any]:
     with FlopCounterMode(display=False) as counter:
         fit(model, rows, settings)
     flops = counter.get_total_flops() / steps
-    _seconds(lambda: one @ other)
+    seconds(lambda: one @ other)
     times = [
-        (_seconds(lambda: fit(model, rows, settings)) / steps, _seconds(lambda: one @ other))
+        (seconds(lambda: fit(model, rows, settings)) / steps, seconds(lambda: one @ other))
         for _ in range(rounds)
     ]
     step, product = (median(column) for column in zip(*times, strict=True))
@@ -61,11 +60,3 @@ def shown(row: dict[str, Any]) -> str:
         f"training {row['steps_per_s']:.2f} steps/s: {row['step_gflops']:.1f} GFLOP/s, {row['share']:.0%} of "
         f"the {row['product_gflops']:.1f} GFLOP/s of a float32 product"
     )
-
-
-def _seconds(run: Callable[[], object]) -> float:
-    clock = Clock("cpu")
-    clock.start()
-    run()
-    clock.stop()
-    return clock.total

@@ -10,7 +10,6 @@ ratio, and the relative difference of the changes that they make. `smollm2` is o
 has the model.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -31,7 +30,7 @@ from aftershock.editors.ultraedit.edit import UltraEdit, solve_dual, solve_prima
 from aftershock.lm.edits import EMPTY, State, compact
 from aftershock.lm.model import LanguageModel
 from benchmarks import models, smollm2
-from benchmarks.measure import Clock, machine
+from benchmarks.measure import Clock, machine, parser_of, seconds
 
 ROWS = 250  # of a turn of 100 edits: target tokens
 
@@ -46,22 +45,22 @@ def sequence(name: str, folder: Path | None, turns: int, edits: int) -> dict[str
     requests = texts.requests((turns + 1) * edits)
     editor.edit([requests[:edits]])  # the first pass of a process is slower
     state: State = EMPTY
-    memory, seconds = None, []
+    memory, spent = None, []
     for turn in range(1, turns + 1):
         clock = Clock("cpu")
         clock.start()
         result = editor.edit([requests[turn * edits : (turn + 1) * edits]], state, memory)
         memory, state = result.memory, compact((*state, *result.delta), tokens=edits * 10)
         clock.stop()
-        seconds.append(clock.total)
+        spent.append(clock.total)
         if any(result.reasons):
             raise RuntimeError(f"an edit failed: {result.reasons[0]}")
     return {
         "model": f"{name} {lm.n_layers}x{lm.d_model}",
         "layers": f"{layers[0]}-{layers[-1]}" if layers else "",
         "edits": turns * edits,
-        "edits_per_s": turns * edits / sum(seconds),
-        "last_turn_per_s": edits / seconds[-1],
+        "edits_per_s": turns * edits / sum(spent),
+        "last_turn_per_s": edits / spent[-1],
     }
 
 
@@ -69,29 +68,25 @@ def solves(d_in: int, d_out: int, rows: int = ROWS) -> dict[str, Any]:
     """A row of the table: both forms of the solve on random rows."""
     g = torch.Generator().manual_seed(0)
     H, V = (torch.randn(1, rows, d, generator=g, dtype=torch.float64) for d in (d_in, d_out))
-    made, seconds = [], []
-    for solve in (lambda: H.mT @ solve_dual(H, V), lambda: solve_primal(H, V)):
-        clock = Clock("cpu")
-        clock.start()
-        made.append(solve())
-        clock.stop()
-        seconds.append(clock.total)
+    made: list[torch.Tensor] = []
+    spent = [
+        seconds(lambda solve=solve: made.append(solve()))
+        for solve in (lambda: H.mT @ solve_dual(H, V), lambda: solve_primal(H, V))
+    ]
     dual, primal = made
     return {
         "matrix": f"{d_in}x{d_out}",
         "rows": rows,
-        "dual_s": seconds[0],
-        "primal_s": seconds[1],
-        "ratio": seconds[1] / seconds[0],
+        "dual_s": spent[0],
+        "primal_s": spent[1],
+        "ratio": spent[1] / spent[0],
         "difference": float((dual - primal).norm() / primal.norm()),
     }
 
 
 def main(arguments: Sequence[str] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Measure what the arguments name, print the tables, and return them."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--models", default="tiny,smollm2")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--turns", type=int, default=10)
