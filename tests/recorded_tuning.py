@@ -144,11 +144,8 @@ def _port_checks(case: Recorded) -> Iterator[Check]:
     for call, entries in batches.items():
         part = [next(requests) for entry in entries for _ in entry["input_ids"]]
         for batch, entry in zip(editor.mini_batches([part]), entries, strict=True):
-            theirs = [
-                [i for i, m in zip(*row, strict=True) if m]
-                for row in zip(entry["input_ids"], entry["attention_mask"], strict=True)
-            ]
-            yield Check("tokens", float([[*p.prompt, *p.target] for p in batch.pairs] != theirs), EXACT)
+            ours = [[*pair.prompt, *pair.target] for pair in batch.pairs]
+            yield Check("tokens", float(ours != unpadded(entry)), EXACT)
             yield Check("labels", float(batch.labels != entry["labels"]), EXACT)
         result = editor.edit([part], state)
         state = (*state, *result.delta)

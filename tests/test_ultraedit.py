@@ -1,15 +1,21 @@
-"""UltraEdit: rows, normaliser and solve against slow, obvious code; its variants; its memory."""
+"""UltraEdit: rows, normaliser and solve against slow, obvious code; variants, modules, warm-up."""
 
 import math
+from functools import partial
+from itertools import product
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
+from aftershock.editors.methods import method_of, settings_of
+from aftershock.editors.sites import modules_at
+from aftershock.editors.statements import draw_others
 from aftershock.editors.ultraedit.edit import solve_dual, solve_primal
 from aftershock.editors.ultraedit.normaliser import EPS, Rows, Statistics
-from aftershock.lm.edits import LowRank, select
+from aftershock.lm.edits import select
+from aftershock.lm.texts.tokens import Pair
 from editing import close, make
+from obvious import in_batches, log_probs, off
 from test_ft_targets import LLAMA
 from test_ft_targets import model as with_beginning
 from tiers import some
@@ -49,28 +55,6 @@ def block_by_block(blocks, n, mean, M):
 
 
 # --- the normaliser ----------------------------------------------------------------------------------------
-def test_the_normaliser_is_the_recursion_block_by_block_in_any_order():
-    shape, sizes = (5, 3), [(0, 4), (1, 3), (0, 1), (0, 6), (1, 2)]
-    before = Statistics.read({}, shape, 2, False, torch.device("cpu")).observe(
-        random_rows([(0, 7)], *shape, 1)
-    )
-    rows = random_rows(sizes, *shape)
-    after = before.observe(rows)
-    for case in range(2):
-        blocks = [rows.x[rows.blocks == i] for i, (owner, _) in enumerate(sizes) if owner == case]
-        start = float(before.n[case]), before.mean[case], before.M[case]
-        for order in (blocks, blocks[::-1]):
-            n, mean, M = block_by_block(order, *start)
-            assert after.n[case] == n
-            assert torch.allclose(after.mean[case], mean, rtol=1e-12)
-            assert torch.allclose(after.M[case], M, rtol=1e-12)
-    h, g = after.normalise(rows)
-    sigma = (after.M / (after.n - 1 + EPS)[:, None]).sqrt()[rows.cases]
-    assert torch.allclose(
-        torch.cat([h, g], dim=1), (rows.x - after.mean[rows.cases]) / (sigma + EPS), rtol=1e-12
-    )
-
-
 def test_a_lone_row_adds_its_distance_from_the_mean_or_nan():
     shape = (2, 2)
     seen = nothing(shape).observe(random_rows([(0, 3)], *shape))
@@ -111,9 +95,7 @@ def test_gradients_are_whitened_once_there_are_more_rows_than_entries():
 def test_the_dual_form_equals_the_primal_one(rows, ridge):
     g = torch.Generator().manual_seed(0)
     H, V = (torch.randn(2, rows, d, generator=g, dtype=torch.float64) for d in (12, 7))
-    dual = H.mT @ solve_dual(H, V, ridge)
-    primal = solve_primal(H, V, ridge)
-    assert (dual - primal).norm() < 1e-9 * primal.norm()
+    assert off(H.mT @ solve_dual(H, V, ridge), solve_primal(H, V, ridge)) < 1e-9
     H[0, 3:], V[0, 3:] = 0.0, 0.0  # of a case with fewer rows
     assert torch.allclose(H.mT @ solve_dual(H, V, ridge), solve_primal(H, V, ridge), rtol=1e-9, atol=1e-14)
 
@@ -121,58 +103,45 @@ def test_the_dual_form_equals_the_primal_one(rows, ridge):
 # --- edits -------------------------------------------------------------------------------------------------
 def slow(lm, case, settings, modules, memory=None):
     """One turn, row by row: autograd on the plain model, the recursion, and the paper's d_in unknowns."""
-    texts = []
-    for request in case:
-        (prompt,), (target,) = lm.encode([request.text]), lm.encode_targets([request.target_new])
-        texts.append((prompt, target))
+    prompts, targets = lm.encode([r.text for r in case]), lm.encode_targets([r.target_new for r in case])
+    pairs = [Pair(tuple(prompt), tuple(target)) for prompt, target in zip(prompts, targets, strict=True)]
     port = settings.rows == "all"
     if not port:
-        texts.sort(key=lambda text: len(text[0]) + len(text[1]), reverse=True)
-    size = settings.batch_size
+        pairs.sort(key=lambda pair: len(pair.prompt) + len(pair.target), reverse=True)
+    front = lm.tokenizer("")["input_ids"] if port else []
     rows = {module: [] for module in modules}  # a block for each mini-batch
-    for batch in (texts[start : start + size] for start in range(0, len(texts), size)):
-        inputs, outputs = {m: [] for m in modules}, {m: [] for m in modules}
+    for batch in in_batches(pairs, settings.batch_size):
+        seen = {m: [] for m in modules}
 
-        def keep(module, args, output, name, inputs=inputs, outputs=outputs):
-            output = output.detach().requires_grad_() if not output.requires_grad else output
+        def keep(module, args, output, kept):
+            output = output if output.requires_grad else output.detach().requires_grad_()
             output.retain_grad()
-            inputs[name].append(args[0])
-            outputs[name].append(output)
+            kept.append((args[0], output))
             return output
 
-        handles = [
-            lm.model.get_submodule(m).register_forward_hook(lambda *a, m=m, keep=keep: keep(*a, name=m))
-            for m in modules
-        ]
-        front = lm.tokenizer("")["input_ids"] if port else []
-        width = max(len(front) + len(target) for _, target in batch)
-        loss, count = 0.0, len(batch) * width if port else sum(len(target) for _, target in batch)
+        hooks = {m: partial(keep, kept=kept) for m, kept in seen.items()}
+        width = max(len(front) + len(pair.target) for pair in batch)
+        loss, count = 0.0, len(batch) * width if port else sum(len(pair.target) for pair in batch)
         with torch.enable_grad():
-            for prompt, target in batch:
-                text = prompt + target if port else prompt + target[:-1]
-                log_p = lm.model(input_ids=torch.tensor([text])).logits[0].log_softmax(-1)
-                label = [lm.pad_id] * (width - len(front) - len(target)) + front + target if port else target
+            for pair in batch:
+                log_p = log_probs(lm.model, [*pair.prompt, *pair.target], hooks)
+                label = [*front, *pair.target]
+                label = [lm.pad_id] * (width - len(label)) + label if port else label
                 for t, token in enumerate(reversed(label), 1):  # the last one where the last token is read
-                    loss = loss - log_p[len(prompt) - 1 + len(target) - t, token] / count
+                    loss = loss - log_p[len(pair.prompt) - 1 + len(pair.target) - t, token] / count
         loss.backward()
-        for handle in handles:
-            handle.remove()
         for m in modules:
             found = []
-            for (prompt, target), x, out in zip(batch, inputs[m], outputs[m], strict=True):
-                at = slice(0 if port else len(prompt) - 1, len(prompt) - 1 + len(target) + port)
+            for pair, (x, out) in zip(batch, seen[m], strict=True):
+                end = len(pair.prompt) - 1 + len(pair.target)
+                at = slice(0 if port else len(pair.prompt) - 1, end + port)
                 found.append(torch.cat([x[0, at], out.grad[0, at]], dim=1).detach().double())
             rows[m].append(torch.cat(found))
     seen, changes = dict(memory or {}), {}
-    for m in modules:
+    for i, m in product(range(math.ceil(len(case) / settings.batch_size)), modules):
         shape = tuple(lm.weight(m).shape)
-        if shape not in seen:
-            zero = torch.zeros(sum(shape), dtype=torch.float64)
-            seen[shape] = 0, zero, zero
-    for i in range(math.ceil(len(case) / size)):
-        for m in modules:
-            shape = tuple(lm.weight(m).shape)
-            seen[shape] = block_by_block([rows[m][i]], *seen[shape])
+        zero = torch.zeros(sum(shape), dtype=torch.float64)
+        seen[shape] = block_by_block([rows[m][i]], *seen.get(shape, (0, zero, zero)))
     for m in modules:
         d_out, d_in = lm.weight(m).shape
         n, mean, M = seen[d_out, d_in]
@@ -195,19 +164,20 @@ def slow(lm, case, settings, modules, memory=None):
 def test_an_edit_is_the_formula_on_the_model_itself(family, rows):
     lm = with_beginning("llama2", LLAMA) if family == "begun" else tiny(family)
     editor = make("ultraedit", lm, layers=[0, 2], modules=ALL, batch_size=3, rows=rows)
-    first, second = requests(7), requests(5, template=1)
-    changes, seen = slow(lm, first, editor.settings, editor.modules)
-    result = editor.edit([first])
+    seen, state, memory, edited = {}, (), None, lm
     rounding = max(ROUNDING[lm.model.config.model_type], 1e-8)
-    for delta in result.delta:
-        wanted = changes[delta.module]
-        assert (delta.dense()[0] - wanted).norm() < rounding * wanted.norm(), delta.module
-    again = editor.edit([second], result.delta, result.memory)
-    known = seen if rows == "target" else None  # the port forgets
-    changes, _ = slow(written(lm, result.delta, 0), second, editor.settings, editor.modules, known)
-    for delta in again.delta:
-        wanted = changes[delta.module]
-        assert (delta.dense()[0] - wanted).norm() < rounding * wanted.norm(), delta.module
+    for case in (requests(7), requests(5, template=1)):
+        known = seen if rows == "target" else None  # the port forgets
+        changes, seen = slow(edited, case, editor.settings, editor.modules, known)
+        result = editor.edit([case], state, memory)
+        for delta in result.delta:
+            assert off(delta.dense()[0], changes[delta.module]) < rounding, delta.module
+        state, memory = (*state, *result.delta), result.memory
+        edited = written(lm, state, 0)
+        for (d_out, d_in), wanted in seen.items() if rows == "target" else ():
+            for name, value in zip(("n", "mean", "M"), wanted, strict=True):
+                kept = memory[f"{d_in}x{d_out}.{name}"][0]
+                assert torch.allclose(kept, torch.as_tensor(value).to(kept), rtol=1e-9), name
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
@@ -228,19 +198,6 @@ def test_cases_of_any_size_side_by_side_equal_one_at_a_time(variant):
             assert torch.allclose(kept[0], together.memory[name][i], rtol=1e-10, atol=0, equal_nan=True)
         start = (*select(state, [i]), *alone.delta)
         assert close(select(later.delta, [i]), editor.edit([cases[3 - i]], start, alone.memory).delta, 1e-9)
-
-
-def test_memory_comes_back_from_a_file(tmp_path):
-    lm = tiny()
-    editor = make("ultraedit", lm, layers=[0, 1])
-    first = editor.edit([requests(4)])
-    save_file(dict(first.memory), tmp_path / "memory.safetensors")
-    kept = load_file(tmp_path / "memory.safetensors")
-    case = [requests(3, template=1)]
-    again = make("ultraedit", lm, layers=[0, 1]).edit(case, first.delta, kept)
-    wanted = editor.edit(case, first.delta, first.memory)
-    assert all(torch.equal(a.dense(), b.dense()) for a, b in zip(again.delta, wanted.delta, strict=True))
-    assert not close(again.delta, editor.edit(case, first.delta).delta, 1e-3)
 
 
 def one_token(lm):
@@ -283,15 +240,44 @@ def test_a_block_of_one_row_fails_for_good_in_the_released_variant_only():
     assert [reason is None for reason in later.reasons] == [False, True]
 
 
-def test_a_case_that_fails_leaves_its_memory_as_it_was():
-    lm = tiny()
-    editor = make("ultraedit", lm, layers=[1])
-    first = editor.edit([requests(4), requests(3)])
-    bad = torch.zeros(2, 1, lm.weight(lm.projection(0)).shape[1], dtype=lm.dtype)
-    bad[1] = math.nan
-    broken = LowRank(lm.projection(0), bad, torch.ones(2, 1, lm.d_model, dtype=lm.dtype))
-    later = editor.edit([requests(4)] * 2, (broken,), first.memory)
-    assert [reason is None for reason in later.reasons] == [True, False]
-    for name, kept in first.memory.items():
-        assert torch.equal(later.memory[name][1], kept[1])
-        assert not torch.equal(later.memory[name][0], kept[0])
+# --- modules and warm-up -----------------------------------------------------------------------------------
+def test_modules_are_named_by_their_place():
+    lm = tiny("llama")
+    names = "model.layers.{}.mlp.{}_proj"
+    assert modules_at(lm, {"gate": [1], "out": None}, [2, 1]) == [
+        names.format(1, "gate"),
+        names.format(1, "down"),
+        names.format(2, "down"),
+    ]
+    assert modules_at(lm, {"in": None}, [0]) == [names.format(0, site) for site in ("gate", "up")]
+    attention = modules_at(lm, {"attention": None}, [0])
+    assert [name.rsplit(".", 1)[1] for name in attention] == ["q_proj", "k_proj", "v_proj", "o_proj"]
+    with pytest.raises(ValueError, match="gpt2 model have no gate, up; they have attention, in, out"):
+        modules_at(tiny(), {"gate": None, "up": [0]}, [0])
+    with pytest.raises(ValueError, match=r"name no module in layers \[0, 1\]; `layers` has to hold every"):
+        modules_at(lm, {"gate": [2]}, [0, 1])
+
+
+def warmed(lm, others, warm_up=4):
+    """An editor whose normalisers have seen some of `others`."""
+    settings = settings_of("ultraedit", {"layers": [0, 1], "lr": 0.01, "warm_up": warm_up})
+    return method_of("ultraedit").make(lm, settings, {"other_edits": others})
+
+
+def test_a_warm_up_is_an_edit_of_other_cases_of_which_only_the_statistics_stay():
+    lm, cases, others = tiny(), [[request] for request in requests(3)], requests(5, template=1)
+    editor, plain = warmed(lm, others), warmed(lm, [], 0)
+    first = editor.edit(cases)
+    seen = plain.edit([draw_others(others, [], 4, 0)]).memory
+    known = {name: tensor.repeat(3, *[1] * (tensor.ndim - 1)) for name, tensor in seen.items()}
+    wanted = plain.edit(cases, (), known)
+    assert close(first.delta, wanted.delta)
+    assert not close(first.delta, plain.edit(cases).delta, 1e-3)
+    # a later edit is not warmed up once more
+    second = editor.edit(cases, first.delta, first.memory)
+    assert close(second.delta, plain.edit(cases, wanted.delta, wanted.memory).delta)
+
+
+def test_a_warm_up_without_other_cases_is_refused():
+    with pytest.raises(ValueError, match="needs first edits of other cases"):
+        warmed(tiny(), []).edit([[requests(1)[0]]])

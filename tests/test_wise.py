@@ -328,7 +328,7 @@ def test_a_full_memory_is_stored_and_several_are_merged():
 
 def test_without_retrieval_all_merged_memories_are_one():
     lm = tiny("llama")
-    editor = make(lm, [["{}"]], save_freq=1, merge_freq=2, retrieve=False, density=0.5)
+    editor = make(lm, [["{}"]], save_freq=1, merge_freq=2, retrieve=False, density=0.5, norm_constraint=None)
     result = editor.edit([requests(4)])
     changes = [found["change"] for found in result.diagnostics]
     one = merge(changes[:2], [0.5, 0.5], 0.5)
