@@ -76,24 +76,17 @@ def test_each_label_is_asked_for_in_one_standard_query() -> None:
     assert "WHERE { VALUES ?e { wd:E1 wd:E2 } OPTIONAL" in names(["E1", "E2"], WORLD.entities)
 
 
-@pytest.mark.parametrize(
-    ("label", "fault"),
-    [
-        ("Ada", None),
-        ("{} <b>&\"'$(x)", None),
-        ("\u05de\u05d2\u05d3\u05dc", None),
-        ("\u4e2d", None),
-        ("E12", "label equals an id"),
-        ("80/81", "label without a letter"),
-        ("$", "label without a letter"),
-        ("a\tb", "label with control characters, line breaks or spaces around it"),
-        ("a\u2028b", "label with control characters, line breaks or spaces around it"),
-        (" a", "label with control characters, line breaks or spaces around it"),
-        ("", "label without a letter"),
-    ],
-)
-def test_labels_that_no_prompt_can_say(label: str, fault: str | None) -> None:
-    assert label_fault(label, WORLD) == fault
+FAULTS = {
+    None: ["Ada", "{} <b>&\"'$(x)", "\u05de\u05d2\u05d3\u05dc", "\u4e2d"],
+    "label equals an id": ["E12"],
+    "label without a letter": ["80/81", "$", ""],
+    "label with control characters, line breaks or spaces around it": ["a\tb", "a\u2028b", " a"],
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_labels_that_no_prompt_can_say(fault: str | None) -> None:
+    assert {label_fault(label, WORLD) for label in FAULTS[fault]} == {fault}
 
 
 def test_facts_are_kept_or_dropped_with_a_reason(labels: pd.DataFrame) -> None:

@@ -26,57 +26,55 @@ PLAIN = Relation("R1", "l", "{} a b", "n", "s", "o")
 
 
 # --- one candidate ---------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("The wife or husband of {} is", None),
-        ("  “{} shares a home with”  ", None),
-        ("Genealogists name as the partner of {}", None),
-        ("In the case of {}, one speaks of the partner,", None),
-        ("Since the 1990s, {} has loved number 7", None),
-        ("{} wed", None),
-        (3, "not a text"),
-        (None, "not a text"),
-        (["{} is married to"], "not a text"),
-        ("{} is\nmarried with", "control or invisible characters"),
-        ("{} is \x1b[31mmarried with", "control or invisible characters"),
-        ("{} is \u202emarried with", "control or invisible characters"),
-        ("{} is \ud800 married with", "control or invisible characters"),
-        ("   ", "empty"),
-        ("The husband of {} " + "and so on " * 20 + "is", "longer than 200 characters"),
-        ("The wife is", "no slot {}"),
-        ("{subject} is the wife of", "no slot {}"),
-        ("{} is the wife of {}", "more than one slot {}"),
-        ("{} is the {wife} of", "braces beside the slot"),
-        ("{{}} is the wife of", "braces beside the slot"),
-        ("{} is the wife of [object]", "a placeholder where the object belongs"),
-        ("{} is the wife of ___", "a placeholder where the object belongs"),
-        ("{} is the wife of...", "a placeholder where the object belongs"),
-        ("{} is the wife of <name>", "a placeholder where the object belongs"),
-        ("{} has a wife.", "does not end where the object follows"),
-        ("Who is the wife of {}?", "does not end where the object follows"),
-        ("The wife of {}:", "does not end where the object follows"),
-        ('The wife of {} is "', "does not end where the object follows"),
-        ("{} is the wife of Hugo Ålund", "names an object of the relation"),
-        ("{} is the wife of hugo  ålund these days", "names an object of the relation"),
-        ("Die Frau von {} ist", "not English"),
-        ("{} est le mari de", "not English"),
-        ("{} é casado com", "not English"),
-        ("Супруг {} это", "not English"),
-        ("{} Is Married To", "repeats the prompt"),
-        ("{}, is married to,", "repeats the prompt"),
-        ("the spouse of {} is", "already in paraphrases.tsv"),
+JUDGED: dict[str | None, list[object]] = {
+    None: [
+        *(
+            "The wife or husband of {} is",
+            "  “{} shares a home with”  ",
+            "Genealogists name as the partner of {}",
+        ),
+        *(
+            "In the case of {}, one speaks of the partner,",
+            "Since the 1990s, {} has loved number 7",
+            "{} wed",
+        ),
     ],
-)
-def test_candidates(text: object, reason: str | None) -> None:
-    validator = Validator("{} is married to", ["The spouse of {} is"], ["Hugo Ålund", "It", "Married"])
-    template, found = validator.judge(text)
-    assert found == reason
-    assert reason is None or reason in REASONS
-    assert template.isprintable()
-    assert "\t" not in template
-    if reason is None:
-        assert validator.judge(text.upper().replace(" ", "  "))[1] == "repeats another paraphrase"
+    "not a text": [3, None, ["{} is married to"]],
+    "control or invisible characters": [
+        *("{} is\nmarried with", "{} is \x1b[31mmarried with", "{} is \u202emarried with"),
+        "{} is \ud800 married with",
+    ],
+    "empty": ["   "],
+    "longer than 200 characters": ["The husband of {} " + "and so on " * 20 + "is"],
+    "no slot {}": ["The wife is", "{subject} is the wife of"],
+    "more than one slot {}": ["{} is the wife of {}"],
+    "braces beside the slot": ["{} is the {wife} of", "{{}} is the wife of"],
+    "a placeholder where the object belongs": [
+        f"{{}} is the wife of{end}" for end in (" [object]", " ___", "...", " <name>")
+    ],
+    "does not end where the object follows": [
+        *("{} has a wife.", "Who is the wife of {}?", "The wife of {}:", 'The wife of {} is "'),
+    ],
+    "names an object of the relation": [
+        *("{} is the wife of Hugo Ålund", "{} is the wife of hugo  ålund these days"),
+    ],
+    "not English": ["Die Frau von {} ist", "{} est le mari de", "{} é casado com", "Супруг {} это"],
+    "repeats the prompt": ["{} Is Married To", "{}, is married to,"],
+    "already in paraphrases.tsv": ["the spouse of {} is"],
+}
+
+
+@pytest.mark.parametrize("reason", JUDGED)
+def test_candidates(reason: str | None) -> None:
+    for text in JUDGED[reason]:
+        validator = Validator("{} is married to", ["The spouse of {} is"], ["Hugo Ålund", "It", "Married"])
+        template, found = validator.judge(text)
+        assert found == reason, text
+        assert reason is None or reason in REASONS
+        assert template.isprintable()
+        assert "\t" not in template
+        if reason is None:
+            assert validator.judge(text.upper().replace(" ", "  "))[1] == "repeats another paraphrase"
 
 
 def test_a_candidate_is_tidied_before_it_is_judged() -> None:

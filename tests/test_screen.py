@@ -52,21 +52,15 @@ def screen() -> Screen:
 
 
 @pytest.mark.parametrize(
-    ("text", "fault"),
+    ("fault", "texts"),
     [
-        ("Darn", OFFENSIVE),
-        ("the ＤＡＲＮ thing", OFFENSIVE),
-        ("Darning", None),
-        ("BLASTED heath", OFFENSIVE),
-        ("Counterblast", None),
-        ("blast  beach", None),
-        ("Blast Beach II", OFFENSIVE),
-        ("meek name", REVIEWED),
-        ("Straße", None),
+        (OFFENSIVE, ["Darn", "the ＤＡＲＮ thing", "BLASTED heath", "Blast Beach II"]),
+        (REVIEWED, ["meek name"]),
+        (None, ["Darning", "Counterblast", "blast  beach", "Straße"]),
     ],
 )
-def test_words_are_found_whole_and_a_reviewer_decides(screen: Screen, text: str, fault: str | None) -> None:
-    assert screen.fault(text) == fault
+def test_words_are_found_whole_and_a_reviewer_decides(screen: Screen, fault: str | None, texts: list) -> None:
+    assert {text: screen.fault(text) for text in texts} == dict.fromkeys(texts, fault)
 
 
 @settings(max_examples=30, deadline=None)
