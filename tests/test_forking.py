@@ -335,7 +335,11 @@ def test_a_killed_run_leaves_no_forked_job_and_no_server(forking_run: Path) -> N
 
 def test_an_interrupted_run_leaves_no_forked_job_and_no_server(forking_run: Path) -> None:
     """As a terminal interrupts it: with all that belongs to its process group."""
-    launch = f"import os, sys; os.setsid(); os.execv(sys.executable, {list(LAUNCH)})"
+    launch = (
+        "import os, signal, sys; os.setsid(); "
+        "signal.signal(signal.SIGINT, signal.SIG_DFL); "  # ignored by what runs in a shell's background
+        f"os.execv(sys.executable, {list(LAUNCH)})"
+    )
     run = start(forking_run, sys.executable, "-c", launch, STOP_IN="last")
     for _ in ("first", "last"):
         assert "written\n" in iter(run.stdout.readline, "")
