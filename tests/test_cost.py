@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from aftershock.budget.cost import BLOCK, PROBES, Costs
+from aftershock.budget.cost import Costs
 from aftershock.budget.devices import find_device
 from aftershock.budget.edits import Editing
+from aftershock.budget.parts import BLOCK, PROBES
 from aftershock.budget.work import UNKNOWN, Sizes, Work, run
 from aftershock.datasets.table import CONFLICT_STATES
 from aftershock.editors.methods import find_methods, method_of, settings_of

@@ -57,7 +57,7 @@ def test_a_saved_model_is_loaded_as_it_was(family, tmp_path):
 
 # --- modules -----------------------------------------------------------------------------------------------
 def seen_in(lm, inputs=(), outputs=()):
-    """What modules read and put out in a pass over two texts."""
+    """Return the inputs and outputs of modules in a pass over two texts."""
     with torch.no_grad(), record_activations(lm, inputs=inputs, outputs=outputs) as seen:
         lm.run(*lm.pad(lm.encode(TEXTS[:2])))
     return seen

@@ -72,7 +72,7 @@ class Jobs:
 
 
 def ordinary(text: str, **environment: str) -> tuple[int, str, str]:
-    """What the same script does in a process of its own."""
+    """Return the outcome of the same script in a process of its own."""
     Path("scripts/job.py").write_text(text)
     command = [sys.executable, os.path.abspath("scripts/job.py")]
     ran = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)

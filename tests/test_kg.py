@@ -31,7 +31,7 @@ RULES_USED = [
 INSTANCE = ("x_id", "y_id", "z_id")
 LANGUAGES = ("en", "mul", "de", "en", "mul", "EN", "en-gb")
 ODD = {"literal": 1, "unknown value": 3, "IRI that is no entity": 2}
-"""What is no fact among the dirty triples."""
+"""The dirty triples that are no facts."""
 
 
 def random_facts() -> set[Fact]:

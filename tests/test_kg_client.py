@@ -1,4 +1,4 @@
-"""What a client asks, how often, and whom it refuses to ask; faults of endpoints are in test_kg_faults."""
+"""Requests of a client, their number, and endpoints that it refuses; faults are in test_kg_faults."""
 
 import time
 

@@ -22,9 +22,10 @@ import yaml
 from safetensors.torch import save_file
 from scipy.optimize import nnls
 
-from aftershock.budget.cost import Costs, Probes
+from aftershock.budget.cost import Costs
 from aftershock.budget.devices import GB, Device
 from aftershock.budget.edits import Editing
+from aftershock.budget.parts import Probes
 from aftershock.budget.work import Sizes, Work
 from aftershock.editors.mend import MendTraining
 from aftershock.editors.methods import method_of

@@ -6,8 +6,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from aftershock.budget.cost import Costs, Need
+from aftershock.budget.cost import Costs
 from aftershock.budget.devices import MB, Device, choose_gpu, find_device, shipped
+from aftershock.budget.parts import Need
 from aftershock.budget.questions import most_asked
 from aftershock.budget.sharding import number_of_cases, shard_sizes
 from aftershock.config.sequences import editors_of_plan, models_of_plan, plans_of

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from typing import Any
 
-from aftershock.budget.cost import BLOCK, Costs
+from aftershock.budget.cost import Costs
 from aftershock.budget.devices import find_device
+from aftershock.budget.parts import BLOCK
 from aftershock.config.settings import merged_settings
 from aftershock.config.used import editors_of_dataset
 from aftershock.datasets.table import find_dataset

@@ -81,7 +81,7 @@ class Run:
     exit: int | None = None
     """Its exit code; None while it runs, and for ever when it was killed."""
     last: str = ""
-    """What happened last."""
+    """The last event, in words."""
     last_time: float = 0.0
 
     @property

@@ -51,7 +51,7 @@ class MiniBatch:
     pairs: Sequence[Pair]
     full: bool
     labels: Sequence[Sequence[int]] | None = None
-    """Of each text, those of the port; None: the targets' own tokens."""
+    """Labels of each text in the port; None: the targets' own tokens."""
 
     @property
     def tokens(self) -> int:

@@ -30,9 +30,7 @@ class Gpt2Layers(WrittenOut):
     def forward(self, entered: Tensor, read: Tensor) -> tuple[Tensor, Any]:
         """See WrittenOut."""
         rows, seq, width = self.hidden.shape
-        x, kept = self.hidden.clone(), []
-        x[:, 0] = entered
-        x = x.view(-1, width)
+        x, kept = self.tokens(entered), []
         for block, (keys, values), mask in zip(self.blocks, self.past, self.masks, strict=True):
             if block is self.blocks[0]:
                 normed, *first = block.first_norm(entered)
@@ -118,7 +116,7 @@ class _Norm(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """What a layer is made of, looked up once: on a small model looking it up takes as long as a product."""
+    """The parts of a layer, looked up once: on a small model looking them up takes as long as a product."""
 
     first_norm: _Norm
     attended: _Affine  # queries, keys and values

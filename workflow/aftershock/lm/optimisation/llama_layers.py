@@ -53,9 +53,7 @@ class LlamaLayers(WrittenOut):
     def forward(self, entered: Tensor, read: Tensor) -> tuple[Tensor, Any]:
         """See WrittenOut."""
         rows, seq, width = self.hidden.shape
-        x, kept = self.hidden.clone(), []
-        x[:, 0] = entered
-        x = x.view(-1, width)
+        x, kept = self.tokens(entered), []
         for layer, (keys, values), mask in zip(self.layers, self.past, self.masks, strict=True):
             attention, mlp = layer.self_attn, layer.mlp
             if layer is self.layers[0]:
@@ -145,7 +143,7 @@ class LlamaLayers(WrittenOut):
         return apart.reshape(rows, self.shared, self.groups * seq, self.width)
 
     def _together(self, x: Tensor) -> Tensor:
-        """What `_apart` took apart."""
+        """The reverse of `_apart`."""
         seq = self.hidden.shape[1]
         return x.unflatten(2, (self.groups, seq)).permute(0, 3, 1, 2, 4).flatten(2, 3)
 

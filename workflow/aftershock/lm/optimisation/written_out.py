@@ -83,6 +83,12 @@ class WrittenOut(ABC):
     def backward(self, slope: Tensor, entered: Tensor, read: Tensor, kept: Any) -> Tensor:
         """Return the gradient at `entered`, (rows, d), of that at what `forward` returned; changes `kept`."""
 
+    def tokens(self, entered: Tensor) -> Tensor:
+        """Return the hidden states of all tokens, first ones as `entered`, (rows * seq, d)."""
+        hidden = self.hidden.clone()
+        hidden[:, 0] = entered
+        return hidden.flatten(0, 1)
+
     @property
     def is_plain(self) -> bool:
         """True while nothing is attached to a module of these layers."""
