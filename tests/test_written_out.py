@@ -20,6 +20,7 @@ def outcome(lm, layer, state):
     ]
     prefixes, _ = split_at_subject(lm, groups, layer, "layer", state, torch.tensor([0, 1]), [])
     ends = torch.tensor([[len(row.ids) - row.subject - 1 for row in group] for group in groups])
+    ends[1, 0] -= 1  # a text whose last token is not read
     read = torch.stack([ends, torch.zeros_like(ends), ends - 1], dim=2)
     valid = torch.tensor([1, 0, 1]).expand(read.shape)
     index = (read + torch.arange(2)[:, None] * prefixes.ids.shape[2])[:, :, ::2].flatten(1)[..., None]
@@ -42,7 +43,9 @@ def test_passes_and_gradients_are_those_of_the_modules(family, layer, monkeypatc
     lm = tiny(family)
     state = (low_rank(lm, 0, 2),)
     mine, prefixes = outcome(lm, layer, state)
-    assert type(prefixes._made["written out"]) is KINDS[family]
+    passes = prefixes._made["written out"][1]
+    assert type(passes) is KINDS[family]
+    assert 0 < len(passes.tokens(torch.zeros(4, lm.d_model, dtype=lm.dtype))) < prefixes.ids.numel()
     assert "passes" not in prefixes._made
     monkeypatch.setattr(WrittenOut, "of", lambda *args: None)
     theirs, prefixes = outcome(lm, layer, state)

@@ -27,7 +27,7 @@ class Gpt2Layers(WrittenOut):
         block = self.blocks[0]
         self.attended = block.attended(block.first_norm(self.hidden.flatten(0, 1))[0])
 
-    def forward(self, entered: Tensor, read: Tensor) -> tuple[Tensor, Any]:
+    def forward(self, entered: Tensor) -> tuple[Tensor, Any]:
         """See WrittenOut."""
         rows, seq, width = self.hidden.shape
         x, kept = self.tokens(entered), []
@@ -38,13 +38,15 @@ class Gpt2Layers(WrittenOut):
                 made[::seq] = block.attended(normed)
             else:
                 normed, *first = block.first_norm(x)
-                made = block.attended(normed)
+                made = self.padded(block.attended(normed))
             q, k, v = made.view(rows, seq, 3, block.heads, -1).permute(2, 0, 3, 1, 4)
             k, v = torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)
             seen, scale = attend(q, k, v, attn_mask=mask, scale=block.scaling)
-            joined, stream = seen.transpose(1, 2).reshape(-1, width), x
+            joined = seen.transpose(1, 2).reshape(-1, width)
             if block is self.blocks[-1]:
-                joined, stream = joined[read], stream[read]
+                joined, stream = joined[self.read], x[self.places]
+            else:
+                joined, stream = self.packed(joined), x
             middle = block.projected(joined).add_(stream)
             normed, *second = block.second_norm(middle)
             inner = block.widened(normed)
@@ -53,7 +55,7 @@ class Gpt2Layers(WrittenOut):
         normed, *last = self.last_norm(x)
         return normed, (kept, (x, *last))
 
-    def backward(self, slope: Tensor, entered: Tensor, read: Tensor, kept: Any) -> Tensor:
+    def backward(self, slope: Tensor, entered: Tensor, kept: Any) -> Tensor:
         """See WrittenOut."""
         rows, seq, _ = self.hidden.shape
         each, last = kept
@@ -66,13 +68,17 @@ class Gpt2Layers(WrittenOut):
             slope = block.second_norm.backward(normed, middle, *second).add_(slope)
             joined = block.projected.backward(slope)
             if block is self.blocks[-1]:
-                joined, slope = (spread_rows(made, read, rows * seq) for made in (joined, slope))
+                joined, slope = self.spread(joined, self.read), spread_rows(slope, self.places, len(x))
+            else:
+                joined = self.padded(joined)
             seen = joined.view(rows, seq, block.heads, -1).transpose(1, 2)
             q, k, v = attend_backward(seen, *attended, 0.0, False, attn_mask=mask, scale=block.scaling)
             own = torch.stack([q, k[:, :, -seq:], v[:, :, -seq:]]).permute(1, 3, 0, 2, 4)
             own = own.reshape(rows * seq, -1)
             if block is self.blocks[0]:
-                x, own, slope = entered, own[::seq], slope[::seq]
+                x, own, slope = entered, own[::seq], slope[self.firsts]
+            else:
+                own = self.packed(own)
             slope = block.first_norm.backward(block.attended.backward(own), x, *first).add_(slope)
         return slope
 

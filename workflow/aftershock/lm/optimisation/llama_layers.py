@@ -50,7 +50,7 @@ class LlamaLayers(WrittenOut):
         layer = self.layers[0]
         self.attended = self._attended(layer, _norm(layer.input_layernorm, self.hidden.flatten(0, 1))[0])
 
-    def forward(self, entered: Tensor, read: Tensor) -> tuple[Tensor, Any]:
+    def forward(self, entered: Tensor) -> tuple[Tensor, Any]:
         """See WrittenOut."""
         rows, seq, width = self.hidden.shape
         x, kept = self.tokens(entered), []
@@ -62,13 +62,15 @@ class LlamaLayers(WrittenOut):
                 made[::seq] = self._attended(layer, normed)
             else:
                 normed, first = _norm(layer.input_layernorm, x)
-                made = self._attended(layer, normed)
+                made = self.padded(self._attended(layer, normed))
             q, k, v = self._heads(made.view(rows, seq, -1, self.width))
             k, v = torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)
             seen, scale = attend(q, k, v, attn_mask=mask, scale=attention.scaling)
-            joined, stream = self._joined(seen), x
+            joined = self._joined(seen)
             if layer is self.layers[-1]:
-                joined, stream = joined[read], stream[read]
+                joined, stream = joined[self.read], x[self.places]
+            else:
+                joined, stream = self.packed(joined), x
             middle = _linear_of(attention.o_proj, joined).add_(stream)
             normed, second = _norm(layer.post_attention_layernorm, middle)
             gate, up = _linear_of(mlp.gate_proj, normed), _linear_of(mlp.up_proj, normed)
@@ -78,7 +80,7 @@ class LlamaLayers(WrittenOut):
         normed, last = _norm(self.norm, x)
         return normed, (kept, x, last)
 
-    def backward(self, slope: Tensor, entered: Tensor, read: Tensor, kept: Any) -> Tensor:
+    def backward(self, slope: Tensor, entered: Tensor, kept: Any) -> Tensor:
         """See WrittenOut."""
         rows, seq, _ = self.hidden.shape
         each, *last = kept
@@ -92,14 +94,18 @@ class LlamaLayers(WrittenOut):
             slope = _norm_backward(layer.post_attention_layernorm, normed, middle, second).add_(slope)
             joined = slope @ attention.o_proj.weight
             if layer is self.layers[-1]:
-                joined, slope = (spread_rows(made, read, rows * seq) for made in (joined, slope))
+                joined, slope = self.spread(joined, self.read), spread_rows(slope, self.places, len(x))
+            else:
+                joined = self.padded(joined)
             heads = self._apart(joined.view(rows, seq, -1, self.width))
             q, k, v = attend_backward(heads, *attended, 0.0, False, attn_mask=mask, scale=attention.scaling)
             turned = torch.cat([self._together(q), k[:, :, -seq:].transpose(1, 2)], dim=2)
             turned = self._turn(turned, -self.sin).view(rows * seq, -1)
             own = v[:, :, -seq:].transpose(1, 2).reshape(rows * seq, -1)
             if layer is self.layers[0]:
-                x, turned, own, slope = entered, turned[::seq], own[::seq], slope[::seq]
+                x, turned, own, slope = entered, turned[::seq], own[::seq], slope[self.firsts]
+            else:
+                turned, own = self.packed(turned), self.packed(own)
             queries = attention.q_proj.out_features
             normed = own @ attention.v_proj.weight
             normed.addmm_(turned[:, :queries], attention.q_proj.weight)

@@ -116,9 +116,9 @@ class CachedPrefixes:
             inside = dict(zip(self.modules, each, strict=True))
         elif hidden is not None:
             first = with_added(lm, self.layer, hidden[:, :, 0], self.written, added[:, None])
-            known = None if above or also or checkpoint else self._written_out(lm, hidden)
+            known = None if above or also or checkpoint else self._written_out(lm, hidden, read, valid)
             if known is not None and known.is_plain:
-                made = known(first.flatten(0, 1), self._indices(read, valid))
+                made = known(first.flatten(0, 1))
                 yield made.reshape(n, -1, made.shape[-1]), {}
                 return
             hidden = torch.cat([first[:, :, None], hidden[:, :, 1:]], dim=2)
@@ -156,21 +156,18 @@ class CachedPrefixes:
             )
         return self._made["passes"]
 
-    def _written_out(self, lm: LanguageModel, hidden: Tensor) -> WrittenOut | None:
-        """The layers above as one operation, where they are known."""
-        if "written out" not in self._made:
-            given = (self.layer, hidden.flatten(0, 1), *self._all(lm), self.positions.flatten(0, 1))
-            made = (kind.of(lm, *given) for kind in (Gpt2Layers, LlamaLayers))
-            self._made["written out"] = next(filter(None, made), None)
-        return self._made["written out"]
-
-    def _indices(self, read: Tensor, valid: Tensor) -> Tensor:
-        """The places in N * R rows of S tokens that are read; `read` and `valid` are (N, R, k)."""
-        kept, found = self._made.get("read", (None, None))
-        if kept is not read:
+    def _written_out(
+        self, lm: LanguageModel, hidden: Tensor, read: Tensor, valid: Tensor
+    ) -> WrittenOut | None:
+        """The layers above as one operation, where they are known; `read` and `valid` are (N, R, k)."""
+        of, found = self._made.get("written out", (None, None))
+        if of is not read:
             rows = torch.arange(read[..., 0].numel(), device=read.device)[:, None]
-            found = (rows * self.ids.shape[2] + read.flatten(0, 1))[valid.flatten(0, 1) > 0]
-            self._made["read"] = read, found
+            places = (rows * self.ids.shape[2] + read.flatten(0, 1))[valid.flatten(0, 1) > 0]
+            given = (hidden.flatten(0, 1), *self._all(lm), self.positions.flatten(0, 1), places)
+            made = (kind.of(lm, self.layer, *given) for kind in (Gpt2Layers, LlamaLayers))
+            found = next(filter(None, made), None)
+            self._made["written out"] = read, found
         return found
 
     def _all(self, lm: LanguageModel) -> tuple[list[tuple[Tensor, Tensor]], Any]:

@@ -1,8 +1,8 @@
 """Upper layers as one operation, with its derivative written out by hand: what all architectures share.
 
 On a small model most of a pass goes to calling modules and to recording and following each operation for the
-gradient, not to products. Written out, a pass also leaves out what no later layer looks at: the last layer
-is computed at the positions that are read, and kept keys and values have no gradient.
+gradient, not to products. Written out, a pass also leaves out what nothing looks at: tokens after the last one
+of a text that is read, the last layer at all others than these, and gradients of kept keys and values.
 """
 
 from abc import ABC, abstractmethod
@@ -24,7 +24,11 @@ class WrittenOut(ABC):
     """Passes of `layers` over the same tokens, which differ in each text's first token alone.
 
     `hidden` (rows, seq, d) enters the first of `layers`; `past` are the keys and values that each layer
-    keeps, (rows, heads, P, width), and `masks` theirs, (rows, 1, seq, P + seq).
+    keeps, (rows, heads, P, width), and `masks` theirs, (rows, 1, seq, P + seq). Hidden states are returned
+    of the tokens `read`, indices in rows * seq.
+
+    Products are of the T tokens that these depend on: those up to the last one of each text that is read.
+    Attention is of all, where the others are 0.
     """
 
     def __init__(
@@ -35,9 +39,13 @@ class WrittenOut(ABC):
         past: Sequence[tuple[Tensor, Tensor]],
         masks: Sequence[Tensor],
         positions: Tensor,
+        read: Tensor,
     ) -> None:
         self.layers, self.norm = layers, lm.model.get_submodule(lm.family.norm)
         self.hidden, self.past, self.masks, self.positions = hidden, past, masks, positions
+        self.read = read  # in rows * seq
+        self._run, self.firsts, self.places = _needed(*hidden.shape[:2], read)
+        self._entering = self.packed(hidden.flatten(0, 1))
         self._modules = [module for layer in layers for module in layer.modules()]
         with torch.no_grad():
             self.prepare(lm)
@@ -51,6 +59,7 @@ class WrittenOut(ABC):
         past: Sequence[tuple[Tensor, Tensor]],
         mask: Any,
         positions: Tensor,
+        read: Tensor,
     ) -> "WrittenOut | None":
         """Return the layers above `after`; None where they are of another kind or not on a processor."""
         numbers = range(after + 1, lm.n_layers)
@@ -64,7 +73,7 @@ class WrittenOut(ABC):
             masks = [mask[lm.model.config.layer_types[number]] for number in numbers]
         else:
             masks = [mask] * len(layers)
-        return cls(lm, layers, hidden, past[after + 1 :], masks, positions)
+        return cls(lm, layers, hidden, past[after + 1 :], masks, positions, read)
 
     @staticmethod
     @abstractmethod
@@ -76,18 +85,30 @@ class WrittenOut(ABC):
         """Make what is the same in every pass."""
 
     @abstractmethod
-    def forward(self, entered: Tensor, read: Tensor) -> tuple[Tensor, Any]:
-        """Return normed hidden states of the tokens `read`, and what `backward` needs of them."""
+    def forward(self, entered: Tensor) -> tuple[Tensor, Any]:
+        """Return normed hidden states of the tokens that are read, and what `backward` needs of them."""
 
     @abstractmethod
-    def backward(self, slope: Tensor, entered: Tensor, read: Tensor, kept: Any) -> Tensor:
+    def backward(self, slope: Tensor, entered: Tensor, kept: Any) -> Tensor:
         """Return the gradient at `entered`, (rows, d), of that at what `forward` returned; changes `kept`."""
 
     def tokens(self, entered: Tensor) -> Tensor:
-        """Return the hidden states of all tokens, first ones as `entered`, (rows * seq, d)."""
-        hidden = self.hidden.clone()
-        hidden[:, 0] = entered
-        return hidden.flatten(0, 1)
+        """Return the hidden states of the T tokens, first ones as `entered`, (T, d)."""
+        hidden = self._entering.clone()
+        hidden[self.firsts] = entered
+        return hidden
+
+    def packed(self, rows: Tensor) -> Tensor:
+        """Return those of the T tokens, of `rows` of all tokens."""
+        return rows if self._run is None else rows[self._run]
+
+    def padded(self, rows: Tensor) -> Tensor:
+        """Return rows of all tokens, with those of the T tokens as `rows`."""
+        return rows if self._run is None else self.spread(rows, self._run)
+
+    def spread(self, rows: Tensor, places: Tensor) -> Tensor:
+        """Return rows of all tokens that are 0 but for `rows` at `places`."""
+        return spread_rows(rows, places, self.hidden.shape[0] * self.hidden.shape[1])
 
     @property
     def is_plain(self) -> bool:
@@ -96,30 +117,39 @@ class WrittenOut(ABC):
             m._forward_hooks or m._forward_pre_hooks or "forward" in m.__dict__ for m in self._modules
         )
 
-    def __call__(self, first: Tensor, read: Tensor) -> Tensor:
-        """Return hidden states after the final norm where they are `read`, 0 elsewhere, (rows, seq, d).
+    def __call__(self, first: Tensor) -> Tensor:
+        """Return hidden states after the final norm where they are read, 0 elsewhere, (rows, seq, d).
 
-        `first` (rows, d) enters at the first tokens; `read` are indices in rows * seq.
+        `first` (rows, d) enters at the first tokens.
         """
-        return _Passes.apply(first, self, read)
+        return _Passes.apply(first, self)
 
 
 class _Passes(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, entered: Tensor, passes: WrittenOut, read: Tensor) -> Tensor:
-        rows, seq, width = passes.hidden.shape
-        normed, ctx.kept = passes.forward(entered, read)
-        ctx.save_for_backward(entered, read)
+    def forward(ctx: Any, entered: Tensor, passes: WrittenOut) -> Tensor:
+        normed, ctx.kept = passes.forward(entered)
+        ctx.save_for_backward(entered)
         ctx.passes = passes
-        return entered.new_zeros(rows * seq, width).index_copy_(0, read, normed).view(rows, seq, width)
+        return passes.spread(normed, passes.read).view(passes.hidden.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        entered, read = ctx.saved_tensors
-        slope = gradients[0].reshape(-1, entered.shape[1])[read]
+        (entered,) = ctx.saved_tensors
+        slope = gradients[0].reshape(-1, entered.shape[1])[ctx.passes.read]
         kept, ctx.kept = ctx.kept, None  # which is overwritten
-        return ctx.passes.backward(slope, entered, read, kept), None, None
+        return ctx.passes.backward(slope, entered, kept), None
+
+
+def _needed(rows: int, seq: int, read: Tensor) -> tuple[Tensor | None, Any, Tensor]:
+    """Return which tokens are run, or None for all; among these the first ones, and those `read`."""
+    last = read.new_zeros(rows).scatter_reduce(0, read // seq, read % seq, "amax")
+    run = (torch.arange(seq, device=read.device) <= last[:, None]).flatten()
+    if bool(run.all()):
+        return None, slice(None, None, seq), read
+    order = run.cumsum(0) - 1
+    return run.nonzero()[:, 0], order[::seq], order[read]
 
 
 def spread_rows(rows: Tensor, places: Tensor, count: int) -> Tensor:
