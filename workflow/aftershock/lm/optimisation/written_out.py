@@ -1,8 +1,8 @@
 """Upper layers as one operation, with its derivative written out by hand: what all architectures share.
 
 On a small model most of a pass goes to calling modules and to recording and following each operation for the
-gradient, not to products. Written out, a pass also leaves out what nothing looks at: tokens after the last one
-of a text that is read, the last layer at all others than these, and gradients of kept keys and values.
+gradient, not to products. Written out, a pass also leaves out what nothing looks at: tokens after the last
+one of a text that is read, the last layer at all that are not read, and gradients of kept keys and values.
 """
 
 from abc import ABC, abstractmethod
@@ -44,7 +44,7 @@ class WrittenOut(ABC):
         self.layers, self.norm = layers, lm.model.get_submodule(lm.family.norm)
         self.hidden, self.past, self.masks, self.positions = hidden, past, masks, positions
         self.read = read  # in rows * seq
-        self._run, self.firsts, self.places = _needed(*hidden.shape[:2], read)
+        self._run, self.firsts, self.places = _needed(hidden.shape[0], hidden.shape[1], read)
         self._entering = self.packed(hidden.flatten(0, 1))
         self._modules = [module for layer in layers for module in layer.modules()]
         with torch.no_grad():
