@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import nn
 
 from aftershock.lm import fused
 from aftershock.lm.optimisation.context_cache import recall
@@ -32,20 +31,6 @@ def test_a_fused_model_says_what_its_own_modules_say(family):
     assert torch.allclose(slope, expected, atol=1e-10)
     kinds = {type(module) for module in lm.model.modules()}
     assert family in MORE or ({fused.RmsNorm, fused.GatedMlp} <= kinds) == (family in FUSED)
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_the_head_in_pieces_is_the_head(bias, monkeypatch):
-    monkeypatch.setattr(fused, "HEAD_ROWS", 7)
-    monkeypatch.setattr(fused, "SMALL_HEAD", 0)
-    head = nn.Linear(5, 40, bias=bias, dtype=torch.float64).requires_grad_(False)
-    for shape in [(5,), (3, 5), (2, 3, 5)]:
-        hidden = torch.randn(shape, dtype=torch.float64, requires_grad=True)
-        slope = torch.randn(*shape[:-1], 40, dtype=torch.float64)
-        one, other = head(hidden), fused.head_product(head, hidden)
-        assert torch.allclose(one, other, atol=1e-12)
-        mine, theirs = (torch.autograd.grad(made, hidden, slope)[0] for made in (other, one))
-        assert torch.allclose(mine, theirs, atol=1e-12)
 
 
 def test_beginnings_are_kept_until_weights_change():

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers.activations import GELUTanh, NewGELUActivation, SiLUActivation
+from transformers.pytorch_utils import Conv1D
 
-HEAD_ROWS = 1024  # of the head that a CPU multiplies at a time: they stay in its cache
-SMALL_HEAD = 1 << 21  # bytes that stay there as a whole
+from aftershock.lm.products import Linear, TransposedLinear
+
 GATED = ("gate_proj", "up_proj", "down_proj", "act_fn")
 
 
 def fuse(model: nn.Module) -> nn.Module:
     """Replace the known modules of `model` by fused ones; parameters keep their names."""
-    for parent in list(model.modules()):
+    for parent in reversed(list(model.modules())):  # a module's parts before the module
         for name, child in parent.named_children():
             if (fused := _fused(child)) is not None:
                 setattr(parent, name, fused)
@@ -28,6 +29,10 @@ def fuse(model: nn.Module) -> nn.Module:
 def _fused(module: nn.Module) -> nn.Module | None:
     if hasattr(module, "_hf_hook"):  # on another device, which its hook handles
         return None
+    if type(module) is nn.Linear:
+        return Linear(module)
+    if type(module) is Conv1D:
+        return TransposedLinear(module)
     if isinstance(module, NewGELUActivation | GELUTanh):
         return nn.GELU(approximate="tanh")
     if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
@@ -94,27 +99,3 @@ class _Gate(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         gate, up, opened = ctx.saved_tensors
         return torch.ops.aten.silu_backward(gradients[0] * up, gate), gradients[0] * opened
-
-
-def head_product(head: nn.Module, hidden: Tensor) -> Tensor:
-    """`head(hidden)`, computed in pieces where the whole vocabulary at once would be slower."""
-    small = head.weight.nbytes <= SMALL_HEAD
-    if small or hidden.device.type != "cpu" or type(head) is not nn.Linear or head._forward_hooks:
-        return head(hidden)
-    made = _Head.apply(hidden.reshape(-1, hidden.shape[-1]), head.weight, head.bias)
-    return made.reshape(*hidden.shape[:-1], -1)
-
-
-class _Head(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(weight)
-        made = hidden.new_empty(len(hidden), len(weight))
-        for rows, out in zip(weight.split(HEAD_ROWS), made.split(HEAD_ROWS, dim=1), strict=True):
-            torch.mm(hidden, rows.T, out=out)
-        return made if bias is None else made.add_(bias)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return gradients[0] @ ctx.saved_tensors[0], None, None

@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from aftershock.lm.families import family_of, layer_number
 from aftershock.lm.files.folders import fault_of_model, model_file
-from aftershock.lm.fused import fuse, head_product
+from aftershock.lm.fused import fuse
 from aftershock.lm.outputs import UNREAD, OutputChange, Read
+from aftershock.lm.products import align
 from aftershock.lm.texts.beginning import AUTO
 from aftershock.lm.texts.reading import PromptFormat, SpecialTokens, TargetIds, TextReader
 from aftershock.lm.texts.tokenizer_files import load_tokenizer
@@ -132,6 +133,7 @@ class LanguageModel(TextReader):
         tokenizer = load_tokenizer(folder)
         if device_map is None:
             model = model.to(device)
+            align(model)
         elif away := [name for name, tensor in model.named_parameters() if tensor.is_meta]:
             raise ValueError(
                 f"device_map {device_map!r} leaves weights of {folder} on no GPU, {away[0]} first; "
@@ -252,7 +254,7 @@ class LanguageModel(TextReader):
     def _head_scores(self, hidden: Tensor) -> Tensor:
         head = self.model.get_output_embeddings()
         with self.reduced("tf32"):
-            logits = head_product(head, hidden.to(head.weight.device)).to(self.device)
+            logits = head(hidden.to(head.weight.device)).to(self.device)
         config = self.model.config
         if (factor := getattr(config, "logit_scale", None)) is not None:
             logits = logits * factor

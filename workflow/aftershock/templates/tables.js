@@ -176,7 +176,7 @@ class TableView {
       const code = column.codes[row];
       const isMetric = column.id === "metric" || column.id.endsWith("_metric");
       const content = isMetric ? term(column.words[code], named(column, code)) : label(named(column, code));
-      const kind = isMetric || column.free ? "text long" : "text";
+      const kind = column.id === "order" ? "text listing" : isMetric || column.free ? "text long" : "text";
       return make(head ? "th" : "td", { class: kind, scope: head && "row" }, content);
     }
     if (column.kind === "estimate") return estimateCell(column, row, this, scales);

@@ -9,6 +9,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.optimisation.written_out import WrittenOut, attend, attend_backward, spread_rows
+from aftershock.lm.products import linear
 
 
 class Gpt2Layers(WrittenOut):
@@ -95,10 +96,10 @@ class _Affine(NamedTuple):
         return cls(module.weight.detach(), module.weight.detach().T, module.bias.detach())
 
     def __call__(self, x: Tensor) -> Tensor:
-        return torch.addmm(self.bias, x, self.weight)
+        return linear(x, self.transposed, self.bias)
 
     def backward(self, slope: Tensor) -> Tensor:
-        return slope @ self.transposed
+        return linear(slope, self.weight)
 
 
 class _Norm(NamedTuple):

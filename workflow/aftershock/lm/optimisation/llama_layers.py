@@ -16,6 +16,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 from aftershock.lm.fused import GatedMlp, RmsNorm
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.optimisation.written_out import WrittenOut, attend, attend_backward, spread_rows
+from aftershock.lm.products import Linear, linear
 
 KINDS = (LlamaDecoderLayer, MistralDecoderLayer, Qwen2DecoderLayer)
 
@@ -31,7 +32,7 @@ class LlamaLayers(WrittenOut):
             and type(layer.mlp) is GatedMlp
             and isinstance(layer.input_layernorm, RmsNorm)
             and isinstance(layer.post_attention_layernorm, RmsNorm)
-            and all(type(module) is nn.Linear for module in _linear(layer))
+            and all(type(module) is Linear for module in _linear(layer))
             for layer in layers
         )
 
@@ -88,11 +89,11 @@ class LlamaLayers(WrittenOut):
         parts = list(zip(self.layers, self.masks, each, strict=True))
         for layer, mask, (x, first, attended, middle, second, gate, up, opened) in reversed(parts):
             attention, mlp = layer.self_attn, layer.mlp
-            inner = slope @ mlp.down_proj.weight
-            normed = torch.ops.aten.silu_backward(up.mul_(inner), gate) @ mlp.gate_proj.weight
-            normed.addmm_(opened.mul_(inner), mlp.up_proj.weight)
+            inner = _backward_of(mlp.down_proj, slope)
+            normed = _backward_of(mlp.gate_proj, torch.ops.aten.silu_backward(up.mul_(inner), gate))
+            normed.add_(_backward_of(mlp.up_proj, opened.mul_(inner)))
             slope = _norm_backward(layer.post_attention_layernorm, normed, middle, second).add_(slope)
-            joined = slope @ attention.o_proj.weight
+            joined = _backward_of(attention.o_proj, slope)
             if layer is self.layers[-1]:
                 joined, slope = self.spread(joined, self.read), spread_rows(slope, self.places, len(x))
             else:
@@ -107,9 +108,9 @@ class LlamaLayers(WrittenOut):
             else:
                 turned, own = self.packed(turned), self.packed(own)
             queries = attention.q_proj.out_features
-            normed = own @ attention.v_proj.weight
-            normed.addmm_(turned[:, :queries], attention.q_proj.weight)
-            normed.addmm_(turned[:, queries:], attention.k_proj.weight)
+            normed = _backward_of(attention.v_proj, own)
+            normed.add_(_backward_of(attention.q_proj, turned[:, :queries]))
+            normed.add_(_backward_of(attention.k_proj, turned[:, queries:]))
             slope = _norm_backward(layer.input_layernorm, normed, x, first).add_(slope)
         return slope
 
@@ -117,14 +118,7 @@ class LlamaLayers(WrittenOut):
         """Queries, keys and values of rows side by side, before rotation."""
         attention = layer.self_attn
         modules = (attention.q_proj, attention.k_proj, attention.v_proj)
-        sizes = [module.out_features for module in modules]
-        made = normed.new_empty(len(normed), sum(sizes))
-        for module, out in zip(modules, made.split(sizes, dim=1), strict=True):
-            if module.bias is None:
-                torch.mm(normed, module.weight.T, out=out)
-            else:
-                torch.addmm(module.bias, normed, module.weight.T, out=out)
-        return made
+        return torch.cat([_linear_of(module, normed) for module in modules], dim=1)
 
     def _heads(self, made: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (rows, shared, groups * seq, width), keys and values (rows, shared, seq, width)."""
@@ -166,7 +160,12 @@ def _linear(layer: Any) -> list[nn.Module]:
 
 
 def _linear_of(module: nn.Linear, x: Tensor) -> Tensor:
-    return nn.functional.linear(x, module.weight, module.bias)
+    return linear(x, module.weight, module.bias)
+
+
+def _backward_of(module: nn.Linear, slope: Tensor) -> Tensor:
+    """The gradient at a linear map's input."""
+    return linear(slope, module.weight.T)
 
 
 def _norm(module: RmsNorm, x: Tensor) -> tuple[Tensor, Tensor]:
