@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from aftershock.editors.previous_keys import SHARE
+from aftershock.lm.products import Linear
 from benchmarks import gpu_check, knowledge, many_deltas, models, paper, scale, sequences, turns
 from benchmarks.bench import main
-from benchmarks.measure import Clock, cost
+from benchmarks.measure import Clock, cost, product_seconds
 from benchmarks.plain import Plain
 from benchmarks.tasks import EDITS, SCORES, difference, task
 from tiers import repeated
@@ -99,6 +100,13 @@ def test_memory_and_products_of_a_known_computation():
     found = cost("cpu", run)
     assert 2 * 256 * 256 * 4 <= found.peak_bytes < 2 * 256 * 256 * 4 + 4096  # two matrices at a time
     assert found.flops == 2 * 256**3
+
+
+def test_products_by_another_library_are_products_too():
+    module = Linear(torch.nn.Linear(1024, 2048)).requires_grad_(False)
+    rows = torch.ones(8, 1024)
+    assert cost("cpu", lambda: module(rows)).flops == 2 * 8 * 1024 * 2048
+    assert product_seconds("cpu", lambda: module(rows), [module.weight]) > 0
 
 
 def test_a_clock_can_pause():

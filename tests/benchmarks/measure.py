@@ -1,11 +1,12 @@
 """Time, memory and products of a computation, and the machine that it ran on."""
 
 import argparse
+import math
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,7 @@ def cost(device: str, run: Callable[[], object]) -> Cost:
 
     Profiling slows a computation down: never time a run inside.
     """
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=ONEDNN) as counter:
         if device == "cpu":
             with _silenced(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
                 run()
@@ -87,10 +88,21 @@ def cost(device: str, run: Callable[[], object]) -> Cost:
     return Cost(peak, counter.get_total_flops())
 
 
+def _linear_flops(x: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
+    return 2 * math.prod(x) * weight[0]
+
+
+ONEDNN = {op: _linear_flops for op in [getattr(torch.ops.mkldnn, "_linear_pointwise", None)] if op}
+"""Products that a processor makes by another library than PyTorch's own, with their operations."""
+
+
 class _Products(TorchDispatchMode):
     """Keeps the matrix products that are made inside: the operation, and stand-ins for what it multiplied."""
 
-    KINDS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm, torch.ops.aten.baddbmm)
+    KINDS = (
+        *(torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm, torch.ops.aten.baddbmm),
+        *ONEDNN,
+    )
 
     def __init__(self, kept: Iterable[Tensor]) -> None:
         super().__init__()
