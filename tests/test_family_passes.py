@@ -119,7 +119,8 @@ def test_a_cut_pass_equals_a_whole_one(family, where):
     valid = torch.arange(width) < lengths[..., None]
     read = torch.where(valid, torch.arange(width), 0)
     also = [lm.layer(1)] if site == "layer" else []
-    with prefixes.run(lm, state, given, read, valid, also) as (found, seen_above):
+    everything = torch.arange(read[0].numel()).expand(len(read), -1)
+    with prefixes.run(lm, state, given, read, valid, everything, also) as (found, seen_above):
         early = seen_above.get(lm.layer(1))
     for i, group in enumerate(groups):
         edited_lm = written(lm, state, int(cases[i]))
@@ -156,7 +157,9 @@ def test_a_second_pass_is_what_a_first_one_would_be(family, site):
         prefixes, _ = split_at_subject(lm, groups, 0, site, state, cases, [])
         for some in added:
             width = torch.arange(prefixes.ids.shape[2]).expand(prefixes.ids.shape)
-            with prefixes.run(lm, state, some, width, torch.ones_like(width), also) as (found, seen):
+            everything = torch.arange(prefixes.ids[0].numel()).expand(len(groups), -1)
+            entered = prefixes.run(lm, state, some, width, torch.ones_like(width), everything, also)
+            with entered as (found, seen):
                 yield found, seen
 
     (_, (second, above)), ((alone, expected),) = passes(vectors), passes(vectors[1:])

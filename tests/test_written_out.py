@@ -23,12 +23,12 @@ def outcome(lm, layer, state):
     ends[1, 0] -= 1  # a text whose last token is not read
     read = torch.stack([ends, torch.zeros_like(ends), ends - 1], dim=2)
     valid = torch.tensor([1, 0, 1]).expand(read.shape)
-    index = (read + torch.arange(2)[:, None] * prefixes.ids.shape[2])[:, :, ::2].flatten(1)[..., None]
+    index = (read + torch.arange(2)[:, None] * prefixes.ids.shape[2])[:, :, ::2].flatten(1)
     draw, found = torch.Generator().manual_seed(2), []
     for _ in range(2):
         vector = torch.randn(2, lm.d_model, generator=draw, dtype=lm.dtype).requires_grad_(True)
-        with prefixes.run(lm, state, vector, read, valid) as (hidden, _):
-            seen = hidden.gather(1, index.expand(-1, -1, lm.d_model))
+        with prefixes.run(lm, state, vector, read, valid, index) as (seen, _):
+            pass
         slope = torch.randn(seen.shape, generator=draw, dtype=lm.dtype)
         found += [seen.detach(), *torch.autograd.grad((seen * slope).sum(), vector)]
     return found, prefixes

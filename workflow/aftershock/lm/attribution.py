@@ -200,9 +200,9 @@ def _probabilities(
     share = valid.to(lm.dtype) / valid.sum(dim=1, keepdim=True)
     suffix = torch.arange(prefixes.ids.shape[2], device=lm.device).expand(len(sayings), -1)
     run_here = suffix <= read.amax(dim=1, keepdim=True)  # the positions that predict something
-    entered = prefixes.run(lm, state, added, suffix[:, None], run_here[:, None].to(lm.dtype))
+    entered = prefixes.run(lm, state, added, suffix[:, None], run_here[:, None].to(lm.dtype), read)
     with entered as (hidden, _):
-        logits = lm.logits(hidden.gather(1, read[..., None].expand(-1, -1, hidden.shape[-1])))
+        logits = lm.logits(hidden)
         log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
         found = log_p.gather(2, tokens[..., None])[..., 0]
         in_turn = torch.tensor([saying.in_turn for saying in sayings], device=lm.device)

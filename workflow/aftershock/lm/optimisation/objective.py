@@ -72,7 +72,7 @@ class Objective:
         the former. `log_p0` (N, vocabulary) is that after the subject of ESSENCE without delta; None: as it
         is now. In values that are `eased` (N,) the target weighs less.
         """
-        weights = self.nll_factor * problem.weights
+        weights = problem.weights if self.nll_factor == 1 else self.nll_factor * problem.weights
         if self.kl_enough is not None:
             weights = torch.where(eased[:, None], EASED * weights, weights)
         decay = self.weight_decay / problem.norm.square()

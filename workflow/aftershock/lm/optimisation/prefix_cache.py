@@ -98,14 +98,16 @@ class CachedPrefixes:
         added: Tensor,
         read: Tensor,
         valid: Tensor,
+        wanted: Tensor,
         also: Sequence[str] = (),
         checkpoint: bool = False,
     ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        """Hidden states with `added`, (N, d) or (N, P, d), at every group's subject tokens, (N, R * S, d).
+        """Hidden states with `added`, (N, d) or (N, P, d), at every group's subject tokens.
 
-        The first ones are after the final norm, and right at `read` (N, R, k) where that is `valid`; the
-        second ones, by name, the outputs of the modules `also`. With `checkpoint`, gradients are to be taken
-        inside: layers are then run again for them instead of being kept.
+        The first ones are after the final norm, at the places `wanted` (N, K) in R * S, which are among the
+        positions `read` (N, R, k) where these are `valid`: (N, K, d). Elsewhere they are any. The second ones
+        are, by name, the outputs of the modules `also`, (N, R * S, d). With `checkpoint`, gradients are to be
+        taken inside: layers are then run again for them instead of being kept.
         """
         n, rows = self.ids.shape[:2]
         # changes of weights that no pass runs are left out
@@ -118,8 +120,7 @@ class CachedPrefixes:
             first = with_added(lm, self.layer, hidden[:, :, 0], self.written, added[:, None])
             known = None if above or also or checkpoint else self._written_out(lm, hidden, read, valid)
             if known is not None and known.is_plain:
-                made = known(first.flatten(0, 1))
-                yield made.reshape(n, -1, made.shape[-1]), {}
+                yield known(first.flatten(0, 1))[self._order(known.read, wanted)], {}
                 return
             hidden = torch.cat([first[:, :, None], hidden[:, :, 1:]], dim=2)
         with ExitStack() as stack:
@@ -137,7 +138,7 @@ class CachedPrefixes:
             # a layer that is left out puts out what the pass starts from
             left_out = out if hidden is None else hidden
             yield (
-                out.reshape(shape),
+                out.reshape(shape).gather(1, wanted[..., None].expand(-1, -1, shape[-1])),
                 {name: seen.get(("out", name), left_out).reshape(shape) for name in also},
             )
 
@@ -160,14 +161,23 @@ class CachedPrefixes:
         self, lm: LanguageModel, hidden: Tensor, read: Tensor, valid: Tensor
     ) -> WrittenOut | None:
         """The layers above as one operation, where they are known; `read` and `valid` are (N, R, k)."""
-        of, found = self._made.get("written out", (None, None))
-        if of is not read:
-            rows = torch.arange(read[..., 0].numel(), device=read.device)[:, None]
-            places = (rows * self.ids.shape[2] + read.flatten(0, 1))[valid.flatten(0, 1) > 0]
+        (of, where), found = self._made.get("written out", ((None, None), None))
+        if of is None or not (of is read or torch.equal(of, read) and torch.equal(where, valid)):
+            texts = torch.arange(read[..., 0].numel(), device=read.device)[:, None]
+            places = (texts * self.ids.shape[2] + read.flatten(0, 1))[valid.flatten(0, 1) > 0].sort()[0]
             given = (hidden.flatten(0, 1), *self._all(lm), self.positions.flatten(0, 1), places)
             made = (kind.of(lm, self.layer, *given) for kind in (Gpt2Layers, LlamaLayers))
             found = next(filter(None, made), None)
-            self._made["written out"] = read, found
+            self._made["written out"] = (read, valid), found
+        return found
+
+    def _order(self, places: Tensor, wanted: Tensor) -> Tensor:
+        """Return which of the sorted `places` in N * R * S are `wanted`, (N, K); any where none is."""
+        of, found = self._made.get("order", (None, None))
+        if of is not wanted:
+            starts = self.ids[0].numel() * torch.arange(len(wanted), device=wanted.device)[:, None]
+            found = torch.searchsorted(places, wanted + starts).clamp(max=len(places) - 1)
+            self._made["order"] = wanted, found
         return found
 
     def _all(self, lm: LanguageModel) -> tuple[list[tuple[Tensor, Tensor]], Any]:

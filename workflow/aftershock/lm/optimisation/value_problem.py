@@ -146,11 +146,11 @@ class ValueProblem:
             new = ~((read == 0) & (valid > 0)).any(dim=2, keepdim=True)
             read = torch.cat([read, torch.zeros_like(new, dtype=read.dtype)], dim=2)
             valid = torch.cat([valid, new.to(valid.dtype)], dim=2)
-        with self.prefixes.run(lm, state, delta, read, valid, also, checkpoint) as (hidden, seen):
-            index = self.scored[..., None].expand(-1, -1, hidden.shape[-1])
-            chosen = hidden.gather(1, index)
+        entered = self.prefixes.run(lm, state, delta, read, valid, self.scored, also, checkpoint)
+        with entered as (chosen, seen):
             if lens is not None:
-                early = lm.normed(seen[lm.layer(lens)].gather(1, index[:, :-1]))
+                index = self.scored[:, :-1, None].expand(-1, -1, chosen.shape[-1])
+                early = lm.normed(seen[lm.layer(lens)].gather(1, index))
                 chosen = torch.cat([early, chosen[:, -1:]], dim=1)
             texts = self.prefixes.ids.shape[1]
             streams = [seen[lm.layer(number)].unflatten(1, (texts, -1)) for number in watched]

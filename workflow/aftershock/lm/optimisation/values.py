@@ -149,7 +149,7 @@ def _solve(
             loss, kl, log_p = objective.loss(problem, logits, log_p0, delta, eased, streams)
             if log_p0 is None:
                 log_p0 = first = log_p[:, -1].clone()
-            losses[step, live] = loss.detach()
+            losses[step].index_copy_(0, live, loss.detach())
             ended, eased = objective.ends(problem, log_p, kl, passes)
             finite = loss.isfinite()
             going = finite & (loss >= ENOUGH) & ~ended

@@ -118,7 +118,7 @@ class WrittenOut(ABC):
         )
 
     def __call__(self, first: Tensor) -> Tensor:
-        """Return hidden states after the final norm where they are read, 0 elsewhere, (rows, seq, d).
+        """Return hidden states after the final norm of the tokens that are read, in their order, (n, d).
 
         `first` (rows, d) enters at the first tokens.
         """
@@ -131,15 +131,14 @@ class _Passes(torch.autograd.Function):
         normed, ctx.kept = passes.forward(entered)
         ctx.save_for_backward(entered)
         ctx.passes = passes
-        return passes.spread(normed, passes.read).view(passes.hidden.shape)
+        return normed
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (entered,) = ctx.saved_tensors
-        slope = gradients[0].reshape(-1, entered.shape[1])[ctx.passes.read]
         kept, ctx.kept = ctx.kept, None  # which is overwritten
-        return ctx.passes.backward(slope, entered, kept), None
+        return ctx.passes.backward(gradients[0], entered, kept), None
 
 
 def _needed(rows: int, seq: int, read: Tensor) -> tuple[Tensor | None, Any, Tensor]:
