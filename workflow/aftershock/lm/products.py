@@ -2,8 +2,8 @@
 
 PyTorch multiplies float32 matrices with MKL, which uses no wider registers than AVX2's on processors of other
 makers than its own, and packs the weight anew for every few rows. oneDNN, which PyTorch brings along for its
-compiler, takes half the time where there are wider registers, and .8 to .95 of it where there are none. It is
-reached by one private operation: where that is missing, everything is as PyTorch has it.
+compiler, takes half the time where there are wider registers, mostly .8 to .95 of it where there are none.
+It is reached by one private operation: where that is missing, everything is as PyTorch has it.
 """
 
 from typing import Any
@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers.pytorch_utils import Conv1D
 
-LARGE = 1 << 22  # multiplications from which the call itself no longer counts
+LARGE = 1 << 23  # multiplications from which the call itself no longer counts
+LONG = 2560  # outputs from which a weight that lies (d_in, d_out) in memory is slow without AVX-512
+WIDE = torch.backends.cpu.get_cpu_capability() == "AVX512"
 LINE = 64  # bytes of memory that a processor reads at once
 _multiply: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # which torch may rename
 
@@ -27,10 +29,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def _by_onednn(x: Tensor, weight: Tensor) -> bool:
     return (
-        _multiply is not None
-        and x.numel() * len(weight) >= LARGE
+        x.numel() * len(weight) >= LARGE
+        and _multiply is not None
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == weight.device.type == "cpu"
+        and (WIDE or weight.stride(1) == 1 or len(weight) < LONG)
         and not torch.is_autocast_enabled("cpu")
     )
 
@@ -87,7 +90,7 @@ class TransposedLinear(Conv1D):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x W + b, (..., d_out)."""
-        if _by_onednn(x, self.weight.T):
+        if x.numel() * self.nf >= LARGE and _by_onednn(x, self.weight.T):
             return _multiplied(x, self.weight.T, self.bias)
         return super().forward(x)
 
