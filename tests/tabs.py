@@ -8,20 +8,20 @@ TABLE = "document.getElementById('table-{}')"
 def column(tab, table, place=0):
     """The texts of one column of a table's body, as far as it is on the page."""
     rows = f"[...{TABLE.format(table)}.querySelectorAll('tbody tr')]"
-    return tab.run(f"{rows}.map(row => row.children[{place}].innerText.trim())")
+    return tab.run(f"{rows}.map(row => row.children[{place}].textContent.trim())")
 
 
 def header(tab, table, name):
     """An expression for the button that sorts a table by one column."""
     buttons = f"[...{TABLE.format(table)}.querySelectorAll('thead button')]"
-    return f"{buttons}.find(b => b.innerText.trim().startsWith({json.dumps(name)}))"
+    return f"{buttons}.find(b => b.textContent.trim().startsWith({json.dumps(name)}))"
 
 
 def choose(tab, place, name, option):
     """Choose an option, by its text, in the list called `name`."""
     tab.run(
         f"""(() => {{
-        const label = [...{place}.querySelectorAll('label')].find(l => l.firstChild.innerText === {name!r});
+        const label = [...{place}.querySelectorAll('label')].find(l => l.firstChild.textContent === {name!r});
         const select = label.querySelector('select');
         select.value = [...select.options].find(o => o.text === {json.dumps(option)}).value;
         select.dispatchEvent(new Event('change', {{bubbles: true}}));

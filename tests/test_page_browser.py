@@ -1,5 +1,7 @@
 """The page in a real browser: sorting, filtering, the keyboard, definitions, widths."""
 
+import json
+
 import pytest
 
 import pages
@@ -19,7 +21,9 @@ def test_a_click_sorts_a_column_and_another_turns_it(tab):
     tab.run(header(tab, "table2", "method") + ".click()")
     assert column(tab, "table2") == ["rome", "memit_mle", "memit", "ft"]
     tab.run(header(tab, "table2", "D") + ".click()")
-    values = [float(text.split()[0]) for text in column(tab, "table2", 2)]
+    cells = f"[...{TABLE.format('table2')}.querySelectorAll('tbody td:nth-child(3) b')]"
+    values = [float(text) for text in tab.run(f"{cells}.map(b => b.textContent)")]
+    assert len(values) == 4
     assert values == sorted(values, reverse=True)
     orders = tab.run(f"[...{TABLE.format('table2')}.querySelectorAll('th[aria-sort]')].map(t => t.ariaSort)")
     assert orders.count("descending") == 1
@@ -44,7 +48,7 @@ def test_filters_and_text_leave_matching_rows(tab):
     choose(tab, TABLE.format("summary"), "setting", "round, hard")
     choose(tab, TABLE.format("summary"), "method", "memit")
     chosen = titles(dataset="round_hard", editor="memit")
-    status_of = f"{TABLE.format('summary')}.querySelector('.status').innerText"
+    status_of = f"{TABLE.format('summary')}.querySelector('.status').textContent"
     assert column(tab, "summary") == chosen[:50]
     assert tab.run(status_of).startswith(f"{len(chosen)} of the ")
     field = f"{TABLE.format('summary')}.querySelector('input')"
@@ -65,11 +69,11 @@ def test_a_table_says_how_many_rows_it_has(tab):
 
 def test_long_tables_are_turned_by_page(tab):
     heads = f"[...{TABLE.format('summary')}.querySelectorAll('thead th')]"
-    place = tab.run(f"{heads}.map(th => th.innerText.trim())").index("metric")
+    place = tab.run(f"{heads}.map(th => th.textContent.trim())").index("metric")
     assert column(tab, "summary", place) == titles()[:50]
     tab.run(f"{TABLE.format('summary')}.querySelectorAll('.pager button')[1].click()")
     assert column(tab, "summary", place) == titles()[50:100]
-    assert "51\N{EN DASH}100 of" in tab.run(f"{TABLE.format('summary')}.querySelector('.pager').innerText")
+    assert "51\N{EN DASH}100 of" in tab.run(f"{TABLE.format('summary')}.querySelector('.pager').textContent")
     tab.run(f"{TABLE.format('summary')}.querySelectorAll('.pager button')[0].click()")
     assert column(tab, "summary", place) == titles()[:50]
 
@@ -147,6 +151,20 @@ def test_opening_draws_each_table_once_with_the_methods_of_the_address(tab, site
     assert set(tab.run("window.drawn").values()) == {2}
 
 
+def test_tables_are_laid_out_when_they_come_into_sight_and_found_before(tab):
+    far = "[...document.querySelectorAll('.table')].at(-1)"
+    laid_out = f"{far}.querySelector('tbody').checkVisibility({{ contentVisibilityAuto: true }})"
+    assert not tab.run(laid_out)
+    heading = tab.run(f"{far}.querySelector('h3').textContent")
+    assert tab.run(f"window.find({json.dumps(heading)}, true) && scrollY > 0")
+    tab.run("scrollTo(0, 0)")
+    tab.run(f"location.hash = {far}.querySelector('h3').id")
+    tab.wait(laid_out)
+    place = tab.run(f"{far}.querySelector('h3').getBoundingClientRect().top")
+    assert 0 <= place < tab.run("innerHeight")
+    tab.run("scrollTo(0, 0)")
+
+
 # --- keyboard, width, definitions -------------------------------------------------------------------------
 def test_the_keyboard_reaches_and_sorts_and_opens(tab):
     tab.run(header(tab, "table2", "method") + ".focus()")
@@ -183,6 +201,7 @@ def test_definitions_appear_on_focus_and_on_hover(tab):
     assert tab.run(f"{tip}.hidden")
     where = f"{header(tab, 'table2', 'FR')}.getBoundingClientRect()"
     tab.run(header(tab, "table2", "FR") + ".scrollIntoView({block: 'center'})")
+    tab.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")  # it is laid out
     x, y = tab.run(f"[{where}.x + 5, {where}.y + 5]")
     tab.ask("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
     tab.wait(f"!{tip}.hidden")
@@ -199,7 +218,8 @@ def test_no_width_makes_the_page_scroll_sideways(tab, width):
     tab.run("location.hash = '#case=demo/composite/rome/0/3'")
     tab.wait(f"{EXPLORER}.querySelector('.probes')")
     assert tab.run("document.documentElement.scrollWidth") <= width
-    assert tab.run("document.querySelectorAll('details').forEach(d => d.open = true)") is None
+    tab.run("document.querySelectorAll('details').forEach(d => d.open = true)")
+    tab.run("document.querySelectorAll('.table').forEach(t => t.style.contentVisibility = 'visible')")
     assert tab.run("document.documentElement.scrollWidth") <= width
     images = "[...document.images].every(i => i.src.startsWith('data:'))"
     assert tab.run(images)

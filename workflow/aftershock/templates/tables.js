@@ -28,7 +28,10 @@ class TableView {
       const code = this.byId.has(id) ? this.byId.get(id).words.indexOf(word) : -1;
       if (code >= 0) this.chosen.set(this.byId.get(id), code);
     }
-    this.node = make("div", { class: "table", id: "table-" + spec.id });
+    // Tables out of sight are not laid out (report.css): their height is about that of their rows.
+    const row = this.columns.some((column) => column.kind === "estimate") ? 4.2 : 2.4;
+    const height = 8 + row * Math.min(spec.rows, ROWS);
+    this.node = make("div", { class: "table", id: "table-" + spec.id, style: "contain-intrinsic-height: auto " + height + "rem" });
     this.heading = make("h3", { id: spec.id }, visible(spec.title));
     this.status = make("p", { class: "status", role: "status" });
     this.body = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": spec.id });
