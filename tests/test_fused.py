@@ -5,7 +5,7 @@ import torch
 
 from aftershock.lm import fused
 from aftershock.lm.optimisation.context_cache import recall
-from aftershock.lm.optimisation.prefix_cache import FrozenCache
+from aftershock.lm.optimisation.frozen_cache import FrozenCache
 from aftershock.lm.texts.tokens import locate
 from benchmarks import models
 from tiers import of_families

@@ -81,8 +81,9 @@ class Factor:
 
     def solve(self, rows: Tensor) -> Tensor:
         """C^-1 y of each row y, (n, d), refined once; nothing along directions without an eigenvalue."""
-        if self.parts is None:
-            return torch.cholesky_solve(rows.T, self.lower).T
+        if self.parts is None:  # as cholesky_solve does, which copies the factor first
+            half = torch.linalg.solve_triangular(self.lower, rows.T, upper=False)
+            return torch.linalg.solve_triangular(self.lower.mT, half, upper=True).T
         found = _divide(self.parts, rows)
         return found + _divide(self.parts, rows - found @ self.matrix)
 

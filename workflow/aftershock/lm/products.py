@@ -23,8 +23,12 @@ _multiply: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # which t
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return x W^T + b for rows (n, d_in) and a weight (d_out, d_in), without a gradient."""
     if _by_onednn(x, weight):
-        return _multiply(x, weight, bias, "none", [], "")
+        return _product(x, weight, bias)
     return nn.functional.linear(x, weight, bias)
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return _multiply(x, weight, bias, "none", [], "")
 
 
 def _by_onednn(x: Tensor, weight: Tensor) -> bool:
@@ -38,13 +42,13 @@ def _by_onednn(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-class _Linear(torch.autograd.Function):
-    """`linear` with its gradients."""
+class _Product(torch.autograd.Function):
+    """A product by oneDNN with its gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x if weight.requires_grad else None, weight)
-        return linear(x, weight, bias)
+        return _product(x, weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -59,9 +63,10 @@ class _Linear(torch.autograd.Function):
 
 
 def _multiplied(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`linear` of rows of any shape, (..., d_in), with a gradient where one is recorded."""
+    """A product by oneDNN of rows of any shape, (..., d_in), with a gradient where one is recorded."""
     rows = x.reshape(-1, x.shape[-1])
-    made = _Linear.apply(rows, weight, bias) if torch.is_grad_enabled() else linear(rows, weight, bias)
+    make = _Product.apply if torch.is_grad_enabled() else _product
+    made = make(rows, weight, bias)
     return made.reshape(*x.shape[:-1], -1)
 
 

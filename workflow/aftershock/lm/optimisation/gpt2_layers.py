@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.optimisation.written_out import WrittenOut, attend, attend_backward, spread_rows
+from aftershock.lm.optimisation.attention import attend, attend_backward
+from aftershock.lm.optimisation.written_out import WrittenOut, spread_rows
 from aftershock.lm.products import linear
 
 
@@ -42,7 +43,7 @@ class Gpt2Layers(WrittenOut):
                 made = self.padded(block.attended(normed))
             q, k, v = made.view(rows, seq, 3, block.heads, -1).permute(2, 0, 3, 1, 4)
             k, v = torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)
-            seen, scale = attend(q, k, v, attn_mask=mask, scale=block.scaling)
+            seen, attended = attend(q, k, v, mask, block.scaling)
             joined = seen.transpose(1, 2).reshape(-1, width)
             if block is self.blocks[-1]:
                 joined, stream = joined[self.read], x[self.places]
@@ -51,7 +52,7 @@ class Gpt2Layers(WrittenOut):
             middle = block.projected(joined).add_(stream)
             normed, *second = block.second_norm(middle)
             inner = block.widened(normed)
-            kept.append((x, first, (q, k, v, seen, scale), middle, second, inner))
+            kept.append((x, first, attended, middle, second, inner))
             x = block.narrowed(nn.functional.gelu(inner, approximate=block.approximate)).add_(middle)
         normed, *last = self.last_norm(x)
         return normed, (kept, (x, *last))
@@ -61,8 +62,8 @@ class Gpt2Layers(WrittenOut):
         rows, seq, _ = self.hidden.shape
         each, last = kept
         slope = self.last_norm.backward(slope, *last)
-        parts = list(zip(self.blocks, self.masks, each, strict=True))
-        for block, mask, (x, first, attended, middle, second, inner) in reversed(parts):
+        parts = list(zip(self.blocks, each, strict=True))
+        for block, (x, first, attended, middle, second, inner) in reversed(parts):
             opened = block.narrowed.backward(slope)
             through = torch.ops.aten.gelu_backward(opened, inner, approximate=block.approximate)
             normed = block.widened.backward(through)
@@ -73,8 +74,7 @@ class Gpt2Layers(WrittenOut):
             else:
                 joined = self.padded(joined)
             seen = joined.view(rows, seq, block.heads, -1).transpose(1, 2)
-            q, k, v = attend_backward(seen, *attended, 0.0, False, attn_mask=mask, scale=block.scaling)
-            own = torch.stack([q, k[:, :, -seq:], v[:, :, -seq:]]).permute(1, 3, 0, 2, 4)
+            own = torch.stack(attend_backward(seen, attended, block.scaling, seq)).permute(1, 3, 0, 2, 4)
             own = own.reshape(rows * seq, -1)
             if block is self.blocks[0]:
                 x, own, slope = entered, own[::seq], slope[self.firsts]

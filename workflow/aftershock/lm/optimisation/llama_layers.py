@@ -15,7 +15,8 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 
 from aftershock.lm.fused import GatedMlp, RmsNorm
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.optimisation.written_out import WrittenOut, attend, attend_backward, spread_rows
+from aftershock.lm.optimisation.attention import attend, attend_backward
+from aftershock.lm.optimisation.written_out import WrittenOut, spread_rows
 from aftershock.lm.products import Linear, linear
 
 KINDS = (LlamaDecoderLayer, MistralDecoderLayer, Qwen2DecoderLayer)
@@ -66,7 +67,7 @@ class LlamaLayers(WrittenOut):
                 made = self.padded(self._attended(layer, normed))
             q, k, v = self._heads(made.view(rows, seq, -1, self.width))
             k, v = torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)
-            seen, scale = attend(q, k, v, attn_mask=mask, scale=attention.scaling)
+            seen, attended = attend(q, k, v, mask, attention.scaling)
             joined = self._joined(seen)
             if layer is self.layers[-1]:
                 joined, stream = joined[self.read], x[self.places]
@@ -76,7 +77,7 @@ class LlamaLayers(WrittenOut):
             normed, second = _norm(layer.post_attention_layernorm, middle)
             gate, up = _linear_of(mlp.gate_proj, normed), _linear_of(mlp.up_proj, normed)
             opened = nn.functional.silu(gate)
-            kept.append((x, first, (q, k, v, seen, scale), middle, second, gate, up, opened))
+            kept.append((x, first, attended, middle, second, gate, up, opened))
             x = _linear_of(mlp.down_proj, opened * up).add_(middle)
         normed, last = _norm(self.norm, x)
         return normed, (kept, x, last)
@@ -86,8 +87,8 @@ class LlamaLayers(WrittenOut):
         rows, seq, _ = self.hidden.shape
         each, *last = kept
         slope = _norm_backward(self.norm, slope, *last)
-        parts = list(zip(self.layers, self.masks, each, strict=True))
-        for layer, mask, (x, first, attended, middle, second, gate, up, opened) in reversed(parts):
+        parts = list(zip(self.layers, each, strict=True))
+        for layer, (x, first, attended, middle, second, gate, up, opened) in reversed(parts):
             attention, mlp = layer.self_attn, layer.mlp
             inner = _backward_of(mlp.down_proj, slope)
             normed = _backward_of(mlp.gate_proj, torch.ops.aten.silu_backward(up.mul_(inner), gate))
@@ -99,10 +100,10 @@ class LlamaLayers(WrittenOut):
             else:
                 joined = self.padded(joined)
             heads = self._apart(joined.view(rows, seq, -1, self.width))
-            q, k, v = attend_backward(heads, *attended, 0.0, False, attn_mask=mask, scale=attention.scaling)
-            turned = torch.cat([self._together(q), k[:, :, -seq:].transpose(1, 2)], dim=2)
+            q, k, v = attend_backward(heads, attended, attention.scaling, seq)
+            turned = torch.cat([self._together(q), k.transpose(1, 2)], dim=2)
             turned = self._turn(turned, -self.sin).view(rows * seq, -1)
-            own = v[:, :, -seq:].transpose(1, 2).reshape(rows * seq, -1)
+            own = v.transpose(1, 2).reshape(rows * seq, -1)
             if layer is self.layers[0]:
                 x, turned, own, slope = entered, turned[::seq], own[::seq], slope[self.firsts]
             else:

@@ -14,10 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from aftershock.lm.model import LanguageModel
-
-ATTENTION = "_scaled_dot_product_flash_attention_for_cpu"  # which torch may rename
-attend: Any = getattr(torch.ops.aten, ATTENTION, None)
-attend_backward: Any = getattr(torch.ops.aten, f"{ATTENTION}_backward", None)
+from aftershock.lm.optimisation.attention import takes_few_queries
 
 
 class WrittenOut(ABC):
@@ -61,11 +58,14 @@ class WrittenOut(ABC):
         positions: Tensor,
         read: Tensor,
     ) -> "WrittenOut | None":
-        """Return the layers above `after`; None where they are of another kind or not on a processor."""
+        """Return the layers above `after`.
+
+        None where they are of another kind or not on a processor, and where texts are long after the subject.
+        """
         numbers = range(after + 1, lm.n_layers)
         layers = [lm.model.get_submodule(lm.layer(number)) for number in numbers]
         on_processor = lm.device.type == "cpu" and lm.precision == "strict"
-        if not layers or not on_processor or attend is None or attend_backward is None:
+        if not layers or not on_processor or not takes_few_queries(lm, hidden.shape[1]):
             return None
         if lm.model.config._attn_implementation != "sdpa" or not cls.knows(lm, layers):
             return None
