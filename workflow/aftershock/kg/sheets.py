@@ -19,8 +19,13 @@ TEMPLATES = ["prompt", "template"]  # the columns of templates that a target fol
 PARAPHRASES = 10  # of each relation, after Li et al. (2024)
 
 
-def read_relations(path: str | os.PathLike, namespace: str) -> pd.DataFrame:
-    """The rows of relations.tsv about a namespace, in the sheet's order, all columns as text."""
+def read_relations(path: str | os.PathLike, namespace: str | None) -> pd.DataFrame:
+    """The rows of relations.tsv about a namespace, in the sheet's order, all columns as text.
+
+    A run without a graph has None, and no rows.
+    """
+    if namespace is None:
+        return pd.DataFrame(columns=read_schema("relations")["required"])
     return _read(path, "relations", namespace)
 
 
