@@ -73,6 +73,10 @@ def test_filters_of_templates():
         render("{{ t | part('#### (.*)') }}", {"t": "so"})
     listed = "Q?\nOptions:\n(A) one\n(B) two (C) no"
     assert evaluate("options(t)", {"t": listed}) == ["(A)", "(B)"]
+    assert evaluate("option_texts(t)", {"t": "Q?\nOptions:\n(A) some ship\n(B)  (old) ship "}) == [
+        "some ship",
+        "(old) ship",
+    ]
     assert evaluate("options(t)", {"t": "Q?\nOptions:\n- Yes\n- No"}) == ["Yes", "No"]
 
 

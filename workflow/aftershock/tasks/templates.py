@@ -80,13 +80,19 @@ def _options(text: str) -> list[str]:
     return re.findall(r"^\([A-Z]\)", listed, flags=re.M) or re.findall(r"^- (.+?)\s*$", listed, flags=re.M)
 
 
+def _option_texts(text: str) -> list[str]:
+    """Return what stands behind the letters of the options that a text lists, (A) and so on."""
+    _, _, listed = text.rpartition("Options:")
+    return re.findall(r"^\([A-Z]\) *(.+?)\s*$", listed, flags=re.M)
+
+
 @cache
 def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined, finalize=_present, keep_trailing_newline=True, autoescape=False
     )
     environment.filters |= {"spaced": _spaced, "marked": _marked, "sub": _sub, "part": _part}
-    environment.globals.update(letters=LETTERS, options=_options)
+    environment.globals.update(letters=LETTERS, options=_options, option_texts=_option_texts)
     return environment
 
 
