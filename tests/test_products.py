@@ -29,6 +29,7 @@ def made_of(module, shape):
 )
 def test_a_module_is_the_one_it_replaces(module, shape, trained, monkeypatch):
     monkeypatch.setattr(products, "LARGE", 0)
+    monkeypatch.setattr(products, "THIN", 0)
     calls, real = [], products._multiply
     monkeypatch.setattr(products, "_multiply", lambda *given: calls.append(1) or real(*given))
     module.requires_grad_(trained)
@@ -43,6 +44,7 @@ def test_a_module_is_the_one_it_replaces(module, shape, trained, monkeypatch):
 @needs_onednn
 def test_slices_and_transposed_weights_are_multiplied_as_they_are(monkeypatch):
     monkeypatch.setattr(products, "LARGE", 0)
+    monkeypatch.setattr(products, "THIN", 0)
     draw = torch.Generator().manual_seed(0)
     rows, weight = torch.randn(7, 30, generator=draw)[:, 5:17], torch.randn(12, 9, generator=draw)
     assert torch.allclose(linear(rows, weight.T), rows @ weight, atol=1e-5)
@@ -52,6 +54,7 @@ def test_slices_and_transposed_weights_are_multiplied_as_they_are(monkeypatch):
 def test_other_types_and_small_products_are_left_to_pytorch(dtype, monkeypatch):
     monkeypatch.setattr(products, "_multiply", None if dtype == torch.float32 else lambda *given: 1 / 0)
     monkeypatch.setattr(products, "LARGE", 0)
+    monkeypatch.setattr(products, "THIN", 0)
     module = nn.Linear(6, 4, dtype=dtype)
     x = torch.randn(3, 6).to(dtype)
     assert torch.equal(Linear(module)(x), module(x))

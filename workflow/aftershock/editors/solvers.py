@@ -83,7 +83,7 @@ class Factor:
         """C^-1 y of each row y, (n, d), refined once; nothing along directions without an eigenvalue."""
         if self.parts is None:  # as cholesky_solve does, which copies the factor first
             half = torch.linalg.solve_triangular(self.lower, rows.T, upper=False)
-            return torch.linalg.solve_triangular(self.lower.mT, half, upper=True).T
+            return torch.linalg.solve_triangular(torch.adjoint(self.lower), half, upper=True).T
         found = _divide(self.parts, rows)
         return found + _divide(self.parts, rows - found @ self.matrix)
 

@@ -14,6 +14,9 @@ from torch.autograd.function import once_differentiable
 from transformers.pytorch_utils import Conv1D
 
 LARGE = 1 << 23  # multiplications from which the call itself no longer counts
+THIN = (
+    192  # of a weight's sides; what oneDNN keeps of every number of rows would count more in smaller models
+)
 LONG = 2560  # outputs from which a weight that lies (d_in, d_out) in memory is slow without AVX-512
 WIDE = torch.backends.cpu.get_cpu_capability() == "AVX512"
 LINE = 64  # bytes of memory that a processor reads at once
@@ -34,6 +37,7 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def _by_onednn(x: Tensor, weight: Tensor) -> bool:
     return (
         x.numel() * len(weight) >= LARGE
+        and min(weight.shape) >= THIN
         and _multiply is not None
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == weight.device.type == "cpu"
