@@ -1,13 +1,16 @@
 """The page's section that ranks methods: sentences for one, two and forty methods, and the table of ranks."""
 
+from math import log
+
 import pandas as pd
 import pytest
 
 import pages
+from aftershock.metrics.ranking.questions import BY_NAME
 from aftershock.metrics.ranking.ranking import ranking
 from aftershock.metrics.ranking.samples import of_cases
 from aftershock.metrics.settings import Statistics
-from aftershock.page.ranking import answers, rank_table
+from aftershock.page.ranking import _gap, answers, rank_table, value_in_words
 from aftershock.report import page
 from aftershock.tables.report import RANKS
 from pages import MODEL, Page
@@ -51,6 +54,12 @@ def test_without_a_winner_the_sentence_says_so():
     assert said({"ROME": 0.9, "MEMIT": 0.9, "FT": 0.0}).startswith(
         "No winner. ROME and MEMIT come first together (90 %), ahead of all others by more than chance "
     )
+
+
+@pytest.mark.parametrize(("size", "words"), [(1.25, "1.2"), (9.94, "9.9"), (383.2, "383"), (1234.4, "1,234")])
+def test_costs_have_two_digits_or_are_whole(size, words):
+    assert value_in_words(BY_NAME["cost"], log(size)) == f"{words} s"
+    assert _gap(BY_NAME["cost"], log(size)) == f"{words} times"
 
 
 def test_one_method_has_nothing_to_be_compared_with():

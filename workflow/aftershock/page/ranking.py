@@ -100,8 +100,12 @@ def value_in_words(question: Question, value: float) -> str:
         return percent(value)
     if question.unit == "nats":
         return f"{100 * value:.2f}"
-    seconds = exp(value)
-    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:,.0f} s"
+    return f"{_two_digits(exp(value))} s"
+
+
+def _two_digits(value: float) -> str:
+    """Return a number above 0 with two digits, or whole."""
+    return f"{value:.2g}" if value < 10 else f"{value:,.0f}"
 
 
 def percent(share: float) -> str:
@@ -116,15 +120,15 @@ def _gap(question: Question, size: float) -> str:
         return f"{points:.0f} points" if points >= 1.5 else f"{points:.1f} points"
     if question.unit == "nats":
         return f"{100 * size:.2f}"
-    return f"{exp(size):.2g} times"
+    return f"{_two_digits(exp(size))} times"
 
 
 def _behind(question: Question, first: pd.Series) -> str:
     """Return how far the second method is behind, with the interval."""
     ends = sorted(abs(first[name]) for name in ("difference_low", "difference_high"))
     if question.unit == "seconds":
-        low, high = (f"{exp(end):.2g}" for end in ends)
-        return f"which takes {exp(abs(first['difference'])):.2g} times as long ({low} to {high})"
+        low, high, ratio = (_two_digits(exp(size)) for size in (*ends, abs(first["difference"])))
+        return f"which takes {ratio} times as long ({low} to {high})"
     gap, unit = _gap(question, abs(first["difference"])), 100
     low, high = (f"{unit * end:.0f}" if question.unit == "percent" else f"{unit * end:.2f}" for end in ends)
     return f"{gap} behind ({low} to {high})"
