@@ -48,6 +48,7 @@ WAIT = """
 import os, signal, sys
 signal.signal(signal.SIGTERM, lambda number, _: sys.exit(40 + number))
 print(os.getpid(), flush=True)
+open(f"{os.getpid()}.waits", "w").close()
 signal.pause()
 """
 
@@ -152,15 +153,18 @@ def test_jobs_draw_other_numbers(jobs: Jobs) -> None:
 @pytest.fixture
 def waiting(jobs: Jobs) -> Iterator[tuple[list[psutil.Process], list[Future]]]:
     """Three jobs at the same time that wait for a signal."""
-    jobs.server()
+    server = jobs.server()
     Path("scripts/wait.py").write_text(WAIT)
     with ThreadPoolExecutor() as pool:
-        codes = [pool.submit(run_forked, "light", "scripts/wait.py", os.environ) for _ in range(3)]
-        deadline, numbers = time.monotonic() + DEADLINE, list[str]()
-        while len(numbers) < 3 and time.monotonic() < deadline:
-            numbers += jobs.capfd.readouterr().out.split()
-            time.sleep(0.01)
-        yield [psutil.Process(int(number)) for number in numbers], codes
+        try:
+            codes = [pool.submit(run_forked, "light", "scripts/wait.py", os.environ) for _ in range(3)]
+            deadline, found = time.monotonic() + DEADLINE, list[Path]()
+            while len(found) < 3 and time.monotonic() < deadline:
+                found = list(Path().glob("*.waits"))
+                time.sleep(0.01)
+            yield [psutil.Process(int(path.stem)) for path in found], codes
+        finally:
+            server.kill()  # and what still waits with it
 
 
 def test_jobs_run_at_the_same_time(waiting: tuple) -> None:
