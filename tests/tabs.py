@@ -17,6 +17,19 @@ def header(tab, table, name):
     return f"{buttons}.find(b => b.textContent.trim().startsWith({json.dumps(name)}))"
 
 
+FRAME = "new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))"
+
+
+def bring(tab, node):
+    """Scroll a node into the middle; those around it are laid out on the way, so that it moves at first."""
+    before = place = None
+    while place is None or place != before:
+        before = place
+        tab.run(f"{node}.scrollIntoView({{block: 'center'}})")
+        tab.run(FRAME)
+        place = tab.run(f"{node}.getBoundingClientRect().top")
+
+
 def choose(tab, place, name, option):
     """Choose an option, by its text, in the list called `name`."""
     tab.run(

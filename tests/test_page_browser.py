@@ -7,7 +7,7 @@ import pytest
 import pages
 from aftershock.metrics.catalogue import metric
 from simulate import HOSTILE
-from tabs import EXPLORER, TABLE, choose, column, header, listed
+from tabs import EXPLORER, TABLE, bring, choose, column, header, listed
 
 pytestmark = pytest.mark.program("chromium")
 pytest_plugins = ("tab_fixtures",)
@@ -200,8 +200,7 @@ def test_definitions_appear_on_focus_and_on_hover(tab):
     tab.press("Escape")
     assert tab.run(f"{tip}.hidden")
     where = f"{header(tab, 'table2', 'FR')}.getBoundingClientRect()"
-    tab.run(header(tab, "table2", "FR") + ".scrollIntoView({block: 'center'})")
-    tab.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")  # it is laid out
+    bring(tab, header(tab, "table2", "FR"))
     x, y = tab.run(f"[{where}.x + 5, {where}.y + 5]")
     tab.ask("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
     tab.wait(f"!{tip}.hidden")
