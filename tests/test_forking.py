@@ -10,26 +10,15 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
-from snakemake.shell import shell
 
-from aftershock.jobs import forking, patches
-from aftershock.jobs.forking import SERVER, imported_libraries, kind_of_server, run_forked
-from aftershock.stage import VERSIONED
-from small_workflow import DEADLINE, LAUNCH, ROOT, SNAKEFILE, WORK, gone, kill_in_last, start
+from aftershock.jobs import forking
+from aftershock.jobs.forking import run_forked
+from light_server import LIGHT_SERVER
+from small_workflow import DEADLINE, gone, start
 
-SCRIPTS = ROOT / "workflow" / "scripts"
-LIGHT_SERVER = f"""
-import runpy, sys
-del sys.path[0]
-server = runpy.run_path({str(SERVER)!r})
-server["serve_jobs"].__globals__["LIBRARIES"] = {{"light": ("numpy",)}}
-server["serve_jobs"](int(sys.argv[1]), "light")
-"""
-"""The server, which imports next to nothing."""
 DESCRIBE = """
 import json, numpy, os, signal, sys, threading, warnings
 main = sys.modules["__main__"]
@@ -209,151 +198,6 @@ def test_a_server_and_its_jobs_end_with_the_process_that_started_it(folder: Path
     run.kill()
     assert gone([job, server], within=DEADLINE)
     run.communicate(timeout=DEADLINE)
-
-
-# --- in Snakemake -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("script", "kind"),
-    [
-        ("edit", "models"),
-        ("baseline", "models"),
-        ("score", "tables"),
-        ("figures", "tables"),
-        ("make_world", None),
-    ],
-)
-def test_a_script_is_forked_from_the_server_with_its_libraries(script: str, kind: str | None) -> None:
-    assert kind_of_server(str(SCRIPTS / f"{script}.py")) == kind
-
-
-def test_no_server_has_a_library_that_a_script_of_its_kind_might_lack() -> None:
-    """A stage notes the version of each library that is there."""
-    code = """
-import runpy, sys
-server = runpy.run_path(sys.argv[1])
-server["import_libraries"](sys.argv[2])
-print(*sorted(set(sys.argv[3:]) & set(sys.modules)))
-"""
-    command = [sys.executable, "-c", code, str(SERVER), "tables", *VERSIONED]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert set(printed.split()) <= {"numpy", *forking.LIBRARIES["tables"]}
-
-
-def test_a_library_counts_where_it_is_imported_at_once(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import numpy.linalg as algebra\n"
-        "from aftershock.jobs import sizes\n"
-        "from typing import TYPE_CHECKING\n"
-        "if TYPE_CHECKING:\n    import torch\n"
-        "def later():\n    import pandas\n"
-    )
-    found = imported_libraries(str(script))
-    assert "numpy" in found
-    assert not {"torch", "pandas", "aftershock"} & found
-
-
-def test_what_has_an_interpreter_or_a_benchmark_of_its_own_is_not_forked(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Script:
-        conda_env = container_img = env_modules = bench_record = None
-        is_local, local_path, threads, resources = True, "edit.py", 2, {}
-
-        def _execute_cmd(self, command: str, **names: str) -> str:
-            return command.format(**names)
-
-    monkeypatch.setattr(patches, "kind_of_server", lambda path: "models" if path == "edit.py" else None)
-    given: list[tuple] = []
-    codes = {"good": 0, "bad": 3, "odd": None}
-    monkeypatch.setattr(patches, "run_forked", lambda *words: given.append(words) or codes[words[1]])
-    patches.run_scripts(Script, fork=True)
-
-    def run(script: Script, name: str = "odd") -> str | None:
-        return script._execute_cmd("{py_exec} {fname}", py_exec="my python", fname=name)
-
-    assert run(Script(), "good") is None
-    with pytest.raises(subprocess.CalledProcessError, match="exit status 3"):
-        run(Script(), "bad")
-    assert run(Script()) == "'my python' odd"
-    assert Script()._execute_cmd("echo") == "echo"
-    several = Script()
-    several.resources = {"process_threads": 1, "tmpdir": "/elsewhere"}
-    run(several)
-    assert several.threads == 1  # that is what Snakemake then writes into the environment
-    assert [environment["OMP_NUM_THREADS"] for _, _, environment in given] == ["2", "2", "2", "1"]
-    assert given[-1][2]["TMPDIR"] == "/elsewhere"
-    given.clear()
-    for name, value in (
-        *(("conda_env", "/env"), ("container_img", "image.sif"), ("env_modules", ["R"])),
-        *(("bench_record", SimpleNamespace()), ("is_local", False), ("local_path", "score.py")),
-    ):
-        script = Script()
-        setattr(script, name, value)
-        assert run(script) == "'my python' odd"
-    assert not given
-
-
-def test_the_environment_of_a_job_is_the_one_that_snakemake_gives(folder: Path) -> None:
-    script = SimpleNamespace(resources={"tmpdir": str(folder)}, threads=3)
-    printed = shell("env -0", read=True, resources=script.resources, threads=3)
-    there = dict(line.split("=", 1) for line in printed.split("\0") if line)
-    ours = patches.environment_of(script)
-    assert {name for name in ours.keys() | there.keys() if ours.get(name) != there.get(name)} <= {
-        "PWD",
-        "SHLVL",
-        "_",
-    }
-
-
-@pytest.fixture
-def forking_run(folder: Path) -> Path:
-    """The small workflow, whose scripts are forked and fail where they are not."""
-    (folder / "light.py").write_text(LIGHT_SERVER)
-    forked = f"""
-from pathlib import Path
-from aftershock.jobs import forking, patches
-forking.LIBRARIES, forking.SERVER = {{"light": frozenset()}}, Path({str(folder / "light.py")!r})
-patches.patch_snakemake(fork=True)
-"""
-    (folder / "Snakefile").write_text(SNAKEFILE.replace("name_run()\n", f"name_run()\n{forked}"))
-    (folder / "work.py").write_text(f"assert 'light.py' in open('/proc/self/cmdline').read()\n{WORK}")
-    return folder
-
-
-def test_a_run_forks_its_jobs(forking_run: Path) -> None:
-    run = start(forking_run, *LAUNCH)
-    printed = run.communicate(timeout=DEADLINE)[0]
-    assert run.returncode == 0, printed
-    assert Path("results/last.txt").exists()
-    record = json.loads(Path("results/jobs/last/all.json").read_text())
-    assert record["state"] == "done"
-
-
-@pytest.mark.thorough  # an interrupted one is tried
-def test_a_killed_run_leaves_no_forked_job_and_no_server(forking_run: Path) -> None:
-    kill_in_last(start(forking_run, *LAUNCH, STOP_IN="last"))
-
-
-def test_an_interrupted_run_leaves_no_forked_job_and_no_server(forking_run: Path) -> None:
-    """As a terminal interrupts it: with all that belongs to its process group."""
-    launch = (
-        "import os, signal, sys; os.setsid(); "
-        "signal.signal(signal.SIGINT, signal.SIG_DFL); "  # ignored by what runs in a shell's background
-        f"os.execv(sys.executable, {list(LAUNCH)})"
-    )
-    run = start(forking_run, sys.executable, "-c", launch, STOP_IN="last")
-    for _ in ("first", "last"):
-        assert "written\n" in iter(run.stdout.readline, "")
-    below = psutil.Process(run.pid).children(recursive=True)
-    assert any("light.py" in process.cmdline()[1] for process in below)
-    os.killpg(run.pid, signal.SIGINT)
-    run.communicate(timeout=DEADLINE)
-    assert run.returncode != 0
-    assert gone(below, within=1)
-    assert json.loads(Path("results/jobs/last/all.json").read_text())["state"] == "stopped"
 
 
 @pytest.mark.slow

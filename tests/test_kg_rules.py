@@ -323,12 +323,3 @@ def test_so_many_keys_are_taken_of_all_relations_together() -> None:
     assert len(keys) == 5
     assert len(some) == 10
     assert keys == set(sorted(every, key=lambda key: iri_hash(3, WORLD.iri(key[0]), key[1]))[:5])
-
-
-def test_a_run_without_a_graph_has_no_relations() -> None:
-    whole = read_relations(RESOURCES / "relations.tsv", "world")
-    none = read_relations(RESOURCES / "relations.tsv", None)
-    assert none.columns.tolist() == whole.columns.tolist()
-    assert none.empty
-    with pytest.raises(ValueError, match="unknown namespace 'elsewhere'"):
-        read_relations(RESOURCES / "relations.tsv", "elsewhere")

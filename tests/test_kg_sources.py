@@ -161,3 +161,12 @@ def test_a_part_of_the_real_facts_is_the_same_from_another_engine(tmp_path) -> N
         assert_equal(every_table(source, *wanted), read)
     assert len(read["sample"][0]) > 500
     assert all(len(read[str(rule)][0]) > 10 for rule in rules)
+
+
+def test_a_run_without_a_graph_has_no_relations() -> None:
+    whole = read_relations(RESOURCES / "relations.tsv", "world")
+    none = read_relations(RESOURCES / "relations.tsv", None)
+    assert none.columns.tolist() == whole.columns.tolist()
+    assert none.empty
+    with pytest.raises(ValueError, match="unknown namespace 'elsewhere'"):
+        read_relations(RESOURCES / "relations.tsv", "elsewhere")

@@ -14,9 +14,7 @@ from torch.autograd.function import once_differentiable
 from transformers.pytorch_utils import Conv1D
 
 LARGE = 1 << 23  # multiplications from which the call itself no longer counts
-THIN = (
-    192  # of a weight's sides; what oneDNN keeps of every number of rows would count more in smaller models
-)
+THIN = 192  # sides of a weight; in smaller models, what oneDNN keeps of every number of rows counts more
 LONG = 2560  # outputs from which a weight that lies (d_in, d_out) in memory is slow without AVX-512
 WIDE = torch.backends.cpu.get_cpu_capability() == "AVX512"
 LINE = 64  # bytes of memory that a processor reads at once

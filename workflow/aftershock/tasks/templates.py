@@ -76,14 +76,17 @@ def _part(text: str, pattern: str) -> str:
 
 def _options(text: str) -> list[str]:
     """Return what a text lists as options, a line each: (A) and so on, or what stands after dashes."""
-    _, _, listed = text.rpartition("Options:")
+    listed = _listed(text)
     return re.findall(r"^\([A-Z]\)", listed, flags=re.M) or re.findall(r"^- (.+?)\s*$", listed, flags=re.M)
 
 
 def _option_texts(text: str) -> list[str]:
     """Return what stands behind the letters of the options that a text lists, (A) and so on."""
-    _, _, listed = text.rpartition("Options:")
-    return re.findall(r"^\([A-Z]\) *(.+?)\s*$", listed, flags=re.M)
+    return re.findall(r"^\([A-Z]\) *(.+?)\s*$", _listed(text), flags=re.M)
+
+
+def _listed(text: str) -> str:
+    return text.rpartition("Options:")[2]
 
 
 @cache

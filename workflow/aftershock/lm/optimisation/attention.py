@@ -13,7 +13,7 @@ from aftershock.lm.model import LanguageModel
 
 
 class Attended(NamedTuple):
-    """What the derivative of `attend` needs, for each of rows * heads."""
+    """Factors of an attention in each head of each row, from which its derivative is made."""
 
     queries: Tensor  # (rows * heads, n, width), scaled
     keys: Tensor  # (rows * heads, m, width)
