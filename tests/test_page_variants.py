@@ -5,10 +5,12 @@ import pytest
 
 import pages
 import sequence_pages
+from aftershock.editors.methods import settings_of
 from aftershock.page.explorer import Outcome, Setting
 from aftershock.page.names import variants_with_names
 from aftershock.page.variants import Compared, compare_runs, comparing, variants
 from aftershock.report import page
+from configured import study
 from pages import MODEL, Page
 from simulate import HOSTILE
 from small_project import errors, write_project
@@ -140,3 +142,16 @@ def test_faulty_variants_are_named(tmp_path, changes, words):
     entry = {**ENTRY, **changes}
     found = errors(write_project(tmp_path), report={"variants": [entry]})
     assert any(line.startswith(words) for line in found), found
+
+
+def test_memit_is_run_beside_emmet_with_its_settings():
+    config, models = study("variants")
+    ((_, model),) = models.items()
+    made = {
+        label: settings_of(method, {**model["editors"][method], **config["editors"][label]["settings"]})
+        for label, method in (("emmet_easyedit", "emmet"), ("memit_one", "memit"))
+    }
+    emmet, memit = (vars(settings) for settings in made.values())
+    shared = emmet.keys() & memit.keys() - {"mom2_weight", "damp_single"}
+    assert "context_lengths" in shared
+    assert {name: memit[name] for name in shared} == {name: emmet[name] for name in shared}
