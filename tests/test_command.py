@@ -56,11 +56,11 @@ def call(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_pat
         (["run", "--corse", "3", "laptop"], "No such option: --corse (Possible options: --cores)"),
         (
             ["run", "laptpo"],
-            "aftershock run: there is no configuration file 'laptpo'; did you mean 'laptop'?",
+            "aftershock run: there is no configuration file 'laptpo'. Did you mean 'laptop'?",
         ),
         (
             ["plan", "mine.yml"],
-            "aftershock plan: there is no configuration file 'mine.yml'; did you mean 'mine.yaml'?",
+            "aftershock plan: there is no configuration file 'mine.yml'. Did you mean 'mine.yaml'?",
         ),
         (["list", "metods"], "'metods' is not one of 'methods'"),
         (["validate", "nowhere"], "aftershock validate: nowhere is not a folder"),
@@ -71,7 +71,7 @@ def call(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_pat
             "'nowhere' is no folder, no GGUF file (*.gguf) and no owner/name",
         ),
         (["add-model", "nobody/nothing"], "nobody/nothing at revision main cannot be fetched"),
-        (["plan", "my studies/laptop.yml"], "did you mean 'my studies/laptop.yaml'?"),
+        (["plan", "my studies/laptop.yml"], "Did you mean 'my studies/laptop.yaml'?"),
         (["plan", "my studies/list.yaml"], "my studies/list.yaml: expected keys and values, found [1]"),
         (["queries", "my studies/broken.yaml"], "my studies/broken.yaml is not YAML: "),
         (
@@ -80,7 +80,7 @@ def call(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_pat
         ),
         (["plan", "my studies/key.yaml"], "sead: unknown key; did you mean"),
         (["plan", "laptop", "--gpu", "h100"], "device 'h100' is unknown; did you mean"),
-        (["demo", "--profile", "slrum"], "there is no profile 'slrum'; did you mean 'slurm'?"),
+        (["demo", "--profile", "slrum"], "there is no profile 'slrum'. Did you mean 'slurm'?"),
         (
             ["add-model", "odd.gguf", "--name", "other"],
             "odd.gguf has the architecture 'odd'; those that can be read from GGUF are",

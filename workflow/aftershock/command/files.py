@@ -29,7 +29,7 @@ def _find_config(name: str) -> str:
     mine = sorted(path.as_posix() for pattern in ("*.yaml", "*/*.yaml") for path in Path().glob(pattern))
     hint = _hint(name, [*mine, *studies], 0.5) or _hint(Path(name).stem, studies)
     raise ValueError(
-        f"there is no configuration file {name!r}; {hint}Give the path of a YAML file, or a study: "
+        f"there is no configuration file {name!r}. {hint}Give the path of a YAML file, or a study: "
         f"{', '.join(studies)}"
     )
 
@@ -37,7 +37,7 @@ def _find_config(name: str) -> str:
 def _hint(name: str, known: Sequence[str], cutoff: float = 0.6) -> str:
     """Return the known name that a wrong one is most like, in words; "" where none is like it."""
     close = difflib.get_close_matches(name, known, 1, cutoff)
-    return f"did you mean {close[0]!r}? " if close else ""
+    return f"Did you mean {close[0]!r}? " if close else ""
 
 
 def _short(path: Path) -> str:
@@ -94,7 +94,7 @@ def find_profile(name: str) -> str:
     if profile_file(name) is None:
         shipped = sorted(folder.name for folder in (PROJECT / PROFILES).iterdir())
         raise ValueError(
-            f"there is no profile {name!r}; {_hint(name, shipped)}Give the path of a folder with a "
+            f"there is no profile {name!r}. {_hint(name, shipped)}Give the path of a folder with a "
             f"config.yaml, or one that comes along: {', '.join(shipped)}"
         )
     return name
