@@ -15,6 +15,7 @@ from aftershock.experiments.queries import list_prompts
 from aftershock.experiments.tuning import draw_trials, tune
 from aftershock.lm.edits import EMPTY, LowRank, state_norm
 from aftershock.lm.scoring import score
+from aftershock.progress import Progress
 from aftershock.requests import Query
 from aftershock.tables.cases import EDITS, PROBES
 from aftershock.tables.graph import PROMPTS
@@ -103,6 +104,16 @@ def test_round_cases_end_in_a_random_change_of_equal_size():
     assert same_as(several).all()["1"]
     assert not same_as(several).any()["2"]
     assert same_as(other).all().to_dict() == {"1": True, "2": True, "random": False}
+
+
+def test_progress_counts_the_states_of_a_block_one_by_one():
+    told = []
+    progress = Progress(tell=lambda done, total, unit: told.append((done, total, unit)))
+    editor = make("ft", tiny(), steps=1)
+    run_cases(editor.lm, editor, *tables(34), TEMPLATE_ROWS, CONFLICT_STATES, progress=progress)
+    steps = [32 * n / 5 for n in range(6)] + [32 + 2 * n / 5 for n in range(1, 6)]
+    assert [done for done, *_ in told] == pytest.approx(steps)
+    assert {(total, unit) for _, total, unit in told} == {(34, "case")}
 
 
 def test_shards_that_cut_no_block_give_the_same_numbers():

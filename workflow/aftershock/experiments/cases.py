@@ -79,13 +79,17 @@ def run_cases(
             else requests_of(block, name, case_ids)
             for name in {state.edit for state in states if state.edit}
         }
-        reached = walk.reach(requests, case_ids)
+        share = len(case_ids) / (len(states) + 1)  # each state is edited, then all are scored
+        reached = []
+        for state in walk.reach(requests, case_ids):
+            reached.append(state)
+            progress.step(share)
         seen, told = observe(lm, reached, case_ids, queried, continued, continuations.tokens)
         observations += seen
         telemetry += told
         if health:
             health.observe(reached, case_ids)
-        progress.step(len(case_ids))
+        progress.step(share)
     return (
         pd.DataFrame(observations, columns=list(OBSERVATIONS.columns)),
         pd.DataFrame(telemetry, columns=list(TELEMETRY.columns)),

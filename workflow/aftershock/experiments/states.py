@@ -61,8 +61,8 @@ class Walk:
         self._chained = editor.in_order and not apart
         self._chain: Memory | None = None
 
-    def reach(self, requests: Requests, case_ids: Sequence[int]) -> list[Reached]:
-        """Return every state of one block, in order."""
+    def reach(self, requests: Requests, case_ids: Sequence[int]) -> Iterator[Reached]:
+        """Yield the states of one block, in order."""
         reached: dict[str, Reached] = {}
         for state in self.states:
             if state.edit:
@@ -70,7 +70,7 @@ class Walk:
                 reached[state.name] = self.edit(state.name, requests[state.edit], start)
             else:
                 reached[state.name] = self._random(state, reached[str(state.size_of)], case_ids)
-        return list(reached.values())
+            yield reached[state.name]
 
     def _random(self, state: State, like: Reached, case_ids: Sequence[int]) -> Reached:
         seeds = [derive(self.seed, "random change", case_id) for case_id in case_ids]
