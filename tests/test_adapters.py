@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from aftershock.lm import edits, generation, scoring
+from aftershock.lm import answers, edits, generation, scoring
 from aftershock.lm.edits import Batch, State, apply_deltas, select
 from aftershock.lm.edits.fold import fold
 from aftershock.lm.gradients import Texts, module_gradients
@@ -93,7 +93,7 @@ def test_order_and_company_do_not_matter_to_other_kinds(monkeypatch):
 @pytest.mark.parametrize("family", ["gpt2", repeated("llama")])
 def test_other_kinds_hold_for_a_whole_continuation(family, monkeypatch):
     lm = tiny(family)
-    monkeypatch.setattr(generation, "BATCH_ROWS", 4)
+    monkeypatch.setattr(answers, "CPU_TOKENS", 48)
     prompts = [fill(TEMPLATES[i % 3], name) for i, name in enumerate(NAMES)] + ["Ada", "Oslo"]
     cases = [i % 3 for i in range(len(prompts))]
     plain = generation.continue_greedily(lm, prompts, 5)

@@ -5,8 +5,9 @@ import torch
 
 from aftershock.lm.answers import answer_greedily, cut_at
 from aftershock.lm.edits import EMPTY
+from aftershock.lm.generation import continue_greedily
 from tiers import some
-from tiny import CITIES, CONTEXT, NAMES, next_log_probs, tiny
+from tiny import CITIES, CONTEXT, NAMES, dense, low_rank, next_log_probs, tiny, written
 from toy_deltas import nudge, router
 
 PROMPTS = [f"{name} was born in" for name in NAMES] + [
@@ -53,6 +54,30 @@ def test_a_change_that_is_attached_acts_on_its_prompts_alone(change):
     together = answer_greedily(lm, prompts, 8, [" "], [], state)
     assert together == [answer_greedily(lm, [ids], 8, [" "], [], state)[0] for ids in prompts]
     assert [each.text for each in together] != [each.text for each in plain]
+
+
+@pytest.mark.parametrize("family", some(["gpt2", "mistral", "gemma2", "olmo3"], ["gpt2", "gemma2"]))
+@pytest.mark.parametrize("change", [low_rank, dense])
+def test_texts_of_several_lengths_go_on_each_in_its_own_case(family, change):
+    lm = tiny(family)
+    state, cases = (change(lm, 1, 3),), [i % 3 for i in range(len(PROMPTS))]
+    found = continue_greedily(lm, PROMPTS, 8, state, cases)
+    edited = [written(lm, state, case) for case in range(3)]
+    ids = lm.encode(PROMPTS)
+    assert found == [
+        slowly(edited[case], row, 8, (), lm.ends)[0] for row, case in zip(ids, cases, strict=True)
+    ]
+    assert found != continue_greedily(lm, PROMPTS, 8)
+
+
+def test_a_text_goes_on_up_to_the_end_of_the_context():
+    lm = tiny("gpt2")
+    long = lm.tokenizer.decode(lm.encode([" ".join(NAMES * 30)])[0][: CONTEXT - 3])
+    assert len(lm.encode([long])[0]) == CONTEXT - 3
+    texts = [PROMPTS[0], long]
+    wanted = [slowly(lm, ids, n, (), lm.ends)[0] for ids, n in zip(lm.encode(texts), (8, 3), strict=True)]
+    assert continue_greedily(lm, texts, 8) == wanted
+    assert continue_greedily(lm, [long], 0) == [""]
 
 
 def test_a_prompt_without_room_is_an_error():

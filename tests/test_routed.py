@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from aftershock.lm import edits, generation, scoring
+from aftershock.lm import answers, edits, generation, scoring
 from aftershock.lm.edits import EMPTY, random_like, scatter_cases, select, state_norm
 from aftershock.lm.edits.routed import Routed, longest, mixture
 from aftershock.lm.edits.saved import load_deltas, save_deltas
@@ -109,7 +109,7 @@ def test_a_target_that_names_an_edited_subject_does_not_change_who_answers():
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_a_continuation_is_what_scoring_finds_likeliest(family, monkeypatch):
     lm = tiny(family)
-    monkeypatch.setattr(generation, "BATCH_ROWS", 4)
+    monkeypatch.setattr(answers, "CPU_TOKENS", 48)
     for soft in (False, True):
         models = by_name(lm, scale=0.3)
         state = (cache_of(models, CASES, soft=soft), low_rank(lm, 1, 3))

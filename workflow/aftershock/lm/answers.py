@@ -1,4 +1,4 @@
-"""Greedy answers to prompts of different lengths, up to stop texts, as benchmarks use them.
+"""Greedy answers to prompts of different lengths, up to stop texts.
 
 Prompts run in one batch, padded on the right; what is generated goes on behind the padding, which no token
 sees. Rows that are finished leave their batch, unless a change of the model is attached that counts rows.
@@ -26,6 +26,7 @@ class Answer:
 
     text: str  # up to a stop text
     finished: bool  # by a stop text, or by the model
+    tokens: tuple[int, ...]  # all that were generated, but for one that ends the text
 
 
 @dataclass
@@ -34,6 +35,7 @@ class _Row:
 
     place: int  # in the batch as it began
     length: int  # of the prompt
+    most: int  # tokens of the answer
     ids: list[int] = field(default_factory=list)
     answer: Answer | None = None
 
@@ -44,40 +46,46 @@ class _Ending:
 
     tokens: frozenset[int]
     texts: Sequence[str]
-    most: int  # tokens
 
 
 def answer_greedily(
     lm: LanguageModel,
     prompts: Sequence[Sequence[int]],
-    max_tokens: int,
+    max_tokens: int | Sequence[int],
     stop: Sequence[str] = (),
     ends: Sequence[int] = (),
     state: State = EMPTY,
     progress: Progress | None = None,
+    cases: Sequence[int] | None = None,
 ) -> list[Answer]:
-    """Return the likeliest answer to each of `prompts`, as tokens, in case 0 of `state`.
+    """Return the likeliest answer to each of `prompts`, as tokens.
 
-    An answer ends before the first of the texts in `stop`, at a token of `ends`, or after `max_tokens`.
-    Special tokens are left out of it. ValueError when a prompt leaves no room for `max_tokens` tokens.
+    Prompt i runs with the weights of case `cases[i]` of `state`, by default of case 0. An answer ends before
+    the first of the texts in `stop`, at a token of `ends`, or after `max_tokens`, of all or of each. Special
+    tokens are left out of its text. ValueError when a prompt leaves no room for `max_tokens` tokens.
     """
-    longest = max(map(len, prompts), default=0)
-    if longest + max_tokens > lm.context:
-        raise ValueError(
-            f"a prompt of {longest} tokens leaves no room for {max_tokens} more in the model's context of "
-            f"{lm.context}"
-        )
-    ending = _Ending(frozenset(ends), stop, max_tokens)
+    most = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else max_tokens
+    for ids, more in zip(prompts, most, strict=True):
+        if len(ids) + more > lm.context:
+            raise ValueError(
+                f"a prompt of {len(ids)} tokens leaves no room for {more} more in the model's context of "
+                f"{lm.context}"
+            )
+    ending, cases = _Ending(frozenset(ends), stop), cases or [0] * len(prompts)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    state = merge_many(state, sum(len(ids) + max_tokens for ids in prompts))
-    per_token = token_bytes(lm, 1, longest, backward=False)
+    tokens = sum(len(ids) + more for ids, more in zip(prompts, most, strict=True))
+    state = merge_many(state, tokens / max(1, len(set(cases))))
+    per_token = token_bytes(lm, 1, max(map(len, prompts), default=0), backward=False)
     limit = batch_limit(lm, token_bytes(lm, 1, lm.context, backward=False), CPU_TOKENS)
-    costs = [len(prompts[i]) * per_token + (len(prompts[i]) + max_tokens) * _kept_bytes(lm) for i in order]
+    costs = [len(prompts[i]) * per_token + (len(prompts[i]) + most[i]) * _kept_bytes(lm) for i in order]
     if progress:
         progress.begin("Answering", len(prompts), "prompt")
 
     def run(part: range) -> list[Answer]:
-        return _answer([prompts[order[i]] for i in part], lm, ending, state, progress)
+        chosen = [order[i] for i in part]
+        rows = [_Row(row, len(prompts[i]), most[i]) for row, i in enumerate(chosen)]
+        mine = torch.tensor([cases[i] for i in chosen], device=lm.device)
+        return _answer(lm, [prompts[i] for i in chosen], rows, ending, state, mine, progress)
 
     answers: dict[int, Answer] = {}
     for part, found in run_in_parts(costs, limit, run, "answering"):
@@ -95,18 +103,19 @@ def _kept_bytes(lm: LanguageModel) -> int:
 
 @torch.no_grad()
 def _answer(
-    prompts: Sequence[Sequence[int]],
     lm: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    rows: Sequence[_Row],
     ending: _Ending,
     state: State,
+    cases: Tensor,
     progress: Progress | None,
 ) -> list[Answer]:
     """Return the answers to prompts that fit into one batch."""
     ids, mask = lm.pad(prompts)
     lengths = mask.sum(dim=1)
-    rows = [_Row(i, len(prompt)) for i, prompt in enumerate(prompts)]
     running, cache = list(rows), DynamicCache()
-    with apply_deltas(lm, state, Batch(ids, torch.zeros_like(lengths), lengths - 1)):
+    with apply_deltas(lm, state, Batch(ids, cases, lengths - 1)):
         hidden = lm.run(ids, mask, past_key_values=cache, use_cache=True)
         last = hidden[torch.arange(len(rows), device=lm.device), lengths - 1]
         while True:
@@ -115,7 +124,7 @@ def _answer(
             for row, token in zip(running, fresh.tolist(), strict=True):
                 if row.answer is None:
                     row.ids.append(token)
-                    row.answer = _finished(lm, row.ids, ending)
+                    row.answer = _finished(lm, row, ending)
                     if row.answer and progress:
                         progress.step()
             keep = [i for i, row in enumerate(running) if row.answer is None]
@@ -146,13 +155,14 @@ def _step(lm: LanguageModel, fresh: Tensor, lengths: Tensor, width: int, cache: 
     return hidden[:, -1]
 
 
-def _finished(lm: LanguageModel, ids: Sequence[int], ending: _Ending) -> Answer | None:
-    """Return the answer with these tokens, or None while it is unfinished."""
-    ended = ids[-1] in ending.tokens
-    text = lm.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True)
+def _finished(lm: LanguageModel, row: _Row, ending: _Ending) -> Answer | None:
+    """Return the answer that a row has come to, or None while it is unfinished."""
+    ended = row.ids[-1] in ending.tokens
+    tokens = tuple(row.ids[:-1] if ended else row.ids)
+    text = lm.tokenizer.decode(tokens, skip_special_tokens=True)
     if (cut := cut_at(text, ending.texts)) is not None:
-        return Answer(cut, True)
-    return Answer(text, ended) if ended or len(ids) == ending.most else None
+        return Answer(cut, True, tokens)
+    return Answer(text, ended, tokens) if ended or len(tokens) == row.most else None
 
 
 def cut_at(text: str, stop: Sequence[str]) -> str | None:
