@@ -33,7 +33,6 @@ class Answer:
 class _Row:
     """A prompt with the answer generated so far."""
 
-    place: int  # in the batch as it began
     length: int  # of the prompt
     most: int  # tokens of the answer
     ids: list[int] = field(default_factory=list)
@@ -83,7 +82,7 @@ def answer_greedily(
 
     def run(part: range) -> list[Answer]:
         chosen = [order[i] for i in part]
-        rows = [_Row(row, len(prompts[i]), most[i]) for row, i in enumerate(chosen)]
+        rows = [_Row(len(prompts[i]), most[i]) for i in chosen]
         mine = torch.tensor([cases[i] for i in chosen], device=lm.device)
         return _answer(lm, [prompts[i] for i in chosen], rows, ending, state, mine, progress)
 
@@ -159,10 +158,13 @@ def _finished(lm: LanguageModel, row: _Row, ending: _Ending) -> Answer | None:
     """Return the answer that a row has come to, or None while it is unfinished."""
     ended = row.ids[-1] in ending.tokens
     tokens = tuple(row.ids[:-1] if ended else row.ids)
+    whole = ended or len(tokens) == row.most
+    if not whole and not ending.texts:
+        return None
     text = lm.tokenizer.decode(tokens, skip_special_tokens=True)
     if (cut := cut_at(text, ending.texts)) is not None:
         return Answer(cut, True, tokens)
-    return Answer(text, ended, tokens) if ended or len(tokens) == row.most else None
+    return Answer(text, ended, tokens) if whole else None
 
 
 def cut_at(text: str, stop: Sequence[str]) -> str | None:
