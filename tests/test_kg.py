@@ -30,7 +30,8 @@ RULES_USED = [
 ]
 INSTANCE = ("x_id", "y_id", "z_id")
 LANGUAGES = ("en", "mul", "de", "en", "mul", "EN", "en-gb")
-ODD = {"literal": 1, "unknown value": 3, "IRI that is no entity": 2}
+XSD = "http://www.w3.org/2001/XMLSchema#"
+ODD = {"literal": 3, "unknown value": 3, "IRI that is no entity": 2}
 """The dirty triples that are no facts."""
 
 
@@ -46,6 +47,7 @@ def dirty_triples() -> str:
     lines = [triple(*fact) for fact in sorted(random_facts())]
     lines += [
         triple("E1", "R1", '"1970"'),
+        *(triple("E1", "R1", f'"1970"^^<{XSD}{kind}>') for kind in ("gYear", "integer")),
         triple("E1", "R1", f"<{WORLD.entities.replace('entity/', '.well-known/genid/')}ab12>"),
         triple("E2", "R2", "<http://example.org/E3>"),
         triple("E2", "R2", "_:nobody"),

@@ -60,6 +60,8 @@ BROKEN = [
     f"<{ENTITY}Q1> <{DIRECT}P22> Q2 .",
     f'<{ENTITY}Q1> {LABEL} "a"b"@en .',
     f'<{ENTITY}Q1> {LABEL} "a\\xb"@en .',
+    f'<{ENTITY}Q1> {LABEL} "a\\uD83D\\uDE00b"@en .',
+    f'<{ENTITY}Q1> <{DIRECT}P22> "\\uDE00" .',
     "subject\tpredicate\tobject",
     '{"id": "Q1"}',
     "<html>",

@@ -7,6 +7,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from aftershock.kg.graph import Term
+from aftershock.kg.terms import tag_of
 from aftershock.kg.transport import Response
 
 Row = tuple[Term | None, ...]
@@ -144,7 +145,8 @@ def _row(binding: dict[str, dict[str, str]], variables: list[str]) -> Row:
 
 
 def _term(value: dict[str, str]) -> Term:
-    term = Term(KINDS[value["type"]], value["value"], value.get("xml:lang"))
+    tag = tag_of(value.get("xml:lang"), value.get("datatype"))
+    term = Term(KINDS[value["type"]], value["value"], tag)
     if not isinstance(term.value, str):
         raise ValueError(f"a value that is no text: {term.value!r}")
     return term

@@ -17,14 +17,13 @@ NOTHING = re.compile(r"[ \t\r]*(?:#.*)?", re.DOTALL)
 ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))", re.DOTALL)
 MEANT = {"t": "\t", "b": "\b", "n": "\n", "r": "\r", "f": "\f", '"': '"', "'": "'", "\\": "\\"}
 
+SURROGATES = range(0xD800, 0xE000)  # halves of a character in UTF-16, which no text of Unicode has
+
 Triple = tuple[Term, str, Term]
 
 
 def read_triple(line: bytes) -> Triple | None:
-    """Subject, predicate and object of a line; None for a comment. ValueError when it is not N-Triples.
-
-    The language of a literal with a datatype is ^^ and that.
-    """
+    """Subject, predicate and object of a line; None for a comment. ValueError when it is not N-Triples."""
     text = line.decode()  # UnicodeDecodeError is a ValueError
     match = TRIPLE.fullmatch(text)
     if not match:
@@ -34,7 +33,7 @@ def read_triple(line: bytes) -> Triple | None:
     subject, subject_blank, predicate, object_, object_blank, literal, language, datatype = match.groups()
     value = _named(object_, object_blank)
     if literal is not None:
-        value = Term("literal", unescape(literal), _tag(language, datatype))
+        value = Term("literal", unescape(literal), tag_of(language, datatype and unescape(datatype)))
     return _named(subject, subject_blank), unescape(predicate), value
 
 
@@ -56,16 +55,20 @@ def _named(iri: str | None, blank: str | None) -> Term:
     return Term("bnode", blank or "") if iri is None else Term("uri", unescape(iri))
 
 
-def _tag(language: str | None, datatype: str | None) -> str | None:
+def tag_of(language: str | None, datatype: str | None) -> str | None:
+    """The language of a literal: ^^ and its datatype where it has one that is not text."""
     if language:
         return language.lower()
-    return None if datatype in (None, STRING) else f"^^{unescape(datatype)}"
+    return None if datatype in (None, STRING) else f"^^{datatype}"
 
 
 def _meant(match: re.Match) -> str:
     short, long, letter = match.groups()
     if letter is None:
-        return chr(int(short or long, 16))  # ValueError when there is no such character
+        code = int(short or long, 16)
+        if code in SURROGATES:
+            raise ValueError(f"half of a character \\u{code:04X}")
+        return chr(code)  # ValueError when there is no such character
     if letter not in MEANT:
         raise ValueError(f"unknown escape \\{letter}")
     return MEANT[letter]
