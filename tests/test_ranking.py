@@ -192,6 +192,18 @@ def test_methods_without_values_keep_their_rows_and_the_reason():
     assert one["may_be_best"].all()
 
 
+def test_methods_without_a_case_in_common_have_no_ranks():
+    halves = [1.0, 0.0, 1.0, 1.0, 0.0, 1.0], [None] * 6
+    parts = {
+        "rome": {"single_exact": [*halves[0], *halves[1]]},
+        "ft": {"single_exact": [*halves[1], *halves[0]]},
+    }
+    rows = ranked(parts)
+    assert rows[["rank", "value"]].isna().all(axis=None)
+    assert not rows["may_be_best"].any()
+    assert set(rows["note"]) == {"not ranked: 6 of 12 values, and none that all methods share"}
+
+
 def test_many_edits_are_ranked_where_a_run_has_sequences():
     given, abilities = sequence_pages.simulated(), sequence_pages.tables()["abilities"]
     runs = SequenceRuns(

@@ -102,7 +102,7 @@ def names_in(folder: str | Path) -> tuple[list[str], list[str]]:
 def read_cases(folder: str | Path, dataset: str) -> Published:
     """The rows of one file; ValueError naming file, row and field where one is not of the format."""
     path = Path(folder) / FILES[dataset]
-    text, data = _json(path)
+    data, style = _json(path)
     if not isinstance(data, list):
         raise ValueError(f"{path} is not a list of rows")
     rows, statements = [], []
@@ -116,7 +116,7 @@ def read_cases(folder: str | Path, dataset: str) -> Published:
     return Published(
         pd.DataFrame(rows, columns=list(RELEASED_ROWS.columns)),
         pd.DataFrame(statements, columns=list(STATEMENTS.columns)),
-        style_of(text, data),
+        style,
     )
 
 
@@ -126,7 +126,7 @@ def read_prompts(folder: str | Path, kind: str) -> tuple[pd.DataFrame, Mapping[s
     Paraphrases are numbered from 1; number 0, the edit prompt, is in the rows of the cases.
     """
     path = Path(folder) / PROMPT_FILES[kind]
-    text, data = _json(path)
+    data, style = _json(path)
     if not isinstance(data, dict):
         raise ValueError(f"{path} is not an object of lists of templates by relation")
     found = []
@@ -134,7 +134,7 @@ def read_prompts(folder: str | Path, kind: str) -> tuple[pd.DataFrame, Mapping[s
         if not isinstance(templates, list) or not templates or not all(map(_is_text, templates)):
             raise ValueError(f"{path}: {relation_id} is not a list of templates")
         found += [(relation_id, i, text, "released") for i, text in enumerate(templates, start=1)]
-    return pd.DataFrame(found, columns=list(PROMPTS.columns)), style_of(text, data)
+    return pd.DataFrame(found, columns=list(PROMPTS.columns)), style
 
 
 def style_of(text: str, data: object) -> Mapping[str, Any] | None:
@@ -148,10 +148,12 @@ def style_of(text: str, data: object) -> Mapping[str, Any] | None:
     return None
 
 
-def _json(path: Path) -> tuple[str, Any]:
+def _json(path: Path) -> tuple[Any, Mapping[str, Any] | None]:
+    """The data of a file and its style, None for that of a compressed file or one in another encoding."""
     try:
         text = read_text(path)
-        return text, json.loads(text)
+        data = json.loads(text)
+        return data, style_of(text, data) if text.encode() == path.read_bytes() else None
     except FileNotFoundError as error:
         raise ValueError(f"{path} does not exist; the folder must hold {', '.join(ALL_FILES)}") from error
     except (OSError, ValueError, RecursionError) as error:

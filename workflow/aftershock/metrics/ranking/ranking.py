@@ -76,5 +76,8 @@ def _note(sample: Sample, place: int, ranked: bool) -> str | None:
     if reached == most:
         return own
     words = f"{reached or 'none'} of {most} values" if reached else "no value"
-    text = f"not ranked: {words}" if not ranked else f"{words}; all are ranked on those that they share"
+    if ranked:
+        text = f"{words}; all are ranked on those that they share"
+    else:
+        text = f"not ranked: {words}" + (", and none that all methods share" if 2 * reached >= most else "")
     return f"{text}; {own}" if own else text

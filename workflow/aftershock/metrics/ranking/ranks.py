@@ -62,7 +62,8 @@ class Ranks:
 def common(measures: Sequence[Measured]) -> tuple[np.ndarray, list[Measured]]:
     """Return a mask of the methods that can be ranked, and their values of the units that all of them have.
 
-    A method has to have half of the values that the others have, of every measure.
+    A method has to have half of the values that the others have, of every measure. None can be ranked where
+    they share no unit.
     """
     enough = np.ones(measures[0].values.shape[1], dtype=bool)
     for measure in measures:
@@ -75,6 +76,8 @@ def common(measures: Sequence[Measured]) -> tuple[np.ndarray, list[Measured]]:
         whole = ~np.isnan(values).any(1, keepdims=True)
         values = np.where(whole, values, np.nan)
         shared.append(Measured(measure.population, measure.clusters, values, measure.span))
+        if not whole.any():
+            return np.zeros_like(enough), []
     return enough, shared
 
 
