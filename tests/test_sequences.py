@@ -182,6 +182,14 @@ def test_a_sequence_ends_where_weights_are_not_finite(factor, tmp_path):
     assert again.calls == 0  # it has ended
 
 
+@pytest.mark.parametrize("factor", [math.nan, 1e25])
+@pytest.mark.parametrize("made", [plan(1, 2, 4), plan(2, 4, 6, batch=2), plan(2, 4)])
+def test_a_sequence_ends_where_its_first_turn_breaks_the_model(made, factor, tmp_path):
+    log = run(Faulty(tiny(dtype=torch.float32), {1: factor}), made, tmp_path / "log")
+    assert log.reached([0, *made.checkpoints]) == [0]
+    assert set(log.telemetry()["turn"]) == {1}
+
+
 @pytest.mark.parametrize("every", [0, 100])
 def test_a_sequence_ends_right_after_outputs_are_no_numbers_although_weights_are_finite(every, tmp_path):
     lm = tiny(dtype=torch.float32)

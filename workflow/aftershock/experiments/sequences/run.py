@@ -117,7 +117,7 @@ def run_sequence(
         state, memory = made.state, made.memory
         made, rows = watch.look(turn, asked, made)
         writer.add(turn, made.delta, rows)
-        alone = turn.is_fresh and turn.checkpoint is not None  # a model of its own
+        alone = turns[-1].is_fresh  # each turn makes a model of its own
         last = turn is turns[-1] or made.broken and not alone
         lost = [] if not made.broken else [turn] if alone else turns[turn.number - 1 :]
         told = f"{made.reason} (edit {turn.positions[-1]} of the sequence)"
