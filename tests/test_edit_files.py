@@ -271,6 +271,47 @@ BROKEN = [
 ]
 
 
+MISSING = [
+    ("flat", FLAT, {"rephrase_prompt": [None, "", "It is"]}, ("It is",), (("Bo Ek was born in", "Turin"),)),
+    (
+        "flat",
+        FLAT,
+        {"locality_prompt": ["", "b", None], "locality_ground_truth": ["x", "y", "z"]},
+        None,
+        (("b", "y"),),
+    ),
+    ("flat", FLAT, {"locality_prompt": None, "locality_ground_truth": ["x", "y"]}, None, ()),
+    ("zsre", ZSRE, {"answers": ["Turin", ""]}, None, None),
+    (
+        "knowedit",
+        KNOWEDIT,
+        {"locality": {"R": None, "S": [None, {"prompt": "", "ground_truth": "a"}]}},
+        None,
+        (),
+    ),
+    ("knowedit", KNOWEDIT, {"locality": {"R": [{"prompt": "p", "ground_truth": None}]}}, None, ()),
+]
+
+
+@pytest.mark.parametrize(("source", "row", "change", "paraphrases", "neighbours"), MISSING)
+def test_what_is_only_asked_may_be_missing_at_any_place(
+    tmp_path, source, row, change, paraphrases, neighbours
+):
+    (plain,), (found,) = (read(tmp_path, source, each, target="alt") for each in (row, row | change))
+    assert found.edit.target_new == plain.edit.target_new
+    assert found.edit.paraphrases == (plain.edit.paraphrases if paraphrases is None else paraphrases)
+    assert found.edit.neighbours == (plain.edit.neighbours if neighbours is None else neighbours)
+
+
+def test_half_a_character_in_a_name_or_a_fault_is_written_as_an_escape(tmp_path):
+    named, *faulty = read(
+        tmp_path, "flat", FLAT | {"case_id": "\ud800"}, FLAT | {"subject": ["\ud800"]}, broken="skip"
+    )
+    assert named.edit.source_id == "\\ud800"
+    assert "\\ud800" in faulty[0].fault
+    SEQUENCE_EDITS.write(edit_table(choose([named, *faulty], 1, "keep")), tmp_path / "edits.parquet")
+
+
 @pytest.mark.parametrize(("change", "expected"), BROKEN)
 def test_what_is_broken_is_said_with_the_number_of_the_row(tmp_path, change, expected):
     start = re.escape("1 of 2 rows cannot be read (counted from 0): row 1")

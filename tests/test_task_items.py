@@ -57,11 +57,31 @@ def test_a_field_that_is_not_there_is_an_error():
         render("{{ colour }}", {"color": "red"})
     with pytest.raises(ValueError, match="'colour' is undefined"):
         evaluate("colour", {"color": "red"})
-    for write in (render, texts):
-        with pytest.raises(ValueError, match="a field that is part of the text is null"):
-            write({render: "{{ color }}", texts: "[color]"}[write], {"color": None})
     with pytest.raises(ValueError, match="found 'red'; expected a list"):
         texts("color", {"color": "red"})
+
+
+NULLS = (
+    *("{{ q }}", "{{ q | trim }}", "{{ q | replace('a', 'b') }}", "{{ q | lower }}", "{{ 'x ' ~ q }}"),
+    *("{{ [q, 'b'] | join(';') }}", "{{ q | sub('a') }}", "{{ q | part('(a)') }}", "{{ options(q) }}"),
+    *("{{ row.names[0].first | trim }}", "{{ row.names[1] | string }}", "{{ row.names | join(' ') }}"),
+)
+
+
+@pytest.mark.parametrize("template", NULLS)
+def test_a_field_that_is_null_counts_as_lacking(template):
+    fields = {"q": None, "row": {"names": [{"first": None}, None]}}
+    with pytest.raises(ValueError, match="is null"):
+        render(template, fields)
+    with pytest.raises(ValueError, match="is null"):
+        evaluate(template.strip("{} "), fields)
+    assert render("{{ q if q is defined else 'b' }}", fields) == "b"
+    assert evaluate("q is defined", fields) is False
+
+
+def test_a_list_of_texts_is_one():
+    with pytest.raises(ValueError, match="'color' is null"):
+        texts("[color]", {"color": None})
 
 
 def test_filters_of_templates():
@@ -223,6 +243,18 @@ def test_items_out_of_one_row_stay_together():
     task = make_task("t", {"kind": "generate", "prepare": by_kind, "item": item})
     found = prepared(task, [TAGGED] * 6, n_items=10).items
     assert found["item_id"].str.partition("-")[0].value_counts().tolist() == [4, 4]
+
+
+@pytest.mark.parametrize("answers", [[], [""], ["", " "]])
+def test_an_item_without_an_answer_is_an_error(answers):
+    item = {"question": "{{ name }}?", "answers": "found"}
+    rows = [{"name": "a", "found": ["b"]}, {"name": "c", "found": answers}]
+    with pytest.raises(
+        ValueError, match=r"task t, row 1: item\.answers are .*; expected an answer that is not"
+    ):
+        prepared(make_task("t", {"kind": "generate", "item": item}), rows)
+    entities = {"kind": "generate", "metrics": ["entity_f1"], "item": item}
+    assert len(prepared(make_task("t", entities), rows).items) == 2
 
 
 def test_edits_are_asked_with_their_whole_prompt():

@@ -158,6 +158,26 @@ def test_an_answer_anywhere_in_the_text():
     assert value("contains", outcome(text=" 是巴黎市。", answers=("巴黎",)), form="words") == 1
 
 
+def test_a_number_is_one_of_those_in_the_text():
+    assert value("contains", outcome(text="First 3, then 7.0", answers=("7",)), form="number") == 1
+    assert value("contains", outcome(text="15", answers=("5",)), form="number") == 0
+    long = outcome(text="1234567890124", answers=("1234567890123",))
+    assert value("exact_match", long, form="number") == 0
+    for text in ("$1,250.50", "1250.5", "01250.50"):
+        assert value("exact_match", outcome(text=text, answers=("1250.5",)), form="number") == 1
+    assert value("exact_match", outcome(text="-0.0", answers=("0",)), form="number") == 1
+
+
+def test_classes_of_words_are_compared_as_answers_are():
+    said = [("Yes", "yes"), ("No", "no"), ("yes", "Yes"), ("NO", "no"), ("no", "yes")]
+    given = [outcome(text=text, answers=(gold,)) for text, gold in said]
+    how = {"pattern": r"(?i)\b(yes|no)\b", "form": "lower"}
+    wanted = f1_score([g.lower() for _, g in said], [t.lower() for t, _ in said], average="weighted")
+    assert many("weighted_f1_of_words", *given, **how) == pytest.approx(wanted)
+    alias = outcome(text="Holland", answers=("Netherlands", "Holland"))
+    assert many("weighted_f1_of_words", alias, form="lower") == 1
+
+
 def test_an_answer_without_words_is_not_in_every_text():
     for name in ("contains", "exact_match"):
         assert value(name, outcome(text=" Rome.", answers=("A+",)), form="words") == 0
@@ -171,7 +191,7 @@ def test_entities_of_a_list():
     none, silent = outcome(text=" none"), outcome(text="")
     found = score("entity_f1", first, none, silent, form="lower")
     assert [(each.hits, each.found, each.wanted) for each in found] == [(2, 4, 3), (0, 0, 0), (0, 0, 0)]
-    assert [each.value for each in found] == [pytest.approx(4 / 7), 1.0, 1.0]
+    assert [each.value for each in found] == [pytest.approx(4 / 7), 1.0, 0.0]
     assert [each.parsed for each in found] == [True, True, False]
     loose = outcome(text="PER:Ann  Lee;LOC : Rome; ORG: ; : Oslo", answers=("PER: Ann Lee", "LOC: Rome"))
     (found,) = score("entity_f1", loose, form="lower")

@@ -54,4 +54,9 @@ def checked(value: Any, name: str) -> str:
 
 def told(value: Any) -> str:
     """Return a value as JSON, for an error message."""
-    return shortened(json.dumps(value, ensure_ascii=False))
+    return writable(shortened(json.dumps(value, ensure_ascii=False)))
+
+
+def writable(text: str) -> str:
+    """Return a text that can be written as UTF-8, with escapes in place of halves of characters."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,7 +1,8 @@
 """Answers in generated texts: finding them, and the form in which they are compared."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 from aftershock.tasks.agreement import plain_words
@@ -29,9 +30,19 @@ def forms(name: str) -> Callable[[str], str]:
 
 
 def as_number(text: str) -> str:
-    """Return the first number of a text as Python writes it, the text itself without one."""
-    found = NUMBER.search(text.replace("$", "").replace(MINUS, "-"))
-    return f"{float(found[0].replace(',', '')):.12g}" if found else text.strip()
+    """Return the first number of a text in plain digits, the text itself without one."""
+    return next(_numbers(text), text.strip())
+
+
+def numbers_in(text: str) -> set[str]:
+    """Return all numbers of a text, in plain digits."""
+    return set(_numbers(text))
+
+
+def _numbers(text: str) -> Iterator[str]:
+    """Yield the numbers of a text without commas, and without zeros that say nothing."""
+    for found in NUMBER.finditer(text.replace("$", "").replace(MINUS, "-")):
+        yield f"{Decimal(found[0].replace(',', '')).normalize() + 0:f}"  # + 0: there is no minus zero
 
 
 def as_words(text: str) -> str:

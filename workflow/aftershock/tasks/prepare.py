@@ -120,6 +120,8 @@ def _item(task: Task, fields: Mapping[str, Any]) -> dict[str, Any]:
         )
     if task.kind == "perplexity" and not any(answer.strip() for answer in answers[:1]):
         raise ValueError(f"item.answers are {answers!r}; expected a text that is not empty")
+    if task.kind == "generate" and not any(map(str.strip, answers)) and not _may_be_none(task):
+        raise ValueError(f"item.answers are {answers!r}; expected an answer that is not empty")
     if task.kind == "choice" and len(choices) < 2:
         raise ValueError(f"item.choices are {choices!r}; expected two or more")
     if any(not choice.strip() for choice in choices):
@@ -133,6 +135,11 @@ def _item(task: Task, fields: Mapping[str, Any]) -> dict[str, Any]:
         "answers": answers,
         "about": texts(form["about"], fields),
     }
+
+
+def _may_be_none(task: Task) -> bool:
+    """True if an item may ask for nothing: for entities, or for what a function of the task finds in rows."""
+    return bool(task.prepare) or any(metric.startswith("entity_") for metric in task.metrics)
 
 
 # --- examples ---------------------------------------------------------------------------------------------

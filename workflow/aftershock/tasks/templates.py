@@ -1,7 +1,7 @@
 """Templates and expressions over the fields of a row, as tasks' files have them.
 
 They are Jinja's, in its sandbox: fields are data, whatever braces they hold. A field that a row lacks is an
-error, not an empty text, and so is one that is null.
+error where it is read, not an empty text. One that is null counts as lacking.
 """
 
 import re
@@ -19,7 +19,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 def render(template: str, fields: Mapping[str, Any]) -> str:
     """Return the text of a template; ValueError names the template and what is wrong with it."""
     try:
-        return _template(template).render(fields)
+        return _template(template).render(_without_nulls(fields))
     except (TemplateError, TypeError, ValueError, LookupError) as error:
         raise ValueError(f"template {template!r}: {error}") from error
 
@@ -27,7 +27,7 @@ def render(template: str, fields: Mapping[str, Any]) -> str:
 def evaluate(expression: str, fields: Mapping[str, Any]) -> Any:
     """Return the value of an expression; ValueError names the expression and what is wrong with it."""
     try:
-        value = _expression(expression)(fields)
+        value = _expression(expression)(_without_nulls(fields))
         if isinstance(value, Undefined):
             str(value)  # which says what is not there
     except (TemplateError, TypeError, ValueError, LookupError) as error:
@@ -42,19 +42,33 @@ def texts(given: str | Sequence[str], fields: Mapping[str, Any]) -> list[str]:
     value = evaluate(given, fields)
     if isinstance(value, str) or not hasattr(value, "__iter__"):
         raise ValueError(f"expression {given!r}: found {value!r}; expected a list of texts")
-    return [str(_present(text)) for text in value]
+    try:
+        return [str(_present(text)) for text in value]
+    except TemplateError as error:
+        raise ValueError(f"expression {given!r}: {error}") from error
+
+
+def _without_nulls(value: Any, name: str = "a field") -> Any:
+    """Return a value with an undefined one in place of every null, at any depth."""
+    if value is None:
+        return StrictUndefined(hint=f"{name} is null")
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(part, f"{key!r}") for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nulls(part, f"an entry of {name}") for part in value]
+    return value
 
 
 def _present(value: Any) -> Any:
     """Return a value that is written into a text; ValueError where there is none, rather than "None"."""
     if value is None:
-        raise ValueError("a field that is part of the text is null")
+        raise ValueError("a value that is part of the text is null")
     return value
 
 
 def _spaced(values: Sequence[str], before: str = " ") -> list[str]:
     """Return each text with a space before it, as the continuation of a prompt."""
-    return [f"{before}{_present(value)}" for value in values]
+    return [f"{before}{value}" for value in values]
 
 
 def _marked(values: Sequence[Any], marks: Sequence[Any]) -> list[Any]:
@@ -64,12 +78,12 @@ def _marked(values: Sequence[Any], marks: Sequence[Any]) -> list[Any]:
 
 def _sub(text: str, pattern: str, replacement: str = "") -> str:
     """Return a text with what fits a regular expression replaced."""
-    return re.sub(pattern, replacement, text)
+    return re.sub(pattern, replacement, str(text))
 
 
 def _part(text: str, pattern: str) -> str:
     """Return the first group of a regular expression where it first fits; ValueError where it does not."""
-    if not (found := re.search(pattern, text, flags=re.DOTALL)):
+    if not (found := re.search(pattern, str(text), flags=re.DOTALL)):
         raise ValueError(f"nothing fits {pattern!r} in {text[:60]!r}")
     return found[1]
 
@@ -86,7 +100,7 @@ def _option_texts(text: str) -> list[str]:
 
 
 def _listed(text: str) -> str:
-    return text.rpartition("Options:")[2]
+    return str(text).rpartition("Options:")[2]
 
 
 @cache

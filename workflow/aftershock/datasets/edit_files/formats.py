@@ -5,11 +5,11 @@ targets are taken without spaces around them. What is only asked may be missing 
 not.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from aftershock.datasets.edit_files.record import SourceEdit, with_slot
-from aftershock.datasets.json_fields import checked, field, label, text, texts, told
+from aftershock.datasets.json_fields import checked, field, label, text, told, writable
 from aftershock.prompts import fill, split
 
 QUESTION = "nq question: "  # before questions of Natural Questions in MEND's files
@@ -60,18 +60,17 @@ def knowedit(row: Row, options: Options) -> Iterator[SourceEdit]:
 def zsre(row: Row, options: Options) -> Iterator[SourceEdit]:
     """Yield the edit of a row of ZsRE as MEND publishes it, towards `alt` or the first of `answers`."""
     subject = text(row, "subject").strip()
-    answers = texts(field(row, "answers"), "answers")
-    if not answers:
-        raise ValueError(": answers is [], not a list of texts")
+    if not (answers := _stripped(given := field(row, "answers"), "answers")):
+        raise ValueError(f": answers is {told(given)}, not a list of texts")
     away = options["target"] == "alt"
     local, follows = _optional(row, "loc").removeprefix(QUESTION), _optional(row, "loc_ans")
     yield SourceEdit(
         source_id=_name(row),
         prompt=with_slot(text(row, "src").strip(), subject),
         subject=subject,
-        target_new=(text(row, "alt") if away else answers[0]).strip(),
-        target_true=answers[0].strip() if away else "",
-        answers=tuple(answers) if away else (),
+        target_new=text(row, "alt").strip() if away else answers[0],
+        target_true=answers[0] if away else "",
+        answers=answers if away else (),
         paraphrases=tuple(filter(None, [_optional(row, "rephrase")])),
         neighbours=((local, follows),) if local and follows else (),
         alike=False,
@@ -166,13 +165,21 @@ def _found(row: Row, name: str) -> str:
 
 def _pairs(row: Row) -> tuple[tuple[str, str], ...]:
     """The texts that should stay with what should follow: one, or a list of each."""
-    prompts = _stripped(row.get(_found(row, "locality_prompt")), "locality_prompt")
+    given = row.get(_found(row, "locality_prompt"))
+    prompts = given if isinstance(given, list) else [given]
     targets = row.get(_found(row, "locality_ground_truth"))
     answers = targets if isinstance(targets, list) else [targets] * len(prompts)
-    if len(answers) != len(prompts):
+    if given and len(answers) != len(prompts):
         raise ValueError(f": locality_prompt has {len(prompts)} texts, locality_ground_truth {len(answers)}")
-    found = ((p, _answer(a, "locality_ground_truth")) for p, a in zip(prompts, answers, strict=True))
-    return tuple((prompt, answer) for prompt, answer in found if answer)
+    return tuple(_asked(zip(prompts, answers, strict=False), "locality_prompt", "locality_ground_truth"))
+
+
+def _asked(facts: Iterable[tuple[Any, Any]], prompt_name: str, answer_name: str) -> Iterator[tuple[str, str]]:
+    """Prompts with their answers, but for those of which one is missing or empty."""
+    for prompt, answer in facts:
+        text, name = _optional_text(prompt, prompt_name), _answer(answer, answer_name)
+        if text and name:
+            yield text, name
 
 
 def _localities(locality: Any) -> Iterator[tuple[str, str]]:
@@ -182,11 +189,12 @@ def _localities(locality: Any) -> Iterator[tuple[str, str]]:
     for kind, facts in (locality or {}).items():
         for number, fact in enumerate(facts if isinstance(facts, list) else [facts]):
             where = f"locality.{kind}[{number}]"
+            if fact is None:
+                continue
             if not isinstance(fact, dict):
                 raise ValueError(f": {where} is {told(fact)}, not an object")
-            prompt = checked(fact.get("prompt"), f"{where}.prompt").strip()
-            if answer := _answer(fact.get("ground_truth"), f"{where}.ground_truth"):
-                yield prompt, answer
+            pair = fact.get("prompt"), fact.get("ground_truth")
+            yield from _asked([pair], f"{where}.prompt", f"{where}.ground_truth")
 
 
 def _answer(value: Any, name: str) -> str:
@@ -198,14 +206,21 @@ def _answer(value: Any, name: str) -> str:
 
 def _optional(record: Row, name: str) -> str:
     """A text that may be missing, null or empty, as "" then."""
-    value = record.get(name)
-    return checked(value, name).strip() if value else ""
+    return _optional_text(record.get(name), name)
+
+
+def _optional_text(value: Any, name: str) -> str:
+    blank = isinstance(value, str) and not value.strip()
+    return checked(value, name).strip() if value and not blank else ""
 
 
 def _stripped(value: Any, name: str) -> tuple[str, ...]:
-    """The texts of a list, or the one that stands there itself; none where it is null or empty."""
-    found = [value] if isinstance(value, str) and value.strip() else value
-    return tuple(each.strip() for each in texts(found or None, name))
+    """The texts of a list, or the one that stands there itself, without those that are null or empty."""
+    found = [value] if isinstance(value, str) else value
+    if found is not None and not isinstance(found, list):
+        raise ValueError(f": {name} is {told(value)}, not a list of texts")
+    stripped = [_optional_text(each, f"{name}[{i}]") for i, each in enumerate(found or [])]
+    return tuple(filter(None, stripped))
 
 
 def _template(record: Row, path: str) -> str:
@@ -226,4 +241,4 @@ def _first(edits: Any) -> Any:
 
 def _name(row: Row) -> str:
     """A row's own name; "" where it has none and is called by its number."""
-    return "" if row.get("case_id") is None else str(row["case_id"])
+    return "" if row.get("case_id") is None else writable(str(row["case_id"]))

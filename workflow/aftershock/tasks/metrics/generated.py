@@ -4,10 +4,11 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from aftershock.tasks.agreement import f1
-from aftershock.tasks.answers import forms, parse
+from aftershock.tasks.answers import forms, numbers_in, parse
 from aftershock.tasks.instructions import followed
 from aftershock.tasks.metrics.outcome import Outcome, Score
 
@@ -26,6 +27,13 @@ def score_text(
     return Score(score, found is not None, found or "", gold)
 
 
+def classified(outcome: Outcome, how: Mapping[str, Any]) -> Score:
+    """Score 1 for an accepted answer; as classes, prediction and answer are in the form that is compared."""
+    score, form = score_text(outcome, how, equal), forms(how["form"])
+    gold = form(score.gold)
+    return replace(score, prediction=gold if score.value else form(score.prediction), gold=gold)
+
+
 def equal(found: str, outcome: Outcome, how: Mapping[str, Any]) -> float:
     form = forms(how["form"])
     return float(form(found) in {form(answer) for answer in outcome.answers})
@@ -36,10 +44,15 @@ def best(found: str, outcome: Outcome, how: Mapping[str, Any], agreement: Callab
 
 
 def contains(outcome: Outcome, how: Mapping[str, Any]) -> Score:
-    """Score 1 where an answer stands anywhere in the text, parsed or not; as its words with `form: words`."""
+    """Score 1 where an answer stands anywhere in the text, parsed or not: as its words with `form: words`,
+    and with `form: number` as one of the text's numbers.
+    """
     form = forms(how["form"])
-    text, stands = form(outcome.text), _words_in if how["form"] == "words" else _in
-    value = any(stands(form(answer), text) for answer in outcome.answers)
+    if how["form"] == "number":
+        value = not numbers_in(outcome.text).isdisjoint(map(form, outcome.answers))
+    else:
+        text, stands = form(outcome.text), _words_in if how["form"] == "words" else _in
+        value = any(stands(form(answer), text) for answer in outcome.answers)
     found = parse(outcome.text, how)
     return Score(float(value), found is not None, found or "", outcome.answers[0] if outcome.answers else "")
 
@@ -63,7 +76,7 @@ def entities(outcome: Outcome, how: Mapping[str, Any]) -> Score:
     wanted = Counter(_entities(outcome.answers, form))
     hits = (found & wanted).total()
     parsed = bool(found) or form((text or "").rstrip(".")) == form("none")
-    value = f1(hits, found.total(), wanted.total())
+    value = f1(hits, found.total(), wanted.total()) if parsed else 0.0
     gold = "; ".join(outcome.answers) or "none"
     return Score(value, parsed, text or "", gold, hits, found.total(), wanted.total())
 
