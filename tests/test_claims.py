@@ -125,11 +125,17 @@ def test_methods_are_compared_on_the_same_cases_where_that_was_done():
     assert answers.loc[0, ["value", "low", "high"]].tolist() == pytest.approx([0.1, low, high])
     pair = {"model": "demo", "subset": "all", "dataset": "composite", "metric": ABOVE["metric"], "n": 48}
     paired = {**pair, "editor": "rome", "other": "ft", "difference": -0.1, "low": -0.15, "high": -0.05}
+    paired |= {"seeds": 1, "value": 0.5, "other_value": 0.6}
     answers, whole = asked(sides, ABOVE, comparisons=pd.DataFrame([paired]))
     assert whole == SUPPORTED
     assert answers.loc[0, ["value", "low", "high", "n"]].tolist() == [0.1, 0.05, 0.15, 48]
     said = "paired difference 10.0\xa0points (5.0\xa0points to 15.0\xa0points, n = 48)"
     assert said in answers.loc[0, "evidence"]
+    seeds = {**paired, "seeds": 2, "value": 0.42, "other_value": 0.52}
+    answers, _ = asked(sides, ABOVE, comparisons=pd.DataFrame([seeds]))
+    assert answers.loc[0, "evidence"].startswith(
+        "52.0\xa0% against 42.0\xa0%; paired difference, mean over 2 seeds 10.0\xa0points"
+    )
     below = {**{key: ABOVE[key] for key in ("metric", "dataset", "methods")}, "below": ABOVE["above"]}
     assert asked(sides, below, comparisons=pd.DataFrame([paired]))[1] == REFUTED
     strict = pd.DataFrame([{**paired, "subset": "strict"}])

@@ -133,6 +133,15 @@ def test_failed_edits_and_missing_cases_are_said():
     assert "No cases: composite has no test case for mend." in lines
 
 
+def test_failed_edits_of_any_seed_are_said():
+    seeds = [
+        summary_of({"edit_failed": [0.0, share]}, "coverage", "ft").assign(seed=seed)
+        for seed, share in enumerate((0.0, 1.0))
+    ]
+    (line,) = missed(pd.concat(seeds), [], [run_of("coverage", "ft")])
+    assert line.startswith("ft broke off in 50.0\N{NO-BREAK SPACE}% of the 2 coverage cases of seed 1;")
+
+
 PERCENT = "\N{NO-BREAK SPACE}%"
 
 
@@ -194,10 +203,20 @@ def test_extremes_with_overlapping_intervals_are_not_said_to_differ():
 )
 def test_a_test_decides_whether_methods_differ_where_there_is_one(p, significant, words):
     about = {"model": MODEL, "subset": "all", "dataset": "coverage", "metric": "e2_exact"}
-    pair = {"editor": "ft", "other": "rome", "p_adjusted": p, "significant": significant}
+    pair = {"editor": "ft", "other": "rome", "p_adjusted": p, "significant": significant, "seeds": 1}
     other = {**about, "metric": "e1_exact", **pair, "p_adjusted": 0.9}
     (finding,) = found(exact_answers(), MODEL, pd.DataFrame([{**about, **pair}, other]))
     assert finding.sentences[0].endswith(words)
+
+
+def test_a_test_over_several_seeds_names_their_means():
+    pair = {"model": MODEL, "subset": "all", "dataset": "coverage", "metric": "e2_exact", "seeds": 3}
+    pair |= {"editor": "ft", "other": "rome", "p_adjusted": 0.002, "significant": True}
+    (finding,) = found(exact_answers(), MODEL, pd.DataFrame([{**pair, "value": 0.4, "other_value": 0.7}]))
+    assert finding.sentences[0].endswith(
+        "Chance alone does not explain the difference between their means over 3 seeds, "
+        f"40{PERCENT} (ft) and 70{PERCENT} (rome) (corrected p 0.002)."
+    )
 
 
 def test_methods_come_best_first_and_one_without_any_value_last():

@@ -81,7 +81,12 @@ def _title(bar: Mapping[str, Any]) -> str:
 def missed(summary: pd.DataFrame, bars: Sequence[Verdict], runs: Sequence[Mapping]) -> list[str]:
     """The warnings to read before a table, the most serious first."""
     rows = first_seed(summary)
-    return [*_unknown(rows), *_empty(rows, runs), *_failed(rows), *_below(bars)]
+    return [
+        *_unknown(rows),
+        *_empty(rows, runs),
+        *_failed(summary[summary["subset"] == "all"]),
+        *_below(bars),
+    ]
 
 
 def _unknown(rows: pd.DataFrame) -> list[str]:
@@ -109,11 +114,14 @@ def _empty(rows: pd.DataFrame, runs: Sequence[Mapping]) -> list[str]:
 
 
 def _failed(rows: pd.DataFrame) -> list[str]:
+    """Sentences about methods with failed edits, each about the seed with most of them."""
     broken = rows[(rows["metric"] == "edit_failed") & (rows["value"] > 0)]
-    models = rows["model"].nunique()
+    broken = broken.sort_values("value", ascending=False, kind="stable")
+    broken = broken.drop_duplicates(["model", "dataset", "editor"]).sort_index()
+    models, seeds = rows["model"].nunique(), rows["seed"].nunique()
     return [
         f"{_named(row.editor, row.model, models)} broke off in {percent(row.value)} of the {row.n} "
-        f"{title_of(row.dataset)} cases"
+        f"{title_of(row.dataset)} cases{f' of seed {row.seed}' if seeds > 1 else ''}"
         f"{' and has no value there' if row.value == 1 else '; its other values leave these out'}."
         for row in broken.itertuples()
     ]

@@ -230,9 +230,15 @@ def _apart(least: pd.Series, most: pd.Series, comparisons: pd.DataFrame | None) 
         if len(tested):
             row = tested.loc[tested["p_adjusted"].idxmax()]  # of all families that it belongs to
             p = "below 0.001" if row["p_adjusted"] < 0.001 else f"{row['p_adjusted']:.3f}"
-            if row["significant"]:
-                return f"Chance alone does not explain the difference between the two (corrected p {p})."
-            return f"Chance alone could explain the difference between the two (corrected p {p})."
+            explains = "does not explain" if row["significant"] else "could explain"
+            said = f"Chance alone {explains} the difference between"
+            if row["seeds"] == 1:
+                return f"{said} the two (corrected p {p})."
+            ends = [
+                f"{rounded(row[value], most['metric'])} ({row[who]})"
+                for value, who in (("value", "editor"), ("other_value", "other"))
+            ]
+            return f"{said} their means over {row['seeds']} seeds, {' and '.join(ends)} (corrected p {p})."
     return "" if least["high"] < most["low"] else "These intervals overlap."
 
 

@@ -54,7 +54,7 @@ def claims(
     """CLAIMS of every model in `summary`: a row per part of each claim, and one for the claim as a whole.
 
     `editors` are the configuration's by label, `stated` the claims; `comparisons` has COMPARISONS rows.
-    Values are over all cases of the lowest seed.
+    Values are over all cases of the lowest seed, those of paired differences over all seeds that both have.
     """
     rows = []
     for model, part in summary.groupby("model", sort=False):
@@ -81,6 +81,35 @@ def _together(answers: Sequence[Answer]) -> tuple[str, str]:
     said = ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n)
     verdict = REFUTED if counts[REFUTED] else OPEN if counts[OPEN] or not answers else SUPPORTED
     return verdict, f"of {len(answers)} parts: {said}"
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """A value, another one, and the difference between them with its interval."""
+
+    ours: float
+    theirs: float
+    value: float
+    low: float
+    high: float
+    n: int
+    kind: str = "difference"
+
+    @classmethod
+    def of(cls, ours: pd.Series, theirs: pd.Series) -> "_Difference":
+        """That of two rows of SUMMARY, from their intervals."""
+        sides = [row[figure] for row in (ours, theirs) for figure in ("value", "low", "high")]
+        low, high = between(*sides)
+        n = int(min(ours["n"], theirs["n"]))
+        return cls(ours["value"], theirs["value"], ours["value"] - theirs["value"], low, high, n)
+
+    def answer(self, part: str, name: str, least: float = -np.inf, most: float = np.inf) -> Answer:
+        """The answer of a part of a claim, that the difference lies between `least` and `most`."""
+        sides = f"{shown(self.ours, name)} against {shown(self.theirs, name)}"
+        apart = f"{shown(self.value, name)} {_interval(name, self.low, self.high, self.n)}"
+        said = f"{sides}; {self.kind} {apart.replace('%', 'points')}"
+        verdict = decide(self.low, self.high, least, most)
+        return Answer(part, verdict, said, self.value, self.low, self.high, self.n)
 
 
 @dataclass(frozen=True)
@@ -131,18 +160,26 @@ class _Run:
     def _row(self, dataset: str, editor: str, metric: str) -> pd.Series:
         return self.values.loc[dataset, editor, metric]
 
-    def paired(
-        self, dataset: str, metric: str, editor: str, other: str
-    ) -> tuple[float, float, float, int] | None:
-        """Difference, low, high and n over the cases that both have, or None where it was not compared."""
+    def paired(self, dataset: str, metric: str, editor: str, other: str) -> _Difference | None:
+        """The difference over the cases and seeds that both have; None where it was not compared."""
         rows = self.comparisons
         rows = rows[(rows["dataset"] == dataset) & (rows["metric"] == metric) & (rows["n"] > 0)]
         for one, two, sign in ((editor, other, 1), (other, editor, -1)):
             found = rows[(rows["editor"] == one) & (rows["other"] == two)]
             if len(found):
                 row = found.iloc[0]
-                ends = sorted((sign * row["low"], sign * row["high"]))
-                return sign * row["difference"], *ends, int(row["n"])
+                sides, ends = (row["value"], row["other_value"]), (sign * row["low"], sign * row["high"])
+                seeds = f", mean over {row['seeds']} seeds" if row["seeds"] > 1 else ""
+                ours, theirs = sides[::sign]
+                return _Difference(
+                    ours,
+                    theirs,
+                    sign * row["difference"],
+                    min(ends),
+                    max(ends),
+                    int(row["n"]),
+                    f"paired difference{seeds}",
+                )
         return None
 
 
@@ -188,12 +225,8 @@ def _against(run: _Run, about: Mapping[str, Any], title: str, editor: str) -> It
             if why:
                 yield Answer(part, OPEN, why)
                 continue
-            paired = run.paired(dataset, name, editor, other)
-            ours, theirs = found
-            figures = paired or _unpaired(ours, theirs)
-            kind = "paired difference" if paired else "difference"
-            evidence = _versus(name, ours, theirs, kind, figures)
-            yield Answer(part, decide(*figures[1:3], **ends), evidence, *figures)
+            difference = run.paired(dataset, name, editor, other) or _Difference.of(*found)
+            yield difference.answer(part, name, **ends)
 
 
 def _between_datasets(run: _Run, about: Mapping[str, Any], title: str, editor: str) -> Answer:
@@ -203,24 +236,8 @@ def _between_datasets(run: _Run, about: Mapping[str, Any], title: str, editor: s
     found, why = run.rows(about["metric"], (about["dataset"], editor), (other, editor))
     if why:
         return Answer(part, OPEN, why)
-    ours, theirs = found
-    figures = _unpaired(ours, theirs)
     ends = {"least": 0.0} if above else {"most": about["margin"]}
-    evidence = _versus(about["metric"], ours, theirs, "difference", figures)
-    return Answer(part, decide(*figures[1:3], **ends), evidence, *figures)
-
-
-def _unpaired(ours: pd.Series, theirs: pd.Series) -> tuple[float, float, float, int]:
-    sides = [row[figure] for row in (ours, theirs) for figure in ("value", "low", "high")]
-    return ours["value"] - theirs["value"], *between(*sides), int(min(ours["n"], theirs["n"]))
-
-
-def _versus(
-    name: str, ours: pd.Series, theirs: pd.Series, kind: str, figures: tuple[float, float, float, int]
-) -> str:
-    sides = f"{shown(ours['value'], name)} against {shown(theirs['value'], name)}"
-    apart = f"{shown(figures[0], name)} {_interval(name, *figures[1:])}".replace("%", "points")
-    return f"{sides}; {kind} {apart}"
+    return _Difference.of(*found).answer(part, about["metric"], **ends)
 
 
 def _interval(name: str, low: float, high: float, n: int) -> str:
