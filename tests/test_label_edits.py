@@ -5,6 +5,7 @@ import math
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import chisquare
 
 from aftershock.datasets.graph_facts import Context, Fact, FactIndex
 from aftershock.experiments.cases import second_requests
@@ -14,6 +15,7 @@ from aftershock.lm.optimisation.value_problem import write_texts
 from aftershock.lm.optimisation.values import solve_values
 from aftershock.lm.scoring import score
 from aftershock.requests import EditRequest, Query
+from aftershock.second_edit import second_rows
 from aftershock.tables.cases import EDITS
 from editing import make
 from tiny import CITIES, NAMES, TEMPLATES, requests, tiny
@@ -136,15 +138,34 @@ def edits():
     [
         ("plain", "all", [["Ulm"], ["Ulm"]]),
         ("multi_label", "all", [["Graz", "Ulm", "Oslo"]] * 2),
-        ("multi_label", 2, [["Ulm", "Graz"]] * 2),
         ("multi_label", 1, [["Ulm"]] * 2),
-        ("multi_label", 9, [["Ulm", "Graz", "Oslo"]] * 2),
         ("multi_label", "related", [["Ulm", "Germany"], ["Ulm"]]),
     ],
 )
 def test_labels_of_the_second_edit_are_chosen(second_edit, labels, wanted):
     found = second_requests(edits(), [0, 1], second_edit, labels)
     assert [[request.target_new for request in case] for case in found] == wanted
+
+
+def test_some_labels_are_the_edited_one_and_others_that_are_drawn():
+    rows = [
+        (case, "multi", i, "Q", "Ada", "R", "{}", "", name, "", "")
+        for case in range(400)
+        for i, name in enumerate(("Graz", "Linz", "Ulm", "Oslo", "Wien"))
+    ]
+    rows += [(case, "e2", 0, "Q", "Ada", "R", "{}", "", "Ulm", "", "") for case in range(400)]
+    table = pd.DataFrame(rows, columns=list(EDITS.columns))
+    found = {k: second_rows(table, "multi_label", k) for k in (2, 3, 9)}
+    pd.testing.assert_frame_equal(
+        found[2], second_rows(table.sample(frac=1, random_state=0), "multi_label", 2)
+    )
+    chosen = {k: rows.groupby("case_id", sort=False)["target_new"].agg(list) for k, rows in found.items()}
+    assert set(chosen[2].str[0]) == {"Ulm"}
+    assert all(three[:2] == two for two, three in zip(chosen[2], chosen[3], strict=True))
+    assert all(sorted(every) == ["Graz", "Linz", "Oslo", "Ulm", "Wien"] for every in chosen[9])
+    counts = chosen[2].str[1].value_counts()
+    assert set(counts.index) == {"Graz", "Linz", "Oslo", "Wien"}
+    assert chisquare(counts).pvalue > 0.001  # whatever their positions
 
 
 def test_the_neighbour_of_an_object_is_what_many_share():
