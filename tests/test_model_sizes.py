@@ -46,7 +46,8 @@ def test_sizes_of_a_folder_are_those_of_its_matrices(tmp_path: Path, family: str
     embedding, head = lm.model.get_input_embeddings().weight, lm.model.get_output_embeddings().weight
     assert (shape["width"], shape["inner"], shape["vocabulary"]) == (width, inner, len(embedding))
     assert shape.get("tied", False) is (head.data_ptr() == embedding.data_ptr())
-    assert shape.get("gated", False) is ("gate" in lm.family.sites)
+    first = sum(lm.model.get_submodule(name.format(0)).weight.numel() for name in lm.family.inputs)
+    assert shape.get("gated", False) is (first == 2 * width * inner)
     config = lm.model.config
     pairs = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     wide = pairs * (getattr(config, "head_dim", None) or width // config.num_attention_heads)

@@ -144,12 +144,21 @@ class Editor(ABC):
         """Take a model, an instance of the method's settings, and its loaded artifacts by name.
 
         `contexts` replaces texts that the model would write itself, in editors that read prompts after some.
-        ValueError when the model lacks one of the layers.
+        ValueError when the model lacks one of the layers, and when it computes in half precision, which ruins
+        what an edit is solved from.
         """
+        if lm.dtype.itemsize < 4:
+            narrow = str(lm.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"the model is in {narrow}, too narrow to compute edits in; load it with dtype=torch.float32"
+            )
         layers = layers_of(settings)
         beyond = [layer for layer in layers if not 0 <= layer < lm.n_layers]
         if beyond or (not layers and hasattr(settings, "layers")):
             raise ValueError(f"layers {list(layers)}: the model has layers 0 to {lm.n_layers - 1}")
+        lens = getattr(settings, "loss_layer", None)
+        if lens is not None and lens >= lm.n_layers:
+            raise ValueError(f"loss_layer {lens}: the model has layers 0 to {lm.n_layers - 1}")
         self.lm, self.settings, self.seed, self.contexts = lm, settings, seed, contexts
         self.artifacts = dict(artifacts or {})
 

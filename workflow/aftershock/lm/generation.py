@@ -30,6 +30,8 @@ def continue_greedily(
     prompts = rewrite_prompts(lm, state, prompts, cases)
     encoded = lm.encode_prompts(prompts)
     for ids, prompt in zip(encoded, prompts, strict=True):
+        if not ids:
+            raise ValueError(f"prompt {prompt!r} has no tokens; a continuation needs something to follow")
         lm.check_length([*ids, 0], prompt)
     most = [min(n_tokens, lm.context - len(ids)) for ids in encoded]
     answers = answer_greedily(lm, encoded, most, ends=sorted(lm.ends), state=state, cases=cases)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from aftershock.lm.families import family_of, layer_number
 from aftershock.lm.files.folders import fault_of_model, model_file
@@ -39,6 +39,19 @@ def not_finite(model: nn.Module) -> list[str]:
         and not tensor.detach().sum(dtype=torch.float32).isfinite()
         and not tensor.detach().isfinite().all()
     ]
+
+
+def context_of(config: PretrainedConfig) -> int:
+    """Return how many tokens a text may have.
+
+    With LongRoPE no more than the model was first trained on: beyond, transformers turns the positions of all
+    texts of a batch by other factors, so that a text's numbers would depend on those beside it.
+    """
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") != "longrope":
+        return config.max_position_embeddings
+    first = rope.get("original_max_position_embeddings") or config.original_max_position_embeddings
+    return min(first, config.max_position_embeddings)
 
 
 class LanguageModel(TextReader):
@@ -79,8 +92,9 @@ class LanguageModel(TextReader):
         self.dtype = model.dtype
         self.n_layers: int = model.config.num_hidden_layers
         self.d_model: int = model.config.hidden_size
-        self.context: int = model.config.max_position_embeddings
-        self.pad_id: int = tokenizer.pad_token_id or 0  # any id, since padding is masked
+        self.context = context_of(model.config)
+        pad, known = tokenizer.pad_token_id, len(model.get_input_embeddings().weight)
+        self.pad_id: int = pad if pad is not None and 0 <= pad < known else 0  # any that has an embedding
         self.output_changes: list[OutputChange] = []  # of the deltas that are attached
 
     @classmethod
@@ -158,7 +172,7 @@ class LanguageModel(TextReader):
         True
         """
         shared = {
-            id(parameter): nn.Parameter(parameter.data, requires_grad=False)
+            id(parameter): nn.Parameter(parameter.detach(), requires_grad=False)  # with its version
             for parameter in model.parameters()
         }
         shared |= {id(buffer): buffer for buffer in model.buffers()}
@@ -175,12 +189,6 @@ class LanguageModel(TextReader):
     def projection(self, number: int) -> str:
         """Name of a layer's MLP output projection, the matrix that editors change."""
         return self.family.projection.format(number)
-
-    @property
-    def is_gated(self) -> bool:
-        """True if an MLP's inner activations are multiplied with those of a gate."""
-        inner, first = self.weight(self.projection(0)).shape[1], self.family.inputs
-        return len(first) > 1 or self.weight(first[0].format(0)).shape[0] > inner
 
     def attention_projection(self, number: int) -> str:
         """Name of a layer's attention output projection."""
@@ -215,7 +223,7 @@ class LanguageModel(TextReader):
         no token sees it, the model is spared a mask, and outputs there mean nothing.
         """
         mask = None if isinstance(mask, Tensor) and mask.ndim == 2 else mask
-        made = self.model.base_model(input_ids=ids, attention_mask=mask, **options)
+        made = self.model.base_model(input_ids=ids, attention_mask=mask, return_dict=True, **options)
         return made.last_hidden_state.to(self.device)
 
     @property
@@ -290,7 +298,8 @@ class LanguageModel(TextReader):
         """
         config, masks = self.model.config, {}
         window = getattr(config, "sliding_window", None)
-        kinds = getattr(config, "layer_types", None) or ["sliding_attention" if window else "full_attention"]
+        every = "sliding_attention" if window and self.family.windowed else "full_attention"
+        kinds = getattr(config, "layer_types", None) or [every]
         for kind in dict.fromkeys(kinds):
             seen = allowed
             if kind == "sliding_attention":

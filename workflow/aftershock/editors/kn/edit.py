@@ -116,7 +116,7 @@ class Kn(ContextEditor):
         lost = torch.tensor([reason is not None for reason in reasons], device=neurons.device)
         neurons &= ~lost[:, None, None]
         signs = activations[:, 0].sign()
-        if settings.variant == "released" or not self.lm.is_gated:
+        if settings.variant == "released" or not self.lm.family.gated:
             signs = torch.ones_like(signs)
         change = tuple(
             _rows(self.lm.projection(layer), n_cases, rows, neurons[:, i], objects.change, signs[:, i])

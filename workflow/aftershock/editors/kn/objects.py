@@ -95,7 +95,7 @@ def read_released(
     own = _said_by_nameless(lm, requests, plain, state, cases)
     old = [[own[i]] if i in own else encoded([request.target_true])[0] for i, request in enumerate(requests)]
     sizes = [len(ids) for ids in old for _ in templates]
-    greedy = settings.continued == "greedy" or (settings.continued is None and lm.is_gated)
+    greedy = settings.continued == "greedy" or (settings.continued is None and lm.family.gated)
     parts = []
     texts, _ = _continue(lm, read, sizes if greedy else [1] * len(read), state, owners)
     for number, mine in enumerate(texts):

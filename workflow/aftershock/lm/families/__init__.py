@@ -28,11 +28,20 @@ class Family:
     mlp_scale: str | None = None  # an entry of the configuration that it is multiplied with there
     transposed: bool = False  # weights are stored (d_in, d_out), as in GPT-2's Conv1D
     tuples: bool = False  # a layer returns its hidden states in a tuple
+    windowed: bool = (
+        False  # without `layer_types`, all layers have the configuration's window
+    )
+    joined: bool = False  # the gate and the other first matrix are one
 
     @property
     def changes_output(self) -> bool:
         """True if an MLP's output is scaled or normed before it joins the residual stream."""
         return self.mlp_norm is not None or self.mlp_scale is not None
+
+    @property
+    def gated(self) -> bool:
+        """True if an MLP's inner activations are multiplied with those of a gate."""
+        return self.joined or len(self.inputs) == 2
 
     @property
     def sites(self) -> dict[str, str]:

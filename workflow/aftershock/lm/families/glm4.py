@@ -7,5 +7,6 @@ from aftershock.lm.families import GATED
 FAMILY = replace(
     GATED,
     inputs=("model.layers.{}.mlp.gate_up_proj",),
+    joined=True,
     mlp_norm="model.layers.{}.post_mlp_layernorm",
 )

@@ -4,4 +4,4 @@ from dataclasses import replace
 
 from aftershock.lm.families import GATED
 
-FAMILY = replace(GATED, inputs=("model.layers.{}.mlp.gate_up_proj",))
+FAMILY = replace(GATED, inputs=("model.layers.{}.mlp.gate_up_proj",), joined=True, windowed=True)

@@ -4,4 +4,9 @@ from dataclasses import replace
 
 from aftershock.lm.families import GATED
 
-FAMILY = replace(GATED, inputs=("model.layers.{}.mlp.c_fc",), projection="model.layers.{}.mlp.c_proj")
+FAMILY = replace(
+    GATED,
+    inputs=("model.layers.{}.mlp.c_fc",),
+    projection="model.layers.{}.mlp.c_proj",
+    windowed=True,
+)

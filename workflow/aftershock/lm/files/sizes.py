@@ -59,7 +59,7 @@ def sizes_of_config(config: Mapping[str, Any], names: Iterable[str] = ()) -> dic
         tied = not set(HEAD_MATRICES) & set(names)
     pairs = config.get("num_key_value_heads") or heads
     key_value = pairs * (config.get("head_dim") or width // heads) if width and heads else None
-    gated = model_type in list_families() and len(family_of(model_type).sites) == 3
+    gated = model_type in list_families() and family_of(model_type).gated
     return _found(model_type, _first(config, DEPTHS), known, key_value, gated, tied)
 
 

@@ -34,7 +34,7 @@ class Objective:
     weight_decay: float
     clamp: float
     kl_factor: float
-    loss_layer: int | None = None  # the target's probability is read from this layer; None is the last
+    loss_layer: int | None = None  # the target's probability is read from it; None is the last, see `lens`
     nll_factor: float = 1.0
     kl_enough: float | None = None  # PMET: KL below which a value with a greedy target ends; None: off
     prob_cutoff: float = 0.0  # -n: ends at the n-th step with a greedy target; p > 0: above p; 0: off
@@ -43,6 +43,11 @@ class Objective:
     context_layers: int = 0  # the number of layers above `layer` that they are compared after
     norm_anchor: float | None = None  # the norm of all that the MLP is to add, delta included; None: free
     norm_anchor_limit: float | None = None  # in such norms: a value longer than this is left at v0
+
+    @property
+    def lens(self) -> int | None:
+        """The layer that the target's probability is read from, none below the value's; None is the last."""
+        return None if self.loss_layer is None else max(self.loss_layer, self.layer)
 
     def watched(self, n_layers: int) -> list[int]:
         """Return the layers after which contexts are compared; ValueError where there would be none."""

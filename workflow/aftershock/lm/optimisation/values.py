@@ -144,7 +144,7 @@ def _solve(
     log_p0: Tensor | None = None
     for step in range(objective.steps):
         delta.requires_grad_(True)
-        entered = problem.logits(lm, objective.loss_layer, state, delta, checkpoint, watched)
+        entered = problem.logits(lm, objective.lens, state, delta, checkpoint, watched)
         with entered as (logits, streams):
             loss, kl, log_p = objective.loss(problem, logits, log_p0, delta, eased, streams)
             if log_p0 is None:
