@@ -265,17 +265,27 @@ def warmed(lm, others, warm_up=4):
 
 
 def test_a_warm_up_is_an_edit_of_other_cases_of_which_only_the_statistics_stay():
-    lm, cases, others = tiny(), [[request] for request in requests(3)], requests(5, template=1)
+    lm, cases, others = tiny(), [[request] for request in requests(3)], requests(7, template=1)
     editor, plain = warmed(lm, others), warmed(lm, [], 0)
     first = editor.edit(cases)
-    seen = plain.edit([draw_others(others, [], 4, 0)]).memory
-    known = {name: tensor.repeat(3, *[1] * (tensor.ndim - 1)) for name, tensor in seen.items()}
+    drawn = [draw_others(others, case, 4, 0) for case in cases]  # none about the case's own subject
+    assert len({tuple(some) for some in drawn}) > 1
+    seen = [plain.edit([some]).memory for some in drawn]
+    known = {name: torch.cat([memory[name] for memory in seen]) for name in seen[0]}
     wanted = plain.edit(cases, (), known)
     assert close(first.delta, wanted.delta)
     assert not close(first.delta, plain.edit(cases).delta, 1e-3)
     # a later edit is not warmed up once more
     second = editor.edit(cases, first.delta, first.memory)
     assert close(second.delta, plain.edit(cases, wanted.delta, wanted.memory).delta)
+
+
+def test_with_rows_of_all_tokens_there_is_no_warm_up():
+    settings = {"layers": [0, 1], "lr": 0.01, "rows": "all"}
+    cold, warm = (settings_of("ultraedit", settings | {"warm_up": count}) for count in (0, 30))
+    method, lm, case = method_of("ultraedit"), tiny(), [requests(3)]
+    assert method.method.needs(warm) == ()
+    assert close(method.make(lm, warm, {}).edit(case).delta, method.make(lm, cold, {}).edit(case).delta)
 
 
 def test_a_warm_up_without_other_cases_is_refused():

@@ -35,11 +35,17 @@ class UltraEditSettings:
     entries; preheat: its edits of other data before, whose statistics count and whose gradients are
     normalised entry by entry."""
     warm_up: Annotated[int, Field(ge=0)] = 0
-    """First edits of other cases that the normalisers see before a case's first edit; nothing of them is
-    written. The paper edits a hundred requests in a turn: those of one have too few rows to be normalised by.
-    On the embedded model, 30 of them raised the best success x paraphrase x locality from .42 to .88."""
+    """First edits of other subjects that the normalisers see before a case's first edit; nothing of them is
+    written, and with `rows: all` there is no warm-up. The paper edits a hundred requests in a turn: those of
+    one have too few rows to be normalised by. On the embedded model, 30 of them raised the best success x
+    paraphrase x locality from .42 to .88."""
     ridge: Positive = 1.0
     """Weight of the identity in the solve; StableEdit's alpha."""
+
+    @property
+    def warms_up(self) -> bool:
+        """True if the normalisers see other edits first."""
+        return self.warm_up > 0 and self.rows != "all"
 
 
 def _layers(n_layers: int) -> tuple[int, ...]:
@@ -58,7 +64,7 @@ METHOD = Method(
     released="those of a last, smaller one are zeros; a block of one row makes the normaliser NaN for good: "
     "`variant: released`. EasyEdit's port takes the rows of all tokens, has padding learned, "
     "and forgets its statistics: `rows: all`",
-    artifacts=lambda settings: ("other_edits",) if settings.warm_up else (),
+    artifacts=lambda settings: ("other_edits",) if settings.warms_up else (),
     layers=_layers,
     example={"lr": 1e-2},
     recorded={"lr": "lr", "batch_size": "batch_size", "alpha": "ridge"},

@@ -92,8 +92,8 @@ class UltraEdit(SiteEditor):
         n, batches = len(cases), self.mini_batches(cases)
         if self.settings.rows == "all":
             memory = None
-        if memory is None and self.settings.warm_up:
-            memory = {name: seen.expand(n, *seen.shape[1:]) for name, seen in self._warmed.items()}
+        if memory is None and self.settings.warms_up:
+            memory = self._warmed(cases)
         losses, collected = self._gradients(batches, state, n)
         owner = torch.tensor([batch.case for batch in batches], device=self.lm.device)
         reasons = self._faults(collected, losses, owner, n)
@@ -127,16 +127,25 @@ class UltraEdit(SiteEditor):
             tuple(diagnostics),
         )
 
-    @cached_property
-    def _warmed(self) -> Memory:
-        """The memory of one case after the warm-up."""
-        others = draw_others(self.artifacts["other_edits"], [], self.settings.warm_up, self.seed)
-        if not others:
+    def _warmed(self, cases: Sequence[Sequence[EditRequest]]) -> Memory:
+        """The memory of cases that have only seen first edits of others."""
+        others, count = self.artifacts["other_edits"], self.settings.warm_up
+        drawn = [tuple(draw_others(others, case, count, self.seed)) for case in cases]
+        if not all(drawn):
             raise ValueError("warm_up needs first edits of other cases, and there are none; set it to 0")
-        seen = self.edit([others], EMPTY, {})
-        if seen.memory is None or seen.reasons[0]:
-            raise ValueError(f"the normalisers cannot be warmed up: {seen.reasons[0]}")
-        return seen.memory
+        if new := [some for some in dict.fromkeys(drawn) if some not in self._after_others]:
+            seen = self.edit(new, EMPTY, {})
+            if reason := next(filter(None, seen.reasons), None):
+                raise ValueError(f"the normalisers cannot be warmed up: {reason}")
+            for place, some in enumerate(new):
+                self._after_others[some] = {name: t[place] for name, t in (seen.memory or {}).items()}
+        found = [self._after_others[some] for some in drawn]
+        return {name: torch.stack([each[name] for each in found]) for name in found[0]}
+
+    @cached_property
+    def _after_others(self) -> dict[tuple[EditRequest, ...], Memory]:
+        """The memory of one case after these edits of others."""
+        return {}
 
     def mini_batches(self, cases: Sequence[Sequence[EditRequest]]) -> list[MiniBatch]:
         """The mini-batches of every case, its longest requests first."""
