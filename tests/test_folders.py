@@ -58,7 +58,9 @@ def test_what_a_folder_lacks_is_named_before_and_in_a_job(
         check_fetched(PLAIN, {"ours": FETCHED})
     with pytest.raises(ValueError, match="rule train_lm makes it anew$"):
         check_fetched(PLAIN, {"ours": {"train": {}, "architecture": {"n_layer": 3}}})
-    with pytest.raises(ValueError, match=f"{damage}.*delete it and run again: rule fetch_model or train_lm"):
+    with pytest.raises(
+        ValueError, match=rf"{damage}.*delete it and run again \(rule fetch_model or train_lm"
+    ):
         LanguageModel.load(folder)
     with pytest.raises(
         ValueError, match=f"{damage}.*delete it and run again: rule fetch_classifier makes it"

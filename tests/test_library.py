@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 import aftershock
 from aftershock import EditRequest, LanguageModel, Query, edit, export, generate, library, score
+from aftershock.editors.methods import make_editor, settings_of
 from aftershock.lm import model
-from tiny import NAMES, TEMPLATES, tiny
+from tiny import NAMES, TEMPLATES, moments, requests, tiny
 
 ROOT = Path(__file__).parents[1]
 REQUEST = EditRequest(TEMPLATES[0], NAMES[0], "Rome")
@@ -90,6 +92,60 @@ def test_an_edit_is_taken_back_by_asking_in_an_earlier_state(lm: LanguageModel) 
     assert score(lm, query, first) > before
     assert score(lm, query) == before
     assert generate(lm, [REQUEST.text], n_tokens=4) == generate(lm, [REQUEST.text], (), n_tokens=4)
+
+
+@pytest.mark.parametrize("settings", [{"previous_keys": True}, {"previous_keys": False}])
+def test_a_method_remembers_its_earlier_edits(settings) -> None:
+    lm = tiny("llama")
+    given = {"layers": [0, 1], "steps": 4, **settings}
+    artifacts = {"moments": moments(lm)}
+    first, second = requests(2)
+    before = edit(lm, [first], "memit", artifacts=artifacts, **given)
+    found = edit(lm, [second], "memit", before, artifacts, **given)
+    editor = make_editor("memit", settings_of("memit", given), lm, artifacts)
+    one = editor.edit([[first]])
+    two = editor.edit([[second]], one.delta, one.memory)
+    for ours, wanted in zip(found, (*one.delta, *two.delta), strict=True):
+        assert torch.equal(ours.U, wanted.U)
+        assert torch.equal(ours.V, wanted.V)
+    forgotten = edit(lm, [second], "memit", tuple(before), artifacts, **given)
+    assert torch.equal(forgotten[-1].U, found[-1].U) is not settings["previous_keys"]
+    assert edit(lm, [first], "ft", found, layers=[1], steps=1).memories == found.memories
+
+
+def test_gradients_may_be_off_and_a_state_may_be_a_list(lm: LanguageModel) -> None:
+    with torch.no_grad():
+        state = edit(lm, [REQUEST], "ft", layers=[1], steps=2)
+    query = [Query(REQUEST.text, "Rome")]
+    again = edit(lm, [REQUEST], "ft", list(state), layers=[1], steps=2)
+    assert score(lm, query) < score(lm, query, list(state)) < score(lm, query, again)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("precision", "bfloat16"),
+        ("target_ids", "x"),
+        ("special_tokens", "token"),
+        ("prompt_format", "chatty"),
+    ],
+)
+def test_unknown_options_are_refused(lm: LanguageModel, option: str, value: str) -> None:
+    with pytest.raises(ValueError, match=rf"{option} '{value}' is unknown; "):
+        LanguageModel.wrap(lm.model, lm.tokenizer, **{option: value})
+
+
+def test_what_is_no_model_or_no_list_of_texts_is_refused(lm: LanguageModel) -> None:
+    adapted = get_peft_model(copy.deepcopy(lm.model), LoraConfig(target_modules=["down_proj"]))
+    with pytest.raises(
+        ValueError, match=r"is a PeftModel.*, not a model of transformers; .*merge_and_unload"
+    ):
+        LanguageModel.wrap(adapted, lm.tokenizer)
+    with pytest.raises(ValueError, match="prompts are a list of texts; found the text 'The capital'"):
+        generate(lm, "The capital")
+    for method in ("ft", "rome"):
+        with pytest.raises(ValueError, match="requests is empty"):
+            edit(lm, [], method, layers=[1])
 
 
 def test_what_is_missing_is_named(lm: LanguageModel) -> None:

@@ -1,13 +1,17 @@
 """Edit a model, ask it, take the edit back and save it, in a few lines of Python.
 
 These are the functions that `import aftershock` offers. A state is what edits made of a model: a tuple, empty
-for the unedited one. The model itself is never changed, so taking an edit back is to ask in an earlier state.
+for the unedited one, which also has what methods keep for their later edits. The model itself is never
+changed, so taking an edit back is to ask in an earlier state.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from aftershock.editors.contract import Memory
 from aftershock.editors.methods import default_layers, make_editor, method_of, settings_of
 from aftershock.lm import scoring
 from aftershock.lm.edits import EMPTY, State
@@ -17,6 +21,17 @@ from aftershock.lm.model import LanguageModel
 from aftershock.requests import EditRequest, Query
 
 __all__ = ["EditRequest", "LanguageModel", "Query", "edit", "export", "generate", "score"]
+
+
+class _Edited(tuple[Any, ...]):
+    """A state, and by method and settings what they keep for later edits (see `Editor.edit`)."""
+
+    memories: Mapping[str, Memory]
+
+    def __new__(cls, deltas: Iterable[Any], memories: Mapping[str, Memory]) -> "_Edited":
+        state = super().__new__(cls, deltas)
+        state.memories = memories
+        return state
 
 
 def edit(
@@ -31,7 +46,8 @@ def edit(
     """Return the state after `requests` are written together, starting from `state`.
 
     method: an editing method by its name, see `aftershock list methods`, or the path of a file with one.
-    state: what earlier edits made of the model.
+    state: what earlier edits made of the model. A method that remembers its earlier edits finds those with
+        the same settings in it.
     artifacts: what the method needs beside the model, such as second moments, by name.
     seed: of everything that is drawn at random.
     settings: the method's, such as `layers`; without these it edits where its rule says for this depth.
@@ -44,6 +60,8 @@ def edit(
     >>> len(state)
     1
     """
+    if not requests:
+        raise ValueError("there is nothing to edit: requests is empty")
     found = method_of(method)
     if hasattr(found.method.settings(), "layers") and "layers" not in settings:
         layers = default_layers(method, lm.n_layers)
@@ -58,10 +76,13 @@ def edit(
             "choose settings that need none"
         )
     editor = make_editor(method, chosen, lm, artifacts, seed)
-    result = editor.edit([list(requests)], state)
+    memories, key = getattr(state, "memories", {}), repr((method, chosen))
+    with torch.enable_grad():
+        result = editor.edit([list(requests)], tuple(state), memories.get(key))
     if result.reasons[0] is not None:
         raise ValueError(f"{method} failed: {result.reasons[0]}")
-    return (*state, *result.delta)
+    learnt = {} if result.memory is None else {key: result.memory}
+    return _Edited((*state, *result.delta), {**memories, **learnt})
 
 
 def score(lm: LanguageModel, queries: Sequence[Query], state: State = EMPTY) -> list[float]:
@@ -73,7 +94,7 @@ def score(lm: LanguageModel, queries: Sequence[Query], state: State = EMPTY) -> 
     >>> score(lm, queries, state) > score(lm, queries)
     True
     """
-    return [found.logprob for found in scoring.score(lm, queries, state)]
+    return [found.logprob for found in scoring.score(lm, queries, tuple(state))]
 
 
 def generate(
@@ -86,7 +107,9 @@ def generate(
     >>> generate(lm, ["Ann lives in"], n_tokens=3) == [text]
     True
     """
-    return continue_greedily(lm, prompts, n_tokens, state)
+    if isinstance(prompts, str):
+        raise ValueError(f"prompts are a list of texts; found the text {prompts!r}")
+    return continue_greedily(lm, prompts, n_tokens, tuple(state))
 
 
 def export(lm: LanguageModel, state: State, folder: str | Path, form: str = "lora") -> None:
@@ -102,4 +125,4 @@ def export(lm: LanguageModel, state: State, folder: str | Path, form: str = "lor
     >>> sorted(path.name for path in (folder / "adapter").iterdir())
     ['adapter_config.json', 'adapter_model.safetensors']
     """
-    export_case(lm, state, 0, folder, form)
+    export_case(lm, tuple(state), 0, folder, form)

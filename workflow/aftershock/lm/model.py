@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from aftershock.lm.products import align
 from aftershock.lm.texts.beginning import AUTO
 from aftershock.lm.texts.reading import PromptFormat, SpecialTokens, TargetIds, TextReader
 from aftershock.lm.texts.tokenizer_files import load_tokenizer
+from aftershock.schema import suggestion
 
 Precision = Literal["strict", "tf32", "bf16"]
 DeviceMap = str | dict[str, int | str]
@@ -39,6 +40,11 @@ def not_finite(model: nn.Module) -> list[str]:
         and not tensor.detach().sum(dtype=torch.float32).isfinite()
         and not tensor.detach().isfinite().all()
     ]
+
+
+def _check_option(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} {value!r} is unknown; {suggestion(value, known)}")
 
 
 def context_of(config: PretrainedConfig) -> int:
@@ -75,6 +81,15 @@ class LanguageModel(TextReader):
         document_token: str = AUTO,
         prompt_format: PromptFormat = "plain",
     ) -> None:
+        _check_option("target_ids", target_ids, get_args(TargetIds))
+        _check_option("precision", precision, get_args(Precision))
+        _check_option("special_tokens", special_tokens, get_args(SpecialTokens))
+        _check_option("prompt_format", prompt_format, get_args(PromptFormat))
+        if not isinstance(model, PreTrainedModel):
+            raise ValueError(
+                f"the model is a {type(model).__name__}, not a model of transformers; give a PEFT model as "
+                "model.merge_and_unload() returns it"
+            )
         if not tokenizer.is_fast:
             raise ValueError(
                 f"tokenizer {tokenizer.name_or_path!r} is a slow one; a tokenizer.json is needed"
@@ -118,7 +133,7 @@ class LanguageModel(TextReader):
         """
         folder = Path(folder)
         if fault := fault_of_model(folder):
-            raise ValueError(f"{folder} {fault}; delete it and run again: {MAKERS} makes it")
+            raise ValueError(f"{folder} {fault}; if a run made it, delete it and run again ({MAKERS})")
         options = {"local_files_only": True, "trust_remote_code": False}
         if device_map is not None and find_spec("accelerate") is None:
             raise ValueError(
@@ -136,7 +151,7 @@ class LanguageModel(TextReader):
             wrong = sorted(map(str, [*found["missing_keys"], *found["mismatched_keys"]]))
             raise ValueError(
                 f"{folder} lacks weights or has them in another shape than its config.json says: "
-                f"{', '.join(wrong[:5])}; delete it and run again: {MAKERS} makes it"
+                f"{', '.join(wrong[:5])}; if a run made it, delete it and run again ({MAKERS})"
             )
         if broken := not_finite(model):
             raise ValueError(

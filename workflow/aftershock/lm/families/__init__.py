@@ -28,9 +28,7 @@ class Family:
     mlp_scale: str | None = None  # an entry of the configuration that it is multiplied with there
     transposed: bool = False  # weights are stored (d_in, d_out), as in GPT-2's Conv1D
     tuples: bool = False  # a layer returns its hidden states in a tuple
-    windowed: bool = (
-        False  # without `layer_types`, all layers have the configuration's window
-    )
+    windowed: bool = False  # without `layer_types`, all layers have the configuration's window
     joined: bool = False  # the gate and the other first matrix are one
 
     @property
