@@ -6,16 +6,18 @@ import pytest
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
 
+from aftershock.editors.kn import objects
 from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm import attribution
 from aftershock.lm.attribution import Saying, attribute
 from aftershock.lm.edits import Rows, random_like, select, state_norm
 from aftershock.lm.hooks import record_activations
+from aftershock.lm.model import LanguageModel
 from aftershock.lm.texts.tokens import encode_pairs
-from aftershock.prompts import fill
+from aftershock.prompts import JOINT, fill
 from aftershock.requests import EditRequest
 from tiers import of_families, some
-from tiny import CITIES, FAMILIES, MORE, NAMES, TEMPLATES, low_rank, requests, tiny, written
+from tiny import CITIES, FAMILIES, MORE, NAMES, TEMPLATES, likeliest, low_rank, requests, tiny, written
 
 FOUR = ["gpt2", "gptj", "gpt_neox", "llama"]
 PAPER = [k / 4 for k in range(1, 5)]
@@ -232,3 +234,26 @@ def test_a_random_change_does_not_depend_on_the_neurons_of_other_cases():
     both, one = random_like(twice, [1, 2]), random_like(short, [2])
     assert torch.allclose(select(both, [1])[0].dense(), one[0].dense())
     assert torch.allclose(state_norm(both), state_norm(twice))
+
+
+@pytest.mark.parametrize("way", ["chat", "joined"])
+def test_the_release_goes_on_as_the_model_does_whatever_stands_around_a_prompt(way):
+    lm, prompt = tiny("llama"), "Ada Vex was born in"
+    if way == "chat":
+        tokenizer = copy.deepcopy(lm.tokenizer)
+        tokenizer.chat_template = (
+            "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }} / {% endfor %}"
+            "{% if add_generation_prompt %}[assistant]{% endif %}"
+        )
+        lm = LanguageModel(lm.model, tokenizer, prompt_format="chat")
+    else:
+        prompt += JOINT
+    texts, said = objects._continue(lm, [prompt], [3], (), [0])
+    (start,) = lm.encode_prompts([prompt])
+    assert texts[0][0] == start
+    if way == "chat":
+        assert said[0] == likeliest(lm, start, 3)
+        assert texts[0][2] == [*start, *said[0][:2]]
+    else:
+        spoken = "".join(lm.tokenizer.decode([token]) for token in said[0][:2])
+        assert texts[0][2] == lm.encode([prompt.removesuffix(JOINT) + spoken])[0]

@@ -326,6 +326,31 @@ def test_a_full_memory_is_stored_and_several_are_merged():
     assert torch.allclose(at_once.changes, fifth.changes)
 
 
+def test_memories_of_other_cases_are_none_of_a_case_with_fewer():
+    editor = make(tiny(), save_freq=1, merge_freq=2, steps=2)
+    few, many = requests(2), requests(6, template=1)[2:]
+
+    def twice(*cases):
+        first = editor.edit([case[:-1] for case in cases])
+        return editor.edit([case[-1:] for case in cases], first.delta, first.memory).delta[0]
+
+    alone, beside = twice(few), twice(few, many).select([0])
+    n = alone.changes.shape[1]
+    assert beside.changes.shape[1] > n
+    for name in ("changes", "thresholds", "used"):
+        assert torch.equal(getattr(beside, name)[:, :n], getattr(alone, name)), name
+    assert not beside.used[:, n:].any()
+
+
+def test_an_edit_acts_after_one_that_was_taken_out():
+    editor = make(tiny(), steps=2)
+    gone = editor.edit([requests(1)]).delta[0].without(torch.tensor([True]))
+    later = requests(2)[1:]
+    found, wanted = editor.edit([later], (gone,)).delta[0], editor.edit([later]).delta[0]
+    assert found.used.all()
+    assert torch.equal(found.changes, wanted.changes)
+
+
 def test_without_retrieval_all_merged_memories_are_one():
     lm = tiny("llama")
     editor = make(lm, [["{}"]], save_freq=1, merge_freq=2, retrieve=False, density=0.5, norm_constraint=None)

@@ -94,7 +94,11 @@ class RememberingEditor(ContextEditor):
             own = [type(start).from_tensors(memory, start.settings())]
         if not own:
             return [start] * n
-        return [own[-1].to(self.lm.device).select([i]) for i in range(n)]
+        return [self.own_part(own[-1].to(self.lm.device).select([i])) for i in range(n)]
+
+    def own_part(self, memory: Any) -> Any:
+        """One case's memory without what pads it to the size of others."""
+        return memory
 
     def pairs(self, request: EditRequest, state: State) -> list[Pair]:
         """The request's prompt after every context, with its target; the plain one first."""

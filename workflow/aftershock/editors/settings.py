@@ -10,14 +10,23 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from aftershock.schema import number_hint
 
 STRICT = ConfigDict(extra="forbid")
 
-Layers = tuple[Annotated[int, Field(ge=0)], ...]
+
+
+def _each_once(layers: tuple[int, ...]) -> tuple[int, ...]:
+    """Return layers; ValueError where one is given twice."""
+    if repeated := sorted({layer for layer in layers if layers.count(layer) > 1}):
+        raise ValueError(f"layer {repeated[0]} is given twice")
+    return layers
+
+
+Layers = Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_each_once)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]

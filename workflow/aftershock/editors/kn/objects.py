@@ -11,7 +11,7 @@ from aftershock.lm.attribution import Saying
 from aftershock.lm.edits import Batch, State, apply_deltas, rewrite_prompts
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.texts.tokens import encode_pairs
-from aftershock.prompts import fill, following
+from aftershock.prompts import bare, fill
 from aftershock.requests import EditRequest
 
 
@@ -85,15 +85,16 @@ def read_released(
 ) -> Objects:
     """The old and new objects as the released code reads them; the old one as in `read_objects`."""
 
-    def encoded(objects: Sequence[str]) -> list[list[int]]:
-        texts = [following("", target) if settings.leading_space else target for target in objects]
-        return lm.tokenize(texts)["input_ids"]
+    def encoded(prompts: Sequence[str], objects: Sequence[str]) -> list[list[int]]:
+        follow = lm.frame.follow if settings.leading_space else lambda _, target: target
+        return lm.tokenize(list(map(follow, prompts, objects)))["input_ids"]
 
     read, owners = _prompts(lm, requests, templates, state, cases)
     plain = read[:: len(templates)]
-    new = encoded([request.target_new for request in requests])
+    new = encoded(plain, [request.target_new for request in requests])
     own = _said_by_nameless(lm, requests, plain, state, cases)
-    old = [[own[i]] if i in own else encoded([request.target_true])[0] for i, request in enumerate(requests)]
+    named = encoded(plain, [request.target_true for request in requests])
+    old = [[own[i]] if i in own else ids for i, ids in enumerate(named)]
     sizes = [len(ids) for ids in old for _ in templates]
     greedy = settings.continued == "greedy" or (settings.continued is None and lm.family.gated)
     parts = []
@@ -101,10 +102,9 @@ def read_released(
     for number, mine in enumerate(texts):
         ids = old[number // len(templates)]
         if greedy:
-            encodings = lm.encode_prompts(mine)
-            parts += [(number, Saying(tuple(e), (t,), False)) for e, t in zip(encodings, ids, strict=True)]
+            parts += [(number, Saying(tuple(text), (t,), False)) for text, t in zip(mine, ids, strict=True)]
         else:
-            parts.append((number, Saying(tuple(lm.encode_prompts(mine[:1])[0]), tuple(ids), False)))
+            parts.append((number, Saying(tuple(mine[0]), tuple(ids), False)))
     _, said = _continue(lm, plain, [len(ids) for ids in new], state, cases)
     table = lm.model.get_input_embeddings().weight
     change = torch.stack([_sum(table, ids) - _sum(table, out) for ids, out in zip(new, said, strict=True)])
@@ -122,7 +122,8 @@ def _said_by_nameless(
 ) -> dict[int, int]:
     """The token that the model gives after the prompt of each request without an old object, by number."""
     nameless = [i for i, request in enumerate(requests) if not request.target_true.strip()]
-    tokens = _next_tokens(lm, [prompts[i] for i in nameless], state, [cases[i] for i in nameless])
+    texts = lm.encode_prompts([prompts[i] for i in nameless])
+    tokens = _next_tokens(lm, texts, state, [cases[i] for i in nameless])
     return dict(zip(nameless, tokens, strict=True))
 
 
@@ -136,12 +137,13 @@ def _pairs(prompts: Sequence[str], targets: Sequence[str]) -> list[tuple[str, st
 
 def _continue(
     lm: LanguageModel, prompts: Sequence[str], sizes: Sequence[int], state: State, cases: Sequence[int]
-) -> tuple[list[list[str]], list[list[int]]]:
-    """The texts before each of a prompt's next `sizes[i]` greedy tokens, and these tokens.
+) -> tuple[list[list[list[int]]], list[list[int]]]:
+    """The tokens before each of a prompt's next `sizes[i]` greedy tokens, and these tokens.
 
-    As in the released code each token's text is put behind the prompt, and the whole is tokenised anew.
+    As in the released code each token's text is put behind the prompt, and the whole is tokenised anew. Behind
+    a prompt in a frame, which it does not have, the token itself is put.
     """
-    texts = [[prompt] for prompt in prompts]
+    texts = [[ids] for ids in lm.encode_prompts(prompts)]
     said: list[list[int]] = [[] for _ in prompts]
     for step in range(max(sizes)):
         live = [i for i, size in enumerate(sizes) if step < size]
@@ -149,16 +151,25 @@ def _continue(
         for i, token in zip(live, tokens, strict=True):
             said[i].append(token)
             if step + 1 < sizes[i]:
-                texts[i].append(texts[i][-1] + lm.tokenizer.decode([token]))
+                texts[i].append(_followed(lm, prompts[i], texts[i][0], said[i]))
     return texts, said
 
 
+def _followed(lm: LanguageModel, prompt: str, ids: Sequence[int], said: Sequence[int]) -> list[int]:
+    """The tokens of a prompt, by itself `ids`, with what was said after it."""
+    if lm.prompt_format != "plain":
+        return [*ids, *said]
+    return lm.encode([bare(prompt) + "".join(lm.tokenizer.decode([token]) for token in said)])[0]
+
+
 @torch.no_grad()
-def _next_tokens(lm: LanguageModel, texts: Sequence[str], state: State, cases: Sequence[int]) -> list[int]:
+def _next_tokens(
+    lm: LanguageModel, texts: Sequence[Sequence[int]], state: State, cases: Sequence[int]
+) -> list[int]:
     """The likeliest token after each text."""
     if not texts:
         return []
-    ids, mask = lm.pad(lm.encode_prompts(texts))
+    ids, mask = lm.pad(texts)
     batch = Batch.of_prompts(ids, mask, torch.tensor(cases, device=lm.device))
     with apply_deltas(lm, state, batch), lm.reduced():
         hidden = lm.run(ids, mask, use_cache=False)

@@ -93,6 +93,13 @@ class Wise(RememberingEditor):
             edits=torch.zeros(1, dtype=torch.long, device=weight.device),
         )
 
+    def own_part(self, memory: SideMemory) -> SideMemory:
+        """The memories of one case: one that was stored has a threshold, and what pads it has none."""
+        own = memory.used[0] | memory.thresholds[0].ne(0)
+        own[0] = True
+        places = {name: getattr(memory, name)[:, own] for name in ("changes", "thresholds", "used")}
+        return replace(memory, **places)
+
     def write(
         self, memory: SideMemory, request: EditRequest, state: State
     ) -> tuple[SideMemory, int, list[float], dict[str, Any]]:
@@ -105,7 +112,9 @@ class Wise(RememberingEditor):
         thresholds = memory.thresholds.clone()
         thresholds[0, 0] = min(thresholds[0, 0].item(), away.mean().item())
         changes = torch.cat([change[None, None], memory.changes[:, 1:]], dim=1)
-        memory = replace(memory, changes=changes, thresholds=thresholds, edits=memory.edits + 1)
+        used = memory.used.clone()
+        used[0, 0] = True  # also after an edit that was taken out of the state
+        memory = replace(memory, changes=changes, thresholds=thresholds, used=used, edits=memory.edits + 1)
         return self._filed(memory), steps, losses, {"away": away, "change": change, "parts": parts}
 
     def _train(
