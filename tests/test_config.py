@@ -1,5 +1,6 @@
 """Bad configurations: every error is found before a job starts, with its place and what was meant."""
 
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,12 @@ def test_graphs(project: Path, graph: Mapping[str, Any], expected: str) -> None:
         ("lr: 0.1", "lr: x", "tiny.yaml: editors.rome.lr: "),
         ("lr: [0.1, 0.5]", "lr: [-1]", "tiny.yaml: search.rome.lr: "),
         ("search: {rome: {layers", "search: {rome: {layer", "tiny.yaml: search.rome.layer: unk"),
+        ("editors: {rome: {", "editors: {ft: {layers: 3}, rome: {", "tiny.yaml: editors.ft.layers: "),
+        (
+            "editors: {rome: {",
+            "editors: {wise: {save_freq: 300}, rome: {",
+            "merge_freq 1000 is no multiple of",
+        ),
     ],
 )
 def test_model_files(project: Path, old: str, new: str, expected: str) -> None:
@@ -235,6 +242,59 @@ def described(
         if place or "source" not in key:
             yield f"{place}{key}", "description" in {**target, **part}
         yield from described(part, root, f"{place}{key}.")
+
+
+WISE = {"method": "wise", "settings": {"layers": [0], "save_freq": 300, "merge_freq": 600}}
+TOGETHER = [
+    ({"w": WISE}, None),
+    (
+        {"w": {**WISE, "settings": {"save_freq": 200, "merge_freq": 500}}},
+        "editors.w.settings: wise: merge_freq 500",
+    ),
+    (
+        {"r": {"method": "rome", "settings": {"layers": [99]}}},
+        r"editors.r.settings.layers: [99] are not among",
+    ),
+    ({"r": {"method": "rome", "settings": {"layers": []}}}, "editors.r.settings.layers: there is none; name"),
+    ({"r": {"method": "rome", "settings": {"layers": [0, 0]}}}, "layer 0 is given twice"),
+    (
+        {"m": {"method": "memit", "settings": {"layers": [0], "loss_layer": 9}}},
+        "settings.loss_layer: [9] are not",
+    ),
+    (
+        {"x": {"method": "plug/rome.py"}},
+        "editors.x.method: 'plug/rome.py' is called like 'rome'; give its file",
+    ),
+]
+
+
+@pytest.mark.parametrize(("editors", "expected"), TOGETHER)
+def test_settings_are_checked_together(project: Path, monkeypatch, editors, expected: str | None) -> None:
+    monkeypatch.chdir(project)
+    (project / "plug").mkdir()
+    shutil.copy(ROOT / "tests" / "methods" / "gradient_step.py", project / "plug" / "rome.py")
+    if expected is None:
+        check_config({**yaml.safe_load(CONFIG), "editors": editors}, project)
+        return
+    found = errors(project, editors=editors)
+    assert [line for line in found if expected in line] == found, found
+    assert len(found) == 1
+
+
+def test_whole_numbers_may_be_written_with_an_exponent(project: Path) -> None:
+    given = yaml.safe_load("{seeds: [0.0, 1.0e+1], mining: {max_facts: 1.0e+3, min_pca_confidence: 1.0}}")
+    config = {**yaml.safe_load(CONFIG), **given}
+    check_config(config, project)
+    assert config["seeds"] == [0, 10]
+    assert all(type(seed) is int for seed in config["seeds"])
+    assert type(config["mining"]["max_facts"]) is int
+    assert type(config["mining"]["min_pca_confidence"]) is float
+
+
+@pytest.mark.parametrize("abilities", [{"tasks": "mmlu"}, 5])
+def test_abilities_of_another_type_are_one_error(project: Path, abilities) -> None:
+    plans = {"ten": {"edits": {"source": "graph"}, "checkpoints": [0, 1]}}
+    assert any(line.startswith("abilities") for line in errors(project, abilities=abilities, sequences=plans))
 
 
 @pytest.mark.parametrize("name", ["config", "model", "relations", "paraphrases", "rules"])

@@ -48,8 +48,10 @@ def fill_defaults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]
     root = root or schema
     schema = _resolved(schema, root)
     if isinstance(value, list):
+        part = schema.get("items", {})
+        value[:] = [_whole(item, part, root) for item in value]
         for item in value:
-            fill_defaults(item, schema.get("items", {}), root)
+            fill_defaults(item, part, root)
     if not isinstance(value, dict):
         return
     properties = schema.get("properties", {})
@@ -64,13 +66,29 @@ def fill_defaults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]
         if key not in value and "default" in part:
             value[key] = copy.deepcopy(part["default"])
     for key, item in value.items():
-        fill_defaults(item, properties.get(key, other or {}), root)
+        part = properties.get(key, other or {})
+        value[key] = _whole(item, part, root)
+        fill_defaults(value[key], part, root)
     for part in schema.get("allOf", ()):
         if Draft202012Validator(part["if"]).is_valid(value):
             fill_defaults(value, part["then"], root)
     for part in schema.get("oneOf", ()):
         if part.get("type") == "object":
             fill_defaults(value, part, root)
+
+
+def _whole(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
+    """A value as it stands, and a number such as 1.0e+1 as 10 where the schema wants a whole one."""
+    schema = _resolved(schema, root)
+    parts = [schema, *schema.get("anyOf", ()), *schema.get("oneOf", ())]
+    kinds = {kind for part in parts for kind in _kinds(_resolved(part, root).get("type"))}
+    whole = isinstance(value, float) and value.is_integer() and "integer" in kinds and "number" not in kinds
+    return int(value) if whole else value
+
+
+def _kinds(given: Any) -> list[str]:
+    """The types that a schema's `type` names: one, a list of them, or none."""
+    return [given] if isinstance(given, str) else list(given or ())
 
 
 def _allows_null(schema: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
@@ -145,7 +163,7 @@ def _explained(error: ValidationError) -> Iterator[Fault]:
 
 def type_hint(found: Any, wanted: Any) -> str:
     """Return how to write a value that YAML took for another type than was meant; "" where it did not."""
-    kinds = [wanted] if isinstance(wanted, str) else wanted if isinstance(wanted, list) else []
+    kinds = _kinds(wanted if isinstance(wanted, str | list) else None)
     if isinstance(found, str) and {"number", "integer"} & set(kinds):
         return number_hint(found)
     if isinstance(found, bool | int | float | datetime.date) and "string" in kinds:

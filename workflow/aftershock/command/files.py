@@ -7,6 +7,7 @@ from pathlib import Path
 
 from aftershock.command.errors import require_workflow
 from aftershock.project import PROJECT, SNAKEFILE
+from aftershock.text_files import read_keys
 
 STUDIES = "resources/studies"
 PROFILES = "workflow/profiles"
@@ -16,9 +17,18 @@ def find_configs(names: Iterable[str]) -> list[str]:
     """Return the paths of configuration files.
 
     A name is a path from the working folder, a path in the project, or the name of a shipped study: that of
-    a file in `resources/studies/` without its ending. ValueError with suggestions where there is none.
+    a file in `resources/studies/` without its ending. A file without any keys is left out, which Snakemake
+    takes for none. ValueError with suggestions where there is none, and for what is not UTF-8.
     """
-    return [_find_config(name) for name in names]
+    return [path for path in map(_find_config, names) if _has_keys(path)]
+
+
+def _has_keys(path: str) -> bool:
+    try:
+        Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8, as Snakemake reads it ({error}); save it as UTF-8") from None
+    return bool(read_keys(path))
 
 
 def _find_config(name: str) -> str:

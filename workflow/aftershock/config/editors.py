@@ -21,10 +21,13 @@ def editor_errors(config: Mapping[str, Any]) -> Iterator[str]:
         return
     if config["editors"] and not editors:
         yield "editors: all are null; at least one is needed"
+    names = {name: name for name in find_methods()}
     for label, editor in editors.items():
         where, method = f"editors.{label}", editor["method"]
         if fault := fault_of_method(method):
             yield f"{where}.method: {fault}"
+        elif (other := names.setdefault(method_of(method).name, method)) != method:
+            yield f"{where}.method: {method!r} is called like {other!r}; give its file another name"
         else:
             yield from setting_errors(method, f"{where}.settings", editor["settings"])
             entries = editor.get("regularisers", ())

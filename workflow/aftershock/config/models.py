@@ -12,9 +12,10 @@ from aftershock.config.settings import (
     needed_artifacts,
     setting_errors,
     suited_layers,
+    together_errors,
     training_errors,
 )
-from aftershock.editors.methods import method_of
+from aftershock.editors.methods import find_methods, method_of
 from aftershock.lm.files.sizes import sizes_of_source
 from aftershock.schema import faults, fill_defaults, read_schema, suggestion, without
 from aftershock.text_files import read_yaml
@@ -94,8 +95,8 @@ def _model(model: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]
     if (n := depth(model)) is not None:
         for method, values in model.get("editors", {}).items():
             layers = values.get("layers", ())
-            beyond = [layer for layer in layers if isinstance(layer, int) and layer >= n]
-            if beyond:
+            layers = layers if isinstance(layers, list) else ()
+            if beyond := [layer for layer in layers if isinstance(layer, int) and layer >= n]:
                 yield f"editors.{method}.layers: {beyond} are not among the model's layers 0 to {n - 1}"
     yield from _moments(model.get("moments", {}))
     if "train" in model and model.get("prompt_format") == "chat":
@@ -111,11 +112,11 @@ def _model(model: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]
             elif part == "editors":
                 yield from setting_errors(named.get(method, method), f"{part}.{method}", values)
             else:
+                own = model.get("editors", {}).get(method, {})
                 for setting, options in values.items():
                     for option in options:
-                        yield from setting_errors(
-                            named.get(method, method), f"{part}.{method}", {setting: option}
-                        )
+                        given = named.get(method, method), f"{part}.{method}", {setting: option}
+                        yield from setting_errors(*given, own)
 
 
 def _moments(moments: Mapping[str, Any]) -> Iterator[str]:
@@ -132,7 +133,8 @@ def _moments(moments: Mapping[str, Any]) -> Iterator[str]:
 def _methods_by_name(config: Mapping[str, Any]) -> dict[str, str]:
     """Return the methods that editors name by a path, by the name that a model's file has for them."""
     methods = [editor["method"] for editor in config["editors"].values() if editor]
-    return {method_of(method).name: method for method in methods if not fault_of_method(method)}
+    named = {method_of(method).name: method for method in methods if not fault_of_method(method)}
+    return {name: method for name, method in named.items() if name not in find_methods()}
 
 
 def _without_layers(model: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
@@ -170,6 +172,14 @@ def encoder_errors(config: Mapping[str, Any], models: Mapping[str, Mapping[str, 
                     "cases.label_encoder: {hub: owner/name, revision: commit}, or take the model's embeddings"
                 )
                 break
+
+
+def layer_errors(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield contradictions between the settings of editors and those, or the depth, of the models."""
+    for name, model in models.items():
+        for label, editor in config["editors"].items():
+            if name in config["models"] and editor and not fault_of_method(editor["method"]):
+                yield from together_errors(editor, f"editors.{label}", name, model)
 
 
 def family_errors(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

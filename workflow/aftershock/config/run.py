@@ -8,7 +8,13 @@ from aftershock.budget.devices import device_errors
 from aftershock.config.editors import editor_errors, training_data_errors
 from aftershock.config.fetched import source_errors
 from aftershock.config.graphs import graph_errors, reads_mined, screen_errors
-from aftershock.config.models import encoder_errors, family_errors, read_helpers, read_models
+from aftershock.config.models import (
+    encoder_errors,
+    family_errors,
+    layer_errors,
+    read_helpers,
+    read_models,
+)
 from aftershock.config.sequences import sequence_errors
 from aftershock.config.sheets import sheet_errors
 from aftershock.config.tasks import task_errors
@@ -52,7 +58,7 @@ def check_config(config: dict[str, Any], folder: str | Path) -> dict[str, dict[s
     errors += [*device_errors(sound), *sequence_errors(sound, folder), *_nothing(config)]
     errors += task_errors(sound, folder)
     errors += model_errors
-    errors += [*family_errors(sound, models), *encoder_errors(sound, models)]
+    errors += [*family_errors(sound, models), *layer_errors(sound, models), *encoder_errors(sound, models)]
     errors += training_data_errors(sound, models, folder)
     helpers: dict[str, dict[str, Any]] = {}
     if reads_mined(sound, used):

@@ -50,7 +50,7 @@ def models_of_plan(config: Mapping[str, Any], plan: Mapping[str, Any]) -> list[s
 
 def tasks_of_plan(config: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
     """Return the names of tasks and suites that a plan measures: its own, else those of `abilities`."""
-    return list(config["abilities"]["tasks"] if plan["tasks"] is None else plan["tasks"])
+    return list(config.get("abilities", {}).get("tasks", []) if plan["tasks"] is None else plan["tasks"])
 
 
 def has_graph(config: Mapping[str, Any]) -> bool:

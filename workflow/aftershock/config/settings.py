@@ -7,7 +7,7 @@ from aftershock.editors.artifacts import with_sources
 from aftershock.editors.mend import mend_training
 from aftershock.editors.methods import default_layers, method_of, settings_of
 from aftershock.editors.serac import serac_training
-from aftershock.editors.settings import as_values, merge
+from aftershock.editors.settings import as_values, merge, problems
 
 
 def merged_settings(editor: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,13 +74,39 @@ def suited_layers(method: str, model: Mapping[str, Any]) -> dict[str, Any]:
     return {"layers": known} if known else {}
 
 
-def setting_errors(method: str, where: str, values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the settings that `method` does not have or does not accept."""
-    for name, value in values.items():
-        try:
-            merge(method_of(method).settings, where, {name: value})
-        except ValueError as error:
-            yield str(error)
+def setting_errors(
+    method: str, where: str, values: Mapping[str, Any], over: Mapping[str, Any] | None = None
+) -> Iterator[str]:
+    """Yield what is wrong with settings of `method`, together and put `over` others that are sound alone."""
+    kind, before = method_of(method).settings, over or {}
+    known = set(problems(kind, where, before))
+    yield from (line for line in problems(kind, where, before, values) if line not in known)
+
+
+def together_errors(
+    editor: Mapping[str, Any], where: str, name: str, model: Mapping[str, Any]
+) -> Iterator[str]:
+    """Yield what a configured editor's settings contradict in those of a model, or in its depth.
+
+    What is wrong with either alone is said elsewhere.
+    """
+    method, own = editor["method"], editor["settings"]
+    suited = model.get("editors", {}).get(method_of(method).name, {})
+    alone = [problems(method_of(method).settings, where, some) for some in (own, suited)]
+    if any(alone) or "editors" not in model:
+        return
+    try:
+        found = merged_settings(editor, model)
+    except ValueError as error:
+        yield f"{where}.settings: with those of {name}: {error}"
+        return
+    if "layers" in own and not own["layers"]:
+        yield f"{where}.settings.layers: there is none; name at least one"
+    if n := depth(model):
+        given = {"layers": own.get("layers") or (), "loss_layer": [found.get("loss_layer")]}
+        for setting, layers in given.items():
+            if beyond := [layer for layer in layers if layer is not None and layer >= n]:
+                yield f"{where}.settings.{setting}: {beyond} are not among {name}'s layers 0 to {n - 1}"
 
 
 TRAININGS = {"mend": mend_training, "serac": serac_training}

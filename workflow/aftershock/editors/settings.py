@@ -6,7 +6,7 @@ resources/models/<model>.yaml), these to the run's (config.yaml), these to the c
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import Annotated, Any, Literal
 
@@ -16,7 +16,6 @@ from pydantic.dataclasses import dataclass
 from aftershock.schema import number_hint
 
 STRICT = ConfigDict(extra="forbid")
-
 
 
 def _each_once(layers: tuple[int, ...]) -> tuple[int, ...]:
@@ -72,14 +71,28 @@ def merge(kind: type, name: str, *layers: Mapping[str, Any]) -> Any:
 
     ValueError lists every unknown key, with the likeliest one meant, and every value that does not fit.
     """
-    values: dict[str, Any] = {}
-    for layer in layers:
-        values.update(layer)
     try:
-        return TypeAdapter(kind).validate_python(values)
+        return TypeAdapter(kind).validate_python(_merged(layers))
     except ValidationError as error:
-        known = [field.name for field in fields(kind)]
-        raise ValueError("; ".join(_problem(name, e, known) for e in error.errors())) from error
+        raise ValueError("; ".join(_problems(error, kind, name))) from error
+
+
+def problems(kind: type, name: str, *layers: Mapping[str, Any]) -> list[str]:
+    """What `merge` finds wrong, a text each."""
+    try:
+        TypeAdapter(kind).validate_python(_merged(layers))
+    except ValidationError as error:
+        return _problems(error, kind, name)
+    return []
+
+
+def _merged(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    return {key: value for layer in layers for key, value in layer.items()}
+
+
+def _problems(error: ValidationError, kind: type, name: str) -> list[str]:
+    known = [field.name for field in fields(kind)]
+    return [_problem(name, each, known) for each in error.errors()]
 
 
 def as_values(settings: Any) -> dict[str, Any]:
@@ -93,7 +106,8 @@ def _problem(name: str, error: Mapping[str, Any], known: list[str]) -> str:
         return f"{name}.{where}: missing; it has no default"
     if error["type"] != "unexpected_keyword_argument":
         hint = number_hint(error["input"]) if error["type"].startswith(("float", "int")) else ""
-        return f"{name}.{where}: {error['msg']}, found {error['input']!r}{hint}"
+        message = error["msg"].removeprefix("Value error, ")
+        return f"{name}.{where}: {message}, found {error['input']!r}{hint}" if where else f"{name}: {message}"
     close = difflib.get_close_matches(where, known, 1)
     hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
     return f"{name}.{where}: unknown setting; {hint}"

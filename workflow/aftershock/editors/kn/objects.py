@@ -140,8 +140,8 @@ def _continue(
 ) -> tuple[list[list[list[int]]], list[list[int]]]:
     """The tokens before each of a prompt's next `sizes[i]` greedy tokens, and these tokens.
 
-    As in the released code each token's text is put behind the prompt, and the whole is tokenised anew. Behind
-    a prompt in a frame, which it does not have, the token itself is put.
+    As in the released code each token's text is put behind the prompt, and the whole is tokenised anew.
+    Behind a prompt in a frame, which it does not have, the token itself is put.
     """
     texts = [[ids] for ids in lm.encode_prompts(prompts)]
     said: list[list[int]] = [[] for _ in prompts]
