@@ -20,10 +20,12 @@ from aftershock.command.app import main
 from aftershock.command.files import find_configs, snakemake_arguments
 from aftershock.datasets.table import DATASETS
 from aftershock.editors.methods import find_methods
+from aftershock.lm.files.hashes import sha256_of_weights
+from aftershock.lm.statistics.moments import save_moments
 from aftershock.schema import faults, read_schema
 from gguf_writing import write_gguf
 from loopback import loopback_hub
-from tiny import tiny
+from tiny import moments, tiny
 
 ROOT = Path(__file__).parents[1]
 STUDIES = {
@@ -263,12 +265,66 @@ def test_an_edit_is_saved_as_an_adapter(call: Callable, tmp_path: Path) -> None:
     (tmp_path / "edits.json").write_text(
         '[{"prompt": "Ann was born in", "subject": "Ann", "target_new": "Rome"}]'
     )
-    code, out, err = call("export", "model", "edits.json", "--to", "adapter", "--method", "lora")
+    code, out, err = call(
+        "export", "model", "edits.json", "--to", "adapter", "--method", "lora", "--form", "lora"
+    )
     assert code == 0, err
     before, after = (float(part.split()[-1]) for part in out.splitlines()[0].split(", now"))
     assert after > before
     assert (tmp_path / "adapter" / "adapter_config.json").is_file()
     assert call("export", "model", "edits.json", "--to", "adapter")[0] == 2
+    code, out, err = call("export", "model", "edits.json", "--to", "whole")
+    assert code == 0, err
+    assert (tmp_path / "whole" / "model.safetensors").is_file()
+    save_moments(moments(lm), tmp_path / "m.safetensors", sha256_of_weights(tmp_path / "model"), "")
+    memit = ["--method", "memit", "--form", "lora", "--set", "layers=[0, 1]", "--set", "steps=3"]
+    code, out, err = call(
+        "export", "model", "edits.json", "--to", "low", *memit, "--artifact", "moments=m.safetensors"
+    )
+    assert code == 0, err
+    assert (tmp_path / "low" / "adapter_model.safetensors").is_file()
+    for arguments, said in (
+        (["--form", "lora"], "what ft changes is not of low rank, as a LoRA adapter is; take --form model"),
+        (["--set", "steps"], "--set: expected a name, = and a value; found 'steps'"),
+        (["--set", "stepz=3"], "ft.stepz: unknown setting; did you mean 'steps'?"),
+        (["--artifact", "moment=m"], "--artifact: 'moment' is unknown; did you mean 'moments'?"),
+    ):
+        code, out, err = call("export", "model", "edits.json", "--to", "other", *arguments)
+        assert (code, said in err) == (2, True), err
+
+
+@pytest.mark.parametrize("name", ["a b", "models", "../x", ".x"])
+def test_models_get_names_that_a_run_can_use(call: Callable, tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine").mkdir()
+    tiny("llama", torch.float32).model.config.save_pretrained(tmp_path / "mine")
+    code, _, err = call("add-model", "mine", "--name", name)
+    assert code == 2
+    assert "--name: " in err
+    assert "give another one" in err
+
+
+def test_the_folder_that_one_stands_in_has_a_name(call: Callable, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "Mine too").mkdir()
+    tiny("llama", torch.float32).model.config.save_pretrained(tmp_path / "Mine too")
+    monkeypatch.chdir(tmp_path / "Mine too")
+    code, out, err = call("add-model", ".")
+    assert code == 0, err
+    assert out.splitlines()[-1] == "To use it: models: [mine-too]"
+
+
+@pytest.mark.parametrize("content", [b"", b"# only a comment\n"])
+def test_a_configuration_without_keys_changes_nothing(call: Callable, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "empty.yaml").write_bytes(content)
+    code, out, err = call("plan", "empty.yaml")
+    assert code == 0, err
+    assert find_configs(["empty.yaml", "laptop"]) == find_configs(["laptop"])
+
+
+def test_a_configuration_has_to_be_utf8(call: Callable, tmp_path: Path) -> None:
+    (tmp_path / "wide.yaml").write_text("study: a\n", encoding="utf-16")
+    code, _, err = call("plan", "wide.yaml")
+    assert code == 2
+    assert "wide.yaml is not UTF-8" in err
 
 
 @pytest.fixture(scope="module")

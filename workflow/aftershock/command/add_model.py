@@ -25,16 +25,20 @@ def write_model_file(source: str, name: str | None, revision: str, folder: Path)
     name: of the file, without its ending; None for the source's.
     revision: of the repository.
 
-    ValueError where the source is none of these or cannot be read, and where the file exists already.
+    ValueError where the source is none of these or cannot be read, where the name is none that a run can use,
+    and where the file exists already.
     """
-    name = name or re.sub(r"[^\w.-]+", "-", Path(source).name.removesuffix(".gguf")).lower()
+    own = Path(source).resolve().name if Path(source).exists() else Path(source).name
+    name = name or re.sub(r"[^\w.-]+", "-", own.removesuffix(".gguf")).strip("-.").lower()
+    if wrong := [str(fault) for fault in faults(name, read_schema("config")["$defs"]["name"])]:
+        raise ValueError(f"--name: {wrong[0]}; give another one")
     file = folder / f"{name}.yaml"
     if file.exists():
         raise ValueError(f"{file} exists already; choose another --name, or remove it")
     origin, sizes = _read(source, revision)
     published = _published_layers(sizes)
     content: dict[str, Any] = {
-        "description": f"{Path(source).name}, as its configuration describes it",
+        "description": f"{own}, as its configuration describes it",
         "source": origin,
         **sizes,
         "moments": {"text": "self"},

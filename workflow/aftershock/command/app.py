@@ -223,13 +223,20 @@ def export(
     form: Annotated[
         Literal["lora", "model", "patch"],
         typer.Option(help="A LoRA adapter for PEFT, a whole model, or the change alone."),
-    ] = "lora",
+    ] = "model",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method.")
+    ] = None,
+    artifacts: Annotated[
+        list[str] | None,
+        typer.Option("--artifact", metavar="NAME=FILE", help="A file that it needs, such as moments."),
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Edit a model and save it for other programs."""
     from aftershock.command.save_edit import save_edit
 
-    save_edit(model, edits, to, method, form, seed)
+    save_edit(model, edits, to, method, form, settings or (), artifacts or (), seed)
 
 
 @app.command("list")
