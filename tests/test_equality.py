@@ -54,6 +54,17 @@ def test_log_probabilities_may_be_off_by_less_than_a_thousandth(column, off, exp
         assert f"case_id 2, state 1, probe_id 0, prompt_id 0: {column} is " in str(found)
 
 
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_log_probabilities_of_a_broken_model_equal_themselves(value: float) -> None:
+    rows = changed(observed(), 2, logprob=value, token_logprobs=np.array([-1.0, value]))
+    for other, wanted in (
+        (rows.copy(), "identical"),
+        (changed(rows, 1, logprob=rows.loc[1, "logprob"] + 1e-9), "equal"),
+    ):
+        assert verdict(rows, other) == wanted
+    assert verdict(rows, changed(rows, 2, token_logprobs=np.array([-1.0, -2.0]))) == "different"
+
+
 def test_a_missing_a_surplus_and_a_repeated_key_are_named() -> None:
     rows = observed()
     found = compare_tables(rows.drop(index=1), rows.drop(index=3), OBSERVATIONS)

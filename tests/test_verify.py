@@ -1,6 +1,7 @@
 """Shards are made again bit for bit, in another process and whatever the order of sets, and compared."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,8 @@ ROOT = Path(__file__).parents[1]
 STUDY = """
 datasets: [coverage]
 editors:
-  ft: {method: ft, settings: {layers: [0], steps: 3}}
+  step: {method: plugins/gradient_step.py, settings: {layers: [0]}}
+  ft: null
   rome: null
   memit: null
   mend: null
@@ -36,7 +38,7 @@ continuations: {tokens: 2}
 report: {bars: []}
 """
 RUN = "results/world/demo-4x128/coverage"
-SHARD = f"{RUN}/ft/s0/observations/00000-00007.parquet"
+SHARD = f"{RUN}/step/s0/observations/00000-00007.parquet"
 
 
 OTHERWISE = f"""
@@ -84,6 +86,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     PROBES.write(probes, made / "coverage.probes.parquet")
     PROMPTS.write(TEMPLATE_ROWS, results / "kg/world/prompts.parquet")
     (folder / "study.yaml").write_text(STUDY)
+    shutil.copytree(ROOT / "tests" / "methods", folder / "plugins")  # named by a path from here
     options = ("--snakefile", str(ROOT / "Snakefile"), "--cores", "1", "--configfile", "study.yaml")
     run = started.snakemake(folder, *options, "--allowed-rules", "edit", "--", SHARD)
     assert run.returncode == 0, run.stderr

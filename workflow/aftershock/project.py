@@ -40,4 +40,5 @@ def installation(group: str) -> str:
     """Return the command that installs a dependency group, or the extra of the wheel that is made from it."""
     if IN_CHECKOUT:
         return f"pip install --group {group} -c constraints.txt"
-    return f'pip install "aftershock[{EXTRAS.get(group, group)}]"'
+    extra = EXTRAS.get(group, group)
+    return f'pip install "aftershock[{extra}]" (from a checkout: pip install ".[{extra}]")'

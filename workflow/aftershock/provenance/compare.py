@@ -102,8 +102,15 @@ def _compare_column(found: Comparison, column: str, kind: str, a: pd.DataFrame, 
 
 
 def _furthest(x: np.ndarray, y: np.ndarray) -> float:
-    """The largest difference between two lists; infinite where they differ in length."""
-    return float(np.abs(np.subtract(x, y)).max(initial=0)) if len(x) == len(y) else np.inf
+    """The largest difference between two lists; infinite where they differ in length.
+
+    Equal infinities, and two entries that are no numbers, are alike.
+    """
+    if len(x) != len(y):
+        return np.inf
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    alike = (x == y) | (np.isnan(x) & np.isnan(y))
+    return float(np.abs(np.subtract(x, y, where=~alike, out=np.zeros(len(x)))).max(initial=0))
 
 
 def _allowed(column: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:

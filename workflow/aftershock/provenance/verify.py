@@ -35,6 +35,8 @@ from aftershock.tables import provenance_of
 
 SCRATCH = RESULTS / ".verify"
 READ_ONLY = command("verify", "--sample 0")
+NOT_LINKED = (RESULTS.name, "config.json", "config.yaml", "Snakefile", "profiles")
+"""Entries of the working folder that a run beside it has of its own."""
 SAMPLED = "edit"
 ONE_EACH = ("baseline", "verify_facts", "score_objects")
 """Rules of which one table is made again beside the sample of shards."""
@@ -95,6 +97,9 @@ def make_again(names: Sequence[str], config: Mapping[str, Any], arguments: Seque
     shutil.rmtree(SCRATCH, ignore_errors=True)
     kinds = ("observations", "telemetry", "health")  # made together by one job
     _link_inputs({name.replace("/observations/", f"/{kind}/") for name in names for kind in kinds})
+    for entry in Path().iterdir():  # what a configuration may name by a path from here
+        if entry.name not in NOT_LINKED and not entry.name.startswith("."):
+            (SCRATCH / entry.name).symlink_to(entry.absolute())
     (SCRATCH / "config.json").write_text(json.dumps(config), encoding="utf-8")
     command = [
         *(sys.executable, "-m", "aftershock.launch", *map(_absolute, arguments)),

@@ -32,9 +32,9 @@ class TableView {
     const row = this.columns.some((column) => column.kind === "estimate") ? 4.2 : 2.4;
     const height = 8 + row * Math.min(spec.rows, ROWS);
     this.node = make("div", { class: "table", id: "table-" + spec.id, style: "contain-intrinsic-height: auto " + height + "rem" });
-    this.heading = make("h3", { id: spec.id }, visible(spec.title));
+    this.heading = make("h3", { id: "title-" + spec.id }, visible(spec.title));
     this.status = make("p", { class: "status", role: "status" });
-    this.body = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": spec.id });
+    this.body = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "title-" + spec.id });
     this.pager = make("div", { class: "pager" });
     const marks = (spec.marks || []).map((text) => make("p", { class: "mark" }, visible(text)));
     const caption = spec.caption && make("p", { class: "note" }, visible(spec.caption));
