@@ -281,6 +281,32 @@ def test_settings_are_checked_together(project: Path, monkeypatch, editors, expe
     assert len(found) == 1
 
 
+UNKNOWN = [
+    (
+        {"find_layers": {"editors": ["rom"]}},
+        "find_layers.editors: 'rom' is no editor here; did you mean 'rome'",
+    ),
+    (
+        {"continuations": {"roles": ["old", "tide"]}},
+        "continuations.roles: 'tide' is unknown; did you mean 'tied'",
+    ),
+    (
+        {"sequences": {"ten": {"kg": "tooy", "edits": {"source": "graph"}, "checkpoints": [0, 1]}}},
+        "sequences.ten.kg: 'tooy' is unknown; did you mean 'toy'",
+    ),
+    (
+        {"editors": {"s": {"method": "simie", "settings": {"layers": [0], "base": "romee"}}}},
+        "editors.s.settings: with those of tiny: unknown editing method 'romee'; did you mean 'rome'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "expected"), UNKNOWN)
+def test_names_of_what_there_is_none_of(project: Path, changes, expected: str) -> None:
+    (found,) = errors(project, **changes)
+    assert found.startswith(expected)
+
+
 def test_whole_numbers_may_be_written_with_an_exponent(project: Path) -> None:
     given = yaml.safe_load("{seeds: [0.0, 1.0e+1], mining: {max_facts: 1.0e+3, min_pca_confidence: 1.0}}")
     config = {**yaml.safe_load(CONFIG), **given}

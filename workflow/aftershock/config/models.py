@@ -16,6 +16,7 @@ from aftershock.config.settings import (
     training_errors,
 )
 from aftershock.editors.methods import find_methods, method_of
+from aftershock.lm.families import list_families
 from aftershock.lm.files.sizes import sizes_of_source
 from aftershock.schema import faults, fill_defaults, read_schema, suggestion, without
 from aftershock.text_files import read_yaml
@@ -92,6 +93,10 @@ def _model(model: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]
     """Yield faults of a model's file that its schema does not find."""
     if "kg" in model and model["kg"] not in config["kgs"]:
         yield f"kg: {model['kg']!r} is unknown; {suggestion(model['kg'], config['kgs'])}"
+    family = model.get("model_type")
+    if family is not None and family not in list_families():
+        known = suggestion(family, list_families())
+        yield f"model_type: {family!r} is unknown, so that no method edits it; {known}"
     if (n := depth(model)) is not None:
         for method, values in model.get("editors", {}).items():
             layers = values.get("layers", ())

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from aftershock.budget.devices import device_errors
-from aftershock.config.editors import editor_errors, training_data_errors
+from aftershock.config.editors import editor_errors, name_errors, training_data_errors
 from aftershock.config.fetched import source_errors
 from aftershock.config.graphs import graph_errors, reads_mined, screen_errors
 from aftershock.config.models import (
@@ -55,7 +55,7 @@ def check_config(config: dict[str, Any], folder: str | Path) -> dict[str, dict[s
     errors = [*_without_contact(found), *(str(fault) for fault in found if not _is_contact(fault))]
     errors += [*graph_errors(sound, used, folder), *editor_errors(sound), *_split(sound), *_bars(sound)]
     errors += _variants(sound)
-    errors += [*device_errors(sound), *sequence_errors(sound, folder), *_nothing(config)]
+    errors += [*name_errors(sound), *device_errors(sound), *sequence_errors(sound, folder), *_nothing(config)]
     errors += task_errors(sound, folder)
     errors += model_errors
     errors += [*family_errors(sound, models), *layer_errors(sound, models), *encoder_errors(sound, models)]

@@ -63,6 +63,10 @@ def sequence_errors(config: Mapping[str, Any], folder: Path) -> Iterator[str]:
     if not has_graph(config) and config.get("datasets"):
         yield f"datasets: kgs.{config['kg']} is none, of which no dataset is made; write datasets: []"
     yield from _ability_errors(config, folder)
+    for name, plan in config.get("sequences", {}).items():
+        if plan and plan.get("kg") is not None and plan["kg"] not in config["kgs"]:
+            known = suggestion(plan["kg"], config["kgs"])
+            yield f"sequences.{name}.kg: {plan['kg']!r} is unknown; {known}"
     for name, plan in plans_of(config).items():
         where = f"sequences.{name}"
         wrong = [f"{where}.{fault}" for fault in Plan.from_config(plan).faults()]

@@ -97,6 +97,7 @@ def together_errors(
         return
     try:
         found = merged_settings(editor, model)
+        needed_artifacts(editor, model)
     except ValueError as error:
         yield f"{where}.settings: with those of {name}: {error}"
         return

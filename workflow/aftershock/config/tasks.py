@@ -36,6 +36,9 @@ def task_errors(config: Mapping[str, Any], folder: Path) -> Iterator[str]:
         except ValueError as error:
             yield from str(error).splitlines()
     yield from _switch_errors(config, list(names))
+    for name in (config.get("abilities", {}).get("judge") or {}).get("tasks", ()):
+        if names and name not in names:
+            yield f"abilities.judge.tasks: {name!r} is none of this run's tasks; {suggestion(name, names)}"
     yield from source_errors(tasks, data_folder(config, folder))
 
 
