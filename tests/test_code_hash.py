@@ -255,8 +255,9 @@ def a_task(project: Path) -> None:
 def a_line_in_the_progress_bar(project: Path) -> None:
     file = project / "aftershock" / "progress.py"
     file.write_text(file.read_text() + "\n\ndef more() -> str:\n    return 'more'\n")
-    old = "progress.step(len(case_ids))"
-    replace(project / "aftershock" / "experiments" / "cases.py", old, "progress.step(len(case_ids), more=1)")
+    old = "        progress.step(share)\n    return ("
+    new = "        progress.step(share, more=1)\n    return ("
+    replace(project / "aftershock" / "experiments" / "cases.py", old, new)
 
 
 def a_log_message(project: Path) -> None:

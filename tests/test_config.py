@@ -287,10 +287,6 @@ UNKNOWN = [
         "find_layers.editors: 'rom' is no editor here; did you mean 'rome'",
     ),
     (
-        {"continuations": {"roles": ["old", "tide"]}},
-        "continuations.roles: 'tide' is unknown; did you mean 'tied'",
-    ),
-    (
         {"sequences": {"ten": {"kg": "tooy", "edits": {"source": "graph"}, "checkpoints": [0, 1]}}},
         "sequences.ten.kg: 'tooy' is unknown; did you mean 'toy'",
     ),

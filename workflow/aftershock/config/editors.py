@@ -8,7 +8,6 @@ from aftershock.config.settings import TRAININGS, merged_settings, setting_error
 from aftershock.config.used import TRAINED, needing
 from aftershock.editors.methods import find_methods, method_of
 from aftershock.editors.regularisers import entry_errors
-from aftershock.page.roles import ROLES
 from aftershock.schema import suggestion
 
 
@@ -46,13 +45,10 @@ def editor_errors(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def name_errors(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield names of editors and of probes that there are none of."""
+    """Yield names of editors that there are none of."""
     for label in config.get("find_layers", {}).get("editors") or ():
         if not config["editors"].get(label):
             yield f"find_layers.editors: {label!r} is no editor here; {suggestion(label, config['editors'])}"
-    for name in config.get("continuations", {}).get("roles", ()):
-        if name not in ROLES:
-            yield f"continuations.roles: {name!r} is unknown; {suggestion(name, ROLES)}"
 
 
 def fault_of_method(method: str) -> str | None:

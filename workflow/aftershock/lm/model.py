@@ -19,7 +19,6 @@ from aftershock.lm.products import align
 from aftershock.lm.texts.beginning import AUTO
 from aftershock.lm.texts.reading import PromptFormat, SpecialTokens, TargetIds, TextReader
 from aftershock.lm.texts.tokenizer_files import load_tokenizer
-from aftershock.schema import suggestion
 
 Precision = Literal["strict", "tf32", "bf16"]
 DeviceMap = str | dict[str, int | str]
@@ -44,7 +43,7 @@ def not_finite(model: nn.Module) -> list[str]:
 
 def _check_option(name: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
-        raise ValueError(f"{name} {value!r} is unknown; {suggestion(value, known)}")
+        raise ValueError(f"{name} {value!r} is unknown; known: {', '.join(known)}")
 
 
 def context_of(config: PretrainedConfig) -> int:
