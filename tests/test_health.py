@@ -229,6 +229,13 @@ def test_flags_begin_beyond_their_thresholds():
     assert disabling(rows, 4.9).sum() == 1
 
 
+def test_a_weight_that_few_cases_change_is_held_against_those():
+    norms = [[3.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 2.5, 0.0], [0.0, 0.0, 4.0], [0.0, 30.0, 0.0]]
+    rows = health_rows(norms, [1.0] * 5)
+    assert disabling(rows, 10.0).sum() == 1  # 30, of 2, 2.5 and 30
+    assert summary_of(rows, disabling=10.0).iloc[0]["disabling"] == 1
+
+
 def test_states_and_runs_are_told_apart_and_gaps_stay_empty():
     rows = pd.concat([health_rows([[1.0]] * 3), health_rows([[50.0]], state="1")])
     found = summary_of(rows).set_index("state")

@@ -1,8 +1,8 @@
 """Health of edits: the size of changes and the model's perplexity, by method, dataset and state.
 
 Two flags say that something broke. An edit is disabling, after Gupta et al. (2024), where the norm of its
-change is far beyond the usual: here, a multiple of the median over the cases of the same run, state and
-module. A model has collapsed, after Yang et al. (2024), where its perplexity on a text that no edit is about
+change is far beyond the usual: here, a multiple of the median over the cases of the same run and state that
+change the module at all. A model has collapsed, after Yang et al. (2024), where its perplexity on a text that no edit is about
 is a multiple of that of the unedited model.
 """
 
@@ -71,6 +71,7 @@ def ratio(nll: pd.Series, unedited: pd.Series) -> pd.Series:
 def disabling(rows: pd.DataFrame, threshold: float) -> pd.Series:
     """Return True for each of the HEALTH `rows` of one state whose norm is beyond `threshold` medians."""
     norms = rows["norm"].astype(float)
+    norms = norms.where(norms > 0)  # a method may choose other modules in each case
     return norms > threshold * norms.groupby(rows["module"]).transform("median")
 
 
