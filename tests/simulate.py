@@ -200,6 +200,7 @@ def cases_of(
             "case_id": range(n),
             "cluster": range(n) if clusters is None else clusters,
             "strict": [True] * n if strict is None else strict,
+            "subject_id": [f"E{case}" for case in range(n)],
         }
     )
 

@@ -1,5 +1,7 @@
 """Ranks of methods: by hand, against loops, on data with a known best and with ties, and on faulty data."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,13 @@ from aftershock.metrics.intervals import wilson
 from aftershock.metrics.ranking.questions import BY_NAME, QUESTIONS
 from aftershock.metrics.ranking.ranking import ONE_CLUSTER, ranking
 from aftershock.metrics.ranking.ranks import Measured, common, rank
-from aftershock.metrics.ranking.samples import SequenceRuns, of_cases, of_sequences, of_times
+from aftershock.metrics.ranking.samples import (
+    SequenceRuns,
+    joined_clusters,
+    of_cases,
+    of_sequences,
+    of_times,
+)
 from aftershock.metrics.settings import Statistics
 from aftershock.seeds import generator
 from aftershock.tables.report import RANKS
@@ -190,6 +198,28 @@ def test_methods_without_values_keep_their_rows_and_the_reason():
     one = ranked({"rome": some, "ft": {"single_exact": [0.0] * 12}}, clusters=[0] * 12)
     assert set(one["note"]) == {ONE_CLUSTER}
     assert one["may_be_best"].all()
+
+
+def test_datasets_that_share_subjects_are_drawn_together():
+    effect = np.random.default_rng(0).normal(0, 1, 40)
+    given = {"rome": {"distortion": list(effect + 0.2)}, "ft": {"distortion": [0.0] * 40}}
+    blocks = [b for name in ("round_easy", "round_hard") for b in block_of(given, cases_of(40), name)]
+    others = blocks[1].cases.assign(subject_id=[f"F{i}" for i in range(40)])
+    width = {}
+    for name, second in (("shared", blocks[1]), ("apart", replace(blocks[1], cases=others))):
+        rows = ranking(of_cases([blocks[0], second]), Statistics(resamples=2000))
+        row = rows[(rows["question"] == "undo") & (rows["editor"] == "ft")].iloc[0]
+        width[name] = row["difference_high"] - row["difference_low"]
+        assert (row["n"], row["clusters"]) == (80, 40 if name == "shared" else 80)
+    assert width["shared"] / width["apart"] == pytest.approx(np.sqrt(2), rel=0.1)
+
+
+def test_clusters_are_one_where_a_subject_is_in_both():
+    first = np.array([0, 0, 1, 2]), np.array(["a", "b", "c", "d"])
+    second = np.array([0, 1, 1, 2]), np.array(["c", "a", "e", "f"])
+    found = joined_clusters(*zip(first, second, strict=True))
+    groups = [np.flatnonzero(found == code).tolist() for code in np.unique(found)]
+    assert sorted(groups) == [[0, 1, 5, 6], [2, 4], [3], [7]]
 
 
 def test_methods_without_a_case_in_common_have_no_ranks():

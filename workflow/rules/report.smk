@@ -68,6 +68,7 @@ rule tables:
         variants=results("variants.parquet"),
         health=results("health.parquet"),
         cases=[f"results/{KG}/{run['model']}/cases/{run['dataset']}.parquet" for run in RUNS],
+        edits=[f"results/{KG}/{run['model']}/cases/{run['dataset']}.edits.parquet" for run in RUNS],
         recall=[f"results/models/{name}/recall.parquet" for name in TRAINED],
         precision=precisions(),
         relations=f"{RESOURCES}/relations.tsv",

@@ -12,13 +12,14 @@ from aftershock.metrics.health import Thresholds, summarise_health
 from aftershock.metrics.layouts import all_tables, recall_table
 from aftershock.metrics.ranking.samples import of_sequences, of_times
 from aftershock.metrics.settings import Statistics
+from aftershock.metrics.study import with_subjects
 from aftershock.output import whole_folder
 from aftershock.paper.ability_tables import ability_tables, read_sequences
 from aftershock.paper.health import health_tables
 from aftershock.paper.study_tables import study_tables
 from aftershock.paper.tables import paper_tables
 from aftershock.stage import stage
-from aftershock.tables.cases import CASES
+from aftershock.tables.cases import CASES, EDITS
 from aftershock.tables.models import RECALL
 from aftershock.tables.report import HEALTH_SUMMARY, RECALL_SUMMARY
 from aftershock.tables.runs import FACETS, HEALTH, SCORES, VARIANTS
@@ -27,18 +28,20 @@ with stage(snakemake) as run:
     given, params = snakemake.input, snakemake.params
     relations = read_relations(given.relations, params.namespace)
     labels = dict(zip(relations["relation_id"], relations["label"], strict=True))
+    cases = [
+        with_subjects(CASES.read(path), EDITS.read(edits))
+        for path, edits in zip(given.cases, given.edits, strict=True)
+    ]
     by_run = [
         [table.read(path) for path in paths]
-        for table, paths in (
-            (CASES, given.cases), (SCORES, given.scores), (FACETS, given.facets), (VARIANTS, given.variants)
-        )
-    ]  # fmt: skip
+        for table, paths in ((SCORES, given.scores), (FACETS, given.facets), (VARIANTS, given.variants))
+    ]
     settings = Statistics(**params.statistics)
     along = {"answers": given.task_answers, "scores": given.task_scores}
     along |= {"edits": given.sequence_scores, "health": given.sequence_health}
     sequences = read_sequences(params.sequences, along, settings)
     times = of_times(params.runs, finished_jobs(), params.kg, sequences)
-    tables = analyse(params.runs, *by_run, settings, [*of_sequences(sequences), *times])
+    tables = analyse(params.runs, cases, *by_run, settings, [*of_sequences(sequences), *times])
     recalls = [
         recall_table(RECALL.read(path), labels, model, settings.seed, settings.level)
         for path, model in zip(given.recall, params.recalled, strict=True)

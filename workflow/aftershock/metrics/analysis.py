@@ -28,9 +28,9 @@ def analyse(
 ) -> dict[str, tuple[Table, pd.DataFrame]]:
     """By name SUMMARY, BREAKDOWNS, COMPARISONS, SEEDS, STABILITY and RANKS, each with its schema.
 
-    `cases` (CASES), `scores`, `facets` and `variants` belong to `runs` one by one; a run names the model,
-    dataset, editor and seed. What a run lacks is missing from its own rows alone. Methods are ranked by the
-    scores and by the samples `beside` them.
+    `cases` (CASES, with the `subject_id` of each), `scores`, `facets` and `variants` belong to `runs` one by
+    one; a run names the model, dataset, editor and seed. What a run lacks is missing from its own rows alone.
+    Methods are ranked by the scores and by the samples `beside` them.
     """
     summaries, breakdowns = [], []
     equal: dict[Any, Any] = {}

@@ -2,8 +2,8 @@
 
 Two flags say that something broke. An edit is disabling, after Gupta et al. (2024), where the norm of its
 change is far beyond the usual: here, a multiple of the median over the cases of the same run and state that
-change the module at all. A model has collapsed, after Yang et al. (2024), where its perplexity on a text that no edit is about
-is a multiple of that of the unedited model.
+change the module at all. A model has collapsed, after Yang et al. (2024), where its perplexity on a text that
+no edit is about is a multiple of that of the unedited model.
 """
 
 from collections.abc import Mapping, Sequence

@@ -18,7 +18,7 @@ CONTROLS = "controls"
 class Block:
     """Results of all editors on one dataset: by editor and seed a frame with a row per case.
 
-    `cases` are CASES; the frames need not have the same cases or columns.
+    `cases` are CASES with the `subject_id` of each; the frames need not have the same cases or columns.
     """
 
     model: str
@@ -53,6 +53,12 @@ class Block:
         """(cases, columns): the mean over seeds, empty where one has no value."""
         found = self.values(editor, columns, seeds)
         return found.mean(0) if len(found) else np.full(found.shape[1:], np.nan)
+
+
+def with_subjects(cases: pd.DataFrame, edits: pd.DataFrame) -> pd.DataFrame:
+    """CASES with the `subject_id` of each case's first edit."""
+    first = edits[edits["edit"] == "e1"].drop_duplicates("case_id").set_index("case_id")["subject_id"]
+    return cases.assign(subject_id=cases["case_id"].map(first))
 
 
 def blocks(

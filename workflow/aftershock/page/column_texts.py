@@ -93,7 +93,7 @@ ABOUT_HEALTH = {
     "collapsed": "Measured cases whose perplexity ratio is beyond the threshold of a collapse.",
     "disabling": "Cases with a change whose norm is beyond the threshold in medians.",
     "collapse_threshold": "Perplexity ratio beyond which a model counts as collapsed.",
-    "disabling_threshold": "Norm, in medians of the cases of a run that change the weight, of a disabling edit.",
+    "disabling_threshold": "Norm of a disabling edit, in medians of the cases that change the same weight.",
 }
 ABOUT_ABILITIES = {
     "plan": "The sequence of edits, by its name in the configuration.",

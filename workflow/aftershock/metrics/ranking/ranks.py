@@ -89,11 +89,9 @@ def rank(
     Every unit has a value of all methods, or of none; `names` and the population choose the resamples.
     """
     value, drawn = _resampled(measures, names, settings)
-    counts = [_counts(measure) for measure in measures]
-    fewest = min(clusters for _, clusters in counts)
-    most: dict[str, tuple[int, int]] = {}
-    for measure, pair in zip(measures, counts, strict=True):
-        most[measure.population] = max(pair, most.get(measure.population, pair))
+    fewest = min(_counts([measure])[1] for measure in measures)
+    populations = dict.fromkeys(measure.population for measure in measures)
+    counts = [_counts([m for m in measures if m.population == population]) for population in populations]
     first, second = np.triu_indices(len(value), 1)
     difference = value[first] - value[second]
     difference[np.abs(difference) <= NOISE] = 0.0
@@ -116,15 +114,15 @@ def rank(
         difference=np.where(other < 0, np.nan, value - value[other]),
         half=_taken(half, pair),
         detectable=_taken(detectable, pair),
-        n=sum(units for units, _ in most.values()),
-        clusters=sum(clusters for _, clusters in most.values()),
+        n=sum(units for units, _ in counts),
+        clusters=sum(clusters for _, clusters in counts),
     )
 
 
-def _counts(measure: Measured) -> tuple[int, int]:
-    """Return the number of units with a value, and of their clusters."""
-    filled = ~np.isnan(measure.values).any(1)
-    return int(filled.sum()), len(np.unique(np.asarray(measure.clusters)[filled]))
+def _counts(measures: Sequence[Measured]) -> tuple[int, int]:
+    """Return the number of units of a population with a value of some measure, and of their clusters."""
+    filled = np.any([~np.isnan(measure.values).any(1) for measure in measures], axis=0)
+    return int(filled.sum()), len(np.unique(np.asarray(measures[0].clusters)[filled]))
 
 
 def _resampled(

@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from aftershock.metrics.abilities.many_items import OF_MANY, base_of
 from aftershock.metrics.abilities.settings import ALL, TaskInfo
 from aftershock.metrics.ranking.questions import ABILITIES, BY_NAME, COST, HOLD, QUESTIONS, Question, span
 from aftershock.metrics.ranking.ranks import Measured
+from aftershock.metrics.resampling import cluster_codes
 from aftershock.metrics.study import Block
 from aftershock.metrics.timings import seconds_per_case
 from aftershock.tables.abilities import ABILITIES as ABILITIES_TABLE
@@ -46,18 +49,42 @@ def of_cases(blocks: Sequence[Block]) -> Iterator[Sample]:
             chosen = _first_answered(question, mine)
             if not chosen:
                 continue
-            measures = [
-                Measured(
-                    dataset,
-                    mine[dataset].about("cluster"),
-                    _values(mine[dataset], methods, name),
-                    span(name),
-                )
-                for dataset, name in chosen
-            ]
+            measures = _measures(mine, methods, chosen)
             places = " + ".join(dict.fromkeys(dataset for dataset, _ in chosen))
             names = tuple(dict.fromkeys(name for _, name in chosen))
             yield Sample(question, model, places, names, methods, tuple(measures), {})
+
+
+def _measures(
+    blocks: Mapping[str, Block], methods: Sequence[str], chosen: Sequence[tuple[str, str]]
+) -> list[Measured]:
+    """Return metrics of datasets. The cases of several datasets are one population, in which clusters are one
+    where they share a subject.
+    """
+    datasets = list(dict.fromkeys(dataset for dataset, _ in chosen))
+    own = [blocks[name].about("cluster") for name in datasets]
+    subjects = [blocks[name].about("subject_id") for name in datasets] if len(datasets) > 1 else []
+    clusters = joined_clusters(own, subjects) if subjects else own[0]
+    ends = np.cumsum([0, *map(len, own)])
+    places = {name: slice(*ends[i : i + 2]) for i, name in enumerate(datasets)}
+    measures = []
+    for dataset, name in chosen:
+        values = np.full((len(clusters), len(methods)), np.nan)
+        values[places[dataset]] = _values(blocks[dataset], methods, name)
+        measures.append(Measured(" + ".join(datasets), clusters, values, span(name)))
+    return measures
+
+
+def joined_clusters(clusters: Sequence[np.ndarray], subjects: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the cluster of every case of some datasets, one dataset after the other.
+
+    Of each dataset, its cases have `clusters`, which are one where a subject is in both.
+    """
+    own = [f"{i}/{cluster}" for i, part in enumerate(clusters) for cluster in part]
+    rows, columns = cluster_codes(own), cluster_codes(np.concatenate(subjects).astype(str))
+    n = rows.max() + 1
+    links = coo_array((np.ones(len(rows)), (rows, columns + n)), shape=(n + len(columns),) * 2)
+    return connected_components(links, directed=False)[1][rows]
 
 
 def _first_answered(question: Question, blocks: Mapping[str, Block]) -> list[tuple[str, str]]:
