@@ -66,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 [table.read(Path(folder, name(run, table))) for run in runs]
                 for table in (CASES, SCORES, FACETS, VARIANTS)
             ]
+            tables[0] = [cases.assign(subject_id=cases["case_id"]) for cases in tables[0]]
         with measured("analyse them"):
             found = analyse(runs, *tables)
         with measured("write the tables"):
