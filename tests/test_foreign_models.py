@@ -99,6 +99,6 @@ def test_an_empty_prompt_is_refused_where_nothing_stands_before_it():
 
 def test_hidden_states_are_read_whatever_a_configuration_returns():
     lm = tiny("gpt2")
-    lm.model.config.return_dict = False
+    lm.model.config.update({"return_dict": False})
     assert len(score(lm, QUERIES[:2])) == 2
     assert edit(lm, requests(1), "ft", layers=[1], steps=1)
