@@ -1,6 +1,7 @@
 """Time, memory and products of a computation, and the machine that it ran on."""
 
 import argparse
+import gc
 import math
 import os
 import platform
@@ -25,6 +26,7 @@ class Clock:
     """Seconds between `start` and `stop`, added up.
 
     On a CPU they are of the process's own computing, one thread: what other programs take does not count.
+    Nor does a search for garbage, which may fall into any of several runs: as in `timeit` there is none.
     """
 
     device: str
@@ -39,11 +41,13 @@ class Clock:
 
     def start(self) -> None:
         """Go on counting."""
+        gc.disable()
         self.since = self._now()
 
     def stop(self) -> None:
         """Pause."""
         self.total += self._now() - self.since
+        gc.enable()
 
 
 def seconds(run: Callable[[], object], device: str = "cpu") -> float:
