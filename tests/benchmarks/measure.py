@@ -26,7 +26,7 @@ class Clock:
     """Seconds between `start` and `stop`, added up.
 
     On a CPU they are of the process's own computing, one thread: what other programs take does not count.
-    Nor does a search for garbage, which may fall into any of several runs: as in `timeit` there is none.
+    Nor does a search for garbage, which may fall into any of several runs: there is none meanwhile.
     """
 
     device: str
