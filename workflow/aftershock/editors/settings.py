@@ -78,7 +78,7 @@ def merge(kind: type, name: str, *layers: Mapping[str, Any]) -> Any:
 
 
 def problems(kind: type, name: str, *layers: Mapping[str, Any]) -> list[str]:
-    """What `merge` finds wrong, a text each."""
+    """Return what `merge` finds wrong, a text each."""
     try:
         TypeAdapter(kind).validate_python(_merged(layers))
     except ValidationError as error:
