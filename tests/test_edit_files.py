@@ -1,122 +1,33 @@
-"""Files of edits, in every format, from rows of our own, and broken ones."""
+"""Files of edits, in every format, from rows of our own."""
 
 import gzip
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from aftershock.datasets.edit_files.choose import choose
-from aftershock.datasets.edit_files.listing import account, edit_table, probe_table
-from aftershock.datasets.edit_files.reading import Row, read_edits
-from aftershock.datasets.edit_files.record import SourceEdit, with_slot
-from aftershock.tables.sequences import SEQUENCE_EDITS, SEQUENCE_PROBES
+from aftershock.datasets.edit_files.listing import probe_table
+from aftershock.datasets.edit_files.reading import read_edits
+from aftershock.datasets.edit_files.record import SourceEdit
+from aftershock.tables.sequences import SEQUENCE_PROBES
+from edit_rows import (
+    CONFLICT,
+    COUNTERFACT,
+    FLAT,
+    KNOWEDIT,
+    MQUAKE,
+    REFUSE,
+    WIKIBIGEDIT,
+    ZSRE,
+    edits,
+    file_of,
+    flat,
+    read,
+)
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "edits"
-
-COUNTERFACT = {
-    "case_id": 7,
-    "requested_rewrite": {
-        "prompt": "{} was born in",
-        "relation_id": "P19",
-        "target_new": {"str": "Oslo", "id": "Q585"},
-        "target_true": {"str": "Turin", "id": "Q495"},
-        "subject": "Ada Lum",
-    },
-    "paraphrase_prompts": ["It rained. Ada Lum comes from", "Ada Lum's home town is"],
-    "neighborhood_prompts": ["Bo Ek was born in", "Cy Ott was born in"],
-    "attribute_prompts": ["Di Poe was born in"],
-    "generation_prompts": ["Ada Lum grew up"],
-}
-FLAT = {
-    "case_id": 3,
-    "prompt": "Ada Lum was born in",
-    "subject": "Ada Lum",
-    "target_new": "Oslo",
-    "ground_truth": "Turin",
-    "rephrase_prompt": "Ada Lum comes from",
-    "locality_prompt": "Bo Ek was born in",
-    "locality_ground_truth": "Turin",
-}
-ZSRE = {
-    "subject": "Ada Lum",
-    "src": "Where was Ada Lum born?",
-    "pred": "Genoa",
-    "rephrase": "Which town is Ada Lum from?",
-    "alt": "Oslo",
-    "answers": ["Turin", "Torino"],
-    "loc": "nq question: who sang the blue song",
-    "loc_ans": "Bo Ek",
-    "cond": "Genoa >> Oslo || Where was Ada Lum born?",
-}
-WIKIBIGEDIT = {
-    "subject": "Ada Lum",
-    "update": "Where does Ada Lum work?",
-    "ans": "Oslo",
-    "rephrase": "What is Ada Lum's place of work?",
-    "loc": "Where does Bo Ek work?",
-    "loc_ans": "Turin",
-}
-KNOWEDIT = {
-    "subject": "Ada Lum",
-    "prompt": "The employer of Ada Lum is",
-    "target_new": "Acme",
-    "ground_truth": ["Initech"],
-    "locality": {
-        "Relation_Specificity": [{"prompt": "Ada Lum lives in", "ground_truth": [["Turin", "Torino"]]}],
-        "Forgetfulness": [{"prompt": "Ada Lum knows", "ground_truth": ""}],
-    },
-    "portability": {},
-}
-MQUAKE = {
-    "case_id": 4,
-    "requested_rewrite": [
-        COUNTERFACT["requested_rewrite"] | {"question": "Where was Ada Lum born?"},
-        {
-            "prompt": "The mayor of {} is",
-            "relation_id": "P6",
-            "target_new": {"str": "Bo Ek"},
-            "target_true": {"str": "Cy Ott"},
-            "subject": "Oslo",
-            "question": "Who is the mayor of Oslo?",
-        },
-    ],
-}
-CONFLICT = {
-    "edits": [
-        {
-            "relation": {"id": "P19", "prompt": "{} was born in", "label": "born in"},
-            "subject": {"id": "Q1", "label": "Ada Lum"},
-            "object": {"id": "Q495", "label": "Turin"},
-            "new_object": {"id": "Q585", "label": "Oslo"},
-        },
-        {"relation": {"id": "P19"}},
-    ]
-}
-
-
-REFUSE = {"broken": "refuse", "cycle": False}
-
-
-def file_of(tmp_path: Path, rows: list, name: str = "edits.json") -> Path:
-    path = tmp_path / name
-    lines = "\n".join(map(json.dumps, rows))
-    path.write_text(lines if path.suffix == ".jsonl" else json.dumps(rows), encoding="utf-8")
-    return path
-
-
-def flat(path: Path, **options) -> list[Row]:
-    return read_edits(path, {"source": "flat", **REFUSE, **options})
-
-
-def read(tmp_path: Path, source: str, *rows, **options) -> list[Row]:
-    return read_edits(file_of(tmp_path, list(rows)), {"source": source, **REFUSE, **options})
-
-
-def edits(*args, **options) -> list[SourceEdit]:
-    return [row.edit for row in read(*args, **options)]
 
 
 # --- formats -----------------------------------------------------------------------------------------------
@@ -224,133 +135,6 @@ def test_rows_are_read_whatever_a_file_is_called(name, form, tmp_path):
         return
     found = [row.edit for row in flat(tmp_path / name)]
     assert [edit.target_new for edit in found if edit] == ["Oslo", "Łódź"][: len(found)]
-
-
-def test_half_a_file_names_its_last_row_or_itself(tmp_path):
-    path = file_of(tmp_path, [FLAT] * 3, "edits.jsonl")
-    path.write_text(path.read_text()[:-20])
-    with pytest.raises(ValueError, match=r"1 of 3 rows cannot be read \(counted from 0\): row 2 is not JSON"):
-        flat(path)
-    assert [row.edit is None for row in flat(path, broken="skip")] == [False, False, True]
-    path = file_of(tmp_path, [FLAT] * 3)
-    path.write_text(path.read_text()[:-20])
-    with pytest.raises(ValueError, match="edits.json is not JSON: Unterminated string"):
-        flat(path)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"), [("", "no row"), ("[]", "no row"), ('{"a": 1}', "no list of rows")]
-)
-def test_files_that_hold_no_rows(tmp_path, text, said):
-    (tmp_path / "edits.json").write_text(text)
-    with pytest.raises(ValueError, match=f"holds {said}"):
-        flat(tmp_path / "edits.json")
-
-
-# --- broken rows -------------------------------------------------------------------------------------------
-def test_a_subject_becomes_a_slot():
-    assert with_slot("Ann met Anna, and Ann said", "Ann") == "Ann met Anna, and {} said"
-    assert with_slot("Anna's Ann. is", "Ann.") == "Anna's {} is"
-    assert with_slot("The Annan is", "Anna") == "The {}n is"
-    with pytest.raises(ValueError, match="'Bo' does not occur in the prompt 'Ann said'"):
-        with_slot("Ann said", "Bo")
-    for prompt, subject in (("ann said", "Ann"), ("Beyonce\u0301 said", "Beyonc\u00e9")):
-        with pytest.raises(ValueError, match="said' but for its case or its Unicode form"):
-            with_slot(prompt, subject)
-    with pytest.raises(ValueError, match="stands for a subject"):
-        with_slot("Ann said {}", "Ann")
-
-
-BROKEN = [
-    ({"subject": None}, "subject is null, not a text"),
-    ({"target_new": ""}, 'target_new is "", not a text'),
-    ({"prompt": 3}, "prompt is 3, not a text"),
-    ({"subject": "Eve"}, "the subject 'Eve' does not occur in the prompt 'Ada Lum was born in'"),
-    ({"locality_prompt": ["a", "b"], "locality_ground_truth": ["c"]}, "has 2 texts, locality_ground_truth 1"),
-    ({"target_new": "\ud800"}, "holds half of a character"),
-]
-
-
-MISSING = [
-    ("flat", FLAT, {"rephrase_prompt": [None, "", "It is"]}, ("It is",), (("Bo Ek was born in", "Turin"),)),
-    (
-        "flat",
-        FLAT,
-        {"locality_prompt": ["", "b", None], "locality_ground_truth": ["x", "y", "z"]},
-        None,
-        (("b", "y"),),
-    ),
-    ("flat", FLAT, {"locality_prompt": None, "locality_ground_truth": ["x", "y"]}, None, ()),
-    ("zsre", ZSRE, {"answers": ["Turin", ""]}, None, None),
-    (
-        "knowedit",
-        KNOWEDIT,
-        {"locality": {"R": None, "S": [None, {"prompt": "", "ground_truth": "a"}]}},
-        None,
-        (),
-    ),
-    ("knowedit", KNOWEDIT, {"locality": {"R": [{"prompt": "p", "ground_truth": None}]}}, None, ()),
-]
-
-
-@pytest.mark.parametrize(("source", "row", "change", "paraphrases", "neighbours"), MISSING)
-def test_what_is_only_asked_may_be_missing_at_any_place(
-    tmp_path, source, row, change, paraphrases, neighbours
-):
-    (plain,), (found,) = (read(tmp_path, source, each, target="alt") for each in (row, row | change))
-    assert found.edit.target_new == plain.edit.target_new
-    assert found.edit.paraphrases == (plain.edit.paraphrases if paraphrases is None else paraphrases)
-    assert found.edit.neighbours == (plain.edit.neighbours if neighbours is None else neighbours)
-
-
-def test_half_a_character_in_a_name_or_a_fault_is_written_as_an_escape(tmp_path):
-    named, *faulty = read(
-        tmp_path, "flat", FLAT | {"case_id": "\ud800"}, FLAT | {"subject": ["\ud800"]}, broken="skip"
-    )
-    assert named.edit.source_id == "\\ud800"
-    assert "\\ud800" in faulty[0].fault
-    SEQUENCE_EDITS.write(edit_table(choose([named, *faulty], 1, "keep")), tmp_path / "edits.parquet")
-
-
-@pytest.mark.parametrize(("change", "expected"), BROKEN)
-def test_what_is_broken_is_said_with_the_number_of_the_row(tmp_path, change, expected):
-    start = re.escape("1 of 2 rows cannot be read (counted from 0): row 1")
-    with pytest.raises(ValueError, match=start) as caught:
-        read(tmp_path, "flat", FLAT, FLAT | change)
-    assert expected in str(caught.value)
-    assert str(caught.value).endswith("leave them out with broken: skip")
-
-
-def test_all_broken_rows_are_listed_and_the_others_can_be_used(tmp_path):
-    bad = {key: value for key, value in FLAT.items() if key != "target_new"}
-    rows = [FLAT, bad, bad, FLAT | {"subject": "Eve"}, FLAT, bad, "text"]
-    said = r"5 of 7 rows .*rows 1 to 2, 5 lacks target_new; row 3: .*; row 6 is"
-    with pytest.raises(ValueError, match=said):
-        read(tmp_path, "flat", *rows)
-    found = read(tmp_path, "flat", *rows, broken="skip")
-    assert [row.edit is not None for row in found] == [True, False, False, False, True, False, False]
-    listed = choose(found, 2, "keep")
-    table = edit_table(listed)
-    assert list(table["kept"]) == [True, False, False, False, True]
-    assert table["reason"][1] == "broken: row 1 lacks target_new"
-    assert account(listed) == (
-        "2 edits; 3 left out, as the row cannot be read; 1 made although an earlier edit is the same"
-    )
-    SEQUENCE_EDITS.check(table)
-
-
-@pytest.mark.parametrize(
-    ("source", "row", "looks"),
-    [
-        ("flat", ZSRE, "zsre"),
-        ("zsre", COUNTERFACT, "counterfact"),
-        ("counterfact", MQUAKE, "mquake"),
-        ("zsre", WIKIBIGEDIT, "wikibigedit"),
-    ],
-)
-def test_a_file_of_another_format_is_recognised(tmp_path, source, row, looks):
-    with pytest.raises(ValueError, match=f"none of 2 rows is of the format '{source}'.*source: {looks}"):
-        read(tmp_path, source, row, row, target="alt", broken="skip")
 
 
 # --- tables ------------------------------------------------------------------------------------------------
