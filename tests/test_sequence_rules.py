@@ -15,6 +15,7 @@ from aftershock.budget.needs import Needs
 from aftershock.config.sequences import plans_of
 from aftershock.tables.sequences import SEQUENCE_EDITS, SEQUENCE_PROBES
 from configured import ROOT, jobs_of, study
+from tiers import some
 
 ROWS = [
     {"subject": name, "prompt": f"The home of {name} is", "target_new": "Oslo", "ground_truth": "Turin"}
@@ -215,3 +216,36 @@ def test_a_graph_and_a_model_that_no_plan_uses_have_no_job_and_need_no_file(tmp_
     assert {"list_edits", "fetch_model", "edit_sequence"} <= set(found)
     assert not {"load_kg", "sample_facts", "filter_facts", "tune", "moments", "train_lm"} & set(found)
     assert found["fetch_model"] == found["edit_sequence"] == 1
+
+
+EDITS = {
+    "zsre": {
+        "subject": "{}",
+        "src": "Where does {} live?",
+        "alt": "Oslo",
+        "answers": ["Turin"],
+        "rephrase": "{}'s home?",
+        "loc": "nq question: who sang it",
+        "loc_ans": "Ann",
+    },
+    "flat": {"subject": "{}", "prompt": "The home of {} is", "target_new": "Oslo", "ground_truth": "Turin"},
+}
+
+
+@pytest.mark.parametrize(
+    "name", some(["hurt-abilities", "should-we-edit", "why-studies-differ"], ["hurt-abilities"])
+)
+def test_a_shipped_study_of_published_edits_can_be_planned(tmp_path, name):
+    """Models that methods need are trained on a file of edits, where there is no graph."""
+    for file, form in (("zsre", "zsre"), ("zsre_mend_train", "zsre"), ("counterfact-edit", "flat")):
+        rows = [
+            {key: json.loads(json.dumps(value).replace("{}", f"P {i}")) for key, value in EDITS[form].items()}
+            for i in range(1000)
+        ]
+        (tmp_path / f"{file}.json").write_text(json.dumps(rows))
+    (tmp_path / "wikipedia.txt").write_text("A text.")
+    study = yaml.safe_load((ROOT / "resources" / "studies" / f"{name}.yaml").read_text())
+    study["abilities"]["tasks"] = ["sst2"]
+    study["abilities"].pop("switches", None)
+    found = counts(snakemake(tmp_path, study, "--dry-run", "--quiet", "rules"))
+    assert found["train_mend"] == {"hurt-abilities": 2, "should-we-edit": 3, "why-studies-differ": 1}[name]

@@ -49,7 +49,7 @@ rule train_mend:
     log:
         "results/logs/train_mend/{kg}.{model}.{kind}.log",
     wildcard_constraints:
-        kg=any_of(MINED),
+        kg=any_of(graphs_to_train_on()),
     priority: 1  # all edits of this method wait for it
     conda:
         "../../envs/models.yaml"
@@ -86,7 +86,7 @@ rule train_serac:
     log:
         "results/logs/train_serac/{kg}.{model}.log",
     wildcard_constraints:
-        kg=any_of(MINED),
+        kg=any_of(graphs_to_train_on()),
     priority: 1  # all edits of this method wait for it
     conda:
         "../../envs/models.yaml"

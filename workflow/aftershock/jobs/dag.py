@@ -1,6 +1,7 @@
 """All jobs of a study as Snakemake plans them; as JSON by `python -m aftershock.jobs.dag CONFIG ...`.
 
-In a process of its own, as a workflow is read once in a process. Files that the study reads may be missing.
+In a process of its own, as a workflow is read once in a process. Files that the study reads may be missing,
+but not a file below results/ that no rule makes.
 """
 
 import json
@@ -76,6 +77,11 @@ def _plan(files: Sequence[str]) -> Iterator[Job]:
             sorted(level, key=lambda job: (job.rule.name, *job.wildcards)) for level in dag.toposorted()
         )
         for job in (job for level in levels for job in level):
+            made = {file for files in dag.dependencies[job].values() for file in files}
+            if lost := [
+                f for f in job.input if f.startswith("results/") and not (f in made or Path(f).exists())
+            ]:
+                sys.exit(f"no rule makes {lost[0]}, which rule {job.rule.name} needs")
             numbers[job] = len(numbers)
             after = sorted(numbers[before] for before in dag.dependencies[job])
             yield Job(job.rule.name, dict(job.wildcards_dict), after, dag.needrun(job))

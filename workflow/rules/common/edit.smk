@@ -33,6 +33,11 @@ def source_of_training():
     return {name: value for name, value in edits.items() if name != "file"} if edits else None
 
 
+def graphs_to_train_on():
+    """The graphs that MEND and SERAC may be trained for: mined ones, or all where a file has the edits."""
+    return config["kgs"] if config["mend"]["edits"] else MINED
+
+
 def of_training_graph(pattern):
     """A file of the graph that MEND and SERAC are trained on; none where they are trained on a file."""
     return [] if config["mend"]["edits"] else pattern
