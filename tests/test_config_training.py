@@ -1,5 +1,7 @@
 """Bad settings of the training of hypernetworks, found before a job starts."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -58,13 +60,23 @@ def test_published_files_have_no_split_to_train_mend_on(project: Path) -> None:
     said = "mend.kg: published files have no train split; editors.a needs a graph that is mined, or a file"
     assert line.startswith(said)
     check_config({**yaml.safe_load(CONFIG), **changes, "mend": {"kg": "toy"}}, project)
-    (project / "zsre.json").write_text("[]", encoding="utf-8")
+    row = {"subject": "Ann", "src": "Where is Ann?", "alt": "Rome", "answers": ["Oslo"]}
+    (project / "zsre.json").write_text(json.dumps([row]), encoding="utf-8")
     learnt = {"edits": {"source": "zsre", "file": str(project / "zsre.json"), "target": "alt"}}
     check_config({**yaml.safe_load(CONFIG), **changes, "mend": learnt}, project)
     assert errors(project, **{**changes, "mend": {**learnt, "kg": "toy", "kinds": "separate"}}) == [
         "mend: kg names a graph to train on and edits a file; leave one of them out",
         "mend.kinds: separate needs a graph; edits of a file are of one kind",
     ]
-    gone = {"edits": {"source": "flat", "file": "gone.json"}}
-    (line,) = errors(project, **{**changes, "mend": gone})
+
+
+def test_edits_to_train_on_are_read_before_a_job_starts(project: Path) -> None:
+    rows = [{"subject": "Ann", "prompt": "Ann is", "target_new": new} for new in ("kind", "")]
+    (project / "edits.json").write_text(json.dumps(rows))
+    source = {"source": "flat", "file": str(project / "edits.json")}
+    (line,) = errors(project, editors=MEND, mend={"edits": source})
+    assert re.match(r"mend\.edits\.file: .*edits\.json: 1 of 2 rows cannot be read .*row 1: target_new", line)
+    skipping = {"editors": MEND, "mend": {"edits": {**source, "broken": "skip"}}}
+    check_config({**yaml.safe_load(CONFIG), **skipping}, project)
+    (line,) = errors(project, editors=MEND, mend={"edits": {**source, "file": "gone.json"}})
     assert line.startswith("mend.edits.file: there is no 'gone.json'")

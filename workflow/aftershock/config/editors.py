@@ -1,14 +1,17 @@
 """The editors of a run, and what is trained for some of them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from aftershock.config.settings import TRAININGS, merged_settings, setting_errors, training_errors
 from aftershock.config.used import TRAINED, needing
+from aftershock.datasets.edit_files.reading import read_edits
 from aftershock.editors.methods import find_methods, method_of
 from aftershock.editors.regularisers import entry_errors
 from aftershock.schema import suggestion
+
+TRAINED_FILES = ("mend/all/hypernetwork.safetensors", "serac/scope_models.safetensors")
 
 
 def editor_errors(config: Mapping[str, Any]) -> Iterator[str]:
@@ -77,7 +80,8 @@ def training_data_errors(
     mend, kgs = config.get("mend", {}), config["kgs"]
     edits, source = mend.get("edits"), mend.get("kg") or config.get("kg")
     yield from _missing("mend.locality_file", mend.get("locality_file"), folder)
-    yield from _missing("mend.edits.file", edits and edits["file"], folder)
+    if edits:
+        yield from _training_file_errors(config, models, edits, folder)
     if mend.get("kg") and source not in kgs:
         yield f"mend.kg: {source!r} is unknown; {suggestion(source, kgs)}"
     elif edits:
@@ -93,6 +97,22 @@ def training_data_errors(
             "edits (mend.edits)"
         )
     yield from _different_layers(needing(config, models, "hypernetwork"), models)
+
+
+def _training_file_errors(
+    config: Mapping[str, Any], models: Iterable[str], edits: Mapping[str, Any], folder: Path
+) -> Iterator[str]:
+    """Yield why edits to train on cannot be had from their file, until every model has what is trained."""
+    made = ([Path("results", config["kg"], model, file) for file in TRAINED_FILES] for model in models)
+    if all(any(file.exists() for file in files) for files in made):
+        return
+    path = edits["file"]
+    yield from (missing := list(_missing("mend.edits.file", path, folder)))
+    if not missing:
+        try:
+            read_edits(next(each for each in (Path(path), folder / path) if each.exists()), edits)
+        except ValueError as error:
+            yield f"mend.edits.file: {error}"
 
 
 def _missing(key: str, path: str | None, folder: Path) -> Iterator[str]:
