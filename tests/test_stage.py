@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import os
 import platform
 import random
@@ -48,12 +49,17 @@ def test_a_stage_logs_seeds_and_times(job: SimpleNamespace, capfd: pytest.Captur
             drawn.append(random.random())
             print("printed")
             os.write(2, b"compiled\n")
+            logging.getLogger("aftershock.kg").info("mined")
+            logging.getLogger("fontTools").info("pruned")
+            logging.getLogger("fontTools").warning("torn")
             print("bar", file=run.console)
     assert drawn[0] == drawn[1]
     assert run.device in ("cpu", "cuda")
     log = Path(job.log[0]).read_text()
     assert "printed" in log
     assert "compiled" in log
+    assert all(word in log for word in ("mined", "torn"))
+    assert "pruned" not in log
     assert capfd.readouterr() == ("", "bar\nbar\n")
     record = json.loads(Path("results/jobs/edit/toy.5.json").read_text())
     assert record["rule"] == "edit"

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from aftershock.figures import COLOURS, style
 from aftershock.labels import printable
@@ -87,7 +88,7 @@ def _editor(axis: Axes, rows: pd.DataFrame, title: str) -> None:
     ):
         mine = mine.sort_values("layer")
         width = 2.2 if measure == "objective" else 1.2
-        line = {"color": "#000000" if measure == "objective" else colour, "linewidth": width}
+        line = {"color": colour, "linewidth": width, "linestyle": "--" if measure == "objective" else "-"}
         axis.plot(mine["layer"], 100 * mine["value"], marker=marker, ms=4, label=measure, **line)
     axis.set_ylim(-3, 103)
     axis.set_title(f"Edited with {title}")
@@ -97,7 +98,10 @@ def _editor(axis: Axes, rows: pd.DataFrame, title: str) -> None:
 
 def _finish(axis: Axes, rows: pd.DataFrame) -> None:
     layers = sorted(rows["layer"].unique())
-    axis.set_xticks(layers[:: 1 + len(layers) // 13])
+    if len(layers) == layers[-1] - layers[0] + 1:
+        axis.set_xticks(layers[:: 1 + len(layers) // 13])
+    else:  # some were left out, and those that are near each other have no room for their numbers
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("layer", color="#555555")
     axis.tick_params(axis="y", left=True)
     axis.grid(axis="y")

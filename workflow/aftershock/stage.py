@@ -109,6 +109,7 @@ def _logged(path: str, rule: str) -> Iterator[TextIO]:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         handler = logging.StreamHandler(log)
+        handler.addFilter(_is_telling)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root = logging.getLogger()
         level = root.level
@@ -129,6 +130,11 @@ def _logged(path: str, rule: str) -> Iterator[TextIO]:
             os.dup2(saved[0], 1)
             os.dup2(saved[1], 2)
             os.close(saved[0])
+
+
+def _is_telling(record: logging.LogRecord) -> bool:
+    """Return False for what libraries log beside their warnings."""
+    return record.levelno > logging.INFO or record.name.split(".")[0] in ("root", "aftershock")
 
 
 def _one_line(rule: str, path: str) -> Any:
