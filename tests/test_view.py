@@ -23,7 +23,7 @@ def job(name: str, seconds: float, **fields: Any) -> Job:
 EXAMPLE = Snapshot(
     Run([], "node1", 4711, AT - 1480, begun=2, last="Editing gpt2-xl with memit", last_time=AT),
     stages=[
-        Stage("train_lm", 1, done=1, job_seconds=240.0, job_rate="12.5 batches/s a job"),
+        Stage("train_lm", 1, done=1, job_seconds=240.0),
         Stage(
             "edit",
             16,
@@ -57,7 +57,7 @@ TIME  Editing gpt2-xl with memit
 1 failed: `aftershock why` tells why
 
 stage     done  of  running  waiting  failed              a job takes    left  rate
-train_lm     1   1        -        -       -  ##########        4 min          12.5 batches/s a job
+train_lm     1   1        -        -       -  ##########        4 min
 edit         8  16        2        5       1  #####.....       10 min  36 min  0.25 cases/s, 1 edits/s
 score        0  16        -        -       -  ..........
 report       0   1        -        -       -  ..........

@@ -33,7 +33,7 @@ CLUSTER = {
         "out of memory: 2002 MB used, 2000 MB allowed at most in 2 attempts",
         f"`set-resources: oom: mem_mb: 4000` {IN_PROFILE}",
     ),
-    "memory": ("memory", "161 MB used, 1000 MB allowed: Unable to allocate 74.5 GiB", "memory: mem_mb: 92000`"),
+    "memory": ("memory", "161 MB used, 1000 MB allowed: Unable to allocate", "memory: mem_mb: 92000`"),
     "torch": ("memory", "225 MB used, 1000 MB allowed: [enforce fail", "torch: mem_mb: 46500`"),
     "killed": ("killed", "killed by SIGKILL without a word after 2 s, 161 MB used", "`aftershock resume`"),
     "nan": ("nan", "MEND's training diverged: the loss was nan in step 12", "change the settings it names"),

@@ -47,28 +47,22 @@ class Record:
     params: a hash of the rule's parameters, settings and code included
     """
 
-    def __init__(
-        self,
-        rule: str,
-        wildcards: Mapping[str, str],
-        log: str,
-        resources: Mapping[str, Any],
-        params: str | None = None,
-    ) -> None:
-        self.path = record_path(rule, wildcards)
+    def __init__(self, snakemake: Any) -> None:
+        wildcards, resources = dict(snakemake.wildcards.items()), dict(snakemake.resources.items())
+        self.path = record_path(snakemake.rule, wildcards)
         self._process = psutil.Process()
         self._born = self._process.create_time()  # includes memory of imports before the stage
         self.fields: dict[str, Any] = {
-            "rule": rule,
-            "wildcards": dict(wildcards),
-            "log": log,
+            "rule": snakemake.rule,
+            "wildcards": wildcards,
+            "log": snakemake.log[0],
             "state": "running",
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "started": round(self._born, 2),
             "slurm_job": os.environ.get("SLURM_JOB_ID"),
             "asked": {name: resources[name] for name in ASKED if name in resources},
-            "params": params,
+            "params": params_hash(dict(snakemake.params.items())),
             **dict.fromkeys(("done", "total", "unit", "began", "error")),
         }
         self._beside = 0  # largest memory of child processes over all samples
@@ -143,7 +137,7 @@ def record_path(rule: str, wildcards: Mapping[str, str]) -> Path:
 
 def params_hash(params: Mapping[str, Any]) -> str:
     """A hash of a rule's parameters; equal for equal values."""
-    text = json.dumps(dict(params), sort_keys=True, default=str)
+    text = json.dumps(params, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -35,8 +35,6 @@ class Stage:
     running: list[Job] = field(default_factory=list)
     job_seconds: float | None = None
     """Mean duration of a job."""
-    job_rate: str = ""
-    """Rate of a job that is done."""
 
     @property
     def is_idle(self) -> bool:
@@ -149,7 +147,6 @@ def stages_of(
         stage.failed = _failed(run, stage.rule, by_rule[stage.rule])
         if done:
             stage.job_seconds = sum(job.age for job in done) / len(done)
-            stage.job_rate = f"{rate} a job" if (rate := rate_of(done, mean=True)) else ""
     return stages
 
 
@@ -162,14 +159,13 @@ def _failed(run: Run | None, rule: str, jobs: Sequence[Job]) -> int:
     return sum(not f.restarted and again.get(log, 0) <= f.ended for log, f in last.items())
 
 
-def rate_of(jobs: Sequence[Job], mean: bool = False) -> str:
-    """Units and edits a second of jobs, together or as their mean; "" where they count different things."""
-    rated = [job for job in jobs if job.rate]
-    if len({job.record["unit"] for job in rated}) != 1:
+def rate_of(jobs: Sequence[Job]) -> str:
+    """Units and edits a second of jobs together; "" where they count different things."""
+    rates = [(job.rate, job.edits, plural(job.record["unit"])) for job in jobs if job.rate]
+    if len({unit for *_, unit in rates}) != 1:
         return ""
-    among = len(rated) if mean else 1
-    edits = sum((job.rate or 0) * job.edits for job in rated) / among
-    text = f"{sum(job.rate or 0 for job in rated) / among:.3g} {plural(rated[0].record['unit'])}/s"
+    edits = sum(rate * edits for rate, edits, _ in rates)
+    text = f"{sum(rate for rate, *_ in rates):.3g} {rates[0][2]}/s"
     return text + (f", {edits:.3g} edits/s" if edits else "")
 
 

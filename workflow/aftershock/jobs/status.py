@@ -139,7 +139,7 @@ def _table(stages: Sequence[Stage], found: Snapshot, width: int) -> Table:
         ("", _bar, width >= 70),
         ("a job takes", lambda s: duration(s.job_seconds) if s.job_seconds else "", width >= 80),
         ("left", lambda s: _stage_left(s, found), width >= 60 and found.at_work),
-        ("rate", lambda s: rate_of(s.running) or s.job_rate, width >= 90),
+        ("rate", lambda s: rate_of(s.running), width >= 90),
     ]
     columns = [column for column in columns if column[2]]
     for title, *_ in columns:
