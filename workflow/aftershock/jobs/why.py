@@ -71,18 +71,15 @@ def look(everything: bool = False) -> Findings:
     good_until = max((run.last_time for run in runs if run.exit == 0), default=0.0)
     failed = []
     for job in _jobs(runs, records):
-        if _is_made(job):
-            found.past[MADE] += 1
-        elif _is_under_way(job, newest, known or {}):
-            found.past[UNDER_WAY] += 1
-        elif job.ended < good_until and not everything:
-            found.past[EARLIER] += 1
+        earlier = EARLIER if job.ended < good_until and not everything else ""
+        if reason := _reason_to_pass(job, newest, known or {}) or earlier:
+            found.past[reason] += 1
         else:
             failed.append(job)
     if known is not None:
         numbers = [job.slurm_job for job in failed if job.slurm_job]
         known = known | slurm.ended_jobs([number for number in numbers if number not in known])
-    found.failed = [(job, cause_of(evidence)) for job, evidence in _evidence(failed, newest, known or {})]
+    found.failed = [(it.job, cause_of(it)) for it in _evidence(failed, newest, known or {})]
     return found
 
 
@@ -134,43 +131,33 @@ def _jobs(runs: Sequence[Run], records: Sequence[dict[str, Any]]) -> list[Job]:
     return sorted(jobs.values(), key=lambda job: job.ended)
 
 
-def _is_made(job: Job) -> bool:
-    """True if a later attempt or run has succeeded."""
-    if not job.last:
-        return job.record["state"] == "done"
-    made = [Path(path).stat().st_mtime for path in job.last.outputs if Path(path).exists()]
-    return bool(made) and len(made) == len(job.last.outputs) and min(made) > job.last.ended
-
-
-def _is_under_way(job: Job, run: Run | None, jobs: Mapping[str, SlurmJob]) -> bool:
-    """True if a job is being made again, or waits for that."""
+def _reason_to_pass(job: Job, run: Run | None, jobs: Mapping[str, SlurmJob]) -> str:
+    """MADE or UNDER_WAY where a job has been made since it failed, or is being made; else ""."""
     submitted = jobs.get(job.record.get("slurm_job") or "")
     if submitted and submitted.waiting:
-        return True
+        return UNDER_WAY
     if not job.last:
-        return job.record["state"] == "running"
-    return bool(run and run.alive and job.last.restarted)
+        return {"done": MADE, "running": UNDER_WAY}.get(job.record["state"], "")
+    made = [Path(path).stat().st_mtime if Path(path).exists() else 0.0 for path in job.last.outputs]
+    if made and min(made) > job.last.ended:
+        return MADE
+    return UNDER_WAY if run and run.alive and job.last.restarted else ""
 
 
-def _evidence(
-    failed: Sequence[Job], run: Run | None, jobs: Mapping[str, SlurmJob]
-) -> Iterator[tuple[Job, Evidence]]:
-    """Yield each job with the evidence about it."""
+def _evidence(failed: Sequence[Job], run: Run | None, jobs: Mapping[str, SlurmJob]) -> Iterator[Evidence]:
+    """Yield the evidence about each job."""
     by_number = {path.stem: path.absolute() for path in slurm.LOGS.rglob("*.log")} if failed else {}
     for job in failed:
         number = job.slurm_job or ""
         logs = {Path(log).absolute() for one in job.failures for log in one.logs if log != one.log}
         logs |= {by_number[number]} if number in by_number else set()
-        yield (
+        yield Evidence(
             job,
-            Evidence(
-                job,
-                profile=run.profile if run else "",
-                slurm=jobs.get(number, Evidence.slurm),
-                slurm_logs=[_tail(log) for log in sorted(logs, key=lambda log: (len(log.stem), log.stem))],
-                log_end=_tail(Path(job.log)),
-                run_died=bool(run and run.state == "killed" and not job.failures),
-            ),
+            profile=run.profile if run else "",
+            slurm=jobs.get(number, Evidence.slurm),
+            slurm_logs=[_tail(log) for log in sorted(logs, key=lambda log: (len(log.stem), log.stem))],
+            log_end=_tail(Path(job.log)),
+            run_died=bool(run and run.state == "killed" and not job.failures),
         )
 
 
