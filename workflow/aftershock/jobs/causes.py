@@ -33,7 +33,7 @@ NODE = re.compile(r"Node failure on (\S+)")
 SIGNAL = re.compile(r"died with <Signals\.(SIG\w+): \d+>")
 EXIT = re.compile(r"returned non-zero exit status (\d+)")
 ERROR = re.compile(
-    r"^\s*(?:\S+: )?(?:\w+\.)*(\w*(?:[Ee]rror|Exception): .*?)(?: \(traceback in \S+\))?$", re.M
+    r"^[ \t]*(?:\S+: )?(?:\w+\.)*(\w*(?:[Ee]rror|Exception): .*?)(?: \(traceback in \S+\))?$", re.M
 )
 NOISE = re.compile(
     r"At least one job did not complete|Exited with exit code|CalledProcessError|Job step aborted"

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from aftershock.jobs.folder import PreflightError
-from aftershock.lock import LOCK
 from aftershock.process import find_process
 
 FOLDER = Path("results/.runs")
@@ -97,11 +96,6 @@ class Run:
         if self.exit == 0:
             return "finished"
         return "stopped" if self.stopped else "failed" if self.begun or self.failures else "unready"
-
-    @property
-    def in_flight(self) -> int:
-        """Jobs that were started or submitted and have not ended."""
-        return max(self.begun - self.done.total() - len(self.failures), 0)
 
     @property
     def profile(self) -> str:
@@ -233,17 +227,6 @@ def read_run() -> Run | None:
         return _read(path) if path else None
     except (OSError, ValueError) as error:
         raise PreflightError(f"{path} is no record of a run ({error}). Delete it, then: make run") from None
-
-
-def starting_run() -> Run | None:
-    """The run that holds this folder and has no record yet; None where there is none."""
-    newest = next(newest_runs(), None)
-    with suppress(OSError, ValueError):
-        pid, host, started = LOCK.read_text(encoding="utf-8").split(" ", 2)
-        holder = Run([], host, int(pid), datetime.fromisoformat(started.strip()).timestamp())
-        if host == socket.gethostname() and holder.alive and (newest is None or newest.pid != holder.pid):
-            return holder
-    return None
 
 
 def _read(path: Path) -> Run:

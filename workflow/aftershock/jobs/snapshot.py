@@ -12,7 +12,7 @@ from typing import Any
 from aftershock.jobs.gpus import query_gpus
 from aftershock.jobs.job import Job
 from aftershock.jobs.record import read_jobs
-from aftershock.jobs.run import Run, newest_runs, starting_run
+from aftershock.jobs.run import Run, newest_runs
 from aftershock.jobs.sizes import plural
 from aftershock.jobs.slurm import SlurmJob
 
@@ -60,6 +60,11 @@ class Stage:
         rest = [max(per_job - job.age, 0) if job.left is None else job.left for job in self.running]
         return sum(rest) + self.to_come * per_job
 
+    @property
+    def left(self) -> float | None:
+        """Seconds until it is done, if as many of its jobs run as now."""
+        return None if self.work is None else self.work / max(len(self.running), 1)
+
 
 @dataclass
 class Snapshot:
@@ -83,27 +88,16 @@ class Snapshot:
         return bool(self.running) if self.run is None else self.run.state == "running"
 
     @property
-    def at_once(self) -> int:
-        """Number of jobs in progress; some may not have written a record yet."""
-        begun = self.run.in_flight - (self.waiting or 0) if self.run else 0
-        return max(len(self.running), begun, 1)
-
-    @property
     def left(self) -> tuple[float, int]:
         """Seconds until the end if as many jobs run as now, and the number of stages without an estimate."""
         works = [stage.work for stage in self.stages if not stage.is_finished]
         known = [work for work in works if work is not None]
-        return sum(known) / self.at_once, len(works) - len(known)
-
-    def left_of(self, stage: Stage) -> float | None:
-        """Seconds until a stage is done, if as many of its jobs run as now."""
-        others = len(self.running) - len(stage.running)
-        return None if stage.work is None else stage.work / max(self.at_once - others, 1)
+        return sum(known) / max(len(self.running), 1), len(works) - len(known)
 
 
 def take(slurm: Mapping[str, SlurmJob] | None = None) -> Snapshot:
     """The current folder's run now. `slurm` has this folder's jobs, where SLURM was queried."""
-    run, records = _shown_run(), read_jobs(slurm)
+    run, records = next(newest_runs(), None), read_jobs(slurm)
     if run and run.alive and not run.planned:  # still starting: all records are of earlier runs
         records = []
     found = Snapshot(run, stages_of(run, records, slurm or {}), machine=gpu_lines())
@@ -117,16 +111,6 @@ def take(slurm: Mapping[str, SlurmJob] | None = None) -> Snapshot:
     disk = shutil.disk_usage("results" if Path("results").is_dir() else ".")
     found.machine.append(f"disk: {disk.free / 2**30:.1f} of {disk.total / 2**30:.1f} GB free")
     return found
-
-
-def _shown_run() -> Run | None:
-    """The run at work, or the newest one; the one before it where that had nothing to do."""
-    runs = newest_runs()
-    newest = starting_run() or next(runs, None)
-    if newest and newest.exit == 0 and not newest.planned:
-        before = next(runs, None)
-        return before if before and before.planned and before.exit == 0 else newest
-    return newest
 
 
 def stages_of(

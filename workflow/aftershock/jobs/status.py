@@ -138,7 +138,7 @@ def _table(stages: Sequence[Stage], found: Snapshot, width: int) -> Table:
         ("failed", lambda s: s.failed or "-", True),
         ("", _bar, width >= 70),
         ("a job takes", lambda s: duration(s.job_seconds) if s.job_seconds else "", width >= 80),
-        ("left", lambda s: _stage_left(s, found), width >= 60 and found.at_work),
+        ("left", lambda s: duration(s.left) if s.left and s.planned else "", width >= 60 and found.at_work),
         ("rate", lambda s: rate_of(s.running), width >= 90),
     ]
     columns = [column for column in columns if column[2]]
@@ -158,11 +158,6 @@ def _bar(stage: Stage) -> str:
     parts = sum(job.part for job in stage.running)
     full = int(BAR * min((stage.done + parts) / stage.planned, 1.0))
     return "#" * full + "." * (BAR - full)
-
-
-def _stage_left(stage: Stage, found: Snapshot) -> str:
-    left = found.left_of(stage)
-    return duration(left) if left and stage.planned is not None else ""
 
 
 def _below(found: Snapshot) -> list[Text]:
