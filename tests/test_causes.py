@@ -1,11 +1,12 @@
 """Causes of failures that no recorded run has, by their evidence; texts as programs write them."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from aftershock.jobs.causes import Evidence, _sheet, _values, cause_of, last_error
+from aftershock.jobs.causes import _sheet, _values, cause_of, last_error
 from aftershock.jobs.job import Job
 from aftershock.jobs.run import Failure
 from aftershock.jobs.slurm import SlurmJob
@@ -27,14 +28,14 @@ def vanished(**fields: Any) -> dict[str, Any]:
 
 def job(
     record: dict[str, Any] | None = None, message: str = "", slurm_job: str | None = None, **fields: Any
-) -> Evidence:
+) -> Job:
     """A job with a record, or with a failure that only its run has noted."""
     found = Job("edit", "results/logs/edit/a.log")
     if record is None:
         found.failures = [Failure("edit", 0.0, message, slurm_job=slurm_job)]
     else:
         found.record = record | {"slurm_job": slurm_job}
-    return Evidence(found, "p/config.yaml", **fields)
+    return replace(found, profile="p/config.yaml", **fields)
 
 
 CASES = {

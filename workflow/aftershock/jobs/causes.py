@@ -4,25 +4,20 @@ The causes are rows of resources/causes.tsv: the first one whose pattern is foun
 """
 
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from aftershock.jobs.job import Job
 from aftershock.jobs.sizes import duration, megabytes
-from aftershock.jobs.slurm import SlurmJob
 from aftershock.project import PROJECT, command, installation
 from aftershock.text_files import read_cells
 
 AGAIN = f"run again: `{command('resume')}`"
 LONGER, LONGEST = 2.0, 20.0
 """Times the run time that a job is given next, at least and at most."""
-PROFILE = "the profile's config.yaml"
 DEFAULT_MB, DEFAULT_MINUTES = 2000, 60
 """Requests assumed for a job that states none."""
-GONE = ("gone", "running")
-"""States in the record of a job whose process has vanished."""
 
 REFUSED = re.compile(
     r"SLURM sbatch failed\. The error message was '(.+?)'\.(?: sbatch call:|$)|"
@@ -51,36 +46,16 @@ class Cause:
     remedy: str
 
 
-@dataclass
-class Evidence:
-    """Evidence about a failed job; its last attempt counts."""
-
-    job: Job
-    profile: str = ""
-    """The file of its run's profile."""
-    slurm: SlurmJob = SlurmJob("", "")
-    slurm_logs: Sequence[str] = ()
-    """The ends of SLURM's logs, one an attempt."""
-    log_end: str = ""
-    """The end of the rule's log."""
-    run_died: bool = False
-    """True if the run that it belonged to was killed."""
-
-    @property
-    def slurm_log(self) -> str:
-        return self.slurm_logs[-1] if self.slurm_logs else ""
-
-
-def cause_of(found: Evidence) -> Cause:
-    """The first cause in the sheet that fits."""
-    for source, text in _sources(found):
+def cause_of(job: Job) -> Cause:
+    """The first cause in the sheet that fits the last attempt at a job."""
+    for source, text in _sources(job):
         for of, kind, pattern, what, remedy in _sheet() if text else ():
             if of == source and re.search(pattern, text):
-                values = _values(found, text)
+                values = _values(job, text)
                 return Cause(kind, what.format(**values), remedy.format(**values))
-    ended = EXIT.search(found.slurm_log) or EXIT.search(found.job.message)
+    ended = EXIT.search(job.slurm_log) or EXIT.search(job.message)
     silent = f"its script ended with exit status {ended[1]}, and " if ended else ""
-    return Cause("unknown", f"{silent}no log says why", f"see {found.job.log}; {AGAIN}")
+    return Cause("unknown", f"{silent}no log says why", f"see {job.log}; {AGAIN}")
 
 
 @cache
@@ -89,51 +64,44 @@ def _sheet() -> list[list[str]]:
     return read_cells((PROJECT / "resources" / "causes.tsv").read_bytes(), "causes.tsv")[1:]
 
 
+def _sources(job: Job) -> list[tuple[str, str]]:
+    """The texts in which causes are looked for, in this order, each with its source as rows name it."""
+    refused = REFUSED.search(job.message)
+    refusal = (refused[1] or refused[2]).replace("sbatch: error: ", "") if refused else ""
+    return [
+        ("refusal", refusal.split("Batch job submission failed: ")[-1].strip()),
+        ("error", _own_error(job)),
+        ("end", f"{job.slurm_log}\n{job.message}\n'{job.slurm.state}'\n<{job.state}>"),
+        ("error", last_error(job.slurm_log) or last_error(job.message)),
+    ]
+
+
 def last_error(text: str) -> str:
     """Kind and text of the last error in a log; "" without one."""
     return next((error for error in reversed(ERROR.findall(text)) if not NOISE.search(error)), "")
 
 
-def _sources(found: Evidence) -> list[tuple[str, str]]:
-    """The texts in which causes are looked for, in this order, each with its source as rows name it."""
-    message, log, record = found.job.message, found.slurm_log, found.job.last_record
-    refused = REFUSED.search(message)
-    refusal = (refused[1] or refused[2]).replace("sbatch: error: ", "") if refused else ""
-    end = "<told to end>" if record.get("state") == "stopped" else ""
-    if record.get("state") in GONE:
-        alone = found.run_died and not found.job.slurm_job and not SIGNAL.search(message)
-        end = "<gone with its run>" if alone else "<gone>"
-    return [
-        ("refusal", refusal.split("Batch job submission failed: ")[-1].strip()),
-        ("error", _own_error(record, found.log_end)),
-        ("end", "\n".join([log, message, f"'{found.slurm.state}'", end])),
-        ("error", last_error(log) or last_error(message)),
-    ]
-
-
-def _own_error(record: Mapping[str, Any], log_end: str) -> str:
+def _own_error(job: Job) -> str:
     """Kind and text of the error in a job's record; from its log where the record could not be written."""
-    error = record.get("error") or {}
-    if record.get("state") == "failed" and error.get("kind"):
+    error = job.record.get("error") or {}
+    if job.state == "failed" and error.get("kind"):
         return f"{error['kind']}: {' '.join(error.get('text', '').split())}"
-    if record.get("state") in GONE and "Traceback (most recent call last)" in log_end:
-        named = re.fullmatch(r"(?:\w+\.)*(\w+)(?:: (.*))?", log_end.strip().splitlines()[-1])
+    if job.state in ("gone", "running") and "Traceback (most recent call last)" in job.log_end:
+        named = re.fullmatch(r"(?:\w+\.)*(\w+)(?:: (.*))?", job.log_end.strip().splitlines()[-1])
         return f"{named[1]}: {named[2] or ''}" if named else ""
     return ""
 
 
-def _values(found: Evidence, text: str) -> dict[str, Any]:
+def _values(job: Job, text: str) -> dict[str, Any]:
     """Values for the braces of the sheet; `text` is what the cause was found in."""
-    record = found.job.last_record
-    job, asked = Job(found.job.rule, found.job.log, record), record.get("asked", {})
+    record, asked = job.record, job.record.get("asked", {})
     place, minutes = (record.get("error") or {}).get("place"), asked.get("runtime")
     signal, node = SIGNAL.search(text), NODE.search(text)
-    number, attempts = found.job.slurm_job, found.job.attempts
     progress = f" with {job.progress} done" if record.get("done") and job.progress else ""
     longer = 1.5 * record["total"] / record["done"] if progress else LONGER
     longer = (minutes or DEFAULT_MINUTES) * max(min(longer, LONGEST), LONGER)
-    used, allowed, needed_mb = _memory(found, text)
-    give = f"`set-resources: {job.rule}: {{}}: {{:.0f}}` in {found.profile or PROFILE}".format
+    used, allowed, needed_mb = _memory(job, text)
+    give = f"`set-resources: {job.rule}: {{}}: {{:.0f}}` in {job.profile}".format
     fewer = f"fewer jobs at once (`{command('resume', '--cores 1')}`), or a machine with more memory"
     return {
         "all": text,
@@ -141,8 +109,8 @@ def _values(found: Evidence, text: str) -> dict[str, Any]:
         "text": text.partition(": ")[2],
         "rule": job.rule,
         "log": job.log,
-        "logs": job.log + (f" and SLURM's log of job {number}" if found.slurm_log else ""),
-        "profile": found.profile or PROFILE,
+        "logs": job.log + (f" and SLURM's log of job {job.slurm_job}" if job.slurm_log else ""),
+        "profile": job.profile,
         "again": AGAIN,
         "install": installation("workflow"),
         "host": record.get("host", "the machine of the job"),
@@ -152,21 +120,21 @@ def _values(found: Evidence, text: str) -> dict[str, Any]:
         "signal": f" by {signal[1]}" if signal else "",
         "memory": megabytes(used) + " used" + (f", {megabytes(allowed)} allowed" if allowed else ""),
         "gpu_memory": megabytes(record.get("gpu_peak_bytes")),
-        "tried": f" at most in {attempts} attempts" if attempts > 1 else "",
-        "more_memory": give("mem_mb", needed_mb) if number else fewer,
+        "tried": f" at most in {job.attempts} attempts" if job.attempts > 1 else "",
+        "more_memory": give("mem_mb", needed_mb) if job.slurm_job else fewer,
         "minutes": f" of {minutes} min" if minutes else "",
         "more_time": give("runtime", longer),
-        "node": found.slurm.node or (node and node[1]) or record.get("host", ""),
+        "node": job.slurm.node or (node and node[1]) or record.get("host", ""),
     }
 
 
-def _memory(found: Evidence, text: str) -> tuple[int | None, int, float]:
+def _memory(job: Job, text: str) -> tuple[int | None, int, float]:
     """Most bytes that an attempt used and was allowed, and the MB to give the next one."""
-    record, limits = found.job.last_record, LIMIT.findall(" ".join(found.slurm_logs))
-    used = max(record.get("peak_bytes") or 0, found.slurm.peak_bytes or 0, *(int(n) for n, _ in limits), 0)
-    asked_mb = record.get("asked", {}).get("mem_mb") or 0
-    allowed = max((int(limit) for _, limit in limits), default=asked_mb * 2**20)
+    limits = [(int(used), int(limit)) for used, limit in LIMIT.findall(" ".join(job.slurm_logs))]
+    used = max([job.record.get("peak_bytes") or 0, job.slurm.peak_bytes or 0, *(used for used, _ in limits)])
+    asked_mb = job.record.get("asked", {}).get("mem_mb") or 0
+    allowed = max((limit for _, limit in limits), default=asked_mb * 2**20)
     wanted = WANTED.search(text)
     needed = 1.2 * (used / 2**20 + float(wanted[1]) * UNITS[wanted[2]]) if wanted else 1.5 * used / 2**20
     needed = max(needed, 2 * (allowed / 2**20 or DEFAULT_MB))
-    return used or None, allowed if found.job.slurm_job else 0, -(-needed // 500) * 500
+    return used or None, allowed if job.slurm_job else 0, -(-needed // 500) * 500

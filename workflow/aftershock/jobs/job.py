@@ -1,6 +1,7 @@
 """A job as `aftershock status` and `aftershock why` see it."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,17 +9,26 @@ from typing import Any
 from aftershock.datasets.table import DATASETS, find_dataset
 from aftershock.jobs.run import Failure
 from aftershock.jobs.sizes import plural
+from aftershock.jobs.slurm import SlurmJob
 
 
 @dataclass
 class Job:
-    """A job by its own record, and by its failed attempts in the records of runs."""
+    """A job by its own record, by its failed attempts in the records of runs, by logs and by SLURM."""
 
     rule: str
     log: str
     record: dict[str, Any] = field(default_factory=dict)
     """Empty where it has none."""
     failures: list[Failure] = field(default_factory=list)
+    slurm: SlurmJob = SlurmJob("", "")
+    """Its last attempt in SLURM."""
+    slurm_logs: Sequence[str] = ()
+    """The ends of SLURM's logs, one an attempt."""
+    log_end: str = ""
+    """The end of its own log."""
+    profile: str = "the profile's config.yaml"
+    """The file of its run's profile."""
 
     @property
     def name(self) -> str:
@@ -80,17 +90,23 @@ class Job:
         """Snakemake's messages about its last attempt."""
         return self.last.message if self.last else ""
 
-    @property
-    def last_record(self) -> dict[str, Any]:
-        """Record of its last attempt; empty when that did not reach a stage of ours."""
+    def note(self, record: dict[str, Any]) -> None:
+        """Note its record, unless that is of an attempt before the last, which did not reach its stage."""
+        self.record = record
         refused = "ubmission failed" in self.message or "sbatch failed" in self.message
-        number, of_record = self.last and self.last.slurm_job, self.record.get("slurm_job")
-        return {} if refused or (number and of_record and number != of_record) else self.record
+        number, of_record = self.last and self.last.slurm_job, record.get("slurm_job")
+        if refused or (number and of_record and number != of_record):
+            self.record = {}
 
     @property
     def attempts(self) -> int:
-        """Number of its failed attempts."""
-        return max(len(self.failures) + (self.is_newer and bool(self.failures)), 1)
+        """Number of its attempts that failed."""
+        return len(self.failures) + (self.is_newer or not self.failures)
+
+    @property
+    def slurm_log(self) -> str:
+        """The end of SLURM's log of its last attempt."""
+        return self.slurm_logs[-1] if self.slurm_logs else ""
 
     @property
     def slurm_job(self) -> str | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aftershock.jobs import slurm
-from aftershock.jobs.causes import Cause, Evidence, cause_of
+from aftershock.jobs.causes import Cause, cause_of
 from aftershock.jobs.job import Job
 from aftershock.jobs.record import read_jobs
 from aftershock.jobs.run import Run, newest_runs
@@ -79,7 +79,8 @@ def look(everything: bool = False) -> Findings:
     if known is not None:
         numbers = [job.slurm_job for job in failed if job.slurm_job]
         known = known | slurm.ended_jobs([number for number in numbers if number not in known])
-    found.failed = [(it.job, cause_of(it)) for it in _evidence(failed, newest, known or {})]
+    _gather(failed, newest, known or {})
+    found.failed = [(job, cause_of(job)) for job in failed]
     return found
 
 
@@ -127,7 +128,7 @@ def _jobs(runs: Sequence[Run], records: Sequence[dict[str, Any]]) -> list[Job]:
         if record["state"] in ("failed", "stopped", "gone"):
             jobs.setdefault(record["log"], Job(record["rule"], record["log"]))
         if record["log"] in jobs:
-            jobs[record["log"]].record = record
+            jobs[record["log"]].note(record)
     return sorted(jobs.values(), key=lambda job: job.ended)
 
 
@@ -144,21 +145,17 @@ def _reason_to_pass(job: Job, run: Run | None, jobs: Mapping[str, SlurmJob]) -> 
     return UNDER_WAY if run and run.alive and job.last.restarted else ""
 
 
-def _evidence(failed: Sequence[Job], run: Run | None, jobs: Mapping[str, SlurmJob]) -> Iterator[Evidence]:
-    """Yield the evidence about each job."""
-    by_number = {path.stem: path.absolute() for path in slurm.LOGS.rglob("*.log")} if failed else {}
+def _gather(failed: Sequence[Job], run: Run | None, jobs: Mapping[str, SlurmJob]) -> None:
+    """Note what logs, SLURM and the newest run tell of jobs."""
+    logs = {path.stem: path for path in slurm.LOGS.rglob("*.log")} if failed else {}
     for job in failed:
-        number = job.slurm_job or ""
-        logs = {Path(log).absolute() for one in job.failures for log in one.logs if log != one.log}
-        logs |= {by_number[number]} if number in by_number else set()
-        yield Evidence(
-            job,
-            profile=run.profile if run else "",
-            slurm=jobs.get(number, Evidence.slurm),
-            slurm_logs=[_tail(log) for log in sorted(logs, key=lambda log: (len(log.stem), log.stem))],
-            log_end=_tail(Path(job.log)),
-            run_died=bool(run and run.state == "killed" and not job.failures),
-        )
+        logs |= {Path(log).stem: Path(log) for one in job.failures for log in one.logs}  # wherever they lie
+        numbers = dict.fromkeys([*(one.slurm_job for one in job.failures), job.slurm_job])
+        job.slurm_logs = [_tail(logs[number]) for number in numbers if number in logs]
+        job.log_end, job.slurm = _tail(Path(job.log)), jobs.get(job.slurm_job or "", job.slurm)
+        job.profile = run.profile if run and run.profile else job.profile
+        if job.state == "gone" and run and run.state == "killed" and not (job.slurm_job or job.failures):
+            job.record["state"] = "gone with its run"
 
 
 def _of_the_run(run: Run | None, records: Sequence[dict[str, Any]]) -> Iterator[str]:
