@@ -26,6 +26,14 @@ def vanished(**fields: Any) -> dict[str, Any]:
     return failed("", "") | {"state": "gone", "error": None, **fields}
 
 
+def refused(text: str) -> Job:
+    """A job that sbatch did not take."""
+    return job(
+        message="SLURM sbatch failed. The error message was 'sbatch: error: AssocMaxSubmitJobLimit "
+        f"sbatch: error: Batch job submission failed: {text}'. sbatch call: x"
+    )
+
+
 def job(
     record: dict[str, Any] | None = None, message: str = "", slurm_job: str | None = None, **fields: Any
 ) -> Job:
@@ -137,38 +145,25 @@ CASES = {
         "traceback in results/logs/edit/a.log",
     ),
     "SLURM's limits of a user": (
-        job(
-            message="SLURM sbatch failed. The error message was 'sbatch: error: AssocMaxSubmitJobLimit "
-            "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit "
-            "limit, user's size and/or time limits)'. sbatch call: x"
-        ),
+        refused("Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"),
         "rejected",
         "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
         "`jobs:` in p/config.yaml",
     ),
     "a quality of service that is unknown": (
-        job(
-            message="SLURM sbatch failed. The error message was 'sbatch: error: Batch job submission failed: "
-            "Invalid qos specification'. sbatch call: x"
-        ),
+        refused("Invalid qos specification"),
         "rejected",
         "SLURM did not take it: Invalid qos specification",
         "as `qos` in p/config.yaml",
     ),
     "an account that is nobody's": (
-        job(
-            message="SLURM sbatch failed. The error message was 'sbatch: error: Batch job submission failed: "
-            "Invalid account or account/partition combination specified'. sbatch call: x"
-        ),
+        refused("Invalid account or account/partition combination specified"),
         "rejected",
         "Invalid account or account/partition combination specified",
         "as `slurm_account` in p/config.yaml",
     ),
     "a controller that is away": (
-        job(
-            message="SLURM sbatch failed. The error message was 'sbatch: error: Batch job submission failed: "
-            "Unable to contact slurm controller (connect failure)'. sbatch call: x"
-        ),
+        refused("Unable to contact slurm controller (connect failure)"),
         "rejected",
         "Unable to contact slurm controller",
         "run again when `sinfo` does",

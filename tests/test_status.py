@@ -176,6 +176,8 @@ def test_the_run_at_work_is_the_one_that_is_shown(folder: Path) -> None:
     record("edit", "a", state="done")
     assert take().stages == []  # what is there is of an earlier run
     assert "looking at what is there" in lines_of(take(), 80)
+    record("edit", "b")
+    assert [len(stage.running) for stage in take().stages] == [1]  # which the run may be waiting for
     write_run(*EVENTS, at=time.time() + 1, pid=os.getpid())
     found = take()
     assert (len(found.stages), found.stages[0].done) == (3, 1)

@@ -98,8 +98,8 @@ class Snapshot:
 def take(slurm: Mapping[str, SlurmJob] | None = None) -> Snapshot:
     """The current folder's run now. `slurm` has this folder's jobs, where SLURM was queried."""
     run, records = next(newest_runs(), None), read_jobs(slurm)
-    if run and run.alive and not run.planned:  # still starting: all records are of earlier runs
-        records = []
+    if run and run.alive and not run.planned:  # still starting: what has ended is of earlier runs
+        records = [record for record in records if record["state"] == "running"]
     found = Snapshot(run, stages_of(run, records, slurm or {}), machine=gpu_lines())
     if slurm is not None:
         reasons = Counter(job.reason or "no reason given" for job in slurm.values() if job.waiting)
