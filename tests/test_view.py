@@ -16,9 +16,12 @@ from view import lines_of
 AT = 1_795_273_000.0
 
 
+HALF = {"done": 64, "total": 256, "unit": "case", "began": [44, 0], "peak_bytes": 9 * 2**30}
+
+
 def job(name: str, seconds: float, **fields: Any) -> Job:
     record = {"host": "node1", "seconds": seconds, "wildcards": {"dataset": "coverage"}, **fields}
-    return Job("edit", f"results/logs/edit/{name}.log", record)
+    return Job("edit", f"results/logs/edit/wikidata.gpt2-xl.{name}.s0.00000-00255.log", record)
 
 
 EXAMPLE = Snapshot(
@@ -32,18 +35,7 @@ EXAMPLE = Snapshot(
             failed=1,
             waiting=5,
             job_seconds=600.0,
-            running=[
-                job(
-                    "wikidata.gpt2-xl.coverage.memit.s0.00000-00255",
-                    300,
-                    done=64,
-                    total=256,
-                    unit="case",
-                    began=[44, 0],
-                    peak_bytes=9 * 2**30,
-                ),
-                job("wikidata.gpt2-xl.round_easy.rome.s0.00000-00255", 20, gpu="1"),
-            ],
+            running=[job("coverage.memit", 300, **HALF), job("round_easy.rome", 20, gpu="1")],
         ),
         Stage("score", 16),
         Stage("report", 1),

@@ -124,7 +124,8 @@ class Run:
             case "stopped":
                 self.stopped = True
             case "ended":
-                self.exit, self.error = about["code"], about["text"] or self.error
+                code, self.error = about["code"], about["text"] or self.error
+                self.exit = int(self.done.total() < sum(self.planned.values())) if code is None else code
 
 
 class RunRecord(logging.Handler):
@@ -135,21 +136,20 @@ class RunRecord(logging.Handler):
         super().__init__(logging.INFO)
         self.path = FOLDER / datetime.now().strftime("%Y-%m-%dT%H%M%S.%f.jsonl")
         self._rules: dict[int, str] = {}
-        self._complete = False
         self._workflow = workflow
         kept = None if any(SECRET.match(argument) for argument in arguments) else list(arguments)
-        self._start = {"arguments": kept, "host": socket.gethostname(), "pid": os.getpid()}
-        self._start |= {"job_prefix": job_prefix}
+        here = {"host": socket.gethostname(), "pid": os.getpid()}
+        self._start = {"arguments": kept, **here, "job_prefix": job_prefix}
         if workflow is None:
             self._write("begun", **self._start)
         logging.getLogger("snakemake").addHandler(self)
 
     def end(self, code: int | None = None, text: str = "") -> None:
-        """Note how the run ended, by its progress where no code is given, and an error not noted so far."""
+        """Note how the run ended, with its exit code where that is known, and an error not noted so far."""
         logging.getLogger("snakemake").removeHandler(self)
         with suppress(OSError):  # what the disk is full of matters more
             if self.path.exists():
-                self._write("ended", code=int(not self._complete) if code is None else code, text=text)
+                self._write("ended", code=code, text=text)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Note what Snakemake reports. A full disk ends jobs where they write, and not the run here."""
@@ -173,8 +173,6 @@ class RunRecord(logging.Handler):
             self._write("started", message=told["rule_msg"] or told["rule_name"])
         elif kind == "job_finished":
             self._write("finished", rule=self._rules[told["job_id"]])
-        elif kind == "progress":
-            self._complete = told["done"] == told["total"]
         elif kind == "job_error":
             self._write(
                 "failed",
