@@ -90,14 +90,6 @@ class Job:
         """Snakemake's messages about its last attempt."""
         return self.last.message if self.last else ""
 
-    def note(self, record: dict[str, Any]) -> None:
-        """Note its record, unless that is of an attempt before the last, which did not reach its stage."""
-        self.record = record
-        refused = "ubmission failed" in self.message or "sbatch failed" in self.message
-        number, of_record = self.last and self.last.slurm_job, record.get("slurm_job")
-        if refused or (number and of_record and number != of_record):
-            self.record = {}
-
     @property
     def attempts(self) -> int:
         """Number of its attempts that failed."""
@@ -118,3 +110,11 @@ class Job:
         """Time of its last failure, in seconds since 1970."""
         of_record = self.record["started"] + self.age if self.record else 0.0
         return max(of_record, self.failures[-1].ended if self.failures else 0.0)
+
+    def note(self, record: dict[str, Any]) -> None:
+        """Note its record, unless that is of an attempt before the last, which did not reach its stage."""
+        self.record = record
+        refused = "ubmission failed" in self.message or "sbatch failed" in self.message
+        number, of_record = self.last and self.last.slurm_job, record.get("slurm_job")
+        if refused or (number and of_record and number != of_record):
+            self.record = {}
