@@ -116,10 +116,10 @@ def _launch(own: argparse.Namespace, arguments: list[str]) -> NoReturn:
         orphans.refuse_orphans(left)
     record = RunRecord(arguments, prefix if submits or left else None)
     orphans.settle_orphans(prefix, left, cancel=own.orphans == "cancel")
-    clear_up(arguments)
-    name_run()
-    adopt_finished()
     try:
+        clear_up(arguments)
+        name_run()
+        adopt_finished()
         _be_snakemake(_before_targets(arguments, plugin_arguments))
     except SystemExit as end:
         code = (end.code or 0) if isinstance(end.code, int | None) else 1
