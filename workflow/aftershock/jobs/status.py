@@ -36,7 +36,7 @@ JOBS = 6
 def show(once: bool = False) -> None:
     """Draw the view until the run ends where this is a terminal, else, or with `once`, one time."""
     console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
-    if console.is_terminal and not once:
+    if console.is_interactive and not once:
         watch(console)
     else:
         console.print(draw(take(_slurm()), console.width))
