@@ -63,12 +63,12 @@ def test_jobs_that_fail(folder: Path) -> None:
     assert run.exit == 1
     assert run.planned == {"good": 1, "bad": 1, "killed": 1, "absent": 1, "all": 1}
     assert run.done == {"good": 1}
-    assert (run.begun, run.in_flight, run.error) == (5, 0, "")
+    assert (run.begun, run.error) == (5, "")
     failures = {(failure.rule, failure.restarted): failure for failure in run.failures}
     assert sorted(failures) == [("absent", False), ("bad", False), ("bad", True), ("killed", False)]
     assert failures["bad", True].log == "results/logs/bad.log"
-    assert "returned non-zero exit status 3" in failures["bad", True].said
-    assert "died with <Signals.SIGKILL: 9>" in failures["killed", False].said
+    assert "returned non-zero exit status 3" in failures["bad", True].message
+    assert "died with <Signals.SIGKILL: 9>" in failures["killed", False].message
     assert failures["absent", False].outputs == ["results/absent.txt"]
     assert {job.rule: cause.kind for job, cause in look().failed} == {
         "absent": "missing output",

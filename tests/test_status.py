@@ -15,13 +15,15 @@ import psutil
 import pytest
 
 from aftershock.jobs import snapshot
+from aftershock.jobs.job import Job
 from aftershock.jobs.record import is_running, read_jobs
 from aftershock.jobs.run import newest_runs
 from aftershock.jobs.sizes import duration, megabytes
 from aftershock.jobs.slurm import SlurmJob
-from aftershock.jobs.snapshot import Job, Snapshot, Stage, stages_of, take
-from aftershock.jobs.status import draw, show
+from aftershock.jobs.snapshot import Snapshot, Stage, stages_of, take
+from aftershock.jobs.status import show
 from recorded_faults import write_run
+from view import lines_of
 
 NOW = 1_795_273_000.0
 DEADLINE = 60
@@ -60,13 +62,14 @@ def record(rule: str, name: str, **fields: Any) -> dict[str, Any]:
 
 def test_time_left_by_hand() -> None:
     """Two jobs at once: 300 s and, as a job takes 100 s, 100 - 40 s of those that run, and 6 to come."""
-    running = [Job("a", 50, done=25, total=100, unit="case", rate=0.25), Job("b", 40)]
+    counting = {"seconds": 50.0, "done": 5, "total": 80, "unit": "case", "began": [30.0, 0]}
+    running = [Job("edit", "a.log", counting), Job("edit", "b.log", {"seconds": 40.0})]
     stage = Stage("edit", 10, done=2, running=running, job_seconds=100.0)
     assert stage.to_come == 6
     assert stage.work == 300 + 60 + 600
-    found = Snapshot(NOW, ".", stages=[stage, Stage("score", 2)])
+    found = Snapshot(stages=[stage, Stage("score", 2)])
     assert found.left == (480, 1)
-    assert found.left_of(stage) == 480
+    assert stage.left == 480
     assert Stage("edit", 3, running=running[:1]).work == 300 + 2 * 350  # no job is done: 50 s and 300 s to go
 
 
@@ -76,17 +79,17 @@ def test_stages_of_a_run(folder: Path) -> None:
     assert run.planned == {"train_lm": 1, "edit": 4, "score": 4, "all": 1}
     records = [
         record("train_lm", "m", state="done", seconds=60.0, done=10, total=10, unit="batch", began=[10.0, 0]),
-        record("edit", "a", done=20, total=100, unit="case", began=[10.0, 0], started=NOW - 50),
+        record("edit", "a", done=20, total=100, unit="case", began=[10.0, 0]),
         record("edit", "b", state="gone"),
     ]
     slurm = {"7": SlurmJob("7", "PENDING", rule="edit")}
-    train, edit, score = stages_of(run, records, slurm, NOW)
-    assert (train.done, train.job_seconds, train.job_rate) == (1, 60.0, "0.2 batches/s a job")
+    train, edit, score = stages_of(run, records, slurm)
+    assert (train.done, train.job_seconds) == (1, 60.0)
     assert (edit.planned, edit.done, len(edit.running), edit.waiting) == (4, 0, 1, 1)
     job = edit.running[0]
-    assert (job.age, job.rate, job.edits, job.left) == (50, 1.0, 4, 80)
-    assert not score.is_begun
-    assert run.in_flight == 2
+    assert (job.age, job.rate, job.edits, job.left) == (30, 1.0, 4, 80)
+    assert score.is_idle
+    assert score.done == 0
 
 
 def test_only_living_jobs_count_as_running(folder: Path) -> None:
@@ -124,7 +127,7 @@ def test_jobs_of_slurm(folder: Path) -> None:
         ("edit", 1, 1),
         ("score", 0, 1),
     ]
-    text = "\n".join(draw(found, 120))
+    text = "\n".join(lines_of(found, 120))
     assert "1 running, 2 waiting for SLURM" in text
     assert "SLURM: 1 jobs running with 1 GPUs; 2 waiting (Resources)" in text
     assert "(node1 GPU 0)" in text
@@ -136,13 +139,12 @@ def test_damaged_records_and_logs_are_passed_over(folder: Path) -> None:
     record("edit", "whole")
     for name, text in {"half": '{"rule": "ed', "empty": "", "list": "[]", "other": "{}"}.items():
         Path(f"results/jobs/edit/{name}.json").write_text(text)
-    Path("results/.lock").write_text("nonsense")
     path = write_run(*EVENTS)
     path.write_text(path.read_text()[:-20])
     write_run(at=NOW).write_bytes(b"\xff\xfe{")
     assert next(newest_runs()).begun == 2
     assert len(read_jobs(None)) == 1
-    assert draw(take(), 80)
+    assert lines_of(take(), 80)
 
 
 def test_an_empty_folder(folder: Path, capsys: pytest.CaptureFixture) -> None:
@@ -160,12 +162,12 @@ def test_how_a_run_ended(folder: Path) -> None:
     }
     for said, events in ends.items():
         write_run(*EVENTS, *events)
-        assert said in draw(take(), 200)[0], said
+        assert said in lines_of(take(), 200)[0], said
     write_run({"event": "error", "text": "no"}, ENDED | {"code": 1})
-    assert "before its first job (`aftershock why` tells why)" in draw(take(), 200)[0]
+    assert "before its first job (`aftershock why` tells why)" in lines_of(take(), 200)[0]
     for seconds, took in {1500: "25 min", 26 * 3600: "26.0 h"}.items():
         write_run(*EVENTS, ENDED | {"at": NOW + seconds}, at=NOW)
-        assert f"after {took}" in draw(take(), 200)[0]
+        assert f"after {took}" in lines_of(take(), 200)[0]
 
 
 def test_the_run_at_work_is_the_one_that_is_shown(folder: Path) -> None:
@@ -173,23 +175,23 @@ def test_the_run_at_work_is_the_one_that_is_shown(folder: Path) -> None:
     write_run(at=time.time(), pid=os.getpid())
     record("edit", "a", state="done")
     assert take().stages == []  # what is there is of an earlier run
-    assert "looking at what is there" in draw(take(), 80)
+    assert "looking at what is there" in lines_of(take(), 80)
+    record("edit", "b")
+    assert [len(stage.running) for stage in take().stages] == [1]  # which the run may be waiting for
     write_run(*EVENTS, at=time.time() + 1, pid=os.getpid())
     found = take()
     assert (len(found.stages), found.stages[0].done) == (3, 1)
     assert found.at_work
     write_run(*EVENTS, ENDED | {"code": 1}, at=time.time() + 2, pid=os.getpid())
     assert not take().at_work
-    Path("results/.lock").write_text(f"{os.getpid()} {socket.gethostname()} 2026-11-21 14:56:00")
-    assert not take().at_work
-    Path("results/.lock").write_text(f"{os.getppid()} {socket.gethostname()} 2036-11-21 14:56:00")
-    assert take().at_work  # it holds the folder, and has not said more of itself
 
 
-def test_a_run_with_nothing_to_do_leaves_the_one_before(folder: Path) -> None:
-    write_run(*EVENTS, ENDED)
-    write_run(ENDED, at=NOW + 100)
-    assert take().run.planned["edit"] == 4
+def test_a_run_with_nothing_to_do_shows_what_is_there(folder: Path) -> None:
+    write_run(ENDED)
+    record("edit", "a", state="done")
+    found = take()
+    assert [(stage.rule, stage.done) for stage in found.stages] == [("edit", 1)]
+    assert any(line.startswith("1 jobs done") for line in lines_of(found, 80))
 
 
 def nvidia_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
@@ -203,8 +205,8 @@ def test_gpus_as_nvidia_smi_tells_them(monkeypatch: pytest.MonkeyPatch, tmp_path
     text = "0, NVIDIA H100 80GB HBM3, 37, 12288, 81559\\n1, Tesla, [N/A], [N/A], 16384\\nno line\\n"
     nvidia_smi(tmp_path, monkeypatch, f"printf '{text}'")
     assert snapshot.gpu_lines() == [
-        "GPU 0 NVIDIA H100 80GB HBM3: 37 % busy, 12.0 of 79.6 GB",
-        "GPU 1 Tesla: 0 % busy, 0.0 of 16.0 GB",
+        "GPU 0 NVIDIA H100 80GB HBM3: 37 % busy, 12288 of 81559 MB",
+        "GPU 1 Tesla: [N/A] % busy, [N/A] of 16384 MB",
     ]
 
 
@@ -237,15 +239,19 @@ def test_a_piped_view_has_neither_colour_nor_control_characters(
     assert "\x1b" not in shown
 
 
-def test_watching_ends_with_the_run(folder: Path, python: Callable[..., Popen]) -> None:
+def test_watching_ends_with_the_run(
+    folder: Path, python: Callable[..., Popen], monkeypatch: pytest.MonkeyPatch
+) -> None:
     began = time.time()
     write_run(*EVENTS, at=began, pid=os.getpid())
-    code = "import aftershock.jobs.status as s; s.SECONDS = 0.05; s.watch()"
+    code = "import aftershock.jobs.status as s; s.SECONDS = 0.05; s.show()"
+    monkeypatch.setenv("FORCE_COLOR", "1")  # for rich a pipe is a terminal then
+    monkeypatch.setenv("TERM", "xterm")
     watching = python(code, cwd=folder)
     shown = watching.stdout.readline()
     assert "running for" in shown
     write_run(*EVENTS, ENDED, at=began, pid=os.getpid())
     rest, err = watching.communicate(timeout=DEADLINE)
     assert watching.returncode == 0, err
-    assert "\x1b[H" in rest
-    assert "running for" not in rest.split("\x1b[H")[-1]
+    assert "\x1b[1A" in rest
+    assert "running for" not in rest.split("\x1b[1A")[-1]

@@ -33,9 +33,9 @@ CLUSTER = {
         "out of memory: 2002 MB used, 2000 MB allowed at most in 2 attempts",
         f"`set-resources: oom: mem_mb: 4000` {IN_PROFILE}",
     ),
-    "memory": ("memory", "161 MB in use before: Unable to allocate 74.5 GiB", "memory: mem_mb: 92000`"),
-    "torch": ("memory", "225 MB in use before: [enforce fail", "torch: mem_mb: 46500`"),
-    "killed": ("killed", "killed by SIGKILL without a word after 2 s, 161 MB in use", "`aftershock resume`"),
+    "memory": ("memory", "161 MB used, 1000 MB allowed: Unable to allocate", "memory: mem_mb: 92000`"),
+    "torch": ("memory", "225 MB used, 1000 MB allowed: [enforce fail", "torch: mem_mb: 46500`"),
+    "killed": ("killed", "killed by SIGKILL without a word after 2 s, 161 MB used", "`aftershock resume`"),
     "nan": ("nan", "MEND's training diverged: the loss was nan in step 12", "change the settings it names"),
     "value": ("input", "resources/relations.tsv: row 7 (P22): no column 'namespace'; add it", "put right"),
     "full": (
@@ -98,8 +98,7 @@ def test_what_a_later_run_made_is_not_listed(folder: Path) -> None:
     listed = {job.rule: (job, cause) for job, cause in found.failed}
     assert "node" not in listed
     assert "retry" not in listed
-    assert found.fixed == 2
-    assert "2 jobs failed before and were made later." in told(found)
+    assert "Failed before: 2, made later" in told(found)
     assert len(listed["oom"][0].failures) == 4
     assert listed["oom"][1].remedy.startswith("give it more: `set-resources: oom: mem_mb: 4000`")
 
@@ -121,7 +120,9 @@ def test_failures_before_a_complete_run_are_counted_only(folder: Path) -> None:
         FOLDER / "2026-11-21T160000.jsonl"
     )
     found = look()
-    assert (found.failed, found.earlier, found.good) == ([], 3, True)
+    assert (found.failed, found.good) == ([], True)
+    assert told(found)[0] == "Nothing failed."
+    assert told(found)[1].startswith("Failed before: 3, before a run that made all it was asked for; `")
     assert len(look(everything=True).failed) == 3
 
 
@@ -187,12 +188,11 @@ def test_jobs_that_run_again_are_no_failures(folder: Path, monkeypatch: pytest.M
     record = Path("results/jobs/node/00000-00031.json")
     fields = json.loads(record.read_text())
     record.write_text(json.dumps(fields | {"state": "stopped"}))
-    requeued = SlurmJob(fields["slurm_job"], "PENDING", "BeginTime", restarts=1)
+    requeued = SlurmJob(fields["slurm_job"], "PENDING", "BeginTime")
     monkeypatch.setattr(slurm, "known_jobs", lambda folder: {requeued.id: requeued})
     found = look()
     assert "node" not in {job.rule for job, _ in found.failed}
-    assert found.under_way == 1
-    assert told(found)[-1] == "1 job failed before and runs again, or waits for that."
+    assert told(found)[-1] == "Failed before: 1, running or waiting again"
 
 
 def test_many_jobs_with_one_cause_are_summed_up(folder: Path) -> None:
@@ -243,17 +243,10 @@ def test_each_log_of_many_failed_jobs_is_read_once(folder: Path, monkeypatch: py
 # --- runs that ended before their first job -----------------------------------------------------------------
 
 
-def test_a_run_that_failed_to_start_is_told_of(folder: Path) -> None:
-    RunRecord(["--cores", "1"]).end(1, "config.yaml: seeds: missing")
-    assert not report(everything=False, as_json=False)
-    (line,) = told(look())
-    assert line.startswith("The run: started at ")
-    assert "stopped before its first job: config.yaml: seeds: missing -> put right what it names" in line
-
-
 def test_a_failed_start_after_an_earlier_run_is_told_of(folder: Path) -> None:
     lay_out(folder, "workstation")
-    before = told(look())
-    assert not any("before its first job" in line for line in before)
+    assert not look().run
     RunRecord([]).end(1, "KeyError: 'b'")
-    assert any("before its first job: KeyError: 'b'" in line for line in told(look()))
+    (line,) = look().run
+    assert line.startswith("started at ")
+    assert line.endswith("stopped before its first job: KeyError: 'b' -> put right what it names")

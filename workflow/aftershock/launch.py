@@ -112,15 +112,14 @@ def _launch(own: argparse.Namespace, arguments: list[str]) -> NoReturn:
     refuse_others()
     last = orphans.read_run()
     left = orphans.find_orphans(prefix, last, required=submits)
-    if own.resume:
-        orphans.settle_orphans(prefix, left, cancel=own.orphans == "cancel")
-    else:
+    if not own.resume:
         orphans.refuse_orphans(left)
-    clear_up(arguments)
-    name_run()
-    adopt_finished()
-    record = RunRecord(arguments, prefix if submits else None)
+    record = RunRecord(arguments, prefix if submits or left else None)
+    orphans.settle_orphans(prefix, left, cancel=own.orphans == "cancel")
     try:
+        clear_up(arguments)
+        name_run()
+        adopt_finished()
         _be_snakemake(_before_targets(arguments, plugin_arguments))
     except SystemExit as end:
         code = (end.code or 0) if isinstance(end.code, int | None) else 1

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from aftershock.jobs.gpus import take_gpus
-from aftershock.jobs.record import Record, params_hash
+from aftershock.jobs.record import Record
 from aftershock.process import keep_freed_memory, watch_parent
 from aftershock.progress import Progress
 from aftershock.project import version
@@ -80,10 +80,7 @@ def stage(snakemake: Any) -> Iterator[Run]:
 def _recorded(snakemake: Any) -> Iterator[Record]:
     """Keep the job's record while it runs. Told to end, it unwinds, so that nothing half-written stays."""
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    wildcards, resources, params = (
-        dict(given.items()) for given in (snakemake.wildcards, snakemake.resources, snakemake.params)
-    )
-    record = Record(snakemake.rule, wildcards, snakemake.log[0], resources, params_hash(params))
+    record = Record(snakemake)
     record.open()
     try:
         yield record

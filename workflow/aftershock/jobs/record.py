@@ -47,33 +47,23 @@ class Record:
     params: a hash of the rule's parameters, settings and code included
     """
 
-    def __init__(
-        self,
-        rule: str,
-        wildcards: Mapping[str, str],
-        log: str,
-        resources: Mapping[str, Any],
-        params: str | None = None,
-    ) -> None:
-        self.path = record_path(rule, wildcards)
-        self._born = psutil.Process().create_time()  # includes memory of imports before the stage
+    def __init__(self, snakemake: Any) -> None:
+        wildcards, resources = dict(snakemake.wildcards.items()), dict(snakemake.resources.items())
+        self.path = record_path(snakemake.rule, wildcards)
+        self._process = psutil.Process()
+        self._born = self._process.create_time()  # includes memory of imports before the stage
         self.fields: dict[str, Any] = {
-            "rule": rule,
-            "wildcards": dict(wildcards),
-            "log": log,
+            "rule": snakemake.rule,
+            "wildcards": wildcards,
+            "log": snakemake.log[0],
             "state": "running",
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "started": round(self._born, 2),
             "slurm_job": os.environ.get("SLURM_JOB_ID"),
-            "gpu": None,
             "asked": {name: resources[name] for name in ASKED if name in resources},
-            "done": None,
-            "total": None,
-            "unit": None,
-            "began": None,
-            "error": None,
-            "params": params,
+            "params": params_hash(dict(snakemake.params.items())),
+            **dict.fromkeys(("done", "total", "unit", "began", "error")),
         }
         self._beside = 0  # largest memory of child processes over all samples
         self._lock = threading.Lock()
@@ -86,14 +76,10 @@ class Record:
 
     def count(self, done: float, total: float | None, unit: str) -> None:
         """Note the job's progress; written with the next update."""
-        fields = self.fields
-        if (
-            fields["began"] is None
-            or (fields["total"], fields["unit"]) != (total, unit)
-            or done < fields["done"]
-        ):
-            fields["began"] = [round(time.time() - self._born, 2), done]
-        fields |= {"done": done, "total": total, "unit": unit}
+        before = self.fields
+        if not before["began"] or (before["total"], before["unit"]) != (total, unit) or done < before["done"]:
+            before["began"] = [self._age(), done]
+        before |= {"done": done, "total": total, "unit": unit}
 
     def close(self, error: BaseException | None = None) -> None:
         """Write how the job ended."""
@@ -106,6 +92,9 @@ class Record:
                 self.fields["error"] = _described(error)
         self._write()
 
+    def _age(self) -> float:
+        return round(time.time() - self._born, 2)
+
     def _follow(self) -> None:
         while not self._ended.wait(WRITE_SECONDS):
             try:
@@ -115,10 +104,30 @@ class Record:
 
     def _write(self) -> None:
         with self._lock:
-            self.fields["gpu"] = os.environ.get(VISIBLE) or None
-            self._beside = max(self._beside, _bytes_of_children())
-            self.fields |= {"seconds": round(time.time() - self._born, 2), **_peaks(self._beside)}
+            self._note_memory()
+            self.fields |= {"gpu": os.environ.get(VISIBLE) or None, "seconds": self._age()}
             write_text(self.path, json.dumps(self.fields, indent=1))
+
+    def _note_memory(self) -> None:
+        """Note the most memory so far, in bytes: on the host with processes it started, and on a GPU."""
+        beside = 0
+        for process in self._process.children(recursive=True):
+            with suppress(psutil.Error):  # it has just ended
+                beside += process.memory_info().rss
+        self._beside = max(self._beside, beside)
+        unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        cuda = getattr(sys.modules.get("torch"), "cuda", None)
+        used = cuda.max_memory_allocated() if cuda and cuda.is_initialized() else None
+        self.fields |= {"peak_bytes": peak + self._beside, "gpu_peak_bytes": used}
+
+
+def _described(error: BaseException) -> dict[str, str]:
+    """Kind and text of an error, and the innermost place in this project's code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f for f in frames if "/aftershock/" in f.filename and not f.filename.endswith("/stage.py")]
+    place = f"{Path(places[-1].filename).name}:{places[-1].lineno}" if places else ""
+    return {"kind": type(error).__name__, "text": str(error), "place": place}
 
 
 def record_path(rule: str, wildcards: Mapping[str, str]) -> Path:
@@ -128,13 +137,8 @@ def record_path(rule: str, wildcards: Mapping[str, str]) -> Path:
 
 def params_hash(params: Mapping[str, Any]) -> str:
     """A hash of a rule's parameters; equal for equal values."""
-    text = json.dumps(dict(params), sort_keys=True, default=str)
+    text = json.dumps(params, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def finished_jobs(folder: Path = FOLDER) -> list[dict[str, Any]]:
-    """The records of jobs that are done."""
-    return [record for record in read_records(folder) if record.get("state") == "done"]
 
 
 def read_records(folder: Path = FOLDER) -> Iterator[dict[str, Any]]:
@@ -147,6 +151,11 @@ def read_records(folder: Path = FOLDER) -> Iterator[dict[str, Any]]:
             written, record = path.stat().st_mtime, json.loads(path.read_text(encoding="utf-8"))
             if isinstance(record, dict):
                 yield {**record, "written": written}
+
+
+def finished_jobs(folder: Path = FOLDER) -> list[dict[str, Any]]:
+    """The records of jobs that are done."""
+    return [record for record in read_records(folder) if record.get("state") == "done"]
 
 
 def read_jobs(slurm: Mapping[str, SlurmJob] | None) -> list[dict[str, Any]]:
@@ -163,41 +172,9 @@ def read_jobs(slurm: Mapping[str, SlurmJob] | None) -> list[dict[str, Any]]:
 
 def is_running(record: Mapping[str, Any], slurm: Mapping[str, SlurmJob] | None) -> bool:
     """True if the job of a record in state "running" is running."""
-    if record.get("slurm_job") and slurm is not None:
-        job = slurm.get(record["slurm_job"])
-        return job is not None and job.running
-    if not record.get("slurm_job") and record["host"] == socket.gethostname():
+    number = record.get("slurm_job")
+    if number and slurm is not None:
+        return number in slurm and slurm[number].running
+    if not number and record["host"] == socket.gethostname():
         return find_process(record["pid"], record["started"]) is not None
     return time.time() - record["written"] < SILENT_SECONDS
-
-
-def _described(error: BaseException) -> dict[str, str]:
-    """Kind and text of an error, and the innermost place in this project's code."""
-    frames = [
-        f
-        for f in traceback.extract_tb(error.__traceback__)
-        if "/aftershock/" in f.filename and not f.filename.endswith("/stage.py")
-    ]
-    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return {"kind": type(error).__name__, "text": str(error), "place": where}
-
-
-def _bytes_of_children() -> int:
-    """Return the memory of all processes that this one has started, at this moment."""
-    total = 0
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):  # it has just ended
-            total += process.memory_info().rss
-    return total
-
-
-def _peaks(beside: int) -> dict[str, int | None]:
-    """Peak memory so far, in bytes: of this process and those `beside` it on the host, and on a GPU."""
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
-    torch = sys.modules.get("torch")
-    cuda = getattr(torch, "cuda", None)
-    used = cuda if cuda is not None and cuda.is_initialized() else None
-    return {
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit + beside,
-        "gpu_peak_bytes": used.max_memory_allocated() if used else None,
-    }

@@ -1,5 +1,6 @@
 """Formatting of bytes, seconds, counts, tables and foreign text for people."""
 
+import time
 from collections.abc import Collection, Sequence
 
 
@@ -20,6 +21,11 @@ def duration(seconds: float) -> str:
     if seconds < 48 * 3600:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 86400:.1f} days"
+
+
+def moment(at: float) -> str:
+    """Seconds since 1970 as a date and a time of day, here."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
 
 
 def plural(unit: str) -> str:

@@ -9,7 +9,8 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from aftershock.jobs.places import user_name
@@ -25,8 +26,8 @@ ACCOUNTING_SECONDS = 5.0
 IDS_AT_ONCE = 500  # in one command line
 RUNNING = ("RUNNING", "SUSPENDED", "STOPPED")
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
-KNOWN_FIELDS = ("JobArrayID", "State", "Reason", "RestartCnt", "tres-alloc", "NodeList", "WorkDir", "Comment")
-ENDED_FIELDS = ("JobID", "State", "ElapsedRaw", "MaxRSS", "NodeList")
+KNOWN_FIELDS = ("JobArrayID", "State", "Reason", "tres-alloc", "NodeList", "WorkDir", "Comment")
+ENDED_FIELDS = ("JobID", "State", "MaxRSS", "NodeList")
 GPU = re.compile(r"gpu:(?:([^:,(]+):)?(\d+)")
 SIZE = re.compile(r"([\d.]+)([KMGT]?)")
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -60,7 +61,6 @@ class SlurmJob:
     id: str
     state: str
     reason: str = ""
-    restarts: int = 0
     gpus: int = 0
     node: str = ""
     rule: str = ""
@@ -231,39 +231,33 @@ def known_jobs(folder: Path) -> dict[str, SlurmJob] | None:
     except SlurmError:
         return None
     jobs = {}
-    for number, state, reason, restarts, given, node, place, comment in _rows(text, len(KNOWN_FIELDS)):
+    for number, state, reason, given, node, place, comment in _rows(text, len(KNOWN_FIELDS)):
         if Path(place).resolve() == folder.resolve():
             gpus = re.search(r"gres/gpu=(\d+)", given)
             rule = comment.removeprefix("rule_").split("_wildcards_")[0]
-            jobs[number] = SlurmJob(
-                number, state, reason, int(restarts or 0), int(gpus[1]) if gpus else 0, node, rule
-            )
+            jobs[number] = SlurmJob(number, state, reason, int(gpus[1]) if gpus else 0, node, rule)
     return jobs
 
 
 def ended_jobs(ids: Sequence[str]) -> dict[str, SlurmJob]:
     """Ended jobs in accounting; none where it is off or does not answer."""
     options = ("--noheader", "--parsable2", f"--format={','.join(ENDED_FIELDS)}")
-    parts = [ids[start : start + IDS_AT_ONCE] for start in range(0, len(ids), IDS_AT_ONCE)]
-    try:
-        if not parts or not has_accounting(settings()):
-            return {}
-        return parse_ended("\n".join(ask("sacct", *options, f"--jobs={','.join(part)}") for part in parts))
-    except SlurmError:
-        return {}
+    lines = []
+    with suppress(SlurmError):
+        for start in range(0, len(ids), IDS_AT_ONCE):
+            chosen = f"--jobs={','.join(ids[start : start + IDS_AT_ONCE])}"
+            lines.append(ask("sacct", *options, chosen, seconds=ACCOUNTING_SECONDS))
+    return parse_ended("\n".join(lines))
 
 
 def parse_ended(text: str) -> dict[str, SlurmJob]:
     """Parse sacct's lines: one for each job, and more for its steps, which know the memory."""
-    jobs: dict[str, tuple[str, str]] = {}
-    peaks: dict[str, int] = {}
-    for step, state, _, memory, node in _rows(text, len(ENDED_FIELDS)):
+    jobs: dict[str, SlurmJob] = {}
+    for step, state, memory, node in _rows(text, len(ENDED_FIELDS)):
         number, _, of_step = step.partition(".")
-        if size := SIZE.fullmatch(memory):
-            peaks[number] = max(peaks.get(number, 0), int(float(size[1]) * UNITS[size[2]]))
         if not of_step:
-            jobs[number] = state.split(" ")[0], node
-    return {
-        number: SlurmJob(number, state, node=node, peak_bytes=peaks.get(number))
-        for number, (state, node) in jobs.items()
-    }
+            jobs[number] = SlurmJob(number, state.split(" ")[0], node=node)
+        if number in jobs and (size := SIZE.fullmatch(memory)):
+            peak = int(float(size[1]) * UNITS[size[2]])
+            jobs[number] = replace(jobs[number], peak_bytes=max(jobs[number].peak_bytes or 0, peak))
+    return jobs

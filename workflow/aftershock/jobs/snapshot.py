@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -10,42 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aftershock.datasets.table import DATASETS, find_dataset
 from aftershock.jobs.gpus import query_gpus
+from aftershock.jobs.job import Job
 from aftershock.jobs.record import read_jobs
-from aftershock.jobs.run import Run, newest_runs, starting_run
-from aftershock.jobs.sizes import megabytes, plural
+from aftershock.jobs.run import Run, newest_runs
+from aftershock.jobs.sizes import plural
 from aftershock.jobs.slurm import SlurmJob
 
 TARGETS = ("all", "facts", "datasets")
 """Rules that only collect the outputs of others."""
 NVIDIA_FIELDS = ("index", "name", "utilization.gpu", "memory.used", "memory.total")
 NVIDIA_SECONDS = 3.0
-
-
-@dataclass
-class Job:
-    """A job that is running."""
-
-    name: str
-    age: float
-    """Seconds."""
-    done: float | None = None
-    total: float | None = None
-    unit: str = ""
-    rate: float | None = None
-    """Units a second."""
-    edits: int = 0
-    """Edits of one unit."""
-    peak_bytes: int | None = None
-    where: str = ""
-
-    @property
-    def left(self) -> float | None:
-        """Estimated seconds until it is done; None where it does not count."""
-        if not self.rate or self.total is None or self.done is None:
-            return None
-        return max(self.total - self.done, 0) / self.rate
 
 
 @dataclass
@@ -61,16 +35,15 @@ class Stage:
     running: list[Job] = field(default_factory=list)
     job_seconds: float | None = None
     """Mean duration of a job."""
-    job_rate: str = ""
-    """Rate of a job that is done."""
+
+    @property
+    def is_idle(self) -> bool:
+        """True if nothing of it runs, waits or has failed."""
+        return not (self.running or self.waiting or self.failed)
 
     @property
     def is_finished(self) -> bool:
         return self.planned is not None and self.done >= self.planned
-
-    @property
-    def is_begun(self) -> bool:
-        return bool(self.done or self.running or self.failed or self.waiting)
 
     @property
     def to_come(self) -> int:
@@ -87,13 +60,16 @@ class Stage:
         rest = [max(per_job - job.age, 0) if job.left is None else job.left for job in self.running]
         return sum(rest) + self.to_come * per_job
 
+    @property
+    def left(self) -> float | None:
+        """Seconds until it is done, if as many of its jobs run as now."""
+        return None if self.work is None else self.work / max(len(self.running), 1)
+
 
 @dataclass
 class Snapshot:
     """A run at one moment."""
 
-    now: float
-    folder: str
     run: Run | None = None
     stages: list[Stage] = field(default_factory=list)
     waiting: int | None = None
@@ -104,40 +80,27 @@ class Snapshot:
     @property
     def running(self) -> list[Job]:
         """All running jobs, the oldest first."""
-        jobs = [job for stage in self.stages for job in stage.running]
-        return sorted(jobs, key=lambda job: -job.age)
+        return sorted((job for stage in self.stages for job in stage.running), key=lambda job: -job.age)
 
     @property
     def at_work(self) -> bool:
         """True if the run is going on."""
-        return bool(self.running) if self.run is None else self.run.alive is not False
-
-    @property
-    def at_once(self) -> int:
-        """Number of jobs in progress; some may not have written a record yet."""
-        begun = self.run.in_flight if self.run and not self.run.submitted else 0
-        return max(len(self.running), begun, 1)
+        return bool(self.running) if self.run is None else self.run.state == "running"
 
     @property
     def left(self) -> tuple[float, int]:
         """Seconds until the end if as many jobs run as now, and the number of stages without an estimate."""
         works = [stage.work for stage in self.stages if not stage.is_finished]
         known = [work for work in works if work is not None]
-        return sum(known) / self.at_once, len(works) - len(known)
-
-    def left_of(self, stage: Stage) -> float | None:
-        """Seconds until a stage is done, if as many of its jobs run as now."""
-        others = len(self.running) - len(stage.running)
-        return None if stage.work is None else stage.work / max(self.at_once - others, 1)
+        return sum(known) / max(len(self.running), 1), len(works) - len(known)
 
 
 def take(slurm: Mapping[str, SlurmJob] | None = None) -> Snapshot:
     """The current folder's run now. `slurm` has this folder's jobs, where SLURM was queried."""
-    run, records = _shown_run(), read_jobs(slurm)
-    if run and run.alive and not run.planned:  # still starting: all records are of earlier runs
-        records = []
-    found = Snapshot(time.time(), str(Path.cwd()), run, stages_of(run, records, slurm or {}, time.time()))
-    found.machine = gpu_lines()
+    run, records = next(newest_runs(), None), read_jobs(slurm)
+    if run and run.alive and not run.planned:  # still starting: what has ended is of earlier runs
+        records = [record for record in records if record["state"] == "running"]
+    found = Snapshot(run, stages_of(run, records, slurm or {}), machine=gpu_lines())
     if slurm is not None:
         reasons = Counter(job.reason or "no reason given" for job in slurm.values() if job.waiting)
         working = [job for job in slurm.values() if job.running]
@@ -145,92 +108,48 @@ def take(slurm: Mapping[str, SlurmJob] | None = None) -> Snapshot:
         held = f"SLURM: {len(working)} jobs running with {sum(job.gpus for job in working)} GPUs"
         found.waiting = reasons.total()
         found.machine.append(f"{held}; {waiting or 'none waiting'}")
-    peak, name = max(
-        ((record.get("gpu_peak_bytes") or 0, _name(record)) for record in records), default=(0, "")
-    )
-    if peak:
-        found.machine.append(f"most GPU memory of a job: {megabytes(peak)} ({name})")
     disk = shutil.disk_usage("results" if Path("results").is_dir() else ".")
     found.machine.append(f"disk: {disk.free / 2**30:.1f} of {disk.total / 2**30:.1f} GB free")
     return found
 
 
-def _shown_run() -> Run | None:
-    """The run at work, or the newest one; the one before it where that had nothing to do."""
-    runs = newest_runs()
-    newest = starting_run() or next(runs, None)
-    if newest and newest.exit == 0 and not newest.planned:
-        before = next(runs, None)
-        return before if before and before.planned and before.exit == 0 else newest
-    return newest
-
-
 def stages_of(
-    run: Run | None, records: Sequence[Mapping[str, Any]], slurm: Mapping[str, SlurmJob], now: float
+    run: Run | None, records: Sequence[dict[str, Any]], slurm: Mapping[str, SlurmJob]
 ) -> list[Stage]:
     """The stages that a run planned, in its order; without a plan those that have records."""
-    by_rule: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    by_rule: dict[str, list[Job]] = defaultdict(list)
     for record in records:
-        by_rule[record["rule"]].append(record)
+        by_rule[record["rule"]].append(Job(record["rule"], record["log"], record))
     planned = run.planned if run else {}
     stages = [Stage(rule, n) for rule, n in planned.items() if rule not in TARGETS]
     stages = stages or [Stage(rule) for rule in by_rule]
     for stage in stages:
-        mine = by_rule[stage.rule]
-        done = [record for record in mine if record["state"] == "done"]
-        stage.running = [_job(record, now) for record in mine if record["state"] == "running"]
+        done = [job for job in by_rule[stage.rule] if job.state == "done"]
+        stage.running = [job for job in by_rule[stage.rule] if job.state == "running"]
         stage.waiting = sum(job.waiting and job.rule == stage.rule for job in slurm.values())
         stage.done = run.done[stage.rule] if run and run.planned else len(done)
-        stage.failed = _failed(run, stage.rule, mine)
+        stage.failed = _failed(run, stage.rule, by_rule[stage.rule])
         if done:
-            stage.job_seconds = sum(record["seconds"] for record in done) / len(done)
-            stage.job_rate = _mean_rate([_job(record, now) for record in done])
+            stage.job_seconds = sum(job.age for job in done) / len(done)
     return stages
 
 
-def _failed(run: Run | None, rule: str, records: Sequence[Mapping[str, Any]]) -> int:
+def _failed(run: Run | None, rule: str, jobs: Sequence[Job]) -> int:
     """Jobs that failed and are not being made again."""
     if run is None or not run.planned:
-        return sum(record["state"] in ("failed", "stopped", "gone") for record in records)
-    again = {record["log"]: record["started"] for record in records if record["state"] == "running"}
+        return sum(job.state in ("failed", "stopped", "gone") for job in jobs)
+    again = {job.log: job.record["started"] for job in jobs if job.state == "running"}
     last = {f.log or " ".join(f.outputs): f for f in run.failures if f.rule == rule}
     return sum(not f.restarted and again.get(log, 0) <= f.ended for log, f in last.items())
 
 
-def _job(record: Mapping[str, Any], now: float) -> Job:
-    gpu = f"GPU {record['gpu']}" if record.get("gpu") else ""
-    dataset = record.get("wildcards", {}).get("dataset")
-    edits = find_dataset(dataset).edits if record["rule"] == "edit" and dataset in DATASETS else 0
-    began, first = record.get("began") or (0.0, 0)
-    done, seconds = record.get("done"), record["seconds"] - began
-    return Job(
-        name=_name(record),
-        age=max(now - record["started"], 0.0),
-        done=done,
-        total=record.get("total"),
-        unit=record.get("unit") or "",
-        rate=(done - first) / seconds or None if done and seconds > 0 else None,
-        edits=edits,
-        peak_bytes=record.get("peak_bytes"),
-        where=" ".join(part for part in (record["host"], gpu) if part),
-    )
-
-
-def _name(record: Mapping[str, Any]) -> str:
-    return f"{record['rule']} {Path(record['log']).stem}"
-
-
-def _mean_rate(jobs: Sequence[Job]) -> str:
-    """Rate of one of several jobs that are done; "" where they count different things."""
-    rated = [job for job in jobs if job.rate]
-    return f"{rate_of(rated, len(rated))} a job" if len({job.unit for job in rated}) == 1 else ""
-
-
-def rate_of(jobs: Sequence[Job], among: int = 1) -> str:
-    """Units and edits a second of jobs that count the same, together or as the mean of so many."""
-    rates = [(job.rate or 0.0, job.edits) for job in jobs]
-    edits = sum(rate * edits for rate, edits in rates) / among
-    text = f"{sum(rate for rate, _ in rates) / among:.3g} {plural(jobs[0].unit)}/s"
+def rate_of(jobs: Sequence[Job]) -> str:
+    """Units and edits a second of jobs together; "" where they count different things."""
+    rates = [(job.rate, job.edits, plural(job.record["unit"])) for job in jobs if job.rate]
+    if len({unit for *_, unit in rates}) != 1:
+        return ""
+    edits = sum(rate * edits for rate, edits, _ in rates)
+    text = f"{sum(rate for rate, *_ in rates):.3g} {rates[0][2]}/s"
     return text + (f", {edits:.3g} edits/s" if edits else "")
 
 
@@ -239,10 +158,7 @@ def gpu_lines() -> list[str]:
     rows: list[list[str]] = []
     with suppress(subprocess.TimeoutExpired):
         rows = query_gpus(*NVIDIA_FIELDS, seconds=NVIDIA_SECONDS)
-    lines = []
-    for index, name, *figures in (row for row in rows if len(row) == len(NVIDIA_FIELDS)):
-        percent, used, total = (
-            float(text) if text.replace(".", "", 1).isdigit() else 0.0 for text in figures
-        )
-        lines.append(f"GPU {index} {name}: {percent:.0f} % busy, {used / 1024:.1f} of {total / 1024:.1f} GB")
-    return lines
+    return [
+        f"GPU {index} {name}: {busy} % busy, {used} of {total} MB"
+        for index, name, busy, used, total in (row for row in rows if len(row) == len(NVIDIA_FIELDS))
+    ]

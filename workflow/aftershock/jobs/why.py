@@ -7,17 +7,17 @@ nothing, so it may be asked while a run is at work.
 import dataclasses
 import json
 import shutil
-import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from aftershock.jobs import slurm
-from aftershock.jobs.causes import Cause, Evidence, cause_of
+from aftershock.jobs.causes import Cause, cause_of
+from aftershock.jobs.job import Job
 from aftershock.jobs.record import read_jobs
-from aftershock.jobs.run import Failure, Run, newest_runs
-from aftershock.jobs.sizes import megabytes, printable
+from aftershock.jobs.run import Run, newest_runs
+from aftershock.jobs.sizes import megabytes, moment, printable
 from aftershock.jobs.slurm import SlurmJob
 from aftershock.project import command
 
@@ -25,68 +25,19 @@ TAIL_BYTES = 20_000
 LISTED = 10
 """Jobs of one rule with one cause that are listed; `--all` lists the others too."""
 FULL_BYTES = 50 * 2**20
-
-
-@dataclasses.dataclass
-class Job:
-    """A job with all its failed attempts."""
-
-    rule: str
-    log: str
-    failures: list[Failure] = dataclasses.field(default_factory=list)
-    record: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Empty where it has none."""
-
-    @property
-    def last(self) -> Failure | None:
-        """Its last failure; None where the record is of an attempt after it."""
-        return None if self.is_newer or not self.failures else self.failures[-1]
-
-    @property
-    def is_newer(self) -> bool:
-        """True if the record is of an attempt after the last failure in the records of runs."""
-        return bool(self.record) and (not self.failures or self.record["started"] > self.failures[-1].ended)
-
-    @property
-    def slurm_job(self) -> str | None:
-        """The SLURM job of the last attempt."""
-        return self.last.slurm_job if self.last else self.record.get("slurm_job")
-
-    @property
-    def ended(self) -> float:
-        """Time of its last failure, in seconds since 1970."""
-        ends = [self.failures[-1].ended] if self.failures else []
-        return max([*ends, *([self.record["started"] + self.record["seconds"]] if self.record else [])])
-
-    @property
-    def is_fixed(self) -> bool:
-        """True if a later attempt or run has succeeded."""
-        if not self.last:
-            return self.record["state"] == "done"
-        made = [Path(path).stat().st_mtime for path in self.last.outputs if Path(path).exists()]
-        return bool(made) and len(made) == len(self.last.outputs) and min(made) > self.last.ended
-
-    def is_under_way(self, run: Run | None, jobs: Mapping[str, SlurmJob]) -> bool:
-        """True if it is being made again, or waits for that."""
-        submitted = jobs.get(self.record.get("slurm_job") or "")
-        if submitted and submitted.waiting:
-            return True
-        if not self.last:
-            return self.record["state"] == "running"
-        return bool(run and run.alive and self.last.restarted)
+MADE, UNDER_WAY = "made later", "running or waiting again"
+EARLIER = "before a run that made all it was asked for"
 
 
 @dataclasses.dataclass
 class Findings:
     """Findings of `look`."""
 
-    failed: list[tuple[Job, Cause]]
     run: list[str]
     """Problems of the run itself, and of its disk."""
-    fixed: int = 0
-    under_way: int = 0
-    earlier: int = 0
-    """Records of failures before a run that made all it was asked for."""
+    failed: list[tuple[Job, Cause]] = dataclasses.field(default_factory=list)
+    past: Counter[str] = dataclasses.field(default_factory=Counter)
+    """Number of jobs that failed and are no longer of interest, by the reason."""
     nothing_yet: bool = False
 
     @property
@@ -102,7 +53,7 @@ def report(everything: bool, as_json: bool) -> bool:
     found = look(everything)
     if as_json:
         for job, cause in found.failed:
-            facts = {"rule": job.rule, "log": job.log, "attempts": max(len(job.failures), 1)}
+            facts = {"rule": job.rule, "log": job.log, "attempts": job.attempts}
             print(json.dumps(facts | dataclasses.asdict(cause)))
     else:
         print("\n".join(told(found, everything)))
@@ -113,26 +64,23 @@ def look(everything: bool = False) -> Findings:
     """Failures in the current folder; with `everything` also those before a run that succeeded."""
     runs = _runs(everything)
     newest = runs[-1] if runs else None
-    submitted = {number: log for run in runs for number, log in run.submitted.items()}
-    known = slurm.known_jobs(Path.cwd()) if slurm.LOGS.is_dir() or submitted else None
+    known = slurm.known_jobs(Path.cwd()) if slurm.LOGS.is_dir() else None
     records = read_jobs(known)
-    about_run = _of_the_run(newest, records)
-    found = Findings([], about_run, nothing_yet=not (runs or records or about_run))
+    found = Findings(list(_of_the_run(newest, records)))
+    found.nothing_yet = not (runs or records or found.run)
     good_until = max((run.last_time for run in runs if run.exit == 0), default=0.0)
     failed = []
     for job in _jobs(runs, records):
-        if job.is_fixed:
-            found.fixed += 1
-        elif job.is_under_way(newest, known or {}):
-            found.under_way += 1
-        elif job.ended < good_until and not everything:
-            found.earlier += 1
+        earlier = EARLIER if job.ended < good_until and not everything else ""
+        if reason := _reason_to_pass(job, newest, known or {}) or earlier:
+            found.past[reason] += 1
         else:
             failed.append(job)
     if known is not None:
-        numbers = [job.slurm_job for job in failed if job.slurm_job and job.slurm_job not in known]
-        known = known | slurm.ended_jobs(numbers)
-    found.failed = [(job, cause_of(_evidence(job, newest, known or {}, submitted))) for job in failed]
+        numbers = [job.slurm_job for job in failed if job.slurm_job]
+        known = known | slurm.ended_jobs([number for number in numbers if number not in known])
+    _gather(failed, newest, known or {})
+    found.failed = [(job, cause_of(job)) for job in failed]
     return found
 
 
@@ -140,35 +88,22 @@ def told(found: Findings, everything: bool = False) -> list[str]:
     """The findings in lines."""
     lines = [f"The run: {printable(line)}" for line in found.run]
     if found.failed:
-        lines.append(_counted(len(found.failed), "failed:"))
+        lines.append(f"{len(found.failed)} job{'s' if len(found.failed) > 1 else ''} failed:")
     seen: Counter[tuple[str, str]] = Counter()
     for job, cause in found.failed:
         seen[job.rule, cause.kind] += 1
         if everything or seen[job.rule, cause.kind] <= LISTED:
-            tries = f" ({len(job.failures)} attempts)" if len(job.failures) > 1 else ""
-            what = printable(cause.what).rstrip(" .;")
-            lines.append(f"{job.rule} {Path(job.log).stem}{tries}: {what} -> {cause.remedy}")
+            tries = f" ({job.attempts} attempts)" if job.attempts > 1 else ""
+            lines.append(f"{job.name}{tries}: {printable(cause.what).rstrip(' .;')} -> {cause.remedy}")
     every = command("why", "--all")
     for (rule, kind), n in seen.items():
         if n > LISTED and not everything:
             lines.append(f"{rule}: {n - LISTED} more with the same cause ({kind}); `{every}` lists them")
     if found.good:
         lines.append("No run has left anything here yet." if found.nothing_yet else "Nothing failed.")
-    if found.under_way:
-        lines.append(_counted(found.under_way, "failed before and {runs} again, or {waits} for that."))
-    if found.fixed:
-        lines.append(_counted(found.fixed, "failed before and {was} made later."))
-    if found.earlier:
-        said = f"failed in runs before one that made all it was asked for; `{every}` lists what is known."
-        lines.append(_counted(found.earlier, said))
+    for why, n in found.past.items():
+        lines.append(f"Failed before: {n}, {why}" + (f"; `{every}` lists them" if why == EARLIER else ""))
     return lines
-
-
-def _counted(n: int, said: str) -> str:
-    """A sentence about `n` jobs."""
-    one = {"runs": "runs", "waits": "waits", "was": "was"}
-    many = {"runs": "run", "waits": "wait", "was": "were"}
-    return f"{n} job{'s' if n != 1 else ''} {said.format(**(one if n == 1 else many))}"
 
 
 def _runs(everything: bool) -> list[Run]:
@@ -193,60 +128,55 @@ def _jobs(runs: Sequence[Run], records: Sequence[dict[str, Any]]) -> list[Job]:
         if record["state"] in ("failed", "stopped", "gone"):
             jobs.setdefault(record["log"], Job(record["rule"], record["log"]))
         if record["log"] in jobs:
-            jobs[record["log"]].record = record
+            jobs[record["log"]].note(record)
     return sorted(jobs.values(), key=lambda job: job.ended)
 
 
-def _evidence(
-    job: Job, run: Run | None, jobs: Mapping[str, SlurmJob], submitted: Mapping[str, str]
-) -> Evidence:
-    """Evidence about a job."""
-    last, number = job.last, job.slurm_job
-    refused = last and ("ubmission failed" in last.message or "sbatch failed" in last.message)
-    logs = {log for failure in job.failures for log in failure.logs if log != failure.log}
-    if number and number in submitted:
-        logs.add(submitted[number])
-    ordered = sorted(map(Path, logs), key=lambda path: (len(path.stem), path.stem))
-    of_another = last and last.slurm_job and job.record.get("slurm_job") not in (None, last.slurm_job)
-    return Evidence(
-        rule=job.rule,
-        log=job.log,
-        profile=f"{run.profile.rstrip('/')}/config.yaml" if run and run.profile else Evidence.profile,
-        attempts=len(job.failures) + (job.is_newer and bool(job.failures)) or 1,
-        record={} if refused or of_another else job.record,
-        message=f"{last.message} {last.said}" if last else "",
-        slurm_job=number,
-        slurm_logs=[] if refused else [_tail(path) for path in ordered],
-        slurm=jobs.get(number or "", Evidence.slurm),
-        run_died=bool(run and run.killed) and not job.failures,
-        log_end=_tail(Path(job.log)),
-    )
+def _reason_to_pass(job: Job, run: Run | None, jobs: Mapping[str, SlurmJob]) -> str:
+    """MADE or UNDER_WAY where a job has been made since it failed, or is being made; else ""."""
+    submitted = jobs.get(job.record.get("slurm_job") or "")
+    if submitted and submitted.waiting:
+        return UNDER_WAY
+    if not job.last:
+        return {"done": MADE, "running": UNDER_WAY}.get(job.record["state"], "")
+    made = [Path(path).stat().st_mtime if Path(path).exists() else 0.0 for path in job.last.outputs]
+    if made and min(made) > job.last.ended:
+        return MADE
+    return UNDER_WAY if run and run.alive and job.last.restarted else ""
 
 
-def _of_the_run(run: Run | None, records: Sequence[dict[str, Any]]) -> list[str]:
-    """Problems of the newest run as a whole, and of the disk."""
-    lines = []
+def _gather(failed: Sequence[Job], run: Run | None, jobs: Mapping[str, SlurmJob]) -> None:
+    """Note what logs, SLURM and the newest run tell of jobs."""
+    logs = {path.stem: path for path in slurm.LOGS.rglob("*.log")} if failed else {}
+    for job in failed:
+        logs |= {Path(log).stem: Path(log) for one in job.failures for log in one.logs}  # wherever they lie
+        numbers = dict.fromkeys([*(one.slurm_job for one in job.failures), job.slurm_job])
+        job.slurm_logs = [_tail(logs[number]) for number in numbers if number in logs]
+        job.log_end, job.slurm = _tail(Path(job.log)), jobs.get(job.slurm_job or "", job.slurm)
+        job.profile = run.profile if run and run.profile else job.profile
+        if job.state == "gone" and run and run.state == "killed" and not (job.slurm_job or job.failures):
+            job.record["state"] = "gone with its run"
+
+
+def _of_the_run(run: Run | None, records: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield the problems of the newest run as a whole, and of the disk."""
     free = shutil.disk_usage("results" if Path("results").exists() else ".").free
     if free < FULL_BYTES:
-        full = f"the disk of results/ is full ({megabytes(free)} free)"
-        lines.append(f"{full} -> free some space or raise the quota")
-    if run is None or run.alive:
-        return lines
-    began, ended = (
-        time.strftime("%Y-%m-%d %H:%M", time.localtime(moment)) for moment in (run.began, run.last_time)
-    )
-    if run.stopped:
-        lines.append(f"ended by its user at {ended} -> `{command('resume')}` goes on")
-    elif run.exit and not run.failures:
-        said = run.error or "nothing is known of the cause"
-        lines.append(
-            f"started at {began} and stopped before its first job: {said} -> put right what it names"
-        )
-    elif run.killed:
+        yield (f"the disk of results/ is full ({megabytes(free)} free) -> free some space or raise the quota")
+    if run is None:
+        return
+    began, ended = (moment(at) for at in (run.began, run.last_time))
+    resume = f"`{command('resume')}` goes on"
+    if run.state == "stopped":
+        yield f"ended by its user at {ended} -> {resume}"
+    elif run.state == "killed":
         running = sum(record["state"] == "running" for record in records)
         left = f"; {running} of its jobs are still at work" if running else ""
-        lines.append(f"its Snakemake was killed after {ended}{left} -> `{command('resume')}` goes on")
-    return lines
+        yield f"its Snakemake was killed after {ended}{left} -> {resume}"
+    elif run.exit and not run.failures:
+        first = "" if run.begun else " before its first job"
+        error = run.error or "nothing is known of the cause"
+        yield f"started at {began} and stopped{first}: {error} -> put right what it names"
 
 
 def _tail(path: Path) -> str:
