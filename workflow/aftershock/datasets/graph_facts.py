@@ -40,8 +40,12 @@ class FactIndex:
     def from_frames(cls, facts: pd.DataFrame, verified: pd.DataFrame) -> "FactIndex":
         """Index the rows of `facts` (FACTS) and the known rows of `verified` (VERIFIED)."""
         kept, dropped = facts[facts["kept"]], facts[~facts["kept"]]
-        labels = dict(rows_of(kept, ["subject_id", "subject"]))
-        labels.update(rows_of(kept, ["object_id", "object"]))
+        labels = {}
+        for rows in (dropped, kept):  # a dropped object's name is true as well
+            named = rows_of(rows, ["subject_id", "subject", "object_id", "object"])
+            for subject_id, subject, object_id, found in named:
+                labels[subject_id], labels[object_id] = subject, found
+        labels = {entity: label for entity, label in labels.items() if isinstance(label, str)}
         known = verified[verified["known"]]
         true, said, unusable = (frozenset(as_facts(rows)) for rows in (kept, known, dropped))
         return cls(true, labels, said, unusable)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from aftershock.kg.graph import Graph
-from aftershock.kg.logic import BodyRule, LogicRule
+from aftershock.kg.logic import LogicRule
 from aftershock.kg.sampling import iri_hash
 from aftershock.kg.screen import Screen
 from aftershock.prompts import JOINT, names_in_examples
@@ -30,6 +30,7 @@ SAME_LABEL = "two entities with the same label"
 TWIN = "duplicate label among the true objects"
 LIVING = "living person"
 EXAMPLE = "an example sentence of the prompt names the subject"
+BESIDE = "true, but beside the sample"
 LONELY = "the only object left of its key"
 RULE_DROPPED = "the rule was dropped after it was measured"
 SEVERAL_ANSWERS = "the head's subject has several objects"
@@ -102,18 +103,35 @@ class Names:
 
 
 def filter_facts(
-    sample: pd.DataFrame, names: Names, prompts: Mapping[str, str] | None = None
+    sample: pd.DataFrame,
+    names: Names,
+    prompts: Mapping[str, str] | None = None,
+    beside: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """FACTS rows: every fact of the sample with its labels, whether it is kept, and if not the reason.
 
     Of objects of one key with the same label, the one with the first id is kept. `prompts` are the relations'
-    edit prompts: none may state facts about the subject before its query.
+    edit prompts: none may state facts about the subject before its query. Facts that only `beside` has
+    (TRUE_OBJECTS rows) are dropped: they say what is true, but nothing is made of them, and what else is true
+    of their objects was not asked.
     """
     facts = sample.assign(subject=names.of(sample["subject_id"]), object=names.of(sample["object_id"]))
     reason = names.fault(facts["subject_id"], facts["object_id"])
     reason = reason.mask(facts["subject_id"] == facts["object_id"], IDENTICAL)
     reason = reason.mask(reason.isna() & _told(facts, names, prompts), EXAMPLE)
-    return _judged(facts, _mark_twins(facts, reason))
+    facts = _judged(facts, _mark_twins(facts, reason))
+    return facts if beside is None else _with_others(facts, beside, names)
+
+
+def _with_others(facts: pd.DataFrame, beside: pd.DataFrame, names: Names) -> pd.DataFrame:
+    """FACTS rows of `facts` and, dropped, of what else is true."""
+    more = beside[FACT_KEY].merge(facts[FACT_KEY], how="left", indicator=True)
+    more = more.loc[more["_merge"] == "left_only", FACT_KEY]
+    if more.empty:
+        return facts
+    labels = {"subject": names.of(more["subject_id"]), "object": names.of(more["object_id"])}
+    more = more.assign(**labels, kept=False, reason=BESIDE)
+    return pd.concat([facts, more]).sort_values(FACT_KEY, ignore_index=True)
 
 
 @dataclass(frozen=True)
@@ -127,20 +145,34 @@ class Limits:
 
 
 def complete(
-    sample: pd.DataFrame, combinations: pd.DataFrame, objects: pd.DataFrame, head_holds: bool
+    sample: pd.DataFrame,
+    combinations: pd.DataFrame,
+    objects: pd.DataFrame,
+    head_holds: bool,
+    true_objects: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """SAMPLE rows of the sample, of all rule instances and of all one-to-many keys, each once, sorted.
 
-    Of a large graph the sample has only a part. Heads that were not asked for may not hold and are left out.
+    Of a large graph the sample has only a part. Unless `head_holds`, instances were asked for without their
+    heads, and only those that `true_objects` (TRUE_OBJECTS rows) have are taken.
     """
     parts = [sample[FACT_KEY], objects[FACT_KEY]]
     for text, rows in combinations.groupby("rule"):
-        rule = LogicRule.parse(text)
-        for subject, relation_id, found in (rule if head_holds else BodyRule(rule.body, rule.head)).facts:
-            ids = {"subject_id": rows[f"{subject}_id"], "object_id": rows[f"{found}_id"]}
-            parts.append(pd.DataFrame(ids).assign(relation_id=relation_id)[FACT_KEY])
+        *body, head = (_facts_of(rows, fact) for fact in LogicRule.parse(text).facts)
+        parts += body
+        if head_holds:
+            parts.append(head)
+        elif true_objects is not None:
+            parts.append(head.merge(true_objects[FACT_KEY]))
     whole = pd.concat(parts, ignore_index=True).astype("str").drop_duplicates()
     return whole.sort_values(FACT_KEY, ignore_index=True)
+
+
+def _facts_of(instances: pd.DataFrame, fact: tuple[str, str, str]) -> pd.DataFrame:
+    """One fact of a rule (subject variable, relation, object variable), for each of its instances."""
+    subject, relation_id, found = fact
+    ids = {"subject_id": instances[f"{subject}_id"], "object_id": instances[f"{found}_id"]}
+    return pd.DataFrame(ids).assign(relation_id=relation_id)[FACT_KEY]
 
 
 def filter_instances(
