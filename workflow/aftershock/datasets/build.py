@@ -25,6 +25,7 @@ from aftershock.datasets.round_edit import RoundCase, RoundSelection
 from aftershock.datasets.split import components, home_of
 from aftershock.datasets.table import CONFLICT, SPLITS
 from aftershock.datasets.targets import nth_left
+from aftershock.matching import normal
 from aftershock.seeds import generator
 from aftershock.tables.cases import CASES, EDITS, PROBES
 
@@ -186,7 +187,7 @@ class _Rows:
         """An object and its neighbour in the same split, unless that has the same label."""
         other = self.context.neighbour(object_id, self.near.splits, self.near.split)
         labels = self.index.labels
-        alike = other is not None and labels[other].casefold() == labels[object_id].casefold()
+        alike = other is not None and normal(labels[other]) == normal(labels[object_id])
         return object_id, None if alike else other
 
     def _case(self, split: str, rule: str, strict: bool, clash: str, **more: Any) -> int:

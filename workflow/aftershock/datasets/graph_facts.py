@@ -57,6 +57,12 @@ class FactIndex:
         return _group(((subject_id, relation_id), found) for subject_id, relation_id, found in true)
 
     @cached_property
+    def subjects(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        """Sorted subjects of each (relation, object)."""
+        true = chain(self.facts, self.unusable)
+        return _group(((relation_id, found), subject_id) for subject_id, relation_id, found in true)
+
+    @cached_property
     def pools(self) -> dict[str, tuple[str, ...]]:
         """Sorted objects of each relation."""
         return _group((fact.relation_id, fact.object_id) for fact in self.facts)
@@ -122,6 +128,17 @@ class Context:
         """
         body, _, head = rule.partition(">")
         return "deduced" if f"{head}>{body}" in self.rules else "abduced"
+
+    @cached_property
+    def _bodies(self) -> dict[str, tuple[str, ...]]:
+        """Sorted body relations of the binary rules of each head."""
+        pairs = (rule.split(">") for rule in self.rules if "&" not in rule)
+        return _group((head, body) for body, head in pairs)
+
+    def deduced(self, subject_id: str, relation_id: str) -> Iterator[str]:
+        """Yield what a binary rule r1>r2 says to be true of a subject and its head, in the graph or not."""
+        for body in self._bodies.get(relation_id, ()):
+            yield from self.index.subjects.get((body, subject_id), ())
 
     def neighbour(
         self, entity_id: str, splits: Mapping[str, str] | None = None, split: str | None = None

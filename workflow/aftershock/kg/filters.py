@@ -16,6 +16,7 @@ from aftershock.kg.graph import Graph
 from aftershock.kg.logic import LogicRule
 from aftershock.kg.sampling import iri_hash
 from aftershock.kg.screen import Screen
+from aftershock.matching import normal
 from aftershock.prompts import JOINT, names_in_examples
 
 log = logging.getLogger(__name__)
@@ -32,12 +33,14 @@ LIVING = "living person"
 EXAMPLE = "an example sentence of the prompt names the subject"
 BESIDE = "true, but beside the sample"
 LONELY = "the only object left of its key"
+CROWDED = "more than ten objects of its key, since redirects were followed"
 RULE_DROPPED = "the rule was dropped after it was measured"
 SEVERAL_ANSWERS = "the head's subject has several objects"
 SUBJECT_OFTEN = "a subject serves the rule often enough"
 TIED_OFTEN = "the tied fact serves the rule often enough"
 
 UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories; Cf, which holds direction marks, is fine
+MOST_OBJECTS = 10  # of a one-to-many key
 KEY = ["subject_id", "relation_id"]
 FACT_KEY = [*KEY, "object_id"]
 
@@ -99,7 +102,8 @@ class Names:
             if entity_id in self.faults:
                 return self.faults[entity_id]
         different = set(entity_ids)
-        return SAME_LABEL if len({self.labels[e] for e in different}) < len(different) else None
+        names = {normal(self.labels[e] or "") for e in different}
+        return SAME_LABEL if len(names) < len(different) else None
 
 
 def filter_facts(
@@ -242,7 +246,7 @@ def _capped(combinations: pd.DataFrame, reason: pd.Series, limits: Limits, graph
 def filter_objects(
     objects: pd.DataFrame, names: Names, prompts: Mapping[str, str] | None = None
 ) -> tuple[pd.DataFrame, Counter]:
-    """OBJECTS rows of the keys that keep two objects or more, and how many rows were dropped by reason.
+    """OBJECTS rows of the keys that keep two to ten objects, and how many rows were dropped by reason.
 
     `prompts` as in `filter_facts`.
     """
@@ -251,10 +255,10 @@ def filter_objects(
     reason = reason.mask(reason.isna() & _told(objects, names, prompts), EXAMPLE)
     reason = _mark_twins(objects.assign(object=names.of(objects["object_id"])), reason)
     kept = objects[reason.isna()]
-    several = kept.groupby(KEY)["object_id"].transform("size") >= 2
+    sizes = kept.groupby(KEY)["object_id"].transform("size")
     dropped = Counter(reason.dropna())
-    dropped[LONELY] = int((~several).sum())
-    return kept[several].reset_index(drop=True), +dropped
+    dropped[LONELY], dropped[CROWDED] = int((sizes < 2).sum()), int((sizes > MOST_OBJECTS).sum())
+    return kept[sizes.between(2, MOST_OBJECTS)].reset_index(drop=True), +dropped
 
 
 def _told(facts: pd.DataFrame, names: Names, prompts: Mapping[str, str] | None) -> pd.Series:
@@ -284,5 +288,6 @@ def _judged(frame: pd.DataFrame, reason: pd.Series) -> pd.DataFrame:
 def _mark_twins(facts: pd.DataFrame, reason: pd.Series) -> pd.Series:
     """`reason`, and TWIN for each fact whose key has a usable object of the same label with an earlier id."""
     usable = facts[reason.isna()].sort_values(FACT_KEY)
+    usable = usable.assign(object=usable["object"].map(normal))
     twins = usable.index[usable.duplicated([*KEY, "object"])]
     return reason.mask(reason.index.isin(twins), TWIN)
