@@ -105,6 +105,21 @@ def test_no_case_writes_what_is_true_of_a_neighbour() -> None:
     assert not true & rows_of(asked, "subject_id", "relation_id", "object_id")
 
 
+def test_controls_are_about_others_than_namesakes() -> None:
+    facts, labels = families(6)
+    for i in range(1, 6):  # every family but two has the names of the first one
+        labels |= {f"{who}{i}": f"LABEL {who}0" for who in "MFAB" if i != 3}
+    given = instances_of(6), scores_of(facts), context_of(facts, labels)
+    for dataset in ("coverage", "composite", "round_easy", "round_hard"):
+        built = dataset_of(dataset, *given, **ALL_TEST)
+        about = built.edits[built.edits["edit"].isin(["e1", "e2"])].groupby("case_id")["subject"]
+        own = about.agg(lambda names: {name.upper() for name in names})
+        lent = built.edits[built.edits["edit"] == "control"].set_index("case_id")["subject"]
+        asked = built.probes[built.probes["role"] == "control_object"].set_index("case_id")["subject"]
+        for case_id, name in pd.concat([lent, asked]).items():
+            assert name.upper() not in own[case_id]
+
+
 # --- what rules say ---------------------------------------------------------------------------------------
 def test_what_the_second_edit_entails_is_false() -> None:
     facts = frozenset(
