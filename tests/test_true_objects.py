@@ -1,5 +1,7 @@
 """Graphs of which a sample is read: what is false in a case is false in the whole graph."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -13,7 +15,8 @@ from aftershock.seeds import generator
 from aftershock.tables.graph import FACTS, TRUE_OBJECTS
 from families import SETTINGS
 from graphs import WORLD, as_instances, as_labels, as_sample, client_of, rows_of, triple
-from worlds import SHARES, Asked, ask_world, build_all, mine
+from test_kg_slice import all_facts
+from worlds import SHARES, SLICE, Asked, ask, ask_world, build_all, connect, mine
 
 SAMPLED = 300  # of some thousand facts
 MORE = "".join(triple(f"E{i}", "R1", f"E{i + 4}") for i in range(1, 90, 3))
@@ -34,20 +37,32 @@ def true_of(facts: pd.DataFrame) -> dict[tuple[str, str], set[str]]:
     return facts.groupby(["subject_id", "relation_id"])["object_id"].agg(set).to_dict()
 
 
-def test_cases_of_a_sampled_graph_know_all_that_is_true_of_their_subjects(part: Asked, whole: Asked) -> None:
-    mined, true = mine(part), true_of(whole.whole)
-    assert len(part.found["sample"][0]) <= SAMPLED < len(whole.whole) / 2
+def check_cases(part: Asked, whole: pd.DataFrame, quota: int) -> None:
+    """Of the subjects that cases of a sampled graph edit, all that is true is known, and no target is."""
+    mined, true = mine(part), true_of(whole)
     assert (mined.facts["reason"] == BESIDE).any()
-    quotas = {split: dict.fromkeys(DATASETS, 40) for split in SHARES}
+    quotas = {split: dict.fromkeys(DATASETS, quota) for split in SHARES}
     built = build_all(mined, {**SETTINGS, "quotas": quotas, "split": SHARES, "strict_only": False})
     known = mined.context().index.objects
     for dataset, tables in built.items():
         edited = tables.edits[tables.edits["edit"].isin(["e1", "e2"] if dataset in CONFLICT else ["e1"])]
-        assert len(edited) > 40
+        assert len(edited) > quota
         for edit in edited.itertuples():
             objects = true.get((edit.subject_id, edit.relation_id), set())
             assert set(known.get((edit.subject_id, edit.relation_id), ())) == objects
             assert edit.target_new_id not in objects
+
+
+def test_cases_of_a_sampled_graph_know_all_that_is_true_of_their_subjects(part: Asked, whole: Asked) -> None:
+    assert len(part.found["sample"][0]) <= SAMPLED < len(whole.whole) / 2
+    check_cases(part, whole.whole, quota=40)
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(not SLICE.exists(), reason=f"needs the slice of Wikidata, {SLICE.name}")
+def test_so_do_those_of_the_sampled_slice(slice_store: Path) -> None:
+    with connect({"namespace": "wikidata"}, slice_store) as source:
+        check_cases(ask(source, "wikidata", max_facts=20_000), all_facts(SLICE), quota=1000)
 
 
 def test_nothing_is_asked_again_of_what_was_sampled(part: Asked, whole: Asked) -> None:
