@@ -70,7 +70,7 @@ class RoundSelection:
 
 
 def candidates(
-    scores: pd.DataFrame, min_known: int, seed: int
+    scores: pd.DataFrame, min_known: int, seed: int = 0
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Counter]]:
     """Candidate rows, one per key, for `round_easy` and `round_hard`; keys dropped by (rule, reason).
 
