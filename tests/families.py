@@ -88,6 +88,8 @@ def division(
 ) -> pd.DataFrame:
     """SPLIT rows of what cases are made of."""
     facts = frame(sorted(context.index.facts), kept=True)
+    names = {side: facts[f"{side}_id"].map(context.index.labels) for side in ("subject", "object")}
+    facts = facts.assign(**names)
     return split_entities(instances, scores, facts, (settings or SETTINGS)["split"], context.seed)
 
 

@@ -66,6 +66,8 @@ def _check_conflict(dataset, case, edits, probes, true) -> None:
     """Li et al.'s structure, written out."""
     (first,), (second,) = _rows(edits, "e1"), _rows(edits, "e2")
     assert first.target_true_id in true[first.subject_id, first.relation_id]
+    (implied,) = probes[probes["role"] == "new_imp"].itertuples()
+    assert implied.object_id not in true.get((implied.subject_id, implied.relation_id), ())
     if dataset == "coverage":
         assert (second.subject_id, second.relation_id) == (first.subject_id, first.relation_id)
         assert second.target_true_id == first.target_new_id

@@ -7,7 +7,7 @@ import pytest
 
 from aftershock.kg.client import Client, PageSize
 from aftershock.kg.combinations import find_combinations, find_objects
-from aftershock.kg.endpoint_source import EndpointSource
+from aftershock.kg.endpoint_source import SUBJECTS, EndpointSource
 from aftershock.kg.graph import GRAPHS
 from aftershock.kg.labels import find_labels
 from aftershock.kg.logic import LogicRule
@@ -55,8 +55,11 @@ def test_pages_are_counted_from_the_number_of_facts() -> None:
     small = [step.kind for step in steps if step.about == "P22>P40"]
     assert small == ["count", "page"]
     assert any("MD5" in step.query for step in steps)  # more facts than max_facts: some subjects
+    of_subjects = [(step.kind, step.requests) for step in steps if step.stage == "mine_true_objects"]
+    number = 2 * 500 + 2 * 3_000_000 + math.ceil(10**6 * 3_000_000 / 3_000_500)
+    assert of_subjects == [(kind, math.ceil(number / SUBJECTS)) for kind in ("count", "page")]
     whole = plan(GRAPHS["wikidata"], {"P40": 500}, [], [], {"max_facts": 10**6, "seed": 1})
-    assert not any("MD5" in step.query for step in whole)
+    assert not any("MD5" in step.query or step.stage == "mine_true_objects" for step in whole)
 
 
 def test_bodies_alone_and_some_subjects_are_planned_as_they_are_asked_for() -> None:

@@ -8,7 +8,7 @@ import pytest
 from aftershock.kg.endpoint_source import EndpointSource
 from aftershock.kg.filters import Names, filter_facts, filter_instances, filter_objects, label_fault
 from aftershock.kg.graph import GRAPHS, find_graph
-from aftershock.kg.labels import find_labels
+from aftershock.kg.labels import Redirections, find_labels
 from aftershock.kg.logic import LogicRule
 from aftershock.kg.queries import names
 from aftershock.kg.rules import Thresholds, mine_rules
@@ -184,6 +184,17 @@ def test_one_to_many_keys_need_two_distinct_labels(labels: pd.DataFrame) -> None
         "label without a letter": 1,
         "the only object left of its key": 1,
     }
+
+
+def test_a_key_that_redirects_fill_makes_no_round_case() -> None:
+    named = [(f"E{i}", f"Name {i}", "en", "E1" if i == 2 else None) for i in range(1, 30)]
+    table = pd.DataFrame(named, columns=["entity_id", "label", "language", "redirect"])
+    firsts = {"E1": 3, "E2": 9, "E3": 9}  # of six objects each
+    rows = [(s, "R1", f"E{o}") for s, first in firsts.items() for o in range(first, first + 6)]
+    moved = Redirections(table).follow(as_sample(rows))
+    kept, dropped = filter_objects(moved, Names(table, WORLD))
+    assert set(kept["subject_id"]) == {"E3"}
+    assert dropped == {"more than ten objects of its key, since redirects were followed": 12}
 
 
 def test_the_summary_counts_what_there_is_what_has_labels_and_what_is_kept(labels: pd.DataFrame) -> None:

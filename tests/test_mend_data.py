@@ -39,7 +39,7 @@ SHARES = {"test": 0.5, "dev": 0.25, "train": 0.25}
 
 
 def divide(instances, objects, shares):
-    facts = pd.DataFrame(columns=["object_id", "relation_id"]).assign(kept=pd.Series(dtype=bool))
+    facts = FACTS.empty()
     return splits_of(split_entities(instances, objects, facts, shares, 0))
 
 

@@ -19,7 +19,7 @@ from aftershock.tables.graph import SPLIT
 from families import SETTINGS, dataset_of, division, families, frame, graph_of, instances_of, scores_of
 from worlds import SHARES, SLICE, Mined, build_all, mine_world
 
-NO_FACTS = frame([], kept=pd.Series(dtype=bool))
+NO_FACTS = frame([], kept=pd.Series(dtype=bool), subject=[], object=[])
 QUOTAS = {split: dict.fromkeys(DATASETS, n) for split, n in (("test", 60), ("dev", 20), ("train", 20))}
 ASKED = SETTINGS | {"quotas": QUOTAS, "split": SHARES, "strict_only": False}
 needs_slice = pytest.mark.skipif(not SLICE.exists(), reason=f"needs the slice of Wikidata, {SLICE.name}")
@@ -54,7 +54,7 @@ def test_larger_shares_are_served_first_whatever_their_order():
 
 def test_whom_an_edit_may_be_about_is_divided_even_without_an_instance():
     facts, labels = families(6)
-    lonely = frame([*facts, Fact("Nobody", "R1", "Lonely")], kept=True)
+    lonely = frame([*facts, Fact("Nobody", "R1", "Lonely")], kept=True, subject=None, object=None)
     table = split_entities(instances_of(6), scores_of(facts), lonely, SHARES, 0)
     # A target of R1 is the subject of a reverse case's second edit.
     assert "Lonely" in set(table["entity_id"])

@@ -1,5 +1,6 @@
 """Graphs mined as a run mines them, small enough for tests."""
 
+import gzip
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from aftershock.kg.sheets import kept_rules, one_to_many_relations, read_relatio
 from aftershock.kg.source import Source, connect
 from aftershock.kg.store import load_triples
 from aftershock.kg.triples import write_triples
+from aftershock.kg.true_objects import find_true_objects, keys_of_cases
 from aftershock.kg.world import generate_world
 from aftershock.seeds import generator
 from aftershock.tables.graph import INSTANCES
@@ -47,6 +49,8 @@ class Asked:
     objects: pd.DataFrame
     whole: pd.DataFrame
     """The facts of all these."""
+    true_objects: pd.DataFrame
+    """What else is true of subjects that cases may edit."""
     labels: pd.DataFrame
     names: Names
 
@@ -82,10 +86,10 @@ class Mined:
         return split_entities(self.instances, self.objects, self.facts, SHARES, seed)
 
 
-def ask(source: Source, namespace: str) -> Asked:
+def ask(source: Source, namespace: str, max_facts: int = 1_000_000) -> Asked:
     """All that a run asks of a graph with the rules and relations of the sheets."""
     relation_ids = read_relations(RESOURCES / "relations.tsv", namespace)["relation_id"].tolist()
-    found = {"sample": sample_facts(source, relation_ids, 1_000_000, seed=0)}
+    found = {"sample": sample_facts(source, relation_ids, max_facts, seed=0)}
     rules = kept_rules(RESOURCES, namespace)
     found |= {rule: find_combinations(source, LogicRule.parse(rule), 50_000, 0) for rule in rules}
     keys = one_to_many_relations(RESOURCES, namespace)
@@ -94,10 +98,13 @@ def ask(source: Source, namespace: str) -> Asked:
     combinations = pd.concat([found[rule][0] for rule in rules], ignore_index=True)
     objects = pd.concat([found[relation_id][0] for relation_id in keys], ignore_index=True)
     whole = complete(sample, combinations, objects, head_holds=True)
-    ids = [whole[["subject_id", "object_id"]], combinations[["x_id", "y_id", "z_id"]]]
+    beside, _ = find_true_objects(source, keys_of_cases(sample, combinations, objects))
+    pairs = [part[["subject_id", "object_id"]] for part in (whole, beside)]
+    ids = [*pairs, combinations[["x_id", "y_id", "z_id"]]]
     seen = {entity for part in ids for entity in pd.unique(part.to_numpy().ravel())}
     labels = find_labels(source, seen)
-    return Asked(namespace, found, combinations, objects, whole, labels, Names(labels, GRAPHS[namespace]))
+    names = Names(labels, GRAPHS[namespace])
+    return Asked(namespace, found, combinations, objects, whole, beside, labels, names)
 
 
 def mine(asked: Asked) -> Mined:
@@ -105,19 +112,26 @@ def mine(asked: Asked) -> Mined:
     relation_ids = read_relations(RESOURCES / "relations.tsv", asked.namespace)["relation_id"].tolist()
     sheet = read_rules(RESOURCES / "rules.tsv", asked.namespace)
     _, relations = mine_rules(asked.found["sample"][0], relation_ids, sheet, Thresholds())
-    facts = filter_facts(asked.whole, asked.names)
+    facts = filter_facts(asked.whole, asked.names, beside=asked.true_objects)
     instances = filter_instances(asked.combinations, facts, asked.names, Limits(100, 10))
     objects, _ = filter_objects(asked.objects, asked.names)
     return Mined(asked.namespace, facts, instances, objects, relations)
 
 
-def mine_world(folder: Path, seed: int = 0) -> Mined:
-    """The generated world of resources/world.yaml."""
+def ask_world(folder: Path, seed: int = 0, max_facts: int = 1_000_000, more: str = "") -> Asked:
+    """All that a run asks of the generated world of resources/world.yaml, and `more` lines of triples."""
     spec = yaml.safe_load((RESOURCES / "world.yaml").read_text(encoding="utf-8"))
     write_triples(generate_world(spec, seed), folder / "world.nt.gz")
+    with gzip.open(folder / "world.nt.gz", "at") as file:
+        file.write(more)
     load_triples(folder / "world.nt.gz", folder / "store")
     with connect({"namespace": "world"}, folder / "store") as source:
-        return mine(ask(source, "world"))
+        return ask(source, "world", max_facts)
+
+
+def mine_world(folder: Path, seed: int = 0) -> Mined:
+    """The generated world, mined as a run mines it."""
+    return mine(ask_world(folder, seed))
 
 
 def joined(sample: pd.DataFrame, rules: list[str]) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import copy
 import datetime
 import difflib
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft202012Validator, ValidationError
+from jsonschema import Draft202012Validator, TypeChecker, ValidationError
+from jsonschema.validators import extend
 
 from aftershock.datasets.table import DATASETS
 from aftershock.project import PROJECT
@@ -18,6 +20,27 @@ from aftershock.text_files import read_cells, read_yaml
 
 NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[eE]([+-]?\d+))?")
 SCHEMAS = PROJECT / "workflow" / "schemas"
+
+
+def _finite(_: TypeChecker, value: Any) -> bool:
+    """True for a number but .inf and .nan, which pass limits and mean nothing."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value)
+
+
+def _key_patterns(
+    validator: Any, names: Mapping[str, Any], value: Any, schema: Any
+) -> Iterator[ValidationError]:
+    """Yield the faults in the keys of a mapping; a pattern is asked of a number as it is written."""
+    for name in value if isinstance(value, dict) else ():
+        yield from validator.descend(instance=str(name) if "pattern" in names else name, schema=names)
+
+
+Validator = extend(
+    Draft202012Validator,
+    {"propertyNames": _key_patterns},
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine("number", _finite),
+)
 
 
 @cache
@@ -70,7 +93,7 @@ def fill_defaults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]
         value[key] = _whole(item, part, root)
         fill_defaults(value[key], part, root)
     for part in schema.get("allOf", ()):
-        if Draft202012Validator(part["if"]).is_valid(value):
+        if Validator(part["if"]).is_valid(value):
             fill_defaults(value, part["then"], root)
     for part in schema.get("oneOf", ()):
         if part.get("type") == "object":
@@ -93,7 +116,7 @@ def _kinds(given: Any) -> list[str]:
 
 def _allows_null(schema: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
     """Return True if null is among the values that a part of the schema `root` allows."""
-    return Draft202012Validator({"$defs": root.get("$defs", {}), **_resolved(schema, root)}).is_valid(None)
+    return Validator({"$defs": root.get("$defs", {}), **_resolved(schema, root)}).is_valid(None)
 
 
 def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -117,7 +140,7 @@ class Fault:
 def faults(value: Any, schema: Mapping[str, Any]) -> list[Fault]:
     """Every difference between `value` and `schema`, in the order of their places."""
     found = {}
-    for error in Draft202012Validator(schema).iter_errors(value):
+    for error in Validator(schema).iter_errors(value):
         narrow = "propertyNames" in error.absolute_schema_path  # its error names the allowed keys
         for fault in _explained(error):
             if narrow or fault.path not in found:

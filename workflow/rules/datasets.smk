@@ -23,6 +23,7 @@ rule describe_graph:
         labels="results/kg/{kg}/labels.parquet",
         combinations=combinations,
         found=one_to_many,
+        true_objects="results/kg/{kg}/true_objects.parquet",
         facts="results/kg/{kg}/facts.parquet",
         instances="results/kg/{kg}/instances.parquet",
         summary="results/kg/{kg}/summary.csv",

@@ -13,6 +13,7 @@ localrules:
     mine_rules,
     mine_combinations,
     mine_objects,
+    mine_true_objects,
     mine_labels,
     filter_facts,
 
@@ -183,12 +184,36 @@ rule mine_objects:
         "../scripts/mine_objects.py"
 
 
+rule mine_true_objects:
+    input:
+        store=graph_store,
+        sample="results/kg/{kg}/sample.parquet",
+        combinations=combinations,
+        objects=one_to_many,
+    output:
+        "results/kg/{kg}/true_objects.parquet",
+    log:
+        "results/logs/mine_true_objects/{kg}.log",
+    wildcard_constraints:
+        kg=any_of(MINED),
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        source=graph,
+        code=code_of("mine_true_objects"),
+    message:
+        "Finding what else is true of the subjects in {wildcards.kg} that cases may edit"
+    script:
+        "../scripts/mine_true_objects.py"
+
+
 rule mine_labels:
     input:
         store=graph_store,
         sample="results/kg/{kg}/sample.parquet",
         combinations=combinations,
         objects=one_to_many,
+        true_objects="results/kg/{kg}/true_objects.parquet",
     output:
         "results/kg/{kg}/labels.parquet",
     log:
@@ -212,6 +237,7 @@ rule filter_facts:
         labels="results/kg/{kg}/labels.parquet",
         combinations=combinations,
         objects=one_to_many,
+        true_objects="results/kg/{kg}/true_objects.parquet",
         sheet=f"{RESOURCES}/relations.tsv",
         words=screened_words,
         screen=f"{RESOURCES}/screen.tsv",

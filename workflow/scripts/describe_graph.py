@@ -30,7 +30,8 @@ with stage(snakemake):
     labels, sheet = LABELS.read(given.labels), read_relations(given.sheet, namespace)
     prompts = dict(zip(sheet["relation_id"], sheet["prompt"], strict=True))
     names, moved = Names(labels, find_graph(namespace)), Redirections(labels)
-    files = given.sample, given.rules, *mined_by.values(), given.labels, given.facts, given.instances
+    before, after = (given.sample, given.rules), (given.true_objects, given.labels, given.facts)
+    files = *before, *mined_by.values(), *after, given.instances
     stages = {Path(path).stem: path for path in files}
     mined = Mined(
         sheet=sheet,

@@ -32,6 +32,7 @@ from aftershock.tables.graph import (
     RELATIONS,
     RULES,
     SAMPLE,
+    TRUE_OBJECTS,
 )
 
 with stage(snakemake) as run:
@@ -47,10 +48,12 @@ with stage(snakemake) as run:
     read = [moved.follow(OBJECTS.read(path)) for path in given.objects]
     objects = dict(zip(params.one_to_many, read, strict=True))
     every = pd.concat([OBJECTS.empty(), *objects.values()], ignore_index=True)
-    found = complete(moved.follow(SAMPLE.read(given.sample)), combinations, every, params.head_holds)
+    beside = moved.follow(TRUE_OBJECTS.read(given.true_objects))
+    sample = moved.follow(SAMPLE.read(given.sample))
+    found = complete(sample, combinations, every, params.head_holds, beside)
     sheet = read_relations(given.sheet, params.source["namespace"])
     prompts = dict(zip(sheet["relation_id"], sheet["prompt"], strict=True))
-    facts = filter_facts(found, names, prompts)
+    facts = filter_facts(found, names, prompts, beside)
     instances = filter_instances(
         combinations,
         facts,

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import chain, islice
 from typing import Any
 
@@ -25,6 +26,7 @@ from aftershock.datasets.round_edit import RoundCase, RoundSelection
 from aftershock.datasets.split import components, home_of
 from aftershock.datasets.table import CONFLICT, SPLITS
 from aftershock.datasets.targets import nth_left
+from aftershock.matching import normal
 from aftershock.seeds import generator
 from aftershock.tables.cases import CASES, EDITS, PROBES
 
@@ -128,6 +130,7 @@ class _Rows:
         self.dataset, self.context, self.index = dataset, context, context.index
         self.texts = Texts(texts) if texts is not None and dataset == "coverage" else None
         self.labels = {**self.index.labels, **self.texts.labels} if self.texts else self.index.labels
+        self.name = cache(lambda entity: normal(self.index.labels[entity]))
         self.near = Neighbours(context.index, splits)
         self.cases: list[dict] = []
         self.edits: list[dict] = []
@@ -138,7 +141,7 @@ class _Rows:
         self.near = self.near.of(split)
         self.places = defaultdict(list)
         for place, case in enumerate(chosen):
-            self.places[case.entities[0]].append(place)
+            self.places[self.name(case.entities[0])].append(place)
         add: Callable[..., None] = self._add_conflict if self.dataset in CONFLICT else self._add_round
         for position, case in enumerate(chosen):
             add(split, case, chosen, generator(self.context.seed, "controls", self.dataset, split, position))
@@ -146,7 +149,7 @@ class _Rows:
     def _add_conflict(
         self, split: str, case: ConflictCase, chosen: Sequence[ConflictCase], rng: np.random.Generator
     ) -> None:
-        others = unrelated(case, chosen, rng)
+        others = unrelated(case, chosen, self.name, rng)
         strict = self.context.strict(case.clash)
         more: dict[str, Any] = {"tied_known": self.index.knows(case.tied) if case.tied else None}
         more["implied"] = self.context.inference(case.rule) if self.dataset != "coverage" else "stated"
@@ -167,7 +170,7 @@ class _Rows:
     def _add_round(
         self, split: str, case: RoundCase, chosen: Sequence[RoundCase], rng: np.random.Generator
     ) -> None:
-        own = self.places[case.subject_id]
+        own = self.places[self.name(case.subject_id)]
         left = len(chosen) - len(own)
         control = chosen[nth_left(int(rng.integers(left)), own)] if left else None
         # The second edit restores a truth: nothing false is left that could hold beside it.
@@ -186,7 +189,7 @@ class _Rows:
         """An object and its neighbour in the same split, unless that has the same label."""
         other = self.context.neighbour(object_id, self.near.splits, self.near.split)
         labels = self.index.labels
-        alike = other is not None and labels[other].casefold() == labels[object_id].casefold()
+        alike = other is not None and normal(labels[other]) == normal(labels[object_id])
         return object_id, None if alike else other
 
     def _case(self, split: str, rule: str, strict: bool, clash: str, **more: Any) -> int:
@@ -248,17 +251,20 @@ class _Rows:
 
 
 def unrelated(
-    case: ConflictCase, chosen: Sequence[ConflictCase], rng: np.random.Generator
+    case: ConflictCase,
+    chosen: Sequence[ConflictCase],
+    name: Callable[[str], str],
+    rng: np.random.Generator,
 ) -> list[ConflictCase]:
-    """A few cases of `chosen` that share no subject with `case`, in random order.
+    """A few cases of `chosen` that share no subject's `name` with `case`, in random order.
 
     Cases of the same rule whose second edit has the same relation come first, so that a borrowed second edit
     differs from the case's own in nothing but the facts.
     """
-    own = {*case.entities, case.second.subject_id}
+    own = set(map(name, (*case.entities, case.second.subject_id)))
 
     def is_stranger(other: ConflictCase) -> bool:
-        return own.isdisjoint((*other.entities, other.first.subject_id, other.second.subject_id))
+        return own.isdisjoint(map(name, (*other.entities, other.first.subject_id, other.second.subject_id)))
 
     def kind(other: ConflictCase) -> tuple[str, str]:
         return other.rule, other.second.relation_id

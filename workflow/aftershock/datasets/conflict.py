@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from aftershock.datasets import reasons
-from aftershock.datasets.graph_facts import Context, Fact, rows_of
+from aftershock.datasets.graph_facts import Context, Fact, FactIndex, rows_of
 from aftershock.datasets.targets import Targets
 from aftershock.seeds import generator
 
@@ -77,16 +77,19 @@ def parse_rule(rule: str) -> tuple[tuple[str, ...], str]:
     return tuple(body.split("&")), head
 
 
-def propose(dataset: str, instances: pd.DataFrame, draw: Draw) -> Iterator[tuple[str, ConflictCase | None]]:
+def propose(
+    dataset: str, instances: pd.DataFrame, index: FactIndex, draw: Draw
+) -> Iterator[tuple[str, ConflictCase | None]]:
     """Rule and case of every candidate that `instances` (COMBINATIONS columns) give, in their order.
 
     `draw` gives a false object for a subject and a relation, none of those to avoid; the case is None where
-    it gives None.
+    it gives None. What the second edit entails for the first one's relation is false as well.
     """
     for rule, x, y, z in rows_of(instances, COLUMNS):
         body, head = parse_rule(rule)
         if dataset == "composite" and len(body) == 2:
-            yield rule, _composite(rule, (x, y, z), body, head, draw)
+            true = index.objects.get((y, body[1]), ())
+            yield rule, _composite(rule, (x, y, z), body, head, true, draw)
         elif dataset == "reverse" and len(body) == 1:
             yield rule, _reverse(rule, (x, y), body[0], head, draw)
         elif dataset == "coverage" and len(body) == 1:
@@ -115,11 +118,11 @@ def _reverse(rule: str, pair: tuple[str, str], r1: str, r2: str, draw: Draw) -> 
 
 
 def _composite(
-    rule: str, chain: tuple[str, str, str], body: tuple[str, ...], r2: str, draw: Draw
+    rule: str, chain: tuple[str, str, str], body: tuple[str, ...], r2: str, true: Sequence[str], draw: Draw
 ) -> ConflictCase | None:
     (x, y, z), (r, r1) = chain, body
     z2 = draw(y, r1, (x, z))
-    z3 = z2 and draw(x, r2, (y, z, z2))
+    z3 = z2 and draw(x, r2, (y, z, z2, *true))
     if not (z2 and z3):
         return None
     return ConflictCase(rule, Edit(y, r1, z, z2), Edit(x, r2, z, z3), r2, Fact(y, r1, z3), Fact(x, r, y))
@@ -148,10 +151,12 @@ def select(
     used: Counter = Counter()
 
     def draw(subject_id: str, relation_id: str, avoid: Sequence[str]) -> str | None:
-        # Candidates beyond the quota are only counted, so any target will do.
-        return targets.draw(subject_id, relation_id, avoid, rng) if len(cases) < quota else UNDRAWN
+        if len(cases) >= quota:  # further candidates are only counted, so any target will do
+            return UNDRAWN
+        deduced = selection.context.deduced(subject_id, relation_id)
+        return targets.draw(subject_id, relation_id, (*avoid, *deduced), rng)
 
-    for rule, case in propose(dataset, ordered, draw):
+    for rule, case in propose(dataset, ordered, selection.context.index, draw):
         reason = _objection(case, selection, used) if case else reasons.NO_TARGET
         if not reason and len(cases) >= quota:
             reason = reasons.QUOTA

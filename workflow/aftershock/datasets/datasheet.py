@@ -16,6 +16,7 @@ from aftershock.datasets.table import CONFLICT, find_dataset
 from aftershock.kg.datasheet import bullets, fenced, markdown
 from aftershock.kg.filters import LIVING
 from aftershock.kg.screen import OFFENSIVE, REVIEWED, TOXIC
+from aftershock.matching import normal
 
 CARE = (
     "Edits are deliberately false statements, in real graphs often about real people. Say so wherever you "
@@ -110,7 +111,7 @@ def _no_ops(edits: pd.DataFrame) -> str:
     """Number of first or second edits whose new object equals the old one, by id or by label."""
     written = edits[edits["edit"].isin(["e1", "e2"])]
     same = (written["target_new_id"] == written["target_true_id"]) | (
-        written["target_new"].str.casefold() == written["target_true"].str.casefold()
+        written["target_new"].map(normal) == written["target_true"].map(normal)
     )
     return f"edits that change nothing: {int(same.sum())} of {len(written)}"
 

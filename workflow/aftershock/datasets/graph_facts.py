@@ -40,8 +40,12 @@ class FactIndex:
     def from_frames(cls, facts: pd.DataFrame, verified: pd.DataFrame) -> "FactIndex":
         """Index the rows of `facts` (FACTS) and the known rows of `verified` (VERIFIED)."""
         kept, dropped = facts[facts["kept"]], facts[~facts["kept"]]
-        labels = dict(rows_of(kept, ["subject_id", "subject"]))
-        labels.update(rows_of(kept, ["object_id", "object"]))
+        labels = {}
+        for rows in (dropped, kept):  # a dropped object's name is true as well
+            named = rows_of(rows, ["subject_id", "subject", "object_id", "object"])
+            for subject_id, subject, object_id, found in named:
+                labels[subject_id], labels[object_id] = subject, found
+        labels = {entity: label for entity, label in labels.items() if isinstance(label, str)}
         known = verified[verified["known"]]
         true, said, unusable = (frozenset(as_facts(rows)) for rows in (kept, known, dropped))
         return cls(true, labels, said, unusable)
@@ -51,6 +55,12 @@ class FactIndex:
         """Sorted true objects of each (subject, relation)."""
         true = chain(self.facts, self.unusable)
         return _group(((subject_id, relation_id), found) for subject_id, relation_id, found in true)
+
+    @cached_property
+    def subjects(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        """Sorted subjects of each (relation, object)."""
+        true = chain(self.facts, self.unusable)
+        return _group(((relation_id, found), subject_id) for subject_id, relation_id, found in true)
 
     @cached_property
     def pools(self) -> dict[str, tuple[str, ...]]:
@@ -118,6 +128,17 @@ class Context:
         """
         body, _, head = rule.partition(">")
         return "deduced" if f"{head}>{body}" in self.rules else "abduced"
+
+    @cached_property
+    def _bodies(self) -> dict[str, tuple[str, ...]]:
+        """Sorted body relations of the binary rules of each head."""
+        pairs = (rule.split(">") for rule in self.rules if "&" not in rule)
+        return _group((head, body) for body, head in pairs)
+
+    def deduced(self, subject_id: str, relation_id: str) -> Iterator[str]:
+        """Yield what a binary rule r1>r2 says to be true of a subject and its head, in the graph or not."""
+        for body in self._bodies.get(relation_id, ()):
+            yield from self.index.subjects.get((body, subject_id), ())
 
     def neighbour(
         self, entity_id: str, splits: Mapping[str, str] | None = None, split: str | None = None

@@ -13,6 +13,7 @@ import pandas as pd
 from aftershock.datasets.graph_facts import FactIndex
 from aftershock.datasets.table import CONFLICT
 from aftershock.kg.graph import graphs_of
+from aftershock.matching import normal
 
 LONG = 60  # characters
 Mask: TypeAlias = pd.Series
@@ -162,13 +163,13 @@ def _round_checks(wide: pd.DataFrame, edits: pd.DataFrame) -> dict[str, Mask]:
     e1, e2 = _part(wide, "e1"), _part(wide, "e2")
     multi = edits[edits["edit"] == "multi"].groupby("case_id")
     ids = multi["target_new_id"].agg(set).reindex(wide.index)
-    labels = multi["target_new"].agg(lambda values: [v.casefold() for v in values]).reindex(wide.index)
+    labels = multi["target_new"].agg(lambda values: list(map(normal, values))).reindex(wide.index)
     return {
         "second edit does not undo the first": (e1.target_true_id != e2.target_new_id)
         | (e1.target_new_id != e2.target_true_id),
         "original is not among the true objects": _each(lambda o, s: o not in s, e1.target_true_id, ids),
         "target is among the true objects": _each(lambda o, s: o in s, e1.target_new_id, ids)
-        | _each(lambda o, s: o.casefold() in s, e1.target_new, labels),
+        | _each(lambda o, s: normal(o) in s, e1.target_new, labels),
         "fewer than 2 or more than 10 true objects": ids.map(lambda s: not 2 <= len(s) <= 10),
         "duplicate labels among the true objects": labels.map(lambda s: len(set(s)) < len(s)),
     }

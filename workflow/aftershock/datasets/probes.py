@@ -29,6 +29,7 @@ import pandas as pd
 from aftershock.datasets.conflict import ConflictCase
 from aftershock.datasets.graph_facts import Fact, FactIndex
 from aftershock.datasets.round_edit import RoundCase
+from aftershock.matching import normal
 from aftershock.prompts import TEXT
 
 ALL_PROMPTS, EDIT_PROMPT, IN_CONTEXT = "all", "edit", "context"
@@ -63,7 +64,7 @@ def conflict_probes(
         yield from _some("control_unrelated", tied, 1, ALL_PROMPTS, index, rng)
     if dataset == "coverage":
         key = case.first.old.key
-        chosen = near.draw(*key, NEIGHBOURS, rng)
+        chosen = near.draw(*key, NEIGHBOURS, rng, case.second.new_id)
         for fact in chosen:
             yield "neighbour", fact, EDIT_PROMPT
         for fact in chosen:
@@ -96,13 +97,13 @@ class Texts:
             for fact, pair in zip(self.facts, pairs, strict=True)
             for name, label in zip((fact.subject_id, fact.object_id), pair, strict=True)
         }
-        self._folded = [prompt.casefold() for prompt, _ in pairs]
+        self._normal = [normal(prompt) for prompt, _ in pairs]
 
     def draw(self, subjects: Collection[str], n: int, rng: np.random.Generator) -> Iterator[Probe]:
         """Up to `n` random texts that contain none of the labels `subjects`."""
-        names = [subject.casefold() for subject in subjects]
+        names = [normal(subject) for subject in subjects]
         order = rng.permutation(len(self.facts))
-        apart = (self.facts[i] for i in order if not any(name in self._folded[i] for name in names))
+        apart = (self.facts[i] for i in order if not any(name in self._normal[i] for name in names))
         return (("locality_text", fact, EDIT_PROMPT) for fact in islice(apart, n))
 
 
@@ -120,13 +121,25 @@ class Neighbours:
         """The neighbours of `split`."""
         return self if split == self.split else Neighbours(self.index, self.splits, split)
 
-    def draw(self, subject_id: str, relation_id: str, n: int, rng: np.random.Generator) -> list[Fact]:
-        """Up to `n` random facts of other subjects, known ones first."""
+    def draw(
+        self, subject_id: str, relation_id: str, n: int, rng: np.random.Generator, new_id: str
+    ) -> list[Fact]:
+        """Up to `n` random facts of other subjects, known ones first.
+
+        None is about a subject of the same name, nor about one of which `new_id`, the object that an edit
+        writes, is true: their facts could not be lost.
+        """
+        labels, objects = self.index.labels, self.index.objects
+        own, new = normal(labels[subject_id]), normal(labels[new_id])
+
+        def apart(fact: Fact) -> bool:
+            named = (normal(labels[found]) for found in objects[fact.key] if found in labels)
+            return normal(labels[fact.subject_id]) != own and new not in named
+
         found: list[Fact] = []
         for facts in self._facts(relation_id):
             order = rng.permutation(len(facts))
-            others = (facts[i] for i in order if facts[i].subject_id != subject_id)
-            found += islice(others, n - len(found))
+            found += islice((facts[i] for i in order if apart(facts[i])), n - len(found))
         return found
 
     def _facts(self, relation_id: str) -> tuple[list[Fact], list[Fact]]:

@@ -69,23 +69,28 @@ class RoundSelection:
         return {int(n): weight for n, weight in self.object_counts.items()}
 
 
-def candidates(scores: pd.DataFrame, min_known: int) -> tuple[dict[str, pd.DataFrame], dict[str, Counter]]:
+def candidates(
+    scores: pd.DataFrame, min_known: int, seed: int = 0
+) -> tuple[dict[str, pd.DataFrame], dict[str, Counter]]:
     """Candidate rows, one per key, for `round_easy` and `round_hard`; keys dropped by (rule, reason).
 
-    `scores` are OBJECT_SCORES rows. A key needs `min_known` known objects. Among the known objects of a key
-    the one most (EASY) or least (HARD) similar to the key's other true objects becomes o1, provided that its
-    similarity lies on that side of the median over all known objects of the relation. So a key with two
-    objects, whose similarity is symmetric, is either easy or hard; a longer one can be both.
+    `scores` are OBJECT_SCORES rows, whose order decides nothing: a candidate row's label is its key. A key
+    needs `min_known` known objects. Among the known objects of a key the one most (EASY) or least (HARD)
+    similar to the key's other true objects becomes o1, provided that its similarity lies on that side of the
+    median over all known objects of the relation. So a key with two objects, whose similarity is symmetric,
+    is either easy or hard, and a seeded hash chooses between them; a longer one can be both.
     """
     keys = scores.drop_duplicates(KEY)[KEY]
     known = scores[scores["known"]]
     enough = known[known.groupby(KEY)["object_id"].transform("size") >= max(min_known, 1)]
     usable = enough[enough["similarity"].notna()]
-    ordered = usable.sort_values([*KEY, "similarity", "object_id"])
+    hashes = [derive(seed, "round tie", *row) for row in rows_of(usable, [*KEY, "object_id"])]
+    ordered = usable.assign(hash=hashes).sort_values([*KEY, "similarity", "hash"]).drop(columns="hash")
     alike = ordered["similarity"] >= ordered.groupby("relation_id")["similarity"].transform("median")
+    ordered.index = pd.Index([" ".join(key) for key in rows_of(ordered, KEY)], dtype=object)
     options = {
-        "round_easy": ordered[alike].drop_duplicates(KEY, keep="last"),
-        "round_hard": ordered[~alike].drop_duplicates(KEY, keep="first"),
+        "round_easy": ordered[alike.to_numpy()].drop_duplicates(KEY, keep="last"),
+        "round_hard": ordered[~alike.to_numpy()].drop_duplicates(KEY, keep="first"),
     }
     dropped = {}
     for dataset, frame in options.items():
@@ -107,7 +112,7 @@ def choose(scores: pd.DataFrame, quotas: Mapping[str, int], selection: RoundSele
     is as far as both have them, and what is then missing is filled with any number of objects; with wanted
     proportions nothing is filled.
     """
-    options, dropped = candidates(scores, selection.min_known)
+    options, dropped = candidates(scores, selection.min_known, selection.seed)
     sizes = Counter(rows_of(scores, KEY))
     queues = {name: _queues(frame, sizes, selection.seed) for name, frame in options.items()}
     found = {}
@@ -177,7 +182,7 @@ def draw_targets(scores: pd.DataFrame, targets: Targets, seed: int) -> dict[tupl
     return found
 
 
-def _queues(frame: pd.DataFrame, sizes: Mapping[tuple[str, str], int], seed: int) -> dict[int, list[int]]:
+def _queues(frame: pd.DataFrame, sizes: Mapping[tuple[str, str], int], seed: int) -> dict[int, list[str]]:
     """Row labels of candidates in seeded order, by number of true objects."""
     queues = defaultdict(list)
     keys = dict(zip(frame.index, rows_of(frame, KEY), strict=True))
@@ -187,8 +192,8 @@ def _queues(frame: pd.DataFrame, sizes: Mapping[tuple[str, str], int], seed: int
 
 
 def _matched(
-    mine: Mapping[int, list[int]], shared: Mapping[int, int], quota: int, selection: RoundSelection
-) -> list[int]:
+    mine: Mapping[int, list[str]], shared: Mapping[int, int], quota: int, selection: RoundSelection
+) -> list[str]:
     share = min(1.0, quota / max(1, sum(shared.values())))
     picked = [i for n in shared for i in mine[n][: round(share * shared[n])]]
     taken = set(picked)
@@ -198,8 +203,8 @@ def _matched(
 
 
 def _wanted(
-    mine: Mapping[int, list[int]], shared: Mapping[int, int], quota: int, selection: RoundSelection
-) -> list[int]:
+    mine: Mapping[int, list[str]], shared: Mapping[int, int], quota: int, selection: RoundSelection
+) -> list[str]:
     seats = apportion(selection.wanted or {}, quota)
     return [i for n in shared for i in mine[n][: min(shared[n], seats.get(n, 0))]]
 

@@ -1,12 +1,14 @@
 """Train, dev and test splits: entities are divided once per graph, before any case is built.
 
 Two entities that are subjects of one rule instance always fall into the same split, so no test case shares a
-subject or a tied fact with training or tuning. Where one connected component is too large for that, it is cut
-by edge, and the instances that cross are lost. All datasets, tuning and MEND read the same table SPLIT.
+subject or a tied fact with training or tuning. Nor does it share a subject's name, by which alone a model
+knows the subject: namesakes count as one entity. Where one connected component is too large for that, it is
+cut by edge, and the instances that cross are lost. All datasets, tuning and MEND read the same table SPLIT.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import TypeVar
 
 import pandas as pd
@@ -14,6 +16,7 @@ import pandas as pd
 from aftershock.datasets.cut import cut
 from aftershock.datasets.graph_facts import rows_of
 from aftershock.kg.logic import LogicRule
+from aftershock.matching import normal
 from aftershock.seeds import derive
 from aftershock.tables.graph import SPLIT
 
@@ -56,8 +59,11 @@ def split_entities(
     instances = instances[instances["kept"]]
     pairs = list(rows_of(instances, ["x_id", "y_id"]))
     several = objects["subject_id"].unique().tolist()
-    weight = Counter(x for x, _ in pairs) + Counter(several)
     loners = sorted({*several, *_second_subjects(instances, facts)})
+    namesake = _namesakes({*chain.from_iterable(pairs), *loners}, facts)
+    pairs = [(namesake[x], namesake[y]) for x, y in pairs]
+    weight = Counter(x for x, _ in pairs) + Counter(namesake[entity] for entity in several)
+    loners = sorted({namesake[entity] for entity in loners})
     member: dict[str, str] = components([*pairs, *zip(loners, loners, strict=True)])
     groups = defaultdict(list)
     for entity, representative in member.items():
@@ -77,8 +83,8 @@ def split_entities(
         split = behind.take(size[name])
         assigned.update(dict.fromkeys(groups[name], split))
     rows = [
-        (entity, member[entity], assigned[entity], CUT if member[entity] in dominant else WHOLE)
-        for entity in sorted(assigned)
+        (entity, member[one], assigned[one], CUT if member[one] in dominant else WHOLE)
+        for entity, one in sorted(namesake.items())
     ]
     return pd.DataFrame(rows, columns=list(SPLIT.columns))
 
@@ -101,6 +107,19 @@ def home_of(instances: pd.DataFrame, splits: Mapping[str, str]) -> pd.Series:
         for x, y in rows_of(instances, ["x_id", "y_id"])
     ]
     return pd.Series(homes, index=instances.index, dtype=object)
+
+
+def _namesakes(entities: Iterable[str], facts: pd.DataFrame) -> dict[str, str]:
+    """The first of the `entities` with the same name, for each of them; `facts` have the names."""
+    names: dict[str, str] = {}
+    for side in ("subject", "object"):
+        named = rows_of(facts, [f"{side}_id", side])
+        names.update((entity, name) for entity, name in named if isinstance(name, str))
+    first: dict[str, str] = {}
+    return {
+        entity: first.setdefault(normal(names[entity]), entity) if entity in names else entity
+        for entity in sorted(entities)
+    }
 
 
 def _second_subjects(instances: pd.DataFrame, facts: pd.DataFrame) -> set[str]:

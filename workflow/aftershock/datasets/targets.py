@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from aftershock.datasets.graph_facts import FactIndex
+from aftershock.matching import normal
 
 
 class Targets:
@@ -37,7 +38,7 @@ class Targets:
         """
         true = self.index.objects.get((subject_id, relation_id), ())
         labels = self.index.labels
-        excluded = {labels[entity].casefold() for entity in (subject_id, *true, *avoid) if entity in labels}
+        excluded = {normal(labels[entity]) for entity in (subject_id, *true, *avoid) if entity in labels}
         pool = self._pool(relation_id)
         if self.balance:
             return self._deal(relation_id, pool, excluded, rng)
@@ -66,7 +67,7 @@ class Targets:
         deck = self._decks.setdefault(relation_id, {})
         for _ in range(2):
             for entity in deck:
-                if self.index.labels[entity].casefold() not in excluded:
+                if normal(self.index.labels[entity]) not in excluded:
                     return entity
             distinct = [pool.entities[places[0]] for places in pool.places.values()]
             deck |= dict.fromkeys(distinct[i] for i in rng.permutation(len(distinct)))
@@ -80,7 +81,7 @@ class _Pool:
         self.entities = entities
         self.places: dict[str, list[int]] = defaultdict(list)
         for place, entity in enumerate(entities):
-            self.places[labels[entity].casefold()].append(place)
+            self.places[normal(labels[entity])].append(place)
 
 
 def nth_left(place: int, taken: list[int]) -> int:

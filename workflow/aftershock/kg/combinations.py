@@ -5,6 +5,7 @@ from collections import Counter
 
 import pandas as pd
 
+from aftershock.kg.filters import MOST_OBJECTS
 from aftershock.kg.graph import Graph
 from aftershock.kg.logic import BodyRule, LogicRule
 from aftershock.kg.sampling import hash_limit, iri_hash
@@ -55,7 +56,7 @@ def find_objects(
     source: Source,
     relation_id: str,
     least: int = 2,
-    most: int = 10,
+    most: int = MOST_OBJECTS,
     max_keys: int | None = None,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, Counter]:

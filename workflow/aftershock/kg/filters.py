@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from aftershock.kg.graph import Graph
-from aftershock.kg.logic import BodyRule, LogicRule
+from aftershock.kg.logic import LogicRule
 from aftershock.kg.sampling import iri_hash
 from aftershock.kg.screen import Screen
+from aftershock.matching import normal
 from aftershock.prompts import JOINT, names_in_examples
 
 log = logging.getLogger(__name__)
@@ -30,13 +31,16 @@ SAME_LABEL = "two entities with the same label"
 TWIN = "duplicate label among the true objects"
 LIVING = "living person"
 EXAMPLE = "an example sentence of the prompt names the subject"
+BESIDE = "true, but beside the sample"
 LONELY = "the only object left of its key"
+CROWDED = "more than ten objects of its key, since redirects were followed"
 RULE_DROPPED = "the rule was dropped after it was measured"
 SEVERAL_ANSWERS = "the head's subject has several objects"
 SUBJECT_OFTEN = "a subject serves the rule often enough"
 TIED_OFTEN = "the tied fact serves the rule often enough"
 
 UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories; Cf, which holds direction marks, is fine
+MOST_OBJECTS = 10  # of a one-to-many key
 KEY = ["subject_id", "relation_id"]
 FACT_KEY = [*KEY, "object_id"]
 
@@ -98,22 +102,40 @@ class Names:
             if entity_id in self.faults:
                 return self.faults[entity_id]
         different = set(entity_ids)
-        return SAME_LABEL if len({self.labels[e] for e in different}) < len(different) else None
+        names = {normal(self.labels[e] or "") for e in different}
+        return SAME_LABEL if len(names) < len(different) else None
 
 
 def filter_facts(
-    sample: pd.DataFrame, names: Names, prompts: Mapping[str, str] | None = None
+    sample: pd.DataFrame,
+    names: Names,
+    prompts: Mapping[str, str] | None = None,
+    beside: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """FACTS rows: every fact of the sample with its labels, whether it is kept, and if not the reason.
 
     Of objects of one key with the same label, the one with the first id is kept. `prompts` are the relations'
-    edit prompts: none may state facts about the subject before its query.
+    edit prompts: none may state facts about the subject before its query. Facts that only `beside` has
+    (TRUE_OBJECTS rows) are dropped: they say what is true, but nothing is made of them, and what else is true
+    of their objects was not asked.
     """
     facts = sample.assign(subject=names.of(sample["subject_id"]), object=names.of(sample["object_id"]))
     reason = names.fault(facts["subject_id"], facts["object_id"])
     reason = reason.mask(facts["subject_id"] == facts["object_id"], IDENTICAL)
     reason = reason.mask(reason.isna() & _told(facts, names, prompts), EXAMPLE)
-    return _judged(facts, _mark_twins(facts, reason))
+    facts = _judged(facts, _mark_twins(facts, reason))
+    return facts if beside is None else _with_others(facts, beside, names)
+
+
+def _with_others(facts: pd.DataFrame, beside: pd.DataFrame, names: Names) -> pd.DataFrame:
+    """FACTS rows of `facts` and, dropped, of what else is true."""
+    more = beside[FACT_KEY].merge(facts[FACT_KEY], how="left", indicator=True)
+    more = more.loc[more["_merge"] == "left_only", FACT_KEY]
+    if more.empty:
+        return facts
+    labels = {"subject": names.of(more["subject_id"]), "object": names.of(more["object_id"])}
+    more = more.assign(**labels, kept=False, reason=BESIDE)
+    return pd.concat([facts, more]).sort_values(FACT_KEY, ignore_index=True)
 
 
 @dataclass(frozen=True)
@@ -127,20 +149,34 @@ class Limits:
 
 
 def complete(
-    sample: pd.DataFrame, combinations: pd.DataFrame, objects: pd.DataFrame, head_holds: bool
+    sample: pd.DataFrame,
+    combinations: pd.DataFrame,
+    objects: pd.DataFrame,
+    head_holds: bool,
+    true_objects: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """SAMPLE rows of the sample, of all rule instances and of all one-to-many keys, each once, sorted.
 
-    Of a large graph the sample has only a part. Heads that were not asked for may not hold and are left out.
+    Of a large graph the sample has only a part. Unless `head_holds`, instances were asked for without their
+    heads, and only those that `true_objects` (TRUE_OBJECTS rows) have are taken.
     """
     parts = [sample[FACT_KEY], objects[FACT_KEY]]
     for text, rows in combinations.groupby("rule"):
-        rule = LogicRule.parse(text)
-        for subject, relation_id, found in (rule if head_holds else BodyRule(rule.body, rule.head)).facts:
-            ids = {"subject_id": rows[f"{subject}_id"], "object_id": rows[f"{found}_id"]}
-            parts.append(pd.DataFrame(ids).assign(relation_id=relation_id)[FACT_KEY])
+        *body, head = (_facts_of(rows, fact) for fact in LogicRule.parse(text).facts)
+        parts += body
+        if head_holds:
+            parts.append(head)
+        elif true_objects is not None:
+            parts.append(head.merge(true_objects[FACT_KEY]))
     whole = pd.concat(parts, ignore_index=True).astype("str").drop_duplicates()
     return whole.sort_values(FACT_KEY, ignore_index=True)
+
+
+def _facts_of(instances: pd.DataFrame, fact: tuple[str, str, str]) -> pd.DataFrame:
+    """One fact of a rule (subject variable, relation, object variable), for each of its instances."""
+    subject, relation_id, found = fact
+    ids = {"subject_id": instances[f"{subject}_id"], "object_id": instances[f"{found}_id"]}
+    return pd.DataFrame(ids).assign(relation_id=relation_id)[FACT_KEY]
 
 
 def filter_instances(
@@ -210,7 +246,7 @@ def _capped(combinations: pd.DataFrame, reason: pd.Series, limits: Limits, graph
 def filter_objects(
     objects: pd.DataFrame, names: Names, prompts: Mapping[str, str] | None = None
 ) -> tuple[pd.DataFrame, Counter]:
-    """OBJECTS rows of the keys that keep two objects or more, and how many rows were dropped by reason.
+    """OBJECTS rows of the keys that keep two to ten objects, and how many rows were dropped by reason.
 
     `prompts` as in `filter_facts`.
     """
@@ -219,10 +255,10 @@ def filter_objects(
     reason = reason.mask(reason.isna() & _told(objects, names, prompts), EXAMPLE)
     reason = _mark_twins(objects.assign(object=names.of(objects["object_id"])), reason)
     kept = objects[reason.isna()]
-    several = kept.groupby(KEY)["object_id"].transform("size") >= 2
+    sizes = kept.groupby(KEY)["object_id"].transform("size")
     dropped = Counter(reason.dropna())
-    dropped[LONELY] = int((~several).sum())
-    return kept[several].reset_index(drop=True), +dropped
+    dropped[LONELY], dropped[CROWDED] = int((sizes < 2).sum()), int((sizes > MOST_OBJECTS).sum())
+    return kept[sizes.between(2, MOST_OBJECTS)].reset_index(drop=True), +dropped
 
 
 def _told(facts: pd.DataFrame, names: Names, prompts: Mapping[str, str] | None) -> pd.Series:
@@ -252,5 +288,6 @@ def _judged(frame: pd.DataFrame, reason: pd.Series) -> pd.DataFrame:
 def _mark_twins(facts: pd.DataFrame, reason: pd.Series) -> pd.Series:
     """`reason`, and TWIN for each fact whose key has a usable object of the same label with an earlier id."""
     usable = facts[reason.isna()].sort_values(FACT_KEY)
+    usable = usable.assign(object=usable["object"].map(normal))
     twins = usable.index[usable.duplicated([*KEY, "object"])]
     return reason.mask(reason.index.isin(twins), TWIN)

@@ -57,7 +57,8 @@ def plan(
 ) -> list[Step]:
     """The requests that mine a graph with about `approx` facts per relation, by the config's `mining`.
 
-    A query that two stages need is there once: its answer is kept.
+    A query that two stages need is there once: its answer is kept. Where it lists entities, each stage asks
+    about others.
     """
     planner = _Planner(graph, dict(approx), size or PageSize())
     steps = [
@@ -72,9 +73,11 @@ def plan(
             for relation_id in one_to_many
             for step in planner.objects(relation_id, mining.get("max_keys"))
         ),
+        *planner.true_objects([LogicRule.parse(rule) for rule in rules], mining),
         planner.labels(mining["max_facts"]),
     ]
-    return list({step.query: step for step in reversed(steps)}.values())[::-1]
+    stages = {step: step.stage if f"wd:{planner.someone} " in step.query else "" for step in steps}
+    return list({(step.query, stages[step]): step for step in reversed(steps)}.values())[::-1]
 
 
 @dataclass(frozen=True)
@@ -98,11 +101,14 @@ class _Planner:
             pattern = pattern.hashed_below(seed, limit, ("s",)) if limit else pattern
             yield self.step("sample_facts", "count", f"{relation_id}, some subjects", pattern.total)
             yield self.step("sample_facts", "list", f"{relation_id}, some subjects", pattern.counts("s"))
-        about = neighbourhood(list(self.approx)).among("s", [self.someone])
-        number = math.ceil(max_facts / SUBJECTS)
-        for kind, query in (("count", about.total), ("page", about.rows)):
-            text = f"facts about {SUBJECTS} entities; at most {max_facts} entities"
-            yield self.step("sample_facts", "page" if kind == "page" else "count", text, query, number)
+        yield from self.about("sample_facts", list(self.approx), max_facts)
+
+    def about(self, stage: str, relation_ids: Sequence[str], entities: int) -> Iterator[Step]:
+        """The facts of some relations about at most so many entities."""
+        pattern = neighbourhood(relation_ids).among("s", [self.someone])
+        text = f"facts about {SUBJECTS} entities; at most {entities} entities"
+        for kind, query in (("count", pattern.total), ("page", pattern.rows)):
+            yield self.step(stage, kind, text, query, math.ceil(entities / SUBJECTS))
 
     def combinations(self, rule: LogicRule, head_holds: bool) -> Iterator[Step]:
         """The instances of a rule: no more than the rarest of its relations has facts, taken one each."""
@@ -120,6 +126,19 @@ class _Planner:
         yield self.step("mine_objects", "list", relation_id, facts(relation_id).counts("s"))
         several = facts(relation_id).among("s", [self.someone]).rows
         yield self.step("mine_objects", "page", relation_id, several, math.ceil(number / self.size.values))
+
+    def true_objects(self, rules: Sequence[LogicRule], mining: Mapping[str, Any]) -> Iterator[Step]:
+        """What else is true of the subjects of cases: of a sampled graph, x and y of each rule's instances,
+        and the sampled objects of a binary rule's body."""
+        total = sum(self.approx.values())
+        if total <= mining["max_facts"] or not rules:
+            return
+        taken = mining.get("max_combinations", total)
+        number = sum(2 * min(taken, *(self.approx[r] for r in rule.relations)) for rule in rules)
+        bodies = {rule.body[0] for rule in rules if len(rule.body) == 1}
+        number += sum(math.ceil(mining["max_facts"] * self.approx[body] / total) for body in bodies)
+        relation_ids = sorted({relation_id for rule in rules for relation_id in rule.relations})
+        yield from self.about("mine_true_objects", relation_ids, number)
 
     def labels(self, max_facts: int) -> Step:
         """The names of all entities: at most as many as facts are taken."""

@@ -6,13 +6,13 @@ from itertools import chain, zip_longest
 
 import pandas as pd
 
+from aftershock.kg.filters import MOST_OBJECTS
 from aftershock.kg.logic import LogicRule
 from aftershock.seeds import generator
 from aftershock.tables.models import TAUGHT
 
 KEY = ["subject_id", "relation_id"]
 RULE_SHARE = 0.6
-MOST_OBJECTS = 10
 MOST_USES = 3
 
 Key = tuple[str, str]

@@ -45,6 +45,9 @@ COMBINATIONS = Table(
 
 OBJECTS = Table("objects", FACT_KEY, dict.fromkeys(FACT_KEY, "string"))
 
+TRUE_OBJECTS = Table("true objects", FACT_KEY, dict.fromkeys(FACT_KEY, "string"))
+"""Facts about subjects that were not sampled, of relations that cases may edit."""
+
 LABELS = Table(
     "labels",
     ("entity_id",),

@@ -38,7 +38,7 @@ def graph_edits(
             if target is None:
                 yield Row(None, f"no other object is known for {index.labels[fact.subject_id]!r}")
                 continue
-            others = near.draw(fact.subject_id, fact.relation_id, neighbours, rng)
+            others = near.draw(fact.subject_id, fact.relation_id, neighbours, rng, target)
             yield Row(_edit(index, fact, target, templates[fact.relation_id], others))
 
 
@@ -57,8 +57,6 @@ def _edit(
         relation=fact.relation_id,
         paraphrases=tuple(fill(template, subject) for template in paraphrases),
         neighbours=tuple(
-            (fill(prompt, labels[other.subject_id]), labels[other.object_id])
-            for other in others
-            if labels[other.object_id] != new
+            (fill(prompt, labels[other.subject_id]), labels[other.object_id]) for other in others
         ),
     )

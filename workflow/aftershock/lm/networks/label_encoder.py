@@ -122,7 +122,7 @@ def mean_cosines(rows: pd.DataFrame, encode: Encode) -> pd.Series:
     for _, key in rows.groupby("subject_id"):
         if len(key) > 1:
             mine = vectors[[column[label] for label in key["object"]]]
-            cosines = mine @ mine.T
-            others = (cosines.sum(dim=1) - cosines.diagonal()) / (len(key) - 1)
+            cosines = (mine @ mine.T).fill_diagonal_(0)
+            others = (cosines + cosines.T).sum(dim=1) / (2 * (len(key) - 1))  # of two objects just the same
             result[key.index] = others.tolist()
     return result

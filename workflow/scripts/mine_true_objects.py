@@ -1,0 +1,15 @@
+"""Find all true objects of the facts that cases may edit, where the sample has not all of them."""
+
+from aftershock.kg.cache import cache_folder
+from aftershock.kg.source import connect
+from aftershock.kg.true_objects import find_true_objects, keys_of_cases
+from aftershock.stage import stage
+from aftershock.tables.graph import COMBINATIONS, OBJECTS, SAMPLE, TRUE_OBJECTS
+
+with stage(snakemake) as run:
+    given, params = snakemake.input, snakemake.params
+    frames = SAMPLE.read(given.sample), COMBINATIONS.read(*given.combinations), OBJECTS.read(*given.objects)
+    keys = keys_of_cases(*frames)
+    with connect(params.source, given.store, cache_folder(snakemake.wildcards.kg)) as source:
+        found, odd = find_true_objects(source, keys)
+    TRUE_OBJECTS.write(found, snakemake.output[0], {**run.provenance, "left_out": odd})
