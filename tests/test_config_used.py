@@ -142,8 +142,6 @@ def test_models_that_write_or_rank_paraphrases_are_asked_for_with_a_back_end(pro
 
 
 # --- null ---------------------------------------------------------------------------------------------------
-
-
 def mappings(
     schema: Mapping[str, Any], root: Mapping[str, Any], path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:

@@ -68,8 +68,6 @@ def client() -> Iterator[Client]:
 
 
 # --- row sets: endpoint, DuckDB, rdflib ------------------------------------------------------------------
-
-
 def test_instances_equal_those_of_another_engine_and_of_loops(client: Client) -> None:
     other = rdflib.Graph().parse(data=dirty_triples(), format="nt")
     counts = []
@@ -125,8 +123,6 @@ def test_many_combinations_are_sampled_by_hash(client: Client) -> None:
 
 
 # --- facts ----------------------------------------------------------------------------------------------
-
-
 def test_a_small_graph_is_taken_whole_and_what_is_no_fact_is_counted(client: Client) -> None:
     found, odd = sample_facts(EndpointSource(client), RELATIONS_USED, max_facts=10_000, seed=0)
     SAMPLE.check(found)

@@ -53,8 +53,6 @@ def miner(endpoint: FaultyEndpoint, folder: Path, before: str = "") -> subproces
 
 
 # --- the cache ------------------------------------------------------------------------------------------
-
-
 def test_what_was_answered_is_not_asked_again(endpoint: FaultyEndpoint, tables, tmp_path) -> None:
     first = client_of(endpoint, tmp_path)
     assert mine(first) == tables

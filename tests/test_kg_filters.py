@@ -37,7 +37,6 @@ PAPER_RULES = (
 
 
 # --- labels and filters ---------------------------------------------------------------------------------
-
 NAMED = {
     "E1": '"Ada"@en',
     "E2": '"Berta"@mul',
@@ -217,8 +216,6 @@ def test_entities_without_a_row_of_labels_are_named(labels: pd.DataFrame) -> Non
 
 
 # --- sheets ---------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("namespace", sorted(GRAPHS))
 def test_every_relation_has_eleven_prompts(namespace: str) -> None:
     relations = read_relations(RESOURCES / "relations.tsv", namespace)

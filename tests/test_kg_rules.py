@@ -194,8 +194,6 @@ def test_suggestions_are_sorted_by_the_stated_score_and_fit_the_sheet(tmp_path: 
 
 
 # --- what a run takes -----------------------------------------------------------------------------------
-
-
 def test_rules_are_chosen_by_name_and_by_functional_heads() -> None:
     every = kept_rules(RESOURCES, "wikidata")
     assert kept_rules(RESOURCES, "wikidata", ["P26>P26", "P22>P40"]) == ["P22>P40", "P26>P26"]
@@ -252,8 +250,6 @@ def test_keys_are_sampled_by_hash_and_the_others_counted(client: Client) -> None
 
 
 # --- which instances are kept ---------------------------------------------------------------------------
-
-
 def labelled(entities: list[str]) -> Names:
     return Names(as_labels((entity, f"the {entity.lower()}", "en", None) for entity in entities), WORLD)
 

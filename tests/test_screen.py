@@ -115,7 +115,6 @@ def test_shipped_texts_pass_the_shipped_screen() -> None:
 
 
 # --- the living -------------------------------------------------------------------------------------------
-
 HUMAN = "<http://www.wikidata.org/prop/direct/P31> <http://www.wikidata.org/entity/Q5>"
 DIED = "<http://www.wikidata.org/prop/direct/P570>"
 DATE = '"1900-01-01T00:00:00Z"^^<http://www.w3.org/2001/XMLSchema#dateTime>'
@@ -170,8 +169,6 @@ def test_the_configuration_is_checked_before_any_job(tmp_path: Path) -> None:
 
 
 # --- the classifier ---------------------------------------------------------------------------------------
-
-
 def classifier(folder: Path, n_labels: int, **more) -> BertForSequenceClassification:
     """A random classifier on disk."""
     words = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "kind", "rude", "words", "and", "more"])}

@@ -96,7 +96,6 @@ def test_outputs_have_to_be_of_all_items_and_no_others():
 
 
 # --- items about edited facts -------------------------------------------------------------------------------
-
 EDITS = pd.DataFrame(
     {
         "edit_id": [3, 5, 8],
