@@ -135,6 +135,14 @@ def slice_mined(slice_asked: Any) -> Any:
 
 
 @pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A small project to break in one place at a time."""
+    from small_project import write_project
+
+    return write_project(tmp_path)
+
+
+@pytest.fixture
 def graph() -> Any:
     """Instances, scores and context of 24 hand-made families."""
     from families import graph_of

@@ -81,8 +81,7 @@ METHODS = ("rome", "memit", "mend")
 
 
 @pytest.mark.parametrize(
-    ("kept", "expected"),
-    [((0.1, 0.2, 1.0), SUPPORTED), ((0.1, 0.9, 1.0), REFUTED), ((0.1, 0.5, 0.5), OPEN)],
+    ("kept", "expected"), [((0.1, 0.2, 1.0), SUPPORTED), ((0.1, 0.9, 1.0), REFUTED), ((0.1, 0.5, 0.5), OPEN)]
 )
 def test_most_methods_survive_only_dozens_of_edits(kept, expected):
     rows = [{"editor": e, "retained": k} for e, k in zip(METHODS, kept, strict=True)]

@@ -12,13 +12,7 @@ from aftershock.metrics.intervals import wilson
 from aftershock.metrics.ranking.questions import BY_NAME, QUESTIONS
 from aftershock.metrics.ranking.ranking import ONE_CLUSTER, ranking
 from aftershock.metrics.ranking.ranks import Measured, common, rank
-from aftershock.metrics.ranking.samples import (
-    SequenceRuns,
-    joined_clusters,
-    of_cases,
-    of_sequences,
-    of_times,
-)
+from aftershock.metrics.ranking.samples import SequenceRuns, joined_clusters, of_cases, of_sequences, of_times
 from aftershock.metrics.settings import Statistics
 from aftershock.seeds import generator
 from aftershock.tables.report import RANKS

@@ -16,9 +16,7 @@ from aftershock.tables.runs import OBSERVATIONS, TELEMETRY
 from tiers import repeated
 
 ALL = Table(
-    "all",
-    ("n",),
-    {"n": "int64", "x": "float64?", "text": "string?", "yes": "bool?", "some": "list<float64>"},
+    "all", ("n",), {"n": "int64", "x": "float64?", "text": "string?", "yes": "bool?", "some": "list<float64>"}
 )
 PLACE = "results/world/tiny/coverage/rome/s0/observations/00000-00039.parquet"
 WILDCARDS = {

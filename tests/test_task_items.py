@@ -144,7 +144,7 @@ TAGGED = {
 
 def test_entities_of_a_sentence():
     assert list(spans(["B-PER", "B-PER", "I-PER", "I-LOC", "O", "I-ORG"])) == [
-        *(("PER", 0, 1), ("PER", 1, 3), ("LOC", 3, 4), ("ORG", 5, 6)),
+        *(("PER", 0, 1), ("PER", 1, 3), ("LOC", 3, 4), ("ORG", 5, 6))
     ]
     (row,) = sentence(TAGGED)
     assert row["entities"] == ["PER: Ann Lee", "LOC: Oslo", "LOC: Rome", "ORG: U.N.", "PER: Bo"]
