@@ -32,7 +32,7 @@ GROUPS = {
     ),
     "contract": ("test_context", "test_contract", "test_retrieval", "test_task_engines"),
     "planned": ("test_known", "test_plan", "test_workflow"),
-    "sequences": ("test_abilities", "test_collapse", "test_page_sequences", "test_sequence_curves"),
+    "sequences": ("test_abilities", "test_collapse", "test_page_variants", "test_sequence_curves"),
     "slice": ("test_kg_slice", "test_kg_sources", "test_splits"),
 }
 """Files that use what is made once: simulated runs and sequences, a model that knows facts, a plan."""
