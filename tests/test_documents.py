@@ -65,9 +65,7 @@ def test_documents_drawn_are_as_likely_from_everywhere(tmp_path: Path) -> None:
     assert max(drawn.values()) < 45
 
 
-def test_only_row_groups_that_hold_some_of_the_sample_are_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_row_groups_that_hold_some_of_the_sample_are_read(tmp_path, monkeypatch):
     read = []
     whole = pq.ParquetFile.read_row_group
     monkeypatch.setattr(
@@ -90,9 +88,7 @@ def test_empty_documents_and_half_characters_are_no_trouble(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("kind", ["txt", "jsonl", "jsonl.gz", "parquet"])
 @pytest.mark.parametrize("missing", [None, "", " ", " \t "])
-def test_a_document_without_text_is_left_out_and_counted_in_every_format(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, missing: str | None
-) -> None:
+def test_a_document_without_text_is_left_out_and_counted_in_every_format(tmp_path, caplog, kind, missing):
     caplog.set_level(logging.INFO)
     texts = [missing if i in (0, 3, 7) else f"document {i}" for i in range(9)]
     given = [text or "" for text in texts] if kind == "txt" else texts

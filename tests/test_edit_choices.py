@@ -29,26 +29,6 @@ REPEATED = [
 ]
 
 
-def test_the_first_edit_of_a_subject_wins():
-    listed = choose(REPEATED, 3, "drop")
-    assert choose(REPEATED, 2, "drop") == listed[:2]  # what follows the last edit is not listed
-    assert [(each.edit_id, each.kept, each.reason) for each in listed] == [
-        (0, True, None),
-        (1, True, None),
-        (2, False, "contradiction"),
-        (3, False, "contradiction"),
-        (4, False, "same_subject"),
-        (5, True, "unchanged"),
-    ]
-
-
-def test_repeats_are_made_as_published_and_marked():
-    listed = choose(REPEATED, 6, "keep")
-    assert all(each.kept for each in listed)
-    repeats = ["contradiction", "duplicate", "same_subject", "unchanged"]
-    assert [each.reason for each in listed] == [None, None, *repeats]
-
-
 def slowly_chosen(rows, wanted, repeats, cycle, in_cases):
     """(row, made, remark) of each row that is read until there are enough edits; None if there never are."""
     made, found, n = [], [], 0
@@ -105,24 +85,12 @@ def test_edits_are_chosen_as_slow_code_does():
     assert min(outcomes.values()) > 20
 
 
-def test_a_list_is_read_again_with_new_numbers():
-    rows = [row("A", "1"), Row(None, "row 1 lacks subject"), row("B", "1")]
-    listed = choose(rows, 5, "keep", cycle=True)
-    assert [each.edit_id for each in listed] == [0, 1, 2, 3, 5, 6]
-    assert [each.reason for each in listed][3:] == ["duplicate"] * 3
+def test_too_few_edits_are_an_error_with_what_was_left_out():
     with pytest.raises(ValueError, match="asks for 1 edits, and there are 0"):
         choose([Row(None, "broken")], 1, "keep", cycle=True)
-
-
-def test_too_few_edits_are_an_error_with_what_was_left_out():
     said = r"asks for 9 edits, and there are 3 \(2 contradiction, 1 same_subject left out\): .*keep"
     with pytest.raises(ValueError, match=said):
         choose(REPEATED, 9, "drop")
-
-
-def test_no_edit_is_about_a_subject_of_the_cases():
-    listed = choose(REPEATED, 1, "drop", in_cases={"a", "C"})
-    assert [(each.kept, each.reason) for each in listed] == [(False, "in_cases"), (True, None)]
 
 
 N = 12

@@ -77,9 +77,7 @@ def test_an_endpoint_out_of_time_is_not_asked_the_same_again(endpoint: FaultyEnd
 
 @pytest.mark.parametrize("fault", ["500 out of time", "lost rows"])
 @pytest.mark.parametrize("counting", [True, False])
-def test_what_cannot_be_cut_any_smaller_is_an_error(
-    endpoint: FaultyEndpoint, fault: str, counting: bool
-) -> None:
+def test_what_cannot_be_cut_any_smaller_is_an_error(endpoint, fault, counting):
     endpoint.script = lambda query: fault if counting or "COUNT" not in query else None
     with pytest.raises(QueryTooLargeError):
         fetch(client_of(endpoint), facts("R1"), by=("s",))

@@ -69,10 +69,7 @@ def test_labels_are_english_or_for_all_languages_and_redirects_are_followed(labe
     assert rows["E3"] == rows["E4"] == (None, None, None)
     assert rows["E10"] == (None, None, "E11")
     assert rows["E11"] == ("Edith", "en", None)
-
-
-def test_each_label_is_asked_for_in_one_standard_query() -> None:
-    assert "WHERE { VALUES ?e { wd:E1 wd:E2 } OPTIONAL" in names(["E1", "E2"], WORLD.entities)
+    assert "WHERE { VALUES ?e { wd:E1 wd:E2 } OPTIONAL" in names(["E1", "E2"], WORLD.entities)  # one query
 
 
 FAULTS = {

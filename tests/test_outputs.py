@@ -123,9 +123,7 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
         (pd.concat([observations(), observations()]), "1 repeated keys.*'case_id': 0"),
     ],
 )
-def test_a_wrong_table_is_refused_before_it_is_written(
-    frame: pd.DataFrame, message: str, tmp_path: Path
-) -> None:
+def test_a_wrong_table_is_refused_before_it_is_written(frame, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         OBSERVATIONS.write(frame, tmp_path / "o.parquet")
     assert not list(tmp_path.iterdir())

@@ -99,17 +99,15 @@ def test_balanced_datasets_write_no_label_twice_before_the_others(dataset):
         assert uses.get("Label of many", 0) <= uses.max()
 
 
-def test_caps_on_tied_facts_and_old_objects():
-    facts, labels = families(24)
-    given = instances_of(24), scores_of(facts), context_of(facts, labels)
+def test_caps_on_tied_facts_and_old_objects(graph):
     more = {"split": {"test": 1.0, "dev": 0.0, "train": 0.0}, "max_per_first_edit": 50}
     more["quotas"] = {"test": {"composite": 40}, "dev": {}, "train": {}}
-    wide = dataset_of("composite", *given, **more).edits
-    capped = dataset_of("composite", *given, **more, max_per_object=1)
+    wide = dataset_of("composite", *graph, **more).edits
+    capped = dataset_of("composite", *graph, **more, max_per_object=1)
     first = capped.edits[capped.edits["edit"] == "e1"]
     assert not first.duplicated(["relation_id", "target_true_id"]).any()
     assert wide[wide["edit"] == "e1"].duplicated(["relation_id", "target_true_id"]).any()
-    tied = dataset_of("composite", *given, **more, max_per_tied_fact=1).probes
+    tied = dataset_of("composite", *graph, **more, max_per_tied_fact=1).probes
     assert not tied[tied["role"] == "tied"].duplicated(["subject_id", "relation_id", "object_id"]).any()
     assert "the first edit's old object is used often enough" in set(capped.counts["reason"])
 
