@@ -103,6 +103,7 @@ def test_a_probability_too_small_for_a_number_keeps_its_logarithm():
         (" Oslofjord", "Oslo", False, False),
         (" in Oslo", "Oslo", False, True),
         (" the (C++) guild", "the (C++)", True, True),
+        (" in São Paulo", "São  Paulo", False, True),
         ("", "Oslo", False, False),
     ],
 )
