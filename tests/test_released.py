@@ -162,6 +162,8 @@ def test_an_export_holds_one_split_in_the_published_layout(tmp_path, split):
             assert first["relation"]["prompt"] == own.at["e1", "prompt"]
             if dataset in CONFLICT:
                 assert row["edits"][1]["new_object"]["id"] == own.at["e2", "target_new_id"]
+                if dataset == "composite":
+                    assert row["edits"][1]["true_object"] == row["edits"][0]["new_object"]
             else:
                 assert [o["id"] for o in row["true_objects"]] == list(own.loc[["multi"], "target_new_id"])
 
