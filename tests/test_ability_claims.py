@@ -55,9 +55,7 @@ def lost_at(points: dict[tuple[str, str], int | None], ended: int | None = None)
     return pd.DataFrame(rows, columns=list(COLLAPSES.columns))
 
 
-def run_of(
-    hubs: dict | None = None, plan: dict | None = None, tasks: tuple = (MMLU, SST2, BOOLQ, TOXIGEN)
-) -> Sequences:
+def run_of(hubs=None, plan=None, tasks=(MMLU, SST2, BOOLQ, TOXIGEN)):
     editors = {label: {"method": label} for label in ("rome", "memit", "mend")}
     return Sequences(hubs or {"m": GPT2}, editors, {"p": PLAN | (plan or {})}, tasks)
 

@@ -1,6 +1,6 @@
 """Bad configurations: every error is found before a job starts, with its place and what was meant."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -195,9 +195,7 @@ def test_the_configuration_that_ships_is_sound(tmp_path: Path) -> None:
     assert set(check_config(config, ROOT)) == set(config["models"])
 
 
-def described(
-    schema: Mapping[str, Any], root: Mapping[str, Any], place: str = ""
-) -> Iterator[tuple[str, bool]]:
+def described(schema, root, place=""):
     """Every key that a schema allows, and whether it or what it refers to has a description."""
     for key, part in schema.get("properties", {}).items():
         target = root["$defs"][part["$ref"].rpartition("/")[2]] if "$ref" in part else {}

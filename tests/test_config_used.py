@@ -136,9 +136,7 @@ def test_what_only_some_use_is_asked_for_where_they_do(project: Path, changes, n
 
 
 # --- null ---------------------------------------------------------------------------------------------------
-def mappings(
-    schema: Mapping[str, Any], root: Mapping[str, Any], path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+def mappings(schema, root, path=()):
     """Yield the paths of all mappings in which a user chooses names, `*` for a name, and their entries."""
     schema = {**root["$defs"][schema["$ref"].rpartition("/")[2]], **schema} if "$ref" in schema else schema
     entries = schema.get("additionalProperties")

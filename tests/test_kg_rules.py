@@ -43,9 +43,7 @@ SMALL: set[Fact] = {
 }
 
 
-def mined(
-    *judged: tuple[str, str, str], thresholds: Thresholds = EVERYTHING, taken: list[str] | None = None
-) -> pd.DataFrame:
+def mined(*judged, thresholds=EVERYTHING, taken=None):
     """The rules of the small graph, by name, with these rows in the sheet."""
     rules, _ = mine_rules(as_sample(SMALL), USED, as_sheet(*judged), thresholds, taken)
     return rules.set_index("rule", drop=False)

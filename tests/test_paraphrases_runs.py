@@ -12,7 +12,7 @@ import yaml
 
 import started
 from aftershock.config import check_config
-from aftershock.paraphrases.asking import Effort, Relation, ask_all, report
+from aftershock.paraphrases.asking import Effort, ask_all, report
 from aftershock.paraphrases.endpoint import Endpoint
 from aftershock.paraphrases.kept import KeptAnswers
 from aftershock.paraphrases.ranking import choose, suggestions
@@ -24,7 +24,6 @@ from chatty import (
     SPOUSE,
     STOPPING,
     Handler,
-    Service,
     Step,
     chatty,
     completion,
@@ -36,9 +35,7 @@ from chatty import (
 ROOT = Path(__file__).parents[1]
 
 
-def asked(
-    folder: Path, *steps: Step, relation: Relation = SPOUSE, **effort: int
-) -> tuple[pd.DataFrame, pd.DataFrame, Service, str]:
+def asked(folder, *steps, relation=SPOUSE, **effort):
     """The tables of one relation, the service that was asked, and what is said about it."""
     with chatty(scripted(*steps)) as service:
         answers = KeptAnswers(Endpoint(service.address, "m", key=None), folder)
