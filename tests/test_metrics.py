@@ -166,27 +166,21 @@ def test_conflict_metrics_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("role", "p", "dataset", "expected"),
+    ("role", "p", "expected"),
     [
-        ("old", (0.3, 0.1, 0.5, 0.1, 0.1), "reverse", {"": -4, "_released": -1, "_log_ratio": math.log(0.2)}),
+        ("old", (0.3, 0.1, 0.5, 0.1, 0.1), {"": -4, "_released": -1, "_log_ratio": math.log(0.2)}),
         # Nothing to divide by.
-        (
-            "old",
-            (0.3, 0, 0.5, 0.1, 0),
-            "reverse",
-            {"": None, "_released": -1, "_control": None, "_log_ratio": None},
-        ),
+        ("old", (0.3, 0, 0.5, 0.1, 0), {"": None, "_released": -1, "_control": None, "_log_ratio": None}),
         (
             "tied",
             (0.1, 0.1, 0.4, 0.1, 0.1),
-            "composite",
             {"": -3, "_released": -3, "_clamped": -1, "_released_clamped": -1},
         ),
     ],
 )
-def test_losses_are_unbounded_but_in_clamped_and_released_forms(role, p, dataset, expected):
+def test_losses_are_unbounded_but_in_clamped_and_released_forms(role, p, expected):
     facts = CONFLICT | {(role, 0): dict(zip(("0", "1", "2", "e2_only", "control"), p, strict=True))}
-    got = values(score_conflict(cases(), observed(facts), dataset))
+    got = values(score_conflict(cases(), observed(facts), "reverse" if role == "old" else "composite"))
     name = "conflict_magnitude" if role == "old" else "tied_fact_damage"
     for ending, value in expected.items():
         assert got[name + ending] == pytest.approx(math.nan if value is None else value, nan_ok=True), ending

@@ -99,6 +99,7 @@ def test_the_report_shows_what_is_odd_in_the_files(tmp_path):
 
 ROOT = Path(__file__).parents[1]
 EASY, CONFLICT_PROMPTS = "easy.json", "conflict_prompts.json"
+KNOWN = r"known names: coverage_edit\.json,"
 
 
 def test_findings_are_no_failure(tmp_path, capsys):
@@ -134,11 +135,8 @@ def test_files_without_rows_have_no_findings(tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, r"holds no published file: it is empty; known names: coverage_edit\.json,"),
-        (
-            {"rows.json": "[]"},
-            r"holds no published file: it holds rows\.json; known names: coverage_edit\.json,",
-        ),
+        ({}, f"holds no published file: it is empty; {KNOWN}"),
+        ({"rows.json": "[]"}, rf"holds no published file: it holds rows\.json; {KNOWN}"),
         ({EASY: '[{"type": "1-2'}, r"easy\.json cannot be read as JSON \(Unterminated string"),
         (
             {EASY: "[[]]"},
