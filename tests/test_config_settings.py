@@ -7,14 +7,9 @@ import pytest
 import yaml
 
 from aftershock.config import check_config
-from small_project import CONFIG, errors, write_project
+from small_project import CONFIG, errors
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    return write_project(tmp_path)
 
 
 WISE = {"method": "wise", "settings": {"layers": [0], "save_freq": 300, "merge_freq": 600}}

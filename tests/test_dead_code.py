@@ -70,7 +70,7 @@ def dead(*folders: Path) -> list[str]:
 
 
 def test_nothing_is_dead() -> None:
-    assert dead(ROOT / "workflow", ROOT / "tests") == []
+    assert dead(ROOT / "workflow", ROOT / "tests", ROOT / "benchmarks") == []
 
 
 def test_a_dead_name_is_found(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The price of many edits: scoring a state of 1 000 deltas of rank one against one delta of rank 1 000.
 
-    python tests/benchmarks/many_deltas.py [--models tiny,small] [--cases 1,8] [--rounds 7]
+    python benchmarks/many_deltas.py [--models tiny,small] [--cases 1,8] [--rounds 7]
 
 Both states change one module by the same matrices, on a random model and in one process and thread. They take
 turns, and of each the fastest round counts, so that what else runs on the machine matters little. A row for
@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "workflow")]
 
 import pandas as pd
 import torch

@@ -1,6 +1,6 @@
 """Ten minutes of a GPU: is everything right on it, how fast is it, and what do its lower precisions change?
 
-    python tests/benchmarks/gpu_check.py [--device cuda|cpu] [--quick] [--folder FOLDER] [--minutes 9]
+    python benchmarks/gpu_check.py [--device cuda|cpu] [--quick] [--folder FOLDER] [--minutes 9]
 
 First edits and scorings of small float64 models of three families: the engine, many cases at once, against
 the plain path, and the unedited model against the processor. Then SmolLM2 (in `--folder`, else random weights
@@ -25,10 +25,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "workflow")]
 
 import pandas as pd
 import torch

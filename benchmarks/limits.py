@@ -1,6 +1,6 @@
 """Seconds and memory of what must stay quick at a study's size, in one process and one thread.
 
-    python tests/benchmarks/limits.py [SLICE]
+    python benchmarks/limits.py [SLICE]
 
 Looking at the dates of 20 000 results should take less than two seconds. With SLICE, N-Triples such as the
 slice of Wikidata, also: all combinations of the largest body through the endpoint, of which 50 000 are kept,
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 

@@ -1,6 +1,6 @@
 """Time and memory that Snakemake takes to plan a large study: a dry run, nothing is computed.
 
-    python tests/benchmarks/dag.py [--jobs 20000] [CONFIG.yaml ...]
+    python benchmarks/dag.py [--jobs 20000] [CONFIG.yaml ...]
 
 Without files, a synthetic study of about so many jobs: the embedded world, more seeds, shards of 32 cases.
 Seconds of the wall clock and of the process's own computing, and its largest resident size.
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 RUNS, SHARDS = 22, 50  # models times datasets times editors of the embedded study; shards of each
 
 

@@ -1,6 +1,6 @@
 """Cost of asking a task beside the raw scorer: CPU seconds of both engines, in turns, on a small model.
 
-python tests/benchmarks/engines.py [items]
+python benchmarks/engines.py [items]
 """
 
 import os
@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 os.environ |= dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
 

@@ -1,6 +1,6 @@
 """Speed and memory of reading a dump, and the time that it then takes to answer.
 
-    PYTHONPATH=workflow python tests/benchmarks/dump.py SLICE FOLDER --copies 115
+    PYTHONPATH=workflow python benchmarks/dump.py SLICE FOLDER --copies 115
 
 SLICE is an N-Triples file (.nt.gz) of Wikidata's namespace; it is repeated with other entity numbers, so that
 all triples differ, and kept in FOLDER, about 50 MB per million triples as .nt.gz. All relations of the slice
@@ -32,7 +32,7 @@ from aftershock.kg.sample import sample_facts
 from aftershock.kg.sheets import kept_rules, one_to_many_relations
 
 WIKIDATA = GRAPHS["wikidata"]
-RESOURCES = Path(__file__).parents[2] / "resources"
+RESOURCES = Path(__file__).parents[1] / "resources"
 OPENERS = {"gz": gzip.open, "bz2": bz2.open}
 
 

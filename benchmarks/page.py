@@ -1,6 +1,6 @@
 """Seconds to make, open and filter a page of many cases, with simulated runs in a headless browser.
 
-    python tests/benchmarks/page.py [--cases 2400] [--folder DIR]
+    python benchmarks/page.py [--cases 2400] [--folder DIR]
 
 Every dataset has this many test cases under five methods: 2 400 of each make 60 000 case-method pairs. The
 page also holds a table of as many rows as a page takes.
@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 

@@ -1,6 +1,6 @@
 """The engine against the plain path, in one process and one thread, on random models.
 
-    python tests/benchmarks/bench.py [--device cpu|cuda] [--models tiny,small] [--methods rome,score-5]
+    python benchmarks/bench.py [--device cpu|cuda] [--models tiny,small] [--methods rome,score-5]
                                      [--quick] [--calibrate [--name h100-80gb]]
                                      [--models smollm2 [--folder FOLDER]]
 
@@ -36,11 +36,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "workflow")]
 
 import pandas as pd
 import torch

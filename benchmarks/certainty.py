@@ -1,6 +1,6 @@
 """Intervals, tests and tables of a study as large as the paper, in one process and one thread.
 
-    python tests/benchmarks/certainty.py [--cases 12000] [--seeds 1] [--datasets coverage …]
+    python benchmarks/certainty.py [--cases 12000] [--seeds 1] [--datasets coverage …]
 
 The scores are those of a small simulated study, repeated with noise for all cases of five datasets and five
 editors, in clusters as uneven as those of the released cases: one of every 17 cases, the rest small. They are
@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 

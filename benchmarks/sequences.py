@@ -1,6 +1,6 @@
 """Long sequences of edits: how many a minute, what they keep, and AlphaEdit's form against the released one.
 
-    python tests/benchmarks/sequences.py [--model tiny] [--methods memit,alphaedit] [--edits 1000]
+    python benchmarks/sequences.py [--model tiny] [--methods memit,alphaedit] [--edits 1000]
                                          [--batches 1,100] [--width 6400] [--rounds 3]
 
 Each method edits a random model in a sequence, every edit on top of those before, and remembers their keys. A
@@ -20,11 +20,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "workflow")]
 
 import pandas as pd
 import torch

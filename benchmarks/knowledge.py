@@ -1,6 +1,6 @@
 """Cost of the stages that ask a model about facts beside the asking itself, and their memory.
 
-    python tests/benchmarks/knowledge.py [--model stub|tiny|small|FOLDER] [--facts N] [--candidates C]
+    python benchmarks/knowledge.py [--model stub|tiny|small|FOLDER] [--facts N] [--candidates C]
                                          [--rounds R] [--memory]
 
 One process and one thread. The stage reads its tables, verifies N facts (eleven prompts, C labels at the edit
@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "workflow")]
 
 import pandas as pd
 import torch

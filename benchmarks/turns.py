@@ -1,6 +1,6 @@
 """UltraEdit's turns: edits per second of a sequence, and the dual form of its solve against the paper's.
 
-    python tests/benchmarks/turns.py [--models tiny,smollm2] [--folder FOLDER] [--turns 10] [--edits 100]
+    python benchmarks/turns.py [--models tiny,smollm2] [--folder FOLDER] [--turns 10] [--edits 100]
                                      [--widths 6400x1600]
 
 One process and one thread; seconds are the process's own computing time. For each model a row with the edits
@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "workflow")]
 
 import pandas as pd
 import torch

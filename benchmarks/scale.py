@@ -1,6 +1,6 @@
 """From observations to all tables of the report, for a study as large as the paper.
 
-    python tests/benchmarks/scale.py FOLDER [--cases 12000] [--roles few]
+    python benchmarks/scale.py FOLDER [--cases 12000] [--roles few]
 
 Observations of 12 000 cases under five methods are simulated once into FOLDER, as the files that `edit`
 writes, in clusters as uneven as those of the released cases. Then the scripts of the rules `score` (a process
@@ -24,7 +24,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
