@@ -25,7 +25,15 @@ def _each_once(layers: tuple[int, ...]) -> tuple[int, ...]:
     return layers
 
 
+def _one(layers: tuple[int, ...]) -> tuple[int, ...]:
+    """Return layers; ValueError unless there is exactly one."""
+    if len(layers) != 1:
+        raise ValueError("exactly one layer is edited")
+    return layers
+
+
 Layers = Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_each_once)]
+OneLayer = Annotated[Layers, AfterValidator(_one)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -64,6 +72,10 @@ class ValueOptions:
     norm_anchor_limit: Positive | None = None
     """A value longer than this many n is not written at all: v* = v0 (released code: 2, not in the paper).
     Its key takes part in the update."""
+
+    def __post_init__(self) -> None:
+        if self.context_penalty and not self.context_layers:
+            raise ValueError("context_penalty compares contexts after no layer; set context_layers")
 
 
 def merge(kind: type, name: str, *layers: Mapping[str, Any]) -> Any:
