@@ -54,9 +54,9 @@ class ValueOptions:
     one, which counts where it is the only one. p > 0 ends it once the target's mean probability exp(-nll) is
     above p. Both are read at `loss_layer`; 0 is off."""
     prob_cutoff_tokens: Count | None = None
-    """The number of right target tokens, over all these contexts, at which a step is counted; null for all of
-    them. The released code has 5, which is all of five contexts and one token: another target meets it by
-    accident, or never."""
+    """The number of right target tokens, over all contexts but the plain one, at which a step is counted;
+    null for all of them. The released code has 5, which is all of five contexts and one token: another
+    target meets it by accident, or never."""
     context_penalty: NotNegative = 0.0
     """Weight of the squared distances between the hidden states at the subject after different contexts, the
     plain one included: the sum over pairs, by the model's width, averaged over layers (CORE, arXiv
