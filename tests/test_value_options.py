@@ -77,6 +77,8 @@ def test_the_plain_prompt_counts_where_it_is_alone():
     options = {"stop": lambda: passing(1), "prob_cutoff": -1}
     found = check_values(tiny(), homes(3), [PLAIN], (1, "layer"), EAGER, 1e-6, **options)
     assert (found.updates < STEPS - 1).any()
+    released = Objective(1, "layer", **EAGER, prob_cutoff=-1, prob_cutoff_tokens=1)
+    assert (solve_values(tiny(), homes(3), [PLAIN], released).updates == STEPS - 1).all()
 
 
 def test_what_is_said_is_read_at_the_loss_layer():
