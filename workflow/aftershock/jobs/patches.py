@@ -7,9 +7,11 @@ import gc
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -103,22 +105,15 @@ def keep_folder_dates(dag_class: Any) -> None:
     check_incomplete = dag_class.check_incomplete
 
     async def check(dag: Any) -> None:
-        for job in dag.jobs:
-            for output in job.output:
-                if output.is_directory:
-                    _restore_date(dag, output)
+        for folder in (output for job in dag.jobs for output in job.output if output.is_directory):
+            record, file = dag.workflow.persistence.metadata(folder), Path(folder, TIMESTAMP)
+            made = record.endtime if record and file.is_file() and os.access(file, os.W_OK) else None
+            if made and file.stat().st_mtime > made + SAME_SECONDS:
+                os.utime(file, (made, made))
+                dag.workflow.iocache.mtime.pop(folder, None)
         await check_incomplete(dag)
 
     dag_class.check_incomplete = check
-
-
-def _restore_date(dag: Any, folder: Any) -> None:
-    record, file = dag.workflow.persistence.metadata(folder), Path(folder, TIMESTAMP)
-    if record is None or not record.endtime or not file.is_file():
-        return
-    if file.stat().st_mtime > record.endtime + SAME_SECONDS and os.access(file, os.W_OK):
-        os.utime(file, (record.endtime, record.endtime))
-        dag.workflow.iocache.mtime.pop(folder, None)
 
 
 def plan_faster() -> None:
@@ -149,85 +144,75 @@ def adopt_finished() -> None:
 
     async def check(dag: Any) -> None:
         await check_incomplete(dag)
-        await _adopt(dag)
+        unrecorded = [job for job in dag.jobs if not dag.forcefiles & set(job.output)]
+        unrecorded = [job for job in unrecorded if await _is_unrecorded(dag, job)]
+        known = [job for job in unrecorded if await _is_as_today(job)]
+        for job in known:
+            await dag.workflow.persistence.finished(job)
+        other = [output for job in unrecorded if job not in known for output in job.output]
+        dag.forcefiles.update(other)
+        if known:
+            print(f"Taken over from jobs that ended without their run: {len(known)}.", file=sys.stderr)
+        if other:
+            count = f"{len(unrecorded) - len(known)}, such as {other[0]}"
+            print(f"Made again, as what made them has changed or is not known: {count}.", file=sys.stderr)
 
     DAG.check_incomplete = check
 
 
-async def _adopt(dag: Any) -> None:
-    """Adopt outputs before Snakemake decides which jobs to run; `forcefiles` are always made again."""
-    known, other = 0, []
-    for job in dag.jobs:
-        if any(f in dag.forcefiles for f in job.output) or not await _is_unrecorded(dag, job):
-            continue
-        if _made_from(job) == params_hash(dict(job.params.items())) and await _is_newest(job):
-            await dag.workflow.persistence.finished(job)
-            known += 1
-        else:
-            dag.forcefiles.update(job.output)
-            other.append(str(job.output[0]))
-    if known:
-        print(f"Taken over from jobs that ended without their run: {known}.", file=sys.stderr)
-    if other:
-        print(
-            f"Made again, as what made them has changed or is not known: {len(other)}, such as {other[0]}.",
-            file=sys.stderr,
-        )
-
-
-async def _is_newest(job: Any) -> bool:
-    """True if the outputs are newer than all inputs, which exist."""
-    made = min([(await f.mtime()).local_or_storage() for f in job.output])
-    return all([await f.exists() and not await f.is_newer(made) for f in job.input])
-
-
 async def _is_unrecorded(dag: Any, job: Any) -> bool:
     """True if all outputs exist, and one was made after Snakemake last recorded it."""
-    if not job.output or not all([await f.exists() for f in job.output]):
+    if not job.output or not all([await output.exists() for output in job.output]):
         return False
-    records = [dag.workflow.persistence.metadata(f) for f in job.output]
-    if None in records:
-        return True
-    made = [(await f.mtime()).local_or_storage() for f in job.output]
-    later = any(m > r.endtime + SAME_SECONDS for m, r in zip(made, records, strict=True) if r.endtime)
-    return later and _made_from(job) is not None
+    for output in job.output:
+        record, made = dag.workflow.persistence.metadata(output), (await output.mtime()).local_or_storage()
+        if record is None or record.endtime and made > record.endtime + SAME_SECONDS and _made_from(job):
+            return True
+    return False
+
+
+async def _is_as_today(job: Any) -> bool:
+    """True if the outputs were made with the job's parameters, and are newer than all inputs, which exist."""
+    made = min([(await output.mtime()).local_or_storage() for output in job.output])
+    newest = all([await file.exists() and not await file.is_newer(made) for file in job.input])
+    return newest and _made_from(job) == params_hash(dict(job.params.items()))
 
 
 def _made_from(job: Any) -> str | None:
     """The hash of the parameters of the job that last made an output; None when unknown."""
-    path = record_path(job.rule.name, job.wildcards_dict)
+    with suppress(FileNotFoundError, json.JSONDecodeError):
+        record = json.loads(record_path(job.rule.name, job.wildcards_dict).read_text(encoding="utf-8"))
+        return record.get("params") if record["state"] == "done" else None
+    return None
+
+
+@contextmanager
+def hidden(program: str) -> Iterator[None]:
+    """Context manager: a program is not found, whatever the search path has."""
+    which: Any = shutil.which
+
+    def other(name: str, *more: Any, **options: Any) -> str | None:
+        return None if name == program else which(name, *more, **options)
+
+    shutil.which = other  # type: ignore[assignment]  # which has other overloads for bytes
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-    return record.get("params") if record["state"] == "done" else None
+        yield
+    finally:
+        shutil.which = which
 
 
-def survive_outages(executor: Any) -> None:
-    """Make a class of executors ask again about jobs that it would forget.
+def ask_slurm_again(plugin: Any, program: str) -> None:
+    """Make the executor plugin ask `program` alone, and again about jobs of which it gave no account.
 
-    When SLURM gives no answer in a round of questions, snakemake-executor-plugin-slurm (2.8.0) neither
-    reports its jobs nor keeps them, and the run waits for ever.
+    In snakemake-executor-plugin-slurm (2.8.0) a round of questions without an answer ends with its jobs
+    forgotten, and the run waits for ever. So it does where the plugin prefers accounting, which is off, since
+    SLURM forgets ended jobs early.
     """
-    check_active_jobs = executor.check_active_jobs
-    told: set[int] = set()  # those that were reported or kept in a round
+    query = plugin.query_job_status
 
-    def noting(report: Any) -> Any:
-        def note(self: Any, job: Any, *arguments: Any, **named: Any) -> Any:
-            told.add(id(job))
-            return report(self, job, *arguments, **named)
+    async def ask(*arguments: Any) -> tuple[dict[str, str], float]:
+        states, seconds = await query(*arguments)
+        return states or {}, seconds or 0.0
 
-        return note
-
-    async def check(self: Any, active_jobs: list[Any]) -> AsyncIterator[Any]:
-        told.clear()
-        async for job in check_active_jobs(self, active_jobs):
-            told.add(id(job))
-            yield job
-        for job in active_jobs:
-            if id(job) not in told:
-                yield job
-
-    for name in ("report_job_success", "report_job_error"):
-        setattr(executor, name, noting(getattr(executor, name)))
-    executor.check_active_jobs = check
+    plugin.query_job_status = ask
+    plugin.is_query_tool_available = lambda tool: tool == program
