@@ -137,6 +137,13 @@ def _launch(own: argparse.Namespace, arguments: list[str]) -> NoReturn:
         raise
 
 
+def knows_profile(name: str) -> bool:
+    """True if Snakemake finds a profile of this name, of the user or the site."""
+    from snakemake.cli import get_profile_dir
+
+    return get_profile_dir(name) is not None
+
+
 def _take_folder() -> float:
     """Lock this folder, which must be writable; return the time of its file system."""
     now = check_writable(LOCK.parent)

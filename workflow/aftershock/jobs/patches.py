@@ -16,12 +16,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from aftershock.jobs.forking import kind_of_server, run_forked
+from aftershock.jobs.forking import kind_of_server, run_forked, set_environment
 from aftershock.jobs.record import params_hash, record_path
 
 TIMESTAMP = ".snakemake_timestamp"
 SAME_SECONDS = 1.0
-THREADED = ("OMP", "GOTO", "OPENBLAS", "MKL", "NUMEXPR")
+FOLDERS = ("TMPDIR", "TMP", "TEMPDIR", "TEMP")
+"""Variables in which Snakemake names a job's folder for temporary files."""
 FILES = 1 << 16  # whose rules are kept
 
 
@@ -42,20 +43,23 @@ def run_scripts(script_class: Any, fork: bool) -> None:
     """Fork the processes of scripts that load large libraries, and quote the interpreter's path for others.
 
     Snakemake starts a new interpreter for each, whose path it leaves bare in a shell command. No script is
-    forked where an environment or a container of the job's own has the interpreter, nor where a benchmark
-    follows the process that the shell starts. A rule's resource `process_threads` is the number of threads of
-    each process of a job that starts several.
+    forked where an environment or a container of the job's own has the interpreter, where a benchmark follows
+    the process that the shell starts, or for several threads. A rule's resource `process_threads` is the
+    number of threads of each process of a job that starts several.
     """
     run = script_class._execute_cmd
+    if fork := fork and sys.platform == "linux":
+        set_environment()
 
     def execute(self: Any, command: str, **names: Any) -> Any:
         if "py_exec" not in names:
             return run(self, command, **names)
+        self.threads = self.resources.get("process_threads", self.threads)
         own = (self.conda_env, self.container_img, self.env_modules, self.bench_record)
-        forks = fork and own == (None,) * len(own) and self.is_local
+        forks = fork and not any(own) and self.is_local and self.threads == 1
         if forks and (kind := kind_of_server(self.local_path)):
-            self.threads = self.resources.get("process_threads", self.threads)
-            code = run_forked(kind, names["fname"], environment_of(self))
+            folder = self.resources.get("tmpdir")
+            code = run_forked(kind, names["fname"], dict.fromkeys(FOLDERS, folder) if folder else {})
             if code:
                 raise subprocess.CalledProcessError(code, [names["py_exec"], names["fname"]])
             if code == 0:
@@ -63,17 +67,6 @@ def run_scripts(script_class: Any, fork: bool) -> None:
         return run(self, command, **names | {"py_exec": shlex.quote(names["py_exec"])})
 
     script_class._execute_cmd = execute
-
-
-def environment_of(script: Any) -> dict[str, str]:
-    """The environment that Snakemake gives the process of a script, see `snakemake.shell`."""
-    folder = script.resources.get("tmpdir")
-    return {
-        **os.environ,
-        **dict.fromkeys((f"{library}_NUM_THREADS" for library in THREADED), str(script.threads)),
-        "VECLIB_MAXIMUM_THREADS": str(script.threads),
-        **(dict.fromkeys(("TMPDIR", "TMP", "TEMPDIR", "TEMP"), folder) if folder else {}),
-    }
 
 
 def keep_outputs(job_class: Any) -> None:
