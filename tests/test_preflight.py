@@ -52,13 +52,11 @@ def accounting(fake: FakeSlurm) -> None:
     fake.says("scontrol", SETTINGS.replace("storage/none", "storage/slurmdbd"))
 
 
-def checked(
-    file: Path | None = None, gpus: Sequence[str] = (), jobs: int = 1, **resources: str
-) -> tuple[str, int | None]:
+def checked(file: Path | None = None, gpus: Sequence[str] = (), **resources: str) -> str:
     """Check a run with this file of partitions, and these default resources."""
     raw = {f"slurm_{name}": SimpleNamespace(raw=text) for name, text in resources.items()}
     given = MISSING if file is None else file
-    options = Namespace(slurm_partition_config=given, default_resources=raw, set_resources=None, jobs=jobs)
+    options = Namespace(slurm_partition_config=given, default_resources=raw, set_resources=None)
     return preflight.check_cluster(options, gpus)
 
 
@@ -98,9 +96,9 @@ def test_config_files_tell_gpus_too(fake: FakeSlurm, profile: Path) -> None:
 
 def test_a_run_that_fits(fake: FakeSlurm, profile: Path) -> None:
     asked = {"file": profile / "partitions.yaml", "partition": "gpu", "gpus": ["v100"]}
-    assert checked(**asked) == ("squeue", None)
+    assert checked(**asked) == "squeue"
     accounting(fake)
-    assert checked(**asked) == ("sacct", None)
+    assert checked(**asked) == "sacct"
     assert not fake.asked("sbatch")
 
 
@@ -150,29 +148,7 @@ def test_an_unknown_account(fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_accounting_that_knows_nobody_refuses_nobody(fake: FakeSlurm) -> None:
     accounting(fake)
-    assert checked(account="lab") == ("sacct", None)
-
-
-def test_ended_jobs_that_are_soon_forgotten(fake: FakeSlurm, capsys: pytest.CaptureFixture) -> None:
-    fake.says("scontrol", SETTINGS.replace("300 sec", "60 sec"))
-    assert checked() == ("squeue", None)
-    assert "forgets ended jobs after 60 s (MinJobAge)" in capsys.readouterr().err
-    accounting(fake)
-    assert checked() == ("sacct", None)
-    assert not capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("own", "of_qos", "limit"),
-    [("|normal", "normal|", None), ("7|normal", "normal|", 7), ("7|normal", "normal|5\nlong|1", 5)],
-)
-def test_no_more_jobs_are_submitted_than_slurm_takes(
-    fake: FakeSlurm, own: str, of_qos: str, limit: int | None
-) -> None:
-    accounting(fake)
-    fake.answers("sacctmgr", {"*user=*": own + "\n", "*MaxSubmitJobsPerUser*": of_qos + "\n"})
-    assert checked(jobs=200) == ("sacct", limit)
-    assert checked(jobs=3) == ("sacct", None)
+    assert checked(account="lab") == "sacct"
 
 
 def test_without_the_executor_plugin(fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from aftershock.jobs.folder import PreflightError, check_dates, check_names, che
 from aftershock.jobs.patches import adopt_finished, ask_slurm_again, hidden
 from aftershock.jobs.places import find_places
 from aftershock.jobs.run import RunRecord
-from aftershock.jobs.slurm import SlurmError
+from aftershock.jobs.slurm import PROGRAMS, SlurmError
 from aftershock.lock import LOCK, hold, others_at_work
 from aftershock.process import ancestors_up_to_make, name_run, watch
 from aftershock.project import PROJECT, SNAKEFILE, command, installation
@@ -170,7 +170,7 @@ def _options(arguments: list[str], slurm_answers: bool) -> argparse.Namespace | 
     Its executor plugin asks SLURM while it is loaded, and would wait for one that is silent.
     """
     said = io.StringIO()
-    with nullcontext() if slurm_answers else hidden("sinfo"):
+    with nullcontext() if slurm_answers else hidden(PROGRAMS):
         from snakemake.cli import parse_args
         from snakemake.exceptions import WorkflowError
 
@@ -222,10 +222,9 @@ def _preflight(options: argparse.Namespace, prefix: str) -> list[str]:
     """Arguments of the executor plugin for this cluster; PreflightError when that cannot take the run."""
     import snakemake_executor_plugin_slurm as plugin
 
-    program, jobs = preflight.check_cluster(options, configuration_of(options).get("gpus") or ())
+    program = preflight.check_cluster(options, configuration_of(options).get("gpus") or ())
     ask_slurm_again(plugin, program)
-    limit = [f"--jobs={jobs}"] if jobs is not None else []
-    return [f"--slurm-jobname-prefix={prefix}", f"--slurm-status-command={program}", *limit]
+    return [f"--slurm-jobname-prefix={prefix}", f"--slurm-status-command={program}"]
 
 
 def _before_targets(arguments: list[str], more: list[str]) -> list[str]:

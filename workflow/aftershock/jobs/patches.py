@@ -10,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -125,11 +125,11 @@ def plan_faster() -> None:
 def adopt_finished() -> None:
     """Have Snakemake check outputs that jobs finished after their run was killed.
 
-    Its own record of an output, which tells it later that parameters or code have changed, is written by the
-    run and not by the job. An output that a SLURM job finishes after its run has died has none, or an old
-    one, and would be reused although parameters have changed. So every run looks at such outputs: those that
-    are newer than their inputs, and whose job's own record has the parameters of today, are noted for
-    Snakemake; all others are made again.
+    Its record of an output, which tells it later that parameters or code have changed, is written by the run
+    and not by the job. An output that a SLURM job finishes after its run has died has none, or an old one,
+    and would be reused whatever has changed. So every run looks at such outputs: those that are newer than
+    their inputs, and whose job's own record has the parameters of today, are noted for Snakemake; all others
+    are made again.
     """
     from snakemake.dag import DAG
 
@@ -137,38 +137,40 @@ def adopt_finished() -> None:
 
     async def check(dag: Any) -> None:
         await check_incomplete(dag)
-        unrecorded = [job for job in dag.jobs if not dag.forcefiles & set(job.output)]
-        unrecorded = [job for job in unrecorded if await _is_unrecorded(dag, job)]
-        known = [job for job in unrecorded if await _is_as_today(job)]
-        for job in known:
-            await dag.workflow.persistence.finished(job)
-        other = [output for job in unrecorded if job not in known for output in job.output]
-        dag.forcefiles.update(other)
+        known, other = 0, []
+        for job in dag.jobs:
+            if dag.forcefiles & set(job.output) or not await _is_unrecorded(dag, job):
+                continue
+            if _made_from(job) == params_hash(dict(job.params.items())) and await _is_newest(job):
+                await dag.workflow.persistence.finished(job)
+                known += 1
+            else:
+                dag.forcefiles.update(job.output)
+                other.append(str(job.output[0]))
         if known:
-            print(f"Taken over from jobs that ended without their run: {len(known)}.", file=sys.stderr)
+            print(f"Taken over from jobs that ended without their run: {known}.", file=sys.stderr)
         if other:
-            count = f"{len(unrecorded) - len(known)}, such as {other[0]}"
+            count = f"{len(other)}, such as {other[0]}"
             print(f"Made again, as what made them has changed or is not known: {count}.", file=sys.stderr)
 
     DAG.check_incomplete = check
 
 
+async def _is_newest(job: Any) -> bool:
+    """True if the outputs are newer than all inputs, which exist."""
+    made = min([(await f.mtime()).local_or_storage() for f in job.output])
+    return all([await f.exists() and not await f.is_newer(made) for f in job.input])
+
+
 async def _is_unrecorded(dag: Any, job: Any) -> bool:
     """True if all outputs exist, and one was made after Snakemake last recorded it."""
-    if not job.output or not all([await output.exists() for output in job.output]):
+    if not job.output or not all([await f.exists() for f in job.output]):
         return False
-    for output in job.output:
-        record, made = dag.workflow.persistence.metadata(output), (await output.mtime()).local_or_storage()
+    for f in job.output:
+        record, made = dag.workflow.persistence.metadata(f), (await f.mtime()).local_or_storage()
         if record is None or record.endtime and made > record.endtime + SAME_SECONDS and _made_from(job):
             return True
     return False
-
-
-async def _is_as_today(job: Any) -> bool:
-    """True if the outputs were made with the job's parameters, and are newer than all inputs, which exist."""
-    made = min([(await output.mtime()).local_or_storage() for output in job.output])
-    newest = all([await file.exists() and not await file.is_newer(made) for file in job.input])
-    return newest and _made_from(job) == params_hash(dict(job.params.items()))
 
 
 def _made_from(job: Any) -> str | None:
@@ -180,12 +182,12 @@ def _made_from(job: Any) -> str | None:
 
 
 @contextmanager
-def hidden(program: str) -> Iterator[None]:
-    """Context manager: a program is not found, whatever the search path has."""
+def hidden(programs: Collection[str]) -> Iterator[None]:
+    """Context manager: these programs are not found, whatever the search path has."""
     which: Any = shutil.which
 
     def other(name: str, *more: Any, **options: Any) -> str | None:
-        return None if name == program else which(name, *more, **options)
+        return None if name in programs else which(name, *more, **options)
 
     shutil.which = other  # type: ignore[assignment]  # which has other overloads for bytes
     try:

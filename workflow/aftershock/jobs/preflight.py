@@ -15,11 +15,9 @@ from typing import Any
 from aftershock.jobs import slurm
 from aftershock.jobs.folder import PreflightError
 from aftershock.jobs.places import user_name
-from aftershock.project import PROJECT, command
+from aftershock.project import PROJECT
 from aftershock.text_files import read_yaml
 
-LONGEST_PAUSE = 180
-"""Longest interval in seconds between two queries of the executor plugin."""
 SPECIAL = re.compile(r"[^\w@%+=:,./~^-]")
 """Characters that a shell takes for more than themselves."""
 NAMES = re.compile(r"[\w.+-]+(?:[,\s]+[\w.+-]+)*")
@@ -50,31 +48,24 @@ def check_paths() -> None:
             )
 
 
-def check_cluster(options: argparse.Namespace, gpus: Iterable[str]) -> tuple[str, int | None]:
+def check_cluster(options: argparse.Namespace, gpus: Iterable[str]) -> str:
     """Compare the requests in Snakemake's parsed arguments, and types of GPU, with the cluster.
 
-    The program of SLURM that tells what became of jobs comes back, and the number of jobs to submit at a time
-    where it takes fewer than the run wants. Raises PreflightError with all that does not fit, a line each.
+    The program of SLURM that tells what became of jobs comes back. Raises PreflightError with all that does
+    not fit, a line each.
     """
     given = options.slurm_partition_config  # a mark of dataclasses where it is missing
     file = given if isinstance(given, os.PathLike) else os.environ.get("SNAKEMAKE_SLURM_PARTITIONS")
-    limits = _read_partitions(file) if file else {}
-    config, known = slurm.settings(), slurm.partitions()
-    accounting = slurm.has_accounting(config)
-    wrong = [*_wrong_partitions({**_named("slurm_partition", options), **dict.fromkeys(limits, file)}, known)]
-    wrong += _wrong_gpus(gpus, limits, known)
-    wrong += _wrong_accounts(_named("slurm_account", options)) if accounting else ()
+    limits, known = _read_partitions(file) if file else {}, slurm.partitions()
+    accounting = slurm.has_accounting(slurm.settings())
+    wrong = [
+        *_wrong_partitions({**_named("slurm_partition", options), **dict.fromkeys(limits, file)}, known),
+        *_wrong_gpus(gpus, limits, known),
+        *_wrong_accounts(_named("slurm_account", options) if accounting else ()),
+    ]
     if wrong:
         raise PreflightError("\n".join(wrong))
-    seconds = re.match(r"\d+", config.get("MinJobAge", ""))
-    if not accounting and seconds and int(seconds[0]) < LONGEST_PAUSE:
-        print(
-            f"Warning: SLURM has no accounting here and forgets ended jobs after {seconds[0]} s (MinJobAge). "
-            f"A run that waits for one of them should be ended and taken up: {command('resume')}.",
-            file=sys.stderr,
-        )
-    limit = slurm.submit_limit() if accounting else None
-    return "sacct" if accounting else "squeue", limit if limit and limit < (options.jobs or 0) else None
+    return "sacct" if accounting else "squeue"
 
 
 def _read_partitions(file: str | os.PathLike) -> dict[str, dict[str, Any]]:

@@ -23,8 +23,8 @@ KNOWN_SECONDS = 4.0
 """The same where a user waits for a view."""
 ACCOUNTING_SECONDS = 5.0
 """Time limit of its accounting; without an answer it counts as off."""
+PROGRAMS = ("sinfo", "squeue", "sbatch", "scancel")
 IDS_AT_ONCE = 500  # in one command line
-ROWS = ("--noheader", "--parsable2")
 RUNNING = ("RUNNING", "SUSPENDED", "STOPPED")
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 KNOWN_FIELDS = ("JobArrayID", "State", "Reason", "tres-alloc", "NodeList", "WorkDir", "Comment")
@@ -72,7 +72,7 @@ class SlurmJob:
 
 def is_here() -> bool:
     """True if the programs that a run needs are on this machine."""
-    return all(shutil.which(program) for program in ("sinfo", "squeue", "sbatch", "scancel"))
+    return all(map(shutil.which, PROGRAMS))
 
 
 def ask(program: str, *arguments: str, seconds: float = SECONDS) -> str:
@@ -139,32 +139,22 @@ def has_accounting(config: dict[str, str]) -> bool:
     kind = config.get("AccountingStorageType", "").removeprefix("accounting_storage/")
     if kind in ("", "none", "(null)") or "nojobs" in config.get("AccountingStorageEnforce", ""):
         return False
-    return _accounting("sacct", "-X", "--noheader", "--starttime=now") is not None
+    try:
+        ask("sacct", "-X", "--noheader", "--starttime=now", seconds=ACCOUNTING_SECONDS)
+    except SlurmError:
+        return False
+    return True
 
 
 def accounts() -> set[str] | None:
     """Accounts that this user's jobs may name; None when accounting knows no user, or does not answer."""
-    text = _accounting("sacctmgr", *ROWS, "list", "associations", "format=User,Account")
-    pairs = [(user, account) for user, account in _rows(text or "", 2) if user]
-    return {account for user, account in pairs if user == user_name()} if pairs else None
-
-
-def submit_limit() -> int | None:
-    """Number of jobs that this user may submit, by account and quality of service; None without limit."""
-    columns = "format=MaxSubmitJobs,QOS"
-    own = _accounting("sacctmgr", *ROWS, "list", "associations", f"user={user_name()}", columns)
-    of_qos = _accounting("sacctmgr", *ROWS, "list", "qos", "format=Name,MaxSubmitJobsPerUser")
-    limits = dict(_rows(of_qos or "", 2))
-    found = (number for limit, qos in _rows(own or "", 2) for number in (limit, limits.get(qos, "")))
-    return min((int(limit) for limit in found if limit.isdigit()), default=None)
-
-
-def _accounting(program: str, *arguments: str) -> str | None:
-    """The output of a program of accounting; None where it does not answer."""
+    query = ("--noheader", "--parsable2", "list", "associations", "format=User,Account")
     try:
-        return ask(program, *arguments, seconds=ACCOUNTING_SECONDS)
+        pairs = _rows(ask("sacctmgr", *query, seconds=ACCOUNTING_SECONDS), 2)
     except SlurmError:
         return None
+    known = any(user for user, _ in pairs)
+    return {account for user, account in pairs if user == user_name()} if known else None
 
 
 # --- jobs -------------------------------------------------------------------------------------------------
