@@ -25,7 +25,7 @@ USED_BY = {
     "Python": ["__dir__", "__getattr__"],
     "pytest and xdist": ["_split_scope", "loadscopereorder", "pytestmark", "pytest_*"],
     "Snakemake and its plugins": [
-        *("is_producer", "is_query_tool_available", "products", "remove_existing_output"),
+        *("is_query_tool_available", "remove_existing_output"),
     ],
     "torch, transformers, tokenizers": [
         *("closure", "encode_special_tokens", "fill_uninitialized_memory", "get_seq_length", "kwargs"),

@@ -10,7 +10,7 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from aftershock.jobs import slurm
@@ -62,9 +62,9 @@ def refuse_orphans(jobs: Sequence[slurm.SlurmJob]) -> None:
     """Raise PreflightError when jobs of an earlier run are left."""
     if jobs:
         pending, are = sum(job.state == "PENDING" for job in jobs), "is" if len(jobs) == 1 else "are"
-        count = f"{len(jobs) - pending} running, {pending} pending: {_some_ids([job.id for job in jobs])}"
+        count = f"{len(jobs) - pending} running, {pending} pending: {_some([job.id for job in jobs])}"
         raise PreflightError(
-            f"{_jobs(len(jobs))} of an earlier run of this folder {are} still in SLURM ({count}). "
+            f"{_jobs(jobs)} of an earlier run of this folder {are} still in SLURM ({count}). "
             f"To wait for those that run and go on: {command('resume')}; to cancel them: {CANCEL}"
         )
 
@@ -79,8 +79,14 @@ def settle_orphans(prefix: str, jobs: Sequence[slurm.SlurmJob], cancel: bool) ->
         pending = [job.id for job in jobs if job.state == "PENDING"]
         running = [job.id for job in jobs if job.state != "PENDING"]
         if time.monotonic() - told >= LINE_SECONDS:
-            _say(pending, running, cancel)
             told = time.monotonic()
+            if pending:
+                print(f"Cancelling {_jobs(pending)} of the last run that had not started.", file=sys.stderr)
+            if running and cancel:
+                print(f"Cancelling {_jobs(running)} of the last run: {_some(running)}.", file=sys.stderr)
+            elif running:
+                of_them = f"{_jobs(running)} of the last run: {_some(running)}"
+                print(f"Waiting for {of_them}. To cancel instead: Ctrl-C, then {CANCEL}", file=sys.stderr)
         try:
             slurm.cancel(pending, pending_only=True)
             if cancel:
@@ -93,20 +99,9 @@ def settle_orphans(prefix: str, jobs: Sequence[slurm.SlurmJob], cancel: bool) ->
             time.sleep(PAUSE_SECONDS)
 
 
-def _say(pending: Sequence[str], running: Sequence[str], cancel: bool) -> None:
-    if pending:
-        print(f"Cancelling {_jobs(len(pending))} of the last run that had not started.", file=sys.stderr)
-    if running:
-        doing, instead = (
-            ("Cancelling", "") if cancel else ("Waiting for", f" To cancel instead: Ctrl-C, then {CANCEL}")
-        )
-        of_them = f"{_jobs(len(running))} of the last run: {_some_ids(running)}."
-        print(f"{doing} {of_them}{instead}", file=sys.stderr, flush=True)
+def _jobs(jobs: Collection[object]) -> str:
+    return f"{len(jobs)} job{'' if len(jobs) == 1 else 's'}"
 
 
-def _jobs(count: int) -> str:
-    return f"{count} job{'' if count == 1 else 's'}"
-
-
-def _some_ids(ids: Sequence[str], shown: int = 5) -> str:
+def _some(ids: Sequence[str], shown: int = 5) -> str:
     return " ".join(ids[:shown]) + (f" and {len(ids) - shown} more" if len(ids) > shown else "")

@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ TIMESTAMP = ".snakemake_timestamp"
 SAME_SECONDS = 1.0
 FOLDERS = ("TMPDIR", "TMP", "TEMPDIR", "TEMP")
 """Variables in which Snakemake names a job's folder for temporary files."""
-FILES = 1 << 16  # whose rules are kept
 
 
 def patch_snakemake(fork: bool = False) -> None:
@@ -37,6 +35,7 @@ def patch_snakemake(fork: bool = False) -> None:
         run_scripts(PythonScript, fork)
         keep_outputs(Job)
         keep_folder_dates(DAG)
+        gc.set_threshold(200_000, 50, 100)  # its jobs live until the end: little is garbage among them
 
 
 def run_scripts(script_class: Any, fork: bool) -> None:
@@ -107,19 +106,6 @@ def keep_folder_dates(dag_class: Any) -> None:
         await check_incomplete(dag)
 
     dag_class.check_incomplete = check
-
-
-def plan_faster() -> None:
-    """Keep the rules of files that jobs read, and collect garbage less often, which results do not depend on.
-
-    Snakemake looks up the rule of a file once for each job that reads it, and its jobs live until the end, so
-    that looking for garbage among them finds nothing.
-    """
-    from snakemake.output_index import OutputIndex
-
-    gc.set_threshold(200_000, 50, 100)
-    if not hasattr(OutputIndex.match_producers, "cache_info"):
-        OutputIndex.match_producers = lru_cache(maxsize=FILES)(OutputIndex.match_producers)
 
 
 def adopt_finished() -> None:

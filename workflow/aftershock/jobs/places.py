@@ -30,16 +30,15 @@ def find_places() -> None:
     home = Path(os.path.expanduser("~"))
     if not (home.is_dir() and home.is_absolute()):
         home = _replace("HOME", home, "home")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    if not _takes_files(cache):
-        _replace("XDG_CACHE_HOME", cache, "cache")
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
-    if "MPLCONFIGDIR" not in os.environ and not _takes_files(config):
-        _replace("MPLCONFIGDIR", config, "matplotlib")
-    temporary = Path(os.environ.get("TMPDIR") or _usual_temporary())
-    if not _takes_files(temporary):
-        _replace("TMPDIR", temporary, "tmp")
-        tempfile.tempdir = None
+    for variable, usual, name in (
+        ("XDG_CACHE_HOME", home / ".cache", "cache"),
+        ("MPLCONFIGDIR", Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config"), "matplotlib"),
+        ("TMPDIR", _usual_temporary(), "tmp"),
+    ):
+        place = Path(os.environ.get(variable) or usual)
+        if not _takes_files(place):
+            _replace(variable, place, name)
+    tempfile.tempdir = None  # look again
     if user_name() == f"user {os.getuid()}":
         os.environ["LOGNAME"] = f"user{os.getuid()}"  # PyTorch asks for a name
 
@@ -55,11 +54,11 @@ def _replace(variable: str, found: Path, name: str) -> Path:
     return place
 
 
-def _usual_temporary() -> str:
+def _usual_temporary() -> Path:
     try:
-        return tempfile.gettempdir()
+        return Path(tempfile.gettempdir())
     except OSError:  # none of the usual folders can be written
-        return "/tmp"
+        return Path("/tmp")
 
 
 def _takes_files(folder: Path) -> bool:
