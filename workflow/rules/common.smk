@@ -18,7 +18,7 @@ from aftershock.editors.methods import method_of
 from aftershock.editors.regularisers import code_of_entries, merged_entries
 from aftershock.lm.families import list_families
 from aftershock.jobs.folder import PreflightError, check_names
-from aftershock.jobs.patches import patch_snakemake, plan_faster
+from aftershock.jobs.patches import patch_snakemake
 from aftershock.jobs.run import record_bare_run
 from aftershock.budget.sharding import hypernetwork_kind, number_of_cases, shard_ranges, shard_sizes
 from aftershock.kg.sheets import kept_rules, one_to_many_relations
@@ -34,7 +34,6 @@ except PreflightError as error:
 
 name_run()  # so that no job outlives this run
 patch_snakemake(fork=workflow.is_main_process)  # a job on another machine is a run of its own
-plan_faster()
 if workflow.is_main_process:
     record_bare_run(workflow)
 go_offline()  # so that no job asks a network for what it lacks
