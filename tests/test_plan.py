@@ -130,7 +130,11 @@ def test_a_plan_is_printed_or_one_error_raised(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     print_plan([], "cpu", 1, None)
     out = capsys.readouterr().out
-    assert "\nedit rome            demo-4x128     5     0 " in out
+    lines = out.splitlines()
+    assert lines[0].split()[:4] == ["stage", "model", "jobs", "done"]
+    (edited,) = (line for line in lines if line.startswith("edit rome "))
+    assert edited.split()[2:5] == ["demo-4x128", "5", "0"]
+    assert len(edited) == len(lines[0])  # columns are aligned
     assert "on 1 cpu: " in out
     with pytest.raises(ValueError, match="device 'h100-80' is unknown; did you mean 'h100-80gb'?"):
         print_plan([], "h100-80", 1, None)

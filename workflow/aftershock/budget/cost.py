@@ -5,7 +5,7 @@ when a job is estimated, so the same configuration gives the same figures everyw
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,7 +37,7 @@ EIGENVECTORS = 9  # products of d^3 that an eigendecomposition takes
 RELATIONS = 60  # relations to paraphrase, about
 ITEMS, ITEM_TOKENS, CHOICE_TOKENS = 6000, 90, 12  # of a whole task; of an item; of all its choices
 CONTINUED, GENERATED = 5, 100  # texts at a time; times a layer's intermediates that one takes of a GPU
-ROW_BYTES, ITEM_BYTES = 25, 250  # of a written observation; of an item's outputs
+ROW_BYTES, FACT_BYTES, ITEM_BYTES = 25, 60, 250  # of a written observation; of a fact's, and an item's
 PROBES_OF_FILE = 8  # of an edit where a plan sets no limits
 
 
@@ -67,7 +67,7 @@ class Costs:
         train, sizes = self.model["train"], self.sizes
         step, parts = train.get("batch_rows", 8) * train.get("row_tokens", 96), train.get("parts", 1)
         found = self._training(sizes, train.get("tokens", 1_000_000) / step, step, step, sizes.parameters)
-        host = found.host + found.gpu + (parts - 1) * PROCESS
+        host = found.host + (parts - 1) * PROCESS + 4 * FLOAT * sizes.parameters
         return replace(found, work=found.work * (1 / parts), host=host, on_host=True)
 
     def train_mend(self, **_: Any) -> Need:
@@ -92,7 +92,7 @@ class Costs:
         work = run(self.sizes, tokens, layers=max(layers, default=-1) + 1)
         keys = TOUCHED * FLOAT * tokens * len(layers) * width
         work += Work(2 * tokens * kept, EIGENVECTORS * kept * width, keys)
-        return self._need(work, kept * FLOAT, 2 * kept * DOUBLE, kept * (FLOAT + DOUBLE))
+        return self._need(work, 2 * kept * DOUBLE, kept * (FLOAT + DOUBLE), kept * FLOAT)
 
     def gather_text(self, **_: Any) -> Need:
         """Documents that the model generates in batches, or a text of which half is read twice."""
@@ -108,7 +108,7 @@ class Costs:
         """The eigenvectors of the second moments of each layer that needs its null space."""
         layers, square = len(self._layers("null_space")), self.sizes.inner**2
         kept, work = layers * square * FLOAT, Work(exact=EIGENVECTORS * self.sizes.inner * square * layers)
-        return replace(self._need(work, kept, 4 * square * DOUBLE, 2 * kept), read=kept)
+        return replace(self._need(work, 4 * square * DOUBLE, 2 * kept, kept), read=kept)
 
     def find_layers(self, **_: Any) -> Need:
         """Second moments of all layers, and editors at every layer on dev cases."""
@@ -136,53 +136,45 @@ class Costs:
 
     def baseline(self, dataset: str, cases: int, **_: Any) -> Need:
         """All probes of a dataset's test cases in one state."""
-        return self._need(*self._scored(dataset, cases))
+        return self._need(self._scored(dataset, cases))
 
     def edit(self, editor: str, dataset: str, cases: int, **_: Any) -> Need:
         """Edits of `cases` cases, and their probes and texts of perplexity in every state."""
         one, states = self._editing(editor, BLOCK), find_dataset(dataset).states
         several = self.config["editors"][editor].get("second_edit", "plain") != "plain"
-        second = replace(one, requests=OBJECTS if several else 1.0)
-        edits = Counter(state.edit for state in states if state.edit)
-        work = one.work() * (edits.total() - edits["second"]) + second.work() * edits["second"]
-        scored, disk = self._scored(dataset, one.cases, len(states), one)
-        if every := self.config["health"]["every"]:
-            tokens = OWN_TOKENS * one.cases / every
-            scored += run(self.sizes, tokens, tokens) * len(states)
-        memory = second.case_bytes + len(states) * one.change_bytes * (1 + one.dense)
-        return self._of_editing(one, work + scored, memory, disk, cases / one.cases)
+        edits = [OBJECTS if several and state.edit == "second" else 1.0 for state in states if state.edit]
+        scored = self._scored(dataset, one.cases, len(states), one)
+        return self._edited(one, edits, scored, len(states), cases / one.cases)
 
     def tune(self, editor: str, **_: Any) -> Need:
         """Single edits of dev cases in every trial, scored after the prompts of a fact and for neighbours."""
         one, tuning = self._editing(editor, BLOCK), self.config["tuning"]
-        work = one.work() + score(self.sizes, one.cases * (PROMPTS + 5), 1.0, PROMPT + one.before)
-        times = tuning["trials"] * tuning["cases"] / one.cases
-        return self._of_editing(one, work, one.case_bytes, 0.0, times)
+        scored = score(self.sizes, one.cases * (PROMPTS + 5), 1.0, PROMPT + one.before)
+        return self._edited(one, [1.0], scored, times=tuning["trials"] * tuning["cases"] / one.cases)
 
     def edit_sequence(self, editor: str, plan: str, **_: Any) -> Need:
         """All turns of a plan, the text whose perplexity is measured after each, and the log."""
         one, made = self._editing(editor), self._plan(plan)
-        turns = [len(turn.positions) for turn in made.turns]
-        edits, memory = self._turns(one, turns)
-        work = edits + run(self.sizes, OWN_TOKENS, OWN_TOKENS) * len(turns)
-        return self._of_editing(one, work, memory, one.log_bytes(sum(turns), len(made.edited)))
+        turns = [float(len(turn.positions)) for turn in made.turns]
+        read = run(self.sizes, OWN_TOKENS, OWN_TOKENS) * len(turns)
+        found = self._edited(one, turns, read)
+        return replace(found, disk=one.log_bytes(sum(turns), len(made.edited)))
 
     def edit_among(self, editor: str, plan: str, dataset: str, place: str, cases: int, **_: Any) -> Need:
         """Cases among edits of a plan, those that follow a case's own made anew, and their probes."""
         made, numbers = self._plan(plan), plans_of(self.config)[plan]["cases"][place]
         after = [turn for turn in made.turns if place != BEFORE and turn.before < max(numbers)]
         one, states = self._editing(editor, min(BLOCK, cases)), (3 if place == BEFORE else 2) * len(numbers)
-        edits, memory = self._turns(one, [len(turn.positions) for turn in after])
-        scored, disk = self._scored(dataset, one.cases, states, one)
-        work = one.work() * (2 * len(numbers)) + edits + scored
-        return self._of_editing(one, work, memory + states * one.change_bytes, disk, cases / one.cases)
+        edits = [1.0] * (2 * len(numbers)) + [float(len(turn.positions)) for turn in after]
+        scored = self._scored(dataset, one.cases, states, one)
+        return self._edited(one, edits, scored, states, cases / one.cases)
 
     def probe_sequence(self, plan: str, checkpoints: str | None = None, **_: Any) -> Need:
         """The probes of all edits of a plan at some of its checkpoints; in the unedited model with none."""
         made, edits = self._plan(plan), plans_of(self.config)[plan]["edits"]
         n = len(made.checkpoints_of(checkpoints)) if checkpoints else 1
         probes = made.edits * (1.0 + edits.get("paraphrases", PROBES_OF_FILE) + edits.get("neighbours", 0))
-        return self._need(score(self.sizes, probes, TARGETS) * n, n * probes * TARGETS * ROW_BYTES)
+        return self._need(score(self.sizes, probes, TARGETS) * n)
 
     def run_task(self, task: str, plan: str | None = None, checkpoints: str | None = None, **_: Any) -> Need:
         """A task's items, each with its examples, at checkpoints of a plan; with none in the unedited model.
@@ -198,12 +190,11 @@ class Costs:
             beside = (self.device.memory_gb * GB - sizes.parameters * FLOAT) * self.device.accelerator
             kept = GENERATED * (prompt + what.max_tokens) * sizes.token_bytes
             work = generate(sizes, items, prompt, what.max_tokens, max(1.0, beside / kept))
-        elif what.kind == "perplexity":
-            tokens = items * (4 * PROMPT if own else DOCUMENT)
-            work = run(self.sizes, tokens, tokens)
         else:
-            work = run(self.sizes, items * (prompt + CHOICE_TOKENS), items * CHOICE_TOKENS)
-        return self._need((work + Work(rows=items)) * n, n * items * ITEM_BYTES)
+            whole = what.kind == "perplexity"
+            read = (4 * PROMPT if own else DOCUMENT) if whole else CHOICE_TOKENS
+            work = run(sizes, items * (read + (0 if whole else prompt)), items * read)
+        return self._need((work + Work(rows=items)) * n, disk=n * items * ITEM_BYTES)
 
     baseline_strict, edit_strict, probe_unedited = baseline, edit, probe_sequence
     run_task_unedited = run_task_of_edits_unedited = run_task
@@ -213,26 +204,25 @@ class Costs:
         """Steps of so many tokens each through a part of the model, of which `read` go on to its head."""
         work = run(part, tokens, read, kind=TRAINED, batches=2) * (OPTIMISER * steps)
         kept = tokens * part.layers * part.token_bytes + 4 * read * part.vocabulary * FLOAT
-        return self._need(work, weights * FLOAT, kept + 4 * weights * FLOAT)
+        return self._need(work, kept + 4 * weights * FLOAT, disk=weights * FLOAT)
 
     def _asked(self, keys: float, objects: float, continued: int = 0) -> Need:
         """`keys` prompts in all wordings, each with some objects; after the first, other labels as well."""
         candidates = self.config["cases"]["rank_candidates"] / PROMPTS
         work = score(self.sizes, keys * PROMPTS, candidates + objects)
         work += generate(self.sizes, keys, PROMPT, continued, BATCH_TOKENS / PROMPT)
-        return self._need(work, 60 * keys * objects)
+        return replace(self._need(work), disk=FACT_BYTES * keys * objects)
 
-    def _scored(
-        self, dataset: str, cases: float, states: int = 1, edit: Editing | None = None
-    ) -> tuple[Work, float]:
-        """Probes and continuations of cases in several states, half of them after two edits; their bytes."""
-        tokens, facts = self.config["continuations"]["tokens"], FACTS[dataset]
-        prompts = cases * facts * PROMPTS
-        width = PROMPT + (replace(edit, requests=1.5).before if edit else 0.0)
-        unchanged = min(edit.layers, default=0) if edit else 0
-        work = generate(self.sizes, cases * (facts - 1), width, tokens, CONTINUED) * states
-        work += score(self.sizes, prompts, TARGETS, width, states, unchanged)
-        return work, states * prompts * TARGETS * ROW_BYTES
+    def _scored(self, dataset: str, cases: float, states: int = 1, edit: Editing | None = None) -> Work:
+        """Probes and texts of cases in several states, half of them after two edits."""
+        tokens, every = self.config["continuations"]["tokens"], self.config["health"]["every"]
+        facts, width, unchanged, read = FACTS[dataset], PROMPT, 0, 0.0
+        if edit:
+            width, unchanged = PROMPT + replace(edit, requests=1.5).before, min(edit.layers, default=0)
+            read = OWN_TOKENS * cases / every if every else 0.0
+        work = generate(self.sizes, cases * (facts - 1), width, tokens, CONTINUED)
+        work = (work + run(self.sizes, read, read)) * states
+        return work + score(self.sizes, cases * facts * PROMPTS, TARGETS, width, states, unchanged)
 
     @property
     def _text_tokens(self) -> float:
@@ -249,13 +239,6 @@ class Costs:
 
     def _plan(self, name: str) -> Plan:
         return Plan.from_config(plans_of(self.config)[name])
-
-    @staticmethod
-    def _turns(one: Editing, sizes: Iterable[int]) -> tuple[Work, float]:
-        """Work of turns of so many requests each, and the memory of the largest."""
-        edits = {n: replace(one, requests=float(n)) for n in (1, *sizes)}
-        work = sum((edits[n].work() * times for n, times in Counter(sizes).items()), Work())
-        return work, edits[max(edits)].case_bytes
 
     def _editing(self, label: str, cases: int = 1) -> Editing:
         """Cases that an editor edits in one batch: one, where an edit depends on those before it."""
@@ -277,24 +260,27 @@ class Costs:
         s = serac_training(self.model["serac"], self.config["serac"]["settings"])
         return s, replace(self.sizes, layers=s.scope_layers + s.counterfactual_layers, tied=False)
 
-    def _of_editing(self, one: Editing, work: Work, memory: float, disk: float, times: float = 1.0) -> Need:
-        """Needs of `times` as much work and disk as one batch has, and of the artifacts that it loads."""
+    def _edited(
+        self, one: Editing, edits: list[float], rest: Work, states: int = 0, times: float = 1.0
+    ) -> Need:
+        """Needs of `times` a batch of `edits`, each of so many requests, and of other work."""
+        batches = {n: replace(one, requests=n) for n in {1.0, *edits}}
+        work = sum((batches[n].work() * count for n, count in Counter(edits).items()), rest)
         square, n = self.sizes.inner**2, len(one.layers)
         numbers = {"moments": n * square, "null_space": n * square, "hypernetwork": one.network}
         numbers["scope_models"] = self._scope_model()[1].parameters
         kept = FLOAT * sum(numbers.get(name, 0.0) for name in one.method.needs(one.settings))
-        host = kept + self._batch * (not self.device.accelerator)  # a backward pass's
-        return self._need(work * times, disk * times, 2 * kept + memory, host, kept)
+        memory = 2 * kept + batches[max(batches)].case_bytes + states * one.change_bytes * (1 + one.dense)
+        found = self._need(work * times, memory, kept + self._batch * (not self.device.accelerator))
+        return replace(found, read=found.read + kept)
 
     @property
     def _batch(self) -> float:
         """Bytes of a batch on a processor."""
         return min(BATCH_BYTES, BATCH_TOKENS * self.sizes.layers * self.sizes.token_bytes)
 
-    def _need(
-        self, work: Work, disk: float = 0.0, gpu: float = 0.0, host: float = 0.0, read: float = 0.0
-    ) -> Need:
+    def _need(self, work: Work, gpu: float = 0.0, host: float = 0.0, disk: float = 0.0) -> Need:
         """Needs with the model's weights; without a GPU, its memory is the host's, and so is a batch's."""
-        weights = self.sizes.parameters * FLOAT
+        weights, disk = self.sizes.parameters * FLOAT, disk + work.rows * ROW_BYTES
         host += 0 if self.device.accelerator else gpu + self._batch
-        return Need(work, weights + read, HOST + 1.1 * weights + host, DEVICE + weights + 1.1 * gpu, disk)
+        return Need(work, weights, HOST + 1.1 * weights + host, DEVICE + weights + 1.1 * gpu, disk)

@@ -85,7 +85,7 @@ class Editing:
             found += Work(exact=self.cases * method.exact_flops(s, sizes))
         return found + look * (turn * (n - 1))
 
-    def log_bytes(self, edits: int, checkpoints: int) -> float:
+    def log_bytes(self, edits: float, checkpoints: int) -> float:
         """Bytes of a sequence's log: whole matrices at each checkpoint, or else some vectors of each edit."""
         rank = getattr(self.settings, "rank", 1 if self.method.layer_loop else PROMPT + TARGET)
         factors = rank * len(self.layers) * (self.sizes.width + self.sizes.inner)

@@ -28,9 +28,13 @@ class Needs:
     """The needs of all jobs of a configuration, on a device: by default that for which jobs are cut."""
 
     def __init__(
-        self, config: Mapping[str, Any], models: Mapping[str, Any], folder: Path, device: Device | None = None
+        self,
+        config: Mapping[str, Any],
+        models: Mapping[str, Any],
+        folder: str | Path,
+        device: Device | None = None,
     ) -> None:
-        self.config, self.models, self.folder = config, models, folder
+        self.config, self.models, self.folder = config, models, Path(folder)
         self.device = device or find_device(config["shards"]["device"])
         self._found: dict[tuple, Need] = {}
 
