@@ -149,8 +149,8 @@ def test_the_machine_is_measured_in_the_form_of_a_device(tmp_path):
     device = read_devices(tmp_path / "device.yaml")["cpu"]
     assert device.measured
     assert not device.accelerator
-    assert set(device.rates) == {"strict", "tf32", "bf16", "float64"}
-    assert all(rate > 0 for rate in device.rates.values())
+    assert set(device.tflops) == {"strict", "tf32", "bf16", "float64"}
+    assert all(rate > 0 for rate in device.tflops.values())
 
 
 def test_a_synthetic_study_is_about_as_large_as_it_is_asked_to_be():

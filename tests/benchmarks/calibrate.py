@@ -52,7 +52,7 @@ def work_of(lm: LanguageModel, done: Edits | Scores, method: str, cases: int) ->
     if isinstance(done, Scores):
         return score(sizes, cases * PROMPTS, SCORES[method], unchanged=lm.layer_of(done.module))
     found, trained, network = method_of(method).method, MendTraining(), 0.0
-    if "hypernetwork" in found.artifacts:
+    if "hypernetwork" in found.needs(done.settings):
         wide = sizes.width + sizes.inner
         network = 4.0 * (trained.n_hidden + 1) * wide * min(trained.rank, wide)
     exact = replace(
