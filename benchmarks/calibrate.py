@@ -22,11 +22,10 @@ import yaml
 from safetensors.torch import save_file
 from scipy.optimize import nnls
 
-from aftershock.budget.cost import Costs
-from aftershock.budget.devices import GB, Device
+from aftershock.budget.devices import GB
 from aftershock.budget.edits import Editing
-from aftershock.budget.parts import Probes
-from aftershock.budget.work import Sizes, Work
+from aftershock.budget.work import Work, score
+from aftershock.config.sizes import Sizes
 from aftershock.editors.mend import MendTraining
 from aftershock.editors.methods import method_of
 from aftershock.lm.files.hashes import sha256_of_weights
@@ -49,27 +48,17 @@ def sizes_of(lm: LanguageModel) -> Sizes:
 
 def work_of(lm: LanguageModel, done: Edits | Scores, method: str, cases: int) -> Work:
     """Return the estimated work of the first `cases` cases of a task."""
-    sizes, here = sizes_of(lm), _here(lm)
+    sizes = sizes_of(lm)
     if isinstance(done, Scores):
-        named = {"n_layer": sizes.layers, "n_embd": sizes.width, "vocab_size": sizes.vocabulary}
-        costs = Costs({}, {"architecture": named}, here)
-        return costs.scored(Probes(PROMPTS, PROMPTS * SCORES[method]), cases, 1, lm.layer_of(done.module))
-    found, trained = method_of(method).method, MendTraining()
-    wide, network = sizes.width + sizes.inner, 0.0
-    if "hypernetwork" in found.artifacts:
-        network = (
-            2.0 * (trained.n_hidden + 1) * wide * min(trained.rank, wide) * 2 * len(done.settings.layers)
-        )
+        return score(sizes, cases * PROMPTS, SCORES[method], unchanged=lm.layer_of(done.module))
+    found, trained, network = method_of(method).method, MendTraining(), 0.0
+    if "hypernetwork" in found.needs(done.settings):
+        wide = sizes.width + sizes.inner
+        network = 4.0 * (trained.n_hidden + 1) * wide * min(trained.rank, wide)
     exact = replace(
         found, passes=lambda settings: float(getattr(settings, "steps", 1))
     )  # without an early end
-    return Editing(exact, done.settings, sizes, here, network, cases=cases).work()
-
-
-def _here(lm: LanguageModel) -> Device:
-    gpu = lm.device.type == "cuda"
-    memory = torch.cuda.get_device_properties(lm.device).total_memory if gpu else 16 * GB
-    return Device("", gpu, memory, {}, 1, 0, 0, 0, 1, True, "")
+    return Editing(exact, done.settings, sizes, network, cases=cases).work()
 
 
 def fit(rows: Sequence[tuple[Work, float]]) -> tuple[float, ...]:

@@ -43,6 +43,7 @@ def used_by_rules() -> set[str]:
             found |= set(re.findall(r"\w+", listed))
         found |= set(re.findall(r"\.(\w+)\(", text))
         found |= set(re.findall(r'gpu_job\("(\w+)"\)', text))  # of `budget.cost.Costs`
+        found |= set(re.findall(r"^use rule \w+ as (\w+)", text, flags=re.M))  # rules like another
     return found
 
 

@@ -49,7 +49,7 @@ class Method:
     changed in turn, and `Editor.after_layer` is called for each.
     passes: how often an edit runs the texts of its requests forth and back above the lowest edited layer, by
     the settings; None for their `steps`, or once. exact_flops: operations in float64 of an edit beside that,
-    by the settings and a model's `budget.work.Sizes`. change: what an edit's change consists of, which costs
+    by the settings and a model's `config.sizes.Sizes`. change: what an edit's change consists of, which costs
     depend on (`budget.edits`). alone: cases are edited one after the other, and not in one batch.
     example: settings that edit a random model of three layers, for the contract's tests. recorded: for each
     hyperparameter of the released code, the setting that it is; see tests/golden.py.
