@@ -29,7 +29,7 @@ COPIED = ("workflow", "resources", "envs", "Snakefile", "config.yaml", "pyprojec
 MOMENTS = {
     "self": {"text": "self", "tokens": 200},
     "drawn": {"text": "text.txt", "tokens": "auto", "vectors_per_dimension": 12},
-    "plain": {"text": "text.txt"},
+    "plain": {"text": "text.txt", "vectors_per_dimension": 1000},
     "published": {"hub": "o/n", "file": "{layer}.npz"},
 }
 
@@ -75,7 +75,7 @@ def test_text_is_gathered_by_who_asks_for_it_and_published_moments_are_fetched(p
     assert counts == COUNTS
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_moments_are_those_of_the_text_that_was_gathered(project: Path) -> None:
     names = ("self", "drawn", "plain")
     targets = [f"results/models/{name}/moments.safetensors" for name in names]
