@@ -13,7 +13,7 @@ WRONG = 2
 FAILED = 1
 """Exit status of a command that did what it was asked for and found something wrong."""
 EXPECTED = (ValueError, OSError)
-OWN = ("ManifestError", "PreflightError", "SlurmError")
+OWN = ("PreflightError", "SlurmError")
 """Errors of modules that a command imports when it runs."""
 
 

@@ -271,9 +271,9 @@ def _compare_tensors(a: Path, b: Path, name: str) -> Comparison:
         made, others = (_hashes(file.metadata() or {}) for file in (one, two))
         if made != others:
             found.differences.append(f"made from {made} and from {others}")
-        names, others = sorted(one.keys()), sorted(two.keys())
-        if names != others:
-            found.differences.append(f"tensors {names} and {others}")
+        names, other_names = sorted(one.keys()), sorted(two.keys())
+        if names != other_names:
+            found.differences.append(f"tensors {names} and {other_names}")
             return found
         for key in names:
             x, y = one.get_tensor(key), two.get_tensor(key)
