@@ -13,11 +13,17 @@ from aftershock.provenance.code_hash import code_hash, needed_symbols
 
 ROOT = Path(__file__).parents[1]
 MAIN = '''
+from typing import TYPE_CHECKING
+
 import aftershock.room.one
+import aftershock.room.six as aliased
 from aftershock.room import two
 from . import three
 from aftershock.progress import Progress
 from aftershock.far import KEPT
+
+if TYPE_CHECKING:
+    from aftershock.apart import Kind
 
 def start(x: int, progress: Progress | None = None) -> int:
     """Begin."""
@@ -28,6 +34,8 @@ def unused():
     return lost()
 
 class Inner:
+    kind: Kind = aliased.z
+
     def go(self, x):
         print("going")
         return helper(x)
@@ -43,9 +51,10 @@ FILES = {
     "room/two.py": "import numpy\ny = 1\n",
     "room/three.py": "from .four import x\n",
     "room/four.py": "x = 1\n",
+    "room/six.py": "z = 1\n",
     "far.py": '"""Far."""\n# why\ndef g():\n    """One."""\n    return 1\n\nKEPT = {}\nlost = None\n',
     "progress.py": "class Progress:\n    def step(self): return 1\n",
-    "apart.py": "y = 1\n",
+    "apart.py": "Kind = int\n",
 }
 
 
@@ -89,6 +98,7 @@ def hash_after(file: Path, old: str, new: str) -> str:
         ),  # on import
         ("room/two.py", "y = 1", "y = 2"),  # an attribute of an imported module
         ("room/four.py", "x = 1", "x = 2"),  # handed on by a third module
+        ("room/six.py", "z = 1", "z = 2"),  # by another name
         ("room/main.py", "    return x", "    return -x"),  # through a method
         ("room/main.py", "f() + two", "f() - two"),
     ],
@@ -101,7 +111,7 @@ def test_what_a_definition_needs_counts(package: Path, file: str, old: str, new:
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("apart.py", "y = 1", "y = 2"),
+        ("apart.py", "Kind = int", "Kind = str"),  # imported for types alone
         ("far.py", '"""One."""', '"""Another."""'),
         ("far.py", "# why", "# because"),
         ("far.py", "lost = None", "lost = 1"),  # beside what is needed
