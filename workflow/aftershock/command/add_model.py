@@ -96,7 +96,7 @@ def _published_layers(sizes: Mapping[str, Any]) -> dict[str, list[int]]:
     for model in map(read_yaml, sorted((PROJECT / "resources" / "models").glob("*.yaml"))):
         if "shape" in sizes and all(model.get(key) == value for key, value in sizes.items()):
             found = model.get("editors", {}).items()
-            return {method: settings["layers"] for method, settings in found if "layers" in settings}
+            return {method: list(settings["layers"]) for method, settings in found if "layers" in settings}
     return {}
 
 

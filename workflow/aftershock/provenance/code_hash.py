@@ -41,6 +41,7 @@ CANNOT_CHANGE_RESULTS = {
 }
 """Code that does not change results: running, watching, recording and reporting of jobs."""
 EFFECTS = "<statements>"  # of a module, beside its definitions
+IMPORTS = (ast.Import, ast.ImportFrom)
 NOT_CODE = ("ctx", "kind", "returns", "type_comment")  # parts of syntax trees
 
 
@@ -166,7 +167,7 @@ def parse_module(file: Path) -> dict[str, Definition]:
     imports: dict[str, str] = {}
     parts: dict[str, list[ast.stmt]] = {}
     for statement in ast.parse(file.read_bytes(), filename=str(file)).body:
-        if isinstance(statement, ast.Import | ast.ImportFrom):
+        if isinstance(statement, IMPORTS):
             imports |= _imported(statement, package)
         elif not _is_silent(statement):
             for name in _defined(statement) or (EFFECTS,):
@@ -198,11 +199,13 @@ def _content(part: Any, names: set[str], package: str) -> Any:
     if dotted := _dotted(part):
         names.add(dotted)
         return dotted
-    names.update(_imported(part, package).values())
-    fields = [field for field in part._fields if field not in NOT_CODE]
-    if isinstance(part, ast.arg):
-        fields.remove("annotation")
-    return [type(part).__name__, *(_content(getattr(part, field), names, package) for field in fields)]
+    if isinstance(part, IMPORTS):
+        names.update(_imported(part, package).values())
+    found = [type(part).__name__]
+    for field in part._fields:
+        if field not in NOT_CODE and not (field == "annotation" and isinstance(part, ast.arg)):
+            found.append(_content(getattr(part, field), names, package))
+    return found
 
 
 def _is_silent(part: Any) -> bool:
@@ -230,14 +233,12 @@ def _dotted(node: ast.AST) -> str | None:
     return None
 
 
-def _imported(node: ast.AST, package: str) -> dict[str, str]:
+def _imported(node: ast.Import | ast.ImportFrom, package: str) -> dict[str, str]:
     """Return the dotted name of ours behind each name that an import in `package` gives."""
     if isinstance(node, ast.Import):
         found = {each.asname: each.name for each in node.names if each.asname}
-    elif isinstance(node, ast.ImportFrom):
+    else:
         outer = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
         base = ".".join(filter(None, (*outer, node.module)))
         found = {each.asname or each.name: f"{base}.{each.name}" for each in node.names}
-    else:
-        return {}
     return {name: dotted for name, dotted in found.items() if dotted.split(".")[0] == PACKAGE.name}
