@@ -13,11 +13,17 @@ from aftershock.provenance.code_hash import code_hash, needed_symbols
 
 ROOT = Path(__file__).parents[1]
 MAIN = '''
+from typing import TYPE_CHECKING
+
 import aftershock.room.one
+import aftershock.room.six as aliased
 from aftershock.room import two
 from . import three
 from aftershock.progress import Progress
 from aftershock.far import KEPT
+
+if TYPE_CHECKING:
+    from aftershock.apart import Kind
 
 def start(x: int, progress: Progress | None = None) -> int:
     """Begin."""
@@ -28,6 +34,8 @@ def unused():
     return lost()
 
 class Inner:
+    kind: Kind = aliased.z
+
     def go(self, x):
         print("going")
         return helper(x)
@@ -43,9 +51,10 @@ FILES = {
     "room/two.py": "import numpy\ny = 1\n",
     "room/three.py": "from .four import x\n",
     "room/four.py": "x = 1\n",
+    "room/six.py": "z = 1\n",
     "far.py": '"""Far."""\n# why\ndef g():\n    """One."""\n    return 1\n\nKEPT = {}\nlost = None\n',
     "progress.py": "class Progress:\n    def step(self): return 1\n",
-    "apart.py": "y = 1\n",
+    "apart.py": "Kind = int\n",
 }
 
 
@@ -56,31 +65,23 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name, text in FILES.items():
         write_text(folder / name, text)
     monkeypatch.setattr(hashing, "PACKAGE", folder)
-    monkeypatch.setattr(hashing, "KEPT", (folder / "__pycache__/parsed.json", Path("parsed.json")))
-    monkeypatch.chdir(tmp_path)
-    forget()
+    look_again()
     yield folder
-    forget()
-
-
-def forget() -> None:
-    """As a new process begins."""
-    hashing._kept.clear()
-    hashing._known.clear()
     look_again()
 
 
 def look_again() -> None:
-    """Files may have changed."""
-    for function in (hashing.parse_module, hashing._needed):
-        function.cache_clear()
+    """As a new process begins: files may have changed."""
+    for function in vars(hashing).values():
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
 
 
 def hash_after(file: Path, old: str, new: str) -> str:
     text = file.read_text()
     assert old in text
     file.write_text(text.replace(old, new))
-    forget()
+    look_again()
     return code_hash("aftershock.room.main:start")
 
 
@@ -97,6 +98,7 @@ def hash_after(file: Path, old: str, new: str) -> str:
         ),  # on import
         ("room/two.py", "y = 1", "y = 2"),  # an attribute of an imported module
         ("room/four.py", "x = 1", "x = 2"),  # handed on by a third module
+        ("room/six.py", "z = 1", "z = 2"),  # by another name
         ("room/main.py", "    return x", "    return -x"),  # through a method
         ("room/main.py", "f() + two", "f() - two"),
     ],
@@ -109,7 +111,7 @@ def test_what_a_definition_needs_counts(package: Path, file: str, old: str, new:
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("apart.py", "y = 1", "y = 2"),
+        ("apart.py", "Kind = int", "Kind = str"),  # imported for types alone
         ("far.py", '"""One."""', '"""Another."""'),
         ("far.py", "# why", "# because"),
         ("far.py", "lost = None", "lost = 1"),  # beside what is needed
@@ -134,10 +136,10 @@ def test_a_file_counts_as_a_whole_and_wherever_it_lies(package: Path) -> None:
     before = code_hash(str(here))
     assert code_hash(str(there)) == before
     write_text(there, script.replace("write", "read"))
-    forget()
+    look_again()
     assert code_hash(str(there)) != before
     write_text(package / "far.py", FILES["far.py"].replace("return 1", "return 2"))
-    forget()
+    look_again()
     assert code_hash(str(here)) != before
 
 
@@ -146,14 +148,14 @@ def test_a_package_given_by_its_init_counts_with_all_its_files(package: Path) ->
     write_text(package.parent / "mine" / "edit.py", "a = 1\n")
     before = code_hash(str(package.parent / "mine" / "__init__.py"))
     write_text(package.parent / "mine" / "edit.py", "a = 2\n")
-    forget()
+    look_again()
     assert code_hash(str(package.parent / "mine" / "__init__.py")) != before
 
 
 def test_hash_of_a_package_is_of_all_its_modules(package: Path) -> None:
     before = code_hash("aftershock.room")
     write_text(package / "room" / "five.py", "a = 1\n")
-    forget()
+    look_again()
     assert code_hash("aftershock.room") != before
 
 
@@ -163,31 +165,6 @@ def test_hash_of_nothing_is_an_error(package: Path, name: str) -> None:
         code_hash(name)
     with pytest.raises(ValueError, match=r"no definition 'stop' in module 'aftershock.room.main'"):
         code_hash("aftershock.room.main:stop")
-
-
-@pytest.mark.parametrize("place", [0, 1])
-def test_what_was_parsed_is_known_to_the_next_start(
-    package: Path, monkeypatch: pytest.MonkeyPatch, place: int
-) -> None:
-    if place:
-        write_text(package / "__pycache__", "a file where no folder can be made")
-    before = code_hash("aftershock.room.main")
-    hashing.keep_parsed()
-    forget()
-    with monkeypatch.context() as patch:
-        patch.setattr(hashing.ast, "parse", None)
-        assert code_hash("aftershock.room.main") == before
-    hashing.KEPT[place].write_text("{")
-    forget()
-    assert code_hash("aftershock.room.main") == before
-
-
-def test_of_each_module_the_last_state_is_kept(package: Path) -> None:
-    code_hash("aftershock.room.two")
-    write_text(package / "room" / "two.py", "y = 2\n")
-    look_again()
-    code_hash("aftershock.room.two")
-    assert len([key for key in hashing._kept if key.startswith("aftershock.room.two ")]) == 1
 
 
 # --- on the project itself ---------------------------------------------------------------------------------
@@ -213,7 +190,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / "workflow" / name, tmp_path / name, ignore=ignored)
     monkeypatch.setattr(hashing, "PACKAGE", tmp_path / "aftershock")
-    monkeypatch.chdir(tmp_path)
     look_again()
     yield tmp_path
     look_again()
@@ -287,7 +263,7 @@ def test_a_changed_editor_makes_its_own_edits_again(project: Path) -> None:
 
 def reachable(*roots: str) -> set[str]:
     """The modules that the hash of some roots covers."""
-    return {module for module, _ in needed_symbols(*roots)}
+    return {hashing.name_of(file) for file, _ in needed_symbols(*roots)}
 
 
 def test_only_editors_with_regularisers_depend_on_their_code() -> None:

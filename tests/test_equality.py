@@ -1,5 +1,6 @@
 """When the results of two runs count as equal."""
 
+import runpy
 import shutil
 from pathlib import Path
 
@@ -8,12 +9,13 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-from aftershock.provenance.compare import compare_tables
-from aftershock.provenance.equality import _tables, compare_folders, main
+from aftershock.provenance import equality
+from aftershock.provenance.equality import _tables, compare_folders, compare_tables
 from aftershock.tables.abilities import CURVES
 from aftershock.tables.models import FACT_ANSWERS
 from aftershock.tables.report import RANKS
 from aftershock.tables.runs import OBSERVATIONS, PROBABILITIES, SCORES, TELEMETRY
+from aftershock.tables.sequences import TASK_ITEMS, TASK_OUTPUTS
 
 
 def observed(cases: range = range(4)) -> pd.DataFrame:
@@ -144,7 +146,7 @@ def test_runs_that_are_cut_differently_are_equal(tmp_path: Path, telemetry: pd.D
     write(tmp_path / "one", [range(7)], rows, telemetry)
     write(tmp_path / "seven", [range(n, n + 1) for n in range(7)], rows, telemetry)
     report = compare_folders(tmp_path / "one", tmp_path / "seven")
-    assert (report.equal, str(report), len(report.parts)) == (True, "2 identical", 2)
+    assert (report.equal, str(report), len(report)) == (True, "2 identical", 2)
     off = changed(rows, 5, logprob=rows.loc[5, "logprob"] + 0.1)
     write(tmp_path / "seven", [range(5, 6)], off, telemetry)
     report = compare_folders(tmp_path / "one", tmp_path / "seven")
@@ -152,7 +154,7 @@ def test_runs_that_are_cut_differently_are_equal(tmp_path: Path, telemetry: pd.D
     assert "different: world/tiny/coverage/rome/s0/observations/*.parquet (logprob by up to" in str(report)
     assert "case_id 5" in str(report)
     (tmp_path / "seven/world/tiny/coverage/rome/s0/observations/00003-00003.parquet").unlink()
-    report = compare_folders(tmp_path / "one", tmp_path / "seven", ["observations"])
+    report = compare_folders(tmp_path / "one", tmp_path / "seven")
     assert "only in the first: case_id 3" in str(report)
 
 
@@ -176,7 +178,26 @@ def test_answers_in_parts_are_one_table(tmp_path: Path) -> None:
     for i in (0, 1):
         FACT_ANSWERS.write(rows[i : i + 1], tmp_path / f"two/answers/facts.{i + 1}-of-2.parquet")
     report = compare_folders(tmp_path / "one", tmp_path / "two")
-    assert [part.verdict for part in report.parts] == ["identical"]
+    assert [part.verdict for part in report] == ["identical"]
+
+
+def test_lists_of_texts_and_of_decisions_are_compared() -> None:
+    row = {"checkpoint": 1, "item_id": "a", "logprobs": [-1.0, -2.0], "n_tokens": [1.0, 2.0]}
+    rows = pd.DataFrame([{**row, "greedy": [True, False], "text": None, "finished": None, "truncated": 0}])
+    assert verdict(rows, changed(rows, 0, logprobs=[-1.0, -2.0005]), TASK_OUTPUTS) == "equal"
+    assert verdict(rows, changed(rows, 0, n_tokens=[1.0, 3.0]), TASK_OUTPUTS) == "different"
+    assert verdict(rows, changed(rows, 0, greedy=[False, False]), TASK_OUTPUTS) == "undecided"
+    item = {
+        "item_id": "a",
+        "group": None,
+        "prompt": "",
+        "question": "",
+        "gold": 0,
+        "answers": [],
+        "about": [],
+    }
+    items = pd.DataFrame([{**item, "choices": ["x", "y"]}])
+    assert verdict(items, changed(items, 0, choices=["x", "z"]), TASK_ITEMS) == "different"
 
 
 def test_rows_that_hold_times_do_not_count() -> None:
@@ -209,7 +230,7 @@ def test_tensors(tmp_path: Path) -> None:
         ("far", {"moments": "different", "model": "different"}),
     ):
         report = compare_folders(tmp_path / "one", tmp_path / folder)
-        assert {Path(part.name).stem: part.verdict for part in report.parts} == expected
+        assert {Path(part.name).stem: part.verdict for part in report} == expected
     save_file({"3": c}, tmp_path / "same/moments.safetensors", {"text_sha256": "abd"})
     assert "made from {'text_sha256': 'abc'}" in str(compare_folders(tmp_path / "one", tmp_path / "same"))
 
@@ -226,9 +247,12 @@ def test_a_file_that_cannot_be_read_and_one_that_is_missing_are_differences(tmp_
         compare_folders(tmp_path / "none", tmp_path / "nil")
 
 
-def test_the_program_says_what_differs(tmp_path: Path, telemetry: pd.DataFrame, capsys) -> None:
+def test_the_program_says_what_differs(
+    tmp_path: Path, telemetry: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     write(tmp_path / "one", [range(7)], observed(range(7)), telemetry)
+    monkeypatch.setattr("sys.argv", ["equality", str(tmp_path / "one"), str(tmp_path / "one")])
     with pytest.raises(SystemExit) as ended:
-        main([str(tmp_path / "one"), str(tmp_path / "one")])
+        runpy.run_path(equality.__file__, run_name="__main__")
     assert ended.value.code == 0
     assert capsys.readouterr().out == "2 identical\n"

@@ -14,14 +14,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from aftershock.provenance import manifest
-from aftershock.provenance.manifest import (
-    ManifestError,
-    configurations,
-    read_manifest,
-    sha256_of_config,
-    write_manifest,
-)
-from aftershock.provenance.verify import by_configuration, check_files, choose
+from aftershock.provenance.manifest import read_manifest, sha256_of_config, write_manifest
+from aftershock.provenance.verify import check_files, choose
 from aftershock.tables.runs import OBSERVATIONS, TELEMETRY
 
 CONFIG = {
@@ -90,7 +84,10 @@ def test_every_file_that_a_stage_made_is_named_with_what_made_it(results: Path) 
     assert len(entry["sha256"]) == len(entry["content"]) == 64
     assert (entry["rows"], entry["by"]["rule"], entry["by"]["device"]) == (4, "edit", "cpu")
     weights = written["files"]["models/tiny/weights/model.safetensors"]
-    assert (weights["by"], weights["tensors"]) == ({"rule": "fetch_model"}, {"weights_sha256": "abc"})
+    assert (weights["bytes"], weights["by"]) == (
+        (results / "models/tiny/weights/model.safetensors").stat().st_size,
+        {"rule": "fetch_model"},
+    )
     assert written["fetched_models"] == {"tiny": {"hub": "owner/tiny", "commit": "c0ffee"}}
     assert (written["study"], written["config_sha256"]) == ("default", sha256_of_config(CONFIG))
     assert written["software"]["pyarrow"]
@@ -139,7 +136,7 @@ def test_unchanged_files_are_not_read_again(results: Path, monkeypatch: pytest.M
 def test_a_damaged_file_stops_the_manifest_and_is_named(results: Path) -> None:
     before = write_manifest(CONFIG, results).read_text()
     (results / FIRST).write_bytes((results / FIRST).read_bytes()[:-20])
-    with pytest.raises(ManifestError, match=f"{FIRST} cannot be read"):
+    with pytest.raises(ValueError, match=f"{FIRST} cannot be read"):
         write_manifest(CONFIG, results)
     assert (results / "manifest.json").read_text() == before
 
@@ -207,33 +204,38 @@ def test_other_files_are_checked_too(results: Path) -> None:
     (results / "models/tiny/weights/provenance.json").write_text("{}")
     (results / "models/tiny/extra.txt").write_text("")
     found = dict(check_files(known, results))
-    assert found.pop("models/tiny/weights/model.safetensors").startswith("damaged: ")
+    assert found.pop("models/tiny/weights/model.safetensors").startswith("changed: 20 bytes, ")
     assert found.pop("models/tiny/weights/provenance.json") == "changed: 2 bytes, 41 in the manifest"
     assert found == {"models/tiny/extra.txt": "extra: the manifest does not know it"}
 
 
 def test_without_a_manifest_or_with_half_of_one_the_remedy_is_named(results: Path) -> None:
     with pytest.raises(
-        ManifestError, match=r"there is no .*manifest\.json; finish the run, or .*aftershock manifest"
+        ValueError, match=r"there is no .*manifest\.json; finish the run, or .*aftershock manifest"
     ):
         read_manifest(results)
     path = write_manifest(CONFIG, results)
     path.write_text(path.read_text()[:-50])
-    with pytest.raises(ManifestError, match=r"manifest\.json cannot be read: .*aftershock manifest"):
+    with pytest.raises(ValueError, match=r"manifest\.json cannot be read: .*aftershock manifest"):
         read_manifest(results)
+
+
+def sample(known: dict, n: int, seed: int, unsound: tuple = ()) -> list[str]:
+    """The tables of a sample, those of all studies."""
+    return sum(choose(known, n, seed, unsound).values(), [])
 
 
 def test_a_sample_is_of_shards_that_the_configuration_still_has(results: Path) -> None:
     known = read_manifest_of(results)
-    everything = choose(known, 99, seed=0)
+    everything = sample(known, 99, 0)
     assert len(everything) == 4
     assert not any("mend" in name or "telemetry" in name for name in everything)
-    picks = {tuple(choose(known, 2, seed)) for seed in range(20)}
+    picks = {tuple(sample(known, 2, seed)) for seed in range(20)}
     assert len(picks) > 1
     assert all(len(pick) == 2 for pick in picks)
-    assert choose(known, 2, 7) == choose(known, 2, 7)
-    assert FIRST not in choose(known, 99, 0, {FIRST})
-    assert choose(known, 0, 0) == []
+    assert sample(known, 2, 7) == sample(known, 2, 7)
+    assert FIRST not in sample(known, 99, 0, (FIRST,))
+    assert sample(known, 0, 0) == []
 
 
 # --- several studies in one folder --------------------------------------------------------------------------
@@ -242,7 +244,7 @@ OTHER = {"study": None, "kgs": {"wikidata": {}}, "models": ["other"], "editors":
 
 def studies(results: Path) -> list[list[str]]:
     """The models of the studies that a manifest keeps, newest first."""
-    return [config["models"] for config in configurations(read_manifest(results))]
+    return [config["models"] for config in read_manifest(results)["studies"].values()]
 
 
 def test_every_study_keeps_its_configuration_while_a_table_needs_it(results: Path) -> None:
@@ -254,22 +256,11 @@ def test_every_study_keeps_its_configuration_while_a_table_needs_it(results: Pat
     assert studies(results) == [["other"], ["tiny"]]
     manifest = read_manifest(results)
     assert manifest["config"] == OTHER
-    chosen = choose(manifest, 2, 0)
-    assert len(chosen) == 2
-    assert [(config["models"], names) for config, names in by_configuration(manifest, chosen)] == [
-        (["tiny"], chosen)
-    ]
+    ((study, names),) = choose(manifest, 2, 0).items()
+    assert (manifest["studies"][study], len(names)) == (CONFIG, 2)
     changed = {**CONFIG, "seeds": [0]}  # makes the same tables, so it takes the older one's place
     write_manifest(changed, results)
-    assert [config for config in configurations(read_manifest(results)) if config == CONFIG] == []
-
-
-def test_a_manifest_of_one_configuration_is_read(results: Path) -> None:
-    write_manifest(CONFIG, results)
-    manifest = read_manifest(results)
-    del manifest["studies"]
-    assert configurations(manifest) == [CONFIG]
-    assert choose(manifest, 1, 0)
+    assert CONFIG not in read_manifest(results)["studies"].values()
 
 
 def test_the_commit_is_missing_with_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

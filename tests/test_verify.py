@@ -12,7 +12,7 @@ import torch
 import started
 from aftershock.datasets.table import CONFLICT_STATES
 from aftershock.experiments.cases import Continuations, run_cases
-from aftershock.provenance.compare import compare_tables
+from aftershock.provenance.equality import compare_tables
 from aftershock.tables import provenance_of
 from aftershock.tables.cases import CASES, EDITS, PROBES
 from aftershock.tables.graph import PROMPTS

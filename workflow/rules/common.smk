@@ -1,6 +1,5 @@
 """Shared by several phases: what the configuration selects, wildcard constraints, and input functions."""
 
-import atexit
 import os
 import re
 from functools import cache
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from aftershock.datasets.table import DATASETS, ROUND, SPLITS, states_as_values
 from aftershock.datasets.released import FILES, PROMPT_FILES
-from aftershock.provenance.code_hash import code_hash, keep_parsed
+from aftershock.provenance.code_hash import code_hash
 from aftershock.config import check_config, check_fetched, merged_settings
 from aftershock.config.models import model_type_of, reading_of
 from aftershock.config.settings import artifact_layers, hypernetwork_kind, moment_layers, needed_artifacts
@@ -38,7 +37,6 @@ patch_snakemake(fork=workflow.is_main_process)  # a job on another machine is a 
 if workflow.is_main_process:
     record_bare_run(workflow)
 go_offline()  # so that no job asks a network for what it lacks
-atexit.register(keep_parsed)
 
 PROJECT = os.path.relpath(workflow.basedir)  # a folder that is moved with its results stays up to date
 RESOURCES = os.path.normpath(f"{PROJECT}/resources")

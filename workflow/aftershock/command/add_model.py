@@ -15,8 +15,6 @@ from aftershock.project import PROJECT
 from aftershock.schema import faults, read_schema
 from aftershock.text_files import read_yaml
 
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-
 
 def write_model_file(source: str, name: str | None, revision: str, folder: Path) -> list[str]:
     """Write the file of a model to `folder`; return lines on what it says, and on what could not be found.
@@ -30,7 +28,7 @@ def write_model_file(source: str, name: str | None, revision: str, folder: Path)
     """
     own = Path(source).resolve().name if Path(source).exists() else Path(source).name
     name = name or re.sub(r"[^\w.-]+", "-", own.removesuffix(".gguf")).strip("-.").lower()
-    if wrong := [str(fault) for fault in faults(name, read_schema("config")["$defs"]["name"])]:
+    if wrong := faults(name, read_schema("config")["$defs"]["name"]):
         raise ValueError(f"--name: {wrong[0]}; give another one")
     file = folder / f"{name}.yaml"
     if file.exists():
@@ -42,13 +40,17 @@ def write_model_file(source: str, name: str | None, revision: str, folder: Path)
         "source": origin,
         **sizes,
         "moments": {"text": "self"},
-        **({"editors": published} if published else {}),
+        **(
+            {"editors": {method: {"layers": layers} for method, layers in published.items()}}
+            if published
+            else {}
+        ),
     }
-    if wrong := [str(fault) for fault in faults(content, read_schema("model"))]:
-        raise ValueError(f"{source} cannot be described as a model: {'; '.join(wrong)}")
+    if wrong := faults(content, read_schema("model")):
+        raise ValueError(f"{source} cannot be described as a model: {'; '.join(map(str, wrong))}")
     folder.mkdir(parents=True, exist_ok=True)
     file.write_text(yaml.safe_dump(content, sort_keys=False, default_flow_style=None), encoding="utf-8")
-    return [f"{file} is written.", *_told(content), *_missing(sizes), f"To use it: models: [{name}]"]
+    return [f"{file} is written.", *_remarks(sizes, published), f"To use it: models: [{name}]"]
 
 
 def _read(source: str, revision: str) -> tuple[dict[str, str], dict[str, Any]]:
@@ -62,11 +64,10 @@ def _read(source: str, revision: str) -> tuple[dict[str, str], dict[str, Any]]:
         read_header(path)
         return {"gguf": source}, sizes_of_source({"gguf": source}, path.parent)[1]
     if (path / "config.json").is_file():
-        _check_config(path, source)
-        return {"path": source}, sizes_of_source({"path": source}, path)[1]
+        return {"path": source}, _sizes_of_folder(path, source)
     if path.is_dir():
         raise ValueError(f"{source} holds no config.json; name a folder as transformers saves a model")
-    if not HUB_NAME.fullmatch(source):
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
         raise ValueError(f"{source!r} is no folder, no GGUF file (*.gguf) and no owner/name on the Hub")
     from aftershock.lm.files.hub import find_repository
 
@@ -75,12 +76,11 @@ def _read(source: str, revision: str) -> tuple[dict[str, str], dict[str, Any]]:
         raise ValueError(f"{repository} holds no config.json; it is no model of transformers")
     with tempfile.TemporaryDirectory() as into:
         repository.download(["config.json"], Path(into))
-        _check_config(Path(into), source)
-        return {"hub": source, "revision": repository.commit}, sizes_of_source({"path": into}, Path(into))[1]
+        return {"hub": source, "revision": repository.commit}, _sizes_of_folder(Path(into), source)
 
 
-def _check_config(folder: Path, source: str) -> None:
-    """Raise ValueError where transformers cannot read a folder's configuration."""
+def _sizes_of_folder(folder: Path, source: str) -> dict[str, Any]:
+    """Return family and sizes by a folder's config.json; ValueError where transformers cannot read it."""
     from transformers import AutoConfig
 
     try:
@@ -88,52 +88,41 @@ def _check_config(folder: Path, source: str) -> None:
     except (ValueError, KeyError, OSError) as error:
         said = str(error).strip().partition("\n")[0]
         raise ValueError(f"transformers cannot read the configuration of {source}: {said}") from error
+    return sizes_of_source({"path": str(folder)}, folder)[1]
 
 
-def _missing(sizes: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what could not be found out about a model, and what follows from that."""
-    model_type = sizes.get("model_type")
-    if model_type not in list_families():
-        yield (
-            f"not known: family {model_type}, so that no method edits it; a file "
-            f"lm/families/{model_type}.py adds it (known: {', '.join(list_families())})"
-        )
-    if "n_layers" not in sizes:
-        yield "not found: n_layers, which methods need to choose layers; give it"
-    if "shape" not in sizes:
-        yield "not found: shape, without which costs are those of seven billion weights"
-
-
-def _published_layers(sizes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _published_layers(sizes: Mapping[str, Any]) -> dict[str, list[int]]:
     """Return the layers of each method in a shipped file of a model of the same family and sizes."""
-    for file in sorted((PROJECT / "resources" / "models").glob("*.yaml")):
-        model = read_yaml(file)
+    for model in map(read_yaml, sorted((PROJECT / "resources" / "models").glob("*.yaml"))):
         if "shape" in sizes and all(model.get(key) == value for key, value in sizes.items()):
-            return {
-                method: {"layers": values["layers"]}
-                for method, values in model.get("editors", {}).items()
-                if "layers" in values
-            }
+            found = model.get("editors", {}).items()
+            return {method: list(settings["layers"]) for method, settings in found if "layers" in settings}
     return {}
 
 
-def _told(content: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what a model's file says, and which layers each method edits by it."""
-    n_layers, family = content.get("n_layers"), content.get("model_type")
-    shape = ", ".join(f"{name} {value}" for name, value in content.get("shape", {}).items())
+def _remarks(sizes: Mapping[str, Any], published: Mapping[str, Sequence[int]]) -> Iterator[str]:
+    """Yield what a model's file says, the layers that each method edits by it, and what was not found."""
+    family, n_layers = sizes.get("model_type"), sizes.get("n_layers")
+    shape = ", ".join(f"{name} {value}" for name, value in sizes.get("shape", {}).items())
     yield f"family {family}, {n_layers or 'unknown'} layers" + (f"; {shape}" if shape else "")
-    published = content.get("editors", {})
     if published:
-        yield "layers by published settings: " + _listed(
-            {method: values["layers"] for method, values in published.items()}
-        )
+        yield "layers by published settings: " + _listed(published)
     if n_layers:
         rules = {name: found.method.layers for name, found in find_methods().items() if name not in published}
         yield "layers by depth: " + _listed({name: rule(n_layers) for name, rule in rules.items() if rule})
     yield "second moments are taken over texts that the model writes itself (moments: {text: self})"
+    if family not in list_families():
+        yield (
+            f"not known: family {family}, so that no method edits it; a file "
+            f"lm/families/{family}.py adds it (known: {', '.join(list_families())})"
+        )
+    if not n_layers:
+        yield "not found: n_layers, which methods need to choose layers; give it"
+    if not shape:
+        yield "not found: shape, without which costs are those of seven billion weights"
 
 
-def _listed(layers: Mapping[str, Any]) -> str:
+def _listed(layers: Mapping[str, Sequence[int]]) -> str:
     return ", ".join(f"{method} {_range(chosen)}" for method, chosen in sorted(layers.items()))
 
 

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
+from typer import Argument, Context, Exit, Option, Typer
 
 from aftershock.command.errors import FAILED, Reporting, require_workflow
 from aftershock.command.files import find_configs, snakemake_arguments
 from aftershock.project import version
 
-app = typer.Typer(
+app = Typer(
     cls=Reporting,
     help="Measure what else moves when a fact in a language model is edited.",
     epilog="What comes after -- goes to Snakemake: aftershock run laptop -- --keep-going",
@@ -25,18 +25,26 @@ app = typer.Typer(
 )
 
 
-CONFIG_HELP = "YAML files over config.yaml, or names of shipped studies; the last wins."
-Configs = Annotated[list[str], typer.Argument(metavar="CONFIG", help=CONFIG_HELP)]
-MaybeConfigs = Annotated[list[str] | None, typer.Argument(metavar="CONFIG", help=CONFIG_HELP)]
-Cores = Annotated[int | None, typer.Option(min=1, help="Processor cores to use; by default all.")]
-Profile = Annotated[
-    str | None, typer.Option(help="Where jobs run: workstation, slurm, or the path of a profile of yours.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only list what would be done.")]
-To = Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to write to.")]
-MaybeTo = Annotated[Path | None, typer.Option(metavar="FOLDER", help="The folder to write to.")]
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(version())
+        raise Exit
+
+
+CONFIG = Argument(
+    metavar="CONFIG", help="YAML files over config.yaml, or names of shipped studies; the last wins."
+)
+PROFILE = Option(help="Where jobs run: workstation, slurm, or the path of a profile of yours.")
+TO = Option(metavar="FOLDER", help="The folder to write to.")
+Configs = Annotated[list[str], CONFIG]
+MaybeConfigs = Annotated[list[str] | None, CONFIG]
+Cores = Annotated[int | None, Option(min=1, help="Processor cores to use; by default all.")]
+Profile = Annotated[str | None, PROFILE]
+DryRun = Annotated[bool, Option("--dry-run", "-n", help="Only list what would be done.")]
+To = Annotated[Path, TO]
+Seed = Annotated[int, Option(help="Of everything that is drawn at random.")]
+Form = Literal["lora", "model", "patch"]
 Known = Literal["methods", "families", "datasets", "tasks", "metrics"]
-Seed = Annotated[int, typer.Option(help="Of everything that is drawn at random.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -46,16 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     app(given[:end], prog_name="aftershock", obj=given[end + 1 :])
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        print(version())
-        raise typer.Exit
-
-
 @app.callback()
 def _of_all(
     show: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+        bool, Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Take the options that stand before a subcommand."""
@@ -70,9 +72,9 @@ def _run(arguments: Sequence[str]) -> None:
 
 @app.command()
 def demo(
-    ctx: typer.Context,
+    ctx: Context,
     targets: Annotated[
-        list[str] | None, typer.Argument(metavar="TARGET", help="Files or rules to make; all by default.")
+        list[str] | None, Argument(metavar="TARGET", help="Files or rules to make; all by default.")
     ] = None,
     cores: Cores = None,
     profile: Profile = None,
@@ -84,11 +86,7 @@ def demo(
 
 @app.command()
 def run(
-    ctx: typer.Context,
-    configs: Configs,
-    cores: Cores = None,
-    profile: Profile = None,
-    dry_run: DryRun = False,
+    ctx: Context, configs: Configs, cores: Cores = None, profile: Profile = None, dry_run: DryRun = False
 ) -> None:
     """Run a study, such as: aftershock run laptop."""
     _run(snakemake_arguments(find_configs(configs), (), cores, profile, dry_run, ctx.obj))
@@ -96,12 +94,11 @@ def run(
 
 @app.command()
 def resume(
-    ctx: typer.Context,
+    ctx: Context,
     cores: Cores = None,
     dry_run: DryRun = False,
     orphans: Annotated[
-        Literal["wait", "cancel"],
-        typer.Option(help="What to do about SLURM jobs of the last run that still run."),
+        Literal["wait", "cancel"], Option(help="What to do about SLURM jobs of the last run that still run.")
     ] = "wait",
 ) -> None:
     """Go on with the last run of this folder."""
@@ -112,7 +109,7 @@ def resume(
 
 @app.command()
 def status(
-    once: Annotated[bool, typer.Option("--once", help="Draw once, and not until the run ends.")] = False,
+    once: Annotated[bool, Option("--once", help="Draw once, and not until the run ends.")] = False,
 ) -> None:
     """Show how far the run of this folder is."""
     from aftershock.jobs.status import show
@@ -123,24 +120,24 @@ def status(
 @app.command()
 def why(
     everything: Annotated[
-        bool, typer.Option("--all", help="List every job, and failures of earlier runs.")
+        bool, Option("--all", help="List every job, and failures of earlier runs.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a job.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print one JSON object a job.")] = False,
 ) -> None:
     """Tell why jobs failed and what to change."""
     from aftershock.jobs.why import report
 
     if not report(everything, as_json):
-        raise typer.Exit(FAILED)
+        raise Exit(FAILED)
 
 
 @app.command()
 def plan(
     configs: MaybeConfigs = None,
-    gpu: Annotated[str | None, typer.Option(help="A device of resources/devices.yaml.")] = None,
-    gpus: Annotated[int, typer.Option(min=1, help="How many of them.")] = 1,
+    gpu: Annotated[str | None, Option(help="A device of resources/devices.yaml.")] = None,
+    gpus: Annotated[int, Option(min=1, help="How many of them.")] = 1,
     calibration: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What the benchmark wrote about the device.")
+        Path | None, Option(metavar="FILE", help="What the benchmark wrote about the device.")
     ] = None,
 ) -> None:
     """Tell jobs, hours, memory and disk of a study."""
@@ -151,7 +148,7 @@ def plan(
 
 
 @app.command()
-def queries(configs: Configs, to: MaybeTo = None) -> None:
+def queries(configs: Configs, to: Annotated[Path | None, TO] = None) -> None:
     """Show the queries of a study and send none."""
     from aftershock.kg.plan import print_queries
 
@@ -160,9 +157,9 @@ def queries(configs: Configs, to: MaybeTo = None) -> None:
 
 @app.command()
 def datasets(
-    ctx: typer.Context,
+    ctx: Context,
     configs: Configs,
-    facts: Annotated[bool, typer.Option("--facts", help="Only the facts, which need no model.")] = False,
+    facts: Annotated[bool, Option("--facts", help="Only the facts, which need no model.")] = False,
     cores: Cores = None,
     profile: Profile = None,
     dry_run: DryRun = False,
@@ -173,7 +170,7 @@ def datasets(
 
 
 @app.command()
-def validate(folder: Annotated[Path, typer.Argument(help="Published or exported case files.")]) -> None:
+def validate(folder: Annotated[Path, Argument(help="Published or exported case files.")]) -> None:
     """List what is odd in a folder of case files."""
     from aftershock.datasets.validate import print_findings
 
@@ -182,7 +179,7 @@ def validate(folder: Annotated[Path, typer.Argument(help="Published or exported 
 
 @app.command()
 def convert(
-    folder: Annotated[Path, typer.Argument(help="Published case files, or tables made of them.")], to: To
+    folder: Annotated[Path, Argument(help="Published case files, or tables made of them.")], to: To
 ) -> None:
     """Convert case files to parquet tables, or back."""
     from aftershock.datasets.convert import convert
@@ -200,8 +197,8 @@ def manifest(configs: MaybeConfigs = None) -> None:
 
 @app.command()
 def verify(
-    ctx: typer.Context,
-    sample: Annotated[int, typer.Option(min=0, help="Tables to make again; 0 only reads files.")] = 3,
+    ctx: Context,
+    sample: Annotated[int, Option(min=0, help="Tables to make again; 0 only reads files.")] = 3,
     seed: Seed = 0,
     cores: Cores = None,
     profile: Profile = None,
@@ -211,25 +208,24 @@ def verify(
 
     place = snakemake_arguments(cores=cores, profile=profile, passed=ctx.obj)
     if not verify(sample, seed, place):
-        raise typer.Exit(FAILED)
+        raise Exit(FAILED)
 
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(help="A model in a folder, as transformers saves it.")],
-    edits: Annotated[Path, typer.Argument(help="A file of edits, JSON or JSON Lines.")],
+    model: Annotated[Path, Argument(help="A model in a folder, as transformers saves it.")],
+    edits: Annotated[Path, Argument(help="A file of edits, JSON or JSON Lines.")],
     to: To,
-    method: Annotated[str, typer.Option(help="An editing method, see aftershock list methods.")] = "ft",
+    method: Annotated[str, Option(help="An editing method, see aftershock list methods.")] = "ft",
     form: Annotated[
-        Literal["lora", "model", "patch"],
-        typer.Option(help="A LoRA adapter for PEFT, a whole model, or the change alone."),
+        Form, Option(help="A LoRA adapter for PEFT, a whole model, or the change alone.")
     ] = "model",
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method.")
+        list[str] | None, Option("--set", metavar="NAME=VALUE", help="A setting of the method.")
     ] = None,
     artifacts: Annotated[
         list[str] | None,
-        typer.Option("--artifact", metavar="NAME=FILE", help="A file that it needs, such as moments."),
+        Option("--artifact", metavar="NAME=FILE", help="A file that it needs, such as moments."),
     ] = None,
     seed: Seed = 0,
 ) -> None:
@@ -240,21 +236,18 @@ def export(
 
 
 @app.command("list")
-def list_known(
-    what: Annotated[Known, typer.Argument(help="What to list, a line each.")],
-    page: Annotated[bool, typer.Option("--page", help="All about methods, as a page in Markdown.")] = False,
-) -> None:
+def list_known(what: Annotated[Known, Argument(help="What to list, a line each.")]) -> None:
     """List methods, families, datasets, tasks or metrics."""
-    from aftershock.command.listing import lines_of, page_of
+    from aftershock.command.listing import lines_of
 
-    print(page_of(what) if page else "\n".join(lines_of(what)), end="" if page else "\n")
+    print("\n".join(lines_of(what)))
 
 
 @app.command("add-model")
 def add_model(
-    source: Annotated[str, typer.Argument(help="A folder with config.json, a GGUF file, or owner/name.")],
-    name: Annotated[str | None, typer.Option(help="Of the file; by default that of the source.")] = None,
-    revision: Annotated[str, typer.Option(help="A commit, tag or branch on the Hub.")] = "main",
+    source: Annotated[str, Argument(help="A folder with config.json, a GGUF file, or owner/name.")],
+    name: Annotated[str | None, Option(help="Of the file; by default that of the source.")] = None,
+    revision: Annotated[str, Option(help="A commit, tag or branch on the Hub.")] = "main",
     to: To = Path("resources/models"),
 ) -> None:
     """Write the file of a model by its configuration."""

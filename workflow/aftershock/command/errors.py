@@ -13,7 +13,7 @@ WRONG = 2
 FAILED = 1
 """Exit status of a command that did what it was asked for and found something wrong."""
 EXPECTED = (ValueError, OSError)
-OWN = ("ManifestError", "PreflightError", "SlurmError")
+OWN = ("PreflightError", "SlurmError")
 """Errors of modules that a command imports when it runs."""
 
 
@@ -39,8 +39,9 @@ def _told(error: Exception) -> str:
     return str(error)
 
 
-def require_workflow(otherwise: str = "") -> None:
-    """Raise ValueError where Snakemake is not installed, with how to do without it."""
+def require_workflow() -> None:
+    """Raise ValueError where Snakemake is not installed, with how to install it."""
     if find_spec("snakemake") is None:
-        how = installation("workflow")
-        raise ValueError(f"this needs Snakemake, which is not installed. Install it: {how}{otherwise}")
+        raise ValueError(
+            f"this needs Snakemake, which is not installed. Install it: {installation('workflow')}"
+        )

@@ -9,8 +9,8 @@ from aftershock.command.errors import require_workflow
 from aftershock.project import PROJECT, SNAKEFILE
 from aftershock.text_files import read_keys
 
-STUDIES = "resources/studies"
-PROFILES = "workflow/profiles"
+STUDIES = PROJECT / "resources" / "studies"
+PROFILES = PROJECT / "workflow" / "profiles"
 
 
 def find_configs(names: Iterable[str]) -> list[str]:
@@ -20,34 +20,43 @@ def find_configs(names: Iterable[str]) -> list[str]:
     a file in `resources/studies/` without its ending. A file without any keys is left out, which Snakemake
     takes for none. ValueError with suggestions where there is none, and for what is not UTF-8.
     """
-    return [path for path in map(_find_config, names) if _has_keys(path)]
-
-
-def _has_keys(path: str) -> bool:
-    try:
-        Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8, as Snakemake reads it ({error}); save it as UTF-8") from None
-    return bool(read_keys(path))
+    return [path for path in map(_find_config, names) if read_keys(path)]
 
 
 def _find_config(name: str) -> str:
-    for path in (Path(name), PROJECT / name, PROJECT / STUDIES / f"{name}.yaml"):
-        if path.is_file():
-            return _short(path)
-    studies = sorted(path.stem for path in (PROJECT / STUDIES).glob("*.yaml"))
-    mine = sorted(path.as_posix() for pattern in ("*.yaml", "*/*.yaml") for path in Path().glob(pattern))
-    hint = _hint(name, [*mine, *studies], 0.5) or _hint(Path(name).stem, studies)
-    raise ValueError(
-        f"there is no configuration file {name!r}. {hint}Give the path of a YAML file, or a study: "
-        f"{', '.join(studies)}"
-    )
+    path = next(filter(Path.is_file, (Path(name), PROJECT / name, STUDIES / f"{name}.yaml")), None)
+    if path is None:
+        mine = [path.as_posix() for pattern in ("*.yaml", "*/*.yaml") for path in Path().glob(pattern)]
+        raise _unknown("configuration file", name, [path.stem for path in STUDIES.glob("*.yaml")], mine)
+    try:
+        path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8, as Snakemake reads it ({error}); save it as UTF-8") from None
+    return _short(path)
 
 
-def _hint(name: str, known: Sequence[str], cutoff: float = 0.6) -> str:
-    """Return the known name that a wrong one is most like, in words; "" where none is like it."""
-    close = difflib.get_close_matches(name, known, 1, cutoff)
-    return f"Did you mean {close[0]!r}? " if close else ""
+def find_profile(name: str) -> str:
+    """Return the path of a profile that comes with the project; another path or name as it is.
+
+    ValueError with suggestions for a name that Snakemake does not find.
+    """
+    if "/" in name:
+        return name
+    if (PROFILES / name).is_dir():
+        return _short(PROFILES / name)
+    from aftershock.launch import knows_profile
+
+    if not knows_profile(name):
+        raise _unknown("profile", name, [folder.name for folder in PROFILES.iterdir()])
+    return name
+
+
+def _unknown(what: str, name: str, shipped: Sequence[str], others: Sequence[str] = ()) -> ValueError:
+    """Return the error about a wrong name, with the known one that is most like it."""
+    close = difflib.get_close_matches(name, [*others, *shipped], 1)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    known = ", ".join(sorted(shipped))
+    return ValueError(f"there is no {what} {name!r}. {hint}Give a path, or one that comes along: {known}")
 
 
 def _short(path: Path) -> str:
@@ -76,35 +85,13 @@ def snakemake_arguments(
     ValueError where Snakemake is not installed.
     """
     require_workflow()
-    found = list(targets)
-    if profile:
-        found += ["--profile", find_profile(profile)]
-    if cores or not profile:
-        found += ["--cores", str(cores or "all")]
-    if dry_run:
-        found.append("--dry-run")
-    if not (Path.cwd() / "Snakefile").exists() or not os.path.samefile("Snakefile", SNAKEFILE):
-        found += ["--snakefile", str(SNAKEFILE)]
-    found += passed
-    return [*found, "--configfile", *configs] if configs else found
-
-
-def find_profile(name: str) -> str:
-    """Return the path of a profile that comes with the project; another path or name as it is.
-
-    ValueError with suggestions for a name that Snakemake does not find.
-    """
-    path = PROJECT / PROFILES / name
-    if "/" in name:
-        return name
-    if path.is_dir():
-        return _short(path)
-    from aftershock.launch import knows_profile
-
-    if not knows_profile(name):
-        shipped = sorted(folder.name for folder in (PROJECT / PROFILES).iterdir())
-        raise ValueError(
-            f"there is no profile {name!r}. {_hint(name, shipped)}Give the path of a folder with a "
-            f"config.yaml, or one that comes along: {', '.join(shipped)}"
-        )
-    return name
+    here = Path("Snakefile").exists() and os.path.samefile("Snakefile", SNAKEFILE)
+    return [
+        *targets,
+        *(["--profile", find_profile(profile)] if profile else []),
+        *(["--cores", str(cores or "all")] if cores or not profile else []),
+        *(["--dry-run"] if dry_run else []),
+        *([] if here else ["--snakefile", str(SNAKEFILE)]),
+        *passed,
+        *(["--configfile", *configs] if configs else []),
+    ]

@@ -43,9 +43,8 @@ def save_edit(
         raise ValueError(f"what {method} changes is not of low rank, as a LoRA adapter is; take --form model")
     values = {name: yaml.safe_load(value) for name, value in _pairs("--set", settings)}
     files = dict(_pairs("--artifact", artifacts))
-    for name in files:
-        if name not in ARTIFACTS:
-            raise ValueError(f"--artifact: {name!r} is unknown; {suggestion(name, ARTIFACTS)}")
+    if unknown := next((name for name in files if name not in ARTIFACTS), None):
+        raise ValueError(f"--artifact: {unknown!r} is unknown; {suggestion(unknown, ARTIFACTS)}")
     rows = read_edits(edits, {"source": guess_format(edits), "broken": "refuse", "target": "alt"})
     found = [row.edit for row in rows if row.edit]
     requests = [EditRequest(each.prompt, each.subject, each.target_new, each.target_true) for each in found]

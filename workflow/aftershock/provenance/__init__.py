@@ -1,6 +1,5 @@
 """Origin of results, and their equality with others. No result depends on it.
 
-`code_hash` is a hash of the code that a result depends on.
-`manifest` lists the files that a run made, `equality` compares two results (their rows: `compare`), and
-`verify` compares results with their manifest and makes a sample of them again.
+`code_hash` is a hash of the code that a result depends on, `equality` compares two results. `manifest` lists
+the files that a run made, and `verify` compares them with the manifest and makes a sample of them again.
 """

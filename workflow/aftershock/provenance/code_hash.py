@@ -3,21 +3,17 @@
 Snakemake sees neither a changed import nor that a changed line cannot matter, so rules carry the `code_hash`
 of their script in `params:`. It covers the definitions (functions, classes, constants) that the script needs,
 directly or through others, and no other definition of the modules that these lie in. Code is parsed, never
-imported: no torch is needed, and what was parsed is kept between runs. Code that is named in data, such as a
-method's editor, has to be given by name.
+imported: no torch is needed. Code that is named in data, such as a method's editor, has to be given by name.
 """
 
 import ast
+import gc
 import hashlib
-import json
-import sys
-from collections.abc import Iterator
-from contextlib import suppress
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from aftershock.output import write_text
 from aftershock.project import PACKAGE
 
 CANNOT_CHANGE_RESULTS = {
@@ -44,13 +40,20 @@ CANNOT_CHANGE_RESULTS = {
     "keywords": ("console", "progress"),  # arguments of calls
 }
 """Code that does not change results: running, watching, recording and reporting of jobs."""
-KEPT = (PACKAGE / "__pycache__" / "parsed_modules.json", Path(".snakemake") / "parsed_modules.json")
-"""Caches beside Python's own, or in a run's folder where the package's cannot be written."""
 EFFECTS = "<statements>"  # of a module, beside its definitions
-IMPORTED = "<import>"
+IMPORTS = (ast.Import, ast.ImportFrom)
+NOT_CODE = ("ctx", "kind", "returns", "type_comment")  # parts of syntax trees
 
-Symbol = tuple[str, str]
-"""A module and a name that it defines."""
+
+class Definition(NamedTuple):
+    """A name of a module: a hash of its code, "" where it is imported, and the dotted names behind it."""
+
+    content: str
+    names: set[str]
+
+
+Symbol = tuple[Path, str]
+"""A file and a name that it defines."""
 
 
 def code_hash(*roots: str) -> str:
@@ -61,180 +64,168 @@ def code_hash(*roots: str) -> str:
     `__init__.py` with all files of its folder. Comments, docstrings, layout, annotations of functions and
     CANNOT_CHANGE_RESULTS do not count. ValueError when a module or definition does not exist.
     """
-    digest = hashlib.sha256()
-    named = {(portable(m), name, parse_module(m)["names"][name][0]) for m, name in needed_symbols(*roots)}
-    for module, name, content in sorted(named):
-        digest.update(f"{module}:{name} {content}\n".encode())
-    return digest.hexdigest()
+    enabled = gc.isenabled()
+    gc.disable()  # syntax trees have no cycles, and searching for some takes three quarters of the time
+    try:
+        needed = needed_symbols(*roots)
+    finally:
+        if enabled:
+            gc.enable()
+    contents = {(name_of(file), name, parse_module(file)[name].content) for file, name in needed}
+    return hashlib.sha256(repr(sorted(contents)).encode()).hexdigest()
 
 
 def needed_symbols(*roots: str) -> set[Symbol]:
-    """The definitions that `roots` are and need, directly or through others."""
+    """Return the definitions that `roots` are and need, directly or through others."""
     waiting, found = [symbol for root in roots for symbol in _symbols_of(root)], set[Symbol]()
     while waiting:
         if (symbol := waiting.pop()) not in found:
             found.add(symbol)
             waiting.extend(_needed(*symbol))
-    return found
+    return {(file, name) for file, name in found if parse_module(file)[name].content}
 
 
 def _symbols_of(root: str) -> set[Symbol]:
     module, _, name = root.partition(":")
-    file = Path(root) if root.endswith(".py") else file_of(module)
-    if name and name not in parse_module(module)["names"]:
+    file = Path(module) if module.endswith(".py") else file_of(module)
+    if file is None or not file.is_file():
+        raise ValueError(f"code_hash: no file of module {module!r} in {PACKAGE}")
+    if name and name not in parse_module(file):
         raise ValueError(f"code_hash: no definition {name!r} in module {module!r}")
     if name:
-        return {(module, name)}
-    if file is None or file.name != "__init__.py":
-        return _all_of(root)
-    files = sorted(file.parent.rglob("*.py"))
-    if root.endswith(".py"):
-        return set().union(*map(_all_of, map(str, files)))
-    parts = (path.relative_to(file.parent).with_suffix("").parts for path in files)
-    modules = [".".join((module, *below)).removesuffix(".__init__") for below in parts]
-    return set().union(*map(_all_of, modules))
+        return {(file, name)}
+    files = file.parent.rglob("*.py") if file.name == "__init__.py" else [file]
+    return {
+        (each, defined) for each in files for defined, found in parse_module(each).items() if found.content
+    }
 
 
-def _all_of(module: str) -> set[Symbol]:
-    return {(module, name) for name in parse_module(module)["names"]}
-
-
-# --- what a definition needs ------------------------------------------------------------------------------
+# --- the definitions that one needs -----------------------------------------------------------------------
 
 
 @cache
-def _needed(module: str, name: str) -> set[Symbol]:
-    """Return the definitions that one needs directly, and statements that run when its module is imported."""
-    found = set().union(*(_resolve(module, used) for used in parse_module(module)["names"][name][1]))
-    parts = () if module.endswith(".py") else module.split(".")
-    outers = (".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
-    effects = ((outer, EFFECTS) for outer in outers if _counts(outer))
-    return found | {(outer, each) for outer, each in effects if each in parse_module(outer)["names"]}
+def _needed(file: Path, name: str) -> set[Symbol]:
+    """Return the definitions that one needs directly, and statements that run when its file is imported."""
+    found, here = set[Symbol](), parse_module(file)
+    for used in here[name].names:
+        first = used.partition(".")[0]
+        if first in here:
+            found.add((file, first))
+        elif first == PACKAGE.name:
+            found |= _resolve(used)
+    run = {each for each in (file, *_packages(file)) if _counts(name_of(each))}
+    return found | {(each, EFFECTS) for each in run if EFFECTS in parse_module(each)}
 
 
-def _resolve(module: str, reference: str) -> set[Symbol]:
-    """Return the definitions that a dotted name or an import stands for inside `module`."""
-    parsed, (first, *rest) = parse_module(module), reference.split(".")
-    if reference.startswith(IMPORTED):
-        source, _, name = reference.removeprefix(IMPORTED).partition(":")
-        return _of_import(source, name)
-    if first in parsed["names"]:
-        return {(module, first)}
-    return _of_import(*parsed["imports"][first], *rest) if first in parsed["imports"] else set()
-
-
-def _of_import(source: str, name: str, *rest: str) -> set[Symbol]:
-    """Return the definitions behind `from source import name`, or `import source`, followed by `.rest`."""
-    parts = [*([name] if name else []), *rest]
-    while parts and file_of(f"{source}.{parts[0]}"):
-        source, parts = f"{source}.{parts[0]}", parts[1:]
-    if not file_of(source) or not _counts(source):
+def _resolve(dotted: str) -> set[Symbol]:
+    """Return the definition behind a name such as `aftershock.lm.scoring.score`, or all of a module."""
+    module, last = dotted, ""
+    while (file := file_of(module)) is None:
+        module, _, last = module.rpartition(".")
+    if not _counts(module):
         return set()
-    parsed = parse_module(source)
-    if parts and parts[0] in parsed["names"]:
-        return {(source, parts[0])}
-    if parts and parts[0] in parsed["imports"]:
-        return _of_import(*parsed["imports"][parts[0]], *parts[1:])
-    return _all_of(source)  # the module itself, as a value
+    return {(file, name) for name in ([last] if last in parse_module(file) else parse_module(file))}
 
 
+@cache
 def _counts(module: str) -> bool:
     entries = CANNOT_CHANGE_RESULTS["modules"]
     return not any(module == e or (e.endswith(".*") and f"{module}.".startswith(e[:-1])) for e in entries)
 
 
-def portable(module: str) -> str:
-    """The name of a module, without the folder where a file given by its path happens to lie."""
-    return Path(module).name if module.endswith(".py") else module
-
-
+@cache
 def file_of(module: str) -> Path | None:
     """Return the file of a module or package of ours, None when there is none."""
-    if module.endswith(".py"):
-        return Path(module) if Path(module).is_file() else None
     top, *parts = module.split(".")
     path = PACKAGE.joinpath(*parts)
-    candidates = (path / "__init__.py", path.with_suffix(".py"))
-    return next((c for c in candidates if c.is_file()), None) if top == PACKAGE.name else None
+    candidates = (path / "__init__.py", path.with_suffix(".py")) if top == PACKAGE.name else ()
+    return next((each for each in candidates if each.is_file()), None)
+
+
+@cache
+def name_of(file: Path) -> str:
+    """Return the dotted name of a file of ours, and of another its name alone, wherever it lies."""
+    if not _packages(file):
+        return file.name
+    return ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+@cache
+def _packages(file: Path) -> list[Path]:
+    """Return the `__init__.py` of each package of ours that a file lies in, from the inside."""
+    files = (folder / "__init__.py" for folder in file.parents if folder.is_relative_to(PACKAGE))
+    return list(takewhile(Path.is_file, files))
 
 
 # --- the definitions of a module --------------------------------------------------------------------------
 
-_kept: dict[str, dict[str, Any]] = {}  # parsed modules, by their name, Python and content
-_known: set[str] = set()  # of these, those in a file
-_PARSER = Path(__file__).read_bytes()
-
 
 @cache
-def parse_module(module: str) -> dict[str, Any]:
-    """Return what a module of ours, or the file at a path, defines and imports; ValueError without one.
-
-    names: for each definition a hash of its code and the names that it uses. imports: the module and the name
-    in it (empty for the module itself) behind each name that it imports.
-    """
-    file = file_of(module)
-    if file is None:
-        raise ValueError(f"code_hash: no file of module {module!r} in {PACKAGE}")
-    if not _known:
-        _read_kept()
-    text = file.read_bytes()
-    of_module = "{} {}.{} ".format(portable(module), *sys.version_info[:2])
-    key = of_module + hashlib.sha256(text + _PARSER).hexdigest()
-    if key not in _kept:
-        for old in [old for old in _kept if old.startswith(of_module)]:
-            del _kept[old]
-        package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-        _kept[key] = _parse(_Cleaner().visit(ast.parse(text, filename=str(file))), package)
-    return _kept[key]
-
-
-def _parse(tree: ast.Module, package: str) -> dict[str, Any]:
-    imports: dict[str, list[str]] = {}
+def parse_module(file: Path) -> dict[str, Definition]:
+    """Return the names of a file: those that it defines, EFFECTS, and those that it imports from us."""
+    package = name_of(file.parent / "__init__.py")
+    imports: dict[str, str] = {}
     parts: dict[str, list[ast.stmt]] = {}
-    for statement in tree.body:
-        typing_only = isinstance(statement, ast.If) and ast.unparse(statement.test).endswith("TYPE_CHECKING")
-        if typing_only or isinstance(statement, ast.Import | ast.ImportFrom):
-            imports |= {alias: [source, name] for alias, source, name in _imported(statement, package)}
-            continue
-        for name in _defined(statement) or (EFFECTS,):
-            parts.setdefault(name, []).append(statement)
-    names = {name: _definition(statements, package) for name, statements in parts.items()}
-    return {"names": names, "imports": imports}
+    for statement in ast.parse(file.read_bytes(), filename=str(file)).body:
+        if isinstance(statement, IMPORTS):
+            imports |= _imported(statement, package)
+        elif not _is_silent(statement):
+            for name in _defined(statement) or (EFFECTS,):
+                parts.setdefault(name, []).append(statement)
+    found = {name: Definition("", {dotted}) for name, dotted in imports.items()}
+    for name, statements in parts.items():
+        names = set[str]()
+        content = repr(_content(statements, names, package))
+        found[name] = Definition(hashlib.sha256(content.encode()).hexdigest(), names)
+    return found
 
 
-def _defined(statement: ast.stmt) -> list[str]:
+def _defined(statement: ast.stmt) -> set[str]:
     """Return the names that a statement defines; one that fills `NAME[key]` adds to NAME's definition."""
     if isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        return [statement.name]
-    targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
+        return {statement.name}
     if not isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
-        return []
-    parts = [part for target in targets for part in getattr(target, "elts", [target])]
-    for i, base in enumerate(parts):
-        while isinstance(base, ast.Attribute | ast.Subscript | ast.Starred):
-            base = parts[i] = base.value
-    return [part.id for part in parts] if all(isinstance(part, ast.Name) for part in parts) else []
+        return set()
+    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+    return {node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)}
 
 
-def _definition(statements: list[ast.stmt], package: str) -> list[Any]:
-    digest, references = hashlib.sha256(), set()
-    for statement in statements:
-        digest.update(ast.dump(statement).encode())
-        references |= set(_references(statement))
-        references |= {f"{IMPORTED}{source}:{name}" for _, source, name in _imported(statement, package)}
-    return [digest.hexdigest(), sorted(references)]
+def _content(part: Any, names: set[str], package: str) -> Any:
+    """Return what counts of a part of a syntax tree as nested lists, and add what it reads to `names`."""
+    if isinstance(part, list):
+        return [_content(each, names, package) for each in part if not _is_silent(each)]
+    if not isinstance(part, ast.AST):
+        return part
+    if dotted := _dotted(part):
+        names.add(dotted)
+        return dotted
+    if isinstance(part, IMPORTS):
+        names.update(_imported(part, package).values())
+    found = [type(part).__name__]
+    for field in part._fields:
+        if field not in NOT_CODE and not (field == "annotation" and isinstance(part, ast.arg)):
+            found.append(_content(getattr(part, field), names, package))
+    return found
 
 
-def _references(node: ast.AST) -> Iterator[str]:
-    """Yield every name that is read below `node`, with the attributes that follow it."""
-    if dotted := _dotted(node):
-        yield dotted
-    else:
-        for child in ast.iter_child_nodes(node):
-            yield from _references(child)
+def _is_silent(part: Any) -> bool:
+    """True for docstrings, and for statements and arguments that cannot change a result."""
+    if isinstance(part, ast.keyword):
+        return part.arg in CANNOT_CHANGE_RESULTS["keywords"]
+    if isinstance(part, ast.If | ast.For):
+        about = _dotted(part.test if isinstance(part, ast.If) else part.iter)
+        of_types = about in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+        return of_types or bool(about) and all(map(_is_silent, (*part.body, *part.orelse)))
+    if not isinstance(part, ast.Expr):
+        return False
+    if isinstance(part.value, ast.Constant):
+        return isinstance(part.value.value, str)
+    called = _dotted(part.value.func) if isinstance(part.value, ast.Call) else None
+    return bool(set((called or "").split(".")) & set(CANNOT_CHANGE_RESULTS["statements"]))
 
 
 def _dotted(node: ast.AST) -> str | None:
+    """Return a name with the attributes that follow it, None for anything else."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute) and (base := _dotted(node.value)):
@@ -242,71 +233,12 @@ def _dotted(node: ast.AST) -> str | None:
     return None
 
 
-def _imported(statement: ast.AST, package: str) -> Iterator[tuple[str, str, str]]:
-    """Yield local name, module and name in it, of what is imported of ours in a statement."""
-    for node in ast.walk(statement):
-        if isinstance(node, ast.Import):
-            tops = [(alias.name.split(".")[0], alias) for alias in node.names]
-            found = [(a.asname or top, a.name if a.asname else top, "") for top, a in tops]
-        elif isinstance(node, ast.ImportFrom):
-            outer = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            base = ".".join([*outer, *([node.module] if node.module else [])])
-            found = [(alias.asname or alias.name, base, alias.name) for alias in node.names]
-        else:
-            continue
-        yield from (each for each in found if each[1].split(".")[0] == PACKAGE.name)
-
-
-class _Cleaner(ast.NodeTransformer):
-    """Removes docstrings, annotations of functions, and CANNOT_CHANGE_RESULTS' statements and arguments."""
-
-    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        self.generic_visit(node)
-        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            return None
-        called = _dotted(node.value.func) if isinstance(node.value, ast.Call) else None
-        silent = set((called or "").split(".")) & set(CANNOT_CHANGE_RESULTS["statements"])
-        return None if silent else node
-
-    def visit_If(self, node: ast.If) -> ast.AST | None:
-        self.generic_visit(node)
-        return node if node.body or node.orelse or not _dotted(node.test) else None
-
-    def visit_For(self, node: ast.For) -> ast.AST | None:
-        self.generic_visit(node)
-        return node if node.body or not _dotted(node.iter) else None
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        self.generic_visit(node)
-        node.keywords = [k for k in node.keywords if k.arg not in CANNOT_CHANGE_RESULTS["keywords"]]
-        return node
-
-    def visit_arg(self, node: ast.arg) -> ast.AST:
-        node.annotation = None
-        return node
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        self.generic_visit(node)
-        node.returns = None
-        return node
-
-
-# --- between runs -----------------------------------------------------------------------------------------
-
-
-def _read_kept() -> None:
-    """Read what was parsed before; a file that cannot be read is written anew."""
-    for file in KEPT:
-        with suppress(OSError, ValueError, TypeError):
-            _kept.update(json.loads(file.read_text(encoding="utf-8")))
-    _known.update(_kept)
-
-
-def keep_parsed() -> None:
-    """Write down what was parsed for the next start; full or read-only disks are no reason to stop."""
-    for file in KEPT if set(_kept) - _known else ():
-        with suppress(OSError):
-            file.parent.mkdir(exist_ok=True)
-            write_text(file, json.dumps(_kept))
-            _known.update(_kept)
-            return
+def _imported(node: ast.Import | ast.ImportFrom, package: str) -> dict[str, str]:
+    """Return the dotted name of ours behind each name that an import in `package` gives."""
+    if isinstance(node, ast.Import):
+        found = {each.asname: each.name for each in node.names if each.asname}
+    else:
+        outer = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
+        base = ".".join(filter(None, (*outer, node.module)))
+        found = {each.asname or each.name: f"{base}.{each.name}" for each in node.names}
+    return {name: dotted for name, dotted in found.items() if dotted.split(".")[0] == PACKAGE.name}

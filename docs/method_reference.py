@@ -1,4 +1,7 @@
-"""A reference of the editing methods in Markdown, made from their records and the models' files."""
+"""A reference of the editing methods in Markdown, made from their records and the models' files.
+
+PYTHONPATH=workflow python docs/method_reference.py > docs/method-reference.md
+"""
 
 import json
 import re
@@ -14,7 +17,7 @@ from aftershock.text_files import read_yaml
 
 HEAD = """# Reference of editing methods
 
-Made from the methods' records and the models' files by `aftershock list methods --page`.
+Made from the methods' records and the models' files by `docs/method_reference.py`.
 [editors.md](editors.md) explains them, [methods.md](methods.md) says how to add one. Settings that are
 not listed have the defaults of the method's dataclass, which describes each.
 """
@@ -105,3 +108,7 @@ def _sources(lines: Sequence[str]) -> dict[str, str]:
             found[entry[1]] = " ".join(above) or behind
             above = []
     return found
+
+
+if __name__ == "__main__":
+    print(method_page(), end="")
