@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
 
 import torch
 
@@ -110,6 +112,12 @@ def singles(n, template=0):
     return [[request] for request in requests(n, template)]
 
 
+def questions(names=NAMES, cities=CITIES, cases=(0,)):
+    """Queries for some cities after every prompt about some subjects, in each of some cases."""
+    asked = product(TEMPLATES, names, cities, cases)
+    return [Query(fill(template, name), city, case) for template, name, city, case in asked]
+
+
 def log_probs(lm, cases, state):
     queries = [Query(case[0].text, case[0].target_new, i) for i, case in enumerate(cases)]
     return torch.tensor([s.logprob for s in score(lm, queries, state)])
@@ -133,11 +141,8 @@ def close(state, other, tolerance=1e-6):
 
 def behaviour(lm: LanguageModel, state: State, n: int) -> torch.Tensor:
     """Log-probabilities of two targets after every prompt about some subjects, in each of `n` cases."""
-    asked = [
-        (fill(template, name), city) for template in TEMPLATES for name in NAMES[:6] for city in CITIES[:2]
-    ]
-    queries = [Query(prompt, city, case) for case in range(n) for prompt, city in asked]
-    return torch.tensor([s.logprob for s in score(lm, queries, state)]).reshape(n, -1)
+    asked = [replace(query, case=case) for case in range(n) for query in questions(NAMES[:6], CITIES[:2])]
+    return torch.tensor([s.logprob for s in score(lm, asked, state)]).reshape(n, -1)
 
 
 def alike(lm: LanguageModel, state: State, other: State, tolerance=1e-6):

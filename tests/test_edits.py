@@ -1,7 +1,6 @@
 """Rows of a weight, many deltas of one weight, and deltas in files."""
 
 import weakref
-from dataclasses import replace
 
 import pytest
 import torch
@@ -13,20 +12,14 @@ from aftershock.lm.edits import (
     compact,
     join,
     merge_many,
-    random_like,
     register,
-    scatter_cases,
-    select,
-    state_norm,
 )
 from aftershock.lm.edits.saved import load_deltas, save_deltas
 from aftershock.lm.scoring import score
 from aftershock.lm.texts.tokens import encode_pairs
-from aftershock.prompts import fill
-from aftershock.requests import Query
-from editing import identical
+from editing import identical, questions
 from obvious import of_target
-from tiny import CITIES, NAMES, ROUNDING, TEMPLATES, dense, low_rank, next_log_probs, tiny, written
+from tiny import CITIES, NAMES, ROUNDING, dense, low_rank, next_log_probs, tiny, written
 from toy_deltas import nudge, router, rows
 
 
@@ -38,10 +31,7 @@ def test_changed_neurons_equal_weights_that_hold_them(family):
     U, V = delta.factors()
     assert torch.allclose(V.mT @ U, delta.dense())
     assert torch.allclose(delta.squared_norm(), delta.dense().square().sum(dim=(1, 2)))
-    (drawn,) = random_like((delta,), [1, 2, 3])
-    assert torch.equal(drawn.indices, delta.indices)
-    assert torch.allclose(state_norm((drawn,)), state_norm((delta,)))
-    queries = [Query(fill(t, n), "Oslo", i) for t in TEMPLATES for i, n in enumerate(NAMES[:3])]
+    queries = questions(NAMES[:2], CITIES[:1], range(3))
     for query, found in zip(queries, score(lm, queries, (delta,)), strict=True):
         (pair,) = encode_pairs(lm, [(query.prompt, query.target)])
         log_p = next_log_probs(written(lm, (delta,), query.case), pair.prompt + pair.target)
@@ -91,9 +81,7 @@ def test_the_form_is_the_one_with_fewer_products(tokens):
 def test_a_state_of_many_edits_is_scored_as_the_sum_of_them(edits_made):
     lm = tiny()
     state = tuple(low_rank(lm, 1, 3, rank=1, seed=i) for i in range(edits_made)) + (dense(lm, 2, 3),)
-    queries = [
-        Query(fill(t, n), c, i) for t in TEMPLATES for i, n in enumerate(NAMES[:3]) for c in CITIES[:2]
-    ]
+    queries = questions(NAMES[:2], CITIES[:1], range(3))
     merged = merge_many(state, 10)
     assert len(merged) == (2 if edits_made == 40 else 4)
     whole = [Dense(lm.projection(1), sum(d.dense() for d in state[:-1])), state[-1]]
@@ -130,46 +118,17 @@ def test_any_order_of_rows_gets_its_own_cases(rank):
 
 
 # --- files -------------------------------------------------------------------------------------------------
-def test_deltas_of_every_kind_are_read_back_from_a_file(tmp_path):
+def test_files_without_deltas_or_with_unknown_ones_are_named(tmp_path, monkeypatch):
     lm = tiny()
-    state = (
-        low_rank(lm, 0, 3),
-        dense(lm, 1, 3),
-        rows(lm, 1),
-        nudge(lm, lm.layer(1)),
-        Dense("x.0", torch.ones(3, 2, 2)),
-    )
-    save_deltas(state, tmp_path / "a.safetensors", {"note": "kept"})
-    again, notes = load_deltas(tmp_path / "a.safetensors")
-    assert notes["note"] == "kept"
-    assert identical(again, state)
+    save_deltas((nudge(lm, "transformer.h.0"),), tmp_path / "a.safetensors")
+    monkeypatch.delitem(edits.delta.KINDS, "Nudge")
+    with pytest.raises(ValueError, match=r"unknown kind of delta 'Nudge'; known: .*Dense, .*LowRank"):
+        load_deltas(tmp_path / "a.safetensors")
     lm.model.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="holds no deltas: its format is 'pt'"):
         load_deltas(tmp_path / "model.safetensors")
 
 
-def test_an_unknown_kind_is_named(tmp_path, monkeypatch):
-    save_deltas((nudge(tiny(), "transformer.h.0"),), tmp_path / "a.safetensors")
-    monkeypatch.delitem(edits.delta.KINDS, "Nudge")
-    with pytest.raises(ValueError, match=r"unknown kind of delta 'Nudge'; known: .*Dense, .*LowRank"):
-        load_deltas(tmp_path / "a.safetensors")
-
-
 def test_two_kinds_cannot_share_a_name():
     with pytest.raises(ValueError, match="both have deltas of kind LowRank; rename one"):
         register(type("LowRank", (CaseTensors,), {}))
-
-
-def test_cases_of_other_kinds_can_be_scattered():
-    lm = tiny()
-    state = (nudge(lm, lm.layer(1)), router(lm, 1))
-    query = Query(fill(TEMPLATES[0], NAMES[0]), "Oslo")
-    spread = scatter_cases(select(state, [0, 2]), [3, 1], 4)
-    found = score(lm, [replace(query, case=i) for i in range(4)], spread)
-    plain, first, third = (
-        score(lm, [query])[0],
-        *(score(lm, [replace(query, case=i)], state)[0] for i in (0, 2)),
-    )
-    assert [s.logprob for s in found] == pytest.approx(
-        [plain.logprob, third.logprob, plain.logprob, first.logprob], abs=1e-9
-    )
