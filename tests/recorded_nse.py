@@ -45,11 +45,7 @@ def check_nse(case: Recorded) -> Iterator[Check]:
 
 
 def _layer_checks(
-    case: Recorded,
-    editor: MultiLayerEditor,
-    found: Mapping[str, Any],
-    entry: Mapping[str, Any],
-    memory: Any,
+    case: Recorded, editor: MultiLayerEditor, found: Mapping[str, Any], entry: Mapping[str, Any], memory: Any
 ) -> Iterator[Check]:
     """One layer of one pass."""
     layer, taken = found["layer"], found["taken"]

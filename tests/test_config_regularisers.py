@@ -1,18 +1,16 @@
 """Bad regularisers of an editor, found before a job starts."""
 
-from pathlib import Path
-
 import pytest
 
 from small_project import errors, write_project
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path):
     return write_project(tmp_path)
 
 
-def test_regularisers_are_checked_like_settings(project: Path) -> None:
+def test_regularisers_are_checked_like_settings(project):
     listed = [
         {"rekt": {}},
         {"rect": {"kep": 3}},
@@ -33,14 +31,14 @@ def test_regularisers_are_checked_like_settings(project: Path) -> None:
         assert any(said.startswith(line) for said in found), (line, found)
 
 
-def test_each_regulariser_stands_by_itself_in_the_list(project: Path) -> None:
+def test_each_regulariser_stands_by_itself_in_the_list(project):
     both = [{"rect": {}, "prune": {}}, "rect"]
     found = errors(project, editors={"a": {"method": "memit", "regularisers": both}})
     assert [line.split(":")[0] for line in found] == [f"editors.a.regularisers.{i}" for i in (0, 1)]
     assert all("one regulariser" in line for line in found)
 
 
-def test_a_method_without_a_loop_over_layers_regularises_afterwards(project: Path) -> None:
+def test_a_method_without_a_loop_over_layers_regularises_afterwards(project):
     editors = {
         name: {"method": name, "regularisers": [{"rect": {"order": "in_loop"}}]} for name in ("ft", "memit")
     }
@@ -49,7 +47,7 @@ def test_a_method_without_a_loop_over_layers_regularises_afterwards(project: Pat
     assert line.endswith("take order: post")
 
 
-def test_a_method_that_changes_no_weights_takes_no_regularisers(project: Path) -> None:
+def test_a_method_that_changes_no_weights_takes_no_regularisers(project):
     (project / "theirs.py").write_text(NO_WEIGHTS)
     listed = [{"rect": {}}, {"prune": {}}]
     (line,) = errors(project, editors={"a": {"method": str(project / "theirs.py"), "regularisers": listed}})

@@ -91,8 +91,7 @@ def test_settings_are_overridden_layer_by_layer_and_checked_at_once():
     with pytest.raises(ValueError, match=r"rome.steps: .*found 0; rome.v_lr: .*did you mean 'lr'"):
         merge(RomeSettings, "rome", {"v_lr": 1.0, "steps": 0})
     with pytest.raises(
-        ValueError,
-        match=r"unknown editing method 'rom'; did you mean 'rome'. known methods: (\w+, )+rome",
+        ValueError, match=r"unknown editing method 'rom'; did you mean 'rome'. known methods: (\w+, )+rome"
     ):
         method_of("rom")
     with pytest.raises(ValueError, match="ft.objective"):
@@ -114,12 +113,7 @@ REFUSED = [
     ("wise", "gpt2", {"save_freq": 2, "merge_freq": 5}, "merge_freq 5 is no multiple of save_freq 2"),
     ("wise", "gpt2", RELEASED | {"save_freq": 2}, "cannot use a second memory of .*a Conv1D"),
     ("wise", "llama", {"save_freq": 1, "max_memories": 2}, "after 2 edits a model has 3 memories, more than"),
-    (
-        "simie",
-        "gpt2",
-        OPENING | {"base": "grace"},
-        "grace is no method that changes weights of chosen",
-    ),
+    ("simie", "gpt2", OPENING | {"base": "grace"}, "grace is no method that changes weights of chosen"),
     ("simie", "gpt2", OPENING | {"base": "simie"}, "simie is no method that"),
     ("simie", "gpt2", OPENING | {"base": "memitt"}, "unknown editing method 'memitt'; did you mean 'memit'"),
     ("simie", "gpt2", {"base_settings": {"stepz": 3}}, "stepz: unknown setting; did you mean 'steps'"),
@@ -127,12 +121,7 @@ REFUSED = [
         *("simie", "gpt2", {"base": "ultraedit", "base_settings": {"modules": {"in": None}}}),
         "only MLP output matrices can be",
     ),
-    (
-        "kn",
-        "gpt2",
-        RELEASED | {"steps": 4, "batch_size": 3},
-        "batch_size 3 does not divide steps 4.* choose",
-    ),
+    ("kn", "gpt2", RELEASED | {"steps": 4, "batch_size": 3}, "batch_size 3 does not divide steps 4.* choose"),
     ("in_context", "gpt2", {"statement": "It is so."}, BRACES),
     ("in_context", "gpt2", {"statement": "{fact} or {fact}"}, BRACES),
     ("memit", "gpt2", {"prob_cutoff": -0.5}, CUTOFF),

@@ -6,14 +6,7 @@ import pytest
 import torch
 
 from aftershock.lm import edits
-from aftershock.lm.edits import (
-    CaseTensors,
-    Dense,
-    compact,
-    join,
-    merge_many,
-    register,
-)
+from aftershock.lm.edits import CaseTensors, Dense, compact, join, merge_many, register
 from aftershock.lm.edits.saved import load_deltas, save_deltas
 from aftershock.lm.scoring import score
 from aftershock.lm.texts.tokens import encode_pairs

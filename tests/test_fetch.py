@@ -2,9 +2,6 @@
 
 import json
 import threading
-from collections.abc import Callable
-from pathlib import Path
-from subprocess import Popen
 
 import pytest
 import torch
@@ -17,7 +14,7 @@ from aftershock.lm.files.fetch import PROVENANCE, fetch
 from aftershock.lm.files.hashes import sha256_of_weights
 from aftershock.lm.model import LanguageModel
 from aftershock.text_files import read_json
-from loopback import Hub, loopback_hub
+from loopback import loopback_hub
 from saved_models import same, saved, saved_as_bin, tensors
 from tiny import TEXTS
 from tokenizers_here import write_words
@@ -29,7 +26,7 @@ MAIN = {"hub": NAME, "revision": "main"}
 
 
 # --- from the hub ------------------------------------------------------------------------------------------
-def test_safetensors_of_a_revision_are_fetched_and_nothing_else(hub: Hub, tmp_path: Path) -> None:
+def test_safetensors_of_a_revision_are_fetched_and_nothing_else(hub, tmp_path):
     lm = saved(tmp_path / "repo")
     for name in ("pytorch_model.bin", "modeling.py", "consolidated.safetensors", "flax_model.msgpack"):
         (tmp_path / "repo" / name).write_text("other")
@@ -55,7 +52,7 @@ def test_safetensors_of_a_revision_are_fetched_and_nothing_else(hub: Hub, tmp_pa
 
 
 @pytest.mark.parametrize("old_format", [False, True])
-def test_weights_in_torchs_format_are_converted_once(hub: Hub, tmp_path: Path, old_format: bool) -> None:
+def test_weights_in_torchs_format_are_converted_once(hub, tmp_path, old_format):
     lm = saved_as_bin(tmp_path / "repo", _use_new_zipfile_serialization=not old_format)
     hub.add(NAME, tmp_path / "repo", "main")
     fetch(MAIN, tmp_path / "weights")
@@ -65,7 +62,7 @@ def test_weights_in_torchs_format_are_converted_once(hub: Hub, tmp_path: Path, o
     assert list(read_json(tmp_path / "weights" / PROVENANCE)["converted"]) == ["pytorch_model.bin"]
 
 
-def test_shards_are_converted_into_shards_of_a_limited_size(hub: Hub, tmp_path: Path) -> None:
+def test_shards_are_converted_into_shards_of_a_limited_size(hub, tmp_path):
     lm = saved_as_bin(tmp_path / "repo", shards=3)
     hub.add(NAME, tmp_path / "repo", "main")
     fetch(MAIN, tmp_path / "weights", shard_bytes=20_000)
@@ -82,7 +79,7 @@ def test_shards_are_converted_into_shards_of_a_limited_size(hub: Hub, tmp_path: 
     assert index["metadata"]["total_size"] == sum(t.nbytes for t in lm.model.state_dict().values())
 
 
-def test_sharded_safetensors_come_with_their_index(hub: Hub, tmp_path: Path) -> None:
+def test_sharded_safetensors_come_with_their_index(hub, tmp_path):
     lm = saved(tmp_path / "repo", max_shard_size="20KB")
     assert (tmp_path / "repo" / "model.safetensors.index.json").is_file()
     hub.add(NAME, tmp_path / "repo", "main")
@@ -94,7 +91,7 @@ def test_sharded_safetensors_come_with_their_index(hub: Hub, tmp_path: Path) -> 
     same(tmp_path / "weights", lm)
 
 
-def test_a_tokenizer_without_tokenizer_json_is_converted_once(hub: Hub, tmp_path: Path) -> None:
+def test_a_tokenizer_without_tokenizer_json_is_converted_once(hub, tmp_path):
     lm = saved(tmp_path / "repo")
     made = read_json(tmp_path / "repo" / "tokenizer.json")["model"]
     for file in (tmp_path / "repo").glob("tokenizer*"):
@@ -118,18 +115,14 @@ def test_a_tokenizer_without_tokenizer_json_is_converted_once(hub: Hub, tmp_path
         ("owner/other", "main", "owner/other at revision main cannot be fetched: the Hub has no such repos"),
     ],
 )
-def test_what_the_hub_does_not_have_is_named(
-    hub: Hub, tmp_path: Path, name: str, revision: str, expected: str
-) -> None:
+def test_what_the_hub_does_not_have_is_named(hub, tmp_path, name, revision, expected):
     saved(tmp_path / "repo")
     hub.add(NAME, tmp_path / "repo", "main")
     with pytest.raises(ValueError, match=expected):
         fetch({"hub": name, "revision": revision}, tmp_path / "weights")
 
 
-def test_a_lost_connection_is_taken_up_where_it_was(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lost_connection_is_taken_up_where_it_was(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 500)  # of which what arrived is asked again
     lm = saved(tmp_path / "repo")
     hub.add(NAME, tmp_path / "repo", "main")
@@ -140,9 +133,7 @@ def test_a_lost_connection_is_taken_up_where_it_was(
     assert asked == ["", "bytes=1000-", "bytes=3000-"]
 
 
-def test_a_file_that_arrives_damaged_is_not_kept(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_arrives_damaged_is_not_kept(hub, tmp_path, monkeypatch):
     saved(tmp_path / "repo")
     hub.add(NAME, tmp_path / "repo", "main")
     monkeypatch.setattr(hub_module, "sha256_of", lambda *_: "0" * 64)
@@ -162,9 +153,7 @@ FETCH = """
 
 
 @pytest.mark.thorough  # a lost connection is tried
-def test_a_killed_fetch_goes_on_with_the_files_it_lacks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: Callable[..., Popen]
-) -> None:
+def test_a_killed_fetch_goes_on_with_the_files_it_lacks(tmp_path, monkeypatch, python):
     lm = saved_as_bin(tmp_path / "repo", shards=2)
     second = "pytorch_model-00002-of-00002.bin"
     with loopback_hub() as served:
@@ -191,9 +180,7 @@ def test_a_killed_fetch_goes_on_with_the_files_it_lacks(
     assert not list(tmp_path.glob(".weights.*.fetching"))
 
 
-def test_without_a_network_the_error_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub: Hub
-) -> None:
+def test_without_a_network_the_error_says_what_to_do(tmp_path, monkeypatch, hub):
     with loopback_hub() as gone:
         address = gone.address
     monkeypatch.setattr(constants, "ENDPOINT", address)
@@ -206,9 +193,7 @@ def test_without_a_network_the_error_says_what_to_do(
 
 
 # --- what is refused ---------------------------------------------------------------------------------------
-def test_code_packed_weights_and_unknown_families_are_refused_before_weights_are_fetched(
-    hub: Hub, tmp_path: Path
-) -> None:
+def test_code_packed_weights_and_unknown_families_are_refused_before_weights_are_fetched(hub, tmp_path):
     saved(tmp_path / "repo")
     config = tmp_path / "repo" / "config.json"
     values = read_json(config)
@@ -235,7 +220,7 @@ class Own:
     """An object that loading would have to build."""
 
 
-def test_a_bin_that_holds_more_than_tensors_is_refused(tmp_path: Path) -> None:
+def test_a_bin_that_holds_more_than_tensors_is_refused(tmp_path):
     saved_as_bin(tmp_path / "model")
     torch.save({"a": torch.ones(2), "b": Own()}, tmp_path / "model" / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"pytorch_model\.bin cannot be read as plain tensors.*not loaded"):
@@ -248,9 +233,7 @@ def test_a_bin_that_holds_more_than_tensors_is_refused(tmp_path: Path) -> None:
 
 # --- from a folder -----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("write", [saved, saved_as_bin])
-def test_a_folder_is_copied_without_anything_that_could_run(
-    tmp_path: Path, write: Callable[[Path], LanguageModel]
-) -> None:
+def test_a_folder_is_copied_without_anything_that_could_run(tmp_path, write):
     lm = write(tmp_path / "model")
     (tmp_path / "model" / "modeling.py").write_text("other")
     before = {file.name: file.read_bytes() for file in (tmp_path / "model").iterdir()}
@@ -261,7 +244,7 @@ def test_a_folder_is_copied_without_anything_that_could_run(
     assert before == {file.name: file.read_bytes() for file in (tmp_path / "model").iterdir()}
 
 
-def test_folders_that_are_no_model_are_refused(tmp_path: Path) -> None:
+def test_folders_that_are_no_model_are_refused(tmp_path):
     source = {"path": str(tmp_path / "model")}
     saved(tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").unlink()
@@ -279,16 +262,14 @@ def test_folders_that_are_no_model_are_refused(tmp_path: Path) -> None:
 
 
 # --- spread over devices -----------------------------------------------------------------------------------
-def test_a_device_map_without_accelerate_names_what_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_device_map_without_accelerate_names_what_is_missing(tmp_path, monkeypatch):
     saved(tmp_path / "model")
     monkeypatch.setattr("aftershock.lm.model.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"device_map needs the package accelerate.*pip install accelerate"):
         LanguageModel.load(tmp_path / "model", device_map="auto")
 
 
-def test_a_device_map_places_every_weight(tmp_path: Path) -> None:
+def test_a_device_map_places_every_weight(tmp_path):
     pytest.importorskip("accelerate", reason="accelerate is only needed for models larger than one GPU")
     lm = saved(tmp_path / "model")
     for placed in ("auto", {"": "cpu"}, {"transformer": "cpu", "lm_head": "cpu"}):

@@ -23,12 +23,12 @@ REQUEST = EditRequest(TEMPLATES[0], NAMES[0], "Rome")
 
 
 @pytest.fixture
-def lm() -> LanguageModel:
+def lm():
     return tiny("llama", torch.float32)
 
 
 @pytest.mark.parametrize("module", [aftershock, library, model])
-def test_examples_of_docstrings_are_right(module, lm: LanguageModel, tmp_path: Path) -> None:
+def test_examples_of_docstrings_are_right(module, lm, tmp_path):
     weights = save(lm, tmp_path / "weights")
     found = doctest.testmod(module, extraglobs={"lm": lm, "folder": tmp_path, "weights": weights})
     assert found.attempted
@@ -36,11 +36,11 @@ def test_examples_of_docstrings_are_right(module, lm: LanguageModel, tmp_path: P
 
 
 @pytest.mark.parametrize("name", aftershock.__all__)
-def test_everything_offered_has_an_example_or_is_data(name: str) -> None:
+def test_everything_offered_has_an_example_or_is_data(name):
     assert name in ("EditRequest", "Query") or ">>> " in getattr(aftershock, name).__doc__
 
 
-def test_importing_loads_nothing() -> None:
+def test_importing_loads_nothing():
     code = "import sys, aftershock; print(len([m for m in sys.modules if m.startswith('aftershock.')]))"
     code += "; print('torch' in sys.modules, 'edit' in dir(aftershock), aftershock.__version__)"
     found = subprocess.run(
@@ -61,7 +61,7 @@ def save(lm: LanguageModel, folder: Path) -> Path:
     return folder
 
 
-def test_a_model_of_the_users_own_is_not_altered(tmp_path: Path) -> None:
+def test_a_model_of_the_users_own_is_not_altered(tmp_path):
     lm = tiny("llama", torch.float32)
     own = AutoModelForCausalLM.from_pretrained(save(lm, tmp_path / "weights")).train()
     ids = torch.tensor([[5, 6, 7]])
@@ -83,7 +83,7 @@ def test_a_model_of_the_users_own_is_not_altered(tmp_path: Path) -> None:
     assert {p.data_ptr() for p in own.parameters()} == {p.data_ptr() for p in wrapped.model.parameters()}
 
 
-def test_an_edit_is_taken_back_by_asking_in_an_earlier_state(lm: LanguageModel) -> None:
+def test_an_edit_is_taken_back_by_asking_in_an_earlier_state(lm):
     query = [Query(REQUEST.text, "Rome")]
     before = score(lm, query)
     first = edit(lm, [REQUEST], "ft", layers=[1], steps=5)
@@ -95,7 +95,7 @@ def test_an_edit_is_taken_back_by_asking_in_an_earlier_state(lm: LanguageModel) 
 
 
 @pytest.mark.parametrize("settings", [{"previous_keys": True}, {"previous_keys": False}])
-def test_a_method_remembers_its_earlier_edits(settings) -> None:
+def test_a_method_remembers_its_earlier_edits(settings):
     lm = tiny("llama")
     given = {"layers": [0, 1], "steps": 4, **settings}
     artifacts = {"moments": moments(lm)}
@@ -113,7 +113,7 @@ def test_a_method_remembers_its_earlier_edits(settings) -> None:
     assert edit(lm, [first], "ft", found, layers=[1], steps=1).memories == found.memories
 
 
-def test_gradients_may_be_off_and_a_state_may_be_a_list(lm: LanguageModel) -> None:
+def test_gradients_may_be_off_and_a_state_may_be_a_list(lm):
     with torch.no_grad():
         state = edit(lm, [REQUEST], "ft", layers=[1], steps=2)
     query = [Query(REQUEST.text, "Rome")]
@@ -130,12 +130,12 @@ def test_gradients_may_be_off_and_a_state_may_be_a_list(lm: LanguageModel) -> No
         ("prompt_format", "chatty"),
     ],
 )
-def test_unknown_options_are_refused(lm: LanguageModel, option: str, value: str) -> None:
+def test_unknown_options_are_refused(lm, option, value):
     with pytest.raises(ValueError, match=rf"{option} '{value}' is unknown; "):
         LanguageModel.wrap(lm.model, lm.tokenizer, **{option: value})
 
 
-def test_what_is_no_model_or_no_list_of_texts_is_refused(lm: LanguageModel) -> None:
+def test_what_is_no_model_or_no_list_of_texts_is_refused(lm):
     adapted = get_peft_model(copy.deepcopy(lm.model), LoraConfig(target_modules=["down_proj"]))
     with pytest.raises(
         ValueError, match=r"is a PeftModel.*, not a model of transformers; .*merge_and_unload"
@@ -148,7 +148,7 @@ def test_what_is_no_model_or_no_list_of_texts_is_refused(lm: LanguageModel) -> N
             edit(lm, [], method, layers=[1])
 
 
-def test_what_is_missing_is_named(lm: LanguageModel) -> None:
+def test_what_is_missing_is_named(lm):
     with pytest.raises(ValueError, match="rome needs moments with these settings"):
         edit(lm, [REQUEST], "rome", layers=[1])
     with pytest.raises(ValueError, match="did you mean 'rome'"):
@@ -162,9 +162,7 @@ def deeper(lm: LanguageModel) -> LanguageModel:
     return LanguageModel(AutoModelForCausalLM.from_config(config), lm.tokenizer)
 
 
-def test_the_example_of_the_readme_runs(
-    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_the_example_of_the_readme_runs(lm, tmp_path, monkeypatch, capsys):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^    import aftershock\n(?:(?:    .*)?\n)+", text, flags=re.MULTILINE)
     lines = [line.removeprefix("    ") for line in code.splitlines()]

@@ -76,8 +76,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(
-    ("family", "variant"),
-    some(CASES, [("gpt2", "paper"), ("gemma2", "paper"), ("llama", "released")]),
+    ("family", "variant"), some(CASES, [("gpt2", "paper"), ("gemma2", "paper"), ("llama", "released")])
 )
 def test_two_edits_are_those_of_whole_texts_one_by_one(family, variant):
     lm = tiny(family)

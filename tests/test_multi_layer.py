@@ -14,11 +14,7 @@ from obvious import off
 from tiers import some
 from tiny import CITIES, NAMES, TEMPLATES, requests, tiny
 
-REMEMBER = {
-    "memit": {"previous_keys": True},
-    "encore": {"previous_keys": True},
-    "alphaedit": {},
-}
+REMEMBER = {"memit": {"previous_keys": True}, "encore": {"previous_keys": True}, "alphaedit": {}}
 """Methods that know the keys of earlier edits, and the settings with which they do."""
 
 

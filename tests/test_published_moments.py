@@ -11,7 +11,6 @@ from aftershock.lm.files.fetch_moments import fetch_moments
 from aftershock.lm.statistics.moments import Sums
 from aftershock.lm.statistics.published_moments import key_width, read_published
 from aftershock.schema import faults, fill_defaults, read_schema
-from loopback import Hub
 from tiers import of_families
 from tiny import FAMILIES, tiny
 
@@ -37,7 +36,7 @@ def release(path: Path, layer: int, **changes: object) -> Path:
     return path
 
 
-def test_a_layers_file_is_fetched_and_read_as_a_mean(hub: Hub, tmp_path: Path) -> None:
+def test_a_layers_file_is_fetched_and_read_as_a_mean(hub, tmp_path):
     for layer in (3, 4, 5):
         release(tmp_path / "repo" / FILE.format(layer=layer), layer)
     hub.add("someone/stats", tmp_path / "repo", "main", kind="dataset")
@@ -53,7 +52,7 @@ def test_a_layers_file_is_fetched_and_read_as_a_mean(hub: Hub, tmp_path: Path) -
     assert read_published(release(tmp_path / "a.npz", 3, sample_size=None), 6).documents == 0
 
 
-def test_what_a_repository_lacks_is_named(hub: Hub, tmp_path: Path) -> None:
+def test_what_a_repository_lacks_is_named(hub, tmp_path):
     release(tmp_path / "repo" / FILE.format(layer=3), 3)
     hub.add("someone/stats", tmp_path / "repo", "v1")
     source = {"hub": "someone/stats", "revision": "v1", "file": FILE}
@@ -88,7 +87,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_files_that_hold_something_else_are_refused(name: str, tmp_path: Path) -> None:
+def test_files_that_hold_something_else_are_refused(name, tmp_path):
     changes, error = BROKEN[name]
     path = release(tmp_path / "a.npz", 1, **changes)
     with pytest.raises(ValueError, match=error):
@@ -96,7 +95,7 @@ def test_files_that_hold_something_else_are_refused(name: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 cut short"])
-def test_a_file_that_is_no_archive_is_named(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_no_archive_is_named(content, tmp_path):
     path = tmp_path / "a.npz"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=re.escape(f"{path} holds no second moments as ROME's release")):
@@ -108,7 +107,7 @@ def test_a_file_that_is_no_archive_is_named(content: bytes, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("family", of_families(FAMILIES))
-def test_the_width_of_keys_follows_from_a_models_configuration(family: str, tmp_path: Path) -> None:
+def test_the_width_of_keys_follows_from_a_models_configuration(family, tmp_path):
     lm = tiny(family, torch.float32)
     lm.model.config.save_pretrained(tmp_path)
     assert key_width(tmp_path) == lm.weight(lm.projection(0)).shape[1]
@@ -135,7 +134,7 @@ def test_the_width_of_keys_follows_from_a_models_configuration(family: str, tmp_
         ({"text": DATA_SET | {"split": "train"}}, ["moments.text.split"]),
     ],
 )
-def test_a_models_file_may_name_published_moments_or_text(given: dict, wrong: list) -> None:
+def test_a_models_file_may_name_published_moments_or_text(given, wrong):
     model = {"source": {"path": "here"}, "moments": dict(given)}
     fill_defaults(model, read_schema("model"))
     found = faults(model, read_schema("model"))

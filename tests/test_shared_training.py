@@ -3,8 +3,6 @@
 import math
 import signal
 from collections.abc import Callable
-from pathlib import Path
-from subprocess import Popen
 from textwrap import dedent
 
 import numpy as np
@@ -36,7 +34,7 @@ def model() -> torch.nn.Module:
 
 
 @pytest.fixture(autouse=True)
-def others() -> set[int]:
+def others():
     """Children of this process that other tests started, and will use again."""
     EARLIER.clear()
     EARLIER.update(process.pid for process in psutil.Process().children())
@@ -90,7 +88,7 @@ def test_a_share_is_dealt_out_in_turns():
 
 
 @pytest.fixture
-def meeting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def meeting(tmp_path, monkeypatch):
     """A worker that does nothing but keep in step."""
     code = """
     from aftershock.lm.pretraining.processes import Main
@@ -116,13 +114,13 @@ def meet(module: str, count: int, after_three: Callable[[], None]) -> None:
             workers.meet()
 
 
-def test_a_worker_that_is_killed_ends_the_work_with_one_error(meeting: str):
+def test_a_worker_that_is_killed_ends_the_work_with_one_error(meeting):
     with pytest.raises(WorkerEndedError, match=r"process \d+, .* was killed by SIGKILL: memory may have run"):
         meet(meeting, 2, lambda: children()[1].kill())
     assert not children()
 
 
-def test_workers_end_with_an_error_of_the_main_process(meeting: str):
+def test_workers_end_with_an_error_of_the_main_process(meeting):
     def fail() -> None:
         raise KeyboardInterrupt
 
@@ -144,7 +142,7 @@ def test_a_worker_that_fails_is_named_with_its_exit_code():
         workers.meet()
 
 
-def test_no_worker_outlives_a_main_process_that_was_killed(python: Callable[..., Popen]):
+def test_no_worker_outlives_a_main_process_that_was_killed(python):
     code = f"""
     import time
     from aftershock.lm.pretraining.processes import Workers

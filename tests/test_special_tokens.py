@@ -21,9 +21,7 @@ def characters(lm: LanguageModel, ids) -> str:
 @pytest.mark.parametrize("kind", [kind for kind in MAKERS if kind != "no words"])
 @pytest.mark.parametrize("target_ids", ["text", "released"])
 @pytest.mark.parametrize("label", SPECIAL)
-def test_a_label_that_spells_a_token_is_its_characters_or_the_token(
-    kind: str, target_ids: str, label: str
-) -> None:
+def test_a_label_that_spells_a_token_is_its_characters_or_the_token(kind, target_ids, label):
     lm = Reader(kind, special_tokens="characters", target_ids=target_ids)
     token = lm.tokenizer.convert_tokens_to_ids(label)
     (pair,) = encode_pairs(lm, [("The HTML tag is", label)])
@@ -41,7 +39,7 @@ def test_a_label_that_spells_a_token_is_its_characters_or_the_token(
 
 
 @pytest.mark.parametrize("kind", ["roberta", "llama2", "nmt", "gpt2"])
-def test_what_stands_around_every_text_stays(kind: str) -> None:
+def test_what_stands_around_every_text_stays(kind):
     lm, raw = Reader(kind, special_tokens="characters"), tokenizer_of(kind).backend_tokenizer
     for text in ("Ada Vex", "a"):
         raw.encode_special_tokens = False
@@ -49,7 +47,7 @@ def test_what_stands_around_every_text_stays(kind: str) -> None:
         assert lm.encode([text]) == [wanted[: len(wanted) - lm.n_behind]]
 
 
-def test_training_text_has_no_end_inside_a_sentence() -> None:
+def test_training_text_has_no_end_inside_a_sentence():
     tokenizer = tiny().tokenizer
     end = tokenizer.eos_token
     ids, _ = Encoder(tokenizer, 0.2).sentence(Sentence(f"As for {end}, home is", end))
@@ -57,7 +55,7 @@ def test_training_text_has_no_end_inside_a_sentence() -> None:
     assert tokenizer.decode(ids).strip() == f"As for {end}, home is {end}."
 
 
-def test_texts_are_counted_by_the_token_they_spell() -> None:
+def test_texts_are_counted_by_the_token_they_spell():
     lm = tiny()
     texts = ["<|endoftext|>", "a <|endoftext|> b<|endoftext|>", "</s>", "plain", "<|endoftext |>"]
     assert spelled_tokens(lm, texts) == {"<|endoftext|>": 2}
@@ -72,7 +70,7 @@ def test_texts_are_counted_by_the_token_they_spell() -> None:
     assert "as the tokens themselves (engine.special_tokens: tokens)" in said
 
 
-def test_the_longest_of_several_tokens_is_the_one_spelled() -> None:
+def test_the_longest_of_several_tokens_is_the_one_spelled():
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=MAKERS["gpt2"](), eos_token="<s></s>")
     lm = Reader(tokenizer, special_tokens="characters")
     assert spelled_tokens(lm, ["<s></s>", "<s>"]) == {"<s></s>": 1, "<s>": 1}

@@ -14,16 +14,7 @@ from aftershock.lm.texts.tokens import locate
 from aftershock.requests import EditRequest, Query
 from obvious import check_values
 from tiers import of_families, once_each
-from tiny import (
-    FAMILIES,
-    NAMES,
-    ROUNDING,
-    dense,
-    in_turn,
-    low_rank,
-    requests,
-    tiny,
-)
+from tiny import FAMILIES, NAMES, ROUNDING, dense, in_turn, low_rank, requests, tiny
 
 CONTEXTS = ["{}", "It rains. {}", "As they say in the city of Graz. {}"]
 BASE = {"steps": 5, "lr": 0.3, "weight_decay": 0.4, "clamp": 4.0, "kl_factor": 0.3}
