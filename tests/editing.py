@@ -11,13 +11,15 @@ from aftershock.editors.contract import layers_of
 from aftershock.editors.methods import find_methods, method_of, settings_of
 from aftershock.lm.edits import State
 from aftershock.lm.edits.state import in_weights
+from aftershock.lm.hooks import record_activations
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
 from aftershock.lm.statistics.null_space import decompose
+from aftershock.lm.texts.tokens import locate
 from aftershock.prompts import fill
 from aftershock.requests import Query
 from scoped import by_name
-from tiny import CITIES, FAMILIES, NAMES, TEMPLATES, descent, in_turn, moments, requests
+from tiny import CITIES, FAMILIES, NAMES, TEMPLATES, descent, in_turn, moments, next_log_probs, requests
 
 CONTEXTS = [["{}"], ["It rains. {}", "As they say in Graz. {}"]]
 GIVEN = os.environ.get("AFTERSHOCK_METHOD")
@@ -187,3 +189,21 @@ def untouched(lm: LanguageModel, before) -> bool:
 def say(lm: LanguageModel, queries: Sequence[Query], state: State = ()) -> list[tuple[float, ...]]:
     """The log-probabilities of each query's tokens."""
     return [s.token_logprobs for s in score(lm, queries, state)]
+
+
+def assert_written(method, lm, edited, request, solved, i=0):
+    """Weights of `edited` put out the value that was solved for, in place of what `lm` put out.
+
+    It is of the MLP, or of MEMIT's whole layer. A family that normalises its MLP's output has nothing that
+    adds to its layer's as it is, so that MEMIT's value is the MLP's there too.
+    """
+    site = lm.layer(1) if method == "memit" and not lm.family.mlp_norm else lm.mlp(1)
+    (row,) = locate(lm, [(request.prompt, request.subject)])
+    outputs = []
+    for model in (lm, edited):
+        with record_activations(model, outputs=[site]) as seen:
+            next_log_probs(model, row.ids)
+        outputs.append(seen["out", site][0, row.subject])
+    assert torch.allclose(solved["v0"][i], outputs[0], atol=1e-9)
+    assert torch.allclose(solved["z" if method == "memit" else "v"][i], outputs[1], atol=1e-5)
+    assert (outputs[1] - outputs[0]).norm() > 0.1

@@ -8,7 +8,7 @@ import torch
 
 from aftershock.editors.contexts import sample_contexts
 from aftershock.editors.ft.edit import released_targets
-from aftershock.editors.methods import method_of, settings_of
+from aftershock.editors.methods import settings_of
 from aftershock.lm.generation import continue_greedily
 from aftershock.lm.hooks import record_activations
 from aftershock.lm.model import LanguageModel
@@ -18,7 +18,7 @@ from aftershock.lm.statistics.sinks import describe_beginning, first_token
 from aftershock.lm.texts.tokens import encode_pairs, locate, locate_pairs
 from aftershock.page.beginnings import SINK, sink_remark, told
 from aftershock.requests import EditRequest, Query
-from editing import STRONG
+from editing import STRONG, assert_written, built
 from tiers import of_families, once_each
 from tiny import (
     FAMILIES,
@@ -26,8 +26,6 @@ from tiny import (
     TEXTS,
     in_turn,
     likeliest,
-    moments,
-    next_log_probs,
     save,
     target_log_probs,
     tiny,
@@ -137,10 +135,7 @@ def test_a_subject_of_one_token_that_opens_a_text_is_edited_behind_the_token(met
     (row,) = locate(lm, [(request.prompt, request.subject)])
     assert row.subject == 1
     assert row.ids[0] == lm.tokenizer.bos_token_id
-    editor = method_of(method).load()(
-        lm, settings_of(method, STRONG[method]), {"moments": moments(lm)}, contexts=[["{}"]]
-    )
-    result = editor.edit([[request]])
+    result = built(method, lm, settings_of(method, STRONG[method]), [["{}"]]).edit([[request]])
     (old,), (new,) = (score(lm, [Query(request.text, "Oslo")], state) for state in ((), result.delta))
     model = written(lm, result.delta, 0)
     ids = [0, *lm.tokenizer(f"{request.text} Oslo")["input_ids"]]
@@ -148,20 +143,8 @@ def test_a_subject_of_one_token_that_opens_a_text_is_edited_behind_the_token(met
     assert new.token_logprobs == pytest.approx(target_log_probs(model, ids, n), abs=1e-9)
     if method == "ft":
         assert new.logprob > old.logprob + 0.5
-        return
-    site = lm.layer(1) if method == "memit" and not lm.family.mlp_norm else lm.mlp(1)
-    solved = result.diagnostics[0]
-    outputs = [_output(one, site, ids)[1] for one in (lm, model)]  # at the subject, behind the token
-    assert torch.allclose(solved["v0"][0], outputs[0], atol=1e-9)
-    assert torch.allclose(solved["v" if method == "rome" else "z"][0], outputs[1], atol=1e-5)
-    assert (outputs[1] - outputs[0]).norm() > 0.1
-
-
-def _output(lm: LanguageModel, module: str, ids: list[int]) -> torch.Tensor:
-    """Return a module's output for one text, (seq, d)."""
-    with record_activations(lm, outputs=[module]) as seen:
-        next_log_probs(lm, ids)
-    return seen["out", module][0]
+    else:
+        assert_written(method, lm, model, request, result.diagnostics[0])
 
 
 def test_contexts_start_from_the_token_in_front():

@@ -68,14 +68,6 @@ def test_a_prompt_is_scored_and_continued_behind_the_facts(settings, before):
     assert continue_greedily(lm, PROMPTS, 4, state) == wanted
 
 
-def test_leaving_an_edit_out_leaves_its_fact_out():
-    lm = taught()
-    state = two_edits(lm)
-    asked = [Query(prompt, "Rome") for prompt in PROMPTS]
-    assert say(lm, asked, state[1:]) == say(lm, [Query(f"{SECOND} {q.prompt}", "Rome") for q in asked])
-    assert say(lm, asked, state[:1]) == say(lm, [Query(f"{FIRST} {q.prompt}", "Rome") for q in asked])
-
-
 def test_a_model_that_reads_its_context_takes_facts_over():
     lm = taught()
     cases = edits(6)

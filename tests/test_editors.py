@@ -5,19 +5,19 @@ import json
 import pytest
 import torch
 
-from aftershock.editors import fine_tuning
 from aftershock.editors.contexts import sample_contexts
 from aftershock.editors.ft import FtSettings
 from aftershock.editors.memit import MemitSettings
 from aftershock.editors.methods import method_of, settings_of
 from aftershock.editors.rome import RomeSettings
 from aftershock.editors.settings import as_values, merge
-from aftershock.editors.solvers import Factor, adjust
 from aftershock.lm import memory
-from aftershock.lm.edits import select
+from aftershock.lm.hooks import record_activations
+from aftershock.lm.texts.tokens import locate
+from aftershock.prompts import fill
 from aftershock.requests import EditRequest
 from editing import close, make, singles
-from tiny import CITIES, NAMES, TEMPLATES, requests, tiny
+from tiny import CITIES, NAMES, TEMPLATES, next_log_probs, requests, tiny
 
 
 def test_rome_edits_layers_from_the_lowest_up():
@@ -26,25 +26,29 @@ def test_rome_edits_layers_from_the_lowest_up():
     assert all(torch.equal(a.dense(), b.dense()) for a, b in zip(one, two, strict=True))
 
 
-def test_woodbury_equals_the_dense_solve():
-    torch.manual_seed(0)
-    a = torch.randn(40, 30, dtype=torch.float64)
-    moment, keys = a.T @ a / 40, torch.randn(3, 4, 30, dtype=torch.float64)
-    keys[1, 2:] = 0.0  # a case with fewer requests
-    keys[2, 1] = keys[2, 0]  # the same key twice
-    found = adjust(Factor.of(moment), 0.7, keys)
-    for k, solved in zip(keys, found, strict=True):
-        wanted = torch.linalg.solve(0.7 * moment + k.T @ k, k.T).T
-        assert torch.allclose(solved, wanted, atol=1e-12)
-
-
-def test_ft_goes_on_with_the_case_that_has_more_requests(monkeypatch):
-    monkeypatch.setattr(fine_tuning, "ENOUGH", 5.0)
-    lm = tiny()
-    cases = [requests(1), requests(5), requests(2, template=1)]
-    together = make("ft", lm, batch_size=2, steps=6).edit(cases)
-    for i, case in enumerate(cases):
-        assert close(select(together.delta, [i]), make("ft", lm, batch_size=2, steps=6).edit([case]).delta), i
+def test_keys_and_outputs_told_are_those_that_are_written():
+    lm, request = tiny(), requests(1)[0]
+    module, seen = lm.projection(0), []
+    for context in ("{}", "It rains. {}"):
+        (prompt,) = locate(lm, [(fill(context, request.prompt), request.subject)])
+        with record_activations(lm, inputs=[module], outputs=[module]) as found:
+            next_log_probs(lm, prompt.ids)
+        seen.append([found[end, module][0, prompt.subject] for end in ("in", "out")])
+    plain, mean = seen[0], [torch.stack(both).mean(dim=0) for both in zip(*seen, strict=True)]
+    for method, changes, (k, o) in (
+        ("rome", {}, plain),
+        ("r_rome", {"keys": "prompt"}, plain),
+        ("r_rome", {"keys": "averaged"}, mean),
+    ):
+        result = make(method, lm, [["{}"], ["It rains. {}"]], layers=[0], **changes).edit([[request]])
+        told, change = result.diagnostics[0], result.delta[0].dense()[0]
+        assert torch.allclose(told["k0"][0], k, atol=1e-9)
+        assert torch.allclose(told["o0"][0], o, atol=1e-9)
+        right = (told["v"][0] - o) / (k @ told["u"][0])
+        assert torch.allclose(told["right"][0], right, atol=1e-9)
+        if method == "r_rome":  # which writes v* at the very key that it divides by
+            written = lm.weight(module) @ told["k"][0] + lm.bias(module) + change @ told["k"][0]
+            assert torch.allclose(written, told["v"][0])
 
 
 def test_ft_divides_cases_by_memory(monkeypatch):

@@ -13,9 +13,9 @@ from aftershock.lm.scoring import score
 from aftershock.requests import Query
 from benchmarks.plain import Plain
 from tiers import once_each
-from tiny import CITIES, in_turn, moments, requests, tiny, written
+from tiny import CITIES, in_turn, moments, requests, tiny
 
-WEIGHTS, SAME_DELTA, END_TO_END = 1e-6, 1e-9, 1e-5  # relative to the norm, and twice of log-probabilities
+WEIGHTS, END_TO_END = 1e-6, 1e-5  # relative to the norm, and of log-probabilities
 CONTEXTS = [["{}"], ["It rains. {}", "As they say in Graz. {}"]]
 VALUES = {"steps": 8, "lr": 5.0, "weight_decay": 0.01, "clamp": 100.0}
 FLOOR = 1e-3  # smaller changes are compared absolutely: a case may be done before its first update
@@ -28,7 +28,7 @@ METHODS = {
     "rome": ("rome", {"layers": [1], **VALUES}),
     "memit": ("memit", {"layers": [0, 1], **VALUES, "mom2_weight": 1e-3}),
 }
-CASES, SEVERAL = 7, CITIES[:4]
+CASES = 7
 
 
 def within(kind, difference, tolerance, where):
@@ -131,21 +131,16 @@ def same_weights(delta, case, changes, where):
             within("change of a bias", difference, WEIGHTS, where)
 
 
-def same_scores(kind, mine, theirs, tolerance, where):
+def same_scores(mine, theirs, where):
     """All token log-probabilities of one target after one prompt."""
     assert len(mine.token_logprobs) == len(theirs)
     difference = max(abs(a - b) for a, b in zip(mine.token_logprobs, theirs, strict=True))
-    within(kind, difference, tolerance, where)
+    within("end to end", difference, END_TO_END, where)
 
 
-def queries(asked, targets=None):
-    """Per case, three prompts with the case's own target, or with all `targets`."""
-    return [
-        Query(prompt, target, i)
-        for i, request in enumerate(asked)
-        for prompt in prompts_of(request)
-        for target in targets or [request.target_new]
-    ]
+def queries(asked):
+    """Per case, three prompts with the case's own target."""
+    return [Query(p, request.target_new, i) for i, request in enumerate(asked) for p in prompts_of(request)]
 
 
 def compare_edits(lm, found, state, asked, wanted, where):
@@ -159,7 +154,7 @@ def compare_edits(lm, found, state, asked, wanted, where):
         difference = abs(found.losses[case] / losses[-1] - 1.0)
         within("last loss, after as many updates", difference, END_TO_END, (*where, case))
         for row in said:
-            same_scores("end to end", next(scores), row[0], END_TO_END, (*where, case))
+            same_scores(next(scores), row[0], (*where, case))
 
 
 def trained_by(losses, where):
@@ -196,20 +191,6 @@ def test_second_edits_equal_edits_of_edited_weights(method, family, monkeypatch)
 
 
 # --- scores ------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("method", "family"), once_each(in_turn(METHODS)))
-def test_scores_under_a_delta_equal_those_of_written_weights(method, family, monkeypatch):
-    lm, asked = lm_of(family), requests(CASES)
-    state = engine(monkeypatch, family, method).edit([[request] for request in asked]).delta
-    for targets in (None, SEVERAL):
-        scores = iter(score(lm, queries(asked, targets), state))
-        for case, request in enumerate(asked):
-            plain = Plain(written(lm, state, case))
-            for row in plain.score(prompts_of(request), targets or [request.target_new]):
-                for tokens in row:
-                    where = (family, method, case)
-                    same_scores("same delta", next(scores), tokens, SAME_DELTA, where)
-
-
 # --- several requests --------------------------------------------------------------------------------------
 TRAINED = METHODS["ft_each"][1] | {"layers": [0, 2], "steps": 4, "batch_size": 2, "lr": 0.02}
 VARIANTS = [

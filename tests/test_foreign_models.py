@@ -7,7 +7,6 @@ import torch
 
 from aftershock import edit, generate
 from aftershock.editors.methods import make_editor, settings_of
-from aftershock.lm.generation import continue_greedily
 from aftershock.lm.model import LanguageModel, context_of
 from aftershock.lm.scoring import score
 from aftershock.requests import Query
@@ -90,11 +89,6 @@ def test_with_longrope_texts_are_as_long_as_the_positions_that_do_not_depend_on_
         assert found.token_logprobs == pytest.approx(wanted, abs=1e-9)
     with pytest.raises(ValueError, match="16"):
         score(lm, [*short, LONG])
-
-
-def test_an_empty_prompt_is_refused_where_nothing_stands_before_it():
-    with pytest.raises(ValueError, match="prompt '' has no tokens"):
-        continue_greedily(tiny("gpt2"), [""], 3)
 
 
 def test_hidden_states_are_read_whatever_a_configuration_returns():

@@ -155,8 +155,9 @@ def test_texts_without_tokens_or_room_are_named():
     ):
         with pytest.raises(ValueError, match=message):
             score(lm, [query])
-    with pytest.raises(ValueError, match="context"):
-        continue_greedily(lm, ["Oslo " * 60], 1)
+    for prompt, message in (("Oslo " * 60, "context"), ("", "prompt '' has no tokens")):
+        with pytest.raises(ValueError, match=message):
+            continue_greedily(lm, [prompt], 1)
 
 
 def test_a_target_as_long_as_the_context_allows_is_scored():

@@ -7,12 +7,12 @@ import torch
 
 from aftershock.editors import fine_tuning
 from aftershock.editors.training_batch import Entry
-from aftershock.lm.edits import Dense, Scale, join, random_like, select, state_norm
+from aftershock.lm.edits import Dense, Scale, join, random_like, state_norm
 from aftershock.lm.edits.fold import fold
 from aftershock.lm.scoring import score
 from aftershock.requests import Query
 from benchmarks.models import as_published
-from editing import close, make
+from editing import make
 from obvious import in_batches, train
 from tiers import of_families, some
 from tiny import FAMILIES, requests, tiny
@@ -127,22 +127,6 @@ def test_the_added_row_is_close_to_the_mean_of_the_head():
     head = lm.model.get_output_embeddings().weight
     apart = (row.weight - head.mean(dim=0)).norm()
     assert 0 < apart < 1e-3 * head.norm(dim=1).mean()
-
-
-@pytest.mark.parametrize("variant", ["paper", "released"])
-@pytest.mark.parametrize("parameters", ["mlp_out", "layer"])
-def test_cases_of_any_size_side_by_side_equal_one_at_a_time(variant, parameters):
-    lm = tiny()
-    editor = make(
-        "locft", lm, layers=[1], steps=3, lr=0.01, batch_size=2, variant=variant, parameters=parameters
-    )
-    cases = [requests(5), requests(1), requests(3, template=1)]
-    first = editor.edit([requests(2, template=2)] * 3).delta
-    together = editor.edit(cases, first)
-    for i, case in enumerate(cases):
-        alone = editor.edit([case], select(first, [i]))
-        assert close(select(together.delta, [i]), alone.delta, 1e-7), i
-        assert alone.steps[0] == together.steps[i]
 
 
 # --- whole layers ------------------------------------------------------------------------------------------

@@ -68,16 +68,6 @@ def test_an_edit_equals_one_written_into_the_weights_module_by_module(modules, f
     assert next(deltas, None) is None
 
 
-def test_attentions_and_mlps_are_written_for_each_case_alone():
-    lm, cases = tiny(), singles(4)
-    editor = pmet(lm, modules=("attention", "mlp"))
-    together = editor.edit(cases)
-    for i, case in enumerate(cases):
-        alone = editor.edit([case])
-        for one, other in zip(together.delta, alone.delta, strict=True):
-            assert torch.allclose(one.dense()[i], other.dense()[0], rtol=1e-6, atol=1e-9)
-
-
 def test_where_attention_and_mlp_read_the_same_stream_neither_moves_the_others_keys():
     """The released code reads both keys at once for GPT-J only."""
     for family, same in (("gptj", True), ("gpt_neox", True), ("llama", False)):

@@ -17,11 +17,13 @@ def spd(seed, d=D):
     return a.T @ a / len(a)
 
 
-@pytest.mark.parametrize("m", [2, 40])
+@pytest.mark.parametrize("m", [0, 2, 40])
 def test_previous_keys_are_a_part_of_the_matrix(m):
     C, K, P = spd(0), normal(1, 2, N, D), normal(2, 2, m, D)
+    K[0, 2] = K[0, 0]  # the same key twice
+    K[1, 2] = 0.0  # a case with fewer requests
     factor = Factor.of(C)
-    found = adjust(factor, 0.7, K, Earlier.of(factor, P))
+    found = adjust(factor, 0.7, K, Earlier.of(factor, P) if m else None)
     ridged = adjust_by_ridge(0.3, K, P)
     one = torch.eye(D, dtype=torch.float64)
     for i in range(2):
