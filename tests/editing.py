@@ -51,6 +51,10 @@ STRONG = {
 }
 """Settings with which a random model says what was written."""
 
+REMEMBER = {"memit": {"previous_keys": True}, "encore": {"previous_keys": True}, "alphaedit": {}}
+"""Methods that know the keys of earlier edits, and the settings with which they do."""
+
+
 MAKERS = {
     "hypernetwork": lambda lm, layers, unedited: descent(lm, layers),
     "moments": lambda lm, layers, unedited: moments(unedited),

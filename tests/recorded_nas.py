@@ -1,7 +1,6 @@
 """Options of values on recorded cases: one norm (NAS), and contexts that should not differ (CORE)."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 from aftershock.editors.contexts import PLAIN
 from aftershock.lm.optimisation.objective import trimmed_mean
 from aftershock.lm.optimisation.values import solve_values
-from recorded import CLOSED_FORM, VALUE, Check, NotCoveredError, Recorded, relative
+from recorded import CLOSED_FORM, VALUE, Check, NotCoveredError, Recorded, relative, without
 from recorded_multi_layer import check_edits, make
 
 LIMIT = 2.0  # norms from which on a value is left out (constant of the released code)
@@ -20,7 +19,7 @@ SHARES = (0.95, 0.9)  # of the norms that the released code takes the mean of, a
 def check_nas(case: Recorded) -> Iterator[Check]:
     """AlphaEdit with values of one norm, or the norms alone where a case has no edit."""
     # whether the norm is in use, and the number of values that it was averaged over
-    case, taken = _without(case, "use_nas", "nas_restart")
+    case, taken = without(case, "use_nas", "nas_restart")
     if not case.part("delta"):
         yield from _norm_checks(case)
         return
@@ -32,18 +31,11 @@ def check_nas(case: Recorded) -> Iterator[Check]:
 
 def check_core(case: Recorded) -> Iterator[Check]:
     """MEMIT with a penalty on contexts that differ; these are recorded."""
-    case, hparams = _without(case, "reg_lambda", "layer_range", "context", "ctx_num", "ctx_len", "ctx_top_k")
+    case, hparams = without(case, "reg_lambda", "layer_range", "context", "ctx_num", "ctx_len", "ctx_top_k")
     if hparams.get("context") is not None:  # then each request has contexts of its own
         raise NotCoveredError(f"context {hparams['context']}")
     options = {"context_penalty": hparams["reg_lambda"], "context_layers": hparams["layer_range"]}
     yield from check_edits(case, make(case, "memit", **options))
-
-
-def _without(case: Recorded, *names: str) -> tuple[Recorded, dict[str, Any]]:
-    """A case without some hyperparameters, and these."""
-    hparams = dict(case.inputs["hparams"])
-    taken = {name: hparams.pop(name) for name in names if name in hparams}
-    return replace(case, inputs={**case.inputs, "hparams": hparams}), taken
 
 
 def _norm_checks(case: Recorded) -> Iterator[Check]:

@@ -5,11 +5,8 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-from safetensors.torch import load_file
-
 from aftershock.editors.methods import method_of
 from aftershock.lm.model import LanguageModel
-from aftershock.lm.statistics.moments import Moment
 from recorded import VALUE, Check, NotCoveredError, Recorded, relative
 from recorded_edits import behaviour_checks, delta_checks, loss_checks, tokens_check, using
 from recorded_multi_layer import decided
@@ -24,7 +21,7 @@ def check_pmet(case: Recorded) -> Iterator[Check]:
     hparams = dict(case.inputs["hparams"])
     modules = _modules(lm, hparams)
     settings = replace(settings_from("pmet", hparams, lm), modules=modules, variant="released")
-    artifacts = {"moments": case.moments, "attention_moments": _attention_moments(case)}
+    artifacts = {"moments": case.moments, "attention_moments": case.moments_of(lm.attention_projection)}
     editor = method_of("pmet").load()(lm, settings, artifacts, contexts=case.inputs["context_templates"])
     keys = [
         case.tensors.get(f"{x['name']}.keys") for x in case.inputs["intermediate"] if "target_ids" not in x
@@ -61,15 +58,3 @@ def _modules(lm: LanguageModel, hparams: dict[str, Any]) -> tuple[str, ...]:
         if module not in parts:
             raise NotCoveredError(f"rewrite_module_tmps {module}")
     return tuple(parts[module] for module in written)
-
-
-def _attention_moments(case: Recorded) -> dict[int, Moment]:
-    """The recorded second moments of what enters the attentions' output projections, by layer."""
-    path = case.path / "mom2.safetensors"
-    found = load_file(path) if path.is_file() else {}
-    names = {layer: case.lm.attention_projection(layer) for layer in range(case.lm.n_layers)}
-    return {
-        layer: Moment(found[f"mom2.{name}"], int(found[f"count.{name}"]))
-        for layer, name in names.items()
-        if f"mom2.{name}" in found
-    }

@@ -4,14 +4,13 @@ from collections.abc import Iterator
 
 import torch
 
-from aftershock.editors.methods import method_of
 from aftershock.editors.regularise import Weight, prune, sphere
 from aftershock.editors.regularised import Regularised
 from aftershock.editors.regularisers import settings_of_entry
 from aftershock.lm.edits import EMPTY, Dense, State
-from recorded import CLOSED_FORM, DELTA, EXACT, VALUE, Check, NotCoveredError, Recorded, relative
+from recorded import CLOSED_FORM, DELTA, EXACT, VALUE, Check, NotCoveredError, Recorded, relative, without
 from recorded_edits import behaviour_checks, delta_checks, loss_checks, tokens_check, using
-from recorded_multi_layer import decided
+from recorded_multi_layer import decided, make
 from recorded_settings import settings_from
 
 FUNCTIONS = ("log", "log1_2", "log1_5", "log2", "linear")
@@ -21,16 +20,11 @@ OF_SPHERE = {"cumulative_ratio": "share", "suppression_strength": "strength"}
 
 def check_rect(case: Recorded) -> Iterator[Check]:
     """RECT behind MEMIT: masks of all layers after all layers."""
-    lm, hparams = case.lm, dict(case.inputs["hparams"])
-    entry = {"rect": {"keep": hparams.pop("k_percent"), "epsilon": hparams.pop("epsilon")}}
+    lm, (case, own) = case.lm, without(case, "k_percent", "epsilon")
+    entry = {"rect": {"keep": own["k_percent"], "epsilon": own["epsilon"]}}
     token_check, other = tokens_check(case)
     yield token_check
-    editor = method_of("memit").load()(
-        lm,
-        settings_from("memit", hparams, lm),
-        {"moments": case.moments},
-        contexts=case.inputs["context_templates"],
-    )
+    editor = make(case, "memit")
     names = [x["name"] for x in case.inputs["intermediate"] if f"{x['name']}.keys" in case.tensors]
     results = []
     for each in (editor, Regularised(editor, [entry])):

@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import tiers
-from aftershock.editors import fine_tuning
 from aftershock.editors.contract import EditResult, layers_of
 from aftershock.editors.methods import method_of
 from aftershock.lm.edits import EMPTY, LowRank, select, state_norm
@@ -47,7 +46,6 @@ from tiny import CITIES, FAMILIES, NAMES, TEMPLATES, requests, tiny, written
 PAIRS = [(method, family) for method in METHODS for family in families_of(method)]
 FAILING = (*tiers.METHODS, "anyedit", "crispedit", "lyaplock", "ultraedit", "wise")
 """Methods of each kind, and those that remember what an edit did in ways of their own."""
-VARIANTS, TRAINED = ("paper", "released"), ("mlp_out", "layer")
 IN_LAYERS = [method for method in METHODS if edits_layers(method)]
 
 
@@ -130,37 +128,6 @@ def test_a_batch_of_cases_equals_the_cases_alone_in_any_order(method):
         assert alike(lm, select(together.delta, [i]), alone.delta), i
         assert alone.losses[0] == pytest.approx(together.losses[i], abs=1e-6)
         assert alone.steps[0] == together.steps[i] == shuffled.steps[order.index(i)]
-
-
-LAYER, BOTH = (
-    {"layers": [1], "steps": 3, "lr": 0.01},
-    {"layers": [0, 2], "modules": {"gate": [2], "out": None}},
-)
-UNEVEN = [
-    ("ft", "gpt2", {"steps": 6}, 1e-6),
-    *(("locft", "gpt2", LAYER | {"variant": v, "parameters": p}, 1e-7) for v in VARIANTS for p in TRAINED),
-    *(("ultraedit", "llama", BOTH | {"variant": variant}, 1e-9) for variant in VARIANTS),
-    ("pmet", "gpt2", {"layers": [0, 1], "mom2_weight": 0.5, "modules": ("attention", "mlp")}, 1e-6),
-]
-"""Methods that take requests in turns or mini-batches, and how near their changes are."""
-
-
-@pytest.mark.parametrize(("method", "family", "changes", "tolerance"), UNEVEN)
-def test_cases_of_any_size_side_by_side_equal_one_at_a_time(method, family, changes, tolerance, monkeypatch):
-    if method == "ft":
-        monkeypatch.setattr(fine_tuning, "ENOUGH", 5.0)  # so that cases end at steps of their own
-    size = {} if method == "pmet" else {"batch_size": 2}
-    editor = make(method, tiny(family), **changes, **size)
-    cases = [requests(5), requests(4, template=1), requests(2), requests(7, template=2)]
-    first = editor.edit(cases[::-1])
-    together = editor.edit(cases, first.delta, first.memory)
-    for i, case in enumerate(cases):
-        alone = editor.edit([case], select(first.delta, [i]), chosen(first.memory, [i]))
-        assert close(select(together.delta, [i]), alone.delta, tolerance), i
-        assert alone.losses[0] == pytest.approx(together.losses[i], abs=1e-9)
-        assert alone.steps[0] == together.steps[i]
-        for name, kept in (alone.memory or {}).items():
-            assert torch.allclose(kept[0], together.memory[name][i], rtol=1e-10, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("method", of_methods(METHODS))

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from aftershock.editors import fine_tuning, previous_keys
 from aftershock.editors.contexts import sample_contexts
 from aftershock.editors.ft import FtSettings
 from aftershock.editors.memit import MemitSettings
@@ -12,11 +13,13 @@ from aftershock.editors.methods import method_of, settings_of
 from aftershock.editors.rome import RomeSettings
 from aftershock.editors.settings import as_values, merge
 from aftershock.lm import memory
+from aftershock.lm.edits import join, select
 from aftershock.lm.hooks import record_activations
 from aftershock.lm.texts.tokens import locate
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest
-from editing import close, make, singles
+from editing import REMEMBER, chosen, close, make, singles
+from tiers import some
 from tiny import CITIES, NAMES, TEMPLATES, next_log_probs, requests, tiny
 
 
@@ -49,6 +52,43 @@ def test_keys_and_outputs_told_are_those_that_are_written():
         if method == "r_rome":  # which writes v* at the very key that it divides by
             written = lm.weight(module) @ told["k"][0] + lm.bias(module) + change @ told["k"][0]
             assert torch.allclose(written, told["v"][0])
+
+
+VARIANTS, TRAINED = ("paper", "released"), ("mlp_out", "layer")
+LAYER = {"layers": [1], "steps": 3, "lr": 0.01, "batch_size": 2}
+SITES = {"layers": [0, 2], "modules": {"gate": [2], "out": None}, "batch_size": 2}
+WAYS = ("joint", "mean", "sequential")
+UNEVEN = [
+    ("ft", {"steps": 6, "batch_size": 2}, 1e-6),
+    *(("locft", LAYER | {"variant": v, "parameters": p}, 1e-7) for v in VARIANTS for p in TRAINED),
+    *(("ultraedit", SITES | {"variant": variant}, 1e-9) for variant in VARIANTS),
+    ("pmet", {"layers": [0, 1], "mom2_weight": 0.5, "modules": ("attention", "mlp")}, 1e-6),
+]
+"""Methods that take requests in turns, mini-batches or modules, and how near their changes are."""
+KNOWING = [(method, own | {"multi_label": way}, 1e-6) for way in WAYS for method, own in REMEMBER.items()]
+"""Methods that know the keys of earlier edits."""
+
+
+@pytest.mark.parametrize(("method", "changes", "tolerance"), [*UNEVEN, *some(KNOWING, KNOWING[::4])])
+def test_cases_of_any_size_side_by_side_equal_one_at_a_time(method, changes, tolerance, monkeypatch):
+    """Each case also has a memory of its own, in each form that this has."""
+    if method == "ft":
+        monkeypatch.setattr(fine_tuning, "ENOUGH", 5.0)  # so that cases end at steps of their own
+    editor = make(method, tiny("llama" if method == "ultraedit" else "gpt2"), **changes)
+    cases = [requests(5), requests(4, template=1), requests(2), requests(7, template=2)]
+    for share in (previous_keys.SHARE, 1000) if method in REMEMBER else (0,):
+        monkeypatch.setattr(previous_keys, "SHARE", share)
+        first = editor.edit(cases[::-1])
+        together = editor.edit(cases, first.delta, first.memory)
+        for i, case in enumerate(cases):
+            alone = editor.edit([case], select(first.delta, [i]), chosen(first.memory, [i]))
+            assert close(join(select(together.delta, [i])), join(alone.delta), tolerance), i
+            assert alone.losses[0] == pytest.approx(together.losses[i], abs=1e-9)
+            assert alone.steps[0] == together.steps[i]
+            if method == "ultraedit":
+                for name, kept in alone.memory.items():
+                    mine = together.memory[name][i]
+                    assert torch.allclose(kept[0], mine, rtol=1e-10, atol=0, equal_nan=True)
 
 
 def test_ft_divides_cases_by_memory(monkeypatch):

@@ -1,21 +1,16 @@
 """Methods that spread a value over several layers: what is one formula gives one edit."""
 
 import logging
-from itertools import product
 
 import pytest
 import torch
 
 from aftershock.editors import previous_keys
-from aftershock.lm.edits import join, select, state_norm
+from aftershock.lm.edits import select, state_norm
 from aftershock.requests import EditRequest
-from editing import close, make
+from editing import REMEMBER, close, make
 from obvious import off
-from tiers import some
 from tiny import CITIES, NAMES, TEMPLATES, requests, tiny
-
-REMEMBER = {"memit": {"previous_keys": True}, "encore": {"previous_keys": True}, "alphaedit": {}}
-"""Methods that know the keys of earlier edits, and the settings with which they do."""
 
 
 def several(n, template=0):
@@ -107,26 +102,6 @@ def test_what_is_remembered_is_the_same_as_a_matrix(method, monkeypatch):
     summed = editor.edit(several(3))
     assert {name.split(".")[0] for name in summed.memory} == {"matrix"}
     assert close(editor.edit(case, first.delta, summed.memory).delta, wanted.delta, 1e-7)
-
-
-WAYS = ("joint", "mean", "sequential")
-
-
-@pytest.mark.parametrize(
-    ("method", "multi_label"), some(product(REMEMBER, WAYS), zip(REMEMBER, WAYS, strict=True))
-)
-def test_every_case_has_a_memory_of_its_own(method, multi_label, monkeypatch):
-    lm = tiny()
-    editor = make(method, lm, multi_label=multi_label, **REMEMBER[method])
-    first, second = [*several(3), *several(1, 2), *several(2, 1)], [*several(1, 1), *several(2), *several(2)]
-    for few in (previous_keys.SHARE, 1000):
-        monkeypatch.setattr(previous_keys, "SHARE", few)
-        e1 = editor.edit(first)
-        e2 = editor.edit(second, e1.delta, e1.memory)
-        for i in range(3):
-            alone = editor.edit(first[i : i + 1])
-            after = editor.edit(second[i : i + 1], alone.delta, alone.memory)
-            assert close(join(select(e2.delta, [i])), join(after.delta), 1e-6), i
 
 
 def test_in_a_sequence_of_one_case_a_later_failure_takes_all_keys_with_it():
