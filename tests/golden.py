@@ -25,7 +25,7 @@ from recorded_edits import check_ft, check_rome, check_rrome
 from recorded_lyaplock import check_lyaplock
 from recorded_memories import check_memoir, check_wise
 from recorded_mend import check_mend
-from recorded_multi_layer import check_alphaedit, check_emmet, check_encore, check_memit, check_memit_seq
+from recorded_multi_layer import check_alphaedit, check_emmet, edited_by
 from recorded_nas import check_core, check_nas
 from recorded_neurons import check_grace, check_kn
 from recorded_nse import check_nse
@@ -40,10 +40,10 @@ CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "ft": check_ft,
     "rome": check_rome,
     "rrome": check_rrome,
-    "memit": check_memit,
-    "mle-memit": check_memit,
-    "memit-seq": check_memit_seq,
-    "encore": check_encore,
+    "memit": edited_by("memit"),
+    "mle-memit": edited_by("memit"),
+    "memit-seq": edited_by("memit", previous_keys=True),
+    "encore": edited_by("encore", variant="released"),  # with the number of right tokens that it waits for
     "emmet": check_emmet,
     "lyaplock": check_lyaplock,
     "nse": check_nse,

@@ -1,6 +1,6 @@
 """Editors of several layers on recorded cases: values, keys, updates of every layer, what is remembered."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -177,19 +177,12 @@ def between_checks(
             yield Check("S", relative(ours, wanted), VALUE)
 
 
-def check_memit(case: Recorded) -> Iterator[Check]:
-    """MEMIT; the multi-label edit is the first request, then all others at once."""
-    yield from check_edits(case, make(case, "memit"))
+def edited_by(method: str, **changes: Any) -> Callable[[Recorded], Iterator[Check]]:
+    """The check of cases that a method edits, with settings that no recorded hyperparameter stands for.
 
-
-def check_memit_seq(case: Recorded) -> Iterator[Check]:
-    """MEMIT with the keys of previous edits."""
-    yield from check_edits(case, make(case, "memit", previous_keys=True))
-
-
-def check_encore(case: Recorded) -> Iterator[Check]:
-    """ENCORE, with the number of right tokens that the released code waits for."""
-    yield from check_edits(case, make(case, "encore", variant="released"))
+    MEMIT's multi-label edit is the first request, then all others at once.
+    """
+    return lambda case: check_edits(case, make(case, method, **changes))
 
 
 def check_emmet(case: Recorded) -> Iterator[Check]:

@@ -1,16 +1,18 @@
 """Bad regularisers of an editor, found before a job starts."""
 
+from pathlib import Path
+
 import pytest
 
 from small_project import errors, write_project
 
 
 @pytest.fixture
-def project(tmp_path):
+def project(tmp_path: Path) -> Path:
     return write_project(tmp_path)
 
 
-def test_regularisers_are_checked_like_settings(project):
+def test_regularisers_are_checked_like_settings(project: Path) -> None:
     listed = [
         {"rekt": {}},
         {"rect": {"kep": 3}},
@@ -31,14 +33,14 @@ def test_regularisers_are_checked_like_settings(project):
         assert any(said.startswith(line) for said in found), (line, found)
 
 
-def test_each_regulariser_stands_by_itself_in_the_list(project):
+def test_each_regulariser_stands_by_itself_in_the_list(project: Path) -> None:
     both = [{"rect": {}, "prune": {}}, "rect"]
     found = errors(project, editors={"a": {"method": "memit", "regularisers": both}})
     assert [line.split(":")[0] for line in found] == [f"editors.a.regularisers.{i}" for i in (0, 1)]
     assert all("one regulariser" in line for line in found)
 
 
-def test_a_method_without_a_loop_over_layers_regularises_afterwards(project):
+def test_a_method_without_a_loop_over_layers_regularises_afterwards(project: Path) -> None:
     editors = {
         name: {"method": name, "regularisers": [{"rect": {"order": "in_loop"}}]} for name in ("ft", "memit")
     }
@@ -47,7 +49,7 @@ def test_a_method_without_a_loop_over_layers_regularises_afterwards(project):
     assert line.endswith("take order: post")
 
 
-def test_a_method_that_changes_no_weights_takes_no_regularisers(project):
+def test_a_method_that_changes_no_weights_takes_no_regularisers(project: Path) -> None:
     (project / "theirs.py").write_text(NO_WEIGHTS)
     listed = [{"rect": {}}, {"prune": {}}]
     (line,) = errors(project, editors={"a": {"method": str(project / "theirs.py"), "regularisers": listed}})

@@ -12,6 +12,7 @@ import pytest
 
 from aftershock.lm.files.fetch_text import fetch_text
 from aftershock.lm.texts.documents import sample_documents, sha256_of_documents, text_files
+from loopback import Hub
 
 TEXTS = [f"document {i} says {'word ' * (i % 7)}".strip() for i in range(200)]
 
@@ -30,7 +31,7 @@ def written(folder: Path, kind: str, texts: list[str], name: str = "a") -> Path:
 
 
 @pytest.mark.parametrize("kind", ["txt", "txt.gz", "jsonl", "jsonl.gz", "parquet"])
-def test_every_kind_of_file_gives_the_same_sample(tmp_path, kind):
+def test_every_kind_of_file_gives_the_same_sample(tmp_path: Path, kind: str) -> None:
     file = written(tmp_path, kind, TEXTS)
     assert Counter(sample_documents([file], "text", 1000, 0)) == Counter(TEXTS)
     some = sample_documents([file], "text", 40, 3)
@@ -41,7 +42,7 @@ def test_every_kind_of_file_gives_the_same_sample(tmp_path, kind):
     assert sorted(some, key=TEXTS.index) != some
 
 
-def test_a_sample_is_of_all_files_together(tmp_path):
+def test_a_sample_is_of_all_files_together(tmp_path: Path) -> None:
     cuts = [TEXTS[:90], [], TEXTS[90:]]
     kinds = ["jsonl", "txt", "parquet"]
     files = [written(tmp_path, k, part, str(i)) for i, (k, part) in enumerate(zip(kinds, cuts, strict=True))]
@@ -57,14 +58,16 @@ def test_a_sample_is_of_all_files_together(tmp_path):
     assert sha256_of_documents(["ab", "c"]) != sha256_of_documents(["a", "bc"])
 
 
-def test_documents_drawn_are_as_likely_from_everywhere(tmp_path):
+def test_documents_drawn_are_as_likely_from_everywhere(tmp_path: Path) -> None:
     file = written(tmp_path, "txt", TEXTS)
     drawn = Counter(text for seed in range(200) for text in sample_documents([file], "text", 20, seed))
     assert sum(drawn[text] for text in TEXTS[:100]) == pytest.approx(2000, abs=150)  # 4.7 deviations
     assert max(drawn.values()) < 45
 
 
-def test_only_row_groups_that_hold_some_of_the_sample_are_read(tmp_path, monkeypatch):
+def test_only_row_groups_that_hold_some_of_the_sample_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read = []
     whole = pq.ParquetFile.read_row_group
     monkeypatch.setattr(
@@ -76,7 +79,7 @@ def test_only_row_groups_that_hold_some_of_the_sample_are_read(tmp_path, monkeyp
     assert read == [(TEXTS.index(text) // 30, ["text"])]
 
 
-def test_empty_documents_and_half_characters_are_no_trouble(tmp_path):
+def test_empty_documents_and_half_characters_are_no_trouble(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     file.write_text('{"text": " "}\n\n{"text": "a\\ud800b"}\n{"text": ""}\n{"text": "one\\nline"}\n')
     assert sorted(sample_documents([file], "text", 9, 0)) == ["a?b", "one\nline"]
@@ -87,7 +90,9 @@ def test_empty_documents_and_half_characters_are_no_trouble(tmp_path):
 
 @pytest.mark.parametrize("kind", ["txt", "jsonl", "jsonl.gz", "parquet"])
 @pytest.mark.parametrize("missing", [None, "", " ", " \t "])
-def test_a_document_without_text_is_left_out_and_counted_in_every_format(tmp_path, caplog, kind, missing):
+def test_a_document_without_text_is_left_out_and_counted_in_every_format(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, missing: str | None
+) -> None:
     caplog.set_level(logging.INFO)
     texts = [missing if i in (0, 3, 7) else f"document {i}" for i in range(9)]
     given = [text or "" for text in texts] if kind == "txt" else texts
@@ -98,7 +103,7 @@ def test_a_document_without_text_is_left_out_and_counted_in_every_format(tmp_pat
     assert some == sample_documents([written(tmp_path, "txt", [t or "" for t in texts])], "text", 5, 0)
 
 
-def test_a_file_of_nulls_alone_has_no_document(tmp_path):
+def test_a_file_of_nulls_alone_has_no_document(tmp_path: Path) -> None:
     for line in ('{"text": null}', '{"text": NaN}', ""):
         (tmp_path / "a.jsonl").write_text(f"{line}\n" * 3)
         with pytest.raises(ValueError, match=r"a\.jsonl: no document has any text"):
@@ -126,14 +131,14 @@ def test_a_file_of_nulls_alone_has_no_document(tmp_path):
         ("b.txt", None, r"there is no text file .*b\.txt"),
     ],
 )
-def test_what_is_no_text_is_named(tmp_path, name, content, expected):
+def test_what_is_no_text_is_named(tmp_path: Path, name: str, content: bytes | None, expected: str) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=expected):
         sample_documents([tmp_path / name], "text", 9, 0)
 
 
-def test_a_wrong_column_of_parquet_is_named(tmp_path):
+def test_a_wrong_column_of_parquet_is_named(tmp_path: Path) -> None:
     file = written(tmp_path, "parquet", TEXTS)
     with pytest.raises(ValueError, match="no column 'body'; name the text's `column`: id, text"):
         sample_documents([file], "body", 9, 0)
@@ -141,7 +146,7 @@ def test_a_wrong_column_of_parquet_is_named(tmp_path):
         sample_documents([file], "id", 9, 0)
 
 
-def test_a_data_set_is_fetched_as_its_files(hub, tmp_path):
+def test_a_data_set_is_fetched_as_its_files(hub: Hub, tmp_path: Path) -> None:
     repo = tmp_path / "repo"
     (repo / "data").mkdir(parents=True)
     written(repo / "data", "parquet", TEXTS[:50], "train-0")

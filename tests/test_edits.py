@@ -23,28 +23,18 @@ from aftershock.lm.edits import (
 )
 from aftershock.lm.edits.saved import load_deltas, save_deltas
 from aftershock.lm.scoring import score, score_states
-from aftershock.lm.texts.tokens import encode_pairs
 from editing import identical, make, questions
-from obvious import of_target
 from scoped import by_name, cache_of
 from taught import taught
-from tiny import CITIES, NAMES, ROUNDING, dense, low_rank, next_log_probs, requests, tiny, written
+from tiny import CITIES, NAMES, dense, low_rank, requests, tiny
 from toy_deltas import adapters, nudge, router, rows
 
 
-# --- rows --------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("family", ["gpt2", "llama"])
-def test_changed_neurons_equal_weights_that_hold_them(family):
-    lm = tiny(family)
-    delta = rows(lm, 1)
+def test_factors_and_norm_of_changed_neurons_are_those_of_their_matrix():
+    delta = rows(tiny(), 1)
     U, V = delta.factors()
     assert torch.allclose(V.mT @ U, delta.dense())
     assert torch.allclose(delta.squared_norm(), delta.dense().square().sum(dim=(1, 2)))
-    queries = questions(NAMES[:2], CITIES[:1], range(3))
-    for query, found in zip(queries, score(lm, queries, (delta,)), strict=True):
-        (pair,) = encode_pairs(lm, [(query.prompt, query.target)])
-        log_p = next_log_probs(written(lm, (delta,), query.case), pair.prompt + pair.target)
-        assert found.token_logprobs == pytest.approx(of_target(log_p, pair).tolist(), abs=ROUNDING[family])
 
 
 # --- many deltas of one weight -----------------------------------------------------------------------------

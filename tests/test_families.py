@@ -13,7 +13,7 @@ from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
 from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.requests import EditRequest, Query
-from editing import assert_written, built
+from editing import STRONG, assert_written, built
 from tiers import of_families
 from tiny import (
     FAMILIES,
@@ -149,13 +149,7 @@ def test_the_final_norm_and_the_head_make_the_models_scores(family):
 
 
 # --- edits -------------------------------------------------------------------------------------------------
-VALUE = {"steps": 4, "lr": 0.5}
-SETTINGS = {
-    "ft": {"layers": [1], "objective": "target_new", "steps": 5, "lr": 0.02, "norm_constraint": None},
-    "rome": {"layers": [1], **VALUE},
-    "r_rome": {"layers": [1], "keys": "prompt", **VALUE},
-    "memit": {"layers": [0, 1], "mom2_weight": 1e-8, **VALUE},  # so little that all of the value is written
-}
+SETTINGS = {**STRONG, "r_rome": STRONG["rome"] | {"keys": "prompt"}}
 
 
 @pytest.mark.parametrize(("method", "family"), of_families(with_each(list(SETTINGS))))

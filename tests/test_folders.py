@@ -16,18 +16,14 @@ from aftershock.lm.files.fetch import fetch
 from aftershock.lm.files.folders import fault_of_encoder, fault_of_model, fault_of_origin, quantisation_of
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.networks.classifier import classify
-from tiny import tiny
+from tiny import save, tiny
 
 FETCHED = {"source": {"hub": "owner/tiny", "revision": "main"}, "n_layers": 3}
 PLAIN = {"cases": {"label_encoder": "model"}, "screen": {"classifier": None}}
 
 
-def saved(folder: Path, **options: str) -> Path:
-    """A small random model in `folder`."""
-    lm = tiny(dtype=torch.float32)
-    lm.model.save_pretrained(folder, **options)
-    lm.tokenizer.save_pretrained(folder)
-    return folder
+def saved(folder, **options):
+    return save(tiny(dtype=torch.float32), folder, **options)
 
 
 def cut(path: Path) -> None:

@@ -1,6 +1,7 @@
 """Facts that count as known, worked out by hand; and parts of a table put together, or refused."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -43,7 +44,7 @@ ANSWERS = pd.DataFrame(
         ("rank", [True, True, False, False, True, False]),
     ],
 )
-def test_facts_are_known_by_the_criterion(criterion, known):
+def test_facts_are_known_by_the_criterion(criterion: str, known: list[bool]) -> None:
     found = judge_facts(ANSWERS, {**SETTINGS, "criterion": criterion})
     VERIFIED.check(found)
     assert found["known"].tolist() == known
@@ -73,7 +74,7 @@ OBJECTS = pd.DataFrame(
         (dict.fromkeys(LIMITS), [True] * 5),
     ],
 )
-def test_objects_are_known_within_all_limits(limits, known):
+def test_objects_are_known_within_all_limits(limits: dict, known: list[bool]) -> None:
     found = judge_objects(OBJECTS, LIMITS | limits)
     OBJECT_SCORES.check(found)
     assert found["known"].tolist() == known
@@ -91,7 +92,7 @@ INSTANCE_ROWS = pd.DataFrame(
 )
 
 
-def test_instances_count_where_all_is_known_that_a_case_needs():
+def test_instances_count_where_all_is_known_that_a_case_needs() -> None:
     counts = count_facts(judge_facts(ANSWERS, SETTINGS), SETTINGS, INSTANCE_ROWS)
     rows = {(row[0], row[1]): row[2:] for row in counts.itertuples(index=False, name=None)}
     assert rows["relation", "P22"] == (2, 1, 2, 2, 1)
@@ -107,7 +108,7 @@ def test_instances_count_where_all_is_known_that_a_case_needs():
     assert nothing.empty
 
 
-def test_too_few_verified_cases_say_how_many_and_what_to_relax():
+def test_too_few_verified_cases_say_how_many_and_what_to_relax() -> None:
     counts = count_facts(judge_facts(ANSWERS, SETTINGS), SETTINGS, INSTANCE_ROWS)
     quotas = {"test": {"coverage": 2, "reverse": 1, "composite": 1}, "dev": {"reverse": 1}, "train": {}}
     (said,) = shortages(counts, quotas)
@@ -132,7 +133,7 @@ def test_too_few_verified_cases_say_how_many_and_what_to_relax():
     assert "cases.known_objects" in said
 
 
-def test_a_chain_whose_middle_fact_is_unknown_does_not_count():
+def test_a_chain_whose_middle_fact_is_unknown_does_not_count() -> None:
     answers = ANSWERS.assign(said=[True, True, False, True, True, True])
     counts = count_facts(judge_facts(answers, SETTINGS), SETTINGS, INSTANCE_ROWS).set_index("name")
     assert counts.loc["P22&P26>P25", "known"] == 0
@@ -141,14 +142,14 @@ def test_a_chain_whose_middle_fact_is_unknown_does_not_count():
 
 # --- parts -------------------------------------------------------------------------------------------------
 @pytest.fixture
-def parts(tmp_path):
+def parts(tmp_path: Path) -> list[Path]:
     paths = [tmp_path / f"facts.{i}-of-3.parquet" for i in (1, 2, 3)]
     for path, rows in zip(paths, (ANSWERS[3:], ANSWERS[:3], ANSWERS[:0]), strict=True):
         FACT_ANSWERS.write(rows, path)
     return paths
 
 
-def test_parts_are_put_in_the_order_of_what_was_asked(parts):
+def test_parts_are_put_in_the_order_of_what_was_asked(parts: list[Path]) -> None:
     pd.testing.assert_frame_equal(gather(FACT_ANSWERS, parts, ANSWERS[KEY]), ANSWERS, check_dtype=False)
     backwards = gather(FACT_ANSWERS, parts[::-1], ANSWERS[KEY][::-1])
     assert backwards["subject_id"].tolist() == ANSWERS["subject_id"].tolist()[::-1]
@@ -156,7 +157,7 @@ def test_parts_are_put_in_the_order_of_what_was_asked(parts):
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "another table"])
-def test_a_damaged_part_is_removed_and_made_anew(damage, parts):
+def test_a_damaged_part_is_removed_and_made_anew(damage: str, parts: list[Path]) -> None:
     content = parts[0].read_bytes()
     if damage == "another table":
         OBJECT_ANSWERS.write(OBJECTS, parts[0])
@@ -169,7 +170,7 @@ def test_a_damaged_part_is_removed_and_made_anew(damage, parts):
     assert [path.exists() for path in parts] == [False, True, True]
 
 
-def test_rows_that_are_missing_or_there_twice_are_refused(parts):
+def test_rows_that_are_missing_or_there_twice_are_refused(parts: list[Path]) -> None:
     with pytest.raises(ValueError, match=r"3 are in no file, and 0 of 3 rows read repeat a key"):
         gather(FACT_ANSWERS, parts[1:], ANSWERS[KEY])
     with pytest.raises(ValueError, match=r"6 of 9 rows read repeat a key: delete .*1-of-3.* and run again"):
@@ -180,7 +181,7 @@ def test_rows_that_are_missing_or_there_twice_are_refused(parts):
 
 
 # --- jobs --------------------------------------------------------------------------------------------------
-def test_jobs_and_the_encoder_follow_the_configuration(tmp_path):
+def test_jobs_and_the_encoder_follow_the_configuration(tmp_path: Path) -> None:
     names = ["verify_facts", "score_objects", "judge_facts", "judge_objects", "fetch_encoder"]
     jobs = planned_demo()
     assert [jobs[name] for name in names] == [1, 1, 1, 1, 0]

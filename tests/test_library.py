@@ -16,7 +16,7 @@ import aftershock
 from aftershock import EditRequest, LanguageModel, Query, edit, export, generate, library, score
 from aftershock.editors.methods import make_editor, settings_of
 from aftershock.lm import model
-from tiny import NAMES, TEMPLATES, moments, requests, tiny
+from tiny import NAMES, TEMPLATES, moments, requests, save, tiny
 
 ROOT = Path(__file__).parents[1]
 REQUEST = EditRequest(TEMPLATES[0], NAMES[0], "Rome")
@@ -53,12 +53,6 @@ def test_importing_loads_nothing():
     assert found.stdout.split() == ["0", "False", "True", aftershock.__version__]
     with pytest.raises(AttributeError, match="has no attribute 'edits'"):
         aftershock.edits  # noqa: B018
-
-
-def save(lm: LanguageModel, folder: Path) -> Path:
-    lm.model.save_pretrained(folder)
-    lm.tokenizer.save_pretrained(folder)
-    return folder
 
 
 def test_a_model_of_the_users_own_is_not_altered(tmp_path):
