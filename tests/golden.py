@@ -22,18 +22,15 @@ import torch
 from recorded import Check, NotCoveredError, Recorded, worst
 from recorded_crispedit import check_crispedit
 from recorded_edits import check_ft, check_rome, check_rrome
-from recorded_lyaplock import check_lyaplock
 from recorded_memories import check_memoir, check_wise
 from recorded_mend import check_mend
-from recorded_multi_layer import check_alphaedit, check_emmet, edited_by
+from recorded_multi_layer import check_alphaedit, check_emmet, check_pmet, edited_by
 from recorded_nas import check_core, check_nas
 from recorded_neurons import check_grace, check_kn
-from recorded_nse import check_nse
-from recorded_pmet import check_pmet
 from recorded_regularisers import check_prune, check_rect, check_sphere
+from recorded_remembering import check_lyaplock, check_nse, check_simie
 from recorded_results import check_metrics, check_scoring
 from recorded_serac import check_serac
-from recorded_simie import check_simie
 from recorded_tuning import check_locft, check_ultraedit
 
 CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
