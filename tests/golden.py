@@ -25,9 +25,8 @@ from recorded_edits import check_ft, check_rome, check_rrome
 from recorded_memories import check_memoir, check_wise
 from recorded_mend import check_mend
 from recorded_multi_layer import check_alphaedit, check_emmet, check_pmet, edited_by
-from recorded_nas import check_core, check_nas
 from recorded_neurons import check_grace, check_kn
-from recorded_regularisers import check_prune, check_rect, check_sphere
+from recorded_options import check_core, check_nas, check_prune, check_rect, check_sphere
 from recorded_remembering import check_lyaplock, check_nse, check_simie
 from recorded_results import check_metrics, check_scoring
 from recorded_serac import check_serac
