@@ -19,6 +19,7 @@ from aftershock.lm.scoring import score, score_states
 from aftershock.lm.texts.tokens import encode_pairs, locate
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query
+from editing import questions
 from tiers import repeated, some
 from tiny import CITIES, NAMES, ROUNDING, TEMPLATES, low_rank, tiny
 from toy_deltas import Preface, adapters, nudge, router
@@ -46,8 +47,7 @@ def mean_loss(lm: LanguageModel, state: State, case: int, prompt: str, target: s
 
 def assert_scored(lm: LanguageModel, states: Sequence[State], atol: float) -> list[list[float]]:
     """Scores of all states equal the slow ones; those of each state are returned."""
-    asked = itertools.product(TEMPLATES, NAMES[:3], CITIES[:3], range(3))
-    queries = [Query(fill(template, name), city, case) for template, name, city, case in asked]
+    queries = questions(NAMES[:3], CITIES[:3], range(3))
     found = score_states(lm, queries, states)
     for state, scores in zip(states, found, strict=True):
         read = edits.rewrite_prompts(lm, state, [q.prompt for q in queries], [q.case for q in queries])

@@ -17,14 +17,13 @@ from aftershock.lm.edits.fold import fold
 from aftershock.lm.edits.saved import load_deltas
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
-from aftershock.prompts import fill
-from aftershock.requests import Query
+from editing import questions
 from tiers import of_families
-from tiny import CITIES, FAMILIES, NAMES, ROUNDING, TEMPLATES, TEXTS, dense, low_rank, tiny
+from tiny import CITIES, FAMILIES, NAMES, ROUNDING, TEXTS, dense, low_rank, tiny
 from toy_deltas import adapters, nudge, rows
 
 TOLERANCE = 1e-4
-QUERIES = [Query(fill(t, name), city, 1) for t in TEMPLATES for name in NAMES[:3] for city in CITIES[:3]]
+QUERIES = questions(NAMES[:3], CITIES[:3], [1])
 
 
 def said(lm: LanguageModel, state: State = ()) -> list[float]:
@@ -171,7 +170,7 @@ def test_folded_weights_do_what_the_deltas_do_and_come_back_bit_for_bit(family):
     lm = tiny(family)
     state = (low_rank(lm, 0, 3), dense(lm, 1, 3), low_rank(lm, 0, 3, rank=1, seed=1), rows(lm, 1))
     before = bits(lm)
-    queries = [Query(fill(t, n), "Oslo", 1) for t in TEMPLATES for n in NAMES[:2]]
+    queries = questions(NAMES[:2], ["Oslo"], [1])
     wanted = [s.logprob for s in score(lm, queries, state)]
     with fold(lm, state, 1):
         assert [s.logprob for s in score(lm, queries)] == pytest.approx(wanted, abs=ROUNDING[family])

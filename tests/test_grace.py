@@ -17,10 +17,9 @@ from aftershock.lm.edits.state import acting
 from aftershock.lm.generation import continue_greedily
 from aftershock.lm.scoring import score
 from aftershock.lm.texts.tokens import encode_pairs
-from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query
-from editing import identical, same_memory, singles
-from obvious import likeliest, log_probs, of_target, train
+from editing import identical, questions, same_memory, singles
+from obvious import check_scores, likeliest, log_probs, of_target, train
 from tiers import of_families, some
 from tiny import CITIES, NAMES, TEMPLATES, low_rank, requests, tiny, with_each, written
 
@@ -112,16 +111,14 @@ def test_a_codebook_decides_row_by_row_whatever_is_beside_it(monkeypatch):
     editor = make(lm, eps=3.0)
     (book,) = state = editor.edit(singles(3)).delta
     monkeypatch.setattr(scoring, "CPU_TOKENS", 64)
-    prompts = [fill(template, name) for template in TEMPLATES for name in NAMES[:5]]
-    queries = [Query(p, c, i) for p in prompts for c in CITIES[:3] for i in range(3)]
-    pairs, replaced = encode_pairs(lm, [(q.prompt, q.target) for q in queries]), 0
-    for query, pair, found in zip(queries, pairs, score(lm, queries, state), strict=True):
-        plain, seen = of_pair(lm, editor.module, pair)
+
+    def alone(query, pair):
+        _, seen = of_pair(lm, editor.module, pair)
         near = (seen["in"] - book.keys[query.case, 0]).norm() <= 3.0
-        replaced += near
-        wanted = of_pair(lm, editor.module, pair, book.values[query.case, 0])[0] if near else plain
-        assert found.token_logprobs == pytest.approx(wanted.tolist(), abs=1e-9)
-    assert 0 < replaced < len(queries)
+        value = (book.values[query.case, 0],) if near else ()
+        return passed(lm, editor.module, [*pair.prompt, *pair.target], len(pair.prompt) - 1, *value)[0], near
+
+    check_scores(lm, questions(NAMES[:5], CITIES[:3], range(3)), state, alone, 1e-9)
 
 
 # --- edits of edited models ---------------------------------------------------------------------------------

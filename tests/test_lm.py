@@ -15,6 +15,7 @@ from aftershock.lm.model import LanguageModel, not_finite
 from aftershock.lm.scoring import score, score_states
 from aftershock.prompts import fill
 from aftershock.requests import Query
+from editing import questions
 from tiers import of_families
 from tiny import (
     CITIES,
@@ -107,8 +108,7 @@ def test_batches_cover_all_rows_within_the_budget():
 def test_scores_equal_those_of_single_texts(family, monkeypatch):
     lm = tiny(family)
     state = (low_rank(lm, 0, 3), dense(lm, 1, 3, seed=3))
-    asked = itertools.product(TEMPLATES, NAMES[:4], CITIES[:5], range(3))
-    queries = [Query(fill(template, name), city, case) for template, name, city, case in asked]
+    queries = questions(NAMES[:4], CITIES[:5], range(3))
     monkeypatch.setattr(scoring, "CPU_TOKENS", 300)
     found = score(lm, queries, state)
     models = [written(lm, state, case) for case in range(3)]
@@ -124,9 +124,7 @@ def test_scores_equal_those_of_single_texts(family, monkeypatch):
 @pytest.mark.parametrize("family", ["gpt2", "gptj"])
 def test_states_are_scored_together_as_one_by_one(family):
     lm = tiny(family)
-    queries = [
-        Query(fill(t, n), c, i % 2) for t in TEMPLATES for i, n in enumerate(NAMES) for c in CITIES[:3]
-    ]
+    queries = questions(NAMES[:4], CITIES[:3], range(2))
     high = [(dense(lm, 2, 2),), (low_rank(lm, 1, 2), low_rank(lm, 2, 2, seed=4)), ()]
     for states in (high, [*high, (low_rank(lm, 0, 2),)], [(), ()], high[2:]):
         together = score_states(lm, queries, states)
