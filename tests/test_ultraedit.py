@@ -15,8 +15,8 @@ from aftershock.editors.ultraedit.normaliser import EPS, Rows, Statistics
 from aftershock.lm.texts.tokens import Pair
 from editing import close, make
 from obvious import in_batches, log_probs, off
-from test_ft_targets import LLAMA
-from test_ft_targets import model as with_beginning
+from test_fine_tuning import LLAMA
+from test_fine_tuning import begun as with_beginning
 from tiers import some
 from tiny import ROUNDING, requests, tiny, written
 
