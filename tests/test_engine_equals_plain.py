@@ -6,14 +6,14 @@ from functools import cache
 import pytest
 
 from aftershock.editors import fine_tuning
-from aftershock.editors.methods import method_of, settings_of
+from aftershock.editors.methods import settings_of
 from aftershock.lm.edits import Dense, join, select
 from aftershock.lm.optimisation import values
 from aftershock.lm.scoring import score
 from aftershock.prompts import fill
 from aftershock.requests import Query
 from benchmarks.plain import Plain
-from editing import CONTEXTS, SETTINGS
+from editing import CONTEXTS, SETTINGS, built
 from tiers import once_each
 from tiny import CITIES, in_turn, moments, requests, tiny
 
@@ -30,11 +30,7 @@ METHODS = {
     "memit": ("memit", {"layers": [0, 1], **VALUES, "mom2_weight": 1e-3}),
 }
 CASES = 7
-
-
-def within(kind, difference, tolerance, where):
-    """Assert that a difference is small."""
-    assert difference <= tolerance, (kind, *where)
+ORDERS = ([3], [4, 1], [0, 1, 2, 3, 4, 5, 6], [6, 2, 5, 0, 3, 1, 4])
 
 
 @cache
@@ -42,9 +38,11 @@ def lm_of(family):
     return tiny(family)
 
 
-@cache
-def moments_of(family):
-    return moments(lm_of(family))
+def plain_for(family, method, stop):
+    name, changes = METHODS[method]
+    lm = lm_of(family)
+    plain = Plain(lm, moments(lm), CONTEXTS, stop_value=stop, stop_ft=stop)
+    return plain, name, settings_of(name, changes)
 
 
 def prompts_of(request):
@@ -52,33 +50,20 @@ def prompts_of(request):
     return [request.text, f"As for {request.subject}, home is", f"{request.subject} was"]
 
 
-def plain_for(family, method, stop):
-    name, changes = METHODS[method]
-    plain = Plain(lm_of(family), moments_of(family), CONTEXTS, stop_value=stop, stop_ft=stop)
-    return plain, name, settings_of(name, changes)
-
-
 def trained(lm, settings):
-    """Copies of the edited parameters, (d_out, d_in) and (d_out,), by module."""
+    """Copies of the edited parameters, (d_out, d_in) and (d_out,), by module and kind."""
     names = [lm.projection(layer) for layer in settings.layers]
-    return {
-        n: (lm.weight(n).detach().clone(), None if lm.bias(n) is None else lm.bias(n).detach().clone())
-        for n in names
-    }
+    found = {(n, kind): getattr(lm, kind)(n) for n in names for kind in ("weight", "bias")}
+    return {key: tensor.detach().clone() for key, tensor in found.items() if tensor is not None}
 
 
 def edit_plainly(plain, name, settings, chain):
-    """Edits one after the other: changes by module, losses of the last edit, log-probabilities after it."""
-    lm = plain.lm
-    before = trained(lm, settings)
+    """Edits one after the other: changes, losses of the last edit, log-probabilities after it."""
+    before = trained(plain.lm, settings)
     with plain.edit(name, [chain[0]], settings) as edit:
         if chain[1:]:
             return edit_plainly(plain, name, settings, chain[1:])
-        after = trained(lm, settings)
-        changes = {
-            module: (after[module][0] - old, None if bias is None else after[module][1] - bias)
-            for module, (old, bias) in before.items()
-        }
+        changes = {key: after - before[key] for key, after in trained(plain.lm, settings).items()}
         return changes, edit.losses[0], plain.score(prompts_of(chain[-1]), [chain[-1].target_new])
 
 
@@ -101,98 +86,48 @@ def chosen(family, method):
     raise AssertionError(f"{method} on {family}: no loss at which cases stop at different steps")
 
 
-@cache
-def plain_edits(family, method, chained=False):
-    """Return the plain path's result for every case."""
-    firsts, seconds, level = chosen(family, method)
-    plain, name, settings = plain_for(family, method, level)
-    chains = zip(firsts, seconds, strict=True)
-    return [edit_plainly(plain, name, settings, chain if chained else chain[:1]) for chain in chains]
-
-
-def engine(monkeypatch, family, method):
-    """An editor that stops as the plain path does."""
-    name, changes = METHODS[method]
-    monkeypatch.setattr(values, "ENOUGH", chosen(family, method)[2])
-    monkeypatch.setattr(fine_tuning, "ENOUGH", chosen(family, method)[2])
-    kind = method_of(name).load()
-    artifacts = {"moments": moments_of(family)}
-    return kind(lm_of(family), settings_of(name, changes), artifacts, contexts=CONTEXTS)
-
-
-def same_weights(delta, case, changes, where):
+def same_weights(delta, case, changes):
     """One case's deltas are the changes of the plain path."""
-    assert [d.module for d in delta] == list(changes)
+    assert {d.module for d in delta} == {module for module, _ in changes}
     for mine in delta:
-        weight, bias = changes[mine.module]
-        difference = float((mine.dense()[case] - weight).norm() / weight.norm().clamp(min=FLOOR))
-        within("change of a matrix", difference, WEIGHTS, where)
-        if isinstance(mine, Dense) and mine.bias is not None:
-            difference = float((mine.bias[case] - bias).norm() / bias.norm().clamp(min=FLOOR))
-            within("change of a bias", difference, WEIGHTS, where)
-
-
-def same_scores(mine, theirs, where):
-    """All token log-probabilities of one target after one prompt."""
-    assert len(mine.token_logprobs) == len(theirs)
-    difference = max(abs(a - b) for a, b in zip(mine.token_logprobs, theirs, strict=True))
-    within("end to end", difference, END_TO_END, where)
-
-
-def queries(asked):
-    """Per case, three prompts with the case's own target."""
-    return [Query(p, request.target_new, i) for i, request in enumerate(asked) for p in prompts_of(request)]
-
-
-def compare_edits(lm, found, state, asked, wanted, where):
-    """Changes of weights, numbers of updates, and what the edited model says."""
-    scores = iter(score(lm, queries(asked), state))
-    for case, (changes, losses, said) in enumerate(wanted):
-        same_weights(found.delta, case, changes, (*where, case))
-        assert found.reasons[case] is None
-        updates = len(losses) - 1 if where[1] in ("rome", "memit") else trained_by(losses, where)
-        assert found.steps[case] == updates
-        difference = abs(found.losses[case] / losses[-1] - 1.0)
-        within("last loss, after as many updates", difference, END_TO_END, (*where, case))
-        for row in said:
-            same_scores(next(scores), row[0], (*where, case))
-
-
-def trained_by(losses, where):
-    """Updates of fine-tuning: one for every loss that is not yet low enough."""
-    return sum(loss >= chosen(*where[:2])[2] for loss in losses)
+        biases = mine.bias if isinstance(mine, Dense) else None
+        for kind, found in (("weight", mine.dense()), ("bias", biases)):
+            if found is not None:
+                wanted = changes[mine.module, kind]
+                assert (found[case] - wanted).norm() <= WEIGHTS * wanted.norm().clamp(min=FLOOR), (case, kind)
 
 
 # --- edits -------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("method", "family"), once_each(in_turn(METHODS)))
-def test_batches_of_cases_equal_cases_alone(method, family, monkeypatch):
-    lm, wanted = lm_of(family), plain_edits(family, method)
-    editor, (asked, _, _) = engine(monkeypatch, family, method), chosen(family, method)
-    assert len({len(losses) for _, losses, _ in wanted}) >= 3  # they stop at different steps
+@pytest.mark.parametrize("chained", [False, True])
+def test_batches_of_edits_equal_edits_alone_of_the_weights_before(chained, method, family, monkeypatch):
+    lm, (firsts, seconds, level) = lm_of(family), chosen(family, method)
+    plain, name, settings = plain_for(family, method, level)
+    asked, chains = (seconds, zip(firsts, seconds)) if chained else (firsts, zip(firsts))  # noqa: B905
+    wanted = [edit_plainly(plain, name, settings, chain) for chain in chains]
+    assert chained or len({len(losses) for _, losses, _ in wanted}) >= 3  # they stop at different steps
     assert len({len(lm.encode([r.text])[0]) for r in asked}) >= 3
     assert len({len(lm.encode_targets([r.target_new])[0]) for r in asked}) >= 3
-    for order in ([3], [4, 1], [0, 1, 2, 3, 4, 5, 6], [6, 2, 5, 0, 3, 1, 4]):
-        found = editor.edit([[asked[i]] for i in order])
-        mine = [asked[i] for i in order]
-        compare_edits(lm, found, found.delta, mine, [wanted[i] for i in order], (family, method, order))
+    for module in (values, fine_tuning):
+        monkeypatch.setattr(module, "ENOUGH", level)
+    editor = built(name, lm, settings)
+    first = editor.edit([[request] for request in firsts]).delta if chained else ()
+    for order in ORDERS:
+        start, mine = select(first, order), [asked[i] for i in order]
+        found = editor.edit([[request] for request in mine], start)
+        queries = [Query(p, r.target_new, case) for case, r in enumerate(mine) for p in prompts_of(r)]
+        scores = iter(score(lm, queries, start + found.delta))
+        for case, i in enumerate(order):
+            changes, losses, said = wanted[i]
+            same_weights(found.delta, case, changes)
+            assert found.reasons[case] is None
+            lowered = sum(loss >= level for loss in losses)  # fine-tuning: one update for each such loss
+            assert found.steps[case] == (lowered if name == "ft" else len(losses) - 1)
+            assert found.losses[case] == pytest.approx(losses[-1], rel=END_TO_END)
+            for (theirs,), mine_said in zip(said, scores, strict=False):
+                assert mine_said.token_logprobs == pytest.approx(theirs, rel=0, abs=END_TO_END), (order, case)
 
 
-@pytest.mark.parametrize(("method", "family"), once_each(in_turn(METHODS)))
-def test_second_edits_equal_edits_of_edited_weights(method, family, monkeypatch):
-    lm, wanted = lm_of(family), plain_edits(family, method, chained=True)
-    editor = engine(monkeypatch, family, method)
-    firsts, seconds, _ = chosen(family, method)
-    first = editor.edit([[request] for request in firsts]).delta
-    for order in ([2], [5, 0], [0, 1, 2, 3, 4, 5, 6]):
-        start = select(first, order)
-        found = editor.edit([[seconds[i]] for i in order], start)
-        where = (family, method, "chained", order)
-        mine = [seconds[i] for i in order]
-        compare_edits(lm, found, start + found.delta, mine, [wanted[i] for i in order], where)
-
-
-# --- scores ------------------------------------------------------------------------------------------------
-# --- several requests --------------------------------------------------------------------------------------
 TRAINED = METHODS["ft_each"][1] | {"layers": [0, 2], "steps": 4, "batch_size": 2, "lr": 0.02}
 VARIANTS = [
     ("ft", TRAINED | {"weight_decay": 0.0}),
@@ -207,15 +142,12 @@ VARIANTS = [
 
 @pytest.mark.parametrize(("method", "changes"), VARIANTS)
 def test_a_case_of_several_requests_equals_the_plain_path(method, changes):
-    lm, asked = lm_of("gpt2"), requests(3)
-    settings = settings_of(method, changes)
-    artifacts = {"moments": moments_of("gpt2")}
-    found = method_of(method).load()(lm, settings, artifacts, contexts=CONTEXTS).edit([asked])
+    lm, asked, settings = lm_of("gpt2"), requests(3), settings_of(method, changes)
+    found = built(method, lm, settings).edit([asked])
     before = trained(lm, settings)
-    with Plain(lm, moments_of("gpt2"), CONTEXTS).edit(method, asked, settings) as edit:
-        after = trained(lm, settings)
-    changed = {m: tuple(a - b for a, b in zip(after[m], before[m], strict=True)) for m in before}
-    same_weights(join(found.delta), 0, changed, (method, changes))
+    with Plain(lm, moments(lm), CONTEXTS).edit(method, asked, settings) as edit:
+        changed = {key: after - before[key] for key, after in trained(lm, settings).items()}
+    same_weights(join(found.delta), 0, changed)
     if method == "ft":
         losses = found.diagnostics[0]["losses"][:, 0].tolist()
         assert losses == pytest.approx(edit.losses[0], abs=1e-5)
