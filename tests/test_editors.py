@@ -62,7 +62,7 @@ UNEVEN = [
     ("ft", {"steps": 6, "batch_size": 2}, 1e-6),
     *(("locft", LAYER | {"variant": v, "parameters": p}, 1e-7) for v in VARIANTS for p in TRAINED),
     *(("ultraedit", SITES | {"variant": variant}, 1e-9) for variant in VARIANTS),
-    ("pmet", {"layers": [0, 1], "mom2_weight": 0.5, "modules": ("attention", "mlp")}, 1e-6),
+    ("pmet", {"layers": [0, 1], "mom2_weight": 0.5, "modules": ("attention", "mlp")}, 1e-9),
 ]
 """Methods that take requests in turns, mini-batches or modules, and how near their changes are."""
 KNOWING = [(method, own | {"multi_label": way}, 1e-6) for way in WAYS for method, own in REMEMBER.items()]
@@ -86,6 +86,7 @@ def test_cases_of_any_size_side_by_side_equal_one_at_a_time(method, changes, tol
             assert alone.losses[0] == pytest.approx(together.losses[i], abs=1e-9)
             assert alone.steps[0] == together.steps[i]
             if method == "ultraedit":
+                assert alone.losses[0] == pytest.approx(together.losses[i], abs=1e-12)
                 for name, kept in alone.memory.items():
                     mine = together.memory[name][i]
                     assert torch.allclose(kept[0], mine, rtol=1e-10, atol=0, equal_nan=True)

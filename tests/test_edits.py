@@ -166,6 +166,10 @@ def said(lm, state, queries=QUERIES):
     return torch.tensor([s.logprob for s in score(lm, queries, state)])
 
 
+def near(found, wanted):
+    return torch.allclose(found, wanted, rtol=0, atol=1e-9)
+
+
 def of_case(case, queries=QUERIES):
     """Places of one case's queries."""
     return [i for i, query in enumerate(queries) if query.case == case]
@@ -188,10 +192,10 @@ def test_order_repetition_and_company_do_not_matter(family, monkeypatch):
         monkeypatch.setattr(scoring, "CPU_TOKENS", 4096)
         found = said(lm, state)
         monkeypatch.setattr(scoring, "CPU_TOKENS", 64)
-        assert torch.allclose(said(lm, state, turned), torch.cat([found.flip(0), found[:5]]), atol=1e-9), name
+        assert near(said(lm, state, turned), torch.cat([found.flip(0), found[:5]])), name
         mine = of_case(2)[::3]
         alone = [replace(QUERIES[i], case=0) for i in mine]
-        assert torch.allclose(said(lm, select(state, [2]), alone), found[mine], atol=1e-9), name
+        assert near(said(lm, select(state, [2]), alone), found[mine]), name
 
 
 @every_kind
@@ -200,7 +204,7 @@ def test_several_states_equal_each_by_itself(family):
     for chosen in (list(states), list(states)[::3], list(states)[1::3]):
         for name, scores in zip(chosen, score_states(lm, QUERIES, [states[n] for n in chosen]), strict=True):
             found = torch.tensor([s.logprob for s in scores])
-            assert torch.allclose(found, said(lm, states[name]), atol=1e-9), name
+            assert near(found, said(lm, states[name])), name
 
 
 @every_kind
@@ -212,7 +216,7 @@ def test_cases_that_are_moved_take_their_changes_with_them_and_others_have_none(
             old = {3: 0, 1: 2}.get(case, 0)
             queries = [QUERIES[i] for i in of_case(old)]
             found = said(lm, wide, [replace(query, case=case) for query in queries])
-            assert torch.allclose(found, said(lm, source, queries), atol=1e-9), (name, case)
+            assert near(found, said(lm, source, queries)), (name, case)
 
 
 @every_kind
@@ -224,7 +228,7 @@ def test_a_case_that_is_left_out_is_unedited_and_the_others_stay(family):
         for case in range(3):
             mine = of_case(case)
             wanted = before if case == 1 else unedited
-            assert torch.allclose(after[mine], wanted[mine], atol=1e-9), (name, case)
+            assert near(after[mine], wanted[mine]), (name, case)
 
 
 @every_kind
@@ -248,7 +252,7 @@ def test_a_random_change_has_equal_norms_and_depends_on_its_own_seed_only(family
         state = states[name]
         drawn, alone = random_like(state, [11, 12, 13]), random_like(select(state, [1]), [12])
         assert torch.allclose(state_norm(drawn), state_norm(state)), name
-        assert torch.allclose(said(lm, select(drawn, [1]), first), said(lm, alone, first), atol=1e-9), name
+        assert near(said(lm, select(drawn, [1]), first), said(lm, alone, first)), name
         for mine, other, before in zip(drawn, random_like(state, [1, 2, 3]), join(state), strict=True):
             assert not any(identical((mine,), (another,)) for another in (other, before)), name
         for key in KEPT.get(name, ()):
