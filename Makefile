@@ -15,7 +15,7 @@
 # make gpu-check  is a GPU's arithmetic right, how fast is it: nine minutes (ARGS='--device cpu --quick' tries the program)
 #
 # The environment in .venv is made first where it is missing or out of date. PIP_ARGS goes to pip, CORES and ARGS to
-# `aftershock` or to the benchmark (`tests/benchmarks/bench.py --help` lists its options), PYTEST_ARGS to pytest.
+# `aftershock` or to the benchmark (`benchmarks/bench.py --help` lists its options), PYTEST_ARGS to pytest.
 
 PYTHON ?= python3
 VENV := .venv
@@ -54,10 +54,10 @@ golden: environment
 	PYTHONPATH=workflow $(VENV)/bin/python tests/golden.py $(DIR)
 
 bench: environment
-	$(VENV)/bin/python tests/benchmarks/bench.py $(ARGS)
+	$(VENV)/bin/python benchmarks/bench.py $(ARGS)
 
 gpu-check: environment
-	$(VENV)/bin/python tests/benchmarks/gpu_check.py $(ARGS)
+	$(VENV)/bin/python benchmarks/gpu_check.py $(ARGS)
 
 site: environment
 	PYTHONPATH=workflow NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet

@@ -31,7 +31,7 @@ PACKAGES = "|".join(sorted(path.parent.name for path in PACKAGE.glob("*/__init__
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _PATH = re.compile(rf"(?<![\w/.{{}}*:<-])(?:[\w.-]+/)*[\w.-]+\.(?:{SUFFIXES})\b(?![\w/{{*(])")
-_FOLDER = re.compile(rf"`((?:workflow|docs|tests|resources|envs|containers|{PACKAGES})/[\w./-]*)`")
+_FOLDER = re.compile(rf"`((?:workflow|docs|tests|benchmarks|resources|envs|containers|{PACKAGES})/[\w./-]*)`")
 _MODULE = re.compile(r"\baftershock(?!\.(?:sif|def)\b)(?:\.\w+)+(?!\.?\w)")
 _TICKED = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _DOTTED = re.compile(r"[a-z_]\w*(?:\.[A-Za-z_]\w*)+")

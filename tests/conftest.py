@@ -32,7 +32,7 @@ GROUPS = {
     ),
     "contract": ("test_context", "test_contract", "test_edits", "test_retrieval", "test_task_engines"),
     "planned": ("test_known", "test_plan", "test_workflow"),
-    "sequences": ("test_abilities", "test_collapse", "test_page_sequences", "test_sequence_curves"),
+    "sequences": ("test_abilities", "test_collapse", "test_page_variants", "test_sequence_curves"),
     "slice": ("test_kg_slice", "test_kg_sources", "test_splits", "test_true_objects"),
 }
 """Files that use what is made once: simulated runs and sequences, a model that knows facts, a plan."""
@@ -132,6 +132,14 @@ def slice_mined(slice_asked: Any) -> Any:
     from worlds import mine
 
     return mine(slice_asked)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A small project to break in one place at a time."""
+    from small_project import write_project
+
+    return write_project(tmp_path)
 
 
 @pytest.fixture

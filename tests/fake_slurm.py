@@ -12,10 +12,10 @@ AccountingStorageType   = accounting_storage/none
 MinJobAge               = 300 sec
 """
 PARTITIONS = """\
-cpu*|up|1:00:00|16000|(null)
-gpu|up|2-00:00:00|64000|gpu:a100:4(S:0-1)
-gpu|up|2-00:00:00|128000|gpu:v100:2,gpu:1g.5gb:7
-old|inact|infinite|8000|gpu:2
+cpu*|up|(null)
+gpu|up|gpu:a100:4(S:0-1)
+gpu|up|gpu:v100:2,gpu:1g.5gb:7
+old|inact|gpu:2
 """
 
 

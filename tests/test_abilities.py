@@ -27,8 +27,6 @@ def counted(gold: list[str], n_choices: int = 2) -> pd.DataFrame:
 
 
 # --- by accident ------------------------------------------------------------------------------------------
-
-
 LETTERS = ["a"] * 8 + ["b"] * 6 + ["c"] * 6 + ["d"] * 5
 MIXED = pd.DataFrame({"gold": ["x", "y", "z"], "n_choices": [2, 4, 4]})
 FOUR = TaskInfo("t")

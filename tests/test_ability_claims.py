@@ -20,12 +20,8 @@ MMLU = TaskInfo("mmlu", "generate", ("exact_match",), "MMLU", "MMLU", shots=5)
 SST2 = TaskInfo("sst2", "generate", ("exact_match",), "SST-2", "SST-2", "released")
 BOOLQ = TaskInfo("boolq", "generate", ("exact_match",), "BoolQ", "BoolQ", "released")
 TOXIGEN = TaskInfo("toxigen", "choice", ("acc",), "ToxiGen", "ToxiGen", safety=True)
-PLAN = {
-    "mode": "sequential",
-    "batch": 1,
-    "checkpoints": [0, 1, 10, 50, 100],
-    "edits": {"source": "counterfact"},
-}
+PLAN = {"mode": "sequential", "batch": 1, "checkpoints": [0, 1, 10, 50, 100]}
+PLAN |= {"edits": {"source": "counterfact"}}
 GPT2 = "openai-community/gpt2-xl"
 
 
@@ -59,102 +55,89 @@ def lost_at(points: dict[tuple[str, str], int | None], ended: int | None = None)
     return pd.DataFrame(rows, columns=list(COLLAPSES.columns))
 
 
-def run_of(
-    hubs: dict | None = None, plan: dict | None = None, tasks: tuple = (MMLU, SST2, BOOLQ, TOXIGEN)
-) -> Sequences:
+def run_of(hubs=None, plan=None, tasks=(MMLU, SST2, BOOLQ, TOXIGEN)):
     editors = {label: {"method": label} for label in ("rome", "memit", "mend")}
     return Sequences(hubs or {"m": GPT2}, editors, {"p": PLAN | (plan or {})}, tasks)
 
 
-def verdict(
-    claim: str, rows: list[dict], lost: pd.DataFrame | None = None, run: Sequences | None = None
-) -> str:
+def verdict(claim: str, rows: list[dict], lost: pd.DataFrame | None = None, run=None) -> str:
     name = next(each for each in STATED if claim in each)
-    table = ability_claims(
-        abilities_of(rows), lost_at({}) if lost is None else lost, run or run_of(), [STATED[name]]
-    )
+    lost = lost_at({}) if lost is None else lost
+    table = ability_claims(abilities_of(rows), lost, run or run_of(), [STATED[name]])
     ABILITY_CLAIMS.check(table)
     return table.set_index("part").at[WHOLE, "verdict"]
 
 
 METHODS = ("rome", "memit", "mend")
+NOTHING_LEFT = [{"editor": e, "retained": 0.0} for e in METHODS[:2]]
+LATE = [{"editor": e, "retained": 1.0, "checkpoint": 50} for e in METHODS]
+ENDED = lost_at({(e, TOGETHER): None for e in METHODS}, ended=60)
+SMOL, PYTHIA = "HuggingFaceTB/SmolLM2-135M", "EleutherAI/pythia-"
+TUNED = run_of({"tuned": f"{SMOL}-Instruct", "base": SMOL})
+SIZES = run_of({"large": f"{PYTHIA}410m", "small": f"{PYTHIA}160m"})
+SIZED = [{"model": "large", "retained": 0.9}, {"model": "small", "retained": 0.2}]
+WEAK = dict.fromkeys(("retained", "retained_low", "retained_high")) | {"above_chance": False}
+HURT = {"checkpoint": 1, "retained": 0.6, "significant": True, "p_adjusted": 0.001}
+WHOLE_MODEL = {"checkpoint": 1, "half": 0.02, "task": "sst2"}
+FALLS = [{"retained": 0.2}]
+
+
+def kept(**values):
+    """A row for each method, model or task with what it retains."""
+    (kind,) = {
+        "editor" if name in METHODS else "model" if name in ("tuned", "base") else "task" for name in values
+    }
+    return [{kind: name, "retained": value} for name, value in values.items()]
+
+
+def together(mmlu, sst2):
+    """The checkpoints at which both tasks are lost."""
+    return lost_at({("rome", "mmlu"): mmlu, ("rome", "sst2"): sst2})
 
 
 @pytest.mark.parametrize(
-    ("kept", "expected"),
-    [((0.1, 0.2, 1.0), SUPPORTED), ((0.1, 0.9, 1.0), REFUTED), ((0.1, 0.5, 0.5), OPEN)],
+    ("claim", "rows", "given", "expected"),
+    [
+        # Most methods survive only dozens of edits; two are not most, and one that ended did not survive.
+        ("4.1", kept(rome=0.1, memit=0.2, mend=1.0), {}, SUPPORTED),
+        ("4.1", kept(rome=0.1, memit=0.9, mend=1.0), {}, REFUTED),
+        ("4.1", kept(rome=0.1, memit=0.5, mend=0.5), {}, OPEN),
+        ("4.1", NOTHING_LEFT, {}, OPEN),
+        ("4.1", LATE, {}, OPEN),  # nobody has looked at 100 edits
+        ("4.1", LATE, {"lost": ENDED}, SUPPORTED),
+        # Instruction-tuned models, and larger ones of a family, degrade more slowly.
+        ("4.2", kept(tuned=0.9, base=0.3), {"run": TUNED}, SUPPORTED),
+        ("4.2", kept(tuned=0.3, base=0.9), {"run": TUNED}, REFUTED),
+        ("4.2", kept(tuned=0.5, base=0.5), {"run": TUNED}, OPEN),
+        ("4.3", SIZED, {"run": SIZES}, SUPPORTED),
+        ("4.3", SIZED, {}, OPEN),  # no pair of one family
+        # Capabilities fall together within a step.
+        ("4.4", [{"task": "mmlu"}, {"task": "sst2"}], {"lost": together(10, 50)}, SUPPORTED),
+        ("4.4", [{"task": "mmlu"}, {"task": "sst2"}], {"lost": together(1, 50)}, REFUTED),
+        ("4.4", [{"task": "mmlu"}, {"task": "sst2"}], {"lost": together(10, None)}, REFUTED),
+        ("4.4", [{"task": "mmlu"}, {"task": "sst2"}], {"lost": together(None, None)}, OPEN),
+        # Safety has to be there before it can be hurt.
+        ("4.5", kept(toxigen=0.4), {}, SUPPORTED),
+        ("4.5", [{"task": "toxigen", "retained": 1.0, "half": 0.01}], {}, REFUTED),
+        ("4.5", [{"task": "toxigen", **WEAK}], {}, OPEN),
+        ("4.5", kept(mmlu=0.0), {}, OPEN),  # no task of safety
+        # A single edit can hurt.
+        ("a single edit", [HURT, WHOLE_MODEL], {}, SUPPORTED),
+        ("a single edit", [WHOLE_MODEL], {}, REFUTED),
+        ("a single edit", [WHOLE_MODEL, {"checkpoint": 1, "half": 0.2}], {}, OPEN),
+        ("a single edit", [{"checkpoint": 10, "retained": 0.0}], {}, OPEN),
+        # Batches and sequences are asked of their own plans.
+        ("sequences of single", FALLS, {}, SUPPORTED),
+        ("sequences of batches", FALLS, {}, OPEN),
+        ("sequences of batches", FALLS, {"run": run_of(plan={"batch": 10})}, SUPPORTED),
+        ("batches hurt", FALLS, {"run": run_of(plan={"mode": "single", "batch": "all"})}, SUPPORTED),
+        # Sentiment falls before closed-domain questions.
+        ("sentiment", kept(sst2=0.1, boolq=0.8), {}, SUPPORTED),
+        ("sentiment", kept(boolq=0.1, sst2=0.8), {}, REFUTED),
+    ],
 )
-def test_most_methods_survive_only_dozens_of_edits(kept, expected):
-    rows = [{"editor": e, "retained": k} for e, k in zip(METHODS, kept, strict=True)]
-    assert verdict("4.1", rows) == expected
-
-
-def test_two_methods_are_not_most_methods():
-    rows = [{"editor": e, "retained": 0.0} for e in METHODS[:2]]
-    assert verdict("4.1", rows) == OPEN
-
-
-def test_a_sequence_that_ended_did_not_survive():
-    rows = [{"editor": e, "retained": 1.0, "checkpoint": 50} for e in METHODS]
-    assert verdict("4.1", rows) == OPEN  # nobody has looked at 100 edits
-    assert verdict("4.1", rows, lost_at({(e, TOGETHER): None for e in METHODS}, ended=60)) == SUPPORTED
-
-
-@pytest.mark.parametrize(
-    ("tuned", "base", "expected"), [(0.9, 0.3, SUPPORTED), (0.3, 0.9, REFUTED), (0.5, 0.5, OPEN)]
-)
-def test_instruction_tuned_models_degrade_more_slowly(tuned, base, expected):
-    rows = [{"model": "tuned", "retained": tuned}, {"model": "base", "retained": base}]
-    hubs = {"tuned": "HuggingFaceTB/SmolLM2-135M-Instruct", "base": "HuggingFaceTB/SmolLM2-135M"}
-    assert verdict("4.2", rows, run=run_of(hubs)) == expected
-
-
-def test_larger_models_suffer_less():
-    rows = [{"model": "large", "retained": 0.9}, {"model": "small", "retained": 0.2}]
-    hubs = {"large": "EleutherAI/pythia-410m", "small": "EleutherAI/pythia-160m"}
-    assert verdict("4.3", rows, run=run_of(hubs)) == SUPPORTED
-    assert verdict("4.3", rows) == OPEN  # no pair of one family
-
-
-@pytest.mark.parametrize(
-    ("mmlu", "sst2", "expected"),
-    [(10, 50, SUPPORTED), (1, 50, REFUTED), (10, None, REFUTED), (None, None, OPEN)],
-)
-def test_capabilities_fall_together_within_a_step(mmlu, sst2, expected):
-    rows = [{"task": "mmlu"}, {"task": "sst2"}]
-    assert verdict("4.4", rows, lost_at({("rome", "mmlu"): mmlu, ("rome", "sst2"): sst2})) == expected
-
-
-def test_safety_has_to_be_there_before_it_can_be_hurt():
-    assert verdict("4.5", [{"task": "toxigen", "retained": 0.4}]) == SUPPORTED
-    assert verdict("4.5", [{"task": "toxigen", "retained": 1.0, "half": 0.01}]) == REFUTED
-    nothing = dict.fromkeys(("retained", "retained_low", "retained_high"))
-    weak = {"task": "toxigen", **nothing, "above_chance": False}
-    assert verdict("4.5", [weak]) == OPEN
-    assert verdict("4.5", [{"task": "mmlu", "retained": 0.0}]) == OPEN  # no task of safety
-
-
-def test_a_single_edit_can_hurt():
-    hurt = {"checkpoint": 1, "retained": 0.6, "significant": True, "p_adjusted": 0.001}
-    whole = {"checkpoint": 1, "half": 0.02, "task": "sst2"}
-    assert verdict("a single edit", [hurt, whole]) == SUPPORTED
-    assert verdict("a single edit", [whole]) == REFUTED
-    assert verdict("a single edit", [whole, {"checkpoint": 1, "half": 0.2}]) == OPEN
-    assert verdict("a single edit", [{"checkpoint": 10, "retained": 0.0}]) == OPEN
-
-
-def test_batches_and_sequences_are_asked_of_their_own_plans():
-    rows = [{"retained": 0.2}]
-    assert verdict("sequences of single", rows) == SUPPORTED
-    assert verdict("sequences of batches", rows) == OPEN
-    assert verdict("sequences of batches", rows, run=run_of(plan={"batch": 10})) == SUPPORTED
-    assert verdict("batches hurt", rows, run=run_of(plan={"mode": "single", "batch": "all"})) == SUPPORTED
-
-
-def test_sentiment_falls_before_closed_domain_questions():
-    rows = [{"task": "sst2", "retained": 0.1}, {"task": "boolq", "retained": 0.8}]
-    assert verdict("sentiment", rows) == SUPPORTED
-    assert verdict("sentiment", [rows[0] | {"task": "boolq"}, rows[1] | {"task": "sst2"}]) == REFUTED
+def test_a_claim_has_the_verdict_of_what_was_retained_and_lost(claim, rows, given, expected):
+    assert verdict(claim, rows, **given) == expected
 
 
 def test_most_and_some_leave_open_what_is_not_known():

@@ -12,9 +12,8 @@ from aftershock.kg.atlas.draft import folded
 from aftershock.kg.triples import write_triples
 from atlases import SPEC, city, country, info, made, of, sources, spec
 
+
 # --- capitals and cities ----------------------------------------------------------------------------------
-
-
 def test_a_capital_is_one_city_under_two_names() -> None:
     cities = [city(1, "AA", "St. Ann", alternatenames=["Annaburg"]), city(2, "AA", "Other")]
     facts, _ = made(
@@ -111,8 +110,6 @@ def test_the_capital_is_among_the_cities_however_small() -> None:
 
 
 # --- continents and borders ---------------------------------------------------------------------------------
-
-
 def test_continents_are_told_where_the_packages_and_the_time_zone_agree() -> None:
     asian = country("BB", "Beland", continentcode="AS")
     countries = [country("AA", "Aland"), asian, country("CC", "The Seas")]
@@ -146,8 +143,6 @@ def test_a_border_is_drawn_by_both_packages_from_both_sides() -> None:
 
 
 # --- languages, currencies, demonyms ------------------------------------------------------------------------
-
-
 def test_languages_are_those_of_both_packages_and_of_cities_where_there_is_one() -> None:
     countries = [country("AA", "Aland"), country("BB", "Beland"), country("NN", "Norland")]
     cities = [city(1, "AA", "Ann"), city(2, "BB", "Bob"), city(3, "NN", "Nan")]
@@ -206,8 +201,6 @@ def test_a_demonym_means_one_country() -> None:
 
 
 # --- the file -----------------------------------------------------------------------------------------------
-
-
 def test_countries_that_are_no_more_are_left_out() -> None:
     given = sources([country("AA", "Aland"), country("BB", "Beland")], infos={"AA": info(), "BB": info()})
     facts, left_out = made(replace(given, dissolved=frozenset({"BB"})))

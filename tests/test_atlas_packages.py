@@ -34,9 +34,8 @@ from atlases import GRAPH, RESOURCES, SPEC, facts_of
 from configured import ROOT
 from worlds import ask, build_all, mine
 
+
 # --- missing packages and configuration ---------------------------------------------------------------------
-
-
 def config() -> dict:
     return {
         "kg": "atlas",
@@ -102,8 +101,6 @@ def test_facts_to_ask_are_bounded_by_the_sheet_and_not_by_the_size_of_the_descri
 
 
 # --- the sheets ---------------------------------------------------------------------------------------------
-
-
 def test_the_sheets_describe_the_relations_of_the_atlas() -> None:
     sheet = read_relations(RESOURCES / "relations.tsv", "atlas")
     assert dict(zip(sheet["label"], sheet["relation_id"], strict=True)) == SPEC["relations"]
@@ -114,8 +111,6 @@ def test_the_sheets_describe_the_relations_of_the_atlas() -> None:
 
 
 # --- the packages themselves --------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def real() -> tuple[set[tuple[str, str, str]], dict]:
     for name in atlas_sources.LICENCES:

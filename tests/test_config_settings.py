@@ -7,14 +7,9 @@ import pytest
 import yaml
 
 from aftershock.config import check_config
-from small_project import CONFIG, errors, write_project
+from small_project import CONFIG, errors
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    return write_project(tmp_path)
 
 
 WISE = {"method": "wise", "settings": {"layers": [0], "save_freq": 300, "merge_freq": 600}}
@@ -33,6 +28,30 @@ TOGETHER = [
     (
         {"m": {"method": "memit", "settings": {"layers": [0], "loss_layer": 9}}},
         "settings.loss_layer: [9] are not",
+    ),
+    (
+        {"g": {"method": "grace", "settings": {"layers": [0, 1]}}},
+        "editors.g.settings.layers: exactly one layer is edited, found [0, 1]",
+    ),
+    (
+        {"k": {"method": "kn", "settings": {"variant": "released", "steps": 4, "batch_size": 3}}},
+        "editors.k.settings: kn: batch_size 3 does not divide steps 4",
+    ),
+    (
+        {"c": {"method": "memit", "settings": {"context_penalty": 0.1}}},
+        "editors.c.settings: context_penalty compares contexts after no layer; set context_layers",
+    ),
+    (
+        {"u": {"method": "ultraedit", "settings": {"modules": {"gate": None}}}},
+        "editors.u: modules: layers of a gpt2 model have no gate; they have attention, in, out; tiny is one",
+    ),
+    (
+        {"s": {"method": "simie", "settings": {"base": "lora", "base_settings": {"modules": {"up": None}}}}},
+        "editors.s: modules: layers of a gpt2 model have no up; they have",
+    ),
+    (
+        {"m": {"method": "memoir", "settings": {"variant": "released"}}},
+        "editors.m: memoir: variant released cannot hold a memory beside a matrix of gpt2",
     ),
     (
         {"x": {"method": "plug/rome.py"}},

@@ -12,21 +12,20 @@ import yaml
 from aftershock.config import check_config
 from aftershock.kg.plan import read_study
 from aftershock.schema import faults, fill_defaults, read_schema
-from small_project import CONFIG, MODEL, errors, write_project
+from small_project import CONFIG, MODEL, errors
 
 FROM_FILE = {"edits": {"source": "flat", "file": "edits.json"}, "checkpoints": [0, 1], "editors": ["rome"]}
 GIVEN = "source: {hub: o/n, revision: abc}\nn_layers: 2\nmodel_type: gpt2\n"
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    write_project(tmp_path)
-    (tmp_path / "resources" / "models" / "given.yaml").write_text(GIVEN)
-    (tmp_path / "resources" / "tasks" / "suites").mkdir(parents=True)
+def project(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (project / "resources" / "models" / "given.yaml").write_text(GIVEN)
+    (project / "resources" / "tasks" / "suites").mkdir(parents=True)
     edit = {"subject": "Ann", "prompt": "The home of Ann is", "target_new": "Oslo"}
-    (tmp_path / "edits.json").write_text(json.dumps([edit]))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    (project / "edits.json").write_text(json.dumps([edit]))
+    monkeypatch.chdir(project)
+    return project
 
 
 def checked(project: Path, **changes: Any) -> dict[str, Any]:
@@ -38,13 +37,14 @@ def checked(project: Path, **changes: Any) -> dict[str, Any]:
 
 def test_an_editor_that_no_dataset_and_no_plan_uses_is_left_out(project: Path) -> None:
     editors = yaml.safe_load(CONFIG)["editors"]
-    config = checked(project, datasets=["coverage"], editors=editors)
-    assert [label for label, editor in config["editors"].items() if editor] == ["rome", "memit"]
-    config = checked(project, datasets=["round_easy"], editors=editors)
-    assert [label for label, editor in config["editors"].items() if editor] == ["rome", "memit", "mle"]
-    plans = {"p": FROM_FILE}
-    config = checked(project, datasets=[], models=["given"], editors=editors, sequences=plans)
-    assert [label for label, editor in config["editors"].items() if editor] == ["rome"]
+    planned = {"datasets": [], "models": ["given"], "sequences": {"p": FROM_FILE}}
+    for changes, used in (
+        ({"datasets": ["coverage"]}, ["rome", "memit"]),
+        ({"datasets": ["round_easy"]}, ["rome", "memit", "mle"]),
+        (planned, ["rome"]),
+    ):
+        found = checked(project, editors=copy.deepcopy(editors), **changes)["editors"]
+        assert [label for label, editor in found.items() if editor] == used
 
 
 @pytest.mark.parametrize(
@@ -107,46 +107,36 @@ def test_what_is_made_of_the_graph_asks_for_it(project: Path, changes: dict[str,
         check_config(lacking_graph(**changes), project)
 
 
+MEND = {"editors": {"one": {"method": "mend"}}}
+SERAC = {"editors": {"one": {"method": "serac"}}}
+COVERAGE = {"datasets": ["coverage"]}
+RANKED = {"paraphrases": {"ranking_model": "gone"}}
+WRITTEN = {"paraphrases": {"backend": "local", "model": "given", "ranking_model": "gone"}}
+GONE_EDITS = {"edits": {"source": "flat", "file": "gone.json"}}
+
+
 @pytest.mark.parametrize(
-    ("changes", "said", "needed_by"),
+    ("changes", "needed_by", "said"),
     [
-        ({"mend": {"locality_file": "gone.json"}}, "mend.locality_file: there is no 'gone.json'", "mend"),
+        ({"mend": {"locality_file": "gone.json"}}, MEND, "mend.locality_file: there is no 'gone.json'"),
+        ({"mend": GONE_EDITS}, MEND, "mend.edits.file: there is no 'gone.json'"),
+        ({"mend": {"kg": "gone"}}, SERAC, "mend.kg: 'gone' is unknown"),
         (
-            {"mend": {"edits": {"source": "flat", "file": "gone.json"}}},
-            "mend.edits.file: there is no 'gone.json'",
-            "mend",
+            {"datasets": ["round_easy"], "cases": {"locality_file": "gone.json"}},
+            COVERAGE,
+            "cases.locality_file: there is no 'gone.json'",
         ),
-        ({"mend": {"kg": "gone"}}, "mend.kg: 'gone' is unknown", "serac"),
+        (RANKED, WRITTEN, "paraphrases.ranking_model:"),
     ],
 )
-def test_what_a_training_needs_is_asked_for_where_an_editor_is_trained(
-    project: Path, changes: dict[str, Any], said: str, needed_by: str
-) -> None:
+def test_what_only_some_use_is_asked_for_where_they_do(project: Path, changes, needed_by, said: str) -> None:
     checked(project, **copy.deepcopy(changes))
-    found = errors(project, editors={"one": {"method": needed_by}}, **changes)
-    assert any(line.startswith(said) for line in found), found
-
-
-def test_texts_of_coverage_cases_are_asked_for_with_coverage(project: Path) -> None:
-    cases = {"locality_file": "gone.json"}
-    checked(project, datasets=["round_easy"], cases=dict(cases))
-    (found,) = errors(project, datasets=["coverage"], cases=dict(cases))
-    assert found.startswith("cases.locality_file: there is no 'gone.json'")
-
-
-def test_models_that_write_or_rank_paraphrases_are_asked_for_with_a_back_end(project: Path) -> None:
-    ranked = {"ranking_model": "gone"}
-    checked(project, paraphrases=dict(ranked))
-    found = errors(project, paraphrases={"backend": "local", "model": "given", **ranked})
-    assert [line.partition(":")[0] for line in found] == ["paraphrases.ranking_model"]
+    (found,) = errors(project, **copy.deepcopy({**changes, **needed_by}))
+    assert found.startswith(said)
 
 
 # --- null ---------------------------------------------------------------------------------------------------
-
-
-def mappings(
-    schema: Mapping[str, Any], root: Mapping[str, Any], path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+def mappings(schema, root, path=()):
     """Yield the paths of all mappings in which a user chooses names, `*` for a name, and their entries."""
     schema = {**root["$defs"][schema["$ref"].rpartition("/")[2]], **schema} if "$ref" in schema else schema
     entries = schema.get("additionalProperties")

@@ -255,5 +255,5 @@ def test_nothing_is_kept_between_calls_and_the_same_seed_gives_the_same_edit(met
 @pytest.mark.parametrize("method", IN_LAYERS)
 def test_layers_that_the_model_lacks_are_refused(method):
     lm = tiny(families_of(method)[0])
-    with pytest.raises(ValueError, match=r"layers \[0, 7\]: the model has layers 0 to 2"):
-        make(method, lm, layers=[0, 7])
+    with pytest.raises(ValueError, match=r"layers \[7\]: the model has layers 0 to 2"):
+        make(method, lm, layers=[7])

@@ -35,8 +35,6 @@ def rows_below(page: str, heading: str) -> list[list[str]]:
 
 
 # --- the graph ------------------------------------------------------------------------------------------
-
-
 def mined() -> Mined:
     facts = [("E1", "R1", "E2", None), ("E2", "R2", "E1", None), ("E3", "R2", "E1", "missing label")]
     columns = ["subject_id", "relation_id", "object_id", "reason"]
@@ -137,8 +135,6 @@ def test_times_are_those_of_the_file_in_utc(tmp_path: Path) -> None:
 
 
 # --- a dataset ------------------------------------------------------------------------------------------
-
-
 def described(data: Built, time: str = "", facts: str = "# Facts", **settings: Any) -> str:
     return describe_dataset(data, "tiny", time, SEEDED | settings, facts)
 

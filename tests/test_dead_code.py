@@ -24,7 +24,9 @@ USED_BY = {
     "mkdocs and griffe": ["on_files", "on_instance"],
     "Python": ["__dir__", "__getattr__"],
     "pytest and xdist": ["_split_scope", "loadscopereorder", "pytestmark", "pytest_*"],
-    "Snakemake": ["is_producer", "products", "remove_existing_output"],
+    "Snakemake and its plugins": [
+        *("is_query_tool_available", "remove_existing_output"),
+    ],
     "torch, transformers, tokenizers": [
         *("closure", "encode_special_tokens", "fill_uninitialized_memory", "get_seq_length", "kwargs"),
         *("num_labels", "post_processor", "unk_token"),
@@ -41,6 +43,7 @@ def used_by_rules() -> set[str]:
             found |= set(re.findall(r"\w+", listed))
         found |= set(re.findall(r"\.(\w+)\(", text))
         found |= set(re.findall(r'gpu_job\("(\w+)"\)', text))  # of `budget.cost.Costs`
+        found |= set(re.findall(r"^use rule \w+ as (\w+)", text, flags=re.M))  # rules like another
     return found
 
 
@@ -70,7 +73,7 @@ def dead(*folders: Path) -> list[str]:
 
 
 def test_nothing_is_dead() -> None:
-    assert dead(ROOT / "workflow", ROOT / "tests") == []
+    assert dead(ROOT / "workflow", ROOT / "tests", ROOT / "benchmarks") == []
 
 
 def test_a_dead_name_is_found(tmp_path: Path) -> None:

@@ -65,9 +65,7 @@ def test_documents_drawn_are_as_likely_from_everywhere(tmp_path: Path) -> None:
     assert max(drawn.values()) < 45
 
 
-def test_only_row_groups_that_hold_some_of_the_sample_are_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_row_groups_that_hold_some_of_the_sample_are_read(tmp_path, monkeypatch):
     read = []
     whole = pq.ParquetFile.read_row_group
     monkeypatch.setattr(
@@ -90,9 +88,7 @@ def test_empty_documents_and_half_characters_are_no_trouble(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("kind", ["txt", "jsonl", "jsonl.gz", "parquet"])
 @pytest.mark.parametrize("missing", [None, "", " ", " \t "])
-def test_a_document_without_text_is_left_out_and_counted_in_every_format(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, missing: str | None
-) -> None:
+def test_a_document_without_text_is_left_out_and_counted_in_every_format(tmp_path, caplog, kind, missing):
     caplog.set_level(logging.INFO)
     texts = [missing if i in (0, 3, 7) else f"document {i}" for i in range(9)]
     given = [text or "" for text in texts] if kind == "txt" else texts
@@ -116,7 +112,7 @@ def test_a_file_of_nulls_alone_has_no_document(tmp_path: Path) -> None:
         ("a.csv", b"a,b", r"a\.csv: text is read from \.txt, \.jsonl, \.parquet"),
         (
             "a.jsonl",
-            b'{"text": "a"}\n{"txt": "a"}\n',
+            b'{"text": "a"}\n{}\n',
             r"a\.jsonl line 2 has no 'text'; name the text's `column`",
         ),
         ("a.jsonl", b'{"text": 3}\n', r"a\.jsonl line 1: 'text' is int, not text"),
@@ -142,8 +138,6 @@ def test_a_wrong_column_of_parquet_is_named(tmp_path: Path) -> None:
     file = written(tmp_path, "parquet", TEXTS)
     with pytest.raises(ValueError, match="no column 'body'; name the text's `column`: id, text"):
         sample_documents([file], "body", 9, 0)
-    with pytest.raises(ValueError, match="column 'id' holds int64, not text"):
-        sample_documents([file], "id", 9, 0)
 
 
 def test_a_data_set_is_fetched_as_its_files(hub: Hub, tmp_path: Path) -> None:

@@ -1,13 +1,18 @@
-"""The choice of edits from the rows of a file: repeats, contradictions, cycles, and subjects of cases."""
+"""Edits of sequences: the choice among a file's rows, edits from known facts and from cases."""
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from aftershock.datasets.edit_files.choose import choose
+from aftershock.datasets.edit_files.from_cases import case_edits, subjects_of_cases
+from aftershock.datasets.edit_files.from_graph import graph_edits
 from aftershock.datasets.edit_files.reading import Row
 from aftershock.datasets.edit_files.record import SourceEdit
+from aftershock.datasets.graph_facts import Fact
+from families import PROMPTS_BY_RELATION, context_of, dataset_of, families, graph_of
 
 
 def row(subject: str, target: str, prompt: str = "{} is", true: str = "x") -> Row:
@@ -22,26 +27,6 @@ REPEATED = [
     row("A", "3", "{} has"),
     row("C", "x"),
 ]
-
-
-def test_the_first_edit_of_a_subject_wins():
-    listed = choose(REPEATED, 3, "drop")
-    assert choose(REPEATED, 2, "drop") == listed[:2]  # what follows the last edit is not listed
-    assert [(each.edit_id, each.kept, each.reason) for each in listed] == [
-        (0, True, None),
-        (1, True, None),
-        (2, False, "contradiction"),
-        (3, False, "contradiction"),
-        (4, False, "same_subject"),
-        (5, True, "unchanged"),
-    ]
-
-
-def test_repeats_are_made_as_published_and_marked():
-    listed = choose(REPEATED, 6, "keep")
-    assert all(each.kept for each in listed)
-    repeats = ["contradiction", "duplicate", "same_subject", "unchanged"]
-    assert [each.reason for each in listed] == [None, None, *repeats]
 
 
 def slowly_chosen(rows, wanted, repeats, cycle, in_cases):
@@ -100,21 +85,92 @@ def test_edits_are_chosen_as_slow_code_does():
     assert min(outcomes.values()) > 20
 
 
-def test_a_list_is_read_again_with_new_numbers():
-    rows = [row("A", "1"), Row(None, "row 1 lacks subject"), row("B", "1")]
-    listed = choose(rows, 5, "keep", cycle=True)
-    assert [each.edit_id for each in listed] == [0, 1, 2, 3, 5, 6]
-    assert [each.reason for each in listed][3:] == ["duplicate"] * 3
+def test_too_few_edits_are_an_error_with_what_was_left_out():
     with pytest.raises(ValueError, match="asks for 1 edits, and there are 0"):
         choose([Row(None, "broken")], 1, "keep", cycle=True)
-
-
-def test_too_few_edits_are_an_error_with_what_was_left_out():
     said = r"asks for 9 edits, and there are 3 \(2 contradiction, 1 same_subject left out\): .*keep"
     with pytest.raises(ValueError, match=said):
         choose(REPEATED, 9, "drop")
 
 
-def test_no_edit_is_about_a_subject_of_the_cases():
-    listed = choose(REPEATED, 1, "drop", in_cases={"a", "C"})
-    assert [(each.kept, each.reason) for each in listed] == [(False, "in_cases"), (True, None)]
+N = 12
+TEMPLATES = {relation: [prompt, f"Say: {prompt}"] for relation, prompt in PROMPTS_BY_RELATION.items()}
+FACTS, LABELS = families(N)
+SPLITS = {entity: ("test", "dev", "train")[int(entity[1:]) % 3] for entity in LABELS if entity[0] in "MFAB"}
+
+
+def from_graph(seed=0, known=FACTS, neighbours=3):
+    index = replace(context_of(FACTS, LABELS).index, known=frozenset(known))
+    return [row.edit for row in graph_edits(index, SPLITS, TEMPLATES, seed, neighbours) if row.edit]
+
+
+def fact_of(edit) -> Fact:
+    return Fact(*edit.source_id.split())
+
+
+def test_every_known_fact_of_test_and_dev_subjects_is_edited_once_test_first():
+    found = [fact_of(edit) for edit in from_graph()]
+    assert sorted(found) == sorted(f for f in FACTS if SPLITS[f.subject_id] != "train")
+    splits = [SPLITS[fact.subject_id] for fact in found]
+    assert splits == ["test"] * splits.count("test") + ["dev"] * splits.count("dev")
+    assert {fact_of(edit) for edit in from_graph(known=FACTS[::4])} <= set(FACTS[::4])
+
+
+def test_new_objects_are_false_and_of_the_subjects_split():
+    true = {}
+    for fact in FACTS:
+        true.setdefault((fact.subject_id, fact.relation_id), set()).add(LABELS[fact.object_id])
+    entities = {label: entity for entity, label in LABELS.items()}
+    for edit in from_graph():
+        fact = fact_of(edit)
+        assert edit.target_true in true[fact.subject_id, fact.relation_id]
+        assert edit.target_new not in true[fact.subject_id, fact.relation_id]
+        new = entities[edit.target_new]
+        assert SPLITS.get(new, SPLITS[fact.subject_id]) == SPLITS[fact.subject_id]
+
+
+def test_prompts_paraphrases_and_neighbours():
+    for edit in from_graph():
+        fact = fact_of(edit)
+        prompt = PROMPTS_BY_RELATION[fact.relation_id]
+        assert edit.prompt == prompt
+        assert edit.paraphrases == (f"Say: {prompt.replace('{}', LABELS[fact.subject_id])}",)
+        for text, answer in edit.neighbours:
+            assert any(
+                text == prompt.replace("{}", LABELS[f.subject_id]) and answer == LABELS[f.object_id]
+                for f in FACTS
+                if f.relation_id == fact.relation_id and f.subject_id != fact.subject_id
+            )
+            assert answer != edit.target_new
+
+
+def test_a_seed_draws_other_facts_and_objects():
+    assert from_graph(0) == from_graph(0)
+    assert [edit.source_id for edit in from_graph(0)] != [edit.source_id for edit in from_graph(1)]
+
+
+@pytest.fixture(scope="module")
+def coverage():
+    return dataset_of("coverage", *graph_of(N))
+
+
+def test_first_edits_of_test_cases(coverage):
+    found = [row.edit for row in case_edits(coverage.cases, coverage.edits, coverage.probes, TEMPLATES)]
+    tested = coverage.cases[coverage.cases["split"] == "test"]
+    first = coverage.edits[
+        (coverage.edits["edit"] == "e1") & coverage.edits["case_id"].isin(tested["case_id"])
+    ]
+    assert [(e.source_id, e.subject, e.target_new, e.target_true) for e in found] == [
+        (str(row.case_id), row.subject, row.target_new, row.target_true)
+        for row in first.sort_values("case_id").itertuples()
+    ]
+    assert len(found) == len(tested) > 0
+    assert any(edit.neighbours for edit in found)
+
+
+def test_subjects_of_cases_are_those_of_the_first_ones(coverage):
+    found = subjects_of_cases([coverage.cases], [coverage.edits], 1)
+    case_id = coverage.cases.loc[coverage.cases["split"] == "test", "case_id"].min()
+    own = coverage.edits[(coverage.edits["case_id"] == case_id) & (coverage.edits["edit"] != "control")]
+    assert found == {*own["subject"], *own["target_true"]}
+    assert subjects_of_cases([], [], 5) == set()

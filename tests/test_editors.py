@@ -148,13 +148,13 @@ BRACES = r"in_context.statement: .*needs \{fact\} exactly once"
 CUTOFF = "memit.prob_cutoff"
 OPENING = {"layers": [1], "base_settings": {"steps": 6}}
 REFUSED = [
-    ("grace", "gpt2", {"layers": [0, 1]}, r"layers \[0, 1\]: it adapts exactly one layer"),
+    ("grace", "gpt2", {"layers": [0, 1]}, "grace.layers: exactly one layer is edited"),
     ("grace", "gpt2", {"layers": [1], "max_entries": 2, "eps": 1e-3}, "has 2 entries already.* max_entries"),
     ("memoir", "gpt2", RELEASED, r"cannot hold a memory beside .* stored \(d_in, d_out\)"),
     ("memoir", "llama", {"top_k": 41}, "top_k 41 is more than the 40 inputs of"),
-    ("memoir", "llama", {"layers": [0, 1]}, r"layers \[0, 1\]: the memory is beside the MLP of one layer"),
+    ("memoir", "llama", {"layers": [0, 1]}, "memoir.layers: exactly one layer"),
     ("memoir", "llama", {"max_edits": 2}, "2 edited prompts already, as many as max_edits allows; raise it"),
-    ("wise", "gpt2", {"layers": [0, 1]}, r"layers \[0, 1\]: the memory is beside the MLP of one layer"),
+    ("wise", "gpt2", {"layers": [0, 1]}, "wise.layers: exactly one layer"),
     ("wise", "gpt2", {"save_freq": 2, "merge_freq": 5}, "merge_freq 5 is no multiple of save_freq 2"),
     ("wise", "gpt2", RELEASED | {"save_freq": 2}, "cannot use a second memory of .*a Conv1D"),
     ("wise", "llama", {"save_freq": 1, "max_memories": 2}, "after 2 edits a model has 3 memories, more than"),

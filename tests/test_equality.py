@@ -214,9 +214,7 @@ def test_tensors(tmp_path: Path) -> None:
     assert "made from {'text_sha256': 'abc'}" in str(compare_folders(tmp_path / "one", tmp_path / "same"))
 
 
-def test_a_file_that_cannot_be_read_and_one_that_is_missing_are_differences(
-    tmp_path: Path, telemetry: pd.DataFrame
-) -> None:
+def test_a_file_that_cannot_be_read_and_one_that_is_missing_are_differences(tmp_path, telemetry):
     for folder in ("one", "two"):
         write(tmp_path / folder, [range(7)], observed(range(7)), telemetry)
     path = tmp_path / "two/world/tiny/coverage/rome/s0/observations/00000-00006.parquet"

@@ -82,11 +82,10 @@ def test_a_disk_that_is_nearly_full(disk: Path) -> None:
 
 
 def test_a_disk_without_room_for_files(disk: Path) -> None:
-    for number in range(4500):
-        (disk / str(number)).touch()
-    said = told(disk)
-    assert "room for 49" in said
-    assert "more files (inodes); a run needs at least 1000" in said
+    with pytest.raises(OSError, match="No space left"):  # noqa: PT012
+        for number in range(6000):
+            (disk / str(number)).touch()
+    assert "is on a full disk, or one without room for more files" in told(disk)
 
 
 def test_a_launch_on_a_read_only_disk_is_one_line(disk: Path) -> None:
@@ -133,17 +132,8 @@ def test_a_file_from_the_future_is_named(tmp_path: Path) -> None:
     for name, ahead in (("old/c.parquet", 3 * 86400), ("d.parquet", 7200), (".lock", 1e6)):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (now + ahead, now + ahead))
-    with pytest.raises(
-        PreflightError, match="old/c.parquet is dated .*, 3 days in the future .and 1 more."
-    ) as e:
+    with pytest.raises(PreflightError, match="old/c.parquet is dated .*, in the future .and 1 more.") as e:
         check_dates(tmp_path, now)
     remedy = str(e.value).partition("such files today: ")[2]
     subprocess.run(["sh", "-c", remedy], check=True)
     check_dates(tmp_path, now)
-
-
-def test_clocks_that_differ(tmp_path: Path) -> None:
-    with pytest.raises(PreflightError, match="file system is 5 minutes ahead of that of"):
-        check_dates(tmp_path, time.time() + 300)
-    with pytest.raises(PreflightError, match="file system is 120 seconds behind|2 minutes behind"):
-        check_dates(tmp_path, time.time() - 120.5)

@@ -13,10 +13,10 @@ import pytest
 from snakemake.shell import shell
 
 from aftershock.jobs import forking, patches
-from aftershock.jobs.forking import SERVER, imported_libraries, kind_of_server
+from aftershock.jobs.forking import kind_of_server
 from aftershock.stage import VERSIONED
-from light_server import LIGHT_SERVER
 from small_workflow import DEADLINE, LAUNCH, ROOT, SNAKEFILE, WORK, gone, kill_in_last, start
+from test_forking import LIGHT
 
 SCRIPTS = ROOT / "workflow" / "scripts"
 
@@ -43,29 +43,27 @@ def test_a_script_is_forked_from_the_server_with_its_libraries(script: str, kind
 
 def test_no_server_has_a_library_that_a_script_of_its_kind_might_lack() -> None:
     """A stage notes the version of each library that is there."""
-    code = """
-import runpy, sys
-server = runpy.run_path(sys.argv[1])
-server["import_libraries"](sys.argv[2])
-print(*sorted(set(sys.argv[3:]) & set(sys.modules)))
-"""
-    command = [sys.executable, "-c", code, str(SERVER), "tables", *VERSIONED]
+    code = "from importlib import import_module; import sys; list(map(import_module, sys.argv[1:]))"
+    code += f"; print(*sorted({set(VERSIONED)} & set(sys.modules)))"
+    command = [sys.executable, "-c", code, *forking.IMPORTED["tables"]]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert set(printed.split()) <= {"numpy", *forking.LIBRARIES["tables"]}
 
 
-def test_a_library_counts_where_it_is_imported_at_once(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import numpy.linalg as algebra\n"
-        "from aftershock.jobs import sizes\n"
-        "from typing import TYPE_CHECKING\n"
-        "if TYPE_CHECKING:\n    import torch\n"
-        "def later():\n    import pandas\n"
-    )
-    found = imported_libraries(str(script))
-    assert "numpy" in found
-    assert not {"torch", "pandas", "aftershock"} & found
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("import numpy.linalg as algebra, pyarrow.parquet\nfrom pandas import DataFrame", "tables"),
+        ("from aftershock.tables import OBSERVATIONS", "tables"),
+        ("from aftershock.jobs import sizes\nimport pandas", None),
+        ("import pyarrow\ndef later():\n    import pandas", None),
+        ("import pyarrow\nif TYPE_CHECKING:\n    import pandas", None),
+        ("import pandas, pyarrow\nfrom torch.nn import Module\nimport transformers", "models"),
+    ],
+)
+def test_a_library_counts_where_it_is_imported_at_once(tmp_path: Path, text: str, kind: str | None) -> None:
+    (tmp_path / "script.py").write_text(text)
+    assert kind_of_server(str(tmp_path / "script.py")) == kind
 
 
 def test_what_has_an_interpreter_or_a_benchmark_of_its_own_is_not_forked(
@@ -73,12 +71,14 @@ def test_what_has_an_interpreter_or_a_benchmark_of_its_own_is_not_forked(
 ) -> None:
     class Script:
         conda_env = container_img = env_modules = bench_record = None
-        is_local, local_path, threads, resources = True, "edit.py", 2, {}
+        is_local, local_path, threads = True, "edit.py", 1
+        resources = {"tmpdir": "/elsewhere"}
 
         def _execute_cmd(self, command: str, **names: str) -> str:
             return command.format(**names)
 
     monkeypatch.setattr(patches, "kind_of_server", lambda path: "models" if path == "edit.py" else None)
+    monkeypatch.setattr(patches, "set_environment", lambda: None)
     given: list[tuple] = []
     codes = {"good": 0, "bad": 3, "odd": None}
     monkeypatch.setattr(patches, "run_forked", lambda *words: given.append(words) or codes[words[1]])
@@ -92,15 +92,15 @@ def test_what_has_an_interpreter_or_a_benchmark_of_its_own_is_not_forked(
         run(Script(), "bad")
     assert run(Script()) == "'my python' odd"
     assert Script()._execute_cmd("echo") == "echo"
-    several = Script()
-    several.resources = {"process_threads": 1, "tmpdir": "/elsewhere"}
-    run(several)
-    assert several.threads == 1  # that is what Snakemake then writes into the environment
-    assert [environment["OMP_NUM_THREADS"] for _, _, environment in given] == ["2", "2", "2", "1"]
     assert given[-1][2]["TMPDIR"] == "/elsewhere"
+    several = Script()
+    several.threads, several.resources = 2, {"process_threads": 1}
+    assert run(several, "good") is None
+    assert several.threads == 1
+    assert given[-1] == ("models", "good", {})
     given.clear()
     for name, value in (
-        *(("conda_env", "/env"), ("container_img", "image.sif"), ("env_modules", ["R"])),
+        *(("conda_env", "/env"), ("container_img", "image.sif"), ("env_modules", ["R"]), ("threads", 2)),
         *(("bench_record", SimpleNamespace()), ("is_local", False), ("local_path", "score.py")),
     ):
         script = Script()
@@ -109,30 +109,26 @@ def test_what_has_an_interpreter_or_a_benchmark_of_its_own_is_not_forked(
     assert not given
 
 
-def test_the_environment_of_a_job_is_the_one_that_snakemake_gives(folder: Path) -> None:
-    script = SimpleNamespace(resources={"tmpdir": str(folder)}, threads=3)
-    printed = shell("env -0", read=True, resources=script.resources, threads=3)
+def test_the_environment_of_a_job_is_the_one_that_snakemake_gives(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (*forking.THREADS, "PYTHONPATH"):
+        monkeypatch.setenv(name, "")  # so that all are set back afterwards
+    forking.set_environment()
+    printed = shell("env -0", read=True, resources={"tmpdir": str(folder)}, threads=1)
     there = dict(line.split("=", 1) for line in printed.split("\0") if line)
-    ours = patches.environment_of(script)
+    ours = {**os.environ, **dict.fromkeys(patches.FOLDERS, str(folder))}
     assert {name for name in ours.keys() | there.keys() if ours.get(name) != there.get(name)} <= {
-        "PWD",
-        "SHLVL",
-        "_",
+        *("PWD", "SHLVL", "_", "LINES", "COLUMNS"),
     }
 
 
 @pytest.fixture
 def forking_run(folder: Path) -> Path:
     """The small workflow, whose scripts are forked and fail where they are not."""
-    (folder / "light.py").write_text(LIGHT_SERVER)
-    forked = f"""
-from pathlib import Path
-from aftershock.jobs import forking, patches
-forking.LIBRARIES, forking.SERVER = {{"light": frozenset()}}, Path({str(folder / "light.py")!r})
-patches.patch_snakemake(fork=True)
-"""
+    forked = f"{LIGHT}\nfrom aftershock.jobs import patches\npatches.patch_snakemake(fork=True)\n"
     (folder / "Snakefile").write_text(SNAKEFILE.replace("name_run()\n", f"name_run()\n{forked}"))
-    (folder / "work.py").write_text(f"assert 'light.py' in open('/proc/self/cmdline').read()\n{WORK}")
+    (folder / "work.py").write_text(f"assert 'forkserver' in open('/proc/self/cmdline').read()\n{WORK}")
     return folder
 
 
@@ -161,7 +157,7 @@ def test_an_interrupted_run_leaves_no_forked_job_and_no_server(forking_run: Path
     for _ in ("first", "last"):
         assert "written\n" in iter(run.stdout.readline, "")
     below = psutil.Process(run.pid).children(recursive=True)
-    assert any("light.py" in process.cmdline()[1] for process in below)
+    assert any("forkserver" in " ".join(process.cmdline()) for process in below)
     os.killpg(run.pid, signal.SIGINT)
     run.communicate(timeout=DEADLINE)
     assert run.returncode != 0

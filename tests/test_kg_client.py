@@ -1,17 +1,27 @@
-"""Requests of a client, their number, and endpoints that it refuses; faults are in test_kg_faults."""
+"""Requests of a client, turns at a service, and the embedded endpoint; faults are in test_kg_faults."""
 
+import json
+import threading
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterable, Iterator
 
+import pyoxigraph
 import pytest
 
-from aftershock.kg.answers import EndpointError, QueryTooLargeError
+from aftershock.kg.answers import BannedError, EndpointError, QueryTooLargeError
 from aftershock.kg.client import Client, Patience
+from aftershock.kg.endpoint import serve
+from aftershock.kg.gate import Gate, gate_file
 from aftershock.kg.graph import Term
 from aftershock.kg.pages import fetch
 from aftershock.kg.queries import facts
+from aftershock.kg.source import connect
 from aftershock.project import version
-from faulty import QUERY, FaultyEndpoint, client_of
-from graphs import WORLD
+from faulty import QUERY, FaultyEndpoint, client_of, no_sleep
+from graphs import WORLD, store_of, triple
 
 PUBLIC = "https://query.wikidata.org/sparql"
 
@@ -67,9 +77,200 @@ def test_an_endpoint_out_of_time_is_not_asked_the_same_again(endpoint: FaultyEnd
 
 @pytest.mark.parametrize("fault", ["500 out of time", "lost rows"])
 @pytest.mark.parametrize("counting", [True, False])
-def test_what_cannot_be_cut_any_smaller_is_an_error(
-    endpoint: FaultyEndpoint, fault: str, counting: bool
-) -> None:
+def test_what_cannot_be_cut_any_smaller_is_an_error(endpoint, fault, counting):
     endpoint.script = lambda query: fault if counting or "COUNT" not in query else None
     with pytest.raises(QueryTooLargeError):
         fetch(client_of(endpoint), facts("R1"), by=("s",))
+
+
+class Clock:
+    """Time that passes only when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Let so much time pass."""
+        self.now += seconds
+
+
+def at_the_same_time(clients: Iterable[Client]) -> None:
+    """Let each client ask in a thread of its own."""
+    threads = [threading.Thread(target=client.select, args=(QUERY,)) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_requests_keep_their_distance_and_pauses_are_for_all(tmp_path) -> None:
+    clock = Clock()
+    one, other = (Gate(tmp_path / "gate", clock.sleep, clock=clock) for _ in range(2))
+    starts = []
+    for gate, pause in ((one, 0), (other, 40), (one, 0), (other, 0)):
+        with gate.turn() as turn:
+            starts.append(clock())
+            turn.close(pause)
+    assert starts == [1000, 1002, 1042, 1044]
+
+
+def test_a_long_pause_ends_all_runs_with_a_message(endpoint: FaultyEndpoint, tmp_path) -> None:
+    gate = Gate(tmp_path / "gate", no_sleep)
+    endpoint.script = lambda query: "banned"
+    with pytest.raises(BannedError, match="this client is banned"):
+        Client(endpoint.url, WORLD, gate=gate).select(QUERY)
+    with pytest.raises(
+        EndpointError, match="left alone until 2030-01-01 .*run again after.*which can be deleted"
+    ):
+        Client(endpoint.url, WORLD, gate=gate).select(QUERY)
+    assert len(endpoint.asked) == 1
+
+
+def test_one_request_at_a_time_for_all_threads(endpoint: FaultyEndpoint, tmp_path) -> None:
+    at_once, most = [], []
+
+    def script(query: str) -> None:
+        at_once.append(query)
+        most.append(len(at_once))
+        time.sleep(0.02)
+        at_once.pop()
+
+    endpoint.script = script
+    at_the_same_time(Client(endpoint.url, WORLD, gate=Gate(tmp_path / "gate", spacing=0.0)) for _ in range(6))
+    assert most == [1] * 6
+
+
+def test_one_request_at_a_time_for_all_processes(python, tmp_path) -> None:
+    code = f"""
+        import time
+        from pathlib import Path
+        from aftershock.kg.gate import Gate
+        asking = Path({str(tmp_path)!r}) / "asking"
+        for _ in range(20):
+            with Gate(asking.parent / "gate", spacing=0.0).turn():
+                asking.touch(exist_ok=False)
+                time.sleep(0.005)
+                asking.unlink()
+    """
+    processes = [python(code) for _ in range(3)]
+    for process in processes:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+
+
+def test_a_throttled_miner_stops_the_other(endpoint: FaultyEndpoint, tmp_path) -> None:
+    clock = Clock()
+    told, sent = [], []
+    endpoint.script = lambda query: (
+        (sent.append(clock()), told.append(1))[0] or ("429 in seconds" if len(told) == 1 else None)
+    )
+    gates = (Gate(tmp_path / "gate", clock.sleep, clock=clock) for _ in range(2))
+    at_the_same_time(Client(endpoint.url, WORLD, gate=gate) for gate in gates)
+    assert sent[0] == 1000
+    assert all(start >= 1007 for start in sent[1:])
+    assert len(sent) == 3
+
+
+def test_a_broken_or_unwritable_gate(tmp_path, caplog) -> None:
+    clock = Clock()
+    (tmp_path / "gate").write_text("{oops")
+    with Gate(tmp_path / "gate", clock.sleep, clock=clock).turn():
+        assert clock() == 1002
+    assert "written anew" in caplog.text
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(ValueError, match="take turns: free some space, or set XDG_CACHE_HOME"),
+        Gate(tmp_path / "file" / "gate", clock.sleep).turn(),
+    ):
+        pass
+
+
+def test_every_service_has_one_gate(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    one = gate_file("https://query.example.org/sparql")
+    assert one.parent.parent.parent == tmp_path
+    assert one == gate_file("https://Query.example.org/other")
+    assert one != gate_file("https://query.example.com/sparql")
+    client = Client("https://query.example.org/sparql", WORLD, "me@example.org")
+    assert client.gate.path == one
+    assert Client("http://127.0.0.1:1/sparql", WORLD).gate != client.gate
+
+
+def test_pauses_at_one_query_are_capped_in_total(endpoint: FaultyEndpoint) -> None:
+    waits: list[float] = []
+    endpoint.script = lambda query: "429 in seconds"
+    client = Client(endpoint.url, WORLD, patience=Patience(total_wait=50), sleep=waits.append)
+    with pytest.raises(EndpointError, match="kept this client waiting for 50 s: HTTP 429"):
+        client.select(QUERY)
+    assert 42 <= sum(waits) <= 50
+    assert all(7 <= wait <= 7 * 1.25 for wait in waits)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serve(store_of([triple("E1", "R1", "E2")])) as address:
+        yield address
+
+
+def http(url: str, data: bytes | None = None, kind: str = "") -> tuple[int, str]:
+    request = urllib.request.Request(url, data, {"Content-Type": kind} if data is not None else {})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_endpoint_answers_all_three_kinds_of_request(url: str) -> None:
+    query = WORLD.prefixes + QUERY
+    form = urllib.parse.urlencode({"query": query})
+    answers = [
+        http(f"{url}?{form}"),
+        http(url, form.encode(), "application/x-www-form-urlencoded"),
+        http(url, query.encode(), "application/sparql-query; charset=utf-8"),
+    ]
+    assert len(set(answers)) == 1
+    status, body = answers[0]
+    assert status == 200
+    assert json.loads(body)["results"]["bindings"][0]["o"] == {"type": "uri", "value": WORLD.iri("E2")}
+
+
+@pytest.mark.parametrize(
+    ("path", "data", "kind", "status", "message"),
+    [
+        ("", b"SELECT nonsense", "application/sparql-query", 400, "malformed query"),
+        ("", b"CONSTRUCT WHERE {?s ?p ?o}", "application/sparql-query", 400, "SELECT and ASK"),
+        ("", b"INSERT DATA {<a:a> <a:a> <a:a>}", "application/sparql-query", 400, "malformed query"),
+        ("", b"update=x", "application/x-www-form-urlencoded", 400, "one query is needed"),
+        ("", b"x", "text/plain", 415, "text/plain"),
+        ("/elsewhere", b"ASK {}", "application/sparql-query", 404, "/sparql"),
+    ],
+)
+def test_endpoint_says_what_is_wrong(url, path, data, kind, status, message) -> None:
+    found, body = http(url.removesuffix("/sparql") + (path or "/sparql"), data, kind)
+    assert found == status
+    assert message in body
+
+
+def test_endpoint_ends_with_its_block_and_long_answers_with_their_time() -> None:
+    store = pyoxigraph.Store()
+    store.extend(
+        pyoxigraph.Quad(pyoxigraph.NamedNode(f"a:{i}"), pyoxigraph.NamedNode("a:p"), pyoxigraph.Literal(i))
+        for i in range(300)
+    )
+    with serve(store, seconds=0.2) as url, pytest.raises(QueryTooLargeError, match="took longer than 0.2 s"):
+        Client(url, WORLD).select("SELECT * WHERE { ?a <a:p> ?b . ?c <a:p> ?d . ?e <a:p> ?f }")
+    with pytest.raises(EndpointError, match="ConnectionRefusedError"):
+        Client(url, WORLD, sleep=no_sleep).select(QUERY)
+
+
+def test_store_is_opened_read_only_and_a_wrong_folder_is_named(tmp_path) -> None:
+    with pytest.raises(ValueError, match="is no store .* delete it and run again"), serve(tmp_path / "none"):
+        pass
+    pyoxigraph.Store(str(tmp_path / "store")).flush()
+    source = {"namespace": "world"}
+    with connect(source, tmp_path / "store") as one, connect(source, tmp_path / "store") as other:
+        assert one.client.select(QUERY) == other.client.select(QUERY) == []

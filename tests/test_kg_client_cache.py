@@ -53,8 +53,6 @@ def miner(endpoint: FaultyEndpoint, folder: Path, before: str = "") -> subproces
 
 
 # --- the cache ------------------------------------------------------------------------------------------
-
-
 def test_what_was_answered_is_not_asked_again(endpoint: FaultyEndpoint, tables, tmp_path) -> None:
     first = client_of(endpoint, tmp_path)
     assert mine(first) == tables
@@ -122,9 +120,7 @@ def test_an_answer_with_another_number_of_rows_than_expected_is_asked_for_again(
     ("code", "remedy"),
     [(errno.ENOSPC, "No space left.*Free some space"), (errno.EACCES, "Make its folder writable")],
 )
-def test_a_full_disk_leaves_nothing_half_written(
-    endpoint, tables, tmp_path, monkeypatch, code: int, remedy: str
-) -> None:
+def test_a_full_disk_leaves_nothing_half_written(endpoint, tables, tmp_path, monkeypatch, code, remedy):
     write, written = Path.write_bytes, []
 
     def fill(path: Path, data: bytes) -> int:

@@ -23,9 +23,8 @@ from aftershock.kg.words import Words
 from dump_lines import DIRECT, ENTITY, USED, WIKIDATA, parsed, random_lines
 from graphs import LABEL, WORLD
 
+
 # --- lines ----------------------------------------------------------------------------------------------
-
-
 def test_words_of_one_length_and_ending_are_refused() -> None:
     with pytest.raises(ValueError, match="same length and ending"):
         Words([b"<http://a.bcd/P1>", b"<http://c.bcd/P1>"])
@@ -94,8 +93,6 @@ def test_a_term_has_one_number() -> None:
 
 
 # --- tables ---------------------------------------------------------------------------------------------
-
-
 def facts_of(folder: Path) -> set[tuple[str, int, int]]:
     return {
         (file.stem, *row.values())

@@ -121,9 +121,7 @@ def test_a_fault_that_passes_leaves_no_trace(endpoint: FaultyEndpoint, expected,
 
 
 @pytest.mark.parametrize("name", STOPS)
-def test_a_fault_that_lasts_stops_the_run_and_nothing_is_lost(
-    endpoint: FaultyEndpoint, expected, tmp_path, name: str
-) -> None:
+def test_a_fault_that_lasts_stops_the_run_and_nothing_is_lost(endpoint, expected, tmp_path, name):
     good, waits = 7, []
     endpoint.script = lambda query: name if len(endpoint.asked) > good else None
     endpoint.hasty = name in SLOW
@@ -191,9 +189,7 @@ class Mixture:
 
 
 @pytest.mark.parametrize("block", [0, *map(repeated, range(1, BLOCKS))])
-def test_any_mixture_of_faults_gives_the_same_tables(
-    endpoint: FaultyEndpoint, expected, tmp_path, block: int
-) -> None:
+def test_any_mixture_of_faults_gives_the_same_tables(endpoint, expected, tmp_path, block):
     faults = 0
     for seed in range(block, SEQUENCES, BLOCKS):
         mixture = Mixture(seed)

@@ -37,7 +37,6 @@ PAPER_RULES = (
 
 
 # --- labels and filters ---------------------------------------------------------------------------------
-
 NAMED = {
     "E1": '"Ada"@en',
     "E2": '"Berta"@mul',
@@ -70,10 +69,7 @@ def test_labels_are_english_or_for_all_languages_and_redirects_are_followed(labe
     assert rows["E3"] == rows["E4"] == (None, None, None)
     assert rows["E10"] == (None, None, "E11")
     assert rows["E11"] == ("Edith", "en", None)
-
-
-def test_each_label_is_asked_for_in_one_standard_query() -> None:
-    assert "WHERE { VALUES ?e { wd:E1 wd:E2 } OPTIONAL" in names(["E1", "E2"], WORLD.entities)
+    assert "WHERE { VALUES ?e { wd:E1 wd:E2 } OPTIONAL" in names(["E1", "E2"], WORLD.entities)  # one query
 
 
 FAULTS = {
@@ -228,8 +224,6 @@ def test_entities_without_a_row_of_labels_are_named(labels: pd.DataFrame) -> Non
 
 
 # --- sheets ---------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("namespace", sorted(GRAPHS))
 def test_every_relation_has_eleven_prompts(namespace: str) -> None:
     relations = read_relations(RESOURCES / "relations.tsv", namespace)

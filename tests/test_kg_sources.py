@@ -81,13 +81,7 @@ def served_by_rdflib(text: str, graph: Graph) -> Iterator[Source]:
         thread.join()
 
 
-def every_table(
-    source: Source,
-    relation_ids: list[str],
-    rules: list[LogicRule],
-    keys: list[str],
-    shares: tuple[float, ...],
-) -> Tables:
+def every_table(source, relation_ids, rules, keys, shares):
     """All that is mined from a source, whole and in samples, each with what was left out."""
     tables: Tables = {"sample": sample_facts(source, relation_ids, ALL, 0)}
     number = len(tables["sample"][0])

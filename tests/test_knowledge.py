@@ -55,14 +55,6 @@ def obvious_rank(lm, prompt: str, label: str, rivals: set[str]) -> int:
     return 1 + sum(per_token(lm, prompt, rival) > mine for rival in rivals - {label})
 
 
-def test_a_label_is_named_as_whole_words():
-    assert names(" the  OSLO region.", "Oslo")
-    assert names("in São Paulo", "São  Paulo")
-    assert names('by "C++ (Ltd.)".', "C++ (Ltd.)")
-    assert not names("Oslofjord", "Oslo")
-    assert not names("Os lo", "Oslo")
-
-
 def test_facts_are_verified_by_what_the_model_says():
     lm = tiny()
     said = continue_greedily(lm, [fill(TEMPLATES[0], NAMES[0])], 6)[0]

@@ -49,6 +49,15 @@ CASES = [
 ]
 
 
+def test_emmets_mean_weighed_as_all_labels_is_its_joint_edit():
+    lm = tiny()
+    joint, scaled = (
+        make("emmet", lm, CONTEXTS, layers=[0, 1], mom2_weight=5.0, **VALUES, multi_label=way).edit(CASES)
+        for way in ("joint", "mean_scaled")
+    )
+    assert state_norm(scaled.delta).tolist() == pytest.approx(state_norm(joint.delta).tolist())
+
+
 def test_the_joint_edit_is_one_to_the_mean_value_with_a_share_of_the_moments_weight():
     lm = tiny()
     joint, scaled, mean = (memit(lm, way).edit(CASES).delta for way in ("joint", "mean_scaled", "mean"))

@@ -78,12 +78,7 @@ behaviours = st.builds(
 # A case is as small as it gets: shrinking would only repeat it.
 @pytest.mark.parametrize("dataset", some(DATASETS, ["coverage", "composite", "round_hard"]))
 @settings(max_examples=3, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
-@given(
-    seed=st.integers(0, 10**6),
-    n=st.integers(1, 5),
-    behaviour=behaviours,
-    texts=st.sampled_from([0, 3]),
-)
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 5), behaviour=behaviours, texts=st.sampled_from([0, 3]))
 def test_every_metric_equals_its_slow_twin(dataset, seed, n, behaviour, texts):
     sim = simulate(dataset, n, seed, {"editor": behaviour}, texts=texts)
     scored, second = known_and_given(sim, np.random.default_rng(seed))

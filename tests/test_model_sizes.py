@@ -7,8 +7,8 @@ import pytest
 import torch
 import yaml
 
-from aftershock.budget.work import Sizes
 from aftershock.config import check_config
+from aftershock.config.sizes import UNKNOWN, Sizes
 from aftershock.lm.files.sizes import sizes_of_config, sizes_of_gguf, sizes_of_source
 from gguf_writing import INNER, KEY_VALUE, LAYERS, WIDTH, write_gguf
 from small_project import CONFIG, errors, write_project
@@ -104,7 +104,7 @@ def test_a_models_file_need_not_repeat_its_folder(project, text):
     model = check_config(dict(SMALL), project)["given"]
     lm = tiny("llama", torch.float32)
     assert (model["model_type"], model["n_layers"]) == ("llama", lm.n_layers)
-    assert Sizes.of(model).known
+    assert Sizes.of(model) != UNKNOWN
     assert Sizes.of(model).vocabulary == len(lm.model.get_input_embeddings().weight)
 
 

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 import started
 from aftershock.budget.cost import EIGENVECTORS
 from aftershock.budget.needs import Needs
-from aftershock.budget.work import Sizes
 from aftershock.config.models import read_models
 from aftershock.config.settings import artifact_layers, moment_layers
+from aftershock.config.sizes import Sizes
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.statistics.moments import second_moments, sha256_of_weights
 from aftershock.lm.statistics.null_space import load_artifact

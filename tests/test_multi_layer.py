@@ -47,6 +47,15 @@ def test_emmets_equality_writes_the_whole_residual(changes):
     assert result.reasons == (None, None)
 
 
+def test_kinds_of_contexts_that_have_none_do_not_count():
+    lm = tiny()
+    plain, *others = (
+        make("memit", lm, contexts, layers=[0]).edit(several(1)).delta
+        for contexts in ([["{}"]], [["{}"], []], [])
+    )
+    assert all(close(delta, plain) for delta in others)
+
+
 def test_values_that_no_change_can_write_fail_their_case_alone():
     lm = tiny()
     conflict = [EditRequest(TEMPLATES[0], NAMES[1], city) for city in CITIES[:2]]

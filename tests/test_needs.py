@@ -1,15 +1,18 @@
 """Requests of jobs to a scheduler, and the GPU that holds a model."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import yaml
 
-from aftershock.budget.devices import SHIPPED, choose_gpu, device_errors, find_device, read_devices, shipped
+from aftershock.budget.cost import Need
+from aftershock.budget.devices import GB, SHIPPED, choose_gpu, find_device, read_devices, shipped
 from aftershock.budget.needs import FLOOR_MB, FLOOR_MINUTES, MARGIN, RULES, Needs
 from aftershock.budget.questions import OBJECTS, TRIPLE_BYTES, most_asked
 from aftershock.budget.work import Work
 from aftershock.config import check_config
+from aftershock.config.run import device_errors
 from aftershock.kg.sheets import one_to_many_relations
 from configured import ROOT, study
 
@@ -34,7 +37,9 @@ def test_a_large_model_asks_for_its_weights_and_for_time():
     large = needs("pitfalls")
     job = EDIT | {"model": "gpt-j-6b", "editor": "memit"}
     assert 24_200 < large.of("edit", "mem_mb", job) < 40_000
-    seconds = large.need("edit", job).seconds(find_device("h100-80gb"), find_device("cpu"), "strict")
+    need = large.need("edit", job)
+    seconds = large.seconds("edit", need, find_device("h100-80gb"), find_device("cpu"))
+    assert seconds > large.device.seconds(need.work) + large.device.start_seconds
     assert large.of("edit", "runtime", job, 2) == pytest.approx(2 * MARGIN * seconds / 60, abs=2)
     assert large.of("edit", "mem_mb", job) > large.of("edit", "mem_mb", job | {"model": "gpt2-xl"})
 
@@ -72,8 +77,11 @@ def test_a_model_without_sizes_says_what_it_is_taken_for():
 def test_every_rule_that_asks_for_a_gpu_is_reckoned():
     named = set()
     for path in (ROOT / "workflow" / "rules").glob("*.smk"):
-        named |= set(re.findall(r'gpu_job\("(\w+)"\)', path.read_text(encoding="utf-8")))
-    assert named | {"run_task_of_edits_unedited"} == RULES  # which is one of these with other inputs
+        text = path.read_text(encoding="utf-8")
+        named |= set(re.findall(r'gpu_job\("(\w+)"\)', text))
+        like = re.findall(r"^use rule (\w+) as (\w+)", text, flags=re.M)
+        named |= {other for rule, other in like if rule in named}
+    assert named == RULES
     assert {"edit", "moments", "train_mend", "verify_facts", "baseline", "edit_sequence"} <= named
 
 
@@ -93,12 +101,16 @@ def test_every_shipped_model_says_its_sizes():
 # --- devices -----------------------------------------------------------------------------------------------
 def test_seconds_add_up():
     device = find_device("cpu")
-    work = Work(flops=device.rates["strict"], exact=device.rates["float64"], bytes=2 * device.bandwidth)
+    work = Work(
+        1e12 * device.tflops["strict"], 1e12 * device.tflops["float64"], 2 * GB * device.bandwidth_gb_s
+    )
     assert device.seconds(work) == pytest.approx(4)
     assert device.seconds(Work(passes=10, rows=100)) == pytest.approx(
         10 * device.pass_seconds + 100 * device.row_seconds
     )
-    assert device.loading(device.read) == pytest.approx(device.start_seconds + 1)
+    need = Need(Work(), read=GB * device.read_gb_s, host=0, gpu=0)
+    assert needs().seconds("edit", need, device, device) == pytest.approx(device.start_seconds + 1)
+    assert needs().seconds("edit", replace(need, on_host=True), find_device("h100-80gb"), device) < 25
 
 
 def test_all_that_is_wrong_with_a_file_of_devices_is_listed(tmp_path):
@@ -116,7 +128,7 @@ def test_an_unknown_device_is_an_error_with_a_suggestion():
     config, _ = study()
     config["gpus"] = {"h": "h100-80g", "c": "cpu"}
     config["shards"]["device"] = "a100"
-    errors = device_errors(config)
+    errors = list(device_errors(config))
     assert len(errors) == 3
     assert any(
         error.startswith("gpus.h: 'h100-80g' is unknown; did you mean 'h100-80gb'?") for error in errors

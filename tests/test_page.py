@@ -141,12 +141,9 @@ def test_stages_add_up_and_other_studies_stay_out():
     assert len(stages([])) == 0
 
 
-def test_large_pictures_stay_beside_the_page():
+def test_large_pictures_stay_beside_the_page_and_leave_room_for_its_data():
     pictures = [Picture(f"f{i}", "t", "a", "m", b"x" * (INSIDE // 2)) for i in range(3)]
     assert [p["image"][:8] for p in shown(pictures)] == ["data:ima", "data:ima", "figures/"]
-
-
-def test_pictures_leave_room_for_the_data_of_a_page():
     assert room_beside(0) == room_beside(PAGE // 2) == INSIDE
     assert room_beside(PAGE) == room_beside(2 * PAGE) == 0
     pictures = [Picture(f"f{i}", "t", "a", "m", b"x" * 200_000) for i in range(8)]

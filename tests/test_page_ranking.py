@@ -1,19 +1,25 @@
-"""The page's section that ranks methods: sentences for one, two and forty methods, and the table of ranks."""
+"""The page's sections that rank methods and show what a model knew, remarks, and names of editors."""
 
+import json
 from math import log
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import pages
+from aftershock.editors.names import display_names
 from aftershock.metrics.ranking.questions import BY_NAME
 from aftershock.metrics.ranking.ranking import ranking
 from aftershock.metrics.ranking.samples import of_cases
 from aftershock.metrics.settings import Statistics
+from aftershock.page.knowledge import knowledge
+from aftershock.page.names import bars_with_names, run_with_name, runs_with_names, with_names
 from aftershock.page.ranking import _gap, answers, rank_table, value_in_words
-from aftershock.report import page
+from aftershock.page.weights import dequantised, read_origin
+from aftershock.report import context, page
 from aftershock.tables.report import RANKS
-from pages import MODEL, Page
+from pages import MODEL, Page, material
 from simulate import HOSTILE, block_of, cases_of
 
 N = 40
@@ -116,3 +122,140 @@ def test_few_clusters_tell_nothing():
     ranks = ranking(of_cases(block_of(values, cases_of(N, [0] * N), "coverage")))
     text = plain(answers(ranks, MODEL)[0].sentences[0])
     assert text == "No winner. ROME comes first (50 %), but one group of cases cannot tell that from chance."
+
+
+FACTS = pd.DataFrame(
+    [
+        ("relation", "T1", 85, 44, 62, 83, 44),
+        ("rule", "T1>T2", 30, 18, 22, 30, 18),
+        ("relation", "T9", 0, 0, 0, 0, 0),
+    ],
+    columns=["of", "name", "asked", "continuation", "probability", "rank", "known"],
+)
+OBJECTS = pd.DataFrame(
+    {"relation_id": ["T10"], "keys": [54], "usable_keys": [17], "objects": [252], "known": [72]}
+)
+LABELS = {"T1": "capital", "T10": "shares a border with"}
+
+
+def column(table, name):
+    (found,) = [each for each in table["columns"] if each["id"] == name]
+    if found["kind"] == "text":
+        return [found["words"][code] for code in found["codes"]]
+    return found["values"]
+
+
+def test_facts_are_counted_by_relation_and_rule():
+    facts, objects = knowledge([("demo", FACTS), ("demo", OBJECTS)], LABELS)
+    assert column(facts, "name") == ["capital", "T1>T2", "T9"]
+    assert column(facts, "asked") == [85, 30, 0]
+    assert column(facts, "share")[:2] == pytest.approx([44 / 85, 0.6], rel=1e-3)
+    assert column(facts, "share")[2] is None
+    assert facts["chosen"] == {"of": "relation"}
+    assert column(objects, "relation") == ["shares a border with"]
+    assert column(objects, "usable_keys") == [17]
+
+
+def test_a_model_that_was_asked_nothing_has_no_table():
+    assert knowledge([], LABELS) == []
+    (facts,) = knowledge([("a", FACTS), ("b", FACTS)], {})
+    assert column(facts, "model") == ["a"] * 3 + ["b"] * 3
+
+
+def test_the_page_has_them():
+    html = page(pages.material(known=[("demo", FACTS), ("demo", OBJECTS)], labels=LABELS))
+    tables = Page(html).data("data")["tables"]
+    assert {"known_facts", "known_objects"} <= set(tables)
+    assert "known_facts" not in Page(page(pages.material())).data("data")["tables"]
+
+
+ORIGIN = {"package": "some", "gguf": "small.Q4_1.gguf", "gguf_sha256": "ab12", "quantisation": "Q4_1"}
+
+
+def test_a_model_that_was_dequantised_is_named_with_its_file() -> None:
+    (line,) = dequantised("small", ORIGIN)
+    assert line.startswith("small: weights dequantised from Q4_1 (small.Q4_1.gguf, sha256 ab12) to float32.")
+    assert dequantised("large", {"hub": "o/n", "commit": "ab"}) == []
+    assert dequantised("trained", {}) == []
+    said = context(material(origins={"small": ORIGIN, "large": {"hub": "o/n"}}))["missed"]
+    assert [text for text in said if "dequantised" in text] == [line]
+
+
+def test_the_origin_of_a_copied_folder_is_that_of_the_folder(tmp_path: Path) -> None:
+    for name, contents in (("first", ORIGIN), ("copy", {"path": str(tmp_path / "first")})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "provenance.json").write_text(json.dumps(contents))
+    assert read_origin(tmp_path / "first") == ORIGIN
+    assert read_origin(tmp_path / "copy")["quantisation"] == "Q4_1"
+    assert read_origin(tmp_path / "none") == {}
+    (tmp_path / "first" / "provenance.json").unlink()
+    assert read_origin(tmp_path / "copy") == {"path": str(tmp_path / "first")}
+
+
+def test_a_method_that_is_not_set_up_stands_at_the_top() -> None:
+    made = material()
+    assert not [line for line in context(made)["missed"] if "Not set up" in line]
+    weak = {key: rows.assign(success=0.1) for key, rows in made.trials.items()}
+    (line,) = (line for line in context(material(trials=weak))["missed"] if "Not set up" in line)
+    assert f"rome on {MODEL}" in line
+
+
+def test_the_page_says_what_texts_begin_with_and_warns():
+    found = {"document_token": "auto", "begins_with": [], "first_token": 130.0}
+    text = page(material(beginnings={MODEL: found}))
+    assert "What the model reads has nothing in front, document_token: auto." in text
+    assert "the first position of a text is an attention sink" in text
+    behind = found | {"document_token": "<b>", "begins_with": ["<b>"], "first_token": 1.5}
+    text = page(material(beginnings={MODEL: behind}))
+    assert "&lt;b&gt; in front" in text
+    assert "attention sink" not in text
+    assert "What the model reads has" not in page(material())
+
+
+EDITORS = {
+    "plain": {"method": "rome"},
+    "ft_m": {"method": "ft", "settings": {"objective": "target_new"}},
+    "ft": {"method": "ft"},
+    "memit_mle": {"method": "memit", "second_edit": "multi_label"},
+    "memit_mle_3": {"method": "memit", "second_edit": "multi_label", "labels": 3},
+    "small": {"method": "memit", "regularisers": [{"rect": {}}, {"norm_clamp": {"limit": 0.1}}]},
+}
+NAMES = display_names(EDITORS)
+
+
+def test_names_are_those_of_papers_and_none_stands_for_two_labels():
+    assert NAMES == {
+        "plain": "ROME",
+        "ft_m": "FT (ft_m)",
+        "ft": "FT",
+        "memit_mle": "MEMIT+MLE",
+        "memit_mle_3": "MEMIT+MLE (memit_mle_3)",
+        "small": "MEMIT+RECT+norm clamp",
+    }
+
+
+def test_tables_name_editors_in_columns_and_among_words():
+    frame = pd.DataFrame(
+        {
+            "editor": ["ft", "elsewhere"],
+            "other": ["plain", "ft_m"],
+            "order": ["memit_mle > ft = ft_m", None],
+            "evidence": ["CS exp: ft above plain (10 %), drift of ft.x", "ft-like"],
+        }
+    )
+    named = with_names(frame, NAMES)
+    assert list(named["editor"]) == ["FT", "elsewhere"]
+    assert list(named["other"]) == ["ROME", "FT (ft_m)"]
+    assert named["order"][0] == "MEMIT+MLE > FT = FT (ft_m)"
+    assert named["order"].isna()[1]
+    assert list(named["evidence"]) == ["CS exp: FT above ROME (10 %), drift of FT.x", "ft-like"]
+    assert with_names(frame, {}).equals(frame)
+
+
+def test_runs_and_bars_are_named_and_keep_the_rest():
+    assert runs_with_names([{"editor": "ft", "seed": 1}], NAMES) == [{"editor": "FT", "seed": 1}]
+    assert run_with_name({"kg": "world"}, NAMES) == {"kg": "world"}
+    assert bars_with_names([{"metric": "m", "editors": ["ft", "new"]}, {"metric": "k"}], NAMES) == [
+        {"metric": "m", "editors": ["FT", "new"]},
+        {"metric": "k"},
+    ]

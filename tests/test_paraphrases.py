@@ -53,10 +53,10 @@ JUDGED: dict[str | None, list[object]] = {
         f"{{}} is the wife of{end}" for end in (" [object]", " ___", "...", " <name>")
     ],
     "does not end where the object follows": [
-        *("{} has a wife.", "Who is the wife of {}?", "The wife of {}:", 'The wife of {} is "'),
+        *("{} has a wife.", "Who is the wife of {}?", "The wife of {}:", 'The wife of {} is "')
     ],
     "names an object of the relation": [
-        *("{} is the wife of Hugo Ålund", "{} is the wife of hugo  ålund these days"),
+        *("{} is the wife of Hugo Ålund", "{} is the wife of hugo  ålund these days")
     ],
     "not English": ["Die Frau von {} ist", "{} est le mari de", "{} é casado com", "Супруг {} это"],
     "repeats the prompt": ["{} Is Married To", "{}, is married to,"],

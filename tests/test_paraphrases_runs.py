@@ -12,7 +12,7 @@ import yaml
 
 import started
 from aftershock.config import check_config
-from aftershock.paraphrases.asking import Effort, Relation, ask_all, report
+from aftershock.paraphrases.asking import Effort, ask_all, report
 from aftershock.paraphrases.endpoint import Endpoint
 from aftershock.paraphrases.kept import KeptAnswers
 from aftershock.paraphrases.ranking import choose, suggestions
@@ -24,7 +24,6 @@ from chatty import (
     SPOUSE,
     STOPPING,
     Handler,
-    Service,
     Step,
     chatty,
     completion,
@@ -36,9 +35,7 @@ from chatty import (
 ROOT = Path(__file__).parents[1]
 
 
-def asked(
-    folder: Path, *steps: Step, relation: Relation = SPOUSE, **effort: int
-) -> tuple[pd.DataFrame, pd.DataFrame, Service, str]:
+def asked(folder, *steps, relation=SPOUSE, **effort):
     """The tables of one relation, the service that was asked, and what is said about it."""
     with chatty(scripted(*steps)) as service:
         answers = KeptAnswers(Endpoint(service.address, "m", key=None), folder)
@@ -110,12 +107,7 @@ def test_a_service_that_never_delivers_is_left_alone(tmp_path: Path) -> None:
 BAD = {
     "{} is married to Ålund": "names an object of the relation",
     "{} \x00 is": "control or invisible characters",
-    "{} is {x} the": "braces beside the slot",
-    "{} has {} and": "more than one slot {}",
-    "The wife of {} is.": "does not end where the object follows",
     "The wife is": "no slot {}",
-    "{} est mariée à": "not English",
-    "{} IS married to": "repeats the prompt",
 }
 
 
@@ -123,11 +115,11 @@ def test_every_bad_template_is_listed_with_its_reason(tmp_path: Path) -> None:
     texts = [*BAD, {"template": "{} is"}, *wordings(2), wordings(1)[0]]
     answer = f"Here it comes:\n```json\n{listing(texts)}\n```\nGood luck!"
     relation = replace(SPOUSE, objects=("Ålund",), lacks=0)
-    _, candidates, _, said = asked(tmp_path, answer, relation=relation, candidates=12)
+    _, candidates, _, said = asked(tmp_path, answer, relation=relation, candidates=7)
     expected = [*BAD.values(), "not a text", "", "", "repeats another paraphrase"]
     assert candidates["reason"].fillna("").tolist() == expected
     assert candidates["template"][1] == "{} \\u0000 is"
-    assert said.count("1 dropped: ") == 10
+    assert said.count("1 dropped: ") == 5
 
 
 def test_nothing_to_ask_makes_empty_tables(tmp_path: Path) -> None:

@@ -127,9 +127,7 @@ def test_nobody_is_there(clock: Clock, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", [None, " ", "ä"])
-def test_a_key_that_is_none_is_named_by_its_variable(
-    clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str | None
-) -> None:
+def test_a_key_that_is_none_is_named_by_its_variable(clock, tmp_path, monkeypatch, key):
     monkeypatch.setenv("MY_KEY", key) if key else monkeypatch.delenv("MY_KEY")
     said = "key in MY_KEY cannot be sent" if key == "ä" else "environment variable MY_KEY holds no key"
     with chatty(scripted()) as service, pytest.raises(AskingError, match=said):
@@ -147,9 +145,7 @@ def test_a_service_may_want_no_key(clock: Clock, tmp_path: Path) -> None:
 
 
 # --- what is kept ------------------------------------------------------------------------------------------
-def test_a_second_run_asks_nobody_and_needs_no_key(
-    clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_run_asks_nobody_and_needs_no_key(clock, tmp_path, monkeypatch):
     with chatty(scripted()) as service:
         first = ask_for(SPOUSE, KeptAnswers(endpoint(service.address, clock), tmp_path), Effort())
         address = service.address
@@ -163,9 +159,7 @@ def test_a_second_run_asks_nobody_and_needs_no_key(
 @pytest.mark.parametrize(
     "changes", [{"temperature": 0.5}, {"seed": 1}, {"max_tokens": 5}, {"seed": None}, {"model": "n"}]
 )
-def test_whatever_decides_the_answer_is_part_of_its_name(
-    clock: Clock, tmp_path: Path, changes: dict[str, Any]
-) -> None:
+def test_whatever_decides_the_answer_is_part_of_its_name(clock, tmp_path, changes):
     with chatty(scripted()) as service:
         KeptAnswers(endpoint(service.address, clock), tmp_path).ask(MESSAGES)
         other = endpoint(service.address, clock, **{k: v for k, v in changes.items() if k != "model"})

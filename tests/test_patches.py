@@ -142,7 +142,7 @@ def test_the_profile_holds_for_a_bare_snakemake() -> None:
 
 def test_snakemake_still_needs_the_patches() -> None:
     """Find what patches are for: if this fails, one in jobs/patches.py may go."""
-    # quote_interpreter; and fork_scripts, since each script starts an interpreter of its own
+    # run_scripts: each script starts an interpreter of its own, by its bare path
     assert '"{py_exec} {fname:q}"' in inspect.getsource(PythonScript.execute_script)
     source = inspect.getsource(inspect.getmodule(Job))
     assert "await self.remove_existing_output()" in source

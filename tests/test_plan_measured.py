@@ -9,8 +9,9 @@ import pytest
 
 from aftershock.budget.cost import Costs
 from aftershock.budget.devices import find_device
+from aftershock.budget.needs import Needs
 from aftershock.budget.plan import LEAST_JOBS, Plan, make_plan, scale_plan, summary, table
-from configured import jobs_of, study
+from configured import ROOT, jobs_of, study
 
 TOOK = {
     **{"train_lm": 65.4, "moments": 3.3, "verify_facts": 5.8, "score_objects": 1.9, "train_mend": 31.4},
@@ -26,7 +27,8 @@ together."""
 
 def planned(folder: Path = Path("nowhere"), device: str = "cpu", **changes: Any) -> Plan:
     config, models = study(**changes)
-    return make_plan(config, models, jobs_of(), find_device(device), find_device("cpu"), folder)
+    needs = Needs(config, models, ROOT, find_device(device))
+    return make_plan(needs, jobs_of(), find_device("cpu"), folder)
 
 
 def stages(plan: Plan) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""RoundEdit metrics, against numbers worked out by hand."""
+"""RoundEdit metrics, means by facet and agreement of texts, against numbers worked out by hand."""
 
 import math
 
@@ -7,9 +7,14 @@ import pandas as pd
 import pytest
 
 from aftershock.metrics.rounds import held_out_objects, known_objects, score_round
+from aftershock.metrics.settings import Statistics
+from aftershock.metrics.study import shown
+from aftershock.metrics.summary import breakdown
 from aftershock.tables.cases import PROBES
 from aftershock.tables.models import OBJECT_SCORES
-from simulate import values
+from aftershock.tables.report import BREAKDOWNS
+from aftershock.tasks.agreement import plain_words, rouge_l, rouge_n, rouge_sets, token_f1
+from simulate import cases_of, run_of, scores_of, values
 from test_metrics import cases, observed
 
 ROUND = {
@@ -93,3 +98,116 @@ def test_a_case_without_other_objects_has_no_distortion():
     got = values(score_round(cases(), observed(facts)))
     assert got[["distortion", "distortion_released", "ignore_rate", "failure_rate_by_chance"]].isna().all()
     assert got["success"] == 1
+
+
+RUN = run_of()
+QUICK = Statistics(resamples=200)
+
+
+def facets_of(**levels):
+    rows = [(case, facet, level) for facet, by_case in levels.items() for case, level in enumerate(by_case)
+            if level is not None]  # fmt: skip
+    return pd.DataFrame(rows, columns=["case_id", "facet", "level"])
+
+
+def broken_down(scores, facets, metrics=("conflict_score_exp", "conflict_magnitude"), cases=None):
+    cases = cases_of(scores["case_id"].max() + 1 if len(scores) else 0) if cases is None else cases
+    table = breakdown(scores, cases, facets, RUN, metrics, QUICK)
+    BREAKDOWNS.check(table)
+    return table.set_index(["facet", "level", "metric"])
+
+
+def test_levels_by_hand():
+    scores = scores_of(
+        {"conflict_score_exp": [1.0, 0.0, 1.0, 1.0], "conflict_magnitude": [0.5, None, 0.25, None]}
+    )
+    table = broken_down(scores, facets_of(rule=["x", "x", "y", "y"], popularity=["low", None, None, "high"]))
+    assert table.loc[("rule", "x", "conflict_score_exp"), "value"] == 0.5
+    assert table.loc[("rule", "y", "conflict_score_exp"), "value"] == 1
+    some = table.loc["rule", "x", "conflict_magnitude"]
+    assert (some["value"], some["n"], some["empty"]) == (0.5, 1, 1)
+    none = table.loc["popularity", "high", "conflict_magnitude"]
+    assert (none["n"], none["empty"], none["clusters"]) == (0, 1, 0)
+    assert pd.isna(none["value"])
+    assert set(table.loc["popularity"].index.get_level_values("level")) == {"low", "high"}
+
+
+def test_cases_of_other_runs_and_no_case():
+    scores = scores_of({"conflict_score_exp": [1.0, 0.0]})
+    table = broken_down(scores, facets_of(rule=["x", "x", "z"]))
+    assert table.index.get_level_values("level").unique().tolist() == ["x"]
+    assert broken_down(scores_of({}), facets_of(rule=["x"])).empty
+    assert broken_down(scores, facets_of()).empty
+
+
+def test_numbers_come_in_the_order_of_their_size():
+    scores = scores_of({"conflict_score_exp": [1.0, 0.0, 1.0, 1.0]})
+    table = broken_down(scores, facets_of(n_objects=["10", "9", "100", "2"], rule=["z", "b", "10x", "a"]))
+    levels = table.index.to_frame(index=False).groupby("facet", sort=False)["level"].agg(list).to_dict()
+    assert levels == {"n_objects": ["2", "9", "10", "100"], "rule": ["10x", "a", "b", "z"]}
+
+
+def test_what_is_shown_is_what_tables_have():
+    known = shown("reverse", ["conflict_magnitude", "known", "conflict_score_exp", "e1_exact"])
+    assert known == ["conflict_score_exp", "conflict_magnitude", "known"]
+    assert "tied_fact_damage_known" in shown("composite", ["tied_fact_damage", "tied_fact_damage_known"])
+    assert shown("reverse", []) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("The  Eiffel-Tower, in Paris!", "eiffeltower in paris"),
+        ("A an the", ""),
+        ("theatre and anthem", "theatre and anthem"),
+        ("It's «São Paulo».", "its «são paulo»"),
+    ],
+)
+def test_answers_are_compared_as_squad_does(text, words):
+    assert plain_words(text) == words
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answer", "expected"),
+    [
+        ("the cat sat", "a cat sat down", 0.8),  # 2 shared of 2 and 3
+        ("cat cat cat", "cat", 0.5),  # one of three is shared, by counts
+        ("the", "a", 1.0),  # both without words
+        ("the", "cat", 0.0),
+        ("dog", "cat", 0.0),
+    ],
+)
+def test_f1_of_words(prediction, answer, expected):
+    assert token_f1(prediction, answer) == pytest.approx(expected)
+
+
+def test_the_longest_common_subsequence_keeps_the_order():
+    assert rouge_l("mat the on cat", "cat on the mat") == pytest.approx(2 / 8)
+
+
+def test_rouge_counts_repetition_and_has_no_value_of_nothing():
+    assert rouge_n("cat cat cat cat", "cat", 1) == pytest.approx(2 / 5)
+    assert [rouge_n("", "cat", 1), rouge_l("...", "cat"), rouge_n("cat", "cat", 2)] == [0.0, 0.0, 0.0]
+
+
+REPEATED = "Una will come to Sandra. " * 4
+RECORDED = [  # of the packages rouge 1.0.1, as Study B calls it, and rouge_score 0.1.2
+    ("Una will come to Sandra because she needs help. aaaa bbbb cccc", 0.5814536291, (8 / 11, 0.5, 8 / 11)),
+    (REPEATED, 0.5171568581, (0.4, 0.2857142857, 0.4)),
+    ("short", 0.0, (0.0, 0.0, 0.0)),
+]
+
+
+@pytest.mark.parametrize(("prediction", "released", "strict"), RECORDED)
+def test_rouge_as_recorded(prediction, released, strict):
+    answer = "Una will come to Sandra, because Sandra needs her help. "
+    assert rouge_sets(prediction, answer) == pytest.approx(released, abs=1e-7)
+    found = (rouge_n(prediction, answer, 1), rouge_n(prediction, answer, 2), rouge_l(prediction, answer))
+    assert found == pytest.approx(strict, abs=1e-9)
+
+
+def test_the_released_rouge_rewards_repetition():
+    answer = "Una comes."
+    once, often = "Una comes", "Una comes Una comes Una comes"
+    assert rouge_sets(f"{often}<|endoftext|>", answer) >= 0.8 * rouge_sets(f"{once}<|endoftext|>", answer)
+    assert rouge_n(often, answer, 1) == pytest.approx(0.5)

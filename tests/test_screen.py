@@ -9,8 +9,6 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -55,20 +53,13 @@ def screen() -> Screen:
     ("fault", "texts"),
     [
         (OFFENSIVE, ["Darn", "the ＤＡＲＮ thing", "BLASTED heath", "Blast Beach II"]),
+        (OFFENSIVE, ["x darning darn", "blast x", "x blasting darning", "darn darn", "x Blast Beach x"]),
         (REVIEWED, ["meek name"]),
-        (None, ["Darning", "Counterblast", "blast  beach", "Straße"]),
+        (None, ["Darning", "Counterblast", "blast  beach", "Straße", "", "x darning x darning"]),
     ],
 )
 def test_words_are_found_whole_and_a_reviewer_decides(screen: Screen, fault: str | None, texts: list) -> None:
     assert {text: screen.fault(text) for text in texts} == dict.fromkeys(texts, fault)
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.sampled_from(["darn", "blast", "blasting", "darning", "x", "Blast Beach"]), max_size=4))
-def test_a_listed_word_is_found_wherever_it_stands(words: list[str]) -> None:
-    screen = screen_of("darn\nblast*\n")
-    expected = any(word == "darn" or word.startswith("blast") for word in " ".join(words).casefold().split())
-    assert (screen.fault(" ".join(words)) == OFFENSIVE) == expected
 
 
 def test_what_awaits_a_reviewer_can_be_pasted(screen: Screen, tmp_path: Path) -> None:
@@ -115,7 +106,6 @@ def test_shipped_texts_pass_the_shipped_screen() -> None:
 
 
 # --- the living -------------------------------------------------------------------------------------------
-
 HUMAN = "<http://www.wikidata.org/prop/direct/P31> <http://www.wikidata.org/entity/Q5>"
 DIED = "<http://www.wikidata.org/prop/direct/P570>"
 DATE = '"1900-01-01T00:00:00Z"^^<http://www.w3.org/2001/XMLSchema#dateTime>'
@@ -170,8 +160,6 @@ def test_the_configuration_is_checked_before_any_job(tmp_path: Path) -> None:
 
 
 # --- the classifier ---------------------------------------------------------------------------------------
-
-
 def classifier(folder: Path, n_labels: int, **more) -> BertForSequenceClassification:
     """A random classifier on disk."""
     words = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "kind", "rude", "words", "and", "more"])}
@@ -190,9 +178,7 @@ def classifier(folder: Path, n_labels: int, **more) -> BertForSequenceClassifica
 
 
 @pytest.mark.parametrize(("n_labels", "kind"), [(2, None), (3, "multi_label_classification"), (1, None)])
-def test_a_classifiers_probability_does_not_depend_on_batches(
-    tmp_path: Path, n_labels: int, kind: str | None
-) -> None:
+def test_a_classifiers_probability_does_not_depend_on_batches(tmp_path, n_labels, kind):
     model = classifier(tmp_path, n_labels, problem_type=kind)
     texts = ["kind words", "rude", "and more rude words and more", "kind", "more more more"]
     found = classify(tmp_path, texts, "label0", "cpu", tokens=12)

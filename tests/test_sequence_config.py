@@ -8,7 +8,7 @@ import yaml
 
 from aftershock.config import check_config
 from aftershock.config.sequences import editors_of_plan, plans_of, tasks_of_plan
-from small_project import CONFIG, errors, write_project
+from small_project import CONFIG, errors
 
 ROWS = [
     {"subject": name, "prompt": f"The home of {name} is", "target_new": "Oslo"}
@@ -20,13 +20,12 @@ GIVEN = "source: {path: somewhere}\nn_layers: 2\nmodel_type: gpt2\n"
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    write_project(tmp_path)
-    (tmp_path / "edits.json").write_text(json.dumps(ROWS))
-    (tmp_path / "resources" / "tasks" / "suites").mkdir(parents=True)
-    (tmp_path / "resources" / "tasks" / "copying.yaml").write_text("kind: choice\n")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def project(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (project / "edits.json").write_text(json.dumps(ROWS))
+    (project / "resources" / "tasks" / "suites").mkdir(parents=True)
+    (project / "resources" / "tasks" / "copying.yaml").write_text("kind: choice\n")
+    monkeypatch.chdir(project)
+    return project
 
 
 def plan(**changes) -> dict:
@@ -42,12 +41,8 @@ def test_a_sound_plan_and_its_defaults(project):
     config = yaml.safe_load(CONFIG) | {"sequences": {"p": plan(), "left": None}}
     check_config(config, project)
     (found,) = plans_of(config).values()
-    assert (found["mode"], found["batch"], found["orders"], found["repeats"]) == (
-        "sequential",
-        1,
-        [0],
-        "drop",
-    )
+    defaults = {"mode": "sequential", "batch": 1, "orders": [0], "repeats": "drop"}
+    assert {name: found[name] for name in defaults} == defaults
     assert found["edits"]["broken"] == "refuse"
     assert editors_of_plan(config, found) == ["rome", "memit"]  # mle restores by several objects, ft is null
     assert tasks_of_plan(config, found) == config["abilities"]["tasks"] == []

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from aftershock.budget.sharding import shard_ranges
+from aftershock.config.shards import shard_ranges
 from aftershock.datasets.table import CONFLICT_STATES, ROUND_STATES
 from aftershock.experiments.cases import run_cases, score_unedited
 from aftershock.metrics.observed import lean

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from aftershock.budget import devices, sharding
-from aftershock.budget.sharding import number_of_cases, shard_ranges, shard_sizes
+from aftershock.budget.sharding import shard_sizes
+from aftershock.config.shards import number_of_cases, shard_ranges
 from configured import study
 
 LADDER = {32 * 2**i for i in range(12)}
@@ -90,7 +91,7 @@ def test_a_slightly_better_estimate_renames_few_files(monkeypatch):
     config, models = study("pitfalls")
     before = shard_sizes(config, models)
     device = sharding.find_device("h100-80gb")
-    faster = replace(device, rates={name: 1.05 * rate for name, rate in device.rates.items()})
+    faster = replace(device, tflops={name: 1.05 * rate for name, rate in device.tflops.items()})
     monkeypatch.setattr(sharding, "find_device", lambda name: faster)
     after = shard_sizes(config, models)
     assert sum(before[key] != after[key] for key in before) <= 0.2 * len(before)

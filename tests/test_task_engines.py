@@ -154,8 +154,6 @@ def test_prompts_stand_in_the_chat_template_where_the_task_says_so():
 
 
 # --- what cannot be asked -----------------------------------------------------------------------------------
-
-
 def test_what_cannot_be_asked_is_an_error():
     lm = tiny("gpt2")
     with pytest.raises(ValueError, match="task trial: there are no items"):
@@ -179,8 +177,6 @@ def test_weights_that_are_not_finite_are_an_error():
 
 
 # --- lm-evaluation-harness ----------------------------------------------------------------------------------
-
-
 @cache
 def harness():
     """The module of the other engine."""

@@ -38,8 +38,6 @@ def errors(folder: Path, name: str) -> list[str]:
 
 
 # --- one file -----------------------------------------------------------------------------------------------
-
-
 def test_a_file_is_a_task_with_defaults(tmp_path):
     write(tmp_path, "colours", COLOURS)
     task = read_task("colours", tmp_path)
@@ -103,8 +101,6 @@ def test_an_unknown_task_is_named_with_the_closest(tmp_path):
 
 
 # --- suites -------------------------------------------------------------------------------------------------
-
-
 def test_suites_stand_for_their_tasks(tmp_path):
     write(tmp_path, "colours", COLOURS)
     write(tmp_path, "paints", COLOURS)
@@ -126,8 +122,6 @@ def test_what_is_wrong_with_suites_is_listed(tmp_path):
 
 
 # --- those that are shipped ---------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", list_tasks(SHIPPED))
 def test_shipped_tasks_are_sound(name):
     task = read_task(name, SHIPPED)
@@ -201,7 +195,7 @@ def test_every_benchmark_has_a_strict_protocol():
     tasks = [read_task(name, SHIPPED) for name in list_tasks(SHIPPED)]
     assert {task.benchmark for task in tasks if task.protocol == "strict"} >= BENCHMARKS
     assert {task.benchmark for task in tasks if task.protocol == "released"} == {
-        *("GSM8K", "RTE", "NQ", "BoolQ", "MuTual", "SAMSum", "CoNLL03", "SST-2"),
+        *("GSM8K", "RTE", "NQ", "BoolQ", "MuTual", "SAMSum", "CoNLL03", "SST-2")
     }
 
 

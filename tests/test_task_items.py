@@ -37,8 +37,6 @@ def ids(task, n_items, seed=0):
 
 
 # --- which items --------------------------------------------------------------------------------------------
-
-
 def test_items_are_rows_as_templates_say():
     first = prepared(colours()).items.iloc[1]
     assert (first["item_id"], first["prompt"], first["gold"]) == ("1", "thing 1 is", 1)
@@ -88,8 +86,6 @@ def test_a_row_that_does_not_fit_is_named(row, said):
 
 
 # --- examples -----------------------------------------------------------------------------------------------
-
-
 def test_a_text_to_be_scored_whole_is_not_empty():
     task = make_task("text", {"kind": "perplexity", "item": {"answers": ["{{ text }}"]}})
     with pytest.raises(ValueError, match=r"task text, row 1: item.answers are \[' '\]; expected a text"):
@@ -140,7 +136,6 @@ def test_a_text_scored_whole_has_no_prompt():
 
 
 # --- entities and edits -------------------------------------------------------------------------------------
-
 TAGGED = {
     "tokens": ["Ann", "Lee", "saw", "Oslo", ",", "Rome", "and", "U.N.", "Bo"],
     "ner_tags": ["B-PER", "I-PER", "O", "B-LOC", "O", "B-LOC", "O", "B-ORG", "B-PER"],
@@ -149,7 +144,7 @@ TAGGED = {
 
 def test_entities_of_a_sentence():
     assert list(spans(["B-PER", "B-PER", "I-PER", "I-LOC", "O", "I-ORG"])) == [
-        *(("PER", 0, 1), ("PER", 1, 3), ("LOC", 3, 4), ("ORG", 5, 6)),
+        *(("PER", 0, 1), ("PER", 1, 3), ("LOC", 3, 4), ("ORG", 5, 6))
     ]
     (row,) = sentence(TAGGED)
     assert row["entities"] == ["PER: Ann Lee", "LOC: Oslo", "LOC: Rome", "ORG: U.N.", "PER: Bo"]
@@ -201,8 +196,6 @@ def test_edits_are_asked_with_their_whole_prompt():
 
 
 # --- sources ------------------------------------------------------------------------------------------------
-
-
 def test_rows_of_all_kinds_of_files(tmp_path: Path):
     rows = [{"a": "x", "b": "1"}, {"a": "ü", "b": "2"}]
     lines = "\n".join(map(json.dumps, rows))

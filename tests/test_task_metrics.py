@@ -46,8 +46,6 @@ def many(metric, *outcomes, **parse):
 
 
 # --- choices ------------------------------------------------------------------------------------------------
-
-
 def test_the_likeliest_choice_by_sum_token_and_character():
     one = choice([-2.0, -3.0, -4.0], gold=2)  # per token -2 -3 -1, per character -2 -1.5 -1
     assert [value(f"acc{per}", one) for per in ("", "_per_token", "_per_character")] == [0, 1, 1]
@@ -96,8 +94,6 @@ def test_the_area_is_of_two_choices():
 
 
 # --- generated texts ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("text", "given", "expected"),
     [
@@ -242,8 +238,6 @@ def test_instructions_are_counted_one_by_one_and_all_together(monkeypatch):
 
 
 # --- as released --------------------------------------------------------------------------------------------
-
-
 def test_released_entities_are_substrings_by_kind():
     items = [
         outcome(group="Person", text=" Ann Lee and Bo", answers=("Ann Lee", "Bo", "Cy")),
@@ -289,8 +283,6 @@ def test_the_end_of_a_released_summary_is_cut_off():
 
 
 # --- texts scored whole -------------------------------------------------------------------------------------
-
-
 def test_perplexity_is_of_all_tokens_together():
     texts = [
         outcome(answers=("ab",), logprobs=[-6.0], n_tokens=[2]),

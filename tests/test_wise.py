@@ -1,5 +1,7 @@
 """WISE against torch's own SGD on whole texts one by one; where its memories lie and when they are used."""
 
+import copy
+
 import pytest
 import torch
 
@@ -117,26 +119,40 @@ def test_the_release_counts_all_tokens_and_leaves_biases_out(family):
     assert change[mask == 0].any()  # decay moves them
 
 
-def test_the_release_pads_on_the_left_and_counts_what_stands_there():
-    """A longer text beside an edit moves its distances, and more tokens count as the target's."""
-    lm = tiny("llama")
-    (request,) = requests(1)
-    found = {}
-    for variant in ("paper", "released"):
-        editor = make(lm, [["{}"]], variant=variant)
-        (pair,) = editor.pairs(request, ())
-        for more in (0, 4):
-            length = len(pair.prompt) + len(pair.target) + more
-            other = (lm.encode([" ".join(CITIES)])[0] * 3)[:length]
-            editor.other_text = lambda request, other=other: tuple(other)
-            rows, counted = editor._rows(request, ())
-            found[variant, more] = rows.shares[0].sum().item(), counted.sum(dim=1).tolist()
-    size = len(pair.target)
-    assert found["paper", 0][0] == found["paper", 4][0] == pytest.approx(1.0)
-    assert found["paper", 4][1][0] == len(pair.prompt)
-    assert found["released", 0][0] == pytest.approx(size / (size + 1))
-    assert found["released", 4][0] == pytest.approx((size + 4) / (size + 5))
-    assert found["released", 4][1] == [length, length]
+def slow_released_nll(lm, pairs, other):
+    """The released loss of targets on the whole batch, padded on the left, of which the model is told."""
+    texts = [*([*pair.prompt, *pair.target] for pair in pairs), other]
+    prompt, width = max(len(pair.prompt) for pair in pairs), max(map(len, texts))
+    ids = torch.tensor([[lm.pad_id] * (width - len(text)) + list(text) for text in texts])
+    mask = torch.tensor([[0] * (width - len(text)) + [1] * len(text) for text in texts])
+    model = copy.deepcopy(lm.model)
+    model.set_attn_implementation("eager")
+    log_p, total = model(input_ids=ids, attention_mask=mask).logits.log_softmax(-1), 0.0
+    for row in range(len(pairs)):
+        ignored = [column < prompt or not mask[row, column] for column in range(width)]
+        nll = torch.stack(
+            [log_p[row, i - 1, ids[row, i]] * (0.0 if ignored[i] else -1.0) for i in range(1, width)]
+        )
+        total += nll[sum(ignored) - 2 :].mean() / len(pairs)  # from the last one where that is -1
+    return total
+
+
+@pytest.mark.parametrize("family", some(["gpt2", "llama", "gemma2"], ["gemma2"]))
+@pytest.mark.parametrize(("contexts", "more"), [(2, 0), (1, 4), (2, 20), (0, 0)])
+def test_the_release_pads_on_the_left_and_counts_what_stands_there(family, contexts, more):
+    """Also first tokens that padding predicts, behind a long other text, and with prompts of one token."""
+    lm = tiny(family)
+    request = requests(1)[0] if contexts else EditRequest("{}", "Dario", "Old Mill Town")
+    editor = make(lm, [["{}"], ["It rains. {}"]][: contexts or 1], variant="released")
+    pairs = editor.pairs(request, ())
+    assert contexts or len(pairs[0].prompt) == 1
+    length = max(len(pair.prompt) + len(pair.target) for pair in pairs) + more
+    other = (lm.encode([" ".join(CITIES)])[0] * 3)[:length]
+    editor.other_text = lambda request: tuple(other)
+    rows, counted = editor._rows(request, ())
+    assert counted.all()
+    found = rows.first(len(pairs)).loss(lm, editor.layer, torch.zeros(()), ())
+    assert found.item() == pytest.approx(slow_released_nll(lm, pairs, other).item(), abs=1e-9)
 
 
 def test_a_subject_is_kept_apart_from_the_other_tokens_of_its_texts():

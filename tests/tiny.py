@@ -83,6 +83,11 @@ MORE = {
     "nemotron": {**_HALF, **_TURNING, "head_dim": 8},
     "apertus": {**_HALF, "pad_token_id": 0},
     "starcoder2": {**_HALF, **_WINDOW},
+    "olmo": {**_HALF, "pad_token_id": 0},
+    "cohere": {**_HALF, "logit_scale": 0.5, "pad_token_id": 0},
+    "arcee": {**_HALF, "head_dim": 8},
+    "helium": {**_HALF, "head_dim": 8, "pad_token_id": 0},
+    "gpt_bigcode": {},
 }
 """The same of families that are built like one of those above, on which not everything is tried again."""
 

@@ -14,21 +14,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from aftershock.config import check_config, check_fetched
 from aftershock.jobs import orphans, preflight
-from aftershock.jobs.arguments import chosen_executor, configuration_of, wanted
 from aftershock.jobs.folder import PreflightError, check_dates, check_names, check_writable
-from aftershock.jobs.patches import adopt_finished, survive_outages
+from aftershock.jobs.patches import adopt_finished, ask_slurm_again, hidden
 from aftershock.jobs.places import find_places
 from aftershock.jobs.run import RunRecord
-from aftershock.jobs.slurm import SlurmError
+from aftershock.jobs.slurm import PROGRAMS, SlurmError
 from aftershock.lock import LOCK, hold, others_at_work
 from aftershock.process import ancestors_up_to_make, name_run, watch
-from aftershock.project import PROJECT, SNAKEFILE, command
+from aftershock.project import PROJECT, SNAKEFILE, command, installation
 from aftershock.text_files import read_keys
 
 SNAKEMAKE = Path(".snakemake")
@@ -92,12 +91,15 @@ def _launch(own: argparse.Namespace, arguments: list[str]) -> NoReturn:
     if own.resume:
         now = _take_folder()
         arguments = [*_last_arguments(), *arguments]
-    submits = chosen_executor(arguments) == "slurm"
-    if submits:
-        preflight.check_installed(arguments)
-    options = _options(arguments)
+    fault = preflight.fault_of_slurm()
+    options = _options(arguments, fault is None)
     if options is None:
         _be_snakemake(arguments)
+    submits = options.executor == "slurm"
+    if submits:
+        preflight.check_paths()
+        if fault and not options.dryrun:
+            raise fault
     _check_configuration(options)
     if _any(options, READ_ONLY):
         check_writable(SNAKEMAKE)  # where Snakemake notes what it looked at
@@ -135,6 +137,13 @@ def _launch(own: argparse.Namespace, arguments: list[str]) -> NoReturn:
         raise
 
 
+def knows_profile(name: str) -> bool:
+    """True if Snakemake finds a profile of this name, of the user or the site."""
+    from snakemake.cli import get_profile_dir
+
+    return get_profile_dir(name) is not None
+
+
 def _take_folder() -> float:
     """Lock this folder, which must be writable; return the time of its file system."""
     now = check_writable(LOCK.parent)
@@ -155,16 +164,25 @@ def _last_arguments() -> list[str]:
     return last.arguments
 
 
-def _options(arguments: list[str]) -> argparse.Namespace | None:
-    """Snakemake's parsed arguments, profiles included; None when it prints help or an error."""
-    from snakemake.cli import parse_args
-    from snakemake.exceptions import WorkflowError
+def _options(arguments: list[str], slurm_answers: bool) -> argparse.Namespace | None:
+    """Snakemake's parsed arguments, profiles included; None when it prints help or an error.
 
-    try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            return parse_args(arguments)[1]
-    except (SystemExit, WorkflowError):
-        return None
+    Its executor plugin asks SLURM while it is loaded, and would wait for one that is silent.
+    """
+    said = io.StringIO()
+    with nullcontext() if slurm_answers else hidden(PROGRAMS):
+        from snakemake.cli import parse_args
+        from snakemake.exceptions import WorkflowError
+
+        try:
+            with redirect_stdout(io.StringIO()), redirect_stderr(said):
+                return parse_args(arguments)[1]
+        except (SystemExit, WorkflowError):
+            if "invalid choice: 'slurm'" in said.getvalue():
+                raise PreflightError(
+                    f"Snakemake's slurm executor is not installed. Install it: {installation('slurm')}"
+                ) from None
+            return None
 
 
 def _check_configuration(options: argparse.Namespace) -> None:
@@ -182,19 +200,31 @@ def _check_configuration(options: argparse.Namespace) -> None:
         raise PreflightError(str(error)) from None
 
 
+def configuration_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The configuration as Snakemake merges it: the project's file, the given files, the given values."""
+    from snakemake.cli import parse_config
+    from snakemake.common.configfile import load_configfile
+    from snakemake.utils import update_config
+
+    config: dict[str, Any] = {}
+    for path in (Path(options.snakefile or "Snakefile").parent / "config.yaml", *(options.configfile or ())):
+        if Path(path).exists():
+            update_config(config, load_configfile(path))
+    update_config(config, parse_config(options.config))
+    return config
+
+
 def _any(options: argparse.Namespace, names: Sequence[str]) -> bool:
     return any(getattr(options, name, None) not in (None, False) for name in names)
 
 
 def _preflight(options: argparse.Namespace, prefix: str) -> list[str]:
     """Arguments of the executor plugin for this cluster; PreflightError when that cannot take the run."""
-    from snakemake_executor_plugin_slurm import Executor
+    import snakemake_executor_plugin_slurm as plugin
 
-    survive_outages(Executor)
-    chosen, warnings = preflight.check_cluster(wanted(options))
-    for warning in warnings:
-        print(f"Warning: {warning}.", file=sys.stderr)
-    return [f"--slurm-jobname-prefix={prefix}", *chosen]
+    program = preflight.check_cluster(options, configuration_of(options).get("gpus") or ())
+    ask_slurm_again(plugin, program)
+    return [f"--slurm-jobname-prefix={prefix}", f"--slurm-status-command={program}"]
 
 
 def _before_targets(arguments: list[str], more: list[str]) -> list[str]:

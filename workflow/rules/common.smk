@@ -11,16 +11,17 @@ from aftershock.datasets.released import FILES, PROMPT_FILES
 from aftershock.provenance.code_hash import code_hash, keep_parsed
 from aftershock.config import check_config, check_fetched, merged_settings
 from aftershock.config.models import model_type_of, reading_of
-from aftershock.config.settings import artifact_layers, moment_layers, needed_artifacts
+from aftershock.config.settings import artifact_layers, hypernetwork_kind, moment_layers, needed_artifacts
+from aftershock.config.shards import number_of_cases, shard_ranges
 from aftershock.config.used import editors_of_dataset
 from aftershock.editors.artifacts import ARTIFACTS, with_sources
 from aftershock.editors.methods import method_of
 from aftershock.editors.regularisers import code_of_entries, merged_entries
 from aftershock.lm.families import list_families
 from aftershock.jobs.folder import PreflightError, check_names
-from aftershock.jobs.patches import patch_snakemake, plan_faster
+from aftershock.jobs.patches import patch_snakemake
 from aftershock.jobs.run import record_bare_run
-from aftershock.budget.sharding import hypernetwork_kind, number_of_cases, shard_ranges, shard_sizes
+from aftershock.budget.sharding import shard_sizes
 from aftershock.kg.sheets import kept_rules, one_to_many_relations
 from aftershock.offline import go_offline
 from aftershock.process import name_run
@@ -34,7 +35,6 @@ except PreflightError as error:
 
 name_run()  # so that no job outlives this run
 patch_snakemake(fork=workflow.is_main_process)  # a job on another machine is a run of its own
-plan_faster()
 if workflow.is_main_process:
     record_bare_run(workflow)
 go_offline()  # so that no job asks a network for what it lacks

@@ -4,232 +4,283 @@ Counts follow from the configuration, the model's sizes, and a few averages name
 when a job is estimated, so the same configuration gives the same figures everywhere.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from aftershock.budget.devices import GB
-from aftershock.budget.parts import BLOCK, LENGTHS, OBJECTS, PROBES, PROCESS, PROMPTS, Need, Parts, Probes
-from aftershock.budget.work import DOCUMENT, DOUBLE, FLOAT, NOTHING, PROMPT, TARGET, Work, run
+from aftershock.budget.devices import GB, Device
+from aftershock.budget.edits import Editing
+from aftershock.budget.work import PROMPT, TARGET, TOUCHED, TRAINED, Work, generate, run, score
 from aftershock.config.sequences import plans_of
-from aftershock.config.settings import artifact_layers, moment_layers
-from aftershock.datasets.table import AFTER, BEFORE, BETWEEN
+from aftershock.config.settings import artifact_layers, merged_settings
+from aftershock.config.shards import BLOCK
+from aftershock.config.sizes import DOUBLE, FLOAT, Sizes
+from aftershock.datasets.table import BEFORE, find_dataset
+from aftershock.editors.contract import is_in_order
 from aftershock.editors.mend import mend_training
-from aftershock.editors.regularisers import copies_state
+from aftershock.editors.methods import method_of, settings_of
+from aftershock.editors.serac import serac_training
+from aftershock.experiments.sequences.plan import Plan
 from aftershock.project import PROJECT
 from aftershock.tasks.definition import read_task
 
-OWN_TEXTS, OWN_TOKENS = 4, 32  # that perplexity is measured on
-ROW_BYTES = 25  # of a table of observations, compressed (20 to 27 in the embedded study)
-WRITTEN_DOCUMENTS, WRITTEN_TOKENS = 40, 256  # in one batch of generated text, and of each
+HOST, DEVICE, PROCESS = 1.2 * GB, 1.5 * GB, 0.5 * GB  # memory of libraries and tables; of one more process
+BATCH_BYTES, BATCH_TOKENS = 1 << 30, 1024  # at most, of a batch on a processor
+PROMPTS, TARGETS, OBJECTS = 11, 2.0, 3.0  # of a fact, after each of them, of a round case
+FACTS = {"coverage": 2, "reverse": 3, "composite": 5, "round_easy": 2, "round_hard": 2}
+"""Facts of a case that are scored after all their prompts; all but one of them are continued too."""
+OPTIMISER = 1.4  # times that a training takes its passes, with Adam's or Muon's steps
+OWN_TOKENS = 4 * 32  # of the texts that perplexity is measured on
+DOCUMENT, WRITTEN, SETTLING = 600, 256, 15  # tokens read, or written, of a document; per dimension, if auto
 EIGENVECTORS = 9  # products of d^3 that an eigendecomposition takes
 RELATIONS = 60  # relations to paraphrase, about
-ALL_ITEMS, ITEM_TOKENS = 6000, 90.0  # of a task of which all are taken (the mean of seven), and of each
-CHOICE_TOKENS = 12.0  # of all choices of an item
-ITEM_BYTES, TOKEN_BYTES = 120, 4  # of an item's outputs, and of a generated token with its text
-HELD = 4  # states of a case among unrelated edits that are in memory at a time
+ITEMS, ITEM_TOKENS, CHOICE_TOKENS = 6000, 90, 12  # of a whole task; of an item; of all its choices
+CONTINUED, GENERATED = 5, 100  # texts at a time; times a layer's intermediates that one takes of a GPU
+ROW_BYTES, FACT_BYTES, ITEM_BYTES = 25, 60, 250  # of a written observation; of a fact's, and an item's
 PROBES_OF_FILE = 8  # of an edit where a plan sets no limits
 
 
-class Costs(Parts):
+@dataclass(frozen=True)
+class Need:
+    """Needs of one job: work, and bytes that it loads first, has in memory, and leaves on a disk."""
+
+    work: Work
+    read: float
+    host: float
+    gpu: float
+    disk: float = 0.0
+    on_host: bool = False  # True if it computes on the processor whatever there is beside it
+
+
+class Costs:
     """The needs of one model's jobs on a device, as a configuration has them; a method for each rule.
 
     A method takes what it needs of a job's wildcards and the number of its `cases`, and leaves the others.
     """
 
-    # --- before edits ---------------------------------------------------------------------------------------
+    def __init__(self, config: Mapping[str, Any], model: Mapping[str, Any], device: Device) -> None:
+        self.config, self.model, self.device, self.sizes = config, model, device, Sizes.of(model)
 
     def train_lm(self, **_: Any) -> Need:
-        """Training on every token, with Muon's five iterations per matrix and step, by several processes."""
+        """Training of all weights on every token, by several processes."""
         train, sizes = self.model["train"], self.sizes
-        tokens, keys = train.get("tokens", 1_000_000), train.get("row_tokens", 96)
-        steps, parts = tokens / (train.get("batch_rows", 8) * keys), train.get("parts", 1)
-        found = self._trained(steps, tokens / steps, sizes, keys, tokens / steps)
-        muon = Work(flops=30 * sizes.width * sizes.layers * sizes.layer, passes=4 * sizes.layers) * steps
-        host, disk = (parts - 1) * PROCESS + 4 * sizes.weight_bytes, sizes.weight_bytes + 5 * tokens
-        return self._need((found + muon) * (1 / parts), read=0.0, host=host, disk=disk, on_host=True)
+        step, parts = train.get("batch_rows", 8) * train.get("row_tokens", 96), train.get("parts", 1)
+        found = self._training(sizes, train.get("tokens", 1_000_000) / step, step, step, sizes.parameters)
+        host = found.host + (parts - 1) * PROCESS + 4 * FLOAT * sizes.parameters
+        return replace(found, work=found.work * (1 / parts), host=host, on_host=True)
 
     def train_mend(self, **_: Any) -> Need:
-        """All batches of the training without early stopping, and its evaluations on the dev split.
-
-        Edits are run before and after they are made, other texts in the unedited and in the edited model.
-        """
-        s, sizes = mend_training(self.model["mend"], self.config["mend"]["settings"]), self.sizes
-        layers, width = artifact_layers("hypernetwork", self.config["editors"], self.model), PROMPT + TARGET
-        above, kept = sizes.layers - min(layers, default=0), self._network(1)
-        tokens = 2 * s.batch_edits * (1 + s.locality_texts) * width
-        step = run(sizes, 4, tokens, sizes.layers - above, width)
-        step += run(sizes, 4, tokens, above, width, read=tokens / 2, backward=True)
-        step += Work(3 * tokens * kept * len(layers), bytes=(4 + 10 / s.accumulate) * kept * FLOAT)
-        looks = s.steps / s.val_interval * s.val_edits / s.batch_edits / BLOCK
-        memory = 5 * kept * FLOAT + tokens * (
-            sizes.token_bytes(above + 1, width) + 3 * sizes.vocabulary * FLOAT
-        )
-        return self._need(step * (s.steps + looks), gpu=memory, disk=kept * FLOAT)
+        """All batches of the training without early stopping, as if it trained the edited layers."""
+        s, network, lowest = *self._network(), min(self._layers("hypernetwork"), default=0)
+        tokens = 2 * s.batch_edits * (1 + s.locality_texts) * (PROMPT + TARGET)
+        above = replace(self.sizes, layers=self.sizes.layers - lowest)
+        found = self._training(above, s.steps, tokens, tokens / 2, network)
+        return replace(found, work=found.work + run(self.sizes, tokens, layers=lowest, batches=4) * s.steps)
 
     def train_serac(self, **_: Any) -> Need:
-        """All batches of the training of the scope classifier and the counterfactual model, and looks."""
-        s, parts = self._scope_models()
-        asked = s.batch_edits * (2 + s.other_texts) * PROMPT
-        answered = s.batch_edits * (3 * PROMPT + 2 * TARGET)
-        work, memory, weights = NOTHING, 0.0, sum(part.parameters for part in parts)
-        for part, tokens, read in zip(parts, (asked, answered), (0.0, answered), strict=True):
-            looks = s.val_edits / s.batch_edits / s.val_interval  # batches for each batch
-            work += self._trained(s.steps * (1 + looks), tokens, part, 5 * PROMPT, read)
-            memory += tokens * part.token_bytes(part.layers, 5 * PROMPT) + 4 * read * part.vocabulary * FLOAT
-        return self._need(work, gpu=memory + 4 * weights * FLOAT, disk=weights * FLOAT)
+        """All batches of the training of the scope classifier and the counterfactual model."""
+        s, part = self._scope_model()
+        tokens = s.batch_edits * (1 + s.other_texts) * PROMPT
+        return self._training(part, s.steps, tokens, tokens / 2, part.parameters)
+
+    def moments(self, layers: Sequence[int] | None = None, width: int | None = None, **_: Any) -> Need:
+        """One pass up to the highest of `layers`; products of keys of a width, and eigenvalues, for each."""
+        width, tokens = width or self.sizes.inner, self._text_tokens
+        layers = self._layers("moments") if layers is None else layers
+        kept = len(layers) * width**2
+        work = run(self.sizes, tokens, layers=max(layers, default=-1) + 1)
+        keys = TOUCHED * FLOAT * tokens * len(layers) * width
+        work += Work(2 * tokens * kept, EIGENVECTORS * kept * width, keys)
+        return self._need(work, 2 * kept * DOUBLE, kept * (FLOAT + DOUBLE), kept * FLOAT)
 
     def gather_text(self, **_: Any) -> Need:
         """Documents that the model generates in batches, or a text of which half is read twice."""
-        found = self.moments()
-        if self.model["moments"].get("text") != "self":
-            return found
-        texts, together = self._text_tokens() / WRITTEN_TOKENS, WRITTEN_DOCUMENTS * LENGTHS
-        return replace(found, work=found.work + self._continued(texts, PROMPT, WRITTEN_TOKENS, together))
-
-    def moments(self, layers: Sequence[int] | None = None, inner: int | None = None, **_: Any) -> Need:
-        """One pass up to the highest of `layers`; products of keys and eigenvalues for each layer.
-
-        Keys are `inner` wide, by default as the inner values of an MLP.
-        """
-        sizes, inner = self.sizes, inner or self.sizes.inner
-        layers = moment_layers(self.config["editors"], self.model) if layers is None else layers
-        tokens, kept = self._text_tokens(), len(layers) * inner**2
-        found = run(sizes, tokens / 4096, tokens, max(layers, default=-1) + 1, DOCUMENT)
-        found += Work(flops=2 * tokens * inner**2, exact=EIGENVECTORS * inner**3) * len(layers)
-        return self._need(found, gpu=2 * kept * DOUBLE, host=kept * (FLOAT + DOUBLE), disk=kept * FLOAT)
+        found, own = self.moments(), self.model["moments"].get("text") == "self"
+        written = generate(self.sizes, own * self._text_tokens / WRITTEN, PROMPT, WRITTEN, BLOCK)
+        return replace(found, work=found.work + written)
 
     def attention_moments(self, **_: Any) -> Need:
         """Second moments at the attentions' output projections, about as wide as the model."""
-        layers = artifact_layers("attention_moments", self.config["editors"], self.model)
-        return self.moments(layers, self.sizes.width)
+        return self.moments(self._layers("attention_moments"), self.sizes.width)
 
     def null_space(self, **_: Any) -> Need:
         """The eigenvectors of the second moments of each layer that needs its null space."""
-        layers = len(artifact_layers("null_space", self.config["editors"], self.model))
-        square, work = self.sizes.inner**2, Work(exact=EIGENVECTORS * self.sizes.inner**3 * layers)
-        kept = layers * square * FLOAT
-        return self._need(work, read=kept, host=2 * kept, gpu=4 * square * DOUBLE, disk=kept)
+        layers, square = len(self._layers("null_space")), self.sizes.inner**2
+        kept, work = layers * square * FLOAT, Work(exact=EIGENVECTORS * self.sizes.inner * square * layers)
+        return replace(self._need(work, 4 * square * DOUBLE, 2 * kept, kept), read=kept)
+
+    def find_layers(self, **_: Any) -> Need:
+        """Second moments of all layers, and editors at every layer on dev cases."""
+        layers, sweep = range(self.sizes.layers), self.config["find_layers"]
+        found, times = self.moments(layers), len(sweep["layers"] or layers) / self.config["tuning"]["trials"]
+        editors = sweep["editors"] or filter(self.config["editors"].get, self.config["editors"])
+        return replace(found, work=sum((self.tune(each).work * times for each in editors), found.work))
 
     def verify_facts(self, facts: float, **_: Any) -> Need:
         """Facts scored after all prompts, ranked among other labels after one, and continued greedily."""
-        said = self._continued(facts, PROMPT, self.config["cases"]["continuation_tokens"], 1024)
-        return self._need(self._asked(facts, 1.0) + said, disk=60 * facts)
+        return self._asked(facts, 1.0, self.config["cases"]["continuation_tokens"])
 
     def score_objects(self, objects: float, **_: Any) -> Need:
         """Objects scored as facts are; several share a prompt."""
-        return self._need(self._asked(objects, OBJECTS), disk=60 * objects)
-
-    def baseline(self, dataset: str, cases: int, **_: Any) -> Need:
-        """All probes of a dataset's test cases in one state."""
-        return self._need(
-            self.scored(PROBES[dataset], cases, 1), disk=cases * PROBES[dataset].pairs * ROW_BYTES
-        )
+        return self._asked(objects / OBJECTS, OBJECTS)
 
     def sample_paraphrases(self, **_: Any) -> Need:
-        """Paraphrases of all relations, written one at a time."""
-        return self._need(self._continued(RELATIONS * self.config["paraphrases"]["requests"], PROMPT, 600, 1))
-
-    def score_paraphrases(self, **_: Any) -> Need:
-        """Continuations of facts of all relations, one at a time."""
-        facts = self.config["paraphrases"]["ranking_facts"]
-        return self._need(self._continued(RELATIONS * facts, PROMPT, 20, 1))
+        """Paraphrases of all relations, written one at a time; more than are then ranked."""
+        texts = RELATIONS * self.config["paraphrases"]["requests"]
+        return self._need(generate(self.sizes, texts, PROMPT, 600))
 
     def classify_labels(self, **_: Any) -> Need:
         """Labels judged by a small classifier."""
         return Need(Work(rows=1e5), read=GB, host=4 * GB, gpu=4 * GB)
 
-    # --- edits ----------------------------------------------------------------------------------------------
+    def baseline(self, dataset: str, cases: int, **_: Any) -> Need:
+        """All probes of a dataset's test cases in one state."""
+        return self._need(self._scored(dataset, cases))
 
     def edit(self, editor: str, dataset: str, cases: int, **_: Any) -> Need:
         """Edits of `cases` cases, and their probes and texts of perplexity in every state."""
-        entry, probes = self.config["editors"][editor], PROBES[dataset]
-        copies = probes.states * (2 if copies_state(entry.get("regularisers", ())) else 1)
-        one = self._editing(editor, BLOCK)
-        second = replace(one, requests=self._labels(entry) if "second" in probes.edits else 1.0)
-        work = sum(((second if name == "second" else one).work() for name in probes.edits), NOTHING)
-        # half of the states come after two edits
-        before = replace(one, requests=1 + self._labels(entry) / 2).before
-        work += self.scored(probes, one.cases, probes.states, min(one.layers, default=0), before)
-        if every := self.config["health"]["every"]:
-            read = self._texts_read(OWN_TEXTS * one.cases / every, OWN_TOKENS, OWN_TOKENS)
-            work += read * probes.states
-        memory, disk = second.case_bytes + copies * one.change_bytes, cases * probes.pairs * ROW_BYTES
-        return self._of_editing(one, work * (cases / one.cases), memory, probes.states * disk)
+        one, states = self._editing(editor, BLOCK), find_dataset(dataset).states
+        several = self.config["editors"][editor].get("second_edit", "plain") != "plain"
+        edits = [OBJECTS if several and state.edit == "second" else 1.0 for state in states if state.edit]
+        scored = self._scored(dataset, one.cases, len(states), one)
+        return self._edited(one, edits, scored, len(states), cases / one.cases)
 
     def tune(self, editor: str, **_: Any) -> Need:
-        """Single edits of dev cases in every trial, their prompts, and five neighbours."""
+        """Single edits of dev cases in every trial, scored after the prompts of a fact and for neighbours."""
         one, tuning = self._editing(editor, BLOCK), self.config["tuning"]
-        probes = Probes(PROMPTS + 5, PROMPTS + 5)
-        work = one.work() + self.scored(probes, one.cases, 1, min(one.layers, default=0), one.before)
-        work *= tuning["trials"] * tuning["cases"] / one.cases
-        return self._of_editing(one, work, one.case_bytes, 1e4)
-
-    def find_layers(self, **_: Any) -> Need:
-        """Editors at every layer on dev cases, and second moments of all layers."""
-        found, sweep = self.moments(range(self.sizes.layers)), self.config["find_layers"]
-        share = len(sweep["layers"] or range(self.sizes.layers)) / self.config["tuning"]["trials"]
-        for label in sweep["editors"] or [name for name, editor in self.config["editors"].items() if editor]:
-            trial = self.tune(label)
-            memory = max(found.host, trial.host), max(found.gpu, trial.gpu)
-            found = replace(found, work=found.work + trial.work * share, host=memory[0], gpu=memory[1])
-        return found
-
-    # --- sequences of edits ---------------------------------------------------------------------------------
+        scored = score(self.sizes, one.cases * (PROMPTS + 5), 1.0, PROMPT + one.before)
+        return self._edited(one, [1.0], scored, times=tuning["trials"] * tuning["cases"] / one.cases)
 
     def edit_sequence(self, editor: str, plan: str, **_: Any) -> Need:
         """All turns of a plan, the text whose perplexity is measured after each, and the log."""
         one, made = self._editing(editor), self._plan(plan)
-        turns = [len(turn.positions) for turn in made.turns]
-        work = self._texts_read(OWN_TEXTS, OWN_TOKENS, OWN_TOKENS) * len(turns)
-        for size in set(turns):
-            work += replace(one, requests=float(size)).work() * turns.count(size)
-        largest = replace(one, requests=float(max(turns, default=1))).case_bytes
-        return self._of_editing(one, work, largest, one.log_bytes(sum(turns), len(made.edited)))
+        turns = [float(len(turn.positions)) for turn in made.turns]
+        read = run(self.sizes, OWN_TOKENS, OWN_TOKENS) * len(turns)
+        found = self._edited(one, turns, read)
+        return replace(found, disk=one.log_bytes(sum(turns), len(made.edited)))
 
     def edit_among(self, editor: str, plan: str, dataset: str, place: str, cases: int, **_: Any) -> Need:
         """Cases among edits of a plan, those that follow a case's own made anew, and their probes."""
         made, numbers = self._plan(plan), plans_of(self.config)[plan]["cases"][place]
         after = [turn for turn in made.turns if place != BEFORE and turn.before < max(numbers)]
-        sizes = [float(len(turn.positions)) for turn in after]
-        own = {BEFORE: 2 * len(numbers), BETWEEN: 1 + len(numbers), AFTER: 2}[place]
-        states = {BEFORE: 3, BETWEEN: 2, AFTER: 2}[place] * len(numbers)
-        one = self._editing(editor, min(BLOCK, cases))
-        work = sum((replace(one, requests=size).work() for size in sizes), one.work() * own)
-        work += self.scored(
-            PROBES[dataset]._replace(spoken=0), one.cases, states, min(one.layers, default=0), one.before
-        )
-        memory = replace(one, requests=max(sizes, default=1.0)).case_bytes + HELD * one.edited * FLOAT
-        disk = states * cases * PROBES[dataset].pairs * ROW_BYTES
-        return self._of_editing(one, work * (cases / one.cases), memory, disk)
+        one, states = self._editing(editor, min(BLOCK, cases)), (3 if place == BEFORE else 2) * len(numbers)
+        edits = [1.0] * (2 * len(numbers)) + [float(len(turn.positions)) for turn in after]
+        scored = self._scored(dataset, one.cases, states, one)
+        return self._edited(one, edits, scored, states, cases / one.cases)
 
     def probe_sequence(self, plan: str, checkpoints: str | None = None, **_: Any) -> Need:
         """The probes of all edits of a plan at some of its checkpoints; in the unedited model with none."""
         made, edits = self._plan(plan), plans_of(self.config)[plan]["edits"]
         n = len(made.checkpoints_of(checkpoints)) if checkpoints else 1
         probes = made.edits * (1.0 + edits.get("paraphrases", PROBES_OF_FILE) + edits.get("neighbours", 0))
-        # a new object and a true one
-        return self._need(self.scored(Probes(probes, 2 * probes), 1, n), disk=n * probes * ROW_BYTES)
+        return self._need(score(self.sizes, probes, TARGETS) * n)
 
     def run_task(self, task: str, plan: str | None = None, checkpoints: str | None = None, **_: Any) -> Need:
         """A task's items, each with its examples, at checkpoints of a plan; with none in the unedited model.
 
         A generated text is as long as allowed.
         """
-        what, tokens = read_task(task, PROJECT / "resources" / "tasks"), 0
+        what, sizes = read_task(task, PROJECT / "resources" / "tasks"), self.sizes
         n = len(self._plan(plan).checkpoints_of(checkpoints)) if plan and checkpoints else 1
-        items = float(self.config["abilities"]["items"] or ALL_ITEMS)
-        own = what.source in ("world", "edits")  # whose items are two sentences about facts, documents four
+        items = float(self.config["abilities"]["items"] or ITEMS)
+        own = what.source in ("world", "edits")  # whose items are two sentences about facts
         prompt = (what.shots + 1) * (2 * PROMPT if own else ITEM_TOKENS)
         if what.kind == "generate":
-            tokens = what.max_tokens
-            kept = (prompt + tokens) * self.sizes.token_bytes(1, prompt) * LENGTHS
-            wide = self.device.room(self.sizes) // kept if self.device.accelerator else LENGTHS
-            work = self._continued(items, prompt, tokens, max(1, int(wide)))
-        elif what.kind == "perplexity":
-            width = 4 * PROMPT if own else DOCUMENT
-            work = self._texts_read(items, width, width)
+            beside = (self.device.memory_gb * GB - sizes.parameters * FLOAT) * self.device.accelerator
+            kept = GENERATED * (prompt + what.max_tokens) * sizes.token_bytes
+            work = generate(sizes, items, prompt, what.max_tokens, max(1.0, beside / kept))
         else:
-            work = self._texts_read(items, prompt + CHOICE_TOKENS, CHOICE_TOKENS)
-        disk = n * items * (ITEM_BYTES + TOKEN_BYTES * tokens)
-        return self._need((work + Work(rows=items)) * n, disk=disk)
+            whole = what.kind == "perplexity"
+            read = (4 * PROMPT if own else DOCUMENT) if whole else CHOICE_TOKENS
+            work = run(sizes, items * (read + (0 if whole else prompt)), items * read)
+        return self._need((work + Work(rows=items)) * n, disk=n * items * ITEM_BYTES)
+
+    baseline_strict, edit_strict, probe_unedited = baseline, edit, probe_sequence
+    run_task_unedited = run_task_of_edits_unedited = run_task
+    score_paraphrases = sample_paraphrases
+
+    def _training(self, part: Sizes, steps: float, tokens: float, read: float, weights: float) -> Need:
+        """Steps of so many tokens each through a part of the model, of which `read` go on to its head."""
+        work = run(part, tokens, read, kind=TRAINED, batches=2) * (OPTIMISER * steps)
+        kept = tokens * part.layers * part.token_bytes + 4 * read * part.vocabulary * FLOAT
+        return self._need(work, kept + 4 * weights * FLOAT, disk=weights * FLOAT)
+
+    def _asked(self, keys: float, objects: float, continued: int = 0) -> Need:
+        """`keys` prompts in all wordings, each with some objects; after the first, other labels as well."""
+        candidates = self.config["cases"]["rank_candidates"] / PROMPTS
+        work = score(self.sizes, keys * PROMPTS, candidates + objects)
+        work += generate(self.sizes, keys, PROMPT, continued, BATCH_TOKENS / PROMPT)
+        return replace(self._need(work), disk=FACT_BYTES * keys * objects)
+
+    def _scored(self, dataset: str, cases: float, states: int = 1, edit: Editing | None = None) -> Work:
+        """Probes and texts of cases in several states, half of them after two edits."""
+        tokens, every = self.config["continuations"]["tokens"], self.config["health"]["every"]
+        facts, width, unchanged, read = FACTS[dataset], PROMPT, 0, 0.0
+        if edit:
+            width, unchanged = PROMPT + replace(edit, requests=1.5).before, min(edit.layers, default=0)
+            read = OWN_TOKENS * cases / every if every else 0.0
+        work = generate(self.sizes, cases * (facts - 1), width, tokens, CONTINUED)
+        work = (work + run(self.sizes, read, read)) * states
+        return work + score(self.sizes, cases * facts * PROMPTS, TARGETS, width, states, unchanged)
+
+    @property
+    def _text_tokens(self) -> float:
+        """Approximate number of tokens of the text behind the second moments."""
+        sample = self.model["moments"]
+        wanted, most = sample.get("tokens"), sample["vectors_per_dimension"]
+        if isinstance(wanted, int):
+            return wanted
+        most = SETTLING if wanted or sample.get("text") == "self" else most or float("inf")
+        return min(sample["documents"] * DOCUMENT, most * self.sizes.inner)
+
+    def _layers(self, artifact: str) -> list[int]:
+        return artifact_layers(artifact, self.config["editors"], self.model)
+
+    def _plan(self, name: str) -> Plan:
+        return Plan.from_config(plans_of(self.config)[name])
+
+    def _editing(self, label: str, cases: int = 1) -> Editing:
+        """Cases that an editor edits in one batch: one, where an edit depends on those before it."""
+        editor = self.config["editors"][label]
+        method = method_of(editor["method"]).method
+        settings = settings_of(editor["method"], merged_settings(editor, self.model))
+        network = self._network()[1] if "hypernetwork" in method.needs(settings) else 0.0
+        cases = 1 if is_in_order(settings) else cases
+        return Editing(method, settings, self.sizes, network, bool(editor.get("regularisers")), cases)
+
+    def _network(self) -> tuple[Any, float]:
+        """Settings of MEND's training, and weights of its networks; matrices of one shape share one."""
+        s = mend_training(self.model["mend"], self.config["mend"]["settings"])
+        wide = self.sizes.width + self.sizes.inner
+        return s, (s.n_hidden + 1) * 2 * wide * min(s.rank, wide) * (2 + self.sizes.gated)
+
+    def _scope_model(self) -> tuple[Any, Sizes]:
+        """Settings of SERAC's training; its classifier and counterfactual model, lowest layers, as one."""
+        s = serac_training(self.model["serac"], self.config["serac"]["settings"])
+        return s, replace(self.sizes, layers=s.scope_layers + s.counterfactual_layers, tied=False)
+
+    def _edited(
+        self, one: Editing, edits: list[float], rest: Work, states: int = 0, times: float = 1.0
+    ) -> Need:
+        """Needs of `times` a batch of `edits`, each of so many requests, and of other work."""
+        batches = {n: replace(one, requests=n) for n in {1.0, *edits}}
+        work = sum((batches[n].work() * count for n, count in Counter(edits).items()), rest)
+        square, n = self.sizes.inner**2, len(one.layers)
+        numbers = {"moments": n * square, "null_space": n * square, "hypernetwork": one.network}
+        numbers["scope_models"] = self._scope_model()[1].parameters
+        kept = FLOAT * sum(numbers.get(name, 0.0) for name in one.method.needs(one.settings))
+        memory = 2 * kept + batches[max(batches)].case_bytes + states * one.change_bytes * (1 + one.dense)
+        found = self._need(work * times, memory, kept + self._batch * (not self.device.accelerator))
+        return replace(found, read=found.read + kept)
+
+    @property
+    def _batch(self) -> float:
+        """Bytes of a batch on a processor."""
+        return min(BATCH_BYTES, BATCH_TOKENS * self.sizes.layers * self.sizes.token_bytes)
+
+    def _need(self, work: Work, gpu: float = 0.0, host: float = 0.0, disk: float = 0.0) -> Need:
+        """Needs with the model's weights; without a GPU, its memory is the host's, and so is a batch's."""
+        weights, disk = self.sizes.parameters * FLOAT, disk + work.rows * ROW_BYTES
+        host += 0 if self.device.accelerator else gpu + self._batch
+        return Need(work, weights, HOST + 1.1 * weights + host, DEVICE + weights + 1.1 * gpu, disk)

@@ -6,12 +6,10 @@ this folder took.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from aftershock.budget.devices import GB, Device, find_device, read_devices, shipped
 from aftershock.budget.needs import RULES, Needs
@@ -25,9 +23,8 @@ from aftershock.project import PROJECT
 BENCH = Path("results/bench/device.yaml")
 LEAST_JOBS = 12
 """Finished jobs below which they say too little about a device."""
-LEVELS = (["rule", "editor", "model"], ["rule"], ["all"])
-"""A job is scaled by finished ones of its stage, or else of its rule, or else by all."""
-ESTIMATES = ["all", "rule", "editor", "model", "seconds", "took", "host", "gpu", "disk"]
+STAGE = ["rule", "editor", "model"]
+ESTIMATES = [*STAGE, "seconds", "took", "host", "gpu", "disk"]
 COLUMNS = (
     *("stage", "model", "jobs", "done", "hours", "took (h)", "longest"),
     *("host memory", "GPU memory", "disk"),
@@ -38,70 +35,38 @@ COLUMNS = (
 class Plan:
     """A study's jobs, and estimates of those that need a GPU on a device.
 
-    estimates: one row per job, by its index in `jobs`: rule, editor, model, seconds, those that it took (NaN
-    where it is not done, or its outputs are gone), bytes of host and GPU memory and of disk. bounds: counts
-    that are only bounds, in words. scaled_by: the number of finished jobs that seconds are scaled by.
+    estimates: ESTIMATES of jobs by their index in `jobs`, in seconds and bytes; `took` is NaN where a job is
+    not done, or its outputs are gone. scaled_by: the number of finished jobs that seconds are scaled by.
     """
 
-    config: Mapping[str, Any]
-    models: Mapping[str, Mapping[str, Any]]
-    device: Device
+    needs: Needs
     jobs: Sequence[Job]
     estimates: pd.DataFrame
-    bounds: list[str] = field(default_factory=list)
     scaled_by: int = 0
 
 
-def make_plan(
-    config: Mapping[str, Any],
-    models: Mapping[str, Mapping[str, Any]],
-    jobs: Sequence[Job],
-    device: Device,
-    host: Device,
-    results: Path = Path(),
-) -> Plan:
-    """The plan of a checked configuration; `results` is where a finished part of the study would be."""
-    needs, took, rows, bounds = Needs(config, models, PROJECT, device), _measured(results), {}, []
-    for i, job in enumerate(jobs):
-        if job.rule not in RULES:
-            continue
-        kind = {"verify_facts": "facts", "score_objects": "objects"}.get(job.rule, "")
-        listed = _listed(results, job.wildcards, kind) if kind else None
-        if kind and listed is None:
-            asked = needs.asked[kind] * config["shards"]["questions"]
-            bounds.append(
-                f"{asked:.0f} {kind} to ask each model about: for a graph that is mined a bound until it is"
-            )
-        need = needs.need(job.rule, job.wildcards, listed)
-        on_gpu = device.accelerator and not need.on_host
-        rows[i] = [
-            *("", job.rule, job.wildcards.get("editor", ""), job.wildcards.get("model", "")),
-            needs.seconds(job.rule, need, device, host),
-            took.get(_key(job.rule, job.wildcards)),
-            *(need.host, need.gpu * on_gpu, need.disk),
-        ]
-    names = ["", *models]
-    frame = pd.DataFrame.from_dict(rows, orient="index", columns=ESTIMATES).astype({"took": float})
-    frame = frame.sort_values("model", key=lambda column: column.map(names.index), kind="stable")
-    return Plan(config, models, device, jobs, frame, list(dict.fromkeys(bounds)))
-
-
-def _listed(results: Path, wildcards: Mapping[str, str], kind: str) -> int | None:
-    """Number of facts or objects listed for scoring; None before they are listed."""
-    kg, model = wildcards["kg"], wildcards["model"]
-    for path in (f"results/{kg}/{model}/asked/{kind}.parquet", f"results/kg/{kg}/asked.{kind}.parquet"):
-        if (results / path).is_file():
-            return pq.read_metadata(results / path).num_rows
-    return None
-
-
-def _measured(results: Path) -> dict[tuple, float]:
-    """Seconds of this folder's finished jobs whose outputs are there."""
-    return {
+def make_plan(needs: Needs, jobs: Sequence[Job], host: Device, results: Path = Path()) -> Plan:
+    """Return the plan of a study's jobs; `results` is where a finished part of the study would be."""
+    took = {
         _key(record["rule"], record["wildcards"]): record["seconds"]
         for record in finished_jobs(results / FOLDER)
         if all((results / output).exists() for output in record.get("outputs", ()))
     }
+    rows = {}
+    for i, job in enumerate(jobs):
+        if job.rule in RULES:
+            need, stage = (
+                needs.need(job.rule, job.wildcards),
+                [job.wildcards.get(name, "") for name in STAGE[1:]],
+            )
+            seconds = needs.seconds(job.rule, need, needs.device, host)
+            gpu = need.gpu * (needs.device.accelerator and not need.on_host)
+            done = took.get(_key(job.rule, job.wildcards), float("nan"))
+            rows[i] = [job.rule, *stage, seconds, done, need.host, gpu, need.disk]
+    names = ["", *needs.models]
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=ESTIMATES)
+    frame = frame.sort_values("model", key=lambda column: column.map(names.index), kind="stable")
+    return Plan(needs, jobs, frame)
 
 
 def _key(rule: str, wildcards: Mapping[str, object]) -> tuple:
@@ -109,26 +74,31 @@ def _key(rule: str, wildcards: Mapping[str, object]) -> tuple:
 
 
 def scale_plan(plan: Plan) -> None:
-    """Scale the seconds of a plan for a processor by what finished jobs took here, in place."""
-    frame, done = plan.estimates, plan.estimates["took"].notna()
-    if plan.device.accelerator or done.sum() < LEAST_JOBS:
+    """Scale the seconds of a plan for a processor by what finished jobs took here, in place.
+
+    A job is scaled by finished ones of its stage, or else of its rule, or else by all.
+    """
+    frame = plan.estimates
+    done = frame[frame["took"].notna()]
+    if plan.needs.device.accelerator or len(done) < LEAST_JOBS:
         return
     factors = pd.Series(float("nan"), frame.index)
-    for level in LEVELS:
-        sums = frame[done].groupby(level)[["took", "seconds"]].sum()
-        found = frame[level].join((sums["took"] / sums["seconds"]).rename("factor"), on=level)
-        factors = factors.fillna(found["factor"])
-    frame["seconds"] *= factors
-    plan.scaled_by = int(done.sum())
+    for level in (STAGE, ["rule"]):
+        sums = done.groupby(level)[["took", "seconds"]].sum()
+        factors = factors.fillna(
+            frame.join((sums["took"] / sums["seconds"]).rename("factor"), on=level)["factor"]
+        )
+    frame["seconds"] *= factors.fillna(done["took"].sum() / done["seconds"].sum())
+    plan.scaled_by = len(done)
 
 
 def table(plan: Plan) -> list[tuple[str, ...]]:
-    """COLUMNS of each stage of each model, and of all.
+    """Return COLUMNS of each stage of each model, and of all.
 
     Hours are estimated, whether jobs are done or not; beside them stands what finished ones took.
     """
     frame = plan.estimates
-    stages = list(frame.groupby(["rule", "editor", "model"], sort=False)) if len(frame) else []
+    stages = list(frame.groupby(STAGE, sort=False))
     return [
         (
             *(f"{rule} {editor}".strip(), model, str(len(mine)), str(mine["took"].count())),
@@ -139,66 +109,6 @@ def table(plan: Plan) -> list[tuple[str, ...]]:
         )
         for (rule, editor, model), mine in [*stages, *([(("all", "", ""), frame)] if stages else [])]
     ]
-
-
-def warnings(plan: Plan) -> Iterator[str]:
-    """Yield obstacles to the study on this device, and limits of the estimate."""
-    device, frame = plan.device, plan.estimates
-    for name in plan.config["models"]:
-        model = plan.models[name]
-        if "architecture" not in model and "shape" not in model:
-            yield (
-                f"resources/models/{name}.yaml gives no `shape`: reckoned as a model of seven billion weights"
-            )
-        texts = model["moments"].get("text")
-        texts = [texts] if isinstance(texts, str) else texts if isinstance(texts, list) else []
-        for text in texts:
-            if text != "self" and not Path(text).exists() and not (PROJECT / text).exists():
-                yield f"{name}: there is no {text} yet, the text of its second moments"
-    needed = frame.assign(memory=frame["gpu"].where(frame["gpu"] > 0, frame["host"]))
-    beyond = needed[needed["memory"] > device.memory].sort_values("memory").groupby("model", sort=False)
-    for each in beyond.tail(1).to_dict("records"):
-        yield (
-            f"{each['model']} does not fit {device.name} ({device.memory / GB:g} GB): "
-            f"{each['rule']} {each['editor']}".strip()
-            + f" needs {each['memory'] / GB:.0f} GB"
-        )
-    if len(frame) > plan.config["shards"]["max_jobs"]:
-        yield f"more jobs than shards.max_jobs ({plan.config['shards']['max_jobs']})"
-    yield from plan.bounds
-
-
-def summary(plan: Plan, gpus: int) -> Iterator[str]:
-    """Yield the time on one and on several devices, what is left of it, and what the estimate assumes."""
-    seconds, done = plan.estimates["seconds"], plan.estimates["took"].notna()
-    whole, left = seconds.sum(), ""
-    if done.any():
-        left = (
-            f", of which {duration(seconds[~done].sum())} are left: {done.sum()} of {len(done)} jobs are done"
-        )
-        left = f"; all {len(done)} jobs are done" if done.all() else left
-    yield f"on 1 {plan.device.name}: {duration(whole)}{left}"
-    if gpus > 1:
-        chain = longest_chain(plan.jobs, seconds.reindex(range(len(plan.jobs)), fill_value=0.0))
-        several = max(whole / gpus, chain)
-        yield (
-            f"on {gpus}: {duration(several)} at least, {whole / several / gpus:.0%} busy; the longest chain "
-            f"of jobs that wait for each other takes {duration(chain)}"
-        )
-    how = "measured by make bench" if plan.device.measured else "assumed, from data sheets"
-    if plan.scaled_by:
-        how = f"scaled by what {plan.scaled_by} finished jobs of this folder took"
-    precision = plan.config["engine"]["precision"]
-    yield f"{plan.device.name}: {plan.device.description}; its figures are {how}; precision {precision}"
-    yield "waits in a queue, and jobs that need no GPU, take their own time"
-
-
-def choose_device(name: str, calibration: Path | None) -> Device:
-    """The device `name`, with the figures of `calibration` (or BENCH, if it exists) where it has any."""
-    if calibration and not calibration.is_file():
-        raise ValueError(f"there is no calibration {calibration}; make bench writes {BENCH}")
-    measured = calibration or (BENCH if BENCH.is_file() else None)
-    return find_device(name, {**shipped(), **(read_devices(measured) if measured else {})})
 
 
 def _hours(seconds: float) -> str:
@@ -213,9 +123,65 @@ def _gb(size: float) -> str:
     return f"{size / GB:.1f} GB" if size >= GB / 20 else f"{size / 1e6:.1f} MB"
 
 
-def show(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows below COLUMNS, numbers aligned to the right."""
-    return "\n".join(line.rstrip() for line in aligned([COLUMNS, *rows], (0, 1)))
+def warnings(plan: Plan) -> Iterator[str]:
+    """Yield obstacles to the study on this device, and limits of the estimate."""
+    needs, frame = plan.needs, plan.estimates
+    device, config = needs.device, needs.config
+    for name in config["models"]:
+        model = needs.models[name]
+        if "architecture" not in model and "shape" not in model:
+            yield (
+                f"resources/models/{name}.yaml gives no `shape`: reckoned as a model of seven billion weights"
+            )
+        texts = model["moments"].get("text")
+        texts = [texts] if isinstance(texts, str) else texts if isinstance(texts, list) else []
+        for text in texts:
+            if text != "self" and not Path(text).exists() and not (PROJECT / text).exists():
+                yield f"{name}: there is no {text} yet, the text of its second moments"
+    memory = frame["gpu"].where(frame["gpu"] > 0, frame["host"]) / GB
+    beyond = frame.assign(memory=memory)[memory > device.memory_gb].sort_values("memory")
+    for each in beyond.groupby("model", sort=False).tail(1).itertuples():
+        fault = (
+            f"{each.model} does not fit {device.name} ({device.memory_gb:g} GB): {each.rule} {each.editor}"
+        )
+        yield f"{fault.strip()} needs {each.memory:.0f} GB"
+    if len(frame) > config["shards"]["max_jobs"]:
+        yield f"more jobs than shards.max_jobs ({config['shards']['max_jobs']})"
+    for kind, rule in (("facts", "verify_facts"), ("objects", "score_objects")):
+        if rule in set(frame["rule"]):
+            yield f"{needs.asked[kind]:.0f} {kind} to ask each model about: a bound, if a graph is mined"
+
+
+def summary(plan: Plan, gpus: int) -> Iterator[str]:
+    """Yield the time on one and on several devices, what is left of it, and what the estimate assumes."""
+    device, seconds, done = plan.needs.device, plan.estimates["seconds"], plan.estimates["took"].notna()
+    whole, left = seconds.sum(), ""
+    if done.any():
+        rest = duration(seconds[~done].sum())
+        left = f", of which {rest} are left: {done.sum()} of {len(done)} jobs are done"
+        left = f"; all {len(done)} jobs are done" if done.all() else left
+    yield f"on 1 {device.name}: {duration(whole)}{left}"
+    if gpus > 1:
+        chain = longest_chain(plan.jobs, seconds.reindex(range(len(plan.jobs)), fill_value=0.0))
+        several = max(whole / gpus, chain)
+        yield (
+            f"on {gpus}: {duration(several)} at least, {whole / several / gpus:.0%} busy; the longest chain "
+            f"of jobs that wait for each other takes {duration(chain)}"
+        )
+    how = "measured by make bench" if device.measured else "assumed, from data sheets"
+    if plan.scaled_by:
+        how = f"scaled by what {plan.scaled_by} finished jobs of this folder took"
+    precision = plan.needs.config["engine"]["precision"]
+    yield f"{device.name}: {device.description}; its figures are {how}; precision {precision}"
+    yield "waits in a queue, and jobs that need no GPU, take their own time"
+
+
+def choose_device(name: str, calibration: Path | None) -> Device:
+    """Return the device `name`, with the figures of `calibration` (or of BENCH) where it has any."""
+    if calibration and not calibration.is_file():
+        raise ValueError(f"there is no calibration {calibration}; make bench writes {BENCH}")
+    measured = calibration or (BENCH if BENCH.is_file() else None)
+    return find_device(name, {**shipped(), **(read_devices(measured) if measured else {})})
 
 
 def print_plan(files: Sequence[str], gpu: str | None, gpus: int, calibration: Path | None) -> None:
@@ -229,8 +195,9 @@ def print_plan(files: Sequence[str], gpu: str | None, gpus: int, calibration: Pa
     models = check_config(config, PROJECT)
     device = choose_device(gpu or config["shards"]["device"], calibration)
     host = choose_device("cpu", calibration) if device.accelerator else device
-    plan = make_plan(config, models, planned_jobs(files), device, host)
+    plan = make_plan(Needs(config, models, PROJECT, device), planned_jobs(files), host)
     if calibration is None:
         scale_plan(plan)
-    print(show(table(plan)), *summary(plan, gpus), *(f"note: {line}" for line in warnings(plan)), sep="\n")
+    print("\n".join(line.rstrip() for line in aligned([COLUMNS, *table(plan)], (0, 1))))
+    print(*summary(plan, gpus), *(f"note: {line}" for line in warnings(plan)), sep="\n")
     print(f"{sum(job.runs for job in plan.jobs)} jobs in all would run, with those that need no GPU")

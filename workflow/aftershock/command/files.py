@@ -99,9 +99,9 @@ def find_profile(name: str) -> str:
         return name
     if path.is_dir():
         return _short(path)
-    from aftershock.jobs.arguments import profile_file
+    from aftershock.launch import knows_profile
 
-    if profile_file(name) is None:
+    if not knows_profile(name):
         shipped = sorted(folder.name for folder in (PROJECT / PROFILES).iterdir())
         raise ValueError(
             f"there is no profile {name!r}. {_hint(name, shipped)}Give the path of a folder with a "

@@ -9,6 +9,7 @@ from aftershock.config.fetched import weights_folder
 from aftershock.config.settings import (
     TRAININGS,
     depth,
+    merged_settings,
     needed_artifacts,
     setting_errors,
     suited_layers,
@@ -16,6 +17,7 @@ from aftershock.config.settings import (
     training_errors,
 )
 from aftershock.editors.methods import find_methods, method_of
+from aftershock.editors.settings import merge
 from aftershock.lm.families import list_families
 from aftershock.lm.files.sizes import sizes_of_source
 from aftershock.schema import faults, fill_defaults, read_schema, suggestion, without
@@ -194,7 +196,13 @@ def family_errors(config: Mapping[str, Any], models: Mapping[str, Mapping[str, A
         for label, editor in config["editors"].items():
             if not family or not editor or fault_of_method(editor["method"]):
                 continue
-            if fault := method_of(editor["method"]).fault_of_family(family):
+            found = method_of(editor["method"])
+            try:
+                settings = merge(found.settings, label, merged_settings(editor, model))
+                fault = found.fault_of_family(family, settings)
+            except (KeyError, ValueError):  # what is wrong with settings is said elsewhere
+                fault = found.fault_of_family(family)
+            if fault:
                 yield f"editors.{label}: {fault}; {name} is one. Leave one of the two out"
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from aftershock.budget.devices import device_errors
 from aftershock.config.editors import editor_errors, name_errors, training_data_errors
 from aftershock.config.fetched import source_errors
 from aftershock.config.graphs import graph_errors, reads_mined, screen_errors
@@ -21,7 +20,9 @@ from aftershock.config.tasks import task_errors
 from aftershock.config.used import leave_out_unused, used_graphs
 from aftershock.metrics.abilities.curves import MEASURES
 from aftershock.metrics.catalogue import BY_NAME, find_metric
+from aftershock.project import PROJECT
 from aftershock.schema import Fault, faults, fill_defaults, read_schema, suggestion, without
+from aftershock.text_files import read_yaml
 
 TEMPLATES = ("seen", "held_out_fact", "held_out_relation")  # that recall is measured on
 NEEDED_IN_USE = {"kgs": ("file", "folder", "url", "contact"), "editors": ("method",)}
@@ -94,6 +95,18 @@ def _nothing(config: Mapping[str, Any]) -> Iterator[str]:
     plans = config.get("sequences")
     if config.get("datasets") == [] and isinstance(plans, dict) and not any(plans.values()):
         yield "datasets: there is none, and no plan under `sequences` either; name some of either"
+
+
+def device_errors(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the devices of a configuration that are unknown, or no GPU where one is meant."""
+    devices = read_yaml(PROJECT / "resources" / "devices.yaml")
+    gpus = {name: device for name, device in devices.items() if device["accelerator"]}
+    named = [("shards.device", config.get("shards", {}).get("device"), devices)]
+    named += [(f"gpus.{kind}", name, gpus) for kind, name in config.get("gpus", {}).items()]
+    for key, name, known in named:
+        if name is not None and name not in known:
+            what = "no GPU" if name in devices else "unknown"
+            yield f"{key}: {name!r} is {what}; {suggestion(name, known)}"
 
 
 def _split(config: Mapping[str, Any]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from aftershock.datasets.table import find_dataset
 from aftershock.editors.artifacts import with_sources
 from aftershock.editors.mend import mend_training
 from aftershock.editors.methods import default_layers, method_of, settings_of
@@ -47,6 +48,11 @@ def artifact_layers(
             searched = model["search"].get(method_of(editor["method"]).name, {}).get("layers", [])
             layers |= {layer for choice in searched for layer in choice}
     return sorted(layers)
+
+
+def hypernetwork_kind(config: Mapping[str, Any], dataset: str) -> str:
+    """Return the kind of hypernetwork that edits a dataset."""
+    return "all" if config["mend"]["kinds"] == "all" else find_dataset(dataset).kind
 
 
 def is_gathered(model: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ SAMPLED_FROM = 5  # the likeliest tokens that context text is drawn from (releas
 class ContextEditor(Editor):
     """An editor that reads a prompt after several texts; without `contexts` the model generates them.
 
-    Settings that name no lengths of texts have the plain prompt alone.
+    Settings that name no lengths of texts, and contexts without any, have the plain prompt alone.
     """
 
     contexts: Contexts
@@ -33,6 +33,7 @@ class ContextEditor(Editor):
         if contexts is None:
             openings = getattr(settings, "context_openings", ())
             contexts = sample_contexts(lm, openings, getattr(settings, "context_lengths", ()), seed)
+        contexts = [kind for kind in contexts if kind] or [[PLAIN]]
         super().__init__(lm, settings, artifacts, seed, contexts)
 
         self._factors: dict[int, Factor] = {}

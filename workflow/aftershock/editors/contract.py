@@ -41,13 +41,15 @@ class Method:
         settings that returns them.
     families: the families of models (`lm/families/`) that can be edited, or a function that says so of a
         family's name; None for all. A run that asks for another is refused before any job starts.
+    fault: a function of the settings and a family's name that returns why a model of that family cannot be
+        edited so; None where it can. It is asked at the same time.
     layers: the layers to edit where nobody published any, by the model's depth.
     layers_like: another method, whose layers in a model's file are taken where the file has none for this
     one. in_weights: an edit is a change of weights, which regularisers can act on. layer_loop: layers are
     changed in turn, and `Editor.after_layer` is called for each.
     passes: how often an edit runs the texts of its requests forth and back above the lowest edited layer, by
     the settings; None for their `steps`, or once. exact_flops: operations in float64 of an edit beside that,
-    by the settings and a model's `budget.work.Sizes`. change: what an edit's change consists of, which costs
+    by the settings and a model's `config.sizes.Sizes`. change: what an edit's change consists of, which costs
     depend on (`budget.edits`). alone: cases are edited one after the other, and not in one batch.
     example: settings that edit a random model of three layers, for the contract's tests. recorded: for each
     hyperparameter of the released code, the setting that it is; see tests/golden.py.
@@ -62,6 +64,7 @@ class Method:
     released: str = ""
     artifacts: tuple[str, ...] | Callable[[Any], tuple[str, ...]] = ()
     families: tuple[str, ...] | Callable[[str], bool] | None = None
+    fault: Callable[[Any, str], str | None] | None = None
     layers: LayerRule | None = None
     layers_like: str | None = None
     in_weights: bool = True

@@ -78,14 +78,14 @@ class FoundMethod:
 
     def make(self, lm: "LanguageModel", settings: Any, *arguments: Any, **options: Any) -> "Editor":
         """Return its editor on a model; ValueError where it cannot edit models of this family."""
-        if fault := self.fault_of_family(lm.model.config.model_type):
+        if fault := self.fault_of_family(lm.model.config.model_type, settings):
             raise ValueError(fault)
         return self.load()(lm, settings, *arguments, **options)
 
-    def fault_of_family(self, family: str) -> str | None:
-        """Return why models of a family cannot be edited; None where they can."""
+    def fault_of_family(self, family: str, settings: Any = None) -> str | None:
+        """Return why models of a family cannot be edited, with these settings if given; None if they can."""
         if self.method.edits(family):
-            return None
+            return self.method.fault(settings, family) if settings and self.method.fault else None
         able = [name for name in list_families() if self.method.edits(name)]
         return f"{self.name} cannot edit a model of family {family}, only of {', '.join(able) or 'none'}"
 

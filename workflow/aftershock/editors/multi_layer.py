@@ -97,9 +97,9 @@ class MultiLayerEditor(ValueEditor):
         self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY, memory: Memory | None = None
     ) -> EditResult:
         """Return one delta per layer, of the rank of the largest case."""
-        if self.settings.multi_label == "sequential":
+        if self.multi_label == "sequential":
             return self._one_by_one(cases, state, memory)
-        batch = RequestBatch.of(cases, self.settings.multi_label, self.lm.device)
+        batch = RequestBatch.of(cases, self.multi_label, self.lm.device)
         values, unit = self._solve(batch, state)
         reasons: list[str | None] = [None] * len(cases)
         steps, losses = [0] * len(cases), [0.0] * len(cases)
@@ -165,10 +165,10 @@ class MultiLayerEditor(ValueEditor):
 
         A value of a mixture serves all labels of one unit; else each label has a value of its own.
         """
-        settings, layers = self.settings, sorted(self.settings.layers)
+        layers = sorted(self.settings.layers)
         labels, units = None, batch.units
         sizes = torch.tensor([len(unit) for unit in units], device=self.lm.device)
-        if settings.multi_label == "mixture":
+        if self.multi_label == "mixture":
             labels = [[request.target_new for request in unit] for unit in units]
             sizes = torch.ones_like(sizes)
             units = [unit[:1] for unit in units]
@@ -180,6 +180,11 @@ class MultiLayerEditor(ValueEditor):
             self.lm, requests, self.templates, objective, state, cases, key_layer=layers[0], labels=labels
         )
         return found, unit
+
+    @property
+    def multi_label(self) -> str:
+        """The way to write several labels of one subject and prompt."""
+        return self.settings.multi_label
 
     @property
     def site(self) -> str:

@@ -38,8 +38,6 @@ class RememberingEditor(ContextEditor):
         contexts: Contexts | None = None,
     ) -> None:
         super().__init__(lm, settings, artifacts, seed, contexts)
-        if len(settings.layers) != 1:
-            raise ValueError(f"layers {list(settings.layers)}: the memory is beside the MLP of one layer")
         (self.layer,) = settings.layers
         self.module = lm.projection(self.layer)
 

@@ -25,7 +25,15 @@ def _each_once(layers: tuple[int, ...]) -> tuple[int, ...]:
     return layers
 
 
+def _one(layers: tuple[int, ...]) -> tuple[int, ...]:
+    """Return layers; ValueError unless there is exactly one."""
+    if len(layers) != 1:
+        raise ValueError("exactly one layer is edited")
+    return layers
+
+
 Layers = Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_each_once)]
+OneLayer = Annotated[Layers, AfterValidator(_one)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -46,9 +54,9 @@ class ValueOptions:
     one, which counts where it is the only one. p > 0 ends it once the target's mean probability exp(-nll) is
     above p. Both are read at `loss_layer`; 0 is off."""
     prob_cutoff_tokens: Count | None = None
-    """The number of right target tokens, over all these contexts, at which a step is counted; null for all of
-    them. The released code has 5, which is all of five contexts and one token: another target meets it by
-    accident, or never."""
+    """The number of right target tokens, over all contexts but the plain one, at which a step is counted;
+    null for all of them. The released code has 5, which is all of five contexts and one token: another
+    target meets it by accident, or never."""
     context_penalty: NotNegative = 0.0
     """Weight of the squared distances between the hidden states at the subject after different contexts, the
     plain one included: the sum over pairs, by the model's width, averaged over layers (CORE, arXiv
@@ -64,6 +72,10 @@ class ValueOptions:
     norm_anchor_limit: Positive | None = None
     """A value longer than this many n is not written at all: v* = v0 (released code: 2, not in the paper).
     Its key takes part in the update."""
+
+    def __post_init__(self) -> None:
+        if self.context_penalty and not self.context_layers:
+            raise ValueError("context_penalty compares contexts after no layer; set context_layers")
 
 
 def merge(kind: type, name: str, *layers: Mapping[str, Any]) -> Any:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from aftershock.editors.contract import Contexts, Editor
 from aftershock.editors.settings import Layers
+from aftershock.lm.families import family_of
 
 if TYPE_CHECKING:
     from aftershock.lm.model import LanguageModel
@@ -41,6 +42,8 @@ def modules_at(lm: "LanguageModel", sites: Sites, layers: Sequence[int]) -> list
 
     ValueError when the model's layers have no such site, and when no module is left.
     """
+    if fault := fault_of_sites(sites, layers, lm.model.config.model_type):
+        raise ValueError(fault)
     found = []
     for layer in sorted(set(layers)):
         known = sites_of(lm, layer)
@@ -48,17 +51,22 @@ def modules_at(lm: "LanguageModel", sites: Sites, layers: Sequence[int]) -> list
             named = sites[site]  # type: ignore[index]
             if named is None or layer in named:
                 found += [module for module in known[site] if module not in found]
-        if unknown := sorted(set(sites) - set(known)):
-            raise ValueError(
-                f"modules: layers of a {lm.model.config.model_type} model have no {', '.join(unknown)}; they "
-                f"have {', '.join(known)}"
-            )
-    if not found:
-        raise ValueError(
-            f"modules {dict(sites)} name no module in layers {sorted(layers)}; `layers` has to hold every "
-            "layer that `modules` names"
-        )
     return found
+
+
+def fault_of_sites(sites: Sites, layers: Sequence[int], family: str) -> str | None:
+    """Return why `sites` name no modules in `layers` of a model of a family; None where they do."""
+    known = ["attention", "in", *(site for site in family_of(family).sites if site != "in")]
+    if unknown := sorted(set(sites) - set(known)):
+        return (
+            f"modules: layers of a {family} model have no {', '.join(unknown)}; they have {', '.join(known)}"
+        )
+    if any(named is None or set(named) & set(layers) for named in sites.values()):
+        return None
+    return (
+        f"modules {dict(sites)} name no module in layers {sorted(layers)}; `layers` has to hold every layer "
+        "that `modules` names"
+    )
 
 
 def sites_of(lm: "LanguageModel", layer: int) -> dict[str, list[str]]:

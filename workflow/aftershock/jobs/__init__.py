@@ -7,9 +7,8 @@ by the rows of resources/causes.tsv.
 
 `gpus` hands out the GPUs of a workstation; `slurm` is the only interface to SLURM.
 
-Before a run, `folder` and `preflight` check for problems that would stop it, `places` replaces folders that
-cannot be used, and `orphans` finds jobs that an earlier run left. `dag` lists the jobs that Snakemake would
-run.
+Before a run, `folder` and `preflight` look for what would stop it, `places` replaces folders that cannot be
+used, and `orphans` finds jobs that an earlier run left. `dag` lists the jobs that Snakemake would run.
 
 `forking` starts jobs with a model from a process that has imported their libraries. `patches` changes
 Snakemake's behaviour; among others it takes over what jobs finished after their run had ended.

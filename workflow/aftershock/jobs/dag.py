@@ -14,8 +14,6 @@ from typing import NamedTuple
 
 from aftershock.project import PACKAGE, SNAKEFILE
 
-SECONDS = 300
-
 
 class Job(NamedTuple):
     """A job of a study.
@@ -36,12 +34,7 @@ def planned_jobs(files: Sequence[str]) -> list[Job]:
     """
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
     command = [sys.executable, "-m", "aftershock.jobs.dag", *files]
-    try:
-        found = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise ValueError(f"Snakemake takes longer than {SECONDS} s to plan the study") from None
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if found.returncode:
         text = [line for line in (found.stdout + found.stderr).splitlines() if line.strip()]
         raise ValueError("Snakemake cannot plan the study: " + " ".join(text[-4:]))
@@ -73,18 +66,15 @@ def _plan(files: Sequence[str]) -> Iterator[Job]:
         workflow._prepare_dag(forceall=False, ignore_incomplete=True, lock_warn_only=True)
         workflow._build_dag()
         dag, numbers = workflow.dag, dict[object, int]()
-        levels = (
-            sorted(level, key=lambda job: (job.rule.name, *job.wildcards)) for level in dag.toposorted()
-        )
-        for job in (job for level in levels for job in level):
-            made = {file for files in dag.dependencies[job].values() for file in files}
-            if lost := [
-                f for f in job.input if f.startswith("results/") and not (f in made or Path(f).exists())
-            ]:
-                sys.exit(f"no rule makes {lost[0]}, which rule {job.rule.name} needs")
-            numbers[job] = len(numbers)
-            after = sorted(numbers[before] for before in dag.dependencies[job])
-            yield Job(job.rule.name, dict(job.wildcards_dict), after, dag.needrun(job))
+        for level in dag.toposorted():
+            for job in sorted(level, key=lambda job: (job.rule.name, *job.wildcards)):
+                made = {file for files in dag.dependencies[job].values() for file in files}
+                for file in job.input:
+                    if file.startswith("results/") and file not in made and not Path(file).exists():
+                        sys.exit(f"no rule makes {file}, which rule {job.rule.name} needs")
+                numbers[job] = len(numbers)
+                after = sorted(numbers[before] for before in dag.dependencies[job])
+                yield Job(job.rule.name, dict(job.wildcards_dict), after, dag.needrun(job))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ lock goes with the process, however it ends.
 """
 
 import fcntl
-import logging
 import os
 import subprocess
 import tempfile
@@ -23,9 +22,7 @@ def take_gpus(count: int) -> list[str]:
     None are taken on a machine without GPUs, where the process computes on the processor, and in a SLURM job,
     which has its own. ValueError when the machine has fewer than `count`.
     """
-    if count < 1 or "SLURM_JOB_ID" in os.environ:
-        return []
-    present = list_gpus()
+    present = list_gpus() if count > 0 and "SLURM_JOB_ID" not in os.environ else []
     if not present:
         return []
     if count > len(present):
@@ -33,9 +30,29 @@ def take_gpus(count: int) -> list[str]:
             f"the job asks for {count} GPUs, but there are {len(present)} ({', '.join(present)}): "
             "lower its `gpu` in set-resources of the profile"
         )
-    taken = _wait_for(present, count)
+    folder = Path(tempfile.gettempdir()) / f"aftershock-gpus-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    while len(taken := _lock_free(folder, present, count)) < count:
+        time.sleep(POLL_SECONDS)
     os.environ[VISIBLE] = ",".join(taken)
     return taken
+
+
+def _lock_free(folder: Path, present: list[str], count: int) -> list[str]:
+    """Lock `count` of the GPUs `present`, or none of them: two jobs that wait never wait for each other."""
+    held: dict[str, int] = {}
+    for name in present:
+        handle = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held[name] = handle
+        except BlockingIOError:
+            os.close(handle)
+        if len(held) == count:
+            return list(held)  # whose handles stay open as long as this process lives
+    for handle in held.values():
+        os.close(handle)
+    return []
 
 
 def list_gpus() -> list[str]:
@@ -56,34 +73,3 @@ def query_gpus(*fields: str, seconds: float = QUERY_SECONDS) -> list[list[str]]:
     except (OSError, subprocess.CalledProcessError):
         return []
     return [[part.strip() for part in line.split(",")] for line in said.splitlines()]
-
-
-def _wait_for(present: list[str], count: int) -> list[str]:
-    """`count` of the GPUs `present`, locked. A job that waits holds none: two never wait for each other."""
-    folder = Path(tempfile.gettempdir()) / f"aftershock-gpus-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    said = False
-    while True:
-        held: dict[str, int] = {}
-        for name in present:
-            if len(held) < count and (handle := _lock(folder / f"{name}.lock")) is not None:
-                held[name] = handle
-        if len(held) == count:
-            return list(held)
-        for handle in held.values():
-            os.close(handle)
-        if not said:
-            logging.info("waiting for a free GPU")
-            said = True
-        time.sleep(POLL_SECONDS)
-
-
-def _lock(path: Path) -> int | None:
-    """An open handle that holds the lock, for as long as it is open; None when another process has it."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return None
-    return handle

@@ -10,6 +10,7 @@ import re
 import socket
 import sys
 import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from aftershock.jobs import slurm
@@ -23,8 +24,6 @@ CANCEL = command("resume", "--orphans cancel")
 LINE_SECONDS = 60.0
 """Seconds between two lines about jobs that are waited for."""
 PAUSE_SECONDS = 3.0
-PATIENCE_SECONDS = 600.0
-"""Longest time without an answer of SLURM while jobs are waited for."""
 
 
 def job_prefix(results: Path) -> str:
@@ -35,8 +34,7 @@ def job_prefix(results: Path) -> str:
     real = results.resolve()
     name = real.parent.name if real.name == "results" else real.name
     slug = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:32]
-    place = hashlib.sha256(os.fsencode(real)).hexdigest()[:8]
-    return f"{slug or 'run'}-{place}"
+    return f"{slug or 'run'}-{hashlib.sha256(os.fsencode(real)).hexdigest()[:8]}"
 
 
 def find_orphans(prefix: str, last: Run | None, required: bool) -> list[slurm.SlurmJob]:
@@ -46,82 +44,64 @@ def find_orphans(prefix: str, last: Run | None, required: bool) -> list[slurm.Sl
     or when the last run submitted jobs and was killed.
     """
     killed = last if last and last.job_prefix and last.exit is None else None
-    if not slurm.is_here():
-        if killed:
-            raise PreflightError(
-                f"the last run here, on {killed.host}, was killed, and SLURM jobs of it may still write into "
-                f"results/; {socket.gethostname()} has no SLURM to ask. Run `{command('resume')}` on the "
-                f"cluster, or delete the newest file in {FOLDER} if you know that they have ended"
-            )
-        return []
+    if killed and not slurm.is_here():
+        raise PreflightError(
+            f"the last run here, on {killed.host}, was killed, and SLURM jobs of it may still write into "
+            f"results/; {socket.gethostname()} has no SLURM to ask. Run `{command('resume')}` on the "
+            f"cluster, or delete the newest file in {FOLDER} if you know that they have ended"
+        )
     try:
         return slurm.queued(prefix)
     except slurm.SlurmError:
-        if required or killed:
+        if killed or required:
             raise
         return []
 
 
-def refuse_orphans(jobs: list[slurm.SlurmJob]) -> None:
+def refuse_orphans(jobs: Sequence[slurm.SlurmJob]) -> None:
     """Raise PreflightError when jobs of an earlier run are left."""
     if jobs:
-        running = sum(job.state != "PENDING" for job in jobs)
-        are = "is" if len(jobs) == 1 else "are"
-        count = f"{running} running, {len(jobs) - running} pending: {_some_ids(jobs)}"
+        pending, are = sum(job.state == "PENDING" for job in jobs), "is" if len(jobs) == 1 else "are"
+        count = f"{len(jobs) - pending} running, {pending} pending: {_some([job.id for job in jobs])}"
         raise PreflightError(
-            f"{_jobs(len(jobs))} of an earlier run of this folder {are} still in SLURM ({count}). "
+            f"{_jobs(jobs)} of an earlier run of this folder {are} still in SLURM ({count}). "
             f"To wait for those that run and go on: {command('resume')}; to cancel them: {CANCEL}"
         )
 
 
-def settle_orphans(prefix: str, jobs: list[slurm.SlurmJob], cancel: bool) -> None:
-    """Wait until none of `jobs`, nor any other of this folder, is left in SLURM.
+def settle_orphans(prefix: str, jobs: Sequence[slurm.SlurmJob], cancel: bool) -> None:
+    """Wait until none of `jobs`, nor any other of this folder, is left in SLURM, which may be silent.
 
-    Pending jobs are cancelled; running ones are waited for, or cancelled too. Raises SlurmError when SLURM
-    gives no answer for PATIENCE_SECONDS.
+    Pending jobs are cancelled; running ones are waited for, or cancelled too.
     """
     told, cancelled = -LINE_SECONDS, set[str]()
     while jobs:
         pending = [job.id for job in jobs if job.state == "PENDING"]
-        slurm.cancel(pending, pending_only=True)
-        running = [job for job in jobs if job.state != "PENDING"]
-        if cancel:
-            slurm.cancel([job.id for job in running if job.id not in cancelled])
-            cancelled |= {job.id for job in running}
+        running = [job.id for job in jobs if job.state != "PENDING"]
         if time.monotonic() - told >= LINE_SECONDS:
-            _say(pending, running, cancel)
             told = time.monotonic()
-        time.sleep(PAUSE_SECONDS if running else 0.5)
-        jobs = _queued_patiently(prefix)
-
-
-def _queued_patiently(prefix: str) -> list[slurm.SlurmJob]:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
+            if pending:
+                print(f"Cancelling {_jobs(pending)} of the last run that had not started.", file=sys.stderr)
+            if running and cancel:
+                print(f"Cancelling {_jobs(running)} of the last run: {_some(running)}.", file=sys.stderr)
+            elif running:
+                of_them = f"{_jobs(running)} of the last run: {_some(running)}"
+                print(f"Waiting for {of_them}. To cancel instead: Ctrl-C, then {CANCEL}", file=sys.stderr)
         try:
-            return slurm.queued(prefix)
+            slurm.cancel(pending, pending_only=True)
+            if cancel:
+                slurm.cancel([number for number in running if number not in cancelled])
+                cancelled |= set(running)
+            time.sleep(PAUSE_SECONDS if running else 0.5)
+            jobs = slurm.queued(prefix)
         except slurm.SlurmError as error:
-            if time.monotonic() > deadline:
-                raise
             print(f"{error}. Trying again", file=sys.stderr)
             time.sleep(PAUSE_SECONDS)
 
 
-def _say(pending: list[str], running: list[slurm.SlurmJob], cancel: bool) -> None:
-    if pending:
-        print(f"Cancelling {_jobs(len(pending))} of the last run that had not started.", file=sys.stderr)
-    if running:
-        doing, instead = (
-            ("Cancelling", "") if cancel else ("Waiting for", f" To cancel instead: Ctrl-C, then {CANCEL}")
-        )
-        of_them = f"{_jobs(len(running))} of the last run: {_some_ids(running)}."
-        print(f"{doing} {of_them}{instead}", file=sys.stderr, flush=True)
+def _jobs(jobs: Collection[object]) -> str:
+    return f"{len(jobs)} job{'' if len(jobs) == 1 else 's'}"
 
 
-def _jobs(count: int) -> str:
-    return f"{count} job{'' if count == 1 else 's'}"
-
-
-def _some_ids(jobs: list[slurm.SlurmJob], shown: int = 5) -> str:
-    more = f" and {len(jobs) - shown} more" if len(jobs) > shown else ""
-    return " ".join(job.id for job in jobs[:shown]) + more
+def _some(ids: Sequence[str], shown: int = 5) -> str:
+    return " ".join(ids[:shown]) + (f" and {len(ids) - shown} more" if len(ids) > shown else "")

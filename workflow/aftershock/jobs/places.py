@@ -28,34 +28,37 @@ def find_places() -> None:
     Everything that this process starts inherits them. A line on the terminal names each.
     """
     home = Path(os.path.expanduser("~"))
-    if not home.is_dir() or not home.is_absolute():
-        _replace("HOME", home, OWN / "home")
-        home = Path(os.environ["HOME"])
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    if not _takes_files(cache):
-        _replace("XDG_CACHE_HOME", cache, OWN / "cache")
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
-    if not _takes_files(config):
-        os.environ.setdefault("MPLCONFIGDIR", str(_made(OWN / "matplotlib")))
-    wanted = os.environ.get("TMPDIR")
-    if wanted and not _takes_files(Path(wanted)) or not _has_temporary():
-        _replace("TMPDIR", Path(wanted or tempfile.gettempprefix()), OWN / "tmp")
-        tempfile.tempdir = None
-    try:
-        getpass.getuser()
-    except (KeyError, OSError, ImportError):
+    if not (home.is_dir() and home.is_absolute()):
+        home = _replace("HOME", home, "home")
+    for variable, usual, name in (
+        ("XDG_CACHE_HOME", home / ".cache", "cache"),
+        ("MPLCONFIGDIR", Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config"), "matplotlib"),
+        ("TMPDIR", _usual_temporary(), "tmp"),
+    ):
+        place = Path(os.environ.get(variable) or usual)
+        if not _takes_files(place):
+            _replace(variable, place, name)
+    tempfile.tempdir = None  # look again
+    if user_name() == f"user {os.getuid()}":
         os.environ["LOGNAME"] = f"user{os.getuid()}"  # PyTorch asks for a name
 
 
-def _replace(variable: str, found: Path, place: Path) -> None:
-    os.environ[variable] = str(_made(place))
-    print(f"Warning: {found} is missing or cannot be written; {variable} is now {place}.", file=sys.stderr)
-
-
-def _made(place: Path) -> Path:
-    place = place.absolute()
+def _replace(variable: str, found: Path, name: str) -> Path:
+    """Name a folder below OWN in the environment, and return it."""
+    place = (OWN / name).absolute()
     place.mkdir(parents=True, exist_ok=True)
+    os.environ[variable] = str(place)
+    print(
+        f"Warning: {found} is missing or cannot be written; {variable} is now {OWN / name}.", file=sys.stderr
+    )
     return place
+
+
+def _usual_temporary() -> Path:
+    try:
+        return Path(tempfile.gettempdir())
+    except OSError:  # none of the usual folders can be written
+        return Path("/tmp")
 
 
 def _takes_files(folder: Path) -> bool:
@@ -68,10 +71,3 @@ def _takes_files(folder: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def _has_temporary() -> bool:
-    try:
-        return _takes_files(Path(tempfile.gettempdir()))
-    except OSError:  # none of the usual folders can be written
-        return False

@@ -4,14 +4,14 @@ Nothing else starts a program of SLURM. One that is missing, hangs or fails is a
 and what to do.
 """
 
-import math
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from aftershock.jobs.places import user_name
 
@@ -23,12 +23,13 @@ KNOWN_SECONDS = 4.0
 """The same where a user waits for a view."""
 ACCOUNTING_SECONDS = 5.0
 """Time limit of its accounting; without an answer it counts as off."""
+PROGRAMS = ("sinfo", "squeue", "sbatch", "scancel")
 IDS_AT_ONCE = 500  # in one command line
 RUNNING = ("RUNNING", "SUSPENDED", "STOPPED")
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 KNOWN_FIELDS = ("JobArrayID", "State", "Reason", "tres-alloc", "NodeList", "WorkDir", "Comment")
 ENDED_FIELDS = ("JobID", "State", "MaxRSS", "NodeList")
-GPU = re.compile(r"gpu:(?:([^:,(]+):)?(\d+)")
+GPU = re.compile(r"gpu:(?:([^:,(]+):)?\d+")
 SIZE = re.compile(r"([\d.]+)([KMGT]?)")
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 WHEN_IT_ANSWERS = "Try again when `sinfo` answers, or ask who runs the cluster"
@@ -39,19 +40,12 @@ class SlurmError(RuntimeError):
     """A program of SLURM is missing, gave no answer in time, or failed."""
 
 
-@dataclass(frozen=True)
-class Partition:
-    """A partition as the controller knows it."""
+class Partition(NamedTuple):
+    """A partition as the controller knows it, with the types of its GPUs: "" is that of untyped ones."""
 
-    name: str
     default: bool
     up: bool
-    minutes: float
-    """Longest run time of a job; inf without a limit."""
-    mem_mb: int
-    """Memory of its largest node."""
-    gpus: dict[str, int] = field(default_factory=dict)
-    """GPUs of one node by type, most of any node; the type of untyped ones is ""."""
+    gpus: set[str]
 
 
 @dataclass(frozen=True)
@@ -78,7 +72,7 @@ class SlurmJob:
 
 def is_here() -> bool:
     """True if the programs that a run needs are on this machine."""
-    return all(shutil.which(program) for program in ("sinfo", "squeue", "sbatch", "scancel"))
+    return all(map(shutil.which, PROGRAMS))
 
 
 def ask(program: str, *arguments: str, seconds: float = SECONDS) -> str:
@@ -133,25 +127,11 @@ def settings() -> dict[str, str]:
 def partitions() -> dict[str, Partition]:
     """All partitions by name, hidden ones too. Raises SlurmError."""
     found: dict[str, Partition] = {}
-    text = ask("sinfo", "--all", "--exact", "--noheader", "--format=%P|%a|%l|%m|%G")
-    for named, available, limit, memory, gres in _rows(text, 5):
-        name, mem_mb = named.rstrip("*"), int(memory.rstrip("+") or 0)
-        before = found.get(name)
-        gpus = dict(before.gpus) if before else {}
-        for kind, count in GPU.findall(gres):
-            gpus[kind] = max(gpus.get(kind, 0), int(count))
-        mem_mb = max(mem_mb, before.mem_mb) if before else mem_mb
-        found[name] = Partition(name, named.endswith("*"), available == "up", _minutes(limit), mem_mb, gpus)
+    for named, state, gres in _rows(ask("sinfo", "--all", "--exact", "--noheader", "--format=%P|%a|%G"), 3):
+        name, gpus = named.rstrip("*"), set(GPU.findall(gres))
+        gpus |= found[name].gpus if name in found else set()
+        found[name] = Partition(named.endswith("*"), state == "up", gpus)
     return found
-
-
-def _minutes(limit: str) -> float:
-    """[days-][[hours:]minutes:]seconds of SLURM in minutes; inf where there is no limit."""
-    found = re.fullmatch(r"(?:(\d+)-)?(?:(?:(\d+):)?(\d+):)?(\d+)", limit)
-    if not found:
-        return math.inf
-    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    return days * 1440 + hours * 60 + minutes + seconds / 60
 
 
 def has_accounting(config: dict[str, str]) -> bool:
@@ -168,33 +148,13 @@ def has_accounting(config: dict[str, str]) -> bool:
 
 def accounts() -> set[str] | None:
     """Accounts that this user's jobs may name; None when accounting knows no user, or does not answer."""
-    pairs = _accounting(2, "associations", "format=User,Account")
+    query = ("--noheader", "--parsable2", "list", "associations", "format=User,Account")
+    try:
+        pairs = _rows(ask("sacctmgr", *query, seconds=ACCOUNTING_SECONDS), 2)
+    except SlurmError:
+        return None
     known = any(user for user, _ in pairs)
     return {account for user, account in pairs if user == user_name()} if known else None
-
-
-def submit_limit() -> int | None:
-    """Number of jobs that this user may submit, by account and quality of service; None without limit."""
-    own = _accounting(2, "associations", f"user={user_name()}", "format=MaxSubmitJobs,QOS")
-    limits = dict(_accounting(2, "qos", "format=Name,MaxSubmitJobsPerUser"))
-    found = [number for limit, names in own for number in (limit, limits.get(names, ""))]
-    return min((int(limit) for limit in found if limit.isdigit()), default=None)
-
-
-def _accounting(columns: int, *query: str) -> list[list[str]]:
-    """Rows of a list of sacctmgr; none where it does not answer."""
-    options = ("--noheader", "--parsable2", "list")
-    try:
-        return _rows(ask("sacctmgr", *options, *query, seconds=ACCOUNTING_SECONDS), columns)
-    except SlurmError:
-        return []
-
-
-def refusal(options: Iterable[str]) -> str | None:
-    """The reason why SLURM would refuse a small job with these options of sbatch; None if it would not."""
-    small = ("--ntasks=1", "--cpus-per-task=1", "--time=1", "--wrap=true")
-    ended = _run("sbatch", "--test-only", *options, *small)
-    return (_last_line(ended.stderr) or "no reason given") if ended.returncode else None
 
 
 # --- jobs -------------------------------------------------------------------------------------------------
@@ -208,15 +168,13 @@ def queued(prefix: str) -> list[SlurmJob]:
 
 def cancel(ids: Sequence[str], pending_only: bool = False) -> None:
     """Cancel jobs; those that ended meanwhile are no error. Raises SlurmError."""
-    state = ["--state=PENDING"] if pending_only else []
-    for start in range(0, len(ids), IDS_AT_ONCE):
-        ended = _run("scancel", *state, *ids[start : start + IDS_AT_ONCE])
-        over = ("Invalid job id", "already completing or completed")
-        said = [
-            line for line in ended.stderr.splitlines() if line.strip() and not any(o in line for o in over)
-        ]
-        if ended.returncode and said:
-            raise SlurmError(f"scancel failed: {said[-1].strip()}")
+    if not ids:
+        return
+    ended = _run("scancel", *(["--state=PENDING"] if pending_only else []), *ids)
+    over = ("Invalid job id", "already completing or completed")
+    said = [line for line in ended.stderr.splitlines() if line.strip() and not any(o in line for o in over)]
+    if ended.returncode and said:
+        raise SlurmError(f"scancel failed: {said[-1].strip()}")
 
 
 def known_jobs(folder: Path) -> dict[str, SlurmJob] | None:

@@ -1,6 +1,6 @@
 """Configuration of the rules of precision.smk."""
 
-from aftershock.budget.sharding import compared_shards
+from aftershock.config.shards import compared_shards
 
 
 def strict_engine(wildcards):

@@ -1,7 +1,7 @@
 """Configuration of the rules of sequences: plans, their editors, and where edits are from."""
 
 from aftershock.config.sequences import editors_of_plan, models_of_plan, plans_of
-from aftershock.budget.sharding import ranges_among
+from aftershock.config.shards import ranges_among
 from aftershock.datasets.table import BEFORE, PLACES
 from aftershock.experiments.sequences.plan import Plan
 

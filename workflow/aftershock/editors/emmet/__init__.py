@@ -4,7 +4,7 @@ from pydantic.dataclasses import dataclass
 
 from aftershock.editors.contract import Method
 from aftershock.editors.multi_layer_settings import MultiLayerSettings, middle_layers
-from aftershock.editors.settings import STRICT, Auto, NotNegative, Positive
+from aftershock.editors.settings import STRICT, Auto, Layers, NotNegative, Positive
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -14,7 +14,7 @@ class EmmetSettings(MultiLayerSettings):
     With `lambda_e` above 0 an edit of several facts is MEMIT's with `lambda_e` times `mom2_weight`.
     """
 
-    layers: tuple[int, ...] = (17,)
+    layers: Layers = (17,)
     mom2_weight: Positive | Auto = "auto"
     """Weight of the second moments (lambda_0); GPT2-XL's published one is 1000. auto: the one with which an
     edit is MEMIT's with `mom2_weight: auto`."""

@@ -31,6 +31,12 @@ class Emmet(MomentWeightedEditor):
             return weights
         return {layer: weight / (self.settings.lambda_e or 1.0) for layer, weight in weights.items()}
 
+    @property
+    def multi_label(self) -> str:
+        """The joint way for the mean weighed as all labels, its equal: a mean alone would be met in full."""
+        way = self.settings.multi_label
+        return "joint" if way == "mean_scaled" and self.settings.lambda_e > 0 else way
+
     def adjust_keys(self, layer: int, K: Tensor, previous: PreviousKeys) -> AdjustedKeys:
         """Return X^T for the keys K^T of each case."""
         n = K.ne(0).any(dim=2).sum(dim=1)

@@ -5,14 +5,14 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from aftershock.editors.contract import Method
-from aftershock.editors.settings import STRICT, Count, Layers, Positive
+from aftershock.editors.settings import STRICT, Count, OneLayer, Positive
 
 
 @dataclass(frozen=True, config=STRICT)
 class GraceSettings:
     """General retrieval adaptors for continual editing."""
 
-    layers: Layers = (35,)
+    layers: OneLayer = (35,)
     """The layer that is adapted; exactly one."""
     module: Literal["input", "output"] = "input"
     """The matrix of its MLP: the first one, of a gated MLP that of the gate, or the last one. Published

@@ -61,8 +61,6 @@ class Grace(Editor):
         contexts: Contexts | None = None,
     ) -> None:
         super().__init__(lm, settings, artifacts, seed, contexts)
-        if len(settings.layers) != 1:
-            raise ValueError(f"grace: layers {list(settings.layers)}: it adapts exactly one layer")
         (self.layer,) = settings.layers
         first, last = lm.family.inputs[0].format(self.layer), lm.projection(self.layer)
         self.module = first if settings.module == "input" else last

@@ -48,6 +48,13 @@ class KnSettings:
     context_openings: tuple[str, ...] = ()
     """Words such texts begin with; without any, the end-of-text token."""
 
+    def __post_init__(self) -> None:
+        if self.variant == "released" and self.steps % self.batch_size:
+            raise ValueError(
+                f"kn: batch_size {self.batch_size} does not divide steps {self.steps}, as the released code "
+                "needs it to; choose another, or variant: paper"
+            )
+
 
 def _layers(n_layers: int) -> tuple[int, ...]:
     """Return all layers."""

@@ -31,33 +31,16 @@ import torch
 from torch import Tensor
 
 from aftershock.editors.contexts import ContextEditor
-from aftershock.editors.contract import Contexts, EditResult, Memory
-from aftershock.editors.kn import KnSettings
+from aftershock.editors.contract import EditResult, Memory
 from aftershock.editors.kn.objects import Objects, read_objects, read_released
 from aftershock.lm.attribution import attribute
 from aftershock.lm.edits import EMPTY, Rows, State
-from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
 from aftershock.requests import EditRequest, Query
 
 
 class Kn(ContextEditor):
     """KN; several requests of a case are written in turn, each on top of the ones before."""
-
-    def __init__(
-        self,
-        lm: LanguageModel,
-        settings: KnSettings,
-        artifacts: Mapping[str, Any] | None = None,
-        seed: int = 0,
-        contexts: Contexts | None = None,
-    ) -> None:
-        if settings.variant == "released" and settings.steps % settings.batch_size:
-            raise ValueError(
-                f"kn: batch_size {settings.batch_size} does not divide steps {settings.steps}, as the "
-                "released code needs it to; choose another, or variant: paper"
-            )
-        super().__init__(lm, settings, artifacts, seed, contexts)
 
     def edit(
         self, cases: Sequence[Sequence[EditRequest]], state: State = EMPTY, memory: Memory | None = None

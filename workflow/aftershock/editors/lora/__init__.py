@@ -7,7 +7,7 @@ from pydantic.dataclasses import dataclass
 
 from aftershock.editors.contract import Method, stopped_early
 from aftershock.editors.settings import STRICT, Count, Layers, NotNegative, Positive
-from aftershock.editors.sites import Sites
+from aftershock.editors.sites import Sites, fault_of_sites
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -46,6 +46,7 @@ METHOD = Method(
     title="LoRA",
     source="Hu et al. (2022); hyperparameters of EasyEdit, but for the matrices and the learning rate",
     changes="a small rank at all matrices of the layers",
+    fault=lambda settings, family: fault_of_sites(settings.modules, settings.layers, family),
     layers=_layers,
     passes=stopped_early,
     alone=True,

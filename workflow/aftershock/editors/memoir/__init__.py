@@ -10,14 +10,15 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from aftershock.editors.contract import Method, stopped_early
-from aftershock.editors.settings import STRICT, Count, Layers, NotNegative, Positive
+from aftershock.editors.settings import STRICT, Count, NotNegative, OneLayer, Positive
+from aftershock.lm.families import family_of
 
 
 @dataclass(frozen=True, config=STRICT)
 class MemoirSettings:
     """A residual memory that is sparse in its inputs."""
 
-    layers: Layers = (40,)
+    layers: OneLayer = (40,)
     """The layer whose MLP's last matrix has the memory beside it; exactly one."""
     variant: Literal["paper", "released"] = "paper"
     """The paper, or the code of its use as a baseline; `editors/memoir/edit.py` says where they differ."""
@@ -49,6 +50,16 @@ def _layers(n_layers: int) -> tuple[int, ...]:
     return (min(n_layers - 1, round(5 * n_layers / 6)),)
 
 
+def _fault(settings: MemoirSettings, family: str) -> str | None:
+    """Return why the released code cannot hold a memory in models of a family; None where it can."""
+    if settings.variant == "paper" or not family_of(family).transposed:
+        return None
+    return (
+        f"memoir: variant released cannot hold a memory beside a matrix of {family}, whose weights are "
+        "stored (d_in, d_out); take variant: paper"
+    )
+
+
 METHOD = Method(
     settings=MemoirSettings,
     editor=".edit:Memoir",
@@ -58,6 +69,7 @@ METHOD = Method(
     changes="no weight; a matrix beside one MLP output matrix, masked by the prompt",
     paper="the mean over the target's tokens; decay within the mask",
     released="a mean diluted by a placeholder's tokens; decay of all that was written",
+    fault=_fault,
     layers=_layers,
     change="matrices",
     passes=stopped_early,

@@ -63,11 +63,6 @@ class Memoir(RememberingEditor):
                 "or leave it out for two sevenths of them"
             )
         self.released = settings.variant == "released"
-        if self.released and lm.family.transposed:
-            raise ValueError(
-                f"memoir: variant released cannot hold a memory beside {self.module}, whose weight is stored "
-                "(d_in, d_out); take variant: paper"
-            )
 
     @property
     def case_bytes(self) -> int:

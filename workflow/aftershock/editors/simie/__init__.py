@@ -66,6 +66,7 @@ METHOD = Method(
     changes="rank of the number of tokens at some MLP output matrices",
     paper="lambda follows the size of keys",
     released="lambda is 1e4 for every model, which leaves next to nothing of edits where keys are small",
+    fault=lambda settings, family: settings.method.fault_of_family(family, settings.edited_by),
     artifacts=lambda settings: settings.method.method.needs(settings.edited_by),
     layers=lambda n_layers: (round(n_layers / 6),),
     layers_like="rome",

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from aftershock.editors.contract import Method
 from aftershock.editors.settings import STRICT, Count, Layers, Positive
-from aftershock.editors.sites import Sites
+from aftershock.editors.sites import Sites, fault_of_sites
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -65,6 +65,7 @@ METHOD = Method(
     "`variant: released`. EasyEdit's port takes the rows of all tokens, has padding learned, "
     "and forgets its statistics: `rows: all`",
     artifacts=lambda settings: ("other_edits",) if settings.warms_up else (),
+    fault=lambda settings, family: fault_of_sites(settings.modules, settings.layers, family),
     layers=_layers,
     example={"lr": 1e-2},
     recorded={"lr": "lr", "batch_size": "batch_size", "alpha": "ridge"},

@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from aftershock.editors.contract import Method, stopped_early
-from aftershock.editors.settings import STRICT, Count, Layers, NotNegative, Positive
+from aftershock.editors.settings import STRICT, Count, NotNegative, OneLayer, Positive
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -18,7 +18,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 class WiseSettings:
     """Side memories of one matrix; margins are in units of what the matrix puts out."""
 
-    layers: Layers = (40,)
+    layers: OneLayer = (40,)
     """The layer whose MLP's last matrix is copied; exactly one."""
     variant: Literal["paper", "released"] = "paper"
     """The paper, or EasyEdit's code; `editors/wise/edit.py` says where they differ."""

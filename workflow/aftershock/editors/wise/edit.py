@@ -186,15 +186,17 @@ class Wise(RememberingEditor):
         """The texts with the tokens that the released code counts as the target's.
 
         It takes all columns of left-padded rows from the length of the longest prompt on, which are more
-        where the other text is longer than the edit's.
+        where the other text is longer than the edit's: then the first token too, which padding predicts. The
+        mean counts one more, but where all prompts are single tokens the last token alone is taken.
         """
         longest = max(len(pair.prompt) for pair in pairs)
         width = max(other, *(len(pair.prompt) + len(pair.target) for pair in pairs))
         texts = []
         for pair in pairs:
             ids = (*pair.prompt, *pair.target)
-            predicted = min(width - longest, len(ids) - 1)
-            texts.append(Text(ids, len(pair.prompt), predicted, 1 / ((predicted + 1) * len(pairs))))
+            ignored = max(longest, width - len(ids))
+            predicted, counted = (width - ignored, width - ignored + 1) if ignored > 1 else (1, 1)
+            texts.append(Text(ids, len(pair.prompt), predicted, 1 / (counted * len(pairs))))
         return texts
 
     def _subject_tokens(self, rows: SideRows, request: EditRequest) -> Tensor:

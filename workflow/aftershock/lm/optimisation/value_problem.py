@@ -112,10 +112,11 @@ class ValueProblem:
     def is_said(self, log_p: Tensor, tokens: int | None = None, plain: bool = False) -> Tensor:
         """True for values whose target tokens are all the likeliest ones after every text, (N,).
 
-        The plain prompt does not count beside others, unless `plain`. With `tokens`, true if that many are.
+        The plain prompt does not count beside others, unless `plain`. With `tokens`, true if that many are;
+        then it does not count alone either.
         """
         counted = self.weights > 0
-        if self.contexts > 1 and not plain:
+        if (self.contexts > 1 or tokens is not None) and not plain:
             counted = counted & (self.text % self.contexts > 0)
         right = ((log_p[:, :-1].argmax(dim=-1) == self.tokens) & counted).sum(dim=1)
         return right == (counted.sum(dim=1) if tokens is None else tokens)

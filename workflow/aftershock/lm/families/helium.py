@@ -1,0 +1,5 @@
+"""Helium 1."""
+
+from aftershock.lm.families import GATED
+
+FAMILY = GATED
