@@ -30,7 +30,7 @@ GROUPS = {
         "test_report",
         "test_reported",
     ),
-    "contract": ("test_context", "test_contract", "test_retrieval", "test_task_engines"),
+    "contract": ("test_context", "test_contract", "test_edits", "test_retrieval", "test_task_engines"),
     "planned": ("test_known", "test_plan", "test_workflow"),
     "sequences": ("test_abilities", "test_collapse", "test_page_variants", "test_sequence_curves"),
     "slice": ("test_kg_slice", "test_kg_sources", "test_splits", "test_true_objects"),

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
 
 import torch
 
@@ -9,13 +11,15 @@ from aftershock.editors.contract import layers_of
 from aftershock.editors.methods import find_methods, method_of, settings_of
 from aftershock.lm.edits import State
 from aftershock.lm.edits.state import in_weights
+from aftershock.lm.hooks import record_activations
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
 from aftershock.lm.statistics.null_space import decompose
+from aftershock.lm.texts.tokens import locate
 from aftershock.prompts import fill
 from aftershock.requests import Query
 from scoped import by_name
-from tiny import CITIES, FAMILIES, NAMES, TEMPLATES, descent, in_turn, moments, requests
+from tiny import CITIES, FAMILIES, NAMES, TEMPLATES, descent, in_turn, moments, next_log_probs, requests
 
 CONTEXTS = [["{}"], ["It rains. {}", "As they say in Graz. {}"]]
 GIVEN = os.environ.get("AFTERSHOCK_METHOD")
@@ -46,6 +50,10 @@ STRONG = {
     "memit": {"layers": [0, 1], "mom2_weight": 1e-8, "steps": 12, "lr": 0.5},
 }
 """Settings with which a random model says what was written."""
+
+REMEMBER = {"memit": {"previous_keys": True}, "encore": {"previous_keys": True}, "alphaedit": {}}
+"""Methods that know the keys of earlier edits, and the settings with which they do."""
+
 
 MAKERS = {
     "hypernetwork": lambda lm, layers, unedited: descent(lm, layers),
@@ -110,6 +118,12 @@ def singles(n, template=0):
     return [[request] for request in requests(n, template)]
 
 
+def questions(names=NAMES, cities=CITIES, cases=(0,)):
+    """Queries for some cities after every prompt about some subjects, in each of some cases."""
+    asked = product(TEMPLATES, names, cities, cases)
+    return [Query(fill(template, name), city, case) for template, name, city, case in asked]
+
+
 def log_probs(lm, cases, state):
     queries = [Query(case[0].text, case[0].target_new, i) for i, case in enumerate(cases)]
     return torch.tensor([s.logprob for s in score(lm, queries, state)])
@@ -133,11 +147,8 @@ def close(state, other, tolerance=1e-6):
 
 def behaviour(lm: LanguageModel, state: State, n: int) -> torch.Tensor:
     """Log-probabilities of two targets after every prompt about some subjects, in each of `n` cases."""
-    asked = [
-        (fill(template, name), city) for template in TEMPLATES for name in NAMES[:6] for city in CITIES[:2]
-    ]
-    queries = [Query(prompt, city, case) for case in range(n) for prompt, city in asked]
-    return torch.tensor([s.logprob for s in score(lm, queries, state)]).reshape(n, -1)
+    asked = [replace(query, case=case) for case in range(n) for query in questions(NAMES[:6], CITIES[:2])]
+    return torch.tensor([s.logprob for s in score(lm, asked, state)]).reshape(n, -1)
 
 
 def alike(lm: LanguageModel, state: State, other: State, tolerance=1e-6):
@@ -182,3 +193,21 @@ def untouched(lm: LanguageModel, before) -> bool:
 def say(lm: LanguageModel, queries: Sequence[Query], state: State = ()) -> list[tuple[float, ...]]:
     """The log-probabilities of each query's tokens."""
     return [s.token_logprobs for s in score(lm, queries, state)]
+
+
+def assert_written(method, lm, edited, request, solved, i=0):
+    """Weights of `edited` put out the value that was solved for, in place of what `lm` put out.
+
+    It is of the MLP, or of MEMIT's whole layer. A family that normalises its MLP's output has nothing that
+    adds to its layer's as it is, so that MEMIT's value is the MLP's there too.
+    """
+    site = lm.layer(1) if method == "memit" and not lm.family.mlp_norm else lm.mlp(1)
+    (row,) = locate(lm, [(request.prompt, request.subject)])
+    outputs = []
+    for model in (lm, edited):
+        with record_activations(model, outputs=[site]) as seen:
+            next_log_probs(model, row.ids)
+        outputs.append(seen["out", site][0, row.subject])
+    assert torch.allclose(solved["v0"][i], outputs[0], atol=1e-9)
+    assert torch.allclose(solved["z" if method == "memit" else "v"][i], outputs[1], atol=1e-5)
+    assert (outputs[1] - outputs[0]).norm() > 0.1

@@ -22,28 +22,24 @@ import torch
 from recorded import Check, NotCoveredError, Recorded, worst
 from recorded_crispedit import check_crispedit
 from recorded_edits import check_ft, check_rome, check_rrome
-from recorded_lyaplock import check_lyaplock
 from recorded_memories import check_memoir, check_wise
 from recorded_mend import check_mend
-from recorded_multi_layer import check_alphaedit, check_emmet, check_encore, check_memit, check_memit_seq
-from recorded_nas import check_core, check_nas
+from recorded_multi_layer import check_alphaedit, check_emmet, check_pmet, edited_by
 from recorded_neurons import check_grace, check_kn
-from recorded_nse import check_nse
-from recorded_pmet import check_pmet
-from recorded_regularisers import check_prune, check_rect, check_sphere
+from recorded_options import check_core, check_nas, check_prune, check_rect, check_sphere
+from recorded_remembering import check_lyaplock, check_nse, check_simie
 from recorded_results import check_metrics, check_scoring
 from recorded_serac import check_serac
-from recorded_simie import check_simie
 from recorded_tuning import check_locft, check_ultraedit
 
 CHECKS: dict[str, Callable[[Recorded], Iterator[Check]]] = {
     "ft": check_ft,
     "rome": check_rome,
     "rrome": check_rrome,
-    "memit": check_memit,
-    "mle-memit": check_memit,
-    "memit-seq": check_memit_seq,
-    "encore": check_encore,
+    "memit": edited_by("memit"),
+    "mle-memit": edited_by("memit"),
+    "memit-seq": edited_by("memit", previous_keys=True),
+    "encore": edited_by("encore", variant="released"),  # with the number of right tokens that it waits for
     "emmet": check_emmet,
     "lyaplock": check_lyaplock,
     "nse": check_nse,

@@ -12,9 +12,10 @@ from aftershock.lm.edits import EMPTY, State
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.optimisation import values
 from aftershock.lm.optimisation.objective import Objective
-from aftershock.lm.texts.tokens import Pair
+from aftershock.lm.scoring import score
+from aftershock.lm.texts.tokens import Pair, encode_pairs
 from aftershock.prompts import fill
-from aftershock.requests import EditRequest
+from aftershock.requests import EditRequest, Query
 from tiny import written
 
 
@@ -45,6 +46,19 @@ def of_target(log_p: torch.Tensor, pair: Pair) -> torch.Tensor:
     """Log-probabilities of a target's tokens, of those after every token of its text."""
     start = len(pair.prompt) - 1
     return log_p[range(start, start + len(pair.target)), list(pair.target)]
+
+
+def check_scores(lm: LanguageModel, queries: Sequence[Query], state: State, passed: Callable, atol: float):
+    """Hold scores in a state against `passed`(query, pair), by which an edit acts on some of the prompts.
+
+    That is log-probabilities after every token of the query's text alone, and whether the edit acts.
+    """
+    pairs, acting = encode_pairs(lm, [(query.prompt, query.target) for query in queries]), 0
+    for query, pair, found in zip(queries, pairs, score(lm, queries, state), strict=True):
+        log_p, acts = passed(query, pair)
+        assert found.token_logprobs == pytest.approx(of_target(log_p, pair).tolist(), abs=atol), query
+        acting += bool(acts)
+    assert 0 < acting < len(queries)
 
 
 def likeliest(lm: LanguageModel, prompt: Sequence[int], n: int, following: Callable) -> str:

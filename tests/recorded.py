@@ -1,8 +1,8 @@
 """Recorded cases of the released code, and how far an output may be from the recorded one."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -107,13 +107,17 @@ class Recorded:
 
     @property
     def moments(self) -> dict[int, Moment]:
-        """The recorded second moments, by layer."""
+        """The recorded second moments of what enters the MLPs' output matrices, by layer."""
+        return self.moments_of(self.lm.projection)
+
+    def moments_of(self, projection: Callable[[int], str]) -> dict[int, Moment]:
+        """The same of other matrices."""
         path = self.path / "mom2.safetensors"
         found = load_file(path) if path.is_file() else {}
         return {
             layer: Moment(found[f"mom2.{name}"], int(found[f"count.{name}"]))
             for layer in range(self.lm.n_layers)
-            if f"mom2.{(name := self.lm.projection(layer))}" in found
+            if f"mom2.{(name := projection(layer))}" in found
         }
 
     def ours(self, tensor: Tensor) -> Tensor:
@@ -128,6 +132,13 @@ class Recorded:
     def optimisations(self) -> list[Mapping[str, Any]]:
         """The recorded value optimisations, in order."""
         return [x for x in self.inputs["intermediate"] if "target_ids" in x]
+
+
+def without(case: Recorded, *names: str) -> tuple[Recorded, dict[str, Any]]:
+    """A case without some hyperparameters, and these."""
+    hparams = dict(case.inputs["hparams"])
+    taken = {name: hparams.pop(name) for name in names if name in hparams}
+    return replace(case, inputs={**case.inputs, "hparams": hparams}), taken
 
 
 @cache

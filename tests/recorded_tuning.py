@@ -16,6 +16,7 @@ from aftershock.lm.edits import EMPTY
 from aftershock.lm.families import layer_number
 from aftershock.lm.model import LanguageModel
 from aftershock.requests import EditRequest
+from obvious import in_batches
 from recorded import (
     CLOSED_FORM,
     DELTA,
@@ -59,11 +60,11 @@ def check_ultraedit(case: Recorded) -> Iterator[Check]:
         return
     settings, size = _ultraedit_settings(case), case.inputs["hparams"]["dataset"]["n_edits"]
     tolerance = SHIFT if settings.normaliser == "diagonal" else WHITENED
-    turns = [(f"turn{i}", settings, part) for i, part in enumerate(_parts(case.requests, size))]
+    turns = [(f"turn{i}", settings, part) for i, part in enumerate(in_batches(case.requests, size))]
     if before := case.inputs.get("preheat_requests"):
         made = replace(case, inputs={**case.inputs, "requests": before}).requests
         heating = replace(settings, normaliser="preheat")
-        turns = [(f"pre{i}", heating, part) for i, part in enumerate(_parts(made, size))] + turns
+        turns = [(f"pre{i}", heating, part) for i, part in enumerate(in_batches(made, size))] + turns
     traces = iter(case.outputs["trace"])
     state, memory, failed = EMPTY, None, False
     for name, chosen, requests in turns:
@@ -172,10 +173,6 @@ def _flat(hparams: Mapping[str, Any]) -> dict[str, Any]:
     if "inner_params" in found:
         found["edit_modules"] = found.pop("inner_params")
     return found
-
-
-def _parts(requests: Sequence[EditRequest], size: int) -> list[Sequence[EditRequest]]:
-    return [requests[start : start + size] for start in range(0, len(requests), size)]
 
 
 def _token_checks(

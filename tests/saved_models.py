@@ -8,14 +8,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from aftershock.lm.model import LanguageModel
-from tiny import TEXTS, tiny
+from tiny import TEXTS, save, tiny
 
 
 def saved(folder: Path, **options) -> LanguageModel:
     """A small random model, written to `folder` as safetensors with its tokenizer."""
-    lm = tiny(dtype=torch.float32)
-    lm.model.save_pretrained(folder, **options)
-    lm.tokenizer.save_pretrained(folder)
+    save(lm := tiny(dtype=torch.float32), folder, **options)
     return lm
 
 

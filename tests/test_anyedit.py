@@ -16,7 +16,7 @@ SETTINGS = {"layers": [LAYER], "window": 2, "steps": 6, "lr": 0.3, "mom2_weight"
 LONG = EditRequest("{} was born in", "Bob Stone", "Rome and then lives in Paris", "London")
 
 
-def test_answers_are_cut_into_windows() -> None:
+def test_answers_are_cut_into_windows():
     text = Text.of(3, Pair((1, 2, 3), (4, 5, 6, 7, 8)), 2)
     assert text == Text(3, (1, 2, 3, 4, 5, 6, 7, 8), (2, 4, 6), ((4, 5), (6, 7), (8,)))
     assert Text.of(0, Pair((1,), (4, 5)), 40) == Text(0, (1, 4, 5), (0,), ((4, 5),))
@@ -61,7 +61,7 @@ def slow_values(lm, pair, window, settings):
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 @pytest.mark.parametrize("clamp", [4.0, 0.05])
-def test_values_and_the_change_are_those_of_the_slow_way(family: str, clamp: float) -> None:
+def test_values_and_the_change_are_those_of_the_slow_way(family, clamp):
     lm = tiny(family)
     editor = make("anyedit", lm, **SETTINGS, clamp=clamp)
     result = editor.edit([[LONG]])
@@ -80,7 +80,7 @@ def test_values_and_the_change_are_those_of_the_slow_way(family: str, clamp: flo
     assert torch.allclose(result.delta[0].dense()[0].double(), change, rtol=1e-6, atol=1e-9)
 
 
-def test_without_the_other_tokens_only_the_windows_keys_count() -> None:
+def test_without_the_other_tokens_only_the_windows_keys_count():
     lm = tiny("llama")
     editor = make("anyedit", lm, **SETTINGS, other_tokens=False)
     result = editor.edit([[LONG], requests(2)])
@@ -91,7 +91,7 @@ def test_without_the_other_tokens_only_the_windows_keys_count() -> None:
         assert torch.allclose(result.delta[0].dense()[case].double(), wanted, rtol=1e-6, atol=1e-9)
 
 
-def test_windows_make_an_answer_likelier_than_one_value_does() -> None:
+def test_windows_make_an_answer_likelier_than_one_value_does():
     lm = tiny("gpt2")
     common = {"layers": [LAYER], "steps": 25, "lr": 0.5, "mom2_weight": 1e-4, "weight_decay": 0.0}
     windows, one = (

@@ -1,24 +1,28 @@
-"""The beginning of every text: in prompts, documents, edits, and in the report."""
+"""The beginning of every text, in prompts, documents and edits, and texts that spell special tokens."""
 
 import copy
 import re
 
 import pytest
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from aftershock.editors.contexts import sample_contexts
 from aftershock.editors.ft.edit import released_targets
-from aftershock.editors.methods import method_of, settings_of
+from aftershock.editors.methods import settings_of
 from aftershock.lm.generation import continue_greedily
 from aftershock.lm.hooks import record_activations
 from aftershock.lm.model import LanguageModel
+from aftershock.lm.pretraining.rows import Encoder
+from aftershock.lm.pretraining.text import Sentence
 from aftershock.lm.scoring import score
 from aftershock.lm.statistics.moments import second_moments
 from aftershock.lm.statistics.sinks import describe_beginning, first_token
+from aftershock.lm.texts.special_tokens import spelled_remark, spelled_tokens
 from aftershock.lm.texts.tokens import encode_pairs, locate, locate_pairs
 from aftershock.page.beginnings import SINK, sink_remark, told
 from aftershock.requests import EditRequest, Query
-from editing import STRONG
+from editing import STRONG, assert_written, built
 from tiers import of_families, once_each
 from tiny import (
     FAMILIES,
@@ -26,8 +30,6 @@ from tiny import (
     TEXTS,
     in_turn,
     likeliest,
-    moments,
-    next_log_probs,
     save,
     target_log_probs,
     tiny,
@@ -137,10 +139,7 @@ def test_a_subject_of_one_token_that_opens_a_text_is_edited_behind_the_token(met
     (row,) = locate(lm, [(request.prompt, request.subject)])
     assert row.subject == 1
     assert row.ids[0] == lm.tokenizer.bos_token_id
-    editor = method_of(method).load()(
-        lm, settings_of(method, STRONG[method]), {"moments": moments(lm)}, contexts=[["{}"]]
-    )
-    result = editor.edit([[request]])
+    result = built(method, lm, settings_of(method, STRONG[method]), [["{}"]]).edit([[request]])
     (old,), (new,) = (score(lm, [Query(request.text, "Oslo")], state) for state in ((), result.delta))
     model = written(lm, result.delta, 0)
     ids = [0, *lm.tokenizer(f"{request.text} Oslo")["input_ids"]]
@@ -148,20 +147,8 @@ def test_a_subject_of_one_token_that_opens_a_text_is_edited_behind_the_token(met
     assert new.token_logprobs == pytest.approx(target_log_probs(model, ids, n), abs=1e-9)
     if method == "ft":
         assert new.logprob > old.logprob + 0.5
-        return
-    site = lm.layer(1) if method == "memit" and not lm.family.mlp_norm else lm.mlp(1)
-    solved = result.diagnostics[0]
-    outputs = [_output(one, site, ids)[1] for one in (lm, model)]  # at the subject, behind the token
-    assert torch.allclose(solved["v0"][0], outputs[0], atol=1e-9)
-    assert torch.allclose(solved["v" if method == "rome" else "z"][0], outputs[1], atol=1e-5)
-    assert (outputs[1] - outputs[0]).norm() > 0.1
-
-
-def _output(lm: LanguageModel, module: str, ids: list[int]) -> torch.Tensor:
-    """Return a module's output for one text, (seq, d)."""
-    with record_activations(lm, outputs=[module]) as seen:
-        next_log_probs(lm, ids)
-    return seen["out", module][0]
+    else:
+        assert_written(method, lm, model, request, result.diagnostics[0])
 
 
 def test_contexts_start_from_the_token_in_front():
@@ -223,3 +210,69 @@ def test_without_texts_nothing_is_measured():
         assert found["first_token"] is None
         assert sink_remark(found) is None
         assert told(found) == "What the model reads has nothing in front, document_token: auto."
+
+
+# --- special tokens in texts --------------------------------------------------------------------------------
+SPECIAL = ("<s>", "</s>", "<unk>")
+
+
+def characters(lm: LanguageModel, ids) -> str:
+    return "".join(lm.tokenizer.convert_ids_to_tokens(list(ids))).replace("Ġ", "").replace("▁", "")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MAKERS if kind != "no words"])
+@pytest.mark.parametrize("target_ids", ["text", "released"])
+@pytest.mark.parametrize("label", SPECIAL)
+def test_a_label_that_spells_a_token_is_its_characters_or_the_token(kind, target_ids, label):
+    lm = Reader(kind, special_tokens="characters", target_ids=target_ids)
+    token = lm.tokenizer.convert_tokens_to_ids(label)
+    (pair,) = encode_pairs(lm, [("The HTML tag is", label)])
+    ((prompt, target),) = locate_pairs(lm, [("The tag {} is", label, label)])
+    (found,) = locate(lm, [("The tag {} is", label)])
+    for ids in (pair.target, target, found.ids[1:], prompt.ids[1:], lm.encode([f"a {label} b"])[0][1:]):
+        assert token not in ids
+    if kind not in ("nmt", "metaspace"):  # whose byte tokens are spelled <0x3C>
+        read = characters(lm, pair.target)
+        assert read == label or "<0x3C>" in read
+    as_tokens = Reader(kind, special_tokens="tokens", target_ids=target_ids)
+    (pair,) = encode_pairs(as_tokens, [("The HTML tag is", label)])
+    assert token in pair.target
+    assert token in as_tokens.encode([f"a {label} b"])[0][1:]
+
+
+@pytest.mark.parametrize("kind", ["roberta", "llama2", "nmt", "gpt2"])
+def test_what_stands_around_every_text_stays(kind):
+    lm, raw = Reader(kind, special_tokens="characters"), tokenizer_of(kind).backend_tokenizer
+    for text in ("Ada Vex", "a"):
+        raw.encode_special_tokens = False
+        wanted = raw.encode(text).ids
+        assert lm.encode([text]) == [wanted[: len(wanted) - lm.n_behind]]
+
+
+def test_training_text_has_no_end_inside_a_sentence():
+    tokenizer = tiny().tokenizer
+    end = tokenizer.eos_token
+    ids, _ = Encoder(tokenizer, 0.2).sentence(Sentence(f"As for {end}, home is", end))
+    assert tokenizer.eos_token_id not in ids
+    assert tokenizer.decode(ids).strip() == f"As for {end}, home is {end}."
+
+
+def test_texts_are_counted_by_the_token_they_spell():
+    lm = tiny()
+    texts = ["<|endoftext|>", "a <|endoftext|> b<|endoftext|>", "</s>", "plain", "<|endoftext |>"]
+    assert spelled_tokens(lm, texts) == {"<|endoftext|>": 2}
+    assert spelled_remark(lm, ["plain"], "labels") is None
+    said = spelled_remark(lm, [*texts, *texts], "labels")
+    assert said == (
+        "of 5 labels, some spell special tokens of the model ('<|endoftext|>' in 2); they are read as their "
+        "characters (engine.special_tokens: characters)"
+    )
+    lm = LanguageModel(lm.model, lm.tokenizer, special_tokens="tokens")
+    said = spelled_remark(lm, texts, "documents")
+    assert "as the tokens themselves (engine.special_tokens: tokens)" in said
+
+
+def test_the_longest_of_several_tokens_is_the_one_spelled():
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=MAKERS["gpt2"](), eos_token="<s></s>")
+    lm = Reader(tokenizer, special_tokens="characters")
+    assert spelled_tokens(lm, ["<s></s>", "<s>"]) == {"<s></s>": 1, "<s>": 1}

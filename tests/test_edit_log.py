@@ -30,7 +30,7 @@ CHUNKS = ["00001-00002.safetensors", "00003-00003.safetensors", "00004-00005.saf
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     run(Faulty(tiny(), {}), PLAN, tmp_path / "log")
     return tmp_path / "log"
 

@@ -5,19 +5,22 @@ import json
 import pytest
 import torch
 
-from aftershock.editors import fine_tuning
+from aftershock.editors import fine_tuning, previous_keys
 from aftershock.editors.contexts import sample_contexts
 from aftershock.editors.ft import FtSettings
 from aftershock.editors.memit import MemitSettings
 from aftershock.editors.methods import method_of, settings_of
 from aftershock.editors.rome import RomeSettings
 from aftershock.editors.settings import as_values, merge
-from aftershock.editors.solvers import Factor, adjust
 from aftershock.lm import memory
-from aftershock.lm.edits import select
+from aftershock.lm.edits import join, select
+from aftershock.lm.hooks import record_activations
+from aftershock.lm.texts.tokens import locate
+from aftershock.prompts import fill
 from aftershock.requests import EditRequest
-from editing import close, make, singles
-from tiny import CITIES, NAMES, TEMPLATES, requests, tiny
+from editing import REMEMBER, chosen, close, make, singles
+from tiers import some
+from tiny import CITIES, NAMES, TEMPLATES, next_log_probs, requests, tiny
 
 
 def test_rome_edits_layers_from_the_lowest_up():
@@ -26,25 +29,67 @@ def test_rome_edits_layers_from_the_lowest_up():
     assert all(torch.equal(a.dense(), b.dense()) for a, b in zip(one, two, strict=True))
 
 
-def test_woodbury_equals_the_dense_solve():
-    torch.manual_seed(0)
-    a = torch.randn(40, 30, dtype=torch.float64)
-    moment, keys = a.T @ a / 40, torch.randn(3, 4, 30, dtype=torch.float64)
-    keys[1, 2:] = 0.0  # a case with fewer requests
-    keys[2, 1] = keys[2, 0]  # the same key twice
-    found = adjust(Factor.of(moment), 0.7, keys)
-    for k, solved in zip(keys, found, strict=True):
-        wanted = torch.linalg.solve(0.7 * moment + k.T @ k, k.T).T
-        assert torch.allclose(solved, wanted, atol=1e-12)
+def test_keys_and_outputs_told_are_those_that_are_written():
+    lm, request = tiny(), requests(1)[0]
+    module, seen = lm.projection(0), []
+    for context in ("{}", "It rains. {}"):
+        (prompt,) = locate(lm, [(fill(context, request.prompt), request.subject)])
+        with record_activations(lm, inputs=[module], outputs=[module]) as found:
+            next_log_probs(lm, prompt.ids)
+        seen.append([found[end, module][0, prompt.subject] for end in ("in", "out")])
+    plain, mean = seen[0], [torch.stack(both).mean(dim=0) for both in zip(*seen, strict=True)]
+    for method, changes, (k, o) in (
+        ("rome", {}, plain),
+        ("r_rome", {"keys": "prompt"}, plain),
+        ("r_rome", {"keys": "averaged"}, mean),
+    ):
+        result = make(method, lm, [["{}"], ["It rains. {}"]], layers=[0], **changes).edit([[request]])
+        told, change = result.diagnostics[0], result.delta[0].dense()[0]
+        assert torch.allclose(told["k0"][0], k, atol=1e-9)
+        assert torch.allclose(told["o0"][0], o, atol=1e-9)
+        right = (told["v"][0] - o) / (k @ told["u"][0])
+        assert torch.allclose(told["right"][0], right, atol=1e-9)
+        if method == "r_rome":  # which writes v* at the very key that it divides by
+            written = lm.weight(module) @ told["k"][0] + lm.bias(module) + change @ told["k"][0]
+            assert torch.allclose(written, told["v"][0])
 
 
-def test_ft_goes_on_with_the_case_that_has_more_requests(monkeypatch):
-    monkeypatch.setattr(fine_tuning, "ENOUGH", 5.0)
-    lm = tiny()
-    cases = [requests(1), requests(5), requests(2, template=1)]
-    together = make("ft", lm, batch_size=2, steps=6).edit(cases)
-    for i, case in enumerate(cases):
-        assert close(select(together.delta, [i]), make("ft", lm, batch_size=2, steps=6).edit([case]).delta), i
+VARIANTS, TRAINED = ("paper", "released"), ("mlp_out", "layer")
+LAYER = {"layers": [1], "steps": 3, "lr": 0.01, "batch_size": 2}
+SITES = {"layers": [0, 2], "modules": {"gate": [2], "out": None}, "batch_size": 2}
+WAYS = ("joint", "mean", "sequential")
+UNEVEN = [
+    ("ft", {"steps": 6, "batch_size": 2}, 1e-6),
+    *(("locft", LAYER | {"variant": v, "parameters": p}, 1e-7) for v in VARIANTS for p in TRAINED),
+    *(("ultraedit", SITES | {"variant": variant}, 1e-9) for variant in VARIANTS),
+    ("pmet", {"layers": [0, 1], "mom2_weight": 0.5, "modules": ("attention", "mlp")}, 1e-9),
+]
+"""Methods that take requests in turns, mini-batches or modules, and how near their changes are."""
+KNOWING = [(method, own | {"multi_label": way}, 1e-6) for way in WAYS for method, own in REMEMBER.items()]
+"""Methods that know the keys of earlier edits."""
+
+
+@pytest.mark.parametrize(("method", "changes", "tolerance"), [*UNEVEN, *some(KNOWING, KNOWING[::4])])
+def test_cases_of_any_size_side_by_side_equal_one_at_a_time(method, changes, tolerance, monkeypatch):
+    """Each case also has a memory of its own, in each form that this has."""
+    if method == "ft":
+        monkeypatch.setattr(fine_tuning, "ENOUGH", 5.0)  # so that cases end at steps of their own
+    editor = make(method, tiny("llama" if method == "ultraedit" else "gpt2"), **changes)
+    cases = [requests(5), requests(4, template=1), requests(2), requests(7, template=2)]
+    for share in (previous_keys.SHARE, 1000) if method in REMEMBER else (0,):
+        monkeypatch.setattr(previous_keys, "SHARE", share)
+        first = editor.edit(cases[::-1])
+        together = editor.edit(cases, first.delta, first.memory)
+        for i, case in enumerate(cases):
+            alone = editor.edit([case], select(first.delta, [i]), chosen(first.memory, [i]))
+            assert close(join(select(together.delta, [i])), join(alone.delta), tolerance), i
+            assert alone.losses[0] == pytest.approx(together.losses[i], abs=1e-9)
+            assert alone.steps[0] == together.steps[i]
+            if method == "ultraedit":
+                assert alone.losses[0] == pytest.approx(together.losses[i], abs=1e-12)
+                for name, kept in alone.memory.items():
+                    mine = together.memory[name][i]
+                    assert torch.allclose(kept[0], mine, rtol=1e-10, atol=0, equal_nan=True)
 
 
 def test_ft_divides_cases_by_memory(monkeypatch):
@@ -91,8 +136,7 @@ def test_settings_are_overridden_layer_by_layer_and_checked_at_once():
     with pytest.raises(ValueError, match=r"rome.steps: .*found 0; rome.v_lr: .*did you mean 'lr'"):
         merge(RomeSettings, "rome", {"v_lr": 1.0, "steps": 0})
     with pytest.raises(
-        ValueError,
-        match=r"unknown editing method 'rom'; did you mean 'rome'. known methods: (\w+, )+rome",
+        ValueError, match=r"unknown editing method 'rom'; did you mean 'rome'. known methods: (\w+, )+rome"
     ):
         method_of("rom")
     with pytest.raises(ValueError, match="ft.objective"):
@@ -114,12 +158,7 @@ REFUSED = [
     ("wise", "gpt2", {"save_freq": 2, "merge_freq": 5}, "merge_freq 5 is no multiple of save_freq 2"),
     ("wise", "gpt2", RELEASED | {"save_freq": 2}, "cannot use a second memory of .*a Conv1D"),
     ("wise", "llama", {"save_freq": 1, "max_memories": 2}, "after 2 edits a model has 3 memories, more than"),
-    (
-        "simie",
-        "gpt2",
-        OPENING | {"base": "grace"},
-        "grace is no method that changes weights of chosen",
-    ),
+    ("simie", "gpt2", OPENING | {"base": "grace"}, "grace is no method that changes weights of chosen"),
     ("simie", "gpt2", OPENING | {"base": "simie"}, "simie is no method that"),
     ("simie", "gpt2", OPENING | {"base": "memitt"}, "unknown editing method 'memitt'; did you mean 'memit'"),
     ("simie", "gpt2", {"base_settings": {"stepz": 3}}, "stepz: unknown setting; did you mean 'steps'"),
@@ -127,12 +166,7 @@ REFUSED = [
         *("simie", "gpt2", {"base": "ultraedit", "base_settings": {"modules": {"in": None}}}),
         "only MLP output matrices can be",
     ),
-    (
-        "kn",
-        "gpt2",
-        RELEASED | {"steps": 4, "batch_size": 3},
-        "batch_size 3 does not divide steps 4.* choose",
-    ),
+    ("kn", "gpt2", RELEASED | {"steps": 4, "batch_size": 3}, "batch_size 3 does not divide steps 4.* choose"),
     ("in_context", "gpt2", {"statement": "It is so."}, BRACES),
     ("in_context", "gpt2", {"statement": "{fact} or {fact}"}, BRACES),
     ("memit", "gpt2", {"prob_cutoff": -0.5}, CUTOFF),

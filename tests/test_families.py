@@ -5,14 +5,15 @@ import copy
 import pytest
 import torch
 
-from aftershock.editors.methods import method_of, settings_of
+from aftershock.editors.methods import settings_of
 from aftershock.lm.edits import Batch, apply_deltas
 from aftershock.lm.families import family_of, list_families
 from aftershock.lm.hooks import record_activations, with_added
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
-from aftershock.lm.texts.tokens import encode_pairs, locate
+from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.requests import EditRequest, Query
+from editing import STRONG, assert_written, built
 from tiers import of_families
 from tiny import (
     FAMILIES,
@@ -22,8 +23,6 @@ from tiny import (
     TEXTS,
     changed_outputs,
     dense,
-    moments,
-    next_log_probs,
     save,
     target_log_probs,
     tiny,
@@ -150,12 +149,7 @@ def test_the_final_norm_and_the_head_make_the_models_scores(family):
 
 
 # --- edits -------------------------------------------------------------------------------------------------
-VALUE = {"steps": 4, "lr": 0.5}
-SETTINGS = {
-    "ft": {"layers": [1], "objective": "target_new", "steps": 5, "lr": 0.02, "norm_constraint": None},
-    "rome": {"layers": [1], **VALUE},
-    "memit": {"layers": [0, 1], "mom2_weight": 1e-8, **VALUE},  # so little that all of the value is written
-}
+SETTINGS = {**STRONG, "r_rome": STRONG["rome"] | {"keys": "prompt"}}
 
 
 @pytest.mark.parametrize(("method", "family"), of_families(with_each(list(SETTINGS))))
@@ -163,8 +157,7 @@ def test_an_edited_case(method, family):
     """Two unlike cases edited side by side: as if each had been written into the weights alone."""
     lm, first = tiny(family), EditRequest(TEMPLATES[0], "Dario", "Oslo")
     cases = (first, EditRequest(TEMPLATES[1], "Edith {Oak} Tull", "Greenfield, Old Mill Town"))
-    settings = settings_of(method, SETTINGS[method])
-    editor = method_of(method).load()(lm, settings, {"moments": moments(lm)}, contexts=[["{}"]])
+    editor = built(method, lm, settings_of(method, SETTINGS[method]), [["{}"]])
     before = copy.deepcopy(lm.model.state_dict())
     result = editor.edit([[case] for case in cases])
     assert result.reasons == (None, None)
@@ -180,23 +173,8 @@ def test_an_edited_case(method, family):
         if method == "ft":
             assert new.logprob > old.logprob + 0.5
         else:
-            _assert_written(dense_lm, method, cases[i], result.diagnostics[0], i)
+            assert_written(method, lm, dense_lm, cases[i], result.diagnostics[0], i)
         alone = editor.edit([[cases[i]]]).delta
         for delta, mine in zip(result.delta, alone, strict=True):
             assert torch.allclose(delta.dense()[i], mine.dense()[0], rtol=1e-6, atol=1e-8)
     assert all(torch.equal(before[name], tensor) for name, tensor in lm.model.state_dict().items())
-
-
-def _assert_written(dense_lm, method, request, solved, i):
-    """The edited weights put out the value that was solved for: of the MLP, or of MEMIT's whole layer.
-
-    A family that normalises its MLP's output has nothing that adds to its layer's as it is, so that MEMIT's
-    value is the MLP's there too.
-    """
-    site = dense_lm.layer(1) if method == "memit" and not dense_lm.family.mlp_norm else dense_lm.mlp(1)
-    value = solved["v" if method == "rome" else "z"][i]
-    assert (value - solved["v0"][i]).norm() > 0.1
-    (row,) = locate(dense_lm, [(request.prompt, request.subject)])
-    with torch.no_grad(), record_activations(dense_lm, outputs=[site]) as seen:
-        next_log_probs(dense_lm, row.ids)
-    assert torch.allclose(seen["out", site][0, row.subject], value, atol=1e-5)

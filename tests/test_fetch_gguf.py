@@ -28,7 +28,7 @@ PROMPTS = [
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def file(tmp_path_factory):
     return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.Q8_0.gguf")
 
 
@@ -45,7 +45,7 @@ def packed(folder: Path, files: dict[str, Path], version: str = "1.0") -> None:
 
 
 @pytest.fixture
-def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def index(tmp_path, monkeypatch):
     """A folder that pip takes for its index."""
     folder = tmp_path / "index of wheels"
     folder.mkdir()

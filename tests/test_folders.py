@@ -16,18 +16,14 @@ from aftershock.lm.files.fetch import fetch
 from aftershock.lm.files.folders import fault_of_encoder, fault_of_model, fault_of_origin, quantisation_of
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.networks.classifier import classify
-from tiny import tiny
+from tiny import save, tiny
 
 FETCHED = {"source": {"hub": "owner/tiny", "revision": "main"}, "n_layers": 3}
 PLAIN = {"cases": {"label_encoder": "model"}, "screen": {"classifier": None}}
 
 
-def saved(folder: Path, **options: str) -> Path:
-    """A small random model in `folder`."""
-    lm = tiny(dtype=torch.float32)
-    lm.model.save_pretrained(folder, **options)
-    lm.tokenizer.save_pretrained(folder)
-    return folder
+def saved(folder, **options):
+    return save(tiny(dtype=torch.float32), folder, **options)
 
 
 def cut(path: Path) -> None:
@@ -44,9 +40,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_what_a_folder_lacks_is_named_before_and_in_a_job(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
-) -> None:
+def test_what_a_folder_lacks_is_named_before_and_in_a_job(tmp_path, monkeypatch, damage):
     monkeypatch.chdir(tmp_path)
     folder = saved(Path("results/models/ours/weights"), max_shard_size="15KB")
     assert fault_of_model(folder) is None
@@ -68,7 +62,7 @@ def test_what_a_folder_lacks_is_named_before_and_in_a_job(
         classify(folder, ["a"], "toxic", "cpu")
 
 
-def test_a_pointer_to_weights_is_no_weights(tmp_path: Path) -> None:
+def test_a_pointer_to_weights_is_no_weights(tmp_path):
     folder = saved(tmp_path)
     (folder / "model.safetensors").write_text(
         "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
@@ -78,7 +72,7 @@ def test_a_pointer_to_weights_is_no_weights(tmp_path: Path) -> None:
     assert fault_of_model(folder) == "is not whole: model.safetensors is damaged or cut short"
 
 
-def test_weights_of_another_model_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_of_another_model_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = saved(Path("results/models/ours/weights"))
     hub = {"hub": "owner/tiny", "revision": "main"}
@@ -94,9 +88,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path, monkeypatch: pytes
         check_fetched(PLAIN, {"ours": FETCHED})
 
 
-def test_an_encoder_and_a_classifier_are_looked_at_where_they_are_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_encoder_and_a_classifier_are_looked_at_where_they_are_used(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     hub = {"hub": "owner/it", "revision": "main"}
     config = {"cases": {"label_encoder": hub}, "screen": {"classifier": {"source": hub, "label": "toxic"}}}
@@ -115,9 +107,7 @@ def test_an_encoder_and_a_classifier_are_looked_at_where_they_are_used(
     assert fault_of_encoder(encoder) == "is not whole: model.safetensors is damaged or cut short"
 
 
-def test_a_source_on_disk_has_to_exist_until_it_is_copied(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_source_on_disk_has_to_exist_until_it_is_copied(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lost = {"path": "lost"}
     config = {"kg": "graph", "kgs": {"graph": {"source": "file"}}}
@@ -157,9 +147,7 @@ def described(folder: Path, more: dict) -> Path:
 
 
 @pytest.mark.parametrize("more", QUANTISED)
-def test_a_quantised_model_is_refused_wherever_it_is_met(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict
-) -> None:
+def test_a_quantised_model_is_refused_wherever_it_is_met(tmp_path, monkeypatch, more):
     monkeypatch.chdir(tmp_path)
     source = described(saved(Path("given")), more)
     said = r"holds quantised weights \(.*config\.json says\): .* take the model as it was before quantisation"
@@ -175,7 +163,7 @@ def test_a_quantised_model_is_refused_wherever_it_is_met(
         LanguageModel.load("results/models/ours/weights")
 
 
-def test_a_method_and_its_bits_are_told() -> None:
+def test_a_method_and_its_bits_are_told():
     told = {"quant_method": "gptq", "bits": 4}
     assert (
         quantisation_of({"quantization_config": told})
@@ -189,7 +177,7 @@ def test_a_method_and_its_bits_are_told() -> None:
 
 
 @pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.int8, torch.uint8])
-def test_packed_weights_are_seen_without_a_word_in_the_configuration(tmp_path: Path, kind) -> None:
+def test_packed_weights_are_seen_without_a_word_in_the_configuration(tmp_path, kind):
     folder = saved(tmp_path)
     tensors = load_file(folder / "model.safetensors")
     tensors["transformer.h.0.attn.bias"] = torch.ones(2, 2, dtype=torch.uint8)  # old files keep their masks

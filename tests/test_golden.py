@@ -221,29 +221,28 @@ def test_easyedits_port_of_ultraedit_is_replayed_by_the_labels_that_it_learned(t
     assert "not covered: temperature" in replayed()
 
 
-def test_what_did_not_change_need_not_be_recorded():
-    lm, module = tiny(), "transformer.h.1.mlp.c_proj"
-    change = Dense(module, torch.zeros(1, *lm.weight(module).shape), torch.ones(1, lm.d_model))
-    case = Recorded(Path(), Path(), {}, {}, {f"delta.{module}.bias": torch.ones(lm.d_model)})
-    assert all(check.passed for check in delta_checks(case, lm, (change,)))
-    other = replace(change, bias=change.bias * 0.0)
-    assert not all(check.passed for check in delta_checks(case, lm, (other,)))
-    assert not all(check.passed for check in delta_checks(replace(case, tensors={}), lm, (change,)))
-
-
-def test_a_norm_is_compared_with_its_bias():
+@pytest.mark.parametrize(
+    ("kind", "module"), [(Dense, "transformer.h.1.mlp.c_proj"), (Scale, "transformer.h.1.ln_2")]
+)
+def test_a_weight_is_compared_with_its_bias_and_what_did_not_change_need_not_be_recorded(kind, module):
     lm = tiny()
-    module = "transformer.h.1.ln_2"
-    change = Scale(module, torch.ones(1, lm.d_model), torch.full((1, lm.d_model), 2.0))
-    wanted = {
-        f"delta.{module}.weight": torch.ones(lm.d_model),
-        f"delta.{module}.bias": torch.zeros(lm.d_model),
-    }
-    case = Recorded(Path(), Path(), {}, {}, wanted)
-    found = {check.output: check.passed for check in worst(list(delta_checks(case, lm, (change,))))}
-    assert found == {"parameters": True, "dW": False}
-    wanted[f"delta.{module}.bias"] += 2.0
-    assert all(check.passed for check in delta_checks(case, lm, (change,)))
+    shape = lm.weight(module).shape if kind is Dense else (lm.d_model,)
+    change = kind(module, torch.zeros(1, *shape), torch.ones(1, lm.d_model))
+
+    def passed(change, **tensors):
+        tensors = {f"delta.{module}.{name}": tensor for name, tensor in tensors.items()}
+        case = Recorded(Path(), Path(), {}, {}, tensors)
+        return all(check.passed for check in delta_checks(case, lm, (change,)))
+
+    bias = torch.ones(lm.d_model)
+    assert passed(change, bias=bias)
+    assert not passed(change, bias=0 * bias)
+    assert not passed(change)
+    assert not passed(replace(change, bias=change.bias * 0), bias=bias)
+    moved = replace(change, weight=change.weight + 1)
+    weight = torch.ones(shape[::-1])  # as this model stores it
+    assert passed(moved, weight=weight, bias=bias)
+    assert not passed(moved, weight=weight, bias=2 * bias)
 
 
 def test_the_worst_of_each_output_is_kept():

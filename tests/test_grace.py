@@ -1,20 +1,25 @@
 """GRACE against torch's own Adam and whole texts one by one; what its codebook does in edits and passes."""
 
+import math
+
 import pytest
 import torch
 
 import editing
 from aftershock.editors.grace import edit as grace
-from aftershock.editors.grace.entries import entries_of
+from aftershock.editors.grace.entries import IGNORED, Entry, entries_of, take_up
+from aftershock.editors.methods import settings_of
 from aftershock.lm import scoring
+from aftershock.lm.edits import state_norm
+from aftershock.lm.edits.codebook import distances_to
+from aftershock.lm.edits.fold import fold
 from aftershock.lm.edits.state import acting
 from aftershock.lm.generation import continue_greedily
 from aftershock.lm.scoring import score
 from aftershock.lm.texts.tokens import encode_pairs
-from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query
-from editing import identical, same_memory, singles
-from obvious import likeliest, log_probs, of_target, train
+from editing import identical, questions, same_memory, singles
+from obvious import check_scores, likeliest, log_probs, of_target, train
 from tiers import of_families, some
 from tiny import CITIES, NAMES, TEMPLATES, low_rank, requests, tiny, with_each, written
 
@@ -106,16 +111,14 @@ def test_a_codebook_decides_row_by_row_whatever_is_beside_it(monkeypatch):
     editor = make(lm, eps=3.0)
     (book,) = state = editor.edit(singles(3)).delta
     monkeypatch.setattr(scoring, "CPU_TOKENS", 64)
-    prompts = [fill(template, name) for template in TEMPLATES for name in NAMES[:5]]
-    queries = [Query(p, c, i) for p in prompts for c in CITIES[:3] for i in range(3)]
-    pairs, replaced = encode_pairs(lm, [(q.prompt, q.target) for q in queries]), 0
-    for query, pair, found in zip(queries, pairs, score(lm, queries, state), strict=True):
-        plain, seen = of_pair(lm, editor.module, pair)
+
+    def alone(query, pair):
+        _, seen = of_pair(lm, editor.module, pair)
         near = (seen["in"] - book.keys[query.case, 0]).norm() <= 3.0
-        replaced += near
-        wanted = of_pair(lm, editor.module, pair, book.values[query.case, 0])[0] if near else plain
-        assert found.token_logprobs == pytest.approx(wanted.tolist(), abs=1e-9)
-    assert 0 < replaced < len(queries)
+        value = (book.values[query.case, 0],) if near else ()
+        return passed(lm, editor.module, [*pair.prompt, *pair.target], len(pair.prompt) - 1, *value)[0], near
+
+    check_scores(lm, questions(NAMES[:5], CITIES[:3], range(3)), state, alone, 1e-9)
 
 
 # --- edits of edited models ---------------------------------------------------------------------------------
@@ -203,3 +206,89 @@ def test_a_case_of_several_requests_has_an_entry_for_each():
     for name in ("keys", "values", "epsilons"):
         assert torch.allclose(together.delta[0].tensors()[name][0], memory[name][0], atol=1e-9)
     assert together.steps == (3 * MILD["steps"], MILD["steps"])
+
+
+# --- the codebook -------------------------------------------------------------------------------------------
+def entry(place, epsilon, *label):
+    return Entry(torch.tensor([place, 0.0]), torch.zeros(1), torch.zeros(1), epsilon, label)
+
+
+def take(entries, place, label, **changes):
+    """The trained values, and the places and radii afterwards."""
+    settings = settings_of("grace", {"eps": 1.0}, changes)
+    key = torch.tensor([place, 0.0])
+    chosen = take_up(entries, key, torch.zeros(1), tuple(label), lambda: torch.ones(1), settings)
+    return chosen, [(round(e.key[0].item(), 5), pytest.approx(e.epsilon, abs=1e-6)) for e in entries]
+
+
+def test_keys_are_added_widened_and_split():
+    near, far = [IGNORED, 5, 6], [IGNORED, 7]
+    assert take([], 0.0, near) == (0, [(0.0, 1.0)])
+    assert take([entry(0.0, 1.0, *near)], 2.5, far) == (1, [(0.0, 1.0), (2.5, 1.0)])  # too far to meet
+    assert take([entry(0.0, 1.0, *near)], 1.5, near) == (0, [(0.0, 1.5)])
+    assert take([entry(0.0, 1.0, *near)], 0.5, near) == (0, [(0.0, 1.0)])
+    assert take([entry(0.0, 1.0, *near)], 1.5, far) == (1, [(0.0, 0.75), (1.5, 0.75)])
+    moved = take([entry(0.0, 1.0, *near)], 1.5, near, expand="moving_average")
+    assert moved == (0, [(0.75, 1.5)])
+    split = take([entry(0.0, 1.0, *near)], 1.5, far, variant="released")
+    assert split == (1, [(0.0, 0.75 - 1e-5), (1.5, 0.75)])
+
+
+def test_objects_are_compared_and_not_the_means_of_their_labels():
+    here = [IGNORED, 5, 7]
+    assert take([entry(0.0, 1.0, *here)], 0.5, [IGNORED, 6, 6]) == (1, [(0.0, 0.25), (0.5, 0.25)])
+    assert take([entry(0.0, 1.0, *here)], 0.5, [IGNORED, 6, 6], variant="released") == (0, [(0.0, 1.0)])
+    longer = [IGNORED, IGNORED, 5, 7]  # the same object after a longer prompt
+    assert take([entry(0.0, 1.0, *here)], 0.5, longer) == (0, [(0.0, 1.0)])
+    assert take([entry(0.0, 1.0, *here)], 0.5, longer, variant="released")[0] == 1
+
+
+def test_the_release_looks_at_the_label_of_another_key():
+    one, two = [IGNORED, 5], [IGNORED, 6]
+    entries = [entry(0.0, 1.0, *one), entry(9.0, 1.0, *two)]
+    assert take(list(entries), 0.5, two) == (2, [(0.0, 0.25), (9.0, 1.0), (0.5, 0.25)])
+    assert take(list(entries), 0.5, two, variant="released") == (0, [(0.0, 1.0), (9.0, 1.0)])
+
+
+def test_distances():
+    g = torch.Generator().manual_seed(0)
+    keys, queries = torch.randn(4, 6, generator=g), torch.randn(3, 6, generator=g)
+    queries[0] = keys[2] * (1 + 1e-7)
+    found = distances_to(keys, queries, "euclidean")
+    assert torch.allclose(found, torch.cdist(queries, keys), atol=1e-5)
+    assert found[0, 2] == 0
+    angles = torch.nn.functional.normalize(queries, dim=1) @ torch.nn.functional.normalize(keys, dim=1).T
+    assert torch.allclose(distances_to(keys, queries, "cosine"), 1 - angles, atol=2e-5)
+
+
+def test_cold_values_depend_on_the_seed_and_the_fact_alone():
+    lm = tiny()
+    cases = singles(3)
+    starts = make(lm, seed=1, steps=1, lr=1e-9).edit(cases).delta[0].values[:, 0]
+    assert ((starts > -1e-6) & (starts < 1 + 1e-6)).all()
+    assert not torch.allclose(starts[0], starts[1])
+    turned = make(lm, seed=1, steps=1, lr=1e-9).edit(cases[::-1]).delta[0].values[:, 0]
+    assert torch.allclose(turned.flip(0), starts, atol=1e-8)
+    other = make(lm, seed=2, steps=1, lr=1e-9).edit(cases).delta[0].values[:, 0]
+    assert not torch.allclose(other, starts)
+    released = make(lm, seed=7, steps=1, lr=1e-9, variant="released").edit(cases[:1]).delta[0]
+    drawn = torch.rand(1, released.values.shape[2], generator=torch.Generator().manual_seed(7))
+    assert torch.allclose(released.values[0, 0], drawn[0].double(), atol=1e-7)
+
+
+def test_a_norm_is_that_of_what_replacing_does():
+    editor = make(tiny(), eps=1e-3)
+    first = editor.edit([requests(2), requests(1, template=2)])
+    state = first.delta + editor.edit([requests(1, template=1)] * 2, first.delta).delta
+    (book,) = acting(state)
+    for case in range(2):
+        change = [e.value - e.output for e in entries_of(book, case)]
+        wanted = math.sqrt(sum(v.square().sum().item() for v in change))
+        assert state_norm(state)[case].item() == pytest.approx(wanted)
+
+
+def test_no_weights_hold_a_codebook():
+    lm = tiny()
+    said = r"Codebook of transformer.h.1.mlp.c_fc is not a change of weights"
+    with pytest.raises(ValueError, match=said), fold(lm, make(lm).edit(singles(1)).delta, 0):
+        pass

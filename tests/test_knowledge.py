@@ -55,7 +55,7 @@ def obvious_rank(lm, prompt: str, label: str, rivals: set[str]) -> int:
     return 1 + sum(per_token(lm, prompt, rival) > mine for rival in rivals - {label})
 
 
-def test_facts_are_verified_by_what_the_model_says() -> None:
+def test_facts_are_verified_by_what_the_model_says():
     lm = tiny()
     said = continue_greedily(lm, [fill(TEMPLATES[0], NAMES[0])], 6)[0]
     asked = facts([(NAMES[0], CITIES[0]), (NAMES[1], CITIES[1])])
@@ -68,7 +68,7 @@ def test_facts_are_verified_by_what_the_model_says() -> None:
         verify_facts(lm, asked.assign(relation_id="R9"), PROMPTS, 6, ALL)
 
 
-def test_probability_and_rank_of_facts_equal_an_obvious_count() -> None:
+def test_probability_and_rank_of_facts_equal_an_obvious_count():
     lm, asked = tiny(), many()
     found = asked.merge(verify_facts(lm, asked, PROMPTS, 3, ALL), on=KEY)
     for row in found.itertuples(index=False):
@@ -82,7 +82,7 @@ def test_probability_and_rank_of_facts_equal_an_obvious_count() -> None:
     assert found["rank"].nunique() > 2
 
 
-def test_objects_are_ranked_among_those_of_their_relation() -> None:
+def test_objects_are_ranked_among_those_of_their_relation():
     lm = tiny()
     objects = facts([(NAMES[0], c) for c in CITIES[:3]] + [(NAMES[1], CITIES[4]), (NAMES[2], CITIES[2])])
     found = score_objects(lm, objects, PROMPTS, ModelEncoder(lm), ALL)
@@ -97,7 +97,7 @@ def test_objects_are_ranked_among_those_of_their_relation() -> None:
     assert score_objects(lm, objects[:0], PROMPTS, ModelEncoder(lm), ALL).empty
 
 
-def test_of_many_labels_a_seeded_sample_with_the_true_ones_is_compared(monkeypatch) -> None:
+def test_of_many_labels_a_seeded_sample_with_the_true_ones_is_compared(monkeypatch):
     lm, asked = tiny(), many()
     queries: list[Query] = []
     monkeypatch.setattr(knowledge, "score", lambda lm, some: queries.extend(some) or score(lm, some))
@@ -126,14 +126,14 @@ def test_of_many_labels_a_seeded_sample_with_the_true_ones_is_compared(monkeypat
     assert any(query.target not in compared[query.prompt] for query in queries if query.prompt in compared)
 
 
-def test_a_key_with_more_objects_than_are_compared_keeps_them_all() -> None:
+def test_a_key_with_more_objects_than_are_compared_keeps_them_all():
     lm = tiny()
     asked = facts([(NAMES[0], city) for city in CITIES[:5]])
     found = score_objects(lm, asked, PROMPTS, ModelEncoder(lm), Ranking(2))
     assert sorted(found["rank"]) == [1, 2, 3, 4, 5]
 
 
-def test_repeated_prompts_are_asked_once(monkeypatch) -> None:
+def test_repeated_prompts_are_asked_once(monkeypatch):
     lm = tiny()
     asked = facts([(NAMES[0], city) for city in CITIES[:3]])
     namesake = asked.assign(subject_id="E99")  # another entity with the same label
@@ -156,7 +156,7 @@ def test_repeated_prompts_are_asked_once(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("n", [repeated(1), 3, repeated(7), 40])
-def test_any_number_of_jobs_makes_the_same_table(n: int, monkeypatch) -> None:
+def test_any_number_of_jobs_makes_the_same_table(n, monkeypatch):
     lm, asked = tiny(), many()
     monkeypatch.setattr(knowledge, "BLOCK", 4)
     monkeypatch.setattr(scoring, "CPU_TOKENS", 200)
@@ -174,7 +174,7 @@ def test_any_number_of_jobs_makes_the_same_table(n: int, monkeypatch) -> None:
     assert sum(part.empty for part in found) == max(0, n - len(list(blocks(asked))))
 
 
-def test_blocks_cut_no_prompt_and_hold_little(monkeypatch) -> None:
+def test_blocks_cut_no_prompt_and_hold_little(monkeypatch):
     monkeypatch.setattr(knowledge, "BLOCK", 5)
     asked = pd.concat([many(), many().assign(subject_id="E77", relation_id="R3")], ignore_index=True)
     found = list(blocks(asked))
@@ -188,7 +188,7 @@ def test_blocks_cut_no_prompt_and_hold_little(monkeypatch) -> None:
     assert list(blocks(asked[:0])) == []
 
 
-def test_what_is_asked_at_a_time_does_not_grow_with_the_facts(monkeypatch) -> None:
+def test_what_is_asked_at_a_time_does_not_grow_with_the_facts(monkeypatch):
     lm = tiny()
     asked = pd.concat([many().assign(subject=lambda rows, i=i: rows["subject"] + f" {i}") for i in range(6)])
     asked["subject_id"] = asked["subject"]
@@ -207,14 +207,14 @@ def test_what_is_asked_at_a_time_does_not_grow_with_the_facts(monkeypatch) -> No
 
 
 @pytest.fixture
-def bad_labels() -> pd.DataFrame:
+def bad_labels():
     asked = facts([(NAMES[0], CITIES[0]), (NAMES[1], CITIES[1]), (NAMES[2], CITIES[2])])
     asked.loc[1, "object"] = " "
     asked.loc[2, "object"] = "Oslo " * 60
     return asked
 
 
-def test_labels_that_cannot_be_asked_about_are_named_before_anything_runs(bad_labels, monkeypatch) -> None:
+def test_labels_that_cannot_be_asked_about_are_named_before_anything_runs(bad_labels, monkeypatch):
     lm = tiny()
     monkeypatch.setattr(lm, "run", lambda *_, **__: pytest.fail("the model ran"))
     with pytest.raises(ValueError, match=r"2 of 3 objects cannot be asked about") as caught:

@@ -15,7 +15,7 @@ from aftershock.experiments.knowledge import Ranking, score_objects
 from aftershock.lm.files.fetch_encoder import fetch_encoder
 from aftershock.lm.networks import label_encoder
 from aftershock.lm.networks.label_encoder import ModelEncoder, SentenceEncoder, mean_cosines
-from loopback import Hub, loopback_hub
+from loopback import loopback_hub
 from narrow import NoNarrowKernels
 from tiny import CITIES, NAMES, TEMPLATES, tiny
 
@@ -50,7 +50,7 @@ TAKEN = ["1_Pooling/config.json", "config.json", "model.safetensors", "modules.j
 
 
 # --- the model's own embeddings ----------------------------------------------------------------------------
-def test_the_models_vectors_are_centred_means_of_token_embeddings(monkeypatch) -> None:
+def test_the_models_vectors_are_centred_means_of_token_embeddings(monkeypatch):
     lm = tiny()
     table = lm.model.get_input_embeddings().weight
     means = [sum(table[i] for i in ids) / len(ids) for ids in lm.encode_targets(CITIES)]
@@ -61,7 +61,7 @@ def test_the_models_vectors_are_centred_means_of_token_embeddings(monkeypatch) -
     assert torch.allclose(ModelEncoder(lm).within(CITIES)(CITIES[4:6]), wanted[4:6])
 
 
-def test_similarity_is_the_mean_cosine_to_the_subjects_other_objects() -> None:
+def test_similarity_is_the_mean_cosine_to_the_subjects_other_objects():
     rows = pd.DataFrame(
         [("E1", "a"), ("E1", "b"), ("E1", "c"), ("E2", "a")],
         columns=["subject_id", "object"],
@@ -75,7 +75,7 @@ def test_similarity_is_the_mean_cosine_to_the_subjects_other_objects() -> None:
 
 # --- a sentence encoder ------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
-def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def encoder_folder(tmp_path_factory):
     """A random BERT of one layer that knows letters, with mean pooling, as sentence-transformers saves it."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
@@ -100,7 +100,7 @@ def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @needs_encoder
-def test_objects_are_compared_by_a_fetched_sentence_encoder(encoder_folder, hub: Hub, tmp_path) -> None:
+def test_objects_are_compared_by_a_fetched_sentence_encoder(encoder_folder, hub, tmp_path):
     hub.add("us/labels", encoder_folder, "main")
     fetch_encoder({"hub": "us/labels", "revision": "main"}, tmp_path / "encoder")
     encoder = SentenceEncoder(tmp_path / "encoder")
@@ -124,7 +124,7 @@ def test_objects_are_compared_by_a_fetched_sentence_encoder(encoder_folder, hub:
 @needs_encoder
 @pytest.mark.parametrize("name", ["BertTokenizer", "GPT2Tokenizer", "PreTrainedTokenizerFast"])
 @pytest.mark.parametrize("lower", [False, True])
-def test_an_encoder_reads_by_its_tokenizer_json(encoder_folder, tmp_path, name: str, lower: bool) -> None:
+def test_an_encoder_reads_by_its_tokenizer_json(encoder_folder, tmp_path, name, lower):
     """The rules made here make letters small and keep accents; a class of BERT's would do otherwise."""
     folder = shutil.copytree(encoder_folder, tmp_path / "encoder")
     for file, more in (
@@ -142,7 +142,7 @@ def test_an_encoder_reads_by_its_tokenizer_json(encoder_folder, tmp_path, name: 
 
 
 @needs_encoder
-def test_an_encoder_in_bfloat16_is_computed_in_float32(encoder_folder, tmp_path) -> None:
+def test_an_encoder_in_bfloat16_is_computed_in_float32(encoder_folder, tmp_path):
     folder = tmp_path / "encoder"
     shutil.copytree(encoder_folder, folder)
     weights = next(folder.rglob("*.safetensors"))
@@ -156,7 +156,7 @@ def test_an_encoder_in_bfloat16_is_computed_in_float32(encoder_folder, tmp_path)
 
 
 @needs_encoder
-def test_missing_files_of_an_encoder_are_said(encoder_folder, tmp_path) -> None:
+def test_missing_files_of_an_encoder_are_said(encoder_folder, tmp_path):
     with pytest.raises(ValueError, match="has no modules.json; delete it and run again"):
         SentenceEncoder(tmp_path)
     shutil.copytree(encoder_folder, tmp_path / "lame")
@@ -168,14 +168,14 @@ def test_missing_files_of_an_encoder_are_said(encoder_folder, tmp_path) -> None:
         SentenceEncoder(tmp_path / "lame")
 
 
-def test_a_missing_library_is_said_with_its_remedy(tmp_path, monkeypatch) -> None:
+def test_a_missing_library_is_said_with_its_remedy(tmp_path, monkeypatch):
     monkeypatch.setattr(label_encoder, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"sentence-transformers.*--group encoder.*label_encoder: model"):
         SentenceEncoder(tmp_path)
 
 
 # --- fetching ----------------------------------------------------------------------------------------------
-def test_the_listed_modules_are_fetched_and_nothing_else(hub: Hub, tmp_path) -> None:
+def test_the_listed_modules_are_fetched_and_nothing_else(hub, tmp_path):
     commit = hub.add("us/labels", repository(tmp_path / "theirs"), "v1")
     fetch_encoder({"hub": "us/labels", "revision": "v1"}, tmp_path / "encoder")
     assert listed(tmp_path / "encoder") == sorted([*TAKEN, "provenance.json"])
@@ -185,7 +185,7 @@ def test_the_listed_modules_are_fetched_and_nothing_else(hub: Hub, tmp_path) -> 
     assert not list(tmp_path.glob(".encoder*"))
 
 
-def test_a_folder_is_copied_and_stays_as_it_was(tmp_path) -> None:
+def test_a_folder_is_copied_and_stays_as_it_was(tmp_path):
     theirs = repository(tmp_path / "theirs")
     before = listed(theirs)
     fetch_encoder({"path": str(theirs)}, tmp_path / "encoder")
@@ -208,7 +208,7 @@ def test_a_folder_is_copied_and_stays_as_it_was(tmp_path) -> None:
         (None, {"modules.json": None}, "is no sentence encoder: it has no modules.json"),
     ],
 )
-def test_what_is_no_encoder_or_brings_code_is_refused(modules, change, message, tmp_path) -> None:
+def test_what_is_no_encoder_or_brings_code_is_refused(modules, change, message, tmp_path):
     theirs = repository(tmp_path / "theirs", modules)
     for name, text in change.items():
         (theirs / name).unlink() if text is None else (theirs / name).write_text(text)
@@ -217,12 +217,12 @@ def test_what_is_no_encoder_or_brings_code_is_refused(modules, change, message, 
     assert not (tmp_path / "encoder").exists()
 
 
-def test_a_folder_that_is_not_there_is_said(tmp_path) -> None:
+def test_a_folder_that_is_not_there_is_said(tmp_path):
     with pytest.raises(ValueError, match="there is no folder 'nowhere'; a path is relative"):
         fetch_encoder({"path": "nowhere"}, tmp_path / "encoder")
 
 
-def test_a_hub_that_is_away_is_said(tmp_path, monkeypatch) -> None:
+def test_a_hub_that_is_away_is_said(tmp_path, monkeypatch):
     with loopback_hub() as gone:
         gone.stand_in(monkeypatch)
     with pytest.raises(ValueError, match=r"us/labels at revision v1 cannot be fetched.*check the network"):

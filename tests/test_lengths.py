@@ -30,7 +30,7 @@ def facts(*rows: tuple[str, str, str, str, str]) -> pd.DataFrame:
 
 @pytest.mark.parametrize("script", LONG)
 @pytest.mark.parametrize("end", ["subject", "object"])
-def test_what_is_asked_about_facts_names_the_entity(script: str, end: str, monkeypatch) -> None:
+def test_what_is_asked_about_facts_names_the_entity(script, end, monkeypatch):
     lm, label = tiny(), LONG[script].strip()
     monkeypatch.setattr(lm, "run", lambda *_, **__: pytest.fail("the model ran"))
     asked = facts(
@@ -49,7 +49,7 @@ def test_what_is_asked_about_facts_names_the_entity(script: str, end: str, monke
         assert len(str(caught.value)) < 1000
 
 
-def test_texts_that_fit_exactly_are_no_fault() -> None:
+def test_texts_that_fit_exactly_are_no_fault():
     lm = tiny()
     text = "Oslo"
     while len(lm.encode([text + " Oslo"])[0]) <= lm.context:
@@ -61,7 +61,7 @@ def test_texts_that_fit_exactly_are_no_fault() -> None:
         check_lengths(lm, [("Q1", text), ("Q2", text + " Oslo")])
 
 
-def test_the_first_are_named_and_all_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_are_named_and_all_are_counted(monkeypatch):
     monkeypatch.setattr(lengths, "NAMED", 2)
     lm, long = tiny(), "東" * CONTEXT
     with pytest.raises(ValueError, match=r"^3 labels .*Q1 makes .*; Q2 makes .*; and others, in this log\)"):
@@ -76,7 +76,7 @@ def probes(subject: str, target: str) -> pd.DataFrame:
     return pd.DataFrame([row])[list(PROBES.columns)]
 
 
-def test_probes_and_edits_name_their_case() -> None:
+def test_probes_and_edits_name_their_case():
     lm, long = tiny(), LONG["Latin"].strip()
     for pair in ((long, "Oslo"), ("Ada Vex", long)):
         with pytest.raises(ValueError, match=rf"Q3 with Q4 in case 7 makes \d+ tokens.*{REMEDY}"):
@@ -89,7 +89,7 @@ def test_probes_and_edits_name_their_case() -> None:
         run_cases(lm, None, pd.DataFrame([edit]), probes("Ada Vex", "Oslo"), PROMPTS, ())
 
 
-def test_any_other_text_is_shown_in_part_with_the_remedy() -> None:
+def test_any_other_text_is_shown_in_part_with_the_remedy():
     lm, long = tiny(), LONG["Cyrillic"].strip()
     for ask in (
         lambda: encode_pairs(lm, [(f"As for {long}, home is", "Oslo")]),

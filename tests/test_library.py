@@ -1,4 +1,4 @@
-"""Names of `import aftershock`: examples of docstrings and of the README, and a user's own model."""
+"""Names of `import aftershock`: examples of docstrings and of the README, and models as others make them."""
 
 import copy
 import doctest
@@ -16,19 +16,22 @@ import aftershock
 from aftershock import EditRequest, LanguageModel, Query, edit, export, generate, library, score
 from aftershock.editors.methods import make_editor, settings_of
 from aftershock.lm import model
-from tiny import NAMES, TEMPLATES, moments, requests, tiny
+from aftershock.lm.model import context_of
+from aftershock.lm.scoring import score as scored
+from editing import make
+from tiny import CITIES, NAMES, TEMPLATES, moments, requests, save, target_log_probs, tiny
 
 ROOT = Path(__file__).parents[1]
 REQUEST = EditRequest(TEMPLATES[0], NAMES[0], "Rome")
 
 
 @pytest.fixture
-def lm() -> LanguageModel:
+def lm():
     return tiny("llama", torch.float32)
 
 
 @pytest.mark.parametrize("module", [aftershock, library, model])
-def test_examples_of_docstrings_are_right(module, lm: LanguageModel, tmp_path: Path) -> None:
+def test_examples_of_docstrings_are_right(module, lm, tmp_path):
     weights = save(lm, tmp_path / "weights")
     found = doctest.testmod(module, extraglobs={"lm": lm, "folder": tmp_path, "weights": weights})
     assert found.attempted
@@ -36,11 +39,11 @@ def test_examples_of_docstrings_are_right(module, lm: LanguageModel, tmp_path: P
 
 
 @pytest.mark.parametrize("name", aftershock.__all__)
-def test_everything_offered_has_an_example_or_is_data(name: str) -> None:
+def test_everything_offered_has_an_example_or_is_data(name):
     assert name in ("EditRequest", "Query") or ">>> " in getattr(aftershock, name).__doc__
 
 
-def test_importing_loads_nothing() -> None:
+def test_importing_loads_nothing():
     code = "import sys, aftershock; print(len([m for m in sys.modules if m.startswith('aftershock.')]))"
     code += "; print('torch' in sys.modules, 'edit' in dir(aftershock), aftershock.__version__)"
     found = subprocess.run(
@@ -55,13 +58,7 @@ def test_importing_loads_nothing() -> None:
         aftershock.edits  # noqa: B018
 
 
-def save(lm: LanguageModel, folder: Path) -> Path:
-    lm.model.save_pretrained(folder)
-    lm.tokenizer.save_pretrained(folder)
-    return folder
-
-
-def test_a_model_of_the_users_own_is_not_altered(tmp_path: Path) -> None:
+def test_a_model_of_the_users_own_is_not_altered(tmp_path):
     lm = tiny("llama", torch.float32)
     own = AutoModelForCausalLM.from_pretrained(save(lm, tmp_path / "weights")).train()
     ids = torch.tensor([[5, 6, 7]])
@@ -83,7 +80,7 @@ def test_a_model_of_the_users_own_is_not_altered(tmp_path: Path) -> None:
     assert {p.data_ptr() for p in own.parameters()} == {p.data_ptr() for p in wrapped.model.parameters()}
 
 
-def test_an_edit_is_taken_back_by_asking_in_an_earlier_state(lm: LanguageModel) -> None:
+def test_an_edit_is_taken_back_by_asking_in_an_earlier_state(lm):
     query = [Query(REQUEST.text, "Rome")]
     before = score(lm, query)
     first = edit(lm, [REQUEST], "ft", layers=[1], steps=5)
@@ -95,7 +92,7 @@ def test_an_edit_is_taken_back_by_asking_in_an_earlier_state(lm: LanguageModel) 
 
 
 @pytest.mark.parametrize("settings", [{"previous_keys": True}, {"previous_keys": False}])
-def test_a_method_remembers_its_earlier_edits(settings) -> None:
+def test_a_method_remembers_its_earlier_edits(settings):
     lm = tiny("llama")
     given = {"layers": [0, 1], "steps": 4, **settings}
     artifacts = {"moments": moments(lm)}
@@ -113,7 +110,7 @@ def test_a_method_remembers_its_earlier_edits(settings) -> None:
     assert edit(lm, [first], "ft", found, layers=[1], steps=1).memories == found.memories
 
 
-def test_gradients_may_be_off_and_a_state_may_be_a_list(lm: LanguageModel) -> None:
+def test_gradients_may_be_off_and_a_state_may_be_a_list(lm):
     with torch.no_grad():
         state = edit(lm, [REQUEST], "ft", layers=[1], steps=2)
     query = [Query(REQUEST.text, "Rome")]
@@ -130,12 +127,12 @@ def test_gradients_may_be_off_and_a_state_may_be_a_list(lm: LanguageModel) -> No
         ("prompt_format", "chatty"),
     ],
 )
-def test_unknown_options_are_refused(lm: LanguageModel, option: str, value: str) -> None:
+def test_unknown_options_are_refused(lm, option, value):
     with pytest.raises(ValueError, match=rf"{option} '{value}' is unknown; "):
         LanguageModel.wrap(lm.model, lm.tokenizer, **{option: value})
 
 
-def test_what_is_no_model_or_no_list_of_texts_is_refused(lm: LanguageModel) -> None:
+def test_what_is_no_model_or_no_list_of_texts_is_refused(lm):
     adapted = get_peft_model(copy.deepcopy(lm.model), LoraConfig(target_modules=["down_proj"]))
     with pytest.raises(
         ValueError, match=r"is a PeftModel.*, not a model of transformers; .*merge_and_unload"
@@ -148,7 +145,7 @@ def test_what_is_no_model_or_no_list_of_texts_is_refused(lm: LanguageModel) -> N
             edit(lm, [], method, layers=[1])
 
 
-def test_what_is_missing_is_named(lm: LanguageModel) -> None:
+def test_what_is_missing_is_named(lm):
     with pytest.raises(ValueError, match="rome needs moments with these settings"):
         edit(lm, [REQUEST], "rome", layers=[1])
     with pytest.raises(ValueError, match="did you mean 'rome'"):
@@ -162,9 +159,7 @@ def deeper(lm: LanguageModel) -> LanguageModel:
     return LanguageModel(AutoModelForCausalLM.from_config(config), lm.tokenizer)
 
 
-def test_the_example_of_the_readme_runs(
-    lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_the_example_of_the_readme_runs(lm, tmp_path, monkeypatch, capsys):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^    import aftershock\n(?:(?:    .*)?\n)+", text, flags=re.MULTILINE)
     lines = [line.removeprefix("    ") for line in code.splitlines()]
@@ -175,3 +170,89 @@ def test_the_example_of_the_readme_runs(
     assert len([line for line in lines if line]) <= 20
     assert capsys.readouterr().out
     assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+
+
+# --- models of others ---------------------------------------------------------------------------------------
+QUERIES = [Query(f"{name} was born in", city) for name, city in zip(NAMES, CITIES, strict=False)]
+LONG = Query("It rains in the old town by the sea where Ada Vex was born in", "Oslo")
+
+
+def test_a_padding_token_without_an_embedding_is_not_used():
+    plain = tiny("llama")
+    tokenizer = copy.deepcopy(plain.tokenizer)
+    tokenizer.add_special_tokens({"pad_token": "<padding>"})
+    assert tokenizer.pad_token_id == len(plain.model.get_input_embeddings().weight)
+    lm = LanguageModel.wrap(plain.model, tokenizer)
+    mixed = [*QUERIES, LONG]
+    assert [s.logprob for s in scored(lm, mixed)] == [s.logprob for s in scored(plain, mixed)]
+    prompts = [query.prompt for query in mixed]
+    assert generate(lm, prompts, n_tokens=4) == generate(plain, prompts, n_tokens=4)
+
+
+def test_edits_read_the_weights_that_a_wrapped_model_has_now():
+    own = tiny("llama")
+    lm = LanguageModel.wrap(own.model, own.tokenizer)
+    make("rome", lm, steps=3).edit([requests(1)])
+    with torch.no_grad():
+        for name, weight in own.model.named_parameters():
+            if "mlp" in name:
+                weight.mul_(1.3)
+    fresh = LanguageModel.wrap(own.model, own.tokenizer)
+    found, wanted = (make("rome", each, steps=3).edit([requests(1)]).diagnostics[0] for each in (lm, fresh))
+    for name in ("u", "delta"):
+        assert torch.equal(found[name], wanted[name]), name
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("method", ["ft", "rome", "grace"])
+def test_edits_are_refused_in_half_precision(method, dtype):
+    lm = tiny(dtype=dtype)
+    narrow = str(dtype).removeprefix("torch.")
+    with pytest.raises(ValueError, match=rf"the model is in {narrow}, .* dtype=torch.float32"):
+        make_editor(method, settings_of(method, {"layers": [1]}), lm)
+
+
+def test_a_stray_window_of_a_family_without_windows_is_not_applied():
+    lm = tiny("llama")
+    lm.model.config.sliding_window = 4
+    several = [Query(LONG.prompt, city) for city in CITIES[:3]]
+    for query, found in zip(several, scored(lm, several), strict=True):
+        (ids,) = lm.encode([f"{query.prompt} {query.target}"])
+        wanted = target_log_probs(lm, ids, len(found.token_logprobs))
+        assert found.token_logprobs == pytest.approx(wanted, abs=1e-9)
+
+
+def longrope():
+    lm = tiny("phi3")
+    config = copy.deepcopy(lm.model.config)
+    half = config.hidden_size // config.num_attention_heads // 2
+    config.original_max_position_embeddings = 16
+    config.rope_parameters = {
+        "rope_type": "longrope",
+        "rope_theta": 100.0,
+        "original_max_position_embeddings": 16,
+        "short_factor": [1.0] * half,
+        "long_factor": [3.0] * half,
+    }
+    model = type(lm.model)(config).double()
+    model.load_state_dict(lm.model.state_dict(), strict=False)
+    return LanguageModel(model, lm.tokenizer)
+
+
+def test_with_longrope_texts_are_as_long_as_the_positions_that_do_not_depend_on_their_batch():
+    lm = longrope()
+    assert context_of(lm.model.config) == lm.context == 16
+    short = [Query("Ada was", city) for city in ("Oslo", "Ulm")]
+    for query, found in zip(short, scored(lm, short), strict=True):
+        (ids,) = lm.encode([f"{query.prompt} {query.target}"])
+        wanted = target_log_probs(lm, ids, len(found.token_logprobs))
+        assert found.token_logprobs == pytest.approx(wanted, abs=1e-9)
+    with pytest.raises(ValueError, match="16"):
+        scored(lm, [*short, LONG])
+
+
+def test_hidden_states_are_read_whatever_a_configuration_returns():
+    lm = tiny("gpt2")
+    lm.model.config.update({"return_dict": False})
+    assert len(scored(lm, QUERIES[:2])) == 2
+    assert edit(lm, requests(1), "ft", layers=[1], steps=1)

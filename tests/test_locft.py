@@ -7,12 +7,12 @@ import torch
 
 from aftershock.editors import fine_tuning
 from aftershock.editors.training_batch import Entry
-from aftershock.lm.edits import Dense, Scale, join, random_like, select, state_norm
+from aftershock.lm.edits import Dense, Scale, join, random_like, state_norm
 from aftershock.lm.edits.fold import fold
 from aftershock.lm.scoring import score
 from aftershock.requests import Query
 from benchmarks.models import as_published
-from editing import close, make
+from editing import make
 from obvious import in_batches, train
 from tiers import of_families, some
 from tiny import FAMILIES, requests, tiny
@@ -129,22 +129,6 @@ def test_the_added_row_is_close_to_the_mean_of_the_head():
     assert 0 < apart < 1e-3 * head.norm(dim=1).mean()
 
 
-@pytest.mark.parametrize("variant", ["paper", "released"])
-@pytest.mark.parametrize("parameters", ["mlp_out", "layer"])
-def test_cases_of_any_size_side_by_side_equal_one_at_a_time(variant, parameters):
-    lm = tiny()
-    editor = make(
-        "locft", lm, layers=[1], steps=3, lr=0.01, batch_size=2, variant=variant, parameters=parameters
-    )
-    cases = [requests(5), requests(1), requests(3, template=1)]
-    first = editor.edit([requests(2, template=2)] * 3).delta
-    together = editor.edit(cases, first)
-    for i, case in enumerate(cases):
-        alone = editor.edit([case], select(first, [i]))
-        assert close(select(together.delta, [i]), alone.delta, 1e-7), i
-        assert alone.steps[0] == together.steps[i]
-
-
 # --- whole layers ------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "family", some(["gpt2", "llama", "qwen3", "gemma2", "olmo2", "phi"], ["gpt2", "gemma2"])
@@ -175,18 +159,15 @@ def test_a_changed_layer_says_what_changed_weights_say(family):
         assert found == pytest.approx([s.logprob for s in score(lm, queries, join(state))], abs=1e-7)
 
 
-def test_scales_are_measured_redrawn_and_left_out_like_matrices():
+def test_scales_of_one_norm_are_measured_like_matrices():
     lm = tiny()
     norm = f"{lm.layer(1)}.ln_1"
     g = torch.Generator().manual_seed(0)
     weight, bias = (torch.randn(2, lm.d_model, generator=g, dtype=lm.dtype) for _ in range(2))
-    state = (Scale(norm, weight, bias), Scale(norm, weight))
     norms = ((2 * weight).square().sum(dim=1) + bias.square().sum(dim=1)).sqrt()
+    state = (Scale(norm, weight, bias), Scale(norm, weight))
     assert torch.allclose(state_norm(state), norms)
     assert torch.allclose(state_norm(random_like(state, [3, 4])), norms)
-    (gone,) = (d.without(torch.tensor([True, False])) for d in join(state))
-    assert state_norm((gone,))[0] == 0
-    assert state_norm((gone,))[1] == pytest.approx(norms[1].item())
 
 
 def test_training_begins_where_it_matters():

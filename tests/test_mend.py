@@ -2,6 +2,7 @@
 
 import copy
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -105,43 +106,26 @@ def test_without_a_network_an_edit_is_a_step_of_gradient_descent(family):
 ORDERS = ([3], [4, 1], [0, 1, 2, 3, 4, 5, 6], [6, 2, 5, 0, 3, 1, 4])
 
 
-def compare(lm, delta, state, asked, case, changes, said):
-    """One case's changes of every matrix, and what the model then says."""
-    assert {d.module for d in delta} == set(changes)
-    for mine in delta:
-        wanted = changes[mine.module]
-        assert wanted.norm() > 1e-3
-        assert off(mine.dense()[case], wanted) < 1e-9, (case, mine.module)
-    (found,) = score(lm, [Query(asked.text, asked.target_new, case)], state)
-    assert found.token_logprobs == pytest.approx(said[0][0], abs=1e-5)
-
-
 @pytest.mark.parametrize("family", of_families(FAMILIES))
-def test_batches_of_cases_equal_cases_alone(family):
+@pytest.mark.parametrize("chained", [False, True])
+def test_batches_of_cases_equal_cases_alone_also_of_second_edits(family, chained):
+    """One backward pass and dense weights a case; second edits take their gradient in the edited model."""
     lm = tiny(family)
-    net, asked, plain = trained(lm), requests(7), Plain(lm)
-    wanted = []
-    for request in asked:
-        with mend(plain, request, net) as changes:
-            wanted.append((changes, plain.score([request.text], [request.target_new])))
-    for order in ORDERS:
-        delta = editor(lm, net=net).edit([[asked[i]] for i in order]).delta
-        for case, i in enumerate(order):
-            compare(lm, delta, delta, asked[i], case, *wanted[i])
-
-
-@pytest.mark.parametrize("family", of_families(FAMILIES))
-def test_second_edits_take_their_gradient_in_the_edited_model(family):
-    lm = tiny(family)
-    net, firsts, seconds, plain = trained(lm), requests(7), requests(7, template=1), Plain(lm)
-    first = editor(lm, net=net).edit(singles(7)).delta
-    for order in ORDERS[:3]:
+    net, firsts, asked, plain = trained(lm), requests(7), requests(7, template=int(chained)), Plain(lm)
+    first = editor(lm, net=net).edit(singles(7)).delta if chained else ()
+    for order in ORDERS[: 3 if chained else 4]:
         start = select(first, order)
-        delta = editor(lm, net=net).edit([[seconds[i]] for i in order], start).delta
-        for case, i in enumerate(order):
-            with mend(plain, firsts[i], net), mend(plain, seconds[i], net) as changes:
-                said = plain.score([seconds[i].text], [seconds[i].target_new])
-            compare(lm, delta, start + delta, seconds[i], case, changes, said)
+        delta = editor(lm, net=net).edit([[asked[i]] for i in order], start).delta
+        for case, request in enumerate(asked[i] for i in order):
+            before = mend(plain, firsts[order[case]], net) if chained else nullcontext()
+            with before, mend(plain, request, net) as changes:
+                ((wanted,),) = plain.score([request.text], [request.target_new])
+            assert {d.module for d in delta} == set(changes)
+            for mine in delta:
+                assert changes[mine.module].norm() > 1e-3
+                assert off(mine.dense()[case], changes[mine.module]) < 1e-9, (case, mine.module)
+            (found,) = score(lm, [Query(request.text, request.target_new, case)], start + delta)
+            assert found.token_logprobs == pytest.approx(wanted, abs=1e-5)
 
 
 def test_an_edit_takes_one_pass_each_way_and_is_undone():

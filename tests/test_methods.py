@@ -3,7 +3,6 @@
 import importlib.metadata
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +25,7 @@ TEXT = EXAMPLE.read_text(encoding="utf-8")
 
 
 @pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
+def forgotten():
     """Find methods anew, before and after each test."""
     find_methods.cache_clear()
     method_of.cache_clear()
@@ -36,7 +35,7 @@ def forgotten() -> Iterator[None]:
 
 
 @pytest.fixture
-def config() -> dict:
+def config():
     """The configuration of the demo."""
     return yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
 
@@ -48,7 +47,7 @@ def write(folder: Path, text: str, name: str = "mine.py") -> str:
     return str(file)
 
 
-def test_methods_are_the_packages_beside_the_contract() -> None:
+def test_methods_are_the_packages_beside_the_contract():
     found = find_methods()
     folders = {path.parent.name for path in (ROOT / "workflow/aftershock/editors").glob("*/__init__.py")}
     assert set(found) == folders >= {"ft", "rome", "r_rome", "memit", "mend"}
@@ -59,7 +58,7 @@ def test_methods_are_the_packages_beside_the_contract() -> None:
         assert method.code == [method.editor]
 
 
-def test_a_method_is_one_file_that_lies_anywhere(tmp_path: Path) -> None:
+def test_a_method_is_one_file_that_lies_anywhere(tmp_path):
     found = method_of(write(tmp_path / "a b", TEXT))
     assert (found.name, found.method.title) == ("mine", "Gradient step")
     assert issubclass(found.load(), Editor)
@@ -69,7 +68,7 @@ def test_a_method_is_one_file_that_lies_anywhere(tmp_path: Path) -> None:
     assert found.code == [str(tmp_path / "a b" / "mine.py")]
 
 
-def test_a_method_is_a_package_whose_editor_loads_late(tmp_path: Path) -> None:
+def test_a_method_is_a_package_whose_editor_loads_late(tmp_path):
     head, _, rest = TEXT.partition("class GradientStep(Editor)")
     editor, _, record = rest.partition("METHOD = ")
     write(
@@ -88,7 +87,7 @@ def test_a_method_is_a_package_whose_editor_loads_late(tmp_path: Path) -> None:
     assert [code_hash(root) for root in found.code] != before
 
 
-def test_a_method_of_an_entry_point_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_method_of_an_entry_point_has_a_name(tmp_path, monkeypatch):
     write(tmp_path, TEXT, "their_method.py")
     monkeypatch.syspath_prepend(str(tmp_path))
     point = SimpleNamespace(name="theirs", module="their_method")
@@ -136,11 +135,7 @@ def test_a_method_of_an_entry_point_has_a_name(tmp_path: Path, monkeypatch: pyte
             'title="x", families=("gpt2", "gpt9"),',
             r"families should be some of .*gpt2, .*; found 'gpt9'",
         ),
-        (
-            TITLE,
-            'title="x", artifacts=lambda s: s.none,',
-            "artifacts should be names, .*AttributeError",
-        ),
+        (TITLE, 'title="x", artifacts=lambda s: s.none,', "artifacts should be names, .*AttributeError"),
         (
             "from pydantic",
             "import nothing_like_this\nfrom pydantic",
@@ -148,7 +143,7 @@ def test_a_method_of_an_entry_point_has_a_name(tmp_path: Path, monkeypatch: pyte
         ),
     ],
 )
-def test_what_breaks_the_contract_is_said(tmp_path: Path, old: str, new: str, said: str) -> None:
+def test_what_breaks_the_contract_is_said(tmp_path, old, new, said):
     assert old in TEXT
     path = write(tmp_path, TEXT.replace(old, new))
     with pytest.raises(ValueError, match=said) as caught:
@@ -156,7 +151,7 @@ def test_what_breaks_the_contract_is_said(tmp_path: Path, old: str, new: str, sa
     assert str(caught.value).startswith(f"editing method 'mine' ({path})")
 
 
-def test_a_file_that_loads_torch_when_planning_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_loads_torch_when_planning_is_refused(tmp_path):
     path = write(tmp_path, "import torch\n" + TEXT)
     code = f"from aftershock.editors.methods import method_of\nmethod_of({path!r})"
     run = subprocess.run(
@@ -169,7 +164,7 @@ def test_a_file_that_loads_torch_when_planning_is_refused(tmp_path: Path) -> Non
     assert "found that torch" in run.stderr
 
 
-def test_every_artifact_has_a_rule_that_makes_it() -> None:
+def test_every_artifact_has_a_rule_that_makes_it():
     rules = "".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
     for name, artifact in ARTIFACTS.items():
         assert f"rule {artifact.rule}:" in rules, name
@@ -177,7 +172,7 @@ def test_every_artifact_has_a_rule_that_makes_it() -> None:
         assert hasattr(__import__(module, fromlist=[function]), function)
 
 
-def test_only_settings_that_say_so_run_in_order() -> None:
+def test_only_settings_that_say_so_run_in_order():
     assert is_in_order(settings_of("mend", {"variant": "released"}))
     assert not any(is_in_order(found.settings()) for found in find_methods().values())
 
@@ -193,16 +188,14 @@ def test_only_settings_that_say_so_run_in_order() -> None:
         ),
     ],
 )
-def test_a_config_names_the_key_before_any_job(config: dict, editor: dict, said: str) -> None:
+def test_a_config_names_the_key_before_any_job(config, editor, said):
     config["editors"]["mine"] = editor
     with pytest.raises(ValueError, match=said):
         check_config(config, ROOT)
 
 
 @pytest.mark.parametrize("families", ['("llama", "gptj")', 'lambda family: family in ("gptj", "llama")'])
-def test_a_family_that_a_method_cannot_edit_is_refused_before_any_job(
-    config: dict, tmp_path: Path, families: str
-) -> None:
+def test_a_family_that_a_method_cannot_edit_is_refused_before_any_job(config, tmp_path, families):
     path = write(tmp_path, TEXT.replace(TITLE, f'title="x", families={families},'))
     config["editors"]["mine"] = {"method": path}
     said = "editors.mine: mine cannot edit a model of family gpt2, only of gptj, llama; demo-4x128 is one"
@@ -212,7 +205,7 @@ def test_a_family_that_a_method_cannot_edit_is_refused_before_any_job(
     check_config(config, ROOT)
 
 
-def test_a_method_without_layers_has_none_to_give(config: dict) -> None:
+def test_a_method_without_layers_has_none_to_give(config):
     config["editors"]["mine"] = {"method": "in_context"}
     models = check_config(config, ROOT)
     assert "layers" not in merged_settings(config["editors"]["mine"], models["demo-4x128"])
@@ -221,7 +214,7 @@ def test_a_method_without_layers_has_none_to_give(config: dict) -> None:
         check_config(config, ROOT)
 
 
-def test_the_overview_names_every_method_and_the_families_it_leaves_out(tmp_path: Path) -> None:
+def test_the_overview_names_every_method_and_the_families_it_leaves_out(tmp_path):
     found = find_methods()
     lines = methods_table(found.values())
     assert [line.split("`")[1] for line in lines[2:]] == list(found)
@@ -234,13 +227,13 @@ def test_the_overview_names_every_method_and_the_families_it_leaves_out(tmp_path
     assert "gpt2," not in mine
 
 
-def test_a_config_takes_a_method_by_its_path(config: dict) -> None:
+def test_a_config_takes_a_method_by_its_path(config):
     config["editors"]["mine"] = {"method": str(EXAMPLE), "settings": {"rate": 0.1}}
     check_config(config, ROOT)
     assert methods.default_layers(str(EXAMPLE), 12) == (6,)
 
 
-def test_the_guide_names_every_method() -> None:
+def test_the_guide_names_every_method():
     guide = (ROOT / "docs" / "editors.md").read_text(encoding="utf-8")
     rows = {line.split(" | ")[0].removeprefix("| ") for line in guide.splitlines() if line.startswith("| ")}
     assert {found.method.title for found in find_methods().values()} <= rows

@@ -18,7 +18,7 @@ SMALL = yaml.safe_load(CONFIG) | {"models": ["given"]}
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path, monkeypatch):
     write_project(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -36,7 +36,7 @@ def describe(project: Path, text: str) -> None:
 @pytest.mark.parametrize(
     "family", ["gpt2", "gptj", "gpt_neox", "llama", "qwen2", "gemma2", "phi3", "starcoder2"]
 )
-def test_sizes_of_a_folder_are_those_of_its_matrices(tmp_path: Path, family: str) -> None:
+def test_sizes_of_a_folder_are_those_of_its_matrices(tmp_path, family):
     lm = tiny(family, torch.float32)
     file, said = sizes_of_source({"path": str(saved(tmp_path, family))}, tmp_path / "none")
     assert file == tmp_path / "own" / "config.json"
@@ -54,20 +54,20 @@ def test_sizes_of_a_folder_are_those_of_its_matrices(tmp_path: Path, family: str
     assert shape.get("key_value", width) == wide
 
 
-def test_a_configuration_that_is_silent_about_the_head_is_held_against_the_tensors() -> None:
+def test_a_configuration_that_is_silent_about_the_head_is_held_against_the_tensors():
     config = {"model_type": "gpt2", "n_embd": 8, "n_layer": 2, "n_head": 2, "vocab_size": 9}
     tied = sizes_of_config(config, ["transformer.wte.weight"])["shape"]
     assert tied == {"width": 8, "inner": 32, "vocabulary": 9, "tied": True}
     assert "tied" not in sizes_of_config(config, ["transformer.wte.weight", "lm_head.weight"])["shape"]
 
 
-def test_a_configuration_without_sizes_says_no_shape() -> None:
+def test_a_configuration_without_sizes_says_no_shape():
     said = sizes_of_config({"model_type": "other", "num_hidden_layers": 3})
     assert said == {"model_type": "other", "n_layers": 3}
     assert sizes_of_config({}) == {}
 
 
-def test_the_language_models_part_of_a_configuration_counts() -> None:
+def test_the_language_models_part_of_a_configuration_counts():
     inner = {"model_type": "llama", "hidden_size": 8, "intermediate_size": 9, "vocab_size": 7}
     inner |= {"num_hidden_layers": 3, "num_attention_heads": 2}
     found = sizes_of_config({"model_type": "several", "text_config": inner}, ["lm_head.weight"])
@@ -76,7 +76,7 @@ def test_the_language_models_part_of_a_configuration_counts() -> None:
 
 
 @pytest.mark.parametrize("stored", ["F16", "Q8_0"])
-def test_sizes_of_a_gguf_file_are_in_its_header(tmp_path: Path, stored: str) -> None:
+def test_sizes_of_a_gguf_file_are_in_its_header(tmp_path, stored):
     path = write_gguf(tmp_path / "small.gguf", stored=stored)
     found = sizes_of_gguf(path)
     assert (found["model_type"], found["n_layers"]) == ("llama", LAYERS)
@@ -88,7 +88,7 @@ def test_sizes_of_a_gguf_file_are_in_its_header(tmp_path: Path, stored: str) -> 
     assert found["shape"]["vocabulary"] == len(tokenizer)
 
 
-def test_a_broken_gguf_file_says_nothing(tmp_path: Path) -> None:
+def test_a_broken_gguf_file_says_nothing(tmp_path):
     whole = write_gguf(tmp_path / "small.gguf").read_bytes()
     for length in (0, 3, 10, 40, 200, 2000):
         (tmp_path / "cut.gguf").write_bytes(whole[:length])
@@ -98,7 +98,7 @@ def test_a_broken_gguf_file_says_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["source: {path: own}\n", "source: {path: own}\nn_layers: null\nshape: null\n"]
 )
-def test_a_models_file_need_not_repeat_its_folder(project: Path, text: str) -> None:
+def test_a_models_file_need_not_repeat_its_folder(project, text):
     saved(project, "llama")
     describe(project, text)
     model = check_config(dict(SMALL), project)["given"]
@@ -108,7 +108,7 @@ def test_a_models_file_need_not_repeat_its_folder(project: Path, text: str) -> N
     assert Sizes.of(model).vocabulary == len(lm.model.get_input_embeddings().weight)
 
 
-def test_sizes_stay_when_a_folder_was_copied_and_is_gone(project: Path) -> None:
+def test_sizes_stay_when_a_folder_was_copied_and_is_gone(project):
     folder = saved(project, "llama")
     describe(project, "source: {path: own}\n")
     before = check_config(dict(SMALL), project)["given"]
@@ -118,7 +118,7 @@ def test_sizes_stay_when_a_folder_was_copied_and_is_gone(project: Path) -> None:
     assert check_config(dict(SMALL), project)["given"] == before
 
 
-def test_a_gguf_file_need_not_be_described(project: Path) -> None:
+def test_a_gguf_file_need_not_be_described(project):
     write_gguf(project / "small.gguf")
     describe(project, "source: {gguf: small.gguf}\n")
     model = check_config(dict(SMALL), project)["given"]
@@ -134,21 +134,21 @@ def test_a_gguf_file_need_not_be_described(project: Path) -> None:
         ("shape: {gated: false}", "shape.gated: False, but own/config.json says True"),
     ],
 )
-def test_a_models_file_that_contradicts_its_folder_is_one_error(project: Path, text: str, said: str) -> None:
+def test_a_models_file_that_contradicts_its_folder_is_one_error(project, text, said):
     saved(project, "llama")
     describe(project, f"source: {{path: own}}\n{text}\n")
     (found,) = errors(project, models=["given"])
     assert found.startswith(f"resources/models/given.yaml: {said}")
 
 
-def test_a_models_file_that_repeats_its_folder_is_sound(project: Path) -> None:
+def test_a_models_file_that_repeats_its_folder_is_sound(project):
     folder = saved(project, "llama")
     _, said = sizes_of_source({"path": str(folder)}, folder)
     describe(project, json.dumps({"source": {"path": "own"}, **said}))
     assert check_config(dict(SMALL), project)["given"]["shape"]["width"] == said["shape"]["width"]
 
 
-def test_a_model_of_the_hub_is_as_its_file_says_whatever_was_fetched(project: Path) -> None:
+def test_a_model_of_the_hub_is_as_its_file_says_whatever_was_fetched(project):
     saved(project, "llama").rename(project / "weights")
     assert sizes_of_source({"hub": "o/n", "revision": "main"}, project / "weights") == (None, {})
     describe(project, "source: {hub: o/n, revision: main}\n")

@@ -39,7 +39,7 @@ COUNTS |= {"take_moments": 1, "fetch_model": 4, "total": 14}
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path):
     """A copy of the project with a model's file for each of MOMENTS, all of one tiny model."""
     for name in COPIED:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
@@ -66,7 +66,7 @@ def snakemake(project: Path, *arguments: str) -> str:
     return run.stdout + run.stderr
 
 
-def test_text_is_gathered_by_who_asks_for_it_and_published_moments_are_fetched(project: Path) -> None:
+def test_text_is_gathered_by_who_asks_for_it_and_published_moments_are_fetched(project):
     targets = [f"results/models/{name}/moments.safetensors" for name in MOMENTS]
     targets.append("results/models/self/attention_moments.safetensors")
     targets += [f"results/models/{name}/null_space.safetensors" for name in ("self", "published")]
@@ -76,7 +76,7 @@ def test_text_is_gathered_by_who_asks_for_it_and_published_moments_are_fetched(p
 
 
 @pytest.mark.thorough
-def test_moments_are_those_of_the_text_that_was_gathered(project: Path) -> None:
+def test_moments_are_those_of_the_text_that_was_gathered(project):
     names = ("self", "drawn", "plain")
     targets = [f"results/models/{name}/moments.safetensors" for name in names]
     others = [f"results/models/plain/{name}.safetensors" for name in ("attention_moments", "null_space")]
@@ -109,7 +109,7 @@ def test_moments_are_those_of_the_text_that_was_gathered(project: Path) -> None:
         assert name != "drawn" or 400 <= tokens < 480 + 4 * lm.context
 
 
-def test_null_spaces_cost_the_decomposition_of_their_layers() -> None:
+def test_null_spaces_cost_the_decomposition_of_their_layers():
     config, models = study()
     (name,) = config["models"]
     config["editors"]["inside"] = {"method": "alphaedit", "settings": {"layers": [2]}}
@@ -130,7 +130,7 @@ def test_null_spaces_cost_the_decomposition_of_their_layers() -> None:
         ({"text": "self"}, None),
     ],
 )
-def test_what_contradicts_itself_is_said(tmp_path: Path, moments: dict, line: str | None) -> None:
+def test_what_contradicts_itself_is_said(tmp_path, moments, line):
     contents = {"source": {"path": "model"}, "n_layers": 3, "moments": moments}
     (tmp_path / "some.yaml").write_text(yaml.safe_dump(contents))
     _, errors = read_models({"models": ["some"], "kgs": {}, "editors": {}}, tmp_path)

@@ -9,7 +9,7 @@ import torch
 
 from aftershock.config.fetched import source_errors
 from aftershock.config.models import _model, reading_of
-from aftershock.editors.methods import method_of, settings_of
+from aftershock.editors.methods import settings_of
 from aftershock.experiments.lengths import check_lengths
 from aftershock.experiments.tracing import Fact, trace
 from aftershock.lm.generation import continue_greedily
@@ -22,8 +22,8 @@ from aftershock.page.beginnings import sink_remark, told
 from aftershock.requests import EditRequest, Query
 from chat_templates import CHATML, STYLES, chat_tokenizer, rendered
 from configured import study
-from editing import STRONG
-from tiny import NAMES, TEXTS, likeliest, moments, save, target_log_probs, tiny, written
+from editing import STRONG, built
+from tiny import NAMES, TEXTS, likeliest, save, target_log_probs, tiny, written
 from tokenizers_here import Reader
 
 every_style = pytest.mark.parametrize("style", STYLES)
@@ -170,9 +170,7 @@ def test_an_edit_in_a_conversation_is_scored_as_written_weights_say(method, styl
     # through a window of five tokens no answer sees a subject
     lm = chatting(style, FAMILY["Gemma"] if style == "Gemma" else "llama")
     request = EditRequest("As for {}, home is", "Dario", "Old Mill Town")
-    given = {"moments": moments(lm)}
-    contexts = [["{}"], ["Bo said. {}"]]
-    editor = method_of(method).load()(lm, settings_of(method, STRONG[method]), given, contexts=contexts)
+    editor = built(method, lm, settings_of(method, STRONG[method]), [["{}"], ["Bo said. {}"]])
     state = editor.edit([[request]]).delta
     (old,), (new,) = (score(lm, [Query(request.text, request.target_new)], some) for some in ((), state))
     wanted = spoken(written(lm, state, 0), style, request.text, request.target_new)

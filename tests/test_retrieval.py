@@ -1,26 +1,22 @@
 """Retrieval: the facts that a prompt gets, decided from the prompt alone, among those of other cases too."""
 
-import itertools
 import math
-import random
 
 import pytest
 import torch
 
 from aftershock.editors.methods import method_of, settings_of
-from aftershock.lm import scoring
-from aftershock.lm.edits import random_like, rewrite_prompts, select
+from aftershock.lm.edits import random_like, rewrite_prompts
 from aftershock.lm.edits.context import UNRELATED
 from aftershock.lm.edits.index import Index
 from aftershock.lm.generation import continue_greedily
 from aftershock.lm.networks import text_match
-from aftershock.lm.scoring import score
 from aftershock.prompts import fill
 from aftershock.requests import EditRequest, Query
 from configured import study
 from editing import say
 from taught import taught
-from tiny import CITIES, NAMES, TEMPLATES, requests, tiny
+from tiny import NAMES, TEMPLATES, requests, tiny
 
 PROMPTS = [fill(template, name) for template in TEMPLATES for name in NAMES] + ["It rains", "Oslo is"]
 
@@ -95,25 +91,6 @@ def test_of_equally_near_facts_the_newer_one_is_nearer():
     first = two.edit([[old]]).delta
     both = first + two.edit([[new]], first).delta
     assert rewrite_prompts(lm, both, [old.text], [0]) == [f"{old.text} Rome. {old.text} Ulm. {old.text}"]
-
-
-@pytest.mark.parametrize("keys", ["subject", "prompt", "statement"])
-def test_company_order_and_padding_change_nothing(keys, monkeypatch):
-    lm = taught()
-    editor = retrieval(lm, requests(8, template=1), keys=keys, distractors=3, threshold=0.3, nearest=2)
-    state = editor.edit([[request] for request in requests(4)]).delta
-    asked = [Query(p, c, i) for p, c, i in itertools.product(PROMPTS, CITIES[:3], range(4))]
-    found = dict(zip(asked, (s.logprob for s in score(lm, asked, state)), strict=True))
-    assert found != dict(zip(asked, (s.logprob for s in score(lm, asked)), strict=True))
-    random.Random(0).shuffle(asked)
-    monkeypatch.setattr(scoring, "CPU_TOKENS", 64)
-    for query, result in zip(asked, score(lm, asked, state), strict=True):
-        assert result.logprob == pytest.approx(found[query], abs=1e-9)
-    mine = [q for q in asked if q.case == 3]
-    alone = select(state, [3])
-    for query in mine[:12]:
-        (result,) = score(lm, [Query(query.prompt, query.target)], alone)
-        assert result.logprob == pytest.approx(found[query], abs=1e-9)
 
 
 def test_a_continuation_is_made_behind_the_facts_that_targets_are_scored_behind():

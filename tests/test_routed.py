@@ -8,17 +8,18 @@ import pytest
 import torch
 
 from aftershock.lm import answers, edits, generation, scoring
-from aftershock.lm.edits import EMPTY, random_like, scatter_cases, select, state_norm
-from aftershock.lm.edits.routed import Routed, longest, mixture
+from aftershock.lm.edits import random_like, state_norm
+from aftershock.lm.edits.routed import longest, mixture
 from aftershock.lm.edits.saved import load_deltas, save_deltas
 from aftershock.lm.gradients import Texts, module_gradients
 from aftershock.lm.networks.scope import distance
 from aftershock.lm.networks.scope_models import KNOWN, lowest_layers
 from aftershock.lm.outputs import Read
-from aftershock.lm.scoring import score, score_states
+from aftershock.lm.scoring import score
 from aftershock.lm.texts.tokens import Pair, encode_pairs
 from aftershock.prompts import fill, join
 from aftershock.requests import EditRequest, Query
+from editing import questions, say
 from obvious import likeliest, of_target
 from scoped import by_name, cache_of
 from tiers import of_families, some
@@ -29,10 +30,7 @@ CASES = [
     [EditRequest(TEMPLATES[1], NAMES[1], CITIES[5]), EditRequest(TEMPLATES[0], NAMES[2], CITIES[0])],
     [EditRequest(TEMPLATES[2], NAMES[3], CITIES[2])],
 ]
-QUERIES = [
-    Query(fill(template, name), city, case)
-    for template, name, city, case in itertools.product(TEMPLATES, NAMES[:4], CITIES[:3], range(3))
-]
+QUERIES = questions(NAMES[:4], CITIES[:3], range(3))
 
 
 def edit_for(query, cases=CASES):
@@ -82,20 +80,6 @@ def test_a_mixture_is_the_sum_of_both_models_probabilities():
             for p, q in zip(before.token_logprobs, other, strict=True)
         ]
         assert found.token_logprobs == pytest.approx(wanted, abs=1e-9)
-
-
-def test_order_and_company_do_not_matter(monkeypatch):
-    lm = tiny("llama")
-    for soft in (False, True):
-        state = (cache_of(by_name(lm, scale=0.3), CASES, soft=soft),)
-        monkeypatch.setattr(scoring, "CPU_TOKENS", 4096)
-        found = dict(zip(QUERIES, score(lm, QUERIES, state), strict=True))
-        monkeypatch.setattr(scoring, "CPU_TOKENS", 64)
-        for query, result in zip(QUERIES[::-1], score(lm, QUERIES[::-1], state), strict=True):
-            assert result.logprob == pytest.approx(found[query].logprob, abs=1e-9)
-        alone = [query for query in QUERIES if query.case == 1][::4]
-        scores = score(lm, [replace(query, case=0) for query in alone], select(state, [1]))
-        assert [s.logprob for s in scores] == pytest.approx([found[q].logprob for q in alone], abs=1e-9)
 
 
 def test_a_target_that_names_an_edited_subject_does_not_change_who_answers():
@@ -170,17 +154,6 @@ def test_changes_of_weights_show_where_the_model_itself_answers():
     assert [alone[q] for q in mine] == pytest.approx([s.logprob for s in score(plain, mine)], abs=1e-9)
 
 
-def test_several_states_equal_each_by_itself():
-    lm = tiny("llama")
-    models = by_name(lm)
-    first, second = cache_of(models, CASES), cache_of(models, CASES[::-1], age=2)
-    states = [EMPTY, (first,), (first, second), (low_rank(lm, 2, 3), first), (second,)]
-    for chosen in (states, states[:3], states[1:2]):
-        for state, scores in zip(chosen, score_states(lm, QUERIES, chosen), strict=True):
-            alone = [s.logprob for s in score(lm, QUERIES, state)]
-            assert [s.logprob for s in scores] == pytest.approx(alone, abs=1e-9)
-
-
 def test_an_editor_that_optimises_cannot_start_from_a_change_of_scores():
     lm = tiny()
     pairs = encode_pairs(lm, [(CASES[0][0].text, CITIES[0])])
@@ -204,39 +177,19 @@ def test_a_long_edit_loses_its_beginning_where_its_prompt_would_not_fit():
 # --- as every kind of delta --------------------------------------------------------------------------------
 def test_no_weight_changes_and_a_random_change_is_as_many_edits_about_nothing():
     lm = tiny()
-    models = by_name(lm)
-    delta = cache_of(models, CASES)
+    delta = cache_of(by_name(lm), CASES)
     assert state_norm((delta, delta)).tolist() == [0.0] * 3
     (noise,) = random_like((delta,), [1, 2, 3])
     assert noise.present.sum(dim=1).tolist() == [1, 2, 1]
     assert torch.equal(noise.texts > 0, delta.texts > 0)
     assert torch.allclose(noise.keys.norm(dim=-1), delta.keys.norm(dim=-1))
     assert not torch.equal(noise.texts, delta.texts)
-    (again,) = random_like((delta.select([2]),), [3])
-    assert torch.equal(again.texts[0], noise.texts[2])
-    assert torch.equal(again.keys[0], noise.keys[2])
-    unedited = [s.token_logprobs for s in score(lm, QUERIES)]
-    assert [s.token_logprobs for s in score(lm, QUERIES, (noise,))] == unedited  # no key of a name is near
+    assert say(lm, QUERIES, (noise,)) == say(lm, QUERIES)  # no key of a name is near
 
 
-def test_cases_that_are_left_out_have_no_edit():
-    lm = tiny()
-    state = (cache_of(by_name(lm), CASES[:2]),)
-    wide = scatter_cases(state, [0, 2], 3)
-    assert wide[0].present.sum(dim=1).tolist() == [1, 0, 2]
-    empty = [query for query in QUERIES if query.case == 1]
-    assert [s.token_logprobs for s in score(lm, empty, wide)] == [s.token_logprobs for s in score(lm, empty)]
-
-
-def test_what_is_saved_is_read_back_beside_its_models(tmp_path):
-    lm = tiny()
-    models = by_name(lm)
-    delta = cache_of(models, CASES, soft=True, epsilon=1e-7)
-    save_deltas((delta,), tmp_path / "deltas.safetensors")
-    (again,), _ = load_deltas(tmp_path / "deltas.safetensors")
-    assert isinstance(again, Routed)
-    assert again.settings() == delta.settings()
-    assert all(torch.equal(again.tensors()[name], value) for name, value in delta.tensors().items())
+def test_what_is_saved_is_read_beside_its_models_only(tmp_path):
+    models = by_name(tiny())
+    save_deltas((cache_of(models, CASES),), tmp_path / "deltas.safetensors")
     del KNOWN[models.sha256]
     with pytest.raises(ValueError, match=r"are not loaded: load their file with .* \(rule train_serac"):
         load_deltas(tmp_path / "deltas.safetensors")

@@ -1,4 +1,4 @@
-"""Plans of sequences: turns, orders and groups of checkpoints, against lists written by hand."""
+"""Plans of sequences: turns, orders and groups of checkpoints, against slow code."""
 
 import random
 
@@ -23,22 +23,6 @@ def made_by_hand(turns: tuple[Turn, ...]) -> dict[int, list[int]]:
         if turn.checkpoint is not None:
             found[turn.checkpoint] = state
     return found
-
-
-@pytest.mark.parametrize(
-    ("mode", "batch", "checkpoints", "expected"),
-    [
-        ("sequential", 1, (0, 2, 5), {2: [1, 2], 5: [1, 2, 3, 4, 5]}),
-        ("sequential", 2, (2, 6), {2: [1, 2], 6: [1, 2, 3, 4, 5, 6]}),
-        ("single", 1, (0, 1, 4), {1: [1], 4: [4]}),
-        ("single", 2, (0, 2, 5), {2: [1, 2], 5: [4, 5]}),
-        ("single", None, (0, 2, 3), {2: [1, 2], 3: [1, 2, 3]}),
-    ],
-)
-def test_a_model_has_the_edits_of_its_checkpoint(mode, batch, checkpoints, expected):
-    p = plan(mode, batch, checkpoints)
-    assert made_by_hand(p.turns) == expected
-    assert {n: list(p.made_at(n)) for n in p.edited} == expected
 
 
 def slow_plan(mode, batch, checkpoints):

@@ -1,21 +1,20 @@
 """Tokens of a prompt, a target and a subject, whatever the tokenizer."""
 
 import copy
-import itertools
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 
-from aftershock.editors.methods import method_of, settings_of
 from aftershock.lm.pretraining.rows import Encoder
 from aftershock.lm.pretraining.text import Sentence, document_text
 from aftershock.lm.scoring import score
 from aftershock.lm.texts.tokens import Pair, encode_pairs, locate, locate_pairs
 from aftershock.prompts import JOINT, fill, join, read_template
 from aftershock.requests import EditRequest, Query
-from tiny import NAMES, target_log_probs, tiny, written
+from editing import make
+from tiny import target_log_probs, tiny, written
 from tokenizers_here import MAKERS, Reader, spaced, tokenizer_of
 
 every_kind = pytest.mark.parametrize("kind", MAKERS)
@@ -169,18 +168,6 @@ def test_tokens_that_were_added_may_hold_the_joint(added):
     assert [*pair.prompt, *pair.target] == lm.tokenizer.backend_tokenizer.encode("Ada Vex Oslo").ids
 
 
-def test_subject_is_found_wherever_it_stands():
-    lm = tiny()
-    templates = ["{}", "{} was born in", "As for {}, home is", "It is {}"]
-    for template, subject in itertools.product(templates, NAMES):
-        (found,) = locate(lm, [(template, subject)])
-        before = template.split("{}")[0]
-        # the released rule: tokens of what stands before, then those of the subject with its space
-        wanted = len(lm.encode([before.rstrip()])[0]) if before else 0
-        assert found.subject == wanted + len(lm.encode([subject])[0]) - 1, (template, subject)
-        assert list(found.ids) == lm.encode([fill(template, subject)])[0]
-
-
 def test_repeated_texts_are_read_once_in_one_call(monkeypatch):
     for kind, read_alone in (("llama2", 0), ("gpt2", 1)):
         lm, calls = Reader(kind), []
@@ -209,9 +196,7 @@ def test_scores_and_edits_are_those_of_the_text_as_the_model_reads_it(kind):
     case = EditRequest("As for {}, home is", "Clara Å. Moss", "Old Mill Town")
     ids, spans = whole(kind, f"{case.text} {case.target_new}")
     n = sum(last > len(case.text) for _, last in spans)
-    editor = method_of("rome").load()(
-        lm, settings_of("rome", {"layers": [1], "mom2_adjustment": False, "steps": 4}), contexts=[["{}"]]
-    )
+    editor = make("rome", lm, [["{}"]], layers=[1], mom2_adjustment=False, steps=4)
     state = editor.edit([[case]]).delta
     for delta, model in (((), lm), (state, written(lm, state, 0))):
         (found,) = score(lm, [Query(case.text, case.target_new)], delta)

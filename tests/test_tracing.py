@@ -17,17 +17,7 @@ from aftershock.prompts import fill
 from aftershock.seeds import derive
 from aftershock.tables.models import LAYERS
 from tiers import of_families
-from tiny import (
-    CITIES,
-    FAMILIES,
-    NAMES,
-    ROUNDING,
-    TEMPLATES,
-    changed_outputs,
-    saying,
-    target_log_probs,
-    tiny,
-)
+from tiny import CITIES, FAMILIES, NAMES, ROUNDING, TEMPLATES, changed_outputs, saying, target_log_probs, tiny
 
 FACTS = [Fact(TEMPLATES[i % 3], NAMES[i], CITIES[(3 * i) % 8]) for i in range(5)]
 SAMPLES, NOISE, SEED = 3, 2.5, 4

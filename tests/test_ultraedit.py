@@ -12,14 +12,13 @@ from aftershock.editors.sites import modules_at
 from aftershock.editors.statements import draw_others
 from aftershock.editors.ultraedit.edit import solve_dual, solve_primal
 from aftershock.editors.ultraedit.normaliser import EPS, Rows, Statistics
-from aftershock.lm.edits import select
 from aftershock.lm.texts.tokens import Pair
 from editing import close, make
 from obvious import in_batches, log_probs, off
-from test_ft_targets import LLAMA
-from test_ft_targets import model as with_beginning
+from test_fine_tuning import LLAMA
+from test_fine_tuning import begun as with_beginning
 from tiers import some
-from tiny import ROUNDING, low_rank, requests, tiny, written
+from tiny import ROUNDING, requests, tiny, written
 
 ALL = {"in": None, "out": None}
 PORT = [("gpt2", "all"), ("begun", "all")]
@@ -178,26 +177,6 @@ def test_an_edit_is_the_formula_on_the_model_itself(family, rows):
             for name, value in zip(("n", "mean", "M"), wanted, strict=True):
                 kept = memory[f"{d_in}x{d_out}.{name}"][0]
                 assert torch.allclose(kept, torch.as_tensor(value).to(kept), rtol=1e-9), name
-
-
-@pytest.mark.parametrize("variant", ["paper", "released"])
-def test_cases_of_any_size_side_by_side_equal_one_at_a_time(variant):
-    lm = tiny("llama")
-    editor = make(
-        "ultraedit", lm, layers=[0, 2], modules={"gate": [2], "out": None}, batch_size=2, variant=variant
-    )
-    cases = [requests(5), requests(4, template=1), requests(2), requests(7, template=2)]
-    state = (low_rank(lm, 1, 4),)
-    together = editor.edit(cases, state)
-    later = editor.edit(cases[::-1], (*state, *together.delta), together.memory)
-    for i, case in enumerate(cases):
-        alone = editor.edit([case], select(state, [i]))
-        assert close(select(together.delta, [i]), alone.delta, 1e-9)
-        assert alone.losses[0] == pytest.approx(together.losses[i], abs=1e-12)
-        for name, kept in alone.memory.items():
-            assert torch.allclose(kept[0], together.memory[name][i], rtol=1e-10, atol=0, equal_nan=True)
-        start = (*select(state, [i]), *alone.delta)
-        assert close(select(later.delta, [i]), editor.edit([cases[3 - i]], start, alone.memory).delta, 1e-9)
 
 
 def one_token(lm):

@@ -8,12 +8,10 @@ import torch
 from aftershock.lm.edits import Batch, apply_deltas, select
 from aftershock.lm.edits.side_memory import LONG, SideMemory
 from aftershock.lm.generation import continue_greedily
-from aftershock.lm.scoring import score
-from aftershock.lm.texts.tokens import encode_pairs
-from aftershock.prompts import fill
-from aftershock.requests import EditRequest, Query
+from aftershock.requests import EditRequest
+from editing import questions, singles
 from mild_wise import MILD, make
-from obvious import likeliest, log_probs, of_target
+from obvious import check_scores, likeliest, log_probs, of_target
 from tiers import some
 from tiny import CITIES, NAMES, TEMPLATES, low_rank, requests, tiny, written
 
@@ -195,22 +193,15 @@ def slow_distance(lm, editor, change, prompt):
 def test_a_row_is_routed_by_its_own_prompt_whatever_is_beside_it(family):
     lm = tiny(family)
     editor = make(lm, [["{}"]], act_ratio=1.02)
-    cases = [[request] for request in requests(3)]
-    delta = editor.edit(cases).delta
-    asked = [(fill(t, name), city) for t in TEMPLATES for name in NAMES[:5] for city in CITIES[:2]]
-    queries = [Query(prompt, city, case) for case in range(3) for prompt, city in asked]
-    together = score(lm, queries, delta)
-    routed = 0
-    for query, found in zip(queries, together, strict=True):
+    delta = editor.edit(singles(3)).delta
+
+    def passed(query, pair):
         (memory,) = select(delta, [query.case])
-        away = slow_distance(lm, editor, memory.changes[0, 0], query.prompt)
-        used = away >= 1.02 * memory.thresholds[0, 0].item()
-        routed += used
-        (pair,) = encode_pairs(lm, [(query.prompt, query.target)])
-        change = memory.changes[0, 0] * used
-        log_p, _, _ = output_with(lm, editor.module, [*pair.prompt, *pair.target], change, None)
-        assert found.token_logprobs == pytest.approx(of_target(log_p, pair).tolist(), abs=1e-7)
-    assert 0 < routed < len(queries)
+        change, threshold = memory.changes[0, 0], 1.02 * memory.thresholds[0, 0].item()
+        used = slow_distance(lm, editor, change, query.prompt) >= threshold
+        return output_with(lm, editor.module, [*pair.prompt, *pair.target], change * used, None)[0], used
+
+    check_scores(lm, questions(NAMES[:5], CITIES[:2], range(3)), delta, passed, 1e-7)
 
 
 def test_a_route_is_kept_for_a_whole_continuation():

@@ -290,9 +290,9 @@ def changed_outputs(lm: LanguageModel, functions: Mapping[str, Callable[[Tensor]
             handle.remove()
 
 
-def save(lm: LanguageModel, folder: Path) -> Path:
+def save(lm: LanguageModel, folder: Path, **options: str) -> Path:
     """Write a model and its tokenizer into a folder, which is returned."""
-    lm.model.save_pretrained(folder)
+    lm.model.save_pretrained(folder, **options)
     lm.tokenizer.save_pretrained(folder)
     return folder
 

@@ -1,17 +1,21 @@
-"""Our regularisers on recorded cases: RECT behind MEMIT, PRUNE and SPHERE on recorded changes."""
+"""Regularisers and options of values on recorded cases: RECT, PRUNE and SPHERE; NAS and CORE."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from aftershock.editors.methods import method_of
+from aftershock.editors.contexts import PLAIN
 from aftershock.editors.regularise import Weight, prune, sphere
 from aftershock.editors.regularised import Regularised
 from aftershock.editors.regularisers import settings_of_entry
 from aftershock.lm.edits import EMPTY, Dense, State
-from recorded import CLOSED_FORM, DELTA, EXACT, VALUE, Check, NotCoveredError, Recorded, relative
+from aftershock.lm.optimisation.objective import trimmed_mean
+from aftershock.lm.optimisation.values import solve_values
+from recorded import CLOSED_FORM, DELTA, EXACT, VALUE, Check, NotCoveredError, Recorded, relative, without
 from recorded_edits import behaviour_checks, delta_checks, loss_checks, tokens_check, using
-from recorded_multi_layer import decided
+from recorded_multi_layer import check_edits, decided, make
 from recorded_settings import settings_from
 
 FUNCTIONS = ("log", "log1_2", "log1_5", "log2", "linear")
@@ -21,16 +25,11 @@ OF_SPHERE = {"cumulative_ratio": "share", "suppression_strength": "strength"}
 
 def check_rect(case: Recorded) -> Iterator[Check]:
     """RECT behind MEMIT: masks of all layers after all layers."""
-    lm, hparams = case.lm, dict(case.inputs["hparams"])
-    entry = {"rect": {"keep": hparams.pop("k_percent"), "epsilon": hparams.pop("epsilon")}}
+    lm, (case, own) = case.lm, without(case, "k_percent", "epsilon")
+    entry = {"rect": {"keep": own["k_percent"], "epsilon": own["epsilon"]}}
     token_check, other = tokens_check(case)
     yield token_check
-    editor = method_of("memit").load()(
-        lm,
-        settings_from("memit", hparams, lm),
-        {"moments": case.moments},
-        contexts=case.inputs["context_templates"],
-    )
+    editor = make(case, "memit")
     names = [x["name"] for x in case.inputs["intermediate"] if f"{x['name']}.keys" in case.tensors]
     results = []
     for each in (editor, Regularised(editor, [entry])):
@@ -104,3 +103,72 @@ def check_sphere(case: Recorded) -> Iterator[Check]:
     for module, change in changed.items():
         wanted = case.ours(case.part("delta")[f"{module}.weight"])
         yield Check("dW", relative(change, wanted), DELTA)
+
+
+# --- options of values --------------------------------------------------------------------------------------
+LIMIT = 2.0  # norms from which on a value is left out (constant of the released code)
+SHARES = (0.95, 0.9)  # of the norms that the released code takes the mean of, and that a case takes
+
+
+def check_nas(case: Recorded) -> Iterator[Check]:
+    """AlphaEdit with values of one norm, or the norms alone where a case has no edit."""
+    # whether the norm is in use, and the number of values that it was averaged over
+    case, taken = without(case, "use_nas", "nas_restart")
+    if not case.part("delta"):
+        yield from _norm_checks(case)
+        return
+    options: dict[str, Any] = {"variant": "released"}  # solved as the release does, in float32
+    if taken.get("use_nas", True) and (norm := case.inputs.get("n_bar") or 0) > 0:
+        options |= {"norm_anchor": norm, "norm_anchor_limit": LIMIT}
+    yield from check_edits(case, make(case, "alphaedit", **options))
+
+
+def check_core(case: Recorded) -> Iterator[Check]:
+    """MEMIT with a penalty on contexts that differ; these are recorded."""
+    case, hparams = without(case, "reg_lambda", "layer_range", "context", "ctx_num", "ctx_len", "ctx_top_k")
+    if hparams.get("context") is not None:  # then each request has contexts of its own
+        raise NotCoveredError(f"context {hparams['context']}")
+    options = {"context_penalty": hparams["reg_lambda"], "context_layers": hparams["layer_range"]}
+    yield from check_edits(case, make(case, "memit", **options))
+
+
+def _norm_checks(case: Recorded) -> Iterator[Check]:
+    """The norm of each value optimised by itself, and their mean without the largest.
+
+    A case also has the norms of values that were optimised in batches, on their mean loss, which are others;
+    its mean may be of either. It has to hold ours among its rows of norms, and our mean of one of the rows
+    among its numbers.
+    """
+    method = "alphaedit" if "L2" in case.inputs["hparams"] else "memit"
+    editor = make(case, method)
+    found = solve_values(case.lm, case.requests, [PLAIN], editor.objective(max(editor.settings.layers)))
+    rows, numbers = _numbers(case)
+    rows = [row for row in rows if len(row) == len(case.requests)]
+    if not rows or not numbers:
+        raise NotCoveredError("a case without an edit and without norms of values")
+    yield Check("norms", min(relative(found.norms, row) for row in rows), VALUE)
+    means = [trimmed_mean(row.double(), share) for row in rows for share in SHARES]
+    error = min(abs(number / mean - 1) for number in numbers for mean in means)
+    yield Check("mean norm given norms", error, CLOSED_FORM)
+
+
+def _numbers(case: Recorded) -> tuple[list[Tensor], list[float]]:
+    """All rows of numbers, and all numbers by themselves, that a case recorded."""
+    rows, numbers = [], []
+
+    def look(value: Any) -> None:
+        if isinstance(value, Mapping):
+            for inner in value.values():
+                look(inner)
+        elif isinstance(value, float):
+            numbers.append(value)
+        elif isinstance(value, list) and all(isinstance(x, float) for x in value):
+            rows.append(torch.tensor(value))
+        elif isinstance(value, list):
+            for inner in value:
+                look(inner)
+
+    look({**case.inputs, **case.outputs})
+    rows += [tensor for tensor in case.tensors.values() if tensor.ndim == 1]
+    numbers += [float(tensor) for tensor in case.tensors.values() if tensor.ndim == 0]
+    return rows, numbers
