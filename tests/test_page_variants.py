@@ -1,5 +1,7 @@
 """Published variants beside the methods of their names, and the page's section about sequences."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -178,6 +180,20 @@ def test_the_section_says_what_was_lost_and_what_cannot_be(shown):
     assert "rome after 20 edits" in shown.text
     assert "rome: the sequence ended after 60 edits: weights are not finite." in shown.text
     assert "60 items of each task, drawn at random" in shown.text
+
+
+def test_what_can_be_lost_is_told_once_of_plans_alike():
+    results = sequence_pages.sequence_results()
+    tables = {
+        name: pd.concat([table, table.assign(plan="other")], ignore_index=True)
+        for name, table in results.tables.items()
+    }
+    told = told_of_sequences(replace(results, tables=tables))
+    (plan,) = results.tables["abilities"]["plan"].unique()
+    assert [line for line in told if "better than by accident" in line] == [
+        told_of_sequences(results)[0].replace(f", {plan}:", f", {plan} and other:")
+    ]
+    assert sum(line.startswith("other: ") for line in told) == len(told_of_sequences(results)) - 1
 
 
 def test_what_keeps_abilities_is_told_with_how_many_of_its_edits_hold():

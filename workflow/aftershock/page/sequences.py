@@ -53,7 +53,16 @@ def told_of_sequences(results: SequenceResults) -> list[str]:
     """Return the changes of abilities, as sentences for each model and plan."""
     if "abilities" not in results.tables:
         return []
-    return [line for place in _places(results) for line in _sentences(results, *place)]
+    alike: dict[tuple[str, str], list[str]] = {}
+    for model, plan in _places(results):
+        alike.setdefault((model, _what_can_be_lost(results, model, plan)), []).append(plan)
+    lines = []
+    for (model, said), plans in alike.items():
+        lines.append(f"{model}, {listed(plans)}: {said}")
+        for plan in plans:
+            about = f"{plan}: " if len(plans) > 1 else ""
+            lines += [f"{about}{line}" for line in _sentences(results, model, plan)]
+    return lines
 
 
 def _places(results: SequenceResults) -> list[tuple[str, str]]:
@@ -61,15 +70,21 @@ def _places(results: SequenceResults) -> list[tuple[str, str]]:
     return [(str(m), str(p)) for m, p in rows[["model", "plan"]].drop_duplicates().itertuples(index=False)]
 
 
-def _sentences(results: SequenceResults, model: str, plan: str) -> Iterator[str]:
+def _what_can_be_lost(results: SequenceResults, model: str, plan: str) -> str:
     rows = _of(results.tables["abilities"], model, plan)
     names = {task.name: task.words for task in results.tasks}
     first = rows[rows["headline"]].drop_duplicates("task")
     weak = [names.get(t, t) for t in first.loc[first["above_chance"].eq(False), "task"]]
     able = int(first["above_chance"].eq(True).sum())
     guessed = int(first["above_chance"].notna().sum())  # a perplexity has no value by accident
-    text = f"{model}, {plan}: of {guessed} tasks the unedited model does {able} better than by accident"
-    yield text + (f"; at {listed(weak)} it is no better, so that nothing can be lost there." if weak else ".")
+    text = f"of {guessed} tasks the unedited model does {able} better than by accident"
+    return text + (
+        f"; at {listed(weak)} it is no better, so that nothing can be lost there." if weak else "."
+    )
+
+
+def _sentences(results: SequenceResults, model: str, plan: str) -> Iterator[str]:
+    rows = _of(results.tables["abilities"], model, plan)
     lost = _of(results.tables["collapses"], model, plan)
     together = lost[lost["task"] == TOGETHER]
     for kind, words in KINDS.items():
