@@ -241,7 +241,7 @@ def test_what_is_saved_is_read_back(family, tmp_path):
 
 
 KEPT = {"rows": ["indices"], "codebook": ["keys", "epsilons"], "masked memory": ["masks"]}
-"""Of kinds by name, what a random change leaves as it is."""
+"""Parts that a random change leaves as they are, by the name of a kind."""
 
 
 @every_kind

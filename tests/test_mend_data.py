@@ -1,4 +1,4 @@
-"""What MEND and SERAC are trained on: edits and locality texts of a graph and of files."""
+"""Training data of MEND and SERAC: edits and locality texts of a graph and of files."""
 
 import json
 

@@ -38,7 +38,7 @@ def true_of(facts: pd.DataFrame) -> dict[tuple[str, str], set[str]]:
 
 
 def check_cases(part: Asked, whole: pd.DataFrame, quota: int) -> None:
-    """Of the subjects that cases of a sampled graph edit, all that is true is known, and no target is."""
+    """All true objects of edited subjects of a sampled graph are known, and none is a target."""
     mined, true = mine(part), true_of(whole)
     assert (mined.facts["reason"] == BESIDE).any()
     quotas = {split: dict.fromkeys(DATASETS, quota) for split in SHARES}

@@ -50,7 +50,7 @@ class Asked:
     whole: pd.DataFrame
     """The facts of all these."""
     true_objects: pd.DataFrame
-    """What else is true of subjects that cases may edit."""
+    """Further true facts of subjects that cases may edit."""
     labels: pd.DataFrame
     names: Names
 

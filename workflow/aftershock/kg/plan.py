@@ -128,8 +128,10 @@ class _Planner:
         yield self.step("mine_objects", "page", relation_id, several, math.ceil(number / self.size.values))
 
     def true_objects(self, rules: Sequence[LogicRule], mining: Mapping[str, Any]) -> Iterator[Step]:
-        """What else is true of the subjects of cases: of a sampled graph, x and y of each rule's instances,
-        and the sampled objects of a binary rule's body."""
+        """Yield the steps that ask a sampled graph for all facts of the subjects of cases.
+
+        These are x and y of each rule's instances, and the sampled objects of a binary rule's body.
+        """
         total = sum(self.approx.values())
         if total <= mining["max_facts"] or not rules:
             return
