@@ -1,5 +1,6 @@
 """Published variants beside the methods of their names, and the page's section about sequences."""
 
+import re
 from dataclasses import replace
 
 import pandas as pd
@@ -196,13 +197,26 @@ def test_what_can_be_lost_is_told_once_of_plans_alike():
     assert sum(line.startswith("other: ") for line in told) == len(told_of_sequences(results)) - 1
 
 
-def test_what_keeps_abilities_is_told_with_how_many_of_its_edits_hold():
+def test_what_remains_is_told_with_how_many_of_the_edits_hold():
     results = sequence_pages.sequence_results()
     curves = results.tables["curves"]
-    kept = curves.query("editor == 'alphaedit' and order == 'all' and measure == 'latest' and age == 'all'")
-    share = kept.sort_values("checkpoint")["value"].iloc[-1]
-    told = " ".join(told_of_sequences(results))
-    assert f"alphaedit ({100 * share:.0f} % of its latest edits hold)" in told
+    latest = curves.query("order == 'all' and measure == 'latest' and age == 'all'").sort_values("checkpoint")
+    share = latest.query("editor == 'alphaedit'")["value"].iloc[-1]
+    lost = results.tables["collapses"].query("order == 'all'")
+    (kept,) = lost.query("editor == 'alphaedit' and task == 'all tasks'").itertuples()
+    told = told_of_sequences(results)
+    (remains,) = [line for line in told if "Not lost up to" in line]
+    assert f"alphaedit {100 * kept.retained:.0f}" in remains
+    (holding,) = [line for line in told if "latest edits hold" in line]
+    assert f"alphaedit {100 * share:.0f}" in holding
+    doubtful = results.tables["collapses"].copy()
+    mine = (doubtful["editor"] == "alphaedit") & (doubtful["order"] == "all")
+    doubtful.loc[mine & (doubtful["task"] == "all tasks"), "note"] = "beyond the threshold"
+    single = doubtful.index[mine & (doubtful["task"] != "all tasks")][0]
+    doubtful.loc[single, ["kind", "checkpoint"]] = ["gradual", 20]
+    told = told_of_sequences(replace(results, tables={**results.tables, "collapses": doubtful}))
+    assert any("lost, but for the interval" in line for line in told)
+    assert any(re.search("^alphaedit loses single tasks: .* after 20 edits", line) for line in told)
 
 
 def test_hostile_items_stay_text(shown):

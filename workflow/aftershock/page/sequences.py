@@ -10,6 +10,7 @@ from aftershock.metrics.abilities.collapse import ABRUPT, GRADUAL, NONE, TOGETHE
 from aftershock.metrics.abilities.settings import ALL, TaskInfo
 from aftershock.page.embed import Words, numbers
 from aftershock.page.figures import Picture
+from aftershock.page.ranking import percent
 from aftershock.words import listed
 
 BUDGET = 300_000
@@ -92,28 +93,48 @@ def _sentences(results: SequenceResults, model: str, plan: str) -> Iterator[str]
         if len(part):
             where = [f"{row.editor} after {row.checkpoint:.0f} edits" for row in part.itertuples()]
             yield f"All tasks together, {words}: {listed(where)}."
-    kept = together[together["kind"] == NONE]
+    kept = together[together["kind"] == NONE].sort_values("retained", ascending=False)
     if len(kept):
         last = int(rows["checkpoint"].max())
-        holding = _holding(results, model, plan)
-        where = [f"{name} ({holding[name]})" if name in holding else name for name in kept["editor"]]
-        yield f"Not lost up to {last} edits, or to where the sequence ended: {listed(where)}."
+        remaining = listed([_remaining(row) for row in kept.itertuples()])
+        yield (
+            f"Not lost up to {last} edits, or to where the sequence ended; what remains of abilities: "
+            f"{remaining}."
+        )
+    yield from _lost_alone(results, lost[lost["editor"].isin(kept["editor"]) & (lost["task"] != TOGETHER)])
+    yield from _holding(results, model, plan)
     for row in together.dropna(subset="ended_at").itertuples():
         yield f"{row.editor}: the sequence ended after {row.ended_at:.0f} edits: {row.reason}."
 
 
-def _holding(results: SequenceResults, model: str, plan: str) -> dict[str, str]:
-    """Return what became of each method's latest edits at its last checkpoint, in words, by method.
+def _remaining(row: Any) -> str:
+    """Return a method with the share of abilities that it leaves, its interval, and a doubt about it."""
+    low, high = (f"{100 * end:.0f}".replace("-", "−") for end in (row.retained_low, row.retained_high))
+    doubt = "; lost, but for the interval" if isinstance(row.note, str) else ""
+    return f"{row.editor} {percent(row.retained)} ({low} to {high}{doubt})"
+
+
+def _lost_alone(results: SequenceResults, lost: pd.DataFrame) -> Iterator[str]:
+    """Yield what a method loses though it does not lose all tasks together."""
+    names = {task.name: task.words for task in results.tasks}
+    for editor, rows in lost[lost["kind"].isin(KINDS)].groupby("editor", sort=False):
+        where = [f"{names.get(r.task, r.task)} after {r.checkpoint:.0f} edits" for r in rows.itertuples()]
+        yield f"{editor} loses single tasks: {listed(where)}."
+
+
+def _holding(results: SequenceResults, model: str, plan: str) -> Iterator[str]:
+    """Yield what became of each method's latest edits at its last checkpoint.
 
     A method that hardly writes anything leaves abilities as they are.
     """
     rows = _of(results.tables["curves"], model, plan)
     rows = rows[(rows["measure"] == "latest") & (rows["age"] == ALL)].sort_values("checkpoint")
-    last = rows.drop_duplicates("editor", keep="last")
-    return {
-        row.editor: f"{row.value:.0%} of its latest edits hold".replace("%", " %")
-        for row in last.itertuples()
-    }
+    last = rows.drop_duplicates("editor", keep="last").dropna(subset="value")
+    if len(last):
+        shares = [
+            f"{r.editor} {percent(r.value)}" for r in last.sort_values("value", ascending=False).itertuples()
+        ]
+        yield f"Of the latest edits hold at the end: {listed(shares)}."
 
 
 def _of(table: pd.DataFrame, model: str, plan: str) -> pd.DataFrame:
