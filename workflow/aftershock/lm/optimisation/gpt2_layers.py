@@ -72,7 +72,7 @@ class Gpt2Layers(WrittenOut):
             if block is self.blocks[-1]:
                 joined, slope = self.spread(joined, self.read), spread_rows(slope, self.places, len(x))
             else:
-                joined = self.padded(joined)
+                joined = self.padded_slope(joined)
             seen = joined.view(rows, seq, block.heads, -1).transpose(1, 2)
             own = torch.stack(attend_backward(seen, attended, block.scaling, seq)).permute(1, 3, 0, 2, 4)
             own = own.reshape(rows * seq, -1)

@@ -98,7 +98,7 @@ class LlamaLayers(WrittenOut):
             if layer is self.layers[-1]:
                 joined, slope = self.spread(joined, self.read), spread_rows(slope, self.places, len(x))
             else:
-                joined = self.padded(joined)
+                joined = self.padded_slope(joined)
             heads = self._apart(joined.view(rows, seq, -1, self.width))
             q, k, v = attend_backward(heads, attended, attention.scaling, seq)
             turned = torch.cat([self._together(q), k.transpose(1, 2)], dim=2)

@@ -147,6 +147,7 @@ class _Loss(torch.autograd.Function):
         ctx.save_for_backward(index, weights, log_p, moved, kl, delta, norm, decay)
         ctx.kl_factor = kl_factor
         ctx.mark_non_differentiable(kl, log_p)
+        ctx.set_materialize_grads(False)  # log p's would be zeros of its size
         return nll + kl_factor * kl + (decay * norm).reshape(len(nll), -1).sum(dim=1), kl, log_p
 
     @staticmethod

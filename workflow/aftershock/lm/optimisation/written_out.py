@@ -25,7 +25,7 @@ class WrittenOut(ABC):
     of the tokens `read`, indices in rows * seq.
 
     Products are of the T tokens that these depend on: those up to the last one of each text that is read.
-    Attention is of all, where the others are 0.
+    Attention is of all.
     """
 
     def __init__(
@@ -42,6 +42,14 @@ class WrittenOut(ABC):
         self.hidden, self.past, self.masks, self.positions = hidden, past, masks, positions
         self.read = read  # in rows * seq
         self._run, self.firsts, self.places = _needed(hidden.shape[0], hidden.shape[1], read)
+        if self._run is not None:
+            count = hidden.shape[0] * hidden.shape[1]
+            self._from = torch.zeros(count, dtype=torch.long, device=hidden.device)
+            self._from[self._run] = torch.arange(len(self._run), device=hidden.device)
+            others = torch.ones(count, dtype=torch.bool, device=hidden.device).index_fill_(
+                0, self._run, False
+            )
+            self._others = others.nonzero()[:, 0]
         self._entering = self.packed(hidden.flatten(0, 1))
         self._modules = [module for layer in layers for module in layer.modules()]
         with torch.no_grad():
@@ -100,11 +108,15 @@ class WrittenOut(ABC):
 
     def packed(self, rows: Tensor) -> Tensor:
         """Return those of the T tokens, of `rows` of all tokens."""
-        return rows if self._run is None else rows[self._run]
+        return rows if self._run is None else rows.index_select(0, self._run)
 
     def padded(self, rows: Tensor) -> Tensor:
-        """Return rows of all tokens, with those of the T tokens as `rows`."""
-        return rows if self._run is None else self.spread(rows, self._run)
+        """Return rows of all tokens, with those of the T tokens as `rows`; no token sees what others hold."""
+        return rows if self._run is None else rows.index_select(0, self._from)
+
+    def padded_slope(self, rows: Tensor) -> Tensor:
+        """Return gradients at all tokens, with those at the T tokens as `rows` and 0 at others."""
+        return rows if self._run is None else self.padded(rows).index_fill_(0, self._others, 0.0)
 
     def spread(self, rows: Tensor, places: Tensor) -> Tensor:
         """Return rows of all tokens that are 0 but for `rows` at `places`."""
