@@ -233,7 +233,7 @@ EDITS = {
 
 
 @pytest.mark.parametrize(
-    "name", some(["hurt-abilities", "should-we-edit", "why-studies-differ"], ["hurt-abilities"])
+    "name", some(["hurt-abilities", "should-we-edit", "why-studies-differ", "why-laptop"], ["hurt-abilities"])
 )
 def test_a_shipped_study_of_published_edits_can_be_planned(tmp_path, name):
     """Models that methods need are trained on a file of edits, where there is no graph."""
@@ -245,7 +245,6 @@ def test_a_shipped_study_of_published_edits_can_be_planned(tmp_path, name):
         (tmp_path / f"{file}.json").write_text(json.dumps(rows))
     (tmp_path / "wikipedia.txt").write_text("A text.")
     study = yaml.safe_load((ROOT / "resources" / "studies" / f"{name}.yaml").read_text())
-    study["abilities"]["tasks"] = ["sst2"]
-    study["abilities"].pop("switches", None)
+    study["abilities"] |= {"tasks": ["sst2"], "data": None, "switches": {}}
     found = counts(snakemake(tmp_path, study, "--dry-run", "--quiet", "rules"))
-    assert found["train_mend"] == {"hurt-abilities": 2, "should-we-edit": 3, "why-studies-differ": 1}[name]
+    assert found["train_mend"] == {"hurt-abilities": 2, "should-we-edit": 3}.get(name, 1)
