@@ -44,7 +44,7 @@ ALLOWED = {
     "stage": {"jobs"},
     "jobs": {"datasets"},
     "provenance": {"jobs", "kg", "stage", "tables"},
-    "tasks": {"lm", "paraphrases", "schema", "tables"},
+    "tasks": {"datasets", "lm", "paraphrases", "schema", "tables"},
     "config": {"tasks", "datasets", "editors", "experiments", "kg", "lm", "metrics", "schema"},
     "budget": {"config", "datasets", "editors", "experiments", "jobs", "kg", "metrics", "schema", "tasks"},
     "launch": {"config", "jobs"},

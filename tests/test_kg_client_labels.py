@@ -163,11 +163,14 @@ def test_pages_are_counted_from_the_number_of_facts() -> None:
     small = [step.kind for step in steps if step.about == "P22>P40"]
     assert small == ["count", "page"]
     assert any("MD5" in step.query for step in steps)  # more facts than max_facts: some subjects
-    of_subjects = [(step.kind, step.requests) for step in steps if step.stage == "mine_true_objects"]
+    of_cases = [step for step in steps if step.stage == "mine_true_objects"]
+    of_subjects = [(step.kind, step.requests) for step in of_cases if step.about.startswith("facts")]
     number = 2 * 500 + 2 * 3_000_000 + math.ceil(10**6 * 3_000_000 / 3_000_500)
     assert of_subjects == [(kind, math.ceil(number / SUBJECTS)) for kind in ("count", "page")]
+    of_ranks = [(step.kind, step.requests) for step in of_cases if step.about.startswith("statements")]
+    assert of_ranks == [(kind, math.ceil((number + 10**6) / SUBJECTS)) for kind in ("count", "page")]
     whole = plan(GRAPHS["wikidata"], {"P40": 500}, [], [], {"max_facts": 10**6, "seed": 1})
-    assert not any("MD5" in step.query or step.stage == "mine_true_objects" for step in whole)
+    assert not any("MD5" in step.query or step.about.startswith("facts about") for step in whole)
 
 
 def test_bodies_alone_and_some_subjects_are_planned_as_they_are_asked_for() -> None:

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from aftershock.datasets.conflict import propose
-from aftershock.datasets.graph_facts import Context, Fact, FactIndex
+from aftershock.datasets.edit_files.from_graph import graph_edits
+from aftershock.datasets.graph_facts import Fact, FactIndex
 from aftershock.datasets.invariants import require
 from aftershock.datasets.probes import Neighbours
 from aftershock.datasets.round_edit import RoundSelection, candidates, choose
@@ -137,12 +138,87 @@ def test_what_the_second_edit_entails_is_false() -> None:
     assert case.implicit == Fact("Y", "R2", "N2")
 
 
-def test_binary_rules_say_what_is_true_of_their_heads() -> None:
-    index = FactIndex(frozenset([Fact("C", "R2", "P"), Fact("D", "R2", "P"), Fact("P", "R4", "C")]), {})
-    context = Context(index, {}, rules=frozenset(["R2>R4", "R2&R1>R3"]))
-    assert sorted(context.deduced("P", "R4")) == ["C", "D"]  # of P only one child is told
-    assert not list(context.deduced("C", "R2"))
-    assert not list(context.deduced("C", "R3"))
+def test_rules_say_what_is_true_of_their_heads() -> None:
+    facts = [Fact("C", "R2", "P"), Fact("D", "R2", "P"), Fact("P", "R4", "C"), Fact("P", "R1", "Q")]
+    index = FactIndex(frozenset(facts), {}).with_rules(["R2>R4", "R2&R1>R3", "R4&R5>R6", "R1>R1"])
+    assert index.true_of("P", "R4") == {"C", "D"}  # of P only one child is told
+    assert index.true_of("C", "R2") == {"P"}
+    assert index.true_of("C", "R3") == {"Q"}  # the mother's spouse, as a chain says
+    assert index.true_of("Q", "R1") == {"P"}
+    known = FactIndex(
+        frozenset([*facts, Fact("D", "R5", "T")]), {}, unusable=frozenset([Fact("C", "R2", "O")])
+    )
+    known = known.with_rules(["R2>R4", "R4&R5>R6"])
+    assert known.true_of("P", "R6") == {"T"}  # by a child that only the child tells
+    assert known.true_of("O", "R4") == {"C"}  # by a fact that nothing is made of
+    assert not known.true_of("C", "R6")
+
+
+CHAIN, FATHERS = "R2&R1>R3", 6  # the mother's spouse is the father
+
+
+def orphans() -> tuple[list[Fact], dict[str, str], list[str]]:
+    """Families whose children have two fathers each, of whom only one is told; the other follows."""
+    facts, labels = families(FATHERS)
+    facts += [Fact(f"M{i}", "R1", f"F{(i + 1) % FATHERS}") for i in range(FATHERS)]
+    return facts, labels, [fact.subject_id for fact in facts if fact.relation_id == "R3"]
+
+
+def followed(child: str) -> str:
+    """The father of a child of whom the chain alone tells."""
+    return f"F{(int(child[1:]) + 1) % FATHERS}"
+
+
+@pytest.mark.parametrize("dataset", ["coverage", "composite"])
+def test_no_case_writes_what_a_chain_concludes(dataset: str) -> None:
+    facts, labels, _ = orphans()
+    rows = instances_of(FATHERS)
+    more = as_instances(*(("R3>R9", f"A{i}", f"F{i}", f"A{i}") for i in range(FATHERS)))
+    facts += [Fact(f"F{i}", "R9", f"A{i}") for i in range(FATHERS)]
+    context = context_of(facts, labels)
+    context = replace(context, prompts={**context.prompts, "R9": "A child of {} is"})
+    given = pd.concat([rows, more.assign(kept=True, reason=None)]), scores_of(facts), context
+    quotas = {"test": {dataset: 40}, "dev": {}, "train": {}}
+    built = dataset_of(dataset, *given, **ALL_TEST, quotas=quotas, max_per_first_edit=9)
+    written = rows_of(
+        built.edits[built.edits["edit"].isin(["e1", "e2"])], "subject_id", "relation_id", "target_new_id"
+    )
+    false = {"new_imp", "neighbour_new"}
+    asked = built.probes[built.probes["role"].isin(false)]
+    asked = written | rows_of(asked, "subject_id", "relation_id", "object_id")
+    fathers = {(s, o) for s, r, o in asked if r == "R3" and s[0] in "AB"}
+    assert len(fathers) > FATHERS
+    assert not fathers & {(child, followed(child)) for child, _ in fathers}
+
+
+def test_nor_do_training_edits_and_sequences_of_a_graph() -> None:
+    facts, labels, children = orphans()
+    index = replace(context_of(facts, labels).index, rules=frozenset([CHAIN]))
+    drawn = {
+        c: {Targets(index, {}, "test").draw(c, "R3", (), generator(i)) for i in range(40)} for c in children
+    }
+    for child, targets in drawn.items():
+        assert targets == {f"F{i}" for i in range(FATHERS)} - {f"F{child[1:]}", followed(child)}
+    splits = dict.fromkeys(children, "test")
+    templates = {r: [prompt] for r, prompt in context_of(facts, labels).prompts.items()}
+    for row in graph_edits(index, splits, templates, seed=0, neighbours=3):
+        child, relation_id, _ = row.edit.source_id.split()
+        if relation_id == "R3":
+            assert row.edit.target_new != labels[followed(child)]
+
+
+def test_a_false_fact_that_a_rule_concludes_stops_a_build() -> None:
+    facts, labels, _ = orphans()
+    built = dataset_of(
+        "coverage", instances_of(FATHERS), scores_of(facts), context_of(facts, labels), **ALL_TEST
+    )
+    index = context_of(facts, labels).index
+    require("coverage", built.edits, built.probes, index)
+    edit = built.edits[(built.edits["edit"] == "e1") & (built.edits["relation_id"] == "R1")].iloc[0]
+    reverse = [Fact(edit.target_new_id, "R8", edit.subject_id)]
+    known = replace(index, facts=index.facts | frozenset(reverse)).with_rules(["R8>R1"])
+    with pytest.raises(ValueError, match="a fact that has to be false is true: 2, first edit's target is"):
+        require("coverage", built.edits, built.probes, known)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -1,5 +1,7 @@
 """Tasks made of a small graph: right choices are right, wrong ones wrong, and draws hold still."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -63,6 +65,14 @@ def test_facts_are_asked_for_among_objects_of_their_relation():
         assert len({*row["choices"]}) == world.CHOICES
         assert {choice.removeprefix(" ") for choice in row["choices"]} <= pool
     assert {row["gold"] for row in rows} == set(range(world.CHOICES))
+
+
+def test_facts_to_which_a_rule_adds_an_object_are_not_asked_for():
+    rules = pd.DataFrame({"rule": ["born&land>home", "land>born"], "status": ["keep", "drop"]})
+    world_ = replace(
+        made(), rules=rules
+    )  # nobody here lives in the land of birth, so each would have two homes
+    assert {row["group"] for row in world.fact_choice(world_)} == {"born", "land"}
 
 
 def test_two_hops_name_an_entity_by_another_fact():

@@ -98,7 +98,8 @@ def ask(source: Source, namespace: str, max_facts: int = 1_000_000) -> Asked:
     combinations = pd.concat([found[rule][0] for rule in rules], ignore_index=True)
     objects = pd.concat([found[relation_id][0] for relation_id in keys], ignore_index=True)
     whole = complete(sample, combinations, objects, head_holds=True)
-    beside, _ = find_true_objects(source, keys_of_cases(sample, combinations, objects))
+    keys_asked = keys_of_cases(sample, combinations, objects)
+    beside, _ = find_true_objects(source, keys_asked, pd.concat([sample, objects]))
     pairs = [part[["subject_id", "object_id"]] for part in (whole, beside)]
     ids = [*pairs, combinations[["x_id", "y_id", "z_id"]]]
     seen = {entity for part in ids for entity in pd.unique(part.to_numpy().ravel())}

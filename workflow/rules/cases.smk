@@ -91,6 +91,7 @@ rule build_cases:
     input:
         facts="results/kg/{kg}/facts.parquet",
         instances="results/kg/{kg}/instances.parquet",
+        rules="results/kg/{kg}/rules.parquet",
         split="results/kg/{kg}/split.parquet",
         taught=taught,
         measured="results/kg/{kg}/relations.parquet",

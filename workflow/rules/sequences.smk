@@ -13,6 +13,7 @@ rule list_edits:
         file=file_of_edits,
         beside=prompts_beside,
         facts=when_from_graph("results/kg/{kg}/facts.parquet"),
+        rules=when_from_graph("results/kg/{kg}/rules.parquet"),
         split=when_from_graph("results/kg/{kg}/split.parquet"),
         verified=when_from_graph("results/{kg}/{model}/verified.parquet"),
         taught=taught_to_edit,

@@ -79,6 +79,7 @@ rule prepare_task_of_edits:
 rule prepare_task_of_world:
     input:
         facts="results/kg/{kg}/facts.parquet",
+        rules="results/kg/{kg}/rules.parquet",
         prompts="results/kg/{kg}/prompts.parquet",
         relations=f"{RESOURCES}/relations.tsv",
     output:

@@ -13,7 +13,7 @@ from aftershock.kg.sheets import read_relations
 from aftershock.output import write_text
 from aftershock.stage import stage
 from aftershock.tables.cases import CASES, EDITS, PROBES
-from aftershock.tables.graph import FACTS, INSTANCES, PROMPTS, RELATIONS, SPLIT
+from aftershock.tables.graph import FACTS, INSTANCES, PROMPTS, RELATIONS, RULES, SPLIT
 from aftershock.tables.models import OBJECT_SCORES, TAUGHT, VERIFIED
 
 with stage(snakemake) as run:
@@ -23,7 +23,7 @@ with stage(snakemake) as run:
     facts = FACTS.read(given.facts)
     if given.taught:
         facts = only_taught(facts, TAUGHT.read(given.taught))
-    index = FactIndex.from_frames(facts, VERIFIED.read(given.verified))
+    index = FactIndex.from_frames(facts, VERIFIED.read(given.verified), RULES.read(given.rules))
     context = Context.from_frames(
         index,
         PROMPTS.read(given.prompts),

@@ -12,7 +12,7 @@ from aftershock.datasets.graph_facts import FactIndex
 from aftershock.datasets.split import splits_of
 from aftershock.stage import stage
 from aftershock.tables.cases import CASES, EDITS, PROBES
-from aftershock.tables.graph import FACTS, PROMPTS, SPLIT
+from aftershock.tables.graph import FACTS, PROMPTS, RULES, SPLIT
 from aftershock.tables.models import TAUGHT, VERIFIED
 from aftershock.tables.sequences import SEQUENCE_EDITS, SEQUENCE_PROBES
 
@@ -28,7 +28,7 @@ with stage(snakemake) as run:
         facts = FACTS.read(given.facts)
         if given.taught:
             facts = only_taught(facts, TAUGHT.read(given.taught))
-        index = FactIndex.from_frames(facts, VERIFIED.read(given.verified))
+        index = FactIndex.from_frames(facts, VERIFIED.read(given.verified), RULES.read(given.rules))
         splits = splits_of(SPLIT.read(given.split))
         rows = graph_edits(index, splits, templates, source["seed"], source["neighbours"])
     among = [CASES.read(path) for path in given.cases_among], [EDITS.read(path) for path in given.edits_among]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from aftershock.config.shards import number_of_cases
-from aftershock.datasets.conflict import parse_rule
+from aftershock.datasets.graph_facts import parse_rule
 from aftershock.datasets.table import names_of_kind
 from aftershock.kg.sheets import kept_rules, one_to_many_relations, read_relations
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from aftershock.datasets.conflict import parse_rule
+from aftershock.datasets.graph_facts import parse_rule
 from aftershock.tables.graph import FACT_KEY
 from aftershock.tables.models import TAUGHT
 

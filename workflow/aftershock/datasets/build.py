@@ -60,7 +60,7 @@ def build(
     """
     kept = instances[instances["kept"]].sort_values(conflict.COLUMNS)
     homes, homes_of_keys = home_of(kept, splits), scores["subject_id"].map(splits)
-    context = replace(context, rules=frozenset(kept["rule"]))
+    context = replace(context, index=context.index.with_rules(kept["rule"]))
     rows = _Rows(dataset, context, splits, texts)
     counts = []
     chosen: Sequence[ConflictCase | RoundCase]

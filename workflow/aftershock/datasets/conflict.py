@@ -1,15 +1,14 @@
 """ConflictEdit: two edits of which the second contradicts what follows from the first."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import NamedTuple
 
 import pandas as pd
 
 from aftershock.datasets import reasons
-from aftershock.datasets.graph_facts import Context, Fact, FactIndex, rows_of
+from aftershock.datasets.graph_facts import Context, Fact, FactIndex, parse_rule, rows_of
 from aftershock.datasets.targets import Targets
 from aftershock.seeds import generator
 
@@ -68,15 +67,6 @@ class Selection:
     balance: bool = False
 
 
-@cache
-def parse_rule(rule: str) -> tuple[tuple[str, ...], str]:
-    """(body relations, head relation) of a rule written r1>r2 or r&r1>r2."""
-    body, _, head = rule.partition(">")
-    if not head or body.count("&") > 1:
-        raise ValueError(f"rule {rule!r} is neither R1>R2 nor R1&R2>R3")
-    return tuple(body.split("&")), head
-
-
 def propose(
     dataset: str, instances: pd.DataFrame, index: FactIndex, draw: Draw
 ) -> Iterator[tuple[str, ConflictCase | None]]:
@@ -88,10 +78,9 @@ def propose(
     for rule, x, y, z in rows_of(instances, COLUMNS):
         body, head = parse_rule(rule)
         if dataset == "composite" and len(body) == 2:
-            true = index.objects.get((y, body[1]), ())
-            yield rule, _composite(rule, (x, y, z), body, head, true, draw)
+            yield rule, _composite(rule, (x, y, z), body, head, index.true_of(y, body[1]), draw)
         elif dataset == "reverse" and len(body) == 1:
-            yield rule, _reverse(rule, (x, y), body[0], head, draw)
+            yield rule, _reverse(rule, (x, y), body[0], head, index, draw)
         elif dataset == "coverage" and len(body) == 1:
             for fact in (Fact(x, body[0], y), Fact(y, head, x)):
                 yield rule, _coverage(rule, fact, draw)
@@ -108,17 +97,21 @@ def _coverage(rule: str, fact: Fact, draw: Draw) -> ConflictCase | None:
     return ConflictCase(rule, first, second, fact.relation_id, second.new)
 
 
-def _reverse(rule: str, pair: tuple[str, str], r1: str, r2: str, draw: Draw) -> ConflictCase | None:
+def _reverse(
+    rule: str, pair: tuple[str, str], r1: str, r2: str, index: FactIndex, draw: Draw
+) -> ConflictCase | None:
     x, y = pair
     o2 = draw(x, r1, (y,))
-    o3 = o2 and draw(o2, r2, (x, y))
+    avoided = [x, y]
+    while (o3 := o2 and draw(o2, r2, avoided)) and o2 in index.true_of(o3, r1):
+        avoided.append(o3)
     if not (o2 and o3):
         return None
     return ConflictCase(rule, Edit(x, r1, y, o2), Edit(o2, r2, x, o3), r2, Fact(o3, r1, o2))
 
 
 def _composite(
-    rule: str, chain: tuple[str, str, str], body: tuple[str, ...], r2: str, true: Sequence[str], draw: Draw
+    rule: str, chain: tuple[str, str, str], body: tuple[str, ...], r2: str, true: Collection[str], draw: Draw
 ) -> ConflictCase | None:
     (x, y, z), (r, r1) = chain, body
     z2 = draw(y, r1, (x, z))
@@ -153,8 +146,7 @@ def select(
     def draw(subject_id: str, relation_id: str, avoid: Sequence[str]) -> str | None:
         if len(cases) >= quota:  # further candidates are only counted, so any target will do
             return UNDRAWN
-        deduced = selection.context.deduced(subject_id, relation_id)
-        return targets.draw(subject_id, relation_id, (*avoid, *deduced), rng)
+        return targets.draw(subject_id, relation_id, avoid, rng)
 
     for rule, case in propose(dataset, ordered, selection.context.index, draw):
         reason = _objection(case, selection, used) if case else reasons.NO_TARGET

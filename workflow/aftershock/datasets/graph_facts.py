@@ -2,8 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
 from itertools import chain
 from typing import NamedTuple
 
@@ -23,22 +23,34 @@ class Fact(NamedTuple):
         return self.subject_id, self.relation_id
 
 
+@cache
+def parse_rule(rule: str) -> tuple[tuple[str, ...], str]:
+    """(body relations, head relation) of a rule written r1>r2 or r&r1>r2."""
+    body, _, head = rule.partition(">")
+    if not head or body.count("&") > 1:
+        raise ValueError(f"rule {rule!r} is neither R1>R2 nor R1&R2>R3")
+    return tuple(body.split("&")), head
+
+
 @dataclass(frozen=True)
 class FactIndex:
     """The true facts of a graph with their labels, and the part of them that the unedited model knows.
 
     `unusable` facts are true as well, but a filter dropped them: nothing is made of them, and no target may
-    happen to be one.
+    happen to be one. So is what the logic `rules` conclude.
     """
 
     facts: frozenset[Fact]
     labels: dict[str, str]
     known: frozenset[Fact] = field(default_factory=frozenset)
     unusable: frozenset[Fact] = field(default_factory=frozenset)
+    rules: frozenset[str] = frozenset()  # that the graph's facts follow
 
     @classmethod
-    def from_frames(cls, facts: pd.DataFrame, verified: pd.DataFrame) -> "FactIndex":
-        """Index the rows of `facts` (FACTS) and the known rows of `verified` (VERIFIED)."""
+    def from_frames(
+        cls, facts: pd.DataFrame, verified: pd.DataFrame, rules: pd.DataFrame | None = None
+    ) -> "FactIndex":
+        """Index the rows of `facts` (FACTS), the known ones of `verified` (VERIFIED), the kept of RULES."""
         kept, dropped = facts[facts["kept"]], facts[~facts["kept"]]
         labels = {}
         for rows in (dropped, kept):  # a dropped object's name is true as well
@@ -48,7 +60,12 @@ class FactIndex:
         labels = {entity: label for entity, label in labels.items() if isinstance(label, str)}
         known = verified[verified["known"]]
         true, said, unusable = (frozenset(as_facts(rows)) for rows in (kept, known, dropped))
-        return cls(true, labels, said, unusable)
+        followed = () if rules is None else rules.loc[rules["status"] == "keep", "rule"]
+        return cls(true, labels, said, unusable, frozenset(followed))
+
+    def with_rules(self, rules: Iterable[str]) -> "FactIndex":
+        """The same facts, which follow further rules."""
+        return replace(self, rules=self.rules | frozenset(rules))
 
     @cached_property
     def objects(self) -> dict[tuple[str, str], tuple[str, ...]]:
@@ -77,6 +94,33 @@ class FactIndex:
         """Sorted facts of each subject."""
         return _group((fact.subject_id, fact) for fact in self.facts)
 
+    @cached_property
+    def _inverses(self) -> dict[str, tuple[str, ...]]:
+        """Sorted body relations of the binary rules of each head."""
+        return _group((head, body[0]) for body, head in map(parse_rule, self.rules) if len(body) == 1)
+
+    @cached_property
+    def _chains(self) -> dict[str, tuple[tuple[str, ...], ...]]:
+        """Sorted pairs of body relations of the chain rules of each head."""
+        return _group((head, body) for body, head in map(parse_rule, self.rules) if len(body) == 2)
+
+    def true_of(self, subject_id: str, relation_id: str) -> set[str]:
+        """All objects that the graph states, or that a rule concludes whether or not the graph states it.
+
+        The facts that a chain joins may be concluded by binary rules themselves.
+        """
+        found = {*self._linked(subject_id, relation_id)}
+        for first, second in self._chains.get(relation_id, ()):
+            for between in self._linked(subject_id, first):
+                found.update(self._linked(between, second))
+        return found
+
+    def _linked(self, subject_id: str, relation_id: str) -> Iterator[str]:
+        """Yield the objects that are stated or concluded by binary rules; one may come twice."""
+        yield from self.objects.get((subject_id, relation_id), ())
+        for body in self._inverses.get(relation_id, ()):
+            yield from self.subjects.get((body, subject_id), ())
+
     def knows(self, fact: Fact) -> bool:
         """True if the unedited model was found to know `fact`."""
         return fact in self.known
@@ -84,7 +128,7 @@ class FactIndex:
 
 @dataclass(frozen=True)
 class Context:
-    """Facts, prompts, functionality and rules that cases are made of."""
+    """Facts with their rules, prompts and functionality, which cases are made of."""
 
     index: FactIndex
     prompts: Mapping[str, str]  # edit prompt of each relation
@@ -92,7 +136,6 @@ class Context:
     functional: frozenset[str] = frozenset()  # relations that the sheet calls functional
     threshold: float = 1.0  # functionality that such a relation must also reach
     seed: int = 0
-    rules: frozenset[str] = frozenset()  # that the graph's instances follow
 
     @classmethod
     def from_frames(
@@ -127,18 +170,7 @@ class Context:
         explains itself by the first edit's relation is a guess, if a good one.
         """
         body, _, head = rule.partition(">")
-        return "deduced" if f"{head}>{body}" in self.rules else "abduced"
-
-    @cached_property
-    def _bodies(self) -> dict[str, tuple[str, ...]]:
-        """Sorted body relations of the binary rules of each head."""
-        pairs = (rule.split(">") for rule in self.rules if "&" not in rule)
-        return _group((head, body) for body, head in pairs)
-
-    def deduced(self, subject_id: str, relation_id: str) -> Iterator[str]:
-        """Yield what a binary rule r1>r2 says to be true of a subject and its head, in the graph or not."""
-        for body in self._bodies.get(relation_id, ()):
-            yield from self.index.subjects.get((body, subject_id), ())
+        return "deduced" if f"{head}>{body}" in self.index.rules else "abduced"
 
     def neighbour(
         self, entity_id: str, splits: Mapping[str, str] | None = None, split: str | None = None

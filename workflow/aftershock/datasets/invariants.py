@@ -10,12 +10,13 @@ from typing import TypeAlias
 
 import pandas as pd
 
-from aftershock.datasets.graph_facts import FactIndex
+from aftershock.datasets.graph_facts import FactIndex, rows_of
 from aftershock.datasets.table import CONFLICT
 from aftershock.kg.graph import graphs_of
 from aftershock.matching import normal
 
 LONG = 60  # characters
+FALSE_ROLES = ("old", "new_exp", "new_imp", "neighbour_new", "target")  # of probes
 Mask: TypeAlias = pd.Series
 
 
@@ -54,6 +55,7 @@ def breaches(dataset: str, edits: pd.DataFrame, probes: pd.DataFrame, index: Fac
     wide = _wide(edits)
     checks = _conflict_checks(dataset, wide, probes) if dataset in CONFLICT else _round_checks(wide, edits)
     checks |= _common_checks(dataset, wide, index)
+    checks["a fact that has to be false is true"] = _false_probes(probes, index)
     found = [(case_id, kind) for kind, mask in checks.items() for case_id in mask.index[mask.to_numpy()]]
     return pd.DataFrame(found, columns=["case_id", "kind"])
 
@@ -190,10 +192,16 @@ def _common_checks(dataset: str, wide: pd.DataFrame, index: FactIndex) -> dict[s
 
 def _true(part: pd.DataFrame, index: FactIndex) -> Mask:
     keys = zip(part["subject_id"], part["relation_id"], strict=True)
-    true = [
-        target in index.objects.get(key, ()) for key, target in zip(keys, part["target_new_id"], strict=True)
-    ]
+    true = [target in index.true_of(*key) for key, target in zip(keys, part["target_new_id"], strict=True)]
     return pd.Series(true, index=part.index, dtype=bool)
+
+
+def _false_probes(probes: pd.DataFrame, index: FactIndex) -> Mask:
+    """By case: True if a probe of a false fact asks for what is true."""
+    rows = probes[probes["role"].isin(FALSE_ROLES)]
+    facts = rows_of(rows, ["subject_id", "relation_id", "object_id"])
+    found = pd.Series([o in index.true_of(s, r) for s, r, o in facts], rows["case_id"], dtype=bool)
+    return found.groupby(level=0).any()
 
 
 def _part(wide: pd.DataFrame, edit: str) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from aftershock.datasets.conflict import parse_rule
+from aftershock.datasets.graph_facts import parse_rule
 from aftershock.datasets.table import ROUND
 from aftershock.tables.graph import FACT_KEY
 from aftershock.tables.models import OBJECT_SCORES, VERIFIED

@@ -129,11 +129,11 @@ class Neighbours:
         None is about a subject of the same name, nor about one of which `new_id`, the object that an edit
         writes, is true: their facts could not be lost.
         """
-        labels, objects = self.index.labels, self.index.objects
+        labels = self.index.labels
         own, new = normal(labels[subject_id]), normal(labels[new_id])
 
         def apart(fact: Fact) -> bool:
-            named = (normal(labels[found]) for found in objects[fact.key] if found in labels)
+            named = (normal(labels[found]) for found in self.index.true_of(*fact.key) if found in labels)
             return normal(labels[fact.subject_id]) != own and new not in named
 
         found: list[Fact] = []

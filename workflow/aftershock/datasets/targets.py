@@ -33,10 +33,10 @@ class Targets:
     ) -> str | None:
         """A random object of `relation_id` that is false for `subject_id`; None when there is none.
 
-        Neither `subject_id`, nor a true object, nor an entity of `avoid` is returned, nor any entity with the
-        label of one of these: the model could not tell them apart.
+        Neither `subject_id`, nor a true object (stated or concluded by a rule), nor an entity of `avoid` is
+        returned, nor any entity with the label of one of these: the model could not tell them apart.
         """
-        true = self.index.objects.get((subject_id, relation_id), ())
+        true = self.index.true_of(subject_id, relation_id)
         labels = self.index.labels
         excluded = {normal(labels[entity]) for entity in (subject_id, *true, *avoid) if entity in labels}
         pool = self._pool(relation_id)

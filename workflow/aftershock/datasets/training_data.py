@@ -20,7 +20,7 @@ from aftershock.datasets.mend import (
 from aftershock.datasets.split import splits_of
 from aftershock.prompts import fill
 from aftershock.seeds import derive
-from aftershock.tables.graph import FACTS, INSTANCES, PROMPTS, SPLIT
+from aftershock.tables.graph import FACTS, INSTANCES, PROMPTS, RULES, SPLIT
 from aftershock.tables.models import OBJECT_SCORES, TAUGHT, VERIFIED
 
 SHARES = ("dev", *("train",) * 9)  # each a tenth of the subjects of a file
@@ -31,9 +31,9 @@ def training_data(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return EDIT_COLUMNS and LOCAL_COLUMNS of `datasets.mend`, from a job's input files.
 
-    `given` has the file `edits`, whose format and options are `source`, or else facts, taught, instances,
-    objects, prompts and split of a graph, of which `kind` names a part; and `locality`, a file of texts to
-    leave alone in place of the source's own.
+    `given` has the file `edits`, whose format and options are `source`, or else facts, rules, taught,
+    instances, objects, prompts and split of a graph, of which `kind` names a part; and `locality`, a file of
+    texts to leave alone in place of the source's own.
     """
     if source:
         edits, local = edits_of_file(Path(given.edits), source)
@@ -78,5 +78,5 @@ def _read_graph(given: Any) -> tuple[Tables, FactIndex, Mapping[str, str]]:
     if given.taught:
         facts = only_taught(facts, TAUGHT.read(given.taught))
     instances, objects = INSTANCES.read(given.instances), OBJECT_SCORES.read(given.objects)
-    index = FactIndex.from_frames(facts, VERIFIED.empty())
+    index = FactIndex.from_frames(facts, VERIFIED.empty(), RULES.read(given.rules))
     return (instances, objects, PROMPTS.read(given.prompts)), index, splits_of(SPLIT.read(given.split))

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from aftershock.kg.graph import Graph
 from aftershock.kg.logic import LogicRule
 from aftershock.kg.pages import Found, Ids
-from aftershock.kg.partitions import FACTS, LABELS, REDIRECTS, TERMS, about, open_database
+from aftershock.kg.partitions import FACTS, LABELS, REDIRECTS, STATEMENTS, TERMS, about, open_database
 from aftershock.kg.sampling import DIGITS
 
 ROWS = 100_000  # rows fetched at once
@@ -68,6 +68,17 @@ class DumpSource:
             own = self._found(f"FROM ({self._facts(relation_id)}) WHERE s IN (FROM wanted)", ("s", "o"))
             found.ids += [(subject, relation_id, value) for subject, value in own.ids]
             found.odd += own.odd
+        found.ids.sort()
+        return found
+
+    def stated_about(self, entity_ids: Iterable[str], relation_ids: Sequence[str]) -> Found:
+        """(subject, relation, object) of statements of every rank of some relations about some entities."""
+        self._want(entity_ids)
+        found = Found()
+        for relation_id in relation_ids:
+            table = _table(self._file(relation_id, STATEMENTS))
+            own = self._found(f"FROM ({table}) WHERE s IN (FROM wanted)", ("s", "o"))
+            found.ids += [(subject, relation_id, value) for subject, value in own.ids]
         found.ids.sort()
         return found
 
@@ -170,13 +181,13 @@ class DumpSource:
     def _facts(self, relation_id: str) -> str:
         return _table(self._file(relation_id))
 
-    def _file(self, relation_id: str) -> Path:
+    def _file(self, relation_id: str, kind: str = FACTS) -> Path:
         if relation_id not in self.relation_ids:
             raise ValueError(
                 f"relation {relation_id} was not listed when {self.folder} was made from the dump; delete "
                 "that folder and run again"
             )
-        return self.folder / FACTS / f"{relation_id}.parquet"
+        return self.folder / kind / f"{relation_id}.parquet"
 
     def _id(self, column: str) -> str:
         """SQL for the id of the entity whose number is in a column."""

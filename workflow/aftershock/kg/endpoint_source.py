@@ -7,7 +7,7 @@ from aftershock.kg.graph import Graph, Term
 from aftershock.kg.logic import LogicRule
 from aftershock.kg.names import find_living, find_names
 from aftershock.kg.pages import Found, Ids, count, fetch, fetch_values, list_values
-from aftershock.kg.queries import facts, instances, neighbourhood
+from aftershock.kg.queries import Pattern, facts, instances, neighbourhood, of_every_rank
 
 SUBJECTS = 400  # of one request about all relations: some thousand rows
 
@@ -40,7 +40,21 @@ class EndpointSource:
 
     def facts_about(self, entity_ids: Iterable[str], relation_ids: Sequence[str]) -> Found:
         """(subject, relation, object) of the facts of some relations about some entities."""
-        pattern, ordered, found = neighbourhood(relation_ids), sorted(entity_ids), Found()
+        return self._about(entity_ids, neighbourhood(relation_ids))
+
+    def stated_about(self, entity_ids: Iterable[str], relation_ids: Sequence[str]) -> Found:
+        """(subject, relation, object) of statements of every rank of some relations about some entities.
+
+        Nothing where the graph has no statements.
+        """
+        if self.graph.statements is None:
+            return Found()
+        found = self._about(entity_ids, of_every_rank(relation_ids, self.graph.statements))
+        return Found(sorted({(subject, relation_id, value) for subject, _, relation_id, value in found.ids}))
+
+    def _about(self, entity_ids: Iterable[str], pattern: Pattern) -> Found:
+        """The solutions of a pattern whose subjects are some entities, sorted."""
+        ordered, found = sorted(entity_ids), Found()
         for start in range(0, len(ordered), SUBJECTS):
             found.add(fetch(self.client, pattern.among("s", ordered[start : start + SUBJECTS]), by=("s",)))
         found.ids.sort()

@@ -32,6 +32,7 @@ TWIN = "duplicate label among the true objects"
 LIVING = "living person"
 EXAMPLE = "an example sentence of the prompt names the subject"
 BESIDE = "true, but beside the sample"
+OTHER_RANK = "true, but not by a statement of the best rank"
 LONELY = "the only object left of its key"
 CROWDED = "more than ten objects of its key, since redirects were followed"
 RULE_DROPPED = "the rule was dropped after it was measured"
@@ -129,12 +130,14 @@ def filter_facts(
 
 def _with_others(facts: pd.DataFrame, beside: pd.DataFrame, names: Names) -> pd.DataFrame:
     """FACTS rows of `facts` and, dropped, of what else is true."""
-    more = beside[FACT_KEY].merge(facts[FACT_KEY], how="left", indicator=True)
-    more = more.loc[more["_merge"] == "left_only", FACT_KEY]
+    once = beside.sort_values("best", ascending=False).drop_duplicates(FACT_KEY)  # redirects make some equal
+    more = once.merge(facts[FACT_KEY], how="left", indicator=True)
+    more = more[more["_merge"] == "left_only"]
     if more.empty:
         return facts
+    reason = more["best"].map({True: BESIDE, False: OTHER_RANK})
     labels = {"subject": names.of(more["subject_id"]), "object": names.of(more["object_id"])}
-    more = more.assign(**labels, kept=False, reason=BESIDE)
+    more = more[FACT_KEY].assign(**labels, kept=False, reason=reason)
     return pd.concat([facts, more]).sort_values(FACT_KEY, ignore_index=True)
 
 
@@ -167,7 +170,7 @@ def complete(
         if head_holds:
             parts.append(head)
         elif true_objects is not None:
-            parts.append(head.merge(true_objects[FACT_KEY]))
+            parts.append(head.merge(true_objects.loc[true_objects["best"], FACT_KEY]))
     whole = pd.concat(parts, ignore_index=True).astype("str").drop_duplicates()
     return whole.sort_values(FACT_KEY, ignore_index=True)
 

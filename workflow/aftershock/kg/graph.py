@@ -19,6 +19,14 @@ class Term(NamedTuple):
     language: str | None = None
 
 
+class Statements(NamedTuple):
+    """IRI prefixes of statements with a node of their own, which a graph has of every rank."""
+
+    claims: str  # of properties from an entity to a statement
+    values: str  # of properties from a statement to its value
+    nodes: str  # of statements; the entity's id follows, then a dash
+
+
 @dataclass(frozen=True)
 class Graph:
     """A namespace of entities and of truthy (best-rank) properties."""
@@ -33,6 +41,7 @@ class Graph:
     other_letters: tuple[str, ...] = ()  # of ids that are neither entities nor relations, such as lexemes
     human: tuple[str, str] | None = None  # the relation and object that make an entity a human being
     death: str | None = None  # the relation that gives a person's date of death
+    statements: Statements | None = None  # where the graph has values that are not of the best rank
 
     @cached_property
     def prefixes(self) -> str:
@@ -56,6 +65,18 @@ class Graph:
     def relation_id(self, term: Term | None) -> str | None:
         """Id of the relation whose truthy property `term` names; None when it names none."""
         return self._id(term, self.properties, self.relation_letter)
+
+    def value_relation_id(self, term: Term | None) -> str | None:
+        """Id of the relation of which `term` leads from a statement to its value; None when it does not."""
+        return self._id(term, self.statements.values, self.relation_letter) if self.statements else None
+
+    def described_id(self, term: Term | None) -> str | None:
+        """Id of the entity that a statement is about; None when `term` names no statement."""
+        if not self.statements or term is None or not term.value.startswith(self.statements.nodes):
+            return None
+        name, dash, _ = term.value[len(self.statements.nodes) :].partition("-")
+        name = name[:1].upper() + name[1:]  # old statements have small letters
+        return name if dash and self.is_entity_id(name) else None
 
     def is_entity_id(self, text: str) -> bool:
         """True if `text` has the form of an entity's id."""
@@ -122,6 +143,11 @@ GRAPHS = {
             ("L",),
             human=("P31", "Q5"),
             death="P570",
+            statements=Statements(
+                "http://www.wikidata.org/prop/",
+                "http://www.wikidata.org/prop/statement/",
+                "http://www.wikidata.org/entity/statement/",
+            ),
         ),
     )
 }

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from aftershock.kg.answers import IncompleteError, QueryTooLargeError, Row, UnavailableError
 from aftershock.kg.client import Client, PageSize
 from aftershock.kg.graph import Term
-from aftershock.kg.queries import PROPERTY, Pattern
+from aftershock.kg.queries import PROPERTY, STATEMENT, VALUE_PROPERTY, Pattern
 
 log = logging.getLogger(__name__)
 
@@ -224,7 +224,12 @@ class _Reader:
             return found
         rows = self.client.select(pattern.rows, _exactly(part.total), patient=not part.by)
         graph = self.client.graph
-        readers = [graph.relation_id if name == PROPERTY else graph.entity_id for name in pattern.variables]
+        others: dict[str, Callable[[Term | None], str | None]] = {
+            PROPERTY: graph.relation_id,
+            VALUE_PROPERTY: graph.value_relation_id,
+            STATEMENT: lambda term: term and term.value,
+        }
+        readers = [others.get(name, graph.entity_id) for name in pattern.variables]
         for row in rows:
             read_ids = [read(term) for read, term in zip(readers, row, strict=True)]
             ids = tuple(name for name in read_ids if name is not None)

@@ -1,4 +1,4 @@
-"""Tables made from a dump: sorted distinct facts per relation; labels; redirects.
+"""Tables made from a dump: facts, and statements of every rank, per relation; labels; redirects.
 
 The dump is read once. What it says is written as it comes, and sorted afterwards on disk. Both happen in a
 folder beside the final one that stays after an interruption: a dump that was read to its end is not read
@@ -27,8 +27,8 @@ from aftershock.process import check_parent
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of the folder; a folder of another one is made anew
-FACTS, LABELS, REDIRECTS, TERMS = "facts", "labels", "redirects", "terms"
+FORMAT = 2  # of the folder; a folder of another one is made anew
+FACTS, STATEMENTS, LABELS, REDIRECTS, TERMS = "facts", "statements", "labels", "redirects", "terms"
 DESCRIPTION = "dump.json"
 MEMORY = "512MB"  # for sorting; beyond it DuckDB spills to disk
 
@@ -40,6 +40,7 @@ PROGRESS = 100_000_000  # lines
 
 SCHEMAS = {
     FACTS: pa.schema({"s": pa.int64(), "o": pa.int64()}),
+    STATEMENTS: pa.schema({"s": pa.int64(), "o": pa.int64()}),
     LABELS: pa.schema({"entity": pa.int64(), "language": pa.string(), "label": pa.string()}),
     REDIRECTS: pa.schema({"entity": pa.int64(), "target": pa.int64()}),
     TERMS: pa.schema({"id": pa.int64(), "oddity": pa.string()}),
@@ -152,7 +153,8 @@ def _read(source: Path, work: Path, reader: DumpReader, relation_ids: Sequence[s
     first: str | None = None
     with Tables(work / "raw") as tables:
         for relation_id in relation_ids:
-            tables.add(f"{FACTS}/{relation_id}", FACTS, [], [])
+            for kind in (FACTS, STATEMENTS):
+                tables.add(f"{kind}/{relation_id}", kind, [], [])
         for block in read_blocks(source):
             found = reader.read(block)
             _add(found, tables, relation_ids)
@@ -181,14 +183,15 @@ def _judge(source: Path, lines: int, broken: int, first: str | None) -> None:
 
 
 def _add(found: Extract, tables: Tables, relation_ids: Sequence[str]) -> None:
-    """Append the content of some lines to the tables of facts, by relation, and to the others."""
-    for places, subjects, objects in found.facts:
+    """Append the content of some lines to the tables, those of facts and statements by relation."""
+    pairs = [*((FACTS, part) for part in found.facts), *((STATEMENTS, part) for part in found.statements)]
+    for kind, (places, subjects, objects) in pairs:
         if not len(places):
             continue
         order = np.argsort(places, kind="stable")
         present, starts = np.unique(places[order], return_index=True)
         for place, rows in zip(present, np.split(order, starts[1:]), strict=True):
-            tables.add(f"{FACTS}/{relation_ids[place]}", FACTS, subjects[rows], objects[rows])
+            tables.add(f"{kind}/{relation_ids[place]}", kind, subjects[rows], objects[rows])
     for entities, targets in found.redirects:
         tables.add(REDIRECTS, REDIRECTS, entities, targets)
     tables.add(LABELS, LABELS, *(zip(*found.labels, strict=True) if found.labels else ([], [], [])))
@@ -197,7 +200,7 @@ def _add(found: Extract, tables: Tables, relation_ids: Sequence[str]) -> None:
 
 def _sort(work: Path, relation_ids: Sequence[str]) -> None:
     """Write each table of `work`/raw to its final place, sorted and without duplicates."""
-    names = [f"{FACTS}/{relation_id}" for relation_id in relation_ids]
+    names = [f"{kind}/{relation_id}" for kind in (FACTS, STATEMENTS) for relation_id in relation_ids]
     for name in [*names, REDIRECTS, TERMS]:
         raw, made = work / "raw" / f"{name}.parquet", work / f"{name}.parquet"
         if made.exists():

@@ -17,7 +17,7 @@ from aftershock.kg.gate import SPACING
 from aftershock.kg.graph import Graph, find_graph
 from aftershock.kg.logic import BodyRule, LogicRule
 from aftershock.kg.names import BATCH as LABELS
-from aftershock.kg.queries import Pattern, facts, instances, names, neighbourhood
+from aftershock.kg.queries import Pattern, facts, instances, names, neighbourhood, of_every_rank
 from aftershock.kg.sampling import hash_limit
 from aftershock.kg.sheets import kept_rules, one_to_many_relations, read_relations
 from aftershock.project import PROJECT
@@ -105,8 +105,12 @@ class _Planner:
 
     def about(self, stage: str, relation_ids: Sequence[str], entities: int) -> Iterator[Step]:
         """The facts of some relations about at most so many entities."""
-        pattern = neighbourhood(relation_ids).among("s", [self.someone])
-        text = f"facts about {SUBJECTS} entities; at most {entities} entities"
+        yield from self.of_entities(stage, "facts", neighbourhood(relation_ids), entities)
+
+    def of_entities(self, stage: str, what: str, pattern: Pattern, entities: int) -> Iterator[Step]:
+        """A pattern's solutions whose subjects are at most so many entities."""
+        pattern = pattern.among("s", [self.someone])
+        text = f"{what} about {SUBJECTS} entities; at most {entities} entities"
         for kind, query in (("count", pattern.total), ("page", pattern.rows)):
             yield self.step(stage, kind, text, query, math.ceil(entities / SUBJECTS))
 
@@ -130,10 +134,13 @@ class _Planner:
     def true_objects(self, rules: Sequence[LogicRule], mining: Mapping[str, Any]) -> Iterator[Step]:
         """Yield the steps that ask a sampled graph for all facts of the subjects of cases.
 
-        These are x and y of each rule's instances, and the sampled objects of a binary rule's body.
+        These are x and y of each rule's instances, and the sampled objects of a binary rule's body. Every
+        subject is asked about statements of other ranks, where the graph has these.
         """
         total = sum(self.approx.values())
+        known = min(total, mining["max_facts"])
         if total <= mining["max_facts"] or not rules:
+            yield from self.of_every_rank(known)
             return
         taken = mining.get("max_combinations", total)
         number = sum(2 * min(taken, *(self.approx[r] for r in rule.relations)) for rule in rules)
@@ -141,6 +148,13 @@ class _Planner:
         number += sum(math.ceil(mining["max_facts"] * self.approx[body] / total) for body in bodies)
         relation_ids = sorted({relation_id for rule in rules for relation_id in rule.relations})
         yield from self.about("mine_true_objects", relation_ids, number)
+        yield from self.of_every_rank(known + number)
+
+    def of_every_rank(self, entities: int) -> Iterator[Step]:
+        """The statements about at most so many entities."""
+        if self.graph.statements:
+            pattern = of_every_rank(list(self.approx), self.graph.statements)
+            yield from self.of_entities("mine_true_objects", "statements", pattern, entities)
 
     def labels(self, max_facts: int) -> Step:
         """The names of all entities: at most as many as facts are taken."""

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from aftershock.kg.graph import Statements
 from aftershock.kg.logic import LogicRule
 
-PROPERTY = "p"  # the one variable that stands for a property; all others stand for entities
+PROPERTY = "p"  # the variable that stands for a property; all others but the next two stand for entities
+STATEMENT = "node"  # the variable that stands for a statement
+VALUE_PROPERTY = "v"  # the variable that stands for a property from a statement to its value
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,21 @@ def neighbourhood(relation_ids: Sequence[str]) -> Pattern:
     # Not VALUES: beside the VALUES of subjects, Oxigraph takes forty times as long.
     properties = ", ".join(f"wdt:{relation_id}" for relation_id in relation_ids)
     return Pattern(("s", PROPERTY, "o"), f"?s ?{PROPERTY} ?o . FILTER(?{PROPERTY} IN ({properties}))")
+
+
+def of_every_rank(relation_ids: Sequence[str], prefixes: Statements) -> Pattern:
+    """Subject, statement, property and object of every statement of some relations, whatever its rank.
+
+    The statement is asked for as two of them can have the same value.
+    """
+    claims, values = (
+        ", ".join(f"<{prefix}{relation_id}>" for relation_id in relation_ids) for prefix in prefixes[:2]
+    )
+    return Pattern(
+        ("s", STATEMENT, VALUE_PROPERTY, "o"),
+        f"?s ?claim ?{STATEMENT} . FILTER(?claim IN ({claims})) "
+        f"?{STATEMENT} ?{VALUE_PROPERTY} ?o . FILTER(?{VALUE_PROPERTY} IN ({values}))",
+    )
 
 
 def instances(rule: LogicRule) -> Pattern:

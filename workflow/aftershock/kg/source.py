@@ -42,6 +42,12 @@ class Source(Protocol):
     def facts_about(self, entity_ids: Iterable[str], relation_ids: Sequence[str]) -> Found:
         """(subject, relation, object) of the facts of some relations about some entities."""
 
+    def stated_about(self, entity_ids: Iterable[str], relation_ids: Sequence[str]) -> Found:
+        """(subject, relation, object) of statements of every rank of some relations about some entities.
+
+        Nothing where the graph has no statements; what was left out is not counted.
+        """
+
     def count_instances(self, rule: LogicRule) -> int:
         """Number of assignments of a rule's variables for which all its facts hold, equal values too."""
 

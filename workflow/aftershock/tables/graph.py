@@ -45,8 +45,13 @@ COMBINATIONS = Table(
 
 OBJECTS = Table("objects", FACT_KEY, dict.fromkeys(FACT_KEY, "string"))
 
-TRUE_OBJECTS = Table("true objects", FACT_KEY, dict.fromkeys(FACT_KEY, "string"))
-"""Facts about subjects that were not sampled, of relations that cases may edit."""
+TRUE_OBJECTS = Table(
+    "true objects",
+    FACT_KEY,
+    {**dict.fromkeys(FACT_KEY, "string"), "best": "bool"},  # whether a statement of the best rank says so
+)
+"""Facts about subjects that were not sampled, of relations that cases may edit; of all subjects, facts that
+only statements of other ranks say."""
 
 LABELS = Table(
     "labels",

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from aftershock.datasets.graph_facts import FactIndex
 from aftershock.prompts import bare, fill, following, join, split
 from aftershock.seeds import generator
+from aftershock.tables.models import VERIFIED
 
 Row = dict[str, Any]
 CHOICES = 4
@@ -38,12 +40,13 @@ class Fact(NamedTuple):
 
 @dataclass(frozen=True)
 class World:
-    """Material of tasks: FACTS and PROMPTS of a graph, and the noun of each relation."""
+    """Material of tasks: FACTS, PROMPTS and RULES of a graph, and the noun of each relation."""
 
     table: pd.DataFrame
     prompts: pd.DataFrame
     nouns: dict[str, str]
     seed: int
+    rules: pd.DataFrame | None = None
 
     @cached_property
     def facts(self) -> list[Fact]:
@@ -66,8 +69,9 @@ class World:
 
     @cached_property
     def single(self) -> dict[tuple[str, str], Fact]:
-        """The facts whose subject has no other object of the relation."""
-        return {fact[:2]: fact for fact in self.facts if len(self.objects[fact[:2]]) == 1}
+        """The facts whose subject has no other object of the relation, stated or concluded by a rule."""
+        index = FactIndex.from_frames(self.table, VERIFIED.empty(), self.rules)
+        return {fact[:2]: fact for fact in self.facts if len(index.true_of(*fact[:2])) == 1}
 
     @cached_property
     def by_subject(self) -> dict[str, list[Fact]]:
