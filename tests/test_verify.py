@@ -12,6 +12,7 @@ import torch
 import started
 from aftershock.datasets.table import CONFLICT_STATES
 from aftershock.experiments.cases import Continuations, run_cases
+from aftershock.provenance import verify as verification
 from aftershock.provenance.equality import compare_tables
 from aftershock.tables import provenance_of
 from aftershock.tables.cases import CASES, EDITS, PROBES
@@ -55,6 +56,27 @@ def make_again(names, config, arguments):
 verify.make_again = make_again
 sys.exit(not verify.verify(3, 0, sys.argv[1:]))
 """
+
+
+def test_a_remake_links_to_results_in_folders_of_its_own(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("kg/world/facts.parquet", "logs/a.log", ".verify/b", "models/m/weights/config.json"):
+        path = Path("results", name)
+        path.parent.mkdir(parents=True)
+        path.write_text(name)
+        os.utime(path.parent, ns=(0, 10**18))
+        path.parent.chmod(0o555)
+    Path("results/gone").symlink_to("nowhere")
+    made = verification.SCRATCH / "results"
+    verification._link_all(verification.RESULTS, made)
+    assert {p.relative_to(made).as_posix() for p in made.rglob("*") if p.is_symlink()} == {
+        "kg/world/facts.parquet",
+        "models/m/weights/config.json",
+    }
+    for name in ("kg/world", "models/m/weights"):
+        assert (made / name).stat().st_mode & 0o200
+        assert (made / name).stat().st_mtime_ns == 10**18
+        Path("results", name).chmod(0o755)  # for whoever cleans up
 
 
 def python(folder: Path, *arguments: str, hash_seed: int = 0) -> subprocess.CompletedProcess:

@@ -1,5 +1,6 @@
 """The models' files: those that are edited, and those that write or rank paraphrases."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,17 @@ from aftershock.config.settings import (
     depth,
     merged_settings,
     needed_artifacts,
+    searched,
     setting_errors,
     suited_layers,
     together_errors,
     training_errors,
+    trial_errors,
 )
 from aftershock.editors.methods import find_methods, method_of
 from aftershock.editors.settings import merge
 from aftershock.lm.families import list_families
-from aftershock.lm.files.sizes import sizes_of_source
+from aftershock.lm.files.sizes import sizes_of_config, sizes_of_source
 from aftershock.schema import faults, fill_defaults, read_schema, suggestion, without
 from aftershock.text_files import read_yaml
 
@@ -182,28 +185,70 @@ def encoder_errors(config: Mapping[str, Any], models: Mapping[str, Mapping[str, 
 
 
 def layer_errors(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Yield contradictions between the settings of editors and those, or the depth, of the models."""
+    """Yield contradictions between the settings of editors, those tried included, and the models."""
+    trials = _trials(config)
     for name, model in models.items():
         for label, editor in config["editors"].items():
             if name in config["models"] and editor and not fault_of_method(editor["method"]):
-                yield from together_errors(editor, f"editors.{label}", name, model)
+                about = editor, f"editors.{label}", name, model, trials
+                yield from together_errors(*about)
+                if editor.get("tuned_as", label) == label:
+                    yield from trial_errors(*about)
+
+
+def _trials(config: Mapping[str, Any]) -> int:
+    """Return the number of settings that are tried for an editor; nothing is tried on published files."""
+    source = config["kgs"].get(config.get("kg"), {}).get("source")
+    trials = config.get("tuning", {}).get("trials", 1)
+    return trials if source not in ("released", "none") and isinstance(trials, int) else 1
 
 
 def family_errors(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Yield the editors whose method cannot edit a model's family, as far as the model's file tells it."""
+    """Yield the editors whose method cannot edit a model's family.
+
+    Where neither the model's file nor its weights tell the family, a method has to edit all of them.
+    """
     for name, model in models.items():
-        family = model_type_of(model) if name in config["models"] else None
+        if name not in config["models"]:
+            continue
+        family = model_type_of(model) or family_of_weights(name)
         for label, editor in config["editors"].items():
-            if not family or not editor or fault_of_method(editor["method"]):
+            if not editor or fault_of_method(editor["method"]):
                 continue
-            found = method_of(editor["method"])
-            try:
-                settings = merge(found.settings, label, merged_settings(editor, model))
-                fault = found.fault_of_family(family, settings)
-            except (KeyError, ValueError):  # what is wrong with settings is said elsewhere
-                fault = found.fault_of_family(family)
-            if fault:
-                yield f"editors.{label}: {fault}; {name} is one. Leave one of the two out"
+            if family:
+                if fault := _family_fault(editor, label, model, family, _trials(config)):
+                    yield f"editors.{label}: {fault}; {name} is one. Leave one of the two out"
+                continue
+            for possible in list_families():
+                if fault := _family_fault(editor, label, model, possible, _trials(config)):
+                    yield (
+                        f"editors.{label}: it cannot edit models of every family ({fault}), and "
+                        f"resources/models/{name}.yaml does not say of which {name} is; give model_type there"
+                    )
+                    break
+
+
+def _family_fault(
+    editor: Mapping[str, Any], label: str, model: Mapping[str, Any], family: str, trials: int
+) -> str | None:
+    """Return why an editor cannot edit models of a family with its settings, those tried included."""
+    found = method_of(editor["method"])
+    try:
+        values = merged_settings(editor, model)
+        tried = ({}, *searched(editor, model, trials))
+        made = (merge(found.settings, label, values, chosen) for chosen in tried)
+        return next(filter(None, (found.fault_of_family(family, settings) for settings in made)), None)
+    except (KeyError, ValueError):  # what is wrong with settings is said elsewhere
+        return found.fault_of_family(family)
+
+
+def family_of_weights(name: str) -> str | None:
+    """Return the family of a model whose weights are there already, or None."""
+    try:
+        config = json.loads((weights_folder(name) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return sizes_of_config(config).get("model_type") if isinstance(config, dict) else None
 
 
 def model_type_of(model: Mapping[str, Any]) -> str | None:

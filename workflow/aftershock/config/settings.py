@@ -6,7 +6,7 @@ from typing import Any
 from aftershock.datasets.table import find_dataset
 from aftershock.editors.artifacts import with_sources
 from aftershock.editors.mend import mend_training
-from aftershock.editors.methods import default_layers, method_of, settings_of
+from aftershock.editors.methods import choices, default_layers, method_of, other_choices, settings_of
 from aftershock.editors.serac import serac_training
 from aftershock.editors.settings import as_values, merge, problems
 
@@ -90,11 +90,11 @@ def setting_errors(
 
 
 def together_errors(
-    editor: Mapping[str, Any], where: str, name: str, model: Mapping[str, Any]
+    editor: Mapping[str, Any], where: str, name: str, model: Mapping[str, Any], trials: int = 1
 ) -> Iterator[str]:
     """Yield what a configured editor's settings contradict in those of a model, or in its depth.
 
-    What is wrong with either alone is said elsewhere.
+    What is wrong with either alone is said elsewhere. With several `trials`, all that tuning may try counts.
     """
     method, own = editor["method"], editor["settings"]
     suited = model.get("editors", {}).get(method_of(method).name, {})
@@ -109,13 +109,62 @@ def together_errors(
         return
     if "layers" in own and not own["layers"]:
         yield f"{where}.settings.layers: there is none; name at least one"
-    if n := depth(model):
-        given = {"layers": own.get("layers") or (), "loss_layer": [found.get("loss_layer")]}
-        for setting, layers in given.items():
-            if beyond := [layer for layer in layers if layer is not None and layer >= n]:
-                yield f"{where}.settings.{setting}: {beyond} are not among {name}'s layers 0 to {n - 1}"
+    given, last = (
+        {"layers": own.get("layers"), "loss_layer": found.get("loss_layer")},
+        (depth(model) or 0) - 1,
+    )
+    for setting, beyond in _beyond(given, model):
+        yield f"{where}.settings.{setting}: {beyond} are not among {name}'s layers 0 to {last}"
+    for values in searched(editor, model, trials):
+        chosen = f"{where}: tuning may choose {values} of search.{method_of(method).name} of {name}"
+        try:
+            merge(method_of(method).settings, where, found, values)
+        except ValueError as error:
+            yield f"{chosen}, and then: {error}"
+            return
+        for setting, beyond in _beyond(values, model):
+            yield f"{chosen}, and {setting} {beyond} are not among its layers 0 to {last}"
+            return
 
 
+def _beyond(given: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[tuple[str, list[int]]]:
+    """Yield each setting of `given` that names layers beyond those of a model of known depth, with these."""
+    n = depth(model)
+    for setting in LAYERS if n else ():
+        value = given.get(setting)
+        layers = value if isinstance(value, list | tuple) else [value]
+        if beyond := [layer for layer in layers if isinstance(layer, int) and layer >= n]:
+            yield setting, beyond
+
+
+def searched(editor: Mapping[str, Any], model: Mapping[str, Any], trials: int) -> Iterator[dict[str, Any]]:
+    """Yield the values that tuning may choose together for an editor; none with a single trial."""
+    search = model.get("search", {}).get(method_of(editor["method"]).name)
+    if search and trials > 1:
+        yield from choices(search)
+
+
+def trial_errors(
+    editor: Mapping[str, Any], where: str, name: str, model: Mapping[str, Any], trials: int
+) -> Iterator[str]:
+    """Yield that there are fewer settings to try than trials; what is wrong with them is said elsewhere."""
+    method = method_of(editor["method"]).name
+    search = model.get("search", {}).get(method)
+    if not search or trials == 1:
+        return
+    try:
+        others = other_choices(editor["method"], merged_settings(editor, model), search)
+    except (KeyError, ValueError):
+        return
+    if len(others) < trials - 1:
+        yield (
+            f"tuning.trials: {trials} need {trials - 1} settings of {where} besides its own, and "
+            f"search.{method} of {name} has {len(others)}; lower the number, or add values to choose from"
+        )
+
+
+LAYERS = ("layers", "loss_layer")
+"""Settings that name layers of a model."""
 TRAININGS = {"mend": mend_training, "serac": serac_training}
 """The function that merges the settings of each training, by its name in configurations."""
 

@@ -7,6 +7,8 @@ of installed distributions, or by the path of a Python file or package folder th
 import difflib
 import importlib.metadata
 import importlib.util
+import itertools
+import json
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +26,7 @@ from aftershock.editors.contract import Method
 from aftershock.editors.importing import load_file, load_object
 from aftershock.editors.regularisers import EDITOR as REGULARISED
 from aftershock.editors.regularisers import Entry
-from aftershock.editors.settings import merge
+from aftershock.editors.settings import as_values, merge
 from aftershock.lm.families import list_families
 
 if TYPE_CHECKING:
@@ -198,3 +200,23 @@ def default_layers(name: str, n_layers: int) -> tuple[int, ...] | None:
     """Return the layers that method `name` edits in a model of `n_layers`; None where it has no rule."""
     rule = method_of(name).method.layers
     return rule(n_layers) if rule else None
+
+
+def choices(search: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    """Yield every choice of one value for each searched setting."""
+    names = sorted(search)
+    for values in itertools.product(*(search[name] for name in names)):
+        yield dict(zip(names, values, strict=True))
+
+
+def other_choices(
+    name: str, settings: Mapping[str, Any], search: Mapping[str, Sequence[Any]]
+) -> list[dict[str, Any]]:
+    """Return the choices from `search` that make settings unlike each other's and unlike `settings`."""
+    made = {_identity(settings_of(name, settings, values)): values for values in choices(search)}
+    made.pop(_identity(settings_of(name, settings)), None)
+    return list(made.values())
+
+
+def _identity(settings: Any) -> str:
+    return json.dumps(as_values(settings), sort_keys=True)

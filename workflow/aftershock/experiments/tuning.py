@@ -5,7 +5,6 @@ exact match after the edit prompt, exact match after the paraphrases, and the sh
 relation of other subjects) that the model still says of those it said before.
 """
 
-import itertools
 import json
 import math
 import random
@@ -16,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from aftershock.editors.contract import Editor
-from aftershock.editors.methods import make_editor, settings_of
+from aftershock.editors.methods import make_editor, other_choices, settings_of
 from aftershock.editors.settings import as_values
 from aftershock.experiments.cases import BLOCK
 from aftershock.experiments.queries import ScoredPrompt, list_prompts, requests_of
@@ -70,21 +69,13 @@ def draw_trials(
     """The searched settings of every trial: those given, then others drawn from the grid without repeat."""
     given = as_values(settings_of(method, settings))
     first = {name: given[name] for name in search}
-    names = sorted(search)
-    grid = [
-        dict(zip(names, values, strict=True)) for values in itertools.product(*(search[n] for n in names))
-    ]
-    full = {
-        json.dumps(as_values(settings_of(method, settings, values)), sort_keys=True): values
-        for values in grid
-    }
-    full.pop(json.dumps(given, sort_keys=True), None)
-    if len(full) < trials - 1:
+    others = other_choices(method, settings, search)
+    if len(others) < trials - 1:
         raise ValueError(
             f"{method}: {trials} trials need {trials - 1} settings besides the given ones, "
-            f"but its search grid has {len(full)}"
+            f"but its search grid has {len(others)}"
         )
-    return [first, *random.Random(seed).sample(list(full.values()), trials - 1)]
+    return [first, *random.Random(seed).sample(others, trials - 1)]
 
 
 @dataclass(frozen=True)

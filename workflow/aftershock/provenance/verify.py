@@ -121,7 +121,7 @@ def make_again(names: Sequence[str], config: Mapping[str, Any], arguments: Seque
     Nothing that was there is written: only the rules of the sample may run. ValueError when they fail.
     """
     shutil.rmtree(SCRATCH, ignore_errors=True)
-    shutil.copytree(RESULTS, SCRATCH / RESULTS.name, ignore=_not_read, copy_function=_link)
+    _link_all(RESULTS, SCRATCH / RESULTS.name)
     for name in names:
         for kind in ("observations", "telemetry", "health"):  # made together by one job
             (SCRATCH / RESULTS.name / name.replace("/observations/", f"/{kind}/")).unlink(missing_ok=True)
@@ -142,15 +142,26 @@ def make_again(names: Sequence[str], config: Mapping[str, Any], arguments: Seque
         )
 
 
-def _not_read(folder: str, names: list[str]) -> list[str]:
-    """Return the entries of results/ that no job of the sample reads, and none of folders below."""
-    return [name for name in names if Path(folder) == RESULTS and (name[0] == "." or name in NOT_READ)]
+def _link_all(source: Path, target: Path) -> None:
+    """Make `target` a folder with links to all files below `source` that a job of the sample may read.
+
+    Folders and links have the dates of what they stand for, so that nothing looks newer than what was made
+    from it. All folders can be written, whatever the mode of those in `source`.
+    """
+    target.mkdir(parents=True)
+    for path in sorted(source.iterdir()):
+        if source == RESULTS and (path.name[0] == "." or path.name in NOT_READ):
+            continue
+        if path.is_dir():
+            _link_all(path, target / path.name)
+        elif path.exists():  # not a link to nothing
+            (target / path.name).symlink_to(path.resolve())
+            _date_alike(path, target / path.name)
+    _date_alike(source, target)
 
 
-def _link(source: str, target: str) -> None:
-    """Link to a file, dated as it is, so that nothing looks newer than what was made from it."""
-    os.symlink(os.path.realpath(source), target)
-    stat = os.stat(source)
+def _date_alike(source: Path, target: Path) -> None:
+    stat = source.stat()
     os.utime(target, ns=(stat.st_atime_ns, stat.st_mtime_ns), follow_symlinks=False)
 
 
