@@ -12,6 +12,7 @@ import io
 import json
 import os
 import re
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,8 @@ LONGEST_MARK = max(len(mark) for mark, _ in MARKS)
 QUOTED = re.compile(r'"(?:[^"]|"")*"', re.DOTALL)
 GZIP = b"\x1f\x8b"
 SHOWN = 20  # characters before a byte that cannot be read
+
+csv.field_size_limit(sys.maxsize)  # a cell may be a whole document
 
 
 def encoding_of(start: bytes) -> tuple[str, int]:
@@ -55,7 +58,12 @@ def decode(content: bytes, name: str | os.PathLike) -> str:
 
 def read_bytes(path: str | os.PathLike) -> bytes:
     """Return what a file holds, unpacked where gzip packed it; ValueError where it cannot be unpacked."""
-    content = Path(path).read_bytes()
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{os.fspath(path)} is no file that can be read: {error.strerror}") from error
     if not content.startswith(GZIP):
         return content
     try:
@@ -78,9 +86,17 @@ def parse_json(content: bytes, path: str | os.PathLike) -> Any:
     """Return what the bytes of a JSON file hold."""
     text = decode(content, path)
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return loads(text)
+    except ValueError as error:
         raise ValueError(f"{os.fspath(path)} is not JSON: {error}") from error
+
+
+def loads(text: str | bytes) -> Any:
+    """Return what a text in JSON holds; ValueError where it is none, or lists lie too deep in lists."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
 
 
 # --- YAML ---------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
     graphs     the graphs in use, their files, and what the screen leaves out
     models     the models' files, those of models that write or rank paraphrases among them
     editors    labels, methods, and what hinders the training of a hypernetwork
+    paths      files and folders that a configuration names
     sequences  plans of edits, the files that they are read from, and tasks along them
     used       the graphs, models and editors that the stages of a run use; nothing is asked of any other
     settings   the settings of a method for one model: the method's, the model's, the run's

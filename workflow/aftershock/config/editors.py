@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from aftershock.config.paths import path_errors
 from aftershock.config.settings import TRAININGS, merged_settings, setting_errors, training_errors
 from aftershock.config.used import TRAINED, needing
 from aftershock.datasets.edit_files.reading import read_edits
@@ -110,15 +111,15 @@ def _training_file_errors(
     yield from (missing := list(_missing("mend.edits.file", path, folder)))
     if not missing:
         try:
-            read_edits(next(each for each in (Path(path), folder / path) if each.exists()), edits)
+            read_edits(next(each for each in (Path(path), folder / path) if each.is_file()), edits)
         except ValueError as error:
             yield f"mend.edits.file: {error}"
 
 
 def _missing(key: str, path: str | None, folder: Path) -> Iterator[str]:
-    """Yield that a file is missing, if one is named."""
-    if path and not Path(path).exists() and not (folder / path).exists():
-        yield f"{key}: there is no {path!r}; a path is relative to the working directory"
+    """Yield that there is no such file, if one is named."""
+    if path:
+        yield from path_errors(key, path, folder)
 
 
 def _different_layers(

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from aftershock.config.paths import path_errors
 from aftershock.kg.atlas.sources import REMEDY, missing_packages
 from aftershock.kg.graph import GRAPHS
 from aftershock.schema import faults, read_schema, read_sheet, suggestion
@@ -13,16 +14,19 @@ TRIPLES = ("ntriples", "dump")  # sources that are files of triples
 ENDINGS = (".nt", ".nt.gz", ".nt.bz2")
 
 
-def graph_errors(config: Mapping[str, Any], used: set[str], folder: Path) -> Iterator[str]:
-    """Unknown graphs and namespaces, and missing files of the graphs in use."""
+def graph_errors(
+    config: Mapping[str, Any], used: set[str], folder: Path, faulty: Collection[str] = ()
+) -> Iterator[str]:
+    """Unknown graphs and namespaces, and missing files of the graphs in use.
+
+    The names of `faulty` ones are known, though nothing else of them is here.
+    """
     kgs = config["kgs"]
-    if "kg" in config and config["kg"] not in kgs:
+    if "kg" in config and config["kg"] not in {*kgs, *faulty}:
         yield f"kg: {config['kg']!r} is unknown; {suggestion(config['kg'], kgs)}"
     for name in used & set(kgs):
         for key in {"file", "folder"} & set(kgs[name]):
-            path = kgs[name][key]
-            if not Path(path).exists() and not (folder / path).exists():
-                yield f"kgs.{name}.{key}: there is no {path!r}; a path is relative to the working directory"
+            yield from path_errors(f"kgs.{name}.{key}", kgs[name][key], folder, key)
         if kgs[name]["source"] in TRIPLES and not kgs[name]["file"].endswith(ENDINGS):
             yield f"kgs.{name}.file: {kgs[name]['file']!r} is not named {' or '.join(ENDINGS)}"
         if kgs[name]["source"] == "atlas":

@@ -1,6 +1,5 @@
 """The models' files: those that are edited, and those that write or rank paraphrases."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from aftershock.config.settings import (
 from aftershock.editors.methods import find_methods, method_of
 from aftershock.editors.settings import merge
 from aftershock.lm.families import list_families
+from aftershock.lm.files.folders import read_object
 from aftershock.lm.files.sizes import sizes_of_config, sizes_of_source
 from aftershock.schema import faults, fill_defaults, read_schema, suggestion, without
 from aftershock.text_files import read_yaml
@@ -244,11 +244,7 @@ def _family_fault(
 
 def family_of_weights(name: str) -> str | None:
     """Return the family of a model whose weights are there already, or None."""
-    try:
-        config = json.loads((weights_folder(name) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return sizes_of_config(config).get("model_type") if isinstance(config, dict) else None
+    return sizes_of_config(read_object(weights_folder(name) / "config.json")).get("model_type")
 
 
 def model_type_of(model: Mapping[str, Any]) -> str | None:

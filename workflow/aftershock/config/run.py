@@ -54,7 +54,13 @@ def check_config(config: dict[str, Any], folder: str | Path) -> dict[str, dict[s
     found = [fault for fault in found if not _is_missing(fault, "kgs") or fault.path[1] in used]
     sound |= without(sound, [fault for fault in found if not _is_contact(fault)])
     errors = [*_without_contact(found), *(str(fault) for fault in found if not _is_contact(fault))]
-    errors += [*graph_errors(sound, used, folder), *editor_errors(sound), *_split(sound), *_bars(sound)]
+    faulty = {fault.path[1] for fault in found if fault.path[:1] == ("kgs",) and len(fault.path) > 1}
+    errors += [
+        *graph_errors(sound, used, folder, faulty),
+        *editor_errors(sound),
+        *_split(sound),
+        *_bars(sound),
+    ]
     errors += _variants(sound)
     errors += [*name_errors(sound), *device_errors(sound), *sequence_errors(sound, folder), *_nothing(config)]
     errors += task_errors(sound, folder)

@@ -21,7 +21,7 @@ import pandas as pd
 from aftershock.datasets.table import CONFLICT, DATASETS
 from aftershock.tables.cases import RELEASED_ROWS, STATEMENTS
 from aftershock.tables.graph import PROMPTS
-from aftershock.text_files import read_text
+from aftershock.text_files import loads, read_text
 
 FILES = {name: dataset.file for name, dataset in DATASETS.items()}
 PROMPT_FILES = {"conflict": "conflict_prompts.json", "round": "round_prompts.json"}
@@ -152,11 +152,11 @@ def _json(path: Path) -> tuple[Any, Mapping[str, Any] | None]:
     """The data of a file and its style, None for that of a compressed file or one in another encoding."""
     try:
         text = read_text(path)
-        data = json.loads(text)
+        data = loads(text)
         return data, style_of(text, data) if text.encode() == path.read_bytes() else None
     except FileNotFoundError as error:
         raise ValueError(f"{path} does not exist; the folder must hold {', '.join(ALL_FILES)}") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as JSON ({error}); fetch it again") from error
 
 

@@ -24,7 +24,7 @@ from aftershock.metrics.differences import newcombe
 from aftershock.metrics.layouts import LAYOUTS
 from aftershock.metrics.layouts import RELEASED as DEFINITION
 from aftershock.tables.report import REPORTED, REPORTED_NOTES
-from aftershock.text_files import decode, read_text, read_yaml
+from aftershock.text_files import parse_json, read_text, read_yaml
 
 RATE = "rate"
 EVERY, NOTHING = "all", "no comparison"
@@ -94,7 +94,7 @@ def is_published(path: Path, expected: Mapping[str, Any]) -> bool:
     if "sha256" in expected:
         return hashlib.sha256(content).hexdigest() == expected["sha256"]
     try:
-        rows = json.loads(decode(content, path))
+        rows = parse_json(content, path)
         found = Counter(row["rule"] if "rule" in row else row["edit"]["relation"]["id"] for row in rows)
     except (ValueError, TypeError, KeyError):
         return False

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from aftershock.prompts import shortened
 from aftershock.tasks.definition import Task
-from aftershock.text_files import decode, parse_json, read_bytes, read_cells
+from aftershock.text_files import decode, loads, parse_json, read_bytes, read_cells
 
 PARTS = ("items", "examples")
 KINDS = (".jsonl", ".json", ".parquet", ".csv", ".tsv", ".txt")
@@ -144,7 +144,7 @@ def _rows_of(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                rows.append(json.loads(line))
+                rows.append(loads(line))
             except ValueError as error:
                 raise ValueError(f"{path} row {number} is not JSON: {error}") from error
     return _checked(path, rows)
@@ -153,7 +153,7 @@ def _rows_of(path: Path) -> list[dict[str, Any]]:
 def _rows_of_parquet(path: Path) -> list[dict[str, Any]]:
     try:
         return pq.read_table(path).to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise ValueError(f"{path} cannot be read: {error}; fetch it anew") from error
 
 

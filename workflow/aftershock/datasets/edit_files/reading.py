@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from aftershock.datasets.edit_files.formats import FORMATS, format_of
 from aftershock.datasets.edit_files.record import SourceEdit
 from aftershock.datasets.released import PROMPT_FILES, read_prompts
-from aftershock.text_files import read_text
+from aftershock.text_files import loads, read_text
 
 LINES = ".jsonl"  # whose lines are rows, each by itself, though the first one may be broken
 ROWS = ("data", "rows", "edits")  # keys below which a file may have its list
@@ -77,8 +77,8 @@ def _records(path: Path) -> Iterator[Any]:
     text = read_text(path)
     lines = [line for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
     try:
-        data = json.loads(text) if lines else []
-    except (ValueError, RecursionError) as error:
+        data = loads(text) if lines else []
+    except ValueError as error:
         if not (LINES in path.suffixes or _is_json(lines[0])):
             raise ValueError(f"{path} is not JSON: {error}") from error
         yield from map(_record, lines)
@@ -93,7 +93,7 @@ def _records(path: Path) -> Iterator[Any]:
 
 def _record(line: str) -> Any:
     try:
-        return json.loads(line)
+        return loads(line)
     except ValueError as error:
         return _Broken(f" is not JSON: {error}")
 

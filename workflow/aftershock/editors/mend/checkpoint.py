@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from aftershock.lm.files.tensors import open_tensors
 from aftershock.lm.networks.hypernetwork import Hypernetwork
 from aftershock.output import whole_file
 
@@ -84,7 +84,7 @@ def load_checkpoint(
     """
     if not path.exists():
         return None
-    with safe_open(path, framework="pt") as file:
+    with open_tensors(path) as file:
         about = file.metadata() or {}
         if about.get("identity") != identity:
             logging.warning("%s is of other weights, settings or data: discarded, training starts anew", path)

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -28,6 +27,7 @@ from aftershock.experiments.sequences.plan import Turn
 from aftershock.lm.edits import State
 from aftershock.lm.edits.accumulate import bytes_of, is_increment
 from aftershock.lm.edits.saved import pack, unpack
+from aftershock.lm.files.tensors import open_tensors
 from aftershock.output import whole_file
 
 FORMAT = "aftershock edit log 1"
@@ -86,11 +86,8 @@ class Chunk:
     @cached_property
     def notes(self) -> dict[str, Any]:
         """The kinds of its changes, and its telemetry."""
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                metadata = file.metadata() or {}
-        except SafetensorError as error:
-            raise ValueError(f"{self.path} cannot be read: {error}") from error
+        with open_tensors(self.path) as file:
+            metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT:
             raise ValueError(
                 f"{self.path} is no chunk of an edit log of this version: {metadata.get('format')!r}"
@@ -120,7 +117,7 @@ class Chunk:
         return self._tensors("random")
 
     def _tensors(self, name: str) -> dict[str, Tensor]:
-        with safe_open(self.path, framework="pt") as file:
+        with open_tensors(self.path) as file:
             mine = [key for key in file.keys() if key.startswith(f"{name}.")]  # noqa: SIM118
             # copies: products of numbers that lie anywhere in a file may round otherwise
             return {key.removeprefix(f"{name}."): file.get_tensor(key).clone() for key in mine}

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from aftershock.lm.edits.delta import KINDS
 from aftershock.lm.edits.state import State
+from aftershock.lm.files.tensors import open_tensors
 from aftershock.output import whole_file
 
 FORMAT = "aftershock deltas 1"
@@ -50,7 +50,7 @@ def save_deltas(deltas: State, path: str | Path, metadata: Mapping[str, str] | N
 
 def load_deltas(path: str | Path) -> tuple[State, dict[str, str]]:
     """The deltas of a file, on the CPU, and its metadata; ValueError for a file of anything else."""
-    with safe_open(path, framework="pt") as file:
+    with open_tensors(path) as file:
         notes = file.metadata() or {}
         if notes.get("format") != FORMAT:
             raise ValueError(f"{path} holds no deltas: its format is {notes.get('format')!r}, not {FORMAT!r}")

@@ -36,7 +36,7 @@ def model_file(folder: Path) -> str:
 
 def has_chat_template(folder: Path) -> bool:
     """Return True if the tokenizer of a folder brings a chat template."""
-    settings = _read(folder / "tokenizer_config.json")
+    settings = read_object(folder / "tokenizer_config.json")
     return (folder / "chat_template.jinja").is_file() or bool(settings.get("chat_template"))
 
 
@@ -64,14 +64,16 @@ def quantisation_of(settings: Mapping[str, Any], names: Iterable[str] = ()) -> s
 def quantisation_of_folder(folder: str | Path) -> str | None:
     """Quantisation of the model in a folder, as `quantisation_of`."""
     folder = Path(folder)
-    return quantisation_of(_read(folder / "config.json"), sorted(file.name for file in folder.glob("*.json")))
+    return quantisation_of(
+        read_object(folder / "config.json"), sorted(file.name for file in folder.glob("*.json"))
+    )
 
 
 def tensor_names(folder: str | Path) -> list[str]:
     """Return the names of the tensors in a folder of safetensors files, as far as they can be read."""
     folder = Path(folder)
     if (folder / INDEX).is_file() and not (folder / SINGLE).is_file():
-        return list(_read(folder / INDEX).get("weight_map", {}))
+        return list(_weight_map(folder))
     return [name for file in sorted(folder.glob("*.safetensors")) for name in _kinds(file) or ()]
 
 
@@ -91,10 +93,10 @@ def fault_of_origin(folder: str | Path, source: Mapping[str, str], n_layers: int
     depth given there.
     """
     folder = Path(folder)
-    depth = next((n for name in DEPTHS if (n := _read(folder / "config.json").get(name))), None)
+    depth = next((n for name in DEPTHS if (n := read_object(folder / "config.json").get(name))), None)
     if n_layers and depth and depth != n_layers:
         return f"holds a model of {depth} layers, not of {n_layers}"
-    found = _read(folder / PROVENANCE)
+    found = read_object(folder / PROVENANCE)
     if not found:
         return None
     for key in ("package", "version", "gguf"):
@@ -120,12 +122,21 @@ def _model_faults(folder: Path) -> Iterator[str]:
             continue
         if not (folder / name).is_file():
             yield f"is no whole model: it has no {name}"
-        elif not _read(folder / name):
+        elif not read_object(folder / name):
             yield f"is no whole model: its {name} cannot be read"
     names = sorted(file.name for file in folder.glob("*.safetensors"))
     if (folder / INDEX).is_file() and not (folder / SINGLE).is_file():
-        names = sorted(set(_read(folder / INDEX).get("weight_map", {}).values()))
+        names = sorted(set(_weight_map(folder).values()))
+        if not names:
+            yield f"is no whole model: its {INDEX} cannot be read"
     yield from _weight_faults(folder, names)
+
+
+def _weight_map(folder: Path) -> dict[str, str]:
+    """Return the file of each tensor by the index of a folder; empty where that cannot be read."""
+    found = read_object(folder / INDEX).get("weight_map")
+    named = isinstance(found, dict) and all(isinstance(name, str) for name in found.values())
+    return found if named else {}  # type: ignore[return-value]  # as was just seen
 
 
 def _weight_faults(folder: Path, names: list[str]) -> Iterator[str]:
@@ -150,11 +161,11 @@ def _kinds(path: Path) -> dict[str, str] | None:
         try:
             header = json.loads(file.read(length))
             tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-            ends = [entry["data_offsets"][1] for entry in tensors.values()]
+            whole = LENGTH + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
             kinds = {name: str(entry["dtype"]) for name, entry in tensors.items()}
-        except (ValueError, KeyError, AttributeError, TypeError):
+        except (ValueError, KeyError, IndexError, AttributeError, TypeError, RecursionError):
             return None
-    return kinds if size == LENGTH + length + max(ends, default=0) else None
+    return kinds if size == whole else None
 
 
 def _packed(name: str, kind: str) -> bool:
@@ -162,10 +173,10 @@ def _packed(name: str, kind: str) -> bool:
     return name.endswith(WEIGHTS) and kind not in FLOATS
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty when there is none that can be read."""
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; an empty one where there is none that can be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -3,7 +3,6 @@
 Nothing here loads torch or transformers, so that a run can be planned from them.
 """
 
-import json
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from aftershock.lm.families import family_of, list_families
-from aftershock.lm.files.folders import DEPTHS, NESTED, tensor_names
+from aftershock.lm.files.folders import DEPTHS, NESTED, read_object, tensor_names
 
 WIDTHS = ("hidden_size", "n_embd", "d_model")  # keys of config.json, by architecture
 INNERS = ("intermediate_size", "n_inner", "ffn_dim")
@@ -35,32 +34,32 @@ def sizes_of_source(source: Mapping[str, str], copied: Path) -> tuple[Path | Non
     for folder in (Path(source.get("path", copied)), copied):
         file = folder / "config.json"
         if file.is_file():
-            try:
-                config = json.loads(file.read_text(encoding="utf-8"))
-            except ValueError:
-                return None, {}  # said elsewhere
-            return file, sizes_of_config(config, tensor_names(folder))
+            config = read_object(file)  # what is wrong with it is said elsewhere
+            return (file, sizes_of_config(config, tensor_names(folder))) if config else (None, {})
     return None, {}
 
 
 def sizes_of_config(config: Mapping[str, Any], names: Iterable[str] = ()) -> dict[str, Any]:
-    """Return `model_type`, `n_layers` and `shape` as far as a config.json has them.
+    """Return `model_type`, `n_layers` and `shape` as far as a config.json has them, as text and numbers.
 
     names: of the model's tensors, which tell what a configuration leaves to its class.
     """
     nested: Mapping[str, Any] = next((config[key] for key in NESTED if isinstance(config.get(key), dict)), {})
     config = {**config, **nested}
-    model_type = config.get("model_type")
+    named = config.get("model_type")
+    model_type = named if isinstance(named, str) else None
     width, heads = _first(config, WIDTHS), _first(config, HEADS)
     inner = _first(config, INNERS) or (4 * width if width and "n_embd" in config else None)  # as GPT-2 has it
-    known = {"width": width, "inner": inner, "vocabulary": config.get("vocab_size")}
+    known = {"width": width, "inner": inner, "vocabulary": _first(config, ("vocab_size",))}
     tied = config.get("tie_word_embeddings")
     if tied is None:
         tied = not set(HEAD_MATRICES) & set(names)
-    pairs = config.get("num_key_value_heads") or heads
-    key_value = pairs * (config.get("head_dim") or width // heads) if width and heads else None
+    key_value = None
+    if width and heads:
+        pairs = _first(config, ("num_key_value_heads",)) or heads
+        key_value = pairs * (_first(config, ("head_dim",)) or width // heads)
     gated = model_type in list_families() and family_of(model_type).gated
-    return _found(model_type, _first(config, DEPTHS), known, key_value, gated, tied)
+    return _found(model_type, _first(config, DEPTHS), known, key_value, gated, tied is True)
 
 
 def _found(
@@ -81,8 +80,10 @@ def _found(
     return {name: value for name, value in found.items() if value}
 
 
-def _first(config: Mapping[str, Any], keys: Iterable[str]) -> Any:
-    return next((config[key] for key in keys if config.get(key)), None)
+def _first(config: Mapping[str, Any], keys: Iterable[str]) -> int | None:
+    """Return the first of the entries that is a positive whole number."""
+    values = (config.get(key) for key in keys)
+    return next((v for v in values if isinstance(v, int) and not isinstance(v, bool) and v > 0), None)
 
 
 # --- GGUF ---------------------------------------------------------------------------------------------------

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from aftershock.lm.edits import LowRank
+from aftershock.lm.files.tensors import open_tensors
 from aftershock.lm.gradients import Gradients
 from aftershock.lm.model import LanguageModel
 from aftershock.output import whole_file
@@ -222,7 +222,7 @@ def save_hypernetwork(
 
 def load_hypernetwork(path: str | Path, lm: LanguageModel, weights_sha256: str) -> Hypernetwork:
     """The hypernetwork of a file; ValueError when it was made for other weights than the model's."""
-    with safe_open(path, framework="pt") as file:
+    with open_tensors(path) as file:
         found = file.metadata() or {}
         if found.get("weights_sha256") != weights_sha256:
             raise ValueError(

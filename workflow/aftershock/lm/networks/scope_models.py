@@ -15,11 +15,11 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from aftershock.lm.files.tensors import open_tensors
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.networks.scope import Distance, LastTokenEncoder, ScopeClassifier
 from aftershock.output import whole_file
@@ -152,7 +152,7 @@ def load_artifact(
     path: str | Path, lm: LanguageModel, layers: Sequence[int] | None, weights_sha256: str
 ) -> ScopeModels:
     """The models of a file; ValueError when they were trained for another model or are not as written."""
-    with safe_open(path, framework="pt") as file:
+    with open_tensors(path) as file:
         found = file.metadata() or {}
         if found.get("weights_sha256") != weights_sha256:
             raise ValueError(

@@ -14,11 +14,11 @@ from typing import Literal
 
 import pandas as pd
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from aftershock.lm.files.hashes import sha256_of_weights as sha256_of_weights
+from aftershock.lm.files.tensors import open_tensors
 from aftershock.lm.hooks import batches, record_activations
 from aftershock.lm.model import LanguageModel
 from aftershock.output import whole_file
@@ -223,7 +223,7 @@ def load_moments(
 
     The text's hash is compared where it is given: an editor has no need of the text.
     """
-    with safe_open(path, framework="pt") as file:
+    with open_tensors(path) as file:
         hashes = {"weights_sha256": weights_sha256, "text_sha256": text_sha256}
         check_hashes(path, file.metadata() or {}, hashes, rule)
         names = list(file.keys())
@@ -242,7 +242,7 @@ def load_moments(
 
 def read_hashes(path: str | Path) -> dict[str, str]:
     """Return the hashes of the model and the text that a file of moments is of."""
-    with safe_open(path, framework="pt") as file:
+    with open_tensors(path) as file:
         return {name: file.metadata()[name] for name in ("weights_sha256", "text_sha256")}
 
 
@@ -284,7 +284,7 @@ def load_sums(path: str | Path, key: Mapping[str, str], device: str | torch.devi
     """The sums in a file; None when there is no file, or its key is another than `key`."""
     if not Path(path).is_file():
         return None
-    with safe_open(path, framework="pt", device=str(device)) as file:
+    with open_tensors(path, str(device)) as file:
         found = file.metadata()
         if {name: found.get(name) for name in key} != dict(key):
             return None

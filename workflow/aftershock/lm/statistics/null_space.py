@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from aftershock.lm.files.tensors import open_tensors
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.statistics.moments import Moment, check_hashes
 from aftershock.output import whole_file
@@ -79,7 +79,7 @@ def load_artifact(
     path: str | Path, lm: LanguageModel, layers: Sequence[int] | None, weights_sha256: str
 ) -> dict[int, Spectrum]:
     """Return the spectra of `layers`, None for all; ValueError for a file of another model or without one."""
-    with safe_open(path, framework="pt") as file:
+    with open_tensors(path) as file:
         check_hashes(path, file.metadata() or {}, {"weights_sha256": weights_sha256}, "null_space")
         names = list(file.keys())
         stored = {int(name.removeprefix("values.")) for name in names if name.startswith("values.")}

@@ -6,18 +6,19 @@ A file is .txt (a document a line), .jsonl (a JSON object a line) or .parquet; t
 
 import gzip
 import hashlib
-import json
 import logging
 import random
+import zlib
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aftershock.text_files import lines_as_utf8
+from aftershock.text_files import lines_as_utf8, loads
 
 log = logging.getLogger(__name__)
 
@@ -84,8 +85,13 @@ def kind_of(path: Path) -> str:
     return Path(path.name.removesuffix(".gz")).suffix
 
 
-def _open(path: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else open(path, "rb")
+def _lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file; ValueError names one that cannot be unpacked."""
+    with cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else open(path, "rb") as file:
+        try:
+            yield from lines_as_utf8(file, path)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"{path} cannot be read: {error}; fetch it anew") from error
 
 
 def _count(path: Path) -> int:
@@ -95,8 +101,7 @@ def _count(path: Path) -> int:
         raise ValueError(f"{path}: text is read from {', '.join(KINDS)}, and .gz of the first two")
     if path.suffix == ".parquet":
         return _parquet(path).metadata.num_rows
-    with _open(path) as file:
-        return sum(1 for _ in lines_as_utf8(file, path))
+    return sum(1 for _ in _lines(path))
 
 
 def _take(path: Path, column: str, wanted: Sequence[int]) -> Iterator[str]:
@@ -108,12 +113,11 @@ def _take(path: Path, column: str, wanted: Sequence[int]) -> Iterator[str]:
     number = next(numbers, None)
     if number is None:
         return
-    with _open(path) as file:
-        for place, line in enumerate(lines_as_utf8(file, path)):
-            if place == number:
-                yield _text(path, column, place, line)
-                if (number := next(numbers, None)) is None:
-                    return
+    for place, line in enumerate(_lines(path)):
+        if place == number:
+            yield _text(path, column, place, line)
+            if (number := next(numbers, None)) is None:
+                return
 
 
 def _text(path: Path, column: str, place: int, line: bytes) -> str:
@@ -121,7 +125,7 @@ def _text(path: Path, column: str, place: int, line: bytes) -> str:
     try:
         if kind_of(path) == ".txt":
             return line.decode("utf-8").rstrip("\r\n")
-        text = json.loads(line)[column] if line.strip() else ""
+        text = loads(line)[column] if line.strip() else ""
     except KeyError as error:
         raise ValueError(f"{where} has no {column!r}; name the text's `column`") from error
     except (ValueError, TypeError) as error:
@@ -147,8 +151,10 @@ def _take_rows(path: Path, column: str, wanted: Sequence[int]) -> Iterator[str]:
         size = file.metadata.row_group(group).num_rows
         mine = wanted[bisect_left(wanted, start) : bisect_left(wanted, start + size)]
         if mine:
-            texts = file.read_row_group(group, columns=[column]).column(column)
-            yield from (texts[number - start].as_py() or "" for number in mine)
+            with _naming(path):
+                texts = file.read_row_group(group, columns=[column]).column(column)
+                found = [texts[number - start].as_py() or "" for number in mine]
+            yield from found
         start += size
 
 
@@ -161,7 +167,14 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _parquet(path: Path) -> pq.ParquetFile:
-    try:
+    with _naming(path):
         return pq.ParquetFile(path)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} is not a parquet file: {error}") from error
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn what is wrong with a parquet file into a ValueError that names it."""
+    try:
+        yield
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise ValueError(f"{path} is not a parquet file that can be read: {error}; fetch it anew") from error
