@@ -1,5 +1,6 @@
 """The command `aftershock`, as a user calls it."""
 
+import io
 import json
 import re
 import subprocess
@@ -324,3 +325,12 @@ def test_a_configuration_has_to_be_utf8(call: Callable, tmp_path: Path) -> None:
     code, _, err = call("plan", "wide.yaml")
     assert code == 2
     assert "wide.yaml is not UTF-8" in err
+
+
+def test_what_a_terminal_cannot_show_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr("sys.stdout", shown)
+    project.escape_unwritable()
+    print("Müller, Łódź")
+    shown.flush()
+    assert shown.buffer.getvalue() == "Müller, \\u0141ódź\n".replace("ź", "\\u017a").encode("latin-1")

@@ -71,6 +71,15 @@ def test_a_stage_logs_seeds_and_times(job: SimpleNamespace, capfd: pytest.Captur
     assert record["peak_bytes"] > 10**7
 
 
+def test_a_label_that_a_terminal_lacks_ends_no_job(job, capfd, monkeypatch) -> None:
+    monkeypatch.setattr("aftershock.stage.locale.getencoding", lambda: "ascii")
+    with stage(job) as run:
+        print("Łódź", file=run.console)
+        print("Łódź \ud800")
+    assert capfd.readouterr().err == "\\u0141\\xf3d\\u017a\n"
+    assert "Łódź \\ud800" in Path(job.log[0]).read_text(encoding="utf-8")
+
+
 def test_a_record_follows_a_job(job: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record, "WRITE_SECONDS", 0.01)
     path, deadline = Path("results/jobs/edit/toy.5.json"), time.monotonic() + 30

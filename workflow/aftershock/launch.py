@@ -27,7 +27,7 @@ from aftershock.jobs.run import RunRecord
 from aftershock.jobs.slurm import PROGRAMS, SlurmError
 from aftershock.lock import LOCK, hold, others_at_work
 from aftershock.process import ancestors_up_to_make, name_run, watch
-from aftershock.project import PROJECT, SNAKEFILE, command, installation
+from aftershock.project import PROJECT, SNAKEFILE, command, escape_unwritable, installation
 from aftershock.text_files import read_keys
 
 SNAKEMAKE = Path(".snakemake")
@@ -56,6 +56,7 @@ OTHER_KEYS = ("unlock", "replace_workflow_config")
 
 def main(arguments: Sequence[str]) -> None:
     """Run Snakemake with these arguments, or end with what prevents that."""
+    escape_unwritable()
     try:
         launch(arguments)
     except (PreflightError, SlurmError) as error:

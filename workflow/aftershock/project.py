@@ -5,8 +5,10 @@ in the package's own folder `share/`, laid out alike.
 """
 
 import importlib.metadata
+import io
 import os
 import shlex
+import sys
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -42,3 +44,10 @@ def installation(group: str) -> str:
         return f"pip install --group {group} -c constraints.txt"
     extra = EXTRAS.get(group, group)
     return f'pip install "aftershock[{extra}]" (from a checkout: pip install ".[{extra}]")'
+
+
+def escape_unwritable() -> None:
+    """Let what the encoding of the output lacks be written as escapes: labels are in any script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import importlib.metadata
 import json
+import locale
 import logging
 import os
 import platform
@@ -102,7 +103,10 @@ def _logged(path: str, rule: str) -> Iterator[TextIO]:
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
-    with open(path, "w", encoding="utf-8", buffering=1) as log, open(saved[1], "w", buffering=1) as console:
+    with (
+        open(path, "w", encoding="utf-8", errors="backslashreplace", buffering=1) as log,
+        open(saved[1], "w", encoding=locale.getencoding(), errors="backslashreplace", buffering=1) as console,
+    ):
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         handler = logging.StreamHandler(log)

@@ -12,7 +12,7 @@ from typer import Argument, Context, Exit, Option, Typer
 
 from aftershock.command.errors import FAILED, Reporting, require_workflow
 from aftershock.command.files import find_configs, snakemake_arguments
-from aftershock.project import version
+from aftershock.project import escape_unwritable, version
 
 app = Typer(
     cls=Reporting,
@@ -49,6 +49,7 @@ Known = Literal["methods", "families", "datasets", "tasks", "metrics"]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with `arguments`, by default those of the process."""
+    escape_unwritable()
     given = list(sys.argv[1:] if arguments is None else arguments)
     end = given.index("--") if "--" in given else len(given)
     app(given[:end], prog_name="aftershock", obj=given[end + 1 :])
