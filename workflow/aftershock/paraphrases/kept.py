@@ -104,21 +104,21 @@ def envelope(body: str, request_id: str | None) -> bytes:
 
 def read_completion(kept: bytes) -> Completion:
     """The completion in an envelope; ValueError when its body is no chat completion."""
-    outer = json.loads(kept)
     try:
+        outer = json.loads(kept)
         body = json.loads(outer["body"])
         choice = body["choices"][0]
         said, usage = choice["message"], body.get("usage") or {}
         text = said.get("content") or ""
     except (ValueError, RecursionError, KeyError, IndexError, TypeError, AttributeError) as error:
-        start = " ".join(outer["body"][:100].split())
+        start = " ".join(kept[:100].decode(errors="replace").split())
         raise ValueError(f"an answer is no chat completion ({type(error).__name__}): {start!r}") from error
     if not isinstance(text, str):
         raise ValueError(f"an answer's content is {type(text).__name__}, not text")
     return Completion(
         text=text,
         model=_text(body.get("model")),
-        request_id=_text(outer["request_id"]) or _text(body.get("id")),
+        request_id=_text(outer.get("request_id")) or _text(body.get("id")),
         finish=_text(choice.get("finish_reason")),
         prompt_tokens=_count(usage, "prompt_tokens"),
         completion_tokens=_count(usage, "completion_tokens"),

@@ -92,10 +92,11 @@ def read_manifest(results: Path = RESULTS) -> dict[str, Any]:
     path = results / MANIFEST.name
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return {**found, "files": dict(found["files"]), "studies": dict(found["studies"])}
+        files = {name: {**entry} for name, entry in found["files"].items()}
+        return {**found, "files": files, "studies": dict(found["studies"])}
     except FileNotFoundError:
         raise ValueError(f"there is no {path}; finish the run, or write it with: {RENEW}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read: {error}; write it anew with: {RENEW}") from None
 
 
