@@ -54,7 +54,7 @@ def check_config(config: dict[str, Any], folder: str | Path) -> dict[str, dict[s
     found = [fault for fault in found if not _is_missing(fault, "kgs") or fault.path[1] in used]
     sound |= without(sound, [fault for fault in found if not _is_contact(fault)])
     errors = [*_without_contact(found), *(str(fault) for fault in found if not _is_contact(fault))]
-    faulty = {fault.path[1] for fault in found if fault.path[:1] == ("kgs",) and len(fault.path) > 1}
+    faulty = {str(fault.path[1]) for fault in found if fault.path[:1] == ("kgs",) and len(fault.path) > 1}
     errors += [
         *graph_errors(sound, used, folder, faulty),
         *editor_errors(sound),

@@ -130,7 +130,9 @@ def together_errors(
 def _beyond(given: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[tuple[str, list[int]]]:
     """Yield each setting of `given` that names layers beyond those of a model of known depth, with these."""
     n = depth(model)
-    for setting in LAYERS if n else ():
+    if n is None:
+        return
+    for setting in LAYERS:
         value = given.get(setting)
         layers = value if isinstance(value, list | tuple) else [value]
         if beyond := [layer for layer in layers if isinstance(layer, int) and layer >= n]:
