@@ -141,6 +141,11 @@ def test_a_method_of_an_entry_point_has_a_name(tmp_path, monkeypatch):
             "import nothing_like_this\nfrom pydantic",
             "cannot be imported: ModuleNotFoundError",
         ),
+        (
+            "from pydantic",
+            "import sys\nsys.exit('later')\nfrom pydantic",
+            "cannot be imported: SystemExit: later",
+        ),
     ],
 )
 def test_what_breaks_the_contract_is_said(tmp_path, old, new, said):
@@ -149,6 +154,15 @@ def test_what_breaks_the_contract_is_said(tmp_path, old, new, said):
     with pytest.raises(ValueError, match=said) as caught:
         method_of(path)
     assert str(caught.value).startswith(f"editing method 'mine' ({path})")
+
+
+@pytest.mark.parametrize("text", ["class Step(Editor:\n", "x\0", "\ufffeclass Step(Editor): pass"])
+def test_an_editor_that_is_no_python_is_said_before_it_is_loaded(tmp_path, text):
+    record = TEXT.replace(":GradientStep", ".edit:GradientStep")
+    write(tmp_path / "mine", record, "__init__.py")
+    write(tmp_path / "mine", text, "edit.py")
+    with pytest.raises(ValueError, match=r"breaks the contract .*\n  edit\.py should hold Python; found "):
+        method_of(str(tmp_path / "mine"))
 
 
 def test_a_file_that_loads_torch_when_planning_is_refused(tmp_path):

@@ -47,9 +47,12 @@ def _editor_faults(method: Method, editor: str) -> Iterator[tuple[str, str]]:
     if file is None or not file.is_file():
         yield f"editor {method.editor!r} should name a module that exists", f"no {home}"
         return
-    classes = {
-        node.name: node for node in ast.parse(file.read_bytes()).body if isinstance(node, ast.ClassDef)
-    }
+    try:
+        statements = ast.parse(file.read_bytes()).body
+    except (SyntaxError, ValueError) as error:
+        yield f"{file.name} should hold Python", str(error)
+        return
+    classes = {node.name: node for node in statements if isinstance(node, ast.ClassDef)}
     if name not in classes:
         yield f"{file.name} should define the class {name}", ", ".join(sorted(classes)) or "no class"
         return

@@ -161,7 +161,7 @@ def _checked(name: str, origin: str, load: Callable[[], ModuleType]) -> FoundMet
     where, before = f"editing method {name!r} ({origin})", set(sys.modules)
     try:
         method = getattr(load(), "METHOD", None)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{where} cannot be imported: {type(error).__name__}: {error}") from error
     loaded = [library for library in TENSORS if library in set(sys.modules) - before]
     if not isinstance(method, Method):
