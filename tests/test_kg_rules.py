@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from aftershock.datasets.graph_facts import FactIndex
 from aftershock.kg.client import Client
 from aftershock.kg.combinations import NOT_SAMPLED, REPEATED, find_combinations, find_objects
 from aftershock.kg.endpoint_source import EndpointSource
@@ -27,7 +28,8 @@ from aftershock.kg.logic import BodyRule, LogicRule
 from aftershock.kg.rules import Thresholds, mine_rules, suggest
 from aftershock.kg.sampling import iri_hash
 from aftershock.kg.sheets import kept_rules, read_relations, read_rules
-from aftershock.tables.graph import RELATIONS, RULES
+from aftershock.tables.graph import FACTS, RELATIONS, RULES
+from aftershock.tables.models import VERIFIED
 from graphs import WORLD, Fact, as_instances, as_labels, as_sample, as_sheet, client_of, rows_of, triple
 
 RESOURCES = Path(__file__).parents[1] / "resources"
@@ -147,6 +149,9 @@ def test_kept_rules_are_dropped_with_the_reason(options: dict, reason: str) -> N
     rules = mined(*JUDGED, **options)
     assert rules.loc[["R1>R2", "R1&R2>R3"], "status"].tolist() == ["drop", "keep"]
     assert rules.loc["R1>R2", "reason"] == f"known; {reason}"
+    assert rules.loc[["R1>R2", "R1&R2>R3"], "judged"].tolist() == ["keep", "keep"]
+    nothing = FACTS.empty(), VERIFIED.empty()
+    assert FactIndex.from_frames(*nothing, rules).rules == {"R1>R2", "R1&R2>R3"}
     if "thresholds" in options:  # which suggestions have to keep as well
         assert set(rules.loc[rules["status"] == "review", "head"]) == {"R1", "R3"}
 

@@ -68,7 +68,7 @@ def test_facts_are_asked_for_among_objects_of_their_relation():
 
 
 def test_facts_to_which_a_rule_adds_an_object_are_not_asked_for():
-    rules = pd.DataFrame({"rule": ["born&land>home", "land>born"], "status": ["keep", "drop"]})
+    rules = pd.DataFrame({"rule": ["born&land>home", "land>born"], "judged": ["keep", "drop"]})
     world_ = replace(
         made(), rules=rules
     )  # nobody here lives in the land of birth, so each would have two homes

@@ -50,7 +50,10 @@ class FactIndex:
     def from_frames(
         cls, facts: pd.DataFrame, verified: pd.DataFrame, rules: pd.DataFrame | None = None
     ) -> "FactIndex":
-        """Index the rows of `facts` (FACTS), the known ones of `verified` (VERIFIED), the kept of RULES."""
+        """Index the rows of `facts` (FACTS) and the known ones of `verified` (VERIFIED).
+
+        What a rule of RULES concludes is true where it was judged so, whether or not the run takes it.
+        """
         kept, dropped = facts[facts["kept"]], facts[~facts["kept"]]
         labels = {}
         for rows in (dropped, kept):  # a dropped object's name is true as well
@@ -60,7 +63,7 @@ class FactIndex:
         labels = {entity: label for entity, label in labels.items() if isinstance(label, str)}
         known = verified[verified["known"]]
         true, said, unusable = (frozenset(as_facts(rows)) for rows in (kept, known, dropped))
-        followed = () if rules is None else rules.loc[rules["status"] == "keep", "rule"]
+        followed = () if rules is None else rules.loc[rules["judged"] == "keep", "rule"]
         return cls(true, labels, said, unusable, frozenset(followed))
 
     def with_rules(self, rules: Iterable[str]) -> "FactIndex":

@@ -161,7 +161,7 @@ def mine_rules(
 
     Listed are the rules that reach the thresholds and those that `sheet`, the rows of rules.tsv, judges,
     whatever they reach. The others are marked review. Kept rules that are not `taken` in this run, or whose
-    head is not functional enough, are marked drop.
+    head is not functional enough, are marked drop, and stay judged as they were.
     """
     judged = {rule: LogicRule.parse(rule) for rule in sheet["rule"]}
     for text, rule in judged.items():
@@ -175,6 +175,7 @@ def mine_rules(
     frame = miner.measure(miner.candidates(list(judged.values()), thresholds))
     frame = frame[frame["rule"].isin(judged) | (frame["pca_confidence"] >= thresholds.min_pca_confidence)]
     frame = frame.merge(sheet[["rule", "status", "reason"]], on="rule", how="left")
+    frame.insert(frame.columns.get_loc("status"), "judged", frame["status"])
     frame["status"] = frame["status"].fillna("review")
     frame["reason"] = [_reason(row, thresholds) for row in frame.itertuples()]
     frame = _left_out(frame, miner.relations, thresholds.min_functionality, taken)

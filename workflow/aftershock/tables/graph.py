@@ -32,7 +32,8 @@ RULES = Table(
         "head_coverage": "float64",
         "std_confidence": "float64",
         "pca_confidence": "float64",
-        "status": "string",  # keep, drop (both from rules.tsv) or review
+        "judged": "string?",  # keep or drop, as rules.tsv has it: whether it concludes what is true
+        "status": "string",  # keep, drop (by rules.tsv or this run) or review: whether cases are made of it
         "reason": "string?",
     },
 )
