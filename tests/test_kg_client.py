@@ -79,7 +79,9 @@ def test_an_endpoint_out_of_time_is_not_asked_the_same_again(endpoint: FaultyEnd
 @pytest.mark.parametrize("counting", [True, False])
 def test_what_cannot_be_cut_any_smaller_is_an_error(endpoint, fault, counting):
     endpoint.script = lambda query: fault if counting or "COUNT" not in query else None
-    with pytest.raises(QueryTooLargeError):
+    short = fault == "lost rows" and not counting
+    said = "it counts [0-9]+ solutions but sent [0-9]+ .*cut off" if short else None
+    with pytest.raises(QueryTooLargeError, match=said):
         fetch(client_of(endpoint), facts("R1"), by=("s",))
 
 
@@ -263,7 +265,7 @@ def test_endpoint_ends_with_its_block_and_long_answers_with_their_time() -> None
     )
     with serve(store, seconds=0.2) as url, pytest.raises(QueryTooLargeError, match="took longer than 0.2 s"):
         Client(url, WORLD).select("SELECT * WHERE { ?a <a:p> ?b . ?c <a:p> ?d . ?e <a:p> ?f }")
-    with pytest.raises(EndpointError, match="ConnectionRefusedError"):
+    with pytest.raises(EndpointError, match="5 attempts: ConnectionRefusedError.*Check that it is up"):
         Client(url, WORLD, sleep=no_sleep).select(QUERY)
 
 

@@ -5,14 +5,12 @@ Waits are noted and not waited out.
 
 import random
 import re
-import socket
 from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
 from aftershock.kg.answers import EndpointError
-from aftershock.kg.cache import Cache
 from aftershock.kg.client import Client
 from faulty import (
     CAP,
@@ -153,20 +151,6 @@ def test_an_endpoint_that_never_sends_much_gives_everything(endpoint: FaultyEndp
     assert mine(client_of(endpoint)) == expected
     assert mine(Client(endpoint.url, WORLD, sleep=no_sleep)) == expected
     assert endpoint.sent["500 out of time"] > 3
-
-
-def test_an_endpoint_that_hides_a_row_is_found_out(endpoint: FaultyEndpoint, tmp_path) -> None:
-    endpoint.script = lambda query: "lost rows" if "COUNT" not in query else None
-    with pytest.raises(EndpointError, match="it counts [0-9]+ solutions but sent [0-9]+ .*cut off"):
-        mine(client_of(endpoint, tmp_path))
-
-
-def test_nobody_there_is_said(tmp_path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    client = Client(f"http://127.0.0.1:{port}/sparql", WORLD, sleep=no_sleep, cache=Cache(tmp_path))
-    with pytest.raises(EndpointError, match="5 attempts: ConnectionRefusedError.*Check that it is up"):
-        mine(client)
 
 
 class Mixture:
