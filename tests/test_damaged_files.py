@@ -10,12 +10,15 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 
+from aftershock.config import check_config
 from aftershock.config.paths import path_errors
 from aftershock.datasets.edit_files.reading import guess_format, read_edits
 from aftershock.editors.mend.checkpoint import load_checkpoint
 from aftershock.experiments.sequences.chunks import Chunk
+from aftershock.kg.screen import read_screen
 from aftershock.lm.edits.saved import load_deltas
 from aftershock.lm.files.folders import fault_of_model, tensor_names
 from aftershock.lm.files.sizes import sizes_of_config, sizes_of_source
@@ -25,7 +28,7 @@ from aftershock.lm.statistics.moments import load_moments, load_sums, read_hashe
 from aftershock.lm.texts.documents import sample_documents
 from aftershock.tasks.sources import read_rows
 from aftershock.text_files import read_cells
-from small_project import errors
+from small_project import CONFIG, errors
 
 DEEP = "[" * 100_000
 NOBODY: Any = None  # a model that no reader gets as far as
@@ -163,3 +166,25 @@ def test_a_graph_that_lacks_a_key_is_not_unknown(project) -> None:
     found = errors(project, kgs={"toy": {"source": "ntriples", "namespace": "world"}})
     assert "kgs.toy.file: missing" in found
     assert not [line for line in found if line.startswith("kg: 'toy' is unknown")]
+
+
+@pytest.mark.parametrize("name", ["relations", "rules", "paraphrases", "screen"])
+def test_a_sheet_that_is_no_file_is_named_beside_other_errors(project, name: str) -> None:
+    file = project / "resources" / f"{name}.tsv"
+    file.unlink()
+    for found in ("No such file or directory", "Is a directory"):
+        lines = errors(project, tuning={"trials": 0})
+        assert f"{name}.tsv in {file.parent} is no file that can be read: {found}" in lines
+        assert [line for line in lines if line.startswith("tuning.trials")]
+        file.mkdir(exist_ok=True)
+
+
+def test_a_text_is_not_kept_and_dropped(project) -> None:
+    sheet = project / "resources" / "screen.tsv"
+    sheet.write_text(sheet.read_text() + "Cockburn\tkeep\tagain\n")
+    check_config(yaml.safe_load(CONFIG), project)
+    sheet.write_text(sheet.read_text() + "COCKBURN\tdrop\tan afterthought\n")
+    said = "screen.tsv: 'COCKBURN' is to be kept and to be dropped; leave one row"
+    assert errors(project) == [said]
+    with pytest.raises(ValueError, match=said):
+        read_screen(None, sheet)

@@ -226,7 +226,11 @@ def read_sheet(path: Path, name: str) -> tuple[list[dict[str, str]], list[str]]:
 
     Rows are numbered as in the file, where the header is row 1.
     """
-    rows, errors = _read_sheet(path.name, path.read_bytes(), name)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return [], [f"{path.name} in {path.parent} is no file that can be read: {error.strerror}"]
+    rows, errors = _read_sheet(path.name, content, name)
     return [dict(row) for row in rows], list(errors)
 
 

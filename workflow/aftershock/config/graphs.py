@@ -7,7 +7,8 @@ from typing import Any
 from aftershock.config.paths import path_errors
 from aftershock.kg.atlas.sources import REMEDY, missing_packages
 from aftershock.kg.graph import GRAPHS
-from aftershock.schema import faults, read_schema, read_sheet, suggestion
+from aftershock.kg.screen import read_decisions
+from aftershock.schema import faults, read_schema, suggestion
 from aftershock.text_files import read_yaml
 
 TRIPLES = ("ntriples", "dump")  # sources that are files of triples
@@ -59,7 +60,7 @@ def screen_errors(config: Mapping[str, Any], used: set[str], folder: Path) -> It
     words = screen.get("words") if reads_mined(config, used) else None
     if words and not (Path(words).is_file() or (folder / words).is_file()):
         yield f"screen.words: {words} does not exist; name a file of words, or null for none"
-    yield from read_sheet(folder / "resources" / "screen.tsv", "screen")[1]
+    yield from read_decisions(folder / "resources" / "screen.tsv")[1]
     kg = config["kgs"].get(config.get("kg"), {})
     graph = GRAPHS.get(kg.get("namespace"))
     if screen.get("exclude_living") and kg.get("source") != "generated" and graph and not graph.of_lives:

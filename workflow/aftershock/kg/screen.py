@@ -64,12 +64,21 @@ def read_screen(
     A word that ends in `*` stands for all words that start so. `scores` are SCREEN_SCORES rows. ValueError
     names the line that holds more than a word, or the row of the sheet that is wrong.
     """
-    rows, errors = read_sheet(Path(sheet), "screen")
+    decisions, errors = read_decisions(sheet)
     if errors:
         raise ValueError("\n".join(errors))
-    decisions = {normal(row["text"]): row["decision"] for row in rows}
     found = {} if scores is None else dict(zip(scores["text"], scores["score"], strict=True))
     return Screen(_pattern(_lines(Path(words))) if words else NOTHING, decisions, found, threshold)
+
+
+def read_decisions(sheet: str | Path) -> tuple[dict[str, str], list[str]]:
+    """Return what screen.tsv decides, by normalised text, and what is wrong with its rows."""
+    rows, errors = read_sheet(Path(sheet), "screen")
+    found: dict[str, str] = {}
+    for row in rows:
+        if found.setdefault(normal(row["text"]), row["decision"]) != row["decision"]:
+            errors.append(f"screen.tsv: {row['text']!r} is to be kept and to be dropped; leave one row")
+    return found, errors
 
 
 def _lines(path: Path) -> list[str]:
