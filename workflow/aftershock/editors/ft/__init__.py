@@ -54,9 +54,8 @@ METHOD = Method(
     source="Meng et al. (2022), baseline FT and FT-L; FT-M of EasyEdit",
     changes="whole MLP output matrices, with bias",
     paper="each target token is read where it belongs (FT-M)",
-    released="all at the prompt's last position, so that only the first is learned: "
-    "`objective: prompt_last`. EasyEdit's FT-M takes the padding of shorter texts for a part of their prompts: "
-    "`padding: right`",
+    released="all at the prompt's last position, so that only the first is learned: `objective: prompt_last`"
+    ". EasyEdit's FT-M takes the padding of shorter texts for a part of their prompts: `padding: right`",
     layers=_layers,
     change="matrices",
     passes=stopped_early,
