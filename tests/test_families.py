@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from aftershock.editors.methods import settings_of
 from aftershock.lm.edits import Batch, apply_deltas
@@ -24,6 +25,7 @@ from tiny import (
     changed_outputs,
     dense,
     save,
+    small_tokenizer,
     target_log_probs,
     tiny,
     with_each,
@@ -54,6 +56,16 @@ def test_a_saved_model_is_loaded_as_it_was(family, tmp_path):
         assert torch.equal(again.model.state_dict()[name], tensor), name
 
 
+def test_a_size_that_is_built_differently_is_refused():
+    config = copy.deepcopy(tiny("opt").model.config)
+    config.do_layer_norm_before = False
+    model = AutoModelForCausalLM.from_config(config)
+    with pytest.raises(
+        ValueError, match="its do_layer_norm_before is False, and a model of type opt can only"
+    ):
+        LanguageModel(model, small_tokenizer())
+
+
 # --- modules -----------------------------------------------------------------------------------------------
 def seen_in(lm, inputs=(), outputs=()):
     """Return the inputs and outputs of modules in a pass over two texts."""
@@ -71,9 +83,18 @@ def is_product(lm, name, seen):
 @every_family
 def test_matrices_of_an_mlp_are_the_first_ones_and_the_projection(family):
     lm = tiny(family)
-    mlp = lm.model.get_submodule(lm.mlp(1))
-    found = [f"{lm.mlp(1)}.{name}" for name, module in mlp.named_modules() if hasattr(module, "weight")]
+    inside = lm.mlp(1) if lm.projection(1).startswith(f"{lm.mlp(1)}.") else lm.layer(1)
+    names = [f"{inside}.{name}" for name, _ in lm.model.get_submodule(inside).named_modules()]
+    attention = lm.attention_projection(1).rpartition(".")[0]
+    found = [
+        name
+        for name in names
+        if getattr(getattr(lm.model.get_submodule(name.rstrip(".")), "weight", None), "ndim", 0) == 2
+        and not name.startswith(f"{attention}.")
+    ]
     assert found == [*(name.format(1) for name in lm.family.inputs), lm.projection(1)]
+    assert all(lm.is_in_mlp(name, 1) and not lm.is_in_mlp(name, 0) for name in found)
+    assert not lm.is_in_mlp(lm.attention_projection(1), 1)
     seen = seen_in(lm, inputs=[lm.mlp(1), *found])
     for name in found[:-1]:
         assert torch.equal(seen["in", name], seen["in", lm.mlp(1)])

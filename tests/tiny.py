@@ -88,6 +88,7 @@ MORE = {
     "arcee": {**_HALF, "head_dim": 8},
     "helium": {**_HALF, "head_dim": 8, "pad_token_id": 0},
     "gpt_bigcode": {},
+    "opt": {"ffn_dim": 40, "pad_token_id": 0},
 }
 """The same of families that are built like one of those above, on which not everything is tried again."""
 

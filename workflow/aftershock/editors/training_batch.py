@@ -148,8 +148,11 @@ def encode_examples(lm: LanguageModel, cases: Sequence[Sequence[Example]]) -> Tr
         first = torch.tensor([[e.first] for e in examples], device=lm.device)
         batch = replace(batch, positions=first + torch.arange(ids.shape[1], device=lm.device))
     if any(e.seen is not None for e in examples):
-        seen = [len(e.ids) if e.seen is None else e.seen for e in examples]
-        batch = replace(batch, seen=torch.tensor(seen, device=lm.device))
+        seen = torch.tensor([len(e.ids) if e.seen is None else e.seen for e in examples], device=lm.device)
+        batch = replace(batch, seen=seen)
+        if lm.family.shown_positions:
+            places = torch.arange(ids.shape[1], device=lm.device).expand(len(ids), -1)
+            batch = replace(batch, positions=places.masked_fill(places >= seen[:, None], -1))
     return batch
 
 

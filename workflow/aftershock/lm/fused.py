@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers.activations import GELUTanh, NewGELUActivation, SiLUActivation
+from transformers.models.opt.modeling_opt import OPTDecoderLayer
 from transformers.pytorch_utils import Conv1D
 
+from aftershock.lm.opt_layer import OptLayer
 from aftershock.lm.products import Linear, TransposedLinear
 
 GATED = ("gate_proj", "up_proj", "down_proj", "act_fn")
@@ -28,6 +30,10 @@ def fuse(model: nn.Module) -> nn.Module:
 
 def _fused(module: nn.Module) -> nn.Module | None:
     if hasattr(module, "_hf_hook"):  # on another device, which its hook handles
+        if isinstance(module, OPTDecoderLayer):
+            raise ValueError(
+                "OPT is only known on one device, since its layers are rebuilt; leave device_map out"
+            )
         return None
     if type(module) is nn.Linear:
         return Linear(module)
@@ -37,6 +43,8 @@ def _fused(module: nn.Module) -> nn.Module | None:
         return nn.GELU(approximate="tanh")
     if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
         return RmsNorm(module)
+    if isinstance(module, OPTDecoderLayer):
+        return OptLayer(module)
     children = dict(module.named_children())
     if sorted(children) == sorted(GATED) and isinstance(module.act_fn, (nn.SiLU, SiLUActivation)):
         return GatedMlp(module)

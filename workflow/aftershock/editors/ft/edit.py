@@ -133,7 +133,8 @@ class Ft(Editor):
         lengths = [len(pair.prompt) + len(pair.target) for pair in pairs]
         if self.settings.padding == "right":
             return [Example.padded(pair, max(lengths), self.lm.pad_id) for pair in pairs]
-        before = max(lengths) if self.settings.padding == "left" else 0
+        shifted = self.settings.padding == "left" and not self.lm.family.shown_positions
+        before = max(lengths) if shifted else 0
         return [
             Example.in_turn(pair, max(0, before - length))
             for pair, length in zip(pairs, lengths, strict=True)

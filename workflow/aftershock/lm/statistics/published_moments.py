@@ -56,5 +56,6 @@ def key_width(weights: str | Path) -> int:
     return (
         getattr(config, "intermediate_size", None)
         or getattr(config, "n_inner", None)
+        or getattr(config, "ffn_dim", None)
         or 4 * config.hidden_size
     )
