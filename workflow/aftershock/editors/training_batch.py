@@ -57,7 +57,9 @@ class Example(NamedTuple):
         return cls(ids[:-1], *_last(ids, len(pair.target)), len(pair.prompt) - 1, seen=len(own))
 
 
-def _last(ids: Sequence[int], size: int) -> tuple[tuple[int, ...], ...]:
+def _last(
+    ids: Sequence[int], size: int
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[float, ...]]:
     """Positions that predict the last `size` of some tokens, in their order, and these, all of one weight."""
     last = range(len(ids) - size, len(ids))
     return tuple(i - 1 for i in last), tuple(range(size)), tuple(ids[i] for i in last), (1.0 / size,) * size

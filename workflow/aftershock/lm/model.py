@@ -320,16 +320,21 @@ class LanguageModel(TextReader):
         """The additive mask of a boolean one, (batch, queries, keys) -> (batch, 1, queries, keys).
 
         `queries` and `keys` are their places in their texts, (batch, queries) and (batch, keys): a layer with
-        a sliding window sees no key further back than that. One mask per kind of layer, if there are several.
+        a sliding window sees no key further back. One mask per kind of layer, if there are several, or both
+        in one, (batch, 2, queries, keys).
         """
-        config, masks = self.model.config, {}
-        window = getattr(config, "sliding_window", None)
+        config, masks, stacked = self.model.config, {}, self.family.stacked_masks
+        window = getattr(config, stacked) if stacked else getattr(config, "sliding_window", None)
         every = "sliding_attention" if window and self.family.windowed else "full_attention"
         kinds = getattr(config, "layer_types", None) or [every]
+        if stacked:
+            kinds = ["full_attention", "sliding_attention"]
         for kind in dict.fromkeys(kinds):
             seen = allowed
             if kind == "sliding_attention":
                 seen = allowed & (queries[:, :, None] - keys[:, None, :] < window)
             mask = torch.zeros(allowed.shape, dtype=self.dtype, device=self.device)
             masks[kind] = mask.masked_fill_(~seen, torch.finfo(self.dtype).min)[:, None]
+        if stacked:
+            return torch.cat([masks[kind] for kind in kinds], dim=1)
         return masks if len(masks) > 1 else masks[kind]

@@ -75,6 +75,11 @@ class Wise(RememberingEditor):
         config = self.lm.model.config
         names = ("hidden_act", "hidden_activation", "activation_function")
         found = [getattr(config, name) for name in names if getattr(config, name, None)]
+        if self.released and not found:
+            raise ValueError(
+                f"wise: a model of type {config.model_type} does not say its activation function where the "
+                "released code looks for it; take variant: paper"
+            )
         return found[0] if self.released else "linear"
 
     @property

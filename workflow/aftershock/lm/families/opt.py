@@ -1,6 +1,6 @@
 """OPT, but for the size of 350m, which normalises behind its MLPs.
 
-Its layers hold the MLP's matrices themselves; `lm/opt_layer.py` gives them an MLP.
+Its layers hold the MLP's matrices themselves; `lm/rebuilt_layers.py` gives them an MLP.
 """
 
 from aftershock.lm.families import Family

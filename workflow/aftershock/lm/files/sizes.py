@@ -15,7 +15,7 @@ from aftershock.lm.families import family_of, list_families
 from aftershock.lm.files.folders import DEPTHS, NESTED, tensor_names
 
 WIDTHS = ("hidden_size", "n_embd", "d_model")  # keys of config.json, by architecture
-INNERS = ("intermediate_size", "n_inner", "ffn_dim")
+INNERS = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
 HEADS = ("num_attention_heads", "n_head")
 HEAD_MATRICES = ("lm_head.weight", "embed_out.weight", "output.weight")
 """Names of the matrix that predicts tokens, where it is not the embedding."""
@@ -52,14 +52,16 @@ def sizes_of_config(config: Mapping[str, Any], names: Iterable[str] = ()) -> dic
     config = {**config, **nested}
     model_type = config.get("model_type")
     width, heads = _first(config, WIDTHS), _first(config, HEADS)
-    inner = _first(config, INNERS) or (4 * width if width and "n_embd" in config else None)  # as GPT-2 has it
+    known_family = family_of(model_type) if model_type in list_families() else None
+    usual = "n_embd" in config or (known_family and not known_family.gated)  # as GPT-2 and Falcon have it
+    inner = _first(config, INNERS) or (4 * width if width and usual else None)
     known = {"width": width, "inner": inner, "vocabulary": config.get("vocab_size")}
     tied = config.get("tie_word_embeddings")
     if tied is None:
         tied = not set(HEAD_MATRICES) & set(names)
     pairs = config.get("num_key_value_heads") or heads
     key_value = pairs * (config.get("head_dim") or width // heads) if width and heads else None
-    gated = model_type in list_families() and family_of(model_type).gated
+    gated = known_family is not None and known_family.gated
     return _found(model_type, _first(config, DEPTHS), known, key_value, gated, tied)
 
 
