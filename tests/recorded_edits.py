@@ -148,6 +148,8 @@ def check_ft(case: Recorded) -> Iterator[Check]:
     lm, settings = case.lm, settings_from("ft", case.inputs["hparams"], case.lm)
     if settings.objective == "prompt_last":
         lm = case.load("released")  # the target is tokenised alone
+    else:
+        settings = replace(settings, padding="right")  # as all tokenizers were loaded
     result = method_of("ft").load()(lm, settings).edit([case.requests])
     steps = [step for part in case.outputs["trace"] for step in part]
     yield from loss_checks(result.diagnostics[0]["losses"][:, 0], steps)

@@ -75,9 +75,9 @@ def _layer_checks(
 # --- LyapLock -----------------------------------------------------------------------------------------------
 def check_lyaplock(case: Recorded) -> Iterator[Check]:
     """Calls one after the other, with a queue for each layer."""
-    hparams = {**case.inputs["hparams"], **_started(case.inputs["lyaplock"])}
-    case = replace(case, inputs={**case.inputs, "hparams": hparams})
-    editor = make(case, "lyaplock")
+    numbers, units = _queue(case.inputs["lyaplock"])
+    case = replace(case, inputs={**case.inputs, "hparams": {**case.inputs["hparams"], **numbers}})
+    editor = make(case, "lyaplock", **units)
     assert isinstance(editor, LyapLock)
     yield from check_edits(case, editor)
     with using(tokens_check(case)[1]):
@@ -98,14 +98,24 @@ def check_lyaplock(case: Recorded) -> Iterator[Check]:
         memory = after
 
 
-def _started(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The released code's start of its queue: numbers, and "<n>_sqrtD" and "<n>sqrtD" by the loss allowed."""
-    found = dict(given)
-    for name, unit in (("a", "_sqrtD"), ("Z", "sqrtD"), ("zmax", "sqrtD")):
-        if not str(given[name]).endswith(unit) or (unit == "sqrtD" and "_" in given[name]):
-            raise NotCoveredError(f"{name} {given[name]}")
-        found[name] = float(given[name].removesuffix(unit))
-    return found
+def _queue(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The recorded start of a queue as hyperparameters that are numbers, and our settings of their units.
+
+    Recorded are numbers, "1_D" or "<n>_sqrtD" for the step, and "D" or "<n>sqrtD" for lengths.
+    """
+    numbers, units = dict(given), {}
+    for name, setting, joint in (("a", "step", "_"), ("Z", "start", ""), ("zmax", "floor", "")):
+        value, root = given[name], f"{joint}sqrtD"
+        if not isinstance(value, str):
+            unit, number = "one", value
+        elif value == ("1_D" if joint else "D"):
+            unit, number = "loss", 1.0
+        elif value.endswith(root) and value.removesuffix(root).replace(".", "", 1).isdigit():
+            unit, number = "root", float(value.removesuffix(root))
+        else:
+            raise NotCoveredError(f"{name} {value}")
+        numbers[name], units[f"queue_{setting}_unit"] = number, unit
+    return numbers, units
 
 
 def _sums(memory: Any, layer: int, K: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -132,9 +142,13 @@ def _memory_checks(
 def _queue_checks(editor: LyapLock, memory: Any, layer: int, wanted: Mapping[str, float]) -> Iterator[Check]:
     """D_b, Z, a and z_max, relative; losses are squares of changes."""
     queue, settings = Queue.read(memory, layer, 1, editor.lm.device), editor.settings
-    root = float((settings.alpha * queue.base[0]).sqrt())
+    allowed = settings.alpha * float(queue.base[0])
+    units = {"root": allowed**0.5, "loss": allowed, "one": 1.0}
     found = {"D_base": float(queue.base[0]), "Z": float(queue.length[0])}
-    found |= {"a": settings.queue_step / root, "zmax": settings.queue_floor * root}
+    found |= {
+        "a": settings.queue_step / units[settings.queue_step_unit],
+        "zmax": settings.queue_floor * units[settings.queue_floor_unit],
+    }
     for name, value in found.items():
         yield Check(name, abs(value / wanted[name] - 1.0), 2 * VALUE)
 

@@ -4,10 +4,12 @@ import copy
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from aftershock.editors.methods import settings_of
 from aftershock.lm.edits import Batch, apply_deltas
 from aftershock.lm.families import family_of, list_families
+from aftershock.lm.fused import REBUILT
 from aftershock.lm.hooks import record_activations, with_added
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.scoring import score
@@ -24,6 +26,7 @@ from tiny import (
     changed_outputs,
     dense,
     save,
+    small_tokenizer,
     target_log_probs,
     tiny,
     with_each,
@@ -54,6 +57,51 @@ def test_a_saved_model_is_loaded_as_it_was(family, tmp_path):
         assert torch.equal(again.model.state_dict()[name], tensor), name
 
 
+@pytest.mark.parametrize(
+    ("family", "name", "value"), [("opt", "do_layer_norm_before", False), ("falcon", "alibi", True)]
+)
+def test_a_size_that_is_built_differently_is_refused(family, name, value):
+    config = copy.deepcopy(tiny(family).model.config)
+    setattr(config, name, value)
+    model = AutoModelForCausalLM.from_config(config)
+    with pytest.raises(ValueError, match=f"its {name} is {value}, and a model of type {family} can only be"):
+        LanguageModel(model, small_tokenizer())
+
+
+GROUPED = {"new_decoder_architecture": True, "num_kv_heads": 1}
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("opt", {}),
+        ("falcon", {}),
+        ("falcon", GROUPED),
+        ("falcon", GROUPED | {"num_ln_in_parallel_attn": 1}),
+        ("falcon", {"parallel_attn": False, "multi_query": False}),
+        ("gpt_neo", {}),
+    ],
+)
+@torch.no_grad()
+def test_rebuilt_layers_make_the_same_numbers(family, changes):
+    config = copy.deepcopy(tiny(family).model.config)
+    for name, value in changes.items():
+        setattr(config, name, value)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).double().eval()
+    for parameter in model.parameters():
+        parameter.normal_(std=0.25)
+    lm = LanguageModel.wrap(model, small_tokenizer())
+    ids, mask = lm.pad(lm.encode(TEXTS[:3]))
+    found, wanted = lm.logits(lm.run(ids, mask)), model(input_ids=ids, attention_mask=mask).logits
+    assert torch.allclose(found[mask.bool()], wanted[mask.bool()], rtol=0, atol=1e-12)
+    assert list(lm.model.state_dict()) == list(model.state_dict())
+    kinds = [[type(module) for module in each.modules()] for each in (lm.model, model)]
+    assert set(kinds[0]) & set(REBUILT.values())
+    assert not set(kinds[0]) & set(REBUILT)
+    assert set(kinds[1]) & set(REBUILT)
+
+
 # --- modules -----------------------------------------------------------------------------------------------
 def seen_in(lm, inputs=(), outputs=()):
     """Return the inputs and outputs of modules in a pass over two texts."""
@@ -71,9 +119,18 @@ def is_product(lm, name, seen):
 @every_family
 def test_matrices_of_an_mlp_are_the_first_ones_and_the_projection(family):
     lm = tiny(family)
-    mlp = lm.model.get_submodule(lm.mlp(1))
-    found = [f"{lm.mlp(1)}.{name}" for name, module in mlp.named_modules() if hasattr(module, "weight")]
+    inside = lm.mlp(1) if lm.projection(1).startswith(f"{lm.mlp(1)}.") else lm.layer(1)
+    names = [f"{inside}.{name}" for name, _ in lm.model.get_submodule(inside).named_modules()]
+    attention = lm.attention_projection(1).rpartition(".")[0]
+    found = [
+        name
+        for name in names
+        if getattr(getattr(lm.model.get_submodule(name.rstrip(".")), "weight", None), "ndim", 0) == 2
+        and not name.startswith(f"{attention}.")
+    ]
     assert found == [*(name.format(1) for name in lm.family.inputs), lm.projection(1)]
+    assert all(lm.is_in_mlp(name, 1) and not lm.is_in_mlp(name, 0) for name in found)
+    assert not lm.is_in_mlp(lm.attention_projection(1), 1)
     seen = seen_in(lm, inputs=[lm.mlp(1), *found])
     for name in found[:-1]:
         assert torch.equal(seen["in", name], seen["in", lm.mlp(1)])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from aftershock.editors import fine_tuning
 from aftershock.editors.lora.edit import NAME, adapted
 from aftershock.lm.edits import select
 from aftershock.lm.texts.tokens import encode_pairs
@@ -179,3 +180,63 @@ def test_weight_decay_follows_the_number_of_requests():
         fixed = make("ft", lm, **(settings | {"weight_decay": decay}))
         assert close(select(result.delta, [i]), fixed.edit([case]).delta)
     assert not close(result.delta, make("ft", lm, **settings).edit(cases).delta, 1e-3)
+
+
+def slow_padded(lm, case, settings):
+    """The released loop of FT-M on whole padded batches: losses, and the changes of matrix and bias."""
+    model, side = copy.deepcopy(lm.model), settings.padding
+    model.set_attn_implementation("eager")
+    module = model.get_submodule(lm.projection(settings.layers[0]))
+    params = [p.requires_grad_() for p in (module.weight, module.bias) if p is not None]
+    start = [p.detach().clone() for p in params]
+
+    def loss_of(part):
+        pairs, total = encode_pairs(lm, [(r.text, r.target_new) for r in part]), 0.0
+        texts = [[*pair.prompt, *pair.target] for pair in pairs]
+        width, pad = max(map(len, texts)), lm.pad_id
+        pads = [[pad] * (width - len(text)) for text in texts]
+        both = zip(texts, pads, strict=True)
+        whole = [text + more if side == "right" else more + text for text, more in both]
+        mask = [[1] * len(t) + [0] * len(m) for t, m in zip(texts, pads, strict=True)]
+        mask = torch.tensor(mask if side == "right" else [row[::-1] for row in mask])
+        log_p = model(input_ids=torch.tensor(whole), attention_mask=mask).logits.log_softmax(-1)
+        for row, (pair, more) in enumerate(zip(pairs, pads, strict=True)):
+            columns = range(len(pair.prompt) + len(more), width)  # not those that the target is in
+            total = total - sum(log_p[row, i - 1, whole[row][i]] for i in columns) / len(columns) / len(part)
+        return total
+
+    epochs = [in_batches(case, settings.batch_size)] * settings.steps
+    losses = train(params, epochs, loss_of, fine_tuning.ENOUGH, lr=settings.lr)
+    return losses, [p.detach() - old for p, old in zip(params, start, strict=True)]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize(
+    "family", some(["gpt2", "llama", "gptj", "gpt_neox", "gemma2", "opt"], ["gpt2", "gemma2"])
+)
+def test_as_released_padding_counts_as_a_part_of_the_prompt(family, side):
+    lm = tiny(family)
+    settings = {"layers": [1], "steps": 4, "batch_size": 3, "norm_constraint": None, "padding": side}
+    editor = make("ft", lm, **settings)
+    cases = [requests(4), requests(2, template=1), requests(1)]  # of several updates, and of one text
+    pairs = encode_pairs(lm, [(r.text, r.target_new) for r in cases[0][:3]])
+    lengths = [len(pair.prompt) + len(pair.target) for pair in pairs]
+    assert max(lengths) - min(lengths) >= 2
+    result = editor.edit(cases)
+    for i, case in enumerate(cases):
+        losses, changes = slow_padded(lm, case, editor.settings)
+        found = result.diagnostics[0]["losses"][:, i]
+        assert found[found.isfinite()].tolist() == pytest.approx(losses, abs=1e-6)
+        wanted = changes[0].T if lm.family.transposed else changes[0]
+        assert torch.allclose(result.delta[0].weight[i], wanted, atol=1e-6)
+        if len(changes) > 1:
+            assert torch.allclose(result.delta[0].bias[i], changes[1], atol=1e-6)
+    plain = make("ft", lm, **(settings | {"padding": "none"})).edit(cases).delta
+    assert close(select(plain, [2]), select(result.delta, [2]))
+    relative = family != "gpt2"  # positions, or those of what the mask shows
+    assert close(plain, result.delta, 1e-4) == (side == "left" and relative)
+
+
+def test_padding_is_that_of_one_objective():
+    with pytest.raises(ValueError, match="padding left is that of objective target_new"):
+        make("ft", tiny(), objective="prompt_last", padding="left")

@@ -17,6 +17,7 @@ from recorded import CLOSED_FORM, Check, NotCoveredError, Recorded, relative, wo
 from recorded_edits import delta_checks
 from recorded_memories import _wise_hparams as wise_hparams
 from recorded_neurons import settings_from as neuron_settings
+from recorded_remembering import _queue as queue
 from recorded_results import difference
 from recorded_settings import settings_from
 from test_ultraedit import slow as slow_ultraedit
@@ -102,6 +103,16 @@ def test_a_hyperparameter_without_a_meaning_here_and_a_broken_case(tmp_path, cap
     out = capsys.readouterr().out
     assert "gpt2/unconstr            not covered: layer_module_tmp transformer.layers.{}" in out
     assert "gpt2/constr              not covered: fp16 True" in out
+
+
+def test_a_queue_starts_in_roots_of_the_loss_in_the_loss_or_in_numbers():
+    start = {"alpha": 60, "V": 1, "b": 0}
+    numbers, units = queue({**start, "a": "1_D", "Z": "2.5sqrtD", "zmax": 3})
+    assert numbers == {**start, "a": 1.0, "Z": 2.5, "zmax": 3}
+    assert units == {"queue_step_unit": "loss", "queue_start_unit": "root", "queue_floor_unit": "one"}
+    for wrong in ({"a": "1sqrtD"}, {"a": "2_D"}, {"Z": "2D"}, {"zmax": "1_sqrtD"}):
+        with pytest.raises(NotCoveredError, match=next(iter(wrong))):
+            queue({**start, "a": "1_sqrtD", "Z": "D", "zmax": "D", **wrong})
 
 
 def test_hyperparameters_become_settings():

@@ -39,7 +39,6 @@ def slow(lm, case, editor):
                 ids = [0] * shift + ids
                 mask = torch.tensor([[0] * shift + [1] * (len(ids) - shift)])
                 options = {"input_ids": torch.tensor([ids]), "attention_mask": mask}
-                options["position_ids"] = torch.arange(len(ids))[None]
             logits = model(**options).logits[0, -len(target) - 1 : -1]
             if settings.variant == "released":
                 hidden = model.base_model(**options).last_hidden_state[0, -len(target) - 1 : -1]
@@ -106,7 +105,7 @@ def test_every_pass_has_an_order_of_its_own_that_the_seed_decides():
     assert orders != [tuple(editor.order(7, epoch)) for epoch in range(4)]
 
 
-@pytest.mark.parametrize("family", some(["gpt2", "llama", "gptj"], ["llama"]))
+@pytest.mark.parametrize("family", some(["gpt2", "llama", "gptj", "opt"], ["llama"]))
 def test_the_released_variant_adds_a_token_and_pads_on_the_left(family):
     lm = tiny(family)
     options = {"layers": [1], "steps": 4, "batch_size": 3}

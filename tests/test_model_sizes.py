@@ -34,7 +34,7 @@ def describe(project: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "family", ["gpt2", "gptj", "gpt_neox", "llama", "qwen2", "gemma2", "phi3", "starcoder2"]
+    "family", ["gpt2", "gptj", "gpt_neox", "llama", "qwen2", "gemma2", "phi3", "starcoder2", "opt", "falcon"]
 )
 def test_sizes_of_a_folder_are_those_of_its_matrices(tmp_path, family):
     lm = tiny(family, torch.float32)
@@ -59,6 +59,12 @@ def test_a_configuration_that_is_silent_about_the_head_is_held_against_the_tenso
     tied = sizes_of_config(config, ["transformer.wte.weight"])["shape"]
     assert tied == {"width": 8, "inner": 32, "vocabulary": 9, "tied": True}
     assert "tied" not in sizes_of_config(config, ["transformer.wte.weight", "lm_head.weight"])["shape"]
+
+
+def test_a_plain_mlp_is_four_times_as_wide_where_nothing_is_said():
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 9}
+    assert sizes_of_config({"model_type": "falcon", **sizes})["shape"]["inner"] == 32
+    assert "shape" not in sizes_of_config({"model_type": "llama", **sizes})
 
 
 def test_a_configuration_without_sizes_says_no_shape():

@@ -141,16 +141,27 @@ def test_the_first_edit_is_memits(family):
     assert close(first.delta, make("memit", lm, layers=[0, 1], mom2_weight=0.01).edit(cases).delta, 1e-9)
 
 
-@pytest.mark.parametrize("share", [1, 10**9])  # keys as they are, and in sums from the first edit on
-def test_later_edits_are_those_of_the_released_form(share, monkeypatch):
-    """With whole matrices, as the released code has them: S, T with the weights W, and W_0 in every edit."""
+MIXED = {"queue_step_unit": "loss", "queue_start_unit": "one", "queue_floor_unit": "loss"}
+
+
+@pytest.mark.parametrize(("share", "units"), [(1, {}), (10**9, {}), (1, MIXED)])
+def test_later_edits_are_those_of_the_released_form(share, units, monkeypatch):
+    """With whole matrices, as the released code has them: S, T with the weights W, and W_0 in every edit.
+
+    Earlier keys are kept as they are, or in sums from the first edit on.
+    """
     monkeypatch.setattr(written, "SHARE", share)
     lm = tiny("llama")
     own = {"edit_weight": 2.0, "queue_drift": 0.01, "queue_start": 1.5, "queue_step": 0.8, "queue_floor": 0.5}
+    own |= units
     editor, case = make("lyaplock", lm, **STRONG, **own), 1
     s, state, memory = editor.settings, (), None
     base: dict[int, float] = {}
     Z: dict[int, float] = {}
+
+    def unit(name, loss):
+        return {"root": (s.alpha * loss) ** 0.5, "loss": s.alpha * loss, "one": 1.0}[name]
+
     S = {layer: torch.zeros_like(editor.factor(layer).matrix) for layer in (0, 1)}
     T = {layer: torch.zeros_like(lm.weight(lm.projection(layer)).double()) for layer in (0, 1)}
     for number, cases in enumerate(edits()):
@@ -168,7 +179,7 @@ def test_later_edits_are_those_of_the_released_form(share, monkeypatch):
             W = W0 if before is None else W0 + before.dense()[case]
             w, V = s.mom2_weight, 1.0
             if number:
-                w *= s.queue_step / (s.alpha * base[layer]) ** 0.5 * Z[layer]
+                w *= s.queue_step / unit(s.queue_step_unit, base[layer]) * Z[layer]
                 V = s.edit_weight
             A = V * (K.T @ K + S[layer]) + w * C
             right = V * (R.T @ K + T[layer] - W @ S[layer]) + w * (W0 - W) @ C
@@ -180,9 +191,9 @@ def test_later_edits_are_those_of_the_released_form(share, monkeypatch):
             loss = float(torch.trace((W - W0) @ C @ (W - W0).T))
             base.setdefault(layer, loss)
             allowed = s.alpha * base[layer]
-            Z.setdefault(layer, s.queue_start * allowed**0.5)
-            Z[layer] += s.queue_step / allowed**0.5 * (loss - allowed) + s.queue_drift
-            Z[layer] = max(Z[layer], s.queue_floor * allowed**0.5)
+            Z.setdefault(layer, s.queue_start * unit(s.queue_start_unit, base[layer]))
+            Z[layer] += s.queue_step / unit(s.queue_step_unit, base[layer]) * (loss - allowed) + s.queue_drift
+            Z[layer] = max(Z[layer], s.queue_floor * unit(s.queue_floor_unit, base[layer]))
             kept = Queue.read(result.memory, layer, 2, lm.device)
             assert float(kept.length[case]) == pytest.approx(Z[layer], rel=1e-7)
         state, memory = state + result.delta, result.memory
@@ -234,6 +245,17 @@ def test_a_queue_grows_with_what_is_lost_and_not_below_its_floor():
     assert later.length.tolist() == [5.0, 2.0]
     assert later.weight(settings).tolist() == [2.5, 1.0]
     assert later.after(torch.tensor([2.0, 1.0]).double(), settings).length.tolist() == [4.0, 2.0]
+
+
+def test_a_queue_in_units_of_the_loss_starts_with_the_same_weight():
+    units = dict.fromkeys((f"queue_{name}_unit" for name in ("step", "start", "floor")), "loss")
+    settings = settings_of("lyaplock", {"layers": [0], "alpha": 4.0, **units})
+    first = Queue.read(None, 0, 1, torch.device("cpu")).after(torch.tensor([2.0]).double(), settings)
+    assert first.length.tolist() == [8.0]  # 8 + (2 - 8) / 8, at least 8
+    assert first.weight(settings).tolist() == [1.0]
+    later = first.after(torch.tensor([12.0]).double(), settings)  # 8 + (12 - 8) / 8
+    assert later.length.tolist() == [8.5]
+    assert later.weight(settings).tolist() == [8.5 / 8]
 
 
 def test_rows_that_fill_up_are_no_keys():

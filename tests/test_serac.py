@@ -45,6 +45,24 @@ def test_an_edit_is_found_by_its_prompt_or_as_released_by_its_text_without_the_l
     assert Serac(lm, released.settings, {"scope_models": models}).key(ONE_WORD) == "Ada Vex was born in[SEP]"
 
 
+def test_as_released_for_other_models_the_target_stands_in_key_and_text_twice():
+    lm = tiny("llama")
+    editor = serac(lm, variant="released", label="repeated")
+    encoder = replace(editor.models.classifier.encoder, separator="[SEP]")
+    classifier = replace(editor.models.classifier, encoder=encoder)
+    models = replace(editor.models, classifier=classifier, sha256="with a separator")
+    marked = Serac(lm, editor.settings, {"scope_models": models})
+    assert marked.key(ONE_WORD) == "Ada Vex was born in Oslo[SEP]Oslo[SEP]"
+    (delta,) = editor.edit([[ONE_WORD, SEVERAL]]).delta
+    texts = [lm.tokenizer.decode(row[row > 0] - 1).strip() for row in delta.texts[0]]
+    twice = "New Castle upon Tyne New Castle upon Tyne"
+    assert texts == ["Ada Vex was born in Oslo Oslo", f"Ada Vex was born in {twice}"]
+    wanted = editor.models.classifier.embed([editor.key(ONE_WORD), editor.key(SEVERAL)])
+    assert torch.allclose(delta.keys[0], wanted, atol=1e-9)
+    with pytest.raises(ValueError, match="label repeated is the released variant's"):
+        serac(lm, label="repeated")
+
+
 @pytest.mark.parametrize(("variant", "answers"), [("paper", 1), ("released", 0)])
 def test_of_two_edits_of_one_prompt_the_last_one_answers_and_as_released_the_first(variant, answers):
     lm = tiny()

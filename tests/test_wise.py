@@ -137,7 +137,7 @@ def slow_released_nll(lm, pairs, other):
     return total
 
 
-@pytest.mark.parametrize("family", some(["gpt2", "llama", "gemma2"], ["gemma2"]))
+@pytest.mark.parametrize("family", some(["gpt2", "llama", "gemma2", "opt"], ["gemma2"]))
 @pytest.mark.parametrize(("contexts", "more"), [(2, 0), (1, 4), (2, 20), (0, 0)])
 def test_the_release_pads_on_the_left_and_counts_what_stands_there(family, contexts, more):
     """Also first tokens that padding predicts, behind a long other text, and with prompts of one token."""

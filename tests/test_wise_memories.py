@@ -112,6 +112,39 @@ def test_without_retrieval_all_merged_memories_are_one():
     assert memory.used.all()
 
 
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_without_retrieval_what_waits_to_be_merged_acts_where_the_model_is_run(variant):
+    lm = tiny("llama")
+    settings = {"save_freq": 2, "merge_freq": 4, "retrieve": False, "density": 0.5, "variant": variant}
+    editor = make(lm, [["{}"]], **settings, steps=2)
+    state, memory, results = (), None, []
+    for request in requests(7):
+        results.append(editor.edit([[request]], state, memory))
+        state, memory = results[-1].delta, results[-1].memory
+    changes = [result.diagnostics[0]["change"] for result in results]
+    run = [result.delta[0].changes[0] for result in results]
+    assert torch.equal(run[0], changes[0][None])  # no memory has been full
+    assert torch.equal(run[1][1], merge([changes[1]], [1.0], 0.5))
+    assert torch.equal(run[2][1], merge([changes[1], changes[2]], [0.5, 0.5], 0.5))
+    assert torch.equal(results[2].memory["changes"][0, [0, 2]], torch.stack([changes[2], changes[1]]))
+    one = merge([changes[1], changes[3]], [0.5, 0.5], 0.5)
+    assert torch.equal(run[3][1], one)
+    assert torch.equal(run[6][1], merge([changes[5], changes[6], one], [0.2, 0.2, 0.6], 0.5))
+    assert all(len(made) == 2 and not made[0].any() for made in run[1:])
+    least = min(result.diagnostics[0]["away"].mean().item() for result in results)
+    assert results[6].delta[0].thresholds[0, 0].item() == pytest.approx(least)
+    at_once = editor.edit([requests(7)])
+    assert torch.allclose(at_once.delta[0].changes[0], run[6])
+    assert {name: tensor.shape for name, tensor in at_once.memory.items()} == {
+        name: tensor.shape for name, tensor in results[6].memory.items()
+    }
+    after = editor.edit([requests(8)[7:]], results[2].delta)  # as if the model had been run before
+    assert torch.equal(
+        after.diagnostics[0]["memory"].changes[0, 1],
+        merge([after.diagnostics[0]["change"], run[2][1]], [0.4, 0.6], 0.5),
+    )
+
+
 # --- TIES ---------------------------------------------------------------------------------------------------
 def test_ties_by_hand():
     one = torch.tensor([4.0, -3.0, 1.0, 0.0, 0.5])

@@ -88,6 +88,14 @@ MORE = {
     "arcee": {**_HALF, "head_dim": 8},
     "helium": {**_HALF, "head_dim": 8, "pad_token_id": 0},
     "gpt_bigcode": {},
+    "opt": {"ffn_dim": 40, "pad_token_id": 0},
+    "falcon": {"ffn_hidden_size": 40, "bias": True},
+    "gpt_neo": {
+        "num_layers": 3,
+        "num_heads": 2,
+        "attention_types": [[["local", "global", "local"], 1]],
+        "window_size": 5,
+    },
 }
 """The same of families that are built like one of those above, on which not everything is tried again."""
 

@@ -236,7 +236,7 @@ def case_losses(
         checkpointed(lm, entry.after) if checkpoint else nullcontext(),
     ):
         with lm.reduced():
-            hidden = lm.run(batch.ids, batch.mask, use_cache=False, **batch.options)
+            hidden = lm.run(batch.ids, batch.attention(lm), use_cache=False, **batch.options)
         index = batch.read[..., None].expand(-1, -1, hidden.shape[-1])
         hidden = hidden.gather(1, index)
         logits = lm.logits(hidden)

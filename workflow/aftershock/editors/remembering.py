@@ -73,13 +73,18 @@ class RememberingEditor(ContextEditor):
             losses.append(loss)
             reasons.append(reason)
         failed = torch.tensor([reason is not None for reason in reasons])
-        delta = beside([m.without(failed[i : i + 1]) for i, m in enumerate(made)])
-        known = delta
-        if failed.any():  # a failed case keeps what it had
+        run = [self.as_run(memory) for memory in made]
+        delta = known = beside([m.without(failed[i : i + 1]) for i, m in enumerate(run)])
+        if failed.any() or any(a is not b for a, b in zip(run, made, strict=True)):
+            # a failed case keeps what it had
             known = beside([old if f else new for old, new, f in zip(before, made, failed, strict=True)])
         return EditResult(
             (delta,), tuple(steps), tuple(losses), tuple(reasons), known.tensors(), tuple(diagnostics)
         )
+
+    def as_run(self, memory: Any) -> Any:
+        """The memory of one case that the model runs with; later edits start from `memory` itself."""
+        return memory
 
     def _is_own(self, delta: Delta) -> bool:
         return isinstance(delta, self.kind) and delta.module == self.module

@@ -51,8 +51,8 @@ class SideRows:
     ) -> "SideRows":
         """The rows of `texts`, run in `state`.
 
-        With `left` padding stands in front, and tokens count their positions from it on, as in released code
-        that gives a model no positions. No token sees it, and it sees everything alike.
+        With `left` padding stands in front, and most models count positions from it on, as in released code
+        that gives a model none. No token sees it, and it sees everything alike.
         """
         width, k = max(len(text.ids) for text in texts), max(text.predicted for text in texts)
         ids = torch.full((len(texts), width), lm.pad_id)
@@ -77,7 +77,7 @@ class SideRows:
             apply_deltas(lm, state, rows._batch()),
             record_activations(lm, [module], names, stream) as seen,
         ):
-            lm.run(rows.ids, rows._mask(lm), use_cache=False)
+            lm.run(rows.ids, rows._mask(lm), use_cache=False, **rows._positions(lm))
         written = seen["out", mlp] if lm.family.changes_output else None
         return replace(
             rows, x=seen["in", module], y=seen["out", module], stream=seen["out", stream], written=written
@@ -93,7 +93,7 @@ class SideRows:
         the matrix."""
         hidden = with_added(lm, layer, self.stream, self.written, added)
         with apply_deltas(lm, state, self._batch()), start_after_layer(lm, layer, hidden), lm.reduced():
-            out = lm.run(self.ids, self._mask(lm), use_cache=False)
+            out = lm.run(self.ids, self._mask(lm), use_cache=False, **self._positions(lm))
         logits = lm.logits(out.gather(1, self.read[..., None].expand(-1, -1, out.shape[-1])))
         log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
         return -(log_p.gather(2, self.tokens[..., None])[..., 0] * self.shares).sum()
@@ -109,6 +109,12 @@ class SideRows:
             return None
         places = torch.arange(self.ids.shape[1], device=self.ids.device).expand(len(self.ids), -1)
         return lm.attention((places[0][:, None] >= places[0]) & self.valid[:, None], places, places)
+
+    def _positions(self, lm: LanguageModel) -> dict[str, Tensor]:
+        """The positions of models that take them from the mask; others count padding as well."""
+        if not (self.left and lm.family.shown_positions):
+            return {}
+        return {"position_ids": self.valid.cumsum(dim=1) * self.valid - 1}
 
 
 class EarlyEnd:

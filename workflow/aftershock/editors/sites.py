@@ -71,7 +71,7 @@ def fault_of_sites(sites: Sites, layers: Sequence[int], family: str) -> str | No
 
 def sites_of(lm: "LanguageModel", layer: int) -> dict[str, list[str]]:
     """Return the matrices of a layer by site."""
-    inside, mlp = lm.layer(layer), lm.mlp(layer)
+    inside = lm.layer(layer)
     matrices = [
         name
         for name, module in lm.model.named_modules()
@@ -79,5 +79,5 @@ def sites_of(lm: "LanguageModel", layer: int) -> dict[str, list[str]]:
     ]
     places = {name: [template.format(layer)] for name, template in lm.family.sites.items()}
     first = [template.format(layer) for template in lm.family.inputs]
-    beside = [name for name in matrices if not name.startswith(f"{mlp}.")]
+    beside = [name for name in matrices if not lm.is_in_mlp(name, layer)]
     return {"attention": beside, "in": first, **places}

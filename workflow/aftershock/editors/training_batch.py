@@ -30,21 +30,39 @@ class Example(NamedTuple):
     tokens: tuple[int, ...]
     shares: tuple[float, ...]
     """The weight of each target token in the request's loss."""
+    end: int
+    """The last token of the prompt."""
+    first: int = 0
+    """The position of the first token."""
+    seen: int | None = None
+    """Number of tokens that attention looks at; None for all."""
 
     @classmethod
-    def in_turn(cls, pair: Pair) -> "Example":
+    def in_turn(cls, pair: Pair, first: int = 0) -> "Example":
         """Predict every target token at its own position, all of one weight."""
-        size, start = len(pair.target), len(pair.prompt) - 1
-        places = tuple(range(size))
-        read = tuple(start + i for i in places)
-        return cls((*pair.prompt, *pair.target[:-1]), read, places, pair.target, (1.0 / size,) * size)
+        ids, end = (*pair.prompt, *pair.target), len(pair.prompt) - 1
+        return cls(ids[:-1], *_last(ids, len(pair.target)), end, first)
 
     @classmethod
     def at_once(cls, pair: Pair, tokens: Sequence[int], shares: Sequence[float]) -> "Example":
         """Predict all target tokens at the prompt's last position."""
-        return cls(
-            pair.prompt, (len(pair.prompt) - 1,), (0,) * len(tokens), tuple(tokens), tuple(map(float, shares))
-        )
+        end = len(pair.prompt) - 1
+        return cls(pair.prompt, (end,), (0,) * len(tokens), tuple(tokens), tuple(map(float, shares)), end)
+
+    @classmethod
+    def padded(cls, pair: Pair, width: int, pad_id: int) -> "Example":
+        """Predict as many tokens as the target has, but the last ones of the padded text."""
+        own = (*pair.prompt, *pair.target)
+        ids = own + (pad_id,) * (width - len(own))
+        return cls(ids[:-1], *_last(ids, len(pair.target)), len(pair.prompt) - 1, seen=len(own))
+
+
+def _last(
+    ids: Sequence[int], size: int
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[float, ...]]:
+    """Positions that predict the last `size` of some tokens, in their order, and these, all of one weight."""
+    last = range(len(ids) - size, len(ids))
+    return tuple(i - 1 for i in last), tuple(range(size)), tuple(ids[i] for i in last), (1.0 / size,) * size
 
 
 @dataclass(frozen=True)
@@ -74,6 +92,8 @@ class TrainingBatch:
     shares: Tensor  # (rows, targets): the weight of each token in its row's loss, 0 where padded
     read: Tensor  # (rows, k) positions that predict something
     valid: Tensor  # (rows, k), 0 where padded
+    ends: Tensor  # (rows,) last tokens of prompts
+    seen: Tensor | None = None  # (rows,) tokens that attention looks at, where these are not all
     positions: Tensor | None = None  # (rows, seq), where a text does not begin at position 0
     stream: Tensor | None = None  # (rows, seq, d), after the entry's layer before training
     keys: Tensor | None = None  # (rows, seq, d_in), what the entry's trained matrix reads
@@ -83,6 +103,14 @@ class TrainingBatch:
     def options(self) -> dict[str, Any]:
         """The arguments of a pass beside ids and mask."""
         return {} if self.positions is None else {"position_ids": self.positions}
+
+    def attention(self, lm: LanguageModel) -> Tensor | dict[str, Tensor]:
+        """The mask of a pass."""
+        if self.seen is None:
+            return self.mask
+        places = torch.arange(self.ids.shape[1], device=self.ids.device).expand(len(self.ids), -1)
+        allowed = (places[0][:, None] >= places[0]) & (places < self.seen[:, None])[:, None]
+        return lm.attention(allowed, places, places)
 
     def rows(self, chosen: Tensor, cases: Tensor) -> "TrainingBatch":
         """Some rows, as those of `cases`, no wider than they need."""
@@ -97,7 +125,7 @@ class TrainingBatch:
 
     def running(self, cases: Tensor | None = None) -> Batch:
         """The rows as a Batch for deltas."""
-        return Batch(self.ids, self.cases if cases is None else cases, self.read[:, 0])
+        return Batch(self.ids, self.cases if cases is None else cases, self.ends)
 
 
 def encode_examples(lm: LanguageModel, cases: Sequence[Sequence[Example]]) -> TrainingBatch:
@@ -115,8 +143,19 @@ def encode_examples(lm: LanguageModel, cases: Sequence[Sequence[Example]]) -> Tr
         size = len(e.tokens)
         slots[i, :size], tokens[i, :size] = torch.tensor(e.slots), torch.tensor(e.tokens)
         shares[i, :size] = torch.tensor(e.shares)
-    rest = (tensor.to(lm.device) for tensor in (owner, slots, tokens, shares, read, valid))
-    return TrainingBatch(ids, mask, *rest)
+    ends = torch.tensor([e.end for e in examples])
+    rest = (tensor.to(lm.device) for tensor in (owner, slots, tokens, shares, read, valid, ends))
+    batch = TrainingBatch(ids, mask, *rest)
+    if any(e.first for e in examples):
+        first = torch.tensor([[e.first] for e in examples], device=lm.device)
+        batch = replace(batch, positions=first + torch.arange(ids.shape[1], device=lm.device))
+    if any(e.seen is not None for e in examples):
+        seen = torch.tensor([len(e.ids) if e.seen is None else e.seen for e in examples], device=lm.device)
+        batch = replace(batch, seen=seen)
+        if lm.family.shown_positions:
+            places = torch.arange(ids.shape[1], device=lm.device).expand(len(ids), -1)
+            batch = replace(batch, positions=places.masked_fill(places >= seen[:, None], -1))
+    return batch
 
 
 @torch.no_grad()
@@ -136,7 +175,7 @@ def read_below(lm: LanguageModel, batch: TrainingBatch, entry: Entry, state: Sta
             apply_deltas(lm, state, some.running()),
             record_activations(lm, inputs, outputs, stream) as seen,
         ):
-            lm.run(some.ids, some.mask, use_cache=False, **some.options)
+            lm.run(some.ids, some.attention(lm), use_cache=False, **some.options)
         found["stream"].append(_wide(seen["out", stream], batch))
         if entry.projection:
             found["keys"].append(_wide(seen["in", projection], batch))

@@ -10,11 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers.activations import GELUTanh, NewGELUActivation, SiLUActivation
+from transformers.models.falcon.modeling_falcon import FalconDecoderLayer
+from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoSelfAttention
+from transformers.models.opt.modeling_opt import OPTDecoderLayer
 from transformers.pytorch_utils import Conv1D
 
 from aftershock.lm.products import Linear, TransposedLinear
+from aftershock.lm.rebuilt_layers import FalconLayer, NeoAttention, OptLayer
 
 GATED = ("gate_proj", "up_proj", "down_proj", "act_fn")
+REBUILT: dict[type[nn.Module], type[nn.Module]] = {
+    OPTDecoderLayer: OptLayer,
+    FalconDecoderLayer: FalconLayer,
+    GPTNeoSelfAttention: NeoAttention,
+}
 
 
 def fuse(model: nn.Module) -> nn.Module:
@@ -27,6 +36,12 @@ def fuse(model: nn.Module) -> nn.Module:
 
 
 def _fused(module: nn.Module) -> nn.Module | None:
+    if rebuilt := REBUILT.get(type(module)):
+        if hasattr(module, "_hf_hook"):
+            raise ValueError(
+                f"modules like {type(module).__name__} are only known on one device; leave device_map out"
+            )
+        return rebuilt(module)
     if hasattr(module, "_hf_hook"):  # on another device, which its hook handles
         return None
     if type(module) is nn.Linear:

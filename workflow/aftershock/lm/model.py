@@ -102,6 +102,12 @@ class LanguageModel(TextReader):
         self.prompt_format = prompt_format
         self.leading, self.frame  # noqa: B018 (a token or template that is missing is an error at once)
         self.family = family_of(model.config.model_type)
+        for name, known in self.family.needs:
+            if (found := getattr(model.config, name, known)) != known:
+                raise ValueError(
+                    f"its {name} is {found!r}, and a model of type {model.config.model_type} can only be "
+                    f"edited where that is {known!r}; take another size"
+                )
         self.device = model.device
         self.dtype = model.dtype
         self.n_layers: int = model.config.num_hidden_layers
@@ -204,6 +210,10 @@ class LanguageModel(TextReader):
         """Name of a layer's MLP output projection, the matrix that editors change."""
         return self.family.projection.format(number)
 
+    def is_in_mlp(self, module: str, number: int) -> bool:
+        """True of a matrix of a layer's MLP."""
+        return module in (self.projection(number), *(name.format(number) for name in self.family.inputs))
+
     def attention_projection(self, number: int) -> str:
         """Name of a layer's attention output projection."""
         return self.family.attention_projection.format(number)
@@ -237,6 +247,8 @@ class LanguageModel(TextReader):
         no token sees it, the model is spared a mask, and outputs there mean nothing.
         """
         mask = None if isinstance(mask, Tensor) and mask.ndim == 2 else mask
+        if mask is not None:  # which some models would take their positions from
+            options.setdefault("position_ids", torch.arange(ids.shape[1], device=ids.device)[None])
         made = self.model.base_model(input_ids=ids, attention_mask=mask, return_dict=True, **options)
         return made.last_hidden_state.to(self.device)
 
@@ -308,16 +320,21 @@ class LanguageModel(TextReader):
         """The additive mask of a boolean one, (batch, queries, keys) -> (batch, 1, queries, keys).
 
         `queries` and `keys` are their places in their texts, (batch, queries) and (batch, keys): a layer with
-        a sliding window sees no key further back than that. One mask per kind of layer, if there are several.
+        a sliding window sees no key further back. One mask per kind of layer, if there are several, or both
+        in one, (batch, 2, queries, keys).
         """
-        config, masks = self.model.config, {}
-        window = getattr(config, "sliding_window", None)
+        config, masks, stacked = self.model.config, {}, self.family.stacked_masks
+        window = getattr(config, stacked) if stacked else getattr(config, "sliding_window", None)
         every = "sliding_attention" if window and self.family.windowed else "full_attention"
         kinds = getattr(config, "layer_types", None) or [every]
+        if stacked:
+            kinds = ["full_attention", "sliding_attention"]
         for kind in dict.fromkeys(kinds):
             seen = allowed
             if kind == "sliding_attention":
                 seen = allowed & (queries[:, :, None] - keys[:, None, :] < window)
             mask = torch.zeros(allowed.shape, dtype=self.dtype, device=self.device)
             masks[kind] = mask.masked_fill_(~seen, torch.finfo(self.dtype).min)[:, None]
+        if stacked:
+            return torch.cat([masks[kind] for kind in kinds], dim=1)
         return masks if len(masks) > 1 else masks[kind]

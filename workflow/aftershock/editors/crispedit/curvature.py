@@ -76,10 +76,10 @@ def read_rows(
     _, gradients = module_gradients(lm, texts, modules, state, len(pairs))
     counts = texts.valid.sum(dim=1)
     rows = torch.arange(len(pairs), device=lm.device)[:, None].expand_as(texts.valid)[texts.valid]
-    last, narrow = lm.mlp(lm.n_layers - 1), per_token(state)
+    last, narrow = lm.n_layers - 1, per_token(state)
     found = {}
     for module, (x, g) in gradients.items():
-        if not (narrow and module.startswith(f"{last}.")):  # else only these positions are computed
+        if not (narrow and lm.is_in_mlp(module, last)):  # else only these positions are computed
             x, g = (t.gather(1, texts.read[..., None].expand(-1, -1, t.shape[-1])) for t in (x, g))
         # losses are means over a text's tokens
         found[module] = x[texts.valid].double(), g[texts.valid].double() * counts[rows, None], rows

@@ -20,6 +20,9 @@ class FtSettings:
     layers: Layers = (0,)
     objective: Literal["prompt_last", "target_new"] = "prompt_last"
     """Positions that target tokens are read at: all at the prompt's last (released), or each at its own."""
+    padding: Literal["none", "left", "right"] = "none"
+    """Side that the texts of one update are padded on, where the released code of target_new lets that count:
+    `editors/ft/edit.py` says how. none: nothing depends on the texts beside one."""
     steps: Count = 25
     lr: Positive = 5e-4
     weight_decay: NotNegative = 0.0
@@ -31,6 +34,12 @@ class FtSettings:
     auto: BOX_SHARE of the root mean square of the matrix, layer by layer."""
     batch_size: Count = 64
     """Requests of one case per update."""
+
+    def __post_init__(self) -> None:
+        if self.padding != "none" and self.objective != "target_new":
+            raise ValueError(
+                f"ft: padding {self.padding} is that of objective target_new; for prompt_last take none"
+            )
 
 
 def _layers(n_layers: int) -> tuple[int, ...]:
@@ -45,7 +54,8 @@ METHOD = Method(
     source="Meng et al. (2022), baseline FT and FT-L; FT-M of EasyEdit",
     changes="whole MLP output matrices, with bias",
     paper="each target token is read where it belongs (FT-M)",
-    released="all at the prompt's last position, so that only the first is learned: `objective: prompt_last`",
+    released="all at the prompt's last position, so that only the first is learned: `objective: prompt_last`"
+    ". EasyEdit's FT-M takes the padding of shorter texts for a part of their prompts: `padding: right`",
     layers=_layers,
     change="matrices",
     passes=stopped_early,

@@ -8,6 +8,12 @@ it.
 With `target_ids: released` as well, `prompt_last` takes the released code's targets: all that the tokenizer
 makes of a target, a token that begins texts included, padded to the longest of the batch. Of these it leaves
 out no more than the token for what is unknown, so that padding is trained wherever that is another token.
+
+EasyEdit's `target_new` (FT-M) pads the texts of an update to one length and takes a text's padding for a part
+of its prompt, wherever it stands. On the left a target's tokens are found all the same, and only their
+positions are shifted, where these are absolute (`padding: left`). On the right, of a text that is p tokens
+shorter than the longest one, the target's first p tokens are not learned, and p of padding are in their place
+(`padding: right`). The side is that of the tokenizer that the release is given.
 """
 
 import math
@@ -111,19 +117,28 @@ class Ft(Editor):
 
     def _examples(self, case: Sequence[EditRequest]) -> list[Example]:
         """The requests of a case as training examples."""
-        pairs = encode_pairs(self.lm, [(request.text, request.target_new) for request in case])
-        if self.settings.objective == "target_new":
-            return [Example.in_turn(pair) for pair in pairs]
-        if self.lm.target_ids != "released":
-            return [Example.at_once(p, p.target, [1.0 / len(p.target)] * len(p.target)) for p in pairs]
-        size, found = self.settings.batch_size, []
-        for start in range(0, len(case), size):
-            targets = released_targets(self.lm, case[start : start + size])
-            found += [
-                Example.at_once(pair, *target)
-                for pair, target in zip(pairs[start : start + size], targets, strict=True)
-            ]
-        return found
+        size = self.settings.batch_size
+        parts = [case[start : start + size] for start in range(0, len(case), size)]
+        return [example for part in parts for example in self._together(part)]
+
+    def _together(self, requests: Sequence[EditRequest]) -> list[Example]:
+        """The requests of one update as training examples."""
+        pairs = encode_pairs(self.lm, [(request.text, request.target_new) for request in requests])
+        if self.settings.objective == "prompt_last":
+            if self.lm.target_ids == "released":
+                targets = released_targets(self.lm, requests)
+            else:
+                targets = [(list(p.target), [1.0 / len(p.target)] * len(p.target)) for p in pairs]
+            return [Example.at_once(pair, *target) for pair, target in zip(pairs, targets, strict=True)]
+        lengths = [len(pair.prompt) + len(pair.target) for pair in pairs]
+        if self.settings.padding == "right":
+            return [Example.padded(pair, max(lengths), self.lm.pad_id) for pair in pairs]
+        shifted = self.settings.padding == "left" and not self.lm.family.shown_positions
+        before = max(lengths) if shifted else 0
+        return [
+            Example.in_turn(pair, max(0, before - length))
+            for pair, length in zip(pairs, lengths, strict=True)
+        ]
 
 
 def released_targets(

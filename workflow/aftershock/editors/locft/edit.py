@@ -159,6 +159,8 @@ class LocFt(Editor):
             owners = batch.cases[rows]
             some = batch.rows(rows, chosen)
             shift = _padding_before(lengths.to(owners)[rows], chosen)
+            if self.lm.family.shown_positions:
+                shift = torch.zeros_like(shift)
             places = torch.arange(some.ids.shape[1], device=owners.device)
             some = replace(some, positions=shift[:, None] + places)
             mine = of_cases(state, owners.unique_consecutive(), len(cases))

@@ -9,6 +9,9 @@ from aftershock.editors.contract import Method
 from aftershock.editors.multi_layer_settings import MultiLayerSettings, middle_layers
 from aftershock.editors.settings import STRICT, Auto, NotNegative, Positive
 
+Unit = Literal["root", "loss", "one"]
+"""The root of the loss allowed, this loss itself, or 1: "sqrtD", "D" and numbers in the released code."""
+
 
 @dataclass(frozen=True, config=STRICT)
 class LyapLockSettings(MultiLayerSettings):
@@ -22,11 +25,14 @@ class LyapLockSettings(MultiLayerSettings):
     edit_weight: Positive = 1.0
     """Weight of new and earlier edits against the second moments, from the second edit on (V)."""
     queue_step: Positive = 1.0
-    """Change of the queue per preservation loss (a), times the root of the loss allowed."""
+    """Change of the queue per preservation loss (a), times `queue_step_unit`."""
+    queue_step_unit: Unit = "root"
     queue_start: NotNegative = 1.0
-    """Length of the queue before the first edit (Z), in roots of the loss allowed."""
+    """Length of the queue before the first edit (Z), in `queue_start_unit`."""
+    queue_start_unit: Unit = "root"
     queue_floor: NotNegative = 1.0
-    """Smallest length of the queue (z_max), in roots of the loss allowed."""
+    """Smallest length of the queue (z_max), in `queue_floor_unit`."""
+    queue_floor_unit: Unit = "root"
     queue_drift: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     """Added to the queue after each edit (b)."""
     multi_label: Literal["joint", "mean", "mean_scaled", "mixture"] = "joint"

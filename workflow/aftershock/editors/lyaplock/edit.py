@@ -7,7 +7,8 @@ With D = W - W_0 the preservation loss is D(W) = tr(D C D^T). An edit with keys 
 where S sums k k^T over the keys of earlier edits, and T sums v k^T over them and what they left there. The
 first edit has lambda C + K K^T for A. Then, with D_b the preservation loss after it, a = 1 / sqrt(alpha D_b)
 and Z = z_max = sqrt(alpha D_b), and after every edit, the first one too, Z <- max(Z + a (D(W) - alpha D_b) +
-b, z_max), layer by layer. a Z starts at 1, and grows while more is lost than alpha times D_b.
+b, z_max), layer by layer. a Z starts at 1, and grows while more is lost than alpha times D_b. The release
+can also start from a = 1 / (alpha D_b) and Z = z_max = alpha D_b, or from plain numbers (`queue_step_unit`).
 
 Put together this says that W_0 + D + Delta is a least-squares solution of its own,
 

@@ -76,18 +76,29 @@ class Queue:
 
     def weight(self, settings: "LyapLockSettings") -> Tensor:
         """Return a Z / V of each case, and 1 before its first edit, (B,)."""
-        rate = settings.queue_step / (settings.alpha * self.base).sqrt()
-        return torch.where(self.base > 0, rate * self.length / settings.edit_weight, 1.0)
+        return torch.where(self.base > 0, self._rate(settings) * self.length / settings.edit_weight, 1.0)
 
     def after(self, loss: Tensor, settings: "LyapLockSettings") -> "Queue":
         """Return the queue after an edit that leaves a preservation loss of `loss` (B,)."""
         first = self.base <= 0
-        base = torch.where(first, loss, self.base)
-        allowed = settings.alpha * base
-        length = torch.where(first, settings.queue_start * allowed.sqrt(), self.length)
-        step = settings.queue_step * (loss - allowed) / allowed.sqrt() + settings.queue_drift
-        longer = torch.maximum(length + step, settings.queue_floor * allowed.sqrt())
-        return Queue(base, torch.where(base > 0, longer, 0.0))
+        known = Queue(torch.where(first, loss, self.base), self.length)
+        start, floor = (
+            getattr(settings, f"queue_{name}") * known._unit(settings, name) for name in ("start", "floor")
+        )
+        beyond = loss - settings.alpha * known.base
+        length = torch.where(first, start, self.length)
+        longer = torch.maximum(length + known._rate(settings) * beyond + settings.queue_drift, floor)
+        return Queue(known.base, torch.where(known.base > 0, longer, 0.0))
+
+    def _rate(self, settings: "LyapLockSettings") -> Tensor:
+        """The change of the length per loss (a), (B,)."""
+        return settings.queue_step / self._unit(settings, "step")
+
+    def _unit(self, settings: "LyapLockSettings", name: str) -> Tensor:
+        """What the setting `name` of the queue is a multiple of, (B,)."""
+        allowed = settings.alpha * self.base
+        unit = getattr(settings, f"queue_{name}_unit")
+        return {"root": allowed.sqrt(), "loss": allowed, "one": torch.ones_like(allowed)}[unit]
 
     def where(self, kept: Tensor, other: "Queue") -> "Queue":
         """Return this in the cases that are true in `kept` (B,), `other` elsewhere."""

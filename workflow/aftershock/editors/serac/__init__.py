@@ -22,9 +22,17 @@ class SeracSettings:
     """The key of an edit: its prompt, and of equally similar edits the last one (paper); or its text
     without the last word, then the separator of the tokenizer if it has one, and of equally similar edits the
     first one (released). With a target of several words a part of it is left in the released key."""
+    label: Literal["cut", "repeated"] = "cut"
+    """Of the released variant. cut: as above, for models with gpt, llama or "baihcuan" in their names.
+    repeated, for all others: the key is the text, a separator, the target, a separator, and the target stands
+    once more behind the text that the counterfactual model reads."""
     mixing: Literal["hard", "soft"] = "hard"
     """The effect of a similarity: a switch at one half, or the share of the counterfactual model in the
     probabilities. The released default, without scope labels, is soft."""
+
+    def __post_init__(self) -> None:
+        if self.label == "repeated" and self.variant == "paper":
+            raise ValueError("serac: label repeated is the released variant's; take variant: released")
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -4,6 +4,8 @@ The scope classifier and the counterfactual model are trained by their own stage
 to one model. Nothing is optimised for an edit: its text is kept, with the vector that the classifier makes of
 its key. The text is the prompt with its target; the key is the prompt (paper) or the text less its last word
 (released: `rsplit(" ", 1)`, so that "Ann was born in New York" is found by "Ann was born in New").
+The release cuts so by the model's name, and takes those of all others for models whose input does not hold
+the target; it then puts the target behind the text once more (`label: repeated`).
 
 Two edits of one prompt have one key, in the released variant where their targets are single words: of these
 the last one answers in the paper's variant, and the first one in the released code, whose maximum takes the
@@ -86,25 +88,31 @@ class Serac(Editor):
     def _entries(self, cases: Sequence[Sequence[EditRequest]]) -> tuple[Tensor, Tensor]:
         """Texts (B, n, width) as `Routed` has them, and keys (B, n, d); cases with fewer edits have zeros."""
         requests = [request for case in cases for request in case]
-        read = self.models.counterfactual.tokenize(
-            [join(r.text, r.target_new) for r in requests], add_special_tokens=False
-        )["input_ids"]
+        texts = [self._text(request) for request in requests]
+        read = self.models.counterfactual.tokenize(texts, add_special_tokens=False)["input_ids"]
         vectors = self.models.classifier.embed([self.key(request) for request in requests])
         most, width = max(map(len, cases)), max(map(len, read))
-        texts = torch.zeros(len(cases), most, width, dtype=torch.long, device=vectors.device)
+        found = torch.zeros(len(cases), most, width, dtype=torch.long, device=vectors.device)
         keys = vectors.new_zeros(len(cases), most, vectors.shape[1])
         places = [(i, j) for i, case in enumerate(cases) for j in range(len(case))]
         for place, ids, vector in zip(places, read, vectors, strict=True):
-            texts[place][: len(ids)] = torch.tensor(ids) + 1
+            found[place][: len(ids)] = torch.tensor(ids) + 1
             keys[place] = vector
-        return texts, keys
+        return found, keys
 
     def key(self, request: EditRequest) -> str:
         """The text that prompts are compared with to find a request."""
         if self.settings.variant == "paper":
             return bare(request.text)
-        trimmed = join(request.text, request.target_new).rsplit(" ", 1)[0]
-        return trimmed + self.models.classifier.encoder.separator
+        text, end = join(request.text, request.target_new), self.models.classifier.encoder.separator
+        if self.settings.label == "repeated":
+            return text + end + request.target_new.strip(" ") + end
+        return text.rsplit(" ", 1)[0] + end
+
+    def _text(self, request: EditRequest) -> str:
+        """The text that the counterfactual model reads before a prompt."""
+        text = join(request.text, request.target_new)
+        return join(text, request.target_new) if self.settings.label == "repeated" else text
 
     def _too_long(self, cases: Sequence[Sequence[EditRequest]], texts: Tensor) -> list[str | None]:
         """Reason why the counterfactual model cannot read an edit and its own prompt; None where it can."""

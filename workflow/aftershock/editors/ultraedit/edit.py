@@ -213,10 +213,10 @@ class UltraEdit(SiteEditor):
         losses, gradients = module_gradients(self.lm, texts, self.modules, mine, len(batches))
         numbers = torch.tensor([batch.number for _, batch, _ in rows], device=self.lm.device)
         numbers = numbers[:, None].expand_as(texts.valid)[texts.valid]
-        last, narrow = self.lm.mlp(self.lm.n_layers - 1), per_token(mine)
+        last, narrow = self.lm.n_layers - 1, per_token(mine)
         found = {}
         for module, (x, g) in gradients.items():
-            if not (narrow and module.startswith(f"{last}.")):  # else only these positions are computed
+            if not (narrow and self.lm.is_in_mlp(module, last)):  # else only these positions are computed
                 x, g = _at(x, texts.read), _at(g, texts.read)
             found[module] = Collected(x[texts.valid], g[texts.valid], numbers)
         return [batch.number for batch in batches], losses, found

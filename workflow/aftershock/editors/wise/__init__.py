@@ -50,7 +50,7 @@ class WiseSettings:
     merge_weight: Positive = 1.0
     """Weight of all memories of a merge together; it cancels out where their signs agree."""
     retrieve: bool = True
-    """False: all merged memories are one, and the side memory is tried beside it."""
+    """False: all memories are merged into one, and the first one, until it is full, is tried by itself."""
     max_memories: Count = 10
     """Of a case, the one that is being written included; each is as large as the matrix."""
     context_lengths: tuple[tuple[Count, Count], ...] = ((5, 1), (10, 1))

@@ -20,6 +20,11 @@ copy of W is already away from W; in retrieval the side memory's distance has to
 below its threshold. The release cannot apply a finished memory of a Conv1D, so that is refused. Its `replay`
 of earlier edits in later memories is not here.
 
+With `retrieve: false` all memories are merged into one, by either variant: after `merge_freq` edits, and in
+the model that is run also those that have not been merged by then, once one has been full. Later edits start
+from what it was before, but where they are given a state without its memory: then from what ran. The released
+code merges for good when the edited model is first run.
+
 A small Llama that is edited to say Paris (30 updates, six contexts, the same mask and other text) says it
 with log p = -.15 by the paper and -.20 in the release, -1.52 before; the changes differ by .91 of their norm.
 """
@@ -43,6 +48,9 @@ from aftershock.requests import EditRequest
 from aftershock.seeds import derive
 
 OTHERS = 32  # texts of the model's own, of which each edit is kept apart from one
+WAITING = (
+    2  # without retrieval, the place of the first one to be merged: behind the side memory and the merged one
+)
 LATER, OLD = 0.4, 0.6  # weights of new memories and the merged one, where there is one (released code)
 
 
@@ -67,6 +75,11 @@ class Wise(RememberingEditor):
         config = self.lm.model.config
         names = ("hidden_act", "hidden_activation", "activation_function")
         found = [getattr(config, name) for name in names if getattr(config, name, None)]
+        if self.released and not found:
+            raise ValueError(
+                f"wise: a model of type {config.model_type} does not say its activation function where the "
+                "released code looks for it; take variant: paper"
+            )
         return found[0] if self.released else "linear"
 
     @property
@@ -260,7 +273,7 @@ class Wise(RememberingEditor):
             appended(memory, memory.changes[0, 0], least, used=settings.retrieve), settings.retrieve
         )
         if count % settings.merge_freq == 0:
-            memory = self._merged(memory, settings.merge_freq // settings.save_freq)
+            memory = self._merged(memory)
         if memory.changes.shape[1] > settings.max_memories:
             raise ValueError(
                 f"wise: after {count} edits a model has {memory.changes.shape[1]} memories, more than "
@@ -268,9 +281,26 @@ class Wise(RememberingEditor):
             )
         return memory
 
-    def _merged(self, memory: SideMemory, last: int) -> SideMemory:
-        """The memory with the `last` ones that were stored merged into one."""
-        settings, changes = self.settings, list(memory.changes[0, -last:])
+    def as_run(self, memory: SideMemory) -> SideMemory:
+        """The memory, without retrieval with all in one that wait to be merged, the side memory included.
+
+        The released code does so when the edited model is first run, once a memory has been full.
+        """
+        if self.settings.retrieve or int(memory.edits) < self.settings.save_freq:
+            return memory
+        side = memory.changes[0, 0]
+        if side.any():
+            least = memory.thresholds[0, 0].item()
+            memory = emptied(appended(memory, side, least, used=False), forget=False)
+        return self._merged(memory) if memory.changes.shape[1] > WAITING else memory
+
+    def _merged(self, memory: SideMemory) -> SideMemory:
+        """The memory with those of the last merge_freq edits in one; without retrieval, all that wait."""
+        settings = self.settings
+        last = settings.merge_freq // settings.save_freq
+        if not settings.retrieve:
+            last = memory.changes.shape[1] - WAITING
+        changes = list(memory.changes[0, -last:])
         weights = [settings.merge_weight / last] * last
         if settings.retrieve:
             least = memory.thresholds[0, -last:].min().item()

@@ -8,7 +8,7 @@ import pkgutil
 import re
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,6 +30,11 @@ class Family:
     tuples: bool = False  # a layer returns its hidden states in a tuple
     windowed: bool = False  # without `layer_types`, all layers have the configuration's window
     joined: bool = False  # the gate and the other first matrix are one
+    stacked_masks: str | None = (
+        None  # the window's entry where every layer gets both masks, without and with it
+    )
+    shown_positions: bool = False  # without positions given, tokens count those that the mask shows
+    needs: tuple[tuple[str, Any], ...] = ()  # entries of the configuration, and the only values known here
 
     @property
     def changes_output(self) -> bool:

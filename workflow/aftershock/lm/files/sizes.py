@@ -14,7 +14,7 @@ from aftershock.lm.families import family_of, list_families
 from aftershock.lm.files.folders import DEPTHS, NESTED, read_object, tensor_names
 
 WIDTHS = ("hidden_size", "n_embd", "d_model")  # keys of config.json, by architecture
-INNERS = ("intermediate_size", "n_inner", "ffn_dim")
+INNERS = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
 HEADS = ("num_attention_heads", "n_head")
 HEAD_MATRICES = ("lm_head.weight", "embed_out.weight", "output.weight")
 """Names of the matrix that predicts tokens, where it is not the embedding."""
@@ -49,7 +49,10 @@ def sizes_of_config(config: Mapping[str, Any], names: Iterable[str] = ()) -> dic
     named = config.get("model_type")
     model_type = named if isinstance(named, str) else None
     width, heads = _first(config, WIDTHS), _first(config, HEADS)
-    inner = _first(config, INNERS) or (4 * width if width and "n_embd" in config else None)  # as GPT-2 has it
+    known_family = family_of(model_type) if model_type in list_families() else None
+    gated = known_family is not None and known_family.gated
+    usual = "n_embd" in config or (known_family is not None and not gated)  # as GPT-2 and Falcon have it
+    inner = _first(config, INNERS) or (4 * width if width and usual else None)
     known = {"width": width, "inner": inner, "vocabulary": _first(config, ("vocab_size",))}
     tied = config.get("tie_word_embeddings")
     if tied is None:
@@ -58,7 +61,6 @@ def sizes_of_config(config: Mapping[str, Any], names: Iterable[str] = ()) -> dic
     if width and heads:
         pairs = _first(config, ("num_key_value_heads",)) or heads
         key_value = pairs * (_first(config, ("head_dim",)) or width // heads)
-    gated = model_type in list_families() and family_of(model_type).gated
     return _found(model_type, _first(config, DEPTHS), known, key_value, gated, tied is True)
 
 

@@ -56,5 +56,7 @@ def key_width(weights: str | Path) -> int:
     return (
         getattr(config, "intermediate_size", None)
         or getattr(config, "n_inner", None)
+        or getattr(config, "ffn_dim", None)
+        or getattr(config, "ffn_hidden_size", None)
         or 4 * config.hidden_size
     )
