@@ -35,11 +35,10 @@ def tables(many: bool = False) -> Mapping[str, pd.DataFrame]:
     """The tables of these sequences by file name."""
     made = simulated(many)
     found = abilities(made.runs, made.answers, made.scores, TASKS, SETTINGS)
-    kinds = {task.name: task.kind for task in TASKS}
     return {
         "abilities": found,
         "curves": curves(made.runs, made.sequence_scores, made.health, settings=SETTINGS),
-        "collapses": collapses(found, made.runs, made.health, PLANNED, kinds, Collapse()),
+        "collapses": collapses(found, made.runs, made.health, PLANNED, TASKS, Collapse()),
         "reported_abilities": REPORTED_ABILITIES.empty(),
         "ability_claims": ABILITY_CLAIMS.empty(),
     }

@@ -265,7 +265,7 @@ def test_a_model_of_whose_words_none_can_be_read_was_measured_and_has_lost_the_a
     after = row_of(found, checkpoint=5)
     assert (after["value"], after["n"], after["retained"]) == (0, 40, -1)
     health = pd.DataFrame(columns=["checkpoint", "jump", "ended_at", "reason"])
-    kinds = collapses(found, [RUN], [health], {"p": [0, 5]}, {}, Collapse())
+    kinds = collapses(found, [RUN], [health], {"p": [0, 5]}, [], Collapse())
     assert row_of(kinds, task="words")["kind"] == "abrupt"
 
 

@@ -1,5 +1,7 @@
 """Points of collapse on made-up courses, and switches between settings that may move them, by hand."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -101,8 +103,7 @@ def test_tasks_together_are_a_mean_whose_error_shrinks():
 def test_simulated_methods_are_what_they_were_made_to_be():
     made = sequenced({"fading": fading, "broken": broken}, items=sequence_pages.ITEMS, stops={"broken": 60})
     found = abilities(made.runs, made.answers, made.scores, TASKS, sequence_pages.SETTINGS)
-    kinds = {task.name: task.kind for task in TASKS}
-    rows = collapses(found, made.runs, made.health, sequence_pages.PLANNED, kinds, LIMITS)
+    rows = collapses(found, made.runs, made.health, sequence_pages.PLANNED, TASKS, LIMITS)
     COLLAPSES.check(rows)
     whole = rows[(rows["task"] == TOGETHER) & (rows["order"] == "all")].set_index("editor")
     assert whole["kind"].to_dict() == {"fading": GRADUAL, "broken": ABRUPT}
@@ -111,9 +112,29 @@ def test_simulated_methods_are_what_they_were_made_to_be():
     assert set(rows.loc[rows["task"] == "toxic", "kind"]) == {UNMEASURED}
 
 
+def test_a_benchmark_counts_once_among_all_tasks():
+    made = sequenced({"fading": fading}, items=sequence_pages.ITEMS)
+    found = abilities(made.runs, made.answers, made.scores, TASKS, sequence_pages.SETTINGS)
+    first, *others = (replace(task, benchmark=task.name) for task in TASKS)
+    twin = replace(first, name="twin", protocol="released")
+    kept = found[found["task"] == first.name].assign(
+        task="twin", retained=3.0, retained_low=3.0, retained_high=3.0
+    )
+
+    def wholes(rows, tasks):
+        lost = collapses(rows, made.runs, made.health, sequence_pages.PLANNED, tasks, LIMITS)
+        return lost[lost["task"] == TOGETHER].reset_index(drop=True)
+
+    once = wholes(found, TASKS)
+    both = pd.concat([found, kept], ignore_index=True)
+    pd.testing.assert_frame_equal(wholes(both, [first, twin, *others]), once)
+    alone = wholes(both, [replace(first, protocol="released"), twin, *others])
+    assert not alone.equals(once)  # two released protocols and no strict one: both count
+
+
 def test_without_rows_there_is_no_collapse():
     none = sequence_pages.tables()["abilities"].head(0)
-    assert collapses(none, [], [], {"hundred": CHECKPOINTS}, {}, LIMITS).empty
+    assert collapses(none, [], [], {"hundred": CHECKPOINTS}, [], LIMITS).empty
 
 
 PLACE = {"model": "m", "plan": "p", "editor": "rome", "order": "all"}

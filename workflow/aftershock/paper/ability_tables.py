@@ -74,9 +74,8 @@ def ability_tables(
         return {}
     run = Sequences(about["hubs"], about["editors"], about["plans"], sequences.tasks)
     planned = {name: plan["checkpoints"] for name, plan in about["plans"].items()}
-    kinds = {task.name: task.kind for task in sequences.tasks}
     found = sequences.abilities
-    lost = collapses(found, sequences.runs, sequences.health, planned, kinds, limits)
+    lost = collapses(found, sequences.runs, sequences.health, planned, sequences.tasks, limits)
     among = _cases(about, files["cases"])
     along = curves(sequences.runs, sequences.edits, sequences.health, among, settings)
     wanted = about["switches"]

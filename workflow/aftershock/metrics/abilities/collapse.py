@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aftershock.metrics.abilities.settings import ALL, NOISE, PERPLEXITY, Collapse
+from aftershock.metrics.abilities.settings import ALL, NOISE, PERPLEXITY, Collapse, TaskInfo, asked_twice
 from aftershock.tables.abilities import COLLAPSES
 
 NONE, GRADUAL, ABRUPT, UNCLEAR, UNMEASURED = "none", "gradual", "abrupt", "unclear", "not measured"
@@ -70,13 +70,13 @@ def collapses(
     runs: Sequence[Mapping[str, Any]],
     health: Sequence[pd.DataFrame],
     planned: Mapping[str, Sequence[int]],
-    kinds: Mapping[str, str],
+    tasks: Sequence[TaskInfo],
     limits: Collapse,
 ) -> pd.DataFrame:
     """Return COLLAPSES of every task, and of all together, from the headline metrics in ABILITIES.
 
-    SEQUENCE_HEALTH belongs to `runs` one by one; `planned` are the checkpoints of each plan, `kinds` the kind
-    of each task. All together are the mean of what the tasks retain, of those that the unedited model does.
+    SEQUENCE_HEALTH belongs to `runs` one by one; `planned` are the checkpoints of each plan. All together are
+    the mean of what the tasks retain, of those that the unedited model does, each benchmark once.
     """
     headline = abilities[abilities["headline"] & (abilities["n"] > 0)]
     rows = []
@@ -89,7 +89,7 @@ def collapses(
         ]
         jumps = pd.concat(mine).groupby("checkpoint")["jump"].max().dropna().to_dict() if mine else {}
         end = _end(mine)
-        for task, course, kept in _courses(part, kinds, limits):
+        for task, course, kept in _courses(part, tasks, limits):
             found = classify(course, planned[key[1]], jumps, limits)
             rows.append({**about, "task": task, **found, **_kept_at(kept, found), **end})
     frame = pd.DataFrame(rows, columns=list(COLLAPSES.columns))
@@ -97,15 +97,16 @@ def collapses(
 
 
 def _courses(
-    rows: pd.DataFrame, kinds: Mapping[str, str], limits: Collapse
+    rows: pd.DataFrame, tasks: Sequence[TaskInfo], limits: Collapse
 ) -> Iterator[tuple[str, Course, pd.DataFrame]]:
     """Yield each task with its course and what it retains by checkpoint, then all together."""
-    able = []
+    able, aside = [], asked_twice(tasks)
+    texts = {task.name for task in tasks if task.kind == PERPLEXITY}
     for task, part in rows.groupby("task", sort=False):
         part = part.sort_values("checkpoint").set_index("checkpoint")
-        kept, text = part[RETAINED].dropna(), kinds.get(str(task)) == PERPLEXITY
+        kept, text = part[RETAINED].dropna(), task in texts
         yield str(task), _course(kept, 1 / limits.perplexity if text else limits.below, limits.intact), kept
-        if len(kept) and not text:
+        if len(kept) and not text and task not in aside:
             able.append(kept)
     kept = together(able)
     yield TOGETHER, _course(kept, limits.below, limits.intact), kept

@@ -45,6 +45,15 @@ class TaskInfo:
         return self.title or self.name
 
 
+def asked_twice(tasks: Sequence[TaskInfo]) -> set[str]:
+    """Return the names of tasks in a released protocol whose benchmark is there in a strict one as well.
+
+    Means over tasks leave them out, so that no benchmark counts twice.
+    """
+    strict = {task.benchmark for task in tasks if task.protocol == "strict" and task.benchmark}
+    return {task.name for task in tasks if task.protocol != "strict" and task.benchmark in strict}
+
+
 @dataclass(frozen=True)
 class Collapse:
     """From where on a task counts as lost, and its loss as abrupt."""

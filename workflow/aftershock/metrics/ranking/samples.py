@@ -10,7 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from aftershock.metrics.abilities.many_items import OF_MANY, base_of
-from aftershock.metrics.abilities.settings import ALL, TaskInfo
+from aftershock.metrics.abilities.settings import ALL, TaskInfo, asked_twice
 from aftershock.metrics.ranking.questions import ABILITIES, BY_NAME, COST, HOLD, QUESTIONS, Question, span
 from aftershock.metrics.ranking.ranks import Measured
 from aftershock.metrics.resampling import cluster_codes
@@ -199,13 +199,15 @@ def _measured(population: str, rows: pd.DataFrame, methods: Sequence[str]) -> Me
 def _able(sequences: SequenceRuns, model: str, plan: str) -> Iterator[tuple[TaskInfo, float, float]]:
     """Yield the tasks that the unedited model does better than by accident, with floor and unedited score.
 
-    A headline metric that is no mean over items, such as an F1 of all of them, is left out.
+    A headline metric that is no mean over items, such as an F1 of all of them, is left out, and so is what
+    asks a benchmark a second time.
     """
     table = sequences.abilities
     mine = table[(table["model"] == model) & (table["plan"] == plan) & (table["order"] == ALL)]
     first = mine[mine["headline"].astype(bool)].drop_duplicates("task").set_index("task")
+    aside = asked_twice(sequences.tasks)
     for task in sequences.tasks:
-        if task.name not in first.index or base_of(task.headline) in OF_MANY:
+        if task.name not in first.index or task.name in aside or base_of(task.headline) in OF_MANY:
             continue
         row = first.loc[task.name]
         if not pd.isna(row["above_chance"]) and row["above_chance"]:
