@@ -91,20 +91,24 @@ def _sentences(results: SequenceResults, model: str, plan: str) -> Iterator[str]
     for kind, words in KINDS.items():
         part = together[together["kind"] == kind]
         if len(part):
-            where = [f"{row.editor} after {row.checkpoint:.0f} edits" for row in part.itertuples()]
+            where = [f"{row.editor} after {_edits(row.checkpoint)}" for row in part.itertuples()]
             yield f"All tasks together, {words}: {listed(where)}."
     kept = together[together["kind"] == NONE].sort_values("retained", ascending=False)
     if len(kept):
         last = int(rows["checkpoint"].max())
         remaining = listed([_remaining(row) for row in kept.itertuples()])
         yield (
-            f"Not lost up to {last} edits, or to where the sequence ended; what remains of abilities: "
+            f"Not lost up to {_edits(last)}, or to where the sequence ended; what remains of abilities: "
             f"{remaining}."
         )
     yield from _lost_alone(results, lost[lost["editor"].isin(kept["editor"]) & (lost["task"] != TOGETHER)])
     yield from _holding(results, model, plan)
     for row in together.dropna(subset="ended_at").itertuples():
-        yield f"{row.editor}: the sequence ended after {row.ended_at:.0f} edits: {row.reason}."
+        yield f"{row.editor}: the sequence ended after {_edits(row.ended_at)}: {row.reason}."
+
+
+def _edits(number: float) -> str:
+    return f"{number:.0f} edit" + ("" if number == 1 else "s")
 
 
 def _remaining(row: Any) -> str:
@@ -118,7 +122,7 @@ def _lost_alone(results: SequenceResults, lost: pd.DataFrame) -> Iterator[str]:
     """Yield what a method loses though it does not lose all tasks together."""
     names = {task.name: task.words for task in results.tasks}
     for editor, rows in lost[lost["kind"].isin(KINDS)].groupby("editor", sort=False):
-        where = [f"{names.get(r.task, r.task)} after {r.checkpoint:.0f} edits" for r in rows.itertuples()]
+        where = [f"{names.get(r.task, r.task)} after {_edits(r.checkpoint)}" for r in rows.itertuples()]
         yield f"{editor} loses single tasks: {listed(where)}."
 
 
