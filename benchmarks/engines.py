@@ -97,25 +97,19 @@ def _compare(lm: LanguageModel, task: Asked, items: pd.DataFrame, rounds: int) -
 
 def _own(lm: LanguageModel, task: Asked, items: pd.DataFrame, found: pd.DataFrame) -> str:
     """Return how far the harness with its own model class is from what the engines found."""
-    theirs = HFLM(
+    model = HFLM(
         pretrained=lm.model, tokenizer=lm.tokenizer, max_length=lm.context, batch_size=1, device="cpu"
     )
     asked = {"tasks": {task.name: harness.PreparedItems(task, items)}}
-    samples = evaluate(theirs, asked, bootstrap_iters=0, log_samples=True)["samples"][task.name]
+    samples = evaluate(model, asked, bootstrap_iters=0, log_samples=True)["samples"][task.name]
     answers = [each["resps"] for each in sorted(samples, key=lambda sample: sample["doc_id"])]
     if task.kind == "generate":
         same = sum(each[0][0] == text for each, text in zip(answers, found["text"], strict=True))
         return f"{same} of {len(items)} texts equal"
-    pairs = [
-        (a[0][0], b)
-        for row, logs in zip(answers, found["logprobs"], strict=True)
-        for a, b in zip(row, logs, strict=True)
-    ]
-    furthest = max(abs(a - b) for a, b in pairs)
-    best = sum(
-        int(np.argmax([a[0][0] for a in row])) == int(np.argmax(logs))
-        for row, logs in zip(answers, found["logprobs"], strict=True)
-    )
+    theirs = [[one[0] if isinstance(one[0], float) else one[0][0] for one in row] for row in answers]
+    pairs = list(zip(theirs, found["logprobs"], strict=True))
+    furthest = max(float(np.abs(np.subtract(*pair)).max()) for pair in pairs)
+    best = sum(int(np.argmax(one)) == int(np.argmax(other)) for one, other in pairs)
     return f"log-probabilities within {furthest:.1e}, {best} of {len(items)} answers equal"
 
 
