@@ -274,4 +274,4 @@ def test_the_commit_is_missing_with_a_reason(tmp_path: Path, monkeypatch: pytest
     assert manifest._project() == {"commit": None, "changed": None, "reason": reason}
     git.unlink()
     monkeypatch.setenv("PATH", str(folder))
-    assert manifest._project()["reason"] == "git is not installed"
+    assert manifest._project()["reason"] == "[Errno 2] No such file or directory: 'git'"
