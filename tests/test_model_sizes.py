@@ -61,13 +61,10 @@ def test_a_configuration_that_is_silent_about_the_head_is_held_against_the_tenso
     assert "tied" not in sizes_of_config(config, ["transformer.wte.weight", "lm_head.weight"])["shape"]
 
 
-def test_a_configuration_without_sizes_says_no_shape():
+def test_a_configuration_without_sizes_says_no_shape_and_the_language_models_part_counts():
     said = sizes_of_config({"model_type": "other", "num_hidden_layers": 3})
     assert said == {"model_type": "other", "n_layers": 3}
     assert sizes_of_config({}) == {}
-
-
-def test_the_language_models_part_of_a_configuration_counts():
     inner = {"model_type": "llama", "hidden_size": 8, "intermediate_size": 9, "vocab_size": 7}
     inner |= {"num_hidden_layers": 3, "num_attention_heads": 2}
     found = sizes_of_config({"model_type": "several", "text_config": inner}, ["lm_head.weight"])

@@ -55,13 +55,11 @@ def make_plan(needs: Needs, jobs: Sequence[Job], host: Device, results: Path = P
     rows = {}
     for i, job in enumerate(jobs):
         if job.rule in RULES:
-            need = needs.need(job.rule, job.wildcards)
-            rows[i] = [job.rule, *(job.wildcards.get(name, "") for name in STAGE[1:])]
-            rows[i] += [
-                needs.seconds(job.rule, need, needs.device, host),
-                took.get(_key(*job[:2]), float("nan")),
-            ]
-            rows[i] += [need.host, need.gpu * (needs.device.accelerator and not need.on_host), need.disk]
+            need, done = needs.need(job.rule, job.wildcards), took.get(_key(*job[:2]), float("nan"))
+            seconds = needs.seconds(job.rule, need, needs.device, host)
+            gpu = need.gpu * (needs.device.accelerator and not need.on_host)
+            stage = (job.wildcards.get(name, "") for name in STAGE[1:])
+            rows[i] = [job.rule, *stage, seconds, done, need.host, gpu, need.disk]
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=ESTIMATES)
     order = ["", *needs.models].index
     return Plan(needs, jobs, frame.sort_values("model", key=lambda column: column.map(order), kind="stable"))

@@ -136,9 +136,9 @@ def compare_tables(a: pa.Table, b: pa.Table, key: Sequence[str], name: str) -> C
         [", ".join(f"{name} {value}" for name, value in row.items()) for row in rows.select(key).to_pylist()]
         for rows in (a, b)
     )
-    for side, mine, others in (("first", first, set(second)), ("second", second, set(first))):
+    for side, mine, theirs in (("first", first, set(second)), ("second", second, set(first))):
         for place, n in Counter(mine).items():
-            if n > 1 or place not in others:
+            if n > 1 or place not in theirs:
                 what = "twice in the" if n > 1 else "only in the"
                 found.lines.append((DIFFERENT, f"{what} {side}: {place}"))
     if found.lines:
