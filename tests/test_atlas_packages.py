@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pyoxigraph import RdfFormat, parse
 
-from aftershock.budget.questions import most_asked
+from aftershock.budget.needs import most_asked
 from aftershock.config import graphs
 from aftershock.config.graphs import graph_errors
 from aftershock.datasets.export import export

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import aftershock.room.one
 import aftershock.room.six as aliased
 from aftershock.room import two
-from . import three
+from aftershock.room import three
 from aftershock.progress import Progress
 from aftershock.far import KEPT
 
@@ -49,7 +49,7 @@ FILES = {
     "room/main.py": MAIN,
     "room/one.py": "def f():\n    from aftershock.far import g\n    return g\n\ndef f2():\n    return 2\n",
     "room/two.py": "import numpy\ny = 1\n",
-    "room/three.py": "from .four import x\n",
+    "room/three.py": "from aftershock.room.four import x\n",
     "room/four.py": "x = 1\n",
     "room/six.py": "z = 1\n",
     "far.py": '"""Far."""\n# why\ndef g():\n    """One."""\n    return 1\n\nKEPT = {}\nlost = None\n',
@@ -77,40 +77,20 @@ def look_again() -> None:
             function.cache_clear()
 
 
-def hash_after(file: Path, old: str, new: str) -> str:
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new))
-    look_again()
-    return code_hash("aftershock.room.main:start")
-
-
-@pytest.mark.parametrize(
-    ("file", "old", "new"),
-    [
+ON_IMPORT = "KEPT = {}\nfor _ in ():\n    KEPT.clear()"
+CHANGES = {
+    True: [
         ("far.py", "return 1", "return 2"),  # imported within a function
         ("far.py", "KEPT = {}", "KEPT = {1: 2}"),
         ("far.py", "KEPT = {}", "KEPT = {}\nKEPT[3] = 4"),  # filled by a later statement
-        (
-            "far.py",
-            "KEPT = {}",
-            "KEPT = {}\nfor _ in ():\n    KEPT.clear()",
-        ),  # on import
+        ("far.py", "KEPT = {}", ON_IMPORT),
         ("room/two.py", "y = 1", "y = 2"),  # an attribute of an imported module
         ("room/four.py", "x = 1", "x = 2"),  # handed on by a third module
         ("room/six.py", "z = 1", "z = 2"),  # by another name
         ("room/main.py", "    return x", "    return -x"),  # through a method
         ("room/main.py", "f() + two", "f() - two"),
     ],
-)
-def test_what_a_definition_needs_counts(package: Path, file: str, old: str, new: str) -> None:
-    before = code_hash("aftershock.room.main:start")
-    assert hash_after(package / file, old, new) != before
-
-
-@pytest.mark.parametrize(
-    ("file", "old", "new"),
-    [
+    False: [
         ("apart.py", "Kind = int", "Kind = str"),  # imported for types alone
         ("far.py", '"""One."""', '"""Another."""'),
         ("far.py", "# why", "# because"),
@@ -122,10 +102,21 @@ def test_what_a_definition_needs_counts(package: Path, file: str, old: str, new:
         ("progress.py", "return 1", "return 2"),
         ("room/__init__.py", "OUTER = 1", "OUTER = 2"),
     ],
+}
+"""Changes of code that `start` needs, and of other code."""
+
+
+@pytest.mark.parametrize(
+    ("counts", "change"), [(c, change) for c, some in CHANGES.items() for change in some]
 )
-def test_what_it_does_not_need_does_not_count(package: Path, file: str, old: str, new: str) -> None:
+def test_what_a_definition_needs_counts_and_nothing_else(package: Path, counts: bool, change: tuple) -> None:
     before = code_hash("aftershock.room.main:start")
-    assert hash_after(package / file, old, new) == before
+    file, old, new = change
+    text = (package / file).read_text()
+    assert old in text
+    (package / file).write_text(text.replace(old, new))
+    look_again()
+    assert (code_hash("aftershock.room.main:start") != before) is counts
 
 
 def test_a_file_counts_as_a_whole_and_wherever_it_lies(package: Path) -> None:
@@ -143,20 +134,16 @@ def test_a_file_counts_as_a_whole_and_wherever_it_lies(package: Path) -> None:
     assert code_hash(str(here)) != before
 
 
-def test_a_package_given_by_its_init_counts_with_all_its_files(package: Path) -> None:
+def test_a_package_counts_with_all_its_modules_by_its_name_and_by_its_file(package: Path) -> None:
     write_text(package.parent / "mine" / "__init__.py", "METHOD = 1\n")
-    write_text(package.parent / "mine" / "edit.py", "a = 1\n")
-    before = code_hash(str(package.parent / "mine" / "__init__.py"))
-    write_text(package.parent / "mine" / "edit.py", "a = 2\n")
-    look_again()
-    assert code_hash(str(package.parent / "mine" / "__init__.py")) != before
-
-
-def test_hash_of_a_package_is_of_all_its_modules(package: Path) -> None:
-    before = code_hash("aftershock.room")
-    write_text(package / "room" / "five.py", "a = 1\n")
-    look_again()
-    assert code_hash("aftershock.room") != before
+    for root, folder in (
+        ("aftershock.room", package / "room"),
+        (str(package.parent / "mine" / "__init__.py"), package.parent / "mine"),
+    ):
+        before = code_hash(root)
+        write_text(folder / "five.py", "a = 1\n")
+        look_again()
+        assert code_hash(root) != before
 
 
 @pytest.mark.parametrize("name", ["aftershock.rom.main", "aftershock.room.mian", "numpy"])
@@ -263,7 +250,7 @@ def test_a_changed_editor_makes_its_own_edits_again(project: Path) -> None:
 
 def reachable(*roots: str) -> set[str]:
     """The modules that the hash of some roots covers."""
-    return {hashing.name_of(file) for file, _ in needed_symbols(*roots)}
+    return {module for module, _ in needed_symbols(*roots)}
 
 
 def test_only_editors_with_regularisers_depend_on_their_code() -> None:

@@ -13,7 +13,7 @@ import yaml
 
 import started
 from aftershock import project
-from aftershock.command import errors, files
+from aftershock.command import files
 from aftershock.command.app import main
 from aftershock.command.files import find_configs, snakemake_arguments
 from aftershock.datasets.table import DATASETS
@@ -34,6 +34,8 @@ STUDIES = {
     "key": "sead: [1]\n",
     "gguf": "models: [odd]\n",
 }
+SMALL = {"model_type": "gpt2", "n_embd": 8, "n_layer": 2, "n_head": 2, "vocab_size": 9}
+"""The configuration of a model."""
 
 
 @pytest.fixture
@@ -88,6 +90,8 @@ def call(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_pat
         (["add-model", "mine.yaml/none.gguf"], "there is no file 'mine.yaml/none.gguf'"),
         (["queries", "pitfalls", "--to", "mine.yaml"], "mine.yaml cannot be used: file exists"),
         (["plan", "my studies/gguf.yaml"], "source.gguf: odd.gguf has the architecture 'odd', of which no"),
+        (["plan", "my studies/wide.yaml"], "wide.yaml is not UTF-8"),
+        *((["add-model", "own", "--name", name], "--name: ") for name in ("a b", "models", "../x", ".x")),
     ],
 )
 def test_what_cannot_work_is_one_message_and_status_2(
@@ -97,6 +101,9 @@ def test_what_cannot_work_is_one_message_and_status_2(
     (tmp_path / "my studies").mkdir()
     for name, text in STUDIES.items():
         (tmp_path / "my studies" / f"{name}.yaml").write_text(text)
+    (tmp_path / "my studies" / "wide.yaml").write_text("study: a\n", encoding="utf-16")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "config.json").write_text(json.dumps(SMALL))
     (tmp_path / "resources" / "models").mkdir(parents=True)
     (tmp_path / "resources" / "models" / "odd.yaml").write_text("source: {gguf: odd.gguf}\nn_layers: 2\n")
     write_gguf(tmp_path / "odd.gguf", architecture="odd")
@@ -111,7 +118,7 @@ def test_what_cannot_work_is_one_message_and_status_2(
     [["demo", "--dry-run"], ["run", "laptop", "--profile", "slurm"], ["resume"], ["verify"], ["plan"]],
 )
 def test_a_wheel_without_snakemake_says_what_to_install(call: Callable, monkeypatch, arguments) -> None:
-    monkeypatch.setattr(errors, "find_spec", lambda name: None)
+    monkeypatch.setattr(files, "find_spec", lambda name: None)
     monkeypatch.setattr(project, "IN_CHECKOUT", False)
     code, out, err = call(*arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
@@ -293,23 +300,16 @@ def test_an_edit_is_saved_as_an_adapter(call: Callable, tmp_path: Path) -> None:
         assert (code, said in err) == (2, True), err
 
 
-@pytest.mark.parametrize("name", ["a b", "models", "../x", ".x"])
-def test_models_get_names_that_a_run_can_use(call: Callable, tmp_path: Path, name: str) -> None:
-    (tmp_path / "mine").mkdir()
-    tiny("llama", torch.float32).model.config.save_pretrained(tmp_path / "mine")
-    code, _, err = call("add-model", "mine", "--name", name)
-    assert code == 2
-    assert "--name: " in err
-    assert "give another one" in err
-
-
 def test_the_folder_that_one_stands_in_has_a_name(call: Callable, tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "Mine too").mkdir()
-    tiny("llama", torch.float32).model.config.save_pretrained(tmp_path / "Mine too")
+    (tmp_path / "Mine too" / "config.json").write_text(json.dumps(SMALL))
     monkeypatch.chdir(tmp_path / "Mine too")
     code, out, err = call("add-model", ".")
     assert code == 0, err
     assert out.splitlines()[-1] == "To use it: models: [mine-too]"
+    Path("config.json").write_text("{")
+    code, _, err = call("add-model", ".", "--name", "broken")
+    assert (code, ". holds no config.json that names a model_type" in err) == (2, True)
 
 
 @pytest.mark.parametrize("content", [b"", b"# only a comment\n"])

@@ -166,3 +166,9 @@ def test_memory_holds_weights_moments_and_one_case():
     assert need.read == pytest.approx(weights + 6 * 16384**2 * 4, rel=0.01)
     plain = costs("h100-80gb", large).edit("ft", "coverage", BLOCK)
     assert weights + 4 * 4096 * 16384 * 4 < plain.gpu < need.gpu
+
+
+def test_a_training_is_shared_by_as_many_processes_as_a_batch_has_parts():
+    alone, shared = (costs(model=MODEL | {"train": MODEL["train"] | {"parts": n}}).train_lm() for n in (1, 4))
+    assert shared.work.flops == pytest.approx(alone.work.flops / 4)
+    assert shared.host > alone.host

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from safetensors.numpy import save_file
 
 from aftershock.provenance import equality
-from aftershock.provenance.equality import _tables, compare_folders, compare_tables
+from aftershock.provenance.equality import Comparison, compare_folders, compare_tables
+from aftershock.tables import Table
 from aftershock.tables.abilities import CURVES
 from aftershock.tables.models import FACT_ANSWERS
 from aftershock.tables.report import RANKS
@@ -18,25 +20,34 @@ from aftershock.tables.runs import OBSERVATIONS, PROBABILITIES, SCORES, TELEMETR
 from aftershock.tables.sequences import TASK_ITEMS, TASK_OUTPUTS
 
 
-def observed(cases: range = range(4)) -> pd.DataFrame:
-    """Two tokens of each target; the second is said with probability 0.49995, 0.4, 0.4, ..."""
+def observed(cases: range = range(5)) -> pd.DataFrame:
+    """Two tokens of each target; the second is said with probability 0.49995, 0.4, 0.4, 0.4, 0.6, ..."""
     rows = []
     for case in cases:
-        tokens = np.log([0.9, 0.49995 if case == 0 else 0.4])
+        tokens = np.log([0.9, 0.49995 if case == 0 else 0.4 if case < 4 else 0.6])
         rows.append((case, "1", 0, 0, tokens.sum(), 2, tokens, True, 2, "Rome"))
     return pd.DataFrame(rows, columns=list(OBSERVATIONS.columns))
 
 
 def changed(rows: pd.DataFrame, row: int, **values: object) -> pd.DataFrame:
     """A copy in which one row has other values."""
-    rows = rows.copy()
+    rows = rows.astype(dict.fromkeys(values, object))
     for column, value in values.items():
         rows.at[row, column] = value
     return rows
 
 
-def verdict(a: pd.DataFrame, b: pd.DataFrame, table=OBSERVATIONS) -> str:
-    return compare_tables(a, b, table).verdict
+def compare(*frames: pd.DataFrame, table: Table = OBSERVATIONS) -> Comparison:
+    """The comparison of two frames with columns of `table`, which need not be sound."""
+    rows = []
+    for frame in frames:
+        kinds = {field.name: field.type for field in table.schema if field.name in frame}
+        rows.append(pa.table({name: pa.array(frame[name].tolist(), kind) for name, kind in kinds.items()}))
+    return compare_tables(*rows, table.key, table.name)
+
+
+def verdict(a: pd.DataFrame, b: pd.DataFrame, table: Table = OBSERVATIONS) -> str:
+    return compare(a, b, table=table).verdict
 
 
 def test_the_order_of_rows_does_not_count() -> None:
@@ -44,71 +55,57 @@ def test_the_order_of_rows_does_not_count() -> None:
     assert verdict(rows, rows[::-1]) == "identical"
 
 
-@pytest.mark.parametrize("column", ["logprob", "token_logprobs"])
-@pytest.mark.parametrize(("off", "expected"), [(1e-9, "equal"), (9e-4, "equal"), (1.1e-3, "different")])
-def test_log_probabilities_may_be_off_by_less_than_a_thousandth(column, off, expected) -> None:
+TOKENS = np.log([0.9, 0.4])
+HERE = "case_id 1, state 1, probe_id 0, prompt_id 0: "
+
+
+@pytest.mark.parametrize(
+    ("row", "values", "wanted", "said"),
+    [
+        (1, {"logprob": TOKENS.sum() + 1e-9}, "equal", "(logprob by up to 1e-09)"),
+        (1, {"logprob": TOKENS.sum() + 9e-4}, "equal", "(logprob by up to 0.0009)"),
+        (1, {"logprob": TOKENS.sum() + 1.1e-3}, "different", f"{HERE}logprob is -1.02165 and -1.02055"),
+        (1, {"token_logprobs": TOKENS + [0, 9e-4]}, "equal", "(token_logprobs by up to 0.0009)"),
+        (1, {"token_logprobs": TOKENS + [0, 1.1e-3]}, "different", f"{HERE}token_logprobs is "),
+        # p = 0.49995: the likeliest token has at most 0.50005, so it is ahead by at most 2e-4
+        (0, {"argmax_match": False}, "equal", "argmax_match is True and False (margin at most 0.0002)"),
+        (0, {"tokens_matched": 1}, "equal", "tokens_matched is 2 and 1 (margin at most 0.0002)"),
+        # p = 0.4: at most log(0.6 / 0.4), which says nothing
+        (1, {"argmax_match": False}, "undecided", "(margin at most 0.41)"),
+        (1, {"continuation": "Paris"}, "undecided", "'Rome' and 'Paris' (the margin is not in the table)"),
+        # p > 0.5
+        (4, {"argmax_match": False}, "different", "every token has more than half the probability"),
+        (1, {"continuation": None}, "different", "continuation is 'Rome' and None"),
+        (1, {"logprob": np.nan}, "different", "logprob is -1.02165 and nan"),
+        (1, {"token_logprobs": np.zeros(3)}, "different", "[-0.105361, -0.916291] and [0, 0, 0]"),
+        (1, {"n_tokens": 1}, "different", "n_tokens is 2 and 1"),
+    ],
+)
+def test_what_differs_in_one_row(row: int, values: dict, wanted: str, said: str) -> None:
+    """A log-probability may be off by less than a thousandth, and decisions by their margin."""
     rows = observed()
-    value = rows.loc[2, column] + (off if column == "logprob" else np.array([0.0, off]))
-    found = compare_tables(rows, changed(rows, 2, **{column: value}), OBSERVATIONS)
-    assert found.verdict == expected
-    assert found.largest == {column: pytest.approx(off)}
-    if expected == "different":
-        assert f"case_id 2, state 1, probe_id 0, prompt_id 0: {column} is " in str(found)
+    found = compare(rows, changed(rows, row, **values))
+    assert (found.verdict, said in str(found)) == (wanted, True), found
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
 def test_log_probabilities_of_a_broken_model_equal_themselves(value: float) -> None:
     rows = changed(observed(), 2, logprob=value, token_logprobs=np.array([-1.0, value]))
-    for other, wanted in (
-        (rows.copy(), "identical"),
-        (changed(rows, 1, logprob=rows.loc[1, "logprob"] + 1e-9), "equal"),
-    ):
-        assert verdict(rows, other) == wanted
+    assert verdict(rows, rows.copy()) == "identical"
+    assert verdict(rows, changed(rows, 1, logprob=rows.loc[1, "logprob"] + 1e-9)) == "equal"
     assert verdict(rows, changed(rows, 2, token_logprobs=np.array([-1.0, -2.0]))) == "different"
 
 
 def test_a_missing_a_surplus_and_a_repeated_key_are_named() -> None:
     rows = observed()
-    found = compare_tables(rows.drop(index=1), rows.drop(index=3), OBSERVATIONS)
-    assert found.differences == [
-        "only in the first: case_id 3, state 1, probe_id 0, prompt_id 0",
-        "only in the second: case_id 1, state 1, probe_id 0, prompt_id 0",
+    found = compare(rows.drop(index=1), rows.drop(index=3))
+    assert found.lines == [
+        ("different", "only in the first: case_id 3, state 1, probe_id 0, prompt_id 0"),
+        ("different", "only in the second: case_id 1, state 1, probe_id 0, prompt_id 0"),
     ]
-    twice = compare_tables(rows, pd.concat([rows, rows[:1]]), OBSERVATIONS)
-    assert twice.differences == ["twice in the second: case_id 0, state 1, probe_id 0, prompt_id 0"]
+    twice = compare(rows, pd.concat([rows, rows[:1]]))
+    assert twice.lines == [("different", "twice in the second: case_id 0, state 1, probe_id 0, prompt_id 0")]
     assert verdict(rows, rows.drop(columns="continuation")) == "different"
-
-
-def test_a_decision_that_differs_is_listed_with_what_is_known_of_its_margin() -> None:
-    rows = observed()
-    # p = 0.49995: the likeliest token has at most 0.50005, so it is ahead by at most 2e-4
-    found = compare_tables(rows, changed(rows, 0, argmax_match=False, tokens_matched=1), OBSERVATIONS)
-    assert found.verdict == "equal"
-    assert len(found.decisions) == 2
-    assert "argmax_match is True and False (margin at most 0.0002)" in found.decisions[0]
-    # p = 0.4: at most log(0.6 / 0.4), which says nothing
-    found = compare_tables(rows, changed(rows, 1, argmax_match=False), OBSERVATIONS)
-    assert found.verdict == "undecided"
-    assert "(margin at most 0.41)" in found.decisions[0]
-    found = compare_tables(rows, changed(rows, 1, continuation="Paris"), OBSERVATIONS)
-    assert found.verdict == "undecided"
-    assert "continuation is 'Rome' and 'Paris' (the margin is not in the table)" in found.decisions[0]
-
-
-def test_a_decision_that_the_probabilities_rule_out_is_a_difference() -> None:
-    tokens = np.log([0.9, 0.6])
-    sure = changed(observed(), 3, token_logprobs=tokens, logprob=tokens.sum())
-    found = compare_tables(sure, changed(sure, 3, argmax_match=False), OBSERVATIONS)
-    assert found.verdict == "different"
-    assert "every token has more than half the probability" in found.differences[0]
-
-
-def test_a_value_that_one_side_lacks_or_a_list_of_another_length_is_a_difference() -> None:
-    rows = observed()
-    assert verdict(rows, changed(rows, 1, continuation=None)) == "different"
-    assert verdict(rows, changed(rows, 1, logprob=np.nan)) == "different"
-    assert verdict(rows, changed(rows, 1, token_logprobs=np.zeros(3))) == "different"
-    assert verdict(rows, changed(rows, 1, n_tokens=1)) == "different"
 
 
 def test_probabilities_and_scores_may_be_off_by_what_follows() -> None:
@@ -147,6 +144,10 @@ def test_runs_that_are_cut_differently_are_equal(tmp_path: Path, telemetry: pd.D
     write(tmp_path / "seven", [range(n, n + 1) for n in range(7)], rows, telemetry)
     report = compare_folders(tmp_path / "one", tmp_path / "seven")
     assert (report.equal, str(report), len(report)) == (True, "2 identical", 2)
+    for folder in ("one", "seven"):  # a table made of parts, beside them, is another one
+        path = tmp_path / folder / "world/tiny/coverage/rome/s0/telemetry.parquet"
+        TELEMETRY.write(telemetry, path, {"run": folder})
+    assert str(compare_folders(tmp_path / "one", tmp_path / "seven")) == "3 identical"
     off = changed(rows, 5, logprob=rows.loc[5, "logprob"] + 0.1)
     write(tmp_path / "seven", [range(5, 6)], off, telemetry)
     report = compare_folders(tmp_path / "one", tmp_path / "seven")
@@ -156,19 +157,6 @@ def test_runs_that_are_cut_differently_are_equal(tmp_path: Path, telemetry: pd.D
     (tmp_path / "seven/world/tiny/coverage/rome/s0/observations/00003-00003.parquet").unlink()
     report = compare_folders(tmp_path / "one", tmp_path / "seven")
     assert "only in the first: case_id 3" in str(report)
-
-
-def test_table_made_of_parts_beside_it_is_another_table(tmp_path: Path, telemetry: pd.DataFrame) -> None:
-    for folder in ("one", "two"):
-        write(tmp_path / folder, [range(7)], observed(range(7)), telemetry)
-        run = tmp_path / folder / "world/tiny/coverage/rome/s0"
-        TELEMETRY.write(telemetry, run / "telemetry.parquet", {"run": folder})
-    report = compare_folders(tmp_path / "one", tmp_path / "two")
-    assert str(report) == "3 identical"
-
-
-def test_every_kind_of_table_is_known_by_name() -> None:
-    assert {"sequence_edits", "task_items", "observations", "cases", "scores"} <= set(_tables())
 
 
 def test_answers_in_parts_are_one_table(tmp_path: Path) -> None:
@@ -187,16 +175,7 @@ def test_lists_of_texts_and_of_decisions_are_compared() -> None:
     assert verdict(rows, changed(rows, 0, logprobs=[-1.0, -2.0005]), TASK_OUTPUTS) == "equal"
     assert verdict(rows, changed(rows, 0, n_tokens=[1.0, 3.0]), TASK_OUTPUTS) == "different"
     assert verdict(rows, changed(rows, 0, greedy=[False, False]), TASK_OUTPUTS) == "undecided"
-    item = {
-        "item_id": "a",
-        "group": None,
-        "prompt": "",
-        "question": "",
-        "gold": 0,
-        "answers": [],
-        "about": [],
-    }
-    items = pd.DataFrame([{**item, "choices": ["x", "y"]}])
+    items = pd.DataFrame([{"item_id": "a", "group": None, "gold": 0, "answers": [], "choices": ["x", "y"]}])
     assert verdict(items, changed(items, 0, choices=["x", "z"]), TASK_ITEMS) == "different"
 
 
@@ -205,13 +184,12 @@ def test_rows_that_hold_times_do_not_count() -> None:
     rows = pd.DataFrame(
         [place | {"measure": m, "checkpoint": 1, "value": 1.0} for m in ("survival", "seconds")]
     )
-    rows = rows.reindex(columns=list(CURVES.columns))
     slower = rows.assign(value=rows["value"].where(rows["measure"] != "seconds", 9.0))
     assert verdict(rows, slower, CURVES) == "identical"
     worse = rows.assign(value=rows["value"].where(rows["measure"] != "survival", 9.0))
     assert verdict(rows, worse, CURVES) == "different"
     ranks = pd.DataFrame([{"question": q, "value": 1.0} for q in ("write", "cost")])
-    ranks = ranks.assign(model="m", place="coverage", editor="rome").reindex(columns=list(RANKS.columns))
+    ranks = ranks.assign(model="m", place="coverage", editor="rome")
     assert verdict(ranks, ranks.assign(value=[1.0, 2.0]), RANKS) == "identical"
     assert verdict(ranks, ranks.assign(value=[2.0, 1.0]), RANKS) == "different"
 

@@ -67,13 +67,10 @@ def test_a_plain_mlp_is_four_times_as_wide_where_nothing_is_said():
     assert "shape" not in sizes_of_config({"model_type": "llama", **sizes})
 
 
-def test_a_configuration_without_sizes_says_no_shape():
+def test_a_configuration_without_sizes_says_no_shape_and_the_language_models_part_counts():
     said = sizes_of_config({"model_type": "other", "num_hidden_layers": 3})
     assert said == {"model_type": "other", "n_layers": 3}
     assert sizes_of_config({}) == {}
-
-
-def test_the_language_models_part_of_a_configuration_counts():
     inner = {"model_type": "llama", "hidden_size": 8, "intermediate_size": 9, "vocab_size": 7}
     inner |= {"num_hidden_layers": 3, "num_attention_heads": 2}
     found = sizes_of_config({"model_type": "several", "text_config": inner}, ["lm_head.weight"])

@@ -1,4 +1,4 @@
-"""Requests of jobs to a scheduler, and the GPU that holds a model."""
+"""Requests of jobs to a scheduler, the GPU that holds a model, and the division of studies into jobs."""
 
 import re
 from dataclasses import replace
@@ -6,16 +6,18 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from aftershock.budget import needs as module
 from aftershock.budget.cost import Need
 from aftershock.budget.devices import GB, SHIPPED, choose_gpu, find_device, read_devices, shipped
-from aftershock.budget.needs import FLOOR_MB, FLOOR_MINUTES, MARGIN, RULES, Needs
-from aftershock.budget.questions import OBJECTS, TRIPLE_BYTES, most_asked
+from aftershock.budget.needs import FLOOR_MB, FLOOR_MINUTES, MARGIN, RULES, Needs, most_asked, shard_sizes
 from aftershock.budget.work import Work
 from aftershock.config import check_config
 from aftershock.config.run import device_errors
+from aftershock.config.shards import number_of_cases, shard_ranges
 from aftershock.kg.sheets import one_to_many_relations
 from configured import ROOT, study
 
+LADDER = {32 * 2**i for i in range(12)}
 EDIT = {"kg": "wdqs", "dataset": "coverage", "seed": "0", "shard": "00000-00127"}
 
 
@@ -150,6 +152,84 @@ def test_as_many_objects_are_asked_about_as_a_graph_or_a_limit_allows(tmp_path, 
     config, _ = study("pitfalls", mining={"max_keys": max_keys})
     facts = {"source": "ntriples", "namespace": "wikidata", "file": str(tmp_path / "facts.nt")}
     config["kgs"]["wdqs"] = facts
-    (tmp_path / "facts.nt").write_bytes(bytes(1000 * TRIPLE_BYTES))
+    (tmp_path / "facts.nt").write_bytes(bytes(1000 * module.TRIPLE_BYTES))
     relations = one_to_many_relations(ROOT / "resources", "wikidata")
-    assert most_asked(config, ROOT, "objects") == min(1000, OBJECTS * (max_keys or 1e9) * len(relations))
+    assert most_asked(config, ROOT, "objects") == min(
+        1000, module.OBJECTS * (max_keys or 1e9) * len(relations)
+    )
+
+
+# --- division into jobs ------------------------------------------------------------------------------------
+def jobs_of(config, models):
+    sizes = shard_sizes(config, models)
+    return sum(
+        len(shard_ranges(number_of_cases(config, dataset), size)) for (_, dataset, _), size in sizes.items()
+    ) * len(config["seeds"])
+
+
+def test_ranges_cover_every_case_once_and_cut_no_block():
+    for n in (0, 1, 31, 32, 33, 100, 2500):
+        for size in (32, 64, 1024):
+            ranges = [tuple(map(int, shard.split("-"))) for shard in shard_ranges(n, size)]
+            assert [i for first, last in ranges for i in range(first, last + 1)] == list(range(n))
+            assert all(first % 32 == 0 for first, _ in ranges)
+
+
+def test_a_small_study_is_one_job_a_run_and_a_number_of_cases_can_be_given():
+    config, models = study()
+    assert jobs_of(config, models) == len(shard_sizes(config, models))
+    config, models = study("pitfalls", shards={"cases": 96})
+    sizes = shard_sizes(config, models)
+    assert {size for (_, _, label), size in sizes.items() if label != "mend"} == {96}
+
+
+def test_a_large_study_is_cut_into_jobs_of_minutes_by_what_they_cost():
+    config, models = study("pitfalls")
+    sizes = shard_sizes(config, models)
+    assert {size for (_, _, label), size in sizes.items() if label != "mend"} <= LADDER
+    assert {size for (_, _, label), size in sizes.items() if label == "mend"} == {2500}  # one after the other
+    for dataset in config["datasets"]:
+        for model in config["models"]:
+            assert sizes[model, dataset, "ft"] > sizes[model, dataset, "rome"]  # which costs more
+        for label in ("rome", "memit"):
+            assert sizes["gpt2-xl", dataset, label] > sizes["gpt-j-6b", dataset, label]
+    assert jobs_of(config, models) < 1500
+
+
+def test_a_slower_device_and_fewer_minutes_make_smaller_shards():
+    sizes = []
+    for changes in ({"device": "h100-80gb"}, {"minutes": 2.5}, {"device": "cpu"}):
+        config, models = study("pitfalls", shards={"max_jobs": 10**6, **changes})
+        sizes.append(shard_sizes(config, models)["gpt2-xl", "coverage", "memit"])
+    assert sizes == [sizes[0], sizes[0] / 4, 32]
+
+
+def test_longer_shards_keep_a_study_below_the_most_jobs():
+    config, models = study("pitfalls", seeds=[0, 1, 2, 3])
+    sizes = shard_sizes(config, models)
+    free, _ = study("pitfalls", seeds=[0, 1, 2, 3], shards={"max_jobs": 10**6})
+    assert jobs_of(free, models) > 2000 > jobs_of(config, models)
+    whole = shard_sizes(free, models)
+    factors = {size / whole[key] for key, size in sizes.items() if size != whole[key]}
+    assert len(factors) <= 3  # all are doubled alike, but for those that were whole before
+    assert {size for (_, _, label), size in sizes.items() if label != "mend"} <= LADDER
+
+
+def test_what_was_measured_here_changes_no_file_name(monkeypatch, tmp_path):
+    config, models = study("pitfalls")
+    before = shard_sizes(config, models)
+    (tmp_path / "results" / "bench").mkdir(parents=True)
+    text = SHIPPED.read_text(encoding="utf-8").replace("tflops: {strict: 26.8", "tflops: {strict: 1.0")
+    (tmp_path / "results" / "bench" / "device.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert shard_sizes(config, models) == before
+
+
+def test_a_slightly_better_estimate_renames_few_files(monkeypatch):
+    config, models = study("pitfalls")
+    before = shard_sizes(config, models)
+    device = find_device("h100-80gb")
+    faster = replace(device, tflops={name: 1.05 * rate for name, rate in device.tflops.items()})
+    monkeypatch.setattr(module, "find_device", lambda name: faster)
+    after = shard_sizes(config, models)
+    assert sum(before[key] != after[key] for key in before) <= 0.2 * len(before)

@@ -1,7 +1,10 @@
-"""The plan of a study: its jobs are those of Snakemake, and their times add up."""
+"""The plan of a study: its jobs are those of Snakemake, and its times add up and are near what jobs took."""
 
 import json
 import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -9,7 +12,17 @@ import yaml
 from aftershock.budget import plan as module
 from aftershock.budget.devices import find_device, read_devices, shipped
 from aftershock.budget.needs import RULES, Needs
-from aftershock.budget.plan import choose_device, make_plan, print_plan, summary, table, warnings
+from aftershock.budget.plan import (
+    LEAST_JOBS,
+    Plan,
+    choose_device,
+    make_plan,
+    print_plan,
+    scale_plan,
+    summary,
+    table,
+    warnings,
+)
 from aftershock.jobs.dag import Job, longest_chain, planned_jobs
 from benchmarks.calibrate import calibrate, write
 from benchmarks.dag import synthetic
@@ -22,14 +35,44 @@ SMALL = {
     "datasets": ["coverage", "round_easy"],
 }
 """Changes of the largest study that leave it few jobs."""
+TOOK = {
+    **{"train_lm": 65.4, "moments": 3.3, "verify_facts": 5.8, "score_objects": 1.9, "train_mend": 31.4},
+    **{"tune ft": 1.8, "tune memit": 4.2, "tune rome": 4.7, "baseline": 4.7},
+    **{"edit ft": 14.6, "edit rome": 36.5, "edit memit": 35.5, "edit mend": 13.6, "edit memit_mle": 12.2},
+    **{"probe_unedited": 0.8, "run_task_unedited": 2.0, "run_task rome": 3.2, "run_task memit": 3.2},
+    **{"edit_sequence rome": 8.6, "probe_sequence rome": 0.9},
+    **{"edit_sequence memit": 6.9, "probe_sequence memit": 1.0},
+}
+"""Seconds of each stage of the embedded default on two threads of an AMD EPYC with AVX2, all its jobs
+together."""
 
 
-def planned(name="pitfalls", device="h100-80gb", results=ROOT / "nowhere", **changes):
+def planned(name: str | None = "pitfalls", device: str = "h100-80gb", **changes: Any) -> Plan:
     reduced = SMALL if name else {}
     config, models = study(name, **reduced | changes)
-    jobs = jobs_of(name, **reduced)
     needs = Needs(config, models, ROOT, find_device(device))
-    return make_plan(needs, jobs, find_device("cpu"), results)
+    return make_plan(needs, jobs_of(name, **reduced), find_device("cpu"), ROOT / "nowhere")
+
+
+def demo(folder: Path = ROOT / "nowhere", device: str = "cpu") -> Plan:
+    config, models = study()
+    return make_plan(Needs(config, models, ROOT, find_device(device)), jobs_of(), find_device("cpu"), folder)
+
+
+def stages(plan: Plan) -> dict[str, float]:
+    names = (plan.estimates["rule"] + " " + plan.estimates["editor"]).str.strip()
+    return plan.estimates["seconds"].groupby(names).sum().to_dict()
+
+
+def finish(plan: Plan, folder: Path, seconds: list[float]) -> None:
+    """Write the records of the first jobs, as if they had taken these seconds."""
+    for number, took in zip(plan.estimates.index, seconds, strict=False):
+        job = plan.jobs[number]
+        record = folder / "results" / "jobs" / job.rule / f"{number}.json"
+        record.parent.mkdir(parents=True, exist_ok=True)
+        (folder / "results" / str(number)).touch()
+        fields = {"rule": job.rule, "wildcards": job.wildcards, "outputs": [f"results/{number}"]}
+        record.write_text(json.dumps({**fields, "state": "done", "seconds": took}))
 
 
 # --- jobs --------------------------------------------------------------------------------------------------
@@ -56,24 +99,35 @@ def test_a_study_that_cannot_be_planned_says_why(tmp_path, monkeypatch):
 
 
 # --- the plan ----------------------------------------------------------------------------------------------
-def test_a_plan_adds_up_and_counts_what_is_done(tmp_path):
-    plan = planned(results=tmp_path)
-    rows, seconds = table(plan), plan.estimates["seconds"]
+def test_a_plan_adds_up():
+    plan = planned()
+    rows = table(plan)
     assert int(rows[-1][2]) == sum(int(row[2]) for row in rows[:-1]) == len(plan.estimates)
-    assert float(rows[-1][4]) == pytest.approx(sum(seconds) / 3600, abs=0.01)
-    assert rows[-1][3] == "0"
-    record = tmp_path / "results" / "jobs" / "edit" / "record.json"
-    record.parent.mkdir(parents=True)
-    for number, job in enumerate([job for job in plan.jobs if job.rule in RULES][:4]):
-        fields = {"rule": job.rule, "wildcards": job.wildcards, "outputs": [f"results/{number}"]}
-        state = "done" if number < 3 else "failed"
-        record.with_stem(str(number)).write_text(json.dumps({**fields, "state": state, "seconds": 1.0}))
-        (tmp_path / "results" / str(number)).touch()
-    assert table(planned(results=tmp_path))[-1][3] == "3"
-    (tmp_path / "results" / "1").unlink()  # what a user deletes has to be made again
-    assert table(planned(results=tmp_path))[-1][3] == "2"
+    assert float(rows[-1][4]) == pytest.approx(sum(plan.estimates["seconds"]) / 3600, abs=0.01)
     assert ("edit memit_mle_3", "gpt-j-6b") in {row[:2] for row in rows}
     assert [row[1] for row in rows] == sorted((row[1] for row in rows), key=["gpt2-xl", "gpt-j-6b", ""].index)
+
+
+def test_what_is_done_is_said_and_beside_the_estimate_stands_what_it_took(tmp_path):
+    plan = demo(tmp_path)
+    n = len(plan.estimates)
+    assert next(summary(plan, 1)).count(";") == 0
+    assert (table(plan)[-1][3], table(plan)[-1][5]) == ("0", "-")
+    finish(plan, tmp_path, [7200.0] * 4)
+    deleted, failed = plan.estimates.index[:2]
+    (tmp_path / "results" / str(deleted)).unlink()  # what a user deletes has to be made again
+    record = tmp_path / "results" / "jobs" / plan.jobs[failed].rule / f"{failed}.json"
+    record.write_text(record.read_text().replace("done", "failed"))
+    begun = demo(tmp_path)
+    assert next(summary(begun, 1)).endswith(f" are left: 2 of {n} jobs are done")
+    rows = table(begun)
+    assert (rows[-1][3], float(rows[-1][5])) == ("2", 4.0)
+    finish(plan, tmp_path, [7200.0] * n)
+    done = demo(tmp_path)
+    assert next(summary(done, 1)).endswith(f"; all {n} jobs are done")
+    counted = Counter(plan.estimates["rule"])["baseline"]
+    (row,) = (row for row in table(done) if row[0] == "baseline")
+    assert (row[3], float(row[5])) == (str(counted), 2.0 * counted)
 
 
 def test_more_devices_end_sooner_but_no_sooner_than_the_longest_chain():
@@ -99,17 +153,13 @@ def test_tf32_and_a_faster_device_take_less():
     assert hours["tf32"] < hours["strict"] < hours["a100"]
 
 
-def test_what_stands_in_the_way_is_said(monkeypatch, tmp_path):
+def test_what_stands_in_the_way_is_said():
     plan = planned(device="v100-32gb")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, "PROJECT", tmp_path)
     plan.needs.models["gpt2-xl"].pop("shape")
     said = "\n".join(warnings(plan))
     assert re.search(r"gpt-j-6b does not fit v100-32gb \(32 GB\): moments needs \d+ GB", said)
     assert "resources/models/gpt2-xl.yaml gives no `shape`" in said
-    assert "gpt-j-6b: there is no wikipedia.txt yet" in said
     assert "1450000 facts to ask each model about" in said
-    monkeypatch.undo()
     assert all("to ask each model about" in line for line in warnings(planned(None, device="cpu")))
 
 
@@ -156,3 +206,39 @@ def test_the_machine_is_measured_in_the_form_of_a_device(tmp_path):
 def test_a_synthetic_study_is_about_as_large_as_it_is_asked_to_be():
     jobs = [job for job in jobs_of(**synthetic(3000)) if job.rule in RULES | {"score"}]
     assert len(jobs) == pytest.approx(3000, rel=0.15)
+
+
+# --- beside what jobs took ---------------------------------------------------------------------------------
+def test_estimates_of_the_embedded_default_are_near_what_its_stages_took():
+    found = stages(demo())
+    assert set(found) == set(TOOK)
+    ratios = {stage: found[stage] / took for stage, took in TOOK.items()}
+    assert all(0.7 < ratio < 1.4 for ratio in ratios.values()), ratios
+
+
+def test_stages_are_scaled_by_what_they_took_or_their_rule_or_else_by_all(tmp_path):
+    plan, slower = demo(), {"edit": 3.0, "baseline": 0.5}
+    finish(plan, tmp_path, [row.seconds * slower.get(row.rule, 2.0) for row in plan.estimates.itertuples()])
+    found = demo(tmp_path)
+    scale_plan(found)
+    assert found.scaled_by == len(plan.estimates)
+    wanted = {name: took * slower.get(name.split()[0], 2.0) for name, took in stages(plan).items()}
+    assert stages(found) == pytest.approx(wanted)
+    for row in plan.estimates.itertuples():
+        if row.rule == "baseline" or (row.rule, row.editor) == ("edit", "rome"):
+            (tmp_path / "results" / "jobs" / row.rule / f"{row.Index}.json").unlink()
+    found = demo(tmp_path)
+    scale_plan(found)
+    ratio = {name: seconds / stages(plan)[name] for name, seconds in stages(found).items()}
+    assert (ratio["edit rome"], ratio["edit ft"]) == pytest.approx((3, 3))
+    assert 2 < ratio["baseline"] < 3
+
+
+def test_few_jobs_and_those_of_another_device_change_nothing(tmp_path):
+    plan = demo()
+    for number, device in ((LEAST_JOBS - 1, "cpu"), (len(plan.estimates), "h100-80gb")):
+        finish(plan, tmp_path, [2 * each for each in plan.estimates["seconds"]][:number])
+        found = demo(tmp_path, device)
+        before = stages(found)
+        scale_plan(found)
+        assert (found.scaled_by, stages(found)) == (0, before)

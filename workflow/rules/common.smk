@@ -20,7 +20,7 @@ from aftershock.lm.families import list_families
 from aftershock.jobs.folder import PreflightError, check_names
 from aftershock.jobs.patches import patch_snakemake
 from aftershock.jobs.run import record_bare_run
-from aftershock.budget.sharding import shard_sizes
+from aftershock.budget.needs import shard_sizes
 from aftershock.kg.sheets import kept_rules, one_to_many_relations
 from aftershock.offline import go_offline
 from aftershock.process import name_run

@@ -1,4 +1,4 @@
-"""Resources of each rule's jobs for a scheduler: memory, minutes and GPU, by rule and wildcards."""
+"""Resources of each rule's jobs for a scheduler, and the division of a run's cases into jobs."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -8,12 +8,16 @@ from typing import Any
 
 from aftershock.budget.cost import Costs, Need
 from aftershock.budget.devices import GB, MB, Device, choose_gpu, find_device, shipped
-from aftershock.budget.questions import most_asked
-from aftershock.budget.sharding import shard_sizes
 from aftershock.config.sequences import editors_of_plan, models_of_plan, plans_of
-from aftershock.config.settings import needed_artifacts
-from aftershock.config.shards import number_of_cases
+from aftershock.config.settings import merged_settings, needed_artifacts
+from aftershock.config.shards import BLOCK, Key, number_of_cases
+from aftershock.config.used import editors_of_dataset
+from aftershock.datasets.graph_facts import parse_rule
+from aftershock.datasets.table import names_of_kind
 from aftershock.editors.artifacts import ARTIFACTS
+from aftershock.editors.contract import is_in_order
+from aftershock.editors.methods import settings_of
+from aftershock.kg.sheets import kept_rules, one_to_many_relations, read_relations
 
 FLOOR_MB, FLOOR_MINUTES = 2000, 30
 MARGIN = 3.0
@@ -22,6 +26,11 @@ HELPERS = {"sample_paraphrases": "model", "score_paraphrases": "ranking_model"}
 """Rules whose model `paraphrases` names, by the key."""
 RULES = {name for name in vars(Costs) if not name.startswith("_")}
 """All rules that ask for a GPU."""
+OF_RUN, OF_STUDY = 3, 120
+"""Jobs beside those that edit, about: of each run, and of the study its facts, models and report."""
+OF_CASE = {"facts": 3.7, "objects": 6.0}  # of a test case in a world made for the run, of all splits
+TRIPLE_BYTES, PACKED = 130, 10  # of a line of N-Triples; times that a packed one is shorter
+OBJECTS = 3.0  # objects of a subject with several
 
 
 class Needs:
@@ -65,33 +74,32 @@ class Needs:
         if key not in self._found:
             named = HELPERS.get(rule)
             model = self.config["paraphrases"][named] if named else job.get("model", self.config["models"][0])
-            jobs = self.config["shards"]["questions"]
-            given: dict[str, Any] = {kind: n / jobs for kind, n in self.asked.items()}
+            given: dict[str, Any] = {
+                kind: n / self.config["shards"]["questions"] for kind, n in self.asked.items()
+            }
             if "dataset" in job:
                 first, last = map(int, job.get("shard", "1-0").split("-"))
                 given["cases"] = last - first + 1 or number_of_cases(self.config, job["dataset"])
-            costs = Costs(self.config, self.models[model], self.device)
-            self._found[key] = getattr(costs, rule)(**job, **given)
+            self._found[key] = getattr(Costs(self.config, self.models[model], self.device), rule)(
+                **job, **given
+            )
         return self._found[key]
 
     @cached_property
     def asked(self) -> dict[str, float]:
         """Numbers of facts and objects that a model is asked about, at most."""
-        return {kind: most_asked(self.config, self.folder, kind) for kind in ("facts", "objects")}
+        return {kind: most_asked(self.config, self.folder, kind) for kind in OF_CASE}
 
     def check_gpus(self) -> None:
         """ValueError when no type in `gpus` holds an edit, or the making of what it needs first."""
-        if not self.config["gpus"]:
-            return
-        jobs = set(shard_sizes(self.config, self.models))
+        pairs = {(model, editor) for model, _, editor in shard_sizes(self.config, self.models)}
         for plan in plans_of(self.config).values():
-            of_plan = product(models_of_plan(self.config, plan), editors_of_plan(self.config, plan))
-            jobs |= {(model, "coverage", editor) for model, editor in of_plan}
-        for model, dataset, editor in sorted(jobs):
+            pairs |= set(product(models_of_plan(self.config, plan), editors_of_plan(self.config, plan)))
+        for model, editor in sorted(pairs) if self.config["gpus"] else ():
             needed = needed_artifacts(self.config["editors"][editor], self.models[model])
             for rule in sorted({ARTIFACTS[name].rule for name in needed} & RULES):
                 self.of(rule, "gpu_model", {"model": model})
-            self.of("edit", "gpu_model", {"model": model, "dataset": dataset, "editor": editor})
+            self.of("edit", "gpu_model", {"model": model, "dataset": "coverage", "editor": editor})
 
     def _name(self, rule: str, wildcards: Mapping[str, str]) -> str:
         """A job in the words of an error."""
@@ -101,3 +109,63 @@ class Needs:
         remedy = ", taken for a model of seven billion weights because its file has no `shape`,"
         by = f" by {wildcards['editor']}" if "editor" in wildcards else ""
         return f"{rule} of {model}{by}{'' if known else remedy}"
+
+
+def most_asked(config: Mapping[str, Any], folder: Path, kind: str) -> float:
+    """Return the largest number of `kind` ("facts" or "objects") that a model is asked about.
+
+    A published file has as many as are sampled, and a generated world is made for its cases. Of a graph that
+    was not read yet, there are at most as many as mining may find, or as its file is large.
+    """
+    kg, mining, resources = config["kgs"][config["kg"]], config["mining"], folder / "resources"
+    if kg["source"] == "none":
+        return 0.0
+    if kg["source"] in ("released", "generated"):
+        datasets = names_of_kind("conflict" if kind == "facts" else "round")
+        return OF_CASE[kind] * sum(number_of_cases(config, d) for d in datasets if d in config["datasets"])
+    if kind == "facts":
+        rules = kept_rules(resources, kg["namespace"], mining["rules"], mining["functional_heads"])
+        most = float(mining["max_combinations"] * sum(1 + len(parse_rule(rule)[0]) for rule in rules))
+    else:
+        relations = one_to_many_relations(resources, kg["namespace"])
+        most = OBJECTS * (mining["max_keys"] or float("inf")) * len(relations)
+    if kg["source"] == "atlas":  # its file is a specification and no graph
+        sheet = read_relations(resources / "relations.tsv", kg["namespace"])
+        return min(most, float(sheet["approx_facts"].astype(int).sum()))
+    for path in (Path(kg["file"]), folder / kg["file"]) if kg.get("file") else ():
+        if path.is_file():
+            packed = PACKED if path.suffix in (".gz", ".bz2") else 1
+            return min(most, path.stat().st_size * packed / TRIPLE_BYTES)
+    return most
+
+
+def shard_sizes(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> dict[Key, int]:
+    """Return the cases of each job that edits, by model, dataset and editor: a multiple of 32, or all.
+
+    All are one job where an edit depends on those before it. Else it is the largest of 32, 64, 128 and so on,
+    so that a slightly better estimate renames no file, that `shards.device` edits in `shards.minutes`; all
+    sizes double while the study has more jobs than `shards.max_jobs`. With `shards.cases` every job has as
+    many. Where a study runs and what was measured there have no part in it: it is cut the same everywhere.
+    """
+    wanted, sizes, cut = config["shards"], {}, {}
+    device = find_device(wanted["device"])
+    for dataset in config["datasets"]:
+        n = number_of_cases(config, dataset)
+        for model, label in product(config["models"], editors_of_dataset(config, dataset)):
+            key, editor = (model, dataset, label), config["editors"][label]
+            if not n or is_in_order(settings_of(editor["method"], merged_settings(editor, models[model]))):
+                sizes[key] = max(n, 1)
+                continue
+            cut[key], sizes[key] = n, wanted["cases"] or BLOCK
+            work = Costs(config, models[model], device).edit(label, dataset, BLOCK).work
+            blocks = wanted["minutes"] * 60 / device.seconds(work, config["engine"]["precision"])
+            while not wanted["cases"] and sizes[key] < n and 2 * sizes[key] <= blocks * BLOCK:
+                sizes[key] *= 2
+    seeds = len(config["seeds"])
+    while not wanted["cases"]:
+        jobs = sum(-(-n // sizes[key]) for key, n in cut.items()) + len(sizes) - len(cut)
+        cut = {key: n for key, n in cut.items() if sizes[key] < n}
+        if not cut or OF_STUDY + seeds * (jobs + OF_RUN * len(sizes)) <= wanted["max_jobs"]:
+            break
+        sizes |= {key: 2 * sizes[key] for key in cut}
+    return sizes

@@ -55,18 +55,14 @@ def make_plan(needs: Needs, jobs: Sequence[Job], host: Device, results: Path = P
     rows = {}
     for i, job in enumerate(jobs):
         if job.rule in RULES:
-            need, stage = (
-                needs.need(job.rule, job.wildcards),
-                [job.wildcards.get(name, "") for name in STAGE[1:]],
-            )
+            need, done = needs.need(job.rule, job.wildcards), took.get(_key(*job[:2]), float("nan"))
             seconds = needs.seconds(job.rule, need, needs.device, host)
             gpu = need.gpu * (needs.device.accelerator and not need.on_host)
-            done = took.get(_key(job.rule, job.wildcards), float("nan"))
+            stage = (job.wildcards.get(name, "") for name in STAGE[1:])
             rows[i] = [job.rule, *stage, seconds, done, need.host, gpu, need.disk]
-    names = ["", *needs.models]
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=ESTIMATES)
-    frame = frame.sort_values("model", key=lambda column: column.map(names.index), kind="stable")
-    return Plan(needs, jobs, frame)
+    order = ["", *needs.models].index
+    return Plan(needs, jobs, frame.sort_values("model", key=lambda column: column.map(order), kind="stable"))
 
 
 def _key(rule: str, wildcards: Mapping[str, object]) -> tuple:
@@ -112,15 +108,11 @@ def table(plan: Plan) -> list[tuple[str, ...]]:
 
 
 def _hours(seconds: float) -> str:
-    """Hours with two digits after the point, four where they are few."""
-    hours = seconds / 3600
-    return f"{hours:.2f}" if hours >= 1 or not hours else f"{hours:.4f}"
+    return f"{seconds / 3600:.2f}" if seconds >= 3600 else f"{seconds / 3600:.4f}"
 
 
 def _gb(size: float) -> str:
-    if size < 5e4:
-        return "-"
-    return f"{size / GB:.1f} GB" if size >= GB / 20 else f"{size / 1e6:.1f} MB"
+    return f"{size / GB:.1f} GB" if size >= GB / 20 else f"{size / 1e6:.1f} MB" if size >= 5e4 else "-"
 
 
 def warnings(plan: Plan) -> Iterator[str]:
@@ -128,23 +120,14 @@ def warnings(plan: Plan) -> Iterator[str]:
     needs, frame = plan.needs, plan.estimates
     device, config = needs.device, needs.config
     for name in config["models"]:
-        model = needs.models[name]
-        if "architecture" not in model and "shape" not in model:
-            yield (
-                f"resources/models/{name}.yaml gives no `shape`: reckoned as a model of seven billion weights"
-            )
-        texts = model["moments"].get("text")
-        texts = [texts] if isinstance(texts, str) else texts if isinstance(texts, list) else []
-        for text in texts:
-            if text != "self" and not Path(text).exists() and not (PROJECT / text).exists():
-                yield f"{name}: there is no {text} yet, the text of its second moments"
-    memory = frame["gpu"].where(frame["gpu"] > 0, frame["host"]) / GB
-    beyond = frame.assign(memory=memory)[memory > device.memory_gb].sort_values("memory")
+        if not {"architecture", "shape"} & set(needs.models[name]):
+            yield f"resources/models/{name}.yaml gives no `shape`: taken for a model of seven billion weights"
+    frame = frame.assign(memory=frame["gpu"].where(frame["gpu"] > 0, frame["host"]) / GB)
+    beyond = frame[frame["memory"] > device.memory_gb].sort_values("memory")
     for each in beyond.groupby("model", sort=False).tail(1).itertuples():
-        fault = (
-            f"{each.model} does not fit {device.name} ({device.memory_gb:g} GB): {each.rule} {each.editor}"
-        )
-        yield f"{fault.strip()} needs {each.memory:.0f} GB"
+        job = f"{each.rule} {each.editor}".strip()
+        limit = f"{each.model} does not fit {device.name} ({device.memory_gb:g} GB)"
+        yield f"{limit}: {job} needs {each.memory:.0f} GB"
     if len(frame) > config["shards"]["max_jobs"]:
         yield f"more jobs than shards.max_jobs ({config['shards']['max_jobs']})"
     for kind, rule in (("facts", "verify_facts"), ("objects", "score_objects")):

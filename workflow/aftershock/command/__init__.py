@@ -1,7 +1,7 @@
 """The command `aftershock`: one subcommand for each thing that a user does.
 
-    app        the subcommands and their options; each imports what it needs when it is called
-    errors     one message and exit status 2 for what a user can put right
+    app        the subcommands and their options; each imports what it needs when it is called, and ends
+               with one message and exit status 2 for what a user can put right
     files      configuration files and profiles by the names that a user gives
     listing    the lines of `aftershock list`
     add_model  the file of a model from a folder, the Hub or a GGUF file: `aftershock add-model`

@@ -6,13 +6,39 @@ Nothing is imported before a subcommand needs it, so that `--help` answers at on
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from typer import Argument, Context, Exit, Option, Typer
+from typer.core import TyperGroup
 
-from aftershock.command.errors import FAILED, Reporting, require_workflow
-from aftershock.command.files import find_configs, snakemake_arguments
+from aftershock.command.files import find_configs, require_workflow, snakemake_arguments
 from aftershock.project import escape_unwritable, version
+
+WRONG = 2
+"""Exit status of a command that was called in a way that cannot work."""
+FAILED = 1
+"""Exit status of a command that did what it was asked for and found something wrong."""
+EXPECTED = ("PreflightError", "SlurmError")
+"""Errors of modules that a command imports when it runs, beside ValueError and OSError."""
+
+
+class Reporting(TyperGroup):
+    """Subcommands that an error which a user can put right ends with one message and exit status 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Call a subcommand."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if not isinstance(error, (ValueError, OSError)) and type(error).__name__ not in EXPECTED:
+                raise
+            said = str(error)
+            if isinstance(error, OSError) and error.filename and error.strerror:
+                why = error.strerror[:1].lower() + error.strerror[1:]
+                said = f"{error.filename} cannot be used: {why}; check the path, and its permissions"
+            print(f"aftershock {ctx.invoked_subcommand}: {said}", file=sys.stderr)
+            sys.exit(WRONG)
+
 
 app = Typer(
     cls=Reporting,

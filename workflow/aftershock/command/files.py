@@ -3,10 +3,10 @@
 import difflib
 import os
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
-from aftershock.command.errors import require_workflow
-from aftershock.project import PROJECT, SNAKEFILE
+from aftershock.project import PROJECT, SNAKEFILE, installation
 from aftershock.text_files import read_keys
 
 STUDIES = PROJECT / "resources" / "studies"
@@ -95,3 +95,11 @@ def snakemake_arguments(
         *passed,
         *(["--configfile", *configs] if configs else []),
     ]
+
+
+def require_workflow() -> None:
+    """Raise ValueError where Snakemake is not installed, with how to install it."""
+    if find_spec("snakemake") is None:
+        raise ValueError(
+            f"this needs Snakemake, which is not installed. Install it: {installation('workflow')}"
+        )

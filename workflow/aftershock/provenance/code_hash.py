@@ -3,16 +3,15 @@
 Snakemake sees neither a changed import nor that a changed line cannot matter, so rules carry the `code_hash`
 of their script in `params:`. It covers the definitions (functions, classes, constants) that the script needs,
 directly or through others, and no other definition of the modules that these lie in. Code is parsed, never
-imported: no torch is needed. Code that is named in data, such as a method's editor, has to be given by name.
+imported: no torch is needed. Code that is named in data, such as a method's editor, has to be given by name,
+and imports have to be written in full.
 """
 
 import ast
-import gc
 import hashlib
 from functools import cache
-from itertools import takewhile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from aftershock.project import PACKAGE
 
@@ -41,19 +40,9 @@ CANNOT_CHANGE_RESULTS = {
 }
 """Code that does not change results: running, watching, recording and reporting of jobs."""
 EFFECTS = "<statements>"  # of a module, beside its definitions
-IMPORTS = (ast.Import, ast.ImportFrom)
 NOT_CODE = ("ctx", "kind", "returns", "type_comment")  # parts of syntax trees
-
-
-class Definition(NamedTuple):
-    """A name of a module: a hash of its code, "" where it is imported, and the dotted names behind it."""
-
-    content: str
-    names: set[str]
-
-
-Symbol = tuple[Path, str]
-"""A file and a name that it defines."""
+Symbol = tuple[str, str]
+"""A module of ours, or the path of a Python file elsewhere, and a name that it defines."""
 
 
 def code_hash(*roots: str) -> str:
@@ -64,14 +53,9 @@ def code_hash(*roots: str) -> str:
     `__init__.py` with all files of its folder. Comments, docstrings, layout, annotations of functions and
     CANNOT_CHANGE_RESULTS do not count. ValueError when a module or definition does not exist.
     """
-    enabled = gc.isenabled()
-    gc.disable()  # syntax trees have no cycles, and searching for some takes three quarters of the time
-    try:
-        needed = needed_symbols(*roots)
-    finally:
-        if enabled:
-            gc.enable()
-    contents = {(name_of(file), name, parse_module(file)[name].content) for file, name in needed}
+    needed = needed_symbols(*roots)
+    # a file elsewhere counts by its name alone, wherever it lies
+    contents = {(module.rpartition("/")[2], name, parse_module(module)[name][0]) for module, name in needed}
     return hashlib.sha256(repr(sorted(contents)).encode()).hexdigest()
 
 
@@ -82,49 +66,51 @@ def needed_symbols(*roots: str) -> set[Symbol]:
         if (symbol := waiting.pop()) not in found:
             found.add(symbol)
             waiting.extend(_needed(*symbol))
-    return {(file, name) for file, name in found if parse_module(file)[name].content}
+    return {(module, name) for module, name in found if parse_module(module)[name][0]}
 
 
 def _symbols_of(root: str) -> set[Symbol]:
     module, _, name = root.partition(":")
-    file = Path(module) if module.endswith(".py") else file_of(module)
-    if file is None or not file.is_file():
+    if (file := file_of(module)) is None:
         raise ValueError(f"code_hash: no file of module {module!r} in {PACKAGE}")
-    if name and name not in parse_module(file):
+    if name and name not in parse_module(module):
         raise ValueError(f"code_hash: no definition {name!r} in module {module!r}")
     if name:
-        return {(file, name)}
+        return {(module, name)}
     files = file.parent.rglob("*.py") if file.name == "__init__.py" else [file]
-    return {
-        (each, defined) for each in files for defined, found in parse_module(each).items() if found.content
-    }
+    modules = map(str, files) if module.endswith(".py") else map(module_of, files)
+    return {(each, defined) for each in modules for defined, (code, _) in parse_module(each).items() if code}
 
 
 # --- the definitions that one needs -----------------------------------------------------------------------
 
 
 @cache
-def _needed(file: Path, name: str) -> set[Symbol]:
-    """Return the definitions that one needs directly, and statements that run when its file is imported."""
-    found, here = set[Symbol](), parse_module(file)
-    for used in here[name].names:
+def _needed(module: str, name: str) -> set[Symbol]:
+    """Return the definitions that one needs directly, and statements that run when its module is imported."""
+    found, here = set[Symbol](), parse_module(module)
+    for used in here[name][1]:
         first = used.partition(".")[0]
         if first in here:
-            found.add((file, first))
+            found.add((module, first))
         elif first == PACKAGE.name:
             found |= _resolve(used)
-    run = {each for each in (file, *_packages(file)) if _counts(name_of(each))}
-    return found | {(each, EFFECTS) for each in run if EFFECTS in parse_module(each)}
+    outer = (
+        [] if module.endswith(".py") else [module.rsplit(".", n)[0] for n in range(1, module.count(".") + 1)]
+    )
+    return found | {
+        (each, EFFECTS) for each in (module, *outer) if _counts(each) and EFFECTS in parse_module(each)
+    }
 
 
 def _resolve(dotted: str) -> set[Symbol]:
     """Return the definition behind a name such as `aftershock.lm.scoring.score`, or all of a module."""
     module, last = dotted, ""
-    while (file := file_of(module)) is None:
+    while file_of(module) is None:
         module, _, last = module.rpartition(".")
     if not _counts(module):
         return set()
-    return {(file, name) for name in ([last] if last in parse_module(file) else parse_module(file))}
+    return {(module, name) for name in ([last] if last in parse_module(module) else parse_module(module))}
 
 
 @cache
@@ -135,48 +121,40 @@ def _counts(module: str) -> bool:
 
 @cache
 def file_of(module: str) -> Path | None:
-    """Return the file of a module or package of ours, None when there is none."""
-    top, *parts = module.split(".")
-    path = PACKAGE.joinpath(*parts)
-    candidates = (path / "__init__.py", path.with_suffix(".py")) if top == PACKAGE.name else ()
-    return next((each for each in candidates if each.is_file()), None)
+    """Return the file of a module or package of ours, or at a path; None when there is none."""
+    path = PACKAGE.parent.joinpath(*module.split("."))
+    ours = (path / "__init__.py", path.with_suffix(".py")) if module.split(".")[0] == PACKAGE.name else ()
+    return next(filter(Path.is_file, (Path(module),) if module.endswith(".py") else ours), None)
 
 
-@cache
-def name_of(file: Path) -> str:
-    """Return the dotted name of a file of ours, and of another its name alone, wherever it lies."""
-    if not _packages(file):
-        return file.name
+def module_of(file: Path) -> str:
+    """Return the dotted name of a file of ours."""
     return ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
-
-
-@cache
-def _packages(file: Path) -> list[Path]:
-    """Return the `__init__.py` of each package of ours that a file lies in, from the inside."""
-    files = (folder / "__init__.py" for folder in file.parents if folder.is_relative_to(PACKAGE))
-    return list(takewhile(Path.is_file, files))
 
 
 # --- the definitions of a module --------------------------------------------------------------------------
 
 
 @cache
-def parse_module(file: Path) -> dict[str, Definition]:
-    """Return the names of a file: those that it defines, EFFECTS, and those that it imports from us."""
-    package = name_of(file.parent / "__init__.py")
-    imports: dict[str, str] = {}
+def parse_module(module: str) -> dict[str, tuple[str, set[str]]]:
+    """Return a hash of the code of each name of a module, and the dotted names that it reads.
+
+    Names are those that it defines, EFFECTS, and those that it imports from us, whose hash is "".
+    """
+    file = file_of(module)
+    assert file
+    found: dict[str, tuple[str, set[str]]] = {}
     parts: dict[str, list[ast.stmt]] = {}
     for statement in ast.parse(file.read_bytes(), filename=str(file)).body:
-        if isinstance(statement, IMPORTS):
-            imports |= _imported(statement, package)
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            found |= {name: ("", {dotted}) for name, dotted in _imported(statement).items()}
         elif not _is_silent(statement):
             for name in _defined(statement) or (EFFECTS,):
                 parts.setdefault(name, []).append(statement)
-    found = {name: Definition("", {dotted}) for name, dotted in imports.items()}
     for name, statements in parts.items():
         names = set[str]()
-        content = repr(_content(statements, names, package))
-        found[name] = Definition(hashlib.sha256(content.encode()).hexdigest(), names)
+        content = repr(_content(statements, names))
+        found[name] = hashlib.sha256(content.encode()).hexdigest(), names
     return found
 
 
@@ -190,22 +168,20 @@ def _defined(statement: ast.stmt) -> set[str]:
     return {node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)}
 
 
-def _content(part: Any, names: set[str], package: str) -> Any:
+def _content(part: Any, names: set[str]) -> Any:
     """Return what counts of a part of a syntax tree as nested lists, and add what it reads to `names`."""
     if isinstance(part, list):
-        return [_content(each, names, package) for each in part if not _is_silent(each)]
+        return [_content(each, names) for each in part if not _is_silent(each)]
     if not isinstance(part, ast.AST):
         return part
     if dotted := _dotted(part):
         names.add(dotted)
         return dotted
-    if isinstance(part, IMPORTS):
-        names.update(_imported(part, package).values())
-    found = [type(part).__name__]
-    for field in part._fields:
-        if field not in NOT_CODE and not (field == "annotation" and isinstance(part, ast.arg)):
-            found.append(_content(getattr(part, field), names, package))
-    return found
+    if isinstance(part, ast.Import | ast.ImportFrom):
+        names.update(_imported(part).values())
+    skipped = (*NOT_CODE, "annotation") if isinstance(part, ast.arg) else NOT_CODE
+    fields = [field for field in part._fields if field not in skipped]
+    return [type(part).__name__, *(_content(getattr(part, field), names) for field in fields)]
 
 
 def _is_silent(part: Any) -> bool:
@@ -233,12 +209,10 @@ def _dotted(node: ast.AST) -> str | None:
     return None
 
 
-def _imported(node: ast.Import | ast.ImportFrom, package: str) -> dict[str, str]:
-    """Return the dotted name of ours behind each name that an import in `package` gives."""
+def _imported(node: ast.Import | ast.ImportFrom) -> dict[str, str]:
+    """Return the dotted name of ours behind each name that an import gives."""
     if isinstance(node, ast.Import):
         found = {each.asname: each.name for each in node.names if each.asname}
     else:
-        outer = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
-        base = ".".join(filter(None, (*outer, node.module)))
-        found = {each.asname or each.name: f"{base}.{each.name}" for each in node.names}
+        found = {each.asname or each.name: f"{node.module}.{each.name}" for each in node.names}
     return {name: dotted for name, dotted in found.items() if dotted.split(".")[0] == PACKAGE.name}

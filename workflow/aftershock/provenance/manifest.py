@@ -65,9 +65,20 @@ def write_manifest(config: Mapping[str, Any], results: Path = RESULTS) -> Path:
         files[name] = {**found, "by": found.get("by") or by}
     if damaged:
         raise ValueError("\n".join(["damaged files, so no manifest was written:", *damaged]))
-    about = {**_circumstances(config, results), "studies": _studies(config, results, files)}
-    text = json.dumps({**about, "files": files}, indent=1, default=str)
-    write_text(results / MANIFEST.name, f"{text}\n")
+    fetched = results.glob("models/*/weights/provenance.json")
+    content = {
+        "study": config.get("study") or "default",
+        "config_sha256": sha256_of_config(config),
+        "project": _project(),
+        "software": {"python": platform.python_version(), **dict(sorted(_distributions()))},
+        "machine": {"system": platform.platform(), "processor": processor(), "gpus": _gpus()},
+        # hub, revision and commit, or a folder; the sha256 of the weights
+        "fetched_models": {f.parts[-3]: json.loads(f.read_text(encoding="utf-8")) for f in sorted(fetched)},
+        "config": config,
+        "studies": _studies(config, results, files),
+        "files": files,
+    }
+    write_text(results / MANIFEST.name, f"{json.dumps(content, indent=1, default=str)}\n")
     write_text(results / KNOWN, json.dumps({name: known[name] for name in files}))
     return results / MANIFEST.name
 
@@ -131,9 +142,6 @@ def sha256_of_config(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
 
 
-# --- the run and its machine -------------------------------------------------------------------------------
-
-
 def _studies(
     config: Mapping[str, Any], results: Path, files: Mapping[str, dict[str, Any]]
 ) -> dict[str, Mapping[str, Any]]:
@@ -141,14 +149,13 @@ def _studies(
 
     It is the newest with the table's graph, model and editor; None where none has them.
     """
-    current = sha256_of_config(config)
-    studies = {current: config}
+    studies = {sha256_of_config(config): config}
     with suppress(ValueError):  # there may be no earlier one
-        studies |= {key: each for key, each in read_manifest(results)["studies"].items() if key != current}
+        studies = {**studies, **read_manifest(results)["studies"], **studies}
     for entry in files.values():
         owners = (key for key, each in studies.items() if "content" in entry and _covers(each, entry["by"]))
         entry["study"] = next(owners, None)
-    needed = {current, *(entry["study"] for entry in files.values())}
+    needed = {sha256_of_config(config), *(entry["study"] for entry in files.values())}
     return {key: each for key, each in studies.items() if key in needed}
 
 
@@ -160,34 +167,26 @@ def _covers(config: Mapping[str, Any], by: Mapping[str, Any] | None) -> bool:
     return all(wildcards.get(key) in (None, *names) for key, names in known.items())
 
 
-def _circumstances(config: Mapping[str, Any], results: Path) -> dict[str, Any]:
-    distributions = sorted(importlib.metadata.distributions(), key=lambda found: found.name.lower())
-    gpus: list[str] = []
+def _distributions() -> Iterator[tuple[str, str]]:
+    return ((each.name, each.version) for each in importlib.metadata.distributions())
+
+
+def _gpus() -> list[str]:
     with suppress(subprocess.TimeoutExpired):
-        gpus = [name for (name,) in query_gpus("name")]
-    # origins of fetched models: hub, revision and commit, or a folder; the sha256 of their weights
-    fetched = sorted(results.glob("models/*/weights/provenance.json"))
-    return {
-        "study": config.get("study") or "default",
-        "config_sha256": sha256_of_config(config),
-        "project": _project(),
-        "software": {"python": platform.python_version(), **{d.name: d.version for d in distributions}},
-        "machine": {"system": platform.platform(), "processor": processor(), "gpus": gpus},
-        "fetched_models": {f.parts[-3]: json.loads(f.read_text(encoding="utf-8")) for f in fetched},
-        "config": config,
-    }
+        return [name for (name,) in query_gpus("name")]
+    return []
 
 
 def _project() -> dict[str, Any]:
     """Return the commit of the code and the files that differ from it, or git's reason for none."""
-    git = ("git", "-C", str(PROJECT))
-    how: dict[str, Any] = {"capture_output": True, "text": True, "timeout": GIT_SECONDS, "check": True}
     try:
-        commit = subprocess.run((*git, "rev-parse", "HEAD"), **how).stdout.strip()
-        changed = subprocess.run((*git, "status", "--porcelain"), **how).stdout.strip().splitlines()
-        return {"commit": commit, "changed": changed}
-    except FileNotFoundError:
-        reason = "git is not installed"
-    except subprocess.SubprocessError as error:
-        reason = " ".join((getattr(error, "stderr", None) or str(error)).split())
-    return {"commit": None, "changed": None, "reason": reason}
+        return {"commit": _git("rev-parse", "HEAD"), "changed": _git("status", "--porcelain").splitlines()}
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = getattr(error, "stderr", None) or str(error)
+        return {"commit": None, "changed": None, "reason": " ".join(reason.split())}
+
+
+def _git(*arguments: str) -> str:
+    command = ("git", "-C", str(PROJECT), *arguments)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=True)
+    return done.stdout.strip()

@@ -19,8 +19,8 @@ from typing import Any
 from aftershock.lock import LOCK, hold
 from aftershock.process import name_run
 from aftershock.project import PACKAGE, SNAKEFILE, command
-from aftershock.provenance.equality import Report, compare_files
-from aftershock.provenance.manifest import RESULTS, describe, made_files, read_manifest, sha256_of_file
+from aftershock.provenance.equality import IDENTICAL, Report, compare_files
+from aftershock.provenance.manifest import RENEW, RESULTS, describe, made_files, read_manifest, sha256_of_file
 from aftershock.tables import provenance_of
 
 SCRATCH = RESULTS / ".verify"
@@ -34,6 +34,7 @@ ONE_EACH = ("baseline", "verify_facts", "score_objects")
 """Rules of which one table is made again beside the sample of shards."""
 CIRCUMSTANCES = ("code", "config", "versions", "device", "gpu", "processor", "threads")
 """Circumstances that may differ between the original and the remade table, and so explain a difference."""
+SAME = "both were made by the same code, settings and versions, on the same kind of machine"
 
 
 def verify(sample: int, seed: int, arguments: Sequence[str]) -> bool:
@@ -50,14 +51,11 @@ def verify(sample: int, seed: int, arguments: Sequence[str]) -> bool:
     for name, what in wrong.items():
         print(f"{RESULTS / name}: {what}")
     print(f"{len(manifest['files'])} files read: {len(wrong) or 'none'} not as in the manifest")
-    if not manifest["files"]:
-        print(f"Nothing was verified: the manifest names no file. Finish a run, then: {command('manifest')}")
-        return False
     chosen = choose(manifest, sample, seed, wrong)
-    if sample and not chosen:
+    if not manifest["files"] or (sample and not chosen):
         print(
             "Nothing was made again: no sound table of edits, of the unedited model or of answers belongs to "
-            f"a study of the manifest. Finish such a run first; to read files only: {READ_ONLY}"
+            f"a study of the manifest. Finish such a run and write it: {RENEW}; to read files: {READ_ONLY}"
         )
         return False
     name_run()
@@ -108,11 +106,11 @@ def _is_same_again(config: Mapping[str, Any], names: Sequence[str], arguments: S
     make_again(names, config, arguments)
     report = compare_again()
     print(f"Made again: {report}")
-    if report.equal:
-        shutil.rmtree(SCRATCH)
-    else:
+    if not report.equal:
         print(f"The remade tables are in {SCRATCH}/results")
-    return report.equal
+        return False
+    shutil.rmtree(SCRATCH)
+    return True
 
 
 def make_again(names: Sequence[str], config: Mapping[str, Any], arguments: Sequence[str]) -> None:
@@ -166,21 +164,17 @@ def _date_alike(source: Path, target: Path) -> None:
 
 
 def compare_again() -> Report:
-    """Compare every remade table with the original."""
+    """Compare every remade table with the original, with what differs between their circumstances."""
     again, report = SCRATCH / RESULTS.name, Report()
     for path in sorted(again.rglob("*.parquet")):
         if not path.is_symlink():
-            name = path.relative_to(again)
-            report.append(compare_files([RESULTS / name], [path], name.as_posix()))
-            if report[-1].verdict != "identical":
-                report[-1].notes += _circumstances(RESULTS / name, path)
+            original = RESULTS / path.relative_to(again)
+            found = compare_files([original], [path], path.relative_to(again).as_posix())
+            then, now = provenance_of(original), provenance_of(path)
+            if found.verdict != IDENTICAL:
+                changed = [key for key in CIRCUMSTANCES if then.get(key) != now.get(key)]
+                found.notes += [f"{key}: {then.get(key)} then, {now.get(key)} now" for key in changed] or [
+                    SAME
+                ]
+            report.append(found)
     return report
-
-
-def _circumstances(path: Path, again: Path) -> list[str]:
-    """Return differences between the circumstances in which two tables were made."""
-    then, now = provenance_of(path), provenance_of(again)
-    changed = [key for key in CIRCUMSTANCES if then.get(key) != now.get(key)]
-    return [f"{key}: {then.get(key)} then, {now.get(key)} now" for key in changed] or [
-        "both were made by the same code, settings and versions, on the same kind of machine"
-    ]

@@ -80,6 +80,7 @@ class Table:
         arrow = self.check(frame)
         metadata = {
             "aftershock": json.dumps({"table": self.name, **(provenance or {})}, sort_keys=True),
+            "key": json.dumps(self.key),
             "sha256": json.dumps({name: sha256_of_column(arrow[name]) for name in self.columns}),
         }
         with whole_file(path) as part:
@@ -185,10 +186,24 @@ def provenance_of(path: str | PathLike) -> dict[str, Any]:
         return _provenance(pq.read_schema(path))
 
 
+def key_of(path: str | PathLike) -> list[str]:
+    """The key of a parquet file's table; ValueError where the file names none."""
+    with _naming(path):
+        key = (pq.read_schema(path).metadata or {}).get(b"key", b"")
+        if not key:
+            raise ValueError("it names no key")
+        return json.loads(key)
+
+
+def read_rows(path: str | PathLike) -> pa.Table:
+    """The rows of a file of any table; errors as `Table.read`."""
+    with _naming(path):
+        return _read(path)
+
+
 def sha256_of_rows(path: str | PathLike) -> tuple[int, str]:
     """The number of a file's rows and a hash of them, whatever wrote the file; errors as `Table.read`."""
-    with _naming(path):
-        arrow = _read(path)
+    arrow = read_rows(path)
     columns = {name: sha256_of_column(arrow[name]) for name in arrow.column_names}
     return len(arrow), hashlib.sha256(json.dumps(columns).encode()).hexdigest()
 
