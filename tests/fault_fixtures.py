@@ -16,7 +16,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     monkeypatch.setattr(slurm, "known_jobs", lambda folder: {})
-    monkeypatch.setattr(slurm, "ended_jobs", lambda ids: {})
     yield tmp_path
     monkeypatch.undo()
     time.tzset()

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from aftershock.jobs.causes import _sheet, _values, cause_of, last_error
-from aftershock.jobs.job import Job
-from aftershock.jobs.run import Failure
+from aftershock.jobs.job import Failure, Job
 from aftershock.jobs.slurm import SlurmJob
 
 GIB = 2**30
@@ -40,7 +39,7 @@ def job(
     """A job with a record, or with a failure that only its run has noted."""
     found = Job("edit", "results/logs/edit/a.log")
     if record is None:
-        found.failures = [Failure("edit", 0.0, message, slurm_job=slurm_job)]
+        found.failures = [Failure(0.0, message, slurm_job=slurm_job)]
     else:
         found.record = record | {"slurm_job": slurm_job}
     return replace(found, profile="p/config.yaml", **fields)
@@ -80,12 +79,6 @@ CASES = {
         "memory",
         "out of memory: 7168 MB used, 8000 MB allowed",
         "`set-resources: edit: mem_mb: 16000` in p/config.yaml",
-    ),
-    "accounting alone tells of memory": (
-        job(slurm_job="7", slurm=SlurmJob("7", "OUT_OF_MEMORY", peak_bytes=12 * GIB)),
-        "memory",
-        "out of memory: 12.0 GB used",
-        "mem_mb: 18500`",
     ),
     "a silent end": (
         job(vanished(peak_bytes=2000 * 2**20), slurm_job="7"),
@@ -174,7 +167,7 @@ CASES = {
         "a more urgent job after 60 s",
         "aftershock resume",
     ),
-    "a lost node that accounting alone knows": (
+    "a lost node that SLURM alone knows": (
         job(vanished(), slurm_job="7", slurm=SlurmJob("7", "NODE_FAIL", node="node9")),
         "node",
         "its node node9 went down",

@@ -66,8 +66,8 @@ def test_secrets_are_not_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_damaged_record_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.chdir(tmp_path)
     FOLDER.mkdir(parents=True)
-    (FOLDER / "a.jsonl").write_text(text)
-    with pytest.raises(PreflightError, match=r"results/.runs/a.jsonl is no record of a run .*Delete it"):
+    (FOLDER / "a.json").write_text(text)
+    with pytest.raises(PreflightError, match=r"results/.runs/a.json is no record of a run .*Delete it"):
         read_run()
 
 

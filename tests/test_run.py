@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import started
+from aftershock.jobs.job import read_jobs
 from aftershock.jobs.run import FOLDER, RunRecord, newest_runs, read_run
 from aftershock.jobs.why import look, told
 
@@ -19,7 +20,7 @@ record_bare_run(workflow)
 """
     + """
 rule all:
-    input: "results/good.txt", "results/bad.txt", "results/killed.txt", "results/absent.txt"
+    input: "results/good.txt", "results/bad.txt", "results/killed.txt"
 rule good:
     output: "results/good.txt"
     message: "Making something good"
@@ -33,9 +34,6 @@ rule killed:
     output: "results/killed.txt"
     log: "results/logs/killed.log"
     shell: "kill -9 $$"
-rule absent:
-    output: "results/absent.txt"
-    shell: "true"
 rule lost:
     input: "nothing.tsv"
     output: "results/lost.txt"
@@ -59,19 +57,16 @@ def launch(folder: Path, *arguments: str) -> int:
 
 def test_jobs_that_fail(folder: Path) -> None:
     assert launch(folder) == 1
-    run = read_run()
+    run, jobs = read_run(), {job.rule: job for job in read_jobs(None)}
     assert run.exit == 1
-    assert run.planned == {"good": 1, "bad": 1, "killed": 1, "absent": 1, "all": 1}
+    assert run.planned == {"good": 1, "bad": 1, "killed": 1, "all": 1}
     assert run.done == {"good": 1}
-    assert (run.begun, run.error) == (5, "")
-    failures = {(failure.rule, failure.restarted): failure for failure in run.failures}
-    assert sorted(failures) == [("absent", False), ("bad", False), ("bad", True), ("killed", False)]
-    assert failures["bad", True].log == "results/logs/bad.log"
-    assert "returned non-zero exit status 3" in failures["bad", True].message
-    assert "died with <Signals.SIGKILL: 9>" in failures["killed", False].message
-    assert failures["absent", False].outputs == ["results/absent.txt"]
+    assert (run.begun, run.active, run.error) == (4, [], "")
+    assert {rule: len(job.failures) for rule, job in jobs.items()} == {"bad": 2, "killed": 1}
+    assert (run.failed, jobs["bad"].log) == (3, "results/logs/bad.log")
+    assert "returned non-zero exit status 3" in jobs["bad"].message
+    assert "died with <Signals.SIGKILL: 9>" in jobs["killed"].message
     assert {job.rule: cause.kind for job, cause in look().failed} == {
-        "absent": "missing output",
         "bad": "unknown",
         "killed": "killed",
     }
@@ -109,7 +104,7 @@ def test_a_run_without_the_launcher(folder: Path) -> None:
     assert started.snakemake(folder, *options, "results/good.txt").returncode == 0
     assert (read_run().exit, read_run().done) == (0, {"good": 1})
     assert started.snakemake(folder, *options, "results/bad.txt").returncode == 1
-    assert (read_run().exit, len(read_run().failures)) == (1, 2)
+    assert (read_run().exit, read_run().failed) == (1, 2)
     assert len(list(FOLDER.iterdir())) == 2
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from aftershock.jobs import slurm
-from aftershock.jobs.slurm import SlurmJob, known_jobs, parse_ended
+from aftershock.jobs.slurm import SlurmJob, known_jobs
 
 
 def test_squeue_as_it_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -30,20 +30,3 @@ def test_no_slurm_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
     monkeypatch.setattr(slurm, "ask", silent)
     assert known_jobs(tmp_path) is None
-    assert slurm.ended_jobs(["1"]) == {}
-
-
-def test_accounting_knows_steps_and_their_memory() -> None:
-    """Recorded from SLURM 22.05, the last line apart."""
-    jobs = parse_ended(
-        "5|FAILED||None assigned\n8|CANCELLED by 0||node1\n8.batch|CANCELLED|177172K|node1\n"
-        "8.0|FAILED|194192K|node1\n11|FAILED||node1\n11.batch|FAILED|176984K|node1\n"
-        "11.0|CANCELLED by 0|1053952K|node1\nodd\n"
-    )
-    assert {number: job.state for number, job in jobs.items()} == {
-        "5": "FAILED",
-        "8": "CANCELLED",
-        "11": "FAILED",
-    }
-    assert (jobs["5"].peak_bytes, jobs["11"].peak_bytes) == (None, 1053952 * 1024)
-    assert parse_ended("7|OUT_OF_MEMORY|3.5G|node1")["7"].peak_bytes == int(3.5 * 2**30)

@@ -10,7 +10,7 @@ import pytest
 
 from aftershock.jobs.job import Job
 from aftershock.jobs.run import Run
-from aftershock.jobs.snapshot import Snapshot, Stage
+from aftershock.jobs.status import Snapshot, Stage
 from view import lines_of
 
 AT = 1_795_273_000.0

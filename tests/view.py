@@ -4,8 +4,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from aftershock.jobs.snapshot import Snapshot
-from aftershock.jobs.status import draw
+from aftershock.jobs.status import Snapshot, draw
 
 
 def lines_of(found: Snapshot, width: int, height: int | None = None, colour: bool = False) -> list[str]:

@@ -86,10 +86,8 @@ def _own_error(job: Job) -> str:
     error = job.record.get("error") or {}
     if job.state == "failed" and error.get("kind"):
         return f"{error['kind']}: {' '.join(error.get('text', '').split())}"
-    if job.state in ("gone", "running") and "Traceback (most recent call last)" in job.log_end:
-        named = re.fullmatch(r"(?:\w+\.)*(\w+)(?:: (.*))?", job.log_end.strip().splitlines()[-1])
-        return f"{named[1]}: {named[2] or ''}" if named else ""
-    return ""
+    lines = job.log_end.strip().splitlines()[-1:] if job.state in ("gone", "running") else []
+    return last_error("\n".join(lines))
 
 
 def _values(job: Job, text: str) -> dict[str, Any]:
@@ -131,7 +129,7 @@ def _values(job: Job, text: str) -> dict[str, Any]:
 def _memory(job: Job, text: str) -> tuple[int | None, int, float]:
     """Most bytes that an attempt used and was allowed, and the MB to give the next one."""
     limits = [(int(used), int(limit)) for used, limit in LIMIT.findall(" ".join(job.slurm_logs))]
-    used = max([job.record.get("peak_bytes") or 0, job.slurm.peak_bytes or 0, *(used for used, _ in limits)])
+    used = max([job.record.get("peak_bytes") or 0, *(used for used, _ in limits)])
     asked_mb = job.record.get("asked", {}).get("mem_mb") or 0
     allowed = max((limit for _, limit in limits), default=asked_mb * 2**20)
     wanted = WANTED.search(text)

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -141,33 +141,19 @@ def params_hash(params: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_records(folder: Path = FOLDER) -> Iterator[dict[str, Any]]:
-    """All records below `folder`, with the time when each was `written`.
-
-    Those that are damaged, or replaced at this moment, are left out: a job writes its own anew.
-    """
-    for path in sorted(folder.glob("*/*.json")):
-        with suppress(OSError, ValueError):
-            written, record = path.stat().st_mtime, json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(record, dict):
-                yield {**record, "written": written}
+def read_record(path: Path) -> dict[str, Any]:
+    """A job's record, with the time when it was `written`; empty where it is missing or damaged."""
+    with suppress(OSError, ValueError):
+        written, record = path.stat().st_mtime, json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(record, dict):
+            return {**record, "written": written}
+    return {}
 
 
 def finished_jobs(folder: Path = FOLDER) -> list[dict[str, Any]]:
     """The records of jobs that are done."""
-    return [record for record in read_records(folder) if record.get("state") == "done"]
-
-
-def read_jobs(slurm: Mapping[str, SlurmJob] | None) -> list[dict[str, Any]]:
-    """The intact records of the current folder. A job that has vanished has the state "gone".
-
-    `slurm` has the jobs that SLURM knows, None where it cannot be asked.
-    """
-    found = [record for record in read_records() if record.keys() >= NEEDED]
-    for record in found:
-        if record["state"] == "running" and not is_running(record, slurm):
-            record["state"] = "gone"
-    return found
+    records = map(read_record, sorted(folder.glob("*/*.json")))
+    return [record for record in records if record.get("state") == "done"]
 
 
 def is_running(record: Mapping[str, Any], slurm: Mapping[str, SlurmJob] | None) -> bool:

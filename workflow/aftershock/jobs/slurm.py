@@ -8,8 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,14 +23,10 @@ KNOWN_SECONDS = 4.0
 ACCOUNTING_SECONDS = 5.0
 """Time limit of its accounting; without an answer it counts as off."""
 PROGRAMS = ("sinfo", "squeue", "sbatch", "scancel")
-IDS_AT_ONCE = 500  # in one command line
 RUNNING = ("RUNNING", "SUSPENDED", "STOPPED")
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 KNOWN_FIELDS = ("JobArrayID", "State", "Reason", "tres-alloc", "NodeList", "WorkDir", "Comment")
-ENDED_FIELDS = ("JobID", "State", "MaxRSS", "NodeList")
 GPU = re.compile(r"gpu:(?:([^:,(]+):)?\d+")
-SIZE = re.compile(r"([\d.]+)([KMGT]?)")
-UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 WHEN_IT_ANSWERS = "Try again when `sinfo` answers, or ask who runs the cluster"
 NOT_HERE = "Run this on a machine of the cluster, such as its login node, or without the SLURM profile"
 
@@ -58,8 +53,6 @@ class SlurmJob:
     gpus: int = 0
     node: str = ""
     rule: str = ""
-    peak_bytes: int | None = None
-    """The largest memory of one of its steps, which only accounting has."""
 
     @property
     def running(self) -> bool:
@@ -194,28 +187,4 @@ def known_jobs(folder: Path) -> dict[str, SlurmJob] | None:
             gpus = re.search(r"gres/gpu=(\d+)", given)
             rule = comment.removeprefix("rule_").split("_wildcards_")[0]
             jobs[number] = SlurmJob(number, state, reason, int(gpus[1]) if gpus else 0, node, rule)
-    return jobs
-
-
-def ended_jobs(ids: Sequence[str]) -> dict[str, SlurmJob]:
-    """Ended jobs in accounting; none where it is off or does not answer."""
-    options = ("--noheader", "--parsable2", f"--format={','.join(ENDED_FIELDS)}")
-    lines = []
-    with suppress(SlurmError):
-        for start in range(0, len(ids), IDS_AT_ONCE):
-            chosen = f"--jobs={','.join(ids[start : start + IDS_AT_ONCE])}"
-            lines.append(ask("sacct", *options, chosen, seconds=ACCOUNTING_SECONDS))
-    return parse_ended("\n".join(lines))
-
-
-def parse_ended(text: str) -> dict[str, SlurmJob]:
-    """Parse sacct's lines: one for each job, and more for its steps, which know the memory."""
-    jobs: dict[str, SlurmJob] = {}
-    for step, state, memory, node in _rows(text, len(ENDED_FIELDS)):
-        number, _, of_step = step.partition(".")
-        if not of_step:
-            jobs[number] = SlurmJob(number, state.split(" ")[0], node=node)
-        if number in jobs and (size := SIZE.fullmatch(memory)):
-            peak = int(float(size[1]) * UNITS[size[2]])
-            jobs[number] = replace(jobs[number], peak_bytes=max(jobs[number].peak_bytes or 0, peak))
     return jobs

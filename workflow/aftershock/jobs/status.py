@@ -1,13 +1,17 @@
-"""The text of `aftershock status`, drawn once or, on a terminal, every few seconds until the run has ended.
+"""Progress of a run, as `aftershock status` draws it from the records of the run and of its jobs.
 
-It only reads. No line is longer than the terminal is wide.
+Once or, on a terminal, every few seconds until the run has ended. It only reads.
 """
 
 import math
+import shutil
+import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -16,34 +20,159 @@ from rich.table import Table
 from rich.text import Text
 
 from aftershock.jobs import slurm
-from aftershock.jobs.job import Job
-from aftershock.jobs.run import Run
-from aftershock.jobs.sizes import duration, megabytes, moment, printable
-from aftershock.jobs.snapshot import Snapshot, Stage, rate_of, take
+from aftershock.jobs.gpus import query_gpus
+from aftershock.jobs.job import Job, read_jobs
+from aftershock.jobs.run import Run, newest_runs
+from aftershock.jobs.sizes import duration, megabytes, moment, plural, printable
+from aftershock.jobs.slurm import SlurmJob
 from aftershock.project import command
 
 SECONDS = 3.0
 """Seconds between two drawings."""
 SLURM_SECONDS = 15.0
 """Seconds between two queries of SLURM, whose controller is shared."""
+NVIDIA_SECONDS = 3.0
+NVIDIA_FIELDS = ("index", "name", "utilization.gpu", "memory.used", "memory.total")
 WIDTH = 110
 """Characters of a line where there is no terminal."""
 BAR = 10
 JOBS = 6
 """Running jobs that are shown one by one."""
+TARGETS = ("all", "facts", "datasets")
+"""Rules that only collect the outputs of others."""
+
+
+@dataclass
+class Stage:
+    """The jobs of one rule."""
+
+    rule: str
+    planned: int | None = None
+    done: int = 0
+    failed: int = 0
+    waiting: int = 0
+    """Submitted, but not started by SLURM."""
+    running: list[Job] = field(default_factory=list)
+    job_seconds: float | None = None
+    """Mean duration of a job."""
+
+    @property
+    def is_finished(self) -> bool:
+        return self.planned is not None and self.done >= self.planned
+
+    @property
+    def work(self) -> float | None:
+        """Seconds of one worker for the remaining jobs; None where the duration of a job is unknown."""
+        known = [job.age + job.left for job in self.running if job.left is not None]
+        to_come = max((self.planned or 0) - self.done - self.failed - len(self.running), 0)
+        per_job = self.job_seconds or (sum(known) / len(known) if known else None)
+        if per_job is None:
+            return None if to_come or self.running else 0.0
+        rest = [max(per_job - job.age, 0) if job.left is None else job.left for job in self.running]
+        return sum(rest) + to_come * per_job
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until it is done, if as many of its jobs run as now."""
+        return None if self.work is None else self.work / max(len(self.running), 1)
+
+
+@dataclass
+class Snapshot:
+    """A run at one moment."""
+
+    run: Run | None = None
+    stages: list[Stage] = field(default_factory=list)
+    waiting: int | None = None
+    """Jobs that wait for SLURM; None without it."""
+    machine: list[str] = field(default_factory=list)
+    """Lines about GPUs, SLURM and the disk."""
+
+    @property
+    def running(self) -> list[Job]:
+        """All running jobs, the oldest first."""
+        return sorted((job for stage in self.stages for job in stage.running), key=lambda job: -job.age)
+
+    @property
+    def at_work(self) -> bool:
+        """True if the run is going on."""
+        return bool(self.running) if self.run is None else self.run.state == "running"
+
+    @property
+    def left(self) -> tuple[float, int]:
+        """Seconds until the end if as many jobs run as now, and the number of stages without an estimate."""
+        works = [stage.work for stage in self.stages if not stage.is_finished]
+        known = [work for work in works if work is not None]
+        return sum(known) / max(len(self.running), 1), len(works) - len(known)
+
+
+def take(slurm: Mapping[str, SlurmJob] | None = None) -> Snapshot:
+    """The current folder's run now. `slurm` has this folder's jobs, where SLURM was queried."""
+    run = next(newest_runs(), None)
+    alive = run is not None and run.alive
+    jobs = read_jobs(slurm, run.active if run and alive else ())
+    if run and alive and not run.planned:  # still starting: what has ended is of earlier runs
+        jobs = [job for job in jobs if job.state == "running"]
+    found = Snapshot(run, stages_of(run, jobs, slurm or {}), machine=gpu_lines())
+    if slurm is not None:
+        reasons = Counter(job.reason or "no reason given" for job in slurm.values() if job.waiting)
+        working = [job for job in slurm.values() if job.running]
+        waiting = ", ".join(f"{n} waiting ({reason})" for reason, n in reasons.most_common())
+        held = f"SLURM: {len(working)} jobs running with {sum(job.gpus for job in working)} GPUs"
+        found.waiting = reasons.total()
+        found.machine.append(f"{held}; {waiting or 'none waiting'}")
+    disk = shutil.disk_usage("results" if Path("results").is_dir() else ".")
+    found.machine.append(f"disk: {disk.free / 2**30:.1f} of {disk.total / 2**30:.1f} GB free")
+    return found
+
+
+def stages_of(run: Run | None, jobs: Sequence[Job], slurm: Mapping[str, SlurmJob]) -> list[Stage]:
+    """The stages that a run planned, in its order; without a plan those that have records."""
+    planned = run.planned if run else {}
+    rules = [rule for rule in planned if rule not in TARGETS]
+    stages = [Stage(rule, planned.get(rule)) for rule in rules or dict.fromkeys(job.rule for job in jobs)]
+    for stage in stages:
+        mine = [job for job in jobs if job.rule == stage.rule]
+        done = [job.age for job in mine if job.state == "done"]
+        stage.running = [job for job in mine if job.state == "running"]
+        stage.waiting = sum(job.waiting and job.rule == stage.rule for job in slurm.values())
+        stage.done = run.done.get(stage.rule, 0) if run and planned else len(done)
+        failed = [job.ended for job in mine if job.has_failed and not job.under_way]
+        stage.failed = sum(ended >= (run.began if run and planned else 0) for ended in failed)
+        stage.job_seconds = sum(done) / len(done) if done else None
+    return stages
+
+
+def rate_of(jobs: Sequence[Job]) -> str:
+    """Units and edits a second of jobs together; "" where they count different things."""
+    rates = [(job.rate, job.edits, plural(job.record["unit"])) for job in jobs if job.rate]
+    if len({unit for *_, unit in rates}) != 1:
+        return ""
+    edits = sum(rate * edits for rate, edits, _ in rates)
+    text = f"{sum(rate for rate, *_ in rates):.3g} {rates[0][2]}/s"
+    return text + (f", {edits:.3g} edits/s" if edits else "")
+
+
+def gpu_lines() -> list[str]:
+    """A line for each GPU of this machine; none where nvidia-smi does not answer."""
+    rows: list[list[str]] = []
+    with suppress(subprocess.TimeoutExpired):
+        rows = query_gpus(*NVIDIA_FIELDS, seconds=NVIDIA_SECONDS)
+    return [
+        f"GPU {index} {name}: {busy} % busy, {used} of {total} MB"
+        for index, name, busy, used, total in (row for row in rows if len(row) == len(NVIDIA_FIELDS))
+    ]
+
+
+# --- drawing ----------------------------------------------------------------------------------------------
 
 
 def show(once: bool = False) -> None:
     """Draw the view until the run ends where this is a terminal, else, or with `once`, one time."""
     console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
-    if console.is_interactive and not once:
-        watch(console)
-    else:
+    if not console.is_interactive or once:
         console.print(draw(take(_slurm()), console.width))
-
-
-def watch(console: Console) -> None:
-    """Draw until the run has ended; the last view stays."""
+        return
     jobs, asked = None, -math.inf
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while True:
@@ -52,23 +181,22 @@ def watch(console: Console) -> None:
             found = take(jobs)
             live.update(draw(found, console.width, console.height), refresh=True)
             if not found.at_work:
-                return
+                return  # the last view stays
             time.sleep(SECONDS)
 
 
-def _slurm() -> Mapping[str, slurm.SlurmJob] | None:
+def _slurm() -> Mapping[str, SlurmJob] | None:
     """This folder's SLURM jobs; None where none was ever submitted from it, or SLURM is silent."""
     return slurm.known_jobs(Path.cwd()) if slurm.LOGS.is_dir() else None
 
 
 def draw(found: Snapshot, width: int, height: int | None = None) -> Group:
     """The view, at most `width` wide; where it is higher than `height`, idle stages are only named."""
-    above, below = _head(found), _below(found)
-    shown, idle = found.stages, list[Stage]()
+    above, below, shown = _head(found), _below(found), found.stages
     if height and len(above) + len(shown) + len(below) + 2 > height:
-        shown = [stage for stage in found.stages if not stage.is_idle]
-        idle = [stage for stage in found.stages if stage.is_idle]
-        below.insert(0, _line(f"{len(idle)} stages idle: {', '.join(stage.rule for stage in idle)}", "dim"))
+        shown = [stage for stage in found.stages if stage.running or stage.waiting or stage.failed]
+        idle = [stage.rule for stage in found.stages if stage not in shown]
+        below.insert(0, _line(f"{len(idle)} stages idle: {', '.join(idle)}", "dim"))
     table = (_line(), _table(shown, found, width)) if found.stages else ()
     return Group(*above, *table, *below)
 
@@ -128,7 +256,6 @@ def _left(found: Snapshot) -> str:
 
 def _table(stages: Sequence[Stage], found: Snapshot, width: int) -> Table:
     """A row for each stage; columns that do not fit are left out."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     columns: list[tuple[str, Callable[[Stage], object], bool]] = [  # title, cell, True if shown
         ("stage", lambda s: s.rule, True),
         ("done", lambda s: s.done, True),
@@ -142,6 +269,7 @@ def _table(stages: Sequence[Stage], found: Snapshot, width: int) -> Table:
         ("rate", lambda s: rate_of(s.running), width >= 90),
     ]
     columns = [column for column in columns if column[2]]
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for title, *_ in columns:
         table.add_column(title, justify="left" if title in ("stage", "", "rate") else "right", no_wrap=True)
     for stage in stages:
