@@ -71,10 +71,8 @@ CASES = {
         job(
             vanished(peak_bytes=7 * GIB),
             slurm_job="7",
-            slurm_logs=[
-                "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=7.0. "
-                "Some of your processes may have been killed by the cgroup out-of-memory handler."
-            ],
+            slurm_log="slurmstepd: error: Detected 1 oom-kill event(s) in StepId=7.0. "
+            "Some of your processes may have been killed by the cgroup out-of-memory handler.",
         ),
         "memory",
         "out of memory: 7168 MB used, 8000 MB allowed",
@@ -226,9 +224,9 @@ At least one job did not complete successfully.
 srun: error: node1: task 0: Exited with exit code 1
 """
     assert last_error(text) == "ValueError: no trial worked"
-    assert cause_of(job({}, slurm_logs=[text])).what == "no trial worked"
+    assert cause_of(job({}, slurm_log=text)).what == "no trial worked"
     assert last_error("all went well") == ""
-    refused = cause_of(job({}, slurm_logs=["srun: error: Unable to confirm allocation for job 7"]))
+    refused = cause_of(job({}, slurm_log="srun: error: Unable to confirm allocation for job 7"))
     assert (refused.kind, refused.what) == ("unknown", "Unable to confirm allocation for job 7")
 
 

@@ -115,9 +115,7 @@ def scripted(fake: FakeSlurm, *answers: str) -> None:
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
-@pytest.mark.parametrize(
-    ("cancel", "cancelled"), [(False, ["--state=PENDING 1"]), (True, ["--state=PENDING 1", "0"])]
-)
+@pytest.mark.parametrize(("cancel", "cancelled"), [(False, ["--state=PENDING 1"]), (True, ["0 1", "0", "0"])])
 def test_pending_jobs_are_cancelled_and_running_ones_waited_for(
     fake: FakeSlurm,
     monkeypatch: pytest.MonkeyPatch,

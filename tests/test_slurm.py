@@ -71,7 +71,7 @@ def test_accounting_counts_only_when_it_answers(
     seconds: float,
     on: bool,
 ) -> None:
-    monkeypatch.setattr(slurm, "ACCOUNTING_SECONDS", 0.5)
+    monkeypatch.setattr(slurm, "SHORT_SECONDS", 0.5)
     fake.says("sacct", code=code, seconds=seconds)
     settings = {"AccountingStorageType": f"accounting_storage/{kind}", "AccountingStorageEnforce": enforced}
     assert slurm.has_accounting(settings) is on
@@ -81,7 +81,7 @@ def test_jobs_that_ended_meanwhile_are_cancelled_too(fake: FakeSlurm) -> None:
     fake.says(
         "scancel", error="scancel: error: Kill job error on job id 7: Invalid job id specified\n", code=1
     )
-    slurm.cancel(["7"], pending_only=True)
+    slurm.cancel(["7"], "--state=PENDING")
     assert fake.asked("scancel") == ["--state=PENDING 7"]
     fake.says("scancel", error="scancel: error: Access/permission denied\n", code=1)
     with pytest.raises(SlurmError, match="scancel failed: scancel: error: Access/permission denied"):

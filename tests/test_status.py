@@ -49,7 +49,6 @@ def test_time_left_by_hand() -> None:
     assert stage.work == 300 + 60 + 600
     found = Snapshot(stages=[stage, Stage("score", 2)])
     assert found.left == (480, 1)
-    assert stage.left == 480
     assert Stage("edit", 3, running=running[:1]).work == 300 + 2 * 350  # no job is done: 50 s and 300 s to go
 
 

@@ -5,9 +5,8 @@ runs that saw them. That file is there from a failure until the job has succeede
 """
 
 import json
-import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,12 +25,9 @@ REFUSED = re.compile("ubmission failed|sbatch failed")
 class Failure:
     """One failed attempt at a job."""
 
-    ended: float
-    """Seconds since 1970."""
-    message: str = ""
-    """Snakemake's messages."""
-    log: str = ""
-    """The rule's log."""
+    ended: float  # seconds since 1970
+    message: str = ""  # Snakemake's messages
+    log: str = ""  # the rule's log
     slurm_job: str | None = None
 
 
@@ -41,19 +37,14 @@ class Job:
 
     rule: str
     log: str
-    record: dict[str, Any] = field(default_factory=dict)
-    """Empty where it has none."""
+    record: dict[str, Any] = field(default_factory=dict)  # empty where it has none
     failures: list[Failure] = field(default_factory=list)
-    under_way: bool = False
-    """True if a run that is alive has begun it, or it waits for SLURM."""
-    slurm: SlurmJob = SlurmJob("", "")
-    """Its last attempt in SLURM."""
-    slurm_logs: Sequence[str] = ()
-    """The ends of SLURM's logs, one an attempt."""
-    log_end: str = ""
-    """The end of its own log."""
-    profile: str = "the profile's config.yaml"
-    """The file of its run's profile."""
+    under_way: bool = False  # true if a run that is alive has begun it, or it waits for SLURM
+    slurm: SlurmJob = SlurmJob("", "")  # its last attempt in SLURM
+    slurm_logs: str = ""  # the ends of SLURM's logs of all attempts
+    slurm_log: str = ""  # that of the last one
+    log_end: str = ""  # the end of its own log
+    profile: str = "the profile's config.yaml"  # the file of its run's profile
 
     @property
     def name(self) -> str:
@@ -76,11 +67,6 @@ class Job:
         return "" if done is None or not total else f"{done:g} of {total:g} {plural(self.record['unit'])}"
 
     @property
-    def part(self) -> float:
-        """Part of it that is done; 0 where it does not count."""
-        return (self.record.get("done") or 0) / (self.record.get("total") or math.inf)
-
-    @property
     def rate(self) -> float | None:
         """Units a second."""
         began, first = self.record.get("began") or (0.0, 0)
@@ -101,41 +87,22 @@ class Job:
         return max(self.record["total"] - self.record["done"], 0) / self.rate
 
     @property
-    def last(self) -> Failure | None:
-        """Its last failure; None where its record is of an attempt after it."""
-        if not self.failures or self.record and self.record["started"] > self.failures[-1].ended:
-            return None
-        return self.failures[-1]
+    def last(self) -> Failure:
+        """Its last attempt, as the run saw it fail, or as its record has it where that is of a newer one."""
+        started = self.record.get("started", 0.0)
+        if self.failures and started <= self.failures[-1].ended:
+            return self.failures[-1]
+        return Failure(started + self.age, "", self.log, self.record.get("slurm_job"))
 
     @property
     def has_failed(self) -> bool:
         """True if its last attempt has failed."""
-        return self.last is not None or self.state in ("failed", "stopped", "gone")
-
-    @property
-    def message(self) -> str:
-        """Snakemake's messages about its last attempt."""
-        return self.last.message if self.last else ""
+        return self.last in self.failures or self.state in ("failed", "stopped", "gone")
 
     @property
     def attempts(self) -> int:
         """Number of its attempts that failed."""
-        return len(self.failures) + (self.last is None)
-
-    @property
-    def slurm_log(self) -> str:
-        """The end of SLURM's log of its last attempt."""
-        return self.slurm_logs[-1] if self.slurm_logs else ""
-
-    @property
-    def slurm_job(self) -> str | None:
-        """The SLURM job of its last attempt."""
-        return self.last.slurm_job if self.last else self.record.get("slurm_job")
-
-    @property
-    def ended(self) -> float:
-        """Time of its last failure, in seconds since 1970."""
-        return self.last.ended if self.last else self.record["started"] + self.age
+        return len(self.failures) + (self.last not in self.failures)
 
 
 def failures_path(record: Path) -> Path:
@@ -173,8 +140,8 @@ def read_jobs(slurm: Mapping[str, SlurmJob] | None, active: Collection[str] = ()
         job = Job(path.parent.name, log, record, failures)
         submitted = (slurm or {}).get(record.get("slurm_job"))
         job.under_way = str(path) in active or bool(submitted and submitted.waiting)
-        numbers = {job.slurm_job, record.get("slurm_job")} - {None}
-        if REFUSED.search(job.message) or len(numbers) > 1:
+        numbers = {job.last.slurm_job, record.get("slurm_job")} - {None}
+        if REFUSED.search(job.last.message) or len(numbers) > 1:
             job.record = {}
         if record or failures:
             jobs.append(job)

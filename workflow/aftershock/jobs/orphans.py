@@ -21,8 +21,6 @@ from aftershock.project import command
 __all__ = ["find_orphans", "job_prefix", "read_run", "refuse_orphans", "settle_orphans"]
 
 CANCEL = command("resume", "--orphans cancel")
-LINE_SECONDS = 60.0
-"""Seconds between two lines about jobs that are waited for."""
 PAUSE_SECONDS = 3.0
 
 
@@ -74,25 +72,19 @@ def settle_orphans(prefix: str, jobs: Sequence[slurm.SlurmJob], cancel: bool) ->
 
     Pending jobs are cancelled; running ones are waited for, or cancelled too.
     """
-    told, cancelled = -LINE_SECONDS, set[str]()
+    pending = [job.id for job in jobs if job.state == "PENDING"]
+    running = [job.id for job in jobs if job.state != "PENDING"]
+    if pending:
+        print(f"Cancelling {_jobs(pending)} of the last run that had not started.", file=sys.stderr)
+    if running:
+        of_them = f"{_jobs(running)} of the last run: {_some(running)}."
+        wait = f"Waiting for {of_them} To cancel instead: Ctrl-C, then {CANCEL}"
+        print(f"Cancelling {of_them}" if cancel else wait, file=sys.stderr)
+    options = () if cancel else ("--state=PENDING",)  # which one that has just started is not
     while jobs:
-        pending = [job.id for job in jobs if job.state == "PENDING"]
-        running = [job.id for job in jobs if job.state != "PENDING"]
-        if time.monotonic() - told >= LINE_SECONDS:
-            told = time.monotonic()
-            if pending:
-                print(f"Cancelling {_jobs(pending)} of the last run that had not started.", file=sys.stderr)
-            if running and cancel:
-                print(f"Cancelling {_jobs(running)} of the last run: {_some(running)}.", file=sys.stderr)
-            elif running:
-                of_them = f"{_jobs(running)} of the last run: {_some(running)}"
-                print(f"Waiting for {of_them}. To cancel instead: Ctrl-C, then {CANCEL}", file=sys.stderr)
         try:
-            slurm.cancel(pending, pending_only=True)
-            if cancel:
-                slurm.cancel([number for number in running if number not in cancelled])
-                cancelled |= set(running)
-            time.sleep(PAUSE_SECONDS if running else 0.5)
+            slurm.cancel([job.id for job in jobs if cancel or job.state == "PENDING"], *options)
+            time.sleep(PAUSE_SECONDS)
             jobs = slurm.queued(prefix)
         except slurm.SlurmError as error:
             print(f"{error}. Trying again", file=sys.stderr)

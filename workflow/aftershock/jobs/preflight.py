@@ -13,13 +13,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from aftershock.jobs import slurm
-from aftershock.jobs.folder import PreflightError
-from aftershock.jobs.places import user_name
+from aftershock.jobs.folder import PreflightError, user_name
 from aftershock.project import PROJECT
 from aftershock.text_files import read_yaml
 
-SPECIAL = re.compile(r"[^\w@%+=:,./~^-]")
-"""Characters that a shell takes for more than themselves."""
+SPECIAL = re.compile(r"[^\w@%+=:,./~^-]")  # characters that a shell takes for more than themselves
 NAMES = re.compile(r"[\w.+-]+(?:[,\s]+[\w.+-]+)*")
 """Names that a resource states as they are; what a job computes is not known yet."""
 
@@ -27,9 +25,8 @@ NAMES = re.compile(r"[\w.+-]+(?:[,\s]+[\w.+-]+)*")
 def fault_of_slurm() -> PreflightError | slurm.SlurmError | None:
     """Return why this machine cannot submit jobs; None where it can."""
     if not slurm.is_here():
-        return PreflightError(
-            f"no SLURM on {socket.gethostname()}: sinfo or sbatch is missing. {slurm.NOT_HERE}"
-        )
+        missing = f"no SLURM on {socket.gethostname()}: sinfo or sbatch is missing"
+        return PreflightError(f"{missing}. {slurm.NOT_HERE}")
     try:
         slurm.settings()
     except slurm.SlurmError as error:

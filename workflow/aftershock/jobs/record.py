@@ -26,8 +26,7 @@ from aftershock.process import find_process
 
 FOLDER = Path("results/jobs")
 ASKED = ("mem_mb", "runtime", "gpu")
-WRITE_SECONDS = 10.0
-"""Seconds between two updates of a running job's record."""
+WRITE_SECONDS = 10.0  # seconds between two updates of a running job's record
 SILENT_SECONDS = 6 * WRITE_SECONDS
 """After this time without an update, a job on a machine that cannot be queried counts as gone."""
 NEEDED = {"rule", "log", "state", "host", "pid", "started", "seconds"}

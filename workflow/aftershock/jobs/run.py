@@ -32,30 +32,22 @@ OF_JOBS = "At least one job did not complete successfully."
 class Run:
     """A run, as far as it got; times are in seconds since 1970."""
 
-    arguments: list[str] | None
-    """Snakemake's arguments; None where one of them may be a secret."""
+    arguments: list[str] | None  # Snakemake's arguments; None where one of them may be a secret
     host: str
     pid: int
     began: float
-    job_prefix: str | None = None
-    """Prefix of its SLURM jobs' names; None for a run that submits none."""
+    job_prefix: str | None = None  # prefix of its SLURM jobs' names; None for a run that submits none
     planned: dict[str, int] = field(default_factory=dict)
     """Jobs of each rule, in the order in which Snakemake lists them."""
     done: dict[str, int] = field(default_factory=dict)
-    begun: int = 0
-    """Attempts at jobs that were started or submitted."""
+    begun: int = 0  # attempts at jobs that were started or submitted
     active: list[str] = field(default_factory=list)
     """Records of the jobs that were, and have neither finished nor failed."""
-    failed: int = 0
-    """Attempts that failed."""
-    error: str = ""
-    """The error that ended it, apart from its jobs."""
-    stopped: bool = False
-    """True if its user ended it."""
-    exit: int | None = None
-    """Its exit code; None while it runs, and for ever when it was killed."""
-    last: str = ""
-    """The last event, in words."""
+    failed: int = 0  # attempts that failed
+    error: str = ""  # the error that ended it, apart from its jobs
+    stopped: bool = False  # true if its user ended it
+    exit: int | None = None  # its exit code; None while it runs, and for ever when it was killed
+    last: str = ""  # the last event, in words
     last_time: float = 0.0
 
     @property
@@ -92,8 +84,7 @@ class RunRecord(logging.Handler):
         kept = None if any(SECRET.match(argument) for argument in arguments) else list(arguments)
         self.run = Run(kept, socket.gethostname(), os.getpid(), round(time.time(), 2), job_prefix)
         self.path = FOLDER / datetime.now().strftime("%Y-%m-%dT%H%M%S.%f.json")
-        self._jobs: dict[int, Path] = {}
-        """The record of each job that has begun."""
+        self._jobs: dict[int, Path] = {}  # the record of each job that has begun
         self._workflow = workflow
         if workflow is None:
             self._write()

@@ -12,21 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from aftershock.jobs.places import user_name
+from aftershock.jobs.folder import user_name
 
-LOGS = Path(".snakemake/slurm_logs")
-"""Folder of the logs of SLURM's jobs, in which they were submitted."""
-SECONDS = 8.0
-"""Time limit of SLURM's controller."""
-KNOWN_SECONDS = 4.0
-"""The same where a user waits for a view."""
-ACCOUNTING_SECONDS = 5.0
-"""Time limit of its accounting; without an answer it counts as off."""
+LOGS = Path(".snakemake/slurm_logs")  # folder of the logs of SLURM's jobs, in which they were submitted
+SECONDS = 8.0  # time limit of SLURM's controller
+SHORT_SECONDS = 5.0
+"""The same where a user waits for a view, and for accounting: without an answer it counts as off."""
 PROGRAMS = ("sinfo", "squeue", "sbatch", "scancel")
 RUNNING = ("RUNNING", "SUSPENDED", "STOPPED")
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
-KNOWN_FIELDS = ("JobArrayID", "State", "Reason", "tres-alloc", "NodeList", "WorkDir", "Comment")
+COLUMNS = ("JobArrayID", "State", "Reason", "tres-alloc", "NodeList", "WorkDir", "Comment")
 GPU = re.compile(r"gpu:(?:([^:,(]+):)?\d+")
+ENDED = re.compile("Invalid job id|already completing or completed")
 WHEN_IT_ANSWERS = "Try again when `sinfo` answers, or ask who runs the cluster"
 NOT_HERE = "Run this on a machine of the cluster, such as its login node, or without the SLURM profile"
 
@@ -68,37 +65,22 @@ def is_here() -> bool:
     return all(map(shutil.which, PROGRAMS))
 
 
-def ask(program: str, *arguments: str, seconds: float = SECONDS) -> str:
+def ask(*command: str, seconds: float = SECONDS) -> str:
     """The output of a program of SLURM. Raises SlurmError."""
-    ended = _run(program, *arguments, seconds=seconds)
-    if ended.returncode:
-        said = _last_line(ended.stderr) or f"exit code {ended.returncode}"
-        raise SlurmError(f"{program} failed: {said.rstrip('.')}. {WHEN_IT_ANSWERS}")
-    return ended.stdout
-
-
-def _run(program: str, *arguments: str, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
+    program, nothing = command[0], subprocess.DEVNULL
     try:
-        return subprocess.run(
-            [program, *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=seconds,
-            check=False,
+        ended = subprocess.run(
+            command, stdin=nothing, capture_output=True, text=True, errors="replace", timeout=seconds
         )
     except OSError as error:
         raise SlurmError(f"{program}, a program of SLURM, cannot be run here ({error}). {NOT_HERE}") from None
     except subprocess.TimeoutExpired:
-        raise SlurmError(
-            f"SLURM does not answer: {program} said nothing for {seconds:.0f} s. {WHEN_IT_ANSWERS}"
-        ) from None
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+        silent = f"SLURM does not answer: {program} said nothing for {seconds:.0f} s"
+        raise SlurmError(f"{silent}. {WHEN_IT_ANSWERS}") from None
+    if ended.returncode:
+        said = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
+        raise SlurmError(f"{program} failed: {said[-1].strip().rstrip('.')}. {WHEN_IT_ANSWERS}")
+    return ended.stdout
 
 
 def _rows(text: str, columns: int) -> list[list[str]]:
@@ -112,8 +94,7 @@ def _rows(text: str, columns: int) -> list[list[str]]:
 
 def settings() -> dict[str, str]:
     """The controller's settings by name. Raises SlurmError when it does not answer."""
-    lines = ask("scontrol", "show", "config").splitlines()
-    pairs = (line.split("=", 1) for line in lines if "=" in line)
+    pairs = (line.split("=", 1) for line in ask("scontrol", "show", "config").splitlines() if "=" in line)
     return {name.strip(): value.strip() for name, value in pairs}
 
 
@@ -133,7 +114,7 @@ def has_accounting(config: dict[str, str]) -> bool:
     if kind in ("", "none", "(null)") or "nojobs" in config.get("AccountingStorageEnforce", ""):
         return False
     try:
-        ask("sacct", "-X", "--noheader", "--starttime=now", seconds=ACCOUNTING_SECONDS)
+        ask("sacct", "-X", "--noheader", "--starttime=now", seconds=SHORT_SECONDS)
     except SlurmError:
         return False
     return True
@@ -143,11 +124,10 @@ def accounts() -> set[str] | None:
     """Accounts that this user's jobs may name; None when accounting knows no user, or does not answer."""
     query = ("--noheader", "--parsable2", "list", "associations", "format=User,Account")
     try:
-        pairs = _rows(ask("sacctmgr", *query, seconds=ACCOUNTING_SECONDS), 2)
+        pairs = [pair for pair in _rows(ask("sacctmgr", *query, seconds=SHORT_SECONDS), 2) if pair[0]]
     except SlurmError:
         return None
-    known = any(user for user, _ in pairs)
-    return {account for user, account in pairs if user == user_name()} if known else None
+    return {account for user, account in pairs if user == user_name()} if pairs else None
 
 
 # --- jobs -------------------------------------------------------------------------------------------------
@@ -159,15 +139,14 @@ def queued(prefix: str) -> list[SlurmJob]:
     return [SlurmJob(id, state, why) for id, name, state, why in rows if name.startswith(f"{prefix}_")]
 
 
-def cancel(ids: Sequence[str], pending_only: bool = False) -> None:
+def cancel(ids: Sequence[str], *options: str) -> None:
     """Cancel jobs; those that ended meanwhile are no error. Raises SlurmError."""
-    if not ids:
-        return
-    ended = _run("scancel", *(["--state=PENDING"] if pending_only else []), *ids)
-    over = ("Invalid job id", "already completing or completed")
-    said = [line for line in ended.stderr.splitlines() if line.strip() and not any(o in line for o in over)]
-    if ended.returncode and said:
-        raise SlurmError(f"scancel failed: {said[-1].strip()}")
+    try:
+        if ids:
+            ask("scancel", *options, *ids)
+    except SlurmError as error:
+        if not ENDED.search(str(error)):
+            raise
 
 
 def known_jobs(folder: Path) -> dict[str, SlurmJob] | None:
@@ -175,14 +154,13 @@ def known_jobs(folder: Path) -> dict[str, SlurmJob] | None:
 
     None where there is no SLURM, or it does not answer.
     """
-    options = ("--me", "--states=all", "--array", "--noheader")
-    columns = ",".join(f"{name}:|" for name in KNOWN_FIELDS)
+    query = ("--me", "--states=all", "--array", "--noheader", f"--Format={':|,'.join(COLUMNS)}:|")
     try:
-        text = ask("squeue", *options, f"--Format={columns}", seconds=KNOWN_SECONDS)
+        rows = _rows(ask("squeue", *query, seconds=SHORT_SECONDS), len(COLUMNS))
     except SlurmError:
         return None
     jobs = {}
-    for number, state, reason, given, node, place, comment in _rows(text, len(KNOWN_FIELDS)):
+    for number, state, reason, given, node, place, comment in rows:
         if Path(place).resolve() == folder.resolve():
             gpus = re.search(r"gres/gpu=(\d+)", given)
             rule = comment.removeprefix("rule_").split("_wildcards_")[0]

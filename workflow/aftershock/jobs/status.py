@@ -27,19 +27,14 @@ from aftershock.jobs.sizes import duration, megabytes, moment, plural, printable
 from aftershock.jobs.slurm import SlurmJob
 from aftershock.project import command
 
-SECONDS = 3.0
-"""Seconds between two drawings."""
-SLURM_SECONDS = 15.0
-"""Seconds between two queries of SLURM, whose controller is shared."""
+SECONDS = 3.0  # between two drawings
+SLURM_SECONDS = 15.0  # between two queries of SLURM, whose controller is shared
 NVIDIA_SECONDS = 3.0
 NVIDIA_FIELDS = ("index", "name", "utilization.gpu", "memory.used", "memory.total")
-WIDTH = 110
-"""Characters of a line where there is no terminal."""
+WIDTH = 110  # characters of a line where there is no terminal
 BAR = 10
-JOBS = 6
-"""Running jobs that are shown one by one."""
-TARGETS = ("all", "facts", "datasets")
-"""Rules that only collect the outputs of others."""
+JOBS = 6  # running jobs that are shown one by one
+TARGETS = ("all", "facts", "datasets")  # rules that only collect the outputs of others
 
 
 @dataclass
@@ -50,15 +45,9 @@ class Stage:
     planned: int | None = None
     done: int = 0
     failed: int = 0
-    waiting: int = 0
-    """Submitted, but not started by SLURM."""
+    waiting: int = 0  # submitted, but not started by SLURM
     running: list[Job] = field(default_factory=list)
-    job_seconds: float | None = None
-    """Mean duration of a job."""
-
-    @property
-    def is_finished(self) -> bool:
-        return self.planned is not None and self.done >= self.planned
+    job_seconds: float | None = None  # mean duration of a job
 
     @property
     def work(self) -> float | None:
@@ -71,11 +60,6 @@ class Stage:
         rest = [max(per_job - job.age, 0) if job.left is None else job.left for job in self.running]
         return sum(rest) + to_come * per_job
 
-    @property
-    def left(self) -> float | None:
-        """Seconds until it is done, if as many of its jobs run as now."""
-        return None if self.work is None else self.work / max(len(self.running), 1)
-
 
 @dataclass
 class Snapshot:
@@ -83,10 +67,8 @@ class Snapshot:
 
     run: Run | None = None
     stages: list[Stage] = field(default_factory=list)
-    waiting: int | None = None
-    """Jobs that wait for SLURM; None without it."""
-    machine: list[str] = field(default_factory=list)
-    """Lines about GPUs, SLURM and the disk."""
+    waiting: int | None = None  # jobs that wait for SLURM; None without it
+    machine: list[str] = field(default_factory=list)  # lines about GPUs, SLURM and the disk
 
     @property
     def running(self) -> list[Job]:
@@ -101,17 +83,16 @@ class Snapshot:
     @property
     def left(self) -> tuple[float, int]:
         """Seconds until the end if as many jobs run as now, and the number of stages without an estimate."""
-        works = [stage.work for stage in self.stages if not stage.is_finished]
-        known = [work for work in works if work is not None]
-        return sum(known) / max(len(self.running), 1), len(works) - len(known)
+        works = [stage.work for stage in self.stages]
+        return sum(work or 0.0 for work in works) / max(len(self.running), 1), works.count(None)
 
 
 def take(slurm: Mapping[str, SlurmJob] | None = None) -> Snapshot:
     """The current folder's run now. `slurm` has this folder's jobs, where SLURM was queried."""
     run = next(newest_runs(), None)
-    alive = run is not None and run.alive
-    jobs = read_jobs(slurm, run.active if run and alive else ())
-    if run and alive and not run.planned:  # still starting: what has ended is of earlier runs
+    at_work = run is not None and run.alive
+    jobs = read_jobs(slurm, run.active if run and at_work else ())
+    if run and at_work and not run.planned:  # still starting: what has ended is of earlier runs
         jobs = [job for job in jobs if job.state == "running"]
     found = Snapshot(run, stages_of(run, jobs, slurm or {}), machine=gpu_lines())
     if slurm is not None:
@@ -129,16 +110,17 @@ def take(slurm: Mapping[str, SlurmJob] | None = None) -> Snapshot:
 def stages_of(run: Run | None, jobs: Sequence[Job], slurm: Mapping[str, SlurmJob]) -> list[Stage]:
     """The stages that a run planned, in its order; without a plan those that have records."""
     planned = run.planned if run else {}
-    rules = [rule for rule in planned if rule not in TARGETS]
-    stages = [Stage(rule, planned.get(rule)) for rule in rules or dict.fromkeys(job.rule for job in jobs)]
+    began = run.began if run and planned else 0.0
+    rules = [rule for rule in planned if rule not in TARGETS] or dict.fromkeys(job.rule for job in jobs)
+    stages = [Stage(rule, planned.get(rule)) for rule in rules]
     for stage in stages:
         mine = [job for job in jobs if job.rule == stage.rule]
+        failed = [job.last for job in mine if job.has_failed and not job.under_way]
         done = [job.age for job in mine if job.state == "done"]
         stage.running = [job for job in mine if job.state == "running"]
         stage.waiting = sum(job.waiting and job.rule == stage.rule for job in slurm.values())
+        stage.failed = sum(attempt.ended >= began for attempt in failed)
         stage.done = run.done.get(stage.rule, 0) if run and planned else len(done)
-        failed = [job.ended for job in mine if job.has_failed and not job.under_way]
-        stage.failed = sum(ended >= (run.began if run and planned else 0) for ended in failed)
         stage.job_seconds = sum(done) / len(done) if done else None
     return stages
 
@@ -245,13 +227,12 @@ def _state(run: Run | None) -> str:
 
 
 def _left(found: Snapshot) -> str:
+    seconds, unknown = found.left
     if not found.at_work:
         return ""
-    seconds, unknown = found.left
-    if unknown:
-        known = f"at least {duration(seconds)} left ({unknown} stages not known yet)"
-        return f"; {known}" if seconds else "; time left not known yet"
-    return f"; about {duration(seconds)} left"
+    if unknown and seconds:
+        return f"; at least {duration(seconds)} left ({unknown} stages not known yet)"
+    return "; time left not known yet" if unknown else f"; about {duration(seconds)} left"
 
 
 def _table(stages: Sequence[Stage], found: Snapshot, width: int) -> Table:
@@ -265,7 +246,7 @@ def _table(stages: Sequence[Stage], found: Snapshot, width: int) -> Table:
         ("failed", lambda s: s.failed or "-", True),
         ("", _bar, width >= 70),
         ("a job takes", lambda s: duration(s.job_seconds) if s.job_seconds else "", width >= 80),
-        ("left", lambda s: duration(s.left) if s.left and s.planned else "", width >= 60 and found.at_work),
+        ("left", _left_of, width >= 60 and found.at_work),
         ("rate", lambda s: rate_of(s.running), width >= 90),
     ]
     columns = [column for column in columns if column[2]]
@@ -273,17 +254,23 @@ def _table(stages: Sequence[Stage], found: Snapshot, width: int) -> Table:
     for title, *_ in columns:
         table.add_column(title, justify="left" if title in ("stage", "", "rate") else "right", no_wrap=True)
     for stage in stages:
-        ended = "green" if stage.is_finished else "dim"
+        ended = "green" if stage.done >= (stage.planned or math.inf) else "dim"
         style = "red" if stage.failed else "" if stage.running else ended
         table.add_row(*(str(cell(stage)) for _, cell, _ in columns), style=style)
     return table
+
+
+def _left_of(stage: Stage) -> str:
+    """Time until a stage is done, if as many of its jobs run as now."""
+    return duration(stage.work / max(len(stage.running), 1)) if stage.work and stage.planned else ""
 
 
 def _bar(stage: Stage) -> str:
     """Progress bar; running jobs count by their own progress."""
     if not stage.planned:
         return ""
-    parts = sum(job.part for job in stage.running)
+    counts = [(job.record.get("done"), job.record.get("total")) for job in stage.running]
+    parts = sum(done / total for done, total in counts if done and total)
     full = int(BAR * min((stage.done + parts) / stage.planned, 1.0))
     return "#" * full + "." * (BAR - full)
 

@@ -20,8 +20,7 @@ from aftershock.jobs.slurm import SlurmJob
 from aftershock.project import command
 
 TAIL_BYTES = 20_000
-LISTED = 10
-"""Jobs of one rule with one cause that are listed; `--all` lists the others too."""
+LISTED = 10  # jobs of one rule with one cause that are listed; `--all` lists the others too
 FULL_BYTES = 50 * 2**20
 UNDER_WAY = "running or waiting again"
 EARLIER = "before a run that made all it was asked for"
@@ -31,8 +30,7 @@ EARLIER = "before a run that made all it was asked for"
 class Findings:
     """Findings of `look`."""
 
-    run: list[str]
-    """Problems of the run itself, and of its disk."""
+    run: list[str]  # problems of the run itself, and of its disk
     failed: list[tuple[Job, Cause]] = dataclasses.field(default_factory=list)
     past: Counter[str] = dataclasses.field(default_factory=Counter)
     """Number of jobs that failed and are no longer of interest, by the reason."""
@@ -68,10 +66,10 @@ def look(everything: bool = False) -> Findings:
     found.nothing_yet = not (runs or jobs or found.run)
     good_until = max((run.last_time for run in runs if run.exit == 0), default=0.0)
     failed = []
-    for job in sorted((job for job in jobs if job.has_failed), key=lambda job: job.ended):
+    for job in sorted((job for job in jobs if job.has_failed), key=lambda job: job.last.ended):
         if job.under_way:
             found.past[UNDER_WAY] += 1
-        elif job.ended < good_until and not everything:
+        elif job.last.ended < good_until and not everything:
             found.past[EARLIER] += 1
         else:
             failed.append(job)
@@ -106,11 +104,12 @@ def _gather(failed: Sequence[Job], run: Run | None, jobs: Mapping[str, SlurmJob]
     """Note what logs, SLURM and the newest run tell of jobs."""
     logs = {path.stem: path for path in slurm.LOGS.rglob("*.log")} if failed else {}
     for job in failed:
-        numbers = dict.fromkeys([*(one.slurm_job for one in job.failures), job.slurm_job])
-        job.slurm_logs = [_tail(logs[number]) for number in numbers if number in logs]
-        job.log_end, job.slurm = _tail(Path(job.log)), jobs.get(job.slurm_job or "", job.slurm)
+        numbers = dict.fromkeys([*(one.slurm_job for one in job.failures), job.last.slurm_job])
+        ends = [_tail(logs[number]) for number in numbers if number in logs]
+        job.slurm_logs, job.slurm_log = "\n".join(ends), ends[-1] if ends else ""
+        job.log_end, job.slurm = _tail(Path(job.log)), jobs.get(job.last.slurm_job or "", job.slurm)
         job.profile = run.profile if run and run.profile else job.profile
-        if job.state == "gone" and run and run.state == "killed" and not (job.slurm_job or job.failures):
+        if job.state == "gone" and run and run.state == "killed" and not (job.last.slurm_job or job.failures):
             job.record["state"] = "gone with its run"
 
 
