@@ -8,7 +8,6 @@ import pytest
 
 from aftershock.jobs.causes import _sheet, _values, cause_of, last_error
 from aftershock.jobs.job import Failure, Job
-from aftershock.jobs.slurm import SlurmJob
 
 GIB = 2**30
 
@@ -160,13 +159,13 @@ CASES = {
         "run again when `sinfo` does",
     ),
     "preemption": (
-        job(vanished(), slurm_job="7", slurm=SlurmJob("7", "PREEMPTED")),
+        job(vanished(), slurm_job="7", slurm_log="*** JOB 7 ON n1 CANCELLED AT 10:00 DUE TO PREEMPTION ***"),
         "preempted",
         "a more urgent job after 60 s",
         "aftershock resume",
     ),
-    "a lost node that SLURM alone knows": (
-        job(vanished(), slurm_job="7", slurm=SlurmJob("7", "NODE_FAIL", node="node9")),
+    "a lost node": (
+        job(vanished(host="node9"), slurm_job="7", slurm_log="SLURM status is: 'NODE_FAIL'"),
         "node",
         "its node node9 went down",
         "slurm-exclude-failed-nodes: node9",
@@ -205,12 +204,14 @@ def test_causes(name: str) -> None:
 
 def test_a_longer_time_follows_from_what_was_done() -> None:
     """A quarter was done in 60 minutes: four times as long, and half as much again."""
-    found = cause_of(job(vanished(done=25, total=100, unit="case"), slurm=SlurmJob("7", "TIMEOUT")))
+    found = cause_of(job(vanished(done=25, total=100, unit="case"), slurm_log="SLURM status is: 'TIMEOUT'"))
     assert found.what == "its time limit of 60 min was over with 25 of 100 cases done"
     assert "runtime: 360`" in found.remedy
     assert (
         "runtime: 1200`"
-        in cause_of(job(vanished(done=1, total=1000, unit="case"), slurm=SlurmJob("7", "TIMEOUT"))).remedy
+        in cause_of(
+            job(vanished(done=1, total=1000, unit="case"), slurm_log="SLURM status is: 'TIMEOUT'")
+        ).remedy
     )
 
 

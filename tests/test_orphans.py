@@ -22,8 +22,8 @@ KILLED = Run(["--profile", "p"], "login1", 7, 1_795_255_200.0, PREFIX)
 
 def queue(*states: str) -> str:
     """Return squeue's output for so many jobs of this folder, and one of another."""
-    lines = [f"{i}|{PREFIX}_uuid|{state}|None" for i, state in enumerate(states)]
-    return "".join(f"{line}\n" for line in [*lines, "99|other_uuid|RUNNING|None"])
+    lines = [f"{i}|{PREFIX}_uuid|{state}" for i, state in enumerate(states)]
+    return "".join(f"{line}\n" for line in [*lines, "99|other_uuid|RUNNING"])
 
 
 @pytest.mark.parametrize("name", ["results of Ada", "Größe", "名前", "-x", "a" * 200, "study.v2"])

@@ -57,7 +57,7 @@ def launch(folder: Path, *arguments: str) -> int:
 
 def test_jobs_that_fail(folder: Path) -> None:
     assert launch(folder) == 1
-    run, jobs = read_run(), {job.rule: job for job in read_jobs(None)}
+    run, jobs = read_run(), {job.rule: job for job in read_jobs()}
     assert run.exit == 1
     assert run.planned == {"good": 1, "bad": 1, "killed": 1, "all": 1}
     assert run.done == {"good": 1}

@@ -24,8 +24,8 @@ def test_partitions_are_read(fake: FakeSlurm) -> None:
 
 def test_only_jobs_of_the_folder_are_found(fake: FakeSlurm) -> None:
     names = ("demo-1_uuid", "demo-1", "demo-12_uuid", "x_demo-1_uuid")
-    fake.says("squeue", "".join(f"{i}|{name}|RUNNING|None\n" for i, name in enumerate(names)))
-    assert slurm.queued("demo-1") == [SlurmJob("0", "RUNNING", "None")]
+    fake.says("squeue", "".join(f"{i}|{name}|RUNNING\n" for i, name in enumerate(names)))
+    assert slurm.queued("demo-1") == [SlurmJob("0", "RUNNING")]
     assert "--me" in fake.asked("squeue")[0]
 
 

@@ -18,7 +18,6 @@ from aftershock.jobs.job import Failure, Job, read_jobs
 from aftershock.jobs.record import is_running
 from aftershock.jobs.run import newest_runs
 from aftershock.jobs.sizes import duration, megabytes
-from aftershock.jobs.slurm import SlurmJob
 from aftershock.jobs.status import Snapshot, Stage, show, stages_of, take
 from recorded_faults import write_job, write_run
 from view import lines_of
@@ -64,10 +63,9 @@ def test_stages_of_a_run(folder: Path) -> None:
         replace(write_job("edit", "again", Failure(time.time()), state="failed"), under_way=True),
         write_job("edit", "failed in an earlier run", Failure(NOW - 1), state="failed", started=NOW - 9),
     ]
-    slurm = {"7": SlurmJob("7", "PENDING", rule="edit")}
-    train, edit, score = stages_of(run, jobs, slurm)
+    train, edit, score = stages_of(run, jobs)
     assert (train.done, train.job_seconds) == (1, 60.0)
-    assert (edit.planned, edit.done, len(edit.running), edit.waiting, edit.failed) == (4, 0, 1, 1, 1)
+    assert (edit.planned, edit.done, len(edit.running), edit.failed) == (4, 0, 1, 1)
     job = edit.running[0]
     assert (job.age, job.rate, job.edits, job.left) == (30, 1.0, 4, 80)
     assert (score.done, score.running, score.waiting, score.failed) == (0, [], 0, 0)
@@ -79,41 +77,31 @@ def test_only_living_jobs_count_as_running(folder: Path) -> None:
     mine = write_job("edit", "alive").record
     vanished = write_job("edit", "vanished", pid=ended.pid).record
     reused = write_job("edit", "reused", started=psutil.Process().create_time() - 3600).record
-    assert [is_running(r, None) for r in (mine, vanished, reused)] == [True, False, False]
-    submitted = write_job("edit", "submitted", slurm_job="12", host="node1").record
-    known = {"12": SlurmJob("12", "RUNNING")}
-    assert is_running(submitted, known)
-    assert not is_running(submitted, {"12": SlurmJob("12", "PENDING")})  # it was requeued
-    assert not is_running(submitted, {})
-    elsewhere = write_job("edit", "elsewhere", host="another").record
-    assert is_running(elsewhere | {"written": time.time() - 5}, None)
-    assert not is_running(elsewhere | {"written": time.time() - 3600}, None)
-    states = {Path(job.log).stem: job.state for job in read_jobs(known)}
-    assert states["alive"] == states["submitted"] == "running"
-    assert states["vanished"] == states["reused"] == "gone"
+    assert [is_running(r) for r in (mine, vanished, reused)] == [True, False, False]
+    for elsewhere in ({"slurm_job": "12"}, {"host": "another"}):
+        assert is_running(mine | elsewhere | {"written": time.time() - 5})
+        assert not is_running(mine | elsewhere | {"written": time.time() - 3600})
+    assert {Path(job.log).stem: job.state for job in read_jobs()} == {
+        "alive": "running",
+        "reused": "gone",
+        "vanished": "gone",
+    }
 
 
 def test_jobs_of_slurm(folder: Path) -> None:
-    write_run(**EDITS)
+    active = [f"results/jobs/{name}.json" for name in ("edit/a", "edit/b", "score/a")]
+    write_run(time.time(), os.getpid(), **EDITS, job_prefix="study", active=active)
     write_job("edit", "a", slurm_job="7", host="node1", gpu="0")
-    jobs = [
-        SlurmJob("7", "RUNNING", gpus=1, rule="edit"),
-        SlurmJob("8", "PENDING", "Resources", rule="edit"),
-        SlurmJob("9", "PENDING", "Resources", rule="score"),
-        SlurmJob("6", "FAILED", rule="edit"),
-    ]
-    found = take({job.id: job for job in jobs})
-    assert found.waiting == 2
-    assert [(stage.rule, len(stage.running), stage.waiting) for stage in found.stages[1:]] == [
-        ("edit", 1, 1),
-        ("score", 0, 1),
+    write_job("edit", "b", Failure(time.time()), state="failed")
+    found = take()
+    assert [(stage.rule, len(stage.running), stage.waiting, stage.failed) for stage in found.stages] == [
+        ("train_lm", 0, 0, 0),
+        ("edit", 1, 1, 0),
+        ("score", 0, 1, 0),
     ]
     text = "\n".join(lines_of(found, 120))
     assert "1 running, 2 waiting for SLURM" in text
-    assert "SLURM: 1 jobs running with 1 GPUs; 2 waiting (Resources)" in text
     assert "(node1 GPU 0)" in text
-    assert "SLURM: 0 jobs running with 0 GPUs; none waiting" in take({}).machine
-    assert take().waiting is None
 
 
 def test_damaged_records_are_passed_over(folder: Path) -> None:
@@ -124,7 +112,7 @@ def test_damaged_records_are_passed_over(folder: Path) -> None:
     write_run(NOW - 1, **EDITS)
     write_run(NOW).write_bytes(b"\xff\xfe{")
     assert next(newest_runs()).begun == 3
-    assert len(read_jobs(None)) == 1
+    assert len(read_jobs()) == 1
     assert lines_of(take(), 80)
 
 

@@ -25,7 +25,7 @@ def job(name: str, seconds: float, **fields: Any) -> Job:
 
 
 EXAMPLE = Snapshot(
-    Run([], "node1", 4711, AT, begun=2, last="Editing gpt2-xl with memit", last_time=AT),
+    Run([], "node1", 4711, AT, "study", begun=2, last="Editing gpt2-xl with memit", last_time=AT),
     stages=[
         Stage("train_lm", 1, done=1, job_seconds=240.0),
         Stage(
@@ -40,7 +40,6 @@ EXAMPLE = Snapshot(
         Stage("score", 16),
         Stage("report", 1),
     ],
-    waiting=5,
     machine=["GPU 0 NVIDIA H100: 97 % busy, 40960 of 81920 MB", "disk: 50.0 of 200.0 GB free"],
 )
 GOLDEN = """\

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from aftershock.jobs import slurm, why
+from aftershock.jobs import why
 from aftershock.jobs.job import Failure
 from aftershock.jobs.run import FOLDER, RunRecord
-from aftershock.jobs.slurm import SlurmJob
 from aftershock.jobs.why import look, report, told
 from recorded_faults import BEGUN, FAULTS, JOB, RECORDED, STARTED, lay_out, write_job, write_run
 
@@ -172,18 +171,6 @@ def test_foreign_text_is_no_command_to_a_terminal(folder: Path) -> None:
 def test_a_full_disk_is_said_whatever_else_is_known(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 0))
     assert "the disk of results/ is full (0 MB free)" in look().run[0]
-
-
-def test_jobs_that_run_again_are_no_failures(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lay_out(folder, "cluster")
-    record = Path("results/jobs/node/00000-00031.json")
-    fields = json.loads(record.read_text())
-    record.write_text(json.dumps(fields | {"state": "stopped"}))
-    requeued = SlurmJob(fields["slurm_job"], "PENDING", "BeginTime")
-    monkeypatch.setattr(slurm, "known_jobs", lambda folder: {requeued.id: requeued})
-    found = look()
-    assert "node" not in {job.rule for job, _ in found.failed}
-    assert told(found)[-1] == "Failed before: 1, running or waiting again"
 
 
 def test_many_jobs_with_one_cause_are_summed_up(folder: Path) -> None:

@@ -69,7 +69,7 @@ def _sources(job: Job) -> list[tuple[str, str]]:
     return [
         ("refusal", refusal.split("Batch job submission failed: ")[-1].strip()),
         ("error", _own_error(job)),
-        ("end", f"{job.slurm_log}\n{job.last.message}\n'{job.slurm.state}'\n<{job.state}>"),
+        ("end", f"{job.slurm_log}\n{job.last.message}\n<{job.state}>"),
         ("error", last_error(job.slurm_log) or last_error(job.last.message)),
     ]
 
@@ -120,7 +120,7 @@ def _values(job: Job, text: str) -> dict[str, Any]:
         "more_memory": give("mem_mb", needed_mb) if job.last.slurm_job else fewer,
         "minutes": f" of {minutes} min" if minutes else "",
         "more_time": give("runtime", longer),
-        "node": job.slurm.node or (node and node[1]) or record.get("host", ""),
+        "node": node[1] if node else record.get("host", ""),
     }
 
 

@@ -6,7 +6,7 @@ runs that saw them. That file is there from a failure until the job has succeede
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any
 from aftershock.datasets.table import DATASETS, find_dataset
 from aftershock.jobs.record import FOLDER, NEEDED, is_running, read_record
 from aftershock.jobs.sizes import plural
-from aftershock.jobs.slurm import SlurmJob
 from aftershock.output import write_text
 
 REFUSED = re.compile("ubmission failed|sbatch failed")
@@ -39,8 +38,7 @@ class Job:
     log: str
     record: dict[str, Any] = field(default_factory=dict)  # empty where it has none
     failures: list[Failure] = field(default_factory=list)
-    under_way: bool = False  # true if a run that is alive has begun it, or it waits for SLURM
-    slurm: SlurmJob = SlurmJob("", "")  # its last attempt in SLURM
+    under_way: bool = False  # true if a run that is alive has begun it
     slurm_logs: str = ""  # the ends of SLURM's logs of all attempts
     slurm_log: str = ""  # that of the last one
     log_end: str = ""  # the end of its own log
@@ -123,23 +121,21 @@ def note_failure(record: Path, failure: Failure) -> None:
     write_text(failures_path(record), json.dumps(failures))
 
 
-def read_jobs(slurm: Mapping[str, SlurmJob] | None, active: Collection[str] = ()) -> list[Job]:
-    """The jobs of the current folder that have begun. One that has vanished has the state "gone".
+def read_jobs(active: Collection[str] = ()) -> list[Job]:
+    """The jobs of the current folder that have begun; `active` has the records of those under way.
 
-    `slurm` has the jobs that SLURM knows, None where it cannot be asked; `active` the records of those under
-    way. A record of an attempt before the last, which did not reach its stage, is left out.
+    A job that has vanished has the state "gone". A record of an attempt before the last, which did not reach
+    its stage, is left out.
     """
     jobs = []
     for path in sorted({path.with_suffix(".json") for path in FOLDER.glob("*/*.*")}):
         record, failures = read_record(path), read_failures(path)
         if not record.keys() >= NEEDED:
             record = {}
-        if record.get("state") == "running" and not is_running(record, slurm):
+        if record.get("state") == "running" and not is_running(record):
             record["state"] = "gone"
         log = record.get("log") or failures and failures[-1].log or path.stem
-        job = Job(path.parent.name, log, record, failures)
-        submitted = (slurm or {}).get(record.get("slurm_job"))
-        job.under_way = str(path) in active or bool(submitted and submitted.waiting)
+        job = Job(path.parent.name, log, record, failures, under_way=str(path) in active)
         numbers = {job.last.slurm_job, record.get("slurm_job")} - {None}
         if REFUSED.search(job.last.message) or len(numbers) > 1:
             job.record = {}

@@ -59,7 +59,7 @@ def find_orphans(prefix: str, last: Run | None, required: bool) -> list[slurm.Sl
 def refuse_orphans(jobs: Sequence[slurm.SlurmJob]) -> None:
     """Raise PreflightError when jobs of an earlier run are left."""
     if jobs:
-        pending, are = sum(job.state == "PENDING" for job in jobs), "is" if len(jobs) == 1 else "are"
+        pending, are = sum(job.waiting for job in jobs), "is" if len(jobs) == 1 else "are"
         count = f"{len(jobs) - pending} running, {pending} pending: {_some([job.id for job in jobs])}"
         raise PreflightError(
             f"{_jobs(jobs)} of an earlier run of this folder {are} still in SLURM ({count}). "
@@ -72,8 +72,8 @@ def settle_orphans(prefix: str, jobs: Sequence[slurm.SlurmJob], cancel: bool) ->
 
     Pending jobs are cancelled; running ones are waited for, or cancelled too.
     """
-    pending = [job.id for job in jobs if job.state == "PENDING"]
-    running = [job.id for job in jobs if job.state != "PENDING"]
+    pending = [job.id for job in jobs if job.waiting]
+    running = [job.id for job in jobs if not job.waiting]
     if pending:
         print(f"Cancelling {_jobs(pending)} of the last run that had not started.", file=sys.stderr)
     if running:
@@ -83,7 +83,7 @@ def settle_orphans(prefix: str, jobs: Sequence[slurm.SlurmJob], cancel: bool) ->
     options = () if cancel else ("--state=PENDING",)  # which one that has just started is not
     while jobs:
         try:
-            slurm.cancel([job.id for job in jobs if cancel or job.state == "PENDING"], *options)
+            slurm.cancel([job.id for job in jobs if cancel or job.waiting], *options)
             time.sleep(PAUSE_SECONDS)
             jobs = slurm.queued(prefix)
         except slurm.SlurmError as error:

@@ -20,15 +20,13 @@ from typing import Any
 import psutil
 
 from aftershock.jobs.gpus import VISIBLE
-from aftershock.jobs.slurm import SlurmJob
 from aftershock.output import write_text
 from aftershock.process import find_process
 
 FOLDER = Path("results/jobs")
 ASKED = ("mem_mb", "runtime", "gpu")
 WRITE_SECONDS = 10.0  # seconds between two updates of a running job's record
-SILENT_SECONDS = 6 * WRITE_SECONDS
-"""After this time without an update, a job on a machine that cannot be queried counts as gone."""
+SILENT_SECONDS = 6 * WRITE_SECONDS  # without an update, a job on another machine counts as gone
 NEEDED = {"rule", "log", "state", "host", "pid", "started", "seconds"}
 
 
@@ -155,11 +153,8 @@ def finished_jobs(folder: Path = FOLDER) -> list[dict[str, Any]]:
     return [record for record in records if record.get("state") == "done"]
 
 
-def is_running(record: Mapping[str, Any], slurm: Mapping[str, SlurmJob] | None) -> bool:
-    """True if the job of a record in state "running" is running."""
-    number = record.get("slurm_job")
-    if number and slurm is not None:
-        return number in slurm and slurm[number].running
-    if not number and record["host"] == socket.gethostname():
+def is_running(record: Mapping[str, Any]) -> bool:
+    """True if the job of a record in state "running" is running: one elsewhere if it writes its record."""
+    if not record.get("slurm_job") and record["host"] == socket.gethostname():
         return find_process(record["pid"], record["started"]) is not None
     return time.time() - record["written"] < SILENT_SECONDS

@@ -58,6 +58,11 @@ class Run:
         return self.host != socket.gethostname() or find_process(self.pid, self.began) is not None
 
     @property
+    def jobs_under_way(self) -> list[str]:
+        """Records of the jobs that it has begun, while it is running."""
+        return self.active if self.alive else []
+
+    @property
     def state(self) -> str:
         """`running`, or how it ended: `finished`, `stopped` by its user, `killed`, `failed` or `unready`.
 

@@ -8,20 +8,13 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from aftershock.jobs.folder import user_name
 
-LOGS = Path(".snakemake/slurm_logs")  # folder of the logs of SLURM's jobs, in which they were submitted
 SECONDS = 8.0  # time limit of SLURM's controller
-SHORT_SECONDS = 5.0
-"""The same where a user waits for a view, and for accounting: without an answer it counts as off."""
+SHORT_SECONDS = 5.0  # that of accounting, which counts as off without an answer
 PROGRAMS = ("sinfo", "squeue", "sbatch", "scancel")
-RUNNING = ("RUNNING", "SUSPENDED", "STOPPED")
-WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
-COLUMNS = ("JobArrayID", "State", "Reason", "tres-alloc", "NodeList", "WorkDir", "Comment")
 GPU = re.compile(r"gpu:(?:([^:,(]+):)?\d+")
 ENDED = re.compile("Invalid job id|already completing or completed")
 WHEN_IT_ANSWERS = "Try again when `sinfo` answers, or ask who runs the cluster"
@@ -40,24 +33,15 @@ class Partition(NamedTuple):
     gpus: set[str]
 
 
-@dataclass(frozen=True)
-class SlurmJob:
-    """A job's state according to SLURM."""
+class SlurmJob(NamedTuple):
+    """A job of SLURM's queue."""
 
     id: str
     state: str
-    reason: str = ""
-    gpus: int = 0
-    node: str = ""
-    rule: str = ""
-
-    @property
-    def running(self) -> bool:
-        return self.state in RUNNING
 
     @property
     def waiting(self) -> bool:
-        return self.state in WAITING
+        return self.state == "PENDING"
 
 
 def is_here() -> bool:
@@ -135,8 +119,8 @@ def accounts() -> set[str] | None:
 
 def queued(prefix: str) -> list[SlurmJob]:
     """This user's jobs that have not ended and whose names start with `prefix` and "_". Raises SlurmError."""
-    rows = _rows(ask("squeue", "--me", "--array", "--noheader", "--format=%i|%j|%T|%r"), 4)
-    return [SlurmJob(id, state, why) for id, name, state, why in rows if name.startswith(f"{prefix}_")]
+    rows = _rows(ask("squeue", "--me", "--array", "--noheader", "--format=%i|%j|%T"), 3)
+    return [SlurmJob(id, state) for id, name, state in rows if name.startswith(f"{prefix}_")]
 
 
 def cancel(ids: Sequence[str], *options: str) -> None:
@@ -147,22 +131,3 @@ def cancel(ids: Sequence[str], *options: str) -> None:
     except SlurmError as error:
         if not ENDED.search(str(error)):
             raise
-
-
-def known_jobs(folder: Path) -> dict[str, SlurmJob] | None:
-    """This user's jobs that were submitted from `folder`, by id, those included that ended a while ago.
-
-    None where there is no SLURM, or it does not answer.
-    """
-    query = ("--me", "--states=all", "--array", "--noheader", f"--Format={':|,'.join(COLUMNS)}:|")
-    try:
-        rows = _rows(ask("squeue", *query, seconds=SHORT_SECONDS), len(COLUMNS))
-    except SlurmError:
-        return None
-    jobs = {}
-    for number, state, reason, given, node, place, comment in rows:
-        if Path(place).resolve() == folder.resolve():
-            gpus = re.search(r"gres/gpu=(\d+)", given)
-            rule = comment.removeprefix("rule_").split("_wildcards_")[0]
-            jobs[number] = SlurmJob(number, state, reason, int(gpus[1]) if gpus else 0, node, rule)
-    return jobs

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,16 +19,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from aftershock.jobs import slurm
 from aftershock.jobs.gpus import query_gpus
 from aftershock.jobs.job import Job, read_jobs
 from aftershock.jobs.run import Run, newest_runs
 from aftershock.jobs.sizes import duration, megabytes, moment, plural, printable
-from aftershock.jobs.slurm import SlurmJob
 from aftershock.project import command
 
 SECONDS = 3.0  # between two drawings
-SLURM_SECONDS = 15.0  # between two queries of SLURM, whose controller is shared
 NVIDIA_SECONDS = 3.0
 NVIDIA_FIELDS = ("index", "name", "utilization.gpu", "memory.used", "memory.total")
 WIDTH = 110  # characters of a line where there is no terminal
@@ -67,13 +64,17 @@ class Snapshot:
 
     run: Run | None = None
     stages: list[Stage] = field(default_factory=list)
-    waiting: int | None = None  # jobs that wait for SLURM; None without it
-    machine: list[str] = field(default_factory=list)  # lines about GPUs, SLURM and the disk
+    machine: list[str] = field(default_factory=list)  # lines about GPUs and the disk
 
     @property
     def running(self) -> list[Job]:
         """All running jobs, the oldest first."""
         return sorted((job for stage in self.stages for job in stage.running), key=lambda job: -job.age)
+
+    @property
+    def submits(self) -> bool:
+        """True if its jobs are submitted to SLURM, and may wait there."""
+        return self.run is not None and self.run.job_prefix is not None
 
     @property
     def at_work(self) -> bool:
@@ -87,41 +88,35 @@ class Snapshot:
         return sum(work or 0.0 for work in works) / max(len(self.running), 1), works.count(None)
 
 
-def take(slurm: Mapping[str, SlurmJob] | None = None) -> Snapshot:
-    """The current folder's run now. `slurm` has this folder's jobs, where SLURM was queried."""
+def take() -> Snapshot:
+    """The current folder's run now."""
     run = next(newest_runs(), None)
-    at_work = run is not None and run.alive
-    jobs = read_jobs(slurm, run.active if run and at_work else ())
+    at_work = run is not None and run.state == "running"
+    jobs = read_jobs(run.jobs_under_way if run else ())
     if run and at_work and not run.planned:  # still starting: what has ended is of earlier runs
         jobs = [job for job in jobs if job.state == "running"]
-    found = Snapshot(run, stages_of(run, jobs, slurm or {}), machine=gpu_lines())
-    if slurm is not None:
-        reasons = Counter(job.reason or "no reason given" for job in slurm.values() if job.waiting)
-        working = [job for job in slurm.values() if job.running]
-        waiting = ", ".join(f"{n} waiting ({reason})" for reason, n in reasons.most_common())
-        held = f"SLURM: {len(working)} jobs running with {sum(job.gpus for job in working)} GPUs"
-        found.waiting = reasons.total()
-        found.machine.append(f"{held}; {waiting or 'none waiting'}")
     disk = shutil.disk_usage("results" if Path("results").is_dir() else ".")
-    found.machine.append(f"disk: {disk.free / 2**30:.1f} of {disk.total / 2**30:.1f} GB free")
-    return found
+    free = f"disk: {disk.free / 2**30:.1f} of {disk.total / 2**30:.1f} GB free"
+    return Snapshot(run, stages_of(run, jobs), [*gpu_lines(), free])
 
 
-def stages_of(run: Run | None, jobs: Sequence[Job], slurm: Mapping[str, SlurmJob]) -> list[Stage]:
+def stages_of(run: Run | None, jobs: Sequence[Job]) -> list[Stage]:
     """The stages that a run planned, in its order; without a plan those that have records."""
     planned = run.planned if run else {}
-    began = run.began if run and planned else 0.0
+    begun = Counter(Path(record).parent.name for record in run.jobs_under_way) if run else Counter()
     rules = [rule for rule in planned if rule not in TARGETS] or dict.fromkeys(job.rule for job in jobs)
     stages = [Stage(rule, planned.get(rule)) for rule in rules]
     for stage in stages:
         mine = [job for job in jobs if job.rule == stage.rule]
-        failed = [job.last for job in mine if job.has_failed and not job.under_way]
+        failed = [job.last.ended for job in mine if job.has_failed and not job.under_way]
         done = [job.age for job in mine if job.state == "done"]
         stage.running = [job for job in mine if job.state == "running"]
-        stage.waiting = sum(job.waiting and job.rule == stage.rule for job in slurm.values())
-        stage.failed = sum(attempt.ended >= began for attempt in failed)
-        stage.done = run.done.get(stage.rule, 0) if run and planned else len(done)
+        stage.waiting = max(begun[stage.rule] - len(stage.running), 0)
+        stage.done, stage.failed = len(done), len(failed)
         stage.job_seconds = sum(done) / len(done) if done else None
+        if run and planned:
+            stage.done = run.done.get(stage.rule, 0)
+            stage.failed = sum(ended >= run.began for ended in failed)
     return stages
 
 
@@ -153,23 +148,15 @@ def show(once: bool = False) -> None:
     """Draw the view until the run ends where this is a terminal, else, or with `once`, one time."""
     console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
     if not console.is_interactive or once:
-        console.print(draw(take(_slurm()), console.width))
+        console.print(draw(take(), console.width))
         return
-    jobs, asked = None, -math.inf
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while True:
-            if time.monotonic() - asked > SLURM_SECONDS:
-                jobs, asked = _slurm(), time.monotonic()
-            found = take(jobs)
+            found = take()
             live.update(draw(found, console.width, console.height), refresh=True)
             if not found.at_work:
                 return  # the last view stays
             time.sleep(SECONDS)
-
-
-def _slurm() -> Mapping[str, SlurmJob] | None:
-    """This folder's SLURM jobs; None where none was ever submitted from it, or SLURM is silent."""
-    return slurm.known_jobs(Path.cwd()) if slurm.LOGS.is_dir() else None
 
 
 def draw(found: Snapshot, width: int, height: int | None = None) -> Group:
@@ -198,11 +185,10 @@ def _head(found: Snapshot) -> list[Text]:
         lines.append(_line(f"{at}  {printable(run.last)}"))
     if not stages:
         return [*lines, _line("looking at what is there")] if found.at_work else lines
-    done, planned, failed = (
-        sum(numbers) for numbers in zip(*((s.done, s.planned or 0, s.failed) for s in stages), strict=True)
-    )
+    done, failed, queued = (sum(getattr(s, name) for s in stages) for name in ("done", "failed", "waiting"))
+    planned = sum(stage.planned or 0 for stage in stages)
     of = f" of {planned} jobs done ({100 * done // planned} %)" if planned else " jobs done"
-    waiting = "" if found.waiting is None else f", {found.waiting} waiting for SLURM"
+    waiting = f", {queued} waiting for SLURM" if found.submits else ""
     lines.append(_line(f"{done}{of}, {len(found.running)} running{waiting}{_left(found)}"))
     if failed:
         lines.append(_line(f"{failed} failed: `{command('why')}` tells why", "red"))
@@ -242,7 +228,7 @@ def _table(stages: Sequence[Stage], found: Snapshot, width: int) -> Table:
         ("done", lambda s: s.done, True),
         ("of", lambda s: "?" if s.planned is None else s.planned, True),
         ("running", lambda s: len(s.running) or "-", True),
-        ("waiting", lambda s: s.waiting or "-", found.waiting is not None),
+        ("waiting", lambda s: s.waiting or "-", found.submits),
         ("failed", lambda s: s.failed or "-", True),
         ("", _bar, width >= 70),
         ("a job takes", lambda s: duration(s.job_seconds) if s.job_seconds else "", width >= 80),

@@ -1,24 +1,23 @@
 """Reasons why jobs failed, a line each: `aftershock why`.
 
-Reads the records of runs and jobs and the logs of rules and SLURM, and asks SLURM where it is there. Changes
-nothing, so it may be asked while a run is at work.
+Reads the records of runs and jobs and the logs of rules and SLURM. Changes nothing, so it may be asked while
+a run is at work.
 """
 
 import dataclasses
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from aftershock.jobs import slurm
 from aftershock.jobs.causes import Cause, cause_of
 from aftershock.jobs.job import Job, read_jobs
 from aftershock.jobs.run import Run, newest_runs
 from aftershock.jobs.sizes import megabytes, moment, printable
-from aftershock.jobs.slurm import SlurmJob
 from aftershock.project import command
 
+SLURM_LOGS = Path(".snakemake/slurm_logs")
 TAIL_BYTES = 20_000
 LISTED = 10  # jobs of one rule with one cause that are listed; `--all` lists the others too
 FULL_BYTES = 50 * 2**20
@@ -60,8 +59,7 @@ def look(everything: bool = False) -> Findings:
     """Failures in the current folder; with `everything` also those before a run that succeeded."""
     runs = list(newest_runs())
     newest = runs[0] if runs else None
-    known = slurm.known_jobs(Path.cwd()) if slurm.LOGS.is_dir() else None
-    jobs = read_jobs(known, newest.active if newest and newest.alive else ())
+    jobs = read_jobs(newest.jobs_under_way if newest else ())
     found = Findings(list(_of_the_run(newest, jobs)))
     found.nothing_yet = not (runs or jobs or found.run)
     good_until = max((run.last_time for run in runs if run.exit == 0), default=0.0)
@@ -73,7 +71,7 @@ def look(everything: bool = False) -> Findings:
             found.past[EARLIER] += 1
         else:
             failed.append(job)
-    _gather(failed, newest, known or {})
+    _gather(failed, newest)
     found.failed = [(job, cause_of(job)) for job in failed]
     return found
 
@@ -100,14 +98,14 @@ def told(found: Findings, everything: bool = False) -> list[str]:
     return lines
 
 
-def _gather(failed: Sequence[Job], run: Run | None, jobs: Mapping[str, SlurmJob]) -> None:
-    """Note what logs, SLURM and the newest run tell of jobs."""
-    logs = {path.stem: path for path in slurm.LOGS.rglob("*.log")} if failed else {}
+def _gather(failed: Sequence[Job], run: Run | None) -> None:
+    """Note what logs and the newest run tell of jobs."""
+    logs = {path.stem: path for path in SLURM_LOGS.rglob("*.log")} if failed else {}
     for job in failed:
         numbers = dict.fromkeys([*(one.slurm_job for one in job.failures), job.last.slurm_job])
         ends = [_tail(logs[number]) for number in numbers if number in logs]
         job.slurm_logs, job.slurm_log = "\n".join(ends), ends[-1] if ends else ""
-        job.log_end, job.slurm = _tail(Path(job.log)), jobs.get(job.last.slurm_job or "", job.slurm)
+        job.log_end = _tail(Path(job.log))
         job.profile = run.profile if run and run.profile else job.profile
         if job.state == "gone" and run and run.state == "killed" and not (job.last.slurm_job or job.failures):
             job.record["state"] = "gone with its run"
