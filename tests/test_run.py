@@ -20,7 +20,7 @@ record_bare_run(workflow)
 """
     + """
 rule all:
-    input: "results/good.txt", "results/bad.txt", "results/killed.txt"
+    input: "results/good.txt", "results/bad.txt", "results/killed.txt", "results/absent.txt"
 rule good:
     output: "results/good.txt"
     message: "Making something good"
@@ -34,6 +34,9 @@ rule killed:
     output: "results/killed.txt"
     log: "results/logs/killed.log"
     shell: "kill -9 $$"
+rule absent:
+    output: "results/absent.txt"
+    shell: "true"
 rule lost:
     input: "nothing.tsv"
     output: "results/lost.txt"
@@ -59,14 +62,15 @@ def test_jobs_that_fail(folder: Path) -> None:
     assert launch(folder) == 1
     run, jobs = read_run(), {job.rule: job for job in read_jobs()}
     assert run.exit == 1
-    assert run.planned == {"good": 1, "bad": 1, "killed": 1, "all": 1}
+    assert run.planned == {"good": 1, "bad": 1, "killed": 1, "absent": 1, "all": 1}
     assert run.done == {"good": 1}
-    assert (run.begun, run.active, run.error) == (4, [], "")
-    assert {rule: len(job.failures) for rule, job in jobs.items()} == {"bad": 2, "killed": 1}
-    assert (run.failed, jobs["bad"].log) == (3, "results/logs/bad.log")
-    assert "returned non-zero exit status 3" in jobs["bad"].message
-    assert "died with <Signals.SIGKILL: 9>" in jobs["killed"].message
+    assert (run.begun, run.active, run.error) == (5, [], "")
+    assert {rule: len(job.failures) for rule, job in jobs.items()} == {"absent": 1, "bad": 2, "killed": 1}
+    assert (run.failed, jobs["bad"].log) == (4, "results/logs/bad.log")
+    assert "returned non-zero exit status 3" in jobs["bad"].last.message
+    assert "died with <Signals.SIGKILL: 9>" in jobs["killed"].last.message
     assert {job.rule: cause.kind for job, cause in look().failed} == {
+        "absent": "missing output",
         "bad": "unknown",
         "killed": "killed",
     }
@@ -116,7 +120,7 @@ def test_a_report_of_an_unknown_form_and_a_full_disk_end_no_run(
         logger.error("odd", extra={"event": type("Event", (), {"value": "job_error"})})
         assert "KeyError" in capsys.readouterr().err
         monkeypatch.setattr(RunRecord, "_write", lambda *_, **__: (_ for _ in ()).throw(OSError("full")))
-        logger.error("Trying to restart job 7.")
+        logger.error("Terminating processes on user request")
     finally:
         logging.getLogger("snakemake").removeHandler(record)
     assert len(list(FOLDER.iterdir())) == 1

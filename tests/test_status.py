@@ -1,26 +1,28 @@
 """`aftershock status`: how far a run is, from records and SLURM's answers, and how that is drawn."""
 
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
 import psutil
 import pytest
+from rich.console import Console
 
 from aftershock.jobs import status
 from aftershock.jobs.job import Failure, Job, read_jobs
 from aftershock.jobs.record import is_running
-from aftershock.jobs.run import newest_runs
+from aftershock.jobs.run import Run, newest_runs
 from aftershock.jobs.sizes import duration, megabytes
-from aftershock.jobs.status import Snapshot, Stage, show, stages_of, take
+from aftershock.jobs.status import Snapshot, Stage, draw, show, stages_of, take
 from recorded_faults import write_job, write_run
-from view import lines_of
 
 NOW = 1_795_273_000.0
 DEADLINE = 60
@@ -38,6 +40,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to work in."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def lines_of(found: Snapshot, width: int, height: int | None = None, colour: bool = False) -> list[str]:
+    """The view as a terminal of so many characters shows it."""
+    console = Console(
+        width=width, file=StringIO(), force_terminal=colour, color_system="standard" if colour else None
+    )
+    console.print(draw(found, width, height))
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
 def test_time_left_by_hand() -> None:
@@ -186,13 +197,8 @@ def test_a_silent_nvidia_smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 def test_sizes() -> None:
-    assert [duration(s) for s in (0.2, 99, 150, 7000, 200_000)] == [
-        "0 s",
-        "99 s",
-        "2 min",
-        "1.9 h",
-        "2.3 days",
-    ]
+    assert list(map(duration, (0.2, 99, 150, 7000))) == ["0 s", "99 s", "2 min", "1.9 h"]
+    assert duration(200_000) == "2.3 days"
     assert [megabytes(n) for n in (None, 2**30, 20 * 2**30)] == ["an unknown amount", "1024 MB", "20.0 GB"]
 
 
@@ -224,3 +230,77 @@ def test_watching_ends_with_the_run(
     assert watching.returncode == 0, err
     assert "\x1b[1A" in rest
     assert "running for" not in rest.split("\x1b[1A")[-1]
+
+
+# --- drawing ---------------------------------------------------------------------------------------------
+HALF = {"done": 64, "total": 256, "unit": "case", "began": [44, 0], "peak_bytes": 9 * 2**30}
+
+
+def running_job(name: str, seconds: float, **fields: Any) -> Job:
+    record = {"host": "node1", "seconds": seconds, "wildcards": {"dataset": "coverage"}, **fields}
+    return Job("edit", f"results/logs/edit/wikidata.gpt2-xl.{name}.s0.00000-00255.log", record)
+
+
+EXAMPLE = Snapshot(
+    Run([], "node1", 4711, NOW, "study", begun=2, last="Editing gpt2-xl with memit", last_time=NOW),
+    stages=[
+        Stage("train_lm", 1, done=1, job_seconds=240.0),
+        Stage(
+            "edit",
+            16,
+            done=8,
+            failed=1,
+            waiting=5,
+            job_seconds=600.0,
+            running=[running_job("coverage.memit", 300, **HALF), running_job("round_easy.rome", 20, gpu="1")],
+        ),
+        Stage("score", 16),
+        Stage("report", 1),
+    ],
+    machine=["GPU 0 NVIDIA H100: 97 % busy, 40960 of 81920 MB", "disk: 50.0 of 200.0 GB free"],
+)
+GOLDEN = """\
+running for 25 min, process 4711 on node1   HERE
+TIME  Editing gpt2-xl with memit
+9 of 34 jobs done (26 %), 2 running, 5 waiting for SLURM; at least 36 min left (2 stages not known yet)
+1 failed: `aftershock why` tells why
+
+stage     done  of  running  waiting  failed              a job takes    left  rate
+train_lm     1   1        -        -       -  ##########        4 min
+edit         8  16        2        5       1  #####.....       10 min  36 min  0.25 cases/s, 1 edits/s
+score        0  16        -        -       -  ..........
+report       0   1        -        -       -  ..........
+
+running, the slowest first
+  edit wikidata.gpt2-xl.coverage.memit.s0.00000-00255: 5 min, 64 of 256 cases, 0.25 cases/s, 1 edits/s,\
+ 13 min left, 9216 MB (node1)
+  edit wikidata.gpt2-xl.round_easy.rome.s0.00000-00255: 20 s (node1 GPU 1)
+
+GPU 0 NVIDIA H100: 97 % busy, 40960 of 81920 MB
+disk: 50.0 of 200.0 GB free
+"""
+
+
+def test_the_view() -> None:
+    at = time.strftime("%H:%M:%S", time.localtime(NOW))
+    wanted = GOLDEN.replace("HERE", str(Path.cwd())).replace("TIME", at)
+    found = replace(EXAMPLE, run=replace(EXAMPLE.run, began=time.time() - 1500))
+    assert "\n".join(lines_of(found, 140)) + "\n" == wanted
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 70, 80, 100, 140])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    lines = lines_of(EXAMPLE, width)
+    assert max(len(line) for line in lines) <= width
+    assert any(line.startswith("edit") for line in lines)
+    coloured = lines_of(EXAMPLE, width, colour=True)
+    assert [re.sub(r"\x1b\[[\d;]*m", "", line).rstrip() for line in coloured] == lines
+    assert any("\x1b[31m" in line for line in coloured)
+
+
+def test_a_low_terminal_gets_a_line_of_idle_stages() -> None:
+    assert not any("idle" in line for line in lines_of(EXAMPLE, 140, height=17))
+    lines = lines_of(EXAMPLE, 140, height=16)
+    assert len(lines) <= 16
+    assert "3 stages idle: train_lm, score, report" in lines
+    assert any(line.startswith("edit ") for line in lines)

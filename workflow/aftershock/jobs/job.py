@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class Failure:
 
 @dataclass
 class Job:
-    """A job by its own record, by its failed attempts, by logs and by SLURM."""
+    """A job by its own record, by its failed attempts, and by logs."""
 
     rule: str
     log: str
@@ -117,7 +117,7 @@ def read_failures(record: Path) -> list[Failure]:
 
 def note_failure(record: Path, failure: Failure) -> None:
     """Add a failed attempt at the job with this record."""
-    failures = [asdict(each) for each in (*read_failures(record), failure)]
+    failures = [vars(each) for each in (*read_failures(record), failure)]
     write_text(failures_path(record), json.dumps(failures))
 
 

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from aftershock.process import find_process
 
 FOLDER = Path("results/.runs")
 SECRET = re.compile(r"--\S*(secret|passw|token|access-key)", re.IGNORECASE)
+MISSED = re.compile(r"Job (\d+) +completed successfully, but some output files are missing")
 OF_JOBS = "At least one job did not complete successfully."
 
 
@@ -130,11 +131,10 @@ class RunRecord(logging.Handler):
             run.done[path.parent.name] = run.done.get(path.parent.name, 0) + 1
             failures_path(path).unlink(missing_ok=True)
         elif kind == "job_error":
-            # with the error before, such as the signal that killed a local job
-            message = " ".join([*(told["rule_msg"] or "").split(), run.error])
-            run.failed, run.last, run.error = run.failed + 1, f"{told['rule_name']} failed", ""
             log, number = next(iter(told["log"]), ""), told["aux"].get("external_jobid")
-            note_failure(self._ended(told["jobid"]), Failure(time.time(), message, log, number))
+            self._fail(told["jobid"], told["rule_msg"] or "", log, number)
+        elif kind == "error" and (missed := MISSED.search(text)):
+            self._fail(int(missed[1]), missed[0])
         elif kind == "error" and (said := gist(told["exception"], text)) != OF_JOBS:
             run.error = said
         elif text.startswith("Terminating processes on user request"):
@@ -145,14 +145,22 @@ class RunRecord(logging.Handler):
 
     def _ended(self, job: int) -> Path:
         """The record of a job that is active no longer."""
-        self.run.active.remove(str(self._jobs[job]))
-        return self._jobs[job]
+        path = self._jobs[job]
+        self.run.active = [record for record in self.run.active if record != str(path)]
+        return path
+
+    def _fail(self, job: int, message: str, log: str = "", number: str | None = None) -> None:
+        """Note a failed attempt, with the error before, such as the signal that killed a local job."""
+        path, run = self._ended(job), self.run
+        said = " ".join([*message.split(), run.error])
+        run.failed, run.last, run.error = run.failed + 1, f"{path.parent.name} failed", ""
+        note_failure(path, Failure(time.time(), said, log, number))
 
     def _write(self) -> None:
         self.run.last_time = round(time.time(), 2)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_name(f".{self.path.name}.part")
-        part.write_text(json.dumps(asdict(self.run)), encoding="utf-8")
+        part.write_text(json.dumps(vars(self.run)), encoding="utf-8")
         os.replace(part, self.path)
 
 

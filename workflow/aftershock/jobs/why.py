@@ -115,7 +115,7 @@ def _of_the_run(run: Run | None, jobs: Sequence[Job]) -> Iterator[str]:
     """Yield the problems of the newest run as a whole, and of the disk."""
     free = shutil.disk_usage("results" if Path("results").exists() else ".").free
     if free < FULL_BYTES:
-        yield (f"the disk of results/ is full ({megabytes(free)} free) -> free some space or raise the quota")
+        yield f"the disk of results/ is full ({megabytes(free)} free) -> free some space or raise the quota"
     if run is None:
         return
     began, ended = (moment(at) for at in (run.began, run.last_time))
@@ -126,7 +126,7 @@ def _of_the_run(run: Run | None, jobs: Sequence[Job]) -> Iterator[str]:
         running = sum(job.state == "running" for job in jobs)
         left = f"; {running} of its jobs are still at work" if running else ""
         yield f"its Snakemake was killed after {ended}{left} -> {resume}"
-    elif run.exit and not run.failed:
+    elif run.exit and (run.error or not run.failed):
         first = "" if run.begun else " before its first job"
         error = run.error or "nothing is known of the cause"
         yield f"started at {began} and stopped{first}: {error} -> put right what it names"
