@@ -69,7 +69,7 @@ def test_stages_of_a_run(folder: Path) -> None:
     jobs = [
         write_job("train_lm", "m", state="done", seconds=60.0, done=10, total=10, unit="batch"),
         write_job("edit", "a", done=20, total=100, unit="case", began=[10.0, 0], wildcards=coverage),
-        write_job("edit", "b", state="gone", started=NOW - 99),
+        write_job("edit", "b", state="gone"),
         write_job("edit", "failed", Failure(time.time()), state="failed"),
         replace(write_job("edit", "again", Failure(time.time()), state="failed"), under_way=True),
         write_job("edit", "failed in an earlier run", Failure(NOW - 1), state="failed", started=NOW - 9),

@@ -108,7 +108,7 @@ def stages_of(run: Run | None, jobs: Sequence[Job]) -> list[Stage]:
     stages = [Stage(rule, planned.get(rule)) for rule in rules]
     for stage in stages:
         mine = [job for job in jobs if job.rule == stage.rule]
-        failed = [job.last.ended for job in mine if job.has_failed and not job.under_way]
+        failed = [job for job in mine if job.has_failed and not job.under_way]
         done = [job.age for job in mine if job.state == "done"]
         stage.running = [job for job in mine if job.state == "running"]
         stage.waiting = max(begun[stage.rule] - len(stage.running), 0)
@@ -116,7 +116,7 @@ def stages_of(run: Run | None, jobs: Sequence[Job]) -> list[Stage]:
         stage.job_seconds = sum(done) / len(done) if done else None
         if run and planned:
             stage.done = run.done.get(stage.rule, 0)
-            stage.failed = sum(ended >= run.began for ended in failed)
+            stage.failed = sum(job.last in job.failures and job.last.ended >= run.began for job in failed)
     return stages
 
 
