@@ -1,7 +1,6 @@
 """Programs of SLURM that say what a test has them say."""
 
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 
 PROGRAMS = ("sinfo", "squeue", "scontrol", "sacct", "sacctmgr", "sbatch", "scancel")
@@ -39,11 +38,6 @@ class FakeSlurm:
         path.unlink(missing_ok=True)
         path.write_text("\n".join(lines))
         path.chmod(0o755)
-
-    def answers(self, program: str, texts: Mapping[str, str]) -> None:
-        """From now on `program` prints the text of the shell pattern that its arguments match."""
-        cases = [f"  {pattern}) printf %s {shlex.quote(text)};;" for pattern, text in texts.items()]
-        (self.folder / program).write_text("\n".join(["#!/bin/sh", 'case "$*" in', *cases, "esac", ""]))
 
     def asked(self, program: str) -> list[str]:
         """The arguments of each call so far."""

@@ -6,17 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from aftershock.jobs import slurm
-
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder to work in, at the times that the recorded logs have, without SLURM."""
+    """An empty folder to work in, at the times that the recorded logs have."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
-    monkeypatch.setattr(slurm, "known_jobs", lambda folder: {})
-    monkeypatch.setattr(slurm, "ended_jobs", lambda ids: {})
     yield tmp_path
     monkeypatch.undo()
     time.tzset()

@@ -7,21 +7,28 @@ is the run after it, with a retry. `workstation` ran without SLURM.
 import json
 import os
 import socket
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from aftershock.jobs.run import FOLDER
+import psutil
+
+from aftershock.jobs.job import Failure, Job, note_failure
+from aftershock.jobs.record import record_path
+from aftershock.jobs.run import FOLDER, Run
 
 FAULTS = Path(__file__).parent / "faults"
 PLACES = {"runs": "results/.runs", "slurm_logs": ".snakemake/slurm_logs", "jobs": "results/jobs"}
 RECORDED = 1_795_275_000
 JOB = "toy.00000-00031"
 STARTED = 1_795_272_960.0  # 2026-11-21 14:56:00
-BEGUN: list[dict[str, Any]] = [
-    {"event": "planned", "at": STARTED + 1, "jobs": {"hold": 1}},
-    {"event": "started", "at": STARTED + 414, "message": "Working on hold 00000-00031"},
-]
-"""Events of a run of one job."""
+BEGUN: dict[str, Any] = {
+    "planned": {"hold": 1},
+    "begun": 1,
+    "last": "Working on hold 00000-00031",
+    "last_time": STARTED + 414,
+}
+"""A run of one job."""
 
 
 def lay_out(folder: Path, name: str) -> None:
@@ -34,14 +41,23 @@ def lay_out(folder: Path, name: str) -> None:
             os.utime(target, (RECORDED, RECORDED))
 
 
-def write_run(*events: dict[str, Any], at: float = STARTED, pid: int = 2**22 - 1) -> Path:
+def write_run(began: float = STARTED, pid: int = 2**22 - 1, **fields: Any) -> Path:
     """Write the record of a run of this machine that began at that time, by default one that is gone."""
-    begun = {"event": "begun", "at": at, "arguments": ["--cores", "2"], "job_prefix": None}
-    path = FOLDER / f"{at:.6f}.jsonl"
+    run = Run(["--cores", "2"], socket.gethostname(), pid, began, last_time=began + 1)
+    path = FOLDER / f"{began:.6f}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [
-        begun | {"host": socket.gethostname(), "pid": pid},
-        *({"at": at + 1} | event for event in events),
-    ]
-    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    path.write_text(json.dumps(asdict(run) | fields))
     return path
+
+
+def write_job(rule: str, name: str, *failures: Failure, **fields: Any) -> Job:
+    """Write the record of a job that this process works on, and of failed attempts at it, and return both."""
+    path = record_path(rule, {"name": name})
+    record = {"rule": rule, "log": f"results/logs/{rule}/{name}.log", "state": "running", "seconds": 30.0}
+    record |= {"host": socket.gethostname(), "pid": os.getpid(), "slurm_job": None}
+    record |= {"started": psutil.Process().create_time(), **fields}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record))
+    for failure in failures:
+        note_failure(path, failure)
+    return Job(rule, record["log"], record, list(failures))

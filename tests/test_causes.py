@@ -7,9 +7,7 @@ from typing import Any
 import pytest
 
 from aftershock.jobs.causes import _sheet, _values, cause_of, last_error
-from aftershock.jobs.job import Job
-from aftershock.jobs.run import Failure
-from aftershock.jobs.slurm import SlurmJob
+from aftershock.jobs.job import Failure, Job
 
 GIB = 2**30
 
@@ -40,171 +38,68 @@ def job(
     """A job with a record, or with a failure that only its run has noted."""
     found = Job("edit", "results/logs/edit/a.log")
     if record is None:
-        found.failures = [Failure("edit", 0.0, message, slurm_job=slurm_job)]
+        found.failures = [Failure(0.0, message, slurm_job=slurm_job)]
     else:
         found.record = record | {"slurm_job": slurm_job}
     return replace(found, profile="p/config.yaml", **fields)
 
 
-CASES = {
-    "CUDA's memory": (
-        job(
-            failed(
-                "OutOfMemoryError",
-                "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB",
-                gpu_peak_bytes=70 * GIB,
-            )
-        ),
-        "gpu memory",
-        "70.0 GB used: CUDA out of memory. Tried to allocate 2.00 GiB",
-        "a GPU with more memory",
-    ),
-    "a single case that does not fit": (
-        job(
-            failed("MemoryError", "the edit ran out of memory with a single case", peak_bytes=GIB),
-            slurm_job="7",
-        ),
-        "memory",
-        "out of memory, 1024 MB used, 8000 MB allowed: the edit ran",
-        "`set-resources: edit: mem_mb: 16000` in p/config.yaml",
-    ),
-    "cgroups": (
-        job(
-            vanished(peak_bytes=7 * GIB),
-            slurm_job="7",
-            slurm_logs=[
-                "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=7.0. "
-                "Some of your processes may have been killed by the cgroup out-of-memory handler."
-            ],
-        ),
-        "memory",
-        "out of memory: 7168 MB used, 8000 MB allowed",
-        "`set-resources: edit: mem_mb: 16000` in p/config.yaml",
-    ),
-    "accounting alone tells of memory": (
-        job(slurm_job="7", slurm=SlurmJob("7", "OUT_OF_MEMORY", peak_bytes=12 * GIB)),
-        "memory",
-        "out of memory: 12.0 GB used",
-        "mem_mb: 18500`",
-    ),
-    "a silent end": (
-        job(vanished(peak_bytes=2000 * 2**20), slurm_job="7"),
-        "killed",
-        "killed without a word after 60 s, 2000 MB used, 8000 MB allowed",
-        "if node1 had no memory left: `set-resources: edit: mem_mb: 16000` in p/config.yaml",
-    ),
-    "the quota": (
-        job(failed("OSError", "[Errno 122] Disk quota exceeded: 'results/x'")),
-        "disk",
-        "Disk quota exceeded",
-        "raise the quota",
-    ),
-    "a database's full disk": (
-        job(failed("IOException", "IO Error: No space left on device")),
-        "disk",
-        "No space left",
-        "free some space",
-    ),
-    "a full disk on which no record could be written": (
-        job(
-            vanished(),
-            log_end="Traceback (most recent call last):\n  x\nOSError: [Errno 28] No space left on device",
-        ),
-        "disk",
-        "[Errno 28]",
-        "free some space",
-    ),
-    "a read-only folder": (
-        job(failed("OSError", "[Errno 30] Read-only file system: 'results/x'")),
-        "read-only",
-        "'results/x'",
-        "make that place writable on node1",
-    ),
-    "a damaged table": (
-        job(failed("ArrowInvalid", "Parquet magic bytes not found in footer.")),
-        "damaged file",
-        "ArrowInvalid: Parquet magic bytes not found",
-        "delete the file that it read",
-    ),
-    "training that found nothing": (
-        job(failed("ValueError", "training MEND ended without a finite dev loss; lower mend.lr (0.001)")),
-        "nan",
-        "lower mend.lr (0.001)",
-        "change the settings it names",
-    ),
-    "an error of our own": (
-        job(failed("CacheError", "results/kg/x/cache is of another endpoint; delete it")),
-        "input",
-        "CacheError: results/kg/x/cache",
-        "put right",
-    ),
-    "an error of the program": (
-        job(failed("TypeError", "unsupported operand")),
-        "program",
-        "TypeError at memit.py:88: unsupported operand",
-        "traceback in results/logs/edit/a.log",
-    ),
-    "SLURM's limits of a user": (
-        refused("Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"),
-        "rejected",
-        "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
-        "`jobs:` in p/config.yaml",
-    ),
-    "a quality of service that is unknown": (
-        refused("Invalid qos specification"),
-        "rejected",
-        "SLURM did not take it: Invalid qos specification",
-        "as `qos` in p/config.yaml",
-    ),
-    "an account that is nobody's": (
-        refused("Invalid account or account/partition combination specified"),
-        "rejected",
-        "Invalid account or account/partition combination specified",
-        "as `slurm_account` in p/config.yaml",
-    ),
-    "a controller that is away": (
-        refused("Unable to contact slurm controller (connect failure)"),
-        "rejected",
-        "Unable to contact slurm controller",
-        "run again when `sinfo` does",
-    ),
-    "preemption": (
-        job(vanished(), slurm_job="7", slurm=SlurmJob("7", "PREEMPTED")),
-        "preempted",
-        "a more urgent job after 60 s",
-        "aftershock resume",
-    ),
-    "a lost node that accounting alone knows": (
-        job(vanished(), slurm_job="7", slurm=SlurmJob("7", "NODE_FAIL", node="node9")),
-        "node",
-        "its node node9 went down",
-        "slurm-exclude-failed-nodes: node9",
-    ),
-    "Ctrl-C": (
-        job(vanished(state="stopped", done=3, total=9, unit="batch")),
-        "stopped",
-        "told to end after 60 s with 3 of 9 batches done",
-        "aftershock resume",
-    ),
-    "a run that is gone": (
-        job(failed("RunGoneError", "the run that started this stage (process 7) has ended")),
-        "stopped",
-        "ended after 60 s as its run was gone",
-        "aftershock resume",
-    ),
-    "a script that did not come to its stage": (
-        job(message="RuleException: CalledProcessError in file x: 'x' returned non-zero exit status 1."),
-        "unknown",
-        "its script ended with exit status 1, and no log says why",
-        "see results/logs/edit/a.log",
-    ),
-    "nothing at all": (job(), "unknown", "no log says why", "see results/logs/edit/a.log"),
+LOG = "results/logs/edit/a.log"
+AGAIN = "aftershock resume"
+ERRORS = {
+    "CacheError: results/x is of another endpoint": ("input", "{0}", "put right"),
+    "TypeError: no operand": ("program", "TypeError at memit.py:88: no operand", f"traceback in {LOG}"),
+    "OSError: [Errno 122] Disk quota exceeded: 'x'": ("disk", "used up: [Errno 122]", "raise the quota"),
+    "IOException: IO Error: No space left on device": ("disk", "No space left", "free some space"),
+    "OSError: [Errno 30] Read-only file system: 'x'": ("read-only", "'x'", "that place writable on node1"),
+    "ArrowInvalid: Parquet magic bytes not found": ("damaged file", "{0}", "delete the file that it read"),
+    "ValueError: MEND ended without a finite loss": ("nan", "finite loss", "change the settings it names"),
+    "RunGoneError: the run has ended": ("stopped", "ended after 60 s as its run was gone", AGAIN),
+    "OutOfMemoryError: CUDA out of memory. GPU 0": ("gpu memory", "70.0 GB used: CUDA", "with more memory"),
 }
+"""Cause of a job that ended with an error: its kind, what happened ("{0}": the error), the remedy."""
+REFUSALS = {
+    "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)": "`jobs:`",
+    "Invalid qos specification": "as `qos`",
+    "Invalid account or account/partition combination specified": "as `slurm_account`",
+    "Unable to contact slurm controller (connect failure)": "run again when `sinfo` does",
+}
+"""What to do about each reason for which sbatch did not take a job."""
+MORE = "`set-resources: edit: mem_mb: 16000` in p/config.yaml"
+NO_DISK = "Traceback (most recent call last):\n  x\nOSError: [Errno 28] No space left on device"
+CGROUP = "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=7.0. Some of your processes may"
+EXITED = "RuleException: CalledProcessError in file x: 'x' returned non-zero exit status 1."
+PREEMPTED = "*** JOB 7 ON n1 CANCELLED AT 10:00 DUE TO PREEMPTION ***"
+OTHERS = [
+    (
+        job(failed("MemoryError", "no room for a single case", peak_bytes=GIB), slurm_job="7"),
+        *("memory", "out of memory, 1024 MB used, 8000 MB allowed: no room", MORE),
+    ),
+    (
+        job(vanished(peak_bytes=7 * GIB), slurm_job="7", slurm_log=CGROUP),
+        *("memory", "out of memory: 7168 MB used, 8000 MB allowed", MORE),
+    ),
+    (
+        job(vanished(peak_bytes=2000 * 2**20), slurm_job="7"),
+        *("killed", "killed without a word after 60 s, 2000 MB used, 8000 MB allowed"),
+        f"if node1 had no memory left: {MORE}",
+    ),
+    (job(vanished(), log_end=NO_DISK), "disk", "[Errno 28]", "free some space"),  # nor room for its record
+    (job(vanished(), slurm_log=PREEMPTED), "preempted", "a more urgent job after 60 s", AGAIN),
+    (
+        job(vanished(host="node9"), slurm_log="SLURM status is: 'NODE_FAIL'"),
+        *("node", "its node node9 went down", "slurm-exclude-failed-nodes: node9"),
+    ),
+    (
+        job(vanished(state="stopped", done=3, total=9, unit="batch")),
+        *("stopped", "told to end after 60 s with 3 of 9 batches done", AGAIN),
+    ),
+    (job(message=EXITED), "unknown", "ended with exit status 1, and no log says why", f"see {LOG}"),
+    (job(), "unknown", "no log says why", f"see {LOG}"),
+]
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_causes(name: str) -> None:
-    evidence, kind, what, remedy = CASES[name]
+def check(evidence: Job, kind: str, what: str, remedy: str) -> None:
     found = cause_of(evidence)
     assert found.kind == kind
     assert what in found.what
@@ -212,14 +107,33 @@ def test_causes(name: str) -> None:
     assert "\n" not in found.what
 
 
+@pytest.mark.parametrize("error", ERRORS)
+def test_errors_of_a_job(error: str) -> None:
+    kind, what, remedy = ERRORS[error]
+    record = failed(*error.split(": ", 1), gpu_peak_bytes=70 * GIB)
+    check(job(record), kind, what.format(error), remedy)
+
+
+@pytest.mark.parametrize("reason", REFUSALS)
+def test_refusals_of_slurm(reason: str) -> None:
+    check(refused(reason), "rejected", f"SLURM did not take it: {reason}", REFUSALS[reason])
+
+
+@pytest.mark.parametrize(("evidence", "kind", "what", "remedy"), OTHERS)
+def test_other_ends(evidence: Job, kind: str, what: str, remedy: str) -> None:
+    check(evidence, kind, what, remedy)
+
+
 def test_a_longer_time_follows_from_what_was_done() -> None:
     """A quarter was done in 60 minutes: four times as long, and half as much again."""
-    found = cause_of(job(vanished(done=25, total=100, unit="case"), slurm=SlurmJob("7", "TIMEOUT")))
+    found = cause_of(job(vanished(done=25, total=100, unit="case"), slurm_log="SLURM status is: 'TIMEOUT'"))
     assert found.what == "its time limit of 60 min was over with 25 of 100 cases done"
     assert "runtime: 360`" in found.remedy
     assert (
         "runtime: 1200`"
-        in cause_of(job(vanished(done=1, total=1000, unit="case"), slurm=SlurmJob("7", "TIMEOUT"))).remedy
+        in cause_of(
+            job(vanished(done=1, total=1000, unit="case"), slurm_log="SLURM status is: 'TIMEOUT'")
+        ).remedy
     )
 
 
@@ -233,9 +147,9 @@ At least one job did not complete successfully.
 srun: error: node1: task 0: Exited with exit code 1
 """
     assert last_error(text) == "ValueError: no trial worked"
-    assert cause_of(job({}, slurm_logs=[text])).what == "no trial worked"
+    assert cause_of(job({}, slurm_log=text)).what == "no trial worked"
     assert last_error("all went well") == ""
-    refused = cause_of(job({}, slurm_logs=["srun: error: Unable to confirm allocation for job 7"]))
+    refused = cause_of(job({}, slurm_log="srun: error: Unable to confirm allocation for job 7"))
     assert (refused.kind, refused.what) == ("unknown", "Unable to confirm allocation for job 7")
 
 

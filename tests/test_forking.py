@@ -99,12 +99,6 @@ def jobs(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFix
         server._stop()
 
 
-def test_jobs_are_forked_from_one_process(jobs: Jobs) -> None:
-    server = jobs.server()
-    assert "forkserver" in " ".join(server.cmdline())
-    assert jobs.server() == server
-
-
 def test_a_forked_process_is_as_a_new_one(jobs: Jobs) -> None:
     code, printed, said = jobs.ended(DESCRIBE, TMPDIR="/elsewhere")
     assert (code, said) == (0, "said\n")
@@ -182,6 +176,8 @@ def test_a_job_whose_server_has_ended_has_failed(waiting: tuple, capfd: pytest.C
 
 def test_a_server_that_has_ended_is_started_again(jobs: Jobs) -> None:
     server = jobs.server()
+    assert "forkserver" in " ".join(server.cmdline())
+    assert jobs.server() == server
     server.kill()
     assert gone([server], within=DEADLINE)
     assert jobs.ended("print(1)") == (0, "1\n", "")

@@ -15,7 +15,7 @@ from snakemake.shell import shell
 from aftershock.jobs import forking, patches
 from aftershock.jobs.forking import kind_of_server
 from aftershock.stage import VERSIONED
-from small_workflow import DEADLINE, LAUNCH, ROOT, SNAKEFILE, WORK, gone, kill_in_last, start
+from small_workflow import DEADLINE, LAUNCH, ROOT, SNAKEFILE, WORK, gone, start
 from test_forking import LIGHT
 
 SCRIPTS = ROOT / "workflow" / "scripts"
@@ -27,18 +27,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("script", "kind"),
-    [
-        ("edit", "models"),
-        ("baseline", "models"),
-        ("score", "tables"),
-        ("figures", "tables"),
-        ("make_world", None),
-    ],
-)
-def test_a_script_is_forked_from_the_server_with_its_libraries(script: str, kind: str | None) -> None:
-    assert kind_of_server(str(SCRIPTS / f"{script}.py")) == kind
+def test_a_script_is_forked_from_the_server_with_its_libraries() -> None:
+    kinds = {
+        "edit": "models",
+        "baseline": "models",
+        "score": "tables",
+        "figures": "tables",
+        "make_world": None,
+    }
+    assert {script: kind_of_server(str(SCRIPTS / f"{script}.py")) for script in kinds} == kinds
+    assert kind_of_server(str(SCRIPTS / "make_world.py")) is None
 
 
 def test_no_server_has_a_library_that_a_script_of_its_kind_might_lack() -> None:
@@ -139,11 +137,6 @@ def test_a_run_forks_its_jobs(forking_run: Path) -> None:
     assert Path("results/last.txt").exists()
     record = json.loads(Path("results/jobs/last/all.json").read_text())
     assert record["state"] == "done"
-
-
-@pytest.mark.thorough  # an interrupted one is tried
-def test_a_killed_run_leaves_no_forked_job_and_no_server(forking_run: Path) -> None:
-    kill_in_last(start(forking_run, *LAUNCH, STOP_IN="last"))
 
 
 def test_an_interrupted_run_leaves_no_forked_job_and_no_server(forking_run: Path) -> None:

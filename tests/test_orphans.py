@@ -1,7 +1,6 @@
 """SLURM jobs that outlive their run: found by name, refused by a plain run, settled by a resumed one."""
 
 import re
-import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +20,10 @@ KILLED = Run(["--profile", "p"], "login1", 7, 1_795_255_200.0, PREFIX)
 
 
 def queue(*states: str) -> str:
-    """Return squeue's output for so many jobs of this folder, and one of another."""
-    lines = [f"{i}|{PREFIX}_uuid|{state}|None" for i, state in enumerate(states)]
-    return "".join(f"{line}\n" for line in [*lines, "99|other_uuid|RUNNING|None"])
+    """Return squeue's output for so many jobs of this folder, and some of others."""
+    lines = [f"{i}|{PREFIX}_uuid|{state}" for i, state in enumerate(states)]
+    others = [f"99|{name}|RUNNING" for name in ("other_uuid", PREFIX, f"{PREFIX}2_uuid", f"x_{PREFIX}_uuid")]
+    return "".join(f"{line}\n" for line in [*lines, *others])
 
 
 @pytest.mark.parametrize("name", ["results of Ada", "Größe", "名前", "-x", "a" * 200, "study.v2"])
@@ -33,25 +33,12 @@ def test_prefixes_fit_the_plugin_and_tell_folders_apart(tmp_path: Path, name: st
     assert job_prefix(one) != job_prefix(other)
 
 
-def test_prefixes_are_readable(tmp_path: Path) -> None:
+def test_prefixes_are_readable_and_those_of_a_link_its_folders(tmp_path: Path) -> None:
     assert job_prefix(tmp_path / "pitfalls on GPT" / "results").startswith("pitfalls-on-GPT-")
     assert job_prefix(tmp_path / "scratch" / "big_1").startswith("big-1-")
-
-
-def test_a_link_to_a_folder_is_the_folder(tmp_path: Path) -> None:
     (tmp_path / "study").mkdir()
     (tmp_path / "results").symlink_to(tmp_path / "study")
     assert job_prefix(tmp_path / "results") == job_prefix(tmp_path / "study")
-
-
-def test_a_run_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert read_run() is None
-    record = RunRecord(["--cores", "1"], PREFIX)
-    assert (read_run().arguments, read_run().job_prefix, read_run().exit) == (["--cores", "1"], PREFIX, None)
-    assert read_run().alive
-    record.end(1)
-    assert (read_run().exit, read_run().alive) == (1, False)
 
 
 def test_secrets_are_not_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,8 +53,8 @@ def test_secrets_are_not_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_damaged_record_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.chdir(tmp_path)
     FOLDER.mkdir(parents=True)
-    (FOLDER / "a.jsonl").write_text(text)
-    with pytest.raises(PreflightError, match=r"results/.runs/a.jsonl is no record of a run .*Delete it"):
+    (FOLDER / "a.json").write_text(text)
+    with pytest.raises(PreflightError, match=r"results/.runs/a.json is no record of a run .*Delete it"):
         read_run()
 
 
@@ -76,6 +63,7 @@ def test_orphans_are_refused_with_their_number(fake: FakeSlurm) -> None:
     found = find_orphans(PREFIX, None, required=True)
     with pytest.raises(PreflightError) as caught:
         orphans.refuse_orphans(found)
+    assert "--me" in fake.asked("squeue")[0]
     assert str(caught.value).startswith(
         "3 jobs of an earlier run of this folder are still in SLURM (2 running, 1 pending: 0 1 2). "
     )
@@ -103,21 +91,7 @@ def test_a_machine_without_slurm_cannot_go_on_after_a_killed_run(
         find_orphans(PREFIX, KILLED, required=False)
 
 
-def scripted(fake: FakeSlurm, *answers: str) -> None:
-    """squeue gives one answer after the other, and stays with the last."""
-    for number, answer in enumerate(answers):
-        (fake.folder / f"answer{number}").write_text(answer)
-    path = fake.folder / "squeue"
-    path.write_text(
-        f"#!/bin/sh\ncd {fake.folder}\nn=$(cat n 2>/dev/null || echo 0)\ncat answer$n\n"
-        f"[ -f answer$((n+1)) ] && echo $((n+1)) > n\nexit 0\n"
-    )
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-
-
-@pytest.mark.parametrize(
-    ("cancel", "cancelled"), [(False, ["--state=PENDING 1"]), (True, ["--state=PENDING 1", "0"])]
-)
+@pytest.mark.parametrize(("cancel", "cancelled"), [(False, ["--state=PENDING 1"]), (True, ["0 1", "0", "0"])])
 def test_pending_jobs_are_cancelled_and_running_ones_waited_for(
     fake: FakeSlurm,
     monkeypatch: pytest.MonkeyPatch,
@@ -126,7 +100,8 @@ def test_pending_jobs_are_cancelled_and_running_ones_waited_for(
     cancelled: list[str],
 ) -> None:
     monkeypatch.setattr(orphans, "PAUSE_SECONDS", 0.01)
-    scripted(fake, queue("RUNNING"), queue("COMPLETING"), queue())
+    answers = iter([[SlurmJob("0", "RUNNING")], [SlurmJob("0", "COMPLETING")], []])
+    monkeypatch.setattr(slurm, "queued", lambda prefix: next(answers))
     jobs = [SlurmJob("0", "RUNNING"), SlurmJob("1", "PENDING")]
     orphans.settle_orphans(PREFIX, jobs, cancel)
     assert fake.asked("scancel") == cancelled

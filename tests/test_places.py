@@ -3,16 +3,14 @@
 import getpass
 import os
 import pwd
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from aftershock.jobs import places
-from aftershock.jobs.folder import PreflightError, check_names, check_writable
-from aftershock.jobs.places import find_places, user_name
+import started
+from aftershock.jobs import folder
+from aftershock.jobs.folder import PreflightError, check_names, check_writable, find_places, user_name
 
 VARIABLES = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR", "TMPDIR", "LOGNAME")
 NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")
@@ -74,7 +72,7 @@ def test_a_home_that_cannot_be_written_keeps_what_can_be_read_there(
     (home / ".config").write_text("the same")
     find_places()
     assert Path.home() == home
-    assert Path(os.environ["XDG_CACHE_HOME"]) == environment / "work/.snakemake/places/cache"
+    assert Path(os.environ["XDG_CACHE_HOME"]) == environment / "work/.snakemake/places/xdg_cache_home"
     assert Path(os.environ["MPLCONFIGDIR"]).is_dir()
 
 
@@ -84,8 +82,14 @@ def test_a_folder_without_room_is_replaced(
 ) -> None:
     full = environment / "full"
     monkeypatch.setenv(name, str(full))
-    takes = places._takes_files
-    monkeypatch.setattr(places, "_takes_files", lambda folder: folder != full and takes(folder))
+    write = folder._write_probe
+
+    def write_probe(place: Path) -> float:
+        if place == full:
+            raise OSError("No space left on device")
+        return write(place)
+
+    monkeypatch.setattr(folder, "_write_probe", write_probe)
     find_places()
     assert Path(os.environ[name]).is_relative_to(environment / "work/.snakemake")
     if name == "TMPDIR":
@@ -102,11 +106,11 @@ def test_a_user_without_a_name_has_a_number(environment: Path, monkeypatch: pyte
     assert getpass.getuser() == f"user{os.getuid()}"
 
 
-@pytest.mark.parametrize("folder", ["a{b}", "a{", "b}/c"])
-def test_a_folder_with_braces_is_refused_by_name(tmp_path: Path, folder: str) -> None:
+@pytest.mark.parametrize("name", ["a{b}", "a{", "b}/c"])
+def test_a_folder_with_braces_is_refused_by_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(PreflightError, match="takes [{}]") as caught:
-        check_names(tmp_path / folder)
-    assert folder in str(caught.value)
+        check_names(tmp_path / name)
+    assert name in str(caught.value)
     check_names(tmp_path)
 
 
@@ -114,12 +118,7 @@ def test_a_folder_with_braces_is_refused_by_name(tmp_path: Path, folder: str) ->
 def test_nothing_is_asked_of_a_home_before_a_run(environment: Path) -> None:
     """A dry run of a small workflow under a home that is no folder."""
     (environment / "work" / "Snakefile").write_text("rule all:\n    input: []\n")
-    ran = subprocess.run(
-        [sys.executable, "-m", "aftershock.launch", "--cores", "1", "-n"],
-        env={**os.environ, "HOME": "/dev/null", "PYTHONPATH": str(Path(__file__).parents[1] / "workflow")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    paths = {"HOME": "/dev/null", "PYTHONPATH": str(Path(__file__).parents[1] / "workflow")}
+    ran = started.module("aftershock.launch", environment / "work", "--cores", "1", "-n", **paths)
     assert ran.returncode == 0, ran.stderr
     assert "Traceback" not in ran.stderr

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import started
+from aftershock.jobs.job import read_jobs
 from aftershock.jobs.run import FOLDER, RunRecord, newest_runs, read_run
 from aftershock.jobs.why import look, told
 
@@ -59,17 +60,15 @@ def launch(folder: Path, *arguments: str) -> int:
 
 def test_jobs_that_fail(folder: Path) -> None:
     assert launch(folder) == 1
-    run = read_run()
+    run, jobs = read_run(), {job.rule: job for job in read_jobs()}
     assert run.exit == 1
     assert run.planned == {"good": 1, "bad": 1, "killed": 1, "absent": 1, "all": 1}
     assert run.done == {"good": 1}
-    assert (run.begun, run.error) == (5, "")
-    failures = {(failure.rule, failure.restarted): failure for failure in run.failures}
-    assert sorted(failures) == [("absent", False), ("bad", False), ("bad", True), ("killed", False)]
-    assert failures["bad", True].log == "results/logs/bad.log"
-    assert "returned non-zero exit status 3" in failures["bad", True].message
-    assert "died with <Signals.SIGKILL: 9>" in failures["killed", False].message
-    assert failures["absent", False].outputs == ["results/absent.txt"]
+    assert (run.begun, run.active, run.error) == (5, [], "")
+    assert {rule: len(job.failures) for rule, job in jobs.items()} == {"absent": 1, "bad": 2, "killed": 1}
+    assert (run.failed, jobs["bad"].log) == (4, "results/logs/bad.log")
+    assert "returned non-zero exit status 3" in jobs["bad"].last.message
+    assert "died with <Signals.SIGKILL: 9>" in jobs["killed"].last.message
     assert {job.rule: cause.kind for job, cause in look().failed} == {
         "absent": "missing output",
         "bad": "unknown",
@@ -109,7 +108,7 @@ def test_a_run_without_the_launcher(folder: Path) -> None:
     assert started.snakemake(folder, *options, "results/good.txt").returncode == 0
     assert (read_run().exit, read_run().done) == (0, {"good": 1})
     assert started.snakemake(folder, *options, "results/bad.txt").returncode == 1
-    assert (read_run().exit, len(read_run().failures)) == (1, 2)
+    assert (read_run().exit, read_run().failed) == (1, 2)
     assert len(list(FOLDER.iterdir())) == 2
 
 
@@ -121,7 +120,7 @@ def test_a_report_of_an_unknown_form_and_a_full_disk_end_no_run(
         logger.error("odd", extra={"event": type("Event", (), {"value": "job_error"})})
         assert "KeyError" in capsys.readouterr().err
         monkeypatch.setattr(RunRecord, "_write", lambda *_, **__: (_ for _ in ()).throw(OSError("full")))
-        logger.error("Trying to restart job 7.")
+        logger.error("Terminating processes on user request")
     finally:
         logging.getLogger("snakemake").removeHandler(record)
     assert len(list(FOLDER.iterdir())) == 1

@@ -6,27 +6,10 @@ from pathlib import Path
 import pytest
 
 from aftershock.jobs import slurm
-from aftershock.jobs.slurm import SlurmError, SlurmJob
+from aftershock.jobs.slurm import SlurmError
 from fake_slurm import FakeSlurm
 
 pytest_plugins = ("slurm_fixtures",)
-
-
-def test_partitions_are_read(fake: FakeSlurm) -> None:
-    found = slurm.partitions()
-    assert list(found) == ["cpu", "gpu", "old"]
-    assert [name for name, partition in found.items() if partition.default] == ["cpu"]
-    assert [name for name, partition in found.items() if partition.up] == ["cpu", "gpu"]
-    assert found["gpu"].gpus == {"a100", "v100", "1g.5gb"}
-    assert found["old"].gpus == {""}
-    assert not found["cpu"].gpus
-
-
-def test_only_jobs_of_the_folder_are_found(fake: FakeSlurm) -> None:
-    names = ("demo-1_uuid", "demo-1", "demo-12_uuid", "x_demo-1_uuid")
-    fake.says("squeue", "".join(f"{i}|{name}|RUNNING|None\n" for i, name in enumerate(names)))
-    assert slurm.queued("demo-1") == [SlurmJob("0", "RUNNING", "None")]
-    assert "--me" in fake.asked("squeue")[0]
 
 
 def test_a_program_that_is_missing(fake: FakeSlurm) -> None:
@@ -53,26 +36,20 @@ def test_a_program_that_fails(fake: FakeSlurm) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "enforced", "code", "seconds", "on"),
+    ("kind", "enforced", "answer", "on"),
     [
-        ("slurmdbd", "none", 0, 0, True),
-        ("none", "none", 0, 0, False),
-        ("slurmdbd", "associations,nojobs", 0, 0, False),
-        ("slurmdbd", "none", 1, 0, False),
-        ("slurmdbd", "none", 0, 30, False),
+        ("slurmdbd", "none", {}, True),
+        ("none", "none", {}, False),
+        ("slurmdbd", "associations,nojobs", {}, False),
+        ("slurmdbd", "none", {"code": 1}, False),
+        ("slurmdbd", "none", {"seconds": 30}, False),
     ],
 )
 def test_accounting_counts_only_when_it_answers(
-    fake: FakeSlurm,
-    monkeypatch: pytest.MonkeyPatch,
-    kind: str,
-    enforced: str,
-    code: int,
-    seconds: float,
-    on: bool,
+    fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch, kind: str, enforced: str, answer: dict, on: bool
 ) -> None:
-    monkeypatch.setattr(slurm, "ACCOUNTING_SECONDS", 0.5)
-    fake.says("sacct", code=code, seconds=seconds)
+    monkeypatch.setattr(slurm, "SHORT_SECONDS", 0.5)
+    fake.says("sacct", **answer)
     settings = {"AccountingStorageType": f"accounting_storage/{kind}", "AccountingStorageEnforce": enforced}
     assert slurm.has_accounting(settings) is on
 
@@ -81,16 +58,12 @@ def test_jobs_that_ended_meanwhile_are_cancelled_too(fake: FakeSlurm) -> None:
     fake.says(
         "scancel", error="scancel: error: Kill job error on job id 7: Invalid job id specified\n", code=1
     )
-    slurm.cancel(["7"], pending_only=True)
+    slurm.cancel([])
+    slurm.cancel(["7"], "--state=PENDING")
     assert fake.asked("scancel") == ["--state=PENDING 7"]
     fake.says("scancel", error="scancel: error: Access/permission denied\n", code=1)
     with pytest.raises(SlurmError, match="scancel failed: scancel: error: Access/permission denied"):
         slurm.cancel(["7"])
-
-
-def test_nothing_is_cancelled_without_an_id(fake: FakeSlurm) -> None:
-    slurm.cancel([])
-    assert not fake.asked("scancel")
 
 
 def test_no_other_module_starts_programs_of_slurm() -> None:

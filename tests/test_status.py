@@ -1,36 +1,38 @@
-"""`aftershock status`: how far a run is, from records, logs and SLURM's answers, and how that is drawn."""
+"""`aftershock status`: how far a run is, from records and SLURM's answers, and how that is drawn."""
 
-import json
 import os
-import socket
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
 import psutil
 import pytest
+from rich.console import Console
 
-from aftershock.jobs import snapshot
-from aftershock.jobs.job import Job
-from aftershock.jobs.record import is_running, read_jobs
-from aftershock.jobs.run import newest_runs
+from aftershock.jobs import status
+from aftershock.jobs.job import Failure, Job, read_jobs
+from aftershock.jobs.record import is_running
+from aftershock.jobs.run import Run, newest_runs
 from aftershock.jobs.sizes import duration, megabytes
-from aftershock.jobs.slurm import SlurmJob
-from aftershock.jobs.snapshot import Snapshot, Stage, stages_of, take
-from aftershock.jobs.status import show
-from recorded_faults import write_run
-from view import lines_of
+from aftershock.jobs.status import Snapshot, Stage, draw, show, stages_of, take
+from recorded_faults import write_job, write_run
 
 NOW = 1_795_273_000.0
 DEADLINE = 60
-PLAN = {"event": "planned", "jobs": {"train_lm": 1, "edit": 4, "score": 4, "all": 1}}
-STARTED, FINISHED = {"event": "started", "message": "Editing demo"}, {"event": "finished", "rule": "train_lm"}
-EVENTS = (PLAN, STARTED, FINISHED, STARTED, STARTED)
-ENDED = {"event": "ended", "code": 0, "text": ""}
+EDITS: dict[str, Any] = {
+    "planned": {"train_lm": 1, "edit": 4, "score": 4, "all": 1},
+    "done": {"train_lm": 1},
+    "begun": 3,
+    "last": "Editing demo",
+}
+"""A run at work."""
 
 
 @pytest.fixture
@@ -40,24 +42,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def record(rule: str, name: str, **fields: Any) -> dict[str, Any]:
-    """A record as a job writes it, put in its place below the current folder."""
-    found = {
-        "rule": rule,
-        "wildcards": {"dataset": "coverage"},
-        "log": f"results/logs/{rule}/{name}.log",
-        "state": "running",
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "started": psutil.Process().create_time(),
-        "slurm_job": None,
-        "seconds": 30.0,
-        **fields,
-    }
-    path = Path(f"results/jobs/{rule}/{name}.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found))
-    return found
+def lines_of(found: Snapshot, width: int, height: int | None = None, colour: bool = False) -> list[str]:
+    """The view as a terminal of so many characters shows it."""
+    console = Console(
+        width=width, file=StringIO(), force_terminal=colour, color_system="standard" if colour else None
+    )
+    console.print(draw(found, width, height))
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
 def test_time_left_by_hand() -> None:
@@ -65,85 +56,74 @@ def test_time_left_by_hand() -> None:
     counting = {"seconds": 50.0, "done": 5, "total": 80, "unit": "case", "began": [30.0, 0]}
     running = [Job("edit", "a.log", counting), Job("edit", "b.log", {"seconds": 40.0})]
     stage = Stage("edit", 10, done=2, running=running, job_seconds=100.0)
-    assert stage.to_come == 6
     assert stage.work == 300 + 60 + 600
     found = Snapshot(stages=[stage, Stage("score", 2)])
     assert found.left == (480, 1)
-    assert stage.left == 480
     assert Stage("edit", 3, running=running[:1]).work == 300 + 2 * 350  # no job is done: 50 s and 300 s to go
 
 
 def test_stages_of_a_run(folder: Path) -> None:
-    write_run(*EVENTS)
+    write_run(NOW, **EDITS)
     (run,) = newest_runs()
-    assert run.planned == {"train_lm": 1, "edit": 4, "score": 4, "all": 1}
-    records = [
-        record("train_lm", "m", state="done", seconds=60.0, done=10, total=10, unit="batch", began=[10.0, 0]),
-        record("edit", "a", done=20, total=100, unit="case", began=[10.0, 0]),
-        record("edit", "b", state="gone"),
+    coverage = {"dataset": "coverage"}
+    jobs = [
+        write_job("train_lm", "m", state="done", seconds=60.0, done=10, total=10, unit="batch"),
+        write_job("edit", "a", done=20, total=100, unit="case", began=[10.0, 0], wildcards=coverage),
+        write_job("edit", "b", state="gone"),
+        write_job("edit", "failed", Failure(time.time()), state="failed"),
+        replace(write_job("edit", "again", Failure(time.time()), state="failed"), under_way=True),
+        write_job("edit", "failed in an earlier run", Failure(NOW - 1), state="failed", started=NOW - 9),
     ]
-    slurm = {"7": SlurmJob("7", "PENDING", rule="edit")}
-    train, edit, score = stages_of(run, records, slurm)
+    train, edit, score = stages_of(run, jobs)
     assert (train.done, train.job_seconds) == (1, 60.0)
-    assert (edit.planned, edit.done, len(edit.running), edit.waiting) == (4, 0, 1, 1)
+    assert (edit.planned, edit.done, len(edit.running), edit.failed) == (4, 0, 1, 1)
     job = edit.running[0]
     assert (job.age, job.rate, job.edits, job.left) == (30, 1.0, 4, 80)
-    assert score.is_idle
-    assert score.done == 0
+    assert (score.done, score.running, score.waiting, score.failed) == (0, [], 0, 0)
 
 
 def test_only_living_jobs_count_as_running(folder: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    mine = record("edit", "alive")
-    vanished = record("edit", "vanished", pid=ended.pid)
-    reused = record("edit", "reused", started=psutil.Process().create_time() - 3600)
-    assert [is_running(r, None) for r in (mine, vanished, reused)] == [True, False, False]
-    submitted = record("edit", "submitted", slurm_job="12", host="node1")
-    known = {"12": SlurmJob("12", "RUNNING")}
-    assert is_running(submitted, known)
-    assert not is_running(submitted, {"12": SlurmJob("12", "PENDING")})  # it was requeued
-    assert not is_running(submitted, {})
-    elsewhere = record("edit", "elsewhere", host="another")
-    assert is_running(elsewhere | {"written": time.time() - 5}, None)
-    assert not is_running(elsewhere | {"written": time.time() - 3600}, None)
-    states = {r["log"].split("/")[-1]: r["state"] for r in read_jobs(known)}
-    assert states["alive.log"] == states["submitted.log"] == "running"
-    assert states["vanished.log"] == states["reused.log"] == "gone"
+    mine = write_job("edit", "alive").record
+    vanished = write_job("edit", "vanished", pid=ended.pid).record
+    reused = write_job("edit", "reused", started=psutil.Process().create_time() - 3600).record
+    assert [is_running(r) for r in (mine, vanished, reused)] == [True, False, False]
+    for elsewhere in ({"slurm_job": "12"}, {"host": "another"}):
+        assert is_running(mine | elsewhere | {"written": time.time() - 5})
+        assert not is_running(mine | elsewhere | {"written": time.time() - 3600})
+    assert {Path(job.log).stem: job.state for job in read_jobs()} == {
+        "alive": "running",
+        "reused": "gone",
+        "vanished": "gone",
+    }
 
 
 def test_jobs_of_slurm(folder: Path) -> None:
-    write_run(*EVENTS)
-    record("edit", "a", slurm_job="7", host="node1", gpu="0")
-    jobs = [
-        SlurmJob("7", "RUNNING", gpus=1, rule="edit"),
-        SlurmJob("8", "PENDING", "Resources", rule="edit"),
-        SlurmJob("9", "PENDING", "Resources", rule="score"),
-        SlurmJob("6", "FAILED", rule="edit"),
-    ]
-    found = take({job.id: job for job in jobs})
-    assert found.waiting == 2
-    assert [(stage.rule, len(stage.running), stage.waiting) for stage in found.stages[1:]] == [
-        ("edit", 1, 1),
-        ("score", 0, 1),
+    active = [f"results/jobs/{name}.json" for name in ("edit/a", "edit/b", "score/a")]
+    write_run(time.time(), os.getpid(), **EDITS, job_prefix="study", active=active)
+    write_job("edit", "a", slurm_job="7", host="node1", gpu="0")
+    write_job("edit", "b", Failure(time.time()), state="failed")
+    found = take()
+    assert [(stage.rule, len(stage.running), stage.waiting, stage.failed) for stage in found.stages] == [
+        ("train_lm", 0, 0, 0),
+        ("edit", 1, 1, 0),
+        ("score", 0, 1, 0),
     ]
     text = "\n".join(lines_of(found, 120))
     assert "1 running, 2 waiting for SLURM" in text
-    assert "SLURM: 1 jobs running with 1 GPUs; 2 waiting (Resources)" in text
     assert "(node1 GPU 0)" in text
-    assert "SLURM: 0 jobs running with 0 GPUs; none waiting" in take({}).machine
-    assert take().waiting is None
 
 
-def test_damaged_records_and_logs_are_passed_over(folder: Path) -> None:
-    record("edit", "whole")
+def test_damaged_records_are_passed_over(folder: Path) -> None:
+    write_job("edit", "whole")
     for name, text in {"half": '{"rule": "ed', "empty": "", "list": "[]", "other": "{}"}.items():
         Path(f"results/jobs/edit/{name}.json").write_text(text)
-    path = write_run(*EVENTS)
-    path.write_text(path.read_text()[:-20])
-    write_run(at=NOW).write_bytes(b"\xff\xfe{")
-    assert next(newest_runs()).begun == 2
-    assert len(read_jobs(None)) == 1
+        Path(f"results/jobs/edit/{name}.failures").write_text(text)
+    write_run(NOW - 1, **EDITS)
+    write_run(NOW).write_bytes(b"\xff\xfe{")
+    assert next(newest_runs()).begun == 3
+    assert len(read_jobs()) == 1
     assert lines_of(take(), 80)
 
 
@@ -154,41 +134,41 @@ def test_an_empty_folder(folder: Path, capsys: pytest.CaptureFixture) -> None:
 
 
 def test_how_a_run_ended(folder: Path) -> None:
-    ends = {
-        "finished": [ENDED],
-        "with failures": [{"event": "failed", "rule": "edit"}, ENDED | {"code": 1}],
-        "by its user": [{"event": "stopped"}, ENDED | {"code": 1}],
-        "killed": [],
+    ends: dict[str, dict[str, Any]] = {
+        "finished": {"exit": 0},
+        "with failures": {"failed": 1, "exit": 1},
+        "by its user": {"stopped": True, "exit": 1},
+        "killed": {},
     }
-    for said, events in ends.items():
-        write_run(*EVENTS, *events)
+    for said, fields in ends.items():
+        write_run(**EDITS, **fields)
         assert said in lines_of(take(), 200)[0], said
-    write_run({"event": "error", "text": "no"}, ENDED | {"code": 1})
+    write_run(error="no", exit=1)
     assert "before its first job (`aftershock why` tells why)" in lines_of(take(), 200)[0]
     for seconds, took in {1500: "25 min", 26 * 3600: "26.0 h"}.items():
-        write_run(*EVENTS, ENDED | {"at": NOW + seconds}, at=NOW)
+        write_run(NOW, **EDITS, exit=0, last_time=NOW + seconds)
         assert f"after {took}" in lines_of(take(), 200)[0]
 
 
 def test_the_run_at_work_is_the_one_that_is_shown(folder: Path) -> None:
-    write_run(*EVENTS, ENDED)
-    write_run(at=time.time(), pid=os.getpid())
-    record("edit", "a", state="done")
+    write_run(**EDITS, exit=0)
+    write_run(time.time(), os.getpid())
+    write_job("edit", "a", state="done")
     assert take().stages == []  # what is there is of an earlier run
     assert "looking at what is there" in lines_of(take(), 80)
-    record("edit", "b")
+    write_job("edit", "b")
     assert [len(stage.running) for stage in take().stages] == [1]  # which the run may be waiting for
-    write_run(*EVENTS, at=time.time() + 1, pid=os.getpid())
+    write_run(time.time() + 1, os.getpid(), **EDITS)
     found = take()
     assert (len(found.stages), found.stages[0].done) == (3, 1)
     assert found.at_work
-    write_run(*EVENTS, ENDED | {"code": 1}, at=time.time() + 2, pid=os.getpid())
+    write_run(time.time() + 2, os.getpid(), **EDITS, exit=1)
     assert not take().at_work
 
 
 def test_a_run_with_nothing_to_do_shows_what_is_there(folder: Path) -> None:
-    write_run(ENDED)
-    record("edit", "a", state="done")
+    write_run(exit=0)
+    write_job("edit", "a", state="done")
     found = take()
     assert [(stage.rule, stage.done) for stage in found.stages] == [("edit", 1)]
     assert any(line.startswith("1 jobs done") for line in lines_of(found, 80))
@@ -204,7 +184,7 @@ def nvidia_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> No
 def test_gpus_as_nvidia_smi_tells_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     text = "0, NVIDIA H100 80GB HBM3, 37, 12288, 81559\\n1, Tesla, [N/A], [N/A], 16384\\nno line\\n"
     nvidia_smi(tmp_path, monkeypatch, f"printf '{text}'")
-    assert snapshot.gpu_lines() == [
+    assert status.gpu_lines() == [
         "GPU 0 NVIDIA H100 80GB HBM3: 37 % busy, 12288 of 81559 MB",
         "GPU 1 Tesla: [N/A] % busy, [N/A] of 16384 MB",
     ]
@@ -212,26 +192,21 @@ def test_gpus_as_nvidia_smi_tells_them(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_a_silent_nvidia_smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     nvidia_smi(tmp_path, monkeypatch, "exec sleep 60")
-    monkeypatch.setattr(snapshot, "NVIDIA_SECONDS", 0.2)
-    assert snapshot.gpu_lines() == []
+    monkeypatch.setattr(status, "NVIDIA_SECONDS", 0.2)
+    assert status.gpu_lines() == []
 
 
 def test_sizes() -> None:
-    assert [duration(s) for s in (0.2, 99, 150, 7000, 200_000)] == [
-        "0 s",
-        "99 s",
-        "2 min",
-        "1.9 h",
-        "2.3 days",
-    ]
+    assert list(map(duration, (0.2, 99, 150, 7000))) == ["0 s", "99 s", "2 min", "1.9 h"]
+    assert duration(200_000) == "2.3 days"
     assert [megabytes(n) for n in (None, 2**30, 20 * 2**30)] == ["an unknown amount", "1024 MB", "20.0 GB"]
 
 
 def test_a_piped_view_has_neither_colour_nor_control_characters(
     folder: Path, python: Callable[..., Popen]
 ) -> None:
-    write_run(*EVENTS)
-    record("edit", "a", done=1, total=4, unit="case")
+    write_run(**EDITS)
+    write_job("edit", "a", done=1, total=4, unit="case")
     shown, _ = python("from aftershock.jobs.status import show; show()", cwd=folder).communicate(
         timeout=DEADLINE
     )
@@ -243,15 +218,89 @@ def test_watching_ends_with_the_run(
     folder: Path, python: Callable[..., Popen], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began = time.time()
-    write_run(*EVENTS, at=began, pid=os.getpid())
+    write_run(began, os.getpid(), **EDITS)
     code = "import aftershock.jobs.status as s; s.SECONDS = 0.05; s.show()"
     monkeypatch.setenv("FORCE_COLOR", "1")  # for rich a pipe is a terminal then
     monkeypatch.setenv("TERM", "xterm")
     watching = python(code, cwd=folder)
     shown = watching.stdout.readline()
     assert "running for" in shown
-    write_run(*EVENTS, ENDED, at=began, pid=os.getpid())
+    write_run(began, os.getpid(), **EDITS, exit=0)
     rest, err = watching.communicate(timeout=DEADLINE)
     assert watching.returncode == 0, err
     assert "\x1b[1A" in rest
     assert "running for" not in rest.split("\x1b[1A")[-1]
+
+
+# --- drawing ---------------------------------------------------------------------------------------------
+HALF = {"done": 64, "total": 256, "unit": "case", "began": [44, 0], "peak_bytes": 9 * 2**30}
+
+
+def running_job(name: str, seconds: float, **fields: Any) -> Job:
+    record = {"host": "node1", "seconds": seconds, "wildcards": {"dataset": "coverage"}, **fields}
+    return Job("edit", f"results/logs/edit/wikidata.gpt2-xl.{name}.s0.00000-00255.log", record)
+
+
+EXAMPLE = Snapshot(
+    Run([], "node1", 4711, NOW, "study", begun=2, last="Editing gpt2-xl with memit", last_time=NOW),
+    stages=[
+        Stage("train_lm", 1, done=1, job_seconds=240.0),
+        Stage(
+            "edit",
+            16,
+            done=8,
+            failed=1,
+            waiting=5,
+            job_seconds=600.0,
+            running=[running_job("coverage.memit", 300, **HALF), running_job("round_easy.rome", 20, gpu="1")],
+        ),
+        Stage("score", 16),
+        Stage("report", 1),
+    ],
+    machine=["GPU 0 NVIDIA H100: 97 % busy, 40960 of 81920 MB", "disk: 50.0 of 200.0 GB free"],
+)
+GOLDEN = """\
+running for 25 min, process 4711 on node1   HERE
+TIME  Editing gpt2-xl with memit
+9 of 34 jobs done (26 %), 2 running, 5 waiting for SLURM; at least 36 min left (2 stages not known yet)
+1 failed: `aftershock why` tells why
+
+stage     done  of  running  waiting  failed              a job takes    left  rate
+train_lm     1   1        -        -       -  ##########        4 min
+edit         8  16        2        5       1  #####.....       10 min  36 min  0.25 cases/s, 1 edits/s
+score        0  16        -        -       -  ..........
+report       0   1        -        -       -  ..........
+
+running, the slowest first
+  edit wikidata.gpt2-xl.coverage.memit.s0.00000-00255: 5 min, 64 of 256 cases, 0.25 cases/s, 1 edits/s,\
+ 13 min left, 9216 MB (node1)
+  edit wikidata.gpt2-xl.round_easy.rome.s0.00000-00255: 20 s (node1 GPU 1)
+
+GPU 0 NVIDIA H100: 97 % busy, 40960 of 81920 MB
+disk: 50.0 of 200.0 GB free
+"""
+
+
+def test_the_view() -> None:
+    at = time.strftime("%H:%M:%S", time.localtime(NOW))
+    wanted = GOLDEN.replace("HERE", str(Path.cwd())).replace("TIME", at)
+    found = replace(EXAMPLE, run=replace(EXAMPLE.run, began=time.time() - 1500))
+    assert "\n".join(lines_of(found, 140)) + "\n" == wanted
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 70, 80, 100, 140])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    lines = lines_of(EXAMPLE, width)
+    assert max(len(line) for line in lines) <= width
+    assert any(line.startswith("edit") for line in lines)
+    coloured = lines_of(EXAMPLE, width, colour=True)
+    assert [re.sub(r"\x1b\[[\d;]*m", "", line).rstrip() for line in coloured] == lines
+    assert any("\x1b[31m" in line for line in coloured)
+
+
+def test_a_low_terminal_gets_a_line_of_idle_stages() -> None:
+    assert not any("idle" in line for line in lines_of(EXAMPLE, 140, height=17))
+    lines = lines_of(EXAMPLE, 140, height=16)
+    assert len(lines) <= 16
+    assert "3 stages idle: train_lm, score, report" in lines
+    assert any(line.startswith("edit ") for line in lines)

@@ -3,60 +3,44 @@
 import json
 import os
 import shutil
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from aftershock.jobs import slurm, why
+from aftershock.jobs import why
+from aftershock.jobs.job import Failure
 from aftershock.jobs.run import FOLDER, RunRecord
-from aftershock.jobs.slurm import SlurmJob
 from aftershock.jobs.why import look, report, told
-from recorded_faults import FAULTS, JOB, RECORDED, STARTED, lay_out, write_run
+from recorded_faults import BEGUN, FAULTS, JOB, RECORDED, STARTED, lay_out, write_job, write_run
 
 pytest_plugins = ("fault_fixtures",)
 IN_PROFILE = "in profile/config.yaml"
+AGAIN = "`aftershock resume`"
 CLUSTER = {
-    "node": (
-        "node",
-        "its node node1 went down",
-        "`slurm-exclude-failed-nodes: node1` in profile/config.yaml",
-    ),
-    "scancel": ("cancelled", "cancelled after 4 s with 4 of 32 cases done", "`aftershock resume`"),
+    "node": ("node", "its node node1 went down", f"`slurm-exclude-failed-nodes: node1` {IN_PROFILE}"),
+    "scancel": ("cancelled", "cancelled after 4 s with 4 of 32 cases done", AGAIN),
     "time": (
-        "time",
-        "its time limit of 1 min was over with 14 of 32 cases done",
+        *("time", "its time limit of 1 min was over with 14 of 32 cases done"),
         f"`set-resources: time: runtime: 3` {IN_PROFILE}, or cut smaller shards",
     ),
     "oom": (
-        "memory",
-        "out of memory: 2002 MB used, 2000 MB allowed at most in 2 attempts",
+        *("memory", "out of memory: 2002 MB used, 2000 MB allowed at most in 2 attempts"),
         f"`set-resources: oom: mem_mb: 4000` {IN_PROFILE}",
     ),
     "memory": ("memory", "161 MB used, 1000 MB allowed: Unable to allocate", "memory: mem_mb: 92000`"),
     "torch": ("memory", "225 MB used, 1000 MB allowed: [enforce fail", "torch: mem_mb: 46500`"),
-    "killed": ("killed", "killed by SIGKILL without a word after 2 s, 161 MB used", "`aftershock resume`"),
+    "killed": ("killed", "killed by SIGKILL without a word after 2 s, 161 MB used", AGAIN),
     "nan": ("nan", "MEND's training diverged: the loss was nan in step 12", "change the settings it names"),
-    "value": ("input", "resources/relations.tsv: row 7 (P22): no column 'namespace'; add it", "put right"),
-    "full": (
-        "disk",
-        "the disk is full or its quota used up: [Errno 28]",
-        "free some space or raise the quota",
-    ),
+    "value": ("input", "relations.tsv: row 7 (P22): no column 'namespace'; add it", "put right"),
+    "full": ("disk", "the disk is full or its quota used up: [Errno 28]", "free some space or raise"),
     "missing": ("missing input", "'results/models/none/model.safetensors'", "makes deleted files anew"),
-    "error": ("program", "KeyError: 'key'", "traceback in results/logs/error/toy.00000-00031.log"),
-    "early": (
-        "environment",
-        "ModuleNotFoundError: No module named 'not_installed_here'",
-        "pip install --group workflow",
-    ),
+    "error": ("program", "KeyError: 'key'", f"traceback in results/logs/error/{JOB}.log"),
+    "early": ("environment", "No module named 'not_installed_here'", "pip install --group workflow"),
     "noout": ("missing output", "Snakemake does not see what it wrote", f"`latency-wait` {IN_PROFILE}"),
     "partition": ("rejected", "Invalid partition name specified", "`sinfo --summarize` lists"),
-    "gpu": (
-        "rejected",
-        "Requested node configuration is not available",
-        f"lower what gpu asks for {IN_PROFILE}",
-    ),
+    "gpu": ("rejected", "Requested node configuration is", f"lower what gpu asks for {IN_PROFILE}"),
 }
 
 
@@ -98,27 +82,13 @@ def test_what_a_later_run_made_is_not_listed(folder: Path) -> None:
     listed = {job.rule: (job, cause) for job, cause in found.failed}
     assert "node" not in listed
     assert "retry" not in listed
-    assert "Failed before: 2, made later" in told(found)
     assert len(listed["oom"][0].failures) == 4
     assert listed["oom"][1].remedy.startswith("give it more: `set-resources: oom: mem_mb: 4000`")
 
 
-def test_outputs_made_later_count_without_a_record(folder: Path) -> None:
-    lay_out(folder, "cluster")
-    shutil.rmtree("results/jobs")
-    Path("results/value").mkdir()
-    made = Path("results/value/toy.00000-00031.txt")
-    made.write_text("")
-    assert "value" not in {job.rule for job, _ in look().failed}
-    os.utime(made, (0, 0))
-    assert "value" in {job.rule for job, _ in look().failed}
-
-
 def test_failures_before_a_complete_run_are_counted_only(folder: Path) -> None:
     lay_out(folder, "workstation")
-    write_run({"event": "ended", "code": 0, "text": ""}, at=STARTED + 3840).rename(
-        FOLDER / "2026-11-21T160000.jsonl"
-    )
+    write_run(STARTED + 3840, exit=0).rename(FOLDER / "2026-11-21T160000.json")
     found = look()
     assert (found.failed, found.good) == ([], True)
     assert told(found)[0] == "Nothing failed."
@@ -139,12 +109,15 @@ def test_without_slurm(folder: Path) -> None:
     assert "--cores 1" in causes["memory"].remedy
 
 
-@pytest.mark.parametrize("damage", ["records", "slurm_logs", "half_run", "no_run"])
+@pytest.mark.parametrize("damage", ["records", "failures", "slurm_logs", "half_run", "no_run"])
 def test_damaged_folders(folder: Path, damage: str) -> None:
     lay_out(folder, "cluster")
     record = next(FOLDER.iterdir())
     if damage == "records":
         for path in Path("results/jobs").rglob("*.json"):
+            path.write_text(path.read_text()[:100])
+    elif damage == "failures":
+        for path in Path("results/jobs").rglob("*.failures"):
             path.write_text(path.read_text()[:100])
     elif damage == "slurm_logs":
         shutil.rmtree(".snakemake/slurm_logs")
@@ -170,7 +143,7 @@ def test_an_empty_folder(folder: Path, capsys: pytest.CaptureFixture) -> None:
 
 def test_foreign_text_is_no_command_to_a_terminal(folder: Path) -> None:
     lay_out(folder, "workstation")
-    record = next(Path("results/jobs/value").iterdir())
+    record = next(Path("results/jobs/value").glob("*.json"))
     fields = json.loads(record.read_text())
     fields["error"]["text"] = "no label \x1b[2J\u202eab\nc"
     record.write_text(json.dumps(fields))
@@ -183,26 +156,10 @@ def test_a_full_disk_is_said_whatever_else_is_known(folder: Path, monkeypatch: p
     assert "the disk of results/ is full (0 MB free)" in look().run[0]
 
 
-def test_jobs_that_run_again_are_no_failures(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lay_out(folder, "cluster")
-    record = Path("results/jobs/node/00000-00031.json")
-    fields = json.loads(record.read_text())
-    record.write_text(json.dumps(fields | {"state": "stopped"}))
-    requeued = SlurmJob(fields["slurm_job"], "PENDING", "BeginTime")
-    monkeypatch.setattr(slurm, "known_jobs", lambda folder: {requeued.id: requeued})
-    found = look()
-    assert "node" not in {job.rule for job, _ in found.failed}
-    assert told(found)[-1] == "Failed before: 1, running or waiting again"
-
-
 def test_many_jobs_with_one_cause_are_summed_up(folder: Path) -> None:
+    error = {"kind": "ValueError", "text": "no such relation", "place": ""}
     for i in range(why.LISTED + 5):
-        record = Path(f"results/jobs/edit/{i:05d}.json")
-        record.parent.mkdir(parents=True, exist_ok=True)
-        error = {"kind": "ValueError", "text": "no such relation", "place": ""}
-        fields = {"rule": "edit", "log": f"results/logs/edit/{i:05d}.log", "state": "failed", "error": error}
-        fields |= {"host": "node1", "pid": 1, "started": 1.0 + i, "seconds": 2.0}
-        record.write_text(json.dumps(fields))
+        write_job("edit", f"{i:05d}", state="failed", error=error)
     lines = told(look())
     assert len(lines) == why.LISTED + 2
     assert lines[-1] == "edit: 5 more with the same cause (input); `aftershock why --all` lists them"
@@ -219,20 +176,16 @@ def test_each_log_of_many_failed_jobs_is_read_once(folder: Path, monkeypatch: py
         return tail(path)
 
     monkeypatch.setattr(why, "_tail", counted)
-    text = (FAULTS / "cluster/jobs/killed/00000-00031.json").read_text()
+    fields = json.loads((FAULTS / "cluster/jobs/killed/00000-00031.json").read_text())
+    fields.pop("rule")
     slurm_log = (FAULTS / "cluster/slurm_logs/rule_oom/00000-00031/19.log").read_text()
-    events = [{"event": "planned", "jobs": {"edit": 2000}}]
     for i in range(2000):
         logs = Path(f".snakemake/slurm_logs/rule_edit/{i}")
         logs.mkdir(parents=True)
         (logs / f"{i}.log").write_text(slurm_log)
-        record = Path(f"results/jobs/edit/{i}.json")
-        record.parent.mkdir(parents=True, exist_ok=True)
-        record.write_text(text.replace("killed/toy.00000-00031.log", f"edit/{i}.log"))
-        failed = {"event": "failed", "at": RECORDED, "rule": "edit", "message": f"SLURM-job '{i}' failed."}
-        both = [f"results/logs/edit/{i}.log", f"{folder}/{logs}/{i}.log"]
-        events.append(failed | {"logs": both, "slurm_job": str(i)})
-    write_run(*events)
+        log = f"results/logs/edit/{i}.log"
+        failure = Failure(RECORDED, f"SLURM-job '{i}' failed.", log, str(i))
+        write_job("edit", str(i), failure, **fields | {"log": log, "slurm_job": str(i)})
     found = look()
     assert set(read.values()) == {1}
     assert len(read) == 2 * 2000  # SLURM's and the rule's
@@ -240,7 +193,7 @@ def test_each_log_of_many_failed_jobs_is_read_once(folder: Path, monkeypatch: py
     assert len(found.failed) == 2000
 
 
-# --- runs that ended before their first job -----------------------------------------------------------------
+# --- runs as a whole --------------------------------------------------------------------------------------
 
 
 def test_a_failed_start_after_an_earlier_run_is_told_of(folder: Path) -> None:
@@ -250,3 +203,24 @@ def test_a_failed_start_after_an_earlier_run_is_told_of(folder: Path) -> None:
     (line,) = look().run
     assert line.startswith("started at ")
     assert line.endswith("stopped before its first job: KeyError: 'b' -> put right what it names")
+
+
+def test_a_run_that_was_killed(folder: Path) -> None:
+    write_run(**BEGUN)
+    write_job("hold", JOB, pid=2**22 - 1, seconds=20.0)
+    found = look()
+    assert found.run == ["its Snakemake was killed after 2026-11-21 15:02 -> `aftershock resume` goes on"]
+    assert [cause.what for _, cause in found.failed] == ["ended after 20 s as its run was killed"]
+
+
+def test_a_run_that_its_user_ended(folder: Path) -> None:
+    write_run(**BEGUN, stopped=True, exit=1)
+    assert look().run == ["ended by its user at 2026-11-21 15:02 -> `aftershock resume` goes on"]
+
+
+def test_a_job_that_a_run_tries_again_is_no_failure(folder: Path) -> None:
+    write_run(time.time(), os.getpid(), active=[f"results/jobs/hold/{JOB}.json"])
+    write_job("hold", JOB, Failure(time.time()), state="failed")
+    assert told(look()) == ["Nothing failed.", "Failed before: 1, running or waiting again"]
+    write_run(time.time(), exit=1)
+    assert [job.rule for job, _ in look().failed] == ["hold"]

@@ -20,9 +20,8 @@ from typing import Any, NoReturn
 
 from aftershock.config import check_config, check_fetched
 from aftershock.jobs import orphans, preflight
-from aftershock.jobs.folder import PreflightError, check_dates, check_names, check_writable
+from aftershock.jobs.folder import PreflightError, check_dates, check_names, check_writable, find_places
 from aftershock.jobs.patches import adopt_finished, ask_slurm_again, hidden
-from aftershock.jobs.places import find_places
 from aftershock.jobs.run import RunRecord
 from aftershock.jobs.slurm import PROGRAMS, SlurmError
 from aftershock.lock import LOCK, hold, others_at_work

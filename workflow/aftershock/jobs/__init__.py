@@ -1,9 +1,8 @@
 """Jobs of a run: their records, resources, failures and outputs. Nothing here loads a tensor library.
 
-A run is told of by two kinds of records: `record` is a job's own, written while it runs and at its end, `run`
-that of the run itself, an event a line as Snakemake reports it. `job` is a job as both tell of it. `status`
-draws how far a run is, which `snapshot` collects; `why` reports why jobs failed, and `causes` finds the cause
-by the rows of resources/causes.tsv.
+`record` is a job's own record, written while it runs and at its end, `run` that of the run itself. `job` is a
+job as both tell of it: `status` draws how far a run is, `why` reports why jobs failed, and `causes` finds the
+cause by the rows of resources/causes.tsv.
 
 `gpus` hands out the GPUs of a workstation; `slurm` is the only interface to SLURM.
 

@@ -14,10 +14,8 @@ from aftershock.project import PROJECT, command, installation
 from aftershock.text_files import read_cells
 
 AGAIN = f"run again: `{command('resume')}`"
-LONGER, LONGEST = 2.0, 20.0
-"""Times the run time that a job is given next, at least and at most."""
-DEFAULT_MB, DEFAULT_MINUTES = 2000, 60
-"""Requests assumed for a job that states none."""
+LONGER, LONGEST = 2.0, 20.0  # times the run time that a job is given next, at least and at most
+DEFAULT_MB, DEFAULT_MINUTES = 2000, 60  # requests assumed for a job that states none
 
 REFUSED = re.compile(
     r"SLURM sbatch failed\. The error message was '(.+?)'\.(?: sbatch call:|$)|"
@@ -53,7 +51,7 @@ def cause_of(job: Job) -> Cause:
             if of == source and re.search(pattern, text):
                 values = _values(job, text)
                 return Cause(kind, what.format(**values), remedy.format(**values))
-    ended = EXIT.search(job.slurm_log) or EXIT.search(job.message)
+    ended = EXIT.search(job.slurm_log) or EXIT.search(job.last.message)
     silent = f"its script ended with exit status {ended[1]}, and " if ended else ""
     return Cause("unknown", f"{silent}no log says why", f"see {job.log}; {AGAIN}")
 
@@ -66,13 +64,13 @@ def _sheet() -> list[list[str]]:
 
 def _sources(job: Job) -> list[tuple[str, str]]:
     """The texts in which causes are looked for, in this order, each with its source as rows name it."""
-    refused = REFUSED.search(job.message)
+    refused = REFUSED.search(job.last.message)
     refusal = (refused[1] or refused[2]).replace("sbatch: error: ", "") if refused else ""
     return [
         ("refusal", refusal.split("Batch job submission failed: ")[-1].strip()),
         ("error", _own_error(job)),
-        ("end", f"{job.slurm_log}\n{job.message}\n'{job.slurm.state}'\n<{job.state}>"),
-        ("error", last_error(job.slurm_log) or last_error(job.message)),
+        ("end", f"{job.slurm_log}\n{job.last.message}\n<{job.state}>"),
+        ("error", last_error(job.slurm_log) or last_error(job.last.message)),
     ]
 
 
@@ -86,10 +84,8 @@ def _own_error(job: Job) -> str:
     error = job.record.get("error") or {}
     if job.state == "failed" and error.get("kind"):
         return f"{error['kind']}: {' '.join(error.get('text', '').split())}"
-    if job.state in ("gone", "running") and "Traceback (most recent call last)" in job.log_end:
-        named = re.fullmatch(r"(?:\w+\.)*(\w+)(?:: (.*))?", job.log_end.strip().splitlines()[-1])
-        return f"{named[1]}: {named[2] or ''}" if named else ""
-    return ""
+    lines = job.log_end.strip().splitlines()[-1:] if job.state in ("gone", "running") else []
+    return last_error("\n".join(lines))
 
 
 def _values(job: Job, text: str) -> dict[str, Any]:
@@ -109,7 +105,7 @@ def _values(job: Job, text: str) -> dict[str, Any]:
         "text": text.partition(": ")[2],
         "rule": job.rule,
         "log": job.log,
-        "logs": job.log + (f" and SLURM's log of job {job.slurm_job}" if job.slurm_log else ""),
+        "logs": job.log + (f" and SLURM's log of job {job.last.slurm_job}" if job.slurm_log else ""),
         "profile": job.profile,
         "again": AGAIN,
         "install": installation("workflow"),
@@ -121,20 +117,20 @@ def _values(job: Job, text: str) -> dict[str, Any]:
         "memory": megabytes(used) + " used" + (f", {megabytes(allowed)} allowed" if allowed else ""),
         "gpu_memory": megabytes(record.get("gpu_peak_bytes")),
         "tried": f" at most in {job.attempts} attempts" if job.attempts > 1 else "",
-        "more_memory": give("mem_mb", needed_mb) if job.slurm_job else fewer,
+        "more_memory": give("mem_mb", needed_mb) if job.last.slurm_job else fewer,
         "minutes": f" of {minutes} min" if minutes else "",
         "more_time": give("runtime", longer),
-        "node": job.slurm.node or (node and node[1]) or record.get("host", ""),
+        "node": node[1] if node else record.get("host", ""),
     }
 
 
 def _memory(job: Job, text: str) -> tuple[int | None, int, float]:
     """Most bytes that an attempt used and was allowed, and the MB to give the next one."""
-    limits = [(int(used), int(limit)) for used, limit in LIMIT.findall(" ".join(job.slurm_logs))]
-    used = max([job.record.get("peak_bytes") or 0, job.slurm.peak_bytes or 0, *(used for used, _ in limits)])
+    limits = [(int(used), int(limit)) for used, limit in LIMIT.findall(job.slurm_logs)]
+    used = max([job.record.get("peak_bytes") or 0, *(used for used, _ in limits)])
     asked_mb = job.record.get("asked", {}).get("mem_mb") or 0
     allowed = max((limit for _, limit in limits), default=asked_mb * 2**20)
     wanted = WANTED.search(text)
     needed = 1.2 * (used / 2**20 + float(wanted[1]) * UNITS[wanted[2]]) if wanted else 1.5 * used / 2**20
     needed = max(needed, 2 * (allowed / 2**20 or DEFAULT_MB))
-    return used or None, allowed if job.slurm_job else 0, -(-needed // 500) * 500
+    return used or None, allowed if job.last.slurm_job else 0, -(-needed // 500) * 500

@@ -1,34 +1,48 @@
-"""A job as `aftershock status` and `aftershock why` see it."""
+"""A job as `aftershock status` and `aftershock why` see it.
 
-import math
-from collections.abc import Sequence
+Its own record is written by the job, see `record`; the file of its failed attempts, beside the record, by the
+runs that saw them. That file is there from a failure until the job has succeeded.
+"""
+
+import json
+import re
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aftershock.datasets.table import DATASETS, find_dataset
-from aftershock.jobs.run import Failure
+from aftershock.jobs.record import FOLDER, NEEDED, is_running, read_record
 from aftershock.jobs.sizes import plural
-from aftershock.jobs.slurm import SlurmJob
+from aftershock.output import write_text
+
+REFUSED = re.compile("ubmission failed|sbatch failed")
+
+
+@dataclass
+class Failure:
+    """One failed attempt at a job."""
+
+    ended: float  # seconds since 1970
+    message: str = ""  # Snakemake's messages
+    log: str = ""  # the rule's log
+    slurm_job: str | None = None
 
 
 @dataclass
 class Job:
-    """A job by its own record, by its failed attempts in the records of runs, by logs and by SLURM."""
+    """A job by its own record, by its failed attempts, and by logs."""
 
     rule: str
     log: str
-    record: dict[str, Any] = field(default_factory=dict)
-    """Empty where it has none."""
+    record: dict[str, Any] = field(default_factory=dict)  # empty where it has none
     failures: list[Failure] = field(default_factory=list)
-    slurm: SlurmJob = SlurmJob("", "")
-    """Its last attempt in SLURM."""
-    slurm_logs: Sequence[str] = ()
-    """The ends of SLURM's logs, one an attempt."""
-    log_end: str = ""
-    """The end of its own log."""
-    profile: str = "the profile's config.yaml"
-    """The file of its run's profile."""
+    under_way: bool = False  # true if a run that is alive has begun it
+    slurm_logs: str = ""  # the ends of SLURM's logs of all attempts
+    slurm_log: str = ""  # that of the last one
+    log_end: str = ""  # the end of its own log
+    profile: str = "the profile's config.yaml"  # the file of its run's profile
 
     @property
     def name(self) -> str:
@@ -51,11 +65,6 @@ class Job:
         return "" if done is None or not total else f"{done:g} of {total:g} {plural(self.record['unit'])}"
 
     @property
-    def part(self) -> float:
-        """Part of it that is done; 0 where it does not count."""
-        return (self.record.get("done") or 0) / (self.record.get("total") or math.inf)
-
-    @property
     def rate(self) -> float | None:
         """Units a second."""
         began, first = self.record.get("began") or (0.0, 0)
@@ -76,45 +85,60 @@ class Job:
         return max(self.record["total"] - self.record["done"], 0) / self.rate
 
     @property
-    def is_newer(self) -> bool:
-        """True if its record is of an attempt after the last failure in the records of runs."""
-        return bool(self.record) and (not self.failures or self.record["started"] > self.failures[-1].ended)
+    def last(self) -> Failure:
+        """Its last attempt, as the run saw it fail, or as its record has it where that is of a newer one."""
+        started = self.record.get("started", 0.0)
+        if self.failures and started <= self.failures[-1].ended:
+            return self.failures[-1]
+        return Failure(started + self.age, "", self.log, self.record.get("slurm_job"))
 
     @property
-    def last(self) -> Failure | None:
-        """Its last failure; None where its record is of an attempt after it."""
-        return None if self.is_newer or not self.failures else self.failures[-1]
-
-    @property
-    def message(self) -> str:
-        """Snakemake's messages about its last attempt."""
-        return self.last.message if self.last else ""
+    def has_failed(self) -> bool:
+        """True if its last attempt has failed."""
+        return self.last in self.failures or self.state in ("failed", "stopped", "gone")
 
     @property
     def attempts(self) -> int:
         """Number of its attempts that failed."""
-        return len(self.failures) + (self.is_newer or not self.failures)
+        return len(self.failures) + (self.last not in self.failures)
 
-    @property
-    def slurm_log(self) -> str:
-        """The end of SLURM's log of its last attempt."""
-        return self.slurm_logs[-1] if self.slurm_logs else ""
 
-    @property
-    def slurm_job(self) -> str | None:
-        """The SLURM job of its last attempt."""
-        return self.last.slurm_job if self.last else self.record.get("slurm_job")
+def failures_path(record: Path) -> Path:
+    """Path of the failed attempts at the job with this record."""
+    return record.with_suffix(".failures")
 
-    @property
-    def ended(self) -> float:
-        """Time of its last failure, in seconds since 1970."""
-        of_record = self.record["started"] + self.age if self.record else 0.0
-        return max(of_record, self.failures[-1].ended if self.failures else 0.0)
 
-    def note(self, record: dict[str, Any]) -> None:
-        """Note its record, unless that is of an attempt before the last, which did not reach its stage."""
-        self.record = record
-        refused = "ubmission failed" in self.message or "sbatch failed" in self.message
-        number, of_record = self.last and self.last.slurm_job, record.get("slurm_job")
-        if refused or (number and of_record and number != of_record):
-            self.record = {}
+def read_failures(record: Path) -> list[Failure]:
+    """The failed attempts at the job with this record since it last succeeded; none of a damaged file."""
+    with suppress(OSError, ValueError, TypeError):
+        return [Failure(**each) for each in json.loads(failures_path(record).read_text(encoding="utf-8"))]
+    return []
+
+
+def note_failure(record: Path, failure: Failure) -> None:
+    """Add a failed attempt at the job with this record."""
+    failures = [vars(each) for each in (*read_failures(record), failure)]
+    write_text(failures_path(record), json.dumps(failures))
+
+
+def read_jobs(active: Collection[str] = ()) -> list[Job]:
+    """The jobs of the current folder that have begun; `active` has the records of those under way.
+
+    A job that has vanished has the state "gone". A record of an attempt before the last, which did not reach
+    its stage, is left out.
+    """
+    jobs = []
+    for path in sorted({path.with_suffix(".json") for path in FOLDER.glob("*/*.*")}):
+        record, failures = read_record(path), read_failures(path)
+        if not record.keys() >= NEEDED:
+            record = {}
+        if record.get("state") == "running" and not is_running(record):
+            record["state"] = "gone"
+        log = record.get("log") or failures and failures[-1].log or path.stem
+        job = Job(path.parent.name, log, record, failures, under_way=str(path) in active)
+        numbers = {job.last.slurm_job, record.get("slurm_job")} - {None}
+        if REFUSED.search(job.last.message) or len(numbers) > 1:
+            job.record = {}
+        if record or failures:
+            jobs.append(job)
+    return jobs

@@ -21,8 +21,6 @@ from aftershock.project import command
 __all__ = ["find_orphans", "job_prefix", "read_run", "refuse_orphans", "settle_orphans"]
 
 CANCEL = command("resume", "--orphans cancel")
-LINE_SECONDS = 60.0
-"""Seconds between two lines about jobs that are waited for."""
 PAUSE_SECONDS = 3.0
 
 
@@ -61,7 +59,7 @@ def find_orphans(prefix: str, last: Run | None, required: bool) -> list[slurm.Sl
 def refuse_orphans(jobs: Sequence[slurm.SlurmJob]) -> None:
     """Raise PreflightError when jobs of an earlier run are left."""
     if jobs:
-        pending, are = sum(job.state == "PENDING" for job in jobs), "is" if len(jobs) == 1 else "are"
+        pending, are = sum(job.waiting for job in jobs), "is" if len(jobs) == 1 else "are"
         count = f"{len(jobs) - pending} running, {pending} pending: {_some([job.id for job in jobs])}"
         raise PreflightError(
             f"{_jobs(jobs)} of an earlier run of this folder {are} still in SLURM ({count}). "
@@ -74,25 +72,19 @@ def settle_orphans(prefix: str, jobs: Sequence[slurm.SlurmJob], cancel: bool) ->
 
     Pending jobs are cancelled; running ones are waited for, or cancelled too.
     """
-    told, cancelled = -LINE_SECONDS, set[str]()
+    pending = [job.id for job in jobs if job.waiting]
+    running = [job.id for job in jobs if not job.waiting]
+    if pending:
+        print(f"Cancelling {_jobs(pending)} of the last run that had not started.", file=sys.stderr)
+    if running:
+        of_them = f"{_jobs(running)} of the last run: {_some(running)}."
+        wait = f"Waiting for {of_them} To cancel instead: Ctrl-C, then {CANCEL}"
+        print(f"Cancelling {of_them}" if cancel else wait, file=sys.stderr)
+    options = () if cancel else ("--state=PENDING",)  # which one that has just started is not
     while jobs:
-        pending = [job.id for job in jobs if job.state == "PENDING"]
-        running = [job.id for job in jobs if job.state != "PENDING"]
-        if time.monotonic() - told >= LINE_SECONDS:
-            told = time.monotonic()
-            if pending:
-                print(f"Cancelling {_jobs(pending)} of the last run that had not started.", file=sys.stderr)
-            if running and cancel:
-                print(f"Cancelling {_jobs(running)} of the last run: {_some(running)}.", file=sys.stderr)
-            elif running:
-                of_them = f"{_jobs(running)} of the last run: {_some(running)}"
-                print(f"Waiting for {of_them}. To cancel instead: Ctrl-C, then {CANCEL}", file=sys.stderr)
         try:
-            slurm.cancel(pending, pending_only=True)
-            if cancel:
-                slurm.cancel([number for number in running if number not in cancelled])
-                cancelled |= set(running)
-            time.sleep(PAUSE_SECONDS if running else 0.5)
+            slurm.cancel([job.id for job in jobs if cancel or job.waiting], *options)
+            time.sleep(PAUSE_SECONDS)
             jobs = slurm.queued(prefix)
         except slurm.SlurmError as error:
             print(f"{error}. Trying again", file=sys.stderr)

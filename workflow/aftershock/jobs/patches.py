@@ -4,19 +4,19 @@ Each has a test that says when it is no longer needed, in tests/test_patches.py 
 """
 
 import gc
-import json
 import os
 import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from aftershock.jobs.forking import kind_of_server, run_forked, set_environment
-from aftershock.jobs.record import params_hash, record_path
+from aftershock.jobs.record import params_hash, read_record, record_path
 
 TIMESTAMP = ".snakemake_timestamp"
 SAME_SECONDS = 1.0
@@ -125,9 +125,11 @@ def adopt_finished() -> None:
         await check_incomplete(dag)
         known, other = 0, []
         for job in dag.jobs:
-            if dag.forcefiles & set(job.output) or not await _is_unrecorded(dag, job):
+            own = read_record(record_path(job.rule.name, job.wildcards_dict))
+            made_from = own.get("params") if own.get("state") == "done" else None
+            if dag.forcefiles & set(job.output) or not await _is_unrecorded(dag, job, made_from):
                 continue
-            if _made_from(job) == params_hash(dict(job.params.items())) and await _is_newest(job):
+            if made_from == params_hash(dict(job.params.items())) and await _is_newest(job):
                 await dag.workflow.persistence.finished(job)
                 known += 1
             else:
@@ -148,23 +150,15 @@ async def _is_newest(job: Any) -> bool:
     return all([await f.exists() and not await f.is_newer(made) for f in job.input])
 
 
-async def _is_unrecorded(dag: Any, job: Any) -> bool:
+async def _is_unrecorded(dag: Any, job: Any, made_from: str | None) -> bool:
     """True if all outputs exist, and one was made after Snakemake last recorded it."""
     if not job.output or not all([await f.exists() for f in job.output]):
         return False
     for f in job.output:
         record, made = dag.workflow.persistence.metadata(f), (await f.mtime()).local_or_storage()
-        if record is None or record.endtime and made > record.endtime + SAME_SECONDS and _made_from(job):
+        if record is None or record.endtime and made > record.endtime + SAME_SECONDS and made_from:
             return True
     return False
-
-
-def _made_from(job: Any) -> str | None:
-    """The hash of the parameters of the job that last made an output; None when unknown."""
-    with suppress(FileNotFoundError, json.JSONDecodeError):
-        record = json.loads(record_path(job.rule.name, job.wildcards_dict).read_text(encoding="utf-8"))
-        return record.get("params") if record["state"] == "done" else None
-    return None
 
 
 @contextmanager
@@ -175,11 +169,8 @@ def hidden(programs: Collection[str]) -> Iterator[None]:
     def other(name: str, *more: Any, **options: Any) -> str | None:
         return None if name in programs else which(name, *more, **options)
 
-    shutil.which = other  # type: ignore[assignment]  # which has other overloads for bytes
-    try:
+    with patch.object(shutil, "which", other):
         yield
-    finally:
-        shutil.which = which
 
 
 def ask_slurm_again(plugin: Any, program: str) -> None:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,13 @@ from typing import Any
 import psutil
 
 from aftershock.jobs.gpus import VISIBLE
-from aftershock.jobs.slurm import SlurmJob
 from aftershock.output import write_text
 from aftershock.process import find_process
 
 FOLDER = Path("results/jobs")
 ASKED = ("mem_mb", "runtime", "gpu")
-WRITE_SECONDS = 10.0
-"""Seconds between two updates of a running job's record."""
-SILENT_SECONDS = 6 * WRITE_SECONDS
-"""After this time without an update, a job on a machine that cannot be queried counts as gone."""
+WRITE_SECONDS = 10.0  # seconds between two updates of a running job's record
+SILENT_SECONDS = 6 * WRITE_SECONDS  # without an update, a job on another machine counts as gone
 NEEDED = {"rule", "log", "state", "host", "pid", "started", "seconds"}
 
 
@@ -141,40 +138,23 @@ def params_hash(params: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_records(folder: Path = FOLDER) -> Iterator[dict[str, Any]]:
-    """All records below `folder`, with the time when each was `written`.
-
-    Those that are damaged, or replaced at this moment, are left out: a job writes its own anew.
-    """
-    for path in sorted(folder.glob("*/*.json")):
-        with suppress(OSError, ValueError):
-            written, record = path.stat().st_mtime, json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(record, dict):
-                yield {**record, "written": written}
+def read_record(path: Path) -> dict[str, Any]:
+    """A job's record, with the time when it was `written`; empty where it is missing or damaged."""
+    with suppress(OSError, ValueError):
+        written, record = path.stat().st_mtime, json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(record, dict):
+            return {**record, "written": written}
+    return {}
 
 
 def finished_jobs(folder: Path = FOLDER) -> list[dict[str, Any]]:
     """The records of jobs that are done."""
-    return [record for record in read_records(folder) if record.get("state") == "done"]
+    records = map(read_record, sorted(folder.glob("*/*.json")))
+    return [record for record in records if record.get("state") == "done"]
 
 
-def read_jobs(slurm: Mapping[str, SlurmJob] | None) -> list[dict[str, Any]]:
-    """The intact records of the current folder. A job that has vanished has the state "gone".
-
-    `slurm` has the jobs that SLURM knows, None where it cannot be asked.
-    """
-    found = [record for record in read_records() if record.keys() >= NEEDED]
-    for record in found:
-        if record["state"] == "running" and not is_running(record, slurm):
-            record["state"] = "gone"
-    return found
-
-
-def is_running(record: Mapping[str, Any], slurm: Mapping[str, SlurmJob] | None) -> bool:
-    """True if the job of a record in state "running" is running."""
-    number = record.get("slurm_job")
-    if number and slurm is not None:
-        return number in slurm and slurm[number].running
-    if not number and record["host"] == socket.gethostname():
+def is_running(record: Mapping[str, Any]) -> bool:
+    """True if the job of a record in state "running" is running: one elsewhere if it writes its record."""
+    if not record.get("slurm_job") and record["host"] == socket.gethostname():
         return find_process(record["pid"], record["started"]) is not None
     return time.time() - record["written"] < SILENT_SECONDS

@@ -36,11 +36,8 @@ def plural(unit: str) -> str:
 def aligned(rows: Sequence[Sequence[str]], left: Collection[int]) -> list[str]:
     """A line for each row, with cells as wide as their column: those of columns `left` start at its left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    padded = (
-        [cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in enumerate(cells)]
-        for cells in (zip(row, widths, strict=True) for row in rows)
-    )
-    return list(map("  ".join, padded))
+    forms = [f"{'<' if i in left else '>'}{width}" for i, width in enumerate(widths)]
+    return ["  ".join(map(format, row, forms)) for row in rows]
 
 
 def printable(text: str) -> str:

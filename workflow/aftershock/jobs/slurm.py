@@ -8,30 +8,15 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
-from aftershock.jobs.places import user_name
+from aftershock.jobs.folder import user_name
 
-LOGS = Path(".snakemake/slurm_logs")
-"""Folder of the logs of SLURM's jobs, in which they were submitted."""
-SECONDS = 8.0
-"""Time limit of SLURM's controller."""
-KNOWN_SECONDS = 4.0
-"""The same where a user waits for a view."""
-ACCOUNTING_SECONDS = 5.0
-"""Time limit of its accounting; without an answer it counts as off."""
+SECONDS = 8.0  # time limit of SLURM's controller
+SHORT_SECONDS = 5.0  # that of accounting, which counts as off without an answer
 PROGRAMS = ("sinfo", "squeue", "sbatch", "scancel")
-IDS_AT_ONCE = 500  # in one command line
-RUNNING = ("RUNNING", "SUSPENDED", "STOPPED")
-WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
-KNOWN_FIELDS = ("JobArrayID", "State", "Reason", "tres-alloc", "NodeList", "WorkDir", "Comment")
-ENDED_FIELDS = ("JobID", "State", "MaxRSS", "NodeList")
 GPU = re.compile(r"gpu:(?:([^:,(]+):)?\d+")
-SIZE = re.compile(r"([\d.]+)([KMGT]?)")
-UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+ENDED = re.compile("Invalid job id|already completing or completed")
 WHEN_IT_ANSWERS = "Try again when `sinfo` answers, or ask who runs the cluster"
 NOT_HERE = "Run this on a machine of the cluster, such as its login node, or without the SLURM profile"
 
@@ -48,26 +33,15 @@ class Partition(NamedTuple):
     gpus: set[str]
 
 
-@dataclass(frozen=True)
-class SlurmJob:
-    """A job's state according to SLURM."""
+class SlurmJob(NamedTuple):
+    """A job of SLURM's queue."""
 
     id: str
     state: str
-    reason: str = ""
-    gpus: int = 0
-    node: str = ""
-    rule: str = ""
-    peak_bytes: int | None = None
-    """The largest memory of one of its steps, which only accounting has."""
-
-    @property
-    def running(self) -> bool:
-        return self.state in RUNNING
 
     @property
     def waiting(self) -> bool:
-        return self.state in WAITING
+        return self.state == "PENDING"
 
 
 def is_here() -> bool:
@@ -75,37 +49,22 @@ def is_here() -> bool:
     return all(map(shutil.which, PROGRAMS))
 
 
-def ask(program: str, *arguments: str, seconds: float = SECONDS) -> str:
+def ask(*command: str, seconds: float = SECONDS) -> str:
     """The output of a program of SLURM. Raises SlurmError."""
-    ended = _run(program, *arguments, seconds=seconds)
-    if ended.returncode:
-        said = _last_line(ended.stderr) or f"exit code {ended.returncode}"
-        raise SlurmError(f"{program} failed: {said.rstrip('.')}. {WHEN_IT_ANSWERS}")
-    return ended.stdout
-
-
-def _run(program: str, *arguments: str, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
+    program, nothing = command[0], subprocess.DEVNULL
     try:
-        return subprocess.run(
-            [program, *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=seconds,
-            check=False,
+        ended = subprocess.run(
+            command, stdin=nothing, capture_output=True, text=True, errors="replace", timeout=seconds
         )
     except OSError as error:
         raise SlurmError(f"{program}, a program of SLURM, cannot be run here ({error}). {NOT_HERE}") from None
     except subprocess.TimeoutExpired:
-        raise SlurmError(
-            f"SLURM does not answer: {program} said nothing for {seconds:.0f} s. {WHEN_IT_ANSWERS}"
-        ) from None
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+        silent = f"SLURM does not answer: {program} said nothing for {seconds:.0f} s"
+        raise SlurmError(f"{silent}. {WHEN_IT_ANSWERS}") from None
+    if ended.returncode:
+        said = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
+        raise SlurmError(f"{program} failed: {said[-1].strip().rstrip('.')}. {WHEN_IT_ANSWERS}")
+    return ended.stdout
 
 
 def _rows(text: str, columns: int) -> list[list[str]]:
@@ -119,8 +78,7 @@ def _rows(text: str, columns: int) -> list[list[str]]:
 
 def settings() -> dict[str, str]:
     """The controller's settings by name. Raises SlurmError when it does not answer."""
-    lines = ask("scontrol", "show", "config").splitlines()
-    pairs = (line.split("=", 1) for line in lines if "=" in line)
+    pairs = (line.split("=", 1) for line in ask("scontrol", "show", "config").splitlines() if "=" in line)
     return {name.strip(): value.strip() for name, value in pairs}
 
 
@@ -140,7 +98,7 @@ def has_accounting(config: dict[str, str]) -> bool:
     if kind in ("", "none", "(null)") or "nojobs" in config.get("AccountingStorageEnforce", ""):
         return False
     try:
-        ask("sacct", "-X", "--noheader", "--starttime=now", seconds=ACCOUNTING_SECONDS)
+        ask("sacct", "-X", "--noheader", "--starttime=now", seconds=SHORT_SECONDS)
     except SlurmError:
         return False
     return True
@@ -150,11 +108,10 @@ def accounts() -> set[str] | None:
     """Accounts that this user's jobs may name; None when accounting knows no user, or does not answer."""
     query = ("--noheader", "--parsable2", "list", "associations", "format=User,Account")
     try:
-        pairs = _rows(ask("sacctmgr", *query, seconds=ACCOUNTING_SECONDS), 2)
+        pairs = [pair for pair in _rows(ask("sacctmgr", *query, seconds=SHORT_SECONDS), 2) if pair[0]]
     except SlurmError:
         return None
-    known = any(user for user, _ in pairs)
-    return {account for user, account in pairs if user == user_name()} if known else None
+    return {account for user, account in pairs if user == user_name()} if pairs else None
 
 
 # --- jobs -------------------------------------------------------------------------------------------------
@@ -162,60 +119,15 @@ def accounts() -> set[str] | None:
 
 def queued(prefix: str) -> list[SlurmJob]:
     """This user's jobs that have not ended and whose names start with `prefix` and "_". Raises SlurmError."""
-    rows = _rows(ask("squeue", "--me", "--array", "--noheader", "--format=%i|%j|%T|%r"), 4)
-    return [SlurmJob(id, state, why) for id, name, state, why in rows if name.startswith(f"{prefix}_")]
+    rows = _rows(ask("squeue", "--me", "--array", "--noheader", "--format=%i|%j|%T"), 3)
+    return [SlurmJob(id, state) for id, name, state in rows if name.startswith(f"{prefix}_")]
 
 
-def cancel(ids: Sequence[str], pending_only: bool = False) -> None:
+def cancel(ids: Sequence[str], *options: str) -> None:
     """Cancel jobs; those that ended meanwhile are no error. Raises SlurmError."""
-    if not ids:
-        return
-    ended = _run("scancel", *(["--state=PENDING"] if pending_only else []), *ids)
-    over = ("Invalid job id", "already completing or completed")
-    said = [line for line in ended.stderr.splitlines() if line.strip() and not any(o in line for o in over)]
-    if ended.returncode and said:
-        raise SlurmError(f"scancel failed: {said[-1].strip()}")
-
-
-def known_jobs(folder: Path) -> dict[str, SlurmJob] | None:
-    """This user's jobs that were submitted from `folder`, by id, those included that ended a while ago.
-
-    None where there is no SLURM, or it does not answer.
-    """
-    options = ("--me", "--states=all", "--array", "--noheader")
-    columns = ",".join(f"{name}:|" for name in KNOWN_FIELDS)
     try:
-        text = ask("squeue", *options, f"--Format={columns}", seconds=KNOWN_SECONDS)
-    except SlurmError:
-        return None
-    jobs = {}
-    for number, state, reason, given, node, place, comment in _rows(text, len(KNOWN_FIELDS)):
-        if Path(place).resolve() == folder.resolve():
-            gpus = re.search(r"gres/gpu=(\d+)", given)
-            rule = comment.removeprefix("rule_").split("_wildcards_")[0]
-            jobs[number] = SlurmJob(number, state, reason, int(gpus[1]) if gpus else 0, node, rule)
-    return jobs
-
-
-def ended_jobs(ids: Sequence[str]) -> dict[str, SlurmJob]:
-    """Ended jobs in accounting; none where it is off or does not answer."""
-    options = ("--noheader", "--parsable2", f"--format={','.join(ENDED_FIELDS)}")
-    lines = []
-    with suppress(SlurmError):
-        for start in range(0, len(ids), IDS_AT_ONCE):
-            chosen = f"--jobs={','.join(ids[start : start + IDS_AT_ONCE])}"
-            lines.append(ask("sacct", *options, chosen, seconds=ACCOUNTING_SECONDS))
-    return parse_ended("\n".join(lines))
-
-
-def parse_ended(text: str) -> dict[str, SlurmJob]:
-    """Parse sacct's lines: one for each job, and more for its steps, which know the memory."""
-    jobs: dict[str, SlurmJob] = {}
-    for step, state, memory, node in _rows(text, len(ENDED_FIELDS)):
-        number, _, of_step = step.partition(".")
-        if not of_step:
-            jobs[number] = SlurmJob(number, state.split(" ")[0], node=node)
-        if number in jobs and (size := SIZE.fullmatch(memory)):
-            peak = int(float(size[1]) * UNITS[size[2]])
-            jobs[number] = replace(jobs[number], peak_bytes=max(jobs[number].peak_bytes or 0, peak))
-    return jobs
+        if ids:
+            ask("scancel", *options, *ids)
+    except SlurmError as error:
+        if not ENDED.search(str(error)):
+            raise

@@ -1,31 +1,27 @@
 """Reasons why jobs failed, a line each: `aftershock why`.
 
-Reads the records of runs and jobs and the logs of rules and SLURM, and asks SLURM where it is there. Changes
-nothing, so it may be asked while a run is at work.
+Reads the records of runs and jobs and the logs of rules and SLURM. Changes nothing, so it may be asked while
+a run is at work.
 """
 
 import dataclasses
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from aftershock.jobs import slurm
 from aftershock.jobs.causes import Cause, cause_of
-from aftershock.jobs.job import Job
-from aftershock.jobs.record import read_jobs
+from aftershock.jobs.job import Job, read_jobs
 from aftershock.jobs.run import Run, newest_runs
 from aftershock.jobs.sizes import megabytes, moment, printable
-from aftershock.jobs.slurm import SlurmJob
 from aftershock.project import command
 
+SLURM_LOGS = Path(".snakemake/slurm_logs")
 TAIL_BYTES = 20_000
-LISTED = 10
-"""Jobs of one rule with one cause that are listed; `--all` lists the others too."""
+LISTED = 10  # jobs of one rule with one cause that are listed; `--all` lists the others too
 FULL_BYTES = 50 * 2**20
-MADE, UNDER_WAY = "made later", "running or waiting again"
+UNDER_WAY = "running or waiting again"
 EARLIER = "before a run that made all it was asked for"
 
 
@@ -33,8 +29,7 @@ EARLIER = "before a run that made all it was asked for"
 class Findings:
     """Findings of `look`."""
 
-    run: list[str]
-    """Problems of the run itself, and of its disk."""
+    run: list[str]  # problems of the run itself, and of its disk
     failed: list[tuple[Job, Cause]] = dataclasses.field(default_factory=list)
     past: Counter[str] = dataclasses.field(default_factory=Counter)
     """Number of jobs that failed and are no longer of interest, by the reason."""
@@ -62,24 +57,21 @@ def report(everything: bool, as_json: bool) -> bool:
 
 def look(everything: bool = False) -> Findings:
     """Failures in the current folder; with `everything` also those before a run that succeeded."""
-    runs = _runs(everything)
-    newest = runs[-1] if runs else None
-    known = slurm.known_jobs(Path.cwd()) if slurm.LOGS.is_dir() else None
-    records = read_jobs(known)
-    found = Findings(list(_of_the_run(newest, records)))
-    found.nothing_yet = not (runs or records or found.run)
+    runs = list(newest_runs())
+    newest = runs[0] if runs else None
+    jobs = read_jobs(newest.jobs_under_way if newest else ())
+    found = Findings(list(_of_the_run(newest, jobs)))
+    found.nothing_yet = not (runs or jobs or found.run)
     good_until = max((run.last_time for run in runs if run.exit == 0), default=0.0)
     failed = []
-    for job in _jobs(runs, records):
-        earlier = EARLIER if job.ended < good_until and not everything else ""
-        if reason := _reason_to_pass(job, newest, known or {}) or earlier:
-            found.past[reason] += 1
+    for job in sorted((job for job in jobs if job.has_failed), key=lambda job: job.last.ended):
+        if job.under_way:
+            found.past[UNDER_WAY] += 1
+        elif job.last.ended < good_until and not everything:
+            found.past[EARLIER] += 1
         else:
             failed.append(job)
-    if known is not None:
-        numbers = [job.slurm_job for job in failed if job.slurm_job]
-        known = known | slurm.ended_jobs([number for number in numbers if number not in known])
-    _gather(failed, newest, known or {})
+    _gather(failed, newest)
     found.failed = [(job, cause_of(job)) for job in failed]
     return found
 
@@ -106,63 +98,24 @@ def told(found: Findings, everything: bool = False) -> list[str]:
     return lines
 
 
-def _runs(everything: bool) -> list[Run]:
-    """The runs since the last that succeeded, that one first; with `everything` all."""
-    runs = []
-    for run in newest_runs():
-        runs.append(run)
-        if run.exit == 0 and not everything:
-            break
-    return runs[::-1]
-
-
-def _jobs(runs: Sequence[Run], records: Sequence[dict[str, Any]]) -> list[Job]:
-    """All jobs with a failed attempt, or whose record says that it failed, in the order of their failures."""
-    jobs: dict[str, Job] = {}
-    logs = {output: record["log"] for record in records for output in record.get("outputs") or ()}
-    for run in runs:
-        for failure in run.failures:
-            log = failure.log or next((logs[o] for o in failure.outputs if o in logs), failure.rule)
-            jobs.setdefault(log, Job(failure.rule, log)).failures.append(failure)
-    for record in records:
-        if record["state"] in ("failed", "stopped", "gone"):
-            jobs.setdefault(record["log"], Job(record["rule"], record["log"]))
-        if record["log"] in jobs:
-            jobs[record["log"]].note(record)
-    return sorted(jobs.values(), key=lambda job: job.ended)
-
-
-def _reason_to_pass(job: Job, run: Run | None, jobs: Mapping[str, SlurmJob]) -> str:
-    """MADE or UNDER_WAY where a job has been made since it failed, or is being made; else ""."""
-    submitted = jobs.get(job.record.get("slurm_job") or "")
-    if submitted and submitted.waiting:
-        return UNDER_WAY
-    if not job.last:
-        return {"done": MADE, "running": UNDER_WAY}.get(job.record["state"], "")
-    made = [Path(path).stat().st_mtime if Path(path).exists() else 0.0 for path in job.last.outputs]
-    if made and min(made) > job.last.ended:
-        return MADE
-    return UNDER_WAY if run and run.alive and job.last.restarted else ""
-
-
-def _gather(failed: Sequence[Job], run: Run | None, jobs: Mapping[str, SlurmJob]) -> None:
-    """Note what logs, SLURM and the newest run tell of jobs."""
-    logs = {path.stem: path for path in slurm.LOGS.rglob("*.log")} if failed else {}
+def _gather(failed: Sequence[Job], run: Run | None) -> None:
+    """Note what logs and the newest run tell of jobs."""
+    logs = {path.stem: path for path in SLURM_LOGS.rglob("*.log")} if failed else {}
     for job in failed:
-        logs |= {Path(log).stem: Path(log) for one in job.failures for log in one.logs}  # wherever they lie
-        numbers = dict.fromkeys([*(one.slurm_job for one in job.failures), job.slurm_job])
-        job.slurm_logs = [_tail(logs[number]) for number in numbers if number in logs]
-        job.log_end, job.slurm = _tail(Path(job.log)), jobs.get(job.slurm_job or "", job.slurm)
+        numbers = dict.fromkeys([*(one.slurm_job for one in job.failures), job.last.slurm_job])
+        ends = [_tail(logs[number]) for number in numbers if number in logs]
+        job.slurm_logs, job.slurm_log = "\n".join(ends), ends[-1] if ends else ""
+        job.log_end = _tail(Path(job.log))
         job.profile = run.profile if run and run.profile else job.profile
-        if job.state == "gone" and run and run.state == "killed" and not (job.slurm_job or job.failures):
+        if job.state == "gone" and run and run.state == "killed" and not (job.last.slurm_job or job.failures):
             job.record["state"] = "gone with its run"
 
 
-def _of_the_run(run: Run | None, records: Sequence[dict[str, Any]]) -> Iterator[str]:
+def _of_the_run(run: Run | None, jobs: Sequence[Job]) -> Iterator[str]:
     """Yield the problems of the newest run as a whole, and of the disk."""
     free = shutil.disk_usage("results" if Path("results").exists() else ".").free
     if free < FULL_BYTES:
-        yield (f"the disk of results/ is full ({megabytes(free)} free) -> free some space or raise the quota")
+        yield f"the disk of results/ is full ({megabytes(free)} free) -> free some space or raise the quota"
     if run is None:
         return
     began, ended = (moment(at) for at in (run.began, run.last_time))
@@ -170,10 +123,10 @@ def _of_the_run(run: Run | None, records: Sequence[dict[str, Any]]) -> Iterator[
     if run.state == "stopped":
         yield f"ended by its user at {ended} -> {resume}"
     elif run.state == "killed":
-        running = sum(record["state"] == "running" for record in records)
+        running = sum(job.state == "running" for job in jobs)
         left = f"; {running} of its jobs are still at work" if running else ""
         yield f"its Snakemake was killed after {ended}{left} -> {resume}"
-    elif run.exit and not run.failures:
+    elif run.exit and (run.error or not run.failed):
         first = "" if run.begun else " before its first job"
         error = run.error or "nothing is known of the cause"
         yield f"started at {began} and stopped{first}: {error} -> put right what it names"
