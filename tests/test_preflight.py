@@ -52,11 +52,14 @@ def accounting(fake: FakeSlurm) -> None:
     fake.says("scontrol", SETTINGS.replace("storage/none", "storage/slurmdbd"))
 
 
-def checked(file: Path | None = None, gpus: Sequence[str] = (), **resources: str) -> str:
+def checked(
+    file: Path | None = None, gpus: Sequence[str] = (), first_look: int = 40, **resources: str
+) -> str:
     """Check a run with this file of partitions, and these default resources."""
     raw = {f"slurm_{name}": SimpleNamespace(raw=text) for name, text in resources.items()}
     given = MISSING if file is None else file
     options = Namespace(slurm_partition_config=given, default_resources=raw, set_resources=None)
+    options.slurm_init_seconds_before_status_checks = first_look
     return preflight.check_cluster(options, gpus)
 
 
@@ -211,3 +214,12 @@ def test_nothing_is_submitted_or_recorded_after_a_refusal(fake: FakeSlurm, profi
         (fake.folder / program).unlink()
     dry = launch("--profile", "profile", "-np")  # asks for nothing, so needs no cluster
     assert dry.returncode == 0, dry.stderr
+
+
+def test_ended_jobs_that_are_soon_forgotten(fake: FakeSlurm) -> None:
+    fake.says("scontrol", SETTINGS.replace("300 sec", "60 sec"))
+    assert "forgets ended jobs after 60 s (MinJobAge)" in told(first_look=40)
+    assert "at most 20" in told(first_look=40)
+    assert checked(first_look=20) == "squeue"
+    accounting(fake)
+    assert checked(first_look=40) == "sacct"

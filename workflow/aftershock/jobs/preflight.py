@@ -54,11 +54,13 @@ def check_cluster(options: argparse.Namespace, gpus: Iterable[str]) -> str:
     given = options.slurm_partition_config  # a mark of dataclasses where it is missing
     file = given if isinstance(given, os.PathLike) else os.environ.get("SNAKEMAKE_SLURM_PARTITIONS")
     limits, known = _read_partitions(file) if file else {}, slurm.partitions()
-    accounting = slurm.has_accounting(slurm.settings())
+    settings = slurm.settings()
+    accounting = slurm.has_accounting(settings)
     wrong = [
         *_wrong_partitions({**_named("slurm_partition", options), **dict.fromkeys(limits, file)}, known),
         *_wrong_gpus(gpus, limits, known),
         *_wrong_accounts(_named("slurm_account", options) if accounting else ()),
+        *([] if accounting else _forgotten(settings, options.slurm_init_seconds_before_status_checks)),
     ]
     if wrong:
         raise PreflightError("\n".join(wrong))
@@ -113,6 +115,17 @@ def _wrong_accounts(wanted: Collection[str]) -> Iterator[str]:
         if account.lower() not in {name.lower() for name in found or ()}:
             others = _known(account, found or (), none="none; ask who runs the cluster for one")
             yield f"account {account!r} is not known for {user_name()}.{others}"
+
+
+def _forgotten(settings: Mapping[str, str], first_look: int) -> Iterator[str]:
+    """Yield that SLURM forgets ended jobs before the executor asks, which waits `first_look` s first."""
+    stated = re.match(r"\d+", settings.get("MinJobAge", ""))
+    if stated and 0 < int(stated[0]) < 3 * first_look:
+        yield (
+            f"SLURM has no accounting here and forgets ended jobs after {stated[0]} s (MinJobAge): the run "
+            "would never hear of them. Set slurm-init-seconds-before-status-checks in the profile to at most "
+            f"{int(stated[0]) // 3 or 1}"
+        )
 
 
 def _known(name: str, known: Collection[str], label: str = "Known", none: str = "") -> str:
