@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from aftershock.lm.families import family_of, layer_number
+from aftershock.lm.families import check_sizes, family_of, layer_number
 from aftershock.lm.files.folders import fault_of_model, model_file
 from aftershock.lm.fused import fuse
+from aftershock.lm.masks import additive_mask
 from aftershock.lm.outputs import UNREAD, OutputChange, Read
 from aftershock.lm.products import align
 from aftershock.lm.texts.beginning import AUTO
@@ -102,12 +103,7 @@ class LanguageModel(TextReader):
         self.prompt_format = prompt_format
         self.leading, self.frame  # noqa: B018 (a token or template that is missing is an error at once)
         self.family = family_of(model.config.model_type)
-        for name, known in self.family.needs:
-            if (found := getattr(model.config, name, known)) != known:
-                raise ValueError(
-                    f"its {name} is {found!r}, and a model of type {model.config.model_type} can only be "
-                    f"edited where that is {known!r}; take another size"
-                )
+        check_sizes(self.family, model.config)
         self.device = model.device
         self.dtype = model.dtype
         self.n_layers: int = model.config.num_hidden_layers
@@ -323,18 +319,4 @@ class LanguageModel(TextReader):
         a sliding window sees no key further back. One mask per kind of layer, if there are several, or both
         in one, (batch, 2, queries, keys).
         """
-        config, masks, stacked = self.model.config, {}, self.family.stacked_masks
-        window = getattr(config, stacked) if stacked else getattr(config, "sliding_window", None)
-        every = "sliding_attention" if window and self.family.windowed else "full_attention"
-        kinds = getattr(config, "layer_types", None) or [every]
-        if stacked:
-            kinds = ["full_attention", "sliding_attention"]
-        for kind in dict.fromkeys(kinds):
-            seen = allowed
-            if kind == "sliding_attention":
-                seen = allowed & (queries[:, :, None] - keys[:, None, :] < window)
-            mask = torch.zeros(allowed.shape, dtype=self.dtype, device=self.device)
-            masks[kind] = mask.masked_fill_(~seen, torch.finfo(self.dtype).min)[:, None]
-        if stacked:
-            return torch.cat([masks[kind] for kind in kinds], dim=1)
-        return masks if len(masks) > 1 else masks[kind]
+        return additive_mask(self.model.config, self.family, self.dtype, allowed, queries, keys)

@@ -95,7 +95,7 @@ class Queue:
         return settings.queue_step / self._unit(settings, "step")
 
     def _unit(self, settings: "LyapLockSettings", name: str) -> Tensor:
-        """What the setting `name` of the queue is a multiple of, (B,)."""
+        """The unit that the setting `name` of the queue is stated in, (B,)."""
         allowed = settings.alpha * self.base
         unit = getattr(settings, f"queue_{name}_unit")
         return {"root": allowed.sqrt(), "loss": allowed, "one": torch.ones_like(allowed)}[unit]

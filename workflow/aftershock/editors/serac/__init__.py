@@ -23,9 +23,9 @@ class SeracSettings:
     without the last word, then the separator of the tokenizer if it has one, and of equally similar edits the
     first one (released). With a target of several words a part of it is left in the released key."""
     label: Literal["cut", "repeated"] = "cut"
-    """Of the released variant. cut: as above, for models with gpt, llama or "baihcuan" in their names.
-    repeated, for all others: the key is the text, a separator, the target, a separator, and the target stands
-    once more behind the text that the counterfactual model reads."""
+    """Form of the released variant's key. cut: as above, for models with gpt, llama or "baihcuan" in their
+    names. repeated, for all others: the key is the text, a separator, the target, a separator, and the target
+    stands once more behind the text that the counterfactual model reads."""
     mixing: Literal["hard", "soft"] = "hard"
     """The effect of a similarity: a switch at one half, or the share of the counterfactual model in the
     probabilities. The released default, without scope labels, is soft."""

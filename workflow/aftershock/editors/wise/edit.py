@@ -38,8 +38,8 @@ from torch import Tensor
 
 from aftershock.editors.remembering import RememberingEditor
 from aftershock.editors.side_rows import EarlyEnd, SideRows, Text
-from aftershock.editors.wise.places import appended, emptied, first_memories
-from aftershock.editors.wise.ties import merge
+from aftershock.editors.wise.merging import merge_all_waiting, merge_latest
+from aftershock.editors.wise.places import appended, emptied
 from aftershock.lm.edits import State
 from aftershock.lm.edits.side_memory import EMPTY_MEMORY, Choice, SideMemory
 from aftershock.lm.edits.whole_prompt import mean_over
@@ -48,10 +48,6 @@ from aftershock.requests import EditRequest
 from aftershock.seeds import derive
 
 OTHERS = 32  # texts of the model's own, of which each edit is kept apart from one
-WAITING = (
-    2  # without retrieval, the place of the first one to be merged: behind the side memory and the merged one
-)
-LATER, OLD = 0.4, 0.6  # weights of new memories and the merged one, where there is one (released code)
 
 
 class Wise(RememberingEditor):
@@ -273,7 +269,7 @@ class Wise(RememberingEditor):
             appended(memory, memory.changes[0, 0], least, used=settings.retrieve), settings.retrieve
         )
         if count % settings.merge_freq == 0:
-            memory = self._merged(memory)
+            memory = merge_latest(memory, settings)
         if memory.changes.shape[1] > settings.max_memories:
             raise ValueError(
                 f"wise: after {count} edits a model has {memory.changes.shape[1]} memories, more than "
@@ -282,36 +278,8 @@ class Wise(RememberingEditor):
         return memory
 
     def as_run(self, memory: SideMemory) -> SideMemory:
-        """The memory, without retrieval with all in one that wait to be merged, the side memory included.
-
-        The released code does so when the edited model is first run, once a memory has been full.
-        """
-        if self.settings.retrieve or int(memory.edits) < self.settings.save_freq:
-            return memory
-        side = memory.changes[0, 0]
-        if side.any():
-            least = memory.thresholds[0, 0].item()
-            memory = emptied(appended(memory, side, least, used=False), forget=False)
-        return self._merged(memory) if memory.changes.shape[1] > WAITING else memory
-
-    def _merged(self, memory: SideMemory) -> SideMemory:
-        """The memory with those of the last merge_freq edits in one; without retrieval, all that wait."""
-        settings = self.settings
-        last = settings.merge_freq // settings.save_freq
-        if not settings.retrieve:
-            last = memory.changes.shape[1] - WAITING
-        changes = list(memory.changes[0, -last:])
-        weights = [settings.merge_weight / last] * last
-        if settings.retrieve:
-            least = memory.thresholds[0, -last:].min().item()
-            return appended(
-                first_memories(memory, -last), merge(changes, weights, settings.density), least, used=True
-            )
-        if memory.used[0, 1]:
-            changes, weights = [*changes, memory.changes[0, 1]], [*[LATER / last] * last, OLD]
-        return appended(
-            first_memories(memory, 1), merge(changes, weights, settings.density), EMPTY_MEMORY, used=True
-        )
+        """Return the memory that the edited model runs with."""
+        return merge_all_waiting(memory, self.settings)
 
 
 def _mean_of_positive(values: Tensor) -> Tensor:

@@ -86,6 +86,16 @@ def family_of(model_type: str) -> Family:
     return import_module(f"{__name__}.{model_type}").FAMILY
 
 
+def check_sizes(family: Family, config: Any) -> None:
+    """Raise ValueError for a form of the architecture that the family does not cover."""
+    for name, known in family.needs:
+        if (found := getattr(config, name, known)) != known:
+            raise ValueError(
+                f"its {name} is {found!r}, and a model of type {config.model_type} can only be edited where "
+                f"that is {known!r}; take another size"
+            )
+
+
 def layer_number(module: str) -> int | None:
     """Return the number of the layer that a module belongs to or is; None outside the layers.
 

@@ -76,7 +76,7 @@ def collapses(
     """Return COLLAPSES of every task, and of all together, from the headline metrics in ABILITIES.
 
     SEQUENCE_HEALTH belongs to `runs` one by one; `planned` are the checkpoints of each plan. All together are
-    the mean of what the tasks retain, of those that the unedited model does, each benchmark once.
+    the mean of what tasks retain that the unedited model does, without what `asked_twice` names.
     """
     headline = abilities[abilities["headline"] & (abilities["n"] > 0)]
     rows = []

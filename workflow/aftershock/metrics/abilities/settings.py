@@ -48,7 +48,7 @@ class TaskInfo:
 def asked_twice(tasks: Sequence[TaskInfo]) -> set[str]:
     """Return the names of tasks in a released protocol whose benchmark is there in a strict one as well.
 
-    Means over tasks leave them out, so that no benchmark counts twice.
+    Means over tasks leave them out.
     """
     strict = {task.benchmark for task in tasks if task.protocol == "strict" and task.benchmark}
     return {task.name for task in tasks if task.protocol != "strict" and task.benchmark in strict}
