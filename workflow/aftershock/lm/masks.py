@@ -22,9 +22,10 @@ def additive_mask(
     One by kind of layer, if there are several; of a family that stacks them both kinds in one,
     (batch, 2, queries, keys). `queries` and `keys` are places in texts, (batch, queries) and (batch, keys).
     """
-    window = getattr(config, family.stacked_masks or "sliding_window", None)
+    stacked = family.stacked_masks
+    window = getattr(config, stacked) if stacked else getattr(config, "sliding_window", None)
     every = SLIDING if window and family.windowed else FULL
-    kinds = [FULL, SLIDING] if family.stacked_masks else getattr(config, "layer_types", None) or [every]
+    kinds = [FULL, SLIDING] if stacked else getattr(config, "layer_types", None) or [every]
     masks = {}
     for kind in dict.fromkeys(kinds):
         seen = allowed
@@ -32,6 +33,6 @@ def additive_mask(
             seen = allowed & (queries[:, :, None] - keys[:, None, :] < window)
         mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
         masks[kind] = mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
-    if family.stacked_masks:
+    if stacked:
         return torch.cat(list(masks.values()), dim=1)
     return masks if len(masks) > 1 else masks[kind]
