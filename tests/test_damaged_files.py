@@ -46,7 +46,7 @@ def edits(path: Path) -> list[Any]:
     return read_edits(path, {"source": "flat", "broken": "refuse"})
 
 
-PACKED = gzip.compress(b"some words\n" * 5000)
+PACKED = gzip.compress(b"some words\n" * 5000, mtime=0)
 DAMAGED: list[tuple[Callable[[Path], Any], str, bytes]] = [
     *((documents, "a.txt.gz", PACKED[:size]) for size in (1, 5, len(PACKED) // 2, len(PACKED) - 3)),
     (documents, "a.txt.gz", b"not packed at all"),
