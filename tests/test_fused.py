@@ -8,7 +8,7 @@ from transformers.pytorch_utils import Conv1D
 from aftershock.lm import fused, products
 from aftershock.lm.optimisation.context_cache import recall
 from aftershock.lm.optimisation.frozen_cache import FrozenCache
-from aftershock.lm.products import LINE, Linear, TransposedLinear, align, linear
+from aftershock.lm.products import LINE, Linear, TransposedLinear, as_one, lay_out, linear
 from aftershock.lm.texts.tokens import locate
 from benchmarks import models
 from tiers import of_families
@@ -118,7 +118,47 @@ def test_weights_are_moved_to_where_lines_of_memory_begin():
     place = next(i for i in range(16) if values[i:].data_ptr() % LINE == 40)
     model.weight.data = values[place : place + 24].view(4, 6)
     before, same = model.weight.detach().clone(), model.weight
-    align(model)
+    lay_out(model)
     assert model.weight is same
     assert model.weight.data_ptr() % LINE == 0
     assert torch.equal(model.weight, before)
+
+
+def attention_of(outputs, d_in, bias=False):
+    """A module with maps to queries, keys and values of these widths."""
+    module = nn.Module()
+    for name, d_out in zip(("q_proj", "k_proj", "v_proj"), outputs, strict=True):
+        setattr(module, name, nn.Linear(d_in, d_out, bias))
+    return module
+
+
+def weights_of(module):
+    return [module.q_proj.weight, module.k_proj.weight, module.v_proj.weight]
+
+
+def test_queries_keys_and_values_become_one_weight_without_a_copy():
+    module = attention_of((48, 16, 16), 32, bias=True)
+    before = [weight.detach().clone() for weight in weights_of(module)]
+    assert as_one(weights_of(module)) is None
+    lay_out(module)
+    whole = as_one(weights_of(module))
+    assert torch.equal(whole, torch.cat(before))
+    module.k_proj.weight.data[3] += 1.0  # as an edit writes it
+    assert torch.equal(whole[51], before[1][3] + 1.0)
+
+
+@pytest.mark.parametrize(("outputs", "d_in"), [((5, 2, 2), 6), ((48, 16, 8), 3)])
+def test_weights_that_would_lie_across_lines_stay_apart(outputs, d_in):
+    module = attention_of(outputs, d_in)
+    lay_out(module)
+    assert as_one(weights_of(module)) is None
+
+
+def test_weights_are_one_only_in_their_order_and_as_rows():
+    module = attention_of((16, 16, 16), 16)
+    lay_out(module)
+    query, key, value = weights_of(module)
+    assert as_one([query, key]) is not None
+    assert as_one([query, value]) is None
+    assert as_one([key, query, value]) is None
+    assert as_one([query.T, key, value]) is None

@@ -1,5 +1,7 @@
 """Upper layers and attention written out by hand against modules and kernels, outputs and gradients."""
 
+import copy
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from aftershock.lm.optimisation.gpt2_layers import Gpt2Layers
 from aftershock.lm.optimisation.llama_layers import LlamaLayers
 from aftershock.lm.optimisation.prefix_cache import split_at_subject
 from aftershock.lm.optimisation.written_out import WrittenOut
+from aftershock.lm.products import lay_out
 from aftershock.lm.texts.tokens import locate
 from tiny import NAMES, TEMPLATES, low_rank, tiny
 
@@ -40,12 +43,17 @@ KINDS = {"gpt2": Gpt2Layers, "llama": LlamaLayers, "mistral": LlamaLayers, "qwen
 
 @pytest.mark.parametrize("family", KINDS)
 @pytest.mark.parametrize("layer", [0, 1])
-def test_passes_and_gradients_are_those_of_the_modules(family, layer, monkeypatch):
-    lm = tiny(family)
+@pytest.mark.parametrize("laid_out", [False, True], ids=["apart", "laid out"])
+def test_passes_and_gradients_are_those_of_the_modules(family, layer, laid_out, monkeypatch):
+    lm = copy.deepcopy(tiny(family))
+    if laid_out:
+        lay_out(lm.model)
     state = (low_rank(lm, 0, 2),)
     mine, prefixes = outcome(lm, layer, state)
     passes = prefixes._made["written out"][1]
     assert type(passes) is KINDS[family]
+    if family != "gpt2":
+        assert len(passes.attending[0].weights) == (1 if laid_out else 3)
     assert 0 < len(passes.tokens(torch.zeros(4, lm.d_model, dtype=lm.dtype))) < prefixes.ids.numel()
     assert "passes" not in prefixes._made
     monkeypatch.setattr(WrittenOut, "of", lambda *args: None)

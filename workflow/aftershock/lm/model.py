@@ -16,7 +16,7 @@ from aftershock.lm.files.folders import fault_of_model, model_file
 from aftershock.lm.fused import fuse
 from aftershock.lm.masks import additive_mask
 from aftershock.lm.outputs import UNREAD, OutputChange, Read
-from aftershock.lm.products import align
+from aftershock.lm.products import lay_out
 from aftershock.lm.texts.beginning import AUTO
 from aftershock.lm.texts.reading import PromptFormat, SpecialTokens, TargetIds, TextReader
 from aftershock.lm.texts.tokenizer_files import load_tokenizer
@@ -163,7 +163,7 @@ class LanguageModel(TextReader):
         tokenizer = load_tokenizer(folder)
         if device_map is None:
             model = model.to(device)
-            align(model)
+            lay_out(model)
         elif away := [name for name, tensor in model.named_parameters() if tensor.is_meta]:
             raise ValueError(
                 f"device_map {device_map!r} leaves weights of {folder} on no GPU, {away[0]} first; "

@@ -5,7 +5,8 @@ copied, and queries and keys are turned by their positions together.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from itertools import repeat
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from aftershock.lm.fused import GatedMlp, RmsNorm
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.optimisation.attention import attend, attend_backward
 from aftershock.lm.optimisation.written_out import WrittenOut, spread_rows
-from aftershock.lm.products import Linear, linear
+from aftershock.lm.products import Linear, as_one, linear
 
 KINDS = (LlamaDecoderLayer, MistralDecoderLayer, Qwen2DecoderLayer)
 
@@ -49,22 +50,24 @@ class LlamaLayers(WrittenOut):
         self.cos, self.sin = cos[:, :, None, :half], sin[:, :, None, :half]
         repeated = {id(mask): mask.repeat(1, 1, self.groups, 1) for mask in self.masks}
         self.masks = [repeated[id(mask)] for mask in self.masks]
-        layer = self.layers[0]
-        self.attended = self._attended(layer, _norm(layer.input_layernorm, self.hidden.flatten(0, 1))[0])
+        self.attending = [_Attending.of(layer.self_attn) for layer in self.layers]
+        normed, _ = _norm(self.layers[0].input_layernorm, self.hidden.flatten(0, 1))
+        self.attended = self.attending[0](normed)
 
     def forward(self, entered: Tensor) -> tuple[Tensor, Any]:
         """See WrittenOut."""
         rows, seq, width = self.hidden.shape
         x, kept = self.tokens(entered), []
-        for layer, (keys, values), mask in zip(self.layers, self.past, self.masks, strict=True):
+        parts = zip(self.layers, self.attending, self.past, self.masks, strict=True)
+        for layer, attending, (keys, values), mask in parts:
             attention, mlp = layer.self_attn, layer.mlp
             if layer is self.layers[0]:
                 normed, first = _norm(layer.input_layernorm, entered)
                 made = self.attended.clone()
-                made[::seq] = self._attended(layer, normed)
+                made[::seq] = attending(normed)
             else:
                 normed, first = _norm(layer.input_layernorm, x)
-                made = self.padded(self._attended(layer, normed))
+                made = self.padded(attending(normed))
             q, k, v = self._heads(made.view(rows, seq, -1, self.width))
             k, v = torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)
             seen, attended = attend(q, k, v, mask, attention.scaling)
@@ -87,8 +90,8 @@ class LlamaLayers(WrittenOut):
         rows, seq, _ = self.hidden.shape
         each, *last = kept
         slope = _norm_backward(self.norm, slope, *last)
-        parts = list(zip(self.layers, each, strict=True))
-        for layer, (x, first, attended, middle, second, gate, up, opened) in reversed(parts):
+        parts = list(zip(self.layers, self.attending, each, strict=True))
+        for layer, attending, (x, first, attended, middle, second, gate, up, opened) in reversed(parts):
             attention, mlp = layer.self_attn, layer.mlp
             inner = _backward_of(mlp.down_proj, slope)
             normed = _backward_of(mlp.gate_proj, torch.ops.aten.silu_backward(up.mul_(inner), gate))
@@ -102,24 +105,14 @@ class LlamaLayers(WrittenOut):
             heads = self._apart(joined.view(rows, seq, -1, self.width))
             q, k, v = attend_backward(heads, attended, attention.scaling, seq)
             turned = torch.cat([self._together(q), k.transpose(1, 2)], dim=2)
-            turned = self._turn(turned, -self.sin).view(rows * seq, -1)
-            own = v.transpose(1, 2).reshape(rows * seq, -1)
+            made = torch.cat([self._turn(turned, -self.sin), v.transpose(1, 2)], dim=2).view(rows * seq, -1)
             if layer is self.layers[0]:
-                x, turned, own, slope = entered, turned[::seq], own[::seq], slope[self.firsts]
+                x, made, slope = entered, made[::seq], slope[self.firsts]
             else:
-                turned, own = self.packed(turned), self.packed(own)
-            queries = attention.q_proj.out_features
-            normed = _backward_of(attention.v_proj, own)
-            normed.add_(_backward_of(attention.q_proj, turned[:, :queries]))
-            normed.add_(_backward_of(attention.k_proj, turned[:, queries:]))
+                made = self.packed(made)
+            normed = attending.backward(made)
             slope = _norm_backward(layer.input_layernorm, normed, x, first).add_(slope)
         return slope
-
-    def _attended(self, layer: Any, normed: Tensor) -> Tensor:
-        """Queries, keys and values of rows side by side, before rotation."""
-        attention = layer.self_attn
-        modules = (attention.q_proj, attention.k_proj, attention.v_proj)
-        return torch.cat([_linear_of(module, normed) for module in modules], dim=1)
 
     def _heads(self, made: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (rows, shared, groups * seq, width), keys and values (rows, shared, seq, width)."""
@@ -151,6 +144,36 @@ class LlamaLayers(WrittenOut):
     def _joined(self, x: Tensor) -> Tensor:
         """Heads as `_apart` returns them side by side, (rows * seq, heads * width)."""
         return self._together(x).reshape(self.hidden.shape[0] * self.hidden.shape[1], -1)
+
+
+class _Attending(NamedTuple):
+    """The maps of rows to their queries, keys and values side by side, before rotation.
+
+    They are one product where their weights lie behind each other in memory, and three elsewhere.
+    """
+
+    weights: list[Tensor]  # (d_out, d_in)
+    biases: list[Tensor | None]
+
+    @classmethod
+    def of(cls, attention: Any) -> "_Attending":
+        modules = (attention.q_proj, attention.k_proj, attention.v_proj)
+        weights = [module.weight.detach() for module in modules]
+        biases = [None if module.bias is None else module.bias.detach() for module in modules]
+        if (whole := as_one(weights)) is None:
+            return cls(weights, biases)
+        return cls([whole], [torch.cat(biases) if biases[0] is not None else None])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        made = list(map(linear, repeat(x), self.weights, self.biases))
+        return made[0] if len(made) == 1 else torch.cat(made, dim=1)
+
+    def backward(self, slope: Tensor) -> Tensor:
+        parts = slope.split([len(weight) for weight in self.weights], dim=1)
+        one, *others = (linear(part, weight.T) for part, weight in zip(parts, self.weights, strict=True))
+        for other in others:
+            one.add_(other)
+        return one
 
 
 def _linear(layer: Any) -> list[nn.Module]:
