@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -11,6 +12,7 @@ from aftershock.metrics.abilities.collapse import (
     ABRUPT,
     GRADUAL,
     NONE,
+    RETAINED,
     TOGETHER,
     UNCLEAR,
     UNMEASURED,
@@ -98,6 +100,16 @@ def test_tasks_together_are_a_mean_whose_error_shrinks():
     mean = together([rows, other]).loc[5]
     assert mean["retained"] == pytest.approx(0.6)
     assert mean["retained_high"] - mean["retained"] == pytest.approx(0.2 / 2**0.5)
+
+
+def test_a_score_below_the_floor_retains_nothing_among_all_tasks():
+    far, whole = (
+        pd.DataFrame(np.add.outer(x, [0, -0.4, 0.4]), [0, 5], RETAINED)
+        for x in ([1.0, -3.6], [1.0, 1.0])
+    )
+    near = far.assign(retained=[1.0, -0.1], retained_low=[0.6, -0.5], retained_high=[1.4, 0.3])
+    assert together([far, whole]).loc[5].tolist() == pytest.approx([0.5, 0.3, 0.7])
+    assert together([near, near]).loc[5].tolist() == pytest.approx([0.0, 0.0, 0.3 / 2**0.5])
 
 
 def test_simulated_methods_are_what_they_were_made_to_be():

@@ -115,13 +115,15 @@ def _courses(
 def together(tasks: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Return the mean of what several tasks retain at the checkpoints that all have, with its interval.
 
-    The tasks have items of their own, so that their errors are independent and their squares add up.
+    A score below the floor retains nothing: how far below says how the task is scored, and one task would
+    outweigh the others. The tasks have items of their own, so that their errors are independent and their
+    squares add up.
     """
     if not tasks:
         return pd.DataFrame(columns=RETAINED, dtype=float)
     shared = sorted(set.intersection(*(set(task.index) for task in tasks)))
     value, low, high = (
-        np.stack([task.loc[shared, name] for task in tasks]).astype(float) for name in RETAINED
+        np.stack([task.loc[shared, name] for task in tasks]).astype(float).clip(min=0) for name in RETAINED
     )
     mean, k = value.mean(0), len(tasks)
     below, above = (np.sqrt(((value - end) ** 2).sum(0)) / k for end in (low, high))
