@@ -104,8 +104,7 @@ def test_tasks_together_are_a_mean_whose_error_shrinks():
 
 def test_a_score_below_the_floor_retains_nothing_among_all_tasks():
     far, whole = (
-        pd.DataFrame(np.add.outer(x, [0, -0.4, 0.4]), [0, 5], RETAINED)
-        for x in ([1.0, -3.6], [1.0, 1.0])
+        pd.DataFrame(np.add.outer(x, [0, -0.4, 0.4]), [0, 5], RETAINED) for x in ([1.0, -3.6], [1.0, 1.0])
     )
     near = far.assign(retained=[1.0, -0.1], retained_low=[0.6, -0.5], retained_high=[1.4, 0.3])
     assert together([far, whole]).loc[5].tolist() == pytest.approx([0.5, 0.3, 0.7])
