@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from aftershock.metrics.abilities.collapse import NONE, TOGETHER, UNMEASURED, together
-from aftershock.metrics.abilities.settings import ALL, PERPLEXITY
+from aftershock.metrics.abilities.settings import ALL, PERPLEXITY, asked_twice
 from aftershock.metrics.differences import between
 from aftershock.paper.claims import OPEN, REFUTED, SUPPORTED, WHOLE, Answer, decide
 from aftershock.paper.reported_abilities import Sequences, plain
@@ -60,8 +60,10 @@ class Evidence:
         return self.collapses[mask].set_index("task")
 
     def tasks(self, safety: bool = False) -> list[str]:
-        """Return the tasks that have a share to retain, or those of safety alone."""
-        return [t.name for t in self.run.tasks if t.kind != PERPLEXITY and (t.safety or not safety)]
+        """Return the tasks that have a share to retain, or those of safety alone; each benchmark counts once."""
+        able = [task for task in self.run.tasks if task.kind != PERPLEXITY and (task.safety or not safety)]
+        aside = asked_twice(able)
+        return [task.name for task in able if task.name not in aside]
 
     def places_of(self, mode: str | None, batched: bool | None) -> list[Place]:
         """Return the places whose plan makes edits in this mode, one by one or many at a time."""
