@@ -60,7 +60,7 @@ class Evidence:
         return self.collapses[mask].set_index("task")
 
     def tasks(self, safety: bool = False) -> list[str]:
-        """Return the tasks that have a share to retain, or those of safety alone; each benchmark counts once."""
+        """Return the tasks, or those of safety, that have a share to retain; a benchmark counts once."""
         able = [task for task in self.run.tasks if task.kind != PERPLEXITY and (task.safety or not safety)]
         aside = asked_twice(able)
         return [task.name for task in able if task.name not in aside]
