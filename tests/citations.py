@@ -36,7 +36,7 @@ _MODULE = re.compile(r"\baftershock(?!\.(?:sif|def)\b)(?:\.\w+)+(?!\.?\w)")
 _TICKED = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _DOTTED = re.compile(r"[a-z_]\w*(?:\.[A-Za-z_]\w*)+")
 _SETTING = re.compile(r"([a-z_]\w*): \S.*")
-_MAKE = re.compile(r"(?:^ {4}|^# |`)make(?: [A-Z_]+=\S+)* ([a-z][a-z-]*)", re.MULTILINE)
+MAKE = re.compile(r"(?:^ {4}|^# |`)make(?: [A-Z_]+=\S+)* ([a-z][a-z-]*)", re.MULTILINE)
 _STRING_OR_COMMENT = re.compile(
     r"""(?:\b[A-Za-z]{1,2})?(?:\"{3}(?:\\.|[^\\])*?\"{3}|'{3}(?:\\.|[^\\])*?'{3}"""
     r"""|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|#[^\n]*""",
@@ -59,11 +59,9 @@ class Passage(NamedTuple):
 
 def tracked(*patterns: str) -> list[Path]:
     """Files under version control that match patterns, as git understands these."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--", *patterns], cwd=ROOT, check=True, capture_output=True, text=True
-    )
-    found = [ROOT / name for name in listed.stdout.split("\0") if name]
-    return [file for file in found if file.is_file()]
+    command = ["git", "ls-files", "-z", "--", *patterns]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return [file for name in listed.split("\0") if (file := ROOT / name).is_file()]
 
 
 def passages(file: Path) -> Iterator[Passage]:
@@ -75,11 +73,9 @@ def passages(file: Path) -> Iterator[Passage]:
         comments = [(line, of[0]) for line, of in _strings_and_comments(file) if of[0].startswith("#")]
         yield from (Passage(file, line, said) for line, said in [*_docstrings(file), *comments])
     else:
-        yield from (
-            Passage(file, number, line[line.index("#") :])
-            for number, line in enumerate(text.splitlines(), 1)
-            if re.search(r"(^|\s)#", line)
-        )
+        for number, line in enumerate(text.splitlines(), 1):
+            if re.search(r"(^|\s)#", line):
+                yield Passage(file, number, line[line.index("#") :])
 
 
 def _tree(file: Path) -> ast.Module:
@@ -101,13 +97,12 @@ def _docstrings(file: Path) -> list[tuple[int, str]]:
     found = []
     while waiting:
         statement = waiting.pop()
-        if isinstance(statement, ast.Expr):
-            value = statement.value
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                found.append((value.lineno, value.value))
-        else:
-            parts = ("finalbody", "orelse", "cases", "handlers", "body")
-            waiting += [inner for part in parts for inner in reversed(getattr(statement, part, ()))]
+        match statement:
+            case ast.Expr(ast.Constant(str(said))):
+                found.append((statement.lineno, said))
+            case _:
+                parts = ("finalbody", "orelse", "cases", "handlers", "body")
+                waiting += [inner for part in parts for inner in reversed(getattr(statement, part, ()))]
     return found
 
 
@@ -139,14 +134,9 @@ def paths(passage: Passage) -> list[str]:
 def path_resolves(passage: Passage, path: str) -> bool:
     """True if the file is there: below the project, the package, the tests or the folder that cites it."""
     bases = (ROOT, ROOT / "workflow", PACKAGE, ROOT / "tests", passage.file.parent)
-    if any((base / path).exists() for base in bases) or path in _basenames():
+    if any((base / path).exists() for base in bases) or path in _code_words():
         return True
     return path.endswith(MADE) and (Path(path).stem in _code_words() or path in _code_text())
-
-
-@cache
-def _basenames() -> frozenset[str]:
-    return frozenset(file.name for file in tracked())
 
 
 def modules(passage: Passage) -> list[str]:
@@ -188,10 +178,9 @@ def _names(file: Path) -> frozenset[str]:
 
 def names(passage: Passage) -> list[str]:
     """Identifiers in backticks, dotted ones among them."""
-    ticked = _TICKED.findall(passage.text)
     return [
         name
-        for name in ticked
+        for name in _TICKED.findall(passage.text)
         if (_WORD.fullmatch(name) or _DOTTED.fullmatch(name))
         and not _PATH.fullmatch(name)
         and not name.startswith(("_", "aftershock."))  # an ending of names; a module
@@ -209,20 +198,12 @@ def name_resolves(_: Passage, name: str) -> bool:
     return any(_below(folder, words[at:]) for folder, at in _owners()[words[0]]) or _key(words)
 
 
-def guides() -> list[Passage]:
-    """The docstrings of the packages, which say what is in them."""
-    found = [next(passages(file), None) for file in sorted(PACKAGE.rglob("__init__.py"))]
-    return [passage for passage in found if passage]
-
-
 def guide_resolves(passage: Passage, name: str) -> bool:
     """True if a name in a package's guide is a module, a package beside it, or defined in its modules."""
-    first = name.split(".")[0]
-    here = passage.file.parent
-    for folder in (here, here.parent):
-        if (folder / first).is_dir() or (folder / f"{first}.py").is_file():
-            return True
-    return any(first in _names(file) or first in _called(file) for file in here.rglob("*.py"))
+    here, first = passage.file.parent, name.split(".")[0]
+    if any((folder / part).exists() for folder in (here, here.parent) for part in (first, f"{first}.py")):
+        return True
+    return any(first in _names(file) | _called(file) for file in here.rglob("*.py"))
 
 
 @cache
@@ -276,34 +257,21 @@ def _properties(schema: dict) -> dict:
 
 def settings(passage: Passage) -> list[str]:
     """Keys that a document shows with a value: `key: value`."""
-    found = [_SETTING.fullmatch(text) for text in _TICKED.findall(passage.text)]
-    return [match.group(1) for match in found if match]
-
-
-def key_resolves(_: Passage, key: str) -> bool:
-    """True if a schema, a rule, a profile or the settings of a method have the key."""
-    return any(key in _keys(file) for file in tracked(*KEYS))
+    return [match[1] for text in _TICKED.findall(passage.text) if (match := _SETTING.fullmatch(text))]
 
 
 @cache
-def _keys(file: Path) -> frozenset[str]:
-    """Words before a colon."""
-    return frozenset(re.findall(r"^ *(\w+):", file.read_text(encoding="utf-8"), flags=re.MULTILINE))
-
-
-def make_targets(passage: Passage) -> list[str]:
-    return _MAKE.findall(passage.text)
-
-
-def target_resolves(_: Passage, target: str) -> bool:
-    return target in _targets()
+def setting_keys() -> frozenset[str]:
+    """Keys of schemas, rules, profiles and the settings of methods: words before a colon."""
+    texts = [file.read_text(encoding="utf-8") for file in tracked(*KEYS)]
+    return frozenset(re.findall(r"^ *(\w+):", "\n".join(texts), flags=re.MULTILINE))
 
 
 @cache
-def _targets() -> frozenset[str]:
+def targets() -> frozenset[str]:
     """Targets of the Makefile."""
     rules = re.findall(r"^([a-z -]+):", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE)
-    return frozenset(name for rule in rules for name in rule.split())
+    return frozenset(" ".join(rules).split())
 
 
 @cache
@@ -318,23 +286,16 @@ def _code_words() -> frozenset[str]:
 @cache
 def _code_text() -> str:
     """Code and data of the project as one text, without docstrings and comments."""
-    found = []
-    for file in tracked(*CODE):
-        text = file.read_text(encoding="utf-8")
-        if file.suffix == ".py":
-            found.append(_code(file))
-        elif file.suffix in (".js", ".j2"):
-            found.append(text)
-        else:
-            found.append(re.sub(r"(^|\s)#.*$", "", text, flags=re.MULTILINE))
-    return "\n".join(found)
+    return "\n".join(_code(file) for file in tracked(*CODE))
 
 
-@cache
 def _code(file: Path) -> str:
-    """A program without comments and docstrings."""
-    alone = {line for line, _ in _docstrings(file)}
     text = file.read_text(encoding="utf-8")
+    if file.suffix in (".js", ".j2"):
+        return text
+    if file.suffix != ".py":
+        return re.sub(r"(^|\s)#.*$", "", text, flags=re.MULTILINE)
+    alone = {line for line, _ in _docstrings(file)}
     kept, end = [], 0
     for line, match in _strings_and_comments(file):
         before = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
