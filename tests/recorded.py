@@ -1,7 +1,7 @@
 """Recorded cases of the released code, and how far an output may be from the recorded one."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -132,6 +132,12 @@ class Recorded:
     def optimisations(self) -> list[Mapping[str, Any]]:
         """The recorded value optimisations, in order."""
         return [x for x in self.inputs["intermediate"] if "target_ids" in x]
+
+    @property
+    def optimised(self) -> Iterator[tuple[dict[str, Tensor], Sequence[Mapping[str, float]]]]:
+        """The tensors and the steps of each value optimisation, in order."""
+        parts = [self.part(entry["name"]) for entry in self.optimisations]
+        return zip(parts, self.outputs["trace"], strict=True)
 
 
 def without(case: Recorded, *names: str) -> tuple[Recorded, dict[str, Any]]:

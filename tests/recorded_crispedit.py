@@ -10,7 +10,7 @@ from aftershock.editors.crispedit.edit import CrispEdit
 from aftershock.lm.model import LanguageModel
 from recorded import CLOSED_FORM, DELTA, EXACT, Check, NotCoveredError, Recorded, absolute, relative
 from recorded_edits import delta_checks, probe_checks
-from recorded_tuning import settings_by
+from recorded_settings import settings_by
 
 STEP = 1e-3  # relative, of changes that Adam makes
 PROJECTED = 2e-3  # where float32 cannot tell the eigenvectors of the smallest values apart
@@ -58,7 +58,7 @@ def check_crispedit(case: Recorded) -> Iterator[Check]:
         wanted = case.ours(case.tensors[f"merged.exp_avg_after.{name}"])
         yield Check("exp_avg projected", relative(projected, wanted), STEP)
     state = (*one.delta, *two.delta)
-    yield from (replace(c, tolerance=STEP) if c.output == "dW" else c for c in delta_checks(case, lm, state))
+    yield from delta_checks(case, lm, state, STEP)
     yield from probe_checks(case, lm, state)
 
 

@@ -1,6 +1,6 @@
 """Our editors on recorded cases: intermediate quantities, changes of weights, what the model then says."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -32,7 +32,7 @@ from recorded import (
 from recorded_settings import settings_from
 
 
-def tokens_check(case: Recorded) -> tuple[Check, dict[tuple, value_problem.Text]]:
+def tokens_check(case: Recorded) -> Generator[Check, None, dict[tuple, value_problem.Text]]:
     """Compare our tokens of the optimised texts with the recorded ones; return those that differ.
 
     The released code joins texts and tokenises again; with a tokenizer for which this is not the same, the
@@ -49,7 +49,8 @@ def tokens_check(case: Recorded) -> tuple[Check, dict[tuple, value_problem.Text]
         theirs.append((Located(*rows[-1]), ()))
         if value_problem.write_texts(case.lm, [request], contexts)[0] != theirs:
             other[request.prompt, request.subject, request.target_new] = theirs
-    return Check("tokens recorded" if other else "tokens", 0.0, EXACT), other
+    yield Check("tokens recorded" if other else "tokens", 0.0, EXACT)
+    return other
 
 
 @contextmanager
@@ -72,13 +73,26 @@ def using(recorded: Mapping[tuple, value_problem.Text]) -> Iterator[None]:
         values.write_texts = own
 
 
+VALUES = {"v0": "target_init", "delta": "delta", "z": "target", "log_p0": "kl_log_probs_init"}
+
+
 def flat(contexts: Sequence) -> list[str]:
     """Context templates without their kinds."""
     return [c for kind in contexts for c in ([kind] if isinstance(kind, str) else kind)]
 
 
-def delta_checks(case: Recorded, lm: LanguageModel, state: State) -> Iterator[Check]:
-    """The whole change of every parameter, in the model's own orientation."""
+def state_checks(
+    case: Recorded, lm: LanguageModel, state: State, tolerance: float = DELTA
+) -> Iterator[Check]:
+    """The whole change of every parameter, and what the model then says."""
+    yield from delta_checks(case, lm, state, tolerance)
+    yield from behaviour_checks(case, lm, state)
+
+
+def delta_checks(
+    case: Recorded, lm: LanguageModel, state: State, tolerance: float = DELTA, part: str = "delta"
+) -> Iterator[Check]:
+    """The whole change of every parameter, in the model's own orientation, against a part of the tensors."""
     found: dict[str, Tensor] = {}
     for delta in state:
         weight = delta.dense()[0].double()  # a norm's is a row
@@ -86,11 +100,12 @@ def delta_checks(case: Recorded, lm: LanguageModel, state: State) -> Iterator[Ch
         found[f"{delta.module}.weight"] = found.get(f"{delta.module}.weight", 0.0) + weight
         if isinstance(delta, Dense | Scale) and delta.bias is not None:
             found[f"{delta.module}.bias"] = found.get(f"{delta.module}.bias", 0.0) + delta.bias[0].double()
-    wanted = case.part("delta")  # of the parameters that changed
+    wanted = case.part(part)  # of the parameters that changed
     found = {name: change for name, change in found.items() if name in wanted or bool(change.any())}
     yield Check("parameters", float(len(set(found) ^ set(wanted))), EXACT)
+    output = part.replace(".", " ").replace("delta", "dW")
     for name in sorted(set(found) & set(wanted)):
-        yield Check("dW", relative(found[name], wanted[name]), DELTA)
+        yield Check(output, relative(found[name], wanted[name]), tolerance)
 
 
 def probe_checks(
@@ -138,7 +153,7 @@ def value_checks(
     solved: Mapping[str, Any], i: int, wanted: Mapping[str, Tensor], trace: Sequence[Mapping[str, float]]
 ) -> Iterator[Check]:
     """One optimised value of some, from where it started, and its losses."""
-    for ours, theirs in {"v0": "target_init", "delta": "delta", "z": "target"}.items():
+    for ours, theirs in VALUES.items():
         yield Check(ours, relative(solved[ours][i], wanted[theirs]), VALUE)
     yield from loss_checks(solved["losses"][:, i], trace)
 
@@ -153,8 +168,7 @@ def check_ft(case: Recorded) -> Iterator[Check]:
     result = method_of("ft").load()(lm, settings).edit([case.requests])
     steps = [step for part in case.outputs["trace"] for step in part]
     yield from loss_checks(result.diagnostics[0]["losses"][:, 0], steps)
-    yield from delta_checks(case, lm, result.delta)
-    yield from behaviour_checks(case, lm, result.delta)
+    yield from state_checks(case, lm, result.delta)
 
 
 @contextmanager
@@ -179,8 +193,7 @@ def released_directions(editor: RankOneEditor, case: Recorded) -> Iterator[None]
 def check_rome(case: Recorded, method: str = "rome") -> Iterator[Check]:
     """ROME; several requests are written one after the other."""
     lm = case.lm
-    token_check, other = tokens_check(case)
-    yield token_check
+    other = yield from tokens_check(case)
     settings = settings_from(method, case.inputs["hparams"], lm)
     editor = method_of(method).load()(
         lm, settings, {"moments": case.moments}, contexts=[flat(case.inputs["context_templates"])]
@@ -190,13 +203,9 @@ def check_rome(case: Recorded, method: str = "rome") -> Iterator[Check]:
         result = editor.edit([case.requests])
     names = {"v0": "target_init", "delta": "delta", "v": "target", "k0": "cur_input", "o0": "cur_output"}
     names |= {"log_p0": "kl_log_probs_init", "right": "right_vector"}
-    tolerances = {"right": DELTA}
-    for found, recorded, trace in zip(
-        result.diagnostics, case.optimisations, case.outputs["trace"], strict=True
-    ):
-        wanted = case.part(recorded["name"])
+    for found, (wanted, trace) in zip(result.diagnostics, case.optimised, strict=True):
         for ours, theirs in names.items():
-            yield Check(ours, relative(found[ours][0], wanted[theirs]), tolerances.get(ours, VALUE))
+            yield Check(ours, relative(found[ours][0], wanted[theirs]), DELTA if ours == "right" else VALUE)
         u = editor._direction(found["layer"], found["k"])[0]
         yield Check("u", relative(u, wanted["left_vector"]), DELTA)
         if settings.mom2_adjustment:
@@ -209,8 +218,7 @@ def check_rome(case: Recorded, method: str = "rome") -> Iterator[Check]:
         again = (wanted["target"] - wanted["cur_output"]) / (wanted["cur_input"] @ wanted["left_vector"])
         yield Check("right given inputs", relative(again, wanted["right_vector"]), CLOSED_FORM)
         yield from loss_checks(found["losses"][:, 0], trace)
-    yield from delta_checks(case, lm, result.delta)
-    yield from behaviour_checks(case, lm, result.delta)
+    yield from state_checks(case, lm, result.delta)
 
 
 def check_rrome(case: Recorded) -> Iterator[Check]:

@@ -17,7 +17,7 @@ from aftershock.lm.model import LanguageModel
 from aftershock.lm.texts.tokens import Pair
 from recorded import EXACT, LOGPROB, LOSS, Check, NotCoveredError, Recorded, absolute, relative, unpadded
 from recorded_edits import behaviour_checks
-from recorded_tuning import settings_by
+from recorded_settings import settings_by
 
 SIDE, THRESHOLD, MASKED = 1e-4, 1e-5, 1e-5  # relative
 LOGITS = 1e-4  # absolute
@@ -42,7 +42,7 @@ def _settings(method: str, case: Recorded, **more: Any) -> Any:
     layer = case.lm.layer_of(module)
     if module != case.lm.projection(layer):
         raise NotCoveredError(f"inner_params {parameter}")
-    return settings_by(method, hparams, (), layers=[layer], variant="released", **more)
+    return settings_by(method, hparams, layers=[layer], variant="released", **more)
 
 
 def _whole(pairs: Sequence[Pair]) -> list[tuple[int, ...]]:

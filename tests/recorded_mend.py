@@ -18,9 +18,11 @@ from aftershock.lm.networks.hypernetwork import Hypernetwork, matrices
 from aftershock.lm.texts.tokens import Pair
 from aftershock.requests import EditRequest
 from recorded import CLOSED_FORM, EXACT, LOGPROB, LOSS, Check, NotCoveredError, Recorded, absolute, relative
+from recorded_edits import delta_checks
 
-MAPPED = ("edit_lr", "lr", "cedit", "cloc", "accumulate_bs", "grad_clip", "rank", "n_hidden", "lr_lr")
-"""Hyperparameters that are settings of ours; the last never acts in the released code."""
+MAPPED = {name: name for name in ("edit_lr", "lr", "cedit", "cloc", "grad_clip", "rank", "n_hidden")}
+MAPPED |= {"accumulate_bs": "accumulate"}
+"""Hyperparameters that are settings of ours."""
 FIXED = {
     **{"opt": "Adam", "mlp_class": "IDMLP", "init": "id", "act": "relu", "hidden_dim": None},
     **{"norm": True, "combine": True, "shared": True},
@@ -31,20 +33,9 @@ FIXED = {
 
 def check_mend(case: Recorded) -> Iterator[Check]:
     """The recorded hypernetwork is trained as recorded, and what it then edits is compared."""
-    lm, config = case.lm, case.inputs["config"]
-    _check_covered(config)
+    lm, settings = case.lm, _settings(case.inputs["config"])
     modules = [name.removesuffix(".weight") for name in case.inputs["inner_params"]]
     layers = sorted({lm.layer_of(module) for module in modules})
-    settings = MendTraining(
-        rank=config["mend"]["rank"],
-        n_hidden=config["mend"]["n_hidden"],
-        edit_lr=config["edit_lr"],
-        lr=config["lr"],
-        cedit=config["cedit"],
-        cloc=config["cloc"],
-        accumulate=config["accumulate_bs"],
-        grad_clip=config["grad_clip"],
-    )
     shapes = {module: tuple(reversed(lm.weight(module).shape)) for module in modules}  # in the recorded order
     net = Hypernetwork(shapes, settings.rank, settings.n_hidden, settings.edit_lr)
     yield Check("modules", float(len(set(matrices(lm, layers)) ^ set(modules))), EXACT)
@@ -56,24 +47,22 @@ def check_mend(case: Recorded) -> Iterator[Check]:
     asked = EditRequest(request["prompt"], request["subject"], request["target_new"]["str"])
     result = Mend(lm, MendSettings(layers=tuple(layers)), artifacts={"hypernetwork": net}).edit([[asked]])
     yield from _factors(case, result, net)
-    yield from _deltas(case, lm, result.delta, "edit.delta")
+    yield from delta_checks(case, lm, result.delta, CLOSED_FORM, "edit.delta")
     yield from _logits(case, lm, result.delta)
     released = MendSettings(layers=tuple(layers), variant="released")
     again = Mend(lm, released, artifacts={"hypernetwork": net}).edit([[asked]])
-    yield from _deltas(case, lm, again.delta, "trainmode_edit.delta")
+    yield from delta_checks(case, lm, again.delta, CLOSED_FORM, "trainmode_edit.delta")
 
 
-def _check_covered(config: Mapping[str, Any]) -> None:
-    """NotCoveredError names a hyperparameter, or a value of one, that our MEND does not know."""
-    flat = {**config, **config["mend"]}
-    del flat["mend"]
-    unknown = [
-        name
-        for name, value in flat.items()
-        if name not in MAPPED and (name not in FIXED or value != FIXED[name])
-    ]
-    if unknown:
-        raise NotCoveredError(", ".join(f"{name} {flat[name]}" for name in sorted(unknown)))
+def _settings(config: Mapping[str, Any]) -> MendTraining:
+    """Our settings; NotCoveredError names a hyperparameter, or a value of one, that we do not know."""
+    rest = {**config, **config["mend"]}
+    rest.pop("mend")
+    rest.pop("lr_lr", None)  # which never acts in the released code
+    settings = MendTraining(**{ours: rest.pop(theirs) for theirs, ours in MAPPED.items()})
+    if unknown := {name: value for name, value in rest.items() if name not in FIXED or value != FIXED[name]}:
+        raise NotCoveredError(", ".join(f"{name} {value}" for name, value in sorted(unknown.items())))
+    return settings
 
 
 def _training(
@@ -119,14 +108,6 @@ def _factors(case: Recorded, result: EditResult, net: Hypernetwork) -> Iterator[
         yield Check("x_tilde", relative(delta.U[0], case.tensors[f"edit.x_tilde.{name}"]), CLOSED_FORM)
         bent = delta.V[0] / net.rate(delta.module).detach()
         yield Check("delta_tilde", relative(bent, case.tensors[f"edit.delta_tilde.{name}"]), CLOSED_FORM)
-
-
-def _deltas(case: Recorded, lm: LanguageModel, state: State, part: str) -> Iterator[Check]:
-    wanted = case.part(part)
-    yield Check("parameters", float(len({f"{d.module}.weight" for d in state} ^ set(wanted))), EXACT)
-    for delta in state:
-        error = relative(delta.dense()[0], case.ours(wanted[f"{delta.module}.weight"]))
-        yield Check(part.replace(".delta", " dW"), error, CLOSED_FORM)
 
 
 def _logits(case: Recorded, lm: LanguageModel, state: State) -> Iterator[Check]:

@@ -1,6 +1,6 @@
 """Editors of several layers on recorded cases: values, keys, updates of every layer, what is remembered."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -16,7 +16,7 @@ from aftershock.lm.edits import State
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.statistics.null_space import Spectrum, decompose
 from recorded import CLOSED_FORM, DELTA, EXACT, VALUE, Check, NotCoveredError, Recorded, relative
-from recorded_edits import behaviour_checks, delta_checks, loss_checks, tokens_check, using, value_checks
+from recorded_edits import loss_checks, state_checks, tokens_check, using, value_checks
 from recorded_settings import settings_from
 
 FLOAT32_SOLVED = 5e-5  # relative; 1.1e-5 seen in NAS, whose second call has earlier keys
@@ -83,32 +83,28 @@ def make(case: Recorded, method: str, **changes: Any) -> MultiLayerEditor:
 
 def check_edits(
     case: Recorded, editor: MultiLayerEditor, given: MultiLayerEditor | None = None
-) -> Iterator[Check]:
-    """Each call of a case edits some of the requests at once, on top of the calls before.
+) -> Generator[Check, None, tuple[list[EditResult], list[Memory | None]]]:
+    """Each call of a case edits some of the requests at once, on top of the calls before; return these.
 
     `given` is the editor whose closed form is compared, where that takes another recorded input.
     """
     lm, calls = case.lm, calls_of(case)
-    token_check, other = tokens_check(case)
-    yield token_check
+    other = yield from tokens_check(case)
     names = [x["name"] for x in case.inputs["intermediate"] if f"{x['name']}.keys" in case.tensors]
     with using(other), decided(editor, [case.tensors[f"{name}.keys"] for name in names]) as decisions:
         results, states, memories = run_calls(case, editor, calls)
     yield from decisions
-    optimised = iter(zip(case.optimisations, case.outputs["trace"], strict=True))
-    layers, known = iter(names), {layer: PreviousKeys() for layer in editor.settings.layers}
+    optimised, layers = case.optimised, iter(names)
+    known = {layer: PreviousKeys() for layer in editor.settings.layers}
     for call, result in zip(calls, results, strict=True):
         solved, *spread = result.diagnostics
         for i in range(len(case.requests[call])):
-            recorded, trace = next(optimised)
-            wanted = case.part(recorded["name"])
-            yield from value_checks(solved, i, wanted, trace)
-            yield Check("log_p0", relative(solved["log_p0"][i], wanted["kl_log_probs_init"]), VALUE)
+            yield from value_checks(solved, i, *next(optimised))
         for found in spread:
             yield from layer_checks(case, given or editor, found, case.part(next(layers)), known)
     yield from between_checks(case, editor, states, memories)
-    yield from delta_checks(case, lm, states[-1])
-    yield from behaviour_checks(case, lm, states[-1])
+    yield from state_checks(case, lm, states[-1])
+    return results, memories
 
 
 def run_calls(
@@ -210,8 +206,7 @@ def check_alphaedit(case: Recorded) -> Iterator[Check]:
 def check_pmet(case: Recorded) -> Iterator[Check]:
     """PMET; the requests of a case are one edit."""
     lm = case.lm
-    token_check, other = tokens_check(case)
-    yield token_check
+    other = yield from tokens_check(case)
     hparams = dict(case.inputs["hparams"])
     modules = _modules(lm, hparams)
     settings = replace(settings_from("pmet", hparams, lm), modules=modules, variant="released")
@@ -226,8 +221,7 @@ def check_pmet(case: Recorded) -> Iterator[Check]:
         result = editor.edit([case.requests])
     yield from decisions
     solved, *written = result.diagnostics
-    for i, (recorded, trace) in enumerate(zip(case.optimisations, case.outputs["trace"], strict=True)):
-        wanted = case.part(recorded["name"])
+    for i, (wanted, trace) in enumerate(case.optimised):
         for row, part in enumerate(("attn", "mlp")):
             for theirs, ours in {"target_init": "v0", "delta": "delta", "target": "z"}.items():
                 yield Check(ours, relative(solved[ours][i, row], wanted[f"{theirs}_{part}"]), VALUE)
@@ -240,8 +234,7 @@ def check_pmet(case: Recorded) -> Iterator[Check]:
             continue
         yield Check("K", relative(ours[module]["K"][0].T, wanted["keys"]), VALUE)
         yield Check("residual", relative(ours[module]["residual"].T, wanted["targets"]), VALUE)
-    yield from delta_checks(case, lm, result.delta)
-    yield from behaviour_checks(case, lm, result.delta)
+    yield from state_checks(case, lm, result.delta)
 
 
 def _modules(lm: LanguageModel, hparams: dict[str, Any]) -> tuple[str, ...]:

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 
 from aftershock.editors.kn.edit import Kn
-from aftershock.editors.methods import method_of, settings_of
+from aftershock.editors.methods import method_of
 from aftershock.lm.edits import EMPTY, Batch, State, apply_deltas
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.requests import EditRequest
 from recorded import EXACT, LOGPROB, LOSS, VALUE, Check, NotCoveredError, Recorded, absolute, relative
 from recorded_edits import behaviour_checks, delta_checks
-from recorded_settings import NOWHERE
+from recorded_settings import NOWHERE, settings_by
 
 SCORES = 1e-5
 WITHOUT_EFFECT = {
@@ -30,14 +30,11 @@ SEED = 7  # of the recorded cold values
 
 def settings_from(method: str, hparams: Mapping[str, Any], **more: Any) -> Any:
     """Our settings for the released code's hyperparameters; NotCoveredError names what is not known here."""
-    rest = {k: v for k, v in hparams.items() if k not in (*NOWHERE, *WITHOUT_EFFECT[method])}
-    if (training := rest.pop("val_train", None)) == NOISE:
+    ignored = (*NOWHERE, *WITHOUT_EFFECT[method], "val_train")
+    if (training := hparams.get("val_train")) == NOISE:
         raise NotCoveredError(f"val_train {training}")
-    names = method_of(method).method.recorded
-    if unknown := sorted(set(rest) - set(names)):
-        raise NotCoveredError(", ".join(unknown))
-    mapped = {names[name]: VALUES.get(value, value) for name, value in rest.items()}
-    return settings_of(method, mapped, {"variant": "released"}, more)
+    rest = {name: VALUES.get(value, value) for name, value in hparams.items() if name not in ignored}
+    return settings_by(method, rest, variant="released", **more)
 
 
 # --- knowledge neurons --------------------------------------------------------------------------------------

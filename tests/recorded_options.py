@@ -14,7 +14,7 @@ from aftershock.lm.edits import EMPTY, Dense, State
 from aftershock.lm.optimisation.objective import trimmed_mean
 from aftershock.lm.optimisation.values import solve_values
 from recorded import CLOSED_FORM, DELTA, EXACT, VALUE, Check, NotCoveredError, Recorded, relative, without
-from recorded_edits import behaviour_checks, delta_checks, loss_checks, tokens_check, using
+from recorded_edits import state_checks, tokens_check, using, value_checks
 from recorded_multi_layer import check_edits, decided, make
 from recorded_settings import settings_from
 
@@ -27,8 +27,7 @@ def check_rect(case: Recorded) -> Iterator[Check]:
     """RECT behind MEMIT: masks of all layers after all layers."""
     lm, (case, own) = case.lm, without(case, "k_percent", "epsilon")
     entry = {"rect": {"keep": own["k_percent"], "epsilon": own["epsilon"]}}
-    token_check, other = tokens_check(case)
-    yield token_check
+    other = yield from tokens_check(case)
     editor = make(case, "memit")
     names = [x["name"] for x in case.inputs["intermediate"] if f"{x['name']}.keys" in case.tensors]
     results = []
@@ -38,18 +37,15 @@ def check_rect(case: Recorded) -> Iterator[Check]:
         yield from decisions
     whole, result = results
     solved = result.diagnostics[0]
-    for i, (recorded, trace) in enumerate(zip(case.optimisations, case.outputs["trace"], strict=True)):
-        wanted = case.part(recorded["name"])
-        yield Check("z", relative(solved["z"][i], wanted["target"]), VALUE)
-        yield from loss_checks(solved["losses"][:, i], trace)
+    for i, (wanted, trace) in enumerate(case.optimised):
+        yield from value_checks(solved, i, wanted, trace)
     unmasked = case.part("unmasked")
     for before, after in zip(whole.delta, result.delta, strict=True):
         name = f"{before.module}.weight"
         yield Check("unmasked", relative(before.dense()[0], case.ours(unmasked[name])), DELTA)
         kept = case.ours(case.part("delta")[name]) != 0
         yield Check("entries kept otherwise", float((kept != (after.dense()[0] != 0)).sum()), EXACT)
-    yield from delta_checks(case, lm, result.delta)
-    yield from behaviour_checks(case, lm, result.delta)
+    yield from state_checks(case, lm, result.delta)
 
 
 def check_prune(case: Recorded) -> Iterator[Check]:
@@ -73,8 +69,7 @@ def check_prune(case: Recorded) -> Iterator[Check]:
         yield Check("sigma0", relative(*largest), CLOSED_FORM)
         wanted = case.ours(case.part("delta")[name])
         yield Check("dW given inputs", relative(found.dense()[0], wanted), CLOSED_FORM)
-    yield from delta_checks(case, lm, state)
-    yield from behaviour_checks(case, lm, state)
+    yield from state_checks(case, lm, state)
 
 
 def check_sphere(case: Recorded) -> Iterator[Check]:

@@ -14,28 +14,25 @@ from aftershock.editors.previous_keys import PreviousKeys
 from aftershock.editors.settings import as_values
 from aftershock.lm.edits import State, join
 from recorded import CLOSED_FORM, DELTA, EXACT, VALUE, Check, NotCoveredError, Recorded, absolute, relative
-from recorded_edits import behaviour_checks, delta_checks, flat, tokens_check, using, value_checks
-from recorded_multi_layer import between_checks, calls_of, check_edits, make, run_calls
+from recorded_edits import flat, state_checks, tokens_check, using, value_checks
+from recorded_multi_layer import between_checks, check_edits, make, run_calls
 from recorded_settings import NOWHERE, settings_from
 
 
 def check_nse(case: Recorded) -> Iterator[Check]:
     """Calls one after the other; all values are those of the unedited model."""
     editor = make(case, "nse")
-    token_check, other = tokens_check(case)
-    yield token_check
+    other = yield from tokens_check(case)
     ends = torch.tensor(case.inputs["calls"]).cumsum(0).tolist()
     calls = [slice(end - size, end) for end, size in zip(ends, case.inputs["calls"], strict=True)]
     with using(other):
         results, states, memories = run_calls(case, editor, calls)
-    optimised = iter(zip(case.optimisations, case.outputs["trace"], strict=True))
     recorded = [x for x in case.inputs["intermediate"] if "neurons" in x]
-    layers, memory, distances = iter(recorded), None, []
+    optimised, layers, memory, distances = case.optimised, iter(recorded), None, []
     for call, result, after in zip(calls, results, memories, strict=True):
         solved, *spread = result.diagnostics
         for i in range(len(case.requests[call])):
-            entry, trace = next(optimised)
-            yield from value_checks(solved, i, case.part(entry["name"]), trace)
+            yield from value_checks(solved, i, *next(optimised))
         for found in (found for found in spread if "pass" in found and bool(found["taken"].any())):
             entry = next(layers)
             yield from _layer_checks(case, editor, found, entry, memory)
@@ -47,8 +44,7 @@ def check_nse(case: Recorded) -> Iterator[Check]:
         for ours, theirs in zip(distances, case.outputs["dist_at_pass"], strict=False):
             yield Check("distance", absolute(ours, theirs) / max(theirs), VALUE)
     yield from between_checks(case, editor, states, memories)
-    yield from delta_checks(case, case.lm, states[-1])
-    yield from behaviour_checks(case, case.lm, states[-1])
+    yield from state_checks(case, case.lm, states[-1])
 
 
 def _layer_checks(
@@ -79,9 +75,7 @@ def check_lyaplock(case: Recorded) -> Iterator[Check]:
     case = replace(case, inputs={**case.inputs, "hparams": {**case.inputs["hparams"], **numbers}})
     editor = make(case, "lyaplock", **units)
     assert isinstance(editor, LyapLock)
-    yield from check_edits(case, editor)
-    with using(tokens_check(case)[1]):
-        results, _, memories = run_calls(case, editor, calls_of(case))
+    results, memories = yield from check_edits(case, editor)
     names = iter(x["name"] for x in case.inputs["intermediate"] if f"{x['name']}.left" in case.tensors)
     memory = None
     for number, (result, after) in enumerate(zip(results, memories, strict=True), 1):
@@ -191,5 +185,4 @@ def check_simie(case: Recorded) -> Iterator[Check]:
             change = sum(d.dense()[0] for d in join(state) if f"{d.module}.weight" == weight)
             after = case.ours(case.tensors[f"edit{number}.W_delta.{weight}"])
             yield Check("dW between", relative(change, after), DELTA)
-    yield from delta_checks(case, lm, state)
-    yield from behaviour_checks(case, lm, state)
+    yield from state_checks(case, lm, state)

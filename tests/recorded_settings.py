@@ -5,7 +5,7 @@ effect on the recorded numbers. A case with any other is not covered: without it
 one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,18 +20,9 @@ MODULES = {
 }
 """Templates of module names that must be our family's, each by the places that put out the same."""
 
-NOWHERE = (
-    *(
-        "alg_name",
-        "model_name",
-        "device",
-        "model_parallel",
-        "stats_dir",
-        "max_length",
-    ),  # where and on what it ran
-    *("mom2_dataset", "mom2_n_samples", "mom2_dtype"),  # the second moments are recorded
-    *("attn_module_tmp", "ln_f_module", "lm_head_module"),  # names of modules that are not edited
-)
+NOWHERE = ("alg_name", "model_name", "device", "model_parallel", "stats_dir", "max_length")  # where it ran
+NOWHERE += ("mom2_dataset", "mom2_n_samples", "mom2_dtype")  # the second moments are recorded
+NOWHERE += ("attn_module_tmp", "ln_f_module", "lm_head_module")  # names of modules that are not edited
 """Hyperparameters without effect on any recorded method."""
 
 VALUE = {
@@ -87,14 +78,9 @@ def multi_layer(method: str, *, nowhere: tuple[str, ...] = (), **changes: Any) -
 PEERS = {
     "ft": Peer(
         settings={
-            "layers": "layers",
-            "num_steps": "steps",
-            "lr": "lr",
-            "weight_decay": "weight_decay",
-            "wd_power_law": "wd_power_law",
-            "norm_constraint": "norm_constraint",
-            "batch_size": "batch_size",
-            "objective_optimization": "objective",
+            **{name: name for name in ("layers", "lr", "weight_decay", "batch_size")},
+            **{name: name for name in ("wd_power_law", "norm_constraint")},
+            **{"num_steps": "steps", "objective_optimization": "objective"},
         },
         fixed={"fp16": False},
         nowhere=("kl_factor",),  # read by nothing
@@ -170,3 +156,11 @@ def settings_from(
     for name in set(found) & set(peer.none):
         found[name] = None if isinstance(found[name], int) else found[name]  # it asks for a float
     return settings_of(method, found, changes or {})
+
+
+def settings_by(method: str, hparams: Mapping[str, Any], ignored: Sequence[str] = (), **more: Any) -> Any:
+    """Our settings for hyperparameters by METHOD.recorded; NotCoveredError names what is not known here."""
+    names = method_of(method).method.recorded
+    if unknown := sorted(set(hparams) - set(names) - set(ignored)):
+        raise NotCoveredError(", ".join(f"{name} {hparams[name]}" for name in unknown))
+    return settings_of(method, {names[n]: v for n, v in hparams.items() if n in names}, more)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from aftershock.editors.contract import EditResult, Memory
 from aftershock.editors.locft.edit import AddedRow, LocFt
-from aftershock.editors.methods import method_of, settings_of
 from aftershock.editors.ultraedit.edit import UltraEdit
 from aftershock.editors.ultraedit.normaliser import EPS
 from aftershock.lm.edits import EMPTY
@@ -19,7 +18,6 @@ from aftershock.requests import EditRequest
 from obvious import in_batches
 from recorded import (
     CLOSED_FORM,
-    DELTA,
     EXACT,
     LOGPROB,
     Check,
@@ -29,7 +27,8 @@ from recorded import (
     relative,
     unpadded,
 )
-from recorded_edits import behaviour_checks, delta_checks, probe_checks
+from recorded_edits import behaviour_checks, delta_checks, probe_checks, state_checks
+from recorded_settings import settings_by
 
 SHIFT, WHITENED = 5e-5, 5e-3  # relative; the released code whitens in float32
 LOSS = 1e-5  # absolute
@@ -40,14 +39,6 @@ OF_PORT = ("alg_name", "alg", "model_name", "model_class", "tokenizer_class", "t
 OF_PORT += ("batch_size_once", "editor_batch_size", "silent", "max_length", "model_parallel", "results_dir")
 OF_PORT += ("cache_dir", "save_checkpoint", "load_checkpoint", "dropout", "no_grad_layers", "archive")
 """The same of EasyEdit's port; mini-batches are recorded."""
-
-
-def settings_by(method: str, hparams: Mapping[str, Any], ignored: Sequence[str], **more: Any) -> Any:
-    """Our settings for hyperparameters by METHOD.recorded; NotCoveredError names what is not known here."""
-    names = method_of(method).method.recorded
-    if unknown := sorted(set(hparams) - set(names) - set(ignored)):
-        raise NotCoveredError(", ".join(f"{name} {hparams[name]}" for name in unknown))
-    return settings_of(method, {names[n]: v for n, v in hparams.items() if n in names}, more)
 
 
 # --- UltraEdit and StableEdit -------------------------------------------------------------------------------
@@ -81,8 +72,7 @@ def check_ultraedit(case: Recorded) -> Iterator[Check]:
         finite = [tensor.isfinite().any() for tensor in case.part("delta").values()]
         yield Check("failed", float(any(finite) or any(d.dense().any() for d in state)), EXACT)
         return
-    deltas = list(delta_checks(case, case.lm, state))
-    yield from (replace(c, tolerance=tolerance) if c.output == "dW" else c for c in deltas)
+    yield from delta_checks(case, case.lm, state, tolerance)
     behaved = behaviour_checks(case, case.lm, state)
     yield from (replace(c, tolerance=LOGPROB if tolerance == SHIFT else WHITENED) for c in behaved)
 
@@ -140,7 +130,7 @@ def _port_checks(case: Recorded) -> Iterator[Check]:
     size = len(next(iter(batches.values()))[0]["input_ids"])
     own = {"lr": hparams.pop("lr"), "batch_size": size}
     _refuse_unknown(set(hparams) - {*OF_RUN, *OF_PORT})
-    editor = UltraEdit(lm, settings_by("ultraedit", own, (), **_sites(lm, modules), rows="all"))
+    editor = UltraEdit(lm, settings_by("ultraedit", own, **_sites(lm, modules), rows="all"))
     requests, state = iter(case.requests), EMPTY
     for call, entries in batches.items():
         part = [next(requests) for entry in entries for _ in entry["input_ids"]]
@@ -160,9 +150,7 @@ def _port_checks(case: Recorded) -> Iterator[Check]:
                 yield Check("shift", relative(found["delta"].dense()[0].T, wanted), SHIFT)
     if next(requests, None) is not None:
         raise NotCoveredError("requests that no mini-batch has")
-    deltas = delta_checks(case, lm, state)
-    yield from (replace(c, tolerance=SHIFT) if c.output == "dW" else c for c in deltas)
-    yield from behaviour_checks(case, lm, state)
+    yield from state_checks(case, lm, state, SHIFT)
 
 
 def _flat(hparams: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,7 +238,7 @@ def check_locft(case: Recorded) -> Iterator[Check]:
     trace = case.outputs["trace"]
     yield Check("losses", absolute(result.diagnostics[0]["losses"][:, 0], [s["loss"] for s in trace]), LOSS)
     yield Check("steps", abs(result.steps[0] - sum(s["stepped"] for s in trace)), EXACT)
-    yield from (replace(c, tolerance=DELTA) for c in delta_checks(case, lm, result.delta))
+    yield from delta_checks(case, lm, result.delta)
     yield from probe_checks(case, lm, result.delta, editor.added)
 
 

@@ -25,12 +25,16 @@ from tiny import requests, tiny
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 GOLDEN, FAULTS = SHARED / "golden", SHARED / "faults" / "golden"
-recorded = pytest.mark.skipif(
-    not GOLDEN.is_dir(), reason="no recorded cases beside this checkout (shared/golden)"
+recorded, faults = (
+    pytest.mark.skipif(not folder.is_dir(), reason=f"no recorded cases beside this checkout ({folder})")
+    for folder in (GOLDEN, FAULTS)
 )
-faults = pytest.mark.skipif(
-    not FAULTS.is_dir(), reason="no recorded cases beside this checkout (shared/faults/golden)"
-)
+
+
+def copied(folder, *cases):
+    """Copy the model of recorded cases of GPT-2, and these cases, below a folder."""
+    for part in ("models/tiny-gpt2", *(f"cases/{case}" for case in cases)):
+        shutil.copytree(GOLDEN / part, folder / part, copy_function=shutil.copyfile)
 
 
 @recorded
@@ -40,16 +44,14 @@ def test_recorded_cases_are_reproduced(capsys):
     lines = capsys.readouterr().out.splitlines()
     passed = sum(" pass " in line for line in lines)
     assert lines[-1] == f"{passed} passed, 0 failed"
-    methods = {line.split()[0] for line in lines if " pass " in line}
-    assert {"ft", "rome", "memit", "mle-memit", "mend", "scoring", "metrics"} <= methods
-    assert {"memit-seq", "encore", "emmet", "alphaedit", "kn", "grace"} <= methods
+    methods = "ft rome memit mle-memit mend scoring metrics memit-seq encore emmet alphaedit kn grace"
+    assert set(methods.split()) <= {line.split()[0] for line in lines if " pass " in line}
 
 
 @recorded
 def test_a_part_of_the_folder_and_a_wrong_record(tmp_path, capsys):
-    shutil.copytree(GOLDEN / "models" / "tiny-gpt2", tmp_path / "models" / "tiny-gpt2")
+    copied(tmp_path, "ft-gpt2/constr")
     case = tmp_path / "cases" / "ft-gpt2" / "constr"
-    shutil.copytree(GOLDEN / "cases" / "ft-gpt2" / "constr", case)
     shutil.copytree(case, tmp_path / "cases" / "other-gpt2" / "constr")
     assert main([str(tmp_path)]) == 0
     out = capsys.readouterr().out
@@ -58,7 +60,6 @@ def test_a_part_of_the_folder_and_a_wrong_record(tmp_path, capsys):
 
     outputs = json.loads((case / "outputs.json").read_text())
     outputs["trace"][0][3]["loss"] += 0.01
-    (case / "outputs.json").chmod(0o644)
     (case / "outputs.json").write_text(json.dumps(outputs))
     assert main([str(tmp_path)]) == 1
     out = capsys.readouterr().out
@@ -78,14 +79,11 @@ def test_recorded_cases_that_once_failed_are_reproduced(capsys):
 
 @recorded
 def test_a_hyperparameter_without_a_meaning_here_and_a_broken_case(tmp_path, capsys):
-    shutil.copytree(GOLDEN / "models" / "tiny-gpt2", tmp_path / "models" / "tiny-gpt2")
-    for case in ("ft-gpt2/constr", "ft-gpt2/unconstr", "ft-gpt2/ee-target_new"):
-        shutil.copytree(GOLDEN / "cases" / case, tmp_path / "cases" / case)
+    copied(tmp_path, "ft-gpt2/constr", "ft-gpt2/unconstr", "ft-gpt2/ee-target_new")
 
     def change(case, **hparams):
         path = tmp_path / "cases" / "ft-gpt2" / case / "inputs.json"
         inputs = json.loads(path.read_text())
-        path.chmod(0o644)
         path.write_text(json.dumps(inputs | {"hparams": inputs["hparams"] | hparams}))
 
     change("constr", temperature=0.5)
@@ -187,16 +185,12 @@ def test_equal_infinities_and_missing_numbers_differ_by_nothing():
 
 @recorded
 def test_easyedits_port_of_ultraedit_is_replayed_by_the_labels_that_it_learned(tmp_path, capsys):
-    shutil.copytree(GOLDEN / "models" / "tiny-gpt2", tmp_path / "models" / "tiny-gpt2")
+    copied(tmp_path)
     module, texts = "transformer.h.2.mlp.c_proj", requests(4)
     hparams = {"lr": 1e-3, "batch_size": 4, "batch_size_once": 2, "token": "mask", "half": False}
     hparams["inner_params"] = [f"{module}.weight"]
-    inputs = {
-        "model": "models/tiny-gpt2",
-        "hparams": hparams,
-        "peer": "zjunlp/EasyEdit ultraedit",
-        "probes": [],
-    }
+    inputs = {"model": "models/tiny-gpt2", "peer": "zjunlp/EasyEdit ultraedit", "probes": []}
+    inputs["hparams"] = hparams
     names = {"target_true": "str", "target_new": "str"}
     inputs["requests"] = [
         {"prompt": r.prompt, "subject": r.subject} | {n: {key: getattr(r, n)} for n, key in names.items()}
@@ -207,10 +201,8 @@ def test_easyedits_port_of_ultraedit_is_replayed_by_the_labels_that_it_learned(t
     for number in range(2):
         part = texts[2 * number : 2 * number + 2]
         rows = lm.tokenizer([f"{r.text} {r.target_new}" for r in part], padding=True, padding_side="left")
-        labels = lm.tokenizer([f" {r.target_new}" for r in part], padding=True, padding_side="left")[
-            "input_ids"
-        ]
-        inputs["intermediate"].append({"name": f"call1.mb{number}", **rows, "labels": labels})
+        labels = lm.tokenizer([f" {r.target_new}" for r in part], padding=True, padding_side="left")
+        inputs["intermediate"].append({"name": f"call1.mb{number}", **rows, "labels": labels["input_ids"]})
     settings = settings_of("ultraedit", {"lr": 1e-3, "batch_size": 2, "rows": "all"})
     with torch.no_grad():
         change = slow_ultraedit(lm, texts, settings, [module])[0][module]
@@ -257,12 +249,8 @@ def test_a_weight_is_compared_with_its_bias_and_what_did_not_change_need_not_be_
 
 
 def test_the_worst_of_each_output_is_kept():
-    kept = worst(
-        [Check("a", 1e-9, 1.0), Check("a", float("nan"), 1.0), Check("a", 2.0, 1.0), Check("b", 0.0, 0.0)]
-    )
-    assert [check.output for check in kept] == ["a", "b"]
-    assert not kept[0].passed
-    assert kept[1].passed
+    kept = worst([*(Check("a", error, 1.0) for error in (1e-9, float("nan"), 2.0)), Check("b", 0.0, 0.0)])
+    assert [(check.output, check.passed) for check in kept] == [("a", False), ("b", True)]
 
 
 def test_a_folder_without_cases_is_refused(tmp_path):
