@@ -127,10 +127,9 @@ class Cluster:
         deadline = time.monotonic() + seconds
         while not happened():
             if time.monotonic() > deadline:
-                logs = [
-                    p.read_text(errors="replace")[-1500:] for p in (self.folder / "log").glob("slurm*.log")
-                ]
-                raise RuntimeError("\n".join([otherwise, *logs]))
+                logs = (self.folder / "log").glob("slurm*.log")
+                last = [log.read_text(errors="replace")[-1500:] for log in logs]
+                raise RuntimeError("\n".join([otherwise, *last]))
             time.sleep(0.1)
 
     def _munged(self) -> None:
@@ -152,15 +151,15 @@ class Cluster:
             how = ("--auth-root-authentication-method=normal", "--skip-test-db", f"--tmpdir={self.folder}")
             self.run("mariadb-install-db", "--no-defaults", f"--user={user}", f"--datadir={data}", *how)
         if not self.process("mariadbd"):
-            options = [f"--datadir={data}", f"--socket={socket_file}", f"--port={self.port + 3}"]
-            options += [f"--user={user}", f"--pid-file={self.folder / 'run' / 'mariadbd.pid'}"]
-            options += [
-                "--bind-address=127.0.0.1",
-                "--innodb-buffer-pool-size=32M",
-                "--performance-schema=OFF",
-            ]
+            options = {"datadir": data, "socket": socket_file, "port": self.port + 3, "user": user}
+            options |= {"pid-file": self.folder / "run" / "mariadbd.pid", "bind-address": "127.0.0.1"}
+            options |= {"innodb-buffer-pool-size": "32M", "performance-schema": "OFF"}
             with open(self.folder / "log" / "mariadbd.log", "w") as log:
-                command = ["mariadbd", "--no-defaults", *options]
+                command = [
+                    "mariadbd",
+                    "--no-defaults",
+                    *(f"--{key}={value}" for key, value in options.items()),
+                ]
                 subprocess.Popen(command, env={**os.environ, **self.environment}, stdout=log, stderr=log)
         client = ["mariadb", "--no-defaults", "-uroot", f"--socket={socket_file}", "-e"]
         self.wait_until(lambda: bool(self.run(*client, "select 1", check=False)), 60, "no database")
@@ -184,9 +183,8 @@ class Cluster:
             _device(folder / "etc" / f"gpu{number}")
         gpus = f"{folder}/etc/gpu[0-{self.gpus - 1}]"
         self._write("gres.conf", {f"NodeName={host} Name=gpu Type=fake File": f"{gpus} Flags=nvidia_gpu_env"})
-        node = (
-            f"{host} NodeAddr=127.0.0.1 CPUs={self.cpus} RealMemory={self.mem_mb} Gres=gpu:fake:{self.gpus}"
-        )
+        node = f"{host} NodeAddr=127.0.0.1 CPUs={self.cpus} RealMemory={self.mem_mb}"
+        node += f" Gres=gpu:fake:{self.gpus}"
         daemons = {"AuthInfo": f"socket={folder}/run/munge.sock", "SlurmUser": user, "SlurmdUser": user}
         daemons |= {"SlurmctldHost": f"{host}(127.0.0.1)", "SlurmctldPort": self.port}
         daemons |= {"SlurmdPort": self.port + 1, "StateSaveLocation": folder / "spool" / "ctld"}
@@ -221,11 +219,8 @@ class Cluster:
         database = {"AuthType": "auth/munge", "AuthInfo": f"socket={munge}", "SlurmUser": getpass.getuser()}
         database |= {"DbdHost": _host(), "DbdAddr": "127.0.0.1", "DbdPort": self.port + 2}
         database |= {"PidFile": self.folder / "run" / "slurmdbd.pid"}
-        database |= {
-            "LogFile": self.folder / "log" / "slurmdbd.log",
-            "StorageType": "accounting_storage/mysql",
-        }
-        database |= {"StorageHost": "127.0.0.1", "StoragePort": self.port + 3}
+        database |= {"LogFile": self.folder / "log" / "slurmdbd.log", "StorageHost": "127.0.0.1"}
+        database |= {"StorageType": "accounting_storage/mysql", "StoragePort": self.port + 3}
         database |= {"StorageUser": "slurm", "StoragePass": "x", "StorageLoc": "slurm_acct"}
         self._write("slurmdbd.conf", database, mode=0o600)
         return {

@@ -72,9 +72,10 @@ def copy_project(folder: Path, config: Mapping[str, Any] = CONFIG) -> Path:
 def launch(
     folder: Path, *arguments: str, environment: Mapping[str, str] | None = None, seconds: float = 900
 ) -> subprocess.CompletedProcess:
-    """A run of the copied project, ended after so many seconds."""
+    """A run of the copied project, ended after so many seconds; a resumed one has its configuration."""
+    configuration = () if "--resume" in arguments else ("--configfile", "small.yaml")
     return subprocess.run(
-        [sys.executable, "-m", "aftershock.launch", "--configfile", "small.yaml", *arguments],
+        [sys.executable, "-m", "aftershock.launch", *configuration, *arguments],
         cwd=folder,
         env=run_environment(folder, environment),
         stdout=subprocess.PIPE,

@@ -16,7 +16,7 @@ import pytest
 
 from aftershock.provenance.equality import compare_folders
 from slurm.cluster import Cluster
-from slurm.project import run_environment
+from slurm.project import launch, run_environment
 from slurm.runs import EDITED, REDONE, SECONDS, Run
 
 pytestmark = [
@@ -26,7 +26,13 @@ pytestmark = [
 OBSERVED = Path("s0/observations/00000-00009.parquet")
 
 
-def same(calm: Path, folder: Path) -> None:
+def same(run: Run, calm: Path) -> None:
+    """See that a run ends well, with all that the calm one made."""
+    assert run.end() == 0, run.said()
+    same_results(run.folder, calm)
+
+
+def same_results(folder: Path, calm: Path) -> None:
     found = compare_folders(calm / "results", folder / "results")
     assert found.equal, str(found)
     assert not list((folder / "results").rglob("*.part"))
@@ -39,16 +45,15 @@ def why(folder: Path, cluster: Cluster) -> str:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True).stdout
 
 
-def test_a_killed_job_is_tried_again(calm: Path, folder: Path, begin: Callable[..., Run]) -> None:
+def test_a_killed_job_is_tried_again(calm: Path, begin: Callable[..., Run]) -> None:
     run = begin()
     for process in run.wait_for_stages(2):
         process.kill()
-    assert run.end() == 0, run.said()
-    same(calm, folder)
+    same(run, calm)
 
 
 def test_a_node_that_goes_down_and_comes_back(
-    calm: Path, folder: Path, begin: Callable[..., Run], cluster: Cluster
+    calm: Path, begin: Callable[..., Run], cluster: Cluster
 ) -> None:
     run = begin()
     stages = run.wait_for_stages(2)
@@ -62,18 +67,16 @@ def test_a_node_that_goes_down_and_comes_back(
         lambda: "down" in cluster.run("sinfo", "--noheader", "--format", "%T"), 60, "the node stays up"
     )
     cluster.start_daemon("slurmd")
-    assert run.end() == 0, run.said()
-    same(calm, folder)
+    same(run, calm)
 
 
 def test_a_job_that_hangs_meets_its_time_limit_and_is_tried_again(
-    calm: Path, folder: Path, begin: Callable[..., Run]
+    calm: Path, begin: Callable[..., Run]
 ) -> None:
     run = begin("--set-resources", "edit:runtime=attempt")
     run.wait_for_stages(2)
-    assert run.end() == 0, run.said()
+    same(run, calm)
     assert "TIMEOUT" in run.said()
-    same(calm, folder)
 
 
 def test_too_little_memory_is_told_with_the_peak(
@@ -83,9 +86,7 @@ def test_too_little_memory_is_told_with_the_peak(
     assert run.end() != 0
     told = why(folder, cluster)
     assert len(re.findall(r"^edit .*out of memory.* 400 M", told, re.MULTILINE)) == 2, told
-    again = begin("--set-resources", "edit:mem_mb=400 if attempt < 2 else 3000")
-    assert again.end() == 0, again.said()
-    same(calm, folder)
+    same(begin("--set-resources", "edit:mem_mb=400 if attempt < 2 else 3000"), calm)
 
 
 def test_a_run_is_taken_up_after_its_controller_was_killed(
@@ -101,22 +102,9 @@ def test_a_run_is_taken_up_after_its_controller_was_killed(
     assert all(process.is_running() for process in stages)
     for process in stages:
         process.resume()
-    resumed = launch_resume(folder, cluster)
+    resumed = launch(folder, "--resume", environment=cluster.environment, seconds=SECONDS)
     assert resumed.returncode == 0, resumed.stdout
-    same(calm, folder)
-
-
-def launch_resume(folder: Path, cluster: Cluster) -> subprocess.CompletedProcess:
-    """`aftershock resume`, which knows the arguments of the run before."""
-    return subprocess.run(
-        [sys.executable, "-m", "aftershock.launch", "--resume"],
-        cwd=folder,
-        env=run_environment(folder, cluster.environment),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=SECONDS,
-    )
+    same_results(folder, calm)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
@@ -131,9 +119,7 @@ def test_a_full_disk(calm: Path, folder: Path, begin: Callable[..., Run], cluste
         assert re.search(r"^edit .*ft.*(full|No space left)", told, re.MULTILINE), told
     finally:
         subprocess.run(["umount", str(small)], check=True)
-    again = begin()
-    assert again.end() == 0, again.said()
-    same(calm, folder)
+    same(begin(), calm)
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "another"])
@@ -159,6 +145,4 @@ def test_a_damaged_shard_is_named_and_made_anew(
     assert f"memit/{OBSERVED}" in run.said()
     assert "delete it and run again" in run.said()
     shard.unlink()
-    again = begin()
-    assert again.end() == 0, again.said()
-    same(calm, folder)
+    same(begin(), calm)

@@ -106,6 +106,21 @@ def begun(cluster: Cluster, working: int = 2) -> Popen:
     return started
 
 
+def killed(cluster: Cluster) -> None:
+    """Begin a run and kill it."""
+    started = begun(cluster)
+    started.kill()
+    started.wait()
+
+
+def write_shim(program: str, line: str) -> None:
+    """Write a program of SLURM that runs a line of shell before the real one, which `$@` is given to."""
+    shim = Path("bin", program)
+    shim.parent.mkdir(exist_ok=True)
+    shim.write_text(f'#!/bin/sh\n{line}\nexec {shutil.which(program)} "$@"\n')
+    shim.chmod(0o755)
+
+
 def made() -> dict[str, str]:
     """The SLURM job that made each output, and the value that it had."""
     return {path.stem: path.read_text() for path in sorted(Path("results").glob("*.txt"))}
@@ -120,11 +135,10 @@ def test_jobs_of_a_killed_run_are_waited_for_and_their_work_is_kept(study: Path,
     first.kill()
     first.wait()
     working, waiting = jobs(cluster, "RUNNING"), jobs(cluster, "PENDING")
+    still = "3 jobs of an earlier run of this folder are still in SLURM (2 running, 1 pending: "
     for refused in (run("--cores", "1"), run("--profile", "profile")):
         assert refused.returncode == 1
-        assert refused.stderr.startswith(
-            "3 jobs of an earlier run of this folder are still in SLURM (2 running, 1 pending: "
-        )
+        assert refused.stderr.startswith(still)
         assert "aftershock resume" in refused.stderr
     resumed = Popen([*LAUNCH, "--resume"], stderr=subprocess.PIPE, text=True)
     cluster.wait_until(lambda: jobs(cluster) == working, 30, "the pending job stays")
@@ -144,9 +158,7 @@ def test_jobs_of_a_killed_run_are_waited_for_and_their_work_is_kept(study: Path,
 
 
 def test_jobs_of_a_killed_run_are_cancelled_when_asked(study: Path, cluster: Cluster) -> None:
-    first = begun(cluster)
-    first.kill()
-    first.wait()
+    killed(cluster)
     old = jobs(cluster)
     cancelled = Popen([*LAUNCH, "--resume", "--orphans", "cancel"], stderr=subprocess.PIPE, text=True)
     cluster.wait_until(lambda: not set(old) & set(jobs(cluster)), 60, "the jobs stay")
@@ -160,9 +172,7 @@ def test_jobs_of_a_killed_run_are_cancelled_when_asked(study: Path, cluster: Clu
 
 
 def test_what_orphans_made_from_other_settings_is_made_again(study: Path, cluster: Cluster) -> None:
-    first = begun(cluster)
-    first.kill()
-    first.wait()
+    killed(cluster)
     Path("go").touch()
     resumed = run("--resume", "--config", "value=2")
     assert resumed.returncode == 0, resumed.stderr
@@ -196,14 +206,10 @@ def _is_stage_of_job(process: psutil.Process, folder: Path) -> bool:
 
 def test_a_run_inside_a_slurm_job(study: Path, cluster: Cluster) -> None:
     """The executor plugin takes SLURM_CONF away there, which only clusters without /etc/slurm need."""
-    shims = study / "bin"
-    shims.mkdir()
     for program in ("sbatch", "squeue", "scontrol", "scancel", "sinfo"):
-        real, settings = shutil.which(program), cluster.environment["SLURM_CONF"]
-        (shims / program).write_text(f'#!/bin/sh\nSLURM_CONF={settings} exec {real} "$@"\n')
-        (shims / program).chmod(0o755)
+        write_shim(program, f"export SLURM_CONF={cluster.environment['SLURM_CONF']}")
     Path("go").touch()
-    wrapped = f"PATH={shims}:$PATH {' '.join(LAUNCH)} --profile profile"
+    wrapped = f"PATH={study / 'bin'}:$PATH {' '.join(LAUNCH)} --profile profile"
     options = ("--mem=2000", "--output=output.txt", f"--chdir={study}")
     run_id = cluster.run("sbatch", "--parsable", *options, f"--wrap={wrapped}").strip()
     cluster.wait_until(lambda: run_id not in jobs(cluster), SECONDS, "the run does not end")
@@ -217,11 +223,8 @@ def test_a_wrong_profile_is_refused_before_anything_is_submitted(study: Path, cl
     partitions = Path("profile/partitions.yaml")
     before = cluster.run("squeue", "--states=all", "--noheader", "--format=%i")
     partitions.write_text("partitions: {gpuu: {max_gpu: 1}}\n")
-    said = run("--profile", "profile").stderr
-    assert (
-        "partition 'gpuu' (profile/partitions.yaml) does not exist. Did you mean 'gpu'? Known: cpu, gpu"
-        in said
-    )
+    known = "partition 'gpuu' (profile/partitions.yaml) does not exist. Did you mean 'gpu'? Known: cpu, gpu"
+    assert known in run("--profile", "profile").stderr
     partitions.write_text("partitions: {gpu: {max_gpu: 1, available_gpu_models: [a100]}}\n")
     said = run("--profile", "profile", "--config", "gpus={h100: x}").stderr
     assert "config gpus: no node has a GPU of type 'h100'. Types there: fake" in said
@@ -243,14 +246,11 @@ def test_a_controller_that_stands_still(study: Path, cluster: Cluster) -> None:
 
 
 def test_a_run_lives_through_an_outage_of_the_controller(study: Path, cluster: Cluster) -> None:
-    shims, outage, asked = study / "bin", study / "outage", study / "asked"
-    shims.mkdir()
+    outage, asked = study / "outage", study / "asked"
     for program in ("squeue", "scontrol"):
-        lines = f"if [ -e {outage} ]; then echo {program} >> {asked}; exit 1; fi"
-        (shims / program).write_text(f'#!/bin/sh\n{lines}\nexec {shutil.which(program)} "$@"\n')
-        (shims / program).chmod(0o755)
+        write_shim(program, f"if [ -e {outage} ]; then echo {program} >> {asked}; exit 1; fi")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", f"{shims}:{os.environ['PATH']}")
+        patch.setenv("PATH", f"{study / 'bin'}:{os.environ['PATH']}")
         first = begun(cluster)
     outage.touch()
     cluster.wait_until(lambda: asked.exists() and "scontrol" in asked.read_text(), 60, "not asked")
