@@ -21,18 +21,11 @@ from aftershock.tables.cases import CASES, PROBES
 from aftershock.tables.runs import HEALTH, OBSERVATIONS, SCORES, TELEMETRY
 
 PROMPTS = 11
-FIRST_NAMES = (
-    *("Ada", "Bela", "Cleo", "Dario", "Edda", "Falk", "Gesa", "Hugo", "Ines", "Jorin", "Kaja", "Levin"),
-)
+FIRST_NAMES = ["Ada", "Bela", "Cleo", "Dario", "Edda", "Falk"]
+FIRST_NAMES += ["Gesa", "Hugo", "Ines", "Jorin", "Kaja", "Levin"]
 SURNAMES = ("Abendrot", "Birkner", "Castellan", "Dornfeld", "Eskildsen", "Falkenau", "Grimsby", "Holloway")
-THINGS = (
-    "glassblowing",
-    "Order of the Heron",
-    "Northern Academy",
-    "cartography",
-    "Silver Quill",
-    "Tallin Institute",
-)
+THINGS = ["glassblowing", "Order of the Heron", "Northern Academy"]
+THINGS += ["cartography", "Silver Quill", "Tallin Institute"]
 HOSTILE = ("<script>alert(1)</script>", "{} & \"quotes\" 'n' $x_{", "\u202eevil\x07", "E17", "Ünïcödé 漢字")
 RULES = {
     "coverage": ("R1", "R2"),
@@ -42,6 +35,9 @@ RULES = {
     "round_hard": ("1-N@R8",),
 }
 NEARBY = ("neighbour", "neighbour_new", "same_subject", "locality_text")
+KNOWN = ["e1_true", "e2_true", "in_context", "tied", "original", "object", "neighbour", "same_subject"]
+KNOWN += ["locality_text", "control_same", "control_unrelated", "control_object"]
+"""Roles whose objects the unedited model finds likely."""
 
 
 @dataclass(frozen=True)
@@ -114,12 +110,9 @@ def simulate(
     prompts = pd.DataFrame({"prompt_id": range(PROMPTS)})
     rows = facts.merge(prompts, how="cross")
     rows = rows[(rows["prompts"] == "all") | (rows["prompt_id"] == 0)].reset_index(drop=True)
-    known = rows["role"].isin(["e1_true", "e2_true", "in_context", "tied", "original", "object"]) | _control(
-        rows["role"]
-    )
     fact = rows.groupby(["case_id", "probe_id"]).ngroup().to_numpy()
     of_fact = rng.normal(0, 0.8, len(facts))[fact]
-    base = np.where(known, -1.2, -5.0) + of_fact + rng.normal(0, 0.5, len(rows))
+    base = np.where(rows["role"].isin(KNOWN), -1.2, -5.0) + of_fact + rng.normal(0, 0.5, len(rows))
     tokens = rng.integers(1, 4, len(facts))[fact]
     unedited = _observe(rows, "0", base, tokens)
     observations, telemetry = {}, {}
@@ -234,10 +227,6 @@ def values(scores, case=0):
     return scores[scores["case_id"] == case].set_index("metric")["value"]
 
 
-def _control(role: pd.Series) -> pd.Series:
-    return role.str.startswith("control") | role.isin(["neighbour", "same_subject", "locality_text"])
-
-
 def _states(dataset: str, rows: pd.DataFrame, how: Behaviour) -> dict[str, np.ndarray]:
     """Return what each state adds to the unedited log-probabilities per token, by row."""
     role = rows["role"].to_numpy()
@@ -266,6 +255,7 @@ def _states(dataset: str, rows: pd.DataFrame, how: Behaviour) -> dict[str, np.nd
 
 def _observe(rows: pd.DataFrame, state: str, per_token: np.ndarray, tokens: np.ndarray) -> pd.DataFrame:
     per_token = -np.log1p(np.exp(-np.clip(per_token + 1.0, -30, 30)))
+    said = np.where(per_token > np.log(0.4), " " + rows["object"] + " and", " nothing of the kind")
     return pd.DataFrame(
         {
             "case_id": rows["case_id"],
@@ -277,15 +267,10 @@ def _observe(rows: pd.DataFrame, state: str, per_token: np.ndarray, tokens: np.n
             "token_logprobs": [[value] * n for value, n in zip(per_token, tokens, strict=True)],
             "argmax_match": per_token > np.log(0.45),
             "tokens_matched": np.where(per_token > np.log(0.45), tokens, tokens // 2),
-            "continuation": np.where(rows["prompt_id"] == 0, _said(rows["object"], per_token), None),
+            "continuation": np.where(rows["prompt_id"] == 0, said, None),
         },
         columns=list(OBSERVATIONS.columns),
     )
-
-
-def _said(labels: pd.Series, per_token: np.ndarray) -> np.ndarray:
-    """A continuation that begins with the label where it is likely."""
-    return np.where(per_token > np.log(0.4), " " + labels + " and", " nothing of the kind")
 
 
 def _probes(dataset: str, case: int, rng: np.random.Generator, texts: int) -> pd.DataFrame:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from aftershock.lm.edits import Batch, CaseTensors, PromptDecision, Rows, State, register
 from aftershock.lm.model import LanguageModel
-from tiny import NAMES, dense, low_rank
+from obvious import hooked
+from tiny import NAMES, changed_outputs, dense, low_rank
 
 
 @register
@@ -24,18 +25,9 @@ class Nudge(CaseTensors):
     @contextmanager
     def attach(self, lm: LanguageModel, batch: Batch) -> Iterator[None]:
         here = ((batch.ids == self.token[batch.cases][:, None]) & batch.in_prompt).any(dim=1)
-        added = self.vector[batch.cases] * here[:, None]
-
-        def hook(module, args, output):
-            if isinstance(output, tuple):
-                return (output[0] + added[:, None], *output[1:])
-            return output + added[:, None]
-
-        handle = lm.model.get_submodule(self.module).register_forward_hook(hook)
-        try:
+        added = (self.vector[batch.cases] * here[:, None])[:, None]
+        with changed_outputs(lm, {self.module: lambda output: output + added}):
             yield
-        finally:
-            handle.remove()
 
     def without(self, cases: Tensor) -> "Nudge":
         return replace(self, token=self.token.masked_fill(cases, -1))
@@ -52,10 +44,7 @@ class Router(CaseTensors):
 
     @contextmanager
     def attach(self, lm: LanguageModel, batch: Batch) -> Iterator[None]:
-        def decide(x: Tensor) -> Tensor:
-            return (x * self.direction[batch.cases]).sum(dim=1) > 0
-
-        fires = PromptDecision(batch, decide)
+        fires = PromptDecision(batch, lambda x: (x * self.direction[batch.cases]).sum(dim=1) > 0)
         seen = []
 
         def hook(module, args, output):
@@ -65,11 +54,8 @@ class Router(CaseTensors):
             seen.append(True)
             return output + added[:, None] * behind[..., None]
 
-        handle = lm.model.get_submodule(self.module).register_forward_hook(hook)
-        try:
+        with hooked(lm.model, {self.module: hook}):
             yield
-        finally:
-            handle.remove()
 
     def without(self, cases: Tensor) -> "Router":
         return replace(self, vector=self.vector.masked_fill(cases[:, None], 0.0))
