@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,8 @@ import pytest
 
 GROUPS = {
     "simulated": (
-        "test_claims",
-        "test_figures",
-        "test_health",
-        "test_page",
-        "test_page_browser",
-        "test_page_cases",
-        "test_page_explorer",
-        "test_paper_tables",
-        "test_report",
-        "test_reported",
+        *("test_claims", "test_figures", "test_health", "test_page", "test_page_browser", "test_page_cases"),
+        *("test_page_explorer", "test_paper_tables", "test_report", "test_reported"),
     ),
     "contract": ("test_context", "test_contract", "test_edits", "test_retrieval", "test_task_engines"),
     "planned": ("test_known", "test_plan", "test_workflow"),
@@ -132,6 +125,27 @@ def slice_mined(slice_asked: Any) -> Any:
     from worlds import mine
 
     return mine(slice_asked)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder to work in, at the times that recorded logs have."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield tmp_path
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Fake programs of SLURM that are found first, on machines with and without it."""
+    from fake_slurm import FakeSlurm
+
+    slurm = FakeSlurm(tmp_path / "fake")
+    monkeypatch.setenv("PATH", f"{slurm.folder}:/usr/bin:/bin")
+    return slurm
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -66,11 +67,8 @@ def using(recorded: Mapping[tuple, value_problem.Text]) -> Iterator[None]:
             recorded.get((r.prompt, r.subject, r.target_new), t) for r, t in zip(requests, made, strict=True)
         ]
 
-    values.write_texts = texts
-    try:
+    with patch.object(values, "write_texts", texts):
         yield
-    finally:
-        values.write_texts = own
 
 
 VALUES = {"v0": "target_init", "delta": "delta", "z": "target", "log_p0": "kl_log_probs_init"}
@@ -183,11 +181,8 @@ def released_directions(editor: RankOneEditor, case: Recorded) -> Iterator[None]
         found = k.float() @ torch.inverse(case.moments[layer].matrix).T
         return (found / found.norm(dim=1, keepdim=True)).double()
 
-    editor._direction = direction  # type: ignore[method-assign]
-    try:
+    with patch.object(editor, "_direction", direction):
         yield
-    finally:
-        del editor._direction
 
 
 def check_rome(case: Recorded, method: str = "rome") -> Iterator[Check]:

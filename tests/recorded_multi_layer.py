@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -50,11 +51,8 @@ def decided(
         checks.append(Check("adj_k by own keys", relative(ours.rows, solved.rows), ROUNDINGS * loose))
         return solved
 
-    setattr(editor, function, solve)
-    try:
+    with patch.object(editor, function, solve):
         yield checks
-    finally:
-        delattr(editor, function)
 
 
 def calls_of(case: Recorded) -> list[slice]:

@@ -13,8 +13,6 @@ from aftershock.jobs.run import FOLDER, Run, RunRecord, read_run
 from aftershock.jobs.slurm import SlurmError, SlurmJob
 from fake_slurm import FakeSlurm
 
-pytest_plugins = ("slurm_fixtures",)
-
 PREFIX = "demo-0123abcd"
 KILLED = Run(["--profile", "p"], "login1", 7, 1_795_255_200.0, PREFIX)
 

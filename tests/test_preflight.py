@@ -18,8 +18,6 @@ from aftershock.jobs.folder import PreflightError
 from aftershock.launch import _options, configuration_of
 from fake_slurm import PROGRAMS, SETTINGS, FakeSlurm
 
-pytest_plugins = ("slurm_fixtures",)
-
 ROOT = Path(__file__).parents[1]
 PARTITION_FILE = "partitions:\n  cpu: {}\n  gpu: {max_gpu: 4, available_gpu_models: [a100]}\n"
 PROFILE = """\

@@ -9,8 +9,6 @@ from aftershock.jobs import slurm
 from aftershock.jobs.slurm import SlurmError
 from fake_slurm import FakeSlurm
 
-pytest_plugins = ("slurm_fixtures",)
-
 
 def test_a_program_that_is_missing(fake: FakeSlurm) -> None:
     (fake.folder / "squeue").unlink()

@@ -35,13 +35,6 @@ EDITS: dict[str, Any] = {
 """A run at work."""
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def lines_of(found: Snapshot, width: int, height: int | None = None, colour: bool = False) -> list[str]:
     """The view as a terminal of so many characters shows it."""
     console = Console(

@@ -15,7 +15,6 @@ from aftershock.jobs.run import FOLDER, RunRecord
 from aftershock.jobs.why import look, report, told
 from recorded_faults import BEGUN, FAULTS, JOB, RECORDED, STARTED, lay_out, write_job, write_run
 
-pytest_plugins = ("fault_fixtures",)
 IN_PROFILE = "in profile/config.yaml"
 AGAIN = "`aftershock resume`"
 CLUSTER = {
