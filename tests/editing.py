@@ -70,10 +70,7 @@ def able(methods):
     pairs = [
         (method, family) for method, family in in_turn(methods) if method_of(method).method.edits(family)
     ]
-    left = [method for method in methods if method not in dict(pairs)]
-    return pairs + [
-        (m, next(family for family in FAMILIES if method_of(m).method.edits(family))) for m in left
-    ]
+    return pairs + [(m, families_of(m, FAMILIES)[0]) for m in methods if m not in dict(pairs)]
 
 
 def families_of(method, wanted=("gpt2", "llama")):

@@ -5,7 +5,7 @@ their figures and the page without a model.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -61,14 +61,14 @@ MANY: Mapping[str, Kept] = {f"method {i:02}": (steady, fading, broken)[i % 3] fo
 class Sequenced:
     """Tables of some runs, by run."""
 
-    runs: list[dict] = field(default_factory=list)
-    edits: list[pd.DataFrame] = field(default_factory=list)
-    telemetry: list[pd.DataFrame] = field(default_factory=list)
-    answers: list[pd.DataFrame] = field(default_factory=list)
-    scores: list[pd.DataFrame] = field(default_factory=list)
-    sequence_scores: list[pd.DataFrame] = field(default_factory=list)
-    health: list[pd.DataFrame] = field(default_factory=list)
-    outputs: list[Mapping[str, pd.DataFrame]] = field(default_factory=list)
+    runs: list[dict]
+    edits: list[pd.DataFrame]
+    telemetry: list[pd.DataFrame]
+    answers: list[pd.DataFrame]
+    scores: list[pd.DataFrame]
+    sequence_scores: list[pd.DataFrame]
+    health: list[pd.DataFrame]
+    outputs: list[Mapping[str, pd.DataFrame]]
 
 
 def items_of(task: TaskInfo, n: int) -> pd.DataFrame:
@@ -172,33 +172,33 @@ def sequenced(
     model: str = "demo",
 ) -> Sequenced:
     """Every method and order of one plan; `stops` has the edits after which a method breaks off."""
-    made, n = Sequenced(), max(checkpoints)
+    rows, n = [], max(checkpoints)
+    what = made_at({c: range(1, c + 1) for c in checkpoints}, {})
     edits, listed = edits_of(n), {task.name: items_of(task, items) for task in tasks}
     for editor, kept in methods.items():
         for order in orders:
             stops_at = (stops or {}).get(editor)
             reached = [c for c in checkpoints if c <= (stops_at or n)]
             telemetry = telemetry_of(n, kept, order, stops_at)
-            tables = []
-            outputs = {}
+            answered, scored, outputs = [], [], {}
             for task in tasks:
                 parts = [
                     outputs_of(task, listed[task.name], c, kept(c), (editor, order) if c else ())
                     for c in reached
                 ]
                 outputs[task.name] = pd.concat(parts, ignore_index=True)
-                scored = scored_of(task, listed[task.name], outputs[task.name])
+                found = scored_of(task, listed[task.name], outputs[task.name])
                 about_edit = [i % 20 == 0 for i in range(items)]
-                answered = answers(task, listed[task.name], outputs[task.name], scored, about_edit)
-                tables.append((answered, scored.assign(task=task.name)))
+                answered.append(answers(task, listed[task.name], outputs[task.name], found, about_edit))
+                scored.append(found.assign(task=task.name))
             observations = observations_of(telemetry, reached, kept, order)
-            made.runs.append({"model": model, "plan": "hundred", "editor": editor, "order": order})
-            made.edits.append(edits)
-            made.telemetry.append(telemetry)
-            made.answers.append(pd.concat([table for table, _ in tables], ignore_index=True))
-            made.scores.append(pd.concat([table for _, table in tables], ignore_index=True))
-            what = made_at({c: range(1, c + 1) for c in checkpoints}, {})
-            made.sequence_scores.append(sequence_scores(edits, telemetry, observations, what))
-            made.health.append(sequence_health(telemetry, what, reached))
-            made.outputs.append(outputs)
-    return made
+            rows.append(
+                (
+                    {"model": model, "plan": "hundred", "editor": editor, "order": order},
+                    *(edits, telemetry),
+                    *(pd.concat(tables, ignore_index=True) for tables in (answered, scored)),
+                    sequence_scores(edits, telemetry, observations, what),
+                    *(sequence_health(telemetry, what, reached), outputs),
+                )
+            )
+    return Sequenced(*map(list, zip(*rows, strict=True)))

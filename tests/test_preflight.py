@@ -36,14 +36,13 @@ set-resources:
 
 
 @pytest.fixture
-def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def profile(folder: Path) -> Path:
     """A profile in the working directory."""
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "profile"
-    folder.mkdir()
-    (folder / "config.yaml").write_text(PROFILE)
-    (folder / "partitions.yaml").write_text(PARTITION_FILE)
-    return folder
+    made = folder / "profile"
+    made.mkdir()
+    (made / "config.yaml").write_text(PROFILE)
+    (made / "partitions.yaml").write_text(PARTITION_FILE)
+    return made
 
 
 def accounting(fake: FakeSlurm) -> None:
@@ -103,7 +102,7 @@ def test_a_run_that_fits(fake: FakeSlurm, profile: Path) -> None:
     assert not fake.asked("sbatch")
 
 
-def test_a_partition_that_does_not_exist(fake: FakeSlurm, profile: Path) -> None:
+def test_partitions_that_are_missing_or_down(fake: FakeSlurm, profile: Path) -> None:
     file = profile / "partitions.yaml"
     file.write_text("partitions: {gpus: {max_gpu: 1}, cpu: {}}\n")
     known = "Did you mean 'gpu'? Known: cpu, gpu, old"
@@ -111,13 +110,7 @@ def test_a_partition_that_does_not_exist(fake: FakeSlurm, profile: Path) -> None
         f"partition 'gpx' (resource slurm_partition) does not exist. {known}",
         f"partition 'gpus' ({file}) does not exist. {known}",
     ]
-
-
-def test_a_partition_that_is_down(fake: FakeSlurm) -> None:
     assert "partition 'old' (resource slurm_partition) takes no jobs now" in told(partition="old")
-
-
-def test_no_partition_at_all(fake: FakeSlurm) -> None:
     fake.says("sinfo", "gpu|up|(null)\n")
     assert told() == "this cluster has no default partition. Name one in partitions.yaml. Known: gpu"
 
@@ -140,16 +133,12 @@ def test_a_gpu_that_nobody_has(fake: FakeSlurm, profile: Path) -> None:
 
 def test_an_unknown_account(fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
     accounting(fake)
+    assert checked(account="lab") == "sacct"  # which knows nobody
     monkeypatch.setattr("getpass.getuser", lambda: "ada")
     fake.says("sacctmgr", "|root\nroot|root\nada|labor\nbob|lab2\n")
     assert told(account="'lab'") == "account 'lab' is not known for ada. Did you mean 'labor'? Known: labor"
     fake.says("sacctmgr", "|root\nbob|lab\n")
     assert "Known: none; ask who runs the cluster for one" in told(account="lab")
-
-
-def test_accounting_that_knows_nobody_refuses_nobody(fake: FakeSlurm) -> None:
-    accounting(fake)
-    assert checked(account="lab") == "sacct"
 
 
 def test_without_the_executor_plugin(fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,18 +149,15 @@ def test_without_the_executor_plugin(fake: FakeSlurm, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("name", ["a b", "it's", "a;b", "a&b", "$HOME"])
-def test_a_path_that_a_shell_would_take_apart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    (tmp_path / name).mkdir()
-    monkeypatch.chdir(tmp_path / name)
+def test_a_path_that_a_shell_would_take_apart(folder: Path, monkeypatch, name: str) -> None:
+    (folder / name).mkdir()
+    monkeypatch.chdir(folder / name)
     with pytest.raises(PreflightError, match="no job can be submitted for .* Rename the folder"):
         preflight.check_paths()
 
 
-def launch(*given: str, **environment: str) -> subprocess.CompletedProcess:
-    environment = {"PYTHONPATH": str(ROOT / "workflow"), **environment}
-    return started.module("aftershock.launch", Path.cwd(), *given, **environment)
+def launch(*given: str, **more: str) -> subprocess.CompletedProcess:
+    return started.module("aftershock.launch", Path.cwd(), *given, PYTHONPATH=str(ROOT / "workflow"), **more)
 
 
 @pytest.mark.plain_path
