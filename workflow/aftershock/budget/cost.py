@@ -50,7 +50,6 @@ class Need:
     host: float
     gpu: float
     disk: float = 0.0
-    on_host: bool = False  # True if it computes on the processor whatever there is beside it
 
 
 class Costs:
@@ -64,30 +63,34 @@ class Costs:
 
     def train_lm(self, **_: Any) -> Need:
         """Training of all weights on every token, by several processes."""
-        train, sizes = self.model["train"], self.sizes
+        train, weights = self.model["train"], self.sizes.parameters
         step, parts = train.get("batch_rows", 8) * train.get("row_tokens", 96), train.get("parts", 1)
-        found = self._training(sizes, train.get("tokens", 1_000_000) / step, step, step, sizes.parameters)
-        host = found.host + (parts - 1) * PROCESS + 4 * FLOAT * sizes.parameters
-        return replace(found, work=found.work * (1 / parts), host=host, on_host=True)
+        found = self._training(self.sizes, train.get("tokens", 1_000_000) / step / parts, step, weights)
+        return replace(found, host=found.host + (parts - 1) * PROCESS + 4 * FLOAT * weights)
 
     def train_mend(self, **_: Any) -> Need:
         """All batches of the training without early stopping, as if it trained the edited layers."""
         s, network, lowest = *self._network(), min(self._layers("hypernetwork"), default=0)
         tokens = 2 * s.batch_edits * (1 + s.locality_texts) * (PROMPT + TARGET)
         above = replace(self.sizes, layers=self.sizes.layers - lowest)
-        found = self._training(above, s.steps, tokens, tokens / 2, network)
+        found = self._training(above, s.steps, tokens, network)
         return replace(found, work=found.work + run(self.sizes, tokens, layers=lowest, batches=4) * s.steps)
 
     def train_serac(self, **_: Any) -> Need:
         """All batches of the training of the scope classifier and the counterfactual model."""
         s, part = self._scope_model()
-        tokens = s.batch_edits * (1 + s.other_texts) * PROMPT
-        return self._training(part, s.steps, tokens, tokens / 2, part.parameters)
+        return self._training(part, s.steps, s.batch_edits * (1 + s.other_texts) * PROMPT, part.parameters)
 
-    def moments(self, layers: Sequence[int] | None = None, width: int | None = None, **_: Any) -> Need:
+    def moments(
+        self,
+        layers: Sequence[int] | None = None,
+        width: int | None = None,
+        tokens: float | None = None,
+        **_: Any,
+    ) -> Need:
         """One pass up to the highest of `layers`; products of keys of a width, and eigenvalues, for each."""
-        width, tokens = width or self.sizes.inner, self._text_tokens
         layers = self._layers("moments") if layers is None else layers
+        tokens, width = self._text_tokens if tokens is None else tokens, width or self.sizes.inner
         kept = len(layers) * width**2
         work = run(self.sizes, tokens, layers=max(layers, default=-1) + 1)
         keys = TOUCHED * FLOAT * tokens * len(layers) * width
@@ -106,9 +109,7 @@ class Costs:
 
     def null_space(self, **_: Any) -> Need:
         """The eigenvectors of the second moments of each layer that needs its null space."""
-        layers, square = len(self._layers("null_space")), self.sizes.inner**2
-        kept, work = layers * square * FLOAT, Work(exact=EIGENVECTORS * self.sizes.inner * square * layers)
-        return replace(self._need(work, 4 * square * DOUBLE, 2 * kept, kept), read=kept)
+        return self.moments(self._layers("null_space"), tokens=0.0)
 
     def find_layers(self, **_: Any) -> Need:
         """Second moments of all layers, and editors at every layer on dev cases."""
@@ -200,15 +201,18 @@ class Costs:
     run_task_unedited = run_task_of_edits_unedited = run_task
     score_paraphrases = sample_paraphrases
 
-    def _training(self, part: Sizes, steps: float, tokens: float, read: float, weights: float) -> Need:
-        """Steps of so many tokens each through a part of the model, of which `read` go on to its head."""
-        work = run(part, tokens, read, kind=TRAINED, batches=2) * (OPTIMISER * steps)
-        kept = tokens * part.layers * part.token_bytes + 4 * read * part.vocabulary * FLOAT
+    def _training(self, part: Sizes, steps: float, tokens: float, weights: float) -> Need:
+        """Steps of so many tokens each, all of which go on to the head, through a part of the model."""
+        work = run(part, tokens, tokens, kind=TRAINED, batches=2) * (OPTIMISER * steps)
+        kept = tokens * (part.layers * part.token_bytes + 4 * part.vocabulary * FLOAT)
         return self._need(work, kept + 4 * weights * FLOAT, disk=weights * FLOAT)
 
     def _asked(self, keys: float, objects: float, continued: int = 0) -> Need:
         """`keys` prompts in all wordings, each with some objects; after the first, other labels as well."""
-        candidates = self.config["cases"]["rank_candidates"] / PROMPTS
+        keys, candidates = (
+            keys / self.config["shards"]["questions"],
+            self.config["cases"]["rank_candidates"] / PROMPTS,
+        )
         work = score(self.sizes, keys * PROMPTS, candidates + objects)
         work += generate(self.sizes, keys, PROMPT, continued, BATCH_TOKENS / PROMPT)
         return replace(self._need(work), disk=FACT_BYTES * keys * objects)
@@ -245,9 +249,8 @@ class Costs:
         editor = self.config["editors"][label]
         method = method_of(editor["method"]).method
         settings = settings_of(editor["method"], merged_settings(editor, self.model))
-        network = self._network()[1] if "hypernetwork" in method.needs(settings) else 0.0
         cases = 1 if is_in_order(settings) else cases
-        return Editing(method, settings, self.sizes, network, bool(editor.get("regularisers")), cases)
+        return Editing(method, settings, self.sizes, bool(editor.get("regularisers")), cases)
 
     def _network(self) -> tuple[Any, float]:
         """Settings of MEND's training, and weights of its networks; matrices of one shape share one."""
@@ -264,15 +267,15 @@ class Costs:
         self, one: Editing, edits: list[float], rest: Work, states: int = 0, times: float = 1.0
     ) -> Need:
         """Needs of `times` a batch of `edits`, each of so many requests, and of other work."""
-        batches = {n: replace(one, requests=n) for n in {1.0, *edits}}
-        work = sum((batches[n].work() * count for n, count in Counter(edits).items()), rest)
-        square, n = self.sizes.inner**2, len(one.layers)
-        numbers = {"moments": n * square, "null_space": n * square, "hypernetwork": one.network}
+        work = sum((replace(one, requests=n).work() * count for n, count in Counter(edits).items()), rest)
+        moments = len(one.layers) * self.sizes.inner**2
+        numbers = {"moments": moments, "null_space": moments, "hypernetwork": self._network()[1]}
         numbers["scope_models"] = self._scope_model()[1].parameters
-        kept = FLOAT * sum(numbers.get(name, 0.0) for name in one.method.needs(one.settings))
-        memory = 2 * kept + batches[max(batches)].case_bytes + states * one.change_bytes * (1 + one.dense)
-        found = self._need(work * times, memory, kept + self._batch * (not self.device.accelerator))
-        return replace(found, read=found.read + kept)
+        loaded = FLOAT * sum(numbers.get(name, 0.0) for name in one.method.needs(one.settings))
+        largest = replace(one, requests=max(1.0, *edits))
+        memory = 2 * loaded + largest.case_bytes + states * one.change_bytes * (1 + one.dense)
+        found = self._need(work * times, memory, loaded + self._batch * (not self.device.accelerator))
+        return replace(found, read=found.read + loaded)
 
     @property
     def _batch(self) -> float:
