@@ -141,7 +141,7 @@ def test_as_many_objects_are_asked_about_as_a_graph_or_a_limit_allows(tmp_path, 
     config, _ = study("pitfalls", mining={"max_keys": max_keys})
     facts = {"source": "ntriples", "namespace": "wikidata", "file": str(tmp_path / "facts.nt")}
     config["kgs"]["wdqs"] = facts
-    (tmp_path / "facts.nt").write_bytes(bytes(1000 * module.TRIPLE_BYTES))
+    (tmp_path / "facts.nt").write_bytes(bytes(1000 * module.TRIPLE_BYTES[".nt"]))
     relations = one_to_many_relations(ROOT / "resources", "wikidata")
     assert most_asked(config, ROOT, "objects") == min(
         1000, module.OBJECTS * (max_keys or 1e9) * len(relations)

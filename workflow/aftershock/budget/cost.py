@@ -5,7 +5,7 @@ when a job is estimated, so the same configuration gives the same figures everyw
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,13 +30,13 @@ BATCH_BYTES, BATCH_TOKENS = 1 << 30, 1024  # at most, of a batch on a processor
 PROMPTS, TARGETS, OBJECTS = 11, 2.0, 3.0  # of a fact, after each of them, of a round case
 FACTS = {"coverage": 2, "reverse": 3, "composite": 5, "round_easy": 2, "round_hard": 2}
 """Facts of a case that are scored after all their prompts; all but one of them are continued too."""
-OPTIMISER = 1.4  # times that a training takes its passes, with Adam's or Muon's steps
 OWN_TOKENS = 4 * 32  # of the texts that perplexity is measured on
+OPTIMISER = 1.4  # times that a training takes its passes, with Adam's or Muon's steps
 DOCUMENT, WRITTEN, SETTLING = 600, 256, 15  # tokens read, or written, of a document; per dimension, if auto
 EIGENVECTORS = 9  # products of d^3 that an eigendecomposition takes
 RELATIONS = 60  # relations to paraphrase, about
 ITEMS, ITEM_TOKENS, CHOICE_TOKENS = 6000, 90, 12  # of a whole task; of an item; of all its choices
-CONTINUED, GENERATED = 5, 100  # texts at a time; times a layer's intermediates that one takes of a GPU
+CONTINUED, GENERATED = 5, 4  # texts at a time, of continuations and of a task on a GPU
 ROW_BYTES, FACT_BYTES, ITEM_BYTES = 25, 60, 250  # of a written observation; of a fact's, and an item's
 PROBES_OF_FILE = 8  # of an edit where a plan sets no limits
 
@@ -55,7 +55,7 @@ class Need:
 class Costs:
     """The needs of one model's jobs on a device, as a configuration has them; a method for each rule.
 
-    A method takes what it needs of a job's wildcards and the number of its `cases`, and leaves the others.
+    A method takes what it needs of a job's wildcards and its numbers of cases, facts and objects.
     """
 
     def __init__(self, config: Mapping[str, Any], model: Mapping[str, Any], device: Device) -> None:
@@ -70,10 +70,10 @@ class Costs:
 
     def train_mend(self, **_: Any) -> Need:
         """All batches of the training without early stopping, as if it trained the edited layers."""
-        s, network, lowest = *self._network(), min(self._layers("hypernetwork"), default=0)
+        s, weights, lowest = *self._network(), min(self._layers("hypernetwork"), default=0)
         tokens = 2 * s.batch_edits * (1 + s.locality_texts) * (PROMPT + TARGET)
         above = replace(self.sizes, layers=self.sizes.layers - lowest)
-        found = self._training(above, s.steps, tokens, network)
+        found = self._training(above, s.steps, tokens, weights)
         return replace(found, work=found.work + run(self.sizes, tokens, layers=lowest, batches=4) * s.steps)
 
     def train_serac(self, **_: Any) -> Need:
@@ -81,21 +81,24 @@ class Costs:
         s, part = self._scope_model()
         return self._training(part, s.steps, s.batch_edits * (1 + s.other_texts) * PROMPT, part.parameters)
 
-    def moments(
-        self,
-        layers: Sequence[int] | None = None,
-        width: int | None = None,
-        tokens: float | None = None,
-        **_: Any,
-    ) -> Need:
-        """One pass up to the highest of `layers`; products of keys of a width, and eigenvalues, for each."""
-        layers = self._layers("moments") if layers is None else layers
-        tokens, width = self._text_tokens if tokens is None else tokens, width or self.sizes.inner
+    def moments(self, artifact: str = "moments", **_: Any) -> Need:
+        """One pass up to the highest of some layers; products of their keys, and eigenvalues, for each."""
+        layers = range(self.sizes.layers) if artifact == "find_layers" else self._layers(artifact)
+        width = self.sizes.width if artifact == "attention_moments" else self.sizes.inner
+        tokens = 0.0 if artifact == "null_space" else self._text_tokens
         kept = len(layers) * width**2
         work = run(self.sizes, tokens, layers=max(layers, default=-1) + 1)
         keys = TOUCHED * FLOAT * tokens * len(layers) * width
         work += Work(2 * tokens * kept, EIGENVECTORS * kept * width, keys)
         return self._need(work, 2 * kept * DOUBLE, kept * (FLOAT + DOUBLE), kept * FLOAT)
+
+    def attention_moments(self, **_: Any) -> Need:
+        """Second moments at the attentions' output projections, about as wide as the model."""
+        return self.moments("attention_moments")
+
+    def null_space(self, **_: Any) -> Need:
+        """The eigenvectors of the second moments of each layer that needs its null space."""
+        return self.moments("null_space")
 
     def gather_text(self, **_: Any) -> Need:
         """Documents that the model generates in batches, or a text of which half is read twice."""
@@ -103,18 +106,10 @@ class Costs:
         written = generate(self.sizes, own * self._text_tokens / WRITTEN, PROMPT, WRITTEN, BLOCK)
         return replace(found, work=found.work + written)
 
-    def attention_moments(self, **_: Any) -> Need:
-        """Second moments at the attentions' output projections, about as wide as the model."""
-        return self.moments(self._layers("attention_moments"), self.sizes.width)
-
-    def null_space(self, **_: Any) -> Need:
-        """The eigenvectors of the second moments of each layer that needs its null space."""
-        return self.moments(self._layers("null_space"), tokens=0.0)
-
     def find_layers(self, **_: Any) -> Need:
         """Second moments of all layers, and editors at every layer on dev cases."""
-        layers, sweep = range(self.sizes.layers), self.config["find_layers"]
-        found, times = self.moments(layers), len(sweep["layers"] or layers) / self.config["tuning"]["trials"]
+        found, sweep = self.moments("find_layers"), self.config["find_layers"]
+        times = len(sweep["layers"] or range(self.sizes.layers)) / self.config["tuning"]["trials"]
         editors = sweep["editors"] or filter(self.config["editors"].get, self.config["editors"])
         return replace(found, work=sum((self.tune(each).work * times for each in editors), found.work))
 
@@ -124,7 +119,7 @@ class Costs:
 
     def score_objects(self, objects: float, **_: Any) -> Need:
         """Objects scored as facts are; several share a prompt."""
-        return self._asked(objects / OBJECTS, OBJECTS)
+        return self._asked(objects, OBJECTS)
 
     def sample_paraphrases(self, **_: Any) -> Need:
         """Paraphrases of all relations, written one at a time; more than are then ranked."""
@@ -157,9 +152,9 @@ class Costs:
         """All turns of a plan, the text whose perplexity is measured after each, and the log."""
         one, made = self._editing(editor), self._plan(plan)
         turns = [float(len(turn.positions)) for turn in made.turns]
-        read = run(self.sizes, OWN_TOKENS, OWN_TOKENS) * len(turns)
-        found = self._edited(one, turns, read)
-        return replace(found, disk=one.log_bytes(sum(turns), len(made.edited)))
+        disk = one.log_bytes(sum(turns), len(made.edited))
+        texts = run(self.sizes, OWN_TOKENS, OWN_TOKENS) * len(turns)
+        return replace(self._edited(one, turns, texts), disk=disk)
 
     def edit_among(self, editor: str, plan: str, dataset: str, place: str, cases: int, **_: Any) -> Need:
         """Cases among edits of a plan, those that follow a case's own made anew, and their probes."""
@@ -178,23 +173,18 @@ class Costs:
         return self._need(score(self.sizes, probes, TARGETS) * n)
 
     def run_task(self, task: str, plan: str | None = None, checkpoints: str | None = None, **_: Any) -> Need:
-        """A task's items, each with its examples, at checkpoints of a plan; with none in the unedited model.
-
-        A generated text is as long as allowed.
-        """
+        """A task's items and examples at checkpoints of a plan, with none in the unedited model."""
         what, sizes = read_task(task, PROJECT / "resources" / "tasks"), self.sizes
         n = len(self._plan(plan).checkpoints_of(checkpoints)) if plan and checkpoints else 1
-        items = float(self.config["abilities"]["items"] or ITEMS)
-        own = what.source in ("world", "edits")  # whose items are two sentences about facts
+        items, own = float(self.config["abilities"]["items"] or ITEMS), what.source in ("world", "edits")
         prompt = (what.shots + 1) * (2 * PROMPT if own else ITEM_TOKENS)
         if what.kind == "generate":
-            beside = (self.device.memory_gb * GB - sizes.parameters * FLOAT) * self.device.accelerator
-            kept = GENERATED * (prompt + what.max_tokens) * sizes.token_bytes
-            work = generate(sizes, items, prompt, what.max_tokens, max(1.0, beside / kept))
+            together = GENERATED if self.device.accelerator else 1
+            work = generate(sizes, items, prompt, what.max_tokens, together)
+        elif what.kind == "perplexity":
+            work = run(sizes, 3 * items * prompt, 3 * items * prompt)  # of whole texts, longer than items
         else:
-            whole = what.kind == "perplexity"
-            read = (4 * PROMPT if own else DOCUMENT) if whole else CHOICE_TOKENS
-            work = run(sizes, items * (read + (0 if whole else prompt)), items * read)
+            work = run(sizes, items * (prompt + CHOICE_TOKENS), items * CHOICE_TOKENS)
         return self._need((work + Work(rows=items)) * n, disk=n * items * ITEM_BYTES)
 
     baseline_strict, edit_strict, probe_unedited = baseline, edit, probe_sequence
@@ -207,23 +197,21 @@ class Costs:
         kept = tokens * (part.layers * part.token_bytes + 4 * part.vocabulary * FLOAT)
         return self._need(work, kept + 4 * weights * FLOAT, disk=weights * FLOAT)
 
-    def _asked(self, keys: float, objects: float, continued: int = 0) -> Need:
-        """`keys` prompts in all wordings, each with some objects; after the first, other labels as well."""
-        keys, candidates = (
-            keys / self.config["shards"]["questions"],
-            self.config["cases"]["rank_candidates"] / PROMPTS,
-        )
-        work = score(self.sizes, keys * PROMPTS, candidates + objects)
-        work += generate(self.sizes, keys, PROMPT, continued, BATCH_TOKENS / PROMPT)
-        return replace(self._need(work), disk=FACT_BYTES * keys * objects)
+    def _asked(self, answers: float, each: float, continued: int = 0) -> Need:
+        """A job's part of `answers` in all wordings, so many to a prompt, and once other labels as well."""
+        keys = answers / each / self.config["shards"]["questions"]
+        others = self.config["cases"]["rank_candidates"] / PROMPTS
+        work = generate(self.sizes, keys, PROMPT, continued, BATCH_TOKENS / PROMPT)
+        work += score(self.sizes, keys * PROMPTS, others + each)
+        return replace(self._need(work), disk=FACT_BYTES * keys * each)
 
     def _scored(self, dataset: str, cases: float, states: int = 1, edit: Editing | None = None) -> Work:
         """Probes and texts of cases in several states, half of them after two edits."""
-        tokens, every = self.config["continuations"]["tokens"], self.config["health"]["every"]
         facts, width, unchanged, read = FACTS[dataset], PROMPT, 0, 0.0
         if edit:
             width, unchanged = PROMPT + replace(edit, requests=1.5).before, min(edit.layers, default=0)
-            read = OWN_TOKENS * cases / every if every else 0.0
+            read = OWN_TOKENS * cases / (self.config["health"]["every"] or float("inf"))
+        tokens = self.config["continuations"]["tokens"]
         work = generate(self.sizes, cases * (facts - 1), width, tokens, CONTINUED)
         work = (work + run(self.sizes, read, read)) * states
         return work + score(self.sizes, cases * facts * PROMPTS, TARGETS, width, states, unchanged)

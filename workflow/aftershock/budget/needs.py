@@ -31,7 +31,7 @@ RULES = {name for name in vars(Costs) if not name.startswith("_")}
 OF_RUN, OF_STUDY = 3, 120
 """Jobs beside those that edit, about: of each run, and of the study its facts, models and report."""
 OF_CASE = {"facts": 3.7, "objects": 6.0}  # of a test case in a world made for the run, of all splits
-TRIPLE_BYTES, PACKED = 130, 10  # of a line of N-Triples; times that a packed one is shorter
+TRIPLE_BYTES = {".nt": 130, ".gz": 13, ".bz2": 13}  # of a line of N-Triples, by the ending of its file
 OBJECTS = 3.0  # objects of a subject with several
 
 
@@ -107,8 +107,8 @@ class Needs:
 def most_asked(config: Mapping[str, Any], folder: Path, kind: str) -> float:
     """Return the largest number of `kind` ("facts" or "objects") that a model is asked about.
 
-    A published file has as many as are sampled, and a generated world is made for its cases. Of a graph that
-    was not read yet, there are at most as many as mining may find, or as its file is large.
+    A published file has as many as are sampled, a generated world is made for its cases, and of any other
+    graph there are at most as many as mining may find, or as its file is large.
     """
     kg, mining, resources = config["kgs"][config["kg"]], config["mining"], folder / "resources"
     if kg["source"] == "none":
@@ -127,8 +127,7 @@ def most_asked(config: Mapping[str, Any], folder: Path, kind: str) -> float:
         return min(most, float(sheet["approx_facts"].astype(int).sum()))
     for path in (Path(kg["file"]), folder / kg["file"]) if kg.get("file") else ():
         if path.is_file():
-            packed = PACKED if path.suffix in (".gz", ".bz2") else 1
-            return min(most, path.stat().st_size * packed / TRIPLE_BYTES)
+            return min(most, path.stat().st_size / TRIPLE_BYTES.get(path.suffix, TRIPLE_BYTES[".nt"]))
     return most
 
 

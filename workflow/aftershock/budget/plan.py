@@ -88,8 +88,8 @@ def table(plan: Plan) -> list[tuple[str, ...]]:
     return [
         (
             *(f"{rule} {editor}".strip(), model, str(len(mine)), str(mine["took"].count())),
-            f"{mine['seconds'].sum() / 3600:.3f}",
-            f"{mine['took'].sum() / 3600:.3f}" if mine["took"].count() else "-",
+            f"{mine['seconds'].sum() / 3600:.4g}",
+            f"{mine['took'].sum() / 3600:.4g}" if mine["took"].count() else "-",
             duration(mine["seconds"].max()),
             *(_size(size) for size in (mine["host"].max(), mine["gpu"].max(), mine["disk"].sum())),
         )
@@ -136,27 +136,21 @@ def summary(plan: Plan, gpus: int) -> Iterator[str]:
     yield "waits in a queue, and jobs that need no GPU, take their own time"
 
 
-def choose_device(name: str, calibration: Path | None) -> Device:
-    """Return the device `name`, with the figures of `calibration` (or of BENCH) where it has any."""
-    if calibration and not calibration.is_file():
-        raise ValueError(f"there is no calibration {calibration}; make bench writes {BENCH}")
-    measured = calibration or (BENCH if BENCH.is_file() else None)
-    return find_device(name, {**shipped(), **(read_devices(measured) if measured else {})})
+def choose_device(name: str) -> Device:
+    """Return the device `name`, as `make bench` measured it where it did."""
+    return find_device(name, {**shipped(), **(read_devices(BENCH) if BENCH.is_file() else {})})
 
 
-def print_plan(files: Sequence[str], gpu: str | None, gpus: int, calibration: Path | None) -> None:
-    """Print what a study would take.
+def print_plan(files: Sequence[str], gpu: str | None, gpus: int) -> None:
+    """Print what a study takes whose configuration `files` are, the last wins, on so many devices `gpu`.
 
-    files: its configuration files, the last wins.
-    gpu: a device of resources/devices.yaml; None for that of the configuration. gpus: how many of them.
-    calibration: a file that the benchmark wrote about the device.
+    gpu: a device of resources/devices.yaml; None for that of the configuration.
     """
     config = read_study(files)
     models = check_config(config, PROJECT)
-    device = choose_device(gpu or config["shards"]["device"], calibration)
+    device = choose_device(gpu or config["shards"]["device"])
     plan = make_plan(Needs(config, models, PROJECT, device), planned_jobs(files))
-    if calibration is None:
-        scale_plan(plan)
+    scale_plan(plan)
     print("\n".join(line.rstrip() for line in aligned([COLUMNS, *table(plan)], (0, 1))))
     print(*summary(plan, gpus), *(f"note: {line}" for line in warnings(plan)), sep="\n")
     print(f"{sum(job.runs for job in plan.jobs)} jobs in all would run, with those that need no GPU")

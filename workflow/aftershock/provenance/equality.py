@@ -48,7 +48,6 @@ class Comparison:
     name: str
     lines: list[tuple[str, str]] = field(default_factory=list)
     largest: dict[str, float] = field(default_factory=dict)  # column or tensor: largest difference
-    notes: list[str] = field(default_factory=list)
 
     @property
     def verdict(self) -> str:
@@ -61,7 +60,7 @@ class Comparison:
         worst = [line for _, line in sorted(self.lines, key=lambda line: -VERDICTS.index(line[0]))]
         more = [f"and {len(worst) - SHOWN} more"] * (len(worst) > SHOWN)
         head = f"{self.verdict}: {self.name}{f' ({what})' if what else ''}"
-        return "\n  ".join([head, *worst[:SHOWN], *more, *self.notes])
+        return "\n  ".join([head, *worst[:SHOWN], *more])
 
 
 class Report(list[Comparison]):

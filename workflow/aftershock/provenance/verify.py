@@ -20,7 +20,6 @@ from aftershock.process import name_run
 from aftershock.project import PACKAGE, SNAKEFILE, command
 from aftershock.provenance.equality import Report, compare_files
 from aftershock.provenance.manifest import RENEW, RESULTS, describe, made_files, read_manifest, sha256_of_file
-from aftershock.tables import provenance_of
 
 SCRATCH = RESULTS / ".verify"
 READ_ONLY = command("verify", "--sample 0")
@@ -30,9 +29,6 @@ REMADE = ("edit", "baseline", "verify_facts", "score_objects")
 """Rules whose tables are made again."""
 TOGETHER = ("observations", "telemetry", "health")
 """Tables that a job of `edit` makes together."""
-CIRCUMSTANCES = ("code", "config", "versions", "device", "gpu", "processor", "threads")
-"""Circumstances that may differ between the original and the remade table, and so explain a difference."""
-SAME = "both were made by the same code, settings and versions, on the same kind of machine"
 
 
 def verify(sample: int, seed: int, arguments: Sequence[str]) -> bool:
@@ -130,14 +126,7 @@ def make_again(names: Sequence[str], config: Mapping[str, Any], arguments: Seque
 
 
 def compare_again() -> Report:
-    """Compare every remade table with the original, with what differs between their circumstances."""
-    again, report = SCRATCH / RESULTS.name, Report()
-    for path in sorted(again.rglob("*.parquet")):
-        if not path.is_symlink():
-            original = RESULTS / path.relative_to(again)
-            found = compare_files([original], [path], path.relative_to(again).as_posix())
-            then, now = provenance_of(original), provenance_of(path)
-            changed = [key for key in CIRCUMSTANCES if then.get(key) != now.get(key)]
-            found.notes = [f"{key}: {then.get(key)} then, {now.get(key)} now" for key in changed] or [SAME]
-            report.append(found)
-    return report
+    """Compare every remade table with the original."""
+    again = SCRATCH / RESULTS.name
+    made = [path.relative_to(again) for path in sorted(again.rglob("*.parquet")) if not path.is_symlink()]
+    return Report(compare_files([RESULTS / path], [again / path], path.as_posix()) for path in made)
