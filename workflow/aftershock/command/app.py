@@ -26,12 +26,6 @@ app = Typer(
 )
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        print(version())
-        raise Exit
-
-
 CONFIG = Argument(
     metavar="CONFIG", help="YAML files over config.yaml, or names of shipped studies; the last wins."
 )
@@ -71,13 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
 
 
-@app.callback()
-def _of_all(
-    show: Annotated[
-        bool, Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
+@app.callback(invoke_without_command=True)
+def _of_all(show: Annotated[bool, Option("--version", help="Show the version.")] = False) -> None:
     """Take the options that stand before a subcommand."""
+    if show:
+        print(version())
+        raise Exit
 
 
 def _run(arguments: Sequence[str]) -> None:

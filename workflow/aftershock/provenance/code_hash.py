@@ -186,8 +186,8 @@ def _is_silent(part: Any) -> bool:
         return part.arg in CANNOT_CHANGE_RESULTS["keywords"]
     if isinstance(part, ast.If | ast.For):
         about = _dotted(part.test if isinstance(part, ast.If) else part.iter)
-        of_types = about in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
-        return of_types or bool(about) and all(map(_is_silent, (*part.body, *part.orelse)))
+        silent = about and all(map(_is_silent, (*part.body, *part.orelse)))
+        return bool(silent) or about in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
     if not isinstance(part, ast.Expr):
         return False
     if isinstance(part.value, ast.Constant):
