@@ -88,8 +88,8 @@ def table(plan: Plan) -> list[tuple[str, ...]]:
     return [
         (
             *(f"{rule} {editor}".strip(), model, str(len(mine)), str(mine["took"].count())),
-            f"{mine['seconds'].sum() / 3600:.3g}",
-            f"{mine['took'].sum() / 3600:.3g}" if mine["took"].count() else "-",
+            f"{mine['seconds'].sum() / 3600:.4g}",
+            f"{mine['took'].sum() / 3600:.4g}" if mine["took"].count() else "-",
             duration(mine["seconds"].max()),
             *(_size(size) for size in (mine["host"].max(), mine["gpu"].max(), mine["disk"].sum())),
         )
