@@ -26,7 +26,6 @@ from aftershock.budget.devices import GB
 from aftershock.budget.edits import Editing
 from aftershock.budget.work import Work, score
 from aftershock.config.sizes import Sizes
-from aftershock.editors.mend import MendTraining
 from aftershock.editors.methods import method_of
 from aftershock.lm.files.hashes import sha256_of_weights
 from aftershock.lm.model import LanguageModel
@@ -51,14 +50,9 @@ def work_of(lm: LanguageModel, done: Edits | Scores, method: str, cases: int) ->
     sizes = sizes_of(lm)
     if isinstance(done, Scores):
         return score(sizes, cases * PROMPTS, SCORES[method], unchanged=lm.layer_of(done.module))
-    found, trained, network = method_of(method).method, MendTraining(), 0.0
-    if "hypernetwork" in found.needs(done.settings):
-        wide = sizes.width + sizes.inner
-        network = 4.0 * (trained.n_hidden + 1) * wide * min(trained.rank, wide)
-    exact = replace(
-        found, passes=lambda settings: float(getattr(settings, "steps", 1))
-    )  # without an early end
-    return Editing(exact, done.settings, sizes, network, cases=cases).work()
+    # without an early end
+    exact = replace(method_of(method).method, passes=lambda settings: float(getattr(settings, "steps", 1)))
+    return Editing(exact, done.settings, sizes, cases=cases).work()
 
 
 def fit(rows: Sequence[tuple[Work, float]]) -> tuple[float, ...]:

@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from aftershock.provenance import manifest
-from aftershock.provenance.manifest import read_manifest, sha256_of_config, write_manifest
+from aftershock.provenance.manifest import read_manifest, write_manifest
 from aftershock.provenance.verify import check_files, choose
 from aftershock.tables.runs import OBSERVATIONS, TELEMETRY
 
@@ -80,8 +80,7 @@ def test_every_file_that_a_stage_made_is_named_with_what_made_it(results: Path) 
     weights = written["files"]["models/tiny/weights/model.safetensors"]
     assert weights["bytes"] == (results / "models/tiny/weights/model.safetensors").stat().st_size
     assert weights["by"] == {"rule": "fetch_model"}
-    assert written["fetched_models"] == {"tiny": {"hub": "owner/tiny", "commit": "c0ffee"}}
-    assert (written["study"], written["config_sha256"]) == ("default", sha256_of_config(CONFIG))
+    assert written["study"] == "default"
     assert written["software"]["pyarrow"]
     assert written["machine"]["processor"]
     assert written["config"] == CONFIG
@@ -204,7 +203,7 @@ def test_a_sample_is_of_shards_that_the_configuration_still_has(results: Path) -
     known = read_manifest_of(results)
 
     def sample(n: int, seed: int, unsound: tuple = ()) -> list[str]:
-        return sum(choose(known, n, seed, unsound).values(), [])
+        return choose(known, n, seed, unsound)
 
     everything = sample(99, 0)
     assert len(everything) == 4
@@ -217,29 +216,13 @@ def test_a_sample_is_of_shards_that_the_configuration_still_has(results: Path) -
     assert sample(0, 0) == []
 
 
-# --- several studies in one folder --------------------------------------------------------------------------
-OTHER = {"study": None, "kgs": {"wikidata": {}}, "models": ["other"], "editors": {"rome": {"method": "rome"}}}
-
-
-def studies(results: Path) -> list[list[str]]:
-    """The models of the studies that a manifest keeps, newest first."""
-    return [config["models"] for config in read_manifest(results)["studies"].values()]
-
-
-def test_every_study_keeps_its_configuration_while_a_table_needs_it(results: Path) -> None:
+def test_of_several_studies_in_one_folder_the_last_one_is_sampled(results: Path) -> None:
+    other = {"study": None, "kgs": {"wikidata": {}}, "models": ["other"], "editors": {"rome": {}}}
     write_manifest(CONFIG, results)
-    assert studies(results) == [["tiny"]]
-    write_manifest(OTHER, results)
-    assert studies(results) == [["other"], ["tiny"]]
-    write_manifest(OTHER, results)
-    assert studies(results) == [["other"], ["tiny"]]
-    manifest = read_manifest(results)
-    assert manifest["config"] == OTHER
-    ((study, names),) = choose(manifest, 2, 0).items()
-    assert (manifest["studies"][study], len(names)) == (CONFIG, 2)
-    changed = {**CONFIG, "seeds": [0]}  # makes the same tables, so it takes the older one's place
-    write_manifest(changed, results)
-    assert CONFIG not in read_manifest(results)["studies"].values()
+    write_manifest(other, results)
+    known = read_manifest(results)
+    assert (known["config"], choose(known, 2, 0)) == (other, [])
+    assert len(choose({**known, "config": CONFIG}, 2, 0)) == 2
 
 
 def test_the_commit_is_missing_with_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,8 +232,7 @@ def test_the_commit_is_missing_with_a_reason(tmp_path: Path, monkeypatch: pytest
     git.write_text("#!/bin/sh\necho 'fatal: detected dubious ownership in repository' >&2\nexit 128\n")
     git.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    reason = "fatal: detected dubious ownership in repository"
-    assert manifest._project() == {"commit": None, "changed": None, "reason": reason}
+    assert manifest._commit() == "unknown: fatal: detected dubious ownership in repository"
     git.unlink()
     monkeypatch.setenv("PATH", str(folder))
-    assert manifest._project()["reason"] == "[Errno 2] No such file or directory: 'git'"
+    assert manifest._commit() == "unknown: [Errno 2] No such file or directory: 'git'"

@@ -40,7 +40,7 @@ def test_a_large_model_asks_for_its_weights_and_for_time():
     job = EDIT | {"model": "gpt-j-6b", "editor": "memit"}
     assert 24_200 < large.of("edit", "mem_mb", job) < 40_000
     need = large.need("edit", job)
-    seconds = large.seconds("edit", need, find_device("h100-80gb"), find_device("cpu"))
+    seconds = large.seconds("edit", need, find_device("h100-80gb"))
     assert seconds > large.device.seconds(need.work) + large.device.start_seconds
     assert large.of("edit", "runtime", job, 2) == pytest.approx(2 * MARGIN * seconds / 60, abs=2)
     assert large.of("edit", "mem_mb", job) > large.of("edit", "mem_mb", job | {"model": "gpt2-xl"})
@@ -64,16 +64,6 @@ def test_a_model_that_no_type_holds_is_an_error_that_names_it():
         ValueError, match=r"moments of gpt-j-6b needs 5\d GB .* v100 \(32 GB\); name a larger"
     ):
         small.check_gpus()
-
-
-def test_a_model_without_sizes_says_what_it_is_taken_for():
-    config, models = study("pitfalls", gpus={"rtx": "rtx-4090-24gb"})
-    config["models"] = ["gpt2-xl"]
-    models = {"gpt2-xl": {key: value for key, value in models["gpt2-xl"].items() if key != "shape"}}
-    with pytest.raises(
-        ValueError, match="taken for a model of seven billion weights because its file has no `shape`"
-    ):
-        Needs(config, models, ROOT).check_gpus()
 
 
 def test_every_rule_that_asks_for_a_gpu_is_reckoned():
@@ -111,8 +101,7 @@ def test_seconds_add_up():
         10 * device.pass_seconds + 100 * device.row_seconds
     )
     need = Need(Work(), read=GB * device.read_gb_s, host=0, gpu=0)
-    assert needs().seconds("edit", need, device, device) == pytest.approx(device.start_seconds + 1)
-    assert needs().seconds("edit", replace(need, on_host=True), find_device("h100-80gb"), device) < 25
+    assert needs().seconds("edit", need, device) == pytest.approx(device.start_seconds + 1)
 
 
 def test_all_that_is_wrong_with_a_file_of_devices_is_listed(tmp_path):
@@ -152,7 +141,7 @@ def test_as_many_objects_are_asked_about_as_a_graph_or_a_limit_allows(tmp_path, 
     config, _ = study("pitfalls", mining={"max_keys": max_keys})
     facts = {"source": "ntriples", "namespace": "wikidata", "file": str(tmp_path / "facts.nt")}
     config["kgs"]["wdqs"] = facts
-    (tmp_path / "facts.nt").write_bytes(bytes(1000 * module.TRIPLE_BYTES))
+    (tmp_path / "facts.nt").write_bytes(bytes(1000 * module.TRIPLE_BYTES[".nt"]))
     relations = one_to_many_relations(ROOT / "resources", "wikidata")
     assert most_asked(config, ROOT, "objects") == min(
         1000, module.OBJECTS * (max_keys or 1e9) * len(relations)

@@ -5,7 +5,7 @@ when a job is estimated, so the same configuration gives the same figures everyw
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,13 +30,13 @@ BATCH_BYTES, BATCH_TOKENS = 1 << 30, 1024  # at most, of a batch on a processor
 PROMPTS, TARGETS, OBJECTS = 11, 2.0, 3.0  # of a fact, after each of them, of a round case
 FACTS = {"coverage": 2, "reverse": 3, "composite": 5, "round_easy": 2, "round_hard": 2}
 """Facts of a case that are scored after all their prompts; all but one of them are continued too."""
-OPTIMISER = 1.4  # times that a training takes its passes, with Adam's or Muon's steps
 OWN_TOKENS = 4 * 32  # of the texts that perplexity is measured on
+OPTIMISER = 1.4  # times that a training takes its passes, with Adam's or Muon's steps
 DOCUMENT, WRITTEN, SETTLING = 600, 256, 15  # tokens read, or written, of a document; per dimension, if auto
 EIGENVECTORS = 9  # products of d^3 that an eigendecomposition takes
 RELATIONS = 60  # relations to paraphrase, about
 ITEMS, ITEM_TOKENS, CHOICE_TOKENS = 6000, 90, 12  # of a whole task; of an item; of all its choices
-CONTINUED, GENERATED = 5, 100  # texts at a time; times a layer's intermediates that one takes of a GPU
+CONTINUED, GENERATED = 5, 4  # texts at a time, of continuations and of a task on a GPU
 ROW_BYTES, FACT_BYTES, ITEM_BYTES = 25, 60, 250  # of a written observation; of a fact's, and an item's
 PROBES_OF_FILE = 8  # of an edit where a plan sets no limits
 
@@ -50,13 +50,12 @@ class Need:
     host: float
     gpu: float
     disk: float = 0.0
-    on_host: bool = False  # True if it computes on the processor whatever there is beside it
 
 
 class Costs:
     """The needs of one model's jobs on a device, as a configuration has them; a method for each rule.
 
-    A method takes what it needs of a job's wildcards and the number of its `cases`, and leaves the others.
+    A method takes what it needs of a job's wildcards and its numbers of cases, facts and objects.
     """
 
     def __init__(self, config: Mapping[str, Any], model: Mapping[str, Any], device: Device) -> None:
@@ -64,35 +63,42 @@ class Costs:
 
     def train_lm(self, **_: Any) -> Need:
         """Training of all weights on every token, by several processes."""
-        train, sizes = self.model["train"], self.sizes
+        train, weights = self.model["train"], self.sizes.parameters
         step, parts = train.get("batch_rows", 8) * train.get("row_tokens", 96), train.get("parts", 1)
-        found = self._training(sizes, train.get("tokens", 1_000_000) / step, step, step, sizes.parameters)
-        host = found.host + (parts - 1) * PROCESS + 4 * FLOAT * sizes.parameters
-        return replace(found, work=found.work * (1 / parts), host=host, on_host=True)
+        found = self._training(self.sizes, train.get("tokens", 1_000_000) / step / parts, step, weights)
+        return replace(found, host=found.host + (parts - 1) * PROCESS + 4 * FLOAT * weights)
 
     def train_mend(self, **_: Any) -> Need:
         """All batches of the training without early stopping, as if it trained the edited layers."""
-        s, network, lowest = *self._network(), min(self._layers("hypernetwork"), default=0)
+        s, weights, lowest = *self._network(), min(self._layers("hypernetwork"), default=0)
         tokens = 2 * s.batch_edits * (1 + s.locality_texts) * (PROMPT + TARGET)
         above = replace(self.sizes, layers=self.sizes.layers - lowest)
-        found = self._training(above, s.steps, tokens, tokens / 2, network)
+        found = self._training(above, s.steps, tokens, weights)
         return replace(found, work=found.work + run(self.sizes, tokens, layers=lowest, batches=4) * s.steps)
 
     def train_serac(self, **_: Any) -> Need:
         """All batches of the training of the scope classifier and the counterfactual model."""
         s, part = self._scope_model()
-        tokens = s.batch_edits * (1 + s.other_texts) * PROMPT
-        return self._training(part, s.steps, tokens, tokens / 2, part.parameters)
+        return self._training(part, s.steps, s.batch_edits * (1 + s.other_texts) * PROMPT, part.parameters)
 
-    def moments(self, layers: Sequence[int] | None = None, width: int | None = None, **_: Any) -> Need:
-        """One pass up to the highest of `layers`; products of keys of a width, and eigenvalues, for each."""
-        width, tokens = width or self.sizes.inner, self._text_tokens
-        layers = self._layers("moments") if layers is None else layers
+    def moments(self, artifact: str = "moments", **_: Any) -> Need:
+        """One pass up to the highest of some layers; products of their keys, and eigenvalues, for each."""
+        layers = range(self.sizes.layers) if artifact == "find_layers" else self._layers(artifact)
+        width = self.sizes.width if artifact == "attention_moments" else self.sizes.inner
+        tokens = 0.0 if artifact == "null_space" else self._text_tokens
         kept = len(layers) * width**2
         work = run(self.sizes, tokens, layers=max(layers, default=-1) + 1)
         keys = TOUCHED * FLOAT * tokens * len(layers) * width
         work += Work(2 * tokens * kept, EIGENVECTORS * kept * width, keys)
         return self._need(work, 2 * kept * DOUBLE, kept * (FLOAT + DOUBLE), kept * FLOAT)
+
+    def attention_moments(self, **_: Any) -> Need:
+        """Second moments at the attentions' output projections, about as wide as the model."""
+        return self.moments("attention_moments")
+
+    def null_space(self, **_: Any) -> Need:
+        """The eigenvectors of the second moments of each layer that needs its null space."""
+        return self.moments("null_space")
 
     def gather_text(self, **_: Any) -> Need:
         """Documents that the model generates in batches, or a text of which half is read twice."""
@@ -100,20 +106,10 @@ class Costs:
         written = generate(self.sizes, own * self._text_tokens / WRITTEN, PROMPT, WRITTEN, BLOCK)
         return replace(found, work=found.work + written)
 
-    def attention_moments(self, **_: Any) -> Need:
-        """Second moments at the attentions' output projections, about as wide as the model."""
-        return self.moments(self._layers("attention_moments"), self.sizes.width)
-
-    def null_space(self, **_: Any) -> Need:
-        """The eigenvectors of the second moments of each layer that needs its null space."""
-        layers, square = len(self._layers("null_space")), self.sizes.inner**2
-        kept, work = layers * square * FLOAT, Work(exact=EIGENVECTORS * self.sizes.inner * square * layers)
-        return replace(self._need(work, 4 * square * DOUBLE, 2 * kept, kept), read=kept)
-
     def find_layers(self, **_: Any) -> Need:
         """Second moments of all layers, and editors at every layer on dev cases."""
-        layers, sweep = range(self.sizes.layers), self.config["find_layers"]
-        found, times = self.moments(layers), len(sweep["layers"] or layers) / self.config["tuning"]["trials"]
+        found, sweep = self.moments("find_layers"), self.config["find_layers"]
+        times = len(sweep["layers"] or range(self.sizes.layers)) / self.config["tuning"]["trials"]
         editors = sweep["editors"] or filter(self.config["editors"].get, self.config["editors"])
         return replace(found, work=sum((self.tune(each).work * times for each in editors), found.work))
 
@@ -123,7 +119,7 @@ class Costs:
 
     def score_objects(self, objects: float, **_: Any) -> Need:
         """Objects scored as facts are; several share a prompt."""
-        return self._asked(objects / OBJECTS, OBJECTS)
+        return self._asked(objects, OBJECTS)
 
     def sample_paraphrases(self, **_: Any) -> Need:
         """Paraphrases of all relations, written one at a time; more than are then ranked."""
@@ -156,9 +152,9 @@ class Costs:
         """All turns of a plan, the text whose perplexity is measured after each, and the log."""
         one, made = self._editing(editor), self._plan(plan)
         turns = [float(len(turn.positions)) for turn in made.turns]
-        read = run(self.sizes, OWN_TOKENS, OWN_TOKENS) * len(turns)
-        found = self._edited(one, turns, read)
-        return replace(found, disk=one.log_bytes(sum(turns), len(made.edited)))
+        disk = one.log_bytes(sum(turns), len(made.edited))
+        texts = run(self.sizes, OWN_TOKENS, OWN_TOKENS) * len(turns)
+        return replace(self._edited(one, turns, texts), disk=disk)
 
     def edit_among(self, editor: str, plan: str, dataset: str, place: str, cases: int, **_: Any) -> Need:
         """Cases among edits of a plan, those that follow a case's own made anew, and their probes."""
@@ -177,49 +173,45 @@ class Costs:
         return self._need(score(self.sizes, probes, TARGETS) * n)
 
     def run_task(self, task: str, plan: str | None = None, checkpoints: str | None = None, **_: Any) -> Need:
-        """A task's items, each with its examples, at checkpoints of a plan; with none in the unedited model.
-
-        A generated text is as long as allowed.
-        """
+        """A task's items and examples at checkpoints of a plan, with none in the unedited model."""
         what, sizes = read_task(task, PROJECT / "resources" / "tasks"), self.sizes
         n = len(self._plan(plan).checkpoints_of(checkpoints)) if plan and checkpoints else 1
-        items = float(self.config["abilities"]["items"] or ITEMS)
-        own = what.source in ("world", "edits")  # whose items are two sentences about facts
+        items, own = float(self.config["abilities"]["items"] or ITEMS), what.source in ("world", "edits")
         prompt = (what.shots + 1) * (2 * PROMPT if own else ITEM_TOKENS)
         if what.kind == "generate":
-            beside = (self.device.memory_gb * GB - sizes.parameters * FLOAT) * self.device.accelerator
-            kept = GENERATED * (prompt + what.max_tokens) * sizes.token_bytes
-            work = generate(sizes, items, prompt, what.max_tokens, max(1.0, beside / kept))
+            together = GENERATED if self.device.accelerator else 1
+            work = generate(sizes, items, prompt, what.max_tokens, together)
+        elif what.kind == "perplexity":
+            work = run(sizes, 3 * items * prompt, 3 * items * prompt)  # of whole texts, longer than items
         else:
-            whole = what.kind == "perplexity"
-            read = (4 * PROMPT if own else DOCUMENT) if whole else CHOICE_TOKENS
-            work = run(sizes, items * (read + (0 if whole else prompt)), items * read)
+            work = run(sizes, items * (prompt + CHOICE_TOKENS), items * CHOICE_TOKENS)
         return self._need((work + Work(rows=items)) * n, disk=n * items * ITEM_BYTES)
 
     baseline_strict, edit_strict, probe_unedited = baseline, edit, probe_sequence
     run_task_unedited = run_task_of_edits_unedited = run_task
     score_paraphrases = sample_paraphrases
 
-    def _training(self, part: Sizes, steps: float, tokens: float, read: float, weights: float) -> Need:
-        """Steps of so many tokens each through a part of the model, of which `read` go on to its head."""
-        work = run(part, tokens, read, kind=TRAINED, batches=2) * (OPTIMISER * steps)
-        kept = tokens * part.layers * part.token_bytes + 4 * read * part.vocabulary * FLOAT
+    def _training(self, part: Sizes, steps: float, tokens: float, weights: float) -> Need:
+        """Steps of so many tokens each, all of which go on to the head, through a part of the model."""
+        work = run(part, tokens, tokens, kind=TRAINED, batches=2) * (OPTIMISER * steps)
+        kept = tokens * (part.layers * part.token_bytes + 4 * part.vocabulary * FLOAT)
         return self._need(work, kept + 4 * weights * FLOAT, disk=weights * FLOAT)
 
-    def _asked(self, keys: float, objects: float, continued: int = 0) -> Need:
-        """`keys` prompts in all wordings, each with some objects; after the first, other labels as well."""
-        candidates = self.config["cases"]["rank_candidates"] / PROMPTS
-        work = score(self.sizes, keys * PROMPTS, candidates + objects)
-        work += generate(self.sizes, keys, PROMPT, continued, BATCH_TOKENS / PROMPT)
-        return replace(self._need(work), disk=FACT_BYTES * keys * objects)
+    def _asked(self, answers: float, each: float, continued: int = 0) -> Need:
+        """A job's part of `answers` in all wordings, so many to a prompt, and once other labels as well."""
+        keys = answers / each / self.config["shards"]["questions"]
+        others = self.config["cases"]["rank_candidates"] / PROMPTS
+        work = generate(self.sizes, keys, PROMPT, continued, BATCH_TOKENS / PROMPT)
+        work += score(self.sizes, keys * PROMPTS, others + each)
+        return replace(self._need(work), disk=FACT_BYTES * keys * each)
 
     def _scored(self, dataset: str, cases: float, states: int = 1, edit: Editing | None = None) -> Work:
         """Probes and texts of cases in several states, half of them after two edits."""
-        tokens, every = self.config["continuations"]["tokens"], self.config["health"]["every"]
         facts, width, unchanged, read = FACTS[dataset], PROMPT, 0, 0.0
         if edit:
             width, unchanged = PROMPT + replace(edit, requests=1.5).before, min(edit.layers, default=0)
-            read = OWN_TOKENS * cases / every if every else 0.0
+            read = OWN_TOKENS * cases / (self.config["health"]["every"] or float("inf"))
+        tokens = self.config["continuations"]["tokens"]
         work = generate(self.sizes, cases * (facts - 1), width, tokens, CONTINUED)
         work = (work + run(self.sizes, read, read)) * states
         return work + score(self.sizes, cases * facts * PROMPTS, TARGETS, width, states, unchanged)
@@ -245,9 +237,8 @@ class Costs:
         editor = self.config["editors"][label]
         method = method_of(editor["method"]).method
         settings = settings_of(editor["method"], merged_settings(editor, self.model))
-        network = self._network()[1] if "hypernetwork" in method.needs(settings) else 0.0
         cases = 1 if is_in_order(settings) else cases
-        return Editing(method, settings, self.sizes, network, bool(editor.get("regularisers")), cases)
+        return Editing(method, settings, self.sizes, bool(editor.get("regularisers")), cases)
 
     def _network(self) -> tuple[Any, float]:
         """Settings of MEND's training, and weights of its networks; matrices of one shape share one."""
@@ -264,15 +255,15 @@ class Costs:
         self, one: Editing, edits: list[float], rest: Work, states: int = 0, times: float = 1.0
     ) -> Need:
         """Needs of `times` a batch of `edits`, each of so many requests, and of other work."""
-        batches = {n: replace(one, requests=n) for n in {1.0, *edits}}
-        work = sum((batches[n].work() * count for n, count in Counter(edits).items()), rest)
-        square, n = self.sizes.inner**2, len(one.layers)
-        numbers = {"moments": n * square, "null_space": n * square, "hypernetwork": one.network}
+        work = sum((replace(one, requests=n).work() * count for n, count in Counter(edits).items()), rest)
+        moments = len(one.layers) * self.sizes.inner**2
+        numbers = {"moments": moments, "null_space": moments, "hypernetwork": self._network()[1]}
         numbers["scope_models"] = self._scope_model()[1].parameters
-        kept = FLOAT * sum(numbers.get(name, 0.0) for name in one.method.needs(one.settings))
-        memory = 2 * kept + batches[max(batches)].case_bytes + states * one.change_bytes * (1 + one.dense)
-        found = self._need(work * times, memory, kept + self._batch * (not self.device.accelerator))
-        return replace(found, read=found.read + kept)
+        loaded = FLOAT * sum(numbers.get(name, 0.0) for name in one.method.needs(one.settings))
+        largest = replace(one, requests=max(1.0, *edits))
+        memory = 2 * loaded + largest.case_bytes + states * one.change_bytes * (1 + one.dense)
+        found = self._need(work * times, memory, loaded + self._batch * (not self.device.accelerator))
+        return replace(found, read=found.read + loaded)
 
     @property
     def _batch(self) -> float:

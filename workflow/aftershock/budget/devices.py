@@ -67,14 +67,12 @@ def choose_gpu(gpus: Mapping[str, str], needed: float, what: str) -> str:
 
     ValueError, beginning with `what`, when none is large enough.
     """
-    memory = sorted((shipped()[device].memory_gb, kind) for kind, device in gpus.items())
-    for size, kind in memory:
-        if size >= needed:
-            return kind
-    if not gpus:
-        return ""
-    listed = ", ".join(f"{kind} ({size:g} GB)" for size, kind in memory)
-    raise ValueError(
-        f"{what} needs {needed:.0f} GB of GPU memory, more than any type in `gpus` has: {listed}; "
-        "name a larger type, or take a smaller model"
-    )
+    memory = sorted((find_device(device).memory_gb, kind) for kind, device in gpus.items())
+    large = [kind for size, kind in memory if size >= needed]
+    if gpus and not large:
+        listed = ", ".join(f"{kind} ({size:g} GB)" for size, kind in memory)
+        raise ValueError(
+            f"{what} needs {needed:.0f} GB of GPU memory, more than any type in `gpus` has: {listed}; "
+            "name a larger type, or take a smaller model"
+        )
+    return large[0] if large else ""

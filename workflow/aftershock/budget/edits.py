@@ -23,13 +23,12 @@ TOGETHER = 3.0  # requests of a case at most whose texts are in memory at a time
 class Editing:
     """Cases, each with some requests, that a method edits in one batch.
 
-    network: weights of a layer's hypernetworks, if any. dense: regularisers make changes whole matrices.
+    dense: regularisers make changes whole matrices.
     """
 
     method: Method
     settings: Any
     sizes: Sizes
-    network: float = 0.0
     dense: bool = False
     cases: float = 1.0
     requests: float = 1.0
@@ -61,29 +60,26 @@ class Editing:
         kept = tokens * (sizes.layers - self._first or 1) * sizes.token_bytes
         kept += 4 * len(self._texts) * TARGET * sizes.vocabulary * FLOAT
         rows = 2 * DOUBLE * self.requests * TARGET * len(self.layers) * (sizes.width + sizes.inner)
-        return min(self.requests, TOGETHER) * kept + rows + 4 * self.change_bytes + FLOAT * self.network
+        return min(self.requests, TOGETHER) * kept + rows + 4 * self.change_bytes
 
     def work(self) -> Work:
         """Return the work of one batch."""
         s, sizes, method, n = self.settings, self.sizes, self.method, len(self.layers)
-        texts, longest, turn = (
-            self.cases * self.requests * len(self._texts),
-            max(self._texts),
-            method.layer_loop,
-        )
+        texts, longest = self.cases * self.requests * len(self._texts), max(self._texts)
         look = run(sizes, texts * longest, layers=max(self.layers, default=-1) + 1)
         if inner := getattr(s, "edited_by", None):  # of a method that wraps another
             return replace(self, method=s.method.method, settings=inner).work() + look
         tokens, own = PADDED * texts * self._read, (method.change == "matrices") * self.change_bytes / FLOAT
-        batches = max(self.cases * method.alone, self.requests if turn and n == 1 else 1.0)
+        batches = max(self.cases * method.alone, self.requests if method.layer_loop and n == 1 else 1.0)
         step = run(sizes, tokens, texts * TARGET, sizes.layers - self._first, FROZEN, batches)
         step += Work(6 * tokens * own, bytes=self.cases * own * ADAM_BYTES)
         found = step * (method.passes(s) if method.passes else getattr(s, "steps", 1))
-        found += run(sizes, texts * longest, layers=None if turn else self._first, batches=batches)
-        found += Work(2 * texts * self._read * self.network, bytes=FLOAT * self.network) * n
+        found += run(
+            sizes, texts * longest, layers=None if method.layer_loop else self._first, batches=batches
+        )
         if method.exact_flops:
             found += Work(exact=self.cases * method.exact_flops(s, sizes))
-        return found + look * (turn * (n - 1))
+        return found + look * (method.layer_loop * (n - 1))
 
     def log_bytes(self, edits: float, checkpoints: int) -> float:
         """Bytes of a sequence's log: whole matrices at each checkpoint, or else some vectors of each edit."""

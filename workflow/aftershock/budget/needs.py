@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aftershock.budget.cost import Costs, Need
-from aftershock.budget.devices import GB, MB, Device, choose_gpu, find_device, shipped
+from aftershock.budget.devices import GB, MB, Device, choose_gpu, find_device
 from aftershock.config.sequences import editors_of_plan, models_of_plan, plans_of
 from aftershock.config.settings import merged_settings, needed_artifacts
 from aftershock.config.shards import BLOCK, Key, number_of_cases
@@ -24,12 +24,14 @@ MARGIN = 3.0
 """Times the estimated minutes that a job asks for."""
 HELPERS = {"sample_paraphrases": "model", "score_paraphrases": "ranking_model"}
 """Rules whose model `paraphrases` names, by the key."""
+ALIKE = ("kg", "seed", "order", "part")
+"""Wildcards that make no difference to what a job needs."""
 RULES = {name for name in vars(Costs) if not name.startswith("_")}
 """All rules that ask for a GPU."""
 OF_RUN, OF_STUDY = 3, 120
 """Jobs beside those that edit, about: of each run, and of the study its facts, models and report."""
 OF_CASE = {"facts": 3.7, "objects": 6.0}  # of a test case in a world made for the run, of all splits
-TRIPLE_BYTES, PACKED = 130, 10  # of a line of N-Triples; times that a packed one is shorter
+TRIPLE_BYTES = {".nt": 130, ".gz": 13, ".bz2": 13}  # of a line of N-Triples, by the ending of its file
 OBJECTS = 3.0  # objects of a subject with several
 
 
@@ -55,34 +57,34 @@ class Needs:
         need, gpus = self.need(rule, wildcards), self.config["gpus"]
         if what == "mem_mb":
             return max(FLOOR_MB, round(need.host / MB)) * attempt
-        kind = choose_gpu(gpus, 0.0 if need.on_host else need.gpu / GB, self._name(rule, wildcards))
+        named = {"of": wildcards.get("model"), "by": wildcards.get("editor")}
+        job = " ".join([rule, *(f"{word} {name}" for word, name in named.items() if name)])
+        kind = choose_gpu(gpus, need.gpu / GB, job)
         if what == "gpu_model":
             return kind
-        seconds = self.seconds(rule, need, shipped()[gpus[kind]] if kind else self.device, shipped()["cpu"])
+        seconds = self.seconds(rule, need, find_device(gpus[kind]) if kind else self.device)
         return max(FLOOR_MINUTES, round(MARGIN * seconds / 60)) * attempt
 
-    def seconds(self, rule: str, need: Need, device: Device, host: Device) -> float:
-        """Seconds of a job of `rule` on `device`, or on `host` where it runs there, with its start."""
+    def seconds(self, rule: str, need: Need, device: Device) -> float:
+        """Seconds of a job of `rule` on `device`, with its start."""
         precision = "strict" if rule.endswith("_strict") else self.config["engine"]["precision"]
-        on = host if need.on_host else device
-        return on.start_seconds + need.read / GB / on.read_gb_s + on.seconds(need.work, precision)
+        read = need.read / GB / device.read_gb_s
+        return device.start_seconds + read + device.seconds(need.work, precision)
 
     def need(self, rule: str, wildcards: Mapping[str, str]) -> Need:
         """Needs of a job of `rule`; jobs that differ in their seed, order, part or graph need the same."""
-        job = {name: each for name, each in wildcards.items() if name not in ("kg", "seed", "order", "part")}
+        job: dict[str, Any] = {name: each for name, each in wildcards.items() if name not in ALIKE}
         key = (rule, *sorted(job.items()))
         if key not in self._found:
-            named = HELPERS.get(rule)
-            model = self.config["paraphrases"][named] if named else job.get("model", self.config["models"][0])
-            given: dict[str, Any] = {
-                kind: n / self.config["shards"]["questions"] for kind, n in self.asked.items()
-            }
+            helper = HELPERS.get(rule)
+            model = (
+                self.config["paraphrases"][helper] if helper else job.get("model", self.config["models"][0])
+            )
             if "dataset" in job:
                 first, last = map(int, job.get("shard", "1-0").split("-"))
-                given["cases"] = last - first + 1 or number_of_cases(self.config, job["dataset"])
-            self._found[key] = getattr(Costs(self.config, self.models[model], self.device), rule)(
-                **job, **given
-            )
+                job["cases"] = last - first + 1 or number_of_cases(self.config, job["dataset"])
+            costs = Costs(self.config, self.models[model], self.device)
+            self._found[key] = getattr(costs, rule)(**job, **self.asked)
         return self._found[key]
 
     @cached_property
@@ -101,21 +103,12 @@ class Needs:
                 self.of(rule, "gpu_model", {"model": model})
             self.of("edit", "gpu_model", {"model": model, "dataset": "coverage", "editor": editor})
 
-    def _name(self, rule: str, wildcards: Mapping[str, str]) -> str:
-        """A job in the words of an error."""
-        if (model := wildcards.get("model")) is None:
-            return rule
-        known = {"shape", "architecture"} & set(self.models[model])
-        remedy = ", taken for a model of seven billion weights because its file has no `shape`,"
-        by = f" by {wildcards['editor']}" if "editor" in wildcards else ""
-        return f"{rule} of {model}{by}{'' if known else remedy}"
-
 
 def most_asked(config: Mapping[str, Any], folder: Path, kind: str) -> float:
     """Return the largest number of `kind` ("facts" or "objects") that a model is asked about.
 
-    A published file has as many as are sampled, and a generated world is made for its cases. Of a graph that
-    was not read yet, there are at most as many as mining may find, or as its file is large.
+    A published file has as many as are sampled, a generated world is made for its cases, and of any other
+    graph there are at most as many as mining may find, or as its file is large.
     """
     kg, mining, resources = config["kgs"][config["kg"]], config["mining"], folder / "resources"
     if kg["source"] == "none":
@@ -134,38 +127,43 @@ def most_asked(config: Mapping[str, Any], folder: Path, kind: str) -> float:
         return min(most, float(sheet["approx_facts"].astype(int).sum()))
     for path in (Path(kg["file"]), folder / kg["file"]) if kg.get("file") else ():
         if path.is_file():
-            packed = PACKED if path.suffix in (".gz", ".bz2") else 1
-            return min(most, path.stat().st_size * packed / TRIPLE_BYTES)
+            return min(most, path.stat().st_size / TRIPLE_BYTES.get(path.suffix, TRIPLE_BYTES[".nt"]))
     return most
 
 
 def shard_sizes(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> dict[Key, int]:
     """Return the cases of each job that edits, by model, dataset and editor: a multiple of 32, or all.
 
-    All are one job where an edit depends on those before it. Else it is the largest of 32, 64, 128 and so on,
-    so that a slightly better estimate renames no file, that `shards.device` edits in `shards.minutes`; all
-    sizes double while the study has more jobs than `shards.max_jobs`. With `shards.cases` every job has as
-    many. Where a study runs and what was measured there have no part in it: it is cut the same everywhere.
+    All sizes double while the study has more jobs than `shards.max_jobs`. Where a study runs and what was
+    measured there have no part in it: it is cut the same everywhere.
     """
-    wanted, sizes, cut = config["shards"], {}, {}
-    device = find_device(wanted["device"])
-    for dataset in config["datasets"]:
-        n = number_of_cases(config, dataset)
-        for model, label in product(config["models"], editors_of_dataset(config, dataset)):
-            key, editor = (model, dataset, label), config["editors"][label]
-            if not n or is_in_order(settings_of(editor["method"], merged_settings(editor, models[model]))):
-                sizes[key] = max(n, 1)
-                continue
-            cut[key], sizes[key] = n, wanted["cases"] or BLOCK
-            work = Costs(config, models[model], device).edit(label, dataset, BLOCK).work
-            blocks = wanted["minutes"] * 60 / device.seconds(work, config["engine"]["precision"])
-            while not wanted["cases"] and sizes[key] < n and 2 * sizes[key] <= blocks * BLOCK:
-                sizes[key] *= 2
-    seeds = len(config["seeds"])
-    while not wanted["cases"]:
-        jobs = sum(-(-n // sizes[key]) for key, n in cut.items()) + len(sizes) - len(cut)
-        cut = {key: n for key, n in cut.items() if sizes[key] < n}
-        if not cut or OF_STUDY + seeds * (jobs + OF_RUN * len(sizes)) <= wanted["max_jobs"]:
+    cases = {
+        (model, dataset, label): number_of_cases(config, dataset)
+        for dataset in config["datasets"]
+        for model, label in product(config["models"], editors_of_dataset(config, dataset))
+    }
+    sizes = {key: _first_size(config, models, key, n) for key, n in cases.items()}
+    most, seeds = config["shards"]["max_jobs"] - OF_STUDY, len(config["seeds"])
+    while not config["shards"]["cases"] and any(sizes[key] < n for key, n in cases.items()):
+        if seeds * sum(-(-n // sizes[key]) + OF_RUN for key, n in cases.items()) <= most:
             break
-        sizes |= {key: 2 * sizes[key] for key in cut}
+        sizes |= {key: 2 * sizes[key] for key, n in cases.items() if sizes[key] < n}
     return sizes
+
+
+def _first_size(config: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], key: Key, n: int) -> int:
+    """Return the cases of a job: all where an edit depends on those before it, or `shards.cases`.
+
+    Else the largest of 32, 64, 128 and so on, so that a slightly better estimate renames no file, that
+    `shards.device` edits in `shards.minutes`.
+    """
+    (model, dataset, label), wanted = key, config["shards"]
+    editor = config["editors"][label]
+    if not n or is_in_order(settings_of(editor["method"], merged_settings(editor, models[model]))):
+        return max(n, 1)
+    device, size = find_device(wanted["device"]), wanted["cases"] or BLOCK
+    work = Costs(config, models[model], device).edit(label, dataset, BLOCK).work
+    most = wanted["minutes"] * 60 / device.seconds(work, config["engine"]["precision"]) * BLOCK
+    while not wanted["cases"] and size < n and 2 * size <= most:
+        size *= 2
+    return size

@@ -35,16 +35,13 @@ def write_model_file(source: str, name: str | None, revision: str, folder: Path)
         raise ValueError(f"{file} exists already; choose another --name, or remove it")
     origin, sizes = _read(source, revision)
     published = _published_layers(sizes)
+    layers = {method: {"layers": found} for method, found in published.items()}
     content = {
         "description": f"{own}, as its configuration describes it",
         "source": origin,
         **sizes,
         "moments": {"text": "self"},
-        **(
-            {"editors": {method: {"layers": found} for method, found in published.items()}}
-            if published
-            else {}
-        ),
+        **({"editors": layers} if layers else {}),
     }
     if wrong := faults(content, read_schema("model")):
         raise ValueError(f"{source} cannot be described as a model: {'; '.join(map(str, wrong))}")
@@ -96,22 +93,19 @@ def _remarks(sizes: Mapping[str, Any], published: Mapping[str, Sequence[int]]) -
     """Yield what a model's file says, the layers that each method edits by it, and what was not found."""
     family, n_layers = sizes.get("model_type"), sizes.get("n_layers")
     shape = ", ".join(f"{name} {value}" for name, value in sizes.get("shape", {}).items())
-    yield f"family {family}, {n_layers or 'unknown'} layers" + (f"; {shape}" if shape else "")
+    yield f"family {family}, {n_layers or 'unknown'} layers; {shape}"
     if published:
         yield "layers by published settings: " + _listed(published)
+    rules = {name: found.method.layers for name, found in find_methods().items() if name not in published}
     if n_layers:
-        rules = {name: found.method.layers for name, found in find_methods().items() if name not in published}
         yield "layers by depth: " + _listed({name: rule(n_layers) for name, rule in rules.items() if rule})
-    yield "second moments are taken over texts that the model writes itself (moments: {text: self})"
-    if family not in list_families():
-        yield (
-            f"not known: family {family}, so that no method edits it; a file "
-            f"lm/families/{family}.py adds it (known: {', '.join(list_families())})"
-        )
-    if not n_layers:
+    else:
         yield "not found: n_layers, which methods need to choose layers; give it"
     if not shape:
         yield "not found: shape, without which costs are those of seven billion weights"
+    if family not in list_families():
+        known = ", ".join(list_families())
+        yield f"not known: family {family}, which a file lm/families/{family}.py adds (known: {known})"
 
 
 def _listed(layers: Mapping[str, Sequence[int]]) -> str:

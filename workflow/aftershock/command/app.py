@@ -6,42 +6,17 @@ Nothing is imported before a subcommand needs it, so that `--help` answers at on
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from typer import Argument, Context, Exit, Option, Typer
-from typer.core import TyperGroup
 
 from aftershock.command.files import find_configs, require_workflow, snakemake_arguments
 from aftershock.project import escape_unwritable, version
 
-WRONG = 2
-"""Exit status of a command that was called in a way that cannot work."""
-FAILED = 1
-"""Exit status of a command that did what it was asked for and found something wrong."""
 EXPECTED = ("PreflightError", "SlurmError")
 """Errors of modules that a command imports when it runs, beside ValueError and OSError."""
 
-
-class Reporting(TyperGroup):
-    """Subcommands that an error which a user can put right ends with one message and exit status 2."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Call a subcommand."""
-        try:
-            return super().invoke(ctx)
-        except Exception as error:
-            if not isinstance(error, (ValueError, OSError)) and type(error).__name__ not in EXPECTED:
-                raise
-            said = str(error)
-            if isinstance(error, OSError) and error.filename and error.strerror:
-                why = error.strerror[:1].lower() + error.strerror[1:]
-                said = f"{error.filename} cannot be used: {why}; check the path, and its permissions"
-            print(f"aftershock {ctx.invoked_subcommand}: {said}", file=sys.stderr)
-            sys.exit(WRONG)
-
-
 app = Typer(
-    cls=Reporting,
     help="Measure what else moves when a fact in a language model is edited.",
     epilog="What comes after -- goes to Snakemake: aftershock run laptop -- --keep-going",
     no_args_is_help=True,
@@ -51,21 +26,16 @@ app = Typer(
 )
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        print(version())
-        raise Exit
-
-
 CONFIG = Argument(
     metavar="CONFIG", help="YAML files over config.yaml, or names of shipped studies; the last wins."
 )
-PROFILE = Option(help="Where jobs run: workstation, slurm, or the path of a profile of yours.")
 TO = Option(metavar="FOLDER", help="The folder to write to.")
 Configs = Annotated[list[str], CONFIG]
 MaybeConfigs = Annotated[list[str] | None, CONFIG]
 Cores = Annotated[int | None, Option(min=1, help="Processor cores to use; by default all.")]
-Profile = Annotated[str | None, PROFILE]
+Profile = Annotated[
+    str | None, Option(help="Where jobs run: workstation, slurm, or the path of a profile of yours.")
+]
 DryRun = Annotated[bool, Option("--dry-run", "-n", help="Only list what would be done.")]
 To = Annotated[Path, TO]
 Seed = Annotated[int, Option(help="Of everything that is drawn at random.")]
@@ -74,20 +44,33 @@ Known = Literal["methods", "families", "datasets", "tasks", "metrics"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command with `arguments`, by default those of the process."""
+    """Run the command with `arguments`, by default those of the process.
+
+    Its exit status is 1 where it found something wrong, and 2, after one message, where it was called in a
+    way that cannot work.
+    """
     escape_unwritable()
     given = list(sys.argv[1:] if arguments is None else arguments)
     end = given.index("--") if "--" in given else len(given)
-    app(given[:end], prog_name="aftershock", obj=given[end + 1 :])
+    try:
+        app(given[:end], prog_name="aftershock", obj=given[end + 1 :])
+    except Exception as error:
+        if not isinstance(error, (ValueError, OSError)) and type(error).__name__ not in EXPECTED:
+            raise
+        said = str(error)
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            why = error.strerror[:1].lower() + error.strerror[1:]
+            said = f"{error.filename} cannot be used: {why}; check the path, and its permissions"
+        print(f"aftershock {given[0]}: {said}", file=sys.stderr)
+        sys.exit(2)
 
 
-@app.callback()
-def _of_all(
-    show: Annotated[
-        bool, Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
+@app.callback(invoke_without_command=True)
+def _of_all(show: Annotated[bool, Option("--version", help="Show the version.")] = False) -> None:
     """Take the options that stand before a subcommand."""
+    if show:
+        print(version())
+        raise Exit
 
 
 def _run(arguments: Sequence[str]) -> None:
@@ -155,7 +138,7 @@ def why(
     from aftershock.jobs.why import report
 
     if not report(everything, as_json):
-        raise Exit(FAILED)
+        raise Exit(1)
 
 
 @app.command()
@@ -163,15 +146,12 @@ def plan(
     configs: MaybeConfigs = None,
     gpu: Annotated[str | None, Option(help="A device of resources/devices.yaml.")] = None,
     gpus: Annotated[int, Option(min=1, help="How many of them.")] = 1,
-    calibration: Annotated[
-        Path | None, Option(metavar="FILE", help="What the benchmark wrote about the device.")
-    ] = None,
 ) -> None:
     """Tell jobs, hours, memory and disk of a study."""
     require_workflow()
     from aftershock.budget.plan import print_plan
 
-    print_plan(find_configs(configs or ()), gpu, gpus, calibration)
+    print_plan(find_configs(configs or ()), gpu, gpus)
 
 
 @app.command()
@@ -235,7 +215,7 @@ def verify(
 
     place = snakemake_arguments(cores=cores, profile=profile, passed=ctx.obj)
     if not verify(sample, seed, place):
-        raise Exit(FAILED)
+        raise Exit(1)
 
 
 @app.command()

@@ -20,19 +20,19 @@ def find_configs(names: Iterable[str]) -> list[str]:
     a file in `resources/studies/` without its ending. A file without any keys is left out, which Snakemake
     takes for none. ValueError with suggestions where there is none, and for what is not UTF-8.
     """
-    return [path for path in map(_find_config, names) if read_keys(path)]
-
-
-def _find_config(name: str) -> str:
-    path = next(filter(Path.is_file, (Path(name), PROJECT / name, STUDIES / f"{name}.yaml")), None)
-    if path is None:
-        mine = [path.as_posix() for pattern in ("*.yaml", "*/*.yaml") for path in Path().glob(pattern)]
-        raise _unknown("configuration file", name, [path.stem for path in STUDIES.glob("*.yaml")], mine)
-    try:
-        path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8, as Snakemake reads it ({error}); save it as UTF-8") from None
-    return _short(path)
+    found = []
+    for name in names:
+        path = next(filter(Path.is_file, (Path(name), PROJECT / name, STUDIES / f"{name}.yaml")), None)
+        if path is None:
+            mine = [path.as_posix() for pattern in ("*.yaml", "*/*.yaml") for path in Path().glob(pattern)]
+            raise _unknown("configuration file", name, [path.stem for path in STUDIES.glob("*.yaml")], mine)
+        try:
+            path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not UTF-8, as Snakemake reads it ({error}); save it so") from None
+        if read_keys(path):
+            found.append(_from_here(path))
+    return found
 
 
 def find_profile(name: str) -> str:
@@ -40,13 +40,11 @@ def find_profile(name: str) -> str:
 
     ValueError with suggestions for a name that Snakemake does not find.
     """
-    if "/" in name:
-        return name
-    if (PROFILES / name).is_dir():
-        return _short(PROFILES / name)
     from aftershock.launch import knows_profile
 
-    if not knows_profile(name):
+    if "/" not in name and (PROFILES / name).is_dir():
+        return _from_here(PROFILES / name)
+    if "/" not in name and not knows_profile(name):
         raise _unknown("profile", name, [folder.name for folder in PROFILES.iterdir()])
     return name
 
@@ -59,10 +57,9 @@ def _unknown(what: str, name: str, shipped: Sequence[str], others: Sequence[str]
     return ValueError(f"there is no {what} {name!r}. {hint}Give a path, or one that comes along: {known}")
 
 
-def _short(path: Path) -> str:
-    """Return a path of the project from the working folder if that is the project's, else as it is."""
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_absolute() and path.is_relative_to(here) else str(path)
+def _from_here(path: Path) -> str:
+    """Return a path, from here if it is below this folder: so a run can go on where the folder moves to."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def snakemake_arguments(
@@ -73,16 +70,12 @@ def snakemake_arguments(
     dry_run: bool = False,
     passed: Sequence[str] = (),
 ) -> list[str]:
-    """Return Snakemake's arguments for a run.
+    """Return Snakemake's arguments for a run; ValueError where Snakemake is not installed.
 
-    configs: configuration files, the last wins.
-    targets: rules or files to make; none for all.
+    configs: configuration files, the last wins. targets: rules or files to make; none for all.
     cores: how many to use at a time; None leaves it to the profile, or takes all where there is none.
     profile: the name of a profile in `workflow/profiles/`, or a path or name as Snakemake takes it.
-    dry_run: only list what would be done.
-    passed: further arguments, as they are.
-
-    ValueError where Snakemake is not installed.
+    dry_run: only list what would be done. passed: further arguments, as they are.
     """
     require_workflow()
     here = Path("Snakefile").exists() and os.path.samefile("Snakefile", SNAKEFILE)

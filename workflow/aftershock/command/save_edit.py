@@ -13,9 +13,6 @@ from aftershock.library import EditRequest, LanguageModel, Query, edit, export, 
 from aftershock.lm.files.hashes import sha256_of_weights
 from aftershock.schema import suggestion
 
-NOT_LOW_RANK = ("matrices", "texts")
-"""Kinds of changes that no LoRA adapter holds."""
-
 
 def save_edit(
     model: Path,
@@ -29,9 +26,8 @@ def save_edit(
 ) -> None:
     """Edit a model by all edits of a file together, print what became likelier, and save the change.
 
-    model: a folder as transformers saves a model.
+    model: a folder as transformers saves a model. folder: to save to; it must not exist.
     edits: a file of edits in one of the formats of `sequences`, JSON or JSON Lines.
-    folder: to save to; it must not exist.
     method: an editing method, with its settings for a model of this depth.
     form: lora, model or patch, see `lm.edits.export`.
     settings: of the method, each NAME=VALUE. artifacts: files that it needs, each NAME=FILE.
@@ -39,7 +35,7 @@ def save_edit(
     """
     if folder.exists():
         raise ValueError(f"{folder} exists already; choose another folder")
-    if form == "lora" and method_of(method).method.change in NOT_LOW_RANK:
+    if form == "lora" and method_of(method).method.change in ("matrices", "texts"):
         raise ValueError(f"what {method} changes is not of low rank, as a LoRA adapter is; take --form model")
     values = {name: yaml.safe_load(value) for name, value in _pairs("--set", settings)}
     files = dict(_pairs("--artifact", artifacts))

@@ -23,17 +23,16 @@ CANNOT_CHANGE_RESULTS = {
         "aftershock.editors.importing",
         "aftershock.editors.methods",
         "aftershock.editors.regularisers",  # as are these, with all their settings
-        "aftershock.jobs.*",
         "aftershock.lock",
         "aftershock.offline",
         "aftershock.output",
         "aftershock.process",
         "aftershock.progress",
         "aftershock.project",
-        "aftershock.provenance.*",
         "aftershock.stage",
         "aftershock.tables",  # reading and writing; the tables themselves are in its modules, and count
     ),
+    "packages": ("aftershock.jobs.", "aftershock.provenance."),  # with all that is in them
     # statements that call one of these, or something in it
     "statements": ("logger", "logging", "print", "progress", "warnings"),
     "keywords": ("console", "progress"),  # arguments of calls
@@ -71,14 +70,14 @@ def needed_symbols(*roots: str) -> set[Symbol]:
 
 def _symbols_of(root: str) -> set[Symbol]:
     module, _, name = root.partition(":")
-    if (file := file_of(module)) is None:
+    if (file := _file_of(module)) is None:
         raise ValueError(f"code_hash: no file of module {module!r} in {PACKAGE}")
     if name and name not in parse_module(module):
         raise ValueError(f"code_hash: no definition {name!r} in module {module!r}")
     if name:
         return {(module, name)}
     files = file.parent.rglob("*.py") if file.name == "__init__.py" else [file]
-    modules = map(str, files) if module.endswith(".py") else map(module_of, files)
+    modules = map(str, files) if module.endswith(".py") else map(_module_of, files)
     return {(each, defined) for each in modules for defined, (code, _) in parse_module(each).items() if code}
 
 
@@ -95,18 +94,15 @@ def _needed(module: str, name: str) -> set[Symbol]:
             found.add((module, first))
         elif first == PACKAGE.name:
             found |= _resolve(used)
-    outer = (
-        [] if module.endswith(".py") else [module.rsplit(".", n)[0] for n in range(1, module.count(".") + 1)]
-    )
-    return found | {
-        (each, EFFECTS) for each in (module, *outer) if _counts(each) and EFFECTS in parse_module(each)
-    }
+    if _counts(module) and EFFECTS in here:
+        found.add((module, EFFECTS))
+    return found
 
 
 def _resolve(dotted: str) -> set[Symbol]:
     """Return the definition behind a name such as `aftershock.lm.scoring.score`, or all of a module."""
     module, last = dotted, ""
-    while file_of(module) is None:
+    while _file_of(module) is None:
         module, _, last = module.rpartition(".")
     if not _counts(module):
         return set()
@@ -115,19 +111,19 @@ def _resolve(dotted: str) -> set[Symbol]:
 
 @cache
 def _counts(module: str) -> bool:
-    entries = CANNOT_CHANGE_RESULTS["modules"]
-    return not any(module == e or (e.endswith(".*") and f"{module}.".startswith(e[:-1])) for e in entries)
+    without = CANNOT_CHANGE_RESULTS
+    return module not in without["modules"] and not f"{module}.".startswith(without["packages"])
 
 
 @cache
-def file_of(module: str) -> Path | None:
+def _file_of(module: str) -> Path | None:
     """Return the file of a module or package of ours, or at a path; None when there is none."""
     path = PACKAGE.parent.joinpath(*module.split("."))
     ours = (path / "__init__.py", path.with_suffix(".py")) if module.split(".")[0] == PACKAGE.name else ()
     return next(filter(Path.is_file, (Path(module),) if module.endswith(".py") else ours), None)
 
 
-def module_of(file: Path) -> str:
+def _module_of(file: Path) -> str:
     """Return the dotted name of a file of ours."""
     return ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
 
@@ -141,7 +137,7 @@ def parse_module(module: str) -> dict[str, tuple[str, set[str]]]:
 
     Names are those that it defines, EFFECTS, and those that it imports from us, whose hash is "".
     """
-    file = file_of(module)
+    file = _file_of(module)
     assert file
     found: dict[str, tuple[str, set[str]]] = {}
     parts: dict[str, list[ast.stmt]] = {}
@@ -190,8 +186,8 @@ def _is_silent(part: Any) -> bool:
         return part.arg in CANNOT_CHANGE_RESULTS["keywords"]
     if isinstance(part, ast.If | ast.For):
         about = _dotted(part.test if isinstance(part, ast.If) else part.iter)
-        of_types = about in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
-        return of_types or bool(about) and all(map(_is_silent, (*part.body, *part.orelse)))
+        silent = about and all(map(_is_silent, (*part.body, *part.orelse)))
+        return bool(silent) or about in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
     if not isinstance(part, ast.Expr):
         return False
     if isinstance(part.value, ast.Constant):

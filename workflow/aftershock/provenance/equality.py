@@ -2,8 +2,7 @@
 
 The same shards, batches, threads and machine give the same bits. Otherwise two runs are equal when they have
 the same keys and their log-probabilities differ by less than 1e-3. A decision (a boolean, a rank, a
-greedy text) may then differ where the two likeliest tokens are that close; each such one is listed, with what
-the tables say about that margin.
+greedy text) may differ where the two likeliest tokens are that close, which no table tells: each is listed.
 """
 
 import sys
@@ -18,14 +17,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from safetensors import safe_open
+from safetensors.numpy import load_file
 
-from aftershock.tables import key_of, read_rows, sha256_of_column
+from aftershock.tables import key_of, read_rows
 
 TOLERANCE = 1e-3
 """Tolerance of a log-probability, natural log; hence of a probability, relative to it."""
 VERDICTS = IDENTICAL, EQUAL, UNDECIDED, DIFFERENT = ("identical", "equal", "undecided", "different")
-"""UNDECIDED: equal within the tolerance but for decisions whose margin the tables do not contain."""
+"""UNDECIDED: equal within the tolerance but for decisions."""
 SHOWN = 10
 LOGARITHMS = {*("logprob", "logprobs", "token_logprobs", "log_probability", "loss", "nll", "unedited_nll")}
 DECISIONS = {
@@ -34,16 +33,12 @@ DECISIONS = {
     *("said", "rank", "known", "correct", "chosen", "greedy"),
 }
 """Columns that depend on which token is the likeliest."""
-MARGINS = ("argmax_match", "tokens_matched")
-"""Decisions about tokens of which the table has the log-probabilities."""
-CLOCKS = {"seconds"}
-"""Columns of times, which no two runs share."""
 CLOCK_ROWS = {"measure": "seconds", "question": "cost"}
-"""Rows that hold times, by the column that says so."""
+"""Rows that hold times, which no two runs share, by the column that says so; so does a column `seconds`."""
 CUT = ("observations", "telemetry", "health", "answers")
 """Folders whose files are one table, however divided; in answers, up to the first dot of the name."""
 MOMENTS = ("moments", "attention_moments", "null_space")
-"""Names of files of tensors that follow from sums, which may differ by TOLERANCE."""
+"""Names of files of tensors that follow from sums, which may differ by TOLERANCE relative to their size."""
 
 
 @dataclass
@@ -53,7 +48,6 @@ class Comparison:
     name: str
     lines: list[tuple[str, str]] = field(default_factory=list)
     largest: dict[str, float] = field(default_factory=dict)  # column or tensor: largest difference
-    notes: list[str] = field(default_factory=list)
 
     @property
     def verdict(self) -> str:
@@ -63,10 +57,10 @@ class Comparison:
 
     def __str__(self) -> str:
         what = ", ".join(f"{column} by up to {value:.2g}" for column, value in self.largest.items())
-        worst = sorted(self.lines, key=lambda line: VERDICTS.index(line[0]), reverse=True)
+        worst = [line for _, line in sorted(self.lines, key=lambda line: -VERDICTS.index(line[0]))]
         more = [f"and {len(worst) - SHOWN} more"] * (len(worst) > SHOWN)
-        below = [*(line for _, line in worst[:SHOWN]), *more, *self.notes]
-        return "\n  ".join([f"{self.verdict}: {self.name}{f' ({what})' if what else ''}", *below])
+        head = f"{self.verdict}: {self.name}{f' ({what})' if what else ''}"
+        return "\n  ".join([head, *worst[:SHOWN], *more])
 
 
 class Report(list[Comparison]):
@@ -74,7 +68,7 @@ class Report(list[Comparison]):
 
     @property
     def equal(self) -> bool:
-        """True if all is identical, or equal within the tolerance with every decision explained."""
+        """True if all is identical, or equal within the tolerance."""
         return all(part.verdict in (IDENTICAL, EQUAL) for part in self)
 
     def __str__(self) -> str:
@@ -127,89 +121,60 @@ def compare_files(a: Sequence[Path], b: Sequence[Path], name: str) -> Comparison
 def compare_tables(a: pa.Table, b: pa.Table, key: Sequence[str], name: str) -> Comparison:
     """Compare the rows of two runs by their keys; their order does not count."""
     found = Comparison(name)
-    columns, others = ({each.name: str(each.type) for each in rows.schema} for rows in (a, b))
-    if columns != others:
-        found.lines.append((DIFFERENT, f"columns {columns} and {others}"))
+    if not a.schema.equals(b.schema):
+        found.lines.append((DIFFERENT, f"columns {a.schema.names} and {b.schema.names}, or their types"))
         return found
-    a, b = (_without_clocks(rows).sort_by([(column, "ascending") for column in key]) for rows in (a, b))
-    first, second = (
-        [", ".join(f"{name} {value}" for name, value in row.items()) for row in rows.select(key).to_pylist()]
-        for rows in (a, b)
+    for column, value in CLOCK_ROWS.items():
+        if column in a.column_names:
+            a, b = (rows.filter(pc.not_equal(rows[column], value)) for rows in (a, b))
+    a, b = (rows.sort_by([(column, "ascending") for column in key]) for rows in (a, b))
+    places, others = (
+        [", ".join(f"{column} {value}" for column, value in row.items()) for row in rows.to_pylist()]
+        for rows in (a.select(key), b.select(key))
     )
-    for side, mine, theirs in (("first", first, set(second)), ("second", second, set(first))):
-        for place, n in Counter(mine).items():
-            if n > 1 or place not in theirs:
-                what = "twice in the" if n > 1 else "only in the"
-                found.lines.append((DIFFERENT, f"{what} {side}: {place}"))
-    if found.lines:
+    if places != others:
+        for side, more in (
+            ("first", Counter(places) - Counter(others)),
+            ("second", Counter(others) - Counter(places)),
+        ):
+            found.lines += [(DIFFERENT, f"only in the {side}: {place}") for place in more]
         return found
-    tokens = [rows["token_logprobs"].to_pylist() for rows in (a, b) if "token_logprobs" in columns]
-    for column, kind in columns.items():
-        if column in CLOCKS or sha256_of_column(a[column]) == sha256_of_column(b[column]):
+    for column in a.column_names:
+        if column == "seconds" or a[column].equals(b[column]):
             continue
         x, y = a[column].to_pylist(), b[column].to_pylist()
         differing = [i for i in range(len(x)) if x[i] != y[i]]
-        if "double" in kind and column not in DECISIONS:
+        if "double" in str(a[column].type) and column not in DECISIONS:
             differing = _beyond(found, column, x, y, differing)
         for i in differing:
-            line = f"{first[i]}: {column} is {_text(x[i])} and {_text(y[i])}"
-            if column not in DECISIONS or x[i] is None or y[i] is None:
-                found.lines.append((DIFFERENT, line))
-            else:
-                known = tokens and column in MARGINS
-                found.lines.append(_decision(line, tokens[x[i] > y[i]][i] if known else None))
+            decided = column not in DECISIONS or x[i] is None or y[i] is None
+            line = f"{places[i]}: {column} is {_text(x[i])} and {_text(y[i])}"
+            found.lines.append((DIFFERENT if decided else UNDECIDED, line))
     return found
-
-
-def _without_clocks(rows: pa.Table) -> pa.Table:
-    """Return `rows` without those that hold times."""
-    for column, value in CLOCK_ROWS.items():
-        rows = rows.filter(pc.not_equal(rows[column], value)) if column in rows.column_names else rows
-    return rows
 
 
 def _beyond(found: Comparison, column: str, x: list, y: list, rows: Sequence[int]) -> list[int]:
     """Return those of `rows` whose numbers, or lists of numbers, differ by more than the tolerances.
 
-    The largest difference is noted in `found`.
+    With log p off by e, p is off by e p; a mean over prompts too. A difference or a ratio of two such, its
+    logarithm, one minus it, and means of those over cases are off by at most 2 e (1 + |value|). The largest
+    difference is noted in `found`.
     """
+    relative, absolute = 2 * TOLERANCE, 2 * TOLERANCE
+    if column in LOGARITHMS:
+        relative, absolute = 0, TOLERANCE
+    elif "probability" in column:
+        relative, absolute = TOLERANCE, 0
     pairs = [(i, *pair) for i in rows for pair in zip_longest(_listed(x[i]), _listed(y[i]))]
     where, p, q = np.array(pairs, float).reshape(-1, 3).T
     with np.errstate(invalid="ignore"):  # infinities equal themselves, as what is no number does
         if largest := float(np.fmax.reduce(np.abs(p - q), initial=0.0)):
             found.largest[column] = largest
-    return sorted(set(where[~np.isclose(p, q, *_tolerances(column), equal_nan=True)].astype(int)))
+    return sorted(set(where[~np.isclose(p, q, relative, absolute, equal_nan=True)].astype(int)))
 
 
 def _listed(value: Any) -> list:
     return value if isinstance(value, list) else [value]
-
-
-def _tolerances(column: str) -> tuple[float, float]:
-    """Return the relative and the absolute tolerance of a column's numbers.
-
-    With log p off by e, p is off by e p; a mean over prompts too. A difference or a ratio of two such, its
-    logarithm, one minus it, and means of those over cases are off by at most 2 e (1 + |value|).
-    """
-    if column in LOGARITHMS:
-        return 0, TOLERANCE
-    return (TOLERANCE, 0) if "probability" in column else (2 * TOLERANCE, 2 * TOLERANCE)
-
-
-def _decision(line: str, tokens: Sequence[float] | None) -> tuple[str, str]:
-    """Return the verdict on a decision that differs, and `line` with what is known of its margin.
-
-    tokens: log-probabilities of the target's tokens where fewer of them are the likeliest, if known. A token
-    of probability p that is not the likeliest has log p less than log((1 - p) / p) below that of the
-    likeliest one: a bound of the margin, below 0 for p > 1/2, which rules the decision out.
-    """
-    if tokens is None:
-        return UNDECIDED, f"{line} (the margin is not in the table)"
-    with np.errstate(divide="ignore"):
-        margin = np.log(-np.expm1(min(tokens))) - min(tokens)
-    if margin < -TOLERANCE:
-        return DIFFERENT, f"{line}, although every token has more than half the probability"
-    return UNDECIDED if margin >= TOLERANCE else EQUAL, f"{line} (margin at most {margin:.2g})"
 
 
 def _text(value: Any) -> str:
@@ -221,29 +186,19 @@ def _text(value: Any) -> str:
 def _compare_tensors(a: Path, b: Path, name: str) -> Comparison:
     """Compare two safetensors files: weights are the same bytes or different.
 
-    Second moments and their eigenvalues may be off by TOLERANCE relative to their size (Frobenius norm of
-    each tensor). Eigenvectors follow from them, but for turns among those of close eigenvalues. Of metadata,
-    the hashes of inputs count, and the rest follows from the tensors.
+    Second moments may be off. Eigenvectors follow from them, but for turns among those of close eigenvalues.
     """
-    found = Comparison(name)
-    with safe_open(a, "numpy") as one, safe_open(b, "numpy") as two:
-        for x, y in zip(_outline(one), _outline(two), strict=True):
-            if x != y:
-                found.lines.append((DIFFERENT, f"made from {x} and from {y}"))
-        for key in () if found.lines else one.keys():
-            x, y = one.get_tensor(key), two.get_tensor(key)
-            if x.tobytes() != y.tobytes() and not key.startswith("vectors."):
-                off = found.largest[key] = float(np.linalg.norm(x.astype(float) - y) / np.linalg.norm(x))
-                if a.stem not in MOMENTS or not off < TOLERANCE:
-                    found.lines.append((DIFFERENT, f"{key}: off by {off:.2g} of its size"))
+    found, one, two = Comparison(name), load_file(a), load_file(b)
+    first, second = ({key: (x.dtype, x.shape) for key, x in tensors.items()} for tensors in (one, two))
+    if first != second:
+        found.lines.append((DIFFERENT, f"tensors {first} and {second}"))
+        return found
+    for key, x in one.items():
+        if x.tobytes() != two[key].tobytes() and not key.startswith("vectors."):
+            off = found.largest[key] = float(np.linalg.norm(x.astype(float) - two[key]) / np.linalg.norm(x))
+            if a.stem not in MOMENTS or not off < TOLERANCE:
+                found.lines.append((DIFFERENT, f"{key}: off by {off:.2g} of its size"))
     return found
-
-
-def _outline(file: Any) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the hashes of the inputs of tensors, and type and shape of each tensor."""
-    hashes = {key: value for key, value in (file.metadata() or {}).items() if key.endswith("_sha256")}
-    parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-    return hashes, {name: f"{part.get_dtype()} {part.get_shape()}" for name, part in sorted(parts.items())}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """Manifest of the files that a run made: `results/manifest.json`.
 
 It names every file that a stage made with its size, its sha256 and what made it (rule, hashes of settings and
-code, seed, versions, device), and on top the study, its configuration, the software and the machine. Studies
-whose tables no later one has made again keep their configurations in `studies`, newest first. Tables have
+code, seed, versions, device), and on top the study's configuration, the software and the machine. Tables have
 a hash of their rows beside that of their bytes, which does not depend on what wrote the file.
 
 Written after every run that succeeded. Tables are read whole and one that is damaged, or that was made for
@@ -37,7 +36,6 @@ KNOWN = ".manifest.json"
 """Name of a cache beside the manifest: each file's entry, with its size and time."""
 NOT_MADE = re.compile(r"(.*/)?\.|(logs|jobs|timings)/|kg/[^/]+/(cache|answers)/|manifest\.json$")
 """Paths of hidden and unfinished files, logs, job records and answers of services, which no stage owns."""
-GIT_SECONDS = 30.0
 
 
 def write_manifest(config: Mapping[str, Any], results: Path = RESULTS) -> Path:
@@ -61,21 +59,16 @@ def write_manifest(config: Mapping[str, Any], results: Path = RESULTS) -> Path:
             damaged.append(str(error))
             continue
         by = next((made_by[each] for each in (path, *path.parents) if each in made_by), None)
-        found = known[name]["found"]
-        files[name] = {**found, "by": found.get("by") or by}
+        files[name] = {"by": by, **known[name]["found"]}
     if damaged:
         raise ValueError("\n".join(["damaged files, so no manifest was written:", *damaged]))
-    fetched = results.glob("models/*/weights/provenance.json")
+    software = {each.name: each.version for each in importlib.metadata.distributions()}
     content = {
         "study": config.get("study") or "default",
-        "config_sha256": sha256_of_config(config),
-        "project": _project(),
-        "software": {"python": platform.python_version(), **dict(sorted(_distributions()))},
+        "commit": _commit(),
+        "software": {"python": platform.python_version(), **dict(sorted(software.items()))},
         "machine": {"system": platform.platform(), "processor": processor(), "gpus": _gpus()},
-        # hub, revision and commit, or a folder; the sha256 of the weights
-        "fetched_models": {f.parts[-3]: json.loads(f.read_text(encoding="utf-8")) for f in sorted(fetched)},
         "config": config,
-        "studies": _studies(config, results, files),
         "files": files,
     }
     write_text(results / MANIFEST.name, f"{json.dumps(content, indent=1, default=str)}\n")
@@ -103,8 +96,7 @@ def read_manifest(results: Path = RESULTS) -> dict[str, Any]:
     path = results / MANIFEST.name
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        files = {name: {**entry} for name, entry in found["files"].items()}
-        return {**found, "files": files, "studies": dict(found["studies"])}
+        return {**found, "files": {name: {**entry} for name, entry in found["files"].items()}}
     except FileNotFoundError:
         raise ValueError(f"there is no {path}; finish the run, or write it with: {RENEW}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -127,7 +119,8 @@ def describe(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
     if path.suffix == ".parquet":
         found["rows"], found["content"] = sha256_of_rows(path)
-        found["by"] = provenance_of(path)
+        if made_by := provenance_of(path):
+            found["by"] = made_by
     return found
 
 
@@ -137,56 +130,17 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sha256_of_config(config: Mapping[str, Any]) -> str:
-    """Return a hash of a whole configuration, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _studies(
-    config: Mapping[str, Any], results: Path, files: Mapping[str, dict[str, Any]]
-) -> dict[str, Mapping[str, Any]]:
-    """Note in each table's entry its study, by the hash of its configuration; return those configurations.
-
-    It is the newest with the table's graph, model and editor; None where none has them.
-    """
-    studies = {sha256_of_config(config): config}
-    with suppress(ValueError):  # there may be no earlier one
-        studies = {**studies, **read_manifest(results)["studies"], **studies}
-    for entry in files.values():
-        owners = (key for key, each in studies.items() if "content" in entry and _covers(each, entry["by"]))
-        entry["study"] = next(owners, None)
-    needed = {sha256_of_config(config), *(entry["study"] for entry in files.values())}
-    return {key: each for key, each in studies.items() if key in needed}
-
-
-def _covers(config: Mapping[str, Any], by: Mapping[str, Any] | None) -> bool:
-    """Return True if a configuration still has the graph, model and editor of a table."""
-    editors = [label for label, editor in config["editors"].items() if editor]
-    known = {"kg": config["kgs"], "model": config["models"], "editor": editors}
-    wildcards = (by or {}).get("wildcards", {})
-    return all(wildcards.get(key) in (None, *names) for key, names in known.items())
-
-
-def _distributions() -> Iterator[tuple[str, str]]:
-    return ((each.name, each.version) for each in importlib.metadata.distributions())
-
-
 def _gpus() -> list[str]:
     with suppress(subprocess.TimeoutExpired):
         return [name for (name,) in query_gpus("name")]
     return []
 
 
-def _project() -> dict[str, Any]:
-    """Return the commit of the code and the files that differ from it, or git's reason for none."""
+def _commit() -> str:
+    """Return the commit of the code, with -dirty where a file differs from it, or git's reason for none."""
+    git = ("git", "-C", str(PROJECT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     try:
-        return {"commit": _git("rev-parse", "HEAD"), "changed": _git("status", "--porcelain").splitlines()}
+        done = subprocess.run(git, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.SubprocessError) as error:
-        reason = getattr(error, "stderr", None) or str(error)
-        return {"commit": None, "changed": None, "reason": " ".join(reason.split())}
-
-
-def _git(*arguments: str) -> str:
-    command = ("git", "-C", str(PROJECT), *arguments)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=True)
-    return done.stdout.strip()
+        return f"unknown: {error}"
+    return f"unknown: {' '.join(done.stderr.split())}" if done.returncode else done.stdout.strip()
