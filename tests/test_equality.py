@@ -21,10 +21,10 @@ from aftershock.tables.sequences import TASK_ITEMS, TASK_OUTPUTS
 
 
 def observed(cases: range = range(5)) -> pd.DataFrame:
-    """Two tokens of each target, of probability 0.9 and 0.4."""
+    """Two tokens of each target; the second is said with probability 0.49995, 0.4, 0.4, 0.4, 0.6, ..."""
     rows = []
     for case in cases:
-        tokens = np.log([0.9, 0.4])
+        tokens = np.log([0.9, 0.49995 if case == 0 else 0.4 if case < 4 else 0.6])
         rows.append((case, "1", 0, 0, tokens.sum(), 2, tokens, True, 2, "Rome"))
     return pd.DataFrame(rows, columns=list(OBSERVATIONS.columns))
 
@@ -67,9 +67,14 @@ HERE = "case_id 1, state 1, probe_id 0, prompt_id 0: "
         (1, {"logprob": TOKENS.sum() + 1.1e-3}, "different", f"{HERE}logprob is -1.02165 and -1.02055"),
         (1, {"token_logprobs": TOKENS + [0, 9e-4]}, "equal", "(token_logprobs by up to 0.0009)"),
         (1, {"token_logprobs": TOKENS + [0, 1.1e-3]}, "different", f"{HERE}token_logprobs is "),
-        (0, {"argmax_match": False}, "undecided", "argmax_match is True and False"),
-        (0, {"tokens_matched": 1}, "undecided", "tokens_matched is 2 and 1"),
-        (1, {"continuation": "Paris"}, "undecided", "continuation is 'Rome' and 'Paris'"),
+        # p = 0.49995: the likeliest token has at most 0.50005, so it is ahead by at most 2e-4
+        (0, {"argmax_match": False}, "equal", "argmax_match is True and False (margin at most 0.0002)"),
+        (0, {"tokens_matched": 1}, "equal", "tokens_matched is 2 and 1 (margin at most 0.0002)"),
+        # p = 0.4: at most log(0.6 / 0.4), which says nothing
+        (1, {"argmax_match": False}, "undecided", "(margin at most 0.41)"),
+        (1, {"continuation": "Paris"}, "undecided", "'Rome' and 'Paris' (the margin is not in the table)"),
+        # p > 0.5
+        (4, {"argmax_match": False}, "different", "every token has more than half the probability"),
         (1, {"continuation": None}, "different", "continuation is 'Rome' and None"),
         (1, {"logprob": np.nan}, "different", "logprob is -1.02165 and nan"),
         (1, {"token_logprobs": np.zeros(3)}, "different", "[-0.105361, -0.916291] and [0, 0, 0]"),
@@ -77,7 +82,7 @@ HERE = "case_id 1, state 1, probe_id 0, prompt_id 0: "
     ],
 )
 def test_what_differs_in_one_row(row: int, values: dict, wanted: str, said: str) -> None:
-    """A log-probability may be off by less than a thousandth; a decision that differs is left open."""
+    """A log-probability may be off by less than a thousandth, and decisions by their margin."""
     rows = observed()
     found = compare(rows, changed(rows, row, **values))
     assert (found.verdict, said in str(found)) == (wanted, True), found

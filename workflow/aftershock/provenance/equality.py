@@ -2,7 +2,8 @@
 
 The same shards, batches, threads and machine give the same bits. Otherwise two runs are equal when they have
 the same keys and their log-probabilities differ by less than 1e-3. A decision (a boolean, a rank, a
-greedy text) may differ where the two likeliest tokens are that close, which no table tells: each is listed.
+greedy text) may then differ where the two likeliest tokens are that close: each is listed, with what the
+tables say about that margin.
 """
 
 import sys
@@ -24,7 +25,7 @@ from aftershock.tables import key_of, read_rows
 TOLERANCE = 1e-3
 """Tolerance of a log-probability, natural log; hence of a probability, relative to it."""
 VERDICTS = IDENTICAL, EQUAL, UNDECIDED, DIFFERENT = ("identical", "equal", "undecided", "different")
-"""UNDECIDED: equal within the tolerance but for decisions."""
+"""UNDECIDED: equal within the tolerance but for decisions whose margin the tables do not bound."""
 SHOWN = 10
 LOGARITHMS = {*("logprob", "logprobs", "token_logprobs", "log_probability", "loss", "nll", "unedited_nll")}
 DECISIONS = {
@@ -33,6 +34,8 @@ DECISIONS = {
     *("said", "rank", "known", "correct", "chosen", "greedy"),
 }
 """Columns that depend on which token is the likeliest."""
+MARGINS = ("argmax_match", "tokens_matched")
+"""Decisions about tokens of which the table has the log-probabilities."""
 CLOCK_ROWS = {"measure": "seconds", "question": "cost"}
 """Rows that hold times, which no two runs share, by the column that says so; so does a column `seconds`."""
 CUT = ("observations", "telemetry", "health", "answers")
@@ -68,7 +71,7 @@ class Report(list[Comparison]):
 
     @property
     def equal(self) -> bool:
-        """True if all is identical, or equal within the tolerance."""
+        """True if all is identical, or equal within the tolerance with every decision explained."""
         return all(part.verdict in (IDENTICAL, EQUAL) for part in self)
 
     def __str__(self) -> str:
@@ -147,10 +150,29 @@ def compare_tables(a: pa.Table, b: pa.Table, key: Sequence[str], name: str) -> C
         if "double" in str(a[column].type) and column not in DECISIONS:
             differing = _beyond(found, column, x, y, differing)
         for i in differing:
-            decided = column not in DECISIONS or x[i] is None or y[i] is None
             line = f"{places[i]}: {column} is {_text(x[i])} and {_text(y[i])}"
-            found.lines.append((DIFFERENT if decided else UNDECIDED, line))
+            if column not in DECISIONS or x[i] is None or y[i] is None:
+                found.lines.append((DIFFERENT, line))
+            elif column in MARGINS and "token_logprobs" in a.column_names:
+                fewer = b if x[i] > y[i] else a
+                found.lines.append(_decision(line, fewer["token_logprobs"][i].as_py()))
+            else:
+                found.lines.append((UNDECIDED, f"{line} (the margin is not in the table)"))
     return found
+
+
+def _decision(line: str, tokens: Sequence[float]) -> tuple[str, str]:
+    """Return the verdict on a decision about tokens that differs, and `line` with a bound of its margin.
+
+    tokens: log-probabilities of the target's tokens where fewer of them are the likeliest. One of probability
+    p that is not the likeliest has log p less than log((1 - p) / p) below that of the likeliest one: a bound
+    of the margin, below 0 for p > 1/2, which rules the decision out.
+    """
+    with np.errstate(divide="ignore"):
+        margin = np.log(-np.expm1(min(tokens))) - min(tokens)
+    if margin < -TOLERANCE:
+        return DIFFERENT, f"{line}, although every token has more than half the probability"
+    return UNDECIDED if margin >= TOLERANCE else EQUAL, f"{line} (margin at most {margin:.2g})"
 
 
 def _beyond(found: Comparison, column: str, x: list, y: list, rows: Sequence[int]) -> list[int]:
