@@ -20,6 +20,7 @@ from aftershock.kg.pages import fetch
 from aftershock.kg.queries import facts
 from aftershock.kg.source import connect
 from aftershock.project import version
+from clocks import Clock
 from faulty import QUERY, FaultyEndpoint, client_of, no_sleep
 from graphs import WORLD, store_of, triple
 
@@ -62,20 +63,6 @@ def test_what_cannot_be_cut_any_smaller_is_an_error(endpoint, fault, counting):
         fetch(client_of(endpoint), facts("R1"), by=("s",))
 
 
-class Clock:
-    """Time that passes only when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        """Let so much time pass."""
-        self.now += seconds
-
-
 def at_the_same_time(clients: Iterable[Client]) -> None:
     """Let each client ask in a thread of its own."""
     threads = [threading.Thread(target=client.select, args=(QUERY,)) for client in clients]
@@ -87,11 +74,11 @@ def at_the_same_time(clients: Iterable[Client]) -> None:
 
 def test_requests_keep_their_distance_and_pauses_are_for_all(tmp_path) -> None:
     clock = Clock()
-    one, other = (Gate(tmp_path / "gate", clock.sleep, clock=clock) for _ in range(2))
+    one, other = (Gate(tmp_path / "gate", clock.sleep, clock=clock.time) for _ in range(2))
     starts = []
     for gate, pause in ((one, 0), (other, 40), (one, 0), (other, 0)):
         with gate.turn() as turn:
-            starts.append(clock())
+            starts.append(clock.now)
             turn.close(pause)
     assert starts == [1000, 1002, 1042, 1044]
 
@@ -141,11 +128,14 @@ def test_one_request_at_a_time_for_all_processes(python, tmp_path) -> None:
 
 def test_a_throttled_miner_stops_the_other(endpoint: FaultyEndpoint, tmp_path) -> None:
     clock = Clock()
-    told, sent = [], []
-    endpoint.script = lambda query: (
-        (sent.append(clock()), told.append(1))[0] or ("429 in seconds" if len(told) == 1 else None)
-    )
-    gates = (Gate(tmp_path / "gate", clock.sleep, clock=clock) for _ in range(2))
+    sent = []
+
+    def script(query: str) -> str | None:
+        sent.append(clock.now)
+        return "429 in seconds" if len(sent) == 1 else None
+
+    endpoint.script = script
+    gates = (Gate(tmp_path / "gate", clock.sleep, clock=clock.time) for _ in range(2))
     at_the_same_time(Client(endpoint.url, WORLD, gate=gate) for gate in gates)
     assert sent[0] == 1000
     assert all(start >= 1007 for start in sent[1:])
@@ -155,8 +145,8 @@ def test_a_throttled_miner_stops_the_other(endpoint: FaultyEndpoint, tmp_path) -
 def test_a_broken_or_unwritable_gate(tmp_path, caplog) -> None:
     clock = Clock()
     (tmp_path / "gate").write_text("{oops")
-    with Gate(tmp_path / "gate", clock.sleep, clock=clock).turn():
-        assert clock() == 1002
+    with Gate(tmp_path / "gate", clock.sleep, clock=clock.time).turn():
+        assert clock.now == 1002
     assert "written anew" in caplog.text
     (tmp_path / "file").write_text("")
     with (
@@ -224,11 +214,7 @@ def test_endpoint_says_what_is_wrong(url, path, data, kind, status, message) -> 
 
 
 def test_endpoint_ends_with_its_block_and_long_answers_with_their_time() -> None:
-    store = pyoxigraph.Store()
-    store.extend(
-        pyoxigraph.Quad(pyoxigraph.NamedNode(f"a:{i}"), pyoxigraph.NamedNode("a:p"), pyoxigraph.Literal(i))
-        for i in range(300)
-    )
+    store = store_of(f'<a:{i}> <a:p> "{i}" .\n' for i in range(300))
     with serve(store, seconds=0.2) as url, pytest.raises(QueryTooLargeError, match="took longer than 0.2 s"):
         Client(url, WORLD).select("SELECT * WHERE { ?a <a:p> ?b . ?c <a:p> ?d . ?e <a:p> ?f }")
     with pytest.raises(EndpointError, match="5 attempts: ConnectionRefusedError.*Check that it is up"):

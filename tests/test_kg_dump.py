@@ -93,11 +93,8 @@ def test_a_term_has_one_number() -> None:
 
 # --- tables ---------------------------------------------------------------------------------------------
 def facts_of(folder: Path) -> set[tuple[str, int, int]]:
-    return {
-        (file.stem, *row.values())
-        for file in (folder / "facts").glob("*.parquet")
-        for row in pq.read_table(file).to_pylist()
-    }
+    files = (folder / "facts").glob("*.parquet")
+    return {(file.stem, *row.values()) for file in files for row in pq.read_table(file).to_pylist()}
 
 
 @pytest.mark.parametrize("ending", [".nt", ".nt.gz", ".nt.bz2"])
@@ -201,10 +198,8 @@ def test_a_folder_is_asked_only_for_what_it_holds(tmp_path) -> None:
         DumpSource(tmp_path / "dump", WORLD)
     with pytest.raises(ValueError, match="was not made from a dump .*; delete it and run again"):
         DumpSource(tmp_path, WIKIDATA)
-    with (
-        DumpSource(tmp_path / "dump", WIKIDATA) as source,
-        pytest.raises(ValueError, match="relation P2 was not listed when .*dump was made"),
-    ):
+    unlisted = "relation P2 was not listed when .*dump was made"
+    with DumpSource(tmp_path / "dump", WIKIDATA) as source, pytest.raises(ValueError, match=unlisted):
         source.count_facts("P2")
 
 

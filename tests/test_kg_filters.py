@@ -193,9 +193,8 @@ def test_the_summary_counts_what_there_is_what_has_labels_and_what_is_kept(label
     objects = as_sample({*(("E9", "R3", o) for o in ("E1", "E6")), *(("E2", "R3", o) for o in ("E1", "E3"))})
     kept, _ = filter_objects(objects, names_)
     sheet = as_sheet(("R1>R2", "keep", "a"), ("R2>R1", "keep", "b"), ("R1>R1", "drop", "c"))
-    rules, relations = mine_rules(
-        as_sample({("E1", "R1", "E2"), ("E2", "R2", "E1")}), ["R1", "R2", "R3", "R4"], sheet, Thresholds()
-    )
+    sample = as_sample({("E1", "R1", "E2"), ("E2", "R2", "E1")})
+    rules, relations = mine_rules(sample, ["R1", "R2", "R3", "R4"], sheet, Thresholds())
     everything = {"R3": objects, "R4": objects[:0]}
     left_out = {"R2>R1": {"not in the sample": 7, "literal": 1}}
     summary = summarize(rules, relations, judged, everything, kept, names_, left_out).set_index("rule")
