@@ -50,7 +50,7 @@ def there_and_back(folder: Path, work: Path) -> pd.DataFrame:
 THEIRS = pytest.param(True, marks=[needs_released, pytest.mark.thorough])
 
 
-@pytest.mark.parametrize("published", [False, THEIRS])
+@pytest.mark.parametrize("published", [False, THEIRS], ids=["own", "theirs"])
 def test_files_survive_tables_byte_for_byte(tmp_path, published):
     folder = RELEASED if published else exported(tmp_path / "export")
     results = there_and_back(folder, tmp_path)

@@ -135,6 +135,7 @@ def test_shipped_tasks_are_sound(name):
         ("rte_released", "true", " True|true.| untrue", "| false|neither false nor true"),
         ("triviaqa", "The Hague", " Hague.| the hague!", " Hague, Holland| The|."),
     ],
+    ids=["letter", "option", "thousands", "number", "fraction", "yes", "true", "name"],
 )
 def test_answers_are_read_as_the_protocol_says(name, gold, right, wrong):
     """Right and wrong texts, with a bar between each two."""
