@@ -5,6 +5,7 @@ import pytest
 import pages
 from aftershock.report import page
 from browser import Browser
+from tabs import opened
 
 
 @pytest.fixture(scope="session")
@@ -24,11 +25,7 @@ def site(tmp_path_factory):
 @pytest.fixture
 def tab(browser, site):
     """The page, freshly opened, without errors afterwards and without a request beyond itself."""
-    browser.resize(1200)
-    browser.problems.clear()
-    browser.requests.clear()
-    browser.open("about:blank")
-    browser.open((site / "index.html").as_uri())
+    opened(browser, site)
     yield browser
     assert browser.problems == []
     assert {r for r in browser.requests if not r.startswith(("data:", "blob:"))} <= {

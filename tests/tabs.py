@@ -5,6 +5,15 @@ import json
 TABLE = "document.getElementById('table-{}')"
 
 
+def opened(browser, folder, address=""):
+    """Open the page of a folder anew, at an address inside it, with nothing noted before."""
+    browser.resize(1200)
+    browser.problems.clear()
+    browser.requests.clear()
+    browser.open("about:blank")
+    browser.open((folder / "index.html").as_uri() + address)
+
+
 def column(tab, table, place=0):
     """The texts of one column of a table's body, as far as it is on the page."""
     rows = f"[...{TABLE.format(table)}.querySelectorAll('tbody tr')]"

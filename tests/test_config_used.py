@@ -3,6 +3,8 @@
 import copy
 import json
 from collections.abc import Iterator, Mapping
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from aftershock.schema import faults, fill_defaults, read_schema
 from small_project import CONFIG, MODEL, errors
 
 FROM_FILE = {"edits": {"source": "flat", "file": "edits.json"}, "checkpoints": [0, 1], "editors": ["rome"]}
+GRAPH = {"source": "ntriples", "namespace": "wikidata", "file": "gone.nt"}
 GIVEN = "source: {hub: o/n, revision: abc}\nn_layers: 2\nmodel_type: gpt2\n"
 
 
@@ -48,16 +51,10 @@ def test_an_editor_that_no_dataset_and_no_plan_uses_is_left_out(project: Path) -
 
 
 @pytest.mark.parametrize(
-    "editor",
-    [
-        {"method": "gone.py", "second_edit": "multi_label"},
-        {"method": "roem", "second_edit": "multi_label"},
-        {"method": "rome", "settings": {"layrs": 1}, "second_edit": "multi_label"},
-        {"second_edit": "multi_label"},
-    ],
+    "editor", [{"method": "gone.py"}, {"method": "roem"}, {"method": "rome", "settings": {"layrs": 1}}, {}]
 )
 def test_an_editor_that_is_not_used_may_lack_what_it_would_need(project: Path, editor: dict) -> None:
-    editors = {"rome": {"method": "rome"}, "other": editor}
+    editors = {"rome": {"method": "rome"}, "other": {**editor, "second_edit": "multi_label"}}
     assert checked(project, datasets=["coverage"], editors=editors)["editors"]["other"] is None
     (found,) = errors(project, datasets=["coverage", "round_easy"], editors=editors)
     assert "editors.other." in found
@@ -79,8 +76,7 @@ def test_a_model_that_no_plan_edits_is_not_asked_for(project: Path) -> None:
 
 def lacking_graph(**changes: Any) -> dict[str, Any]:
     """Return a configuration whose own graph is nowhere, and whose edits are those of a file."""
-    graph = {"source": "ntriples", "namespace": "wikidata", "file": "gone.nt"}
-    run = {"kg": "own", "kgs": {"own": graph}, "datasets": [], "models": ["given"]}
+    run = {"kg": "own", "kgs": {"own": GRAPH}, "datasets": [], "models": ["given"]}
     return {**yaml.safe_load(CONFIG), **run, "sequences": {"p": FROM_FILE}, **changes}
 
 
@@ -107,9 +103,9 @@ def test_what_is_made_of_the_graph_asks_for_it(project: Path, changes: dict[str,
         check_config(lacking_graph(**changes), project)
 
 
-MEND = {"editors": {"one": {"method": "mend"}}}
-SERAC = {"editors": {"one": {"method": "serac"}}}
+MEND, SERAC = ({"editors": {"one": {"method": method}}} for method in ("mend", "serac"))
 COVERAGE = {"datasets": ["coverage"]}
+UNUSED = {"datasets": ["round_easy"], "cases": {"locality_file": "gone.json"}}
 RANKED = {"paraphrases": {"ranking_model": "gone"}}
 WRITTEN = {"paraphrases": {"backend": "local", "model": "given", "ranking_model": "gone"}}
 GONE_EDITS = {"edits": {"source": "flat", "file": "gone.json"}}
@@ -121,11 +117,7 @@ GONE_EDITS = {"edits": {"source": "flat", "file": "gone.json"}}
         ({"mend": {"locality_file": "gone.json"}}, MEND, "mend.locality_file: there is no 'gone.json'"),
         ({"mend": GONE_EDITS}, MEND, "mend.edits.file: there is no 'gone.json'"),
         ({"mend": {"kg": "gone"}}, SERAC, "mend.kg: 'gone' is unknown"),
-        (
-            {"datasets": ["round_easy"], "cases": {"locality_file": "gone.json"}},
-            COVERAGE,
-            "cases.locality_file: there is no 'gone.json'",
-        ),
+        (UNUSED, COVERAGE, "cases.locality_file: there is no 'gone.json'"),
         (RANKED, WRITTEN, "paraphrases.ranking_model:"),
     ],
 )
@@ -200,9 +192,7 @@ def entries(value: Any, path: tuple = ()) -> Iterator[tuple]:
 def without_entry(document: Mapping[str, Any], path: tuple, *value: Any) -> dict[str, Any]:
     """Return the document without the entry at a path, or with another value there."""
     changed = copy.deepcopy(document)
-    inner: Any = changed
-    for key in path[:-1]:
-        inner = inner[key]
+    inner: Any = reduce(getitem, path[:-1], changed)
     del inner[path[-1]]
     if value:
         inner[path[-1]] = value[0]
@@ -215,9 +205,7 @@ def test_null_is_as_if_the_entry_were_not_there(path: tuple) -> None:
     absent, null = without_entry(FULL, path), without_entry(FULL, path, None)
     for document in (absent, null):
         fill_defaults(document, schema)
-    found: Any = null
-    for key in path[:-1]:
-        found = found[key]
+    found: Any = reduce(getitem, path[:-1], null)
     if path[-1] in found and found[path[-1]] is None:  # null is a value of its own there, or the default
         assert not [fault for fault in faults(null, schema) if fault.path == path]
     else:
@@ -227,10 +215,7 @@ def test_null_is_as_if_the_entry_were_not_there(path: tuple) -> None:
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        (
-            {"kgs": {"more": {"source": "ntriples", "namespace": "world", "file": "x.nt"}}},
-            {"kgs": {"more": None}},
-        ),
+        ({"kgs": {"more": GRAPH}}, {"kgs": {"more": None}}),
         ({"editors": {"more": {"method": "ft"}}}, {"editors": {"more": None}}),
         ({"sequences": {"more": FROM_FILE}}, {"sequences": {"more": None}}),
         ({"gpus": {"a": "h100-80gb"}}, {"gpus": {"a": None}}),

@@ -1,6 +1,7 @@
 """The pages that go with mined facts and built datasets."""
 
 import hashlib
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +42,8 @@ def mined() -> Mined:
     judged = pd.DataFrame(facts, columns=columns)
     summary = [("R1>R2", 9, 2, 1, 1, 0.5, 1.0, 1.0, 1.0, 0.5, 2)]
     summary += [("1-N@R2", 4, 3, 2, None, None, None, None, 1.0, 0.5, 4)]
-    measures = ["support", "head_coverage", "std_confidence", "pca_confidence"]
+    functional = ["functionality", "inverse_functionality"]
+    measures = ["support", "head_coverage", "std_confidence", "pca_confidence", *functional, "sampled"]
     columns = ["rule", "instances", "instances_labelled", "kept", *measures]
     return Mined(
         sheet=pd.DataFrame(
@@ -50,14 +52,12 @@ def mined() -> Mined:
         ),
         relations=pd.DataFrame(
             [("R1", 1, 1, 1, 1.0, 1.0), ("R2", 2, 2, 1, 1.0, 0.5), ("R3", 0, 0, 0, 0.0, 0.0)],
-            columns=["relation_id", "facts", "subjects", "objects", "functionality", "inverse_functionality"],
+            columns=["relation_id", "facts", "subjects", "objects", *functional],
         ),
         rules=pd.DataFrame(),
         facts=judged.assign(kept=judged["reason"].isna()),
         instances=pd.DataFrame([("R1>R2", None), ("R1>R2", "missing label")], columns=["rule", "reason"]),
-        summary=pd.DataFrame(
-            summary, columns=[*columns, "functionality", "inverse_functionality", "sampled"]
-        ),
+        summary=pd.DataFrame(summary, columns=columns),
         stages={
             "sample": {**STAGE, "rows": 3, "left_out": {"literal": 4}},
             "facts": {**STAGE, "rows": 3, "redirected": 6},
@@ -85,10 +85,8 @@ def test_a_graph_is_described_by_its_source_queries_and_counts(tmp_path: Path) -
     assert rows_below(page, "## Settings")[0] == ["sample", "3", "literal: 4", *hashes]
     assert rows_below(page, "## Rules")[0][:4] == ["R1>R2", "9", "2", "1"]
     assert rows_below(page, "## Rules")[1][4:8] == ["", "", "", ""]
-    assert rows_below(page, "Left out") == [
-        ["R1>R2", "not in the sample: 7", "missing label: 1"],
-        ["1-N@R2", "", "missing label: 5"],
-    ]
+    by_rule = ["R1>R2", "not in the sample: 7", "missing label: 1"]
+    assert rows_below(page, "Left out") == [by_rule, ["1-N@R2", "", "missing label: 5"]]
     assert "No fact here: R3." in page
     assert "replaces a redirected entity: 6." in page
     assert rows_below(page, "## Facts") == [["kept", "2"], ["missing label", "1"]]
@@ -126,8 +124,6 @@ def test_tables_keep_their_columns_whatever_a_cell_says() -> None:
 
 
 def test_times_are_those_of_the_file_in_utc(tmp_path: Path) -> None:
-    import os
-
     file = tmp_path / "sample.parquet"
     file.write_bytes(b"")
     os.utime(file, (86_400, 86_400))
@@ -152,10 +148,8 @@ def built(dataset: str, **changes: Any) -> Built:
     reasons = [OFFENSIVE] * 3 + [LIVING, "missing label", None]
     screened = pd.DataFrame({"text": ["Bad", "Worse"], "decision": "review", "reason": "holds it"})
     split = division(instances, scores, context)
-    tables = (made.cases, made.edits, made.probes, made.counts)
-    return Built(
-        dataset, *tables, split, instances, scores, known, pd.DataFrame({"reason": reasons}), screened, STAGE
-    )
+    tables = (made.cases, made.edits, made.probes, made.counts, split, instances, scores, known)
+    return Built(dataset, *tables, pd.DataFrame({"reason": reasons}), screened, STAGE)
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -234,8 +228,7 @@ def test_a_dataset_without_a_case_is_described_all_the_same(dataset: str, tmp_pa
     made = dataset_of(dataset, *nothing, context_of(facts, labels))
     tables = {name: getattr(made, name) for name in ("cases", "edits", "probes", "counts")}
     data = replace(data, **tables, instances=nothing[0], scores=nothing[1])
-    page = described(data)
-    assert f"* {dataset}, test: 0 of 8 cases found" in page
+    assert f"* {dataset}, test: 0 of 8 cases found" in described(data)
     save(draw_dataset(data, "tiny", SEEDED), tmp_path, dataset)
 
 
@@ -243,8 +236,7 @@ def test_a_quota_of_none_is_described() -> None:
     data = built("round_hard", quotas={"test": {"round_hard": 0}, "dev": {}, "train": {}})
     assert data.cases.empty
     assert "beyond the quota" in set(data.counts["reason"])
-    page = described(data)
-    (header,) = [line for line in page.splitlines() if line.startswith("| rule | kept |")]
+    (header,) = [line for line in described(data).splitlines() if line.startswith("| rule | kept |")]
     assert "beyond the quota" in header
 
 
@@ -253,8 +245,7 @@ def test_easy_and_hard_in_a_figure_are_the_cases_that_were_built() -> None:
     key = ["subject_id", "relation_id", "object_id"]
     for dataset, rows in shown.items():
         data = built(dataset)
-        mine = edited_objects(data)
-        mine = mine[mine["split"] == "test"]
+        mine = edited_objects(data).query("split == 'test'")
         assert set(map(tuple, mine[key].to_numpy())) == set(map(tuple, rows[key].to_numpy()))
         assert sorted(rows["n_objects"]) == sorted(data.cases["n_objects"])
 
@@ -263,8 +254,7 @@ def test_edits_that_change_nothing_are_counted() -> None:
     data = built("coverage")
     same = data.edits["case_id"].eq(0) & data.edits["edit"].eq("e1")
     data.edits.loc[same, "target_new"] = data.edits.loc[same, "target_true"].str.upper()
-    page = described(data)
-    assert "* edits that change nothing: 1 of" in page
+    assert "* edits that change nothing: 1 of" in described(data)
 
 
 def test_the_thresholds_are_those_that_divide_easy_from_hard() -> None:

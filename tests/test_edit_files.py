@@ -34,11 +34,7 @@ REAL = Path(__file__).parents[2] / "shared" / "data" / "edits"
 def test_counterfact(tmp_path):
     (edit,) = edits(tmp_path, "counterfact", COUNTERFACT)
     assert edit == SourceEdit(
-        "7",
-        "{} was born in",
-        "Ada Lum",
-        "Oslo",
-        "Turin",
+        *("7", "{} was born in", "Ada Lum", "Oslo", "Turin"),
         relation="P19",
         paraphrases=("It rained. Ada Lum comes from", "Ada Lum's home town is"),
         neighbours=(("Bo Ek was born in", "Turin"), ("Cy Ott was born in", "Turin")),
@@ -65,14 +61,9 @@ def test_zsre_is_two_experiments(tmp_path):
 
 
 def test_wikibigedit_with_both_kinds_of_names(tmp_path):
-    theirs = {
-        "subject": "Ada Lum",
-        "prompt": WIKIBIGEDIT["update"],
-        "target_new": "Oslo",
-        "rephrase_prompt": WIKIBIGEDIT["rephrase"],
-        "locality_prompt": WIKIBIGEDIT["loc"],
-        "locality_ground_truth": "Turin",
-    }
+    names = {"update": "prompt", "rephrase": "rephrase_prompt", "loc": "locality_prompt"}
+    theirs = {name: WIKIBIGEDIT[own] for own, name in names.items()}
+    theirs |= {"subject": "Ada Lum", "target_new": "Oslo", "locality_ground_truth": "Turin"}
     one, other = edits(tmp_path, "wikibigedit", WIKIBIGEDIT, theirs)
     assert one.prompt == "Where does {} work?"
     assert (one.target_new, one.target_true) == ("Oslo", "")

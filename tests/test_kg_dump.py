@@ -38,9 +38,8 @@ def test_lines_say_what_another_parser_reads(seed: int) -> None:
     assert found.lines == len(lines)
     assert found.broken == []
     numbers = {(r, term_number(WIKIDATA, s), term_number(WIKIDATA, o)) for r, s, o in facts}
-    read = {
-        (USED[r], s, o) for part in found.facts for r, s, o in zip(*map(np.ndarray.tolist, part), strict=True)
-    }
+    rows = [row for part in found.facts for row in zip(*map(np.ndarray.tolist, part), strict=True)]
+    read = {(USED[r], s, o) for r, s, o in rows}
     assert read == numbers
     assert {(f"Q{entity}", language, label) for entity, language, label in found.labels} == labels
     pairs = {(f"Q{s}", f"Q{o}") for part in found.redirects for s, o in zip(*part, strict=True)}
@@ -94,11 +93,8 @@ def test_a_term_has_one_number() -> None:
 
 # --- tables ---------------------------------------------------------------------------------------------
 def facts_of(folder: Path) -> set[tuple[str, int, int]]:
-    return {
-        (file.stem, *row.values())
-        for file in (folder / "facts").glob("*.parquet")
-        for row in pq.read_table(file).to_pylist()
-    }
+    files = (folder / "facts").glob("*.parquet")
+    return {(file.stem, *row.values()) for file in files for row in pq.read_table(file).to_pylist()}
 
 
 @pytest.mark.parametrize("ending", [".nt", ".nt.gz", ".nt.bz2"])
@@ -113,9 +109,8 @@ def test_tables_hold_each_fact_once_and_sorted(tmp_path, monkeypatch, ending: st
     described = load_dump(tmp_path / f"dump{ending}", tmp_path / "dump", WIKIDATA, USED)
     assert (described["lines"], described["broken"]) == (len(lines), 0)
     facts, labels, redirects = parsed(lines)
-    assert facts_of(tmp_path / "dump") == {
-        (r, term_number(WIKIDATA, s), term_number(WIKIDATA, o)) for r, s, o in facts
-    }
+    numbers = {(r, term_number(WIKIDATA, s), term_number(WIKIDATA, o)) for r, s, o in facts}
+    assert facts_of(tmp_path / "dump") == numbers
     table = duckdb.read_parquet(str(tmp_path / "dump/facts/P22.parquet")).fetchall()
     assert table == sorted(set(table))
     named = set(duckdb.read_parquet(str(tmp_path / "dump/labels.parquet")).fetchall())
@@ -141,10 +136,7 @@ def test_few_broken_lines_are_counted_and_the_first_is_shown(tmp_path, caplog) -
 
 
 NO_DUMP = {
-    "many.nt": (
-        "".join([*statements(900), "a broken line\n"]),
-        "1 of the first 901 lines .* 'a broken line'",
-    ),
+    "many.nt": ("".join(statements(900)) + "a broken line\n", "1 of the first 901 lines .* 'a broken line'"),
     "page.nt": ("<html>\n<body>\n" * 9000, "of the first .* lines are no N-Triples, the first is '<html>'"),
     "empty.nt": ("", "empty.nt holds no triple"),
 }
@@ -206,10 +198,8 @@ def test_a_folder_is_asked_only_for_what_it_holds(tmp_path) -> None:
         DumpSource(tmp_path / "dump", WORLD)
     with pytest.raises(ValueError, match="was not made from a dump .*; delete it and run again"):
         DumpSource(tmp_path, WIKIDATA)
-    with (
-        DumpSource(tmp_path / "dump", WIKIDATA) as source,
-        pytest.raises(ValueError, match="relation P2 was not listed when .*dump was made"),
-    ):
+    unlisted = "relation P2 was not listed when .*dump was made"
+    with DumpSource(tmp_path / "dump", WIKIDATA) as source, pytest.raises(ValueError, match=unlisted):
         source.count_facts("P2")
 
 

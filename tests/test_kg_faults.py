@@ -128,6 +128,13 @@ def test_a_fault_that_lasts_stops_the_run_and_nothing_is_lost(endpoint, expected
     asked = len(endpoint.asked)
     if name in STOPPING:
         assert (asked, waits) == (good + 1, [])
+    elif name in NO_WAIT:  # it is not asked the same again
+        assert len(set(endpoint.asked)) == asked
+    elif "waiting for 60 s" in STOPS[name]:
+        assert 45 < sum(waits) <= 60
+    elif "in 5 attempts" in STOPS[name] and name not in WAITS:
+        assert waits == sorted(waits)
+        assert len(waits) == 4
     endpoint.script, endpoint.hasty = lambda query: None, False
     resumed = client_of(endpoint, tmp_path)
     assert mine(resumed) == expected

@@ -124,21 +124,19 @@ def test_no_example_of_a_prompt_tells_about_the_subject(labels: pd.DataFrame) ->
 
 
 @pytest.mark.parametrize(
-    ("template", "subject", "expected"),
+    ("template", "named", "others"),
     [
-        ("Paris is in France. {} is in", "Paris", True),
-        ("Paris is in France. {} is in", "France", True),
-        ("Paris is in France. {} is in", "Par", False),
-        ("Is Paris in France? Yes! {} is in", "Yes", True),
-        ("{} is in. Paris is in", "Paris", False),
-        ("Of all friends of Paris, {} is", "Paris", False),
-        ("C++ is a language. {} is a", "C++", True),
-        ("Niger is a country. {} is a", "Nigeria", False),
-        ("Nigeria is a country. {} is a", "Niger", False),
+        ("Paris is in France. {} is in", ["Paris", "France"], ["Par"]),
+        ("Is Paris in France? Yes! {} is in", ["Yes"], []),
+        ("{} is in. Paris is in", [], ["Paris"]),
+        ("Of all friends of Paris, {} is", [], ["Paris"]),
+        ("C++ is a language. {} is a", ["C++"], []),
+        ("Niger is a country. {} is a", [], ["Nigeria"]),
+        ("Nigeria is a country. {} is a", [], ["Niger"]),
     ],
 )
-def test_examples_are_the_sentences_before_the_slot(template: str, subject: str, expected: bool) -> None:
-    assert names_in_examples(template, subject) is expected
+def test_examples_are_the_sentences_before_the_slot(template: str, named: list, others: list) -> None:
+    assert [word for word in (*named, *others) if names_in_examples(template, word)] == named
 
 
 def test_instances_fall_with_their_entities_and_facts(labels: pd.DataFrame) -> None:
@@ -161,15 +159,9 @@ def test_instances_fall_with_their_entities_and_facts(labels: pd.DataFrame) -> N
 
 
 def test_one_to_many_keys_need_two_distinct_labels(labels: pd.DataFrame) -> None:
-    objects = as_sample(
-        {
-            *(("E9", "R1", o) for o in ("E1", "E2", "E8", "E3")),  # E8 has the label of E1, E3 none
-            *(("E2", "R1", o) for o in ("E1", "E8")),
-            *(("E11", "R1", o) for o in ("E1", "E6", "E9")),
-            *(("E4", "R1", o) for o in ("E1", "E2")),
-        }
-    )
-    names_ = Names(labels, WORLD)
+    own = {"E9": ("E1", "E2", "E8", "E3"), "E2": ("E1", "E8"), "E11": ("E1", "E6", "E9"), "E4": ("E1", "E2")}
+    objects = as_sample((subject, "R1", o) for subject in own for o in own[subject])
+    names_ = Names(labels, WORLD)  # E8 has the label of E1, E3 and E4 have none
     kept, dropped = filter_objects(objects, names_)
     OBJECTS.check(kept)
     pairs = ("E9", "E1"), ("E9", "E2"), ("E11", "E1"), ("E11", "E9")
@@ -201,9 +193,8 @@ def test_the_summary_counts_what_there_is_what_has_labels_and_what_is_kept(label
     objects = as_sample({*(("E9", "R3", o) for o in ("E1", "E6")), *(("E2", "R3", o) for o in ("E1", "E3"))})
     kept, _ = filter_objects(objects, names_)
     sheet = as_sheet(("R1>R2", "keep", "a"), ("R2>R1", "keep", "b"), ("R1>R1", "drop", "c"))
-    rules, relations = mine_rules(
-        as_sample({("E1", "R1", "E2"), ("E2", "R2", "E1")}), ["R1", "R2", "R3", "R4"], sheet, Thresholds()
-    )
+    sample = as_sample({("E1", "R1", "E2"), ("E2", "R2", "E1")})
+    rules, relations = mine_rules(sample, ["R1", "R2", "R3", "R4"], sheet, Thresholds())
     everything = {"R3": objects, "R4": objects[:0]}
     left_out = {"R2>R1": {"not in the sample": 7, "literal": 1}}
     summary = summarize(rules, relations, judged, everything, kept, names_, left_out).set_index("rule")

@@ -55,11 +55,8 @@ def test_a_missing_case_is_named_with_its_shard(sim):
     assert holes.index.tolist() == [(9, "1"), (9, "2"), (9, "e2_only")]
     assert set(holes["reason"]) == {"not observed"}
     assert is_marked(found, 9)
-    whole = score(sim).scores
-    pd.testing.assert_frame_equal(
-        found.scores[found.scores["case_id"] != 9].reset_index(drop=True),
-        whole[whole["case_id"] != 9].reset_index(drop=True),
-    )
+    part, whole = (scores[scores["case_id"] != 9] for scores in (found.scores, score(sim).scores))
+    pd.testing.assert_frame_equal(part.reset_index(drop=True), whole.reset_index(drop=True))
 
 
 def test_a_case_in_two_shards_names_both(sim):
@@ -127,9 +124,8 @@ def test_a_fault_in_the_unedited_model_leaves_nothing_of_a_case(sim):
 
 
 def test_a_state_without_a_name_is_refused(sim):
-    refused(
-        sim, "observations of state '3'; known states: 0, 1", sim.observations["editor"].assign(state="3")
-    )
+    other = sim.observations["editor"].assign(state="3")
+    refused(sim, "observations of state '3'; known states: 0, 1", other)
 
 
 def test_only_test_cases_are_scored(sim):
@@ -151,10 +147,8 @@ def test_a_failed_edit_leaves_empty_values_and_is_counted():
     assert got["tied_fact_damage_e2_only"] < 1
     assert values(found.scores, 6)["edit_failed"] == 0
     assert set(found.scores.loc[found.scores["metric"] == "missing", "value"]) == {0.0}
-    HOLES.check(found.holes)
-    assert found.holes.to_dict("records") == [
-        {"case_id": 5, "state": "1", "shard": BOTH[0], "reason": "diverged", "failed": True}
-    ]
+    (hole,) = holes_of(found).reset_index().to_dict("records")
+    assert hole == {"case_id": 5, "state": "1", "shard": BOTH[0], "reason": "diverged", "failed": True}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -31,13 +32,13 @@ def by_id(spec):
 
 # --- columns ----------------------------------------------------------------------------------------------
 def test_a_value_with_its_ends_is_one_column_and_texts_are_coded():
-    rows = [
-        ("coverage", "success_released", 0.1, 0.0, 0.2, 5, 0, True),
-        ("coverage", "success_released", None, None, None, 0, 0, False),
-        ("reverse", "success_released", 0.3, 0.2, 0.4, 7, 1, True),
-    ]
-    names = ["dataset", "metric", "value", "low", "high", "n", "seed", "exact"]
-    frame = pd.DataFrame(rows, columns=names)
+    frame = pd.DataFrame(
+        [("coverage", 0.1, 0.0, 0.2, 5, 0, True),
+         ("coverage", None, None, None, 0, 0, False),
+         ("reverse", 0.3, 0.2, 0.4, 7, 1, True)],
+        columns=["dataset", "value", "low", "high", "n", "seed", "exact"],
+    )  # fmt: skip
+    frame.insert(1, "metric", "success_released")
     columns = by_id({"columns": columns_of(frame)})
     assert list(columns) == ["dataset", "metric", "value", "n", "seed", "exact"]
     assert columns["dataset"]["words"] == ["coverage", "reverse"]
@@ -49,15 +50,11 @@ def test_a_value_with_its_ends_is_one_column_and_texts_are_coded():
 
 
 def test_ends_belong_to_the_column_that_a_table_names():
-    frame = pd.DataFrame(
-        {"metric": ["success"], "value": [0.5], "difference": [0.1], "low": [0.0], "high": [0.2]}
-    )
+    frame = pd.DataFrame([{"metric": "success", "value": 0.5, "difference": 0.1, "low": 0.0, "high": 0.2}])
     columns = by_id({"columns": columns_of(frame, centre="difference")})
     assert (columns["value"]["kind"], columns["value"]["by"]) == ("number", "metric")
     assert (columns["difference"]["kind"], columns["difference"]["signed"]) == ("estimate", True)
-    prefixed = pd.DataFrame(
-        {"x_value": [0.5], "x_low": [0.1], "x_high": [0.9], "x_n": [4], "x_clusters": [2]}
-    )
+    prefixed = pd.DataFrame([{"x_value": 0.5, "x_low": 0.1, "x_high": 0.9, "x_n": 4, "x_clusters": 2}])
     (column, *rest) = columns_of(prefixed)
     assert (column["kind"], column["n"], column["clusters"]) == ("estimate", [4], [2])
     assert [c["id"] for c in rest] == ["x_n", "x_clusters"]
@@ -70,9 +67,8 @@ def test_a_very_long_table_is_cut_and_says_so():
 
 def test_tables_come_in_the_order_of_the_list_and_unknown_ones_last():
     names = ("zebra", "summary", "claims", "comparisons", "table1")
-    made = listed(
-        {name: pd.DataFrame({"a": [1]}) for name in names}, ["tables/claims.csv", "tables/claims.md"]
-    )
+    tables = dict.fromkeys(names, pd.DataFrame({"a": [1]}))
+    made = listed(tables, ["tables/claims.csv", "tables/claims.md"])
     found = [f"{section}: {table['id']}" for section, table in made]
     assert found == ["certainty: comparisons", "paper: claims", "detail: summary", "detail: zebra"]
     files = files_of(["tables/a.md", "tables/b.csv", "tables/a.csv", "a.parquet"], "a")
@@ -91,14 +87,10 @@ def test_table_1_holds_every_run_subset_and_definition(html):
     place = columns["editor"]["words"].index("ft")
     of_ft = [v for v, code in zip(cell["value"], columns["editor"]["codes"], strict=True) if code == place]
     assert of_ft == [None] * 4  # it failed on every reverse case
-    rows = pages.summary()
-    rows = rows[(rows["editor"] == "rome") & (rows["dataset"] == "reverse") & (rows["subset"] == "all")]
+    rows = pages.summary().query("editor == 'rome' and dataset == 'reverse' and subset == 'all'")
     wanted = rows.set_index("metric").loc["conflict_score_exp"]
-    at = next(
-        i for i in range(spec["rows"])
-        if columns["editor"]["words"][columns["editor"]["codes"][i]] == "rome"
-        and columns["subset"]["words"][columns["subset"]["codes"][i]] == "all"
-    )  # fmt: skip
+    said = [[of["words"][code] for code in of["codes"]] for of in (columns["editor"], columns["subset"])]
+    at = list(zip(*said, strict=True)).index(("rome", "all"))
     assert cell["value"][at] == pytest.approx(wanted["value"], rel=1e-3)
     assert (cell["n"][at], cell["clusters"][at]) == (wanted["n"], wanted["clusters"])
 
@@ -163,9 +155,8 @@ def test_the_page_stands_alone_and_escapes(html):
     assert "\u202e" not in html
     names = [about.get("id") for about, _ in parsed.scripts]
     assert names == ["data", "index", *(f"chunk-{i}" for i in range(len(names) - 3)), None]
-    assert parsed.data("data")["tables"]["oddments"]["columns"][0]["words"] == list(
-        pages.free_table()["thing"]
-    )
+    (things, *_) = parsed.data("data")["tables"]["oddments"]["columns"]
+    assert things["words"] == list(pages.free_table()["thing"])
     loaded = [v for tag, name, v in parsed.attributes if name == "src" or (tag == "link" and name == "href")]
     assert loaded
     assert all(v.startswith("data:image/svg+xml;base64,") for v in loaded)
@@ -199,8 +190,8 @@ def test_only_several_methods_have_a_best_that_comes_first(html):
 def test_a_missing_case_is_said_first_and_marks_the_tables(html):
     setting = pages.settings()[2]
     run = setting.runs[0]
-    part = type(run)(run.run, run.probabilities, run.scores[run.scores["case_id"] < 20])
-    holes = explore([type(setting)(**vars(setting) | {"runs": [part]})])
+    part = replace(run, scores=run.scores[run.scores["case_id"] < 20])
+    holes = explore([replace(setting, runs=[part])])
     parsed = Page(page(material(explorer=holes)))
     assert "Incomplete: ft on demo has 20 of 24 composite cases; missing: 20–23." in parsed.text
     tables = parsed.data("data")["tables"]
@@ -215,9 +206,8 @@ def test_little_known_marks_the_tables_that_rest_on_it():
     known = (summary["metric"] == "known") & (summary["dataset"] == "round_hard")
     weak = summary.assign(value=summary["value"].mask(known, 0.1))
     tables = Page(page(material(summary=weak))).data("data")["tables"]
-    assert tables["table2"]["marks"] == [
-        "Format check only for round, hard: too little was known before any edit."
-    ]
+    said = "Format check only for round, hard: too little was known before any edit."
+    assert tables["table2"]["marks"] == [said]
     assert "marks" not in tables["table1"]
 
 
@@ -235,9 +225,7 @@ def test_a_trained_hypernetwork_is_shown_with_its_curve(html):
 def test_optional_tables_are_there_only_when_given(html):
     names = set(Page(html).data("data")["tables"])
     assert not {"comparisons", "claims", "oddities", "candidates"} & names
-    odd = pd.DataFrame(
-        {"file": ["easy"], "finding": ["twice the same"], "rows": [3], "examples": ["<i>x</i>"]}
-    )
+    odd = pd.DataFrame([{"file": "easy", "finding": "twice the same", "rows": 3, "examples": "<i>x</i>"}])
     counts = pd.DataFrame({"split": ["test", "dev"], "reason": ["kept", "unknown"], "candidates": [5, 2]})
     given = Page(page(material(oddities=odd, counts={(MODEL, "coverage"): counts}))).data("data")["tables"]
     assert by_id(given["oddities"])["examples"]["words"] == ["<i>x</i>"]

@@ -62,9 +62,9 @@ def test_filters_and_text_leave_matching_rows(tab):
 
 
 def test_a_table_says_how_many_rows_it_has(tab):
-    said = "{}.querySelector('.status').textContent"
-    assert tab.run(said.format(TABLE.format("bars"))) == "1 row"
-    assert tab.run(said.format(TABLE.format("oddments"))).endswith(" rows")
+    said = f"{TABLE}.querySelector('.status').textContent"
+    assert tab.run(said.format("bars")) == "1 row"
+    assert tab.run(said.format("oddments")).endswith(" rows")
 
 
 def test_long_tables_are_turned_by_page(tab):
@@ -99,10 +99,8 @@ def test_hostile_labels_are_text(tab):
     assert words[2] == "\N{REPLACEMENT CHARACTER}evil\N{REPLACEMENT CHARACTER}"
     assert tab.run("document.querySelectorAll('script[src]').length") == 0
     assert tab.run("document.querySelectorAll('b b, td script').length") == 0
-    isolated = (
-        f"[...{TABLE.format('oddments')}.querySelectorAll('tbody th')].every(th => th.querySelector('bdi'))"
-    )
-    assert tab.run(isolated)
+    heads = f"[...{TABLE.format('oddments')}.querySelectorAll('tbody th')]"
+    assert tab.run(f"{heads}.every(th => th.querySelector('bdi'))")
 
 
 def compare(tab, *names):
@@ -220,5 +218,4 @@ def test_no_width_makes_the_page_scroll_sideways(tab, width):
     tab.run("document.querySelectorAll('details').forEach(d => d.open = true)")
     tab.run("document.querySelectorAll('.table').forEach(t => t.style.contentVisibility = 'visible')")
     assert tab.run("document.documentElement.scrollWidth") <= width
-    images = "[...document.images].every(i => i.src.startsWith('data:'))"
-    assert tab.run(images)
+    assert tab.run("[...document.images].every(i => i.src.startsWith('data:'))")

@@ -1,15 +1,13 @@
 """The case explorer in a real browser, with its cases in the page and beside it."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 import pages
 from aftershock.page.explorer import explore
 from aftershock.report import chunk_files, page
-from browser import Browser
-from tabs import EXPLORER, case, choose, listed, status
+from tabs import EXPLORER, case, choose, listed, opened, status
 
 pytestmark = pytest.mark.program("chromium")
 pytest_plugins = ("tab_fixtures",)
@@ -76,9 +74,7 @@ def test_a_case_shows_its_edits_and_every_probe_in_every_state(tab):
 
 
 def test_an_address_leads_to_a_case_and_back(tab, site):
-    address = (site / "index.html").as_uri() + "#case=demo/round_hard/memit_mle/0/7"
-    tab.open("about:blank")
-    tab.open(address)
+    opened(tab, site, "#case=demo/round_hard/memit_mle/0/7")
     tab.wait(f"{EXPLORER}.querySelector('.probes')")
     assert case(tab).startswith("round, hard · case 7 · memit_mle")
     tab.run(f"[...{EXPLORER}.querySelectorAll('.case .methods a')].find(a => a.innerText === 'rome').click()")
@@ -118,14 +114,6 @@ def chunked(tmp_path_factory):
     return folder
 
 
-def opened(browser: Browser, folder: Path, address: str) -> None:
-    browser.resize(1200)
-    browser.problems.clear()
-    browser.requests.clear()
-    browser.open("about:blank")
-    browser.open((folder / "index.html").as_uri() + address)
-
-
 def test_chunks_are_loaded_when_a_case_is_opened(browser, chunked):
     opened(browser, chunked, "#case=demo/reverse/memit/0/20")
     browser.wait(f"{EXPLORER}.querySelector('.probes')")
@@ -160,7 +148,7 @@ def test_a_case_of_many_methods_is_listed_with_one_of_them(browser, tmp_path):
     many = [replace(run, run={**run.run, "editor": f"method {i}"}) for i in range(10)]
     found = explore([replace(setting, runs=many)])
     (tmp_path / "index.html").write_text(page(pages.material(explorer=found)), encoding="utf-8")
-    browser.open((tmp_path / "index.html").as_uri() + "#case=demo/composite/method 7/0/1")
+    opened(browser, tmp_path, "#case=demo/composite/method 7/0/1")
     browser.wait(f"{EXPLORER}.querySelector('.probes')")
     methods = [link.split("/")[2] for link in listed(browser)]
     assert methods == ["method%207"] * 3

@@ -1,6 +1,7 @@
 """The case explorer's data, filters and orders: every pair and probe, and nothing a label could break."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,14 +16,12 @@ from aftershock.page.sorting import SORTED, facet_codes, sortable
 from aftershock.report import page
 from browser import Browser
 from simulate import EDITORS, HOSTILE, scores_of
-from tabs import EXPLORER, case, choose, listed, status
+from tabs import EXPLORER, case, choose, listed, opened, status
 
 
 def test_json_in_a_page_cannot_end_its_script_and_says_the_same():
-    value = {
-        "a": ["</script><script>", "\u2028\u2029", "<!--", "&amp;", "\ud800", "é漢\u202e", 'q"\\'],
-        "b": None,
-    }
+    texts = ["</script><script>", "\u2028\u2029", "<!--", "&amp;", "\ud800", "é漢\u202e", 'q"\\']
+    value = {"a": texts, "b": None}
     text = embedded(value)
     assert text.isascii()
     assert not set("<>&\n") & set(text)
@@ -79,9 +78,7 @@ def test_rules_are_said_with_the_labels_of_their_relations():
 
 def slow(run, case, state):
     """(subject, object, probability) of one case and state, row by row."""
-    return sorted(
-        (subject, target, float(f"{p:.3g}")) for c, s, subject, target, p in run if (c, s) == (case, state)
-    )
+    return sorted((*fact, float(f"{p:.3g}")) for c, s, *fact, p in run if (c, s) == (case, state))
 
 
 @pytest.mark.parametrize("place", range(5))
@@ -134,7 +131,7 @@ def test_greedy_answers_and_continuations_stand_beside_their_probe():
     setting = pages.settings()[2]
     run = setting.runs[1]
     said = run.probabilities.assign(continuation=[f"says {i}" for i in range(len(run.probabilities))])
-    found = explore([Setting(**vars(setting) | {"runs": [Outcome(run.run, said, run.scores)]})])
+    found = explore([replace(setting, runs=[Outcome(run.run, said, run.scores)])])
     chunk = json.loads(found.chunks[0])
     record, own = chunk["cases"][3], chunk["cases"][3]["runs"][0]
     rows = said[(said["case_id"] == 3) & (said["role"] == "tied")].set_index("state")
@@ -159,12 +156,10 @@ def test_missing_cases_and_their_reasons_are_kept():
     setting = pages.settings()[2]
     run = setting.runs[0]
     gone = run.scores["case_id"] < 20
-    holes = pd.DataFrame(
-        {"case_id": [21, 3], "state": ["1", "2"], "shard": "00000-00031", "failed": [False, True]}
-    )
-    holes["reason"] = [HOSTILE[0], "no loss"]
+    rows = [(21, "1", False, HOSTILE[0]), (3, "2", True, "no loss")]
+    holes = pd.DataFrame(rows, columns=["case_id", "state", "failed", "reason"]).assign(shard="00000-00031")
     part = Outcome(run.run, run.probabilities, run.scores[gone], holes)
-    found = explore([Setting(**vars(setting) | {"runs": [part, setting.runs[1]]})])
+    found = explore([replace(setting, runs=[part, setting.runs[1]])])
     why = f"00000-00031: {HOSTILE[0]}"
     assert found.holes == [f"Incomplete: ft on demo has 20 of 24 composite cases; missing: 20–23 ({why})."]
     chunk = json.loads(found.chunks[0])
@@ -181,8 +176,7 @@ def test_no_case_one_case_and_no_run_make_an_explorer():
     none = explore([pages.setting_of("coverage", 1, [])])
     assert none.pairs == 0
     empty = pages.setting_of("coverage", 2, list(EDITORS)[:1])
-    dev = empty.cases.assign(split="dev")
-    assert explore([Setting(**vars(empty) | {"cases": dev})]).pairs == 0
+    assert explore([replace(empty, cases=empty.cases.assign(split="dev"))]).pairs == 0
 
 
 pytest_plugins = ("tab_fixtures",)
@@ -199,7 +193,7 @@ FACETS = pd.DataFrame(
 
 def with_facets() -> list[Setting]:
     first, *others = pages.settings()
-    return [Setting(**{**vars(first), "facets": FACETS}), *others]
+    return [replace(first, facets=FACETS), *others]
 
 
 def test_facets_are_those_in_which_cases_differ_and_methods_do_not():
@@ -217,10 +211,9 @@ def test_values_to_sort_by_are_in_the_order_of_cases():
 
 
 def test_an_index_of_forty_methods_is_small():
-    runs = pages.settings()[0].runs
-    many = Setting(**{**vars(pages.settings()[0]), "runs": [runs[i % 3] for i in range(40)]})
-    one = Setting(**{**vars(pages.settings()[0]), "runs": runs[:1]})
-    size = [len(str(explore([setting]).index["settings"])) for setting in (one, many)]
+    first = pages.settings()[0]
+    sizes = first.runs[:1], [first.runs[i % 3] for i in range(40)]
+    size = [len(str(explore([replace(first, runs=runs)]).index["settings"])) for runs in sizes]
     assert (size[1] - size[0]) / (39 * pages.CASES) < 60  # characters of a pair
 
 
@@ -228,9 +221,8 @@ def test_an_index_of_forty_methods_is_small():
 def metric_of(setting: Setting, name: str) -> pd.DataFrame:
     """Values by case and method."""
     columns = {of.run["editor"]: of.scores.set_index(["metric", "case_id"])["value"] for of in setting.runs}
-    return pd.DataFrame(
-        {editor: column.get(name, pd.Series(dtype=float)) for editor, column in columns.items()}
-    )
+    none = pd.Series(dtype=float)
+    return pd.DataFrame({editor: column.get(name, none) for editor, column in columns.items()})
 
 
 @pytest.fixture(scope="module")
@@ -238,10 +230,7 @@ def faceted(tmp_path_factory, browser) -> Browser:
     folder = tmp_path_factory.mktemp("faceted")
     made = page(pages.material(explorer=explore(with_facets())))
     (folder / "index.html").write_text(made, encoding="utf-8")
-    browser.problems.clear()
-    browser.resize(1200)
-    browser.open("about:blank")
-    browser.open((folder / "index.html").as_uri())
+    opened(browser, folder)
     return browser
 
 

@@ -157,10 +157,8 @@ def test_good_answers_of_a_local_model_become_candidates(tmp_path: Path) -> None
 def test_scores_are_those_of_whole_passes() -> None:
     lm = tiny()
     templates = ["{} was born in", "As for {}, home is", "{} is"]
-    candidates = pd.DataFrame(
-        {"relation_id": ["R1", "R1", "R2"], "candidate": [1, 2, 1], "template": templates}
-    )
-    candidates = candidates.assign(request=1, kept=True, reason=None)
+    candidates = pd.DataFrame({"relation_id": ["R1", "R1", "R2"], "candidate": [1, 2, 1]})
+    candidates = candidates.assign(template=templates, request=1, kept=True, reason=None)
     facts = [("E1", "R1", "E2", "Ada Vex", "Oslo", True), ("E3", "R1", "E4", "Dario", "Old Mill Town", True)]
     facts += [("E5", "R1", "E6", "Greta", "Rome", False)]
     frame = pd.DataFrame([(*fact, None) for fact in facts], columns=list(FACTS.columns))

@@ -79,9 +79,8 @@ def made(means, n=60, clusters=20, spread=0.2, seed=0, population="coverage"):
 @pytest.mark.parametrize("clusters", [3, 20])
 def test_ranks_are_those_of_a_loop(better, clusters):
     first = made([0.5, 0.8, 0.55, 0.2], clusters=clusters)
-    second = Measured(
-        "coverage", first.clusters, np.where(np.arange(60)[:, None] % 3, first.values**2, np.nan)
-    )
+    holey = np.where(np.arange(60)[:, None] % 3, first.values**2, np.nan)
+    second = Measured("coverage", first.clusters, holey)
     third = made([0.1, 0.2, 0.3, 0.4], n=30, clusters=clusters, seed=1, population="round_easy")
     measures = [first, second, third]
     few = Statistics(resamples=40)
@@ -204,12 +203,8 @@ def test_clusters_are_one_where_a_subject_is_in_both():
 
 
 def test_methods_without_a_case_in_common_have_no_ranks():
-    halves = [1.0, 0.0, 1.0, 1.0, 0.0, 1.0], [None] * 6
-    parts = {
-        "rome": {"single_exact": [*halves[0], *halves[1]]},
-        "ft": {"single_exact": [*halves[1], *halves[0]]},
-    }
-    rows = ranked(parts)
+    some, none = [1.0, 0.0, 1.0, 1.0, 0.0, 1.0], [None] * 6
+    rows = ranked({"rome": {"single_exact": [*some, *none]}, "ft": {"single_exact": [*none, *some]}})
     assert rows[["rank", "value"]].isna().all(axis=None)
     assert not rows["may_be_best"].any()
     assert set(rows["note"]) == {"not ranked: 6 of 12 values, and none that all methods share"}
@@ -217,15 +212,8 @@ def test_methods_without_a_case_in_common_have_no_ranks():
 
 def test_many_edits_are_ranked_where_a_run_has_sequences():
     given, abilities = sequence_pages.simulated(), sequence_pages.tables()["abilities"]
-    runs = SequenceRuns(
-        given.runs,
-        given.sequence_scores,
-        given.health,
-        given.answers,
-        given.scores,
-        sequence_pages.TASKS,
-        abilities,
-    )
+    observed = given.sequence_scores, given.health, given.answers, given.scores
+    runs = SequenceRuns(given.runs, *observed, sequence_pages.TASKS, abilities)
     rows = ranking(of_sequences(runs), QUICK)
     RANKS.check(rows)
     held, able = (rows[rows["question"] == name].set_index("editor") for name in ("many_edits", "abilities"))
@@ -233,10 +221,8 @@ def test_many_edits_are_ranked_where_a_run_has_sequences():
     mine = [s for run, s in zip(given.runs, last, strict=True) if run["editor"] == "alphaedit"]
     assert held.loc["alphaedit", "value"] == pytest.approx(pd.concat(mine)["value"].mean())
     assert held.loc["rome", "note"] == "not ranked: no value; a sequence ended after 60 edits"
-    shown = abilities[
-        (abilities["order"] == "all") & abilities["headline"] & (abilities["checkpoint"] == 100)
-    ]
-    shown = shown[(shown["editor"] == "alphaedit") & shown["above_chance"].eq(True)]
+    shown = abilities.query("order == 'all' and headline and checkpoint == 100 and editor == 'alphaedit'")
+    shown = shown[shown["above_chance"].eq(True)]
     assert able.loc["alphaedit", "value"] == pytest.approx(shown["retained"].mean())
     assert list(of_sequences(SequenceRuns())) == []
 
@@ -262,11 +248,10 @@ def test_a_run_of_sequences_alone_has_their_seconds():
     runs = SequenceRuns(given.runs, given.sequence_scores, given.health)
     rows = ranking(of_times([], [], "world", runs), QUICK).set_index("editor")
     assert set(rows["metrics"]) == {"seconds per edit"}
-    last = [h.loc[h["checkpoint"].idxmax()] for run, h in zip(given.runs, given.health, strict=True)
-            if run["editor"] == "alphaedit"]  # fmt: skip
-    assert rows.loc["alphaedit", "value"] == pytest.approx(
-        np.mean([np.log(h["seconds"] / h["edits"]) for h in last])
-    )
+    mine = [h for run, h in zip(given.runs, given.health, strict=True) if run["editor"] == "alphaedit"]
+    last = pd.DataFrame([h.loc[h["checkpoint"].idxmax()] for h in mine])
+    seconds = (last["seconds"] / last["edits"]).astype(float)
+    assert rows.loc["alphaedit", "value"] == pytest.approx(np.log(seconds).mean())
 
 
 def test_questions_are_whole():

@@ -2,6 +2,8 @@
 
 import json
 import random
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -45,19 +47,15 @@ def there_and_back(folder: Path, work: Path) -> pd.DataFrame:
 
 
 # --- round trips --------------------------------------------------------------------------------------------
-def test_an_export_survives_tables_byte_for_byte(tmp_path):
-    folder = exported(tmp_path / "export")
+THEIRS = pytest.param(True, marks=[needs_released, pytest.mark.thorough])
+
+
+@pytest.mark.parametrize("published", [False, THEIRS], ids=["own", "theirs"])
+def test_files_survive_tables_byte_for_byte(tmp_path, published):
+    folder = RELEASED if published else exported(tmp_path / "export")
     results = there_and_back(folder, tmp_path)
     assert dict(zip(results["file"], results["result"], strict=True)) == dict.fromkeys(ALL_FILES, KEPT)
     assert files_equal(folder, tmp_path / "files") == dict.fromkeys(ALL_FILES, True)
-
-
-@needs_released
-@pytest.mark.thorough
-def test_published_files_survive_tables_byte_for_byte(tmp_path):
-    results = there_and_back(RELEASED, tmp_path)
-    assert set(results["result"]) == {KEPT}
-    assert files_equal(RELEASED, tmp_path / "files") == dict.fromkeys(ALL_FILES, True)
 
 
 def decorate(value: Any, rng: random.Random) -> Any:
@@ -76,11 +74,8 @@ def decorate(value: Any, rng: random.Random) -> Any:
 @pytest.mark.parametrize("seed", some(range(6), [0]))
 def test_any_order_of_keys_and_any_further_keys_survive(tmp_path, seed):
     rng = random.Random(seed)
-    rows = {
-        "composite_edit.json": [composite(True), composite(False)],
-        "coverage_edit.json": [coverage(), coverage()],
-        "hard.json": [several()],
-    }
+    rows = {"composite_edit.json": [composite(True), composite(False)]}
+    rows |= {"coverage_edit.json": [coverage(), coverage()], "hard.json": [several()]}
     style = rng.choice(({}, {"indent": 4, "separators": (",", ":")}, {"indent": 2, "ensure_ascii": False}))
     (tmp_path / "in").mkdir()
     for name, given in rows.items():
@@ -212,9 +207,7 @@ def test_an_export_says_what_it_is(tmp_path):
 def change(row: dict, path: str, value: Any) -> dict:
     """Set or, with None, delete what `path` leads to."""
     *steps, last = [int(key) if key.isdigit() else key for key in path.split(".")]
-    inner = row
-    for key in steps:
-        inner = inner[key]
+    inner = reduce(getitem, steps, row)
     if value is None:
         del inner[last]
     else:

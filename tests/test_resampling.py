@@ -112,14 +112,11 @@ def test_as_many_as_thirty_methods_hide_no_clear_difference():
     """A method that never succeeds differs from one that always does, whatever the number of methods."""
     settings, cases = Statistics(resamples=100, permutations=1999), cases_of(32, [i // 2 for i in range(32)])
     rng = np.random.default_rng(0)
-    values = {
-        f"m{i}": {"conflict_score_exp": (rng.random(32) < 0.8).astype(float).tolist()} for i in range(28)
-    }
-    values |= {"never": {"conflict_score_exp": [0.0] * 32}, "always": {"conflict_score_exp": [1.0] * 32}}
-    rows = compare(block_of(values, cases), settings)
-    rows = rows[
-        rows["metric"].eq("conflict_score_exp") & rows["subset"].eq("all") & rows["family"].eq("table1")
-    ]
+    values = {f"m{i}": (rng.random(32) < 0.8).astype(float).tolist() for i in range(28)}
+    values |= {"never": [0.0] * 32, "always": [1.0] * 32}
+    given = {editor: {"conflict_score_exp": of} for editor, of in values.items()}
+    rows = compare(block_of(given, cases), settings)
+    rows = rows.query("metric == 'conflict_score_exp' and subset == 'all' and family == 'table1'")
     pairs = rows.set_index(["editor", "other"])
     assert len(pairs) == len(list(combinations(values, 2)))
     clear = pairs.loc[("never", "always")]
@@ -152,11 +149,8 @@ def test_components_are_those_of_loops(k, n, data):
     value = st.floats(-5, 5).map(lambda x: round(x, 2))
     values = data.draw(arrays(float, (k, n), elements=value))
     mean = values.mean()
-    rest = sum(
-        (values[s, c] - values[s].mean() - values[:, c].mean() + mean) ** 2
-        for s in range(k)
-        for c in range(n)
-    ) / ((k - 1) * (n - 1))
+    left = [values[s, c] - values[s].mean() - values[:, c].mean() + mean for s in range(k) for c in range(n)]
+    rest = sum(x**2 for x in left) / ((k - 1) * (n - 1))
     seeds = sum(n * (values[s].mean() - mean) ** 2 for s in range(k)) / (k - 1)
     cases = sum(k * (values[:, c].mean() - mean) ** 2 for c in range(n)) / (n - 1)
     found = components(values[:, :, None])
@@ -167,17 +161,12 @@ def test_components_are_those_of_loops(k, n, data):
 
 def drawn(rng, seeds, cases, studies, sd):
     """Made-up values (seeds, cases, studies) with known spread between seeds, between cases and beside."""
-    return (
-        rng.normal(0, sd[0], (seeds, 1, studies))
-        + rng.normal(0, sd[1], (1, cases, studies))
-        + rng.normal(0, sd[2], (seeds, cases, studies))
-    )
+    shapes = (seeds, 1, studies), (1, cases, studies), (seeds, cases, studies)
+    return sum(rng.normal(0, width, shape) for width, shape in zip(sd, shapes, strict=True))
 
 
 def test_intervals_over_cases_and_seeds_cover_where_those_over_cases_do_not():
-    """With spread between seeds, 95 % intervals over both hold the mean of all seeds in about 95 % of
-    studies.
-    """
+    """With spread between seeds, 95 % intervals over both hold the mean of all in about 95 % of studies."""
     rng, studies = np.random.default_rng(12), 1000
     values = drawn(rng, 4, 30, studies, (0.1, 0.3, 0.05))
     found = over_seeds(values, np.arange(30), [DIFFERENCE] * studies, rng, QUICK)
@@ -194,10 +183,8 @@ def test_several_seeds():
     assert (found["seeds"], found["n"], found["empty"], found["clusters"]) == (3, 3, 1, 3)
     assert found["value"] == pytest.approx(np.mean([row[:3] for row in values]))
     assert found["sd_seeds"] > 0
-    assert (
-        found["low_with_seeds"] <= found["low"] < found["value"] < found["high"] <= found["high_with_seeds"]
-    )
-    assert found["high_with_seeds"] <= 1  # what a drop can be
+    low, high = found["low_with_seeds"], found["high_with_seeds"]
+    assert low <= found["low"] < found["value"] < found["high"] <= high <= 1  # what a drop can be
     assert pd.isna(found["note"])
 
 

@@ -68,16 +68,10 @@ def test_edits_of_one_turn_are_of_one_age():
 
 
 def test_a_neighbour_is_kept_if_the_unedited_model_had_it():
-    asked = observed(
-        [
-            (0, 100, "neighbour", 0, True, -1.0, -5.0),
-            (0, 100, "neighbour", 1, True, -1.0, -5.0),
-            (0, 100, "neighbour", 2, False, -9.0, -5.0),
-            (2, 100, "neighbour", 0, True, -1.0, -5.0),
-            (2, 100, "neighbour", 1, False, -6.0, -5.0),
-            (2, 100, "neighbour", 2, True, -1.0, -5.0),
-        ]
-    )
+    before = [(True, -1.0), (True, -1.0), (False, -9.0)]  # three neighbours: the answer is theirs, its score
+    after = [(True, -1.0), (False, -6.0), (True, -1.0)]
+    rows = [(c, k, *row) for c, given in ((0, before), (2, after)) for k, row in enumerate(given)]
+    asked = observed([(c, 100, "neighbour", k, match, own, -5.0) for c, k, match, own in rows])
     made = sequence_scores(EDITS, telemetry([True, True]), asked, SEQUENCE)
     assert scores_of(made, measure="neighbours_kept", checkpoint=2) == {100: 0.5}
     assert scores_of(made, measure="neighbours_likelier", checkpoint=2) == {100: pytest.approx(2 / 3)}
@@ -99,9 +93,8 @@ def test_health_is_of_the_edits_since_the_checkpoint_before():
     SEQUENCE_HEALTH.check(rows.reset_index())
     assert rows.loc[0, ["perplexity", "norm", "edits"]].tolist() == [1, 0, 0]
     assert rows.loc[2, "perplexity"] == pytest.approx(2)
-    assert rows.loc[4, ["perplexity", "jump"]].tolist() == pytest.approx(
-        [8, 4]
-    )  # from the measurement before
+    jumped = rows.loc[4, ["perplexity", "jump"]]
+    assert jumped.tolist() == pytest.approx([8, 4])  # from the measurement before
     assert rows.loc[4, ["edits", "failed", "norm", "condition", "seconds"]].tolist() == [4, 1, 3, 5, 12]
     assert rows.loc[4, "relative_norm"] == pytest.approx(0.4)
     assert rows["ended_at"].isna().all()
@@ -133,12 +126,9 @@ def test_a_curve_is_the_mean_over_edits_with_its_interval():
 
 
 def test_cases_among_unrelated_edits_are_curves_too():
-    cases = pd.DataFrame(
-        {"checkpoint": [0, 0, 10, 10], "cluster": ["a", "b", "a", "b"],
-         "measure": "ignore_rate:between:round_easy",
-         "unit": [1, 2, 1, 2],
-         "value": [0.0, 0.2, 0.4, 0.6]}
-    )  # fmt: skip
+    rows = [(0, "a", 1, 0.0), (0, "b", 2, 0.2), (10, "a", 1, 0.4), (10, "b", 2, 0.6)]
+    cases = pd.DataFrame(rows, columns=["checkpoint", "cluster", "unit", "value"])
+    cases["measure"] = "ignore_rate:between:round_easy"
     told = telemetry([True, True])
     empty = SEQUENCE_SCORES.empty()
     rows = curves([RUN], [empty], [sequence_health(told, SEQUENCE, {0, 2})], [cases], FEW)

@@ -25,10 +25,9 @@ def curves(editors: int, missing: tuple[str, ...] = ()) -> pd.DataFrame:
 
 def shown(figure) -> list[tuple[str, int]]:
     """Title and number of lines of each panel."""
-    return [
-        (axis.get_title("left").replace("\n", " "), len(axis.get_legend_handles_labels()[1]))
-        for axis in figure.axes
-    ]
+    labels = [axis.get_legend_handles_labels()[1] for axis in figure.axes]
+    titles = [axis.get_title("left").replace("\n", " ") for axis in figure.axes]
+    return list(zip(titles, map(len, labels), strict=True))
 
 
 def test_a_row_of_panels_is_a_metric_with_a_column_for_each_place():
@@ -47,9 +46,8 @@ def test_a_row_of_panels_is_a_metric_with_a_column_for_each_place():
 
 def test_many_methods_are_a_row_each():
     figure = unrelated_curves(curves(8), "m", "p")
-    assert shown(figure) == [
-        (f"editor {e}, coverage, edits {place}", 3) for e in range(8) for place in PLACES
-    ]
+    titles = [f"editor {e}, coverage, edits {place}" for e in range(8) for place in PLACES]
+    assert shown(figure) == [(title, 3) for title in titles]
 
 
 @pytest.mark.parametrize("rows", [curves(1).iloc[:0], curves(1).assign(measure="latest")])

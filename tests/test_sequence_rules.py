@@ -13,6 +13,7 @@ from aftershock.budget.cost import Costs
 from aftershock.budget.devices import find_device
 from aftershock.budget.needs import Needs
 from aftershock.config.sequences import plans_of
+from aftershock.schema import fill_defaults, read_schema
 from aftershock.tables.sequences import SEQUENCE_EDITS, SEQUENCE_PROBES
 from configured import ROOT, jobs_of, study
 from tiers import some
@@ -52,12 +53,9 @@ def test_edits_are_listed_and_another_plan_makes_only_its_own(tmp_path):
     said = snakemake(tmp_path, STUDY, "--", LISTED.format("one"))
     assert "one: 2 edits" in said
     folder = (tmp_path / LISTED.format("one")).parent
-    edits, probes = (
-        SEQUENCE_EDITS.read(folder / "edits.parquet"),
-        SEQUENCE_PROBES.read(folder / "probes.parquet"),
-    )
-    assert list(edits["subject"]) == ["Ann", "Bo"]
-    assert list(probes["prompt"]) == ["The home of Ann is", "The home of Bo is"]
+    assert list(SEQUENCE_EDITS.read(folder / "edits.parquet")["subject"]) == ["Ann", "Bo"]
+    asked = SEQUENCE_PROBES.read(folder / "probes.parquet")["prompt"]
+    assert list(asked) == ["The home of Ann is", "The home of Bo is"]
     more = {**STUDY, "sequences": STUDY["sequences"] | {"two": {"edits": FILE, "checkpoints": [0, 4]}}}
     targets = (LISTED.format("one"), LISTED.format("two"))
     found = counts(snakemake(tmp_path, more, "--dry-run", "--quiet", "rules", "--", *targets))
@@ -73,51 +71,32 @@ def test_the_plan_of_the_embedded_default_is_for_its_graph_alone():
     assert plans(kg="other", kgs={"other": other}) == set()
 
 
-PLANS = {
-    "one": {
-        "edits": {"source": "graph"},
-        "checkpoints": [0, 10, 20, 100],
-        "orders": [0, 1],
-        "editors": ["rome", "ft"],
-        "tasks": ["boolq", "edited_facts"],
-    }
-}
-
-
-def planned(**changes):
-    return study(
-        sequences={"hundred": None, "one": PLANS["one"] | changes},
-        abilities={"checkpoints_per_job": 2, "items": 100},
-        datasets=[],
-    )
+PLAN = {"edits": {"source": "graph"}, "checkpoints": [0, 10, 20, 100], "orders": [0, 1]}
+PLAN |= {"editors": ["rome", "ft"], "tasks": ["boolq", "edited_facts"]}
 
 
 def checked(**changes):
     """Fill in a plan's defaults, as checking a configuration does."""
-    from aftershock.schema import fill_defaults, read_schema
-
-    config, models = planned(**changes)
+    plans = {"hundred": None, "one": PLAN | changes}
+    config, models = study(sequences=plans, abilities={"checkpoints_per_job": 2, "items": 100}, datasets=[])
     fill_defaults(config, read_schema("config"))
     return config, models
 
 
-AMONG = {
-    "datasets": ["coverage", "round_easy"],
-    "quota": 40,
-    "before": [0, 10],
-    "between": [0, 100],
-    "after": [],
-}
+AMONG = {"datasets": ["coverage", "round_easy"], "quota": 40}
+AMONG |= {"before": [0, 10], "between": [0, 100], "after": []}
 
 
-def with_cases(**changes):
-    config, models = checked(cases=AMONG | changes)
-    config["datasets"] = AMONG["datasets"]
-    return config, models
+def need(rule: str, editor: str = "rome", among: dict | None = None, **changes):
+    config, models = checked(**changes)
+    config["datasets"] = AMONG["datasets"] if among else []
+    job = {"model": "demo-4x128", "plan": "one", "editor": editor}
+    job |= among or {"task": "boolq", "checkpoints": "00010-00020"}
+    return Needs(config, models, ROOT).need(rule, job)
 
 
 def test_jobs_of_a_plan_by_hand_and_what_they_wait_for():
-    plans = {"hundred": None, "one": PLANS["one"] | {"cases": AMONG}}
+    plans = {"hundred": None, "one": PLAN | {"cases": AMONG}}
     abilities = {"checkpoints_per_job": 2, "items": 100, "tasks": None}
     jobs = jobs_of(sequences=plans, abilities=abilities, datasets=AMONG["datasets"])
     found = Counter(job.rule for job in jobs)
@@ -145,11 +124,8 @@ def test_jobs_of_a_plan_by_hand_and_what_they_wait_for():
 
 def test_edits_that_follow_those_of_a_case_cost_as_much_as_they_are_many():
     def among(place, **changes):
-        config, models = with_cases(**changes)
-        where = {"model": "demo-4x128", "plan": "one", "editor": "rome", "dataset": "coverage"}
-        return Needs(config, models, ROOT).need(
-            "edit_among", {**where, "place": place, "shard": "00000-00031"}
-        )
+        where = {"place": place, "dataset": "coverage", "shard": "00000-00031"}
+        return need("edit_among", among=where, cases=AMONG | changes)
 
     def flops(place, **changes):
         return among(place, **changes).work.flops
@@ -159,18 +135,6 @@ def test_edits_that_follow_those_of_a_case_cost_as_much_as_they_are_many():
     assert twice - none == pytest.approx(2 * (once - none))
     assert flops("before", before=[100]) == flops("before", before=[10])  # from a log
     assert among("before").disk == 2 * among("before", before=[10]).disk
-
-
-def need(rule: str, editor: str = "rome", **changes):
-    config, models = checked(**changes)
-    where = {
-        "model": "demo-4x128",
-        "plan": "one",
-        "editor": editor,
-        "checkpoints": "00010-00020",
-        "task": "boolq",
-    }
-    return Needs(config, models, ROOT).need(rule, where)
 
 
 def test_a_log_of_rank_one_edits_has_two_vectors_each():
@@ -189,10 +153,8 @@ def test_editing_grows_with_edits_and_asking_with_checkpoints():
 
 
 def test_whole_matrices_are_kept_at_checkpoints_only():
-    assert (
-        need("edit_sequence", "ft", checkpoints=[0, 1000]).disk
-        == need("edit_sequence", "ft", checkpoints=[0, 9]).disk
-    )
+    many, few = (need("edit_sequence", "ft", checkpoints=[0, last]) for last in (1000, 9))
+    assert many.disk == few.disk
 
 
 def test_a_graph_and_a_model_that_no_plan_uses_have_no_job_and_need_no_file(tmp_path):
@@ -218,18 +180,9 @@ def test_a_graph_and_a_model_that_no_plan_uses_have_no_job_and_need_no_file(tmp_
     assert found["fetch_model"] == found["edit_sequence"] == 1
 
 
-EDITS = {
-    "zsre": {
-        "subject": "{}",
-        "src": "Where does {} live?",
-        "alt": "Oslo",
-        "answers": ["Turin"],
-        "rephrase": "{}'s home?",
-        "loc": "nq question: who sang it",
-        "loc_ans": "Ann",
-    },
-    "flat": {"subject": "{}", "prompt": "The home of {} is", "target_new": "Oslo", "ground_truth": "Turin"},
-}
+ZSRE = {"subject": "{}", "src": "Where does {} live?", "alt": "Oslo", "answers": ["Turin"]}
+ZSRE |= {"rephrase": "{}'s home?", "loc": "nq question: who sang it", "loc_ans": "Ann"}
+FLAT = {"subject": "{}", "prompt": "The home of {} is", "target_new": "Oslo", "ground_truth": "Turin"}
 
 
 @pytest.mark.parametrize(
@@ -237,12 +190,9 @@ EDITS = {
 )
 def test_a_shipped_study_of_published_edits_can_be_planned(tmp_path, name):
     """Models that methods need are trained on a file of edits, where there is no graph."""
-    for file, form in (("zsre", "zsre"), ("zsre_mend_train", "zsre"), ("counterfact-edit", "flat")):
-        rows = [
-            {key: json.loads(json.dumps(value).replace("{}", f"P {i}")) for key, value in EDITS[form].items()}
-            for i in range(1000)
-        ]
-        (tmp_path / f"{file}.json").write_text(json.dumps(rows))
+    for file, row in (("zsre", ZSRE), ("zsre_mend_train", ZSRE), ("counterfact-edit", FLAT)):
+        rows = [json.dumps(row).replace("{}", f"P {i}") for i in range(1000)]
+        (tmp_path / f"{file}.json").write_text(f"[{','.join(rows)}]")
     (tmp_path / "wikipedia.txt").write_text("A text.")
     study = yaml.safe_load((ROOT / "resources" / "studies" / f"{name}.yaml").read_text())
     study["abilities"] |= {"tasks": ["sst2"], "data": None, "switches": {}}

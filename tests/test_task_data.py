@@ -38,9 +38,7 @@ def test_all_items_prepare(name):
     assert items["question"].str.strip().all()
     assert not items["prompt"].str.endswith(" ").any()  # the space belongs to what follows
     if task.kind == "choice":
-        assert all(
-            0 <= gold < len(choices) for gold, choices in zip(items["gold"], items["choices"], strict=True)
-        )
+        assert items["gold"].fillna(-1).between(0, items["choices"].map(len) - 1).all()
         assert all(choice.startswith(" ") for choices in items["choices"] for choice in choices)
     elif "conll" not in name:
         assert all(len(answers) and answers[0].strip() for answers in items["answers"])

@@ -100,11 +100,8 @@ def test_long_texts_are_read_in_windows():
             done = end
         assert row.logprobs == pytest.approx([total], abs=1e-9)
         assert row.n_tokens == [len(ids)]
-    assert [list(map(len, (w.prompt, w.target))) for w in rolling_windows(range(11), [0], 4)] == [
-        [1, 4],
-        [1, 4],
-        [2, 3],
-    ]
+    windows = [(len(window.prompt), len(window.target)) for window in rolling_windows(range(11), [0], 4)]
+    assert windows == [(1, 4), (1, 4), (2, 3)]
 
 
 def test_a_text_before_prompts_is_read_by_every_kind_of_task():
@@ -117,11 +114,9 @@ def test_a_text_before_prompts_is_read_by_every_kind_of_task():
         found = builtin.run_items(lm, asked, items(prompts, CHOICES), preface)
         wanted = builtin.run_items(lm, asked, items(inside, CHOICES))
         pd.testing.assert_frame_equal(found, wanted)
-    (found,) = builtin.run_items(lm, task("perplexity"), items([""], texts=["Ada is old."]), preface)[
-        "logprobs"
-    ]
-    (plain,) = builtin.run_items(lm, task(), items(["Ada Vex lives in Oslo. "], ["Ada is old."]))["logprobs"]
-    assert found == plain
+    found = builtin.run_items(lm, task("perplexity"), items([""], texts=["Ada is old."]), preface)
+    plain = builtin.run_items(lm, task(), items(["Ada Vex lives in Oslo. "], ["Ada is old."]))
+    assert found["logprobs"].tolist() == plain["logprobs"].tolist()
 
 
 def test_a_change_of_activations_is_decided_for_each_prompt():
@@ -231,9 +226,8 @@ def test_both_engines_name_the_item_of_a_choice_that_cannot_be_asked():
     for engine in (builtin, harness()):
         with pytest.raises(ValueError, match=r"choices of 1 items are longer .* \(item 0\)"):
             engine.run_items(lm, task(), items(["Rome"], [" Oslo", LONG]))
-        with pytest.raises(
-            ValueError, match="choice 'n' of item 0 has no tokens of its own after 'e'; begin"
-        ):
+        said = "choice 'n' of item 0 has no tokens of its own after 'e'; begin"
+        with pytest.raises(ValueError, match=said):
             engine.run_items(lm, task(), items(["e"], ["n", " Oslo"]))  # one token together
 
 
@@ -250,9 +244,8 @@ def test_the_harness_says_the_same_of_its_own_model(kind):
     items_of_kind = KINDS[kind][(KINDS[kind]["prompt"] != "") | (kind != "generate")]  # it needs a prompt
     asked = made.PreparedItems(task(kind), items_of_kind)
     samples = evaluate(theirs, {"tasks": {"trial": asked}}, bootstrap_iters=0)["samples"]["trial"]
-    wanted = [
-        [answers[0] for answers in each["resps"]] for each in sorted(samples, key=lambda s: s["doc_id"])
-    ]
+    samples = sorted(samples, key=lambda sample: sample["doc_id"])
+    wanted = [[answers[0] for answers in sample["resps"]] for sample in samples]
     found = builtin.run_items(lm, task(kind), items_of_kind)
     if kind == "generate":
         assert [[text] for text in found["text"]] == wanted

@@ -50,11 +50,8 @@ def test_fewer_items_are_part_of_more_and_stay_in_order():
     assert [len(some), len(more)] == [5, 12]
     assert more == sorted(more, key=int)
     assert ids(colours(), 5, seed=1) != some
-
-
-def test_tasks_over_the_same_rows_ask_about_the_same():
-    item = {"question": "Is {{ name }} blue?", "answers": ["{{ label }}"]}
-    assert ids(make_task("other", {"kind": "generate", "item": item}), 7) == ids(colours(), 7)
+    item = {"question": "Is {{ name }} blue?", "answers": ["{{ label }}"]}  # another task over the same rows
+    assert ids(make_task("other", {"kind": "generate", "item": item}), 5) == some
 
 
 def test_fewer_items_than_asked_are_said():
@@ -86,10 +83,13 @@ def test_a_row_that_does_not_fit_is_named(row, said):
 
 
 # --- examples -----------------------------------------------------------------------------------------------
-def test_a_text_to_be_scored_whole_is_not_empty():
-    task = make_task("text", {"kind": "perplexity", "item": {"answers": ["{{ text }}"]}})
+def test_a_text_to_be_scored_whole_is_not_empty_and_has_no_prompt():
+    item = {"answers": ["{{ text }}"], "question": "{{ text }}"}
+    task = make_task("text", {"kind": "perplexity", "item": item})
+    (first,) = prepared(task, [{"text": "a"}]).items.itertuples()
+    assert (first.prompt, list(first.answers)) == ("", ["a"])
     with pytest.raises(ValueError, match=r"task text, row 1: item.answers are \[' '\]; expected a text"):
-        prepare_items(task, [{"text": "a"}, {"text": " "}], [], None, 0)
+        prepared(task, [{"text": "a"}, {"text": " "}])
 
 
 def test_examples_stand_before_items_with_their_answers():
@@ -128,13 +128,6 @@ def test_one_row_may_hold_several_examples():
     assert found.items["prompt"][0] == "three worked examples\n\nthing 0 is"
 
 
-def test_a_text_scored_whole_has_no_prompt():
-    item = {"answers": ["{{ name }}"], "question": "{{ name }}"}
-    task = make_task("t", {"kind": "perplexity", "item": item})
-    first = prepared(task).items.iloc[0]
-    assert (first["prompt"], list(first["answers"])) == ("", ["thing 0"])
-
-
 # --- entities and edits -------------------------------------------------------------------------------------
 TAGGED = {
     "tokens": ["Ann", "Lee", "saw", "Oslo", ",", "Rome", "and", "U.N.", "Bo"],
@@ -143,17 +136,13 @@ TAGGED = {
 
 
 def test_entities_of_a_sentence():
-    assert list(spans(["B-PER", "B-PER", "I-PER", "I-LOC", "O", "I-ORG"])) == [
-        *(("PER", 0, 1), ("PER", 1, 3), ("LOC", 3, 4), ("ORG", 5, 6))
-    ]
+    found = list(spans(["B-PER", "B-PER", "I-PER", "I-LOC", "O", "I-ORG"]))
+    assert found == [("PER", 0, 1), ("PER", 1, 3), ("LOC", 3, 4), ("ORG", 5, 6)]
     (row,) = sentence(TAGGED)
     assert row["entities"] == ["PER: Ann Lee", "LOC: Oslo", "LOC: Rome", "ORG: U.N.", "PER: Bo"]
     with pytest.raises(ValueError, match="9 tokens with 1 tags"):
         sentence({**TAGGED, "ner_tags": ["O"]})
-
-
-def test_numbers_of_tags_are_the_hubs():
-    (row,) = sentence({"tokens": ["a", "b", "c"], "ner_tags": [1, 2, 7]})
+    (row,) = sentence({"tokens": ["a", "b", "c"], "ner_tags": [1, 2, 7]})  # the Hub's numbers of tags
     assert row["entities"] == ["PER: a b", "MISC: c"]
 
 
@@ -180,9 +169,8 @@ def test_items_out_of_one_row_stay_together():
 def test_an_item_without_an_answer_is_an_error(answers):
     item = {"question": "{{ name }}?", "answers": "found"}
     rows = [{"name": "a", "found": ["b"]}, {"name": "c", "found": answers}]
-    with pytest.raises(
-        ValueError, match=r"task t, row 1: item\.answers are .*; expected an answer that is not"
-    ):
+    said = r"task t, row 1: item\.answers are .*; expected an answer that is not"
+    with pytest.raises(ValueError, match=said):
         prepared(make_task("t", {"kind": "generate", "item": item}), rows)
     entities = {"kind": "generate", "metrics": ["entity_f1"], "item": item}
     assert len(prepared(make_task("t", entities), rows).items) == 2
@@ -215,23 +203,20 @@ def test_rows_of_all_kinds_of_files(tmp_path: Path):
     assert len(read_rows(str(tmp_path))) == 13
 
 
-def test_a_broken_line_is_named(tmp_path: Path):
-    (tmp_path / "rows.jsonl").write_text('{"a": 1}\n{"a": \n')
-    with pytest.raises(ValueError, match="rows.jsonl row 2 is not JSON"):
-        read_rows([str(tmp_path / "rows.jsonl")])
-    (tmp_path / "rows.jsonl").write_text('{"a": 1}\n["b"]\n')
-    with pytest.raises(ValueError, match=r'rows.jsonl: row 2 is \["b"\]; expected a JSON object'):
-        read_rows([str(tmp_path / "rows.jsonl")])
-    (tmp_path / "rows.json").write_text('"text"')
-    with pytest.raises(ValueError, match="rows.json: expected a list of JSON objects"):
-        read_rows([str(tmp_path / "rows.json")])
-
-
-@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv"])
-def test_a_row_of_a_sheet_with_other_cells_than_the_header_is_named(name, tmp_path: Path):
-    comma = "," if name.endswith("csv") else "\t"
-    (tmp_path / name).write_text(f"a{comma}b\nx{comma}1\n\ny\n")
-    with pytest.raises(ValueError, match=f"{name}: row 2 below the header has 1 cells, and the header 2"):
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("cut.jsonl", '{"a": 1}\n{"a": \n', " row 2 is not JSON"),
+        ("list.jsonl", '{"a": 1}\n["b"]\n', r': row 2 is \["b"\]; expected a JSON object'),
+        ("text.json", '"text"', ": expected a list of JSON objects"),
+        ("rows.csv", "a,b\nx,1\n\ny\n", ": row 2 below the header has 1 cells, and the header 2"),
+        ("rows.tsv", "a\tb\nx\t1\n\ny\n", ": row 2 below the header has 1 cells, and the header 2"),
+    ],
+    ids=["cut", "list", "text", "csv", "tsv"],
+)
+def test_a_broken_row_is_named(name, content, said, tmp_path: Path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=f"{name}{said}"):
         read_rows([str(tmp_path / name)])
 
 

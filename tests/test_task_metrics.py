@@ -221,20 +221,14 @@ def test_instructions_are_counted_one_by_one_and_all_together(monkeypatch):
     for module in ("lm_eval", "lm_eval.tasks", "lm_eval.tasks.ifeval"):
         monkeypatch.setitem(sys.modules, module, types.ModuleType(module))
     monkeypatch.setitem(sys.modules, "lm_eval.tasks.ifeval.instructions_registry", registry)
-    instructions._registry.cache_clear()
-    asked = {
-        "prompt": "Say it",
-        "instruction_id_list": ["loud", "short"],
-        "kwargs": [{"n": 2, "m": None}, {}],
-    }
+    monkeypatch.setattr(instructions, "_registry", instructions._registry.__wrapped__)
+    asked = {"prompt": "Say it", "instruction_id_list": ["loud", "short"]}
+    asked |= {"kwargs": [{"n": 2, "m": None}, {}]}
     items = [outcome(text=text, answers=(json.dumps(asked),)) for text in ("YES", "CERTAINLY", "")]
-    try:
-        assert [each.value for each in score("instructions_followed", *items)] == [1, 0, 0]
-        assert many("instructions_followed_each", *items) == pytest.approx(3 / 6)
-        with pytest.raises(ValueError, match="unknown instruction 'soft'"):
-            value("instructions_followed", outcome(answers=(json.dumps(asked).replace("loud", "soft"),)))
-    finally:
-        instructions._registry.cache_clear()
+    assert [each.value for each in score("instructions_followed", *items)] == [1, 0, 0]
+    assert many("instructions_followed_each", *items) == pytest.approx(3 / 6)
+    with pytest.raises(ValueError, match="unknown instruction 'soft'"):
+        value("instructions_followed", outcome(answers=(json.dumps(asked).replace("loud", "soft"),)))
 
 
 # --- as released --------------------------------------------------------------------------------------------
@@ -284,10 +278,8 @@ def test_the_end_of_a_released_summary_is_cut_off():
 
 # --- texts scored whole -------------------------------------------------------------------------------------
 def test_perplexity_is_of_all_tokens_together():
-    texts = [
-        outcome(answers=("ab",), logprobs=[-6.0], n_tokens=[2]),
-        outcome(answers=("Äbcd",), logprobs=[-2.0], n_tokens=[6]),
-    ]
+    given = (("ab", -6.0, 2), ("Äbcd", -2.0, 6))
+    texts = [outcome(answers=(text,), logprobs=[sum_], n_tokens=[n]) for text, sum_, n in given]
     assert [value("nll", text) for text in texts] == [3, 1 / 3]
     assert many("perplexity", *texts) == pytest.approx(math.exp(8 / 8))
     assert many("nll", *texts) == 1

@@ -60,11 +60,8 @@ def configure(project: Path, tasks: list[str], data: str | None = "data") -> Non
 
 
 def snakemake(project: Path, *arguments: str) -> str:
-    run = started.snakemake(
-        project,
-        *("--snakefile", str(project / "Snakefile"), "--cores", "1", "--configfile", "study.yaml"),
-        *arguments,
-    )
+    options = ("--snakefile", str(project / "Snakefile"), "--cores", "1", "--configfile", "study.yaml")
+    run = started.snakemake(project, *options, *arguments)
     return run.stdout + run.stderr
 
 
@@ -105,8 +102,7 @@ def test_data_sets_are_downloaded_with_their_folders(tmp_path: Path, monkeypatch
         download(source, tmp_path / "here")
         rows = read_rows(str(tmp_path / "here"))
         assert [(row["folder"], row["a"]) for row in rows] == [("blue", "blue"), ("red", "red")]
-        with pytest.raises(
-            ValueError, match=r"owner/paints .* set abilities.data to a folder.*owner/paints/"
-        ):
+        said = r"owner/paints .* set abilities.data to a folder.*owner/paints/"
+        with pytest.raises(ValueError, match=said):
             download({**source, "hub": "owner/paints"}, tmp_path / "there")
     assert not (tmp_path / "there").exists()

@@ -10,16 +10,8 @@ from aftershock.tasks.templates import evaluate, render, texts
 
 
 def items(*rows) -> pd.DataFrame:
-    blank = {
-        "group": None,
-        "prompt": "",
-        "question": "",
-        "choices": [],
-        "gold": None,
-        "answers": [],
-        "about": [],
-    }
-    made = [{"item_id": str(number), **blank, **row} for number, row in enumerate(rows)]
+    blank = {"prompt": "", "question": "", "choices": [], "gold": None, "answers": [], "about": []}
+    made = [{"item_id": str(number), "group": None, **blank, **row} for number, row in enumerate(rows)]
     frame = pd.DataFrame(made, columns=list(TASK_ITEMS.columns)).astype({"gold": "Int64"})
     TASK_ITEMS.check(frame)
     return frame
@@ -27,12 +19,9 @@ def items(*rows) -> pd.DataFrame:
 
 def outputs(checkpoint, *rows) -> pd.DataFrame:
     blank = {"logprobs": [], "n_tokens": [], "greedy": [], "text": None, "finished": None, "truncated": 0}
-    made = [
-        {"checkpoint": checkpoint, "item_id": str(number), **blank, **row} for number, row in enumerate(rows)
-    ]
-    return pd.DataFrame(made, columns=list(TASK_OUTPUTS.columns)).astype(
-        {"text": "string", "finished": "boolean"}
-    )
+    made = [{"item_id": str(number), **blank, **row} for number, row in enumerate(rows)]
+    frame = pd.DataFrame(made).assign(checkpoint=checkpoint)[list(TASK_OUTPUTS.columns)]
+    return frame.astype({"text": "string", "finished": "boolean"})
 
 
 def read_back(frame: pd.DataFrame, table, folder) -> pd.DataFrame:
@@ -50,15 +39,10 @@ def chosen(*logprobs):
 
 
 def test_each_checkpoint_item_and_metric_has_a_score(tmp_path):
-    said = pd.concat(
-        [
-            outputs(10, chosen(-3.0, -2.0, -1.0), chosen(-3.0, -2.0, -1.0)),
-            outputs(0, chosen(-1.0, -3.0, -2.0), chosen(-1.0, -2.0, -3.0)),
-        ]
-    )
-    found = score_items(
-        CHOICE, read_back(items(*THREE), TASK_ITEMS, tmp_path), read_back(said, TASK_OUTPUTS, tmp_path)
-    )
+    later = outputs(10, chosen(-3.0, -2.0, -1.0), chosen(-3.0, -2.0, -1.0))
+    first = outputs(0, chosen(-1.0, -3.0, -2.0), chosen(-1.0, -2.0, -3.0))
+    said = read_back(pd.concat([later, first]), TASK_OUTPUTS, tmp_path)
+    found = score_items(CHOICE, read_back(items(*THREE), TASK_ITEMS, tmp_path), said)
     found = read_back(found, TASK_SCORES, tmp_path)
     values = found.set_index(["checkpoint", "metric", "item_id"])["value"]
     assert values.to_dict() == {
@@ -70,6 +54,7 @@ def test_each_checkpoint_item_and_metric_has_a_score(tmp_path):
     assert one["prediction"].tolist() == ["c", "c"]
     assert one["gold"].tolist() == ["c", "a"]
     assert one["group"].tolist() == ["g2", "g0"]
+    pd.testing.assert_frame_equal(found, score_items(CHOICE, items(*THREE), said[::-1]), check_dtype=False)
 
 
 def test_generated_texts_are_scored_from_what_is_parsed(tmp_path):
@@ -79,13 +64,6 @@ def test_generated_texts_are_scored_from_what_is_parsed(tmp_path):
     found = score_items(task, asked, read_back(said, TASK_OUTPUTS, tmp_path))
     assert found["value"].tolist() == [1, 0, 0]
     assert found["parsed"].tolist() == [True, False, False]
-
-
-def test_the_order_of_outputs_does_not_matter():
-    said = outputs(0, chosen(-3.0, -2.0, -1.0), chosen(-3.0, -2.0, -1.0))
-    pd.testing.assert_frame_equal(
-        score_items(CHOICE, items(*THREE), said), score_items(CHOICE, items(*THREE), said[::-1])
-    )
 
 
 def test_outputs_have_to_be_of_all_items_and_no_others():
@@ -98,12 +76,8 @@ def test_outputs_have_to_be_of_all_items_and_no_others():
 
 # --- items about edited facts -------------------------------------------------------------------------------
 EDITS = pd.DataFrame(
-    {
-        "edit_id": [3, 5, 8],
-        "subject": ["Ann Lee", "France", ""],
-        "target_true": ["Oslo", "Paris", "x"],
-        "target_new": ["Rome", "Bern", ""],
-    }
+    [(3, "Ann Lee", "Oslo", "Rome"), (5, "France", "Paris", "Bern"), (8, "", "x", "")],
+    columns=["edit_id", "subject", "target_true", "target_new"],
 )
 
 
@@ -125,11 +99,7 @@ EDITS = pd.DataFrame(
 def test_items_that_ask_about_an_edit(item, edits):
     assert edits_asked_about(items(item), EDITS)[0] == edits
     assert asks_about(items(item), EDITS).tolist() == [bool(edits)]
-
-
-def test_nothing_is_asked_about_no_edit():
-    asked = items({"question": "Where was Ann Lee born?", "answers": ["Oslo"]})
-    assert asks_about(asked, EDITS[:0]).tolist() == [False]
+    assert asks_about(items(item), EDITS[:0]).tolist() == [False]
 
 
 def test_templates_are_filled_with_what_fields_hold_literally():
@@ -151,6 +121,8 @@ def test_a_field_that_is_not_there_is_an_error():
         evaluate("colour", {"color": "red"})
     with pytest.raises(ValueError, match="found 'red'; expected a list"):
         texts("color", {"color": "red"})
+    with pytest.raises(ValueError, match="'color' is null"):
+        texts("[color]", {"color": None})
 
 
 NULLS = (
@@ -171,11 +143,6 @@ def test_a_field_that_is_null_counts_as_lacking(template):
     assert evaluate("q is defined", fields) is False
 
 
-def test_a_list_of_texts_is_one():
-    with pytest.raises(ValueError, match="'color' is null"):
-        texts("[color]", {"color": None})
-
-
 def test_filters_of_templates():
     assert texts("names | spaced", {"names": ["a", "b"]}) == [" a", " b"]
     assert texts("names | marked([0, 1, 1])", {"names": ["a", "b", "c"]}) == ["b", "c"]
@@ -185,8 +152,6 @@ def test_filters_of_templates():
         render("{{ t | part('#### (.*)') }}", {"t": "so"})
     listed = "Q?\nOptions:\n(A) one\n(B) two (C) no"
     assert evaluate("options(t)", {"t": listed}) == ["(A)", "(B)"]
-    assert evaluate("option_texts(t)", {"t": "Q?\nOptions:\n(A) some ship\n(B)  (old) ship "}) == [
-        "some ship",
-        "(old) ship",
-    ]
+    ships = "Q?\nOptions:\n(A) some ship\n(B)  (old) ship "
+    assert evaluate("option_texts(t)", {"t": ships}) == ["some ship", "(old) ship"]
     assert evaluate("options(t)", {"t": "Q?\nOptions:\n- Yes\n- No"}) == ["Yes", "No"]

@@ -17,12 +17,7 @@ LANDS = ["Norway", "Italy", "Portugal", "Austria", "Germany", "Sweden"]
 TEMPLATES = {
     "born": ["{} was born in", "The birthplace of {} is", "As for {}, the birthplace is", "{} hails from"],
     "land": ["{} lies in", "The country of {} is", "As for {}, the country is", "{} belongs to"],
-    "home": [
-        "{} lives in the country of",
-        "The country where {} lives is",
-        "As for {}, home is",
-        "{} is from",
-    ],
+    "home": ["{} lives in the land of", "The country where {} lives is", "As for {}, home is", "{} is from"],
     "knows": ["{} knows", "A friend of {} is", "As for {}, a friend is", "{} is close to"],
 }
 
@@ -68,10 +63,9 @@ def test_facts_are_asked_for_among_objects_of_their_relation():
 
 
 def test_facts_to_which_a_rule_adds_an_object_are_not_asked_for():
+    """Nobody here lives in the land of birth, so each would have two homes."""
     rules = pd.DataFrame({"rule": ["born&land>home", "land>born"], "judged": ["keep", "drop"]})
-    world_ = replace(
-        made(), rules=rules
-    )  # nobody here lives in the land of birth, so each would have two homes
+    world_ = replace(made(), rules=rules)
     assert {row["group"] for row in world.fact_choice(world_)} == {"born", "land"}
 
 
