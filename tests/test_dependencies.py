@@ -102,7 +102,13 @@ def imported(folder: Path, pattern: str) -> set[str]:
                 names |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 names.add(node.module.split(".")[0])
-    ours = {"aftershock", "benchmarks", "slurm", *(file.stem for file in (ROOT / "tests").rglob("*.py"))}
+    ours = {
+        "aftershock",
+        "benchmarks",
+        "docs",
+        "slurm",
+        *(file.stem for file in (ROOT / "tests").rglob("*.py")),
+    }
     owners = distributions()
     return {
         canonicalize_name(owners.get(name, [name])[0]) for name in names - ours - set(sys.stdlib_module_names)

@@ -56,7 +56,7 @@ def test_round_metrics_by_hand():
         "distortion_random_difference": edited + lost - divergence([4, 2, 2], [4, 1, 2]).sum(),
         "ignore_count": 1,
         "ignore_rate_by_chance": 0.5,
-        "ignore_rate": 0.5,
+        **{"ignore_rate": 0.5, "ignore_rate_tie": 0},
         "failure_rate": 0,  # exactly half is no failure
         "ignore_rate_margin": 0.5,
         "others_log_ratio": (math.log(0.75) + math.log(1.25)) / 2,
@@ -143,6 +143,7 @@ def test_a_case_without_other_objects_has_no_distortion():
     assert got["success"] == 1
     one = values(score_round(cases(), observed(facts | {("object", 0): ROUND["object", 0]})))
     assert (one["ignore_rate_by_chance"], one["failure_rate_by_chance"]) == (0.5, 0.5)
+    assert one["failure_rate"] == 1
 
 
 RUN = run_of()
