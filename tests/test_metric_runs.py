@@ -23,7 +23,12 @@ def test_tables_are_valid_and_every_metric_is_described(dataset):
     found = score(sim)
     PROBABILITIES.check(found.facts.table)
     SCORES.check(found.scores)
-    VARIANTS.check(found.variants())
+    variants = found.variants()
+    VARIANTS.check(variants)
+    plain = variants[(variants["scoring"] == "geometric_mean") & (variants["prompts"] == "all")]
+    both = plain.merge(found.scores, on=["case_id", "metric"])
+    assert len(both) == len(plain)
+    pd.testing.assert_series_equal(both["value_x"], both["value_y"], check_names=False)
     summary = summarise(found.scores, sim.cases, run_of(dataset))
     SUMMARY.check(summary)
     assert set(summary["metric"]) == set(found.scores["metric"])

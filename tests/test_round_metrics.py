@@ -139,11 +139,13 @@ def test_objects_that_are_not_listed_are_not_known():
 def test_a_case_without_other_objects_has_no_distortion():
     facts = {key: value for key, value in ROUND.items() if key[0] in ("target", "original")}
     got = values(score_round(cases(), observed(facts)))
-    assert got[["distortion", "distortion_released", "ignore_rate", "failure_rate_by_chance"]].isna().all()
+    assert got[got.index.str.startswith("distortion")].isna().all()
+    assert got[["ignore_rate", "failure_rate_by_chance"]].isna().all()
     assert got["success"] == 1
-    one = values(score_round(cases(), observed(facts | {("object", 0): ROUND["object", 0]})))
+    facts |= {("object", 0): ROUND["object", 0], ("target", 0): {"0": 0.1, "1": 0.9, "2": 0.95}}
+    one = values(score_round(cases(), observed(facts)))
     assert (one["ignore_rate_by_chance"], one["failure_rate_by_chance"]) == (0.5, 0.5)
-    assert one["failure_rate"] == 1
+    assert (one["failure_rate"], one["e1_failed"]) == (1, 0)
 
 
 RUN = run_of()
