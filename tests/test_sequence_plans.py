@@ -1,39 +1,72 @@
-"""Plans of sequences: turns, orders and groups of checkpoints."""
+"""Plans of sequences: turns, orders and groups of checkpoints, against slow code."""
+
+import random
 
 import pytest
 
-from aftershock.experiments.sequences.plan import Plan
+from aftershock.experiments.sequences.plan import Plan, Turn
 
 
 def plan(mode="sequential", batch=1, checkpoints=(0, 2, 5), orders=(0,)):
     return Plan(mode, batch, tuple(checkpoints), tuple(orders))
 
 
-TO_SIX = range(1, 7)
+def made_by_hand(turns: tuple[Turn, ...]) -> dict[int, list[int]]:
+    """The edits that a model has at each checkpoint, by making the turns one after another."""
+    state: list[int] = []
+    found = {}
+    for turn in turns:
+        if turn.is_fresh:
+            state = []
+        assert len(state) == turn.before
+        state = state + list(turn.positions)
+        if turn.checkpoint is not None:
+            found[turn.checkpoint] = state
+    return found
 
 
-@pytest.mark.parametrize(
-    ("mode", "batch", "turns", "made"),
-    [
-        ("sequential", 1, [(n - 1, [n], n if n in (2, 6) else None) for n in TO_SIX], {2: [1, 2], 6: TO_SIX}),
-        ("sequential", 2, [(0, [1, 2], 2), (2, [3, 4], None), (4, [5, 6], 6)], {2: [1, 2], 6: TO_SIX}),
-        ("single", 1, [(0, [2], 2), (0, [6], 6)], {2: [2], 6: [6]}),
-        ("single", 2, [(0, [1, 2], 2), (0, [5, 6], 6)], {2: [1, 2], 6: [5, 6]}),
-        ("single", None, [(0, [1, 2], 2), (0, TO_SIX, 6)], {2: [1, 2], 6: TO_SIX}),
-    ],
-)
-def test_turns_begin_with_the_edits_before_them_or_none_and_end_at_checkpoints(mode, batch, turns, made):
-    p = plan(mode, batch, (0, 2, 6))
-    assert not list(p.faults())
-    assert [turn.number for turn in p.turns] == list(range(1, len(turns) + 1))
-    assert [(turn.before, list(turn.positions), turn.checkpoint) for turn in p.turns] == [
-        (before, list(positions), checkpoint) for before, positions, checkpoint in turns
-    ]
-    assert {n: list(p.made_at(n)) for n in (2, 6)} == {n: list(positions) for n, positions in made.items()}
-    assert {n: p.latest_at(n) for n in (2, 6)} == {
-        turn.checkpoint: turn.positions for turn in p.turns if turn.checkpoint
-    }
-    assert [turn.is_fresh for turn in p.turns] == [not before for before, _, _ in turns]
+def slow_plan(mode, batch, checkpoints):
+    """Return a model's edits at each checkpoint, and those made together on the way, from the words alone."""
+    has, together = {}, []
+    for n in checkpoints:
+        if n and mode == "single":
+            has[n] = [i for i in range(1, n + 1) if batch is None or i > n - batch]
+            together.append(has[n])
+        elif n:
+            has[n] = [i for i in range(1, n + 1)]
+    if mode == "sequential":
+        last = max(checkpoints)
+        together = [[i for i in range(1, last + 1) if (i - 1) // batch == b] for b in range(last // batch)]
+    return has, together
+
+
+def test_plans_are_those_of_slow_code():
+    draw, sound = random.Random(0), 0
+    for _ in range(500):
+        mode, batch = draw.choice(["sequential", "single"]), draw.choice([1, 1, 2, 3, None])
+        step = draw.choice([1, batch or 1])
+        numbers = sorted(draw.sample(range(0, 13), draw.randint(1, 5)))
+        p = plan(mode, batch, [n * step for n in numbers])
+        edited = [n for n in p.checkpoints if n]
+        if mode == "sequential":
+            fits = batch is not None and all(n % batch == 0 for n in edited)
+        else:
+            fits = all(n >= (batch or 1) for n in edited)
+        assert (not list(p.faults())) == (fits and bool(edited))
+        if fits and edited:
+            sound += 1
+            has, together = slow_plan(mode, batch, p.checkpoints)
+            assert made_by_hand(p.turns) == has == {n: list(p.made_at(n)) for n in edited}
+            assert [list(turn.positions) for turn in p.turns] == together
+            assert [turn.number for turn in p.turns] == list(range(1, len(together) + 1))
+            assert {n: list(p.latest_at(n)) for n in edited} == {
+                n: next(each for each in together if each[-1] == n) for n in edited
+            }
+            for size in (None, 1, 2, 3):
+                parts = [p.checkpoints_of(group) for group in p.groups(size)]
+                assert [n for part in parts for n in part] == edited
+                assert max(map(len, parts)) <= (size or 99)
+    assert sound > 200
 
 
 def test_orders_hold_the_same_edits():
