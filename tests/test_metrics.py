@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from aftershock.matching import begins_with, goes_on_with, names
 from aftershock.metrics.conflict import score_conflict
 from aftershock.metrics.observed import Facts, lean, probabilities
 from aftershock.metrics.released import released_metrics
@@ -62,29 +63,29 @@ def facts_of(token_logs, label="o", **columns):
 
 
 def test_probability_is_a_mean_over_prompts_of_geometric_means_over_tokens():
-    # Prompt 0: tokens .5 and .125, geometric mean .25; prompts 1, 9 and 10: .2, .5 and 1.
-    tokens = {0: (0.5, 0.125), 1: (0.2,), 9: (0.5,), 10: (1.0, 1.0, 1.0)}
-    said = [" Oslo, and so on", None, None, None]
-    matched = {"argmax_match": [False, False, True, False], "tokens_matched": [1, 1, 0, 2]}
+    # Prompt 0: tokens .5 and .125, geometric mean .25; prompts 9 and 10: .5 and 1.
+    tokens = {0: (0.5, 0.125), 9: (0.5,), 10: (1.0, 1.0, 1.0)}
+    said = [" Oslo, and so on", None, None]
+    matched = {"argmax_match": [False, True, False], "tokens_matched": [1, 0, 2]}
     logs = {prompt: np.log(ps).tolist() for prompt, ps in tokens.items()}
     facts = facts_of(logs, "oslo", continuation=said, **matched)
     row = facts.table.iloc[0]
     expected = {
-        "probability": (0.25 + 0.2 + 0.5 + 1) / 4,
-        "log_probability": math.log((0.25 + 0.2 + 0.5 + 1) / 4),
+        "probability": (0.25 + 0.5 + 1) / 3,
+        "log_probability": math.log((0.25 + 0.5 + 1) / 3),
         "edit_probability": 0.25,
-        "paraphrase_probability": (0.2 + 0.5 + 1) / 3,
-        "joint_probability": (0.0625 + 0.2 + 0.5 + 1) / 4,
+        "paraphrase_probability": 0.75,
+        "joint_probability": (0.0625 + 0.5 + 1) / 3,
         "joint_edit_probability": 0.0625,
-        "first_probability": (0.5 + 0.2 + 0.5 + 1) / 4,
-        "first_paraphrase_probability": (0.2 + 0.5 + 1) / 3,
-        **{"exact": 0, "paraphrase": 1 / 3, "held_out": 0.5, "token_accuracy": 0.5},
-        "paraphrase_token_accuracy": (1 + 0 + 2 / 3) / 3,
+        "first_probability": (0.5 + 0.5 + 1) / 3,
+        "first_paraphrase_probability": 0.75,
+        **{"exact": 0, "paraphrase": 0.5, "held_out": 0.5, "token_accuracy": 0.5},
+        "paraphrase_token_accuracy": (0 + 2 / 3) / 2,
     }
     assert row[list(expected)].to_dict() == pytest.approx(expected)
     assert (row["continuation"], row["generated"]) == (said[0], True)
-    assert facts.by_prompt[0, [0, 1, 9, 10]] == pytest.approx([0.25, 0.2, 0.5, 1])
-    assert np.isnan(facts.by_prompt[0, 2:9]).all()
+    assert facts.by_prompt[0, [0, 9, 10]] == pytest.approx([0.25, 0.5, 1])
+    assert np.isnan(facts.by_prompt[0, 1:9]).all()
 
 
 def test_a_probability_too_small_for_a_number_keeps_its_logarithm():
@@ -92,6 +93,32 @@ def test_a_probability_too_small_for_a_number_keeps_its_logarithm():
     assert row["probability"] == 0
     assert row["log_probability"] == pytest.approx(-2000)
     assert pd.isna(row["generated"])
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "begins", "inside"),
+    [
+        (" Oslo.", "Oslo", True, True),
+        ("\n OSLO  Fjord", "oslo fjord", True, True),
+        (" Oslofjord", "Oslo", False, False),
+        (" in Oslo", "Oslo", False, True),
+        (" the (C++) guild", "the (C++)", True, True),
+        (" in São Paulo", "São  Paulo", False, True),
+        ("", "Oslo", False, False),
+    ],
+)
+def test_what_a_continuation_names(text, label, begins, inside):
+    assert begins_with(text, label) == begins
+    assert names(text, label) == inside
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(" Order of the Heron.", True), (" Order of", None), (" Order of the Her", None), (" Order, of", False),
+     ("", False), (None, None), (" order of the heron", True)],
+)  # fmt: skip
+def test_a_continuation_that_ends_within_an_object_says_nothing(text, said):
+    assert goes_on_with(text, "Order of the Heron") is said
 
 
 # --- conflict ----------------------------------------------------------------------------------------------
@@ -114,9 +141,12 @@ GIVEN += ["tied_fact_damage_released", "tied_fact_damage_log_ratio"]
 """What is also given for the cases whose first edit worked."""
 
 
-def sequence(name, before, first, after):
-    """A metric that has a value for each state of an edit sequence."""
-    return {f"{name}_before": before, f"{name}_after_first": first, name: after}
+def probabilities_of(name, before, first, after):
+    """The metrics that are the probability of a fact along an edit sequence."""
+    endings = ("_before", "_after_first", "")
+    return {
+        f"probability_{name}{ending}": p for ending, p in zip(endings, (before, first, after), strict=True)
+    }
 
 
 def test_conflict_metrics_by_hand():
@@ -141,19 +171,17 @@ def test_conflict_metrics_by_hand():
         "tied_fact_damage_e2_only": 0.5,
         "tied_fact_damage_control_difference": 0.5,  # .25 less: (.4 - .3) / .4
         "tied_fact_damage_same": 0.3,  # mean of .2 and .4
-        "tied_fact_damage_unrelated": -0.125,  # (.8 - .9) / .8
         "tied_fact_damage_unrelated_difference": 0.875,
         "tied_fact_damage_log_ratio": math.log(4),
         "tied_fact_damage_log_ratio_control": math.log(4 / 3),
         "e1_failed": 0,
         "known": 1,
-        **{"e1_efficacy": 0, "e1_paraphrase_efficacy": 0},  # .8 against .8: a tie
-        **{"e2_efficacy": 0, "e2_paraphrase_efficacy": 0},  # .6 against .6
+        "e1_efficacy": 0,  # .8 against .8: a tie
         "e2_efficacy_magnitude_before": 0.05 - 0.9,
-        **sequence("probability_old", 0.1, 0.8, 0.2),
-        **sequence("probability_new_exp", 0.05, 0.05, 0.6),
-        **sequence("probability_new_imp", 0.2, 0.2, 0.2),
-        **sequence("probability_tied", 0.5, 0.4, 0.1),
+        **probabilities_of("old", 0.1, 0.8, 0.2),
+        **probabilities_of("new_exp", 0.05, 0.05, 0.6),
+        **probabilities_of("new_imp", 0.2, 0.2, 0.2),
+        **probabilities_of("tied", 0.5, 0.4, 0.1),
         **{f"{name}_given_e1": got[name] for name in GIVEN},
     }
     assert got[list(expected)].to_dict() == pytest.approx(expected)
@@ -196,7 +224,7 @@ def test_losses_are_unbounded_but_in_clamped_and_released_forms(role, p, expecte
 
 
 def test_a_vanishing_probability_still_has_a_log_ratio():
-    facts = observed({key: CONFLICT[key] for key in CONFLICT if key[0] != "tied"})
+    facts = observed(CONFLICT)
     old = facts.table["role"] == "old"
     logs = facts.table["state"].map({"0": -2000.0, "1": -1000.0, "2": -1900.0}).fillna(-1000.0)
     facts.table.loc[old, "probability"] = 0.0
@@ -204,7 +232,6 @@ def test_a_vanishing_probability_still_has_a_log_ratio():
     got = values(score_conflict(cases(), facts, "reverse"))
     assert got["conflict_magnitude_log_ratio"] == pytest.approx(900)
     assert np.isnan(got["conflict_magnitude"])
-    assert not got.index.str.startswith("tied").any()
 
 
 def test_single_by_hand():
@@ -217,8 +244,6 @@ def test_single_by_hand():
         ("neighbour_new", 1): {"0": 0.1, "1": 0.1, "2": 0.1, "e2_only": 0.1},
         ("neighbour_new", 2): {"0": 0.2, "1": 0.2, "2": 0.2, "e2_only": 0.1},  # the neighbour's own object
         ("same_subject", 0): {"0": 0.1, "1": 0.1, "2": 0.1, "e2_only": 0.1},
-        ("locality_text", 0): {"0": 0.9, "1": 0.9, "2": 0.9, "e2_only": 0.9},
-        ("locality_text", 1): {"0": 0.8, "1": 0.8, "2": 0.8, "e2_only": 0.4},
     }
     got = values(score_conflict(cases(), observed(facts), "coverage"))
     expected = {
@@ -226,7 +251,7 @@ def test_single_by_hand():
         "single_exact": 1,
         "single_success": 1,  # .7 > .05
         "single_success_tie": 0,
-        **{"single_efficacy": 1, "single_efficacy_magnitude": 0.4},  # .7 > .3
+        "single_efficacy": 1,  # .7 > .3
         "e2_efficacy": 1,  # .6 > .2: of the first edit's object, as there is no other
         "known": 1,
         "single_neighbours_kept": 0.5,
@@ -234,37 +259,10 @@ def test_single_by_hand():
         "single_neighbours_efficacy_before": 1,
         "single_neighbours_token_accuracy": 2 / 3,
         "single_neighbours_log_ratio": (math.log(0.2 / 0.9) + math.log(0.9 / 0.2)) / 3,
-        **{"single_same_subject_log_ratio": 0, "single_same_subject_token_accuracy": 0},
-        **{"single_texts_kept": 0.5, "single_texts_token_accuracy": 0.5},
-        "single_texts_token_accuracy_before": 1,
-        "single_texts_log_ratio": math.log(0.4 / 0.8) / 2,
+        "single_same_subject_log_ratio": 0,
     }
     assert got[list(expected)].to_dict() == pytest.approx(expected)
     assert np.isnan(got["single_same_subject_kept"])
-
-
-E1 = "e1_exact e1_paraphrase e1_held_out e1_token_accuracy e1_paraphrase_token_accuracy e1_generated"
-E2 = "e2_exact e2_paraphrase e2_held_out e2_token_accuracy e2_paraphrase_token_accuracy e2_generated"
-SINGLE = (
-    "single_exact single_paraphrase single_held_out single_token_accuracy single_paraphrase_token_accuracy"
-)
-SINGLE += " single_generated"
-
-
-@pytest.mark.parametrize(
-    ("role", "state", "names"), [("old", "1", E1), ("new_exp", "2", E2), ("new_exp", "e2_only", SINGLE)]
-)
-def test_what_an_edit_wrote_is_measured_in_its_state_and_before(role, state, names):
-    facts = observed(CONFLICT)
-    columns = ["exact", "paraphrase", "held_out", "token_accuracy", "paraphrase_token_accuracy", "generated"]
-    seen = {state: [True, 0.1, 0.2, 0.3, 0.4, False], "0": [False, 0.5, 0.6, 0.7, 0.8, True]}
-    for when, values_then in seen.items():
-        here = (facts.table["role"] == role) & (facts.table["state"] == when)
-        for column, value in zip(columns, values_then, strict=True):
-            facts.table.loc[here, column] = value
-    got = values(score_conflict(cases(), facts, "coverage"))
-    assert got[names.split()].to_list() == seen[state]
-    assert got[[f"{name}_before" for name in names.split()]].to_list() == seen["0"]
 
 
 def test_paraphrases_of_a_single_edit_by_hand():

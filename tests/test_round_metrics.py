@@ -15,7 +15,7 @@ from aftershock.tables.models import OBJECT_SCORES
 from aftershock.tables.report import BREAKDOWNS
 from aftershock.tasks.agreement import plain_words, rouge_l, rouge_n, rouge_sets, token_f1
 from simulate import cases_of, run_of, scores_of, values
-from test_metrics import cases, observed, sequence
+from test_metrics import cases, observed, probabilities_of
 
 GIVEN = ("success", "success_released", "distortion", "distortion_released", "ignore_rate", "failure_rate")
 """What is also given for the cases whose first edit worked."""
@@ -68,14 +68,14 @@ def test_round_metrics_by_hand():
         "ignore_rate_control_difference": 0,
         "ignore_rate_random_difference": 0,
         "ignore_rate_after_first": 1,
-        **{"any_exact_before": 0, "any_exact": 1},  # by the original, which is .6 at last
+        "any_exact_before": 0,
         "known": 2 / 3,
         "e1_failed": 0,
         **{"e1_efficacy": 1, "e1_efficacy_magnitude": 0.8, "e1_exact": 1},
         **{"e2_efficacy": 1, "e2_efficacy_magnitude": 0.4, "e2_exact": 1},
-        **sequence("probability_target", 0.1, 0.9, 0.2),
-        **sequence("probability_original", 0.4, 0.1, 0.6),
-        **sequence("probability_others", 0.2, 0.1, 0.2),
+        **probabilities_of("target", 0.1, 0.9, 0.2),
+        **probabilities_of("original", 0.4, 0.1, 0.6),
+        **probabilities_of("others", 0.2, 0.1, 0.2),
         **{f"{name}_given_e1": got[name] for name in GIVEN},
     }
     assert got[list(expected)].to_dict() == pytest.approx(expected)

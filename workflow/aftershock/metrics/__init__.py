@@ -17,8 +17,8 @@ that share entities are correlated, so whole clusters are resampled and sign-fli
 in one matrix product. `study` joins runs, `settings` has confidence levels and numbers of resamples.
 
 A metric is added in one place: a line in `conflict`, `rounds` or `efficacy` that computes it per case, and an
-entry in `definitions` that defines it. Its test is a value worked out by hand in tests/test_metrics.py or
-test_round_metrics.py; without one, tests fail.
+entry in `definitions` that defines it. Its test is a slow version in tests/slow_metrics.py; without one,
+tests fail.
 After Li et al. (2024): p(k) of a fact k is the mean over its prompts (the edit prompt and ten paraphrases)
 of the geometric mean of its object's token probabilities. p_0, p_1 and p_2 are the unedited model, the
 model after the first and after the second edit; p_e2_only has the second edit alone, p_control the first
