@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
+from docs.site_pages import made_pages
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "workflow" / "aftershock"
@@ -195,7 +195,7 @@ def name_resolves(_: Passage, name: str) -> bool:
         return False
     if len(words) == 1 or words[0] not in _owners() or words[0] in VARIABLES:
         return True
-    return any(_below(folder, words[at:]) for folder, at in _owners()[words[0]]) or _key(words)
+    return any(_below(folder, words[at:]) for folder, at in _owners()[words[0]]) or name in _config_keys()
 
 
 def guide_resolves(passage: Passage, name: str) -> bool:
@@ -225,34 +225,16 @@ def _owners() -> dict[str, list[tuple[Path, int]]]:
             found.setdefault(file.parent.name, []).append((file.parent, 1))
         else:
             found.setdefault(file.stem, []).append((file.parent, 0))
-    for section in _schema("config").get("properties", {}):
-        found.setdefault(section, [])
+    for key in _config_keys():
+        found.setdefault(key.partition(".")[0], [])
     return found
 
 
 @cache
-def _schema(name: str) -> dict:
-    return yaml.safe_load((ROOT / "workflow" / "schemas" / f"{name}.schema.yaml").read_text("utf-8"))
-
-
-def _key(words: list[str]) -> bool:
-    """True if the words are a key of the config, section by section."""
-    schema = _schema("config")
-    for word in words:
-        schema = _properties(schema).get(word)
-        if schema is None:
-            return False
-    return True
-
-
-def _properties(schema: dict) -> dict:
-    """Return the keys that a mapping may hold, through references and alternatives."""
-    if "$ref" in schema:
-        schema = _schema("config")["$defs"][schema["$ref"].rsplit("/", 1)[-1]]
-    found = dict(schema.get("properties", {}))
-    for part in [*schema.get("oneOf", ()), *schema.get("anyOf", ()), *schema.get("allOf", ())]:
-        found |= _properties(part)
-    return found
+def _config_keys() -> frozenset[str]:
+    """Keys of the config, each behind those that it is below, as the site's page about them has them."""
+    page = made_pages()["reference/configuration.md"]
+    return frozenset(re.findall(r"^(?:## |\* `)([\w.]+)", page, flags=re.MULTILINE))
 
 
 def settings(passage: Passage) -> list[str]:

@@ -24,8 +24,6 @@ class Hub:
     served: dict[tuple[str, str], dict[str, tuple[str, Path]]] = field(default_factory=dict)
     drops: dict[str, list[int]] = field(default_factory=dict)
     """Bytes after which each of the next answers with this file's content breaks off."""
-    stalls: dict[str, threading.Event] = field(default_factory=dict)
-    """Files of which half is sent; the rest waits for the event."""
     gets: list[tuple[str, str]] = field(default_factory=list)
     """(file, the range asked for) of every answer that had content."""
     asked: list[str] = field(default_factory=list)
@@ -125,11 +123,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content[start:][: self.hub.drops[name].pop(0)])
             self.close_connection = True
             return
-        if name in self.hub.stalls:
-            self.wfile.write(content[start : len(content) // 2])
-            self.wfile.flush()
-            self.hub.stalls[name].wait(60)
-            start = len(content) // 2
         self.wfile.write(content[start:])
 
 
@@ -144,7 +137,5 @@ def loopback_hub() -> Iterator[Hub]:
     try:
         yield handler.hub
     finally:
-        for event in handler.hub.stalls.values():
-            event.set()
         server.shutdown()
         server.server_close()

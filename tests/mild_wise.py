@@ -2,16 +2,8 @@
 
 import editing
 
-MILD = {
-    "layers": [1],
-    "steps": 4,
-    "lr": 0.3,
-    "alpha": 0.1,
-    "beta": 0.6,
-    "gamma": 0.3,
-    "norm_constraint": 0.05,
-    "weight_decay": 1e-2,
-}
+MILD = {"layers": [1], "steps": 4, "lr": 0.3, "alpha": 0.1, "beta": 0.6, "gamma": 0.3}
+MILD |= {"norm_constraint": 0.05, "weight_decay": 1e-2}
 CONTEXTS = [["{}"], ["It rains. {}"]]
 
 

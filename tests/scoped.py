@@ -6,12 +6,10 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
-from aftershock.editors.serac import SeracTraining
-from aftershock.editors.serac.training import train_models
 from aftershock.lm.edits.routed import Routed
 from aftershock.lm.model import LanguageModel
 from aftershock.lm.networks.scope import ScopeClassifier
-from aftershock.lm.networks.scope_models import ScopeModels, assemble, beside, lowest_layers
+from aftershock.lm.networks.scope_models import ScopeModels, beside, lowest_layers
 from aftershock.prompts import fill, join
 from aftershock.requests import EditRequest
 from tiny import CITIES, NAMES, TEMPLATES
@@ -77,9 +75,3 @@ def training_rows(
         pd.DataFrame(edits, columns=columns),
         pd.DataFrame(others, columns=["split", "subject", "relation_id", "prompt", "target"]),
     )
-
-
-def trained(lm: LanguageModel, **changes) -> ScopeModels:
-    """Models that were trained on `training_rows`."""
-    weights, shape, _ = train_models(lm, *training_rows(), SeracTraining(**{**TRAINING, **changes}), seed=0)
-    return assemble(lm, weights, shape)

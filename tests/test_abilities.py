@@ -236,14 +236,9 @@ RUN = {"model": "m", "plan": "p", "editor": "e", "order": 0}
 def scores_of(task, checkpoint, values, **columns):
     """ITEM_SCORES of 40 items at a checkpoint."""
     index = range(40)
-    given = {
-        "task": task.name,
-        "checkpoint": checkpoint,
-        "item_id": [f"i{i}" for i in index],
-        "value": values,
-    }
-    given |= {"metric": task.metrics[0], "parsed": True, "gold": "", "group": None}
-    given["prediction"] = ""
+    given = {"task": task.name, "checkpoint": checkpoint, "item_id": [f"i{i}" for i in index]}
+    given |= {"metric": task.metrics[0], "value": values, "parsed": True}
+    given |= {"gold": "", "prediction": "", "group": None}
     return pd.DataFrame(given | columns, index=index).reindex(columns=list(ITEM_SCORES.columns))
 
 

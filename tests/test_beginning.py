@@ -24,17 +24,7 @@ from aftershock.page.beginnings import SINK, sink_remark, told
 from aftershock.requests import EditRequest, Query
 from editing import STRONG, assert_written, built
 from tiers import of_families, once_each
-from tiny import (
-    FAMILIES,
-    NAMES,
-    TEXTS,
-    in_turn,
-    likeliest,
-    save,
-    target_log_probs,
-    tiny,
-    written,
-)
+from tiny import FAMILIES, NAMES, TEXTS, in_turn, likeliest, save, target_log_probs, tiny, written
 from tokenizers_here import MAKERS, Reader, tokenizer_of
 
 every_kind = pytest.mark.parametrize("kind", MAKERS)

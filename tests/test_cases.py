@@ -107,16 +107,6 @@ def test_a_taught_part_of_a_graph_is_all_that_cases_are_made_of():
     assert index.objects["M2", "R1"] == ("F2",)  # true all the same
 
 
-def test_no_op_and_repeated_targets_are_found():
-    facts, labels = families(2)
-    index = FactIndex(frozenset(facts), labels)
-    row = dict.fromkeys(EDITS.columns, "x") | {"case_id": 0, "position": 0, "relation_id": "R1"}
-    row |= {"subject_id": "M0", "target_new_id": "F0", "target_true_id": "F0"}
-    edits = pd.DataFrame([row | {"edit": "e1"}, row | {"edit": "e2"}])
-    found = set(violations("coverage", edits, pd.DataFrame(columns=list(PROBES.columns)), index)["kind"])
-    assert {"no-op first edit", "first edit's target is a true object", "no-op second edit"} <= found
-
-
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_tables_without_a_case_break_no_invariant(graph, dataset):
     built = dataset_of(dataset, *graph, quotas={"test": {}, "dev": {}, "train": {}})

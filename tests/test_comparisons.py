@@ -12,7 +12,6 @@ from scipy.stats import t, ttest_1samp, wilcoxon
 from aftershock.metrics.comparisons import adjusted, cohens_dz, compare, detectable, rank_biserial
 from aftershock.metrics.intervals import cluster_variance
 from aftershock.metrics.precision import CASES_NEEDED, compare_precisions, require_accepted
-from aftershock.metrics.resampling import sign_flips
 from aftershock.metrics.settings import Statistics
 from aftershock.metrics.study import CONTROLS, families
 from aftershock.tables.report import COMPARISONS
@@ -94,7 +93,7 @@ def test_strict_cases_are_compared_apart():
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.one_of(st.just(float("nan")), st.integers(-4, 4).map(float)), min_size=1, max_size=12))
-def test_effect_sizes_are_those_of_loops_and_scipys(values):
+def test_effect_sizes_are_scipys(values):
     column = np.array(values)[:, None]
     seen = [x for x in values if x == x]
     if len(seen) > 1 and np.std(seen) > 0:
@@ -107,12 +106,8 @@ def test_effect_sizes_are_those_of_loops_and_scipys(values):
     if not moved:
         assert np.isnan(rank_biserial(column)[0])
         return
-    sizes = sorted(abs(x) for x in moved)
-    rank = {s: np.mean([i + 1 for i, other in enumerate(sizes) if other == s]) for s in sizes}
-    expected = sum(rank[abs(x)] * np.sign(x) for x in moved) / sum(rank[abs(x)] for x in moved)
-    assert rank_biserial(column)[0] == pytest.approx(expected)
     plus = wilcoxon(moved, alternative="greater").statistic
-    assert expected == pytest.approx(2 * plus / (len(moved) * (len(moved) + 1) / 2) - 1)
+    assert rank_biserial(column)[0] == pytest.approx(2 * plus / (len(moved) * (len(moved) + 1) / 2) - 1)
 
 
 def test_holm_by_hand():
@@ -126,17 +121,6 @@ def test_holm_by_hand():
         ValueError, match="unknown correction 'sidak'; known corrections: westfall_young, holm"
     ):
         adjusted(p, "sidak")
-
-
-@settings(max_examples=15, deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=15), st.floats(0.01, 0.2))
-def test_holm_rejects_what_stepping_down_rejects(p, alpha):
-    p, rejected = np.array(p), set()
-    for step, place in enumerate(np.argsort(p, kind="stable")):
-        if p[place] * (len(p) - step) > alpha:
-            break
-        rejected.add(int(place))
-    assert set(np.flatnonzero(adjusted(p, "holm") <= alpha).tolist()) == rejected
 
 
 def test_a_family_is_one_table_of_one_model_and_subset():
@@ -158,15 +142,6 @@ def test_differences_from_controls_are_a_family_where_there_are_any():
     assert families("reverse", [name])[CONTROLS] == [name]
     values = {"a": {name: [0.5, 0.25]}, "b": {name: [0.0, 0.0]}}
     assert row(compared(values, cases_of(2)), name, CONTROLS)["difference"] == 0.375
-
-
-def test_what_is_detectable_is_detected_four_times_in_five():
-    """Planted in 1000 studies, the smallest detectable difference is found in 80 % of them."""
-    rng, repeated, clusters = np.random.default_rng(6), 1000, 40
-    noise = rng.normal(0, 1, (clusters, repeated)) * 0.3
-    smallest = detectable(0.3 / np.sqrt(clusters), clusters, 0.05, 0.8)
-    p, _ = sign_flips(noise + smallest, rng, 499)
-    assert (p <= 0.05).mean() == pytest.approx(0.8, abs=3.5 * np.sqrt(0.8 * 0.2 / repeated))
 
 
 def test_equal_results_do_not_claim_that_anything_could_be_detected():

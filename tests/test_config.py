@@ -175,6 +175,7 @@ def test_model_files(project: Path, old: str, new: str, expected: str) -> None:
             "relation R2 of world has 9 paraphrases, not 10; keep more rows, or set a paraphrases.backend",
         ),
         ("paraphrases", "9 of {} is\tkeep", "9 of {} is\tkept", "paraphrases.tsv row 21: status: 'kept'"),
+        ("paraphrases", "9 of {} is\tkeep", "9 of {} is \tkeep", "paraphrases.tsv row 21: template: found"),
         ("paraphrases", "Number 9 of {} is", "{} is a parent of", "relation R2 of world repeats its prompt"),
     ],
 )

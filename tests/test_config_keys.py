@@ -9,14 +9,9 @@ import yaml
 from aftershock.config import check_config
 from aftershock.page.roles import ROLES
 from aftershock.schema import faults, read_schema
-from small_project import CONFIG, errors, write_project
+from small_project import CONFIG, errors
 
 CONTINUED = read_schema("config")["properties"]["continuations"]["properties"]["roles"]
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    return write_project(tmp_path)
 
 
 @pytest.mark.parametrize("number", [1, 11, 2.5, "02", True])

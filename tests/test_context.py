@@ -6,10 +6,8 @@ import pandas as pd
 import pytest
 import torch
 
-from aftershock.datasets.table import ROUND_STATES
 from aftershock.editors.methods import method_of, settings_of
 from aftershock.editors.statements import draw_others, state_fact
-from aftershock.experiments.cases import run_cases
 from aftershock.experiments.queries import load_first_edits
 from aftershock.lm.edits import random_like, rewrite_prompts
 from aftershock.lm.edits.context import UNRELATED, pack_texts, unpack_texts
@@ -20,11 +18,10 @@ from aftershock.lm.texts.tokens import encode_pairs
 from aftershock.prompts import JOINT, fill
 from aftershock.requests import EditRequest, Query
 from aftershock.tables.cases import EDITS
-from aftershock.tables.runs import OBSERVATIONS, TELEMETRY
 from chat_templates import STYLES, chat_tokenizer, rendered
 from editing import say
 from taught import edits, known, taught
-from test_protocol import TEMPLATE_ROWS, tables
+from test_protocol import tables
 from tiny import CITIES, NAMES, TEMPLATES, requests, tiny
 
 ADA, OTHER = EditRequest(TEMPLATES[0], "Ada Vex", "Oslo"), EditRequest(TEMPLATES[1], "Bruno Quill", "Rome")
@@ -199,21 +196,3 @@ def test_a_random_change_is_as_many_unrelated_statements():
     assert {text for texts in drawn[0].statements for text in texts} <= set(UNRELATED)
     assert len({str(random_like(state, [seed] * 3)[0].statements) for seed in range(9)}) > 5
     assert not any(label in text for text in UNRELATED for label in (*NAMES, *CITIES))
-
-
-def test_round_cases_go_through_all_states_with_facts_in_front():
-    lm = taught()
-    rows, probes = tables(3, round_case=True)
-    observations, telemetry = run_cases(lm, in_context(lm), rows, probes, TEMPLATE_ROWS, ROUND_STATES)
-    OBSERVATIONS.check(observations)
-    TELEMETRY.check(telemetry)
-    assert set(telemetry["state"]) == {"1", "2", "random"}
-    assert telemetry["reason"].isna().all()
-    assert (telemetry["delta_norm"] == 0).all()
-    firsts = rows[(rows["case_id"] == 1) & (rows["edit"] == "e1")].iloc[0]
-    front = f"{fill(firsts['prompt'], firsts['subject'])} {firsts['target_new']}. "
-    mine = observations[(observations["case_id"] == 1) & (observations["prompt_id"] == 0)]
-    probe = probes[(probes["case_id"] == 1) & (probes["role"] == "old")].iloc[0]
-    asked = Query(front + fill(TEMPLATES[0], probe["subject"]), probe["object"])
-    found = mine[(mine["state"] == "1") & (mine["probe_id"] == probe["probe_id"])]
-    assert found["logprob"].tolist() == pytest.approx([score(lm, [asked])[0].logprob], abs=1e-9)

@@ -24,9 +24,7 @@ USED_BY = {
     "mkdocs and griffe": ["on_files", "on_instance"],
     "Python": ["__dir__", "__getattr__"],
     "pytest and xdist": ["_split_scope", "loadscopereorder", "pytestmark", "pytest_*"],
-    "Snakemake and its plugins": [
-        *("is_query_tool_available", "remove_existing_output"),
-    ],
+    "Snakemake and its plugins": [*("is_query_tool_available", "remove_existing_output")],
     "torch, transformers, tokenizers": [
         *("closure", "encode_special_tokens", "fill_uninitialized_memory", "get_seq_length", "kwargs"),
         *("num_labels", "post_processor", "unk_token"),

@@ -19,23 +19,9 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 RUN_NOT_IMPORTED = {
-    "accelerate",
-    "fastapi",
-    "hatchling",
-    "mkdocs-material",
-    "mkdocstrings",
-    "mypy",
-    "opentelemetry-api",
-    "pip",
-    "pre-commit-hooks",
-    "ruff",
-    "snakefmt",
-    "types-jsonschema",
-    "types-psutil",
-    "types-pyyaml",
-    "types-tqdm",
-    "uvicorn",
-    "yamllint",
+    *("accelerate", "fastapi", "hatchling", "mkdocs-material", "mkdocstrings", "mypy", "opentelemetry-api"),
+    *("pip", "pre-commit-hooks", "ruff", "snakefmt", "types-jsonschema", "types-psutil", "types-pyyaml"),
+    *("types-tqdm", "uvicorn", "yamllint"),
 }
 OF_ENCODER = {"cloudpickle", "joblib", "narwhals", "scikit-learn", "sentence-transformers", "threadpoolctl"}
 
@@ -61,6 +47,7 @@ def pins(lines: list[str]) -> dict[str, str]:
 
 CONSTRAINTS = pins((ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())
 ENCODER = find_spec("sentence_transformers") is not None  # the optional group is installed
+ENVIRONMENTS = ("tables", "models", "encoder", "atlas", "harness")
 
 
 def test_torch_has_no_local_version() -> None:
@@ -92,7 +79,7 @@ def test_what_is_installed_has_the_tested_version() -> None:
             assert Version(distribution(name).version).public == version, name
 
 
-@pytest.mark.parametrize("name", ["tables", "models", "encoder", "atlas", "harness"])
+@pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_conda_environments_are_the_groups(name: str) -> None:
     environment = yaml.safe_load((ROOT / "envs" / f"{name}.yaml").read_text(encoding="utf-8"))
     *others, with_pip = environment["dependencies"]
@@ -115,7 +102,13 @@ def imported(folder: Path, pattern: str) -> set[str]:
                 names |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 names.add(node.module.split(".")[0])
-    ours = {"aftershock", "benchmarks", "slurm", *(file.stem for file in (ROOT / "tests").rglob("*.py"))}
+    ours = {
+        "aftershock",
+        "benchmarks",
+        "docs",
+        "slurm",
+        *(file.stem for file in (ROOT / "tests").rglob("*.py")),
+    }
     owners = distributions()
     return {
         canonicalize_name(owners.get(name, [name])[0]) for name in names - ours - set(sys.stdlib_module_names)
@@ -142,17 +135,7 @@ def test_the_tests_import_what_is_declared() -> None:
 
 
 @pytest.mark.parametrize(
-    "file",
-    [
-        "Makefile",
-        "constraints.txt",
-        "envs/tables.yaml",
-        "envs/models.yaml",
-        "envs/encoder.yaml",
-        "envs/atlas.yaml",
-        "envs/harness.yaml",
-        ".ci/run",
-    ],
+    "file", ["Makefile", "constraints.txt", ".ci/run", *(f"envs/{name}.yaml" for name in ENVIRONMENTS)]
 )
 def test_no_address_or_path_of_a_machine(file: str) -> None:
     text = (ROOT / file).read_text(encoding="utf-8")

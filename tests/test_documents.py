@@ -110,11 +110,7 @@ def test_a_file_of_nulls_alone_has_no_document(tmp_path: Path) -> None:
     ("name", "content", "expected"),
     [
         ("a.csv", b"a,b", r"a\.csv: text is read from \.txt, \.jsonl, \.parquet"),
-        (
-            "a.jsonl",
-            b'{"text": "a"}\n{}\n',
-            r"a\.jsonl line 2 has no 'text'; name the text's `column`",
-        ),
+        ("a.jsonl", b'{"text": "a"}\n{}\n', r"a\.jsonl line 2 has no 'text'; name the text's `column`"),
         ("a.jsonl", b'{"text": 3}\n', r"a\.jsonl line 1: 'text' is int, not text"),
         ("a.jsonl", b'{"text": ["a"]}\n', r"a\.jsonl line 1: 'text' is list, not text"),
         ("a.jsonl", b'{"text": false}\n', r"a\.jsonl line 1: 'text' is bool, not text"),

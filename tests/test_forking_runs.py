@@ -117,7 +117,7 @@ def test_the_environment_of_a_job_is_the_one_that_snakemake_gives(
     there = dict(line.split("=", 1) for line in printed.split("\0") if line)
     ours = {**os.environ, **dict.fromkeys(patches.FOLDERS, str(folder))}
     assert {name for name in ours.keys() | there.keys() if ours.get(name) != there.get(name)} <= {
-        *("PWD", "SHLVL", "_", "LINES", "COLUMNS"),
+        *("PWD", "SHLVL", "_", "LINES", "COLUMNS")
     }
 
 

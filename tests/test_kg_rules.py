@@ -273,13 +273,8 @@ def test_no_subject_and_no_tied_fact_serves_a_rule_too_often() -> None:
 
 
 def test_heads_with_several_answers_fall_where_answers_have_to_be_unique() -> None:
-    facts = {
-        ("E1", "R1", "E2"),
-        ("E2", "R2", "E1"),
-        ("E2", "R2", "E3"),
-        ("E3", "R1", "E4"),
-        ("E4", "R2", "E3"),
-    }
+    facts = {("E1", "R1", "E2"), ("E2", "R2", "E1"), ("E2", "R2", "E3")}
+    facts |= {("E3", "R1", "E4"), ("E4", "R2", "E3")}
     names = labelled([f"E{n}" for n in range(1, 5)])
     combinations = as_instances(("R1>R2", "E1", "E2", "E1"), ("R1>R2", "E3", "E4", "E3"))
     judged = filter_facts(as_sample(facts), names)

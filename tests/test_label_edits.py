@@ -178,17 +178,11 @@ def test_some_labels_are_the_edited_one_and_others_that_are_drawn():
 
 
 def test_the_neighbour_of_an_object_is_what_many_share():
-    facts = [("city1", "country", "A"), ("city1", "mayor", "m1"), ("city1", "street", "s1")]
-    facts += [
-        ("city2", "country", "A"),
-        ("city2", "mayor", "m2"),
-        ("city3", "country", "B"),
-        ("m1", "street", "s2"),
-    ]
-    index = FactIndex(frozenset(Fact(*fact) for fact in facts), {})
-    context = Context(
-        index, {}, {"country": 1.0, "mayor": 1.0, "street": 0.4}, frozenset(["country", "mayor"])
-    )
+    facts = ["city1 country A", "city1 mayor m1", "city1 street s1", "city2 country A", "city2 mayor m2"]
+    facts += ["city3 country B", "m1 street s2"]
+    index = FactIndex(frozenset(Fact(*fact.split()) for fact in facts), {})
+    shared = {"country": 1.0, "mayor": 1.0, "street": 0.4}
+    context = Context(index, {}, shared, frozenset(["country", "mayor"]))
     assert context.neighbour("city1") == "A"
     assert context.neighbour("m1") is None
     assert context.neighbour("nowhere") is None

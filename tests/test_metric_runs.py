@@ -28,7 +28,12 @@ def test_tables_are_valid_and_every_metric_is_described(dataset):
     found = score(sim)
     PROBABILITIES.check(found.facts.table)
     SCORES.check(found.scores)
-    VARIANTS.check(found.variants())
+    variants = found.variants()
+    VARIANTS.check(variants)
+    plain = variants[(variants["scoring"] == "geometric_mean") & (variants["prompts"] == "all")]
+    both = plain.merge(found.scores, on=["case_id", "metric"])
+    assert len(both) == len(plain)
+    pd.testing.assert_series_equal(both["value_x"], both["value_y"], check_names=False)
     summary = summarise(found.scores, sim.cases, run_of(dataset))
     SUMMARY.check(summary)
     assert set(summary["metric"]) == set(found.scores["metric"])
@@ -102,6 +107,36 @@ def test_every_entry_of_the_catalogue_has_a_slow_twin():
         for _, slow in slow_cases(sim, *known_and_given(sim, np.random.default_rng(0))):
             twins |= set(metrics_of(slow, dataset))
     assert {entry.name for entry in BASE} <= twins
+
+
+def test_a_run_says_which_objects_are_known_and_which_the_second_edit_was_not_given():
+    sim = one_editor("round_easy", 3)
+    objects = sim.probes.loc[sim.probes["role"] == "object", ["subject_id", "relation_id", "object_id"]]
+    scored = objects.assign(probability=0.5, rank=1, known=True, similarity=None)
+    found = score(sim, objects=scored[list(OBJECT_SCORES.columns)], second=EDITS.empty()).scores
+    wide = found.pivot(index="case_id", columns="metric", values="value")
+    for name in ("ignore_rate", "distortion", "others_log_ratio"):
+        assert wide[f"{name}_known"].to_list() == wide[f"{name}_held_out"].to_list() == wide[name].to_list()
+
+
+def test_headlines_are_scored_under_every_scoring_and_choice_of_prompts():
+    sim = one_editor("coverage", 4, noise=2.0)
+    found = score(sim)
+    variants = found.variants().set_index(["scoring", "prompts", "metric", "case_id"])["value"].sort_index()
+    table = found.facts.table.query("role == 'old'").set_index(["state", "case_id"])
+    for scoring, first in {"geometric_mean": "", "joint": "joint_", "first_token": "first_"}.items():
+        for prompts, then in {"all": "", "edit": "edit_", "paraphrases": "paraphrase_"}.items():
+            p = table[f"{first}{then}probability"]
+            wanted = (p["1"] - p["2"]) / p["1"]
+            assert variants[scoring, prompts, "conflict_magnitude"].to_list() == pytest.approx(list(wanted))
+
+
+def test_every_entry_of_the_catalogue_is_a_metric_of_some_dataset():
+    found = set()
+    for dataset in DATASETS:
+        sim = simulate(dataset, 1, editors={"editor": Behaviour()}, texts=1)
+        found |= set(score(sim).scores["metric"])
+    assert {entry.name for entry in BASE} <= found
 
 
 # --- facets ------------------------------------------------------------------------------------------------

@@ -63,8 +63,8 @@ def facts_of(token_logs, label="o", **columns):
 
 
 def test_probability_is_a_mean_over_prompts_of_geometric_means_over_tokens():
-    # Prompt 0: tokens .5 and .125, geometric mean .25; prompts 8 and 9: .5 and 1.
-    tokens = {0: (0.5, 0.125), 8: (0.5,), 9: (1.0, 1.0, 1.0)}
+    # Prompt 0: tokens .5 and .125, geometric mean .25; prompts 9 and 10: .5 and 1.
+    tokens = {0: (0.5, 0.125), 9: (0.5,), 10: (1.0, 1.0, 1.0)}
     said = [" Oslo, and so on", None, None]
     matched = {"argmax_match": [False, True, False], "tokens_matched": [1, 0, 2]}
     logs = {prompt: np.log(ps).tolist() for prompt, ps in tokens.items()}
@@ -84,8 +84,8 @@ def test_probability_is_a_mean_over_prompts_of_geometric_means_over_tokens():
     }
     assert row[list(expected)].to_dict() == pytest.approx(expected)
     assert (row["continuation"], row["generated"]) == (said[0], True)
-    assert facts.by_prompt[0, [0, 8, 9]] == pytest.approx([0.25, 0.5, 1])
-    assert np.isnan(facts.by_prompt[0, 1:8]).all()
+    assert facts.by_prompt[0, [0, 9, 10]] == pytest.approx([0.25, 0.5, 1])
+    assert np.isnan(facts.by_prompt[0, 1:9]).all()
 
 
 def test_a_probability_too_small_for_a_number_keeps_its_logarithm():
@@ -125,7 +125,7 @@ def test_a_continuation_that_ends_within_an_object_says_nothing(text, said):
 CONFLICT = {
     ("old", 0): {"0": 0.1, "1": 0.8, "2": 0.2, "e2_only": 0.1, "control": 0.4},
     ("new_exp", 0): {"0": 0.05, "1": 0.05, "2": 0.6, "e2_only": 0.7, "control": 0.05},
-    ("new_imp", 0): {"0": 0.2, "1": 0.2, "2": 0.2, "e2_only": 0.1, "control": 0.1},
+    ("new_imp", 0): {"0": 0.2, "1": 0.2, "2": 0.2, "e2_only": 0.1, "control": 0.5},
     ("e2_true", 0): {"0": 0.9, "1": 0.9, "2": 0.6, "e2_only": 0.5, "control": 0.9},
     ("e1_true", 0): {"0": 0.9, "1": 0.8, "2": 0.1, "e2_only": 0.9, "control": 0.8},
     ("tied", 0): {"0": 0.5, "1": 0.4, "2": 0.1, "e2_only": 0.25, "control": 0.3},
@@ -133,6 +133,20 @@ CONFLICT = {
     ("control_same", 1): {"0": 0.5, "1": 0.5, "2": 0.3, "e2_only": 0.5, "control": 0.5},
     ("control_unrelated", 0): {"0": 0.8, "1": 0.8, "2": 0.9, "e2_only": 0.8, "control": 0.8},
 }
+
+
+GIVEN = ["success", "success_released", "conflict_score_exp", "conflict_score_imp", "conflict_magnitude"]
+GIVEN += ["conflict_magnitude_released", "conflict_magnitude_log_ratio", "tied_fact_damage"]
+GIVEN += ["tied_fact_damage_released", "tied_fact_damage_log_ratio"]
+"""What is also given for the cases whose first edit worked."""
+
+
+def probabilities_of(name, before, first, after):
+    """The metrics that are the probability of a fact along an edit sequence."""
+    endings = ("_before", "_after_first", "")
+    return {
+        f"probability_{name}{ending}": p for ending, p in zip(endings, (before, first, after), strict=True)
+    }
 
 
 def test_conflict_metrics_by_hand():
@@ -145,6 +159,8 @@ def test_conflict_metrics_by_hand():
         "conflict_score_exp_change": 1,  # .05 < .1 before any edit
         "conflict_score_imp": 0,  # .2 against .2
         "conflict_score_imp_tie": 1,
+        "conflict_score_imp_change": -1,  # .2 > .1 before any edit
+        "conflict_score_imp_control_difference": -1,  # .5 > .4
         "conflict_magnitude": 0.75,  # (.8 - .2) / .8
         "conflict_magnitude_released": 0.75,
         "conflict_magnitude_log_ratio": math.log(4),
@@ -156,13 +172,30 @@ def test_conflict_metrics_by_hand():
         "tied_fact_damage_control_difference": 0.5,  # .25 less: (.4 - .3) / .4
         "tied_fact_damage_same": 0.3,  # mean of .2 and .4
         "tied_fact_damage_unrelated_difference": 0.875,
+        "tied_fact_damage_log_ratio": math.log(4),
+        "tied_fact_damage_log_ratio_control": math.log(4 / 3),
         "e1_failed": 0,
         "known": 1,
         "e1_efficacy": 0,  # .8 against .8: a tie
         "e2_efficacy_magnitude_before": 0.05 - 0.9,
+        **probabilities_of("old", 0.1, 0.8, 0.2),
+        **probabilities_of("new_exp", 0.05, 0.05, 0.6),
+        **probabilities_of("new_imp", 0.2, 0.2, 0.2),
+        **probabilities_of("tied", 0.5, 0.4, 0.1),
+        **{f"{name}_given_e1": got[name] for name in GIVEN},
     }
     assert got[list(expected)].to_dict() == pytest.approx(expected)
-    assert "single_exact" not in got
+    assert not {"single_exact", "single_success", "single_success_tie"} & set(got.index)
+
+
+def test_a_control_of_the_edit_prompt_alone_is_compared_with_the_tied_fact_there():
+    facts = observed(CONFLICT)
+    table = facts.table
+    table.loc[table["role"] == "control_same", "prompts"] = "edit"
+    table.loc[table["role"] == "tied", "edit_probability"] = table["state"].map({"1": 0.8, "2": 0.4})
+    got = values(score_conflict(cases(), facts, "composite"))
+    assert got["tied_fact_damage_same_difference"] == pytest.approx(0.5 - 0.3)
+    assert got["tied_fact_damage_unrelated_difference"] == pytest.approx(0.875)  # of all prompts
 
 
 @pytest.mark.parametrize(
@@ -216,7 +249,11 @@ def test_single_by_hand():
     expected = {
         "success_released": 1,  # e2 alone: .7 > .1
         "single_exact": 1,
+        "single_success": 1,  # .7 > .05
+        "single_success_tie": 0,
         "single_efficacy": 1,  # .7 > .3
+        "e2_efficacy": 1,  # .6 > .2: of the first edit's object, as there is no other
+        "known": 1,
         "single_neighbours_kept": 0.5,
         "single_neighbours_efficacy": 0.5,  # .9 < .95 and .2 > .1
         "single_neighbours_efficacy_before": 1,
@@ -226,6 +263,20 @@ def test_single_by_hand():
     }
     assert got[list(expected)].to_dict() == pytest.approx(expected)
     assert np.isnan(got["single_same_subject_kept"])
+
+
+def test_paraphrases_of_a_single_edit_by_hand():
+    facts = observed(
+        {key: CONFLICT[key] for key in CONFLICT if key[0] in ("old", "new_exp", "new_imp", "e1_true")}
+    )
+    place = facts.table.reset_index().set_index(["role", "state"])["index"]
+    facts.by_prompt[place["new_exp", "e2_only"]] = [0.7, 0.1, 0.95]  # e1_true: .9 after each
+    facts.exact_by_prompt[place["new_exp", "e2_only"]] = [0, 1, 0]
+    facts.exact_by_prompt[place["e1_true", "0"]] = [1, 1, 0]
+    got = values(score_conflict(cases(), facts, "coverage"))
+    assert (got["single_efficacy"], got["single_paraphrase_efficacy"]) == (0, 0.5)
+    assert got["single_paraphrases_known"] == 0.5
+    assert got["single_paraphrase_answered"] == 1  # of the first one, which is known
 
 
 # --- the released code -------------------------------------------------------------------------------------

@@ -22,7 +22,6 @@ from chatty import (
     KEY,
     PASSING,
     SPOUSE,
-    STOPPING,
     Handler,
     Step,
     chatty,
@@ -230,15 +229,6 @@ def test_a_run_leaves_suggestions_and_no_key(tmp_path: Path) -> None:
     assert set(prompts["source"]) == {"relations.tsv", "paraphrases.tsv"}
     assert everything(tmp_path).count(b"[key]") >= 3
     holds_no_key(tmp_path, said + again)
-
-
-@pytest.mark.thorough
-def test_a_run_whose_key_is_refused_leaves_no_key(tmp_path: Path) -> None:
-    with chatty(scripted(STOPPING["401"][0])) as service:
-        status, refused = run(tmp_path, service.address, KEY, TARGETS[0])
-    assert status != 0
-    assert "refuses the key in MY_KEY (401)" in refused
-    holds_no_key(tmp_path, refused)
 
 
 def holds_no_key(folder: Path, printed: str) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import started
 from aftershock.jobs import folder
 from aftershock.jobs.folder import PreflightError, check_names, check_writable, find_places, user_name
 
@@ -112,13 +111,3 @@ def test_a_folder_with_braces_is_refused_by_name(tmp_path: Path, name: str) -> N
         check_names(tmp_path / name)
     assert name in str(caught.value)
     check_names(tmp_path)
-
-
-@pytest.mark.thorough  # which places are looked for is tried above
-def test_nothing_is_asked_of_a_home_before_a_run(environment: Path) -> None:
-    """A dry run of a small workflow under a home that is no folder."""
-    (environment / "work" / "Snakefile").write_text("rule all:\n    input: []\n")
-    paths = {"HOME": "/dev/null", "PYTHONPATH": str(Path(__file__).parents[1] / "workflow")}
-    ran = started.module("aftershock.launch", environment / "work", "--cores", "1", "-n", **paths)
-    assert ran.returncode == 0, ran.stderr
-    assert "Traceback" not in ran.stderr

@@ -14,7 +14,6 @@ from aftershock.datasets.table import CONFLICT, DATASETS
 from aftershock.datasets.validate import findings, print_findings, read_folder
 from aftershock.report import Material, page
 from aftershock.tables.cases import CASES, EDITS, PROBES
-from aftershock.tables.models import OBJECT_SCORES, VERIFIED
 from aftershock.tables.report import RECALL_SUMMARY, SUMMARY
 from families import SHEET
 from published import RELEASED, composite, exported, needs_released, read, several, write
@@ -72,19 +71,6 @@ def test_published_rows_become_cases(dataset):
     assert PROBES.check(tables.probes).num_rows >= 60
 
 
-@needs_released
-def test_a_sample_says_what_a_model_is_asked():
-    folder = Folder.read(str(RELEASED), DATASETS, 50, 0)
-    assert all(len(folder.chosen(name)) == 50 for name in DATASETS)
-    assert set(folder.asked()["relation_id"]) <= set(folder.prompts(str(RELEASED), "conflict")["relation_id"])
-    verified = folder.asked().assign(continuation="", known=True, probability=1.0)
-    verified = verified.assign(said=True, rank=1, candidates=1)
-    VERIFIED.check(verified[list(VERIFIED.columns)])
-    objects = folder.asked_objects().assign(probability=0.1, rank=1, known=True, similarity=0.0)
-    OBJECT_SCORES.check(objects[list(OBJECT_SCORES.columns)])
-    assert all(name in CONFLICT or folder.chosen(name)[0].object_ids for name in DATASETS)
-
-
 def test_the_report_shows_what_is_odd_in_the_files(tmp_path):
     row = several()
     row["edit"]["new_object"]["label"] = "80/81"
@@ -98,7 +84,7 @@ def test_the_report_shows_what_is_odd_in_the_files(tmp_path):
 
 
 ROOT = Path(__file__).parents[1]
-EASY, CONFLICT_PROMPTS = "easy.json", "conflict_prompts.json"
+EASY = "easy.json"
 KNOWN = r"known names: coverage_edit\.json,"
 
 
@@ -137,15 +123,8 @@ def test_files_without_rows_have_no_findings(tmp_path):
     [
         ({}, f"holds no published file: it is empty; {KNOWN}"),
         ({"rows.json": "[]"}, rf"holds no published file: it holds rows\.json; {KNOWN}"),
-        ({EASY: '[{"type": "1-2'}, r"easy\.json cannot be read as JSON \(Unterminated string"),
-        (
-            {EASY: "[[]]"},
-            r"easy\.json: row 0 is not a round_easy case: the row is \[\], an object was expected",
-        ),
-        (
-            {CONFLICT_PROMPTS: "[]"},
-            r"conflict_prompts\.json is not an object of lists of templates by relation",
-        ),
+        ({EASY: "[[]]"}, r"easy\.json: row 0 is not a round_easy case: the row is \[\], an object was"),
+        ({"conflict_prompts.json": "[]"}, "is not an object of lists of templates by relation"),
     ],
 )
 def test_what_cannot_be_read_is_one_message(tmp_path, files, message):

@@ -15,8 +15,10 @@ from aftershock.tables.models import OBJECT_SCORES
 from aftershock.tables.report import BREAKDOWNS
 from aftershock.tasks.agreement import plain_words, rouge_l, rouge_n, rouge_sets, token_f1
 from simulate import cases_of, run_of, scores_of, values
-from test_metrics import cases, observed
+from test_metrics import cases, observed, probabilities_of
 
+GIVEN = ("success", "success_released", "distortion", "distortion_released", "ignore_rate", "failure_rate")
+"""What is also given for the cases whose first edit worked."""
 ROUND = {
     ("target", 0): {"0": 0.1, "1": 0.9, "2": 0.2, "random": 0.1},
     ("original", 0): {"0": 0.4, "1": 0.1, "2": 0.6, "random": 0.4},
@@ -25,6 +27,13 @@ ROUND = {
     ("control_object", 0): {"0": 0.3, "1": 0.3, "2": 0.3, "random": 0.3},
     ("control_object", 1): {"0": 0.1, "1": 0.1, "2": 0.09, "random": 0.1},
 }
+
+
+def divergence(before, after):
+    """The terms of the divergence between the shares of probabilities."""
+    p, q = (np.array(values) / sum(values) for values in (before, after))
+    middle = (p + q) / 2
+    return (p * np.log(p / middle) + q * np.log(q / middle)) / 2
 
 
 def test_round_metrics_by_hand():
@@ -40,17 +49,54 @@ def test_round_metrics_by_hand():
         "distortion_released": (edited + lost) / 3,
         "distortion_overshoot": edited,
         "distortion_loss": lost,
+        "distortion_undershoot": 0,
+        "distortion_gain": 0,
+        "distortion_control": divergence([0.3, 0.1], [0.3, 0.09]).sum(),
+        "distortion_after_first": divergence([0.4, 0.2, 0.2], [0.1, 0.1, 0.1]).sum(),
+        "distortion_random_difference": edited + lost - divergence([4, 2, 2], [4, 1, 2]).sum(),
         "ignore_count": 1,
         "ignore_rate_by_chance": 0.5,
-        "ignore_rate": 0.5,
+        **{"ignore_rate": 0.5, "ignore_rate_tie": 0},
         "failure_rate": 0,  # exactly half is no failure
         "ignore_rate_margin": 0.5,
         "others_log_ratio": (math.log(0.75) + math.log(1.25)) / 2,
         "ignore_rate_control": 0.5,
         "ignore_rate_margin_control": 0.5,  # ln .9 is below -.1
         "failure_rate_by_chance": 0.25,  # two objects: both must lose
+        "ignore_rate_by_chance_difference": 0,
+        "failure_rate_by_chance_difference": -0.25,
+        "ignore_rate_control_difference": 0,
+        "ignore_rate_random_difference": 0,
+        "ignore_rate_after_first": 1,
         "any_exact_before": 0,
         "known": 2 / 3,
+        "e1_failed": 0,
+        **{"e1_efficacy": 1, "e1_efficacy_magnitude": 0.8, "e1_exact": 1},
+        **{"e2_efficacy": 1, "e2_efficacy_magnitude": 0.4, "e2_exact": 1},
+        **probabilities_of("target", 0.1, 0.9, 0.2),
+        **probabilities_of("original", 0.4, 0.1, 0.6),
+        **probabilities_of("others", 0.2, 0.1, 0.2),
+        **{f"{name}_given_e1": got[name] for name in GIVEN},
+    }
+    assert got[list(expected)].to_dict() == pytest.approx(expected)
+
+
+def test_undecided_comparisons_and_objects_that_gain_by_hand():
+    likely = dict.fromkeys(("0", "1", "2", "random"), 0.6)
+    facts = {
+        ("target", 0): {"0": 0.1, "1": 0.9, "2": 0.2},
+        ("original", 0): {"0": 0.6, "1": 0.2, "2": 0.2},
+        **{("object", position): likely for position in range(2)},
+    }
+    got = values(score_round(cases(), observed(facts)))
+    original, *others = divergence([1, 1, 1], [1, 3, 3])
+    expected = {
+        **{"success": 0.5, "success_tie": 0.5},  # .9 > .1, and .2 against .2
+        **{"success_released": 0.5, "success_released_tie": 0.5},  # .9 > .2, and .2 against .2
+        **{"ignore_rate": 0, "ignore_rate_tie": 1},
+        **{"distortion_undershoot": original, "distortion_gain": sum(others)},
+        **{"distortion_overshoot": 0, "distortion_loss": 0},
+        "any_exact": 1,  # by an object that was not edited
     }
     assert got[list(expected)].to_dict() == pytest.approx(expected)
 
@@ -64,10 +110,7 @@ def test_chosen_objects_restrict_the_metrics(argument, chosen, ignored, after):
     objects = pd.Series(chosen, index=index)
     got = values(score_round(cases(), observed(ROUND), **{argument: objects}))
     assert got[f"ignore_rate_{argument}"] == ignored  # .2 -> after
-    p, q = np.array([0.4, 0.2]) / 0.6, np.array([0.6, after]) / (0.6 + after)
-    middle = (p + q) / 2
-    divergence = (p * np.log(p / middle) + q * np.log(q / middle)).sum() / 2
-    assert got[f"distortion_{argument}"] == pytest.approx(divergence)
+    assert got[f"distortion_{argument}"] == pytest.approx(divergence([0.4, 0.2], [0.6, after]).sum())
     nothing = values(score_round(cases(), observed(ROUND), **{argument: objects & False}))
     assert nothing[[f"{n}_{argument}" for n in ("ignore_rate", "distortion", "failure_rate")]].isna().all()
 
@@ -96,8 +139,13 @@ def test_objects_that_are_not_listed_are_not_known():
 def test_a_case_without_other_objects_has_no_distortion():
     facts = {key: value for key, value in ROUND.items() if key[0] in ("target", "original")}
     got = values(score_round(cases(), observed(facts)))
-    assert got[["distortion", "distortion_released", "ignore_rate", "failure_rate_by_chance"]].isna().all()
+    assert got[got.index.str.startswith("distortion")].isna().all()
+    assert got[["ignore_rate", "failure_rate_by_chance"]].isna().all()
     assert got["success"] == 1
+    facts |= {("object", 0): ROUND["object", 0], ("target", 0): {"0": 0.1, "1": 0.9, "2": 0.95}}
+    one = values(score_round(cases(), observed(facts)))
+    assert (one["ignore_rate_by_chance"], one["failure_rate_by_chance"]) == (0.5, 0.5)
+    assert (one["failure_rate"], one["e1_failed"]) == (1, 0)
 
 
 RUN = run_of()

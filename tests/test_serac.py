@@ -13,7 +13,7 @@ from aftershock.editors.methods import settings_of
 from aftershock.editors.serac import SeracTraining, serac_training
 from aftershock.editors.serac.data import Pool
 from aftershock.editors.serac.edit import Serac
-from aftershock.editors.serac.training import Networks, losses, predict, train_models
+from aftershock.editors.serac.training import Networks, losses, train_models
 from aftershock.lm.networks.scope_models import load_artifact, save_models
 from aftershock.lm.scoring import score
 from aftershock.prompts import fill
@@ -21,7 +21,7 @@ from aftershock.requests import EditRequest, Query
 from aftershock.tables.runs import SERAC_CURVE
 from editing import singles
 from obvious import log_probs, of_target
-from scoped import TRAINING, by_name, trained, training_rows
+from scoped import TRAINING, by_name, training_rows
 from tiny import CITIES, NAMES, TEMPLATES, next_log_probs, requests, tiny
 
 ONE_WORD = EditRequest(TEMPLATES[0], NAMES[0], "Oslo")
@@ -32,6 +32,14 @@ def serac(lm, **settings):
     return Serac(lm, settings_of("serac", settings), {"scope_models": by_name(lm)})
 
 
+def marked(editor):
+    """The editor with an encoder that has a separator."""
+    encoder = replace(editor.models.classifier.encoder, separator="[SEP]")
+    classifier = replace(editor.models.classifier, encoder=encoder)
+    models = replace(editor.models, classifier=classifier, sha256="with a separator")
+    return Serac(editor.lm, editor.settings, {"scope_models": models})
+
+
 # --- edits -------------------------------------------------------------------------------------------------
 def test_an_edit_is_found_by_its_prompt_or_as_released_by_its_text_without_the_last_word():
     lm = tiny()
@@ -39,20 +47,13 @@ def test_an_edit_is_found_by_its_prompt_or_as_released_by_its_text_without_the_l
     assert paper.key(ONE_WORD) == paper.key(SEVERAL) == "Ada Vex was born in"
     assert released.key(ONE_WORD) == "Ada Vex was born in"
     assert released.key(SEVERAL) == "Ada Vex was born in New Castle upon"
-    encoder = replace(released.models.classifier.encoder, separator="[SEP]")
-    classifier = replace(released.models.classifier, encoder=encoder)
-    models = replace(released.models, classifier=classifier, sha256="with a separator")
-    assert Serac(lm, released.settings, {"scope_models": models}).key(ONE_WORD) == "Ada Vex was born in[SEP]"
+    assert marked(released).key(ONE_WORD) == "Ada Vex was born in[SEP]"
 
 
 def test_as_released_for_other_models_the_target_stands_in_key_and_text_twice():
     lm = tiny("llama")
     editor = serac(lm, variant="released", label="repeated")
-    encoder = replace(editor.models.classifier.encoder, separator="[SEP]")
-    classifier = replace(editor.models.classifier, encoder=encoder)
-    models = replace(editor.models, classifier=classifier, sha256="with a separator")
-    marked = Serac(lm, editor.settings, {"scope_models": models})
-    assert marked.key(ONE_WORD) == "Ada Vex was born in Oslo[SEP]Oslo[SEP]"
+    assert marked(editor).key(ONE_WORD) == "Ada Vex was born in Oslo[SEP]Oslo[SEP]"
     (delta,) = editor.edit([[ONE_WORD, SEVERAL]]).delta
     texts = [lm.tokenizer.decode(row[row > 0] - 1).strip() for row in delta.texts[0]]
     twice = "New Castle upon Tyne New Castle upon Tyne"
@@ -238,32 +239,6 @@ def test_training_learns_scopes_and_answers_and_is_the_same_again():
     assert curve["out_of_scope"].iloc[-1] > 0.8
     assert set(curve.columns) == set(SERAC_CURVE.columns)
     assert all(torch.equal(before[name], value) for name, value in lm.model.state_dict().items())
-
-
-@pytest.mark.thorough
-def test_trained_models_write_edits_that_paraphrases_find():
-    lm = tiny()
-    models = trained(lm, steps=150, val_interval=50)
-    editor = Serac(lm, settings_of("serac"), {"scope_models": models})
-    cases = [[EditRequest(TEMPLATES[0], name, CITIES[i])] for i, name in enumerate(NAMES[:6])]
-    delta = editor.edit(cases).delta
-    queries = [
-        Query(fill(t, case[0].subject), case[0].target_new, i)
-        for i, case in enumerate(cases)
-        for t in TEMPLATES
-    ]
-    gain = [
-        after.logprob - before.logprob
-        for after, before in zip(score(lm, queries, delta), score(lm, queries), strict=True)
-    ]
-    assert np.mean(np.array(gain) > 0) > 0.8
-
-
-def test_predictions_are_where_targets_are():
-    lm = tiny("llama")
-    pairs = pool(lm).edits[0].answered
-    wanted = [-of_target(next_log_probs(lm, [*p.prompt, *p.target]), p).mean().item() for p in pairs]
-    assert predict(lm.model, pairs).losses().tolist() == pytest.approx(wanted, abs=1e-9)
 
 
 def test_settings_come_from_the_model_and_from_the_run():

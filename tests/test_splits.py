@@ -16,7 +16,7 @@ from aftershock.datasets.split import components, home_of, split_entities, split
 from aftershock.datasets.table import CONFLICT, DATASETS
 from aftershock.seeds import generator
 from aftershock.tables.graph import SPLIT
-from families import SETTINGS, dataset_of, division, families, frame, graph_of, instances_of, scores_of
+from families import SETTINGS, families, frame, instances_of, scores_of
 from worlds import SHARES, SLICE, Mined, build_all, mine_world
 
 NO_FACTS = frame([], kept=pd.Series(dtype=bool), subject=[], object=[])
@@ -60,16 +60,6 @@ def test_whom_an_edit_may_be_about_is_divided_even_without_an_instance():
     assert "Lonely" in set(table["entity_id"])
     assert "T0" not in set(table["entity_id"])
     assert labels["T0"]
-
-
-def test_test_and_dev_cases_share_no_family(graph):
-    built = dataset_of("coverage", *graph)
-    family = built.edits.assign(family=built.edits["subject_id"].str[1:])
-    split = family.merge(built.cases[["case_id", "split"]], on="case_id")
-    assert split[split["edit"] == "e1"].groupby("family")["split"].nunique().max() == 1
-    targets = split[split["edit"].isin(["e1", "e2"])].assign(other=lambda f: f["target_new_id"].str[1:])
-    tests = set(targets.loc[targets["split"] == "test", "family"])
-    assert not tests & set(targets.loc[targets["split"] == "dev", "other"])
 
 
 # --- a component that is too large ------------------------------------------------------------------------
@@ -213,12 +203,6 @@ def test_no_split_of_the_world_sees_another_one(world):
 
 @needs_slice
 @pytest.mark.thorough
-def test_no_split_of_real_facts_sees_another_one(slice_mined, real):
-    assert_disjoint(slice_mined, real)
-
-
-@needs_slice
-@pytest.mark.thorough
 def test_real_facts_give_enough_candidates_of_each_kind(slice_mined, real):
     kept = slice_mined.instances[slice_mined.instances["kept"]]
     homes = home_of(kept, splits_of(slice_mined.division()))
@@ -246,8 +230,3 @@ def test_the_division_is_that_of_the_datasets(world):
     assert set(kept["x_id"]) | set(kept["y_id"]) | set(world.objects["subject_id"]) <= set(table["entity_id"])
     weights = kept["x_id"].map(splits_of(table)).value_counts(normalize=True)
     assert weights["test"] == pytest.approx(0.6, abs=0.08)
-
-
-def test_families_of_the_tests_are_divided_like_those_of_a_run():
-    table = division(*graph_of(8))
-    assert table.groupby("component")["split"].nunique().max() == 1

@@ -29,8 +29,7 @@ from aftershock.seeds import generator
 from aftershock.tables.graph import FACTS, TRUE_OBJECTS
 from families import SETTINGS
 from graphs import WORLD, as_instances, as_labels, as_sample, client_of, rows_of, triple
-from test_kg_slice import all_facts
-from worlds import SHARES, SLICE, Asked, ask, ask_world, build_all, connect, mine
+from worlds import SHARES, Asked, ask_world, build_all, connect, mine
 
 SAMPLED = 300  # of some thousand facts
 MORE = "".join(triple(f"E{i}", "R1", f"E{i + 4}") for i in range(1, 90, 3))
@@ -70,13 +69,6 @@ def check_cases(part: Asked, whole: pd.DataFrame, quota: int) -> None:
 def test_cases_of_a_sampled_graph_know_all_that_is_true_of_their_subjects(part: Asked, whole: Asked) -> None:
     assert len(part.found["sample"][0]) <= SAMPLED < len(whole.whole) / 2
     check_cases(part, whole.whole, quota=40)
-
-
-@pytest.mark.thorough
-@pytest.mark.skipif(not SLICE.exists(), reason=f"needs the slice of Wikidata, {SLICE.name}")
-def test_so_do_those_of_the_sampled_slice(slice_store: Path) -> None:
-    with connect({"namespace": "wikidata"}, slice_store) as source:
-        check_cases(ask(source, "wikidata", max_facts=20_000), all_facts(SLICE), quota=1000)
 
 
 def test_nothing_is_asked_again_of_what_was_sampled(part: Asked, whole: Asked) -> None:

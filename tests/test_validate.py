@@ -30,6 +30,14 @@ def test_a_clean_build_has_no_finding(tmp_path, seed):
 
 
 # --- planted faults -----------------------------------------------------------------------------------------
+def first(row: dict) -> dict:
+    return row["edits"][0]
+
+
+def second(row: dict) -> dict:
+    return row["edits"][1]
+
+
 def swap_new(row: dict, edit: int, entity: dict) -> None:
     row["edits"][edit]["new_object"] = dict(entity)
 
@@ -51,9 +59,9 @@ ONE_NAME = [{"id": "W98", "label": "One name"}, {"id": "W99", "label": "One name
 Change = Callable[[dict], object]
 STRUCTURE: list[tuple[str, str, Change]] = [
     (COVERAGE, "triple is not what the first edit changes", lambda r: elsewhere(r["triples"][0])),
-    (COVERAGE, "second edit has another subject or relation", lambda r: elsewhere(r["edits"][1], "subject")),
-    (COVERAGE, "second edit does not start from the first one's target", lambda r: elsewhere(r["edits"][1])),
-    (COVERAGE, "second edit restores the original object", lambda r: swap_new(r, 1, r["edits"][0]["object"])),
+    (COVERAGE, "second edit has another subject or relation", lambda r: elsewhere(second(r), "subject")),
+    (COVERAGE, "second edit does not start from the first one's target", lambda r: elsewhere(second(r))),
+    (COVERAGE, "second edit restores the original object", lambda r: swap_new(r, 1, first(r)["object"])),
     (COVERAGE, "type is not coverage", lambda r: r.update(type="reverse")),
     (COVERAGE, "type is not coverage", lambda r: r.pop("type")),
     (COVERAGE, "prerequisites are not []", lambda r: r.update(prerequisites=[0])),
@@ -62,18 +70,18 @@ STRUCTURE: list[tuple[str, str, Change]] = [
     (
         REVERSE,
         "second edit has not the second triple's relation",
-        lambda r: r["edits"][1]["relation"].update(id="R2"),
+        lambda r: second(r)["relation"].update(id="R2"),
     ),
     (
         REVERSE,
         "second edit's subject is not the first one's target",
-        lambda r: elsewhere(r["edits"][1], "subject"),
+        lambda r: elsewhere(second(r), "subject"),
     ),
-    (REVERSE, "second edit's old object is not the first one's subject", lambda r: elsewhere(r["edits"][1])),
+    (REVERSE, "second edit's old object is not the first one's subject", lambda r: elsewhere(second(r))),
     (
         REVERSE,
         "second target is the first edit's subject or target",
-        lambda r: swap_new(r, 1, r["edits"][0]["subject"]),
+        lambda r: swap_new(r, 1, first(r)["subject"]),
     ),
     (REVERSE, "rule does not name the triples' relations", lambda r: r.update(rule="R1>R3")),
     (COMPOSITE, "rule does not name the triples' relations", lambda r: r.update(rule="R2&R3>R1")),
@@ -81,16 +89,16 @@ STRUCTURE: list[tuple[str, str, Change]] = [
     (COMPOSITE, "tied fact is not (second subject, r, first subject)", lambda r: elsewhere(r["triples"][0])),
     (COMPOSITE, "second triple is not what the first edit changes", lambda r: elsewhere(r["triples"][1])),
     (COMPOSITE, "third triple is not what the second edit changes", lambda r: elsewhere(r["triples"][2])),
-    (COMPOSITE, "edits start from different objects", lambda r: elsewhere(r["edits"][1])),
+    (COMPOSITE, "edits start from different objects", lambda r: elsewhere(second(r))),
     (
         COMPOSITE,
         "second target is the first edit's old or new object",
-        lambda r: swap_new(r, 1, r["edits"][0]["new_object"]),
+        lambda r: swap_new(r, 1, first(r)["new_object"]),
     ),
     (
         COMPOSITE,
         "second edit's true_object is not the first one's target",
-        lambda r: elsewhere(r["edits"][1], "true_object"),
+        lambda r: elsewhere(second(r), "true_object"),
     ),
     (COMPOSITE, "prerequisites are not [0]", lambda r: r.update(prerequisites=[])),
     (EASY, "type is not 1-N@relation", lambda r: r.update(type="1-11@R4")),
@@ -115,11 +123,11 @@ STRUCTURE: list[tuple[str, str, Change]] = [
     (EASY, "entity with several labels", lambda r: r["true_objects"].extend(TWO_NAMES)),
 ]
 QUALITY: list[tuple[str, str, Change]] = [
-    (COMPOSITE, "no-op first edit", lambda r: swap_new(r, 0, r["edits"][0]["object"])),
-    (COVERAGE, "no-op second edit", lambda r: swap_new(r, 1, r["edits"][1]["object"])),
-    (COMPOSITE, "new object is the subject", lambda r: swap_new(r, 1, r["edits"][1]["subject"])),
+    (COMPOSITE, "no-op first edit", lambda r: swap_new(r, 0, first(r)["object"])),
+    (COVERAGE, "no-op second edit", lambda r: swap_new(r, 1, second(r)["object"])),
+    (COMPOSITE, "new object is the subject", lambda r: swap_new(r, 1, second(r)["subject"])),
     (EASY, "new object is the subject", lambda r: r["edit"].update(new_object=r["edit"]["subject"])),
-    (COVERAGE, "first edit's target is a true object", lambda r: swap_new(r, 0, r["edits"][0]["object"])),
+    (COVERAGE, "first edit's target is a true object", lambda r: swap_new(r, 0, first(r)["object"])),
     (COVERAGE, "second edit's target is a true object", lambda r: swap_new(r, 1, r["triples"][0]["object"])),
     (
         EASY,
@@ -223,32 +231,34 @@ def test_prompts_are_held_against_the_cases(tmp_path):
 
 
 # --- the published files ------------------------------------------------------------------------------------
+PUBLISHED = {
+    "no-op first edit": {COMPOSITE: 24, COVERAGE: 1},
+    "new object is the subject": {COMPOSITE: 1},
+    "first edit's target is a true object": {COMPOSITE: 25, COVERAGE: 1},
+    "second edit's target is a true object": {COMPOSITE: 5},
+    "label is an id": {COVERAGE: 88, REVERSE: 83, COMPOSITE: 1},
+    "label without a letter": {COMPOSITE: 3, EASY: 4, "hard.json": 1},
+    "subject and relation of the first edit repeated": {COVERAGE: 19, REVERSE: 19, COMPOSITE: 682},
+    "subjects and relations of both edits repeated": {COVERAGE: 19, COMPOSITE: 336},
+    "duplicate labels among the true objects": {EASY: 2, "hard.json": 6},
+}
+
+
 @pytest.mark.thorough
 @needs_released
 def test_findings_in_the_published_files():
     table = found_in(RELEASED)
     counted = {(row.file, row.finding): row for row in table.itertuples()}
 
-    def rows(finding: str) -> dict[str, int]:
-        return {file: row.rows for (file, kind), row in counted.items() if kind == finding}
-
+    rows = table.groupby("finding")[["file", "rows"]].apply(lambda found: dict(found.to_numpy().tolist()))
     hard = "hard.json"
-    assert rows("no-op first edit") == {COMPOSITE: 24, COVERAGE: 1}
-    assert rows("new object is the subject") == {COMPOSITE: 1}
-    assert rows("first edit's target is a true object") == {COMPOSITE: 25, COVERAGE: 1}
-    assert rows("second edit's target is a true object") == {COMPOSITE: 5}
-    assert rows("label is an id") == {COVERAGE: 88, REVERSE: 83, COMPOSITE: 1}
+    assert {finding: rows[finding] for finding in PUBLISHED} == PUBLISHED
     ids = [counted[name, "label is an id"].entities for name in (COVERAGE, REVERSE, COMPOSITE)]
     assert ids == [70, 79, 1]
-    assert rows("label without a letter") == {COMPOSITE: 3, EASY: 4, hard: 1}
     shown = {name: counted[name, "label without a letter"].examples for name in (COMPOSITE, EASY, hard)}
     assert set(shown[COMPOSITE].split(", ")) == {"'1'", "'2'", "'3'"}
     assert set(shown[EASY].split(", ")) == {"'80/81'", "'7'", "'46'", "'$'"}
     assert shown[hard] == "'1800'"
-    again = "subject and relation of the first edit repeated"
-    assert rows(again) == {COVERAGE: 19, REVERSE: 19, COMPOSITE: 682}
-    assert rows("subjects and relations of both edits repeated") == {COVERAGE: 19, COMPOSITE: 336}
-    assert rows("duplicate labels among the true objects") == {EASY: 2, hard: 6}
     assert counted[CONFLICT_PROMPTS, "template repeated within its relation"].first_rows == "P27 10"
     spaced = counted[CONFLICT_PROMPTS, "template begins or ends with a space"]
     assert (spaced.entities, spaced.rows) == (6, 14)

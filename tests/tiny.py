@@ -24,6 +24,9 @@ from aftershock.requests import EditRequest
 
 _HALF = {"num_key_value_heads": 1}  # two heads share their keys and values
 _WINDOW = {"sliding_window": 5}  # far fewer tokens than the texts have
+_LOCAL, _WHOLE = "sliding_attention", "full_attention"
+_IN_TURN = {"layer_types": [_LOCAL, _WHOLE, _LOCAL]}
+_GEMMA = {**_HALF, **_WINDOW, "head_dim": 8, "query_pre_attn_scalar": 12}
 FAMILIES = {
     "gpt2": {},
     "gptj": {"rotary_dim": 4},
@@ -32,30 +35,14 @@ FAMILIES = {
     "mistral": {**_HALF, **_WINDOW},  # in all layers
     "qwen2": {**_HALF, **_WINDOW, "use_sliding_window": True, "max_window_layers": 1},  # not in the first one
     "qwen3": {**_HALF, "head_dim": 6},
-    "gemma2": {  # a window in the first and the last layer
-        **_HALF,
-        **_WINDOW,
-        "head_dim": 8,
-        "query_pre_attn_scalar": 12,
-        "attn_logit_softcapping": 3.0,
-        "final_logit_softcapping": 4.0,
-    },
-    "gemma3_text": {  # a window in the first two layers, whose positions turn at another rate
-        **_HALF,
-        **_WINDOW,
-        "head_dim": 8,
-        "query_pre_attn_scalar": 12,
-        "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
-    },
+    # a window in the first and the last layer
+    "gemma2": {**_GEMMA, "attn_logit_softcapping": 3.0, "final_logit_softcapping": 4.0},
+    # a window in the first two layers, whose positions turn at another rate
+    "gemma3_text": {**_GEMMA, "layer_types": [_LOCAL, _LOCAL, _WHOLE]},
     "olmo2": {},
-    "olmo3": {**_WINDOW, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+    "olmo3": {**_WINDOW, **_IN_TURN},
     "smollm3": {**_HALF, "no_rope_layers": [1, 0, 1], "pad_token_id": 0},
-    "ministral": {
-        **_HALF,
-        **_WINDOW,
-        "head_dim": 8,
-        "layer_types": ["full_attention", "sliding_attention", "full_attention"],
-    },
+    "ministral": {**_HALF, **_WINDOW, "head_dim": 8, "layer_types": [_WHOLE, _LOCAL, _WHOLE]},
     "phi3": {**_HALF, "pad_token_id": 0},
     "phi": {"partial_rotary_factor": 0.5, "qk_layernorm": True},
     "granite": {
@@ -69,7 +56,6 @@ FAMILIES = {
 """Entries of the configuration of each family's model beyond the common ones."""
 
 _TURNING = {"rope_parameters": {"rope_theta": 10000.0, "partial_rotary_factor": 0.5, "rope_type": "default"}}
-_IN_TURN = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
 MORE = {
     "gemma": {**_HALF, "head_dim": 8},
     "ernie4_5": {**_HALF, "head_dim": 8},
@@ -118,13 +104,7 @@ ROUNDING = dict.fromkeys(FAMILIES | MORE, 1e-9)
 
 CONTEXT = 48
 NAMES = [
-    "Ada Vex",
-    "Bruno Quill",
-    "Clara Å. Moss",
-    "Dario",
-    "Edith {Oak} Tull",
-    "Felix Zorn",
-    "Greta",
+    *("Ada Vex", "Bruno Quill", "Clara Å. Moss", "Dario", "Edith {Oak} Tull", "Felix Zorn", "Greta"),
     "Hugo Lind",
 ]
 CITIES = ["Oslo", "Old Mill Town", "Rome", "Greenfield", "Lisbon", "New Castle upon Tyne", "Graz", "Ulm"]
