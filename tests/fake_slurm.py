@@ -11,10 +11,10 @@ AccountingStorageType   = accounting_storage/none
 MinJobAge               = 300 sec
 """
 PARTITIONS = """\
-cpu*|up|(null)
-gpu|up|gpu:a100:4(S:0-1)
-gpu|up|gpu:v100:2,gpu:1g.5gb:7
-old|inact|gpu:2
+cpu|(null)
+gpu|gpu:a100:4(S:0-1)
+gpu|gpu:v100:2,gpu:1g.5gb:7
+old|gpu:2
 """
 
 

@@ -13,9 +13,8 @@ from typing import Any
 
 import psutil
 
-from aftershock.jobs.job import Failure, Job, note_failure
 from aftershock.jobs.record import record_path
-from aftershock.jobs.run import FOLDER, Run
+from aftershock.jobs.run import FOLDER, Job, Run
 
 FAULTS = Path(__file__).parent / "faults"
 PLACES = {"runs": "results/.runs", "slurm_logs": ".snakemake/slurm_logs", "jobs": "results/jobs"}
@@ -24,7 +23,6 @@ JOB = "toy.00000-00031"
 STARTED = 1_795_272_960.0  # 2026-11-21 14:56:00
 BEGUN: dict[str, Any] = {
     "planned": {"hold": 1},
-    "begun": 1,
     "last": "Working on hold 00000-00031",
     "last_time": STARTED + 414,
 }
@@ -50,14 +48,18 @@ def write_run(began: float = STARTED, pid: int = 2**22 - 1, **fields: Any) -> Pa
     return path
 
 
-def write_job(rule: str, name: str, *failures: Failure, **fields: Any) -> Job:
-    """Write the record of a job that this process works on, and of failed attempts at it, and return both."""
+def failure(rule: str, name: str, ended: float, **fields: Any) -> dict[str, Any]:
+    """A failed attempt at a job, as a run notes it."""
+    noted = {"message": "", "log": f"results/logs/{rule}/{name}.log", "slurm_job": None, **fields}
+    return {"record": str(record_path(rule, {"name": name})), "ended": ended, **noted}
+
+
+def write_job(rule: str, name: str, **fields: Any) -> Job:
+    """Write the record of a job that this process works on, and return the job."""
     path = record_path(rule, {"name": name})
     record = {"rule": rule, "log": f"results/logs/{rule}/{name}.log", "state": "running", "seconds": 30.0}
     record |= {"host": socket.gethostname(), "pid": os.getpid(), "slurm_job": None}
     record |= {"started": psutil.Process().create_time(), **fields}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record))
-    for failure in failures:
-        note_failure(path, failure)
-    return Job(rule, record["log"], record, list(failures))
+    return Job(rule, record["log"], record)

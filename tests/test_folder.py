@@ -4,14 +4,13 @@ import errno
 import json
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import started
-from aftershock.jobs.folder import PreflightError, check_dates, check_writable
+from aftershock.jobs.folder import PreflightError, check_writable, user_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,32 +34,21 @@ def told(place: Path) -> str:
 
 
 def test_a_folder_that_takes_files_is_left_as_it_was(tmp_path: Path) -> None:
-    before = time.time()
-    now = check_writable(tmp_path / "results")
-    assert before - 2 < now < time.time() + 2
+    check_writable(tmp_path / "results")
     assert not list((tmp_path / "results").iterdir())
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
-    [
-        (errno.EROFS, "is on a read-only disk. Run where it can be written"),
-        (errno.EACCES, "may not be written by"),
-        (errno.EPERM, "may not be written by"),
-        (errno.ENOSPC, "is on a full disk, or one without room for more files. Free some space"),
-        (errno.EDQUOT, "is beyond the quota of"),
-        (errno.EFBIG, "may hold no file of 64 KiB: a limit on file sizes is in force. Raise it"),
-        (errno.EIO, "cannot be written (Input/output error). Check the disk"),
-    ],
+    "number", [errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO]
 )
-def test_each_reason_has_its_remedy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: str
-) -> None:
+def test_each_reason_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     def fsync(handle: int) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", fsync)
-    assert told(tmp_path).startswith(f"{tmp_path}/ {said}")
+    said = told(tmp_path)
+    assert said.startswith(f"{tmp_path}/ cannot be written by {user_name()}: {os.strerror(number).lower()}. ")
+    assert f"or move {tmp_path}/ to another disk" in said
     assert not list(tmp_path.iterdir())
 
 
@@ -71,21 +59,19 @@ def test_a_link_to_nowhere(tmp_path: Path) -> None:
     )
 
 
-def test_a_disk_that_is_nearly_full(disk: Path) -> None:
+def test_a_full_disk(disk: Path) -> None:
     check_writable(disk)
-    with open(disk / "big", "wb") as big:
-        os.posix_fallocate(big.fileno(), 0, 100 * 2**20)
-    assert told(disk).startswith(f"{disk}/ is on a disk with 100 MiB free; a run needs at least 128 MiB.")
-    with open(disk / "big", "ab") as big:
-        os.posix_fallocate(big.fileno(), 0, 200 * 2**20)
-    assert "is on a full disk" in told(disk)
+    with pytest.raises(OSError, match="No space left"), open(disk / "big", "wb") as big:  # noqa: PT012
+        for _ in range(300):
+            os.write(big.fileno(), bytes(2**20))
+    assert "no space left on device" in told(disk)
 
 
 def test_a_disk_without_room_for_files(disk: Path) -> None:
     with pytest.raises(OSError, match="No space left"):  # noqa: PT012
         for number in range(6000):
             (disk / str(number)).touch()
-    assert "is on a full disk, or one without room for more files" in told(disk)
+    assert "no space left on device" in told(disk)
 
 
 def test_a_launch_on_a_read_only_disk_is_one_line(disk: Path) -> None:
@@ -94,9 +80,8 @@ def test_a_launch_on_a_read_only_disk_is_one_line(disk: Path) -> None:
     environment = {"PYTHONPATH": str(ROOT / "workflow")}
     run = started.module("aftershock.launch", disk, "--cores", "1", **environment)
     assert run.returncode == 1
-    assert run.stderr.startswith(
-        "results/ is on a read-only disk. Run where it can be written, or move results/"
-    )
+    assert run.stderr.startswith("results/ cannot be written by ")
+    assert "read-only file system. Put that right (finished files stay), or move results/" in run.stderr
     assert run.stderr.count("\n") == 1
 
 
@@ -119,21 +104,3 @@ def test_a_command_that_may_not_write_is_one_line_and_status_2(disk: Path, argum
     assert (run.returncode, run.stdout, run.stderr.count("\n")) == (2, "", 1)
     assert run.stderr.startswith(f"aftershock {arguments[0]}: ")
     assert "read-only" in run.stderr
-
-
-def test_a_file_from_the_future_is_named(tmp_path: Path) -> None:
-    now = time.time()
-    for name, ahead in (("a.parquet", 30), ("old/b.parquet", -1e6)):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
-        os.utime(path, (now + ahead, now + ahead))
-    check_dates(tmp_path, now)
-    for name, ahead in (("old/c.parquet", 3 * 86400), ("d.parquet", 7200), (".lock", 1e6)):
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (now + ahead, now + ahead))
-    with pytest.raises(PreflightError, match="old/c.parquet is dated .*, in the future .and 1 more.") as e:
-        check_dates(tmp_path, now)
-    remedy = str(e.value).partition("such files today: ")[2]
-    subprocess.run(["sh", "-c", remedy], check=True)
-    check_dates(tmp_path, now)

@@ -42,7 +42,8 @@ signal.pause()
 LIGHT = """
 from multiprocessing.forkserver import ForkServer
 from aftershock.jobs import forking
-forking.LIBRARIES, forking.IMPORTED = {"light": set()}, {"light": ("numpy",)}
+forking.IMPORTED.clear()
+forking.IMPORTED["light"] = ("numpy",)
 forking._servers = {"light": ForkServer()}
 """
 """Statements for a server that imports next to nothing."""

@@ -13,55 +13,14 @@ import pytest
 from snakemake.shell import shell
 
 from aftershock.jobs import forking, patches
-from aftershock.jobs.forking import kind_of_server
-from aftershock.stage import VERSIONED
-from small_workflow import DEADLINE, LAUNCH, ROOT, SNAKEFILE, WORK, gone, start
+from small_workflow import DEADLINE, LAUNCH, SNAKEFILE, WORK, gone, start
 from test_forking import LIGHT
-
-SCRIPTS = ROOT / "workflow" / "scripts"
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def test_a_script_is_forked_from_the_server_with_its_libraries() -> None:
-    kinds = {
-        "edit": "models",
-        "baseline": "models",
-        "score": "tables",
-        "figures": "tables",
-        "make_world": None,
-    }
-    assert {script: kind_of_server(str(SCRIPTS / f"{script}.py")) for script in kinds} == kinds
-    assert kind_of_server(str(SCRIPTS / "make_world.py")) is None
-
-
-def test_no_server_has_a_library_that_a_script_of_its_kind_might_lack() -> None:
-    """A stage notes the version of each library that is there."""
-    code = "from importlib import import_module; import sys; list(map(import_module, sys.argv[1:]))"
-    code += f"; print(*sorted({set(VERSIONED)} & set(sys.modules)))"
-    command = [sys.executable, "-c", code, *forking.IMPORTED["tables"]]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert set(printed.split()) <= {"numpy", *forking.LIBRARIES["tables"]}
-
-
-@pytest.mark.parametrize(
-    ("text", "kind"),
-    [
-        ("import numpy.linalg as algebra, pyarrow.parquet\nfrom pandas import DataFrame", "tables"),
-        ("from aftershock.tables import OBSERVATIONS", "tables"),
-        ("from aftershock.jobs import sizes\nimport pandas", None),
-        ("import pyarrow\ndef later():\n    import pandas", None),
-        ("import pyarrow\nif TYPE_CHECKING:\n    import pandas", None),
-        ("import pandas, pyarrow\nfrom torch.nn import Module\nimport transformers", "models"),
-    ],
-)
-def test_a_library_counts_where_it_is_imported_at_once(tmp_path: Path, text: str, kind: str | None) -> None:
-    (tmp_path / "script.py").write_text(text)
-    assert kind_of_server(str(tmp_path / "script.py")) == kind
 
 
 def test_what_has_an_interpreter_or_a_benchmark_of_its_own_is_not_forked(
@@ -75,12 +34,14 @@ def test_what_has_an_interpreter_or_a_benchmark_of_its_own_is_not_forked(
         def _execute_cmd(self, command: str, **names: str) -> str:
             return command.format(**names)
 
-    monkeypatch.setattr(patches, "kind_of_server", lambda path: "models" if path == "edit.py" else None)
+    environments = {"../edit.py": "../../envs/models.yaml", "score.py": "envs/encoder.yaml", "make.py": None}
+    rules = [SimpleNamespace(script=script, conda_env=env) for script, env in environments.items()]
+    workflow = SimpleNamespace(rules=[SimpleNamespace(script=None, conda_env=None), *rules])
     monkeypatch.setattr(patches, "set_environment", lambda: None)
     given: list[tuple] = []
     codes = {"good": 0, "bad": 3, "odd": None}
     monkeypatch.setattr(patches, "run_forked", lambda *words: given.append(words) or codes[words[1]])
-    patches.run_scripts(Script, fork=True)
+    patches.run_scripts(Script, workflow)
 
     def run(script: Script, name: str = "odd") -> str | None:
         return script._execute_cmd("{py_exec} {fname}", py_exec="my python", fname=name)
@@ -100,6 +61,7 @@ def test_what_has_an_interpreter_or_a_benchmark_of_its_own_is_not_forked(
     for name, value in (
         *(("conda_env", "/env"), ("container_img", "image.sif"), ("env_modules", ["R"]), ("threads", 2)),
         *(("bench_record", SimpleNamespace()), ("is_local", False), ("local_path", "score.py")),
+        *(("local_path", name) for name in ("make.py", "another.py")),
     ):
         script = Script()
         setattr(script, name, value)
@@ -124,8 +86,10 @@ def test_the_environment_of_a_job_is_the_one_that_snakemake_gives(
 @pytest.fixture
 def forking_run(folder: Path) -> Path:
     """The small workflow, whose scripts are forked and fail where they are not."""
-    forked = f"{LIGHT}\nfrom aftershock.jobs import patches\npatches.patch_snakemake(fork=True)\n"
-    (folder / "Snakefile").write_text(SNAKEFILE.replace("name_run()\n", f"name_run()\n{forked}"))
+    forked = f"{LIGHT}\nfrom aftershock.jobs import patches\npatches.patch_snakemake(workflow)\n"
+    (folder / "light.yaml").write_text("channels: []\n")
+    text = SNAKEFILE.replace("name_run()\n", f"name_run()\n{forked}")
+    (folder / "Snakefile").write_text(text.replace("    log:", '    conda: "light.yaml"\n    log:'))
     (folder / "work.py").write_text(f"assert 'forkserver' in open('/proc/self/cmdline').read()\n{WORK}")
     return folder
 

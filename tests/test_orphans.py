@@ -9,8 +9,8 @@ import pytest
 from aftershock.jobs import orphans, slurm
 from aftershock.jobs.folder import PreflightError
 from aftershock.jobs.orphans import find_orphans, job_prefix
-from aftershock.jobs.run import FOLDER, Run, RunRecord, read_run
-from aftershock.jobs.slurm import SlurmError, SlurmJob
+from aftershock.jobs.run import Run, RunRecord, read_run
+from aftershock.jobs.slurm import SlurmError
 from fake_slurm import FakeSlurm
 
 PREFIX = "demo-0123abcd"
@@ -47,18 +47,9 @@ def test_secrets_are_not_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert read_run().arguments is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '"begun"'])
-def test_a_damaged_record_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    monkeypatch.chdir(tmp_path)
-    FOLDER.mkdir(parents=True)
-    (FOLDER / "a.json").write_text(text)
-    with pytest.raises(PreflightError, match=r"results/.runs/a.json is no record of a run .*Delete it"):
-        read_run()
-
-
 def test_orphans_are_refused_with_their_number(fake: FakeSlurm) -> None:
     fake.says("squeue", queue("RUNNING", "PENDING", "COMPLETING"))
-    found = find_orphans(PREFIX, None, required=True)
+    found = find_orphans(PREFIX, required=True)
     with pytest.raises(PreflightError) as caught:
         orphans.refuse_orphans(found)
     assert "--me" in fake.asked("squeue")[0]
@@ -66,27 +57,32 @@ def test_orphans_are_refused_with_their_number(fake: FakeSlurm) -> None:
         "3 jobs of an earlier run of this folder are still in SLURM (2 running, 1 pending: 0 1 2). "
     )
     assert "aftershock resume" in str(caught.value)
-    orphans.refuse_orphans([])
+    orphans.refuse_orphans({})
 
 
-def test_where_slurm_is_silent_only_those_are_stopped_whom_it_concerns(fake: FakeSlurm) -> None:
+def test_where_slurm_is_silent_only_those_are_stopped_whom_it_concerns(
+    fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake.says("squeue", error="down", code=1)
-    assert find_orphans(PREFIX, None, required=False) == []
+    monkeypatch.setattr(orphans, "read_run", lambda: None)
+    assert find_orphans(PREFIX, required=False) == {}
     for last, required in ((None, True), (KILLED, False)):
-        with pytest.raises(SlurmError, match="squeue failed: down"):
-            find_orphans(PREFIX, last, required)
+        monkeypatch.setattr(orphans, "read_run", lambda last=last: last)
+        with pytest.raises((SlurmError, PreflightError), match="squeue failed: down"):
+            find_orphans(PREFIX, required)
 
 
 def test_a_machine_without_slurm_cannot_go_on_after_a_killed_run(
     fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")
-    assert find_orphans(PREFIX, None, required=False) == []
-    assert find_orphans(PREFIX, replace(KILLED, exit=1), required=False) == []
-    with pytest.raises(
-        PreflightError, match="on login1, was killed.*has no SLURM to ask. Run `aftershock resume`"
-    ):
-        find_orphans(PREFIX, KILLED, required=False)
+    monkeypatch.setattr(orphans, "read_run", lambda: None)
+    assert find_orphans(PREFIX, required=False) == {}
+    monkeypatch.setattr(orphans, "read_run", lambda: replace(KILLED, exit=1))
+    assert find_orphans(PREFIX, required=False) == {}
+    monkeypatch.setattr(orphans, "read_run", lambda: KILLED)
+    with pytest.raises(PreflightError, match="on login1, was killed.*squeue, a program of SLURM, cannot"):
+        find_orphans(PREFIX, required=False)
 
 
 @pytest.mark.parametrize(("cancel", "cancelled"), [(False, ["--state=PENDING 1"]), (True, ["0 1", "0", "0"])])
@@ -98,11 +94,11 @@ def test_pending_jobs_are_cancelled_and_running_ones_waited_for(
     cancelled: list[str],
 ) -> None:
     monkeypatch.setattr(orphans, "PAUSE_SECONDS", 0.01)
-    answers = iter([[SlurmJob("0", "RUNNING")], [SlurmJob("0", "COMPLETING")], []])
+    answers = iter([{"0": "RUNNING"}, {"0": "COMPLETING"}, {}])
     monkeypatch.setattr(slurm, "queued", lambda prefix: next(answers))
-    jobs = [SlurmJob("0", "RUNNING"), SlurmJob("1", "PENDING")]
+    jobs = {"0": "RUNNING", "1": "PENDING"}
     orphans.settle_orphans(PREFIX, jobs, cancel)
-    assert fake.asked("scancel") == cancelled
+    assert fake.asked("scancel") == [f"--quiet {given}" for given in cancelled]
     said = capsys.readouterr().err.splitlines()
     assert said[0] == "Cancelling 1 job of the last run that had not started."
     assert said[1].startswith(
@@ -117,11 +113,11 @@ def test_a_silent_controller_is_asked_again(
     monkeypatch.setattr(orphans, "PAUSE_SECONDS", 0.01)
     said = iter(["down", "down", None])
 
-    def queued(prefix: str) -> list[SlurmJob]:
+    def queued(prefix: str) -> dict[str, str]:
         if reason := next(said):
             raise SlurmError(reason)
-        return []
+        return {}
 
     monkeypatch.setattr(slurm, "queued", queued)
-    orphans.settle_orphans(PREFIX, [SlurmJob("0", "RUNNING")], cancel=False)
+    orphans.settle_orphans(PREFIX, {"0": "RUNNING"}, cancel=False)
     assert capsys.readouterr().err.count("down. Trying again\n") == 2

@@ -6,19 +6,11 @@ from pathlib import Path
 import pytest
 
 import started
-from aftershock.jobs.job import read_jobs
-from aftershock.jobs.run import FOLDER, RunRecord, newest_runs, read_run
+from aftershock.jobs.run import FOLDER, RunRecord, newest_runs, read_jobs, read_run
 from aftershock.jobs.why import look, told
 
 ROOT = Path(__file__).parents[1]
-SNAKEFILE = (
-    f"""
-import sys
-sys.path.insert(0, {str(ROOT / "workflow")!r})
-from aftershock.jobs.run import record_bare_run
-record_bare_run(workflow)
-"""
-    + """
+SNAKEFILE = """
 rule all:
     input: "results/good.txt", "results/bad.txt", "results/killed.txt", "results/absent.txt"
 rule good:
@@ -42,7 +34,6 @@ rule lost:
     output: "results/lost.txt"
     shell: "true"
 """
-)
 
 
 @pytest.fixture
@@ -60,16 +51,17 @@ def launch(folder: Path, *arguments: str) -> int:
 
 def test_jobs_that_fail(folder: Path) -> None:
     assert launch(folder) == 1
-    run, jobs = read_run(), {job.rule: job for job in read_jobs()}
+    run = read_run()
+    jobs = {job.rule: job for job in read_jobs([run])}
     assert run.exit == 1
     assert run.planned == {"good": 1, "bad": 1, "killed": 1, "absent": 1, "all": 1}
     assert run.done == {"good": 1}
-    assert (run.begun, run.active, run.error) == (5, [], "")
-    assert {rule: len(job.failures) for rule, job in jobs.items()} == {"absent": 1, "bad": 2, "killed": 1}
-    assert (run.failed, jobs["bad"].log) == (4, "results/logs/bad.log")
-    assert "returned non-zero exit status 3" in jobs["bad"].last.message
-    assert "died with <Signals.SIGKILL: 9>" in jobs["killed"].last.message
-    assert {job.rule: cause.kind for job, cause in look().failed} == {
+    assert (run.active, run.error) == ([], "")
+    assert {rule: job.attempts for rule, job in jobs.items()} == {"absent": 1, "bad": 2, "killed": 1}
+    assert (len(run.failures), jobs["bad"].log) == (4, "results/logs/bad.log")
+    assert "returned non-zero exit status 3" in jobs["bad"].message
+    assert "died with <Signals.SIGKILL: 9>" in jobs["killed"].message
+    assert {job.rule: cause.kind for job, cause in look()[1]} == {
         "absent": "missing output",
         "bad": "unknown",
         "killed": "killed",
@@ -78,7 +70,7 @@ def test_jobs_that_fail(folder: Path) -> None:
 
 def test_a_run_without_its_input(folder: Path) -> None:
     assert launch(folder, "results/lost.txt") == 1
-    (line,) = told(look())
+    (line,) = told(*look())
     assert "stopped before its first job: MissingInputException: " in line
     assert "nothing.tsv" in line
 
@@ -88,7 +80,7 @@ def test_a_workflow_that_cannot_be_read(folder: Path) -> None:
         "from snakemake.exceptions import WorkflowError\nraise WorkflowError('1 error:\\n  odd: no key')\n"
     )
     assert launch(folder) == 1
-    (line,) = told(look())
+    (line,) = told(*look())
     assert line.endswith("stopped before its first job: 1 error: odd: no key -> put right what it names")
 
 
@@ -98,18 +90,7 @@ def test_a_run_that_succeeds_and_one_with_nothing_to_do(folder: Path) -> None:
     second, first = newest_runs()
     assert (first.exit, first.done, first.last) == (0, {"good": 1}, "Making something good")
     assert (second.exit, second.planned) == (0, {})
-    assert look().good
-
-
-def test_a_run_without_the_launcher(folder: Path) -> None:
-    options = ("--cores", "1", "--latency-wait", "0")
-    assert started.snakemake(folder, *options, "--dry-run").returncode == 0
-    assert not FOLDER.exists()
-    assert started.snakemake(folder, *options, "results/good.txt").returncode == 0
-    assert (read_run().exit, read_run().done) == (0, {"good": 1})
-    assert started.snakemake(folder, *options, "results/bad.txt").returncode == 1
-    assert (read_run().exit, read_run().failed) == (1, 2)
-    assert len(list(FOLDER.iterdir())) == 2
+    assert look() == ([], [])
 
 
 def test_a_report_of_an_unknown_form_and_a_full_disk_end_no_run(

@@ -5,7 +5,7 @@
 
 The lock is held by the process, so it goes with it, however it ends. What a killed run left behind (SLURM
 jobs, Snakemake's own lock, half-written files) is cleared away before the next one starts. What would stop
-the run later is said first, see `jobs.folder` and `jobs.preflight`.
+the run later is said first, see `jobs.folder` and `jobs.slurm`.
 """
 
 import argparse
@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from aftershock.config import check_config, check_fetched
-from aftershock.jobs import orphans, preflight
-from aftershock.jobs.folder import PreflightError, check_dates, check_names, check_writable, find_places
-from aftershock.jobs.patches import adopt_finished, ask_slurm_again, hidden
-from aftershock.jobs.run import RunRecord
-from aftershock.jobs.slurm import PROGRAMS, SlurmError
+from aftershock.jobs import orphans, slurm
+from aftershock.jobs.folder import SPECIAL, PreflightError, check_names, check_writable, find_places
+from aftershock.jobs.patches import adopt_finished, ask_slurm_again, without_slurm
+from aftershock.jobs.run import RunRecord, read_run
 from aftershock.lock import LOCK, hold, others_at_work
 from aftershock.process import ancestors_up_to_make, name_run, watch
 from aftershock.project import PROJECT, SNAKEFILE, command, escape_unwritable, installation
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
     escape_unwritable()
     try:
         launch(arguments)
-    except (PreflightError, SlurmError) as error:
+    except (PreflightError, slurm.SlurmError) as error:
         sys.exit(str(error))
 
 
@@ -89,15 +88,15 @@ def _launch(own: argparse.Namespace, arguments: list[str]) -> NoReturn:
     except OSError as error:
         raise PreflightError(f"{error.filename} cannot be written ({error.strerror})") from None
     if own.resume:
-        now = _take_folder()
+        _take_folder()
         arguments = [*_last_arguments(), *arguments]
-    fault = preflight.fault_of_slurm()
+    fault = slurm.fault()
     options = _options(arguments, fault is None)
     if options is None:
         _be_snakemake(arguments)
     submits = options.executor == "slurm"
     if submits:
-        preflight.check_paths()
+        check_names(Path(), PROJECT, sys.executable, special=SPECIAL)
         if fault and not options.dryrun:
             raise fault
     _check_configuration(options)
@@ -105,15 +104,13 @@ def _launch(own: argparse.Namespace, arguments: list[str]) -> NoReturn:
         check_writable(SNAKEMAKE)  # where Snakemake notes what it looked at
         _be_snakemake(arguments)
     if not own.resume:
-        now = _take_folder()
+        _take_folder()
     if _any(options, NO_JOBS):
         _be_snakemake(arguments)
-    check_dates(LOCK.parent, now)
     prefix = orphans.job_prefix(LOCK.parent)
     plugin_arguments = _preflight(options, prefix) if submits else []
     refuse_others()
-    last = orphans.read_run()
-    left = orphans.find_orphans(prefix, last, required=submits)
+    left = orphans.find_orphans(prefix, required=submits)
     if not own.resume:
         orphans.refuse_orphans(left)
     record = RunRecord(arguments, prefix if submits or left else None)
@@ -144,17 +141,16 @@ def knows_profile(name: str) -> bool:
     return get_profile_dir(name) is not None
 
 
-def _take_folder() -> float:
-    """Lock this folder, which must be writable; return the time of its file system."""
-    now = check_writable(LOCK.parent)
+def _take_folder() -> None:
+    """Lock this folder, which must be writable."""
+    check_writable(LOCK.parent)
     check_writable(SNAKEMAKE)
     hold(LOCK)
-    return now
 
 
 def _last_arguments() -> list[str]:
     """The arguments of the last run. Raises PreflightError where they are unknown."""
-    last = orphans.read_run()
+    last = read_run()
     if last is None:
         raise PreflightError(
             "no run was started in this folder yet, so there is nothing to resume. Start one: aftershock run"
@@ -170,7 +166,7 @@ def _options(arguments: list[str], slurm_answers: bool) -> argparse.Namespace | 
     Its executor plugin asks SLURM while it is loaded, and would wait for one that is silent.
     """
     said = io.StringIO()
-    with nullcontext() if slurm_answers else hidden(PROGRAMS):
+    with nullcontext() if slurm_answers else without_slurm():
         from snakemake.cli import parse_args
         from snakemake.exceptions import WorkflowError
 
@@ -222,7 +218,7 @@ def _preflight(options: argparse.Namespace, prefix: str) -> list[str]:
     """Arguments of the executor plugin for this cluster; PreflightError when that cannot take the run."""
     import snakemake_executor_plugin_slurm as plugin
 
-    program = preflight.check_cluster(options, configuration_of(options).get("gpus") or ())
+    program = slurm.check_cluster(options, configuration_of(options).get("gpus") or ())
     ask_slurm_again(plugin, program)
     return [f"--slurm-jobname-prefix={prefix}", f"--slurm-status-command={program}"]
 

@@ -19,7 +19,6 @@ from aftershock.editors.regularisers import code_of_entries, merged_entries
 from aftershock.lm.families import list_families
 from aftershock.jobs.folder import PreflightError, check_names
 from aftershock.jobs.patches import patch_snakemake
-from aftershock.jobs.run import record_bare_run
 from aftershock.budget.needs import shard_sizes
 from aftershock.kg.sheets import kept_rules, one_to_many_relations
 from aftershock.offline import go_offline
@@ -33,9 +32,8 @@ except PreflightError as error:
     raise WorkflowError(str(error)) from None
 
 name_run()  # so that no job outlives this run
-patch_snakemake(fork=workflow.is_main_process)  # a job on another machine is a run of its own
-if workflow.is_main_process:
-    record_bare_run(workflow)
+# a job on another machine is a run of its own
+patch_snakemake(workflow if workflow.is_main_process else None)
 go_offline()  # so that no job asks a network for what it lacks
 
 PROJECT = os.path.relpath(workflow.basedir)  # a folder that is moved with its results stays up to date

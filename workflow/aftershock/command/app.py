@@ -118,26 +118,21 @@ def resume(
 
 
 @app.command()
-def status(
-    once: Annotated[bool, Option("--once", help="Draw once, and not until the run ends.")] = False,
-) -> None:
+def status() -> None:
     """Show how far the run of this folder is."""
     from aftershock.jobs.status import show
 
-    show(once)
+    show()
 
 
 @app.command()
 def why(
-    everything: Annotated[
-        bool, Option("--all", help="List every job, and failures of earlier runs.")
-    ] = False,
     as_json: Annotated[bool, Option("--json", help="Print one JSON object a job.")] = False,
 ) -> None:
     """Tell why jobs failed and what to change."""
     from aftershock.jobs.why import report
 
-    if not report(everything, as_json):
+    if not report(as_json):
         raise Exit(1)
 
 

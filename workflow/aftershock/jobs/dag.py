@@ -1,7 +1,6 @@
 """All jobs of a study as Snakemake plans them; as JSON by `python -m aftershock.jobs.dag CONFIG ...`.
 
-In a process of its own, as a workflow is read once in a process. Files that the study reads may be missing,
-but not a file below results/ that no rule makes.
+In a process of its own, as a workflow is read once in a process. Files that the study reads may be missing.
 """
 
 import json
@@ -16,15 +15,12 @@ from aftershock.project import PACKAGE, SNAKEFILE
 
 
 class Job(NamedTuple):
-    """A job of a study.
-
-    after: indices of the jobs that it waits for. runs: False where its outputs are there and up to date.
-    """
+    """A job of a study."""
 
     rule: str
     wildcards: Mapping[str, str]
-    after: Sequence[int] = ()
-    runs: bool = True
+    after: Sequence[int] = ()  # indices of the jobs that it waits for
+    runs: bool = True  # false where its outputs are there and up to date
 
 
 def planned_jobs(files: Sequence[str]) -> list[Job]:
@@ -68,10 +64,6 @@ def _plan(files: Sequence[str]) -> Iterator[Job]:
         dag, numbers = workflow.dag, dict[object, int]()
         for level in dag.toposorted():
             for job in sorted(level, key=lambda job: (job.rule.name, *job.wildcards)):
-                made = {file for files in dag.dependencies[job].values() for file in files}
-                for file in job.input:
-                    if file.startswith("results/") and file not in made and not Path(file).exists():
-                        sys.exit(f"no rule makes {file}, which rule {job.rule.name} needs")
                 numbers[job] = len(numbers)
                 after = sorted(numbers[before] for before in dag.dependencies[job])
                 yield Job(job.rule.name, dict(job.wildcards_dict), after, dag.needrun(job))

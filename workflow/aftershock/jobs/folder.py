@@ -1,33 +1,21 @@
-"""Folders that a run writes to: names, permissions, free space and file dates, and what replaces them.
+"""Folders that a run writes to: their names, permissions and free space, and what replaces them.
 
 Containers and clusters have users without a name, homes that are missing or read-only, and full temporary
 folders, on which Snakemake, PyTorch, matplotlib and the Hub's library end with errors of their own. For those
 outside the project there are others.
 """
 
-import errno
 import getpass
 import os
+import re
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 PROBE_BYTES = 65536
-FREE_BYTES = 128 * 2**20  # a disk with less free space counts as full; the demo writes 41 MiB
-CLOCK_SECONDS = 60.0  # largest accepted difference between clocks
-SPACE = "Free some space or raise the quota, finished files stay; or {elsewhere}"
-FAULTS = {
-    errno.EROFS: "is on a read-only disk. Run where it can be written, or {elsewhere}",
-    errno.EACCES: "may not be written by {user}. Change its permissions, or {elsewhere}",
-    errno.EPERM: "may not be written by {user}. Change its permissions, or {elsewhere}",
-    errno.ENOSPC: f"is on a full disk, or one without room for more files. {SPACE}",
-    errno.EDQUOT: f"is beyond the quota of {{user}}. {SPACE}",
-    errno.EFBIG: "may hold no file of 64 KiB: a limit on file sizes is in force. Raise it (ulimit -f)",
-}
-"""Why a file could not be written, and what to do."""
-PLACES = Path(".snakemake") / "places"
-"""Folder of those that replace others, below the working directory, which a run writes to anyway."""
+BRACES = re.compile(r"[{}]")  # which Snakemake takes for the name of a wildcard
+SPECIAL = re.compile(r"[^\w@%+=:,./~^-]")  # characters that a shell takes for more than themselves
+PLACES = Path(".snakemake") / "places"  # folder of those that replace others
 
 
 class PreflightError(RuntimeError):
@@ -42,62 +30,38 @@ def user_name() -> str:
         return f"user {os.getuid()}"
 
 
-def check_names(*folders: str | os.PathLike) -> None:
-    """Raise PreflightError for a folder in whose path Snakemake would take braces for names of wildcards."""
-    for path in map(os.path.abspath, folders):
-        if found := sorted({"{", "}"} & set(path)):
+def check_names(*paths: str | os.PathLike, special: re.Pattern[str] = BRACES) -> None:
+    """Raise PreflightError for a path with characters that Snakemake or its executor cannot take."""
+    for path in map(os.path.abspath, paths):
+        if found := sorted(set(special.findall(path))):
             raise PreflightError(
-                f"Snakemake cannot work in {path}: it takes {' and '.join(found)} in a path "
-                "for the name of a wildcard. Rename the folder, or move the project to another one"
+                f"Snakemake cannot work in {path}: it takes {' and '.join(map(repr, found))} in a path "
+                "for more than itself. Rename the folder, or move the project to another one"
             )
 
 
-def check_writable(folder: Path) -> float:
-    """Write a small file below `folder`, which is made where it is missing.
-
-    The time that its file system gives the file comes back, in seconds since 1970. Raises PreflightError when
-    writing fails, or when less than FREE_BYTES are free.
-    """
+def check_writable(folder: Path) -> None:
+    """Write a small file below `folder`, made where it is missing. Raises PreflightError where that fails."""
     try:
-        now, free = _write_probe(folder), os.statvfs(folder)
-        mib = free.f_bavail * free.f_frsize / 2**20
-        if mib >= FREE_BYTES / 2**20:
-            return now
-        needed = f"a run needs at least {FREE_BYTES / 2**20:.0f} MiB"
-        fault = f"is on a disk with {mib:.0f} MiB free; {needed}. {SPACE}"
+        _write_probe(folder)
     except OSError as error:
         if folder.is_symlink() and not folder.exists():
             link = f"{folder} is a link to {os.readlink(folder)}, which is not there"
             raise PreflightError(f"{link}. Make that folder, or remove the link") from None
-        unknown = f"cannot be written ({error.strerror}). Check the disk, or {{elsewhere}}"
-        fault = FAULTS.get(error.errno or 0, unknown)
-    elsewhere = f"move {folder}/ to another disk and leave a link in its place"
-    raise PreflightError(f"{folder}/ {fault.format(user=user_name(), elsewhere=elsewhere)}")
+        reason = (error.strerror or str(error)).lower()
+        raise PreflightError(
+            f"{folder}/ cannot be written by {user_name()}: {reason}. Put that right (finished files stay), "
+            f"or move {folder}/ to another disk and leave a link in its place"
+        ) from None
 
 
-def _write_probe(folder: Path) -> float:
-    """Write a file below a folder, made where it is missing; return its date. Raises OSError."""
+def _write_probe(folder: Path) -> None:
+    """Write a file below a folder, made where it is missing. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".part") as probe:
         probe.write(bytes(PROBE_BYTES))
         probe.flush()
         os.fsync(probe.fileno())
-        return os.fstat(probe.fileno()).st_mtime
-
-
-def check_dates(folder: Path, now: float) -> None:
-    """Raise PreflightError for files below `folder` that are dated after `now`, the file system's time."""
-    files = (os.path.join(top, name) for top, _, names in os.walk(folder) for name in names if name[0] != ".")
-    late = [(when, path) for path in files if (when := os.lstat(path).st_mtime) > now + CLOCK_SECONDS]
-    if late:
-        when, path = max(late)
-        date = time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
-        more = f" (and {len(late) - 1} more)" if len(late) > 1 else ""
-        raise PreflightError(
-            f"{path} is dated {date}, in the future{more}: what is made from it would be made again in every "
-            "run. Delete what should be made anew, or date such files today: "
-            f"find {folder} -newermt now -exec touch -h {{}} +"
-        )
 
 
 def find_places() -> None:
@@ -108,15 +72,9 @@ def find_places() -> None:
     home = Path(os.path.expanduser("~"))
     if not (home.is_dir() and home.is_absolute()):
         home = _replace("HOME", home)
-    try:
-        temporary = Path(tempfile.gettempdir())
-    except OSError:  # none of the usual folders can be written
-        temporary = Path("/tmp")
-    for variable, usual in (
-        ("XDG_CACHE_HOME", home / ".cache"),
-        ("MPLCONFIGDIR", Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")),
-        ("TMPDIR", temporary),
-    ):
+    settings = os.environ.get("XDG_CONFIG_HOME") or home / ".config"
+    usual_places = {"XDG_CACHE_HOME": home / ".cache", "MPLCONFIGDIR": settings, "TMPDIR": "/tmp"}
+    for variable, usual in usual_places.items():
         place = Path(os.environ.get(variable) or usual)
         try:
             _write_probe(place)

@@ -2,71 +2,41 @@
 
 Importing them takes most of the processor time of a small job. A fork server of multiprocessing imports them
 once and forks itself for each job; there is one for jobs with a model, and one for others. What cannot be
-forked starts in the ordinary way, as does a script that does not import all LIBRARIES of a server: a stage
-notes the versions of those that are there. A server imports nothing of ours: a job runs the code on the disk.
+forked starts in the ordinary way. A server imports nothing of ours: a job runs the code on the disk.
 """
 
-import ast
 import atexit
 import gc
 import os
 import runpy
 import sys
 from collections.abc import Mapping
-from functools import cache
 from multiprocessing import Process
 from multiprocessing.forkserver import ForkServer, read_signed
 from multiprocessing.reduction import dump
-from pathlib import Path
 
 from aftershock.project import PACKAGE
 
-LIBRARIES = {"models": {"pandas", "pyarrow", "torch", "transformers"}, "tables": {"pandas", "pyarrow"}}
+SHARED = ("jinja2", "jsonschema", "pandas", "psutil", "pyarrow.parquet", "scipy.special", "yaml")
 IMPORTED = {
     "models": (
-        *("jinja2", "jsonschema", "pandas", "psutil", "pyarrow.parquet", "pydantic", "scipy.special", "yaml"),
-        *("safetensors.torch", "torch", "transformers.modeling_utils"),
+        *(*SHARED, "pydantic", "safetensors.torch", "torch", "transformers.modeling_utils"),
         *("transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto"),
         "transformers.models.gpt2.modeling_gpt2",
     ),
     "tables": (
-        *("jinja2", "jsonschema", "pandas", "psutil", "pyarrow.parquet", "scipy.special", "yaml"),
-        *("SPARQLWrapper", "fontTools.subset", "matplotlib.figure", "matplotlib.backends.backend_agg"),
-        *("matplotlib.backends.backend_pdf", "matplotlib.backends.backend_svg"),
+        *(*SHARED, "SPARQLWrapper", "fontTools.subset", "matplotlib.figure"),
+        *(f"matplotlib.backends.backend_{form}" for form in ("agg", "pdf", "svg")),
     ),
 }
-"""Modules that most jobs of a kind import; none starts a thread or opens a GPU, which rule out a fork."""
+"""Modules that most jobs import whose rule has this environment of envs/; none starts a thread or opens a
+GPU, which rule out a fork.
+"""
 THREADS = [f"{library}_NUM_THREADS" for library in ("OMP", "GOTO", "OPENBLAS", "MKL", "NUMEXPR")]
 THREADS += ["VECLIB_MAXIMUM_THREADS"]
 """Variables that libraries read when they are imported; Snakemake sets them for every job."""
 
 _servers = {kind: ForkServer() for kind in IMPORTED}
-
-
-@cache
-def kind_of_server(script: str) -> str | None:
-    """Return the kind of the server whose libraries a script imports, itself or through modules of ours."""
-    imported, waiting = set[str](), [Path(script)]
-    while waiting:
-        for name in _imports(waiting.pop()) - imported:
-            imported.add(name)
-            parts = name.split(".")
-            for depth in range(1, len(parts) + 1):
-                path = PACKAGE.parent.joinpath(*parts[:depth])
-                waiting += filter(Path.is_file, (path.with_suffix(".py"), path / "__init__.py"))
-    libraries = {name.partition(".")[0] for name in imported}
-    return next((kind for kind, needed in LIBRARIES.items() if libraries >= needed), None)
-
-
-@cache
-def _imports(file: Path) -> frozenset[str]:
-    """Return what the statements of a file import: modules, and what may be modules in them."""
-    found = set[str]()
-    for node in ast.parse(file.read_bytes()).body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            within = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
-            found |= {f"{within}{alias.name}" for alias in node.names}
-    return frozenset(found)
 
 
 def set_environment() -> None:

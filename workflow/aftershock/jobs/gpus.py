@@ -62,14 +62,14 @@ def list_gpus() -> list[str]:
     return [index for (index,) in query_gpus("index")]
 
 
-def query_gpus(*fields: str, seconds: float = QUERY_SECONDS) -> list[list[str]]:
+def query_gpus(*fields: str) -> list[list[str]]:
     """Return nvidia-smi's row of each GPU of this machine; nothing where it is missing or fails.
 
     Raises TimeoutExpired where it does not answer.
     """
     query = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
     try:
-        said = subprocess.run(query, capture_output=True, text=True, timeout=seconds, check=True).stdout
+        said = subprocess.run(query, capture_output=True, text=True, timeout=QUERY_SECONDS, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return []
     return [[part.strip() for part in line.split(",")] for line in said.splitlines()]

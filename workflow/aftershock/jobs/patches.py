@@ -9,46 +9,51 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from aftershock.jobs.forking import kind_of_server, run_forked, set_environment
+from aftershock.jobs.forking import IMPORTED, run_forked, set_environment
 from aftershock.jobs.record import params_hash, read_record, record_path
+from aftershock.jobs.slurm import PROGRAMS
 
 TIMESTAMP = ".snakemake_timestamp"
 SAME_SECONDS = 1.0
-FOLDERS = ("TMPDIR", "TMP", "TEMPDIR", "TEMP")
-"""Variables in which Snakemake names a job's folder for temporary files."""
+FOLDERS = ("TMPDIR", "TMP", "TEMPDIR", "TEMP")  # in which Snakemake names a job's temporary folder
 
 
-def patch_snakemake(fork: bool = False) -> None:
-    """Make all changes below, once for each process; with `fork` also that jobs are forked."""
+def patch_snakemake(workflow: Any = None) -> None:
+    """Make all changes below, once for each process; with a workflow also that its jobs are forked."""
     from snakemake.dag import DAG
     from snakemake.jobs import Job
     from snakemake.script import PythonScript
 
     if not hasattr(Job, "aftershock"):
         Job.aftershock = True
-        run_scripts(PythonScript, fork)
+        run_scripts(PythonScript, workflow)
         keep_outputs(Job)
         keep_folder_dates(DAG)
         gc.set_threshold(200_000, 50, 100)  # its jobs live until the end: little is garbage among them
 
 
-def run_scripts(script_class: Any, fork: bool) -> None:
+def run_scripts(script_class: Any, workflow: Any) -> None:
     """Fork the processes of scripts that load large libraries, and quote the interpreter's path for others.
 
-    Snakemake starts a new interpreter for each, whose path it leaves bare in a shell command. No script is
-    forked where an environment or a container of the job's own has the interpreter, where a benchmark follows
-    the process that the shell starts, or for several threads. A rule's resource `process_threads` is the
-    number of threads of each process of a job that starts several.
+    Snakemake starts a new interpreter for each, whose path it leaves bare in a shell command. A rule's
+    `conda:` names the libraries of its script. None is forked where an environment or a container of the
+    job's own has the interpreter, where a benchmark follows the process that the shell starts, or for several
+    threads. A rule's resource `process_threads` is the number of threads of each process of a job.
     """
     run = script_class._execute_cmd
-    if fork := fork and sys.platform == "linux":
+    if fork := workflow is not None and sys.platform == "linux":
         set_environment()
+
+    @cache
+    def environment_of(script: str) -> str:
+        rules = (rule for rule in workflow.rules if rule.script and rule.conda_env)
+        same = (rule for rule in rules if Path(str(rule.script)).name == Path(script).name)
+        return next((Path(str(rule.conda_env)).stem for rule in same), "")
 
     def execute(self: Any, command: str, **names: Any) -> Any:
         if "py_exec" not in names:
@@ -56,7 +61,7 @@ def run_scripts(script_class: Any, fork: bool) -> None:
         self.threads = self.resources.get("process_threads", self.threads)
         own = (self.conda_env, self.container_img, self.env_modules, self.bench_record)
         forks = fork and not any(own) and self.is_local and self.threads == 1
-        if forks and (kind := kind_of_server(self.local_path)):
+        if forks and (kind := environment_of(self.local_path)) in IMPORTED:
             folder = self.resources.get("tmpdir")
             code = run_forked(kind, names["fname"], dict.fromkeys(FOLDERS, folder) if folder else {})
             if code:
@@ -111,11 +116,10 @@ def keep_folder_dates(dag_class: Any) -> None:
 def adopt_finished() -> None:
     """Have Snakemake check outputs that jobs finished after their run was killed.
 
-    Its record of an output, which tells it later that parameters or code have changed, is written by the run
-    and not by the job. An output that a SLURM job finishes after its run has died has none, or an old one,
-    and would be reused whatever has changed. So every run looks at such outputs: those that are newer than
-    their inputs, and whose job's own record has the parameters of today, are noted for Snakemake; all others
-    are made again.
+    Its record of an output is written by the run and not by the job, and tells it later that parameters or
+    code have changed: without one, or with an old one, an output would be reused whatever has changed. Those
+    that are newer than their inputs, and whose job's own record has the parameters of today, are noted for
+    Snakemake; all others are made again.
     """
     from snakemake.dag import DAG
 
@@ -123,7 +127,7 @@ def adopt_finished() -> None:
 
     async def check(dag: Any) -> None:
         await check_incomplete(dag)
-        known, other = 0, []
+        known, other = [], []
         for job in dag.jobs:
             own = read_record(record_path(job.rule.name, job.wildcards_dict))
             made_from = own.get("params") if own.get("state") == "done" else None
@@ -131,15 +135,15 @@ def adopt_finished() -> None:
                 continue
             if made_from == params_hash(dict(job.params.items())) and await _is_newest(job):
                 await dag.workflow.persistence.finished(job)
-                known += 1
+                known.append(job)
             else:
                 dag.forcefiles.update(job.output)
-                other.append(str(job.output[0]))
+                other.append(job.output[0])
         if known:
-            print(f"Taken over from jobs that ended without their run: {known}.", file=sys.stderr)
+            print(f"Taken over from jobs that ended without their run: {len(known)}.", file=sys.stderr)
         if other:
-            count = f"{len(other)}, such as {other[0]}"
-            print(f"Made again, as what made them has changed or is not known: {count}.", file=sys.stderr)
+            changed = f"{len(other)}, such as {other[0]}"
+            print(f"Made again, as what made them has changed or is not known: {changed}.", file=sys.stderr)
 
     DAG.check_incomplete = check
 
@@ -161,16 +165,10 @@ async def _is_unrecorded(dag: Any, job: Any, made_from: str | None) -> bool:
     return False
 
 
-@contextmanager
-def hidden(programs: Collection[str]) -> Iterator[None]:
-    """Context manager: these programs are not found, whatever the search path has."""
+def without_slurm() -> Any:
+    """Return a context in which SLURM is not found: the executor plugin would ask it while it is loaded."""
     which: Any = shutil.which
-
-    def other(name: str, *more: Any, **options: Any) -> str | None:
-        return None if name in programs else which(name, *more, **options)
-
-    with patch.object(shutil, "which", other):
-        yield
+    return patch.object(shutil, "which", lambda name, **k: None if name in PROGRAMS else which(name, **k))
 
 
 def ask_slurm_again(plugin: Any, program: str) -> None:

@@ -11,7 +11,6 @@ import socket
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -27,7 +26,7 @@ FOLDER = Path("results/jobs")
 ASKED = ("mem_mb", "runtime", "gpu")
 WRITE_SECONDS = 10.0  # seconds between two updates of a running job's record
 SILENT_SECONDS = 6 * WRITE_SECONDS  # without an update, a job on another machine counts as gone
-NEEDED = {"rule", "log", "state", "host", "pid", "started", "seconds"}
+NEEDED = {"rule", "log", "state", "host", "pid", "started", "seconds", "slurm_job"}
 
 
 class Record:
@@ -40,15 +39,14 @@ class Record:
     done, total, unit: how far it is; null where it does not count
     began: its age in seconds and `done` when it began to count these
     seconds, peak_bytes, gpu_peak_bytes: its age and most memory so far, processes that it started included
-    error: kind, text and place of the error; null without one
+    error: kind and text of the error; null without one
     params: a hash of the rule's parameters, settings and code included
     """
 
     def __init__(self, snakemake: Any) -> None:
         wildcards, resources = dict(snakemake.wildcards.items()), dict(snakemake.resources.items())
         self.path = record_path(snakemake.rule, wildcards)
-        self._process = psutil.Process()
-        self._born = self._process.create_time()  # includes memory of imports before the stage
+        self._born = psutil.Process().create_time()  # includes memory of imports before the stage
         self.fields: dict[str, Any] = {
             "rule": snakemake.rule,
             "wildcards": wildcards,
@@ -62,14 +60,13 @@ class Record:
             "params": params_hash(dict(snakemake.params.items())),
             **dict.fromkeys(("done", "total", "unit", "began", "error")),
         }
-        self._beside = 0  # largest memory of child processes over all samples
-        self._lock = threading.Lock()
         self._ended = threading.Event()
+        self._follower = threading.Thread(target=self._follow, name="record", daemon=True)
 
     def open(self) -> None:
         """Write the file, and again every WRITE_SECONDS until the job ends."""
         self._write()
-        threading.Thread(target=self._follow, name="record", daemon=True).start()
+        self._follower.start()
 
     def count(self, done: float, total: float | None, unit: str) -> None:
         """Note the job's progress; written with the next update."""
@@ -81,12 +78,11 @@ class Record:
     def close(self, error: BaseException | None = None) -> None:
         """Write how the job ended."""
         self._ended.set()
-        with self._lock:
-            if error is None:
-                self.fields["state"] = "done"
-            else:
-                self.fields["state"] = "failed" if isinstance(error, Exception) else "stopped"
-                self.fields["error"] = _described(error)
+        self._follower.join()
+        self.fields["state"] = "done"
+        if error is not None:
+            self.fields["state"] = "failed" if isinstance(error, Exception) else "stopped"
+            self.fields["error"] = {"kind": type(error).__name__, "text": str(error)}
         self._write()
 
     def _age(self) -> float:
@@ -100,31 +96,18 @@ class Record:
                 print(f"the job's record could not be written: {error}", file=sys.stderr)
 
     def _write(self) -> None:
-        with self._lock:
-            self._note_memory()
-            self.fields |= {"gpu": os.environ.get(VISIBLE) or None, "seconds": self._age()}
-            write_text(self.path, json.dumps(self.fields, indent=1))
+        self._note_memory()
+        self.fields |= {"gpu": os.environ.get(VISIBLE) or None, "seconds": self._age()}
+        write_text(self.path, json.dumps(self.fields, indent=1))
 
     def _note_memory(self) -> None:
-        """Note the most memory so far, in bytes: on the host with processes it started, and on a GPU."""
-        beside = 0
-        for process in self._process.children(recursive=True):
-            with suppress(psutil.Error):  # it has just ended
-                beside += process.memory_info().rss
-        self._beside = max(self._beside, beside)
+        """Note the most memory so far, in bytes: on the host with the largest child, and on a GPU."""
         unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        peak = sum(resource.getrusage(each).ru_maxrss for each in whose) * unit
         cuda = getattr(sys.modules.get("torch"), "cuda", None)
         used = cuda.max_memory_allocated() if cuda and cuda.is_initialized() else None
-        self.fields |= {"peak_bytes": peak + self._beside, "gpu_peak_bytes": used}
-
-
-def _described(error: BaseException) -> dict[str, str]:
-    """Kind and text of an error, and the innermost place in this project's code."""
-    frames = traceback.extract_tb(error.__traceback__)
-    places = [f for f in frames if "/aftershock/" in f.filename and not f.filename.endswith("/stage.py")]
-    place = f"{Path(places[-1].filename).name}:{places[-1].lineno}" if places else ""
-    return {"kind": type(error).__name__, "text": str(error), "place": place}
+        self.fields |= {"peak_bytes": peak, "gpu_peak_bytes": used}
 
 
 def record_path(rule: str, wildcards: Mapping[str, str]) -> Path:
@@ -140,10 +123,8 @@ def params_hash(params: Mapping[str, Any]) -> str:
 
 def read_record(path: Path) -> dict[str, Any]:
     """A job's record, with the time when it was `written`; empty where it is missing or damaged."""
-    with suppress(OSError, ValueError):
-        written, record = path.stat().st_mtime, json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(record, dict):
-            return {**record, "written": written}
+    with suppress(OSError, ValueError, TypeError):
+        return {"written": path.stat().st_mtime, **json.loads(path.read_text(encoding="utf-8"))}
     return {}
 
 
