@@ -107,7 +107,7 @@ def test_a_user_without_a_name_has_a_number(environment: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("name", ["a{b}", "a{", "b}/c"])
 def test_a_folder_with_braces_is_refused_by_name(tmp_path: Path, name: str) -> None:
-    with pytest.raises(PreflightError, match="takes '[{}]'") as caught:
+    with pytest.raises(PreflightError, match="'[{}]'.* in a path means something else") as caught:
         check_names(tmp_path / name)
     assert name in str(caught.value)
     check_names(tmp_path)

@@ -35,8 +35,8 @@ def check_names(*paths: str | os.PathLike, special: re.Pattern[str] = BRACES) ->
     for path in map(os.path.abspath, paths):
         if found := sorted(set(special.findall(path))):
             raise PreflightError(
-                f"Snakemake cannot work in {path}: it takes {' and '.join(map(repr, found))} in a path "
-                "for more than itself. Rename the folder, or move the project to another one"
+                f"Snakemake cannot work in {path}: {' and '.join(map(repr, found))} in a path means "
+                "something else to it. Rename the folder, or move the project to another one"
             )
 
 
