@@ -200,3 +200,18 @@ def python() -> Callable[..., subprocess.Popen]:
         )
 
     return start
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable:
+    """Call the command in an empty folder: exit status, standard output and error."""
+    from aftershock.command.app import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def called(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        return ended.value.code or 0, *capsys.readouterr()
+
+    return called

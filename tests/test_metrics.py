@@ -138,7 +138,7 @@ CONFLICT = {
 GIVEN = ["success", "success_released", "conflict_score_exp", "conflict_score_imp", "conflict_magnitude"]
 GIVEN += ["conflict_magnitude_released", "conflict_magnitude_log_ratio", "tied_fact_damage"]
 GIVEN += ["tied_fact_damage_released", "tied_fact_damage_log_ratio"]
-"""What is also given for the cases whose first edit worked."""
+"""Metrics that are also given for the cases whose first edit worked."""
 
 
 def probabilities_of(name, before, first, after):

@@ -18,7 +18,7 @@ from simulate import cases_of, run_of, scores_of, values
 from test_metrics import cases, observed, probabilities_of
 
 GIVEN = ("success", "success_released", "distortion", "distortion_released", "ignore_rate", "failure_rate")
-"""What is also given for the cases whose first edit worked."""
+"""Metrics that are also given for the cases whose first edit worked."""
 ROUND = {
     ("target", 0): {"0": 0.1, "1": 0.9, "2": 0.2, "random": 0.1},
     ("original", 0): {"0": 0.4, "1": 0.1, "2": 0.6, "random": 0.4},

@@ -168,7 +168,11 @@ async def _is_unrecorded(dag: Any, job: Any, made_from: str | None) -> bool:
 def without_slurm() -> Any:
     """Return a context in which SLURM is not found: the executor plugin would ask it while it is loaded."""
     which: Any = shutil.which
-    return patch.object(shutil, "which", lambda name, **k: None if name in PROGRAMS else which(name, **k))
+
+    def find(name: str, *more: Any, **options: Any) -> str | None:
+        return None if name in PROGRAMS else which(name, *more, **options)
+
+    return patch.object(shutil, "which", find)
 
 
 def ask_slurm_again(plugin: Any, program: str) -> None:

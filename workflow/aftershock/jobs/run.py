@@ -123,7 +123,7 @@ class RunRecord(logging.Handler):
     def _ended(self, job: int) -> tuple[str, str]:
         """The record and the rule of a job that is active no longer."""
         path = self._jobs[job]
-        self.run.active.remove(path)
+        self.run.active = [each for each in self.run.active if each != path]
         return path, Path(path).parent.name
 
     def _fail(self, job: int, message: str, log: str = "", number: str | None = None) -> None:
